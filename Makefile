@@ -1,0 +1,52 @@
+# make run    install into .venv, start the sandbox and the gateway on config/gateway.toml
+# make test   the whole suite, after make check
+# make check  lint, types, generated documentation
+# make bench  CPU per request and event, as ratios to floors measured in the same run
+# make docs   write the generated parts of the documentation anew
+# make dev    the gateway alone, reloaded when its code changes
+# make soak   the obligation ledger for MINUTES=n
+# make lock   write requirements.lock anew
+.DEFAULT_GOAL := run
+.PHONY: run test check bench docs dev lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+DOCS := $(wildcard docs/*.md docs/*/*.md README.md)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+$(INSTALLED): pyproject.toml requirements.lock
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; apt-get update -qq && apt-get install -qqy python3-venv && $(PYTHON) -m venv .venv; }
+	@echo "installing into .venv …"
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(INSTALLED)
+	@exec $(BIN)/gateway demo
+
+test: check
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cog --check --check-fail-msg "run make docs" -r $(DOCS)
+
+docs: $(INSTALLED)
+	$(BIN)/cog -r $(DOCS)
+
+bench: $(INSTALLED)
+	$(BIN)/python -m tests.bench
+
+dev: $(INSTALLED)
+	$(BIN)/adev runserver --app-factory create_app --host 127.0.0.1 --port 8080 --no-livereload gateway/dev.py
+
+lock: $(INSTALLED)
+	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --generate-hashes --universal \
+	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+clean:
+	rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,202 @@
+"""The running gateway: sources, spool, workers, and the HTTP application around them."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from gateway import log as logs
+from gateway.config import Config, DestinationConfig
+from gateway.delivery import Worker
+from gateway.delivery.attempt import Sender
+from gateway.doors import Doors, Source
+from gateway.errors import GatewayError
+from gateway.event import Event
+from gateway.exchange import Declined, Verdict
+from gateway.ingest import Ingest
+from gateway.plugin import Input
+from gateway.plugins import Registry
+from gateway.router import Router
+from gateway.spool import Bounds, Entry, Notice, Replayed, Spool, SqliteSpool
+from gateway.transport import HttpTransport
+
+log = structlog.get_logger()
+
+
+class Gateway:
+    """Everything that runs, put together from a configuration.
+
+    Attributes:
+        doors: which source a request is for.
+        router: which destinations an event goes to.
+        spool: what is owed.
+        workers: one per destination.
+        accepting: whether new events are taken.
+    """
+
+    def __init__(self, config: Config, registry: Registry) -> None:
+        self.config = config
+        self.registry = registry
+        self.accepting = False
+        self.doors = doors_of(config, registry)
+        self.router = Router(config.routes)
+        self.spool: Spool = SqliteSpool(Path(config.spool.path))
+        self.workers: dict[str, Worker] = {}
+        self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
+        hooks = registry.manager.hook
+        self._on_accepted = bool(hooks.event_accepted.get_hookimpls())
+        self._on_settled = bool(hooks.delivery_settled.get_hookimpls())
+
+    async def start(self) -> None:
+        """Open the spool, take up what is owed, and accept.
+
+        Raises:
+            SpoolError: the spool cannot be used.
+        """
+        await self.spool.open()
+        self.spool.listen(self._noticed)
+        destinations = self.config.destinations
+        await self.spool.register({name: bounds_of(c) for name, c in destinations.items()})
+        for name, config in destinations.items():
+            worker = self._worker(name, config)
+            self.workers[name] = worker
+            await worker.start()
+        self.accepting = True
+        log.info("ready", sources=len(self.config.sources), destinations=len(destinations))
+
+    async def stop(self) -> None:
+        """Settle what is on its way, record it, and close."""
+        self.accepting = False
+        grace = self.config.server.drain_timeout
+        await asyncio.gather(*(worker.stop(grace) for worker in self.workers.values()))
+        await self.spool.close()
+        log.info("stopped")
+
+    def _worker(self, name: str, config: DestinationConfig) -> Worker:
+        output = self.registry.outputs[config.vendor](config.settings)
+        transport = HttpTransport(timeout=config.timeout, connections=config.concurrency)
+        settled = self._settled if self._on_settled else None
+        return Worker(
+            name,
+            config,
+            sender=Sender(output, transport),
+            spool=self.spool,
+            parse=self.parse,
+            settled=settled,
+        )
+
+    def parse(self, entry: Entry) -> list[Event]:
+        """Return the events of a stored request, by its vendor's present plugin.
+
+        Raises:
+            Rejected: the plugin does not take it any more.
+        """
+        return self._inputs[entry.vendor].parse(entry.request)
+
+    def _noticed(self, notice: Notice) -> None:
+        worker = self.workers.get(notice.destination)
+        if worker is None:
+            return
+        if isinstance(notice, Replayed):
+            worker.backlog.replayed(notice)
+        else:
+            worker.backlog.taken_away(notice)
+
+    def accepted(self, events: Sequence[Event], source: str) -> None:
+        """Tell observers, off the answer's path, that *events* are safe."""
+        if self._on_accepted:
+            call = self.registry.manager.hook.event_accepted
+            loop = asyncio.get_running_loop()
+            for event in events:
+                loop.call_soon(partial(call, event=event, source=source))
+
+    def _settled(self, event: Event, destination: str, verdict: Verdict | Declined) -> None:
+        call = self.registry.manager.hook.delivery_settled
+        settled = partial(call, event=event, destination=destination, verdict=verdict)
+        asyncio.get_running_loop().call_soon(settled)
+
+    def trouble(self) -> str | None:
+        """Return why the gateway is not ready; None when it is."""
+        return self.spool.health() if self.accepting else "starting or stopping"
+
+
+def bounds_of(config: DestinationConfig) -> Bounds:
+    """Return how much may be pending for a destination."""
+    return Bounds(config.max_backlog, config.full)
+
+
+def doors_of(config: Config, registry: Registry) -> Doors:
+    """Return the endpoints of all sources of *config*."""
+    return Doors(
+        Source(
+            name,
+            registry.inputs[source.vendor](),
+            None if source.keys == "any" else [key.get_secret_value() for key in source.keys],
+            source.mount,
+            source.hosts,
+        )
+        for name, source in config.sources.items()
+    )
+
+
+def make_app(gateway: Gateway) -> web.Application:
+    """Return the HTTP application; it starts and stops *gateway* with itself."""
+    app = web.Application(client_max_size=gateway.config.server.max_body)
+
+    async def running(_: web.Application) -> object:
+        await gateway.start()
+        yield
+        await gateway.stop()
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        trouble = gateway.trouble()
+        return web.Response(text=f"{trouble or 'ok'}\n", status=503 if trouble else 200)
+
+    app.cleanup_ctx.append(running)  # type: ignore[arg-type]  # an async generator is what it wants
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_route("*", "/{path:.*}", Ingest(gateway).receive)
+    return app
+
+
+def serve(config: Config, registry: Registry) -> int:
+    """Run until SIGTERM or SIGINT; return the exit status."""
+    logs.configure()
+    return uvloop.run(_serve(config, registry))
+
+
+async def _serve(config: Config, registry: Registry) -> int:
+    gateway = Gateway(config, registry)
+    runner = web.AppRunner(
+        make_app(gateway), access_log=None, handle_signals=False, keepalive_timeout=75
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    host, port = config.server.address
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+    except (OSError, GatewayError) as error:
+        log.warning("cannot_start", reason=str(error))
+        with contextlib.suppress(GatewayError):
+            await runner.cleanup()
+        return 1
+    log.info("listening", address=f"http://{config.server.listen}")
+    await stop.wait()
+    log.info("stopping", drain_timeout=config.server.drain_timeout)
+    gateway.accepting = False
+    await site.stop()
+    await runner.cleanup()
+    return 0

@@ -1,0 +1,78 @@
+"""The command line. A command's module is imported when the command is called, not before."""
+
+import difflib
+import importlib
+from typing import Any
+
+import click
+
+from gateway.errors import ConfigError, GatewayError
+
+COMMANDS = {
+    "run": "Accept events and deliver them.",
+    "sandbox": "Serve the vendors' servers, emulated, for trials and tests.",
+    "check": "Say what is wrong with a configuration, and show what it comes to.",
+    "plugins": "List the vendors and what each can do.",
+    "translate": "Show what one vendor's request becomes in another's format.",
+    "dead": "Look at dead letters, replay them, drop them.",
+}
+"""Every command has a module of its name here, which calls it ``command``."""
+
+
+class Misconfigured(click.ClickException):
+    """A configuration that cannot be used; every problem stands on its own line."""
+
+    exit_code = 2
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+    def show(self, file: Any = None) -> None:
+        """Print the problems on standard error."""
+        del file
+        count = len(self.problems)
+        title = "1 problem" if count == 1 else f"{count} problems"
+        click.secho(f"{title} in the configuration:", err=True, bold=True)
+        for problem in self.problems:
+            where, colon, what = problem.partition(": ")
+            click.echo(click.style(f"  {where}{colon}", fg="red") + what, err=True)
+
+
+class Commands(click.Group):
+    """The commands, by name; what goes wrong on purpose becomes a sentence, not a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order in which a newcomer meets them."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, imported now."""
+        if cmd_name not in COMMANDS:
+            close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"There is no command {cmd_name!r}.{hint}")
+        command: click.Command = importlib.import_module(f"gateway.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise Misconfigured(error.problems) from error
+        except GatewayError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="cdp-gateway", message="%(version)s")
+def main() -> None:
+    """Accept customer-data events in one vendor's format, deliver them in any other's."""

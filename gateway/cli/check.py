@@ -1,0 +1,92 @@
+"""``gateway check``."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from gateway import plugins
+from gateway.cli import Misconfigured
+from gateway.cli.terminal import CONFIG, console, table, title
+from gateway.config import Config, DestinationConfig, RouteConfig, SourceConfig, load
+from gateway.config.quantities import shown
+from gateway.errors import ConfigError
+from gateway.redact import HIDDEN
+
+
+@click.command("check")
+@click.argument("path", metavar="[FILE]", type=click.Path(path_type=Path), default=CONFIG)
+@click.pass_context
+def command(ctx: click.Context, path: Path) -> None:
+    """Say what is wrong with a configuration, and show what it comes to.
+
+    Exits with 1 where anything is wrong. Credentials are counted, never shown.
+    """
+    try:
+        config = load(path, plugins.load())
+    except ConfigError as error:
+        Misconfigured(error.problems).show()
+        ctx.exit(1)
+    _print(config, console())
+
+
+def _print(config: Config, out: Console) -> None:
+    spool = config.spool
+    room, age = shown(spool.max_bytes, "size"), shown(spool.max_age, "duration")
+    out.print(title(f"{config.path} can be used"))
+    out.print(f"  listens on {config.server.listen}")
+    out.print(f"  spool      {spool.path}, at most {room}, for at most {age}")
+    out.print(title("\nSources"))
+    rows = [_source(name, source) for name, source in config.sources.items()]
+    out.print(table(("name", "vendor", "mount", "hosts", "keys"), rows))
+    out.print(title("\nRoutes"))
+    named = [_route(route, config) for route in config.routes]
+    out.print(table(("name", "from", "when", "to"), named))
+    out.print(title("\nDestinations"))
+    exits = [_destination(name, to) for name, to in config.destinations.items()]
+    out.print(table(("name", "vendor", "url", "delivery"), exits))
+    if config.warnings:
+        out.print(title("\nWarnings"))
+    for warning in config.warnings:
+        out.print(Text(f"  {warning}", style="yellow"), soft_wrap=not out.is_terminal)
+
+
+def _source(name: str, source: SourceConfig) -> tuple[str, ...]:
+    keys = "any" if source.keys == "any" else str(len(source.keys))
+    return name, source.vendor, source.mount or "/", " ".join(source.hosts) or "every", keys
+
+
+def _route(route: RouteConfig, config: Config) -> tuple[str, ...]:
+    sources = "every source" if route.sources is None else " ".join(route.sources)
+    to = "every destination" if set(route.to) >= set(config.destinations) else " ".join(route.to)
+    return route.label, sources, ", ".join(_conditions(route)) or "always", to
+
+
+def _conditions(route: RouteConfig) -> Iterator[str]:
+    if route.types is not None:
+        yield " or ".join(route.types)
+    if route.names is not None:
+        yield " or ".join(f'"{name}"' for name in route.names)
+
+
+def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
+    facts = [f"{destination.concurrency} at once", f"{shown(destination.timeout, 'duration')} each"]
+    if destination.rate is not None:
+        facts.append(f"at most {shown(destination.rate, 'rate')}")
+    if destination.max_attempts:
+        facts.append(f"{destination.max_attempts} attempts")
+    if destination.max_backlog:
+        facts.append(f"{destination.max_backlog} may wait, then {destination.full}")
+    if destination.passthrough:
+        facts.append("passthrough")
+    return name, destination.vendor, _address(destination.settings.url), ", ".join(facts)
+
+
+def _address(url: str) -> str:
+    """Return *url* without the name and password that may stand in it."""
+    parts = urlsplit(url)
+    _, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{HIDDEN}@{host}" if at else host).geturl()

@@ -1,0 +1,45 @@
+"""How the commands print: colours and tables on a terminal, plain text in a pipe."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+WIDTH = 99
+"""Columns where the output is no terminal."""
+CONFIG = "config/gateway.toml"
+
+config_option = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    default=CONFIG,
+    show_default=True,
+    help="The configuration file.",
+)
+
+
+def console(*, err: bool = False) -> Console:
+    """Return the console to print on; what it prints is taken literally."""
+    stream = sys.stderr if err else sys.stdout
+    width = None if stream.isatty() else WIDTH
+    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+    """Return a table without rules, indented by two, whose long cells are folded."""
+    made = Table(box=None, pad_edge=True, padding=(0, 1, 0, 2), header_style="dim")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def title(text: str) -> Text:
+    """Return a heading."""
+    return Text(text, style="bold")

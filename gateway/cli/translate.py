@@ -1,0 +1,174 @@
+"""``gateway translate``."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import IO, Any, NoReturn, TypeVar, get_args
+
+import click
+import orjson
+from pydantic import SecretStr, ValidationError
+
+from gateway import plugins
+from gateway.config.problems import nearest
+from gateway.errors import Rejected, Unrenderable
+from gateway.event import Event, as_json
+from gateway.exchange import Declined, Request, Response
+from gateway.mapping import Loss
+from gateway.plugin import JSON, Input, Output
+from gateway.redact import Redactor
+
+CREDENTIAL = "placeholder-credential"
+"""Stands for credentials that are not there, and is blanked again before anything is shown."""
+LONGEST = 60
+"""Characters of a lost value that are shown."""
+
+V = TypeVar("V")
+
+
+@click.command("translate")
+@click.option("--from", "source", metavar="VENDOR", required=True, help="Whose format FILE is in.")
+@click.option("--to", "target", metavar="VENDOR", required=True, help="Whose format to write.")
+@click.option("--path", metavar="PATH", help="Where it would be posted, such as /event/track.")
+@click.argument("file", type=click.File("rb"))
+def command(source: str, target: str, path: str | None, file: IO[bytes]) -> None:
+    """Show what one vendor's request becomes in another's format.
+
+    FILE holds the body of the request; - reads it from standard input. Shown are the neutral
+    events, the requests that would go out, and what is lost on the way. Nothing is sent.
+    """
+    registry = plugins.load()
+    reads = _named(source, registry.inputs, "--from")()
+    output = _output(_named(target, registry.outputs, "--to"))
+    request, events = _parsed(reads, path, file.read())
+    click.echo(f"{request.method} {request.path} of {source} holds {_count(events)}")
+    redactor = Redactor(output.config)
+    for number, event in enumerate(events, start=1):
+        click.secho(f"\nevent {number}", bold=True)
+        click.echo(_pretty(as_json(event)))
+        _show(output, event, redactor)
+
+
+def _named(name: str, known: Mapping[str, V], option: str) -> V:
+    if name not in known:
+        what = f"there is no vendor {name!r} for {option}; {nearest(name, known)}"
+        raise click.UsageError(what)
+    return known[name]
+
+
+def _count(events: list[Event]) -> str:
+    return "1 event" if len(events) == 1 else f"{len(events)} events"
+
+
+def _output(output: type[Output]) -> Output:
+    """Return the output with made-up settings: what is required gets a placeholder."""
+    settings: dict[str, Any] = {}
+    for name, field in output.Config.model_fields.items():
+        if field.is_required():
+            secret = field.annotation is SecretStr or SecretStr in get_args(field.annotation)
+            settings[field.alias or name] = CREDENTIAL if secret else name
+    if "url" in settings:
+        settings["url"] = f"https://{output.name}.example"
+    try:
+        return output(output.Config.model_validate(settings))
+    except ValidationError as error:
+        names = ", ".join(str(found["loc"][0]) for found in error.errors() if found["loc"])
+        raise click.ClickException(
+            f"{output.name} takes no placeholder for {names}; it can be tried in the sandbox only"
+        ) from error
+
+
+def _parsed(reads: Input, path: str | None, body: bytes) -> tuple[Request, list[Event]]:
+    """Return the request that *body* belongs to, and its events; exit where it is refused."""
+    if path is not None:
+        request = _request(_endpoint(reads, path), body)
+        try:
+            return request, reads.parse(request)
+        except Rejected as error:
+            _refused(reads, request, error)
+    taken, refusals = [], []
+    for endpoint in reads.endpoints:
+        request = _request(endpoint, body)
+        try:
+            taken.append((request, reads.parse(request)))
+        except Rejected as error:
+            refusals.append((request, error))
+    if len(taken) == 1:
+        return taken[0]
+    if taken:
+        paths = ", ".join(request.path for request, _ in taken)
+        raise click.UsageError(f"{paths} would all take this body; say which with --path")
+    if len(refusals) == 1:
+        _refused(reads, *refusals[0])
+    click.echo(f"no endpoint of {reads.name} takes this body:", err=True)
+    for request, refusal in refusals:
+        click.echo(f"  {request.method} {request.path}: {refusal}", err=True)
+    raise click.exceptions.Exit(1)
+
+
+def _endpoint(reads: Input, path: str) -> str:
+    wanted = path.partition(" ")[2] or path
+    for endpoint in reads.endpoints:
+        if wanted == endpoint.partition(" ")[2] or path == endpoint:
+            return endpoint
+    known = (endpoint.partition(" ")[2] for endpoint in reads.endpoints)
+    raise click.UsageError(f"{reads.name} has no endpoint {path!r}; {nearest(wanted, known)}")
+
+
+def _request(endpoint: str, body: bytes) -> Request:
+    method, _, path = endpoint.partition(" ")
+    return Request(
+        method=method, url=path, headers=JSON, body=body, id="event", received_at=datetime.now(UTC)
+    )
+
+
+def _refused(reads: Input, request: Request, error: Rejected) -> NoReturn:
+    click.echo(f"{request.method} {request.path} refuses this body: {error}", err=True)
+    click.echo(f"{reads.name} would answer:", err=True)
+    click.echo(_answer(reads.refuse(request, error)), err=True)
+    raise click.exceptions.Exit(1)
+
+
+def _answer(response: Response) -> str:
+    return f"{response.status}\n{_body(response.body.decode('utf-8', 'replace'))}"
+
+
+def _show(output: Output, event: Event, redactor: Redactor) -> None:
+    try:
+        request = output.render(event)
+    except Unrenderable as error:
+        click.echo(f"becomes a dead letter for {output.name}: {error}")
+        return
+    if isinstance(request, Declined):
+        click.echo(f"does not go to {output.name}: {request.reason}")
+        return
+    shown = redactor.request(request)
+    click.secho(f"goes to {output.name} as", bold=True)
+    click.echo(f"{shown['method']} {shown['url']}")
+    for name, value in shown["headers"].items():
+        click.echo(f"{name}: {value}")
+    click.echo(f"\n{_body(shown['body'])}")
+    _show_losses(output.losses(event))
+
+
+def _show_losses(losses: list[Loss]) -> None:
+    if not losses:
+        click.secho("nothing is lost", bold=True)
+        return
+    click.secho("what does not arrive as it is", bold=True)
+    widest = max(len(loss.path) for loss in losses)
+    for loss in losses:
+        value = orjson.dumps(as_json(loss.value), default=str).decode()
+        short = value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
+        click.echo(f"  {loss.path:<{widest}}  {loss.how:<8}{short}")
+
+
+def _body(text: str) -> str:
+    """Return a body for reading: JSON indented, anything else as it is."""
+    try:
+        return _pretty(orjson.loads(text))
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _pretty(value: Any) -> str:
+    return orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode()

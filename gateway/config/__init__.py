@@ -1,0 +1,23 @@
+"""The configuration file, read into frozen models; docs/configuration.md is its reference."""
+
+from gateway.config.load import load
+from gateway.config.models import (
+    Config,
+    Delivery,
+    DestinationConfig,
+    RouteConfig,
+    ServerConfig,
+    SourceConfig,
+    SpoolConfig,
+)
+
+__all__ = [
+    "Config",
+    "Delivery",
+    "DestinationConfig",
+    "RouteConfig",
+    "ServerConfig",
+    "SourceConfig",
+    "SpoolConfig",
+    "load",
+]

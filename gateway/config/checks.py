@@ -1,0 +1,120 @@
+"""What is wrong with tables that are each fine by themselves."""
+
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.config.models import Delivery, RouteConfig, ServerConfig, SourceConfig
+from gateway.config.problems import Report, nearest
+from gateway.config.quantities import shown
+from gateway.plugins import Registry
+
+EVERYBODY = (
+    '"any" would let everybody who reaches {} send events; list the credentials, listen on a '
+    "loopback address, or set open = true"
+)
+
+
+def check_sources(
+    sources: Mapping[str, SourceConfig],
+    server: ServerConfig | None,
+    registry: Registry,
+    report: Report,
+) -> None:
+    """Report open doors and doors that stand in each other's way."""
+    for name, source in sources.items():
+        table = f"sources.{name}"
+        if source.keys == "any":
+            if server and not server.address.loopback and not source.open:
+                report.problem(table, "keys", EVERYBODY.format(server.listen))
+        elif source.open:
+            report.warning(table, "open", 'does nothing beside listed keys; it is for keys = "any"')
+    for (one, first), (other, second) in itertools.combinations(sources.items(), 2):
+        shared = _paths(first, registry) & _paths(second, registry)
+        if shared and _same_hosts(first, second):
+            what = (
+                f"stands in the way of [sources.{one}]: both serve {min(shared)}; give one of "
+                f"them a mount or hosts"
+            )
+            key = next((k for k in ("mount", "hosts") if getattr(second, k)), "vendor")
+            report.problem(f"sources.{other}", key, what)
+
+
+def _paths(source: SourceConfig, registry: Registry) -> set[str]:
+    reads = registry.inputs.get(source.vendor)
+    if reads is None:
+        return set()
+    endpoints = {*reads.endpoints, *reads.unsupported}
+    return {source.mount + endpoint.partition(" ")[2] for endpoint in endpoints}
+
+
+def _same_hosts(one: SourceConfig, other: SourceConfig) -> bool:
+    """Tell whether a request may be for both; a source with hosts goes before one without."""
+    return bool(set(one.hosts) & set(other.hosts)) or one.hosts == other.hosts
+
+
+def check_delivery(delivery: Delivery, table: str, report: Report) -> None:
+    """Report delivery settings that contradict each other."""
+    if delivery.retry_min > delivery.retry_max:
+        longest = shown(delivery.retry_max, "duration")
+        report.problem(table, "retry_min", f"is longer than retry_max, {longest}; swap them")
+    if delivery.burst > 1 and delivery.rate is None:
+        what = "does nothing without a rate; add one, or leave burst out"
+        report.warning(table, "burst", what)
+
+
+def address_problem(url: str) -> str | None:
+    """Return what is wrong with a destination's address; None where nothing is."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "is no address; write one like https://api.example.com"
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        return "is no http or https address; write one like https://api.example.com"
+    if parts.query or parts.fragment or any(c.isspace() for c in url):
+        return "must end before any ? or #; write one like https://api.example.com"
+    return None
+
+
+def check_names(
+    route: Mapping[str, Any],
+    table: str,
+    known: Mapping[str, Collection[str]],
+    report: Report,
+) -> None:
+    """Report names in a route that are no source's and no destination's.
+
+    Args:
+        route: the route's table, not yet validated.
+        table: its place in the file.
+        known: what may stand under ``from`` and under ``to``.
+        report: takes the problems.
+    """
+    for key, kind in (("from", "source"), ("to", "destination")):
+        names = route.get(key)
+        for name in names if isinstance(names, list) else ():
+            if isinstance(name, str) and name not in known[key]:
+                what = f"there is no {kind} {name!r}; {nearest(name, known[key])}"
+                report.problem(table, key, what)
+
+
+def check_reach(
+    routes: Sequence[RouteConfig],
+    sources: Collection[str],
+    destinations: Collection[str],
+    report: Report,
+) -> None:
+    """Warn of sources and destinations that no route touches."""
+    every = any(route.sources is None for route in routes)
+    left = {name for route in routes for name in route.sources or ()}
+    reached = {name for route in routes for name in route.to}
+    for name in sources:
+        if not every and name not in left:
+            what = "no route leaves it, so that its events are accepted and go nowhere; add one"
+            report.warning(f"sources.{name}", "", what)
+    for name in destinations:
+        if name not in reached:
+            what = "no route leads to it, so that it gets no events; add one"
+            report.warning(f"destinations.{name}", "", what)

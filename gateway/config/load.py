@@ -1,0 +1,209 @@
+"""From a file to a configuration, or to everything that is wrong with it."""
+
+import os
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from gateway.config.checks import (
+    address_problem,
+    check_delivery,
+    check_names,
+    check_reach,
+    check_sources,
+)
+from gateway.config.environment import References
+from gateway.config.file import Raw, tables_of, text_of, toml_of
+from gateway.config.models import (
+    Config,
+    Delivery,
+    DestinationConfig,
+    RouteConfig,
+    ServerConfig,
+    SourceConfig,
+    SpoolConfig,
+    Table,
+    keys_of,
+)
+from gateway.config.problems import Report, nearest
+from gateway.errors import PluginError
+from gateway.plugins import Registry
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+T = TypeVar("T", bound=Table)
+
+
+def load(
+    path: Path,
+    registry: Registry,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    listen: str | None = None,
+) -> Config:
+    """Return the configuration in *path*.
+
+    Args:
+        path: a TOML file.
+        registry: the vendors that it may name.
+        environ: what ``${NAME}`` refers to.
+        listen: an address that takes the place of the file's.
+
+    Raises:
+        ConfigError: something is wrong; all of it is listed.
+        PluginError: an output's settings collide with the keys of every destination.
+    """
+    text = text_of(path)
+    report = Report(str(path), text)
+    raw = tables_of(path, text, report)
+    if listen is not None:
+        raw.setdefault("server", {})["listen"] = listen
+    return _Reading(raw, registry, References(environ, report), report).config(path)
+
+
+def load_spool(path: Path, environ: Mapping[str, str] = os.environ) -> SpoolConfig:
+    """Return what *path* says of the spool, for commands that need no more of it.
+
+    The rest of the file may have mistakes, or variables that are not set here.
+
+    Raises:
+        ConfigError: the file cannot be read, or its ``[spool]`` is wrong.
+    """
+    text = text_of(path)
+    report = Report(str(path), text)
+    raw = toml_of(path, text).get("spool", {})
+    if not isinstance(raw, dict):
+        report.problem("", "spool", "must be a table; write [spool]")
+        raw = {}
+    raw = References(environ, report).table(raw, "spool")
+    spool = _valid(SpoolConfig, raw, "spool", report)
+    report.stop()
+    return spool or SpoolConfig()
+
+
+def _valid(model: type[T], raw: Raw, table: str, report: Report) -> T | None:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        report.findings(table, keys_of(model), error)
+        return None
+
+
+class _Reading:
+    """The reading of one file."""
+
+    def __init__(
+        self, raw: Raw, registry: Registry, references: References, report: Report
+    ) -> None:
+        self._raw = raw
+        self._registry = registry
+        self._references = references
+        self._report = report
+
+    def config(self, path: Path) -> Config:
+        """Return the configuration.
+
+        Raises:
+            ConfigError: something is wrong; all of it is listed.
+        """
+        server = self._single("server", ServerConfig)
+        spool = self._single("spool", SpoolConfig)
+        entrances, exits = self._named("sources"), self._named("destinations")
+        sources = {
+            name: source for name, raw in entrances.items() if (source := self._source(name, raw))
+        }
+        destinations = {
+            name: destination
+            for name, raw in exits.items()
+            if (destination := self._destination(name, raw, spool))
+        }
+        routes = self._routes({"from": entrances, "to": exits})
+        check_sources(sources, server, self._registry, self._report)
+        self._report.stop()
+        check_reach(routes, sources, destinations, self._report)
+        return Config(
+            path, server or ServerConfig(), spool or SpoolConfig(), sources, destinations,
+            tuple(routes), self._report.warnings,
+        )  # fmt: skip
+
+    def _single(self, table: str, model: type[T]) -> T | None:
+        raw = self._references.table(self._raw.get(table, {}), table)
+        return _valid(model, raw, table, self._report)
+
+    def _named(self, kind: str) -> dict[str, Raw]:
+        """Return the tables of one kind by name, those of a wrong shape left out."""
+        found: dict[str, Raw] = {}
+        for name, raw in self._raw.get(kind, {}).items():
+            if not isinstance(raw, dict):
+                self._report.problem(kind, name, f"must be a table; write [{kind}.{name}]")
+                continue
+            if not NAME.fullmatch(name):
+                what = "is no name; use a-z, 0-9, '_' and '-', and begin with a letter or digit"
+                self._report.problem(f"{kind}.{name}", "", what)
+            found[name] = raw
+        if not self._raw.get(kind):
+            self._report.problem(kind, "", f"there is none; add [{kind}.NAME]")
+        return found
+
+    def _vendor(self, raw: Raw, table: str, known: Mapping[str, object], half: str) -> str | None:
+        """Return the vendor of a table; None, and a problem, where it is none."""
+        vendor = raw.get("vendor")
+        if not isinstance(vendor, str) or vendor in known:
+            return vendor if isinstance(vendor, str) else None
+        what = f"there is no vendor {vendor!r}"
+        if vendor in self._registry.vendors:
+            what = f"{vendor} has no {half}"
+        self._report.problem(table, "vendor", f"{what}; {nearest(vendor, known)}")
+        return None
+
+    def _source(self, name: str, raw: Raw) -> SourceConfig | None:
+        table = f"sources.{name}"
+        raw = self._references.table(raw, table)
+        self._vendor(raw, table, self._registry.inputs, "input")
+        keys = raw.get("keys")
+        if isinstance(keys, list):
+            raw["keys"] = [self._references.secret(key, table, "keys") for key in keys]
+        return _valid(SourceConfig, raw, table, self._report)
+
+    def _destination(
+        self, name: str, raw: Raw, spool: SpoolConfig | None
+    ) -> DestinationConfig | None:
+        table = f"destinations.{name}"
+        raw = self._references.table(raw, table)
+        vendor = self._vendor(raw, table, self._registry.outputs, "output")
+        common = {key: value for key, value in raw.items() if key in keys_of(Delivery)}
+        filled = {"full": spool.full} | common if spool else common
+        delivery = _valid(Delivery, filled, table, self._report)
+        if delivery:
+            check_delivery(delivery, table, self._report)
+        if vendor is None:
+            return None
+        model = self._registry.outputs[vendor].Config
+        collision = sorted(set(keys_of(model)) & set(keys_of(Delivery)))
+        if collision:
+            raise PluginError(
+                f"{model.__module__}: its Config calls a setting {collision[0]!r}, which is a key "
+                f"of every destination; rename it"
+            )
+        own = {key: value for key, value in raw.items() if key not in common}
+        self._references.secrets(own, model, table)
+        if isinstance(own.get("url"), str) and (wrong := address_problem(own["url"])):
+            self._report.problem(table, "url", wrong, only=True)
+        try:
+            settings = model.model_validate(own)
+        except ValidationError as error:
+            self._report.findings(table, keys_of(model) | keys_of(Delivery), error)
+            return None
+        return DestinationConfig(**dict(delivery), settings=settings) if delivery else None
+
+    def _routes(self, known: Mapping[str, Collection[str]]) -> list[RouteConfig]:
+        found: list[RouteConfig | None] = []
+        for number, raw in enumerate(self._raw.get("routes", []), start=1):
+            table = f"routes.{number}"
+            expanded = {"name": f"route {number}"} | self._references.table(raw, table)
+            check_names(expanded, table, known, self._report)
+            found.append(_valid(RouteConfig, expanded, table, self._report))
+        return [route for route in found if route]

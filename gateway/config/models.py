@@ -1,0 +1,278 @@
+"""What the configuration file may say: one model per table, one field per key.
+
+The docstrings of the fields are the reference (docs/configuration.md); keep them whole sentences.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    SecretStr,
+)
+from pydantic.fields import FieldInfo
+
+from gateway.config.quantities import DAY, GIB, MIB, MINUTE, Duration, Rate, Size
+from gateway.event import EventType
+from gateway.plugin import Settings
+
+Full = Literal["refuse", "dead"]
+"""What happens at a full backlog."""
+
+_SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+"
+_MOUNT = re.compile(rf"(?:/{_SEGMENT})+")
+_HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]\s/]*):(\d{1,5})")
+LAST_PORT = 65535
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str | None
+    """None for every address of the machine."""
+    port: int
+    """0 for any free one."""
+
+    @property
+    def loopback(self) -> bool:
+        """Tell whether only this machine can reach it."""
+        if self.host is None:
+            return False
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+
+def address(listen: str) -> Address:
+    """Return the host and the port in *listen*.
+
+    Raises:
+        ValueError: it is no such pair.
+    """
+    found = _LISTEN.fullmatch(listen)
+    host = found[1].strip("[]") if found else ""
+    if found and found[1].startswith("["):
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            found = None
+    if found is None or int(found[2]) > LAST_PORT:
+        raise ValueError(
+            'is no address to listen on; write "127.0.0.1:8080", "[::1]:8080", or ":8080"'
+        )
+    return Address(host or None, int(found[2]))
+
+
+def _listen(value: object) -> object:
+    if isinstance(value, str):
+        address(value)
+    return value
+
+
+def _mount(value: object) -> object:
+    if not isinstance(value, str) or not value:
+        return value
+    if not value.startswith("/"):
+        raise ValueError(f'must start with a slash; write mount = "/{value.strip("/")}"')
+    if value == "/":
+        raise ValueError("is the root, where sources stand anyway; leave it out")
+    if value.endswith("/"):
+        raise ValueError(f'must not end in a slash; write mount = "{value.rstrip("/")}"')
+    if not _MOUNT.fullmatch(value):
+        raise ValueError("is no plain path; use letters, digits, '.', '_', '~', '-' and '/' only")
+    return value
+
+
+def _hosts(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        raise ValueError('must be a list of host names; write hosts = ["shop.example"]')  # noqa: TRY004 - pydantic turns a ValueError into a finding
+    if not value:
+        raise ValueError("is empty; leave it out to answer for every host")
+    lower = [host.lower() if isinstance(host, str) else "" for host in value]
+    if not all(_HOST.fullmatch(host) for host in lower):
+        raise ValueError('takes bare host names such as "shop.example", no scheme, port or path')
+    return tuple(lower)
+
+
+def _keys(value: object) -> object:
+    if value == "any":
+        return value
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(key, str | SecretStr) for key in value
+    ):
+        raise ValueError('must be a list of credentials, or "any"; write keys = ["${SHOP_KEY}"]')
+    if not value:
+        raise ValueError("is empty, so that nobody could send; list the credentials to accept")
+    return value
+
+
+def _some(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        raise ValueError('must be a list; write ["..."]')  # noqa: TRY004 - pydantic turns a ValueError into a finding
+    if not value:
+        raise ValueError("is empty, so that the route would never be taken; name some")
+    return value
+
+
+def _folder(value: object) -> object:
+    if value == "":
+        raise ValueError('is empty; name a folder, such as "var/spool"')
+    return value
+
+
+def _limit(value: object) -> object:
+    return None if value in (0, "0") and not isinstance(value, bool) else value
+
+
+class Table(BaseModel):
+    """A table of the configuration: frozen, without unknown keys, silent about its values."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+
+class ServerConfig(Table):
+    """How the gateway is reached."""
+
+    listen: Annotated[str, BeforeValidator(_listen)] = "127.0.0.1:8080"
+    """Host and port to listen on: `"127.0.0.1:8080"`, `"[::1]:8080"`, or `":8080"` for every
+    address of the machine."""
+    max_body: Size = Field(default=MIB, gt=0)
+    """The largest request body taken, as sent and after inflating."""
+    drain_timeout: Duration = 10.0
+    """How long attempts that are on their way may take to end when the gateway stops."""
+
+    @property
+    def address(self) -> Address:
+        """Return the host and the port to listen on."""
+        return address(self.listen)
+
+
+class SpoolConfig(Table):
+    """Where events wait between accepting and delivering, and how much may wait."""
+
+    path: Annotated[Path, BeforeValidator(_folder)] = Path("var/spool")
+    """A folder of the spool's own, relative to the folder in which the gateway is started."""
+    max_bytes: Size = Field(default=10 * GIB, gt=0)
+    """How large the spool may grow, dead letters included; past it senders are told to try
+    again later."""
+    max_age: Duration = Field(default=7 * DAY, gt=0)
+    """How long a delivery may be pending; past it, it becomes a dead letter."""
+    full: Full = "refuse"
+    """What happens when a destination's `max_backlog` is reached: senders are told to try again
+    later (`"refuse"`), or the destination's oldest deliveries become dead letters (`"dead"`)."""
+
+
+class SourceConfig(Table):
+    """A source: a vendor's format, where it stands, whose credentials it accepts."""
+
+    vendor: str
+    """Whose format it speaks; `gateway plugins` lists them."""
+    keys: Annotated[tuple[SecretStr, ...] | Literal["any"], BeforeValidator(_keys)]
+    """The credentials that it accepts, or `"any"`. Any is taken only while the gateway listens
+    on a loopback address, or with `open = true`."""
+    open: bool = False
+    """Let `keys = "any"` hold on every address: whoever reaches the gateway may send events."""
+    mount: Annotated[str, BeforeValidator(_mount)] = ""
+    """A prefix under which the vendor's paths are served, such as `"/shop-a"`."""
+    hosts: Annotated[tuple[str, ...], BeforeValidator(_hosts)] = ()
+    """The host names that it answers for; every one where this is left out."""
+    dedup: Duration | None = Field(default=None, gt=0)
+    """A window in which an event whose message id was seen before is dropped."""
+
+
+class Delivery(Table):
+    """What every destination has, whatever its vendor."""
+
+    vendor: str
+    """Whose format it speaks; `gateway plugins` lists them."""
+    concurrency: int = Field(default=8, ge=1, le=1000)
+    """How many attempts may be on their way at once. Events of one user never are."""
+    timeout: Duration = Field(default=10.0, gt=0)
+    """How long one attempt may take."""
+    max_attempts: int = Field(default=0, ge=0)
+    """After how many attempts a delivery becomes a dead letter; 0 leaves it to the spool's
+    `max_age`."""
+    retry_min: Duration = Field(default=1.0, gt=0)
+    """The upper bound of the wait after the first failed attempt; it doubles with each further
+    one."""
+    retry_max: Duration = Field(default=5 * MINUTE, gt=0)
+    """The upper bound of every wait between attempts, unless the vendor asks for more."""
+    rate: Rate | None = Field(default=None, gt=0)
+    """The most attempts over time, such as `"50/s"`; no limit where this is left out."""
+    burst: int = Field(default=1, ge=1)
+    """How many attempts may go at once after a quiet time, where there is a `rate`."""
+    max_backlog: Annotated[int | None, BeforeValidator(_limit)] = Field(default=None, ge=1)
+    """How many requests may wait for this destination; 0, or leaving it out, sets no limit but
+    the spool's."""
+    full: Full = "refuse"
+    """What happens when `max_backlog` is reached; what `full` in `[spool]` says where this is
+    left out."""
+    passthrough: bool = False
+    """Send requests that came in this same vendor's format on as they came, byte for byte, with
+    only the credential exchanged."""
+
+
+class DestinationConfig(Delivery):
+    """A destination: how delivery behaves, and the vendor's own settings."""
+
+    settings: InstanceOf[Settings]
+    """An instance of the output's ``Config``."""
+
+
+class RouteConfig(Table):
+    """A route: which events of which sources go where. Every route that fits is taken."""
+
+    sources: Annotated[tuple[str, ...] | None, BeforeValidator(_some)] = Field(
+        default=None, alias="from"
+    )
+    """The sources whose events it takes; every one where this is left out."""
+    to: Annotated[tuple[str, ...], BeforeValidator(_some)]
+    """The destinations that get them."""
+    types: Annotated[tuple[EventType, ...] | None, BeforeValidator(_some)] = None
+    """The types of events that it takes; every one where this is left out."""
+    names: Annotated[tuple[str, ...] | None, BeforeValidator(_some)] = None
+    """The names of events that it takes, as patterns over the neutral name: `*` is any text, `?`
+    one character, `[...]` one of these; case matters. Every one where this is left out."""
+    label: str = Field(default="", alias="name")
+    """What the route is called in explanations; `route 1` and so on where this is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A configuration without mistakes, every default filled in."""
+
+    path: Path
+    """The file that it was read from."""
+    server: ServerConfig
+    spool: SpoolConfig
+    sources: dict[str, SourceConfig]
+    destinations: dict[str, DestinationConfig]
+    routes: tuple[RouteConfig, ...]
+    warnings: tuple[str, ...] = ()
+    """What is suspicious and allowed, one sentence each."""
+
+
+TABLES: dict[str, type[BaseModel]] = {
+    "server": ServerConfig,
+    "spool": SpoolConfig,
+    "sources": SourceConfig,
+    "destinations": Delivery,
+    "routes": RouteConfig,
+}
+"""The tables of the file; every one of ``sources`` and ``destinations`` has a name of its own."""
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the keys of a table, as the file spells them, to their fields."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}

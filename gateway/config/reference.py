@@ -1,0 +1,107 @@
+"""The reference of the configuration file, written from the models."""
+
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from gateway.config.models import TABLES, keys_of
+from gateway.config.quantities import Written, shown
+from gateway.plugins import Registry
+
+HEADERS = {
+    "server": "[server]",
+    "spool": "[spool]",
+    "sources": "[sources.NAME]",
+    "destinations": "[destinations.NAME]",
+    "routes": "[[routes]]",
+}
+"""How the file heads its tables."""
+
+_KINDS: dict[Any, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "`true` or `false`",
+    SecretStr: "credential",
+    Path: "path",
+}
+
+
+def reference(registry: Registry) -> str:
+    """Return the reference in Markdown: a table per table of the file, then one per vendor."""
+    parts = [
+        part for name, model in TABLES.items() for part in _section(f"### `{HEADERS[name]}`", model)
+    ]
+    for vendor, output in registry.outputs.items():
+        title = f'#### `[destinations.NAME]` with `vendor = "{vendor}"`'
+        parts += _section(title, output.Config, told=False)
+    return "\n".join(parts).strip() + "\n"
+
+
+def _section(title: str, model: type[BaseModel], *, told: bool = True) -> Iterator[str]:
+    yield title
+    yield ""
+    if told:
+        yield _line(model.__doc__)
+        yield ""
+    yield "| key | value | default | |"
+    yield "|---|---|---|---|"
+    for key, field in keys_of(model).items():
+        yield f"| `{key}` | {_kind(field)} | {_default(field)} | {_line(field.description)} |"
+    yield ""
+
+
+def _line(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("``", "`").replace("|", "\\|")
+
+
+def _written(field: FieldInfo) -> Written | None:
+    return _marker(field.metadata) or next(
+        (m for part in get_args(field.annotation) if (m := _marker(get_args(part)))), None
+    )
+
+
+def _marker(metadata: Any) -> Written | None:
+    return next((mark for mark in metadata if isinstance(mark, Written)), None)
+
+
+def _kind(field: FieldInfo) -> str:
+    written = _written(field)
+    return written.kind if written else " or ".join(_words(field.annotation))
+
+
+def _words(annotation: Any) -> list[str]:
+    """Return what a field takes, one word per alternative; None goes without saying."""
+    origin, members = get_origin(annotation), get_args(annotation)
+    if annotation is types.NoneType:
+        return []
+    if origin in {Union, types.UnionType}:
+        return [word for member in members for word in _words(member)]
+    if origin is Literal:
+        return [f'`"{member}"`' for member in members]
+    if origin is tuple:
+        one_of = _words(members[0])
+        return [f"list of {one_of[0]}s" if len(one_of) == 1 else f"list of {', '.join(one_of)}"]
+    return [_KINDS.get(annotation, getattr(annotation, "__name__", str(annotation)))]
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=False)
+    written = _written(field)
+    if value is None or value in ("", ()):
+        return ""
+    if written:
+        return f'`"{shown(value, written.kind)}"`'
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, str | Path):
+        return f'`"{value}"`'
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
+    return f"`{value}`"

@@ -1,0 +1,345 @@
+"""One destination's worker: it takes what is owed, in order, and settles it."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import orjson
+import structlog
+
+from gateway.config import DestinationConfig
+from gateway.delivery.attempt import Outcome, Sender
+from gateway.delivery.backlog import Backlog
+from gateway.delivery.gate import Gate, State, backoff
+from gateway.delivery.job import Job
+from gateway.delivery.ledger import Ledger
+from gateway.delivery.users import Users
+from gateway.event import Event
+from gateway.exchange import Declined, Delivered, Refused, RetryLater, Verdict
+from gateway.redact import Redactor
+from gateway.spool import Entry, Item, Mark, Spool, Taken
+
+WINDOW = 16 * 1024 * 1024
+"""Bytes of requests that a worker holds in memory; past them it reads from the spool, later."""
+WINDOW_JOBS = 4096
+
+log = structlog.get_logger()
+
+Parse = Callable[[Entry], Sequence[Event]]
+Settled = Callable[[Event, str, Verdict | Declined], None]
+
+
+class WorkerState(NamedTuple):
+    """How a worker is doing."""
+
+    circuit: State
+    reason: str
+    """Why the circuit is not closed."""
+    in_hand: int
+    delivered: int
+    declined: int
+    dead: int
+    retried: int
+
+
+class Worker:
+    """Delivers to one destination, sharing nothing with the others but the spool.
+
+    Args:
+        name: the destination's name.
+        config: how delivery behaves.
+        sender: renders, sends and judges one event.
+        spool: the log.
+        parse: a stored request to its events.
+        settled: called at each delivery's end, where someone listens.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a worker needs of the world, each once
+        self,
+        name: str,
+        config: DestinationConfig,
+        *,
+        sender: Sender,
+        spool: Spool,
+        parse: Parse,
+        settled: Settled | None = None,
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.sender = sender
+        self.spool = spool
+        self.gate = Gate(
+            low=config.retry_min,
+            high=config.retry_max,
+            rate=config.rate,
+            burst=config.burst,
+        )
+        self.users = Users()
+        self.backlog = Backlog(self, parse)
+        self.ledger = Ledger(name, spool, self.backlog.reached, self.backlog.recorded)
+        self._redact = Redactor(config.settings)
+        self._settled = settled
+        self._ready: deque[Job] = deque()
+        self._loaded = 0
+        self._jobs = 0
+        self._idle: list[asyncio.Future[None]] = []
+        self._lanes: list[asyncio.Task[None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._active = 0
+        self._quiet = asyncio.Event()
+        self.delivered = self.declined = self.dead = self.retried = 0
+
+    async def start(self) -> None:
+        """Take up what is owed, and begin.
+
+        Raises:
+            SpoolError: the spool cannot tell what is owed.
+        """
+        self.users.seed(await self.spool.blocked(self.name))
+        await self.backlog.start()
+        loop = asyncio.get_running_loop()
+        self._lanes = [
+            loop.create_task(self._lane(), name=f"{self.name}/{n}")
+            for n in range(self.config.concurrency)
+        ]
+
+    async def stop(self, grace: float) -> None:
+        """Let what is on its way arrive for *grace* seconds, record it, and end."""
+        self._stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._quiet.clear()
+        if self._active:
+            try:
+                await asyncio.wait_for(self._quiet.wait(), grace)
+            except TimeoutError:
+                log.warning("not_drained", destination=self.name, in_flight=self._active)
+        tasks = [*self._lanes, *self.backlog.stop()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.ledger.flush()
+        await self.sender.close()
+
+    def state(self) -> WorkerState:
+        """Return how the worker is doing."""
+        return WorkerState(
+            self.gate.state, self.gate.reason, self.ledger.in_hand,
+            self.delivered, self.declined, self.dead, self.retried,
+        )  # fmt: skip
+
+    # What comes in
+
+    def offer(self, item: Item, events: Sequence[Event]) -> None:
+        """Take an entry that was just accepted, in the order of the log."""
+        if self.backlog.takes_live(item.seq):
+            self.admit(item, events)
+
+    @property
+    def full(self) -> bool:
+        """Tell whether the worker holds as much as it may."""
+        return self._loaded > WINDOW or self._jobs >= WINDOW_JOBS or self._stopping
+
+    def admit(self, item: Item, events: Sequence[Event]) -> None:
+        """Take the deliveries of *item* that are this destination's."""
+        indexes = item.entry.targets[self.name]
+        self.ledger.open(item.seq, len(indexes))
+        for index in indexes:
+            mark = Mark(item.seq, index)
+            if index < len(events):
+                self._enter(Job(mark, item.entry, events[index]))
+            else:
+                self.lost(mark, item.entry)
+                self.ledger.close(item.seq)
+
+    def lost(self, mark: Mark, entry: Entry) -> None:
+        """Give up a delivery whose stored request no longer says that event."""
+        nothing = Event(type="track", id=f"{entry.id}-{mark.index}")
+        reason = "the stored request no longer parses into this event; its plugin has changed"
+        job = Job(mark, entry, nothing)
+        self._bury(job, "unrenderable", reason)
+
+    def _enter(self, job: Job) -> None:
+        if job.user and self.users.blocked(job.user):
+            self._park(job)
+            self.ledger.close(job.mark.seq)
+            return
+        self.push(job)
+
+    def push(self, job: Job) -> None:
+        """Let *job* go as soon as its user's turn and the gate allow."""
+        self._loaded += job.size
+        self._jobs += 1
+        if self.users.enter(job):
+            self._ready.append(job)
+            self.wake()
+
+    def _park(self, job: Job) -> None:
+        self.users.block(job.user)
+        self.ledger.later(job.later(time.time(), parked=True))
+
+    # The lanes
+
+    def wake(self) -> None:
+        """Set an idle lane to work."""
+        while self._idle:
+            lane = self._idle.pop()
+            if not lane.done():
+                lane.set_result(None)
+                return
+
+    def _take(self) -> Job | None:
+        if self._stopping or self.ledger.stuck:
+            if self.ledger.stuck:
+                self._wake_in(1.0)
+            return None
+        while self._ready and self.backlog.was_taken(self._ready[0]):
+            self._release(self._ready.popleft())
+        if not self._ready:
+            return None
+        wait = self.gate.wait(asyncio.get_running_loop().time())
+        if wait:
+            self._wake_in(wait)
+            return None
+        return self._ready.popleft()
+
+    def _wake_in(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        at = loop.time() + seconds
+        if (
+            self._timer is None
+            or self._timer.cancelled()
+            or self._timer.when() > at
+            or (self._timer.when() <= loop.time())
+        ):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(at, self._wake_all)
+
+    def _wake_all(self) -> None:
+        self._timer = None
+        for _ in range(len(self._idle)):
+            self.wake()
+
+    async def _lane(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            job = self._take()
+            if job is None:
+                self.backlog.hungry()
+                idle = loop.create_future()
+                self._idle.append(idle)
+                await idle
+                continue
+            self._active += 1
+            try:
+                outcome = await self.sender.send(job)
+                self._settle(job, outcome)
+            finally:
+                self._active -= 1
+                if not self._active:
+                    self._quiet.set()
+
+    # How it ends
+
+    def _settle(self, job: Job, outcome: Outcome) -> None:
+        verdict = outcome.verdict
+        if outcome.attempt is None:
+            self.gate.abandoned()
+        else:
+            job.tried(outcome.attempt)
+        given_up = self.backlog.was_taken(job)
+        if isinstance(verdict, RetryLater):
+            self._again(job, verdict, given_up=given_up)
+            return
+        if outcome.attempt is not None:
+            self._passed()
+        if isinstance(verdict, Refused):
+            if not given_up:
+                self._bury(job, outcome.cause, verdict.reason)
+        else:
+            self.delivered += isinstance(verdict, Delivered)
+            self.declined += isinstance(verdict, Declined)
+            if job.waiting or given_up:
+                self.ledger.done(job.mark)
+        if self._settled is not None:
+            self._settled(job.event, self.name, verdict)
+        self._finish(job)
+
+    def _passed(self) -> None:
+        trouble = self.gate.reason
+        self.gate.passed()
+        if trouble:
+            log.info("circuit_closed", destination=self.name, was=trouble)
+            self._wake_all()
+
+    def _again(self, job: Job, verdict: RetryLater, *, given_up: bool) -> None:
+        self.retried += 1
+        before = self.gate.state
+        self.gate.failed(
+            verdict.cause, verdict.reason, verdict.after, asyncio.get_running_loop().time()
+        )
+        if self.gate.state == "open" and before != "open":
+            log.warning("circuit_open", destination=self.name, reason=self.gate.reason)
+        if given_up:
+            self._finish(job)
+            return
+        most = self.config.max_attempts
+        if most and len(job.attempts) >= most:
+            self._bury(job, "expired", f"given up after {most} attempts; last: {verdict.reason}")
+            self._finish(job)
+            return
+        wait = backoff(len(job.attempts), self.config.retry_min, self.config.retry_max)
+        due = time.time() + max(wait, verdict.after or 0.0)
+        self.ledger.later(job.later(due, verdict.reason))
+        if not job.waiting:
+            self.users.block(job.user)
+        self.backlog.due_at(due, job)
+        for behind in self.users.waiting(job.user):
+            if behind.waiting:
+                self.backlog.unload(behind.mark)
+            else:
+                self._park(behind)
+            self._release(behind, leave=False)
+        self._release(job)
+
+    def _bury(self, job: Job, cause: str, reason: str) -> None:
+        self.dead += 1
+        rendered = b""
+        if job.sent is not None:
+            rendered = orjson.dumps(self._redact.request(job.sent))
+        clean = self._redact.text(reason)
+        self.ledger.dead(job.failed(cause, clean, time.time(), rendered))
+        log.warning(
+            "dead_letter", destination=self.name, event=job.event.id, cause=cause, reason=clean
+        )
+
+    def _finish(self, job: Job) -> None:
+        """Let the user's next event go, now that *job* is settled."""
+        if job.waiting:
+            self.users.unblock(job.user)
+            self.backlog.ended(job.mark)
+        self._release(job)
+        if job.user and self.users.blocked(job.user) and not self.users.busy(job.user):
+            self.backlog.follow(job.user)
+
+    def _release(self, job: Job, *, leave: bool = True) -> None:
+        """Let go of *job*, whatever became of it."""
+        self._loaded -= job.size
+        self._jobs -= 1
+        if not job.waiting:
+            self.ledger.close(job.mark.seq)
+        if leave:
+            following = self.users.leave(job.user)
+            if following is not None:
+                self._ready.append(following)
+                self.wake()
+        if self.backlog.behind and not self.full:
+            self.backlog.hungry()
+
+    def taken(self, notice: Taken) -> None:
+        """Note that the spool gave deliveries up by itself; see `gateway.spool.Taken`."""
+        self.backlog.taken_away(notice)

@@ -1,0 +1,168 @@
+"""The way in: from an HTTP request to events that are safe, and the vendor's own answer."""
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+
+from gateway.doors import Doors, Source
+from gateway.errors import Fault, Rejected, SpoolError
+from gateway.event import Event
+from gateway.exchange import Request, Response
+from gateway.ids import RequestIds
+from gateway.router import Router
+from gateway.spool import Entry, Item, Spool, SpoolFull
+
+REQUEST_ID = "x-gateway-request-id"
+"""Response header that names the request, for traces."""
+TRY_AGAIN = 5
+"""Seconds after which a sender should try again when the spool does not say."""
+
+log = structlog.get_logger()
+
+
+class Takes(Protocol):
+    """A worker, as far as the way in knows it."""
+
+    def offer(self, item: Item, events: Sequence[Event]) -> None:
+        """Take an entry that was just accepted."""
+
+
+class World(Protocol):
+    """What the running gateway gives to the way in; a reload changes it between requests."""
+
+    accepting: bool
+    """Whether new events are taken."""
+
+    @property
+    def doors(self) -> Doors:
+        """Return which source a request is for."""
+
+    @property
+    def router(self) -> Router:
+        """Return which destinations an event goes to."""
+
+    @property
+    def spool(self) -> Spool:
+        """Return where events are kept."""
+
+    @property
+    def workers(self) -> Mapping[str, Takes]:
+        """Return who delivers, by destination."""
+
+    def accepted(self, events: Sequence[Event], source: str) -> None:
+        """Tell those who listen that *events* are safe."""
+
+
+class Ingest:
+    """Receives the requests of all sources."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._ids = RequestIds()
+
+    async def receive(self, http: web.Request) -> web.Response:
+        """Answer one HTTP request as its source's vendor would."""
+        began = time.perf_counter()
+        target = http.raw_path if http.raw_path.startswith("/") else http.path_qs
+        path, mark, query = target.partition("?")
+        found = self._world.doors.find(path, http.headers)
+        if found is None:
+            return web.json_response({"error": "not found"}, status=404)
+        source = found.source
+        request = Request(
+            method=http.method,
+            url=found.path + mark + query,
+            headers=http.headers,
+            id=self._ids.next(),
+            received_at=datetime.now(UTC),
+        )
+        try:
+            response = await self._take(http, source, request, found.path)
+        except Rejected as error:
+            log.debug("refused", source=source.name, request=request.id, error=str(error))
+            response = source.reads.refuse(request, error)
+            if error.fault is Fault.UNAVAILABLE:
+                response = _with_header(response, "retry-after", str(error.value))
+        headers = {**response.headers, REQUEST_ID: request.id}
+        if source.reads.elapsed_header:
+            headers[source.reads.elapsed_header] = f"{time.perf_counter() - began:.6f}"
+        return web.Response(status=response.status, body=response.body, headers=headers)
+
+    async def _take(
+        self, http: web.Request, source: Source, request: Request, path: str
+    ) -> Response:
+        reads = source.reads
+        source.check_endpoint(request.method, path)
+        if not reads.credential_in_body:
+            source.check_key(reads.credential(request, None))
+        stored = source.stored(request, await _body(http))
+        payload = reads.decode(stored)
+        if reads.credential_in_body:
+            source.check_key(reads.credential(request, payload))
+        events = reads.read(stored, payload)
+        await self._keep(source, stored, events)
+        return reads.accept(stored, events)
+
+    async def _keep(self, source: Source, stored: Request, events: Sequence[Event]) -> None:
+        """Return once *events* are safe for every destination that they are routed to.
+
+        Raises:
+            Rejected: they cannot be kept now.
+        """
+        world = self._world
+        if not world.accepting:
+            raise Rejected("$", "shutting down; try again", Fault.UNAVAILABLE, TRY_AGAIN)
+        targets = self._targets(source.name, events)
+        if targets:
+            entry = Entry(stored.id, source.name, stored, targets, source.reads.name)
+            try:
+                await world.spool.append(entry, lambda item: self._owed(item, events))
+            except SpoolError as error:
+                log.warning("not_kept", source=source.name, request=stored.id, error=str(error))
+                after = error.retry_after if isinstance(error, SpoolFull) else TRY_AGAIN
+                reason = "the event cannot be stored now; try again"
+                wait = max(1, round(after))
+                raise Rejected("$", reason, Fault.UNAVAILABLE, wait) from error
+        world.accepted(events, source.name)
+
+    def _targets(self, source: str, events: Sequence[Event]) -> dict[str, tuple[int, ...]]:
+        route = self._world.router.route
+        if len(events) == 1:
+            return dict.fromkeys(route(source, events[0]), (0,))
+        targets: dict[str, tuple[int, ...]] = {}
+        for index, event in enumerate(events):
+            for destination in route(source, event):
+                targets[destination] = (*targets.get(destination, ()), index)
+        return targets
+
+    def _owed(self, item: Item, events: Sequence[Event]) -> None:
+        workers = self._world.workers
+        for destination in item.entry.targets:
+            worker = workers.get(destination)
+            if worker is not None:
+                worker.offer(item, events)
+
+
+async def _body(http: web.Request) -> bytes:
+    """Return the body, inflated.
+
+    Raises:
+        Rejected: it is larger than the cap, as sent or inflated, or cannot be inflated.
+    """
+    try:
+        return await http.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise Rejected("$", str(error.text), Fault.TOO_LARGE) from error
+    except (ContentEncodingError, HttpProcessingError, web.RequestPayloadError) as error:
+        raise Rejected("$", "the body cannot be inflated", Fault.MALFORMED) from error
+    except ClientPayloadError as error:
+        raise Rejected("$", "the body did not arrive whole", Fault.MALFORMED) from error
+
+
+def _with_header(response: Response, name: str, value: str) -> Response:
+    return Response(response.status, {**response.headers, name: value}, response.body)

@@ -1,0 +1,104 @@
+"""How one value changes shape on its way in and back out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """A named pair of inverse functions; `ValueError` means bad input.
+
+    Attributes:
+        name: what the documentation calls the conversion; empty for none.
+        decode: the vendor's value to ours.
+        encode: our value to the vendor's.
+        gives: the classes that ``decode`` returns, for the check against the event's types;
+            empty when it returns whatever it was given.
+    """
+
+    name: str
+    decode: Callable[[Any], Any]
+    encode: Callable[[Any], Any]
+    gives: tuple[type, ...] = ()
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            return int(text)
+        except ValueError:
+            number = float(text)
+            if number - number != 0:
+                raise ValueError(f"not a finite number: {value!r}") from None
+            return number
+    return value  # type: ignore[no-any-return]  # the row's wire type says it is a number
+
+
+def _integer(value: Any) -> int:
+    number = _number(value)
+    if number != int(number):
+        raise ValueError(f"not a whole number: {value!r}")
+    return int(number)
+
+
+def _text(value: Any) -> str:
+    return value if type(value) is str else str(value)
+
+
+def _instant(text: str) -> datetime:
+    moment = datetime.fromisoformat(text.strip())
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def _from_epoch(scale: int) -> Callable[[Any], datetime]:
+    def decode(value: Any) -> datetime:
+        try:
+            return datetime.fromtimestamp(_number(value) / scale, UTC)
+        except (OverflowError, OSError) as error:
+            raise ValueError(f"no such time: {value!r}") from error
+
+    return decode
+
+
+AS_IS = Codec("", _same, _same)
+TEXT = Codec("text or number", _text, _same, (str,))
+"""An id that some clients send as a number; written as text."""
+NUMBER = Codec("number or numeric text", _number, _same, (int, float))
+INTEGER = Codec("whole number", _integer, round, (int,))
+ISO8601 = Codec("ISO 8601, UTC if it names no zone", _instant, _iso, (datetime,))
+EPOCH_SECONDS = Codec("Unix time in s", _from_epoch(1), lambda t: int(t.timestamp()), (datetime,))
+EPOCH_MILLIS = Codec(
+    "Unix time in ms", _from_epoch(1000), lambda t: int(t.timestamp() * 1000), (datetime,)
+)
+
+
+def names(theirs_to_ours: Mapping[str, str], label: str = "names") -> Codec:
+    """Translate a vocabulary; words that it does not know pass through.
+
+    Where several of theirs mean one of ours, the first is the one written.
+    """
+    ours_to_theirs: dict[str, str] = {}
+    for theirs, ours in theirs_to_ours.items():
+        ours_to_theirs.setdefault(ours, theirs)
+    return Codec(
+        label,
+        lambda word: theirs_to_ours.get(word, word),
+        lambda word: ours_to_theirs.get(word, word),
+        (str,),
+    )
+
+
+def literal(value: Any) -> Codec:
+    """Write always *value*, and read nothing: for a field that only names the payload's kind."""
+    return Codec(f"always {value!r}", lambda _: value, lambda _: value)

@@ -1,0 +1,162 @@
+"""A row resolved against its types: what a table's loops walk."""
+
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+from gateway.errors import Fault, MappingError, Rejected, Unrenderable
+from gateway.mapping.codecs import AS_IS
+from gateway.mapping.nested import Nested
+from gateway.mapping.paths import annotation_at, bare, classes, is_mapping
+from gateway.mapping.row import Row
+from gateway.mapping.shape import split
+
+Path: TypeAlias = tuple[str, ...]
+
+EMPTY: tuple[Any, ...] = ((), {})
+SINGLE = "properties.products[0]."
+JSON_NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object",
+              list: "array", type(None): "null"}  # fmt: skip
+
+
+def json_name(value: Any) -> str:
+    """Return what JSON calls the type of *value*."""
+    return JSON_NAMES.get(type(value), type(value).__name__)
+
+
+class Step:
+    """A row, resolved.
+
+    Attributes:
+        paths: its synonyms as tuples of keys.
+        key: the only key of its only synonym, where it is as simple as that.
+        star: it takes whatever no other row claims.
+        plain: its value is written as it is, under ``key``.
+        single: it is about the event's only product.
+        get: reads the value from the event, or from its only product.
+        group: the event's group that holds its field; see `gateway.mapping.shape`.
+    """
+
+    __slots__ = (
+        "accepts", "decode", "encode", "field", "get", "group", "key", "literal", "nested",
+        "paths", "plain", "row", "single", "star",
+    )  # fmt: skip
+
+    def __init__(self, row: Row, wire: type, into: type) -> None:
+        annotations = [annotation_at(wire, path) for path in row.synonyms]
+        self.row = row
+        self.paths: list[Path] = [tuple(path.split(".")) for path in row.synonyms]
+        self.star = self.paths[0][-1] == "*"
+        self.accepts = frozenset(c for a in annotations for c in classes(a))
+        self.nested = row.codec if isinstance(row.codec, Nested) else None
+        self.literal = row.codec.name.startswith("always ")
+        self.decode: Callable[[Any], Any] | None = (
+            None if row.codec is AS_IS or self.nested or self.literal else row.codec.decode
+        )
+        self.encode: Callable[[Any], Any] | None = (
+            None if row.codec is AS_IS or self.nested or self.literal else row.codec.encode
+        )
+        simple = len(self.paths) == 1 and len(self.paths[0]) == 1
+        self.key = self.paths[0][0] if simple else ""
+        self.plain = bool(self.key) and self.encode is None and self.nested is None
+        self.group, self.field = "", ""
+        self.get: Callable[[Any], Any] = row.codec.encode if self.literal else _nothing
+        self.single = row.event.startswith(SINGLE)
+        if row.event:
+            target = annotation_at(into, row.event)
+            if row.codec is AS_IS and any(bare(a) is Any for a in annotations):
+                self.accepts &= classes(target)
+            self._resolve(into, target)
+
+    def _resolve(self, into: type, target: Any) -> None:
+        row = self.row
+        if self.star:
+            if not is_mapping(target):
+                raise MappingError(f"{row.wire!r}: {row.event!r} is no mapping of free keys")
+            self.group = row.event
+        else:
+            self.group, self.field = split(into, row.event)
+            self._check(target)
+        self.get = getter(row.event.removeprefix(SINGLE))
+
+    def _check(self, target: Any) -> None:
+        row = self.row
+        wanted = classes(target)
+        given = frozenset(row.codec.gives) or self.accepts
+        if self.nested:
+            given = frozenset({self.nested.gives_class(bare(target))})
+        if not given <= wanted:
+            bad = ", ".join(sorted(c.__name__ for c in given - wanted))
+            raise MappingError(f"{row.wire!r} to {row.event!r}: {bad} does not fit, give a codec")
+
+    def find(self, payload: dict[str, Any]) -> Any:
+        """Return the first synonym's value in *payload*, or None."""
+        if self.key:
+            return payload.get(self.key)
+        for path in self.paths:
+            found = _at(payload, path)
+            if found is not None:
+                return found
+        return None
+
+    def beaten(self, payload: dict[str, Any], rank: int) -> bool:
+        """Tell whether *payload* has a synonym that comes before the one of *rank*."""
+        return any(_at(payload, path) is not None for path in self.paths[:rank])
+
+    def wrong(self, value: Any, rank: int = 0) -> Rejected:
+        """Return the complaint about *value*'s type."""
+        wanted = " or ".join(sorted(JSON_NAMES[c] for c in self.accepts if c in JSON_NAMES))
+        reason = f"expected {wanted}, got {json_name(value)}"
+        return Rejected(self.row.synonyms[rank], reason, Fault.TYPE, value)
+
+    def missing(self) -> None:
+        """Complain, if the row is required, that the event has no value for it.
+
+        Raises:
+            Unrenderable: it is.
+        """
+        if self.row.required and self.row.event:
+            raise Unrenderable(f"{self.row.event}: required by {self.row.synonyms[0]}")
+
+    def put(self, value: Any, into: dict[str, Any], *, same: bool) -> None:
+        """Write the event's *value* into the payload *into*."""
+        if self.encode is not None:
+            value = self.encode(value)
+        elif self.nested is not None:
+            value = self.nested.write(value, same=same)
+            if not value:
+                return
+        *above, last = self.paths[0]
+        for key in above:
+            into = into.setdefault(key, {})
+        into[last] = value
+
+    def put_star(
+        self, free: Mapping[str, Any], into: dict[str, Any], claimed: frozenset[str]
+    ) -> None:
+        """Write the *free* keys that no other row of the table has *claimed*."""
+        for key in self.paths[0][:-1]:
+            into = into.setdefault(key, {})
+        for key, value in free.items():
+            if key not in claimed and value is not None:
+                into.setdefault(key, value)
+
+
+def getter(path: str) -> Callable[[Any], Any]:
+    """Return a function that reads *path*; it gives None where nothing is."""
+    group, _, key = path.rpartition(".")
+    if group == "extra" or group.endswith(".extra") or group == "consent":
+        mapping = attrgetter(group)
+        return lambda event: mapping(event).get(key)
+    return attrgetter(path)
+
+
+def _at(payload: dict[str, Any], path: Path) -> Any:
+    node: Any = payload
+    for key in path:
+        node = node.get(key) if type(node) is dict else None
+    return node
+
+
+def _nothing(_: Any) -> None:
+    return None

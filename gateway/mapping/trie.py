@@ -1,0 +1,143 @@
+"""The wire side of a table, laid out so that one walk over a payload finds every field.
+
+The walk costs as much as the payload has keys, however many rows the table has.
+"""
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from gateway.errors import Fault, Rejected
+from gateway.mapping.shape import Built
+from gateway.mapping.step import Step, json_name
+
+
+class Node:
+    """The keys that some row names at one place in the payload.
+
+    Attributes:
+        keys: a key to the step that ends here, if any, which of its synonyms this is, and the
+            keys below.
+        star: the event's mapping that takes whatever else stands here; empty for none.
+    """
+
+    __slots__ = ("keys", "star")
+
+    def __init__(self) -> None:
+        self.keys: dict[str, Entry] = {}
+        self.star = ""
+
+
+Entry: TypeAlias = tuple[Step | None, int, Node | None]
+
+
+def trie(steps: Iterable[Step]) -> Node:
+    """Return the rows of *steps* by the keys of their wire paths."""
+    root = Node()
+    for step in steps:
+        for rank, path in enumerate(step.paths):
+            node = root
+            *above, last = path
+            for key in above:
+                held, held_rank, below = node.keys.get(key, (None, 0, None))
+                below = below or Node()
+                node.keys[key] = (held, held_rank, below)
+                node = below
+            if step.star:
+                node.star = node.star or step.row.event
+            else:
+                node.keys.setdefault(last, (step, rank, None))
+                if node.keys[last][0] is None:
+                    node.keys[last] = (step, rank, node.keys[last][2])
+    return root
+
+
+class Walk:
+    """One walk over one payload.
+
+    Args:
+        payload: the whole of it.
+        built: takes the values that are found.
+        strict: a value of the wrong type refuses the payload instead of being left over.
+    """
+
+    __slots__ = ("built", "payload", "strict")
+
+    def __init__(self, payload: dict[str, Any], built: Built, *, strict: bool) -> None:
+        self.payload = payload
+        self.built = built
+        self.strict = strict
+
+    def over(self, here: dict[str, Any], node: Node, place: str = "") -> dict[str, Any]:
+        """Take what *node* names of *here*; return what is left over.
+
+        Raises:
+            Rejected: a value is not what the vendor takes.
+        """
+        rest: dict[str, Any] = {}
+        keys = node.keys
+        for key, value in here.items():
+            entry = keys.get(key)
+            if entry is None:
+                rest[key] = value
+            elif value is not None:
+                left = self._key(entry, value, place + key)
+                if left is not None:
+                    rest[key] = left
+        if node.star and rest:
+            target = self.built.setdefault(node.star, {})
+            for key, value in rest.items():
+                if value is not None:
+                    target.setdefault(key, value)
+            return {}
+        return rest
+
+    def _key(self, entry: Entry, value: Any, place: str) -> Any:
+        """Return what is left over of the *value* of a key that some row names; None for none."""
+        step, rank, below = entry
+        if step is not None:
+            left = None if self.take(step, rank, value) else value
+            if below is not None and type(value) is dict:
+                self.over(value, below, f"{place}.")
+            return left
+        if below is not None and type(value) is dict:
+            return self.over(value, below, f"{place}.") or None
+        if self.strict:
+            raise Rejected(place, f"expected object, got {json_name(value)}", Fault.TYPE, value)
+        return value
+
+    def take(self, step: Step, rank: int, value: Any) -> bool:
+        """Note *value* for the event; tell whether it is taken care of.
+
+        Raises:
+            Rejected: it is not what the vendor takes.
+        """
+        if step.literal:
+            return True
+        if rank and step.beaten(self.payload, rank):
+            return False
+        if type(value) not in step.accepts:
+            if step.row.required or self.strict:
+                raise step.wrong(value, rank)
+            return False
+        if not step.field:
+            return True
+        if step.decode is not None:
+            try:
+                value = step.decode(value)
+            except ValueError as error:
+                if step.row.required or self.strict:
+                    raise Rejected(
+                        step.row.synonyms[rank], str(error), Fault.VALUE, value
+                    ) from error
+                return False
+        elif step.nested is not None:
+            value = step.nested.read(value, step.row.synonyms[rank])
+        self._note(step, value)
+        return True
+
+    def _note(self, step: Step, value: Any) -> None:
+        group = self.built.get(step.group)
+        if group is None:
+            self.built[step.group] = {step.field: value}
+        else:
+            group[step.field] = value

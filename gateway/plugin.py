@@ -1,0 +1,224 @@
+"""What a vendor plugin implements: a few tables, a few constants, a few pure functions.
+
+    Input.parse    Request  -> [Event]         Output.render   Event -> Request | Declined
+    Input.accept   [Event]  -> Response        Output.verdict  Response -> Verdict
+    Input.refuse   Rejected -> Response
+
+A plugin never opens a socket, never reads the clock, never awaits. The gateway does all of
+that around it; docs/architecture.md gives the order.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, NamedTuple
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from gateway.errors import Fault, Rejected, Unrenderable
+from gateway.event import Event
+from gateway.exchange import Declined, Request, Response, Verdict, verdict_by_status
+from gateway.mapping import Loss, Mapped, Stamp, Table
+from gateway.mapping.leftovers import restore
+from gateway.mapping.losses import losses
+from gateway.naming import CONVENTIONS, Naming
+
+Secret = SecretStr
+"""A credential: shown as asterisks wherever it is printed."""
+
+JSON = {"content-type": "application/json"}
+
+
+class Settings(BaseModel):
+    """A plugin's own settings in ``[destinations.*]``; field docstrings become the reference."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+    url: str = Field(pattern=r"^https?://[^/?#\s]+[^?#\s]*$")
+    """Scheme and host of the vendor's API; a prefix may follow. Documented paths are appended."""
+
+
+class FreeFormSettings(Settings):
+    """Settings of a vendor that takes events of any name."""
+
+    naming: Naming = "as-is"
+    """How to spell the names of events that the vendor has no word for; events that came in the
+    vendor's own format keep theirs."""
+
+
+class Vendor(ABC):
+    """What both halves of a vendor have in common."""
+
+    name: ClassVar[str]
+    """Config word, metric label and docs heading, e.g. ``"tracardi"``."""
+    docs: ClassVar[str]
+    """The vendor's own page for this wire format."""
+    endpoints: ClassVar[Mapping[str, Mapped]]
+    """``"POST /track"`` to the table that reads and writes its body. Several endpoints may write
+    the same event; the first one named does."""
+
+
+class Input(Vendor):
+    """Turns a vendor's requests into events, and events' fates into the vendor's answers."""
+
+    unsupported: ClassVar[frozenset[str]] = frozenset()
+    """Documented endpoints that are no events, such as ``"GET /store/contact"``."""
+    credential_in_body: ClassVar[bool] = False
+    """The credential stands in the body, so that it must be decoded to be checked."""
+    kept_headers: ClassVar[frozenset[str]] = frozenset({"content-type", "user-agent"})
+    """Lower-case names of the request headers that are stored with it."""
+    elapsed_header: ClassVar[str] = ""
+    """A response header in which the vendor tells the seconds that a request took."""
+
+    @abstractmethod
+    def credential(self, request: Request, payload: Any) -> str | None:
+        """Return the credential that came along, or None.
+
+        Args:
+            request: as received, with every header.
+            payload: the decoded body; None where ``credential_in_body`` is false.
+        """
+
+    def decode(self, request: Request) -> Any:
+        """Return the body of *request* as JSON values.
+
+        Raises:
+            Rejected: it is no JSON.
+        """
+        try:
+            return orjson.loads(request.body)
+        except orjson.JSONDecodeError as error:
+            raise Rejected("$", str(error), Fault.MALFORMED) from error
+
+    def read(self, request: Request, payload: Any) -> list[Event]:
+        """Return the events in *payload*, the decoded body of *request*.
+
+        Raises:
+            Rejected: the vendor would refuse it.
+        """
+        table = self.endpoints[f"{request.method} {request.path}"]
+        return table.read(payload, Stamp(self.name, request.id, request.received_at))
+
+    def parse(self, request: Request) -> list[Event]:
+        """Return the events in *request*.
+
+        Raises:
+            Rejected: the vendor would refuse it.
+        """
+        return self.read(request, self.decode(request))
+
+    @abstractmethod
+    def accept(self, request: Request, events: Sequence[Event]) -> Response:
+        """Return what the vendor's own server would answer."""
+
+    @abstractmethod
+    def refuse(self, request: Request, error: Rejected) -> Response:
+        """Return the error that the vendor's own server would answer."""
+
+
+class Call(NamedTuple):
+    """How an event goes out."""
+
+    endpoint: str
+    """``"POST /track"``."""
+    table: Table
+    event: Event
+    """The event, as prepared for the table."""
+
+
+class Output(Vendor):
+    """Turns events into a vendor's requests."""
+
+    Config: ClassVar[type[Settings]]
+    """The vendor's settings; the gateway fills them from the destination's table."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self._frame: tuple[Mapping[str, str], dict[str, Any]] | None = None
+        self._targets: dict[str, tuple[str, str]] = {}
+
+    @abstractmethod
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers of every request, credentials included."""
+
+    def envelope(self) -> dict[str, Any]:
+        """Return what the configuration adds to every body, such as a source id."""
+        return {}
+
+    def choose(self, event: Event) -> Call | Declined:
+        """Return how *event* goes out, or why it cannot."""
+        for endpoint, mapped in self.endpoints.items():
+            table = mapped.table_for(event)
+            if table is not None:
+                return Call(endpoint, table, event)
+        what = repr(event.name) if event.type == "track" else f"a {event.type} call"
+        return Declined(f"{self.name} has no way to say {what}")
+
+    def render(self, event: Event) -> Request | Declined:
+        """Return the request that delivers *event*, or why this vendor cannot take it.
+
+        Raises:
+            Unrenderable: the vendor could, and the event lacks what it insists on.
+        """
+        call = self.choose(event)
+        if isinstance(call, Declined):
+            return call
+        same = event.origin == self.name
+        payload = call.table.write(call.event, same=same)
+        if same and event.extra:
+            restore(payload, event.extra)
+        return self.request(call.endpoint, payload, event)
+
+    def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
+        """Return *payload* as a request to *endpoint*, framed by what the configuration says.
+
+        Raises:
+            Unrenderable: *event* holds something that JSON cannot say.
+        """
+        if self._frame is None:
+            self._frame = (self.headers(), self.envelope())
+        headers, envelope = self._frame
+        target = self._targets.get(endpoint)
+        if target is None:
+            method, _, path = endpoint.partition(" ")
+            target = self._targets[endpoint] = (method, self.config.url.rstrip("/") + path)
+        if envelope:
+            payload.update(envelope)
+        try:
+            body = orjson.dumps(payload)
+        except orjson.JSONEncodeError as error:
+            raise Unrenderable(f"{event.id}: {error}") from error
+        return Request(method=target[0], url=target[1], headers=headers, body=body)
+
+    def losses(self, event: Event) -> list[Loss]:
+        """Return what *event* knows and its request will not say."""
+        call = self.choose(event)
+        if isinstance(call, Declined):
+            return []
+        same = event.origin == self.name
+        return losses(call.event, call.table.said(call.event), same=same)
+
+    def named(self, event: Event) -> str:
+        """Return the event's name by the destination's naming convention."""
+        name = event.name or event.type
+        if event.origin == self.name:
+            return name
+        return CONVENTIONS[self.config.naming](name)
+
+    def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
+        """Judge the vendor's answer."""
+        return verdict_by_status(response, now)
+
+
+def json_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an answer in JSON."""
+    return Response(status, {**JSON, **headers} if headers else JSON, orjson.dumps(body))
+
+
+def bearer(request: Request) -> str | None:
+    """Return the token of a Bearer ``authorization`` header (RFC 6750, section 2.1)."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None

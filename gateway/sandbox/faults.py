@@ -1,0 +1,145 @@
+"""Trouble on request: a vendor that fails, is slow, or hangs up, for a number of requests."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from gateway.errors import GatewayError
+from gateway.sandbox.shape import one_of
+
+LONGEST_DELAY: Final = 3600.0
+"""Seconds; a fault that outlasts every time limit is as good as none."""
+
+
+class BadFaultError(GatewayError):
+    """A fault cannot be planned as described; the message names the key and what it takes."""
+
+
+class UnknownVendorError(GatewayError):
+    """The sandbox has no vendor of that name."""
+
+    def __init__(self, name: object, vendors: Collection[str]) -> None:
+        super().__init__(f"there is no vendor {name!r} here; there is {one_of(sorted(vendors))}")
+
+
+class Fault(msgspec.Struct, omit_defaults=True):
+    """What happens to the next ``count`` requests of a vendor.
+
+    ``delay`` is in seconds and comes first. Then the connection is dropped (``reset``), or
+    ``status`` is answered, or else the request is answered as usual. ``retry_after`` is sent
+    as it stands in the header of that name (RFC 9110, section 10.2.3).
+    """
+
+    vendor: str
+    count: int
+    status: int | None = None
+    delay: float = 0.0
+    reset: bool = False
+    retry_after: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """Return what the journal says of a request that met this fault."""
+        if self.reset:
+            return "a planned fault dropped the connection"
+        return f"a planned fault answered {self.status}"
+
+
+class Faults:
+    """The faults that are planned, at most one for each vendor."""
+
+    def __init__(self, vendors: Collection[str]) -> None:
+        self._vendors = vendors
+        self._planned: dict[str, Fault] = {}
+
+    def plan(self, description: bytes) -> Fault:
+        """Replace a vendor's fault by the one described in JSON; ``count`` 0 clears it.
+
+        Raises:
+            BadFaultError: the description says something that cannot be.
+            UnknownVendorError: there is no such vendor here.
+        """
+        fault = _read(description, self._vendors)
+        self._planned.pop(fault.vendor, None)
+        if fault.count:
+            self._planned[fault.vendor] = fault
+        return fault
+
+    def take(self, vendor: str) -> Fault | None:
+        """Return the fault that the next request of ``vendor`` meets, and count it."""
+        fault = self._planned.get(vendor)
+        if fault:
+            fault.count -= 1
+            if not fault.count:
+                del self._planned[vendor]
+        return fault
+
+    def clear(self) -> None:
+        """Plan no fault at all."""
+        self._planned.clear()
+
+    def listed(self) -> list[Fault]:
+        """Return what is planned; ``count`` is what is left of it."""
+        return list(self._planned.values())
+
+
+def _whole(least: int, most: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and least <= value <= most
+
+
+def _seconds(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= LONGEST_DELAY
+
+
+def _waiting_time(value: Any) -> bool:
+    """Hold for what a ``retry-after`` header may say: whole seconds, or a date in one line."""
+    if isinstance(value, str):
+        return bool(value.strip()) and value.isascii() and value.isprintable()
+    return type(value) is int and value >= 0
+
+
+_KEYS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "vendor": (lambda value: isinstance(value, str), "the name of a vendor"),
+    "count": (_whole(0, 10**9), "a whole number of requests, 0 to clear the vendor's fault"),
+    "status": (_whole(300, 599), "an HTTP status from 300 to 599"),
+    "delay": (_seconds, f"a number of seconds from 0 to {LONGEST_DELAY:.0f}"),
+    "reset": (lambda value: isinstance(value, bool), "true or false"),
+    "retry_after": (_waiting_time, "whole seconds, or an HTTP date as a string"),
+}
+
+
+def _read(description: bytes, vendors: Collection[str]) -> Fault:
+    try:
+        said = orjson.loads(description)
+    except orjson.JSONDecodeError as error:
+        raise BadFaultError(f"the fault is no JSON: {error}") from None
+    if not isinstance(said, dict):
+        raise BadFaultError(
+            'the fault: expected a JSON object such as {"vendor": "chrts", "count": 1}'
+        )
+    for key, value in said.items():
+        if key not in _KEYS:
+            raise BadFaultError(f"{key}: there is no such key; expected {one_of(_KEYS)}")
+        holds, expected = _KEYS[key]
+        if not holds(value):
+            raise BadFaultError(f"{key}: expected {expected}")
+    for key in ("vendor", "count"):
+        if key not in said:
+            raise BadFaultError(f"{key}: is missing; expected {_KEYS[key][1]}")
+    if said["vendor"] not in vendors:
+        raise UnknownVendorError(said["vendor"], vendors)
+    if "retry_after" in said:
+        said["retry_after"] = str(said["retry_after"])
+    return _consistent(Fault(**said))
+
+
+def _consistent(fault: Fault) -> Fault:
+    if fault.count and not (fault.status or fault.delay or fault.reset):
+        raise BadFaultError("status, delay, reset: expected at least one of them")
+    if fault.reset and fault.status:
+        raise BadFaultError("reset: a dropped connection has no status; expected one of the two")
+    if fault.retry_after is not None and fault.status is None:
+        raise BadFaultError("retry_after: needs a status to be sent with, such as 429 or 503")
+    return fault

@@ -1,0 +1,121 @@
+"""The page that shows the journal live: rendered here, kept up to date by the script in it."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from html import escape
+from importlib.resources import files
+from itertools import islice
+from typing import Final
+from urllib.parse import quote
+
+import orjson
+
+from gateway.exchange import Request, Response
+from gateway.sandbox.journal import ACCEPTED, REFUSED, Entry, Journal
+
+NEWEST: Final = 200
+"""Rows on a fresh page, and of a burst; the script lets the page grow to its own limit."""
+LONGEST: Final = 20_000
+"""Characters of a body that the page shows; the journal's JSON has the whole of it."""
+
+_TEMPLATE: Final = files("gateway.sandbox").joinpath("page.html").read_text("utf-8")
+
+
+def _allowed(tag: str) -> str:
+    """Return the CSP source that allows the template's own inline ``tag`` and no other."""
+    inline = _TEMPLATE.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+    digest = hashlib.sha256(inline.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+HEADERS: Final = {
+    "content-security-policy": f"default-src 'none'; connect-src 'self'; img-src data:; "
+    f"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    f"script-src {_allowed('script')}; style-src {_allowed('style')}",
+    "cache-control": "no-store",
+}
+"""Should an escape ever be forgotten, a script in a body still does not run."""
+
+
+def render(journal: Journal, vendors: list[str], vendor: str | None) -> bytes:
+    """Return the page with the newest entries, of one vendor if named."""
+    stream = {"after": journal.last, "vendor": vendor or ""}
+    parts = {
+        "@FILTERS@": _filters(journal, vendors, vendor or ""),
+        "@ROWS@": "".join(row(entry) for entry in islice(journal.newest(vendor), NEWEST)),
+        "@STREAM@": escape(orjson.dumps(stream).decode()),
+    }
+    return re.sub("@[A-Z]+@", lambda found: parts[found[0]], _TEMPLATE).encode()
+
+
+def counts(journal: Journal, vendors: list[str]) -> dict[str, list[int]]:
+    """Return how many requests each vendor accepted and refused; ``""`` counts all of them."""
+    told = journal.counts
+    each = {name: [told[name, ACCEPTED], told[name, REFUSED]] for name in vendors}
+    return {"": [sum(both) for both in zip([0, 0], *each.values(), strict=True)], **each}
+
+
+def row(entry: Entry) -> str:
+    """Return an entry as a group of two table rows, the second one closed."""
+    request = entry.request
+    at = request.received_at
+    clock = f"{at:%H:%M:%S}.{at.microsecond // 1000:03}"
+    status = entry.response.status if entry.response else "no answer"
+    return (
+        f'<tbody><tr class="{entry.verdict}">'
+        f'<td><time datetime="{at.isoformat()}">{clock}</time></td>'
+        f"<td>{escape(entry.vendor)}</td>"
+        f'<td><button type="button" aria-expanded="false"><b>{escape(request.method)}</b> '
+        f"{escape(request.url)}</button></td>"
+        f'<td><span class="verdict">{entry.verdict}</span> {status}</td>'
+        f"<td>{escape(entry.reason or '')}</td></tr>"
+        f'<tr hidden><td colspan="5"><div class="pair">{_request(request)}'
+        f"{_answer(entry.response)}</div></td></tr></tbody>"
+    )
+
+
+def _filters(journal: Journal, vendors: list[str], chosen: str) -> str:
+    return "\n".join(
+        _filter(name, both, chosen=name == chosen)
+        for name, both in counts(journal, vendors).items()
+    )
+
+
+def _filter(name: str, both: list[int], *, chosen: bool) -> str:
+    href = f"/?vendor={quote(name)}" if name else "/"
+    current = ' aria-current="page"' if chosen else ""
+    good, bad = both
+    return (
+        f'<a href="{escape(href)}" data-vendor="{escape(name)}"{current}>{escape(name) or "all"} '
+        f'<span class="good" title="accepted">{good}</span> '
+        f'<span class="bad" title="refused">{bad}</span></a>'
+    )
+
+
+def _request(request: Request) -> str:
+    return f"<section><h2>Request</h2>{_message(request.headers, request.body)}</section>"
+
+
+def _answer(response: Response | None) -> str:
+    if response is None:
+        return "<section><h2>No answer</h2></section>"
+    said = _message(response.headers, response.body)
+    return f"<section><h2>Answer {response.status}</h2>{said}</section>"
+
+
+def _message(headers: Mapping[str, str], body: bytes) -> str:
+    listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in headers.items())
+    return f"<dl>{listed}</dl><pre>{escape(_pretty(body))}</pre>"
+
+
+def _pretty(body: bytes) -> str:
+    """Return JSON indented, and anything else, nesting too deep to print included, as text."""
+    if not body:
+        return "(no body)"
+    try:
+        text = orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        text = body.decode("utf-8", "replace")
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}\n… {len(text):,} characters in all"

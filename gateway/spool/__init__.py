@@ -1,0 +1,54 @@
+"""The durable log between accepting and delivering.
+
+``SqliteSpool`` is the embedded one; ``LetterBox`` reaches its dead letters from another process.
+"""
+
+from gateway.spool.interface import Spool
+from gateway.spool.letters import LetterBox
+from gateway.spool.sqlite import SqliteSpool
+from gateway.spool.values import (
+    EVERY_LETTER,
+    Attempt,
+    Bounds,
+    Cause,
+    Dead,
+    Depth,
+    Entry,
+    Failed,
+    Item,
+    Later,
+    Letters,
+    Limits,
+    Mark,
+    Notice,
+    Progress,
+    Reading,
+    Replayed,
+    SpoolFull,
+    Taken,
+)
+
+__all__ = [
+    "EVERY_LETTER",
+    "Attempt",
+    "Bounds",
+    "Cause",
+    "Dead",
+    "Depth",
+    "Entry",
+    "Failed",
+    "Item",
+    "Later",
+    "LetterBox",
+    "Letters",
+    "Limits",
+    "Mark",
+    "Notice",
+    "Progress",
+    "Reading",
+    "Replayed",
+    "Spool",
+    "SpoolFull",
+    "SqliteSpool",
+    "Taken",
+]

@@ -1,0 +1,154 @@
+"""What a spool is: the durable log between accepting and delivering, and the values it speaks in.
+
+A spool holds requests exactly as they came, one log row each, and per destination a cursor: every
+delivery at or before it is finished or stands as an exception. An exception is a delivery that
+waits (``Later``) or that ended badly (``Dead``). No spool knows a vendor, an event or HTTP.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+from gateway.spool.values import (
+    EVERY_LETTER,
+    Bounds,
+    Dead,
+    Depth,
+    Entry,
+    Item,
+    Later,
+    Letters,
+    Notice,
+    Progress,
+    Reading,
+)
+
+
+class Spool(Protocol):
+    """A durable log with a cursor per destination.
+
+    Everything here is called on one event loop. Every method that touches the store raises
+    SpoolError, with a message that says where and what to do, when the store cannot serve.
+    """
+
+    async def open(self) -> None:
+        """Open the store, creating or migrating it.
+
+        Raises SpoolError where another gateway uses it, or a newer one wrote it.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what is queued, then close."""
+        ...
+
+    def health(self) -> str | None:
+        """Return the present trouble, None when appends work."""
+        ...
+
+    async def register(self, destinations: Mapping[str, Bounds]) -> None:
+        """Say which destinations there are, all of them; new ones start at the log's end.
+
+        One that is no longer named keeps its cursor and all that is pending (``orphans``).
+        """
+        ...
+
+    async def orphans(self) -> dict[str, Depth]:
+        """Return the destinations that are known and not registered."""
+        ...
+
+    async def forget(self, destination: str) -> int:
+        """Give up an orphan's cursor and pending deliveries; return how many were pending.
+
+        Its dead letters stay. Raises SpoolError for a registered or unknown destination.
+        """
+        ...
+
+    def append(
+        self, entry: Entry, accepted: Callable[[Item], None] | None = None
+    ) -> Awaitable[int]:
+        """Return the entry's seq once it is durable.
+
+        ``accepted`` is called on the loop at that point, in the order of the log, before the
+        waiter resumes, and also if the waiter was cancelled meanwhile: it is the place to hand
+        the entry to the workers. Raises SpoolFull at a bound, SpoolError otherwise; then
+        nothing of it is kept. Every target must be registered.
+        """
+        ...
+
+    def settle(self, destination: str, progress: Progress) -> Awaitable[None]:
+        """Record a worker's progress in one transaction; done when it is durable.
+
+        Raises SpoolError where it could not be recorded: report the same again. Reporting
+        twice does no harm.
+        """
+        ...
+
+    def listen(self, listener: Callable[[Notice], None]) -> None:
+        """Call ``listener`` on the loop for every notice."""
+        ...
+
+    def position(self) -> int:
+        """Return the seq of the last entry, 0 in a new spool."""
+        ...
+
+    def cursor(self, destination: str) -> int:
+        """Return the destination's cursor; raises SpoolError for an unknown one."""
+        ...
+
+    async def read(self, destination: str, after: int, limit: int) -> Reading:
+        """Return up to ``limit`` entries past ``after`` that target the destination.
+
+        ``entry.targets[destination]`` omits what already stands as an exception.
+        """
+        ...
+
+    async def entries(self, seqs: Sequence[int]) -> list[Item]:
+        """Return the entries at these places, in the order of the log, without the missing."""
+        ...
+
+    async def find(self, request_id: str) -> list[Item]:
+        """Return the entries in the log with this id: the request's, and its replays."""
+        ...
+
+    async def exceptions(
+        self, destination: str, due_before: float, limit: int, after: Later | None = None
+    ) -> list[Later]:
+        """Return retrying deliveries due at or before ``due_before``, by due time, seq, index.
+
+        ``after`` continues behind the last one of an earlier page.
+        """
+        ...
+
+    async def parked(self, destination: str, user: str, limit: int) -> list[Later]:
+        """Return a user's parked deliveries, by seq and index."""
+        ...
+
+    async def blocked(self, destination: str) -> dict[str, int]:
+        """Return how many deliveries wait, per user; those without a user are left out."""
+        ...
+
+    async def depths(self) -> dict[str, Depth]:
+        """Return how things stand for every known destination."""
+        ...
+
+    async def dead_letters(
+        self, which: Letters = EVERY_LETTER, after: int = 0, limit: int = 50
+    ) -> list[Dead]:
+        """Return dead letters by id; ``after`` is the last id of the page before."""
+        ...
+
+    async def dead_letter(self, number: int) -> Dead | None:
+        """Return one dead letter by its id."""
+        ...
+
+    async def drop(self, which: Sequence[int] | Letters) -> int:
+        """Throw dead letters away, by ids or by filter; return how many there were."""
+        ...
+
+    async def replay(self, which: Sequence[int] | Letters) -> int:
+        """Move dead letters back, by ids or by filter; return how many there were.
+
+        Each becomes a fresh entry that targets its destination alone and waits as retrying,
+        due now. Raises SpoolError if a destination is not known any more.
+        """
+        ...

@@ -1,0 +1,77 @@
+"""What coroutines ask of the writer, and how they get their answer."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import apsw
+import msgspec
+
+from gateway.spool.lanes import Lanes
+from gateway.spool.values import Entry, Item, Notice, Progress
+
+T = TypeVar("T")
+
+
+class Job(msgspec.Struct):
+    """Something that a coroutine waits for."""
+
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+
+class Appending(Job, kw_only=True):
+    """An entry to append; the result is its seq."""
+
+    entry: Entry
+    accepted: Callable[[Item], None] | None
+
+
+class Settling(Job, kw_only=True):
+    """A worker's progress to record."""
+
+    destination: str
+    progress: Progress
+
+
+class Outcome(msgspec.Struct):
+    """What a rarer act came to."""
+
+    result: Any = None
+    notices: Sequence[Notice] = ()
+    then: Callable[[], None] | None = None
+    """What to change in memory once the transaction is durable."""
+
+
+class Calling(Job, kw_only=True):
+    """Something rarer to do in a transaction of its own."""
+
+    act: Callable[[apsw.Connection, Lanes], Outcome]
+
+
+class Closing(Job):
+    """The end."""
+
+
+def answer(jobs: Sequence[Job]) -> None:
+    """Settle the jobs' futures in their order; runs on the loop."""
+    for job in jobs:
+        future = job.future
+        if job.error is not None:
+            if not future.done():
+                future.set_exception(job.error)
+            continue
+        if isinstance(job, Appending) and job.accepted is not None:
+            guarded(job.accepted, Item(job.result, job.entry))
+        if not future.done():
+            future.set_result(job.result)
+
+
+def guarded(callback: Callable[[T], None], value: T) -> None:
+    """Call back on the loop; what it raises goes to the loop's exception handler."""
+    try:
+        callback(value)
+    except Exception as e:  # noqa: BLE001 - one callback must not withhold the others' answers
+        context = {"message": f"the spool's callback {callback!r} failed", "exception": e}
+        asyncio.get_running_loop().call_exception_handler(context)

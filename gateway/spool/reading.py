@@ -1,0 +1,218 @@
+"""Reads, on a connection and a thread of their own, so that they hold up neither loop nor log."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+
+import apsw
+import msgspec
+
+from gateway.errors import SpoolError
+from gateway.spool.rows import unpack, unpack_attempts
+from gateway.spool.store import bit, connect, explain, fetch
+from gateway.spool.values import Depth, Entry, Item, Later, Mark, Reading
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SPAN = 20_000
+"""Places of the log that one call of ``read`` looks at, at most."""
+
+_ENDS = """
+    SELECT coalesce(min(seq), 0), (SELECT coalesce(max(seq), 0) FROM log) FROM log WHERE seq > ?
+"""
+_READ = """
+    SELECT seq, id, meta, body FROM log
+    WHERE seq > ? AND seq <= ? AND mask & ? ORDER BY seq LIMIT ?
+"""
+_EXCEPTED = """
+    SELECT seq, idx FROM waiting WHERE destination = ?1 AND seq > ?3 AND seq <= ?4
+    UNION SELECT seq, idx FROM letter WHERE destination = ?2 AND seq > ?3 AND seq <= ?4
+"""
+_WAITING = "SELECT seq, idx, parked, due, user, event_name, reason, attempts FROM waiting "
+_RETRYING = f"""
+    {_WAITING} WHERE destination = ? AND parked = 0 AND due <= ? AND (due, seq, idx) > (?, ?, ?)
+    ORDER BY due, seq, idx LIMIT ?
+"""
+_PARKED = f"""
+    {_WAITING} WHERE destination = ? AND user = ? AND parked = 1 ORDER BY seq, idx LIMIT ?
+"""
+_OLDEST = """
+    SELECT min(at) FROM log WHERE seq = ?1
+    OR seq = (SELECT min(seq) FROM waiting WHERE destination = ?2)
+"""
+_BLOCKED = """
+    SELECT user, count(*) FROM waiting WHERE destination = ? AND user <> '' GROUP BY user
+"""
+
+
+class Reader:
+    """Runs functions with a read-only connection, one after the other."""
+
+    def __init__(self, folder: Path, vfs: str | None) -> None:
+        self._folder, self._vfs = folder, vfs
+        self._connection: apsw.Connection | None = None
+        self.trouble: str | None = None
+        self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(
+            1, thread_name_prefix="spool-read"
+        )
+
+    async def run(
+        self, act: Callable[Concatenate[apsw.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Return what ``act(connection, ...)`` returns; raises SpoolError for a failing disk."""
+        if self._pool is None:
+            raise SpoolError(f"{self._folder}: the spool is closed")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: self._act(act, *args, **kwargs))
+
+    def _act(
+        self, act: Callable[Concatenate[apsw.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        try:
+            if self._connection is None:
+                self._connection = connect(self._folder, vfs=self._vfs, readonly=True)
+            # One snapshot for all that the act asks; BEGIN alone locks nothing.
+            self._connection.execute("BEGIN")
+            try:
+                found = act(self._connection, *args, **kwargs)
+            finally:
+                self._connection.execute("COMMIT")
+        except apsw.Error as e:
+            self._disconnect()
+            explained = explain(e, self._folder)
+            self.trouble = str(explained)
+            raise explained from e
+        self.trouble = None
+        return found
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection:
+            with contextlib.suppress(apsw.Error):
+                connection.close(force=True)
+
+    async def close(self) -> None:
+        """Finish what runs, then close the connection."""
+        pool, self._pool = self._pool, None
+        if pool:
+            await asyncio.get_running_loop().run_in_executor(pool, self._disconnect)
+            pool.shutdown()
+
+
+class _Known(NamedTuple):
+    name: str
+    number: int
+
+
+def _known(connection: apsw.Connection, name: str) -> _Known:
+    query = "SELECT number FROM destination WHERE name = ?"
+    for (number,) in fetch(connection, query, (name,)):
+        return _Known(name, number)
+    raise SpoolError(f"destination {name!r} is unknown to the spool; register it first")
+
+
+def read(connection: apsw.Connection, name: str, after: int, limit: int) -> Reading:
+    """Return a page of the log for one destination (see ``Spool.read``)."""
+    known = _known(connection, name)
+    ((start, end),) = fetch(connection, _ENDS, (after,))
+    upto = min(start + SPAN, end)
+    rows = fetch(connection, _READ, (after, upto, bit(known.number), limit))
+    scanned = rows[-1][0] if len(rows) == limit else max(upto, after)
+    excepted: dict[int, set[int]] = {}
+    for seq, index in fetch(connection, _EXCEPTED, (known.number, name, after, scanned)):
+        excepted.setdefault(seq, set()).add(index)
+    items = []
+    for seq, entry_id, meta, body in rows:
+        entry = unpack(entry_id, meta, body)
+        if seq in excepted:
+            entry = _without(entry, name, excepted[seq])
+        if entry.targets.get(name):
+            items.append(Item(seq, entry))
+    return Reading(items, scanned)
+
+
+def _without(entry: Entry, name: str, excepted: set[int]) -> Entry:
+    left = tuple(index for index in entry.targets[name] if index not in excepted)
+    return msgspec.structs.replace(entry, targets={**entry.targets, name: left})
+
+
+def entries(connection: apsw.Connection, seqs: Sequence[int]) -> list[Item]:
+    """Return the entries at these places."""
+    query = "SELECT seq, id, meta, body FROM log WHERE seq = ?"
+    return [
+        Item(seq, unpack(entry_id, meta, body))
+        for wanted in sorted(set(seqs))
+        for seq, entry_id, meta, body in fetch(connection, query, (wanted,))
+    ]
+
+
+def find(connection: apsw.Connection, request_id: str) -> list[Item]:
+    """Return the entries with this id, looking at the whole log: it is short, and has no index."""
+    query = "SELECT seq, id, meta, body FROM log WHERE id = ? ORDER BY seq"
+    return [
+        Item(seq, unpack(entry_id, meta, body))
+        for seq, entry_id, meta, body in fetch(connection, query, (request_id,))
+    ]
+
+
+def retrying(
+    connection: apsw.Connection, name: str, due_before: float, limit: int, after: Later | None
+) -> list[Later]:
+    """Return retrying deliveries in the order of their due times."""
+    start = (after.due, after.mark.seq, after.mark.index) if after else (float("-inf"), 0, 0)
+    values = (_known(connection, name).number, due_before, *start, limit)
+    return [_later(row) for row in fetch(connection, _RETRYING, values)]
+
+
+def parked(connection: apsw.Connection, name: str, user: str, limit: int) -> list[Later]:
+    """Return a user's parked deliveries in the order of the log."""
+    values = (_known(connection, name).number, user, limit)
+    return [_later(row) for row in fetch(connection, _PARKED, values)]
+
+
+def blocked(connection: apsw.Connection, name: str) -> dict[str, int]:
+    """Return how many deliveries wait, per user."""
+    return dict(fetch(connection, _BLOCKED, (_known(connection, name).number,)))
+
+
+def _later(row: tuple[int, int, int, float, str, str, str, bytes]) -> Later:
+    seq, index, is_parked, due, user, event_name, reason, attempts = row
+    return Later(
+        mark=Mark(seq, index),
+        due=due,
+        attempts=unpack_attempts(attempts),
+        reason=reason,
+        user=user,
+        event_name=event_name,
+        parked=bool(is_parked),
+    )
+
+
+def depths(
+    connection: apsw.Connection, known: Sequence[tuple[str, int, int, int | None]]
+) -> dict[str, Depth]:
+    """Return how things stand, given name, cursor, backlog and first pending seq of each."""
+    waiting = {
+        (number, is_parked): count
+        for number, is_parked, count in fetch(
+            connection, "SELECT destination, parked, count(*) FROM waiting GROUP BY 1, 2"
+        )
+    }
+    dead = dict(fetch(connection, "SELECT destination, count(*) FROM letter GROUP BY 1"))
+    found = {}
+    for name, cursor, backlog, first in known:
+        number = _known(connection, name).number
+        ((oldest,),) = fetch(connection, _OLDEST, (first, number))
+        found[name] = Depth(
+            cursor=cursor,
+            backlog=backlog,
+            retrying=waiting.get((number, 0), 0),
+            parked=waiting.get((number, 1), 0),
+            dead=dead.get(name, 0),
+            oldest=oldest,
+        )
+    return found

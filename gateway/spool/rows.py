@@ -1,0 +1,106 @@
+"""How an entry lies in a row: what is searched has a column, the rest is packed beside the body."""
+
+from datetime import datetime
+
+import apsw
+import msgspec
+
+from gateway.exchange import Request
+from gateway.spool.values import Attempt, Entry
+
+
+class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Everything of an entry except its id and its request's body, as MessagePack."""
+
+    targets: dict[str, tuple[int, ...]]
+    source: str
+    method: str
+    url: str
+    headers: dict[str, str]
+    received_at: datetime
+    request_id: str
+    vendor: str = ""
+
+
+class _Targets(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    targets: dict[str, tuple[int, ...]]
+
+
+Row = tuple[int, float, str, bytes, bytes]
+"""mask, at, id, meta, body: a row of the log without its seq."""
+
+_INSERT = "INSERT INTO log(mask, at, id, meta, body) VALUES "
+_BY_SIZE = {n: _INSERT + ", ".join(["(?, ?, ?, ?, ?)"] * n) for n in (64, 16, 4, 1)}
+
+_encode = msgspec.msgpack.Encoder().encode
+_meta = msgspec.msgpack.Decoder(Meta).decode
+_targets = msgspec.msgpack.Decoder(_Targets).decode
+_attempts = msgspec.msgpack.Decoder(tuple[tuple[float, int | None, float, str], ...]).decode
+
+
+def pack(entry: Entry) -> bytes:
+    """Return what ``unpack`` needs beside the id and the body."""
+    request = entry.request
+    return _encode(
+        (
+            entry.targets,
+            entry.source,
+            request.method,
+            request.url,
+            request.headers,
+            request.received_at,
+            request.id,
+            entry.vendor,
+        )
+    )
+
+
+def unpack(entry_id: str, meta: bytes, body: bytes) -> Entry:
+    """Return the entry of a row."""
+    known = _meta(meta)
+    request = Request(
+        method=known.method,
+        url=known.url,
+        headers=known.headers,
+        body=body,
+        id=known.request_id,
+        received_at=known.received_at,
+    )
+    return Entry(entry_id, known.source, request, known.targets, known.vendor)
+
+
+def targets_of(meta: bytes) -> dict[str, tuple[int, ...]]:
+    """Return where a row's events go, without unpacking the rest."""
+    return _targets(meta).targets
+
+
+def retarget(meta: bytes, targets: dict[str, tuple[int, ...]]) -> bytes:
+    """Return the same request's meta with other targets."""
+    return _encode(msgspec.structs.replace(_meta(meta), targets=targets))
+
+
+def pack_attempts(attempts: tuple[Attempt, ...]) -> bytes:
+    """Return a delivery's tries as MessagePack; nothing for none."""
+    if not attempts:
+        return b""
+    return _encode([(a.at, a.status, a.latency, a.said) for a in attempts])
+
+
+def unpack_attempts(packed: bytes) -> tuple[Attempt, ...]:
+    """Return the tries that ``pack_attempts`` packed."""
+    return tuple(Attempt(*row) for row in _attempts(packed)) if packed else ()
+
+
+def insert(connection: apsw.Connection, rows: list[Row]) -> int:
+    """Append rows to the log; return the first one's seq, the others' follow it.
+
+    Several rows share a statement, because each run of one means waiting for the GIL again.
+    Within a write transaction nobody else can take a seq in between.
+    """
+    done = 0
+    for size, statement in _BY_SIZE.items():
+        while len(rows) - done >= size:
+            values = [value for row in rows[done : done + size] for value in row]
+            connection.execute(statement, values)
+            done += size
+    return connection.last_insert_rowid() - done + 1

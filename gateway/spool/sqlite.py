@@ -1,0 +1,217 @@
+"""The embedded spool: one SQLite file, one writing thread, group commit."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from gateway.errors import SpoolError
+from gateway.spool import acts, letters, reading
+from gateway.spool.batches import Batches
+from gateway.spool.jobs import Appending, Calling, Closing, Outcome, Settling
+from gateway.spool.lanes import Lanes
+from gateway.spool.reading import Reader
+from gateway.spool.session import Session
+from gateway.spool.store import lock
+from gateway.spool.values import (
+    EVERY_LETTER,
+    Bounds,
+    Dead,
+    Depth,
+    Entry,
+    Item,
+    Later,
+    Letters,
+    Limits,
+    Notice,
+    Progress,
+    Reading,
+    SpoolFull,
+)
+from gateway.spool.writer import Writer
+
+MAX_QUEUED = 64 * 1024 * 1024
+"""Bytes of bodies that may wait for a slow disk before appends are refused."""
+_RETRY_AFTER = 1.0
+_NO_LIMITS = Limits()
+
+
+class SqliteSpool:
+    """A ``Spool`` in a folder of its own.
+
+    ``vfs`` names a SQLite VFS to use instead of the system's; ``clock`` gives Unix seconds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        limits: Limits = _NO_LIMITS,
+        *,
+        vfs: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder, self._limits, self._vfs, self._clock = folder, limits, vfs, clock
+        self._listeners: list[Callable[[Notice], None]] = []
+        self._lock: int | None = None
+        self._open = False
+
+    async def open(self) -> None:
+        """Open the store (see ``Spool.open``)."""
+        self._lock = lock(self._folder)
+        self._loop = asyncio.get_running_loop()
+        self._session = Session(self._folder, self._vfs, self._limits.max_bytes)
+        self._batches = Batches(self._listeners)
+        self._writer = Writer(self._session, self._batches, self._limits, self._clock)
+        self._reader = Reader(self._folder, self._vfs)
+        self._writer.start()
+        self._open = True
+        try:
+            await self._call(lambda _connection, _lanes: Outcome())
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Finish what is queued, then close; does nothing the second time."""
+        if not self._open:
+            return
+        self._open = False
+        await self._reader.close()
+        closing = Closing(self._loop.create_future())
+        self._batches.put(closing)
+        await closing.future
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def health(self) -> str | None:
+        """Return the present trouble (see ``Spool.health``)."""
+        if not self._open:
+            return f"{self._folder}: the spool is closed"
+        return self._session.trouble or self._reader.trouble or self._writer.full
+
+    async def register(self, destinations: Mapping[str, Bounds]) -> None:
+        """Say which destinations there are (see ``Spool.register``)."""
+        await self._call(partial(acts.register, destinations=dict(destinations)))
+
+    async def orphans(self) -> dict[str, Depth]:
+        """Return the destinations that are known and not registered."""
+        lanes = self._session.lanes.by_name
+        depths = await self.depths()
+        return {n: depth for n, depth in depths.items() if n in lanes and lanes[n].bounds is None}
+
+    async def forget(self, destination: str) -> int:
+        """Give up an orphan's pending deliveries (see ``Spool.forget``)."""
+        given_up: int = await self._call(partial(acts.forget, name=destination))
+        return given_up
+
+    def append(
+        self, entry: Entry, accepted: Callable[[Item], None] | None = None
+    ) -> Awaitable[int]:
+        """Return the entry's seq once it is durable (see ``Spool.append``)."""
+        future = self._future()
+        size = len(entry.request.body)
+        if self._batches.queued and self._batches.queued + size > MAX_QUEUED:
+            raise SpoolFull(
+                f"{self._folder}: {self._batches.queued} bytes wait to be written; "
+                f"the disk is too slow, or hangs",
+                _RETRY_AFTER,
+            )
+        job = Appending(future, entry=entry, accepted=accepted)
+        self._batches.put(job)
+        return job.future
+
+    def settle(self, destination: str, progress: Progress) -> Awaitable[None]:
+        """Record a worker's progress in one transaction (see ``Spool.settle``)."""
+        job = Settling(self._future(), destination=destination, progress=progress)
+        self._batches.put(job)
+        return job.future
+
+    async def _call(self, act: Callable[[apsw.Connection, Lanes], Outcome]) -> Any:
+        job = Calling(self._future(), act=act)
+        self._batches.put(job)
+        return await job.future
+
+    def _future(self) -> asyncio.Future[Any]:
+        if not self._open:
+            raise SpoolError(f"{self._folder}: the spool is closed")
+        return self._loop.create_future()
+
+    def listen(self, listener: Callable[[Notice], None]) -> None:
+        """Call ``listener`` on the loop for every notice."""
+        self._listeners.append(listener)
+
+    def position(self) -> int:
+        """Return the seq of the last entry, 0 in a new spool."""
+        return self._session.lanes.position
+
+    def cursor(self, destination: str) -> int:
+        """Return the destination's cursor."""
+        return self._session.lanes[destination].cursor
+
+    async def read(self, destination: str, after: int, limit: int) -> Reading:
+        """Return a page of the log for one destination (see ``Spool.read``)."""
+        return await self._reader.run(reading.read, destination, after, limit)
+
+    async def entries(self, seqs: Sequence[int]) -> list[Item]:
+        """Return the entries at these places, without the missing."""
+        return await self._reader.run(reading.entries, seqs)
+
+    async def find(self, request_id: str) -> list[Item]:
+        """Return the entries in the log with this id."""
+        return await self._reader.run(reading.find, request_id)
+
+    async def exceptions(
+        self, destination: str, due_before: float, limit: int, after: Later | None = None
+    ) -> list[Later]:
+        """Return retrying deliveries by their due times (see ``Spool.exceptions``)."""
+        return await self._reader.run(reading.retrying, destination, due_before, limit, after)
+
+    async def parked(self, destination: str, user: str, limit: int) -> list[Later]:
+        """Return a user's parked deliveries, by seq and index."""
+        return await self._reader.run(reading.parked, destination, user, limit)
+
+    async def blocked(self, destination: str) -> dict[str, int]:
+        """Return how many deliveries wait, per user."""
+        return await self._reader.run(reading.blocked, destination)
+
+    async def depths(self) -> dict[str, Depth]:
+        """Return how things stand for every known destination."""
+        lanes = list(self._session.lanes.by_name.values())
+        known = [(lane.name, lane.cursor, lane.backlog, lane.first()) for lane in lanes]
+        return await self._reader.run(reading.depths, known)
+
+    async def dead_letters(
+        self, which: Letters = EVERY_LETTER, after: int = 0, limit: int = 50
+    ) -> list[Dead]:
+        """Return dead letters by id; ``after`` is the last id of the page before."""
+        return await self._reader.run(letters.listing, which, after, limit)
+
+    async def dead_letter(self, number: int) -> Dead | None:
+        """Return one dead letter by its id."""
+        return await self._reader.run(letters.one, number)
+
+    async def drop(self, which: Sequence[int] | Letters) -> int:
+        """Throw dead letters away; return how many there were."""
+        return await self._each(which, acts.drop_some)
+
+    async def replay(self, which: Sequence[int] | Letters) -> int:
+        """Move dead letters back (see ``Spool.replay``)."""
+        return await self._each(which, partial(acts.replay_some, now=self._clock()))
+
+    async def _each(
+        self,
+        which: Sequence[int] | Letters,
+        act: Callable[..., Outcome],
+    ) -> int:
+        after, total = 0, 0
+        upto = await self._reader.run(letters.newest)
+        while ids := await self._reader.run(letters.portion, which, after, upto):
+            total += await self._call(partial(act, ids=ids))
+            after = ids[-1]
+        return total

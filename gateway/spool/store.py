@@ -1,0 +1,184 @@
+"""The folder and the SQLite file of a spool: creating, locking, connecting, migrating, explaining.
+
+The file is in WAL mode with ``synchronous=FULL``, so a commit is on the disk when it returns
+(https://www.sqlite.org/pragma.html#pragma_synchronous), and in incremental auto-vacuum mode, so
+space can be given back in small steps (https://www.sqlite.org/pragma.html#pragma_auto_vacuum).
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from gateway.errors import SpoolError
+
+FILE = "spool.db"
+LOCK = "lock"
+SYNCHRONOUS = "FULL"
+"""Less than this loses acknowledged entries when the power fails; a test shows it."""
+
+MIGRATIONS = [
+    """
+    CREATE TABLE destination(
+        number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, cursor INTEGER NOT NULL);
+    CREATE TABLE log(
+        seq INTEGER PRIMARY KEY, mask INTEGER NOT NULL, at REAL NOT NULL,
+        id TEXT NOT NULL, meta BLOB NOT NULL, body BLOB NOT NULL);
+    CREATE TABLE waiting(
+        destination INTEGER NOT NULL, seq INTEGER NOT NULL, idx INTEGER NOT NULL,
+        parked INTEGER NOT NULL, due REAL NOT NULL, user TEXT NOT NULL,
+        event_name TEXT NOT NULL, reason TEXT NOT NULL, attempts BLOB NOT NULL,
+        PRIMARY KEY(destination, seq, idx)) WITHOUT ROWID;
+    CREATE INDEX waiting_due ON waiting(destination, parked, due, seq, idx);
+    CREATE INDEX waiting_user ON waiting(destination, user, parked, seq, idx);
+    CREATE INDEX waiting_seq ON waiting(seq);
+    CREATE TABLE letter(
+        id INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL,
+        seq INTEGER NOT NULL, idx INTEGER NOT NULL, cause TEXT NOT NULL, reason TEXT NOT NULL,
+        at REAL NOT NULL, attempts BLOB NOT NULL, rendered BLOB NOT NULL,
+        event_name TEXT NOT NULL, user TEXT NOT NULL, UNIQUE(destination, seq, idx));
+    CREATE INDEX letter_seq ON letter(seq);
+    CREATE TABLE kept(
+        seq INTEGER PRIMARY KEY, id TEXT NOT NULL, meta BLOB NOT NULL, body BLOB NOT NULL);
+    """,
+]
+"""One script per schema version. ``log.mask`` has a bit per destination (see ``bit``), and is 0
+in the row of a replay. ``kept`` holds a request once for all the dead letters made of it."""
+
+
+def bit(number: int) -> int:
+    """Return the bit of ``log.mask`` that destination ``number`` sets; beyond 62 they share."""
+    return 1 << ((number - 1) % 62)
+
+
+def connect(
+    folder: Path,
+    *,
+    vfs: str | None = None,
+    wait: float = 2.0,
+    readonly: bool = False,
+    migrate: bool = True,
+) -> apsw.Connection:
+    """Connect to the folder's file, creating it unless ``readonly``.
+
+    ``wait`` is how many seconds to wait for a lock that another connection holds. Raises
+    SpoolError for a newer schema, and for an older one where it must not ``migrate``;
+    apsw.Error for everything that the disk does.
+    """
+    path = folder / FILE
+    if not readonly:
+        with contextlib.suppress(OSError):  # SQLite meets the same obstacle and names it
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE
+    connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
+    try:
+        connection.set_busy_timeout(int(wait * 1000))
+        if not readonly:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.pragma("synchronous", SYNCHRONOUS)
+            connection.execute("PRAGMA journal_size_limit=16777216")
+            connection.wal_autocheckpoint(0)
+            _settle_schema(connection, path, migrate=migrate)
+    except BaseException:
+        connection.close(force=True)
+        raise
+    return connection
+
+
+def _settle_schema(connection: apsw.Connection, path: Path, *, migrate: bool) -> None:
+    version = connection.pragma("user_version")
+    if version > len(MIGRATIONS):
+        raise SpoolError(
+            f"{path}: written by a newer gateway (schema {version}, this one knows "
+            f"{len(MIGRATIONS)}); start that version, or choose another spool folder"
+        )
+    if version == len(MIGRATIONS):
+        return
+    if not migrate:
+        raise SpoolError(
+            f"{path}: written by an older gateway (schema {version}, this one knows "
+            f"{len(MIGRATIONS)}); start the gateway once, it brings the file up to date"
+        )
+    with transaction(connection):
+        for script in MIGRATIONS[connection.pragma("user_version") :]:
+            connection.execute(script)
+        connection.pragma("user_version", len(MIGRATIONS))
+
+
+def fetch(connection: apsw.Connection, query: str, values: Sequence[Any] = ()) -> list[Any]:
+    """Return all rows of a query; what they hold is known from the schema alone."""
+    return connection.execute(query, values).fetchall()
+
+
+@contextlib.contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """Run the body in one write transaction: committed and synced at its end, or undone."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        undo(connection)
+        raise
+
+
+def undo(connection: apsw.Connection) -> None:
+    """Roll back if a transaction is still open; SQLite ends it by itself after some errors."""
+    if connection.in_transaction:
+        with contextlib.suppress(apsw.Error):
+            connection.execute("ROLLBACK")
+
+
+def lock(folder: Path) -> int:
+    """Create the folder if need be and return the descriptor that holds its lock.
+
+    Raises SpoolError when another process holds it, or when the folder cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as e:
+        raise SpoolError(
+            f"{folder}: cannot be used as the spool folder ({e.strerror}); "
+            f"make it writable for this user, or choose another"
+        ) from e
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        os.close(held)
+        raise SpoolError(
+            f"{folder}: another gateway process uses this spool folder; "
+            f"stop that one, or give this one a folder of its own"
+        ) from e
+    return held
+
+
+_ADVICE: dict[tuple[type[apsw.Error], ...], str] = {
+    (apsw.FullError,): "the disk or its quota is full; free some space",
+    (apsw.ReadOnlyError, apsw.PermissionsError): (
+        "it cannot be written; remount the disk for writing, or mend the file's permissions"
+    ),
+    (apsw.CorruptError, apsw.NotADBError): (
+        "it is damaged; stop the gateway, keep a copy of the folder, and restore the file "
+        "or let the gateway begin a new one"
+    ),
+    (apsw.BusyError, apsw.LockedError): (
+        "another process holds it locked; end that process, or wait for it"
+    ),
+    (apsw.IOError, apsw.CantOpenError): (
+        "the disk does not serve; check the disk and the system's log"
+    ),
+}
+
+
+def explain(error: apsw.Error, folder: Path) -> SpoolError:
+    """Return the error for people: the file, what is wrong with it, what to do."""
+    for kinds, advice in _ADVICE.items():
+        if isinstance(error, kinds):
+            return SpoolError(f"{folder / FILE}: {advice} ({error})")
+    return SpoolError(f"{folder / FILE}: {type(error).__name__}: {error}")

@@ -1,0 +1,213 @@
+"""The values that a spool takes and gives."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from gateway.errors import SpoolError
+from gateway.exchange import Request
+
+Cause = Literal["refused", "expired", "unrenderable", "overflow"]
+
+
+class SpoolFull(SpoolError):
+    """A bound is reached; the sender should try again.
+
+    Attributes:
+        retry_after: seconds after which trying again makes sense.
+    """
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One accepted request and where its events go."""
+
+    id: str
+    """The gateway's request id. A replayed entry keeps the id of the request that it repeats."""
+    source: str
+    request: Request
+    targets: Mapping[str, tuple[int, ...]]
+    """Destination name to the sorted indexes of the request's events that go there."""
+    vendor: str = ""
+    """Whose format the request is in; kept for whoever parses it again."""
+
+
+class Item(msgspec.Struct, frozen=True):
+    """An entry with its place in the log."""
+
+    seq: int
+    entry: Entry
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """One page of the log, as one destination sees it."""
+
+    items: list[Item]
+    scanned: int
+    """Every entry up to this seq was looked at: read on after it. Not below the ``after`` asked."""
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One HTTP try of a delivery."""
+
+    at: float
+    """Unix seconds."""
+    status: int | None
+    """None where no answer came."""
+    latency: float
+    """Seconds."""
+    said: str
+    """The start of the answer, or the error."""
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """One delivery of a destination: event number ``index`` of the request at ``seq``."""
+
+    seq: int
+    index: int
+
+
+class Later(msgspec.Struct, frozen=True):
+    """A delivery that waits: for its next try, or, ``parked``, behind its user's earlier event."""
+
+    mark: Mark
+    due: float
+    """Unix seconds of the next try; a parked delivery's is of no consequence."""
+    attempts: tuple[Attempt, ...] = ()
+    reason: str = ""
+    user: str = ""
+    """The ordering key; empty where the event stands alone."""
+    event_name: str = ""
+    parked: bool = False
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """A delivery that its worker gives up: the spool makes a dead letter of it."""
+
+    mark: Mark
+    cause: Cause
+    reason: str
+    at: float
+    """Unix seconds."""
+    attempts: tuple[Attempt, ...] = ()
+    rendered: bytes = b""
+    """The request that was last sent, as JSON, its credential already redacted; may be empty."""
+    event_name: str = ""
+    user: str = ""
+
+
+class Dead(msgspec.Struct, frozen=True):
+    """A dead letter, whole: it needs no log row any more."""
+
+    id: int
+    destination: str
+    mark: Mark
+    """Where the delivery stood; the log row may be gone."""
+    entry: Entry
+    cause: Cause
+    reason: str
+    at: float
+    """Unix seconds."""
+    attempts: tuple[Attempt, ...]
+    rendered: bytes
+    event_name: str
+    user: str
+
+    @property
+    def index(self) -> int:
+        """Return the number of the event within its request."""
+        return self.mark.index
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """What a worker reports about its destination, applied whole or not at all.
+
+    ``cursor`` says that every delivery at or before it is finished or stands as an exception,
+    those of this same report included; it never moves back, and 0 leaves it alone. ``later``
+    adds or replaces waiting deliveries, at or ahead of the cursor. ``done`` names waiting
+    deliveries that ended well. ``dead`` names deliveries, waiting or not, that ended badly.
+    """
+
+    cursor: int = 0
+    later: Sequence[Later] = ()
+    done: Sequence[Mark] = ()
+    dead: Sequence[Failed] = ()
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """How much may be pending for one destination, and what happens past that.
+
+    ``refuse``: append raises SpoolFull. ``dead``: the oldest become dead letters (overflow).
+    """
+
+    max_backlog: int | None = None
+    """Entries past the cursor plus waiting deliveries."""
+    overflow: Literal["refuse", "dead"] = "refuse"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What the whole store may hold.
+
+    ``max_bytes``: pages in use, dead letters included; the write-ahead log adds a few MB.
+    ``max_age``: seconds after which a pending delivery becomes a dead letter (expired).
+    """
+
+    max_bytes: int | None = None
+    max_age: float | None = None
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """How things stand for one destination."""
+
+    cursor: int
+    backlog: int
+    """Entries past the cursor that target it."""
+    retrying: int
+    parked: int
+    dead: int
+    oldest: float | None
+    """Unix seconds at which the oldest pending delivery was appended; None: nothing is pending."""
+
+
+class Letters(msgspec.Struct, frozen=True):
+    """Which dead letters; every field that is set must hold."""
+
+    destination: str | None = None
+    reason: str | None = None
+    """A part of the reason, in any case."""
+    since: float | None = None
+    """Unix seconds, inclusive."""
+    until: float | None = None
+    """Unix seconds, exclusive."""
+    event_name: str | None = None
+    user: str | None = None
+    cause: Cause | None = None
+
+
+EVERY_LETTER = Letters()
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """Notice: dead letters came back, here or from another process; look at the exceptions."""
+
+    destination: str
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """Notice: the spool made dead letters of deliveries by itself (expired, overflow).
+
+    The deliveries at or before ``cursor`` that stood in the log, and the waiting ones in
+    ``marks``, are no longer the worker's. One that nevertheless ended well (it was in flight,
+    or not yet settled) goes into ``Progress.done``, which withdraws its dead letter again.
+    """
+
+    destination: str
+    cursor: int
+    marks: tuple[Mark, ...]
+
+
+Notice = Replayed | Taken

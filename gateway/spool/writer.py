@@ -1,0 +1,259 @@
+"""The one thread that writes: a batch of jobs is one commit; between batches it keeps house."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import apsw
+
+from gateway.errors import SpoolError
+from gateway.spool.batches import Batches
+from gateway.spool.jobs import Appending, Calling, Closing, Job, Settling
+from gateway.spool.lanes import Lane
+from gateway.spool.rows import Row, insert, pack
+from gateway.spool.session import Session
+from gateway.spool.settling import NOTHING, NOWHERE, apply, take
+from gateway.spool.store import fetch
+from gateway.spool.upkeep import STEP, shrink, trim, trimmable
+from gateway.spool.values import Entry, Failed, Limits, Notice, Replayed, SpoolFull, Taken
+
+TICK = 1.0
+"""Seconds between two looks at what no append brings up: age, other processes, a broken disk."""
+_PAUSE = 0.005
+"""Seconds between two steps of housekeeping while nothing queues."""
+_REPLAYED = """
+    SELECT name FROM destination WHERE number IN
+    (SELECT destination FROM waiting JOIN log USING (seq) WHERE seq > ? AND mask = 0)
+"""
+_HURRY = 4 * STEP
+_RETRY_AFTER = 5.0
+
+
+class Writer:
+    """Serves batches until it is told to close."""
+
+    def __init__(
+        self,
+        session: Session,
+        batches: Batches,
+        limits: Limits,
+        clock: Callable[[], float],
+    ) -> None:
+        self.full: str | None = None
+        """What to say while ``max_bytes`` is reached."""
+        self._session, self._lanes, self._gauge = session, session.lanes, session.gauge
+        self._batches, self._limits, self._clock = batches, limits, clock
+        self._ticked = 0.0
+
+    def start(self) -> None:
+        """Start the thread; the first job opens the store."""
+        threading.Thread(target=self._run, name="spool", daemon=True).start()
+
+    def _run(self) -> None:
+        busy = False
+        while True:
+            jobs = self._batches.take(_PAUSE if busy else TICK)
+            notices: list[Notice] = []
+            if batch := [job for job in jobs if isinstance(job, Appending | Settling)]:
+                notices += self._serve(batch)
+            for job in jobs:
+                if isinstance(job, Calling):
+                    notices += self._call(job)
+            closing = any(isinstance(job, Closing) for job in jobs)
+            if closing:
+                self._session.disconnect()
+            if jobs:
+                self._batches.answer(jobs, notices)
+            if closing:
+                return
+            busy = self._keep_house(idle=not jobs)
+
+    # ---- one batch, one commit -----------------------------------------------------------
+
+    def _serve(self, jobs: Sequence[Appending | Settling]) -> list[Notice]:
+        notices: list[Notice] = []
+        for job in jobs:
+            job.error = None
+        try:
+            with self._session.writing() as connection:
+                self._settle(connection, [job for job in jobs if isinstance(job, Settling)])
+                self._append(connection, [job for job in jobs if isinstance(job, Appending)])
+                for lane in self._lanes.by_name.values():
+                    notices += self._overflow(connection, lane)
+                if trimmable(self._lanes) >= STEP:
+                    trim(connection, self._lanes, max(STEP, 2 * len(jobs)))
+        except SpoolError as e:
+            _fail(jobs, e)
+            return []
+        except Exception as e:  # noqa: BLE001 - the thread outlives whatever one job brings
+            if len(jobs) > 1:
+                return [notice for job in jobs for notice in self._serve([job])]
+            _fail(jobs, e)
+            return []
+        return notices
+
+    def _settle(self, connection: apsw.Connection, jobs: Sequence[Settling]) -> None:
+        for job in jobs:
+            try:
+                lane = self._lanes[job.destination]
+            except SpoolError as e:
+                job.error = e
+                continue
+            terse = self.full is not None
+            apply(connection, lane, job.progress, self._lanes.ended, terse=terse)
+
+    def _append(self, connection: apsw.Connection, jobs: Sequence[Appending]) -> None:
+        now = self._clock()
+        taken: list[Appending] = []
+        rows: list[Row] = []
+        for job in jobs:
+            entry = job.entry
+            try:
+                meta = pack(entry)
+                mask = self._admit(connection, entry, len(meta))
+            except apsw.Error:
+                raise
+            except Exception as e:  # noqa: BLE001 - an entry that cannot be packed fails alone
+                _fail([job], e)
+            else:
+                taken.append(job)
+                rows.append((mask, now, entry.id, meta, entry.request.body))
+        lanes = self._lanes
+        seq = insert(connection, rows) if rows else 0
+        for job in taken:
+            job.result = seq
+            for name in job.entry.targets:
+                lanes.by_name[name].add(seq)
+            lanes.new_position = seq
+            seq += 1
+        for lane in lanes.by_name.values():
+            lane.coming = 0
+
+    def _admit(self, connection: apsw.Connection, entry: Entry, size: int) -> int:
+        """Return the entry's mask; raises SpoolError if a target is unknown or a bound reached."""
+        lanes = [self._lanes[name] for name in entry.targets]
+        mask = 0
+        for lane in lanes:
+            if lane.bounds is None:
+                raise SpoolError(f"destination {lane.name!r} is not registered; register it first")
+            if lane.refuses():
+                raise SpoolFull(
+                    f"destination {lane.name!r} has its max_backlog of "
+                    f"{lane.bounds.max_backlog} pending; see why it does not take its events",
+                    _RETRY_AFTER,
+                )
+            mask |= lane.bit
+        size += len(entry.request.body)
+        if not self._gauge.has_room(connection, size):
+            trim(connection, self._lanes, _HURRY)
+        if not self._gauge.has_room(connection, size):
+            self.full = (
+                f"{self._session.folder}: the spool holds its max_bytes of "
+                f"{self._limits.max_bytes}; let it drain, drop dead letters, or raise max_bytes"
+            )
+            raise SpoolFull(self.full, _RETRY_AFTER)
+        self.full = None
+        for lane in lanes:
+            lane.coming += 1
+        return mask
+
+    def _overflow(self, connection: apsw.Connection, lane: Lane) -> list[Notice]:
+        excess = lane.excess()
+        if excess <= 0 or lane.bounds is None or lane.bounds.overflow == "refuse":
+            return []
+        reason = f"more than {lane.bounds.max_backlog} were pending"
+        why = Failed(NOWHERE, "overflow", reason, self._clock())
+        return self._take(connection, lane, why, min(excess, STEP), math.inf)
+
+    def _take(
+        self, connection: apsw.Connection, lane: Lane, why: Failed, count: int, before: float
+    ) -> list[Notice]:
+        progress, waiting = take(connection, lane, why, count, before)
+        if progress == NOTHING:
+            return []
+        apply(connection, lane, progress, self._lanes.ended, terse=True)
+        return [Taken(lane.name, lane.new_cursor, waiting)]
+
+    # ---- the rest ------------------------------------------------------------------------
+
+    def _call(self, job: Calling) -> Sequence[Notice]:
+        try:
+            with self._session.writing() as connection:
+                outcome = job.act(connection, self._lanes)
+            if outcome.then:
+                outcome.then()
+            job.result = outcome.result
+        except Exception as e:  # noqa: BLE001 - the thread outlives whatever one act does
+            _fail([job], e)
+            return ()
+        return outcome.notices
+
+    def _keep_house(self, *, idle: bool) -> bool:
+        """Do a step of what is due; say whether more of it could follow at once."""
+        try:
+            self._session.checkpoint()
+            if idle:
+                self._session.checkpoint(1)  # which also is what cuts the file after shrinking
+            if due := time.monotonic() - self._ticked >= TICK:
+                self._ticked = time.monotonic()
+                self._look()
+            if not (idle or due):
+                return False
+            expired = self._expire()
+            if due or trimmable(self._lanes) >= STEP:
+                with self._session.writing() as connection:
+                    trim(connection, self._lanes, STEP)
+            with self._session.using() as connection:
+                self._gauge.measure(connection)
+                if not self._gauge.full:
+                    self.full = None
+                shrunk = shrink(connection)
+        except Exception as e:  # noqa: BLE001 - the thread outlives a broken disk
+            self._session.trouble = f"{type(e).__name__}: {e}"
+            return False
+        return expired or shrunk or trimmable(self._lanes) >= STEP
+
+    def _look(self) -> None:
+        """Find out what no append brings up: a disk that came back, other processes' doings."""
+        session, lanes = self._session, self._lanes
+        if session.trouble:
+            session.probe()
+        if not session.others_wrote():
+            return
+        with session.using() as connection:
+            lanes.recount(connection)
+            names = [name for (name,) in fetch(connection, _REPLAYED, (session.checked,))]
+        session.checked = lanes.position
+        if names:
+            self._batches.answer([], [Replayed(name) for name in names])
+
+    def _expire(self) -> bool:
+        """Make dead letters of some deliveries that are too old; say whether there were any."""
+        if self._limits.max_age is None:
+            return False
+        now = self._clock()
+        reason = f"pending for more than {self._limits.max_age:g} s"
+        why = Failed(NOWHERE, "expired", reason, now)
+        notices: list[Notice] = []
+        for lane in self._lanes.by_name.values():
+            with self._session.writing() as connection:
+                notices += self._take(connection, lane, why, STEP, now - self._limits.max_age)
+        if notices:
+            self._batches.answer([], notices)
+        return bool(notices)
+
+
+def _fail(jobs: Sequence[Job], error: Exception) -> None:
+    for job in jobs:
+        if job.error is None:  # an error of one's own for each, since each waiter raises it
+            job.error = _as_spool_error(error)
+            job.error.__cause__ = error
+
+
+def _as_spool_error(error: Exception) -> SpoolError:
+    if isinstance(error, SpoolFull):
+        return SpoolFull(str(error), error.retry_after)
+    if isinstance(error, SpoolError):
+        return SpoolError(str(error))
+    return SpoolError(f"{type(error).__name__}: {error}")

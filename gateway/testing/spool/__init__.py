@@ -1,0 +1,18 @@
+"""The contract of every ``Spool``, as tests: subclass ``SpoolSuite`` and say how to make one."""
+
+from gateway.testing.spool.bounds import BoundsSuite
+from gateway.testing.spool.contract import Clock, eventually
+from gateway.testing.spool.letters import LettersSuite
+from gateway.testing.spool.log import LogSuite
+from gateway.testing.spool.settling import SettlingSuite
+
+__all__ = ["Clock", "SpoolSuite", "eventually"]
+
+
+class SpoolSuite(LogSuite, SettlingSuite, LettersSuite, BoundsSuite):
+    """Every sentence of the ``Spool`` interface.
+
+    A subclass provides ``make`` and ``after_crash`` (see ``SpoolContract``); its name begins with
+    ``Test``, so that pytest collects it. The tests are coroutines: run them with pytest-aiohttp
+    or pytest-asyncio in auto mode.
+    """

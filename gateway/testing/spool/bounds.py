@@ -1,0 +1,187 @@
+"""The contract of bounds: backlog, bytes and age."""
+
+import pytest
+
+from gateway.spool import (
+    Bounds,
+    Letters,
+    Limits,
+    Mark,
+    Progress,
+    Spool,
+    SpoolFull,
+    Taken,
+)
+from gateway.testing.spool.contract import (
+    FREE,
+    TRY,
+    Clock,
+    Maker,
+    Notices,
+    SpoolContract,
+    entry,
+    eventually,
+    failed,
+    later,
+)
+
+EVER = 1e12
+DAY = 86_400.0
+
+
+async def fill(spool: Spool, *, dead: bool = False) -> None:
+    """Append entries of about 10 kB, and make dead letters of them if asked, for ever."""
+    while True:
+        seq = await spool.append(entry("r", body=b"x" * 10_000, a=(0,)))
+        if dead:
+            await spool.settle("a", Progress(cursor=seq, dead=[failed(seq)]))
+
+
+class BoundsSuite(SpoolContract):
+    """What happens at the bounds."""
+
+    async def test_full_backlog_refuses(self, opened: Maker) -> None:
+        """At ``max_backlog`` an append for that destination is refused with a time to wait."""
+        spool = await opened(a=Bounds(max_backlog=2))
+        await spool.append(entry("r1", a=(0,)))
+        await spool.append(entry("r2", a=(0,), b=(0,)))
+        with pytest.raises(SpoolFull, match="'a'") as caught:
+            await spool.append(entry("r3", a=(0,), b=(0,)))
+        assert caught.value.retry_after > 0
+        assert await spool.find("r3") == []
+        assert await spool.append(entry("r4", b=(0,))) == 3
+        await spool.settle("a", Progress(cursor=1))
+        assert await spool.append(entry("r5", a=(0,))) == 4
+
+    async def test_waiting_deliveries_count_as_backlog(self, opened: Maker) -> None:
+        """Deliveries that wait count towards ``max_backlog`` until they end."""
+        spool = await opened(a=Bounds(max_backlog=2))
+        await spool.append(entry("r1", a=(0,)))
+        await spool.append(entry("r2", a=(0,)))
+        await spool.settle("a", Progress(cursor=2, later=[later(1), later(2, parked=True)]))
+        with pytest.raises(SpoolFull):
+            await spool.append(entry("r3", a=(0,)))
+        await spool.settle("a", Progress(done=[Mark(1, 0)]))
+        assert await spool.append(entry("r4", a=(0,))) == 3
+
+    async def test_overflow_makes_dead_letters_of_the_oldest(self, opened: Maker) -> None:
+        """Under the policy ``dead`` the oldest pending deliveries give way to the new."""
+        spool = await opened(a=Bounds(max_backlog=3, overflow="dead"))
+        notices = Notices(spool)
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0, 1), b=(0,)))
+        await spool.settle("a", Progress(cursor=1, later=[later(1, 0)]))
+        await spool.append(entry("r4", a=(0,)))
+        await spool.append(entry("r5", a=(0,)))
+        assert await notices.next() == Taken("a", 1, (Mark(1, 0),))
+        assert await notices.next() == Taken("a", 2, ())
+        assert spool.cursor("a") == 2
+        letters = await spool.dead_letters()
+        assert [(dead.destination, dead.mark) for dead in letters] == [
+            ("a", Mark(1, 0)),
+            ("a", Mark(2, 0)),
+            ("a", Mark(2, 1)),
+        ]
+        assert {dead.cause for dead in letters} == {"overflow"}
+        assert (letters[0].user, letters[0].event_name) == ("u1", "Product Viewed")
+        assert letters[0].attempts == (TRY,)
+        assert "HTTP 503" in letters[0].reason
+        depth = (await spool.depths())["a"]
+        assert (depth.backlog, depth.retrying, depth.dead) == (3, 0, 3)
+        assert (await spool.depths())["b"].backlog == 3
+
+    async def test_taken_delivery_that_ended_well_is_withdrawn(self, opened: Maker) -> None:
+        """A delivery that the spool took while it was in flight, and that arrived, is no letter."""
+        spool = await opened(a=Bounds(max_backlog=1, overflow="dead"))
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        assert len(await spool.dead_letters()) == 2
+        await spool.settle("a", Progress(done=[Mark(1, 0)]))
+        assert [dead.mark for dead in await spool.dead_letters()] == [Mark(2, 0)]
+
+    async def test_taken_delivery_does_not_wait_again(self, opened: Maker) -> None:
+        """A retry reported for a delivery that the spool has taken does not bring it back."""
+        spool = await opened(a=Bounds(max_backlog=1, overflow="dead"))
+        for i in range(2):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await spool.settle("a", Progress(later=[later(1)]))
+        assert await spool.exceptions("a", EVER, 9) == []
+        await spool.settle("a", Progress(dead=[failed(1)]))
+        assert [(dead.mark, dead.cause) for dead in await spool.dead_letters()] == [
+            (Mark(1, 0), "refused")
+        ]
+
+    async def test_refused_letter_is_not_withdrawn(self, spool: Spool) -> None:
+        """Only the spool's own dead letters are withdrawn by ``done``."""
+        await spool.append(entry("r1", a=(0,)))
+        await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
+        await spool.settle("a", Progress(done=[Mark(1, 0)]))
+        assert len(await spool.dead_letters()) == 1
+
+    async def test_full_store_refuses_until_space_is_given_back(self, opened: Maker) -> None:
+        """Past ``max_bytes`` appends are refused, health says why, and draining ends it."""
+        spool = await opened(Limits(max_bytes=400_000))
+        with pytest.raises(SpoolFull, match="max_bytes") as caught:
+            await fill(spool)
+        kept = spool.position()
+        assert caught.value.retry_after > 0
+        assert 10 < kept < 40
+        assert "max_bytes" in (spool.health() or "")
+        await spool.settle("a", Progress(cursor=kept))
+        assert await spool.append(entry("again", body=b"x" * 10_000, a=(0,))) == kept + 1
+        assert spool.health() is None
+
+    async def test_dead_letters_fill_the_store_too(self, opened: Maker) -> None:
+        """Dead letters count towards ``max_bytes``; dropping them makes room."""
+        spool = await opened(Limits(max_bytes=400_000))
+        with pytest.raises(SpoolFull):
+            await fill(spool, dead=True)
+        assert 10 < len(await spool.dead_letters(limit=99)) < 40
+        await spool.drop(Letters())
+        assert await spool.append(entry("again", body=b"x" * 10_000, a=(0,))) > 10
+
+    async def test_old_deliveries_expire(self, opened: Maker, clock: Clock) -> None:
+        """What is pending for longer than ``max_age`` becomes a dead letter, whatever it awaits."""
+        spool = await opened(Limits(max_age=DAY))
+        notices = Notices(spool)
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await spool.settle("a", Progress(cursor=1, later=[later(1)]))
+        clock.now += DAY
+        await spool.append(entry("young", a=(0,)))
+        clock.now += 1
+        assert await notices.next() == Taken("a", 3, (Mark(1, 0),))
+        letters = await spool.dead_letters()
+        assert [(dead.mark.seq, dead.cause) for dead in letters] == [
+            (1, "expired"),
+            (2, "expired"),
+            (3, "expired"),
+        ]
+        assert [item.seq for item in (await spool.read("a", spool.cursor("a"), 9)).items] == [4]
+
+    async def test_orphans_expire(self, opened: Maker, clock: Clock) -> None:
+        """An orphan's backlog does not outlive ``max_age`` either."""
+        spool = await opened(Limits(max_age=DAY))
+        await spool.append(entry("r1", b=(0,)))
+        await spool.register({"a": FREE})
+        clock.now += DAY + 1
+
+        async def expired() -> bool:
+            return [dead.cause for dead in await spool.dead_letters()] == ["expired"]
+
+        await eventually(expired)
+        assert (await spool.orphans())["b"].backlog == 0
+
+    async def test_replay_counts_its_age_anew(self, opened: Maker, clock: Clock) -> None:
+        """A replayed delivery has ``max_age`` from its replay on."""
+        spool = await opened(Limits(max_age=DAY))
+        notices = Notices(spool)
+        await spool.append(entry("r1", a=(0,)))
+        clock.now += DAY + 1
+        assert isinstance(await notices.next(), Taken)
+        assert await spool.replay(Letters(cause="expired")) == 1
+        await notices.next()
+        clock.now += DAY - 1
+        await spool.append(entry("r3", a=(0,)))
+        clock.now += 2
+        assert await notices.next() == Taken("a", 1, (Mark(2, 0),))

@@ -1,0 +1,135 @@
+"""What the suites for spools stand on: the values that they append, the fixtures that they use."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from gateway.exchange import Request
+from gateway.spool import Attempt, Bounds, Entry, Failed, Later, Limits, Mark, Notice, Spool
+
+PATIENCE = 10.0
+"""Seconds after which something that should have happened counts as not happening."""
+FREE = Bounds()
+TRY = Attempt(at=1_700_000_001.5, status=503, latency=0.25, said="try later")
+
+
+class Clock:
+    """A clock that stands still until it is told to go on; Unix seconds."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+def entry(name: str, *, body: bytes = b'{"event":"view"}', **targets: tuple[int, ...]) -> Entry:
+    """Return an entry with something in every field; ``a=(0,)`` sends its event 0 to ``a``."""
+    request = Request(
+        method="POST",
+        url="/push?shop=1&x=%20",
+        headers={"content-type": "application/json", "x-forwarded-for": "192.0.2.7"},
+        body=body,
+        id=name,
+        received_at=datetime(2026, 11, 21, 6, 54, 1, 123456, tzinfo=UTC),
+    )
+    return Entry(name, "shop", request, targets)
+
+
+def later(seq: int, index: int = 0, **changes: Any) -> Later:
+    """Return a waiting delivery with something in every field."""
+    known: dict[str, Any] = {
+        "due": 100.0,
+        "attempts": (TRY,),
+        "reason": "HTTP 503",
+        "user": "u1",
+        "event_name": "Product Viewed",
+    }
+    return Later(Mark(seq, index), **(known | changes))
+
+
+def failed(seq: int, index: int = 0, **changes: Any) -> Failed:
+    """Return a delivery that was given up, with something in every field."""
+    known: dict[str, Any] = {
+        "cause": "refused",
+        "reason": "HTTP 400: no such shop",
+        "at": 1_700_000_002.0,
+        "attempts": (TRY,),
+        "rendered": b'{"url":"https://vendor.example/push"}',
+        "event_name": "Product Viewed",
+        "user": "u1",
+    }
+    return Failed(Mark(seq, index), **(known | changes))
+
+
+async def eventually(check: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until the spool's housekeeping has brought something about."""
+    async with asyncio.timeout(PATIENCE):
+        while not await check():  # noqa: ASYNC110 - the contract has no event for housekeeping
+            await asyncio.sleep(0.01)
+
+
+class Notices:
+    """Collects a spool's notices."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._queue: asyncio.Queue[Notice] = asyncio.Queue()
+        spool.listen(self._queue.put_nowait)
+
+    async def next(self) -> Notice:
+        """Return the next notice."""
+        async with asyncio.timeout(PATIENCE):
+            return await self._queue.get()
+
+
+class Maker(Protocol):
+    """Returns an open spool with the destinations ``a`` and ``b``; it is closed at the end."""
+
+    def __call__(self, limits: Limits = ..., **bounds: Bounds) -> Awaitable[Spool]:
+        """Open it, with bounds by destination where the test needs them."""
+        ...
+
+
+class SpoolContract:
+    """What a suite has to provide, and the fixtures that follow from it."""
+
+    def make(self, place: Path, limits: Limits, clock: Callable[[], float]) -> Spool:
+        """Return a spool, not yet open, that keeps what it holds at ``place``."""
+        raise NotImplementedError
+
+    async def after_crash(
+        self, spool: Spool, place: Path, limits: Limits, clock: Callable[[], float]
+    ) -> Spool:
+        """Return a spool, not yet open, with what a sudden end of ``spool`` would leave."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        """Return the spools' clock."""
+        return Clock()
+
+    @pytest.fixture
+    async def opened(self, tmp_path: Path, clock: Clock) -> AsyncIterator[Maker]:
+        """Return a function that opens the test's spool."""
+        spools: list[Spool] = []
+
+        async def opened(limits: Limits = Limits(), **bounds: Bounds) -> Spool:  # noqa: B008 - a frozen value
+            spool = self.make(tmp_path / "spool", limits, clock)
+            await spool.open()
+            spools.append(spool)
+            await spool.register({"a": FREE, "b": FREE} | bounds)
+            return spool
+
+        yield opened
+        for spool in spools:
+            await spool.close()
+
+    @pytest.fixture
+    async def spool(self, opened: Maker) -> Spool:
+        """Return an open spool without bounds and with the destinations ``a`` and ``b``."""
+        return await opened()

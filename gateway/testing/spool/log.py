@@ -1,0 +1,298 @@
+"""The contract of a spool's log: appending, reading, destinations, trimming."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.errors import SpoolError
+from gateway.spool import Bounds, Depth, Item, Limits, Mark, Progress, Spool
+from gateway.testing.spool.contract import (
+    FREE,
+    Clock,
+    Maker,
+    SpoolContract,
+    entry,
+    eventually,
+    failed,
+    later,
+)
+
+
+class LogSuite(SpoolContract):
+    """Appending, reading, registering, trimming."""
+
+    async def test_seqs_rise_from_one(self, spool: Spool) -> None:
+        """Entries get rising seqs in the order in which they were appended."""
+        assert spool.position() == 0
+        seqs = await asyncio.gather(*[spool.append(entry(f"r{i}", a=(0,))) for i in range(50)])
+        assert seqs == list(range(1, 51))
+        assert spool.position() == 50
+
+    async def test_entry_comes_back_verbatim(self, spool: Spool) -> None:
+        """What was appended is read again exactly, any bytes of a body included."""
+        sent = entry("r1", body=bytes(range(256)) * 40, a=(0, 2), b=(1,))
+        seq = await spool.append(sent)
+        assert await spool.entries([seq]) == [Item(seq, sent)]
+        assert (await spool.read("a", 0, 10)).items == [Item(seq, sent)]
+        assert await spool.find("r1") == [Item(seq, sent)]
+
+    async def test_entries_leaves_out_what_is_not_there(self, spool: Spool) -> None:
+        """Asking for places returns those that exist, in the order of the log."""
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        found = await spool.entries([3, 99, 1, 3])
+        assert [item.seq for item in found] == [1, 3]
+        assert await spool.find("unknown") == []
+
+    async def test_read_gives_a_destination_its_own(self, spool: Spool) -> None:
+        """Reading returns only entries that target the destination, and how far it looked."""
+        for i in range(6):
+            await spool.append(entry(f"r{i}", a=(0,)) if i % 3 else entry(f"r{i}", b=(0,)))
+        reading = await spool.read("b", 0, 10)
+        assert [item.seq for item in reading.items] == [1, 4]
+        assert reading.scanned == 6
+        assert (await spool.read("b", 6, 10)).items == []
+        assert (await spool.read("b", 6, 10)).scanned == 6
+
+    async def test_read_goes_on_page_by_page(self, spool: Spool) -> None:
+        """Reading on after ``scanned`` visits every entry once."""
+        for i in range(7):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        seen, after = [], 0
+        while (page := await spool.read("a", after, 3)).items:
+            assert len(page.items) <= 3
+            seen += [item.seq for item in page.items]
+            after = page.scanned
+        assert seen == list(range(1, 8))
+
+    async def test_accepted_is_called_in_order_before_the_waiter(self, spool: Spool) -> None:
+        """``accepted`` gets every item in the order of the log, before append returns."""
+        told: list[str] = []
+
+        async def send(name: str) -> None:
+            seq = await spool.append(entry(name, a=(0,)), lambda item: told.append(item.entry.id))
+            told.append(f"{name} is {seq}")
+
+        await asyncio.gather(*[send(f"r{i}") for i in range(1, 21)])
+        assert [t for t in told if " " not in t] == [f"r{i}" for i in range(1, 21)]
+        for i in range(1, 21):
+            assert told.index(f"r{i}") < told.index(f"r{i} is {i}")
+
+    async def test_accepted_is_called_for_a_cancelled_waiter(self, spool: Spool) -> None:
+        """A waiter that was cancelled does not keep its entry from the workers, nor others'."""
+        told: list[int] = []
+        futures = [
+            asyncio.ensure_future(
+                spool.append(entry(f"r{i}", a=(0,)), lambda item: told.append(item.seq))
+            )
+            for i in range(3)
+        ]
+        futures[1].cancel()
+        assert [await futures[0], await futures[2]] == [1, 3]
+        assert told == [1, 2, 3]
+
+    async def test_failing_callback_stays_alone(self, spool: Spool) -> None:
+        """What ``accepted`` raises reaches the loop's exception handler and nobody else."""
+        seen: list[BaseException] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: seen.append(context["exception"]))
+
+        def fail(_item: Item) -> None:
+            raise KeyError("boom")
+
+        both = spool.append(entry("r1", a=(0,)), fail), spool.append(entry("r2", a=(0,)))
+        assert [await seq for seq in both] == [1, 2]
+        assert [type(e) for e in seen] == [KeyError]
+        assert await spool.append(entry("r3", a=(0,))) == 3
+
+    async def test_unregistered_target_is_refused(self, spool: Spool) -> None:
+        """An entry for a destination that is not registered is refused whole, others are not."""
+        results = await asyncio.gather(
+            spool.append(entry("r1", a=(0,))),
+            spool.append(entry("r2", a=(0,), stranger=(0,))),
+            spool.append(entry("r3", a=(0,))),
+            return_exceptions=True,
+        )
+        assert isinstance(results[1], SpoolError)
+        assert "stranger" in str(results[1])
+        assert [results[0], results[2]] == [1, 2]
+        assert await spool.find("r2") == []
+
+    async def test_unwritable_entry_is_refused_alone(self, spool: Spool) -> None:
+        """An entry that cannot be written down fails by itself; its neighbours are kept."""
+        odd = msgspec.structs.replace(entry("odd", a=(0,)), source="\ud800")
+        results = await asyncio.gather(
+            spool.append(entry("r1", a=(0,))),
+            spool.append(odd),
+            spool.append(entry("r3", a=(0,))),
+            return_exceptions=True,
+        )
+        assert isinstance(results[1], SpoolError)
+        assert [results[0], results[2]] == [1, 2]
+
+    async def test_entry_without_targets_is_taken(self, spool: Spool) -> None:
+        """A request whose events go nowhere is durable like any other, and nobody's backlog."""
+        assert await spool.append(entry("r1")) == 1
+        assert [depth.backlog for depth in (await spool.depths()).values()] == [0, 0]
+
+    async def test_acknowledged_survives_a_crash(
+        self, spool: Spool, tmp_path: Path, clock: Clock
+    ) -> None:
+        """What was acknowledged or settled before a sudden end is there after it."""
+        for i in range(5):
+            await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
+        await spool.settle("a", Progress(cursor=3, later=[later(2)], dead=[failed(3)]))
+        again = await self.after_crash(spool, tmp_path, Limits(), clock)
+        await again.open()
+        try:
+            await again.register({"a": FREE, "b": FREE})
+            assert again.position() == 5
+            assert again.cursor("a") == 3
+            assert again.cursor("b") == 0
+            assert [item.seq for item in (await again.read("b", 0, 10)).items] == [1, 2, 3, 4, 5]
+            assert await again.exceptions("a", 1e12, 10) == [later(2)]
+            assert [dead.mark for dead in await again.dead_letters()] == [Mark(3, 0)]
+        finally:
+            await again.close()
+
+    async def test_new_destination_starts_at_the_end(self, spool: Spool) -> None:
+        """A destination that appears later gets what is appended from then on."""
+        await spool.append(entry("r1", a=(0,)))
+        await spool.register({"a": FREE, "b": FREE, "c": FREE})
+        assert spool.cursor("c") == 1
+        assert await spool.append(entry("r2", c=(0,))) == 2
+        assert [item.seq for item in (await spool.read("c", spool.cursor("c"), 9)).items] == [2]
+
+    async def test_unknown_destination_is_an_error(self, spool: Spool) -> None:
+        """Asking about a destination that was never registered says so."""
+        with pytest.raises(SpoolError, match="stranger"):
+            spool.cursor("stranger")
+        with pytest.raises(SpoolError, match="stranger"):
+            await spool.read("stranger", 0, 1)
+        with pytest.raises(SpoolError, match="stranger"):
+            await spool.settle("stranger", Progress(cursor=1))
+        with pytest.raises(SpoolError, match="stranger"):
+            await spool.exceptions("stranger", 0, 1)
+
+    async def test_orphan_keeps_everything(self, spool: Spool, clock: Clock) -> None:
+        """A destination that is no longer named keeps cursor and backlog, and is reported."""
+        for i in range(4):
+            await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
+        await spool.settle("b", Progress(cursor=2, later=[later(1), later(2, parked=True)]))
+        await spool.settle("a", Progress(cursor=4))
+        await spool.register({"a": FREE})
+        expected = Depth(cursor=2, backlog=2, retrying=1, parked=1, dead=0, oldest=clock.now)
+        assert await spool.orphans() == {"b": expected}
+        with pytest.raises(SpoolError, match="'b'"):
+            await spool.append(entry("r9", b=(0,)))
+        await spool.register({"a": FREE, "b": FREE})
+        assert await spool.orphans() == {}
+        assert [item.seq for item in (await spool.read("b", 2, 9)).items] == [3, 4]
+        assert await spool.exceptions("b", 1e12, 9) == [later(1)]
+
+    async def test_forget_gives_an_orphan_up(self, spool: Spool) -> None:
+        """Forgetting ends what is pending, keeps dead letters, and frees the log."""
+        for i in range(4):
+            await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
+        progress = Progress(cursor=2, later=[later(1)], dead=[failed(2)])
+        await spool.settle("b", progress)
+        await spool.settle("a", Progress(cursor=4))
+        with pytest.raises(SpoolError, match="registered"):
+            await spool.forget("b")
+        await spool.register({"a": FREE})
+        assert await spool.forget("b") == 3
+        with pytest.raises(SpoolError, match="'b'"):
+            await spool.forget("b")
+        assert list(await spool.depths()) == ["a"]
+        assert [dead.destination for dead in await spool.dead_letters()] == ["b"]
+
+        async def freed() -> bool:
+            return await spool.entries([1, 2, 3]) == []
+
+        await eventually(freed)
+        await spool.register({"a": FREE, "b": FREE})
+        assert spool.cursor("b") == 4
+
+    async def test_depths_count_what_is_pending(self, spool: Spool, clock: Clock) -> None:
+        """Depths tell backlog, retrying, parked, dead and the age of the oldest pending."""
+        for i in range(5):
+            await spool.append(entry(f"r{i}", a=(0,)))
+            clock.now += 10
+        await spool.settle(
+            "a",
+            Progress(
+                cursor=3,
+                later=[later(2, parked=True), later(3), later(5)],
+                dead=[failed(1)],
+            ),
+        )
+        depth = (await spool.depths())["a"]
+        assert depth == Depth(
+            cursor=3, backlog=2, retrying=2, parked=1, dead=1, oldest=clock.now - 40
+        )
+        await spool.settle("a", Progress(cursor=5, done=[Mark(2, 0), Mark(3, 0), Mark(5, 0)]))
+        depth = (await spool.depths())["a"]
+        assert depth == Depth(cursor=5, backlog=0, retrying=0, parked=0, dead=1, oldest=None)
+
+    async def test_passed_entries_are_trimmed(self, spool: Spool) -> None:
+        """An entry leaves the log once every destination it targets has passed it, not before."""
+        for i in range(10):
+            await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
+        await spool.settle("a", Progress(cursor=10))
+        await spool.settle("b", Progress(cursor=4))
+
+        async def trimmed() -> bool:
+            return [item.seq for item in await spool.entries(range(1, 10))] == [5, 6, 7, 8, 9]
+
+        await eventually(trimmed)
+        assert [item.seq for item in (await spool.read("b", 4, 99)).items] == list(range(5, 11))
+
+    async def test_waiting_delivery_pins_its_entry(self, spool: Spool) -> None:
+        """An entry stays while a delivery of it waits, and goes when that ends."""
+        for i in range(6):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        waiting = [later(2), later(4, parked=True)]
+        await spool.settle("a", Progress(cursor=6, later=waiting))
+
+        async def pinned() -> bool:
+            return [item.seq for item in await spool.entries(range(1, 6))] == [2, 4]
+
+        await eventually(pinned)
+        await spool.settle("a", Progress(done=[Mark(2, 0)], dead=[failed(4)]))
+
+        async def freed() -> bool:
+            return await spool.entries(range(1, 6)) == []
+
+        await eventually(freed)
+
+    async def test_seqs_are_never_given_twice(self, opened: Maker) -> None:
+        """After everything was trimmed, and after a restart, seqs still rise."""
+        spool = await opened()
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await spool.settle("a", Progress(cursor=3))
+
+        async def freed() -> bool:
+            return await spool.entries([1, 2]) == []
+
+        await eventually(freed)
+        await spool.close()
+        spool = await opened()
+        assert await spool.append(entry("r4", a=(0,))) == 4
+        assert [item.seq for item in (await spool.read("a", spool.cursor("a"), 9)).items] == [4]
+
+    async def test_close_finishes_what_is_queued(self, opened: Maker) -> None:
+        """Appends that were queued before closing are durable; later ones are refused."""
+        spool = await opened()
+        queued = [asyncio.ensure_future(spool.append(entry(f"r{i}", a=(0,)))) for i in range(5)]
+        await spool.close()
+        assert await asyncio.gather(*queued) == [1, 2, 3, 4, 5]
+        with pytest.raises(SpoolError, match="closed"):
+            await spool.append(entry("late", a=(0,)))
+        assert spool.health() is not None
+        await spool.close()
+        again = await opened(b=Bounds(max_backlog=7))
+        assert [item.seq for item in (await again.read("a", 0, 9)).items] == [1, 2, 3, 4, 5]
+        assert again.health() is None

@@ -1,0 +1,141 @@
+"""The contract of settling: cursors, waiting deliveries, deliveries that end."""
+
+import asyncio
+
+import pytest
+
+from gateway.errors import SpoolError
+from gateway.spool import Mark, Progress, Spool
+from gateway.testing.spool.contract import SpoolContract, entry, failed, later
+
+EVER = 1e12
+
+
+class SettlingSuite(SpoolContract):
+    """What a worker's progress does."""
+
+    async def test_cursor_moves_forward_only(self, spool: Spool) -> None:
+        """A cursor takes the highest value reported; 0 leaves it alone."""
+        for i in range(5):
+            await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
+        await spool.settle("a", Progress(cursor=3))
+        await spool.settle("a", Progress(cursor=2))
+        await spool.settle("a", Progress())
+        assert spool.cursor("a") == 3
+        assert spool.cursor("b") == 0
+
+    async def test_waiting_deliveries_come_by_due_time(self, spool: Spool) -> None:
+        """Retrying deliveries return complete, those due by then, earliest first, then by place."""
+        await spool.append(entry("r1", a=(0, 1)))
+        await spool.append(entry("r2", a=(0,)))
+        first, second, third = later(1, 1, due=50.0), later(2, due=70.0), later(1, 0, due=70.0)
+        await spool.settle("a", Progress(cursor=2, later=[first, second, third]))
+        assert await spool.exceptions("a", 60.0, 10) == [first]
+        assert await spool.exceptions("a", 70.0, 10) == [first, third, second]
+        assert await spool.exceptions("a", 70.0, 2) == [first, third]
+        assert await spool.exceptions("a", 70.0, 2, after=third) == [second]
+        assert await spool.exceptions("b", EVER, 10) == []
+
+    async def test_waiting_delivery_is_replaced(self, spool: Spool) -> None:
+        """Reporting a waiting delivery again replaces it: another due time, parked or retrying."""
+        await spool.append(entry("r1", a=(0,)))
+        await spool.settle("a", Progress(cursor=1, later=[later(1, parked=True)]))
+        assert await spool.exceptions("a", EVER, 10) == []
+        again = later(1, due=900.0, attempts=(), reason="")
+        await spool.settle("a", Progress(later=[again]))
+        assert await spool.exceptions("a", EVER, 10) == [again]
+        assert (await spool.depths())["a"].parked == 0
+
+    async def test_parked_and_blocked_are_by_user(self, spool: Spool) -> None:
+        """A user's parked deliveries come in their order; users with waiting ones are counted."""
+        for i in range(5):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        u1 = [later(3, parked=True), later(1), later(2, parked=True)]
+        others = [later(4, user="u2"), later(5, user="")]
+        await spool.settle("a", Progress(cursor=5, later=u1 + others))
+        assert await spool.parked("a", "u1", 10) == [u1[2], u1[0]]
+        assert await spool.parked("a", "u1", 1) == [u1[2]]
+        assert await spool.parked("a", "u2", 10) == []
+        assert await spool.blocked("a") == {"u1": 3, "u2": 1}
+        assert await spool.blocked("b") == {}
+
+    async def test_done_ends_waiting(self, spool: Spool) -> None:
+        """A waiting delivery that ended well leaves nothing behind; the others stay."""
+        await spool.append(entry("r1", a=(0, 1), b=(0,)))
+        await spool.settle("a", Progress(cursor=1, later=[later(1, 0), later(1, 1)]))
+        await spool.settle("b", Progress(cursor=1, later=[later(1, 0)]))
+        await spool.settle("a", Progress(done=[Mark(1, 0)]))
+        assert await spool.exceptions("a", EVER, 10) == [later(1, 1)]
+        assert await spool.exceptions("b", EVER, 10) == [later(1, 0)]
+        assert await spool.dead_letters() == []
+
+    async def test_dead_ends_waiting_and_is_kept_whole(self, spool: Spool) -> None:
+        """A delivery that is given up becomes a dead letter with all that is known about it."""
+        sent = entry("r1", a=(0, 1))
+        await spool.append(sent)
+        await spool.settle("a", Progress(cursor=1, later=[later(1, 1)]))
+        gone = failed(1, 1, cause="unrenderable")
+        await spool.settle("a", Progress(dead=[gone]))
+        assert await spool.exceptions("a", EVER, 10) == []
+        (dead,) = await spool.dead_letters()
+        assert (dead.destination, dead.mark, dead.index, dead.entry) == ("a", Mark(1, 1), 1, sent)
+        assert (dead.cause, dead.reason, dead.at) == (gone.cause, gone.reason, gone.at)
+        assert (dead.attempts, dead.rendered) == (gone.attempts, gone.rendered)
+        assert (dead.event_name, dead.user) == (gone.event_name, gone.user)
+
+    async def test_settling_twice_does_no_harm(self, spool: Spool) -> None:
+        """The same progress reported again changes nothing."""
+        for i in range(4):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await spool.settle("a", Progress(cursor=1, later=[later(1)]))
+        progress = Progress(cursor=4, later=[later(2)], done=[Mark(1, 0)], dead=[failed(3)])
+        await spool.settle("a", progress)
+        before = await spool.depths(), await spool.dead_letters()
+        await spool.settle("a", progress)
+        assert (await spool.depths(), await spool.dead_letters()) == before
+
+    async def test_progress_is_all_or_nothing(self, spool: Spool) -> None:
+        """Progress that cannot be recorded moves no cursor, and harms nobody else's."""
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
+        bad = Progress(cursor=3, later=[later(1), later(2, reason="\ud800")], dead=[failed(3)])
+        results = await asyncio.gather(
+            spool.settle("b", Progress(cursor=2)),
+            spool.settle("a", bad),
+            spool.append(entry("r4", a=(0,))),
+            return_exceptions=True,
+        )
+        assert isinstance(results[1], SpoolError)
+        assert (results[0], results[2]) == (None, 4)
+        assert (spool.cursor("a"), spool.cursor("b")) == (0, 2)
+        assert await spool.exceptions("a", EVER, 10) == []
+        assert await spool.dead_letters() == []
+
+    async def test_read_omits_what_stands_as_an_exception(self, spool: Spool) -> None:
+        """Deliveries ahead of the cursor that wait or are dead are not read a second time."""
+        for name in ("r1", "r2", "r3"):
+            await spool.append(entry(name, a=(0, 1, 2), b=(0,)))
+        progress = Progress(
+            later=[later(2, 0)], dead=[failed(2, 2), *[failed(3, i) for i in range(3)]]
+        )
+        await spool.settle("a", progress)
+        reading = await spool.read("a", 0, 10)
+        assert reading.scanned == 3
+        assert [(i.seq, i.entry.targets["a"]) for i in reading.items] == [(1, (0, 1, 2)), (2, (1,))]
+        assert [i.entry.targets["b"] for i in reading.items] == [(0,), (0,)]
+        assert len((await spool.read("b", 0, 10)).items) == 3
+
+    async def test_settling_what_is_not_in_the_log_is_ignored(self, spool: Spool) -> None:
+        """Waiting or dead deliveries of an entry that is not there leave no trace."""
+        await spool.append(entry("r1", a=(0,)))
+        await spool.settle("a", Progress(later=[later(77)], dead=[failed(78)]))
+        depth = (await spool.depths())["a"]
+        assert (depth.retrying, depth.dead) == (0, 0)
+
+    async def test_settling_after_close_is_refused(self, spool: Spool) -> None:
+        """A closed spool says so instead of waiting for ever."""
+        await spool.close()
+        with pytest.raises(SpoolError, match="closed"):
+            await spool.settle("a", Progress(cursor=1))
+        with pytest.raises(SpoolError, match="closed"):
+            await spool.read("a", 0, 1)

@@ -1,0 +1,201 @@
+"""What every vendor plugin must hold to, checked sample by sample."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from gateway.errors import Rejected, Unrenderable
+from gateway.event import Event, as_json
+from gateway.exchange import Declined, Refused, Request, Response, RetryLater
+from gateway.mapping import Row
+from gateway.plugin import Input, Output, Vendor
+from gateway.testing.events import EVENTS
+from gateway.testing.samples import (
+    ARRIVAL,
+    REQUEST_ID,
+    Sample,
+    json_of,
+    load_samples,
+    paths_in,
+    plain,
+    request_of,
+)
+
+GARBAGE = [b"", b"{", b"null", b"[]", b"0", b'"x"', b'{"a":' * 300, b"\xff\xfe"]
+
+
+class InputSuite:
+    """The contract of an input, as tests."""
+
+    samples: ClassVar[Path]
+    """The folder of its samples."""
+    input: ClassVar[Input]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run each sample test once per file, each endpoint test once per endpoint."""
+        if "sample" in metafunc.fixturenames:
+            found = load_samples(self.samples)
+            metafunc.parametrize("sample", found.values(), ids=found.keys())
+        if "endpoint" in metafunc.fixturenames:
+            metafunc.parametrize("endpoint", sorted(self.input.endpoints))
+
+    def test_cites_its_source(self, sample: Sample) -> None:
+        """A sample says what it shows and where its request is taken from."""
+        assert sample["source"].startswith("https://")
+        assert sample["about"]
+
+    def test_parses(self, sample: Sample) -> None:
+        """A request becomes the events that its sample lists."""
+        events = self.input.parse(request_of(sample))
+        assert [plain(event) for event in events] == sample["events"]
+
+    def test_stamps_events(self, sample: Sample) -> None:
+        """An event's id derives from its request's, and it knows its arrival and origin."""
+        for index, event in enumerate(self.input.parse(request_of(sample))):
+            assert event.id == f"{REQUEST_ID}-{index}"
+            assert event.received_at == ARRIVAL
+            assert event.origin == self.input.name
+
+    def test_parses_alike_every_time(self, sample: Sample) -> None:
+        """Parsing is a function of the request alone, so a replay gives the same events."""
+        request = request_of(sample)
+        assert self.input.parse(request) == self.input.parse(request)
+
+    def test_answers(self, sample: Sample) -> None:
+        """The sender reads back what the vendor's own server would say."""
+        request = request_of(sample)
+        answer = self.input.accept(request, self.input.parse(request))
+        assert answer.status == sample["answer"]["status"]
+        assert json_of(answer.body) == sample["answer"].get("body")
+        assert sample["answer"].get("headers", {}).items() <= answer.headers.items()
+
+    def test_knows_its_credential(self, sample: Sample) -> None:
+        """The credential is found where the vendor's clients put it."""
+        request = request_of(sample)
+        payload = self.input.decode(request) if self.input.credential_in_body else None
+        assert self.input.credential(request, payload)
+
+    @pytest.mark.parametrize("body", GARBAGE, ids=lambda body: repr(body[:8]))
+    def test_refuses_garbage(self, body: bytes, endpoint: str) -> None:
+        """Bad bytes are the sender's fault: a 4xx in its own dialect, never a traceback."""
+        method, url = endpoint.split()
+        request = Request(method=method, url=url, body=body)
+        with pytest.raises(Rejected) as caught:
+            self.input.parse(request)
+        assert 400 <= self.input.refuse(request, caught.value).status < 500
+
+    def test_every_row_is_exercised(self) -> None:
+        """Every row and every synonym is reached by some sample."""
+        seen: set[str] = set()
+        for sample in load_samples(self.samples).values():
+            seen.update(paths_in(self.input.decode(request_of(sample))))
+        rows = {path for row in _rows(self.input) for path in row.synonyms}
+        unseen = {path for path in rows if not path.endswith("*")} - seen
+        assert not unseen, f"no sample has {sorted(unseen)}"
+
+    def test_every_endpoint_is_exercised(self, endpoint: str) -> None:
+        """Every endpoint has a sample."""
+        requests = [sample["request"] for sample in load_samples(self.samples).values()]
+        assert endpoint in {f"{raw['method']} {raw['url'].partition('?')[0]}" for raw in requests}
+
+
+class OutputSuite:
+    """The contract of an output, as tests."""
+
+    output: ClassVar[Output]
+
+    @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
+    def test_renders_or_declines(self, event: Event) -> None:
+        """Whatever comes, an output answers with a request or a reason, and changes nothing."""
+        before = as_json(event)
+        try:
+            sent = self.output.render(event)
+        except Unrenderable as error:
+            assert str(error)
+        else:
+            assert sent.reason if isinstance(sent, Declined) else sent.url.startswith("http")
+            assert sent == self.output.render(event)
+        assert as_json(event) == before
+
+    @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
+    def test_knows_its_losses(self, event: Event) -> None:
+        """Losses can be told for every event, and name fields that the event has."""
+        known = str(as_json(event))
+        for loss in self.output.losses(event):
+            assert loss.how in {"lost", "coerced"}
+            assert loss.path.rpartition(".")[2].split("[")[0] in known
+
+    @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+    def test_retries_what_may_pass(self, status: int) -> None:
+        """Overload and failure on the vendor's side are temporary."""
+        verdict = self.output.verdict(Response(status, {"retry-after": "7"}))
+        assert isinstance(verdict, RetryLater)
+        assert verdict.after == 7
+
+    @pytest.mark.parametrize("status", [400, 404, 413, 422])
+    def test_refuses_what_will_not(self, status: int) -> None:
+        """Retrying a malformed request only makes noise."""
+        assert isinstance(self.output.verdict(Response(status)), Refused)
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_keeps_what_a_key_would_mend(self, status: int) -> None:
+        """A refused credential is the destination's trouble, not the event's."""
+        verdict = self.output.verdict(Response(status))
+        assert isinstance(verdict, RetryLater)
+        assert verdict.cause == "credential"
+
+
+class VendorSuite(InputSuite, OutputSuite):
+    """The contract of a vendor that can both send and receive."""
+
+    def test_renders(self, sample: Sample) -> None:
+        """Events go out to their own vendor as the sample lists."""
+        sent = [self.output.render(event) for event in self.input.parse(request_of(sample))]
+        assert [_shown(request) for request in sent] == sample["deliveries"]
+
+    def test_survives_a_round_trip(self, sample: Sample) -> None:
+        """What goes out to the vendor that it came from says everything that came in."""
+        for event in self.input.parse(request_of(sample)):
+            sent = self.output.render(event)
+            assert isinstance(sent, Request), sent
+            endpoint = next(
+                e for e in self.input.endpoints if sent.url.endswith(e.partition(" ")[2])
+            )
+            again = self.input.parse(
+                Request(
+                    method=sent.method,
+                    url=endpoint.partition(" ")[2],
+                    headers=sent.headers,
+                    body=sent.body,
+                    id=REQUEST_ID,
+                    received_at=ARRIVAL,
+                )
+            )
+            assert [_said(plain(e), plain(event)) for e in again] == [plain(event)]
+
+
+def _shown(sent: Request | Declined) -> dict[str, Any]:
+    if isinstance(sent, Declined):
+        return {"declined": sent.reason}
+    return {
+        "method": sent.method,
+        "url": sent.url,
+        "headers": dict(sent.headers),
+        "body": json_of(sent.body),
+    }
+
+
+def _said(again: Any, before: Any) -> Any:
+    """Return *again* without the keys that *before* lacks: more may be said, never less."""
+    if isinstance(again, dict) and isinstance(before, dict):
+        return {key: _said(again[key], before[key]) for key in before if key in again}
+    if isinstance(again, list) and isinstance(before, list) and len(again) == len(before):
+        return [_said(a, b) for a, b in zip(again, before, strict=True)]
+    return again
+
+
+def _rows(vendor: Vendor) -> Iterator[Row]:
+    for table in vendor.endpoints.values():
+        yield from table.flat()

@@ -1,0 +1,158 @@
+"""chrts in: requests become events; https://chrts.co/docs/api."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from gateway.errors import Fault, Rejected
+from gateway.event import Event
+from gateway.exchange import Request, Response
+from gateway.mapping import ISO8601
+from gateway.mapping.step import JSON_NAMES
+from gateway.plugin import Input, bearer, json_response
+from plugins.chrts.mapping import ENDPOINTS, ENVELOPE, IDS
+
+DONE = {
+    "/customer/identify": "Customer identified successfully",
+    "/customer/alias": "Customer alias set successfully",
+    "/event/track": "Event tracked successfully",
+}
+NO_UID = (
+    "Customer UID is required. You can use `uid`, `userId` or `anonymousId` "
+    "to identify the customer"
+)
+NO_ALIAS_UID = "Customer UID is required. You can use `uid` or `userId` to identify the customer"
+NO_KNOWN_UID = (
+    "Known UID is required. You can use `knownUid`, `previousId` or `anonymousId` "
+    "to identify the known customer UID"
+)
+NO_NAME = "Event name is required. You can use `name` to name the event"
+NO_KEY = "API key is required. You can send it in the header `Authorization: Bearer <key>`"
+OTHER_KEY = "API key is not known here. You can find it in your list of sources"
+WORDS = {
+    ("/customer/identify", "uid"): NO_UID,
+    ("/customer/alias", "uid"): NO_ALIAS_UID,
+    ("/customer/alias", "knownUid"): NO_KNOWN_UID,
+    ("/event/track", "uid"): NO_UID,
+    ("/event/track", "name"): NO_NAME,
+}
+"""What is said of a missing field. chrts documents ``NO_UID`` and ``NO_KNOWN_UID``; the other
+texts are made after them."""
+STATUS = {
+    Fault.UNAUTHENTICATED: 401, Fault.FORBIDDEN: 401, Fault.TOO_LARGE: 413,
+    Fault.NOT_FOUND: 404, Fault.METHOD: 405, Fault.UNSUPPORTED: 501, Fault.UNAVAILABLE: 503,
+}  # fmt: skip
+"""chrts documents 200 and 400 only; the others are HTTP's own, in chrts' shape."""
+
+
+class ChrtsInput(Input):
+    """What chrts' customers post."""
+
+    name = "chrts"
+    docs = "https://chrts.co/docs/api"
+    endpoints = ENDPOINTS
+
+    def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in a header
+        """Return the Bearer key."""
+        return bearer(request)
+
+    def read(self, request: Request, payload: Any) -> list[Event]:
+        """Return the one event in *payload*, loose properties gathered.
+
+        Raises:
+            Rejected: nothing names the customer, or the event has no name.
+        """
+        if type(payload) is dict:
+            _check_ids(payload)
+            if request.path == "/event/track":
+                payload = gather(payload)
+            elif request.path == "/customer/identify":
+                payload = united(payload)
+        (event,) = super().read(request, payload)
+        if not _filled(event.user_id) and not _filled(event.anonymous_id):
+            raise Rejected("uid", "required", Fault.MISSING)
+        if event.type == "alias" and not _filled(event.previous_id):
+            raise Rejected("knownUid", "required", Fault.MISSING)
+        if event.type == "track" and not _filled(event.name):
+            raise Rejected("name", "required", Fault.MISSING)
+        return [_dated(event)] if event.extra else [event]
+
+    def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it depends on the path alone
+        """Answer with the documented message of the endpoint."""
+        return json_response(200, {"status": True, "code": 200, "message": DONE[request.path]})
+
+    def refuse(self, request: Request, error: Rejected) -> Response:
+        """Answer in chrts' shape; the two documented messages where they apply."""
+        status = STATUS.get(error.fault, 400)
+        return json_response(
+            status, {"status": False, "code": status, "message": _message(request.path, error)}
+        )
+
+
+def _message(path: str, error: Rejected) -> str:
+    if error.fault is Fault.UNAUTHENTICATED:
+        return NO_KEY
+    if error.fault is Fault.FORBIDDEN:
+        return OTHER_KEY
+    if error.fault is Fault.MISSING and (path, error.path) in WORDS:
+        return WORDS[path, error.path]
+    return f"{error.path}: {error.reason}" if error.path != "$" else error.reason
+
+
+def _check_ids(payload: dict[str, Any]) -> None:
+    for key in IDS:
+        value = payload.get(key)
+        if value is not None and not isinstance(value, str):
+            raise Rejected(
+                key, f"expected string, got {JSON_NAMES[type(value)]}", Fault.TYPE, value
+            )
+
+
+def _filled(text: str | None) -> bool:
+    return bool(text and text.strip())
+
+
+def united(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return *payload* with its ``traits`` among its ``attributes``, where it has both.
+
+    chrts documents that only one of them is to be used, and not what becomes of the other;
+    where a key stands in both, the one in ``attributes`` holds.
+    """
+    attributes, traits = payload.get("attributes"), payload.get("traits")
+    if type(attributes) is not dict or type(traits) is not dict:
+        return payload
+    kept = {key: value for key, value in payload.items() if key != "traits"}
+    return {**kept, "attributes": {**traits, **attributes}}
+
+
+def gather(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return *payload* with its loose properties moved into ``properties``.
+
+    Where a key stands in both places, the one in ``properties`` holds.
+
+    Raises:
+        Rejected: ``properties`` is no object.
+    """
+    loose = {key: value for key, value in payload.items() if key not in ENVELOPE}
+    properties = payload.get("properties")
+    if properties is not None and type(properties) is not dict:
+        found = JSON_NAMES[type(properties)]
+        raise Rejected("properties", f"expected object, got {found}", Fault.TYPE, properties)
+    if not loose:
+        return payload
+    kept = {key: value for key, value in payload.items() if key in ENVELOPE}
+    return {**kept, "properties": {**loose, **(properties or {})}}
+
+
+def _dated(event: Event) -> Event:
+    """Return *event* with what a Segment-shaped envelope knows of it."""
+    message_id, text = event.extra.get("messageId"), event.extra.get("timestamp")
+    moment = None
+    if type(text) is str:
+        try:
+            moment = ISO8601.decode(text)
+        except ValueError:
+            moment = None
+    known = message_id if type(message_id) is str else None
+    return replace(event, message_id=known, timestamp=moment) if known or moment else event

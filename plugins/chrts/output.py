@@ -1,0 +1,83 @@
+"""chrts out: events become requests; https://chrts.co/docs/api."""
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from gateway.event import Event
+from gateway.exchange import Declined
+from gateway.mapping import Loss
+from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
+from gateway.spec import about_one, as_track
+from plugins.chrts.mapping import ALIAS, ENDPOINTS, IDENTIFY, TRACK, TRACK_ONE
+
+
+class ChrtsOutput(Output):
+    """Posts one customer or event per request."""
+
+    name = "chrts"
+    docs = "https://chrts.co/docs/api"
+    endpoints = ENDPOINTS
+
+    class Config(FreeFormSettings):
+        """``[destinations.*]`` with ``vendor = "chrts"``."""
+
+        url: str = "https://api.chrts.co"
+        """Scheme and host of chrts' API."""
+        api_key: Secret
+        """The Bearer key of the source to write to, from chrts' list of sources."""
+
+    config: Config
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the Bearer key and the content type."""
+        return {**JSON, "authorization": f"Bearer {self.config.api_key.get_secret_value()}"}
+
+    def choose(self, event: Event) -> Call | Declined:
+        """Identify and alias have endpoints; all else that happens is tracked by name."""
+        if event.type == "product":
+            return Declined("chrts has no catalogue to put a product in")
+        if event.type == "alias":
+            return _alias(event)
+        user, visitor = _filled(event.user_id), _filled(event.anonymous_id)
+        if not user and not visitor:
+            visitor = _filled(event.context.device.id)
+            if not visitor:
+                return Declined(
+                    "chrts needs to know whom it is about: no user, anonymous or device id"
+                )
+        known = replace(event, user_id=user, anonymous_id=visitor)
+        if event.type == "identify":
+            return Call("POST /customer/identify", IDENTIFY, known)
+        tracked = as_track(known) or known
+        name = self.named(tracked)
+        if not name.strip():
+            return Declined("chrts takes no event without a name")
+        table = TRACK_ONE if about_one(tracked) else TRACK
+        return Call("POST /event/track", table, replace(tracked, name=name))
+
+    def losses(self, event: Event) -> list[Loss]:
+        """Return what *event* knows and its request will not say.
+
+        A Segment-shaped body goes back to chrts with its envelope, so nothing of that is lost.
+        """
+        found = super().losses(event)
+        if event.origin != self.name:
+            return found
+        told = {"message_id": "messageId", "timestamp": "timestamp"}
+        return [loss for loss in found if told.get(loss.path) not in event.extra]
+
+
+def _alias(event: Event) -> Call | Declined:
+    """Return the alias; chrts lists ``anonymousId`` as another name of the known id."""
+    known = _filled(event.previous_id) or _filled(event.anonymous_id)
+    if not _filled(event.user_id) or not known:
+        return Declined("chrts joins two ids: a user id and the known one; one of them is missing")
+    spare = event.anonymous_id if known != event.anonymous_id else None
+    return Call(
+        "POST /customer/alias", ALIAS, replace(event, previous_id=known, anonymous_id=spare)
+    )
+
+
+def _filled(text: str | None) -> str | None:
+    return text if text and text.strip() else None

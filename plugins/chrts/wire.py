@@ -1,0 +1,47 @@
+"""chrts' payloads, spelled as chrts spells them: https://chrts.co/docs/api."""
+
+from typing import TypedDict
+
+from gateway.spec import SpecProductProperties, SpecProperties, SpecTraits
+
+
+class Customer(TypedDict, total=False):
+    """Whom a request is about; one of the three is required."""
+
+    uid: str
+    userId: str
+    anonymousId: str
+
+
+class Identify(Customer, total=False):
+    """The body of ``POST /customer/identify``; ``attributes`` or ``traits``, not both."""
+
+    attributes: SpecTraits
+    traits: SpecTraits
+
+
+class Alias(TypedDict, total=False):
+    """The body of ``POST /customer/alias``; here ``anonymousId`` is the known side."""
+
+    uid: str
+    userId: str
+    knownUid: str
+    previousId: str
+    anonymousId: str
+
+
+class Track(Customer, total=False):
+    """The body of ``POST /event/track``, loose properties gathered.
+
+    ``event`` is what a Segment-shaped body calls ``name``.
+    """
+
+    name: str
+    event: str
+    properties: SpecProperties
+
+
+class TrackProduct(Track, total=False):
+    """The same, about one product."""
+
+    properties: SpecProductProperties  # type: ignore[misc]  # narrowed for its own table

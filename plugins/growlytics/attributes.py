@@ -1,0 +1,172 @@
+"""The typed attributes of a customer or an event: a list on the wire, an object in the tables.
+
+Source: https://docs.growlytics.in/rest-apis/tracking-users-1: each is ``{name, type, value}``
+with the type string, number, boolean or date, and one that comes with another type than the
+first time is ignored without a word. So the type that came in is the type that goes back out.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, get_args
+
+import orjson
+
+from gateway.mapping import ISO8601, NUMBER
+from plugins.growlytics.rules import LONGEST_NAME, STANDARD, Violation, checked_text
+from plugins.growlytics.wire import Attribute, Kind
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class Listed(NamedTuple):
+    """Attributes as Growlytics takes them, and what became of the others.
+
+    Attributes:
+        attributes: the list.
+        dropped: names, nested ones with dots, that no attribute can have or that exceed the
+            limit.
+        reshaped: names as given whose value is no longer what it was: an object taken apart,
+            an array as text, a time without its fraction of a second.
+    """
+
+    attributes: list[Attribute]
+    dropped: dict[str, Any]
+    reshaped: dict[str, Any]
+
+
+def read_attributes(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes in *payload* by name; where a name comes twice, the last holds.
+
+    Numbers and booleans may be text, as Joi converts them; a date may be any ISO 8601 text.
+    Dates become times in UTC, since they name no zone.
+
+    Raises:
+        Violation: there is no list, or one of it is not as documented.
+    """
+    listed = payload.get("attributes")
+    if "attributes" not in payload:
+        raise Violation("attributes", "any.required")
+    if not isinstance(listed, list):
+        raise Violation("attributes", "array.base", listed)
+    found = {}
+    for index, item in enumerate(listed):
+        place = f"attributes.{index}"
+        if not isinstance(item, dict):
+            raise Violation(place, "object.base", item)
+        name = checked_text(item, "name", LONGEST_NAME, f"{place}.")
+        found[name] = _read_value(item, f"{place}.")
+    return found
+
+
+def _read_value(item: dict[str, Any], above: str) -> Any:
+    kind, value = item.get("type"), item.get("value")
+    if "type" not in item:
+        raise Violation(f"{above}type", "any.required")
+    if kind not in KINDS:
+        raise Violation(f"{above}type", "any.allowOnly", kind, valids=list(KINDS))
+    if "value" not in item:
+        raise Violation(f"{above}value", "any.required")
+    rule = "date.format" if kind == "date" else f"{kind}.base"
+    try:
+        value = converted(value, kind) if isinstance(value, str) else value
+    except ValueError as error:
+        raise Violation(f"{above}value", rule, value) from error
+    if value is None or kind_of(value) != kind:
+        raise Violation(f"{above}value", rule, value)
+    return value
+
+
+def unpacked(value: Any) -> Any:
+    """Return the products that *value* says if it is a JSON text of them, else *value*."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        members = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+    return members if members and all(type(member) is dict for member in members) else value
+
+
+def list_attributes(
+    values: Mapping[str, Any], kinds: Mapping[str, str], most: int, *, standard: bool
+) -> Listed:
+    """Return *values* as Growlytics takes them, in their order, up to the limit.
+
+    Args:
+        values: by name; objects are taken apart and arrays become JSON text.
+        kinds: names that go out as another type than their value suggests, if it allows it.
+        most: how many attributes there may be.
+        standard: the attributes are a customer's, where Growlytics' own do not count.
+    """
+    listed: dict[str, Attribute] = {}
+    dropped: dict[str, Any] = {}
+    reshaped: dict[str, Any] = {}
+    room = most
+    for top, name, value in _flat(values):
+        counts = 0 if standard and name in STANDARD else 1
+        if name in listed or not name.strip() or len(name) > LONGEST_NAME or counts > room:
+            dropped[name] = value
+            continue
+        room -= counts
+        said, exact = _said(value, kinds.get(name))
+        listed[name] = Attribute(name=name, type=kind_of(said), value=_written(said))
+        if name != top or not exact:
+            reshaped[top] = values[top]
+    return Listed(list(listed.values()), dropped, reshaped)
+
+
+def kind_of(value: Any) -> Kind:
+    """Return the type that Growlytics would call *value*'s; an array goes as text."""
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, datetime):
+        return "date"
+    return "number" if isinstance(value, int | float) else "string"
+
+
+def converted(value: str, kind: str) -> Any:
+    """Return the value that *value* is as text.
+
+    Raises:
+        ValueError: it is no text of that kind.
+    """
+    if kind == "number":
+        return NUMBER.decode(value)
+    if kind == "date":
+        return ISO8601.decode(value)
+    if kind == "boolean":
+        return {"true": True, "false": False}.get(value.lower(), value)
+    return value
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    for top, value in values.items():
+        yield from ((top, name, inner) for name, inner in _leaves(top, value))
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from _leaves(f"{name}.{key}", below)
+    elif value is not None:
+        yield name, value
+
+
+def _said(value: Any, kind: str | None) -> tuple[Any, bool]:
+    """Return *value* as *kind* if it can be that, and whether it still says the same."""
+    if isinstance(value, list | tuple):
+        return orjson.dumps(value).decode(), False
+    if kind == "string" and isinstance(value, int | float):
+        value = str(value)
+    elif kind is not None and isinstance(value, str):
+        try:
+            value = converted(value, kind)
+        except ValueError:
+            return value, True
+    return value, not isinstance(value, datetime) or not value.microsecond
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(" ", "seconds")[:19]
+    return value

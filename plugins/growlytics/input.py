@@ -1,0 +1,127 @@
+"""Growlytics in: requests become events; https://docs.growlytics.in/rest-apis/tracking-users-1."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from gateway.errors import Fault, Rejected
+from gateway.event import Event
+from gateway.exchange import Request, Response
+from gateway.plugin import Input, json_response
+from plugins.growlytics.attributes import kind_of, read_attributes, unpacked
+from plugins.growlytics.mapping import ENDPOINTS, RETYPED, table_for
+from plugins.growlytics.rules import (
+    LONGEST_ID,
+    LONGEST_NAME,
+    MOST_FOR_CUSTOMER,
+    MOST_FOR_EVENT,
+    RESERVED,
+    STANDARD,
+    Violation,
+    checked_text,
+    report,
+)
+
+STATUS = {
+    Fault.UNAUTHENTICATED: 401, Fault.FORBIDDEN: 401, Fault.TOO_LARGE: 413,
+    Fault.NOT_FOUND: 404, Fault.METHOD: 405, Fault.UNSUPPORTED: 501, Fault.UNAVAILABLE: 503,
+}  # fmt: skip
+"""Growlytics documents 200 and 422, and its SDK knows 401; the others are HTTP's own."""
+WORDS = {
+    Fault.UNAUTHENTICATED: "no API key: send it in the header x-growlytics-key",
+    Fault.FORBIDDEN: "the API key in x-growlytics-key is not one that is accepted here",
+}
+"""What to do about a key; Growlytics documents no text of its own."""
+
+
+class GrowlyticsInput(Input):
+    """What Growlytics' customers post from their backends."""
+
+    name = "growlytics"
+    docs = "https://docs.growlytics.in/rest-apis/tracking-users-1"
+    endpoints = ENDPOINTS
+    unsupported = frozenset({
+        "POST /track/user", "POST /track/event", "POST /track/event/v2",
+        "POST /product", "POST /collection",
+        "POST /mcrs_appl_v1", "POST /msv_cevt", "POST /msv_cs_id", "POST /logout",
+        "POST /mpush_token",
+    })  # fmt: skip
+    """Of the Shopify app (https://docs.growlytics.in/rest-apis/tracking-events), the catalogue
+    (https://docs.growlytics.in/rest-apis/syncing-products) and mobile apps
+    (https://docs.growlytics.in/rest-apis/mobile-app-apis)."""
+
+    def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in a header
+        """Return the key."""
+        return request.headers.get("x-growlytics-key", "").strip() or None
+
+    def decode(self, request: Request) -> Any:
+        """Return the body of *request*, its attributes as an object by name.
+
+        Raises:
+            Rejected: it is no JSON, or breaks a rule that Growlytics documents.
+        """
+        payload = super().decode(request)
+        if type(payload) is not dict:
+            raise Violation("$", "object.base", payload)
+        if request.path == "/rest-api/customer":
+            return _customer(payload)
+        return _event(payload)
+
+    def read(self, request: Request, payload: Any) -> list[Event]:
+        """Return the one event in *payload*, with the types of attributes it cannot say."""
+        (event,) = super().read(request, payload)
+        return [_with_kinds(event, payload["attributes"])]
+
+    def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it is always the same
+        """Answer as documented."""
+        return json_response(200, {"success": True})
+
+    def refuse(self, request: Request, error: Rejected) -> Response:  # noqa: ARG002 - it depends on the error alone
+        """Answer with Joi's report where the body is at fault, else in the shape of a success."""
+        status = STATUS.get(error.fault, 422)
+        if status == 422:  # noqa: PLR2004 - the documented one
+            return json_response(status, report(error))
+        said = WORDS.get(error.fault, error.reason)
+        return json_response(status, {"success": False, "message": said})
+
+
+def _customer(payload: dict[str, Any]) -> dict[str, Any]:
+    checked_text(payload, "id", LONGEST_ID)
+    found = read_attributes(payload)
+    _limit(sum(name not in STANDARD for name in found), MOST_FOR_CUSTOMER)
+    return {**payload, "attributes": found}
+
+
+def _event(payload: dict[str, Any]) -> dict[str, Any]:
+    checked_text(payload, "customerId", LONGEST_ID)
+    name = checked_text(payload, "name", LONGEST_NAME)
+    if name.lower() in RESERVED:
+        raise Violation("name", "any.invalid", name)
+    found = read_attributes(payload)
+    _limit(len(found), MOST_FOR_EVENT)
+    if "products" in found:
+        found["products"] = unpacked(found["products"])
+    return {**payload, "attributes": found}
+
+
+def _limit(count: int, most: int) -> None:
+    if count > most:
+        raise Violation("attributes", "array.max", limit=most)
+
+
+def _with_kinds(event: Event, found: dict[str, Any]) -> Event:
+    """Return *event* with the types of attributes that would go back out as another.
+
+    An order id that came as a number is text in an event, for example. Growlytics ignores an
+    attribute whose type changes, so the type is kept among the leftovers.
+    """
+    if RETYPED.isdisjoint(found):
+        return event
+    again = table_for(event).write(event).get("attributes", {})
+    kinds = {
+        name: kind_of(value)
+        for name, value in found.items()
+        if kind_of(again.get(name)) != kind_of(value)
+    }
+    return replace(event, extra={**event.extra, "attributes": kinds}) if kinds else event

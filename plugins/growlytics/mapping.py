@@ -1,0 +1,91 @@
+"""Growlytics' vocabulary beside ours.
+
+Sources: https://docs.growlytics.in/rest-apis/tracking-users-1 and
+https://docs.growlytics.in/rest-apis/tracking-events-1. Names of attributes are case-sensitive
+and create a column each, so every row has one spelling and no synonym: what Growlytics' own
+clients call otherwise stays a custom attribute under exactly that name.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from gateway.event import Event
+from gateway.mapping import ISO8601, TEXT, Codec, Mapped, Row, Switch, Table, within
+from gateway.spec import PRODUCT_PROPERTY_ROWS, PROPERTY_ROWS, about_one, reads_as_one
+from plugins.growlytics.wire import Customer, Track, TrackProduct
+
+
+def _day(value: Any) -> str:
+    if not isinstance(value, datetime):
+        return str(value)
+    text = ISO8601.encode(value)
+    return text[:10] if text.endswith("T00:00:00.000Z") else text  # type: ignore[no-any-return]  # ISO8601 writes text
+
+
+DAY = Codec("date as ISO 8601, the day alone at midnight", _day, lambda text: text, (str,))
+
+# fmt: off
+CUSTOMER = Table(Customer, [
+    #   Growlytics                  event
+    Row("id",                       "user_id",              required=True),
+    Row("attributes.name",          "traits.name"),
+    Row("attributes.email",         "traits.email"),
+    Row("attributes.mobile",        "traits.phone",         TEXT),
+    Row("attributes.firstName",     "traits.first_name"),
+    Row("attributes.lastName",      "traits.last_name"),
+    Row("attributes.gender",        "traits.gender"),
+    Row("attributes.birthday",      "traits.birthday",      DAY),
+    Row("attributes.age",           "traits.age"),
+    Row("attributes.username",      "traits.username"),
+    Row("attributes.title",         "traits.title"),
+    Row("attributes.avatar",        "traits.avatar"),
+    Row("attributes.website",       "traits.website"),
+    Row("attributes.description",   "traits.description"),
+    Row("attributes.createdAt",     "traits.created_at",    DAY),
+    Row("attributes.address",       "traits.address",
+        note="an object goes out flat: address.city"),
+    Row("attributes.company",       "traits.company",
+        note="an object goes out flat: company.name"),
+    Row("attributes.*",             "traits.extra"),
+], says="identify")
+
+NAMED = (
+    Row("customerId",               "user_id",              required=True),
+    Row("name",                     "name",                 required=True),
+)
+TRACK = Table(Track, [*NAMED, *within("attributes", "properties", PROPERTY_ROWS)])
+TRACK_ONE = Table(
+    TrackProduct, [*NAMED, *within("attributes", "properties", PRODUCT_PROPERTY_ROWS)]
+)
+
+EVENTS = Switch(
+    "name",
+    {"an event about one product": TRACK_ONE},
+    otherwise=TRACK,
+    pick=lambda payload: (
+        "an event about one product"
+        if reads_as_one(payload.get("name"), payload.get("attributes"))
+        else "any other"
+    ),
+)
+# fmt: on
+
+ENDPOINTS: dict[str, Mapped] = {
+    "POST /rest-api/customer": CUSTOMER,
+    "POST /rest-api/event": EVENTS,
+}
+
+
+RETYPED = frozenset(
+    row.wire.partition(".")[2]
+    for row in (*CUSTOMER.rows, *TRACK.rows, *TRACK_ONE.rows)
+    if row.codec.name
+)
+"""Names of attributes that may go back out as another type than they came as."""
+
+
+def table_for(event: Event) -> Table:
+    """Return the table that writes *event*, an identify or a track event."""
+    if event.type == "identify":
+        return CUSTOMER
+    return TRACK_ONE if about_one(event) else TRACK

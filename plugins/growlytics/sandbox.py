@@ -1,0 +1,188 @@
+"""Growlytics' REST API as its documents describe it, as strict as they are.
+
+Sources: https://docs.growlytics.in/rest-apis/tracking-users-1 (customers, attributes and their
+limits), https://docs.growlytics.in/rest-apis/tracking-events-1 (events), and
+https://docs.growlytics.in/rest-apis/syncing-products for the 422, which is a Joi report. No 401
+is documented: its body here is ``{"success": false, ...}``.
+
+Not emulated: that an attribute of another type than the first time is ignored, since the
+sandbox remembers nothing.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, ClassVar, Final
+
+from gateway.exchange import Request, Response
+from gateway.sandbox import (
+    LIST,
+    OBJECT,
+    TEXT,
+    Answer,
+    Kind,
+    Place,
+    Problem,
+    Sandbox,
+    Wrong,
+    json_body,
+    json_response,
+    status_text,
+)
+
+LONGEST_ID: Final = 40
+LONGEST_NAME: Final = 49
+"""Names have less than 50 characters ("Terms & Considerations")."""
+MOST_FOR_CUSTOMER: Final = 100
+MOST_FOR_EVENT: Final = 50
+STANDARD: Final = ("name", "email", "mobile")
+"""Customer attributes that are no custom ones, by the document's example."""
+RESERVED: Final = frozenset(
+    {
+        "grwnotification clicked",
+        "grwnotification viewed",
+        "grwnotification sent",
+        "grwnotification bounced",
+        "utm visited",
+        "app launched",
+        "app uninstalled",
+    }
+)
+"""Event names that are Growlytics' own, in any case (its iOS SDK, GitHub growlytics)."""
+
+TYPES: Final[Mapping[str, Kind]] = {
+    "string": Kind.TEXT,
+    "number": Kind.NUMBER,
+    "boolean": Kind.BOOLEAN,
+    "date": Kind.TEXT,
+}
+DATE: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
+
+
+def customer(body: Place) -> None:
+    """Check ``POST /rest-api/customer``: ``id`` and ``attributes``, at most 100 custom ones."""
+    body.need("id", TEXT).filled().sized(LONGEST_ID)
+    attributes = body.need("attributes", LIST)
+    custom = [name for name in _attributes(attributes) if name not in STANDARD]
+    if len(custom) > MOST_FOR_CUSTOMER:
+        attributes.fail(Wrong.LENGTH, f"at most {MOST_FOR_CUSTOMER} custom attributes")
+
+
+def event(body: Place) -> None:
+    """Check ``POST /rest-api/event``: ``customerId``, ``name``, ``attributes``, at most 50."""
+    body.need("customerId", TEXT).filled().sized(LONGEST_ID)
+    name = body.need("name", TEXT).filled().sized(LONGEST_NAME)
+    name.satisfies(lambda text: text.lower() not in RESERVED, "a name that is not Growlytics' own")
+    attributes = body.need("attributes", LIST)
+    _attributes(attributes)
+    attributes.sized(MOST_FOR_EVENT)
+
+
+def _attributes(attributes: Place) -> list[str]:
+    """Check ``{name, type, value}`` each, the value by its type, and return the names."""
+    names = []
+    for attribute in attributes.each(OBJECT):
+        name = attribute.need("name", TEXT).filled().sized(LONGEST_NAME)
+        if name:
+            names.append(name.value)
+        kind = attribute.need("type", TEXT).among(TYPES)
+        if not kind:
+            continue
+        value = attribute.need("value", TYPES[kind.value])
+        if kind.value == "date":
+            value.satisfies(_is_date, "a date as YYYY-MM-DD HH:mm:ss")
+    return names
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return DATE.fullmatch(text) is not None
+
+
+ENDPOINTS: Final[Mapping[str, Callable[[Place], None]]] = {
+    "/rest-api/customer": customer,
+    "/rest-api/event": event,
+}
+
+
+class GrowlyticsSandbox(Sandbox):
+    """The two calls of the REST API, behind the key in ``x-growlytics-key``."""
+
+    name: ClassVar[str] = "growlytics"
+    docs: ClassVar[str] = "https://docs.growlytics.in/rest-apis/tracking-users-1"
+
+    def answer(self, request: Request, key: str | None) -> Answer:
+        """Judge one request; see ``Sandbox.answer``."""
+        sent = request.headers.get("x-growlytics-key", "").strip()
+        if not sent or key not in (None, sent):
+            why = "x-growlytics-key is another key" if sent else "there is no x-growlytics-key"
+            return Answer(self.failure(401, request), why)
+        if request.path not in ENDPOINTS:
+            return Answer(self.failure(404, request), "no such path")
+        if request.method != "POST":
+            why = "only POST is documented"
+            return Answer(self.failure(405, request), why)
+        body = json_body(request)
+        ENDPOINTS[request.path](body)
+        if not body.problems:
+            return Answer(json_response(200, {"success": True}))
+        problem = body.problems[0]
+        report = {"type": "ValidationError", "details": [_detail(problem)]}
+        return Answer(json_response(422, report), problem.reason)
+
+    def failure(self, status: int, request: Request) -> Response:
+        """Return an error in the shape of the success, which is all there is to go by."""
+        del request
+        return json_response(status, {"success": False, "message": status_text(status)})
+
+
+JOI: Final[Mapping[Wrong, str]] = {
+    Wrong.MISSING: "any.required",
+    Wrong.BLANK: "any.empty",
+    Wrong.CHOICE: "any.allowOnly",
+}
+"""Joi's own names for what went wrong, where they do not depend on the type."""
+BASE: Final[Mapping[str, str]] = {
+    Kind.TEXT.value: "string.base",
+    Kind.NUMBER.value: "number.base",
+    Kind.BOOLEAN.value: "boolean.base",
+    Kind.LIST.value: "array.base",
+    Kind.OBJECT.value: "object.base",
+}
+
+
+def _detail(problem: Problem) -> dict[str, Any]:
+    """Return one problem as Joi reports it; the first is the only one, as Joi stops there."""
+    label = str(problem.path[-1]) if problem.path else "value"
+    scalar = isinstance(problem.value, str | int | float)
+    return {
+        "message": f'"{label}" {_message(problem)}',
+        "path": list(problem.path),
+        "type": _type(problem),
+        "context": {
+            **({"value": problem.value} if scalar and problem.wrong is not Wrong.MALFORMED else {}),
+            "key": label,
+            "label": label,
+        },
+    }
+
+
+def _message(problem: Problem) -> str:
+    if problem.wrong is Wrong.MISSING:
+        return "is required"
+    if problem.wrong is Wrong.BLANK:
+        return "is not allowed to be empty"
+    if problem.wrong is Wrong.CHOICE:
+        return f"must be one of [{', '.join(TYPES)}]"
+    return f"must be {problem.rule}"
+
+
+def _type(problem: Problem) -> str:
+    if problem.wrong is Wrong.LENGTH:
+        return "array.max" if isinstance(problem.value, list) else "string.max"
+    if problem.wrong is Wrong.TYPE:
+        return BASE[problem.rule]
+    return JOI.get(problem.wrong, "any.invalid")

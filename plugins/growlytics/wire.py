@@ -1,0 +1,69 @@
+"""Growlytics' payloads, spelled as Growlytics spells them.
+
+Customers: https://docs.growlytics.in/rest-apis/tracking-users-1; events:
+https://docs.growlytics.in/rest-apis/tracking-events-1.
+
+On the wire ``attributes`` is a list of `Attribute`. The tables see it as an object by name,
+which plugins/growlytics/attributes.py makes of the list and turns back into one.
+"""
+
+from datetime import datetime
+from typing import Literal, TypedDict
+
+from gateway.spec import SpecProductProperties, SpecProperties
+
+Kind = Literal["string", "number", "boolean", "date"]
+
+
+class Attribute(TypedDict):
+    """One attribute in the list; a date's value is ``YYYY-MM-DD HH:mm:ss``."""
+
+    name: str
+    type: Kind
+    value: str | float | bool
+
+
+class CustomerAttributes(TypedDict, total=False):
+    """Attributes of a customer, by name.
+
+    ``name``, ``email`` and ``mobile`` are Growlytics' own; the others are what the Segment Spec
+    calls such traits. Any other may stand beside them.
+    """
+
+    name: str
+    email: str
+    mobile: str | int
+    firstName: str
+    lastName: str
+    gender: str
+    birthday: str | datetime
+    age: int | float
+    username: str
+    title: str
+    avatar: str
+    website: str
+    description: str
+    createdAt: str | datetime
+    address: str
+    company: str
+
+
+class Customer(TypedDict, total=False):
+    """The body of ``POST /rest-api/customer``."""
+
+    id: str
+    attributes: CustomerAttributes
+
+
+class Track(TypedDict, total=False):
+    """The body of ``POST /rest-api/event``; the attributes are free."""
+
+    customerId: str
+    name: str
+    attributes: SpecProperties
+
+
+class TrackProduct(Track, total=False):
+    """The same, about one product."""
+
+    attributes: SpecProductProperties  # type: ignore[misc]  # narrowed for its own table

@@ -1,0 +1,294 @@
+"""An event, brought within what PersonaClick takes; `plugins.personaclick.rules` has the limits.
+
+Whatever is cut or reshaped here is told by `plugins.personaclick.unsaid`, which compares the two.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from hashlib import sha256
+from typing import Any
+
+from msgspec.structs import replace
+
+from gateway.event import Campaign, Event, Page, Product, Properties, Traits, as_json
+from gateway.naming import CONVENTIONS
+from gateway.spec import PRODUCT, PROPERTIES, about_one, as_track
+from plugins.personaclick.rules import (
+    EMAIL,
+    FREE_NAME,
+    LONGEST_ID,
+    RECOMMENDED_BY,
+    RESERVED,
+    SEGMENTS,
+    amount,
+    is_product_id,
+    number,
+    price,
+    text,
+    whole,
+)
+
+Fit = Callable[[Any], Any]
+"""A value to what PersonaClick takes in its place; None where it takes none."""
+SESSION = 10
+"""Characters of the sessions that PersonaClick issues."""
+GENDERS = {"m": "male", "male": "male", "f": "female", "female": "female"}
+OWN_TRAITS = frozenset({"email", "phone", "first_name", "last_name", "gender", "birthday", "age"})
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def _one_of(words: tuple[str, ...]) -> Fit:
+    return lambda value: value if value in words else None
+
+
+def _list(value: Any) -> list[Any] | None:
+    return value if type(value) is list else None
+
+
+def _declared(custom: Any) -> dict[str, Any] | None:
+    """Return an order's own properties: text and whole numbers, says the page."""
+    if not isinstance(custom, Mapping):
+        return None
+    plain = {key: as_json(value) for key, value in custom.items()}
+    return {k: _declarable(v) for k, v in plain.items() if type(v) in {str, int, float, bool}}
+
+
+def _declarable(value: Any) -> str | int:
+    if type(value) is bool:
+        return int(value)
+    return str(value) if type(value) is float else value
+
+
+ACTIVITY: Mapping[str, Fit] = {
+    "segment": _one_of(SEGMENTS),
+    "recommended_by": _one_of(RECOMMENDED_BY),
+    "recommended_code": text,
+}
+ORDER: Mapping[str, Fit] = {
+    "order_cash": number,
+    "order_bonuses": number,
+    "delivery_address": text,
+    "delivery_type": lambda value: value if type(value) is str else None,
+    "payment_type": lambda value: value if type(value) is str else None,
+    "tax_free": lambda value: value if type(value) is bool else None,
+    "custom": _declared,
+}
+
+
+PROFILE: Mapping[str, Fit] = {
+    "loyalty_id": text, "telegram_id": text, "location": text, "fb_id": text, "vk_id": text,
+    "kids": _list, "auto": _list,
+}  # fmt: skip
+"""Free traits that PersonaClick knows (https://github.com/rees46/documentation-unified,
+docs/integration/cdp/profile/set.md)."""
+
+
+def on_its_page(event: Event) -> Event:
+    """Return *event* as a track event that keeps its page's address where it was."""
+    tracked = as_track(event)
+    if tracked is None or event.type not in {"page", "screen"}:
+        return tracked or event
+    url = event.context.page.url
+    held = tracked.properties
+    extra = {k: v for k, v in held.extra.items() if k != "url" or v != url}
+    return replace(
+        tracked,
+        properties=replace(held, extra=extra),
+        context=replace(tracked.context, page=Page(url=url)),
+    )
+
+
+def fit_basics(event: Event, stream: str) -> Event:
+    """Return *event* with what every call says: person, session, *stream*, page, campaign."""
+    context, traits = event.context, event.traits
+    device = text(event.anonymous_id)
+    if device is None and text(context.device.id):
+        device = context.device.id
+        context = replace(context, device=replace(context.device, id=None))
+    email = traits.email if traits.email and EMAIL.fullmatch(traits.email) else None
+    known = replace(
+        event,
+        anonymous_id=device,
+        user_id=text(event.user_id),
+        traits=replace(
+            traits,
+            email=email,
+            phone=text(traits.phone),
+            extra=_fitted(traits.extra, {"loyalty_id": text, "telegram_id": text}),
+        ),
+        context=replace(
+            context,
+            channel=stream,
+            page=replace(context.page, url=text(context.page.url)),
+            campaign=_campaign(event),
+        ),
+        properties=replace(event.properties, extra=_fitted(event.properties.extra, ACTIVITY)),
+    )
+    return replace(known, session_id=text(event.session_id) or _session(known))
+
+
+def person(event: Event) -> str | None:
+    """Return what names the person behind *event* without a device."""
+    traits = event.traits
+    extra = traits.extra
+    named = event.user_id or traits.email or traits.phone
+    return named or extra.get("loyalty_id") or extra.get("telegram_id")
+
+
+def _session(event: Event) -> str | None:
+    """Return a session for a sender who has none: always the same for the same person."""
+    key = event.anonymous_id or person(event)
+    return sha256(key.encode()).hexdigest()[:SESSION] if key else None
+
+
+def _campaign(event: Event) -> Campaign:
+    """Return the campaign without what ``source`` cannot say: it needs both, of a known kind."""
+    campaign = event.context.campaign
+    medium, code = text(campaign.medium), text(campaign.name)
+    if medium and code and (event.origin == "personaclick" or medium in RECOMMENDED_BY):
+        return campaign
+    return replace(campaign, medium=None, name=None)
+
+
+def fit_products(event: Event, *, most: int | None = None, counted: bool = False) -> Event:
+    """Return *event* with the products that PersonaClick takes, at *most* so many.
+
+    Where they are *counted*, an unknown quantity is 1, as PersonaClick has it; elsewhere they
+    have none, save where PersonaClick's own client said so.
+    """
+    found = [p for p in event.properties.products if is_product_id(p.product_id)][:most]
+    kept = counted or event.origin == "personaclick"
+    fitted = tuple(_product(product, counted=counted, kept=kept) for product in found)
+    return replace(event, properties=replace(event.properties, products=fitted))
+
+
+def _product(product: Product, *, counted: bool, kept: bool) -> Product:
+    quantity = amount(product.quantity) if kept else None
+    return replace(
+        product,
+        quantity=1 if counted and quantity is None else quantity,
+        price=price(product.price),
+        variant=text(product.variant),
+        extra=_fitted(product.extra, {"line_id": text}),
+    )
+
+
+def fit_order(event: Event) -> Event:
+    """Return an order whose fields are of the types that PersonaClick takes.
+
+    Where only the revenue is known, shipping and tax are added to it: ``order_price`` is what
+    the customer pays.
+    """
+    order = event.properties
+    total = order.total
+    if total is None and order.revenue is not None:
+        total = order.revenue + (order.shipping or 0) + (order.tax or 0)
+    order_id = order.order_id if len(order.order_id or "") <= LONGEST_ID else None
+    extra = _fitted(order.extra, ORDER)
+    return replace(
+        event,
+        properties=replace(
+            order, total=total, order_id=order_id, coupon=text(order.coupon), extra=extra
+        ),
+    )
+
+
+def fit_custom(event: Event) -> Event:
+    """Return *event* with its properties as the free fields of a custom event.
+
+    The fields are scalars, and their names are in ``[a-z0-9_]+``: other names are spelled in
+    snake_case. Of products, only the one of an event about one product has fields.
+    """
+    held = event.properties
+    flat = PROPERTIES.write(replace(held, products=()))
+    if about_one(event):
+        flat = {**PRODUCT.write(held.products[0]), **flat}
+    value = number(flat.pop("value", None))
+    label = text(flat.pop("label", None))
+    extra = _free(flat, ACTIVITY)
+    if label:
+        extra["label"] = label
+    return replace(
+        event,
+        properties=Properties(
+            category=text(flat.get("category")), value=_whole_or_none(value), extra=extra
+        ),
+    )
+
+
+def _whole_or_none(value: float | None) -> int | None:
+    try:
+        return None if value is None else whole(value)
+    except ValueError:
+        return None
+
+
+def fit_profile(event: Event) -> Event:
+    """Return an identify with traits of the types that PersonaClick takes."""
+    held = event.traits
+    birthday, age = held.birthday or "", held.age
+    typed = {name: getattr(held, name) for name in held.__struct_fields__ if name != "extra"}
+    other = {name: value for name, value in typed.items() if name not in OWN_TRAITS}
+    return replace(
+        event,
+        traits=Traits(
+            email=held.email,
+            phone=held.phone,
+            first_name=held.first_name,
+            last_name=held.last_name,
+            gender=GENDERS.get((held.gender or "").lower()),
+            birthday=birthday[:10] if _is_day(birthday[:10]) else None,
+            age=None if age is None else _whole_or_none(age // 1),
+            extra=_free({**other, **_without(held.extra, OWN_TRAITS)}, PROFILE),
+        ),
+    )
+
+
+def _without(held: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {key: value for key, value in held.items() if key not in names}
+
+
+def _is_day(birthday: str) -> bool:
+    try:
+        return bool(DAY.fullmatch(birthday)) and bool(date.fromisoformat(birthday))
+    except ValueError:
+        return False
+
+
+def fit_message(event: Event, stream: str) -> Event:
+    """Return the fate of a message with its *stream*; ``delivered`` is told by the endpoint."""
+    properties = event.properties
+    extra = {k: v for k, v in properties.extra.items() if k != "delivered"}
+    return replace(
+        event,
+        anonymous_id=text(event.anonymous_id),
+        session_id=text(event.session_id),
+        context=replace(event.context, channel=stream),
+        properties=replace(properties, extra=extra),
+    )
+
+
+def _fitted(extra: Mapping[str, Any], fits: Mapping[str, Fit]) -> dict[str, Any]:
+    """Return *extra* with the values of *fits* reshaped, or left out."""
+    if not extra:
+        return {}
+    found = {key: fits[key](value) if key in fits else value for key, value in extra.items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _free(held: Mapping[str, Any], fits: Mapping[str, Fit]) -> dict[str, Any]:
+    """Return the free fields that *held* can be said in; the first of two alike holds."""
+    found: dict[str, Any] = {}
+    for key, value in held.items():
+        name = key if FREE_NAME.fullmatch(key) else CONVENTIONS["snake_case"](key)
+        if name in fits:
+            fitted = fits[name](value)
+        elif name in RESERVED or not FREE_NAME.fullmatch(name):
+            continue
+        else:
+            plain = as_json(value) if isinstance(value, datetime) else value
+            fitted = plain if type(plain) in {str, int, float, bool} else None
+        if fitted is not None:
+            found.setdefault(name, fitted)
+    return found

@@ -1,0 +1,119 @@
+"""PersonaClick in: requests become events.
+
+Sources: the pages that `plugins.personaclick.wire` names; answers also
+https://github.com/rees46/documentation-unified (docs/integration/cdp) and
+https://github.com/rees46/ios-sdk, which reads them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from gateway.errors import Fault, Rejected
+from gateway.event import Event
+from gateway.exchange import Request, Response
+from gateway.plugin import Input, json_response
+from plugins.personaclick.mapping import ENDPOINTS
+from plugins.personaclick.repair import repaired
+from plugins.personaclick.rules import IDENTIFIERS
+from plugins.personaclick.wire import DOCS
+
+STATUS = {
+    Fault.UNAUTHENTICATED: 403, Fault.FORBIDDEN: 403, Fault.NOT_FOUND: 404, Fault.METHOD: 405,
+    Fault.TOO_LARGE: 413, Fault.UNSUPPORTED: 501, Fault.UNAVAILABLE: 503,
+}  # fmt: skip
+"""The page documents 400 and 403; the others are HTTP's own, in PersonaClick's shape."""
+SILENT = {
+    "/push/custom": Response(204),
+    "/track/received": Response(200),
+    "/track/clicked": Response(200),
+    "/track/closed": Response(200),
+}
+"""Answers without a body, as the page has them."""
+SUCCESS = json_response(200, {"status": "success"})
+
+
+class PersonaclickInput(Input):
+    """What PersonaClick's customers post."""
+
+    name = "personaclick"
+    docs = DOCS
+    endpoints = ENDPOINTS
+    credential_in_body = True
+    unsupported = frozenset({
+        "GET /init", "GET /profile", "GET /search", "GET /products/cart",
+        "POST /mobile_push_tokens", "POST /sync/orders", "POST /track/stories",
+        "PUT /import/products", "PATCH /import/products", "DELETE /import/products",
+    })  # fmt: skip
+
+    def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in the body
+        """Return the shop's id."""
+        shop = payload.get("shop_id") if type(payload) is dict else None
+        return shop if type(shop) is str else None
+
+    def read(self, request: Request, payload: Any) -> list[Event]:
+        """Return the events in *payload*: one, or one per product where several are listed.
+
+        Raises:
+            Rejected: PersonaClick would answer 400 or 403.
+        """
+        if type(payload) is not dict:
+            raise Rejected("$", "expected an object", Fault.TYPE, payload)
+        if payload.get("shop_id") == "":
+            raise Rejected("shop_id", "must not be empty", Fault.VALUE, "")
+        path = request.path
+        events = super().read(request, repaired(path, payload))
+        if path == "/track/delivered":
+            return [_with_extra(event, delivered=True) for event in events]
+        if path.startswith("/push") or path == "/profile/set":
+            _check_person(events[0], session=path != "/profile/set")
+        return [_in_category(event) for event in events]
+
+    def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it depends on the path alone
+        """Answer as the page says, and with ``{"status":"success"}`` where it says nothing."""
+        return SILENT.get(request.path, SUCCESS)
+
+    def refuse(self, request: Request, error: Rejected) -> Response:  # noqa: ARG002 - it depends on the error alone
+        """Answer in PersonaClick's shape.
+
+        The message stands twice: the page has it on top, newer documentation in ``payload``.
+        """
+        status = STATUS.get(error.fault, 400)
+        if error.fault is Fault.MISSING and error.path == "shop_id":
+            status = 403
+        message = f"{error.path}: {error.reason}" if error.path != "$" else error.reason
+        return json_response(
+            status, {"status": "error", "message": message, "payload": {"message": message}}
+        )
+
+
+def _check_person(event: Event, *, session: bool) -> None:
+    """Pass an event that says whom it is about; a device needs a *session*, too.
+
+    Raises:
+        Rejected: it does not.
+    """
+    traits = event.traits
+    known = (
+        event.user_id or traits.email or traits.phone
+        or traits.extra.get("loyalty_id") or traits.extra.get("telegram_id")
+    )  # fmt: skip
+    if not event.anonymous_id and not known:
+        reason = f"required, unless {', '.join(IDENTIFIERS[1:])} is given"
+        raise Rejected("did", reason, Fault.MISSING)
+    if session and event.anonymous_id and not event.session_id:
+        raise Rejected("seance", "required", Fault.MISSING)
+
+
+def _in_category(event: Event) -> Event:
+    """Return *event* with its category's id as its category: PersonaClick has no more of it."""
+    properties = event.properties
+    if properties.list_id is None:
+        return event
+    return replace(event, properties=replace(properties, category=properties.list_id))
+
+
+def _with_extra(event: Event, **known: Any) -> Event:
+    properties = event.properties
+    return replace(event, properties=replace(properties, extra={**properties.extra, **known}))

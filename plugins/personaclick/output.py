@@ -1,0 +1,239 @@
+"""PersonaClick out: events become requests; `plugins.personaclick.wire` names the sources."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+from msgspec.structs import replace
+
+from gateway.errors import Unrenderable
+from gateway.event import Event, Names
+from gateway.exchange import Declined, Refused, Request, Response, Verdict
+from gateway.mapping import Loss, Table
+from gateway.mapping.leftovers import restore
+from gateway.naming import Naming
+from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
+from plugins.personaclick.fitting import (
+    fit_basics,
+    fit_custom,
+    fit_message,
+    fit_order,
+    fit_products,
+    fit_profile,
+    on_its_page,
+    person,
+)
+from plugins.personaclick.mapping import (
+    CLOSED,
+    CUSTOM,
+    DELIVERED,
+    ENDPOINTS,
+    OPENED,
+    PROFILE,
+    PUSH,
+    RECEIVED,
+    SMS_CLICKED,
+    TAPPED,
+)
+from plugins.personaclick.rules import MESSAGE_TYPES, STREAM_KEPT, STREAM_SENT, text
+from plugins.personaclick.unsaid import unsaid
+from plugins.personaclick.wire import DOCS
+
+UNSAYABLE = {
+    "alias": "personaclick has no call that joins two ids: it links a device to a person when a "
+    "profile names both, so send an identify with the anonymous id and the user id",
+    "group": "personaclick knows persons, not groups",
+    "product": "personaclick takes its catalogue as a feed or an import, not as events",
+}
+NOBODY = (
+    "personaclick needs to know whom it is about: no anonymous, device or user id, no e-mail, "
+    "no phone"
+)
+UNVOUCHED = (
+    "personaclick takes a profile without a device's id only with the shop's secret: no anonymous "
+    "or device id, and the destination has no shop_secret"
+)
+NO_PRODUCT = (
+    "personaclick needs products by their ids of 1 to 255 characters without a backslash: "
+    "{name!r} has none"
+)
+NO_CATEGORY = "personaclick needs the id of the category: neither list_id nor category is known"
+NO_QUERY = "personaclick needs what was searched for: no query"
+NO_NAME = "personaclick needs a name for a custom event: this one has none"
+ABOUT_ONE = frozenset({
+    "Product Viewed", "Product Added", "Product Removed", "Product Added to Wishlist",
+    "Product Removed from Wishlist",
+})  # fmt: skip
+"""Events whose ``items`` hold one product, says the page."""
+COUNTED = frozenset({"Product Added", "Order Completed", Names.CART_UPDATED})
+"""Events whose items need an amount, says the page."""
+MESSAGES: Mapping[str, tuple[str, Table]] = {
+    "Push Notification Received": ("POST /track/received", RECEIVED),
+    "Push Notification Tapped": ("POST /track/clicked", TAPPED),
+    Names.SMS_LINK_CLICKED: ("POST /track/clicked", SMS_CLICKED),
+    Names.PUSH_DISPLAYED: ("POST /track/opened", OPENED),
+    Names.PUSH_DISMISSED: ("POST /track/closed", CLOSED),
+}
+NOT_THE_KEY = re.compile(rb"device|identifier", re.IGNORECASE)
+"""What newer servers' messages name when a 401 is about the person, not the shop
+(https://github.com/rees46/documentation-unified, docs/integration/cdp)."""
+
+
+class PersonaclickOutput(Output):
+    """Posts one event per request."""
+
+    name = "personaclick"
+    docs = DOCS
+    endpoints = ENDPOINTS
+
+    class Config(FreeFormSettings):
+        """``[destinations.*]`` with ``vendor = "personaclick"``."""
+
+        url: str = "https://api.personaclick.com"
+        """Scheme and host of PersonaClick's API."""
+        shop_id: Secret
+        """The shop's key, from the account's store settings."""
+        shop_secret: Secret | None = None
+        """The shop's secret key, from the account's store settings. It goes out with profiles
+        only; without it, profiles need a device's id."""
+        stream: str | None = None
+        """The data stream to write to, at most 16 letters and digits. Without it, the channel of
+        the event where it is such a word, else ``web``."""
+        naming: Naming = "snake_case"
+        """How to spell the names of custom events. PersonaClick takes only those that the shop
+        has declared in its account; events that came from PersonaClick keep theirs."""
+
+        def model_post_init(self, _: Any, /) -> None:
+            """Check the stream.
+
+            Raises:
+                ValueError: PersonaClick would not take it.
+            """
+            if self.stream is not None and not STREAM_SENT.fullmatch(self.stream):
+                raise ValueError(f"stream: {self.stream!r} is not 1 to 16 letters and digits")
+
+    config: Config
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the content type; the key is in the body."""
+        return JSON
+
+    def choose(self, event: Event) -> Call | Declined:
+        """Standard events have fields of their own, messages and profiles calls of their own."""
+        if event.type in UNSAYABLE:
+            return Declined(UNSAYABLE[event.type])
+        tracked = on_its_page(event)
+        message = self._message(tracked)
+        if message is not None:
+            return message
+        known = fit_basics(tracked, self._stream(event))
+        if event.type == "identify":
+            return self._profile(known)
+        if not known.anonymous_id and not person(known):
+            return Declined(NOBODY)
+        table = PUSH.table_for(known)
+        return self._custom(known) if table is None else _push(known, table)
+
+    def render(self, event: Event) -> Request | Declined:
+        """Return the request that delivers *event*, or why PersonaClick cannot take it.
+
+        Raises:
+            Unrenderable: a value is none that JSON can say.
+        """
+        call = self.choose(event)
+        if isinstance(call, Declined):
+            return call
+        same = event.origin == self.name
+        payload = call.table.write(call.event, same=same)
+        if same and event.extra:
+            restore(payload, event.extra)
+        try:
+            body = orjson.dumps(self._finished(payload, call))
+        except orjson.JSONEncodeError as error:
+            raise Unrenderable(f"{event.id}: {error}") from error
+        path = call.endpoint.removeprefix("POST ")
+        url = self.config.url.rstrip("/") + path
+        return Request(method="POST", url=url, headers=self.headers(), body=body)
+
+    def losses(self, event: Event) -> list[Loss]:
+        """Return what *event* knows and its request will not say, limits included."""
+        call = self.choose(event)
+        if isinstance(call, Declined):
+            return []
+        found: dict[str, Loss] = {}
+        for loss in (*super().losses(event), *unsaid(event, call.event)):
+            found.setdefault(loss.path, loss)
+        return list(found.values())
+
+    def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
+        """Judge the answer; a 401 or 403 about the person refuses the event, not the key."""
+        if response.status in {401, 403} and NOT_THE_KEY.search(response.body):
+            said = response.body[:200].decode("utf-8", "replace")
+            return Refused(f"HTTP {response.status}: {said}")
+        return super().verdict(response, now)
+
+    def _finished(self, payload: dict[str, Any], call: Call) -> dict[str, Any]:
+        """Return *payload* with the keys, and with its campaign as JSON text."""
+        if type(payload.get("source")) is dict:
+            payload["source"] = orjson.dumps(payload["source"]).decode()
+        payload["shop_id"] = self.config.shop_id.get_secret_value()
+        if call.table is PROFILE and self.config.shop_secret is not None:
+            payload["shop_secret"] = self.config.shop_secret.get_secret_value()
+        return payload
+
+    def _stream(self, event: Event) -> str:
+        if self.config.stream is not None:
+            return self.config.stream
+        channel = event.context.channel or ""
+        allowed = STREAM_KEPT if event.origin == self.name else STREAM_SENT
+        return channel if allowed.fullmatch(channel) else "web"
+
+    def _message(self, event: Event) -> Call | None:
+        """Return how the fate of one of PersonaClick's own messages goes out, if it is that."""
+        extra = event.properties.extra
+        found = MESSAGES.get(event.name or "") if event.type == "track" else None
+        if found is None or not text(extra.get("code")) or extra.get("type") not in MESSAGE_TYPES:
+            return None
+        endpoint, table = found
+        if table is RECEIVED and extra.get("delivered") is True:
+            endpoint, table = "POST /track/delivered", DELIVERED
+        stream = "sms" if table is SMS_CLICKED else self._stream(event)
+        return Call(endpoint, table, fit_message(event, stream))
+
+    def _profile(self, event: Event) -> Call | Declined:
+        if not event.anonymous_id and not person(event):
+            return Declined(NOBODY)
+        if not event.anonymous_id and self.config.shop_secret is None:
+            return Declined(UNVOUCHED)
+        return Call("POST /profile/set", PROFILE, fit_profile(event))
+
+    def _custom(self, event: Event) -> Call | Declined:
+        name = self.named(event) if event.name else ""
+        if not name.strip():
+            return Declined(NO_NAME)
+        return Call("POST /push/custom", CUSTOM, replace(fit_custom(event), name=name))
+
+
+def _push(event: Event, table: Table) -> Call | Declined:
+    """Return how a standard event goes out by *table*, or what it lacks."""
+    name, properties = event.name or "", event.properties
+    fitted = event
+    if name == "Product List Viewed":
+        category = text(properties.list_id) or text(properties.category)
+        if category is None:
+            return Declined(NO_CATEGORY)
+        same = None if properties.category == category else properties.category
+        fitted = replace(event, properties=replace(properties, list_id=category, category=same))
+    elif name == "Products Searched":
+        if text(properties.query) is None:
+            return Declined(NO_QUERY)
+    elif name not in {Names.CART_CLEARED, Names.WISHLIST_CLEARED}:
+        most = 1 if name in ABOUT_ONE else None
+        fitted = fit_products(event, most=most, counted=name in COUNTED)
+        if not fitted.properties.products:
+            return Declined(NO_PRODUCT.format(name=name))
+        if name == "Order Completed":
+            fitted = fit_order(fitted)
+    return Call("POST /push", table, fitted)

@@ -1,0 +1,145 @@
+"""What PersonaClick takes, value by value, and how values change shape.
+
+Sources: the pages that `plugins.personaclick.wire` names. Limits and what is passed over in
+silence: https://github.com/rees46/documentation-unified,
+docs/integration/cdp/standard-events/events-errors.md.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from gateway.mapping import NUMBER, Codec
+
+IDENTIFIERS = ("did", "email", "phone", "external_id", "loyalty_id", "telegram_id")
+"""Any of them names a person (docs/integration/cdp/custom-events.md)."""
+SEGMENTS = ("A", "B")
+RECOMMENDED_BY = (
+    "dynamic", "chain", "bulk", "transactional", "instant_search", "full_search", "stories",
+    "web_push_digest",
+)  # fmt: skip
+"""What the apps' SDKs send (`plugins.personaclick.wire` names them); also what ``source.from``
+says, for a ``source`` of another kind is passed over."""
+MESSAGE_TYPES = ("bulk", "chain", "transactional")
+"""Kinds of messages (docs/integration/cdp/communications-events)."""
+LONGEST_ID = 255
+"""Characters of a product's or an order's id."""
+LEAST, MOST = 1, 1000
+"""Amounts beyond are brought within."""
+LARGEST = 2**63
+STREAM_KEPT = re.compile(r"[A-Za-z0-9_]{1,16}", re.ASCII)
+"""The page says letters and digits; newer documentation adds ``_``."""
+STREAM_SENT = re.compile(r"[A-Za-z0-9]{1,16}", re.ASCII)
+EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+FREE_NAME = re.compile(r"[a-z0-9_]+")
+"""Names of the fields of a custom event, and of a profile's own fields."""
+RESERVED = frozenset({
+    "shop_id", "shop_secret", *IDENTIFIERS, "id", "seance", "sid", "stream", "segment", "referer",
+    "source", "from", "code", "event", "payload", "time", "category", "label", "value",
+})  # fmt: skip
+"""Keys that mean something of their own, so that no free field can have them
+(https://github.com/PersonaClick/rn-sdk, lib/buildTrackCustomEventParams.js)."""
+
+
+def is_product_id(value: Any) -> bool:
+    """Tell whether PersonaClick takes *value* for a product's id; others are filtered out."""
+    if type(value) in {int, float}:
+        return True
+    return (
+        type(value) is str and bool(value.strip()) and len(value) <= LONGEST_ID
+    ) and "\\" not in value
+
+
+def text(value: Any) -> str | None:
+    """Return *value* as text that is not blank; numbers are written out, all else is None."""
+    if type(value) in {int, float}:
+        return str(value)
+    return value if type(value) is str and value.strip() else None
+
+
+def number(value: Any) -> float | None:
+    """Return *value* as a number, numeric text included; None for all else."""
+    if type(value) not in {int, float, str}:
+        return None
+    try:
+        return NUMBER.decode(value)  # type: ignore[no-any-return]  # a codec's result is Any
+    except ValueError:
+        return None
+
+
+def amount(value: Any) -> int | None:
+    """Return *value* as a whole number from 1 to 1000; None for what is no number."""
+    found = number(value)
+    return None if found is None else int(min(max(found, LEAST), MOST))
+
+
+def price(value: Any) -> float | None:
+    """Return *value* as a number of at least 0; None for all else."""
+    found = number(value)
+    return None if found is None or found < 0 else found
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _filled(value: Any) -> str:
+    found = text(value)
+    if found is None:
+        raise ValueError("must not be empty")
+    return found
+
+
+def _short(value: Any) -> str:
+    found = str(value)
+    if len(found) > LONGEST_ID:
+        raise ValueError(f"must have at most {LONGEST_ID} characters")
+    return found
+
+
+def _stream(value: str) -> str:
+    if not value:
+        return "web"
+    if not STREAM_KEPT.fullmatch(value):
+        raise ValueError("must be at most 16 letters and digits")
+    return value
+
+
+def whole(value: float) -> int:
+    """Return *value* as the integer that it is.
+
+    Raises:
+        ValueError: it has a fraction, or more than 64 bits.
+    """
+    if value != int(value) or not -LARGEST <= value < LARGEST:
+        raise ValueError("must be a whole number of at most 64 bits")
+    return int(value)
+
+
+def _email(value: str) -> str | None:
+    if value.strip() and not EMAIL.fullmatch(value):
+        raise ValueError("must be an e-mail address")
+    return text(value)
+
+
+def one_of(words: Iterable[str]) -> Codec:
+    """Return a codec that takes *words* only."""
+    allowed = tuple(words)
+    listed = ", ".join(allowed)
+
+    def decode(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"must be one of {listed}")
+        return value
+
+    return Codec(f"one of {listed}", decode, _same, (str,))
+
+
+FILLED = Codec("not empty", _filled, _same, (str,))
+ADDRESS = Codec("e-mail address; blank means absent", _email, _same, (str,))
+FILLED_OR_ABSENT = Codec("text; blank means absent", text, _same, (str,))
+ORDER_ID = Codec("text or number, at most 255 characters", _short, _same, (str,))
+STREAM = Codec("at most 16 letters and digits; empty means web", _stream, _same, (str,))
+AMOUNT = Codec("whole number brought within 1 and 1000", amount, _same, (int,))
+PRICE = Codec("number of at least 0; others count as absent", price, _same, (int, float))
+WHOLE = Codec("whole number", whole, _same, (int,))

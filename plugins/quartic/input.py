@@ -1,0 +1,104 @@
+"""Quartic in: requests become events; https://docs.quarticon.com/storeapi/documentation/."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from gateway.errors import Fault, Rejected
+from gateway.event import Event
+from gateway.exchange import Request, Response
+from gateway.plugin import Input, json_response
+from plugins.quartic.mapping import ENDPOINTS, EVENTS
+from plugins.quartic.rules import CATEGORY, by_name, check_members, derived_total, filled
+
+STATUS = {
+    Fault.UNAUTHENTICATED: 401, Fault.FORBIDDEN: 401, Fault.TOO_LARGE: 413,
+    Fault.NOT_FOUND: 404, Fault.UNSUPPORTED: 501, Fault.UNAVAILABLE: 503,
+}  # fmt: skip
+"""Quartic documents 200, 405 for bad input, and 500; the others are HTTP's own."""
+WORDS = {
+    Fault.UNAUTHENTICATED: "no API key: send it in the header x-api-key",
+    Fault.FORBIDDEN: "the API key in x-api-key is not one that is accepted here",
+}
+"""What to do about a key; Quartic documents no text of its own."""
+INVALID = frozenset({Fault.MALFORMED, Fault.MISSING, Fault.TYPE, Fault.VALUE})
+KINDS = f"one of {', '.join(EVENTS.tables)}"
+
+
+class QuarticInput(Input):
+    """What shops post to Quartic."""
+
+    name = "quartic"
+    docs = "https://docs.quarticon.com/storeapi/documentation/"
+    endpoints = ENDPOINTS
+    unsupported = frozenset({"GET /store/contact", "GET /store/recommendation"})
+    """They ask for something instead of telling it."""
+    kept_headers = Input.kept_headers | {"accept-version"}
+
+    def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in a header
+        """Return the key."""
+        return request.headers.get("x-api-key", "").strip() or None
+
+    def decode(self, request: Request) -> Any:
+        """Return the body of *request*, a contact's lists as objects by name.
+
+        Raises:
+            Rejected: it is no JSON, or holds a list that Quartic does not take.
+        """
+        payload = super().decode(request)
+        if type(payload) is not dict:
+            return payload
+        if request.path == "/store/contact":
+            cookie = payload.get("cookie")
+            if cookie is not None and type(cookie) is not str:
+                raise Rejected("cookie", "expected string", Fault.TYPE, cookie)
+            return by_name(payload)
+        if request.path == "/store/data/product":
+            check_members(payload, "categories", CATEGORY)
+        if request.path == "/store/track/event":
+            _check_event(payload)
+        return payload
+
+    def read(self, request: Request, payload: Any) -> list[Event]:
+        """Return the one event in *payload*; an order with the total that its basket makes.
+
+        Raises:
+            Rejected: Quartic would refuse it.
+        """
+        (event,) = super().read(request, payload)
+        if event.name != "Order Completed":
+            return [event]
+        total = derived_total(event.properties.products)
+        derived = replace(event.properties, total=total, extra={"total_derived": True})
+        return [replace(event, properties=derived)]
+
+    def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it depends on the path alone
+        """Answer with the time in the way of each endpoint's own example."""
+        arrived = request.received_at
+        at: int | str = f"{arrived:%Y-%m-%d %H:%M:%S}"
+        if request.path == "/store/track/event":
+            at = int(arrived.timestamp())
+        return json_response(200, {"status": "OK", "timestamp": at})
+
+    def refuse(self, request: Request, error: Rejected) -> Response:
+        """Answer in the envelope of Quartic's errors; 405 where the body is at fault."""
+        status = STATUS.get(error.fault, 405)
+        data = {"error_code": f"http.status.{status}", "error_message": _message(error)}
+        at = int(request.received_at.timestamp())
+        return json_response(status, {"status": "ERROR", "timestamp": at, "data": data})
+
+
+def _check_event(payload: dict[str, Any]) -> None:
+    if type(payload.get("customer")) is str and not filled(payload["customer"]):
+        raise Rejected("customer", "is blank", Fault.VALUE)
+    if payload.get("eventType") == "eventTransaction" and payload.get("basket") == []:
+        raise Rejected("basket", "has no product", Fault.VALUE)
+
+
+def _message(error: Rejected) -> str:
+    if error.fault not in INVALID:
+        return WORDS.get(error.fault, error.reason)
+    where = "" if error.path == "$" else f"{error.path}: "
+    kinds = f"; send {KINDS}" if error.path == "eventType" else ""
+    return f"Invalid data: {where}{error.reason}{kinds}"

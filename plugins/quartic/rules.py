@@ -1,0 +1,153 @@
+"""What Quartic takes, value by value, and the lists of a contact as objects by name.
+
+Source: https://docs.quarticon.com/storeapi/documentation/, version 1.0.6.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gateway.errors import Fault, Rejected
+from gateway.event import Product
+from gateway.mapping import EPOCH_SECONDS, NUMBER, TEXT, Codec
+
+SYMBOL = re.compile(r"[A-Za-z0-9_-]+")
+"""A product's id: "allowed characters: [a-z0-9A-Z-_]"."""
+EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+"""A "valid user email", as far as a pattern can tell."""
+LATEST = 10**11
+"""Unix time in s stays below it until the year 5138; in ms it has been above it since 1973."""
+TEXTS = "agreements[].c"
+"""Where the texts of a contact's agreements stand by type, beside the agreements themselves. No
+field of Quartic's is called so."""
+AGREEMENT: Mapping[str, type] = {"t": str, "c": str, "s": bool}
+TAG: Mapping[str, type] = {"n": str, "v": str}
+CATEGORY: Mapping[str, type] = {"id": int, "name": str}
+JSON_NAMES = {str: "string", int: "integer", bool: "boolean"}
+
+
+def filled(value: Any) -> str | None:
+    """Return *value* if it is text that is not blank."""
+    return value if type(value) is str and value.strip() else None
+
+
+def email(value: Any) -> str | None:
+    """Return *value* if Quartic would take it for an e-mail address."""
+    return value if type(value) is str and EMAIL.fullmatch(value) else None
+
+
+def in_time(seconds: float) -> bool:
+    """Tell whether *seconds* can be Unix time in s."""
+    return 0 < seconds < LATEST
+
+
+def _checked_text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is blank")
+    return value
+
+
+def _checked_email(value: str) -> str:
+    if not EMAIL.fullmatch(value):
+        raise ValueError("is no valid e-mail address")
+    return value
+
+
+def _checked_symbol(value: Any) -> str:
+    text: str = TEXT.decode(value)
+    if not SYMBOL.fullmatch(text):
+        raise ValueError("takes letters, digits, - and _ only")
+    return text
+
+
+def _checked_time(value: int) -> Any:
+    if not in_time(value):
+        raise ValueError("is no UNIX timestamp in seconds")
+    return EPOCH_SECONDS.decode(value)
+
+
+def _age(text: str) -> float:
+    number: float = NUMBER.decode(text)
+    if _age_text(number) != text:
+        raise ValueError(f"not a plain number: {text!r}")
+    return number
+
+
+def _age_text(number: float) -> str:
+    return str(int(number) if number == int(number) else number)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+FILLED = Codec("text that is not blank", _checked_text, _same, (str,))
+ADDRESS = Codec("e-mail address", _checked_email, _same, (str,))
+PRODUCT_ID = Codec("letters, digits, - and _", _checked_symbol, _same, (str,))
+SECONDS = Codec(EPOCH_SECONDS.name, _checked_time, EPOCH_SECONDS.encode, EPOCH_SECONDS.gives)
+AGE = Codec("number as text", _age, _age_text, (int, float))
+
+
+def check_members(payload: Mapping[str, Any], key: str, fields: Mapping[str, type]) -> list[Any]:
+    """Return the list under *key*, empty if there is none, if its members have *fields*.
+
+    Raises:
+        Rejected: it is no list of such objects.
+    """
+    listed = payload.get(key)
+    if listed is None:
+        return []
+    if type(listed) is not list:
+        raise Rejected(key, "expected array", Fault.TYPE, listed)
+    for index, member in enumerate(listed):
+        place = f"{key}.{index}"
+        if type(member) is not dict:
+            raise Rejected(place, "expected object", Fault.TYPE, member)
+        for name, kind in fields.items():
+            _check_member(f"{place}.{name}", member.get(name), kind)
+    return listed
+
+
+def _check_member(path: str, value: object, kind: type) -> None:
+    if value is None:
+        raise Rejected(path, "required", Fault.MISSING)
+    if type(value) is not kind:
+        raise Rejected(path, f"expected {JSON_NAMES[kind]}", Fault.TYPE, value)
+    if path.endswith((".t", ".n")) and not filled(value):
+        raise Rejected(path, "is blank", Fault.VALUE, value)
+
+
+def by_name(contact: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *contact* with its agreements and tags as objects, by type and by name.
+
+    Where two have one name, the last one holds.
+
+    Raises:
+        Rejected: they are no such lists.
+    """
+    found = {key: value for key, value in contact.items() if key != TEXTS}
+    agreements = check_members(contact, "agreements", AGREEMENT)
+    tags = check_members(contact, "tags", TAG)
+    if agreements:
+        found["agreements"] = {agreement["t"]: agreement["s"] for agreement in agreements}
+        found[TEXTS] = {agreement["t"]: agreement["c"] for agreement in agreements}
+    if tags:
+        found["tags"] = {tag["n"]: tag["v"] for tag in tags}
+    return found
+
+
+def as_lists(contact: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return *contact* with its agreements and tags as lists again; *texts* are by type."""
+    found = dict(contact)
+    if "agreements" in found:
+        given = found["agreements"].items()
+        found["agreements"] = [{"t": kind, "c": texts[kind], "s": said} for kind, said in given]
+    if "tags" in found:
+        found["tags"] = [{"n": name, "v": value} for name, value in found["tags"].items()]
+    return found
+
+
+def derived_total(products: Iterable[Product]) -> float:
+    """Return what *products* cost together, by price and quantity."""
+    return round(math.fsum((p.price or 0) * (p.quantity or 0) for p in products), 6)

@@ -1,0 +1,92 @@
+"""What the same work costs with nothing around it: a bare server, a bare client, a sink.
+
+Run as ``python -m tests.bench.floors echo|sink|client ...``; each prints its port, or its count.
+"""
+
+import asyncio
+import sys
+
+import aiohttp
+import orjson
+import uvloop
+from aiohttp import web
+
+WARM_UP = 400
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+    b'content-length: 15\r\n\r\n{"status":true}'
+)
+
+
+class Sink(asyncio.Protocol):
+    """Answers every request with 200 and looks at nothing but its length."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer what is whole."""
+        self._buffer += data
+        while True:
+            head, found, rest = self._buffer.partition(b"\r\n\r\n")
+            if not found:
+                return
+            low = head.lower()
+            at = low.find(b"content-length:")
+            length = int(low[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+            if len(rest) < length:
+                return
+            self._buffer = rest[length:]
+            self._transport.write(ANSWER)  # type: ignore[attr-defined]  # it is a stream
+
+
+async def sink() -> None:
+    """Serve the sink for ever."""
+    server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+async def echo() -> None:
+    """Serve a bare aiohttp application that reads JSON and answers JSON, for ever."""
+
+    async def handle(request: web.Request) -> web.Response:
+        payload = orjson.loads(await request.read())
+        return web.Response(
+            body=orjson.dumps(payload), headers={"content-type": "application/json"}
+        )
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.Event().wait()
+
+
+async def client(port: int, count: int, lanes: int = 8) -> None:
+    """Post with a bare aiohttp client, *lanes* at a time: a little, and *count* times on demand."""
+    body = b'{"uid":"1","name":"Product Viewed","properties":{"product_id":"100500"}}'
+    headers = {"content-type": "application/json", "authorization": "Bearer k"}
+    url = f"http://127.0.0.1:{port}/event/track"
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=lanes)) as session:
+
+        async def lane(posts: int) -> None:
+            for _ in range(posts):
+                async with session.post(url, data=body, headers=headers) as answer:
+                    await answer.read()
+
+        for posts in (WARM_UP, count):
+            await asyncio.gather(*(lane(posts // lanes) for _ in range(lanes)))
+            print(posts, flush=True)
+            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+
+
+if __name__ == "__main__":
+    what, *numbers = sys.argv[1:]
+    uvloop.run({"echo": echo, "sink": sink, "client": client}[what](*map(int, numbers)))

@@ -1,0 +1,92 @@
+"""A load generator that costs little: keep-alive connections, one request after the other."""
+
+import asyncio
+import time
+
+import uvloop
+
+
+class Connection(asyncio.Protocol):
+    """Sends its request again as soon as the answer has come."""
+
+    def __init__(self, request: bytes, load: "Load") -> None:
+        self._request = request
+        self._load = load
+        self._left = 0
+        self._sent = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = transport
+        self._next()
+
+    def _next(self) -> None:
+        if self._load.left <= 0:
+            self._transport.close()
+            return
+        self._load.left -= 1
+        self._sent = time.perf_counter()
+        self._transport.write(self._request)  # type: ignore[attr-defined]  # it is a stream
+
+    def data_received(self, data: bytes) -> None:
+        """Count the answer; answers are short and come in one piece."""
+        if self._left > 0:
+            self._left -= len(data)
+        else:
+            head, _, rest = data.partition(b"\r\n\r\n")
+            if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 204")):
+                raise SystemExit(f"not accepted: {data[:300]!r}")
+            low = head.lower()
+            at = low.find(b"content-length:")
+            length = int(low[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+            self._left = length - len(rest)
+        if self._left <= 0:
+            self._load.latencies.append(time.perf_counter() - self._sent)
+            self._next()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell that this connection has ended."""
+        self._load.ended(error)
+
+
+class Load:
+    """*requests* requests over *connections* connections."""
+
+    def __init__(self, requests: int, connections: int) -> None:
+        self.left = requests
+        self.latencies: list[float] = []
+        self._open = connections
+        self._done = asyncio.Event()
+
+    def ended(self, error: Exception | None) -> None:
+        """Note that a connection has ended."""
+        if error is not None:
+            raise SystemExit(f"connection lost: {error}")
+        self._open -= 1
+        if not self._open:
+            self._done.set()
+
+    async def run(self, port: int, request: bytes) -> None:
+        """Send everything, and wait for every answer."""
+        loop = asyncio.get_running_loop()
+        for _ in range(self._open):
+            await loop.create_connection(lambda: Connection(request, self), "127.0.0.1", port)
+        await self._done.wait()
+
+
+def http(path: str, body: bytes, headers: dict[str, str]) -> bytes:
+    """Return one request as it goes over the wire."""
+    lines = [f"POST {path} HTTP/1.1", "host: 127.0.0.1", f"content-length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def load(port: int, request: bytes, requests: int, connections: int = 32) -> list[float]:
+    """Return the latencies in seconds, sorted."""
+
+    async def run() -> list[float]:
+        work = Load(requests, connections)
+        await work.run(port, request)
+        return sorted(work.latencies)
+
+    return uvloop.run(run())

@@ -1,0 +1,36 @@
+"""Processes under measurement, and the CPU time that they take."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def cpu(pid: int) -> float:
+    """Return the CPU seconds that all threads of a process have taken (Linux, schedstat)."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+@contextmanager
+def started(*command: str, marker: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run ``python -m`` *command*; yield it with the first line that has *marker* in it."""
+    stream = subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command], stdout=stream, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    try:
+        line = ""
+        for line in process.stdout:
+            if marker in line:
+                break
+        else:
+            raise SystemExit(f"{command} ended before it said {marker!r}: {line}")
+        yield process, line.strip()
+    finally:
+        process.terminate()
+        process.wait(timeout=30)

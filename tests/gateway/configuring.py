@@ -1,0 +1,121 @@
+"""What the tests of the configuration share: a vendor of their own, and a file that is fine."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pluggy
+import pytest
+from pydantic import field_validator
+
+from gateway.config import Config, load
+from gateway.errors import ConfigError, Rejected
+from gateway.event import Event
+from gateway.exchange import Request, Response
+from gateway.mapping import Mapped
+from gateway.plugin import Input, Output, Secret, Settings
+from gateway.plugins import Registry
+
+
+class AcmeInput(Input):
+    """Takes nothing; it is only configured."""
+
+    name = "acme"
+    docs = "https://acme.example/docs"
+    endpoints: Mapping[str, Mapped] = {}
+    unsupported = frozenset({"POST /acme/events", "GET /acme/profile"})
+
+    def credential(self, request: Request, payload: Any) -> str | None:
+        """Return none."""
+        del request, payload
+        return None
+
+    def accept(self, request: Request, events: Sequence[Event]) -> Response:
+        """Answer that it is fine."""
+        del request, events
+        return Response(200)
+
+    def refuse(self, request: Request, error: Rejected) -> Response:
+        """Answer that it is not."""
+        del request, error
+        return Response(400)
+
+
+class AcmeOutput(Output):
+    """Sends nothing; it is only configured."""
+
+    name = "acme"
+    docs = "https://acme.example/docs"
+    endpoints: Mapping[str, Mapped] = {}
+
+    class Config(Settings):
+        """Settings of every kind."""
+
+        url: str = "https://api.acme.example"
+        """Where Acme is."""
+        token: Secret
+        """The token of the account. It is long."""
+        backup: Secret | None = None
+        """Another token."""
+        mode: Literal["fast", "careful"] = "careful"
+        """How to go about it."""
+        account: str = ""
+        """The account's name."""
+
+        @field_validator("account", mode="after")
+        @classmethod
+        def _check(cls, value: str) -> str:
+            if value.startswith("bad"):
+                raise ValueError(f"there is no account {value!r}")
+            return value
+
+    def headers(self) -> Mapping[str, str]:
+        """Return none."""
+        return {}
+
+
+class HornInput(AcmeInput):
+    """Shares a path with Acme's."""
+
+    name = "horn"
+    unsupported = frozenset({"POST /acme/events"})
+
+
+def registry() -> Registry:
+    """Return the vendors of these tests: acme both ways, horn in only."""
+    return Registry(
+        {"acme": AcmeInput, "horn": HornInput},
+        {"acme": AcmeOutput},
+        {},
+        pluggy.PluginManager("gateway"),
+    )
+
+
+FINE = """
+[sources.shop]
+vendor = "acme"
+keys = ["shop-key"]
+[destinations.crm]
+vendor = "acme"
+token = "crm-token"
+[[routes]]
+to = ["crm"]
+"""
+
+
+def read(
+    folder: Path, text: str, environ: Mapping[str, str] | None = None, listen: str | None = None
+) -> Config:
+    """Return the configuration that *text* says."""
+    path = folder / "gateway.toml"
+    path.write_text(text)
+    return load(path, registry(), environ or {}, listen=listen)
+
+
+def problems(
+    folder: Path, text: str, environ: Mapping[str, str] | None = None, listen: str | None = None
+) -> list[str]:
+    """Return what is wrong with *text*, each without the folder."""
+    with pytest.raises(ConfigError) as caught:
+        read(folder, text, environ, listen)
+    return [problem.removeprefix(f"{folder}/") for problem in caught.value.problems]

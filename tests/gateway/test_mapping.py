@@ -1,0 +1,331 @@
+"""Tables translate in both directions, and refuse to be wrong."""
+
+from datetime import UTC, datetime
+from typing import Any, TypedDict
+
+import pytest
+
+from gateway.errors import Fault, MappingError, Rejected, Unrenderable
+from gateway.event import Context, Event, Page, Product, Properties, Traits
+from gateway.mapping import (
+    CONSUMED,
+    EPOCH_MILLIS,
+    EPOCH_SECONDS,
+    INTEGER,
+    ISO8601,
+    NUMBER,
+    TEXT,
+    Codec,
+    Row,
+    Stamp,
+    Switch,
+    Table,
+    literal,
+    many,
+    names,
+    one,
+    within,
+)
+from gateway.mapping.losses import losses
+
+
+class Item(TypedDict, total=False):
+    """An item on the made-up wire."""
+
+    id: str | int
+    price: float | str
+
+
+class Where(TypedDict, total=False):
+    """A place on the made-up wire."""
+
+    url: str
+
+
+class Payload(TypedDict, total=False):
+    """A made-up payload with every shape in it."""
+
+    key: str
+    what: str
+    who: str
+    uid: str
+    at: int
+    where: Where
+    items: list[Item]
+    events: list[dict[str, Any]]
+    traits: dict[str, Any]
+
+
+ITEM = Table(Item, [Row("id", "product_id", TEXT), Row("price", "price", NUMBER)], into=Product)
+ROWS = (
+    Row("key", CONSUMED, required=True),
+    Row("what", "name", required=True),
+    Row("who|uid", "user_id"),
+    Row("at", "timestamp", EPOCH_SECONDS),
+    Row("where.url", "context.page.url"),
+    Row("items", "properties.products", many(ITEM, bare="id")),
+)
+TABLE = Table(Payload, ROWS)
+STRICT = Table(Payload, ROWS, strict=True)
+
+
+def read(table: Table | Switch, **payload: Any) -> Event:
+    """Return the only event that *payload* says."""
+    (event,) = table.read(payload)
+    return event
+
+
+def test_a_row_ties_two_paths() -> None:
+    """What stands at the vendor's path is read into the event's, and written back there."""
+    event = read(TABLE, key="k", what="Bought", who="u", at=86400, where={"url": "https://a/"})
+    assert event.name == "Bought"
+    assert event.user_id == "u"
+    assert event.timestamp == datetime(1970, 1, 2, tzinfo=UTC)
+    assert event.context.page.url == "https://a/"
+    assert TABLE.write(event) == {
+        "what": "Bought",
+        "who": "u",
+        "at": 86400,
+        "where": {"url": "https://a/"},
+    }
+
+
+def test_the_first_synonym_present_is_read_and_the_other_is_kept() -> None:
+    """Of two synonyms the first named wins, whatever their order in the payload."""
+    event = read(TABLE, uid="second", key="k", what="x", who="first")
+    assert event.user_id == "first"
+    assert event.extra == {"uid": "second"}
+    assert read(TABLE, key="k", what="x", uid="second").user_id == "second"
+
+
+@pytest.mark.parametrize(
+    ("payload", "path", "fault"),
+    [
+        ({"what": "x"}, "key", Fault.MISSING),
+        ({"key": None, "what": "x"}, "key", Fault.MISSING),
+        ({"key": "k", "what": 7}, "what", Fault.TYPE),
+        ("no object", "$", Fault.TYPE),
+    ],
+)
+def test_a_required_row_refuses_the_payload(payload: Any, path: str, fault: Fault) -> None:
+    """A payload without a required field, or with a wrong one, is refused with its path."""
+    with pytest.raises(Rejected) as caught:
+        TABLE.read(payload)
+    assert caught.value.path == path
+    assert caught.value.fault is fault
+
+
+def test_a_lenient_table_keeps_what_has_the_wrong_type() -> None:
+    """An optional field of the wrong type is left over verbatim, unless the table is strict."""
+    event = read(TABLE, key="k", what="x", who=7, at="soon", where=["?"])
+    assert event.user_id is None
+    assert event.extra == {"who": 7, "at": "soon", "where": ["?"]}
+    for payload, path in [({"who": 7}, "who"), ({"at": "soon"}, "at"), ({"where": 1}, "where")]:
+        with pytest.raises(Rejected) as caught:
+            STRICT.read({"key": "k", "what": "x", **payload})
+        assert caught.value.path == path
+
+
+def test_nested_values_have_tables_of_their_own() -> None:
+    """An array becomes a tuple of structs; a bare member stands for an object."""
+    event = read(TABLE, key="k", what="x", items=[{"id": 7, "price": "1.5", "size": "L"}, "8"])
+    assert event.properties.products == (
+        Product(product_id="7", price=1.5, extra={"size": "L"}),
+        Product(product_id="8"),
+    )
+    assert TABLE.write(event)["items"] == [{"id": "7", "price": 1.5}, {"id": "8"}]
+    assert TABLE.write(event, same=True)["items"][0] == {"size": "L", "id": "7", "price": 1.5}
+
+
+def test_a_fault_inside_an_array_says_where() -> None:
+    """The path of a refusal leads to the member."""
+    strict = Table(Item, [Row("price", "price", NUMBER)], into=Product, strict=True)
+    table = Table(Payload, [Row("items", "properties.products", many(strict))])
+    with pytest.raises(Rejected) as caught:
+        table.read({"items": [{"price": 1}, {"price": "dear"}]})
+    assert caught.value.path == "items.1.price"
+
+
+def test_one_event_per_product_where_the_table_says_so() -> None:
+    """A payload about several products is several events about one, ids in order."""
+    table = Table(Payload, ROWS, says="Product Viewed", apart=True)
+    events = table.read(
+        {"key": "k", "what": "Product Viewed", "items": [{"id": "a"}, {"id": "b"}]},
+        Stamp("vendor", "r1"),
+    )
+    assert [e.properties.products[0].product_id for e in events] == ["a", "b"]
+    assert [e.id for e in events] == ["r1-0", "r1-1"]
+    assert {e.origin for e in events} == {"vendor"}
+
+
+INNER = Table(Payload, [Row("what", "name", required=True), Row("who", "user_id")])
+OUTER = Table(Payload, [Row("key", CONSUMED), Row("uid", "anonymous_id")], each=("events", INNER))
+
+
+def test_a_table_carries_a_list_of_events() -> None:
+    """What the payload says around the list is true of each event; each has its own leftovers."""
+    first, second = OUTER.read(
+        {"uid": "a", "v": 1, "events": [{"what": "x", "n": 1}, {"what": "y", "who": "u"}]}
+    )
+    assert (first.name, first.anonymous_id, first.user_id) == ("x", "a", None)
+    assert (second.name, second.anonymous_id, second.user_id) == ("y", "a", "u")
+    assert first.extra == {"v": 1, "events": [{"n": 1}]}
+    assert second.extra == {"v": 1}
+    assert OUTER.write(second) == {"uid": "a", "events": [{"what": "y", "who": "u"}]}
+
+
+@pytest.mark.parametrize(
+    ("events", "path"), [(None, "events"), ({}, "events"), ([{}], "events.0.what")]
+)
+def test_a_list_of_events_is_required(events: Any, path: str) -> None:
+    """Without a proper list the payload is refused, with the path of what is wrong."""
+    with pytest.raises(Rejected) as caught:
+        OUTER.read({"events": events})
+    assert caught.value.path == path
+
+
+def test_a_star_takes_what_no_row_claims() -> None:
+    """Free keys go to the event's mapping and come back from it; claimed keys do not."""
+    rows = within("traits", "traits", [Row("email", "email"), Row("*", "extra")])
+    table = Table(Payload, list(rows))
+    event = read(table, traits={"email": "a@b.example", "city": "Oslo", "none": None})
+    assert event.traits == Traits(email="a@b.example", extra={"city": "Oslo"})
+    assert table.write(event) == {"traits": {"email": "a@b.example", "city": "Oslo"}}
+
+
+def test_a_literal_is_written_and_never_read() -> None:
+    """A constant names the payload's kind for the vendor and means nothing to the event."""
+    table = Table(Payload, [Row("what", CONSUMED, literal("view"))], says="Product Viewed")
+    assert read(table, what="anything").name == "Product Viewed"
+    assert table.write(Event(type="track", name="Product Viewed")) == {"what": "view"}
+
+
+def test_a_switch_picks_the_table_by_the_vendors_word() -> None:
+    """The word chooses on reading, the event's name or type on writing."""
+    viewed = Table(Payload, [Row("what", CONSUMED, literal("view"))], says="Product Viewed")
+    known = Table(Payload, [Row("what", CONSUMED, literal("me"))], says="identify")
+    switch = Switch("what", {"view": viewed, "me": known})
+    assert read(switch, what="view").name == "Product Viewed"
+    assert read(switch, what="me").type == "identify"
+    assert switch.table_for(Event(type="track", name="Product Viewed")) is viewed
+    assert switch.table_for(Event(type="identify")) is known
+    assert switch.table_for(Event(type="track", name="Other")) is None
+    for word in ("other", 7, ["view"]):
+        with pytest.raises(Rejected):
+            switch.read({"what": word})
+
+
+def test_a_vocabulary_names_the_events_of_a_shared_table() -> None:
+    """One table may serve several words, which a codec translates."""
+    words = names({"seen": "Product Viewed", "looked-at": "Product Viewed", "put": "Product Added"})
+    table = Table(Payload, [Row("what", "name", words, required=True)])
+    switch = Switch("what", {"seen": table, "put": table}, vocabulary=words, otherwise=None)
+    event = read(switch, what="put")
+    assert event.name == "Product Added"
+    found = switch.table_for(event)
+    assert found is table
+    assert found.write(event) == {"what": "put"}
+    assert table.write(Event(type="track", name="Product Viewed")) == {"what": "seen"}
+
+
+def test_an_event_without_a_required_field_cannot_be_written() -> None:
+    """The error names the event's field and the vendor's."""
+    with pytest.raises(Unrenderable, match=r"name: required by what"):
+        TABLE.write(Event(type="track"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row("waht", "name"),
+        Row("what", "nmae"),
+        Row("what", "context.page.uri"),
+        Row("at", "name"),
+        Row("what", "timestamp"),
+        Row("traits.*", "name"),
+        Row("what", "traits.extra.deep.er"),
+        Row("items", "traits", many(ITEM)),
+    ],
+    ids=lambda row: f"{row.wire}-{row.event}",
+)
+def test_a_misspelt_row_stops_the_import(row: Row) -> None:
+    """Both ends of a row are checked against their types when the table is made."""
+    with pytest.raises(MappingError):
+        Table(Payload, [row])
+
+
+@pytest.mark.parametrize(
+    ("codec", "theirs", "ours", "back"),
+    [
+        (TEXT, 7, "7", "7"),
+        (NUMBER, "1.50", 1.5, 1.5),
+        (NUMBER, " 3 ", 3, 3),
+        (INTEGER, "4", 4, 4),
+        (EPOCH_SECONDS, 86400, datetime(1970, 1, 2, tzinfo=UTC), 86400),
+        (EPOCH_MILLIS, 1500, datetime(1970, 1, 1, 0, 0, 1, 500000, UTC), 1500),
+        (ISO8601, "1970-01-02", datetime(1970, 1, 2, tzinfo=UTC), "1970-01-02T00:00:00.000Z"),
+        (ISO8601, "1970-01-02T01:00:00+01:00", datetime(1970, 1, 2, tzinfo=UTC),
+         "1970-01-02T00:00:00.000Z"),
+    ],
+)  # fmt: skip
+def test_a_codec_is_a_pair_of_inverse_functions(
+    codec: Codec, theirs: Any, ours: Any, back: Any
+) -> None:
+    """A value is decoded to ours, and encoded to the vendor's first spelling."""
+    assert codec.decode(theirs) == ours
+    assert codec.encode(ours) == back
+
+
+@pytest.mark.parametrize(
+    ("codec", "bad"),
+    [(NUMBER, "dear"), (NUMBER, "nan"), (NUMBER, "inf"), (INTEGER, 1.5), (EPOCH_SECONDS, 1e300),
+     (ISO8601, "tomorrow")],
+)  # fmt: skip
+def test_a_codec_calls_bad_input_a_value_error(codec: Codec, bad: Any) -> None:
+    """What cannot be decoded raises ValueError, never anything else."""
+    with pytest.raises(ValueError, match=r"."):
+        codec.decode(bad)
+
+
+def test_losses_are_what_the_rows_do_not_say() -> None:
+    """A field that no row writes is lost; one whose codec cannot give it back is coerced."""
+    event = Event(
+        type="track",
+        name="x",
+        timestamp=datetime(1970, 1, 2, 0, 0, 0, 500000, UTC),
+        session_id="s",
+        properties=Properties(products=(Product(product_id="1", brand="b"),), extra={"k": 1}),
+        context=Context(page=Page(url="https://a/", title="t")),
+    )
+    found = {loss.path: loss.how for loss in losses(event, TABLE.said(event), same=False)}
+    assert found == {
+        "timestamp": "coerced",
+        "session_id": "lost",
+        "properties.products[].brand": "lost",
+        "properties.extra.k": "lost",
+        "context.page.title": "lost",
+    }
+
+
+def test_a_table_of_one_product_loses_the_others() -> None:
+    """Rows about the only product say nothing of a second."""
+    table = Table(Item, [Row("id", "properties.products[0].product_id", TEXT)])
+    event = Event(
+        type="track",
+        name="x",
+        properties=Properties(products=(Product(product_id="1"), Product(product_id="2"))),
+    )
+    assert table.write(event) == {"id": "1"}
+    assert [loss.path for loss in losses(event, table.said(event), same=False)] == [
+        "properties.products[1:]"
+    ]
+
+
+def test_a_single_object_has_a_table_too() -> None:
+    """An object becomes a struct, its unknown keys the struct's extra."""
+    inner = Table(Item, [Row("id", "title", TEXT)], into=Traits)
+    table = Table(Payload, [Row("traits", "traits", one(inner))])
+    event = read(table, traits={"id": 7, "more": 1})
+    assert event.traits == Traits(title="7", extra={"more": 1})
+    assert table.write(event) == {"traits": {"id": "7"}}
+    assert table.write(event, same=True) == {"traits": {"more": 1, "id": "7"}}

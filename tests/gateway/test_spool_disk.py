@@ -1,0 +1,287 @@
+"""A failing disk: nothing is acknowledged that is not kept, nothing hangs, and it recovers."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+
+import apsw
+import pytest
+
+from gateway.errors import SpoolError
+from gateway.spool import Bounds, Progress, SqliteSpool
+from gateway.spool.store import FILE
+from gateway.testing.spool.contract import entry, eventually, failed, later
+
+EVER = 1e12
+
+
+class Disk(apsw.VFS):
+    """A VFS over the system's that fails on demand."""
+
+    _numbers = count()
+
+    def __init__(self) -> None:
+        self.vfs = f"failing-{next(self._numbers)}"
+        self.writing: type[apsw.Error] | None = None
+        self.syncing: type[apsw.Error] | None = None
+        self.reading: type[apsw.Error] | None = None
+        super().__init__(self.vfs, base="")
+
+    def heal(self) -> None:
+        """Work again."""
+        self.writing = self.syncing = self.reading = None
+
+    def xOpen(  # noqa: N802 - SQLite's name
+        self, name: str | apsw.URIFilename | None, flags: list[int]
+    ) -> apsw.VFSFile:
+        """Open a file that fails when the disk does."""
+        return FailingFile(self, name, flags)
+
+
+class FailingFile(apsw.VFSFile):
+    """One open file of a ``Disk``."""
+
+    def __init__(self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        self.disk = disk
+        super().__init__("", name, flags)
+
+    def excepthook(self, *_: object) -> bool:
+        """Keep the errors, which the tests expect, out of the error stream."""
+        return True
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
+        """Write, or fail."""
+        if self.disk.writing:
+            raise self.disk.writing
+        super().xWrite(data, offset)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
+        """Sync, or fail, when everything has been written already."""
+        if self.disk.syncing:
+            raise self.disk.syncing
+        super().xSync(flags)
+
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802 - SQLite's name
+        """Read, or fail."""
+        if self.disk.reading:
+            raise self.disk.reading
+        return super().xRead(amount, offset)
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """Return a disk that works until told otherwise."""
+    disk = Disk()
+    yield disk
+    disk.unregister()
+
+
+@pytest.fixture
+async def spool(disk: Disk, tmp_path: Path) -> AsyncIterator[SqliteSpool]:
+    """Return a spool on that disk with one entry and one destination."""
+    spool = SqliteSpool(tmp_path, vfs=disk.vfs)
+    await spool.open()
+    await spool.register({"a": Bounds()})
+    await spool.append(entry("r1", a=(0,)))
+    yield spool
+    disk.heal()
+    await spool.close()
+
+
+async def healthy(spool: SqliteSpool) -> None:
+    """Wait until the spool finds out by itself that its trouble is over."""
+
+    async def is_healthy() -> bool:
+        return spool.health() is None
+
+    await eventually(is_healthy)
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "advice"),
+    [
+        ("writing", apsw.FullError, "free some space"),
+        ("writing", apsw.ReadOnlyError, "cannot be written"),
+        ("writing", apsw.IOError, "check the disk"),
+        ("syncing", apsw.IOError, "check the disk"),
+        ("syncing", apsw.FullError, "free some space"),
+    ],
+)
+async def test_failing_disk_is_no_lie(  # noqa: PLR0917 - the cases' columns and two fixtures
+    spool: SqliteSpool,
+    disk: Disk,
+    tmp_path: Path,
+    where: str,
+    error: type[apsw.Error],
+    advice: str,
+) -> None:
+    """While the disk fails nothing is acknowledged or kept; afterwards appends work again."""
+    setattr(disk, where, error)
+    lost = [spool.append(entry(f"lost{i}", a=(0,))) for i in range(3)]
+    results = await asyncio.gather(*lost, return_exceptions=True)
+    for result in results:
+        assert isinstance(result, SpoolError)
+        assert str(tmp_path / FILE) in str(result)
+        assert advice in str(result)
+    with pytest.raises(SpoolError, match=advice):
+        await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
+    assert advice in (spool.health() or "")
+    assert (spool.position(), spool.cursor("a")) == (1, 0)
+    disk.heal()
+    assert await spool.append(entry("r2", a=(0,))) == 2
+    assert spool.health() is None
+    await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
+    assert [item.entry.id for item in (await spool.read("a", 0, 9)).items] == ["r2"]
+    assert [dead.entry.id for dead in await spool.dead_letters()] == ["r1"]
+    await spool.close()
+    again = SqliteSpool(tmp_path)
+    await again.open()
+    await again.register({"a": Bounds()})
+    assert [item.entry.id for item in await again.entries(range(2, 9))] == ["r2"]
+    await again.close()
+
+
+async def test_health_recovers_without_traffic(spool: SqliteSpool, disk: Disk) -> None:
+    """A disk that came back is noticed though nobody appends."""
+    disk.syncing = apsw.IOError
+    with pytest.raises(SpoolError):
+        await spool.append(entry("lost", a=(0,)))
+    assert spool.health() is not None
+    disk.heal()
+    await healthy(spool)
+
+
+async def test_counts_are_right_after_a_failure(spool: SqliteSpool, disk: Disk) -> None:
+    """What is known in memory is what the file holds, after failed commits as well."""
+    disk.syncing = apsw.IOError
+    for progress in (Progress(cursor=1, later=[later(1)]), Progress(dead=[failed(1)])):
+        with pytest.raises(SpoolError):
+            await spool.settle("a", progress)
+    disk.heal()
+    await spool.settle("a", Progress(cursor=1, later=[later(1)]))
+    depth = (await spool.depths())["a"]
+    assert (depth.cursor, depth.backlog, depth.retrying, depth.dead) == (1, 0, 1, 0)
+    await spool.register({"a": Bounds(max_backlog=2)})
+    assert await spool.append(entry("r2", a=(0,))) == 2
+    with pytest.raises(SpoolError, match="max_backlog"):
+        await spool.append(entry("r3", a=(0,)))
+
+
+async def test_failing_reads_are_errors(spool: SqliteSpool, disk: Disk) -> None:
+    """A read that the disk fails is an error, the next one that works ends the trouble."""
+    await spool.close()
+    spool = SqliteSpool(spool._folder, vfs=disk.vfs)
+    await spool.open()
+    await spool.register({"a": Bounds()})
+    disk.reading = apsw.IOError
+    with pytest.raises(SpoolError, match="check the disk"):
+        await spool.read("a", 0, 9)
+    assert "check the disk" in (spool.health() or "")
+    disk.heal()
+    assert len((await spool.read("a", 0, 9)).items) == 1
+    await healthy(spool)
+    await spool.close()
+
+
+async def test_locked_file_is_an_error_and_then_works(spool: SqliteSpool, tmp_path: Path) -> None:
+    """While another process keeps the file locked, appends fail in time and say why."""
+    other = apsw.Connection(str(tmp_path / FILE))
+    other.execute("BEGIN IMMEDIATE")
+    async with asyncio.timeout(10):
+        with pytest.raises(SpoolError, match="locked"):
+            await spool.append(entry("lost", a=(0,)))
+    assert "locked" in (spool.health() or "")
+    other.execute("COMMIT")
+    other.close()
+    assert await spool.append(entry("r2", a=(0,))) == 2
+    assert spool.health() is None
+
+
+async def test_damaged_pages_are_errors(spool: SqliteSpool, tmp_path: Path) -> None:
+    """A page that was overwritten is reported as damage with the file's name, and kills nothing."""
+    for i in range(200):
+        await spool.append(entry(f"r{i}", body=b"x" * 3000, a=(0,)))
+    await spool.close()
+    path = tmp_path / FILE
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        for page in range(size // 4096 // 2, size // 4096):
+            file.seek(page * 4096)
+            file.write(b"\xff" * 4096)
+    spool = SqliteSpool(tmp_path)
+    with pytest.raises(SpoolError, match=rf"{path}: it is damaged"):
+        await spool.open()
+    assert path.stat().st_size == size
+
+
+async def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    """A file that is no spool is an error, and is left as it was."""
+    path = tmp_path / FILE
+    path.write_bytes(b"not a database, by far" * 1000)
+    with pytest.raises(SpoolError, match="damaged"):
+        await SqliteSpool(tmp_path).open()
+    assert path.read_bytes() == b"not a database, by far" * 1000
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a real file system of one MB; skip where this user may not mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a small file system takes rights that this user lacks")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)  # noqa: S607 - likewise
+
+
+def remount(place: Path, how: str) -> None:
+    """Make a file system read-only or writable."""
+    command = ["mount", "-o", f"remount,{how}", str(place)]
+    subprocess.run(command, check=True)
+
+
+async def test_really_full_disk(small_disk: Path) -> None:
+    """On a full file system appends fail, health says so, and space that comes back is used."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(300_000))
+    spool = SqliteSpool(small_disk / "spool")
+    await spool.open()
+    await spool.register({"a": Bounds()})
+    kept: list[int] = []
+    with pytest.raises(SpoolError, match="free some space"):
+        await fill(spool, kept)
+    assert len(kept) > 10
+    assert "free some space" in (spool.health() or "")
+    ballast.unlink()
+    kept.append(await spool.append(entry("after", body=b"x" * 9000, a=(0,))))
+    assert [item.seq for item in (await spool.read("a", 0, 999)).items] == kept
+    await spool.close()
+
+
+async def fill(spool: SqliteSpool, kept: list[int]) -> None:
+    """Append until it fails."""
+    while True:
+        kept.append(await spool.append(entry("r", body=b"x" * 9000, a=(0,))))
+
+
+async def test_really_read_only_disk(small_disk: Path) -> None:
+    """On a file system that turned read-only appends fail; remounted for writing, they work."""
+    spool = SqliteSpool(small_disk / "spool")
+    await spool.open()
+    await spool.register({"a": Bounds()})
+    await spool.append(entry("r1", a=(0,)))
+    await spool.close()
+    remount(small_disk, "ro")
+    with pytest.raises(SpoolError, match=str(small_disk)):
+        await SqliteSpool(small_disk / "spool").open()
+    remount(small_disk, "rw")
+    spool = SqliteSpool(small_disk / "spool")
+    await spool.open()
+    await spool.register({"a": Bounds()})
+    assert await spool.append(entry("r2", a=(0,))) == 2
+    await spool.close()

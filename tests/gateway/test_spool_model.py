@@ -1,0 +1,275 @@
+"""The SQLite spool against a plain model of it, through any sequence of doings and crashes."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from gateway.spool import (
+    Bounds,
+    Entry,
+    Later,
+    LetterBox,
+    Letters,
+    Mark,
+    Progress,
+    Replayed,
+    SqliteSpool,
+    upkeep,
+    writer,
+)
+from gateway.testing.spool.contract import entry, failed, later
+
+T = TypeVar("T")
+EVER = 1e12
+NAMES = ("a", "b", "c")
+INDEXES = st.sets(st.integers(0, 2), min_size=1).map(lambda found: tuple(sorted(found)))
+TARGETS = st.dictionaries(st.sampled_from(NAMES), INDEXES)
+FATES = ("done", "later", "parked", "dead")
+
+Delivery = tuple[str, int, int]
+"""Destination, seq, index."""
+
+
+class SpoolModel(RuleBasedStateMachine):
+    """What a spool holds, kept in dictionaries, beside a real one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        # Housekeeping after every commit and in the smallest steps, so that it meets every state.
+        self.patch.setattr(writer, "TICK", 0.001)
+        self.patch.setattr(writer, "STEP", 1)
+        self.patch.setattr(upkeep, "STEP", 1)
+        self.home = Path(tempfile.mkdtemp())
+        self.lives = 0
+        self.loop = asyncio.new_event_loop()
+        self.log: dict[int, Entry] = {}
+        self.fresh: set[int] = set()
+        self.cursors = dict.fromkeys(NAMES, 0)
+        self.waiting: dict[Delivery, Later] = {}
+        self.dead: dict[Delivery, Entry] = {}
+
+    def run(self, what: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the machine's loop."""
+        return self.loop.run_until_complete(asyncio.wait_for(what, 20))
+
+    @property
+    def folder(self) -> Path:
+        """Return the present spool's folder."""
+        return self.home / str(self.lives)
+
+    def start(self) -> None:
+        """Open the spool."""
+
+        async def start() -> None:
+            self.spool = SqliteSpool(self.folder)
+            await self.spool.open()
+            await self.spool.register(dict.fromkeys(NAMES, Bounds()))
+
+        self.run(start())
+
+    @initialize()
+    def begin(self) -> None:
+        """Open the first spool."""
+        self.start()
+
+    def teardown(self) -> None:
+        """Close everything."""
+        self.run(self.spool.close())
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+        self.patch.undo()
+        shutil.rmtree(self.home)
+
+    # ---- the model -----------------------------------------------------------------------
+
+    def open_deliveries(self, name: str) -> list[Mark]:
+        """Return what is past the cursor and no exception, in the order of the log."""
+        return [
+            Mark(seq, index)
+            for seq, one in self.log.items()
+            if seq > self.cursors[name] and seq not in self.fresh
+            for index in one.targets.get(name, ())
+            if (name, seq, index) not in self.waiting and (name, seq, index) not in self.dead
+        ]
+
+    def progress(self, name: str, marks: list[Mark], fates: list[str], cursor: int) -> Progress:
+        """Return the progress that gives these fates to deliveries, and apply it to the model."""
+        done, waits, dead = [], [], []
+        for mark, fate in zip(marks, fates, strict=True):
+            key = (name, mark.seq, mark.index)
+            was_waiting = self.waiting.pop(key, None)
+            if fate == "dead":
+                dead.append(failed(mark.seq, mark.index))
+                self.dead[key] = self.log[mark.seq]
+            elif fate == "done":
+                done += [mark] if was_waiting else []
+            else:
+                one = later(mark.seq, mark.index, due=mark.seq * 3.0 % 7, parked=fate == "parked")
+                waits.append(one)
+                self.waiting[key] = one
+        self.cursors[name] = max(self.cursors[name], cursor)
+        return Progress(cursor=cursor, later=waits, done=done, dead=dead)
+
+    def replayed(self, keys: list[Delivery]) -> None:
+        """Move dead letters of the model back, as the spool is expected to."""
+        groups: dict[tuple[str, int], list[Delivery]] = {}
+        for key in keys:
+            groups.setdefault(key[:2], []).append(key)
+        for (name, _), group in groups.items():
+            seq = max(self.log) + 1
+            indexes = tuple(sorted(index for _, _, index in group))
+            sent = self.dead[group[0]]
+            self.log[seq] = msgspec.structs.replace(sent, targets={name: indexes})
+            for key in group:
+                del self.dead[key]
+                self.waiting[name, seq, key[2]] = later(seq, key[2])
+            self.fresh.add(seq)
+
+    # ---- what can happen -----------------------------------------------------------------
+
+    @rule(batch=st.lists(TARGETS, min_size=1, max_size=4))
+    def append(self, batch: list[dict[str, tuple[int, ...]]]) -> None:
+        """Append some entries at once."""
+        start = max(self.log, default=0) + 1
+        sent = [
+            msgspec.structs.replace(entry(f"r{start + i}"), targets=targets)
+            for i, targets in enumerate(batch)
+        ]
+
+        async def append() -> list[int]:
+            return list(await asyncio.gather(*[self.spool.append(one) for one in sent]))
+
+        assert self.run(append()) == list(range(start, start + len(sent)))
+        self.log |= dict(enumerate(sent, start))
+
+    async def settle(self, name: str, progress: Progress) -> None:
+        """Settle, as a coroutine."""
+        await self.spool.settle(name, progress)
+
+    @rule(name=st.sampled_from(NAMES), data=st.data())
+    def advance(self, name: str, data: st.DataObject) -> None:
+        """Settle some entries in their order and move the cursor past them."""
+        seqs = sorted({mark.seq for mark in self.open_deliveries(name)})
+        if seqs:
+            cursor = data.draw(st.sampled_from(seqs))
+            marks = [mark for mark in self.open_deliveries(name) if mark.seq <= cursor]
+            fates = data.draw(st.tuples(*[st.sampled_from(FATES) for _ in marks]))
+            self.run(self.settle(name, self.progress(name, marks, list(fates), cursor)))
+
+    @rule(name=st.sampled_from(NAMES), fate=st.sampled_from(FATES[1:]), data=st.data())
+    def settle_ahead(self, name: str, fate: str, data: st.DataObject) -> None:
+        """Settle a delivery out of order, ahead of the cursor."""
+        if marks := self.open_deliveries(name):
+            mark = data.draw(st.sampled_from(marks))
+            self.run(self.settle(name, self.progress(name, [mark], [fate], 0)))
+
+    @rule(fate=st.sampled_from(FATES), data=st.data())
+    def settle_waiting(self, fate: str, data: st.DataObject) -> None:
+        """End a waiting delivery, or let it wait again."""
+        if self.waiting:
+            name, seq, index = data.draw(st.sampled_from(sorted(self.waiting)))
+            self.run(self.settle(name, self.progress(name, [Mark(seq, index)], [fate], 0)))
+
+    def numbers(self) -> dict[int, Delivery]:
+        """Return the ids of the dead letters."""
+        letters = self.run(self.spool.dead_letters(limit=10_000))
+        return {dead.id: (dead.destination, dead.mark.seq, dead.index) for dead in letters}
+
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        """Drop some dead letters."""
+        if numbers := self.numbers():
+            ids = data.draw(st.sets(st.sampled_from(sorted(numbers))))
+            assert self.run(self.spool.drop(sorted(ids))) == len(ids)
+            for number in ids:
+                del self.dead[numbers[number]]
+
+    @rule(data=st.data())
+    def replay(self, data: st.DataObject) -> None:
+        """Replay some dead letters."""
+        if numbers := self.numbers():
+            ids = sorted(data.draw(st.sets(st.sampled_from(sorted(numbers)))))
+            assert self.run(self.spool.replay(ids)) == len(ids)
+            self.replayed([numbers[number] for number in ids])
+
+    @rule(name=st.sampled_from(NAMES))
+    def replay_from_elsewhere(self, name: str) -> None:
+        """Replay a destination's dead letters through a connection of its own."""
+        numbers = self.numbers()
+        keys = [numbers[number] for number in sorted(numbers) if numbers[number][0] == name]
+        notices: asyncio.Queue[Any] = asyncio.Queue()
+        self.spool.listen(notices.put_nowait)
+        with LetterBox(self.folder) as box:
+            assert box.replay(Letters(destination=name)) == len(keys)
+        self.replayed(keys)
+        while keys and self.run(notices.get()) != Replayed(name):
+            pass
+
+    @rule()
+    def crash(self) -> None:
+        """Go on with what a sudden end would leave."""
+        shutil.copytree(self.folder, self.home / str(self.lives + 1))
+        self.run(self.spool.close())
+        self.lives += 1
+        self.start()
+
+    @rule()
+    def restart(self) -> None:
+        """Close and open again."""
+        self.run(self.spool.close())
+        self.start()
+
+    # ---- what must hold ------------------------------------------------------------------
+
+    @invariant()
+    def same(self) -> None:
+        """The spool and the model agree about everything that can be asked."""
+        self.run(self.compare())
+
+    async def compare(self) -> None:
+        """Ask the spool everything and compare."""
+        spool = self.spool
+        depths = await spool.depths()
+        for name in NAMES:
+            assert spool.cursor(name) == self.cursors[name]
+            expected = self.open_deliveries(name)
+            reading = await spool.read(name, self.cursors[name], 10_000)
+            read = [(i.seq, index) for i in reading.items for index in i.entry.targets[name]]
+            assert read == [(mark.seq, mark.index) for mark in expected]
+            mine = {key[1:]: one for key, one in self.waiting.items() if key[0] == name}
+            marks = {mark for mark, one in mine.items() if not one.parked}
+            found = await spool.exceptions(name, EVER, 10_000)
+            assert {(one.mark.seq, one.mark.index) for one in found} == marks
+            parked = set(mine) - marks
+            found = await spool.parked(name, "u1", 10_000)
+            assert [(one.mark.seq, one.mark.index) for one in found] == sorted(parked)
+            assert depths[name].retrying == len(marks)
+            assert depths[name].parked == len(parked)
+        needed = sorted({seq for _, seq, _ in self.waiting})
+        assert [item.entry for item in await spool.entries(needed)] == [
+            self.log[seq] for seq in needed
+        ]
+        letters = await spool.dead_letters(limit=10_000)
+        found_dead = {(d.destination, d.mark.seq, d.index): d.entry for d in letters}
+        assert found_dead == self.dead
+        assert spool.health() is None
+
+
+SpoolModel.TestCase.settings = settings(
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestSpoolModel = SpoolModel.TestCase

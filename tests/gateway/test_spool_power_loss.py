@@ -1,0 +1,224 @@
+"""What is acknowledged survives a power failure, shown with a disk that forgets unsynced writes."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import apsw
+import pytest
+
+from gateway.errors import SpoolError
+from gateway.spool import Bounds, Mark, Progress, SqliteSpool, session, store
+from gateway.testing.spool.contract import entry, failed, later
+
+SECTOR = 512
+EVER = 1e12
+
+Write = tuple[int, bytes | None]
+"""An offset and what was written there; None: the file was cut there."""
+
+
+class Disk(apsw.VFS):
+    """A VFS over the system's that knows what of each file has been synced."""
+
+    _numbers = count()
+
+    def __init__(self) -> None:
+        self.vfs = f"lossy-{next(self._numbers)}"
+        self.synced: dict[str, bytearray] = {}
+        self.unsynced: dict[str, list[Write]] = {}
+        super().__init__(self.vfs, base="")
+
+    def xOpen(  # noqa: N802 - SQLite's name
+        self, name: str | apsw.URIFilename | None, flags: list[int]
+    ) -> apsw.VFSFile:
+        """Open a file whose writes are watched."""
+        assert name is not None
+        path = name if isinstance(name, str) else name.filename()
+        self.unsynced.setdefault(path, [])
+        return WatchedFile(self, path, name, flags)
+
+    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802, FBT001 - SQLite's
+        """Delete a file; the directory is taken to be synced at once."""
+        super().xDelete(filename, syncdir)
+        self.synced.pop(filename, None)
+        self.unsynced.pop(filename, None)
+
+    def sync(self, path: str) -> None:
+        """Make durable what was written to the file."""
+        image = self.synced.setdefault(path, bytearray())
+        for write in self.unsynced[path]:
+            put(image, write)
+        self.unsynced[path] = []
+
+    def after_power_loss(self, chance: random.Random) -> dict[str, bytes]:
+        """Return the files as the disk might hold them if the power failed now.
+
+        Of what was not synced, a random part arrived: whole writes, or some of their sectors.
+        """
+        files = {}
+        for path in {**self.synced, **self.unsynced}:
+            image = bytearray(self.synced.get(path, b""))
+            fate = chance.choice(["none", "prefix", "any"])
+            writes = self.unsynced.get(path, [])
+            kept = chance.randrange(len(writes) + 1)
+            for number, write in enumerate(writes):
+                if (fate == "any" and chance.random() < 0.5) or (
+                    fate == "prefix" and number < kept
+                ):
+                    put(image, torn(write, chance) if chance.random() < 0.3 else write)
+            files[path] = bytes(image)
+        return files
+
+
+class WatchedFile(apsw.VFSFile):
+    """One open file of a ``Disk``."""
+
+    def __init__(
+        self, disk: Disk, path: str, name: str | apsw.URIFilename, flags: list[int]
+    ) -> None:
+        self.disk, self.path = disk, path
+        super().__init__("", name, flags)
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
+        """Write, and remember that it was not synced."""
+        super().xWrite(data, offset)
+        self.disk.unsynced[self.path].append((offset, bytes(data)))
+
+    def xTruncate(self, newsize: int) -> None:  # noqa: N802 - SQLite's name
+        """Cut, and remember that it was not synced."""
+        super().xTruncate(newsize)
+        self.disk.unsynced[self.path].append((newsize, None))
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
+        """Sync."""
+        super().xSync(flags)
+        self.disk.sync(self.path)
+
+
+def put(image: bytearray, write: Write) -> None:
+    """Apply a write to a file's bytes."""
+    offset, data = write
+    if data is None:
+        del image[offset:]
+        return
+    if len(image) < offset:
+        image.extend(bytes(offset - len(image)))
+    image[offset : offset + len(data)] = data
+
+
+def torn(write: Write, chance: random.Random) -> Write:
+    """Return the first sectors of a write alone."""
+    offset, data = write
+    if data is None:
+        return write
+    return offset, data[: SECTOR * chance.randrange(len(data) // SECTOR + 1)]
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """Return a disk that can lose its power."""
+    disk = Disk()
+    yield disk
+    disk.unregister()
+
+
+async def run_until_power_fails(disk: Disk, tmp_path: Path, seed: int) -> list[Path]:
+    """Load a spool, let the power fail at random moments, and return what each one left.
+
+    Beside the files of each stands ``told``: what had been acknowledged by then.
+    """
+    chance = random.Random(seed)  # noqa: S311 - nothing to guess
+    spool = SqliteSpool(tmp_path / "spool", vfs=disk.vfs)
+    await spool.open()
+    await spool.register({"a": Bounds(), "b": Bounds()})
+    told: list[str] = []
+    remains: list[Path] = []
+
+    def fail() -> None:
+        after = tmp_path / f"after-{len(remains)}"
+        after.mkdir()
+        for path, data in disk.after_power_loss(chance).items():
+            (after / Path(path).name).write_bytes(data)
+        (after / "told").write_text("\n".join(told))
+        remains.append(after)
+
+    async def send(sender: int) -> None:
+        for n in range(40):
+            name = f"{sender}-{n}"
+            body = chance.randbytes(chance.choice([10, 700, 9000]))
+            seq = await spool.append(entry(name, body=body, a=(0,), b=(0,)))
+            told.append(f"appended {seq} {name}")
+            if sender == 0:
+                waits = [later(seq)] if n % 3 == 0 else []
+                dead = [failed(seq)] if n % 3 == 1 else []
+                await spool.settle("a", Progress(cursor=seq, later=waits, dead=dead))
+                await spool.settle("b", Progress(cursor=seq))
+                told.append(f"settled {seq} {['later', 'dead', 'done'][n % 3]}")
+            if chance.random() < 0.1:
+                fail()
+
+    await asyncio.gather(*[send(sender) for sender in range(8)])
+    fail()
+    await spool.close()
+    return remains
+
+
+async def losses(after: Path) -> list[str]:
+    """Return what had been acknowledged and is not there after the power failed."""
+    told = [line.split() for line in (after / "told").read_text().splitlines()]
+    spool = SqliteSpool(after)
+    await spool.open()
+    try:
+        await spool.register({"a": Bounds(), "b": Bounds()})
+        waiting = {one.mark for one in await spool.exceptions("a", EVER, 10_000)}
+        dead = {one.mark for one in await spool.dead_letters(limit=10_000)}
+        lost = []
+        for what, number, more in told:
+            seq = int(number)
+            if what == "settled":
+                gone = min(spool.cursor("a"), spool.cursor("b")) < seq
+                gone |= more == "later" and Mark(seq, 0) not in waiting
+                gone |= more == "dead" and Mark(seq, 0) not in dead
+            else:
+                passed = seq <= min(spool.cursor("a"), spool.cursor("b"))
+                found = await spool.entries([seq])
+                gone = not passed and [item.entry.id for item in found] != [more]
+            lost += [f"{what} {seq} {more}"] * gone
+    finally:
+        await spool.close()
+    connection = apsw.Connection(str(after / store.FILE))
+    assert connection.pragma("integrity_check") == "ok"
+    connection.close()
+    return lost
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_acknowledged_survives_power_loss(
+    disk: Disk, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever append and settle acknowledged is there after the power failed at any moment."""
+    monkeypatch.setattr(session, "WAL_PAGES", 40)  # so that checkpoints are hit as well
+    remains = await run_until_power_fails(disk, tmp_path, seed)
+    assert len(remains) > 5
+    for after in remains:
+        assert await losses(after) == []
+
+
+@pytest.mark.parametrize("synchronous", ["NORMAL", "OFF"])
+async def test_less_synchronous_loses(
+    disk: Disk, tmp_path: Path, synchronous: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With less syncing the same disk loses acknowledged entries: it really forgets."""
+    monkeypatch.setattr(store, "SYNCHRONOUS", synchronous)
+    remains = await run_until_power_fails(disk, tmp_path, 0)
+    monkeypatch.undo()
+    lost = []
+    for after in remains:
+        try:
+            lost += await losses(after)
+        except (SpoolError, apsw.Error, AssertionError) as e:
+            lost.append(f"everything: {e}")
+    assert lost

@@ -1,0 +1,237 @@
+"""The SQLite spool against the contract of every spool, and what only a file can show."""
+
+import asyncio
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import apsw
+import pytest
+
+from gateway.errors import SpoolError
+from gateway.spool import (
+    Bounds,
+    LetterBox,
+    Limits,
+    Mark,
+    Progress,
+    Replayed,
+    Spool,
+    SqliteSpool,
+)
+from gateway.spool.store import FILE, MIGRATIONS
+from gateway.testing.spool import SpoolSuite
+from gateway.testing.spool.contract import Notices, entry, eventually, failed
+
+
+class TestSqliteSpool(SpoolSuite):
+    """``SqliteSpool`` keeps the contract."""
+
+    def make(self, place: Path, limits: Limits, clock: Callable[[], float]) -> Spool:
+        """Return a spool in a folder."""
+        return SqliteSpool(place, limits, clock=clock)
+
+    async def after_crash(
+        self, spool: Spool, place: Path, limits: Limits, clock: Callable[[], float]
+    ) -> Spool:
+        """Copy the files as they are while the spool is open: what ``kill -9`` would leave."""
+        assert spool.health() is None
+        shutil.copytree(place / "spool", place / "after")
+        return SqliteSpool(place / "after", limits, clock=clock)
+
+
+@pytest.fixture
+async def spool(tmp_path: Path) -> AsyncIterator[SqliteSpool]:
+    """Return an open spool with one destination."""
+    spool = SqliteSpool(tmp_path)
+    await spool.open()
+    await spool.register({"a": Bounds()})
+    yield spool
+    await spool.close()
+
+
+async def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
+    """The folder is made with mode 0700, every file in it with 0600."""
+    folder = tmp_path / "deep" / "spool"
+    spool = SqliteSpool(folder)
+    await spool.open()
+    try:
+        await spool.register({"a": Bounds()})
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+        assert {FILE, f"{FILE}-wal", "lock"} <= set(modes)
+        assert set(modes.values()) == {0o600}
+    finally:
+        await spool.close()
+
+
+async def test_second_gateway_is_refused(spool: SqliteSpool, tmp_path: Path) -> None:
+    """A folder serves one gateway at a time; the error says so, and the first one goes on."""
+    with pytest.raises(SpoolError, match="another gateway process"):
+        await SqliteSpool(tmp_path).open()
+    assert await spool.append(entry("r1", a=(0,))) == 1
+    await spool.close()
+    second = SqliteSpool(tmp_path)
+    await second.open()
+    await second.close()
+
+
+async def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    """A folder that cannot be used is named in the error."""
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SpoolError, match="file/spool"):
+        await SqliteSpool(tmp_path / "file" / "spool").open()
+
+
+async def test_newer_schema_is_refused(spool: SqliteSpool, tmp_path: Path) -> None:
+    """A file that a newer gateway wrote is left alone, and the lock is given back."""
+    await spool.close()
+    connection = apsw.Connection(str(tmp_path / FILE))
+    connection.pragma("user_version", len(MIGRATIONS) + 1)
+    connection.close()
+    for _ in range(2):
+        with pytest.raises(SpoolError, match="newer gateway"):
+            await SqliteSpool(tmp_path).open()
+
+
+async def test_unfinished_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Opening runs the migrations that a file lacks; a letter box does not."""
+    apsw.Connection(str(tmp_path / FILE)).pragma("user_version", 0)
+    with pytest.raises(SpoolError, match="older gateway"), LetterBox(tmp_path):
+        pass
+    spool = SqliteSpool(tmp_path)
+    await spool.open()
+    await spool.close()
+    assert apsw.Connection(str(tmp_path / FILE)).pragma("user_version") == len(MIGRATIONS)
+
+
+async def test_commits_are_synced_and_logged_ahead(spool: SqliteSpool, tmp_path: Path) -> None:
+    """The file is in WAL mode with incremental vacuum, and closing empties the log into it."""
+    await spool.append(entry("r1", a=(0,)))
+    assert (tmp_path / f"{FILE}-wal").stat().st_size > 0
+    await spool.close()
+    assert not (tmp_path / f"{FILE}-wal").exists()
+    connection = apsw.Connection(str(tmp_path / FILE))
+    assert connection.pragma("journal_mode") == "wal"
+    assert connection.pragma("auto_vacuum") == 2
+    assert connection.pragma("integrity_check") == "ok"
+    connection.close()
+
+
+async def test_write_ahead_log_stays_short(spool: SqliteSpool, tmp_path: Path) -> None:
+    """Checkpoints keep the write-ahead log to a few MB however much is appended."""
+    for start in range(0, 3000, 100):
+        sent = [entry(f"r{start + i}", body=b"x" * 4000, a=(0,)) for i in range(100)]
+        await asyncio.gather(*[spool.append(one) for one in sent])
+    assert (tmp_path / FILE).stat().st_size > 10_000_000
+    assert (tmp_path / f"{FILE}-wal").stat().st_size < 4_000_000
+
+
+async def test_space_is_given_back(spool: SqliteSpool, tmp_path: Path) -> None:
+    """Once a backlog is delivered, the file shrinks by itself while the spool is open."""
+    for start in range(0, 2000, 100):
+        sent = [entry(f"r{start + i}", body=b"x" * 4000, a=(0,)) for i in range(100)]
+        await asyncio.gather(*[spool.append(one) for one in sent])
+    for cursor in (*range(0, 2000, 50), 2000):
+        await spool.settle("a", Progress(cursor=cursor))
+
+    async def shrunk() -> bool:
+        return (tmp_path / FILE).stat().st_size < 1_500_000
+
+    await eventually(shrunk)
+
+
+async def test_letter_box_beside_a_running_gateway(spool: SqliteSpool, tmp_path: Path) -> None:
+    """Another process lists, drops and replays; the gateway notices and never loses a replay."""
+    for i in range(4):
+        await spool.append(entry(f"r{i}", a=(0,)))
+    dead = [failed(seq, user=f"u{seq}") for seq in range(1, 5)]
+    await spool.settle("a", Progress(cursor=4, dead=dead))
+    notices = Notices(spool)
+    code = """
+import sys; from pathlib import Path; from gateway.spool import *
+with LetterBox(Path(sys.argv[1])) as box:
+    first, second, *_ = box.dead_letters()
+    assert box.dead_letter(first.id) == first
+    print(box.drop([first.id]), box.replay([second.id]), box.replay(Letters(user="u3")))
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert output.split() == [b"1", b"1", b"1"]
+    # The gateway does not know yet, appends past the replayed entries, and passes them.
+    seq = await spool.append(entry("r9", a=(0,)))
+    await spool.settle("a", Progress(cursor=seq))
+    assert await notices.next() == Replayed("a")
+    waiting = await spool.exceptions("a", 1e12, 9)
+    assert [one.mark for one in waiting] == [Mark(5, 0), Mark(6, 0)]
+    assert [item.entry.id for item in await spool.entries([5, 6])] == ["r1", "r2"]
+    assert [one.mark.seq for one in await spool.dead_letters()] == [4]
+    assert (await spool.depths())["a"].retrying == 2
+
+
+def test_letter_box_needs_a_spool(tmp_path: Path) -> None:
+    """A wrong folder is an error; no empty spool is left there."""
+    with pytest.raises(SpoolError, match="no spool"), LetterBox(tmp_path / "typo"):
+        pass
+    assert not (tmp_path / "typo").exists()
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from gateway.spool import *
+from gateway.testing.spool.contract import entry, failed, later
+
+async def main():
+    spool = SqliteSpool(Path(sys.argv[1]))
+    await spool.open()
+    await spool.register({"a": Bounds(), "b": Bounds()})
+
+    async def send(k):
+        n = 0
+        while True:
+            n += 1
+            seq = await spool.append(entry(f"{k}-{n}", body=b"x" * 700, a=(0,), b=(0,)))
+            print("appended", seq, f"{k}-{n}", flush=True)
+            if n % 10 == 0 and k == 0:
+                await spool.settle("a", Progress(cursor=seq - 40, later=[later(seq)]))
+                print("settled", seq - 40, seq, flush=True)
+
+    await asyncio.gather(*[send(k) for k in range(8)])
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("lines", [3, 200, 1500])
+async def test_acknowledged_survives_kill_9(tmp_path: Path, lines: int) -> None:
+    """Whatever was acknowledged before SIGKILL, at any moment, is there afterwards."""
+    writer = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WRITER, str(tmp_path), stdout=subprocess.PIPE
+    )
+    assert writer.stdout is not None
+    said = [await writer.stdout.readline() for _ in range(lines)]
+    writer.send_signal(signal.SIGKILL)
+    said += (await writer.stdout.read()).splitlines(keepends=True)
+    await writer.wait()
+    told = [line.split() for line in said if line.endswith(b"\n")]
+    spool = SqliteSpool(tmp_path)
+    await spool.open()
+    try:
+        await spool.register({"a": Bounds(), "b": Bounds()})
+        appended = {int(seq): name.decode() for kind, seq, name in told if kind == b"appended"}
+        kept = {item.seq: item.entry.id for item in await spool.entries(list(appended))}
+        assert kept == appended
+        settled = [(int(at), int(seq)) for kind, at, seq in told if kind == b"settled"]
+        assert spool.cursor("a") >= max([at for at, _ in settled], default=0)
+        waiting = {one.mark.seq for one in await spool.exceptions("a", 1e12, 9999)}
+        assert waiting >= {seq for _, seq in settled}
+        assert spool.cursor("b") == 0
+    finally:
+        await spool.close()

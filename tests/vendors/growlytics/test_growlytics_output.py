@@ -1,0 +1,259 @@
+"""How events of other vendors go out to Growlytics."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import orjson
+import pytest
+from msgspec.structs import replace
+
+from gateway.errors import Unrenderable
+from gateway.event import Context, Device, Event, Names, Page, Product, Properties, Traits
+from gateway.exchange import Declined, Request
+from gateway.mapping import Loss
+from gateway.plugin import Secret
+from gateway.testing.events import EVENTS
+from plugins.growlytics.input import GrowlyticsInput
+from plugins.growlytics.output import GrowlyticsOutput
+from plugins.growlytics.sandbox import GrowlyticsSandbox
+
+AT = datetime(2024, 3, 28, 10, 15, 30, tzinfo=UTC)
+
+
+def output(**settings: Any) -> GrowlyticsOutput:
+    """Return a destination with *settings*."""
+    key = Secret("key-out")
+    return GrowlyticsOutput(
+        GrowlyticsOutput.Config(url="https://growlytics.example/", api_key=key, **settings)
+    )
+
+
+def sent(event: Event, **settings: Any) -> dict[str, Any]:
+    """Return the body that delivers *event*."""
+    request = output(**settings).render(event)
+    assert isinstance(request, Request), request
+    body: dict[str, Any] = orjson.loads(request.body)
+    return body
+
+
+def declined(event: Event, **settings: Any) -> str:
+    """Return why *event* is declined."""
+    refusal = output(**settings).render(event)
+    assert isinstance(refusal, Declined)
+    return refusal.reason
+
+
+def track(name: str = "x", properties: Properties = Properties(), **fields: Any) -> Event:  # noqa: B008 - immutable
+    """Return an event of another vendor."""
+    known = {"user_id": "u1", "origin": "chrts", **fields}
+    return Event(type="track", name=name, properties=properties, **known)
+
+
+def identify(traits: Traits, **fields: Any) -> Event:
+    """Return an identify of another vendor."""
+    return Event(type="identify", traits=traits, **{"user_id": "u1", "origin": "chrts", **fields})
+
+
+def text(name: str, value: str) -> dict[str, str]:
+    """Return a text attribute."""
+    return {"name": name, "type": "string", "value": value}
+
+
+def number(name: str, value: float) -> dict[str, Any]:
+    """Return a number attribute."""
+    return {"name": name, "type": "number", "value": value}
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: f"{event.type}-{event.name}")
+@pytest.mark.parametrize("anonymous", ["as-id", "decline"])
+def test_sends_only_what_growlytics_takes(event: Event, anonymous: str) -> None:
+    """Whatever goes out, a server as strict as the document accepts."""
+    request = output(anonymous=anonymous).render(event)
+    if isinstance(request, Declined):
+        return
+    path = request.url.removeprefix("https://growlytics.example")
+    answer = GrowlyticsSandbox().answer(replace(request, url=path), "key-out")
+    assert answer.reason is None
+    assert answer.response.status == 200
+
+
+def test_sends_an_order() -> None:
+    """An order goes out under the Spec's names, its products as compact JSON text."""
+    properties = Properties(
+        order_id="o1",
+        total=72.9,
+        currency="EUR",
+        products=(
+            Product(product_id="42", price=59.9, quantity=1),
+            Product(product_id="43", price=4, quantity=2, extra={"colour": "grey"}),
+        ),
+        extra={"gift": True},
+    )
+    request = output().render(track("Order Completed", properties, timestamp=AT))
+    assert isinstance(request, Request)
+    assert request.method == "POST"
+    assert request.url == "https://growlytics.example/rest-api/event"
+    assert request.headers == {"content-type": "application/json", "x-growlytics-key": "key-out"}
+    products = (
+        '[{"product_id":"42","price":59.9,"quantity":1},'
+        '{"product_id":"43","price":4,"quantity":2,"colour":"grey"}]'
+    )
+    assert orjson.loads(request.body) == {
+        "customerId": "u1",
+        "name": "Order Completed",
+        "attributes": [
+            text("order_id", "o1"),
+            number("total", 72.9),
+            text("currency", "EUR"),
+            text("products", products),
+            {"name": "gift", "type": "boolean", "value": True},
+        ],
+    }
+
+
+def test_sends_one_product_flat() -> None:
+    """An event about one product names the product's fields among its attributes."""
+    product = Product(product_id="42", name="Red shoes", price=59.9, extra={"colour": "red"})
+    event = track("Product Viewed", Properties(currency="EUR", products=(product,)))
+    assert sent(event)["attributes"] == [
+        text("product_id", "42"),
+        text("name", "Red shoes"),
+        number("price", 59.9),
+        text("currency", "EUR"),
+        text("colour", "red"),
+    ]
+
+
+def test_sends_a_customer() -> None:
+    """Traits go out by the names that Growlytics reserves, objects with dots, arrays as text."""
+    traits = Traits(
+        email="ada@shop.example",
+        phone="+442079460000",
+        first_name="Ada",
+        address={"city": "London", "geo": {"lat": 51.5, "lon": None}},
+        extra={"tags": ["a", {"b": 1}], "vip": True, "nothing": None, "since": AT},
+    )
+    assert sent(identify(traits)) == {
+        "id": "u1",
+        "attributes": [
+            text("email", "ada@shop.example"),
+            text("mobile", "+442079460000"),
+            text("firstName", "Ada"),
+            text("address.city", "London"),
+            number("address.geo.lat", 51.5),
+            text("tags", '["a",{"b":1}]'),
+            {"name": "vip", "type": "boolean", "value": True},
+            {"name": "since", "type": "date", "value": "2024-03-28 10:15:30"},
+        ],
+    }
+    assert output().losses(identify(traits)) == [
+        Loss("traits.extra.nothing", "lost", None),
+        Loss("traits.address", "coerced", traits.address),
+        Loss("traits.extra.tags", "coerced", ["a", {"b": 1}]),
+    ]
+
+
+def test_sends_dates_where_told() -> None:
+    """A text that the configuration calls a date goes out as one, in UTC, if it is ISO 8601."""
+    extra = {
+        "since": "2024-03-28T15:45:30+05:30",
+        "until": "next year",
+        "when": {"first": "2024-03-28"},
+        "count": 3,
+        "other": "2024-03-28",
+    }
+    event = identify(Traits(birthday="1990-12-10", extra=extra))
+    dates = ("birthday", "since", "until", "when.first", "count")
+    assert sent(event, dates=dates)["attributes"] == [
+        {"name": "birthday", "type": "date", "value": "1990-12-10 00:00:00"},
+        {"name": "since", "type": "date", "value": "2024-03-28 10:15:30"},
+        text("until", "next year"),
+        {"name": "when.first", "type": "date", "value": "2024-03-28 00:00:00"},
+        number("count", 3),
+        text("other", "2024-03-28"),
+    ]
+
+
+def test_sends_times_as_dates_in_utc() -> None:
+    """A time loses its zone and its fraction of a second, and the latter is declared."""
+    early = AT.replace(microsecond=5).astimezone(timezone(timedelta(hours=5, minutes=30)))
+    event = track(properties=Properties(extra={"at": early, "exact": AT}))
+    assert [attribute["value"] for attribute in sent(event)["attributes"]] == [
+        "2024-03-28 10:15:30",
+        "2024-03-28 10:15:30",
+    ]
+    assert output().losses(event) == [Loss("properties.extra.at", "coerced", early)]
+
+
+def test_sends_a_page_as_an_event() -> None:
+    """A page becomes Page Viewed, with what is known of it."""
+    where = Context(page=Page(url="https://shop.example/", title="Shop"))
+    event = Event(type="page", name="Home", user_id="u1", context=where)
+    assert sent(event) == {
+        "customerId": "u1",
+        "name": "Page Viewed",
+        "attributes": [
+            text("name", "Home"),
+            text("url", "https://shop.example/"),
+            text("title", "Shop"),
+        ],
+    }
+    assert sent(replace(event, type="screen"))["name"] == "Screen Viewed"
+
+
+def test_sends_a_group_as_an_event() -> None:
+    """A group becomes Group Joined; its own e-mail never becomes the customer's id."""
+    event = Event(type="group", user_id="u1", group_id="g1", traits=Traits(email="g@g.example"))
+    assert sent(event) == {
+        "customerId": "u1",
+        "name": "Group Joined",
+        "attributes": [text("group_id", "g1"), text("email", "g@g.example")],
+    }
+    assert "needs to know whom" in declined(replace(event, user_id=None))
+
+
+def test_names_events_as_told() -> None:
+    """Events of others are named by the destination's convention, its own keep their names."""
+    assert sent(track(Names.CART_UPDATED), naming="snake_case")["name"] == "cart_updated"
+    assert sent(track(Names.CART_UPDATED))["name"] == "Cart Updated"
+    own = track("Add To Cart", origin="growlytics")
+    assert sent(own, naming="snake_case")["name"] == "Add To Cart"
+
+
+@pytest.mark.parametrize(
+    ("fields", "known"),
+    [
+        ({"user_id": "u1", "anonymous_id": "a1"}, "u1"),
+        ({"user_id": " ", "anonymous_id": "a1"}, "a1"),
+        ({"anonymous_id": "a1", "traits": Traits(email="ada@shop.example")}, "a1"),
+        ({"context": Context(device=Device(id="d1"))}, "d1"),
+        ({"traits": Traits(email="ada@shop.example", phone="+44")}, "ada@shop.example"),
+        ({"traits": Traits(phone="+44")}, "+44"),
+    ],
+)
+def test_names_the_customer(fields: dict[str, Any], known: str) -> None:
+    """The customer's id is the user's, else the anonymous, the device's, the e-mail, the phone."""
+    assert sent(Event(type="identify", **fields))["id"] == known
+
+
+def test_keeps_a_type_only_while_the_value_allows() -> None:
+    """A type that came in goes back out, unless a route has made another value of it."""
+    body = {
+        "customerId": "c-1",
+        "name": "x",
+        "attributes": [{"name": "order_id", "type": "number", "value": 4711}],
+    }
+    (event,) = GrowlyticsInput().parse(
+        Request(method="POST", url="/rest-api/event", body=orjson.dumps(body))
+    )
+    assert sent(event) == body
+    hashed = replace(event, properties=Properties(order_id="af3c"))
+    assert sent(hashed)["attributes"] == [text("order_id", "af3c")]
+    dropped = replace(event, properties=Properties())
+    assert sent(dropped)["attributes"] == []
+
+
+def test_cannot_render_what_is_no_json() -> None:
+    """A value that JSON cannot say is a dead letter, not a crash."""
+    with pytest.raises(Unrenderable):
+        output().render(track(properties=Properties(extra={"odd": [object()]})))

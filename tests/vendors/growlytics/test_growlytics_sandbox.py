@@ -1,0 +1,196 @@
+"""The Growlytics sandbox against https://docs.growlytics.in/rest-apis/tracking-users-1."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.exchange import Request
+from gateway.sandbox import Answer
+from plugins.growlytics.sandbox import GrowlyticsSandbox
+
+HEADERS = {"accept": "application/json", "x-growlytics-key": "key-1"}
+CUSTOMER = "/rest-api/customer"
+EVENT = "/rest-api/event"
+
+
+def send(path: str, body: Any, key: str | None = None, **changes: Any) -> Answer:
+    """Send *body* as JSON, or as it is where it is bytes, and return the verdict."""
+    sent = body if isinstance(body, bytes) else orjson.dumps(body)
+    request = Request(
+        method=changes.get("method", "POST"),
+        url=path,
+        headers=changes.get("headers", HEADERS),
+        body=sent,
+    )
+    return GrowlyticsSandbox().answer(request, key)
+
+
+def said(answer: Answer) -> Any:
+    """Return the answer's body."""
+    return orjson.loads(answer.response.body)
+
+
+def attribute(name: str = "a", kind: str = "string", value: Any = "v") -> dict[str, Any]:
+    """Return one attribute."""
+    return {"name": name, "type": kind, "value": value}
+
+
+EXAMPLE = {
+    "id": "your-system-uniqe-id",
+    "name": "Purchased",
+    "attributes": [
+        attribute("name", "string", "Customer Name"),
+        attribute("email", "string", "customer_email@gmail.com"),
+        attribute("mobile", "string", "9919211112"),
+        attribute("City", "string", "Mumbai"),
+        attribute("Total Orders", "number", 1),
+        attribute("Is First Time Purchaser", "boolean", value=True),
+        attribute("Last Order Date", "date", "2024-03-01 17:30:00"),
+    ],
+}
+"""The document's, with the comma it forgot, without comments, and with a real date."""
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CUSTOMER, EXAMPLE),
+        (EVENT, {"customerId": "c", "name": "Order", "attributes": EXAMPLE["attributes"]}),
+        (EVENT, {"customerId": "c" * 40, "name": "n" * 49, "attributes": []}),
+        (CUSTOMER, {"id": "c", "attributes": [attribute(value="")]}),
+        (
+            EVENT,
+            {"customerId": "c", "name": "e", "attributes": [attribute(str(n)) for n in range(50)]},
+        ),
+        (
+            CUSTOMER,
+            {
+                "id": "c",
+                "attributes": [
+                    *(attribute(str(number)) for number in range(100)),
+                    *(attribute(name) for name in ("name", "email", "mobile")),
+                ],
+            },
+        ),
+    ],
+)
+def test_documented_calls_are_accepted(path: str, body: Any) -> None:
+    """The document's example, and calls at its very limits, get its 200."""
+    answer = send(path, body, "key-1")
+    assert (answer.reason, answer.response.status) == (None, 200)
+    assert said(answer) == {"success": True}
+
+
+REFUSED: list[tuple[str, dict[str, Any], str, list[str | int]]] = [
+    (CUSTOMER, {"attributes": []}, "any.required", ["id"]),
+    (CUSTOMER, {"id": "c"}, "any.required", ["attributes"]),
+    (CUSTOMER, {"id": 7, "attributes": []}, "string.base", ["id"]),
+    (CUSTOMER, {"id": "", "attributes": []}, "any.empty", ["id"]),
+    (CUSTOMER, {"id": "c" * 41, "attributes": []}, "string.max", ["id"]),
+    (CUSTOMER, {"id": "c", "attributes": {"City": "Mumbai"}}, "array.base", ["attributes"]),
+    (EVENT, {"name": "e", "attributes": []}, "any.required", ["customerId"]),
+    (EVENT, {"customerId": "c", "attributes": []}, "any.required", ["name"]),
+    (EVENT, {"customerId": "c", "name": "n" * 50, "attributes": []}, "string.max", ["name"]),
+    (EVENT, {"customerId": "c", "name": "App launched", "attributes": []}, "any.invalid", ["name"]),
+    (EVENT, {"customerId": "c", "name": "e"}, "any.required", ["attributes"]),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "kind", "place"), REFUSED)
+def test_a_wrong_call_is_refused_with_a_joi_report(
+    path: str, body: Any, kind: str, place: list[str | int]
+) -> None:
+    """What the document rules out gets 422 and Joi's report of where and what."""
+    answer = send(path, body)
+    assert answer.reason is not None
+    assert answer.response.status == 422
+    report = said(answer)
+    assert report["type"] == "ValidationError"
+    [detail] = report["details"]
+    assert (detail["type"], detail["path"]) == (kind, place)
+    assert detail["context"]["key"] == place[-1]
+    assert detail["message"].startswith(f'"{place[-1]}" ')
+
+
+ATTRIBUTES: list[tuple[Any, str, str]] = [
+    ("x", "object.base", "attributes.0: expected an object"),
+    ({"type": "string", "value": "v"}, "any.required", "attributes.0.name is missing"),
+    ({"name": "a", "value": "v"}, "any.required", "attributes.0.type is missing"),
+    ({"name": "a", "type": "string"}, "any.required", "attributes.0.value is missing"),
+    (attribute("n" * 50), "string.max", "attributes.0.name: expected at most 49 characters"),
+    (attribute(""), "any.empty", "attributes.0.name: expected a string that is not empty"),
+    (attribute(kind="integer"), "any.allowOnly", "attributes.0.type: expected string, number"),
+    (attribute(kind="string", value=1), "string.base", "attributes.0.value: expected a string"),
+    (attribute(value=None), "string.base", "attributes.0.value: expected a string"),
+    (attribute(value=[1]), "string.base", "attributes.0.value: expected a string"),
+    (attribute(kind="number", value="1"), "number.base", "attributes.0.value: expected a number"),
+    (attribute(kind="number", value=True), "number.base", "attributes.0.value: expected a number"),
+    (attribute(kind="boolean", value=1), "boolean.base", "attributes.0.value: expected true or"),
+    (attribute(kind="date", value=17), "string.base", "attributes.0.value: expected a string"),
+    (
+        attribute(kind="date", value="2024-03-01T17:30:00"),
+        "any.invalid",
+        "attributes.0.value: expected a date as YYYY-MM-DD HH:mm:ss",
+    ),
+    (
+        attribute(kind="date", value="2024-02-30 17:30:00"),
+        "any.invalid",
+        "attributes.0.value: expected a date as YYYY-MM-DD HH:mm:ss",
+    ),
+    (
+        attribute(kind="date", value="2024-03-01"),
+        "any.invalid",
+        "attributes.0.value: expected a date as YYYY-MM-DD HH:mm:ss",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wrong", "kind", "reason"), ATTRIBUTES)
+def test_each_attribute_is_checked_against_its_type(wrong: Any, kind: str, reason: str) -> None:
+    """An attribute has a short name, one of four types, and a value of that type."""
+    for path, body in ((CUSTOMER, {"id": "c"}), (EVENT, {"customerId": "c", "name": "e"})):
+        answer = send(path, {**body, "attributes": [wrong]})
+        assert answer.reason is not None
+        assert answer.reason.startswith(reason)
+        assert said(answer)["details"][0]["type"] == kind
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "most"),
+    [(CUSTOMER, {"id": "c"}, 100), (EVENT, {"customerId": "c", "name": "e"}, 50)],
+)
+def test_there_is_a_most_of_attributes(path: str, body: dict[str, Any], most: int) -> None:
+    """A customer has at most 100 custom attributes, an event at most 50."""
+    many = [attribute(str(number)) for number in range(most + 1)]
+    answer = send(path, {**body, "attributes": many})
+    assert said(answer)["details"][0]["type"] == "array.max"
+    assert answer.response.status == 422
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]"])
+def test_what_is_no_json_object_is_refused(body: bytes) -> None:
+    """A body that holds no call gets a 422 of the same shape."""
+    answer = send(CUSTOMER, body)
+    assert answer.response.status == 422
+    assert said(answer)["type"] == "ValidationError"
+
+
+def test_a_missing_or_another_key_is_refused() -> None:
+    """Without a key nothing gets in; with one given to the sandbox, only that one does."""
+    good = {"id": "c", "attributes": []}
+    answer = send(CUSTOMER, good, headers={})
+    assert answer.response.status == 401
+    assert said(answer) == {"success": False, "message": "Unauthorized"}
+    assert answer.reason == "there is no x-growlytics-key"
+    assert send(CUSTOMER, good, headers={"x-growlytics-key": " "}).response.status == 401
+    assert send(CUSTOMER, good, "key-2").response.status == 401
+    assert send(CUSTOMER, good, "key-1").reason is None
+
+
+def test_unknown_paths_and_methods_are_refused() -> None:
+    """404 and 405 come in the shape of the 401."""
+    assert send("/rest-api/product", {}).response.status == 404
+    answer = send(CUSTOMER, {}, method="PUT")
+    assert answer.response.status == 405
+    assert said(answer)["success"] is False

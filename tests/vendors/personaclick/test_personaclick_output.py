@@ -1,0 +1,497 @@
+"""What PersonaClick's output makes of events that other vendors' clients sent."""
+
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from pydantic import ValidationError
+
+from gateway.event import (
+    Campaign,
+    Context,
+    Device,
+    Event,
+    Names,
+    Page,
+    Product,
+    Properties,
+    Traits,
+)
+from gateway.exchange import Declined, Refused, Request, Response, RetryLater
+from gateway.testing import load_samples, request_of
+from gateway.testing.events import EVENTS
+from plugins.personaclick.input import PersonaclickInput
+from plugins.personaclick.output import PersonaclickOutput
+from plugins.personaclick.sandbox import PersonaclickSandbox
+
+URL = "https://personaclick.example"
+
+
+def output_with(**settings: str) -> PersonaclickOutput:
+    """Return an output for the shop ``shop``."""
+    config = {"url": URL, "shop_id": "shop", **settings}
+    return PersonaclickOutput(PersonaclickOutput.Config.model_validate(config))
+
+
+PLAIN = output_with()
+FULL = output_with(shop_secret="quiet", stream="gate")  # noqa: S106 - made up
+SAMPLES = load_samples(Path(__file__).parent)
+SHOES = Product(product_id="42", name="Red shoes", price=59.9, quantity=2)
+
+
+def track(name: str, properties: Properties | None = None, **more: Any) -> Event:
+    """Return a track event of a known device and session, by another vendor's client."""
+    known = {"anonymous_id": "a1", "session_id": "s1", **more}
+    return Event(type="track", name=name, properties=properties or Properties(), **known)
+
+
+def sent(event: Event, output: PersonaclickOutput = PLAIN) -> tuple[str, dict[str, Any]]:
+    """Return the path and the body of the request that delivers *event*."""
+    request = output.render(event)
+    assert isinstance(request, Request), request
+    return request.url.removeprefix(URL), orjson.loads(request.body)
+
+
+def reason(event: Event, output: PersonaclickOutput = PLAIN) -> str:
+    """Return why *event* is declined."""
+    declined = output.render(event)
+    assert isinstance(declined, Declined), declined
+    return declined.reason
+
+
+def lost(event: Event, output: PersonaclickOutput = PLAIN) -> dict[str, str]:
+    """Return the losses of *event*, by path."""
+    return {loss.path: loss.how for loss in output.losses(event)}
+
+
+BASE = {"shop_id": "shop", "did": "a1", "seance": "s1", "stream": "web"}
+
+
+@pytest.mark.parametrize(
+    ("name", "properties", "body"),
+    [
+        ("Product Viewed", Properties(products=(SHOES,)),
+         {"event": "view", "items": [{"id": "42", "price": 59.9}]}),
+        ("Product Added", Properties(products=(SHOES,)),
+         {"event": "cart", "items": [{"id": "42", "price": 59.9, "amount": 2}]}),
+        ("Product Added", Properties(products=(Product(product_id="42"),)),
+         {"event": "cart", "items": [{"id": "42", "amount": 1}]}),
+        ("Product Removed", Properties(products=(SHOES,)),
+         {"event": "remove_from_cart", "items": [{"id": "42", "price": 59.9}]}),
+        ("Product Added to Wishlist", Properties(products=(SHOES,)),
+         {"event": "wish", "items": [{"id": "42", "price": 59.9}]}),
+        ("Product Removed from Wishlist", Properties(products=(SHOES,)),
+         {"event": "remove_wish", "items": [{"id": "42", "price": 59.9}]}),
+        (Names.CART_UPDATED, Properties(products=(SHOES,)),
+         {"event": "cart", "full_cart": True,
+          "items": [{"id": "42", "price": 59.9, "quantity": 2}]}),
+        (Names.CART_CLEARED, Properties(), {"event": "cart", "full_cart": True}),
+        (Names.WISHLIST_UPDATED, Properties(products=(SHOES,)),
+         {"event": "wish", "full_wish": True, "items": [{"id": "42", "price": 59.9}]}),
+        (Names.WISHLIST_CLEARED, Properties(), {"event": "wish", "full_wish": True}),
+        ("Products Searched", Properties(query="shoes"),
+         {"event": "search", "search_query": "shoes"}),
+        ("Product List Viewed", Properties(list_id="146", category="Shoes"),
+         {"event": "category", "category_id": "146"}),
+        ("Product List Viewed", Properties(category="shoes"),
+         {"event": "category", "category_id": "shoes"}),
+        ("Order Completed",
+         Properties(order_id="o1", total=72.9, shipping=5, discount=2, coupon="MAY",
+                    products=(SHOES,)),
+         {"event": "purchase", "order_id": "o1", "order_price": 72.9, "order_delivery": 5,
+          "order_discount": 2, "promocode": "MAY",
+          "items": [{"id": "42", "price": 59.9, "amount": 2}]}),
+    ],
+)  # fmt: skip
+def test_standard_events_go_out_by_their_own_words(
+    name: str, properties: Properties, body: dict[str, Any]
+) -> None:
+    """An event that PersonaClick has a word for goes to /push with the fields it documents."""
+    assert sent(track(name, properties)) == ("/push", {**BASE, **body})
+
+
+def test_other_events_are_custom() -> None:
+    """An event without a word goes to /push/custom: scalars only, names in [a-z0-9_]+."""
+    event = track(
+        "Plan Chosen",
+        Properties(
+            category="plans", value=3, coupon="MAY", products=(SHOES, SHOES),
+            extra={"label": 7, "planName": "pro", "vip": True, "nested": {"a": 1}, "größe": 4,
+                   "email": "not@who.it.is", "at": datetime(2024, 5, 1, tzinfo=UTC)},
+        ),
+        timestamp=datetime(2024, 5, 1, 12, 0, 0, 250000, UTC),
+    )  # fmt: skip
+    assert sent(event) == (
+        "/push/custom",
+        {
+            **BASE, "event": "plan_chosen", "category": "plans", "label": "7", "value": 3,
+            "time": 1714564800, "coupon": "MAY", "plan_name": "pro", "vip": True,
+            "at": "2024-05-01T00:00:00Z",
+        },
+    )  # fmt: skip
+    losses = lost(event)
+    assert losses["timestamp"] == "coerced"
+    assert {path for path, how in losses.items() if how == "lost"} == {
+        "properties.extra.nested", "properties.extra.größe", "properties.extra.email",
+        "properties.products[].product_id", "properties.products[].name",
+        "properties.products[].price", "properties.products[].quantity",
+    }  # fmt: skip
+
+
+def test_the_only_product_of_a_custom_event_is_flat() -> None:
+    """An event about one product that PersonaClick has no word for keeps the product's fields."""
+    path, body = sent(track("Product Shared", Properties(products=(SHOES,))))
+    assert path == "/push/custom"
+    assert body == {
+        **BASE, "event": "product_shared", "product_id": "42", "name": "Red shoes", "price": 59.9,
+        "quantity": 2,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "said"), [(5, 5), (5.0, 5), (5.5, None), (1e300, None)])
+def test_a_custom_value_is_whole(value: float, said: int | None) -> None:
+    """PersonaClick takes integers for ``value``; another one is left out and told as lost."""
+    event = track("Rated", Properties(value=value))
+    assert sent(event)[1].get("value") == said
+    assert ("properties.value" in lost(event)) is (said is None)
+
+
+@pytest.mark.parametrize(
+    ("event", "name"),
+    [
+        (Event(type="page", name="Home", anonymous_id="a1"), "page_viewed"),
+        (Event(type="screen", name="Home", anonymous_id="a1"), "screen_viewed"),
+    ],
+)
+def test_pages_are_custom_events_on_their_page(event: Event, name: str) -> None:
+    """A page or screen is a custom event, and its address stands where PersonaClick has it."""
+    seen = Event(
+        type=event.type, name=event.name, anonymous_id="a1", session_id="s1",
+        context=Context(page=Page(url="https://shop.example/", title="Shop")),
+    )  # fmt: skip
+    assert sent(seen) == (
+        "/push/custom",
+        {
+            **BASE,
+            "event": name,
+            "name": "Home",
+            "title": "Shop",
+            "referer": "https://shop.example/",
+        },
+    )
+    assert lost(seen) == {}
+
+
+def test_naming_is_the_destination_s_choice() -> None:
+    """Custom events of others follow ``naming``; PersonaClick's own keep their names."""
+    output = output_with(naming="camelCase")
+    assert sent(track("Plan Chosen"), output)[1]["event"] == "planChosen"
+    assert sent(track("Plan Chosen", origin="personaclick"), output)[1]["event"] == "Plan Chosen"
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("Push Notification Received", "/track/received"),
+        ("Push Notification Tapped", "/track/clicked"),
+        (Names.PUSH_DISPLAYED, "/track/opened"),
+        (Names.PUSH_DISMISSED, "/track/closed"),
+        (Names.SMS_LINK_CLICKED, "/track/clicked"),
+    ],
+)
+def test_only_its_own_messages_go_out_as_messages(name: str, path: str) -> None:
+    """A message needs PersonaClick's code and type; without them its fate is a custom event."""
+    own = Properties(extra={"code": "c1", "type": "bulk"})
+    stream = "sms" if name == Names.SMS_LINK_CLICKED else "web"
+    expected = {**BASE, "code": "c1", "type": "bulk", "stream": stream}
+    assert sent(track(name, own)) == (path, expected)
+    for extra in ({}, {"code": "c1"}, {"code": "c1", "type": "push"}, {"code": "", "type": "bulk"}):
+        assert sent(track(name, Properties(extra=extra)))[0] == "/push/custom"
+
+
+def test_a_delivered_message_stays_delivered() -> None:
+    """What came by /track/delivered goes back there, and nothing of it is lost."""
+    own = Properties(extra={"code": "c1", "type": "bulk", "delivered": True})
+    event = track("Push Notification Received", own)
+    assert sent(event) == ("/track/delivered", {**BASE, "code": "c1", "type": "bulk"})
+    assert lost(event) == {}
+
+
+def test_an_identify_sets_the_profile() -> None:
+    """Traits go out by PersonaClick's names, other scalars under their own."""
+    event = Event(
+        type="identify", user_id="u1", anonymous_id="a1", session_id="s1",
+        traits=Traits(
+            email="ada@shop.example", phone="+44", first_name="Ada", last_name="L",
+            gender="Female", birthday="1990-12-10T00:00:00Z", age=33.5, name="Ada L",
+            address={"city": "London"},
+            extra={"favouriteColour": "red", "vip": True, "deep": [1], "kids": [{"gender": "m"}]},
+        ),
+        consent={"newsletter": True},
+    )  # fmt: skip
+    assert sent(event, FULL) == (
+        "/profile/set",
+        {
+            **BASE, "stream": "gate", "shop_secret": "quiet", "external_id": "u1",
+            "email": "ada@shop.example", "phone": "+44", "first_name": "Ada", "last_name": "L",
+            "gender": "f", "birthday": "1990-12-10", "age": 33, "name": "Ada L",
+            "favourite_colour": "red", "vip": True, "kids": [{"gender": "m"}],
+        },
+    )  # fmt: skip
+    assert lost(event) == {
+        "consent.newsletter": "lost", "traits.address": "lost", "traits.extra.deep": "lost",
+        "traits.gender": "coerced", "traits.birthday": "coerced", "traits.age": "coerced",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "traits",
+    [
+        Traits(gender="unknown"),
+        Traits(birthday="31.12.1990"),
+        Traits(birthday="1990-02-30"),
+        Traits(email="nobody"),
+        Traits(extra={"gender": 1}),
+        Traits(extra={"location": {"city": "London"}}),
+    ],
+)
+def test_what_a_profile_cannot_say_is_left_out(traits: Traits) -> None:
+    """A trait outside of what PersonaClick takes is left out and told as lost."""
+    event = Event(type="identify", anonymous_id="a1", session_id="s1", traits=traits)
+    assert sent(event) == ("/profile/set", BASE)
+    assert list(lost(event).values()) == ["lost"]
+
+
+UNVOUCHED = (
+    "personaclick takes a profile without a device's id only with the shop's secret: no anonymous "
+    "or device id, and the destination has no shop_secret"
+)
+NO_ALIAS = (
+    "personaclick has no call that joins two ids: it links a device to a person when a profile "
+    "names both, so send an identify with the anonymous id and the user id"
+)
+NO_PRODUCT = "personaclick needs products by their ids of 1 to 255 characters without a backslash: "
+NOBODY = (
+    "personaclick needs to know whom it is about: no anonymous, device or user id, no e-mail, "
+    "no phone"
+)
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (Event(type="alias", user_id="u1", previous_id="a1"), NO_ALIAS),
+        (Event(type="group", user_id="u1", group_id="g1"),
+         "personaclick knows persons, not groups"),
+        (Event(type="product", properties=Properties(products=(SHOES,))),
+         "personaclick takes its catalogue as a feed or an import, not as events"),
+        (Event(type="track", name="Plan Chosen"), NOBODY),
+        (Event(type="track", name="Product Viewed", anonymous_id=" "), NOBODY),
+        (Event(type="identify", traits=Traits(first_name="Ada")), NOBODY),
+        (Event(type="identify", user_id="u1"), UNVOUCHED),
+        (track("Product Viewed"), f"{NO_PRODUCT}'Product Viewed' has none"),
+        (track("Order Completed", Properties(products=(Product(product_id="a\\b"),))),
+         f"{NO_PRODUCT}'Order Completed' has none"),
+        (track(Names.CART_UPDATED), f"{NO_PRODUCT}'Cart Updated' has none"),
+        (track("Products Searched"), "personaclick needs what was searched for: no query"),
+        (track("Product List Viewed"),
+         "personaclick needs the id of the category: neither list_id nor category is known"),
+        (track(" "), "personaclick needs a name for a custom event: this one has none"),
+    ],
+)  # fmt: skip
+def test_declines_with_a_reason(event: Event, why: str) -> None:
+    """What PersonaClick cannot be told is declined, and the reason says what is missing."""
+    assert reason(event) == why
+    assert PLAIN.losses(event) == []
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({"anonymous_id": "a1", "user_id": "u1"}, {"did": "a1", "external_id": "u1"}),
+        ({"context": Context(device=Device(id="d1"))}, {"did": "d1"}),
+        ({"user_id": "u1"}, {"external_id": "u1"}),
+        ({"traits": Traits(email="ada@shop.example")}, {"email": "ada@shop.example"}),
+        ({"traits": Traits(phone="+44")}, {"phone": "+44"}),
+        ({"traits": Traits(extra={"loyalty_id": "LC-7"})}, {"loyalty_id": "LC-7"}),
+    ],
+)
+def test_names_the_person_as_well_as_it_can(known: dict[str, Any], said: dict[str, Any]) -> None:
+    """A device is named if one is known, else the person; who has no session gets a stable one."""
+    event = Event(type="track", name="Plan Chosen", **known)
+    who = next(iter(said.values()))
+    expected = {
+        "shop_id": "shop", "stream": "web", "event": "plan_chosen",
+        "seance": sha256(who.encode()).hexdigest()[:10], **said,
+    }  # fmt: skip
+    assert sent(event) == ("/push/custom", expected)
+    assert lost(event) == {}
+
+
+@pytest.mark.parametrize(
+    ("channel", "output", "stream"),
+    [
+        ("ios", PLAIN, "ios"),
+        (None, PLAIN, "web"),
+        ("call centre", PLAIN, "web"),
+        ("x" * 17, PLAIN, "web"),
+        ("my_app", PLAIN, "web"),
+        ("ios", FULL, "gate"),
+    ],
+)
+def test_the_stream_is_a_word(channel: str | None, output: PersonaclickOutput, stream: str) -> None:
+    """The stream is the configured one, else the channel if it is a word, else web."""
+    event = track("Plan Chosen", context=Context(channel=channel))
+    assert sent(event, output)[1]["stream"] == stream
+    assert ("context.channel" in lost(event, output)) is (channel not in {None, stream})
+
+
+def test_a_stream_of_its_own_may_have_an_underscore() -> None:
+    """Newer PersonaClick documentation allows ``_``, so what came so goes back so."""
+    event = track("Plan Chosen", origin="personaclick", context=Context(channel="my_app"))
+    assert sent(event)[1]["stream"] == "my_app"
+
+
+@pytest.mark.parametrize("stream", ["", "my_app", "call centre", "x" * 17])
+def test_a_configured_stream_must_be_a_word(stream: str) -> None:
+    """A stream that PersonaClick would not take stops the configuration, and says which."""
+    with pytest.raises(ValidationError, match=r"stream: .* is not 1 to 16 letters and digits"):
+        output_with(stream=stream)
+
+
+@pytest.mark.parametrize(
+    ("campaign", "source"),
+    [
+        (Campaign(medium="chain", name="c1"), '{"from":"chain","code":"c1"}'),
+        (Campaign(medium="email", name="may"), None),
+        (Campaign(medium="chain"), None),
+        (Campaign(name="c1"), None),
+    ],
+)
+def test_only_its_own_campaigns_are_sources(campaign: Campaign, source: str | None) -> None:
+    """PersonaClick passes over a ``source`` of another kind, so it is not sent but told as lost."""
+    event = track("Plan Chosen", context=Context(campaign=campaign))
+    assert sent(event)[1].get("source") == source
+    assert bool(lost(event)) is (source is None)
+
+
+def test_keeps_an_order_within_bounds() -> None:
+    """Amounts are brought within 1 and 1000, what has the wrong form is left out and told."""
+    products = (
+        Product(product_id="a", quantity=0, price=-1, variant=" "),
+        Product(product_id="x" * 256),
+        Product(product_id="b", quantity=2.5, extra={"line_id": 5}),
+        Product(product_id="c", quantity=1001),
+    )
+    event = track(
+        "Order Completed",
+        Properties(
+            order_id="o" * 256, coupon="", revenue=60, shipping=5, tax=10, products=products,
+            extra={
+                "order_cash": "12.5", "order_bonuses": "many", "tax_free": 1, "delivery_type": "",
+                "custom": {"boxes": 2, "vip": True, "weight": 1.5, "deep": []},
+            },
+        ),
+    )  # fmt: skip
+    assert sent(event) == (
+        "/push",
+        {
+            **BASE, "event": "purchase", "order_price": 75, "order_delivery": 5,
+            "order_cash": 12.5, "delivery_type": "",
+            "custom": {"boxes": 2, "vip": 1, "weight": "1.5"},
+            "items": [
+                {"id": "a", "amount": 1},
+                {"id": "b", "amount": 2, "line_id": "5"},
+                {"id": "c", "amount": 1000},
+            ],
+        },
+    )  # fmt: skip
+    assert lost(event) == {
+        "properties.order_id": "lost",
+        "properties.coupon": "lost",
+        "properties.revenue": "lost",
+        "properties.tax": "lost",
+        "properties.products[].price": "lost",
+        "properties.products[].variant": "lost",
+        "properties.products[].quantity": "coerced",
+        "properties.products[].extra.line_id": "coerced",
+        "properties.products[1]": "lost",
+        "properties.extra.order_cash": "coerced",
+        "properties.extra.order_bonuses": "lost",
+        "properties.extra.tax_free": "lost",
+        "properties.extra.custom": "coerced",
+    }
+
+
+def test_sends_one_product_where_one_is_asked_for() -> None:
+    """A view holds one product, so the others are told as lost."""
+    event = track("Product Viewed", Properties(products=(SHOES, Product(product_id="43"))))
+    assert sent(event)[1]["items"] == [{"id": "42", "price": 59.9}]
+    assert lost(event)["properties.products[1]"] == "lost"
+
+
+def test_the_secret_goes_out_with_profiles_only() -> None:
+    """The shop's secret is in no body but a profile's."""
+    assert "shop_secret" not in sent(track("Plan Chosen"), FULL)[1]
+    assert (
+        sent(Event(type="identify", user_id="u1"), FULL)[1].items()
+        >= {"shop_secret": "quiet"}.items()
+    )
+
+
+def test_a_client_s_secret_reaches_nobody_else() -> None:
+    """The secret that a server sends is a credential, so no event holds it."""
+    body = orjson.dumps({"shop_id": "s", "shop_secret": "hush", "external_id": "u1", "event": "e"})
+    for path in ("/push/custom", "/profile/set"):
+        (event,) = PersonaclickInput().parse(Request(method="POST", url=path, body=body))
+        assert "hush" not in repr(event)
+
+
+@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys())
+def test_loses_nothing_on_the_way_back(sample: dict[str, Any]) -> None:
+    """An event that came from PersonaClick goes back whole."""
+    for event in PersonaclickInput().parse(request_of(sample)):
+        assert lost(event) == {}
+
+
+def verdict_of_the_sandbox(request: Request) -> str | None:
+    """Return why the emulated server refuses *request*; None if it takes it."""
+    received = Request(
+        method=request.method,
+        url=request.url.removeprefix(URL),
+        headers=request.headers,
+        body=request.body,
+    )
+    return PersonaclickSandbox().answer(received, "shop").reason
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
+@pytest.mark.parametrize("output", [PLAIN, FULL], ids=["plain", "full"])
+def test_the_emulated_server_takes_what_goes_out(event: Event, output: PersonaclickOutput) -> None:
+    """Whatever is rendered is accepted by a server built from the vendor's documents."""
+    request = output.render(event)
+    if isinstance(request, Request):
+        assert verdict_of_the_sandbox(request) is None
+
+
+@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys())
+def test_the_emulated_server_takes_what_goes_back(sample: dict[str, Any]) -> None:
+    """What the input accepts goes back to PersonaClick in a form that it takes."""
+    for event in PersonaclickInput().parse(request_of(sample)):
+        request = PLAIN.render(event)
+        if event.type != "identify" or event.anonymous_id:
+            assert isinstance(request, Request)
+            assert verdict_of_the_sandbox(request) is None
+
+
+@pytest.mark.parametrize("message", ["Device ID is not valid", "Identifier is not valid"])
+def test_an_unknown_person_is_no_matter_of_the_key(message: str) -> None:
+    """A newer server's 401 about the device refuses the event, instead of stopping them all."""
+    body = orjson.dumps({"status": "error", "payload": {"message": message}})
+    assert isinstance(PLAIN.verdict(Response(401, {}, body)), Refused)
+    later = PLAIN.verdict(Response(403, {}, b'{"status":"error","message":"Access Denied"}'))
+    assert isinstance(later, RetryLater)
+    assert later.cause == "credential"
