@@ -193,7 +193,8 @@ async def _serve(config: Config, registry: Registry) -> int:
         with contextlib.suppress(GatewayError):
             await runner.cleanup()
         return 1
-    log.info("listening", address=f"http://{config.server.listen}")
+    for found in runner.addresses:
+        log.info("listening", host=found[0], port=found[1])
     await stop.wait()
     log.info("stopping", drain_timeout=config.server.drain_timeout)
     gateway.accepting = False

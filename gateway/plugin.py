@@ -64,6 +64,8 @@ class Vendor(ABC):
 class Input(Vendor):
     """Turns a vendor's requests into events, and events' fates into the vendor's answers."""
 
+    example: ClassVar[Request]
+    """A request from the vendor's own document, for people to try; its credential is public."""
     unsupported: ClassVar[frozenset[str]] = frozenset()
     """Documented endpoints that are no events, such as ``"GET /store/contact"``."""
     credential_in_body: ClassVar[bool] = False

@@ -9,6 +9,7 @@ import click
 from gateway.errors import ConfigError, GatewayError
 
 COMMANDS = {
+    "demo": "Start the sandbox and the gateway, and print what to try.",
     "run": "Accept events and deliver them.",
     "sandbox": "Serve the vendors' servers, emulated, for trials and tests.",
     "check": "Say what is wrong with a configuration, and show what it comes to.",

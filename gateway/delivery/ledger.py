@@ -140,9 +140,7 @@ class Ledger:
             await asyncio.sleep(AGAIN)
             return
         self._cursor = max(self._cursor, cursor)
-        self._recorded_marks(
-            (*(one.mark for one in later), *done, *(one.mark for one in dead))
-        )
+        self._recorded_marks((*(one.mark for one in later), *done, *(one.mark for one in dead)))
         if self.stuck:
             self.stuck = False
             log.info("progress_recorded_again", destination=self.destination)

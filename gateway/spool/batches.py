@@ -19,6 +19,8 @@ class Batches:
     def __init__(self, listeners: Sequence[Callable[[Notice], None]]) -> None:
         self.queued = 0
         """Bytes of request bodies that wait to be written."""
+        self.position = 0
+        """The last seq of which the loop knows: the log may be further in the file."""
         self._listeners = listeners
         self._loop = asyncio.get_running_loop()
         self._gathered: list[Job] = []
@@ -49,16 +51,19 @@ class Batches:
             return self._queue.get(timeout=patience)
         return []
 
-    def answer(self, jobs: Sequence[Job], notices: Sequence[Notice] = ()) -> None:
-        """Send answers and notices to the loop (the thread)."""
+    def answer(self, jobs: Sequence[Job], notices: Sequence[Notice], position: int) -> None:
+        """Send answers, notices and the log's end to the loop (the thread)."""
         with contextlib.suppress(RuntimeError):  # the loop is gone, and so is whoever waited
-            self._loop.call_soon_threadsafe(self._arrived, jobs, notices)
+            self._loop.call_soon_threadsafe(self._arrived, jobs, notices, position)
 
-    def _arrived(self, jobs: Sequence[Job], notices: Sequence[Notice]) -> None:
+    def _arrived(self, jobs: Sequence[Job], notices: Sequence[Notice], position: int) -> None:
         for job in jobs:
             if isinstance(job, Appending):
                 self.queued -= len(job.entry.request.body)
-        answer(jobs)
+                if job.error is None:
+                    self.position = job.result
+            answer(job)
+        self.position = position
         for notice in notices:
             for listener in self._listeners:
                 guarded(listener, notice)

@@ -88,7 +88,10 @@ class Spool(Protocol):
         ...
 
     def position(self) -> int:
-        """Return the seq of the last entry, 0 in a new spool."""
+        """Return the seq of the last entry, 0 in a new spool.
+
+        It never runs ahead of ``accepted``: what stands at or before it has been handed over.
+        """
         ...
 
     def cursor(self, destination: str) -> int:

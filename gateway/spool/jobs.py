@@ -54,18 +54,17 @@ class Closing(Job):
     """The end."""
 
 
-def answer(jobs: Sequence[Job]) -> None:
-    """Settle the jobs' futures in their order; runs on the loop."""
-    for job in jobs:
-        future = job.future
-        if job.error is not None:
-            if not future.done():
-                future.set_exception(job.error)
-            continue
-        if isinstance(job, Appending) and job.accepted is not None:
-            guarded(job.accepted, Item(job.result, job.entry))
+def answer(job: Job) -> None:
+    """Settle the job's future; runs on the loop."""
+    future = job.future
+    if job.error is not None:
         if not future.done():
-            future.set_result(job.result)
+            future.set_exception(job.error)
+        return
+    if isinstance(job, Appending) and job.accepted is not None:
+        guarded(job.accepted, Item(job.result, job.entry))
+    if not future.done():
+        future.set_result(job.result)
 
 
 def guarded(callback: Callable[[T], None], value: T) -> None:

@@ -148,7 +148,7 @@ class SqliteSpool:
 
     def position(self) -> int:
         """Return the seq of the last entry, 0 in a new spool."""
-        return self._session.lanes.position
+        return self._batches.position
 
     def cursor(self, destination: str) -> int:
         """Return the destination's cursor."""

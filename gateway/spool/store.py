@@ -170,9 +170,10 @@ _ADVICE: dict[tuple[type[apsw.Error], ...], str] = {
     (apsw.BusyError, apsw.LockedError): (
         "another process holds it locked; end that process, or wait for it"
     ),
-    (apsw.IOError, apsw.CantOpenError): (
-        "the disk does not serve; check the disk and the system's log"
+    (apsw.CantOpenError,): (
+        "it cannot be opened; see that this user may write in the folder, and that the disk serves"
     ),
+    (apsw.IOError,): "the disk does not serve; check the disk and the system's log",
 }
 
 

@@ -64,10 +64,13 @@ class Writer:
             if closing:
                 self._session.disconnect()
             if jobs:
-                self._batches.answer(jobs, notices)
+                self._answer(jobs, notices)
             if closing:
                 return
             busy = self._keep_house(idle=not jobs)
+
+    def _answer(self, jobs: Sequence[Job], notices: Sequence[Notice]) -> None:
+        self._batches.answer(jobs, notices, self._lanes.position)
 
     # ---- one batch, one commit -----------------------------------------------------------
 
@@ -225,8 +228,7 @@ class Writer:
             lanes.recount(connection)
             names = [name for (name,) in fetch(connection, _REPLAYED, (session.checked,))]
         session.checked = lanes.position
-        if names:
-            self._batches.answer([], [Replayed(name) for name in names])
+        self._answer([], [Replayed(name) for name in names])
 
     def _expire(self) -> bool:
         """Make dead letters of some deliveries that are too old; say whether there were any."""
@@ -240,7 +242,7 @@ class Writer:
             with self._session.writing() as connection:
                 notices += self._take(connection, lane, why, STEP, now - self._limits.max_age)
         if notices:
-            self._batches.answer([], notices)
+            self._answer([], notices)
         return bool(notices)
 
 

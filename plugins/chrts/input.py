@@ -52,6 +52,16 @@ class ChrtsInput(Input):
     name = "chrts"
     docs = "https://chrts.co/docs/api"
     endpoints = ENDPOINTS
+    example = Request(
+        method="POST",
+        url="/event/track",
+        headers={
+            "authorization": "Bearer api_chrts_3bxip2lXCUctEWLBFIEjgcu5fsrjRKNjCIgYiRPQXhMKo6GE"
+            "1asMXX6sjZobcPU"
+        },
+        body=b'{"uid": "663fb97043f840a6dae87125", "name": "account-signup", '
+        b'"properties": {"platform": "desktop"}}',
+    )
 
     def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in a header
         """Return the Bearer key."""

@@ -41,6 +41,14 @@ class GrowlyticsInput(Input):
     name = "growlytics"
     docs = "https://docs.growlytics.in/rest-apis/tracking-users-1"
     endpoints = ENDPOINTS
+    example = Request(
+        method="POST",
+        url="/rest-api/event",
+        headers={"x-growlytics-key": "growlytics-example-key"},
+        body=b'{"customerId": "your-system-unique-id", "name": "Product Viewed", "attributes": ['
+        b'{"name": "product_id", "type": "string", "value": "100500"}, '
+        b'{"name": "price", "type": "number", "value": 34.43}]}',
+    )
     unsupported = frozenset({
         "POST /track/user", "POST /track/event", "POST /track/event/v2",
         "POST /product", "POST /collection",

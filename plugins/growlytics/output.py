@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+import orjson
 from msgspec.structs import replace
 
+from gateway.errors import Unrenderable
 from gateway.event import Event
 from gateway.exchange import Declined, Request
 from gateway.mapping import Loss

@@ -47,6 +47,7 @@ ALIAS = (
     "quartic has no call that joins two ids: it links a cookie to a user when a profile names "
     "both, so send an identify with the anonymous id and the user id"
 )
+CONSENT = "quartic takes consent only with a profile: send it with an identify"
 TRACK = "POST /store/track/event"
 CODE = re.compile(r"http\.status\.([45]\d\d)")
 
@@ -112,6 +113,8 @@ class QuarticOutput(Output):
             return _order(known)
         if event.type == "track" and event.name in {"Product Viewed", "Product Clicked"}:
             return _about_one(known)
+        if event.name == "Segment Consent Preference Updated":
+            return Declined(CONSENT)
         what = repr(event.name) if event.type == "track" else f"a {event.type} call"
         return Declined(f"{TAKES}: it has no way to say {what}")
 
@@ -126,13 +129,13 @@ class QuarticOutput(Output):
             return call
         same = event.origin == self.name
         payload = call.table.write(call.event, same=same)
-        if same:
-            kept = {key: value for key, value in event.extra.items() if key != TEXTS}
-            payload = {**kept, **payload}
         if call.table is CONTACT:
             payload = as_lists(payload, self._texts(event))
         if call.endpoint == TRACK:
             payload["customer"] = self.config.customer
+        if same:
+            kept = {key: value for key, value in event.extra.items() if key != TEXTS}
+            payload = {**kept, **payload}
         try:
             body = orjson.dumps(payload)
         except orjson.JSONEncodeError as error:

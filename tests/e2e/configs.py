@@ -6,7 +6,7 @@ VENDORS = ("chrts", "growlytics", "personaclick", "quartic", "tracardi")
 
 SETTINGS = {
     "chrts": 'api_key = "api_chrts_sandbox"',
-    "personaclick": 'shop_id = "0d42fd8b713d0752776ca589cc0056"',
+    "personaclick": 'shop_id = "0d42fd8b713d0752776ca589cc0056"\nshop_secret = "shop-secret"',
     "tracardi": 'source_id = "3ee63fc6-490a-4fd8-bfb3-bf0c8c8d3387"',
     "quartic": 'api_key = "quartic-sandbox-key"\ncustomer = "quartic_account"',
     "growlytics": 'api_key = "growlytics-sandbox-key"',

@@ -10,10 +10,10 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from gateway.config import load as load_config
 
 from gateway import hookimpl
 from gateway.app import Gateway, make_app
+from gateway.config import load as load_config
 from gateway.event import Event
 from gateway.exchange import Declined, Verdict
 from gateway.plugins import Registry, load

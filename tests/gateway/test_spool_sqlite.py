@@ -22,10 +22,17 @@ from gateway.spool import (
     Replayed,
     Spool,
     SqliteSpool,
+    writer,
 )
 from gateway.spool.store import FILE, MIGRATIONS
 from gateway.testing.spool import SpoolSuite
 from gateway.testing.spool.contract import Notices, entry, eventually, failed
+
+
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let housekeeping look around more often than once a second."""
+    monkeypatch.setattr(writer, "TICK", 0.05)
 
 
 class TestSqliteSpool(SpoolSuite):

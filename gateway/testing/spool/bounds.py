@@ -90,6 +90,21 @@ class BoundsSuite(SpoolContract):
         assert (depth.backlog, depth.retrying, depth.dead) == (3, 0, 3)
         assert (await spool.depths())["b"].backlog == 3
 
+    async def test_overflow_goes_by_age_and_respects_exceptions(self, opened: Maker) -> None:
+        """The oldest entry gives way before a younger waiting one; what is dead stays as it is."""
+        spool = await opened(a=Bounds(max_backlog=4, overflow="dead"))
+        await spool.append(entry("r1", a=(0, 1)))
+        await spool.append(entry("r2", a=(0,)))
+        await spool.settle("a", Progress(later=[later(2)], dead=[failed(1, 1)]))
+        await spool.append(entry("r3", a=(0,)))
+        await spool.append(entry("r4", a=(0,)))
+        letters = await spool.dead_letters()
+        assert [(dead.mark, dead.cause) for dead in letters] == [
+            (Mark(1, 1), "refused"),
+            (Mark(1, 0), "overflow"),
+        ]
+        assert await spool.exceptions("a", EVER, 9) == [later(2)]
+
     async def test_taken_delivery_that_ended_well_is_withdrawn(self, opened: Maker) -> None:
         """A delivery that the spool took while it was in flight, and that arrived, is no letter."""
         spool = await opened(a=Bounds(max_backlog=1, overflow="dead"))
@@ -104,6 +119,7 @@ class BoundsSuite(SpoolContract):
         spool = await opened(a=Bounds(max_backlog=1, overflow="dead"))
         for i in range(2):
             await spool.append(entry(f"r{i}", a=(0,)))
+        await spool.register({"a": FREE, "b": FREE})
         await spool.settle("a", Progress(later=[later(1)]))
         assert await spool.exceptions("a", EVER, 9) == []
         await spool.settle("a", Progress(dead=[failed(1)]))
@@ -148,7 +164,8 @@ class BoundsSuite(SpoolContract):
             await spool.append(entry(f"r{i}", a=(0,)))
         await spool.settle("a", Progress(cursor=1, later=[later(1)]))
         clock.now += DAY
-        await spool.append(entry("young", a=(0,)))
+        await spool.append(entry("young", a=(0, 1)))
+        await spool.settle("a", Progress(later=[later(4, 1)]))
         clock.now += 1
         assert await notices.next() == Taken("a", 3, (Mark(1, 0),))
         letters = await spool.dead_letters()
@@ -158,6 +175,7 @@ class BoundsSuite(SpoolContract):
             (3, "expired"),
         ]
         assert [item.seq for item in (await spool.read("a", spool.cursor("a"), 9)).items] == [4]
+        assert await spool.exceptions("a", EVER, 9) == [later(4, 1)]
 
     async def test_orphans_expire(self, opened: Maker, clock: Clock) -> None:
         """An orphan's backlog does not outlive ``max_age`` either."""

@@ -38,7 +38,7 @@ def entry(name: str, *, body: bytes = b'{"event":"view"}', **targets: tuple[int,
         id=name,
         received_at=datetime(2026, 11, 21, 6, 54, 1, 123456, tzinfo=UTC),
     )
-    return Entry(name, "shop", request, targets)
+    return Entry(name, "shop", request, targets, "chrts")
 
 
 def later(seq: int, index: int = 0, **changes: Any) -> Later:

@@ -80,6 +80,28 @@ class LogSuite(SpoolContract):
         for i in range(1, 21):
             assert told.index(f"r{i}") < told.index(f"r{i} is {i}")
 
+    async def test_position_does_not_run_ahead_of_accepted(self, spool: Spool) -> None:
+        """Nothing up to ``position`` is still to be handed over, at any moment on the loop."""
+        handed = 0
+        ahead: list[int] = []
+
+        def accepted(item: Item) -> None:
+            nonlocal handed
+            handed = item.seq
+            ahead.append(spool.position() - handed)
+
+        async def watch() -> None:
+            while handed < 400:
+                ahead.append(spool.position() - handed)
+                await asyncio.sleep(0)
+
+        async def send(sender: int) -> None:
+            for n in range(50):
+                await spool.append(entry(f"{sender}-{n}", a=(0,)), accepted)
+
+        await asyncio.gather(watch(), *[send(sender) for sender in range(8)])
+        assert max(ahead) == 0
+
     async def test_accepted_is_called_for_a_cancelled_waiter(self, spool: Spool) -> None:
         """A waiter that was cancelled does not keep its entry from the workers, nor others'."""
         told: list[int] = []

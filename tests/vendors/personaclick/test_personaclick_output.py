@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,11 +20,7 @@ from gateway.event import (
     Traits,
 )
 from gateway.exchange import Declined, Refused, Request, Response, RetryLater
-from gateway.testing import load_samples, request_of
-from gateway.testing.events import EVENTS
-from plugins.personaclick.input import PersonaclickInput
 from plugins.personaclick.output import PersonaclickOutput
-from plugins.personaclick.sandbox import PersonaclickSandbox
 
 URL = "https://personaclick.example"
 
@@ -38,7 +33,6 @@ def output_with(**settings: str) -> PersonaclickOutput:
 
 PLAIN = output_with()
 FULL = output_with(shop_secret="quiet", stream="gate")  # noqa: S106 - made up
-SAMPLES = load_samples(Path(__file__).parent)
 SHOES = Product(product_id="42", name="Red shoes", price=59.9, quantity=2)
 
 
@@ -308,6 +302,61 @@ def test_declines_with_a_reason(event: Event, why: str) -> None:
     assert PLAIN.losses(event) == []
 
 
+def test_keeps_an_order_within_bounds() -> None:
+    """Amounts are brought within 1 and 1000, what has the wrong form is left out and told."""
+    products = (
+        Product(product_id="a", quantity=0, price=-1, variant=" "),
+        Product(product_id="x" * 256),
+        Product(product_id="b", quantity=2.5, extra={"line_id": 5}),
+        Product(product_id="c", quantity=1001),
+    )
+    event = track(
+        "Order Completed",
+        Properties(
+            order_id="o" * 256, coupon="", revenue=60, shipping=5, tax=10, products=products,
+            extra={
+                "order_cash": "12.5", "order_bonuses": "many", "tax_free": 1, "delivery_type": "",
+                "custom": {"boxes": 2, "vip": True, "weight": 1.5, "deep": []},
+            },
+        ),
+    )  # fmt: skip
+    assert sent(event) == (
+        "/push",
+        {
+            **BASE, "event": "purchase", "order_price": 75, "order_delivery": 5,
+            "order_cash": 12.5, "delivery_type": "",
+            "custom": {"boxes": 2, "vip": 1, "weight": "1.5"},
+            "items": [
+                {"id": "a", "amount": 1},
+                {"id": "b", "amount": 2, "line_id": "5"},
+                {"id": "c", "amount": 1000},
+            ],
+        },
+    )  # fmt: skip
+    assert lost(event) == {
+        "properties.order_id": "lost",
+        "properties.coupon": "lost",
+        "properties.revenue": "lost",
+        "properties.tax": "lost",
+        "properties.products[].price": "lost",
+        "properties.products[].variant": "lost",
+        "properties.products[].quantity": "coerced",
+        "properties.products[].extra.line_id": "coerced",
+        "properties.products[1]": "lost",
+        "properties.extra.order_cash": "coerced",
+        "properties.extra.order_bonuses": "lost",
+        "properties.extra.tax_free": "lost",
+        "properties.extra.custom": "coerced",
+    }
+
+
+def test_sends_one_product_where_one_is_asked_for() -> None:
+    """A view holds one product, so the others are told as lost."""
+    event = track("Product Viewed", Properties(products=(SHOES, Product(product_id="43"))))
+    assert sent(event)[1]["items"] == [{"id": "42", "price": 59.9}]
+    assert lost(event)["properties.products[1]"] == "lost"
+
+
 @pytest.mark.parametrize(
     ("known", "said"),
     [
@@ -378,61 +427,6 @@ def test_only_its_own_campaigns_are_sources(campaign: Campaign, source: str | No
     assert bool(lost(event)) is (source is None)
 
 
-def test_keeps_an_order_within_bounds() -> None:
-    """Amounts are brought within 1 and 1000, what has the wrong form is left out and told."""
-    products = (
-        Product(product_id="a", quantity=0, price=-1, variant=" "),
-        Product(product_id="x" * 256),
-        Product(product_id="b", quantity=2.5, extra={"line_id": 5}),
-        Product(product_id="c", quantity=1001),
-    )
-    event = track(
-        "Order Completed",
-        Properties(
-            order_id="o" * 256, coupon="", revenue=60, shipping=5, tax=10, products=products,
-            extra={
-                "order_cash": "12.5", "order_bonuses": "many", "tax_free": 1, "delivery_type": "",
-                "custom": {"boxes": 2, "vip": True, "weight": 1.5, "deep": []},
-            },
-        ),
-    )  # fmt: skip
-    assert sent(event) == (
-        "/push",
-        {
-            **BASE, "event": "purchase", "order_price": 75, "order_delivery": 5,
-            "order_cash": 12.5, "delivery_type": "",
-            "custom": {"boxes": 2, "vip": 1, "weight": "1.5"},
-            "items": [
-                {"id": "a", "amount": 1},
-                {"id": "b", "amount": 2, "line_id": "5"},
-                {"id": "c", "amount": 1000},
-            ],
-        },
-    )  # fmt: skip
-    assert lost(event) == {
-        "properties.order_id": "lost",
-        "properties.coupon": "lost",
-        "properties.revenue": "lost",
-        "properties.tax": "lost",
-        "properties.products[].price": "lost",
-        "properties.products[].variant": "lost",
-        "properties.products[].quantity": "coerced",
-        "properties.products[].extra.line_id": "coerced",
-        "properties.products[1]": "lost",
-        "properties.extra.order_cash": "coerced",
-        "properties.extra.order_bonuses": "lost",
-        "properties.extra.tax_free": "lost",
-        "properties.extra.custom": "coerced",
-    }
-
-
-def test_sends_one_product_where_one_is_asked_for() -> None:
-    """A view holds one product, so the others are told as lost."""
-    event = track("Product Viewed", Properties(products=(SHOES, Product(product_id="43"))))
-    assert sent(event)[1]["items"] == [{"id": "42", "price": 59.9}]
-    assert lost(event)["properties.products[1]"] == "lost"
-
-
 def test_the_secret_goes_out_with_profiles_only() -> None:
     """The shop's secret is in no body but a profile's."""
     assert "shop_secret" not in sent(track("Plan Chosen"), FULL)[1]
@@ -440,51 +434,6 @@ def test_the_secret_goes_out_with_profiles_only() -> None:
         sent(Event(type="identify", user_id="u1"), FULL)[1].items()
         >= {"shop_secret": "quiet"}.items()
     )
-
-
-def test_a_client_s_secret_reaches_nobody_else() -> None:
-    """The secret that a server sends is a credential, so no event holds it."""
-    body = orjson.dumps({"shop_id": "s", "shop_secret": "hush", "external_id": "u1", "event": "e"})
-    for path in ("/push/custom", "/profile/set"):
-        (event,) = PersonaclickInput().parse(Request(method="POST", url=path, body=body))
-        assert "hush" not in repr(event)
-
-
-@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys())
-def test_loses_nothing_on_the_way_back(sample: dict[str, Any]) -> None:
-    """An event that came from PersonaClick goes back whole."""
-    for event in PersonaclickInput().parse(request_of(sample)):
-        assert lost(event) == {}
-
-
-def verdict_of_the_sandbox(request: Request) -> str | None:
-    """Return why the emulated server refuses *request*; None if it takes it."""
-    received = Request(
-        method=request.method,
-        url=request.url.removeprefix(URL),
-        headers=request.headers,
-        body=request.body,
-    )
-    return PersonaclickSandbox().answer(received, "shop").reason
-
-
-@pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
-@pytest.mark.parametrize("output", [PLAIN, FULL], ids=["plain", "full"])
-def test_the_emulated_server_takes_what_goes_out(event: Event, output: PersonaclickOutput) -> None:
-    """Whatever is rendered is accepted by a server built from the vendor's documents."""
-    request = output.render(event)
-    if isinstance(request, Request):
-        assert verdict_of_the_sandbox(request) is None
-
-
-@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys())
-def test_the_emulated_server_takes_what_goes_back(sample: dict[str, Any]) -> None:
-    """What the input accepts goes back to PersonaClick in a form that it takes."""
-    for event in PersonaclickInput().parse(request_of(sample)):
-        request = PLAIN.render(event)
-        if event.type != "identify" or event.anonymous_id:
-            assert isinstance(request, Request)
-            assert verdict_of_the_sandbox(request) is None
 
 
 @pytest.mark.parametrize("message", ["Device ID is not valid", "Identifier is not valid"])

@@ -1,0 +1,77 @@
+"""The gateway as a process of its own, to be stopped and killed."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import orjson
+
+from tests.e2e.running import PATIENCE
+
+ROOT = Path(__file__).parents[2]
+
+
+class GatewayProcess:
+    """``gateway run`` on a configuration, with its log read line by line."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.lines: list[dict[str, object]] = []
+        self.url = ""
+        self._reader = asyncio.get_running_loop().create_task(self._read())
+        self._changed = asyncio.Event()
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            if line.startswith(b"{"):
+                self.lines.append(orjson.loads(line))
+            else:
+                self.lines.append({"event": "text", "text": line.decode()})
+            self._changed.set()
+        self._changed.set()
+
+    async def saw(self, event: str) -> dict[str, object]:
+        """Wait until the log has a line of *event*; return the first."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                for line in self.lines:
+                    if line["event"] == event:
+                        return line
+                assert not self._reader.done(), self.lines
+                self._changed.clear()
+                await self._changed.wait()
+
+    def kill(self) -> None:
+        """Kill it at once, as ``kill -9`` does."""
+        os.kill(self.process.pid, signal.SIGKILL)
+
+    async def ended(self) -> int:
+        """Wait for its end; return the exit status."""
+        async with asyncio.timeout(PATIENCE):
+            status = await self.process.wait()
+            await self._reader
+            return status
+
+
+@asynccontextmanager
+async def gateway_process(config: Path) -> AsyncIterator[GatewayProcess]:
+    """Run a gateway until it listens; end it in the end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "run", "--config", str(config),
+        stderr=PIPE, cwd=ROOT,
+    )  # fmt: skip
+    running = GatewayProcess(process)
+    try:
+        line = await running.saw("listening")
+        running.url = f"http://{line['host']}:{line['port']}"
+        yield running
+    finally:
+        if process.returncode is None:
+            running.kill()
+        await running.ended()

@@ -1,0 +1,297 @@
+"""A configuration without mistakes, as it is read."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.config import load
+from gateway.config.load import load_spool
+from gateway.config.models import TABLES, Address, keys_of
+from gateway.config.quantities import duration, rate, shown, size
+from gateway.config.reference import reference
+from gateway.errors import ConfigError, PluginError
+from gateway.plugins import load as load_plugins
+from tests.gateway.configuring import FINE, AcmeOutput, read, registry
+
+ROOT = Path(__file__).parents[2]
+FULL = """
+[server]
+listen = "[::1]:9000"
+max_body = "2MiB"
+drain_timeout = "500ms"
+[spool]
+path = "here/spool"
+max_bytes = "1GiB"
+max_age = "2h"
+full = "dead"
+[sources.shop-1]
+vendor = "acme"
+keys = ["a", "b"]
+mount = "/shop/a"
+hosts = ["A.example", "b.example"]
+dedup = "10m"
+[sources.shop_2]
+vendor = "acme"
+keys = "any"
+[destinations.crm]
+vendor = "acme"
+url = "https://crm.example/prefix"
+token = "crm-token"
+mode = "fast"
+concurrency = 3
+timeout = 2.5
+max_attempts = 7
+retry_min = "2s"
+retry_max = "1h"
+rate = "120/m"
+burst = 10
+max_backlog = 5000
+full = "refuse"
+passthrough = true
+[destinations.plain]
+vendor = "acme"
+token = "plain-token"
+max_backlog = 0
+[[routes]]
+name = "orders"
+from = ["shop-1"]
+to = ["crm", "plain"]
+types = ["track", "identify"]
+names = ["Order *"]
+[[routes]]
+to = ["plain"]
+"""
+
+
+def test_every_key_arrives(tmp_path: Path) -> None:
+    """What the file says is what the models hold, in seconds, bytes and attempts per second."""
+    config = read(tmp_path, FULL)
+    assert config.path == tmp_path / "gateway.toml"
+    assert config.server.address == Address("::1", 9000)
+    assert (config.server.max_body, config.server.drain_timeout) == (2 * 1024**2, 0.5)
+    spool = config.spool
+    assert spool.path == Path("here/spool")
+    assert (spool.max_bytes, spool.max_age, spool.full) == (1024**3, 7200, "dead")
+    shop = config.sources["shop-1"]
+    assert [key.get_secret_value() for key in shop.keys if key != "any"] == ["a", "b"]  # type: ignore[union-attr]  # a list of credentials
+    assert (shop.mount, shop.hosts, shop.dedup) == ("/shop/a", ("a.example", "b.example"), 600)
+    assert config.sources["shop_2"].keys == "any"
+    crm = config.destinations["crm"]
+    assert isinstance(crm.settings, AcmeOutput.Config)
+    assert crm.settings.url == "https://crm.example/prefix"
+    assert crm.settings.token.get_secret_value() == "crm-token"
+    assert (crm.concurrency, crm.timeout, crm.max_attempts) == (3, 2.5, 7)
+    assert (crm.retry_min, crm.retry_max, crm.rate, crm.burst) == (2, 3600, 2, 10)
+    assert (crm.max_backlog, crm.full, crm.passthrough) == (5000, "refuse", True)
+    orders = config.routes[0]
+    assert (orders.label, orders.sources, orders.to) == ("orders", ("shop-1",), ("crm", "plain"))
+    assert (orders.types, orders.names) == (("track", "identify"), ("Order *",))
+
+
+def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
+    """A destination's ``full`` is the spool's, a route is called by its number, the rest is set."""
+    config = read(tmp_path, FULL)
+    plain, every = config.destinations["plain"], config.routes[1]
+    assert (plain.full, plain.max_backlog, plain.rate) == ("dead", None, None)
+    assert (every.label, every.sources, every.types, every.names) == ("route 2", None, None, None)
+    small = read(tmp_path, FINE)
+    assert small.server.address == Address("127.0.0.1", 8080)
+    assert small.destinations["crm"].full == "refuse"
+    assert small.sources["shop"].mount == ""
+    assert small.warnings == ()
+
+
+def test_a_configuration_cannot_change(tmp_path: Path) -> None:
+    """Nothing that was read can be assigned to afterwards."""
+    config = read(tmp_path, FINE)
+    for model in (config.server, config.sources["shop"], config.destinations["crm"]):
+        with pytest.raises(ValidationError):
+            model.vendor = "other"  # type: ignore[union-attr]  # that is the point
+
+
+@pytest.mark.parametrize(
+    ("listen", "address", "loopback"),
+    [
+        ("127.0.0.1:8080", ("127.0.0.1", 8080), True),
+        ("127.9.9.9:0", ("127.9.9.9", 0), True),
+        ("[::1]:8080", ("::1", 8080), True),
+        ("localhost:65535", ("localhost", 65535), True),
+        (":8080", (None, 8080), False),
+        ("0.0.0.0:80", ("0.0.0.0", 80), False),  # noqa: S104 - that is what is tested
+        ("[::]:80", ("::", 80), False),
+        ("gateway.internal:80", ("gateway.internal", 80), False),
+    ],
+)
+def test_where_to_listen(
+    tmp_path: Path, *, listen: str, address: tuple[str | None, int], loopback: bool
+) -> None:
+    """An address is a host, or none for all of them, and a port; loopback ones are known."""
+    found = read(tmp_path, FINE, listen=listen).server.address
+    assert found == address
+    assert found.loopback is loopback
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("500ms", 0.5), ("10s", 10), ("1.5m", 90), ("2h", 7200), ("7d", 604800), ("3", 3), (0, 0)],
+)
+def test_durations(text: object, seconds: float) -> None:
+    """A duration is a number with a unit, or seconds."""
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("1MiB", 1024**2), ("10GiB", 10 * 1024**3), ("500kB", 500_000), ("0.5KiB", 512), (7, 7)],
+)
+def test_sizes(text: object, count: int) -> None:
+    """A size is a number with a unit, or bytes."""
+    assert size(text) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "per_second"), [("50/s", 50), ("600 / m", 10), ("1800/h", 0.5), (5, 5), ("2.5", 2.5)]
+)
+def test_rates(text: object, per_second: float) -> None:
+    """A rate is a number per second, minute or hour, or a plain one per second."""
+    assert rate(text) == per_second
+
+
+@pytest.mark.parametrize("text", ["7d", "90m", "2h", "10s", "250ms", "1d"])
+def test_durations_are_shown_as_they_are_written(text: str) -> None:
+    """What is shown of a duration reads back as the same one."""
+    seconds = duration(text)
+    assert isinstance(seconds, float)
+    assert shown(seconds, "duration") == text
+
+
+@pytest.mark.parametrize("text", ["10GiB", "1MiB", "1500B", "256KiB"])
+def test_sizes_are_shown_as_they_are_written(text: str) -> None:
+    """What is shown of a size reads back as the same one."""
+    count = size(text)
+    assert isinstance(count, int)
+    assert shown(count, "size") == text
+
+
+def test_a_route_to_nothing_and_from_nothing_is_a_warning(tmp_path: Path) -> None:
+    """What no route touches is said, with its place, and does not stop the gateway."""
+    more = '[sources.lonely]\nvendor = "horn"\nkeys = ["x"]\nmount = "/h"\n'
+    idle = '[destinations.idle]\nvendor = "acme"\ntoken = "t"\nburst = 5\n'
+    text = f"{FINE}from = ['shop']\n{more}{idle}"
+    warnings = [w.removeprefix(f"{tmp_path}/") for w in read(tmp_path, text).warnings]
+    assert warnings == [
+        (
+            "gateway.toml:11: [sources.lonely]: no route leaves it, so that its events are "
+            "accepted and go nowhere; add one"
+        ),
+        (
+            "gateway.toml:15: [destinations.idle]: no route leads to it, so that it gets no "
+            "events; add one"
+        ),
+        (
+            "gateway.toml:18: [destinations.idle] burst: does nothing without a rate; add one, or "
+            "leave burst out"
+        ),
+    ]
+
+
+def test_an_open_source_with_keys_is_a_warning(tmp_path: Path) -> None:
+    """``open`` beside listed keys opens nothing, and is said to."""
+    config = read(tmp_path, FINE.replace("[destinations", "open = true\n[destinations"))
+    (warning,) = config.warnings
+    assert "[sources.shop] open: does nothing beside listed keys" in warning
+
+
+def test_a_source_with_hosts_stands_beside_one_without(tmp_path: Path) -> None:
+    """Different hosts, different mounts, and hosts beside none, do not overlap."""
+    text = FINE + "".join(
+        f'[sources.{name}]\nvendor = "acme"\nkeys = ["x"]\n{more}\n'
+        for name, more in (
+            ("one", 'hosts = ["a.example"]'),
+            ("two", 'hosts = ["b.example"]'),
+            ("three", 'mount = "/three"'),
+            ("four", 'mount = "/three"\nhosts = ["a.example"]'),
+        )
+    )
+    assert len(read(tmp_path, text).sources) == 5
+
+
+def test_the_spool_alone_can_be_read(tmp_path: Path) -> None:
+    """A command that needs the spool's folder works though other tables are wrong."""
+    path = tmp_path / "gateway.toml"
+    path.write_text('[spool]\npath = "${PLACE}/spool"\n[destinations.x]\ntoken = "${UNSET}"\n')
+    assert load_spool(path, {"PLACE": "/srv"}).path == Path("/srv/spool")
+    path.write_text("")
+    assert load_spool(path, {}).path == Path("var/spool")
+    path.write_text('spool = "var"')
+    with pytest.raises(ConfigError, match=r"spool: must be a table; write \[spool\]"):
+        load_spool(path, {})
+
+
+def test_a_plugin_may_not_take_a_shared_key(tmp_path: Path) -> None:
+    """An output whose settings shadow a key of every destination is refused, by name."""
+
+    class Clashing(AcmeOutput):
+        class Config(AcmeOutput.Config):
+            timeout: int = 3
+
+    known = registry()
+    known.outputs["acme"] = Clashing
+    path = tmp_path / "gateway.toml"
+    path.write_text(FINE)
+    with pytest.raises(PluginError, match="'timeout', which is a key of every destination"):
+        load(path, known, {})
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "config/gateway.toml", *sorted((ROOT / "config/examples").glob("*.toml"))],
+    ids=lambda path: path.name,
+)  # fmt: skip
+def test_the_files_that_come_along_are_fine(path: Path, tmp_path: Path) -> None:
+    """Every file in config/ loads, with its variables set, and without a warning."""
+    for name in ("chrts_api_key", "growlytics_api_key"):
+        (tmp_path / name).write_text(f"{name}-from-its-file\n")
+    names = ("PERSONACLICK_SHOP_ID", "CHRTS_API_KEY", "BACKEND_KEY", "SHOP_A_ID", "SHOP_B_ID")
+    environ = {name: f"value-of-{name}" for name in (*names, "GROWLYTICS_API_KEY")}
+    config = load(path, load_plugins(), {**environ, "SECRETS": str(tmp_path)})
+    assert config.routes
+    assert config.warnings == ()
+
+
+def test_the_first_file_needs_no_environment() -> None:
+    """config/gateway.toml works as it is: every vendor in and out, on this machine only."""
+    vendors = load_plugins()
+    config = load(ROOT / "config/gateway.toml", vendors, {})
+    assert config.server.address.loopback
+    assert set(config.sources) == set(vendors.inputs)
+    assert set(config.destinations) == set(vendors.outputs)
+    assert all(
+        to.settings.url == f"http://127.0.0.1:9100/{to.vendor}"
+        for to in config.destinations.values()
+    )
+
+
+def test_every_key_is_documented() -> None:
+    """Each key of each table, the vendors' settings too, has a sentence in the reference."""
+    vendors = load_plugins()
+    text = reference(vendors)
+    settings = {name: output.Config for name, output in vendors.outputs.items()}
+    for table, model in {**TABLES, **settings}.items():
+        for key, field in keys_of(model).items():
+            assert field.description, f"{table}.{key} has no docstring"
+            assert field.description.strip()[-1] in ".:", f"{table}.{key}: no whole sentence"
+            words = " ".join(field.description.split()[:4]).replace("``", "`")
+            assert any(
+                line.startswith(f"| `{key}` |") and words in line for line in text.splitlines()
+            ), f"{table}.{key} is not in the reference"
+
+
+def test_the_reference_says_what_is_taken_and_what_is_meant() -> None:
+    """A row has the key, what may be written, its default as it would be written, its meaning."""
+    text = reference(registry())
+    assert '| `max_body` | size | `"1MiB"` | The largest request body taken' in text
+    assert '| `full` | `"refuse"` or `"dead"` | `"refuse"` |' in text
+    assert "| `rate` | rate |  |" in text
+    assert "| `token` | credential | required | The token of the account. It is long. |" in text
+    assert '| `keys` | list of credentials or `"any"` | required |' in text

@@ -1,0 +1,228 @@
+"""Mistakes in a configuration: all of them at once, each with its place and what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config import load
+from gateway.errors import ConfigError
+from tests.gateway.configuring import FINE, problems, registry
+
+TWELVE = """\
+[server]
+listen = "8080"
+[spol]
+path = "x"
+[sources.shop]
+vendor = "acmee"
+keys = []
+[sources.Shop]
+vendor = "horn"
+keys = ["x"]
+mount = "shop/"
+[destinations.crm]
+vendor = "acme"
+tokn = "t"
+url = "ftp://crm.example"
+timeout = "soon"
+[destinations.in]
+vendor = "horn"
+[[routes]]
+from = ["shop"]
+to = ["crn"]
+types = ["trak"]
+"""
+
+
+def test_twelve_mistakes_are_twelve_sentences(tmp_path: Path) -> None:
+    """Every mistake of a file is listed, in its order, with line, table, key and what to do."""
+    assert problems(tmp_path, TWELVE) == [
+        (
+            'gateway.toml:2: [server] listen: is no address to listen on; write "127.0.0.1:8080", '
+            '"[::1]:8080", or ":8080"'
+        ),
+        "gateway.toml:3: [spol]: unknown table; did you mean spool?",
+        "gateway.toml:6: [sources.shop] vendor: there is no vendor 'acmee'; did you mean acme?",
+        (
+            "gateway.toml:7: [sources.shop] keys: is empty, so that nobody could send; list the "
+            "credentials to accept"
+        ),
+        (
+            "gateway.toml:8: [sources.Shop]: is no name; use a-z, 0-9, '_' and '-', and begin with "
+            "a letter or digit"
+        ),
+        'gateway.toml:11: [sources.Shop] mount: must start with a slash; write mount = "/shop"',
+        "gateway.toml:14: [destinations.crm] tokn: unknown key; did you mean token?",
+        (
+            "gateway.toml:15: [destinations.crm] url: is no http or https address; write one like "
+            "https://api.example.com"
+        ),
+        (
+            'gateway.toml:16: [destinations.crm] timeout: is no duration; write "500ms", "10s", '
+            '"5m", "2h", "7d", or seconds'
+        ),
+        "gateway.toml:18: [destinations.in] vendor: horn has no output; known: acme",
+        "gateway.toml:21: [[routes]] #1 to: there is no destination 'crn'; did you mean crm?",
+        (
+            "gateway.toml:22: [[routes]] #1 types: item 1 must be 'track', 'identify', 'alias', "
+            "'page', 'screen', 'group' or 'product'; did you mean track?"
+        ),
+    ]
+
+
+def changed(table: str, lines: str) -> str:
+    """Return the file that is fine, with *lines* added to one of its tables."""
+    return FINE.replace(f"[{table}]\n", f"[{table}]\n{lines}\n")
+
+
+SOURCE = "sources.shop"
+CRM = "destinations.crm"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (changed(SOURCE, 'mount = "/a/"'), ("[sources.shop] mount: must not end in a slash; "
+         'write mount = "/a"')),
+        (changed(SOURCE, 'mount = "/"'), "[sources.shop] mount: is the root"),
+        (changed(SOURCE, 'mount = "/a/../b"'), "[sources.shop] mount: is no plain path"),
+        (changed(SOURCE, 'mount = "/a?b"'), "[sources.shop] mount: is no plain path"),
+        (changed(SOURCE, 'hosts = ["https://a.example"]'), "[sources.shop] hosts: takes bare"),
+        (changed(SOURCE, 'hosts = ["a.example:80"]'), "[sources.shop] hosts: takes bare"),
+        (changed(SOURCE, "hosts = []"), "[sources.shop] hosts: is empty"),
+        (changed(SOURCE, 'hosts = "a.example"'), "[sources.shop] hosts: must be a list"),
+        (changed(SOURCE, 'dedup = "0s"'), "[sources.shop] dedup: must be more than 0"),
+        (changed(SOURCE, "open = 3"), "[sources.shop] open: must be true or false"),
+        (FINE.replace('["shop-key"]', '"shop-key"'), "[sources.shop] keys: must be a list of"),
+        (FINE.replace('["shop-key"]', "[3]"), "[sources.shop] keys: must be a list of"),
+        (FINE.replace('["shop-key"]', '["  "]'), "[sources.shop] keys: the credential is empty"),
+        (FINE.replace('keys = ["shop-key"]\n', ""), ("[sources.shop] keys: missing; add it: The "
+         'credentials that it accepts, or `"any"`')),
+        (FINE.replace('"crm-token"', '""'), "[destinations.crm] token: the credential is empty"),
+        (FINE.replace('token = "crm-token"\n', ""), ("[destinations.crm] token: missing; add it: "
+         "The token of the account")),
+        (FINE.replace('vendor = "acme"\ntoken', "token"), "[destinations.crm] vendor: missing"),
+        (changed(CRM, "concurrency = 0"), "[destinations.crm] concurrency: must be at least 1"),
+        (changed(CRM, "concurrency = 1.5"), "[destinations.crm] concurrency: must be a whole"),
+        (changed(CRM, 'concurrency = "many"'), "[destinations.crm] concurrency: must be a whole"),
+        (changed(CRM, "timeout = 0"), "[destinations.crm] timeout: must be more than 0"),
+        (changed(CRM, "timeout = -1"), "[destinations.crm] timeout: is no duration"),
+        (changed(CRM, "timeout = true"), "[destinations.crm] timeout: is no duration"),
+        (changed(CRM, 'retry_min = "1h"'), ("[destinations.crm] retry_min: is longer than "
+         "retry_max, 5m; swap them")),
+        (changed(CRM, 'rate = "5/day"'), "[destinations.crm] rate: is no rate"),
+        (changed(CRM, 'rate = "5s"'), "[destinations.crm] rate: is no rate"),
+        (changed(CRM, 'full = "explode"'), "[destinations.crm] full: must be 'refuse' or 'dead'"),
+        (changed(CRM, 'mode = "fats"'), ("[destinations.crm] mode: must be 'fast' or 'careful'; "
+         "did you mean fast?")),
+        (changed(CRM, "max_backlog = -1"), "[destinations.crm] max_backlog: must be at least 1"),
+        (changed(CRM, 'url = "crm.example"'), "[destinations.crm] url: is no http or https"),
+        (changed(CRM, 'url = "https://"'), "[destinations.crm] url: is no http or https"),
+        (changed(CRM, 'url = "https://a.example:x"'), "[destinations.crm] url: is no address"),
+        (changed(CRM, 'url = "https://a.example/?q=1"'), "[destinations.crm] url: must end"),
+        (changed(CRM, "url = 3"), "[destinations.crm] url: must be text; put it in quotes"),
+        (changed("[routes]", "form = ['shop']"), ("[[routes]] #1 form: unknown key; did you mean "
+         "from?")),
+        (changed("[routes]", "from = ['shpo']"), ("[[routes]] #1 from: there is no source 'shpo'; "
+         "did you mean shop?")),
+        (changed("[routes]", "from = []"), "[[routes]] #1 from: is empty"),
+        (changed("[routes]", "names = 'Order *'"), "[[routes]] #1 names: must be a list"),
+        (changed("[routes]", "names = [3]"), "[[routes]] #1 names: item 1 must be text"),
+        (FINE.replace('to = ["crm"]', "to = []"), "[[routes]] #1 to: is empty"),
+        (FINE.replace('to = ["crm"]', ""), "[[routes]] #1 to: missing; add it: The destinations"),
+        (FINE.replace("[[routes]]", "[routes]"), ("[routes]: must be a list of tables; write "
+         "[[routes]]")),
+        (FINE + "[destinations]\ncrm2 = 3", ("[destinations] crm2: must be a table; write "
+         "[destinations.crm2]")),
+        ("server = 3\n" + FINE, "server: must be a table; write [server]"),
+        ("servr = 3\n" + FINE, "servr: unknown table; did you mean server?"),
+        (FINE + "[spool]\nmax_bytes = '1 gigabyte'", "[spool] max_bytes: is no size"),
+        (FINE + "[spool]\nmax_bytes = '0.5B'", "[spool] max_bytes: is not a whole number of"),
+        (FINE + "[spool]\nmax_age = 0", "[spool] max_age: must be more than 0"),
+        (FINE + "[spool]\npath = ''", "[spool] path: is empty; name a folder"),
+        (FINE + "[server]\nlisten = '1.2.3.4:70000'", "[server] listen: is no address"),
+        (FINE + "[server]\nlisten = '[1.2.3.4]:80'", "[server] listen: is no address"),
+        (FINE + "[server]\nlisten = 'http://a:80'", "[server] listen: is no address"),
+    ],
+)  # fmt: skip
+def test_one_mistake_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    """A mistake is told once, at its table and key, and draws no second complaint."""
+    (problem,) = problems(tmp_path, text)
+    place, _, sentence = problem.partition(": ")
+    assert place.partition(":")[0] == "gateway.toml"
+    assert sentence.startswith(said)
+
+
+def test_an_empty_file_says_what_is_needed(tmp_path: Path) -> None:
+    """A gateway needs a source and a destination."""
+    assert problems(tmp_path, "") == [
+        "gateway.toml: [sources]: there is none; add [sources.NAME]",
+        "gateway.toml: [destinations]: there is none; add [destinations.NAME]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("[server]\nlisten = \n", ":2: is no TOML: "), ("[server]\n\na = '", ":3: is no TOML: ")],
+)
+def test_broken_toml_is_told_with_its_line(tmp_path: Path, text: str, place: str) -> None:
+    """What is no TOML is told with the line, at the end of the file too."""
+    (problem,) = problems(tmp_path, text)
+    assert problem.startswith(f"gateway.toml{place}")
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    """A file that is not there, a folder, and one that is no text, are each told by name."""
+    (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")
+    for name, reason in (
+        ("missing.toml", "no such file or directory; name a readable file"),
+        (".", "is a directory; name a readable file"),
+        ("latin.toml", "is no UTF-8 text; TOML files are"),
+    ):
+        path = tmp_path / name
+        with pytest.raises(ConfigError) as caught:
+            load(path, registry(), {})
+        assert caught.value.problems == [f"{path}: {reason}"]
+
+
+def _source(name: str, more: str = "", vendor: str = "acme") -> str:
+    return f'[sources.{name}]\nvendor = "{vendor}"\nkeys = ["x"]\n{more}\n'
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [
+        (_source("two"), ("[sources.two] vendor: stands in the way of [sources.shop]: both serve "
+         "/acme/events; give one of them a mount or hosts")),
+        (_source("two", vendor="horn"), ("[sources.two] vendor: stands in the way of "
+         "[sources.shop]: both serve /acme/events")),
+        (_source("a", 'mount = "/m"') + _source("b", 'mount = "/m"'), ("[sources.b] mount: stands "
+         "in the way of [sources.a]: both serve /m/acme/events")),
+        (_source("a", 'hosts = ["x.example", "y.example"]') + _source("b", 'hosts = ["Y.EXAMPLE"]'),
+         "[sources.b] hosts: stands in the way of [sources.a]"),
+    ],
+)  # fmt: skip
+def test_sources_that_overlap_are_told(tmp_path: Path, sources: str, said: str) -> None:
+    """Two sources that would answer the same path on the same host are a mistake."""
+    (problem,) = problems(tmp_path, FINE + sources)
+    assert problem.partition(": ")[2].startswith(said)
+
+
+OPEN = FINE.replace('["shop-key"]', '"any"')
+
+
+@pytest.mark.parametrize("listen", [":8080", "0.0.0.0:8080", "[::]:8080", "gateway.internal:80"])
+def test_any_key_is_not_taken_from_everywhere(tmp_path: Path, listen: str) -> None:
+    """``keys = "any"`` beyond this machine is a mistake unless the source is called open."""
+    (problem,) = problems(tmp_path, OPEN + f'[server]\nlisten = "{listen}"\n')
+    assert f'[sources.shop] keys: "any" would let everybody who reaches {listen} send' in problem
+    opened = OPEN.replace('"any"', '"any"\nopen = true')
+    path = tmp_path / "gateway.toml"
+    path.write_text(opened + f'[server]\nlisten = "{listen}"\n')
+    assert load(path, registry(), {}).warnings == ()
+
+
+def test_a_listen_address_from_outside_is_checked_too(tmp_path: Path) -> None:
+    """An address that takes the place of the file's meets the same rules."""
+    (problem,) = problems(tmp_path, OPEN, listen=":8080")
+    assert "[sources.shop] keys:" in problem

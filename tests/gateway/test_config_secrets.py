@@ -1,0 +1,131 @@
+"""References to the environment and to files, and the secrets that come through them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.configuring import FINE, AcmeOutput, problems, read
+
+CANARY = "canary-5f2d9c"
+
+
+def token(folder: Path, text: str, environ: dict[str, str] | None = None) -> str:
+    """Return the destination's credential when its table says *text*."""
+    config = read(folder, FINE.replace("crm-token", text), environ)
+    settings = config.destinations["crm"].settings
+    assert isinstance(settings, AcmeOutput.Config)
+    return settings.token.get_secret_value()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("${KEY}", "k-1"),
+        ("a-${KEY}-${KEY}", "a-k-1-k-1"),
+        ("${KEY:-other}", "k-1"),
+        ("${NONE:-other}", "other"),
+        ("${EMPTY:-other}", "other"),
+        ("$${KEY}", "${KEY}"),
+        ("$KEY", "$KEY"),
+        ("${NONE:-with space/and:colon}", "with space/and:colon"),
+    ],
+)
+def test_variables_are_replaced(tmp_path: Path, text: str, value: str) -> None:
+    """``${NAME}`` is the variable, ``:-`` gives a default, ``$${`` is a plain ``${``."""
+    assert token(tmp_path, text, {"KEY": "k-1", "EMPTY": ""}) == value
+
+
+def test_variables_work_in_any_text(tmp_path: Path) -> None:
+    """Addresses, numbers, lists and names of destinations may come from the environment."""
+    text = FINE.replace('["shop-key"]', '["${A}", "${B:-b}"]').replace('["crm"]', '["${TO}"]')
+    text = text.replace("token =", 'concurrency = "${N}"\nurl = "${URL}"\ntoken =')
+    environ = {"A": "a", "TO": "crm", "N": "3", "URL": "http://127.0.0.1:9100/acme"}
+    config = read(tmp_path, text, environ)
+    keys = config.sources["shop"].keys
+    assert [key.get_secret_value() for key in keys if not isinstance(key, str)] == ["a", "b"]
+    crm = config.destinations["crm"]
+    assert (crm.concurrency, crm.settings.url) == (3, "http://127.0.0.1:9100/acme")
+    assert config.routes[0].to == ("crm",)
+
+
+def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
+    """An unset variable is told with its table and key, and draws no second complaint."""
+    text = FINE.replace("crm-token", "${CRM_TOKEN}").replace("token =", 'url = "${URL}"\ntoken =')
+    assert problems(tmp_path, text) == [
+        (
+            "gateway.toml:7: [destinations.crm] url: the environment variable URL is not set; set "
+            "it, or write a default: ${URL:-...}"
+        ),
+        (
+            "gateway.toml:8: [destinations.crm] token: the environment variable CRM_TOKEN is not "
+            "set; set it, or write a default: ${CRM_TOKEN:-...}"
+        ),
+    ]
+
+
+def test_a_broken_reference_is_told(tmp_path: Path) -> None:
+    """A ``${`` that starts no reference is a mistake, not text."""
+    (problem,) = problems(tmp_path, FINE.replace("crm-token", "${9KEY}"))
+    assert "[destinations.crm] token: a ${ starts no reference" in problem
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    """``file:`` reads a credential without the white space around it, by variable too."""
+    (tmp_path / "token").write_text(f"\n {CANARY} \n")
+    assert token(tmp_path, f"file:{tmp_path}/token") == CANARY
+    assert token(tmp_path, "file:${DIR}/token", {"DIR": str(tmp_path)}) == CANARY
+    assert token(tmp_path, "${KEY}", {"KEY": f"file:{tmp_path}/token"}) == CANARY
+    text = FINE.replace("shop-key", f"file:{tmp_path}/token")
+    (key,) = read(tmp_path, text).sources["shop"].keys
+    assert not isinstance(key, str)
+    assert key.get_secret_value() == CANARY
+
+
+def test_only_credentials_are_read_from_files(tmp_path: Path) -> None:
+    """Other text that begins with ``file:`` is just text."""
+    config = read(tmp_path, FINE + 'names = ["file:*"]\n')
+    assert config.routes[0].names == ("file:*",)
+
+
+def test_a_missing_or_empty_secret_file_is_told(tmp_path: Path) -> None:
+    """A secret's file that cannot be read, is empty, or is no text, is a mistake."""
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for name, said in (
+        ("missing", f"cannot read the secret in {tmp_path}/missing: No such file"),
+        ("empty", "the credential is empty"),
+        ("binary", f"cannot read the secret in {tmp_path}/binary: it is no UTF-8 text"),
+    ):
+        (problem,) = problems(tmp_path, FINE.replace("crm-token", f"file:{tmp_path}/{name}"))
+        assert f"[destinations.crm] token: {said}" in problem
+
+
+WRONG = [
+    FINE.replace("token =", f'tokn = "{CANARY}"\ntoken ='),
+    FINE.replace("crm-token", CANARY).replace("token =", f'account = "bad-{CANARY}"\ntoken ='),
+    FINE.replace("token =", 'account = "bad-${KEY}"\ntoken ='),
+    FINE.replace("token =", 'timeout = "${KEY}"\ntoken ='),
+    FINE.replace("token =", 'mode = "${KEY}"\ntoken ='),
+    FINE.replace("token =", f'url = "{CANARY}"\ntoken ='),
+    FINE.replace('"crm-token"', f'["{CANARY}"]'),
+    FINE.replace('["shop-key"]', f'"{CANARY}"'),
+    FINE.replace('["shop-key"]', f'["{CANARY}", 3]'),
+    FINE.replace('["shop-key"]', f'["{CANARY}", ""]'),
+    FINE.replace('["crm"]', '["${KEY}"]'),
+    FINE.replace('"acme"', '"${KEY}"'),
+    FINE + 'types = ["${KEY}"]\n',
+    FINE + '[server]\nlisten = "${KEY}"\n',
+    FINE.replace("crm-token", f"{CANARY}\n"),
+]
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_no_mistake_gives_a_secret_away(tmp_path: Path, text: str) -> None:
+    """Credentials, misplaced ones too, and values of variables stand in no sentence."""
+    assert CANARY not in "\n".join(problems(tmp_path, text, {"KEY": CANARY}))
+
+
+def test_a_configuration_shows_no_secret(tmp_path: Path) -> None:
+    """Printing a whole configuration prints asterisks for its credentials."""
+    text = FINE.replace("crm-token", CANARY).replace("shop-key", CANARY)
+    assert CANARY not in repr(read(tmp_path, text))

@@ -1,0 +1,411 @@
+"""How events of other vendors go out to Quartic, and how its answers are judged."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+from msgspec.structs import replace
+from pydantic import ValidationError
+
+from gateway.errors import Unrenderable
+from gateway.event import Context, Device, Event, Page, Product, Properties, Traits
+from gateway.exchange import Declined, Delivered, Refused, Request, Response, RetryLater
+from gateway.plugin import Secret
+from gateway.testing.events import EVENTS
+from plugins.quartic.output import QuarticOutput
+from plugins.quartic.sandbox import QuarticSandbox
+
+AT = datetime(2024, 3, 28, 10, 15, 30, tzinfo=UTC)
+SECONDS = 1711620930
+SHOES = Product(product_id="42", price=59.9, quantity=1)
+SOCKS = Product(product_id="43", price=4, quantity=2)
+
+
+def output(**settings: Any) -> QuarticOutput:
+    """Return a destination with *settings*."""
+    given = {"api_key": Secret("key-out"), "customer": "account_out", **settings}
+    return QuarticOutput(QuarticOutput.Config(**{"url": "https://quartic.example/", **given}))
+
+
+def request(event: Event, **settings: Any) -> Request:
+    """Return the request that delivers *event*; a server as strict as the document takes it."""
+    sent = output(**settings).render(event)
+    assert isinstance(sent, Request), sent
+    path = sent.url.removeprefix("https://quartic.example")
+    answer = QuarticSandbox().answer(replace(sent, url=path, received_at=AT), "key-out")
+    assert answer.reason is None
+    assert answer.response.status == 200
+    return replace(sent, url=path)
+
+
+def sent(event: Event, **settings: Any) -> tuple[str, Any]:
+    """Return the path and the body that deliver *event*."""
+    made = request(event, **settings)
+    return made.url, orjson.loads(made.body)
+
+
+def track(name: str, *products: Product, **properties: Any) -> Event:
+    """Return an event of another vendor."""
+    about = Properties(products=products, **properties)
+    return Event(
+        type="track", name=name, timestamp=AT, user_id="u1", properties=about, origin="chrts"
+    )
+
+
+def identify(**fields: Any) -> Event:
+    """Return an identify of another vendor."""
+    return Event(type="identify", origin="tracardi", **fields)
+
+
+def losses(event: Event, **settings: Any) -> dict[str, str]:
+    """Return what is lost and coerced of *event*, by path."""
+    found = output(**settings).losses(event)
+    assert len({loss.path for loss in found}) == len(found)
+    return {loss.path: loss.how for loss in found}
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: f"{event.type}-{event.name}")
+def test_sends_only_what_quartic_takes(event: Event) -> None:
+    """Whatever goes out, a server as strict as the document accepts."""
+    if not isinstance(output().render(event), Declined):
+        request(event)
+
+
+def test_sends_a_view() -> None:
+    """A view goes out with the account, the time in whole seconds and what is known of whom."""
+    where = Context(device=Device(id="d1"), page=Page(referrer="https://a.example/"))
+    event = replace(
+        track("Product Viewed", Product(product_id="g1pk_4-b", name="Red shoes")),
+        timestamp=AT.replace(microsecond=523000),
+        anonymous_id="a1",
+        traits=Traits(email="ada@shop.example"),
+        context=where,
+    )
+    made = request(event)
+    assert made.method == "POST"
+    assert made.headers == {"content-type": "application/json", "x-api-key": "key-out"}
+    assert (made.url, orjson.loads(made.body)) == (
+        "/store/track/event",
+        {
+            "customer": "account_out",
+            "eventType": "eventProductView",
+            "userId": "u1",
+            "userEmail": "ada@shop.example",
+            "deviceId": "d1",
+            "timestamp": SECONDS,
+            "referrer": "https://a.example/",
+            "cookie": "a1",
+            "productId": "g1pk_4-b",
+        },
+    )
+    assert losses(event) == {"timestamp": "coerced", "properties.products[].name": "lost"}
+
+
+def test_sends_the_first_of_several_products() -> None:
+    """A view is about one product; the others are lost, and said to be."""
+    event = track("Product Viewed", SHOES, SOCKS)
+    assert sent(event)[1]["productId"] == "42"
+    assert losses(event)["properties.products[1:]"] == "lost"
+
+
+def test_sends_a_click_on_a_recommendation() -> None:
+    """A click goes out with the tracking string that Quartic issued, whoever brought it here."""
+    event = track("Product Clicked", SHOES, extra={"tracking_string": "x-1"})
+    assert sent(event) == (
+        "/store/track/event",
+        {
+            "customer": "account_out",
+            "eventType": "eventClick",
+            "userId": "u1",
+            "timestamp": SECONDS,
+            "productId": "42",
+            "trackingString": "x-1",
+        },
+    )
+    assert "properties.extra.tracking_string" not in losses(event)
+
+
+def test_sends_an_order() -> None:
+    """An order goes out as its products; a total that is their sum is no loss, another one is."""
+    event = track("Order Completed", SHOES, SOCKS, order_id="o1", total=67.9)
+    assert sent(event) == (
+        "/store/track/event",
+        {
+            "customer": "account_out",
+            "eventType": "eventTransaction",
+            "userId": "u1",
+            "timestamp": SECONDS,
+            "transactionId": "o1",
+            "basket": [
+                {"productId": "42", "price": 59.9, "quantity": 1},
+                {"productId": "43", "price": 4, "quantity": 2},
+            ],
+        },
+    )
+    assert losses(event) == {}
+    shipped = track("Order Completed", SHOES, SOCKS, order_id="o1", total=72.9, shipping=5)
+    assert losses(shipped) == {"properties.total": "lost", "properties.shipping": "lost"}
+
+
+def test_sends_whole_quantities() -> None:
+    """Half a kilo at 8 goes out as one at 4: the quantity is whole and the sum is kept."""
+    cheese = Product(product_id="44", price=8, quantity=0.5)
+    event = track("Order Completed", replace(SOCKS, quantity=2.0), cheese, order_id="o1")
+    basket = sent(event)[1]["basket"]
+    assert basket == [
+        {"productId": "43", "price": 4, "quantity": 2},
+        {"productId": "44", "price": 4, "quantity": 1},
+    ]
+    assert type(basket[0]["quantity"]) is int
+    assert losses(event) == {
+        "properties.products[].price": "coerced",
+        "properties.products[].quantity": "coerced",
+    }
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "seconds"),
+    [(AT, SECONDS), (None, SECONDS), (datetime(1960, 1, 1, tzinfo=UTC), SECONDS)],
+)
+def test_sends_a_time_that_quartic_can_say(timestamp: datetime | None, seconds: int) -> None:
+    """Without a time, or with one before Unix time began, an event has that of its arrival."""
+    event = replace(track("Product Viewed", SHOES), timestamp=timestamp)
+    arrived = replace(event, received_at=AT.replace(microsecond=1))
+    assert sent(arrived)[1]["timestamp"] == seconds
+    declared = losses(arrived).get("timestamp")
+    assert declared == (None if timestamp in {None, AT} else "coerced")
+
+
+def test_sends_no_blank_ids_and_no_address_that_is_none() -> None:
+    """What says nothing is left out; an e-mail address that Quartic would refuse is a loss."""
+    event = replace(
+        track("Product Viewed", SHOES),
+        user_id=" ",
+        anonymous_id="",
+        traits=Traits(email="nobody"),
+        context=Context(device=Device(id="")),
+    )
+    body = sent(event)[1]
+    assert body.keys() == {"customer", "eventType", "timestamp", "productId"}
+    assert losses(event)["traits.email"] == "lost"
+
+
+def test_sends_a_profile() -> None:
+    """A user whose cookie is known is a profile, with the consent to e-mail and no other."""
+    event = identify(
+        user_id="u1",
+        anonymous_id="a1",
+        traits=Traits(email="ada@shop.example", first_name="Ada"),
+        consent={"email": False, "newsletter": True},
+    )
+    assert sent(event) == (
+        "/store/collectprofile",
+        {"userId": "u1", "cookie": "a1", "email": "ada@shop.example", "agreement": False},
+    )
+    assert losses(event) == {"traits.first_name": "lost", "consent.newsletter": "lost"}
+
+
+def test_sends_a_contact() -> None:
+    """Anyone else with an address is a contact, with the tags that exist in the account."""
+    traits = Traits(
+        email="ada@shop.example",
+        first_name="Ada",
+        age=33.0,
+        gender="female",
+        extra={"city": "London", "plan": "pro"},
+    )
+    event = identify(user_id="u1", traits=traits)
+    assert sent(event) == (
+        "/store/contact",
+        {
+            "email": "ada@shop.example",
+            "tags": [
+                {"n": "firstname", "v": "Ada"},
+                {"n": "age", "v": "33"},
+                {"n": "city", "v": "London"},
+            ],
+        },
+    )
+    assert losses(event) == {
+        "user_id": "lost", "traits.gender": "lost", "traits.extra.plan": "lost"
+    }  # fmt: skip
+    assert sent(event, tags=())[1] == {"email": "ada@shop.example"}
+
+
+def test_sends_tags_as_text() -> None:
+    """Tags are text: numbers, booleans and times become it, all else is lost."""
+    extra = {
+        "n": 3, "x": 1.5, "vip": True, "since": AT, "nested": {"a": 1}, "none": None,
+        "firstname": "Eve", "": "blank",
+    }  # fmt: skip
+    event = identify(traits=Traits(email="ada@shop.example", first_name="Ada", extra=extra))
+    found = sent(event, tags=("firstname", *extra))[1]["tags"]
+    assert {tag["n"]: tag["v"] for tag in found} == {
+        "firstname": "Ada", "n": "3", "x": "1.5", "vip": "true", "since": "2024-03-28T10:15:30Z",
+    }  # fmt: skip
+    assert len(found) == 5
+    assert losses(event, tags=("firstname", *extra)) == {
+        "traits.extra.n": "coerced",
+        "traits.extra.x": "coerced",
+        "traits.extra.vip": "coerced",
+        "traits.extra.since": "coerced",
+        "traits.extra.nested": "lost",
+        "traits.extra.none": "lost",
+        "traits.extra.firstname": "lost",
+        "traits.extra.": "lost",
+    }
+
+
+def test_sends_consents_with_their_texts() -> None:
+    """A consent goes out with the text that the configuration has for its category, or not."""
+    event = identify(
+        traits=Traits(email="ada@shop.example"), consent={"newsletter": True, "ads": False}
+    )
+    texts = {"newsletter": "I want the newsletter", "term": "I agree"}
+    assert sent(event, agreements=texts)[1]["agreements"] == [
+        {"t": "newsletter", "c": "I want the newsletter", "s": True}
+    ]
+    assert losses(event, agreements=texts) == {"consent.ads": "lost"}
+    assert "agreements" not in sent(event)[1]
+
+
+def test_sends_texts_that_came_from_quartic_before_those_of_the_configuration() -> None:
+    """A person agreed to the text that came along, whatever the configuration says now."""
+    event = Event(
+        type="identify",
+        traits=Traits(email="ada@shop.example"),
+        consent={"term": True, "ads": False},
+        extra={"agreements[].c": {"term": "Old text"}},
+        origin="quartic",
+    )
+    texts = {"term": "New text", "ads": "Show me ads"}
+    assert sent(event, agreements=texts)[1]["agreements"] == [
+        {"t": "term", "c": "Old text", "s": True},
+        {"t": "ads", "c": "Show me ads", "s": False},
+    ]
+    assert output(agreements=texts).losses(event) == []
+    assert losses(event) == {"consent.ads": "lost"}
+    elsewhere = replace(event, origin="segment")
+    assert losses(elsewhere)["extra.agreements[].c"] == "lost"
+
+
+def test_sends_a_product() -> None:
+    """A product goes to the catalogue, its free fields only if they have the type of Quartic's."""
+    extra = {
+        "price_old": "24.50", "custom1": "38", "custom2": 5, "status": True,
+        "categories": [{"id": "c1", "name": "Shoes"}], "catalog_symbol": "shoes", "colour": "red",
+    }  # fmt: skip
+    product = Product(product_id="42", name="Red shoes", price=19.99, brand="Acme", extra=extra)
+    event = Event(type="product", properties=Properties(products=(product,)), origin="segment")
+    assert sent(event) == (
+        "/store/data/product",
+        {
+            "id": "42",
+            "title": "Red shoes",
+            "price": 19.99,
+            "custom1": "38",
+            "status": True,
+            "catalogSymbol": "shoes",
+        },
+    )
+    lost = ("brand", "extra.price_old", "extra.custom2", "extra.categories", "extra.colour")
+    assert losses(event) == {f"properties.products[].{name}": "lost" for name in lost}
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (track("Product Added", SHOES), "no way to say 'Product Added'"),
+        (Event(type="page", name="Home"), "no way to say a page call"),
+        (Event(type="group", group_id="g1"), "no way to say a group call"),
+        (Event(type="alias", user_id="u1", previous_id="a1"), "send an identify with the anon"),
+        (track("Segment Consent Preference Updated"), "send it with an identify"),
+        (track("Product Viewed"), "quartic needs a product: there is none"),
+        (track("Product Viewed", Product(sku="S")), "products by their ids: this one has none"),
+        (track("Product Viewed", Product(product_id="a b")), "letters, digits, - and _ only: 'a"),
+        (track("Product Clicked", SHOES), "only with the tracking string that it issued"),
+        (
+            track("Product Clicked", SHOES, extra={"tracking_string": " "}),
+            "only with the tracking string that it issued",
+        ),
+        (track("Order Completed", SHOES), "this one has no order id"),
+        (track("Order Completed", order_id="o1"), "orders as their products: this one has none"),
+        (
+            track("Order Completed", SHOES, Product(product_id="43", price=4), order_id="o1"),
+            "'43' has no quantity",
+        ),
+        (
+            track("Order Completed", Product(product_id="44"), order_id="o1"),
+            "'44' has no price and no quantity",
+        ),
+        (
+            track("Order Completed", replace(SHOES, product_id="4/2"), order_id="o1"),
+            "letters, digits, - and _ only: '4/2'",
+        ),
+        (identify(user_id="u1", traits=Traits(phone="+44")), "this one has neither"),
+        (identify(user_id="u1", traits=Traits(email="nobody")), "this one has neither"),
+        (Event(type="product"), "quartic needs a product: there is none"),
+        (
+            Event(type="product", properties=Properties(products=(Product(name="x"),))),
+            "products by their ids: this one has none",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_declines_what_it_cannot_say(event: Event, reason: str) -> None:
+    """What Quartic has no way to say is declined with what it would take."""
+    refusal = output().render(event)
+    assert isinstance(refusal, Declined)
+    assert reason in refusal.reason
+    assert output().losses(event) == []
+
+
+def test_asks_for_a_version_where_told() -> None:
+    """The version of the API goes out as a header if the configuration names one."""
+    event = track("Product Viewed", SHOES)
+    assert request(event, accept_version="1.0.6").headers["accept-version"] == "1.0.6"
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"url": "https://restapi.quartic.pl/store/"}, "leave out the /store"),
+        ({"customer": " "}, "customer: is blank"),
+        ({"agreements": {"newsletter": ""}}, "'newsletter' needs the text"),
+    ],
+)
+def test_takes_no_settings_that_cannot_work(settings: dict[str, Any], problem: str) -> None:
+    """A setting that Quartic would refuse with every event stops the start instead."""
+    with pytest.raises(ValidationError, match=problem):
+        output(**settings)
+
+
+def test_keeps_what_no_json_can_say() -> None:
+    """A text that is no Unicode cannot be written; the event is kept rather than mangled."""
+    with pytest.raises(Unrenderable):
+        output().render(replace(track("Product Viewed", SHOES), user_id="\ud800"))
+
+
+def answer(status: int, code: str | None) -> Response:
+    """Return an error in Quartic's envelope."""
+    data = {} if code is None else {"error_code": code, "error_message": "said so"}
+    said = {"status": "ERROR", "timestamp": SECONDS, "data": data}
+    return Response(status, {}, orjson.dumps(said))
+
+
+def test_judges_the_envelope() -> None:
+    """An error in the envelope is one whatever the status; 405 is final, 500 may pass."""
+    verdict = output().verdict
+    assert verdict(Response(200, {}, b'{"status": "OK", "timestamp": 1}')) == Delivered()
+    assert verdict(Response(200, {}, b"OK")) == Delivered()
+    assert verdict(Response(200, {}, b"[]")) == Delivered()
+    for bad in (answer(405, "http.status.405"), answer(200, "http.status.405")):
+        refused = verdict(bad)
+        assert isinstance(refused, Refused)
+        assert "said so" in refused.reason
+    for passing in (answer(500, "http.status.500"), answer(200, None), answer(200, "odd")):
+        assert isinstance(verdict(passing), RetryLater)
+    locked = verdict(answer(200, "http.status.401"))
+    assert isinstance(locked, RetryLater)
+    assert locked.cause == "credential"
