@@ -8,19 +8,19 @@ A plugin never opens a socket, never reads the clock, never awaits. The gateway 
 that around it; docs/architecture.md gives the order.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 
 from gateway.errors import Fault, Rejected, Unrenderable
 from gateway.event import Event
 from gateway.exchange import Declined, Request, Response, Verdict, verdict_by_status
-from gateway.mapping import Loss, Mapped, Stamp, Table
-from gateway.mapping.leftovers import restore
+from gateway.mapping import Loss, Mapped, Stamp, Table, restore
 from gateway.mapping.losses import losses
 from gateway.naming import CONVENTIONS, Naming
 
@@ -37,8 +37,15 @@ class Settings(BaseModel):
         extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
     )
 
-    url: str = Field(pattern=r"^https?://[^/?#\s]+[^?#\s]*$")
+    url: str
     """Scheme and host of the vendor's API; a prefix may follow. Documented paths are appended."""
+
+    @field_validator("url")
+    @classmethod
+    def _absolute(cls, url: str) -> str:
+        if not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", url):
+            raise ValueError('must be an http or https URL, such as "https://api.vendor.example"')
+        return url
 
 
 class FreeFormSettings(Settings):

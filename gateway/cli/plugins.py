@@ -35,6 +35,6 @@ def _facts(registry: Registry, vendor: str) -> Iterator[tuple[str, list[str]]]:
         yield "answers 501 to", sorted(reads.unsupported)
     if writes:
         yield "sends to", list(writes.endpoints)
-    yield "documented at", [next(half.docs for half in known.values())]
+    yield "documented at", sorted({half.docs for half in known.values()})
     packages = {half.__module__.rpartition(".")[0] or half.__module__ for half in known.values()}
     yield "comes from", sorted(packages)

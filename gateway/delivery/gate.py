@@ -46,7 +46,8 @@ class Gate:
         self._tokens = self._burst
         self._filled = 0.0
         self._row = 0
-        self._opened = 0
+        self.opened = 0
+        """How often the circuit opened since it was last closed."""
         self._until = 0.0
 
     def wait(self, now: float) -> float:
@@ -77,7 +78,7 @@ class Gate:
 
     def passed(self) -> None:
         """Note that the destination answered as it should, whatever it said of the event."""
-        self._row = self._opened = 0
+        self._row = self.opened = 0
         self._until = 0.0
         self.state = "closed"
         self.reason = ""
@@ -98,8 +99,8 @@ class Gate:
         if self.state == "open":
             return
         self.state = "open"
-        self._opened += 1
-        bound = self._high if at_most else min(self._high, self._low * 2.0 ** (self._opened - 1))
+        self.opened += 1
+        bound = self._high if at_most else min(self._high, self._low * 2.0 ** (self.opened - 1))
         self._until = now + max(after, random.uniform(bound / 2, bound))  # noqa: S311 - no secret
 
     def abandoned(self) -> None:

@@ -270,19 +270,20 @@ class Worker:
         self._finish(job)
 
     def _passed(self) -> None:
-        trouble = self.gate.reason
+        opened, trouble = self.gate.opened, self.gate.reason
         self.gate.passed()
-        if trouble:
+        if opened:
             log.info("circuit_closed", destination=self.name, was=trouble)
+        if trouble:
             self._wake_all()
 
     def _again(self, job: Job, verdict: RetryLater, *, given_up: bool) -> None:
         self.retried += 1
-        before = self.gate.state
+        before = self.gate.opened
         self.gate.failed(
             verdict.cause, verdict.reason, verdict.after, asyncio.get_running_loop().time()
         )
-        if self.gate.state == "open" and before != "open":
+        if before == 0 and self.gate.opened:
             log.warning("circuit_open", destination=self.name, reason=self.gate.reason)
         if given_up:
             self._finish(job)

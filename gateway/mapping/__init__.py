@@ -21,9 +21,11 @@ from gateway.mapping.codecs import (
     literal,
     names,
 )
-from gateway.mapping.losses import Loss
+from gateway.mapping.leftovers import restore
+from gateway.mapping.losses import SILENT, Loss, filled
 from gateway.mapping.nested import many, one
 from gateway.mapping.row import CONSUMED, Row, within
+from gateway.mapping.step import json_name
 from gateway.mapping.switch import Switch
 from gateway.mapping.table import Mapped, Stamp, Table
 
@@ -35,6 +37,7 @@ __all__ = [
     "INTEGER",
     "ISO8601",
     "NUMBER",
+    "SILENT",
     "TEXT",
     "Codec",
     "Loss",
@@ -43,9 +46,12 @@ __all__ = [
     "Stamp",
     "Switch",
     "Table",
+    "filled",
+    "json_name",
     "literal",
     "many",
     "names",
     "one",
+    "restore",
     "within",
 ]

@@ -44,7 +44,7 @@ def losses(event: Event, rows: Iterable[Row], *, same: bool) -> list[Loss]:
         teller = said.get(path) or said.get(_holder(path))
         if teller is None or isinstance(teller.codec, Nested):
             found.append(Loss(path, "lost", value))
-        elif _coerced(teller, value):
+        elif path in said and _coerced(teller, value):
             found.append(Loss(path, "coerced", value))
     if not lists and len(event.properties.products) > 1 and _single(said):
         found.append(Loss("properties.products[1:]", "lost", event.properties.products[1:]))

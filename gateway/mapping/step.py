@@ -31,6 +31,7 @@ class Step:
         paths: its synonyms as tuples of keys.
         key: the only key of its only synonym, where it is as simple as that.
         star: it takes whatever no other row claims.
+        fast: its value is read as it is.
         plain: its value is written as it is, under ``key``.
         single: it is about the event's only product.
         get: reads the value from the event, or from its only product.
@@ -38,7 +39,7 @@ class Step:
     """
 
     __slots__ = (
-        "accepts", "decode", "encode", "field", "get", "group", "key", "literal", "nested",
+        "accepts", "decode", "encode", "fast", "field", "get", "group", "key", "literal", "nested",
         "paths", "plain", "row", "single", "star",
     )  # fmt: skip
 
@@ -60,6 +61,7 @@ class Step:
         self.key = self.paths[0][0] if simple else ""
         self.plain = bool(self.key) and self.encode is None and self.nested is None
         self.group, self.field = "", ""
+        self.fast = row.codec is AS_IS and bool(row.event) and not self.star
         self.get: Callable[[Any], Any] = row.codec.encode if self.literal else _nothing
         self.single = row.event.startswith(SINGLE)
         if row.event:

@@ -4,7 +4,7 @@ The walk costs as much as the payload has keys, however many rows the table has.
 """
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 from gateway.errors import Fault, Rejected
 from gateway.mapping.shape import Built
@@ -27,7 +27,16 @@ class Node:
         self.star = ""
 
 
-Entry: TypeAlias = tuple[Step | None, int, Node | None]
+class Entry(NamedTuple):
+    """What a key of the payload means."""
+
+    step: Step | None = None
+    """The step that ends here, if any does."""
+    rank: int = 0
+    """Which of its synonyms this is."""
+    below: Node | None = None
+    fast: Step | None = None
+    """The step again, if its value is taken as it is."""
 
 
 def trie(steps: Iterable[Step]) -> Node:
@@ -38,16 +47,17 @@ def trie(steps: Iterable[Step]) -> Node:
             node = root
             *above, last = path
             for key in above:
-                held, held_rank, below = node.keys.get(key, (None, 0, None))
-                below = below or Node()
-                node.keys[key] = (held, held_rank, below)
+                entry = node.keys.get(key, Entry())
+                below = entry.below or Node()
+                node.keys[key] = entry._replace(below=below, fast=None)
                 node = below
             if step.star:
                 node.star = node.star or step.row.event
             else:
-                node.keys.setdefault(last, (step, rank, None))
-                if node.keys[last][0] is None:
-                    node.keys[last] = (step, rank, node.keys[last][2])
+                entry = node.keys.get(last, Entry())
+                if entry.step is None:
+                    fast = step if step.fast and not rank and entry.below is None else None
+                    node.keys[last] = Entry(step, rank, entry.below, fast)
     return root
 
 
@@ -74,12 +84,20 @@ class Walk:
             Rejected: a value is not what the vendor takes.
         """
         rest: dict[str, Any] = {}
-        keys = node.keys
+        keys, built = node.keys, self.built
         for key, value in here.items():
             entry = keys.get(key)
             if entry is None:
                 rest[key] = value
             elif value is not None:
+                fast = entry[3]
+                if fast is not None and type(value) in fast.accepts:
+                    group = built.get(fast.group)
+                    if group is None:
+                        built[fast.group] = {fast.field: value}
+                    else:
+                        group[fast.field] = value
+                    continue
                 left = self._key(entry, value, place + key)
                 if left is not None:
                     rest[key] = left
@@ -93,7 +111,7 @@ class Walk:
 
     def _key(self, entry: Entry, value: Any, place: str) -> Any:
         """Return what is left over of the *value* of a key that some row names; None for none."""
-        step, rank, below = entry
+        step, rank, below, _ = entry
         if step is not None:
             left = None if self.take(step, rank, value) else value
             if below is not None and type(value) is dict:

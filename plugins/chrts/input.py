@@ -9,7 +9,7 @@ from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.exchange import Request, Response
 from gateway.mapping import ISO8601
-from gateway.mapping.step import JSON_NAMES
+from gateway.mapping import json_name
 from gateway.plugin import Input, bearer, json_response
 from plugins.chrts.mapping import ENDPOINTS, ENVELOPE, IDS
 
@@ -114,9 +114,7 @@ def _check_ids(payload: dict[str, Any]) -> None:
     for key in IDS:
         value = payload.get(key)
         if value is not None and not isinstance(value, str):
-            raise Rejected(
-                key, f"expected string, got {JSON_NAMES[type(value)]}", Fault.TYPE, value
-            )
+            raise Rejected(key, f"expected string, got {json_name(value)}", Fault.TYPE, value)
 
 
 def _filled(text: str | None) -> bool:
@@ -147,7 +145,7 @@ def gather(payload: dict[str, Any]) -> dict[str, Any]:
     loose = {key: value for key, value in payload.items() if key not in ENVELOPE}
     properties = payload.get("properties")
     if properties is not None and type(properties) is not dict:
-        found = JSON_NAMES[type(properties)]
+        found = json_name(properties)
         raise Rejected("properties", f"expected object, got {found}", Fault.TYPE, properties)
     if not loose:
         return payload

@@ -2,17 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import orjson
 from msgspec.structs import replace
 
-from gateway.errors import Unrenderable
 from gateway.event import Event, Names
 from gateway.exchange import Declined, Refused, Request, Response, Verdict
 from gateway.mapping import Loss, Table
-from gateway.mapping.leftovers import restore
 from gateway.naming import Naming
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
 from plugins.personaclick.fitting import (
@@ -62,6 +59,7 @@ NO_PRODUCT = (
 NO_CATEGORY = "personaclick needs the id of the category: neither list_id nor category is known"
 NO_QUERY = "personaclick needs what was searched for: no query"
 NO_NAME = "personaclick needs a name for a custom event: this one has none"
+SET_PROFILE = "POST /profile/set"
 ABOUT_ONE = frozenset({
     "Product Viewed", "Product Added", "Product Removed", "Product Added to Wishlist",
     "Product Removed from Wishlist",
@@ -136,26 +134,21 @@ class PersonaclickOutput(Output):
         table = PUSH.table_for(known)
         return self._custom(known) if table is None else _push(known, table)
 
-    def render(self, event: Event) -> Request | Declined:
-        """Return the request that delivers *event*, or why PersonaClick cannot take it.
+    def envelope(self) -> dict[str, Any]:
+        """Return the shop's key."""
+        return {"shop_id": self.config.shop_id.get_secret_value()}
+
+    def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
+        """Return *payload* as a request: its campaign as JSON text, a profile with the secret.
 
         Raises:
-            Unrenderable: a value is none that JSON can say.
+            Unrenderable: *event* holds something that JSON cannot say.
         """
-        call = self.choose(event)
-        if isinstance(call, Declined):
-            return call
-        same = event.origin == self.name
-        payload = call.table.write(call.event, same=same)
-        if same and event.extra:
-            restore(payload, event.extra)
-        try:
-            body = orjson.dumps(self._finished(payload, call))
-        except orjson.JSONEncodeError as error:
-            raise Unrenderable(f"{event.id}: {error}") from error
-        path = call.endpoint.removeprefix("POST ")
-        url = self.config.url.rstrip("/") + path
-        return Request(method="POST", url=url, headers=self.headers(), body=body)
+        if type(payload.get("source")) is dict:
+            payload["source"] = orjson.dumps(payload["source"]).decode()
+        if endpoint == SET_PROFILE and self.config.shop_secret is not None:
+            payload["shop_secret"] = self.config.shop_secret.get_secret_value()
+        return super().request(endpoint, payload, event)
 
     def losses(self, event: Event) -> list[Loss]:
         """Return what *event* knows and its request will not say, limits included."""
@@ -167,21 +160,12 @@ class PersonaclickOutput(Output):
             found.setdefault(loss.path, loss)
         return list(found.values())
 
-    def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
+    def verdict(self, response: Response, *args: Any, **kwargs: Any) -> Verdict:
         """Judge the answer; a 401 or 403 about the person refuses the event, not the key."""
         if response.status in {401, 403} and NOT_THE_KEY.search(response.body):
             said = response.body[:200].decode("utf-8", "replace")
             return Refused(f"HTTP {response.status}: {said}")
-        return super().verdict(response, now)
-
-    def _finished(self, payload: dict[str, Any], call: Call) -> dict[str, Any]:
-        """Return *payload* with the keys, and with its campaign as JSON text."""
-        if type(payload.get("source")) is dict:
-            payload["source"] = orjson.dumps(payload["source"]).decode()
-        payload["shop_id"] = self.config.shop_id.get_secret_value()
-        if call.table is PROFILE and self.config.shop_secret is not None:
-            payload["shop_secret"] = self.config.shop_secret.get_secret_value()
-        return payload
+        return super().verdict(response, *args, **kwargs)
 
     def _stream(self, event: Event) -> str:
         if self.config.stream is not None:
@@ -207,7 +191,7 @@ class PersonaclickOutput(Output):
             return Declined(NOBODY)
         if not event.anonymous_id and self.config.shop_secret is None:
             return Declined(UNVOUCHED)
-        return Call("POST /profile/set", PROFILE, fit_profile(event))
+        return Call(SET_PROFILE, PROFILE, fit_profile(event))
 
     def _custom(self, event: Event) -> Call | Declined:
         name = self.named(event) if event.name else ""

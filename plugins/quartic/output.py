@@ -69,7 +69,7 @@ class QuarticOutput(Output):
         customer: str
         """The symbol of the account, which every event names."""
         accept_version: str | None = None
-        """The version of the API to ask for in ``accept-version``; the newest if left out."""
+        """The version of the API to ask for in ``accept-version``; none if left out."""
         tags: tuple[str, ...] = ("firstname", "lastname", "phone", "city", "age")
         """Names of the tags that exist in the account; other traits do not go out. Quartic takes
         no others. The default is the tags that its documentation names."""

@@ -16,11 +16,16 @@ def cpu(pid: int) -> float:
 
 
 @contextmanager
-def started(*command: str, marker: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(
+    *command: str, marker: str = "", stdin: int | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run ``python -m`` *command*; yield it with the first line that has *marker* in it."""
-    stream = subprocess.PIPE
     process = subprocess.Popen(
-        [sys.executable, "-m", *command], stdout=stream, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-m", *command],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert process.stdout is not None
     try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pluggy
 import pytest
@@ -22,7 +22,7 @@ class AcmeInput(Input):
 
     name = "acme"
     docs = "https://acme.example/docs"
-    endpoints: Mapping[str, Mapped] = {}
+    endpoints: ClassVar[Mapping[str, Mapped]] = {}
     unsupported = frozenset({"POST /acme/events", "GET /acme/profile"})
 
     def credential(self, request: Request, payload: Any) -> str | None:
@@ -46,7 +46,7 @@ class AcmeOutput(Output):
 
     name = "acme"
     docs = "https://acme.example/docs"
-    endpoints: Mapping[str, Mapped] = {}
+    endpoints: ClassVar[Mapping[str, Mapped]] = {}
 
     class Config(Settings):
         """Settings of every kind."""

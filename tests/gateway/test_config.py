@@ -272,6 +272,16 @@ def test_the_first_file_needs_no_environment() -> None:
     )
 
 
+def test_the_first_file_takes_the_vendors_examples() -> None:
+    """Each source of config/gateway.toml accepts the credential in its vendor's example."""
+    vendors = load_plugins()
+    for source in load(ROOT / "config/gateway.toml", vendors, {}).sources.values():
+        reads = vendors.inputs[source.vendor]()
+        payload = reads.decode(reads.example) if reads.credential_in_body else None
+        keys = {key.get_secret_value() for key in source.keys if not isinstance(key, str)}
+        assert reads.credential(reads.example, payload) in keys, source.vendor
+
+
 def test_every_key_is_documented() -> None:
     """Each key of each table, the vendors' settings too, has a sentence in the reference."""
     vendors = load_plugins()

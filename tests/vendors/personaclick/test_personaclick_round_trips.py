@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.event import Event
 from gateway.exchange import Request
 from gateway.testing import load_samples, request_of
 from gateway.testing.events import EVENTS

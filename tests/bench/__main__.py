@@ -1,0 +1,169 @@
+"""CPU per request and event, as ratios to floors measured in the same run: ``make bench``.
+
+Each figure is the median of several rounds; a round measures the floors beside the gateway, so
+that a machine whose speed drifts does not favour either.
+"""
+
+import argparse
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from gateway.plugins import load as load_plugins
+from tests.bench.load import http, load
+from tests.bench.processes import cpu, started
+
+CONNECTIONS = 32
+CLOSED_PORT = 9
+"""The discard port: nothing listens there, so a destination's circuit opens and stays open."""
+SETTLED = 0.01
+"""CPU seconds in half a second below which a process is done with its work."""
+
+
+def request_of(vendor: str) -> bytes:
+    """Return the vendor's example request as it goes over the wire."""
+    example = load_plugins().inputs[vendor].example
+    headers = {"content-type": "application/json", **example.headers}
+    return http(example.url, example.body, headers)
+
+
+def configuration(folder: Path, vendor: str, port: int, destinations: int) -> Path:
+    """Write a configuration of one source and some destinations at *port*."""
+    text = f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
+    text += f'[sources.shop]\nvendor = "{vendor}"\nkeys = "any"\n'
+    names = [f"d{n}" for n in range(destinations)]
+    for name in names:
+        text += f'[destinations.{name}]\nvendor = "chrts"\napi_key = "bench"\n'
+        text += f'url = "http://127.0.0.1:{port}"\n'
+    text += f"[[routes]]\nto = {orjson.dumps(names).decode()}\n"
+    path = folder / "gateway.toml"
+    path.write_text(text)
+    return path
+
+
+@contextmanager
+def gateway(vendor: str, port: int, destinations: int) -> Iterator[tuple[int, int]]:
+    """Run a gateway; yield its process id and port."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = configuration(Path(folder), vendor, port, destinations)
+        command = ("gateway", "run", "--config", str(path))
+        with started(*command, marker='"listening"') as (process, line):
+            yield process.pid, orjson.loads(line)["port"]
+
+
+def until_quiet(pid: int) -> float:
+    """Wait until a process has nothing left to do; return its CPU seconds by then."""
+    before = cpu(pid)
+    while True:
+        time.sleep(0.5)
+        now = cpu(pid)
+        if now - before < SETTLED:
+            return now
+        before = now
+
+
+def server_floor(request: bytes, count: int) -> float:
+    """Return the CPU µs per request of a bare aiohttp server that echoes JSON."""
+    with started("tests.bench.floors", "echo") as (process, line):
+        load(int(line), request, count // 10, CONNECTIONS)
+        before = cpu(process.pid)
+        load(int(line), request, count, CONNECTIONS)
+        return (cpu(process.pid) - before) / count * 1e6
+
+
+def client_floor(sink: int, count: int) -> float:
+    """Return the CPU µs per post of a bare aiohttp client."""
+    command = ("tests.bench.floors", "client", str(sink), str(count))
+    with started(*command, stdin=subprocess.PIPE) as (process, _):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        before = cpu(process.pid)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        return (cpu(process.pid) - before) / count * 1e6
+
+
+def accepting(vendor: str, count: int) -> tuple[float, float, float]:
+    """Return CPU µs per request that is accepted and kept, and the answer's p50 and p99 in ms."""
+    request = request_of(vendor)
+    with gateway(vendor, CLOSED_PORT, 1) as (pid, port):
+        load(port, request, count // 10, CONNECTIONS)
+        until_quiet(pid)
+        before = cpu(pid)
+        latencies = load(port, request, count, CONNECTIONS)
+        taken = cpu(pid) - before
+    half, most = latencies[count // 2], latencies[int(count * 0.99)]
+    return taken / count * 1e6, half * 1e3, most * 1e3
+
+
+def delivering(vendor: str, sink: int, destinations: int, count: int) -> float:
+    """Return CPU µs per request that is accepted, kept, and delivered to each destination."""
+    request = request_of(vendor)
+    with gateway(vendor, sink, destinations) as (pid, port):
+        load(port, request, count // 10, CONNECTIONS)
+        before = until_quiet(pid)
+        load(port, request, count, CONNECTIONS)
+        return (until_quiet(pid) - before) / count * 1e6
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=8000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    count, figures = options.requests, dict[str, list[float]]()
+
+    def note(name: str, value: float) -> None:
+        figures.setdefault(name, []).append(value)
+
+    for _ in range(options.rounds):
+        floor = server_floor(request_of("chrts"), count)
+        note("server floor: bare aiohttp, JSON echo", floor)
+        for vendor in sorted(load_plugins().inputs):
+            taken, half, most = accepting(vendor, count)
+            note(f"accept {vendor}", taken)
+            note(f"accept {vendor} / floor", taken / floor)
+            note(f"accept {vendor} p50 ms", half)
+            note(f"accept {vendor} p99 ms", most)
+        with started("tests.bench.floors", "sink") as (_, line):
+            sink = int(line)
+            client = client_floor(sink, count)
+            note("client floor: bare aiohttp, one post", client)
+            for fan in (1, 3):
+                taken = delivering("chrts", sink, fan, count)
+                note(f"accept + deliver to {fan}", taken)
+                note(f"accept + deliver to {fan} / floor", taken / (floor + fan * client))
+    _print(figures, count, options.rounds)
+
+
+def _print(figures: dict[str, list[float]], count: int, rounds: int) -> None:
+    table = Table(title=f"{count} requests, {CONNECTIONS} connections, median of {rounds} rounds")
+    for heading in ("", "CPU µs", "ratio to floor", "min to max"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, values in figures.items():
+        if name.endswith(" ms"):
+            continue
+        middle = statistics.median(values)
+        spread = f"{min(values):.2f} to {max(values):.2f}"
+        if name.endswith("/ floor"):
+            table.add_row(f"  {name}", "", f"{middle:.2f}", spread)
+        else:
+            table.add_row(name, f"{middle:.1f}", "", spread)
+    Console().print(table)
+    for name, values in figures.items():
+        if name.endswith(" ms"):
+            print(f"{name}: {statistics.median(values):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""The commands that look and tell: help, check, plugins, translate."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.cli import COMMANDS, main
+from gateway.config import Config
+from gateway.errors import ConfigError
+from gateway.plugins import load
+
+CANARY = "canary-5f2d9c"
+FINE = f"""
+[sources.shop]
+vendor = "chrts"
+keys = ["{CANARY}-1", "{CANARY}-2"]
+mount = "/shop"
+hosts = ["a.example"]
+[sources.open]
+vendor = "chrts"
+keys = "any"
+[destinations.crm]
+vendor = "chrts"
+url = "https://me:{CANARY}@crm.example/with/a/prefix"
+api_key = "{CANARY}-3"
+rate = "50/s"
+max_attempts = 3
+max_backlog = 10
+passthrough = true
+[destinations.idle]
+vendor = "chrts"
+api_key = "{CANARY}-4"
+[[routes]]
+name = "orders"
+from = ["shop"]
+to = ["crm"]
+types = ["track"]
+names = ["Order *", "Product Viewed"]
+"""
+VIEW = {
+    "uid": "u1",
+    "name": "Product Viewed",
+    "properties": {"product_id": "1", "price": 3, "list_id": "spring"},
+}
+
+
+def gateway(*args: str | Path, stdin: bytes | None = None) -> Result:
+    """Return how the command ended."""
+    return CliRunner().invoke(main, [str(arg) for arg in args], input=stdin)
+
+
+@pytest.fixture
+def body(tmp_path: Path) -> Path:
+    """Return a file with a chrts request's body."""
+    path = tmp_path / "body.json"
+    path.write_bytes(orjson.dumps(VIEW))
+    return path
+
+
+def test_help_lists_every_command() -> None:
+    """``gateway --help`` says in one line each what the commands do."""
+    shown = " ".join(gateway("--help").stdout.split())
+    for name, purpose in COMMANDS.items():
+        assert f"{name} {purpose}" in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_says_of_itself_what_the_list_says(name: str) -> None:
+    """The list is kept apart so that it imports nothing; it may not differ from the commands."""
+    found = gateway(name, "--help")
+    assert found.exit_code == 0
+    assert COMMANDS[name].rstrip(".") in " ".join(found.stdout.split())
+
+
+def test_a_misspelt_command_is_recognised() -> None:
+    """An unknown command is told, with the nearest known one."""
+    found = gateway("chek")
+    assert found.exit_code == 2
+    assert "There is no command 'chek'. Did you mean 'check'?" in found.stderr
+
+
+def test_check_shows_what_a_file_comes_to(tmp_path: Path) -> None:
+    """The graph is shown with vendors, mounts, hosts, counts of keys, conditions and addresses."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(FINE)
+    found = gateway("check", path)
+    assert found.exit_code == 0, found.stderr
+    lines = [" ".join(line.split()) for line in found.stdout.splitlines()]
+    assert "shop chrts /shop a.example 2" in lines
+    assert "open chrts / every any" in lines
+    assert 'orders shop track, "Order *" or "Product Viewed" crm' in lines
+    crm = next(line for line in lines if line.startswith("crm "))
+    assert crm.startswith("crm chrts https://***@crm.example/with/a/prefix 8 at once, 10s")
+    assert any("[sources.open]: no route leaves it" in line for line in lines)
+    assert any("[destinations.idle]: no route leads to it" in line for line in lines)
+
+
+def test_check_is_plain_in_a_pipe(tmp_path: Path) -> None:
+    """Piped, the graph has no colours and stays below 100 columns, warnings aside."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(FINE)
+    graph = gateway("check", path).stdout.partition("Warnings")[0]
+    assert "\x1b" not in graph
+    assert max(map(len, graph.splitlines())) < 100
+
+
+def test_check_shows_no_credential(tmp_path: Path) -> None:
+    """Neither a file that is fine nor one that is not gives a credential away."""
+    path = tmp_path / "gateway.toml"
+    for text in (FINE, FINE.replace("api_key", "api_kye").replace("keys = [", "keys = [3, ")):
+        path.write_text(text)
+        assert CANARY not in gateway("check", path).output
+
+
+def test_check_lists_every_problem(tmp_path: Path) -> None:
+    """A file with problems ends in 1, with each problem on a line of its own."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(FINE.replace("rate", "rat").replace('to = ["crm"]', 'to = ["crn"]'))
+    found = gateway("check", path)
+    assert found.exit_code == 1
+    assert found.stdout == ""
+    title, first, second = found.stderr.splitlines()
+    assert title == "2 problems in the configuration:"
+    assert first == f"  {path}:14: [destinations.crm] rat: unknown key; did you mean rate?"
+    assert second.endswith("[[routes]] #1 to: there is no destination 'crn'; did you mean crm?")
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_missing_file_is_one_sentence(tmp_path: Path, command: str) -> None:
+    """A file that is not there is told by name, without a traceback."""
+    missing = tmp_path / "missing.toml"
+    args = [missing] if command == "check" else ["--config", missing]
+    found = gateway(command, *args)
+    assert found.exit_code == (1 if command == "check" else 2)
+    assert f"{missing}: no such file or directory; name a readable file" in found.stderr
+    assert not isinstance(found.exception, ConfigError)
+
+
+def test_run_ends_with_two_where_the_file_is_wrong(tmp_path: Path) -> None:
+    """An unusable configuration is told like ``check`` tells it, and nothing starts."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(FINE.replace('"chrts"', '"charts"', 1))
+    found = gateway("run", "--config", path)
+    assert found.exit_code == 2
+    assert "1 problem in the configuration:" in found.stderr
+    assert "[sources.shop] vendor: there is no vendor 'charts'; did you mean chrts?" in found.stderr
+
+
+def test_run_checks_the_address_that_it_is_given(tmp_path: Path) -> None:
+    """``--listen`` must be an address, and meets the rule about ``keys = "any"``."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(FINE)
+    found = gateway("run", "--config", path, "--listen", "here")
+    assert found.exit_code == 2
+    assert "Invalid value for '--listen': 'here' is no address to listen on" in found.stderr
+    found = gateway("run", "--config", path, "--listen", ":8080")
+    assert found.exit_code == 2
+    assert '[sources.open] keys: "any" would let everybody who reaches :8080' in found.stderr
+
+
+def test_run_hands_on_what_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway gets the file's configuration, with the address from the command line."""
+    served: list[Config] = []
+
+    def serve(config: Config, _: object) -> int:
+        served.append(config)
+        return 7
+
+    monkeypatch.setattr("gateway.cli.run.serve", serve)
+    monkeypatch.setattr("gateway.log.configure", lambda: None)
+    path = tmp_path / "gateway.toml"
+    path.write_text(FINE)
+    assert gateway("run", "--config", path, "--listen", "127.0.0.1:81").exit_code == 7
+    (config,) = served
+    assert (config.path, config.server.listen) == (path, "127.0.0.1:81")
+
+
+def test_plugins_are_listed() -> None:
+    """Every vendor is shown with its endpoints, its documentation and its package."""
+    shown = gateway("plugins").stdout
+    registry = load()
+    for vendor in registry.vendors:
+        section = shown.partition(f"{vendor}\n")[2].partition("\n\n")[0]
+        assert "input, output, sandbox" in section
+        assert f"plugins.{vendor}" in section
+        assert registry.inputs[vendor].docs in section
+        assert registry.outputs[vendor].docs in section
+        assert all(endpoint in section for endpoint in registry.inputs[vendor].endpoints)
+
+
+def parts(text: str) -> list[Any]:
+    """Return the JSON documents in what ``translate`` printed."""
+    decoder, found, at = json.JSONDecoder(), [], text.find("{")
+    while at >= 0:
+        value, end = decoder.raw_decode(text, at)
+        found.append(value)
+        at = text.find("{", end)
+    return found
+
+
+def test_translate_shows_event_request_and_loss(body: Path) -> None:
+    """The neutral event, the outgoing request and what it does not say are shown."""
+    found = gateway("translate", "--from", "chrts", "--to", "personaclick", "--path",
+                    "/event/track", body)  # fmt: skip
+    assert found.exit_code == 0, found.stderr
+    event, request = parts(found.stdout)
+    assert (event["type"], event["name"], event["user_id"]) == ("track", "Product Viewed", "u1")
+    assert event["properties"]["products"] == [{"product_id": "1", "price": 3}]
+    assert (request["event"], request["items"]) == ("view", [{"id": "1", "price": 3}])
+    assert request["shop_id"] == "***"
+    assert "POST https://api.personaclick.com/push\ncontent-type: application/json" in found.stdout
+    lost = found.stdout.partition("what does not arrive as it is\n")[2]
+    assert ["properties.list_id", "lost", '"spring"'] in [row.split() for row in lost.splitlines()]
+
+
+def test_translate_hides_the_credential_and_reads_standard_input() -> None:
+    """A header that carries the credential is shown with asterisks; nothing is lost at home."""
+    found = gateway("translate", "--from", "chrts", "--to", "chrts", "--path", "POST /event/track",
+                    "-", stdin=orjson.dumps(VIEW))  # fmt: skip
+    assert found.exit_code == 0, found.stderr
+    assert "authorization: Bearer ***" in found.stdout
+    assert "nothing is lost" in found.stdout
+    assert "placeholder" not in found.stdout
+
+
+def test_translate_finds_the_endpoint() -> None:
+    """Where one endpoint alone takes the body, it need not be named; where several do, it must."""
+    alias = orjson.dumps({"uid": "u1", "knownUid": "a1"})
+    found = gateway("translate", "--from", "chrts", "--to", "personaclick", "-", stdin=alias)
+    assert "would all take this body; say which with --path" in found.stderr
+    assert found.exit_code == 2
+    page = orjson.dumps({"id": "c1", "attributes": []})
+    found = gateway("translate", "--from", "growlytics", "--to", "chrts", "-", stdin=page)
+    assert found.exit_code == 0, found.stderr
+    assert found.stdout.startswith("POST /rest-api/customer of growlytics holds 1 event")
+
+
+def test_translate_says_why_an_event_does_not_go() -> None:
+    """An event that the other vendor cannot say is declined with its reason, and ends in 0."""
+    alias = orjson.dumps({"uid": "u1", "knownUid": "a1"})
+    found = gateway("translate", "--from", "chrts", "--to", "growlytics", "--path",
+                    "/customer/alias", "-", stdin=alias)  # fmt: skip
+    assert found.exit_code == 0
+    assert "does not go to growlytics: growlytics cannot join two customers" in found.stdout
+
+
+def test_translate_shows_the_vendors_own_refusal() -> None:
+    """A body that is refused ends in 1, with the reason and the answer that the vendor gives."""
+    found = gateway("translate", "--from", "chrts", "--to", "chrts", "--path", "/event/track",
+                    "-", stdin=b'{"name": "x"}')  # fmt: skip
+    assert found.exit_code == 1
+    assert "POST /event/track refuses this body: uid: required" in found.stderr
+    assert parts(found.stderr)[0]["message"].startswith("Customer UID is required")
+    assert "\n400\n" in found.stderr
+
+
+def test_translate_tells_each_endpoints_reason() -> None:
+    """Where no endpoint takes the body, each one's reason is told."""
+    found = gateway("translate", "--from", "chrts", "--to", "chrts", "-", stdin=b"[1")
+    assert found.exit_code == 1
+    assert found.stderr.startswith("no endpoint of chrts takes this body:")
+    for endpoint in load().inputs["chrts"].endpoints:
+        assert f"  {endpoint}: $: " in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--from", "chrt", "--to", "chrts"], "no vendor 'chrt' for --from; did you mean chrts?"),
+        (["--from", "chrts", "--to", "x"], "there is no vendor 'x' for --to; known: "),
+        (["--from", "chrts", "--to", "chrts", "--path", "/event/trak"],
+         "chrts has no endpoint '/event/trak'; did you mean /event/track?"),
+    ],
+)  # fmt: skip
+def test_translate_names_the_nearest(body: Path, args: list[str], said: str) -> None:
+    """Unknown vendors and paths are told with the nearest known one."""
+    found = gateway("translate", *args, body)
+    assert found.exit_code == 2
+    assert said in found.stderr
+
+
+@pytest.mark.parametrize("vendor", sorted(load().outputs))
+def test_every_output_can_be_tried_without_settings(vendor: str, body: Path) -> None:
+    """Placeholders are enough to translate into every vendor's format, and are not shown."""
+    found = gateway("translate", "--from", "chrts", "--to", vendor, "--path", "/event/track", body)
+    assert found.exit_code == 0, found.stderr
+    assert "placeholder" not in found.output

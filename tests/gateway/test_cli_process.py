@@ -1,0 +1,174 @@
+"""The real command, as a process: how it starts, tells where it is, and ends."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+import gateway
+
+PATIENCE = 20.0
+QUICK = 0.15
+"""Seconds in which ``gateway --help`` is to have answered."""
+ENVIRON = {**os.environ, "PYTHONPATH": str(Path(gateway.__file__).parents[1]), "NO_COLOR": "1"}
+COMMAND = [sys.executable, "-m", "gateway"]
+HEAVY = ("aiohttp", "apsw", "msgspec", "orjson", "pydantic", "rich", "structlog", "uvloop")
+
+
+@contextmanager
+def process(*args: str) -> Iterator[subprocess.Popen[str]]:
+    """Yield the running command; it is killed at the end if it has not ended."""
+    running = subprocess.Popen(
+        [*COMMAND, *args], env=ENVIRON, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def line_with(stream: IO[str] | None, part: str) -> str:
+    """Return the first line that holds *part*; the stream's end is a failure."""
+    assert stream is not None
+    seen = []
+    for line in stream:
+        seen.append(line)
+        if part in line:
+            return line
+    raise AssertionError(f"{part!r} is not in {seen}")
+
+
+def get(url: str) -> bytes:
+    """Return what stands at a loopback address."""
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310 - loopback
+        return bytes(answer.read())
+
+
+def test_help_needs_nothing_heavy() -> None:
+    """``gateway --help`` imports none of the libraries that the gateway runs on."""
+    code = (
+        "import sys; from click.testing import CliRunner; from gateway.cli import main\n"
+        "assert CliRunner().invoke(main, ['--help']).exit_code == 0\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRON, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def test_help_is_quick() -> None:
+    """``gateway --help`` answers in 150 ms beyond what Python itself needs, at its best of five."""
+
+    def best(command: list[str]) -> float:
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            subprocess.run(command, env=ENVIRON, capture_output=True, check=True)
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    assert best([*COMMAND, "--help"]) - best([sys.executable, "-c", ""]) < QUICK
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_sandbox_says_where_it_is_and_ends_cleanly(number: signal.Signals) -> None:
+    """One line names the address; Ctrl-C and SIGTERM end it with 0 and without a traceback."""
+    with process("sandbox", "--listen", "127.0.0.1:0", "--key", "chrts=key-1") as sandbox:
+        line = line_with(sandbox.stdout, "is the sandbox of")
+        url = line.split()[0]
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url)
+        assert json.loads(get(f"{url}_sandbox/requests")) == []
+        sandbox.send_signal(number)
+        _, errors = sandbox.communicate(timeout=PATIENCE)
+        assert (sandbox.returncode, errors) == (0, "")
+
+
+def test_a_port_in_use_is_one_sentence() -> None:
+    """A sandbox that cannot listen says so in a line, and ends with 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with process("sandbox", "--listen", f"127.0.0.1:{port}") as sandbox:
+            output, errors = sandbox.communicate(timeout=PATIENCE)
+    assert (sandbox.returncode, output) == (1, "")
+    assert errors == (
+        f"Error: cannot listen on 127.0.0.1:{port}: the port is in use; choose another address "
+        f"with --listen\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--key", "chrts"], "write VENDOR=KEY"),
+        (["--key", "chrst=1"], "chrst"),
+        (["--listen", "9100"], "is no address to listen on"),
+    ],
+)
+def test_a_mistake_in_the_options_is_told(args: list[str], said: str) -> None:
+    """Options that make no sense end with 2 and a sentence, not a traceback."""
+    with process("sandbox", *args) as sandbox:
+        _, errors = sandbox.communicate(timeout=PATIENCE)
+    assert sandbox.returncode == 2
+    assert said in errors
+    assert "Traceback" not in errors
+
+
+CONFIG = """
+[spool]
+path = "{folder}/spool"
+[sources.shop]
+vendor = "chrts"
+keys = ["shop-key"]
+[sources.lonely]
+vendor = "chrts"
+keys = ["other-key"]
+mount = "/lonely"
+[destinations.crm]
+vendor = "chrts"
+url = "{sandbox}/chrts"
+api_key = "crm-key"
+[[routes]]
+from = ["shop"]
+to = ["crm"]
+"""
+
+
+def test_an_event_goes_from_run_to_the_sandbox(tmp_path: Path) -> None:
+    """Two processes: what ``gateway run`` accepts arrives at ``gateway sandbox``."""
+    config = tmp_path / "gateway.toml"
+    with process("sandbox", "--listen", "127.0.0.1:0") as sandbox:
+        there = line_with(sandbox.stdout, "is the sandbox of").split()[0].rstrip("/")
+        config.write_text(CONFIG.format(folder=tmp_path, sandbox=there))
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            here = f"127.0.0.1:{free.getsockname()[1]}"
+        with process("run", "--config", str(config), "--listen", here) as running:
+            warning = json.loads(line_with(running.stderr, "suspicious_configuration"))
+            assert "[sources.lonely]: no route leaves it" in warning["where"]
+            line_with(running.stderr, "listening")
+            follow = urllib.request.urlopen(f"{there}/_sandbox/events", timeout=PATIENCE)  # noqa: S310 - loopback
+            with follow:
+                sent = urllib.request.Request(
+                    f"http://{here}/event/track",
+                    data=b'{"uid": "u1", "name": "ping"}',
+                    headers={"authorization": "Bearer shop-key"},
+                )
+                sent.add_header("content-type", "application/json")
+                with urllib.request.urlopen(sent, timeout=PATIENCE) as answer:  # noqa: S310 - loopback
+                    assert json.load(answer)["message"] == "Event tracked successfully"
+                assert any(b"/event/track" in line for line in follow)
+            running.send_signal(signal.SIGTERM)
+            running.communicate(timeout=PATIENCE)
+            assert running.returncode == 0

@@ -1,0 +1,143 @@
+"""How people go out to Quartic: profiles, contacts, tags and agreements."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from msgspec.structs import replace
+
+from gateway.event import Event, Traits
+from gateway.exchange import Request
+from gateway.plugin import Secret
+from plugins.quartic.output import QuarticOutput
+from plugins.quartic.sandbox import QuarticSandbox
+
+AT = datetime(2024, 3, 28, 10, 15, 30, tzinfo=UTC)
+
+
+def output(**settings: Any) -> QuarticOutput:
+    """Return a destination with *settings*."""
+    given = {"api_key": Secret("key-out"), "customer": "account_out", **settings}
+    return QuarticOutput(QuarticOutput.Config(**{"url": "https://quartic.example", **given}))
+
+
+def sent(event: Event, **settings: Any) -> tuple[str, Any]:
+    """Return the path and the body that deliver *event*, which a strict server takes."""
+    made = output(**settings).render(event)
+    assert isinstance(made, Request), made
+    path = made.url.removeprefix("https://quartic.example")
+    answer = QuarticSandbox().answer(replace(made, url=path, received_at=AT), "key-out")
+    assert answer.reason is None
+    assert answer.response.status == 200
+    return path, orjson.loads(made.body)
+
+
+def identify(**fields: Any) -> Event:
+    """Return an identify of another vendor."""
+    return Event(type="identify", origin="tracardi", **fields)
+
+
+def losses(event: Event, **settings: Any) -> dict[str, str]:
+    """Return what is lost and coerced of *event*, by path."""
+    found = output(**settings).losses(event)
+    assert len({loss.path for loss in found}) == len(found)
+    return {loss.path: loss.how for loss in found}
+
+
+def test_sends_a_profile() -> None:
+    """A user whose cookie is known is a profile, with the consent to e-mail and no other."""
+    event = identify(
+        user_id="u1",
+        anonymous_id="a1",
+        traits=Traits(email="ada@shop.example", first_name="Ada"),
+        consent={"email": False, "newsletter": True},
+    )
+    assert sent(event) == (
+        "/store/collectprofile",
+        {"userId": "u1", "cookie": "a1", "email": "ada@shop.example", "agreement": False},
+    )
+    assert losses(event) == {"traits.first_name": "lost", "consent.newsletter": "lost"}
+
+
+def test_sends_a_contact() -> None:
+    """Anyone else with an address is a contact, with the tags that exist in the account."""
+    traits = Traits(
+        email="ada@shop.example",
+        first_name="Ada",
+        age=33.0,
+        gender="female",
+        extra={"city": "London", "plan": "pro"},
+    )
+    event = identify(user_id="u1", traits=traits)
+    assert sent(event) == (
+        "/store/contact",
+        {
+            "email": "ada@shop.example",
+            "tags": [
+                {"n": "firstname", "v": "Ada"},
+                {"n": "age", "v": "33"},
+                {"n": "city", "v": "London"},
+            ],
+        },
+    )
+    assert losses(event) == {
+        "user_id": "lost", "traits.gender": "lost", "traits.extra.plan": "lost"
+    }  # fmt: skip
+    assert sent(event, tags=())[1] == {"email": "ada@shop.example"}
+
+
+def test_sends_tags_as_text() -> None:
+    """Tags are text: numbers, booleans and times become it, all else is lost."""
+    extra = {
+        "n": 3, "x": 1.5, "vip": True, "since": AT, "nested": {"a": 1}, "none": None,
+        "firstname": "Eve", "": "blank",
+    }  # fmt: skip
+    event = identify(traits=Traits(email="ada@shop.example", first_name="Ada", extra=extra))
+    found = sent(event, tags=("firstname", *extra))[1]["tags"]
+    assert {tag["n"]: tag["v"] for tag in found} == {
+        "firstname": "Ada", "n": "3", "x": "1.5", "vip": "true", "since": "2024-03-28T10:15:30Z",
+    }  # fmt: skip
+    assert len(found) == 5
+    assert losses(event, tags=("firstname", *extra)) == {
+        "traits.extra.n": "coerced",
+        "traits.extra.x": "coerced",
+        "traits.extra.vip": "coerced",
+        "traits.extra.since": "coerced",
+        "traits.extra.nested": "lost",
+        "traits.extra.none": "lost",
+        "traits.extra.firstname": "lost",
+        "traits.extra.": "lost",
+    }
+
+
+def test_sends_consents_with_their_texts() -> None:
+    """A consent goes out with the text that the configuration has for its category, or not."""
+    event = identify(
+        traits=Traits(email="ada@shop.example"), consent={"newsletter": True, "ads": False}
+    )
+    texts = {"newsletter": "I want the newsletter", "term": "I agree"}
+    assert sent(event, agreements=texts)[1]["agreements"] == [
+        {"t": "newsletter", "c": "I want the newsletter", "s": True}
+    ]
+    assert losses(event, agreements=texts) == {"consent.ads": "lost"}
+    assert "agreements" not in sent(event)[1]
+
+
+def test_sends_texts_that_came_from_quartic_before_those_of_the_configuration() -> None:
+    """A person agreed to the text that came along, whatever the configuration says now."""
+    event = Event(
+        type="identify",
+        traits=Traits(email="ada@shop.example"),
+        consent={"term": True, "ads": False},
+        extra={"agreements[].c": {"term": "Old text"}},
+        origin="quartic",
+    )
+    texts = {"term": "New text", "ads": "Show me ads"}
+    assert sent(event, agreements=texts)[1]["agreements"] == [
+        {"t": "term", "c": "Old text", "s": True},
+        {"t": "ads", "c": "Show me ads", "s": False},
+    ]
+    assert output(agreements=texts).losses(event) == []
+    assert losses(event) == {"consent.ads": "lost"}
+    elsewhere = replace(event, origin="segment")
+    assert losses(elsewhere)["extra.agreements[].c"] == "lost"
