@@ -23,7 +23,7 @@ from gateway.ingest import Ingest
 from gateway.plugin import Input
 from gateway.plugins import Registry
 from gateway.router import Router
-from gateway.spool import Bounds, Entry, Notice, Replayed, Spool, SqliteSpool
+from gateway.spool import Bounds, Entry, Notice, Spool, SqliteSpool
 from gateway.transport import HttpTransport
 
 log = structlog.get_logger()
@@ -101,12 +101,8 @@ class Gateway:
 
     def _noticed(self, notice: Notice) -> None:
         worker = self.workers.get(notice.destination)
-        if worker is None:
-            return
-        if isinstance(notice, Replayed):
-            worker.backlog.replayed(notice)
-        else:
-            worker.backlog.taken_away(notice)
+        if worker is not None:
+            worker.noticed(notice)
 
     def accepted(self, events: Sequence[Event], source: str) -> None:
         """Tell observers, off the answer's path, that *events* are safe."""

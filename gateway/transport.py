@@ -67,7 +67,7 @@ class HttpTransport:
                     allow_redirects=False,
                 )
                 async with answer:
-                    body = await answer.content.read(LARGEST)
+                    body = await _start(answer.content)
                     return Response(answer.status, _kept(answer.headers), body)
         except TimeoutError as error:
             raise TransportError("timeout", f"no answer in {self._timeout:g} s") from error
@@ -141,6 +141,14 @@ class Watchdog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+async def _start(content: aiohttp.StreamReader) -> bytes:
+    """Return the whole of a short answer, the start of a long one."""
+    body = await content.read(LARGEST)
+    while not content.at_eof() and len(body) < LARGEST:
+        body += await content.read(LARGEST - len(body))
+    return body
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:

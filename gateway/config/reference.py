@@ -1,7 +1,7 @@
 """The reference of the configuration file, written from the models."""
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -86,6 +86,8 @@ def _words(annotation: Any) -> list[str]:
     if origin is tuple:
         one_of = _words(members[0])
         return [f"list of {one_of[0]}s" if len(one_of) == 1 else f"list of {', '.join(one_of)}"]
+    if origin in {dict, Mapping}:
+        return [f"table of {_words(members[1])[0]}s"]
     return [_KINDS.get(annotation, getattr(annotation, "__name__", str(annotation)))]
 
 
@@ -94,7 +96,7 @@ def _default(field: FieldInfo) -> str:
         return "required"
     value = field.get_default(call_default_factory=False)
     written = _written(field)
-    if value is None or value in ("", ()):
+    if value is None or value in ("", (), {}):
         return ""
     if written:
         return f'`"{shown(value, written.kind)}"`'

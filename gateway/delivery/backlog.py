@@ -10,7 +10,7 @@ import structlog
 from gateway.delivery.job import Job
 from gateway.errors import Rejected, SpoolError
 from gateway.event import Event
-from gateway.spool import Entry, Later, Mark, Replayed, Taken
+from gateway.spool import Entry, Later, Mark, Taken
 
 if TYPE_CHECKING:
     from gateway.delivery.worker import Worker
@@ -58,9 +58,11 @@ class Backlog:
         self._wake.set()
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{self._name}/log")
 
-    def stop(self) -> list[asyncio.Task[None]]:
-        """Return the tasks to cancel."""
-        return [self._task] if self._task is not None else []
+    async def stop(self) -> None:
+        """Read no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     # Called by the worker
 
@@ -127,9 +129,8 @@ class Backlog:
         self._recount = True
         self._wake.set()
 
-    def replayed(self, notice: Replayed) -> None:
+    def replayed(self) -> None:
         """Note that dead letters came back."""
-        del notice
         self._due = 0.0
         self._wake.set()
 

@@ -14,12 +14,13 @@ from gateway.delivery.attempt import Outcome, Sender
 from gateway.delivery.backlog import Backlog
 from gateway.delivery.gate import Gate, State, backoff
 from gateway.delivery.job import Job
+from gateway.delivery.lanes import Lanes
 from gateway.delivery.ledger import Ledger
 from gateway.delivery.users import Users
 from gateway.event import Event
 from gateway.exchange import Declined, Delivered, Refused, RetryLater, Verdict
 from gateway.redact import Redactor
-from gateway.spool import Entry, Item, Mark, Spool, Taken
+from gateway.spool import Entry, Item, Mark, Notice, Replayed, Spool
 
 WINDOW = 16 * 1024 * 1024
 """Bytes of requests that a worker holds in memory; past them it reads from the spool, later."""
@@ -84,12 +85,8 @@ class Worker:
         self._ready: deque[Job] = deque()
         self._loaded = 0
         self._jobs = 0
-        self._idle: list[asyncio.Future[None]] = []
-        self._lanes: list[asyncio.Task[None]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._lanes = Lanes(name, config.concurrency, self._take, self._deliver)
         self._stopping = False
-        self._active = 0
-        self._quiet = asyncio.Event()
         self.delivered = self.declined = self.dead = self.retried = 0
 
     async def start(self) -> None:
@@ -100,27 +97,13 @@ class Worker:
         """
         self.users.seed(await self.spool.blocked(self.name))
         await self.backlog.start()
-        loop = asyncio.get_running_loop()
-        self._lanes = [
-            loop.create_task(self._lane(), name=f"{self.name}/{n}")
-            for n in range(self.config.concurrency)
-        ]
+        self._lanes.start()
 
     async def stop(self, grace: float) -> None:
         """Let what is on its way arrive for *grace* seconds, record it, and end."""
         self._stopping = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self._quiet.clear()
-        if self._active:
-            try:
-                await asyncio.wait_for(self._quiet.wait(), grace)
-            except TimeoutError:
-                log.warning("not_drained", destination=self.name, in_flight=self._active)
-        tasks = [*self._lanes, *self.backlog.stop()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._lanes.stop(grace)
+        await self.backlog.stop()
         await self.ledger.flush()
         await self.sender.close()
 
@@ -175,73 +158,31 @@ class Worker:
         self._jobs += 1
         if self.users.enter(job):
             self._ready.append(job)
-            self.wake()
+            self._lanes.wake()
 
     def _park(self, job: Job) -> None:
         self.users.block(job.user)
         self.ledger.later(job.later(time.time(), parked=True))
 
-    # The lanes
-
-    def wake(self) -> None:
-        """Set an idle lane to work."""
-        while self._idle:
-            lane = self._idle.pop()
-            if not lane.done():
-                lane.set_result(None)
-                return
+    # What goes out
 
     def _take(self) -> Job | None:
-        if self._stopping or self.ledger.stuck:
-            if self.ledger.stuck:
-                self._wake_in(1.0)
+        if self.ledger.stuck:
+            self._lanes.wake_in(1.0)
             return None
         while self._ready and self.backlog.was_taken(self._ready[0]):
             self._release(self._ready.popleft())
-        if not self._ready:
+        if self._stopping or not self._ready:
+            self.backlog.hungry()
             return None
         wait = self.gate.wait(asyncio.get_running_loop().time())
         if wait:
-            self._wake_in(wait)
+            self._lanes.wake_in(wait)
             return None
         return self._ready.popleft()
 
-    def _wake_in(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        at = loop.time() + seconds
-        if (
-            self._timer is None
-            or self._timer.cancelled()
-            or self._timer.when() > at
-            or (self._timer.when() <= loop.time())
-        ):
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = loop.call_at(at, self._wake_all)
-
-    def _wake_all(self) -> None:
-        self._timer = None
-        for _ in range(len(self._idle)):
-            self.wake()
-
-    async def _lane(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            job = self._take()
-            if job is None:
-                self.backlog.hungry()
-                idle = loop.create_future()
-                self._idle.append(idle)
-                await idle
-                continue
-            self._active += 1
-            try:
-                outcome = await self.sender.send(job)
-                self._settle(job, outcome)
-            finally:
-                self._active -= 1
-                if not self._active:
-                    self._quiet.set()
+    async def _deliver(self, job: Job) -> None:
+        self._settle(job, await self.sender.send(job))
 
     # How it ends
 
@@ -275,7 +216,7 @@ class Worker:
         if opened:
             log.info("circuit_closed", destination=self.name, was=trouble)
         if trouble:
-            self._wake_all()
+            self._lanes.wake_all()
 
     def _again(self, job: Job, verdict: RetryLater, *, given_up: bool) -> None:
         self.retried += 1
@@ -337,10 +278,13 @@ class Worker:
             following = self.users.leave(job.user)
             if following is not None:
                 self._ready.append(following)
-                self.wake()
+                self._lanes.wake()
         if self.backlog.behind and not self.full:
             self.backlog.hungry()
 
-    def taken(self, notice: Taken) -> None:
-        """Note that the spool gave deliveries up by itself; see `gateway.spool.Taken`."""
-        self.backlog.taken_away(notice)
+    def noticed(self, notice: Notice) -> None:
+        """Note what the spool did by itself; see `gateway.spool.Taken` and `Replayed`."""
+        if isinstance(notice, Replayed):
+            self.backlog.replayed()
+        else:
+            self.backlog.taken_away(notice)

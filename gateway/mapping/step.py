@@ -141,7 +141,11 @@ class Step:
             into = into.setdefault(key, {})
         for key, value in free.items():
             if key not in claimed and value is not None:
-                into.setdefault(key, value)
+                mine = into.get(key)
+                if mine is None:
+                    into[key] = value
+                elif type(mine) is dict and type(value) is dict:
+                    into[key] = _joined(mine, value)
 
 
 def getter(path: str) -> Callable[[Any], Any]:
@@ -158,6 +162,15 @@ def _at(payload: dict[str, Any], path: Path) -> Any:
     for key in path:
         node = node.get(key) if type(node) is dict else None
     return node
+
+
+def _joined(mine: dict[str, Any], free: dict[str, Any]) -> dict[str, Any]:
+    """Return both objects as one; what *mine* says holds, and neither is changed."""
+    joined = {**free, **mine}
+    for key in mine.keys() & free.keys():
+        if type(mine[key]) is dict and type(free[key]) is dict:
+            joined[key] = _joined(mine[key], free[key])
+    return joined
 
 
 def _nothing(_: Any) -> None:

@@ -112,13 +112,14 @@ class Walk:
     def _key(self, entry: Entry, value: Any, place: str) -> Any:
         """Return what is left over of the *value* of a key that some row names; None for none."""
         step, rank, below, _ = entry
-        if step is not None:
+        inside = below if type(value) is dict else None
+        if step is not None and (inside is None or dict in step.accepts):
             left = None if self.take(step, rank, value) else value
-            if below is not None and type(value) is dict:
-                self.over(value, below, f"{place}.")
+            if inside is not None:
+                self.over(value, inside, f"{place}.")
             return left
-        if below is not None and type(value) is dict:
-            return self.over(value, below, f"{place}.") or None
+        if inside is not None:
+            return self.over(value, inside, f"{place}.") or None
         if self.strict:
             raise Rejected(place, f"expected object, got {json_name(value)}", Fault.TYPE, value)
         return value

@@ -8,8 +8,7 @@ from msgspec.structs import replace
 from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.exchange import Request, Response
-from gateway.mapping import ISO8601
-from gateway.mapping import json_name
+from gateway.mapping import ISO8601, json_name
 from gateway.plugin import Input, bearer, json_response
 from plugins.chrts.mapping import ENDPOINTS, ENVELOPE, IDS
 

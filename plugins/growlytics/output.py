@@ -9,8 +9,7 @@ from msgspec.structs import replace
 from gateway.errors import Unrenderable
 from gateway.event import Event
 from gateway.exchange import Declined, Request
-from gateway.mapping import Loss
-from gateway.mapping import restore
+from gateway.mapping import Loss, restore
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
 from gateway.spec import about_one, as_track
 from plugins.growlytics.attributes import Listed, list_attributes

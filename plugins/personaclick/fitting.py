@@ -259,7 +259,8 @@ def _is_day(birthday: str) -> bool:
 def fit_message(event: Event, stream: str) -> Event:
     """Return the fate of a message with its *stream*; ``delivered`` is told by the endpoint."""
     properties = event.properties
-    extra = {k: v for k, v in properties.extra.items() if k != "delivered"}
+    extra = {**properties.extra, "code": text(properties.extra["code"])}
+    extra.pop("delivered", None)
     return replace(
         event,
         anonymous_id=text(event.anonymous_id),

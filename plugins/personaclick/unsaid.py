@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.event import Event, Product
-from gateway.mapping import Loss
-from gateway.mapping.losses import SILENT, filled
+from gateway.mapping import SILENT, Loss, filled
 
 DELIVERED = "properties.extra.delivered"
 """Told by the endpoint, ``/track/delivered``."""

@@ -11,8 +11,7 @@ from msgspec.structs import replace
 
 from gateway.errors import Rejected
 from gateway.event import Event, Product, Traits, as_json
-from gateway.mapping import Loss
-from gateway.mapping import SILENT
+from gateway.mapping import SILENT, Loss
 from gateway.mapping import filled as fields_of
 from plugins.quartic.mapping import TAGS
 from plugins.quartic.rules import CATEGORY, SYMBOL, check_members, email, filled, in_time

@@ -59,6 +59,8 @@ class AcmeOutput(Output):
         """Another token."""
         mode: Literal["fast", "careful"] = "careful"
         """How to go about it."""
+        words: Mapping[str, str] = {}
+        """Ours to theirs."""
         account: str = ""
         """The account's name."""
 

@@ -304,4 +304,5 @@ def test_the_reference_says_what_is_taken_and_what_is_meant() -> None:
     assert '| `full` | `"refuse"` or `"dead"` | `"refuse"` |' in text
     assert "| `rate` | rate |  |" in text
     assert "| `token` | credential | required | The token of the account. It is long. |" in text
+    assert "| `words` | table of texts |  | Ours to theirs. |" in text
     assert '| `keys` | list of credentials or `"any"` | required |' in text

@@ -202,6 +202,8 @@ def test_only_its_own_messages_go_out_as_messages(name: str, path: str) -> None:
     stream = "sms" if name == Names.SMS_LINK_CLICKED else "web"
     expected = {**BASE, "code": "c1", "type": "bulk", "stream": stream}
     assert sent(track(name, own)) == (path, expected)
+    numbered = track(name, Properties(extra={"code": 7, "type": "bulk"}))
+    assert sent(numbered) == (path, {**expected, "code": "7"})
     for extra in ({}, {"code": "c1"}, {"code": "c1", "type": "push"}, {"code": "", "type": "bulk"}):
         assert sent(track(name, Properties(extra=extra)))[0] == "/push/custom"
 

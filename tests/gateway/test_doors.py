@@ -1,0 +1,120 @@
+"""Which source a request is for."""
+
+from typing import Any
+
+import pytest
+
+from gateway.doors import Doors, Found, Source
+from gateway.errors import Fault, Rejected
+from gateway.exchange import Request
+from plugins.chrts.input import ChrtsInput
+from plugins.quartic.input import QuarticInput
+
+TRACK = "/event/track"
+
+
+def source(name: str, **more: Any) -> Source:
+    """Return a source of chrts."""
+    return Source(name, ChrtsInput(), more.pop("keys", None), **more)
+
+
+def found(doors: Doors, path: str, host: str = "gateway.example:8080") -> tuple[str, str] | None:
+    """Return the name of the source for *path*, and the vendor's own path."""
+    door = doors.find(path, {"host": host})
+    return door and (door.source.name, door.path)
+
+
+def test_a_source_stands_at_its_vendors_own_paths() -> None:
+    """Without a mount, the vendor's documented paths are served as they are."""
+    doors = Doors([source("shop")])
+    assert found(doors, TRACK) == ("shop", TRACK)
+    assert found(doors, "/elsewhere") is None
+    assert found(doors, "/") is None
+
+
+def test_a_mount_sets_a_source_apart() -> None:
+    """Two sources of a vendor coexist by mount; every path below a mount is its source's."""
+    doors = Doors([source("a"), source("b", mount="/shop-b")])
+    assert found(doors, TRACK) == ("a", TRACK)
+    assert found(doors, f"/shop-b{TRACK}") == ("b", TRACK)
+    assert found(doors, "/shop-b/other") == ("b", "/other")
+    assert found(doors, "/shop-bb/other") is None
+
+
+def test_hosts_set_a_source_apart() -> None:
+    """Two sources of a vendor coexist by host name, whatever its case and port."""
+    doors = Doors([source("any"), source("a", hosts=("a.example",))])
+    assert found(doors, TRACK, "A.example:8443") == ("a", TRACK)
+    assert found(doors, TRACK, "b.example") == ("any", TRACK)
+    only = Doors([source("a", hosts=("a.example", "[::1]"))])
+    assert found(only, TRACK, "b.example") is None
+    assert found(only, TRACK, "[::1]:80") == ("a", TRACK)
+
+
+def test_a_mount_with_hosts_needs_both() -> None:
+    """A source with a mount and hosts answers for neither alone."""
+    doors = Doors([source("a", mount="/m", hosts=("a.example",))])
+    assert found(doors, f"/m{TRACK}", "a.example") == ("a", TRACK)
+    assert found(doors, "/m/other", "a.example") == ("a", "/other")
+    assert found(doors, f"/m{TRACK}", "b.example") is None
+    assert found(doors, "/m/other", "b.example") is None
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [(None, Fault.UNAUTHENTICATED), ("", Fault.UNAUTHENTICATED), ("other", Fault.FORBIDDEN)],
+)
+def test_a_source_takes_its_own_credentials(key: str | None, fault: Fault) -> None:
+    """A listed key passes; another is forbidden, and none is no answer to the question."""
+    door = source("shop", keys=["right", "also"])
+    door.check_key("right")
+    door.check_key("also")
+    with pytest.raises(Rejected) as caught:
+        door.check_key(key)
+    assert caught.value.fault is fault
+    assert "right" not in str(caught.value)
+
+
+def test_any_credential_is_still_a_credential() -> None:
+    """A source that takes any key refuses a request without one, as the vendor would."""
+    door = source("shop")
+    door.check_key("whatever")
+    with pytest.raises(Rejected):
+        door.check_key(None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fault"),
+    [
+        ("GET", "/store/track/event", Fault.METHOD),
+        ("GET", "/store/contact", Fault.UNSUPPORTED),
+        ("POST", "/store/other", Fault.NOT_FOUND),
+    ],
+)
+def test_an_endpoint_that_is_not_translated_says_why(method: str, path: str, fault: Fault) -> None:
+    """A wrong method, a documented endpoint that is not served, and an unknown one differ."""
+    door = Source("q", QuarticInput(), None)
+    door.check_endpoint("POST", "/store/contact")
+    with pytest.raises(Rejected) as caught:
+        door.check_endpoint(method, path)
+    assert caught.value.fault is fault
+
+
+def test_credentials_are_not_stored() -> None:
+    """The stored request keeps the headers that matter and no credential."""
+    request = Request(
+        method="POST",
+        url=TRACK,
+        headers={"authorization": "Bearer secret", "user-agent": "x", "cookie": "secret"},
+        id="r",
+    )
+    stored = source("shop").stored(request, b"{}")
+    assert dict(stored.headers) == {"user-agent": "x"}
+    assert (stored.body, stored.id, stored.url) == (b"{}", "r", TRACK)
+
+
+def test_found_is_what_it_says() -> None:
+    """The source and the vendor's path come together."""
+    door = Doors([source("a")]).find(TRACK, {})
+    assert isinstance(door, Found)
+    assert door.path == TRACK

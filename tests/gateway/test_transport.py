@@ -1,0 +1,159 @@
+"""Requests over real sockets, and every way in which no answer comes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.errors import TransportError
+from gateway.exchange import Request
+from gateway.transport import LARGEST, HttpTransport
+
+Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def server(answer: Answering) -> AsyncIterator[str]:
+    """Serve *answer* on a free loopback port; yield its address."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await answer(reader, writer)
+        finally:
+            writer.close()
+
+    running = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with running:
+        port = running.sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[HttpTransport]:
+    """Return a transport of half a second's patience."""
+    made = HttpTransport(timeout=0.5, connections=2)
+    yield made
+    await made.close()
+
+
+def to(url: str) -> Request:
+    """Return a request."""
+    return Request(method="POST", url=f"{url}/a%20b?x=1", headers={"x-key": "k"}, body=b"{}")
+
+
+async def test_an_answer_comes_back(transport: HttpTransport) -> None:
+    """The request goes out as it is, and status, the headers that matter and body come back."""
+    seen = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(2))
+        writer.write(
+            b"HTTP/1.1 429 Slow Down\r\nretry-after: 7\r\nset-cookie: a=b\r\n"
+            b"content-type: text/plain\r\ncontent-length: 4\r\n\r\nwait"
+        )
+        await writer.drain()
+
+    async with server(answer) as url:
+        response = await transport.send(to(url))
+    assert response.status == 429
+    assert response.headers == {"retry-after": "7", "content-type": "text/plain"}
+    assert response.body == b"wait"
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /a%20b?x=1 HTTP/1.1\r\n")
+    assert b"x-key: k" in head
+    assert body == b"{}"
+
+
+async def test_nobody_there_is_a_connect_failure(
+    transport: HttpTransport, unused_tcp_port: int
+) -> None:
+    """A closed port is told apart from a slow vendor."""
+    with pytest.raises(TransportError) as caught:
+        await transport.send(to(f"http://127.0.0.1:{unused_tcp_port}"))
+    assert caught.value.cause == "connect"
+
+
+async def test_silence_is_a_timeout(transport: HttpTransport) -> None:
+    """An answer that does not end in time ends the attempt, and the transport goes on."""
+    parts = [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"]
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(parts.pop(0))
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    async with server(answer) as url:
+        for _ in range(2):
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(TransportError) as caught:
+                await transport.send(to(url))
+            assert caught.value.cause == "timeout"
+            assert 0.5 <= asyncio.get_running_loop().time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [(b"", "reset"), (b"HTTP/1.1 2", "reset"), (b"nonsense\r\n\r\n", "protocol"),
+     (b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", "protocol")],
+)  # fmt: skip
+async def test_a_broken_answer_is_none(transport: HttpTransport, said: bytes, cause: str) -> None:
+    """A connection that closes early, or says what is no HTTP, is a failure with its cause."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        await writer.drain()
+
+    async with server(answer) as url:
+        with pytest.raises(TransportError) as caught:
+            await transport.send(to(url))
+    assert caught.value.cause in {cause, "protocol"}
+
+
+async def test_an_endless_answer_is_cut(transport: HttpTransport) -> None:
+    """A vendor's answer to an event is short; what is longer is not read into memory."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n")
+        writer.write(b"x" * 1_000_000)
+        await writer.drain()
+
+    async with server(answer) as url:
+        response = await transport.send(to(url))
+    assert 0 < len(response.body) <= LARGEST
+
+
+async def test_redirects_are_not_followed(transport: HttpTransport) -> None:
+    """An event goes where the configuration says, and nowhere else."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 302 Found\r\nlocation: http://elsewhere.example/\r\n"
+            b"content-length: 0\r\n\r\n"
+        )
+        await writer.drain()
+
+    async with server(answer) as url:
+        response = await transport.send(to(url))
+    assert response.status == 302
+    assert response.headers["location"] == "http://elsewhere.example/"
+
+
+async def test_a_cancelled_task_stays_cancelled(transport: HttpTransport) -> None:
+    """Shutting down is not mistaken for a timeout."""
+    waiting = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        waiting.set()
+        await asyncio.Event().wait()
+
+    async with server(answer) as url:
+        task = asyncio.get_running_loop().create_task(transport.send(to(url)))
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
