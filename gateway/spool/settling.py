@@ -14,6 +14,7 @@ from gateway.spool.values import Failed, Later, Mark, Progress
 NOWHERE = Mark(0, 0)
 """The mark of a ``Failed`` that stands for many (see ``take``)."""
 NOTHING = Progress(dead=[])
+"""What ``take`` returns where there is nothing to take."""
 
 _WAIT = """
     INSERT INTO waiting
@@ -173,14 +174,7 @@ def _oldest_waiting(
 
 
 def _open(connection: apsw.Connection, lane: Lane, seq: int) -> tuple[float, list[int]]:
+    """Return when an entry was appended and which of its deliveries are no exceptions."""
     at, meta = fetch(connection, "SELECT at, meta FROM log WHERE seq = ?", (seq,))[0]
-    excepted = set(excepted_indexes(connection, lane.number, lane.name, seq))
+    excepted = {index for (index,) in fetch(connection, _EXCEPTED, (lane.number, lane.name, seq))}
     return at, [index for index in targets_of(meta)[lane.name] if index not in excepted]
-
-
-def excepted_indexes(
-    connection: apsw.Connection, number: int, name: str, seq: int
-) -> Iterator[int]:
-    """Yield which events of the request stand as exceptions of the destination."""
-    for (index,) in fetch(connection, _EXCEPTED, (number, name, seq)):
-        yield index

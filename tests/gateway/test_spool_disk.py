@@ -27,6 +27,8 @@ class Disk(apsw.VFS):
         self.writing: type[apsw.Error] | None = None
         self.syncing: type[apsw.Error] | None = None
         self.reading: type[apsw.Error] | None = None
+        self.plugged = 0
+        """How often the disk was unplugged: files opened before that are lost to writers."""
         super().__init__(self.vfs, base="")
 
     def heal(self) -> None:
@@ -44,7 +46,7 @@ class FailingFile(apsw.VFSFile):
     """One open file of a ``Disk``."""
 
     def __init__(self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
-        self.disk = disk
+        self.disk, self.plugged = disk, disk.plugged
         super().__init__("", name, flags)
 
     def excepthook(self, *_: object) -> bool:
@@ -55,6 +57,8 @@ class FailingFile(apsw.VFSFile):
         """Write, or fail."""
         if self.disk.writing:
             raise self.disk.writing
+        if self.plugged != self.disk.plugged:
+            raise apsw.IOError
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
@@ -132,6 +136,7 @@ async def test_failing_disk_is_no_lie(  # noqa: PLR0917 - the cases' columns and
     disk.heal()
     assert await spool.append(entry("r2", a=(0,))) == 2
     assert spool.health() is None
+    assert (await spool.depths())["a"].backlog == 2
     await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
     assert [item.entry.id for item in (await spool.read("a", 0, 9)).items] == ["r2"]
     assert [dead.entry.id for dead in await spool.dead_letters()] == ["r1"]
@@ -153,9 +158,20 @@ async def test_health_recovers_without_traffic(spool: SqliteSpool, disk: Disk) -
     await healthy(spool)
 
 
-async def test_counts_are_right_after_a_failure(spool: SqliteSpool, disk: Disk) -> None:
+async def test_file_is_opened_again(spool: SqliteSpool, disk: Disk) -> None:
+    """A disk that went away and came back serves again, though the open file is dead."""
+    disk.plugged += 1
+    with pytest.raises(SpoolError, match="check the disk"):
+        await spool.append(entry("lost", a=(0,)))
+    assert await spool.append(entry("r2", a=(0,))) == 2
+
+
+@pytest.mark.parametrize("error", [apsw.IOError, apsw.FullError])
+async def test_counts_are_right_after_a_failure(
+    spool: SqliteSpool, disk: Disk, error: type[apsw.Error]
+) -> None:
     """What is known in memory is what the file holds, after failed commits as well."""
-    disk.syncing = apsw.IOError
+    disk.syncing = error
     for progress in (Progress(cursor=1, later=[later(1)]), Progress(dead=[failed(1)])):
         with pytest.raises(SpoolError):
             await spool.settle("a", progress)

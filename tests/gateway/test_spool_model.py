@@ -253,6 +253,9 @@ class SpoolModel(RuleBasedStateMachine):
             parked = set(mine) - marks
             found = await spool.parked(name, "u1", 10_000)
             assert [(one.mark.seq, one.mark.index) for one in found] == sorted(parked)
+            ahead = [seq for seq, one in self.log.items() if name in one.targets]
+            ahead = [s for s in ahead if s > self.cursors[name] and s not in self.fresh]
+            assert depths[name].backlog == len(ahead)
             assert depths[name].retrying == len(marks)
             assert depths[name].parked == len(parked)
         needed = sorted({seq for _, seq, _ in self.waiting})

@@ -1,5 +1,7 @@
 """The contract of bounds: backlog, bytes and age."""
 
+import asyncio
+
 import pytest
 
 from gateway.spool import (
@@ -8,6 +10,7 @@ from gateway.spool import (
     Limits,
     Mark,
     Progress,
+    Replayed,
     Spool,
     SpoolFull,
     Taken,
@@ -52,6 +55,14 @@ class BoundsSuite(SpoolContract):
         assert await spool.append(entry("r4", b=(0,))) == 3
         await spool.settle("a", Progress(cursor=1))
         assert await spool.append(entry("r5", a=(0,))) == 4
+
+    async def test_bound_holds_within_a_batch(self, opened: Maker) -> None:
+        """Of many appends at once exactly as many are taken as there is room for."""
+        spool = await opened(a=Bounds(max_backlog=3))
+        sent = [spool.append(entry(f"r{i}", a=(0,))) for i in range(8)]
+        results = await asyncio.gather(*sent, return_exceptions=True)
+        assert [type(result) for result in results] == [int] * 3 + [SpoolFull] * 5
+        assert (await spool.depths())["a"].backlog == 3
 
     async def test_waiting_deliveries_count_as_backlog(self, opened: Maker) -> None:
         """Deliveries that wait count towards ``max_backlog`` until they end."""
@@ -197,9 +208,12 @@ class BoundsSuite(SpoolContract):
         await spool.append(entry("r1", a=(0,)))
         clock.now += DAY + 1
         assert isinstance(await notices.next(), Taken)
+        await spool.append(entry("r2", b=(0,)))
+        clock.now += 10
         assert await spool.replay(Letters(cause="expired")) == 1
-        await notices.next()
-        clock.now += DAY - 1
-        await spool.append(entry("r3", a=(0,)))
-        clock.now += 2
-        assert await notices.next() == Taken("a", 1, (Mark(2, 0),))
+        assert await notices.next() == Replayed("a")
+        clock.now += DAY - 9
+        assert await notices.next() == Taken("b", 2, ())
+        assert [one.mark for one in await spool.exceptions("a", EVER, 9)] == [Mark(3, 0)]
+        clock.now += 10
+        assert await notices.next() == Taken("a", 1, (Mark(3, 0),))

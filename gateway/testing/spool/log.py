@@ -1,4 +1,4 @@
-"""The contract of a spool's log: appending, reading, destinations, trimming."""
+"""The contract of a spool's log: appending, reading, trimming."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from gateway.errors import SpoolError
-from gateway.spool import Bounds, Depth, Item, Limits, Mark, Progress, Spool
+from gateway.spool import Bounds, Item, Limits, Mark, Progress, Spool
 from gateway.testing.spool.contract import (
     FREE,
     Clock,
@@ -21,7 +21,7 @@ from gateway.testing.spool.contract import (
 
 
 class LogSuite(SpoolContract):
-    """Appending, reading, registering, trimming."""
+    """Appending, reading, trimming."""
 
     async def test_seqs_rise_from_one(self, spool: Spool) -> None:
         """Entries get rising seqs in the order in which they were appended."""
@@ -178,85 +178,6 @@ class LogSuite(SpoolContract):
             assert [dead.mark for dead in await again.dead_letters()] == [Mark(3, 0)]
         finally:
             await again.close()
-
-    async def test_new_destination_starts_at_the_end(self, spool: Spool) -> None:
-        """A destination that appears later gets what is appended from then on."""
-        await spool.append(entry("r1", a=(0,)))
-        await spool.register({"a": FREE, "b": FREE, "c": FREE})
-        assert spool.cursor("c") == 1
-        assert await spool.append(entry("r2", c=(0,))) == 2
-        assert [item.seq for item in (await spool.read("c", spool.cursor("c"), 9)).items] == [2]
-
-    async def test_unknown_destination_is_an_error(self, spool: Spool) -> None:
-        """Asking about a destination that was never registered says so."""
-        with pytest.raises(SpoolError, match="stranger"):
-            spool.cursor("stranger")
-        with pytest.raises(SpoolError, match="stranger"):
-            await spool.read("stranger", 0, 1)
-        with pytest.raises(SpoolError, match="stranger"):
-            await spool.settle("stranger", Progress(cursor=1))
-        with pytest.raises(SpoolError, match="stranger"):
-            await spool.exceptions("stranger", 0, 1)
-
-    async def test_orphan_keeps_everything(self, spool: Spool, clock: Clock) -> None:
-        """A destination that is no longer named keeps cursor and backlog, and is reported."""
-        for i in range(4):
-            await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
-        await spool.settle("b", Progress(cursor=2, later=[later(1), later(2, parked=True)]))
-        await spool.settle("a", Progress(cursor=4))
-        await spool.register({"a": FREE})
-        expected = Depth(cursor=2, backlog=2, retrying=1, parked=1, dead=0, oldest=clock.now)
-        assert await spool.orphans() == {"b": expected}
-        with pytest.raises(SpoolError, match="'b'"):
-            await spool.append(entry("r9", b=(0,)))
-        await spool.register({"a": FREE, "b": FREE})
-        assert await spool.orphans() == {}
-        assert [item.seq for item in (await spool.read("b", 2, 9)).items] == [3, 4]
-        assert await spool.exceptions("b", 1e12, 9) == [later(1)]
-
-    async def test_forget_gives_an_orphan_up(self, spool: Spool) -> None:
-        """Forgetting ends what is pending, keeps dead letters, and frees the log."""
-        for i in range(4):
-            await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
-        progress = Progress(cursor=2, later=[later(1)], dead=[failed(2)])
-        await spool.settle("b", progress)
-        await spool.settle("a", Progress(cursor=4))
-        with pytest.raises(SpoolError, match="registered"):
-            await spool.forget("b")
-        await spool.register({"a": FREE})
-        assert await spool.forget("b") == 3
-        with pytest.raises(SpoolError, match="'b'"):
-            await spool.forget("b")
-        assert list(await spool.depths()) == ["a"]
-        assert [dead.destination for dead in await spool.dead_letters()] == ["b"]
-
-        async def freed() -> bool:
-            return await spool.entries([1, 2, 3]) == []
-
-        await eventually(freed)
-        await spool.register({"a": FREE, "b": FREE})
-        assert spool.cursor("b") == 4
-
-    async def test_depths_count_what_is_pending(self, spool: Spool, clock: Clock) -> None:
-        """Depths tell backlog, retrying, parked, dead and the age of the oldest pending."""
-        for i in range(5):
-            await spool.append(entry(f"r{i}", a=(0,)))
-            clock.now += 10
-        await spool.settle(
-            "a",
-            Progress(
-                cursor=3,
-                later=[later(2, parked=True), later(3), later(5)],
-                dead=[failed(1)],
-            ),
-        )
-        depth = (await spool.depths())["a"]
-        assert depth == Depth(
-            cursor=3, backlog=2, retrying=2, parked=1, dead=1, oldest=clock.now - 40
-        )
-        await spool.settle("a", Progress(cursor=5, done=[Mark(2, 0), Mark(3, 0), Mark(5, 0)]))
-        depth = (await spool.depths())["a"]
-        assert depth == Depth(cursor=5, backlog=0, retrying=0, parked=0, dead=1, oldest=None)
 
     async def test_passed_entries_are_trimmed(self, spool: Spool) -> None:
         """An entry leaves the log once every destination it targets has passed it, not before."""

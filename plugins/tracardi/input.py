@@ -1,0 +1,209 @@
+"""Tracardi in: requests become events; https://docs.tracardi.com/events/event_tracking/."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from msgspec.structs import replace
+
+from gateway.errors import Fault, Rejected
+from gateway.event import Event
+from gateway.exchange import Request, Response
+from gateway.plugin import Input, json_response
+from plugins.tracardi.mapping import CONSENT_TYPES, ENDPOINTS, spoken
+from plugins.tracardi.rules import TRUE, Invalid, detail, problems, told
+from plugins.tracardi.values import TIME, derived
+
+SESSION_CONTEXT: Final = frozenset({"utm", "browser", "time"})
+"""What Tracardi reads of the payload's context for the session; all else holds for the events."""
+STATUS: Final = {
+    Fault.UNAUTHENTICATED: 401, Fault.FORBIDDEN: 401, Fault.TOO_LARGE: 413,
+    Fault.NOT_FOUND: 404, Fault.METHOD: 405, Fault.UNSUPPORTED: 501, Fault.UNAVAILABLE: 503,
+}  # fmt: skip
+"""401, 404 and 405 are Tracardi's (GitHub Tracardi/tracardi-api,
+app/api/track/event_server_endpoint.py, and FastAPI's own); the others are HTTP's."""
+WORDS: Final = {
+    Fault.UNAUTHENTICATED: "Access denied. Invalid source.",
+    Fault.FORBIDDEN: "Access denied. Invalid source.",
+    Fault.NOT_FOUND: "Not Found",
+    Fault.METHOD: "Method Not Allowed",
+}
+"""What clients know (GitHub Tracardi/tracardi-js, README.md; FastAPI)."""
+INTERNAL_SOURCE: Final = "Internal event sources are not allowed via API."
+ALLOW: Final = {"allow": "POST"}
+
+
+class TracardiInput(Input):
+    """What tracardi-js and the SDKs for servers post."""
+
+    name = "tracardi"
+    docs = "https://docs.tracardi.com/events/event_tracking/"
+    endpoints = ENDPOINTS
+    credential_in_body = True
+    kept_headers = frozenset({"content-type", "user-agent", "x-context"})
+    elapsed_header = "x-process-time"
+
+    def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in the body
+        """Return the source's id."""
+        found: str = payload["source"]["id"]
+        return found.strip() or None
+
+    def decode(self, request: Request) -> Any:
+        """Return the body of *request*, checked as the server checks it: before the source.
+
+        Raises:
+            Rejected: it is no JSON, breaks a rule, or names one of Tracardi's own sources.
+        """
+        if not request.body:
+            raise Invalid([detail("missing", (), None)])
+        payload = super().decode(request)
+        details = problems(payload)
+        if details:
+            raise Invalid(details)
+        if payload["source"]["id"].strip().startswith("@"):
+            raise Rejected("source.id", INTERNAL_SOURCE, Fault.FORBIDDEN)
+        return payload
+
+    def read(self, request: Request, payload: Any) -> list[Event]:
+        """Return the events in *payload*; each has the profile id that the answer tells."""
+        loose = profile_less(request)
+        arranged = _arranged(payload, loose=loose)
+        read = super().read(request, arranged)
+        return [
+            _finished(event, item["type"], request, loose=loose)
+            for event, item in zip(read, arranged["events"], strict=True)
+        ]
+
+    def accept(self, request: Request, events: Sequence[Event]) -> Response:
+        """Answer with what versions 0.7 (the document's) and 0.9 answer; ``null`` to no events."""
+        said = _tracked(request, events) if events else None
+        return json_response(200, said, _echoed(request))
+
+    def refuse(self, request: Request, error: Rejected) -> Response:
+        """Answer in FastAPI's shape."""
+        status = STATUS.get(error.fault, 422)
+        headers = _echoed(request)
+        if status == 422:  # noqa: PLR2004 - the documented one
+            return json_response(status, {"detail": told(error)}, headers)
+        if error.fault is Fault.METHOD:
+            headers = {**headers, **ALLOW}
+        own = error.path == "source.id"
+        said = error.reason if own else WORDS.get(error.fault, error.reason)
+        return json_response(status, {"detail": said}, headers)
+
+
+def profile_less(request: Request) -> bool:
+    """Tell whether the query asks for events that belong to no profile."""
+    return parse_qs(request.query).get("profile_less", [""])[-1].lower() in TRUE
+
+
+def _arranged(payload: dict[str, Any], *, loose: bool) -> dict[str, Any]:
+    """Return *payload* as the tables read it.
+
+    Types are trimmed. What the payload's context says beside what is the session's holds for
+    each event, so it moves into theirs; a null stays where it was, which is how the output
+    knows where to put it back. A key that some event's own context has stays above.
+    """
+    events = [{**event, "type": event["type"].strip()} for event in payload.get("events", ())]
+    arranged = {**payload, "events": events}
+    if loose or "profile_less" in payload:
+        arranged["profile_less"] = loose
+    context: Mapping[str, Any] = payload.get("context") or {}
+    own = {key for event in events for key in event.get("context") or ()}
+    moved = {
+        key: value
+        for key, value in context.items()
+        if key not in SESSION_CONTEXT and key not in own and value is not None
+    }
+    if moved and events:
+        arranged["context"] = {**context, **dict.fromkeys(moved)}
+        for event in events:
+            event["context"] = {**moved, **(event.get("context") or {})}
+    return arranged
+
+
+def _finished(event: Event, word: str, request: Request, *, loose: bool) -> Event:
+    """Return *event* with what no single row says: see the functions below."""
+    known: dict[str, Any] = {}
+    if event.anonymous_id is None and not loose:
+        known["anonymous_id"] = derived("profile", event.session_id or request.id)
+    if event.timestamp is None:
+        known["timestamp"] = _inserted(event)
+    if word in CONSENT_TYPES:
+        known |= _consent(event)
+    if (spoken(event) or event.name) != word:
+        known["extra"] = _marked(event.extra, word)
+    return replace(event, **known) if known else event
+
+
+def _inserted(event: Event) -> Any:
+    """Return the time of collection that the sender set, where it set no time of creation."""
+    items = event.extra.get("events")
+    time = items[0].get("time") if items else None
+    text = time.get("insert") if time else None
+    return None if text is None else TIME.decode(text)
+
+
+def _consent(event: Event) -> dict[str, Any]:
+    """Return the properties that are true or false as consent, the others as they are."""
+    extra = event.properties.extra
+    flags = {key: value for key, value in extra.items() if type(value) is bool}
+    rest = {key: value for key, value in extra.items() if key not in flags}
+    return {
+        "consent": {**event.consent, **flags},
+        "properties": replace(event.properties, extra=rest),
+    }
+
+
+def _marked(extra: Mapping[str, Any], word: str) -> dict[str, Any]:
+    """Return leftovers that tell the type, which is not the one that would be written."""
+    item = extra["events"][0] if "events" in extra else {}
+    return {**extra, "events": [{**item, "type": word}]}
+
+
+def _tracked(request: Request, events: Sequence[Event]) -> dict[str, Any]:
+    first = events[0]
+    debugging = any(_debugger(event) for event in events)
+    ids = [event.message_id or event.id for event in events]
+    said: dict[str, Any] = {
+        "task": derived("task", request.id),
+        "ux": [],
+        "response": {},
+        "events": ids if debugging else [],
+        "errors": [],
+        "warnings": [],
+        "source": {"consent": False},
+    }
+    if profile_less(request):
+        return said | ({"session": {"id": first.session_id}} if first.session_id else {})
+    profile = first.anonymous_id or ""
+    session = first.session_id or derived("session", first.user_id or profile)
+    said |= {"profile": {"id": profile}, "session": {"id": session}}
+    if debugging:
+        said["debugging"] = _debugging(session, ids, profile)
+    return said
+
+
+def _debugger(event: Event) -> bool:
+    """Tell whether the payload's options ask for the debugger, or the event's own do."""
+    holders = [event.extra, *event.extra.get("events", ())]
+    return any((holder.get("options") or {}).get("debugger") is True for holder in holders)
+
+
+def _debugging(session: str, events: list[str], profile: str) -> dict[str, Any]:
+    saved = {"session": [session], "events": events, "profile": [profile]}
+    return {
+        **{
+            name: {"saved": len(ids), "errors": [], "ids": ids, "types": []}
+            for name, ids in saved.items()
+        },
+        "execution": {},
+        "segmentation": {"errors": [], "ids": []},
+        "logs": [],
+    }
+
+
+def _echoed(request: Request) -> dict[str, str]:
+    """Return ``x-context`` where the request had it (tracardi-api, app/main.py)."""
+    sent = request.headers.get("x-context")
+    return {} if sent is None else {"x-context": sent}

@@ -1,0 +1,189 @@
+"""Tracardi out: events become requests; https://docs.tracardi.com/events/event_tracking/."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from gateway.event import NOTHING, Event
+from gateway.exchange import Declined, Refused, Request, Response, Verdict
+from gateway.mapping import Table
+from gateway.mapping.leftovers import restore
+from gateway.naming import Naming
+from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
+from gateway.spec import about_one, as_track
+from plugins.tracardi.mapping import (
+    ANY_ONE_WRITER,
+    ANY_WRITER,
+    CONSENT,
+    ENDPOINTS,
+    PREDEFINED,
+    WRITERS,
+    sent_as,
+    spoken,
+)
+from plugins.tracardi.values import TIME, derived
+
+TRACK: Final = "POST /track"
+PROFILE_LESS: Final = "POST /track?profile_less=true"
+UNSAYABLE: Final = {
+    "alias": (
+        "tracardi joins profiles by the merge keys set up in it; its /track has no way to join two"
+    ),
+    "product": "tracardi keeps no catalogue to put a product in",
+}
+NOBODY: Final = (
+    "tracardi updates a profile, and nothing says whose: no anonymous, session, user or device id "
+    "and no e-mail or phone"
+)
+WITH_ERRORS: Final = 226
+"""The event was taken and its processing failed (GitHub Tracardi/tracardi-api,
+app/api/track/event_server_endpoint.py)."""
+
+
+class TracardiOutput(Output):
+    """Posts one event per request."""
+
+    name = "tracardi"
+    docs = "https://docs.tracardi.com/events/event_tracking/"
+    endpoints = ENDPOINTS
+
+    class Config(FreeFormSettings):
+        """``[destinations.*]`` with ``vendor = "tracardi"``."""
+
+        source_id: Secret
+        """The id of the event source to write to, from Tracardi's list of inbound traffic; its
+        bridge is the REST API."""
+        naming: Naming = "kebab-case"
+        """How to spell the types of events that Tracardi does not predefine; events that came in
+        Tracardi's own format keep theirs."""
+
+    config: Config
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the content type; the credential is in the body."""
+        return JSON
+
+    def envelope(self) -> dict[str, Any]:
+        """Return the source."""
+        return {"source": {"id": self.config.source_id.get_secret_value()}}
+
+    def choose(self, event: Event) -> Call | Declined:
+        """A predefined type where there is one, else the event's own name as the type."""
+        if event.type in UNSAYABLE:
+            return Declined(UNSAYABLE[event.type])
+        loose = event.origin == self.name and event.extra.get("profile_less") is True
+        known = _identified(event, loose=loose)
+        if known.session_id is None and event.type == "identify":
+            return Declined(NOBODY)
+        said = self._said(known)
+        if isinstance(said, Declined):
+            return said
+        table, prepared = said
+        endpoint = PROFILE_LESS if loose or known.session_id is None else TRACK
+        return Call(endpoint, table, prepared)
+
+    def render(self, event: Event) -> Request | Declined:
+        """Return the request that delivers *event*, or why Tracardi cannot take it.
+
+        Raises:
+            Unrenderable: it holds something that JSON cannot say.
+        """
+        call = self.choose(event)
+        if isinstance(call, Declined):
+            return call
+        same = event.origin == self.name
+        payload = call.table.write(call.event, same=same)
+        item = payload["events"][0]
+        if not (same and _inserted(event)):
+            moment = event.received_at if same else event.time
+            item.setdefault("time", {})["insert"] = TIME.encode(moment)
+        if same and event.extra:
+            _lift(payload, item, event.extra.get("context"))
+            restore(payload, event.extra)
+        return self.request(call.endpoint, payload, event)
+
+    def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
+        """Judge by the status; 226 says that the event was processed with errors."""
+        if response.status == WITH_ERRORS:
+            said = response.body[:200].decode("utf-8", "replace")
+            return Refused(f"HTTP {WITH_ERRORS}, processed with errors: {said}")
+        return super().verdict(response, now)
+
+    def _said(self, event: Event) -> tuple[Table, Event] | Declined:
+        """Return the table that writes *event*, and the event as it reads it."""
+        word = self._word(event)
+        if word is not None:
+            return WRITERS[word], _prepared(event)
+        tracked = as_track(event) or event
+        name = self.named(tracked)
+        if not name.strip():
+            return Declined("tracardi takes no event without a type, and this one has no name")
+        table = ANY_ONE_WRITER if about_one(tracked) else ANY_WRITER
+        return table, replace(tracked, name=name)
+
+    def _word(self, event: Event) -> str | None:
+        """Return the predefined type of *event*: the one it came with, if it still says that."""
+        sent = sent_as(event) if event.origin == self.name else None
+        if sent is not None:
+            table = PREDEFINED.get(sent)
+            if table is not None and table.table_for(event) is not None:
+                return sent
+            if sent == event.name:
+                return None
+        return spoken(event)
+
+
+def _identified(event: Event, *, loose: bool) -> Event:
+    """Return *event* with the ids that go out; without a session id nothing names the user."""
+    user, visitor = _filled(event.user_id), _filled(event.anonymous_id)
+    traits = event.traits
+    names = (user, visitor, event.context.device.id, traits.email, traits.phone)
+    session = _filled(event.session_id)
+    if session is None and not loose:
+        key = next((name for name in names if _filled(name)), None)
+        session = None if key is None else derived("session", key)
+    return replace(
+        event,
+        user_id=user,
+        anonymous_id=visitor,
+        session_id=session,
+        message_id=_filled(event.message_id) or event.id,
+    )
+
+
+def _prepared(event: Event) -> Event:
+    """Return *event* as the predefined types tell it.
+
+    The categories of a consent are its properties. An income is the total; where only the
+    revenue is known, it is the income as well.
+    """
+    properties = event.properties
+    if event.name == CONSENT and event.consent:
+        told = replace(properties, extra={**properties.extra, **event.consent})
+        return replace(event, consent=NOTHING, properties=told)
+    if properties.total is None and properties.revenue is not None:
+        return replace(event, properties=replace(properties, total=properties.revenue))
+    return event
+
+
+def _lift(payload: dict[str, Any], item: dict[str, Any], marks: Mapping[str, Any] | None) -> None:
+    """Move what came in the payload's context back there: what *marks* holds a null for."""
+    inner = item.get("context", {})
+    for key, value in (marks or {}).items():
+        if value is None and key in inner:
+            payload.setdefault("context", {})[key] = inner.pop(key)
+    if not inner:
+        item.pop("context", None)
+
+
+def _inserted(event: Event) -> bool:
+    """Tell whether the sender set the time of collection itself."""
+    items = event.extra.get("events")
+    time = items[0].get("time") if items else None
+    return bool(time) and time.get("insert") is not None
+
+
+def _filled(text: str | None) -> str | None:
+    return text if text and text.strip() else None

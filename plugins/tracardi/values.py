@@ -1,0 +1,97 @@
+"""How Tracardi spells single values, where it differs from the event.
+
+Source: GitHub Tracardi/tracardi (tracardi/domain), whose models are pydantic's.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+from uuid import NAMESPACE_URL, uuid5
+
+from gateway.mapping import EPOCH_MILLIS, EPOCH_SECONDS, ISO8601, Codec
+
+NAMESPACE: Final = uuid5(NAMESPACE_URL, "https://docs.tracardi.com/events/event_tracking/")
+MILLISECONDS: Final = 2e10
+"""From here on pydantic takes Unix time for milliseconds."""
+NUMERIC: Final = re.compile(r"[+-]?\d+(\.\d*)?")
+MIDNIGHT: Final = " 00:00:00"
+PLACES: Final = {"town": "city", "county": "state", "postcode": "postalCode"}
+"""Keys of an address to the Segment Spec's."""
+SPEC_PLACES: Final = {ours: theirs for theirs, ours in PLACES.items()}
+
+
+def derived(kind: str, seed: str) -> str:
+    """Return an id that follows from *seed*, the same every time."""
+    return str(uuid5(NAMESPACE, f"{kind} {seed}"))
+
+
+def _trimmed(text: str) -> str:
+    inner = text.strip()
+    if not inner:
+        raise ValueError("blank")
+    return inner
+
+
+def _instant(value: Any) -> datetime:
+    if not isinstance(value, str):
+        return (EPOCH_MILLIS if abs(value) > MILLISECONDS else EPOCH_SECONDS).decode(value)  # type: ignore[no-any-return]  # codecs are untyped
+    text = value.strip()
+    if NUMERIC.fullmatch(text):
+        return _instant(float(text))
+    try:
+        return ISO8601.decode(text.upper().replace("_", "T"))  # type: ignore[no-any-return]  # likewise
+    except OverflowError as error:
+        raise ValueError(f"no such time: {text!r}") from error
+
+
+def _written(moment: datetime) -> str:
+    fine = "microseconds" if moment.microsecond % 1000 else "milliseconds"
+    return moment.astimezone(UTC).isoformat(timespec=fine).removesuffix("+00:00") + "Z"
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc or url
+    except ValueError:
+        return url
+
+
+def _flags(found: Mapping[str, Any]) -> dict[str, bool]:
+    if not all(type(flag) is bool for flag in found.values()):
+        raise ValueError("not every category is true or false")
+    return dict(found)
+
+
+def _address(found: Any) -> Any:
+    return {PLACES.get(k, k): v for k, v in found.items()} if type(found) is dict else found
+
+
+def _spec_address(held: Any) -> Any:
+    return {SPEC_PLACES.get(k, k): v for k, v in held.items()} if type(held) is dict else held
+
+
+def _birthday(text: str) -> str:
+    return text.removesuffix(MIDNIGHT)
+
+
+def _birth_time(text: str) -> str:
+    return text + MIDNIGHT if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+TRIMMED = Codec("without the spaces around it", _trimmed, _as_it_is, (str,))
+"""An id; the server trims it too (tracardi/service/tracker.py)."""
+TIME = Codec("ISO 8601, or Unix time in s or ms", _instant, _written, (datetime,))
+"""Whatever pydantic takes for a datetime; a time without a zone is UTC."""
+HOST = Codec("the host alone", _as_it_is, _host, (str,))
+FLAGS = Codec("true or false by category", _flags, _as_it_is, (dict,))
+ADDRESS = Codec(
+    "town, county, postcode: city, state, postalCode", _address, _spec_address, (dict, str)
+)
+BIRTHDAY = Codec("date at midnight", _birthday, _birth_time, (str,))
+"""The predefined ``profile-update`` has ``2010-01-01 00:00:00``."""
