@@ -5,7 +5,6 @@ import contextlib
 import signal
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import structlog
 import uvloop
@@ -23,7 +22,7 @@ from gateway.ingest import Ingest
 from gateway.plugin import Input
 from gateway.plugins import Registry
 from gateway.router import Router
-from gateway.spool import Bounds, Entry, Notice, Spool, SqliteSpool
+from gateway.spool import Bounds, Entry, Limits, Notice, Spool, SqliteSpool
 from gateway.transport import HttpTransport
 
 log = structlog.get_logger()
@@ -46,7 +45,9 @@ class Gateway:
         self.accepting = False
         self.doors = doors_of(config, registry)
         self.router = Router(config.routes)
-        self.spool: Spool = SqliteSpool(Path(config.spool.path))
+        self.spool: Spool = SqliteSpool(
+            config.spool.path, Limits(config.spool.max_bytes, config.spool.max_age)
+        )
         self.workers: dict[str, Worker] = {}
         self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
         hooks = registry.manager.hook
@@ -85,7 +86,7 @@ class Gateway:
         return Worker(
             name,
             config,
-            sender=Sender(output, transport),
+            sender=Sender(output, transport, passthrough=config.passthrough),
             spool=self.spool,
             parse=self.parse,
             settled=settled,

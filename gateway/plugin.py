@@ -22,6 +22,7 @@ from gateway.event import Event
 from gateway.exchange import Declined, Request, Response, Verdict, verdict_by_status
 from gateway.mapping import Loss, Mapped, Stamp, Table, restore
 from gateway.mapping.losses import losses
+from gateway.mapping.substitute import substitute
 from gateway.naming import CONVENTIONS, Naming
 
 Secret = SecretStr
@@ -143,6 +144,8 @@ class Output(Vendor):
 
     Config: ClassVar[type[Settings]]
     """The vendor's settings; the gateway fills them from the destination's table."""
+    batch_size: ClassVar[int] = 1
+    """How many events of one user one request may carry; `merge` puts them together."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -201,6 +204,30 @@ class Output(Vendor):
         except orjson.JSONEncodeError as error:
             raise Unrenderable(f"{event.id}: {error}") from error
         return Request(method=target[0], url=target[1], headers=headers, body=body)
+
+    def merge(self, request: Request, further: Request) -> Request | None:  # noqa: ARG002 - for vendors that batch
+        """Return one request that says what both say, in this order, or None if none can."""
+        return None
+
+    def forward(self, request: Request) -> Request | None:
+        """Return *request*, which came in this vendor's format, with our credential in it.
+
+        Nothing else is changed. None where this vendor's requests cannot be forwarded.
+        """
+        payload = orjson.loads(request.body)
+        body = substitute(request.body, payload, self.exchanged(request.path, payload))
+        content = request.headers.get("content-type")
+        headers = {**self.headers(), "content-type": content} if content else self.headers()
+        return Request(
+            method=request.method,
+            url=self.config.url.rstrip("/") + request.url,
+            headers=headers,
+            body=body,
+        )
+
+    def exchanged(self, path: str, payload: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - for vendors whose endpoints differ
+        """Return what of a forwarded body the configuration replaces, such as a source id."""
+        return self.envelope()
 
     def losses(self, event: Event) -> list[Loss]:
         """Return what *event* knows and its request will not say."""

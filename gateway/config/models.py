@@ -218,7 +218,7 @@ class Delivery(Table):
     full: Full = "refuse"
     """What happens when `max_backlog` is reached; what `full` in `[spool]` says where this is
     left out."""
-    passthrough: bool = False
+    passthrough: bool = True
     """Send requests that came in this same vendor's format on as they came, byte for byte, with
     only the credential exchanged."""
 

@@ -1,5 +1,6 @@
 """From the spool to the destinations: one isolated worker each."""
 
-from gateway.delivery.worker import Worker, WorkerState
+from gateway.delivery.state import WorkerState
+from gateway.delivery.worker import Worker
 
 __all__ = ["Worker", "WorkerState"]

@@ -227,7 +227,14 @@ class Backlog:
             if later.mark.index < len(events):
                 event = events[later.mark.index]
                 self._worker.push(
-                    Job(later.mark, entry, event, attempts=later.attempts, waiting=True)
+                    Job(
+                        later.mark,
+                        entry,
+                        event,
+                        siblings=len(events),
+                        attempts=later.attempts,
+                        waiting=True,
+                    )
                 )
             else:
                 self._worker.lost(later.mark, entry)

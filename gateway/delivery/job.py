@@ -13,17 +13,22 @@ class Job:
 
     Attributes:
         mark: its place in the log.
+        siblings: how many events its request has in all.
         waiting: it stands as an exception in the spool, so its end must be recorded there.
+        alone: it was refused in company, so it is tried without.
     """
 
-    __slots__ = ("attempts", "entry", "event", "mark", "sent", "user", "waiting")
+    __slots__ = (
+        "alone", "attempts", "entry", "event", "mark", "sent", "siblings", "user", "waiting",
+    )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what there is to know of a delivery, each once
         self,
         mark: Mark,
         entry: Entry,
         event: Event,
         *,
+        siblings: int = 1,
         attempts: tuple[Attempt, ...] = (),
         waiting: bool = False,
     ) -> None:
@@ -33,6 +38,8 @@ class Job:
         self.user = event.user_key
         self.attempts = attempts
         self.waiting = waiting
+        self.siblings = siblings
+        self.alone = False
         self.sent: Request | None = None
 
     @property

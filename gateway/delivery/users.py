@@ -1,6 +1,7 @@
 """Order per user: the next event of a user waits until the one before is settled."""
 
 from collections import deque
+from collections.abc import Sequence
 
 from gateway.delivery.job import Job
 
@@ -65,6 +66,20 @@ class Users:
             return queue.popleft()
         self._busy.pop(user, None)
         return None
+
+    def followers(self, user: str, most: int) -> list[Job]:
+        """Return the user's next jobs, to go together with the one on its way."""
+        queue = self._busy.get(user)
+        if not queue:
+            return []
+        return [queue.popleft() for _ in range(min(most, len(queue)))]
+
+    def put_back(self, user: str, jobs: Sequence[Job]) -> None:
+        """Let *jobs*, which `followers` gave, be the user's next again."""
+        queue = self._busy.get(user)
+        if queue is None:
+            queue = self._busy[user] = deque()
+        queue.extendleft(reversed(jobs))
 
     def waiting(self, user: str) -> list[Job]:
         """Return the user's jobs that wait in memory, and forget them; the user stays busy."""

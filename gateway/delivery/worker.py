@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import orjson
 import structlog
@@ -12,10 +11,11 @@ import structlog
 from gateway.config import DestinationConfig
 from gateway.delivery.attempt import Outcome, Sender
 from gateway.delivery.backlog import Backlog
-from gateway.delivery.gate import Gate, State, backoff
+from gateway.delivery.gate import Gate, backoff
 from gateway.delivery.job import Job
 from gateway.delivery.lanes import Lanes
 from gateway.delivery.ledger import Ledger
+from gateway.delivery.state import WorkerState
 from gateway.delivery.users import Users
 from gateway.event import Event
 from gateway.exchange import Declined, Delivered, Refused, RetryLater, Verdict
@@ -30,19 +30,6 @@ log = structlog.get_logger()
 
 Parse = Callable[[Entry], Sequence[Event]]
 Settled = Callable[[Event, str, Verdict | Declined], None]
-
-
-class WorkerState(NamedTuple):
-    """How a worker is doing."""
-
-    circuit: State
-    reason: str
-    """Why the circuit is not closed."""
-    in_hand: int
-    delivered: int
-    declined: int
-    dead: int
-    retried: int
 
 
 class Worker:
@@ -133,7 +120,7 @@ class Worker:
         for index in indexes:
             mark = Mark(item.seq, index)
             if index < len(events):
-                self._enter(Job(mark, item.entry, events[index]))
+                self._enter(Job(mark, item.entry, events[index], siblings=len(events)))
             else:
                 self.lost(mark, item.entry)
                 self.ledger.close(item.seq)
@@ -182,11 +169,26 @@ class Worker:
         return self._ready.popleft()
 
     async def _deliver(self, job: Job) -> None:
-        self._settle(job, await self.sender.send(job))
+        jobs = [job]
+        most = self.sender.company(job) if job.user else 0
+        if most:
+            jobs += self.users.followers(job.user, most)
+        outcome = await self.sender.send(jobs)
+        covers = outcome.covers
+        if covers > 1 and isinstance(outcome.verdict, Refused):
+            for one in jobs[:covers]:
+                one.alone = True
+            outcome = await self.sender.send(jobs[:1])
+        if covers > 1 and not isinstance(outcome.verdict, Delivered):
+            covers = 1
+        self.users.put_back(job.user, jobs[covers:])
+        for companion in jobs[1:covers]:
+            self._settle(companion, outcome, leave=False)
+        self._settle(job, outcome)
 
     # How it ends
 
-    def _settle(self, job: Job, outcome: Outcome) -> None:
+    def _settle(self, job: Job, outcome: Outcome, *, leave: bool = True) -> None:
         verdict = outcome.verdict
         if outcome.attempt is None:
             self.gate.abandoned()
@@ -208,7 +210,7 @@ class Worker:
                 self.ledger.done(job.mark)
         if self._settled is not None:
             self._settled(job.event, self.name, verdict)
-        self._finish(job)
+        self._finish(job, leave=leave)
 
     def _passed(self) -> None:
         opened, trouble = self.gate.opened, self.gate.reason
@@ -256,15 +258,15 @@ class Worker:
         clean = self._redact.text(reason)
         self.ledger.dead(job.failed(cause, clean, time.time(), rendered))
         log.warning(
-            "dead_letter", destination=self.name, event=job.event.id, cause=cause, reason=clean
+            "dead_letter", destination=self.name, delivery=job.event.id, cause=cause, reason=clean
         )
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: Job, *, leave: bool = True) -> None:
         """Let the user's next event go, now that *job* is settled."""
         if job.waiting:
             self.users.unblock(job.user)
             self.backlog.ended(job.mark)
-        self._release(job)
+        self._release(job, leave=leave)
         if job.user and self.users.blocked(job.user) and not self.users.busy(job.user):
             self.backlog.follow(job.user)
 

@@ -1,6 +1,7 @@
 """The writing connection: opened, given up when the disk fails, and opened again."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ WAL_PAGES = 256
 
 It holds up the next batch: for 6 ms with SQLite's own 1000 pages, for 2 ms with these.
 """
+ROOM = 65_536
+"""Bytes that must be free on a disk that was full before the trouble counts as over."""
 
 
 class Session:
@@ -31,6 +34,7 @@ class Session:
         self._vfs = vfs
         self._connection: apsw.Connection | None = None
         self._loaded = False
+        self._was_full = False
         self._wal = 0
         self._version = 0
 
@@ -57,7 +61,7 @@ class Session:
             yield self._connection or self._connect()
         except apsw.Error as e:
             explained = explain(e, self.folder)
-            self.trouble = str(explained)
+            self.trouble, self._was_full = str(explained), isinstance(e, apsw.FullError)
             if not isinstance(e, apsw.FullError | apsw.BusyError):
                 self.disconnect()
             raise explained from e
@@ -101,7 +105,12 @@ class Session:
             self._wal = 0
 
     def probe(self) -> None:
-        """Write something harmless, so that an end of the trouble shows without traffic."""
+        """Write something harmless, so that an end of the trouble shows without traffic.
+
+        A disk that was full has to have room for more than that.
+        """
+        if self._was_full and shutil.disk_usage(self.folder).free < ROOM:
+            return
         with contextlib.suppress(SpoolError), self.writing() as connection:
             connection.pragma("user_version", connection.pragma("user_version"))
 

@@ -195,6 +195,9 @@ class Writer:
     def _keep_house(self, *, idle: bool) -> bool:
         """Do a step of what is due; say whether more of it could follow at once."""
         try:
+            if self._session.trouble:
+                self._session.probe()
+                return False
             self._session.checkpoint()
             if idle:
                 self._session.checkpoint(1)  # which also is what cuts the file after shrinking
@@ -218,10 +221,8 @@ class Writer:
         return expired or shrunk or trimmable(self._lanes) >= STEP
 
     def _look(self) -> None:
-        """Find out what no append brings up: a disk that came back, other processes' doings."""
+        """Find out what other processes have done to the file."""
         session, lanes = self._session, self._lanes
-        if session.trouble:
-            session.probe()
         if not session.others_wrote():
             return
         with session.using() as connection:

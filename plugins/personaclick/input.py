@@ -40,6 +40,13 @@ class PersonaclickInput(Input):
     name = "personaclick"
     docs = DOCS
     endpoints = ENDPOINTS
+    example = Request(
+        method="POST",
+        url="/push",
+        body=b'{"event": "view", "shop_id": "0d42fd8b713d0752776ca589cc0056", "did": "7rjVGhMykT", '
+        b'"seance": "R5eQXkrKCf", "stream": "web", '
+        b'"referer": "https://mystore.com/product/100500", "items": [{"id": "100500"}]}',
+    )
     credential_in_body = True
     unsupported = frozenset({
         "GET /init", "GET /profile", "GET /search", "GET /products/cart",

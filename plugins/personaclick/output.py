@@ -138,6 +138,14 @@ class PersonaclickOutput(Output):
         """Return the shop's key."""
         return {"shop_id": self.config.shop_id.get_secret_value()}
 
+    def exchanged(self, path: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the shop's key, and its secret where the client sent one."""
+        del path
+        secret = self.config.shop_secret
+        if secret is None or "shop_secret" not in payload:
+            return self.envelope()
+        return {**self.envelope(), "shop_secret": secret.get_secret_value()}
+
     def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
         """Return *payload* as a request: its campaign as JSON text, a profile with the secret.
 

@@ -32,6 +32,14 @@ class QuarticInput(Input):
     name = "quartic"
     docs = "https://docs.quarticon.com/storeapi/documentation/"
     endpoints = ENDPOINTS
+    example = Request(
+        method="POST",
+        url="/store/track/event",
+        headers={"x-api-key": "quartic-example-key"},
+        body=b'{"customer": "quartic_account", "eventType": "eventProductView", "userId": "1", '
+        b'"userEmail": "test@example.com", "timestamp": 1482840417, "cookie": "8sjfe8fh", '
+        b'"productId": "101"}',
+    )
     unsupported = frozenset({"GET /store/contact", "GET /store/recommendation"})
     """They ask for something instead of telling it."""
     kept_headers = Input.kept_headers | {"accept-version"}

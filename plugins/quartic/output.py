@@ -100,6 +100,11 @@ class QuarticOutput(Output):
             sent["accept-version"] = self.config.accept_version
         return sent
 
+    def exchanged(self, path: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the account's symbol, which events carry beside the key."""
+        del payload
+        return {"customer": self.config.customer} if path == "/store/track/event" else {}
+
     def choose(self, event: Event) -> Call | Declined:
         """Each kind that Quartic takes has its own fields, and nothing else can be said."""
         known = fit_basics(event)

@@ -80,13 +80,15 @@ PAYMENT = (
 )
 ORDER = (
     Row("id",                   "order_id",                 TEXT),
-    Row("income.value",         "total",                    NUMBER, note="the revenue, if no total is known"),
+    Row("income.value",         "total",                    NUMBER,
+        note="the revenue, if no total is known"),
     Row("income.currency",      "currency"),
     *spec_but("order_id", "total", "currency"),
     *REST,
 )
 SALE = (
-    Row("value",                "total",                    NUMBER, note="the revenue, if no total is known"),
+    Row("value",                "total",                    NUMBER,
+        note="the revenue, if no total is known"),
     *spec_but("total", "value"),
     *REST,
 )

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+import orjson
 from msgspec.structs import replace
 
 from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.exchange import Request, Response
-from gateway.plugin import Input, json_response
-from plugins.tracardi.mapping import CONSENT_TYPES, ENDPOINTS, spoken
+from gateway.plugin import JSON, Input, json_response
+from plugins.tracardi.mapping import CONSENT_TYPES, ENDPOINTS, inserted, leftover, spoken
 from plugins.tracardi.rules import TRUE, Invalid, detail, problems, told
 from plugins.tracardi.values import TIME, derived
 
@@ -32,6 +33,26 @@ WORDS: Final = {
 INTERNAL_SOURCE: Final = "Internal event sources are not allowed via API."
 ALLOW: Final = {"allow": "POST"}
 
+EXAMPLE: Final = Request(
+    method="POST",
+    url="/track",
+    headers=JSON,
+    body=orjson.dumps({
+        "source": {"id": "3ee63fc6-490a-4fd8-bfb3-bf0c8c8d3387"},
+        "session": {"id": "bfb3-bf0c8c8d3387-3ee63fc6-490a-4fd8"},
+        "profile": {"id": "bf0c8c8d3387-3ee63fc6-490a-4fd8bfb3"},
+        "context": {"system": "webstore-backend"},
+        "events": [
+            {"type": "page-view", "properties": {"pageTitle": "My Page"}},
+            {
+                "type": "product-in-basket",
+                "properties": {"product": "Adidas sneakers", "price": 34.43},
+            },
+        ],
+    }),
+)  # fmt: skip
+"""The document's example, shortened."""
+
 
 class TracardiInput(Input):
     """What tracardi-js and the SDKs for servers post."""
@@ -39,6 +60,7 @@ class TracardiInput(Input):
     name = "tracardi"
     docs = "https://docs.tracardi.com/events/event_tracking/"
     endpoints = ENDPOINTS
+    example = EXAMPLE
     credential_in_body = True
     kept_headers = frozenset({"content-type", "user-agent", "x-context"})
     elapsed_header = "x-process-time"
@@ -127,21 +149,13 @@ def _finished(event: Event, word: str, request: Request, *, loose: bool) -> Even
     known: dict[str, Any] = {}
     if event.anonymous_id is None and not loose:
         known["anonymous_id"] = derived("profile", event.session_id or request.id)
-    if event.timestamp is None:
-        known["timestamp"] = _inserted(event)
+    if event.timestamp is None and (set_time := inserted(event)) is not None:
+        known["timestamp"] = TIME.decode(set_time)
     if word in CONSENT_TYPES:
         known |= _consent(event)
     if (spoken(event) or event.name) != word:
-        known["extra"] = _marked(event.extra, word)
+        known["extra"] = {**event.extra, "events": [{**leftover(event), "type": word}]}
     return replace(event, **known) if known else event
-
-
-def _inserted(event: Event) -> Any:
-    """Return the time of collection that the sender set, where it set no time of creation."""
-    items = event.extra.get("events")
-    time = items[0].get("time") if items else None
-    text = time.get("insert") if time else None
-    return None if text is None else TIME.decode(text)
 
 
 def _consent(event: Event) -> dict[str, Any]:
@@ -153,12 +167,6 @@ def _consent(event: Event) -> dict[str, Any]:
         "consent": {**event.consent, **flags},
         "properties": replace(event.properties, extra=rest),
     }
-
-
-def _marked(extra: Mapping[str, Any], word: str) -> dict[str, Any]:
-    """Return leftovers that tell the type, which is not the one that would be written."""
-    item = extra["events"][0] if "events" in extra else {}
-    return {**extra, "events": [{**item, "type": word}]}
 
 
 def _tracked(request: Request, events: Sequence[Event]) -> dict[str, Any]:
@@ -186,7 +194,7 @@ def _tracked(request: Request, events: Sequence[Event]) -> dict[str, Any]:
 
 def _debugger(event: Event) -> bool:
     """Tell whether the payload's options ask for the debugger, or the event's own do."""
-    holders = [event.extra, *event.extra.get("events", ())]
+    holders = (event.extra, leftover(event))
     return any((holder.get("options") or {}).get("debugger") is True for holder in holders)
 
 

@@ -8,18 +8,19 @@ from msgspec.structs import replace
 
 from gateway.event import NOTHING, Event
 from gateway.exchange import Declined, Refused, Request, Response, Verdict
-from gateway.mapping import Table
-from gateway.mapping.leftovers import restore
+from gateway.mapping import Table, restore
 from gateway.naming import Naming
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
 from gateway.spec import about_one, as_track
 from plugins.tracardi.mapping import (
     ANY_ONE_WRITER,
     ANY_WRITER,
-    CONSENT,
+    CONSENT_TYPES,
     ENDPOINTS,
+    ORDER_TYPES,
     PREDEFINED,
     WRITERS,
+    inserted,
     sent_as,
     spoken,
 )
@@ -96,7 +97,7 @@ class TracardiOutput(Output):
         same = event.origin == self.name
         payload = call.table.write(call.event, same=same)
         item = payload["events"][0]
-        if not (same and _inserted(event)):
+        if not same or inserted(event) is None:
             moment = event.received_at if same else event.time
             item.setdefault("time", {})["insert"] = TIME.encode(moment)
         if same and event.extra:
@@ -115,7 +116,7 @@ class TracardiOutput(Output):
         """Return the table that writes *event*, and the event as it reads it."""
         word = self._word(event)
         if word is not None:
-            return WRITERS[word], _prepared(event)
+            return WRITERS[word], _prepared(event, word)
         tracked = as_track(event) or event
         name = self.named(tracked)
         if not name.strip():
@@ -153,17 +154,17 @@ def _identified(event: Event, *, loose: bool) -> Event:
     )
 
 
-def _prepared(event: Event) -> Event:
+def _prepared(event: Event, word: str) -> Event:
     """Return *event* as the predefined types tell it.
 
     The categories of a consent are its properties. An income is the total; where only the
     revenue is known, it is the income as well.
     """
     properties = event.properties
-    if event.name == CONSENT and event.consent:
+    if word in CONSENT_TYPES and event.consent:
         told = replace(properties, extra={**properties.extra, **event.consent})
         return replace(event, consent=NOTHING, properties=told)
-    if properties.total is None and properties.revenue is not None:
+    if word in ORDER_TYPES and properties.total is None and properties.revenue is not None:
         return replace(event, properties=replace(properties, total=properties.revenue))
     return event
 
@@ -176,13 +177,6 @@ def _lift(payload: dict[str, Any], item: dict[str, Any], marks: Mapping[str, Any
             payload.setdefault("context", {})[key] = inner.pop(key)
     if not inner:
         item.pop("context", None)
-
-
-def _inserted(event: Event) -> bool:
-    """Tell whether the sender set the time of collection itself."""
-    items = event.extra.get("events")
-    time = items[0].get("time") if items else None
-    return bool(time) and time.get("insert") is not None
 
 
 def _filled(text: str | None) -> str | None:

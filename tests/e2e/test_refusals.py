@@ -88,8 +88,7 @@ async def send(
 
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_what_is_no_json_is_refused(run: Running, vendor: str) -> None:
-    """A malformed body gets the vendor's status for bad input, or, where the credential would
-    have been in it, for a missing credential."""
+    """A malformed body gets the vendor's status for bad input or for a missing credential."""
     for body in (b"", b"{", b"null", b"[]", b"\xff\xfe", b'{"a":' * 2000):
         status, said = await send(run, vendor, body)
         assert status in {MALFORMED[vendor], FORBIDDEN[vendor]}, said

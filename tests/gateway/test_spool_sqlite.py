@@ -138,6 +138,18 @@ async def test_write_ahead_log_stays_short(spool: SqliteSpool, tmp_path: Path) -
     assert (tmp_path / f"{FILE}-wal").stat().st_size < 4_000_000
 
 
+async def test_log_stays_short_under_load(
+    spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was delivered leaves the log with the commits that follow, idle or not."""
+    monkeypatch.setattr(writer, "TICK", 60.0)
+    for start in range(0, 4000, 100):
+        sent = [entry(f"r{start + i}", a=(0,)) for i in range(100)]
+        seqs = await asyncio.gather(*[spool.append(one) for one in sent])
+        await spool.settle("a", Progress(cursor=seqs[-1]))
+    assert len(await spool.entries(range(1, 4001))) < 1000
+
+
 async def test_space_is_given_back(spool: SqliteSpool, tmp_path: Path) -> None:
     """Once a backlog is delivered, the file shrinks by itself while the spool is open."""
     for start in range(0, 2000, 100):

@@ -75,6 +75,15 @@ class BoundsSuite(SpoolContract):
         await spool.settle("a", Progress(done=[Mark(1, 0)]))
         assert await spool.append(entry("r4", a=(0,))) == 3
 
+    async def test_replayed_deliveries_count_as_backlog(self, opened: Maker) -> None:
+        """Deliveries that came back count towards ``max_backlog`` like others."""
+        spool = await opened(a=Bounds(max_backlog=1))
+        await spool.append(entry("r1", a=(0,)))
+        await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
+        assert await spool.replay(Letters()) == 1
+        with pytest.raises(SpoolFull):
+            await spool.append(entry("r2", a=(0,)))
+
     async def test_overflow_makes_dead_letters_of_the_oldest(self, opened: Maker) -> None:
         """Under the policy ``dead`` the oldest pending deliveries give way to the new."""
         spool = await opened(a=Bounds(max_backlog=3, overflow="dead"))

@@ -7,6 +7,7 @@ from gateway.spool import Depth, Mark, Progress, Spool
 from gateway.testing.spool.contract import (
     FREE,
     Clock,
+    Maker,
     SpoolContract,
     entry,
     eventually,
@@ -18,13 +19,16 @@ from gateway.testing.spool.contract import (
 class DestinationsSuite(SpoolContract):
     """What a spool knows about its destinations."""
 
-    async def test_new_destination_starts_at_the_end(self, spool: Spool) -> None:
+    async def test_new_destination_starts_at_the_end(self, opened: Maker) -> None:
         """A destination that appears later gets what is appended from then on."""
+        spool = await opened()
         await spool.append(entry("r1", a=(0,)))
         await spool.register({"a": FREE, "b": FREE, "c": FREE})
         assert spool.cursor("c") == 1
         assert await spool.append(entry("r2", c=(0,))) == 2
         assert [item.seq for item in (await spool.read("c", spool.cursor("c"), 9)).items] == [2]
+        await spool.close()
+        assert (await opened(c=FREE)).cursor("c") == 1
 
     async def test_unknown_destination_is_an_error(self, spool: Spool) -> None:
         """Asking about a destination that was never registered says so."""
@@ -62,6 +66,11 @@ class DestinationsSuite(SpoolContract):
         await spool.settle("a", Progress(cursor=4))
         with pytest.raises(SpoolError, match="registered"):
             await spool.forget("b")
+
+        async def trimmed() -> bool:
+            return [item.seq for item in await spool.entries([1, 2, 3])] == [1, 3]
+
+        await eventually(trimmed)
         await spool.register({"a": FREE})
         assert await spool.forget("b") == 3
         with pytest.raises(SpoolError, match="'b'"):

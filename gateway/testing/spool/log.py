@@ -55,6 +55,7 @@ class LogSuite(SpoolContract):
         assert reading.scanned == 6
         assert (await spool.read("b", 6, 10)).items == []
         assert (await spool.read("b", 6, 10)).scanned == 6
+        assert (await spool.read("b", 99, 10)).scanned == 99
 
     async def test_read_goes_on_page_by_page(self, spool: Spool) -> None:
         """Reading on after ``scanned`` visits every entry once."""

@@ -1,0 +1,44 @@
+"""Exchanging a value inside a body and leaving every other byte as it is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+
+def substitute(body: bytes, payload: Any, changes: Mapping[str, Any]) -> bytes:
+    """Return *body* with the values of *changes* in place of its own.
+
+    A value that is found once in the body is exchanged there, so that every other byte stays as
+    the sender wrote it; otherwise the body is written anew from *payload*, its decoded form.
+
+    Args:
+        body: JSON.
+        payload: the same, decoded.
+        changes: new values by key; a mapping changes keys below.
+    """
+    for old, new in _pairs(payload, changes):
+        mark = orjson.dumps(old)
+        if type(old) is not str or body.count(mark) != 1:
+            return orjson.dumps(_changed(payload, changes))
+        body = body.replace(mark, orjson.dumps(new))
+    return body
+
+
+def _pairs(payload: Any, changes: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    pairs = []
+    for key, new in changes.items():
+        old = payload.get(key) if type(payload) is dict else None
+        if isinstance(new, Mapping):
+            pairs += _pairs(old, new)
+        elif old != new:
+            pairs.append((old, new))
+    return pairs
+
+
+def _changed(payload: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    changed = dict(payload) if type(payload) is dict else {}
+    for key, new in changes.items():
+        inner = changed.get(key)
+        changed[key] = _changed(inner, new) if isinstance(new, Mapping) else new
+    return changed

@@ -1,0 +1,212 @@
+"""Tracardi's vocabulary beside ours.
+
+Sources: https://docs.tracardi.com/events/event_tracking/ (the payload); GitHub Tracardi/tracardi,
+tracardi/service/setup/events (the predefined types), tracardi/domain/payload (what it reads).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from gateway.event import Event
+from gateway.mapping import CONSUMED, TEXT, Row, Switch, Table, literal, within
+from plugins.tracardi import commerce, people
+from plugins.tracardi.values import FLAGS, HOST, TIME, TRIMMED
+from plugins.tracardi.wire import (
+    IdentificationEvent,
+    ProductEvent,
+    ProfileEvent,
+    TrackedEvent,
+    TrackerPayload,
+)
+
+CONSENT: Final = "Segment Consent Preference Updated"
+
+# fmt: off
+PAYLOAD = (
+    #   Tracardi                        event
+    Row("source.id",                    CONSUMED,                   TRIMMED,
+        note="the credential"),
+    Row("session.id",                   "session_id",               TRIMMED),
+    Row("profile.id",                   "anonymous_id",             TRIMMED),
+    Row("device.id",                    "context.device.id",        TEXT,
+        note="tracardi-js sends it, the server ignores it"),
+    Row("context.utm.source",           "context.campaign.source"),
+    Row("context.utm.medium",           "context.campaign.medium"),
+    Row("context.utm.campaign",         "context.campaign.name"),
+    Row("context.utm.term",             "context.campaign.term"),
+    Row("context.utm.content",          "context.campaign.content"),
+    Row("context.browser.local.browser.userAgent", "context.user_agent"),
+    Row("context.browser.local.browser.language",  "context.locale"),
+    Row("context.time.tz",              "context.timezone"),
+)
+"""What holds for every event of a payload."""
+
+COMMON = (
+    Row("id",                           "message_id"),
+    Row("time.create",                  "timestamp",                TIME,
+        note="time.insert is read where it stands alone"),
+    Row("context.user_id",              "user_id",                  TEXT,
+        note="Tracardi has no field for it; a context is free"),
+    Row("context.group_id",             "group_id",                 TEXT,
+        note="likewise"),
+    Row("context.page.url",             "context.page.url"),
+    Row("context.page.path",            "context.page.path"),
+    Row("context.page.title",           "context.page.title"),
+    Row("context.page.search",          "context.page.search"),
+    Row("context.page.referer.host",    "context.page.referrer",    HOST),
+    Row("context.device.id",            "context.device.id",        TEXT),
+    Row("context.device.type",          "context.device.type"),
+    Row("context.device.manufacturer",  "context.device.manufacturer"),
+    Row("context.device.model",         "context.device.model"),
+    Row("context.device.name",          "context.device.name"),
+    Row("context.app.name",             "context.app.name"),
+    Row("context.app.version",          "context.app.version"),
+    Row("context.app.build",            "context.app.build"),
+    Row("context.app.namespace",        "context.app.namespace"),
+    Row("context.ip",                   "context.ip"),
+    Row("context.channel",              "context.channel"),
+    Row("context.consent",              "consent",                  FLAGS),
+    Row("context.*",                    "context.extra"),
+)
+"""What every event may have."""
+
+ANYTHING = tuple(within("properties", "properties", commerce.ANYTHING))
+VISIT = (
+    Row("properties.name",              "name"),
+    *ANYTHING,
+)
+# fmt: on
+
+
+def _said(word: str, says: str, wire: type, rows: Sequence[Row]) -> tuple[str, Table]:
+    """Return the predefined type *word* with its table."""
+    return word, Table(wire, [Row("type", CONSUMED, literal(word)), *COMMON, *rows], says=says)
+
+
+def _about(
+    word: str, says: str, rows: Sequence[Row] = commerce.ANYTHING, wire: type = TrackedEvent
+) -> tuple[str, Table]:
+    return _said(word, says, wire, tuple(within("properties", "properties", rows)))
+
+
+def _product(word: str, says: str, rows: Sequence[Row] = commerce.ONE_PRODUCT) -> tuple[str, Table]:
+    return _about(word, says, rows, ProductEvent)
+
+
+def _person(word: str, wire: type, rows: Sequence[Row]) -> tuple[str, Table]:
+    return _said(word, "identify", wire, tuple(within("properties", "", rows)))
+
+
+# fmt: off
+PREDEFINED: Final[dict[str, Table]] = dict((
+    #        Tracardi                        event
+    _said(   "page-view",                    "page",                 TrackedEvent, VISIT),
+    _said(   "screen-view",                  "screen",               TrackedEvent, VISIT),
+    _product("product-details-page-view",    "Product Viewed"),
+    _product("product-clicked",              "Product Clicked"),
+    _product("product-added-to-basket",      "Product Added"),
+    _product("product-removed-from-basket",  "Product Removed"),
+    _product("product-shared",               "Product Shared",       commerce.SHARED),
+    _product("product-reviewed",             "Product Reviewed",     commerce.REVIEWED),
+    _about(  "product-search-result",        "Product List Viewed"),
+    _about(  "search",                       "Products Searched"),
+    _about(  "basket-viewed",                "Cart Viewed",          commerce.BASKET),
+    _about(  "checkout-started",             "Checkout Started",     commerce.CHECKOUT),
+    _about(  "payment-info-entered",         "Payment Info Entered", commerce.PAYMENT),
+    _about(  "order-started",                "Order Completed",      commerce.ORDER),
+    _about(  "order-completed",              "Order Completed",      commerce.ORDER),
+    _about(  "order-status-change",          "Order Updated",        commerce.ORDER),
+    _about(  "sale-completed",               "Order Updated",        commerce.SALE),
+    _product("product-returned",             "Order Refunded"),
+    _about(  "promotion-viewed",             "Promotion Viewed",     commerce.PROMOTION),
+    _about(  "promotion-clicked",            "Promotion Clicked",    commerce.PROMOTION),
+    _about(  "sign-up",                      "Signed Up"),
+    _about(  "sign-in",                      "Signed In"),
+    _person( "profile-update",               ProfileEvent,           people.PROFILE),
+    _person( "identification",               IdentificationEvent,    people.IDENTIFICATION),
+    _about(  "consent-update",               CONSENT),
+    _about(  "consent-granted",              CONSENT),
+))
+"""The predefined types that the Segment Spec knows too, and the document's ``consent-granted``.
+Of two that mean the same, the first is the one written."""
+
+ANY_TYPE = Table(TrackedEvent, [
+    Row("type",                         "name"),
+    *COMMON,
+    *ANYTHING,
+])
+"""Events of all other types, which keep their names."""
+ANY_TYPE_ONE = Table(ProductEvent, [
+    Row("type",                         "name"),
+    *COMMON,
+    *within("properties", "properties", commerce.ONE_PRODUCT),
+])
+"""The same, about one product; only written."""
+LOOSE = Table(TrackedEvent, [
+    Row("type",                         "name"),
+    *COMMON,
+    Row("properties.*",                 "properties.extra"),
+])
+"""The same, with ``products`` that are something else; only read."""
+# fmt: on
+
+LOOSE_WORD: Final = "any type, with products of another shape"
+CONSENT_TYPES: Final = frozenset(word for word in PREDEFINED if PREDEFINED[word].says == CONSENT)
+ORDER_TYPES: Final = frozenset(
+    {"order-started", "order-completed", "order-status-change", "sale-completed"}
+)
+"""The types with an income."""
+ONLY_READ: Final = frozenset({"product-returned"})
+"""Not written: a refund of the Segment Spec is about an order, this about a product."""
+SPEAKS: Final[Mapping[str, str]] = {
+    PREDEFINED[word].says: word for word in reversed(PREDEFINED) if word not in ONLY_READ
+}
+"""What is written for what an event says: the name of a track event, or the kind."""
+
+
+def _pick(event: dict[str, Any]) -> str:
+    word, properties = str(event["type"]), event.get("properties")
+    if word in PREDEFINED or type(properties) is not dict or "products" not in properties:
+        return word
+    products = properties["products"]
+    fits = type(products) is list and all(type(product) is dict for product in products)
+    return word if fits else LOOSE_WORD
+
+
+EVENTS = Switch("type", {**PREDEFINED, LOOSE_WORD: LOOSE}, otherwise=ANY_TYPE, pick=_pick)
+
+ENDPOINTS = {"POST /track": Table(TrackerPayload, PAYLOAD, each=("events", EVENTS))}
+
+
+def _whole(table: Table) -> Table:
+    return Table(TrackerPayload, PAYLOAD, each=("events", table))
+
+
+WRITERS: Final[Mapping[str, Table]] = {word: _whole(PREDEFINED[word]) for word in PREDEFINED}
+"""The payload of one event, by the predefined type of that event."""
+ANY_WRITER: Final = _whole(ANY_TYPE)
+ANY_ONE_WRITER: Final = _whole(ANY_TYPE_ONE)
+
+
+def spoken(event: Event) -> str | None:
+    """Return the predefined type that says what *event* does, if one does."""
+    return SPEAKS.get((event.name or "") if event.type == "track" else event.type)
+
+
+def leftover(event: Event) -> Mapping[str, Any]:
+    """Return what no row mapped of the event itself, as opposed to its payload."""
+    items = event.extra.get("events")
+    found: Mapping[str, Any] = items[0] if items else {}
+    return found
+
+
+def sent_as(event: Event) -> str | None:
+    """Return the type that *event* came with, where it is not the one that would be written."""
+    word = leftover(event).get("type")
+    return word if type(word) is str else None
+
+
+def inserted(event: Event) -> Any:
+    """Return the time of collection, where the sender set it itself."""
+    time = leftover(event).get("time")
+    return time.get("insert") if time else None

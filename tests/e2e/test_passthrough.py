@@ -1,0 +1,109 @@
+"""The same vendor in and out: the original bytes, with only the credential exchanged."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.testing import load_samples
+from tests.e2e.configs import SETTINGS, VENDORS, destination, everything
+from tests.e2e.running import Running, running
+from tests.e2e.test_matrix import SAMPLES, post
+
+SPELLED = (
+    b'{ "uid":"u-1",\n "name":"n", "properties":{"amount": 1.10, "big": 12345678901234567890123} }'
+)
+KEY = {"authorization": "Bearer api_chrts_of_the_client"}
+
+
+async def test_the_body_goes_on_as_it_came(tmp_path: Path) -> None:
+    """Path, content type and every byte of the body are the client's; the key is ours."""
+    received = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(
+            int(line.split(b":")[1])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length:")
+        )
+        received.append((head, await reader.readexactly(length)))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    vendor = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = vendor.sockets[0].getsockname()[1]
+
+    def config(_: str) -> str:
+        return (
+            f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{tmp_path / "spool"}"\n'
+            '[sources.shop]\nvendor = "chrts"\nkeys = "any"\n'
+            f'[destinations.chrts]\nvendor = "chrts"\nurl = "http://127.0.0.1:{port}/prefix"\n'
+            f"{SETTINGS['chrts']}\n[[routes]]\nto = ['chrts']\n"
+        )
+
+    async with vendor, running(tmp_path, config) as run:
+        async with run.client.post(
+            f"{run.url}/event/track?v=1", data=SPELLED,
+            headers={**KEY, "content-type": "text/plain"},
+        ) as answered:  # fmt: skip
+            assert answered.status == 200
+        await run.watch.until(lambda w: len(w.settled) == 1)
+    head, body = received[0]
+    assert body == SPELLED
+    assert head.startswith(b"POST /prefix/event/track?v=1 HTTP/1.1\r\n")
+    assert b"text/plain" in head
+    assert b"Bearer api_chrts_sandbox" in head
+    assert b"of_the_client" not in head
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+async def test_the_vendor_cannot_tell(tmp_path: Path, vendor: str) -> None:
+    """A vendor receives through the gateway what it would have received directly."""
+
+    def config(sandbox: str) -> str:
+        head, _, _ = everything(tmp_path, sandbox).partition("[destinations.")
+        return f"{head}{destination(vendor, sandbox)}[[routes]]\nto = ['{vendor}']\n"
+
+    samples = {n: s for n, s in load_samples(SAMPLES / vendor).items() if s["events"]}
+    async with running(tmp_path, config) as run:
+        owed = 0
+        for name, sample in samples.items():
+            direct = await _directly(run, vendor, sample)
+            await post(run, sample)
+            owed += len(sample["events"])
+            await run.watch.until(lambda w, owed=owed: len(w.settled) >= owed)  # type: ignore[misc]  # bound now
+            journal = await run.journal(vendor)
+            through = [entry for entry in journal if entry["index"] > direct["index"]]
+            if direct["verdict"] == "refused":
+                assert {entry["verdict"] for entry in through} <= {"accepted", "refused"}
+                continue
+            assert len(through) == 1, name
+            for told in ("method", "path", "query", "verdict"):
+                assert through[0][told] == direct[told], name
+            assert _anonymous(through[0]["body"]) == _anonymous(direct["body"]), name
+
+
+async def _directly(run: Running, vendor: str, sample: dict[str, Any]) -> dict[str, Any]:
+    """Post *sample* to the sandbox itself; return what the sandbox says of it."""
+    raw = sample["request"]
+    body = raw.get("body", "")
+    data = body.encode() if isinstance(body, str) else orjson.dumps(body)
+    headers = {"content-type": "application/json", **raw.get("headers", {})}
+    url = f"{run.sandbox}/{vendor}{raw['url']}"
+    async with run.client.request(raw["method"], url, data=data, headers=headers):
+        pass
+    return (await run.journal(vendor))[-1]
+
+
+def _anonymous(body: Any) -> Any:
+    """Return *body* without the credentials that the gateway exchanges."""
+    if not isinstance(body, dict):
+        return body
+    kept = {k: v for k, v in body.items() if k not in {"shop_id", "shop_secret", "customer"}}
+    if isinstance(kept.get("source"), dict):
+        kept["source"] = {k: v for k, v in kept["source"].items() if k != "id"}
+    return kept
