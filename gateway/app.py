@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -21,6 +21,7 @@ from gateway.exchange import Declined, Verdict
 from gateway.ingest import Ingest
 from gateway.plugin import Input
 from gateway.plugins import Registry
+from gateway.reload import Reloading
 from gateway.router import Router
 from gateway.spool import Bounds, Entry, Limits, Notice, Spool, SqliteSpool
 from gateway.transport import HttpTransport
@@ -43,7 +44,7 @@ class Gateway:
         self.config = config
         self.registry = registry
         self.accepting = False
-        self.doors = doors_of(config, registry)
+        self.doors = self.doors_of(config)
         self.router = Router(config.routes)
         self.spool: Spool = SqliteSpool(
             config.spool.path, Limits(config.spool.max_bytes, config.spool.max_age)
@@ -62,14 +63,42 @@ class Gateway:
         """
         await self.spool.open()
         self.spool.listen(self._noticed)
-        destinations = self.config.destinations
-        await self.spool.register({name: bounds_of(c) for name, c in destinations.items()})
-        for name, config in destinations.items():
-            worker = self._worker(name, config)
-            self.workers[name] = worker
-            await worker.start()
+        await self.register(self.config.destinations)
+        for name, config in self.config.destinations.items():
+            await self.begin(name, config)
+        await self.report_orphans()
         self.accepting = True
-        log.info("ready", sources=len(self.config.sources), destinations=len(destinations))
+        log.info(
+            "ready", sources=len(self.config.sources), destinations=len(self.config.destinations)
+        )
+
+    async def register(self, destinations: Mapping[str, DestinationConfig]) -> None:
+        """Tell the spool of all *destinations* that there are.
+
+        Raises:
+            SpoolError: the spool cannot take them.
+        """
+        await self.spool.register({name: bounds_of(c) for name, c in destinations.items()})
+
+    async def begin(self, name: str, config: DestinationConfig) -> None:
+        """Begin to deliver to a destination what is owed to it.
+
+        Raises:
+            SpoolError: the spool cannot tell what is owed.
+        """
+        worker = self._worker(name, config)
+        await worker.start()
+        self.workers[name] = worker
+
+    async def end(self, name: str) -> None:
+        """Settle what is on its way to a destination, and deliver no more."""
+        await self.workers.pop(name).stop(self.config.server.drain_timeout)
+
+    async def report_orphans(self) -> None:
+        """Say what is still owed to destinations that are not configured any more."""
+        for name, depth in (await self.spool.orphans()).items():
+            if depth.backlog or depth.retrying or depth.parked:
+                log.warning("owed_to_nobody", destination=name, deliveries=depth.backlog)
 
     async def stop(self) -> None:
         """Settle what is on its way, record it, and close."""
@@ -118,6 +147,19 @@ class Gateway:
         settled = partial(call, event=event, destination=destination, verdict=verdict)
         asyncio.get_running_loop().call_soon(settled)
 
+    def doors_of(self, config: Config) -> Doors:
+        """Return the endpoints of all sources of *config*."""
+        return Doors(
+            Source(
+                name,
+                self.registry.inputs[source.vendor](),
+                None if source.keys == "any" else [key.get_secret_value() for key in source.keys],
+                source.mount,
+                source.hosts,
+            )
+            for name, source in config.sources.items()
+        )
+
     def trouble(self) -> str | None:
         """Return why the gateway is not ready; None when it is."""
         return self.spool.health() if self.accepting else "starting or stopping"
@@ -126,20 +168,6 @@ class Gateway:
 def bounds_of(config: DestinationConfig) -> Bounds:
     """Return how much may be pending for a destination."""
     return Bounds(config.max_backlog, config.full)
-
-
-def doors_of(config: Config, registry: Registry) -> Doors:
-    """Return the endpoints of all sources of *config*."""
-    return Doors(
-        Source(
-            name,
-            registry.inputs[source.vendor](),
-            None if source.keys == "any" else [key.get_secret_value() for key in source.keys],
-            source.mount,
-            source.hosts,
-        )
-        for name, source in config.sources.items()
-    )
 
 
 def make_app(gateway: Gateway) -> web.Application:
@@ -180,6 +208,8 @@ async def _serve(config: Config, registry: Registry) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    again = Reloading(gateway)
+    loop.add_signal_handler(signal.SIGHUP, again.ask)
     host, port = config.server.address
     try:
         await runner.setup()
@@ -195,6 +225,7 @@ async def _serve(config: Config, registry: Registry) -> int:
     await stop.wait()
     log.info("stopping", drain_timeout=config.server.drain_timeout)
     gateway.accepting = False
+    await again.settled()
     await site.stop()
     await runner.cleanup()
     return 0

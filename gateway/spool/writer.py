@@ -195,17 +195,19 @@ class Writer:
     def _keep_house(self, *, idle: bool) -> bool:
         """Do a step of what is due; say whether more of it could follow at once."""
         try:
+            due = time.monotonic() - self._ticked >= TICK
+            if due:
+                self._ticked = time.monotonic()
             if self._session.trouble:
-                self._session.probe()
+                if due:
+                    self._session.probe()
                 return False
             self._session.checkpoint()
-            if idle:
-                self._session.checkpoint(1)  # which also is what cuts the file after shrinking
-            if due := time.monotonic() - self._ticked >= TICK:
-                self._ticked = time.monotonic()
-                self._look()
             if not (idle or due):
                 return False
+            self._session.checkpoint(1)  # which also is what cuts the file after shrinking
+            if due:
+                self._look()
             expired = self._expire()
             if due or trimmable(self._lanes) >= STEP:
                 with self._session.writing() as connection:

@@ -39,7 +39,7 @@ FORBIDDEN = {"chrts": 401, "personaclick": 403, "tracardi": 401, "quartic": 401,
 BROKEN: dict[str, list[dict[str, Any]]] = {
     "chrts": [{"uid": None}, {"name": None}, {"uid": {"a": 1}}, {"name": 7}],
     "personaclick": [{"did": None}, {"event": "dance"}, {"items": None}, {"did": ["d"]}],
-    "tracardi": [{"events": None}, {"events": [{}]}, {"events": [{"type": 7}]}, {"session": "s"}],
+    "tracardi": [{"events": {}}, {"events": [{}]}, {"events": [{"type": 7}]}, {"session": "s"}],
     "quartic": [{"eventType": "dance"}, {"timestamp": None}, {"timestamp": "x"}, {"cookie": 7}],
     "growlytics": [{"customerId": None}, {"name": "x" * 60}, {"attributes": {}}, {"name": 7}],
 }

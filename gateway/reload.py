@@ -1,0 +1,122 @@
+"""A new configuration for a running gateway, without dropping a connection or an event."""
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from gateway.config import Config, load
+from gateway.errors import ConfigError, GatewayError
+from gateway.router import Router
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+log = structlog.get_logger()
+
+
+class Changes(NamedTuple):
+    """What a new configuration means for the destinations."""
+
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+    unheeded: list[str]
+    """Keys that take effect at the next start only. ``listen`` is one too, and is not looked at:
+    the command line may have overruled it."""
+
+
+def changes(old: Config, new: Config) -> Changes:
+    """Return what differs between two configurations."""
+    before, after = old.destinations, new.destinations
+    unheeded = [f"[server] {k}" for k in ("max_body",) if _differ(old.server, new.server, k)]
+    unheeded += [
+        f"[spool] {k}" for k in type(old.spool).model_fields if _differ(old.spool, new.spool, k)
+    ]
+    return Changes(
+        added=[name for name in after if name not in before],
+        changed=[name for name in after if name in before and after[name] != before[name]],
+        removed=[name for name in before if name not in after],
+        unheeded=unheeded,
+    )
+
+
+def _differ(old: object, new: object, key: str) -> bool:
+    return bool(getattr(old, key) != getattr(new, key))
+
+
+async def reload(gateway: "Gateway", new: Config) -> Changes:
+    """Put *new* into effect.
+
+    New destinations begin before a route leads to them; routes and sources change at one
+    instant; then what was removed or changed is settled and ended. What is still owed to a
+    removed destination stays in the spool.
+
+    Raises:
+        SpoolError: the spool cannot take the new destinations; nothing has changed then.
+    """
+    found = changes(gateway.config, new)
+    before = gateway.config.destinations
+    await gateway.register({**before, **new.destinations})
+    for name in found.added:
+        await gateway.begin(name, new.destinations[name])
+    gateway.config = new
+    gateway.doors = gateway.doors_of(new)
+    gateway.router = Router(new.routes)
+    await asyncio.gather(*(_exchange(gateway, name, new) for name in found.changed))
+    await asyncio.gather(*(gateway.end(name) for name in found.removed))
+    await gateway.register(new.destinations)
+    await gateway.report_orphans()
+    for key in found.unheeded:
+        log.warning("needs_a_restart", key=key)
+    log.info(
+        "reloaded",
+        added=found.added,
+        changed=found.changed,
+        removed=found.removed,
+        sources=len(new.sources),
+        routes=len(new.routes),
+    )
+    return found
+
+
+async def _exchange(gateway: "Gateway", name: str, new: Config) -> None:
+    await gateway.end(name)
+    await gateway.begin(name, new.destinations[name])
+
+
+class Reloading:
+    """Reads the configuration file again when asked, one request at a time."""
+
+    def __init__(self, gateway: "Gateway") -> None:
+        self._gateway = gateway
+        self._task: asyncio.Task[None] | None = None
+        self._again = False
+
+    def ask(self) -> None:
+        """Reload now, or once more after the reload that is under way."""
+        if self._task is not None and not self._task.done():
+            self._again = True
+            return
+        self._task = asyncio.get_running_loop().create_task(self._reload())
+
+    async def settled(self) -> None:
+        """Wait for the reload that is under way."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _reload(self) -> None:
+        gateway = self._gateway
+        while True:
+            self._again = False
+            try:
+                new = load(
+                    gateway.config.path, gateway.registry, listen=gateway.config.server.listen
+                )
+                await reload(gateway, new)
+            except ConfigError as error:
+                log.warning("not_reloaded", problems=error.problems)
+            except GatewayError as error:
+                log.warning("not_reloaded", reason=str(error))
+            if not self._again:
+                return

@@ -1,0 +1,132 @@
+"""A new configuration takes effect while events flow."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import aiohttp
+
+from gateway.plugins import load
+from gateway.sandbox import make_app as make_sandbox
+from tests.e2e.configs import destination
+from tests.e2e.process import GatewayProcess, gateway_process
+from tests.e2e.running import PATIENCE, serving
+from tests.e2e.test_crash import HEADERS, arrived, post
+
+
+def write(folder: Path, sandbox: str, vendors: list[str], source: str = "shop") -> Path:
+    """Write a configuration that delivers to *vendors*."""
+    path = folder / "gateway.toml"
+    names = ", ".join(f'"{vendor}"' for vendor in vendors)
+    path.write_text(
+        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
+        f'[sources.{source}]\nvendor = "chrts"\nkeys = ["api_chrts_test"]\n'
+        + "".join(destination(vendor, sandbox) for vendor in vendors)
+        + f"[[routes]]\nto = [{names}]\n"
+    )
+    return path
+
+
+async def hang_up(gateway: GatewayProcess, event: str) -> dict[str, object]:
+    """Send SIGHUP, and wait for the next log line of *event*."""
+    gateway.lines.clear()
+    gateway.process.send_signal(signal.SIGHUP)
+    return await gateway.saw(event)
+
+
+async def test_destinations_come_and_go_under_load(tmp_path: Path) -> None:
+    """Destinations are added and removed while events flow; no event and no answer is lost."""
+    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
+    async with (
+        serving(make_sandbox(sandboxes, {})) as sandbox,
+        aiohttp.ClientSession() as client,
+    ):
+        path = write(tmp_path, sandbox, ["chrts", "growlytics"])
+        async with gateway_process(path) as gateway:
+            stop, sent = asyncio.Event(), 0
+
+            async def load_on() -> None:
+                nonlocal sent
+                while not stop.is_set():
+                    await post(client, gateway.url, sent)
+                    sent += 1
+
+            loading = asyncio.get_running_loop().create_task(load_on())
+            await arrived(client, sandbox, "growlytics", 20)
+            write(tmp_path, sandbox, ["chrts", "growlytics", "quartic"])
+            line = await hang_up(gateway, "reloaded")
+            assert line["added"] == ["quartic"]
+            write(tmp_path, sandbox, ["chrts"])
+            line = await hang_up(gateway, "reloaded")
+            assert line["removed"] == ["growlytics", "quartic"]
+            after = sent
+            await arrived(client, sandbox, "chrts", after + 20)
+            stop.set()
+            await loading
+            numbers = await arrived(client, sandbox, "chrts", sent)
+            assert sorted(numbers) == list(range(sent))
+            for user in range(5):
+                mine = [number for number in numbers if number % 5 == user]
+                assert mine == sorted(mine)
+
+
+async def test_a_changed_destination_goes_on_where_it_was(tmp_path: Path) -> None:
+    """A destination whose settings change keeps its place: nothing is lost or comes twice."""
+    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
+    async with (
+        serving(make_sandbox(sandboxes, {})) as sandbox,
+        aiohttp.ClientSession() as client,
+    ):
+        path = write(tmp_path, sandbox, ["chrts"])
+        async with gateway_process(path) as gateway:
+            for number in range(10):
+                await post(client, gateway.url, number)
+            path.write_text(path.read_text().replace("api_chrts_sandbox", "api_chrts_other"))
+            assert (await hang_up(gateway, "reloaded"))["changed"] == ["chrts"]
+            for number in range(10, 20):
+                await post(client, gateway.url, number)
+            numbers = await arrived(client, sandbox, "chrts", 20)
+            assert sorted(numbers) == list(range(20))
+            async with client.get(f"{sandbox}/_sandbox/requests") as answer:
+                keys = [entry["headers"]["authorization"] for entry in await answer.json()]
+            assert keys[-1] == "Bearer api_chrts_other"
+            assert keys[0] == "Bearer api_chrts_sandbox"
+
+
+async def test_sources_change_without_a_restart(tmp_path: Path) -> None:
+    """A new key is taken and an old one refused from the reload on, on the same connection."""
+    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
+    async with (
+        serving(make_sandbox(sandboxes, {})) as sandbox,
+        aiohttp.ClientSession() as client,
+    ):
+        path = write(tmp_path, sandbox, ["chrts"])
+        async with gateway_process(path) as gateway:
+            await post(client, gateway.url, 0)
+            path.write_text(path.read_text().replace('["api_chrts_test"]', '["another"]'))
+            await hang_up(gateway, "reloaded")
+            body = {"uid": "u", "name": "n"}
+            url = f"{gateway.url}/event/track"
+            async with client.post(url, json=body, headers=HEADERS) as answer:
+                assert answer.status == 401
+            headers = {"authorization": "Bearer another"}
+            async with client.post(url, json=body, headers=headers) as answer:
+                assert answer.status == 200
+
+
+async def test_a_bad_configuration_is_refused_and_the_old_one_stays(tmp_path: Path) -> None:
+    """The problems are logged, and the gateway goes on as before."""
+    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
+    async with (
+        serving(make_sandbox(sandboxes, {})) as sandbox,
+        aiohttp.ClientSession() as client,
+    ):
+        path = write(tmp_path, sandbox, ["chrts"])
+        async with gateway_process(path) as gateway:
+            good = path.read_text()
+            path.write_text(good.replace("api_key", "api_kye"))
+            line = await hang_up(gateway, "not_reloaded")
+            assert "api_kye" in str(line["problems"])
+            await post(client, gateway.url, 1)
+            async with asyncio.timeout(PATIENCE):
+                assert await arrived(client, sandbox, "chrts", 1) == [1]

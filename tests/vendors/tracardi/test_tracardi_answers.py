@@ -1,0 +1,146 @@
+"""What Tracardi's clients read back, and the identities that the answer promises."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.event import Event
+from gateway.exchange import Request
+from gateway.testing.samples import ARRIVAL
+from plugins.tracardi.input import TracardiInput
+
+INPUT = TracardiInput()
+SOURCE = {"source": {"id": "source-in"}}
+VIEW = {"type": "page-view"}
+
+
+def post(body: object, url: str = "/track", request_id: str = "r-1", **headers: str) -> Request:
+    """Return a request as a client would send it."""
+    raw = orjson.dumps(body)
+    return Request(
+        method="POST", url=url, headers=headers, body=raw, id=request_id, received_at=ARRIVAL
+    )
+
+
+def answered(request: Request) -> tuple[list[Event], Any]:
+    """Return the events of *request* and the body that answers it."""
+    events = INPUT.parse(request)
+    answer = INPUT.accept(request, events)
+    assert answer.status == 200
+    return events, orjson.loads(answer.body)
+
+
+@pytest.mark.parametrize("events", [{}, {"events": []}])
+def test_answers_null_to_no_events(events: dict[str, Any]) -> None:
+    """Without events nothing is tracked, and the answer is null."""
+    assert answered(post({**SOURCE, **events})) == ([], None)
+
+
+@pytest.mark.parametrize("profile", [{}, {"profile": None}, {"profile": {"id": " "}}])
+def test_makes_one_profile_for_a_session(profile: dict[str, Any]) -> None:
+    """Without a profile id, every request of a session gets the same one, whatever its own id."""
+    body = {**SOURCE, "session": {"id": "s-1"}, "events": [VIEW, VIEW], **profile}
+    events, said = answered(post(body))
+    _, again = answered(post(body, request_id="r-2"))
+    assert said["profile"] == again["profile"]
+    assert {event.anonymous_id for event in events} == {said["profile"]["id"]}
+    assert said["session"] == {"id": "s-1"}
+    other = answered(post({**body, "session": {"id": "s-2"}}))[1]
+    assert other["profile"] != said["profile"]
+
+
+@pytest.mark.parametrize("session", [{}, {"session": None}, {"session": {"id": ""}}])
+def test_makes_one_profile_for_a_request_without_a_session(session: dict[str, Any]) -> None:
+    """Without session and profile, the events of one request share a profile, and no others."""
+    body = {**SOURCE, "events": [VIEW, VIEW], **session}
+    events, said = answered(post(body))
+    assert {event.anonymous_id for event in events} == {said["profile"]["id"]}
+    assert [event.session_id for event in events] == [None, None]
+    assert said["session"]["id"]
+    assert answered(post(body, request_id="r-2"))[1]["profile"] != said["profile"]
+
+
+def test_keeps_the_profile_of_the_client() -> None:
+    """The profile id that the client sent is the one that it reads back."""
+    body = {**SOURCE, "profile": {"id": "p-1"}, "events": [VIEW]}
+    assert answered(post(body))[1]["profile"] == {"id": "p-1"}
+
+
+@pytest.mark.parametrize("value", ["true", "1", "Yes", "on"])
+def test_tracks_without_a_profile_on_request(value: str) -> None:
+    """With profile_less in the query no profile is made, none is told, and none is needed."""
+    url = f"/track?profile_less={value}"
+    events, said = answered(post({**SOURCE, "events": [VIEW]}, url))
+    assert events[0].anonymous_id is None
+    assert "profile" not in said
+    assert "session" not in said
+    with_session = {**SOURCE, "session": {"id": "s-1"}, "events": [VIEW]}
+    assert answered(post(with_session, url))[1]["session"] == {"id": "s-1"}
+
+
+@pytest.mark.parametrize("url", ["/track", "/track?profile_less=false", "/track?profile_less="])
+def test_heeds_the_query_alone(url: str) -> None:
+    """The server overwrites profile_less of the body with the query's, so the body's is nothing."""
+    events, said = answered(post({**SOURCE, "profile_less": True, "events": [VIEW]}, url))
+    assert events[0].anonymous_id == said["profile"]["id"]
+    assert events[0].extra["profile_less"] is False
+
+
+@pytest.mark.parametrize(("outer", "inner"), [({"debugger": True}, None), ({}, {"debugger": True})])
+def test_debugs_on_request(outer: dict[str, Any], inner: dict[str, Any] | None) -> None:
+    """Where the options ask for the debugger, the answer has debugging and the events' ids."""
+    body = {
+        **SOURCE,
+        "session": {"id": "s-1"},
+        "profile": {"id": "p-1"},
+        "options": outer,
+        "events": [{**VIEW, "id": "m-1"}, {**VIEW, "options": inner}],
+    }
+    said = answered(post(body))[1]
+    assert said["events"] == ["m-1", "r-1-1"]
+    assert said["debugging"] == {
+        "session": {"saved": 1, "errors": [], "ids": ["s-1"], "types": []},
+        "events": {"saved": 2, "errors": [], "ids": ["m-1", "r-1-1"], "types": []},
+        "profile": {"saved": 1, "errors": [], "ids": ["p-1"], "types": []},
+        "execution": {},
+        "segmentation": {"errors": [], "ids": []},
+        "logs": [],
+    }
+
+
+@pytest.mark.parametrize("options", [None, {}, {"debugger": False}, {"debugger": "yes"}])
+def test_does_not_debug_unasked(options: dict[str, Any] | None) -> None:
+    """Nothing but true asks for the debugger."""
+    said = answered(post({**SOURCE, "options": options, "events": [VIEW]}))[1]
+    assert "debugging" not in said
+    assert said["events"] == []
+
+
+def test_echoes_the_context_header() -> None:
+    """The server sends x-context back as it came."""
+    request = post({**SOURCE, "events": [VIEW]}, **{"x-context": "staging"})
+    answer = INPUT.accept(request, INPUT.parse(request))
+    assert answer.headers["x-context"] == "staging"
+    assert INPUT.kept_headers >= {"x-context"}
+    assert INPUT.elapsed_header == "x-process-time"
+
+
+def test_keeps_the_context_of_some_events_alone_where_it_was() -> None:
+    """A key of the payload's context that one event has itself is nobody else's."""
+    body = {
+        **SOURCE,
+        "context": {"system": "shop", "tag": "outer"},
+        "events": [{**VIEW, "context": {"tag": "inner"}}, VIEW],
+    }
+    first, second = INPUT.parse(post(body))
+    assert first.context.extra == {"system": "shop", "tag": "inner"}
+    assert second.context.extra == {"system": "shop"}
+    assert first.extra["context"] == {"system": None, "tag": "outer"}
+
+
+def test_reads_the_example() -> None:
+    """The example that people are given to try is one that the input takes."""
+    assert [event.type for event in INPUT.parse(INPUT.example)] == ["page", "track"]
+    payload = INPUT.decode(INPUT.example)
+    assert INPUT.credential(INPUT.example, payload) == "3ee63fc6-490a-4fd8-bfb3-bf0c8c8d3387"

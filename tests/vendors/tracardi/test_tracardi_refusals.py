@@ -1,0 +1,302 @@
+"""What Tracardi refuses, and in which words.
+
+The oracle is pydantic itself, given the fields and types of Tracardi 0.9's own models (GitHub
+Tracardi/tracardi, tracardi/domain/payload), and asked as FastAPI asks it.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, TypeAdapter, ValidationError, field_validator
+
+from gateway.errors import Fault, Rejected
+from gateway.exchange import Request
+from plugins.tracardi.input import TracardiInput
+from plugins.tracardi.rules import problems
+
+INPUT = TracardiInput()
+SOURCE = {"id": "source-in"}
+EVENT = {"type": "page-view"}
+GOOD: dict[str, Any] = {"source": SOURCE, "session": {"id": "s-1"}, "events": [EVENT]}
+
+
+class Entity(BaseModel):
+    """An id."""
+
+    id: str
+
+
+class PrimaryEntity(Entity):
+    """A profile's id."""
+
+    primary_id: str | None = None
+
+
+class Time(BaseModel):
+    """When an event was collected, made and changed."""
+
+    insert: datetime | None = None
+    create: datetime | None = None
+    update: datetime | None = None
+
+
+class EventPayload(BaseModel):
+    """One event."""
+
+    id: str | None = None
+    time: Time | None = None
+    type: str
+    properties: dict[str, Any] | None = {}
+    options: dict[str, Any] | None = {}
+    context: dict[str, Any] | None = {}
+    tags: list[Any] | None = None
+
+    @field_validator("type")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("an event type cannot be blank")
+        return value
+
+
+class TrackerPayload(BaseModel):
+    """A body."""
+
+    source: Entity
+    session: Entity | None = None
+    profile: PrimaryEntity | None = None
+    context: dict[str, Any] | None = {}
+    properties: dict[str, Any] | None = {}
+    request: dict[str, Any] | None = {}
+    events: list[EventPayload] = []
+    options: dict[str, Any] | None = {}
+    profile_less: bool = False
+    debug: bool | None = False
+
+
+ORACLE = TypeAdapter(TrackerPayload)
+
+
+def fastapi(payload: Any) -> list[dict[str, Any]]:
+    """Return the problems that FastAPI would list for *payload*."""
+    try:
+        ORACLE.validate_python(payload, from_attributes=True)
+    except ValidationError as error:
+        return [
+            {
+                "type": found["type"],
+                "loc": ["body", *found["loc"]],
+                "msg": found["msg"],
+                "input": found["input"],
+            }
+            for found in error.errors(include_url=False)
+        ]
+    return []
+
+
+def post(body: object, **headers: str) -> Request:
+    """Return a request as a client would send it."""
+    raw = body if isinstance(body, bytes) else orjson.dumps(body)
+    return Request(method="POST", url="/track", headers=headers, body=raw)
+
+
+def refused(request: Request) -> tuple[int, Any]:
+    """Return the status and the body with which *request* is refused."""
+    with pytest.raises(Rejected) as caught:
+        INPUT.parse(request)
+    answer = INPUT.refuse(request, caught.value)
+    return answer.status, orjson.loads(answer.body)
+
+
+def event(**fields: Any) -> dict[str, Any]:
+    """Return a good body whose one event has *fields*."""
+    return {**GOOD, "events": [{**EVENT, **fields}]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        0,
+        "x",
+        {},
+        {"events": []},
+        {**GOOD, "source": None},
+        {**GOOD, "source": "source-in"},
+        {**GOOD, "source": {}},
+        {**GOOD, "source": {"id": 7}},
+        {**GOOD, "source": {"id": None}},
+        {**GOOD, "session": {}},
+        {**GOOD, "session": {"id": None}},
+        {**GOOD, "session": "s-1"},
+        {**GOOD, "profile": {"id": 1}},
+        {**GOOD, "profile": []},
+        {**GOOD, "profile": {"id": "p", "primary_id": 1}},
+        {**GOOD, "context": []},
+        {**GOOD, "properties": "x"},
+        {**GOOD, "request": 1},
+        {**GOOD, "options": True},
+        {**GOOD, "events": None},
+        {**GOOD, "events": {}},
+        {**GOOD, "events": [None]},
+        {**GOOD, "events": ["page-view"]},
+        {**GOOD, "events": [{}]},
+        {**GOOD, "events": [EVENT, {"type": None}]},
+        {**GOOD, "profile_less": None},
+        {**GOOD, "profile_less": "perhaps"},
+        {**GOOD, "profile_less": 2},
+        {**GOOD, "profile_less": 0.5},
+        {**GOOD, "debug": []},
+        event(type=5),
+        event(type=" "),
+        event(id=5),
+        event(properties=[]),
+        event(options="x"),
+        event(context=1),
+        event(tags="a"),
+        event(time="2024-03-28"),
+        event(time={"create": []}),
+        event(time={"insert": True}),
+        {"session": 1, "profile": {}, "context": 1, "events": [{"properties": 1}], "debug": "x"},
+    ],
+    ids=lambda body: orjson.dumps(body).decode()[:60],
+)
+def test_says_what_fastapi_says(body: Any) -> None:
+    """A body that the server's model refuses is answered 422 with FastAPI's list of problems."""
+    assert refused(post(body)) == (422, {"detail": fastapi(body)})
+    assert fastapi(body)
+
+
+@pytest.mark.parametrize("time", ["yesterday", "2024-13-01T00:00:00Z", "", "12:30"])
+def test_refuses_a_time_that_is_none(time: str) -> None:
+    """A time that pydantic cannot read is refused where it stands."""
+    body = event(time={"create": time})
+    status, said = refused(post(body))
+    assert status == 422
+    assert [found["loc"] for found in said["detail"]] == [found["loc"] for found in fastapi(body)]
+    assert said["detail"][0]["loc"] == ["body", "events", 0, "time", "create"]
+
+
+LOOSE = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "x", "on", "1"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("ab"), inner),
+    max_leaves=3,
+)
+IDS = st.fixed_dictionaries({}, optional={"id": LOOSE}) | LOOSE
+BODIES = st.fixed_dictionaries(
+    {"source": st.just(SOURCE) | IDS},
+    optional={
+        "session": IDS,
+        "profile": IDS,
+        "context": LOOSE,
+        "events": st.lists(
+            st.fixed_dictionaries(
+                {"type": st.just("page-view") | LOOSE},
+                optional={"id": LOOSE, "properties": LOOSE, "context": LOOSE, "tags": LOOSE},
+            ),
+            max_size=2,
+        )
+        | LOOSE,
+        "options": LOOSE,
+        "profile_less": LOOSE,
+        "debug": LOOSE,
+    },
+)
+
+
+@given(body=BODIES)
+@settings(max_examples=200, deadline=None)
+def test_agrees_with_pydantic(body: dict[str, Any]) -> None:
+    """Whatever comes, it is refused exactly where the server's model refuses it."""
+    mine = [(found["type"], found["loc"]) for found in problems(body)]
+    assert mine == [(found["type"], found["loc"]) for found in fastapi(body)]
+
+
+@given(body=BODIES)
+@settings(max_examples=100, deadline=None)
+def test_reads_whatever_the_server_reads(body: dict[str, Any]) -> None:
+    """A body that the model takes becomes one event for each of its own, or is an inner source."""
+    if not problems(body):
+        assert len(INPUT.parse(post(body))) == len(body.get("events", []))
+
+
+@pytest.mark.parametrize("body", [b"", b"null"])
+def test_misses_a_body(body: bytes) -> None:
+    """Without a body, FastAPI says that the body is missing."""
+    problem = {"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}
+    assert refused(post(body)) == (422, {"detail": [problem]})
+
+
+def test_tells_where_the_json_breaks() -> None:
+    """Bytes that are no JSON are answered with the place where they stop being it."""
+    status, said = refused(post(b'{"source": ]'))
+    assert status == 422
+    (problem,) = said["detail"]
+    assert problem.pop("ctx")["error"]
+    assert problem == {
+        "type": "json_invalid",
+        "loc": ["body", 11],
+        "msg": "JSON decode error",
+        "input": {},
+    }
+
+
+def test_leaves_out_an_echo_too_deep_to_write() -> None:
+    """A value nested deeper than JSON can be written is refused without being echoed."""
+    body = b'{"source": ' + b"[" * 400 + b"]" * 400 + b"}"
+    status, said = refused(post(body))
+    assert status == 422
+    assert said["detail"][0]["loc"] == ["body", "source"]
+    assert said["detail"][0]["input"] is None
+
+
+def test_refuses_an_inner_source() -> None:
+    """A source whose id begins with @ is Tracardi's own and refused with 401."""
+    said = {"detail": "Internal event sources are not allowed via API."}
+    assert refused(post({**GOOD, "source": {"id": " @internal"}})) == (401, said)
+
+
+def test_finds_no_credential_in_a_blank_source() -> None:
+    """A blank source id is no credential."""
+    assert INPUT.credential(post(b""), {"source": {"id": " "}}) is None
+    assert INPUT.credential(post(b""), {"source": {"id": " a "}}) == "a"
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        (Fault.UNAUTHENTICATED, 401, "Access denied. Invalid source."),
+        (Fault.FORBIDDEN, 401, "Access denied. Invalid source."),
+        (Fault.NOT_FOUND, 404, "Not Found"),
+        (Fault.METHOD, 405, "Method Not Allowed"),
+        (Fault.TOO_LARGE, 413, "why"),
+        (Fault.UNSUPPORTED, 501, "why"),
+        (Fault.UNAVAILABLE, 503, "why"),
+    ],
+)
+def test_answers_every_other_fault(fault: Fault, status: int, said: str) -> None:
+    """What is no fault of the body is answered with a detail in text."""
+    answer = INPUT.refuse(post(b""), Rejected("$", "why", fault))
+    assert answer.status == status
+    assert orjson.loads(answer.body) == {"detail": said}
+    assert answer.headers.get("allow") == ("POST" if status == 405 else None)
+
+
+def test_answers_422_to_a_body_that_cannot_be_inflated() -> None:
+    """A body that breaks before it is JSON is answered as broken JSON, with the reason."""
+    error = Rejected("$", "the body cannot be inflated", Fault.MALFORMED)
+    answer = INPUT.refuse(post(b""), error)
+    assert answer.status == 422
+    (problem,) = orjson.loads(answer.body)["detail"]
+    assert problem["loc"] == ["body", 0]
+    assert problem["ctx"] == {"error": "the body cannot be inflated"}
+
+
+def test_echoes_the_context_header_of_a_refused_request() -> None:
+    """The server sends back x-context, also with an error."""
+    answer = INPUT.refuse(post(b"", **{"x-context": "staging"}), Rejected("$", "x", Fault.METHOD))
+    assert answer.headers["x-context"] == "staging"
