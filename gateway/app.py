@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -196,6 +197,8 @@ def make_app(gateway: Gateway) -> web.Application:
 def serve(config: Config, registry: Registry) -> int:
     """Run until SIGTERM or SIGINT; return the exit status."""
     logs.configure()
+    gc.collect()
+    gc.freeze()
     return uvloop.run(_serve(config, registry))
 
 

@@ -12,6 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import orjson
@@ -149,7 +150,6 @@ class Output(Vendor):
 
     def __init__(self, config: Any) -> None:
         self.config = config
-        self._frame: tuple[Mapping[str, str], dict[str, Any]] | None = None
         self._targets: dict[str, tuple[str, str]] = {}
 
     @abstractmethod
@@ -159,6 +159,11 @@ class Output(Vendor):
     def envelope(self) -> dict[str, Any]:
         """Return what the configuration adds to every body, such as a source id."""
         return {}
+
+    @cached_property
+    def frame(self) -> tuple[Mapping[str, str], dict[str, Any]]:
+        """Return the headers and the envelope, which the configuration alone decides."""
+        return self.headers(), self.envelope()
 
     def choose(self, event: Event) -> Call | Declined:
         """Return how *event* goes out, or why it cannot."""
@@ -190,9 +195,7 @@ class Output(Vendor):
         Raises:
             Unrenderable: *event* holds something that JSON cannot say.
         """
-        if self._frame is None:
-            self._frame = (self.headers(), self.envelope())
-        headers, envelope = self._frame
+        headers, envelope = self.frame
         target = self._targets.get(endpoint)
         if target is None:
             method, _, path = endpoint.partition(" ")
@@ -214,20 +217,20 @@ class Output(Vendor):
 
         Nothing else is changed. None where this vendor's requests cannot be forwarded.
         """
-        payload = orjson.loads(request.body)
-        body = substitute(request.body, payload, self.exchanged(request.path, payload))
+        body = request.body
+        changes = self.exchanged(request.path, body)
+        if changes:
+            body = substitute(body, changes)
         content = request.headers.get("content-type")
-        headers = {**self.headers(), "content-type": content} if content else self.headers()
-        return Request(
-            method=request.method,
-            url=self.config.url.rstrip("/") + request.url,
-            headers=headers,
-            body=body,
-        )
+        headers = self.frame[0]
+        if content is not None and content != headers.get("content-type"):
+            headers = {**headers, "content-type": content}
+        url = self.config.url.rstrip("/") + request.url
+        return Request(method=request.method, url=url, headers=headers, body=body)
 
-    def exchanged(self, path: str, payload: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - for vendors whose endpoints differ
-        """Return what of a forwarded body the configuration replaces, such as a source id."""
-        return self.envelope()
+    def exchanged(self, path: str, body: bytes) -> dict[str, Any]:  # noqa: ARG002 - for vendors whose endpoints differ
+        """Return what of a forwarded *body* the configuration replaces, such as a source id."""
+        return self.frame[1]
 
     def losses(self, event: Event) -> list[Loss]:
         """Return what *event* knows and its request will not say."""

@@ -16,6 +16,10 @@ LARGEST = 64 * 1024
 """Bytes of an answer that are read; a vendor's answer to an event is short."""
 
 
+REMEMBERED = 256
+"""URLs kept in parsed form; forwarded ones have queries of the senders' own."""
+
+
 class Transport(Protocol):
     """Whatever can carry a request to a destination."""
 
@@ -81,6 +85,8 @@ class HttpTransport:
     def _url(self, url: str) -> URL:
         found = self._urls.get(url)
         if found is None:
+            if len(self._urls) >= REMEMBERED:
+                self._urls.clear()
             found = self._urls[url] = URL(url, encoded=True)
         return found
 

@@ -9,7 +9,7 @@ import structlog
 
 from gateway.delivery.job import Job
 from gateway.errors import TransportError, Unrenderable
-from gateway.exchange import Declined, Refused, Request, Response, RetryLater, Verdict
+from gateway.exchange import Declined, Delivered, Refused, Request, Response, RetryLater, Verdict
 from gateway.plugin import Output
 from gateway.redact import Redactor
 from gateway.spool import Attempt, Cause, Mark
@@ -75,8 +75,10 @@ class Sender:
             said = self._redact.text(str(error))
             attempt = Attempt(at, None, time.monotonic() - began, said)
             return Outcome(RetryLater(said, cause=error.cause), attempt, covers=covers)
-        attempt = Attempt(at, response.status, time.monotonic() - began, self._said(response))
-        return Outcome(self._judge(response), attempt, covers=covers)
+        latency = time.monotonic() - began
+        verdict = self._judge(response)
+        said = "" if isinstance(verdict, Delivered) else self._said(response)
+        return Outcome(verdict, Attempt(at, response.status, latency, said), covers=covers)
 
     def _prepare(self, jobs: Sequence[Job]) -> tuple[Request, int] | Outcome:
         first = jobs[0]

@@ -63,7 +63,9 @@ class Lanes:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def wake(self) -> None:
-        """Set an idle lane to work."""
+        """Set an idle lane to work, unless all wait for a time to come."""
+        if self._timer is not None:
+            return
         while self._idle:
             lane = self._idle.pop()
             if not lane.done():
@@ -71,7 +73,10 @@ class Lanes:
                 return
 
     def wake_all(self) -> None:
-        """Set every idle lane to work."""
+        """Set every idle lane to work, whatever they wait for."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for _ in range(len(self._idle)):
             self.wake()
 
@@ -83,11 +88,7 @@ class Lanes:
             if self._timer.when() <= at:
                 return
             self._timer.cancel()
-        self._timer = loop.call_at(at, self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        self.wake_all()
+        self._timer = loop.call_at(at, self.wake_all)
 
     async def _lane(self) -> None:
         loop = asyncio.get_running_loop()

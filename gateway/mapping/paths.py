@@ -1,6 +1,7 @@
 """Dotted paths, checked against the types they walk through."""
 
 from collections.abc import Mapping
+from functools import cache
 from types import NoneType, UnionType
 from typing import (
     Any,
@@ -37,7 +38,7 @@ def annotation_at(root: Any, path: str) -> Any:
         if here is Any or get_origin(here) in {dict, Mapping}:
             return Any
         name, indexed, _ = step.partition("[")
-        hints = get_type_hints(here) if _has_fields(here) else {}
+        hints = _hints(here) if _has_fields(here) else {}
         if name not in hints:
             label = getattr(here, "__name__", str(here))
             known = ", ".join(hints) or "none"
@@ -83,6 +84,11 @@ def is_struct(annotation: Any) -> bool:
 def is_mapping(annotation: Any) -> bool:
     """Tell whether *annotation* is a mapping of free keys."""
     return get_origin(bare(annotation)) in {Mapping, dict}
+
+
+@cache
+def _hints(here: Any) -> dict[str, Any]:
+    return get_type_hints(here)
 
 
 def _has_fields(annotation: Any) -> bool:

@@ -6,17 +6,17 @@ from typing import Any
 import orjson
 
 
-def substitute(body: bytes, payload: Any, changes: Mapping[str, Any]) -> bytes:
+def substitute(body: bytes, changes: Mapping[str, Any]) -> bytes:
     """Return *body* with the values of *changes* in place of its own.
 
     A value that is found once in the body is exchanged there, so that every other byte stays as
-    the sender wrote it; otherwise the body is written anew from *payload*, its decoded form.
+    the sender wrote it; otherwise the body is written anew.
 
     Args:
-        body: JSON.
-        payload: the same, decoded.
+        body: a JSON object.
         changes: new values by key; a mapping changes keys below.
     """
+    payload = orjson.loads(body)
     for old, new in _pairs(payload, changes):
         mark = orjson.dumps(old)
         if type(old) is not str or body.count(mark) != 1:

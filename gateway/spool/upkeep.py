@@ -6,7 +6,9 @@ from gateway.spool.lanes import Lanes
 from gateway.spool.store import fetch
 
 STEP = 256
-"""Rows, or pages, per step."""
+"""Rows per step, which take 0.3 ms."""
+PAGES = 64
+"""Pages per step, which take 1 ms: SQLite moves one from the file's end for each."""
 
 _NEXT = "SELECT max(seq) FROM (SELECT seq FROM log WHERE seq > ? ORDER BY seq LIMIT ?)"
 _UNPINNED = " AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.seq = log.seq)"
@@ -73,7 +75,7 @@ def shrink(connection: apsw.Connection) -> bool:
     A part of them stays, since the next appends would only ask for it again.
     """
     free, pages = connection.pragma("freelist_count"), connection.pragma("page_count")
-    if free <= max(STEP, pages // 8):
+    if free <= max(4 * PAGES, pages // 8):
         return False
-    fetch(connection, f"PRAGMA incremental_vacuum({STEP})")
+    fetch(connection, f"PRAGMA incremental_vacuum({PAGES})")
     return True

@@ -26,6 +26,8 @@ _REPLAYED = """
     SELECT name FROM destination WHERE number IN
     (SELECT destination FROM waiting JOIN log USING (seq) WHERE seq > ? AND mask = 0)
 """
+_SHRINK = 0.05
+"""Seconds between two steps of giving space back while jobs queue."""
 _HURRY = 4 * STEP
 _RETRY_AFTER = 5.0
 
@@ -44,7 +46,7 @@ class Writer:
         """What to say while ``max_bytes`` is reached."""
         self._session, self._lanes, self._gauge = session, session.lanes, session.gauge
         self._batches, self._limits, self._clock = batches, limits, clock
-        self._ticked = 0.0
+        self._ticked = self._shrunk = 0.0
 
     def start(self) -> None:
         """Start the thread; the first job opens the store."""
@@ -194,33 +196,45 @@ class Writer:
 
     def _keep_house(self, *, idle: bool) -> bool:
         """Do a step of what is due; say whether more of it could follow at once."""
+        now = time.monotonic()
+        due = now - self._ticked >= TICK
+        if due:
+            self._ticked = now
         try:
-            due = time.monotonic() - self._ticked >= TICK
-            if due:
-                self._ticked = time.monotonic()
             if self._session.trouble:
                 if due:
                     self._session.probe()
                 return False
             self._session.checkpoint()
-            if not (idle or due):
-                return False
-            self._session.checkpoint(1)  # which also is what cuts the file after shrinking
-            if due:
-                self._look()
-            expired = self._expire()
-            if due or trimmable(self._lanes) >= STEP:
-                with self._session.writing() as connection:
-                    trim(connection, self._lanes, STEP)
-            with self._session.using() as connection:
-                self._gauge.measure(connection)
-                if not self._gauge.full:
-                    self.full = None
-                shrunk = shrink(connection)
+            more = False
+            if idle or due:
+                more = self._tidy(due=due)
+            if idle or now - self._shrunk >= _SHRINK:
+                self._shrunk = now
+                more |= self._shrink(idle=idle)
         except Exception as e:  # noqa: BLE001 - the thread outlives a broken disk
             self._session.trouble = f"{type(e).__name__}: {e}"
             return False
-        return expired or shrunk or trimmable(self._lanes) >= STEP
+        return more
+
+    def _tidy(self, *, due: bool) -> bool:
+        if due:
+            self._look()
+        expired = self._expire()
+        if due or trimmable(self._lanes) >= STEP:
+            with self._session.writing() as connection:
+                trim(connection, self._lanes, STEP)
+        return expired or trimmable(self._lanes) >= STEP
+
+    def _shrink(self, *, idle: bool) -> bool:
+        with self._session.using() as connection:
+            self._gauge.measure(connection)
+            if not self._gauge.full:
+                self.full = None
+            shrunk = shrink(connection)
+        if idle:
+            self._session.checkpoint(1)  # which is also what cuts the file
+        return shrunk
 
     def _look(self) -> None:
         """Find out what other processes have done to the file."""

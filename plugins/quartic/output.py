@@ -100,9 +100,9 @@ class QuarticOutput(Output):
             sent["accept-version"] = self.config.accept_version
         return sent
 
-    def exchanged(self, path: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    def exchanged(self, path: str, body: bytes) -> dict[str, Any]:
         """Return the account's symbol, which events carry beside the key."""
-        del payload
+        del body
         return {"customer": self.config.customer} if path == "/store/track/event" else {}
 
     def choose(self, event: Event) -> Call | Declined:

@@ -101,8 +101,7 @@ class TracardiOutput(Output):
             moment = event.received_at if same else event.time
             item.setdefault("time", {})["insert"] = TIME.encode(moment)
         if same and event.extra:
-            _lift(payload, item, event.extra.get("context"))
-            restore(payload, event.extra)
+            restore(payload, _lifted(payload, item, event.extra))
         return self.request(call.endpoint, payload, event)
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
@@ -118,11 +117,10 @@ class TracardiOutput(Output):
         if word is not None:
             return WRITERS[word], _prepared(event, word)
         tracked = as_track(event) or event
-        name = self.named(tracked)
-        if not name.strip():
+        if _filled(tracked.name) is None:
             return Declined("tracardi takes no event without a type, and this one has no name")
         table = ANY_ONE_WRITER if about_one(tracked) else ANY_WRITER
-        return table, replace(tracked, name=name)
+        return table, replace(tracked, name=self.named(tracked))
 
     def _word(self, event: Event) -> str | None:
         """Return the predefined type of *event*: the one it came with, if it still says that."""
@@ -169,14 +167,25 @@ def _prepared(event: Event, word: str) -> Event:
     return event
 
 
-def _lift(payload: dict[str, Any], item: dict[str, Any], marks: Mapping[str, Any] | None) -> None:
-    """Move what came in the payload's context back there: what *marks* holds a null for."""
+def _lifted(
+    payload: dict[str, Any], item: dict[str, Any], extra: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Move what came in the payload's context back there; return the other leftovers.
+
+    What came there has a null among the leftovers, see the input.
+    """
+    marks = extra.get("context")
+    if not marks:
+        return extra
     inner = item.get("context", {})
-    for key, value in (marks or {}).items():
-        if value is None and key in inner:
-            payload.setdefault("context", {})[key] = inner.pop(key)
+    moved = {key: inner.pop(key) for key in marks if marks[key] is None and key in inner}
     if not inner:
         item.pop("context", None)
+    if moved:
+        payload["context"] = {**payload.get("context", {}), **moved}
+    kept = {key: value for key, value in marks.items() if value is not None}
+    rest = {key: value for key, value in extra.items() if key != "context"}
+    return {**rest, "context": kept} if kept else rest
 
 
 def _filled(text: str | None) -> str | None:

@@ -22,17 +22,24 @@ from tests.bench.load import http, load
 from tests.bench.processes import cpu, started
 
 CONNECTIONS = 32
+USERS = 500
 CLOSED_PORT = 9
 """The discard port: nothing listens there, so a destination's circuit opens and stays open."""
 SETTLED = 0.01
 """CPU seconds in half a second below which a process is done with its work."""
 
 
-def request_of(vendor: str) -> bytes:
-    """Return the vendor's example request as it goes over the wire."""
-    example = load_plugins().inputs[vendor].example
+def requests_of(vendor: str) -> list[bytes]:
+    """Return the vendor's example request as it goes over the wire, from many users."""
+    reads = load_plugins().inputs[vendor]()
+    example = reads.example
+    user = reads.parse(example)[0].user_key
     headers = {"content-type": "application/json", **example.headers}
-    return http(example.url, example.body, headers)
+    bodies = (
+        example.body.replace(orjson.dumps(user), orjson.dumps(f"user-{number:05}"))
+        for number in range(USERS)
+    )
+    return [http(example.url, body, headers) for body in bodies]
 
 
 def configuration(folder: Path, vendor: str, port: int, destinations: int) -> Path:
@@ -70,7 +77,7 @@ def until_quiet(pid: int) -> float:
         before = now
 
 
-def server_floor(request: bytes, count: int) -> float:
+def server_floor(request: list[bytes], count: int) -> float:
     """Return the CPU µs per request of a bare aiohttp server that echoes JSON."""
     with started("tests.bench.floors", "echo") as (process, line):
         load(int(line), request, count // 10, CONNECTIONS)
@@ -94,7 +101,7 @@ def client_floor(sink: int, count: int) -> float:
 
 def accepting(vendor: str, count: int) -> tuple[float, float, float]:
     """Return CPU µs per request that is accepted and kept, and the answer's p50 and p99 in ms."""
-    request = request_of(vendor)
+    request = requests_of(vendor)
     with gateway(vendor, CLOSED_PORT, 1) as (pid, port):
         load(port, request, count // 10, CONNECTIONS)
         until_quiet(pid)
@@ -107,7 +114,7 @@ def accepting(vendor: str, count: int) -> tuple[float, float, float]:
 
 def delivering(vendor: str, sink: int, destinations: int, count: int) -> float:
     """Return CPU µs per request that is accepted, kept, and delivered to each destination."""
-    request = request_of(vendor)
+    request = requests_of(vendor)
     with gateway(vendor, sink, destinations) as (pid, port):
         load(port, request, count // 10, CONNECTIONS)
         before = until_quiet(pid)
@@ -127,7 +134,7 @@ def main() -> None:
         figures.setdefault(name, []).append(value)
 
     for _ in range(options.rounds):
-        floor = server_floor(request_of("chrts"), count)
+        floor = server_floor(requests_of("chrts"), count)
         note("server floor: bare aiohttp, JSON echo", floor)
         for vendor in sorted(load_plugins().inputs):
             taken, half, most = accepting(vendor, count)

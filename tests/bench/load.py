@@ -1,7 +1,9 @@
 """A load generator that costs little: keep-alive connections, one request after the other."""
 
 import asyncio
+import itertools
 import time
+from collections.abc import Sequence
 
 import uvloop
 
@@ -9,8 +11,7 @@ import uvloop
 class Connection(asyncio.Protocol):
     """Sends its request again as soon as the answer has come."""
 
-    def __init__(self, request: bytes, load: "Load") -> None:
-        self._request = request
+    def __init__(self, load: "Load") -> None:
         self._load = load
         self._left = 0
         self._sent = 0.0
@@ -25,8 +26,9 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             return
         self._load.left -= 1
+        request = next(self._load.requests)
         self._sent = time.perf_counter()
-        self._transport.write(self._request)  # type: ignore[attr-defined]  # it is a stream
+        self._transport.write(request)  # type: ignore[attr-defined]  # it is a stream
 
     def data_received(self, data: bytes) -> None:
         """Count the answer; answers are short and come in one piece."""
@@ -50,10 +52,11 @@ class Connection(asyncio.Protocol):
 
 
 class Load:
-    """*requests* requests over *connections* connections."""
+    """*count* requests over *connections* connections, taken from *requests* in turn."""
 
-    def __init__(self, requests: int, connections: int) -> None:
-        self.left = requests
+    def __init__(self, requests: Sequence[bytes], count: int, connections: int) -> None:
+        self.left = count
+        self.requests = itertools.cycle(requests)
         self.latencies: list[float] = []
         self._open = connections
         self._done = asyncio.Event()
@@ -66,11 +69,11 @@ class Load:
         if not self._open:
             self._done.set()
 
-    async def run(self, port: int, request: bytes) -> None:
+    async def run(self, port: int) -> None:
         """Send everything, and wait for every answer."""
         loop = asyncio.get_running_loop()
         for _ in range(self._open):
-            await loop.create_connection(lambda: Connection(request, self), "127.0.0.1", port)
+            await loop.create_connection(lambda: Connection(self), "127.0.0.1", port)
         await self._done.wait()
 
 
@@ -81,12 +84,12 @@ def http(path: str, body: bytes, headers: dict[str, str]) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def load(port: int, request: bytes, requests: int, connections: int = 32) -> list[float]:
+def load(port: int, requests: Sequence[bytes], count: int, connections: int = 32) -> list[float]:
     """Return the latencies in seconds, sorted."""
 
     async def run() -> list[float]:
-        work = Load(requests, connections)
-        await work.run(port, request)
+        work = Load(requests, count, connections)
+        await work.run(port)
         return sorted(work.latencies)
 
     return uvloop.run(run())

@@ -120,9 +120,9 @@ def test_a_lenient_table_keeps_what_has_the_wrong_type() -> None:
     event = read(TABLE, key="k", what="x", who=7, at="soon", where=["?"])
     assert event.user_id is None
     assert event.extra == {"who": 7, "at": "soon", "where": ["?"]}
-    for payload, path in [({"who": 7}, "who"), ({"at": "soon"}, "at"), ({"where": 1}, "where")]:
+    for path, value in (("who", 7), ("at", "soon"), ("where", 1)):
         with pytest.raises(Rejected) as caught:
-            STRICT.read({"key": "k", "what": "x", **payload})
+            STRICT.read({"key": "k", "what": "x", path: value})
         assert caught.value.path == path
 
 
