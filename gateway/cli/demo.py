@@ -106,7 +106,8 @@ def _say(config: Config, registry: Registry, url: str) -> None:
 
 def curl(url: str, request: Request) -> str:
     """Return *request* as a command for a shell, one option a line."""
-    parts = [f"curl -i {shlex.quote(url + request.url)}", "-H 'content-type: application/json'"]
-    parts += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in request.headers.items()]
+    headers = {"content-type": "application/json", **request.headers}
+    parts = [f"curl -i {shlex.quote(url + request.url)}"]
+    parts += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
     parts.append(f"-d {shlex.quote(request.body.decode())}")
     return "  " + " \\\n    ".join(parts)

@@ -78,7 +78,7 @@ class Walk:
         self.strict = strict
 
     def over(self, here: dict[str, Any], node: Node, place: str = "") -> dict[str, Any]:
-        """Take what *node* names of *here*; return what is left over.
+        """Take what *node* names of *here*; return what is left over. A null says nothing.
 
         Raises:
             Rejected: a value is not what the vendor takes.
@@ -86,10 +86,12 @@ class Walk:
         rest: dict[str, Any] = {}
         keys, built = node.keys, self.built
         for key, value in here.items():
+            if value is None:
+                continue
             entry = keys.get(key)
             if entry is None:
                 rest[key] = value
-            elif value is not None:
+            else:
                 fast = entry[3]
                 if fast is not None and type(value) in fast.accepts:
                     group = built.get(fast.group)
@@ -104,8 +106,7 @@ class Walk:
         if node.star and rest:
             target = self.built.setdefault(node.star, {})
             for key, value in rest.items():
-                if value is not None:
-                    target.setdefault(key, value)
+                target.setdefault(key, value)
             return {}
         return rest
 

@@ -11,7 +11,14 @@ from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.exchange import Request, Response
 from gateway.plugin import JSON, Input, json_response
-from plugins.tracardi.mapping import CONSENT_TYPES, ENDPOINTS, inserted, leftover, spoken
+from plugins.tracardi.mapping import (
+    CONSENT_TYPES,
+    ENDPOINTS,
+    MOVED,
+    inserted,
+    leftover,
+    spoken,
+)
 from plugins.tracardi.rules import TRUE, Invalid, detail, problems, told
 from plugins.tracardi.values import TIME, derived
 
@@ -123,8 +130,8 @@ def _arranged(payload: dict[str, Any], *, loose: bool) -> dict[str, Any]:
     """Return *payload* as the tables read it.
 
     Types are trimmed. What the payload's context says beside what is the session's holds for
-    each event, so it moves into theirs; a null stays where it was, which is how the output
-    knows where to put it back. A key that some event's own context has stays above.
+    each event, so it moves into theirs; `MOVED` lists the keys, which is how the output knows
+    what to put back. A key that some event's own context has stays above.
     """
     events = [{**event, "type": event["type"].strip()} for event in payload.get("events", ())]
     arranged = {**payload, "events": events}
@@ -137,8 +144,10 @@ def _arranged(payload: dict[str, Any], *, loose: bool) -> dict[str, Any]:
         for key, value in context.items()
         if key not in SESSION_CONTEXT and key not in own and value is not None
     }
+    arranged.pop(MOVED, None)
     if moved and events:
-        arranged["context"] = {**context, **dict.fromkeys(moved)}
+        arranged["context"] = {key: context[key] for key in context if key not in moved}
+        arranged[MOVED] = list(moved)
         for event in events:
             event["context"] = {**moved, **(event.get("context") or {})}
     return arranged

@@ -20,6 +20,8 @@ from plugins.tracardi.wire import (
 )
 
 CONSENT: Final = "Segment Consent Preference Updated"
+MOVED: Final = "context.*"
+"""The leftover that lists the keys of the payload's context that became their events'."""
 
 # fmt: off
 PAYLOAD = (
@@ -166,9 +168,9 @@ SPEAKS: Final[Mapping[str, str]] = {
 
 def _pick(event: dict[str, Any]) -> str:
     word, properties = str(event["type"]), event.get("properties")
-    if word in PREDEFINED or type(properties) is not dict or "products" not in properties:
+    products = None if word in PREDEFINED or not properties else properties.get("products")
+    if products is None:
         return word
-    products = properties["products"]
     fits = type(products) is list and all(type(product) is dict for product in products)
     return word if fits else LOOSE_WORD
 

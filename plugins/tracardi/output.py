@@ -17,6 +17,7 @@ from plugins.tracardi.mapping import (
     ANY_WRITER,
     CONSENT_TYPES,
     ENDPOINTS,
+    MOVED,
     ORDER_TYPES,
     PREDEFINED,
     WRITERS,
@@ -170,22 +171,16 @@ def _prepared(event: Event, word: str) -> Event:
 def _lifted(
     payload: dict[str, Any], item: dict[str, Any], extra: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """Move what came in the payload's context back there; return the other leftovers.
-
-    What came there has a null among the leftovers, see the input.
-    """
-    marks = extra.get("context")
-    if not marks:
+    """Move what came in the payload's context back there; return the other leftovers."""
+    if MOVED not in extra:
         return extra
     inner = item.get("context", {})
-    moved = {key: inner.pop(key) for key in marks if marks[key] is None and key in inner}
+    moved = {key: inner.pop(key) for key in extra[MOVED] if key in inner}
     if not inner:
         item.pop("context", None)
     if moved:
         payload["context"] = {**payload.get("context", {}), **moved}
-    kept = {key: value for key, value in marks.items() if value is not None}
-    rest = {key: value for key, value in extra.items() if key != "context"}
-    return {**rest, "context": kept} if kept else rest
+    return {key: value for key, value in extra.items() if key != MOVED}
 
 
 def _filled(text: str | None) -> str | None:

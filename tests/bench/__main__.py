@@ -5,6 +5,7 @@ that a machine whose speed drifts does not favour either.
 """
 
 import argparse
+import socket
 import statistics
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 from rich.console import Console
@@ -25,8 +27,10 @@ CONNECTIONS = 32
 USERS = 500
 CLOSED_PORT = 9
 """The discard port: nothing listens there, so a destination's circuit opens and stays open."""
+RETRIES = 'retry_min = "100ms"\nretry_max = "400ms"\n'
+QUIET = 0.5
 SETTLED = 0.01
-"""CPU seconds in half a second below which a process is done with its work."""
+"""CPU seconds in `QUIET` seconds below which a process is done with its work."""
 
 
 def requests_of(vendor: str) -> list[bytes]:
@@ -42,14 +46,16 @@ def requests_of(vendor: str) -> list[bytes]:
     return [http(example.url, body, headers) for body in bodies]
 
 
-def configuration(folder: Path, vendor: str, port: int, destinations: int) -> Path:
+def configuration(
+    folder: Path, vendor: str, port: int, destinations: int, *, eager: bool = False
+) -> Path:
     """Write a configuration of one source and some destinations at *port*."""
     text = f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
     text += f'[sources.shop]\nvendor = "{vendor}"\nkeys = "any"\n'
     names = [f"d{n}" for n in range(destinations)]
     for name in names:
         text += f'[destinations.{name}]\nvendor = "chrts"\napi_key = "bench"\n'
-        text += f'url = "http://127.0.0.1:{port}"\n'
+        text += f'url = "http://127.0.0.1:{port}"\n{RETRIES if eager else ""}'
     text += f"[[routes]]\nto = {orjson.dumps(names).decode()}\n"
     path = folder / "gateway.toml"
     path.write_text(text)
@@ -57,10 +63,12 @@ def configuration(folder: Path, vendor: str, port: int, destinations: int) -> Pa
 
 
 @contextmanager
-def gateway(vendor: str, port: int, destinations: int) -> Iterator[tuple[int, int]]:
-    """Run a gateway; yield its process id and port."""
+def gateway(
+    vendor: str, port: int, destinations: int, *, eager: bool = False
+) -> Iterator[tuple[int, int]]:
+    """Run a gateway, *eager* to try again; yield its process id and port."""
     with tempfile.TemporaryDirectory() as folder:
-        path = configuration(Path(folder), vendor, port, destinations)
+        path = configuration(Path(folder), vendor, port, destinations, eager=eager)
         command = ("gateway", "run", "--config", str(path))
         with started(*command, marker='"listening"') as (process, line):
             yield process.pid, orjson.loads(line)["port"]
@@ -70,7 +78,7 @@ def until_quiet(pid: int) -> float:
     """Wait until a process has nothing left to do; return its CPU seconds by then."""
     before = cpu(pid)
     while True:
-        time.sleep(0.5)
+        time.sleep(QUIET)
         now = cpu(pid)
         if now - before < SETTLED:
             return now
@@ -99,17 +107,46 @@ def client_floor(sink: int, count: int) -> float:
         return (cpu(process.pid) - before) / count * 1e6
 
 
-def accepting(vendor: str, count: int) -> tuple[float, float, float]:
-    """Return CPU µs per request that is accepted and kept, and the answer's p50 and p99 in ms."""
-    request = requests_of(vendor)
+class Accepting(NamedTuple):
+    """What accepting costs and how long an answer takes."""
+
+    micros: float
+    """CPU µs per request."""
+    rate: float
+    """Requests per second, as fast as answers came."""
+    half: float
+    """Median of the answer's latency in ms, at half of that rate."""
+    most: float
+    """Its 99th percentile."""
+
+
+def accepting(vendor: str, count: int) -> Accepting:
+    """Measure requests that are accepted and kept, and delivered nowhere yet."""
+    requests = requests_of(vendor)
     with gateway(vendor, CLOSED_PORT, 1) as (pid, port):
-        load(port, request, count // 10, CONNECTIONS)
-        until_quiet(pid)
-        before = cpu(pid)
-        latencies = load(port, request, count, CONNECTIONS)
+        load(port, requests, count // 10, CONNECTIONS)
+        before, began = until_quiet(pid), time.perf_counter()
+        load(port, requests, count, CONNECTIONS)
+        rate = count / (time.perf_counter() - began)
         taken = cpu(pid) - before
-    half, most = latencies[count // 2], latencies[int(count * 0.99)]
-    return taken / count * 1e6, half * 1e3, most * 1e3
+        latencies = load(port, requests, count // 2, CONNECTIONS, rate / 2)
+    half, most = latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)]
+    return Accepting(taken / count * 1e6, rate, half * 1e3, most * 1e3)
+
+
+def draining(vendor: str, count: int) -> tuple[float, float]:
+    """Return CPU µs and events per second of a backlog that is delivered from the spool."""
+    requests = requests_of(vendor)
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        closed = reserved.getsockname()[1]
+    with gateway(vendor, closed, 1, eager=True) as (pid, port):
+        load(port, requests, count, CONNECTIONS)
+        until_quiet(pid)
+        before, began = cpu(pid), time.perf_counter()
+        with started("tests.bench.floors", "sink", str(closed)):
+            taken = until_quiet(pid) - before
+            seconds = time.perf_counter() - began - QUIET
+    return taken / count * 1e6, count / seconds
 
 
 def delivering(vendor: str, sink: int, destinations: int, count: int) -> float:
@@ -137,11 +174,12 @@ def main() -> None:
         floor = server_floor(requests_of("chrts"), count)
         note("server floor: bare aiohttp, JSON echo", floor)
         for vendor in sorted(load_plugins().inputs):
-            taken, half, most = accepting(vendor, count)
-            note(f"accept {vendor}", taken)
-            note(f"accept {vendor} / floor", taken / floor)
-            note(f"accept {vendor} p50 ms", half)
-            note(f"accept {vendor} p99 ms", most)
+            found = accepting(vendor, count)
+            note(f"accept {vendor}", found.micros)
+            note(f"accept {vendor} / floor", found.micros / floor)
+            note(f"{vendor}: requests accepted per second", found.rate)
+            note(f"{vendor}: answer at half of that, p50 ms", found.half)
+            note(f"{vendor}: answer at half of that, p99 ms", found.most)
         with started("tests.bench.floors", "sink") as (_, line):
             sink = int(line)
             client = client_floor(sink, count)
@@ -150,6 +188,10 @@ def main() -> None:
                 taken = delivering("chrts", sink, fan, count)
                 note(f"accept + deliver to {fan}", taken)
                 note(f"accept + deliver to {fan} / floor", taken / (floor + fan * client))
+        taken, rate = draining("chrts", count)
+        note("deliver from backlog", taken)
+        note("deliver from backlog / floor", taken / client)
+        note("backlog: events delivered per second", rate)
     _print(figures, count, options.rounds)
 
 
@@ -158,7 +200,7 @@ def _print(figures: dict[str, list[float]], count: int, rounds: int) -> None:
     for heading in ("", "CPU µs", "ratio to floor", "min to max"):
         table.add_column(heading, justify="left" if not heading else "right")
     for name, values in figures.items():
-        if name.endswith(" ms"):
+        if ":" in name and not name.startswith(("server", "client")):
             continue
         middle = statistics.median(values)
         spread = f"{min(values):.2f} to {max(values):.2f}"
@@ -168,7 +210,7 @@ def _print(figures: dict[str, list[float]], count: int, rounds: int) -> None:
             table.add_row(name, f"{middle:.1f}", "", spread)
     Console().print(table)
     for name, values in figures.items():
-        if name.endswith(" ms"):
+        if ":" in name and not name.startswith(("server", "client")):
             print(f"{name}: {statistics.median(values):.2f}")
 
 

@@ -44,9 +44,9 @@ class Sink(asyncio.Protocol):
             self._transport.write(ANSWER)  # type: ignore[attr-defined]  # it is a stream
 
 
-async def sink() -> None:
-    """Serve the sink for ever."""
-    server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", 0)
+async def sink(port: int = 0) -> None:
+    """Serve the sink for ever, on any free port where none is given."""
+    server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", port)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -22,11 +22,18 @@ class Connection(asyncio.Protocol):
         self._next()
 
     def _next(self) -> None:
-        if self._load.left <= 0:
+        load = self._load
+        if load.left <= 0:
             self._transport.close()
             return
-        self._load.left -= 1
-        request = next(self._load.requests)
+        load.left -= 1
+        wait = load.turn() - time.perf_counter()
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, self._send, next(load.requests))
+        else:
+            self._send(next(load.requests))
+
+    def _send(self, request: bytes) -> None:
         self._sent = time.perf_counter()
         self._transport.write(request)  # type: ignore[attr-defined]  # it is a stream
 
@@ -52,14 +59,26 @@ class Connection(asyncio.Protocol):
 
 
 class Load:
-    """*count* requests over *connections* connections, taken from *requests* in turn."""
+    """*count* requests over *connections* connections, taken from *requests* in turn.
 
-    def __init__(self, requests: Sequence[bytes], count: int, connections: int) -> None:
+    With a *rate* they are sent at even intervals, late ones at once.
+    """
+
+    def __init__(
+        self, requests: Sequence[bytes], count: int, connections: int, rate: float | None = None
+    ) -> None:
         self.left = count
+        self._pause = 1 / rate if rate else 0.0
+        self._turn = time.perf_counter()
         self.requests = itertools.cycle(requests)
         self.latencies: list[float] = []
         self._open = connections
         self._done = asyncio.Event()
+
+    def turn(self) -> float:
+        """Return when the next request is to be sent, by `time.perf_counter`."""
+        self._turn += self._pause
+        return self._turn
 
     def ended(self, error: Exception | None) -> None:
         """Note that a connection has ended."""
@@ -84,11 +103,20 @@ def http(path: str, body: bytes, headers: dict[str, str]) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def load(port: int, requests: Sequence[bytes], count: int, connections: int = 32) -> list[float]:
-    """Return the latencies in seconds, sorted."""
+def load(
+    port: int,
+    requests: Sequence[bytes],
+    count: int,
+    connections: int = 32,
+    rate: float | None = None,
+) -> list[float]:
+    """Return the latencies in seconds, sorted.
+
+    Without a *rate* in requests per second, requests go as fast as answers come.
+    """
 
     async def run() -> list[float]:
-        work = Load(requests, count, connections)
+        work = Load(requests, count, connections, rate)
         await work.run(port)
         return sorted(work.latencies)
 

@@ -1,4 +1,4 @@
-"""How events of other vendors go out to Tracardi, and how its own go back changed."""
+"""How events of other vendors go out to Tracardi."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +7,6 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from gateway.errors import Unrenderable
 from gateway.event import (
     App,
     Campaign,
@@ -18,17 +17,13 @@ from gateway.event import (
     Product,
     Properties,
     Traits,
-    as_json,
 )
-from gateway.exchange import Declined, Delivered, Refused, Request, Response, RetryLater
+from gateway.exchange import Request
 from gateway.mapping import Loss
 from gateway.plugin import Secret
-from gateway.testing.events import EVENTS
 from gateway.testing.samples import ARRIVAL
-from plugins.tracardi.input import TracardiInput
 from plugins.tracardi.mapping import PREDEFINED, SPEAKS
 from plugins.tracardi.output import TracardiOutput
-from plugins.tracardi.sandbox import TracardiSandbox
 from plugins.tracardi.values import derived
 
 AT = datetime(2024, 3, 28, 10, 15, 30, 523000, UTC)
@@ -65,38 +60,10 @@ def item(event: Event, **settings: Any) -> dict[str, Any]:
     return found
 
 
-def declined(event: Event) -> str:
-    """Return why *event* is declined."""
-    refusal = output().render(event)
-    assert isinstance(refusal, Declined)
-    return refusal.reason
-
-
 def track(name: str = "x", properties: Properties = Properties(), **fields: Any) -> Event:  # noqa: B008 - immutable
     """Return an event of another vendor."""
     known = {"id": "r-1-0", "user_id": "u1", "origin": "segment", "received_at": ARRIVAL, **fields}
     return Event(type="track", name=name, properties=properties, **known)
-
-
-def own(*events: dict[str, Any], url: str = "/track", **more: Any) -> list[Event]:
-    """Return what Tracardi's own input makes of *events*."""
-    body = {"source": {"id": "a"}, "session": {"id": "s-1"}, "profile": {"id": "p-1"}, **more}
-    raw = orjson.dumps({**body, "events": list(events)})
-    request = Request(method="POST", url=url, body=raw, id="r-1", received_at=ARRIVAL)
-    return TracardiInput().parse(request)
-
-
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: f"{event.type}-{event.name}")
-@pytest.mark.parametrize("origin", ["segment", "tracardi"])
-def test_sends_only_what_tracardi_takes(event: Event, origin: str) -> None:
-    """Whatever goes out, a server as strict as the document and the models accepts."""
-    request = output().render(replace(event, origin=origin))
-    if isinstance(request, Declined):
-        return
-    path = request.url.removeprefix("https://tracardi.example")
-    answer = TracardiSandbox().answer(replace(request, url=path), "source-out")
-    assert answer.reason is None
-    assert answer.response.status == 200
 
 
 def test_sends_an_order() -> None:
@@ -325,146 +292,3 @@ def test_speaks_every_predefined_type() -> None:
         assert item(event)["type"] == word
         assert PREDEFINED[word].says == says
     assert item(track("Order Refunded"))["type"] == "order-refunded"
-
-
-@pytest.mark.parametrize(
-    ("fields", "key"),
-    [
-        ({"user_id": "u1", "anonymous_id": "a1"}, "u1"),
-        ({"user_id": " ", "anonymous_id": "a1"}, "a1"),
-        ({"context": Context(device=Device(id="dev-1"))}, "dev-1"),
-        ({"traits": Traits(email="ada@shop.example")}, "ada@shop.example"),
-        ({"traits": Traits(phone="+442079460000")}, "+442079460000"),
-        ({"session_id": " ", "anonymous_id": "a1"}, "a1"),
-    ],
-)
-def test_derives_a_session_from_the_user(fields: dict[str, Any], key: str) -> None:
-    """Without a session, whatever names the user makes one, the same for each of their events."""
-    event = replace(track(), **{"user_id": None, **fields})
-    body = sent(event)
-    assert body["session"] == {"id": derived("session", key)}
-    assert body == sent(event)
-    known = body.get("profile")
-    assert known == ({"id": "a1"} if fields.get("anonymous_id") else None)
-
-
-def test_sends_what_nobody_did_without_a_profile() -> None:
-    """An event that names no user must not make Tracardi invent one."""
-    request = request_for(track(user_id=None))
-    assert request.url == "https://tracardi.example/track?profile_less=true"
-    assert "session" not in orjson.loads(request.body)
-    assert "profile" not in orjson.loads(request.body)
-
-
-def test_declines_a_profile_of_nobody() -> None:
-    """A profile can only be updated where something says whose it is."""
-    reason = declined(Event(type="identify", traits=Traits(first_name="Ada")))
-    assert "nothing says whose" in reason
-
-
-def test_declines_what_has_no_call() -> None:
-    """Joining two profiles and filling a catalogue are not /track's business."""
-    assert "merge keys" in declined(Event(type="alias", user_id="u1", previous_id="a1"))
-    assert "catalogue" in declined(Event(type="product", properties=Properties(products=(SHOES,))))
-
-
-@pytest.mark.parametrize("name", ["", "  "])
-def test_declines_an_event_without_a_name(name: str) -> None:
-    """A type is the one thing that every event of Tracardi has."""
-    assert "no name" in declined(track(name))
-
-
-def test_tells_what_is_lost() -> None:
-    """Traits of a track event, the time of sending and all products but one have no place."""
-    properties = Properties(products=(SHOES, SOCKS))
-    event = track("Product Viewed", properties, sent_at=AT, traits=Traits(email="a@b.example"))
-    assert [(loss.path, loss.how) for loss in output().losses(event)] == [
-        ("sent_at", "lost"),
-        ("traits.email", "lost"),
-        ("properties.products[1:]", "lost"),
-    ]
-
-
-def test_cannot_write_what_json_cannot_say() -> None:
-    """A value that is no JSON makes the event a dead letter, with the event's id."""
-    with pytest.raises(Unrenderable, match="r-1-0"):
-        output().render(track(properties=Properties(extra={"a": {1, 2}})))
-
-
-def test_judges_by_the_status() -> None:
-    """226 and 406 are final, a refused source waits for a person, trouble passes."""
-    judge = output().verdict
-    assert judge(Response(200, body=b"null")) == Delivered()
-    failed = judge(Response(226, body=b'{"errors":["no such field"]}'))
-    assert isinstance(failed, Refused)
-    assert "no such field" in failed.reason
-    assert isinstance(judge(Response(406)), Refused)
-    assert isinstance(judge(Response(422)), Refused)
-    denied = judge(Response(401))
-    assert isinstance(denied, RetryLater)
-    assert denied.cause == "credential"
-    assert isinstance(judge(Response(500)), RetryLater)
-
-
-def test_keeps_the_source_secret() -> None:
-    """The source's id is a credential and shows nowhere but in the body."""
-    made = output()
-    assert "source-out" not in repr(made.config)
-    assert "source-out" in request_for(track()).body.decode()
-
-
-def test_sends_its_own_back_without_a_profile() -> None:
-    """What came with profile_less in the query goes back with it."""
-    (event,) = own({"type": "sign-in"}, url="/track?profile_less=true", session=None, profile=None)
-    request = request_for(event)
-    assert request.url == "https://tracardi.example/track?profile_less=true"
-    assert "session" not in orjson.loads(request.body)
-
-
-def test_keeps_the_type_that_came() -> None:
-    """Of two types that mean the same, the one that came goes back, until a route renames it."""
-    (event,) = own({"type": "order-completed", "properties": {"id": "o1", "status": "completed"}})
-    assert item(event)["type"] == "order-completed"
-    renamed = replace(event, name="Order Cancelled")
-    assert item(renamed)["type"] == "Order Cancelled"
-    (spelled,) = own({"type": "Product Added"})
-    assert item(spelled)["type"] == "Product Added"
-    assert item(replace(spelled, name="Signed Up"))["type"] == "sign-up"
-
-
-def test_puts_the_context_back_where_it_was() -> None:
-    """What held for the session goes back to the session, what held for the event to the event."""
-    (event,) = own({"type": "sign-in", "context": {"tag": "x"}}, context={"system": "shop"})
-    assert sent(event)["context"] == {"system": "shop"}
-    assert item(event)["context"] == {"tag": "x"}
-
-
-def test_does_not_bring_back_what_a_route_dropped() -> None:
-    """Leftovers hold nothing that is mapped, so what a route took out stays out."""
-    (event,) = own(
-        {"type": "profile-update", "properties": {"contact": {"email": {"main": "a@b.example"}}}},
-        context={"system": "shop", "client": "secret"},
-    )
-    changed = replace(
-        event, traits=Traits(), context=replace(event.context, extra={"system": "shop"})
-    )
-    text = request_for(changed).body.decode()
-    assert "a@b.example" not in text
-    assert "secret" not in text
-    assert "a@b.example" not in str(as_json(event)["extra"])
-
-
-def test_collects_at_the_time_of_arrival() -> None:
-    """Tracardi's own events are collected when they arrived here, whatever their clock says."""
-    (event,) = own({"type": "sign-in", "time": {"create": WRITTEN}})
-    assert item(event)["time"] == {"create": WRITTEN, "insert": "2026-01-02T03:04:05.000Z"}
-    (backdated,) = own({"type": "sign-in", "time": {"insert": WRITTEN}})
-    assert item(backdated)["time"] == {"create": WRITTEN, "insert": WRITTEN}
-
-
-@pytest.mark.parametrize("referrer", ["a.example", "https://a.example:8080/b", "http://[", "x"])
-def test_writes_any_referrer(referrer: str) -> None:
-    """A referrer that is no URL goes out as it is."""
-    event = track(context=Context(page=Page(referrer=referrer)))
-    host = {"https://a.example:8080/b": "a.example:8080"}.get(referrer, referrer)
-    assert item(event)["context"]["page"] == {"referer": {"host": host}}

@@ -1,0 +1,48 @@
+"""What was answered with success is delivered, or a dead letter, whatever happens meanwhile."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.soak.chaos import Chaos
+from tests.soak.marks import DESTINATIONS
+from tests.soak.vendor import vendors
+
+USERS = 24
+EVENTS = 700
+"""Acknowledged events per round, at most."""
+WINDOW = 500
+"""Duplicates that one crash may make at one destination: what is delivered and not yet recorded."""
+
+Record = Callable[[str, object], None]
+
+
+async def test_nothing_is_lost_and_nothing_comes_twice_where_nothing_crashes(
+    tmp_path: Path, record_property: Record
+) -> None:
+    """Whatever vendors do, and through restarts, every event ends once at each destination."""
+    async with vendors(*DESTINATIONS, seed=1) as made:
+        chaos = Chaos(tmp_path, made, USERS, seed=1)
+        chaos.load.start()
+        rounds = [await chaos.round("term", EVENTS) for _ in range(3)]
+        verdict = await chaos.settle()
+    record_property("table", f"{rounds}\n{verdict.table()}")
+    assert not verdict.complaints, verdict.table()
+
+
+@pytest.mark.parametrize("seed", [2])
+async def test_nothing_is_lost_in_crashes(
+    tmp_path: Path, record_property: Record, seed: int
+) -> None:
+    """Killed at any moment, the gateway loses nothing; duplicates are bounded per crash."""
+    async with vendors(*DESTINATIONS, seed=seed) as made:
+        chaos = Chaos(tmp_path, made, USERS, seed)
+        chaos.load.start()
+        ends = ("kill", "kill", "term", "kill", "kill")
+        rounds = [await chaos.round(end, EVENTS) for end in ends]
+        verdict = await chaos.settle()
+    record_property("table", f"{rounds}\n{verdict.table()}")
+    assert not verdict.complaints, verdict.table()
+    for name, count in verdict.counts.items():
+        assert count.duplicates <= WINDOW * chaos.crashes, name

@@ -1,0 +1,132 @@
+"""The obligation ledger: what was acknowledged, held against what became of it."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.spool import Depth, LetterBox, SqliteSpool
+from tests.soak.marks import EventMark, marks_in
+from tests.soak.vendor import Vendor
+
+PAGE = 1000
+SHOWN = 5
+"""Examples that a complaint names."""
+
+
+class Count(NamedTuple):
+    """One destination's account."""
+
+    routed: int
+    delivered: int
+    dead: int
+    declined: int
+    duplicates: int
+
+
+@dataclass
+class Judgement:
+    """What the ledger says; without complaints all is well."""
+
+    counts: dict[str, Count] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def duplicates(self) -> int:
+        """Return how often an event was accepted once more than needed."""
+        return sum(count.duplicates for count in self.counts.values())
+
+    def table(self) -> str:
+        """Return the counts as text."""
+        head = f"{'destination':14}" + "".join(f"{name:>12}" for name in Count._fields)
+        rows = [
+            f"{name:14}" + "".join(f"{value:12}" for value in count)
+            for name, count in self.counts.items()
+        ]
+        return "\n".join([head, *rows, *self.complaints])
+
+
+def owed(acknowledged: Iterable[EventMark], destination: str) -> set[EventMark]:
+    """Return what *destination* must have been told of, or have a dead letter for."""
+    return {mark for mark in acknowledged if destination not in mark.declined_by}
+
+
+def dead_letters(spool: Path) -> dict[str, Counter[EventMark]]:
+    """Return the dead letters of each destination, in a spool folder that may be in use."""
+    found: dict[str, Counter[EventMark]] = {}
+    with LetterBox(spool) as box:
+        after = 0
+        while page := box.dead_letters(after=after, limit=PAGE):
+            for letter in page:
+                mark = marks_in(letter.entry.request.body)[letter.index]
+                found.setdefault(letter.destination, Counter())[mark] += 1
+            after = page[-1].id
+    return found
+
+
+async def left_over(spool: Path) -> dict[str, Depth]:
+    """Return the destinations for which something is pending, in a spool that nobody uses."""
+    opened = SqliteSpool(spool)
+    await opened.open()
+    try:
+        depths = await opened.depths()
+    finally:
+        await opened.close()
+    return {n: d for n, d in depths.items() if d.backlog or d.retrying or d.parked}
+
+
+def judge(
+    acknowledged: Collection[EventMark],
+    unsure: Collection[EventMark],
+    vendors: Iterable[Vendor],
+    dead: Mapping[str, Counter[EventMark]],
+    *,
+    once: bool = False,
+    ordered: bool = True,
+) -> Judgement:
+    """Hold what was acknowledged against what the vendors accepted and the dead letters.
+
+    Args:
+        acknowledged: events that were answered with success.
+        unsure: events whose answer never came: they may have been taken.
+        vendors: where events went.
+        dead: dead letters by destination.
+        once: whether each event must have ended once only, as it must where nothing crashed.
+        ordered: whether every event was sent only after the user's one before was answered.
+    """
+    verdict = Judgement()
+    for vendor in vendors:
+        letters = dead.get(vendor.name, Counter())
+        must = owed(acknowledged, vendor.name)
+        accepted = vendor.accepted
+        ended = accepted.keys() | letters.keys()
+        verdict.counts[vendor.name] = Count(
+            routed=len(acknowledged),
+            delivered=sum(1 for mark in must if mark in accepted),
+            dead=sum(1 for mark in must if mark in letters and mark not in accepted),
+            declined=len(acknowledged) - len(must),
+            duplicates=accepted.total() - len(accepted),
+        )
+        twice = {mark for mark, times in (accepted + letters).items() if times > 1}
+        for what, marks, matters in (
+            ("lost", must - ended, True),
+            ("never sent by the client", ended - must - set(unsure), True),
+            ("ended more than once", twice, once),
+            ("out of order", set(disordered(accepted)), ordered),
+        ):
+            if marks and matters:
+                examples = ", ".join(mark.text for mark in sorted(marks)[:SHOWN])
+                verdict.complaints.append(f"{vendor.name}: {len(marks)} {what}: {examples}")
+    return verdict
+
+
+def disordered(accepted: Iterable[EventMark]) -> list[EventMark]:
+    """Return what arrived after a later event of its user; *accepted* is in order of arrival."""
+    last: dict[int, int] = {}
+    late = []
+    for mark in accepted:
+        if mark.number < last.get(mark.user, 0):
+            late.append(mark)
+        last[mark.user] = max(mark.number, last.get(mark.user, 0))
+    return late

@@ -1,0 +1,139 @@
+"""A client that writes down what was acknowledged, and only that."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from tests.soak.marks import EventMark, request
+from tests.soak.wire import read_message, status_of
+
+TIRED = 0.02
+"""Seconds before the client tries again after the gateway did not take an event."""
+
+
+class Load:
+    """Users that each send one request after the other, all of them at the same time.
+
+    Attributes:
+        acknowledged: the moment at which each event was answered with success.
+        unsure: events sent without an answer; they may arrive or not.
+        turned_away: how many requests were answered with anything but success.
+    """
+
+    def __init__(self, users: int, *, pause: float = 0.0, padding: str = "") -> None:
+        self.acknowledged: dict[EventMark, float] = {}
+        self.unsure: set[EventMark] = set()
+        self.turned_away = 0
+        self._numbers = {user: 1 for user in range(users)}
+        self._pause = pause
+        self._padding = padding
+        self._address = ("", 0)
+        self._up = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._busy = 0
+        self._quiet = asyncio.Event()
+        self._answered = asyncio.Event()
+
+    def aim(self, url: str) -> None:
+        """Send to the gateway at *url* from now on."""
+        parts = urlsplit(url)
+        self._address = (parts.hostname or "", parts.port or 0)
+        self._up.set()
+
+    async def rest(self) -> None:
+        """Send nothing more for now, and wait for the answers to what was sent."""
+        self._up.clear()
+        while self._busy:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    async def reaches(self, count: int) -> None:
+        """Wait until so many events in all are acknowledged."""
+        while len(self.acknowledged) < count:
+            self._answered.clear()
+            await self._answered.wait()
+
+    def start(self) -> None:
+        """Begin."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._user(user)) for user in self._numbers]
+
+    async def stop(self) -> None:
+        """Send nothing more."""
+        await self.rest()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _user(self, user: int) -> None:
+        while True:
+            await self._up.wait()
+            self._busy += 1
+            try:
+                await self._converse(user)
+            finally:
+                self._busy -= 1
+                self._quiet.set()
+            await asyncio.sleep(TIRED)
+
+    async def _converse(self, user: int) -> None:
+        """Send requests over one connection until it breaks or the client is to rest."""
+        try:
+            reader, writer = await asyncio.open_connection(*self._address)
+        except OSError:
+            return
+        marks: list[EventMark] = []
+        try:
+            while self._up.is_set():
+                data, marks = request(user, self._numbers[user], self._padding)
+                self._numbers[user] += len(marks)
+                writer.write(data)
+                head, _ = await read_message(reader)
+                if 200 <= status_of(head) < 300:
+                    now = time.monotonic()
+                    self.acknowledged.update(dict.fromkeys(marks, now))
+                    self._answered.set()
+                    marks = []
+                else:
+                    self.turned_away += 1
+                    marks = []
+                    return
+                if self._pause:
+                    await asyncio.sleep(self._pause)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.unsure.update(marks)
+        finally:
+            writer.transport.abort()
+
+
+async def pour(
+    url: str, count: int, users: int, *, connections: int = 32, padding: str = ""
+) -> list[EventMark]:
+    """Send *count* events of *users* in turn, as fast as they are taken; return them.
+
+    Raises:
+        RuntimeError: one was not taken.
+    """
+    parts = urlsplit(url)
+    numbers: Iterator[int] = iter(range(count))
+    sent: list[EventMark] = []
+
+    async def send() -> None:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        try:
+            for number in numbers:
+                user = 4 * (number % users)  # one whose events come one by one
+                data, marks = request(user, number // users + 1, padding)
+                writer.write(data)
+                head, body = await read_message(reader)
+                if status_of(head) != 200:
+                    raise RuntimeError(f"not taken: {head!r} {body!r}")
+                sent.extend(marks)
+        finally:
+            writer.transport.abort()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(connections):
+            group.create_task(send())
+    return sent

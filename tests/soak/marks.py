@@ -1,0 +1,106 @@
+"""Marks that tell events apart in whatever format a destination is told of them."""
+
+import re
+from typing import NamedTuple
+
+import orjson
+
+from tests.e2e.configs import SETTINGS
+
+DESTINATIONS = ("chrts", "growlytics", "personaclick", "tracardi")
+SOURCES = f"""
+[sources.shop]
+vendor = "chrts"
+keys = "any"
+[sources.site]
+vendor = "tracardi"
+keys = "any"
+"""
+KEY = "api_chrts_client"
+ALIAS_EVERY = 7
+"""Every so many events a user sends one that only chrts can be told of."""
+TOGETHER = 3
+"""Events in a request of a user of Tracardi's."""
+_FOUND = re.compile(rb"m-(\d+)-(\d+)-m")
+
+
+class EventMark(NamedTuple):
+    """One event: the *number*-th of a *user*."""
+
+    user: int
+    number: int
+
+    @property
+    def text(self) -> str:
+        """Return the mark as it stands in a payload."""
+        return f"m-{self.user}-{self.number}-m"
+
+    @property
+    def declined_by(self) -> frozenset[str]:
+        """Return the destinations whose format has no way to say it (an alias)."""
+        if batches(self.user) or self.number % ALIAS_EVERY:
+            return frozenset()
+        return frozenset(DESTINATIONS) - {"chrts"}
+
+
+def marks_in(body: bytes) -> list[EventMark]:
+    """Return the marks in a request's body, in order, each once."""
+    found = (EventMark(int(user), int(number)) for user, number in _FOUND.findall(body))
+    return list(dict.fromkeys(found))
+
+
+def batches(user: int) -> bool:
+    """Tell whether this user's events come several in a request."""
+    return user % 4 == TOGETHER
+
+
+def request(user: int, number: int, padding: str = "") -> tuple[bytes, list[EventMark]]:
+    """Return the user's request that begins with event *number*, and the events in it."""
+    if batches(user):
+        marks = [EventMark(user, number + n) for n in range(TOGETHER)]
+        body: object = {
+            "source": {"id": "3ee63fc6-490a-4fd8-bfb3-bf0c8c8d3387"},
+            "session": {"id": f"session-{user}"},
+            "profile": {"id": f"user-{user}"},
+            "events": [{"type": "counted", "properties": {"mark": m.text}} for m in marks],
+        }
+        return _http("/track", orjson.dumps(body)), marks
+    mark = EventMark(user, number)
+    who = {"uid": f"user-{user}"}
+    if mark.declined_by:
+        return _http("/customer/alias", orjson.dumps({**who, "knownUid": mark.text})), [mark]
+    properties = {"mark": mark.text, "padding": padding}
+    track = {**who, "name": "counted", "properties": properties}
+    return _http("/event/track", orjson.dumps(track)), [mark]
+
+
+def _http(path: str, body: bytes) -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n"
+        f"authorization: Bearer {KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def config(
+    folder: str, ports: dict[str, int], more: str = "", *, server: str = "", spool: str = ""
+) -> str:
+    """Return a configuration that sends everything to the vendors at *ports* on loopback.
+
+    Args:
+        folder: where the spool is kept.
+        ports: by destination.
+        more: lines for every destination's table.
+        server: lines for the server's table.
+        spool: lines for the spool's table.
+    """
+    destinations = "".join(
+        f'[destinations.{name}]\nvendor = "{name}"\nurl = "http://127.0.0.1:{port}"\n'
+        f"{SETTINGS[name]}\n{more}\n"
+        for name, port in ports.items()
+    )
+    names = ", ".join(f'"{name}"' for name in ports)
+    return (
+        f'[server]\nlisten = "127.0.0.1:0"\n{server}\n[spool]\npath = "{folder}"\n{spool}\n'
+        f"{SOURCES}{destinations}[[routes]]\nto = [{names}]\n"
+    )

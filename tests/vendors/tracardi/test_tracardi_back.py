@@ -1,0 +1,120 @@
+"""How Tracardi's own events go back to it, changed by a route or not."""
+
+from typing import Any
+
+import orjson
+from msgspec.structs import replace
+
+from gateway.event import (
+    Event,
+    Traits,
+    as_json,
+)
+from gateway.exchange import Request
+from gateway.plugin import Secret
+from gateway.testing.samples import ARRIVAL
+from plugins.tracardi.input import TracardiInput
+from plugins.tracardi.output import TracardiOutput
+
+WRITTEN = "2024-03-28T10:15:30.523Z"
+
+
+def output(**settings: Any) -> TracardiOutput:
+    """Return a destination with *settings*."""
+    source = Secret("source-out")
+    return TracardiOutput(
+        TracardiOutput.Config(url="https://tracardi.example/", source_id=source, **settings)
+    )
+
+
+def request_for(event: Event, **settings: Any) -> Request:
+    """Return the request that delivers *event*."""
+    request = output(**settings).render(event)
+    assert isinstance(request, Request), request
+    return request
+
+
+def sent(event: Event, **settings: Any) -> dict[str, Any]:
+    """Return the body that delivers *event*."""
+    body: dict[str, Any] = orjson.loads(request_for(event, **settings).body)
+    return body
+
+
+def item(event: Event, **settings: Any) -> dict[str, Any]:
+    """Return the one event in the body that delivers *event*."""
+    (only,) = sent(event, **settings)["events"]
+    found: dict[str, Any] = only
+    return found
+
+
+def own(*events: dict[str, Any], url: str = "/track", **more: Any) -> list[Event]:
+    """Return what Tracardi's own input makes of *events*."""
+    body = {"source": {"id": "a"}, "session": {"id": "s-1"}, "profile": {"id": "p-1"}, **more}
+    raw = orjson.dumps({**body, "events": list(events)})
+    request = Request(method="POST", url=url, body=raw, id="r-1", received_at=ARRIVAL)
+    return TracardiInput().parse(request)
+
+
+def test_sends_its_own_back_without_a_profile() -> None:
+    """What came with profile_less in the query goes back with it."""
+    (event,) = own({"type": "sign-in"}, url="/track?profile_less=true", session=None, profile=None)
+    request = request_for(event)
+    assert request.url == "https://tracardi.example/track?profile_less=true"
+    assert "session" not in orjson.loads(request.body)
+
+
+def test_keeps_the_type_that_came() -> None:
+    """Of two types that mean the same, the one that came goes back, until a route renames it."""
+    (event,) = own({"type": "order-completed", "properties": {"id": "o1", "status": "completed"}})
+    assert item(event)["type"] == "order-completed"
+    renamed = replace(event, name="Order Cancelled")
+    assert item(renamed)["type"] == "Order Cancelled"
+    (spelled,) = own({"type": "Product Added"})
+    assert item(spelled)["type"] == "Product Added"
+    assert item(replace(spelled, name="Signed Up"))["type"] == "sign-up"
+
+
+def test_puts_the_context_back_where_it_was() -> None:
+    """What held for the session goes back to the session, what held for the event to the event."""
+    (event,) = own({"type": "sign-in", "context": {"tag": "x"}}, context={"system": "shop"})
+    assert sent(event)["context"] == {"system": "shop"}
+    assert item(event)["context"] == {"tag": "x"}
+
+
+def test_does_not_bring_back_what_a_route_dropped() -> None:
+    """Leftovers hold nothing that is mapped, so what a route took out stays out."""
+    (event,) = own(
+        {"type": "profile-update", "properties": {"contact": {"email": {"main": "a@b.example"}}}},
+        context={"system": "shop", "client": "secret"},
+    )
+    changed = replace(
+        event, traits=Traits(), context=replace(event.context, extra={"system": "shop"})
+    )
+    text = request_for(changed).body.decode()
+    assert "a@b.example" not in text
+    assert "secret" not in text
+    assert "a@b.example" not in str(as_json(event)["extra"])
+
+
+def test_collects_at_the_time_of_arrival() -> None:
+    """Tracardi's own events are collected when they arrived here, whatever their clock says."""
+    (event,) = own({"type": "sign-in", "time": {"create": WRITTEN}})
+    assert item(event)["time"] == {"create": WRITTEN, "insert": "2026-01-02T03:04:05.000Z"}
+    (backdated,) = own({"type": "sign-in", "time": {"insert": WRITTEN}})
+    assert item(backdated)["time"] == {"create": WRITTEN, "insert": WRITTEN}
+
+
+def test_forwards_the_bytes_that_came() -> None:
+    """A payload that is passed on to Tracardi has our source in it, and is otherwise untouched."""
+    body = b'{"source" : {"id":"a-source"},\n "events": [{"type": "sign-in"}], "x": 1.0}'
+    came = Request(method="POST", url="/track?profile_less=true", body=body)
+    request = output().forward(came)
+    assert request is not None
+    assert request.url == "https://tracardi.example/track?profile_less=true"
+    assert request.body == body.replace(b"a-source", b"source-out")
+
+
+def test_reads_products_that_are_null_as_none() -> None:
+    """A null for products is no shape of its own: the other properties are read as ever."""
+    (event,) = own({"type": "compared", "properties": {"products": None, "total": "12.5"}})
+    assert event.properties.total == 12.5
