@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+import orjson
 from msgspec.structs import replace
 
 from gateway.event import NOTHING, Event
@@ -62,6 +63,7 @@ class TracardiOutput(Output):
         Tracardi's own format keep theirs."""
 
     config: Config
+    batch_size = 20
 
     def headers(self) -> Mapping[str, str]:
         """Return the content type; the credential is in the body."""
@@ -104,6 +106,16 @@ class TracardiOutput(Output):
         if same and event.extra:
             restore(payload, _lifted(payload, item, event.extra))
         return self.request(call.endpoint, payload, event)
+
+    def merge(self, request: Request, further: Request) -> Request | None:
+        """Return one request with the events of both, if they say the same around them."""
+        if request.url != further.url:
+            return None
+        payload, other = orjson.loads(request.body), orjson.loads(further.body)
+        events = payload.pop("events") + other.pop("events")
+        if payload != other:
+            return None
+        return replace(request, body=orjson.dumps({**payload, "events": events}))
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
         """Judge by the status; 226 says that the event was processed with errors."""

@@ -1,0 +1,100 @@
+"""Vendors that take several events in one request get them together where it keeps order."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from gateway.exchange import Delivered, Refused
+from tests.e2e.configs import SETTINGS
+from tests.e2e.running import PATIENCE, Running, running, serving
+
+HEADERS = {"authorization": "Bearer any"}
+
+
+class Vendor:
+    """A server like Tracardi's that holds its first answer back, and refuses bad events."""
+
+    def __init__(self) -> None:
+        self.requests: list[list[str]] = []
+        self.accepted: list[str] = []
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def track(self, request: web.Request) -> web.Response:
+        """Answer as the events deserve."""
+        payload = await request.json()
+        types = [event["type"] for event in payload["events"]]
+        self.requests.append(types)
+        self.begun.set()
+        await self.go.wait()
+        if any(kind.startswith("bad") for kind in types):
+            return web.json_response({"detail": "no such event"}, status=422)
+        self.accepted += types
+        return web.json_response({"profile": {"id": "p"}})
+
+
+@asynccontextmanager
+async def tracardi(folder: Path) -> AsyncIterator[tuple[Running, Vendor]]:
+    """Run a gateway from chrts to such a vendor."""
+    vendor = Vendor()
+    app = web.Application()
+    app.router.add_post("/track", vendor.track)
+
+    async with serving(app) as url:
+
+        def config(_: str) -> str:
+            return (
+                f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
+                '[sources.shop]\nvendor = "chrts"\nkeys = "any"\n'
+                f'[destinations.cdp]\nvendor = "tracardi"\nurl = "{url}"\n{SETTINGS["tracardi"]}\n'
+                '[[routes]]\nto = ["cdp"]\n'
+            )
+
+        async with running(folder, config) as run:
+            yield run, vendor
+            vendor.go.set()
+
+
+async def send(run: Running, name: str, user: str = "u") -> None:
+    """Post one event."""
+    body: dict[str, Any] = {"uid": user, "name": name}
+    async with run.client.post(f"{run.url}/event/track", json=body, headers=HEADERS) as answer:
+        assert answer.status == 200
+
+
+async def send_behind(run: Running, vendor: Vendor, names: list[str]) -> None:
+    """Post the first event, and the others while it is on its way."""
+    await send(run, names[0])
+    async with asyncio.timeout(PATIENCE):
+        await vendor.begun.wait()
+    for name in names[1:]:
+        await send(run, name)
+    vendor.go.set()
+    await run.watch.until(lambda w: len(w.settled) == len(names))
+
+
+async def test_events_of_one_user_go_together(tmp_path: Path) -> None:
+    """What gathers behind an event on its way goes in one request, in order."""
+    names = [f"event-{number}" for number in range(12)]
+    async with tracardi(tmp_path) as (run, vendor):
+        await send_behind(run, vendor, names)
+        assert vendor.requests == [names[:1], names[1:]]
+        assert vendor.accepted == names
+
+
+async def test_a_refused_batch_costs_only_the_bad_event(tmp_path: Path) -> None:
+    """A refused batch is split, so that each event is judged alone and order holds."""
+    names = ["first", "one", "bad-two", "three", "four"]
+    async with tracardi(tmp_path) as (run, vendor):
+        await send_behind(run, vendor, names)
+        assert vendor.accepted == ["first", "one", "three", "four"]
+        verdicts = {event.name: verdict for event, _, verdict in run.watch.settled}
+        assert isinstance(verdicts["bad-two"], Refused)
+        assert all(isinstance(verdicts[name], Delivered) for name in vendor.accepted)
+        assert [event.name for event, _, _ in run.watch.settled] == names
+        depth = (await run.gateway.spool.depths())["cdp"]
+        assert depth.retrying == depth.parked == 0
