@@ -1,5 +1,6 @@
 """The groups of a struct, and how they are put together again from flat values."""
 
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias, get_args, get_origin, get_type_hints
 
@@ -57,15 +58,29 @@ def split(into: type, path: str) -> tuple[str, str]:
     return group, field
 
 
-def assemble(into: type, built: Built) -> Any:
-    """Build *into* from *built*, which it uses up."""
-    for path, above, field, make, indexed in groups(into):
+def needed(into: type, held: Iterable[str]) -> tuple[Group, ...]:
+    """Return those groups of *into* that are *held* or hold such a one, and its free keys."""
+    wanted = {"extra"}
+    for path in held:
+        here = path
+        while here:
+            wanted.add(here)
+            here = here.rpartition(".")[0]
+    return tuple(group for group in groups(into) if group.path in wanted)
+
+
+def assemble(into: type, built: Built, order: Sequence[Group]) -> Any:
+    """Build *into* from *built*, which it uses up.
+
+    Args:
+        into: the struct's class.
+        built: the values by group.
+        order: its groups, innermost first; those that *built* cannot have may be left out.
+    """
+    for path, above, field, make, indexed in order:
         values = built.get(path)
         if values:
-            if make is None:
-                value: Any = values
-            else:
-                value = make(**values)
+            value: Any = values if make is None else make(**values)
             holder = built.get(above)
             if holder is None:
                 holder = built[above] = {}

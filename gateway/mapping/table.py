@@ -10,7 +10,7 @@ from gateway.event import EVENT_TYPES, Event
 from gateway.exchange import EPOCH
 from gateway.mapping.nested import Nested
 from gateway.mapping.row import Row, within
-from gateway.mapping.shape import Built, assemble
+from gateway.mapping.shape import Built, Group, assemble, groups, needed
 from gateway.mapping.step import EMPTY, Step
 from gateway.mapping.trie import Walk, trie
 
@@ -86,6 +86,7 @@ class Table:
         self._stars = [step for step in steps if step.star]
         self._single = any(step.single for step in steps)
         self._trie = trie(steps)
+        self._order = needed(into, (step.group for step in steps))
         self._required = [step for step in steps if step.row.required]
         self._claimed = {
             star.row.event: frozenset(s.field for s in self._steps if s.group == star.row.event)
@@ -98,16 +99,16 @@ class Table:
         Raises:
             Rejected: a required field is missing, or a value is not what the vendor takes.
         """
-        events: list[Event] = []
-        for built, rest in self.find(payload):
-            top = built.setdefault("", {})
-            top["origin"] = stamp.origin
-            top["received_at"] = stamp.received_at
-            if rest:
-                top["extra"] = rest
-            top["id"] = f"{stamp.request_id}-{len(events)}"
-            events.append(assemble(Event, built))
-        return events
+        if self.each is None and not self.apart:
+            built: Built = {}
+            rest = self._pick(payload, built)
+            built.setdefault("", {}).update(self.fixed)
+            return [_event(built, rest, stamp, 0, self._order)]
+        order = groups(Event)
+        return [
+            _event(built, rest, stamp, index, order)
+            for index, (built, rest) in enumerate(self.find(payload))
+        ]
 
     def find(self, payload: Any) -> Iterator[Found]:
         """Yield mapped values and leftovers, once per event."""
@@ -143,7 +144,7 @@ class Table:
         rest = self._pick(payload, built)
         if rest:
             built.setdefault("extra", {}).update(rest)
-        return assemble(self.into, built)
+        return assemble(self.into, built, self._order)
 
     def _pick(self, payload: Any, built: Built) -> dict[str, Any]:
         """Copy the mapped values of *payload* into *built*; return what is left over."""
@@ -222,6 +223,18 @@ class Table:
                     replace(below, wire="|".join(_under(paths, below)))
                     for below in within("", row.event + mark, row.codec.table.flat())
                 )
+
+
+def _event(
+    built: Built, rest: dict[str, Any], stamp: Stamp, index: int, order: Sequence[Group]
+) -> Event:
+    top = built.setdefault("", {})
+    top["origin"], request_id, top["received_at"] = stamp
+    top["id"] = f"{request_id}-{index}"
+    if rest:
+        top["extra"] = rest
+    event: Event = assemble(Event, built, order)
+    return event
 
 
 def _under(paths: str, below: Row) -> Iterator[str]:
