@@ -33,7 +33,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cog --check --check-fail-msg "run make docs" -r $(DOCS)
+	$(BIN)/cog --check --check-fail-msg "run make docs" $(DOCS)
 
 docs: $(INSTALLED)
 	$(BIN)/cog -r $(DOCS)

@@ -3,7 +3,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -102,12 +102,18 @@ def _deliver(output: Output, event: Event, found: Exit, pair: Pair) -> None:
         return
     pair.delivered += 1
     how = {loss.path: loss.how for loss in output.losses(event)}
-    said = Counter(how.get(path, "kept") for path, _ in filled(event) if path not in SILENT)
+    said = Counter(_fate(path, how) for path, _ in filled(event) if path not in SILENT)
     pair.kept += said["kept"]
     pair.coerced += said["coerced"]
     pair.lost += said["lost"]
     for path, kind in {(_named(path), kind) for path, kind in how.items()}:
         found.fields.setdefault(path, Counter())[kind] += 1
+
+
+def _fate(path: str, how: Mapping[str, str]) -> str:
+    """Return what became of the field at *path*, or of the whole that it is a part of."""
+    wholes = (path[: mark.start()] for mark in re.finditer(r"\[|\.", path))
+    return next((how[whole] for whole in (path, *wholes) if whole in how), "kept")
 
 
 def _named(path: str) -> str:

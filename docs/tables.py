@@ -51,9 +51,12 @@ LEGEND = (
 def fields(registry: Registry, vendor: str) -> str:
     """Return the rows of each endpoint of *vendor*, in Markdown."""
     endpoints = {**registry.inputs[vendor].endpoints, **registry.outputs[vendor].endpoints}
-    parts = [LEGEND]
+    alike: dict[tuple[str, ...], list[str]] = {}
     for endpoint, mapped in endpoints.items():
-        parts += [f"### `{endpoint}`", *_sections(mapped, "")]
+        alike.setdefault(tuple(_sections(mapped, "")), []).append(code(endpoint))
+    parts = [LEGEND]
+    for sections, same in alike.items():
+        parts += [f"### {listed(same)}", *sections]
     return blocks(parts)
 
 
@@ -128,7 +131,8 @@ def _where(held: Collection[str], words: Collection[str]) -> str:
 
 
 def _word(word: str) -> str:
-    return code(word) if re.fullmatch(r"[\w./-]+", word) else word
+    """Return *word* as code if it is the vendor's own, else marked as a description."""
+    return code(word) if re.fullmatch(r"[\w./-]+", word) else f"*{word}*"
 
 
 def _becomes(chosen: Table) -> str:

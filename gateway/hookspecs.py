@@ -37,4 +37,4 @@ def event_accepted(event: "Event", source: str) -> None:
 
 @hookspec
 def delivery_settled(event: "Event", destination: str, verdict: "Verdict") -> None:
-    """Observe the end of one delivery: delivered, or refused into the dead letters."""
+    """Observe the end of one delivery: delivered, declined, or refused into the dead letters."""

@@ -1,0 +1,243 @@
+"""A source with ``dedup``: what its sender repeats is answered again, and delivered once."""
+
+import asyncio
+import signal
+import types
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway import app, hookimpl
+from gateway.app import Gateway, make_app
+from gateway.config import load as load_config
+from gateway.event import Event
+from gateway.plugins import load
+from gateway.sandbox import make_app as make_sandbox
+from gateway.spool import SqliteSpool
+from gateway.testing.spool import Clock
+from tests.e2e.configs import destination
+from tests.e2e.process import gateway_process
+from tests.e2e.running import PATIENCE, serving
+
+HEADERS = {"authorization": "Bearer api_chrts_test"}
+WINDOW = 600.0
+FENCE = count()
+
+
+def config(folder: Path, sandbox: str, more: str = "") -> Path:
+    """Write a configuration of several sources, one of them without ``dedup``."""
+    chrts = 'vendor = "chrts"\nkeys = ["api_chrts_test"]\n'
+    brisk = f'retry_min = "20ms"\nretry_max = "50ms"\n{more}'
+    path = folder / "gateway.toml"
+    path.write_text(
+        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
+        f'[sources.shop]\n{chrts}dedup = "{WINDOW}s"\n'
+        f'[sources.app]\n{chrts}mount = "/app"\ndedup = "{WINDOW}s"\n'
+        f'[sources.plain]\n{chrts}mount = "/plain"\n'
+        f'[sources.batches]\nvendor = "tracardi"\nkeys = "any"\ndedup = "{WINDOW}s"\n'
+        + destination("growlytics", sandbox, brisk)
+        + '[[routes]]\nto = ["growlytics"]\n'
+    )
+    return path
+
+
+class Vendor:
+    """The destination, and the client that sends to the gateway."""
+
+    def __init__(self, client: aiohttp.ClientSession, url: str) -> None:
+        self.client, self.url = client, url
+
+    async def post(self, url: str, message_id: str | None, name: str) -> int:
+        """Send a Segment-shaped event; return the status, and demand chrts' words with 200."""
+        body = {"type": "track", "event": name, "userId": "u1", "messageId": message_id}
+        send = self.client.post(f"{url}/event/track", json=body, headers=HEADERS)
+        async with send as answer:
+            said = await answer.json()
+            if answer.status == 200:
+                words = "Event tracked successfully"
+                assert said == {"status": True, "code": 200, "message": words}
+            return answer.status
+
+    async def down(self) -> None:
+        """Let every delivery fail for now."""
+        fault = {"vendor": "growlytics", "status": 503, "count": 1_000_000}
+        async with self.client.post(f"{self.url}/_sandbox/faults", json=fault) as answer:
+            assert answer.status < 300
+
+    async def up(self) -> None:
+        """Let deliveries succeed again."""
+        async with self.client.delete(f"{self.url}/_sandbox/faults") as answer:
+            assert answer.status < 300
+
+    async def got(self, name: str) -> list[str]:
+        """Wait until an event of that name is delivered; return the names of all that were."""
+        async with (
+            asyncio.timeout(PATIENCE),
+            self.client.get(f"{self.url}/_sandbox/events") as stream,
+        ):
+            while name not in (names := await self._names()):
+                await stream.content.readline()
+            return names
+
+    async def _names(self) -> list[str]:
+        async with self.client.get(f"{self.url}/_sandbox/requests?vendor=growlytics") as answer:
+            journal: list[dict[str, Any]] = await answer.json()
+        return [entry["body"]["name"] for entry in journal if entry["verdict"] == "accepted"]
+
+    async def got_by_now(self, url: str) -> list[str]:
+        """Return the names of the events delivered, in order.
+
+        One more event of the same user goes behind all that the gateway owes to the vendor.
+        """
+        fence = f"fence {next(FENCE)}"
+        assert await self.post(f"{url}/plain", None, fence) == 200
+        return [name for name in await self.got(fence) if not name.startswith("fence")]
+
+
+@pytest.fixture
+async def vendor() -> AsyncIterator[Vendor]:
+    """Return a destination that runs for the whole test."""
+    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
+    async with serving(make_sandbox(sandboxes, {})) as url, aiohttp.ClientSession() as client:
+        yield Vendor(client, url)
+
+
+@asynccontextmanager
+async def gateway(config: Path, plugins: Iterable[types.ModuleType] = ()) -> AsyncIterator[str]:
+    """Run a gateway in this process; yield its address."""
+    registry = load(plugins)
+    async with serving(make_app(Gateway(load_config(config, registry), registry))) as url:
+        yield url
+
+
+async def test_repeated_event_is_delivered_once(vendor: Vendor, tmp_path: Path) -> None:
+    """A second event with the same message id is answered like the first, and goes nowhere."""
+    async with gateway(config(tmp_path, vendor.url)) as url:
+        for name in ("Viewed", "Viewed again", "Viewed once more"):
+            assert await vendor.post(url, "m1", name) == 200
+        assert await vendor.post(url, "m2", "Bought") == 200
+        assert await vendor.got_by_now(url) == ["Viewed", "Bought"]
+
+
+async def test_each_source_has_its_own_message_ids(vendor: Vendor, tmp_path: Path) -> None:
+    """The same message id from another source is another event; without ``dedup`` every one is."""
+    async with gateway(config(tmp_path, vendor.url)) as url:
+        for where in ("", "/app", "/plain", "/plain", "/app", ""):
+            assert await vendor.post(f"{url}{where}", "m1", f"at {where}") == 200
+        assert await vendor.got_by_now(url) == ["at ", "at /app", "at /plain", "at /plain"]
+
+
+async def test_event_without_a_message_id_is_never_dropped(vendor: Vendor, tmp_path: Path) -> None:
+    """Where the sender names no message id, or an empty one, equal events are all delivered."""
+    async with gateway(config(tmp_path, vendor.url)) as url:
+        for message_id in (None, None, "", ""):
+            assert await vendor.post(url, message_id, "Viewed") == 200
+        assert await vendor.got_by_now(url) == ["Viewed"] * 4
+
+
+async def test_only_the_new_events_of_a_batch_are_delivered(vendor: Vendor, tmp_path: Path) -> None:
+    """Repeats leave a request of several events, the answer tells of all, observers of the new."""
+    heard: list[str | None] = []
+    observer = types.ModuleType("observer")
+
+    @hookimpl
+    def event_accepted(event: Event) -> None:
+        heard.append(event.name)
+
+    observer.event_accepted = event_accepted  # type: ignore[attr-defined]  # a made-up module
+
+    async def track(url: str, *ids: str) -> list[str]:
+        context = {"user_id": "u1"}
+        events = [{"id": i, "type": f"did-{n}", "context": context} for n, i in enumerate(ids)]
+        body = {
+            "source": {"id": "s"}, "session": {"id": "x"}, "profile": {"id": "p"},
+            "events": events, "options": {"debugger": True},
+        }  # fmt: skip
+        async with vendor.client.post(f"{url}/track", json=body) as answer:
+            assert answer.status == 200, await answer.text()
+            said: list[str] = (await answer.json())["events"]
+            return said
+
+    async with gateway(config(tmp_path, vendor.url), [observer]) as url:
+        assert await track(url, "e1", "e2", "e1") == ["e1", "e2", "e1"]
+        assert await track(url, "e3", "e2", "e4", "e1") == ["e3", "e2", "e4", "e1"]
+        assert await vendor.got_by_now(url) == ["did-0", "did-1", "did-0", "did-2"]
+    assert heard[:-1] == ["did-0", "did-1", "did-0", "did-2"]
+
+
+async def test_equal_requests_in_flight_at_once(vendor: Vendor, tmp_path: Path) -> None:
+    """Of equal requests at the same time all are answered with success, and one is delivered."""
+    async with gateway(config(tmp_path, vendor.url)) as url:
+        sent = [vendor.post(url, "m1", "Viewed") for _ in range(30)]
+        assert await asyncio.gather(*sent) == [200] * 30
+        assert await vendor.got_by_now(url) == ["Viewed"]
+
+
+async def test_message_ids_survive_a_restart(vendor: Vendor, tmp_path: Path) -> None:
+    """A gateway that was stopped and started again knows what came before."""
+    path = config(tmp_path, vendor.url)
+    async with gateway(path) as url:
+        assert await vendor.post(url, "m1", "Viewed") == 200
+        assert await vendor.got_by_now(url) == ["Viewed"]
+    async with gateway(path) as url:
+        assert await vendor.post(url, "m1", "Viewed again") == 200
+        assert await vendor.post(url, "m2", "Bought") == 200
+        assert await vendor.got_by_now(url) == ["Viewed", "Bought"]
+
+
+@pytest.mark.parametrize("down", [False, True])
+async def test_message_ids_survive_kill_9(vendor: Vendor, tmp_path: Path, *, down: bool) -> None:
+    """What was answered before ``kill -9`` is delivered once, though it is sent again after it."""
+    path = config(tmp_path, vendor.url)
+    if down:
+        await vendor.down()
+    async with gateway_process(path) as process:
+        sent = [vendor.post(process.url, f"m{i}", "Viewed") for i in range(20)]
+        assert await asyncio.gather(*sent) == [200] * 20
+        if not down:
+            assert await vendor.got_by_now(process.url) == ["Viewed"] * 20
+            await recorded(path)
+        process.kill()
+        assert await process.ended() == -signal.SIGKILL
+    await vendor.up()
+    async with gateway_process(path) as process:
+        for i in range(20):
+            assert await vendor.post(process.url, f"m{i}", "Viewed again") == 200
+        assert await vendor.got_by_now(process.url) == ["Viewed"] * 20
+
+
+async def test_window_passes(
+    vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event counts again once the window since its first time has passed, not before."""
+    clock = Clock()
+    monkeypatch.setattr(app, "SqliteSpool", partial(SqliteSpool, clock=clock))
+    async with gateway(config(tmp_path, vendor.url)) as url:
+        assert await vendor.post(url, "m1", "first") == 200
+        clock.now += WINDOW - 1
+        assert await vendor.post(url, "m1", "within") == 200
+        clock.now += 1
+        assert await vendor.post(url, "m1", "after") == 200
+        assert await vendor.got_by_now(url) == ["first", "after"]
+
+
+async def test_refused_first_copy_is_no_first_time(vendor: Vendor, tmp_path: Path) -> None:
+    """An event that the spool refused is taken, and delivered, when it is sent again."""
+    await vendor.down()
+    async with gateway(config(tmp_path, vendor.url, "max_backlog = 1")) as url:
+        assert await vendor.post(url, "m1", "Viewed") == 200
+        assert await vendor.post(url, "m2", "Bought") == 503
+        assert await vendor.post(url, "m1", "Viewed again") == 200
+        assert await vendor.post(url, "m2", "Bought") == 503
+        await vendor.up()
+        async with asyncio.timeout(PATIENCE):
+            while await vendor.post(url, "m2", "Bought") == 503:
+                pass
+        assert await vendor.post(url, "m2", "Bought again") == 200
+        assert await vendor.got("Bought") == ["Viewed", "Bought"]

@@ -1,0 +1,44 @@
+"""Acme in: requests become events; https://acme.example/docs/events."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.errors import Fault, Rejected
+from gateway.event import Event
+from gateway.exchange import Request, Response
+from gateway.plugin import Input, json_response
+
+from .mapping import ENDPOINTS
+
+STATUS = {
+    Fault.UNAUTHENTICATED: 401, Fault.FORBIDDEN: 403, Fault.TOO_LARGE: 413,
+    Fault.NOT_FOUND: 404, Fault.METHOD: 405, Fault.UNAVAILABLE: 503,
+}  # fmt: skip
+
+
+class AcmeInput(Input):
+    """What Acme's customers post."""
+
+    name = "acme"
+    docs = "https://acme.example/docs/events"
+    endpoints = ENDPOINTS
+    example = Request(
+        method="POST",
+        url="/v1/events",
+        headers={"x-acme-key": "acme-example-key"},
+        body=b'{"what": "looked", "who": "u1", "product": "42"}',
+    )
+
+    def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in a header
+        """Return the key."""
+        return request.headers.get("x-acme-key") or None
+
+    def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it is always the same
+        """Answer as Acme does."""
+        return json_response(202, {"ok": True})
+
+    def refuse(self, request: Request, error: Rejected) -> Response:  # noqa: ARG002 - it depends on the error alone
+        """Answer in the shape of Acme's errors; 400 where the body is at fault."""
+        where = "" if error.path == "$" else f"{error.path}: "
+        status = STATUS.get(error.fault, 400)
+        return json_response(status, {"ok": False, "error": f"{where}{error.reason}"})

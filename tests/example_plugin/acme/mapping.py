@@ -1,0 +1,25 @@
+"""Acme's vocabulary beside ours; https://acme.example/docs/events."""
+
+from collections.abc import Mapping
+
+from gateway.mapping import EPOCH_SECONDS, TEXT, Mapped, Row, Table, names
+
+from .wire import Thing
+
+WORDS = names({"looked": "Product Viewed", "bought": "Order Completed"}, "Acme's words")
+
+# fmt: off
+THING = Table(Thing, [
+    #   Acme                event
+    Row("what",             "name",                               WORDS, required=True),
+    Row("who",              "user_id",                            TEXT,  required=True),
+    Row("visitor|cookie",   "anonymous_id",
+        note="cookie is the older name"),
+    Row("at",               "timestamp",                          EPOCH_SECONDS),
+    Row("page",             "context.page.url"),
+    Row("product",          "properties.products[0].product_id",  TEXT),
+    Row("more.*",           "properties.extra"),
+])
+# fmt: on
+
+ENDPOINTS: Mapping[str, Mapped] = {"POST /v1/events": THING}

@@ -1,0 +1,37 @@
+"""Acme out: events become requests; https://acme.example/docs/events."""
+
+from collections.abc import Mapping
+
+from gateway.event import Event
+from gateway.exchange import Declined
+from gateway.plugin import JSON, Call, Output, Secret, Settings
+
+from .mapping import ENDPOINTS
+
+
+class AcmeOutput(Output):
+    """Posts one event per request."""
+
+    name = "acme"
+    docs = "https://acme.example/docs/events"
+    endpoints = ENDPOINTS
+
+    class Config(Settings):
+        """``[destinations.*]`` with ``vendor = "acme"``."""
+
+        url: str = "https://api.acme.example"
+        """Scheme and host of Acme's API."""
+        api_key: Secret
+        """The key that goes out as ``x-acme-key``."""
+
+    config: Config
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the key and the content type."""
+        return {**JSON, "x-acme-key": self.config.api_key.get_secret_value()}
+
+    def choose(self, event: Event) -> Call | Declined:
+        """Acme takes tracked events of known users."""
+        if event.user_id is None:
+            return Declined("acme needs to know the user: there is no user id")
+        return super().choose(event)

@@ -1,0 +1,31 @@
+"""Acme's server as https://acme.example/docs/events describes it."""
+
+from gateway.exchange import Request
+from gateway.sandbox import INTEGER, NUMBER, OBJECT, TEXT, Answer, Sandbox, json_body, json_response
+
+
+class AcmeSandbox(Sandbox):
+    """The one documented call, behind a key."""
+
+    name = "acme"
+    docs = "https://acme.example/docs/events"
+
+    def answer(self, request: Request, key: str | None) -> Answer:
+        """Judge one request; see ``Sandbox.answer``."""
+        sent = request.headers.get("x-acme-key")
+        if not sent or key not in (None, sent):
+            return _refused(401, "no key" if not sent else "another key")
+        if (request.method, request.path) != ("POST", "/v1/events"):
+            return _refused(404, "no such call")
+        body = json_body(request)
+        body.need("what", TEXT).filled()
+        body.need("who", TEXT, INTEGER).filled()
+        body.may("at", NUMBER)
+        body.may("more", OBJECT)
+        if body.problems:
+            return _refused(400, body.problems[0].reason)
+        return Answer(json_response(202, {"ok": True}))
+
+
+def _refused(status: int, reason: str) -> Answer:
+    return Answer(json_response(status, {"ok": False, "error": reason}), reason)
