@@ -88,6 +88,17 @@ async def serving(app: web.Application) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def sandboxed() -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
+    """Run a sandbox of all vendors; yield its address and a client."""
+    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
+    async with (
+        serving(make_sandbox(sandboxes, {})) as url,
+        aiohttp.ClientSession() as client,
+    ):
+        yield url, client
+
+
+@asynccontextmanager
 async def running(
     folder: Path, config: Callable[[str], str], plugins: Iterable[types.ModuleType] = ()
 ) -> AsyncIterator[Running]:

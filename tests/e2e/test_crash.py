@@ -8,11 +8,9 @@ from typing import Any
 
 import aiohttp
 
-from gateway.plugins import load
-from gateway.sandbox import make_app as make_sandbox
 from tests.e2e.configs import destination
 from tests.e2e.process import gateway_process
-from tests.e2e.running import PATIENCE, serving
+from tests.e2e.running import PATIENCE, sandboxed
 
 EVENTS = 60
 HEADERS = {"authorization": "Bearer api_chrts_test"}
@@ -71,11 +69,7 @@ async def down(client: aiohttp.ClientSession, sandbox: str) -> None:
 
 async def test_answered_events_survive_kill_9(tmp_path: Path) -> None:
     """Every event answered before ``kill -9`` reaches every destination after a restart."""
-    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
-    async with (
-        serving(make_sandbox(sandboxes, {})) as sandbox,
-        aiohttp.ClientSession() as client,
-    ):
+    async with sandboxed() as (sandbox, client):
         path = config(tmp_path, sandbox)
         await down(client, sandbox)
         async with gateway_process(path) as gateway:
@@ -91,11 +85,7 @@ async def test_answered_events_survive_kill_9(tmp_path: Path) -> None:
 
 async def test_a_terminated_gateway_finishes_and_forgets_nothing(tmp_path: Path) -> None:
     """SIGTERM ends the process with status 0; what was not delivered is delivered later, once."""
-    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
-    async with (
-        serving(make_sandbox(sandboxes, {})) as sandbox,
-        aiohttp.ClientSession() as client,
-    ):
+    async with sandboxed() as (sandbox, client):
         path = config(tmp_path, sandbox)
         async with gateway_process(path) as gateway:
             for number in range(EVENTS):
@@ -113,8 +103,7 @@ async def test_a_terminated_gateway_finishes_and_forgets_nothing(tmp_path: Path)
 
 async def test_a_second_gateway_on_the_same_spool_is_refused(tmp_path: Path) -> None:
     """Two processes cannot share a spool; the second says so and ends with status 1."""
-    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
-    async with serving(make_sandbox(sandboxes, {})) as sandbox:
+    async with sandboxed() as (sandbox, _):
         path = config(tmp_path, sandbox)
         async with gateway_process(path):
             second = await asyncio.create_subprocess_exec(

@@ -4,13 +4,9 @@ import asyncio
 import signal
 from pathlib import Path
 
-import aiohttp
-
-from gateway.plugins import load
-from gateway.sandbox import make_app as make_sandbox
 from tests.e2e.configs import destination
 from tests.e2e.process import GatewayProcess, gateway_process
-from tests.e2e.running import PATIENCE, serving
+from tests.e2e.running import PATIENCE, sandboxed
 from tests.e2e.test_crash import HEADERS, arrived, post
 
 
@@ -36,11 +32,7 @@ async def hang_up(gateway: GatewayProcess, event: str) -> dict[str, object]:
 
 async def test_destinations_come_and_go_under_load(tmp_path: Path) -> None:
     """Destinations are added and removed while events flow; no event and no answer is lost."""
-    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
-    async with (
-        serving(make_sandbox(sandboxes, {})) as sandbox,
-        aiohttp.ClientSession() as client,
-    ):
+    async with sandboxed() as (sandbox, client):
         path = write(tmp_path, sandbox, ["chrts", "growlytics"])
         async with gateway_process(path) as gateway:
             stop, sent = asyncio.Event(), 0
@@ -72,11 +64,7 @@ async def test_destinations_come_and_go_under_load(tmp_path: Path) -> None:
 
 async def test_a_changed_destination_goes_on_where_it_was(tmp_path: Path) -> None:
     """A destination whose settings change keeps its place: nothing is lost or comes twice."""
-    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
-    async with (
-        serving(make_sandbox(sandboxes, {})) as sandbox,
-        aiohttp.ClientSession() as client,
-    ):
+    async with sandboxed() as (sandbox, client):
         path = write(tmp_path, sandbox, ["chrts"])
         async with gateway_process(path) as gateway:
             for number in range(10):
@@ -95,11 +83,7 @@ async def test_a_changed_destination_goes_on_where_it_was(tmp_path: Path) -> Non
 
 async def test_sources_change_without_a_restart(tmp_path: Path) -> None:
     """A new key is taken and an old one refused from the reload on, on the same connection."""
-    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
-    async with (
-        serving(make_sandbox(sandboxes, {})) as sandbox,
-        aiohttp.ClientSession() as client,
-    ):
+    async with sandboxed() as (sandbox, client):
         path = write(tmp_path, sandbox, ["chrts"])
         async with gateway_process(path) as gateway:
             await post(client, gateway.url, 0)
@@ -116,11 +100,7 @@ async def test_sources_change_without_a_restart(tmp_path: Path) -> None:
 
 async def test_a_bad_configuration_is_refused_and_the_old_one_stays(tmp_path: Path) -> None:
     """The problems are logged, and the gateway goes on as before."""
-    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
-    async with (
-        serving(make_sandbox(sandboxes, {})) as sandbox,
-        aiohttp.ClientSession() as client,
-    ):
+    async with sandboxed() as (sandbox, client):
         path = write(tmp_path, sandbox, ["chrts"])
         async with gateway_process(path) as gateway:
             good = path.read_text()
