@@ -157,6 +157,7 @@ class Gateway:
                 None if source.keys == "any" else [key.get_secret_value() for key in source.keys],
                 source.mount,
                 source.hosts,
+                dedup=source.dedup,
             )
             for name, source in config.sources.items()
         )

@@ -17,21 +17,25 @@ class Source:
         keys: the credentials that it accepts; None accepts any.
         mount: the prefix under which the vendor's paths stand; empty for none.
         hosts: the host names that it answers to, lower-case; empty for any.
+        dedup: seconds in which an event counts once, by its sender's message id; None for off.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what there is to know of a source, each once
         self,
         name: str,
         reads: Input,
         keys: Iterable[str] | None,
         mount: str = "",
         hosts: Sequence[str] = (),
+        *,
+        dedup: float | None = None,
     ) -> None:
         self.name = name
         self.reads = reads
         self.keys = None if keys is None else frozenset(keys)
         self.mount = mount
         self.hosts = frozenset(hosts)
+        self.dedup = dedup
         self.methods: dict[str, set[str]] = {}
         for endpoint in (*reads.endpoints, *reads.unsupported):
             method, _, path = endpoint.partition(" ")

@@ -15,7 +15,7 @@ from gateway.event import Event
 from gateway.exchange import Request, Response
 from gateway.ids import RequestIds
 from gateway.router import Router
-from gateway.spool import Entry, Item, Spool, SpoolFull
+from gateway.spool import Entry, Item, Once, Spool, SpoolFull
 
 REQUEST_ID = "x-gateway-request-id"
 """Response header that names the request, for traces."""
@@ -121,7 +121,10 @@ class Ingest:
         if targets:
             entry = Entry(stored.id, source.name, stored, targets, source.reads.name)
             try:
-                await world.spool.append(entry, lambda item: self._owed(item, events))
+                if source.dedup is None:
+                    await world.spool.append(entry, lambda item: self._owed(item, events))
+                else:
+                    events = await self._append_once(entry, events, source.dedup)
             except SpoolError as error:
                 log.warning("not_kept", source=source.name, request=stored.id, error=str(error))
                 after = error.retry_after if isinstance(error, SpoolFull) else TRY_AGAIN
@@ -129,6 +132,30 @@ class Ingest:
                 wait = max(1, round(after))
                 raise Rejected("$", reason, Fault.UNAVAILABLE, wait) from error
         world.accepted(events, source.name)
+
+    async def _append_once(
+        self, entry: Entry, events: Sequence[Event], window: float
+    ) -> Sequence[Event]:
+        """Append what of *entry* repeats nothing; return its *events* without the repeats.
+
+        A message id counts as seen for *window* seconds.
+
+        Raises:
+            SpoolError: it cannot be kept now.
+        """
+        new: set[int] = set()
+
+        def accepted(item: Item) -> None:
+            new.update(*item.entry.targets.values())
+            self._owed(item, events)
+
+        ids = {i: event.message_id for i, event in enumerate(events) if event.message_id}
+        await self._world.spool.append(entry, accepted, Once(ids, window))
+        repeats = set[int]().union(*entry.targets.values()) - new
+        if not repeats:
+            return events
+        log.debug("repeated", source=entry.source, request=entry.id, events=sorted(repeats))
+        return [event for i, event in enumerate(events) if i not in repeats]
 
     def _targets(self, source: str, events: Sequence[Event]) -> dict[str, tuple[int, ...]]:
         route = self._world.router.route

@@ -60,7 +60,7 @@ class Batches:
         for job in jobs:
             if isinstance(job, Appending):
                 self.queued -= len(job.entry.request.body)
-                if job.error is None:
+                if job.error is None and job.kept is not None:
                     self.position = job.result
             answer(job)
         self.position = position

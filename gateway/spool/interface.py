@@ -18,6 +18,7 @@ from gateway.spool.values import (
     Later,
     Letters,
     Notice,
+    Once,
     Progress,
     Reading,
 )
@@ -64,7 +65,10 @@ class Spool(Protocol):
         ...
 
     def append(
-        self, entry: Entry, accepted: Callable[[Item], None] | None = None
+        self,
+        entry: Entry,
+        accepted: Callable[[Item], None] | None = None,
+        once: Once | None = None,
     ) -> Awaitable[int]:
         """Return the entry's seq once it is durable.
 
@@ -72,6 +76,14 @@ class Spool(Protocol):
         waiter resumes, and also if the waiter was cancelled meanwhile: it is the place to hand
         the entry to the workers. Raises SpoolFull at a bound, SpoolError otherwise; then
         nothing of it is kept. Every target must be registered.
+
+        With ``once``, an event whose id was appended before, from the same source and within
+        the window of that time, leaves ``entry.targets``: the item that ``accepted`` gets, and
+        that is read again, is without it. Where no target is left, nothing is stored,
+        ``accepted`` is not called, and the seq is 0. An id counts from when its entry is
+        durable, and only if the event goes anywhere; what repeats an entry that is still on
+        its way waits for how that ends. Ids are kept whatever becomes of the entry, count
+        towards ``max_bytes``, and are forgotten once their window has passed, not earlier.
         """
         ...
 

@@ -1,7 +1,7 @@
 """What coroutines ask of the writer, and how they get their answer."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import apsw
@@ -22,10 +22,16 @@ class Job(msgspec.Struct):
 
 
 class Appending(Job, kw_only=True):
-    """An entry to append; the result is its seq."""
+    """An entry to append; the result is its seq, 0 where it only repeats what is there."""
 
     entry: Entry
     accepted: Callable[[Item], None] | None
+    kept: Entry | None
+    """The entry without repeats, at first itself; None where nothing is left of it."""
+    ids: Mapping[int, bytes]
+    """What makes an event a repeat, by event (see ``seen.keys``)."""
+    window: float
+    """Seconds to remember these."""
 
 
 class Settling(Job, kw_only=True):
@@ -61,8 +67,8 @@ def answer(job: Job) -> None:
         if not future.done():
             future.set_exception(job.error)
         return
-    if isinstance(job, Appending) and job.accepted is not None:
-        guarded(job.accepted, Item(job.result, job.entry))
+    if isinstance(job, Appending) and job.accepted is not None and job.kept is not None:
+        guarded(job.accepted, Item(job.result, job.kept))
     if not future.done():
         future.set_result(job.result)
 

@@ -19,6 +19,11 @@ It holds up the next batch: for 6 ms with SQLite's own 1000 pages, for 2 ms with
 """
 ROOM = 65_536
 """Bytes that must be free on a disk that was full before the trouble counts as over."""
+_GHOSTS = (
+    "DELETE FROM log WHERE seq > ? AND mask <> 0",
+    # Their senders were told to try again, which must not be taken for a repeat.
+    "DELETE FROM seen WHERE seq > ?",
+)
 
 
 class Session:
@@ -71,8 +76,9 @@ class Session:
         try:
             if self._loaded:
                 # A commit that was reported as failed may have reached the file all the same.
-                ghosts = "DELETE FROM log WHERE seq > ? AND mask <> 0"
-                connection.execute(ghosts, (self.lanes.position,))
+                with transaction(connection):
+                    for ghosts in _GHOSTS:
+                        connection.execute(ghosts, (self.lanes.position,))
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             self.lanes.load(connection)
             self.gauge.measure(connection)

@@ -16,6 +16,7 @@ from gateway.spool.batches import Batches
 from gateway.spool.jobs import Appending, Calling, Closing, Outcome, Settling
 from gateway.spool.lanes import Lanes
 from gateway.spool.reading import Reader
+from gateway.spool.seen import keys
 from gateway.spool.session import Session
 from gateway.spool.store import lock
 from gateway.spool.values import (
@@ -29,6 +30,7 @@ from gateway.spool.values import (
     Letters,
     Limits,
     Notice,
+    Once,
     Progress,
     Reading,
     SpoolFull,
@@ -39,6 +41,7 @@ MAX_QUEUED = 64 * 1024 * 1024
 """Bytes of bodies that may wait for a slow disk before appends are refused."""
 _RETRY_AFTER = 1.0
 _NO_LIMITS = Limits()
+_NO_IDS: Mapping[int, bytes] = {}
 
 
 class SqliteSpool:
@@ -111,7 +114,10 @@ class SqliteSpool:
         return given_up
 
     def append(
-        self, entry: Entry, accepted: Callable[[Item], None] | None = None
+        self,
+        entry: Entry,
+        accepted: Callable[[Item], None] | None = None,
+        once: Once | None = None,
     ) -> Awaitable[int]:
         """Return the entry's seq once it is durable (see ``Spool.append``)."""
         future = self._future()
@@ -122,7 +128,14 @@ class SqliteSpool:
                 f"the disk is too slow, or hangs",
                 _RETRY_AFTER,
             )
-        job = Appending(future, entry=entry, accepted=accepted)
+        job = Appending(
+            future,
+            entry=entry,
+            accepted=accepted,
+            kept=entry,
+            ids=keys(entry, once) if once else _NO_IDS,
+            window=once.window if once else 0.0,
+        )
         self._batches.put(job)
         return job.future
 

@@ -45,9 +45,15 @@ MIGRATIONS = [
     CREATE TABLE kept(
         seq INTEGER PRIMARY KEY, id TEXT NOT NULL, meta BLOB NOT NULL, body BLOB NOT NULL);
     """,
+    """
+    CREATE TABLE seen(
+        id BLOB PRIMARY KEY, until REAL NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX seen_until ON seen(until);
+    """,
 ]
 """One script per schema version. ``log.mask`` has a bit per destination (see ``bit``), and is 0
-in the row of a replay. ``kept`` holds a request once for all the dead letters made of it."""
+in the row of a replay. ``kept`` holds a request once for all the dead letters made of it.
+``seen.seq`` is the entry that brought the id, and need not be in the log any more."""
 
 
 def bit(number: int) -> int:

@@ -36,6 +36,15 @@ class Entry(msgspec.Struct, frozen=True):
     """Whose format the request is in; kept for whoever parses it again."""
 
 
+class Once(msgspec.Struct, frozen=True):
+    """Which of an entry's events count only once, and for how long."""
+
+    ids: Mapping[int, str]
+    """Event index to the sender's own id; the same id from another source is another."""
+    window: float
+    """Seconds from the first time, which further times do not prolong."""
+
+
 class Item(msgspec.Struct, frozen=True):
     """An entry with its place in the log."""
 

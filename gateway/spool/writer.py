@@ -12,6 +12,7 @@ from gateway.spool.batches import Batches
 from gateway.spool.jobs import Appending, Calling, Closing, Job, Settling
 from gateway.spool.lanes import Lane
 from gateway.spool.rows import Row, insert, pack
+from gateway.spool.seen import Sieve, purge
 from gateway.spool.session import Session
 from gateway.spool.settling import NOTHING, NOWHERE, apply, take
 from gateway.spool.store import fetch
@@ -47,6 +48,8 @@ class Writer:
         self._session, self._lanes, self._gauge = session, session.lanes, session.gauge
         self._batches, self._limits, self._clock = batches, limits, clock
         self._ticked = self._shrunk = 0.0
+        self._stale = False
+        """Whether there are ids to forget."""
 
     def start(self) -> None:
         """Start the thread; the first job opens the store."""
@@ -88,6 +91,9 @@ class Writer:
                     notices += self._overflow(connection, lane)
                 if trimmable(self._lanes) >= STEP:
                     trim(connection, self._lanes, max(STEP, 2 * len(jobs)))
+                if self._stale:
+                    coming = sum(len(job.ids) for job in jobs if isinstance(job, Appending))
+                    self._forget(connection, max(STEP, 2 * coming))
         except SpoolError as e:
             _fail(jobs, e)
             return []
@@ -110,28 +116,35 @@ class Writer:
 
     def _append(self, connection: apsw.Connection, jobs: Sequence[Appending]) -> None:
         now = self._clock()
-        taken: list[Appending] = []
+        sieve = Sieve(connection, now, [job for job in jobs if job.ids])
+        taken: list[tuple[Appending, Entry]] = []
         rows: list[Row] = []
         for job in jobs:
-            entry = job.entry
+            size = sieve.sift(job) if job.ids else 0
+            entry = job.kept
+            if entry is None:
+                continue
             try:
                 meta = pack(entry)
-                mask = self._admit(connection, entry, len(meta))
+                mask = self._admit(connection, entry, size + len(meta))
             except apsw.Error:
                 raise
             except Exception as e:  # noqa: BLE001 - an entry that cannot be packed fails alone
                 _fail([job], e)
             else:
-                taken.append(job)
+                if job.ids:
+                    sieve.note(job)
+                taken.append((job, entry))
                 rows.append((mask, now, entry.id, meta, entry.request.body))
         lanes = self._lanes
         seq = insert(connection, rows) if rows else 0
-        for job in taken:
+        for job, entry in taken:
             job.result = seq
-            for name in job.entry.targets:
+            for name in entry.targets:
                 lanes.by_name[name].add(seq)
             lanes.new_position = seq
             seq += 1
+        sieve.remember()
         for lane in lanes.by_name.values():
             lane.coming = 0
 
@@ -155,7 +168,8 @@ class Writer:
         if not self._gauge.has_room(connection, size):
             self.full = (
                 f"{self._session.folder}: the spool holds its max_bytes of "
-                f"{self._limits.max_bytes}; let it drain, drop dead letters, or raise max_bytes"
+                f"{self._limits.max_bytes}; let it drain, drop dead letters, dedup for a shorter "
+                f"time, or raise max_bytes"
             )
             raise SpoolFull(self.full, _RETRY_AFTER)
         self.full = None
@@ -221,10 +235,14 @@ class Writer:
         if due:
             self._look()
         expired = self._expire()
-        if due or trimmable(self._lanes) >= STEP:
+        if due or self._stale or trimmable(self._lanes) >= STEP:
             with self._session.writing() as connection:
                 trim(connection, self._lanes, STEP)
-        return expired or trimmable(self._lanes) >= STEP
+                self._forget(connection, STEP)
+        return expired or self._stale or trimmable(self._lanes) >= STEP
+
+    def _forget(self, connection: apsw.Connection, count: int) -> None:
+        self._stale = purge(connection, self._clock(), count)
 
     def _shrink(self, *, idle: bool) -> bool:
         with self._session.using() as connection:

@@ -193,7 +193,7 @@ async def test_message_ids_survive_a_restart(vendor: Vendor, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("down", [False, True])
 async def test_message_ids_survive_kill_9(vendor: Vendor, tmp_path: Path, *, down: bool) -> None:
-    """What was answered before ``kill -9`` is delivered once, though it is sent again after it."""
+    """What was answered before ``kill -9`` is no new event when it is sent again after it."""
     path = config(tmp_path, vendor.url)
     if down:
         await vendor.down()
@@ -202,14 +202,16 @@ async def test_message_ids_survive_kill_9(vendor: Vendor, tmp_path: Path, *, dow
         assert await asyncio.gather(*sent) == [200] * 20
         if not down:
             assert await vendor.got_by_now(process.url) == ["Viewed"] * 20
-            await recorded(path)
         process.kill()
         assert await process.ended() == -signal.SIGKILL
     await vendor.up()
     async with gateway_process(path) as process:
         for i in range(20):
             assert await vendor.post(process.url, f"m{i}", "Viewed again") == 200
-        assert await vendor.got_by_now(process.url) == ["Viewed"] * 20
+        names = await vendor.got_by_now(process.url)
+    assert set(names) == {"Viewed"}
+    # What was delivered and not yet recorded when the process died is delivered again.
+    assert len(names) == 20 if down else len(names) >= 20
 
 
 async def test_window_passes(

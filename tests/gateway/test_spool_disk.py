@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from gateway.errors import SpoolError
-from gateway.spool import Bounds, Progress, SqliteSpool, writer
+from gateway.spool import Bounds, Once, Progress, SqliteSpool, writer
 from gateway.spool.store import FILE
 from gateway.testing.spool.contract import entry, eventually, failed, later
 
@@ -154,6 +154,29 @@ async def test_failing_disk_is_no_lie(  # noqa: PLR0917 - the cases' columns and
     await again.open()
     await again.register({"a": Bounds()})
     assert [item.entry.id for item in await again.entries(range(2, 9))] == ["r2"]
+    await again.close()
+
+
+@pytest.mark.parametrize("error", [apsw.IOError, apsw.FullError])
+async def test_lost_entry_is_no_repeat_when_it_comes_again(
+    spool: SqliteSpool, disk: Disk, tmp_path: Path, error: type[apsw.Error]
+) -> None:
+    """An id that a failed commit wrote is not remembered; those of earlier commits are."""
+    kept, lost = Once({0: "kept"}, 600.0), Once({0: "lost"}, 600.0)
+    assert await spool.append(entry("r2", a=(0,)), None, kept) == 2
+    disk.syncing = error
+    for _ in range(2):
+        with pytest.raises(SpoolError):
+            await spool.append(entry("r3", a=(0,)), None, lost)
+    disk.heal()
+    assert await spool.append(entry("r3", a=(0,)), None, lost) == 3
+    assert await spool.append(entry("r3", a=(0,)), None, lost) == 0
+    assert await spool.append(entry("r2", a=(0,)), None, kept) == 0
+    await spool.close()
+    again = SqliteSpool(tmp_path)
+    await again.open()
+    await again.register({"a": Bounds()})
+    assert [item.entry.id for item in await again.entries(range(1, 9))] == ["r1", "r2", "r3"]
     await again.close()
 
 

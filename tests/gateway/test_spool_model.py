@@ -16,23 +16,31 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from gateway.spool import (
     Bounds,
     Entry,
+    Item,
     Later,
     LetterBox,
     Letters,
     Mark,
+    Once,
     Progress,
     Replayed,
     SqliteSpool,
     upkeep,
     writer,
 )
-from gateway.testing.spool.contract import entry, failed, later
+from gateway.testing.spool.contract import Clock, entry, failed, later
 
 T = TypeVar("T")
 EVER = 1e12
 NAMES = ("a", "b", "c")
 INDEXES = st.sets(st.integers(0, 2), min_size=1).map(lambda found: tuple(sorted(found)))
 TARGETS = st.dictionaries(st.sampled_from(NAMES), INDEXES)
+SOURCES = ("shop", "app")
+ONCE = st.none() | st.builds(
+    Once,
+    st.dictionaries(st.integers(0, 2), st.sampled_from("xyz")),
+    st.sampled_from((1.0, 3.0)),
+)
 FATES = ("done", "later", "parked", "dead")
 
 Delivery = tuple[str, int, int]
@@ -57,6 +65,8 @@ class SpoolModel(RuleBasedStateMachine):
         self.cursors = dict.fromkeys(NAMES, 0)
         self.waiting: dict[Delivery, Later] = {}
         self.dead: dict[Delivery, Entry] = {}
+        self.clock = Clock()
+        self.seen: dict[tuple[str, str], float] = {}
 
     def run(self, what: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the machine's loop."""
@@ -71,7 +81,7 @@ class SpoolModel(RuleBasedStateMachine):
         """Open the spool."""
 
         async def start() -> None:
-            self.spool = SqliteSpool(self.folder)
+            self.spool = SqliteSpool(self.folder, clock=self.clock)
             await self.spool.open()
             await self.spool.register(dict.fromkeys(NAMES, Bounds()))
 
@@ -137,20 +147,50 @@ class SpoolModel(RuleBasedStateMachine):
 
     # ---- what can happen -----------------------------------------------------------------
 
-    @rule(batch=st.lists(TARGETS, min_size=1, max_size=4))
-    def append(self, batch: list[dict[str, tuple[int, ...]]]) -> None:
-        """Append some entries at once."""
+    def sifted(self, sent: Entry, once: Once | None) -> Entry | None:
+        """Return what should be left of an entry, and note in the model what was seen."""
+        wanted = {index for indexes in sent.targets.values() for index in indexes}
+        repeats = set()
+        ids, window = (once.ids, once.window) if once else ({}, 0.0)
+        for index in sorted(wanted & set(ids)):
+            key = sent.source, ids[index]
+            if self.seen.get(key, 0.0) > self.clock.now:
+                repeats.add(index)
+            else:
+                self.seen[key] = self.clock.now + window
+        left = {n: tuple(i for i in found if i not in repeats) for n, found in sent.targets.items()}
+        left = {name: indexes for name, indexes in left.items() if indexes}
+        return msgspec.structs.replace(sent, targets=left) if left or not repeats else None
+
+    @rule(
+        batch=st.lists(st.tuples(TARGETS, st.sampled_from(SOURCES), ONCE), min_size=1, max_size=4)
+    )
+    def append(self, batch: list[tuple[dict[str, tuple[int, ...]], str, Once | None]]) -> None:
+        """Append some entries at once, some with ids."""
         start = max(self.log, default=0) + 1
         sent = [
-            msgspec.structs.replace(entry(f"r{start + i}"), targets=targets)
-            for i, targets in enumerate(batch)
+            msgspec.structs.replace(entry(f"r{start + i}"), targets=targets, source=source)
+            for i, (targets, source, _) in enumerate(batch)
         ]
+        told: list[Item] = []
 
         async def append() -> list[int]:
-            return list(await asyncio.gather(*[self.spool.append(one) for one in sent]))
+            both = zip(sent, batch, strict=True)
+            appends = [self.spool.append(one, told.append, once) for one, (*_, once) in both]
+            return list(await asyncio.gather(*appends))
 
-        assert self.run(append()) == list(range(start, start + len(sent)))
-        self.log |= dict(enumerate(sent, start))
+        found = self.run(append())
+        left = [self.sifted(one, once) for one, (*_, once) in zip(sent, batch, strict=True)]
+        taken = [one for one in left if one is not None]
+        seqs = iter(range(start, start + len(taken)))
+        assert found == [0 if one is None else next(seqs) for one in left]
+        assert told == [Item(seq, one) for seq, one in enumerate(taken, start)]
+        self.log |= dict(enumerate(taken, start))
+
+    @rule(seconds=st.sampled_from((0.5, 1.0, 2.0)))
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.now += seconds
 
     async def settle(self, name: str, progress: Progress) -> None:
         """Settle, as a coroutine."""
