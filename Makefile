@@ -4,10 +4,10 @@
 # make bench  CPU per request and event, as ratios to floors measured in the same run
 # make docs   write the generated parts of the documentation anew
 # make dev    the gateway alone, reloaded when its code changes
-# make soak   the obligation ledger for MINUTES=n
+# make soak   the obligation ledger for MINUTES=n; an outage of MEMORY=n events instead
 # make lock   write requirements.lock anew
 .DEFAULT_GOAL := run
-.PHONY: run test check bench docs dev lock clean
+.PHONY: run test check bench docs dev soak lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -43,6 +43,9 @@ bench: $(INSTALLED)
 
 dev: $(INSTALLED)
 	$(BIN)/adev runserver --app-factory create_app --host 127.0.0.1 --port 8080 --no-livereload gateway/dev.py
+
+soak: $(INSTALLED)
+	$(BIN)/python -m tests.soak $(if $(MEMORY),--memory $(MEMORY),--minutes $(or $(MINUTES),5))
 
 lock: $(INSTALLED)
 	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --generate-hashes --universal \

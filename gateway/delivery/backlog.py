@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from gateway.delivery.worker import Worker
 
 PAGE = 100
-"""Entries read at once."""
+"""Entries, or waiting deliveries, brought at once."""
+LISTED = 1000
+"""Waiting deliveries asked for at once where only their marks matter."""
 TICK = 1.0
 """Seconds after which an idle destination's cursor follows the log, so that it can be trimmed."""
+DOUBT = 0.1
+"""Seconds before the spool is asked again where it does not say what was expected."""
+TRIES = 5
+"""How often a count is repeated at once because something ended meanwhile."""
 NEVER = float("inf")
 
 log = structlog.get_logger()
@@ -29,32 +35,35 @@ class Backlog:
 
     Entries come live, as they are accepted, while the worker keeps up; when it holds as much as
     it may, they are left in the spool and read back later, in the same order.
+
+    A user who is blocked has a job in hand, or a retry that is still to come due, or is about to
+    be followed: what is parked behind anything else would stay in the spool for ever.
     """
 
     def __init__(self, worker: "Worker", parse: Callable[[Entry], Sequence[Event]]) -> None:
         self.behind = False
         self._worker = worker
+        self._hand = worker.hand
         self._spool = worker.spool
         self._name = worker.name
         self._parse = parse
         self._taken = 0
-        self._began = 0
         self._due = 0.0
-        self._loaded: set[Mark] = set()
-        self._counted: set[Mark] = set()
-        self._retrying: dict[str, int] = {}
-        self._given_up: set[Mark] = set()
-        self._given_up_to = 0
+        self._recount = NEVER
         self._follow: set[str] = set()
-        self._recount = False
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin where the cursor stands."""
+        """Begin where the cursor stands.
+
+        Raises:
+            SpoolError: the spool cannot tell what is owed.
+        """
         self._taken = self._spool.cursor(self._name)
-        self._began = self._spool.position()
-        self.behind = self._taken < self._began
+        self.behind = True  # while the count is taken, nothing beyond the cursor counts as reached
+        await self._count()
+        self.behind = self._taken < self._spool.position()
         self._wake.set()
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{self._name}/log")
 
@@ -74,7 +83,7 @@ class Backlog:
         """Tell whether the entry at *seq*, just accepted, is to be delivered from memory."""
         if self.behind or seq <= self._taken:
             return False
-        if self._worker.full:
+        if not self._worker.takes_more:
             self.behind = True
             return False
         self._taken = seq
@@ -82,52 +91,24 @@ class Backlog:
 
     def hungry(self) -> None:
         """Read on, if there is anything to read."""
-        if self.behind:
+        if (self.behind and self._worker.takes_more) or self._due <= time.time():
             self._wake.set()
 
-    def due_at(self, due: float, job: Job) -> None:
-        """Note that *job* waits in the spool until *due*."""
-        self._loaded.add(job.mark)
-        self._counted.add(job.mark)
-        if job.user:
-            self._retrying[job.user] = self._retrying.get(job.user, 0) + 1
+    def due_at(self, due: float) -> None:
+        """Note that something waits in the spool until *due*."""
         if due < self._due:
             self._due = due
             self._wake.set()
-
-    def unload(self, mark: Mark) -> None:
-        """Note that *mark*, brought from the spool, waits there again."""
-        self._loaded.discard(mark)
-
-    def ended(self, mark: Mark) -> None:
-        """Note that a waiting delivery is settled; the spool does not know it yet."""
-        self._counted.discard(mark)
-        self._given_up.discard(mark)
-
-    def recorded(self, marks: Iterable[Mark]) -> None:
-        """Note that the spool knows of *marks* what we know: what it says of them holds again."""
-        self._loaded.difference_update(marks)
 
     def follow(self, user: str) -> None:
         """Bring the user's parked deliveries."""
         self._follow.add(user)
         self._wake.set()
 
-    def was_taken(self, job: Job) -> bool:
-        """Tell whether the spool gave *job* up meanwhile."""
-        if job.waiting:
-            return job.mark in self._given_up
-        return job.mark.seq <= self._given_up_to
-
     def taken_away(self, notice: Taken) -> None:
         """Note that the spool gave deliveries up by itself."""
-        self._given_up_to = max(self._given_up_to, notice.cursor)
         self._taken = max(self._taken, notice.cursor)
-        gone = set(notice.marks)
-        self._given_up |= gone & self._loaded
-        self._counted -= gone
-        self._recount = True
-        self._wake.set()
+        self._count_in(DOUBT)
 
     def replayed(self) -> None:
         """Note that dead letters came back."""
@@ -149,21 +130,24 @@ class Backlog:
             except SpoolError as error:
                 log.warning("spool_unreadable", destination=self._name, error=str(error))
                 await asyncio.sleep(TICK)
-                self._wake.set()
+                self._due = self._recount = 0.0
 
     def _pause(self) -> float:
-        return max(0.0, min(TICK, self._due - time.time()))
+        due = NEVER if self._worker.full else self._due
+        return max(0.0, min(TICK, min(due, self._recount) - time.time()))
 
     async def _bring(self) -> None:
-        if self._recount:
-            self._recount = False
+        """Bring a little of everything, so that nothing of it keeps the rest waiting."""
+        if self._recount <= time.time():
             await self._count()
-        if self._due <= time.time():
+        if self._due <= time.time() and not self._worker.full:
             await self._bring_due()
-        while self._follow:
-            await self._bring_parked(self._follow.pop())
-        while self.behind and not self._worker.full:
+        follow, self._follow = self._follow, set()
+        for user in follow:
+            await self._bring_parked(user)
+        if self.behind and self._worker.takes_more:
             await self._bring_page()
+            self.hungry()
         self._worker.ledger.advance()
 
     async def _bring_page(self) -> None:
@@ -176,53 +160,70 @@ class Backlog:
 
     async def _bring_due(self) -> None:
         self._due = NEVER
-        await self._worker.ledger.flush()
+        ledger = self._worker.ledger
+        await ledger.flush()
         now = time.time()
-        room = PAGE + len(self._loaded)
-        found = await self._spool.exceptions(self._name, NEVER, room + 1)
-        fresh = [later for later in found if later.mark not in self._loaded]
-        due = [later for later in fresh if later.due <= now][:PAGE]
-        await self._load(due)
-        rest = [later.due for later in fresh if later not in due]
-        if rest:
-            self._due = min(self._due, max(min(rest), now + 0.01))
+        room = PAGE + self._hand.waiting
+        with ledger.look() as moved:
+            found = await self._spool.exceptions(self._name, NEVER, room + 1)
+            fresh = [x for x in found if not (self._hand.has(x.mark) or moved(x.mark))]
+            due = [later for later in fresh if later.due <= now][:PAGE]
+            await self._load(due, moved)
+        further = [later.due for later in fresh[len(due) :]]
+        if len(found) > room:
+            further.append(found[-1].due)
+        if further:
+            self._due = min(self._due, max(min(further), now + 0.01))
 
     async def _bring_parked(self, user: str) -> None:
-        await self._worker.ledger.flush()
-        parked = await self._spool.parked(self._name, user, PAGE)
-        if self._worker.users.busy(user) or user in self._retrying:
-            return
-        if parked:
-            await self._load(parked)
-        else:
-            await self._count()
+        ledger = self._worker.ledger
+        await ledger.flush()
+        with ledger.look() as moved:
+            parked = await self._spool.parked(self._name, user, PAGE)
+            if self._worker.users.busy(user) or self._hand.retries_for(user):
+                return
+            await self._load(parked, moved)
+        if not parked:
+            self._due = 0.0
+            self._count_in(DOUBT)
+
+    def _count_in(self, seconds: float) -> None:
+        self._recount = min(self._recount, time.time() + seconds)
+        self._wake.set()
 
     async def _count(self) -> None:
-        """Ask the spool again who is blocked, at a moment when it knows all that we know."""
+        """Ask the spool who is blocked, at a moment when it knows all that we know."""
         ledger = self._worker.ledger
-        while True:
+        for _ in range(TRIES):
             await ledger.flush()
+            self._recount = NEVER
             version = ledger.version
+            waiting = await self._list_retrying()
             blocked = await self._spool.blocked(self._name)
             if version == ledger.version:
-                self._worker.users.seed(blocked)
+                self._follow |= self._hand.recount(blocked, waiting)
                 return
+        self._count_in(TICK)
 
-    async def _load(self, waiting: Iterable[Later]) -> None:
+    async def _list_retrying(self) -> list[Later]:
+        found: list[Later] = []
+        last: Later | None = None
+        while True:
+            page = await self._spool.exceptions(self._name, NEVER, LISTED, last)
+            found += page
+            if len(page) < LISTED:
+                return found
+            last = page[-1]
+
+    async def _load(self, waiting: Iterable[Later], moved: Callable[[Mark], bool]) -> None:
         laters = list(waiting)
         entries = await self._spool.entries(sorted({later.mark.seq for later in laters}))
         by_seq = {item.seq: item.entry for item in entries}
         for later in laters:
             entry = by_seq.get(later.mark.seq)
-            if entry is None or later.mark in self._loaded:
+            if entry is None or self._hand.has(later.mark) or moved(later.mark):
                 continue
-            self._loaded.add(later.mark)
-            if not later.parked:
-                self._retries(later.user)
-            if later.mark.seq > self._began and later.mark not in self._counted and later.user:
-                if not later.parked:
-                    self._worker.users.block(later.user)
-                self._counted.add(later.mark)
+            self._hand.bring(later)
             events = self._events(entry)
             if later.mark.index < len(events):
                 event = events[later.mark.index]
@@ -234,23 +235,19 @@ class Backlog:
                         siblings=len(events),
                         attempts=later.attempts,
                         waiting=True,
+                        parked=later.parked,
                     )
                 )
             else:
                 self._worker.lost(later.mark, entry)
-                self._worker.users.unblock(later.user)
-                self.ended(later.mark)
-
-    def _retries(self, user: str) -> None:
-        left = self._retrying.get(user, 0) - 1
-        if left > 0:
-            self._retrying[user] = left
-        else:
-            self._retrying.pop(user, None)
+                self._hand.ended(later.mark, later.user)
+                self._worker.go_on(later.user)
 
     def _events(self, entry: Entry) -> Sequence[Event]:
         try:
             return self._parse(entry)
         except Rejected as error:
             log.warning("no_longer_parses", request=entry.id, source=entry.source, error=str(error))
-            return ()
+        except Exception:
+            log.exception("plugin_failed", vendor=entry.vendor, step="parse", request=entry.id)
+        return ()

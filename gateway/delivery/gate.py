@@ -49,6 +49,8 @@ class Gate:
         self.opened = 0
         """How often the circuit opened since it was last closed."""
         self._until = 0.0
+        self._asked = 0.0
+        """Until when the vendor asked for no attempt at all."""
 
     def wait(self, now: float) -> float:
         """Return the seconds until the next attempt may start; 0 lets one through.
@@ -56,8 +58,9 @@ class Gate:
         Args:
             now: a clock that never jumps, in seconds.
         """
-        if self._until > now:
-            return self._until - now
+        until = max(self._until, self._asked)
+        if until > now:
+            return until - now
         if self.state == "probing":
             return self._high
         if self._rate is not None:
@@ -77,7 +80,10 @@ class Gate:
         return 0.0
 
     def passed(self) -> None:
-        """Note that the destination answered as it should, whatever it said of the event."""
+        """Note that the destination answered as it should, whatever it said of the event.
+
+        That may be an attempt from before a pause that the vendor asked for: the pause stands.
+        """
         self._row = self.opened = 0
         self._until = 0.0
         self.state = "closed"
@@ -89,7 +95,7 @@ class Gate:
         self.reason = reason
         if cause == "limit":
             pause = after if after is not None else backoff(self._row, self._low, self._high)
-            self._until = max(self._until, now + pause)
+            self._asked = max(self._asked, now + pause)
             if self.state == "probing":
                 self.state = "open"
         elif cause == "credential" or self.state == "probing" or self._row >= THRESHOLD:

@@ -15,11 +15,13 @@ class Job:
         mark: its place in the log.
         siblings: how many events its request has in all.
         waiting: it stands as an exception in the spool, so its end must be recorded there.
+        parked: there it stands behind another, rather than for a try of its own.
         alone: it was refused in company, so it is tried without.
     """
 
     __slots__ = (
-        "alone", "attempts", "entry", "event", "mark", "sent", "siblings", "user", "waiting",
+        "alone", "attempts", "entry", "event", "mark", "parked", "sent", "siblings", "user",
+        "waiting",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what there is to know of a delivery, each once
@@ -31,6 +33,7 @@ class Job:
         siblings: int = 1,
         attempts: tuple[Attempt, ...] = (),
         waiting: bool = False,
+        parked: bool = False,
     ) -> None:
         self.mark = mark
         self.entry = entry
@@ -38,6 +41,7 @@ class Job:
         self.user = event.user_key
         self.attempts = attempts
         self.waiting = waiting
+        self.parked = parked
         self.siblings = siblings
         self.alone = False
         self.sent: Request | None = None

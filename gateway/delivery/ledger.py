@@ -1,7 +1,8 @@
 """What a worker has taken from the log and not yet recorded."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 
@@ -17,6 +18,16 @@ AGAIN = 1.0
 log = structlog.get_logger()
 
 
+class _Entry:
+    """An entry in hand: the how manieth it is, and how many of its deliveries are left."""
+
+    __slots__ = ("left", "number")
+
+    def __init__(self, number: int, left: int) -> None:
+        self.number = number
+        self.left = left
+
+
 class Ledger:
     """A destination's progress, recorded in batches.
 
@@ -25,16 +36,9 @@ class Ledger:
         spool: where it is recorded.
         reached: returns the seq up to which everything was taken from the log, or was not for
             this destination.
-        recorded: told which waiting deliveries the spool now knows as we do.
     """
 
-    def __init__(
-        self,
-        destination: str,
-        spool: Spool,
-        reached: Callable[[], int],
-        recorded: Callable[[Iterable[Mark]], None],
-    ) -> None:
+    def __init__(self, destination: str, spool: Spool, reached: Callable[[], int]) -> None:
         self.destination = destination
         self.stuck = False
         """Progress cannot be recorded now; nothing more should be delivered meanwhile."""
@@ -42,45 +46,85 @@ class Ledger:
         """Rises with every exception that is reported or ends."""
         self._spool = spool
         self._reached = reached
-        self._recorded_marks = recorded
-        self._open: dict[int, int] = {}
+        self._open: dict[int, _Entry] = {}
+        self._opened = 0
+        self._reported: set[Mark] = set()
+        self._recording: set[Mark] = set()
+        self._looked: set[Mark] | None = None
         self._later: list[Later] = []
         self._done: list[Mark] = []
         self._dead: list[Failed] = []
+        self._arrived: list[Mark] = []
         self._cursor = 0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     def open(self, seq: int, deliveries: int) -> None:
         """Note that *deliveries* of the entry at *seq* are in hand."""
-        self._open[seq] = deliveries
+        self._open[seq] = _Entry(self._opened, deliveries)
+        self._opened += 1
 
     def close(self, seq: int) -> None:
         """Note that one of them is finished, or stands as an exception."""
-        left = self._open[seq] - 1
-        if left:
-            self._open[seq] = left
-        else:
+        entry = self._open[seq]
+        entry.left -= 1
+        if not entry.left:
             del self._open[seq]
         self._soon()
+
+    @property
+    def ahead(self) -> int:
+        """Return how many finished entries the cursor cannot pass, for an older one is in hand."""
+        if not self._open:
+            return 0
+        return self._opened - next(iter(self._open.values())).number - len(self._open)
 
     def later(self, later: Later) -> None:
         """Record a delivery that waits."""
         self.version += 1
+        self._reported.add(later.mark)
         self._later.append(later)
         self._soon()
 
     def done(self, mark: Mark) -> None:
         """Record that a waiting delivery ended well."""
         self.version += 1
+        self._reported.add(mark)
         self._done.append(mark)
         self._soon()
 
     def dead(self, failed: Failed) -> None:
         """Record a delivery that is given up."""
         self.version += 1
+        self._reported.add(failed.mark)
         self._dead.append(failed)
         self._soon()
+
+    def arrived(self, mark: Mark) -> None:
+        """Note that a delivery ended well of which the spool will know by the cursor alone."""
+        self._arrived.append(mark)
+
+    def taken_away(self, cursor: int) -> None:
+        """Claim what ended well, now that the spool has given up all at or before *cursor*."""
+        for mark in self._arrived:
+            if mark.seq <= cursor:
+                self.done(mark)
+
+    @contextmanager
+    def look(self) -> Iterator[Callable[[Mark], bool]]:
+        """Yield what tells whether a mark moved on since the spool was looked at.
+
+        What is read from the spool within this context may be out of date for such a mark.
+        """
+        self._looked = set()
+        try:
+            yield self._moved
+        finally:
+            self._looked = None
+
+    def _moved(self, mark: Mark) -> bool:
+        looked = self._looked or ()
+        return mark in self._reported or mark in self._recording or mark in looked
 
     @property
     def in_hand(self) -> int:
@@ -129,18 +173,23 @@ class Ledger:
         cursor = self._watermark()
         later, done, dead = self._later, self._done, self._dead
         self._later, self._done, self._dead = [], [], []
+        self._reported, self._recording = set(), self._reported
         progress = Progress(cursor=cursor, later=later, done=done, dead=dead)
         try:
             await self._spool.settle(self.destination, progress)
         except SpoolError as error:
             self._keep(later, done, dead)
+            self._reported |= self._recording
             if not self.stuck:
                 log.warning("progress_not_recorded", destination=self.destination, error=str(error))
             self.stuck = True
             await asyncio.sleep(AGAIN)
             return
         self._cursor = max(self._cursor, cursor)
-        self._recorded_marks((*(one.mark for one in later), *done, *(one.mark for one in dead)))
+        self._arrived = [mark for mark in self._arrived if mark.seq > self._cursor]
+        if self._looked is not None:
+            self._looked |= self._recording
+        self._recording = set()
         if self.stuck:
             self.stuck = False
             log.info("progress_recorded_again", destination=self.destination)

@@ -1,6 +1,7 @@
 """One destination's worker: it takes what is owed, in order, and settles it."""
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,19 +13,21 @@ from gateway.config import DestinationConfig
 from gateway.delivery.attempt import Outcome, Sender
 from gateway.delivery.backlog import Backlog
 from gateway.delivery.gate import Gate, backoff
+from gateway.delivery.hand import Hand
 from gateway.delivery.job import Job
 from gateway.delivery.lanes import Lanes
 from gateway.delivery.ledger import Ledger
 from gateway.delivery.state import WorkerState
 from gateway.delivery.users import Users
+from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.exchange import Declined, Delivered, Refused, RetryLater, Verdict
 from gateway.redact import Redactor
 from gateway.spool import Entry, Item, Mark, Notice, Replayed, Spool
 
-WINDOW = 16 * 1024 * 1024
-"""Bytes of requests that a worker holds in memory; past them it reads from the spool, later."""
-WINDOW_JOBS = 4096
+AHEAD = 256
+"""Finished entries that may lie before the cursor because an older delivery is still in hand.
+Past that the older one is recorded as waiting, so that a crash repeats no more than these."""
 
 log = structlog.get_logger()
 
@@ -65,13 +68,12 @@ class Worker:
             burst=config.burst,
         )
         self.users = Users()
+        self.hand = Hand(self.users)
         self.backlog = Backlog(self, parse)
-        self.ledger = Ledger(name, spool, self.backlog.reached, self.backlog.recorded)
+        self.ledger = Ledger(name, spool, self.backlog.reached)
         self._redact = Redactor(config.settings)
         self._settled = settled
         self._ready: deque[Job] = deque()
-        self._loaded = 0
-        self._jobs = 0
         self._lanes = Lanes(name, config.concurrency, self._take, self._deliver)
         self._stopping = False
         self.delivered = self.declined = self.dead = self.retried = 0
@@ -82,16 +84,21 @@ class Worker:
         Raises:
             SpoolError: the spool cannot tell what is owed.
         """
-        self.users.seed(await self.spool.blocked(self.name))
         await self.backlog.start()
         self._lanes.start()
 
     async def stop(self, grace: float) -> None:
-        """Let what is on its way arrive for *grace* seconds, record it, and end."""
+        """Let what is on its way arrive for *grace* seconds, record it, and end.
+
+        What is finished is recorded even where an older delivery is not, so that it is not
+        repeated after the next start.
+        """
         self._stopping = True
         await self._lanes.stop(grace)
         await self.backlog.stop()
-        await self.ledger.flush()
+        self._hold_while_ahead(1)
+        with contextlib.suppress(SpoolError):  # the ledger has said so; a restart repeats it
+            await self.ledger.flush()
         await self.sender.close()
 
     def state(self) -> WorkerState:
@@ -111,7 +118,18 @@ class Worker:
     @property
     def full(self) -> bool:
         """Tell whether the worker holds as much as it may."""
-        return self._loaded > WINDOW or self._jobs >= WINDOW_JOBS or self._stopping
+        return self._stopping or self.hand.full
+
+    @property
+    def takes_more(self) -> bool:
+        """Tell whether entries of the log are wanted.
+
+        While the circuit is open, those in hand and the retries suffice for probing; the rest
+        stays in the log, where it costs nothing.
+        """
+        if self.full:
+            return False
+        return not self.gate.opened or not (len(self.hand) or self.hand.retries)
 
     def admit(self, item: Item, events: Sequence[Event]) -> None:
         """Take the deliveries of *item* that are this destination's."""
@@ -141,8 +159,7 @@ class Worker:
 
     def push(self, job: Job) -> None:
         """Let *job* go as soon as its user's turn and the gate allow."""
-        self._loaded += job.size
-        self._jobs += 1
+        self.hand.take(job)
         if self.users.enter(job):
             self._ready.append(job)
             self._lanes.wake()
@@ -151,14 +168,21 @@ class Worker:
         self.users.block(job.user)
         self.ledger.later(job.later(time.time(), parked=True))
 
+    def _hold_while_ahead(self, most: int) -> None:
+        """Record the oldest in hand as waiting, until fewer than *most* finished are ahead."""
+        while self.ledger.ahead >= most and (job := self.hand.oldest()):
+            self.hand.hold(job)
+            self.ledger.later(job.later(time.time(), parked=job.parked))
+            self.ledger.close(job.mark.seq)
+
     # What goes out
 
     def _take(self) -> Job | None:
         if self.ledger.stuck:
             self._lanes.wake_in(1.0)
             return None
-        while self._ready and self.backlog.was_taken(self._ready[0]):
-            self._release(self._ready.popleft())
+        while self._ready and self.hand.was_taken(self._ready[0]):
+            self._finish(self._ready.popleft())
         if self._stopping or not self._ready:
             self.backlog.hungry()
             return None
@@ -179,6 +203,7 @@ class Worker:
             for one in jobs[:covers]:
                 one.alone = True
             outcome = await self.sender.send(jobs[:1])
+            covers = 1
         if covers > 1 and not isinstance(outcome.verdict, Delivered):
             covers = 1
         self.users.put_back(job.user, jobs[covers:])
@@ -194,7 +219,7 @@ class Worker:
             self.gate.abandoned()
         else:
             job.tried(outcome.attempt)
-        given_up = self.backlog.was_taken(job)
+        given_up = self.hand.was_taken(job)
         if isinstance(verdict, RetryLater):
             self._again(job, verdict, given_up=given_up)
             return
@@ -208,6 +233,8 @@ class Worker:
             self.declined += isinstance(verdict, Declined)
             if job.waiting or given_up:
                 self.ledger.done(job.mark)
+            else:
+                self.ledger.arrived(job.mark)
         if self._settled is not None:
             self._settled(job.event, self.name, verdict)
         self._finish(job, leave=leave)
@@ -239,12 +266,11 @@ class Worker:
         wait = backoff(len(job.attempts), self.config.retry_min, self.config.retry_max)
         due = time.time() + max(wait, verdict.after or 0.0)
         self.ledger.later(job.later(due, verdict.reason))
-        if not job.waiting:
-            self.users.block(job.user)
-        self.backlog.due_at(due, job)
+        self.hand.retry_later(job)
+        self.backlog.due_at(due)
         for behind in self.users.waiting(job.user):
             if behind.waiting:
-                self.backlog.unload(behind.mark)
+                self.hand.put_back(behind)
             else:
                 self._park(behind)
             self._release(behind, leave=False)
@@ -264,16 +290,19 @@ class Worker:
     def _finish(self, job: Job, *, leave: bool = True) -> None:
         """Let the user's next event go, now that *job* is settled."""
         if job.waiting:
-            self.users.unblock(job.user)
-            self.backlog.ended(job.mark)
+            self.hand.ended(job.mark, job.user)
         self._release(job, leave=leave)
-        if job.user and self.users.blocked(job.user) and not self.users.busy(job.user):
-            self.backlog.follow(job.user)
+        self._hold_while_ahead(AHEAD)
+        self.go_on(job.user)
+
+    def go_on(self, user: str) -> None:
+        """Bring what waits in the spool behind the user's last delivery in hand."""
+        if user and self.users.blocked(user) and not self.users.busy(user):
+            self.backlog.follow(user)
 
     def _release(self, job: Job, *, leave: bool = True) -> None:
         """Let go of *job*, whatever became of it."""
-        self._loaded -= job.size
-        self._jobs -= 1
+        self.hand.release(job)
         if not job.waiting:
             self.ledger.close(job.mark.seq)
         if leave:
@@ -281,7 +310,7 @@ class Worker:
             if following is not None:
                 self._ready.append(following)
                 self._lanes.wake()
-        if self.backlog.behind and not self.full:
+        if not self.full:
             self.backlog.hungry()
 
     def noticed(self, notice: Notice) -> None:
@@ -289,4 +318,6 @@ class Worker:
         if isinstance(notice, Replayed):
             self.backlog.replayed()
         else:
+            self.hand.taken_away(notice)
             self.backlog.taken_away(notice)
+            self.ledger.taken_away(notice.cursor)

@@ -5,15 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.chaos import Chaos
+from gateway.delivery.worker import AHEAD
+from tests.soak.chaos import Chaos, End
 from tests.soak.marks import DESTINATIONS
+from tests.soak.memory import BOUND, outage
 from tests.soak.vendor import vendors
 
 USERS = 24
 EVENTS = 700
 """Acknowledged events per round, at most."""
-WINDOW = 500
-"""Duplicates that one crash may make at one destination: what is delivered and not yet recorded."""
+WINDOW = 2 * AHEAD
+"""Duplicates that one crash may make at one destination: what may be finished before an older one
+is, what is on its way, and what is delivered in the time that progress is gathered for."""
+
+GROWTH = 40
+"""MiB that a gateway may grow by while it cannot deliver: the window of what it holds, and code."""
 
 Record = Callable[[str, object], None]
 
@@ -39,10 +45,20 @@ async def test_nothing_is_lost_in_crashes(
     async with vendors(*DESTINATIONS, seed=seed) as made:
         chaos = Chaos(tmp_path, made, USERS, seed)
         chaos.load.start()
-        ends = ("kill", "kill", "term", "kill", "kill")
+        ends: tuple[End, ...] = ("kill", "kill", "term", "kill", "kill")
         rounds = [await chaos.round(end, EVENTS) for end in ends]
         verdict = await chaos.settle()
     record_property("table", f"{rounds}\n{verdict.table()}")
     assert not verdict.complaints, verdict.table()
     for name, count in verdict.counts.items():
         assert count.duplicates <= WINDOW * chaos.crashes, name
+
+
+async def test_an_outage_takes_little_memory(tmp_path: Path, record_property: Record) -> None:
+    """What cannot be delivered waits on the disk, not in memory, and is all delivered later."""
+    async with vendors("chrts") as made:
+        found = await outage(tmp_path, made, events=20_000, users=2_000)
+    record_property("table", found.table())
+    assert not found.judgement.complaints, found.table()
+    assert found.most < BOUND
+    assert found.accepting.samples[-1] < found.accepting.samples[0] + GROWTH

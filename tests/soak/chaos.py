@@ -77,13 +77,15 @@ class Chaos:
 
     async def settle(self) -> Judgement:
         """End all faults, let everything arrive, and judge."""
-        await self.load.stop()
         for vendor in self.vendors:
             vendor.weights = OK
             await vendor.down()
             await vendor.up()
         late = ""
         async with gateway_process(self._path) as gateway:
+            self.load.aim(gateway.url)
+            await self.load.everyone()
+            await self.load.stop()
             try:
                 await asyncio.gather(*(self._arrived(vendor) for vendor in self.vendors))
             except TimeoutError:

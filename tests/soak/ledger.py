@@ -94,6 +94,8 @@ def judge(
         dead: dead letters by destination.
         once: whether each event must have ended once only, as it must where nothing crashed.
         ordered: whether every event was sent only after the user's one before was answered.
+            One that a vendor refused, and accepts when a crash makes the gateway ask again, is
+            late by no fault of the gateway's.
     """
     verdict = Judgement()
     for vendor in vendors:
@@ -113,7 +115,7 @@ def judge(
             ("lost", must - ended, True),
             ("never sent by the client", ended - must - set(unsure), True),
             ("ended more than once", twice, once),
-            ("out of order", set(disordered(accepted)), ordered),
+            ("out of order", set(disordered(accepted)) - vendor.refused, ordered),
         ):
             if marks and matters:
                 examples = ", ".join(mark.text for mark in sorted(marks)[:SHOWN])

@@ -25,7 +25,8 @@ class Load:
         self.acknowledged: dict[EventMark, float] = {}
         self.unsure: set[EventMark] = set()
         self.turned_away = 0
-        self._numbers = {user: 1 for user in range(users)}
+        self._numbers = dict.fromkeys(range(users), 1)
+        self._last: dict[int, int] = {}
         self._pause = pause
         self._padding = padding
         self._address = ("", 0)
@@ -51,6 +52,13 @@ class Load:
     async def reaches(self, count: int) -> None:
         """Wait until so many events in all are acknowledged."""
         while len(self.acknowledged) < count:
+            self._answered.clear()
+            await self._answered.wait()
+
+    async def everyone(self) -> None:
+        """Wait until every user has had one more event acknowledged."""
+        before = dict(self._last)
+        while any(self._last.get(user) == before.get(user) for user in self._numbers):
             self._answered.clear()
             await self._answered.wait()
 
@@ -93,6 +101,7 @@ class Load:
                 if 200 <= status_of(head) < 300:
                     now = time.monotonic()
                     self.acknowledged.update(dict.fromkeys(marks, now))
+                    self._last[user] = self._numbers[user]
                     self._answered.set()
                     marks = []
                 else:

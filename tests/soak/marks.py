@@ -8,7 +8,7 @@ import orjson
 from tests.e2e.configs import SETTINGS
 
 DESTINATIONS = ("chrts", "growlytics", "personaclick", "tracardi")
-SOURCES = f"""
+SOURCES = """
 [sources.shop]
 vendor = "chrts"
 keys = "any"

@@ -1,0 +1,108 @@
+"""What a worker reports to the spool, and what it may believe of what the spool says."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.delivery.gate import Gate
+from gateway.delivery.ledger import Ledger
+from gateway.exchange import Request
+from gateway.spool import Bounds, Entry, Failed, Later, Mark, SqliteSpool, Taken
+
+REQUEST = Request(method="POST", url="/", body=b"{}")
+
+
+@pytest.fixture
+async def spool(tmp_path: Path) -> AsyncIterator[SqliteSpool]:
+    """Return an open spool with one destination."""
+    opened = SqliteSpool(tmp_path / "spool")
+    await opened.open()
+    await opened.register({"crm": Bounds()})
+    yield opened
+    await opened.close()
+
+
+async def append(spool: SqliteSpool, count: int) -> None:
+    """Append entries of one event each."""
+    for number in range(count):
+        await spool.append(Entry(f"r-{number}", "shop", REQUEST, {"crm": (0,)}))
+
+
+async def test_the_cursor_waits_for_the_oldest_and_counts_what_is_ahead(spool: SqliteSpool) -> None:
+    """The cursor stands before the oldest entry in hand; finished ones beyond it are counted."""
+    await append(spool, 4)
+    ledger = Ledger("crm", spool, spool.position)
+    for seq in (1, 2, 3, 4):
+        ledger.open(seq, 1)
+    ledger.close(2)
+    ledger.close(3)
+    await ledger.flush()
+    assert (ledger.ahead, spool.cursor("crm")) == (2, 0)
+    ledger.close(1)
+    await ledger.flush()
+    assert (ledger.ahead, spool.cursor("crm")) == (0, 3)
+    ledger.close(4)
+    await ledger.flush()
+    assert (ledger.ahead, spool.cursor("crm")) == (0, 4)
+
+
+async def test_what_ends_while_the_spool_is_read_is_not_believed_to_wait(
+    spool: SqliteSpool,
+) -> None:
+    """A row read from the spool is out of date if its delivery ended before it could be used."""
+    await append(spool, 2)
+    ledger = Ledger("crm", spool, lambda: 0)
+    for seq in (1, 2):
+        ledger.later(Later(Mark(seq, 0), due=0))
+    await ledger.flush()
+    with ledger.look() as moved:
+        found = await spool.exceptions("crm", 1, 10)
+        ledger.done(Mark(1, 0))
+        assert moved(Mark(1, 0))
+        await ledger.flush()
+        assert [later.mark.seq for later in found if not moved(later.mark)] == [2]
+    with ledger.look() as moved:
+        found = await spool.exceptions("crm", 1, 10)
+        assert [later.mark.seq for later in found if not moved(later.mark)] == [2]
+
+
+async def test_what_arrived_is_no_dead_letter_though_the_spool_gave_it_up(
+    spool: SqliteSpool,
+) -> None:
+    """A delivery that ended well before the spool gave it up, unknown to it, is claimed back."""
+    taken: list[Taken] = []
+    spool.listen(lambda notice: taken.append(notice) if isinstance(notice, Taken) else None)
+    await append(spool, 2)
+    ledger = Ledger("crm", spool, lambda: 0)
+    ledger.open(1, 1)
+    ledger.open(2, 1)
+    ledger.arrived(Mark(2, 0))
+    ledger.close(2)
+    await spool.register({"crm": Bounds(max_backlog=1, overflow="dead")})
+    await append(spool, 1)
+    assert [letter.mark.seq for letter in await spool.dead_letters()] == [1, 2]
+    ledger.taken_away(taken[0].cursor)
+    await ledger.flush()
+    assert [letter.mark.seq for letter in await spool.dead_letters()] == [1]
+
+
+async def test_a_dead_letter_is_reported_once(spool: SqliteSpool) -> None:
+    """What is recorded is not reported again by the next flush."""
+    await append(spool, 1)
+    ledger = Ledger("crm", spool, spool.position)
+    ledger.dead(Failed(Mark(1, 0), "refused", "no", at=0))
+    await ledger.flush()
+    (letter,) = await spool.dead_letters()
+    assert await spool.drop([letter.id]) == 1
+    await ledger.flush()
+    assert not await spool.dead_letters()
+
+
+def test_a_pause_that_was_asked_for_outlasts_a_success() -> None:
+    """An answer to an earlier attempt does not shorten what a 429 asked for."""
+    gate = Gate(low=1, high=60)
+    gate.failed("limit", "HTTP 429", 7.0, 100)
+    gate.passed()
+    assert gate.wait(101) == 6
+    assert gate.wait(107) == 0
