@@ -239,7 +239,7 @@ class Backlog:
                     )
                 )
             else:
-                self._worker.lost(later.mark, entry)
+                self._worker.burials.lost(later.mark, entry)
                 self._hand.ended(later.mark, later.user)
                 self._worker.go_on(later.user)
 

@@ -2,7 +2,7 @@
 
 from gateway.event import Event
 from gateway.exchange import Request
-from gateway.spool import Attempt, Entry, Failed, Later, Mark
+from gateway.spool import Attempt, Cause, Entry, Failed, Later, Mark
 
 REMEMBERED_ATTEMPTS = 100
 """Attempts that a delivery keeps, the newest; a vendor down for a week makes thousands."""
@@ -61,11 +61,11 @@ class Job:
             self.mark, due, self.attempts, reason, self.user, self.event.name or "", parked
         )
 
-    def failed(self, cause: str, reason: str, at: float, rendered: bytes) -> Failed:
+    def failed(self, cause: Cause, reason: str, at: float, rendered: bytes) -> Failed:
         """Return the job as a delivery that is given up; *rendered* has no credential in it."""
         return Failed(
             self.mark,
-            cause,  # type: ignore[arg-type]  # callers pass the literals
+            cause,
             reason,
             at,
             self.attempts,

@@ -19,12 +19,12 @@ log = structlog.get_logger()
 
 
 class _Entry:
-    """An entry in hand: the how manieth it is, and how many of its deliveries are left."""
+    """An entry in hand: how many deliveries came before it, and how many of its own are left."""
 
-    __slots__ = ("left", "number")
+    __slots__ = ("before", "left")
 
-    def __init__(self, number: int, left: int) -> None:
-        self.number = number
+    def __init__(self, before: int, left: int) -> None:
+        self.before = before
         self.left = left
 
 
@@ -48,6 +48,7 @@ class Ledger:
         self._reached = reached
         self._open: dict[int, _Entry] = {}
         self._opened = 0
+        self._left = 0
         self._reported: set[Mark] = set()
         self._recording: set[Mark] = set()
         self._looked: set[Mark] | None = None
@@ -62,22 +63,27 @@ class Ledger:
     def open(self, seq: int, deliveries: int) -> None:
         """Note that *deliveries* of the entry at *seq* are in hand."""
         self._open[seq] = _Entry(self._opened, deliveries)
-        self._opened += 1
+        self._opened += deliveries
+        self._left += deliveries
 
     def close(self, seq: int) -> None:
         """Note that one of them is finished, or stands as an exception."""
         entry = self._open[seq]
         entry.left -= 1
+        self._left -= 1
         if not entry.left:
             del self._open[seq]
         self._soon()
 
     @property
     def ahead(self) -> int:
-        """Return how many finished entries the cursor cannot pass, for an older one is in hand."""
+        """Return how many finished deliveries the cursor cannot pass.
+
+        An older one is in hand, or another one of the same entry.
+        """
         if not self._open:
             return 0
-        return self._opened - next(iter(self._open.values())).number - len(self._open)
+        return self._opened - next(iter(self._open.values())).before - self._left
 
     def later(self, later: Later) -> None:
         """Record a delivery that waits."""

@@ -6,12 +6,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import orjson
 import structlog
 
 from gateway.config import DestinationConfig
 from gateway.delivery.attempt import Outcome, Sender
 from gateway.delivery.backlog import Backlog
+from gateway.delivery.burial import Burials
 from gateway.delivery.gate import Gate, backoff
 from gateway.delivery.hand import Hand
 from gateway.delivery.job import Job
@@ -22,11 +22,10 @@ from gateway.delivery.users import Users
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.exchange import Declined, Delivered, Refused, RetryLater, Verdict
-from gateway.redact import Redactor
 from gateway.spool import Entry, Item, Mark, Notice, Replayed, Spool
 
 AHEAD = 256
-"""Finished entries that may lie before the cursor because an older delivery is still in hand.
+"""Finished deliveries that may lie before the cursor because an older delivery is still in hand.
 Past that the older one is recorded as waiting, so that a crash repeats no more than these."""
 
 log = structlog.get_logger()
@@ -62,21 +61,18 @@ class Worker:
         self.sender = sender
         self.spool = spool
         self.gate = Gate(
-            low=config.retry_min,
-            high=config.retry_max,
-            rate=config.rate,
-            burst=config.burst,
+            low=config.retry_min, high=config.retry_max, rate=config.rate, burst=config.burst
         )
         self.users = Users()
         self.hand = Hand(self.users)
         self.backlog = Backlog(self, parse)
         self.ledger = Ledger(name, spool, self.backlog.reached)
-        self._redact = Redactor(config.settings)
+        self.burials = Burials(name, self.ledger, config.settings)
         self._settled = settled
         self._ready: deque[Job] = deque()
         self._lanes = Lanes(name, config.concurrency, self._take, self._deliver)
         self._stopping = False
-        self.delivered = self.declined = self.dead = self.retried = 0
+        self.delivered = self.declined = self.retried = 0
 
     async def start(self) -> None:
         """Take up what is owed, and begin.
@@ -105,7 +101,7 @@ class Worker:
         """Return how the worker is doing."""
         return WorkerState(
             self.gate.state, self.gate.reason, self.ledger.in_hand,
-            self.delivered, self.declined, self.dead, self.retried,
+            self.delivered, self.declined, self.burials.count, self.retried,
         )  # fmt: skip
 
     # What comes in
@@ -140,15 +136,8 @@ class Worker:
             if index < len(events):
                 self._enter(Job(mark, item.entry, events[index], siblings=len(events)))
             else:
-                self.lost(mark, item.entry)
+                self.burials.lost(mark, item.entry)
                 self.ledger.close(item.seq)
-
-    def lost(self, mark: Mark, entry: Entry) -> None:
-        """Give up a delivery whose stored request no longer says that event."""
-        nothing = Event(type="track", id=f"{entry.id}-{mark.index}")
-        reason = "the stored request no longer parses into this event; its plugin has changed"
-        job = Job(mark, entry, nothing)
-        self._bury(job, "unrenderable", reason)
 
     def _enter(self, job: Job) -> None:
         if job.user and self.users.blocked(job.user):
@@ -199,12 +188,11 @@ class Worker:
             jobs += self.users.followers(job.user, most)
         outcome = await self.sender.send(jobs)
         covers = outcome.covers
-        if covers > 1 and isinstance(outcome.verdict, Refused):
-            for one in jobs[:covers]:
-                one.alone = True
-            outcome = await self.sender.send(jobs[:1])
-            covers = 1
         if covers > 1 and not isinstance(outcome.verdict, Delivered):
+            if isinstance(outcome.verdict, Refused):
+                for one in jobs[:covers]:
+                    one.alone = True
+                outcome = await self.sender.send(jobs[:1])
             covers = 1
         self.users.put_back(job.user, jobs[covers:])
         for companion in jobs[1:covers]:
@@ -227,7 +215,7 @@ class Worker:
             self._passed()
         if isinstance(verdict, Refused):
             if not given_up:
-                self._bury(job, outcome.cause, verdict.reason)
+                self.burials.bury(job, outcome.cause, verdict.reason)
         else:
             self.delivered += isinstance(verdict, Delivered)
             self.declined += isinstance(verdict, Declined)
@@ -249,10 +237,8 @@ class Worker:
 
     def _again(self, job: Job, verdict: RetryLater, *, given_up: bool) -> None:
         self.retried += 1
-        before = self.gate.opened
-        self.gate.failed(
-            verdict.cause, verdict.reason, verdict.after, asyncio.get_running_loop().time()
-        )
+        before, now = self.gate.opened, asyncio.get_running_loop().time()
+        self.gate.failed(verdict.cause, verdict.reason, verdict.after, now)
         if before == 0 and self.gate.opened:
             log.warning("circuit_open", destination=self.name, reason=self.gate.reason)
         if given_up:
@@ -260,7 +246,9 @@ class Worker:
             return
         most = self.config.max_attempts
         if most and len(job.attempts) >= most:
-            self._bury(job, "expired", f"given up after {most} attempts; last: {verdict.reason}")
+            self.burials.bury(
+                job, "expired", f"given up after {most} attempts; last: {verdict.reason}"
+            )
             self._finish(job)
             return
         wait = backoff(len(job.attempts), self.config.retry_min, self.config.retry_max)
@@ -275,17 +263,6 @@ class Worker:
                 self._park(behind)
             self._release(behind, leave=False)
         self._release(job)
-
-    def _bury(self, job: Job, cause: str, reason: str) -> None:
-        self.dead += 1
-        rendered = b""
-        if job.sent is not None:
-            rendered = orjson.dumps(self._redact.request(job.sent))
-        clean = self._redact.text(reason)
-        self.ledger.dead(job.failed(cause, clean, time.time(), rendered))
-        log.warning(
-            "dead_letter", destination=self.name, delivery=job.event.id, cause=cause, reason=clean
-        )
 
     def _finish(self, job: Job, *, leave: bool = True) -> None:
         """Let the user's next event go, now that *job* is settled."""

@@ -47,6 +47,21 @@ async def test_the_cursor_waits_for_the_oldest_and_counts_what_is_ahead(spool: S
     assert (ledger.ahead, spool.cursor("crm")) == (0, 4)
 
 
+async def test_a_part_of_an_entry_is_ahead_too(spool: SqliteSpool) -> None:
+    """Of an entry with several deliveries, those that are finished count as ahead."""
+    ledger = Ledger("crm", spool, lambda: 0)
+    ledger.open(1, 3)
+    assert ledger.ahead == 0
+    ledger.close(1)
+    assert ledger.ahead == 1
+    ledger.open(2, 2)
+    ledger.close(2)
+    ledger.close(1)
+    assert ledger.ahead == 3
+    ledger.close(1)
+    assert ledger.ahead == 1
+
+
 async def test_what_ends_while_the_spool_is_read_is_not_believed_to_wait(
     spool: SqliteSpool,
 ) -> None:

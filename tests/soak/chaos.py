@@ -22,7 +22,7 @@ MOODS: tuple[Mapping[Behaviour, float], ...] = (OK, CHAOS, CHAOS, BROKEN)
 DELIVERY = """
 retry_min = "20ms"
 retry_max = "150ms"
-timeout = "500ms"
+timeout = "2s"
 """
 SETTLING = 60.0
 """Seconds after which what is owed should have arrived, once all faults are over."""

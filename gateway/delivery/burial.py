@@ -1,0 +1,48 @@
+"""Deliveries that are given up."""
+
+import time
+
+import orjson
+import structlog
+
+from gateway.delivery.job import Job
+from gateway.delivery.ledger import Ledger
+from gateway.event import Event
+from gateway.plugin import Settings
+from gateway.redact import Redactor
+from gateway.spool import Cause, Entry, Mark
+
+log = structlog.get_logger()
+
+
+class Burials:
+    """Makes dead letters for one destination, its credentials kept out of them."""
+
+    def __init__(self, destination: str, ledger: Ledger, settings: Settings) -> None:
+        self.count = 0
+        """Dead letters made so far."""
+        self._destination = destination
+        self._ledger = ledger
+        self._redact = Redactor(settings)
+
+    def bury(self, job: Job, cause: Cause, reason: str) -> None:
+        """Make a dead letter of *job*."""
+        self.count += 1
+        rendered = b""
+        if job.sent is not None:
+            rendered = orjson.dumps(self._redact.request(job.sent))
+        clean = self._redact.text(reason)
+        self._ledger.dead(job.failed(cause, clean, time.time(), rendered))
+        log.warning(
+            "dead_letter",
+            destination=self._destination,
+            delivery=job.event.id,
+            cause=cause,
+            reason=clean,
+        )
+
+    def lost(self, mark: Mark, entry: Entry) -> None:
+        """Make a dead letter of a delivery whose stored request no longer says that event."""
+        nothing = Event(type="track", id=f"{entry.id}-{mark.index}")
+        reason = "the stored request no longer parses into this event; its plugin has changed"
+        self.bury(Job(mark, entry, nothing), "unrenderable", reason)
