@@ -116,7 +116,9 @@ class Gateway:
         return Worker(
             name,
             config,
-            sender=Sender(output, transport, passthrough=config.passthrough),
+            sender=Sender(
+                output, transport, passthrough=config.passthrough, max_age=config.max_age
+            ),
             spool=self.spool,
             parse=self.parse,
             settled=settled,

@@ -203,6 +203,9 @@ class Delivery(Table):
     max_attempts: int = Field(default=0, ge=0)
     """After how many attempts a delivery becomes a dead letter; 0 leaves it to the spool's
     `max_age`."""
+    max_age: Duration | None = Field(default=None, gt=0)
+    """How old an event may be when its turn comes; older ones become dead letters. The spool's
+    `max_age` holds as well."""
     retry_min: Duration = Field(default=1.0, gt=0)
     """The upper bound of the wait after the first failed attempt; it doubles with each further
     one."""

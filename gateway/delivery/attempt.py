@@ -43,9 +43,18 @@ class Sender:
         transport: carries requests.
         passthrough: forward a request in the vendor's own format as it came, if all of its
             events go, with nothing but the credential exchanged.
+        max_age: seconds after which an event is given up instead of sent.
     """
 
-    def __init__(self, output: Output, transport: Transport, *, passthrough: bool = False) -> None:
+    def __init__(
+        self,
+        output: Output,
+        transport: Transport,
+        *,
+        passthrough: bool = False,
+        max_age: float | None = None,
+    ) -> None:
+        self._max_age = max_age
         self._output = output
         self._transport = transport
         self._passthrough = passthrough
@@ -82,6 +91,11 @@ class Sender:
 
     def _prepare(self, jobs: Sequence[Job]) -> tuple[Request, int] | Outcome:
         first = jobs[0]
+        if self._max_age is not None:
+            age = time.time() - first.entry.request.received_at.timestamp()
+            if age > self._max_age:
+                reason = f"given up after {age:.0f} s; max_age is {self._max_age:g} s"
+                return Outcome(Refused(reason), None, "expired")
         try:
             if self._forwards(first) and _complete(jobs):
                 forwarded = self._output.forward(first.entry.request)

@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.exchange import Delivered, Refused
 from gateway.spool import Letters
 from tests.e2e.configs import SETTINGS, VENDORS, destination, everything
 from tests.e2e.running import PATIENCE, Running, running
@@ -81,3 +82,26 @@ async def test_the_oldest_gives_way_where_that_is_asked_for(tmp_path: Path) -> N
         assert depth.backlog + depth.retrying + depth.parked + depth.dead >= 40
         assert dead[0].entry.request.body
         assert SETTINGS["chrts"].split('"')[1].encode() not in dead[0].rendered
+
+
+async def test_what_is_too_old_for_a_destination_is_given_up(tmp_path: Path) -> None:
+    """Past a destination's ``max_age`` its events become dead letters; later ones still go."""
+
+    def config(sandbox: str) -> str:
+        head, _, _ = everything(tmp_path, sandbox).partition("[destinations.")
+        more = 'max_age = "300ms"\nretry_min = "400ms"\nretry_max = "800ms"'
+        return f'{head}{destination("chrts", sandbox, more)}[[routes]]\nto = ["chrts"]\n'
+
+    async with running(tmp_path, config) as run:
+        await run.fault(vendor="chrts", status=503, count=1, delay=0.4)
+        assert (await send(run, "chrts", 1))[0] == 200
+        await run.watch.until(lambda w: len(w.settled) == 1)
+        assert (await send(run, "chrts", 1))[0] == 200
+        await run.watch.until(lambda w: len(w.settled) == 2)
+        assert isinstance(run.watch.settled[0][2], Refused)
+        assert isinstance(run.watch.settled[1][2], Delivered)
+        async with asyncio.timeout(PATIENCE):
+            while not (dead := await run.gateway.spool.dead_letters(Letters(cause="expired"))):
+                await run.gateway.spool.depths()
+    assert "max_age" in dead[0].reason
+    assert dead[0].attempts[0].status == 503
