@@ -94,6 +94,13 @@ def server_floor(request: list[bytes], count: int) -> float:
         return (cpu(process.pid) - before) / count * 1e6
 
 
+def floor_latency(rate: float, count: int) -> tuple[float, float]:
+    """Return p50 and p99 in ms of the bare server's answers at *rate* requests per second."""
+    with started("tests.bench.floors", "echo") as (_, line):
+        found = load(int(line), requests_of("chrts"), count, CONNECTIONS, rate)
+    return found[len(found) // 2] * 1e3, found[int(len(found) * 0.99)] * 1e3
+
+
 def client_floor(sink: int, count: int) -> float:
     """Return the CPU µs per post of a bare aiohttp client."""
     command = ("tests.bench.floors", "client", str(sink), str(count))
@@ -180,6 +187,10 @@ def main() -> None:
             note(f"{vendor}: requests accepted per second", found.rate)
             note(f"{vendor}: answer at half of that, p50 ms", found.half)
             note(f"{vendor}: answer at half of that, p99 ms", found.most)
+            if vendor == "chrts":
+                half, most = floor_latency(found.rate / 2, count // 2)
+                note(f"{vendor}: p50 / that of the bare server at the same rate", found.half / half)
+                note(f"{vendor}: p99 / that of the bare server at the same rate", found.most / most)
         with started("tests.bench.floors", "sink") as (_, line):
             sink = int(line)
             client = client_floor(sink, count)
