@@ -73,6 +73,25 @@ class Backlog:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    @property
+    def _takes_more(self) -> bool:
+        """Tell whether entries of the log are wanted.
+
+        While the circuit is open, those in hand and the retries suffice for probing; the rest
+        stays in the log, where it costs nothing.
+        """
+        if self._worker.full:
+            return False
+        return not self._worker.gate.opened or not (len(self._hand) or self._hand.retries)
+
+    @property
+    def _wants_more(self) -> bool:
+        """Tell whether the log is to be read on: more jobs are wanted than could go at once.
+
+        Reading further ahead would only park what must wait for its user's earlier events.
+        """
+        return self._takes_more and self._worker.ready < 2 * self._worker.config.concurrency
+
     # Called by the worker
 
     def reached(self) -> int:
@@ -83,15 +102,16 @@ class Backlog:
         """Tell whether the entry at *seq*, just accepted, is to be delivered from memory."""
         if self.behind or seq <= self._taken:
             return False
-        if not self._worker.takes_more:
+        if not self._takes_more:
             self.behind = True
             return False
         self._taken = seq
+        self._hand.passed(seq)
         return True
 
     def hungry(self) -> None:
         """Read on, if there is anything to read."""
-        if (self.behind and self._worker.takes_more) or self._due <= time.time():
+        if (self.behind and self._wants_more) or self._due <= time.time():
             self._wake.set()
 
     def due_at(self, due: float) -> None:
@@ -145,7 +165,7 @@ class Backlog:
         follow, self._follow = self._follow, set()
         for user in follow:
             await self._bring_parked(user)
-        if self.behind and self._worker.takes_more:
+        if self.behind and self._wants_more:
             await self._bring_page()
             self.hungry()
         self._worker.ledger.advance()
@@ -156,6 +176,7 @@ class Backlog:
             if item.seq > self._taken:
                 self._worker.admit(item, self._events(item.entry))
         self._taken = max(self._taken, reading.scanned)
+        self._hand.passed(self._taken)
         self.behind = self._taken < self._spool.position()
 
     async def _bring_due(self) -> None:
@@ -240,7 +261,7 @@ class Backlog:
                 )
             else:
                 self._worker.burials.lost(later.mark, entry)
-                self._hand.ended(later.mark, later.user)
+                self._hand.ended(later.mark)
                 self._worker.go_on(later.user)
 
     def _events(self, entry: Entry) -> Sequence[Event]:

@@ -1,10 +1,10 @@
 """What a worker has in hand, and what of it stands in the spool as waiting all the same."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway.delivery.job import Job
 from gateway.delivery.users import Users
-from gateway.spool import Later, Mark, Taken
+from gateway.spool import Item, Later, Mark, Taken
 
 WINDOW = 16 * 1024 * 1024
 """Bytes of requests that a worker holds in memory; past them it reads from the spool, later."""
@@ -15,8 +15,9 @@ class Hand:
     """The jobs of one destination.
 
     A delivery that waits in the spool is in hand while there is a job for it, and rests
-    otherwise. Whatever rests blocks its user; so does what was brought, unless it was replayed.
-    A delivery that is held does not: it waits in the spool only so that the cursor can pass it.
+    otherwise. What rests blocks its user: what follows must be parked behind it. What is in hand
+    does not, since what follows can queue up behind it here. A delivery that is held waits in the
+    spool only so that the cursor can pass it.
     """
 
     def __init__(self, users: Users) -> None:
@@ -24,8 +25,9 @@ class Hand:
         self._bytes = 0
         self._jobs = 0
         self._fresh: dict[Mark, Job] = {}
-        self._brought: set[Mark] = set()
-        self._blocks_nobody: dict[Mark, str] = {}
+        self._brought: dict[Mark, str] = {}
+        self._ended: set[Mark] = set()
+        self._passed = 0
         self._retrying: dict[str, set[Mark]] = {}
         self._given_up: set[Mark] = set()
         self._given_up_to = 0
@@ -71,49 +73,59 @@ class Hand:
         """Note that *job*, which stays in hand, stands in the spool as waiting."""
         del self._fresh[job.mark]
         job.waiting, job.parked = True, bool(job.user)
-        self._brought.add(job.mark)
-        self._blocks_nobody[job.mark] = job.user
+        self._brought[job.mark] = job.user
         if job.mark.seq <= self._given_up_to:
             self._given_up.add(job.mark)
 
     def bring(self, later: Later) -> None:
         """Note that there is a job for what waits in the spool."""
         mark, user = later.mark, later.user
-        self._brought.add(mark)
+        self._brought[mark] = user
         retrying = self._retrying.get(user, set())
-        if mark in retrying:
-            retrying.discard(mark)
-            if not retrying:
-                del self._retrying[user]
-        elif not later.parked:  # a replay, of which nobody knew
-            self._blocks_nobody[mark] = user
+        known = later.parked or mark in retrying  # nobody knew of a replay
+        retrying.discard(mark)
+        if not retrying:
+            self._retrying.pop(user, None)
+        if known:
+            self._users.unblock(user)
 
     def put_back(self, job: Job) -> None:
         """Note that *job*, which waits in the spool, only rests there again."""
-        self._brought.discard(job.mark)
-        blocked = self._blocks_nobody.pop(job.mark, None) is None
+        self._brought.pop(job.mark, None)
         if job.mark in self._given_up:
             self._given_up.discard(job.mark)
             return
-        if not blocked:
-            self._users.block(job.user)
+        self._users.block(job.user)
         if not job.parked:
             self._retrying.setdefault(job.user, set()).add(job.mark)
 
     def retry_later(self, job: Job) -> None:
         """Note that *job* waits in the spool for its next try."""
-        if not job.waiting:
-            self._users.block(job.user)
         job.parked = False
         self.put_back(job)
 
-    def ended(self, mark: Mark, user: str) -> None:
+    def ended(self, mark: Mark) -> None:
         """Note that a waiting delivery is settled; the spool does not know it yet."""
-        self._brought.discard(mark)
-        blocked = self._blocks_nobody.pop(mark, None) is None
-        if blocked and mark not in self._given_up:  # else the spool is asked again who is blocked
-            self._users.unblock(user)
+        self._brought.pop(mark, None)
         self._given_up.discard(mark)
+        if mark.seq > self._passed:
+            self._ended.add(mark)
+
+    def left(self, item: Item, destination: str) -> Sequence[int]:
+        """Return which events of *item*, read from the log, have not ended as waiting ones.
+
+        A crash may leave those that wait ahead of the cursor, so that they come before it.
+        """
+        indexes = item.entry.targets[destination]
+        if not self._ended:
+            return indexes
+        return [index for index in indexes if Mark(item.seq, index) not in self._ended]
+
+    def passed(self, seq: int) -> None:
+        """Note that the log was taken up to *seq*."""
+        self._passed = seq
+        if self._ended:
+            self._ended = {mark for mark in self._ended if mark.seq > seq}
 
     @property
     def retries(self) -> bool:
@@ -137,7 +149,7 @@ class Hand:
         for later in retrying:
             if later.mark not in self._brought:
                 self._retrying.setdefault(later.user, set()).add(later.mark)
-        for mark, user in self._blocks_nobody.items():
+        for mark, user in self._brought.items():
             if mark not in self._given_up and user in blocked:
                 blocked[user] -= 1
         blocked = {user: count for user, count in blocked.items() if count > 0}

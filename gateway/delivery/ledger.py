@@ -52,6 +52,7 @@ class Ledger:
         self._reported: set[Mark] = set()
         self._recording: set[Mark] = set()
         self._looked: set[Mark] | None = None
+        self._done_going = 0
         self._later: list[Later] = []
         self._done: list[Mark] = []
         self._dead: list[Failed] = []
@@ -74,6 +75,11 @@ class Ledger:
         if not entry.left:
             del self._open[seq]
         self._soon()
+
+    @property
+    def unrecorded(self) -> int:
+        """Return how many deliveries have ended well of which the spool does not know."""
+        return len(self._done) + self._done_going + len(self._arrived)
 
     @property
     def ahead(self) -> int:
@@ -179,12 +185,14 @@ class Ledger:
         cursor = self._watermark()
         later, done, dead = self._later, self._done, self._dead
         self._later, self._done, self._dead = [], [], []
+        self._done_going = len(done)
         self._reported, self._recording = set(), self._reported
         progress = Progress(cursor=cursor, later=later, done=done, dead=dead)
         try:
             await self._spool.settle(self.destination, progress)
         except SpoolError as error:
             self._keep(later, done, dead)
+            self._done_going = 0
             self._reported |= self._recording
             if not self.stuck:
                 log.warning("progress_not_recorded", destination=self.destination, error=str(error))
@@ -196,6 +204,7 @@ class Ledger:
         if self._looked is not None:
             self._looked |= self._recording
         self._recording = set()
+        self._done_going = 0
         if self.stuck:
             self.stuck = False
             log.info("progress_recorded_again", destination=self.destination)

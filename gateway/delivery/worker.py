@@ -16,7 +16,7 @@ from gateway.delivery.gate import Gate, backoff
 from gateway.delivery.hand import Hand
 from gateway.delivery.job import Job
 from gateway.delivery.lanes import Lanes
-from gateway.delivery.ledger import Ledger
+from gateway.delivery.ledger import GATHERING, Ledger
 from gateway.delivery.state import WorkerState
 from gateway.delivery.users import Users
 from gateway.errors import SpoolError
@@ -27,6 +27,9 @@ from gateway.spool import Entry, Item, Mark, Notice, Replayed, Spool
 AHEAD = 256
 """Finished deliveries that may lie before the cursor because an older delivery is still in hand.
 Past that the older one is recorded as waiting, so that a crash repeats no more than these."""
+
+UNRECORDED = 1024
+"""Deliveries that may have ended without the spool knowing; past that it is waited for."""
 
 log = structlog.get_logger()
 
@@ -117,19 +120,15 @@ class Worker:
         return self._stopping or self.hand.full
 
     @property
-    def takes_more(self) -> bool:
-        """Tell whether entries of the log are wanted.
-
-        While the circuit is open, those in hand and the retries suffice for probing; the rest
-        stays in the log, where it costs nothing.
-        """
-        if self.full:
-            return False
-        return not self.gate.opened or not (len(self.hand) or self.hand.retries)
+    def ready(self) -> int:
+        """Return how many jobs could go at once."""
+        return len(self._ready)
 
     def admit(self, item: Item, events: Sequence[Event]) -> None:
         """Take the deliveries of *item* that are this destination's."""
-        indexes = item.entry.targets[self.name]
+        indexes = self.hand.left(item, self.name)
+        if not indexes:
+            return
         self.ledger.open(item.seq, len(indexes))
         for index in indexes:
             mark = Mark(item.seq, index)
@@ -167,8 +166,8 @@ class Worker:
     # What goes out
 
     def _take(self) -> Job | None:
-        if self.ledger.stuck:
-            self._lanes.wake_in(1.0)
+        if self.ledger.stuck or self.ledger.unrecorded >= UNRECORDED:
+            self._lanes.wake_in(1.0 if self.ledger.stuck else GATHERING)
             return None
         while self._ready and self.hand.was_taken(self._ready[0]):
             self._finish(self._ready.popleft())
@@ -267,7 +266,7 @@ class Worker:
     def _finish(self, job: Job, *, leave: bool = True) -> None:
         """Let the user's next event go, now that *job* is settled."""
         if job.waiting:
-            self.hand.ended(job.mark, job.user)
+            self.hand.ended(job.mark)
         self._release(job, leave=leave)
         self._hold_while_ahead(AHEAD)
         self.go_on(job.user)

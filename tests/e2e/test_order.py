@@ -16,7 +16,9 @@ from tests.soak.marks import EventMark
 from tests.soak.stage import PROMPT, Stage, stage
 from tests.soak.vendor import Behaviour, Vendor
 
-FIRST, SECOND = EventMark(0, 1), EventMark(0, 2)
+FIRST = EventMark(0, 1)
+SLOW = range(4, 12)
+"""Users for whom a mended vendor takes its time, so that others overtake them."""
 
 Record = Callable[[str, object], None]
 
@@ -31,9 +33,13 @@ async def end(on: Stage, how: End) -> None:
 
 
 async def resume(on: Stage, vendor: Vendor) -> None:
-    """Run the gateway again, with the vendor mended, until everything has arrived."""
-    vendor.decide = lambda _: None
+    """Run the gateway again, with a vendor that refuses nothing, until everything has arrived."""
+    vendor.decide = lambda marks: "slow" if marks[0].user in SLOW else None
     async with gateway_process(on.path) as gateway:
+        on.load.aim(gateway.url)
+        on.load.start()
+        await on.load.everyone()  # whose last events come behind all that is sent once more
+        await on.load.stop()
         await on.arrived(vendor.name)
         gateway.process.terminate()
         assert await gateway.ended() == 0
@@ -92,6 +98,27 @@ async def test_one_slow_user_makes_few_duplicates(
         record_property("table", f"one slow user, {how}: {verdict.duplicates} duplicates")
         assert not verdict.complaints, verdict.table()
         assert verdict.duplicates <= 2 * AHEAD
+
+
+async def test_what_waits_ahead_of_the_cursor_comes_once_after_a_crash(tmp_path: Path) -> None:
+    """A retry that a crash leaves ahead of the cursor is not found in the log once more."""
+    slow = PROMPT.replace("1s", "20s")
+    async with stage(tmp_path, "chrts", delivery=slow, server='drain_timeout = "100ms"') as on:
+        vendor = on.vendors["chrts"]
+        failing = {1, 2}
+        vendor.decide = lambda marks: (
+            "hang" if marks[0] == FIRST else "500" if marks[0].user in failing else None
+        )
+        await on.send(AHEAD * 3 // 4)
+        others = {m for m in on.load.acknowledged if m.user not in {FIRST.user, *failing}}
+        await vendor.until(lambda told: others <= told.accepted.keys(), PATIENCE)
+        await end(on, "kill")
+        before = set(vendor.accepted)
+        await resume(on, vendor)
+        again = {mark for mark, times in vendor.accepted.items() if times > 1}
+        assert again <= before
+        verdict = on.judged(once=False)
+        assert not verdict.complaints, verdict.table()
 
 
 @pytest.mark.parametrize("how", ["kill", "term"])
