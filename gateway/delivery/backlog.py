@@ -1,12 +1,12 @@
 """What a worker reads back from the spool: backlog, retries that are due, parked events."""
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
 
+from gateway.delivery.clock import steady
 from gateway.delivery.job import Job
 from gateway.errors import Rejected, SpoolError
 from gateway.event import Event
@@ -51,6 +51,7 @@ class Backlog:
         self._due = 0.0
         self._recount = NEVER
         self._follow: set[str] = set()
+        self._inherited: dict[Mark, float] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -63,6 +64,7 @@ class Backlog:
         self._taken = self._spool.cursor(self._name)
         self.behind = True  # while the count is taken, nothing beyond the cursor counts as reached
         await self._count()
+        await self._inherit()
         self.behind = self._taken < self._spool.position()
         self._wake.set()
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{self._name}/log")
@@ -111,7 +113,7 @@ class Backlog:
 
     def hungry(self) -> None:
         """Read on, if there is anything to read."""
-        if (self.behind and self._wants_more) or self._due <= time.time():
+        if (self.behind and self._wants_more) or self._due <= steady():
             self._wake.set()
 
     def due_at(self, due: float) -> None:
@@ -154,13 +156,13 @@ class Backlog:
 
     def _pause(self) -> float:
         due = NEVER if self._worker.full else self._due
-        return max(0.0, min(TICK, min(due, self._recount) - time.time()))
+        return max(0.0, min(TICK, min(due, self._recount) - steady()))
 
     async def _bring(self) -> None:
         """Bring a little of everything, so that nothing of it keeps the rest waiting."""
-        if self._recount <= time.time():
+        if self._recount <= steady():
             await self._count()
-        if self._due <= time.time() and not self._worker.full:
+        if self._due <= steady() and not self._worker.full:
             await self._bring_due()
         follow, self._follow = self._follow, set()
         for user in follow:
@@ -183,18 +185,33 @@ class Backlog:
         self._due = NEVER
         ledger = self._worker.ledger
         await ledger.flush()
-        now = time.time()
+        now = steady()
         room = PAGE + self._hand.waiting
         with ledger.look() as moved:
             found = await self._spool.exceptions(self._name, NEVER, room + 1)
             fresh = [x for x in found if not (self._hand.has(x.mark) or moved(x.mark))]
-            due = [later for later in fresh if later.due <= now][:PAGE]
+            due = [later for later in fresh if self._due_of(later) <= now][:PAGE]
             await self._load(due, moved)
-        further = [later.due for later in fresh[len(due) :]]
+        taken = {later.mark for later in due}
+        further = [self._due_of(later) for later in fresh if later.mark not in taken]
+        for mark in taken:
+            self._inherited.pop(mark, None)
         if len(found) > room:
             further.append(found[-1].due)
         if further:
             self._due = min(self._due, max(min(further), now + 0.01))
+
+    def _due_of(self, later: Later) -> float:
+        return min(later.due, self._inherited.get(later.mark, NEVER))
+
+    async def _inherit(self) -> None:
+        """Let nothing from before the start wait longer than any wait between attempts may.
+
+        The clock may have been set back since.
+        """
+        latest = steady() + self._worker.config.retry_max
+        waiting = await self._list_retrying()
+        self._inherited = {later.mark: latest for later in waiting if later.due > latest}
 
     async def _bring_parked(self, user: str) -> None:
         ledger = self._worker.ledger
@@ -209,7 +226,7 @@ class Backlog:
             self._count_in(DOUBT)
 
     def _count_in(self, seconds: float) -> None:
-        self._recount = min(self._recount, time.time() + seconds)
+        self._recount = min(self._recount, steady() + seconds)
         self._wake.set()
 
     async def _count(self) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -12,6 +11,7 @@ from gateway.config import DestinationConfig
 from gateway.delivery.attempt import Outcome, Sender
 from gateway.delivery.backlog import Backlog
 from gateway.delivery.burial import Burials
+from gateway.delivery.clock import steady
 from gateway.delivery.gate import Gate, backoff
 from gateway.delivery.hand import Hand
 from gateway.delivery.job import Job
@@ -154,13 +154,13 @@ class Worker:
 
     def _park(self, job: Job) -> None:
         self.users.block(job.user)
-        self.ledger.later(job.later(time.time(), parked=True))
+        self.ledger.later(job.later(steady(), parked=True))
 
     def _hold_while_ahead(self, most: int) -> None:
         """Record the oldest in hand as waiting, until fewer than *most* finished are ahead."""
         while self.ledger.ahead >= most and (job := self.hand.oldest()):
             self.hand.hold(job)
-            self.ledger.later(job.later(time.time(), parked=job.parked))
+            self.ledger.later(job.later(steady(), parked=job.parked))
             self.ledger.close(job.mark.seq)
 
     # What goes out
@@ -251,7 +251,7 @@ class Worker:
             self._finish(job)
             return
         wait = backoff(len(job.attempts), self.config.retry_min, self.config.retry_max)
-        due = time.time() + max(wait, verdict.after or 0.0)
+        due = steady() + max(wait, verdict.after or 0.0)
         self.ledger.later(job.later(due, verdict.reason))
         self.hand.retry_later(job)
         self.backlog.due_at(due)

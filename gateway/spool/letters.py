@@ -136,7 +136,7 @@ def replay(connection: apsw.Connection, ids: Sequence[int], now: float) -> Count
                     found[0][0],
                     fresh,
                     letter.event,
-                    now,
+                    AT_ONCE,
                     letter.user,
                     letter.event_name,
                     reason,
@@ -148,6 +148,10 @@ def replay(connection: apsw.Connection, ids: Sequence[int], now: float) -> Count
     for (name, _), group in groups.items():
         moved[name] += len(group)
     return moved
+
+
+AT_ONCE = 0.0
+"""When a replayed delivery is due: in the past by every clock."""
 
 
 class _Moving(NamedTuple):

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import orjson
 from tests.e2e.running import PATIENCE
 
 ROOT = Path(__file__).parents[2]
+LAUNCHER = ("-m", "gateway")
+"""How Python runs the command."""
 
 
 class GatewayProcess:
@@ -60,10 +62,12 @@ class GatewayProcess:
 
 
 @asynccontextmanager
-async def gateway_process(config: Path) -> AsyncIterator[GatewayProcess]:
+async def gateway_process(
+    config: Path, launcher: Sequence[str] = LAUNCHER
+) -> AsyncIterator[GatewayProcess]:
     """Run a gateway until it listens; end it in the end."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", "run", "--config", str(config),
+        sys.executable, *launcher, "run", "--config", str(config),
         stderr=PIPE, cwd=ROOT,
     )  # fmt: skip
     running = GatewayProcess(process)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -11,30 +12,31 @@ from gateway.exchange import Request
 from gateway.spool import Bounds, Entry, LetterBox, SqliteSpool
 from tests.e2e.process import gateway_process
 from tests.e2e.running import PATIENCE
+from tests.soak.faults import Clock
 from tests.soak.ledger import dead_letters, judge
 from tests.soak.load import Load
 from tests.soak.marks import EventMark, config
-from tests.soak.stage import PROMPT, USERS, Stage, stage
+from tests.soak.stage import PROMPT, USERS, stage
 from tests.soak.vendor import RETRY_AFTER, Behaviour, vendors
 
 EVENTS = 600
-SLACK = 0.15
-"""Seconds that the slowest hundredth may take longer beside a dead destination: a CI machine's
-other guests are allowed for, a delivery that waits for another destination's time-out is not."""
+WARM = 300
+"""Events before those that count."""
+LATER = 1.2
+"""How much longer the slowest hundredth may take beside a dead destination."""
+MOST_RUNS = 6
+"""Runs of each kind, at most: other processes can only add to a delay, now here, now there."""
 SOON = 0.05
 """Seconds in which an attempt that was on its way may still arrive after a vendor's 429."""
 
 Record = Callable[[str, object], None]
 
 
-def delays(on: Stage, name: str) -> list[float]:
-    """Return the seconds from each acknowledgement to the arrival, sorted."""
-    when = on.vendors[name].when
-    return sorted(when[mark] - at for mark, at in on.load.acknowledged.items() if mark in when)
+async def p99(folder: Path, dead: Behaviour | None) -> float:
+    """Return the 99th percentile of the delays at two destinations beside a third one, in ms.
 
-
-async def p99s(folder: Path, dead: Behaviour | None) -> tuple[float, float]:
-    """Return the 99th percentile of the delay at two destinations beside a third one."""
+    A delay is counted from the acknowledgement to the arrival, once the gateway has warmed up.
+    """
     await asyncio.to_thread(folder.mkdir)
     async with stage(folder, "chrts", "tracardi", "growlytics") as on:
         third = on.vendors["growlytics"]
@@ -42,28 +44,35 @@ async def p99s(folder: Path, dead: Behaviour | None) -> tuple[float, float]:
             await third.down()
         elif dead:
             third.weights = {dead: 1}
-        await on.send(EVENTS)
+        await on.send(WARM)
+        first = set(on.load.acknowledged)
+        await on.send(len(first) + EVENTS)
         await on.arrived("chrts", "tracardi")
         if dead:
             assert not third.accepted
-        found = [delays(on, name) for name in ("chrts", "tracardi")]
-        assert all(len(each) >= EVENTS * 0.8 for each in found)
-        first, second = (each[int(len(each) * 0.99)] for each in found)
-        return first, second
+        found: list[float] = []
+        for name in ("chrts", "tracardi"):
+            when = on.vendors[name].when
+            counted = on.load.acknowledged.keys() & when.keys() - first
+            assert len(counted) >= EVENTS * 0.8
+            found += [when[mark] - on.load.acknowledged[mark] for mark in counted]
+    return 1000 * sorted(found)[int(len(found) * 0.99)]
 
 
 async def test_a_dead_destination_delays_no_other(tmp_path: Path, record_property: Record) -> None:
     """Beside a destination that refuses connections, or hangs, the others get all as promptly."""
-    alone = await p99s(tmp_path / "alone", None)
-    refusing = await p99s(tmp_path / "refusing", "reset")
-    hanging = await p99s(tmp_path / "hanging", "hang")
-    lines = ["p99 of the delay from acknowledgement to arrival, at two destinations, in ms:"]
-    for what, found in (("alone", alone), ("a third refuses", refusing), ("it hangs", hanging)):
-        ratio = max(found) / max(alone)
-        lines.append(f"  {what:16}{found[0] * 1e3:8.1f}{found[1] * 1e3:8.1f}   x {ratio:.2f}")
+    found: dict[Behaviour | None, list[float]] = {None: [], "reset": [], "hang": []}
+    for number in range(MOST_RUNS):
+        for dead, each in found.items():
+            each.append(await p99(tmp_path / f"{dead}-{number}", dead))
+        alone, refusing, hanging = (median(each) for each in found.values())
+        if number and max(refusing, hanging) <= LATER * alone:
+            break
+    lines = ["p99 from acknowledgement to arrival at two destinations, in ms, median of the runs:"]
+    for what, its in (("alone", alone), ("a third refuses", refusing), ("it hangs", hanging)):
+        lines.append(f"  {what:16}{its:8.1f}   x {its / alone:.2f}")
     record_property("table", "\n".join(lines))
-    assert max(refusing) <= max(alone) + SLACK
-    assert max(hanging) <= max(alone) + SLACK
+    assert max(refusing, hanging) <= LATER * alone
 
 
 @pytest.mark.parametrize("behaviour", ["400", "500"])
@@ -112,6 +121,33 @@ async def test_a_refused_credential_pauses_and_buries_nothing(tmp_path: Path) ->
         verdict = judge(on.load.acknowledged, on.load.unsure, [vendor], letters, once=True)
         assert not verdict.complaints, verdict.table()
         assert not letters
+
+
+async def test_a_clock_set_back_makes_no_retry_late(tmp_path: Path) -> None:
+    """A retry that was due in a moment is due in that moment still, though it is yesterday now."""
+    clock = Clock(tmp_path / "offset")
+    async with stage(tmp_path, "chrts", launcher=clock.launcher) as on:
+        vendor = on.vendors["chrts"]
+        vendor.weights = {"500": 1}
+        await on.send(USERS)
+        clock.jump(-86_400)
+        vendor.weights = {"ok": 1}
+        await on.arrived("chrts")
+
+
+async def test_a_clock_set_back_before_a_start_makes_no_retry_late(tmp_path: Path) -> None:
+    """No retry from before a start waits longer than a wait between attempts may be."""
+    clock = Clock(tmp_path / "offset")
+    clock.jump(86_400)
+    async with stage(tmp_path, "chrts", launcher=clock.launcher) as on:
+        vendor = on.vendors["chrts"]
+        vendor.weights = {"500": 1}
+        await on.send(USERS)
+        await on.ends()
+        clock.jump(0)
+        vendor.weights = {"ok": 1}
+        async with gateway_process(on.path, clock.launcher):
+            await on.arrived("chrts")
 
 
 async def test_retry_after_is_honoured(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What was answered with success is delivered, or a dead letter, whatever happens meanwhile."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from gateway.delivery.worker import AHEAD
 from tests.soak.chaos import Chaos, End
+from tests.soak.faults import Clock, small_disk
 from tests.soak.marks import DESTINATIONS
 from tests.soak.memory import BOUND, outage
 from tests.soak.vendor import vendors
@@ -17,6 +19,9 @@ EVENTS = 700
 WINDOW = 2 * AHEAD
 """Duplicates that one crash may make at one destination: what may be finished before an older one
 is, what is on its way, and what is delivered in the time that progress is gathered for."""
+
+DISK = 24
+"""MiB of a disk that is soon full."""
 
 GROWTH = 40
 """MiB that a gateway may grow by while it cannot deliver: the window of what it holds, and code."""
@@ -52,6 +57,35 @@ async def test_nothing_is_lost_in_crashes(
     assert not verdict.complaints, verdict.table()
     for name, count in verdict.counts.items():
         assert count.duplicates <= WINDOW * chaos.crashes, name
+
+
+async def test_nothing_is_lost_while_the_clock_jumps(
+    tmp_path: Path, record_property: Record
+) -> None:
+    """Set forth and back by seconds to days, the clock loses, repeats and delays nothing."""
+    clock = Clock(tmp_path / "offset")
+    async with vendors(*DESTINATIONS, seed=4) as made:
+        chaos = Chaos(tmp_path, made, USERS, seed=4, clock=clock)
+        chaos.load.start()
+        rounds = [await chaos.round("term", EVENTS) for _ in range(3)]
+        verdict = await chaos.settle()
+    record_property("table", f"the clock jumps: {clock.jumps}\n{rounds}\n{verdict.table()}")
+    assert not verdict.complaints, verdict.table()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+async def test_nothing_is_lost_on_a_full_disk(tmp_path: Path, record_property: Record) -> None:
+    """A full disk makes senders try again, however the gateway ends; then all goes on."""
+    with small_disk(tmp_path / "disk", DISK) as disk:
+        async with vendors(*DESTINATIONS, seed=5) as made:
+            chaos = Chaos(tmp_path, made, USERS, seed=5, disk=disk)
+            chaos.load.start()
+            ends: tuple[End, ...] = ("term", "kill", "term")
+            rounds = [await chaos.round(end, EVENTS) for end in ends]
+            verdict = await chaos.settle()
+    record_property("table", f"{disk.fills} times a full disk\n{rounds}\n{verdict.table()}")
+    assert chaos.load.turned_away >= disk.fills == len(ends)
+    assert not verdict.complaints, verdict.table()
 
 
 async def test_an_outage_takes_little_memory(tmp_path: Path, record_property: Record) -> None:

@@ -1,14 +1,17 @@
 """``python -m tests.soak``: the obligation ledger for a while, or a long outage."""
 
 import argparse
+import os
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import uvloop
 
 from tests.soak.chaos import Chaos, End
+from tests.soak.faults import Clock, small_disk
 from tests.soak.marks import DESTINATIONS
 from tests.soak.memory import BOUND, outage
 from tests.soak.vendor import vendors
@@ -16,6 +19,10 @@ from tests.soak.vendor import vendors
 USERS = 40
 EVENTS = 4000
 """Acknowledged events per round, at most."""
+JUMPY, FULL = 2, 3
+"""Of four runs, the one whose clock jumps and the one whose disk is full for moments."""
+DISK = 48
+"""MiB of that disk."""
 CHECKED = 8
 """Rounds after which all is let settle and judged, and a new spool begun."""
 
@@ -31,9 +38,13 @@ async def soak(minutes: float, seed: int) -> int:
     until = time.monotonic() + 60 * minutes
     complaints = rounds = acknowledged = crashes = 0
     while time.monotonic() < until:
-        with tempfile.TemporaryDirectory() as folder:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            clock = Clock(folder / "offset") if seed % 4 == JUMPY else None
+            small = seed % 4 == FULL and os.geteuid() == 0
+            disk = stack.enter_context(small_disk(folder / "disk", DISK)) if small else None
             async with vendors(*DESTINATIONS, seed=seed) as made:
-                chaos = Chaos(Path(folder), made, USERS, seed)
+                chaos = Chaos(folder, made, USERS, seed, clock=clock, disk=disk)
                 chaos.load.start()
                 ends: tuple[End, ...] = ("kill", "term", "kill", "kill")
                 for number in range(CHECKED):
@@ -45,7 +56,10 @@ async def soak(minutes: float, seed: int) -> int:
         acknowledged += len(chaos.load.acknowledged)
         crashes += chaos.crashes
         complaints += len(verdict.complaints)
-        say(f"seed {seed}, {chaos.crashes} crashes\n{verdict.table()}")
+        what = (
+            "the clock jumped" if clock else "the disk was full" if disk else "clock and disk fine"
+        )
+        say(f"seed {seed}, {chaos.crashes} crashes, {what}\n{verdict.table()}")
         seed += 1
     say(
         f"{'BROKEN' if complaints else 'kept'}: {complaints} complaints; {rounds} rounds, "

@@ -4,10 +4,12 @@ import asyncio
 import random
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from tests.e2e.process import gateway_process
+from tests.e2e.process import LAUNCHER, GatewayProcess, gateway_process
+from tests.soak.faults import Clock, SmallDisk
 from tests.soak.ledger import Judgement, dead_letters, judge, left_over, owed
 from tests.soak.load import Load
 from tests.soak.marks import config
@@ -24,6 +26,8 @@ retry_min = "20ms"
 retry_max = "150ms"
 timeout = "2s"
 """
+JUMPS = (-86_400, -7_200, -30, 0, 45, 3_600, 100_000)
+"""Seconds by which a clock may be wrong."""
 SETTLING = 60.0
 """Seconds after which what is owed should have arrived, once all faults are over."""
 
@@ -44,10 +48,23 @@ class Chaos:
         vendors: the destinations.
         users: how many send at the same time.
         seed: of the dice.
+        clock: jumps in every round.
+        disk: is full for a moment in every round; the spool is kept on it.
     """
 
-    def __init__(self, folder: Path, vendors: Sequence[Vendor], users: int, seed: int) -> None:
-        self.spool = folder / "spool"
+    def __init__(
+        self,
+        folder: Path,
+        vendors: Sequence[Vendor],
+        users: int,
+        seed: int,
+        *,
+        clock: Clock | None = None,
+        disk: SmallDisk | None = None,
+    ) -> None:
+        self.spool = (disk.folder if disk else folder) / "spool"
+        self._clock = clock
+        self._disk = disk
         self.vendors = vendors
         self.load = Load(users, pause=0.001)
         self._dice = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
@@ -60,9 +77,11 @@ class Chaos:
         """Run the gateway until about so many events are acknowledged; then *end* it."""
         moods = [await self._humour(vendor) for vendor in self.vendors]
         before = len(self.load.acknowledged)
-        async with gateway_process(self._path) as gateway:
+        async with self._gateway() as gateway:
             self.load.aim(gateway.url)
-            await self.load.reaches(before + self._dice.randint(events // 2, events))
+            goal = before + self._dice.randint(events // 2, events)
+            await self._mischief(before, goal)
+            await self.load.reaches(goal)
             if end == "kill":
                 self.crashes += 1
                 gateway.kill()
@@ -81,8 +100,10 @@ class Chaos:
             vendor.weights = OK
             await vendor.down()
             await vendor.up()
+        if self._clock:
+            self._clock.jump(min(JUMPS))
         late = ""
-        async with gateway_process(self._path) as gateway:
+        async with self._gateway() as gateway:
             self.load.aim(gateway.url)
             await self.load.everyone()
             await self.load.stop()
@@ -100,6 +121,20 @@ class Chaos:
         pending = await left_over(self.spool)
         verdict.complaints += [f"{name}: still pending: {depth}" for name, depth in pending.items()]
         return verdict
+
+    def _gateway(self) -> AbstractAsyncContextManager[GatewayProcess]:
+        return gateway_process(self._path, self._clock.launcher if self._clock else LAUNCHER)
+
+    async def _mischief(self, begin: int, end: int) -> None:
+        """Set the clock and fill the disk, between so many and so many acknowledged events."""
+        for part in (1, 2, 3):
+            await self.load.reaches(begin + (end - begin) * part // 4)
+            if self._clock:
+                self._clock.jump(self._dice.choice(JUMPS))
+            if self._disk and part == 2:
+                self._disk.fill()
+                await self.load.turned(self.load.turned_away + 1)
+                self._disk.free()
 
     async def _arrived(self, vendor: Vendor) -> None:
         must = owed(self.load.acknowledged, vendor.name)

@@ -55,6 +55,12 @@ class Load:
             self._answered.clear()
             await self._answered.wait()
 
+    async def turned(self, count: int) -> None:
+        """Wait until so many requests in all were answered with anything but success."""
+        while self.turned_away < count:
+            self._answered.clear()
+            await self._answered.wait()
+
     async def everyone(self) -> None:
         """Wait until every user has had one more event acknowledged."""
         before = dict(self._last)
@@ -106,6 +112,7 @@ class Load:
                     marks = []
                 else:
                     self.turned_away += 1
+                    self._answered.set()
                     marks = []
                     return
                 if self._pause:

@@ -1,11 +1,11 @@
 """One gateway process, its scripted vendors and its client, set up for a test."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.e2e.process import GatewayProcess, gateway_process
+from tests.e2e.process import LAUNCHER, GatewayProcess, gateway_process
 from tests.e2e.running import PATIENCE
 from tests.soak.ledger import Judgement, dead_letters, judge, owed
 from tests.soak.load import Load
@@ -58,14 +58,19 @@ class Stage(NamedTuple):
 
 @asynccontextmanager
 async def stage(
-    folder: Path, *names: str, delivery: str = PROMPT, users: int = USERS, server: str = ""
+    folder: Path,
+    *names: str,
+    delivery: str = PROMPT,
+    users: int = USERS,
+    server: str = "",
+    launcher: Sequence[str] = LAUNCHER,
 ) -> AsyncIterator[Stage]:
     """Run vendors, and a gateway that sends them everything."""
     async with vendors(*names, traced=True) as made:
         path = folder / "gateway.toml"
         spool = folder / "spool"
         path.write_text(config(str(spool), {v.name: v.port for v in made}, delivery, server=server))
-        async with gateway_process(path) as gateway:
+        async with gateway_process(path, launcher) as gateway:
             load = Load(users, pause=0.005)
             yield Stage(gateway, {v.name: v for v in made}, load, spool, path)
             await load.stop()

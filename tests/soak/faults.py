@@ -1,0 +1,77 @@
+"""What may go wrong around a gateway: its clock jumps, its disk is full."""
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.soak.jumping import OFFSET
+
+BALLAST = "ballast"
+BLOCK = 64 * 1024
+
+
+class Clock:
+    """The time of day of a process, set from outside while it runs.
+
+    Args:
+        file: where the offset stands; see `tests.soak.jumping`.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.jumps: list[int] = []
+        file.write_bytes(OFFSET.pack(0))
+
+    def jump(self, seconds: int) -> None:
+        """Put the clock so many seconds before or after the true time."""
+        with self._file.open("r+b", buffering=0) as opened:
+            opened.write(OFFSET.pack(seconds))
+        self.jumps.append(seconds)
+
+    @property
+    def launcher(self) -> Sequence[str]:
+        """Return how Python runs a gateway by this clock."""
+        return ("-m", "tests.soak.jumping", str(self._file))
+
+
+class SmallDisk:
+    """A file system of a few megabytes that can be filled to the last byte and emptied again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.fills = 0
+
+    def fill(self) -> None:
+        """Leave no room at all."""
+        self.fills += 1
+        with (self.folder / BALLAST).open("wb", buffering=0) as ballast:
+            for size in (BLOCK, 1):
+                try:
+                    while ballast.write(bytes(size)):
+                        pass
+                except OSError:
+                    continue
+
+    def free(self) -> None:
+        """Give the room back."""
+        (self.folder / BALLAST).unlink(missing_ok=True)
+
+
+@contextmanager
+def small_disk(folder: Path, mebibytes: int) -> Iterator[SmallDisk]:
+    """Mount a small file system on *folder*, which takes root's rights.
+
+    Raises:
+        PermissionError: they are not there.
+    """
+    if os.geteuid() != 0:
+        raise PermissionError("only root can mount a small file system")
+    folder.mkdir(parents=True)
+    size = f"size={mebibytes}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "spool", folder], check=True)  # noqa: S607 - wherever the system has it
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)  # noqa: S607 - likewise
