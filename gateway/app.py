@@ -12,13 +12,15 @@ import uvloop
 from aiohttp import web
 
 from gateway import log as logs
-from gateway.config import Config, DestinationConfig
+from gateway.clients import Clients, Cookie, introduced
+from gateway.config import Config, DestinationConfig, SourceConfig
 from gateway.delivery import Worker
 from gateway.delivery.attempt import Sender
 from gateway.doors import Doors, Source
 from gateway.errors import GatewayError
 from gateway.event import Event
 from gateway.exchange import Declined, Verdict
+from gateway.forwarded import Proxies
 from gateway.ingest import Ingest
 from gateway.plugin import Input
 from gateway.plugins import Registry
@@ -130,7 +132,7 @@ class Gateway:
         Raises:
             Rejected: the plugin does not take it any more.
         """
-        return self._inputs[entry.vendor].parse(entry.request)
+        return introduced(self._inputs[entry.vendor].parse(entry.request), entry.request)
 
     def _noticed(self, notice: Notice) -> None:
         worker = self.workers.get(notice.destination)
@@ -152,21 +154,31 @@ class Gateway:
 
     def doors_of(self, config: Config) -> Doors:
         """Return the endpoints of all sources of *config*."""
+        proxies = Proxies(config.server.trusted_proxies, config.server.proxy_header)
         return Doors(
-            Source(
-                name,
-                self.registry.inputs[source.vendor](),
-                None if source.keys == "any" else [key.get_secret_value() for key in source.keys],
-                source.mount,
-                source.hosts,
-                dedup=source.dedup,
-            )
+            source_of(name, source, self.registry.inputs[source.vendor](), proxies)
             for name, source in config.sources.items()
         )
 
     def trouble(self) -> str | None:
         """Return why the gateway is not ready; None when it is."""
         return self.spool.health() if self.accepting else "starting or stopping"
+
+
+def source_of(name: str, config: SourceConfig, reads: Input, proxies: Proxies) -> Source:
+    """Return a source, ready to receive."""
+    keys = None if config.keys == "any" else [key.get_secret_value() for key in config.keys]
+    cookie = Cookie(config.cookie, config.cookie_domain, config.cookie_max_age)
+    return Source(
+        name,
+        reads,
+        keys,
+        config.mount,
+        config.hosts,
+        dedup=config.dedup,
+        origins=config.origins,
+        clients=Clients(config.client, proxies, cookie if config.cookie else None),
+    )
 
 
 def bounds_of(config: DestinationConfig) -> Bounds:

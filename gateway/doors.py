@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from gateway.clients import Clients
+from gateway.cors import Cors, Origins
 from gateway.errors import Fault, Rejected
-from gateway.exchange import Request
+from gateway.exchange import REQUEST_ID, Request
 from gateway.plugin import Input
 
 
@@ -18,6 +20,8 @@ class Source:
         mount: the prefix under which the vendor's paths stand; empty for none.
         hosts: the host names that it answers to, lower-case; empty for any.
         dedup: seconds in which an event counts once, by its sender's message id; None for off.
+        origins: whose pages may call it from browsers; None leaves it to the vendor's input.
+        clients: tells who is behind its requests.
     """
 
     def __init__(  # noqa: PLR0913 - what there is to know of a source, each once
@@ -29,6 +33,8 @@ class Source:
         hosts: Sequence[str] = (),
         *,
         dedup: float | None = None,
+        origins: Origins | None = None,
+        clients: Clients | None = None,
     ) -> None:
         self.name = name
         self.reads = reads
@@ -36,6 +42,11 @@ class Source:
         self.mount = mount
         self.hosts = frozenset(hosts)
         self.dedup = dedup
+        usual: Origins = "*" if reads.in_browsers else ()
+        exposed = {REQUEST_ID, "retry-after", reads.elapsed_header} - {""}
+        self.cors = Cors(usual if origins is None else origins, reads.browser_headers, exposed)
+        self.clients = clients or Clients()
+        self._kept = reads.kept_headers | {"user-agent"}
         self.methods: dict[str, set[str]] = {}
         for endpoint in (*reads.endpoints, *reads.unsupported):
             method, _, path = endpoint.partition(" ")
@@ -74,10 +85,11 @@ class Source:
         return Request(
             method=request.method,
             url=request.url,
-            headers={name: sent[name] for name in self.reads.kept_headers if name in sent},
+            headers={name: sent[name] for name in self._kept if name in sent},
             body=body,
             id=request.id,
             received_at=request.received_at,
+            client=request.client,
         )
 
 

@@ -7,7 +7,18 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 NO_HEADERS: Mapping[str, str] = {}
+REQUEST_ID = "x-gateway-request-id"
+"""Response header that names the request, for traces."""
 EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+class Client(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The person's device behind a received request; its user agent is among the headers."""
+
+    ip: str = ""
+    """Its address as the entrance saw it; empty where that cannot be told."""
+    id: str = ""
+    """The id in its first-party cookie; stored only where the request names nobody else."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -26,6 +37,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The gateway's id of a received request; ids of its events derive from it."""
     received_at: datetime = EPOCH
     """Arrival, UTC."""
+    client: Client | None = None
+    """Who sent a received request; None where that is a backend, which is nobody."""
 
     @property
     def path(self) -> str:
@@ -36,6 +49,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def query(self) -> str:
         """Return the query without its question mark."""
         return self.url.partition("?")[2]
+
+    @property
+    def client_id(self) -> str:
+        """Return the id in the client's cookie, which names whom nothing else names; or empty."""
+        return self.client.id if self.client is not None else ""
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):

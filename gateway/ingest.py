@@ -9,16 +9,15 @@ import structlog
 from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-from gateway.doors import Doors, Source
+from gateway.clients import introduced, without_idle_id
+from gateway.doors import Doors, Found, Source
 from gateway.errors import Fault, Rejected, SpoolError
 from gateway.event import Event
-from gateway.exchange import Request, Response
+from gateway.exchange import REQUEST_ID, Request, Response
 from gateway.ids import RequestIds
 from gateway.router import Router
 from gateway.spool import Entry, Item, Once, Spool, SpoolFull
 
-REQUEST_ID = "x-gateway-request-id"
-"""Response header that names the request, for traces."""
 TRY_AGAIN = 5
 """Seconds after which a sender should try again when the spool does not say."""
 
@@ -74,24 +73,34 @@ class Ingest:
         if found is None:
             return web.json_response({"error": "not found"}, status=404)
         source = found.source
+        if http.method == "OPTIONS" and (leave := _leave(http, found)) is not None:
+            return leave
+        met = source.clients.meet(http)
         request = Request(
             method=http.method,
             url=found.path + mark + query,
             headers=http.headers,
             id=self._ids.next(),
             received_at=datetime.now(UTC),
+            client=met.client,
         )
+        cookie = ""
         try:
             response = await self._take(http, source, request, found.path)
+            cookie = met.set_cookie
         except Rejected as error:
             log.debug("refused", source=source.name, request=request.id, error=str(error))
             response = source.reads.refuse(request, error)
             if error.fault is Fault.UNAVAILABLE:
                 response = _with_header(response, "retry-after", str(error.value))
-        headers = {**response.headers, REQUEST_ID: request.id}
+        headers = source.cors.marked(response.headers, http.headers.get("origin"))
+        headers[REQUEST_ID] = request.id
         if source.reads.elapsed_header:
             headers[source.reads.elapsed_header] = f"{time.perf_counter() - began:.6f}"
-        return web.Response(status=response.status, body=response.body, headers=headers)
+        answer = web.Response(status=response.status, body=response.body, headers=headers)
+        if cookie:
+            answer.headers.add("set-cookie", cookie)
+        return answer
 
     async def _take(
         self, http: web.Request, source: Source, request: Request, path: str
@@ -104,7 +113,8 @@ class Ingest:
         payload = reads.decode(stored)
         if reads.credential_in_body:
             source.check_key(reads.credential(request, payload))
-        events = reads.read(stored, payload)
+        events = introduced(reads.read(stored, payload), stored)
+        stored = without_idle_id(stored, events)
         await self._keep(source, stored, events)
         return reads.accept(stored, events)
 
@@ -173,6 +183,15 @@ class Ingest:
             worker = workers.get(destination)
             if worker is not None:
                 worker.offer(item, events)
+
+
+def _leave(http: web.Request, found: Found) -> web.Response | None:
+    """Return the answer to a browser's preflight; None where it is none."""
+    source = found.source
+    leave = source.cors.preflight(http.headers, source.methods.get(found.path, ()))
+    if leave is None:
+        return None
+    return web.Response(status=leave.status, body=leave.body, headers=leave.headers)
 
 
 async def _body(http: web.Request) -> bytes:

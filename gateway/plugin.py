@@ -81,6 +81,12 @@ class Input(Vendor):
     """The credential stands in the body, so that it must be decoded to be checked."""
     kept_headers: ClassVar[frozenset[str]] = frozenset({"content-type", "user-agent"})
     """Lower-case names of the request headers that are stored with it."""
+    in_browsers: ClassVar[bool] = False
+    """The vendor's own clients run in browsers, on any site: a source lets every origin in unless
+    its ``origins`` say otherwise."""
+    browser_headers: ClassVar[frozenset[str]] = frozenset({"content-type"})
+    """Lower-case names of the request headers that pages of other origins may send: those that
+    the vendor's clients send, and its credential's."""
     elapsed_header: ClassVar[str] = ""
     """A response header in which the vendor tells the seconds that a request took."""
 

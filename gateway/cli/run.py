@@ -9,7 +9,7 @@ from gateway import log, plugins
 from gateway.app import serve
 from gateway.cli.terminal import config_option
 from gateway.config import load
-from gateway.config.models import address
+from gateway.config.listening import address
 
 
 def checked_listen(_: click.Context, __: click.Parameter, value: str | None) -> str | None:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway import plugins
 from gateway.cli.run import checked_listen
-from gateway.config.models import Address, address
+from gateway.config.listening import Address, address
 from gateway.sandbox import make_app
 
 

@@ -30,6 +30,7 @@ def check_sources(
                 report.problem(table, "keys", EVERYBODY.format(server.listen))
         elif source.open:
             report.warning(table, "open", 'does nothing beside listed keys; it is for keys = "any"')
+        check_browsers(table, source, report)
     for (one, first), (other, second) in itertools.combinations(sources.items(), 2):
         shared = _paths(first, registry) & _paths(second, registry)
         if shared and _same_hosts(first, second):
@@ -39,6 +40,36 @@ def check_sources(
             )
             key = next((k for k in ("mount", "hosts") if getattr(second, k)), "vendor")
             report.problem(f"sources.{other}", key, what)
+
+
+def check_browsers(table: str, source: SourceConfig, report: Report) -> None:
+    """Report what a source says of cookies that no browser would follow."""
+    if not source.cookie:
+        if source.cookie_domain:
+            report.warning(table, "cookie_domain", "does nothing without a cookie; name one")
+        return
+    if source.client == "server":
+        what = 'does nothing with client = "server", for a backend gets no cookie; leave one out'
+        report.warning(table, "cookie", what)
+    if source.cookie.startswith("__Host-") and source.cookie_domain:
+        what = "cannot be: browsers take a __Host- cookie without a domain only; rename the cookie"
+        report.problem(table, "cookie_domain", what)
+    if source.origins == "*":
+        what = (
+            "comes only with credentials, which browsers send to named origins alone; name them "
+            "in origins, unless all pages are of the gateway's own origin"
+        )
+        report.warning(table, "cookie", what)
+
+
+def check_server(server: ServerConfig, report: Report) -> None:
+    """Report proxies that are anybody."""
+    if any(network.endswith("/0") for network in server.trusted_proxies):
+        what = "trusts everybody, so that whoever calls can name any address; name the proxies"
+        report.warning("server", "trusted_proxies", what)
+    if server.proxy_header != "x-forwarded-for" and not server.trusted_proxies:
+        what = "does nothing without trusted_proxies; name them"
+        report.warning("server", "proxy_header", what)
 
 
 def _paths(source: SourceConfig, registry: Registry) -> set[str]:

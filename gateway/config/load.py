@@ -13,6 +13,7 @@ from gateway.config.checks import (
     check_delivery,
     check_names,
     check_reach,
+    check_server,
     check_sources,
 )
 from gateway.config.environment import References
@@ -121,6 +122,8 @@ class _Reading:
             if (destination := self._destination(name, raw, spool))
         }
         routes = self._routes({"from": entrances, "to": exits})
+        if server:
+            check_server(server, self._report)
         check_sources(sources, server, self._registry, self._report)
         self._report.stop()
         check_reach(routes, sources, destinations, self._report)

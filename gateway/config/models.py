@@ -3,11 +3,10 @@
 The docstrings of the fields are the reference (docs/configuration.md); keep them whole sentences.
 """
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -19,8 +18,12 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from gateway.clients import YEAR, Kind
+from gateway.config.browsers import cookie_domain, cookie_name, networks, origins
+from gateway.config.listening import Address, address, listening
 from gateway.config.quantities import DAY, GIB, MIB, MINUTE, Duration, Rate, Size
 from gateway.event import EventType
+from gateway.forwarded import Header
 from gateway.plugin import Settings
 
 Full = Literal["refuse", "dead"]
@@ -29,53 +32,6 @@ Full = Literal["refuse", "dead"]
 _SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+"
 _MOUNT = re.compile(rf"(?:/{_SEGMENT})+")
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
-_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]\s/]*):(\d{1,5})")
-LAST_PORT = 65535
-
-
-class Address(NamedTuple):
-    """Where to listen."""
-
-    host: str | None
-    """None for every address of the machine."""
-    port: int
-    """0 for any free one."""
-
-    @property
-    def loopback(self) -> bool:
-        """Tell whether only this machine can reach it."""
-        if self.host is None:
-            return False
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host.lower() == "localhost"
-
-
-def address(listen: str) -> Address:
-    """Return the host and the port in *listen*.
-
-    Raises:
-        ValueError: it is no such pair.
-    """
-    found = _LISTEN.fullmatch(listen)
-    host = found[1].strip("[]") if found else ""
-    if found and found[1].startswith("["):
-        try:
-            ipaddress.IPv6Address(host)
-        except ValueError:
-            found = None
-    if found is None or int(found[2]) > LAST_PORT:
-        raise ValueError(
-            'is no address to listen on; write "127.0.0.1:8080", "[::1]:8080", or ":8080"'
-        )
-    return Address(host or None, int(found[2]))
-
-
-def _listen(value: object) -> object:
-    if isinstance(value, str):
-        address(value)
-    return value
 
 
 def _mount(value: object) -> object:
@@ -144,13 +100,18 @@ class Table(BaseModel):
 class ServerConfig(Table):
     """How the gateway is reached."""
 
-    listen: Annotated[str, BeforeValidator(_listen)] = "127.0.0.1:8080"
+    listen: Annotated[str, BeforeValidator(listening)] = "127.0.0.1:8080"
     """Host and port to listen on: `"127.0.0.1:8080"`, `"[::1]:8080"`, or `":8080"` for every
     address of the machine."""
     max_body: Size = Field(default=MIB, gt=0)
     """The largest request body taken, as sent and after inflating."""
     drain_timeout: Duration = 10.0
     """How long attempts that are on their way may take to end when the gateway stops."""
+    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(networks)] = ()
+    """The networks of the reverse proxies in front, such as `["10.0.0.0/8", "::1"]`. Only they are
+    believed when they say for whom they call."""
+    proxy_header: Header = "x-forwarded-for"
+    """The header in which they say it. They must set it themselves, or add to it."""
 
     @property
     def address(self) -> Address:
@@ -189,6 +150,20 @@ class SourceConfig(Table):
     """The host names that it answers for; every one where this is left out."""
     dedup: Duration | None = Field(default=None, gt=0)
     """A window in which an event whose message id was seen before is dropped."""
+    origins: Annotated[tuple[str, ...] | Literal["*"] | None, BeforeValidator(origins)] = None
+    """The origins whose pages may call it from browsers, such as `["https://shop.example"]`, with
+    credentials; `"*"` lets every page in, without; `[]` lets none in. Left out, it is every page
+    for a vendor whose own clients run in browsers, and none for the others."""
+    client: Kind = "auto"
+    """Whose address and user agent its requests have: a person's (`"user"`), whose events then
+    know them, or a backend's (`"server"`); `"auto"` takes what a browser sent for a person's."""
+    cookie: Annotated[str, BeforeValidator(cookie_name)] = ""
+    """The name of a first-party cookie, which gives an id to people whom a request does not
+    name; none where this is left out."""
+    cookie_domain: Annotated[str, BeforeValidator(cookie_domain)] = ""
+    """The domain whose hosts share the cookie; the gateway's own host where this is left out."""
+    cookie_max_age: Duration = Field(default=YEAR, gt=0)
+    """How long browsers keep the cookie after the last request."""
 
 
 class Delivery(Table):

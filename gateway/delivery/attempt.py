@@ -42,7 +42,8 @@ class Sender:
         output: the vendor's.
         transport: carries requests.
         passthrough: forward a request in the vendor's own format as it came, if all of its
-            events go, with nothing but the credential exchanged.
+            events go, with nothing but the credential exchanged. One that names nobody but by the
+            client's cookie is rendered: its body does not say what the cookie says.
         max_age: seconds after which an event is given up instead of sent.
     """
 
@@ -115,7 +116,8 @@ class Sender:
 
     def _forwards(self, job: Job) -> bool:
         same = self._passthrough and job.entry.vendor == self._output.name
-        return same and not job.alone and job.mark.index == 0
+        named = not job.entry.request.client_id
+        return same and named and not job.alone and job.mark.index == 0
 
     def _batch(self, request: Request, jobs: Sequence[Job]) -> tuple[Request, int]:
         """Return *request* with as many of the following jobs as fit into it."""

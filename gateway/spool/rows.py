@@ -5,12 +5,16 @@ from datetime import datetime
 import apsw
 import msgspec
 
-from gateway.exchange import Request
+from gateway.exchange import Client, Request
 from gateway.spool.values import Attempt, Entry
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Everything of an entry except its id and its request's body, as MessagePack."""
+    """Everything of an entry except its id and its request's body, as MessagePack.
+
+    Later fields have defaults, so that rows of older gateways are read; older gateways pass over
+    fields that they do not know.
+    """
 
     targets: dict[str, tuple[int, ...]]
     source: str
@@ -20,6 +24,7 @@ class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     received_at: datetime
     request_id: str
     vendor: str = ""
+    client: Client | None = None
 
 
 class _Targets(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -51,6 +56,7 @@ def pack(entry: Entry) -> bytes:
             request.received_at,
             request.id,
             entry.vendor,
+            request.client,
         )
     )
 
@@ -65,6 +71,7 @@ def unpack(entry_id: str, meta: bytes, body: bytes) -> Entry:
         body=body,
         id=known.request_id,
         received_at=known.received_at,
+        client=known.client,
     )
     return Entry(entry_id, known.source, request, known.targets, known.vendor)
 

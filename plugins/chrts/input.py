@@ -51,6 +51,7 @@ class ChrtsInput(Input):
     name = "chrts"
     docs = "https://chrts.co/docs/api"
     endpoints = ENDPOINTS
+    browser_headers = Input.browser_headers | {"authorization"}
     example = Request(
         method="POST",
         url="/event/track",
@@ -79,7 +80,8 @@ class ChrtsInput(Input):
             elif request.path == "/customer/identify":
                 payload = united(payload)
         (event,) = super().read(request, payload)
-        if not _filled(event.user_id) and not _filled(event.anonymous_id):
+        by_cookie = request.client_id and event.type != "alias"
+        if not by_cookie and not _filled(event.user_id) and not _filled(event.anonymous_id):
             raise Rejected("uid", "required", Fault.MISSING)
         if event.type == "alias" and not _filled(event.previous_id):
             raise Rejected("knownUid", "required", Fault.MISSING)

@@ -41,6 +41,7 @@ class GrowlyticsInput(Input):
     name = "growlytics"
     docs = "https://docs.growlytics.in/rest-apis/tracking-users-1"
     endpoints = ENDPOINTS
+    browser_headers = Input.browser_headers | {"x-growlytics-key"}
     example = Request(
         method="POST",
         url="/rest-api/event",

@@ -48,6 +48,9 @@ class PersonaclickInput(Input):
         b'"referer": "https://mystore.com/product/100500", "items": [{"id": "100500"}]}',
     )
     credential_in_body = True
+    in_browsers = True
+    """The script of its pages, cdn.personaclick.com/v3.js
+    (https://github.com/rees46/api-docs, source/includes/_init.md)."""
     unsupported = frozenset({
         "GET /init", "GET /profile", "GET /search", "GET /products/cart",
         "POST /mobile_push_tokens", "POST /sync/orders", "POST /track/stories",
@@ -74,7 +77,7 @@ class PersonaclickInput(Input):
         if path == "/track/delivered":
             return [_with_extra(event, delivered=True) for event in events]
         if path.startswith("/push") or path == "/profile/set":
-            _check_person(events[0], session=path != "/profile/set")
+            _check_person(events[0], session=path != "/profile/set", cookie=request.client_id)
         return [_in_category(event) for event in events]
 
     def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it depends on the path alone
@@ -95,8 +98,10 @@ class PersonaclickInput(Input):
         )
 
 
-def _check_person(event: Event, *, session: bool) -> None:
-    """Pass an event that says whom it is about; a device needs a *session*, too.
+def _check_person(event: Event, *, session: bool, cookie: str) -> None:
+    """Pass an event that says whom it is about, or whose *cookie* does.
+
+    A device needs a *session*, too.
 
     Raises:
         Rejected: it does not.
@@ -106,7 +111,7 @@ def _check_person(event: Event, *, session: bool) -> None:
         event.user_id or traits.email or traits.phone
         or traits.extra.get("loyalty_id") or traits.extra.get("telegram_id")
     )  # fmt: skip
-    if not event.anonymous_id and not known:
+    if not event.anonymous_id and not known and not cookie:
         reason = f"required, unless {', '.join(IDENTIFIERS[1:])} is given"
         raise Rejected("did", reason, Fault.MISSING)
     if session and event.anonymous_id and not event.session_id:

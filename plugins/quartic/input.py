@@ -32,6 +32,7 @@ class QuarticInput(Input):
     name = "quartic"
     docs = "https://docs.quarticon.com/storeapi/documentation/"
     endpoints = ENDPOINTS
+    browser_headers = Input.browser_headers | {"x-api-key", "accept-version"}
     example = Request(
         method="POST",
         url="/store/track/event",

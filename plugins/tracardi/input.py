@@ -69,6 +69,11 @@ class TracardiInput(Input):
     endpoints = ENDPOINTS
     example = EXAMPLE
     credential_in_body = True
+    in_browsers = True
+    """tracardi-js; the server takes any origin (GitHub Tracardi/tracardi-api, app/main.py)."""
+    browser_headers = frozenset({"content-type", "x-timestamp", "x-context"})
+    """tracardi-js sends ``x-timestamp`` (GitHub Tracardi/tracardi-js); the server reads
+    ``x-context``."""
     kept_headers = frozenset({"content-type", "user-agent", "x-context"})
     elapsed_header = "x-process-time"
 
@@ -157,7 +162,9 @@ def _finished(event: Event, word: str, request: Request, *, loose: bool) -> Even
     """Return *event* with what no single row says: see the functions below."""
     known: dict[str, Any] = {}
     if event.anonymous_id is None and not loose:
-        known["anonymous_id"] = derived("profile", event.session_id or request.id)
+        known["anonymous_id"] = request.client_id or derived(
+            "profile", event.session_id or request.id
+        )
     if event.timestamp is None and (set_time := inserted(event)) is not None:
         known["timestamp"] = TIME.decode(set_time)
     if word in CONSENT_TYPES:

@@ -6,8 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.config import load
+from gateway.config.listening import Address
 from gateway.config.load import load_spool
-from gateway.config.models import TABLES, Address, keys_of
+from gateway.config.models import TABLES, keys_of
 from gateway.config.quantities import duration, rate, shown, size
 from gateway.config.reference import reference
 from gateway.errors import ConfigError, PluginError

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from gateway.exchange import Request
+from gateway.exchange import Client, Request
 from gateway.spool import Attempt, Bounds, Entry, Failed, Later, Limits, Mark, Notice, Spool
 
 PATIENCE = 10.0
@@ -37,6 +37,7 @@ def entry(name: str, *, body: bytes = b'{"event":"view"}', **targets: tuple[int,
         body=body,
         id=name,
         received_at=datetime(2026, 11, 21, 6, 54, 1, 123456, tzinfo=UTC),
+        client=Client("192.0.2.7", "c-1"),
     )
     return Entry(name, "shop", request, targets, "chrts")
 

@@ -1,0 +1,152 @@
+"""What browsers are told: preflights, answers, and origins that nobody named."""
+
+import pytest
+
+from gateway.cors import Cors, Origins
+from gateway.doors import Source
+from plugins.chrts.input import ChrtsInput
+from plugins.growlytics.input import GrowlyticsInput
+from plugins.personaclick.input import PersonaclickInput
+from plugins.quartic.input import QuarticInput
+from plugins.tracardi.input import TracardiInput
+
+SHOP = "https://shop.example"
+ASKS = {"origin": SHOP, "access-control-request-method": "POST"}
+
+
+def cors(origins: Origins) -> Cors:
+    """Return what a source with *origins* tells."""
+    return Cors(origins, {"content-type", "authorization"}, {"x-gateway-request-id"})
+
+
+def test_a_preflight_from_a_named_origin() -> None:
+    """A named origin may send the vendor's headers with credentials, and is asked again later."""
+    leave = cors([SHOP]).preflight(ASKS, {"POST"})
+    assert leave is not None
+    assert (leave.status, leave.body) == (204, b"")
+    assert leave.headers == {
+        "access-control-allow-origin": SHOP,
+        "access-control-allow-credentials": "true",
+        "access-control-allow-methods": "POST",
+        "access-control-allow-headers": "authorization, content-type",
+        "access-control-max-age": "900",
+        "vary": "origin",
+    }
+
+
+def test_a_preflight_where_every_origin_may() -> None:
+    """Every origin is let in as every origin, which browsers never combine with credentials."""
+    leave = cors("*").preflight(ASKS, {"POST", "GET"})
+    assert leave is not None
+    assert leave.headers["access-control-allow-origin"] == "*"
+    assert leave.headers["access-control-allow-methods"] == "GET, POST"
+    assert "access-control-allow-credentials" not in leave.headers
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "http://shop.example", "https://shop.example:8443", "null",
+     "https://shop.example.evil.example", "https://SHOP.example"],
+)  # fmt: skip
+def test_a_preflight_from_another_origin(origin: str) -> None:
+    """An origin that is not named, letter by letter, is told so and gets no leave."""
+    leave = cors([SHOP]).preflight({**ASKS, "origin": origin}, {"POST"})
+    assert leave is not None
+    assert leave.status == 403
+    assert not any(name.startswith("access-control") for name in leave.headers)
+    assert origin.encode() not in leave.body
+
+
+def test_no_header_is_reflected() -> None:
+    """What a page asks for does not change what it may send."""
+    asks = {
+        **ASKS,
+        "access-control-request-headers": "x-evil",
+        "access-control-request-method": "X",
+    }
+    leave = cors("*").preflight(asks, ())
+    assert leave is not None
+    assert "x-evil" not in str(leave.headers)
+    assert leave.headers["access-control-allow-methods"] == "DELETE, GET, PATCH, POST, PUT"
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"origin": SHOP}, {"access-control-request-method": "GET"}]
+)
+def test_other_options_are_no_preflights(headers: dict[str, str]) -> None:
+    """OPTIONS without an origin or a method that is asked for is the vendor's to answer."""
+    assert cors("*").preflight(headers, {"POST"}) is None
+
+
+def test_a_source_without_origins_knows_no_preflights() -> None:
+    """Where no origin is let in, nothing is said to browsers at all."""
+    closed = cors(())
+    assert closed.preflight(ASKS, {"POST"}) is None
+    assert closed.marked({"content-type": "x"}, SHOP) == {"content-type": "x"}
+
+
+def test_answers_are_marked() -> None:
+    """An answer says whose pages may read it, and which headers; caches keep origins apart."""
+    named, every = cors([SHOP]), cors("*")
+    assert named.marked({"content-type": "x"}, SHOP) == {
+        "content-type": "x",
+        "access-control-allow-origin": SHOP,
+        "access-control-allow-credentials": "true",
+        "access-control-expose-headers": "x-gateway-request-id",
+        "vary": "origin",
+    }
+    assert named.marked({}, "https://evil.example") == {"vary": "origin"}
+    assert named.marked({"vary": "accept"}, None) == {"vary": "accept, origin"}
+    assert every.marked({}, "null") == {
+        "access-control-allow-origin": "*",
+        "access-control-expose-headers": "x-gateway-request-id",
+    }
+    assert every.marked({}, None) == {}
+
+
+def test_a_vendor_tells_browsers_nothing_through_us() -> None:
+    """An answer that is passed on does not open the gateway to origins that nobody named."""
+    vendors = {"access-control-allow-origin": "*", "access-control-allow-credentials": "true"}
+    assert cors([SHOP]).marked(vendors, "https://evil.example") == {"vary": "origin"}
+
+
+@pytest.mark.parametrize(
+    ("source", "headers"),
+    [
+        (Source("t", TracardiInput(), None), "content-type, x-context, x-timestamp"),
+        (Source("p", PersonaclickInput(), None), "content-type"),
+    ],
+)
+def test_vendors_with_clients_in_browsers_are_open(source: Source, headers: str) -> None:
+    """A vendor whose clients run in browsers takes any origin unless the source has its own."""
+    leave = source.cors.preflight(ASKS, {"POST"})
+    assert leave is not None
+    assert leave.headers["access-control-allow-origin"] == "*"
+    assert leave.headers["access-control-allow-headers"] == headers
+    reads = type(source.reads)()
+    assert Source("x", reads, None, origins=()).cors.preflight(ASKS, {"POST"}) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "key"),
+    [
+        (ChrtsInput, "authorization"),
+        (GrowlyticsInput, "x-growlytics-key"),
+        (QuarticInput, "x-api-key"),
+    ],
+)
+def test_vendors_of_backends_are_closed(
+    source: type[ChrtsInput | GrowlyticsInput | QuarticInput], key: str
+) -> None:
+    """Other vendors take no page's call until the source names origins; then their key may come."""
+    assert Source("x", source(), None).cors.preflight(ASKS, {"POST"}) is None
+    leave = Source("x", source(), None, origins=[SHOP]).cors.preflight(ASKS, {"POST"})
+    assert leave is not None
+    assert key in leave.headers["access-control-allow-headers"].split(", ")
+
+
+def test_the_vendors_own_headers_are_exposed() -> None:
+    """Scripts may read the request's id, when to try again, and what the vendor adds."""
+    marked = Source("t", TracardiInput(), None).cors.marked({}, SHOP)
+    exposed = marked["access-control-expose-headers"]
+    assert exposed == "retry-after, x-gateway-request-id, x-process-time"
