@@ -221,7 +221,9 @@ class Output(Vendor):
     def forward(self, request: Request) -> Request | None:
         """Return *request*, which came in this vendor's format, with our credential in it.
 
-        Nothing else is changed. None where this vendor's requests cannot be forwarded.
+        Nothing else is changed, except that JSON is labelled as JSON: pages label it as text so
+        that their browser asks for no leave, and a vendor may go by the label. None where this
+        vendor's requests cannot be forwarded.
         """
         body = request.body
         changes = self.exchanged(request.path, body)
@@ -229,7 +231,8 @@ class Output(Vendor):
             body = substitute(body, changes)
         content = request.headers.get("content-type")
         headers = self.frame[0]
-        if content is not None and content != headers.get("content-type"):
+        kept = "json" in (content or "").lower() or not _looks_like_json(body)
+        if content is not None and kept and content != headers.get("content-type"):
             headers = {**headers, "content-type": content}
         url = self.config.url.rstrip("/") + request.url
         return Request(method=request.method, url=url, headers=headers, body=body)
@@ -256,6 +259,10 @@ class Output(Vendor):
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
         """Judge the vendor's answer."""
         return verdict_by_status(response, now)
+
+
+def _looks_like_json(body: bytes) -> bool:
+    return body[:64].lstrip()[:1] in {b"{", b"["}
 
 
 def json_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> Response:

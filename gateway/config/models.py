@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from gateway.clients import YEAR, Kind
-from gateway.config.browsers import cookie_domain, cookie_name, networks, origins
+from gateway.config import browsers
 from gateway.config.listening import Address, address, listening
 from gateway.config.quantities import DAY, GIB, MIB, MINUTE, Duration, Rate, Size
 from gateway.event import EventType
@@ -107,7 +107,7 @@ class ServerConfig(Table):
     """The largest request body taken, as sent and after inflating."""
     drain_timeout: Duration = 10.0
     """How long attempts that are on their way may take to end when the gateway stops."""
-    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(networks)] = ()
+    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(browsers.networks)] = ()
     """The networks of the reverse proxies in front, such as `["10.0.0.0/8", "::1"]`. Only they are
     believed when they say for whom they call."""
     proxy_header: Header = "x-forwarded-for"
@@ -150,17 +150,19 @@ class SourceConfig(Table):
     """The host names that it answers for; every one where this is left out."""
     dedup: Duration | None = Field(default=None, gt=0)
     """A window in which an event whose message id was seen before is dropped."""
-    origins: Annotated[tuple[str, ...] | Literal["*"] | None, BeforeValidator(origins)] = None
+    origins: Annotated[tuple[str, ...] | Literal["*"] | None, BeforeValidator(browsers.origins)] = (
+        None
+    )
     """The origins whose pages may call it from browsers, such as `["https://shop.example"]`, with
     credentials; `"*"` lets every page in, without; `[]` lets none in. Left out, it is every page
     for a vendor whose own clients run in browsers, and none for the others."""
     client: Kind = "auto"
     """Whose address and user agent its requests have: a person's (`"user"`), whose events then
     know them, or a backend's (`"server"`); `"auto"` takes what a browser sent for a person's."""
-    cookie: Annotated[str, BeforeValidator(cookie_name)] = ""
+    cookie: Annotated[str, BeforeValidator(browsers.cookie_name)] = ""
     """The name of a first-party cookie, which gives an id to people whom a request does not
     name; none where this is left out."""
-    cookie_domain: Annotated[str, BeforeValidator(cookie_domain)] = ""
+    cookie_domain: Annotated[str, BeforeValidator(browsers.cookie_domain)] = ""
     """The domain whose hosts share the cookie; the gateway's own host where this is left out."""
     cookie_max_age: Duration = Field(default=YEAR, gt=0)
     """How long browsers keep the cookie after the last request."""

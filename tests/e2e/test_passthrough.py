@@ -19,7 +19,7 @@ KEY = {"authorization": "Bearer api_chrts_of_the_client"}
 
 
 async def test_the_body_goes_on_as_it_came(tmp_path: Path) -> None:
-    """Path, content type and every byte of the body are the client's; the key is ours."""
+    """Path, query and every byte of the body are the client's; key and label are ours."""
     received = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -55,7 +55,8 @@ async def test_the_body_goes_on_as_it_came(tmp_path: Path) -> None:
     head, body = received[0]
     assert body == SPELLED
     assert head.startswith(b"POST /prefix/event/track?v=1 HTTP/1.1\r\n")
-    assert b"text/plain" in head
+    assert b"application/json" in head
+    assert b"text/plain" not in head
     assert b"Bearer api_chrts_sandbox" in head
     assert b"of_the_client" not in head
 

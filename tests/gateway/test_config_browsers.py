@@ -1,0 +1,116 @@
+"""Origins, proxies and cookies in the configuration file."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.clients import YEAR
+from tests.gateway.configuring import FINE, problems, read
+
+SOURCE = "[sources.shop]\n"
+
+
+def source(lines: str) -> str:
+    """Return a file that is fine, with *lines* in its source."""
+    return FINE.replace(SOURCE, f"{SOURCE}{lines}\n")
+
+
+def server(lines: str) -> str:
+    """Return a file that is fine, with *lines* about the server."""
+    return f"{FINE}[server]\n{lines}\n"
+
+
+def test_everything_about_browsers_arrives(tmp_path: Path) -> None:
+    """What the file says is what the models hold, in the spelling that browsers use."""
+    text = source(
+        'origins = ["https://Shop.example/", "http://localhost:3000", "https://a.example:443",\n'
+        '  "http://[::1]:80", "capacitor://localhost"]\n'
+        'client = "user"\ncookie = "__Host-id"\ncookie_max_age = "30d"'
+    ) + ('[server]\ntrusted_proxies = ["10.0.0.0/8", "FD00::/8", "192.0.2.1"]\n'
+         'proxy_header = "forwarded"\n')  # fmt: skip
+    config = read(tmp_path, text)
+    shop = config.sources["shop"]
+    assert shop.origins == (
+        "https://shop.example", "http://localhost:3000", "https://a.example", "http://[::1]",
+        "capacitor://localhost",
+    )  # fmt: skip
+    assert (shop.client, shop.cookie, shop.cookie_max_age) == ("user", "__Host-id", 30 * 86400)
+    assert config.server.trusted_proxies == ("10.0.0.0/8", "fd00::/8", "192.0.2.1/32")
+    assert config.server.proxy_header == "forwarded"
+    assert config.warnings == ()
+
+
+def test_nothing_about_browsers_need_be_said(tmp_path: Path) -> None:
+    """Without a word nobody is trusted, no cookie is set, and the vendor decides on origins."""
+    config = read(tmp_path, FINE)
+    shop = config.sources["shop"]
+    assert (config.server.trusted_proxies, config.server.proxy_header) == ((), "x-forwarded-for")
+    assert (shop.origins, shop.client, shop.cookie, shop.cookie_domain) == (None, "auto", "", "")
+    assert shop.cookie_max_age == YEAR
+
+
+@pytest.mark.parametrize(("said", "origins"), [('"*"', "*"), ("[]", ())])
+def test_all_origins_and_none(tmp_path: Path, said: str, origins: Any) -> None:
+    """Every origin is a word of its own, and no origin is an empty list."""
+    assert read(tmp_path, source(f"origins = {said}")).sources["shop"].origins == origins
+
+
+def test_a_leading_dot_of_a_domain_is_dropped(tmp_path: Path) -> None:
+    """A domain is the same with and without the dot of older specifications."""
+    text = source('cookie = "id"\ncookie_domain = ".Shop.example"')
+    assert read(tmp_path, text).sources["shop"].cookie_domain == "shop.example"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (source('origins = "https://shop.example"'), "[sources.shop] origins: must be a list or"),
+        (source('origins = ["*"]'), "[sources.shop] origins: names every origin in a list"),
+        (source('origins = ["null"]'), "[sources.shop] origins: takes no null"),
+        (source('origins = ["shop.example"]'), "[sources.shop] origins: takes origins such as"),
+        (source('origins = ["https://*.shop.example"]'), "[sources.shop] origins: takes origins"),
+        (source('origins = ["https://shop.example/a"]'), "[sources.shop] origins: takes origins"),
+        (source("origins = [3]"), "[sources.shop] origins: takes origins such as"),
+        (source('client = "browser"'), ("[sources.shop] client: must be 'auto', 'user' or "
+         "'server'")),
+        (source('cookie = "my id"'), "[sources.shop] cookie: is no name of a cookie"),
+        (source('cookie = ""'), "[sources.shop] cookie: is no name of a cookie"),
+        (source('cookie = "id"\ncookie_domain = "https://a.example"'), ("[sources.shop] "
+         "cookie_domain: takes a bare domain")),
+        (source('cookie = "id"\ncookie_domain = "example"'), "[sources.shop] cookie_domain: takes"),
+        (source('cookie = "__Host-id"\ncookie_domain = "a.example"'), ("[sources.shop] "
+         "cookie_domain: cannot be: browsers take a __Host- cookie")),
+        (source('cookie = "id"\ncookie_max_age = "0s"'), ("[sources.shop] cookie_max_age: must be "
+         "more than 0")),
+        (server('trusted_proxies = "10.0.0.0/8"'), "[server] trusted_proxies: must be a list of"),
+        (server('trusted_proxies = ["*"]'), "[server] trusted_proxies: takes networks such as"),
+        (server('trusted_proxies = ["proxy.example"]'), "[server] trusted_proxies: takes networks"),
+        (server('trusted_proxies = ["10.1.2.3/8"]'), ("[server] trusted_proxies: takes networks: "
+         "'10.1.2.3/8' is an address in \"10.0.0.0/8\"; write that")),
+        (server('trusted_proxies = ["300.0.0.0/8"]'), "[server] trusted_proxies: takes networks"),
+        (server('proxy_header = "x-real-ip"'), ("[server] proxy_header: must be 'x-forwarded-for' "
+         "or 'forwarded'")),
+    ],
+)  # fmt: skip
+def test_a_mistake_says_what_to_write(tmp_path: Path, text: str, said: str) -> None:
+    """A mistake is told once, at its table and key, with what can stand there."""
+    (problem,) = problems(tmp_path, text)
+    assert problem.partition(": ")[2].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (source('cookie_domain = "a.example"'), "[sources.shop] cookie_domain: does nothing"),
+        (source('cookie = "id"\nclient = "server"'), "[sources.shop] cookie: does nothing with"),
+        (source('cookie = "id"\norigins = "*"'), "[sources.shop] cookie: comes only with"),
+        (server('trusted_proxies = ["0.0.0.0/0"]'), "[server] trusted_proxies: trusts everybody"),
+        (server('trusted_proxies = ["::/0"]'), "[server] trusted_proxies: trusts everybody"),
+        (server('proxy_header = "forwarded"'), "[server] proxy_header: does nothing without"),
+    ],
+)
+def test_what_works_and_is_probably_not_meant(tmp_path: Path, text: str, said: str) -> None:
+    """What no browser would follow, or what believes everybody, is a warning."""
+    (warning,) = read(tmp_path, text).warnings
+    assert warning.partition(": ")[2].startswith(said)
