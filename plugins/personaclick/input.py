@@ -14,6 +14,7 @@ from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.exchange import Request, Response
 from gateway.plugin import Input, json_response
+from plugins.personaclick.forms import fields, is_form
 from plugins.personaclick.mapping import ENDPOINTS
 from plugins.personaclick.repair import repaired
 from plugins.personaclick.rules import IDENTIFIERS
@@ -48,6 +49,7 @@ class PersonaclickInput(Input):
         b'"referer": "https://mystore.com/product/100500", "items": [{"id": "100500"}]}',
     )
     credential_in_body = True
+    kept_headers = Input.kept_headers | {"accept"}
     in_browsers = True
     """The script of its pages, cdn.personaclick.com/v3.js
     (https://github.com/rees46/api-docs, source/includes/_init.md)."""
@@ -56,6 +58,23 @@ class PersonaclickInput(Input):
         "POST /mobile_push_tokens", "POST /sync/orders", "POST /track/stories",
         "PUT /import/products", "PATCH /import/products", "DELETE /import/products",
     })  # fmt: skip
+
+    def decode(self, request: Request) -> Any:
+        """Return what *request* says in its body, JSON or a form, and in its query.
+
+        Raises:
+            Rejected: it is neither.
+        """
+        asked = fields(request.query) if request.query else {}
+        if asked and not request.body:
+            return asked
+        if not is_form(request):
+            payload = super().decode(request)
+            return {**asked, **payload} if asked and type(payload) is dict else payload
+        try:
+            return {**asked, **fields(request.body.decode())}
+        except UnicodeDecodeError as error:
+            raise Rejected("$", str(error), Fault.MALFORMED) from error
 
     def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in the body
         """Return the shop's id."""
@@ -80,8 +99,14 @@ class PersonaclickInput(Input):
             _check_person(events[0], session=path != "/profile/set", cookie=request.client_id)
         return [_in_category(event) for event in events]
 
-    def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it depends on the path alone
-        """Answer as the page says, and with ``{"status":"success"}`` where it says nothing."""
+    def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it depends on the request alone
+        """Answer as the page says, and with ``{"status":"success"}`` where it says nothing.
+
+        A client that asks for JSON gets it for a custom event too: iOS' SDK reports an empty
+        answer as a failure (https://github.com/rees46/ios-sdk), and newer servers give one.
+        """
+        if request.path == "/push/custom" and "json" in request.headers.get("accept", ""):
+            return SUCCESS
         return SILENT.get(request.path, SUCCESS)
 
     def refuse(self, request: Request, error: Rejected) -> Response:  # noqa: ARG002 - it depends on the error alone

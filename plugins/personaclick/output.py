@@ -22,6 +22,7 @@ from plugins.personaclick.fitting import (
     on_its_page,
     person,
 )
+from plugins.personaclick.forms import is_form
 from plugins.personaclick.mapping import (
     CLOSED,
     CUSTOM,
@@ -137,6 +138,12 @@ class PersonaclickOutput(Output):
     def envelope(self) -> dict[str, Any]:
         """Return the shop's key."""
         return {"shop_id": self.config.shop_id.get_secret_value()}
+
+    def forward(self, request: Request) -> Request | None:
+        """Return *request* with our key; None for one whose query or form may hold the client's."""
+        if request.query or is_form(request):
+            return None
+        return super().forward(request)
 
     def exchanged(self, path: str, body: bytes) -> dict[str, Any]:
         """Return the shop's key, and its secret where the client sent one."""

@@ -125,6 +125,7 @@ def event(**fields: Any) -> dict[str, Any]:
         "x",
         {},
         {"events": []},
+        {"events": None},
         {**GOOD, "source": None},
         {**GOOD, "source": "source-in"},
         {**GOOD, "source": {}},

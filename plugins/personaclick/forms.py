@@ -1,0 +1,92 @@
+"""Requests that are no JSON: forms, and queries in place of a body.
+
+PersonaClick is a white label of REES46, a Rails application, which takes ``items[][id]=1`` in a
+body or a query as it takes JSON (https://github.com/rees46/documentation-unified,
+docs/integration/cdp/standard-events/events-errors.md, and https://github.com/rees46/api-docs,
+source/includes). How names nest: https://github.com/rack/rack, lib/rack/query_parser.rb.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from gateway.errors import Fault, Rejected
+from gateway.exchange import Request
+from plugins.personaclick.rules import number
+
+LABEL = "application/x-www-form-urlencoded"
+DEEPEST = 32
+"""Levels of a name, as Rack has it."""
+_LEVEL = re.compile(r"\[([^\[\]]*)\]")
+_PLACE = re.compile(r"\d{1,6}", re.ASCII)
+_NUMBERS = ("value", "time")
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+def is_form(request: Request) -> bool:
+    """Tell whether the body of *request* is a form; JSON may be labelled as one."""
+    label = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return label == LABEL and request.body[:64].lstrip()[:1] not in {b"{", b"["}
+
+
+def fields(text: str) -> dict[str, Any]:
+    """Return the fields of a form or a query as the JSON that it stands for.
+
+    Values are text, except for the few that the document knows as numbers or truths.
+
+    Raises:
+        Rejected: names contradict each other, or nest too deep.
+    """
+    found: dict[str, Any] = {}
+    for name, value in parse_qsl(text, keep_blank_values=True):
+        head, bracket, rest = name.partition("[")
+        if not head:
+            continue
+        levels = [head, *_LEVEL.findall(bracket + rest)]
+        if len(levels) > DEEPEST:
+            raise Rejected(head, "nested too deep", Fault.MALFORMED)
+        _put(found, levels, value)
+    _type(found)
+    return found
+
+
+def _put(node: dict[str, Any], levels: list[str], value: str) -> None:
+    """Put *value* where *levels* lead, below *node*; an empty level is a list."""
+    name, *below = levels
+    if not below:
+        node[name] = value
+        return
+    listed = below[0] == ""
+    held: Any = node.setdefault(name, [] if listed else {})
+    if type(held) is not (list if listed else dict):
+        raise Rejected(name, "given in two shapes", Fault.MALFORMED)
+    if not listed:
+        _put(held, below, value)
+    elif len(below) == 1:
+        held.append(value)
+    else:
+        if not held or type(held[-1]) is not dict or _has(held[-1], below[1:]):
+            held.append({})
+        _put(held[-1], below[1:], value)
+
+
+def _has(node: Any, levels: list[str]) -> bool:
+    """Tell whether the member of a list says something at *levels*, so that the next one begins."""
+    for level in levels:
+        if type(node) is not dict or level not in node:
+            return False
+        node = node[level]
+    return True
+
+
+def _type(found: dict[str, Any]) -> None:
+    items = found.get("items")
+    if isinstance(items, Mapping) and items and all(map(_PLACE.fullmatch, items)):
+        found["items"] = [items[place] for place in sorted(items, key=int)]
+    for name in _NUMBERS:
+        if type(found.get(name)) is str and (known := number(found[name])) is not None:
+            found[name] = known
+    truth = found.get("tax_free")
+    if type(truth) is str and truth.lower() in _TRUTH:
+        found["tax_free"] = _TRUTH[truth.lower()]
