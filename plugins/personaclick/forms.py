@@ -57,18 +57,21 @@ def _put(node: dict[str, Any], levels: list[str], value: str) -> None:
     if not below:
         node[name] = value
         return
-    listed = below[0] == ""
-    held: Any = node.setdefault(name, [] if listed else {})
-    if type(held) is not (list if listed else dict):
+    if below[0]:
+        child = node.setdefault(name, {})
+        if type(child) is not dict:
+            raise Rejected(name, "given in two shapes", Fault.MALFORMED)
+        _put(child, below, value)
+        return
+    members = node.setdefault(name, [])
+    if type(members) is not list:
         raise Rejected(name, "given in two shapes", Fault.MALFORMED)
-    if not listed:
-        _put(held, below, value)
-    elif len(below) == 1:
-        held.append(value)
-    else:
-        if not held or type(held[-1]) is not dict or _has(held[-1], below[1:]):
-            held.append({})
-        _put(held[-1], below[1:], value)
+    if not below[1:]:
+        members.append(value)
+        return
+    if not members or type(members[-1]) is not dict or _has(members[-1], below[1:]):
+        members.append({})
+    _put(members[-1], below[1:], value)
 
 
 def _has(node: Any, levels: list[str]) -> bool:
