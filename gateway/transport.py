@@ -10,7 +10,7 @@ from yarl import URL
 from gateway.errors import TransportError
 from gateway.exchange import Request, Response
 
-KEPT = ("content-type", "retry-after", "location")
+KEPT = ("content-type", "retry-after", "x-ratelimit-reset", "location")
 """Headers of an answer that a verdict or a person may need."""
 LARGEST = 64 * 1024
 """Bytes of an answer that are read; a vendor's answer to an event is short."""

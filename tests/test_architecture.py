@@ -10,8 +10,8 @@ from gateway.plugins import load
 
 ROOT = Path(__file__).parent.parent
 PURE = frozenset({
-    "collections", "dataclasses", "datetime", "functools", "gateway", "hashlib", "hmac", "json",
-    "math", "msgspec", "orjson", "plugins", "re", "string", "typing", "urllib", "uuid",
+    "base64", "collections", "dataclasses", "datetime", "functools", "gateway", "hashlib", "hmac",
+    "json", "math", "msgspec", "orjson", "plugins", "re", "string", "typing", "urllib", "uuid",
 })  # fmt: skip
 IMPURE_NAMES = frozenset({"now", "utcnow", "today", "uuid1", "uuid4", "getenv", "environ", "open"})
 PUBLIC = frozenset({

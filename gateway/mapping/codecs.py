@@ -54,7 +54,10 @@ def _text(value: Any) -> str:
 
 def _instant(text: str) -> datetime:
     moment = datetime.fromisoformat(text.strip())
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise ValueError(f"no such time: {text!r}") from error
 
 
 def _iso(moment: datetime) -> str:

@@ -4,13 +4,15 @@
     source      the URL of the document or code that the request is taken from
     request     method, url, headers, body (JSON, or text for a body that is none)
     events      what the gateway makes of it (`gateway.event.as_json`, less id, arrival, origin)
-    answer      status, body, and the headers that matter: what the sender reads back
+    answer      status, body (JSON, or "base64:…" for bytes that are none), and the headers that
+                matter: what the sender reads back
     deliveries  per event, what goes out to the same vendor: method, url, headers, body;
                 or {"declined": reason}
 
 Samples are written by hand from the vendor's documents, never recorded from the code's output.
 """
 
+import base64
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,8 +58,11 @@ def plain(event: Event) -> dict[str, Any]:
 
 
 def json_of(body: bytes) -> Any:
-    """Return *body* as JSON values; None for an empty one."""
-    return orjson.loads(body) if body else None
+    """Return *body* as JSON values; None for an empty one, base64 for one that is no JSON."""
+    try:
+        return orjson.loads(body) if body else None
+    except orjson.JSONDecodeError:
+        return f"base64:{base64.b64encode(body).decode()}"
 
 
 def paths_in(node: Any, here: str = "") -> Iterator[str]:

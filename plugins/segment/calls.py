@@ -1,0 +1,118 @@
+"""What a call says beyond its rows: what its batch says of it, and when it really happened.
+
+Sources: https://segment.com/docs/connections/spec/common/ (timestamps, context);
+https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/ (batches).
+"""
+
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from gateway.event import Event
+from plugins.segment.mapping import CALLS, TIME
+
+SHARED: Final = ("context", "integrations")
+"""What a batch may say for each of its calls."""
+DEEPEST: Final = 8
+"""Objects within objects that are merged; deeper ones are taken whole."""
+PAGE_FIELDS: Final = ("url", "path", "title", "referrer", "search")
+
+
+def of_batch(batch: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the calls in *batch*, each with what the batch says of all of them.
+
+    What a call says itself holds. Members that name no call are left out, as Segment leaves them
+    out: the others are not to blame.
+    """
+    calls = []
+    for member in batch["batch"]:
+        if type(member) is not dict or member.get("type") not in CALLS:
+            continue
+        call = dict(member)
+        for part in SHARED:
+            if type(batch.get(part)) is dict:
+                call[part] = _merged(batch[part], member.get(part))
+        if call.get("sentAt") is None:
+            call["sentAt"] = batch.get("sentAt")
+        calls.append(prepared(call, call["type"]))
+    return calls
+
+
+def prepared(call: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return *call* as the tables read it.
+
+    An identify has its traits in one place, and a page has its address in its context, wherever
+    they came.
+    """
+    if type(call.get("context")) not in {dict, type(None)}:
+        return call
+    context = call.get("context") or {}
+    if kind == "identify" and type(context.get("traits")) is dict:
+        if type(call.get("traits")) not in {dict, type(None)}:
+            return call
+        rest = {key: value for key, value in context.items() if key != "traits"}
+        return {
+            **call,
+            "context": rest,
+            "traits": _merged(context["traits"], call.get("traits"), 1),
+        }
+    if kind == "page" and type(call.get("properties")) is dict:
+        given = call["properties"]
+        said = {key: given[key] for key in PAGE_FIELDS if type(given.get(key)) is str}
+        if said and type(context.get("page")) in {dict, type(None)}:
+            page = _merged(said, context.get("page"), 1)
+            return {**call, "context": {**context, "page": page}}
+    return call
+
+
+def dated(event: Event, call: dict[str, Any]) -> Event:
+    """Return *event*, which *call* became, with the time at which it really happened.
+
+    ``receivedAt - (sentAt - originalTimestamp)``, where a ``timestamp`` that the sender gives
+    counts as the original one. A call with both was corrected before.
+    """
+    original = event.extra.get("originalTimestamp")
+    if event.timestamp is not None and original is not None:
+        return event
+    base = event.timestamp or _instant(original)
+    if base is None:
+        return event
+    moment = _corrected(event, base)
+    if moment == event.timestamp:
+        return event
+    kept = {**event.extra, "originalTimestamp": original or call["timestamp"]}
+    return replace(event, timestamp=moment, extra=kept)
+
+
+def _corrected(event: Event, base: datetime) -> datetime:
+    if event.sent_at is None:
+        return base
+    try:
+        return event.received_at - (event.sent_at - base)
+    except OverflowError:
+        return base
+
+
+def _instant(text: Any) -> datetime | None:
+    if type(text) is not str:
+        return None
+    try:
+        moment: datetime = TIME.decode(text)
+    except ValueError:
+        return None
+    return moment
+
+
+def _merged(outer: dict[str, Any], inner: Any, depth: int = DEEPEST) -> Any:
+    """Return both objects as one; where both say something, *inner* holds."""
+    if inner is None:
+        return outer
+    if type(inner) is not dict:
+        return inner
+    merged = {**outer, **{key: value for key, value in inner.items() if value is not None}}
+    if depth > 1:
+        for key in outer.keys() & inner.keys():
+            if type(outer[key]) is dict and type(inner[key]) is dict:
+                merged[key] = _merged(outer[key], inner[key], depth - 1)
+    return merged

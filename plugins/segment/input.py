@@ -1,0 +1,171 @@
+"""Segment in: requests become events; https://segment.com/docs/connections/spec/."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from msgspec.structs import replace
+
+from gateway.errors import Fault, Rejected
+from gateway.event import Event
+from gateway.exchange import Request, Response
+from gateway.mapping import Stamp
+from gateway.plugin import JSON, Input, json_response
+from plugins.segment import keys
+from plugins.segment.calls import dated, of_batch, prepared
+from plugins.segment.mapping import BATCH, ENDPOINTS, KINDS
+from plugins.segment.pixel import PIXELS, call_in, image
+
+LARGEST_CALL: Final = 32 * 1024
+LARGEST_BATCH: Final = 500 * 1024
+"""Bytes, https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/."""
+NO_ID: Final = "no_user_anon_id"
+EMPTY_BATCH: Final = "empty_batch"
+NOTHING_IN_BATCH: Final = "empty_batch_result"
+TROUBLE: Final = {
+    Fault.UNAUTHENTICATED: (401, "unauthorized"),
+    Fault.FORBIDDEN: (401, "project_not_found"),
+    Fault.TOO_LARGE: (400, "payload_too_large"),
+    Fault.NOT_FOUND: (404, "not_found"),
+    Fault.METHOD: (405, "method_not_allowed"),
+    Fault.UNSUPPORTED: (501, "not_supported"),
+    Fault.UNAVAILABLE: (429, "too_many_requests"),
+}
+"""Status and code. 400 for what is too large and 429 are the document's, 401 is RudderStack's
+(GitHub rudderlabs/rudder-server, gateway/response/response.go), the codes ``project_not_found``
+and ``too_many_requests`` are among Segment's discard reasons
+(https://segment.com/docs/connections/delivery-overview/); the others are HTTP's own."""
+
+
+class Incomplete(Rejected):
+    """A call that Segment has a code for.
+
+    Attributes:
+        code: Segment's, https://segment.com/docs/connections/delivery-overview/.
+    """
+
+    def __init__(self, path: str, reason: str, code: str) -> None:
+        super().__init__(path, reason, Fault.MISSING)
+        self.code = code
+
+
+class SegmentInput(Input):
+    """What Segment's and RudderStack's libraries post, and what pixels ask for."""
+
+    name = "segment"
+    docs = "https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/"
+    endpoints = ENDPOINTS
+    unsupported = frozenset({"POST /v1/merge"})
+    """RudderStack's, of two identities in its warehouse (GitHub rudderlabs/rudder-server)."""
+    credential_in_body = True
+    example = Request(
+        method="POST",
+        url="/v1/track",
+        headers=JSON,
+        body=orjson.dumps({
+            "userId": "019mr8mf4r",
+            "event": "Item Purchased",
+            "properties": {"name": "Leap to Conclusions Mat", "revenue": 14.99},
+            "context": {"ip": "24.5.68.47"},
+            "timestamp": "2012-12-02T00:30:12.984Z",
+            "writeKey": "YOUR_WRITE_KEY",
+        }),
+    )  # fmt: skip
+
+    def credential(self, request: Request, payload: Any) -> str | None:
+        """Return the write key, from whichever of its places."""
+        return keys.found(request, payload)
+
+    def decode(self, request: Request) -> Any:
+        """Return the call or the batch that *request* says, in its body or in its query.
+
+        Raises:
+            Rejected: it is too large, or no JSON.
+        """
+        if request.path in PIXELS:
+            return call_in(request.query)
+        batch = KINDS.get(f"{request.method} {request.path}") == "batch"
+        most = LARGEST_BATCH if batch else LARGEST_CALL
+        if len(request.body) > most:
+            raise Rejected("$", f"more than {most // 1024} KB", Fault.TOO_LARGE)
+        payload = super().decode(request)
+        if batch and len(request.body) > LARGEST_CALL:
+            _check_sizes(payload)
+        return payload
+
+    def read(self, request: Request, payload: Any) -> list[Event]:
+        """Return the events in *payload*.
+
+        Raises:
+            Rejected: it is no call, or nothing in it says whom it is about.
+        """
+        if type(payload) is not dict:
+            raise Rejected("$", "expected an object", Fault.TYPE, payload)
+        endpoint = f"{request.method} {request.path}"
+        stamp = Stamp(self.name, request.id, request.received_at)
+        if KINDS[endpoint] == "batch":
+            events = _batch(payload, stamp)
+        else:
+            call = prepared(payload, KINDS[endpoint])
+            (event,) = self.endpoints[endpoint].read(call, stamp)
+            events = [dated(event, call)]
+        if not any(_filled(event.user_id) or _filled(event.anonymous_id) for event in events):
+            raise Incomplete("userId", "a userId or an anonymousId is required", NO_ID)
+        return events
+
+    def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - all are answered alike
+        """Answer as Segment does: with a pixel where one was asked for."""
+        return image() if request.path in PIXELS else json_response(200, {"success": True})
+
+    def refuse(self, request: Request, error: Rejected) -> Response:
+        """Answer in Segment's shape; with a pixel, whatever is wrong, where one was asked for."""
+        if request.path in PIXELS:
+            return image()
+        status, code = TROUBLE.get(error.fault, (400, "invalid_request"))
+        if isinstance(error, Incomplete):
+            code = error.code
+        headers = {}
+        if error.fault is Fault.METHOD:
+            headers["allow"] = "POST"
+        elif error.fault is Fault.UNAVAILABLE:
+            headers["x-ratelimit-reset"] = str(error.value)
+        message = error.reason if error.path == "$" else f"{error.path}: {error.reason}"
+        if error.fault is Fault.MALFORMED:
+            message = f"malformed JSON: {error.reason}"
+        said = {"success": False, "message": message, "code": code}
+        return json_response(status, said, headers)
+
+
+def _batch(payload: dict[str, Any], stamp: Stamp) -> list[Event]:
+    members = payload.get("batch")
+    if members is None or members == []:
+        raise Incomplete("batch", "there is nothing in it", EMPTY_BATCH)
+    if type(members) is not list:
+        raise Rejected("batch", "expected an array", Fault.TYPE, members)
+    calls = of_batch(payload)
+    if not calls:
+        raise Incomplete("batch", "nothing in it is a call of a known type", NOTHING_IN_BATCH)
+    read = BATCH.read({"batch": calls}, stamp)
+    return [dated(_alone(event), call) for event, call in zip(read, calls, strict=True)]
+
+
+def _alone(event: Event) -> Event:
+    """Return *event* with its leftovers as if it had come by itself."""
+    (left,) = event.extra.get("batch", ({},))
+    return replace(event, extra=left)
+
+
+def _check_sizes(payload: Any) -> None:
+    members = payload.get("batch") if type(payload) is dict else None
+    for index, member in enumerate(members if type(members) is list else ()):
+        try:
+            size = len(orjson.dumps(member))
+        except orjson.JSONEncodeError:
+            continue
+        if size > LARGEST_CALL:
+            reason = f"more than {LARGEST_CALL // 1024} KB"
+            raise Rejected(f"batch.{index}", reason, Fault.TOO_LARGE)
+
+
+def _filled(text: str | None) -> bool:
+    return bool(text and text.strip())

@@ -1,0 +1,107 @@
+"""Where write keys stand, and how one takes the place of another.
+
+Source: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/
+(Basic, ``writeKey`` in the body, Bearer beside it); GitHub rudderlabs/rudder-server,
+gateway/handle_http_beacon.go and handle_http_pixel.go (the query).
+"""
+
+import base64
+from collections import Counter
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, unquote
+
+import orjson
+
+from gateway.errors import Unrenderable
+from gateway.exchange import Request
+from gateway.plugin import bearer
+from plugins.segment.pixel import PIXELS, unpacked
+
+BEACON: Final = "/beacon/v1/batch"
+
+
+def basic(key: str) -> str:
+    """Return the ``authorization`` header that has *key* as its user name (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{key}:".encode()).decode()
+
+
+def found(request: Request, payload: Any) -> str | None:
+    """Return the write key that came along.
+
+    Of several the first of these holds: the user name of a Basic header, ``writeKey`` in the
+    query of a beacon or a pixel, ``writeKey`` in the body, the token of a Bearer header.
+    """
+    named = payload.get("writeKey") if type(payload) is dict else None
+    asked = dict(parse_qsl(request.query)) if request.path in {BEACON, *PIXELS} else {}
+    return (
+        _user(request.headers.get("authorization", ""))
+        or asked.get("writeKey")
+        or (named if type(named) is str else None)
+        or bearer(request)
+    )
+
+
+def _user(header: str) -> str | None:
+    scheme, _, packed = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        text = base64.b64decode(packed.strip(), validate=True).decode()
+    except ValueError:
+        return None
+    return text.partition(":")[0] or None
+
+
+def in_body(body: bytes, key: str) -> bytes:
+    """Return *body* with *key* for every write key in it, and every other byte as it was.
+
+    The keys stand in the call or the batch, and in the members of the batch. Where one of them
+    cannot be told from other text, the body is written anew.
+
+    Raises:
+        Unrenderable: it would have to be, and is nested too deep for that.
+    """
+    payload = orjson.loads(body)
+    members = payload.get("batch")
+    holders = [payload, *(members if type(members) is list else ())]
+    named = [h for h in holders if type(h) is dict and type(h.get("writeKey")) is str]
+    counts = Counter(holder["writeKey"] for holder in named)
+    if all(body.count(orjson.dumps(old)) == count for old, count in counts.items()):
+        for old in counts:
+            body = body.replace(orjson.dumps(old), orjson.dumps(key))
+        return body
+    for holder in named:
+        holder["writeKey"] = key
+    try:
+        return orjson.dumps(payload)
+    except orjson.JSONEncodeError as error:
+        raise Unrenderable(f"its write key cannot be exchanged: {error}") from error
+
+
+def in_query(query: str, key: str) -> str:
+    """Return *query* with *key* for every write key in it, and every other byte as it was."""
+    return "&".join(_parameter(part, key) for part in query.split("&"))
+
+
+def _parameter(part: str, key: str) -> str:
+    name, _, value = part.partition("=")
+    if unquote(name) == "writeKey":
+        return f"{name}={quote(key, safe='')}"
+    return f"{name}={_data(value, key)}" if unquote(name) == "data" else part
+
+
+def _data(value: str, key: str) -> str:
+    """Return the JSON in *value* with *key* in it, encoded as *value* is."""
+    text = unquote(value)
+    plain = text.lstrip().startswith("{")
+    before = unpacked(text.replace("+", " ") if plain else text)
+    after = in_body(before, key)
+    if after == before:
+        return value
+    if plain:
+        return quote(after.decode(), safe="")
+    encode = base64.urlsafe_b64encode if {"-", "_"} & {*text} else base64.b64encode
+    packed = encode(after).decode()
+    if not text.endswith("="):
+        packed = packed.rstrip("=")
+    return quote(packed, safe="" if "%" in value else "+/=")

@@ -1,0 +1,225 @@
+"""Segment out: events become requests; https://segment.com/docs/connections/spec/."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from msgspec.structs import replace
+
+from gateway.errors import Unrenderable
+from gateway.event import Event
+from gateway.exchange import (
+    Declined,
+    Refused,
+    Request,
+    Response,
+    RetryLater,
+    Verdict,
+    verdict_by_status,
+)
+from gateway.mapping import Loss, Table
+from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
+from gateway.spec import about_one
+from plugins.segment import keys
+from plugins.segment.calls import PAGE_FIELDS
+from plugins.segment.mapping import (
+    ALIAS,
+    CALLS,
+    ENDPOINTS,
+    FULL_PAGE,
+    FULL_SCREEN,
+    GROUP,
+    IDENTIFY,
+    SHORT,
+    TRACK,
+    TRACK_ONE,
+)
+
+LARGEST_CALL: Final = 32 * 1024
+LARGEST_BATCH: Final = 500 * 1024
+LONGEST_ID: Final = 100
+"""Bytes, bytes and characters;
+https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/."""
+CONSENT: Final = "Segment Consent Preference Updated"
+TABLES: Final[Mapping[str, Table]] = {
+    "identify": IDENTIFY,
+    "page": FULL_PAGE,
+    "screen": FULL_SCREEN,
+    "group": GROUP,
+    "alias": ALIAS,
+}
+
+Dialect = Literal["segment", "rudderstack", "compatible"]
+SAME: Final = frozenset(f"/v1/{kind}" for kind in (*CALLS, "batch"))
+FORWARDED: Final[Mapping[Dialect, frozenset[str]]] = {
+    "segment": SAME
+    | {f"/v1/{letter}" for letter in (*SHORT, "b")}
+    | {f"/v1/pixel/{kind}" for kind in CALLS},
+    "rudderstack": SAME | {"/v1/import", keys.BEACON, "/pixel/v1/page", "/pixel/v1/track"},
+    "compatible": SAME,
+}
+"""The paths that each server has."""
+
+LATER: Final = frozenset({410, 460})
+NEVER: Final = frozenset({501, 505, 511})
+"""What Segment's library for Node.js tries again beyond the usual, and what it does not (npm
+@segment/analytics-node 3)."""
+DISABLED: Final = b"source is disabled"
+"""RudderStack's 404 (GitHub rudderlabs/rudder-server, gateway/response/response.go)."""
+
+
+class SegmentOutput(Output):
+    """Posts one call per request, or what has gathered of one user as a batch."""
+
+    name = "segment"
+    docs = "https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/"
+    endpoints = ENDPOINTS
+
+    class Config(FreeFormSettings):
+        """``[destinations.*]`` with ``vendor = "segment"``."""
+
+        url: str = "https://api.segment.io"
+        """Scheme and host of the Tracking API: `https://events.eu1.segmentapis.com` for a
+        workspace in the EU, a data plane of RudderStack, or whatever else takes these calls."""
+        write_key: Secret
+        """The write key of the source to write to."""
+        dialect: Dialect = "segment"
+        """Whose server it is: `segment`, `rudderstack`, or `compatible` for any other. It decides
+        which requests go on as they came: those under paths that the server has."""
+
+    config: Config
+    batch_size = 100
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the write key, as the user name of a Basic header, and the content type."""
+        return {**JSON, "authorization": keys.basic(self.config.write_key.get_secret_value())}
+
+    def choose(self, event: Event) -> Call | Declined:
+        """Each type of event has a call of its own; only a catalogue entry has none."""
+        if event.type == "product":
+            return Declined("segment has no call for an entry of a catalogue")
+        user, visitor = _filled(event.user_id), _filled(event.anonymous_id)
+        if not user and not visitor:
+            visitor = _filled(event.context.device.id)
+            if not visitor:
+                return Declined(
+                    "segment needs to know whom it is about: no user, anonymous or device id"
+                )
+        said = _filled(event.message_id)
+        odd = event.origin == self.name and "timestamp" in event.extra
+        known = replace(
+            event,
+            user_id=user,
+            anonymous_id=visitor,
+            message_id=said if said and len(said) <= LONGEST_ID else event.id,
+            timestamp=None if odd else event.time,
+            sent_at=None,
+            name=_filled(event.name),
+        )
+        if event.type == "track":
+            return self._track(known)
+        if event.type == "alias":
+            return _alias(known)
+        if event.type == "group" and not _filled(event.group_id):
+            return Declined("segment's group call needs a group, and there is no group id")
+        if event.type == "page" and event.origin != self.name:
+            known = _paged(known)
+        return Call(f"POST /v1/{event.type}", TABLES[event.type], known)
+
+    def _track(self, event: Event) -> Call | Declined:
+        if event.name is None:
+            return Declined("segment takes no event without a name")
+        if event.name == CONSENT and not (event.anonymous_id and event.consent):
+            return Declined(
+                "segment takes a consent only with an anonymous id and at least one category"
+            )
+        table = TRACK_ONE if about_one(event) else TRACK
+        return Call("POST /v1/track", table, replace(event, name=self.named(event)))
+
+    def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
+        """Return *payload* as a request to *endpoint*.
+
+        Raises:
+            Unrenderable: JSON cannot say it, or it is larger than Segment takes.
+        """
+        request = super().request(endpoint, payload, event)
+        if len(request.body) > LARGEST_CALL:
+            size = len(request.body)
+            raise Unrenderable(f"{event.id}: {size} bytes, and segment takes {LARGEST_CALL}")
+        return request
+
+    def merge(self, request: Request, further: Request) -> Request | None:
+        """Return a batch of what both say, if it is not too large for one."""
+        url = self.config.url.rstrip("/") + "/v1/batch"
+        body = request.body if request.url == url else b'{"batch":[%b]}' % request.body
+        merged = b"%b,%b]}" % (body[:-2], further.body)
+        return replace(request, url=url, body=merged) if len(merged) <= LARGEST_BATCH else None
+
+    def forward(self, request: Request) -> Request | None:
+        """Return *request* with our write key in every place where it has one.
+
+        None where the server that stands there does not have its path.
+
+        Raises:
+            Unrenderable: the key cannot be exchanged.
+        """
+        if request.path not in FORWARDED[self.config.dialect]:
+            return None
+        key = self.config.write_key.get_secret_value()
+        headers = dict(self.frame[0])
+        if request.method == "GET":
+            del headers["content-type"]
+        elif "content-type" in request.headers:
+            headers["content-type"] = request.headers["content-type"]
+        query = f"?{keys.in_query(request.query, key)}" if request.query else ""
+        return Request(
+            method=request.method,
+            url=self.config.url.rstrip("/") + request.path + query,
+            headers=headers,
+            body=keys.in_body(request.body, key) if request.body else b"",
+        )
+
+    def losses(self, event: Event) -> list[Loss]:
+        """Return what *event* knows and its request will not say."""
+        found = super().losses(event)
+        if event.sent_at is None or isinstance(self.choose(event), Declined):
+            return found
+        return [Loss("sent_at", "lost", event.sent_at), *found]
+
+    def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
+        """Judge by the status, as Segment's own libraries do."""
+        status = response.status
+        judged = verdict_by_status(response, now)
+        if status == 404 and DISABLED in response.body:  # noqa: PLR2004 - RudderStack's
+            return RetryLater(f"HTTP {status}: source is disabled", cause="credential")
+        if status in LATER and isinstance(judged, Refused):
+            return RetryLater(judged.reason)
+        if status in NEVER and isinstance(judged, RetryLater):
+            return Refused(judged.reason)
+        if isinstance(judged, RetryLater) and judged.after is None:
+            reset = response.headers.get("x-ratelimit-reset", "").strip()
+            if reset.isascii() and reset.isdigit():
+                return replace(judged, after=float(reset))
+        return judged
+
+
+def _alias(event: Event) -> Call | Declined:
+    """Return the alias: the id that is given up, and the one that takes its place."""
+    previous = _filled(event.previous_id) or event.anonymous_id
+    if not event.user_id or not previous:
+        return Declined(
+            "segment joins two ids: a user id and the previous one; one of them is missing"
+        )
+    return Call("POST /v1/alias", ALIAS, replace(event, previous_id=previous))
+
+
+def _paged(event: Event) -> Event:
+    """Return a page with its address among its properties too, where the Spec has it."""
+    page = {key: getattr(event.context.page, key) for key in PAGE_FIELDS}
+    known = {key: value for key, value in page.items() if value is not None}
+    extra = {**known, **event.properties.extra}
+    return replace(event, properties=replace(event.properties, extra=extra))
+
+
+def _filled(text: str | None) -> str | None:
+    return text if text and text.strip() else None

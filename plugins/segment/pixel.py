@@ -1,0 +1,87 @@
+"""Calls that stand in the query of an image's address.
+
+Sources: https://segment.com/docs/connections/sources/catalog/libraries/server/pixel-tracking-api/
+(``?data=`` with JSON, base64-encoded or not); GitHub rudderlabs/rudder-server,
+gateway/handle_http_pixel.go (a parameter per field, its name a dotted path).
+"""
+
+import base64
+from collections.abc import Iterable
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import orjson
+
+from gateway.errors import Fault, Rejected
+from gateway.exchange import Response
+
+PIXELS: Final = {
+    **{
+        f"/v1/pixel/{kind}": kind
+        for kind in ("identify", "group", "alias", "page", "screen", "track")
+    },
+    "/pixel/v1/page": "page",
+    "/pixel/v1/track": "track",
+}
+"""The paths that answer with an image, Segment's and RudderStack's, each with its kind of call."""
+GIF: Final = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+"""One transparent pixel."""
+DEEPEST: Final = 32
+"""Steps in a dotted name."""
+URL_SAFE: Final = str.maketrans("-_ ", "+/+")
+"""Both alphabets of RFC 4648 to the first; a plus sign may have been read as a space."""
+
+
+def image() -> Response:
+    """Return the answer to every pixel."""
+    return Response(200, {"content-type": "image/gif"}, GIF)
+
+
+def call_in(query: str) -> dict[str, Any]:
+    """Return the call that *query* says.
+
+    Raises:
+        Rejected: its data is no JSON object, or a name goes too deep.
+    """
+    pairs = parse_qsl(query, keep_blank_values=True)
+    given = dict(pairs)
+    if "data" not in given:
+        return _nested(pairs)
+    try:
+        call = orjson.loads(unpacked(given["data"]))
+    except ValueError as error:
+        raise Rejected("data", str(error), Fault.MALFORMED) from error
+    if type(call) is not dict:
+        raise Rejected("data", "expected an object", Fault.TYPE, call)
+    return {"writeKey": given["writeKey"], **call} if "writeKey" in given else call
+
+
+def unpacked(data: str) -> bytes:
+    """Return the JSON in *data*, which may be base64 of either alphabet, padded or not.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if data.lstrip().startswith("{"):
+        return data.encode()
+    text = data.translate(URL_SAFE).rstrip("=")
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+
+
+def _nested(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    call: dict[str, Any] = {}
+    for name, value in pairs:
+        *above, last = name.split(".")
+        if len(above) >= DEEPEST:
+            raise Rejected("$", f"a name of more than {DEEPEST} steps", Fault.VALUE, name)
+        node = call
+        for step in above:
+            inner = node.get(step)
+            if type(inner) is not dict:
+                inner = node[step] = {}
+            node = inner
+        node[last] = value
+    visitor = call.get("anonymousId")
+    if type(visitor) is str and len(visitor) > 1 and visitor[0] == visitor[-1] == '"':
+        call["anonymousId"] = visitor[1:-1]
+    return call
