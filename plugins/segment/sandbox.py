@@ -12,6 +12,7 @@ A single call about nobody gets 400, as from RudderStack: Segment's status is no
 """
 
 import base64
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Final
@@ -254,10 +255,11 @@ def _filled(value: Any) -> bool:
 
 
 def _dated(value: Any) -> bool:
+    """Tell whether *value* is ISO 8601; the document's batch has a month of one digit."""
     if value is None:
         return True
     try:
-        datetime.fromisoformat(value)
+        datetime.fromisoformat(re.sub(r"^(\d{4})-(\d)-", r"\1-0\2-", value))
     except ValueError:
         return False
     return True

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-VENDORS = ("chrts", "growlytics", "personaclick", "quartic", "tracardi")
+VENDORS = ("chrts", "growlytics", "personaclick", "quartic", "segment", "tracardi")
 
 SETTINGS = {
     "chrts": 'api_key = "api_chrts_sandbox"',
@@ -10,6 +10,7 @@ SETTINGS = {
     "tracardi": 'source_id = "3ee63fc6-490a-4fd8-bfb3-bf0c8c8d3387"',
     "quartic": 'api_key = "quartic-sandbox-key"\ncustomer = "quartic_account"',
     "growlytics": 'api_key = "growlytics-sandbox-key"',
+    "segment": 'write_key = "segment-sandbox-key"',
 }
 
 

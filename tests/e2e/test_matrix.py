@@ -64,8 +64,9 @@ async def test_every_sample_reaches_every_vendor(
 
 
 def _events(entry: dict[str, Any]) -> list[Any]:
-    """Return what one journalled request carries: Tracardi's may carry several events."""
-    found: list[Any] = entry["body"].get("events", [entry["body"]])
+    """Return what one journalled request carries: Tracardi's and Segment's may carry several."""
+    body = entry["body"]
+    found: list[Any] = body.get("events") or body.get("batch") or [body]
     return found
 
 
