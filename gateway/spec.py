@@ -173,7 +173,9 @@ def about_one(event: Event) -> bool:
 
 def reads_as_one(name: object, properties: object) -> bool:
     """Tell whether properties that came with the event *name* hold their product flat."""
-    return name in SINGLE_PRODUCT and not (type(properties) is dict and "products" in properties)
+    if type(name) is not str or name not in SINGLE_PRODUCT:
+        return False
+    return not (type(properties) is dict and "products" in properties)
 
 
 def as_track(event: Event) -> Event | None:

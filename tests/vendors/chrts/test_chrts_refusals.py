@@ -58,6 +58,7 @@ def refused(request: Request) -> tuple[int, Any]:
         (TRACK, {"name": "x"}, NO_UID),
         (TRACK, {"name": "x", "anonymousId": 1.5}, "anonymousId: expected string, got number"),
         (TRACK, {"uid": "u1"}, NO_NAME),
+        (TRACK, {"uid": "u1", "name": []}, "name: expected string, got array"),
         (TRACK, {"uid": "u1", "name": " "}, NO_NAME),
         (TRACK, {"uid": "u1", "name": True}, "name: expected string, got boolean"),
         (

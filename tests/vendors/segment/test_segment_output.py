@@ -1,0 +1,387 @@
+"""How events go out to Segment: alone, together, and as they came."""
+
+import base64
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+import pytest
+from msgspec.structs import replace
+
+from gateway.errors import Unrenderable
+from gateway.event import Campaign, Context, Device, Event, Page, Product, Properties, Traits
+from gateway.exchange import Declined, Delivered, Refused, Request, Response, RetryLater
+from gateway.mapping import Loss
+from gateway.plugin import Secret
+from gateway.testing.samples import ARRIVAL
+from plugins.segment.output import SegmentOutput
+
+AT = datetime(2024, 3, 28, 10, 15, 30, 523000, UTC)
+WRITTEN = "2024-03-28T10:15:30.523Z"
+ARRIVED = "2026-01-02T03:04:05.000Z"
+SHOES = Product(product_id="42", name="Red shoes", price=59.9, quantity=1)
+SOCKS = Product(product_id="43", price=4, quantity=2, extra={"colour": "grey"})
+
+
+def output(**settings: Any) -> SegmentOutput:
+    """Return a destination with *settings*."""
+    known = {"url": "https://segment.example/", "write_key": Secret("key-out"), **settings}
+    return SegmentOutput(SegmentOutput.Config(**known))
+
+
+def request_for(event: Event, **settings: Any) -> Request:
+    """Return the request that delivers *event*."""
+    request = output(**settings).render(event)
+    assert isinstance(request, Request), request
+    return request
+
+
+def sent(event: Event, **settings: Any) -> dict[str, Any]:
+    """Return the body that delivers *event*."""
+    body: dict[str, Any] = orjson.loads(request_for(event, **settings).body)
+    return body
+
+
+def declined(event: Event) -> str:
+    """Return why *event* is declined."""
+    found = output().render(event)
+    assert isinstance(found, Declined), found
+    assert output().losses(event) == []
+    return found.reason
+
+
+def track(name: str = "x", properties: Properties = Properties(), **fields: Any) -> Event:  # noqa: B008 - immutable
+    """Return an event of another vendor."""
+    known = {"id": "r-1-0", "user_id": "u1", "origin": "quartic", "received_at": ARRIVAL, **fields}
+    return Event(type="track", name=name, properties=properties, **known)
+
+
+def test_sends_an_order() -> None:
+    """An order goes out under the Spec's names, with its key in a Basic header alone."""
+    properties = Properties(
+        order_id="o1", total=72.9, currency="EUR", products=(SHOES, SOCKS), extra={"gift": True}
+    )
+    context = Context(
+        page=Page(url="https://shop.example/thanks"),
+        campaign=Campaign(name="may"),
+        channel="web",
+        extra={"os": {"name": "Linux"}},
+    )
+    event = track(
+        "Order Completed",
+        properties,
+        message_id="m1",
+        timestamp=AT,
+        anonymous_id="a1",
+        session_id="s1",
+        group_id="g1",
+        traits=Traits(email="ada@shop.example"),
+        context=context,
+        consent={"ads": False},
+        extra={"quartic's": "own"},
+    )
+    request = request_for(event)
+    assert (request.method, request.url) == ("POST", "https://segment.example/v1/track")
+    assert request.headers == {
+        "content-type": "application/json",
+        "authorization": "Basic " + base64.b64encode(b"key-out:").decode(),
+    }
+    assert orjson.loads(request.body) == {
+        "type": "track",
+        "event": "Order Completed",
+        "messageId": "m1",
+        "timestamp": WRITTEN,
+        "userId": "u1",
+        "anonymousId": "a1",
+        "context": {
+            "page": {"url": "https://shop.example/thanks"},
+            "campaign": {"name": "may"},
+            "channel": "web",
+            "os": {"name": "Linux"},
+            "sessionId": "s1",
+            "groupId": "g1",
+            "traits": {"email": "ada@shop.example"},
+            "consent": {"categoryPreferences": {"ads": False}},
+        },
+        "properties": {
+            "order_id": "o1",
+            "total": 72.9,
+            "currency": "EUR",
+            "products": [
+                {"product_id": "42", "name": "Red shoes", "price": 59.9, "quantity": 1},
+                {"product_id": "43", "price": 4, "quantity": 2, "colour": "grey"},
+            ],
+            "gift": True,
+        },
+    }
+    assert output().losses(replace(event, extra={})) == []
+
+
+def test_sends_one_product_flat() -> None:
+    """An event about one product has it among its properties, as the Spec has it."""
+    event = track("Product Added", Properties(products=(SOCKS,), cart_id="c1"))
+    assert sent(event)["properties"] == {
+        "product_id": "43",
+        "price": 4,
+        "quantity": 2,
+        "colour": "grey",
+        "cart_id": "c1",
+    }
+
+
+def test_says_when_and_which() -> None:
+    """Without a time and an id of the sender's, they are the arrival and the gateway's own id."""
+    assert (sent(track())["messageId"], sent(track())["timestamp"]) == ("r-1-0", ARRIVED)
+    longest = track(message_id="m" * 100)
+    assert sent(longest)["messageId"] == "m" * 100
+    assert sent(track(message_id="m" * 101))["messageId"] == "r-1-0"
+    assert sent(track(message_id=" "))["messageId"] == "r-1-0"
+
+
+def test_does_not_say_when_it_was_sent() -> None:
+    """Segment would correct by sentAt a time that is corrected already, so it is a loss."""
+    event = track(timestamp=AT, sent_at=ARRIVAL)
+    assert "sentAt" not in sent(event)
+    assert output().losses(event) == [Loss("sent_at", "lost", ARRIVAL)]
+
+
+def test_sends_a_page_with_its_address_twice() -> None:
+    """A page has its address in its context, and among its properties too."""
+    page = Page(url="https://shop.example/", title="Home")
+    properties = Properties(category="Docs", value=3, extra={"title": "own"})
+    event = Event(
+        type="page",
+        name="Home",
+        anonymous_id="a1",
+        received_at=ARRIVAL,
+        context=Context(page=page),
+        properties=properties,
+    )
+    body = sent(event)
+    assert (body["type"], body["name"]) == ("page", "Home")
+    assert body["context"] == {"page": {"url": "https://shop.example/", "title": "Home"}}
+    assert body["properties"] == {
+        "url": "https://shop.example/",
+        "title": "own",
+        "category": "Docs",
+        "value": 3,
+    }
+    screen = request_for(replace(event, type="screen", name=" "))
+    assert screen.url.endswith("/v1/screen")
+    assert "name" not in orjson.loads(screen.body)
+
+
+def test_sends_groups_and_aliases() -> None:
+    """A group needs its id, an alias both of its own; an anonymous id is one to give up."""
+    group = Event(type="group", user_id="u1", group_id="g1", traits=Traits(name="Acme"))
+    assert sent(group)["groupId"] == "g1"
+    assert sent(group)["traits"] == {"name": "Acme"}
+    assert "no group id" in declined(replace(group, group_id=" "))
+    alias = Event(type="alias", user_id="u1", previous_id="a1")
+    assert sent(alias)["previousId"] == "a1"
+    spare = sent(replace(alias, previous_id=None, anonymous_id="a2"))
+    assert (spare["previousId"], spare["anonymousId"]) == ("a2", "a2")
+    for half in (replace(alias, previous_id=None), replace(alias, user_id=None, anonymous_id="a")):
+        assert "one of them is missing" in declined(half)
+
+
+def test_declines_what_it_cannot_say() -> None:
+    """A catalogue entry, an event of nobody, a nameless one and half a consent are declined."""
+    assert "catalogue" in declined(Event(type="product"))
+    assert "whom it is about" in declined(track(user_id=" ", traits=Traits(email="a@b.example")))
+    assert "without a name" in declined(track(" "))
+    consent = track("Segment Consent Preference Updated", anonymous_id="a1", consent={"a": True})
+    assert sent(consent)["context"] == {"consent": {"categoryPreferences": {"a": True}}}
+    for half in (replace(consent, anonymous_id=None), replace(consent, consent={})):
+        assert "anonymous id and at least one category" in declined(half)
+
+
+def test_knows_people_by_their_device() -> None:
+    """A device id stands in for an anonymous id where there is no other."""
+    event = track(user_id=None, context=Context(device=Device(id="d1")))
+    assert sent(event)["anonymousId"] == "d1"
+    assert "anonymousId" not in sent(replace(event, user_id="u1"))
+
+
+def test_spells_names_by_the_convention() -> None:
+    """Names are spelled as configured, and Segment's own events keep theirs."""
+    assert sent(track("my_own-event"))["event"] == "my_own-event"
+    assert sent(track("my_own-event"), naming="Title Case")["event"] == "My Own Event"
+    own = track("my_own-event", origin="segment")
+    assert sent(own, naming="Title Case")["event"] == "my_own-event"
+
+
+def test_sends_nothing_larger_than_segment_takes() -> None:
+    """An event of more than 32 KB is one that Segment could never take."""
+    empty = len(request_for(track(properties=Properties(extra={"text": ""}))).body)
+    fits = track(properties=Properties(extra={"text": "x" * (32 * 1024 - empty)}))
+    assert len(request_for(fits).body) == 32 * 1024
+    large = track(properties=Properties(extra={"text": "x" * (32 * 1024 - empty + 1)}))
+    with pytest.raises(Unrenderable, match="32769 bytes, and segment takes 32768"):
+        output().render(large)
+
+
+def test_merges_calls_into_a_batch() -> None:
+    """Calls go together in order, each whole, up to the size that a batch may have."""
+    out = output()
+    calls = [request_for(track(f"event {number}")) for number in range(3)]
+    merged = out.merge(calls[0], calls[1])
+    assert merged is not None
+    merged = out.merge(merged, calls[2])
+    assert merged is not None
+    assert merged.url == "https://segment.example/v1/batch"
+    assert merged.headers == calls[0].headers
+    batch = orjson.loads(merged.body)
+    assert batch == {"batch": [orjson.loads(call.body) for call in calls]}
+    assert [call["type"] for call in batch["batch"]] == ["track"] * 3
+    large = request_for(track(properties=Properties(extra={"text": "x" * 30_000})))
+    request, count = large, 1
+    while (more := out.merge(request, large)) is not None:
+        request, count = more, count + 1
+    assert count == 16
+    assert len(request.body) <= 500 * 1024
+
+
+def packed(call: Any) -> str:
+    """Return *call* as base64."""
+    return base64.b64encode(orjson.dumps(call)).decode()
+
+
+def forwarded(method: str, url: str, body: bytes = b"", **settings: Any) -> Request:
+    """Return what a received request goes on as."""
+    request = Request(method=method, url=url, body=body, headers={"content-type": "text/plain"})
+    found = output(**settings).forward(request)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'{ "userId":"u", "a": 1.10 }', b'{ "userId":"u", "a": 1.10 }'),
+        (b'{ "writeKey":"key-in",\n"a": 1.10 }', b'{ "writeKey":"key-out",\n"a": 1.10 }'),
+        (
+            b'{"batch": [{"writeKey": "key-in"}, {"b": 1.10}], "writeKey": "key-in"}',
+            b'{"batch": [{"writeKey": "key-out"}, {"b": 1.10}], "writeKey": "key-out"}',
+        ),
+        (
+            b'{"batch": [{"writeKey": "x"}, 1], "writeKey": "y"}',
+            b'{"batch": [{"writeKey": "key-out"}, 1], "writeKey": "key-out"}',
+        ),
+        (
+            b'{"writeKey": "x", "event": "x"}',
+            b'{"writeKey":"key-out","event":"x"}',
+        ),
+        (b'{"writeKey": "\\u0078", "a": 1.10}', b'{"writeKey":"key-out","a":1.1}'),
+        (b'{"writeKey": null, "batch": "x"}', b'{"writeKey": null, "batch": "x"}'),
+    ],
+)
+def test_exchanges_the_key_in_the_body_and_nothing_else(before: bytes, after: bytes) -> None:
+    """Every write key in a body becomes ours; other bytes stay, where they can be told apart."""
+    request = forwarded("POST", "/v1/batch?v=1", before)
+    assert request.body == after
+    assert request.url == "https://segment.example/v1/batch?v=1"
+    assert request.headers["content-type"] == "text/plain"
+    assert request.headers["authorization"] == "Basic a2V5LW91dDo="
+
+
+def test_gives_up_a_key_that_cannot_be_exchanged() -> None:
+    """A body that would have to be written anew, and cannot be, is not sent with another's key."""
+    body = b'{"writeKey": "x", "a": "x", "b": %b}' % (b"[" * 300 + b"]" * 300)
+    with pytest.raises(Unrenderable, match="write key cannot be exchanged"):
+        forwarded("POST", "/v1/track", body)
+
+
+def test_exchanges_the_key_in_an_address() -> None:
+    """A key in the query becomes ours, as a parameter and within the data of a pixel."""
+    query = "writeKey=key-in&userId=a%20b&properties.a=1+2"
+    request = forwarded("GET", f"/v1/pixel/track?{query}", write_key=Secret("k&1"))
+    expected = query.replace("key-in", "k%261")
+    assert request.url == f"https://segment.example/v1/pixel/track?{expected}"
+    assert (request.method, request.body) == ("GET", b"")
+    assert "content-type" not in request.headers
+    beacon = forwarded("POST", "/beacon/v1/batch?writeKey=k", b"{}", dialect="rudderstack")
+    assert beacon.url.endswith("/beacon/v1/batch?writeKey=key-out")
+
+
+@pytest.mark.parametrize(
+    ("encode", "ours"),
+    [
+        (packed, packed),
+        (lambda call: packed(call).rstrip("="), lambda call: packed(call).rstrip("=")),
+        (lambda call: quote(packed(call), safe=""), lambda call: quote(packed(call), safe="")),
+        (
+            lambda call: packed(call).replace("+", "-").replace("/", "_"),
+            lambda call: packed(call).replace("+", "-").replace("/", "_"),
+        ),
+        (lambda call: quote(orjson.dumps(call)), lambda call: quote(orjson.dumps(call), safe="")),
+    ],
+)
+def test_encodes_data_as_it_was(encode: Any, ours: Any) -> None:
+    """The data of a pixel is encoded with our key as it was with the sender's."""
+    call = {"writeKey": "key-in", "userId": "u", "event": "a?>b~ÿ"}
+    request = forwarded("GET", f"/v1/pixel/track?data={encode(call)}&x=1")
+    expected = ours({**call, "writeKey": "key-out"})
+    assert request.url == f"https://segment.example/v1/pixel/track?data={expected}&x=1"
+    without = encode({"userId": "u"})
+    same = forwarded("GET", f"/v1/pixel/track?data={without}&writeKey=k")
+    assert same.url.endswith(f"data={without}&writeKey=key-out")
+
+
+def test_forwards_what_the_server_has() -> None:
+    """Only requests under paths of the server's own go on as they came."""
+    paths = {
+        "POST /v1/track": {"segment", "rudderstack", "compatible"},
+        "POST /v1/batch": {"segment", "rudderstack", "compatible"},
+        "POST /v1/t": {"segment"},
+        "POST /v1/b": {"segment"},
+        "GET /v1/pixel/page": {"segment"},
+        "POST /v1/import": {"rudderstack"},
+        "POST /beacon/v1/batch": {"rudderstack"},
+        "GET /pixel/v1/page": {"rudderstack"},
+    }
+    for endpoint, expected in paths.items():
+        method, url = endpoint.split()
+        request = Request(method=method, url=url, body=b"{}" if method == "POST" else b"")
+        taken = {
+            dialect
+            for dialect in ("segment", "rudderstack", "compatible")
+            if output(dialect=dialect).forward(request) is not None
+        }
+        assert taken == expected, endpoint
+
+
+@pytest.mark.parametrize("status", [408, 410, 429, 460, 500, 502, 503, 504, 529])
+def test_tries_again_what_segments_libraries_try_again(status: int) -> None:
+    """What Segment's library for Node.js tries again is temporary."""
+    assert isinstance(output().verdict(Response(status)), RetryLater)
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422, 501, 505, 511])
+def test_gives_up_what_they_give_up(status: int) -> None:
+    """What it does not try again will not be taken later either."""
+    assert isinstance(output().verdict(Response(status)), Refused)
+
+
+def test_waits_as_long_as_it_is_told() -> None:
+    """The seconds to wait stand in Retry-After, or else in X-RateLimit-Reset."""
+    waits = [
+        ({"retry-after": "7", "x-ratelimit-reset": "9"}, 7),
+        ({"x-ratelimit-reset": "9"}, 9),
+        ({"x-ratelimit-reset": "soon"}, None),
+        ({}, None),
+    ]
+    for headers, after in waits:
+        verdict = output().verdict(Response(429, headers))
+        assert isinstance(verdict, RetryLater)
+        assert (verdict.after, verdict.cause) == (after, "limit")
+
+
+def test_knows_a_source_that_is_switched_off() -> None:
+    """RudderStack's 404 for a disabled source is for a person to mend; any other is final."""
+    verdict = output().verdict(Response(404, {}, b"source is disabled\n"))
+    assert isinstance(verdict, RetryLater)
+    assert verdict.cause == "credential"
+    assert isinstance(output().verdict(Response(404, {}, b"404 page not found")), Refused)
+    assert output().verdict(Response(200, {}, b"OK")) == Delivered()
