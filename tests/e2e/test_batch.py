@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.exchange import Delivered, Refused
-from tests.e2e.configs import SETTINGS
+from tests.e2e.configs import SETTINGS, destination
 from tests.e2e.running import PATIENCE, Running, running, serving
 
 HEADERS = {"authorization": "Bearer any"}
@@ -84,6 +84,31 @@ async def test_events_of_one_user_go_together(tmp_path: Path) -> None:
         await send_behind(run, vendor, names)
         assert vendor.requests == [names[:1], names[1:]]
         assert vendor.accepted == names
+
+
+async def test_segment_gets_calls_and_batches(tmp_path: Path) -> None:
+    """What gathers for Segment goes as one batch, in order, each call with an id of its own."""
+
+    def config(sandbox: str) -> str:
+        return (
+            f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{tmp_path / "spool"}"\n'
+            '[sources.shop]\nvendor = "chrts"\nkeys = "any"\n'
+            f'{destination("segment", sandbox)}[[routes]]\nto = ["segment"]\n'
+        )
+
+    names = [f"event-{number}" for number in range(12)]
+    async with running(tmp_path, config) as run:
+        await run.fault(vendor="segment", delay=1, count=1)
+        for name in names:
+            await send(run, name)
+        await run.watch.until(lambda w: len(w.settled) == len(names))
+        first, *others = await run.journal("segment")
+    assert first["path"] == "/v1/track"
+    assert {entry["path"] for entry in others} == {"/v1/batch"}
+    assert {entry["verdict"] for entry in [first, *others]} == {"accepted"}
+    calls = [first["body"], *(call for entry in others for call in entry["body"]["batch"])]
+    assert [call["event"] for call in calls] == names
+    assert len({call["messageId"] for call in calls}) == len(names)
 
 
 async def test_a_refused_batch_costs_only_the_bad_event(tmp_path: Path) -> None:

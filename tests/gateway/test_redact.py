@@ -1,0 +1,68 @@
+"""Credentials do not show, however they are encoded."""
+
+import base64
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, SecretStr
+
+from gateway.exchange import Request
+from gateway.redact import HIDDEN, Redactor
+
+
+class Settings(BaseModel):
+    """A destination's settings."""
+
+    key: SecretStr
+
+
+def redactor(secret: str) -> Redactor:
+    """Return a redactor of one secret."""
+    return Redactor(Settings(key=SecretStr(secret)))
+
+
+@given(
+    secret=st.text("abcXYZ019+/?&= ", min_size=8, max_size=24),
+    before=st.binary(max_size=5),
+    after=st.binary(max_size=5),
+)
+def test_a_secret_is_hidden_within_base64(secret: str, before: bytes, after: bytes) -> None:
+    """A secret that was encoded together with other bytes cannot be decoded from what is left."""
+    text = before + secret.encode() + after
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        shown = redactor(secret).text(encode(text).decode())
+        assert HIDDEN in shown
+        whole = encode(text).decode()
+        start, _, end = shown.partition(HIDDEN)
+        assert whole.startswith(start)
+        known = base64.urlsafe_b64decode(
+            start[: len(start) // 4 * 4].replace("+", "-").replace("/", "_")
+        )
+        assert len(known) <= len(before) + 2
+        assert len(end) <= (len(after) + 4) * 4 / 3 + 4
+
+
+@pytest.mark.parametrize("secret", ["a+b/c d&e=f", "plain-secret"])
+def test_a_secret_is_hidden_in_every_part_of_a_request(secret: str) -> None:
+    """Address, headers and body show a secret neither as it is nor quoted nor in a Basic header."""
+    basic = "Basic " + base64.b64encode(f"{secret}:".encode()).decode()
+    request = Request(
+        method="GET",
+        url=f"https://v.example/?key={quote(secret, safe='')}&x=1",
+        headers={"authorization": basic, "x-key": secret},
+        body=f'{{"key": "{secret}"}}'.encode(),
+    )
+    shown = redactor(secret).request(request)
+    assert shown["url"] == f"https://v.example/?key={HIDDEN}&x=1"
+    assert shown["headers"]["x-key"] == HIDDEN
+    assert shown["headers"]["authorization"].startswith(f"Basic {HIDDEN}")
+    assert len(shown["headers"]["authorization"]) <= len(f"Basic {HIDDEN}") + 4
+    assert shown["body"] == f'{{"key": "{HIDDEN}"}}'
+
+
+def test_what_is_no_secret_stays() -> None:
+    """Text without the secret is not touched, nor is any where the secret is very short."""
+    assert redactor("a-long-secret").text("nothing of it") == "nothing of it"
+    assert redactor("abc").text("abcabc") == "abcabc"
