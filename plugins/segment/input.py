@@ -58,6 +58,11 @@ class SegmentInput(Input):
     unsupported = frozenset({"POST /v1/merge"})
     """RudderStack's, of two identities in its warehouse (GitHub rudderlabs/rudder-server)."""
     credential_in_body = True
+    in_browsers = True
+    """Analytics.js, and RudderStack's; both servers take any origin."""
+    browser_headers = frozenset({"content-type", "authorization", "anonymousid"})
+    """RudderStack's library for browsers sends the last (GitHub rudderlabs/rudder-sdk-js,
+    packages/analytics-js-plugins/src/xhrQueue)."""
     example = Request(
         method="POST",
         url="/v1/track",
@@ -109,7 +114,8 @@ class SegmentInput(Input):
             call = prepared(payload, KINDS[endpoint])
             (event,) = self.endpoints[endpoint].read(call, stamp)
             events = [dated(event, call)]
-        if not any(_filled(event.user_id) or _filled(event.anonymous_id) for event in events):
+        by_cookie = bool(request.client_id) and KINDS[endpoint] != "alias"
+        if not by_cookie and not any(map(_named, events)):
             raise Incomplete("userId", "a userId or an anonymousId is required", NO_ID)
         return events
 
@@ -167,5 +173,5 @@ def _check_sizes(payload: Any) -> None:
             raise Rejected(f"batch.{index}", reason, Fault.TOO_LARGE)
 
 
-def _filled(text: str | None) -> bool:
-    return bool(text and text.strip())
+def _named(event: Event) -> bool:
+    return any(text and text.strip() for text in (event.user_id, event.anonymous_id))

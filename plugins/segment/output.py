@@ -158,7 +158,8 @@ class SegmentOutput(Output):
     def forward(self, request: Request) -> Request | None:
         """Return *request* with our write key in every place where it has one.
 
-        None where the server that stands there does not have its path.
+        JSON goes out as JSON, whatever it was labelled as. None where the server that stands there
+        does not have the path.
 
         Raises:
             Unrenderable: the key cannot be exchanged.
@@ -169,7 +170,7 @@ class SegmentOutput(Output):
         headers = dict(self.frame[0])
         if request.method == "GET":
             del headers["content-type"]
-        elif "content-type" in request.headers:
+        elif "json" in request.headers.get("content-type", "").lower():
             headers["content-type"] = request.headers["content-type"]
         query = f"?{keys.in_query(request.query, key)}" if request.query else ""
         return Request(

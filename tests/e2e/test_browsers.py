@@ -29,6 +29,7 @@ BROWSER_HEADERS = {
     "tracardi": "content-type, x-context, x-timestamp",
     "quartic": "accept-version, content-type, x-api-key",
     "growlytics": "content-type, x-growlytics-key",
+    "segment": "anonymousid, authorization, content-type",
 }
 PROXY = 'trusted_proxies = ["127.0.0.0/8", "10.0.0.0/8"]\n'
 THROUGH = {"x-forwarded-for": "6.6.6.6, 203.0.113.7, 10.0.0.2", "x-forwarded-proto": "https"}
@@ -104,7 +105,7 @@ async def test_without_origins_it_is_as_at_the_vendor(tmp_path: Path) -> None:
         for vendor in VENDORS:
             url = run.url + VALID[vendor][0]
             async with run.client.options(url, headers=asking(EVIL)) as leave:
-                open_ = vendor in {"personaclick", "tracardi"}
+                open_ = vendor in {"personaclick", "segment", "tracardi"}
                 assert (leave.status == 204) is open_, vendor
                 allowed = leave.headers.get("access-control-allow-origin")
                 assert allowed == ("*" if open_ else None), vendor
@@ -155,7 +156,7 @@ def tracked(folder: Path, more: str = "", to: str = "", server: str = PROXY) -> 
     def config(sandbox: str) -> str:
         sources = "".join(
             f'[sources.{vendor}]\nvendor = "{vendor}"\nkeys = ["right"]\n{more}\n'
-            for vendor in ("chrts", "quartic", "personaclick", "tracardi")
+            for vendor in ("chrts", "quartic", "personaclick", "segment", "tracardi")
         )
         return (
             f'[server]\nlisten = "127.0.0.1:0"\ndrain_timeout = "1s"\n{server}\n'
@@ -338,6 +339,7 @@ async def test_every_vendor_s_page_may_leave_the_naming_to_the_cookie(tmp_path: 
     unnamed = {
         "personaclick": {"shop_id": "right", "event": "view", "items": [{"id": "1"}, {"id": "2"}]},
         "tracardi": {"source": {"id": "right"}, "events": [{"type": "a"}, {"type": "b"}]},
+        "segment": {"writeKey": "right", "event": "looked"},
         "quartic": {
             "customer": "c", "eventType": "eventProductView", "timestamp": 1482840417,
             "productId": "101",
@@ -351,7 +353,7 @@ async def test_every_vendor_s_page_may_leave_the_naming_to_the_cookie(tmp_path: 
                 assert answer.status == 200, await answer.text()
                 if vendor == "tracardi":
                     assert (await answer.json())["profile"] == {"id": "known-1"}
-        events = await delivered(run, 5)
+        events = await delivered(run, 6)
     assert {event.anonymous_id for event in events} == {"known-1"}
 
 

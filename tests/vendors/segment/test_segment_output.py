@@ -282,7 +282,7 @@ def test_exchanges_the_key_in_the_body_and_nothing_else(before: bytes, after: by
     request = forwarded("POST", "/v1/batch?v=1", before)
     assert request.body == after
     assert request.url == "https://segment.example/v1/batch?v=1"
-    assert request.headers["content-type"] == "text/plain"
+    assert request.headers["content-type"] == "application/json"
     assert request.headers["authorization"] == "Basic a2V5LW91dDo="
 
 
@@ -327,6 +327,18 @@ def test_encodes_data_as_it_was(encode: Any, ours: Any) -> None:
     without = encode({"userId": "u"})
     same = forwarded("GET", f"/v1/pixel/track?data={without}&writeKey=k")
     assert same.url.endswith(f"data={without}&writeKey=key-out")
+
+
+def test_labels_json_as_json() -> None:
+    """A label that says JSON stays as it is; any other becomes one that does."""
+    own = {"content-type": "application/json; charset=utf-8"}
+    request = output().forward(Request(method="POST", url="/v1/t", body=b"{}", headers=own))
+    assert request is not None
+    assert request.headers["content-type"] == own["content-type"]
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    request = output().forward(Request(method="POST", url="/v1/t", body=b"{}", headers=form))
+    assert request is not None
+    assert request.headers["content-type"] == "application/json"
 
 
 def test_forwards_what_the_server_has() -> None:

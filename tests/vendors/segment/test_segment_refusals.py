@@ -8,9 +8,10 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.errors import Fault, Rejected
-from gateway.exchange import Request
+from gateway.exchange import Client, Request
 from gateway.testing.samples import ARRIVAL, plain
 from plugins.segment.input import SegmentInput
 from plugins.segment.mapping import KINDS
@@ -73,6 +74,15 @@ def test_tells_what_is_no_json(url: str, body: bytes) -> None:
 def test_needs_to_know_whom_it_is_about(ids: dict[str, Any]) -> None:
     """A call without a user id and an anonymous id gets Segment's own code."""
     assert code(post({"event": "Song Played", **ids})) == (400, "no_user_anon_id")
+
+
+def test_lets_a_cookie_name_whom_a_call_does_not() -> None:
+    """A call that the client's cookie names needs no id of its own; an alias needs one."""
+    known = Client("203.0.113.7", "known-1")
+    call = replace(post({"event": "Song Played"}), client=known)
+    assert len(INPUT.parse(call)) == 1
+    alias = replace(post({"previousId": "a1"}, "/v1/alias"), client=known)
+    assert code(alias) == (400, "no_user_anon_id")
 
 
 def test_takes_what_segment_discards_later() -> None:
