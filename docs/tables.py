@@ -48,11 +48,13 @@ LEGEND = (
 )
 
 
-def fields(registry: Registry, vendor: str) -> str:
-    """Return the rows of each endpoint of *vendor*, in Markdown."""
+def fields(registry: Registry, vendor: str, only: Collection[str] = ()) -> str:
+    """Return the rows of each endpoint of *vendor*, or of *only* some, in Markdown."""
     endpoints = {**registry.inputs[vendor].endpoints, **registry.outputs[vendor].endpoints}
     alike: dict[tuple[str, ...], list[str]] = {}
     for endpoint, mapped in endpoints.items():
+        if only and endpoint not in only:
+            continue
         alike.setdefault(tuple(_sections(mapped, "")), []).append(code(endpoint))
     parts = [LEGEND]
     for sections, same in alike.items():

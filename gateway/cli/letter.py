@@ -13,7 +13,7 @@ from gateway.exchange import Request
 from gateway.redact import HIDDEN
 from gateway.spool import Dead
 
-SECRET = re.compile(r"(?:secret|password|api_?key)$", re.IGNORECASE)
+SECRET = re.compile(r"(?:secret|password|api_?key|write_?key)$", re.IGNORECASE)
 """Names of members of a body that may hold a second credential."""
 
 
