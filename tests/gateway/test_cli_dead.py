@@ -9,7 +9,7 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.cli import main
+from gateway.cli import letter, main
 from gateway.exchange import Request
 from gateway.spool import (
     Attempt,
@@ -225,3 +225,9 @@ def test_a_spool_that_is_not_there_is_told(tmp_path: Path) -> None:
     found = CliRunner().invoke(main, ["dead", "list", "--config", str(config)])
     assert found.exit_code == 1
     assert "there is no spool; check the folder's name" in found.stderr
+
+
+def test_every_write_key_of_a_batch_is_hidden() -> None:
+    """Segment's calls may have keys of their own within a batch, beside the one that counted."""
+    shown = letter._hidden({"writeKey": "one", "batch": [{"writeKey": "two", "event": "x"}]}, "one")
+    assert shown == {"writeKey": "***", "batch": [{"writeKey": "***", "event": "x"}]}
