@@ -13,7 +13,8 @@ from aiohttp import web
 
 from gateway import log as logs
 from gateway.clients import Clients, Cookie, introduced
-from gateway.config import Config, DestinationConfig, SourceConfig
+from gateway.config import Config, DestinationConfig
+from gateway.config.relaying import leads
 from gateway.delivery import Worker
 from gateway.delivery.attempt import Sender
 from gateway.doors import Doors, Source
@@ -22,12 +23,14 @@ from gateway.event import Event
 from gateway.exchange import Declined, Verdict
 from gateway.forwarded import Proxies
 from gateway.ingest import Ingest
-from gateway.plugin import Input
+from gateway.plugin import Input, Output
 from gateway.plugins import Registry
+from gateway.relay import Relay
 from gateway.reload import Reloading
 from gateway.router import Router
 from gateway.spool import Bounds, Entry, Limits, Notice, Spool, SqliteSpool
 from gateway.transport import HttpTransport
+from gateway.upstream import Upstreams
 
 log = structlog.get_logger()
 
@@ -47,6 +50,7 @@ class Gateway:
         self.config = config
         self.registry = registry
         self.accepting = False
+        self.upstreams = Upstreams()
         self.doors = self.doors_of(config)
         self.router = Router(config.routes)
         self.spool: Spool = SqliteSpool(
@@ -108,23 +112,32 @@ class Gateway:
         self.accepting = False
         grace = self.config.server.drain_timeout
         await asyncio.gather(*(worker.stop(grace) for worker in self.workers.values()))
+        await self.upstreams.close()
         await self.spool.close()
         log.info("stopped")
 
     def _worker(self, name: str, config: DestinationConfig) -> Worker:
-        output = self.registry.outputs[config.vendor](config.settings)
+        output = self._output(config)
         transport = HttpTransport(timeout=config.timeout, connections=config.concurrency)
         settled = self._settled if self._on_settled else None
+        lends = self._inputs[config.vendor] if config.credentials == "client" else None
         return Worker(
             name,
             config,
             sender=Sender(
-                output, transport, passthrough=config.passthrough, max_age=config.max_age
+                output,
+                transport,
+                passthrough=config.passthrough,
+                max_age=config.max_age,
+                lends=lends,
             ),
             spool=self.spool,
             parse=self.parse,
             settled=settled,
         )
+
+    def _output(self, config: DestinationConfig) -> Output:
+        return self.registry.outputs[config.vendor](config.settings)
 
     def parse(self, entry: Entry) -> list[Event]:
         """Return the events of a stored request, by its vendor's present plugin.
@@ -137,7 +150,7 @@ class Gateway:
     def _noticed(self, notice: Notice) -> None:
         worker = self.workers.get(notice.destination)
         if worker is not None:
-            worker.noticed(notice)
+            worker.backlog.noticed(notice)
 
     def accepted(self, events: Sequence[Event], source: str) -> None:
         """Tell observers, off the answer's path, that *events* are safe."""
@@ -154,31 +167,35 @@ class Gateway:
 
     def doors_of(self, config: Config) -> Doors:
         """Return the endpoints of all sources of *config*."""
-        proxies = Proxies(config.server.trusted_proxies, config.server.proxy_header)
-        return Doors(
-            source_of(name, source, self.registry.inputs[source.vendor](), proxies)
-            for name, source in config.sources.items()
+        return Doors(self._source(name, config) for name in config.sources)
+
+    def _source(self, name: str, config: Config) -> Source:
+        source, server = config.sources[name], config.server
+        proxies = Proxies(server.trusted_proxies, server.proxy_header)
+        cookie = Cookie(source.cookie, source.cookie_domain, source.cookie_max_age)
+        relay = None
+        if source.url:
+            lender = config.destinations.get(source.relay_as)
+            lent = None if lender is None else self._output(lender)
+            relay = Relay(name, self.upstreams.of(source.url, source.relay_timeout), lent)
+        led = leads(config.routes, name)
+        return Source(
+            name,
+            self.registry.inputs[source.vendor](),
+            None if source.keys == "any" else [key.get_secret_value() for key in source.keys],
+            source.mount,
+            source.hosts,
+            dedup=source.dedup,
+            origins=source.origins,
+            clients=Clients(source.client, proxies, cookie if source.cookie else None),
+            relay=relay,
+            respond=source.respond_timeout if source.respond == "upstream" else None,
+            lends=any(config.destinations[to].credentials == "client" for to in led),
         )
 
     def trouble(self) -> str | None:
         """Return why the gateway is not ready; None when it is."""
         return self.spool.health() if self.accepting else "starting or stopping"
-
-
-def source_of(name: str, config: SourceConfig, reads: Input, proxies: Proxies) -> Source:
-    """Return a source, ready to receive."""
-    keys = None if config.keys == "any" else [key.get_secret_value() for key in config.keys]
-    cookie = Cookie(config.cookie, config.cookie_domain, config.cookie_max_age)
-    return Source(
-        name,
-        reads,
-        keys,
-        config.mount,
-        config.hosts,
-        dedup=config.dedup,
-        origins=config.origins,
-        clients=Clients(config.client, proxies, cookie if config.cookie else None),
-    )
 
 
 def bounds_of(config: DestinationConfig) -> Bounds:

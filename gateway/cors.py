@@ -7,6 +7,8 @@ read them. None of this keeps an event out: who may send is decided by its crede
 from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
+from multidict import CIMultiDict
+
 from gateway.exchange import Response
 
 Origins = Literal["*"] | Collection[str]
@@ -59,14 +61,16 @@ class Cors:
         }
         return Response(204, {**self._allow(origin), **leave})
 
-    def marked(self, headers: Mapping[str, str], origin: str | None) -> dict[str, str]:
+    def marked(self, headers: Mapping[str, str], origin: str | None) -> CIMultiDict[str]:
         """Return *headers* of an answer with those that let the pages of *origin* read it.
 
         What a vendor said to browsers in an answer that is passed on is not theirs to say here.
         """
-        marked = {name: value for name, value in headers.items() if not name.startswith(PREFIX)}
+        marked = CIMultiDict(
+            (name, value) for name, value in headers.items() if not name.lower().startswith(PREFIX)
+        )
         if origin and (self._every or origin in self._named):
-            marked |= self._allow(origin)
+            marked.update(self._allow(origin))
             marked[f"{PREFIX}expose-headers"] = self._exposed
         if self._named:
             varies = headers.get("vary")

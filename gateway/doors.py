@@ -8,6 +8,9 @@ from gateway.cors import Cors, Origins
 from gateway.errors import Fault, Rejected
 from gateway.exchange import REQUEST_ID, Request
 from gateway.plugin import Input
+from gateway.relay import Relay
+
+NO_RIVALS: Mapping[str, "Source"] = {}
 
 
 class Source:
@@ -22,6 +25,9 @@ class Source:
         dedup: seconds in which an event counts once, by its sender's message id; None for off.
         origins: whose pages may call it from browsers; None leaves it to the vendor's input.
         clients: tells who is behind its requests.
+        relay: passes through what the gateway does not translate; None where nothing is.
+        respond: seconds to wait for the vendor's own answer to events; None answers at once.
+        lends: a destination sends the client's own credential on, so it must be stored.
     """
 
     def __init__(  # noqa: PLR0913 - what there is to know of a source, each once
@@ -35,6 +41,9 @@ class Source:
         dedup: float | None = None,
         origins: Origins | None = None,
         clients: Clients | None = None,
+        relay: Relay | None = None,
+        respond: float | None = None,
+        lends: bool = False,
     ) -> None:
         self.name = name
         self.reads = reads
@@ -46,27 +55,27 @@ class Source:
         exposed = {REQUEST_ID, "retry-after", reads.elapsed_header} - {""}
         self.cors = Cors(usual if origins is None else origins, reads.browser_headers, exposed)
         self.clients = clients or Clients()
-        self._kept = reads.kept_headers | {"user-agent"}
+        self.relay = relay
+        self.respond = respond
+        lent = reads.credential_headers if lends else frozenset[str]()
+        self._kept = reads.kept_headers | {"user-agent"} | lent
         self.methods: dict[str, set[str]] = {}
         for endpoint in (*reads.endpoints, *reads.unsupported):
             method, _, path = endpoint.partition(" ")
             self.methods.setdefault(path, set()).add(method)
 
-    def check_endpoint(self, method: str, path: str) -> None:
-        """Pass what the gateway translates.
+    def translates(self, method: str, path: str) -> bool:
+        """Tell whether the gateway makes events of such requests."""
+        return f"{method} {path}" in self.reads.endpoints
 
-        Raises:
-            Rejected: it does not, with the fault that says why.
-        """
+    def refusal(self, method: str, path: str) -> Rejected:
+        """Return why the gateway does not translate such requests."""
         endpoint = f"{method} {path}"
-        if endpoint in self.reads.endpoints:
-            return
         if endpoint in self.reads.unsupported:
-            reason = f"{endpoint} is not served by this gateway"
-            raise Rejected("$", reason, Fault.UNSUPPORTED)
+            return Rejected("$", f"{endpoint} is not served by this gateway", Fault.UNSUPPORTED)
         if path in self.methods:
-            raise Rejected("$", f"{method} is not allowed here", Fault.METHOD)
-        raise Rejected("$", "no such endpoint", Fault.NOT_FOUND)
+            return Rejected("$", f"{method} is not allowed here", Fault.METHOD)
+        return Rejected("$", "no such endpoint", Fault.NOT_FOUND)
 
     def check_key(self, key: str | None) -> None:
         """Pass a credential that this source accepts.
@@ -80,7 +89,10 @@ class Source:
             raise Rejected("$", "the credential is not known here", Fault.FORBIDDEN)
 
     def stored(self, request: Request, body: bytes) -> Request:
-        """Return *request* as the spool keeps it: with its body, without its credentials."""
+        """Return *request* as the spool keeps it: with its body, and the headers that matter.
+
+        Those with credentials matter only where a destination sends the client's own on.
+        """
         sent = request.headers
         return Request(
             method=request.method,
@@ -97,8 +109,80 @@ class Found(NamedTuple):
     """The source that a request is for."""
 
     source: Source
+    """Any of them, where the credential decides between several."""
     path: str
     """The path as the vendor knows it."""
+    rivals: Mapping[str, Source] = NO_RIVALS
+    """Sources of one vendor at one address, by the credentials that tell them apart."""
+
+    def keyed(self, key: str | None) -> Source:
+        """Return the source that accepts a credential.
+
+        Raises:
+            Rejected: none does.
+        """
+        source = self.rivals.get(key or "", self.source)
+        source.check_key(key)
+        return source
+
+    @property
+    def relays(self) -> bool:
+        """Tell whether a request that is no event may have somewhere to go."""
+        sources = self.rivals.values() or (self.source,)
+        return any(source.relay is not None for source in sources)
+
+
+class _Door:
+    """The sources at one path: per host name, and for all others."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._hosts: dict[str, Found] = {}
+        self._other: Found | None = None
+
+    def add(self, source: Source) -> None:
+        """Let *source* answer here, beside those of its vendor that do."""
+        for host in source.hosts:
+            self._hosts[host] = _joined(self._hosts.get(host), source, self._path)
+        if not source.hosts:
+            self._other = _joined(self._other, source, self._path)
+
+    def at(self, headers: Mapping[str, str]) -> Found | None:
+        """Return who answers to the host that *headers* name."""
+        if not self._hosts:
+            return self._other
+        return self._hosts.get(_host(headers), self._other)
+
+
+def _joined(found: Found | None, source: Source, path: str) -> Found:
+    """Return *found* with one more source, which comes second where keys do not decide."""
+    if found is None:
+        return Found(source, path)
+    rivals = dict(found.rivals) or dict.fromkeys(found.source.keys or (), found.source)
+    return Found(found.source, path, dict.fromkeys(source.keys or (), source) | rivals)
+
+
+class _Place:
+    """The sources under one mount, for paths that none of their documents names."""
+
+    def __init__(self, mount: str) -> None:
+        self._mount = mount
+        self._vendors: dict[str, _Door] = {}
+
+    def add(self, source: Source) -> None:
+        """Let *source* stand here."""
+        self._vendors.setdefault(source.reads.name, _Door("")).add(source)
+
+    def at(self, path: str, headers: Mapping[str, str]) -> Found | None:
+        """Return whose *path* is: by its beginning, else by who alone passes on what it can."""
+        here = [found for door in self._vendors.values() if (found := door.at(headers))]
+        path = path.removeprefix(self._mount)
+        for some in ([found for found in here if found.source.hosts], here):
+            begun = {len(p): f for f in some for p in f.source.reads.prefixes if path.startswith(p)}
+            relaying = [found for found in some if found.relays]
+            if begun or len(relaying) == 1:
+                return (begun[max(begun)] if begun else relaying[0])._replace(path=path)
+        return here[0]._replace(path=path) if here and self._mount else None
 
 
 class Doors:
@@ -106,35 +190,26 @@ class Doors:
 
     Native paths of all vendors differ, so sources share a port; a source with a mount or with
     hosts stands apart, so that one vendor can have several. A source with hosts is preferred
-    to one without.
+    to one without. Several of one vendor may also stand at the same place, each with its own keys.
     """
 
     def __init__(self, sources: Iterable[Source]) -> None:
-        self._exact: dict[str, list[Found]] = {}
-        self._mounted: list[Source] = []
-        for source in sorted(sources, key=lambda s: not s.hosts):
+        self._exact: dict[str, _Door] = {}
+        places: dict[str, _Place] = {}
+        for source in sources:
             for path in source.methods:
-                found = Found(source, path)
-                self._exact.setdefault(source.mount + path, []).append(found)
-            if source.mount:
-                self._mounted.append(source)
+                self._exact.setdefault(source.mount + path, _Door(path)).add(source)
+            places.setdefault(source.mount, _Place(source.mount)).add(source)
+        self._places = sorted(places.items(), key=lambda place: -len(place[0]))
 
     def find(self, path: str, headers: Mapping[str, str]) -> Found | None:
         """Return the source that answers for *path*, if any does."""
-        doors = self._exact.get(path)
-        if doors is not None:
-            if len(doors) == 1 and not doors[0].source.hosts:
-                return doors[0]
-            host = _host(headers)
-            for door in doors:
-                if not door.source.hosts or host in door.source.hosts:
-                    return door
-            return None
-        for source in self._mounted:
-            if path.startswith(f"{source.mount}/") and (
-                not source.hosts or _host(headers) in source.hosts
-            ):
-                return Found(source, path.removeprefix(source.mount))
+        door = self._exact.get(path)
+        if door is not None and (found := door.at(headers)):
+            return found
+        for mount, place in self._places:
+            if path.startswith(f"{mount}/") and (found := place.at(path, headers)):
+                return found
         return None
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from urllib.parse import quote, unquote_plus
 
 import msgspec
 
@@ -56,12 +57,27 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.client.id if self.client is not None else ""
 
 
+def in_query(url: str, values: Mapping[str, str]) -> str:
+    """Return *url* with *values* in place of those that stand in its query; all else stays."""
+    path, mark, query = url.partition("?")
+    if not mark:
+        return url
+    parts = []
+    for part in query.split("&"):
+        name, equals, _ = part.partition("=")
+        new = values.get(unquote_plus(name)) if equals else None
+        parts.append(part if new is None else f"{name}={quote(new, safe='')}")
+    return f"{path}?{'&'.join(parts)}"
+
+
 class Response(msgspec.Struct, frozen=True, gc=False):
     """An answer that the gateway gives, or one that a vendor gave."""
 
     status: int
     headers: Mapping[str, str] = NO_HEADERS
     body: bytes = b""
+    cut: bool = False
+    """There was more of the body than was read."""
 
 
 class Declined(msgspec.Struct, frozen=True):

@@ -6,25 +6,24 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
-from aiohttp import ClientPayloadError, web
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp import web
 
+from gateway import body, untranslated
 from gateway.clients import introduced, without_idle_id
 from gateway.doors import Doors, Found, Source
 from gateway.errors import Fault, Rejected, SpoolError
 from gateway.event import Event
 from gateway.exchange import REQUEST_ID, Request, Response
 from gateway.ids import RequestIds
+from gateway.relay import TRY_AGAIN
+from gateway.respond import Asking, Asks
 from gateway.router import Router
 from gateway.spool import Entry, Item, Once, Spool, SpoolFull
-
-TRY_AGAIN = 5
-"""Seconds after which a sender should try again when the spool does not say."""
 
 log = structlog.get_logger()
 
 
-class Takes(Protocol):
+class Takes(Asks, Protocol):
     """A worker, as far as the way in knows it."""
 
     def offer(self, item: Item, events: Sequence[Event]) -> None:
@@ -64,7 +63,7 @@ class Ingest:
         self._world = world
         self._ids = RequestIds()
 
-    async def receive(self, http: web.Request) -> web.Response:
+    async def receive(self, http: web.Request) -> web.StreamResponse:
         """Answer one HTTP request as its source's vendor would."""
         began = time.perf_counter()
         target = http.raw_path if http.raw_path.startswith("/") else http.path_qs
@@ -86,8 +85,14 @@ class Ingest:
         )
         cookie = ""
         try:
-            response = await self._take(http, source, request, found.path)
-            cookie = met.set_cookie
+            if source.translates(request.method, found.path):
+                response = await self._take(http, found, request)
+                cookie = met.set_cookie
+            else:
+                told = await untranslated.answer(http, found, request)
+                if isinstance(told, web.StreamResponse):
+                    return told
+                response = told
         except Rejected as error:
             log.debug("refused", source=source.name, request=request.id, error=str(error))
             response = source.reads.refuse(request, error)
@@ -96,30 +101,32 @@ class Ingest:
         headers = source.cors.marked(response.headers, http.headers.get("origin"))
         headers[REQUEST_ID] = request.id
         if source.reads.elapsed_header:
-            headers[source.reads.elapsed_header] = f"{time.perf_counter() - began:.6f}"
+            elapsed = f"{time.perf_counter() - began:.6f}"
+            headers.setdefault(source.reads.elapsed_header, elapsed)
         answer = web.Response(status=response.status, body=response.body, headers=headers)
         if cookie:
             answer.headers.add("set-cookie", cookie)
         return answer
 
-    async def _take(
-        self, http: web.Request, source: Source, request: Request, path: str
-    ) -> Response:
-        reads = source.reads
-        source.check_endpoint(request.method, path)
+    async def _take(self, http: web.Request, found: Found, request: Request) -> Response:
+        source, reads = found.source, found.source.reads
         if not reads.credential_in_body:
-            source.check_key(reads.credential(request, None))
-        stored = source.stored(request, await _body(http))
+            source = found.keyed(reads.credential(request, None))
+        stored = source.stored(request, await body.whole(http))
         payload = reads.decode(stored)
         if reads.credential_in_body:
-            source.check_key(reads.credential(request, payload))
+            source = found.keyed(reads.credential(request, payload))
+            stored = source.stored(request, stored.body) if found.rivals else stored
         events = introduced(reads.read(stored, payload), stored)
         stored = without_idle_id(stored, events)
-        await self._keep(source, stored, events)
-        return reads.accept(stored, events)
+        return await self._keep(source, stored, events) or reads.accept(stored, events)
 
-    async def _keep(self, source: Source, stored: Request, events: Sequence[Event]) -> None:
+    async def _keep(
+        self, source: Source, stored: Request, events: Sequence[Event]
+    ) -> Response | None:
         """Return once *events* are safe for every destination that they are routed to.
+
+        The vendor's own answer is returned where the source asks for it and it comes in time.
 
         Raises:
             Rejected: they cannot be kept now.
@@ -127,14 +134,15 @@ class Ingest:
         world = self._world
         if not world.accepting:
             raise Rejected("$", "shutting down; try again", Fault.UNAVAILABLE, TRY_AGAIN)
+        asking = None if source.respond is None else Asking(source.reads.name, source.respond)
         targets = self._targets(source.name, events)
         if targets:
             entry = Entry(stored.id, source.name, stored, targets, source.reads.name)
             try:
                 if source.dedup is None:
-                    await world.spool.append(entry, lambda item: self._owed(item, events))
+                    await world.spool.append(entry, lambda item: self._owed(item, events, asking))
                 else:
-                    events = await self._append_once(entry, events, source.dedup)
+                    events = await self._append_once(entry, events, source.dedup, asking)
             except SpoolError as error:
                 log.warning("not_kept", source=source.name, request=stored.id, error=str(error))
                 after = error.retry_after if isinstance(error, SpoolFull) else TRY_AGAIN
@@ -142,9 +150,10 @@ class Ingest:
                 wait = max(1, round(after))
                 raise Rejected("$", reason, Fault.UNAVAILABLE, wait) from error
         world.accepted(events, source.name)
+        return await asking.answer() if asking else None
 
     async def _append_once(
-        self, entry: Entry, events: Sequence[Event], window: float
+        self, entry: Entry, events: Sequence[Event], window: float, asking: Asking | None
     ) -> Sequence[Event]:
         """Append what of *entry* repeats nothing; return its *events* without the repeats.
 
@@ -157,7 +166,7 @@ class Ingest:
 
         def accepted(item: Item) -> None:
             new.update(*item.entry.targets.values())
-            self._owed(item, events)
+            self._owed(item, events, asking)
 
         ids = {i: event.message_id for i, event in enumerate(events) if event.message_id}
         await self._world.spool.append(entry, accepted, Once(ids, window))
@@ -177,8 +186,10 @@ class Ingest:
                 targets[destination] = (*targets.get(destination, ()), index)
         return targets
 
-    def _owed(self, item: Item, events: Sequence[Event]) -> None:
+    def _owed(self, item: Item, events: Sequence[Event], asking: Asking | None) -> None:
         workers = self._world.workers
+        if asking:
+            asking.begin(item, events, workers)
         for destination in item.entry.targets:
             worker = workers.get(destination)
             if worker is not None:
@@ -192,22 +203,6 @@ def _leave(http: web.Request, found: Found) -> web.Response | None:
     if leave is None:
         return None
     return web.Response(status=leave.status, body=leave.body, headers=leave.headers)
-
-
-async def _body(http: web.Request) -> bytes:
-    """Return the body, inflated.
-
-    Raises:
-        Rejected: it is larger than the cap, as sent or inflated, or cannot be inflated.
-    """
-    try:
-        return await http.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise Rejected("$", str(error.text), Fault.TOO_LARGE) from error
-    except (ContentEncodingError, HttpProcessingError, web.RequestPayloadError) as error:
-        raise Rejected("$", "the body cannot be inflated", Fault.MALFORMED) from error
-    except ClientPayloadError as error:
-        raise Rejected("$", "the body did not arrive whole", Fault.MALFORMED) from error
 
 
 def _with_header(response: Response, name: str, value: str) -> Response:

@@ -8,7 +8,6 @@ A plugin never opens a socket, never reads the clock, never awaits. The gateway 
 that around it; docs/architecture.md gives the order.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,46 +15,30 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import orjson
-from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 
 from gateway.errors import Fault, Rejected, Unrenderable
 from gateway.event import Event
 from gateway.exchange import Declined, Request, Response, Verdict, verdict_by_status
 from gateway.mapping import Loss, Mapped, Stamp, Table, restore
 from gateway.mapping.losses import losses
-from gateway.mapping.substitute import substitute
-from gateway.naming import CONVENTIONS, Naming
+from gateway.mapping.substitute import is_object, substitute
+from gateway.naming import CONVENTIONS
+from gateway.settings import FreeFormSettings, Secret, Settings
 
-Secret = SecretStr
-"""A credential: shown as asterisks wherever it is printed."""
+__all__ = [
+    "JSON",
+    "Call",
+    "FreeFormSettings",
+    "Input",
+    "Output",
+    "Secret",
+    "Settings",
+    "Vendor",
+    "bearer",
+    "json_response",
+]
 
 JSON = {"content-type": "application/json"}
-
-
-class Settings(BaseModel):
-    """A plugin's own settings in ``[destinations.*]``; field docstrings become the reference."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
-    )
-
-    url: str
-    """Scheme and host of the vendor's API; a prefix may follow. Documented paths are appended."""
-
-    @field_validator("url")
-    @classmethod
-    def _absolute(cls, url: str) -> str:
-        if not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", url):
-            raise ValueError('must be an http or https URL, such as "https://api.vendor.example"')
-        return url
-
-
-class FreeFormSettings(Settings):
-    """Settings of a vendor that takes events of any name."""
-
-    naming: Naming = "as-is"
-    """How to spell the names of events that the vendor has no word for; events that came in the
-    vendor's own format keep theirs."""
 
 
 class Vendor(ABC):
@@ -89,6 +72,15 @@ class Input(Vendor):
     the vendor's clients send, and its credential's."""
     elapsed_header: ClassVar[str] = ""
     """A response header in which the vendor tells the seconds that a request took."""
+    credential_headers: ClassVar[frozenset[str]] = frozenset()
+    """Lower-case names of the request headers in which credentials come. They are stored only
+    where a destination sends the client's own on."""
+    credential_keys: ClassVar[tuple[str, ...]] = ()
+    """Dotted paths in a body of what names the client's account, such as ``"source.id"``; those
+    without a dot are names in a query, too."""
+    prefixes: ClassVar[tuple[str, ...]] = ()
+    """How the vendor's paths begin, those that are no endpoints included. They tell whose an
+    unknown path is where several vendors share an address."""
 
     @abstractmethod
     def credential(self, request: Request, payload: Any) -> str | None:
@@ -98,6 +90,22 @@ class Input(Vendor):
             request: as received, with every header.
             payload: the decoded body; None where ``credential_in_body`` is false.
         """
+
+    def relayed_credential(self, request: Request) -> str | None:
+        """Return the credential of a call that is no event, from its headers or query alone."""
+        return None if self.credential_in_body else self.credential(request, None)
+
+    def answer(self, request: Request, made: str) -> Response | None:  # noqa: ARG002 - for vendors that can be read from
+        """Return what a read is told where no upstream is configured; None for no such read.
+
+        Args:
+            request: one of ``unsupported``, as received, without its body.
+            made: 32 hexadecimal digits that nobody can guess, to make ids of.
+
+        Raises:
+            Rejected: the vendor would refuse it.
+        """
+        return None
 
     def decode(self, request: Request) -> Any:
         """Return the body of *request* as JSON values.
@@ -151,6 +159,8 @@ class Output(Vendor):
 
     Config: ClassVar[type[Settings]]
     """The vendor's settings; the gateway fills them from the destination's table."""
+    account: ClassVar[frozenset[str]] = frozenset()
+    """Settings that say whose account it is, beside those that are credentials."""
     batch_size: ClassVar[int] = 1
     """How many events of one user one request may carry; `merge` puts them together."""
 
@@ -240,6 +250,19 @@ class Output(Vendor):
     def exchanged(self, path: str, body: bytes) -> dict[str, Any]:  # noqa: ARG002 - for vendors whose endpoints differ
         """Return what of a forwarded *body* the configuration replaces, such as a source id."""
         return self.frame[1]
+
+    def lend(self, request: Request) -> Request:
+        """Return *request*, a call in this vendor's format, with our credential in it.
+
+        The ``url`` stays without a host, and ``headers`` are those that take the place of the
+        client's own.
+        """
+        body = request.body
+        changes = self.exchanged(request.path, body)
+        if changes and is_object(body):
+            body = substitute(body, changes)
+        headers = {k: v for k, v in self.frame[0].items() if k != "content-type"}
+        return Request(method=request.method, url=request.url, headers=headers, body=body)
 
     def losses(self, event: Event) -> list[Loss]:
         """Return what *event* knows and its request will not say."""

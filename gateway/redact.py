@@ -1,7 +1,7 @@
 """Credentials, kept out of everything that a person or a file may see."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -41,10 +41,16 @@ def _spellings(secret: str) -> Iterator[str]:
 
 
 class Redactor:
-    """Replaces a destination's credentials wherever they stand."""
+    """Replaces credentials wherever they stand.
 
-    def __init__(self, settings: BaseModel) -> None:
-        found = {text for secret in secrets_of(settings) for text in _spellings(secret)}
+    Args:
+        settings: a destination's; those in its secret fields.
+        more: further ones.
+    """
+
+    def __init__(self, settings: BaseModel, more: Iterable[str] = ()) -> None:
+        held = (*secrets_of(settings), *(secret for secret in more if len(secret) >= SHORTEST))
+        found = {text for secret in held for text in _spellings(secret)}
         self._secrets = sorted(found, key=len, reverse=True)
 
     def text(self, text: str) -> str:

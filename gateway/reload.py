@@ -8,6 +8,7 @@ import structlog
 from gateway.config import Config, load
 from gateway.errors import ConfigError, GatewayError
 from gateway.router import Router
+from gateway.upstream import Place
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
@@ -63,6 +64,9 @@ async def reload(gateway: "Gateway", new: Config) -> Changes:
     gateway.config = new
     gateway.doors = gateway.doors_of(new)
     gateway.router = Router(new.routes)
+    await gateway.upstreams.keep(
+        Place(source.url, source.relay_timeout) for source in new.sources.values() if source.url
+    )
     await asyncio.gather(*(_exchange(gateway, name, new) for name in found.changed))
     await asyncio.gather(*(gateway.end(name) for name in found.removed))
     await gateway.register(new.destinations)

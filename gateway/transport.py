@@ -9,12 +9,16 @@ from yarl import URL
 
 from gateway.errors import TransportError
 from gateway.exchange import Request, Response
+from gateway.headers import end_to_end
 
 KEPT = ("content-type", "retry-after", "x-ratelimit-reset", "location")
 """Headers of an answer that a verdict or a person may need."""
 LARGEST = 64 * 1024
 """Bytes of an answer that are read; a vendor's answer to an event is short."""
-
+LARGEST_WHOLE = 1024 * 1024
+"""Bytes of an answer that are read where it is handed back to a client."""
+REWRITTEN = frozenset({"content-length", "content-encoding"})
+"""Headers that no longer hold of a body that was read and inflated."""
 
 REMEMBERED = 256
 """URLs kept in parsed form; forwarded ones have queries of the senders' own."""
@@ -23,8 +27,13 @@ REMEMBERED = 256
 class Transport(Protocol):
     """Whatever can carry a request to a destination."""
 
-    async def send(self, request: Request) -> Response:
-        """Return the answer to *request*, or raise `TransportError`."""
+    async def send(self, request: Request, *, whole: bool = False) -> Response:
+        """Return the answer to *request*, or raise `TransportError`.
+
+        Args:
+            request: to be sent.
+            whole: keep every header of the answer, and more of its body.
+        """
 
     async def close(self) -> None:
         """Close every connection."""
@@ -53,8 +62,8 @@ class HttpTransport:
         )
         self._urls: dict[str, URL] = {}
 
-    async def send(self, request: Request) -> Response:
-        """Return the answer to *request*.
+    async def send(self, request: Request, *, whole: bool = False) -> Response:
+        """Return the answer to *request*, the *whole* of it or what a verdict needs.
 
         Redirects are not followed: an event goes where the configuration says.
 
@@ -71,8 +80,11 @@ class HttpTransport:
                     allow_redirects=False,
                 )
                 async with answer:
-                    body = await _start(answer.content)
-                    return Response(answer.status, _kept(answer.headers), body)
+                    body = await _start(answer.content, LARGEST_WHOLE if whole else LARGEST)
+                    headers = end_to_end(answer.headers, REWRITTEN) if whole else None
+                    cut = not answer.content.at_eof()
+                    kept = _kept(answer.headers) if headers is None else headers
+                    return Response(answer.status, kept, body, cut)
         except TimeoutError as error:
             raise TransportError("timeout", f"no answer in {self._timeout:g} s") from error
         except aiohttp.ClientConnectorError as error:
@@ -149,11 +161,11 @@ class Watchdog:
             self._timer = None
 
 
-async def _start(content: aiohttp.StreamReader) -> bytes:
-    """Return the whole of a short answer, the start of a long one."""
-    body = await content.read(LARGEST)
-    while not content.at_eof() and len(body) < LARGEST:
-        body += await content.read(LARGEST - len(body))
+async def _start(content: aiohttp.StreamReader, most: int) -> bytes:
+    """Return the whole of an answer that is short enough, the start of a longer one."""
+    body = await content.read(most)
+    while not content.at_eof() and len(body) < most:
+        body += await content.read(most - len(body))
     return body
 
 

@@ -54,7 +54,9 @@ def _received(vendor: str, request: Request) -> Iterator[str]:
     """Yield a stored request, without the credential that may stand in its body."""
     reads = plugins.load().inputs.get(vendor)
     yield f"  {request.method} {request.path}"
-    yield from (f"  {name}: {value}" for name, value in request.headers.items())
+    hidden = frozenset() if reads is None else reads.credential_headers
+    for name, value in request.headers.items():
+        yield f"  {name}: {HIDDEN if reads is None or name in hidden else value}"
     if reads is None:
         yield f"  ({len(request.body)} bytes; the plugin that could read them is not installed)"
         return

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from gateway.config.models import Delivery, RouteConfig, ServerConfig, SourceConfig
 from gateway.config.problems import Report, nearest
@@ -32,14 +31,42 @@ def check_sources(
             report.warning(table, "open", 'does nothing beside listed keys; it is for keys = "any"')
         check_browsers(table, source, report)
     for (one, first), (other, second) in itertools.combinations(sources.items(), 2):
+        if not _same_hosts(first, second):
+            continue
         shared = _paths(first, registry) & _paths(second, registry)
-        if shared and _same_hosts(first, second):
+        why = _indistinct(first, second)
+        if shared and why is not None:
             what = (
-                f"stands in the way of [sources.{one}]: both serve {min(shared)}; give one of "
+                f"stands in the way of [sources.{one}]: both serve {min(shared)}{why}; give one of "
                 f"them a mount or hosts"
             )
-            key = next((k for k in ("mount", "hosts") if getattr(second, k)), "vendor")
+            places = ("mount", "hosts") if first.vendor != second.vendor else ()
+            own = "vendor" if first.vendor != second.vendor else "keys"
+            key = next((k for k in places if getattr(second, k)), own)
             report.problem(f"sources.{other}", key, what)
+        elif first.url and second.url and _ambiguous(first, second):
+            what = (
+                f"[sources.{one}] has one too at the same address: what is in the document of "
+                f"neither vendor goes to neither; give one of them a mount or hosts"
+            )
+            report.warning(f"sources.{other}", "url", what)
+
+
+def _indistinct(one: SourceConfig, other: SourceConfig) -> str | None:
+    """Return why a request for both could not be told apart; None where its credential does."""
+    if one.vendor != other.vendor:
+        return ""
+    if one.keys == "any" or other.keys == "any":
+        return ', and "any" leaves no credential to tell them apart: list the keys of both'
+    known = {key.get_secret_value() for key in one.keys if not isinstance(key, str)}
+    for number, key in enumerate(other.keys, start=1):
+        if not isinstance(key, str) and key.get_secret_value() in known:
+            return f", and the credential number {number} of keys is in both"
+    return None
+
+
+def _ambiguous(one: SourceConfig, other: SourceConfig) -> bool:
+    return one.vendor != other.vendor and one.mount == other.mount
 
 
 def check_browsers(table: str, source: SourceConfig, report: Report) -> None:
@@ -93,20 +120,6 @@ def check_delivery(delivery: Delivery, table: str, report: Report) -> None:
     if delivery.burst > 1 and delivery.rate is None:
         what = "does nothing without a rate; add one, or leave burst out"
         report.warning(table, "burst", what)
-
-
-def address_problem(url: str) -> str | None:
-    """Return what is wrong with a destination's address; None where nothing is."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "is no address; write one like https://api.example.com"
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
-        return "is no http or https address; write one like https://api.example.com"
-    if parts.query or parts.fragment or any(c.isspace() for c in url):
-        return "must end before any ? or #; write one like https://api.example.com"
-    return None
 
 
 def check_names(

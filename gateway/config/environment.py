@@ -91,9 +91,10 @@ class References:
         """Replace the credentials among the *settings* of a destination, in place."""
         for name, field in model.model_fields.items():
             key = field.alias or name
-            if key in settings and _is_secret(field.annotation):
+            if key in settings and is_secret(field.annotation):
                 settings[key] = self.secret(settings[key], table, key)
 
 
-def _is_secret(annotation: Any) -> bool:
-    return annotation is SecretStr or any(_is_secret(part) for part in get_args(annotation))
+def is_secret(annotation: Any) -> bool:
+    """Tell whether a field with this annotation holds a credential."""
+    return annotation is SecretStr or any(is_secret(part) for part in get_args(annotation))

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from gateway.config.address import address_problem
 from gateway.config.checks import (
-    address_problem,
     check_delivery,
     check_names,
     check_reach,
@@ -30,6 +30,7 @@ from gateway.config.models import (
     keys_of,
 )
 from gateway.config.problems import Report, nearest
+from gateway.config.relaying import Relaying, stand_ins
 from gateway.errors import PluginError
 from gateway.plugins import Registry
 
@@ -125,6 +126,8 @@ class _Reading:
         if server:
             check_server(server, self._report)
         check_sources(sources, server, self._registry, self._report)
+        relaying = Relaying(sources, destinations, routes, exits, self._report)
+        relaying.check(server, self._registry)
         self._report.stop()
         check_reach(routes, sources, destinations, self._report)
         return Config(
@@ -193,6 +196,8 @@ class _Reading:
             )
         own = {key: value for key, value in raw.items() if key not in common}
         self._references.secrets(own, model, table)
+        if delivery and delivery.credentials == "client":
+            own = stand_ins(self._registry.outputs[vendor], own, table, self._report)
         if isinstance(own.get("url"), str) and (wrong := address_problem(own["url"])):
             self._report.problem(table, "url", wrong, only=True)
         try:

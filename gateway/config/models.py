@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from gateway.clients import YEAR, Kind
 from gateway.config import browsers
+from gateway.config.address import address_problem
 from gateway.config.listening import Address, address, listening
 from gateway.config.quantities import DAY, GIB, MIB, MINUTE, Duration, Rate, Size
 from gateway.event import EventType
@@ -28,6 +29,11 @@ from gateway.plugin import Settings
 
 Full = Literal["refuse", "dead"]
 """What happens at a full backlog."""
+
+Respond = Literal["accept", "upstream"]
+"""Who answers a source's events."""
+Credentials = Literal["own", "client"]
+"""Whose credential a destination sends."""
 
 _SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+"
 _MOUNT = re.compile(rf"(?:/{_SEGMENT})+")
@@ -45,6 +51,12 @@ def _mount(value: object) -> object:
         raise ValueError(f'must not end in a slash; write mount = "{value.rstrip("/")}"')
     if not _MOUNT.fullmatch(value):
         raise ValueError("is no plain path; use letters, digits, '.', '_', '~', '-' and '/' only")
+    return value
+
+
+def _url(value: object) -> object:
+    if isinstance(value, str) and value and (wrong := address_problem(value)):
+        raise ValueError(wrong)
     return value
 
 
@@ -166,6 +178,20 @@ class SourceConfig(Table):
     """The domain whose hosts share the cookie; the gateway's own host where this is left out."""
     cookie_max_age: Duration = Field(default=YEAR, gt=0)
     """How long browsers keep the cookie after the last request."""
+    url: Annotated[str, BeforeValidator(_url)] = ""
+    """The vendor's own address. What the gateway does not translate, reads above all, goes
+    through to it at once, and its answer comes back."""
+    relay_as: str = ""
+    """A destination of the same vendor whose credential takes the place of the client's in what
+    is passed through."""
+    relay_timeout: Duration = Field(default=30.0, gt=0)
+    """How long nothing may move in a call that is passed through, before it is given up."""
+    respond: Respond = "accept"
+    """Who answers events: the gateway as soon as they are safe (`"accept"`), or the vendor
+    itself by way of a destination of the same vendor (`"upstream"`). Where the vendor is slow or
+    in trouble the gateway answers, and delivers later."""
+    respond_timeout: Duration = Field(default=1.0, gt=0)
+    """How long the sender waits for the vendor's own answer."""
 
 
 class Delivery(Table):
@@ -201,6 +227,10 @@ class Delivery(Table):
     passthrough: bool = True
     """Send requests that came in this same vendor's format on as they came, byte for byte, with
     only the credential exchanged."""
+    credentials: Credentials = "own"
+    """Whose credential goes out: the one in this table (`"own"`), or the one that each client
+    sent (`"client"`). The latter takes requests in this same vendor's format only, stores the
+    clients' credentials in the spool, and leaves the vendor's own settings out."""
 
 
 class DestinationConfig(Delivery):

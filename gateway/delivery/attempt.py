@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import structlog
 
+from gateway.credentials import as_sent, check_lent, lent, secrets_in
+from gateway.delivery.answers import Answers
 from gateway.delivery.job import Job
 from gateway.errors import TransportError, Unrenderable
 from gateway.exchange import Declined, Delivered, Refused, Request, Response, RetryLater, Verdict
-from gateway.plugin import Output
+from gateway.plugin import Input, Output
 from gateway.redact import Redactor
 from gateway.spool import Attempt, Cause, Mark
 from gateway.transport import Transport
@@ -45,6 +47,8 @@ class Sender:
             events go, with nothing but the credential exchanged. One that names nobody but by the
             client's cookie is rendered: its body does not say what the cookie says.
         max_age: seconds after which an event is given up instead of sent.
+        lends: the same vendor's input, where the client's own credential goes out; None where
+            the destination's does.
     """
 
     def __init__(
@@ -54,12 +58,25 @@ class Sender:
         *,
         passthrough: bool = False,
         max_age: float | None = None,
+        lends: Input | None = None,
     ) -> None:
+        self.answers = Answers()
         self._max_age = max_age
+        self._lends = lends
         self._output = output
         self._transport = transport
         self._passthrough = passthrough
         self._redact = Redactor(output.config)
+
+    def passes_on(self, vendor: str) -> bool:
+        """Tell whether whole requests in *vendor*'s format are forwarded as they came."""
+        return self._passthrough and vendor == self._output.name
+
+    def redactor(self, job: Job) -> Redactor:
+        """Return what keeps the credentials out of whatever is said of *job*."""
+        if self._lends is None or job.entry.vendor != self._lends.name:
+            return self._redact
+        return Redactor(self._output.config, secrets_in(job.entry.request, self._lends))
 
     def company(self, job: Job) -> int:
         """Return how many of the user's next jobs could go in one request with *job*."""
@@ -67,41 +84,48 @@ class Sender:
             return 0
         if self._forwards(job):
             return job.siblings - 1
-        return self._output.batch_size - 1
+        return 0 if self._lends else self._output.batch_size - 1
 
     async def send(self, jobs: Sequence[Job]) -> Outcome:
         """Return how the try of the first of *jobs*, and of as many as go with it, ended."""
         prepared = self._prepare(jobs)
         if isinstance(prepared, Outcome):
+            self.answers.give(jobs[:1], None)
             return prepared
-        request, covers = prepared
+        request, covers, forwarded = prepared
         for job in jobs[:covers]:
             job.sent = request
+        asked = forwarded and self.answers.asked(jobs[0])
         at = time.time()
         began = time.monotonic()
         try:
-            response = await self._transport.send(request)
+            response = await self._transport.send(request, whole=asked)
         except TransportError as error:
-            said = self._redact.text(str(error))
+            self.answers.give(jobs[:covers], None)
+            said = self.redactor(jobs[0]).text(str(error))
             attempt = Attempt(at, None, time.monotonic() - began, said)
             return Outcome(RetryLater(said, cause=error.cause), attempt, covers=covers)
         latency = time.monotonic() - began
         verdict = self._judge(response)
-        said = "" if isinstance(verdict, Delivered) else self._said(response)
+        final = asked and not response.cut and not isinstance(verdict, RetryLater)
+        self.answers.give(jobs[:covers], response if final else None)
+        said = ""
+        if not isinstance(verdict, Delivered):
+            said = self.redactor(jobs[0]).text(response.body[:SAID].decode("utf-8", "replace"))
         return Outcome(verdict, Attempt(at, response.status, latency, said), covers=covers)
 
-    def _prepare(self, jobs: Sequence[Job]) -> tuple[Request, int] | Outcome:
+    def _prepare(self, jobs: Sequence[Job]) -> tuple[Request, int, bool] | Outcome:
+        """Return the request that goes out, how many of *jobs* it has, and if it is as it came."""
         first = jobs[0]
-        if self._max_age is not None:
-            age = time.time() - first.entry.request.received_at.timestamp()
-            if age > self._max_age:
-                reason = f"given up after {age:.0f} s; max_age is {self._max_age:g} s"
-                return Outcome(Refused(reason), None, "expired")
+        if (late := self._expired(first)) is not None:
+            return Outcome(Refused(late), None, "expired")
         try:
+            if self._lends is not None:
+                check_lent(first.entry, self._lends)
             if self._forwards(first) and _complete(jobs):
-                forwarded = self._output.forward(first.entry.request)
+                forwarded = self._forwarded(first.entry.request)
                 if forwarded is not None:
-                    return forwarded, first.siblings
+                    return forwarded, first.siblings, True
             request = self._output.render(first.event)
         except Unrenderable as error:
             return Outcome(Refused(str(error)), None, "unrenderable")
@@ -110,9 +134,23 @@ class Sender:
             return Outcome(Refused(f"render failed: {error!r}"), None, "unrenderable")
         if isinstance(request, Declined):
             return Outcome(request, None)
+        if self._lends is not None:
+            return lent(request, first.entry.request, self._lends), 1, False
         if self._output.batch_size > 1 and len(jobs) > 1:
-            return self._batch(request, jobs)
-        return request, 1
+            return *self._batch(request, jobs), False
+        return request, 1, False
+
+    def _expired(self, job: Job) -> str | None:
+        """Return why *job* is too old to be sent, if it is."""
+        age = time.time() - job.entry.request.received_at.timestamp()
+        if self._max_age is None or age <= self._max_age:
+            return None
+        return f"given up after {age:.0f} s; max_age is {self._max_age:g} s"
+
+    def _forwarded(self, request: Request) -> Request | None:
+        if self._lends is not None:
+            return as_sent(request, self._output.config.url)
+        return self._output.forward(request)
 
     def _forwards(self, job: Job) -> bool:
         same = self._passthrough and job.entry.vendor == self._output.name
@@ -139,13 +177,13 @@ class Sender:
 
     def _judge(self, response: Response) -> Verdict:
         try:
-            return self._output.verdict(response, datetime.now(UTC))
+            verdict = self._output.verdict(response, datetime.now(UTC))
         except Exception as error:
             log.exception("plugin_failed", vendor=self._output.name, step="verdict")
             return Refused(f"HTTP {response.status}, and judging it failed: {error!r}")
-
-    def _said(self, response: Response) -> str:
-        return self._redact.text(response.body[:SAID].decode("utf-8", "replace"))
+        if self._lends and isinstance(verdict, RetryLater) and verdict.cause == "credential":
+            return Refused(verdict.reason)  # it is this client's; nobody else's events wait for it
+        return verdict
 
     async def close(self) -> None:
         """Close the connections."""

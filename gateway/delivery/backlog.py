@@ -10,7 +10,7 @@ from gateway.delivery.clock import steady
 from gateway.delivery.job import Job
 from gateway.errors import Rejected, SpoolError
 from gateway.event import Event
-from gateway.spool import Entry, Later, Mark, Taken
+from gateway.spool import Entry, Later, Mark, Notice, Replayed
 
 if TYPE_CHECKING:
     from gateway.delivery.worker import Worker
@@ -127,15 +127,16 @@ class Backlog:
         self._follow.add(user)
         self._wake.set()
 
-    def taken_away(self, notice: Taken) -> None:
-        """Note that the spool gave deliveries up by itself."""
+    def noticed(self, notice: Notice) -> None:
+        """Note what the spool did by itself; see `gateway.spool.Taken` and `Replayed`."""
+        if isinstance(notice, Replayed):
+            self._due = 0.0
+            self._wake.set()
+            return
+        self._hand.taken_away(notice)
         self._taken = max(self._taken, notice.cursor)
         self._count_in(DOUBT)
-
-    def replayed(self) -> None:
-        """Note that dead letters came back."""
-        self._due = 0.0
-        self._wake.set()
+        self._worker.ledger.taken_away(notice.cursor)
 
     # The reader
 

@@ -1,6 +1,7 @@
 """Deliveries that are given up."""
 
 import time
+from collections.abc import Callable
 
 import orjson
 import structlog
@@ -8,7 +9,6 @@ import structlog
 from gateway.delivery.job import Job
 from gateway.delivery.ledger import Ledger
 from gateway.event import Event
-from gateway.plugin import Settings
 from gateway.redact import Redactor
 from gateway.spool import Cause, Entry, Mark
 
@@ -18,20 +18,21 @@ log = structlog.get_logger()
 class Burials:
     """Makes dead letters for one destination, its credentials kept out of them."""
 
-    def __init__(self, destination: str, ledger: Ledger, settings: Settings) -> None:
+    def __init__(
+        self, destination: str, ledger: Ledger, redactor: Callable[[Job], Redactor]
+    ) -> None:
         self.count = 0
         """Dead letters made so far."""
         self._destination = destination
         self._ledger = ledger
-        self._redact = Redactor(settings)
+        self._redactor = redactor
 
     def bury(self, job: Job, cause: Cause, reason: str) -> None:
         """Make a dead letter of *job*."""
         self.count += 1
-        rendered = b""
-        if job.sent is not None:
-            rendered = orjson.dumps(self._redact.request(job.sent))
-        clean = self._redact.text(reason)
+        redact = self._redactor(job)
+        rendered = b"" if job.sent is None else orjson.dumps(redact.request(job.sent))
+        clean = redact.text(reason)
         self._ledger.dead(job.failed(cause, clean, time.time(), rendered))
         log.warning(
             "dead_letter",

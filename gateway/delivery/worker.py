@@ -22,7 +22,7 @@ from gateway.delivery.users import Users
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.exchange import Declined, Delivered, Refused, RetryLater, Verdict
-from gateway.spool import Entry, Item, Mark, Notice, Replayed, Spool
+from gateway.spool import Entry, Item, Mark, Spool
 
 AHEAD = 256
 """Finished deliveries that may lie before the cursor because an older delivery is still in hand.
@@ -70,7 +70,7 @@ class Worker:
         self.hand = Hand(self.users)
         self.backlog = Backlog(self, parse)
         self.ledger = Ledger(name, spool, self.backlog.reached)
-        self.burials = Burials(name, self.ledger, config.settings)
+        self.burials = Burials(name, self.ledger, sender.redactor)
         self._settled = settled
         self._ready: deque[Job] = deque()
         self._lanes = Lanes(name, config.concurrency, self._take, self._deliver)
@@ -114,6 +114,11 @@ class Worker:
         if self.backlog.takes_live(item.seq):
             self.admit(item, events)
 
+    def prompt(self, user: str) -> bool:
+        """Tell whether an event of *user* that is offered now would go as soon as it may."""
+        late = self.backlog.behind or self.full or self.gate.opened or self.users.blocked(user)
+        return not late
+
     @property
     def full(self) -> bool:
         """Tell whether the worker holds as much as it may."""
@@ -153,6 +158,7 @@ class Worker:
             self._lanes.wake()
 
     def _park(self, job: Job) -> None:
+        self.sender.answers.give([job], None)
         self.users.block(job.user)
         self.ledger.later(job.later(steady(), parked=True))
 
@@ -288,12 +294,3 @@ class Worker:
                 self._lanes.wake()
         if not self.full:
             self.backlog.hungry()
-
-    def noticed(self, notice: Notice) -> None:
-        """Note what the spool did by itself; see `gateway.spool.Taken` and `Replayed`."""
-        if isinstance(notice, Replayed):
-            self.backlog.replayed()
-        else:
-            self.hand.taken_away(notice)
-            self.backlog.taken_away(notice)
-            self.ledger.taken_away(notice.cursor)

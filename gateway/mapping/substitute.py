@@ -6,6 +6,14 @@ from typing import Any
 import orjson
 
 
+def is_object(body: bytes) -> bool:
+    """Tell whether *body* is a JSON object."""
+    try:
+        return type(orjson.loads(body)) is dict
+    except orjson.JSONDecodeError:
+        return False
+
+
 def substitute(body: bytes, changes: Mapping[str, Any]) -> bytes:
     """Return *body* with the values of *changes* in place of its own.
 

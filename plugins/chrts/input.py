@@ -63,6 +63,9 @@ class ChrtsInput(Input):
         b'"properties": {"platform": "desktop"}}',
     )
 
+    credential_headers = frozenset({"authorization"})
+    prefixes = ("/customer/", "/event/")
+
     def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in a header
         """Return the Bearer key."""
         return bearer(request)

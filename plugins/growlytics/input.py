@@ -60,6 +60,12 @@ class GrowlyticsInput(Input):
     (https://docs.growlytics.in/rest-apis/syncing-products) and mobile apps
     (https://docs.growlytics.in/rest-apis/mobile-app-apis)."""
 
+    credential_headers = frozenset({"x-growlytics-key"})
+    prefixes = (
+        "/rest-api/", "/track/user", "/track/event", "/product", "/collection",
+        "/mcrs_appl_v1", "/msv_cevt", "/msv_cs_id", "/logout", "/mpush_token",
+    )  # fmt: skip
+
     def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in a header
         """Return the key."""
         return request.headers.get("x-growlytics-key", "").strip() or None

@@ -15,6 +15,7 @@ from gateway.event import Event
 from gateway.exchange import Request, Response
 from gateway.plugin import Input, json_response
 from plugins.personaclick.forms import fields, is_form
+from plugins.personaclick.initial import initialised, parameter
 from plugins.personaclick.mapping import ENDPOINTS
 from plugins.personaclick.repair import repaired
 from plugins.personaclick.rules import IDENTIFIERS
@@ -50,6 +51,12 @@ class PersonaclickInput(Input):
     )
     credential_in_body = True
     kept_headers = Input.kept_headers | {"accept"}
+    credential_keys = ("shop_id", "shop_secret")
+    prefixes = (
+        "/push", "/profile", "/track/", "/init", "/search", "/recommend/", "/products",
+        "/subscriptions", "/sync/", "/import/", "/mobile_push_tokens",
+    )  # fmt: skip
+    """https://github.com/rees46/documentation-unified, docs/integration, and the apps' SDKs."""
     in_browsers = True
     """The script of its pages, cdn.personaclick.com/v3.js
     (https://github.com/rees46/api-docs, source/includes/_init.md)."""
@@ -80,6 +87,22 @@ class PersonaclickInput(Input):
         """Return the shop's id."""
         shop = payload.get("shop_id") if type(payload) is dict else None
         return shop if type(shop) is str else None
+
+    def relayed_credential(self, request: Request) -> str | None:
+        """Return the shop's id from the query, where reads have it."""
+        return parameter(request, "shop_id")
+
+    def answer(self, request: Request, made: str) -> Response | None:
+        """Answer ``GET /init`` with a device and a session; nothing else can be read here.
+
+        Raises:
+            Rejected: the shop is not named.
+        """
+        if request.path != "/init":
+            return None
+        if self.relayed_credential(request) is None:
+            raise Rejected("shop_id", "required", Fault.MISSING)
+        return initialised(request, made)
 
     def read(self, request: Request, payload: Any) -> list[Event]:
         """Return the events in *payload*: one, or one per product where several are listed.

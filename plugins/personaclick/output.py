@@ -8,7 +8,7 @@ import orjson
 from msgspec.structs import replace
 
 from gateway.event import Event, Names
-from gateway.exchange import Declined, Refused, Request, Response, Verdict
+from gateway.exchange import Declined, Refused, Request, Response, Verdict, in_query
 from gateway.mapping import Loss, Table
 from gateway.naming import Naming
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
@@ -152,6 +152,14 @@ class PersonaclickOutput(Output):
         if secret is None or b'"shop_secret"' not in body:
             return self.envelope()
         return {**self.envelope(), "shop_secret": secret.get_secret_value()}
+
+    def lend(self, request: Request) -> Request:
+        """Return *request* with our keys where it has the client's, in its query or its body."""
+        lent, secret = super().lend(request), self.config.shop_secret
+        ours = self.envelope()
+        if secret is not None:
+            ours["shop_secret"] = secret.get_secret_value()
+        return replace(lent, url=in_query(lent.url, ours))
 
     def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
         """Return *payload* as a request: its campaign as JSON text, a profile with the secret.

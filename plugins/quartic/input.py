@@ -44,10 +44,26 @@ class QuarticInput(Input):
     unsupported = frozenset({"GET /store/contact", "GET /store/recommendation"})
     """They ask for something instead of telling it."""
     kept_headers = Input.kept_headers | {"accept-version"}
+    credential_headers = frozenset({"x-api-key"})
+    credential_keys = ("customer",)
+    prefixes = ("/store/",)
 
     def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in a header
         """Return the key."""
         return request.headers.get("x-api-key", "").strip() or None
+
+    def answer(self, request: Request, made: str) -> Response | None:
+        """Answer that there is nothing to recommend, and that no such contact is known.
+
+        The document lists ``x-api-key`` for contacts only.
+        """
+        if request.path == "/store/recommendation":
+            at = int(request.received_at.timestamp())
+            said = {"qrId": f"ad_{made[:13]}", "duplicatesCount": 0, "data": []}
+            return json_response(200, {"status": "OK", "timestamp": at, **said})
+        if self.credential(request, None) is None:
+            raise Rejected("$", "no credential came along", Fault.UNAUTHENTICATED)
+        return self.refuse(request, Rejected("$", "there is no such contact", Fault.NOT_FOUND))
 
     def decode(self, request: Request) -> Any:
         """Return the body of *request*, a contact's lists as objects by name.

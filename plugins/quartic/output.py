@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from gateway.errors import Unrenderable
 from gateway.event import Event
-from gateway.exchange import Declined, Request, Response, Verdict
+from gateway.exchange import Declined, Request, Response, Verdict, in_query
 from gateway.mapping import Loss
 from gateway.plugin import JSON, Call, Output, Secret, Settings
 from plugins.quartic.fitting import (
@@ -58,6 +58,7 @@ class QuarticOutput(Output):
     name = "quartic"
     docs = "https://docs.quarticon.com/storeapi/documentation/"
     endpoints = ENDPOINTS
+    account = frozenset({"customer"})
 
     class Config(Settings):
         """``[destinations.*]`` with ``vendor = "quartic"``."""
@@ -99,6 +100,11 @@ class QuarticOutput(Output):
         if self.config.accept_version is not None:
             sent["accept-version"] = self.config.accept_version
         return sent
+
+    def lend(self, request: Request) -> Request:
+        """Return *request* with our key, and with our account's symbol where it names one."""
+        lent = super().lend(request)
+        return replace(lent, url=in_query(lent.url, {"customer": self.config.customer}))
 
     def exchanged(self, path: str, body: bytes) -> dict[str, Any]:
         """Return the account's symbol, which events carry beside the key."""

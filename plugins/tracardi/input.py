@@ -76,6 +76,9 @@ class TracardiInput(Input):
     ``x-context``."""
     kept_headers = frozenset({"content-type", "user-agent", "x-context"})
     elapsed_header = "x-process-time"
+    credential_keys = ("source.id",)
+    prefixes = ("/track", "/collect/", "/redirect/", "/tracker/")
+    """GitHub Tracardi/tracardi-api, app/api/track and app/main.py."""
 
     def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in the body
         """Return the source's id."""

@@ -169,11 +169,3 @@ async def test_an_unknown_path_lists_nothing(run: Running) -> None:
     async with run.client.post(f"{run.url}/v1/unknown", data=b"{}") as answer:
         assert answer.status == 404
         assert await answer.json() == {"error": "not found"}
-
-
-async def test_quartics_reads_are_not_served_yet(run: Running) -> None:
-    """Quartic's two GET endpoints answer 501 in its envelope."""
-    for path in ("/store/contact", "/store/recommendation"):
-        async with run.client.get(run.url + path, headers=CREDENTIALS["quartic"]) as answer:
-            assert answer.status == 501
-            assert says_no("quartic", await answer.read())

@@ -192,19 +192,24 @@ def _source(name: str, more: str = "", vendor: str = "acme") -> str:
 @pytest.mark.parametrize(
     ("sources", "said"),
     [
-        (_source("two"), ("[sources.two] vendor: stands in the way of [sources.shop]: both serve "
-         "/acme/events; give one of them a mount or hosts")),
+        (_source("two").replace('["x"]', '["y", "shop-key"]'), ("[sources.two] keys: stands in "
+         "the way of [sources.shop]: both serve /acme/events, and the credential number 2 of keys "
+         "is in both; give one of them a mount or hosts")),
+        (_source("two").replace('["x"]', '"any"'), ("[sources.two] keys: stands in the way of "
+         "[sources.shop]: both serve /acme/events, and \"any\" leaves no credential to tell them "
+         "apart: list the keys of both; give one of them a mount or hosts")),
         (_source("two", vendor="horn"), ("[sources.two] vendor: stands in the way of "
          "[sources.shop]: both serve /acme/events")),
-        (_source("a", 'mount = "/m"') + _source("b", 'mount = "/m"'), ("[sources.b] mount: stands "
-         "in the way of [sources.a]: both serve /m/acme/events")),
+        (_source("a", 'mount = "/m"') + _source("b", 'mount = "/m"', "horn"), ("[sources.b] mount: "
+         "stands in the way of [sources.a]: both serve /m/acme/events")),
         (_source("a", 'hosts = ["x.example", "y.example"]') + _source("b", 'hosts = ["Y.EXAMPLE"]'),
-         "[sources.b] hosts: stands in the way of [sources.a]"),
+         "[sources.b] keys: stands in the way of [sources.a]"),
     ],
 )  # fmt: skip
 def test_sources_that_overlap_are_told(tmp_path: Path, sources: str, said: str) -> None:
-    """Two sources that would answer the same path on the same host are a mistake."""
+    """Two sources that would answer the same request are a mistake, and no key is told."""
     (problem,) = problems(tmp_path, FINE + sources)
+    assert "shop-key" not in problem
     assert problem.partition(": ")[2].startswith(said)
 
 

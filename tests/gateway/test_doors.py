@@ -94,10 +94,9 @@ def test_any_credential_is_still_a_credential() -> None:
 def test_an_endpoint_that_is_not_translated_says_why(method: str, path: str, fault: Fault) -> None:
     """A wrong method, a documented endpoint that is not served, and an unknown one differ."""
     door = Source("q", QuarticInput(), None)
-    door.check_endpoint("POST", "/store/contact")
-    with pytest.raises(Rejected) as caught:
-        door.check_endpoint(method, path)
-    assert caught.value.fault is fault
+    assert door.translates("POST", "/store/contact")
+    assert not door.translates(method, path)
+    assert door.refusal(method, path).fault is fault
 
 
 def test_credentials_are_not_stored() -> None:

@@ -1,0 +1,17 @@
+"""Addresses of vendors."""
+
+from urllib.parse import urlsplit
+
+
+def address_problem(url: str) -> str | None:
+    """Return what is wrong with a destination's address; None where nothing is."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "is no address; write one like https://api.example.com"
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        return "is no http or https address; write one like https://api.example.com"
+    if parts.query or parts.fragment or any(c.isspace() for c in url):
+        return "must end before any ? or #; write one like https://api.example.com"
+    return None

@@ -1,0 +1,120 @@
+"""The client's own credential: where it stands, and how it goes on."""
+
+import base64
+import binascii
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qsl, quote
+
+import orjson
+
+from gateway.errors import Unrenderable
+from gateway.exchange import Request
+from gateway.plugin import Input
+from gateway.spool import Entry
+
+
+def check_lent(entry: Entry, reads: Input) -> None:
+    """Pass an entry that has a client's credential to send on.
+
+    Raises:
+        Unrenderable: it came in another vendor's format, or was stored without its credential.
+    """
+    if entry.vendor != reads.name:
+        raise Unrenderable(
+            f"the destination sends the client's own credential, and a request in the format of "
+            f"{entry.vendor} has none for {reads.name}"
+        )
+    if not reads.credential_in_body and reads.credential(entry.request, None) is None:
+        raise Unrenderable("the request was stored without the client's credential")
+
+
+def as_sent(request: Request, base: str) -> Request:
+    """Return a stored *request* as it goes on to *base*: as its client sent it, key and all."""
+    return Request(
+        method=request.method,
+        url=base.rstrip("/") + request.url,
+        headers=request.headers,
+        body=request.body,
+    )
+
+
+def lent(rendered: Request, client: Request, reads: Input) -> Request:
+    """Return *rendered*, which has a stand-in for a credential, with that of *client* in it.
+
+    Args:
+        rendered: a request that an output has made.
+        client: the stored request that the event came in, in the same vendor's format.
+        reads: that vendor's input.
+    """
+    headers = {k: v for k, v in rendered.headers.items() if k not in reads.credential_headers}
+    headers |= {k: client.headers[k] for k in reads.credential_headers if k in client.headers}
+    body = rendered.body
+    if reads.credential_keys:
+        payload, original = orjson.loads(body), _json(client.body)
+        for key in reads.credential_keys:
+            _copy(payload, original, key.split("."))
+        body = orjson.dumps(payload)
+    return Request(method=rendered.method, url=rendered.url, headers=headers, body=body)
+
+
+def _copy(payload: Any, original: Any, path: list[str]) -> None:
+    """Put what *original* has at *path* there in *payload*, or take it out where it has nothing."""
+    name, *below = path
+    mine = original.get(name) if isinstance(original, dict) else None
+    if below:
+        inner = payload.get(name)
+        if isinstance(inner, dict):
+            _copy(inner, mine, below)
+    elif mine is None:
+        payload.pop(name, None)
+    else:
+        payload[name] = mine
+
+
+def secrets_in(request: Request, reads: Input) -> tuple[str, ...]:
+    """Return every form of every credential in a *request* of a client, the longest first."""
+    found = {form for text in _texts(request, reads) for form in _forms(text)}
+    return tuple(sorted(found, key=len, reverse=True))
+
+
+def _texts(request: Request, reads: Input) -> Iterator[str]:
+    for name in reads.credential_headers:
+        if name in request.headers:
+            yield from _header(request.headers[name])
+    yield from (said for key, said in parse_qsl(request.query) if key in reads.credential_keys)
+    payload = _json(request.body) if reads.credential_keys else None
+    for key in reads.credential_keys:
+        value: Any = payload
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, str | int):
+            yield str(value)
+
+
+def _header(value: str) -> Iterator[str]:
+    """Yield a header's value, and what stands in it (RFC 9110, section 11.4; RFC 7617)."""
+    yield value
+    scheme, _, rest = value.partition(" ")
+    if rest.strip():
+        yield rest.strip()
+    if scheme.lower() == "basic":
+        try:
+            decoded = base64.b64decode(rest, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return
+        yield from (decoded, *decoded.split(":", 1))
+
+
+def _forms(text: str) -> Iterator[str]:
+    """Yield *text*, and how it is written in JSON and in an address."""
+    yield text
+    yield orjson.dumps(text).decode()[1:-1]
+    yield quote(text, safe="")
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None

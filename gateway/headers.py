@@ -1,0 +1,28 @@
+"""Headers that mean one connection only, and those that go on."""
+
+from collections.abc import Collection
+
+from multidict import CIMultiDict, MultiMapping
+
+HOP_BY_HOP = frozenset({
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
+    "te", "trailer", "transfer-encoding", "upgrade",
+})  # fmt: skip
+"""RFC 9110, section 7.6.1; ``proxy-*`` are between the client and a proxy of its choice."""
+
+
+def end_to_end(headers: MultiMapping[str], without: Collection[str] = ()) -> CIMultiDict[str]:
+    """Return *headers*, repeated ones included, but for those of the connection.
+
+    Args:
+        headers: as received.
+        without: lower-case names of further ones to leave out.
+    """
+    named = ",".join(headers.getall("connection", ())).lower()
+    dropped = {name.strip() for name in named.split(",")} if named else set[str]()
+    kept: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        low = name.lower()
+        if low not in HOP_BY_HOP and low not in without and low not in dropped:
+            kept.add(name, value)
+    return kept

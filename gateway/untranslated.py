@@ -1,0 +1,34 @@
+"""Calls that are no events: reads, and whatever else the gateway does not translate.
+
+With an upstream they go there. Without one a few reads have an answer of the gateway's own, and
+all else is refused as the vendor would refuse it.
+"""
+
+import secrets
+
+from aiohttp import web
+
+from gateway.doors import Found
+from gateway.errors import Fault, Rejected
+from gateway.exchange import Request, Response
+
+
+async def answer(
+    http: web.Request, found: Found, request: Request
+) -> web.StreamResponse | Response:
+    """Return what the sender of *request*, for the source that was *found*, is told.
+
+    Raises:
+        Rejected: there is no answer, or the credential is not accepted.
+    """
+    reads, key = found.source.reads, found.source.reads.relayed_credential(request)
+    if found.relays or f"{request.method} {found.path}" in reads.unsupported:
+        source = found.source if key is None else found.keyed(key)
+        if source.relay is not None:
+            if source.relay.lends and key is None:
+                raise Rejected("$", "no credential came along", Fault.UNAUTHENTICATED)
+            return await source.relay.pass_on(http, request, source.cors)
+        told = reads.answer(request, secrets.token_hex(16))
+        if told is not None:
+            return told
+    raise found.source.refusal(request.method, found.path)
