@@ -196,7 +196,7 @@ def _source(name: str, more: str = "", vendor: str = "acme") -> str:
          "the way of [sources.shop]: both serve /acme/events, and the credential number 2 of keys "
          "is in both; give one of them a mount or hosts")),
         (_source("two").replace('["x"]', '"any"'), ("[sources.two] keys: stands in the way of "
-         "[sources.shop]: both serve /acme/events, and \"any\" leaves no credential to tell them "
+         '[sources.shop]: both serve /acme/events, and "any" leaves no credential to tell them '
          "apart: list the keys of both; give one of them a mount or hosts")),
         (_source("two", vendor="horn"), ("[sources.two] vendor: stands in the way of "
          "[sources.shop]: both serve /acme/events")),

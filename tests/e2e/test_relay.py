@@ -1,0 +1,430 @@
+"""Calls that are no events go through to the vendor, and its answers come back as they are."""
+
+import asyncio
+import gzip
+import io
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+
+from tests.e2e.configs import destination
+from tests.e2e.running import PATIENCE, Running, running
+from tests.e2e.wire import Got, Vendor, body_of, exchange, vendor
+
+CLOSE = "connection: close\r\n"
+SOURCE = '[sources.shop]\nvendor = "{}"\nkeys = ["key-1"]\nurl = "{}"\n{}\n'
+PUSH = {"shop_id": "key-1", "did": "d", "seance": "s", "event": "view", "items": [{"id": "1"}]}
+
+
+def config(folder: Path, sources: str) -> Callable[[str], str]:
+    """Return what makes a configuration of *sources* that lead to the sandbox's chrts."""
+
+    def text(sandbox: str) -> str:
+        return (
+            f'[server]\nlisten = "127.0.0.1:0"\nmax_body = "10KiB"\n'
+            f'[spool]\npath = "{folder / "spool"}"\n{sources}{destination("chrts", sandbox)}'
+            '[[routes]]\nto = ["chrts"]\n'
+        )
+
+    return text
+
+
+@asynccontextmanager
+async def relaying(
+    folder: Path, of: str = "personaclick", more: str = "", prefix: str = ""
+) -> AsyncIterator[tuple[Running, Vendor]]:
+    """Run a vendor and a gateway that relays to it."""
+    async with vendor() as upstream:
+        source = SOURCE.format(of, upstream.url + prefix, more)
+        async with running(folder, config(folder, source)) as run:
+            yield run, upstream
+
+
+async def test_reads_go_through_and_come_back(tmp_path: Path) -> None:
+    """A read reaches the vendor with its query, headers and key, and status and body come back."""
+    async with relaying(tmp_path, prefix="/tenant") as (run, upstream):
+        upstream.answer = (
+            b"HTTP/1.1 206 Partly So\r\nset-cookie: a=1; Path=/\r\nset-cookie: b=2\r\n"
+            b"content-type: application/vnd.x+json\r\nx-own: yes\r\nserver: vendor\r\n"
+            b'content-length: 7\r\n\r\n{"a":1}'
+        )
+        target = "/init?shop_id=key-1&q=%D0%B0+b%2Fc&did="
+        async with run.client.get(
+            f"{run.url}{target}", headers={"cookie": "did=x", "x-mine": "1", "user-agent": "me"}
+        ) as answer:
+            assert (answer.status, answer.reason) == (206, "Partly So")
+            assert await answer.read() == b'{"a":1}'
+            assert answer.headers.getall("set-cookie") == ["a=1; Path=/", "b=2"]
+            assert answer.headers["content-type"] == "application/vnd.x+json"
+            assert (answer.headers["x-own"], answer.headers["server"]) == ("yes", "vendor")
+            assert len(answer.headers["x-gateway-request-id"]) == 24
+        (got,) = upstream.got
+        assert got.line.startswith("GET /tenant/init?shop_id=key-1&q=")
+        assert got.header("host") == upstream.url.removeprefix("http://")
+        assert (got.header("cookie"), got.header("x-mine")) == ("did=x", "1")
+        assert got.header("user-agent") == "me"
+        assert not got.names & {"via", "x-forwarded-for", "forwarded", "x-forwarded-host"}
+
+
+async def test_a_target_stays_as_it_was_written(tmp_path: Path) -> None:
+    """Not a letter of path and query is changed: escapes, double slashes, empty parameters."""
+    async with relaying(tmp_path, more='mount = "/m"') as (run, upstream):
+        target = "//recommend/%7Ea%2Fb//c;d=e?x=%20&&y=a+b&z"
+        sent = f"GET /m{target} HTTP/1.1\r\nhost: h\r\n{CLOSE}\r\n".encode()
+        assert b" 200 OK\r\n" in await exchange(run.url, sent)
+        assert upstream.got[0].line == f"GET {target} HTTP/1.1"
+
+
+async def test_headers_of_the_connection_stay_behind(tmp_path: Path) -> None:
+    """What is hop-by-hop, by name or by `connection`, goes neither up nor down."""
+    async with relaying(tmp_path) as (run, upstream):
+        upstream.answer = (
+            b"HTTP/1.1 200 OK\r\nconnection: keep-alive, x-hop\r\nx-hop: down\r\n"
+            b"keep-alive: timeout=9\r\nproxy-authenticate: Basic\r\nx-end: 1\r\n"
+            b"content-length: 2\r\n\r\nok"
+        )
+        sent = (
+            "GET /init?shop_id=key-1 HTTP/1.1\r\nhost: elsewhere.example\r\n"
+            "connection: close, X-Private\r\nx-private: up\r\nproxy-authorization: Basic x\r\n"
+            "te: trailers\r\nupgrade: websocket\r\nkeep-alive: 5\r\nx-end: 2\r\n\r\n"
+        )
+        back = (await exchange(run.url, sent.encode())).lower()
+        assert b"x-end: 1\r\n" in back
+        for name in (b"x-hop", b"keep-alive", b"proxy-authenticate"):
+            assert name not in back
+        (got,) = upstream.got
+        assert got.header("x-end") == "2"
+        assert not got.names & {"x-private", "proxy-authorization", "te", "upgrade", "keep-alive"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        (b"HTTP/1.1 204 No Content\r\nx-a: 1\r\n\r\n", b""),
+        (b"HTTP/1.1 304 Not Modified\r\netag: x\r\n\r\n", b""),
+        (b"HTTP/1.1 302 Found\r\nlocation: /x?y\r\ncontent-length: 0\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc", b"abc"),
+        (b"HTTP/1.1 500 Oh\r\ncontent-length: 3\r\n\r\nabc", b"abc"),
+        (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 23\r\n\r\n", None),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", b"abc"),
+    ],
+)
+async def test_every_kind_of_answer(tmp_path: Path, answer: bytes, wanted: bytes | None) -> None:
+    """Empty answers, redirects, errors, packed and chunked ones come back as they are."""
+    packed = gzip.compress(b"abc", mtime=0)
+    async with relaying(tmp_path) as (run, upstream):
+        upstream.answer = answer if wanted is not None else answer + packed
+        sent = f"GET /init HTTP/1.1\r\nhost: h\r\n{CLOSE}\r\n"
+        head, _, body = (await exchange(run.url, sent.encode())).partition(b"\r\n\r\n")
+        assert head.startswith(answer.partition(b"\r\n")[0])
+        if b"chunked" in head.lower():
+            body = b"".join(body.split(b"\r\n")[1:-3:2])
+        assert body == (packed if wanted is None else wanted)
+        for line in answer.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]:
+            assert line.lower() in head.lower()
+        assert b"octet-stream" not in head
+
+
+async def test_head_has_no_body_and_a_length(tmp_path: Path) -> None:
+    """The answer to HEAD keeps the length of what GET would bring."""
+    async with relaying(tmp_path) as (run, upstream):
+        upstream.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4711\r\n\r\n"
+        async with run.client.head(f"{run.url}/search?shop_id=key-1") as answer:
+            assert (answer.status, answer.headers["content-length"]) == (200, "4711")
+        assert upstream.got[0].line.startswith("HEAD ")
+
+
+@pytest.mark.parametrize("size", [0, 5, 60_000, 3_000_000])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_bodies_go_up_whole(tmp_path: Path, size: int, *, chunked: bool) -> None:
+    """A body of any size and framing arrives; the cap on events does not hold for it."""
+    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 100_000):
+            yield body[start : start + 100_000]
+
+    async with relaying(tmp_path) as (run, upstream):
+        data = pieces() if chunked else io.BytesIO(body)
+        headers = {"content-type": "image/x-own"}
+        url = f"{run.url}/import/products?shop_id=key-1"
+        async with run.client.put(url, data=data, headers=headers) as answer:
+            assert await answer.read() == b"ok"
+        (got,) = upstream.got
+        assert got.body == body
+        assert got.header("content-type") == "image/x-own"
+        if not chunked:
+            assert got.header("content-length") == str(size)
+
+
+async def test_a_packed_body_goes_up_unpacked(tmp_path: Path) -> None:
+    """A body that the server has inflated is not called packed any more."""
+    async with relaying(tmp_path) as (run, upstream):
+        async with run.client.post(
+            f"{run.url}/sync/orders", data=gzip.compress(b'{"a": 1}' * 9000),
+            headers={"content-encoding": "gzip"},
+        ) as answer:  # fmt: skip
+            assert answer.status == 200
+        (got,) = upstream.got
+        assert got.body == b'{"a": 1}' * 9000
+        assert "content-encoding" not in got.names
+
+
+async def test_expectations_are_met_here(tmp_path: Path) -> None:
+    """`expect: 100-continue` is answered by the gateway and not passed on."""
+    async with relaying(tmp_path) as (run, upstream):
+        sent = (
+            "POST /sync/orders HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\n"
+            f"content-length: 2\r\n{CLOSE}\r\nhi"
+        )
+        back = await exchange(run.url, sent.encode())
+        assert back.startswith(b"HTTP/1.1 100 ")
+        assert b"HTTP/1.1 200 OK" in back
+        assert "expect" not in upstream.got[0].names
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/import/../secret", "/import/%2e%2e/secret", "/import/.%2E/secret", "/import/./x",
+        "/import/..%2fsecret", "/import/..;a=b/secret", "/import/..%5csecret", "/import/..",
+    ],
+)  # fmt: skip
+async def test_nothing_above_the_upstreams_address_is_reached(tmp_path: Path, target: str) -> None:
+    """Dot segments, plain or escaped, are refused before anything is sent."""
+    async with relaying(tmp_path, prefix="/tenant") as (run, upstream):
+        sent = f"GET {target} HTTP/1.1\r\nhost: h\r\n{CLOSE}\r\n".encode()
+        assert b" 404 Not Found\r\n" in await exchange(run.url, sent)
+        assert upstream.got == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET http://{}/init HTTP/1.1", "GET //{}/init HTTP/1.1", "GET /init@{} HTTP/1.1",
+        "CONNECT {} HTTP/1.1", "TRACE /init HTTP/1.1", "GET {} HTTP/1.1", "OPTIONS * HTTP/1.1",
+    ],
+)  # fmt: skip
+async def test_it_is_no_open_proxy(tmp_path: Path, line: str) -> None:
+    """Whatever target or host a client names, only the configured upstream is spoken to."""
+    async with vendor() as other, relaying(tmp_path) as (run, upstream):
+        place = other.url.removeprefix("http://")
+        sent = f"{line.format(place)}\r\nhost: {place}\r\n{CLOSE}\r\n"
+        await exchange(run.url, sent.encode())
+        assert (other.got, other.connections) == ([], 0)
+        for got in upstream.got:
+            assert got.header("host") == upstream.url.removeprefix("http://")
+            assert not got.line.startswith(("CONNECT", "TRACE"))
+
+
+async def test_a_dead_upstream_is_the_vendors_own_error(tmp_path: Path) -> None:
+    """Where nobody listens the client reads a 503 as the vendor words it, and may try again."""
+    async with vendor() as upstream:
+        pass
+    source = SOURCE.format("personaclick", upstream.url, "")
+    async with (
+        running(tmp_path, config(tmp_path, source)) as run,
+        run.client.get(f"{run.url}/init?shop_id=key-1") as answer,
+    ):
+        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        said = await answer.json()
+        assert said["status"] == "error"
+        assert said["message"] == "the vendor gave no answer: cannot connect"
+
+
+async def test_a_silent_upstream_is_given_up(tmp_path: Path) -> None:
+    """Where nothing moves for `relay_timeout`, the call ends; a slow answer that moves does not."""
+
+    async def slow(got: Got, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if "silent" in got.line:
+            await asyncio.Event().wait()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n")
+        for _step in range(8):
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.1)
+
+    async with relaying(tmp_path, more='relay_timeout = "400ms"') as (run, upstream):
+        upstream.script = slow
+        async with run.client.get(f"{run.url}/search?silent") as answer:
+            assert answer.status == 503
+            assert "timeout" in await answer.text()
+        async with run.client.get(f"{run.url}/search?q") as answer:
+            assert await answer.read() == b"xxxxxxxx"
+
+
+async def test_half_an_answer_does_not_pass_for_a_whole_one(tmp_path: Path) -> None:
+    """Where the upstream breaks off, the client's connection ends before the answer does."""
+
+    async def broken(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with relaying(tmp_path) as (run, upstream):
+        upstream.script = broken
+        async with run.client.get(f"{run.url}/search") as answer:
+            assert answer.status == 200
+            with pytest.raises(aiohttp.ClientError):
+                await answer.read()
+
+
+async def test_no_sensible_answer(tmp_path: Path) -> None:
+    """An upstream that does not speak HTTP is the vendor's own 503."""
+    async with relaying(tmp_path) as (run, upstream):
+        upstream.answer = b"SSH-2.0-OpenSSH\r\n\r\n"
+        async with run.client.get(f"{run.url}/search?shop_id=key-1") as answer:
+            assert answer.status == 503
+            assert "shop_id" not in await answer.text()
+
+
+async def test_a_closed_connection_is_not_the_clients_trouble(tmp_path: Path) -> None:
+    """A read that meets a kept connection which the upstream has closed is sent again."""
+
+    async def once(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+
+    async with relaying(tmp_path) as (run, upstream):
+        upstream.script = once
+        for _ in range(20):
+            async with run.client.get(f"{run.url}/search?shop_id=key-1") as answer:
+                assert await answer.read() == b"ok"
+
+
+async def test_keys_are_checked_where_they_show(tmp_path: Path) -> None:
+    """A key in query or header must be one of the source's; a call without one is the vendor's."""
+    async with relaying(tmp_path) as (run, upstream):
+        async with run.client.get(f"{run.url}/init?shop_id=other") as answer:
+            assert answer.status == 403
+        assert upstream.got == []
+        async with run.client.get(f"{run.url}/init") as answer:
+            assert answer.status == 200
+        assert len(upstream.got) == 1
+
+
+async def test_events_are_still_events(tmp_path: Path) -> None:
+    """What the gateway translates is kept and delivered, not relayed; another method is relayed."""
+    async with relaying(tmp_path) as (run, upstream):
+        async with run.client.post(f"{run.url}/push", json=PUSH) as answer:
+            assert answer.status == 200
+        await run.watch.until(lambda w: bool(w.settled))
+        assert upstream.got == []
+        async with run.client.get(f"{run.url}/push") as answer:
+            assert await answer.read() == b"ok"
+
+
+async def test_any_endpoint_of_the_vendor_is_known_by_its_beginning(tmp_path: Path) -> None:
+    """Two vendors relay at one address: each gets the paths that begin as its own do."""
+    async with vendor() as one, vendor() as two:
+        sources = SOURCE.format("personaclick", one.url, "") + SOURCE.format(
+            "quartic", two.url, ""
+        ).replace("shop", "store")
+        async with running(tmp_path, config(tmp_path, sources)) as run:
+            for path in ("/recommend/abc", "/subscriptions/x", "/store/anything", "/neither"):
+                async with run.client.get(run.url + path) as answer:
+                    await answer.read()
+                    assert answer.status == (404 if path == "/neither" else 200)
+        assert [got.line.split()[1] for got in one.got] == ["/recommend/abc", "/subscriptions/x"]
+        assert [got.line.split()[1] for got in two.got] == ["/store/anything"]
+
+
+async def test_the_only_relay_gets_what_nobody_knows(tmp_path: Path) -> None:
+    """A single source with an upstream, or one with a mount, gets every other path."""
+    async with vendor() as one, vendor() as two:
+        sources = SOURCE.format("personaclick", one.url, "") + SOURCE.format(
+            "quartic", two.url, 'mount = "/q"'
+        ).replace("shop", "store")
+        async with running(tmp_path, config(tmp_path, sources)) as run:
+            for path in ("/whatever", "/q/whatever"):
+                async with run.client.get(run.url + path) as answer:
+                    assert answer.status == 200
+        assert [got.line.split()[1] for got in one.got] == ["/whatever"]
+        assert [got.line.split()[1] for got in two.got] == ["/whatever"]
+
+
+async def test_the_configured_credential(tmp_path: Path) -> None:
+    """With `relay_as` a known client's key is exchanged, in query, header and body alike."""
+    async with vendor() as one, vendor() as two:
+        sources = (
+            SOURCE.format("personaclick", one.url, 'relay_as = "ours"')
+            + SOURCE.format("quartic", two.url, 'relay_as = "store"').replace(".shop]", ".store]")
+            + '[destinations.ours]\nvendor = "personaclick"\nshop_id = "our shop"\n'
+            '[destinations.store]\nvendor = "quartic"\napi_key = "our-key"\n'
+            'customer = "our-symbol"\n'
+        )
+        async with running(tmp_path, config(tmp_path, sources)) as run:
+            url = f"{run.url}/init?a=%2B&shop_id=key-1&did=x"
+            async with run.client.post(url, data=b'{"shop_id": "key-1",  "b": 1}') as answer:
+                assert answer.status == 200
+            (got,) = one.got
+            assert got.line == "POST /init?a=%2B&shop_id=our%20shop&did=x HTTP/1.1"
+            assert got.body == b'{"shop_id": "our shop",  "b": 1}'
+            async with run.client.get(f"{run.url}/init") as answer:
+                assert answer.status == 403
+            url = f"{run.url}/store/recommendation?customer=mine"
+            headers = {"x-api-key": "key-1", "x-other": "1"}
+            async with run.client.get(url, headers=headers) as answer:
+                assert answer.status == 200
+            assert two.got[0].line.startswith("GET /store/recommendation?customer=our-symbol ")
+            assert (two.got[0].header("x-api-key"), two.got[0].header("x-other")) == (
+                "our-key",
+                "1",
+            )
+            async with run.client.get(url, headers={"x-api-key": "wrong"}) as answer:
+                assert answer.status == 401
+            assert (len(one.got), len(two.got)) == (1, 1)
+
+
+@pytest.mark.parametrize("of", ["quartic", "personaclick", "tracardi"])
+async def test_without_an_upstream(tmp_path: Path, of: str) -> None:
+    """`/init` makes ids, Quartic has nothing to recommend and knows nobody; the rest is refused."""
+    source = f'[sources.shop]\nvendor = "{of}"\nkeys = ["key-1"]\n'
+    key = {"x-api-key": "key-1"}
+    async with running(tmp_path, config(tmp_path, source)) as run:
+        if of == "quartic":
+            async with run.client.get(f"{run.url}/store/recommendation?customer=c") as answer:
+                said = await answer.json()
+                assert (answer.status, said["status"], said["data"]) == (200, "OK", [])
+            async with run.client.get(f"{run.url}/store/contact", headers=key) as answer:
+                said = await answer.json()
+                assert said["data"]["error_code"] == "http.status.404"
+            async with run.client.get(f"{run.url}/store/contact") as answer:
+                assert answer.status == 401
+        elif of == "personaclick":
+            async with run.client.get(f"{run.url}/init?shop_id=key-1&stream=ios") as answer:
+                said = await answer.json()
+                assert said.keys() == {"did", "seance"}
+                assert answer.cookies["did"].value == said["did"]
+            cookie = {"cookie": f"a=b; did={said['did']}"}
+            async with run.client.get(f"{run.url}/init?shop_id=key-1", headers=cookie) as answer:
+                assert (await answer.json())["did"] == said["did"]
+            async with run.client.get(f"{run.url}/profile?shop_id=key-1") as answer:
+                assert answer.status == 501
+        else:
+            async with run.client.get(f"{run.url}/collect/a/b") as answer:
+                assert (answer.status, await answer.json()) == (404, {"detail": "Not Found"})
+
+
+async def test_many_at_once(tmp_path: Path) -> None:
+    """Relayed calls do not wait for each other, and each gets its own answer."""
+
+    async def echo(got: Got, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = await body_of(got, reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+
+    async with relaying(tmp_path) as (run, upstream):
+        upstream.script = echo
+
+        async def call(number: int) -> None:
+            body = orjson.dumps({"n": number}) * 500
+            async with run.client.post(f"{run.url}/sync/orders", data=body) as answer:
+                assert await answer.read() == body
+
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(call(number) for number in range(200)))

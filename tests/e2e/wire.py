@@ -1,0 +1,101 @@
+"""HTTP byte by byte: a vendor that answers what it is told to, and a client that sends anything."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from tests.e2e.running import PATIENCE
+
+Script = Callable[["Got", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+@dataclass
+class Got:
+    """A request as it arrived."""
+
+    line: str
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+
+    def header(self, name: str) -> str | None:
+        """Return the first header of that name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    @property
+    def names(self) -> set[str]:
+        """Return the names of all headers, lower-case."""
+        return {name for name, _ in self.headers}
+
+
+@dataclass
+class Vendor:
+    """A server that keeps what it got."""
+
+    url: str = ""
+    answer: bytes = OK
+    """What it answers to everything, byte by byte."""
+    script: Script | None = None
+    """What it does instead."""
+    got: list[Got] = field(default_factory=list)
+    connections: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one connection's requests until it ends."""
+        self.connections += 1
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                line, *rest = head.rstrip().split("\r\n")
+                pairs = [name.partition(":")[::2] for name in rest]
+                got = Got(line, [(name.lower(), value.strip()) for name, value in pairs])
+                self.got.append(got)
+                if self.script is not None:
+                    await self.script(got, reader, writer)
+                    continue
+                got.body = await body_of(got, reader)
+                writer.write(self.answer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+async def body_of(got: Got, reader: asyncio.StreamReader) -> bytes:
+    """Read a request's body, by its length or in chunks."""
+    if got.header("transfer-encoding") == "chunked":
+        body = b""
+        while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
+            body += await reader.readexactly(size)
+            await reader.readexactly(2)
+        await reader.readexactly(2)
+        return body
+    return await reader.readexactly(int(got.header("content-length") or 0))
+
+
+@asynccontextmanager
+async def vendor() -> AsyncIterator[Vendor]:
+    """Run a vendor on a free port."""
+    made = Vendor()
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield made
+    finally:
+        server.close()
+
+
+async def exchange(url: str, sent: bytes) -> bytes:
+    """Send bytes to *url*; return all that comes back until the connection is closed."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(sent)
+        async with asyncio.timeout(PATIENCE):
+            return await reader.read()
+    finally:
+        writer.close()
