@@ -83,12 +83,21 @@ def _texts(request: Request, reads: Input) -> Iterator[str]:
         if name in request.headers:
             yield from _header(request.headers[name])
     yield from (said for key, said in parse_qsl(request.query) if key in reads.credential_keys)
-    payload = _json(request.body) if reads.credential_keys else None
+    yield from _keyed(request.body, reads)
+
+
+def named_in(body: bytes, reads: Input) -> str | None:
+    """Return the credential in the *body* of a call that is no event, if it has one there."""
+    return next(_keyed(body, reads), None) if reads.credential_in_body else None
+
+
+def _keyed(body: bytes, reads: Input) -> Iterator[str]:
+    payload = _json(body) if reads.credential_keys else None
     for key in reads.credential_keys:
-        value: Any = payload
+        value = payload
         for name in key.split("."):
             value = value.get(name) if isinstance(value, dict) else None
-        if isinstance(value, str | int):
+        if isinstance(value, str | int) and str(value):
             yield str(value)
 
 

@@ -131,6 +131,12 @@ class Found(NamedTuple):
         sources = self.rivals.values() or (self.source,)
         return any(source.relay is not None for source in sources)
 
+    @property
+    def lends(self) -> bool:
+        """Tell whether it may go there with the gateway's own credential."""
+        sources = self.rivals.values() or (self.source,)
+        return any(source.relay is not None and source.relay.lends for source in sources)
+
 
 class _Door:
     """The sources at one path: per host name, and for all others."""

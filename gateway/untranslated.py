@@ -8,6 +8,8 @@ import secrets
 
 from aiohttp import web
 
+from gateway import body
+from gateway.credentials import named_in
 from gateway.doors import Found
 from gateway.errors import Fault, Rejected
 from gateway.exchange import Request, Response
@@ -22,6 +24,8 @@ async def answer(
         Rejected: there is no answer, or the credential is not accepted.
     """
     reads, key = found.source.reads, found.source.reads.relayed_credential(request)
+    if key is None and found.lends:
+        key = named_in(await body.whole(http), reads)
     if found.relays or f"{request.method} {found.path}" in reads.unsupported:
         source = found.source if key is None else found.keyed(key)
         if source.relay is not None:

@@ -22,6 +22,7 @@ from rich.table import Table
 from gateway.plugins import load as load_plugins
 from tests.bench.load import http, load
 from tests.bench.processes import cpu, started
+from tests.bench.relay import relayed
 
 CONNECTIONS = 32
 USERS = 500
@@ -199,6 +200,8 @@ def main() -> None:
                 taken = delivering("chrts", sink, fan, count)
                 note(f"accept + deliver to {fan}", taken)
                 note(f"accept + deliver to {fan} / floor", taken / (floor + fan * client))
+        for name, value in relayed(count // 4):
+            note(name, value)
         taken, rate = draining("chrts", count)
         note("deliver from backlog", taken)
         note("deliver from backlog / floor", taken / client)

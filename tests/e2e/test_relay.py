@@ -367,6 +367,11 @@ async def test_the_configured_credential(tmp_path: Path) -> None:
             assert got.body == b'{"shop_id": "our shop",  "b": 1}'
             async with run.client.get(f"{run.url}/init") as answer:
                 assert answer.status == 403
+            for key, status in (("key-1", 200), ("wrong", 403)):
+                body = {"shop_id": key, "token": "t"}
+                async with run.client.post(f"{run.url}/mobile_push_tokens", json=body) as answer:
+                    assert answer.status == status
+            assert one.got.pop().body == b'{"shop_id": "our shop", "token": "t"}'
             url = f"{run.url}/store/recommendation?customer=mine"
             headers = {"x-api-key": "key-1", "x-other": "1"}
             async with run.client.get(url, headers=headers) as answer:

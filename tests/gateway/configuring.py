@@ -83,10 +83,17 @@ class HornInput(AcmeInput):
     unsupported = frozenset({"POST /acme/events"})
 
 
+class BellInput(AcmeInput):
+    """Has paths of its own."""
+
+    name = "bell"
+    unsupported = frozenset({"POST /bell"})
+
+
 def registry() -> Registry:
-    """Return the vendors of these tests: acme both ways, horn in only."""
+    """Return the vendors of these tests: acme both ways, horn and bell in only."""
     return Registry(
-        {"acme": AcmeInput, "horn": HornInput},
+        {"acme": AcmeInput, "bell": BellInput, "horn": HornInput},
         {"acme": AcmeOutput},
         {},
         pluggy.PluginManager("gateway"),

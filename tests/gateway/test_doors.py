@@ -51,6 +51,56 @@ def test_hosts_set_a_source_apart() -> None:
     assert found(only, TRACK, "[::1]:80") == ("a", TRACK)
 
 
+def test_the_longest_mount_holds() -> None:
+    """Of two mounts that a path begins with, the longer one is meant."""
+    doors = Doors([source("a", mount="/m"), source("b", mount="/m/n")])
+    assert found(doors, "/m/n/other") == ("b", "/other")
+    assert found(doors, "/m/other") == ("a", "/other")
+
+
+def test_keys_tell_sources_at_one_place_apart() -> None:
+    """Sources of one vendor share a path, per host too; a credential says which is meant."""
+    doors = Doors(
+        [
+            source("a", keys=["1", "2"]),
+            source("b", keys=["3"]),
+            source("c", keys=["4"], hosts=("c.example", "d.example")),
+            source("d", keys=["5"], hosts=("d.example",)),
+        ]
+    )
+    for host, key, name in (
+        ("any.example", "2", "a"), ("any.example", "3", "b"), ("d.example", "5", "d"),
+        ("d.example", "4", "c"), ("c.example", "4", "c"),
+    ):  # fmt: skip
+        door = doors.find(TRACK, {"host": host})
+        assert door
+        assert door.keyed(key).name == name
+    for host, key in (("any.example", "4"), ("c.example", "5"), ("d.example", "1")):
+        door = doors.find(TRACK, {"host": host})
+        assert door
+        with pytest.raises(Rejected) as caught:
+            door.keyed(key)
+        assert caught.value.fault is Fault.FORBIDDEN
+        with pytest.raises(Rejected) as caught:
+            door.keyed(None)
+        assert caught.value.fault is Fault.UNAUTHENTICATED
+
+
+def test_an_unknown_path_is_known_by_its_beginning() -> None:
+    """The vendor whose prefix a path has is meant, the longest prefix first, host by host."""
+    chrts, quartic = source("c"), Source("q", QuarticInput(), None)
+    here = Source("here", QuarticInput(), None, hosts=("q.example",))
+    doors = Doors([chrts, quartic, here])
+    assert found(doors, "/event/other") == ("c", "/event/other")
+    assert found(doors, "/store/other") == ("q", "/store/other")
+    assert found(doors, "/store/other", "q.example") == ("here", "/store/other")
+    assert found(doors, "/event/other", "q.example") == ("c", "/event/other")
+    assert found(doors, "/other") is None
+    mounted = Doors([source("c", mount="/m"), Source("q", QuarticInput(), None, mount="/m")])
+    assert found(mounted, "/m/store/other") == ("q", "/store/other")
+    assert found(mounted, "/m/event/other") == ("c", "/event/other")
+
+
 def test_a_mount_with_hosts_needs_both() -> None:
     """A source with a mount and hosts answers for neither alone."""
     doors = Doors([source("a", mount="/m", hosts=("a.example",))])
@@ -117,3 +167,12 @@ def test_found_is_what_it_says() -> None:
     door = Doors([source("a")]).find(TRACK, {})
     assert isinstance(door, Found)
     assert door.path == TRACK
+
+
+def test_a_credential_is_stored_where_it_is_sent_on() -> None:
+    """A source that leads to a destination of its clients' credentials keeps their headers."""
+    request = Request(
+        method="POST", url=TRACK, headers={"authorization": "Bearer k", "cookie": "c"}
+    )
+    stored = source("shop", lends=True).stored(request, b"{}")
+    assert dict(stored.headers) == {"authorization": "Bearer k"}

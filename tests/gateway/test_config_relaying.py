@@ -1,0 +1,97 @@
+"""Sources that lead on to their vendor, and destinations that lend clients' credentials."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.configuring import FINE, AcmeOutput, problems, read
+
+URL = 'url = "https://api.acme.example"\n'
+HORN = '[sources.other]\nvendor = "horn"\nkeys = ["h"]\nmount = "/h"\n'
+LENT = FINE.replace('token = "crm-token"', 'credentials = "client"')
+OPEN = FINE.replace('["shop-key"]', '"any"')
+
+
+def source(lines: str, text: str = FINE) -> str:
+    """Return *text* with *lines* in its first source."""
+    return text.replace("[destinations.crm]", f"{lines}\n[destinations.crm]", 1)
+
+
+def test_every_key_of_a_relay_arrives(tmp_path: Path) -> None:
+    """Upstream, patience, whose credential and who answers are as the file says."""
+    lines = URL + 'relay_as = "crm"\nrelay_timeout = "5s"\nrespond = "upstream"\n'
+    shop = read(tmp_path, source(lines + 'respond_timeout = "200ms"\n')).sources["shop"]
+    assert (shop.url, shop.relay_as, shop.relay_timeout) == ("https://api.acme.example", "crm", 5)
+    assert (shop.respond, shop.respond_timeout) == ("upstream", 0.2)
+    plain = read(tmp_path, FINE).sources["shop"]
+    assert (plain.url, plain.relay_as, plain.relay_timeout) == ("", "", 30)
+    assert (plain.respond, plain.respond_timeout) == ("accept", 1)
+
+
+def test_a_destination_of_the_clients_credentials_needs_none(tmp_path: Path) -> None:
+    """Required credentials get a stand-in, which is no credential."""
+    crm = read(tmp_path, LENT).destinations["crm"]
+    assert isinstance(crm.settings, AcmeOutput.Config)
+    assert crm.settings.token.get_secret_value() == "-"
+    assert crm.settings.backup is None
+
+
+def test_sources_of_one_vendor_may_share_a_place(tmp_path: Path) -> None:
+    """Disjoint keys tell them apart."""
+    more = '[sources.two]\nvendor = "acme"\nkeys = ["x", "y"]\n'
+    assert len(read(tmp_path, FINE + more).sources) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (source('url = "ftp://x"'), "[sources.shop] url: is no http or https address"),
+        (source('url = "https://x/?a=1"'), "[sources.shop] url: must end before any ?"),
+        (source('url = "http://localhost:8080/x"'), "[sources.shop] url: is this gateway's own"),
+        (source(URL + 'relay_as = "crn"'), ("[sources.shop] relay_as: there is no destination "
+         "'crn'; did you mean crm?")),
+        (source(URL + 'relay_as = "crm"', OPEN), ("[sources.shop] relay_as: would lend its "
+         'credential to everybody; list the keys instead of "any"')),
+        (FINE + HORN + URL + 'relay_as = "crm"', ("[sources.other] relay_as: [destinations.crm] is "
+         "acme's; name one of horn's")),
+        (source(URL + 'relay_as = "crm"', LENT), ("[sources.shop] relay_as: [destinations.crm] has "
+         "no credential of its own; leave relay_as out")),
+        (FINE + HORN + 'respond = "upstream"', ("[sources.other] respond: no route leads to a "
+         "destination of horn's with passthrough")),
+        (source('respond = "upstream"', FINE.replace("[[routes]]", "passthrough = false\n"
+         "[[routes]]")), "[sources.shop] respond: no route leads to a destination of acme's"),
+        (source("respond = true"), "[sources.shop] respond: must be 'accept' or 'upstream'"),
+        (source('respond_timeout = "0s"'), "[sources.shop] respond_timeout: must be more than 0"),
+        (LENT.replace("credentials", 'backup = "b"\ncredentials'), ("[destinations.crm] backup: "
+         'never goes out with credentials = "client"; leave one of the two out')),
+        (LENT.replace("credentials", "passthrough = false\ncredentials"), ("[destinations.crm] "
+         'credentials: "client" needs passthrough')),
+        (LENT + HORN, ('[destinations.crm] credentials: "client" takes acme\'s own requests only, '
+         "and a route leads here from [sources.other], which is horn's; name the sources")),
+        (FINE.replace("token =", 'credentials = "theirs"\ntoken ='), ("[destinations.crm] "
+         "credentials: must be 'own' or 'client'")),
+    ],
+)  # fmt: skip
+def test_one_mistake_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    """A contradiction is told once, at its table and key, with what to do."""
+    (problem,) = problems(tmp_path, text)
+    assert problem.partition(": ")[2].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (source('relay_timeout = "1s"'), "[sources.shop] relay_timeout: does nothing without a"),
+        (source('relay_as = "crm"'), "[sources.shop] relay_as: does nothing without a url"),
+        (source('respond_timeout = "1s"'), ("[sources.shop] respond_timeout: does nothing without "
+         'respond = "upstream"')),
+        (source(URL + 'mount = "/h"') + HORN + URL, ("[sources.other] url: [sources.shop] has one "
+         "too at the same address: what is in the document of neither vendor goes to neither")),
+    ],
+)  # fmt: skip
+def test_what_does_nothing_is_a_warning(tmp_path: Path, text: str, said: str) -> None:
+    """A key without effect, and paths that nobody could tell apart, are said and do not stop it."""
+    if "sources.other" in text:
+        text = text.replace('vendor = "horn"', 'vendor = "bell"')
+    (warning,) = read(tmp_path, text).warnings
+    assert warning.partition(": ")[2].startswith(said)

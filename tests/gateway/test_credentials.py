@@ -1,0 +1,110 @@
+"""The client's own credential: where it is found, and how it takes another's place."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import orjson
+import pytest
+
+from gateway.credentials import as_sent, check_lent, lent, secrets_in
+from gateway.errors import Unrenderable
+from gateway.exchange import Request, in_query
+from gateway.spool import Entry
+from tests.gateway.configuring import AcmeInput
+
+
+class Both(AcmeInput):
+    """Has credentials everywhere."""
+
+    credential_headers = frozenset({"authorization"})
+    credential_keys = ("key", "source.id")
+
+    def credential(self, request: Request, payload: Any) -> str | None:
+        """Return the header."""
+        del payload
+        return request.headers.get("authorization")
+
+
+class InBody(Both):
+    """Needs no header."""
+
+    credential_in_body: ClassVar[bool] = True
+
+
+def request(body: object, headers: Mapping[str, str] | None = None, url: str = "/e") -> Request:
+    """Return a client's request."""
+    return Request(method="POST", url=url, headers=headers or {}, body=orjson.dumps(body))
+
+
+def test_every_form_of_a_credential_is_known() -> None:
+    """Headers with and without their scheme, decoded user names, keys of body and query."""
+    basic = base64.b64encode(b"user-1:pass-1").decode()
+    sent = request(
+        {"key": 'a"b', "source": {"id": "s-1"}, "other": "public"},
+        {"authorization": f"Basic {basic}", "user-agent": "me"},
+        "/e?key=q%2F1&other=x",
+    )
+    found = secrets_in(sent, Both())
+    for form in (f"Basic {basic}", basic, "user-1:pass-1", "user-1", "pass-1", 'a\\"b', "s-1"):
+        assert form in found
+    assert {"q/1", "q%2F1"} <= set(found)
+    assert not {"public", "me", "x"} & set(found)
+    assert [len(form) for form in found] == sorted(map(len, found), reverse=True)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"source": 3, "key": null}'])
+def test_odd_bodies_have_no_credential(body: bytes) -> None:
+    """What is no object, or has something else at the place, has none."""
+    sent = Request(method="POST", url="/e", headers={"authorization": "Basic %%%"}, body=body)
+    assert set(secrets_in(sent, Both())) == {"Basic %%%", "%%%", "Basic%20%25%25%25", "%25%25%25"}
+
+
+def test_a_stand_in_is_exchanged_or_taken_out() -> None:
+    """What the client sent takes the stand-in's place; what it did not send goes out as nothing."""
+    rendered = Request(
+        method="POST", url="https://v/e", headers={"authorization": "Bearer -", "x": "1"},
+        body=orjson.dumps({"key": "-", "source": {"id": "-", "kind": 1}, "a": 1}),
+    )  # fmt: skip
+    client = request({"key": 7, "source": {"id": "s"}}, {"authorization": "Bearer mine"})
+    made = lent(rendered, client, Both())
+    assert made.headers == {"authorization": "Bearer mine", "x": "1"}
+    assert orjson.loads(made.body) == {"key": 7, "source": {"id": "s", "kind": 1}, "a": 1}
+    made = lent(rendered, request({}), Both())
+    assert made.headers == {"x": "1"}
+    assert orjson.loads(made.body) == {"source": {"kind": 1}, "a": 1}
+
+
+def test_a_whole_request_goes_on_as_it_was_stored() -> None:
+    """Path, query, stored headers and body stay."""
+    sent = as_sent(request({"a": 1}, {"authorization": "k"}, "/e?x=1"), "https://v/prefix/")
+    assert (sent.url, sent.headers, sent.body) == (
+        "https://v/prefix/e?x=1", {"authorization": "k"}, b'{"a":1}',
+    )  # fmt: skip
+
+
+def test_what_has_no_credential_to_lend_is_kept_back() -> None:
+    """Another vendor's request, and one stored without its header, cannot go."""
+    sent = request({}, {"authorization": "k"})
+    check_lent(Entry("1", "shop", sent, {}, "acme"), Both())
+    check_lent(Entry("1", "shop", request({}), {}, "acme"), InBody())
+    with pytest.raises(Unrenderable, match="in the format of horn has none for acme"):
+        check_lent(Entry("1", "shop", sent, {}, "horn"), Both())
+    with pytest.raises(Unrenderable, match="stored without"):
+        check_lent(Entry("1", "shop", request({}), {}, "acme"), Both())
+
+
+@pytest.mark.parametrize(
+    ("url", "made"),
+    [
+        ("/a", "/a"),
+        ("/a?", "/a?"),
+        ("/a?x=1&key=old&y=%2B&&z", "/a?x=1&key=n%20%26&y=%2B&&z"),
+        ("/a?key=1&key=2", "/a?key=n%20%26&key=n%20%26"),
+        ("/a?key", "/a?key"),
+        ("/a?k%65y=1", "/a?k%65y=n%20%26"),
+    ],
+)
+def test_values_are_exchanged_in_a_query(url: str, made: str) -> None:
+    """Only what stands there is exchanged, escaped as it must be; all else stays as written."""
+    assert in_query(url, {"key": "n &", "none": "x"}) == made

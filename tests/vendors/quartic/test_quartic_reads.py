@@ -1,0 +1,51 @@
+"""Quartic's two reads, where there is no Quartic to ask."""
+
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+
+from gateway.errors import Fault, Rejected
+from gateway.exchange import Request
+from plugins.quartic.input import QuarticInput
+
+READS = QuarticInput()
+MADE = "58a19f08ce6b6000" * 2
+ARRIVAL = datetime(2017, 2, 13, 12, 3, 37, tzinfo=UTC)
+
+
+def test_nothing_is_recommended() -> None:
+    """The answer has the shape of the document's example, and no products; it needs no key."""
+    request = Request(method="GET", url="/store/recommendation?customer=c", received_at=ARRIVAL)
+    answer = READS.answer(request, MADE)
+    assert answer is not None
+    assert (answer.status, orjson.loads(answer.body)) == (
+        200,
+        {
+            "status": "OK", "timestamp": 1486987417, "qrId": "ad_58a19f08ce6b6",
+            "duplicatesCount": 0, "data": [],
+        },
+    )  # fmt: skip
+
+
+def test_nobody_is_known() -> None:
+    """A contact is not found, in the envelope of errors."""
+    request = Request(
+        method="GET", url="/store/contact", headers={"x-api-key": "k"}, received_at=ARRIVAL
+    )
+    answer = READS.answer(request, MADE)
+    assert answer is not None
+    assert (answer.status, orjson.loads(answer.body)) == (
+        404,
+        {
+            "status": "ERROR", "timestamp": 1486987417,
+            "data": {"error_code": "http.status.404", "error_message": "there is no such contact"},
+        },
+    )  # fmt: skip
+
+
+def test_a_contact_needs_a_key() -> None:
+    """The document lists `x-api-key` for contacts."""
+    with pytest.raises(Rejected) as caught:
+        READS.answer(Request(method="GET", url="/store/contact"), MADE)
+    assert caught.value.fault is Fault.UNAUTHENTICATED
