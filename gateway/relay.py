@@ -138,6 +138,7 @@ class _Answer(web.StreamResponse):
     def __init__(self, found: aiohttp.ClientResponse, headers: CIMultiDict[str]) -> None:
         super().__init__(status=found.status, reason=found.reason, headers=headers)
         self._typed = "content-type" in headers
+        self._send_headers_immediately = not found.content.is_eof()  # else with the body, at once
 
     async def _prepare_headers(self) -> None:
         """Add no content type where the vendor named none; aiohttp would."""
@@ -151,6 +152,9 @@ async def _copied(
 ) -> None:
     moved()
     await answer.prepare(http)
+    if found.content.is_eof():
+        await answer.write_eof(found.content.read_nowait())
+        return
     async for piece in found.content.iter_any():
         await answer.write(piece)
         moved()
