@@ -116,8 +116,9 @@ def _header(value: str) -> Iterator[str]:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """Yield *text*, and how it is written in JSON and in an address."""
+    """Yield *text*, without spaces around it too, and as JSON and addresses have it."""
     yield text
+    yield text.strip()
     yield orjson.dumps(text).decode()[1:-1]
     yield quote(text, safe="")
 

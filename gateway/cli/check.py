@@ -41,7 +41,7 @@ def _print(config: Config, out: Console) -> None:
     out.print(f"  spool      {spool.path}, at most {room}, for at most {age}")
     out.print(title("\nSources"))
     rows = [_source(name, source) for name, source in config.sources.items()]
-    out.print(table(("name", "vendor", "mount", "hosts", "keys"), rows))
+    out.print(table(("name", "vendor", "mount", "hosts", "keys", "upstream"), rows))
     out.print(title("\nRoutes"))
     named = [_route(route, config) for route in config.routes]
     out.print(table(("name", "from", "when", "to"), named))
@@ -56,7 +56,13 @@ def _print(config: Config, out: Console) -> None:
 
 def _source(name: str, source: SourceConfig) -> tuple[str, ...]:
     keys = "any" if source.keys == "any" else str(len(source.keys))
-    return name, source.vendor, source.mount or "/", " ".join(source.hosts) or "every", keys
+    facts = [_address(source.url)] if source.url else []
+    if source.url and source.relay_as:
+        facts.append(f"as {source.relay_as}")
+    if source.respond == "upstream":
+        facts.append("answers events")
+    hosts = " ".join(source.hosts) or "every"
+    return name, source.vendor, source.mount or "/", hosts, keys, ", ".join(facts)
 
 
 def _route(route: RouteConfig, config: Config) -> tuple[str, ...]:
@@ -82,6 +88,8 @@ def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
         facts.append(f"{destination.max_backlog} may wait, then {destination.full}")
     if destination.passthrough:
         facts.append("passthrough")
+    if destination.credentials == "client":
+        facts.append("with each client's own credential")
     return name, destination.vendor, _address(destination.settings.url), ", ".join(facts)
 
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from gateway.credentials import secrets_in
 from gateway.errors import Rejected, Unrenderable
 from gateway.event import Event, as_json
 from gateway.exchange import Declined, Refused, Request, Response, RetryLater
@@ -75,7 +76,15 @@ class InputSuite:
         """The credential is found where the vendor's clients put it."""
         request = request_of(sample)
         payload = self.input.decode(request) if self.input.credential_in_body else None
-        assert self.input.credential(request, payload)
+        credential = self.input.credential(request, payload)
+        assert credential
+        where = "name its place in credential_headers or credential_keys"
+        assert credential in secrets_in(request, self.input), where
+
+    def test_its_paths_are_known_by_their_beginning(self, endpoint: str) -> None:
+        """Every endpoint begins with one of the vendor's prefixes, and so does what is no event."""
+        for path in (endpoint, *self.input.unsupported):
+            assert path.partition(" ")[2].startswith(self.input.prefixes), path
 
     @pytest.mark.parametrize("body", GARBAGE, ids=lambda body: repr(body[:8]))
     def test_refuses_garbage(self, body: bytes, endpoint: str) -> None:

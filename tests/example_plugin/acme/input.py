@@ -22,6 +22,8 @@ class AcmeInput(Input):
     name = "acme"
     docs = "https://acme.example/docs/events"
     endpoints = ENDPOINTS
+    credential_headers = frozenset({"x-acme-key"})
+    prefixes = ("/v1/",)
     example = Request(
         method="POST",
         url="/v1/events",
