@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -57,6 +58,8 @@ def _mount(value: object) -> object:
 def _url(value: object) -> object:
     if isinstance(value, str) and value and (wrong := address_problem(value)):
         raise ValueError(wrong)
+    if isinstance(value, str) and "@" in urlsplit(value).netloc:
+        raise ValueError("has a name or password in it, which never goes out; leave it out")
     return value
 
 

@@ -47,6 +47,7 @@ def test_sources_of_one_vendor_may_share_a_place(tmp_path: Path) -> None:
     [
         (source('url = "ftp://x"'), "[sources.shop] url: is no http or https address"),
         (source('url = "https://x/?a=1"'), "[sources.shop] url: must end before any ?"),
+        (source('url = "https://u:p@x/"'), "[sources.shop] url: has a name or password in it"),
         (source('url = "http://localhost:8080/x"'), "[sources.shop] url: is this gateway's own"),
         (source(URL + 'relay_as = "crn"'), ("[sources.shop] relay_as: there is no destination "
          "'crn'; did you mean crm?")),
