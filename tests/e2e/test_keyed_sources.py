@@ -1,5 +1,6 @@
 """Several sources of one vendor at one address: the credential chooses."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from tests.e2e.configs import destination
 from tests.e2e.process import gateway_process
 from tests.e2e.running import running, sandboxed
 from tests.e2e.test_reload import hang_up
-from tests.e2e.wire import vendor
+from tests.e2e.wire import OK, Got, vendor
 
 
 def sources(of: str, more: str = "") -> str:
@@ -81,6 +82,17 @@ async def test_a_key_chooses_the_upstream(tmp_path: Path) -> None:
 async def test_a_reload_changes_keys_and_upstreams(tmp_path: Path) -> None:
     """SIGHUP puts new keys, upstreams and answers into effect; calls under way end as they were."""
     async with sandboxed() as (sandbox, client), vendor() as one, vendor() as two:
+        release = asyncio.Event()
+
+        async def slow(got: Got, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if not got.line.startswith("GET /search"):
+                writer.write(OK)
+                return
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nslow")
+            await release.wait()
+            writer.write(b"ly")
+
+        one.script = slow
         path = tmp_path / "gateway.toml"
         path.write_text(config(tmp_path, "personaclick", sandbox, f'url = "{one.url}"'))
         async with gateway_process(path) as gateway:
@@ -92,8 +104,11 @@ async def test_a_reload_changes_keys_and_upstreams(tmp_path: Path) -> None:
                 .replace('"key-a2"', '"key-a3"')
                 .replace('["key-b"]', '["key-a2"]')
             )
-            await hang_up(gateway, "reloaded")
+            async with client.get(f"{gateway.url}/search?shop_id=key-a") as under_way:
+                await hang_up(gateway, "reloaded")
+                release.set()
+                assert await under_way.read() == b"slowly"
             for key, status in (("key-a", 200), ("key-a3", 200), ("key-a2", 501), ("key-b", 403)):
                 async with client.get(f"{url}{key}") as answer:
                     assert answer.status == status
-        assert (len(one.got), len(two.got)) == (1, 2)
+        assert (len(one.got), len(two.got)) == (2, 2)

@@ -273,6 +273,28 @@ async def test_half_an_answer_does_not_pass_for_a_whole_one(tmp_path: Path) -> N
                 await answer.read()
 
 
+async def test_a_client_that_leaves_is_not_answered_on(tmp_path: Path) -> None:
+    """Where the client goes away within an answer, the upstream's connection ends as well."""
+    ended = asyncio.Event()
+
+    async def endless(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        try:
+            while True:
+                writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+                await writer.drain()
+        finally:
+            ended.set()
+
+    async with relaying(tmp_path) as (run, upstream):
+        upstream.script = endless
+        async with run.client.get(f"{run.url}/search") as answer:
+            await answer.content.readexactly(100_000)
+            answer.close()
+        async with asyncio.timeout(PATIENCE):
+            await ended.wait()
+
+
 async def test_no_sensible_answer(tmp_path: Path) -> None:
     """An upstream that does not speak HTTP is the vendor's own 503."""
     async with relaying(tmp_path) as (run, upstream):
