@@ -51,7 +51,7 @@ def lent(rendered: Request, client: Request, reads: Input) -> Request:
     headers |= {k: client.headers[k] for k in reads.credential_headers if k in client.headers}
     body = rendered.body
     if reads.credential_keys:
-        payload, original = orjson.loads(body), _json(client.body)
+        payload, original = orjson.loads(body), _said(client.body, client.query)
         for key in reads.credential_keys:
             _copy(payload, original, key.split("."))
         body = orjson.dumps(payload)
@@ -83,16 +83,15 @@ def _texts(request: Request, reads: Input) -> Iterator[str]:
         if name in request.headers:
             yield from _header(request.headers[name])
     yield from (said for key, said in parse_qsl(request.query) if key in reads.credential_keys)
-    yield from _keyed(request.body, reads)
+    yield from _keyed(_said(request.body), reads)
 
 
 def named_in(body: bytes, reads: Input) -> str | None:
     """Return the credential in the *body* of a call that is no event, if it has one there."""
-    return next(_keyed(body, reads), None) if reads.credential_in_body else None
+    return next(_keyed(_said(body), reads), None) if reads.credential_in_body else None
 
 
-def _keyed(body: bytes, reads: Input) -> Iterator[str]:
-    payload = _json(body) if reads.credential_keys else None
+def _keyed(payload: Any, reads: Input) -> Iterator[str]:
     for key in reads.credential_keys:
         value = payload
         for name in key.split("."):
@@ -123,8 +122,11 @@ def _forms(text: str) -> Iterator[str]:
     yield quote(text, safe="")
 
 
-def _json(body: bytes) -> Any:
+def _said(body: bytes, query: str = "") -> dict[str, Any]:
+    """Return the fields of a body, JSON or form, and those of the query that it lacks."""
+    found: dict[str, Any] = dict(parse_qsl(query))
     try:
-        return orjson.loads(body)
+        payload = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return None
+        return found | dict(parse_qsl(body.decode("utf-8", "replace")))
+    return found | payload if isinstance(payload, dict) else found

@@ -83,30 +83,34 @@ class Ingest:
             received_at=datetime.now(UTC),
             client=met.client,
         )
-        cookie = ""
-        try:
-            if source.translates(request.method, found.path):
-                response = await self._take(http, found, request)
-                cookie = met.set_cookie
-            else:
-                told = await untranslated.answer(http, found, request)
-                if isinstance(told, web.StreamResponse):
-                    return told
-                response = told
-        except Rejected as error:
-            log.debug("refused", source=source.name, request=request.id, error=str(error))
-            response = source.reads.refuse(request, error)
-            if error.fault is Fault.UNAVAILABLE:
-                response = _with_header(response, "retry-after", str(error.value))
+        response, kept = await self._answer(http, found, request)
+        if isinstance(response, web.StreamResponse):
+            return response
         headers = source.cors.marked(response.headers, http.headers.get("origin"))
         headers[REQUEST_ID] = request.id
         if source.reads.elapsed_header:
             elapsed = f"{time.perf_counter() - began:.6f}"
             headers.setdefault(source.reads.elapsed_header, elapsed)
         answer = web.Response(status=response.status, body=response.body, headers=headers)
-        if cookie:
-            answer.headers.add("set-cookie", cookie)
+        if kept and met.set_cookie:
+            answer.headers.add("set-cookie", met.set_cookie)
         return answer
+
+    async def _answer(
+        self, http: web.Request, found: Found, request: Request
+    ) -> tuple[Response | web.StreamResponse, bool]:
+        """Return the answer to *request*, and whether events were kept; one on its way is whole."""
+        source = found.source
+        try:
+            if source.translates(request.method, found.path):
+                return await self._take(http, found, request), True
+            return await untranslated.answer(http, found, request), False
+        except Rejected as error:
+            log.debug("refused", source=source.name, request=request.id, error=str(error))
+            response = source.reads.refuse(request, error)
+            if error.fault is Fault.UNAVAILABLE:
+                response = _with_header(response, "retry-after", str(error.value))
+            return response, False
 
     async def _take(self, http: web.Request, found: Found, request: Request) -> Response:
         source, reads = found.source, found.source.reads

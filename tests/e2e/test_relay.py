@@ -330,6 +330,27 @@ async def test_keys_are_checked_where_they_show(tmp_path: Path) -> None:
         assert len(upstream.got) == 1
 
 
+async def test_browsers_are_told_what_the_source_says(tmp_path: Path) -> None:
+    """The source's origins hold for relayed answers, whatever the vendor said; cookies stay."""
+    async with relaying(tmp_path, more='origins = ["https://shop.example"]') as (run, upstream):
+        upstream.answer = (
+            b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nset-cookie: a=1\r\n"
+            b"set-cookie: b=2\r\nVary: accept\r\ncontent-length: 2\r\n\r\nok"
+        )
+        for origin, allowed in (("https://shop.example", True), ("https://other.example", False)):
+            asked = {"origin": origin}
+            async with run.client.get(f"{run.url}/init?shop_id=key-1", headers=asked) as answer:
+                told = answer.headers.getall("access-control-allow-origin", [])
+                assert told == ([origin] if allowed else [])
+                assert answer.headers.getall("set-cookie") == ["a=1", "b=2"]
+                assert "origin" in answer.headers["vary"]
+                assert "accept" in answer.headers["vary"]
+        leave = {"origin": "https://shop.example", "access-control-request-method": "GET"}
+        async with run.client.options(f"{run.url}/init", headers=leave) as answer:
+            assert answer.status == 204
+        assert [got.line.split()[0] for got in upstream.got] == ["GET", "GET"]
+
+
 async def test_events_are_still_events(tmp_path: Path) -> None:
     """What the gateway translates is kept and delivered, not relayed; another method is relayed."""
     async with relaying(tmp_path) as (run, upstream):

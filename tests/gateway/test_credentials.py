@@ -75,6 +75,16 @@ def test_a_stand_in_is_exchanged_or_taken_out() -> None:
     assert orjson.loads(made.body) == {"source": {"kind": 1}, "a": 1}
 
 
+def test_forms_and_queries_have_credentials_too() -> None:
+    """What stands in a form or a query takes the stand-in's place in JSON, and is a secret."""
+    rendered = Request(method="POST", url="https://v/e", body=b'{"key":"-","a":1}')
+    form = Request(method="POST", url="/e", body=b"key=mi%20ne&a=1")
+    query = Request(method="POST", url="/e?key=mi+ne&a=1")
+    for sent in (form, query):
+        assert orjson.loads(lent(rendered, sent, Both()).body) == {"key": "mi ne", "a": 1}
+        assert {"mi ne", "mi%20ne"} <= set(secrets_in(sent, Both()))
+
+
 def test_a_whole_request_goes_on_as_it_was_stored() -> None:
     """Path, query, stored headers and body stay."""
     sent = as_sent(request({"a": 1}, {"authorization": "k"}, "/e?x=1"), "https://v/prefix/")
