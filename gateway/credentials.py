@@ -52,6 +52,8 @@ def lent(rendered: Request, client: Request, reads: Input) -> Request:
     body = rendered.body
     if reads.credential_keys:
         payload, original = orjson.loads(body), _said(client.body, client.query)
+        if not headers.keys() & reads.credential_headers:
+            original.setdefault(reads.credential_keys[0], _credential(client, reads))
         for key in reads.credential_keys:
             _copy(payload, original, key.split("."))
         body = orjson.dumps(payload)
@@ -82,8 +84,36 @@ def _texts(request: Request, reads: Input) -> Iterator[str]:
     for name in reads.credential_headers:
         if name in request.headers:
             yield from _header(request.headers[name])
+    found = _credential(request, reads)
+    if found is not None:
+        yield found
     yield from (said for key, said in parse_qsl(request.query) if key in reads.credential_keys)
     yield from _keyed(_said(request.body), reads)
+    for key in reads.credential_keys:
+        if "." not in key:
+            yield from _below(_said(request.body), key)
+
+
+def _credential(request: Request, reads: Input) -> str | None:
+    """Return the credential as the vendor's input finds it; None where it finds none."""
+    try:
+        payload = reads.decode(request) if reads.credential_in_body else None
+        return reads.credential(request, payload)
+    except Exception:  # noqa: BLE001 - whatever a plugin trips over, the other places are looked at
+        return None
+
+
+def _below(payload: Any, name: str) -> Iterator[str]:
+    """Yield the texts that stand under *name* anywhere in *payload*, as in calls of a batch."""
+    left = [payload]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            if isinstance(value.get(name), str):
+                yield value[name]
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
 
 
 def named_in(body: bytes, reads: Input) -> str | None:

@@ -63,6 +63,9 @@ class SegmentInput(Input):
     browser_headers = frozenset({"content-type", "authorization", "anonymousid"})
     """RudderStack's library for browsers sends the last (GitHub rudderlabs/rudder-sdk-js,
     packages/analytics-js-plugins/src/xhrQueue)."""
+    credential_headers = frozenset({"authorization"})
+    credential_keys = ("writeKey",)
+    prefixes = ("/v1/", "/pixel/v1/", "/beacon/v1/")
     example = Request(
         method="POST",
         url="/v1/track",
@@ -80,6 +83,10 @@ class SegmentInput(Input):
     def credential(self, request: Request, payload: Any) -> str | None:
         """Return the write key, from whichever of its places."""
         return keys.found(request, payload)
+
+    def relayed_credential(self, request: Request) -> str | None:
+        """Return the write key of a call that is none of these, from its header or query."""
+        return keys.found(request, None)
 
     def decode(self, request: Request) -> Any:
         """Return the call or the batch that *request* says, in its body or in its query.

@@ -1,6 +1,7 @@
 """`credentials = "client"`: each client's own credential goes on, and shows nowhere."""
 
 import asyncio
+import base64
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ SECRET_OF = {
     "growlytics": "growlytics-example-key",
     "personaclick": "0d42fd8b713d0752776ca589cc0056",
     "quartic": "quartic-example-key",
+    "segment": "YOUR_WRITE_KEY",
     "tracardi": "3ee63fc6-490a-4fd8-bfb3-bf0c8c8d3387",
 }
 """The credential in each vendor's example."""
@@ -162,6 +164,17 @@ async def test_a_part_of_a_request_has_the_clients_credential(tmp_path: Path, of
         else:
             assert got.header("authorization") == f"Bearer {CANARY}"
         assert got.body != example(of)[2]
+
+
+async def test_a_batch_of_several_people_has_the_clients_credential(tmp_path: Path) -> None:
+    """A batch that is taken apart for order goes out in parts, each with its client's key."""
+    body = {"batch": [{"type": "track", "event": "e", "userId": user} for user in ("a", "b")]}
+    headers = {"authorization": f"Basic {base64.b64encode(f'{CANARY}:'.encode()).decode()}"}
+    async with passing(tmp_path, "segment") as (run, upstream):
+        assert await post(run, ("/v1/batch", headers, orjson.dumps(body))) == 200
+        await run.watch.until(lambda w: len(w.settled) == 2)
+        assert {got.header("authorization") for got in upstream.got} == {headers["authorization"]}
+        assert {orjson.loads(got.body)["userId"] for got in upstream.got} == {"a", "b"}
 
 
 async def test_credentials_are_stored_only_where_they_are_sent_on(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from gateway.credentials import as_sent, check_lent, lent, secrets_in
 from gateway.errors import Unrenderable
 from gateway.exchange import Request, in_query
 from gateway.spool import Entry
+from plugins.segment.input import SegmentInput
 from tests.gateway.configuring import AcmeInput
 
 
@@ -83,6 +84,27 @@ def test_forms_and_queries_have_credentials_too() -> None:
     for sent in (form, query):
         assert orjson.loads(lent(rendered, sent, Both()).body) == {"key": "mi ne", "a": 1}
         assert {"mi ne", "mi%20ne"} <= set(secrets_in(sent, Both()))
+
+
+def test_segments_keys_are_found_wherever_they_are() -> None:
+    """In a pixel's packed call, in the calls of a batch, in a Basic header; and lent from there."""
+    packed = base64.b64encode(b'{"writeKey":"canary-1","userId":"u","event":"e"}').decode()
+    pixel = Request(method="GET", url=f"/v1/pixel/track?data={packed}")
+    batch = request({"batch": [{"writeKey": "canary-2"}], "deep": [[{"writeKey": "canary-3"}]]})
+    basic = base64.b64encode(b"canary-4:").decode()
+    header = Request(method="POST", url="/v1/t", headers={"authorization": f"Basic {basic}"})
+    reads = SegmentInput()
+    assert "canary-1" in secrets_in(pixel, reads)
+    assert {"canary-2", "canary-3"} <= set(secrets_in(batch, reads))
+    assert {"canary-4", basic} <= set(secrets_in(header, reads))
+    rendered = Request(
+        method="POST", url="https://v/v1/track", headers={"authorization": "Basic LTo="},
+        body=b'{"userId":"u"}',
+    )  # fmt: skip
+    made = lent(rendered, pixel, reads)
+    assert (made.headers, orjson.loads(made.body)) == ({}, {"userId": "u", "writeKey": "canary-1"})
+    made = lent(rendered, header, reads)
+    assert (made.headers, made.body) == ({"authorization": f"Basic {basic}"}, rendered.body)
 
 
 def test_a_whole_request_goes_on_as_it_was_stored() -> None:
