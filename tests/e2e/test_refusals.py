@@ -166,6 +166,13 @@ async def test_a_wrong_method_is_refused(run: Running, vendor: str) -> None:
 
 async def test_an_unknown_path_lists_nothing(run: Running) -> None:
     """A path of no source is a 404 that names no vendor, source or path."""
-    async with run.client.post(f"{run.url}/v1/unknown", data=b"{}") as answer:
+    async with run.client.post(f"{run.url}/v9/unknown", data=b"{}") as answer:
         assert answer.status == 404
         assert await answer.json() == {"error": "not found"}
+
+
+async def test_an_unknown_path_of_a_vendor_is_the_vendors_own_404(run: Running) -> None:
+    """A path that begins as a vendor's do, and is none, is refused in that vendor's words."""
+    async with run.client.post(f"{run.url}/v1/unknown", data=b"{}") as answer:
+        assert answer.status == 404
+        assert (await answer.json())["code"] == "not_found"
