@@ -19,6 +19,7 @@ import orjson
 from gateway.errors import Fault, Rejected, Unrenderable
 from gateway.event import Event
 from gateway.exchange import Declined, Request, Response, Verdict, verdict_by_status
+from gateway.forwarding import carried
 from gateway.mapping import Loss, Mapped, Stamp, Table, restore
 from gateway.mapping.losses import losses
 from gateway.mapping.substitute import is_object, substitute
@@ -163,6 +164,9 @@ class Output(Vendor):
     """Settings that say whose account it is, beside those that are credentials."""
     batch_size: ClassVar[int] = 1
     """How many events of one user one request may carry; `merge` puts them together."""
+    forwarded_within: ClassVar[float | None] = None
+    """Seconds after a request's arrival in which it may be forwarded as it came, where the vendor
+    reckons its times from when it receives it; None where it does not matter."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -231,19 +235,14 @@ class Output(Vendor):
     def forward(self, request: Request) -> Request | None:
         """Return *request*, which came in this vendor's format, with our credential in it.
 
-        Nothing else is changed, except that JSON is labelled as JSON: pages label it as text so
-        that their browser asks for no leave, and a vendor may go by the label. None where this
+        Nothing else is changed, but for the headers (`gateway.forwarding`). None where this
         vendor's requests cannot be forwarded.
         """
         body = request.body
         changes = self.exchanged(request.path, body)
         if changes:
             body = substitute(body, changes)
-        content = request.headers.get("content-type")
-        headers = self.frame[0]
-        kept = "json" in (content or "").lower() or not _looks_like_json(body)
-        if content is not None and kept and content != headers.get("content-type"):
-            headers = {**headers, "content-type": content}
+        headers = carried(request, self.frame[0])
         url = self.config.url.rstrip("/") + request.url
         return Request(method=request.method, url=url, headers=headers, body=body)
 
@@ -282,10 +281,6 @@ class Output(Vendor):
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
         """Judge the vendor's answer."""
         return verdict_by_status(response, now)
-
-
-def _looks_like_json(body: bytes) -> bool:
-    return body[:64].lstrip()[:1] in {b"{", b"["}
 
 
 def json_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> Response:

@@ -142,7 +142,7 @@ class Sender:
 
     def _expired(self, job: Job) -> str | None:
         """Return why *job* is too old to be sent, if it is."""
-        age = time.time() - job.entry.request.received_at.timestamp()
+        age = _age(job)
         if self._max_age is None or age <= self._max_age:
             return None
         return f"given up after {age:.0f} s; max_age is {self._max_age:g} s"
@@ -155,7 +155,10 @@ class Sender:
     def _forwards(self, job: Job) -> bool:
         same = self._passthrough and job.entry.vendor == self._output.name
         named = not job.entry.request.client_id
-        return same and named and not job.alone and job.mark.index == 0
+        if not (same and named and not job.alone and job.mark.index == 0):
+            return False
+        within = self._output.forwarded_within
+        return within is None or self._lends is not None or _age(job) <= within
 
     def _batch(self, request: Request, jobs: Sequence[Job]) -> tuple[Request, int]:
         """Return *request* with as many of the following jobs as fit into it."""
@@ -188,6 +191,11 @@ class Sender:
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
+
+
+def _age(job: Job) -> float:
+    """Return the seconds since the request arrived."""
+    return time.time() - job.entry.request.received_at.timestamp()
 
 
 def _complete(jobs: Sequence[Job]) -> bool:

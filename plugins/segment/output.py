@@ -17,6 +17,7 @@ from gateway.exchange import (
     Verdict,
     verdict_by_status,
 )
+from gateway.forwarding import carried
 from gateway.mapping import Loss, Table
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
 from gateway.spec import about_one
@@ -89,6 +90,7 @@ class SegmentOutput(Output):
 
     config: Config
     batch_size = 100
+    forwarded_within = 10.0
 
     def headers(self) -> Mapping[str, str]:
         """Return the write key, as the user name of a Basic header, and the content type."""
@@ -167,11 +169,9 @@ class SegmentOutput(Output):
         if request.path not in FORWARDED[self.config.dialect]:
             return None
         key = self.config.write_key.get_secret_value()
-        headers = dict(self.frame[0])
+        headers = carried(request, self.frame[0])
         if request.method == "GET":
             del headers["content-type"]
-        elif "json" in request.headers.get("content-type", "").lower():
-            headers["content-type"] = request.headers["content-type"]
         query = f"?{keys.in_query(request.query, key)}" if request.query else ""
         return Request(
             method=request.method,

@@ -74,7 +74,7 @@ class TracardiInput(Input):
     browser_headers = frozenset({"content-type", "x-timestamp", "x-context"})
     """tracardi-js sends ``x-timestamp`` (GitHub Tracardi/tracardi-js); the server reads
     ``x-context``."""
-    kept_headers = frozenset({"content-type", "user-agent", "x-context"})
+    kept_headers = Input.kept_headers | {"x-context", "x-timestamp"}
     elapsed_header = "x-process-time"
     credential_keys = ("source.id",)
     prefixes = ("/track", "/collect/", "/redirect/", "/tracker/")

@@ -1,0 +1,23 @@
+"""What goes on with a request that is forwarded as it came."""
+
+from collections.abc import Mapping
+
+from gateway.exchange import Request
+
+
+def carried(request: Request, ours: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers with which *request* goes on: those stored with it, and *ours*.
+
+    Ours hold where both have one, but for the label of the body: that is the client's. JSON is
+    labelled as JSON all the same: pages label it as text so that their browser asks for no leave,
+    and a vendor may go by the label.
+    """
+    headers = {**request.headers, **ours}
+    label = request.headers.get("content-type")
+    if label is not None and ("json" in label.lower() or not _looks_like_json(request.body)):
+        headers["content-type"] = label
+    return headers
+
+
+def _looks_like_json(body: bytes) -> bool:
+    return body[:64].lstrip()[:1] in {b"{", b"["}

@@ -1,0 +1,184 @@
+"""A running shop is switched over: the vendors receive what they would have received directly."""
+
+import base64
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import orjson
+import pytest
+
+from gateway.testing import load_samples
+from tests.e2e.configs import SETTINGS, VENDORS, destination
+from tests.e2e.running import Running, running
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "tests/vendors"
+PAGE = ROOT / "docs/switching.md"
+HOURS = 2
+"""How often everything that a vendor's clients send occurs in a day."""
+
+
+class Call(NamedTuple):
+    """A request as a client sends it."""
+
+    vendor: str
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    events: int
+    mount: str = ""
+    """Of the source that it goes to."""
+
+
+RUDDER = "/rudder"
+RUDDERS = r"/(beacon|pixel)/v1/|/v1/import"
+"""Paths that RudderStack has and Segment does not."""
+READS = (
+    Call("quartic", "GET", "/store/recommendation?customer=quartic_account&placementId=home"
+         "&cookie=c-1", {}, b"", 0),
+    Call("quartic", "GET", "/store/contact", {"x-api-key": "client-key"},
+         b'{"email": "anna@example.com"}', 0),
+    Call("personaclick", "GET", "/init?shop_id=0d42fd8b713d0752776ca589cc0056", {}, b"", 0),
+    Call("personaclick", "GET", "/search?shop_id=0d42fd8b713d0752776ca589cc0056&q=boots", {},
+         b"", 0),
+)  # fmt: skip
+"""What is no event: it is relayed."""
+
+
+def day(dice: random.Random) -> list[Call]:
+    """Return what all vendors' clients send in a day, mixed."""
+    calls = [*READS]
+    for vendor in VENDORS:
+        for sample in load_samples(SAMPLES / vendor).values():
+            raw = sample["request"]
+            body = raw.get("body", "")
+            data = body.encode() if isinstance(body, str) else orjson.dumps(body)
+            headers = {"content-type": "application/json", **raw.get("headers", {})}
+            headers.setdefault("user-agent", f"{vendor}-client/1.0")
+            count = len(sample["events"])
+            mount = RUDDER if re.match(RUDDERS, raw["url"]) else ""
+            calls.append(Call(vendor, raw["method"], raw["url"], headers, data, count, mount))
+    calls *= HOURS
+    dice.shuffle(calls)
+    return calls
+
+
+def config(folder: Path, sandbox: str, respond: str) -> str:
+    """Return a configuration in which every vendor's clients go on to that vendor."""
+    tables = "".join(
+        f'[sources.{v}]\nvendor = "{v}"\nkeys = "any"\nurl = "{sandbox}/{v}"\n'
+        f'respond = "{respond}"\nrespond_timeout = "10s"\n{destination(v, sandbox)}'
+        f'[[routes]]\nfrom = ["{v}"]\nto = ["{v}"]\n'
+        for v in VENDORS
+    )
+    tables += (
+        f'[sources.rudder]\nvendor = "segment"\nkeys = "any"\nmount = "{RUDDER}"\n'
+        f'respond = "{respond}"\n[destinations.rudder]\nvendor = "segment"\n'
+        f'url = "{sandbox}/segment"\n{SETTINGS["segment"]}\ndialect = "rudderstack"\n'
+        '[[routes]]\nfrom = ["rudder"]\nto = ["rudder"]\n'
+    )
+    return f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n{tables}'
+
+
+async def send(run: Running, call: Call, base: str) -> tuple[int, str]:
+    """Send *call* to what stands at *base*; return the status and the label of the answer."""
+    async with run.client.request(
+        call.method, f"{base}{call.url}", data=call.body, headers=call.headers
+    ) as answer:
+        await answer.read()
+        return answer.status, answer.content_type
+
+
+def declared(title: str) -> Iterator[tuple[str, str]]:
+    """Yield vendor, or "all", and what docs/switching.md says under *title* may differ there."""
+    table = PAGE.read_text().partition(f"## {title}")[2].partition("\n## ")[0]
+    for names, what in re.findall(r"^\| ([a-z, ]+) \| (.*?) \|", table, re.MULTILINE):
+        for vendor in names.split(", "):
+            for field in re.findall(r"`([^`]+)`", what):
+                yield vendor, field
+
+
+def without(fields: set[str], entry: Mapping[str, Any]) -> str:
+    """Return a journalled request without those *fields*, comparable."""
+    headers = {k: v for k, v in entry["headers"].items() if k not in fields}
+    body = _pruned(entry["body"], {f.removeprefix("body ") for f in fields if " " in f})
+    pairs = entry["query"].split("&")
+    query = [_plain(p) for p in pairs if f"query {p.partition('=')[0]}" not in fields]
+    told = [entry["method"], entry["path"], query, headers, body]
+    return orjson.dumps(told, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _plain(pair: str) -> str:
+    """Return a part of a query, readable where it is a pixel's data, which has the key in it."""
+    name, _, packed = pair.partition("=")
+    if name != "data":
+        return pair
+    text = unquote(packed)
+    try:
+        data = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        data = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4)))
+    return orjson.dumps(_pruned(data, {"writeKey"})).decode()
+
+
+def _pruned(body: Any, paths: set[str]) -> Any:
+    if isinstance(body, dict):
+        return {
+            key: _pruned(value, {p.partition(".")[2] for p in paths if p.startswith(f"{key}.")})
+            for key, value in body.items()
+            if key not in paths
+        }
+    return [_pruned(item, paths) for item in body] if isinstance(body, list) else body
+
+
+def calls_in(entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the calls in a request to Segment: about whom, and what each is."""
+    body = entry["body"]
+    calls = body.get("batch", [body]) if isinstance(body, dict) else []
+    kind = entry["path"].rpartition("/")[2]
+    told = ("userId", "anonymousId", "event")
+    return [(*(str(c.get(key) or "") for key in told), c.get("type", kind)) for c in calls]
+
+
+def of_several(entry: Mapping[str, Any]) -> bool:
+    """Tell whether a request is about several people."""
+    return len({call[:2] for call in calls_in(entry)}) > 1
+
+
+@pytest.mark.parametrize("respond", ["accept", "upstream"])
+async def test_a_shop_switches_over(tmp_path: Path, respond: str) -> None:
+    """A day's calls reach each vendor through the gateway as they do directly."""
+    calls = day(random.Random(7))  # noqa: S311 - no secret, and it must be repeatable
+    async with running(tmp_path, lambda url: config(tmp_path, url, respond)) as run:
+        direct = [await send(run, call, f"{run.sandbox}/{call.vendor}") for call in calls]
+        before = await run.journal()
+        through = [await send(run, call, run.url + call.mount) for call in calls]
+        owed = sum(call.events for call in calls)
+        await run.watch.until(lambda w: len(w.settled) >= owed)
+        after = (await run.journal())[len(before) :]
+    answers = set(declared("What a client sees differently")) if respond == "accept" else set()
+    for call, straight, roundabout in zip(calls, direct, through, strict=True):
+        if straight[0] < 400:
+            like = (call.vendor, f"{call.method} {call.url}") in answers
+            assert roundabout[0] < 300 if like else roundabout == straight, call
+    may = set(declared("What a vendor sees differently"))
+    for vendor in VENDORS:
+        fields = {field for whose, field in may if whose in {"all", vendor}}
+        told = [entry for entry in before if _took(entry, vendor)]
+        got = [entry for entry in after if _took(entry, vendor)]
+        whole = Counter(without(fields, entry) for entry in told if not of_several(entry))
+        missed = whole - Counter(without(fields, entry) for entry in got)
+        assert not missed, next(iter(missed))
+        parts = Counter(call for entry in told if of_several(entry) for call in calls_in(entry))
+        missing = parts - Counter(call for entry in got for call in calls_in(entry))
+        assert not missing, next(iter(missing))
+
+
+def _took(entry: Mapping[str, Any], vendor: str) -> bool:
+    return bool(entry["vendor"] == vendor and entry["verdict"] == "accepted")
