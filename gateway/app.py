@@ -27,10 +27,13 @@ from gateway.plugin import Input, Output
 from gateway.plugins import Registry
 from gateway.relay import Relay
 from gateway.reload import Reloading
-from gateway.router import Router
+from gateway.routing.consents import Consents
+from gateway.routing.router import Router
+from gateway.routing.steps import Steps
 from gateway.spool import Bounds, Entry, Limits, Notice, Spool, SqliteSpool
 from gateway.transport import HttpTransport
 from gateway.upstream import Upstreams
+from gateway.watching import watch_files
 
 log = structlog.get_logger()
 
@@ -42,6 +45,7 @@ class Gateway:
         doors: which source a request is for.
         router: which destinations an event goes to.
         spool: what is owed.
+        consents: what users consented to.
         workers: one per destination.
         accepting: whether new events are taken.
     """
@@ -56,6 +60,7 @@ class Gateway:
         self.spool: Spool = SqliteSpool(
             config.spool.path, Limits(config.spool.max_bytes, config.spool.max_age)
         )
+        self.consents = Consents(self.spool, config.consent)
         self.workers: dict[str, Worker] = {}
         self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
         hooks = registry.manager.hook
@@ -133,6 +138,7 @@ class Gateway:
             ),
             spool=self.spool,
             parse=self.parse,
+            steps_of=self.steps_of,
             settled=settled,
         )
 
@@ -146,6 +152,10 @@ class Gateway:
             Rejected: the plugin does not take it any more.
         """
         return introduced(self._inputs[entry.vendor].parse(entry.request), entry.request)
+
+    def steps_of(self, route: str) -> Steps | None:
+        """Return the steps of a route by its name, as it is configured now."""
+        return self.router.steps(route)
 
     def _noticed(self, notice: Notice) -> None:
         worker = self.workers.get(notice.destination)
@@ -226,15 +236,18 @@ def make_app(gateway: Gateway) -> web.Application:
     return app
 
 
-def serve(config: Config, registry: Registry) -> int:
-    """Run until SIGTERM or SIGINT; return the exit status."""
+def serve(config: Config, registry: Registry, *, watch: bool = False) -> int:
+    """Run until SIGTERM or SIGINT; return the exit status.
+
+    With *watch*, a change of the configuration's files is a reload, as SIGHUP is.
+    """
     logs.configure()
     gc.collect()
     gc.freeze()
-    return uvloop.run(_serve(config, registry))
+    return uvloop.run(_serve(config, registry, watch=watch))
 
 
-async def _serve(config: Config, registry: Registry) -> int:
+async def _serve(config: Config, registry: Registry, *, watch: bool) -> int:
     gateway = Gateway(config, registry)
     runner = web.AppRunner(
         make_app(gateway), access_log=None, handle_signals=False, keepalive_timeout=75
@@ -257,7 +270,11 @@ async def _serve(config: Config, registry: Registry) -> int:
         return 1
     for found in runner.addresses:
         log.info("listening", host=found[0], port=found[1])
+    watching = loop.create_task(watch_files(lambda: gateway.config, again.ask)) if watch else None
     await stop.wait()
+    if watching is not None:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
     log.info("stopping", drain_timeout=config.server.drain_timeout)
     gateway.accepting = False
     await again.settled()

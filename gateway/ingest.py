@@ -17,8 +17,9 @@ from gateway.exchange import REQUEST_ID, Request, Response
 from gateway.ids import RequestIds
 from gateway.relay import TRY_AGAIN
 from gateway.respond import Asking, Asks
-from gateway.router import Router
-from gateway.spool import Entry, Item, Once, Spool, SpoolFull
+from gateway.routing.consents import Consents
+from gateway.routing.router import Router
+from gateway.spool import Entry, Item, Once, Spool, SpoolFull, event_of
 
 log = structlog.get_logger()
 
@@ -43,6 +44,10 @@ class World(Protocol):
     @property
     def router(self) -> Router:
         """Return which destinations an event goes to."""
+
+    @property
+    def consents(self) -> Consents:
+        """Return what users consented to."""
 
     @property
     def spool(self) -> Spool:
@@ -139,22 +144,40 @@ class Ingest:
         if not world.accepting:
             raise Rejected("$", "shutting down; try again", Fault.UNAVAILABLE, TRY_AGAIN)
         asking = None if source.respond is None else Asking(source.reads.name, source.respond)
-        targets = self._targets(source.name, events)
-        if targets:
-            entry = Entry(stored.id, source.name, stored, targets, source.reads.name)
-            try:
-                if source.dedup is None:
-                    await world.spool.append(entry, lambda item: self._owed(item, events, asking))
-                else:
-                    events = await self._append_once(entry, events, source.dedup, asking)
-            except SpoolError as error:
-                log.warning("not_kept", source=source.name, request=stored.id, error=str(error))
-                after = error.retry_after if isinstance(error, SpoolFull) else TRY_AGAIN
-                reason = "the event cannot be stored now; try again"
-                wait = max(1, round(after))
-                raise Rejected("$", reason, Fault.UNAVAILABLE, wait) from error
+        try:
+            events = await self._route(source, stored, events, asking)
+        except SpoolError as error:
+            log.warning("not_kept", source=source.name, request=stored.id, error=str(error))
+            after = error.retry_after if isinstance(error, SpoolFull) else TRY_AGAIN
+            reason = "the event cannot be stored now; try again"
+            wait = max(1, round(after))
+            raise Rejected("$", reason, Fault.UNAVAILABLE, wait) from error
         world.accepted(events, source.name)
         return await asking.answer() if asking else None
+
+    async def _route(
+        self, source: Source, stored: Request, events: Sequence[Event], asking: Asking | None
+    ) -> Sequence[Event]:
+        """Write down where *events* go, if they go anywhere; return them without repeats.
+
+        Raises:
+            SpoolError: they cannot be kept now.
+        """
+        world = self._world
+        router = world.router
+        if world.consents.on:
+            consented = await world.consents.hear(source.name, events, asked=router.asks_consent)
+            plan = router.plan(source.name, events, consented)
+        else:
+            plan = router.plan(source.name, events)
+        if not plan.targets:
+            return events
+        vendor = source.reads.name
+        entry = Entry(stored.id, source.name, stored, plan.targets, vendor, plan.routes)
+        if source.dedup is not None:
+            return await self._append_once(entry, events, source.dedup, asking)
+        await world.spool.append(entry, lambda item: self._owed(item, events, asking))
+        return events
 
     async def _append_once(
         self, entry: Entry, events: Sequence[Event], window: float, asking: Asking | None
@@ -169,26 +192,16 @@ class Ingest:
         new: set[int] = set()
 
         def accepted(item: Item) -> None:
-            new.update(*item.entry.targets.values())
+            new.update(_events_of(item.entry))
             self._owed(item, events, asking)
 
         ids = {i: event.message_id for i, event in enumerate(events) if event.message_id}
         await self._world.spool.append(entry, accepted, Once(ids, window))
-        repeats = set[int]().union(*entry.targets.values()) - new
+        repeats = _events_of(entry) - new
         if not repeats:
             return events
         log.debug("repeated", source=entry.source, request=entry.id, events=sorted(repeats))
         return [event for i, event in enumerate(events) if i not in repeats]
-
-    def _targets(self, source: str, events: Sequence[Event]) -> dict[str, tuple[int, ...]]:
-        route = self._world.router.route
-        if len(events) == 1:
-            return dict.fromkeys(route(source, events[0]), (0,))
-        targets: dict[str, tuple[int, ...]] = {}
-        for index, event in enumerate(events):
-            for destination in route(source, event):
-                targets[destination] = (*targets.get(destination, ()), index)
-        return targets
 
     def _owed(self, item: Item, events: Sequence[Event], asking: Asking | None) -> None:
         workers = self._world.workers
@@ -207,6 +220,11 @@ def _leave(http: web.Request, found: Found) -> web.Response | None:
     if leave is None:
         return None
     return web.Response(status=leave.status, body=leave.body, headers=leave.headers)
+
+
+def _events_of(entry: Entry) -> set[int]:
+    """Return the indexes of the events that go anywhere."""
+    return {event_of(number) for numbers in entry.targets.values() for number in numbers}
 
 
 def _with_header(response: Response, name: str, value: str) -> Response:

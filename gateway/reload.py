@@ -7,7 +7,7 @@ import structlog
 
 from gateway.config import Config, load
 from gateway.errors import ConfigError, GatewayError
-from gateway.router import Router
+from gateway.routing.router import Router
 from gateway.upstream import Place
 
 if TYPE_CHECKING:
@@ -57,13 +57,15 @@ async def reload(gateway: "Gateway", new: Config) -> Changes:
         SpoolError: the spool cannot take the new destinations; nothing has changed then.
     """
     found = changes(gateway.config, new)
+    router = Router(new.routes, gateway.router.failures)
     before = gateway.config.destinations
     await gateway.register({**before, **new.destinations})
     for name in found.added:
         await gateway.begin(name, new.destinations[name])
     gateway.config = new
     gateway.doors = gateway.doors_of(new)
-    gateway.router = Router(new.routes)
+    gateway.router = router
+    gateway.consents.configure(new.consent)
     await gateway.upstreams.keep(
         Place(source.url, source.relay_timeout) for source in new.sources.values() if source.url
     )

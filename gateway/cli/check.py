@@ -37,14 +37,18 @@ def _print(config: Config, out: Console) -> None:
     spool = config.spool
     room, age = shown(spool.max_bytes, "size"), shown(spool.max_age, "duration")
     out.print(title(f"{config.path} can be used"))
+    for file in config.files.read[1:]:
+        out.print(f"  reads      {file}")
     out.print(f"  listens on {config.server.listen}")
     out.print(f"  spool      {spool.path}, at most {room}, for at most {age}")
+    if config.consent.remember is not None:
+        out.print(f"  consent    remembered for {shown(config.consent.remember, 'duration')}")
     out.print(title("\nSources"))
     rows = [_source(name, source) for name, source in config.sources.items()]
     out.print(table(("name", "vendor", "mount", "hosts", "keys", "upstream"), rows))
     out.print(title("\nRoutes"))
     named = [_route(route, config) for route in config.routes]
-    out.print(table(("name", "from", "when", "to"), named))
+    out.print(table(("name", "from", "when", "steps", "to"), named))
     out.print(title("\nDestinations"))
     exits = [_destination(name, to) for name, to in config.destinations.items()]
     out.print(table(("name", "vendor", "url", "delivery"), exits))
@@ -68,7 +72,10 @@ def _source(name: str, source: SourceConfig) -> tuple[str, ...]:
 def _route(route: RouteConfig, config: Config) -> tuple[str, ...]:
     sources = "every source" if route.sources is None else " ".join(route.sources)
     to = "every destination" if set(route.to) >= set(config.destinations) else " ".join(route.to)
-    return route.label, sources, ", ".join(_conditions(route)) or "always", to
+    also = [word for word in ("also", "stop", "otherwise") if getattr(route, word)]
+    when = ", ".join(_conditions(route)) or "always"
+    steps = ", ".join(step.word for step in route.steps)
+    return " ".join((route.label, *(f"({word})" for word in also))), sources, when, steps, to
 
 
 def _conditions(route: RouteConfig) -> Iterator[str]:
@@ -76,6 +83,8 @@ def _conditions(route: RouteConfig) -> Iterator[str]:
         yield " or ".join(route.types)
     if route.names is not None:
         yield " or ".join(f'"{name}"' for name in route.names)
+    if route.when is not None:
+        yield " ".join(route.when.split())
 
 
 def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:

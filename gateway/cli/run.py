@@ -34,8 +34,9 @@ def checked_listen(_: click.Context, __: click.Parameter, value: str | None) -> 
     callback=checked_listen,
     help="Listen here instead of where the file says.",
 )
+@click.option("--watch", is_flag=True, help="Reload when a file of the configuration changes.")
 @click.pass_context
-def command(ctx: click.Context, path: Path, listen: str | None) -> None:
+def command(ctx: click.Context, path: Path, listen: str | None, *, watch: bool) -> None:
     """Accept events and deliver them.
 
     Runs until SIGTERM or Ctrl-C, then lets what is on its way arrive. Exits with 2 where the
@@ -46,4 +47,4 @@ def command(ctx: click.Context, path: Path, listen: str | None) -> None:
     log.configure()
     for warning in config.warnings:
         structlog.get_logger().warning("suspicious_configuration", where=warning)
-    ctx.exit(serve(config, registry))
+    ctx.exit(serve(config, registry, watch=watch))

@@ -9,13 +9,13 @@ import orjson
 from pydantic import SecretStr, ValidationError
 
 from gateway import plugins
-from gateway.config.problems import nearest
 from gateway.errors import Rejected, Unrenderable
 from gateway.event import Event, as_json
 from gateway.exchange import Declined, Request, Response
 from gateway.mapping import Loss
 from gateway.plugin import JSON, Input, Output
 from gateway.redact import Redactor
+from gateway.words import nearest
 
 CREDENTIAL = "placeholder-credential"
 """Stands for credentials that are not there, and is blanked again before anything is shown."""

@@ -5,11 +5,11 @@ from gateway.config.models import (
     Config,
     Delivery,
     DestinationConfig,
-    RouteConfig,
     ServerConfig,
     SourceConfig,
     SpoolConfig,
 )
+from gateway.config.routing import RouteConfig
 
 __all__ = [
     "Config",

@@ -1,13 +1,14 @@
 """What is wrong with tables that are each fine by themselves."""
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from gateway.config.models import Delivery, RouteConfig, ServerConfig, SourceConfig
-from gateway.config.problems import Report, nearest
+from gateway.config.models import Delivery, ServerConfig, SourceConfig
+from gateway.config.problems import Report
 from gateway.config.quantities import shown
 from gateway.plugins import Registry
+from gateway.words import nearest
 
 EVERYBODY = (
     '"any" would let everybody who reaches {} send events; list the credentials, listen on a '
@@ -142,23 +143,3 @@ def check_names(
             if isinstance(name, str) and name not in known[key]:
                 what = f"there is no {kind} {name!r}; {nearest(name, known[key])}"
                 report.problem(table, key, what)
-
-
-def check_reach(
-    routes: Sequence[RouteConfig],
-    sources: Collection[str],
-    destinations: Collection[str],
-    report: Report,
-) -> None:
-    """Warn of sources and destinations that no route touches."""
-    every = any(route.sources is None for route in routes)
-    left = {name for route in routes for name in route.sources or ()}
-    reached = {name for route in routes for name in route.to}
-    for name in sources:
-        if not every and name not in left:
-            what = "no route leaves it, so that its events are accepted and go nowhere; add one"
-            report.warning(f"sources.{name}", "", what)
-    for name in destinations:
-        if name not in reached:
-            what = "no route leads to it, so that it gets no events; add one"
-            report.warning(f"destinations.{name}", "", what)

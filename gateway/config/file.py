@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config.models import TABLES
-from gateway.config.problems import Report, nearest
+from gateway.config.problems import Report
 from gateway.errors import ConfigError
+from gateway.words import nearest
 
 Raw = dict[str, Any]
 """A table as TOML has it."""
+NAMES = frozenset({*TABLES, "steps", "include"})
+"""What may stand at the top of a file."""
 
 
 def text_of(path: Path) -> str:
@@ -51,8 +54,10 @@ def tables_of(path: Path, text: str, report: Report) -> Raw:
     """
     tables: Raw = {}
     for name, value in toml_of(path, text).items():
-        if name not in TABLES:
-            what = f"unknown table; {nearest(name, TABLES)}"
+        if name == "include":
+            tables[name] = value
+        elif name not in NAMES:
+            what = f"unknown table; {nearest(name, NAMES)}"
             report.problem(*((name, "") if isinstance(value, dict) else ("", name)), what)
         elif name == "routes":
             if isinstance(value, list) and all(isinstance(route, dict) for route in value):

@@ -28,4 +28,8 @@ class Lines:
 
     def find(self, table: str, key: str) -> int | None:
         """Return the line of *key* in *table*, or of the table's header, counted from 1."""
-        return self._found.get((table, key)) or self._found.get((table, ""))
+        return self.exact(table, key) or self.exact(table, "")
+
+    def exact(self, table: str, key: str) -> int | None:
+        """Return the line of *key* in *table*, and no other."""
+        return self._found.get((table, key))

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,28 +11,31 @@ from pydantic import ValidationError
 from gateway.config.address import address_problem
 from gateway.config.checks import (
     check_delivery,
-    check_names,
-    check_reach,
     check_server,
     check_sources,
 )
 from gateway.config.environment import References
-from gateway.config.file import Raw, tables_of, text_of, toml_of
+from gateway.config.file import Raw
+from gateway.config.gathering import Gathering
 from gateway.config.models import (
     Config,
     Delivery,
     DestinationConfig,
-    RouteConfig,
+    Files,
     ServerConfig,
     SourceConfig,
     SpoolConfig,
-    Table,
     keys_of,
 )
-from gateway.config.problems import Report, nearest
+from gateway.config.problems import Report
+from gateway.config.reach import check_consent, check_reach
 from gateway.config.relaying import Relaying, stand_ins
+from gateway.config.routes import RouteReading
+from gateway.config.routing import ConsentConfig
+from gateway.config.tables import Table
 from gateway.errors import PluginError
 from gateway.plugins import Registry
+from gateway.words import nearest
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -58,12 +61,13 @@ def load(
         ConfigError: something is wrong; all of it is listed.
         PluginError: an output's settings collide with the keys of every destination.
     """
-    text = text_of(path)
-    report = Report(str(path), text)
-    raw = tables_of(path, text, report)
+    report = Report()
+    references = References(environ, report)
+    gathered = Gathering(references, report)
+    gathered.read(path)
     if listen is not None:
-        raw.setdefault("server", {})["listen"] = listen
-    return _Reading(raw, registry, References(environ, report), report).config(path)
+        gathered.raw.setdefault("server", {})["listen"] = listen
+    return _Reading(gathered, registry, references, report).config(path)
 
 
 def load_spool(path: Path, environ: Mapping[str, str] = os.environ) -> SpoolConfig:
@@ -74,13 +78,12 @@ def load_spool(path: Path, environ: Mapping[str, str] = os.environ) -> SpoolConf
     Raises:
         ConfigError: the file cannot be read, or its ``[spool]`` is wrong.
     """
-    text = text_of(path)
-    report = Report(str(path), text)
-    raw = toml_of(path, text).get("spool", {})
-    if not isinstance(raw, dict):
-        report.problem("", "spool", "must be a table; write [spool]")
-        raw = {}
-    raw = References(environ, report).table(raw, "spool")
+    report = Report()
+    references = References(environ, report)
+    gathered = Gathering(references, report)
+    gathered.read(path)
+    report.narrow("spool")
+    raw = references.table(gathered.raw.get("spool", {}), "spool")
     spool = _valid(SpoolConfig, raw, "spool", report)
     report.stop()
     return spool or SpoolConfig()
@@ -95,12 +98,13 @@ def _valid(model: type[T], raw: Raw, table: str, report: Report) -> T | None:
 
 
 class _Reading:
-    """The reading of one file."""
+    """The reading of one configuration."""
 
     def __init__(
-        self, raw: Raw, registry: Registry, references: References, report: Report
+        self, gathered: Gathering, registry: Registry, references: References, report: Report
     ) -> None:
-        self._raw = raw
+        self._gathered = gathered
+        self._raw = gathered.raw
         self._registry = registry
         self._references = references
         self._report = report
@@ -122,7 +126,9 @@ class _Reading:
             for name, raw in exits.items()
             if (destination := self._destination(name, raw, spool))
         }
-        routes = self._routes({"from": entrances, "to": exits})
+        consent = self._single("consent", ConsentConfig)
+        reading = RouteReading(self._gathered, self._references, self._report)
+        routes = reading.routes({"from": entrances, "to": exits})
         if server:
             check_server(server, self._report)
         check_sources(sources, server, self._registry, self._report)
@@ -130,9 +136,11 @@ class _Reading:
         relaying.check(server, self._registry)
         self._report.stop()
         check_reach(routes, sources, destinations, self._report)
+        check_consent(routes, consent, self._report)
+        files = Files((*self._gathered.files, *reading.files), tuple(self._gathered.patterns))
         return Config(
             path, server or ServerConfig(), spool or SpoolConfig(), sources, destinations,
-            tuple(routes), self._report.warnings,
+            tuple(routes), consent or ConsentConfig(), files, self._report.warnings,
         )  # fmt: skip
 
     def _single(self, table: str, model: type[T]) -> T | None:
@@ -206,12 +214,3 @@ class _Reading:
             self._report.findings(table, keys_of(model) | keys_of(Delivery), error)
             return None
         return DestinationConfig(**dict(delivery), settings=settings) if delivery else None
-
-    def _routes(self, known: Mapping[str, Collection[str]]) -> list[RouteConfig]:
-        found: list[RouteConfig | None] = []
-        for number, raw in enumerate(self._raw.get("routes", []), start=1):
-            table = f"routes.{number}"
-            expanded = {"name": f"route {number}"} | self._references.table(raw, table)
-            check_names(expanded, table, known, self._report)
-            found.append(_valid(RouteConfig, expanded, table, self._report))
-        return [route for route in found if route]

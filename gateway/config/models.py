@@ -6,13 +6,12 @@ The docstrings of the fields are the reference (docs/configuration.md); keep the
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     InstanceOf,
     SecretStr,
@@ -24,7 +23,8 @@ from gateway.config import browsers
 from gateway.config.address import address_problem
 from gateway.config.listening import Address, address, listening
 from gateway.config.quantities import DAY, GIB, MIB, MINUTE, Duration, Rate, Size
-from gateway.event import EventType
+from gateway.config.routing import ConsentConfig, RouteConfig
+from gateway.config.tables import Table
 from gateway.forwarded import Header
 from gateway.plugin import Settings
 
@@ -86,14 +86,6 @@ def _keys(value: object) -> object:
     return value
 
 
-def _some(value: object) -> object:
-    if not isinstance(value, list | tuple):
-        raise ValueError('must be a list; write ["..."]')  # noqa: TRY004 - pydantic turns a ValueError into a finding
-    if not value:
-        raise ValueError("is empty, so that the route would never be taken; name some")
-    return value
-
-
 def _folder(value: object) -> object:
     if value == "":
         raise ValueError('is empty; name a folder, such as "var/spool"')
@@ -102,14 +94,6 @@ def _folder(value: object) -> object:
 
 def _limit(value: object) -> object:
     return None if value in (0, "0") and not isinstance(value, bool) else value
-
-
-class Table(BaseModel):
-    """A table of the configuration: frozen, without unknown keys, silent about its values."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
-    )
 
 
 class ServerConfig(Table):
@@ -243,22 +227,13 @@ class DestinationConfig(Delivery):
     """An instance of the output's ``Config``."""
 
 
-class RouteConfig(Table):
-    """A route: which events of which sources go where. Every route that fits is taken."""
+class Files(NamedTuple):
+    """What a configuration was read from."""
 
-    sources: Annotated[tuple[str, ...] | None, BeforeValidator(_some)] = Field(
-        default=None, alias="from"
-    )
-    """The sources whose events it takes; every one where this is left out."""
-    to: Annotated[tuple[str, ...], BeforeValidator(_some)]
-    """The destinations that get them."""
-    types: Annotated[tuple[EventType, ...] | None, BeforeValidator(_some)] = None
-    """The types of events that it takes; every one where this is left out."""
-    names: Annotated[tuple[str, ...] | None, BeforeValidator(_some)] = None
-    """The names of events that it takes, as patterns over the neutral name: `*` is any text, `?`
-    one character, `[...]` one of these; case matters. Every one where this is left out."""
-    label: str = Field(default="", alias="name")
-    """What the route is called in explanations; `route 1` and so on where this is left out."""
+    read: tuple[Path, ...] = ()
+    """The file, those that it includes, and the tables of its steps."""
+    patterns: tuple[str, ...] = ()
+    """What `include` says, as patterns over paths; other files may come to match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,12 +241,14 @@ class Config:
     """A configuration without mistakes, every default filled in."""
 
     path: Path
-    """The file that it was read from."""
+    """The file that it was read from; it may include others."""
     server: ServerConfig
     spool: SpoolConfig
     sources: dict[str, SourceConfig]
     destinations: dict[str, DestinationConfig]
     routes: tuple[RouteConfig, ...]
+    consent: ConsentConfig
+    files: Files
     warnings: tuple[str, ...] = ()
     """What is suspicious and allowed, one sentence each."""
 
@@ -279,6 +256,7 @@ class Config:
 TABLES: dict[str, type[BaseModel]] = {
     "server": ServerConfig,
     "spool": SpoolConfig,
+    "consent": ConsentConfig,
     "sources": SourceConfig,
     "destinations": Delivery,
     "routes": RouteConfig,

@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from gateway.config.lines import Lines
 from gateway.errors import ConfigError
+from gateway.words import nearest
 
 HIDDEN = "***"
 SHORTEST = 4
@@ -40,20 +42,41 @@ _BOUNDS = {
 
 
 class Report:
-    """The problems and warnings of one file.
+    """The problems and warnings of a configuration, in one file or several."""
 
-    Args:
-        file: the file's name, as it was given.
-        text: what it holds.
-    """
-
-    def __init__(self, file: str, text: str) -> None:
-        self._file = file
-        self._lines = Lines(text)
+    def __init__(self) -> None:
+        self._files: list[_File] = []
+        self._routes: list[tuple[_File, int]] = []
         self._problems: list[_Note] = []
         self._warnings: list[_Note] = []
         self._settled: set[tuple[str, str]] = set()
         self._secrets: set[str] = set()
+
+    def add(self, path: Path, text: str) -> None:
+        """Say what a file holds, before anything is noted of it."""
+        self._files.append(_File(len(self._files), path, Lines(text)))
+
+    def add_routes(self, path: Path, count: int) -> None:
+        """Say that the next *count* routes stand in *path*."""
+        file = next(file for file in self._files if file.path == path)
+        self._routes += [(file, number) for number in range(1, count + 1)]
+
+    def owner(self, table: str) -> Path | None:
+        """Return the file in which *table* stands."""
+        found = self._find(table, "")
+        return found[0].path if found else None
+
+    def _find(self, table: str, key: str) -> tuple["_File", int | None, str] | None:
+        """Return the file of a key, its line, and its table as that file counts."""
+        kind, _, number = table.partition(".")
+        if kind == "routes" and number and self._routes:
+            file, own = self._routes[int(number) - 1]
+            return file, file.lines.find(f"routes.{own}", key), f"routes.{own}"
+        for wanted in dict.fromkeys((key, "")):
+            for file in self._files:
+                if line := file.lines.exact(table, wanted):
+                    return file, line, table
+        return (self._files[0], None, table) if self._files else None
 
     def hide(self, secret: str) -> None:
         """Keep *secret* out of every sentence."""
@@ -81,12 +104,15 @@ class Report:
         self._note(self._warnings, table, key, what)
 
     def _note(self, notes: list["_Note"], table: str, key: str, what: str) -> None:
-        line = self._lines.find(table, key)
-        file = f"{self._file}:{line}" if line else self._file
+        found = self._find(table, key)
+        order, line, where = 0, None, ""
+        if found:
+            file, line, table = found
+            order, where = file.number, f"{file.path}:{line}" if line else str(file.path)
         kind, _, number = table.partition(".")
         header = f"[[routes]] #{number}" if kind == "routes" and number else f"[{table}]"
         place = f"{header} {key}".rstrip() if table else key
-        notes.append(_Note(line or 0, f"{file}: {place}", what))
+        notes.append(_Note((order, line or 0), f"{where}: {place}", what, table or key))
 
     def findings(self, table: str, keys: Mapping[str, FieldInfo], error: ValidationError) -> None:
         """Note everything that pydantic found in *table*, which may have these *keys*."""
@@ -99,10 +125,21 @@ class Report:
             item = next((f"item {step + 1} " for step in one["loc"][1:] if type(step) is int), "")
             self.problem(table, key, item + _sentence(key, keys, one))
 
+    def sentences(self, keys: Mapping[str, FieldInfo], error: ValidationError) -> Iterator[str]:
+        """Yield what pydantic found in a table within a key, which may have these *keys*."""
+        for one in error.errors(include_url=False):
+            key = _key(one)
+            said = _sentence(key, keys, one)
+            yield f"{key}: {said}" if key else said
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """Return the warnings, in the order of the file."""
         return tuple(self._shown(self._warnings))
+
+    def narrow(self, table: str) -> None:
+        """Drop what was noted so far of anything but *table*."""
+        self._problems = [note for note in self._problems if note.about == table]
 
     def stop(self) -> None:
         """Raise `ConfigError` if there is any problem."""
@@ -112,7 +149,7 @@ class Report:
     def _shown(self, notes: list["_Note"]) -> list[str]:
         return [
             f"{note.place}: {self._clean(note.what)}"
-            for note in sorted(notes, key=lambda note: note.line)
+            for note in sorted(notes, key=lambda note: note.order)
         ]
 
     def _clean(self, text: str) -> str:
@@ -121,19 +158,17 @@ class Report:
         return text
 
 
+class _File(NamedTuple):
+    number: int
+    path: Path
+    lines: Lines
+
+
 class _Note(NamedTuple):
-    line: int
+    order: tuple[int, int]
     place: str
     what: str
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a hint at the known word that *word* most resembles, or at all of them."""
-    words = sorted(known)
-    close = _closest(word, words)
-    if close:
-        return f"did you mean {close}?"
-    return f"known: {', '.join(words)}" if words else "there is none"
+    about: str
 
 
 def _closest(word: str, known: Iterable[str]) -> str | None:

@@ -10,11 +10,13 @@ from pydantic.fields import FieldInfo
 
 from gateway.config.models import TABLES, keys_of
 from gateway.config.quantities import Written, shown
+from gateway.config.steps import STEPS, Step
 from gateway.plugins import Registry
 
 HEADERS = {
     "server": "[server]",
     "spool": "[spool]",
+    "consent": "[consent]",
     "sources": "[sources.NAME]",
     "destinations": "[destinations.NAME]",
     "routes": "[[routes]]",
@@ -28,14 +30,17 @@ _KINDS: dict[Any, str] = {
     bool: "`true` or `false`",
     SecretStr: "credential",
     Path: "path",
+    Step: "step",
 }
 
 
 def reference(registry: Registry) -> str:
-    """Return the reference in Markdown: a table per table of the file, then one per vendor."""
+    """Return the reference in Markdown: a table per table of the file, per step, per vendor."""
     parts = [
         part for name, model in TABLES.items() for part in _section(f"### `{HEADERS[name]}`", model)
     ]
+    for word, step in STEPS.items():
+        parts += _section(f"#### A step of `[[routes]]` or of a list in `[steps]`: `{word}`", step)
     for vendor, output in registry.outputs.items():
         title = f'#### `[destinations.NAME]` with `vendor = "{vendor}"`'
         parts += _section(title, output.Config, told=False)
@@ -87,7 +92,8 @@ def _words(annotation: Any) -> list[str]:
         one_of = _words(members[0])
         return [f"list of {one_of[0]}s" if len(one_of) == 1 else f"list of {', '.join(one_of)}"]
     if origin in {dict, Mapping}:
-        return [f"table of {_words(members[1])[0]}s"]
+        held = _words(members[1])
+        return [f"table of {held[0]}s" if len(held) == 1 else "table of values"]
     return [_KINDS.get(annotation, getattr(annotation, "__name__", str(annotation)))]
 
 

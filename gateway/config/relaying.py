@@ -7,10 +7,12 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from gateway.config.environment import is_secret
-from gateway.config.models import DestinationConfig, RouteConfig, ServerConfig, SourceConfig
-from gateway.config.problems import Report, nearest
+from gateway.config.models import DestinationConfig, ServerConfig, SourceConfig
+from gateway.config.problems import Report
+from gateway.config.routing import RouteConfig
 from gateway.plugin import Output
 from gateway.plugins import Registry
+from gateway.words import nearest
 
 STAND_IN = "-"
 """Takes the place of settings that each client brings along; it never goes out."""

@@ -44,8 +44,9 @@ class Sender:
         output: the vendor's.
         transport: carries requests.
         passthrough: forward a request in the vendor's own format as it came, if all of its
-            events go, with nothing but the credential exchanged. One that names nobody but by the
-            client's cookie is rendered: its body does not say what the cookie says.
+            events go and no step changes them, with nothing but the credential exchanged. One that
+            names nobody but by the client's cookie is rendered: its body does not say what the
+            cookie says.
         max_age: seconds after which an event is given up instead of sent.
         lends: the same vendor's input, where the client's own credential goes out; None where
             the destination's does.
@@ -126,7 +127,7 @@ class Sender:
                 forwarded = self._forwarded(first.entry.request)
                 if forwarded is not None:
                     return forwarded, first.siblings, True
-            request = self._output.render(first.event)
+            request = self._output.render(first.outgoing)
         except Unrenderable as error:
             return Outcome(Refused(str(error)), None, "unrenderable")
         except Exception as error:
@@ -154,8 +155,8 @@ class Sender:
 
     def _forwards(self, job: Job) -> bool:
         same = self._passthrough and job.entry.vendor == self._output.name
-        named = not job.entry.request.client_id
-        if not (same and named and not job.alone and job.mark.index == 0):
+        as_it_came = not job.entry.request.client_id and job.steps is None
+        if not (same and as_it_came and not job.alone and job.mark.index == 0):
             return False
         within = self._output.forwarded_within
         return within is None or self._lends is not None or _age(job) <= within
@@ -167,7 +168,7 @@ class Sender:
             if job.alone:
                 break
             try:
-                further = self._output.render(job.event)
+                further = self._output.render(job.outgoing)
             except Exception:  # noqa: BLE001 - it is met again, and reported, when its turn comes
                 break
             merged = None
@@ -202,6 +203,6 @@ def _complete(jobs: Sequence[Job]) -> bool:
     """Tell whether *jobs* begin with all events of one request."""
     first = jobs[0]
     return len(jobs) >= first.siblings and all(
-        job.mark == Mark(first.mark.seq, index) and not job.alone
+        job.mark == Mark(first.mark.seq, index) and not job.alone and job.steps is None
         for index, job in enumerate(jobs[: first.siblings])
     )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.delivery.clock import steady
-from gateway.delivery.job import Job
-from gateway.errors import Rejected, SpoolError
+from gateway.delivery.job import Job, StepsOf, job_of
+from gateway.errors import Rejected, SpoolError, Unrenderable
 from gateway.event import Event
 from gateway.spool import Entry, Later, Mark, Notice, Replayed
 
@@ -40,13 +40,16 @@ class Backlog:
     be followed: what is parked behind anything else would stay in the spool for ever.
     """
 
-    def __init__(self, worker: "Worker", parse: Callable[[Entry], Sequence[Event]]) -> None:
+    def __init__(
+        self, worker: "Worker", parse: Callable[[Entry], Sequence[Event]], steps_of: StepsOf
+    ) -> None:
         self.behind = False
         self._worker = worker
         self._hand = worker.hand
         self._spool = worker.spool
         self._name = worker.name
         self._parse = parse
+        self._steps_of = steps_of
         self._taken = 0
         self._due = 0.0
         self._recount = NEVER
@@ -263,24 +266,22 @@ class Backlog:
             if entry is None or self._hand.has(later.mark) or moved(later.mark):
                 continue
             self._hand.bring(later)
-            events = self._events(entry)
-            if later.mark.index < len(events):
-                event = events[later.mark.index]
-                self._worker.push(
-                    Job(
-                        later.mark,
-                        entry,
-                        event,
-                        siblings=len(events),
-                        attempts=later.attempts,
-                        waiting=True,
-                        parked=later.parked,
-                    )
-                )
-            else:
-                self._worker.burials.lost(later.mark, entry)
+            job = self.job(later.mark, entry, self._events(entry), later)
+            if job is None:
                 self._hand.ended(later.mark)
                 self._worker.go_on(later.user)
+            else:
+                self._worker.push(job)
+
+    def job(
+        self, mark: Mark, entry: Entry, events: Sequence[Event], later: Later | None = None
+    ) -> Job | None:
+        """Return a delivery as a job; None, and a dead letter, where it cannot be made any more."""
+        try:
+            return job_of(mark, entry, self._name, events, self._steps_of, later=later)
+        except Unrenderable as error:
+            self._worker.burials.lost(mark, entry, str(error))
+            return None
 
     def _events(self, entry: Entry) -> Sequence[Event]:
         try:

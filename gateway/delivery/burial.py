@@ -42,8 +42,7 @@ class Burials:
             reason=clean,
         )
 
-    def lost(self, mark: Mark, entry: Entry) -> None:
-        """Make a dead letter of a delivery whose stored request no longer says that event."""
-        nothing = Event(type="track", id=f"{entry.id}-{mark.index}")
-        reason = "the stored request no longer parses into this event; its plugin has changed"
+    def lost(self, mark: Mark, entry: Entry, reason: str) -> None:
+        """Make a dead letter of a delivery that what is stored no longer leads to."""
+        nothing = Event(type="track", id=f"{entry.id}-{mark.event}")
         self.bury(Job(mark, entry, nothing), "unrenderable", reason)

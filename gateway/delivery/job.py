@@ -1,8 +1,17 @@
 """One delivery in a worker's hands."""
 
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from gateway.errors import Unrenderable
 from gateway.event import Event
 from gateway.exchange import Request
+from gateway.routing.steps import Steps
 from gateway.spool import Attempt, Cause, Entry, Failed, Later, Mark
+
+StepsOf = Callable[[str], Steps | None]
+"""A route's name to its steps."""
 
 REMEMBERED_ATTEMPTS = 100
 """Attempts that a delivery keeps, the newest; a vendor down for a week makes thousands."""
@@ -13,6 +22,9 @@ class Job:
 
     Attributes:
         mark: its place in the log.
+        event: as accepted. A further delivery of an event to the same destination has ids of its
+            own, since it is another message to whoever counts them.
+        steps: those of its route; None where the event goes as it came.
         siblings: how many events its request has in all.
         waiting: it stands as an exception in the spool, so its end must be recorded there.
         parked: there it stands behind another, rather than for a try of its own.
@@ -20,8 +32,8 @@ class Job:
     """
 
     __slots__ = (
-        "alone", "attempts", "entry", "event", "mark", "parked", "sent", "siblings", "user",
-        "waiting",
+        "alone", "attempts", "entry", "event", "mark", "parked", "sent", "siblings", "steps",
+        "user", "waiting",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what there is to know of a delivery, each once
@@ -31,13 +43,15 @@ class Job:
         event: Event,
         *,
         siblings: int = 1,
+        steps: Steps | None = None,
         attempts: tuple[Attempt, ...] = (),
         waiting: bool = False,
         parked: bool = False,
     ) -> None:
         self.mark = mark
         self.entry = entry
-        self.event = event
+        self.event = event if mark.way == 0 else _further(event, mark.way)
+        self.steps = steps
         self.user = event.user_key
         self.attempts = attempts
         self.waiting = waiting
@@ -45,6 +59,15 @@ class Job:
         self.siblings = siblings
         self.alone = False
         self.sent: Request | None = None
+
+    @property
+    def outgoing(self) -> Event:
+        """Return the event after the route's steps.
+
+        Raises:
+            Unrenderable: a step failed.
+        """
+        return self.event if self.steps is None else self.steps.apply(self.event)
 
     @property
     def size(self) -> int:
@@ -73,3 +96,45 @@ class Job:
             self.event.name or self.event.type,
             self.user,
         )
+
+
+def _further(event: Event, way: int) -> Event:
+    message = event.message_id and f"{event.message_id}-{way}"
+    return msgspec.structs.replace(event, id=f"{event.id}-{way}", message_id=message)
+
+
+def job_of(  # noqa: PLR0913 - what a delivery is made of
+    mark: Mark,
+    entry: Entry,
+    destination: str,
+    events: Sequence[Event],
+    steps_of: StepsOf,
+    *,
+    later: Later | None = None,
+) -> Job:
+    """Return the job for a delivery that the spool keeps.
+
+    Raises:
+        Unrenderable: what is kept does not lead to it any more.
+    """
+    if mark.event >= len(events):
+        raise Unrenderable(
+            "the stored request no longer parses into this event; its plugin has changed"
+        )
+    route = entry.route(destination, mark.index) if entry.routes else ""
+    steps = steps_of(route) if route else None
+    if route and steps is None:
+        raise Unrenderable(
+            f"it is to be sent after the steps of the route {route!r}, and there is no such route "
+            f"with steps any more; give a route this name and its steps, then replay it"
+        )
+    return Job(
+        mark,
+        entry,
+        events[mark.event],
+        siblings=len(events),
+        steps=steps,
+        attempts=later.attempts if later else (),
+        waiting=later is not None,
+        parked=later is not None and later.parked,
+    )

@@ -14,7 +14,7 @@ from gateway.delivery.burial import Burials
 from gateway.delivery.clock import steady
 from gateway.delivery.gate import Gate, backoff
 from gateway.delivery.hand import Hand
-from gateway.delivery.job import Job
+from gateway.delivery.job import Job, StepsOf
 from gateway.delivery.lanes import Lanes
 from gateway.delivery.ledger import GATHERING, Ledger
 from gateway.delivery.state import WorkerState
@@ -46,6 +46,7 @@ class Worker:
         sender: renders, sends and judges one event.
         spool: the log.
         parse: a stored request to its events.
+        steps_of: a route's name to its steps.
         settled: called at each delivery's end, where someone listens.
     """
 
@@ -57,6 +58,7 @@ class Worker:
         sender: Sender,
         spool: Spool,
         parse: Parse,
+        steps_of: StepsOf,
         settled: Settled | None = None,
     ) -> None:
         self.name = name
@@ -68,7 +70,7 @@ class Worker:
         )
         self.users = Users()
         self.hand = Hand(self.users)
-        self.backlog = Backlog(self, parse)
+        self.backlog = Backlog(self, parse, steps_of)
         self.ledger = Ledger(name, spool, self.backlog.reached)
         self.burials = Burials(name, self.ledger, sender.redactor)
         self._settled = settled
@@ -136,12 +138,11 @@ class Worker:
             return
         self.ledger.open(item.seq, len(indexes))
         for index in indexes:
-            mark = Mark(item.seq, index)
-            if index < len(events):
-                self._enter(Job(mark, item.entry, events[index], siblings=len(events)))
-            else:
-                self.burials.lost(mark, item.entry)
+            job = self.backlog.job(Mark(item.seq, index), item.entry, events)
+            if job is None:
                 self.ledger.close(item.seq)
+            else:
+                self._enter(job)
 
     def _enter(self, job: Job) -> None:
         if job.user and self.users.blocked(job.user):

@@ -25,8 +25,11 @@ from gateway.spool.values import (
     Progress,
     Reading,
     Replayed,
+    Said,
     SpoolFull,
     Taken,
+    event_of,
+    numbered,
 )
 
 __all__ = [
@@ -49,8 +52,11 @@ __all__ = [
     "Progress",
     "Reading",
     "Replayed",
+    "Said",
     "Spool",
     "SpoolFull",
     "SqliteSpool",
     "Taken",
+    "event_of",
+    "numbered",
 ]

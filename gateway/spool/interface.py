@@ -21,6 +21,7 @@ from gateway.spool.values import (
     Once,
     Progress,
     Reading,
+    Said,
 )
 
 
@@ -93,6 +94,19 @@ class Spool(Protocol):
         Raises SpoolError where it could not be recorded: report the same again. Reporting
         twice does no harm.
         """
+        ...
+
+    def remember(self, said: Mapping[bytes, Mapping[str, Said]], window: float) -> Awaitable[None]:
+        """Remember what users said of consent; done when it is durable.
+
+        By user, and then by category, of which the last word stays. What is known of a user is
+        forgotten ``window`` seconds after their last word. It counts towards ``max_bytes``:
+        raises SpoolFull there.
+        """
+        ...
+
+    async def recall(self, users: Sequence[bytes]) -> dict[bytes, dict[str, Said]]:
+        """Return what is remembered of these users, without those of whom nothing is."""
         ...
 
     def listen(self, listener: Callable[[Notice], None]) -> None:

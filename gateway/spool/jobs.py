@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 import apsw
 import msgspec
 
+from gateway.errors import SpoolError
 from gateway.spool.lanes import Lanes
-from gateway.spool.values import Entry, Item, Notice, Progress
+from gateway.spool.values import Entry, Item, Notice, Progress, Said, SpoolFull
 
 T = TypeVar("T")
 
@@ -39,6 +40,13 @@ class Settling(Job, kw_only=True):
 
     destination: str
     progress: Progress
+
+
+class Remembering(Job, kw_only=True):
+    """What users said, to be remembered for ``window`` seconds."""
+
+    said: Mapping[bytes, Mapping[str, Said]]
+    window: float
 
 
 class Outcome(msgspec.Struct):
@@ -80,3 +88,19 @@ def guarded(callback: Callable[[T], None], value: T) -> None:
     except Exception as e:  # noqa: BLE001 - one callback must not withhold the others' answers
         context = {"message": f"the spool's callback {callback!r} failed", "exception": e}
         asyncio.get_running_loop().call_exception_handler(context)
+
+
+def fail(jobs: Sequence[Job], error: Exception) -> None:
+    """Let the jobs end in an error, those that have none of their own yet."""
+    for job in jobs:
+        if job.error is None:  # an error of one's own for each, since each waiter raises it
+            job.error = _as_spool_error(error)
+            job.error.__cause__ = error
+
+
+def _as_spool_error(error: Exception) -> SpoolError:
+    if isinstance(error, SpoolFull):
+        return SpoolFull(str(error), error.retry_after)
+    if isinstance(error, SpoolError):
+        return SpoolError(str(error))
+    return SpoolError(f"{type(error).__name__}: {error}")

@@ -6,7 +6,7 @@ import apsw
 import msgspec
 
 from gateway.exchange import Client, Request
-from gateway.spool.values import Attempt, Entry
+from gateway.spool.values import Attempt, Deliveries, Entry, Routes
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -16,7 +16,7 @@ class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     fields that they do not know.
     """
 
-    targets: dict[str, tuple[int, ...]]
+    targets: dict[str, Deliveries]
     source: str
     method: str
     url: str
@@ -25,10 +25,11 @@ class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     request_id: str
     vendor: str = ""
     client: Client | None = None
+    routes: Routes = {}
 
 
 class _Targets(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    targets: dict[str, tuple[int, ...]]
+    targets: dict[str, Deliveries]
 
 
 Row = tuple[int, float, str, bytes, bytes]
@@ -57,6 +58,7 @@ def pack(entry: Entry) -> bytes:
             request.id,
             entry.vendor,
             request.client,
+            entry.routes,
         )
     )
 
@@ -73,15 +75,15 @@ def unpack(entry_id: str, meta: bytes, body: bytes) -> Entry:
         received_at=known.received_at,
         client=known.client,
     )
-    return Entry(entry_id, known.source, request, known.targets, known.vendor)
+    return Entry(entry_id, known.source, request, known.targets, known.vendor, known.routes)
 
 
-def targets_of(meta: bytes) -> dict[str, tuple[int, ...]]:
+def targets_of(meta: bytes) -> dict[str, Deliveries]:
     """Return where a row's events go, without unpacking the rest."""
     return _targets(meta).targets
 
 
-def retarget(meta: bytes, targets: dict[str, tuple[int, ...]]) -> bytes:
+def retarget(meta: bytes, targets: dict[str, Deliveries]) -> bytes:
     """Return the same request's meta with other targets."""
     return _encode(msgspec.structs.replace(_meta(meta), targets=targets))
 

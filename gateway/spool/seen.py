@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.spool.jobs import Appending
 from gateway.spool.store import fetch
-from gateway.spool.values import Entry, Once
+from gateway.spool.values import Entry, Once, event_of
 
 ROOM = 72
 """Bytes that one id takes in the file, table and index together: a million of them took 70 each."""
@@ -33,7 +33,7 @@ def keys(entry: Entry, once: Once) -> dict[int, bytes]:
 
     Events that go nowhere are left out.
     """
-    wanted = sorted({index for indexes in entry.targets.values() for index in indexes})
+    wanted = sorted({event_of(n) for numbers in entry.targets.values() for n in numbers})
     source = entry.source.encode("utf-8", "surrogatepass") + b"\0"
     return {
         index: blake2b(
@@ -103,8 +103,8 @@ class Sieve:
 
 def _without(entry: Entry, repeats: set[int]) -> Entry | None:
     targets = {}
-    for name, indexes in entry.targets.items():
-        if left := tuple(index for index in indexes if index not in repeats):
+    for name, numbers in entry.targets.items():
+        if left := tuple(n for n in numbers if event_of(n) not in repeats):
             targets[name] = left
     return msgspec.structs.replace(entry, targets=targets) if targets else None
 

@@ -11,9 +11,9 @@ from typing import Any
 import apsw
 
 from gateway.errors import SpoolError
-from gateway.spool import acts, letters, reading
+from gateway.spool import acts, letters, memory, reading
 from gateway.spool.batches import Batches
-from gateway.spool.jobs import Appending, Calling, Closing, Outcome, Settling
+from gateway.spool.jobs import Appending, Calling, Closing, Outcome, Remembering, Settling
 from gateway.spool.lanes import Lanes
 from gateway.spool.reading import Reader
 from gateway.spool.seen import keys
@@ -33,6 +33,7 @@ from gateway.spool.values import (
     Once,
     Progress,
     Reading,
+    Said,
     SpoolFull,
 )
 from gateway.spool.writer import Writer
@@ -144,6 +145,16 @@ class SqliteSpool:
         job = Settling(self._future(), destination=destination, progress=progress)
         self._batches.put(job)
         return job.future
+
+    def remember(self, said: Mapping[bytes, Mapping[str, Said]], window: float) -> Awaitable[None]:
+        """Remember what users said of consent (see ``Spool.remember``)."""
+        job = Remembering(self._future(), said=said, window=window)
+        self._batches.put(job)
+        return job.future
+
+    async def recall(self, users: Sequence[bytes]) -> dict[bytes, dict[str, Said]]:
+        """Return what is remembered of these users (see ``Spool.recall``)."""
+        return await self._reader.run(memory.recall, users, self._clock())
 
     async def _call(self, act: Callable[[apsw.Connection, Lanes], Outcome]) -> Any:
         job = Calling(self._future(), act=act)

@@ -50,10 +50,16 @@ MIGRATIONS = [
         id BLOB PRIMARY KEY, until REAL NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
     CREATE INDEX seen_until ON seen(until);
     """,
+    """
+    CREATE TABLE consent(
+        user BLOB PRIMARY KEY, until REAL NOT NULL, said BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX consent_until ON consent(until);
+    """,
 ]
 """One script per schema version. ``log.mask`` has a bit per destination (see ``bit``), and is 0
 in the row of a replay. ``kept`` holds a request once for all the dead letters made of it.
-``seen.seq`` is the entry that brought the id, and need not be in the log any more."""
+``seen.seq`` is the entry that brought the id, and need not be in the log any more. Since the third
+version rows may name routes, whose steps an earlier gateway would not take."""
 
 
 def bit(number: int) -> int:

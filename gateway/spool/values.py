@@ -11,6 +11,32 @@ from gateway.exchange import Request
 Cause = Literal["refused", "expired", "unrenderable", "overflow"]
 
 
+Deliveries = tuple[int, ...]
+"""The numbers of deliveries to one destination, sorted: see `numbered`."""
+Routes = dict[str, dict[str, Deliveries]]
+_EVENTS = 1 << 32
+"""More than any request has events."""
+
+
+def numbered(event: int, way: int = 0) -> int:
+    """Return the number of a delivery among those of its request to one destination.
+
+    It is the event's index for the first delivery of an event to the destination, and unlike any
+    other's for each further one (*way* counts from 0).
+    """
+    return event + way * _EVENTS
+
+
+def event_of(number: int) -> int:
+    """Return the index of the event that delivery *number* delivers."""
+    return number % _EVENTS
+
+
+def way_of(number: int) -> int:
+    """Return how many deliveries of the same event go before delivery *number*."""
+    return number // _EVENTS
+
+
 class SpoolFull(SpoolError):
     """A bound is reached; the sender should try again.
 
@@ -23,6 +49,9 @@ class SpoolFull(SpoolError):
         self.retry_after = retry_after
 
 
+NO_ROUTES: Mapping[str, Deliveries] = {}
+
+
 class Entry(msgspec.Struct, frozen=True):
     """One accepted request and where its events go."""
 
@@ -30,10 +59,21 @@ class Entry(msgspec.Struct, frozen=True):
     """The gateway's request id. A replayed entry keeps the id of the request that it repeats."""
     source: str
     request: Request
-    targets: Mapping[str, tuple[int, ...]]
-    """Destination name to the sorted indexes of the request's events that go there."""
+    targets: Mapping[str, Deliveries]
+    """Destination name to the deliveries that it gets: for each, the event's index, or what
+    `numbered` makes of it for a further delivery of the same event."""
     vendor: str = ""
     """Whose format the request is in; kept for whoever parses it again."""
+    routes: Mapping[str, Mapping[str, Deliveries]] = {}
+    """Destination name to names of routes, to the deliveries that are made after the steps of
+    that route. A delivery that is not in it is of the event as it came."""
+
+    def route(self, destination: str, number: int) -> str:
+        """Return the route whose steps a delivery takes; empty where it takes none."""
+        for route, numbers in self.routes.get(destination, NO_ROUTES).items():
+            if number in numbers:
+                return route
+        return ""
 
 
 class Once(msgspec.Struct, frozen=True):
@@ -43,6 +83,14 @@ class Once(msgspec.Struct, frozen=True):
     """Event index to the sender's own id; the same id from another source is another."""
     window: float
     """Seconds from the first time, which further times do not prolong."""
+
+
+class Said(msgspec.Struct, frozen=True):
+    """One user's last word on one category of consent."""
+
+    granted: bool
+    at: float
+    """Unix seconds."""
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -74,10 +122,20 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """One delivery of a destination: event number ``index`` of the request at ``seq``."""
+    """One delivery of a destination: number ``index`` of the request at ``seq``."""
 
     seq: int
     index: int
+
+    @property
+    def event(self) -> int:
+        """Return the index of the event within its request."""
+        return event_of(self.index)
+
+    @property
+    def way(self) -> int:
+        """Return how many deliveries of the same event go before this one."""
+        return way_of(self.index)
 
 
 class Later(msgspec.Struct, frozen=True):
@@ -129,7 +187,7 @@ class Dead(msgspec.Struct, frozen=True):
     @property
     def index(self) -> int:
         """Return the number of the event within its request."""
-        return self.mark.index
+        return self.mark.event
 
 
 class Progress(msgspec.Struct, frozen=True):

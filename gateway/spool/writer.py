@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 import apsw
 
 from gateway.errors import SpoolError
+from gateway.spool import memory
 from gateway.spool.batches import Batches
-from gateway.spool.jobs import Appending, Calling, Closing, Job, Settling
+from gateway.spool.jobs import Appending, Calling, Closing, Job, Remembering, Settling, fail
 from gateway.spool.lanes import Lane
 from gateway.spool.rows import Row, insert, pack
 from gateway.spool.seen import Sieve, purge
@@ -31,6 +32,7 @@ _SHRINK = 0.05
 """Seconds between two steps of giving space back while jobs queue."""
 _HURRY = 4 * STEP
 _RETRY_AFTER = 5.0
+_BATCHED = Appending | Settling | Remembering
 
 
 class Writer:
@@ -60,7 +62,7 @@ class Writer:
         while True:
             jobs = self._batches.take(_PAUSE if busy else TICK)
             notices: list[Notice] = []
-            if batch := [job for job in jobs if isinstance(job, Appending | Settling)]:
+            if batch := [job for job in jobs if isinstance(job, _BATCHED)]:
                 notices += self._serve(batch)
             for job in jobs:
                 if isinstance(job, Calling):
@@ -79,7 +81,7 @@ class Writer:
 
     # ---- one batch, one commit -----------------------------------------------------------
 
-    def _serve(self, jobs: Sequence[Appending | Settling]) -> list[Notice]:
+    def _serve(self, jobs: Sequence[Appending | Settling | Remembering]) -> list[Notice]:
         notices: list[Notice] = []
         for job in jobs:
             job.error = None
@@ -87,6 +89,7 @@ class Writer:
             with self._session.writing() as connection:
                 self._settle(connection, [job for job in jobs if isinstance(job, Settling)])
                 self._append(connection, [job for job in jobs if isinstance(job, Appending)])
+                self._remember(connection, [job for job in jobs if isinstance(job, Remembering)])
                 for lane in self._lanes.by_name.values():
                     notices += self._overflow(connection, lane)
                 if trimmable(self._lanes) >= STEP:
@@ -95,12 +98,12 @@ class Writer:
                     coming = sum(len(job.ids) for job in jobs if isinstance(job, Appending))
                     self._forget(connection, max(STEP, 2 * coming))
         except SpoolError as e:
-            _fail(jobs, e)
+            fail(jobs, e)
             return []
         except Exception as e:  # noqa: BLE001 - the thread outlives whatever one job brings
             if len(jobs) > 1:
                 return [notice for job in jobs for notice in self._serve([job])]
-            _fail(jobs, e)
+            fail(jobs, e)
             return []
         return notices
 
@@ -130,7 +133,7 @@ class Writer:
             except apsw.Error:
                 raise
             except Exception as e:  # noqa: BLE001 - an entry that cannot be packed fails alone
-                _fail([job], e)
+                fail([job], e)
             else:
                 if job.ids:
                     sieve.note(job)
@@ -162,7 +165,22 @@ class Writer:
                     _RETRY_AFTER,
                 )
             mask |= lane.bit
-        size += len(entry.request.body)
+        self._make_room(connection, size + len(entry.request.body))
+        for lane in lanes:
+            lane.coming += 1
+        return mask
+
+    def _remember(self, connection: apsw.Connection, jobs: Sequence[Remembering]) -> None:
+        for job in jobs:
+            try:
+                self._make_room(connection, memory.room(job.said))
+            except SpoolFull as e:
+                fail([job], e)
+            else:
+                memory.remember(connection, job.said, self._clock(), job.window)
+
+    def _make_room(self, connection: apsw.Connection, size: int) -> None:
+        """Count *size* bytes more; raises SpoolFull where they are too many."""
         if not self._gauge.has_room(connection, size):
             trim(connection, self._lanes, _HURRY)
         if not self._gauge.has_room(connection, size):
@@ -173,9 +191,6 @@ class Writer:
             )
             raise SpoolFull(self.full, _RETRY_AFTER)
         self.full = None
-        for lane in lanes:
-            lane.coming += 1
-        return mask
 
     def _overflow(self, connection: apsw.Connection, lane: Lane) -> list[Notice]:
         excess = lane.excess()
@@ -204,7 +219,7 @@ class Writer:
                 outcome.then()
             job.result = outcome.result
         except Exception as e:  # noqa: BLE001 - the thread outlives whatever one act does
-            _fail([job], e)
+            fail([job], e)
             return ()
         return outcome.notices
 
@@ -242,7 +257,8 @@ class Writer:
         return expired or self._stale or trimmable(self._lanes) >= STEP
 
     def _forget(self, connection: apsw.Connection, count: int) -> None:
-        self._stale = purge(connection, self._clock(), count)
+        ids = purge(connection, self._clock(), count)
+        self._stale = memory.purge(connection, self._clock(), count) or ids
 
     def _shrink(self, *, idle: bool) -> bool:
         with self._session.using() as connection:
@@ -279,18 +295,3 @@ class Writer:
         if notices:
             self._answer([], notices)
         return bool(notices)
-
-
-def _fail(jobs: Sequence[Job], error: Exception) -> None:
-    for job in jobs:
-        if job.error is None:  # an error of one's own for each, since each waiter raises it
-            job.error = _as_spool_error(error)
-            job.error.__cause__ = error
-
-
-def _as_spool_error(error: Exception) -> SpoolError:
-    if isinstance(error, SpoolFull):
-        return SpoolFull(str(error), error.retry_after)
-    if isinstance(error, SpoolError):
-        return SpoolError(str(error))
-    return SpoolError(f"{type(error).__name__}: {error}")

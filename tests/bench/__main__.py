@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.plugins import load as load_plugins
+from tests.bench import routing
 from tests.bench.load import http, load
 from tests.bench.processes import cpu, started
 from tests.bench.relay import relayed
@@ -202,6 +203,9 @@ def main() -> None:
                 note(f"accept + deliver to {fan} / floor", taken / (floor + fan * client))
         for name, value in relayed(count // 4):
             note(name, value)
+        taken = routing.micros()
+        note("20 routes with conditions, 5 steps", taken)
+        note("20 routes with conditions, 5 steps / floor", taken / floor)
         taken, rate = draining("chrts", count)
         note("deliver from backlog", taken)
         note("deliver from backlog / floor", taken / client)

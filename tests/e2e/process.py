@@ -63,11 +63,11 @@ class GatewayProcess:
 
 @asynccontextmanager
 async def gateway_process(
-    config: Path, launcher: Sequence[str] = LAUNCHER
+    config: Path, *options: str, launcher: Sequence[str] = LAUNCHER
 ) -> AsyncIterator[GatewayProcess]:
     """Run a gateway until it listens; end it in the end."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *launcher, "run", "--config", str(config),
+        sys.executable, *launcher, "run", "--config", str(config), *options,
         stderr=PIPE, cwd=ROOT,
     )  # fmt: skip
     running = GatewayProcess(process)

@@ -146,7 +146,7 @@ async def test_a_clock_set_back_before_a_start_makes_no_retry_late(tmp_path: Pat
         await on.ends()
         clock.jump(0)
         vendor.weights = {"ok": 1}
-        async with gateway_process(on.path, clock.launcher):
+        async with gateway_process(on.path, launcher=clock.launcher):
             await on.arrived("chrts")
 
 

@@ -110,3 +110,35 @@ async def test_a_bad_configuration_is_refused_and_the_old_one_stays(tmp_path: Pa
             await post(client, gateway.url, 1)
             async with asyncio.timeout(PATIENCE):
                 assert await arrived(client, sandbox, "chrts", 1) == [1]
+
+
+async def until_reloaded(gateway: GatewayProcess, **wanted: object) -> None:
+    """Wait until a reload says what is *wanted*."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            line = await gateway.saw("reloaded")
+            if wanted.items() <= line.items():
+                return
+            gateway.lines.remove(line)
+
+
+async def test_a_watched_configuration_is_reloaded_when_it_changes(tmp_path: Path) -> None:
+    """With --watch, a change of the file, of one it includes, or a new one, takes effect."""
+    async with sandboxed() as (sandbox, client):
+        path = write(tmp_path, sandbox, ["chrts"])
+        path.write_text('include = ["more/*.toml"]\n' + path.read_text())
+        (tmp_path / "more").mkdir()
+        async with gateway_process(path, "--watch") as gateway:
+            await gateway.saw("watching")
+            further = tmp_path / "more" / "growlytics.toml"
+            further.write_text(destination("growlytics", sandbox))
+            await until_reloaded(gateway, added=["growlytics"])
+            replaced = tmp_path / "more" / "new"
+            replaced.write_text(further.read_text() + '[[routes]]\nto = ["growlytics"]\n')
+            replaced.rename(further)
+            await until_reloaded(gateway, routes=2)
+            await post(client, gateway.url, 0)
+            assert await arrived(client, sandbox, "growlytics", 1) == [0]
+            gateway.lines.clear()
+            further.write_text("[[routes]]\nto = 1\n")
+            assert "growlytics.toml:2" in str((await gateway.saw("not_reloaded"))["problems"])

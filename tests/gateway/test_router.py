@@ -3,9 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
 from gateway.config import RouteConfig
-from gateway.event import Event
-from gateway.router import REMEMBERED, Router
+from gateway.config.steps import Consent, Hash, Sample
+from gateway.event import Event, Properties
+from gateway.routing.failures import Failures
+from gateway.routing.plan import Lead
+from gateway.routing.router import REMEMBERED, Router
+from gateway.spool import numbered
 
 VIEWED = Event(type="track", name="Product Viewed")
 KNOWN = Event(type="identify")
@@ -16,35 +26,40 @@ def route(to: Sequence[str], **keys: Any) -> RouteConfig:
     return RouteConfig.model_validate({"to": list(to), **keys})
 
 
+def ends(router: Router, source: str, event: Event) -> tuple[str, ...]:
+    """Return the destinations of the event's deliveries, in order."""
+    return tuple(lead.destination for lead in router.route(source, event))
+
+
 def test_a_route_without_matchers_takes_everything() -> None:
     """No key narrows a route that has none."""
     router = Router([route(["crm", "cdp"])])
-    assert router.route("shop", VIEWED) == ("crm", "cdp")
-    assert router.route("other", KNOWN) == ("crm", "cdp")
+    assert ends(router, "shop", VIEWED) == ("crm", "cdp")
+    assert ends(router, "other", KNOWN) == ("crm", "cdp")
 
 
 def test_every_matcher_must_hold() -> None:
     """Source, type and name narrow a route together."""
     router = Router([route(["crm"], **{"from": ["shop"]}, types=["track"], names=["Product *"])])
-    assert router.route("shop", VIEWED) == ("crm",)
-    assert router.route("other", VIEWED) == ()
-    assert router.route("shop", KNOWN) == ()
-    assert router.route("shop", Event(type="track", name="Order Completed")) == ()
+    assert ends(router, "shop", VIEWED) == ("crm",)
+    assert ends(router, "other", VIEWED) == ()
+    assert ends(router, "shop", KNOWN) == ()
+    assert ends(router, "shop", Event(type="track", name="Order Completed")) == ()
 
 
 def test_names_are_globs_that_mind_the_case() -> None:
     """A glob matches the whole name, case included."""
     router = Router([route(["crm"], names=["Order *", "Product Viewed"])])
-    assert router.route("s", VIEWED) == ("crm",)
-    assert router.route("s", Event(type="track", name="Order Completed")) == ("crm",)
-    assert router.route("s", Event(type="track", name="order completed")) == ()
-    assert router.route("s", Event(type="track", name="My Order Completed")) == ()
+    assert ends(router, "s", VIEWED) == ("crm",)
+    assert ends(router, "s", Event(type="track", name="Order Completed")) == ("crm",)
+    assert ends(router, "s", Event(type="track", name="order completed")) == ()
+    assert ends(router, "s", Event(type="track", name="My Order Completed")) == ()
 
 
 def test_each_destination_is_named_once() -> None:
     """Several routes to a destination make one delivery, in the order of the routes."""
     router = Router([route(["b", "a"]), route(["a", "c"])])
-    assert router.route("s", VIEWED) == ("b", "a", "c")
+    assert ends(router, "s", VIEWED) == ("b", "a", "c")
 
 
 def test_every_decision_has_its_reason() -> None:
@@ -70,5 +85,229 @@ def test_answers_are_remembered_within_bounds() -> None:
     router = Router([route(["a"], names=["n1*"])])
     for number in range(REMEMBERED + 10):
         event = Event(type="track", name=f"n{number}")
-        assert router.route("s", event) == (("a",) if str(number).startswith("1") else ())
+        assert ends(router, "s", event) == (("a",) if str(number).startswith("1") else ())
     assert len(router._known) <= REMEMBERED
+
+
+# Conditions, structure, filters
+
+ORDER = Event(
+    type="track", name="Order Completed", user_id="u1", id="r-0",
+    properties=Properties(total=50, extra={"plan": "pro"}),
+)  # fmt: skip
+
+
+def hashing(**more: Any) -> dict[str, Any]:
+    """Return the keys of a route with a step."""
+    return {"steps": (Hash(hash=("user_id",)),), **more}
+
+
+def test_a_condition_narrows_a_route_too() -> None:
+    """Events of one name part where a condition tells them apart."""
+    router = Router([
+        route(["large"], when='event.type == "track" && event.properties.total > 100'),
+        route(["small"], when="event.properties.total <= 100.0"),
+        route(["shop"], when='source == "shop"'),
+    ])  # fmt: skip
+    large = Event(type="track", name="Order Completed", properties=Properties(total=101))
+    assert ends(router, "shop", ORDER) == ("small", "shop")
+    assert ends(router, "other", large) == ("large",)
+    assert ends(router, "other", VIEWED) == ()
+
+
+def test_what_source_type_and_name_decide_is_asked_once() -> None:
+    """A condition over them alone costs nothing per event, as without one."""
+    router = Router([
+        route(["a"], when='event.type == "track" && event.name.startsWith("Product")'),
+        route(["b"], when='event.type == "page" && event.properties.total > 1'),
+    ])  # fmt: skip
+    assert router.plan("s", [VIEWED]) is router.plan("s", [VIEWED])
+    assert ends(router, "s", VIEWED) == ("a",)
+    assert ends(router, "s", KNOWN) == ()
+
+
+@pytest.mark.parametrize(("on_error", "expected"), [("skip", ()), ("send", ("a",))])
+def test_a_condition_that_fails_is_counted_and_does_as_it_is_told(
+    on_error: str, expected: tuple[str, ...]
+) -> None:
+    """Each failure counts, one a minute is logged, and on_error decides."""
+    now = [0.0]
+    failures = Failures(lambda: now[0])
+    router = Router([route(["a"], name="r", when="event.properties.plan > 1", on_error=on_error)],
+                    failures)  # fmt: skip
+    with capture_logs() as lines:
+        for _ in range(3):
+            assert ends(router, "s", ORDER) == expected
+        now[0] = 61.0
+        ends(router, "s", ORDER)
+    assert failures.counts == {"r": 4}
+    assert [(line["event"], line["route"], line["times"]) for line in lines] == [
+        ("not_judged", "r", 1), ("not_judged", "r", 4),
+    ]  # fmt: skip
+    (decision,) = router.explain("s", ORDER)
+    assert decision.taken == (on_error == "send")
+    assert "No such overload" in decision.error
+    assert failures.counts == {"r": 4}
+
+
+def test_the_first_route_to_a_destination_wins_it() -> None:
+    """A later route gives a destination nothing that an earlier one gave it, with its steps."""
+    router = Router([
+        route(["a"], when="event.properties.total > 100"),
+        route(["a", "b"], name="hashed", **hashing()),
+        route(["b", "c"]),
+    ])  # fmt: skip
+    assert router.route("s", ORDER) == (
+        Lead("a", "hashed", 0), Lead("b", "hashed", 0), Lead("c", "", 0),
+    )  # fmt: skip
+
+
+def test_also_delivers_beside_the_others() -> None:
+    """A route with also = true adds a delivery, and takes none from anybody."""
+    router = Router([
+        route(["a"], also=True),
+        route(["a"], name="hashed", **hashing()),
+        route(["a"]),
+        route(["a", "a"], also=True),
+    ])  # fmt: skip
+    assert router.route("s", ORDER) == (
+        Lead("a", "", 0), Lead("a", "hashed", 1), Lead("a", "", 2),
+    )  # fmt: skip
+    plan = router.plan("s", [VIEWED, ORDER])
+    assert plan.targets == {"a": (0, 1, numbered(0, 1), numbered(1, 1), numbered(0, 2),
+                                  numbered(1, 2))}  # fmt: skip
+    assert plan.routes == {"a": {"hashed": (numbered(0, 1), numbered(1, 1))}}
+
+
+def test_stop_ends_the_asking() -> None:
+    """After a route with stop = true took an event, no later one is asked, otherwise included."""
+    router = Router([
+        route(["a"], stop=True, types=["track"]),
+        route(["b"]),
+        route(["c"], otherwise=True),
+    ])  # fmt: skip
+    assert ends(router, "s", ORDER) == ("a",)
+    assert ends(router, "s", KNOWN) == ("b",)
+
+
+def test_otherwise_takes_what_no_ordinary_route_takes() -> None:
+    """Wherever it stands, it is asked after the others, with its own matchers."""
+    router = Router([
+        route(["rest"], otherwise=True),
+        route(["pages"], otherwise=True, types=["page"]),
+        route(["orders"], names=["Order *"], when="event.properties.total > 10"),
+    ])  # fmt: skip
+    assert ends(router, "s", ORDER) == ("orders",)
+    assert ends(router, "s", VIEWED) == ("rest",)
+    assert ends(router, "s", Event(type="page", name="Home")) == ("rest", "pages")
+
+
+def test_what_a_filter_keeps_back_goes_nowhere_else_instead() -> None:
+    """What a route keeps back counts as taken: for its destinations, stop and otherwise."""
+    consent = (Consent(consent=("ads",)),)
+    for more, expected in (({}, ("b",)), ({"stop": True}, ()), ({"also": True}, ("a", "b"))):
+        router = Router([
+            route(["a"], name="asked", steps=consent, **more),
+            route(["a", "b"]),
+            route(["c"], otherwise=True),
+        ])  # fmt: skip
+        assert ends(router, "s", ORDER) == expected
+        granted = Event(type="track", consent={"ads": True})
+        assert ends(router, "s", granted)[0] == "a"
+
+
+def test_a_route_that_only_filters_leaves_the_event_as_it_came() -> None:
+    """Its deliveries need no steps, so that the original bytes may go."""
+    router = Router([route(["a"], name="sampled", steps=(Sample(sample=1),))])
+    assert router.route("s", ORDER) == (Lead("a", "", 0),)
+
+
+def test_a_filter_that_fails_lets_nothing_through() -> None:
+    """An exception in a filter is counted, and the event is kept back."""
+    router = Router(
+        [route(["a"], name="r", steps=(Hash(hash=("user_id",)), Consent(consent=("x",))))]
+    )
+    odd = Event(type="track", user_id="\ud800", consent={"x": True})
+    with capture_logs():
+        assert ends(router, "s", odd) == ()
+    assert router.failures.counts == {"r": 1}
+
+
+def test_explain_tells_what_every_route_says() -> None:
+    """Each route's verdict has its reason, the deciding part, and what it gives."""
+    router = Router([
+        route(["a"], name="cheap", when="event.type == 'track' && event.properties.total < 10.0"),
+        route(["a"], name="missing", when="event.properties.absent == 1"),
+        route(["b"], name="kept", steps=(Consent(consent=("ads",)),)),
+        route(["a", "b"], name="won", stop=True),
+        route(["c"], name="after"),
+        route(["c"], name="rest", otherwise=True),
+        route(["c"], name="elsewhere", **{"from": ["other"]}),
+    ])  # fmt: skip
+    said = {d.route: d for d in router.explain("shop", ORDER)}
+    assert said["cheap"].part == "event.properties.total < 10.0"
+    assert said["cheap"].reason == "the condition does not hold"
+    assert said["missing"].reason == (
+        "the condition does not hold: event.properties.absent is missing"
+    )
+    assert said["kept"].taken
+    assert said["kept"].kept_back == "consent: no consent to ads is known"
+    assert said["kept"].gives == ()
+    assert said["won"].gives == ("a",)
+    assert said["after"].reason == "won takes it and stops there"
+    assert said["rest"].reason == "another route takes it"
+    assert said["elsewhere"].reason == "not from other"
+
+
+MAKE = st.builds(
+    lambda to, name, **keys: (to, name, keys),
+    st.lists(st.sampled_from("abc"), min_size=1, max_size=4),
+    st.integers(),
+    types=st.sampled_from([None, ("track",), ("page",)]),
+    when=st.sampled_from([
+        None, "event.properties.total > 10", 'event.type == "track"', "event.properties.plan > 1",
+        "event.properties.absent == 1", 'event.name == "A" || event.properties.total > 50',
+    ]),
+    on_error=st.sampled_from(["skip", "send"]),
+    also=st.booleans(), stop=st.booleans(), otherwise=st.booleans(),
+    steps=st.sampled_from([
+        (), (Hash(hash=("user_id",)),), (Consent(consent=("ads",)),), (Sample(sample=0.5),),
+    ]),
+)  # fmt: skip
+EVENT = st.builds(
+    Event, type=st.sampled_from(["track", "page"]), name=st.sampled_from([None, "A", "B"]),
+    user_id=st.text("uv", max_size=3), consent=st.dictionaries(st.just("ads"), st.booleans()),
+    properties=st.builds(
+        Properties, total=st.sampled_from([None, 5.0, 60.0]),
+        extra=st.sampled_from([{}, {"plan": "x"}, {"plan": 2}]),
+    ),
+)  # fmt: skip
+
+
+@given(st.lists(MAKE, max_size=6), st.lists(EVENT, min_size=1, max_size=3))
+def test_routing_is_a_pure_function(made: Any, events: list[Event]) -> None:
+    """No event changes, the outcome is always the same, no route delivers to anybody twice."""
+    routes = [
+        route(to, name=f"r{number}", **{k: v for k, v in keys.items() if v is not None})
+        for number, (to, _, keys) in enumerate(made)
+    ]
+    before = [msgspec.to_builtins(event) for event in events]
+    with capture_logs():
+        router, again = Router(routes), Router(routes)
+        plans = [router.plan("s", events), router.plan("s", events), again.plan("s", events)]
+        assert plans[0] == plans[1] == plans[2]
+        for event in events:
+            leads = router.route("s", event)
+            ways: dict[str, int] = {}
+            for lead in leads:
+                assert lead.way == ways.get(lead.destination, 0)
+                ways[lead.destination] = lead.way + 1
+            gives = [to for d in router.explain("s", event) for to in d.gives]
+            assert sorted(gives) == sorted(lead.destination for lead in leads)
+            also = [set(r.to) for r in routes if r.also]
+            for to, count in ways.items():
+                assert count <= 1 + sum(to in mine for mine in also)
+    assert [msgspec.to_builtins(event) for event in events] == before
+    for numbers in plans[0].targets.values():
+        assert len(set(numbers)) == len(numbers)
+        assert list(numbers) == sorted(numbers)

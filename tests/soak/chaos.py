@@ -123,7 +123,9 @@ class Chaos:
         return verdict
 
     def _gateway(self) -> AbstractAsyncContextManager[GatewayProcess]:
-        return gateway_process(self._path, self._clock.launcher if self._clock else LAUNCHER)
+        return gateway_process(
+            self._path, launcher=self._clock.launcher if self._clock else LAUNCHER
+        )
 
     async def _mischief(self, begin: int, end: int) -> None:
         """Set the clock and fill the disk, between so many and so many acknowledged events."""

@@ -70,7 +70,7 @@ async def stage(
         path = folder / "gateway.toml"
         spool = folder / "spool"
         path.write_text(config(str(spool), {v.name: v.port for v in made}, delivery, server=server))
-        async with gateway_process(path, launcher) as gateway:
+        async with gateway_process(path, launcher=launcher) as gateway:
             load = Load(users, pause=0.005)
             yield Stage(gateway, {v.name: v for v in made}, load, spool, path)
             await load.stop()

@@ -6,12 +6,21 @@ from gateway.testing.spool.destinations import DestinationsSuite
 from gateway.testing.spool.letters import LettersSuite
 from gateway.testing.spool.log import LogSuite
 from gateway.testing.spool.once import OnceSuite
+from gateway.testing.spool.remembering import RememberingSuite
 from gateway.testing.spool.settling import SettlingSuite
 
 __all__ = ["Clock", "SpoolSuite", "eventually"]
 
 
-class SpoolSuite(LogSuite, OnceSuite, DestinationsSuite, SettlingSuite, LettersSuite, BoundsSuite):
+class SpoolSuite(
+    LogSuite,
+    OnceSuite,
+    RememberingSuite,
+    DestinationsSuite,
+    SettlingSuite,
+    LettersSuite,
+    BoundsSuite,
+):
     """Every sentence of the ``Spool`` interface.
 
     A subclass provides ``make`` and ``after_crash`` (see ``SpoolContract``); its name begins with

@@ -1,0 +1,87 @@
+"""One configuration out of one file and those that it includes."""
+
+from collections.abc import Iterator
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any
+
+from gateway.config.environment import References
+from gateway.config.file import Raw, tables_of, text_of
+from gateway.config.problems import Report
+
+SINGLE = frozenset({"server", "spool", "consent"})
+
+
+class Gathering:
+    """Reads files, and puts their tables together.
+
+    It is as if the text of included files stood at the end of the one that includes them.
+
+    Attributes:
+        raw: the tables.
+        files: what was read.
+        patterns: what was to be read.
+    """
+
+    def __init__(self, references: References, report: Report) -> None:
+        self.raw: Raw = {}
+        self.files: list[Path] = []
+        self.patterns: list[str] = []
+        self._references = references
+        self._report = report
+        self._owners: dict[tuple[str, str], Path] = {}
+
+    def read(self, path: Path) -> None:
+        """Read *path* and what it includes.
+
+        Raises:
+            ConfigError: one of them cannot be read, or is no TOML.
+        """
+        text = text_of(path)
+        self.files.append(path)
+        self._report.add(path, text)
+        tables = tables_of(path, text, self._report)
+        included = tables.pop("include", [])
+        for name, table in tables.items():
+            if name == "routes":
+                self._report.add_routes(path, len(table))
+                self.raw.setdefault(name, []).extend(table)
+            else:
+                self._merge(name, table, path)
+        for further in self._included(included, path):
+            if further.resolve() in {known.resolve() for known in self.files}:
+                what = f"{further} is read twice; include each file once"
+                self._report.problem("", "include", what)
+            else:
+                self.read(further)
+
+    def owner(self, table: str, key: str = "") -> Path:
+        """Return the file in which *table*, or a key of it, stands."""
+        return self._owners.get((table, key)) or self._report.owner(table) or self.files[0]
+
+    def _merge(self, name: str, table: Raw, path: Path) -> None:
+        mine = self.raw.setdefault(name, {})
+        for key, value in table.items():
+            if key in mine:
+                first = self._owners[name, key]
+                what = f"stands in {first} and in {path}; keep one of them"
+                place = (name, key) if name in SINGLE else (f"{name}.{key}", "")
+                self._report.problem(*place, what)
+            else:
+                mine[key] = value
+                self._owners[name, key] = path
+
+    def _included(self, included: Any, path: Path) -> Iterator[Path]:
+        if not isinstance(included, list) or not all(isinstance(x, str) for x in included):
+            self._report.problem("", "include", 'must be a list; write include = ["routes/*.toml"]')
+            return
+        for written in included:
+            pattern = str(path.parent / self._references.expanded(written, "", "include"))
+            self.patterns.append(pattern)
+            if has_magic(pattern):
+                yield from (Path(found) for found in sorted(glob(pattern)))  # noqa: PTH207 - the pattern may be absolute
+            elif Path(pattern).is_file():
+                yield Path(pattern)
+            else:
+                what = f"there is no file {pattern}; mend the path, which counts from {path.name}"
+                self._report.problem("", "include", what)

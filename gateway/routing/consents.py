@@ -1,0 +1,123 @@
+"""What users consented to lately, for steps that ask where an event itself does not say.
+
+Each category counts by itself, by its last word. A user is known by user id and by anonymous id,
+so that what was said before a login holds after it. What is said is durable before the request is
+answered, and counts from when it is heard.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+
+from gateway.config.routing import ConsentConfig
+from gateway.event import Event
+from gateway.spool import Said, Spool
+
+NEAR = 10_000
+"""Users whose consent is kept in memory too."""
+
+Statements = dict[str, Said]
+
+
+class Consents:
+    """The memory of consent.
+
+    Args:
+        spool: keeps it.
+        config: whether, and for how long.
+    """
+
+    def __init__(self, spool: Spool, config: ConsentConfig) -> None:
+        self._spool = spool
+        self._near: dict[bytes, Statements] = {}
+        self._whole: set[bytes] = set()
+        self.configure(config)
+
+    def configure(self, config: ConsentConfig) -> None:
+        """Go on with another configuration; what is remembered stays for as long as was said."""
+        self._config = config
+        self._near.clear()
+        self._whole.clear()
+
+    @property
+    def on(self) -> bool:
+        """Tell whether anything is remembered."""
+        return self._config.remember is not None
+
+    async def hear(
+        self, source: str, events: Sequence[Event], *, asked: bool
+    ) -> Mapping[int, Mapping[str, bool]]:
+        """Note what the *events* of one request say, durably; return what is known of their users.
+
+        Args:
+            source: through which they came.
+            events: in the order of the request.
+            asked: whether anybody wants to know.
+
+        Raises:
+            SpoolError: it cannot be noted, or looked up, now.
+        """
+        said = self._said(source, events)
+        if said and self._config.remember is not None:
+            await self._spool.remember(said, self._config.remember)
+        if not asked:
+            return {}
+        keys = {index: tuple(self._keys(source, event)) for index, event in enumerate(events)}
+        await self._look_up({key for mine in keys.values() for key in mine})
+        return {
+            index: self._latest(mine, events[index].received_at.timestamp())
+            for index, mine in keys.items()
+            if mine
+        }
+
+    def _said(self, source: str, events: Iterable[Event]) -> dict[bytes, Statements]:
+        said: dict[bytes, Statements] = {}
+        for event in events:
+            at = event.received_at.timestamp()
+            words = {category: Said(granted, at) for category, granted in event.consent.items()}
+            if words:
+                for key in self._keys(source, event):
+                    said.setdefault(key, {}).update(words)
+        for key, statements in said.items():
+            self._keep(key, self._near.pop(key, {}) | statements)
+        return said
+
+    async def _look_up(self, keys: Iterable[bytes]) -> None:
+        unknown = [key for key in keys if key not in self._whole]
+        if unknown:
+            found = await self._spool.recall(unknown)
+            for key in unknown:
+                self._keep(key, merged(dict(found.get(key, {})), self._near.pop(key, {})))
+                self._whole.add(key)
+
+    def _keep(self, key: bytes, statements: Statements) -> None:
+        self._near[key] = statements
+        if len(self._near) > NEAR:
+            oldest = next(iter(self._near))
+            del self._near[oldest]
+            self._whole.discard(oldest)
+
+    def _latest(self, keys: Iterable[bytes], now: float) -> Mapping[str, bool]:
+        oldest = now - (self._config.remember or 0)
+        latest: Statements = {}
+        for key in keys:
+            latest = merged(latest, self._near.get(key, {}))
+        return {category: said.granted for category, said in latest.items() if said.at > oldest}
+
+    def _keys(self, source: str, event: Event) -> Iterator[bytes]:
+        scope = "" if self._config.across_sources else source
+        known = [("u", event.user_id), ("a", event.anonymous_id)]
+        if not (event.user_id or event.anonymous_id):
+            known = [("k", event.user_key)]
+        for kind, name in known:
+            if name:
+                text = f"{scope}\0{kind}\0{name}".encode("utf-8", "surrogatepass")
+                yield blake2b(text, digest_size=16).digest()
+
+
+def merged(earlier: Statements, later: Mapping[str, Said]) -> Statements:
+    """Return the last word of each category; of two at one time, that of *later*."""
+    found = dict(earlier)
+    for category, said in later.items():
+        if category not in found or found[category].at <= said.at:
+            found[category] = said
+    return found

@@ -1,0 +1,33 @@
+"""Conditions and filters that could not be judged: counted each time, logged now and then."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import structlog
+
+QUIET = 60.0
+"""Seconds in which one route is logged once."""
+
+log = structlog.get_logger()
+
+
+class Failures:
+    """What failed, by route. It outlives the router, so that a reload does not begin anew.
+
+    Attributes:
+        counts: how often, by the route's name.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.counts: Counter[str] = Counter()
+        self._clock = clock
+        self._logged: dict[str, float] = {}
+
+    def note(self, route: str, error: str) -> None:
+        """Count a failure of *route*, and log it if none was logged lately."""
+        self.counts[route] += 1
+        now = self._clock()
+        if now - self._logged.get(route, -QUIET) >= QUIET:
+            self._logged[route] = now
+            log.warning("not_judged", route=route, error=error, times=self.counts[route])

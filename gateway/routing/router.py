@@ -1,0 +1,276 @@
+"""Which destinations an event goes to, by which route, and why."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from gateway.config import RouteConfig
+from gateway.event import NOTHING, Event
+from gateway.routing.condition import Condition, Judgement, Question
+from gateway.routing.deciding import deciding
+from gateway.routing.failures import Failures
+from gateway.routing.plan import Lead, Plan, planned
+from gateway.routing.scene import Scene, Slots
+from gateway.routing.steps import Steps
+
+REMEMBERED = 4096
+"""How many combinations of source, type and name keep their answer; names are the senders' own,
+so the number of combinations is not ours to bound."""
+NOBODY: Mapping[int, Mapping[str, bool]] = {}
+
+Consented = Mapping[str, bool]
+"""What is remembered of a user's consent, by category."""
+
+
+class Decision(NamedTuple):
+    """What one route says of one event."""
+
+    route: str
+    destinations: tuple[str, ...]
+    """Where the route leads, whether or not it is taken."""
+    taken: bool
+    reason: str
+    part: str = ""
+    """The part of the condition that decided; empty where there is none, or it was not asked."""
+    error: str = ""
+    """Why the condition could not be judged."""
+    kept_back: str = ""
+    """Why a step of the route, which is taken, keeps the event back."""
+    gives: tuple[str, ...] = ()
+    """The destinations that get a delivery from this route."""
+
+
+class _Route:
+    """A route, ready to be asked."""
+
+    def __init__(self, config: RouteConfig, slots: Slots) -> None:
+        self.config = config
+        self.condition = None if config.when is None else Condition(config.when, slots)
+        self.steps = Steps(config.label, config.steps) if config.steps else None
+        self.to = tuple(dict.fromkeys(config.to))
+        self.alone = not (config.also or config.stop)
+        """It neither adds a delivery to another's nor ends the asking."""
+
+    def kept_back(self, event: Event, consented: Consented) -> tuple[str, str]:
+        """Return why the route's steps keep *event* back, empty where it goes, and any failure."""
+        if self.steps is None or not self.steps.filters:
+            return "", ""
+        try:
+            return self.steps.kept_back(event, consented), ""
+        except Exception as error:  # noqa: BLE001 - a filter that fails must let nothing through
+            failure = f"a step failed: {error!r}"
+            return failure, failure
+
+
+class _Gifts:
+    """Who gets an event, as the routes are asked one after the other."""
+
+    def __init__(self) -> None:
+        self.leads: list[Lead] = []
+        self.won: set[str] = set()
+        self.taken = False
+        self._ways: dict[str, int] = {}
+
+    def give(self, route: _Route, *, kept_back: bool) -> tuple[str, ...]:
+        """Let *route* deliver; a destination that another one has won stays that one's.
+
+        What a filter keeps back counts as won: no later route may deliver it after all.
+        """
+        self.taken = True
+        given = []
+        for to in route.to:
+            if not route.config.also:
+                if to in self.won:
+                    continue
+                self.won.add(to)
+            if not kept_back:
+                way = self._ways[to] = self._ways.get(to, -1) + 1
+                steps = route.config.label if route.steps and route.steps.changes else ""
+                self.leads.append(Lead(to, steps, way))
+                given.append(to)
+        return tuple(given)
+
+    def has_all(self, route: _Route) -> bool:
+        """Tell whether asking *route* could change nothing any more."""
+        return route.alone and self.won.issuperset(route.to)
+
+
+class _Candidates:
+    """The routes that may take events of one source, type and name.
+
+    Beside each stands what is still to be asked of an event; None for nothing.
+    """
+
+    def __init__(self, routes: Sequence[tuple[_Route, Question | None]], slots: Slots) -> None:
+        self.ordinary = [(one, question) for one, question in routes if not one.config.otherwise]
+        self.otherwise = [(one, question) for one, question in routes if one.config.otherwise]
+        asked = [question.names for _, question in routes if question]
+        self.stage = slots.stage(frozenset[str]().union(*asked))
+        self.varies = bool(asked) or any(one.steps and one.steps.filters for one, _ in routes)
+        self.still: tuple[Lead, ...] | None = None
+        self.single: Plan | None = None
+
+
+class Router:
+    """The routes of a configuration.
+
+    Args:
+        routes: as configured; their conditions have been checked.
+        failures: notes conditions and filters that fail.
+    """
+
+    def __init__(self, routes: Sequence[RouteConfig], failures: Failures | None = None) -> None:
+        self.failures = failures or Failures()
+        self._slots = Slots()
+        self._routes = [_Route(route, self._slots) for route in routes]
+        self._steps = {r.config.label: r.steps for r in self._routes if r.steps}
+        self.asks_consent = any(steps.asks_consent for steps in self._steps.values())
+        """Some route lets events through by consent."""
+        self._known: dict[tuple[str, str, str | None], _Candidates] = {}
+
+    def steps(self, route: str) -> Steps | None:
+        """Return the steps of the route of that name; None where there is none with steps."""
+        return self._steps.get(route)
+
+    def plan(
+        self,
+        source: str,
+        events: Sequence[Event],
+        consented: Mapping[int, Consented] = NOBODY,
+    ) -> Plan:
+        """Return where the *events* of one request go.
+
+        Args:
+            source: through which they came.
+            events: in the order of the request.
+            consented: what is remembered of their users, by the event's index.
+        """
+        if len(events) == 1:
+            candidates = self._candidates(source, events[0])
+            if candidates.single is not None:
+                return candidates.single
+        return planned(
+            self.route(source, event, consented.get(index, NOTHING))
+            for index, event in enumerate(events)
+        )
+
+    def route(self, source: str, event: Event, consented: Consented = NOTHING) -> tuple[Lead, ...]:
+        """Return the deliveries of *event*, in the order of the routes."""
+        candidates = self._candidates(source, event)
+        if candidates.still is not None:
+            return candidates.still
+        return tuple(self._judged(candidates, source, event, consented))
+
+    def _candidates(self, source: str, event: Event) -> _Candidates:
+        key = (source, event.type, event.name)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            found = self._known[key] = _Candidates(list(self._fitting(source, event)), self._slots)
+            if not found.varies:
+                found.still = tuple(self._judged(found, source, event, NOTHING))
+                found.single = planned([found.still])
+        return found
+
+    def _fitting(self, source: str, event: Event) -> Iterator[tuple[_Route, Question | None]]:
+        for route in self._routes:
+            if _fits(route.config, source, event)[0]:
+                left = True if route.condition is None else route.condition.of_kind(source, event)
+                if left:
+                    yield route, None if left is True else left
+
+    def _judged(
+        self, candidates: _Candidates, source: str, event: Event, consented: Consented
+    ) -> list[Lead]:
+        gifts = _Gifts()
+        scene: Scene | None = None
+        for routes in (candidates.ordinary, candidates.otherwise):
+            for route, question in routes:
+                if gifts.taken and gifts.has_all(route):
+                    continue
+                if question is not None:
+                    scene = scene or candidates.stage.scene(source, event)
+                    answer = question.ask(scene)
+                    if answer is False or (answer is not True and not self._sent(route, answer)):
+                        continue
+                kept_back, failure = route.kept_back(event, consented)
+                if failure:
+                    self.failures.note(route.config.label, failure)
+                gifts.give(route, kept_back=bool(kept_back))
+                if route.config.stop:
+                    break
+            if gifts.taken:
+                break
+        return gifts.leads
+
+    def _sent(self, route: _Route, error: str) -> bool:
+        """Note that a condition failed; return whether its route is taken all the same."""
+        self.failures.note(route.config.label, error)
+        return route.config.on_error == "send"
+
+    # For people
+
+    def explain(self, source: str, event: Event, consented: Consented = NOTHING) -> list[Decision]:
+        """Return what each route says of *event*, in order, each with its reason.
+
+        Every condition is asked, also where nothing hangs on it any more. Nothing is counted.
+        """
+        gifts, stopped = _Gifts(), ""
+        said: dict[int, Decision] = {}
+        for otherwise in (False, True):
+            any_ordinary = gifts.taken
+            for number, route in enumerate(self._routes):
+                if route.config.otherwise != otherwise:
+                    continue
+                found = self._decision(route, source, event)
+                if found.taken and otherwise and any_ordinary:
+                    found = found._replace(taken=False, reason="another route takes it")
+                elif found.taken and stopped:
+                    found = found._replace(
+                        taken=False, reason=f"{stopped} takes it and stops there"
+                    )
+                elif found.taken:
+                    kept_back, _ = route.kept_back(event, consented)
+                    gives = gifts.give(route, kept_back=bool(kept_back))
+                    found = found._replace(kept_back=kept_back, gives=gives)
+                    stopped = route.config.label if route.config.stop else ""
+                said[number] = found
+        return [said[number] for number in range(len(self._routes))]
+
+    def _decision(self, route: _Route, source: str, event: Event) -> Decision:
+        config = route.config
+        fits, reason = _fits(config, source, event)
+        if not fits or route.condition is None:
+            return Decision(config.label, config.to, fits, reason)
+        scene = self._slots.stage(route.condition.names).scene(source, event)
+        judgement = route.condition.judge(scene)
+        taken = config.on_error == "send" if judgement.error else judgement.holds
+        said = _reason(route.condition, judgement, taken=taken)
+        part = deciding(route.condition, scene)
+        return Decision(config.label, config.to, taken, said, part, judgement.error)
+
+
+def _reason(condition: Condition, judgement: Judgement, *, taken: bool) -> str:
+    if judgement.error:
+        how = "taken all the same" if taken else "not taken"
+        return f"the condition could not be judged, so that it is {how}: {judgement.error}"
+    if judgement.holds:
+        return "the condition holds"
+    if judgement.missing:
+        return f"the condition does not hold: {condition.path(judgement.missing)} is missing"
+    return "the condition does not hold"
+
+
+def _fits(route: RouteConfig, source: str, event: Event) -> tuple[bool, str]:
+    if route.sources is not None and source not in route.sources:
+        return False, f"not from {', '.join(route.sources)}"
+    if route.types is not None and event.type not in route.types:
+        return False, f"{event.type} is none of the types {', '.join(route.types)}"
+    if route.names is not None:
+        name = event.name or ""
+        glob = next((glob for glob in route.names if fnmatchcase(name, glob)), None)
+        if glob is None:
+            return False, f"{name!r} matches none of the names {', '.join(route.names)}"
+        return True, f"{name!r} matches {glob!r}"
+    return True, "every event of the source" if route.types is None else f"it is a {event.type}"

@@ -1,0 +1,47 @@
+"""The step that gives events other names."""
+
+import re
+from collections.abc import Callable
+from fnmatch import translate
+
+import msgspec
+
+from gateway.config.steps import Rename
+from gateway.event import Event
+
+
+def rename(step: Rename) -> Callable[[Event], Event]:
+    """Return what the step does."""
+    exact = {old: new for old, new in step.rename.items() if not _is_pattern(old)}
+    patterns = [
+        (re.compile(_groups(old)), new.split("*"))
+        for old, new in step.rename.items()
+        if _is_pattern(old)
+    ]
+
+    def rename_event(event: Event) -> Event:
+        if event.name is None:
+            return event
+        new = exact.get(event.name)
+        if new is None:
+            for pattern, pieces in patterns:
+                found = pattern.match(event.name)
+                if found:
+                    stars = [*found.groups(), ""]
+                    new = "".join(
+                        a + b for a, b in zip(pieces, [*stars[: len(pieces) - 1], ""], strict=True)
+                    )
+                    break
+        return event if new is None else msgspec.structs.replace(event, name=new)
+
+    return rename_event
+
+
+def _is_pattern(name: str) -> bool:
+    return any(sign in name for sign in "*?[")
+
+
+def _groups(pattern: str) -> str:
+    """Return *pattern* as a regular expression with a group for each star."""
+    parts = [translate(part)[len("(?s:") : -len(r")\Z")] for part in pattern.split("*")]
+    return rf"(?s:{'(.*?)'.join(parts)})\Z"

@@ -1,0 +1,73 @@
+"""Noticing that the files of the configuration have changed."""
+
+from collections.abc import Callable
+from glob import glob
+from pathlib import Path
+
+import structlog
+import watchfiles
+
+from gateway.config import Config
+
+GATHER = 300
+"""Milliseconds in which changes that belong together are gathered."""
+
+LOOK_AGAIN = 1000
+"""Milliseconds after which the files are looked at anyway: not every file system tells."""
+
+log = structlog.get_logger()
+
+Print = dict[Path, tuple[int, int, int]]
+"""What tells one state of files from another: inode, size and time of each."""
+
+
+async def watch_files(current: Callable[[], Config], changed: Callable[[], None]) -> None:
+    """Call *changed* whenever a file of the configuration is another one than before.
+
+    The folders are watched, not the files, since editors and container platforms put a new file
+    in an old one's place; files that come to match an `include` count too.
+
+    Args:
+        current: returns the configuration in effect, whose files may be others after a reload.
+        changed: called once for changes that come together.
+    """
+    seen, known = current(), _print(current())
+    while True:
+        folders = _folders(seen)
+        log.info("watching", files=len(known))
+        async for _ in watchfiles.awatch(
+            *folders,
+            watch_filter=None,
+            debounce=GATHER,
+            rust_timeout=LOOK_AGAIN,
+            yield_on_timeout=True,
+            recursive=False,
+        ):
+            config = current()
+            now = _print(config)
+            if config is not seen:  # its files may be others; that alone is no change
+                seen, known = config, {file: known.get(file, now[file]) for file in now}
+            if now != known:
+                known = now
+                changed()
+            if _folders(seen) != folders:
+                break
+
+
+def _folders(config: Config) -> set[Path]:
+    """Return the folders in which a file of the configuration is, or may come to be."""
+    read = {file.parent for file in config.files.read}
+    matched = {Path(pattern).parent for pattern in config.files.patterns}
+    return {folder for folder in read | matched if folder.is_dir()}
+
+
+def _print(config: Config) -> Print:
+    files = {*config.files.read, *(Path(f) for p in config.files.patterns for f in glob(p))}  # noqa: PTH207 - absolute
+    found = {}
+    for file in files:
+        try:
+            state = file.stat()
+        except OSError:
+            continue
+        found[file] = (state.st_ino, state.st_size, state.st_mtime_ns)
+    return found

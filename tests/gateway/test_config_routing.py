@@ -1,0 +1,316 @@
+"""Routes, steps, includes in the configuration: what is read, and what is said of mistakes."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config.load import load_spool
+from gateway.config.steps import Consent, Drop, Hash, Map, Sample
+from tests.gateway.configuring import FINE, problems, read
+
+HEAD = FINE.partition("[[routes]]")[0]
+
+
+def routed(*routes: str) -> str:
+    """Return a configuration with these routes."""
+    return HEAD + "".join(f"[[routes]]\n{text}\n" for text in routes)
+
+
+def problem(folder: Path, text: str) -> str:
+    """Return what is wrong with a configuration that has one mistake."""
+    (found,) = problems(folder, text)
+    return found
+
+
+def warnings(folder: Path, text: str) -> list[str]:
+    """Return what is suspicious in a configuration, each without the folder."""
+    return [w.removeprefix(f"{folder}/") for w in read(folder, text).warnings]
+
+
+def test_a_route_says_everything_it_can(tmp_path: Path) -> None:
+    """Condition, steps, named lists and the words of the structure are read."""
+    text = routed(
+        """
+name = "ads"
+from = ["shop"]
+when = '''
+  event.type == "track" &&
+  event.properties.total > 100
+'''
+on_error = "send"
+steps = ["private", { sample = "10%" }, { consent = "ads" }]
+to = ["crm"]
+also = true
+""",
+        'to = ["crm"]\nstop = true',
+        'to = ["crm"]\notherwise = true\nwhen = "event.user_id != \'\'"',
+    )
+    text += """[steps]
+private = [{ hash = ["traits.email"], key = "${HASH_KEY}" }, { drop = ["context.ip"] }]
+[consent]
+remember = "30d"
+"""
+    config = read(tmp_path, text, {"HASH_KEY": "hash-key"})
+    ads, _, rest = config.routes
+    assert [type(step) for step in ads.steps] == [Hash, Drop, Sample, Consent]
+    assert isinstance(ads.steps[0], Hash)
+    assert ads.steps[0].key is not None
+    assert ads.steps[0].key.get_secret_value() == "hash-key"
+    assert "hash-key" not in repr(ads)
+    assert ads.also
+    assert ads.on_error == "send"
+    assert rest.otherwise
+    assert config.consent.remember == 30 * 86400
+
+
+@pytest.mark.parametrize(
+    ("route", "expected"),
+    [
+        (
+            "when = 'event.nme == \"x\"'",
+            "when: column 7: there is no field event.nme; did you mean event.name?",
+        ),
+        ("when = 1", "when: must be text; put it in quotes"),
+        ("whne = ''", "whne: unknown key; did you mean when?"),
+        ("on_error = 'retry'\nwhen = 'event.consent.a'", "on_error: must be 'skip' or 'send'"),
+        ("steps = 'x'", "steps: must be a list; write [{ drop = [...] }]"),
+        ("steps = ['x']", "steps: item 1: there is no step list 'x'; there is none"),
+        ("steps = [1]", "steps: item 1, must be a table"),
+        ("steps = [{ drp = ['context.ip'] }]", "there is none here; did you mean drop?"),
+        (
+            "steps = [{ drop = ['context.ip'], mask = ['user_id'] }]",
+            "here are drop and mask; write two tables",
+        ),
+        (
+            "steps = [{ drop = ['context.ipp'] }]",
+            "item 1, drop: there is no field context.ipp; did you mean context.ip?",
+        ),
+        ("steps = [{ drop = [] }]", "item 1, drop: must be a list of fields"),
+        (
+            "steps = [{ drop = ['event.user_id'] }]",
+            "event.user_id names the event; steps write user_id",
+        ),
+        ("steps = [{ drop = ['type'] }]", "type says what the event is, and stays as it is"),
+        ("steps = [{ drop = ['a..b'] }]", "has an empty name"),
+        (
+            "steps = [{ set = { 'properties.total' = 'x' } }]",
+            "properties.total takes a number, not 'x'",
+        ),
+        (
+            "steps = [{ set = { 'timestamp' = 'x' } }]",
+            "timestamp is a time; the step timestamp changes it",
+        ),
+        ("steps = [{ set = { 'traits' = 'x' } }]", "traits is a part of the event, not a field"),
+        ("steps = [{ set = {} }]", "set: must be a table of fields"),
+        (
+            "steps = [{ copy = { 'consent.a' = 'properties.total' } }]",
+            "consent.a cannot be put at properties.total",
+        ),
+        (
+            "steps = [{ copy = { 'properties.products.*.price' = 'properties.total' } }]",
+            "is many fields; name one",
+        ),
+        ("steps = [{ hash = ['properties.total'] }]", "hash: properties.total never holds text"),
+        ("steps = [{ hash = ['user_id'], key = '' }]", "the credential is empty"),
+        (
+            "steps = [{ hash = ['user_id'], key = '${UNSET}' }]",
+            "the environment variable UNSET is not set",
+        ),
+        ("steps = [{ hash = ['user_id'], salt = 'x' }]", "item 1, salt: unknown key"),
+        ("steps = [{ rename = { 'A*' = '**' } }]", "has more stars than 'A*'"),
+        ("steps = [{ rename = { 'A' = '' } }]", "'A' must become a name, in quotes"),
+        ("steps = [{ map = 'properties.category' }]", "needs a table or a file, one of the two"),
+        ("steps = [{ map = 'user_id', table = { a = 1 } }]", "user_id takes text, not 1"),
+        (
+            "steps = [{ map = 'user_id', file = 'none.csv' }]",
+            "none.csv cannot be used: No such file",
+        ),
+        ("steps = [{ sample = 0 }]", 'is no share; write 0.1 or "10%"'),
+        ("steps = [{ sample = 'x%' }]", 'is no share; write 0.1 or "10%"'),
+        ("steps = [{ consent = [] }]", "must be a category of consent"),
+        ("steps = [{ timestamp = 'now' }]", "item 1, timestamp: must be 'clamp'"),
+        ("steps = [{ truncate_ip = ['properties.total'] }]", "properties.total never holds text"),
+    ],
+)
+def test_mistakes_in_routes_say_where_and_what_to_do(
+    tmp_path: Path, route: str, expected: str
+) -> None:
+    """File, line, table, key, the step's number, and the column in a condition are named."""
+    found = problem(tmp_path, routed(f'name = "r"\nto = ["crm"]\n{route}'))
+    assert found.startswith("gateway.toml:")
+    assert "[[routes]] #1" in found
+    assert expected in found
+
+
+def test_a_route_with_steps_needs_a_name_of_its_own(tmp_path: Path) -> None:
+    """The name is stored with deliveries, so it is asked for, and must be one route's alone."""
+    steps = 'to = ["crm"]\nsteps = [{ drop = ["user_id"] }]'
+    assert "a route with steps needs a name" in problem(tmp_path, routed(steps))
+    twice = routed(f'name = "a"\n{steps}', f'name = "a"\n{steps}\nalso = true')
+    assert "[[routes]] #2 name: 'a' is the name of another route" in problem(tmp_path, twice)
+    assert "is empty" in problem(tmp_path, routed('name = ""\nto = ["crm"]'))
+
+
+def test_a_step_list_is_read_once_and_named_where_it_stands(tmp_path: Path) -> None:
+    """A mistake in a list is one problem; a list that no route names is a warning."""
+    text = routed(
+        'name = "a"\nto = ["crm"]\nsteps = ["p"]',
+        'name = "b"\nalso = true\nto = ["crm"]\nsteps = ["p"]',
+    )
+    assert problem(tmp_path, text + '[steps]\np = [{ drop = ["nothing"] }]').startswith(
+        "gateway.toml:18: [steps] p: item 1, drop: there is no field nothing"
+    )
+    assert "must be a list of steps" in problem(tmp_path, f"{text}[steps]\np = 1")
+    assert (
+        "[steps] q: no route takes these steps" in warnings(tmp_path, FINE + "[steps]\nq = []")[0]
+    )
+
+
+def test_lookup_tables_are_read_from_files(tmp_path: Path) -> None:
+    """JSON or CSV, found from the file that names them, part of what a reload reads."""
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/a.csv").write_text('DE,Germany\n\n"A,T",Austria\n')
+    (tmp_path / "b.json").write_text('{"1": 2.5}')
+    config = read(tmp_path, routed(
+        'name = "r"\nto = ["crm"]\nsteps = [{ map = "traits.country", file = "tables/a.csv" },'
+        '{ map = "properties.n", to = "properties.total", file = "b.json" }]'
+    ))  # fmt: skip
+    first, second = config.routes[0].steps
+    assert isinstance(first, Map)
+    assert isinstance(second, Map)
+    assert first.table == {"DE": "Germany", "A,T": "Austria"}
+    assert second.table == {"1": 2.5}
+    assert [file.name for file in config.files.read] == ["gateway.toml", "a.csv", "b.json"]
+    for text, expected in (("a,b,c\n", "row 1 has 3 columns"), ("a\n", "row 1 has 1 columns")):
+        (tmp_path / "tables/a.csv").write_text(text)
+        found = problem(tmp_path, routed(
+            'name = "r"\nto = ["crm"]\nsteps = [{ map = "traits.country", file = "tables/a.csv" }]'
+        ))  # fmt: skip
+        assert expected in found
+    for text, expected in (
+        ("[1]", "it is no object"),
+        ("{", "cannot be used"),
+        ('{"a": "x"}', "takes a number"),
+    ):
+        (tmp_path / "b.json").write_text(text)
+        assert expected in problem(tmp_path, routed(
+            'name = "r"\nto = ["crm"]\nsteps = [{ map = "properties.total", file = "b.json" }]'
+        ))  # fmt: skip
+
+
+# Reach
+
+
+@pytest.mark.parametrize(
+    ("routes", "expected"),
+    [
+        (('to = ["crm"]\nstop = true', 'to = ["crm"]'), "#1 takes all of its events and stops"),
+        (
+            ('to = ["crm"]', 'to = ["crm"]\ntypes = ["page"]'),
+            "#1 gives all of its events to the same",
+        ),
+        (('to = ["crm"]', 'to = ["crm"]\notherwise = true'), "#1 takes all of that"),
+        (('to = ["crm"]\nnames = ["A", "B"]', 'to = ["crm"]\nnames = ["B"]'), "#1 gives all"),
+        (
+            ('to = ["crm"]\notherwise = true\nstop = true', 'to = ["crm"]\notherwise = true'),
+            "#1 takes all",
+        ),
+    ],
+)
+def test_a_route_that_is_never_taken_is_a_warning(
+    tmp_path: Path, routes: tuple[str, ...], expected: str
+) -> None:
+    """What earlier routes leave nothing for is named, with the route that does so."""
+    found = [w for w in warnings(tmp_path, routed(*routes)) if "is never taken" in w]
+    (line,) = found
+    assert "[[routes]] #2: is never taken" in line
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        ('to = ["crm"]\nwhen = "event.consent.a"', 'to = ["crm"]'),
+        ('to = ["crm"]', 'to = ["crm"]\nalso = true'),
+        ('to = ["crm"]\ntypes = ["page"]\nstop = true', 'to = ["crm"]'),
+        ('to = ["crm"]\ntypes = ["page"]', 'to = ["crm"]\notherwise = true'),
+        ('to = ["crm"]\nfrom = ["shop"]', 'to = ["crm"]'),
+    ],
+)
+def test_a_route_that_may_be_taken_is_none(tmp_path: Path, routes: tuple[str, ...]) -> None:
+    """A route that some event may reach makes no warning."""
+    assert warnings(tmp_path, routed(*routes)) == []
+
+
+def test_what_only_dead_routes_touch_is_not_reached(tmp_path: Path) -> None:
+    """A dead route neither reaches its destinations nor lets events leave a source."""
+    text = routed('to = ["crm"]\nstop = true', 'to = ["crm", "other"]\nfrom = ["shop"]')
+    text += '[destinations.other]\nvendor = "acme"\ntoken = "t-token"\n'
+    found = warnings(tmp_path, text)
+    assert any("[[routes]] #2: is never taken" in w for w in found)
+    assert any("[destinations.other]: no route leads to it" in w for w in found)
+
+
+def test_doubts_about_conditions_and_fields_are_warnings(tmp_path: Path) -> None:
+    """Near misses of the vocabulary and useless keys are told, and taken."""
+    found = warnings(tmp_path, routed(
+        'name = "r"\nto = ["crm"]\nwhen = "event.properties.totl > 1"\n'
+        'steps = [{ drop = ["traits.emial"] }]',
+        'to = ["crm"]\non_error = "send"',
+    ) + '[consent]\nremember = "1d"\n')  # fmt: skip
+    said = "\n".join(found)
+    assert "when: column 1: did you mean event.properties.total?" in said
+    assert "item 1, drop: traits.emial is not in the vocabulary; did you mean traits.email?" in said
+    assert "on_error: does nothing without a condition" in said
+    assert "[consent] remember: no route has a consent step" in said
+
+
+# Several files
+
+
+def test_included_files_stand_at_the_end(tmp_path: Path) -> None:
+    """Tables of several files make one configuration; routes follow in the order of the files."""
+    (tmp_path / "env").mkdir()
+    (tmp_path / "routes").mkdir()
+    (tmp_path / "env/prod.toml").write_text('[server]\nmax_body = "2MiB"\n[spool]\npath = "p"\n')
+    (tmp_path / "routes/2.toml").write_text('[[routes]]\nname = "two"\nto = ["crm"]\nalso = true\n')
+    (tmp_path / "routes/1.toml").write_text(
+        'include = ["../more.toml"]\n[[routes]]\nname = "one"\nto = ["crm"]\nalso = true\n'
+    )
+    (tmp_path / "more.toml").write_text('[[routes]]\nname = "more"\nto = ["crm"]\nalso = true\n')
+    text = 'include = ["env/${ENVIRONMENT}.toml", "routes/*.toml", "none/*.toml"]\n' + FINE
+    text += '[server]\nlisten = "127.0.0.1:1"\n'
+    config = read(tmp_path, text, {"ENVIRONMENT": "prod"})
+    assert [route.label for route in config.routes] == ["route 1", "one", "more", "two"]
+    assert (config.server.listen, config.server.max_body) == ("127.0.0.1:1", 2 * 1024**2)
+    assert [file.name for file in config.files.read] == [
+        "gateway.toml", "prod.toml", "1.toml", "more.toml", "2.toml",
+    ]  # fmt: skip
+    spool = load_spool(tmp_path / "gateway.toml", {"ENVIRONMENT": "prod"})
+    assert spool.path == Path("p")
+
+
+def test_mistakes_are_told_in_the_file_where_they_stand(tmp_path: Path) -> None:
+    """Each problem names its own file and line, and counts routes as that file does."""
+    (tmp_path / "a.toml").write_text('\n[[routes]]\nto = ["crn"]\nalso = true\n')
+    (tmp_path / "b.toml").write_text("[destinations.crm]\nvendor = 'acme'\n[server]\nlisten = 1\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/c.toml").write_text('[server]\nmax_body = "x"\n')
+    text = 'include = ["a.toml", "b.toml", "sub/c.toml", "no.toml", "a.toml"]\n'
+    found = problems(tmp_path, text + FINE + "[server]\nlisten = 2\n")
+    said = "\n".join(found)
+    assert "a.toml:3: [[routes]] #1 to: there is no destination 'crn'" in said
+    assert "sub/c.toml:2: [server] max_body: is no size" in said
+    assert "gateway.toml:1: include: there is no file" in said
+    assert "include: " in said
+    assert "is read twice; include each file once" in said
+    assert "[destinations.crm]: stands in" in said
+    assert "[server] listen: stands in" in said
+    assert "include: must be a list" in "\n".join(problems(tmp_path, "include = 1\n" + FINE))
+
+
+def test_a_broken_included_file_is_named(tmp_path: Path) -> None:
+    """A file that is no TOML stops the reading with its own name and line."""
+    (tmp_path / "a.toml").write_text("\nx = = 1\n")
+    (found,) = problems(tmp_path, 'include = ["a.toml"]\n' + FINE)
+    assert found.startswith("a.toml:2: is no TOML")

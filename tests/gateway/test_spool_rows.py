@@ -1,0 +1,59 @@
+"""Rows of older schemas, and what goes again from the file."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.spool import Bounds, Said, SqliteSpool, store, writer
+from gateway.spool.rows import insert, pack
+from gateway.spool.store import MIGRATIONS, connect, fetch
+from gateway.testing.spool.contract import Clock, entry, eventually
+
+
+async def test_rows_that_know_of_no_routes_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of the second schema keeps what it holds, as deliveries without steps."""
+    old = entry("old", a=(0, 1))
+    *before, routes = msgspec.msgpack.decode(pack(old))
+    assert routes == {}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(store, "MIGRATIONS", MIGRATIONS[:2])
+        connection = connect(tmp_path)
+        connection.execute("INSERT INTO destination(name, cursor) VALUES ('a', 0)")
+        insert(connection, [(1, 1.7e9, old.id, msgspec.msgpack.encode(before), old.request.body)])
+        connection.close()
+    spool = SqliteSpool(tmp_path)
+    await spool.open()
+    try:
+        await spool.register({"a": Bounds()})
+        assert [item.entry for item in (await spool.read("a", 0, 9)).items] == [old]
+        assert old.route("a", 0) == ""
+    finally:
+        await spool.close()
+
+
+async def test_forgotten_consent_leaves_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows whose time is over are deleted while nothing else is to be done."""
+    monkeypatch.setattr(writer, "TICK", 0.05)
+    clock = Clock()
+    spool = SqliteSpool(tmp_path, clock=clock)
+    await spool.open()
+    try:
+        said = {n.to_bytes(16, "big"): {"ads": Said(granted=True, at=1.0)} for n in range(2000)}
+        await spool.remember(said, 10.0)
+        clock.now += 11
+
+        async def gone() -> bool:
+            connection = connect(tmp_path, readonly=True)
+            try:
+                return fetch(connection, "SELECT count(*) FROM consent") == [(0,)]
+            finally:
+                connection.close()
+
+        await eventually(gone)
+    finally:
+        await spool.close()

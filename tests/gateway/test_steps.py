@@ -1,0 +1,359 @@
+"""The steps of routes: what each does to an event, and that nothing else is touched."""
+
+import hashlib
+import hmac
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config.steps import STEPS, Step
+from gateway.errors import Unrenderable
+from gateway.event import Context, Event, Product, Properties, Traits, as_json
+from gateway.routing.steps import CHANGES, FILTERS, Steps
+from gateway.testing.events import EVENTS
+
+AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+EVENT = Event(
+    type="track", name="Product Viewed", id="r-0", message_id="m1", received_at=AT, timestamp=AT,
+    user_id="u1", anonymous_id="a1", session_id="s1",
+    traits=Traits(email=" Ada@Shop.Example ", phone="+44 (0)20 7946 0000", extra={"plan": "pro"}),
+    properties=Properties(
+        total=10.5, coupon="MAY", category="shoes",
+        products=(Product(product_id="1", brand="Acme", extra={"tag": "x"}), Product(price=2)),
+        extra={"deep": {"a": 1, "b": 2}, "emails": ["A@b.c", "d@e.f"], "n": 5, "flag": True},
+    ),
+    context=Context(ip="192.0.2.77", user_agent="Mozilla", extra={"os": {"name": "iOS"}}),
+    consent={"ads": True, "mail": False},
+    extra={"user_mail": "ada@shop.example"},
+    origin="acme",
+)  # fmt: skip
+
+
+def step(**keys: Any) -> Step:
+    """Return a step, written as in the configuration."""
+    (word,) = (key for key in keys if key in STEPS)
+    return STEPS[word].model_validate(keys)
+
+
+def after(event: Event = EVENT, **keys: Any) -> dict[str, Any]:
+    """Return what one step makes of an event, as JSON."""
+    found: dict[str, Any] = as_json(Steps("r", [step(**keys)]).apply(event))
+    return found
+
+
+def changed(**keys: Any) -> dict[str, Any]:
+    """Return what one step changes: the new values by path, None for what is gone."""
+    before, now = _flat(as_json(EVENT)), _flat(after(**keys))
+    return {path: now.get(path) for path in before | now if before.get(path) != now.get(path)}
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        return {
+            k: v for name, held in value.items() for k, v in _flat(held, f"{path}.{name}").items()
+        }
+    if isinstance(value, list) and value:
+        return {k: v for n, held in enumerate(value) for k, v in _flat(held, f"{path}.{n}").items()}
+    return {path[1:]: value}
+
+
+GONE = {"extra.user_mail": None}
+"""What every step that hides something removes besides."""
+
+
+def digest(text: str) -> str:
+    """Return the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_every_step_is_there() -> None:
+    """Each step that can be written can be taken, as a change or as a filter."""
+    assert {*CHANGES, *FILTERS} == set(STEPS.values())
+
+
+def test_rename_by_map_and_by_glob() -> None:
+    """Exact names go first, then patterns in order; stars in the new name are what stood there."""
+    names = {"Product *": "Item *", "Product Viewed": "Seen", "* (?)": "*", "[XY]*": "letter *"}
+    for old, new in {
+        "Product Viewed": "Seen", "Product Added": "Item Added", "Order (1)": "Order",
+        "Xylophone": "letter ylophone", "other": "other",
+    }.items():  # fmt: skip
+        event = msgspec.structs.replace(EVENT, name=old)
+        assert after(event, rename=names)["name"] == new
+    assert after(Event(type="identify"), rename={"*": "x"}) == {
+        "type": "identify", "received_at": "1970-01-01T00:00:00Z",
+    }  # fmt: skip
+
+
+def test_set_and_default() -> None:
+    """Set writes over what is there, default does not; free names are made."""
+    values = {"properties.total": 7, "properties.new.deeper": "x", "context.channel": "web"}
+    made = {"properties.extra.new.deeper": "x", "context.channel": "web"}
+    assert changed(set=values) == {"properties.total": 7.0, **made}
+    assert changed(default=values) == made
+    assert changed(set={"name": "Other", "user_id": "u2"}) == {"name": "Other", "user_id": "u2"}
+
+
+def test_copy_leaves_the_source_and_fits_the_target() -> None:
+    """A copy stands at both places; what is missing or does not fit goes nowhere."""
+    assert changed(copy={"traits.plan": "properties.category"}) == {"properties.category": "pro"}
+    assert changed(copy={"properties.n": "properties.total"}) == {"properties.total": 5}
+    assert changed(copy={"properties.flag": "properties.total"}) == {}
+    assert changed(copy={"traits.absent": "properties.category"}) == {}
+
+
+def test_drop_removes_fields_and_whole_parts() -> None:
+    """A field goes, within lists and tables too, and so does a part."""
+    assert changed(drop=["properties.coupon", "properties.deep.a"]) == {
+        "properties.coupon": None, "properties.extra.deep.a": None, **GONE,
+    }  # fmt: skip
+    assert changed(drop=["properties.products.*.brand", "properties.products.*.tag"]) == {
+        "properties.products.0.brand": None, "properties.products.0.extra.tag": None, **GONE,
+    }  # fmt: skip
+    left = after(drop=["traits", "context", "properties", "consent", "timestamp"])
+    assert left == {
+        "type": "track", "name": "Product Viewed", "id": "r-0", "message_id": "m1",
+        "received_at": "2026-11-21T12:00:00Z", "user_id": "u1", "anonymous_id": "a1",
+        "session_id": "s1", "origin": "acme",
+    }  # fmt: skip
+
+
+def test_keep_leaves_what_it_names_and_what_identifies() -> None:
+    """Of properties, traits, context, consent and extra only what is named stays."""
+    left = after(keep=["properties.total", "properties.products.*.product_id", "properties.deep.b",
+                       "traits.plan", "context.extra.os", "consent.ads"])  # fmt: skip
+    assert left["properties"] == {
+        "total": 10.5, "products": [{"product_id": "1"}, {}], "extra": {"deep": {"b": 2}},
+    }  # fmt: skip
+    assert left["traits"] == {"extra": {"plan": "pro"}}
+    assert left["context"] == {"extra": {"os": {"name": "iOS"}}}
+    assert left["consent"] == {"ads": True}
+    assert "extra" not in left
+    assert left["user_id"] == "u1"
+    assert after(keep=["traits", "extra.user_mail"])["extra"] == {"user_mail": "ada@shop.example"}
+
+
+def test_hash_normalises_as_ad_platforms_ask() -> None:
+    """E-mail addresses are trimmed and lower case, phone numbers E.164, by the field's name."""
+    assert changed(hash=["traits.email", "traits.phone", "user_id", "traits.absent"]) == {
+        "traits.email": digest("ada@shop.example"), "traits.phone": digest("+442079460000"),
+        "user_id": digest("u1"), **GONE,
+    }  # fmt: skip
+    assert changed(hash="traits.phone", phone="digits")["traits.phone"] == digest("442079460000")
+    assert changed(hash="traits.email", normalize="none")["traits.email"] == digest(
+        " Ada@Shop.Example "
+    )
+    assert changed(hash="properties.emails.*", normalize="email") == {
+        "properties.extra.emails.0": digest("a@b.c"), "properties.extra.emails.1": digest("d@e.f"),
+        **GONE,
+    }  # fmt: skip
+
+
+def test_hash_gives_what_the_platforms_document() -> None:
+    """Meta's own examples come out as Meta prints them.
+
+    https://developers.facebook.com/docs/marketing-api/conversions-api/parameters/customer-information-parameters
+    """
+    event = Event(
+        type="identify", traits=Traits(email="John_Smith@gmail.com", phone="1(650)555-1212")
+    )
+    traits = after(event, hash=["traits.email", "traits.phone"], phone="digits")["traits"]
+    assert traits == {
+        "email": "62a14e44f765419d10fea99367361a727c12365e2520f32218d505ed9aa0f62f",
+        "phone": "e323ec626319ca94ee8bff2e4c87cf613be6ea19919ed1364124e16807ab3176",
+    }
+
+
+def test_hash_with_a_key_is_an_hmac() -> None:
+    """With a key, nobody without it can try values out."""
+    expected = hmac.new(b"secret", b"u1", hashlib.sha256).hexdigest()
+    assert changed(hash=["user_id"], key="secret")["user_id"] == expected
+
+
+def test_hash_lets_no_kind_of_value_through() -> None:
+    """Numbers, booleans, lists and tables are hashed too, alike for alike values."""
+    for path, text in (
+        ("properties.n", "5"), ("properties.flag", "true"), ("properties.deep", '{"a":1,"b":2}'),
+        ("properties.emails", '["A@b.c","d@e.f"]'),
+    ):  # fmt: skip
+        extra = after(hash=[path])["properties"]["extra"]
+        assert extra[path.removeprefix("properties.")] == digest(text)
+
+
+def test_mask_leaves_as_much_as_is_asked_for() -> None:
+    """Characters in the middle become stars; a text that would stay whole is hidden whole."""
+    assert changed(mask=["user_id"])["user_id"] == "**"
+    assert changed(mask="properties.category", first=1, last=2)["properties.category"] == "s**es"
+    assert changed(mask="properties.category", last=9)["properties.category"] == "*****"
+    assert changed(mask=["traits.absent"]) == GONE
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("192.0.2.77", "192.0.2.0"),
+        (" 10.1.2.3 ", "10.1.2.0"),
+        ("2001:db8:85a3:8d3:1319:8a2e:370:7348", "2001:db8:85a3::"),
+        ("::ffff:192.0.2.77", "192.0.2.0"),
+        ("unknown", None),
+        ("192.0.2.77:443", None),
+        ("fe80::1%eth0", None),
+    ],
+)
+def test_truncate_ip_blanks_the_end(address: str, expected: str | None) -> None:
+    """The last octet of IPv4 goes, the last 80 bits of IPv6, and whatever is no address."""
+    event = Event(type="page", context=Context(ip=address))
+    assert after(event, truncate_ip="context.ip").get("context", {}).get("ip") == expected
+
+
+def test_map_looks_values_up() -> None:
+    """Values become what the table says; others stay, or go if that is asked for."""
+    table = {"shoes": "footwear", "5": "five", "true": "yes"}
+    assert changed(map="properties.category", table=table) == {"properties.category": "footwear"}
+    assert changed(map="properties.coupon", table=table) == {}
+    assert changed(map="properties.coupon", table=table, unknown="drop") == {
+        "properties.coupon": None
+    }
+    assert changed(map="properties.n", table=table) == {"properties.extra.n": "five"}
+    assert changed(map="properties.flag", table=table, to="properties.coupon") == {
+        "properties.coupon": "yes"
+    }
+    assert changed(map="properties.category", table={"shoes": 3}, to="properties.total") == {
+        "properties.total": 3.0
+    }
+
+
+@pytest.mark.parametrize(
+    ("offset", "expected"),
+    [(-10, -7), (-6.9, -6.9), (0, 0), (0.001, 0.001), (1, 0.0034722)],
+)
+def test_timestamps_are_clamped_to_their_arrival(offset: float, expected: float) -> None:
+    """A time too far before or after the arrival becomes the nearest that is allowed."""
+    event = msgspec.structs.replace(EVENT, timestamp=AT + timedelta(days=offset))
+    clamped = Steps("r", [step(timestamp="clamp", past="7d", future="5m")]).apply(event)
+    assert clamped.timestamp is not None
+    assert (clamped.timestamp - AT).total_seconds() == pytest.approx(expected * 86400, abs=1)
+    assert Steps("r", [step(timestamp="clamp")]).apply(Event(type="page")).timestamp is None
+
+
+# Filters
+
+
+def test_a_sample_takes_users_for_good() -> None:
+    """A user is in or out, whatever they do; about the share is in; seeds draw anew."""
+    tenth, other = Steps("a", [step(sample="10%")]), Steps("b", [step(sample=0.1, seed="other")])
+    users = [f"user-{n}" for n in range(5000)]
+
+    def inside(steps: Steps, **event: Any) -> set[str]:
+        return {u for u in users if not steps.kept_back(Event(type="track", user_id=u, **event))}
+
+    assert inside(tenth) == inside(tenth, name="other", message_id="m")
+    assert inside(tenth) == inside(Steps("c", [step(sample=0.1)]))
+    assert inside(tenth) < inside(Steps("c", [step(sample=0.5)]))
+    assert 400 < len(inside(tenth)) < 600
+    assert len(inside(tenth) & inside(other)) < 100
+    assert Steps("all", [step(sample=1)]).kept_back(Event(type="track")) == ""
+
+
+@pytest.mark.parametrize(
+    ("own", "remembered", "reason"),
+    [
+        ({"ads": True}, {}, ""),
+        ({}, {"ads": True}, ""),
+        ({"ads": True}, {"ads": False}, ""),
+        ({"ads": False}, {"ads": True}, "consent: the user has not consented to ads"),
+        ({}, {"ads": False}, "consent: the user has not consented to ads"),
+        ({"mail": True}, {}, "consent: no consent to ads is known"),
+    ],
+)
+def test_consent_is_the_events_own_before_what_is_remembered(
+    own: dict[str, bool], remembered: dict[str, bool], reason: str
+) -> None:
+    """Only a category that was granted lets an event through; silence grants nothing."""
+    steps = Steps("r", [step(consent="ads")])
+    assert steps.asks_consent
+    assert steps.kept_back(Event(type="track", consent=own), remembered) == reason
+
+
+def test_all_categories_are_needed() -> None:
+    """A consent step with several categories asks for each of them."""
+    steps = Steps("r", [step(consent=["ads", "mail"])])
+    assert steps.kept_back(EVENT) == "consent: the user has not consented to mail"
+    both = msgspec.structs.replace(EVENT, consent={"ads": True, "mail": True})
+    assert steps.kept_back(both) == ""
+
+
+def test_a_filter_judges_what_the_steps_before_it_left() -> None:
+    """Steps are taken in order: a consent that was dropped, or set, before counts so."""
+    dropped = [step(drop=["consent"]), step(consent="ads")]
+    assert Steps("r", dropped).kept_back(EVENT) == "consent: no consent to ads is known"
+    assert Steps("r", dropped[::-1]).kept_back(EVENT) == ""
+
+
+# All of them
+
+
+def test_steps_can_be_watched_one_at_a_time() -> None:
+    """Each step is told with the event before and after, until a filter keeps it back."""
+    steps = Steps("r", [
+        step(set={"name": "A"}), step(rename={"A": "B"}), step(sample=1), step(consent="none"),
+        step(drop=["traits"]),
+    ])  # fmt: skip
+    taken = list(steps.each(EVENT))
+    assert [(t.word, t.before.name, t.after.name) for t in taken] == [
+        ("set", "Product Viewed", "A"), ("rename", "A", "B"), ("sample", "B", "B"),
+        ("consent", "B", "B"),
+    ]  # fmt: skip
+    assert taken[-1].kept_back == "no consent to none is known"
+
+
+def test_a_step_that_fails_says_which() -> None:
+    """Whatever goes wrong in a step makes the event unrenderable, with the step and the route."""
+    steps = Steps("ads", [step(set={"name": "A"}), step(hash=["user_id"])])
+    odd = msgspec.structs.replace(EVENT, user_id="\ud800")
+    with pytest.raises(Unrenderable, match=r"step 2 \(hash\) of route 'ads' failed"):
+        steps.apply(odd)
+
+
+PATHS = st.sampled_from([
+    "user_id", "traits.email", "traits.plan", "properties.category", "properties.coupon",
+    "properties.deep.a", "properties.products.*.brand", "properties.products.*.tag", "context.ip",
+])  # fmt: skip
+ONE = PATHS.filter(lambda path: "*" not in path)
+WRITTEN = st.one_of(
+    st.builds(lambda p, v: step(set={p: v}), PATHS, st.text(min_size=1)),
+    st.builds(lambda p, v: step(default={p: v}), PATHS, st.text(min_size=1)),
+    st.builds(lambda a, b: step(copy={a: b}), ONE, ONE),
+    st.builds(lambda p: step(drop=p), st.lists(PATHS, min_size=1)),
+    st.builds(lambda p: step(keep=p), st.lists(PATHS, min_size=1)),
+    st.builds(lambda p: step(hash=p), st.lists(PATHS, min_size=1)),
+    st.builds(lambda p, n: step(mask=p, last=n), st.lists(PATHS, min_size=1), st.integers(0, 5)),
+    st.builds(lambda p: step(truncate_ip=p), st.lists(PATHS, min_size=1)),
+    st.builds(lambda p, t: step(map=p, table=t), ONE, st.dictionaries(st.text(), st.text())),
+    st.builds(lambda n: step(rename={"*": f"{n} *"}), st.text("ab", min_size=1)),
+    st.just(step(timestamp="clamp", past=10)),
+)  # fmt: skip
+
+
+@given(st.lists(WRITTEN, max_size=6), st.sampled_from([EVENT, *EVENTS]))
+def test_steps_never_change_the_event_that_they_are_given(steps: list[Step], event: Event) -> None:
+    """Whatever the steps, the accepted event is afterwards what it was, down to its tables."""
+    before = msgspec.to_builtins(event)
+    first = Steps("r", steps).apply(event)
+    assert msgspec.to_builtins(event) == before
+    assert Steps("again", steps).apply(event) == first
+
+
+@given(st.lists(PATHS, min_size=1), st.booleans())
+def test_what_is_hidden_is_nowhere(paths: list[str], keyed: bool) -> None:  # noqa: FBT001 - drawn
+    """After a hash no value of the fields stands anywhere in the event."""
+    value = "a-value-to-hide"
+    holding = Steps("fill", [step(set={path: value}) for path in paths]).apply(
+        msgspec.structs.replace(EVENT, extra={"again": value})
+    )
+    hidden = Steps("r", [step(hash=paths, **({"key": "k"} if keyed else {}))]).apply(holding)
+    assert value not in str(msgspec.to_builtins(hidden))
