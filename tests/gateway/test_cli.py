@@ -182,9 +182,11 @@ def test_run_checks_the_address_that_it_is_given(tmp_path: Path) -> None:
 def test_run_hands_on_what_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gateway gets the file's configuration, with the address from the command line."""
     served: list[Config] = []
+    watched: list[bool] = []
 
-    def serve(config: Config, _: object) -> int:
+    def serve(config: Config, _: object, *, watch: bool) -> int:
         served.append(config)
+        watched.append(watch)
         return 7
 
     monkeypatch.setattr("gateway.cli.run.serve", serve)
@@ -194,6 +196,8 @@ def test_run_hands_on_what_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert gateway("run", "--config", path, "--listen", "127.0.0.1:81").exit_code == 7
     (config,) = served
     assert (config.path, config.server.listen) == (path, "127.0.0.1:81")
+    gateway("run", "--config", path, "--watch")
+    assert watched == [False, True]
 
 
 def test_plugins_are_listed() -> None:

@@ -114,8 +114,8 @@ def test_a_row_of_an_older_gateway_has_no_client() -> None:
     """What was stored before clients were kept is read as a backend's, and stays so when moved."""
     entry = Entry("r", "shop", request(None, **AGENT), {"a": (0,)}, "chrts")
     packed = pack(entry)
-    assert packed[0] == 0x99, "an array of nine"
-    older = b"\x98" + packed[1:].removesuffix(b"\xc0")
+    assert packed[0] == 0x9A, "an array of ten"
+    older = b"\x98" + packed[1:].removesuffix(b"\xc0\x80")
     assert unpack("r", older, b"") == entry
     assert unpack("r", retarget(older, {"b": (0,)}), b"").request == entry.request
 
@@ -123,9 +123,15 @@ def test_a_row_of_an_older_gateway_has_no_client() -> None:
 def test_a_row_of_a_newer_gateway_can_be_read() -> None:
     """A field that a later gateway adds is passed over, in the row and in the client alike."""
     entry = Entry("r", "shop", request(Client(IP, "c-1")), {"a": (0,)}, "chrts")
-    packed = pack(entry)
+    packed = pack(entry).removesuffix(b"\x80")
     client = b"\x92" + packed.partition(b"\x92")[2]
     newer = (
-        b"\x9a" + packed[1:].removesuffix(client) + b"\x93" + client[1:] + b"\xa3new" + b"\xa3new"
+        b"\x9b"
+        + packed[1:].removesuffix(client)
+        + b"\x93"
+        + client[1:]
+        + b"\xa3new"
+        + b"\x80"
+        + b"\xa3new"
     )
     assert unpack("r", newer, b"") == entry
