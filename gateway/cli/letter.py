@@ -28,6 +28,8 @@ def lines(letter: Dead) -> Iterator[str]:
     yield f"dead letter {letter.id} of {letter.destination}"
     yield f"  event     {letter.event_name or '(no name)'}, number {letter.index} of {entry.id}"
     yield f"  user      {letter.user or '(none)'}"
+    if route := entry.route(letter.destination, letter.mark.index):
+        yield f"  route     {route}, after whose steps it is sent"
     yield f"  given up  {written(letter.at)} UTC, {letter.cause}: {letter.reason}"
     yield ""
     yield f"received at {written(entry.request.received_at.timestamp())} UTC by {entry.source}"

@@ -116,6 +116,26 @@ def test_check_shows_what_leads_on_to_the_vendor(tmp_path: Path) -> None:
     assert "each client's own credential" in " ".join(lines)
 
 
+def test_check_shows_conditions_steps_and_files(tmp_path: Path) -> None:
+    """A route is shown with its words, its condition and its steps; included files are listed."""
+    path = tmp_path / "gateway.toml"
+    (tmp_path / "more.toml").write_text(
+        '[[routes]]\nname = "ads"\nalso = true\nto = ["crm"]\nsteps = ["p", { sample = 0.5 }]\n'
+        "when = '''\n  event.user_id != \"x\" &&\n  event.properties.total > 1\n'''\n"
+        '[steps]\np = [{ drop = ["traits"] }]\n[consent]\nremember = "30d"\n'
+    )
+    path.write_text(
+        'include = ["more.toml"]\n[sources.shop]\nvendor = "chrts"\nkeys = ["k"]\n'
+        '[destinations.crm]\nvendor = "chrts"\napi_key = "k"\n[[routes]]\nto = ["crm"]\n'
+    )
+    found = gateway("check", path)
+    assert found.exit_code == 0, found.stderr
+    said = "".join(found.stdout.split())
+    for part in (f"reads{tmp_path}/more.toml", "consentrememberedfor30d", "ads(also)", "sample"):
+        assert part in said
+    assert "event.user_id" in said
+
+
 def test_check_is_plain_in_a_pipe(tmp_path: Path) -> None:
     """Piped, the graph has no colours and stays below 100 columns, warnings aside."""
     path = tmp_path / "gateway.toml"

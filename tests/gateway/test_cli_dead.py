@@ -22,6 +22,7 @@ from gateway.spool import (
     Progress,
     Replayed,
     SqliteSpool,
+    numbered,
 )
 
 PATIENCE = 10.0
@@ -231,3 +232,18 @@ def test_every_write_key_of_a_batch_is_hidden() -> None:
     """Segment's calls may have keys of their own within a batch, beside the one that counted."""
     shown = letter._hidden({"writeKey": "one", "batch": [{"writeKey": "two", "event": "x"}]}, "one")
     assert shown == {"writeKey": "***", "batch": [{"writeKey": "***", "event": "x"}]}
+
+
+async def test_the_route_whose_steps_are_meant_is_shown(place: Place) -> None:
+    """A letter names its route and the event's own number, for a second delivery of it too."""
+    request = Request(method="POST", url="/push", body=orjson.dumps(BODY), id="r")
+    again = numbered(0, 1)
+    entry = Entry(
+        "r", "shop", request, {"crm": (again,)}, "personaclick", {"crm": {"ads": (again,)}}
+    )
+    seq = await place.spool.append(entry)
+    failed = Failed(Mark(seq, again), "unrenderable", "no such route", AT)
+    await place.spool.settle("crm", Progress(seq, dead=[failed]))
+    shown = (await place.gateway("show", str(max(await place.ids())))).stdout
+    assert "route     ads, after whose steps it is sent" in shown
+    assert "number 0 of r" in shown
