@@ -204,8 +204,8 @@ def main() -> None:
         for name, value in relayed(count // 4):
             note(name, value)
         taken = routing.micros()
-        note("20 routes with conditions, 5 steps", taken)
-        note("20 routes with conditions, 5 steps / floor", taken / floor)
+        note("20 routes, 5 steps", taken)
+        note("20 routes, 5 steps / floor", taken / floor)
         taken, rate = draining("chrts", count)
         note("deliver from backlog", taken)
         note("deliver from backlog / floor", taken / client)
