@@ -6,6 +6,7 @@ from typing import NamedTuple, get_type_hints
 
 import cel
 
+from gateway.event import Event
 from gateway.mapping.paths import bare, classes
 from gateway.routing import kinds
 from gateway.routing.chains import Use, chain_of, value_of
@@ -109,8 +110,11 @@ class Inference:
         if node.name == "source":
             self.uses.append(Use(node.start, node.end, SOURCE))
             return TEXT
-        known = {"event", "source", *scope}
-        self.wrong(node.start, f"there is nothing called {node.name}; {nearest(node.name, known)}")
+        if node.name in Event.__struct_fields__:
+            meant = f"did you mean event.{node.name}?"
+        else:
+            meant = nearest(node.name, {"event", "source", *scope})
+        self.wrong(node.start, f"there is nothing called {node.name}; {meant}")
         return frozenset()
 
     def _use(self, node: Node, scope: _Scope, *, has: bool = False) -> Kinds | None:

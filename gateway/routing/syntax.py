@@ -35,6 +35,16 @@ _LEVELS = (
     frozenset({"*", "/", "%"}),
 )
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
+_HABITS = {
+    **dict.fromkeys(("=", "===", "is"), "=="),
+    **dict.fromkeys(("<>", "!==", "~="), "!="),
+    **dict.fromkeys(("&", "and"), "&&"),
+    **dict.fromkeys(("|", "or"), "||"),
+    "not": "!",
+    "like": ".contains(...) or .matches(...)",
+}
+"""What other languages write, and CEL's way."""
+_RUN = re.compile(r"\w+|[=<>!&|~]+")
 
 
 class NotCel(ValueError):
@@ -89,10 +99,24 @@ def parse(text: str) -> Node:
     Raises:
         NotCel: it is no expression.
     """
-    reading = _Reading(list(_tokens(text)))
-    found = reading.expression()
-    reading.end()
+    try:
+        reading = _Reading(list(_tokens(text)))
+        found = reading.expression()
+        reading.end()
+    except NotCel as error:
+        raise NotCel(error.at, f"{error}{_meant(text, error.at)}") from None
     return found
+
+
+def _meant(text: str, at: int) -> str:
+    """Return a hint where another language's sign or word stands at *at*, or right before."""
+    if text[at : at + 1] in {"'", '"'}:
+        return "; a text that begins here does not end"
+    around = [run for run in _RUN.finditer(text) if run.start() <= at and run.end() >= at - 1]
+    for run in reversed(around):
+        if run[0].lower() in _HABITS:
+            return f"; write {_HABITS[run[0].lower()]} instead of {run[0]}"
+    return ""
 
 
 def place(text: str, at: int) -> str:
