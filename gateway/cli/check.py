@@ -71,7 +71,8 @@ def _source(name: str, source: SourceConfig) -> tuple[str, ...]:
 
 def _route(route: RouteConfig, config: Config) -> tuple[str, ...]:
     sources = "every source" if route.sources is None else " ".join(route.sources)
-    to = "every destination" if set(route.to) >= set(config.destinations) else " ".join(route.to)
+    every = len(config.destinations) > 1 and set(route.to) >= set(config.destinations)
+    to = "every destination" if every else " ".join(route.to)
     also = [word for word in ("also", "stop", "otherwise") if getattr(route, word)]
     when = ", ".join(_conditions(route)) or "always"
     steps = ", ".join(step.word for step in route.steps)
