@@ -1,13 +1,14 @@
 # make run    install into .venv, start the sandbox and the gateway on config/gateway.toml
-# make test   the whole suite, after make check
+# make test   the whole suite, after make check and make clients
 # make check  lint, types, generated documentation
+# make clients  install the vendors' clients from npm, and Node.js and Chromium if they are missing
 # make bench  CPU per request and event, as ratios to floors measured in the same run
 # make docs   write the generated parts of the documentation anew
 # make dev    the gateway alone, reloaded when its code changes
 # make soak   the obligation ledger for MINUTES=n; an outage of MEMORY=n events instead
 # make lock   write requirements.lock anew
 .DEFAULT_GOAL := run
-.PHONY: run test check bench docs dev soak lock clean
+.PHONY: run test clients check bench docs dev soak lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,8 +27,11 @@ $(INSTALLED): pyproject.toml requirements.lock
 run: $(INSTALLED)
 	@exec $(BIN)/gateway demo
 
-test: check
+test: check clients
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+clients:
+	@tests/clients/install
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -52,4 +56,4 @@ lock: $(INSTALLED)
 	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
 
 clean:
-	rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv tests/clients/node_modules var .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,46 @@
+"""Programs that are neither Python's nor the project's: Node.js, and a browser to drive."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import pytest
+from playwright.async_api import Browser, async_playwright
+
+BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
+ALONE: Final = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-proxy-server",
+)  # fmt: skip
+"""It may run as root, and calls nobody but the pages that it is given."""
+
+
+def program(*names: str, package: str) -> str:
+    """Return the path of the first of *names* that is installed; without any, the test fails."""
+    for name in names:
+        path = shutil.which(name)
+        if path:
+            return path
+    pytest.fail(
+        f"this needs {names[0]}: run tests/clients/install as root, or install {package} "
+        "as your system does"
+    )
+
+
+def node() -> str:
+    """Return the path of Node.js."""
+    return program("node", package="Node.js 20 or newer, with npm")
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """Run Chromium without a window, with a profile of its own that is gone in the end."""
+    path = program(*BROWSERS, package="Chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=ALONE)
+        try:
+            yield browser
+        finally:
+            await browser.close()
