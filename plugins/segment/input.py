@@ -60,9 +60,14 @@ class SegmentInput(Input):
     credential_in_body = True
     in_browsers = True
     """Analytics.js, and RudderStack's; both servers take any origin."""
-    browser_headers = frozenset({"content-type", "authorization", "anonymousid"})
-    """RudderStack's library for browsers sends the last (GitHub rudderlabs/rudder-sdk-js,
-    packages/analytics-js-plugins/src/xhrQueue)."""
+    browser_headers = frozenset({
+        "content-type", "authorization", "x-retry-count", "anonymousid", "sentat",
+        "rsa-recovered", "rsa-retry-attempt", "rsa-retry-reason", "rsa-since-first-attempt",
+        "rsa-since-last-attempt",
+    })  # fmt: skip
+    """The third comes with further tries of Segment's library (npm @segment/analytics-next 1.84,
+    plugins/segmentio), the next two with every call of RudderStack's, and the last with its further
+    tries (npm @rudderstack/analytics-js 3.34, XhrQueue)."""
     credential_headers = frozenset({"authorization"})
     credential_keys = ("writeKey",)
     prefixes = ("/v1/", "/pixel/v1/", "/beacon/v1/")

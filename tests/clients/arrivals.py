@@ -53,7 +53,16 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
 """Each call's own word at each vendor, as the vendor's document has it; none where it has none, so
 that the call is declined."""
 CALLS: Final = tuple(WORDS)
-"""What every library can send."""
+"""What every library for backends can send."""
+WORDS_OF_PAGES: Final[Mapping[str, Mapping[str, str]]] = {
+    **WORDS,
+    "identify": {**WORDS["identify"], "quartic": "/store/collectprofile"},
+    "Offer Chosen": {
+        "chrts": "Offer Chosen", "growlytics": "Offer Chosen", "personaclick": "offer_chosen",
+        "segment": "Offer Chosen", "tracardi": "offer-chosen",
+    },
+}  # fmt: skip
+"""The same for pages, which know the visitor's id, and for a name that is nobody's."""
 NAMED_BY: Final = {
     "chrts": "name", "growlytics": "name", "personaclick": "event", "quartic": "eventType",
     "segment": "event", "tracardi": "type",
@@ -79,7 +88,9 @@ def gateway(folder: Path, source: str = "") -> AbstractAsyncContextManager[Runni
     return running(folder, config)
 
 
-async def arrived(run: Running, calls: Sequence[str]) -> list[dict[str, Any]]:
+async def arrived(
+    run: Running, calls: Sequence[str], words: Mapping[str, Mapping[str, str]] = WORDS
+) -> list[dict[str, Any]]:
     """Wait until *calls* are settled everywhere, judge them, and return the sandbox's journal.
 
     Every call is delivered, under the vendor's own word for it and about the same person, or is
@@ -89,8 +100,8 @@ async def arrived(run: Running, calls: Sequence[str]) -> list[dict[str, Any]]:
     await run.watch.until(lambda w: len(w.settled) >= owed.total() * len(DESTINATIONS))
     for event, to, verdict in run.watch.settled:
         call = (event.name or "") if event.type == "track" else event.type
-        assert call in WORDS, event
-        wanted = Delivered if _vendor(to) in WORDS[call] else Declined
+        assert call in words, event
+        wanted = Delivered if _vendor(to) in words[call] else Declined
         assert isinstance(verdict, wanted), (call, to, verdict)
         assert isinstance(verdict, Delivered) or verdict.reason
     journal = await run.journal()
@@ -101,9 +112,9 @@ async def arrived(run: Running, calls: Sequence[str]) -> list[dict[str, Any]]:
             assert WHO in orjson.dumps(said).decode(), entry
             seen[_destination(entry), _word(entry, said)] += 1
     assert seen == {
-        (to, word): sum(n for call, n in owed.items() if WORDS[call].get(_vendor(to)) == word)
+        (to, word): sum(n for call, n in owed.items() if words[call].get(_vendor(to)) == word)
         for to in DESTINATIONS
-        for word in {WORDS[call].get(_vendor(to)) for call in owed} - {None}
+        for word in {words[call].get(_vendor(to)) for call in owed} - {None}
     }
     assert len(run.watch.settled) == owed.total() * len(DESTINATIONS)
     return journal

@@ -29,7 +29,10 @@ BROWSER_HEADERS = {
     "tracardi": "content-type, x-context, x-timestamp",
     "quartic": "accept-version, content-type, x-api-key",
     "growlytics": "content-type, x-growlytics-key",
-    "segment": "anonymousid, authorization, content-type",
+    "segment": (
+        "anonymousid, authorization, content-type, rsa-recovered, rsa-retry-attempt,"
+        " rsa-retry-reason, rsa-since-first-attempt, rsa-since-last-attempt, sentat, x-retry-count"
+    ),
 }
 PROXY = 'trusted_proxies = ["127.0.0.0/8", "10.0.0.0/8"]\n'
 THROUGH = {"x-forwarded-for": "6.6.6.6, 203.0.113.7, 10.0.0.2", "x-forwarded-proto": "https"}

@@ -1,0 +1,191 @@
+"""The vendors' libraries for browsers, unmodified, in a page of another origin in Chromium."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from playwright.async_api import ConsoleMessage, Error, Page
+
+from tests.clients.arrivals import CLIENTS, KEY, WORDS_OF_PAGES, arrived, gateway
+from tests.e2e.running import PATIENCE, Running, serving
+from tests.machine import chromium
+
+LIBRARIES = {
+    "/analytics-next/bundles": "@segment/analytics-next/dist/umd",
+    "/rudderstack": "@rudderstack/analytics-js/dist/npm/modern/bundled/umd",
+}
+"""Where a page finds them; the first path is that of Segment's own server for them."""
+SEGMENT_CALLS = (
+    "identify", "Product Viewed", "page", "screen", "group", "alias", "page", "Offer Chosen",
+    "Offer Chosen", "identify", "Offer Chosen",
+)  # fmt: skip
+"""What segment.html sends: each call, the page view of old, a link, a form and a query."""
+RUDDERSTACK_CALLS = ("identify", "Product Viewed", "page", "group", "alias")
+BATCHES = {
+    "strategy": "batching",
+    "config": {"size": 4, "timeout": 60_000, "credentials": "include"},
+}
+NAMED = 'origins = ["{origin}"]'
+
+
+@dataclass
+class Visit:
+    """A page that is open, and what the gateway answered its browser."""
+
+    run: Running
+    page: Page
+    answered: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """How often a kind of request (Preflight, Fetch, XHR, Ping) got a status."""
+    complaints: list[str] = field(default_factory=list)
+    """Errors in the page, and those that its browser shows on the console."""
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def watch(self) -> None:
+        """Note answers and complaints from now on; preflights are in the network's log only."""
+        network = await self.page.context.new_cdp_session(self.page)
+        network.on("Network.responseReceived", self._note_answer)
+        await network.send("Network.enable")
+        self.page.on("console", self._note_message)
+        self.page.on("pageerror", self._note_error)
+
+    async def until(self, kind: str, status: int) -> None:
+        """Wait until a request of *kind* was answered with *status*."""
+        async with asyncio.timeout(PATIENCE):
+            while not self.answered[kind, status]:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def told(self, *calls: str) -> None:
+        """Wait until Segment's library says of as many calls that they are delivered; compare."""
+        await self.page.wait_for_function("n => told.delivered.length >= n", arg=len(calls))
+        told = await self.page.evaluate("told")
+        assert (Counter(told["delivered"]), told["failed"]) == (Counter(calls), [])
+
+    def _note_answer(self, log: dict[str, Any]) -> None:
+        if log["response"]["url"].startswith(self.run.url):
+            self.answered[log["type"], log["response"]["status"]] += 1
+            self._changed.set()
+
+    def _note_message(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    def _note_error(self, error: Error) -> None:
+        self.complaints.append(str(error))
+
+
+@asynccontextmanager
+async def website() -> AsyncIterator[str]:
+    """Serve the pages and the libraries; yield the origin."""
+
+    async def page(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(CLIENTS / request.path[1:])
+
+    async def aside(_: web.Request) -> web.Response:
+        return web.Response(text="thanks")
+
+    app = web.Application()
+    for path, library in LIBRARIES.items():
+        app.router.add_static(path, CLIENTS / "node_modules" / library)
+    app.router.add_get("/segment.html", page)
+    app.router.add_get("/rudderstack.html", page)
+    app.router.add_get("/aside", aside)
+    async with serving(app) as url:
+        yield url
+
+
+@asynccontextmanager
+async def visiting(
+    folder: Path, library: str, how: object, source: str = ""
+) -> AsyncIterator[Visit]:
+    """Open the page with *library*, loaded; *source* is more of the source's table."""
+    async with (
+        website() as origin,
+        gateway(folder, source.format(origin=origin)) as run,
+        chromium() as browser,
+    ):
+        page = await browser.new_page()
+        page.set_default_timeout(PATIENCE * 1000)
+        visit = Visit(run, page)
+        await visit.watch()
+        await page.goto(f"{origin}/{library}.html")
+        await page.evaluate("([url, key, how]) => load(url, key, how)", [run.url, KEY, how])
+        yield visit
+
+
+async def test_a_page_with_segments_library(tmp_path: Path) -> None:
+    """Each call is asked leave for, sent, reported as delivered, and arrives or is declined."""
+    async with visiting(tmp_path, "segment", None) as visit:
+        await visit.page.evaluate("callAll()")
+        await visit.told(*SEGMENT_CALLS)
+        await arrived(visit.run, SEGMENT_CALLS, WORDS_OF_PAGES)
+    assert visit.answered == {("Preflight", 204): 6, ("Fetch", 200): len(SEGMENT_CALLS)}
+    assert not visit.complaints
+
+
+async def test_a_page_that_gathers_calls_sends_the_last_when_it_is_left(tmp_path: Path) -> None:
+    """Batches arrive, with credentials for a named origin, and what was left on leaving as well."""
+    async with visiting(tmp_path, "segment", BATCHES, NAMED) as visit:
+        await visit.page.evaluate("callAll()")
+        await visit.told(*SEGMENT_CALLS)
+        await visit.page.goto("about:blank")
+        journal = await arrived(visit.run, SEGMENT_CALLS, WORDS_OF_PAGES)
+    assert [len(e["body"]["batch"]) for e in journal if e["path"] == "/v1/b"] == [4, 4, 3]
+    assert visit.answered["Preflight", 204]
+    assert not visit.complaints
+
+
+async def test_a_page_with_rudderstacks_library(tmp_path: Path) -> None:
+    """Each call is asked leave for, sent, and arrives or is declined."""
+    async with visiting(tmp_path, "rudderstack", how=False) as visit:
+        assert len(await visit.page.evaluate("callAll()")) == len(RUDDERSTACK_CALLS)
+        await arrived(visit.run, RUDDERSTACK_CALLS, WORDS_OF_PAGES)
+    calls = len(RUDDERSTACK_CALLS)
+    assert visit.answered == {("Preflight", 204): calls, ("XHR", 200): calls}
+    assert not visit.complaints
+
+
+async def test_a_page_that_sends_rudderstacks_beacons(tmp_path: Path) -> None:
+    """A beacon asks no leave, and all its calls arrive or are declined."""
+    async with visiting(tmp_path, "rudderstack", how=True) as visit:
+        await visit.page.evaluate("callAll()")
+        await arrived(visit.run, RUDDERSTACK_CALLS, WORDS_OF_PAGES)
+        await visit.until("Ping", 200)
+    assert visit.answered == {("Ping", 200): 1}
+    assert not visit.complaints
+
+
+@pytest.mark.parametrize(
+    ("library", "kind", "header"),
+    [("segment", "Fetch", "x-retry-count"), ("rudderstack", "XHR", "rsa-retry-attempt")],
+)
+async def test_a_page_is_asked_to_come_back_and_does(
+    tmp_path: Path, library: str, kind: str, header: str
+) -> None:
+    """A further try carries headers of its own, which pages may send, and arrives."""
+    async with visiting(tmp_path, library, how=None) as visit:
+        visit.run.gateway.accepting = False
+        await visit.page.evaluate("void analytics.identify('ada-1', { email: 'ada@shop.example' })")
+        await visit.until(kind, 429)
+        visit.run.gateway.accepting = True
+        async with visit.page.expect_request(f"{visit.run.url}/**") as further:
+            await arrived(visit.run, ("identify",), WORDS_OF_PAGES)
+        await visit.until(kind, 200)
+        assert header in await (await further.value).all_headers()
+    assert visit.answered == {("Preflight", 204): 1, (kind, 429): 1, (kind, 200): 1}
+
+
+async def test_a_page_of_a_site_that_is_not_named_sends_nothing(tmp_path: Path) -> None:
+    """The browser keeps the library of a site that the source does not name from sending."""
+    origins = 'origins = ["https://shop.example"]'
+    async with visiting(tmp_path, "segment", None, origins) as visit:
+        await visit.page.evaluate("void analytics.identify('ada-1')")
+        await visit.until("Preflight", 403)
+        assert not await visit.run.journal()
+    assert visit.answered == {("Preflight", 403): 1}
