@@ -31,7 +31,7 @@ def program(*names: str, package: str) -> str:
 
 def node() -> str:
     """Return the path of Node.js."""
-    return program("node", package="Node.js 20 or newer, with npm")
+    return program("node", package="Node.js (18 or newer) with npm")
 
 
 @asynccontextmanager

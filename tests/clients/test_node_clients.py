@@ -1,32 +1,19 @@
 """The vendors' libraries for Node.js, unmodified, each in a process of its own."""
 
-import asyncio
-from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from tests.clients.arrivals import CALLS, CLIENTS, KEY, arrived, gateway
-from tests.e2e.running import PATIENCE
+from tests.clients.arrivals import CALLS, KEY, arrived, gateway
+from tests.clients.processes import finished
 from tests.machine import node
 
 
-async def run_node(script: str, *args: str) -> dict[str, Any]:
+async def reported(script: str, *args: str) -> dict[str, Any]:
     """Run *script* to its end and return what it reports."""
-    process = await asyncio.create_subprocess_exec(
-        node(), script, *args, cwd=CLIENTS, stdout=PIPE, stderr=PIPE
-    )
-    try:
-        async with asyncio.timeout(PATIENCE):
-            said, complained = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert (process.returncode, complained.decode()) == (0, "")
-    report: dict[str, Any] = orjson.loads(said)
+    report: dict[str, Any] = orjson.loads(await finished(node(), script, *args))
     return report
 
 
@@ -44,7 +31,7 @@ async def test_a_backend_in_node_changes_the_host_and_nothing_else(
 ) -> None:
     """Each call of each library is reported as sent, and arrives everywhere or is declined."""
     async with gateway(tmp_path) as run:
-        report = await run_node(script, run.url, KEY, how)
+        report = await reported(script, run.url, KEY, how)
         assert report == {"told": ["sent"] * len(CALLS), "errors": []}
         journal = await arrived(run, CALLS)
     (view,) = [entry["body"] for entry in journal if entry["path"] == "/store/track/event"]
@@ -54,7 +41,7 @@ async def test_a_backend_in_node_changes_the_host_and_nothing_else(
 async def test_segments_library_with_the_wrong_key_says_so(tmp_path: Path) -> None:
     """Each call's callback is told of the refusal, and nothing is tried again."""
     async with gateway(tmp_path) as run:
-        report = await run_node("segment.mjs", run.url, "wrong", "15")
+        report = await reported("segment.mjs", run.url, "wrong", "15")
         assert not await run.journal()
     assert all("401" in told for told in report["told"]), report
     assert len(report["errors"]) == len(CALLS)
