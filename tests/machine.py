@@ -24,8 +24,7 @@ def program(*names: str, package: str) -> str:
         if path:
             return path
     pytest.fail(
-        f"this needs {names[0]}: run tests/clients/install as root, or install {package} "
-        "as your system does"
+        f"this needs {names[0]}: run make clients as root, or install {package} as your system does"
     )
 
 

@@ -7,7 +7,7 @@ one for which they are translated.
 
 import base64
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -67,6 +67,16 @@ NAMED_BY: Final = {
     "chrts": "name", "growlytics": "name", "personaclick": "event", "quartic": "eventType",
     "segment": "event", "tracardi": "type",
 }  # fmt: skip
+CARRIES: Final[Mapping[str, Collection[str]]] = {
+    "identify": ["ada@shop.example"],
+    "Product Viewed": ["sku-1"],
+    "page": ["Home"],
+    "screen": ["Home", "dark"],
+    "group": ["g-1", "Initech"],
+    "alias": ["ada-0", "ada-1"],
+    "Offer Chosen": ["by"],
+}
+"""What of each call's own data arrives wherever the call does."""
 WHO: Final = "ada"
 """What stands in every id and address of the person whom the clients send calls about."""
 
@@ -93,8 +103,8 @@ async def arrived(
 ) -> list[dict[str, Any]]:
     """Wait until *calls* are settled everywhere, judge them, and return the sandbox's journal.
 
-    Every call is delivered, under the vendor's own word for it and about the same person, or is
-    declined with a reason by a vendor that has no word; there are no others.
+    Every call is delivered, under the vendor's own word for it, with its data and about the same
+    person, or is declined with a reason by a vendor that has no word; there are no others.
     """
     owed = Counter(calls)
     await run.watch.until(lambda w: len(w.settled) >= owed.total() * len(DESTINATIONS))
@@ -108,13 +118,18 @@ async def arrived(
     seen: Counter[tuple[str, str]] = Counter()
     for entry in journal:
         assert entry["verdict"] == "accepted", entry
+        calls_by_word = {words[call].get(entry["vendor"]): call for call in owed}
         for said in _said(entry):
-            assert WHO in orjson.dumps(said).decode(), entry
-            seen[_destination(entry), _word(entry, said)] += 1
+            call = calls_by_word[_word(entry, said)]
+            text = orjson.dumps(said).decode()
+            assert WHO in text, entry
+            assert [value for value in CARRIES[call] if f'"{value}"' not in text] == [], entry
+            seen[_destination(entry), call] += 1
     assert seen == {
-        (to, word): sum(n for call, n in owed.items() if words[call].get(_vendor(to)) == word)
+        (to, call): times
         for to in DESTINATIONS
-        for word in {words[call].get(_vendor(to)) for call in owed} - {None}
+        for call, times in owed.items()
+        if _vendor(to) in words[call]
     }
     assert len(run.watch.settled) == owed.total() * len(DESTINATIONS)
     return journal

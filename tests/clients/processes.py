@@ -1,10 +1,28 @@
-"""Programs that are run to their end."""
+"""Programs that are run to their end, and the clients from npm."""
 
 import asyncio
 from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
 
 from tests.clients.arrivals import CLIENTS
 from tests.e2e.running import PATIENCE
+from tests.machine import node
+
+
+def packages() -> Path:
+    """Return where the clients from npm are; if they are not installed, the test fails."""
+    found = CLIENTS / "node_modules"
+    if not found.is_dir():
+        pytest.fail("this needs the clients from npm: run make clients")
+    return found
+
+
+async def finished_in_node(*arguments: str) -> bytes:
+    """Run Node.js beside the clients with *arguments*, as `finished` does."""
+    packages()
+    return await finished(node(), *arguments)
 
 
 async def finished(*command: str) -> bytes:

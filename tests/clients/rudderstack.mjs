@@ -1,9 +1,14 @@
 // Every call of RudderStack's library for Node.js: node rudderstack.mjs URL WRITE_KEY gzip|plain
+import { subscribe } from "node:diagnostics_channel";
 import Analytics from "@rudderstack/rudder-sdk-node";
 import { make } from "./calls.mjs";
 
 const [dataPlaneUrl, writeKey, body] = process.argv.slice(2);
 const errors = [];
+const sent = new Set();
+subscribe("http.client.request.start", ({ request }) => {
+  sent.add(`${request.getHeader("content-encoding") ?? "plain"} ${request.getHeader("content-type")}`);
+});
 const analytics = new Analytics(writeKey, {
   dataPlaneUrl,
   gzip: body === "gzip",
@@ -12,4 +17,4 @@ const analytics = new Analytics(writeKey, {
 
 const told = make(analytics);
 await analytics.flush();
-console.log(JSON.stringify({ told: await Promise.all(told), errors }));
+console.log(JSON.stringify({ told: await Promise.all(told), errors, sent: [...sent] }));

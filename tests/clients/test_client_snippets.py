@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.arrivals import CLIENTS, KEY, arrived, gateway
-from tests.clients.processes import finished
-from tests.machine import node
+from tests.clients.processes import finished, finished_in_node
 
 LIBRARIES = ["segment-python", "rudderstack-python", "segment-node", "rudderstack-node"]
 PAGE = CLIENTS.parents[1] / "docs/vendors/segment.md"
@@ -23,5 +22,5 @@ async def test_a_snippet_sends_its_call(tmp_path: Path, language: str, snippet: 
         if language == "python":
             await finished(sys.executable, "-c", code)
         else:
-            await finished(node(), "--input-type=module", "--eval", code)
+            await finished_in_node("--input-type=module", "--eval", code)
         await arrived(run, ("Product Viewed",))

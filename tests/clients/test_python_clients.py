@@ -23,11 +23,16 @@ SUCCESS = "data uploaded successfully"
 
 
 @pytest.fixture(autouse=True)
-def connections() -> Iterator[None]:
-    """Close the connections that the libraries keep for as long as their process lives."""
-    yield
-    for library in (segment.analytics.request, rudderstack.analytics.request):
-        library._session.close()
+def answers() -> Iterator[list[Any]]:
+    """Note what the libraries' sessions are answered, and close them in the end."""
+    sessions = [segment.analytics.request._session, rudderstack.analytics.request._session]
+    noted: list[Any] = []
+    for session in sessions:
+        session.hooks["response"] = [lambda answer, **_: noted.append(answer)]
+    yield noted
+    for session in sessions:
+        session.hooks["response"] = []
+        session.close()
 
 
 def call(client: Any) -> None:
@@ -51,7 +56,12 @@ def call_and_send(client: Any) -> None:
 @pytest.mark.parametrize("gzip", [False, True], ids=["plain", "gzip"])
 @pytest.mark.parametrize("library", CLIENTS)
 async def test_a_backend_in_python_changes_the_host_and_nothing_else(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, library: str, *, gzip: bool
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    answers: list[Any],
+    library: str,
+    *,
+    gzip: bool,
 ) -> None:
     """Each call of each library is reported as sent, and arrives everywhere or is declined."""
     caplog.set_level(logging.DEBUG, library)
@@ -63,7 +73,10 @@ async def test_a_backend_in_python_changes_the_host_and_nothing_else(
         await asyncio.to_thread(call_and_send, client)
         journal = await arrived(run, CALLS)
     assert not failed
-    assert SUCCESS in caplog.messages
+    assert caplog.messages.count(SUCCESS) == len(answers) > 0
+    assert {answer.status_code for answer in answers} == {200}
+    packed = {answer.request.headers.get("content-encoding") for answer in answers}
+    assert packed == {"gzip" if gzip else None}
     (view,) = [entry["body"] for entry in journal if entry["path"] == "/store/track/event"]
     assert (view["productId"], view["userId"]) == ("sku-1", "ada-1")
 
