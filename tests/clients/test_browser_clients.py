@@ -58,6 +58,11 @@ class Visit:
         self.page.on("console", self._note_message)
         self.page.on("pageerror", self._note_error)
 
+    async def do(self, script: str, argument: object = None) -> Any:
+        """Run *script* in the page, and return what comes of it."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.page.evaluate(script, argument)
+
     async def until(self, kind: str, status: int) -> None:
         """Wait until a request of *kind* was answered with *status*."""
         async with asyncio.timeout(PATIENCE):
@@ -77,7 +82,7 @@ class Visit:
     async def told(self, *calls: str) -> None:
         """Wait until Segment's library says of as many calls that they are delivered; compare."""
         await self.page.wait_for_function("n => told.delivered.length >= n", arg=len(calls))
-        told = await self.page.evaluate("told")
+        told = await self.do("told")
         assert (Counter(told["delivered"]), told["failed"]) == (Counter(calls), [])
 
     def _note_request(self, request: Request) -> None:
@@ -132,14 +137,14 @@ async def visiting(
         visit = Visit(run, page)
         await visit.watch()
         await page.goto(f"{origin}/{library}.html")
-        await page.evaluate("([url, key, how]) => load(url, key, how)", [run.url, KEY, how])
+        await visit.do("([url, key, how]) => load(url, key, how)", [run.url, KEY, how])
         yield visit
 
 
 async def test_a_page_with_segments_library(tmp_path: Path) -> None:
     """Each call is asked leave for, sent, reported as delivered, and arrives or is declined."""
     async with visiting(tmp_path, "segment", None) as visit:
-        await visit.page.evaluate("callAll()")
+        await visit.do("callAll()")
         await visit.told(*SEGMENT_CALLS)
         journal = await arrived(visit.run, SEGMENT_CALLS, WORDS_OF_PAGES)
         await visit.only({("Preflight", 204): 6, ("Fetch", 200): len(SEGMENT_CALLS)})
@@ -152,7 +157,7 @@ async def test_a_page_with_segments_library(tmp_path: Path) -> None:
 async def test_a_page_that_gathers_calls_sends_the_last_when_it_is_left(tmp_path: Path) -> None:
     """Batches arrive, with credentials for a named origin, and what was left on leaving as well."""
     async with visiting(tmp_path, "segment", BATCHES, NAMED) as visit:
-        await visit.page.evaluate("callAll()")
+        await visit.do("callAll()")
         await visit.told(*SEGMENT_CALLS)
         await visit.page.goto("about:blank")
         journal = await arrived(visit.run, SEGMENT_CALLS, WORDS_OF_PAGES)
@@ -164,7 +169,7 @@ async def test_a_page_that_gathers_calls_sends_the_last_when_it_is_left(tmp_path
 async def test_a_page_with_rudderstacks_library(tmp_path: Path) -> None:
     """Each call is asked leave for, sent, and arrives or is declined."""
     async with visiting(tmp_path, "rudderstack", how=False) as visit:
-        assert len(await visit.page.evaluate("callAll()")) == len(RUDDERSTACK_CALLS)
+        assert len(await visit.do("callAll()")) == len(RUDDERSTACK_CALLS)
         await arrived(visit.run, RUDDERSTACK_CALLS, WORDS_OF_PAGES)
         calls = len(RUDDERSTACK_CALLS)
         await visit.only({("Preflight", 204): calls, ("XHR", 200): calls})
@@ -174,7 +179,7 @@ async def test_a_page_with_rudderstacks_library(tmp_path: Path) -> None:
 async def test_a_page_that_sends_rudderstacks_beacons(tmp_path: Path) -> None:
     """A beacon asks no leave, and all its calls arrive or are declined."""
     async with visiting(tmp_path, "rudderstack", how=True) as visit:
-        await visit.page.evaluate("callAll()")
+        await visit.do("callAll()")
         await arrived(visit.run, RUDDERSTACK_CALLS, WORDS_OF_PAGES)
         await visit.only({("Ping", 200): 1})
     assert not visit.complaints
@@ -190,7 +195,7 @@ async def test_a_page_is_asked_to_come_back_and_does(
     """A further try carries headers of its own, which pages may send, and arrives."""
     async with visiting(tmp_path, library, how=None) as visit:
         visit.run.gateway.accepting = False
-        await visit.page.evaluate("void analytics.identify('ada-1', { email: 'ada@shop.example' })")
+        await visit.do("void analytics.identify('ada-1', { email: 'ada@shop.example' })")
         await visit.until(kind, 429)
         visit.run.gateway.accepting = True
         await arrived(visit.run, ("identify",), WORDS_OF_PAGES)
@@ -205,7 +210,7 @@ async def test_a_page_of_a_site_that_is_not_named_sends_nothing(tmp_path: Path) 
     """The browser keeps the library of a site that the source does not name from sending."""
     origins = 'origins = ["https://shop.example"]'
     async with visiting(tmp_path, "segment", None, origins) as visit:
-        await visit.page.evaluate("void analytics.identify('ada-1')")
+        await visit.do("void analytics.identify('ada-1')")
         await visit.until("Preflight", 403)
         assert not await visit.run.journal()
     assert visit.answered.keys() == {("Preflight", 403)}
