@@ -1,8 +1,12 @@
 """What all tests share: a table that a test prints survives to the end of the run."""
 
 import pytest
+from hypothesis import settings
 
 TABLE = "table"
+
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")  # how long an example takes says more of the machine than of us
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -19,7 +19,7 @@ from gateway.exchange import Declined, Verdict
 from gateway.plugins import Registry, load
 from gateway.sandbox import make_app as make_sandbox
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which something that should have happened did not."""
 
 

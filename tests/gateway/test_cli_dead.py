@@ -25,7 +25,7 @@ from gateway.spool import (
     numbered,
 )
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 AT = datetime(2024, 5, 1, 12, tzinfo=UTC).timestamp()
 SHOP_ID = "canary0d42fd8b713d0752776ca589cc"
 BODY = {"shop_id": SHOP_ID, "shop_secret": "canary-two", "event": "view", "did": "d1",

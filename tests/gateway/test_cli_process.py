@@ -18,7 +18,7 @@ import pytest
 
 import gateway
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 QUICK = 0.15
 """Seconds in which ``gateway --help`` is to have answered."""
 ENVIRON = {**os.environ, "PYTHONPATH": str(Path(gateway.__file__).parents[1]), "NO_COLOR": "1"}
