@@ -15,6 +15,7 @@ COMMANDS = {
     "check": "Say what is wrong with a configuration, and show what it comes to.",
     "plugins": "List the vendors and what each can do.",
     "translate": "Show what one vendor's request becomes in another's format.",
+    "losses": "Show which fields of which events are lost between vendors.",
     "dead": "Look at dead letters, replay them, drop them.",
 }
 """Every command has a module of its name here, which calls it ``command``."""

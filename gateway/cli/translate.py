@@ -2,25 +2,24 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import IO, Any, NoReturn, TypeVar, get_args
+from typing import IO, Any, NoReturn, TypeVar
 
 import click
 import orjson
-from pydantic import SecretStr, ValidationError
 
 from gateway import plugins
+from gateway.cli.terminal import console, table
 from gateway.errors import Rejected, Unrenderable
 from gateway.event import Event, as_json
 from gateway.exchange import Declined, Request, Response
-from gateway.mapping import Loss
+from gateway.losses.fates import Fate, fates
+from gateway.placeholder import placeholder
 from gateway.plugin import JSON, Input, Output
 from gateway.redact import Redactor
 from gateway.words import nearest
 
-CREDENTIAL = "placeholder-credential"
-"""Stands for credentials that are not there, and is blanked again before anything is shown."""
-LONGEST = 60
-"""Characters of a lost value that are shown."""
+LONGEST = 40
+"""Characters of a value that are shown."""
 
 V = TypeVar("V")
 
@@ -38,7 +37,7 @@ def command(source: str, target: str, path: str | None, file: IO[bytes]) -> None
     """
     registry = plugins.load()
     reads = _named(source, registry.inputs, "--from")()
-    output = _output(_named(target, registry.outputs, "--to"))
+    output = placeholder(_named(target, registry.outputs, "--to"))
     request, events = _parsed(reads, path, file.read())
     click.echo(f"{request.method} {request.path} of {source} holds {_count(events)}")
     redactor = Redactor(output.config)
@@ -57,24 +56,6 @@ def _named(name: str, known: Mapping[str, V], option: str) -> V:
 
 def _count(events: list[Event]) -> str:
     return "1 event" if len(events) == 1 else f"{len(events)} events"
-
-
-def _output(output: type[Output]) -> Output:
-    """Return the output with made-up settings: what is required gets a placeholder."""
-    settings: dict[str, Any] = {}
-    for name, field in output.Config.model_fields.items():
-        if field.is_required():
-            secret = field.annotation is SecretStr or SecretStr in get_args(field.annotation)
-            settings[field.alias or name] = CREDENTIAL if secret else name
-    if "url" in settings:
-        settings["url"] = f"https://{output.name}.example"
-    try:
-        return output(output.Config.model_validate(settings))
-    except ValidationError as error:
-        names = ", ".join(str(found["loc"][0]) for found in error.errors() if found["loc"])
-        raise click.ClickException(
-            f"{output.name} takes no placeholder for {names}; it can be tried in the sandbox only"
-        ) from error
 
 
 def _parsed(reads: Input, path: str | None, body: bytes) -> tuple[Request, list[Event]]:
@@ -147,19 +128,26 @@ def _show(output: Output, event: Event, redactor: Redactor) -> None:
     for name, value in shown["headers"].items():
         click.echo(f"{name}: {value}")
     click.echo(f"\n{_body(shown['body'])}")
-    _show_losses(output.losses(event))
+    _show_fates(fates(output, event))
 
 
-def _show_losses(losses: list[Loss]) -> None:
-    if not losses:
+def _show_fates(found: list[Fate]) -> None:
+    lost = sum(fate.how == "lost" for fate in found)
+    coerced = sum(fate.how == "coerced" for fate in found)
+    click.echo()
+    if not lost and not coerced:
         click.secho("nothing is lost", bold=True)
-        return
-    click.secho("what does not arrive as it is", bold=True)
-    widest = max(len(loss.path) for loss in losses)
-    for loss in losses:
-        value = orjson.dumps(as_json(loss.value), default=str).decode()
-        short = value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
-        click.echo(f"  {loss.path:<{widest}}  {loss.how:<8}{short}")
+    else:
+        click.secho(
+            f"{lost} lost, {coerced} coerced, {len(found) - lost - coerced} kept", bold=True
+        )
+    rows = [(f.path, f.how, _short(f.value), f.why or f.to) for f in found]
+    console().print(table(("field", "", "value", "where it goes, or why not"), rows))
+
+
+def _short(value: Any) -> str:
+    text = orjson.dumps(as_json(value), default=str).decode()
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _body(text: str) -> str:

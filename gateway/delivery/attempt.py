@@ -12,6 +12,7 @@ from gateway.delivery.answers import Answers
 from gateway.delivery.job import Job
 from gateway.errors import TransportError, Unrenderable
 from gateway.exchange import Declined, Delivered, Refused, Request, Response, RetryLater, Verdict
+from gateway.losses.meter import LossMeter
 from gateway.plugin import Input, Output
 from gateway.redact import Redactor
 from gateway.spool import Attempt, Cause, Mark
@@ -62,6 +63,7 @@ class Sender:
         lends: Input | None = None,
     ) -> None:
         self.answers = Answers()
+        self.losses = LossMeter(output)
         self._max_age = max_age
         self._lends = lends
         self._output = output
@@ -111,7 +113,10 @@ class Sender:
         final = asked and not response.cut and not isinstance(verdict, RetryLater)
         self.answers.give(jobs[:covers], response if final else None)
         said = ""
-        if not isinstance(verdict, Delivered):
+        if isinstance(verdict, Delivered):
+            if not forwarded:
+                self.losses.offer(lambda: jobs[0].outgoing)
+        else:
             said = self.redactor(jobs[0]).text(response.body[:SAID].decode("utf-8", "replace"))
         return Outcome(verdict, Attempt(at, response.status, latency, said), covers=covers)
 

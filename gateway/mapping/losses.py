@@ -53,8 +53,10 @@ def losses(event: Event, rows: Iterable[Row], *, same: bool) -> list[Loss]:
 
 def filled(value: Any, above: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the dotted paths of a struct that hold something, with what they hold."""
-    for field in msgspec.structs.fields(value):
-        path, held = f"{above}{field.name}", getattr(value, field.name)
+    for name in value.__struct_fields__:
+        path, held = f"{above}{name}", getattr(value, name)
+        if held is None:
+            continue
         if isinstance(held, msgspec.Struct):
             yield from filled(held, f"{path}.")
         elif isinstance(held, tuple):
@@ -63,9 +65,9 @@ def filled(value: Any, above: str = "") -> Iterator[tuple[str, Any]]:
                 for inner, found in filled(member, f"{path}[]."):
                     seen.setdefault(inner, found)
             yield from seen.items()
-        elif isinstance(held, Mapping) and field.name in {"extra", "consent"}:
+        elif isinstance(held, Mapping) and name in {"extra", "consent"}:
             yield from ((f"{path}.{key}", inside) for key, inside in held.items())
-        elif held is not None:
+        else:
             yield path, held
 
 

@@ -86,6 +86,7 @@ class Table:
         self._stars = [step for step in steps if step.star]
         self._single = any(step.single for step in steps)
         self._trie = trie(steps)
+        self._said: dict[Table | None, tuple[Row, ...]] = {}
         self._order = needed(into, (step.group for step in steps))
         self._required = [step for step in steps if step.row.required]
         self._claimed = {
@@ -199,13 +200,16 @@ class Table:
             return None
         return self if self.fixed.get("name") in {None, event.name} else None
 
-    def said(self, event: Event) -> Iterator[Row]:
-        """Yield the rows that write *event*, nested ones with their full paths."""
-        yield from self._own()
-        if self.each is not None:
-            inner = self.each[1].table_for(event)
-            if inner is not None:
-                yield from within(f"{self.each[0]}[]", "", inner.said(event))
+    def said(self, event: Event) -> Sequence[Row]:
+        """Return the rows that write *event*, nested ones with their full paths."""
+        inner = None if self.each is None else self.each[1].table_for(event)
+        found = self._said.get(inner)
+        if found is None:
+            found = tuple(self._own())
+            if self.each is not None and inner is not None:
+                found += tuple(within(f"{self.each[0]}[]", "", inner.said(event)))
+            self._said[inner] = found
+        return found
 
     def flat(self) -> Iterator[Row]:
         """Yield every row, nested ones with their full paths."""

@@ -254,8 +254,10 @@ def test_translate_shows_event_request_and_loss(body: Path) -> None:
     assert (request["event"], request["items"]) == ("view", [{"id": "1", "price": 3}])
     assert request["shop_id"] == "***"
     assert "POST https://api.personaclick.com/push\ncontent-type: application/json" in found.stdout
-    lost = found.stdout.partition("what does not arrive as it is\n")[2]
-    assert ["properties.list_id", "lost", '"spring"'] in [row.split() for row in lost.splitlines()]
+    assert "1 lost, 0 coerced, 3 kept" in found.stdout
+    fields = [" ".join(line.split()) for line in found.stdout.splitlines()]
+    assert 'properties.list_id lost "spring" personaclick has no place for it' in fields
+    assert "properties.products[].price kept 3 items[].price" in fields
 
 
 def test_translate_hides_the_credential_and_reads_standard_input() -> None:

@@ -1,0 +1,110 @@
+"""What becomes of every field of one event at one destination."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from gateway.event import Event
+from gateway.exchange import Declined
+from gateway.mapping import SILENT, Loss, Row, filled
+from gateway.plugin import Output
+
+How: TypeAlias = Literal["kept", "coerced", "lost"]
+
+FREE = re.compile(r"(^|\.)(extra|consent)\..*")
+PART = re.compile(r"\[|\.")
+QUOTED = re.compile(r"(?<!\w)'[^']*'")
+
+
+class Fate(NamedTuple):
+    """What becomes of one field."""
+
+    path: str
+    """In the event, e.g. ``properties.products[].name``."""
+    how: How
+    value: Any
+    """What the event has there; of a list's members, the first one's."""
+    to: str
+    """Where the vendor's payload has it; empty where it is lost, or where no row says."""
+    why: str
+    """Why it is lost or coerced, for a person; empty where it is kept."""
+
+
+def fates(output: Output, event: Event) -> list[Fate]:
+    """Return what becomes of each field that *event* has, in the order of its fields.
+
+    Fields that are the gateway's own are not among them. It is empty where *output* declines the
+    event, and where no field is left to speak of.
+    """
+    call = output.choose(event)
+    if isinstance(call, Declined):
+        return []
+    rows = _told(call.table.said(call.event))
+    told = {loss.path: loss for loss in output.losses(event)}
+    found, used = [], set()
+    for path, value in filled(event):
+        if path in SILENT:
+            continue
+        loss = told.get(path) or _whole(path, told)
+        if loss is not None:
+            used.add(loss.path)
+        row = rows.get(path) or rows.get(_free(path))
+        found.append(_fate(output.name, path, value, loss, row))
+    parts = (loss for path, loss in told.items() if path not in used)
+    return found + [_fate(output.name, loss.path, loss.value, loss, None) for loss in parts]
+
+
+def named(path: str) -> str:
+    """Return the name under which *path* is counted: free keys count as one."""
+    return FREE.sub(r"\1\2.*", path)
+
+
+def reason_of(said: str) -> str:
+    """Return a reason without what it quotes of the event, so that alike reasons are counted."""
+    return QUOTED.sub("'…'", said)
+
+
+def _told(rows: Any) -> dict[str, Row]:
+    found: dict[str, Row] = {}
+    for row in rows:
+        if row.event:
+            path = row.event.replace("[0]", "[]")
+            found.setdefault(f"{path}.*" if row.wire.endswith("*") else path, row)
+    return found
+
+
+def _free(path: str) -> str:
+    """Return the mapping of free keys that has *path*, as `_told` has it."""
+    mark = FREE.search(path)
+    return f"{path[: mark.end(2)]}.*" if mark else path
+
+
+def _whole(path: str, told: Mapping[str, Loss]) -> Loss | None:
+    """Return what is said of the whole that *path* is a part of."""
+    wholes = (path[: mark.start()] for mark in PART.finditer(path))
+    return next((told[whole] for whole in wholes if whole in told), None)
+
+
+def _fate(vendor: str, path: str, value: Any, loss: Loss | None, row: Row | None) -> Fate:
+    to = "" if row is None else _place(path, row)
+    if loss is None:
+        return Fate(path, "kept", value, to, "")
+    if loss.how == "coerced":
+        how = f" as {row.codec.name}" if row is not None and row.codec.name else ""
+        where = f" to {to}" if to else ""
+        why = f"written{where}{how}, from which the same value is not read again"
+        return Fate(path, "coerced", value, to, why)
+    if path.endswith("[1:]"):
+        return Fate(path, "lost", value, "", f"{vendor} takes one product per event here")
+    if row is not None:
+        return Fate(path, "lost", value, "", f"beyond what {vendor} takes at {to}")
+    return Fate(path, "lost", value, "", f"{vendor} has no place for it")
+
+
+def _place(path: str, row: Row) -> str:
+    """Return where *row* writes what the event has at *path*."""
+    wire = row.synonyms[0]
+    if not wire.endswith("*"):
+        return wire
+    mark = FREE.search(path)
+    return wire[:-1] + path[mark.end(2) + 1 :] if mark else wire

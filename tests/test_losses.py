@@ -1,0 +1,318 @@
+"""What is lost between vendors: computed, recorded, and never worse unnoticed."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+from msgspec.structs import replace
+
+from gateway.cli import main
+from gateway.event import Context, Event, Page, Product, Properties, Traits
+from gateway.exchange import Declined
+from gateway.losses.fates import fates, named, reason_of
+from gateway.losses.meter import LossMeter
+from gateway.losses.pairs import pairs, sayable
+from gateway.losses.specimen import specimens
+from gateway.mapping import Loss, filled
+from gateway.placeholder import placeholder
+from gateway.plugin import Output
+from gateway.plugins import load
+from gateway.testing.events import EVENTS
+from tests.expectations.losses import RECORD, Expected, changes, computed, recorded
+
+EVENT = Event(
+    type="track",
+    name="Product Viewed",
+    user_id="u1",
+    properties=Properties(
+        list_id="spring", products=(Product(product_id="1", price=3),), extra={"shade": "red"}
+    ),
+    context=Context(page=Page(url="https://shop.example/1", title="One")),
+)
+
+
+def test_no_pair_loses_more_than_was_agreed_to() -> None:
+    """What arrives worse than recorded fails, by field; what arrives better is to be recorded."""
+    worse, other = changes(recorded(), computed())
+    assert not worse, "\n".join([
+        "lost between vendors, and it was not:", *worse,
+        f"Mend the tables, or agree to it in the same commit: {RECORD}",
+    ])  # fmt: skip
+    assert not other, "\n".join(["changed, and nothing is worse:", *other, f"Record it: {RECORD}"])
+
+
+BEFORE: Expected = {"a to b": {"identify": {"user_id": "kept", "timestamp": "coerced"}}}
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        ({"user_id": "kept", "timestamp": "lost"}, "timestamp was coerced, is lost"),
+        ({"user_id": "coerced", "timestamp": "coerced"}, "user_id was kept, is coerced"),
+        ({"timestamp": "coerced"}, "user_id was kept, is not sent"),
+        ({"declined": "b is shut"}, "is declined now: b is shut"),
+        (None, "can no longer be sent at all"),
+    ],
+)
+def test_worse_is_told_by_field(after: dict[str, Any] | None, said: str) -> None:
+    """A field that sinks in rank or vanishes, and an event that is declined, are worse."""
+    now: Expected = {"a to b": {} if after is None else {"identify": after}}
+    worse, other = changes(BEFORE, now)
+    assert len(worse) == 1
+    assert said in worse[0]
+    assert worse[0].startswith("a to b, identify")
+    assert not other
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"user_id": "kept", "timestamp": "kept"},
+        {"user_id": "kept", "timestamp": "coerced", "session_id": "lost"},
+    ],
+)
+def test_better_is_asked_to_be_recorded(after: dict[str, Any]) -> None:
+    """A field that rises, and one that is sent for the first time, are changes and not worse."""
+    worse, other = changes(BEFORE, {"a to b": {"identify": after}})
+    assert not worse
+    assert len(other) == 1
+
+
+def test_a_vendor_that_says_less_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A field that an output no longer says fails by its name, for the pair and the event."""
+    output = load().outputs["chrts"]
+    original = output.losses
+
+    def poorer(self: Output, event: Event) -> list[Loss]:
+        coupon = event.properties.coupon
+        dropped = [Loss("properties.coupon", "lost", coupon)] if coupon else []
+        return [*original(self, event), *dropped]
+
+    monkeypatch.setattr(output, "losses", poorer)
+    worse, _ = changes(recorded(), computed())
+    assert "segment to chrts, Order Completed: properties.coupon was kept, is lost" in worse
+
+
+def test_every_pair_is_computed() -> None:
+    """All pairs of vendors are there, each with what the sender's clients can send."""
+    registry = load()
+    found = pairs(registry)
+    assert len(found) == len(registry.inputs) ** 2
+    assert all(found.values())
+
+
+def test_a_vendors_own_events_lose_nothing_that_it_says() -> None:
+    """What a vendor's own clients can send is not lost at the same vendor."""
+    for (source, target), kinds in pairs(load()).items():
+        if source == target:
+            for kind, told in kinds.items():
+                assert not told.declined, (source, kind)
+                assert told.counts()["lost"] == 0, (source, kind, told)
+
+
+ENCODED = {("personaclick", "traits.gender"), ("tracardi", "traits.birthday")}
+"""What the vendor writes in another form, from which the same value is read again."""
+
+
+@pytest.mark.parametrize("vendor", load().vendors)
+def test_what_is_kept_is_in_the_request(vendor: str) -> None:
+    """A text that counts as kept stands in the body that goes out, whosever event it is."""
+    registry = load()
+    outputs = {name: placeholder(each, every=True) for name, each in registry.outputs.items()}
+    output = outputs[vendor]
+    seen = 0
+    for source, reads in registry.inputs.items():
+        for event in sayable(reads(), outputs[source]).values():
+            request = output.render(event)
+            if isinstance(request, Declined):
+                continue
+            for fate in fates(output, event):
+                if fate.how == "kept" and isinstance(fate.value, str):
+                    if (vendor, fate.path) not in ENCODED:
+                        assert orjson.dumps(fate.value) in request.body, (source, fate)
+                    seen += 1
+    assert seen
+
+
+def test_every_kind_of_event_is_full() -> None:
+    """The fullest event of a kind leaves out no context and no trait that the event could hold."""
+    for kind, event in specimens():
+        held = {path for path, _ in filled(event)}
+        for struct, name in ((Page, "context.page"), (Traits, "traits")):
+            wanted = {f"{name}.{field}" for field in struct.__struct_fields__ if field != "extra"}
+            assert wanted <= held or (name == "traits" and kind not in {"identify", "group"})
+
+
+# One event
+
+
+def test_fates_say_where_a_field_goes_and_why_not() -> None:
+    """Each field of an event is kept, coerced or lost, with its place there, or with the reason."""
+    found = {fate.path: fate for fate in fates(placeholder(load().outputs["personaclick"]), EVENT)}
+    assert found["user_id"] == ("user_id", "kept", "u1", "external_id", "")
+    assert found["properties.products[].price"].to == "items[].price"
+    assert found["properties.list_id"].how == "lost"
+    assert found["properties.list_id"].why == "personaclick has no place for it"
+    assert found["context.page.url"].to == "referer"
+    assert "context.page.title" in found
+    assert "type" not in found
+
+
+def test_fates_of_free_keys_have_their_own_place() -> None:
+    """A free key goes where the vendor's free keys go, under its own name."""
+    found = {fate.path: fate for fate in fates(placeholder(load().outputs["tracardi"]), EVENT)}
+    assert found["properties.extra.shade"].to == "events[].properties.shade"
+
+
+def test_fates_of_a_coerced_field_say_how() -> None:
+    """What is coerced says as what it is written."""
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
+    event = replace(EVENT, anonymous_id="a1", timestamp=moment)
+    found = {fate.path: fate for fate in fates(placeholder(load().outputs["quartic"]), event)}
+    assert found["timestamp"].how == "coerced"
+    assert found["timestamp"].why.startswith("written to timestamp as Unix time in s, from which")
+
+
+def test_a_declined_event_has_no_fates() -> None:
+    """Where an event does not go at all there is nothing to say of its fields."""
+    event = Event(type="alias", user_id="u", previous_id="p")
+    assert fates(placeholder(load().outputs["quartic"]), event) == []
+
+
+@pytest.mark.parametrize("vendor", load().vendors)
+def test_every_loss_is_a_fate(vendor: str) -> None:
+    """What a vendor calls a loss is lost or coerced among the fates, too."""
+    output = placeholder(load().outputs[vendor])
+    for event in EVENTS:
+        if isinstance(output.choose(event), Declined):
+            continue
+        told = {fate.path: fate.how for fate in fates(output, event)}
+        for loss in output.losses(event):
+            parts = [how for path, how in told.items() if path.startswith(loss.path)]
+            assert parts
+            assert loss.how in parts
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("properties.extra.shade.of", "properties.extra.*"),
+        ("extra.did", "extra.*"),
+        ("consent.ads", "consent.*"),
+        ("properties.products[].extra.k", "properties.products[].extra.*"),
+        ("properties.total", "properties.total"),
+    ],
+)
+def test_free_keys_count_as_one(path: str, name: str) -> None:
+    """Names that senders choose are not counted each, so that there is a bound."""
+    assert named(path) == name
+
+
+def test_a_reason_is_counted_without_what_it_quotes() -> None:
+    """Reasons that differ in a quoted value only are one."""
+    assert reason_of("no way to say 'a b', chrts' word") == "no way to say '…', chrts' word"
+
+
+# The meter
+
+
+def test_the_meter_counts_fields_once_per_event() -> None:
+    """It counts an event's lost and coerced fields, free keys as one."""
+    meter = LossMeter(placeholder(load().outputs["personaclick"]), per_second=1e9)
+    for _ in range(2):
+        meter.offer(lambda: EVENT)
+    assert meter.looked == 2
+    assert meter.counts["properties.list_id", "lost"] == 2
+    assert meter.counts["properties.extra.*", "lost"] == 2
+    assert not any(how == "kept" for _, how in meter.counts)
+
+
+def test_the_meter_looks_at_some_only() -> None:
+    """Events beyond so many a second are not looked at, nor even prepared."""
+    meter = LossMeter(placeholder(load().outputs["chrts"]), per_second=0.001)
+    prepared = Counter[str]()
+
+    def prepare() -> Event:
+        prepared["event"] += 1
+        return EVENT
+
+    for _ in range(100):
+        meter.offer(prepare)
+    assert meter.looked == prepared["event"] == 1
+
+
+def test_a_plugins_mistake_costs_the_meter_nothing() -> None:
+    """An event whose losses cannot be told is left out."""
+    meter = LossMeter(placeholder(load().outputs["chrts"]), per_second=1e9)
+
+    def broken() -> Event:
+        raise KeyError("broken")
+
+    meter.offer(broken)
+    assert meter.looked == 0
+
+
+# The command
+
+
+def gateway(*args: str) -> Result:
+    """Return how ``gateway losses`` ended."""
+    return CliRunner().invoke(main, ["losses", *args])
+
+
+def lines(found: Result) -> list[str]:
+    """Return what it printed, without the gaps of the columns."""
+    return [" ".join(line.split()) for line in found.stdout.splitlines()]
+
+
+def test_the_command_names_what_a_pair_loses() -> None:
+    """For two vendors each kind of event has its numbers, and each field where it is lost."""
+    found = gateway("--from", "personaclick", "--to", "chrts")
+    assert found.exit_code == 0, found.output
+    assert "Order Completed 11 0 3" in lines(found)
+    assert "session_id lost every event" in lines(found)
+    assert max(map(len, found.stdout.splitlines())) < 100
+
+
+def test_the_command_tells_what_is_declined() -> None:
+    """Kinds that do not go are marked, with the reason."""
+    found = gateway("--from", "quartic", "--to", "chrts", "--event", "product")
+    assert "product declined" in lines(found)
+    assert "product chrts has no catalogue to put a product in" in lines(found)
+
+
+def test_the_command_says_where_nothing_is_lost() -> None:
+    """A pair that loses nothing is told so."""
+    assert "Nothing is lost" in lines(gateway("--from", "chrts", "--to", "segment"))
+
+
+def test_the_command_lists_all_pairs() -> None:
+    """Without a pair there is a line for each."""
+    found = gateway()
+    assert len(lines(found)) == 1 + len(load().vendors) ** 2
+    assert len(lines(gateway("--from", "chrts"))) == 1 + len(load().vendors)
+
+
+def test_the_command_speaks_json() -> None:
+    """As JSON there is every field of every kind."""
+    (found,) = orjson.loads(gateway("--from", "chrts", "--to", "quartic", "--json").stdout)
+    assert found["events"]["Product Viewed"]["properties.products[].product_id"] == "kept"
+    assert found["events"]["alias"]["declined"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--from", "chrt"), "there is no vendor 'chrt'; did you mean chrts?"),
+        (("--to", "x"), "there is no vendor 'x'; known: "),
+        (("--event", "Order Complete"), "did you mean Order Completed?"),
+    ],
+)
+def test_the_command_names_the_nearest(args: tuple[str, ...], said: str) -> None:
+    """Unknown vendors and events are told with the nearest known one."""
+    found = gateway(*args)
+    assert found.exit_code == 2
+    assert said in found.stderr
