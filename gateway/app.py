@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -30,7 +31,8 @@ from gateway.reload import Reloading
 from gateway.routing.consents import Consents
 from gateway.routing.router import Router
 from gateway.routing.steps import Steps
-from gateway.spool import Bounds, Entry, Limits, Notice, Spool, SqliteSpool
+from gateway.shadow.shadows import Shadows, bounds_of, looking
+from gateway.spool import Entry, Limits, Notice, Spool, SqliteSpool
 from gateway.transport import HttpTransport
 from gateway.upstream import Upstreams
 from gateway.watching import watch_files
@@ -46,6 +48,7 @@ class Gateway:
         router: which destinations an event goes to.
         spool: what is owed.
         consents: what users consented to.
+        shadows: what the destinations saw that only look on.
         workers: one per destination.
         accepting: whether new events are taken.
     """
@@ -61,6 +64,7 @@ class Gateway:
             config.spool.path, Limits(config.spool.max_bytes, config.spool.max_age)
         )
         self.consents = Consents(self.spool, config.consent)
+        self.shadows = Shadows(config.spool.path)
         self.workers: dict[str, Worker] = {}
         self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
         hooks = registry.manager.hook
@@ -75,6 +79,7 @@ class Gateway:
         """
         await self.spool.open()
         self.spool.listen(self._noticed)
+        await self.shadows.start()
         await self.register(self.config.destinations)
         for name, config in self.config.destinations.items():
             await self.begin(name, config)
@@ -91,6 +96,7 @@ class Gateway:
             SpoolError: the spool cannot take them.
         """
         await self.spool.register({name: bounds_of(c) for name, c in destinations.items()})
+        await self.shadows.know(destinations, self.spool)
 
     async def begin(self, name: str, config: DestinationConfig) -> None:
         """Begin to deliver to a destination what is owed to it.
@@ -107,9 +113,16 @@ class Gateway:
         await self.workers.pop(name).stop(self.config.server.drain_timeout)
 
     async def report_orphans(self) -> None:
-        """Say what is still owed to destinations that are not configured any more."""
-        for name, depth in (await self.spool.orphans()).items():
-            if depth.backlog or depth.retrying or depth.parked:
+        """Say what is still owed to destinations that are not configured any more.
+
+        Nothing is owed to a shadow.
+        """
+        orphans = await self.spool.orphans()
+        shadows = await self.shadows.known() if orphans else set()
+        for name, depth in orphans.items():
+            if name in shadows:
+                await self.spool.forget(name)
+            elif depth.backlog or depth.retrying or depth.parked:
                 log.warning("owed_to_nobody", destination=name, deliveries=depth.backlog)
 
     async def stop(self) -> None:
@@ -118,28 +131,31 @@ class Gateway:
         grace = self.config.server.drain_timeout
         await asyncio.gather(*(worker.stop(grace) for worker in self.workers.values()))
         await self.upstreams.close()
+        await self.shadows.stop()
         await self.spool.close()
         log.info("stopped")
 
     def _worker(self, name: str, config: DestinationConfig) -> Worker:
         output = self._output(config)
         transport = HttpTransport(timeout=config.timeout, connections=config.concurrency)
-        settled = self._settled if self._on_settled else None
         lends = self._inputs[config.vendor] if config.credentials == "client" else None
+        sender = Sender(
+            output,
+            transport,
+            passthrough=config.passthrough,
+            max_age=config.max_age,
+            lends=lends,
+        )
+        if config.shadow:
+            sender = self.shadows.sender(name, config, output, transport)
         return Worker(
             name,
-            config,
-            sender=Sender(
-                output,
-                transport,
-                passthrough=config.passthrough,
-                max_age=config.max_age,
-                lends=lends,
-            ),
+            looking(config),
+            sender=sender,
             spool=self.spool,
             parse=self.parse,
             steps_of=self.steps_of,
-            settled=settled,
+            settled=self._settled,
         )
 
     def _output(self, config: DestinationConfig) -> Output:
@@ -158,6 +174,7 @@ class Gateway:
         return self.router.steps(route)
 
     def _noticed(self, notice: Notice) -> None:
+        self.shadows.noticed(notice, time.time())
         worker = self.workers.get(notice.destination)
         if worker is not None:
             worker.backlog.noticed(notice)
@@ -171,9 +188,12 @@ class Gateway:
                 loop.call_soon(partial(call, event=event, source=source))
 
     def _settled(self, event: Event, destination: str, verdict: Verdict | Declined) -> None:
-        call = self.registry.manager.hook.delivery_settled
-        settled = partial(call, event=event, destination=destination, verdict=verdict)
-        asyncio.get_running_loop().call_soon(settled)
+        if self.shadows.beside.wanted:
+            self.shadows.beside.settled(destination, event.id, verdict, time.time())
+        if self._on_settled:
+            call = self.registry.manager.hook.delivery_settled
+            settled = partial(call, event=event, destination=destination, verdict=verdict)
+            asyncio.get_running_loop().call_soon(settled)
 
     def doors_of(self, config: Config) -> Doors:
         """Return the endpoints of all sources of *config*."""
@@ -206,11 +226,6 @@ class Gateway:
     def trouble(self) -> str | None:
         """Return why the gateway is not ready; None when it is."""
         return self.spool.health() if self.accepting else "starting or stopping"
-
-
-def bounds_of(config: DestinationConfig) -> Bounds:
-    """Return how much may be pending for a destination."""
-    return Bounds(config.max_backlog, config.full)
 
 
 def make_app(gateway: Gateway) -> web.Application:

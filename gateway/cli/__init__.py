@@ -16,6 +16,7 @@ COMMANDS = {
     "plugins": "List the vendors and what each can do.",
     "translate": "Show what one vendor's request becomes in another's format.",
     "losses": "Show which fields of which events are lost between vendors.",
+    "shadow": "Say what shadow destinations would have received, and lost.",
     "dead": "Look at dead letters, replay them, drop them.",
 }
 """Every command has a module of its name here, which calls it ``command``."""

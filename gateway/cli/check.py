@@ -89,6 +89,9 @@ def _conditions(route: RouteConfig) -> Iterator[str]:
 
 
 def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
+    if destination.shadow is True:
+        address = _address(destination.settings.url)
+        return name, destination.vendor, address, "a shadow: compared, not sent"
     facts = [f"{destination.concurrency} at once", f"{shown(destination.timeout, 'duration')} each"]
     if destination.rate is not None:
         facts.append(f"at most {shown(destination.rate, 'rate')}")
@@ -98,6 +101,8 @@ def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
         facts.append(f"{destination.max_backlog} may wait, then {destination.full}")
     if destination.passthrough:
         facts.append("passthrough")
+    if destination.shadow:
+        facts.append("a shadow: its answers are counted apart")
     if destination.credentials == "client":
         facts.append("with each client's own credential")
     return name, destination.vendor, _address(destination.settings.url), ", ".join(facts)

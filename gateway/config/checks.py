@@ -118,6 +118,9 @@ def check_delivery(delivery: Delivery, table: str, report: Report) -> None:
     if delivery.retry_min > delivery.retry_max:
         longest = shown(delivery.retry_max, "duration")
         report.problem(table, "retry_min", f"is longer than retry_max, {longest}; swap them")
+    if delivery.shadow and delivery.credentials == "client":
+        what = 'has no client whose account it could use; leave credentials = "client" out'
+        report.problem(table, "shadow", what)
     if delivery.burst > 1 and delivery.rate is None:
         what = "does nothing without a rate; add one, or leave burst out"
         report.warning(table, "burst", what)

@@ -29,7 +29,7 @@ from gateway.config.models import (
 )
 from gateway.config.problems import Report
 from gateway.config.reach import check_consent, check_reach
-from gateway.config.relaying import Relaying, stand_ins
+from gateway.config.relaying import Relaying, spared, stand_ins
 from gateway.config.routes import RouteReading
 from gateway.config.routing import ConsentConfig
 from gateway.config.tables import Table
@@ -206,6 +206,8 @@ class _Reading:
         self._references.secrets(own, model, table)
         if delivery and delivery.credentials == "client":
             own = stand_ins(self._registry.outputs[vendor], own, table, self._report)
+        elif delivery and delivery.shadow is True:
+            own = spared(self._registry.outputs[vendor], own)
         if isinstance(own.get("url"), str) and (wrong := address_problem(own["url"])):
             self._report.problem(table, "url", wrong, only=True)
         try:

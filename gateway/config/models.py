@@ -36,6 +36,9 @@ Respond = Literal["accept", "upstream"]
 Credentials = Literal["own", "client"]
 """Whose credential a destination sends."""
 
+Shadow = Literal["send"] | bool
+"""Whether a destination only looks on, and what it does with what it made."""
+
 _SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+"
 _MOUNT = re.compile(rf"(?:/{_SEGMENT})+")
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
@@ -90,6 +93,12 @@ def _folder(value: object) -> object:
     if value == "":
         raise ValueError('is empty; name a folder, such as "var/spool"')
     return value
+
+
+def _shadow(value: object) -> object:
+    if isinstance(value, bool) or value == "send":
+        return value
+    raise ValueError('must be true, false or "send"; "send" is for a test account')
 
 
 def _limit(value: object) -> object:
@@ -218,6 +227,10 @@ class Delivery(Table):
     """Whose credential goes out: the one in this table (`"own"`), or the one that each client
     sent (`"client"`). The latter takes requests in this same vendor's format only, stores the
     clients' credentials in the spool, and leaves the vendor's own settings out."""
+    shadow: Annotated[Shadow, BeforeValidator(_shadow)] = False
+    """Look on instead of delivering: its events are written in its format and compared, and none
+    is sent (`true`; credentials may be left out), or they go to a test account whose answers are
+    counted (`"send"`). `gateway shadow report` tells what came of it."""
 
 
 class DestinationConfig(Delivery):

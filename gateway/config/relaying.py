@@ -38,6 +38,19 @@ def stand_ins(output: type[Output], own: Mapping[str, Any], table: str, report: 
     return filled
 
 
+def spared(output: type[Output], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings *own* of a destination that sends nothing.
+
+    What says whose account it is gets a stand-in where it is left out.
+    """
+    filled = dict(own)
+    for name, field in output.Config.model_fields.items():
+        says_whose = is_secret(field.annotation) or name in output.account
+        if says_whose and field.is_required():
+            filled.setdefault(field.alias or name, STAND_IN)
+    return filled
+
+
 def leads(routes: Sequence[RouteConfig], source: str) -> set[str]:
     """Return the destinations that some route leads to from *source*."""
     taken = (r for r in routes if r.sources is None or source in r.sources)
@@ -110,6 +123,8 @@ class Relaying:
             wrong = 'would lend its credential to everybody; list the keys instead of "any"'
         elif lender is not None and lender.vendor != source.vendor:
             wrong = f"[destinations.{name}] is {lender.vendor}'s; name one of {source.vendor}'s"
+        elif lender is not None and lender.shadow:
+            wrong = f"[destinations.{name}] is a shadow; name one that delivers"
         elif lender is not None and lender.credentials == "client":
             wrong = f"[destinations.{name}] has no credential of its own; leave relay_as out"
         if wrong is not None:
@@ -120,7 +135,9 @@ class Relaying:
         if not led <= set(self._destinations):
             return
         if not any(
-            (to := self._destinations[one]).vendor == source.vendor and to.passthrough
+            (to := self._destinations[one]).vendor == source.vendor
+            and to.passthrough
+            and not to.shadow
             for one in led
         ):
             what = (

@@ -24,10 +24,14 @@ SAID = 200
 log = structlog.get_logger()
 
 
+class Shadowed(NamedTuple):
+    """A shadow has looked at it: it is neither delivered nor refused."""
+
+
 class Outcome(NamedTuple):
     """How one try ended."""
 
-    verdict: Verdict | Declined
+    verdict: Verdict | Declined | Shadowed
     attempt: Attempt | None
     """None where nothing was sent."""
     cause: Cause = "refused"
@@ -62,6 +66,8 @@ class Sender:
         max_age: float | None = None,
         lends: Input | None = None,
     ) -> None:
+        self.buries = True
+        """What cannot be sent becomes a dead letter."""
         self.answers = Answers()
         self.losses = LossMeter(output)
         self._max_age = max_age

@@ -16,19 +16,35 @@ log = structlog.get_logger()
 
 
 class Burials:
-    """Makes dead letters for one destination, its credentials kept out of them."""
+    """Makes dead letters for one destination, its credentials kept out of them.
+
+    Args:
+        destination: its name.
+        ledger: where they are recorded.
+        redactor: keeps credentials out of what is said of a job.
+        keeps: whether what is given up is kept at all.
+    """
 
     def __init__(
-        self, destination: str, ledger: Ledger, redactor: Callable[[Job], Redactor]
+        self,
+        destination: str,
+        ledger: Ledger,
+        redactor: Callable[[Job], Redactor],
+        *,
+        keeps: bool = True,
     ) -> None:
         self.count = 0
         """Dead letters made so far."""
         self._destination = destination
         self._ledger = ledger
         self._redactor = redactor
+        self._keeps = keeps
 
     def bury(self, job: Job, cause: Cause, reason: str) -> None:
         """Make a dead letter of *job*."""
+        if not self._keeps:
+            self._ledger.done(job.mark)
+            return
         self.count += 1
         redact = self._redactor(job)
         rendered = b"" if job.sent is None else orjson.dumps(redact.request(job.sent))

@@ -16,3 +16,5 @@ class WorkerState(NamedTuple):
     declined: int
     dead: int
     retried: int
+    shadowed: int = 0
+    """Events that a shadow has looked at; they count as nothing else."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from gateway.config import DestinationConfig
-from gateway.delivery.attempt import Outcome, Sender
+from gateway.delivery.attempt import Outcome, Sender, Shadowed
 from gateway.delivery.backlog import Backlog
 from gateway.delivery.burial import Burials
 from gateway.delivery.clock import steady
@@ -72,12 +72,12 @@ class Worker:
         self.hand = Hand(self.users)
         self.backlog = Backlog(self, parse, steps_of)
         self.ledger = Ledger(name, spool, self.backlog.reached)
-        self.burials = Burials(name, self.ledger, sender.redactor)
+        self.burials = Burials(name, self.ledger, sender.redactor, keeps=sender.buries)
         self._settled = settled
         self._ready: deque[Job] = deque()
         self._lanes = Lanes(name, config.concurrency, self._take, self._deliver)
         self._stopping = False
-        self.delivered = self.declined = self.retried = 0
+        self.delivered = self.declined = self.retried = self.shadowed = 0
 
     async def start(self) -> None:
         """Take up what is owed, and begin.
@@ -106,7 +106,7 @@ class Worker:
         """Return how the worker is doing."""
         return WorkerState(
             self.gate.state, self.gate.reason, self.ledger.in_hand,
-            self.delivered, self.declined, self.burials.count, self.retried,
+            self.delivered, self.declined, self.burials.count, self.retried, self.shadowed,
         )  # fmt: skip
 
     # What comes in
@@ -225,11 +225,12 @@ class Worker:
         else:
             self.delivered += isinstance(verdict, Delivered)
             self.declined += isinstance(verdict, Declined)
+            self.shadowed += isinstance(verdict, Shadowed)
             if job.waiting or given_up:
                 self.ledger.done(job.mark)
             else:
                 self.ledger.arrived(job.mark)
-        if self._settled is not None:
+        if self._settled is not None and not isinstance(verdict, Shadowed):
             self._settled(job.event, self.name, verdict)
         self._finish(job, leave=leave)
 

@@ -7,12 +7,14 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from gateway.event import Event
 from gateway.exchange import Declined
 from gateway.mapping import SILENT, Loss, Row, filled
-from gateway.plugin import Output
+from gateway.plugin import Output, Vendor
 
 How: TypeAlias = Literal["kept", "coerced", "lost"]
 
 FREE = re.compile(r"(^|\.)(extra|consent)\..*")
 PART = re.compile(r"\[|\.")
+NO_PLACE = "has no place for it"
+"""Why most fields are lost."""
 QUOTED = re.compile(r"(?<!\w)'[^']*'")
 
 
@@ -59,6 +61,24 @@ def named(path: str) -> str:
     return FREE.sub(r"\1\2.*", path)
 
 
+def spellings(vendor: Vendor) -> dict[str, str]:
+    """Return the fields of the event to where *vendor*'s payloads have them, the first place.
+
+    Free keys stand under the name that `named` gives them.
+    """
+    rows = (row for mapped in vendor.endpoints.values() for row in mapped.flat())
+    return {path: row.synonyms[0] for path, row in _told(rows).items()}
+
+
+def spelt(path: str, known: Mapping[str, str]) -> str:
+    """Return where a payload has the event's *path*, by `spellings`; empty where it is unknown."""
+    mark = FREE.search(path)
+    wire = known.get(path) or known.get(_free(path), "")
+    if mark is None or not wire.endswith("*"):
+        return wire or (path[mark.end(2) + 1 :] if mark and not mark[1] else "")
+    return wire[:-1] + path[mark.end(2) + 1 :]
+
+
 def reason_of(said: str) -> str:
     """Return a reason without what it quotes of the event, so that alike reasons are counted."""
     return QUOTED.sub("'…'", said)
@@ -98,7 +118,7 @@ def _fate(vendor: str, path: str, value: Any, loss: Loss | None, row: Row | None
         return Fate(path, "lost", value, "", f"{vendor} takes one product per event here")
     if row is not None:
         return Fate(path, "lost", value, "", f"beyond what {vendor} takes at {to}")
-    return Fate(path, "lost", value, "", f"{vendor} has no place for it")
+    return Fate(path, "lost", value, "", f"{vendor} {NO_PLACE}")
 
 
 def _place(path: str, row: Row) -> str:

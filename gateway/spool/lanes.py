@@ -60,7 +60,7 @@ class Lane:
     def refuses(self) -> bool:
         """Say whether one more entry is to be refused."""
         bounds = self.bounds
-        if bounds is None or bounds.max_backlog is None or bounds.overflow == "dead":
+        if bounds is None or bounds.max_backlog is None or bounds.overflow != "refuse":
             return False
         return self.excess() >= 0
 

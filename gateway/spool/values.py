@@ -209,11 +209,12 @@ class Bounds(msgspec.Struct, frozen=True):
     """How much may be pending for one destination, and what happens past that.
 
     ``refuse``: append raises SpoolFull. ``dead``: the oldest become dead letters (overflow).
+    ``drop``: they are forgotten, and so is what is too old; nothing becomes a dead letter.
     """
 
     max_backlog: int | None = None
     """Entries past the cursor plus waiting deliveries."""
-    overflow: Literal["refuse", "dead"] = "refuse"
+    overflow: Literal["refuse", "dead", "drop"] = "refuse"
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -275,6 +276,8 @@ class Taken(msgspec.Struct, frozen=True):
     destination: str
     cursor: int
     marks: tuple[Mark, ...]
+    dropped: int = 0
+    """How many deliveries were forgotten without becoming dead letters."""
 
 
 Notice = Replayed | Taken

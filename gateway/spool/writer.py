@@ -18,7 +18,7 @@ from gateway.spool.session import Session
 from gateway.spool.settling import NOTHING, NOWHERE, apply, take
 from gateway.spool.store import fetch
 from gateway.spool.upkeep import STEP, shrink, trim, trimmable
-from gateway.spool.values import Entry, Failed, Limits, Notice, Replayed, SpoolFull, Taken
+from gateway.spool.values import Entry, Failed, Limits, Notice, Progress, Replayed, SpoolFull, Taken
 
 TICK = 1.0
 """Seconds between two looks at what no append brings up: age, other processes, a broken disk."""
@@ -206,8 +206,11 @@ class Writer:
         progress, waiting = take(connection, lane, why, count, before)
         if progress == NOTHING:
             return []
+        bounds, dropped = lane.bounds, 0
+        if bounds is not None and bounds.overflow == "drop":
+            progress, dropped = Progress(cursor=progress.cursor, done=waiting), len(progress.dead)
         apply(connection, lane, progress, self._lanes.ended, terse=True)
-        return [Taken(lane.name, lane.new_cursor, waiting)]
+        return [Taken(lane.name, lane.new_cursor, waiting, dropped)]
 
     # ---- the rest ------------------------------------------------------------------------
 

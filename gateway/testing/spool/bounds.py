@@ -110,6 +110,23 @@ class BoundsSuite(SpoolContract):
         assert (depth.backlog, depth.retrying, depth.dead) == (3, 0, 3)
         assert (await spool.depths())["b"].backlog == 3
 
+    async def test_what_is_dropped_leaves_no_trace(self, opened: Maker, clock: Clock) -> None:
+        """Under the policy ``drop`` what is too much, or too old, is forgotten, and counted."""
+        spool = await opened(Limits(max_age=DAY), a=Bounds(max_backlog=2, overflow="drop"))
+        notices = Notices(spool)
+        await spool.append(entry("r1", a=(0,)))
+        await spool.settle("a", Progress(cursor=1, later=[later(1)]))
+        await spool.append(entry("r2", a=(0, 1)))
+        await spool.append(entry("r3", a=(0,)))
+        assert await notices.next() == Taken("a", 1, (Mark(1, 0),), 1)
+        await spool.append(entry("r4", a=(0,)))
+        assert await notices.next() == Taken("a", 2, (), 2)
+        clock.now += DAY + 1
+        assert await notices.next() == Taken("a", 4, (), 2)
+        assert await spool.dead_letters() == []
+        depth = (await spool.depths())["a"]
+        assert (depth.backlog, depth.retrying, depth.dead) == (0, 0, 0)
+
     async def test_overflow_goes_by_age_and_respects_exceptions(self, opened: Maker) -> None:
         """The oldest entry gives way before a younger waiting one; what is dead stays as it is."""
         spool = await opened(a=Bounds(max_backlog=4, overflow="dead"))

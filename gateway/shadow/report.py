@@ -1,0 +1,205 @@
+"""What a shadow's sums come to: what would arrive, what would not, and whether to switch."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from gateway.shadow.tally import Count, Key
+
+Spelt = Callable[[str, str], str]
+"""A vendor and a field to where that vendor's payloads have it."""
+WORSE = ("lost", "coerced", "removed")
+
+
+class EventLine(NamedTuple):
+    """One kind of event of one vendor's clients."""
+
+    event: str
+    vendor: str
+    seen: int
+    goes: int
+    reasons: tuple[tuple[str, int], ...]
+    """Why the others would not arrive, and how many."""
+    accepted: bool = False
+    """The reader has said to live with it."""
+
+
+class FieldLine(NamedTuple):
+    """One field that does not arrive as it is."""
+
+    field: str
+    vendor: str
+    sent_as: str
+    """In the payloads of the vendor whose format the events came in."""
+    how: str
+    number: int
+    of: int
+    """Events that have the field and go."""
+    events: tuple[str, ...]
+    why: str
+    example: str
+    accepted: bool = False
+
+
+class AnswerLine(NamedTuple):
+    """What the test account said."""
+
+    how: str
+    number: int
+    why: str
+
+
+class BesideLine(NamedTuple):
+    """How events ended at a destination that delivers, and how the test account took them."""
+
+    destination: str
+    there: str
+    here: str
+    number: int
+
+
+class Report(NamedTuple):
+    """What one shadow has seen."""
+
+    destination: str
+    first: float
+    """Unix seconds, of the first event and the last."""
+    last: float
+    seen: int
+    goes: int
+    skipped: int
+    """Deliveries that it did not get to see, being too far behind."""
+    kept: int
+    """Fields that arrive as they are, each once."""
+    events: Sequence[EventLine]
+    fields: Sequence[FieldLine]
+    answers: Sequence[AnswerLine]
+    beside: Sequence[BesideLine]
+
+    @property
+    def open(self) -> list[str]:
+        """Return what speaks against switching, in words; empty where nothing does."""
+        missing = sum(line.seen - line.goes for line in self.events if not line.accepted)
+        against = [f"{missing} of {self.seen} events would not arrive"] if missing else []
+        for how in ("lost", "coerced"):
+            names = {line.field for line in self.fields if line.how == how and not line.accepted}
+            if names:
+                fields = "1 field" if len(names) == 1 else f"{len(names)} fields"
+                against.append(f"{fields} would be {how}")
+        refused = sum(line.number for line in self.answers if line.how == "refused")
+        if refused:
+            against.append(f"the test account refused {refused}")
+        return against
+
+    @property
+    def verdict(self) -> str:
+        """Return whether to switch, in a sentence."""
+        if not self.seen:
+            return "No event has come by yet, so that nothing can be said."
+        if self.open:
+            return f"Not safe to switch yet: {'; '.join(self.open)}."
+        but = any(e.accepted for e in self.events) or any(f.accepted for f in self.fields)
+        what = "all but what you accept" if but else "everything"
+        removed = any(line.how == "removed" for line in self.fields)
+        aside = ", what the route's steps change aside" if removed else ""
+        return f"Safe to switch: {what} of {self.seen} events would arrive{aside}."
+
+
+def report(
+    destination: str, counts: Mapping[Key, Count], spelt: Spelt, accepted: Sequence[str] = ()
+) -> Report:
+    """Return what *counts* come to.
+
+    Args:
+        destination: whose counts these are.
+        counts: the sums.
+        spelt: how the senders' vendors spell fields.
+        accepted: patterns of fields, and of names of events, that need not arrive.
+    """
+    whole = {key: count for key, count in counts.items() if key.event}
+    events = _events(counts, accepted)
+    fields, kept = _fields(counts, spelt, accepted)
+    return Report(
+        destination,
+        min((count.first for count in whole.values()), default=0.0),
+        max((count.last for count in whole.values()), default=0.0),
+        sum(line.seen for line in events),
+        sum(line.goes for line in events),
+        sum(count.number for key, count in counts.items() if key.what == "skipped"),
+        kept,
+        events,
+        fields,
+        _answers(counts),
+        _beside(counts),
+    )
+
+
+def _events(counts: Mapping[Key, Count], accepted: Sequence[str]) -> list[EventLine]:
+    goes: Counter[tuple[str, str]] = Counter()
+    stays: dict[tuple[str, str], Counter[str]] = {}
+    for key, count in counts.items():
+        kind = (key.event, key.vendor)
+        if key.what in {"declined", "unrenderable"}:
+            why = key.why if key.what == "declined" else f"a dead letter: {key.why}"
+            stays.setdefault(kind, Counter())[why] += count.number
+        elif key.what == "goes":
+            goes[kind] += count.number
+    lines = []
+    for kind in {**goes, **stays}:
+        reasons = stays.get(kind, Counter[str]())
+        seen = goes[kind] + reasons.total()
+        live = any(fnmatchcase(kind[0], pattern) for pattern in accepted)
+        lines.append(EventLine(*kind, seen, goes[kind], tuple(reasons.most_common()), live))
+    return sorted(lines, key=lambda line: (-line.seen, line.event, line.vendor))
+
+
+def _fields(
+    counts: Mapping[Key, Count], spelt: Spelt, accepted: Sequence[str]
+) -> tuple[list[FieldLine], int]:
+    having: Counter[tuple[str, str]] = Counter()
+    whole: set[tuple[str, str]] = set()
+    found: dict[tuple[str, str, str, str], list[tuple[str, Count]]] = {}
+    for key, count in counts.items():
+        if key.what != "field":
+            continue
+        field = (key.field, key.vendor)
+        having[field] += count.number
+        if key.how in WORSE:
+            found.setdefault((*field, key.how, key.why), []).append((key.event, count))
+        else:
+            whole.add(field)
+    lines = [
+        FieldLine(
+            field,
+            vendor,
+            spelt(vendor, field),
+            how,
+            sum(count.number for _, count in within),
+            having[field, vendor],
+            tuple(event for event, _ in within),
+            why,
+            next((count.example for _, count in within if count.example), ""),
+            any(fnmatchcase(field, pattern) for pattern in accepted),
+        )
+        for (field, vendor, how, why), within in found.items()
+    ]
+    lines.sort(key=lambda line: (WORSE.index(line.how), -line.number, line.field))
+    return lines, len({field for field, _ in whole - {(f.field, f.vendor) for f in lines}})
+
+
+def _answers(counts: Mapping[Key, Count]) -> list[AnswerLine]:
+    found: Counter[tuple[str, str]] = Counter()
+    for key, count in counts.items():
+        if key.what == "answer":
+            found[key.how, key.why] += count.number
+    return [AnswerLine(how, number, why) for (how, why), number in found.most_common()]
+
+
+def _beside(counts: Mapping[Key, Count]) -> list[BesideLine]:
+    found = []
+    for key, count in counts.items():
+        if key.what == "beside":
+            there, _, here = key.how.partition(", ")
+            found.append(BesideLine(key.field, there, here, count.number))
+    return sorted(found, key=lambda line: (line.destination, -line.number))

@@ -1,0 +1,122 @@
+"""The file of what shadows have seen: ``shadow.db`` beside the spool's, sums by key."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from gateway.errors import SpoolError
+from gateway.shadow.tally import Count, Key
+
+FILE = "shadow.db"
+SCHEMA = 1
+_CREATE = """
+    CREATE TABLE IF NOT EXISTS seen(
+        destination TEXT NOT NULL, vendor TEXT NOT NULL, event TEXT NOT NULL, what TEXT NOT NULL,
+        field TEXT NOT NULL, how TEXT NOT NULL, why TEXT NOT NULL,
+        number INTEGER NOT NULL, first REAL NOT NULL, last REAL NOT NULL, example TEXT NOT NULL,
+        PRIMARY KEY(destination, vendor, event, what, field, how, why)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS shadow(name TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+_ADD = """
+    INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+        number = number + excluded.number, first = min(first, excluded.first),
+        last = max(last, excluded.last), example = iif(example = '', excluded.example, example)
+"""
+_READ = """
+    SELECT destination, vendor, event, what, field, how, why, number, first, last, example FROM seen
+    WHERE ?1 IS NULL OR destination = ?1 ORDER BY destination, vendor, event, what, field, how, why
+"""
+
+
+class ShadowFile:
+    """What shadows have seen, on disk; used beside the running gateway, too.
+
+    It is not what was accepted: the last second of it may be missing after a crash.
+
+    Args:
+        folder: the spool's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+
+    def add(self, counts: Mapping[Key, Count]) -> None:
+        """Add to what was seen.
+
+        Raises:
+            SpoolError: the file cannot be written.
+        """
+        with self._open() as connection, connection:
+            connection.executemany(_ADD, ((*key, *count) for key, count in counts.items()))
+
+    def read(self, destination: str | None = None) -> dict[Key, Count]:
+        """Return what was seen, of all shadows or of one; nothing where there is no file.
+
+        Raises:
+            SpoolError: the file cannot be read.
+        """
+        if not self.path.exists():
+            return {}
+        with self._open() as connection:
+            rows: list[Any] = connection.execute(_READ, (destination,)).fetchall()
+        return {Key(*row[:7]): Count(*row[7:]) for row in rows}
+
+    def clear(self, destination: str | None = None) -> int:
+        """Forget what was seen; return how many sums that were.
+
+        Raises:
+            SpoolError: the file cannot be written.
+        """
+        if not self.path.exists():
+            return 0
+        with self._open() as connection:
+            query = "DELETE FROM seen WHERE ?1 IS NULL OR destination = ?1"
+            connection.execute(query, (destination,))
+            return connection.changes()
+
+    def names(self) -> set[str]:
+        """Return the destinations that are shadows, or were when they were last configured.
+
+        Raises:
+            SpoolError: the file cannot be read.
+        """
+        if not self.path.exists():
+            return set()
+        with self._open() as connection:
+            rows = connection.execute("SELECT name FROM shadow").fetchall()
+        return {str(name) for (name,) in rows}
+
+    def name(self, shadows: set[str], others: set[str]) -> None:
+        """Note which destinations are shadows, and which are none.
+
+        Raises:
+            SpoolError: the file cannot be written.
+        """
+        if not shadows and not self.path.exists():
+            return
+        with self._open() as connection, connection:
+            connection.executemany("DELETE FROM shadow WHERE name = ?", ((n,) for n in others))
+            adding = "INSERT OR IGNORE INTO shadow VALUES (?)"
+            connection.executemany(adding, ((n,) for n in shadows))
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[apsw.Connection]:
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            connection = apsw.Connection(str(self.path))
+            try:
+                connection.set_busy_timeout(2000)
+                if connection.pragma("user_version") != SCHEMA:
+                    connection.execute("PRAGMA journal_mode=WAL")
+                    connection.execute(_CREATE)
+                    connection.pragma("user_version", SCHEMA)
+                connection.pragma("synchronous", "NORMAL")
+                yield connection
+            finally:
+                connection.close()
+        except (apsw.Error, OSError) as error:
+            raise SpoolError(f"{self.path}: {error}; see that the disk serves") from error

@@ -1,0 +1,171 @@
+"""What shadows have seen since it was last written down, in bounded memory."""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from gateway.event import NOTHING, Event
+from gateway.losses.fates import Fate, named, reason_of
+from gateway.shadow.example import example
+
+MOST_NAMES = 200
+"""Names of events per destination that are told apart; they are the senders' own."""
+MOST_FIELDS = 300
+"""Fields per destination that are told apart; past them free keys count as one."""
+MOST_REASONS = 100
+LONGEST = 160
+"""Characters of a reason that are kept."""
+OTHERS = "(others)"
+
+What = Literal["goes", "declined", "unrenderable"]
+
+
+class Key(NamedTuple):
+    """What is counted together."""
+
+    destination: str
+    vendor: str
+    """Whose format the events came in; empty for what is about no event."""
+    event: str
+    what: str
+    """``goes``, ``declined``, ``unrenderable`` of events; and ``field``, ``answer``, ``beside``,
+    ``skipped``."""
+    field: str = ""
+    how: str = ""
+    """Of a field: kept, coerced, lost or removed (by the route's steps). Of an answer: accepted,
+    refused, unanswered, unasked; beside another destination (``field``), both."""
+    why: str = ""
+
+
+class Count(NamedTuple):
+    """How often, when, and for example."""
+
+    number: int
+    first: float
+    """Unix seconds."""
+    last: float
+    example: str = ""
+
+
+class Known:
+    """The names that one destination tells apart, each kind bounded."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, set[str]] = {}
+
+    def name(self, kind: str, name: str, most: int, other: str = OTHERS) -> str:
+        """Return *name*, or *other* where there are too many already."""
+        names = self._kinds.setdefault(kind, set())
+        if name not in names:
+            if len(names) >= most:
+                return other
+            names.add(name)
+        return name
+
+
+class Tally:
+    """Counts by key; `taken` hands them over."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Key, Count] = {}
+        self._known: dict[str, Known] = {}
+
+    def know(self, keys: Iterable[Key]) -> None:
+        """Note what was told apart before a restart."""
+        for key in keys:
+            known = self._known.setdefault(key.destination, Known())
+            known.name("event", key.event, MOST_NAMES)
+            known.name("field", key.field, MOST_FIELDS)
+            known.name("why", key.why, MOST_REASONS)
+
+    def event(self, destination: str, event: Event, what: What, at: float, why: str = "") -> None:
+        """Count an event that would go, or would not."""
+        self._add(self._key(destination, event, what, why=why), at)
+
+    def answer(self, destination: str, event: Event, how: str, at: float, why: str = "") -> None:
+        """Count what the test account said of an event."""
+        self._add(self._key(destination, event, "answer", how=how, why=why), at)
+
+    def fields(
+        self,
+        destination: str,
+        event: Event,
+        fates: Iterable[Fate],
+        at: float,
+        removed: Mapping[str, str] = NOTHING,
+    ) -> None:
+        """Count what became of an event's fields, each field once per event.
+
+        Args:
+            destination: the shadow.
+            event: as accepted.
+            fates: those of what the route's steps left.
+            at: Unix seconds.
+            removed: the paths that they removed, and by which route.
+        """
+        seen: set[Key] = set()
+        for fate in fates:
+            key = self._key(
+                destination, event, "field", field=fate.path, how=fate.how, why=fate.why
+            )
+            if key not in seen:
+                seen.add(key)
+                shown = "" if fate.how == "kept" else example(fate.path, fate.value)
+                self._add(key, at, shown)
+        for path, route in removed.items():
+            why = f"the steps of the route {route!r} change it"
+            key = self._key(destination, event, "field", field=path, how="removed", why=why)
+            if key not in seen:
+                seen.add(key)
+                self._add(key, at)
+
+    def beside(self, destination: str, other: str, how: str, at: float) -> None:
+        """Count how an event ended at another destination, and then here."""
+        self._add(Key(destination, "", "", "beside", other, how), at)
+
+    def skipped(self, destination: str, number: int, at: float) -> None:
+        """Count deliveries that a shadow did not get to see."""
+        self._add(Key(destination, "", "", "skipped"), at, number=number)
+
+    def taken(self) -> dict[Key, Count]:
+        """Return what was counted, and begin anew."""
+        counts, self._counts = self._counts, {}
+        return counts
+
+    def give_back(self, counts: dict[Key, Count]) -> None:
+        """Count again what could not be written down."""
+        for key, count in counts.items():
+            self._put(key, count)
+
+    def _key(  # noqa: PLR0913 - what is told apart, each once
+        self,
+        destination: str,
+        event: Event,
+        what: str,
+        *,
+        field: str = "",
+        how: str = "",
+        why: str = "",
+    ) -> Key:
+        known = self._known.setdefault(destination, Known())
+        name = known.name("event", event.name or event.type, MOST_NAMES)
+        if field:
+            field = known.name("field", field, MOST_FIELDS, named(field))
+        if why:
+            quoted = why if what == "field" else reason_of(why)
+            why = known.name("why", quoted[:LONGEST], MOST_REASONS)
+        return Key(destination, event.origin, name, what, field, how, why)
+
+    def _add(self, key: Key, at: float, shown: str = "", number: int = 1) -> None:
+        self._put(key, Count(number, at, at, shown))
+
+    def _put(self, key: Key, count: Count) -> None:
+        have = self._counts.get(key)
+        if have is None:
+            self._counts[key] = count
+        else:
+            self._counts[key] = Count(
+                have.number + count.number,
+                min(have.first, count.first),
+                max(have.last, count.last),
+                have.example or count.example,
+            )

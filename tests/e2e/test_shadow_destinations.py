@@ -1,0 +1,267 @@
+"""Shadows over real sockets: events are compared, nothing is sent or owed, then one switches."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+from click.testing import CliRunner
+
+from gateway.cli import main
+from gateway.config import load
+from gateway.reload import reload
+from gateway.shadow.store import ShadowFile
+from gateway.shadow.tally import Count, Key
+from gateway.spool import LetterBox
+from gateway.testing import load_samples
+from tests.e2e.configs import SETTINGS, destination
+from tests.e2e.running import PATIENCE, Running, running
+
+CLOSED_PORT = 9
+"""The discard port, where nothing listens."""
+SAMPLES = load_samples(Path(__file__).parents[1] / "vendors/personaclick")
+VIEW, ORDER = SAMPLES["view"], SAMPLES["purchase"]
+SPOOL = "spool"
+
+
+def config(folder: Path, new: str) -> Callable[[str], str]:
+    """Return what makes a configuration of a shop that leaves PersonaClick for *new*, a table."""
+
+    def made(sandbox: str) -> str:
+        return (
+            f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / SPOOL}"\n'
+            f'[sources.shop]\nvendor = "personaclick"\nkeys = "any"\n'
+            f"{destination('personaclick', sandbox)}"
+            f"[destinations.new]\n{new.format(sandbox=sandbox)}\n"
+            '[[routes]]\nto = ["personaclick", "new"]\n'
+        )
+
+    return made
+
+
+LOOKS_ON = 'vendor = "chrts"\nurl = "{sandbox}/chrts"\nshadow = true'
+TRIES = f'vendor = "chrts"\nurl = "{{sandbox}}/chrts"\nshadow = "send"\n{SETTINGS["chrts"]}'
+DELIVERS = f'vendor = "chrts"\nurl = "{{sandbox}}/chrts"\n{SETTINGS["chrts"]}'
+
+
+async def post(run: Running, sample: Mapping[str, Any]) -> None:
+    """Send what PersonaClick's client sends."""
+    raw = sample["request"]
+    headers = {"content-type": "application/json", **raw.get("headers", {})}
+    async with run.client.request(
+        raw["method"], run.url + raw["url"], data=orjson.dumps(raw["body"]), headers=headers
+    ) as answer:
+        assert answer.status == sample["answer"]["status"], await answer.text()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something *holds* that nobody tells us of, at most `PATIENCE` seconds."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.005)
+
+
+async def seen(run: Running, number: int) -> dict[Key, Count]:
+    """Return what the shadow has written down once it has seen so many events."""
+    await until(lambda: run.gateway.workers["new"].shadowed >= number)
+    await run.gateway.shadows.flush()
+    return run.gateway.shadows.file.read("new")
+
+
+def answers(counts: Mapping[Key, Count]) -> dict[str, int]:
+    """Return how a test account took its events."""
+    return {key.how: count.number for key, count in counts.items() if key.what == "answer"}
+
+
+def told(folder: Path, *args: str) -> dict[str, Any]:
+    """Return the report on the shadow."""
+    path = str(folder / "gateway.toml")
+    found = CliRunner().invoke(main, ["shadow", "report", "--config", path, "--json", *args])
+    assert found.exit_code == 0, found.output
+    (report,) = orjson.loads(found.stdout)
+    return dict(report)
+
+
+async def test_a_shop_looks_before_it_switches(tmp_path: Path) -> None:
+    """The new vendor gets nothing while it is a shadow, the report says what it would, then all."""
+    async with running(tmp_path, config(tmp_path, LOOKS_ON)) as run:
+        for sample in (VIEW, VIEW, ORDER):
+            await post(run, sample)
+        await run.watch.until(lambda w: len(w.settled) == 3)
+        await seen(run, 3)
+        assert {where for _, where, _ in run.watch.settled} == {"personaclick"}
+        assert {entry["vendor"] for entry in await run.journal()} == {"personaclick"}
+
+        report = told(tmp_path)
+        assert (report["seen"], report["goes"], report["safe"]) == (3, 3, False)
+        lost = {line["field"]: line for line in report["fields"] if line["how"] == "lost"}
+        assert lost["session_id"]["sent_as"] == "seance"
+        assert lost["session_id"]["number"] == 3
+        accepted = [word for field in lost for word in ("--accept", field)]
+        assert told(tmp_path, *accepted)["safe"] is True
+
+        path = tmp_path / "gateway.toml"
+        path.write_text(config(tmp_path, DELIVERS)(run.sandbox))
+        await reload(run.gateway, load(path, run.gateway.registry))
+        await post(run, ORDER)
+        await run.watch.until(lambda w: len(w.settled) == 5)
+        (got,) = await run.journal("chrts")
+        assert got["verdict"] == "accepted"
+        assert got["body"]["name"] == "Order Completed"
+        assert told(tmp_path)["seen"] == 3
+
+
+async def test_a_shadow_counts_as_nothing_else(tmp_path: Path) -> None:
+    """It is neither delivered nor dead, nothing waits for it, and nothing of it is left behind."""
+    declines = 'vendor = "quartic"\nurl = "{sandbox}/quartic"\nshadow = true'
+    async with running(tmp_path, config(tmp_path, declines)) as run:
+        for sample in (VIEW, SAMPLES["cart"], SAMPLES["search"]):
+            await post(run, sample)
+        counts = await seen(run, 3)
+        state = run.gateway.workers["new"].state()
+        assert (state.delivered, state.declined, state.dead, state.retried) == (0, 0, 0, 0)
+        assert (state.shadowed, state.circuit) == (3, "closed")
+        ways = sorted((key.what, key.event) for key in counts if not key.field)
+        assert ways == [
+            ("declined", "Product Added"),
+            ("declined", "Products Searched"),
+            ("goes", "Product Viewed"),
+        ]
+    with LetterBox(tmp_path / SPOOL) as box:
+        assert box.dead_letters() == []
+    async with running(tmp_path, config(tmp_path, declines)) as run:
+        assert (await run.gateway.spool.depths())["new"].backlog == 0
+
+
+async def test_a_test_account_is_asked_and_compared(tmp_path: Path) -> None:
+    """Its answers are counted apart, beside how the same events ended where they really went."""
+    async with running(tmp_path, config(tmp_path, TRIES)) as run:
+        await post(run, VIEW)
+        await run.watch.until(lambda w: len(w.settled) == 1)
+        await seen(run, 1)
+        await run.fault(vendor="chrts", status=422, count=1)
+        await post(run, ORDER)
+        await run.watch.until(lambda w: len(w.settled) == 2)
+        counts = await seen(run, 2)
+        assert answers(counts) == {"accepted": 1, "refused": 1}
+        assert {where for _, where, _ in run.watch.settled} == {"personaclick"}
+        assert len(await run.journal("chrts")) == 2
+    report = told(tmp_path)
+    beside = {(line["there"], line["here"]): line["number"] for line in report["beside"]}
+    assert beside == {("delivered", "accepted"): 1, ("delivered", "refused"): 1}
+    assert "the test account refused 1" in report["verdict"]
+    with LetterBox(tmp_path / SPOOL) as box:
+        assert box.dead_letters() == []
+
+
+async def test_a_dead_test_account_holds_nothing_up(tmp_path: Path) -> None:
+    """Nobody is refused, nothing waits or dies, and every event is compared all the same."""
+    dead = (
+        f'vendor = "chrts"\nurl = "http://127.0.0.1:{CLOSED_PORT}"\nshadow = "send"\n'
+        f"max_backlog = 5\n{SETTINGS['chrts']}"
+    )
+    async with running(tmp_path, config(tmp_path, dead)) as run:
+        for _ in range(20):
+            await post(run, VIEW)
+            await run.watch.until(lambda w: bool(w.settled))
+        await run.watch.until(lambda w: len(w.settled) == 20)
+        counts = await seen(run, 20)
+        assert sum(answers(counts).values()) == 20
+        assert answers(counts)["unanswered"] < 10
+        await until(lambda: run.gateway.spool.cursor("new") == 20)
+        depth = (await run.gateway.spool.depths())["new"]
+        assert (depth.retrying, depth.parked, depth.dead) == (0, 0, 0)
+
+
+async def test_what_a_new_shadow_still_owes_is_told(tmp_path: Path) -> None:
+    """A destination that becomes a shadow while deliveries wait sends none of them, and says so."""
+    dead = DELIVERS.replace("{sandbox}/chrts", f"http://127.0.0.1:{CLOSED_PORT}")
+    async with running(tmp_path, config(tmp_path, dead)) as run:
+        await post(run, VIEW)
+        await until(lambda: run.gateway.workers["new"].retried > 0)
+        path = tmp_path / "gateway.toml"
+        path.write_text(config(tmp_path, LOOKS_ON)(run.sandbox))
+        with structlog.testing.capture_logs() as logs:
+            await reload(run.gateway, load(path, run.gateway.registry))
+        (line,) = [line for line in logs if line["event"] == "owed_to_a_shadow"]
+        assert (line["destination"], line["deliveries"]) == ("new", 1)
+        await seen(run, 1)
+        assert await run.journal("chrts") == []
+
+
+async def test_sums_survive_a_restart(tmp_path: Path) -> None:
+    """What was seen before the gateway stopped is in the report with what came after."""
+    for _ in range(2):
+        async with running(tmp_path, config(tmp_path, LOOKS_ON)) as run:
+            await post(run, VIEW)
+            await until(lambda run=run: run.gateway.workers["new"].shadowed == 1)  # type: ignore[misc]  # bound at once
+    report = told(tmp_path)
+    assert report["seen"] == 2
+    assert report["last"] > report["first"]
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["reloaded", "restarted"])
+async def test_a_removed_shadow_owes_nothing(tmp_path: Path, *, stopped: bool) -> None:
+    """A shadow that is taken out of the file leaves no delivery to nobody behind."""
+    without = ("[destinations.new]\n" + LOOKS_ON, '"personaclick", "new"')
+
+    def fewer(sandbox: str) -> str:
+        text = config(tmp_path, LOOKS_ON)(sandbox)
+        table = without[0].format(sandbox=sandbox)
+        return text.replace(table, "").replace(without[1], '"personaclick"')
+
+    async with running(tmp_path, config(tmp_path, LOOKS_ON)) as run:
+        await post(run, VIEW)
+        await seen(run, 1)
+        if not stopped:
+            path = tmp_path / "gateway.toml"
+            path.write_text(fewer(run.sandbox))
+            await reload(run.gateway, load(path, run.gateway.registry))
+            assert await run.gateway.spool.orphans() == {}
+    if stopped:
+        async with running(tmp_path, fewer) as run:
+            assert await run.gateway.spool.orphans() == {}
+    assert ShadowFile(tmp_path / SPOOL).read("new")
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        (f'{LOOKS_ON}\ncredentials = "client"', "shadow: has no client whose account it could use"),
+        (LOOKS_ON.replace("true", '"yes"'), 'shadow: must be true, false or "send"'),
+        (TRIES.replace(SETTINGS["chrts"], ""), "api_key"),
+    ],
+)
+def test_a_shadow_that_cannot_be_is_told(tmp_path: Path, new: str, said: str) -> None:
+    """It uses no client's credential, is one of two kinds, and sends with a key of its own."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(config(tmp_path, new)("http://127.0.0.1:9"))
+    found = CliRunner().invoke(main, ["check", str(path)])
+    assert found.exit_code == 1
+    assert said in found.stderr
+
+
+def test_a_shadow_stands_in_for_nobody(tmp_path: Path) -> None:
+    """It neither answers a source's clients nor lends its credential to what is relayed."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        '[sources.shop]\nvendor = "chrts"\nkeys = ["k"]\nurl = "https://api.example"\n'
+        'respond = "upstream"\nrelay_as = "new"\n'
+        '[destinations.new]\nvendor = "chrts"\nshadow = true\n[[routes]]\nto = ["new"]\n'
+    )
+    found = CliRunner().invoke(main, ["check", str(path)])
+    assert "relay_as: [destinations.new] is a shadow; name one that delivers" in found.stderr
+    assert "respond: no route leads to a destination of chrts's with passthrough" in found.stderr
+
+
+def test_a_shadow_is_shown_as_one(tmp_path: Path) -> None:
+    """``gateway check`` says that a destination is a shadow, and of which kind."""
+    path = tmp_path / "gateway.toml"
+    for new, said in ((LOOKS_ON, "a shadow: compared, not sent"), (TRIES, "counted apart")):
+        path.write_text(config(tmp_path, new)("http://127.0.0.1:9"))
+        found = CliRunner().invoke(main, ["check", str(path)])
+        assert found.exit_code == 0, found.stderr
+        assert said in " ".join(found.stdout.split())

@@ -1,0 +1,475 @@
+"""Shadows in parts: what is counted, bounded, kept and concluded."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+from msgspec.structs import replace
+
+from gateway.cli import main
+from gateway.config.steps import Drop
+from gateway.delivery.attempt import Shadowed
+from gateway.delivery.job import Job
+from gateway.errors import SpoolError, TransportError
+from gateway.event import Event, Product, Properties
+from gateway.exchange import Declined, Delivered, Refused, Request, Response
+from gateway.losses.fates import Fate, spellings, spelt
+from gateway.placeholder import placeholder
+from gateway.plugins import load
+from gateway.routing.steps import Steps
+from gateway.shadow.beside import REMEMBERED, Beside
+from gateway.shadow.example import example
+from gateway.shadow.report import Report, report
+from gateway.shadow.sender import ShadowSender
+from gateway.shadow.store import ShadowFile
+from gateway.shadow.tally import MOST_FIELDS, MOST_NAMES, MOST_REASONS, Count, Key, Tally
+from gateway.spool import Entry, Mark
+
+EVENT = Event(
+    type="track",
+    name="Product Viewed",
+    id="r-0",
+    origin="personaclick",
+    user_id="u1",
+    session_id="s1",
+    properties=Properties(products=(Product(product_id="1"),)),
+)
+LOST = Fate("session_id", "lost", "s1", "", "chrts has no place for it")
+KEPT = Fate("user_id", "kept", "u1", "uid", "")
+
+
+def goes(event: str = "Product Viewed", vendor: str = "personaclick") -> Key:
+    """Return the key of events that would go."""
+    return Key("new", vendor, event, "goes")
+
+
+def field(name: str, how: str, why: str = "") -> Key:
+    """Return the key of a field's fate."""
+    return Key("new", "personaclick", "Product Viewed", "field", name, how, why)
+
+
+def count(number: int = 1, first: float = 1.0, last: float = 2.0, shown: str = "") -> Count:
+    """Return a sum."""
+    return Count(number, first, last, shown)
+
+
+def concluded(counts: Mapping[Key, Count], *accepted: str) -> Report:
+    """Return what *counts* come to."""
+    return report("new", counts, lambda _, name: name.upper(), accepted)
+
+
+# Counting
+
+
+def test_a_field_counts_once_per_event() -> None:
+    """Sums are by destination, vendor, event and field; an example is of what is not kept."""
+    tally = Tally()
+    for at in (5.0, 7.0):
+        tally.event("new", EVENT, "goes", at)
+        tally.fields("new", EVENT, [LOST, LOST, KEPT], at)
+    found = tally.taken()
+    assert found[goes()] == count(2, 5.0, 7.0)
+    assert found[field("session_id", "lost", LOST.why)] == count(2, 5.0, 7.0, "text of 2")
+    assert found[field("user_id", "kept")] == count(2, 5.0, 7.0)
+    assert not tally.taken()
+
+
+def test_what_cannot_be_written_is_counted_again() -> None:
+    """Counts that are given back are added to those that came meanwhile."""
+    tally = Tally()
+    tally.event("new", EVENT, "goes", 1.0)
+    before = tally.taken()
+    tally.event("new", EVENT, "goes", 2.0)
+    tally.give_back(before)
+    assert tally.taken() == {goes(): count(2, 1.0, 2.0)}
+
+
+def test_memory_is_bounded() -> None:
+    """Names, fields and reasons that senders choose are told apart up to a number of each."""
+    tally = Tally()
+    for number in range(1000):
+        event = replace(EVENT, name=f"event {number}")
+        tally.event("new", event, "declined", 1.0, f"no way to say it, {number}")
+        path = f"properties.extra.k{number}"
+        tally.fields("new", event, [Fate(path, "lost", 1, "", "no place")], 1.0)
+    found = tally.taken()
+    assert len({key.event for key in found}) == MOST_NAMES + 1
+    assert len({key.field for key in found if key.field}) == MOST_FIELDS + 1
+    assert "properties.extra.*" in {key.field for key in found}
+    assert len({key.why for key in found}) <= MOST_REASONS + 1
+
+
+def test_bounds_hold_across_restarts() -> None:
+    """What was told apart before is, and counts towards the number."""
+    tally = Tally()
+    tally.know(goes(f"event {number}") for number in range(MOST_NAMES))
+    tally.event("new", replace(EVENT, name="new one"), "goes", 1.0)
+    tally.event("new", replace(EVENT, name="event 7"), "goes", 1.0)
+    assert {key.event for key in tally.taken()} == {"(others)", "event 7"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shown"),
+    [
+        ("properties.coupon", "MAY", '"MAY"'),
+        ("properties.total", 9.5, "9.5"),
+        ("properties.query", "x" * 99, '"' + "x" * 22 + "…"),
+        ("properties.query", "ada@shop.example", "text of 16"),
+        ("traits.first_name", "Ada", "text of 3"),
+        ("traits.age", 35, "number"),
+        ("user_id", "u-1", "text of 3"),
+        ("context.ip", "192.0.2.7", "text of 9"),
+        ("properties.extra.address", "1 Some Street", "text of 13"),
+        ("properties.extra.gift", True, "true"),
+        ("properties.extra.many", [1, 2], "list of 2"),
+        ("traits.address", {"city": "London"}, "object of 1"),
+        ("properties.products[1]", Product(product_id="1", price=2), "object of 2"),
+    ],
+)
+def test_examples_do_not_say_who_somebody_is(path: str, value: Any, shown: str) -> None:
+    """Names, ids, addresses and free texts are told by their length; others are cut short."""
+    assert example(path, value) == shown
+
+
+def test_both_sides_of_an_event_meet_in_any_order() -> None:
+    """A test account's answer is counted beside each real ending of the same event."""
+    tally = Tally()
+    beside = Beside(tally)
+    beside.answered("new", "r-0", "refused", 1.0)
+    beside.settled("old", "r-0", Delivered(), 2.0)
+    beside.settled("old", "r-1", Refused("no"), 3.0)
+    beside.answered("new", "r-1", "accepted", 4.0)
+    beside.settled("old", "r-2", Declined("no way"), 5.0)
+    beside.answered("new", "r-2", "accepted", 6.0)
+    assert {(key.field, key.how) for key in tally.taken()} == {
+        ("old", "delivered, refused"),
+        ("old", "refused, accepted"),
+    }
+
+
+def test_one_side_is_remembered_for_a_while() -> None:
+    """Events of which only one side ever comes do not fill the memory."""
+    tally = Tally()
+    beside = Beside(tally)
+    for number in range(REMEMBERED + 1):
+        beside.settled("old", f"r-{number}", Delivered(), 1.0)
+    beside.answered("new", "r-0", "accepted", 2.0)
+    beside.answered("new", f"r-{REMEMBERED}", "accepted", 2.0)
+    assert sum(each.number for each in tally.taken().values()) == 1
+
+
+# The sender
+
+
+class Account:
+    """A transport that gives one answer after the other."""
+
+    def __init__(self, *answers: Response | TransportError) -> None:
+        self.answers = list(answers)
+        self.sent: list[Request] = []
+
+    async def send(self, request: Request, *, whole: bool = False) -> Response:
+        """Return the next answer, or raise it."""
+        del whole
+        self.sent.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, TransportError):
+            raise answer
+        return answer
+
+    async def close(self) -> None:
+        """Have nothing to close."""
+
+
+def job(event: Event = EVENT, steps: Steps | None = None) -> Job:
+    """Return a delivery of *event*."""
+    entry = Entry("r", "shop", Request(method="POST", url="/"), {"new": (0,)}, "personaclick")
+    return Job(Mark(1, 0), entry, event, steps=steps)
+
+
+async def looked(vendor: str, *jobs: Job, account: Account | None = None) -> Mapping[Key, Count]:
+    """Return what a shadow of *vendor* noted of *jobs*; it sends them if there is an account."""
+    tally = Tally()
+    output = placeholder(load().outputs[vendor])
+    beside = Beside(tally) if account is not None else None
+    sender = ShadowSender("new", output, account or Account(), tally, beside)
+    for one in jobs:
+        outcome = await sender.send([one])
+        assert isinstance(outcome.verdict, Shadowed)
+        assert outcome.attempt is None
+    return tally.taken()
+
+
+async def test_a_shadow_looks_and_does_not_send() -> None:
+    """An event is rendered, its fields are counted, and nothing goes out."""
+    found = await looked("chrts", job())
+    assert found[goes()].number == 1
+    assert found[field("session_id", "lost", LOST.why)].number == 1
+    assert found[field("properties.products[].product_id", "kept")].number == 1
+
+
+async def test_a_shadow_notes_why_an_event_would_not_go() -> None:
+    """A declined event, and one that would become a dead letter, count with their reasons."""
+    declined = replace(EVENT, name="Cart Updated")
+    found = await looked("quartic", job(declined))
+    ((key, _),) = found.items()
+    assert (key.what, key.event) == ("declined", "Cart Updated")
+    assert "'…'" in key.why
+    odd = replace(EVENT, properties=Properties(extra={"n": 1 << 80}))
+    ((key, _),) = (await looked("chrts", job(odd))).items()
+    assert key.what == "unrenderable"
+
+
+async def test_a_plugins_mistake_is_noted() -> None:
+    """An exception of a plugin's costs the shadow the one event."""
+    broken = replace(EVENT, anonymous_id=3)
+    found = await looked("chrts", job(broken), job())
+    assert sorted(key.what for key in found if not key.field) == ["goes", "unrenderable"]
+
+
+async def test_what_a_route_takes_away_is_no_loss() -> None:
+    """A field that the steps of the route remove is counted as removed, with the route."""
+    steps = Steps("careful", [Drop.model_validate({"drop": ["session_id"]})])
+    found = await looked("chrts", job(steps=steps))
+    (removed,) = [key for key in found if key.how == "removed"]
+    assert removed.field == "session_id"
+    assert "'careful'" in removed.why
+    assert not any(key.how == "lost" for key in found)
+
+
+async def test_a_test_accounts_answers_are_counted() -> None:
+    """What it takes is accepted; what it refuses is, with its reason; nothing is tried again."""
+    account = Account(Response(200), Response(400, body=b"no such event"))
+    found = await looked("chrts", job(), job(), account=account)
+    answers = {key.how: key.why for key in found if key.what == "answer"}
+    assert answers == {"accepted": "", "refused": "HTTP 400: no such event"}
+    assert len(account.sent) == 2
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [Response(503), Response(401), Response(429), TransportError("connect", "cannot connect")],
+    ids=str,
+)
+async def test_a_test_account_in_trouble_is_left_alone(trouble: Response | TransportError) -> None:
+    """After one failure it is not asked for a while; events are compared all the same."""
+    account = Account(trouble)
+    found = await looked("chrts", job(), job(), job(), account=account)
+    assert {key.how: n.number for key, n in found.items() if key.what == "answer"} == {
+        "unanswered": 1,
+        "unasked": 2,
+    }
+    assert found[goes()].number == 3
+    assert len(account.sent) == 1
+
+
+async def test_no_credential_is_noted() -> None:
+    """A test account that repeats its credential does not get it into the report."""
+    body = b'no key "placeholder-credential" here'
+    found = await looked("chrts", job(), account=Account(Response(400, body=body)))
+    assert not any("placeholder" in part for key in found for part in key)
+
+
+async def test_others_have_their_turn() -> None:
+    """Looking at many events lets other tasks go on in between."""
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.get_running_loop().create_task(other())
+    await looked("chrts", *(job() for _ in range(20)))
+    task.cancel()
+    assert turns >= 20
+
+
+# The file
+
+
+def test_sums_survive_and_add_up(tmp_path: Path) -> None:
+    """What is added twice is one sum, with the first time, the last, and the first example."""
+    key = field("session_id", "lost")
+    ShadowFile(tmp_path).add({key: count(2, 5.0, 6.0, "one"), goes(): count()})
+    ShadowFile(tmp_path).add({key: count(3, 4.0, 9.0, "two")})
+    assert ShadowFile(tmp_path).read() == {key: count(5, 4.0, 9.0, "one"), goes(): count()}
+    assert ShadowFile(tmp_path).read("other") == {}
+    assert (ShadowFile(tmp_path).path.stat().st_mode & 0o777) == 0o600
+
+
+def test_nothing_is_made_without_shadows(tmp_path: Path) -> None:
+    """A gateway without shadows has no file of theirs."""
+    file = ShadowFile(tmp_path)
+    file.name(set(), {"crm"})
+    assert (file.read(), file.names(), file.clear()) == ({}, set(), 0)
+    assert not file.path.exists()
+
+
+def test_shadows_are_remembered_until_they_deliver(tmp_path: Path) -> None:
+    """A removed shadow is still known as one; one that delivers now is not."""
+    file = ShadowFile(tmp_path)
+    file.name({"new", "newer"}, set())
+    file.name(set(), {"new"})
+    assert file.names() == {"newer"}
+
+
+def test_a_broken_file_is_told(tmp_path: Path) -> None:
+    """What is no such file is named, with what to do."""
+    file = ShadowFile(tmp_path)
+    file.path.write_bytes(b"no database, though long enough to be taken for one " * 99)
+    with pytest.raises(SpoolError, match=r"shadow\.db"):
+        file.read()
+
+
+# The report
+
+
+def test_nothing_seen_is_no_reason_to_switch() -> None:
+    """Without events nothing can be said."""
+    assert "nothing can be said" in concluded({}).verdict
+
+
+def test_what_all_arrives_is_safe() -> None:
+    """Where every event goes and every field is kept it is safe to switch."""
+    found = concluded({goes(): count(7), field("user_id", "kept"): count(7)})
+    assert found.verdict == "Safe to switch: everything of 7 events would arrive."
+    assert (found.open, found.kept, found.seen, found.goes) == ([], 1, 7, 7)
+    assert (found.first, found.last) == (1.0, 2.0)
+
+
+COUNTS = {
+    goes(): count(8),
+    Key("new", "personaclick", "alias", "declined", why="no way"): count(2),
+    Key("new", "personaclick", "alias", "unrenderable", why="no id"): count(1),
+    field("session_id", "lost", "no place"): count(5, shown="text of 2"),
+    field("session_id", "kept"): count(3),
+    field("timestamp", "coerced", "whole seconds"): count(1),
+    Key("new", "personaclick", "Product Viewed", "answer", how="refused", why="HTTP 400"): count(4),
+    Key("new", "", "", "skipped"): count(9),
+    Key("new", "", "", "beside", "old", "delivered, refused"): count(4),
+}
+
+
+def test_a_report_says_what_speaks_against_it() -> None:
+    """Events that would not go, fields by their fate, and refusals are told in numbers."""
+    found = concluded(COUNTS)
+    assert found.verdict == (
+        "Not safe to switch yet: 3 of 11 events would not arrive; 1 field would be lost; "
+        "1 field would be coerced; the test account refused 4."
+    )
+    assert found.skipped == 9
+    lost, coerced = found.fields
+    assert (lost.field, lost.sent_as, lost.number, lost.of) == ("session_id", "SESSION_ID", 5, 8)
+    assert coerced.how == "coerced"
+    assert found.events[1].reasons == (("no way", 2), ("a dead letter: no id", 1))
+    assert found.beside == [("old", "delivered", "refused", 4)]
+
+
+def test_what_is_accepted_does_not_speak_against_it() -> None:
+    """Fields and events that the reader can do without are marked and not counted against."""
+    counts = {key: each for key, each in COUNTS.items() if key.what != "answer"}
+    found = concluded(counts, "session_*", "timestamp", "alias")
+    assert found.verdict == "Safe to switch: all but what you accept of 11 events would arrive."
+    assert all(line.accepted for line in found.fields)
+
+
+def test_what_steps_remove_does_not_speak_against_it() -> None:
+    """What the route takes away on purpose is told and is no loss."""
+    found = concluded({goes(): count(2), field("session_id", "removed", "a step"): count(2)})
+    assert found.verdict.endswith("would arrive, what the route's steps change aside.")
+    assert found.fields
+
+
+@pytest.mark.parametrize(
+    ("path", "wire"),
+    [
+        ("context.page.url", "referer"),
+        ("properties.products[].quantity", "items[].amount"),
+        ("properties.extra.own", "own"),
+        ("extra.sid", "sid"),
+        ("context.timezone", ""),
+    ],
+)
+def test_fields_are_told_as_the_sender_spells_them(path: str, wire: str) -> None:
+    """A field stands where the sender's payload has it, free keys and leftovers included."""
+    assert spelt(path, spellings(load().inputs["personaclick"]())) == wire
+
+
+# The command
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> Path:
+    """Return a configuration's path whose shadow has seen something."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    ShadowFile(folder).add(COUNTS)
+    path = tmp_path / "gateway.toml"
+    path.write_text(f'[spool]\npath = "{folder}"\n')
+    return path
+
+
+def shadow(*args: str | Path) -> Result:
+    """Return how ``gateway shadow`` ended."""
+    return CliRunner().invoke(main, ["shadow", *map(str, args)])
+
+
+def lines(found: Result) -> list[str]:
+    """Return what it printed, without the gaps of the columns."""
+    return [" ".join(line.split()) for line in found.stdout.splitlines()]
+
+
+def test_the_report_is_printed(seen: Path) -> None:
+    """The verdict comes first; events, fields, answers and the other destinations follow."""
+    found = shadow("report", "--config", seen)
+    assert found.exit_code == 0, found.output
+    told = lines(found)
+    assert told[0] == "new"
+    assert told[1].startswith("Not safe to switch yet: 3 of 11 events would not arrive;")
+    for line in (
+        "9 further ones were skipped, to keep pace",
+        "Product Viewed personaclick 8 8",
+        "alias personaclick 3 0",
+        "2 no way alias",
+        "session_id seance lost 5 of 8 text of 2 no place",
+        "4 refused HTTP 400",
+        "4 old delivered refused",
+    ):
+        assert line in told
+    assert max(map(len, found.stdout.splitlines())) < 100
+
+
+def test_the_report_marks_what_is_accepted(seen: Path) -> None:
+    """What the reader accepts is marked where it stands."""
+    told = lines(shadow("report", "--config", seen, "--accept", "session_id"))
+    assert any(line.startswith("session_id (accepted) seance") for line in told)
+
+
+def test_the_report_speaks_json(seen: Path) -> None:
+    """As JSON it has everything, the verdict too."""
+    (found,) = orjson.loads(shadow("report", "--config", seen, "--json").stdout)
+    assert found["safe"] is False
+    assert found["fields"][0]["sent_as"] == "seance"
+    assert found["beside"][0]["destination"] == "old"
+
+
+def test_the_report_names_the_nearest(seen: Path) -> None:
+    """An unknown shadow is told with a known one."""
+    found = shadow("report", "--config", seen, "--destination", "nwe")
+    assert found.exit_code == 1
+    assert "no shadow 'nwe'; did you mean new?" in found.stderr
+
+
+def test_what_was_seen_can_be_forgotten(seen: Path) -> None:
+    """After ``clear`` there is nothing to report, and the report says how to begin."""
+    assert shadow("clear", "--config", seen, "--destination", "other").stdout == (
+        "there was nothing to forget\n"
+    )
+    assert shadow("clear", "--config", seen).stdout == "forgotten\n"
+    assert "no shadow has seen anything yet" in shadow("report", "--config", seen).stdout
