@@ -11,7 +11,7 @@ from gateway.losses.fates import fates, named
 from gateway.plugin import Output
 
 PER_SECOND = 10
-"""Events a second that are looked at: 0.2 ms each, however many are delivered."""
+"""Events a second that are looked at: 0.03 to 0.25 ms each, however many are delivered."""
 
 log = structlog.get_logger()
 
