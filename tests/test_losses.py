@@ -203,6 +203,7 @@ def test_every_loss_is_a_fate(vendor: str) -> None:
         ("extra.did", "extra.*"),
         ("consent.ads", "consent.*"),
         ("properties.products[].extra.k", "properties.products[].extra.*"),
+        ("properties.products[17]", "properties.products[]"),
         ("properties.total", "properties.total"),
     ],
 )
@@ -306,8 +307,11 @@ def test_the_command_speaks_json() -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("--from", "chrt"), "there is no vendor 'chrt'; did you mean chrts?"),
-        (("--to", "x"), "there is no vendor 'x'; known: "),
+        (
+            ("--from", "chrt"),
+            "there is no vendor 'chrt' that both reads and writes; did you mean chrts?",
+        ),
+        (("--to", "x"), "there is no vendor 'x' that both reads and writes; known: "),
         (("--event", "Order Complete"), "did you mean Order Completed?"),
     ],
 )

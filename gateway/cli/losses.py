@@ -9,7 +9,7 @@ import orjson
 from gateway import plugins
 from gateway.cli.terminal import console, table, title
 from gateway.losses.fates import reason_of
-from gateway.losses.pairs import Pair, Told, pairs
+from gateway.losses.pairs import Pair, Told, pairs, vendors
 from gateway.losses.specimen import specimens
 from gateway.words import nearest
 
@@ -29,13 +29,14 @@ def command(source: str | None, target: str | None, event: str | None, *, as_jso
     can send. With --from and --to the fields are named; `gateway translate` tells of one request.
     """
     registry = plugins.load()
-    for name, known in ((source, registry.inputs), (target, registry.outputs)):
+    known = vendors(registry)
+    for name in (source, target):
         if name is not None and name not in known:
-            raise click.UsageError(f"there is no vendor {name!r}; {nearest(name, known)}")
+            what = f"there is no vendor {name!r} that both reads and writes"
+            raise click.UsageError(f"{what}; {nearest(name, known)}")
     found = {
         pair: {kind: told for kind, told in kinds.items() if event in {None, kind}}
-        for pair, kinds in pairs(registry).items()
-        if source in {None, pair[0]} and target in {None, pair[1]}
+        for pair, kinds in pairs(registry, source, target).items()
     }
     if event is not None and not any(found.values()):
         kinds = [kind for kind, _ in specimens()]

@@ -12,6 +12,7 @@ from gateway.plugin import Output, Vendor
 How: TypeAlias = Literal["kept", "coerced", "lost"]
 
 FREE = re.compile(r"(^|\.)(extra|consent)\..*")
+INDEX = re.compile(r"\[\d+\]")
 PART = re.compile(r"\[|\.")
 NO_PLACE = "has no place for it"
 """Why most fields are lost."""
@@ -57,8 +58,13 @@ def fates(output: Output, event: Event) -> list[Fate]:
 
 
 def named(path: str) -> str:
-    """Return the name under which *path* is counted: free keys count as one."""
-    return FREE.sub(r"\1\2.*", path)
+    """Return the name under which *path* is counted: free keys count as one, and so do members."""
+    return FREE.sub(r"\1\2.*", membered(path))
+
+
+def membered(path: str) -> str:
+    """Return *path* without saying which member of a list it is about."""
+    return INDEX.sub("[]", path)
 
 
 def spellings(vendor: Vendor) -> dict[str, str]:

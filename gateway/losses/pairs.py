@@ -39,16 +39,34 @@ Pair = dict[str, Told]
 """Kinds of events to what becomes of them; without those that the first vendor cannot say."""
 
 
-def pairs(registry: Registry) -> dict[tuple[str, str], Pair]:
-    """Return what becomes of everything between all vendors, the sender's name first."""
-    both = sorted(registry.inputs.keys() & registry.outputs.keys())
-    outputs = {name: placeholder(registry.outputs[name], every=True) for name in both}
+def pairs(
+    registry: Registry, source: str | None = None, target: str | None = None
+) -> dict[tuple[str, str], Pair]:
+    """Return what becomes of everything between vendors that read and write, the sender first.
+
+    Args:
+        registry: the vendors.
+        source: whose events; everybody's where it is left out.
+        target: where they go; to everybody where it is left out.
+    """
+    both = vendors(registry)
+    senders = both if source is None else [source]
+    receivers = both if target is None else [target]
+    outputs = {
+        name: placeholder(registry.outputs[name], every=True)
+        for name in dict.fromkeys([*senders, *receivers])
+    }
     found: dict[tuple[str, str], Pair] = {}
-    for name in both:
+    for name in senders:
         said = sayable(registry.inputs[name](), outputs[name])
-        for to in both:
+        for to in receivers:
             found[name, to] = {kind: _told(outputs[to], event) for kind, event in said.items()}
     return found
+
+
+def vendors(registry: Registry) -> list[str]:
+    """Return the vendors that both read and write, which a pair is made of."""
+    return sorted(registry.inputs.keys() & registry.outputs.keys())
 
 
 def sayable(reads: Input, writes: Output) -> dict[str, Event]:

@@ -1,10 +1,11 @@
 """What shadows have seen since it was last written down, in bounded memory."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from gateway.event import NOTHING, Event
-from gateway.losses.fates import Fate, named, reason_of
+from gateway.losses.fates import Fate, membered, named, reason_of
 from gateway.shadow.example import example
 
 MOST_NAMES = 200
@@ -14,6 +15,10 @@ MOST_FIELDS = 300
 MOST_REASONS = 100
 LONGEST = 160
 """Characters of a reason that are kept."""
+LONGEST_NAME = 80
+"""Characters of a name that are kept, of an event or of a free key."""
+VARYING = re.compile(r"[^\s\"',]+@[^\s\"',]+|\d{5,}")
+"""What of a reason says who somebody is, or is another for each event."""
 OTHERS = "(others)"
 
 What = Literal["goes", "declined", "unrenderable"]
@@ -75,7 +80,7 @@ class Tally:
             known = self._known.setdefault(key.destination, Known())
             known.name("event", key.event, MOST_NAMES)
             known.name("field", key.field, MOST_FIELDS)
-            known.name("why", key.why, MOST_REASONS)
+            known.name(f"why {key.what}", key.why, MOST_REASONS)
 
     def event(self, destination: str, event: Event, what: What, at: float, why: str = "") -> None:
         """Count an event that would go, or would not."""
@@ -147,12 +152,14 @@ class Tally:
         why: str = "",
     ) -> Key:
         known = self._known.setdefault(destination, Known())
-        name = known.name("event", event.name or event.type, MOST_NAMES)
+        name = known.name("event", (event.name or event.type)[:LONGEST_NAME], MOST_NAMES)
         if field:
-            field = known.name("field", field, MOST_FIELDS, named(field))
+            told = membered(field)[:LONGEST_NAME]
+            field = known.name("field", told, MOST_FIELDS, named(told))
         if why:
-            quoted = why if what == "field" else reason_of(why)
-            why = known.name("why", quoted[:LONGEST], MOST_REASONS)
+            if what != "field":
+                why = VARYING.sub("…", reason_of(why.removeprefix(f"{event.id}: ")))
+            why = known.name(f"why {what}", why[:LONGEST], MOST_REASONS)
         return Key(destination, event.origin, name, what, field, how, why)
 
     def _add(self, key: Key, at: float, shown: str = "", number: int = 1) -> None:
