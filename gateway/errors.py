@@ -8,6 +8,7 @@
   - Unrenderable          an output cannot write an event it should: dead letter
   - TransportError        no answer came from a destination: retried
   - SpoolError            the spool cannot take or give events: the sender is told "try later"
+  - TraceError            traces cannot be read: whoever looks at them is told
 """
 
 from enum import StrEnum
@@ -107,3 +108,7 @@ class TransportError(GatewayError):
 
 class SpoolError(GatewayError):
     """The spool cannot take or give events right now."""
+
+
+class TraceError(GatewayError):
+    """What was traced cannot be read."""

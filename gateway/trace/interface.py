@@ -1,0 +1,287 @@
+"""What a trace is, and how it is looked at: the values, and what serves them.
+
+A trace is what became of one request: what was received, what it was parsed into, what each route
+said of each event, and every try to deliver it. No credential is in any of it: they are hidden
+before anything is written or handed to those who watch.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+import msgspec
+
+Outcome = Literal["accepted", "repeated", "refused", "delivered", "declined", "later", "dead"]
+"""What happened: an event was accepted, or came before (``repeated``); a request was refused; a
+delivery arrived, was declined (the vendor's format has no word for it), is tried again later, or
+became a dead letter."""
+FAILED = frozenset({"refused", "later", "dead"})
+"""Outcomes that mean that something went wrong."""
+Kind = Literal["request", "event", "delivery"]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A request, as received or as sent, without credentials."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    """Those that the gateway keeps, where it was received."""
+    body: str
+    size: int
+    """Bytes of the whole body; ``body`` may be its beginning only."""
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A request of a source, and what its sender was told."""
+
+    request: str
+    """The gateway's id of it, which its sender was told in ``x-gateway-request-id``."""
+    at: float
+    """Unix seconds."""
+    source: str
+    vendor: str
+    message: Message
+    events: int
+    """How many events were in it."""
+    credential: str = ""
+    """The name of the credential that came along, such as ``keys[0]``; empty where it is not
+    known."""
+    status: int | None = None
+    """Of the answer; None where it was not kept, and the request was accepted."""
+    seconds: float | None = None
+    """Until the answer was ready."""
+    fault: str = ""
+    """Why it was refused, as a word (`gateway.errors.Fault`); empty where it was accepted."""
+    reason: str = ""
+    """Why it was refused, as a sentence."""
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """What one route said of an event; see `gateway.routing.router.Decision`."""
+
+    route: str
+    destinations: tuple[str, ...]
+    taken: bool
+    reason: str
+    part: str = ""
+    error: str = ""
+    kept_back: str = ""
+    gives: tuple[str, ...] = ()
+
+
+class Parsed(msgspec.Struct, frozen=True):
+    """An event of a request."""
+
+    event: str
+    """Its id: the request's, a dash and its number."""
+    request: str
+    at: float
+    """Unix seconds at which the request came."""
+    source: str
+    type: str
+    name: str
+    """Its neutral name; its type where it has none."""
+    message_id: str = ""
+    user_id: str = ""
+    anonymous_id: str = ""
+    repeated: bool = False
+    """It came before, within the source's ``dedup``, and goes nowhere."""
+    decisions: tuple[Decided, ...] = ()
+    """What every route said, in the order of the configuration."""
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """A field that the event has and the destination's format cannot say."""
+
+    path: str
+    how: str
+    """``lost`` or ``coerced``."""
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """One try of a delivery, or its end without one."""
+
+    event: str
+    request: str
+    at: float
+    """Unix seconds."""
+    source: str
+    destination: str
+    vendor: str
+    name: str
+    outcome: Outcome
+    reason: str = ""
+    route: str = ""
+    """The route whose steps it took; empty where it took none."""
+    number: int = 0
+    """Which try it was, from 1; 0 where nothing was sent."""
+    status: int | None = None
+    """Of the answer; None where none came."""
+    seconds: float | None = None
+    """Until the whole answer was there; None where nothing was sent."""
+    said: str = ""
+    """The start of the answer, or the error, of a try that did not arrive."""
+    sent: Message | None = None
+    losses: tuple[Loss, ...] = ()
+    user_id: str = ""
+    anonymous_id: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether it did not arrive."""
+        return self.outcome in FAILED
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """What became of one request, as far as it is kept."""
+
+    request: str
+    received: Received | None
+    """None where that part is too old to be kept still."""
+    events: tuple[Parsed, ...]
+    tries: tuple[Tried, ...]
+    """In the order in which they happened."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One thing that happened, in short: what ``gateway tail`` prints."""
+
+    number: int
+    """Rises; where to go on from. 0 for what is shown and not kept."""
+    kind: Kind
+    at: float
+    """Unix seconds."""
+    request: str
+    source: str
+    outcome: Outcome
+    event: str = ""
+    """Its id; empty for a request."""
+    destination: str = ""
+    name: str = ""
+    user_id: str = ""
+    anonymous_id: str = ""
+    reason: str = ""
+    status: int | None = None
+    seconds: float | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether something went wrong."""
+        return self.outcome in FAILED
+
+
+class Which(msgspec.Struct, frozen=True):
+    """Which lines; every field that is set must hold."""
+
+    source: str | None = None
+    destination: str | None = None
+    """Deliveries to this one."""
+    name: str | None = None
+    """The neutral name of the event."""
+    user: str | None = None
+    """A user id or an anonymous id."""
+    failed: bool = False
+    """Only what went wrong."""
+    since: float | None = None
+    """Unix seconds, inclusive."""
+    until: float | None = None
+    """Unix seconds, exclusive."""
+
+    def takes(self, line: Line) -> bool:
+        """Tell whether *line* is one of them."""
+        return (
+            self.source in {None, line.source}
+            and self.destination in {None, line.destination}
+            and self.name in {None, line.name}
+            and (self.user is None or self.user in {line.user_id, line.anonymous_id})
+            and (line.failed or not self.failed)
+            and (self.since is None or line.at >= self.since)
+            and (self.until is None or line.at < self.until)
+        )
+
+
+EVERYTHING = Which()
+
+
+class Traces(Protocol):
+    """The traces that are kept. Raises TraceError where they cannot be read."""
+
+    async def find(
+        self, which: Which = EVERYTHING, before: int | None = None, limit: int = 50
+    ) -> list[Line]:
+        """Return the newest lines, the newest first; *before* goes on behind a line's number."""
+        ...
+
+    async def show(self, identity: str, limit: int = 20) -> list[Trace]:
+        """Return what is kept under an id, the newest first.
+
+        It is the id of a request or an event, a message id, a user id or an anonymous id.
+        """
+        ...
+
+
+class Subscription(Protocol):
+    """Lines as they happen, until the reader leaves or is too slow.
+
+    It is a context manager and an iterator: ``with hub.subscribe(which) as lines: async for``.
+    The iterator ends where the reader did not keep up, or the gateway stops.
+    """
+
+    dropped: bool
+    """The reader was too slow, so that it gets no more."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop listening."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[Line]:
+        """Return the lines to come."""
+        ...
+
+
+class Hub(Protocol):
+    """Hands out what happens to those who watch; nobody waits for them."""
+
+    def subscribe(self, which: Which = EVERYTHING, room: int = 1000) -> Subscription:
+        """Return the lines to come; one who lets *room* of them pile up is dropped.
+
+        While anybody watches, whatever happens is handed out, sampled or not. Call it, and leave
+        it, on the event loop.
+        """
+        ...
+
+
+class Observability(Protocol):
+    """What the running gateway gives to those who show it: ``Gateway.observed``."""
+
+    @property
+    def traces(self) -> Traces:
+        """Return the traces that are kept."""
+
+    @property
+    def hub(self) -> Hub:
+        """Return what happens now."""
+
+    async def metrics(self, accept: str = "") -> tuple[bytes, str]:
+        """Return the metrics and their content type, in the format that *accept* prefers.
+
+        Prometheus' text format, or OpenMetrics where it is asked for
+        (https://prometheus.io/docs/instrumenting/content_negotiation/).
+        """
+        ...
+
+
+def found_ids(identity: str) -> Sequence[str]:
+    """Return what of *identity* may be a request's id: all of it, or what stands before a dash."""
+    request, dash, _ = identity.partition("-")
+    return (identity, request) if dash else (identity,)
