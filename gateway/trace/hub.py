@@ -1,0 +1,78 @@
+"""What happens, handed out to those who watch: each has room of its own, and nobody waits for it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from gateway.trace.interface import EVERYTHING, Line, Which
+
+
+class Lines:
+    """A subscription: lines as they happen, until the reader leaves or is too slow."""
+
+    def __init__(self, hub: "LiveHub", which: Which, room: int) -> None:
+        self.dropped = False
+        self._hub = hub
+        self._which = which
+        self._queue: asyncio.Queue[Line | None] = asyncio.Queue(room + 1)
+        self._room = room
+
+    def __enter__(self) -> Self:
+        self._hub.lines.add(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._hub.lines.discard(self)
+
+    async def __aiter__(self) -> AsyncIterator[Line]:
+        while (line := await self._queue.get()) is not None:
+            yield line
+
+    def offer(self, line: Line) -> None:
+        """Take *line* if it is wanted; a reader with no room left for it is dropped."""
+        if not self._which.takes(line):
+            return
+        if self._queue.qsize() >= self._room:
+            self.dropped = True
+            self.end()
+        else:
+            self._queue.put_nowait(line)
+
+    def end(self) -> None:
+        """Let the reader come to an end behind what is in its room."""
+        self._hub.lines.discard(self)
+        self._queue.put_nowait(None)
+
+
+class LiveHub:
+    """Those who watch. It is used on the event loop only.
+
+    Attributes:
+        lines: their subscriptions.
+    """
+
+    def __init__(self) -> None:
+        self.lines: set[Lines] = set()
+
+    def subscribe(self, which: Which = EVERYTHING, room: int = 1000) -> Lines:
+        """Return the lines to come (see `gateway.trace.interface.Hub`)."""
+        return Lines(self, which, room)
+
+    def publish(self, lines: Sequence[Line]) -> None:
+        """Hand *lines* to those who want them."""
+        for reader in tuple(self.lines):
+            for line in lines:
+                reader.offer(line)
+                if reader.dropped:
+                    break
+
+    def close(self) -> None:
+        """End every subscription."""
+        for reader in tuple(self.lines):
+            reader.end()

@@ -1,0 +1,192 @@
+"""The file of traces: one SQLite table of records, the oldest of which go first.
+
+Traces may be lost, events never: ``synchronous=OFF``, and a file that cannot be read is begun anew.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from gateway.errors import TraceError
+from gateway.spool.store import fetch, transaction
+from gateway.trace.interface import Kind, Line, Parsed, Received, Tried
+
+FILE = "traces.db"
+SCHEMA = 1
+STEP = 500
+"""Records that are looked at, and may be thrown away, at a time."""
+
+_CREATE = """
+CREATE TABLE record(
+    number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, at REAL NOT NULL,
+    failed INTEGER NOT NULL, shown INTEGER NOT NULL, request TEXT NOT NULL, event TEXT NOT NULL,
+    source TEXT NOT NULL, destination TEXT NOT NULL, name TEXT NOT NULL, message_id TEXT NOT NULL,
+    user_id TEXT NOT NULL, anonymous_id TEXT NOT NULL, packed BLOB NOT NULL);
+CREATE UNIQUE INDEX record_request ON record(request) WHERE kind = 'request';
+CREATE UNIQUE INDEX record_event ON record(event) WHERE kind = 'event';
+CREATE INDEX record_tried ON record(request) WHERE kind = 'delivery';
+CREATE INDEX record_failed ON record(number) WHERE failed;
+CREATE INDEX record_message ON record(message_id) WHERE kind = 'event' AND message_id != '';
+CREATE INDEX record_user ON record(user_id) WHERE kind = 'event' AND user_id != '';
+CREATE INDEX record_anonymous ON record(anonymous_id) WHERE kind = 'event' AND anonymous_id != '';
+"""
+_INSERT = (
+    "INSERT OR IGNORE INTO record(kind, at, failed, shown, request, event, source, destination, "
+    "name, message_id, user_id, anonymous_id, packed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+Record = Received | Parsed | Tried
+_encode = msgspec.msgpack.Encoder().encode
+_KINDS: dict[type[Record], Kind] = {Received: "request", Parsed: "event", Tried: "delivery"}
+_DECODERS: dict[Kind, msgspec.msgpack.Decoder[Any]] = {
+    kind: msgspec.msgpack.Decoder(cls) for cls, kind in _KINDS.items()
+}
+
+
+def line_of(record: Record, number: int = 0) -> Line | None:
+    """Return *record* in short; None for a request whose events stand for it."""
+    if isinstance(record, Received):
+        if record.events and not record.fault:
+            return None
+        return Line(
+            number, "request", record.at, record.request, record.source,
+            "refused" if record.fault else "accepted", name=record.message.url.partition("?")[0],
+            reason=record.reason, status=record.status, seconds=record.seconds,
+        )  # fmt: skip
+    if isinstance(record, Parsed):
+        return Line(
+            number, "event", record.at, record.request, record.source,
+            "repeated" if record.repeated else "accepted", record.event, "", record.name,
+            record.user_id, record.anonymous_id,
+        )  # fmt: skip
+    return Line(
+        number, "delivery", record.at, record.request, record.source, record.outcome,
+        record.event, record.destination, record.name, record.user_id, record.anonymous_id,
+        record.reason, record.status, record.seconds,
+    )  # fmt: skip
+
+
+def _row(record: Record) -> tuple[Any, ...]:
+    line = line_of(record)
+    packed = _encode(record)
+    if line is None:
+        return ("request", record.at, 0, 0, record.request, *([""] * 7), packed)
+    message = record.message_id if isinstance(record, Parsed) else ""
+    return (
+        line.kind, line.at, line.failed, 1, line.request, line.event, line.source,
+        line.destination, line.name, message, line.user_id, line.anonymous_id, packed,
+    )  # fmt: skip
+
+
+def unpack(kind: Kind, packed: bytes) -> Record:
+    """Return the record of a row."""
+    record: Record = _DECODERS[kind].decode(packed)
+    return record
+
+
+class Store:
+    """The file, as its one writer has it.
+
+    Args:
+        path: of the file.
+        keep: seconds for which records are kept.
+        max_size: bytes that they may take.
+
+    Raises:
+        TraceError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, keep: float, max_size: int) -> None:
+        self.path = path
+        self._keep = keep
+        self._max_size = max_size
+        with explained(path):
+            try:
+                self._connection = self._connect()
+            except (apsw.CorruptError, apsw.NotADBError):
+                self._begin_anew()
+                self._connection = self._connect()
+
+    def _connect(self) -> apsw.Connection:
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = apsw.Connection(str(self.path))
+        try:
+            connection.set_busy_timeout(2000)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("PRAGMA journal_size_limit=4194304")
+            version = connection.pragma("user_version")
+            if version not in {0, SCHEMA}:
+                raise apsw.NotADBError(f"schema {version}")
+            if not version:
+                with transaction(connection):
+                    connection.execute(_CREATE)
+                    connection.pragma("user_version", SCHEMA)
+        except BaseException:
+            connection.close(force=True)
+            raise
+        return connection
+
+    def _begin_anew(self) -> None:
+        for ending in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
+
+    def add(self, records: Iterable[Record]) -> dict[int, int]:
+        """Keep *records*, and throw the oldest away where there are too many.
+
+        Returns:
+            The numbers that they got, by their place among *records*; what is known already
+            gets none.
+
+        Raises:
+            TraceError: they could not be kept.
+        """
+        numbers: dict[int, int] = {}
+        with explained(self.path):
+            with transaction(self._connection):
+                for place, record in enumerate(records):
+                    self._connection.execute(_INSERT, _row(record))
+                    if self._connection.changes():
+                        numbers[place] = self._connection.last_insert_rowid()
+            self._purge(time.time() - self._keep, max(STEP, 2 * len(numbers)))
+        return numbers
+
+    def _purge(self, oldest: float, most: int) -> None:
+        """Throw *most* of what is too old or too much away; what is left over goes next time."""
+        query = "SELECT number, at FROM record ORDER BY number LIMIT ?"
+        first = fetch(self._connection, query, (most,))
+        old = [number for number, at in first if at < oldest]
+        last = old[-1] if old else 0
+        if self.size > self._max_size and first:
+            last = first[-1][0]
+        if last:
+            self._connection.execute("DELETE FROM record WHERE number <= ?", (last,))
+
+    @property
+    def size(self) -> int:
+        """Return the bytes in use."""
+        pages = self._connection.pragma("page_count") - self._connection.pragma("freelist_count")
+        return int(pages * self._connection.pragma("page_size"))
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(apsw.Error):
+            self._connection.close()
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the disk say into `TraceError`."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise TraceError(f"{path}: {error}; traces need a disk that serves") from error
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise TraceError(f"{path}: {what}; make it writable for this user") from error
