@@ -24,6 +24,7 @@ from gateway.event import Event
 from gateway.exchange import Declined, Verdict
 from gateway.forwarded import Proxies
 from gateway.ingest import Ingest
+from gateway.observed import Observed, setting_of
 from gateway.plugin import Input, Output
 from gateway.plugins import Registry
 from gateway.relay import Relay
@@ -50,6 +51,7 @@ class Gateway:
         consents: what users consented to.
         shadows: what the destinations saw that only look on.
         workers: one per destination.
+        observed: what is seen of all this.
         accepting: whether new events are taken.
     """
 
@@ -67,6 +69,7 @@ class Gateway:
         self.shadows = Shadows(config.spool.path)
         self.workers: dict[str, Worker] = {}
         self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
+        self.observed = Observed(config, setting_of(config, self.router, self._inputs))
         hooks = registry.manager.hook
         self._on_accepted = bool(hooks.event_accepted.get_hookimpls())
         self._on_settled = bool(hooks.delivery_settled.get_hookimpls())
@@ -78,6 +81,7 @@ class Gateway:
             SpoolError: the spool cannot be used.
         """
         await self.spool.open()
+        self.observed.recorder.start()
         self.spool.listen(self._noticed)
         await self.shadows.start()
         await self.register(self.config.destinations)
@@ -132,6 +136,7 @@ class Gateway:
         await asyncio.gather(*(worker.stop(grace) for worker in self.workers.values()))
         await self.upstreams.close()
         await self.shadows.stop()
+        await self.observed.stop()
         await self.spool.close()
         log.info("stopped")
 
@@ -155,6 +160,7 @@ class Gateway:
             spool=self.spool,
             parse=self.parse,
             steps_of=self.steps_of,
+            witness=self.observed.exit(name, output),
             settled=self._settled,
         )
 
@@ -168,6 +174,14 @@ class Gateway:
             Rejected: the plugin does not take it any more.
         """
         return introduced(self._inputs[entry.vendor].parse(entry.request), entry.request)
+
+    def put_in_force(self, config: Config, router: Router) -> None:
+        """Let requests that come from now on meet another configuration."""
+        self.config = config
+        self.doors = self.doors_of(config)
+        self.router = router
+        self.consents.configure(config.consent)
+        self.observed.change(setting_of(config, router, self._inputs))
 
     def steps_of(self, route: str) -> Steps | None:
         """Return the steps of a route by its name, as it is configured now."""

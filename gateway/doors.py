@@ -47,7 +47,8 @@ class Source:
     ) -> None:
         self.name = name
         self.reads = reads
-        self.keys = None if keys is None else frozenset(keys)
+        self._key_names = {} if keys is None else {k: f"keys[{n}]" for n, k in enumerate(keys)}
+        self.keys = None if keys is None else frozenset(self._key_names)
         self.mount = mount
         self.hosts = frozenset(hosts)
         self.dedup = dedup
@@ -87,6 +88,12 @@ class Source:
             raise Rejected("$", "no credential came along", Fault.UNAUTHENTICATED)
         if self.keys is not None and key not in self.keys:
             raise Rejected("$", "the credential is not known here", Fault.FORBIDDEN)
+
+    def key_name(self, key: str | None) -> str:
+        """Return what may be shown of a credential that came along; empty for an unknown one."""
+        if not key:
+            return ""
+        return "any" if self.keys is None else self._key_names.get(key, "")
 
     def stored(self, request: Request, body: bytes) -> Request:
         """Return *request* as the spool keeps it: with its body, and the headers that matter.

@@ -15,11 +15,13 @@ from gateway.errors import Fault, Rejected, SpoolError
 from gateway.event import Event
 from gateway.exchange import REQUEST_ID, Request, Response
 from gateway.ids import RequestIds
+from gateway.observed import Observed
 from gateway.relay import TRY_AGAIN
 from gateway.respond import Asking, Asks
 from gateway.routing.consents import Consents
 from gateway.routing.router import Router
 from gateway.spool import Entry, Item, Once, Spool, SpoolFull, event_of
+from gateway.trace.raw import Arrival
 
 log = structlog.get_logger()
 
@@ -57,6 +59,10 @@ class World(Protocol):
     def workers(self) -> Mapping[str, Takes]:
         """Return who delivers, by destination."""
 
+    @property
+    def observed(self) -> Observed:
+        """Return what sees every request."""
+
     def accepted(self, events: Sequence[Event], source: str) -> None:
         """Tell those who listen that *events* are safe."""
 
@@ -75,8 +81,9 @@ class Ingest:
         path, mark, query = target.partition("?")
         found = self._world.doors.find(path, http.headers)
         if found is None:
+            self._world.observed.nowhere()
             return web.json_response({"error": "not found"}, status=404)
-        source = found.source
+        source, observed = found.source, self._world.observed
         if http.method == "OPTIONS" and (leave := _leave(http, found)) is not None:
             return leave
         met = source.clients.meet(http)
@@ -84,54 +91,63 @@ class Ingest:
             method=http.method,
             url=found.path + mark + query,
             headers=http.headers,
-            id=self._ids.next(),
+            id=self._ids.next(traced=observed.chooses()),
             received_at=datetime.now(UTC),
             client=met.client,
         )
-        response, kept = await self._answer(http, found, request)
+        arrival = Arrival(request, source)
+        response = await self._answer(http, found, arrival)
+        arrival.status = response.status
+        arrival.seconds = time.perf_counter() - began
+        observed.received(arrival)
         if isinstance(response, web.StreamResponse):
             return response
         headers = source.cors.marked(response.headers, http.headers.get("origin"))
         headers[REQUEST_ID] = request.id
         if source.reads.elapsed_header:
-            elapsed = f"{time.perf_counter() - began:.6f}"
-            headers.setdefault(source.reads.elapsed_header, elapsed)
+            headers.setdefault(source.reads.elapsed_header, f"{arrival.seconds:.6f}")
         answer = web.Response(status=response.status, body=response.body, headers=headers)
-        if kept and met.set_cookie:
+        if met.set_cookie and not (arrival.relayed or arrival.refused):
             answer.headers.add("set-cookie", met.set_cookie)
         return answer
 
     async def _answer(
-        self, http: web.Request, found: Found, request: Request
-    ) -> tuple[Response | web.StreamResponse, bool]:
-        """Return the answer to *request*, and whether events were kept; one on its way is whole."""
-        source = found.source
+        self, http: web.Request, found: Found, arrival: Arrival
+    ) -> Response | web.StreamResponse:
+        """Return the answer to a request; one that is on its way already is whole."""
+        source, request = found.source, arrival.request
         try:
             if source.translates(request.method, found.path):
-                return await self._take(http, found, request), True
-            return await untranslated.answer(http, found, request), False
+                return await self._take(http, found, arrival)
+            arrival.relayed = True
+            return await untranslated.answer(http, found, request)
         except Rejected as error:
-            log.debug("refused", source=source.name, request=request.id, error=str(error))
+            arrival.refused, arrival.relayed = error, False
             response = source.reads.refuse(request, error)
             if error.fault is Fault.UNAVAILABLE:
                 response = _with_header(response, "retry-after", str(error.value))
-            return response, False
+            return response
+        except Exception:
+            self._world.observed.failed(arrival)
+            raise
 
-    async def _take(self, http: web.Request, found: Found, request: Request) -> Response:
-        source, reads = found.source, found.source.reads
+    async def _take(self, http: web.Request, found: Found, arrival: Arrival) -> Response:
+        source, reads, request = found.source, found.source.reads, arrival.request
         if not reads.credential_in_body:
-            source = found.keyed(reads.credential(request, None))
-        stored = source.stored(request, await body.whole(http))
+            arrival.key = reads.credential(request, None)
+            source = arrival.source = found.keyed(arrival.key)
+        stored = arrival.stored = source.stored(request, await body.whole(http))
         payload = reads.decode(stored)
         if reads.credential_in_body:
-            source = found.keyed(reads.credential(request, payload))
+            arrival.key = reads.credential(request, payload)
+            source = arrival.source = found.keyed(arrival.key)
             stored = source.stored(request, stored.body) if found.rivals else stored
-        events = introduced(reads.read(stored, payload), stored)
-        stored = without_idle_id(stored, events)
-        return await self._keep(source, stored, events) or reads.accept(stored, events)
+        events = arrival.events = introduced(reads.read(stored, payload), stored)
+        arrival.stored = stored = without_idle_id(stored, events)
+        return await self._keep(source, stored, events, arrival) or reads.accept(stored, events)
 
     async def _keep(
-        self, source: Source, stored: Request, events: Sequence[Event]
+        self, source: Source, stored: Request, events: Sequence[Event], arrival: Arrival
     ) -> Response | None:
         """Return once *events* are safe for every destination that they are routed to.
 
@@ -145,18 +161,24 @@ class Ingest:
             raise Rejected("$", "shutting down; try again", Fault.UNAVAILABLE, TRY_AGAIN)
         asking = None if source.respond is None else Asking(source.reads.name, source.respond)
         try:
-            events = await self._route(source, stored, events, asking)
+            events = await self._route(source, stored, events, asking, arrival)
         except SpoolError as error:
             log.warning("not_kept", source=source.name, request=stored.id, error=str(error))
             after = error.retry_after if isinstance(error, SpoolFull) else TRY_AGAIN
             reason = "the event cannot be stored now; try again"
             wait = max(1, round(after))
             raise Rejected("$", reason, Fault.UNAVAILABLE, wait) from error
+        arrival.kept = events
         world.accepted(events, source.name)
         return await asking.answer() if asking else None
 
     async def _route(
-        self, source: Source, stored: Request, events: Sequence[Event], asking: Asking | None
+        self,
+        source: Source,
+        stored: Request,
+        events: Sequence[Event],
+        asking: Asking | None,
+        arrival: Arrival,
     ) -> Sequence[Event]:
         """Write down where *events* go, if they go anywhere; return them without repeats.
 
@@ -167,6 +189,7 @@ class Ingest:
         router = world.router
         if world.consents.on:
             consented = await world.consents.hear(source.name, events, asked=router.asks_consent)
+            arrival.consented = consented
             plan = router.plan(source.name, events, consented)
         else:
             plan = router.plan(source.name, events)

@@ -1,10 +1,12 @@
 """Credentials, kept out of everything that a person or a file may see."""
 
 import base64
-from collections.abc import Iterable, Iterator
-from typing import Any
-from urllib.parse import quote
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
+from urllib.parse import quote, unquote, urlsplit
 
+import orjson
 from pydantic import BaseModel, SecretStr
 
 from gateway.exchange import Request
@@ -14,15 +16,55 @@ SHORTEST = 4
 """Shorter secrets are not searched for: replacing them would garble every text."""
 
 
-def secrets_of(settings: BaseModel) -> tuple[str, ...]:
-    """Return the values of all secret fields of *settings*, the longest first."""
-    held = (getattr(settings, name) for name in type(settings).model_fields)
-    values = {s.get_secret_value() for s in held if isinstance(s, SecretStr)}
-    return tuple(sorted((v for v in values if len(v) >= SHORTEST), key=len, reverse=True))
+_USERINFO = re.compile(r"(?<=://)[^/?#@\s\"']+@")
+"""The name and password of an address (RFC 3986, section 3.2.1)."""
+_NAMED = re.compile(
+    r"((?:secret|password|passwd|api_?key|write_?key|access_?token|auth_?token|client_?token)"
+    r"""\\*["']?\s*[:=]\s*\\*["']?)(?!\s)[^"'&\s,;}\\]+""",
+    re.IGNORECASE,
+)
+"""What stands under a name that only credentials have, in JSON, in a form or in a query."""
+
+
+def secrets_of(settings: object) -> tuple[str, ...]:
+    """Return all credentials in *settings*, the longest first.
+
+    They stand in secret fields, and in addresses before the host, however deep within.
+    """
+    values = {value for value in _held(settings) if len(value) >= SHORTEST}
+    return tuple(sorted(values, key=len, reverse=True))
+
+
+def _held(value: object) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, str):
+        if "://" in value and "@" in value:
+            yield from _userinfo(value)
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _held(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _held(inner)
+    elif isinstance(value, tuple | list):
+        for inner in value:
+            yield from _held(inner)
+
+
+def _userinfo(url: str) -> Iterator[str]:
+    try:
+        userinfo, at, _ = urlsplit(url).netloc.rpartition("@")
+    except ValueError:
+        return
+    if at:
+        yield userinfo
+        yield unquote(userinfo)
+        yield unquote(userinfo.partition(":")[2] or userinfo)
 
 
 def _spellings(secret: str) -> Iterator[str]:
-    """Yield *secret* as it may stand in a text: plain, in a URL, within base64.
+    """Yield *secret* as it may stand in a text: plain, in a URL, in JSON, within base64.
 
     Base64 turns every three bytes into four characters, so there are three ways in which a
     secret may stand in what was encoded; the characters that it shares with its neighbours are
@@ -30,6 +72,7 @@ def _spellings(secret: str) -> Iterator[str]:
     """
     yield secret
     yield quote(secret, safe="")
+    yield orjson.dumps(secret).decode()[1:-1]
     raw = secret.encode()
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + raw).decode()
@@ -43,21 +86,39 @@ def _spellings(secret: str) -> Iterator[str]:
 class Redactor:
     """Replaces credentials wherever they stand.
 
+    Those that it knows, in any spelling, and whatever stands where only credentials do: before
+    the host of an address, or under a name such as ``api_key``.
+
     Args:
-        settings: a destination's; those in its secret fields.
+        settings: a destination's, or anything made of settings; those in its secret fields.
         more: further ones.
     """
 
-    def __init__(self, settings: BaseModel, more: Iterable[str] = ()) -> None:
-        held = (*secrets_of(settings), *(secret for secret in more if len(secret) >= SHORTEST))
-        found = {text for secret in held for text in _spellings(secret)}
-        self._secrets = sorted(found, key=len, reverse=True)
+    def __init__(self, settings: object = None, more: Iterable[str] = ()) -> None:
+        held = {*secrets_of(settings), *(secret for secret in more if len(secret) >= SHORTEST)}
+        self._hide(text for secret in held for text in _spellings(secret))
+
+    def _hide(self, texts: Iterable[str]) -> None:
+        self._secrets = sorted(set(texts), key=len, reverse=True)
+
+    @property
+    def longest(self) -> int:
+        """Return how long the longest spelling of a credential is: what may straddle a cut."""
+        return len(self._secrets[0]) if self._secrets else 0
+
+    def also(self, more: Iterable[str]) -> Self:
+        """Return one that hides *more* besides, each as it is spelt there."""
+        other = type(self)()
+        other._hide((*self._secrets, *(one for one in more if len(one) >= SHORTEST)))  # noqa: SLF001 - it is one of us
+        return other
 
     def text(self, text: str) -> str:
         """Return *text* without credentials."""
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
-        return text
+        if "://" in text:
+            text = _USERINFO.sub(f"{HIDDEN}@", text)
+        return _NAMED.sub(rf"\g<1>{HIDDEN}", text)
 
     def request(self, request: Request) -> dict[str, Any]:
         """Return *request* as JSON values without credentials."""

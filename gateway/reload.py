@@ -31,9 +31,9 @@ def changes(old: Config, new: Config) -> Changes:
     """Return what differs between two configurations."""
     before, after = old.destinations, new.destinations
     unheeded = [f"[server] {k}" for k in ("max_body",) if _differ(old.server, new.server, k)]
-    unheeded += [
-        f"[spool] {k}" for k in type(old.spool).model_fields if _differ(old.spool, new.spool, k)
-    ]
+    for table in ("spool", "trace", "log"):
+        one, other = getattr(old, table), getattr(new, table)
+        unheeded += [f"[{table}] {k}" for k in type(one).model_fields if _differ(one, other, k)]
     return Changes(
         added=[name for name in after if name not in before],
         changed=[name for name in after if name in before and after[name] != before[name]],
@@ -62,10 +62,7 @@ async def reload(gateway: "Gateway", new: Config) -> Changes:
     await gateway.register({**before, **new.destinations})
     for name in found.added:
         await gateway.begin(name, new.destinations[name])
-    gateway.config = new
-    gateway.doors = gateway.doors_of(new)
-    gateway.router = router
-    gateway.consents.configure(new.consent)
+    gateway.put_in_force(new, router)
     await gateway.upstreams.keep(
         Place(source.url, source.relay_timeout) for source in new.sources.values() if source.url
     )

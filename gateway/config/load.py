@@ -33,6 +33,7 @@ from gateway.config.relaying import Relaying, spared, stand_ins
 from gateway.config.routes import RouteReading
 from gateway.config.routing import ConsentConfig
 from gateway.config.tables import Table
+from gateway.config.watching import LogConfig, TraceConfig
 from gateway.errors import PluginError
 from gateway.plugins import Registry
 from gateway.words import nearest
@@ -127,6 +128,8 @@ class _Reading:
             if (destination := self._destination(name, raw, spool))
         }
         consent = self._single("consent", ConsentConfig)
+        trace = self._single("trace", TraceConfig)
+        log = self._single("log", LogConfig)
         reading = RouteReading(self._gathered, self._references, self._report)
         routes = reading.routes({"from": entrances, "to": exits})
         if server:
@@ -140,7 +143,8 @@ class _Reading:
         files = Files((*self._gathered.files, *reading.files), tuple(self._gathered.patterns))
         return Config(
             path, server or ServerConfig(), spool or SpoolConfig(), sources, destinations,
-            tuple(routes), consent or ConsentConfig(), files, self._report.warnings,
+            tuple(routes), consent or ConsentConfig(), trace or TraceConfig(), log or LogConfig(),
+            files, self._report.warnings,
         )  # fmt: skip
 
     def _single(self, table: str, model: type[T]) -> T | None:

@@ -25,6 +25,7 @@ from gateway.config.listening import Address, address, listening
 from gateway.config.quantities import DAY, GIB, MIB, MINUTE, Duration, Rate, Size
 from gateway.config.routing import ConsentConfig, RouteConfig
 from gateway.config.tables import Table
+from gateway.config.watching import LogConfig, TraceConfig
 from gateway.forwarded import Header
 from gateway.plugin import Settings
 
@@ -120,6 +121,8 @@ class ServerConfig(Table):
     believed when they say for whom they call."""
     proxy_header: Header = "x-forwarded-for"
     """The header in which they say it. They must set it themselves, or add to it."""
+    metrics: bool = False
+    """Serve `/metrics` at `listen`, to whoever asks there."""
 
     @property
     def address(self) -> Address:
@@ -261,6 +264,8 @@ class Config:
     destinations: dict[str, DestinationConfig]
     routes: tuple[RouteConfig, ...]
     consent: ConsentConfig
+    trace: TraceConfig
+    log: LogConfig
     files: Files
     warnings: tuple[str, ...] = ()
     """What is suspicious and allowed, one sentence each."""
@@ -270,6 +275,8 @@ TABLES: dict[str, type[BaseModel]] = {
     "server": ServerConfig,
     "spool": SpoolConfig,
     "consent": ConsentConfig,
+    "trace": TraceConfig,
+    "log": LogConfig,
     "sources": SourceConfig,
     "destinations": Delivery,
     "routes": RouteConfig,

@@ -17,6 +17,8 @@ HEADERS = {
     "server": "[server]",
     "spool": "[spool]",
     "consent": "[consent]",
+    "trace": "[trace]",
+    "log": "[log]",
     "sources": "[sources.NAME]",
     "destinations": "[destinations.NAME]",
     "routes": "[[routes]]",

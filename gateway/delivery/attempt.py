@@ -103,7 +103,7 @@ class Sender:
             return prepared
         request, covers, forwarded = prepared
         for job in jobs[:covers]:
-            job.sent = request
+            job.sent, job.forwarded = request, forwarded
         asked = forwarded and self.answers.asked(jobs[0])
         at = time.time()
         began = time.monotonic()

@@ -29,11 +29,13 @@ class Job:
         waiting: it stands as an exception in the spool, so its end must be recorded there.
         parked: there it stands behind another, rather than for a try of its own.
         alone: it was refused in company, so it is tried without.
+        sent: the request of the latest try.
+        forwarded: it was its own request, as it came.
     """
 
     __slots__ = (
-        "alone", "attempts", "entry", "event", "mark", "parked", "sent", "siblings", "steps",
-        "user", "waiting",
+        "alone", "attempts", "entry", "event", "forwarded", "mark", "parked", "sent", "siblings",
+        "steps", "user", "waiting",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what there is to know of a delivery, each once
@@ -59,6 +61,7 @@ class Job:
         self.siblings = siblings
         self.alone = False
         self.sent: Request | None = None
+        self.forwarded = False
 
     @property
     def outgoing(self) -> Event:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -19,22 +19,25 @@ from gateway.delivery.lanes import Lanes
 from gateway.delivery.ledger import GATHERING, Ledger
 from gateway.delivery.state import WorkerState
 from gateway.delivery.users import Users
+from gateway.delivery.witness import End, Settled, Witness
 from gateway.errors import SpoolError
 from gateway.event import Event
-from gateway.exchange import Declined, Delivered, Refused, RetryLater, Verdict
-from gateway.spool import Entry, Item, Mark, Spool
+from gateway.exchange import Declined, Delivered, Refused, RetryLater
+from gateway.spool import Attempt, Entry, Item, Mark, Spool
 
 AHEAD = 256
 """Finished deliveries that may lie before the cursor because an older delivery is still in hand.
 Past that the older one is recorded as waiting, so that a crash repeats no more than these."""
 
+ENDS: Mapping[type, End] = {
+    Delivered: "delivered", Declined: "declined", Shadowed: "shadowed",
+}  # fmt: skip
 UNRECORDED = 1024
 """Deliveries that may have ended without the spool knowing; past that it is waited for."""
 
 log = structlog.get_logger()
 
 Parse = Callable[[Entry], Sequence[Event]]
-Settled = Callable[[Event, str, Verdict | Declined], None]
 
 
 class Worker:
@@ -47,6 +50,7 @@ class Worker:
         spool: the log.
         parse: a stored request to its events.
         steps_of: a route's name to its steps.
+        witness: sees every try.
         settled: called at each delivery's end, where someone listens.
     """
 
@@ -59,6 +63,7 @@ class Worker:
         spool: Spool,
         parse: Parse,
         steps_of: StepsOf,
+        witness: Witness,
         settled: Settled | None = None,
     ) -> None:
         self.name = name
@@ -72,7 +77,8 @@ class Worker:
         self.hand = Hand(self.users)
         self.backlog = Backlog(self, parse, steps_of)
         self.ledger = Ledger(name, spool, self.backlog.reached)
-        self.burials = Burials(name, self.ledger, sender.redactor, keeps=sender.buries)
+        self.burials = Burials(name, self.ledger, sender.redactor, witness, keeps=sender.buries)
+        self._witness = witness
         self._settled = settled
         self._ready: deque[Job] = deque()
         self._lanes = Lanes(name, config.concurrency, self._take, self._deliver)
@@ -98,16 +104,14 @@ class Worker:
         await self._lanes.stop(grace)
         await self.backlog.stop()
         self._hold_while_ahead(1)
-        with contextlib.suppress(SpoolError):  # the ledger has said so; a restart repeats it
+        with contextlib.suppress(SpoolError):  # it has been said; a restart repeats it
             await self.ledger.flush()
         await self.sender.close()
 
     def state(self) -> WorkerState:
         """Return how the worker is doing."""
-        return WorkerState(
-            self.gate.state, self.gate.reason, self.ledger.in_hand,
-            self.delivered, self.declined, self.burials.count, self.retried, self.shadowed,
-        )  # fmt: skip
+        figures = (self.delivered, self.declined, self.burials.count, self.retried, self.shadowed)
+        return WorkerState(self.gate.state, self.gate.reason, self.ledger.in_hand, *figures)
 
     # What comes in
 
@@ -188,10 +192,8 @@ class Worker:
         return self._ready.popleft()
 
     async def _deliver(self, job: Job) -> None:
-        jobs = [job]
         most = self.sender.company(job) if job.user else 0
-        if most:
-            jobs += self.users.followers(job.user, most)
+        jobs = [job, *(self.users.followers(job.user, most) if most else ())]
         outcome = await self.sender.send(jobs)
         covers = outcome.covers
         if covers > 1 and not isinstance(outcome.verdict, Delivered):
@@ -215,24 +217,29 @@ class Worker:
             job.tried(outcome.attempt)
         given_up = self.hand.was_taken(job)
         if isinstance(verdict, RetryLater):
-            self._again(job, verdict, given_up=given_up)
+            self._again(job, verdict, outcome.attempt, given_up=given_up)
             return
         if outcome.attempt is not None:
             self._passed()
         if isinstance(verdict, Refused):
             if not given_up:
-                self.burials.bury(job, outcome.cause, verdict.reason)
+                self.burials.bury(job, outcome.cause, verdict.reason, outcome.attempt)
         else:
-            self.delivered += isinstance(verdict, Delivered)
-            self.declined += isinstance(verdict, Declined)
-            self.shadowed += isinstance(verdict, Shadowed)
-            if job.waiting or given_up:
-                self.ledger.done(job.mark)
-            else:
-                self.ledger.arrived(job.mark)
+            self._ended_well(job, verdict, outcome.attempt)
+            settle = self.ledger.done if job.waiting or given_up else self.ledger.arrived
+            settle(job.mark)
         if self._settled is not None and not isinstance(verdict, Shadowed):
             self._settled(job.event, self.name, verdict)
         self._finish(job, leave=leave)
+
+    def _ended_well(
+        self, job: Job, how: Delivered | Declined | Shadowed, attempt: Attempt | None
+    ) -> None:
+        self.delivered += isinstance(how, Delivered)
+        self.declined += isinstance(how, Declined)
+        self.shadowed += isinstance(how, Shadowed)
+        reason = how.reason if isinstance(how, Declined) else ""
+        self._witness.ended(job, ENDS[type(how)], reason, attempt)
 
     def _passed(self) -> None:
         opened, trouble = self.gate.opened, self.gate.reason
@@ -242,7 +249,9 @@ class Worker:
         if trouble:
             self._lanes.wake_all()
 
-    def _again(self, job: Job, verdict: RetryLater, *, given_up: bool) -> None:
+    def _again(
+        self, job: Job, verdict: RetryLater, attempt: Attempt | None, *, given_up: bool
+    ) -> None:
         self.retried += 1
         before, now = self.gate.opened, asyncio.get_running_loop().time()
         self.gate.failed(verdict.cause, verdict.reason, verdict.after, now)
@@ -253,11 +262,11 @@ class Worker:
             return
         most = self.config.max_attempts
         if most and len(job.attempts) >= most:
-            self.burials.bury(
-                job, "expired", f"given up after {most} attempts; last: {verdict.reason}"
-            )
+            why = f"given up after {most} attempts; last: {verdict.reason}"
+            self.burials.bury(job, "expired", why, attempt)
             self._finish(job)
             return
+        self._witness.ended(job, "later", verdict.reason, attempt)
         wait = backoff(len(job.attempts), self.config.retry_min, self.config.retry_max)
         due = steady() + max(wait, verdict.after or 0.0)
         self.ledger.later(job.later(due, verdict.reason))

@@ -1,4 +1,4 @@
-"""What happens, handed out to those who watch: each has room of its own, and nobody waits for it."""
+"""What happens, handed out to those who watch: each has room, and nobody waits."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

@@ -1,4 +1,4 @@
-"""What the data path hands over: references to what it has anyway, so that it costs next to nothing.
+"""What the data path hands over: references to what it has anyway, so that it costs very little.
 
 Records are made of them off the loop (`gateway.trace.making`).
 """
@@ -78,13 +78,8 @@ class Trial(NamedTuple):
     attempt: Attempt | None
 
 
-def trial(  # noqa: PLR0913 - what there is to know of a try, each once
-    job: Job,
-    destination: str,
-    output: Output,
-    outcome: Outcome,
-    reason: str,
-    attempt: Attempt | None,
+def trial(
+    job: Job, to: tuple[str, Output], outcome: Outcome, reason: str, attempt: Attempt | None
 ) -> Trial:
     """Return what is to be recorded of *job*, which changes with its next try."""
     return Trial(
@@ -96,8 +91,7 @@ def trial(  # noqa: PLR0913 - what there is to know of a try, each once
         None if attempt is None else job.sent,
         job.forwarded,
         0 if attempt is None else max(1, len(job.attempts)),
-        destination,
-        output,
+        *to,
         outcome,
         reason,
         attempt,

@@ -38,7 +38,8 @@ CREATE INDEX record_anonymous ON record(anonymous_id) WHERE kind = 'event' AND a
 """
 _INSERT = (
     "INSERT OR IGNORE INTO record(kind, at, failed, shown, request, event, source, destination, "
-    "name, message_id, user_id, anonymous_id, packed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "name, message_id, user_id, anonymous_id, packed) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 Record = Received | Parsed | Tried
@@ -121,13 +122,7 @@ class Store:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute("PRAGMA journal_size_limit=4194304")
-            version = connection.pragma("user_version")
-            if version not in {0, SCHEMA}:
-                raise apsw.NotADBError(f"schema {version}")
-            if not version:
-                with transaction(connection):
-                    connection.execute(_CREATE)
-                    connection.pragma("user_version", SCHEMA)
+            _settle_schema(connection)
         except BaseException:
             connection.close(force=True)
             raise
@@ -178,6 +173,16 @@ class Store:
         """Close the file."""
         with contextlib.suppress(apsw.Error):
             self._connection.close()
+
+
+def _settle_schema(connection: apsw.Connection) -> None:
+    version = connection.pragma("user_version")
+    if version not in {0, SCHEMA}:
+        raise apsw.NotADBError(f"schema {version}")
+    if not version:
+        with transaction(connection):
+            connection.execute(_CREATE)
+            connection.pragma("user_version", SCHEMA)
 
 
 @contextlib.contextmanager

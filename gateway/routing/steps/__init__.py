@@ -104,6 +104,16 @@ class Steps:
         """
         if self._last is not None and self._last[0] is event:
             return self._last[1]
+        changed = self.made(event)
+        self._last = (event, changed)
+        return changed
+
+    def made(self, event: Event) -> Event:
+        """Return what the steps make of *event*; unlike `apply` it may be called in any thread.
+
+        Raises:
+            Unrenderable: a step failed; the message says which.
+        """
         changed = event
         for number, word, change in self._changes:
             try:
@@ -111,7 +121,6 @@ class Steps:
             except Exception as error:
                 what = f"step {number} ({word}) of route {self.route!r} failed: {error!r}"
                 raise Unrenderable(what) from error
-        self._last = (event, changed)
         return changed
 
     def each(self, event: Event, remembered: Mapping[str, bool] = NOTHING) -> Iterator[Taken]:

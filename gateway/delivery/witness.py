@@ -1,0 +1,23 @@
+"""Who sees what becomes of deliveries."""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from gateway.delivery.job import Job
+from gateway.event import Event
+from gateway.exchange import Declined, Verdict
+from gateway.spool import Attempt
+
+Settled = Callable[[Event, str, Verdict | Declined], None]
+"""Told the event, the destination and how it ended."""
+
+End = Literal["delivered", "declined", "shadowed", "later", "dead"]
+
+
+class Witness(Protocol):
+    """Sees every try of one destination's deliveries."""
+
+    def ended(
+        self, job: Job, outcome: End, reason: str = "", attempt: Attempt | None = None
+    ) -> None:
+        """Note how a try of *job* ended; *attempt* is None where nothing was sent."""

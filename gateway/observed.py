@@ -1,0 +1,211 @@
+"""What is seen of the data path: counted always; traced, logged and handed on as far as it may be.
+
+Everything here is called on the path of every event, so it does nothing that can wait.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.config import Config
+from gateway.errors import Fault
+from gateway.metrics.counts import Counts
+from gateway.plugin import Input, Output
+from gateway.redact import Redactor
+from gateway.routing.router import Router
+from gateway.spool import Attempt
+from gateway.trace.hub import LiveHub
+from gateway.trace.interface import FAILED, Outcome
+from gateway.trace.making import Maker, Setting
+from gateway.trace.raw import Arrival, trial
+from gateway.trace.reading import FileTraces
+from gateway.trace.recorder import Recorder, file_of
+from gateway.trace.sampling import Sampler, chosen
+from gateway.trace.store import FILE
+
+if TYPE_CHECKING:
+    from gateway.delivery.job import Job
+
+STRANGERS = frozenset(
+    {Fault.UNAUTHENTICATED, Fault.FORBIDDEN, Fault.NOT_FOUND, Fault.METHOD, Fault.UNSUPPORTED}
+)
+"""Refusals that anybody can bring about, as often as they like: they are sampled as successes are,
+so that they push nothing out."""
+
+log = structlog.get_logger()
+
+
+class Observed:
+    """What is seen of one gateway (`gateway.trace.interface.Observability`).
+
+    Args:
+        config: says what is kept.
+        setting: what records are made with.
+
+    Attributes:
+        counts: for metrics.
+        hub: those who watch.
+        traces: those that are kept.
+        recorder: writes them.
+    """
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        trace, rate = config.trace, config.log.successes_per_second
+        path = trace_file(config)
+        self.counts = Counts()
+        self.hub = LiveHub()
+        self.traces = FileTraces(path)
+        self.recorder = Recorder(
+            Maker(setting, trace.bodies),
+            self.hub,
+            file_of(path, trace.keep, trace.max_size) if trace.on else None,
+        )
+        self._on = trace.on
+        self._chosen = Sampler(trace.successes_per_second if trace.on else 0)
+        self._strangers = Sampler(trace.successes_per_second if trace.on else 0)
+        self._lines = Sampler(rate)
+        self._strange_lines = Sampler(rate)
+        self.delivery_lines = Sampler(rate)
+
+    def change(self, setting: Setting) -> None:
+        """Make records with another *setting* from now on."""
+        self.recorder.maker.setting = setting
+
+    def chooses(self) -> bool:
+        """Tell whether the request that comes now is traced."""
+        return self._chosen.take()
+
+    async def stop(self) -> None:
+        """Write what is under way, and let those who watch go."""
+        await self.recorder.stop()
+        self.hub.close()
+
+    def exit(self, destination: str, output: Output) -> "Exit":
+        """Return what sees the deliveries to a destination."""
+        return Exit(self, destination, output)
+
+    def nowhere(self) -> None:
+        """Count a request that was for no source."""
+        self.counts.requests["", Fault.NOT_FOUND.value] += 1
+
+    def failed(self, arrival: Arrival) -> None:
+        """Count a request that met a mistake of ours."""
+        self.counts.requests[arrival.source.name, "error"] += 1
+
+    def received(self, arrival: Arrival) -> None:
+        """Note that the answer to a request is ready."""
+        counts, source, refused = self.counts, arrival.source.name, arrival.refused
+        outcome = "accepted" if refused is None else refused.fault.value
+        if arrival.relayed:
+            outcome = "relayed"
+        counts.requests[source, outcome] += 1
+        counts.answers[source].observe(arrival.seconds)
+        if refused is None:
+            fresh = arrival.events if arrival.kept is None else arrival.kept
+            for event in fresh:
+                counts.events[source, event.type] += 1
+            if fresh is not arrival.events:
+                counts.repeated[source] += len(arrival.events) - len(fresh)
+        strange = refused is not None and refused.fault in STRANGERS
+        if self._strange_lines.take() if strange else refused is not None or self._lines.take():
+            self._say(arrival, outcome)
+        if arrival.relayed:
+            return
+        keep = self._on and (
+            chosen(arrival.request.id)
+            or (refused is not None and (not strange or self._strangers.take()))
+        )
+        if keep or self.hub.lines:
+            size = 0 if arrival.stored is None else len(arrival.stored.body)
+            self.recorder.put(arrival, size, keep=keep)
+
+    def _say(self, arrival: Arrival, outcome: str) -> None:
+        request, refused = arrival.request, arrival.refused
+        log.info(
+            "request",
+            source=arrival.source.name,
+            request=request.id,
+            method=request.method,
+            path=request.path,
+            outcome=outcome,
+            status=arrival.status,
+            events=len(arrival.events),
+            credential=arrival.source.key_name(arrival.key),
+            seconds=round(arrival.seconds, 6),
+            **({} if refused is None else {"reason": str(refused)}),
+        )
+
+    def record(
+        self, job: "Job", end: "Exit", outcome: Outcome, reason: str, attempt: Attempt | None
+    ) -> None:
+        """Record a try of a delivery, if it is to be recorded."""
+        keep = self._on and (outcome in FAILED or chosen(job.entry.id))
+        if keep or self.hub.lines:
+            raw = trial(job, (end.destination, end.output), outcome, reason, attempt)
+            self.recorder.put(raw, job.size, keep=keep)
+
+
+class Exit:
+    """What sees the deliveries to one destination."""
+
+    def __init__(self, observed: Observed, destination: str, output: Output) -> None:
+        self.destination = destination
+        self.output = output
+        self._observed = observed
+        counts = observed.counts
+        self._counts = counts
+        self._attempt_seconds = counts.attempt_seconds[destination]
+        self._delivery_seconds = counts.delivery_seconds[destination]
+
+    def ended(
+        self, job: "Job", outcome: Outcome, reason: str = "", attempt: Attempt | None = None
+    ) -> None:
+        """Note how a try of *job* ended; *attempt* is None where nothing was sent."""
+        counts, destination = self._counts, self.destination
+        counts.deliveries[destination, outcome] += 1
+        if attempt is not None:
+            status = attempt.status
+            answered = "none" if status is None else f"{status // 100}xx"
+            counts.attempts[destination, answered] += 1
+            self._attempt_seconds.observe(attempt.latency)
+        if outcome == "delivered":
+            waited = time.time() - job.entry.request.received_at.timestamp()
+            self._delivery_seconds.observe(waited)
+        if outcome in {"delivered", "declined"} and self._observed.delivery_lines.take():
+            self._say(job, outcome, reason, attempt)
+        self._observed.record(job, self, outcome, reason, attempt)
+
+    def _say(self, job: "Job", outcome: Outcome, reason: str, attempt: Attempt | None) -> None:
+        log.info(
+            "delivery",
+            destination=self.destination,
+            delivery=job.event.id,
+            outcome=outcome,
+            attempts=len(job.attempts),
+            **({} if attempt is None else _figures(attempt)),
+            **({"reason": reason} if reason else {}),
+        )
+
+
+def _figures(attempt: Attempt) -> dict[str, object]:
+    return {"status": attempt.status, "seconds": round(attempt.latency, 6)}
+
+
+def trace_file(config: Config) -> Path:
+    """Return where traces are kept."""
+    return config.trace.path or config.spool.path / FILE
+
+
+def setting_of(config: Config, router: Router, inputs: Mapping[str, Input]) -> Setting:
+    """Return what records are made with under a configuration."""
+    settings = (config.sources, config.destinations, config.routes)
+    keys = {
+        name: "any" if source.keys == "any" else "keys[0]"
+        for name, source in config.sources.items()
+        if len(source.keys) == 1 or source.keys == "any"
+    }
+    consents = config.consent.remember is not None
+    return Setting(router, inputs, Redactor(settings), keys, consents)

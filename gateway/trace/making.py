@@ -1,0 +1,222 @@
+"""From what the data path handed over to records without credentials, off the loop."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from gateway.credentials import secrets_in
+from gateway.event import Event
+from gateway.exchange import Request
+from gateway.plugin import Input, Output
+from gateway.redact import HIDDEN, Redactor
+from gateway.routing.router import Router
+from gateway.routing.steps import Steps
+from gateway.spool import event_of
+from gateway.trace.interface import Decided, Loss, Message, Parsed, Received, Tried
+from gateway.trace.raw import Arrival, Trial
+from gateway.trace.sampling import chosen
+from gateway.trace.store import Record
+
+EXPLAINED = 20
+"""Events of one request whose routes are explained; of a longer one the first."""
+LONGEST = 1000
+"""Characters of a reason or an address."""
+REMEMBERED = 256
+"""Redactors that are kept, by the credentials that they hide besides the configured ones."""
+_CREDENTIAL = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
+"""Names of headers that hold credentials, whosever they are."""
+
+
+class Setting(NamedTuple):
+    """What records are made with; a reload changes it.
+
+    Attributes:
+        router: says why an event goes where it goes.
+        inputs: the vendors', by name.
+        redactor: hides every configured credential.
+        keys: the names of the credentials of sources that have only one, by source.
+        consents: remembered consent has a say, so that routes cannot be explained later.
+    """
+
+    router: Router
+    inputs: Mapping[str, Input]
+    redactor: Redactor
+    keys: Mapping[str, str]
+    consents: bool = False
+
+
+class Maker:
+    """Makes records.
+
+    Args:
+        setting: what they are made with.
+        bodies: bytes that are kept of each body.
+    """
+
+    def __init__(self, setting: Setting, bodies: int) -> None:
+        self.setting = setting
+        self._bodies = bodies
+        self._redactors: dict[frozenset[str], Redactor] = {}
+        self._for = setting
+
+    def arrived(self, arrival: Arrival) -> Iterator[Record]:
+        """Yield the records of a request that came."""
+        request, refused, source = arrival.request, arrival.refused, arrival.source
+        stored = arrival.stored or source.stored(request, b"")
+        redactor = self._redactor(replace(request, body=stored.body), source.reads)
+        received = Received(
+            request=request.id,
+            at=request.received_at.timestamp(),
+            source=source.name,
+            vendor=source.reads.name,
+            message=self._message(stored, redactor, source.reads),
+            events=len(arrival.events),
+            credential=source.key_name(arrival.key),
+            status=arrival.status,
+            seconds=arrival.seconds,
+            fault=refused.fault if refused else "",
+            reason=_short(redactor.text(str(refused))) if refused else "",
+        )
+        yield received
+        if refused:
+            return
+        fresh = None if arrival.kept is None else {event.id for event in arrival.kept}
+        for index, event in enumerate(arrival.events):
+            repeated = fresh is not None and event.id not in fresh
+            consented = arrival.consented.get(index, {})
+            explained = index < EXPLAINED and not repeated
+            decided = self._decided(source.name, event, consented) if explained else ()
+            yield _parsed(event, received, redactor, decided, repeated=repeated)
+
+    def tried(self, trial: Trial) -> Iterator[Record]:
+        """Yield the record of a try; before it, what its request's would be, if none was made."""
+        entry, event = trial.entry, trial.event
+        request = entry.request
+        reads = self.setting.inputs.get(entry.vendor)
+        redactor = self._redactor(request, reads)
+        if not chosen(entry.id):
+            yield from self._made_up(trial, redactor, reads)
+        attempt = trial.attempt
+        yield Tried(
+            event=_event_id(trial),
+            request=entry.id,
+            at=trial.at,
+            source=entry.source,
+            destination=trial.destination,
+            vendor=trial.output.name,
+            name=redactor.text(event.name or event.type),
+            outcome=trial.outcome,
+            reason=_short(redactor.text(trial.reason)),
+            route=entry.route(trial.destination, trial.mark.index),
+            number=trial.number,
+            status=attempt.status if attempt else None,
+            seconds=attempt.latency if attempt else None,
+            said=redactor.text(attempt.said) if attempt else "",
+            sent=self._message(trial.sent, redactor, trial.output) if trial.sent else None,
+            losses=() if trial.forwarded or not trial.sent else _losses(trial),
+            user_id=redactor.text(event.user_id or ""),
+            anonymous_id=redactor.text(event.anonymous_id or ""),
+        )
+
+    def _made_up(self, trial: Trial, redactor: Redactor, reads: Input | None) -> Iterator[Record]:
+        """Yield what there would be of an event's request, had it been chosen."""
+        entry, event = trial.entry, trial.event
+        received = Received(
+            request=entry.id,
+            at=entry.request.received_at.timestamp(),
+            source=entry.source,
+            vendor=entry.vendor,
+            message=self._message(entry.request, redactor, reads),
+            events=1 + max((event_of(n) for ns in entry.targets.values() for n in ns), default=0),
+            credential=self.setting.keys.get(entry.source, ""),
+        )
+        yield received
+        decided = () if self.setting.consents else self._decided(entry.source, event, {})
+        name = _event_id(trial)
+        plain = event if event.id == name else replace(event, id=name)
+        yield _parsed(plain, received, redactor, decided)
+
+    def _redactor(self, request: Request, reads: Input | None) -> Redactor:
+        """Return what hides the configured credentials and those that *request* came with."""
+        if self._for is not self.setting:
+            self._for = self.setting
+            self._redactors.clear()
+        base = self.setting.redactor
+        found = frozenset(secrets_in(request, reads)) if reads is not None else frozenset[str]()
+        known = self._redactors.get(found)
+        if known is None:
+            if len(self._redactors) >= REMEMBERED:
+                self._redactors.clear()
+            known = self._redactors[found] = base.also(found)
+        return known
+
+    def _message(
+        self, request: Request, redactor: Redactor, vendor: Input | Output | None
+    ) -> Message:
+        secret = vendor.credential_headers if isinstance(vendor, Input) else frozenset[str]()
+        cut = request.body[: self._bodies + redactor.longest] if self._bodies else b""
+        return Message(
+            method=request.method,
+            url=_short(redactor.text(request.url)),
+            headers={
+                name: HIDDEN
+                if name in secret or _CREDENTIAL.search(name)
+                else redactor.text(value)[:LONGEST]
+                for name, value in request.headers.items()
+            },
+            body=redactor.text(cut.decode("utf-8", "replace"))[: self._bodies],
+            size=len(request.body),
+        )
+
+    def _decided(
+        self, source: str, event: Event, consented: Mapping[str, bool]
+    ) -> tuple[Decided, ...]:
+        found = self.setting.router.explain(source, event, consented)
+        hide = self.setting.redactor.text
+        return tuple(
+            Decided(*one._replace(reason=hide(one.reason), error=hide(one.error))) for one in found
+        )
+
+
+def _parsed(
+    event: Event,
+    received: Received,
+    redactor: Redactor,
+    decided: Sequence[Decided],
+    *,
+    repeated: bool = False,
+) -> Parsed:
+    hide = redactor.text
+    return Parsed(
+        event=event.id,
+        request=received.request,
+        at=received.at,
+        source=received.source,
+        type=event.type,
+        name=hide(event.name or event.type),
+        message_id=hide(event.message_id or ""),
+        user_id=hide(event.user_id or ""),
+        anonymous_id=hide(event.anonymous_id or ""),
+        repeated=repeated,
+        decisions=tuple(decided),
+    )
+
+
+def _event_id(trial: Trial) -> str:
+    """Return the id of the event that is delivered; a further delivery of it has one of its own."""
+    return f"{trial.entry.id}-{trial.mark.event}"
+
+
+def _losses(trial: Trial) -> tuple[Loss, ...]:
+    steps: Steps | None = trial.steps
+    try:
+        event = trial.event if steps is None else steps.made(trial.event)
+        return tuple(Loss(loss.path, loss.how) for loss in trial.output.losses(event))
+    except Exception:  # noqa: BLE001 - a plugin's mistake has been met, and told, when rendering
+        return ()
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

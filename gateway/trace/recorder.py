@@ -1,0 +1,164 @@
+"""The way of records from the loop to the file and to those who watch: bounded, never waited for.
+
+What happens is gathered on the loop and handed over ten times a second, so that an event pays for
+no lock and no wake-up. A thread of its own makes the records and writes them. Where it does not
+keep up, what comes on top is dropped and counted.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+
+import structlog
+
+from gateway.errors import TraceError
+from gateway.trace.hub import LiveHub
+from gateway.trace.interface import Line
+from gateway.trace.making import Maker
+from gateway.trace.raw import Arrival, Trial
+from gateway.trace.store import Record, Store, line_of
+
+GATHERED = 0.1
+"""Seconds for which records are gathered."""
+MOST = 10_000
+"""Records that may be under way."""
+MOST_BYTES = 32 * 1024 * 1024
+"""Bytes of the bodies that they hold."""
+QUIET = 60.0
+"""Seconds in which trouble is logged once."""
+
+Raw = Arrival | Trial
+Batch = list[tuple[Raw, bool]]
+"""Each with whether it is kept; what is not is for those who watch."""
+
+log = structlog.get_logger()
+
+
+class Recorder:
+    """Records what happens.
+
+    Args:
+        maker: makes records.
+        hub: those who watch.
+        store: opens the file; None keeps nothing.
+
+    Attributes:
+        dropped: what could not be recorded, since the start.
+        recorded: what was written, since the start.
+    """
+
+    def __init__(self, maker: Maker, hub: LiveHub, store: Callable[[], Store] | None) -> None:
+        self.dropped = 0
+        self.recorded = 0
+        self.maker = maker
+        self._hub = hub
+        self._opens = store
+        self._store: Store | None = None
+        self._pending: Batch = []
+        self._count = self._bytes = 0
+        self._queue: SimpleQueue[tuple[Batch, int] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._gathering: asyncio.TimerHandle | None = None
+        self._gathered = 0
+        self._logged = -QUIET
+
+    def start(self) -> None:
+        """Begin; call it on the loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Write what is under way, and end."""
+        if self._thread is None:
+            return
+        self._hand_over()
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._thread = None
+
+    def put(self, raw: Raw, size: int, *, keep: bool) -> None:
+        """Take what happened; *size* is how many bytes it holds on to."""
+        if self._count >= MOST or self._bytes >= MOST_BYTES:
+            self.dropped += 1
+            return
+        self._count += 1
+        self._bytes += size
+        self._gathered += size
+        self._pending.append((raw, keep))
+        if self._gathering is None:
+            self._gathering = self._loop.call_later(GATHERED, self._hand_over)
+
+    def _hand_over(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        if self._pending:
+            self._queue.put((self._pending, self._gathered))
+            self._pending, self._gathered = [], 0
+
+    def _done(self, count: int, size: int, lines: Sequence[Line], lost: int) -> None:
+        self._count -= count
+        self._bytes -= size
+        self.dropped += lost
+        self.recorded += count - lost
+        self._hub.publish(lines)
+
+    # In the thread
+
+    def _run(self) -> None:
+        while (found := self._queue.get()) is not None:
+            batch, size = found
+            lines, lost = self._write(batch)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._done, len(batch), size, lines, lost)
+        if self._store is not None:
+            self._store.close()
+
+    def _write(self, batch: Batch) -> tuple[list[Line], int]:
+        """Return what those who watch get to see of *batch*, and how much of it was lost."""
+        kept: list[Record] = []
+        shown: list[Record] = []
+        lost = 0
+        for raw, keep in batch:
+            try:
+                made = self._made(raw)
+            except Exception as error:  # noqa: BLE001 - one event's oddity must not end the thread
+                lost += 1
+                self._say("trace_failed", repr(error))
+                continue
+            (kept if keep else shown).extend(made)
+        numbers: dict[int, int] = {}
+        if kept and self._opens is not None:
+            try:
+                self._store = self._store or self._opens()
+                numbers = self._store.add(kept)
+            except TraceError as error:
+                lost = len(batch)
+                self._say("traces_not_written", str(error))
+        if not self._hub.lines:
+            return [], lost
+        both = [(one, numbers.get(place, 0)) for place, one in enumerate(kept)]
+        both += [(one, 0) for one in shown]
+        found = (line_of(one, number) for one, number in both)
+        return sorted((line for line in found if line), key=lambda line: line.at), lost
+
+    def _made(self, raw: Raw) -> Sequence[Record]:
+        if isinstance(raw, Arrival):
+            return list(self.maker.arrived(raw))
+        return list(self.maker.tried(raw))
+
+    def _say(self, event: str, what: str) -> None:
+        now = time.monotonic()
+        if now - self._logged >= QUIET:
+            self._logged = now
+            log.warning(event, reason=what)
+
+
+def file_of(path: Path, keep: float, max_size: int) -> Callable[[], Store]:
+    """Return what opens the file of traces, in the thread that writes it."""
+    return lambda: Store(path, keep, max_size)
