@@ -5,7 +5,6 @@ Everything here is called on the path of every event, so it does nothing that ca
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -24,7 +23,6 @@ from gateway.trace.raw import Arrival, trial
 from gateway.trace.reading import FileTraces
 from gateway.trace.recorder import Recorder, file_of
 from gateway.trace.sampling import Sampler, chosen
-from gateway.trace.store import FILE
 
 if TYPE_CHECKING:
     from gateway.delivery.job import Job
@@ -54,7 +52,7 @@ class Observed:
 
     def __init__(self, config: Config, setting: Setting) -> None:
         trace, rate = config.trace, config.log.successes_per_second
-        path = trace_file(config)
+        path = trace.file(config.spool.path)
         self.counts = Counts()
         self.hub = LiveHub()
         self.traces = FileTraces(path)
@@ -192,11 +190,6 @@ class Exit:
 
 def _figures(attempt: Attempt) -> dict[str, object]:
     return {"status": attempt.status, "seconds": round(attempt.latency, 6)}
-
-
-def trace_file(config: Config) -> Path:
-    """Return where traces are kept."""
-    return config.trace.path or config.spool.path / FILE
 
 
 def setting_of(config: Config, router: Router, inputs: Mapping[str, Input]) -> Setting:

@@ -40,6 +40,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table
     return made
 
 
+def printable(text: str) -> str:
+    """Return *text* of a stranger's without what would move the cursor or change colours."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else "�" for one in text)
+
+
 def title(text: str) -> Text:
     """Return a heading."""
     return Text(text, style="bold")

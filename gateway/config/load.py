@@ -79,15 +79,29 @@ def load_spool(path: Path, environ: Mapping[str, str] = os.environ) -> SpoolConf
     Raises:
         ConfigError: the file cannot be read, or its ``[spool]`` is wrong.
     """
+    return _load_one(path, "spool", SpoolConfig, environ)
+
+
+def load_trace(path: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where *path* says that traces are kept; see `load_spool`.
+
+    Raises:
+        ConfigError: the file cannot be read, or its ``[trace]`` or ``[spool]`` is wrong.
+    """
+    trace = _load_one(path, "trace", TraceConfig, environ)
+    return trace.file(load_spool(path, environ).path)
+
+
+def _load_one(path: Path, table: str, model: type[T], environ: Mapping[str, str]) -> T:
     report = Report()
     references = References(environ, report)
     gathered = Gathering(references, report)
     gathered.read(path)
-    report.narrow("spool")
-    raw = references.table(gathered.raw.get("spool", {}), "spool")
-    spool = _valid(SpoolConfig, raw, "spool", report)
+    report.narrow(table)
+    raw = references.table(gathered.raw.get(table, {}), table)
+    found = _valid(model, raw, table, report)
     report.stop()
-    return spool or SpoolConfig()
+    return found or model()
 
 
 def _valid(model: type[T], raw: Raw, table: str, report: Report) -> T | None:

@@ -25,6 +25,10 @@ class TraceConfig(Table):
     bodies: Size = Field(default=64 * KIB, ge=0)
     """How much is kept of each body, received or sent; 0 keeps none."""
 
+    def file(self, spool: Path) -> Path:
+        """Return the file; *spool* is the spool's folder."""
+        return self.path or spool / "traces.db"
+
 
 class LogConfig(Table):
     """What is written to standard error."""

@@ -29,7 +29,9 @@ class Message(msgspec.Struct, frozen=True):
     """Those that the gateway keeps, where it was received."""
     body: str
     size: int
-    """Bytes of the whole body; ``body`` may be its beginning only."""
+    """Bytes of the whole body."""
+    cut: bool = False
+    """``body`` is the beginning of it only."""
 
 
 class Received(msgspec.Struct, frozen=True):

@@ -168,6 +168,7 @@ class Maker:
             },
             body=redactor.text(cut.decode("utf-8", "replace"))[: self._bodies],
             size=len(request.body),
+            cut=len(request.body) > self._bodies,
         )
 
     def _decided(

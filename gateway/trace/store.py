@@ -17,7 +17,6 @@ from gateway.errors import TraceError
 from gateway.spool.store import fetch, transaction
 from gateway.trace.interface import Kind, Line, Parsed, Received, Tried
 
-FILE = "traces.db"
 SCHEMA = 1
 STEP = 500
 """Records that are looked at, and may be thrown away, at a time."""

@@ -1,0 +1,131 @@
+"""Traces, told in lines for a person; no credential is in them to begin with."""
+
+import contextlib
+from collections.abc import Iterator
+
+import orjson
+from rich.text import Text
+
+from gateway.cli.letter import written
+from gateway.cli.terminal import printable
+from gateway.trace.interface import Decided, Line, Message, Parsed, Received, Trace, Tried
+
+STYLES = {"delivered": "green", "accepted": "", "declined": "yellow", "repeated": "yellow"}
+
+
+def told(trace: Trace, *, whole: bool) -> Iterator[str]:
+    """Yield what became of one request, in the order of its way.
+
+    Args:
+        trace: of the request.
+        whole: with what was received and sent.
+    """
+    yield f"request {trace.request}"
+    if trace.received is None:
+        yield "  what was received is too old to be kept still"
+    else:
+        yield from _received(trace.received, whole=whole)
+    known = {event.event for event in trace.events}
+    for event in trace.events:
+        yield ""
+        yield from _event(event)
+        for tried in trace.tries:
+            if tried.event == event.event:
+                yield from _tried(tried, whole=whole)
+    for tried in trace.tries:
+        if tried.event not in known:
+            yield ""
+            yield f"event {tried.event}  {tried.name}"
+            yield from _tried(tried, whole=whole)
+
+
+def _received(received: Received, *, whole: bool) -> Iterator[str]:
+    message = received.message
+    came = f"{message.method} {message.url}, {message.size} bytes, {_count(received.events)}"
+    key = f", with {received.credential}" if received.credential not in {"", "any"} else ""
+    yield f"  received  {written(received.at)} UTC by {received.source} ({received.vendor}){key}"
+    yield f"            {came}"
+    answer = "accepted" if received.status is None else f"HTTP {received.status}"
+    seconds = "" if received.seconds is None else f" in {received.seconds:.3f} s"
+    yield f"  answered  {answer}{seconds}"
+    if received.fault:
+        yield f"  refused   {received.fault}: {received.reason}"
+    if whole:
+        yield from _message(message, 4)
+
+
+def _event(event: Parsed) -> Iterator[str]:
+    name = event.name if event.name == event.type else f"{event.type} {event.name!r}"
+    yield f"event {event.event}  {name}"
+    ids = {"user": event.user_id, "anonymous": event.anonymous_id, "message": event.message_id}
+    if any(ids.values()):
+        yield "  " + ", ".join(f"{what} {one}" for what, one in ids.items() if one)
+    if event.repeated:
+        yield "  came before, and goes nowhere"
+    for decision in event.decisions:
+        yield from _decided(decision)
+
+
+def _decided(decided: Decided) -> Iterator[str]:
+    to = ", ".join(decided.gives) or "nowhere new"
+    how = f"to {to}" if decided.taken and not decided.kept_back else "not taken"
+    if decided.kept_back:
+        how = "kept back"
+    yield f"  {decided.route}: {how}; {decided.kept_back or decided.reason}"
+    if decided.part and not decided.kept_back:
+        yield f"    decided by: {decided.part}"
+
+
+def _tried(tried: Tried, *, whole: bool) -> Iterator[str]:
+    answer = "" if not tried.number else "no answer"
+    if tried.status is not None:
+        answer = f"HTTP {tried.status}"
+    seconds = "" if tried.seconds is None else f" in {tried.seconds:.3f} s"
+    figures = f", try {tried.number}: {answer}{seconds}" if tried.number else ""
+    why = f": {tried.reason}" if tried.reason else ""
+    outcome = {"later": "tried again later", "dead": "dead letter"}.get(
+        tried.outcome, tried.outcome
+    )
+    yield f"  {written(tried.at)} {tried.destination}{figures}; {outcome}{why}"
+    if tried.route:
+        yield f"    after the steps of {tried.route}"
+    if tried.said and tried.said not in tried.reason:
+        yield f"    it said: {tried.said}"
+    for how in ("lost", "coerced"):
+        paths = ", ".join(loss.path for loss in tried.losses if loss.how == how)
+        if paths:
+            yield f"    {how}: {paths}"
+    if whole and tried.sent is not None:
+        yield from _message(tried.sent, 4)
+
+
+def _message(message: Message, indent: int) -> Iterator[str]:
+    space = " " * indent
+    yield f"{space}{message.method} {message.url}"
+    yield from (f"{space}{name}: {value}" for name, value in message.headers.items())
+    body = message.body
+    with contextlib.suppress(orjson.JSONDecodeError):
+        body = orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
+    yield from (f"{space}{line}" for line in body.splitlines())
+    if message.cut:
+        yield f"{space}… ({message.size} bytes in all)"
+
+
+def _count(events: int) -> str:
+    return "1 event" if events == 1 else f"{events} events"
+
+
+def short(line: Line) -> Text:
+    """Return what ``gateway tail`` prints of *line*."""
+    seconds = "" if line.seconds is None else f" {line.seconds * 1000:.0f} ms"
+    status = "" if line.status is None else f" {line.status}"
+    user = line.user_id or line.anonymous_id
+    text = Text(f"{written(line.at)[11:]} ", style="dim")
+    style = "red" if line.failed else STYLES.get(line.outcome, "")
+    way = f"{line.source} > {line.destination}" if line.destination else line.source
+    text.append(f"{line.outcome:<9} ", style=style or "none")
+    text.append(printable(f"{way}  {line.name}{f'  {user}' if user else ''}"), style="none")
+    text.append(f"{status}{seconds}  {line.event or line.request}", style="dim")
+    if line.reason:
+        text.append(f"  {printable(line.reason)}", style=style or "none")
+    return text
