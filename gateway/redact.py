@@ -24,6 +24,8 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 """What stands under a name that only credentials have, in JSON, in a form or in a query."""
+_NAMES = ("secret", "passw", "apikey", "api_key", "writekey", "write_key", "token")
+"""Parts of these names: the expression is slow, and most texts have none of them."""
 
 
 def secrets_of(settings: object) -> tuple[str, ...]:
@@ -118,7 +120,10 @@ class Redactor:
             text = text.replace(secret, HIDDEN)
         if "://" in text:
             text = _USERINFO.sub(f"{HIDDEN}@", text)
-        return _NAMED.sub(rf"\g<1>{HIDDEN}", text)
+        low = text.lower()
+        if any(name in low for name in _NAMES):
+            text = _NAMED.sub(rf"\g<1>{HIDDEN}", text)
+        return text
 
     def request(self, request: Request) -> dict[str, Any]:
         """Return *request* as JSON values without credentials."""

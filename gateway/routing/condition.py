@@ -100,6 +100,7 @@ class Condition:
         self.study = study
         self.node: Node = study.node
         self._slots = slots
+        self._parts: dict[tuple[int, int], cel.Program] = {}
         self._uses = {(use.start, use.end): slots.name(use) for use in study.uses}
         self.names = frozenset(self._uses.values())
         for name in self.names:
@@ -163,8 +164,12 @@ class Condition:
 
     def outcome(self, node: Node, scene: Scene) -> Judgement:
         """Return what a part of the condition comes to."""
+        place = (node.start, node.end)
         try:
-            result = self.program([node]).execute(scene.context)
+            program = self._parts.get(place)
+            if program is None:
+                program = self._parts[place] = self.program([node])
+            result = program.execute(scene.context)
         except Exception as error:  # noqa: BLE001 - likewise
             return failed(error)
         if result is True or result is False:

@@ -124,6 +124,8 @@ class Router:
         self._slots = Slots()
         self._routes = [_Route(route, self._slots) for route in routes]
         self._steps = {r.config.label: r.steps for r in self._routes if r.steps}
+        conditions = [route.condition for route in self._routes if route.condition]
+        self._all = self._slots.stage(frozenset[str]().union(*(one.names for one in conditions)))
         self.asks_consent = any(steps.asks_consent for steps in self._steps.values())
         """Some route lets events through by consent."""
         self._known: dict[tuple[str, str, str | None], _Candidates] = {}
@@ -217,13 +219,14 @@ class Router:
         Every condition is asked, also where nothing hangs on it any more. Nothing is counted.
         """
         gifts, stopped = _Gifts(), ""
+        scene = self._all.scene(source, event)
         said: dict[int, Decision] = {}
         for otherwise in (False, True):
             any_ordinary = gifts.taken
             for number, route in enumerate(self._routes):
                 if route.config.otherwise != otherwise:
                     continue
-                found = self._decision(route, source, event)
+                found = _decision(route, source, event, scene)
                 if found.taken and otherwise and any_ordinary:
                     found = found._replace(taken=False, reason="another route takes it")
                 elif found.taken and stopped:
@@ -238,17 +241,17 @@ class Router:
                 said[number] = found
         return [said[number] for number in range(len(self._routes))]
 
-    def _decision(self, route: _Route, source: str, event: Event) -> Decision:
-        config = route.config
-        fits, reason = _fits(config, source, event)
-        if not fits or route.condition is None:
-            return Decision(config.label, config.to, fits, reason)
-        scene = self._slots.stage(route.condition.names).scene(source, event)
-        judgement = route.condition.judge(scene)
-        taken = config.on_error == "send" if judgement.error else judgement.holds
-        said = _reason(route.condition, judgement, taken=taken)
-        part = deciding(route.condition, scene)
-        return Decision(config.label, config.to, taken, said, part, judgement.error)
+
+def _decision(route: _Route, source: str, event: Event, scene: Scene) -> Decision:
+    config = route.config
+    fits, reason = _fits(config, source, event)
+    if not fits or route.condition is None:
+        return Decision(config.label, config.to, fits, reason)
+    judgement = route.condition.judge(scene)
+    taken = config.on_error == "send" if judgement.error else judgement.holds
+    said = _reason(route.condition, judgement, taken=taken)
+    part = deciding(route.condition, scene)
+    return Decision(config.label, config.to, taken, said, part, judgement.error)
 
 
 def _reason(condition: Condition, judgement: Judgement, *, taken: bool) -> str:
