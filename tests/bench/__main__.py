@@ -30,6 +30,12 @@ USERS = 500
 CLOSED_PORT = 9
 """The discard port: nothing listens there, so a destination's circuit opens and stays open."""
 RETRIES = 'retry_min = "100ms"\nretry_max = "400ms"\n'
+TRACING = {
+    "not traced": "[trace]\non = false\n",
+    "traced": "",
+    "every one traced": "[trace]\nsuccesses_per_second = 1000000\n",
+}
+"""What the configuration says of traces, by what that comes to."""
 QUIET = 0.5
 SETTLED = 0.01
 """CPU seconds in `QUIET` seconds below which a process is done with its work."""
@@ -49,7 +55,7 @@ def requests_of(vendor: str) -> list[bytes]:
 
 
 def configuration(
-    folder: Path, vendor: str, port: int, destinations: int, *, eager: bool = False
+    folder: Path, vendor: str, port: int, destinations: int, *, eager: bool = False, more: str = ""
 ) -> Path:
     """Write a configuration of one source and some destinations at *port*."""
     text = f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
@@ -58,7 +64,7 @@ def configuration(
     for name in names:
         text += f'[destinations.{name}]\nvendor = "chrts"\napi_key = "bench"\n'
         text += f'url = "http://127.0.0.1:{port}"\n{RETRIES if eager else ""}'
-    text += f"[[routes]]\nto = {orjson.dumps(names).decode()}\n"
+    text += f"[[routes]]\nto = {orjson.dumps(names).decode()}\n{more}"
     path = folder / "gateway.toml"
     path.write_text(text)
     return path
@@ -66,11 +72,11 @@ def configuration(
 
 @contextmanager
 def gateway(
-    vendor: str, port: int, destinations: int, *, eager: bool = False
+    vendor: str, port: int, destinations: int, *, eager: bool = False, more: str = ""
 ) -> Iterator[tuple[int, int]]:
     """Run a gateway, *eager* to try again; yield its process id and port."""
     with tempfile.TemporaryDirectory() as folder:
-        path = configuration(Path(folder), vendor, port, destinations, eager=eager)
+        path = configuration(Path(folder), vendor, port, destinations, eager=eager, more=more)
         command = ("gateway", "run", "--config", str(path))
         with started(*command, marker='"listening"') as (process, line):
             yield process.pid, orjson.loads(line)["port"]
@@ -158,14 +164,25 @@ def draining(vendor: str, count: int) -> tuple[float, float]:
     return taken / count * 1e6, count / seconds
 
 
-def delivering(vendor: str, sink: int, destinations: int, count: int) -> float:
+def delivering(vendor: str, sink: int, destinations: int, count: int, more: str = "") -> float:
     """Return CPU µs per request that is accepted, kept, and delivered to each destination."""
     request = requests_of(vendor)
-    with gateway(vendor, sink, destinations) as (pid, port):
+    with gateway(vendor, sink, destinations, more=more) as (pid, port):
         load(port, request, count // 10, CONNECTIONS)
         before = until_quiet(pid)
         load(port, request, count, CONNECTIONS)
         return (until_quiet(pid) - before) / count * 1e6
+
+
+def traced(sink: int, count: int) -> Iterator[tuple[str, float]]:
+    """Yield what an event costs by what is kept of its way, one setting right after the other."""
+    found = {
+        name: delivering("chrts", sink, 1, count, setting) for name, setting in TRACING.items()
+    }
+    for name, micros in found.items():
+        yield f"accept + deliver to 1, {name}", micros
+    for name in ("traced", "every one traced"):
+        yield f"{name} / not traced", found[name] / found["not traced"]
 
 
 def main() -> None:
@@ -201,6 +218,8 @@ def main() -> None:
                 taken = delivering("chrts", sink, fan, count)
                 note(f"accept + deliver to {fan}", taken)
                 note(f"accept + deliver to {fan} / floor", taken / (floor + fan * client))
+            for name, value in traced(sink, count):
+                note(name, value)
         for name, value in relayed(count // 4):
             note(name, value)
         taken = routing.micros()
@@ -222,7 +241,7 @@ def _print(figures: dict[str, list[float]], count: int, rounds: int) -> None:
             continue
         middle = statistics.median(values)
         spread = f"{min(values):.2f} to {max(values):.2f}"
-        if name.endswith("/ floor"):
+        if " / " in name:
             table.add_row(f"  {name}", "", f"{middle:.2f}", spread)
         else:
             table.add_row(name, f"{middle:.1f}", "", spread)

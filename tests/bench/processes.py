@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,10 @@ def cpu(pid: int) -> float:
 def started(
     *command: str, marker: str = "", stdin: int | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run ``python -m`` *command*; yield it with the first line that has *marker* in it."""
+    """Run ``python -m`` *command*; yield it with the first line that has *marker* in it.
+
+    With a marker, what it says after that is read and forgotten: a full pipe would stop it.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", *command],
         stdin=stdin,
@@ -35,6 +39,8 @@ def started(
                 break
         else:
             raise SystemExit(f"{command} ended before it said {marker!r}: {line}")
+        if marker:
+            threading.Thread(target=process.stdout.read, daemon=True).start()
         yield process, line.strip()
     finally:
         process.terminate()
