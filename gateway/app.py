@@ -25,6 +25,7 @@ from gateway.exchange import Declined, Verdict
 from gateway.forwarded import Proxies
 from gateway.ingest import Ingest
 from gateway.observed import Observed, setting_of
+from gateway.pages import add_pages
 from gateway.plugin import Input, Output
 from gateway.plugins import Registry
 from gateway.relay import Relay
@@ -238,7 +239,7 @@ class Gateway:
         )
 
     def trouble(self) -> str | None:
-        """Return why the gateway is not ready; None when it is."""
+        """Return why the gateway is not ready, without credentials; None when it is."""
         return self.spool.health() if self.accepting else "starting or stopping"
 
 
@@ -251,16 +252,8 @@ def make_app(gateway: Gateway) -> web.Application:
         yield
         await gateway.stop()
 
-    async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def readyz(_: web.Request) -> web.Response:
-        trouble = gateway.trouble()
-        return web.Response(text=f"{trouble or 'ok'}\n", status=503 if trouble else 200)
-
     app.cleanup_ctx.append(running)  # type: ignore[arg-type]  # an async generator is what it wants
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
+    add_pages(app, gateway)
     app.router.add_route("*", "/{path:.*}", Ingest(gateway).receive)
     return app
 

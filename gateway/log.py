@@ -1,34 +1,88 @@
-"""Structured logs: JSON lines in a pipe, colours on a terminal."""
+"""Structured logs: JSON lines in a pipe, colours on a terminal; no credential in either."""
 
 import logging
 import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any
 
 import orjson
 import structlog
 
+from gateway.redact import CREDENTIAL_NAME, HIDDEN, Redactor
+
+NOTHING = Redactor()
+
+
+class Redaction:
+    """A processor that hides credentials in whatever a line says, tracebacks included.
+
+    It stands last but for the renderer, where tracebacks are text already.
+
+    Attributes:
+        redactor: knows the configured credentials; a reload brings another.
+    """
+
+    def __init__(self) -> None:
+        self.redactor = NOTHING
+
+    def __call__(
+        self, logger: object, method: str, line: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        """Return *line* without credentials."""
+        del logger, method
+        return {name: self.clean(name, value) for name, value in line.items()}
+
+    def clean(self, name: str, value: Any) -> Any:
+        """Return what a line may say under *name*."""
+        if isinstance(value, str):
+            return HIDDEN if CREDENTIAL_NAME.search(name) else self.redactor.text(value)
+        if isinstance(value, Mapping):
+            return {key: self.clean(str(key), inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.clean("", inner) for inner in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return self.redactor.text(str(value))
+
+
+redaction = Redaction()
+"""The one of the process, as its log is."""
+
+
+class Libraries(logging.Handler):
+    """Brings what libraries log, such as aiohttp's tracebacks, among our own lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        structlog.get_logger().log(
+            record.levelno,
+            "library",
+            logger=record.name,
+            message=record.getMessage(),
+            exc_info=record.exc_info,
+        )
+
 
 def configure(*, level: int = logging.INFO) -> None:
     """Set up structlog for the process; one line per event, on standard error."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if sys.stderr.isatty():
-        structlog.configure(
-            processors=[*shared, structlog.dev.ConsoleRenderer()],
-            wrapper_class=structlog.make_filtering_bound_logger(level),
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-            cache_logger_on_first_use=True,
-        )
-        return
+    terminal = sys.stderr.isatty()
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(orjson.dumps)
+    if terminal:
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=plain)
     structlog.configure(
         processors=[
-            *shared,
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=orjson.dumps),
+            redaction,
+            renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+        if terminal
+        else structlog.BytesLoggerFactory(sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
+    logging.basicConfig(handlers=[Libraries()], level=logging.WARNING, force=True)

@@ -11,6 +11,7 @@ import structlog
 
 from gateway.config import Config
 from gateway.errors import Fault
+from gateway.log import redaction
 from gateway.metrics.counts import Counts
 from gateway.plugin import Input, Output
 from gateway.redact import Redactor
@@ -61,6 +62,7 @@ class Observed:
             self.hub,
             file_of(path, trace.keep, trace.max_size) if trace.on else None,
         )
+        redaction.redactor = setting.redactor
         self._on = trace.on
         self._chosen = Sampler(trace.successes_per_second if trace.on else 0)
         self._strangers = Sampler(trace.successes_per_second if trace.on else 0)
@@ -71,6 +73,7 @@ class Observed:
     def change(self, setting: Setting) -> None:
         """Make records with another *setting* from now on."""
         self.recorder.maker.setting = setting
+        redaction.redactor = setting.redactor
 
     def chooses(self) -> bool:
         """Tell whether the request that comes now is traced."""

@@ -18,14 +18,17 @@ SHORTEST = 4
 
 _USERINFO = re.compile(r"(?<=://)[^/?#@\s\"']+@")
 """The name and password of an address (RFC 3986, section 3.2.1)."""
+_WORDS = "secret|password|passwd|api_?key|write_?key|access_?token|auth_?token|client_?token"
 _NAMED = re.compile(
-    r"((?:secret|password|passwd|api_?key|write_?key|access_?token|auth_?token|client_?token)"
+    rf"((?:{_WORDS})"
     r"""\\*["']?\s*[:=]\s*\\*["']?)(?!\s)[^"'&\s,;}\\]+""",
     re.IGNORECASE,
 )
 """What stands under a name that only credentials have, in JSON, in a form or in a query."""
 _NAMES = ("secret", "passw", "apikey", "api_key", "writekey", "write_key", "token")
 """Parts of these names: the expression is slow, and most texts have none of them."""
+CREDENTIAL_NAME = re.compile(rf"(?:{_WORDS}|authorization|cookie)$", re.IGNORECASE)
+"""Names of fields that hold credentials."""
 
 
 def secrets_of(settings: object) -> tuple[str, ...]:

@@ -30,7 +30,9 @@ class Changes(NamedTuple):
 def changes(old: Config, new: Config) -> Changes:
     """Return what differs between two configurations."""
     before, after = old.destinations, new.destinations
-    unheeded = [f"[server] {k}" for k in ("max_body",) if _differ(old.server, new.server, k)]
+    unheeded = [
+        f"[server] {k}" for k in ("max_body", "metrics") if _differ(old.server, new.server, k)
+    ]
     for table in ("spool", "trace", "log"):
         one, other = getattr(old, table), getattr(new, table)
         unheeded += [f"[{table}] {k}" for k in type(one).model_fields if _differ(one, other, k)]

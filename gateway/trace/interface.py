@@ -274,14 +274,6 @@ class Observability(Protocol):
     def hub(self) -> Hub:
         """Return what happens now."""
 
-    async def metrics(self, accept: str = "") -> tuple[bytes, str]:
-        """Return the metrics and their content type, in the format that *accept* prefers.
-
-        Prometheus' text format, or OpenMetrics where it is asked for
-        (https://prometheus.io/docs/instrumenting/content_negotiation/).
-        """
-        ...
-
 
 def found_ids(identity: str) -> Sequence[str]:
     """Return what of *identity* may be a request's id: all of it, or what stands before a dash."""

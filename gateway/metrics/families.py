@@ -1,0 +1,200 @@
+"""Every metric that there is: its name, what it means, and where its values come from.
+
+Names and units follow https://prometheus.io/docs/practices/naming/. docs/operations.md lists them;
+a test compares.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from gateway.metrics.counts import Histogram
+from gateway.spool import Depth
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+CIRCUITS = ("closed", "probing", "open")
+
+
+class Snapshot(NamedTuple):
+    """What must be asked for on the loop before metrics can be written elsewhere."""
+
+    depths: Mapping[str, Depth]
+    spool_bytes: int
+    trace_bytes: int
+    ready: bool
+
+
+def counter(
+    name: str,
+    about: str,
+    labels: tuple[str, ...],
+    values: Mapping[str, int] | Mapping[tuple[str, str], int],
+) -> Metric:
+    """Return a counter; the keys of *values* are a label, or one per label."""
+    family = CounterMetricFamily(name, about, labels=labels)
+    found: dict[Any, int] = dict[Any, int](values)  # at once: the loop goes on counting
+    for key, value in found.items():
+        family.add_metric(key if isinstance(key, tuple) else (str(key),), value)
+    return family
+
+
+def histogram(name: str, about: str, label: str, values: Mapping[str, Histogram]) -> Metric:
+    """Return a histogram in seconds, by a label."""
+    family = HistogramMetricFamily(name, about, labels=(label,))
+    for key, one in dict(values).items():
+        family.add_metric((key,), list(one.buckets()), one.sum)
+    return family
+
+
+def gauge(name: str, about: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:
+    """Return a gauge by a label."""
+    family = GaugeMetricFamily(name, about, labels=(label,))
+    for key, value in values:
+        family.add_metric((key,), value)
+    return family
+
+
+def families(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
+    """Yield every metric of a gateway."""
+    yield GaugeMetricFamily("gateway_ready", "1 while it takes events.", snapshot.ready)
+    yield from _coming_in(gateway)
+    yield from _going_out(gateway)
+    yield from _waiting(gateway, snapshot)
+    yield from _traces(gateway, snapshot)
+
+
+def _coming_in(gateway: "Gateway") -> Iterator[Metric]:
+    counts = gateway.observed.counts
+    yield counter(
+        "gateway_requests_total",
+        "Requests answered, by how: accepted, relayed, error, or why they were refused.",
+        ("source", "outcome"),
+        counts.requests,
+    )
+    yield histogram(
+        "gateway_request_seconds", "Until an answer was ready.", "source", counts.answers
+    )
+    yield counter("gateway_events_total", "Events accepted.", ("source", "type"), counts.events)
+    yield counter(
+        "gateway_events_repeated_total",
+        "Events that came before, within the source's dedup.",
+        ("source",),
+        counts.repeated,
+    )
+    yield counter(
+        "gateway_rule_errors_total",
+        "Conditions and filters that could not be judged.",
+        ("route",),
+        gateway.router.failures.counts,
+    )
+
+
+def _going_out(gateway: "Gateway") -> Iterator[Metric]:
+    counts = gateway.observed.counts
+    yield counter(
+        "gateway_deliveries_total",
+        "Tries that ended: delivered, declined, later (tried again), or dead.",
+        ("destination", "outcome"),
+        counts.deliveries,
+    )
+    yield counter(
+        "gateway_attempts_total",
+        "HTTP requests sent, by class of the answer's status; none where none came.",
+        ("destination", "status"),
+        counts.attempts,
+    )
+    yield histogram(
+        "gateway_attempt_seconds",
+        "Until a destination's whole answer was there.",
+        "destination",
+        counts.attempt_seconds,
+    )
+    yield histogram(
+        "gateway_delivery_seconds",
+        "From a request's arrival until its event was delivered.",
+        "destination",
+        counts.delivery_seconds,
+    )
+    states = {name: worker.state() for name, worker in dict(gateway.workers).items()}
+    family = GaugeMetricFamily(
+        "gateway_breaker_state",
+        "1 for the state that the circuit breaker is in.",
+        labels=("destination", "state"),
+    )
+    for name, state in states.items():
+        for known in CIRCUITS:
+            family.add_metric((name, known), known == state.circuit)
+    yield family
+    yield gauge(
+        "gateway_deliveries_in_hand",
+        "Deliveries that a worker holds in memory.",
+        "destination",
+        ((name, state.in_hand) for name, state in states.items()),
+    )
+
+
+def _waiting(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
+    now, depths = time.time(), snapshot.depths
+    label = "destination"
+    yield gauge(
+        "gateway_backlog_requests",
+        "Requests in the spool that a destination has not got yet.",
+        label,
+        ((name, depth.backlog) for name, depth in depths.items()),
+    )
+    yield gauge(
+        "gateway_backlog_oldest_seconds",
+        "Age of the oldest of what is pending; 0 where nothing is.",
+        label,
+        ((n, 0.0 if d.oldest is None else max(0.0, now - d.oldest)) for n, d in depths.items()),
+    )
+    yield gauge(
+        "gateway_retrying_deliveries",
+        "Deliveries that wait for their next try.",
+        label,
+        ((name, depth.retrying) for name, depth in depths.items()),
+    )
+    yield gauge(
+        "gateway_parked_deliveries",
+        "Deliveries that wait behind an earlier one of their user.",
+        label,
+        ((name, depth.parked) for name, depth in depths.items()),
+    )
+    yield gauge(
+        "gateway_dead_letters",
+        "Dead letters that are kept.",
+        label,
+        ((name, depth.dead) for name, depth in depths.items()),
+    )
+    yield GaugeMetricFamily(
+        "gateway_spool_bytes", "Size of the spool's files on disk.", snapshot.spool_bytes
+    )
+    yield GaugeMetricFamily(
+        "gateway_spool_limit_bytes",
+        "Size at which the spool refuses senders.",
+        gateway.config.spool.max_bytes,
+    )
+
+
+def _traces(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
+    recorder = gateway.observed.recorder
+    yield CounterMetricFamily(
+        "gateway_trace_records_total", "Requests and tries that were traced.", recorder.recorded
+    )
+    yield CounterMetricFamily(
+        "gateway_trace_dropped_total",
+        "Requests and tries that should have been traced and could not be.",
+        recorder.dropped,
+    )
+    yield GaugeMetricFamily(
+        "gateway_trace_bytes", "Size of the file of traces on disk.", snapshot.trace_bytes
+    )

@@ -1,0 +1,40 @@
+"""The gateway's own pages: is it alive, is it ready, how is it doing."""
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from gateway.metrics.page import Page
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+
+def add_pages(app: web.Application, gateway: "Gateway") -> None:
+    """Serve the pages of *gateway*; `/metrics` only where its configuration says so.
+
+    What it says is read when it starts.
+    """
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        trouble = gateway.trouble()
+        return web.Response(text=f"{trouble or 'ok'}\n", status=503 if trouble else 200)
+
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    if gateway.config.server.metrics:
+        add_metrics(app, gateway)
+
+
+def add_metrics(app: web.Application, gateway: "Gateway") -> None:
+    """Serve `/metrics`."""
+    page = Page(gateway)
+
+    async def metrics(http: web.Request) -> web.Response:
+        body, kind = await page.get(http.headers.get("accept", ""))
+        return web.Response(body=body, headers={"content-type": kind})
+
+    app.router.add_get("/metrics", metrics)
