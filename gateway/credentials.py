@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -11,6 +11,7 @@ import orjson
 from gateway.errors import Unrenderable
 from gateway.exchange import Request
 from gateway.plugin import Input
+from gateway.redact import CREDENTIAL_NAME
 from gateway.spool import Entry
 
 
@@ -88,10 +89,10 @@ def _texts(request: Request, reads: Input) -> Iterator[str]:
     if found is not None:
         yield found
     yield from (said for key, said in parse_qsl(request.query) if key in reads.credential_keys)
-    yield from _keyed(_said(request.body), reads)
-    for key in reads.credential_keys:
-        if "." not in key:
-            yield from _below(_said(request.body), key)
+    said = _said(request.body, request.query)
+    yield from _keyed(said, reads)
+    names = {key for key in reads.credential_keys if "." not in key}
+    yield from _below(said, names)
 
 
 def _credential(request: Request, reads: Input) -> str | None:
@@ -103,15 +104,21 @@ def _credential(request: Request, reads: Input) -> str | None:
         return None
 
 
-def _below(payload: Any, name: str) -> Iterator[str]:
-    """Yield the texts that stand under *name* anywhere in *payload*, as in calls of a batch."""
+def _below(payload: Any, names: Collection[str]) -> Iterator[str]:
+    """Yield the texts under any of *names* anywhere in *payload*, as in calls of a batch.
+
+    So are those under names that only credentials have, whosever they are.
+    """
     left = [payload]
     while left:
         value = left.pop()
         if isinstance(value, dict):
-            if isinstance(value.get(name), str):
-                yield value[name]
-            left += value.values()
+            for name, inner in value.items():
+                if isinstance(inner, str):
+                    if inner and (name in names or CREDENTIAL_NAME.search(name)):
+                        yield inner
+                else:
+                    left.append(inner)
         elif isinstance(value, list):
             left += value
 

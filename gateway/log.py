@@ -35,14 +35,14 @@ class Redaction:
     def clean(self, name: str, value: Any) -> Any:
         """Return what a line may say under *name*."""
         if isinstance(value, str):
-            return HIDDEN if CREDENTIAL_NAME.search(name) else self.redactor.text(value)
+            return HIDDEN if CREDENTIAL_NAME.search(name) else self.redactor.cut(value)
         if isinstance(value, Mapping):
             return {key: self.clean(str(key), inner) for key, inner in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [self.clean("", inner) for inner in value]
         if value is None or isinstance(value, bool | int | float):
             return value
-        return self.redactor.text(str(value))
+        return self.redactor.cut(str(value))
 
 
 redaction = Redaction()

@@ -128,6 +128,21 @@ class Redactor:
             text = _NAMED.sub(rf"\g<1>{HIDDEN}", text)
         return text
 
+    def cut(self, text: str) -> str:
+        """Return *text*, which may have been cut off, without even the beginning of a credential.
+
+        Four characters of one or more at the very end count as such.
+        """
+        text = self.text(text)
+        end = text[-self.longest :] if self._secrets else ""
+        for secret in self._secrets:
+            at = end.find(secret[:SHORTEST])
+            while at >= 0:
+                if secret.startswith(end[at:]):
+                    return text[: len(text) - len(end) + at] + HIDDEN
+                at = end.find(secret[:SHORTEST], at + 1)
+        return text
+
     def request(self, request: Request) -> dict[str, Any]:
         """Return *request* as JSON values without credentials."""
         return {

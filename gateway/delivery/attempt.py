@@ -111,11 +111,11 @@ class Sender:
             response = await self._transport.send(request, whole=asked)
         except TransportError as error:
             self.answers.give(jobs[:covers], None)
-            said = self.redactor(jobs[0]).text(str(error))
+            said = self.redactor(jobs[0]).cut(str(error))
             attempt = Attempt(at, None, time.monotonic() - began, said)
             return Outcome(RetryLater(said, cause=error.cause), attempt, covers=covers)
         latency = time.monotonic() - began
-        verdict = self._judge(response)
+        verdict = self._judge(self._shown(response, jobs[0]))
         final = asked and not response.cut and not isinstance(verdict, RetryLater)
         self.answers.give(jobs[:covers], response if final else None)
         said = ""
@@ -123,7 +123,7 @@ class Sender:
             if not forwarded:
                 self.losses.offer(lambda: jobs[0].outgoing)
         else:
-            said = self.redactor(jobs[0]).text(response.body[:SAID].decode("utf-8", "replace"))
+            said = self.redactor(jobs[0]).cut(response.body[:SAID].decode("utf-8", "replace"))
         return Outcome(verdict, Attempt(at, response.status, latency, said), covers=covers)
 
     def _prepare(self, jobs: Sequence[Job]) -> tuple[Request, int, bool] | Outcome:
@@ -189,6 +189,13 @@ class Sender:
                 break
             request, covers = merged, covers + 1
         return request, covers
+
+    def _shown(self, response: Response, job: Job) -> Response:
+        """Return an answer whose words may be quoted: one that repeats a credential does not."""
+        if not response.body or response.status < 300:  # noqa: PLR2004 - RFC 9110, section 15.3
+            return response
+        said = self.redactor(job).cut(response.body.decode("utf-8", "replace"))
+        return Response(response.status, response.headers, said.encode(), response.cut)
 
     def _judge(self, response: Response) -> Verdict:
         try:

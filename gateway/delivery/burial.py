@@ -53,7 +53,7 @@ class Burials:
         self.count += 1
         redact = self._redactor(job)
         rendered = b"" if job.sent is None else orjson.dumps(redact.request(job.sent))
-        clean = redact.text(reason)
+        clean = redact.cut(reason)
         self._ledger.dead(job.failed(cause, clean, time.time(), rendered))
         log.warning(
             "dead_letter",

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from gateway.credentials import secrets_in
+from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.exchange import Request
 from gateway.plugin import Input, Output
@@ -71,13 +72,13 @@ class Maker:
             at=request.received_at.timestamp(),
             source=source.name,
             vendor=source.reads.name,
-            message=self._message(stored, redactor, source.reads),
+            message=self._message(stored, redactor, source.reads, readable=_readable(refused)),
             events=len(arrival.events),
             credential=source.key_name(arrival.key),
             status=arrival.status,
             seconds=arrival.seconds,
             fault=refused.fault if refused else "",
-            reason=_short(redactor.text(str(refused))) if refused else "",
+            reason=_short(redactor.cut(str(refused))) if refused else "",
         )
         yield received
         if refused:
@@ -108,12 +109,12 @@ class Maker:
             vendor=trial.output.name,
             name=redactor.text(event.name or event.type),
             outcome=trial.outcome,
-            reason=_short(redactor.text(trial.reason)),
+            reason=_short(redactor.cut(trial.reason)),
             route=entry.route(trial.destination, trial.mark.index),
             number=trial.number,
             status=attempt.status if attempt else None,
             seconds=attempt.latency if attempt else None,
-            said=redactor.text(attempt.said) if attempt else "",
+            said=redactor.cut(attempt.said) if attempt else "",
             sent=self._message(trial.sent, redactor, trial.output) if trial.sent else None,
             losses=() if trial.forwarded or not trial.sent else _losses(trial),
             user_id=redactor.text(event.user_id or ""),
@@ -153,10 +154,16 @@ class Maker:
         return known
 
     def _message(
-        self, request: Request, redactor: Redactor, vendor: Input | Output | None
+        self,
+        request: Request,
+        redactor: Redactor,
+        vendor: Input | Output | None,
+        *,
+        readable: bool = True,
     ) -> Message:
         secret = vendor.credential_headers if isinstance(vendor, Input) else frozenset[str]()
-        cut = request.body[: self._bodies + redactor.longest] if self._bodies else b""
+        most = self._bodies if readable else 0
+        cut = request.body[: most + redactor.longest] if most else b""
         return Message(
             method=request.method,
             url=_short(redactor.text(request.url)),
@@ -166,9 +173,9 @@ class Maker:
                 else redactor.text(value)[:LONGEST]
                 for name, value in request.headers.items()
             },
-            body=redactor.text(cut.decode("utf-8", "replace"))[: self._bodies],
+            body=redactor.text(cut.decode("utf-8", "replace"))[:most],
             size=len(request.body),
-            cut=len(request.body) > self._bodies,
+            cut=len(request.body) > most,
         )
 
     def _decided(
@@ -203,6 +210,11 @@ def _parsed(
         repeated=repeated,
         decisions=tuple(decided),
     )
+
+
+def _readable(refused: Rejected | None) -> bool:
+    """Tell whether what is a credential in a body can be told from what is not."""
+    return refused is None or refused.fault is not Fault.MALFORMED
 
 
 def _event_id(trial: Trial) -> str:

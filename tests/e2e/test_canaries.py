@@ -1,0 +1,167 @@
+"""No credential in anything that the gateway emits: canaries wherever one can stand."""
+
+import asyncio
+import base64
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp import web
+from multidict import CIMultiDict
+
+from gateway.exchange import Request
+from gateway.plugin import Input
+from gateway.plugins import load
+from tests.e2e.process import ROOT, GatewayProcess, gateway_process
+from tests.e2e.running import PATIENCE, serving
+
+MARK = "CANARY"
+STATUS = {"ok": 200, "refuse": 422, "later": 503, "locked": 401}
+"""What a vendor answers, by the beginning of the path; it repeats all that it was sent."""
+SETTLING = ("ok", "refuse")
+"""Destinations that soon have whatever they get; the others pause."""
+SETTINGS = {
+    "chrts": ("api_key",),
+    "personaclick": ("shop_id", "shop_secret"),
+    "tracardi": ("source_id",),
+    "quartic": ("api_key", "customer"),
+    "growlytics": ("api_key",),
+    "segment": ("write_key",),
+}
+
+
+def forms() -> Iterator[bytes]:
+    """Yield the mark as it may stand in bytes: as it is, and within base64 at any place."""
+    yield MARK.encode()
+    yield MARK[::-1].encode()
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + MARK.encode() + b"--")
+        yield encoded[-(-before * 8 // 6) : (before + len(MARK)) * 8 // 6]
+
+
+async def echo(request: web.Request) -> web.Response:
+    """Answer as the path says, with the whole request."""
+    body = (await request.read()).decode("utf-8", "replace")
+    said = f"{request.method} {request.path_qs} {dict(request.headers)} {body}"
+    return web.Response(text=said, status=STATUS[request.path.split("/")[1]])
+
+
+def configured(folder: Path, vendor: str) -> tuple[str, int]:
+    """Return a configuration with canaries for credentials, and how many destinations settle."""
+    text = (
+        f'[server]\nlisten = "127.0.0.1:0"\nmetrics = true\n[spool]\npath = "{folder}/spool"\n'
+        "[log]\nsuccesses_per_second = 100000\n[trace]\nsuccesses_per_second = 100000\n"
+    )
+    host = vendor.removeprefix("http://")
+    names = []
+    for name, settings in SETTINGS.items():
+        text += f'[sources.{name}]\nvendor = "{name}"\nkeys = ["other", "{MARK}-in-{name}"]\n'
+        text += f'[sources.any-{name}]\nvendor = "{name}"\nkeys = "any"\nmount = "/any"\n'
+        held = "".join(f'{key} = "{MARK}-{key}-{name}"\n' for key in settings if key != "customer")
+        held += 'customer = "account"\n' if "customer" in settings else ""
+        for kind in STATUS:
+            names.append(f"{kind}-{name}")
+            more = "max_attempts = 1\n" if kind == "later" else ""
+            user = f"{MARK}-user:{MARK}-pass@" if kind == "refuse" and name == "growlytics" else ""
+            text += f'[destinations.{names[-1]}]\nvendor = "{name}"\n{held}{more}'
+            text += f'url = "http://{user}{host}/{kind}"\n'
+    text += f"[[routes]]\nto = {orjson.dumps(names).decode()}\n"
+    text += '[[routes]]\nname = "hashed"\nto = ["ok-chrts"]\nalso = true\n'
+    text += f'steps = [{{ hash = ["user_id"], key = "{MARK}-hash" }}]\n'
+    return text, len([name for name in names if name.startswith(SETTLING)]) + 1
+
+
+def calls(reads: Input, key: str) -> Iterator[Request]:
+    """Yield requests of a vendor's client: with *key*, beside it in other places, and garbage."""
+    example = reads.example
+    payload = orjson.loads(example.body)
+    old = reads.credential(example, payload) or ""
+    headers = {name: value.replace(old, key) for name, value in example.headers.items()}
+    body = example.body.replace(old.encode(), key.encode())
+    strange = CIMultiDict({"cookie": f"session={MARK}-cookie", "x-api-key": f"{MARK}-header"})
+    strange.update({"authorization": f"Bearer {MARK}-bearer", "content-type": "application/json"})
+    strange.update(headers)
+    changed = orjson.loads(body)
+    changed["shop_secret"] = changed["apiKey"] = f"{MARK}-beside"
+    for url in (example.url, f"{example.url}?api_key={MARK}-query&shop_secret={MARK}-q2"):
+        for said in (body, orjson.dumps(changed), b"{" + key.encode(), body[:-1]):
+            yield Request(method=example.method, url=url, headers=strange, body=said)
+    basic = CIMultiDict(strange)
+    basic["authorization"] = "Basic " + base64.b64encode(f"{key}:".encode()).decode()
+    yield Request(method="POST", url=example.url, headers=basic, body=body)
+    yield Request(method="GET", url=f"/search?shop_id={key}&writeKey={key}", headers=strange)
+
+
+async def send(client: aiohttp.ClientSession, url: str) -> Iterator[bytes]:
+    """Send everything; return all that was answered."""
+    answers = []
+    for name, cls in load().inputs.items():
+        for mount, key in (("", f"{MARK}-in-{name}"), ("", f"{MARK}-bad"), ("/any", f"{MARK}-any")):
+            for call in calls(cls(), key):
+                async with client.request(
+                    call.method, url + mount + call.url, data=call.body, headers=call.headers
+                ) as answer:
+                    answers.append(f"{dict(answer.headers)}".encode() + await answer.read())
+    for page in ("/metrics", "/healthz", "/readyz"):
+        async with client.get(url + page) as answer:
+            answers.append(await answer.read())
+    return iter(answers)
+
+
+async def settled(running: GatewayProcess, destinations: int) -> None:
+    """Wait until every event that was accepted has ended at every destination that answers."""
+    async with asyncio.timeout(PATIENCE * 3):
+        while True:
+            lines = [line for line in running.lines if "delivery" in line]
+            ended = [x for x in lines if str(x["destination"]).startswith(SETTLING)]
+            kept: list[Any] = [x for x in running.lines if x.get("outcome") == "accepted"]
+            events = sum(line["events"] for line in kept)
+            paused = {line["destination"] for line in running.lines if "circuit" in line["event"]}
+            if len(ended) >= events * destinations and len(paused) >= len(SETTINGS):
+                return
+            running._changed.clear()
+            await running._changed.wait()
+
+
+async def told(config: Path, *command: str) -> bytes:
+    """Return what a command prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *command, "--config", str(config), cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    async with asyncio.timeout(PATIENCE):
+        out, _ = await process.communicate()
+    return out
+
+
+async def test_no_credential_in_anything_that_the_gateway_emits(tmp_path: Path) -> None:
+    """Answers, pages, metrics, log lines, traces, dead letters: no canary, from anywhere."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", echo)
+    config = tmp_path / "gateway.toml"
+    async with serving(app) as vendor, aiohttp.ClientSession() as client:
+        text, destinations = configured(tmp_path, vendor)
+        config.write_text(text)
+        async with gateway_process(config) as running:
+            found = list(await send(client, running.url))
+            await settled(running, destinations)
+            requests = [str(x["request"]) for x in running.lines if x["event"] == "request"]
+            for request in requests[:: len(requests) // 4]:
+                found.append(await told(config, "trace", request))
+                assert b"received" in found[-1], found[-1]
+            found.append(await told(config, "tail", "--lines", "1000", "--count", "500"))
+            found.append(await told(config, "dead", "list", "--limit", "1000"))
+            found.append(await told(config, "dead", "show", "1"))
+            running.process.send_signal(signal.SIGTERM)
+            assert await running.ended() == 0
+    found.append(orjson.dumps(running.lines))
+    found.append((tmp_path / "spool/traces.db").read_bytes())
+    assert len(found[-1]) > 100_000
+    for place, emitted in enumerate(found):
+        for form in forms():
+            at = emitted.find(form)
+            assert at < 0, (place, form, emitted[max(0, at - 400) : at + 100])
