@@ -114,6 +114,7 @@ class Store:
                 self._connection = self._connect()
 
     def _connect(self) -> apsw.Connection:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = apsw.Connection(str(self.path))
         try:
@@ -192,5 +193,5 @@ def explained(path: Path) -> Iterator[None]:
     except apsw.Error as error:
         raise TraceError(f"{path}: {error}; traces need a disk that serves") from error
     except OSError as error:
-        what = error.strerror or str(error)
+        what = (error.strerror or str(error)).lower()
         raise TraceError(f"{path}: {what}; make it writable for this user") from error

@@ -1,0 +1,274 @@
+"""Where events went, and why not elsewhere: ``gateway trace``, ``gateway tail``."""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli import main
+from gateway.errors import TraceError
+from gateway.trace.interface import Line, Which
+from gateway.trace.recorder import MOST, MOST_BYTES, Recorder
+from gateway.trace.store import Store
+from tests.e2e.configs import destination
+from tests.e2e.process import ROOT
+from tests.e2e.running import PATIENCE, Running, running
+
+KEY = {"authorization": "Bearer second-key"}
+
+
+def configured(folder: Path, more: str = "") -> Callable[[str], str]:
+    """Return what makes a configuration of one source and two destinations."""
+
+    def config(sandbox: str) -> str:
+        return (
+            f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n{more}\n'
+            '[sources.shop]\nvendor = "chrts"\nkeys = ["first-key", "second-key"]\n'
+            '[sources.pages]\nvendor = "segment"\nkeys = ["key"]\ndedup = "1h"\n'
+            f"{destination('chrts', sandbox, QUICK)}{destination('quartic', sandbox, QUICK)}"
+            '[[routes]]\nname = "orders"\nto = ["quartic"]\n'
+            "when = 'event.name == \"Order Completed\" && event.properties.total > 10'\n"
+            '[[routes]]\nname = "all"\nto = ["chrts"]\n'
+            'steps = [{ drop = ["properties.colour"] }]\n'
+        )
+
+    return config
+
+
+QUICK = 'retry_min = "10ms"\nretry_max = "20ms"'
+
+
+async def track(run: Running, headers: dict[str, str] = KEY, **more: Any) -> str:
+    """Send an event; return the request's id."""
+    body = {"uid": "u1", "name": "Order Viewed", "properties": {"colour": "red"}, **more}
+    async with run.client.post(f"{run.url}/event/track", json=body, headers=headers) as answer:
+        return answer.headers["x-gateway-request-id"]
+
+
+async def lines_until(run: Running, enough: Callable[[list[Line]], bool]) -> list[Line]:
+    """Return what those who watch see from now on, until it is *enough*; it is written then."""
+    found: list[Line] = []
+    async with asyncio.timeout(PATIENCE):
+        with run.gateway.observed.hub.subscribe() as lines:
+            async for line in lines:
+                found.append(line)
+                if enough(found):
+                    break
+    return found
+
+
+def ended(count: int) -> Callable[[list[Line]], bool]:
+    """Tell whether so many deliveries have ended."""
+    return lambda lines: sum(x.outcome in {"delivered", "dead", "declined"} for x in lines) >= count
+
+
+def shown(folder: Path, *args: str) -> str:
+    """Return what ``gateway trace`` prints."""
+    result = CliRunner().invoke(main, ["trace", "--config", str(folder / "gateway.toml"), *args])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+async def test_a_trace_says_where_an_event_went_and_why(tmp_path: Path) -> None:
+    """It has the request, the credential's name, each route's reason, the tries and the losses."""
+    async with running(tmp_path, configured(tmp_path)) as run:
+        seen = asyncio.ensure_future(lines_until(run, ended(1)))
+        await asyncio.sleep(0)
+        request = await track(run)
+        await seen
+        text = shown(tmp_path, request)
+    assert "by shop (chrts), with keys[1]" in text
+    assert "POST /event/track" in text
+    assert "answered  HTTP 200" in text
+    assert f"event {request}-0  track 'Order Viewed'" in text
+    assert "orders: not taken; the condition does not hold" in text
+    assert 'decided by: event.name == "Order Completed"' in text
+    assert "all: to chrts; every event of the source" in text
+    assert "chrts, try 1: HTTP 200" in text
+    assert "delivered" in text
+    assert "after the steps of all" in text
+    assert '"colour": "red"' in text.partition("try 1")[0]
+    assert '"colour": "red"' not in text.partition("try 1")[2]
+    assert "authorization: ***" in text
+    assert "second-key" not in text
+    assert shown(tmp_path, f"{request}-0") == text
+    (as_json,) = shown(tmp_path, "u1", "--json").splitlines()
+    assert orjson.loads(as_json)["request"] == request
+
+
+async def test_every_try_is_told(tmp_path: Path) -> None:
+    """A try that failed is there with its answer, and so is the one that arrived."""
+    async with running(tmp_path, configured(tmp_path)) as run:
+        await run.fault(vendor="chrts", status=503, count=1)
+        seen = asyncio.ensure_future(lines_until(run, ended(1)))
+        await asyncio.sleep(0)
+        request = await track(run)
+        await seen
+        (trace,) = await run.gateway.observed.traces.show(request)
+    assert [(tried.number, tried.outcome, tried.status) for tried in trace.tries] == [
+        (1, "later", 503),
+        (2, "delivered", 200),
+    ]
+    assert "HTTP 503" in trace.tries[0].reason
+
+
+async def test_repeats_say_so(tmp_path: Path) -> None:
+    """An event that came before is traced as repeated, and is delivered no second time."""
+    async with running(tmp_path, configured(tmp_path)) as run:
+        seen = asyncio.ensure_future(lines_until(run, lambda x: x[-1].outcome == "repeated"))
+        await asyncio.sleep(0)
+        body = {"userId": "u1", "event": "Order Viewed", "messageId": "m1", "writeKey": "key"}
+        for _ in range(2):
+            async with run.client.post(f"{run.url}/v1/track", json=body) as answer:
+                request = answer.headers["x-gateway-request-id"]
+        await seen
+        first, again = reversed(await run.gateway.observed.traces.show("m1"))
+        assert run.gateway.observed.counts.repeated == {"pages": 1}
+    assert [event.repeated for event in (*first.events, *again.events)] == [False, True]
+    assert again.request == request
+    assert "came before, and goes nowhere" in shown(tmp_path, request)
+
+
+async def test_above_the_rate_only_what_goes_wrong_is_kept_and_that_whole(tmp_path: Path) -> None:
+    """With no room for successes, a dead letter's trace has its request and its event as well."""
+    config = configured(tmp_path, "[trace]\nsuccesses_per_second = 0")
+    async with running(tmp_path, config) as run:
+        seen = asyncio.ensure_future(lines_until(run, ended(2)))
+        await asyncio.sleep(0)
+        good = await track(run)
+        await run.watch.until(lambda watch: len(watch.settled) == 1)
+        await run.fault(vendor="chrts", status=422, count=1)
+        bad = await track(run, name="Cart Viewed")
+        await seen
+        assert await run.gateway.observed.traces.show(good) == []
+        (trace,) = await run.gateway.observed.traces.show(bad)
+        text = shown(tmp_path, bad)
+    assert trace.received is not None
+    assert (trace.received.source, trace.received.events) == ("shop", 1)
+    assert [event.name for event in trace.events] == ["Cart Viewed"]
+    assert [tried.outcome for tried in trace.tries] == ["dead"]
+    assert "refused: HTTP 422" in trace.tries[0].reason
+    assert "all: to chrts" in text
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "kept", "fault"),
+    [
+        (KEY, b'{"uid": 5}', True, "type"),
+        (KEY, b"{", True, "malformed"),
+        ({"authorization": "Bearer nobody"}, b"{}", False, "forbidden"),
+    ],
+)
+async def test_refusals_are_kept_but_for_strangers(
+    tmp_path: Path, headers: dict[str, str], body: bytes, fault: str, *, kept: bool
+) -> None:
+    """What a known sender got wrong is always kept; those without a credential push nothing out."""
+    config = configured(tmp_path, "[trace]\nsuccesses_per_second = 0")
+    async with running(tmp_path, config) as run:
+        seen = asyncio.ensure_future(lines_until(run, lambda lines: len(lines) == 1))
+        await asyncio.sleep(0)
+        async with run.client.post(f"{run.url}/event/track", data=body, headers=headers) as answer:
+            request = answer.headers["x-gateway-request-id"]
+        (line,) = await seen
+        assert (line.kind, line.outcome, line.status) == ("request", "refused", answer.status)
+        found = await run.gateway.observed.traces.find(Which(failed=True)) if kept else []
+        counted = run.gateway.observed.counts.requests
+    assert counted["shop", fault] == 1
+    assert [one.request for one in found] == ([request] if kept else [])
+
+
+async def test_nothing_is_traced_where_it_is_off(tmp_path: Path) -> None:
+    """Without traces there is no file, and whoever watches still sees what happens."""
+    async with running(tmp_path, configured(tmp_path, "[trace]\non = false")) as run:
+        seen = asyncio.ensure_future(lines_until(run, ended(1)))
+        await asyncio.sleep(0)
+        request = await track(run)
+        assert {line.number for line in await seen} == {0}
+        with pytest.raises(TraceError, match=r"\[trace\] is off"):
+            await run.gateway.observed.traces.show(request)
+    assert not (tmp_path / "spool/traces.db").exists()
+
+
+async def test_a_disk_that_does_not_serve_costs_traces_and_nothing_else(tmp_path: Path) -> None:
+    """Where the file cannot be written events go on, and what was not traced is counted."""
+    (tmp_path / "file").touch()
+    config = configured(tmp_path, f'[trace]\npath = "{tmp_path}/file/traces.db"')
+    async with running(tmp_path, config) as run:
+        seen = asyncio.ensure_future(lines_until(run, ended(1)))
+        await asyncio.sleep(0)
+        await track(run)
+        await seen
+        await run.watch.until(lambda watch: len(watch.settled) == 1)
+        assert run.gateway.observed.recorder.dropped
+
+
+async def test_what_is_too_much_is_dropped_and_counted(tmp_path: Path) -> None:
+    """A recorder holds so much and no more, and nobody waits for it."""
+    async with running(tmp_path, configured(tmp_path)) as run:
+        observed = run.gateway.observed
+        recorder = Recorder(observed.recorder.maker, observed.hub, None)
+        recorder.start()
+        raw: Any = "what no record can be made of"
+        for _ in range(MOST + 10):
+            recorder.put(raw, 0, keep=True)
+        assert recorder.dropped == 10
+        await recorder.stop()
+        await asyncio.sleep(0)
+        assert recorder.dropped == MOST + 10
+        recorder.start()
+        recorder.put(raw, MOST_BYTES, keep=True)
+        recorder.put(raw, 0, keep=True)
+        assert recorder.dropped == MOST + 11
+        await recorder.stop()
+
+
+@asynccontextmanager
+async def tail(folder: Path, *args: str) -> AsyncIterator[Process]:
+    """Run ``gateway tail``."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "tail", "--config", str(folder / "gateway.toml"), *args,
+        stdout=PIPE, cwd=ROOT,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_tail_shows_what_was_and_what_comes(tmp_path: Path) -> None:
+    """It begins with the last lines, goes on as events come, and shows only what is asked for."""
+    async with running(tmp_path, configured(tmp_path)) as run:
+        seen = asyncio.ensure_future(lines_until(run, ended(2)))
+        await asyncio.sleep(0)
+        first = await track(run)
+        await track(run, uid="u2")
+        await seen
+        args = ("--user", "u1", "--destination", "chrts", "--count", "2", "--json")
+        async with tail(tmp_path, *args) as process, asyncio.timeout(PATIENCE):
+            assert process.stdout is not None
+            line = orjson.loads(await process.stdout.readline())
+            assert (line["request"], line["outcome"]) == (first, "delivered")
+            await track(run, uid="u2")
+            second = await track(run)
+            line = orjson.loads(await process.stdout.readline())
+            assert (line["request"], line["destination"]) == (second, "chrts")
+            assert await process.wait() == 0
+
+
+def test_an_id_that_nobody_knows_is_one_sentence(tmp_path: Path) -> None:
+    """The command says what may be the reason, without a traceback."""
+    (tmp_path / "gateway.toml").write_text(f'[spool]\npath = "{tmp_path}/spool"\n')
+    Store(tmp_path / "spool/traces.db", 1, 1 << 20).close()
+    args = ["trace", "--config", str(tmp_path / "gateway.toml"), "x\x1b[31m"]
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == 1
+    assert "nothing is kept under 'x�[31m'; it may be too old" in result.output

@@ -1,0 +1,211 @@
+"""The file of traces, who watches, and how both stay bounded."""
+
+import asyncio
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.errors import TraceError
+from gateway.trace.hub import LiveHub
+from gateway.trace.interface import Line, Message, Parsed, Received, Tried, Which
+from gateway.trace.reading import FileTraces, Reader
+from gateway.trace.sampling import Sampler
+from gateway.trace.store import STEP, Record, Store, line_of
+
+NOW = time.time()
+MESSAGE = Message("POST", "/event/track?x=1", {"content-type": "application/json"}, "{}", 2)
+
+
+def request(number: int, at: float = NOW, **more: str) -> list[Record]:
+    """Return the records of one request with one event that was delivered, or not."""
+    name = f"r{number:06}"
+    received = Received(name, at, "shop", "chrts", MESSAGE, 1, "keys[0]", 200, 0.01)
+    event = Parsed(
+        f"{name}-0", name, at, "shop", "track", "Order Completed",
+        message_id=f"m{number}", user_id=f"u{number % 2}", anonymous_id="a1",
+    )  # fmt: skip
+    outcome = more.get("outcome", "delivered")
+    tried = Tried(
+        f"{name}-0", name, at, "shop", "crm", "segment", "Order Completed",
+        outcome,  # type: ignore[arg-type]  # one of them
+        number=1, status=200, seconds=0.1, user_id=f"u{number % 2}",
+    )  # fmt: skip
+    return [received, event, tried]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """Return a store that keeps an hour."""
+    made = Store(tmp_path / "traces.db", 3600, 64 << 20)
+    yield made
+    made.close()
+
+
+def test_nobody_else_may_read_the_file(store: Store) -> None:
+    """It has mode 0600, and so has what SQLite puts beside it."""
+    store.add(request(1))
+    for file in store.path.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+@pytest.mark.parametrize("identity", ["r000003", "r000003-0", "m3"])
+def test_a_trace_is_found_by_every_id(store: Store, identity: str) -> None:
+    """A request's id, an event's and a message id lead to the one trace, whole."""
+    for number in range(5):
+        store.add(request(number))
+    reader = Reader(store.path)
+    (found,) = reader.show(identity)
+    received, event, tried = request(3)
+    assert (found.received, found.events, found.tries) == (received, (event,), (tried,))
+    assert reader.show("r00000") == []
+
+
+def test_a_user_has_many_traces(store: Store) -> None:
+    """User ids and anonymous ids lead to the newest traces first, no more than asked for."""
+    for number in range(10):
+        store.add(request(number))
+    reader = Reader(store.path)
+    assert [one.request for one in reader.show("u1", 3)] == ["r000009", "r000007", "r000005"]
+    assert len(reader.show("a1")) == 10
+
+
+def test_what_is_known_already_is_not_kept_twice(store: Store) -> None:
+    """A request that is made up for a failed try gives way to the one that is there."""
+    first = request(1)
+    numbers = store.add(first)
+    assert sorted(numbers) == [0, 1, 2]
+    again = store.add([replace(first[0], credential="another"), first[1], first[2]])
+    assert sorted(again) == [2]
+    (found,) = Reader(store.path).show("r000001")
+    assert found.received is not None
+    assert found.received.credential == "keys[0]"
+    assert len(found.tries) == 2
+
+
+def test_what_is_too_old_goes(store: Store) -> None:
+    """Records older than they are kept for are thrown away as new ones come."""
+    store.add(request(1, NOW - 7200))
+    store.add(request(2))
+    reader = Reader(store.path)
+    assert reader.show("r000001") == []
+    assert len(reader.show("r000002")) == 1
+
+
+def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
+    """However much is traced, the oldest go and the file does not grow past its bound for long."""
+    bound = 2 << 20
+    store = Store(tmp_path / "traces.db", 3600, bound)
+    body = "x" * 2000
+    for batch in range(40):
+        records: list[Record] = []
+        for number in range(100):
+            received, *rest = request(batch * 100 + number)
+            assert isinstance(received, Received)
+            records += [replace(received, message=replace(MESSAGE, body=body)), *rest]
+        store.add(records)
+    assert store.size < bound * 1.5
+    assert store.path.stat().st_size < bound * 2
+    reader = Reader(store.path)
+    assert reader.show("r000001") == []
+    assert len(reader.show("r003999")) == 1
+    store.close()
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, b""])
+def test_a_file_that_is_no_file_of_traces_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+    """A damaged file costs its traces and nothing else."""
+    (tmp_path / "traces.db").write_bytes(content)
+    store = Store(tmp_path / "traces.db", 3600, 64 << 20)
+    store.add(request(1))
+    assert len(Reader(store.path).show("r000001")) == 1
+    store.close()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """The error says where and what to do."""
+    (tmp_path / "file").touch()
+    with pytest.raises(TraceError, match=r"file/traces\.db: (file exists|not a dir).*make it wri"):
+        Store(tmp_path / "file" / "traces.db", 1, 1 << 20)
+    with pytest.raises(TraceError, match=r"traces\.db: there is no such file"):
+        Reader(tmp_path / "traces.db")
+
+
+@pytest.mark.parametrize(
+    ("which", "kinds"),
+    [
+        (Which(), ["delivery", "event", "request", "delivery", "event"]),
+        (Which(source="other"), ["request"]),
+        (Which(destination="crm"), ["delivery", "delivery"]),
+        (Which(name="Order Completed", user="u1"), ["delivery", "event"]),
+        (Which(user="a1"), ["event", "event"]),
+        (Which(failed=True), ["delivery", "request"]),
+        (Which(until=NOW - 1), []),
+    ],
+)
+async def test_lines_are_found_as_they_are_handed_out(
+    store: Store, which: Which, kinds: list[str]
+) -> None:
+    """The file and those who watch agree on which lines are meant, the newest first."""
+    refused = Received(
+        "r7", NOW, "other", "chrts", MESSAGE, 0, fault="type", reason="no text", status=400
+    )
+    records = [*request(1), refused, *request(2, outcome="later")]
+    store.add(records)
+    found = await FileTraces(store.path).find(which)
+    assert [line.kind for line in found] == kinds
+    lines = [line for record in records if (line := line_of(record))]
+    assert [line.kind for line in reversed(lines) if which.takes(line)] == kinds
+    assert [replace(line, number=0) for line in reversed(found)] == [
+        line for line in lines if which.takes(line)
+    ]
+
+
+async def test_lines_are_found_page_by_page(store: Store) -> None:
+    """A line's number leads on to the older ones, until there are none."""
+    for number in range(STEP // 50):
+        store.add(request(number))
+    traces, seen, before = FileTraces(store.path), list[Line](), None
+    while page := await traces.find(before=before, limit=7):
+        seen += page
+        before = page[-1].number
+    assert len(seen) == 2 * STEP // 50
+    assert [line.number for line in seen] == sorted({x.number for x in seen}, reverse=True)
+
+
+async def test_a_slow_reader_is_dropped_and_another_is_not() -> None:
+    """Whoever lets too much pile up gets what there was room for, and then the end."""
+    hub = LiveHub()
+    line = Line(0, "event", NOW, "r1", "shop", "accepted")
+    with hub.subscribe(room=10) as slow, hub.subscribe(Which(source="shop"), room=100) as quick:
+        hub.publish([line] * 50)
+        assert slow.dropped
+        assert not quick.dropped
+        assert hub.lines == {quick}
+        async with asyncio.timeout(5):
+            assert len([one async for one in slow]) == 10
+            hub.close()
+            assert len([one async for one in quick]) == 50
+
+
+async def test_those_who_leave_are_forgotten() -> None:
+    """Leaving ends a subscription, so that nothing is made for nobody."""
+    hub = LiveHub()
+    with hub.subscribe():
+        assert hub.lines
+    assert not hub.lines
+
+
+def test_a_second_has_room_for_so_many() -> None:
+    """The first ones of a second are taken, then none until the next; zero takes none ever."""
+    now = 100.0
+    sampler = Sampler(3, lambda: now)
+    assert [sampler.take() for _ in range(5)] == [True, True, True, False, False]
+    now = 100.9
+    assert not sampler.take()
+    now = 101.1
+    assert [sampler.take() for _ in range(4)] == [True, True, True, False]
+    assert not Sampler(0, lambda: now).take()
