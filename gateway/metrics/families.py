@@ -68,6 +68,7 @@ def families(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily("gateway_ready", "1 while it takes events.", snapshot.ready)
     yield from _coming_in(gateway)
     yield from _going_out(gateway)
+    yield from _workers(gateway)
     yield from _waiting(gateway, snapshot)
     yield from _traces(gateway, snapshot)
 
@@ -124,6 +125,9 @@ def _going_out(gateway: "Gateway") -> Iterator[Metric]:
         "destination",
         counts.delivery_seconds,
     )
+
+
+def _workers(gateway: "Gateway") -> Iterator[Metric]:
     states = {name: worker.state() for name, worker in dict(gateway.workers).items()}
     family = GaugeMetricFamily(
         "gateway_breaker_state",

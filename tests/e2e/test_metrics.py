@@ -1,0 +1,122 @@
+"""Metrics, readiness and log lines of a real gateway, and what the documentation says of them."""
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.metrics.page import Page
+from tests.e2e.configs import everything
+from tests.e2e.process import ROOT, gateway_process
+from tests.e2e.running import Running, running
+
+ROW = re.compile(r"^\| `(gateway_\w+)(?:\{([\w, ]+)\})?` \|", re.MULTILINE)
+EVENT = {"uid": "u1", "name": "Product Viewed", "properties": {"product_id": "1"}}
+KEY = {"authorization": "Bearer any"}
+
+
+def configured(folder: Path, sandbox: str) -> str:
+    """Return a configuration that serves metrics."""
+    text = everything(folder, sandbox, 'retry_min = "10ms"\nretry_max = "20ms"')
+    return text.replace("[server]", "[server]\nmetrics = true")
+
+
+async def page(run: Running) -> dict[str, dict[tuple[str, ...], float]]:
+    """Return the samples by name, and by the values of their labels."""
+    async with run.client.get(f"{run.url}/metrics") as answer:
+        assert answer.status == 200
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        text = await answer.text()
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sample.labels.values())] = sample.value
+    return found
+
+
+async def test_what_happens_is_counted(tmp_path: Path) -> None:
+    """Requests, events, deliveries, tries and dead letters are there, by their names."""
+    async with running(tmp_path, lambda sandbox: configured(tmp_path, sandbox)) as run:
+        await run.fault(vendor="segment", status=422, count=1)
+        await run.fault(vendor="tracardi", status=503, count=1)
+        async with run.client.post(f"{run.url}/event/track", json=EVENT, headers=KEY):
+            pass
+        async with run.client.post(f"{run.url}/event/track", data=b"{", headers=KEY):
+            pass
+        async with run.client.get(f"{run.url}/nowhere"):
+            pass
+        await run.watch.until(lambda watch: len(watch.settled) == 6)
+        await run.gateway.workers["segment"].ledger.flush()
+        found = await page(run)
+    requests = found["gateway_requests_total"]
+    assert requests["accepted", "chrts"] == requests["malformed", "chrts"] == 1
+    assert requests["not_found", ""] == 1
+    assert found["gateway_events_total"] == {("chrts", "track"): 1}
+    deliveries = found["gateway_deliveries_total"]
+    assert deliveries["chrts", "delivered"] == deliveries["segment", "dead"] == 1
+    assert deliveries["tracardi", "later"] == deliveries["tracardi", "delivered"] == 1
+    assert found["gateway_attempts_total"]["tracardi", "5xx"] == 1
+    assert found["gateway_attempt_seconds_count"]["tracardi",] == 2
+    assert found["gateway_delivery_seconds_bucket"]["chrts", "+Inf"] == 1
+    assert found["gateway_request_seconds_count"]["chrts",] == 2
+    assert found["gateway_breaker_state"]["chrts", "closed"] == 1
+    assert found["gateway_dead_letters"]["segment",] == 1
+    assert found["gateway_ready"][()] == 1
+    assert found["gateway_spool_bytes"][()] > 0
+    assert found["process_cpu_seconds_total"][()] > 0
+
+
+async def test_the_documentation_names_every_metric(tmp_path: Path) -> None:
+    """docs/operations.md has a row per metric, with its labels, and none besides."""
+    text = (ROOT / "docs/operations.md").read_text()
+    told = {name: set((labels or "").split(", ")) - {""} for name, labels in ROW.findall(text)}
+    async with running(tmp_path, lambda sandbox: configured(tmp_path, sandbox)) as run:
+        body, _ = await Page(run.gateway).get("application/openmetrics-text; version=1.0.0")
+        async with run.client.get(f"{run.url}/metrics", headers={"accept": "x/y"}) as answer:
+            families = list(text_string_to_metric_families(await answer.text()))
+    assert body.endswith(b"# EOF\n")
+    ours = {f.name: f for f in families if f.name.startswith("gateway_")}
+    named = {f"{n}_total" if f.type == "counter" else n for n, f in ours.items()}
+    assert named == set(told)
+    for name, family in ours.items():
+        for sample in family.samples:
+            known = told.get(name, told.get(f"{name}_total", set()))
+            assert set(sample.labels) - {"le"} <= known, sample
+
+
+async def test_metrics_are_served_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    """Whoever reaches the sources learns nothing of the gateway by default."""
+    async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox)) as run:
+        async with run.client.get(f"{run.url}/metrics") as answer:
+            assert answer.status == 404
+        async with run.client.get(f"{run.url}/readyz") as answer:
+            assert (answer.status, await answer.text()) == (200, "ok\n")
+        run.gateway.accepting = False
+        async with run.client.get(f"{run.url}/readyz") as answer:
+            assert (answer.status, await answer.text()) == (503, "starting or stopping\n")
+
+
+@pytest.mark.parametrize(("rate", "lines"), [(50, 1), (0, 0)])
+async def test_one_line_per_request_and_per_delivery(tmp_path: Path, rate: int, lines: int) -> None:
+    """Each has one line with its figures, up to a rate; what goes wrong has one at any rate."""
+    async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox)) as sandboxed:
+        config = tmp_path / "second.toml"
+        text = everything(tmp_path / "second", sandboxed.sandbox)
+        config.write_text(f"{text}[log]\nsuccesses_per_second = {rate}\n")
+        async with gateway_process(config) as process:
+            url = f"{process.url}/event/track"
+            async with sandboxed.client.post(url, json=EVENT, headers=KEY) as answer:
+                accepted = answer.headers["x-gateway-request-id"]
+            async with sandboxed.client.post(url, json={"uid": 5}, headers=KEY) as answer:
+                refused = answer.headers["x-gateway-request-id"]
+            process.process.terminate()
+            assert await process.ended() == 0
+    requests = [line for line in process.lines if line["event"] == "request"]
+    assert [line["request"] for line in requests] == [accepted, refused][1 - lines :]
+    last = requests[-1]
+    assert (last["outcome"], last["status"], last["source"]) == ("type", 400, "chrts")
+    assert (last["method"], last["path"], last["events"]) == ("POST", "/event/track", 0)
+    ended = [line for line in process.lines if line["event"] == "delivery"]
+    assert all(line["delivery"] == f"{accepted}-0" for line in ended)
+    assert bool(ended) == bool(lines)

@@ -1,0 +1,105 @@
+"""Log lines: no vendor's credential in any, whatever says it and however deep it stands."""
+
+import base64
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+import structlog
+
+from gateway.log import Redaction
+from gateway.plugins import load
+from gateway.redact import HIDDEN, Redactor
+from tests.e2e.configs import SETTINGS
+
+OUTPUTS = load().outputs
+CANARY = "canary +/&= one"
+LIBRARY = """
+import logging
+from gateway import log
+log.configure()
+log.redaction.redactor = log.Redactor(None, ["canary-secret"])
+try:
+    raise ValueError("canary-secret in a traceback")
+except ValueError:
+    logging.getLogger("aiohttp.server").exception("Error handling %s", "canary-secret")
+"""
+
+
+def spellings(secret: str) -> Iterator[str]:
+    """Yield *secret* as clients and vendors write it."""
+    yield secret
+    yield f"Bearer {secret}"
+    yield "Basic " + base64.b64encode(f"{secret}:".encode()).decode()
+    yield f"https://v.example/?key={quote(secret, safe='')}"
+    yield json.dumps({"anything": secret})
+
+
+def redaction(vendor: str) -> tuple[Redaction, list[str]]:
+    """Return a processor that knows a vendor's settings, and the secrets in them."""
+    cls = OUTPUTS[vendor].Config
+    written = tomllib.loads(SETTINGS[vendor])
+    secret = {k: f"{CANARY} {k}" for k in written if k != "customer"}
+    made = Redaction()
+    made.redactor = Redactor(cls(url="https://name:canary-pass@v.example", **(written | secret)))
+    return made, [*secret.values(), "canary-pass"]
+
+
+@pytest.mark.parametrize("vendor", sorted(OUTPUTS))
+def test_no_line_has_a_credential_of_a_vendor(vendor: str) -> None:
+    """Texts, lists, tables and objects in a line lose it in every spelling; the rest stays."""
+    process, secrets = redaction(vendor)
+    for secret in secrets:
+        for said in spellings(secret):
+            line = {"event": said, "deep": [{"x": (said, 5)}], "error": ValueError(said), "n": 5}
+            cleaned = process(None, "info", line)
+            text = repr(cleaned)
+            assert secret not in text
+            assert quote(secret, safe="") not in text
+            assert base64.b64encode(f"{secret}:".encode()).decode()[:-4] not in text
+            assert HIDDEN in str(cleaned["event"])
+            assert cleaned["n"] == 5
+
+
+@pytest.mark.parametrize("name", ["api_key", "authorization", "shop_secret", "Cookie", "writeKey"])
+def test_a_name_that_only_credentials_have_hides_what_is_there(name: str) -> None:
+    """Even a credential that nobody configured is hidden under such a name, and in a text."""
+    process = Redaction()
+    assert process(None, "info", {name: "anything"}) == {name: HIDDEN}
+    said = process(None, "info", {"event": 'with {"api_key": "anything", "x": 1}'})["event"]
+    assert said == 'with {"api_key": "***", "x": 1}'
+    assert process(None, "info", {"url": "redis://u:p@host/1"}) == {"url": "redis://***@host/1"}
+
+
+def test_the_beginning_of_a_credential_at_a_cut_is_hidden() -> None:
+    """A text that was cut off in the middle of a credential ends before it."""
+    redactor = Redactor(None, ["canary-secret"])
+    assert redactor.cut("it said: canary-se") == f"it said: {HIDDEN}"
+    assert redactor.cut("it said: canary-secret and more") == f"it said: {HIDDEN} and more"
+    assert redactor.cut("it said: can") == "it said: can"
+
+
+def test_what_libraries_log_is_among_the_lines() -> None:
+    """A traceback of aiohttp's is one JSON line like the others, and as clean."""
+    found = subprocess.run(
+        [sys.executable, "-c", LIBRARY], capture_output=True, text=True, check=True, timeout=60
+    )
+    (line,) = found.stderr.splitlines()
+    read = json.loads(line)
+    assert (read["event"], read["logger"], read["level"]) == ("library", "aiohttp.server", "error")
+    assert read["message"] == f"Error handling {HIDDEN}"
+    assert f"ValueError: {HIDDEN} in a traceback" in read["exception"]
+    assert "canary" not in line
+
+
+def test_a_terminal_gets_lines_for_people() -> None:
+    """The processor stands before any renderer, so that colours hide nothing less."""
+    process = Redaction()
+    process.redactor = Redactor(None, ["canary-secret"])
+    line = process(None, "info", {"event": "x", "reason": "canary-secret"})
+    shown = structlog.dev.ConsoleRenderer(colors=False)(None, "info", dict(line))
+    assert "canary" not in str(shown)
