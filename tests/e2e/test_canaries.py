@@ -120,7 +120,7 @@ async def settled(running: GatewayProcess, destinations: int) -> None:
             ended = [x for x in lines if str(x["destination"]).startswith(SETTLING)]
             kept: list[Any] = [x for x in running.lines if x.get("outcome") == "accepted"]
             events = sum(line["events"] for line in kept)
-            paused = {line["destination"] for line in running.lines if "circuit" in line["event"]}
+            paused = {x["destination"] for x in running.lines if x["event"] == "circuit_open"}
             if len(ended) >= events * destinations and len(paused) >= len(SETTINGS):
                 return
             running._changed.clear()
