@@ -29,9 +29,13 @@ def told(trace: Trace, *, whole: bool) -> Iterator[str]:
     for event in trace.events:
         yield ""
         yield from _event(event)
-        for tried in trace.tries:
-            if tried.event == event.event:
-                yield from _tried(tried, whole=whole)
+        tries = [tried for tried in trace.tries if tried.event == event.event]
+        for tried in tries:
+            yield from _tried(tried, whole=whole)
+        named = {tried.destination for tried in tries}
+        for to in dict.fromkeys(to for decision in event.decisions for to in decision.gives):
+            if to not in named:
+                yield f"  {to}: nothing yet; it waits in the spool, unless that gave it up"
     for tried in trace.tries:
         if tried.event not in known:
             yield ""

@@ -1,8 +1,9 @@
 """The way of records from the loop to the file and to those who watch: bounded, never waited for.
 
 What happens is gathered on the loop and handed over ten times a second, so that an event pays for
-no lock and no wake-up. A thread of its own makes the records and writes them. Where it does not
-keep up, what comes on top is dropped and counted.
+no lock and no wake-up. A thread of its own makes the records and writes them. It rests after each
+for as long as that took, because the loop waits meanwhile: Python runs one thread at a time. Where
+it does not keep up, what comes on top is dropped and counted.
 """
 
 import asyncio
@@ -62,6 +63,7 @@ class Recorder:
         self._count = self._bytes = 0
         self._queue: SimpleQueue[tuple[Batch, int] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._ending = False
         self._gathering: asyncio.TimerHandle | None = None
         self._gathered = 0
         self._logged = -QUIET
@@ -69,6 +71,7 @@ class Recorder:
     def start(self) -> None:
         """Begin; call it on the loop."""
         self._loop = asyncio.get_running_loop()
+        self._ending = False
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
         self._thread.start()
 
@@ -77,6 +80,7 @@ class Recorder:
         if self._thread is None:
             return
         self._hand_over()
+        self._ending = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         self._thread = None
@@ -125,6 +129,7 @@ class Recorder:
         shown: list[Record] = []
         lost = 0
         for raw, keep in batch:
+            began = time.thread_time()
             try:
                 made = self._made(raw)
             except Exception as error:  # noqa: BLE001 - one event's oddity must not end the thread
@@ -132,6 +137,8 @@ class Recorder:
                 self._say("trace_failed", repr(error))
                 continue
             (kept if keep else shown).extend(made)
+            if not self._ending:
+                time.sleep(time.thread_time() - began)
         numbers: dict[int, int] = {}
         if kept and self._opens is not None:
             try:

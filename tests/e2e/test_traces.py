@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 from gateway.errors import TraceError
-from gateway.trace.interface import Line, Which
+from gateway.trace.interface import Line, Observability, Which
 from gateway.trace.recorder import MOST, MOST_BYTES, Recorder
 from gateway.trace.store import Store
 from tests.e2e.configs import destination
@@ -117,6 +117,23 @@ async def test_every_try_is_told(tmp_path: Path) -> None:
         (2, "delivered", 200),
     ]
     assert "HTTP 503" in trace.tries[0].reason
+
+
+async def test_what_waits_is_told(tmp_path: Path) -> None:
+    """An event that was not tried yet says so for the destination that it waits for."""
+    config = configured(tmp_path)
+    async with running(tmp_path, config) as run:
+        await run.fault(vendor="chrts", status=401, count=1_000_000)
+        seen = asyncio.ensure_future(lines_until(run, lambda lines: lines[-1].name == "Second"))
+        await asyncio.sleep(0)
+        await track(run)
+        await track(run, name="First")
+        second = await track(run, name="Second")
+        await seen
+        watched: Observability = run.gateway.observed
+        (trace,) = await watched.traces.show(second)
+    assert trace.tries == ()
+    assert "chrts: nothing yet; it waits in the spool" in shown(tmp_path, second)
 
 
 async def test_repeats_say_so(tmp_path: Path) -> None:
