@@ -4,8 +4,6 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from gateway.metrics.page import Page
-
 if TYPE_CHECKING:
     from gateway.app import Gateway
 
@@ -31,6 +29,8 @@ def add_pages(app: web.Application, gateway: "Gateway") -> None:
 
 def add_metrics(app: web.Application, gateway: "Gateway") -> None:
     """Serve `/metrics`."""
+    from gateway.metrics.page import Page  # noqa: PLC0415 - a library that few starts need
+
     page = Page(gateway)
 
     async def metrics(http: web.Request) -> web.Response:
