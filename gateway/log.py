@@ -11,6 +11,8 @@ import structlog
 from gateway.redact import CREDENTIAL_NAME, HIDDEN, Redactor
 
 NOTHING = Redactor()
+QUOTING = frozenset({"event", "reason", "error", "was"})
+"""What may quote a vendor's answer, and be cut off in the middle of a credential."""
 
 
 class Redaction:
@@ -35,7 +37,9 @@ class Redaction:
     def clean(self, name: str, value: Any) -> Any:
         """Return what a line may say under *name*."""
         if isinstance(value, str):
-            return HIDDEN if CREDENTIAL_NAME.search(name) else self.redactor.cut(value)
+            if CREDENTIAL_NAME.search(name):
+                return HIDDEN
+            return self.redactor.cut(value) if name in QUOTING else self.redactor.text(value)
         if isinstance(value, Mapping):
             return {key: self.clean(str(key), inner) for key, inner in value.items()}
         if isinstance(value, list | tuple | set | frozenset):

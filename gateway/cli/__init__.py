@@ -18,7 +18,7 @@ COMMANDS = {
     "losses": "Show which fields of which events are lost between vendors.",
     "shadow": "Say what shadow destinations would have received, and lost.",
     "trace": "Show where an event went, and why not elsewhere.",
-    "tail": "Show what happens, as it happens.",
+    "tail": "Show what happens as it happens.",
     "dead": "Look at dead letters, replay them, drop them.",
 }
 """Every command has a module of its name here, which calls it ``command``."""

@@ -69,8 +69,8 @@ def families(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
     yield from _coming_in(gateway)
     yield from _going_out(gateway)
     yield from _workers(gateway)
-    yield from _waiting(gateway, snapshot)
-    yield from _traces(gateway, snapshot)
+    yield from _waiting(snapshot)
+    yield from _files(gateway, snapshot)
 
 
 def _coming_in(gateway: "Gateway") -> Iterator[Metric]:
@@ -146,7 +146,7 @@ def _workers(gateway: "Gateway") -> Iterator[Metric]:
     )
 
 
-def _waiting(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
+def _waiting(snapshot: Snapshot) -> Iterator[Metric]:
     now, depths = time.time(), snapshot.depths
     label = "destination"
     yield gauge(
@@ -179,6 +179,9 @@ def _waiting(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
         label,
         ((name, depth.dead) for name, depth in depths.items()),
     )
+
+
+def _files(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "gateway_spool_bytes", "Size of the spool's files on disk.", snapshot.spool_bytes
     )
@@ -187,9 +190,6 @@ def _waiting(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
         "Size at which the spool refuses senders.",
         gateway.config.spool.max_bytes,
     )
-
-
-def _traces(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
     recorder = gateway.observed.recorder
     yield CounterMetricFamily(
         "gateway_trace_records_total", "Requests and tries that were traced.", recorder.recorded

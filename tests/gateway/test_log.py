@@ -81,6 +81,10 @@ def test_the_beginning_of_a_credential_at_a_cut_is_hidden() -> None:
     assert redactor.cut("it said: canary-se") == f"it said: {HIDDEN}"
     assert redactor.cut("it said: canary-secret and more") == f"it said: {HIDDEN} and more"
     assert redactor.cut("it said: can") == "it said: can"
+    process = Redaction()
+    process.redactor = redactor
+    line = process(None, "info", {"reason": "it said: canary-se", "removed": ["canary"]})
+    assert line == {"reason": f"it said: {HIDDEN}", "removed": ["canary"]}
 
 
 def test_what_libraries_log_is_among_the_lines() -> None:
