@@ -1,25 +1,19 @@
 """The running gateway: sources, spool, workers, and the HTTP application around them."""
 
 import asyncio
-import contextlib
-import gc
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 import structlog
-import uvloop
 from aiohttp import web
 
-from gateway import log as logs
 from gateway.clients import Clients, Cookie, introduced
 from gateway.config import Config, DestinationConfig
 from gateway.config.relaying import leads
 from gateway.delivery import Worker
 from gateway.delivery.attempt import Sender
 from gateway.doors import Doors, Source
-from gateway.errors import GatewayError
 from gateway.event import Event
 from gateway.exchange import Declined, Verdict
 from gateway.forwarded import Proxies
@@ -29,7 +23,6 @@ from gateway.pages import add_pages
 from gateway.plugin import Input, Output
 from gateway.plugins import Registry
 from gateway.relay import Relay
-from gateway.reload import Reloading
 from gateway.routing.consents import Consents
 from gateway.routing.router import Router
 from gateway.routing.steps import Steps
@@ -37,7 +30,6 @@ from gateway.shadow.shadows import Shadows, bounds_of, looking
 from gateway.spool import Entry, Limits, Notice, Spool, SqliteSpool
 from gateway.transport import HttpTransport
 from gateway.upstream import Upstreams
-from gateway.watching import watch_files
 
 log = structlog.get_logger()
 
@@ -256,50 +248,3 @@ def make_app(gateway: Gateway) -> web.Application:
     add_pages(app, gateway)
     app.router.add_route("*", "/{path:.*}", Ingest(gateway).receive)
     return app
-
-
-def serve(config: Config, registry: Registry, *, watch: bool = False) -> int:
-    """Run until SIGTERM or SIGINT; return the exit status.
-
-    With *watch*, a change of the configuration's files is a reload, as SIGHUP is.
-    """
-    logs.configure()
-    gc.collect()
-    gc.freeze()
-    return uvloop.run(_serve(config, registry, watch=watch))
-
-
-async def _serve(config: Config, registry: Registry, *, watch: bool) -> int:
-    gateway = Gateway(config, registry)
-    runner = web.AppRunner(
-        make_app(gateway), access_log=None, handle_signals=False, keepalive_timeout=75
-    )
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    again = Reloading(gateway)
-    loop.add_signal_handler(signal.SIGHUP, again.ask)
-    host, port = config.server.address
-    try:
-        await runner.setup()
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-    except (OSError, GatewayError) as error:
-        log.warning("cannot_start", reason=str(error))
-        with contextlib.suppress(GatewayError):
-            await runner.cleanup()
-        return 1
-    for found in runner.addresses:
-        log.info("listening", host=found[0], port=found[1])
-    watching = loop.create_task(watch_files(lambda: gateway.config, again.ask)) if watch else None
-    await stop.wait()
-    if watching is not None:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-    log.info("stopping", drain_timeout=config.server.drain_timeout)
-    gateway.accepting = False
-    await again.settled()
-    await site.stop()
-    await runner.cleanup()
-    return 0

@@ -175,7 +175,7 @@ class Exit:
         if outcome == "delivered":
             waited = time.time() - job.entry.request.received_at.timestamp()
             self._delivery_seconds.observe(waited)
-        if outcome in {"delivered", "declined"} and self._observed.delivery_lines.take():
+        if outcome not in FAILED and self._observed.delivery_lines.take():
             self._say(job, outcome, reason, attempt)
         self._observed.record(job, self, outcome, reason, attempt)
 

@@ -6,10 +6,10 @@ import click
 import structlog
 
 from gateway import log, plugins
-from gateway.app import serve
 from gateway.cli.terminal import config_option
 from gateway.config import load
 from gateway.config.listening import address
+from gateway.serving import serve
 
 
 def checked_listen(_: click.Context, __: click.Parameter, value: str | None) -> str | None:

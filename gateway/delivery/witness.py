@@ -1,17 +1,22 @@
 """Who sees what becomes of deliveries."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
+from gateway.delivery.attempt import Shadowed
 from gateway.delivery.job import Job
 from gateway.event import Event
-from gateway.exchange import Declined, Verdict
+from gateway.exchange import Declined, Delivered, Verdict
 from gateway.spool import Attempt
 
 Settled = Callable[[Event, str, Verdict | Declined], None]
 """Told the event, the destination and how it ended."""
 
 End = Literal["delivered", "declined", "shadowed", "later", "dead"]
+EndedWell = Delivered | Declined | Shadowed
+ENDS: Mapping[type[EndedWell], End] = {
+    Delivered: "delivered", Declined: "declined", Shadowed: "shadowed",
+}  # fmt: skip
 
 
 class Witness(Protocol):

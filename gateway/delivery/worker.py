@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -19,7 +19,7 @@ from gateway.delivery.lanes import Lanes
 from gateway.delivery.ledger import GATHERING, Ledger
 from gateway.delivery.state import WorkerState
 from gateway.delivery.users import Users
-from gateway.delivery.witness import End, Settled, Witness
+from gateway.delivery.witness import ENDS, EndedWell, Settled, Witness
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.exchange import Declined, Delivered, Refused, RetryLater
@@ -29,9 +29,6 @@ AHEAD = 256
 """Finished deliveries that may lie before the cursor because an older delivery is still in hand.
 Past that the older one is recorded as waiting, so that a crash repeats no more than these."""
 
-ENDS: Mapping[type, End] = {
-    Delivered: "delivered", Declined: "declined", Shadowed: "shadowed",
-}  # fmt: skip
 UNRECORDED = 1024
 """Deliveries that may have ended without the spool knowing; past that it is waited for."""
 
@@ -79,10 +76,9 @@ class Worker:
         self.ledger = Ledger(name, spool, self.backlog.reached)
         self.burials = Burials(name, self.ledger, sender.redactor, witness, keeps=sender.buries)
         self._witness = witness
-        self._settled = settled
+        self._settled, self._stopping = settled, False
         self._ready: deque[Job] = deque()
         self._lanes = Lanes(name, config.concurrency, self._take, self._deliver)
-        self._stopping = False
         self.delivered = self.declined = self.retried = self.shadowed = 0
 
     async def start(self) -> None:
@@ -232,14 +228,11 @@ class Worker:
             self._settled(job.event, self.name, verdict)
         self._finish(job, leave=leave)
 
-    def _ended_well(
-        self, job: Job, how: Delivered | Declined | Shadowed, attempt: Attempt | None
-    ) -> None:
+    def _ended_well(self, job: Job, how: EndedWell, attempt: Attempt | None) -> None:
         self.delivered += isinstance(how, Delivered)
         self.declined += isinstance(how, Declined)
         self.shadowed += isinstance(how, Shadowed)
-        reason = how.reason if isinstance(how, Declined) else ""
-        self._witness.ended(job, ENDS[type(how)], reason, attempt)
+        self._witness.ended(job, ENDS[type(how)], getattr(how, "reason", ""), attempt)
 
     def _passed(self) -> None:
         opened, trouble = self.gate.opened, self.gate.reason

@@ -37,7 +37,7 @@ def counter(
     name: str,
     about: str,
     labels: tuple[str, ...],
-    values: Mapping[str, int] | Mapping[tuple[str, str], int],
+    values: Mapping[str, int] | Mapping[tuple[str, str], int] | Mapping[tuple[str, str, str], int],
 ) -> Metric:
     """Return a counter; the keys of *values* are a label, or one per label."""
     family = CounterMetricFamily(name, about, labels=labels)
@@ -69,6 +69,7 @@ def families(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
     yield from _coming_in(gateway)
     yield from _going_out(gateway)
     yield from _workers(gateway)
+    yield from _losses(gateway)
     yield from _waiting(snapshot)
     yield from _files(gateway, snapshot)
 
@@ -103,7 +104,7 @@ def _going_out(gateway: "Gateway") -> Iterator[Metric]:
     counts = gateway.observed.counts
     yield counter(
         "gateway_deliveries_total",
-        "Tries that ended: delivered, declined, later (tried again), or dead.",
+        "Tries that ended: delivered, declined, shadowed, later (tried again), or dead.",
         ("destination", "outcome"),
         counts.deliveries,
     )
@@ -143,6 +144,26 @@ def _workers(gateway: "Gateway") -> Iterator[Metric]:
         "Deliveries that a worker holds in memory.",
         "destination",
         ((name, state.in_hand) for name, state in states.items()),
+    )
+
+
+def _losses(gateway: "Gateway") -> Iterator[Metric]:
+    meters = {name: worker.sender.losses for name, worker in dict(gateway.workers).items()}
+    yield counter(
+        "gateway_losses_looked_total",
+        "Delivered events that were looked at for losses, some a second.",
+        ("destination",),
+        {name: meter.looked for name, meter in meters.items()},
+    )
+    yield counter(
+        "gateway_losses_total",
+        "Of these, those of which a field was lost or coerced.",
+        ("destination", "field", "how"),
+        {
+            (name, field, how): count
+            for name, meter in meters.items()
+            for (field, how), count in dict(meter.counts).items()
+        },
     )
 
 

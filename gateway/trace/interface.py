@@ -11,10 +11,12 @@ from typing import Literal, Protocol, Self
 
 import msgspec
 
-Outcome = Literal["accepted", "repeated", "refused", "delivered", "declined", "later", "dead"]
+Outcome = Literal[
+    "accepted", "repeated", "refused", "delivered", "declined", "shadowed", "later", "dead"
+]
 """What happened: an event was accepted, or came before (``repeated``); a request was refused; a
-delivery arrived, was declined (the vendor's format has no word for it), is tried again later, or
-became a dead letter."""
+delivery arrived, was declined (the vendor's format has no word for it), was only looked at by a
+shadow, is tried again later, or became a dead letter."""
 FAILED = frozenset({"refused", "later", "dead"})
 """Outcomes that mean that something went wrong."""
 Kind = Literal["request", "event", "delivery"]

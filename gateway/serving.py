@@ -1,0 +1,67 @@
+"""The process: it listens, obeys signals, and ends in order."""
+
+import asyncio
+import contextlib
+import gc
+import signal
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from gateway import log as logs
+from gateway.app import Gateway, make_app
+from gateway.config import Config
+from gateway.errors import GatewayError
+from gateway.plugins import Registry
+from gateway.reload import Reloading
+from gateway.watching import watch_files
+
+log = structlog.get_logger()
+
+
+def serve(config: Config, registry: Registry, *, watch: bool = False) -> int:
+    """Run until SIGTERM or SIGINT; return the exit status.
+
+    With *watch*, a change of the configuration's files is a reload, as SIGHUP is.
+    """
+    logs.configure()
+    gc.collect()
+    gc.freeze()
+    return uvloop.run(_serve(config, registry, watch=watch))
+
+
+async def _serve(config: Config, registry: Registry, *, watch: bool) -> int:
+    gateway = Gateway(config, registry)
+    runner = web.AppRunner(
+        make_app(gateway), access_log=None, handle_signals=False, keepalive_timeout=75
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    again = Reloading(gateway)
+    loop.add_signal_handler(signal.SIGHUP, again.ask)
+    host, port = config.server.address
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+    except (OSError, GatewayError) as error:
+        log.warning("cannot_start", reason=str(error))
+        with contextlib.suppress(GatewayError):
+            await runner.cleanup()
+        return 1
+    for found in runner.addresses:
+        log.info("listening", host=found[0], port=found[1])
+    watching = loop.create_task(watch_files(lambda: gateway.config, again.ask)) if watch else None
+    await stop.wait()
+    if watching is not None:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    log.info("stopping", drain_timeout=config.server.drain_timeout)
+    gateway.accepting = False
+    await again.settled()
+    await site.stop()
+    await runner.cleanup()
+    return 0
