@@ -102,6 +102,7 @@ class Gateway:
             SpoolError: the spool cannot tell what is owed.
         """
         worker = self._worker(name, config)
+        worker.paused = name in await self.spool.paused()
         await worker.start()
         self.workers[name] = worker
 

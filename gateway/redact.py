@@ -88,6 +88,13 @@ def _spellings(secret: str) -> Iterator[str]:
             yield whole.replace("+", "-").replace("/", "_")
 
 
+def without_password(url: str) -> str:
+    """Return *url* without the name and password that may stand in it."""
+    parts = urlsplit(url)
+    _, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{HIDDEN}@{host}" if at else host).geturl()
+
+
 class Redactor:
     """Replaces credentials wherever they stand.
 

@@ -1,6 +1,7 @@
 """A new configuration for a running gateway, without dropping a connection or an event."""
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -33,6 +34,8 @@ def changes(old: Config, new: Config) -> Changes:
     unheeded = [
         f"[server] {k}" for k in ("max_body", "metrics") if _differ(old.server, new.server, k)
     ]
+    if (old.admin and old.admin.listen) != (new.admin and new.admin.listen):
+        unheeded.append("[admin] listen")
     for table in ("spool", "trace", "log"):
         one, other = getattr(old, table), getattr(new, table)
         unheeded += [f"[{table}] {k}" for k in type(one).model_fields if _differ(one, other, k)]
@@ -96,6 +99,7 @@ class Reloading:
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
         self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
         self._again = False
 
     def ask(self) -> None:
@@ -109,19 +113,33 @@ class Reloading:
         """Wait for the reload that is under way."""
         if self._task is not None:
             await asyncio.wait([self._task])
+        async with self._turn:
+            pass
 
-    async def _reload(self) -> None:
+    async def now(self) -> Changes:
+        """Reload, after the reload that is under way; return what changed.
+
+        Raises:
+            ConfigError: the file has problems; nothing has changed.
+            GatewayError: the spool cannot take the new destinations; nothing has changed.
+        """
         gateway = self._gateway
-        while True:
-            self._again = False
+        async with self._turn:
             try:
-                new = load(
-                    gateway.config.path, gateway.registry, listen=gateway.config.server.listen
-                )
-                await reload(gateway, new)
+                listen = gateway.config.server.listen
+                new = load(gateway.config.path, gateway.registry, listen=listen)
+                return await reload(gateway, new)
             except ConfigError as error:
                 log.warning("not_reloaded", problems=error.problems)
+                raise
             except GatewayError as error:
                 log.warning("not_reloaded", reason=str(error))
+                raise
+
+    async def _reload(self) -> None:
+        while True:
+            self._again = False
+            with contextlib.suppress(GatewayError):  # said in the log
+                await self.now()
             if not self._again:
                 return

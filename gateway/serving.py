@@ -10,6 +10,7 @@ import uvloop
 from aiohttp import web
 
 from gateway import log as logs
+from gateway.admin import AdminSite, Desk
 from gateway.app import Gateway, make_app
 from gateway.config import Config
 from gateway.errors import GatewayError
@@ -41,15 +42,18 @@ async def _serve(config: Config, registry: Registry, *, watch: bool) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     again = Reloading(gateway)
+    admin = AdminSite(Desk(gateway, again))
     loop.add_signal_handler(signal.SIGHUP, again.ask)
     host, port = config.server.address
     try:
         await runner.setup()
         site = web.TCPSite(runner, host, port)
         await site.start()
+        await admin.start(config.admin)
     except (OSError, GatewayError) as error:
         log.warning("cannot_start", reason=str(error))
         with contextlib.suppress(GatewayError):
+            await admin.stop()
             await runner.cleanup()
         return 1
     for found in runner.addresses:
@@ -62,6 +66,7 @@ async def _serve(config: Config, registry: Registry, *, watch: bool) -> int:
     log.info("stopping", drain_timeout=config.server.drain_timeout)
     gateway.accepting = False
     await again.settled()
+    await admin.stop()
     await site.stop()
     await runner.cleanup()
     return 0

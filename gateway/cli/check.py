@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
@@ -14,7 +13,7 @@ from gateway.cli.terminal import CONFIG, console, table, title
 from gateway.config import Config, DestinationConfig, RouteConfig, SourceConfig, load
 from gateway.config.quantities import shown
 from gateway.errors import ConfigError
-from gateway.redact import HIDDEN
+from gateway.redact import without_password
 
 
 @click.command("check")
@@ -60,7 +59,7 @@ def _print(config: Config, out: Console) -> None:
 
 def _source(name: str, source: SourceConfig) -> tuple[str, ...]:
     keys = "any" if source.keys == "any" else str(len(source.keys))
-    facts = [_address(source.url)] if source.url else []
+    facts = [without_password(source.url)] if source.url else []
     if source.url and source.relay_as:
         facts.append(f"as {source.relay_as}")
     if source.respond == "upstream":
@@ -105,11 +104,4 @@ def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
         facts.append("a shadow: its answers are counted apart")
     if destination.credentials == "client":
         facts.append("with each client's own credential")
-    return name, destination.vendor, _address(destination.settings.url), ", ".join(facts)
-
-
-def _address(url: str) -> str:
-    """Return *url* without the name and password that may stand in it."""
-    parts = urlsplit(url)
-    _, at, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{HIDDEN}@{host}" if at else host).geturl()
+    return name, destination.vendor, without_password(destination.settings.url), ", ".join(facts)

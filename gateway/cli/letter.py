@@ -1,20 +1,11 @@
 """One dead letter, told in lines; credentials are not among them."""
 
-import contextlib
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
-
-import orjson
 
 from gateway import plugins
-from gateway.exchange import Request
-from gateway.redact import HIDDEN
+from gateway.shown import Shown, received, sent
 from gateway.spool import Dead
-
-SECRET = re.compile(r"(?:secret|password|api_?key|write_?key)$", re.IGNORECASE)
-"""Names of members of a body that may hold a second credential."""
 
 
 def written(at: float) -> str:
@@ -33,56 +24,21 @@ def lines(letter: Dead) -> Iterator[str]:
     yield f"  given up  {written(letter.at)} UTC, {letter.cause}: {letter.reason}"
     yield ""
     yield f"received at {written(entry.request.received_at.timestamp())} UTC by {entry.source}"
-    yield from _received(entry.vendor, entry.request)
+    yield from _told(received(entry.request, plugins.load().inputs.get(entry.vendor)))
     for number, attempt in enumerate(letter.attempts, start=1):
         answer = "no answer" if attempt.status is None else f"HTTP {attempt.status}"
         yield ""
         yield f"attempt {number} at {written(attempt.at)} UTC: {answer} in {attempt.latency:.3f} s"
         yield f"  {attempt.said}"
-    if letter.rendered:
+    if last := sent(letter.rendered):
         yield ""
         yield "sent last"
-        yield from _sent(letter.rendered)
+        yield from _told(last)
 
 
-def _sent(rendered: bytes) -> Iterator[str]:
-    sent = orjson.loads(rendered)
-    yield f"  {sent['method']} {sent['url']}"
-    yield from (f"  {name}: {value}" for name, value in sent["headers"].items())
-    yield from _indented(sent["body"])
-
-
-def _received(vendor: str, request: Request) -> Iterator[str]:
-    """Yield a stored request, without the credential that may stand in its body."""
-    reads = plugins.load().inputs.get(vendor)
-    yield f"  {request.method} {request.path}"
-    hidden = frozenset() if reads is None else reads.credential_headers
-    for name, value in request.headers.items():
-        yield f"  {name}: {HIDDEN if reads is None or name in hidden else value}"
-    if reads is None:
-        yield f"  ({len(request.body)} bytes; the plugin that could read them is not installed)"
-        return
-    try:
-        payload = reads().decode(request)
-        credential = reads().credential(request, payload)
-    except Exception as error:  # noqa: BLE001 - whatever a plugin trips over, the rest is worth showing
-        yield f"  ({len(request.body)} bytes that {vendor} cannot read: {error!r})"
-        return
-    yield from _indented(orjson.dumps(_hidden(payload, credential)).decode())
-
-
-def _hidden(value: Any, credential: str | None) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: HIDDEN if SECRET.search(name) and inner else _hidden(inner, credential)
-            for name, inner in value.items()
-        }
-    if isinstance(value, list):
-        return [_hidden(inner, credential) for inner in value]
-    return HIDDEN if credential and value == credential else value
-
-
-def _indented(body: str) -> Iterator[str]:
-    with contextlib.suppress(orjson.JSONDecodeError):
-        body = orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
-    yield from (f"  {line}" for line in body.splitlines())
+def _told(request: Shown) -> Iterator[str]:
+    yield f"  {request.method} {request.url}"
+    yield from (f"  {name}: {value}" for name, value in request.headers.items())
+    if request.unread:
+        yield f"  ({request.unread})"
+    yield from (f"  {line}" for line in request.body.splitlines())

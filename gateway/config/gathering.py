@@ -9,7 +9,7 @@ from gateway.config.environment import References
 from gateway.config.file import Raw, tables_of, text_of
 from gateway.config.problems import Report
 
-SINGLE = frozenset({"server", "spool", "consent"})
+SINGLE = frozenset({"server", "spool", "admin", "consent"})
 
 
 class Gathering:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from gateway.config.address import address_problem
+from gateway.config.admin import AdminConfig, check_admin
 from gateway.config.checks import (
     check_delivery,
     check_server,
@@ -132,6 +133,7 @@ class _Reading:
         """
         server = self._single("server", ServerConfig)
         spool = self._single("spool", SpoolConfig)
+        admin = self._admin()
         entrances, exits = self._named("sources"), self._named("destinations")
         sources = {
             name: source for name, raw in entrances.items() if (source := self._source(name, raw))
@@ -158,12 +160,23 @@ class _Reading:
         return Config(
             path, server or ServerConfig(), spool or SpoolConfig(), sources, destinations,
             tuple(routes), consent or ConsentConfig(), trace or TraceConfig(), log or LogConfig(),
-            files, self._report.warnings,
+            files, admin, self._report.warnings,
         )  # fmt: skip
 
     def _single(self, table: str, model: type[T]) -> T | None:
         raw = self._references.table(self._raw.get(table, {}), table)
         return _valid(model, raw, table, self._report)
+
+    def _admin(self) -> AdminConfig | None:
+        raw = self._raw.get("admin")
+        if raw is None:
+            return None
+        raw = self._references.table(raw, "admin")
+        self._references.secrets(raw, AdminConfig, "admin")
+        admin = _valid(AdminConfig, raw, "admin", self._report)
+        if admin:
+            check_admin(admin, self._report)
+        return admin
 
     def _named(self, kind: str) -> dict[str, Raw]:
         """Return the tables of one kind by name, those of a wrong shape left out."""

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from gateway.clients import YEAR, Kind
 from gateway.config import browsers
 from gateway.config.address import address_problem
+from gateway.config.admin import AdminConfig
 from gateway.config.listening import Address, address, listening
 from gateway.config.quantities import DAY, GIB, MIB, MINUTE, Duration, Rate, Size
 from gateway.config.routing import ConsentConfig, RouteConfig
@@ -267,6 +268,8 @@ class Config:
     trace: TraceConfig
     log: LogConfig
     files: Files
+    admin: AdminConfig | None = None
+    """None where there is no admin API."""
     warnings: tuple[str, ...] = ()
     """What is suspicious and allowed, one sentence each."""
 
@@ -274,6 +277,7 @@ class Config:
 TABLES: dict[str, type[BaseModel]] = {
     "server": ServerConfig,
     "spool": SpoolConfig,
+    "admin": AdminConfig,
     "consent": ConsentConfig,
     "trace": TraceConfig,
     "log": LogConfig,

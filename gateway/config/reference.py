@@ -16,6 +16,7 @@ from gateway.plugins import Registry
 HEADERS = {
     "server": "[server]",
     "spool": "[spool]",
+    "admin": "[admin]",
     "consent": "[consent]",
     "trace": "[trace]",
     "log": "[log]",

@@ -67,7 +67,8 @@ class Backlog:
         self._taken = self._spool.cursor(self._name)
         self.behind = True  # while the count is taken, nothing beyond the cursor counts as reached
         await self._count()
-        await self._inherit()
+        # The clock may have been set back since what waits was told until when.
+        await self.bring_by(steady() + self._worker.config.retry_max)
         self.behind = self._taken < self._spool.position()
         self._wake.set()
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{self._name}/log")
@@ -124,6 +125,16 @@ class Backlog:
         if due < self._due:
             self._due = due
             self._wake.set()
+
+    async def bring_by(self, latest: float) -> None:
+        """Let nothing that waits in the spool for its next try wait longer than *latest*.
+
+        Raises:
+            SpoolError: the spool cannot tell what waits.
+        """
+        waiting = await self._list_retrying()
+        self._inherited = {later.mark: latest for later in waiting if later.due > latest}
+        self.due_at(latest)
 
     def follow(self, user: str) -> None:
         """Bring the user's parked deliveries."""
@@ -201,21 +212,12 @@ class Backlog:
         for mark in taken:
             self._inherited.pop(mark, None)
         if len(found) > room:
-            further.append(found[-1].due)
+            further.append(self._due_of(found[-1]))
         if further:
             self._due = min(self._due, max(min(further), now + 0.01))
 
     def _due_of(self, later: Later) -> float:
         return min(later.due, self._inherited.get(later.mark, NEVER))
-
-    async def _inherit(self) -> None:
-        """Let nothing from before the start wait longer than any wait between attempts may.
-
-        The clock may have been set back since.
-        """
-        latest = steady() + self._worker.config.retry_max
-        waiting = await self._list_retrying()
-        self._inherited = {later.mark: latest for later in waiting if later.due > latest}
 
     async def _bring_parked(self, user: str) -> None:
         ledger = self._worker.ledger

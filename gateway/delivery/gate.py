@@ -109,6 +109,10 @@ class Gate:
         bound = self._high if at_most else min(self._high, self._low * 2.0 ** (self.opened - 1))
         self._until = now + max(after, random.uniform(bound / 2, bound))  # noqa: S311 - no secret
 
+    def hurry(self) -> None:
+        """Let the next attempt through whatever was to be waited for; the rate stays."""
+        self._until = self._asked = 0.0
+
     def abandoned(self) -> None:
         """Note that an attempt was let through and not made."""
         if self.state == "probing":

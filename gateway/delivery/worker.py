@@ -17,7 +17,6 @@ from gateway.delivery.hand import Hand
 from gateway.delivery.job import Job, StepsOf
 from gateway.delivery.lanes import Lanes
 from gateway.delivery.ledger import GATHERING, Ledger
-from gateway.delivery.state import WorkerState
 from gateway.delivery.users import Users
 from gateway.delivery.witness import ENDS, EndedWell, Settled, Witness
 from gateway.errors import SpoolError
@@ -76,7 +75,8 @@ class Worker:
         self.ledger = Ledger(name, spool, self.backlog.reached)
         self.burials = Burials(name, self.ledger, sender.redactor, witness, keeps=sender.buries)
         self._witness = witness
-        self._settled, self._stopping = settled, False
+        self._settled = settled
+        self._stopping = self.paused = False
         self._ready: deque[Job] = deque()
         self._lanes = Lanes(name, config.concurrency, self._take, self._deliver)
         self.delivered = self.declined = self.retried = self.shadowed = 0
@@ -124,12 +124,17 @@ class Worker:
     @property
     def full(self) -> bool:
         """Tell whether the worker holds as much as it may."""
-        return self._stopping or self.hand.full
+        return self._stopping or self.paused or self.hand.full
 
     @property
     def ready(self) -> int:
         """Return how many jobs could go at once."""
         return len(self._ready)
+
+    def go(self) -> None:
+        """Look at once for what may go."""
+        self._lanes.wake_all()
+        self.backlog.hungry()
 
     def admit(self, item: Item, events: Sequence[Event]) -> None:
         """Take the deliveries of *item* that are this destination's."""
@@ -178,7 +183,7 @@ class Worker:
             return None
         while self._ready and self.hand.was_taken(self._ready[0]):
             self._finish(self._ready.popleft())
-        if self._stopping or not self._ready:
+        if self._stopping or self.paused or not self._ready:
             self.backlog.hungry()
             return None
         wait = self.gate.wait(asyncio.get_running_loop().time())

@@ -47,6 +47,13 @@ def forget(connection: apsw.Connection, lanes: Lanes, name: str) -> Outcome:
     return Outcome(given_up, then=then)
 
 
+def pause(connection: apsw.Connection, lanes: Lanes, name: str, *, paused: bool) -> Outcome:
+    """Note that an operator paused a destination, or does so no more."""
+    number = lanes[name].number
+    connection.execute("UPDATE destination SET paused = ? WHERE number = ?", (paused, number))
+    return Outcome()
+
+
 def drop_some(connection: apsw.Connection, _lanes: Lanes, ids: Sequence[int]) -> Outcome:
     """Throw dead letters away."""
     return Outcome(drop(connection, ids))

@@ -16,6 +16,7 @@ from gateway.spool.values import (
     Entry,
     Item,
     Later,
+    LetterGroup,
     Letters,
     Notice,
     Once,
@@ -65,6 +66,18 @@ class Spool(Protocol):
         """
         ...
 
+    async def pause(self, destination: str, *, paused: bool) -> None:
+        """Remember that an operator paused the destination, or does so no more.
+
+        It is remembered until the destination is forgotten, restarts included, and changes nothing
+        here. Raises SpoolError for an unknown destination.
+        """
+        ...
+
+    async def paused(self) -> frozenset[str]:
+        """Return the destinations that are paused, registered or not."""
+        ...
+
     def append(
         self,
         entry: Entry,
@@ -107,6 +120,10 @@ class Spool(Protocol):
 
     async def recall(self, users: Sequence[bytes]) -> dict[bytes, dict[str, Said]]:
         """Return what is remembered of these users, without those of whom nothing is."""
+        ...
+
+    def size(self) -> int:
+        """Return how many bytes the store uses, as last measured."""
         ...
 
     def listen(self, listener: Callable[[Notice], None]) -> None:
@@ -164,6 +181,12 @@ class Spool(Protocol):
         self, which: Letters = EVERY_LETTER, after: int = 0, limit: int = 50
     ) -> list[Dead]:
         """Return dead letters by id; ``after`` is the last id of the page before."""
+        ...
+
+    async def letter_groups(
+        self, which: Letters = EVERY_LETTER, limit: int = 50
+    ) -> list[LetterGroup]:
+        """Return dead letters by destination, cause and alike reasons, the largest groups first."""
         ...
 
     async def dead_letter(self, number: int) -> Dead | None:

@@ -13,7 +13,7 @@ from gateway.errors import SpoolError
 from gateway.spool.rows import insert, retarget, unpack, unpack_attempts
 from gateway.spool.settling import unkeep
 from gateway.spool.store import FILE, connect, explain, fetch, transaction
-from gateway.spool.values import EVERY_LETTER, Dead, Letters, Mark
+from gateway.spool.values import EVERY_LETTER, Dead, LetterGroup, Letters, Mark
 
 STEP = 200
 """Dead letters per transaction, so that no append waits long for the file."""
@@ -31,7 +31,11 @@ _TERMS = {
     "event_name": "event_name = ?",
     "user": "user = ?",
     "cause": "cause = ?",
+    "alike": "alike(reason) = ?",
 }
+_GROUPS = """
+    SELECT destination, cause, alike(reason), max(reason), count(*), min(at), max(at), max(id)
+    FROM letter"""
 
 _MOVING = """
     SELECT destination, seq, idx, cause, reason, user, event_name FROM letter WHERE id = ?
@@ -54,6 +58,13 @@ def listing(connection: apsw.Connection, which: Letters, after: int, limit: int)
     terms, values = _where(which)
     query = f"{_SELECT} WHERE {terms} AND letter.id > ? ORDER BY letter.id LIMIT ?"
     return [_dead(row) for row in fetch(connection, query, [*values, after, limit])]
+
+
+def groups(connection: apsw.Connection, which: Letters, limit: int) -> list[LetterGroup]:
+    """Return the largest groups of dead letters that have the same cause and alike reasons."""
+    terms, values = _where(which)
+    query = f"{_GROUPS} WHERE {terms} GROUP BY 1, 2, 3 ORDER BY 5 DESC, 8 DESC LIMIT ?"
+    return [LetterGroup(*row) for row in fetch(connection, query, [*values, limit])]
 
 
 def one(connection: apsw.Connection, number: int) -> Dead | None:

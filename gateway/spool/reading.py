@@ -179,6 +179,12 @@ def blocked(connection: apsw.Connection, name: str) -> dict[str, int]:
     return dict(fetch(connection, _BLOCKED, (_known(connection, name).number,)))
 
 
+def paused(connection: apsw.Connection) -> frozenset[str]:
+    """Return the destinations that an operator paused."""
+    rows = fetch(connection, "SELECT name FROM destination WHERE paused")
+    return frozenset(name for (name,) in rows)
+
+
 def _later(row: tuple[int, int, int, float, str, str, str, bytes]) -> Later:
     seq, index, is_parked, due, user, event_name, reason, attempts = row
     return Later(

@@ -27,6 +27,7 @@ from gateway.spool.values import (
     Entry,
     Item,
     Later,
+    LetterGroup,
     Letters,
     Limits,
     Notice,
@@ -114,6 +115,14 @@ class SqliteSpool:
         given_up: int = await self._call(partial(acts.forget, name=destination))
         return given_up
 
+    async def pause(self, destination: str, *, paused: bool) -> None:
+        """Remember that an operator paused the destination, or not (see ``Spool.pause``)."""
+        await self._call(partial(acts.pause, name=destination, paused=paused))
+
+    async def paused(self) -> frozenset[str]:
+        """Return the destinations that are paused."""
+        return await self._reader.run(reading.paused)
+
     def append(
         self,
         entry: Entry,
@@ -166,6 +175,10 @@ class SqliteSpool:
             raise SpoolError(f"{self._folder}: the spool is closed")
         return self._loop.create_future()
 
+    def size(self) -> int:
+        """Return how many bytes of the file are in use, as last measured."""
+        return self._session.gauge.bytes
+
     def listen(self, listener: Callable[[Notice], None]) -> None:
         """Call ``listener`` on the loop for every notice."""
         self._listeners.append(listener)
@@ -215,6 +228,12 @@ class SqliteSpool:
     ) -> list[Dead]:
         """Return dead letters by id; ``after`` is the last id of the page before."""
         return await self._reader.run(letters.listing, which, after, limit)
+
+    async def letter_groups(
+        self, which: Letters = EVERY_LETTER, limit: int = 50
+    ) -> list[LetterGroup]:
+        """Return dead letters by alike reasons (see ``Spool.letter_groups``)."""
+        return await self._reader.run(letters.groups, which, limit)
 
     async def dead_letter(self, number: int) -> Dead | None:
         """Return one dead letter by its id."""

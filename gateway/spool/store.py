@@ -8,6 +8,7 @@ space can be given back in small steps (https://www.sqlite.org/pragma.html#pragm
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ import apsw
 from gateway.errors import SpoolError
 
 FILE = "spool.db"
+LONGEST_ALIKE = 200
+"""Characters of a reason by which dead letters are grouped."""
+_NUMBERS = re.compile(r"\d+")
 LOCK = "lock"
 SYNCHRONOUS = "FULL"
 """Less than this loses acknowledged entries when the power fails; a test shows it."""
@@ -55,11 +59,19 @@ MIGRATIONS = [
         user BLOB PRIMARY KEY, until REAL NOT NULL, said BLOB NOT NULL) WITHOUT ROWID;
     CREATE INDEX consent_until ON consent(until);
     """,
+    """
+    ALTER TABLE destination ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+    """,
 ]
 """One script per schema version. ``log.mask`` has a bit per destination (see ``bit``), and is 0
 in the row of a replay. ``kept`` holds a request once for all the dead letters made of it.
 ``seen.seq`` is the entry that brought the id, and need not be in the log any more. Since the third
 version rows may name routes, whose steps an earlier gateway would not take."""
+
+
+def alike(reason: Any) -> str:
+    """Return what a reason has in common with those that differ from it in numbers only."""
+    return _NUMBERS.sub("#", reason)[:LONGEST_ALIKE]
 
 
 def bit(number: int) -> int:
@@ -89,6 +101,7 @@ def connect(
     connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
     try:
         connection.set_busy_timeout(int(wait * 1000))
+        connection.create_scalar_function("alike", lambda *of: alike(of[0]), 1, deterministic=True)
         if not readonly:
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("PRAGMA journal_mode=WAL")

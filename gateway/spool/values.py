@@ -254,9 +254,28 @@ class Letters(msgspec.Struct, frozen=True):
     event_name: str | None = None
     user: str | None = None
     cause: Cause | None = None
+    alike: str | None = None
+    """What `LetterGroup` calls so."""
 
 
 EVERY_LETTER = Letters()
+
+
+class LetterGroup(msgspec.Struct, frozen=True):
+    """Dead letters of one destination that were given up for the same reason, numbers aside."""
+
+    destination: str
+    cause: Cause
+    alike: str
+    """What their reasons have in common: the first 200 characters, with ``#`` for numbers."""
+    reason: str
+    """One of their reasons, as it is."""
+    count: int
+    first: float
+    """Unix seconds at which the oldest of them was given up."""
+    last: float
+    newest: int
+    """The highest id."""
 
 
 class Replayed(msgspec.Struct, frozen=True):

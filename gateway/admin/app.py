@@ -1,0 +1,75 @@
+"""The admin application: every endpoint behind the guard, on a site of its own."""
+
+import orjson
+import structlog
+from aiohttp import web
+
+from gateway.admin import destinations, letters, running
+from gateway.admin.desk import Desk
+from gateway.admin.endpoint import JSON, PREFIX, Endpoint
+from gateway.admin.guard import guard
+from gateway.admin.openapi import document
+from gateway.admin.problem import as_problems
+from gateway.config.admin import AdminConfig
+
+LARGEST_BODY = 256 * 1024
+
+log = structlog.get_logger()
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *running.ENDPOINTS,
+    *destinations.ENDPOINTS,
+    *letters.ENDPOINTS,
+)
+
+
+def make_app(desk: Desk) -> web.Application:
+    """Return the admin application of a gateway that runs."""
+    guarded = guard(lambda: desk.gateway.config.admin)
+    app = web.Application(middlewares=[as_problems, guarded], client_max_size=LARGEST_BODY)
+    app.add_routes(found.route(desk) for found in ENDPOINTS)
+    described = orjson.dumps(document(ENDPOINTS))
+
+    async def openapi(_: web.Request) -> web.Response:
+        return web.Response(body=described, headers=JSON)
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        trouble = desk.gateway.trouble()
+        return web.Response(text=f"{trouble or 'ok'}\n", status=503 if trouble else 200)
+
+    app.router.add_get(f"{PREFIX}/openapi.json", openapi)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    return app
+
+
+class AdminSite:
+    """The admin application, listening where the configuration says; nothing without one."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._runner: web.AppRunner | None = None
+        self._desk = desk
+
+    async def start(self, config: AdminConfig | None) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
+        if config is None:
+            return
+        self._runner = web.AppRunner(
+            make_app(self._desk), access_log=None, handle_signals=False, shutdown_timeout=1
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, *config.address).start()
+        for host, port, *_ in self._runner.addresses:
+            log.info("admin_listening", host=host, port=port, token=config.token is not None)
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        if self._runner is not None:
+            await self._runner.cleanup()

@@ -1,0 +1,38 @@
+"""What the endpoints of the admin API have to work with."""
+
+import time
+from typing import TYPE_CHECKING
+
+from gateway.admin.problem import Problem
+from gateway.delivery import Worker
+from gateway.reload import Reloading
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+
+class Desk:
+    """The running gateway, as those see it who look after it.
+
+    Attributes:
+        gateway: what is looked at.
+        reloading: reads its configuration again.
+        started: Unix seconds at which the gateway began.
+    """
+
+    def __init__(self, gateway: "Gateway", reloading: Reloading) -> None:
+        self.gateway = gateway
+        self.reloading = reloading
+        self.started = time.time()
+
+    def worker(self, name: str) -> Worker:
+        """Return the worker of a destination.
+
+        Raises:
+            Problem: there is none.
+        """
+        worker = self.gateway.workers.get(name)
+        if worker is None:
+            known = ", ".join(sorted(self.gateway.workers)) or "none"
+            raise Problem(404, f"there is no destination {name!r}; there is {known}")
+        return worker

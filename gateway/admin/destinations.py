@@ -1,0 +1,156 @@
+"""Destinations: how they are doing; pausing them, going on, trying everything at once."""
+
+from typing import Literal
+
+import msgspec
+import structlog
+
+from gateway.admin.desk import Desk
+from gateway.admin.endpoint import Endpoint, endpoint
+from gateway.admin.problem import Problem
+from gateway.admin.values import Name
+from gateway.delivery import state_of, steering
+from gateway.redact import without_password
+from gateway.spool import Depth
+
+UNKNOWN = {404: "There is no such destination."}
+
+log = structlog.get_logger()
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """A destination, and how it is doing. The counts are since its worker began."""
+
+    name: str
+    vendor: str
+    url: str
+    state: Literal["delivering", "paused", "probing", "open"]
+    """``open``: its circuit is, and nothing is tried for a while; ``probing``: one attempt is."""
+    reason: str
+    """Why it is in trouble; empty where it is not."""
+    delivered: int
+    declined: int
+    dead: int
+    retried: int
+    in_hand: int
+    """Requests that are in memory, on their way or about to be."""
+    backlog: int
+    """Requests in the log that are still owed to it, those in hand included."""
+    retrying: int
+    """Deliveries that wait for their next try."""
+    parked: int
+    """Deliveries that wait behind an earlier one of the same user."""
+    dead_letters: int
+    oldest: float | None
+    """Unix seconds at which the oldest pending event came; null where nothing is pending."""
+    concurrency: int
+    rate: float | None
+    """The most attempts a second; null where there is no limit."""
+    max_backlog: int | None
+
+
+class Destinations(msgspec.Struct, frozen=True):
+    """All destinations, in the order of the configuration."""
+
+    destinations: list[Destination]
+
+
+def described(desk: Desk, name: str, depth: Depth) -> Destination:
+    """Return how a destination is doing."""
+    config, worker = desk.gateway.config.destinations[name], desk.worker(name)
+    state = state_of(worker)
+    circuit: Literal["delivering", "probing", "open"] = (
+        "delivering" if state.circuit == "closed" else state.circuit
+    )
+    return Destination(
+        name=name,
+        vendor=config.vendor,
+        url=without_password(config.settings.url),
+        state="paused" if state.paused else circuit,
+        reason=state.reason,
+        delivered=state.delivered,
+        declined=state.declined,
+        dead=state.dead,
+        retried=state.retried,
+        in_hand=state.in_hand,
+        backlog=depth.backlog,
+        retrying=depth.retrying,
+        parked=depth.parked,
+        dead_letters=depth.dead,
+        oldest=depth.oldest,
+        concurrency=config.concurrency,
+        rate=config.rate,
+        max_backlog=config.max_backlog,
+    )
+
+
+async def listed(desk: Desk) -> list[Destination]:
+    """Return all destinations that have a worker now."""
+    depths = await desk.gateway.spool.depths()
+    names = [name for name in desk.gateway.config.destinations if name in desk.gateway.workers]
+    return [described(desk, name, depths[name]) for name in names if name in depths]
+
+
+@endpoint("GET", "/destinations")
+async def list_destinations(desk: Desk) -> Destinations:
+    """List the destinations and how they are doing."""
+    return Destinations(await listed(desk))
+
+
+@endpoint("GET", "/destinations/{name}", refuses=UNKNOWN)
+async def show_destination(desk: Desk, name: Name) -> Destination:
+    """Show one destination."""
+    return await _shown(desk, name)
+
+
+async def _shown(desk: Desk, name: str) -> Destination:
+    desk.worker(name)
+    return described(desk, name, (await desk.gateway.spool.depths())[name])
+
+
+@endpoint("POST", "/destinations/{name}/pause", refuses=UNKNOWN)
+async def pause_destination(desk: Desk, name: Name) -> Destination:
+    """Pause a destination.
+
+    What is on its way arrives; everything else waits in the spool until it is resumed, over
+    reloads and restarts. The bounds of the spool hold meanwhile.
+    """
+    desk.worker(name)
+    await desk.gateway.spool.pause(name, paused=True)
+    steering.pause(desk.worker(name))
+    log.info("destination_paused", destination=name)
+    return await _shown(desk, name)
+
+
+@endpoint("POST", "/destinations/{name}/resume", refuses=UNKNOWN)
+async def resume_destination(desk: Desk, name: Name) -> Destination:
+    """Go on with a destination that was paused."""
+    desk.worker(name)
+    await desk.gateway.spool.pause(name, paused=False)
+    steering.resume(desk.worker(name))
+    log.info("destination_resumed", destination=name)
+    return await _shown(desk, name)
+
+
+@endpoint("POST", "/destinations/{name}/drain", refuses=UNKNOWN | {409: "It is paused."})
+async def drain_destination(desk: Desk, name: Name) -> Destination:
+    """Try everything that is owed to a destination at once.
+
+    Retries do not wait for their time, nor attempts for the circuit or for what the vendor asked
+    for; the rate limit stays. New events are taken as ever.
+    """
+    worker = desk.worker(name)
+    if worker.paused:
+        raise Problem(409, f"{name} is paused; resume it, then drain it")
+    await steering.drain(worker)
+    log.info("destination_drained", destination=name)
+    return await _shown(desk, name)
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    list_destinations,
+    show_destination,
+    pause_destination,
+    resume_destination,
+    drain_destination,
+)

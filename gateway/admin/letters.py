@@ -1,0 +1,214 @@
+"""Dead letters: finding them, looking at them, replaying and dropping them."""
+
+import time
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+from msgspec import UNSET, Meta, UnsetType
+
+from gateway.admin.desk import Desk
+from gateway.admin.endpoint import Endpoint, endpoint
+from gateway.admin.problem import Problem
+from gateway.admin.values import Limit, Number, Offset, Seconds, Text
+from gateway.shown import Shown, received, sent
+from gateway.spool import Attempt, Cause, Dead, LetterGroup, Letters
+
+MOST = 200
+"""Dead letters that one call moves."""
+
+log = structlog.get_logger()
+
+
+class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which dead letters; every field that is given must hold."""
+
+    destination: Text | UnsetType = UNSET
+    reason: Text | UnsetType = UNSET
+    """A part of the reason, in any case."""
+    alike: Text | UnsetType = UNSET
+    """What a group's ``alike`` says."""
+    cause: Cause | UnsetType = UNSET
+    since: Seconds | UnsetType = UNSET
+    until: Seconds | UnsetType = UNSET
+    """Before then."""
+    event_name: Text | UnsetType = UNSET
+    user: Text | UnsetType = UNSET
+
+    def letters(self) -> Letters:
+        """Return the filter as the spool takes it."""
+        said = {name: getattr(self, name) for name in Filter.__struct_fields__}
+        return Letters(**{name: value for name, value in said.items() if value is not UNSET})
+
+
+class Listing(Filter, frozen=True, forbid_unknown_fields=True):
+    """Which dead letters, and which page of them."""
+
+    after: Offset = 0
+    """The last id of the page before."""
+    limit: Limit = 50
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A dead letter, in short."""
+
+    id: int
+    destination: str
+    source: str
+    request: str
+    """The gateway's id of the request that it came in."""
+    event: str
+    """The id of its event."""
+    event_name: str
+    user: str
+    route: str
+    """The route whose steps it takes; empty where it takes none."""
+    cause: Cause
+    reason: str
+    at: float
+    """Unix seconds at which it was given up."""
+    received_at: float
+    attempts: int
+
+
+class LetterPage(msgspec.Struct, frozen=True):
+    """Dead letters by id."""
+
+    letters: list[Letter]
+    next: int | None
+    """``after`` of the next page; null where there is none."""
+
+
+class Groups(msgspec.Struct, frozen=True):
+    """The largest groups of dead letters that were given up for the same reason."""
+
+    groups: list[LetterGroup]
+
+
+class WholeLetter(msgspec.Struct, frozen=True):
+    """A dead letter with all that is known of it, without credentials."""
+
+    letter: Letter
+    received: Shown
+    """The request as it came."""
+    sent: Shown | None
+    """What was sent last; null where nothing was."""
+    attempts: tuple[Attempt, ...]
+    """Each try, the newest last."""
+
+
+Ids = Annotated[list[Number], Meta(min_length=1, max_length=MOST, description="Ids.")]
+
+
+class Moving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which dead letters to move: those with these ids, or the next of those that a filter names.
+
+    Give one of the two. A filter moves up to 200 at a time: repeat the call with ``after`` set to
+    ``next`` until that is null. Only what was given up before ``filter.until``, or before the
+    call, is moved, so that one that dies again is not moved twice.
+    """
+
+    ids: Ids | UnsetType = UNSET
+    filter: Filter | UnsetType = UNSET
+    after: Offset = 0
+
+
+EITHER = Meta(extra_json_schema={"oneOf": [{"required": ["ids"]}, {"required": ["filter"]}]})
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """How many dead letters were moved."""
+
+    moved: int
+    next: int | None
+    """Where the next call goes on; null where nothing is left."""
+
+
+def _short(dead: Dead) -> Letter:
+    return Letter(
+        id=dead.id,
+        destination=dead.destination,
+        source=dead.entry.source,
+        request=dead.entry.id,
+        event=f"{dead.entry.id}-{dead.index}",
+        event_name=dead.event_name,
+        user=dead.user,
+        route=dead.entry.route(dead.destination, dead.mark.index),
+        cause=dead.cause,
+        reason=dead.reason,
+        at=dead.at,
+        received_at=dead.entry.request.received_at.timestamp(),
+        attempts=len(dead.attempts),
+    )
+
+
+@endpoint("GET", "/dead-letters")
+async def list_dead_letters(desk: Desk, query: Listing) -> LetterPage:
+    """List dead letters, the oldest first."""
+    found = await desk.gateway.spool.dead_letters(query.letters(), query.after, query.limit)
+    following = found[-1].id if len(found) == query.limit else None
+    return LetterPage([_short(dead) for dead in found], following)
+
+
+@endpoint("GET", "/dead-letter-groups")
+async def list_dead_letter_groups(desk: Desk, query: Filter) -> Groups:
+    """Group dead letters by destination and reason, the largest groups first."""
+    return Groups(await desk.gateway.spool.letter_groups(query.letters(), limit=100))
+
+
+@endpoint("GET", "/dead-letters/{number}", refuses={404: "There is no such dead letter."})
+async def show_dead_letter(desk: Desk, number: Number) -> WholeLetter:
+    """Show one dead letter whole."""
+    dead = await desk.gateway.spool.dead_letter(number)
+    if dead is None:
+        raise Problem(404, f"there is no dead letter {number}; it may have been moved meanwhile")
+    reads = desk.gateway.registry.inputs.get(dead.entry.vendor)
+    was_received = received(dead.entry.request, reads)
+    return WholeLetter(_short(dead), was_received, sent(dead.rendered), dead.attempts)
+
+
+@endpoint("POST", "/dead-letters/replay")
+async def replay_dead_letters(desk: Desk, body: Annotated[Moving, EITHER]) -> Moved:
+    """Deliver dead letters again.
+
+    Their requests are read anew, so that a mended mapping or key takes effect.
+    """
+    return await _move(desk, body, desk.gateway.spool.replay, "dead_letters_replayed")
+
+
+@endpoint("POST", "/dead-letters/drop")
+async def drop_dead_letters(desk: Desk, body: Annotated[Moving, EITHER]) -> Moved:
+    """Throw dead letters away."""
+    return await _move(desk, body, desk.gateway.spool.drop, "dead_letters_dropped")
+
+
+async def _move(desk: Desk, which: Moving, act: Any, event: str) -> Moved:
+    if (which.ids is UNSET) == (which.filter is UNSET):
+        raise Problem(400, "body: give ids, or a filter; one of the two")
+    following: int | None = None
+    if isinstance(which.ids, list):
+        ids = which.ids
+    else:
+        assert isinstance(which.filter, Filter)  # noqa: S101 - one of the two is given
+        ids = await _page(desk, which.filter.letters(), which.after)
+        following = ids[-1] if len(ids) == MOST else None
+    moved = await act(ids) if ids else 0
+    if moved:
+        log.info(event, letters=moved)
+    return Moved(moved, following)
+
+
+async def _page(desk: Desk, which: Letters, after: int) -> list[int]:
+    now = time.time()
+    until = now if which.until is None else min(now, which.until)
+    which = msgspec.structs.replace(which, until=until)
+    return [dead.id for dead in await desk.gateway.spool.dead_letters(which, after, MOST)]
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    list_dead_letters,
+    list_dead_letter_groups,
+    show_dead_letter,
+    replay_dead_letters,
+    drop_dead_letters,
+)

@@ -1,0 +1,81 @@
+"""Requests as people may see them: without credentials, their bodies readable."""
+
+import contextlib
+import re
+from typing import Any
+
+import msgspec
+import orjson
+
+from gateway.exchange import Request
+from gateway.plugin import Input
+from gateway.redact import HIDDEN
+
+SECRET = re.compile(r"(?:secret|password|api_?key|write_?key)$", re.IGNORECASE)
+"""Names of members of a body that may hold a second credential."""
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """A request without credentials."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: str
+    """The text, indented where it is JSON; empty where it cannot be shown."""
+    unread: str = ""
+    """Why the body is not shown."""
+
+
+def received(request: Request, reads: type[Input] | None) -> Shown:
+    """Return a stored request without the credentials in its headers and its body.
+
+    Args:
+        request: as it was received.
+        reads: its vendor's input; None where that is not installed, so that nobody knows where
+            credentials stand.
+    """
+    hidden = frozenset() if reads is None else reads.credential_headers
+    headers = {
+        name: HIDDEN if reads is None or name in hidden else value
+        for name, value in request.headers.items()
+    }
+    body, unread = "", ""
+    if reads is None:
+        size = len(request.body)
+        unread = f"{size} bytes; the plugin that could read them is not installed"
+    else:
+        try:
+            payload = reads().decode(request)
+            credential = reads().credential(request, payload)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin trips over, the rest is worth showing
+            unread = f"{len(request.body)} bytes that {reads.name} cannot read: {error!r}"
+        else:
+            body = indented(orjson.dumps(_without(payload, credential)).decode())
+    return Shown(request.method, request.path, headers, body, unread)
+
+
+def sent(rendered: bytes) -> Shown | None:
+    """Return a request that went out, from what a dead letter keeps of it; None where none did."""
+    if not rendered:
+        return None
+    kept = orjson.loads(rendered)
+    return Shown(kept["method"], kept["url"], kept["headers"], indented(kept["body"]))
+
+
+def _without(value: Any, credential: str | None) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: HIDDEN if SECRET.search(name) and inner else _without(inner, credential)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [_without(inner, credential) for inner in value]
+    return HIDDEN if credential and value == credential else value
+
+
+def indented(body: str) -> str:
+    """Return a body for reading: JSON indented, anything else as it is."""
+    with contextlib.suppress(orjson.JSONDecodeError):
+        return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
+    return body
