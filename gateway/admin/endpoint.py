@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.admin.desk import Desk
+from gateway.admin.fields import plain
 from gateway.admin.problem import Problem
 
 PREFIX = "/api/v1"
@@ -53,8 +54,7 @@ class Endpoint(NamedTuple):
     @property
     def description(self) -> str:
         """Return the rest of its docstring."""
-        rest = (inspect.getdoc(self.serve) or "").partition("\n")[2]
-        return " ".join(rest.split())
+        return plain((inspect.getdoc(self.serve) or "").partition("\n")[2])
 
     def route(self, desk: Desk) -> web.RouteDef:
         """Return how aiohttp serves it."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from gateway.admin.endpoint import PREFIX, Endpoint
+from gateway.admin.fields import plain, said, structs
 from gateway.admin.guard import MARK, SAFE
 from gateway.admin.problem import CONTENT_TYPE, ProblemDetails
 
@@ -29,6 +30,11 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     endpoints = list(endpoints)
     kinds = [ProblemDetails, *(kind for found in endpoints for kind in _kinds(found))]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=REF)
+    for struct in (one for kind in kinds for one in structs(kind)):
+        component = components[struct.__name__]
+        component["description"] = plain(component["description"])
+        for name, words in said(struct).items():
+            component["properties"][name]["description"] = words
     known = iter(schemas)
     problem = next(known)
     paths: dict[str, dict[str, Any]] = {}
@@ -112,6 +118,6 @@ def _query(
         return []
     held = components[shown["query"]["$ref"].rpartition("/")[2]]
     return [
-        {"name": name, "in": "query", "required": name in held.get("required", ()), "schema": said}
-        for name, said in held["properties"].items()
+        {"name": name, "in": "query", "required": name in held.get("required", ()), "schema": kind}
+        for name, kind in held["properties"].items()
     ]

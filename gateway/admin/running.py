@@ -50,7 +50,7 @@ class SpoolState(msgspec.Struct, frozen=True):
 
     path: str
     bytes: int
-    """In use, dead letters included, as last measured."""
+    """In use, dead letters included."""
     max_bytes: int
     position: int
     """Requests written since the spool was made."""
@@ -117,7 +117,7 @@ async def show_spool(desk: Desk) -> SpoolState:
     depths = await spool.depths()
     return SpoolState(
         path=str(config.path),
-        bytes=spool.size(),
+        bytes=await spool.size(),
         max_bytes=config.max_bytes,
         position=spool.position(),
         trouble=spool.health() or "",

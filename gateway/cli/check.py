@@ -40,6 +40,9 @@ def _print(config: Config, out: Console) -> None:
         out.print(f"  reads      {file}")
     out.print(f"  listens on {config.server.listen}")
     out.print(f"  spool      {spool.path}, at most {room}, for at most {age}")
+    if config.admin is not None:
+        shows = "with a token" if config.admin.token else "without a token, on this machine only"
+        out.print(f"  admin API  {config.admin.listen}, {shows}")
     if config.consent.remember is not None:
         out.print(f"  consent    remembered for {shown(config.consent.remember, 'duration')}")
     out.print(title("\nSources"))

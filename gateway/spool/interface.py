@@ -122,10 +122,6 @@ class Spool(Protocol):
         """Return what is remembered of these users, without those of whom nothing is."""
         ...
 
-    def size(self) -> int:
-        """Return how many bytes the store uses, as last measured."""
-        ...
-
     def listen(self, listener: Callable[[Notice], None]) -> None:
         """Call ``listener`` on the loop for every notice."""
         ...
@@ -175,6 +171,10 @@ class Spool(Protocol):
 
     async def depths(self) -> dict[str, Depth]:
         """Return how things stand for every known destination."""
+        ...
+
+    async def size(self) -> int:
+        """Return how many bytes the store uses, of those that ``max_bytes`` bounds."""
         ...
 
     async def dead_letters(

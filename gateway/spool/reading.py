@@ -179,6 +179,12 @@ def blocked(connection: apsw.Connection, name: str) -> dict[str, int]:
     return dict(fetch(connection, _BLOCKED, (_known(connection, name).number,)))
 
 
+def size(connection: apsw.Connection) -> int:
+    """Return how many bytes of the file's pages are in use."""
+    pages = connection.pragma("page_count") - connection.pragma("freelist_count")
+    return int(pages * connection.pragma("page_size"))
+
+
 def paused(connection: apsw.Connection) -> frozenset[str]:
     """Return the destinations that an operator paused."""
     rows = fetch(connection, "SELECT name FROM destination WHERE paused")

@@ -175,10 +175,6 @@ class SqliteSpool:
             raise SpoolError(f"{self._folder}: the spool is closed")
         return self._loop.create_future()
 
-    def size(self) -> int:
-        """Return how many bytes of the file are in use, as last measured."""
-        return self._session.gauge.bytes
-
     def listen(self, listener: Callable[[Notice], None]) -> None:
         """Call ``listener`` on the loop for every notice."""
         self._listeners.append(listener)
@@ -222,6 +218,10 @@ class SqliteSpool:
         lanes = list(self._session.lanes.by_name.values())
         known = [(lane.name, lane.cursor, lane.backlog, lane.first()) for lane in lanes]
         return await self._reader.run(reading.depths, known)
+
+    async def size(self) -> int:
+        """Return how many bytes of the file are in use."""
+        return await self._reader.run(reading.size)
 
     async def dead_letters(
         self, which: Letters = EVERY_LETTER, after: int = 0, limit: int = 50

@@ -3,6 +3,7 @@
 import apsw
 
 from gateway.spool.lanes import Lanes
+from gateway.spool.reading import size
 from gateway.spool.store import fetch
 
 STEP = 256
@@ -45,8 +46,7 @@ class Gauge:
 
     def measure(self, connection: apsw.Connection) -> None:
         """Read how many of the file's pages are in use."""
-        pages = connection.pragma("page_count") - connection.pragma("freelist_count")
-        self.bytes = pages * connection.pragma("page_size")
+        self.bytes = size(connection)
 
     @property
     def full(self) -> bool:

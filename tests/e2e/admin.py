@@ -1,12 +1,19 @@
 """A gateway with an admin API, and dead letters in its spool."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 
+from gateway.admin import Desk, make_app
 from gateway.exchange import Request
+from gateway.reload import Reloading
 from gateway.spool import Attempt, Bounds, Entry, Failed, Mark, Progress, SqliteSpool
+from tests.e2e.running import Running, running, serving
 
 TOKEN = "a-token-for-tests-only"  # noqa: S105 - it opens nothing
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC).timestamp()
@@ -49,9 +56,9 @@ async def fill(folder: Path, count: int) -> None:
     for number in range(count):
         to, at = ("crm", "mail")[number % 2], AT + number
         body = {
-            "event": "product_viewed",
-            "email": f"u{number}@example.com",
-            "api_key": "canary-body",
+            "uid": f"u{number % 5}",
+            "name": "product_viewed",
+            "properties": {"number": number, "api_key": "canary-body"},
         }
         request = Request(
             method="POST",
@@ -71,3 +78,49 @@ async def fill(folder: Path, count: int) -> None:
         )  # fmt: skip
         await spool.settle(to, Progress(seq, dead=[failed]))
     await spool.close()
+
+
+@dataclass
+class Admin:
+    """An admin API, and the gateway that it is of."""
+
+    running: Running
+    url: str
+
+    async def call(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """Return the status and the JSON of an answer, asked for as an operator would."""
+        sent = {"authorization": f"Bearer {TOKEN}", "x-gateway-admin": "1"}
+        client = self.running.client
+        async with client.request(
+            method, f"{self.url}{path}", json=body, headers=sent if headers is None else headers
+        ) as answer:
+            return answer.status, orjson.loads(await answer.read())
+
+    async def get(self, path: str) -> Any:
+        """Return what there is at a path of the API."""
+        status, found = await self.call("GET", f"/api/v1{path}")
+        assert status == 200, found
+        return found
+
+    async def post(self, path: str, body: Any = None) -> Any:
+        """Return what an act comes to."""
+        status, found = await self.call("POST", f"/api/v1{path}", body)
+        assert status == 200, found
+        return found
+
+
+@asynccontextmanager
+async def administered(
+    folder: Path, setup: str = SETUP, url: str | None = None
+) -> AsyncIterator[Admin]:
+    """Run a gateway with its admin API; its destinations are the sandbox, or at *url*."""
+
+    def config(sandbox: str) -> str:
+        return setup.format(folder=folder, token=TOKEN, url=url or sandbox)
+
+    async with running(folder, config) as found:
+        desk = Desk(found.gateway, Reloading(found.gateway))
+        async with serving(make_app(desk)) as address:
+            yield Admin(found, address)

@@ -85,6 +85,32 @@ class DestinationsSuite(SpoolContract):
         await spool.register({"a": FREE, "b": FREE})
         assert spool.cursor("b") == 4
 
+    async def test_a_pause_is_remembered(self, opened: Maker) -> None:
+        """A pause lasts over a restart, and as long as the destination is known."""
+        spool = await opened()
+        assert await spool.paused() == frozenset()
+        await spool.pause("b", paused=True)
+        with pytest.raises(SpoolError, match="stranger"):
+            await spool.pause("stranger", paused=True)
+        await spool.close()
+        spool = await opened()
+        assert await spool.paused() == {"b"}
+        await spool.register({"a": FREE})
+        assert await spool.paused() == {"b"}
+        await spool.forget("b")
+        await spool.register({"a": FREE, "b": FREE})
+        assert await spool.paused() == frozenset()
+        await spool.pause("a", paused=True)
+        await spool.pause("a", paused=False)
+        assert await spool.paused() == frozenset()
+
+    async def test_the_size_grows_with_what_is_kept(self, spool: Spool) -> None:
+        """The size counts what entries take."""
+        before = await spool.size()
+        for i in range(20):
+            await spool.append(entry(f"r{i}", body=b"x" * 50_000, a=(0,)))
+        assert await spool.size() >= before + 1_000_000
+
     async def test_depths_count_what_is_pending(self, spool: Spool, clock: Clock) -> None:
         """Depths tell backlog, retrying, parked, dead and the age of the oldest pending."""
         for i in range(5):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import SpoolError
-from gateway.spool import Letters, Limits, Mark, Progress, Replayed, Spool
+from gateway.spool import LetterGroup, Letters, Limits, Mark, Progress, Replayed, Spool
 from gateway.testing.spool.contract import (
     FREE,
     Clock,
@@ -57,6 +57,31 @@ class LettersSuite(SpoolContract):
         await spool.settle("a", Progress(cursor=3, dead=[first, second]))
         await spool.settle("b", Progress(cursor=3, dead=[third]))
         assert [dead.mark.seq for dead in await spool.dead_letters(which)] == expected
+
+    async def test_groups_are_of_alike_reasons(self, spool: Spool) -> None:
+        """Reasons that differ in numbers only are one group per destination; the largest first."""
+        for name in ("r1", "r2", "r3", "r4"):
+            await spool.append(entry(name, a=(0,), b=(0,)))
+        dead = [
+            failed(1, at=10.0, reason="HTTP 400: no item 7"),
+            failed(2, at=20.0, reason="HTTP 400: no item 12"),
+            failed(3, at=30.0, reason="HTTP 400: no shop"),
+            failed(4, at=40.0, reason="HTTP 400: no item 8", cause="expired"),
+        ]
+        await spool.settle("a", Progress(cursor=4, dead=dead))
+        await spool.settle("b", Progress(cursor=4, dead=[failed(1, reason="HTTP 400: no item 9")]))
+        first, *rest = await spool.letter_groups()
+        assert first == LetterGroup(
+            "a", "refused", "HTTP #: no item #", "HTTP 400: no item 7", 2, 10.0, 20.0, 2
+        )
+        assert [(group.destination, group.alike, group.count) for group in rest] == [
+            ("b", "HTTP #: no item #", 1),
+            ("a", "HTTP #: no item #", 1),
+            ("a", "HTTP #: no shop", 1),
+        ]
+        assert await spool.letter_groups(Letters(cause="refused"), limit=1) == [first]
+        found = await spool.dead_letters(Letters(alike=first.alike, destination="a"))
+        assert [dead.mark.seq for dead in found] == [1, 2, 4]
 
     async def test_listing_goes_page_by_page(self, spool: Spool) -> None:
         """Listing continues behind the last id of the page before."""

@@ -1,0 +1,295 @@
+"""The admin API on a gateway that delivers."""
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+
+from gateway.exchange import Delivered
+from tests.e2e.admin import SETUP, TOKEN, Admin, administered, fill
+from tests.e2e.running import PATIENCE, Watch
+from tests.e2e.wire import vendor
+
+CANARIES = ("canary", TOKEN, "api_chrts_test")
+REFUSED = b"HTTP/1.1 500 Down\r\ncontent-length: 0\r\n\r\n"
+ONE = SETUP.replace('to = ["crm", "mail"]', 'to = ["crm"]')
+SLOW = ONE.replace("api_chrts_canary", 'api_chrts_canary"\nretry_min = "1h"\nretry_max = "2h')
+
+
+async def send(admin: Admin, number: int) -> None:
+    """Send an event to the gateway, of one of several users."""
+    body = {"uid": f"u{number % 7}", "name": "counted", "properties": {"number": number}}
+    headers = {"authorization": "Bearer api_chrts_test"}
+    url = f"{admin.running.url}/event/track"
+    async with admin.running.client.post(url, json=body, headers=headers) as answer:
+        assert answer.status < 300, await answer.text()
+
+
+def delivered(watch: Watch, destination: str) -> int:
+    """Return how many deliveries arrived."""
+    return sum(isinstance(v, Delivered) and to == destination for _, to, v in watch.settled)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"authorization": "Bearer wrong"}, 401),
+        ({"authorization": f"Basic {TOKEN}"}, 401),
+        ({"authorization": "Bearer \udcff\udcfe"}, 401),
+        ({"authorization": f"bearer {TOKEN}"}, 200),
+    ],
+)
+async def test_the_token_is_needed(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    """Without the very token nothing is told; no answer has it."""
+    async with administered(tmp_path) as admin:
+        for path in ("/api/v1/destinations", "/api/v1/config", "/api/v1/nothing"):
+            expected = 404 if status == 200 and path.endswith("nothing") else status
+            found, said = await admin.call("GET", path, headers=headers)
+            assert found == expected, said
+            assert TOKEN not in orjson.dumps(said).decode()
+
+
+async def test_a_reload_changes_the_token(tmp_path: Path) -> None:
+    """The token is the one of the configuration in effect."""
+    async with administered(tmp_path) as admin:
+        path = tmp_path / "gateway.toml"
+        path.write_text(path.read_text().replace(TOKEN, f"another-{TOKEN}"))
+        await admin.post("/config/reload")
+        assert (await admin.call("GET", "/api/v1/status"))[0] == 401
+        headers = {"authorization": f"Bearer another-{TOKEN}"}
+        assert (await admin.call("GET", "/api/v1/status", headers=headers))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:1", 200), ("127.0.0.1", 200), ("[::1]:8081", 200), ("10.0.0.7:8081", 200),
+        ("gateway.example:443", 200), ("Gateway.Example", 200), ("evil.example", 421),
+        ("localhost.evil.example", 421), ("127.0.0.1.evil.example:8081", 421), ("", 421),
+    ],
+)  # fmt: skip
+async def test_only_its_own_names_lead_to_it(tmp_path: Path, host: str, status: int) -> None:
+    """A name that somebody else made lead here is refused, the token notwithstanding."""
+    setup = SETUP.replace("token =", 'hosts = ["gateway.example"]\ntoken =')
+    async with administered(tmp_path, setup) as admin:
+        headers = {"authorization": f"Bearer {TOKEN}", "host": host}
+        found, _ = await admin.call("GET", "/api/v1/status", headers=headers)
+        assert found == status
+
+
+async def test_pages_of_other_origins_change_nothing(tmp_path: Path) -> None:
+    """What changes something needs a header that a page could send after a preflight only."""
+    setup = SETUP.replace('token = "{token}"', "")
+    async with administered(tmp_path, setup) as admin:
+        path = "/api/v1/destinations/crm/pause"
+        assert (await admin.call("POST", path, headers={}))[0] == 403
+        from_a_page = {"x-gateway-admin": "1", "sec-fetch-site": "cross-site"}
+        assert (await admin.call("POST", path, headers=from_a_page))[0] == 403
+        asking = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+        async with admin.running.client.options(f"{admin.url}{path}", headers=asking) as answer:
+            assert answer.status == 405
+            assert not [name for name in answer.headers if name.lower().startswith("access-")]
+        assert (await admin.get("/destinations/crm"))["state"] == "delivering"
+        assert (await admin.call("POST", path, headers={"x-gateway-admin": "1"}))[0] == 200
+
+
+async def test_a_paused_destination_keeps_what_it_is_owed(tmp_path: Path) -> None:
+    """While paused nothing goes there; others go on; resumed, all of it arrives in order."""
+    async with administered(tmp_path) as admin:
+        watch = admin.running.watch
+        assert (await admin.post("/destinations/crm/pause"))["state"] == "paused"
+        for number in range(20):
+            await send(admin, number)
+        await watch.until(lambda w: delivered(w, "mail") == 20)
+        assert delivered(watch, "crm") == 0
+        found = await admin.get("/destinations/crm")
+        assert (found["state"], found["backlog"]) == ("paused", 20)
+        assert found["oldest"] is not None
+        assert (await admin.call("POST", "/api/v1/destinations/crm/drain"))[0] == 409
+        assert (await admin.post("/destinations/crm/resume"))["state"] == "delivering"
+        await watch.until(lambda w: delivered(w, "crm") == 20)
+        sent = [e["body"]["properties"]["number"] for e in await admin.running.journal("chrts")]
+        assert sorted(sent) == list(range(20))
+        assert all(sent.index(number) < sent.index(number + 7) for number in range(13))
+
+
+async def test_a_pause_outlives_reloads_and_restarts(tmp_path: Path) -> None:
+    """An operator's pause holds until an operator ends it, whatever happens to the gateway."""
+    async with administered(tmp_path) as admin:
+        await admin.post("/destinations/crm/pause")
+        path = tmp_path / "gateway.toml"
+        path.write_text(path.read_text().replace("api_chrts_canary", "api_chrts_canary_2"))
+        assert (await admin.post("/config/reload"))["changed"] == ["crm"]
+        assert (await admin.get("/destinations/crm"))["state"] == "paused"
+        await send(admin, 1)
+        await admin.running.watch.until(lambda w: delivered(w, "mail") == 1)
+    async with administered(tmp_path) as admin:
+        found = await admin.get("/destinations/crm")
+        assert (found["state"], found["backlog"]) == ("paused", 1)
+        await admin.post("/destinations/crm/resume")
+        await admin.running.watch.until(lambda w: delivered(w, "crm") == 1)
+
+
+async def test_a_drain_waits_for_nothing(tmp_path: Path) -> None:
+    """Retries that would wait for an hour, and an open circuit, are tried at once."""
+    async with vendor() as down:
+        down.answer = REFUSED
+        async with administered(tmp_path, SLOW, down.url) as admin:
+            for number in range(12):
+                await send(admin, number)
+            await admin.running.watch.until(lambda _: len(down.got) >= 5)
+            async with asyncio.timeout(PATIENCE):
+                while (found := await admin.get("/destinations/crm"))["state"] != "open":
+                    pass
+            assert found["reason"].startswith("HTTP 500")
+            down.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+            await admin.post("/destinations/crm/drain")
+            await admin.running.watch.until(lambda w: delivered(w, "crm") == 12)
+            found = await admin.get("/destinations/crm")
+            assert (found["state"], found["reason"]) == ("delivering", "")
+
+
+async def test_dead_letters_are_grouped_by_reason(tmp_path: Path) -> None:
+    """Reasons that differ in their numbers only make one group, by which letters are found."""
+    await fill(tmp_path / "spool", 12)
+    async with administered(tmp_path) as admin:
+        groups = (await admin.get("/dead-letter-groups"))["groups"]
+        assert [(g["destination"], g["alike"], g["count"]) for g in groups] == [
+            ("mail", "HTTP #: no product #", 4), ("crm", "HTTP #: no product #", 4),
+            ("crm", "HTTP #: no such field", 2), ("mail", "HTTP #: no such field", 2),
+        ]  # fmt: skip
+        found = await admin.get("/dead-letters?destination=crm&alike=HTTP+%23:+no+product+%23")
+        assert [letter["id"] for letter in found["letters"]] == [1, 3, 7, 9]
+
+
+async def test_dead_letters_come_in_pages(tmp_path: Path) -> None:
+    """A page says where the next one begins; the last one says that it is the last."""
+    await fill(tmp_path / "spool", 12)
+    async with administered(tmp_path) as admin:
+        seen: list[int] = []
+        after: int | None = 0
+        while after is not None:
+            page = await admin.get(f"/dead-letters?limit=5&after={after}")
+            seen += [letter["id"] for letter in page["letters"]]
+            after = page["next"]
+        assert seen == list(range(1, 13))
+        assert (await admin.call("GET", "/api/v1/dead-letters/4711"))[0] == 404
+
+
+async def test_a_replay_delivers_again(tmp_path: Path) -> None:
+    """Replayed letters, by ids and by filter, arrive and are no letters any more."""
+    await fill(tmp_path / "spool", 12)
+    async with administered(tmp_path) as admin:
+        assert await admin.post("/dead-letters/replay", {"ids": [1, 2]}) == {
+            "moved": 2,
+            "next": None,
+        }
+        body = {"filter": {"destination": "crm", "reason": "no product"}}
+        assert (await admin.post("/dead-letters/replay", body))["moved"] == 3
+        await admin.running.watch.until(
+            lambda w: (delivered(w, "crm"), delivered(w, "mail")) == (4, 1)
+        )
+        assert await admin.post("/dead-letters/drop", {"filter": {}}) == {"moved": 7, "next": None}
+        assert (await admin.get("/dead-letters"))["letters"] == []
+
+
+async def test_a_filter_moves_in_portions(tmp_path: Path) -> None:
+    """Many letters are moved some at a time, each once, so that progress can be shown."""
+    await fill(tmp_path / "spool", 450)
+    async with administered(tmp_path) as admin:
+        moved: list[int] = []
+        after: int | None = 0
+        while after is not None:
+            found = await admin.post("/dead-letters/drop", {"filter": {}, "after": after})
+            moved.append(found["moved"])
+            after = found["next"]
+        assert moved == [200, 200, 50]
+
+
+async def test_no_credential_is_shown(tmp_path: Path) -> None:
+    """Nothing that the API tells has a credential in it, of clients, destinations or its own."""
+    await fill(tmp_path / "spool", 1)
+    async with administered(tmp_path) as admin:
+        for path in ("/status", "/spool", "/config", "/config/check", "/destinations",
+                     "/dead-letters", "/dead-letters/1", "/openapi.json"):  # fmt: skip
+            said = orjson.dumps(await admin.get(path)).decode()
+            assert not [canary for canary in CANARIES if canary in said], path
+        shown = await admin.get("/dead-letters/1")
+        assert '"uid": "u0"' in shown["received"]["body"]
+        assert shown["received"]["headers"]["authorization"] == "***"
+        config = (await admin.get("/config"))["tables"]
+        assert config["sources"]["shop"]["keys"] == ["***"]
+        assert config["destinations"]["crm"]["api_key"] == "***"
+        assert config["admin"]["token"] == "***"  # noqa: S105 - that is the point
+
+
+async def test_a_reload_says_what_it_changed(tmp_path: Path) -> None:
+    """A reload tells what changed; a file with problems changes nothing, and all are told."""
+    async with administered(tmp_path) as admin:
+        path = tmp_path / "gateway.toml"
+        good = path.read_text()
+        assert (await admin.get("/config/check"))["differs"] is False
+        path.write_text(good.replace('"crm", "mail"', '"crm"'))
+        found = await admin.get("/config/check")
+        assert found["differs"] is True
+        assert "no route leads to it" in found["warnings"][0]
+        assert await admin.post("/config/reload") == {
+            "added": [], "changed": [], "removed": [], "unheeded": []
+        }  # fmt: skip
+        path.write_text(good.replace('"mail"]', '"male"]').replace("api_key", "apikey"))
+        assert len((await admin.get("/config/check"))["problems"]) == 3
+        status, said = await admin.call("POST", "/api/v1/config/reload")
+        assert (status, len(said["problems"])) == (422, 3)
+        path.write_text(good)
+        assert (await admin.get("/config/check"))["differs"] is True
+
+
+async def test_the_spool_is_shown(tmp_path: Path) -> None:
+    """The spool says how full it is, and what is owed to those who are not configured any more."""
+    await fill(tmp_path / "spool", 4)
+    without = SETUP[: SETUP.index("[destinations.mail]")] + '[[routes]]\nto = ["crm"]\n'
+    async with administered(tmp_path, without) as admin:
+        found = await admin.get("/spool")
+        assert found["bytes"] > 4096
+        assert found["position"] == 4
+        assert found["depths"]["crm"]["dead"] == 2
+        assert [(o["name"], o["depth"]["dead"]) for o in found["orphans"]] == [("mail", 2)]
+
+
+async def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
+    """Every refusal is a problem as RFC 9457 has it, which says what is wrong and where."""
+    async with administered(tmp_path) as admin:
+        for method, path, body, status, said in (
+            ("GET", "/dead-letters?limit=0", None, 400, "limit"),
+            ("GET", "/dead-letters?limt=5", None, 400, "limt"),
+            ("GET", "/dead-letters?after=1&after=2", None, 400, "say it once"),
+            ("POST", "/dead-letters/drop", {}, 400, "one of the two"),
+            ("POST", "/dead-letters/drop", {"ids": ["1"]}, 400, "ids[0]"),
+            ("POST", "/dead-letters/drop", {"ids": [1], "pad": "x" * 300_000}, 413, "Too Large"),
+            ("GET", "/destinations/crm/pause", None, 405, "POST"),
+            ("GET", "/nothing", None, 404, "openapi.json"),
+            ("GET", "/destinations/cmr", None, 404, "crm, mail"),
+        ):
+            found, problem = await admin.call(method, f"/api/v1{path}", body)
+            assert (found, problem["status"]) == (status, status), problem
+            assert said in problem["detail"], problem
+        url = f"{admin.url}/api/v1/dead-letters/drop"
+        headers = {"authorization": f"Bearer {TOKEN}", "x-gateway-admin": "1"}
+        async with admin.running.client.post(url, data=b"ids=1", headers=headers) as answer:
+            assert answer.status == 415
+            assert answer.content_type == "application/problem+json"
+
+
+async def test_health_is_told_to_everybody(tmp_path: Path) -> None:
+    """Health and readiness need no token on the admin address either."""
+    async with administered(tmp_path) as admin, aiohttp.ClientSession() as client:
+        for path in ("/healthz", "/readyz"):
+            async with client.get(f"{admin.url}{path}") as answer:
+                assert (answer.status, await answer.text()) == (200, "ok\n")
+        admin.running.gateway.accepting = False
+        async with client.get(f"{admin.url}/readyz") as answer:
+            assert answer.status == 503
+        admin.running.gateway.accepting = True

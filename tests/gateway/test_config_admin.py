@@ -1,0 +1,63 @@
+"""The admin API in the configuration file."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.configuring import FINE, problems, read
+
+LONG = "0123456789abcdef"
+
+
+def admin(lines: str) -> str:
+    """Return a file that is fine, with *lines* about the admin API."""
+    return f"{FINE}[admin]\n{lines}\n"
+
+
+def test_without_its_table_there_is_none(tmp_path: Path) -> None:
+    """Nothing listens that nobody asked for."""
+    assert read(tmp_path, FINE).admin is None
+
+
+def test_an_empty_table_is_enough(tmp_path: Path) -> None:
+    """It listens on a loopback address, without a token, under no further names."""
+    found = read(tmp_path, admin("")).admin
+    assert found is not None
+    assert (found.address.loopback, found.token, found.hosts) == (True, None, ())
+
+
+@pytest.mark.parametrize("listen", [":8081", "0.0.0.0:8081", "10.0.0.7:8081", "gateway.example:1"])
+def test_other_machines_need_a_token(tmp_path: Path, listen: str) -> None:
+    """Wherever others reach it, a token is demanded, and enough."""
+    (found,) = problems(tmp_path, admin(f'listen = "{listen}"'))
+    assert f"[admin] token: is needed on {listen}, which other machines reach; add one" in found
+    assert read(tmp_path, admin(f'listen = "{listen}"\ntoken = "{LONG}"')).admin is not None
+
+
+def test_a_token_may_come_from_elsewhere(tmp_path: Path) -> None:
+    """A token is a secret like any other: from the environment, or from a file."""
+    (tmp_path / "token").write_text(f"{LONG}-file\n")
+    for said, expected in (("${TOKEN}", LONG), (f"file:{tmp_path}/token", f"{LONG}-file")):
+        found = read(tmp_path, admin(f'token = "{said}"'), {"TOKEN": LONG}).admin
+        assert found is not None
+        assert found.token is not None
+        assert found.token.get_secret_value() == expected
+        assert LONG not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('token = "tiny"', "token: is too short to be safe; use at least 16 characters"),
+        ('token = ""', "token: the credential is empty"),
+        ('listen = "8081"', "listen: is no address to listen on"),
+        ('hosts = ["https://gateway.example"]', "hosts: takes bare host names"),
+        ('hosts = "gateway.example"', "hosts: must be a list of host names"),
+        ("port = 1", "port: unknown key"),
+    ],
+)
+def test_mistakes_are_told(tmp_path: Path, lines: str, said: str) -> None:
+    """Every mistake in the table is named with its key, and no token is repeated."""
+    (found,) = problems(tmp_path, admin(lines))
+    assert said in found
+    assert '"tiny"' not in found
