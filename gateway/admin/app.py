@@ -1,10 +1,13 @@
 """The admin application: every endpoint behind the guard, on a site of its own."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import orjson
 import structlog
 from aiohttp import web
 
-from gateway.admin import destinations, letters, running
+from gateway.admin import destinations, letters, overview, running, series, vendors
 from gateway.admin.desk import Desk
 from gateway.admin.endpoint import JSON, PREFIX, Endpoint
 from gateway.admin.guard import guard
@@ -17,9 +20,12 @@ LARGEST_BODY = 256 * 1024
 log = structlog.get_logger()
 
 ENDPOINTS: tuple[Endpoint, ...] = (
+    *overview.ENDPOINTS,
     *running.ENDPOINTS,
     *destinations.ENDPOINTS,
+    *series.ENDPOINTS,
     *letters.ENDPOINTS,
+    *vendors.ENDPOINTS,
 )
 
 
@@ -29,6 +35,12 @@ def make_app(desk: Desk) -> web.Application:
     app = web.Application(middlewares=[as_problems, guarded], client_max_size=LARGEST_BODY)
     app.add_routes(found.route(desk) for found in ENDPOINTS)
     described = orjson.dumps(document(ENDPOINTS))
+
+    async def sampling(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.get_running_loop().create_task(desk.series.run(), name="admin/series")
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     async def openapi(_: web.Request) -> web.Response:
         return web.Response(body=described, headers=JSON)
@@ -40,6 +52,7 @@ def make_app(desk: Desk) -> web.Application:
         trouble = desk.gateway.trouble()
         return web.Response(text=f"{trouble or 'ok'}\n", status=503 if trouble else 200)
 
+    app.cleanup_ctx.append(sampling)
     app.router.add_get(f"{PREFIX}/openapi.json", openapi)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)

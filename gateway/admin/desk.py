@@ -4,6 +4,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gateway.admin.problem import Problem
+from gateway.admin.sampling import Series
 from gateway.delivery import Worker
 from gateway.reload import Reloading
 
@@ -18,12 +19,14 @@ class Desk:
         gateway: what is looked at.
         reloading: reads its configuration again.
         started: Unix seconds at which the gateway began.
+        series: what happened in the last hour.
     """
 
     def __init__(self, gateway: "Gateway", reloading: Reloading) -> None:
         self.gateway = gateway
         self.reloading = reloading
         self.started = time.time()
+        self.series = Series(gateway)
 
     def worker(self, name: str) -> Worker:
         """Return the worker of a destination.

@@ -1,0 +1,164 @@
+"""What happened lately, sampled: rates, latencies and backlogs of the last hour, in memory."""
+
+import asyncio
+import time
+from collections import Counter, defaultdict, deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import structlog
+
+from gateway.errors import SpoolError
+from gateway.metrics.counts import Counts
+from gateway.trace.interface import FAILED
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+EVERY = 5.0
+"""Seconds between two samples."""
+KEPT = 720
+"""Samples: an hour of them."""
+LATELY = 4
+"""Samples that a present rate is the mean of."""
+
+SLOW = 0.95
+
+log = structlog.get_logger()
+
+
+class SourceSample(msgspec.Struct, frozen=True):
+    """What a source took between two samples."""
+
+    at: float
+    """Unix seconds of the later one."""
+    accepted: float
+    """Events a second."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """What a destination did between two samples."""
+
+    at: float
+    """Unix seconds of the later one."""
+    delivered: float
+    """Events a second."""
+    failed: float
+    """Deliveries a second that did not arrive, or not yet."""
+    latency: float | None
+    """Mean seconds of an attempt; null where there was none."""
+    slow: float | None
+    """Seconds within which 19 of 20 attempts ended, roughly; null where there was none."""
+    backlog: int
+    """Requests and waiting deliveries that were owed to it at the later one."""
+
+
+class Series:
+    """Takes samples while the gateway runs."""
+
+    def __init__(self, gateway: "Gateway") -> None:
+        self._gateway = gateway
+        self._at = time.monotonic()
+        self._before = Tallies({}, {}, {}, {})
+        self.sources: dict[str, deque[SourceSample]] = _rings()
+        self.destinations: dict[str, deque[Sample]] = _rings()
+
+    async def run(self) -> None:
+        """Take samples until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY)
+            try:
+                await self.sample()
+            except SpoolError as error:
+                log.debug("not_sampled", error=str(error))
+
+    async def sample(self) -> None:
+        """Take a sample.
+
+        Raises:
+            SpoolError: the spool cannot tell what is owed.
+        """
+        gateway = self._gateway
+        depths = await gateway.spool.depths()
+        clock, at = time.monotonic(), time.time()
+        since, self._at = max(clock - self._at, 1e-3), clock
+        now = tallied(gateway.observed.counts)
+        before, self._before = self._before, now
+        for name in gateway.config.sources:
+            taken = now.taken.get(name, 0) - before.taken.get(name, 0)
+            self.sources[name].append(SourceSample(at, taken / since))
+        for name in gateway.workers:
+            depth = depths.get(name)
+            sample = Sample(
+                at=at,
+                delivered=(now.arrived.get(name, 0) - before.arrived.get(name, 0)) / since,
+                failed=(now.failed.get(name, 0) - before.failed.get(name, 0)) / since,
+                **latencies(now.tries.get(name, NO_TRIES), before.tries.get(name, NO_TRIES)),
+                backlog=depth.backlog + depth.retrying + depth.parked if depth else 0,
+            )
+            self.destinations[name].append(sample)
+
+    def accepted(self, source: str) -> float:
+        """Return how many events a second a source takes now."""
+        lately = list(self.sources[source])[-LATELY:]
+        return sum(one.accepted for one in lately) / len(lately) if lately else 0.0
+
+    def delivered(self, destination: str) -> tuple[float, float]:
+        """Return how many events a second arrive at a destination now, and fail."""
+        lately = list(self.destinations[destination])[-LATELY:]
+        count = len(lately) or 1
+        return sum(s.delivered for s in lately) / count, sum(s.failed for s in lately) / count
+
+
+def _rings() -> Any:
+    return defaultdict(lambda: deque(maxlen=KEPT))
+
+
+class Tries(NamedTuple):
+    """How long the attempts for one destination took, since the gateway began."""
+
+    seconds: float
+    upto: tuple[tuple[float, float], ...]
+    """Upper bounds to how many attempts took no longer."""
+
+
+NO_TRIES = Tries(0.0, ())
+
+
+class Tallies(NamedTuple):
+    """What was counted since the gateway began, by source or destination."""
+
+    taken: dict[str, int]
+    arrived: dict[str, int]
+    failed: dict[str, int]
+    tries: dict[str, Tries]
+
+
+def tallied(counts: Counts) -> Tallies:
+    """Return *counts* as sampling needs them, as they are now."""
+    taken, arrived, failed = Counter[str](), Counter[str](), Counter[str]()
+    for (source, _), count in counts.events.items():
+        taken[source] += count
+    for (destination, outcome), count in counts.deliveries.items():
+        if outcome == "delivered":
+            arrived[destination] += count
+        elif outcome in FAILED:
+            failed[destination] += count
+    tries = {
+        name: Tries(held.sum, tuple((float(bound), count) for bound, count in held.buckets()))
+        for name, held in counts.attempt_seconds.items()
+    }
+    return Tallies(taken, arrived, failed, tries)
+
+
+def latencies(now: Tries, before: Tries) -> dict[str, float | None]:
+    """Return the mean and the slow seconds of the attempts between two tallies."""
+    earlier = dict(before.upto)
+    fresh = [(bound, count - earlier.get(bound, 0)) for bound, count in now.upto]
+    tried = fresh[-1][1] if fresh else 0
+    if not tried:
+        return {"latency": None, "slow": None}
+    mean = (now.seconds - before.seconds) / tried
+    slow = next(bound for bound, count in fresh if count >= SLOW * tried)
+    finite = max(bound for bound, _ in fresh if bound != float("inf"))
+    return {"latency": mean, "slow": min(slow, finite)}

@@ -1,0 +1,130 @@
+"""The vendors, and how their fields and the event's are tied: the tables, as data."""
+
+import msgspec
+
+from gateway.admin.desk import Desk
+from gateway.admin.endpoint import Endpoint, endpoint
+from gateway.admin.problem import Problem
+from gateway.admin.values import Name
+from gateway.mapping import Mapped, Row, Switch
+
+
+class Vendor(msgspec.Struct, frozen=True):
+    """A vendor, and what the gateway does of it."""
+
+    name: str
+    docs: str
+    """The vendor's own page for its format."""
+    input: bool
+    output: bool
+    endpoints: list[str]
+    """Those that are translated."""
+    unsupported: list[str]
+    """Documented ones that are no events."""
+
+
+class Vendors(msgspec.Struct, frozen=True):
+    """All vendors."""
+
+    vendors: list[Vendor]
+
+
+class FieldRow(msgspec.Struct, frozen=True):
+    """One field, as the vendor spells it and as the event does."""
+
+    wire: list[str]
+    """The vendor's paths: the first that is present is read, the first is written."""
+    event: str
+    """The event's; empty where it is not passed on."""
+    how: str
+    """How the value changes; empty where it does not."""
+    required: bool
+    note: str
+    words: list[str]
+    """The vendor's words for events that have it; nothing where all do."""
+
+
+class Meaning(msgspec.Struct, frozen=True):
+    """What a vendor's word for an event means."""
+
+    word: str
+    becomes: str
+
+
+class EndpointTable(msgspec.Struct, frozen=True):
+    """The fields of one or several endpoints that are alike."""
+
+    endpoints: list[str]
+    field: str
+    """The field that has the word; empty where there is none."""
+    meanings: list[Meaning]
+    rows: list[FieldRow]
+
+
+class VendorTables(msgspec.Struct, frozen=True):
+    """Everything that is translated of a vendor."""
+
+    vendor: Vendor
+    tables: list[EndpointTable]
+
+
+@endpoint("GET", "/vendors")
+async def list_vendors(desk: Desk) -> Vendors:
+    """List the vendors that are installed."""
+    return Vendors([_vendor(desk, name) for name in desk.gateway.registry.vendors])
+
+
+@endpoint("GET", "/vendors/{name}", refuses={404: "There is no such vendor."})
+async def show_vendor(desk: Desk, name: Name) -> VendorTables:
+    """Show how a vendor's fields and the event's are tied."""
+    registry = desk.gateway.registry
+    if name not in registry.vendors:
+        known = ", ".join(registry.vendors)
+        raise Problem(404, f"there is no vendor {name!r}; there is {known}")
+    halves = [half[name] for half in (registry.inputs, registry.outputs) if name in half]
+    endpoints: dict[str, Mapped] = {}
+    for half in halves:
+        endpoints |= half.endpoints
+    alike: dict[int, list[str]] = {}
+    for path, mapped in endpoints.items():
+        alike.setdefault(id(mapped), []).append(path)
+    tables = [_table(endpoints[paths[0]], paths) for paths in alike.values()]
+    return VendorTables(_vendor(desk, name), tables)
+
+
+def _vendor(desk: Desk, name: str) -> Vendor:
+    registry = desk.gateway.registry
+    reads, writes = registry.inputs.get(name), registry.outputs.get(name)
+    known = reads or writes
+    return Vendor(
+        name=name,
+        docs=known.docs if known else "",
+        input=reads is not None,
+        output=writes is not None,
+        endpoints=list(known.endpoints) if known else [],
+        unsupported=sorted(reads.unsupported) if reads else [],
+    )
+
+
+def _table(mapped: Mapped, paths: list[str]) -> EndpointTable:
+    if not isinstance(mapped, Switch):
+        return EndpointTable(paths, "", [], [_row(row, []) for row in mapped.flat()])
+    tables = dict(mapped.tables)
+    if mapped.otherwise is not None:
+        tables["any other"] = mapped.otherwise
+    held: dict[Row, list[str]] = {}
+    for word, table in tables.items():
+        for row in dict.fromkeys(table.flat()):
+            held.setdefault(row, []).append(word)
+    rows = [_row(row, [] if len(w) == len(tables) else w) for row, w in held.items()]
+    meanings = [
+        Meaning(word, table.fixed.get("name") or table.says) for word, table in tables.items()
+    ]
+    return EndpointTable(paths, mapped.field, meanings, rows)
+
+
+def _row(row: Row, words: list[str]) -> FieldRow:
+    return FieldRow(row.synonyms, row.event, row.codec.name, row.required, row.note, words)
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (list_vendors, show_vendor)
