@@ -246,6 +246,6 @@ def make_app(gateway: Gateway) -> web.Application:
         await gateway.stop()
 
     app.cleanup_ctx.append(running)  # type: ignore[arg-type]  # an async generator is what it wants
-    add_pages(app, gateway)
+    add_pages(app, gateway, metrics=gateway.config.server.metrics)
     app.router.add_route("*", "/{path:.*}", Ingest(gateway).receive)
     return app

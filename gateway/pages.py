@@ -8,11 +8,8 @@ if TYPE_CHECKING:
     from gateway.app import Gateway
 
 
-def add_pages(app: web.Application, gateway: "Gateway") -> None:
-    """Serve the pages of *gateway*; `/metrics` only where its configuration says so.
-
-    What it says is read when it starts.
-    """
+def add_pages(app: web.Application, gateway: "Gateway", *, metrics: bool) -> None:
+    """Serve the pages of *gateway*, with *metrics* `/metrics` too."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -23,7 +20,7 @@ def add_pages(app: web.Application, gateway: "Gateway") -> None:
 
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
-    if gateway.config.server.metrics:
+    if metrics:
         add_metrics(app, gateway)
 
 

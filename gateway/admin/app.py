@@ -7,13 +7,14 @@ import orjson
 import structlog
 from aiohttp import web
 
-from gateway.admin import destinations, letters, overview, running, series, vendors
+from gateway.admin import destinations, letters, overview, running, series, traces, vendors
 from gateway.admin.desk import Desk
 from gateway.admin.endpoint import JSON, PREFIX, Endpoint
 from gateway.admin.guard import guard
 from gateway.admin.openapi import document
 from gateway.admin.problem import as_problems
 from gateway.config.admin import AdminConfig
+from gateway.pages import add_pages
 
 LARGEST_BODY = 256 * 1024
 
@@ -24,6 +25,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *running.ENDPOINTS,
     *destinations.ENDPOINTS,
     *series.ENDPOINTS,
+    *traces.ENDPOINTS,
     *letters.ENDPOINTS,
     *vendors.ENDPOINTS,
 )
@@ -45,17 +47,10 @@ def make_app(desk: Desk) -> web.Application:
     async def openapi(_: web.Request) -> web.Response:
         return web.Response(body=described, headers=JSON)
 
-    async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def readyz(_: web.Request) -> web.Response:
-        trouble = desk.gateway.trouble()
-        return web.Response(text=f"{trouble or 'ok'}\n", status=503 if trouble else 200)
-
     app.cleanup_ctx.append(sampling)
+    app.on_shutdown.append(desk.streams.close)
     app.router.add_get(f"{PREFIX}/openapi.json", openapi)
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
+    add_pages(app, desk.gateway, metrics=True)
     return app
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from gateway.admin.problem import Problem
 from gateway.admin.sampling import Series
+from gateway.admin.stream import Streams
 from gateway.delivery import Worker
 from gateway.reload import Reloading
 
@@ -20,6 +21,7 @@ class Desk:
         reloading: reads its configuration again.
         started: Unix seconds at which the gateway began.
         series: what happened in the last hour.
+        streams: those who watch now.
     """
 
     def __init__(self, gateway: "Gateway", reloading: Reloading) -> None:
@@ -27,6 +29,7 @@ class Desk:
         self.reloading = reloading
         self.started = time.time()
         self.series = Series(gateway)
+        self.streams = Streams()
 
     def worker(self, name: str) -> Worker:
         """Return the worker of a destination.

@@ -16,7 +16,7 @@ REF = "#/components/schemas/{name}"
 ALWAYS = {
     401: "The token is missing or wrong.",
     421: "The gateway is called by a name that is not in `hosts`.",
-    503: "The spool cannot serve now.",
+    503: "The spool, or the file of traces, cannot serve now.",
 }
 INFO = {
     "title": "Gateway admin API",

@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.errors import ConfigError, GatewayError, SpoolError
+from gateway.errors import ConfigError, GatewayError, SpoolError, TraceError
 
 CONTENT_TYPE = "application/problem+json"
 SERVER_ERROR = 500
@@ -74,7 +74,7 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
     except ConfigError as error:
         detail = "the configuration file has problems; nothing has changed"
         return Problem(422, detail, problems=error.problems).answer()
-    except SpoolError as error:
+    except (SpoolError, TraceError) as error:
         return Problem(503, str(error)).answer()
     except GatewayError as error:
         return Problem(409, str(error)).answer()

@@ -14,6 +14,7 @@ from pydantic import BaseModel, SecretStr
 from gateway.admin.desk import Desk
 from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.config import Config, load
+from gateway.config.models import TABLES
 from gateway.errors import ConfigError
 from gateway.redact import HIDDEN, without_password
 from gateway.spool import Depth
@@ -146,15 +147,7 @@ def plain(value: Any) -> Any:
 
 def tables(config: Config) -> dict[str, Any]:
     """Return the tables of *config*, as the file has them."""
-    found = {
-        "server": config.server,
-        "spool": config.spool,
-        "admin": config.admin,
-        "consent": config.consent,
-        "sources": config.sources,
-        "destinations": config.destinations,
-        "routes": config.routes,
-    }
+    found = {name: getattr(config, name) for name in TABLES}
     return {name: plain(table) for name, table in found.items() if table is not None}
 
 

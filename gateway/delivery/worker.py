@@ -118,12 +118,12 @@ class Worker:
 
     def prompt(self, user: str) -> bool:
         """Tell whether an event of *user* that is offered now would go as soon as it may."""
-        late = self.backlog.behind or self.full or self.gate.opened or self.users.blocked(user)
-        return not late
+        behind = self.backlog.behind or self.users.blocked(user)
+        return not (behind or self.full or self.gate.opened)
 
     @property
     def full(self) -> bool:
-        """Tell whether the worker holds as much as it may."""
+        """Tell whether the worker takes nothing more: it holds as much as it may, or is paused."""
         return self._stopping or self.paused or self.hand.full
 
     @property

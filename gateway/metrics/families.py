@@ -15,6 +15,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from gateway.delivery import state_of
 from gateway.metrics.counts import Histogram
 from gateway.spool import Depth
 
@@ -129,7 +130,7 @@ def _going_out(gateway: "Gateway") -> Iterator[Metric]:
 
 
 def _workers(gateway: "Gateway") -> Iterator[Metric]:
-    states = {name: worker.state() for name, worker in dict(gateway.workers).items()}
+    states = {name: state_of(worker) for name, worker in dict(gateway.workers).items()}
     family = GaugeMetricFamily(
         "gateway_breaker_state",
         "1 for the state that the circuit breaker is in.",

@@ -86,6 +86,7 @@ class Admin:
 
     running: Running
     url: str
+    desk: Desk
 
     async def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -123,4 +124,4 @@ async def administered(
     async with running(folder, config) as found:
         desk = Desk(found.gateway, Reloading(found.gateway))
         async with serving(make_app(desk)) as address:
-            yield Admin(found, address)
+            yield Admin(found, address, desk)

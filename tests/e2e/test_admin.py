@@ -293,3 +293,113 @@ async def test_health_is_told_to_everybody(tmp_path: Path) -> None:
         async with client.get(f"{admin.url}/readyz") as answer:
             assert answer.status == 503
         admin.running.gateway.accepting = True
+
+
+async def test_what_happens_can_be_watched(tmp_path: Path) -> None:
+    """The tail tells each thing as it happens, of those that are asked for, and of no others."""
+    async with administered(tmp_path) as admin:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        url = f"{admin.url}/api/v1/tail?destination=crm"
+        async with admin.running.client.get(url, headers=headers) as stream:
+            assert stream.content_type == "text/event-stream"
+            assert (await stream.content.readline()).startswith(b":")
+            await send(admin, 1)
+            async with asyncio.timeout(PATIENCE):
+                while not (said := await stream.content.readline()).startswith(b"data:"):
+                    pass
+        line = orjson.loads(said.removeprefix(b"data:"))
+        assert (line["destination"], line["outcome"]) == ("crm", "delivered")
+
+
+async def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """The gateway stops though somebody watches, and the watcher is told by the stream's end."""
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    async with aiohttp.ClientSession() as client:
+        async with administered(tmp_path) as admin:
+            stream = await client.get(f"{admin.url}/api/v1/tail", headers=headers)
+            assert stream.status == 200
+        async with asyncio.timeout(PATIENCE):
+            await stream.read()
+
+
+async def test_an_event_can_be_followed(tmp_path: Path) -> None:
+    """What happened is listed by the newest; a request shows what was received and sent."""
+    async with administered(tmp_path) as admin:
+        for number in range(5):
+            await send(admin, number)
+        await admin.running.watch.until(lambda w: delivered(w, "crm") == delivered(w, "mail") == 5)
+        lines: list[dict[str, str]] = []
+        async with asyncio.timeout(PATIENCE):
+            while len(lines) < 5:
+                lines = (await admin.get("/traces?destination=crm&user=u1&failed=false"))["lines"]
+                lines += (await admin.get("/traces?destination=crm&limit=3"))["lines"]
+        page = await admin.get("/traces?destination=mail&limit=3")
+        rest = await admin.get(f"/traces?destination=mail&before={page['next']}")
+        assert len({line["event"] for line in page["lines"] + rest["lines"]}) == 5
+        (trace,) = (await admin.get(f"/trace?id={page['lines'][0]['event']}"))["traces"]
+        assert trace["received"]["source"] == "shop"
+        assert {tried["destination"] for tried in trace["tries"]} == {"crm", "mail"}
+        assert (await admin.call("GET", "/api/v1/trace?id=nobody"))[0] == 404
+
+
+async def test_metrics_need_the_token(tmp_path: Path) -> None:
+    """Prometheus reads the metrics on the admin address, with the token."""
+    async with administered(tmp_path) as admin:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        async with admin.running.client.get(f"{admin.url}/metrics", headers=headers) as answer:
+            assert "gateway_backlog_requests" in await answer.text()
+        async with admin.running.client.get(f"{admin.url}/metrics") as answer:
+            assert answer.status == 401
+
+
+async def test_the_overview_says_what_needs_attention(tmp_path: Path) -> None:
+    """What is wrong comes first, in words, and leads to the page about it."""
+    await fill(tmp_path / "spool", 3)
+    async with vendor() as down:
+        down.answer = REFUSED
+        async with administered(tmp_path, SLOW, down.url) as admin:
+            await admin.post("/destinations/mail/pause")
+            for number in range(6):
+                await send(admin, number)
+            async with asyncio.timeout(PATIENCE):
+                while (await admin.get("/destinations/crm"))["state"] != "open":
+                    pass
+            found = (await admin.get("/overview"))["attention"]
+            assert [(one["level"], one["about"]) for one in found[:2]] == [
+                ("trouble", "destinations/crm"), ("notice", "config")
+            ]  # fmt: skip
+            assert "crm is in trouble, 6 wait: HTTP 500" in found[0]["text"]
+            assert "mail is paused; 0 wait." in [one["text"] for one in found]
+            assert "dead?destination=mail" in [one["about"] for one in found]
+
+
+async def test_the_last_hour_is_sampled(tmp_path: Path) -> None:
+    """A sample has what came in and went out since the one before, per second."""
+    async with administered(tmp_path) as admin:
+        assert (await admin.get("/series"))["destinations"] == {"crm": [], "mail": []}
+        desk = admin.desk
+        await desk.series.sample()
+        for number in range(10):
+            await send(admin, number)
+        await admin.running.watch.until(lambda w: delivered(w, "crm") == 10)
+        await desk.series.sample()
+        series = await admin.get("/series")
+        assert series["sources"]["shop"][-1]["accepted"] > 0
+        last = series["destinations"]["crm"][-1]
+        assert last["delivered"] > 0
+        assert last["failed"] == 0
+        assert 0 < last["latency"] < last["slow"] * 20
+
+
+async def test_vendors_tables_are_told(tmp_path: Path) -> None:
+    """Each vendor's fields are told as the tables have them, with the words that they are for."""
+    async with administered(tmp_path) as admin:
+        names = [one["name"] for one in (await admin.get("/vendors"))["vendors"]]
+        assert "personaclick" in names
+        for name in names:
+            found = await admin.get(f"/vendors/{name}")
+            assert all(table["rows"] for table in found["tables"]), name
+        (push, *_) = (await admin.get("/vendors/personaclick"))["tables"]
+        assert {"word": "view", "becomes": "Product Viewed"} in push["meanings"]
+        assert "context.page.url" in [row["event"] for row in push["rows"]]
+        assert (await admin.call("GET", "/api/v1/vendors/nobody"))[0] == 404

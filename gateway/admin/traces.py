@@ -1,0 +1,122 @@
+"""Traces: finding them, showing them, watching what happens."""
+
+from collections.abc import AsyncIterator
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, UnsetType
+
+from gateway.admin.desk import Desk
+from gateway.admin.endpoint import Endpoint, endpoint
+from gateway.admin.problem import Problem
+from gateway.admin.stream import HEADERS, beating
+from gateway.admin.values import Limit, Number, Seconds, Text
+from gateway.trace.interface import Line, Trace, Which
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Watching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which lines; every field that is given must hold."""
+
+    source: Text | UnsetType = UNSET
+    destination: Text | UnsetType = UNSET
+    """Deliveries to this one."""
+    name: Text | UnsetType = UNSET
+    """The neutral name of the event."""
+    user: Text | UnsetType = UNSET
+    """A user id or an anonymous id."""
+    failed: bool = False
+    """Only what went wrong."""
+    since: Seconds | UnsetType = UNSET
+    until: Seconds | UnsetType = UNSET
+    """Before then."""
+
+    def which(self) -> Which:
+        """Return it as traces take it."""
+        said = {name: getattr(self, name) for name in Watching.__struct_fields__}
+        return Which(**{name: value for name, value in said.items() if value is not UNSET})
+
+
+class Search(Watching, frozen=True, forbid_unknown_fields=True):
+    """Which lines, and which page of them."""
+
+    before: Number | UnsetType = UNSET
+    """The number of the last line of the page before."""
+    limit: Limit = 50
+
+
+class LinePage(msgspec.Struct, frozen=True):
+    """What happened, the newest first."""
+
+    lines: list[Line]
+    next: int | None
+    """``before`` of the next page; null where there is none."""
+
+
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose traces."""
+
+    id: Text
+    """Of a request or an event, a message id, a user id or an anonymous id."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What is kept under an id, the newest first."""
+
+    traces: list[Trace]
+
+
+OFF = {409: "Nothing is traced."}
+
+
+def _are_kept(desk: Desk) -> bool:
+    """Tell whether there are traces; there are none before the first one is written.
+
+    Raises:
+        Problem: none ever are.
+    """
+    config = desk.gateway.config
+    if not config.trace.on:
+        raise Problem(409, "nothing is traced; set on = true in [trace], and start again")
+    return config.trace.file(config.spool.path).exists()
+
+
+@endpoint("GET", "/traces", refuses=OFF)
+async def list_traces(desk: Desk, query: Search) -> LinePage:
+    """List what happened, the newest first: requests, events and tries to deliver them."""
+    if not _are_kept(desk):
+        return LinePage([], None)
+    before = None if query.before is UNSET else query.before
+    limit = query.limit
+    lines = await desk.gateway.observed.traces.find(query.which(), before, limit)
+    return LinePage(lines, lines[-1].number if len(lines) == limit else None)
+
+
+@endpoint("GET", "/trace", refuses=OFF | {404: "Nothing is kept under this id."})
+async def show_trace(desk: Desk, query: Asked) -> Found:
+    """Show what became of a request, an event, or what a user sent, step by step."""
+    found = await desk.gateway.observed.traces.show(query.id) if _are_kept(desk) else []
+    if not found:
+        raise Problem(404, f"nothing is kept under {query.id!r}; it may be too old, or not traced")
+    return Found(found)
+
+
+@endpoint("GET", "/tail", streams=HEADERS["content-type"])
+async def tail(desk: Desk, http: web.Request, query: Watching) -> web.StreamResponse:
+    """Watch what happens, as server-sent events with one line each.
+
+    The stream ends, after an event ``dropped``, where its reader does not keep up.
+    """
+    return await desk.streams.send(http, _parts(desk, query.which()))
+
+
+async def _parts(desk: Desk, which: Which) -> AsyncIterator[bytes | None]:
+    with desk.gateway.observed.hub.subscribe(which) as lines:
+        async for line in beating(aiter(lines)):
+            yield None if line is None else b"data: %s\n\n" % _encode(line)
+        if lines.dropped:
+            yield b"event: dropped\ndata: {}\n\n"
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (list_traces, show_trace, tail)
