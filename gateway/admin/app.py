@@ -7,7 +7,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from gateway.admin import destinations, letters, overview, running, series, traces, vendors
+from gateway.admin import destinations, letters, overview, running, series, story, traces, vendors
 from gateway.admin.desk import Desk
 from gateway.admin.endpoint import JSON, PREFIX, Endpoint
 from gateway.admin.guard import guard
@@ -26,6 +26,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *destinations.ENDPOINTS,
     *series.ENDPOINTS,
     *traces.ENDPOINTS,
+    *story.ENDPOINTS,
     *letters.ENDPOINTS,
     *vendors.ENDPOINTS,
 )

@@ -70,7 +70,7 @@ class Found(msgspec.Struct, frozen=True):
 OFF = {409: "Nothing is traced."}
 
 
-def _are_kept(desk: Desk) -> bool:
+def are_kept(desk: Desk) -> bool:
     """Tell whether there are traces; there are none before the first one is written.
 
     Raises:
@@ -85,7 +85,7 @@ def _are_kept(desk: Desk) -> bool:
 @endpoint("GET", "/traces", refuses=OFF)
 async def list_traces(desk: Desk, query: Search) -> LinePage:
     """List what happened, the newest first: requests, events and tries to deliver them."""
-    if not _are_kept(desk):
+    if not are_kept(desk):
         return LinePage([], None)
     before = None if query.before is UNSET else query.before
     limit = query.limit
@@ -96,7 +96,7 @@ async def list_traces(desk: Desk, query: Search) -> LinePage:
 @endpoint("GET", "/trace", refuses=OFF | {404: "Nothing is kept under this id."})
 async def show_trace(desk: Desk, query: Asked) -> Found:
     """Show what became of a request, an event, or what a user sent, step by step."""
-    found = await desk.gateway.observed.traces.show(query.id) if _are_kept(desk) else []
+    found = await desk.gateway.observed.traces.show(query.id) if are_kept(desk) else []
     if not found:
         raise Problem(404, f"nothing is kept under {query.id!r}; it may be too old, or not traced")
     return Found(found)
