@@ -7,7 +7,17 @@ import orjson
 import structlog
 from aiohttp import web
 
-from gateway.admin import destinations, letters, overview, running, series, story, traces, vendors
+from gateway.admin import (
+    assets,
+    destinations,
+    letters,
+    overview,
+    running,
+    series,
+    story,
+    traces,
+    vendors,
+)
 from gateway.admin.desk import Desk
 from gateway.admin.endpoint import JSON, PREFIX, Endpoint
 from gateway.admin.guard import guard
@@ -37,6 +47,7 @@ def make_app(desk: Desk) -> web.Application:
     guarded = guard(lambda: desk.gateway.config.admin)
     app = web.Application(middlewares=[as_problems, guarded], client_max_size=LARGEST_BODY)
     app.add_routes(found.route(desk) for found in ENDPOINTS)
+    app.add_routes(assets.routes())
     described = orjson.dumps(document(ENDPOINTS))
 
     async def sampling(_: web.Application) -> AsyncIterator[None]:

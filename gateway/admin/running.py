@@ -2,21 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import msgspec
 import structlog
 from msgspec import Meta
-from pydantic import BaseModel, SecretStr
 
+from gateway.admin.configured import tables
 from gateway.admin.desk import Desk
 from gateway.admin.endpoint import Endpoint, endpoint
-from gateway.config import Config, load
-from gateway.config.models import TABLES
+from gateway.config import load
 from gateway.errors import ConfigError
-from gateway.redact import HIDDEN, without_password
 from gateway.spool import Depth
 
 log = structlog.get_logger()
@@ -125,30 +122,6 @@ async def show_spool(desk: Desk) -> SpoolState:
         depths={name: depth for name, depth in depths.items() if name not in orphans},
         orphans=[Orphan(name, depth) for name, depth in orphans.items()],
     )
-
-
-def plain(value: Any) -> Any:
-    """Return a part of the configuration as JSON values, without credentials."""
-    if isinstance(value, SecretStr):
-        return HIDDEN
-    if isinstance(value, BaseModel):
-        fields = type(value).model_fields.items()
-        held = {f.alias or name: plain(getattr(value, name)) for name, f in fields}
-        settings = held.pop("settings", {})
-        return {**held, **settings}
-    if isinstance(value, Mapping):
-        return {str(name): plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(inner) for inner in value]
-    if isinstance(value, str):
-        return without_password(value) if "://" in value else value
-    return value if isinstance(value, bool | int | float | None) else str(value)
-
-
-def tables(config: Config) -> dict[str, Any]:
-    """Return the tables of *config*, as the file has them."""
-    found = {name: getattr(config, name) for name in TABLES}
-    return {name: plain(table) for name, table in found.items() if table is not None}
 
 
 @endpoint("GET", "/config")

@@ -115,7 +115,8 @@ def _table(mapped: Mapped, paths: list[str]) -> EndpointTable:
     held: dict[Row, list[str]] = {}
     for word, table in tables.items():
         for row in dict.fromkeys(table.flat()):
-            held.setdefault(row, []).append(word)
+            if row.wire != mapped.field:  # the meanings say it
+                held.setdefault(row, []).append(word)
     rows = [_row(row, [] if len(w) == len(tables) else w) for row, w in held.items()]
     meanings = [
         Meaning(word, table.fixed.get("name") or table.says) for word, table in tables.items()

@@ -1,0 +1,116 @@
+// Destinations: how they do, over the last hour; pausing them, going on, trying everything at once.
+
+import {every, get, post} from "./api.js";
+import {chart} from "./chart.js";
+import {bytes, clock, compact, count, duration, empty, fill, h, moment, outcome, rate, table, toast} from "./dom.js";
+
+export const TITLE = "Destinations";
+const FRESH = 3000;
+
+export async function show(box, here, signal) {
+  return here.id ? showOne(box, here.id, signal) : showAll(box, signal);
+}
+
+async function showAll(box, signal) {
+  const list = h("div");
+  const spool = h("section", {class: "spool", "aria-label": "Spool"});
+  fill(box, h("h1", {}, TITLE), list, h("h2", {}, "Spool"), spool);
+  await every(FRESH, signal, async () => {
+    const [{destinations, now}, held] = await Promise.all([get("/overview", {}, signal), get("/spool", {}, signal)]);
+    const focused = document.activeElement?.closest("tr")?.id;
+    fill(list, table("Destinations", ["Name", "State", "n Delivered", "n Failing", "n Waiting", "n Oldest", "n Dead letters"], destinations.map((one) => row(one, now))));
+    if (focused) document.getElementById(focused)?.querySelector("a").focus({preventScroll: true});
+    fill(spool, spoolState(held));
+  });
+}
+
+function row({destination: one, delivered, failed}, now) {
+  const owed = one.backlog + one.retrying + one.parked;
+  return {props: {"data-row": "", id: `row-${one.name}`}, cells: [
+    [h("a", {href: `#destinations/${encodeURIComponent(one.name)}`}, one.name), h("span", {class: "soft"}, ` ${one.vendor}`)],
+    [outcome(one.state), one.reason && h("span", {class: "why", title: one.reason}, one.reason)],
+    rate(delivered), failed > 0 ? h("span", {class: "bad"}, rate(failed)) : "0/s", count(owed),
+    one.oldest === null ? "" : duration(now - one.oldest),
+    one.dead_letters ? h("a", {href: `#dead?destination=${encodeURIComponent(one.name)}`}, count(one.dead_letters)) : "0",
+  ]};
+}
+
+function spoolState(held) {
+  const share = held.bytes / held.max_bytes;
+  const orphans = held.orphans.filter(({depth}) => depth.backlog + depth.retrying + depth.parked + depth.dead > 0);
+  return [
+    h("p", {}, h("meter", {min: 0, max: 1, value: share, high: 0.8, "aria-label": "How full the spool is"}), ` ${bytes(held.bytes)} of ${bytes(held.max_bytes)} in `, h("code", {}, held.path), `, ${count(held.position)} requests written`),
+    held.trouble && h("p", {class: "bad"}, held.trouble),
+    orphans.length > 0 && [h("h3", {}, "Owed to nobody"), h("ul", {}, orphans.map(({name, depth}) => h("li", {}, `${name}: ${count(depth.backlog + depth.retrying + depth.parked)} wait, ${count(depth.dead)} dead letters. Configure it again under this name, and it goes on.`)))],
+  ];
+}
+
+async function showOne(box, name, signal) {
+  const facts = h("section", {class: "facts", "aria-label": "How it is doing"});
+  const acts = h("div", {class: "tools"});
+  const charts = [
+    chart("Events a second", [{label: "delivered", colour: "--good", fill: "--good-wash"}, {label: "failed", colour: "--bad"}], (held) => rate(held), signal),
+    chart("How long attempts take", [{label: "mean", colour: "--accent"}, {label: "19 of 20 within", colour: "--warn"}], (held) => duration(held), signal),
+    chart("Waiting", [{label: "deliveries", colour: "--accent", fill: "--accent-wash"}], (held) => compact(held), signal),
+  ];
+  const attempts = h("div");
+  fill(box, h("nav", {class: "crumbs", "aria-label": "Way back"}, h("a", {href: "#destinations"}, TITLE), " / "),
+    h("h1", {}, name), acts, facts, h("div", {class: "charts"}, charts),
+    h("h2", {}, "What happened lately"), attempts);
+  const refresh = async () => {
+    const one = await get(`/destinations/${encodeURIComponent(name)}`, {}, signal);
+    fill(facts, factsOf(one));
+    buttons(acts, one, refresh);
+    return one;
+  };
+  await refresh();
+  await every(FRESH, signal, async () => {
+    const [{destinations}] = await Promise.all([get("/series", {}, signal), refresh()]);
+    draw(charts, destinations[name] ?? []);
+    const {lines} = await get("/traces", {destination: name, limit: 25}, signal).catch(() => ({lines: []}));
+    fill(attempts, lines.length ? recent(lines) : empty("Nothing was sent here lately.", "What is sent shows here, with each answer."));
+  });
+}
+
+function draw([rates, latencies, backlog], samples) {
+  const at = samples.map((one) => one.at);
+  rates.update([at, samples.map((one) => one.delivered), samples.map((one) => one.failed)]);
+  latencies.update([at, samples.map((one) => one.latency), samples.map((one) => one.slow)]);
+  backlog.update([at, samples.map((one) => one.backlog)]);
+}
+
+function factsOf(one) {
+  const facts = [
+    ["State", [outcome(one.state), one.reason && ` ${one.reason}`]], ["Address", h("code", {}, one.url)], ["Vendor", h("a", {href: `#vendors/${one.vendor}`}, one.vendor)],
+    ["Waiting", `${count(one.backlog)} in the log, ${count(one.retrying)} for their next try, ${count(one.parked)} behind an earlier event of their user`],
+    one.oldest !== null && ["Oldest", moment(one.oldest)],
+    ["Since the start", `${count(one.delivered)} delivered, ${count(one.declined)} declined, ${count(one.retried)} tries to be repeated, ${count(one.dead)} dead letters`],
+    ["Limits", `${one.concurrency} at once${one.rate === null ? "" : `, ${rate(one.rate)} at most`}${one.max_backlog === null ? "" : `, ${count(one.max_backlog)} may wait`}`],
+    one.dead_letters > 0 && ["Dead letters", h("a", {href: `#dead?destination=${encodeURIComponent(one.name)}`}, `${count(one.dead_letters)} to look at`)],
+  ];
+  return h("dl", {class: "pairs"}, facts.filter(Boolean).map(([name, what]) => [h("dt", {}, name), h("dd", {}, what)]));
+}
+
+function buttons(box, one, refresh) {
+  const act = (verb, label, done, props) => h("button", {type: "button", ...props, onclick: async () => {
+    await post(`/destinations/${encodeURIComponent(one.name)}/${verb}`);
+    toast(`${one.name} ${done}`);
+    await refresh();
+    box.querySelector("button")?.focus();
+  }}, label);
+  const wanted = one.state === "paused" ? "resume" : "pause,drain";
+  if (box.dataset.acts === wanted) return;
+  box.dataset.acts = wanted;
+  fill(box, one.state === "paused"
+    ? act("resume", "Resume", "goes on", {class: "main"})
+    : [act("pause", "Pause", "is paused; what comes in waits in the spool", {}),
+      act("drain", "Try everything now", "tries everything that waits", {title: "Retries do not wait for their time, nor for the circuit; the rate limit stays"})]);
+}
+
+function recent(lines) {
+  return table("What happened lately", ["Time (UTC)", "Outcome", "Event", "n Status", "n Took", "Id"], lines.map((line) => ({props: {"data-row": ""}, cells: [
+    clock(line.at), [outcome(line.outcome), line.reason && h("span", {class: "why", title: line.reason}, line.reason)], line.name,
+    line.status ?? "", line.seconds === null ? "" : duration(line.seconds),
+    h("a", {href: `#events/${encodeURIComponent(line.event)}`, class: "id"}, line.event),
+  ]})));
+}

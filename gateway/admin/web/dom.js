@@ -1,0 +1,107 @@
+// Elements, and how figures and times are written.
+
+/** Returns an element: h("a", {href: "#x", class: "y", onclick: f}, "text", child). */
+export function h(tag, props = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (name in made && typeof value !== "string") made[name] = value;
+    else made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children.flat(3).filter((one) => one !== null && one !== undefined && one !== false));
+  return made;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Returns an element of a drawing. */
+export function draw(tag, props = {}, ...children) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(props)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+export function fill(element, ...children) {
+  element.replaceChildren(...children.flat(3).filter((one) => one !== null && one !== undefined && one !== false));
+  return element;
+}
+
+const whole = new Intl.NumberFormat("en");
+const short = new Intl.NumberFormat("en", {notation: "compact", maximumFractionDigits: 1});
+
+export const count = (number) => whole.format(number);
+export const compact = (number) => (number < 10000 ? whole.format(number) : short.format(number));
+
+export function rate(perSecond) {
+  if (!perSecond) return "0/s";
+  if (perSecond < 0.1) return `${(perSecond * 60).toFixed(1)}/min`;
+  return `${perSecond < 10 ? perSecond.toFixed(1) : compact(Math.round(perSecond))}/s`;
+}
+
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 0.0995) return `${(seconds * 1000).toFixed(seconds < 0.00995 ? 1 : 0)} ms`;
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
+}
+
+export function bytes(number) {
+  let unit = 0;
+  while (number >= 1024 && unit < 4) {
+    number /= 1024;
+    unit += 1;
+  }
+  return `${unit && number < 10 ? number.toFixed(1) : Math.round(number)} ${["B", "KiB", "MiB", "GiB", "TiB"][unit]}`;
+}
+
+/** Returns a time of day, in UTC like everything that the gateway writes. */
+export function clock(at) {
+  return h("time", {datetime: new Date(at * 1000).toISOString(), title: moment(at)}, new Date(at * 1000).toISOString().slice(11, 23));
+}
+
+export function moment(at) {
+  return `${new Date(at * 1000).toISOString().replace("T", " ").slice(0, 19)} UTC`;
+}
+
+/** Returns what is said of something that went well, badly, or is waiting. */
+export function badge(text, tone) {
+  return h("span", {class: `badge ${tone}`}, text);
+}
+
+export const TONES = {
+  accepted: "plain", delivered: "good", declined: "calm", repeated: "calm",
+  later: "warn", refused: "bad", dead: "bad",
+  delivering: "good", paused: "warn", probing: "warn", open: "bad",
+};
+export const WORDS = {later: "tried again later", dead: "dead letter", open: "in trouble", probing: "being probed"};
+
+export const outcome = (word) => badge(WORDS[word] ?? word, TONES[word] ?? "plain");
+
+export function empty(title, ...what) {
+  return h("div", {class: "empty"}, h("h2", {}, title), ...what.map((one) => (typeof one === "string" ? h("p", {}, one) : one)));
+}
+
+/** Returns a table; each row is a list of cells, or {cells, props}. */
+export function table(caption, heads, rows, props = {}) {
+  return h("div", {class: "scroll", tabindex: "0", role: "region", "aria-label": caption, ...props},
+    h("table", {},
+      h("thead", {}, h("tr", {}, heads.map((head) => h("th", {scope: "col", class: /^(number|n) /.test(head) ? "n" : null}, head.replace(/^n /, ""))))),
+      h("tbody", {}, rows.map((row) => {
+        const {cells, props: own} = Array.isArray(row) ? {cells: row, props: {}} : row;
+        return h("tr", own, cells.map((cell, i) => h("td", {class: heads[i].startsWith("n ") ? "n" : null}, cell)));
+      }))));
+}
+
+let toastTimer = 0;
+
+/** Says something for a while, to ears as well. */
+export function toast(text, tone = "") {
+  const box = document.querySelector("#toasts");
+  fill(box, h("div", {class: `toast ${tone}`}, text));
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => box.replaceChildren(), 6000);
+}

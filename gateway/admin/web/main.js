@@ -1,0 +1,132 @@
+// The shell: which page is shown, the keyboard, light and dark.
+
+import {Problem} from "./api.js";
+import {empty, fill, h, toast} from "./dom.js";
+import * as config from "./config.js";
+import * as dead from "./dead.js";
+import * as destinations from "./destinations.js";
+import * as events from "./events.js";
+import * as overview from "./overview.js";
+import * as playground from "./playground.js";
+import * as vendors from "./vendors.js";
+
+const PAGES = {overview, events, destinations, dead, playground, vendors, config};
+const KEYS = {
+  overview: "o", events: "e", destinations: "d", dead: "l", playground: "p", vendors: "v", config: "c",
+};
+const page = document.querySelector("#page");
+const nav = document.querySelector("#nav");
+let leaving = new AbortController();
+
+for (const [name, one] of Object.entries(PAGES)) {
+  nav.append(h("a", {href: `#${name}`, "data-page": name, title: `g ${KEYS[name]}`}, one.TITLE));
+}
+
+/** Returns what the address says: #destinations/crm?state=open. */
+function place() {
+  const [path, search] = location.hash.replace(/^#/, "").split("?");
+  const [name, ...rest] = path.split("/").map(decodeURIComponent);
+  return {name: name in PAGES ? name : "overview", id: rest.join("/"), query: Object.fromEntries(new URLSearchParams(search ?? ""))};
+}
+
+async function show() {
+  const here = place();
+  leaving.abort();
+  leaving = new AbortController();
+  const {signal} = leaving;
+  for (const link of nav.children) {
+    if (link.dataset.page === here.name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const {TITLE, show: open} = PAGES[here.name];
+  document.title = `${here.id ? `${here.id} · ` : ""}${TITLE} · Gateway`;
+  const box = h("div", {class: `page ${here.name}`});
+  fill(page, box);
+  window.scrollTo(0, 0);
+  page.focus({preventScroll: true});
+  try {
+    await open(box, here, signal);
+  } catch (error) {
+    if (signal.aborted) return;
+    fill(box, h("h1", {}, TITLE), wrong(error));
+  }
+}
+
+function wrong(error) {
+  if (error instanceof Problem) return empty(error.message, ...error.problems);
+  if (error instanceof TypeError) return empty("The gateway does not answer.", "It may be starting again; this page tries once more when you reload it.");
+  console.error(error);
+  return empty("This page met a mistake.", String(error));
+}
+
+window.addEventListener("hashchange", show);
+window.addEventListener("unhandledrejection", (event) => {
+  if (event.reason instanceof Problem) {
+    event.preventDefault();
+    toast([event.reason.message, ...event.reason.problems].join(" · "), "bad");
+  }
+});
+
+// Light and dark
+
+function isDark() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function turn() {
+  const theme = isDark() ? "light" : "dark";
+  document.documentElement.dataset.theme = theme;
+  localStorage.setItem("gateway-theme", theme);
+  window.dispatchEvent(new Event("theme"));
+}
+
+document.querySelector("#theme").addEventListener("click", turn);
+
+// The keyboard
+
+const help = document.querySelector("#help");
+const said = [
+  ...Object.entries(PAGES).map(([name, one]) => [`g ${KEYS[name]}`, one.TITLE]),
+  ["/", "Search events"], ["j k", "Next and previous row"], ["Enter", "Open the row"],
+  ["x", "Choose the dead letter"], ["t", "Light or dark"], ["?", "This list"],
+];
+fill(document.querySelector("#help-keys"), said.map(([keys, what]) => [
+  h("dt", {}, keys.split(" ").map((key) => h("kbd", {}, key))), h("dd", {}, what),
+]));
+document.querySelector("#keys").addEventListener("click", () => help.showModal());
+document.querySelector("#skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  page.focus();
+});
+
+let going = false;
+
+function move(step) {
+  const rows = [...page.querySelectorAll("[data-row]")];
+  if (!rows.length) return;
+  const at = rows.findIndex((row) => row.contains(document.activeElement));
+  const next = rows[at < 0 ? 0 : Math.min(rows.length - 1, Math.max(0, at + step))];
+  (next.querySelector("a, button") ?? next).focus();
+}
+
+window.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, textarea, select, dialog[open]");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const to = going && Object.keys(KEYS).find((name) => KEYS[name] === event.key);
+  going = event.key === "g";
+  if (to) location.hash = to;
+  else if (event.key === "?") help.showModal();
+  else if (event.key === "t") turn();
+  else if (event.key === "j") move(1);
+  else if (event.key === "k") move(-1);
+  else if (event.key === "x") document.activeElement.closest("[data-row]")?.querySelector("input[type=checkbox]")?.click();
+  else if (event.key === "/") {
+    event.preventDefault();
+    const field = page.querySelector("[data-search]");
+    if (field) field.focus();
+    else location.hash = "events";
+  }
+});
+
+show();

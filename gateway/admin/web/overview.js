@@ -1,0 +1,99 @@
+// The house as a picture: sources, routes, destinations; what needs attention first.
+
+import {every, get} from "./api.js";
+import {compact, draw, duration, empty, fill, h, outcome, rate} from "./dom.js";
+
+export const TITLE = "Overview";
+const FRESH = 2000;
+
+export async function show(box, here, signal) {
+  const attention = h("section", {class: "attention", "aria-label": "What needs attention"});
+  const lines = draw("svg", {class: "wires", "aria-hidden": "true"});
+  const columns = ["Sources", "Routes", "Destinations"].map((name) => h("section", {"aria-label": name}, h("h2", {}, name), h("ul", {})));
+  const house = h("div", {class: "house"}, lines, columns);
+  fill(box, h("h1", {class: "out"}, TITLE), attention, house);
+  let latest = null;
+  const again = () => latest && wire(house, lines, latest);
+  const sizes = new ResizeObserver(again);
+  sizes.observe(house);
+  signal.addEventListener("abort", () => sizes.disconnect());
+  await every(FRESH, signal, async () => {
+    latest = await get("/overview", {}, signal);
+    fill(attention, told(latest));
+    const [sources, routes, exits] = columns.map((column) => column.querySelector("ul"));
+    keep(sources, latest.sources.map(source));
+    keep(routes, latest.routes.map(route));
+    keep(exits, latest.destinations.map((one) => exit(one, latest.now)));
+    again();
+  });
+}
+
+/** Replaces the items of a list without taking the focus away from one that stays. */
+function keep(list, items) {
+  const focused = document.activeElement?.closest("li")?.id;
+  list.replaceChildren(...items);
+  if (focused) list.querySelector(`#${CSS.escape(focused)} a`)?.focus({preventScroll: true});
+}
+
+function told({attention, sources}) {
+  if (attention.length) {
+    return h("ul", {}, attention.map((one) => h("li", {class: one.level, "data-row": ""},
+      h("a", {href: `#${one.about}`}, one.text))));
+  }
+  const quiet = sources.every((one) => one.accepted === 0);
+  if (quiet) {
+    return empty("Nothing has come in yet.", h("p", {}, "Send an event to a source, or try one in the ", h("a", {href: "#playground"}, "playground"), "."));
+  }
+  return h("p", {class: "fine"}, "Everything that came in is delivered or on its way.");
+}
+
+function source(one) {
+  return h("li", {id: `source-${one.name}`, class: "card"},
+    h("a", {href: `#events?source=${encodeURIComponent(one.name)}`}, one.name),
+    h("span", {class: "soft"}, one.vendor + (one.mount ? ` at ${one.mount}` : "")),
+    h("span", {class: "figure"}, h("b", {}, rate(one.rate)), h("span", {class: "soft"}, `${compact(one.accepted)} since the start`)));
+}
+
+function route(one, number) {
+  return h("li", {id: `route-${number}`, class: "card"},
+    h("a", {href: "#config"}, one.name),
+    one.otherwise && h("span", {class: "soft"}, "what no other route takes"),
+    one.conditions.map((text) => h("code", {title: text}, text)),
+    one.steps.length > 0 && h("span", {class: "steps"}, one.steps.map((word) => h("span", {}, word))));
+}
+
+function exit({destination: one, delivered, failed}, now) {
+  const owed = one.backlog + one.retrying + one.parked;
+  return h("li", {id: `exit-${one.name}`, class: `card ${one.state}`},
+    h("a", {href: `#destinations/${encodeURIComponent(one.name)}`}, one.name),
+    h("span", {class: "soft"}, one.vendor), outcome(one.state),
+    h("span", {class: "figure"}, h("b", {}, rate(delivered)),
+      failed > 0 && h("span", {class: "bad"}, `${rate(failed)} fail`)),
+    owed > 0 && h("span", {class: "soft"}, `${compact(owed)} wait`, one.oldest !== null && `, the oldest for ${duration(now - one.oldest)}`),
+    one.dead_letters > 0 && h("span", {class: "bad"}, `${compact(one.dead_letters)} dead letter${one.dead_letters === 1 ? "" : "s"}`));
+}
+
+/** Draws the way from each source over each route to each destination. */
+function wire(house, lines, {sources, routes, destinations}) {
+  const origin = house.getBoundingClientRect();
+  const side = (id, right) => {
+    const found = house.querySelector(`#${CSS.escape(id)}`)?.getBoundingClientRect();
+    return found && {x: (right ? found.right : found.left) - origin.left, y: found.top + Math.min(found.height / 2, 26) - origin.top};
+  };
+  const rates = Object.fromEntries(sources.map((one) => [one.name, one.rate]));
+  const states = Object.fromEntries(destinations.map(({destination, delivered}) => [destination.name, {state: destination.state, delivered}]));
+  const paths = routes.flatMap((one, number) => [
+    ...one.sources.map((name) => curve(side(`source-${name}`, true), side(`route-${number}`, false), rates[name] ?? 0, "")),
+    ...one.destinations.map((name) => curve(side(`route-${number}`, true), side(`exit-${name}`, false), states[name]?.delivered ?? 0, states[name]?.state ?? "")),
+  ]);
+  lines.setAttribute("viewBox", `0 0 ${origin.width} ${origin.height}`);
+  lines.replaceChildren(...paths.filter(Boolean));
+}
+
+function curve(from, to, perSecond, state) {
+  if (!from || !to || to.x <= from.x) return null;
+  const middle = (from.x + to.x) / 2;
+  const wide = 1.25 + Math.min(5, Math.log10(1 + perSecond) * 1.8);
+  return draw("path", {d: `M${from.x} ${from.y}C${middle} ${from.y} ${middle} ${to.y} ${to.x} ${to.y}`,
+    "stroke-width": wide.toFixed(2), class: `${perSecond > 0 ? "flows" : ""} ${state}`});
+}

@@ -1,0 +1,101 @@
+// The story of a request, side by side: received, the event, what each destination got.
+
+import {badge, clock, duration, fill, h, moment, outcome} from "./dom.js";
+
+export function stories(found) {
+  return found.length > 1
+    ? [h("p", {class: "soft"}, `${found.length} requests, the newest first.`), found.map((one, i) => h("details", {open: i === 0}, h("summary", {}, title(one)), story(one)))]
+    : found.map((one) => story(one));
+}
+
+const title = (one) => `${one.at === null ? "" : `${moment(one.at)} · `}${one.source} · ${one.events.map((event) => event.name).join(", ") || one.refused}`;
+
+export function story(one) {
+  return h("article", {class: "story"},
+    h("p", {class: "facts"},
+      one.at !== null && ["Received ", clock(one.at)], one.source && [" by ", h("b", {}, one.source), ` (${one.vendor})`],
+      one.status !== null && [`, answered ${one.status}`], one.refused && [". ", badge("refused", "bad"), ` ${one.refused}`]),
+    one.received === null && h("p", {class: "soft"}, "What was received is too old to be kept still."),
+    one.events.length > 0 && h("p", {class: "soft hint"}, "Point at a field, or move to it, to see where it came from and where it went. Dotted ones are not passed on."),
+    one.events.length ? one.events.map((event) => eventStory(event, one.received)) : one.received && h("div", {class: "panes"}, pane("Received", one.received)),
+    one.more > 0 && h("p", {class: "soft"}, `${one.more} further events of this request are not shown; look for one by its id.`));
+}
+
+function eventStory(event, received) {
+  const lost = new Map();
+  const panes = h("div", {class: "panes"});
+  const neutral = h("section", {class: "pane", "aria-label": "Neutral event"},
+    h("h3", {}, "Event"), h("p", {class: "soft"}, event.name === event.type ? event.type : `${event.type} · ${event.name}`),
+    event.fields.length ? fields(event.fields, new Map()) : h("p", {class: "soft"}, "It cannot be made again of what is kept: the body is cut, or its plugin has changed."));
+  fill(panes, received && pane("Received", received), neutral, event.deliveries.map((one) => delivery(one, lost)));
+  linked(panes);
+  return h("section", {class: "event", "aria-label": event.event},
+    h("h2", {}, event.name, " ", h("span", {class: "soft id"}, event.event), event.repeated && badge("came before, goes nowhere", "calm")),
+    panes, decisions(event.decisions));
+}
+
+export function pane(name, payload, ...more) {
+  return h("section", {class: "pane", "aria-label": name},
+    h("h3", {}, name), h("p", {class: "line"}, h("code", {}, `${payload.method} ${payload.url}`)), more,
+    payload.fields.length ? fields(payload.fields, new Map()) : h("pre", {tabindex: "0"}, payload.body || "(no body)"),
+    h("details", {}, h("summary", {}, "Headers"), h("dl", {class: "pairs"}, Object.entries(payload.headers).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))));
+}
+
+function delivery(one) {
+  const losses = new Map(one.losses.map((loss) => [loss.path, loss.how]));
+  const head = [
+    h("p", {}, outcome(one.outcome), one.route && h("span", {class: "soft"}, ` after the steps of ${one.route}`)),
+    one.reason && h("p", {class: "reason"}, one.reason),
+    losses.size > 0 && h("div", {class: "losses"}, h("h4", {}, "Does not arrive as it is"), h("ul", {}, [...losses].map(([path, how]) => h("li", {"data-link": path, tabindex: "0"}, h("code", {}, path), badge(how, how === "lost" ? "bad" : "warn"))))),
+  ];
+  const tail = one.attempts.length > 0 && h("details", {open: one.outcome !== "delivered"}, h("summary", {}, one.attempts.length === 1 ? "1 attempt" : `${one.attempts.length} attempts`),
+    h("ol", {class: "attempts"}, one.attempts.map((attempt) => h("li", {}, clock(attempt.at), ` ${attempt.status ?? "no answer"} in ${duration(attempt.seconds)} `, outcome(attempt.outcome), attempt.said && h("pre", {tabindex: "0"}, attempt.said)))));
+  const name = `${one.destination} · ${one.vendor}`;
+  if (one.sent) {
+    const made = pane(name, one.sent, head);
+    if (tail) made.append(tail);
+    return made;
+  }
+  return h("section", {class: "pane", "aria-label": name}, h("h3", {}, name), head, h("p", {class: "soft"}, "Nothing was sent."), tail);
+}
+
+/** Returns fields as a list; those that are tied to the same field of the event light up together. */
+function fields(list) {
+  return h("ul", {class: "fields"}, list.map((one) => h("li", {"data-link": one.link, class: one.link ? null : "alone"},
+    h("span", {class: "path"}, broken(one.path)), value(one.value))));
+}
+
+/** Lets a long path break where its parts meet. */
+const broken = (path) => path.split(/(?<=[.\]])/).flatMap((part, i) => (i ? [h("wbr"), part] : [part]));
+
+function value(held) {
+  const kind = held === null ? "none" : typeof held;
+  return h("span", {class: `value ${kind}`}, kind === "string" ? held : JSON.stringify(held));
+}
+
+function linked(panes) {
+  const all = [...panes.querySelectorAll("[data-link]")].filter((one) => one.dataset.link);
+  const partners = (link) => all.filter((one) => one.dataset.link === link);
+  for (const one of all) {
+    if (partners(one.dataset.link).length > 1) one.tabIndex = 0;
+  }
+  const light = (target, on) => {
+    const here = target.closest?.("[data-link]");
+    for (const one of all) one.classList.toggle("lit", on && Boolean(here?.dataset.link) && one.dataset.link === here.dataset.link);
+  };
+  panes.addEventListener("mouseover", (event) => light(event.target, true));
+  panes.addEventListener("mouseleave", (event) => light(event.target, false));
+  panes.addEventListener("focusin", (event) => light(event.target, true));
+  panes.addEventListener("focusout", (event) => light(event.target, false));
+}
+
+export function decisions(list) {
+  if (!list.length) return null;
+  return h("details", {class: "decisions", open: true}, h("summary", {}, "What the routes said"),
+    h("ol", {}, list.map((one) => h("li", {class: one.taken && !one.kept_back ? "taken" : ""},
+      badge(one.kept_back ? "kept back" : one.taken ? "taken" : "not taken", one.kept_back ? "warn" : one.taken ? "good" : "plain"),
+      h("b", {}, one.route), " ", one.kept_back || one.reason,
+      one.gives.length > 0 && h("span", {class: "soft"}, ` → ${one.gives.join(", ")}`),
+      one.part && !one.kept_back && h("code", {}, one.part)))));
+}
+

@@ -1,0 +1,154 @@
+"""A shop on a weekday, for the console to show: sources, routes, and destinations in all states."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.admin import Admin, administered
+from tests.e2e.running import PATIENCE
+
+SETUP = """
+[server]
+listen = "127.0.0.1:0"
+[spool]
+path = "{folder}/spool"
+[admin]
+listen = "127.0.0.1:0"
+
+[sources.webshop]
+vendor = "personaclick"
+keys = ["0d42fd8b713d0752776ca589cc0056"]
+[sources.app]
+vendor = "segment"
+keys = ["YOUR_WRITE_KEY"]
+[sources.backend]
+vendor = "chrts"
+keys = ["api_chrts_shop"]
+
+[destinations.crm]
+vendor = "chrts"
+url = "{url}/chrts"
+api_key = "api_chrts_sandbox"
+[destinations.mail]
+vendor = "growlytics"
+url = "{url}/growlytics"
+api_key = "growlytics-sandbox-key"
+rate = "200/s"
+[destinations.ads]
+vendor = "tracardi"
+url = "{url}/tracardi"
+source_id = "sandbox"
+retry_min = "30s"
+[destinations.recommendations]
+vendor = "quartic"
+url = "{url}/quartic"
+api_key = "quartic-sandbox-key"
+customer = "sandbox"
+[destinations.warehouse]
+vendor = "segment"
+url = "{url}/segment"
+write_key = "segment-sandbox-key"
+
+[[routes]]
+name = "everything to the crm"
+to = ["crm", "warehouse"]
+[[routes]]
+name = "buyers to mail"
+from = ["webshop", "app"]
+when = "event.properties.total > 20.0 || event.name == 'Product Viewed'"
+to = ["mail"]
+steps = [{{ drop = ["traits.phone"] }}, {{ rename = {{ "Order Completed" = "Purchase" }} }}]
+[[routes]]
+name = "shoppers to ads"
+from = ["webshop"]
+to = ["ads", "recommendations"]
+"""
+TITLES = ("Lamp", "Chair", "Desk", "Shelf", "Rug", "Vase")
+
+
+def view(user: int, item: int) -> dict[str, Any]:
+    """Return what the shop's page sends when a product is looked at."""
+    return {
+        "event": "view", "shop_id": "0d42fd8b713d0752776ca589cc0056", "did": f"device-{user}",
+        "seance": f"session-{user}", "stream": "web", "referer": f"https://shop.example/{item}",
+        "items": [{"id": str(100500 + item), "price": 9.5 + item, "name": TITLES[item % 6]}],
+    }  # fmt: skip
+
+
+def purchase(user: int, order: int) -> dict[str, Any]:
+    """Return what the shop's page sends when something is bought."""
+    return {
+        "event": "purchase", "shop_id": "0d42fd8b713d0752776ca589cc0056", "did": f"device-{user}",
+        "seance": f"session-{user}", "stream": "web", "order_id": f"ORD-{order}",
+        "order_price": 42.5 + order, "email": f"buyer{user}@shop.example",
+        "items": [{"id": str(100500 + order), "amount": 2, "price": 21.25}],
+    }  # fmt: skip
+
+
+def tracked(user: int, number: int) -> dict[str, Any]:
+    """Return what the app sends."""
+    return {
+        "userId": f"user-{user}", "event": ("Screen Opened", "Level Reached")[number % 2],
+        "properties": {"level": number % 40, "nickname": f"player{user}"},
+        "context": {"locale": "de-DE", "app": {"name": "Shop", "version": "4.2"}},
+        "writeKey": "YOUR_WRITE_KEY",
+    }  # fmt: skip
+
+
+async def say(admin: Admin, path: str, body: Any, headers: dict[str, str] | None = None) -> None:
+    """Send a request to the gateway."""
+    url = f"{admin.running.url}{path}"
+    async with admin.running.client.post(url, json=body, headers=headers) as answer:
+        await answer.read()
+
+
+async def weekday(admin: Admin, events: int, dice: random.Random) -> None:
+    """Send some events of all kinds, some of them refused."""
+    key = {"authorization": "Bearer api_chrts_shop"}
+    for number in range(events):
+        user = dice.randrange(40)
+        match number % 6:
+            case 0 | 1:
+                await say(admin, "/push", view(user, dice.randrange(12)))
+            case 2:
+                await say(admin, "/push", purchase(user, number))
+            case 3 | 4:
+                await say(admin, "/v1/track", tracked(user, number))
+            case _:
+                body = {"uid": f"u{user}", "name": "invoice_paid", "properties": {"total": number}}
+                await say(admin, "/event/track", body, key)
+
+
+async def minutes(admin: Admin, samples: int) -> None:
+    """Let time go by in haste: each sample is of real events, a moment after the one before."""
+    dice = random.Random(3)  # noqa: S311 - the same each time
+    for number in range(samples):
+        lull = 1 if number % 40 > 30 else 6
+        await weekday(admin, dice.randrange(lull, 2 * lull + 2), dice)
+        await admin.desk.series.sample()
+
+
+@asynccontextmanager
+async def shop(folder: Path, samples: int = 4) -> AsyncIterator[Admin]:
+    """Run the shop's gateway: one destination down, one that refuses, one paused, two well."""
+    dice = random.Random(7)  # noqa: S311 - the same day each time
+    async with administered(folder, SETUP) as admin:
+        await minutes(admin, samples)
+        await admin.running.fault(vendor="tracardi", count=100_000, status=503)
+        await admin.running.fault(vendor="quartic", count=14, status=422)
+        await weekday(admin, 60, dice)
+        await say(admin, "/push", {"event": "view", "shop_id": "somebody-else", "did": "x"})
+        async with asyncio.timeout(PATIENCE):
+            while (await admin.get("/destinations/ads"))["state"] != "open":
+                pass
+            while (await admin.get("/destinations/warehouse"))["backlog"]:
+                pass
+        await admin.post("/destinations/warehouse/pause")
+        await minutes(admin, samples)
+        async with asyncio.timeout(PATIENCE):
+            while (await admin.get("/destinations/recommendations"))["backlog"]:
+                pass
+        yield admin
