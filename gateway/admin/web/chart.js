@@ -12,7 +12,7 @@ export function chart(title, series, write, signal) {
   let plot = null;
   let latest = null;
   const options = () => ({
-    width: Math.max(200, box.clientWidth), height: 170, padding: [8, 8, 0, 0],
+    width: Math.max(200, box.clientWidth), height: 170, padding: [8, 26, 0, 0],
     cursor: {points: {size: 6}}, legend: {live: true},
     scales: {x: {time: true}, y: {range: (_, __, high) => [0, high > 0 ? high * 1.1 : 1]}},
     axes: [axis({values: (_, ticks) => ticks.map(hour), space: 70}), axis({size: 62, values: (_, ticks) => ticks.map(write)})],

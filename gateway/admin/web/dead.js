@@ -127,12 +127,12 @@ async function showOne(box, id, signal) {
   fill(box, h("nav", {class: "crumbs", "aria-label": "Way back"}, h("a", {href: "#dead"}, TITLE), " / "),
     h("h1", {}, `Dead letter ${letter.id}`), tools({ids: [letter.id]}, 1, () => { location.hash = "dead"; }, signal),
     h("dl", {class: "pairs"}, facts.map(([name, what]) => [h("dt", {}, name), h("dd", {}, what)])),
-    h("div", {class: "panes"}, whole(`Received by ${letter.source}`, received), sent ? whole("Sent last", sent) : h("section", {class: "pane"}, h("h3", {}, "Nothing was sent"))),
+    h("div", {class: "panes"}, whole(`Received by ${letter.source}`, received), sent ? whole("Sent last", sent) : h("section", {class: "pane"}, h("h2", {}, "Nothing was sent"))),
     attempts.length > 0 && [h("h2", {}, "Attempts"), h("ol", {class: "attempts"}, attempts.map((one) => h("li", {}, h("time", {}, moment(one.at)), ` ${one.status ?? "no answer"} in ${duration(one.latency)}`, one.said && h("pre", {tabindex: "0"}, one.said))))]);
 }
 
 function whole(name, request) {
-  return h("section", {class: "pane", "aria-label": name}, h("h3", {}, name), h("p", {class: "line"}, h("code", {}, `${request.method} ${request.url}`)),
+  return h("section", {class: "pane", "aria-label": name}, h("h2", {}, name), h("p", {class: "line"}, h("code", {}, `${request.method} ${request.url}`)),
     h("dl", {class: "pairs"}, Object.entries(request.headers).map(([header, value]) => [h("dt", {}, header), h("dd", {}, value)])),
     h("pre", {tabindex: "0"}, request.unread || request.body || "(no body)"));
 }

@@ -31,7 +31,7 @@ function eventStory(event, received) {
   linked(panes);
   return h("section", {class: "event", "aria-label": event.event},
     h("h2", {}, event.name, " ", h("span", {class: "soft id"}, event.event), event.repeated && badge("came before, goes nowhere", "calm")),
-    panes, decisions(event.decisions));
+    decisions(event.decisions), panes);
 }
 
 export function pane(name, payload, ...more) {

@@ -1,0 +1,238 @@
+"""The console in a real browser, on a gateway that delivers."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
+
+from gateway.exchange import Delivered
+from tests.console.browsing import visiting
+from tests.console.scene import say, shop, traced, view
+from tests.e2e.admin import SETUP, TOKEN, Admin, administered, fill
+from tests.e2e.running import PATIENCE
+
+pytestmark = pytest.mark.xdist_group("console")
+
+
+async def an_event(admin: Admin) -> str:
+    """Return the id of an order that was delivered to several destinations."""
+    found = await admin.get("/traces?destination=mail&name=Order%20Completed&limit=1")
+    return str(found["lines"][0]["event"])
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_every_page_is_accessible(tmp_path: Path, theme: str) -> None:
+    """By axe nothing is wrong with any page, light or dark; the browser complains of nothing."""
+    async with shop(tmp_path) as admin, visiting(admin, color_scheme=theme) as visit:
+        event = await an_event(admin)
+        for place in (
+            "overview", "events", f"events/{event}", "destinations", "destinations/mail",
+            "destinations/ads", "dead", "dead/1", "vendors", "vendors/personaclick", "config",
+        ):  # fmt: skip
+            await visit.open(place)
+            await visit.page.wait_for_load_state("networkidle")
+            assert await visit.flaws() == [], place
+
+
+async def test_the_overview_shows_the_house(tmp_path: Path) -> None:
+    """What needs attention comes first; sources, routes and destinations are tied together."""
+    async with shop(tmp_path) as admin, visiting(admin) as visit:
+        await visit.open("overview")
+        page = visit.page
+        first = page.locator(".attention li").first
+        await expect(first).to_contain_text("ads is in trouble")
+        await expect(page.locator("#exit-warehouse")).to_contain_text("paused")
+        await expect(page.locator("#exit-recommendations")).to_contain_text("14 dead letters")
+        await expect(page.locator("#source-webshop")).to_contain_text("personaclick")
+        await expect(page.locator(".wires path")).to_have_count(3 * 1 + 2 + 2 + 1 + 1 + 2)
+        await first.locator("a").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("ads")
+        await expect(page.locator(".uplot")).to_have_count(3)
+
+
+async def test_events_are_watched_and_found(tmp_path: Path) -> None:
+    """The live tail puts on top what happens; filters narrow it; older ones come page by page."""
+    async with shop(tmp_path, 12) as admin, visiting(admin) as visit:
+        page = visit.page
+        await visit.open("events")
+        await expect(page.locator("tbody tr")).to_have_count(100)
+        await page.get_by_role("button", name="Older").click()
+        await expect(page.locator("tbody tr")).to_have_count(200)
+        await page.get_by_label("Destination").select_option("crm")
+        await page.get_by_label("User").fill("device-4711")
+        await page.get_by_label("User").blur()
+        await expect(page.locator("#page")).to_contain_text("Nothing of this kind is kept.")
+        await page.get_by_role("button", name="Live").click()
+        await expect(page.locator("#page [role=status]")).to_have_text("live")
+        await say(admin, "/push", view(4711, 1))
+        row = page.locator("tbody tr")
+        await expect(row).to_have_count(1)
+        await expect(row).to_contain_text("webshop → crm")
+        await row.get_by_role("link").click()
+        await expect(page.get_by_role("heading", level=2).first).to_contain_text("Product Viewed")
+
+
+async def test_an_events_story_is_told_side_by_side(tmp_path: Path) -> None:
+    """A field lights up wherever it stands; losses are marked; routes say why in words."""
+    async with shop(tmp_path) as admin, visiting(admin) as visit:
+        page = visit.page
+        await visit.open(f"events/{await an_event(admin)}")
+        panes = page.locator(".pane")
+        await expect(panes.nth(0)).to_contain_text("order_price")
+        await expect(panes.nth(1)).to_contain_text("properties.total")
+        crm = page.get_by_role("region", name="crm · chrts")
+        await expect(crm.locator(".losses")).to_contain_text("session_id")
+        await panes.nth(0).locator("li", has_text="order_price").focus()
+        lit = page.locator(".lit")
+        await expect(lit.filter(has_text="order_price")).to_have_count(1)
+        await expect(lit.filter(has_text="properties.total").first).to_be_visible()
+        assert await lit.count() >= 3
+        decisions = page.locator(".decisions li")
+        await expect(decisions).to_have_count(3)
+        await expect(decisions.nth(1)).to_contain_text("taken")
+        await expect(page.locator("#page")).to_contain_text("after the steps of buyers to mail")
+        await expect(page.locator("#page")).not_to_contain_text("0d42fd8b713d0752776ca589cc0056")
+
+
+async def test_a_destination_is_paused_and_goes_on(tmp_path: Path) -> None:
+    """The buttons do what they say, and the page says what they did."""
+    async with shop(tmp_path) as admin, visiting(admin) as visit:
+        page = visit.page
+        await visit.open("destinations/mail")
+        await page.get_by_role("button", name="Pause").click()
+        await expect(page.get_by_role("button", name="Resume")).to_be_visible()
+        await expect(page.locator("#toasts")).to_contain_text("mail is paused")
+        assert (await admin.get("/destinations/mail"))["state"] == "paused"
+        await page.get_by_role("button", name="Resume").click()
+        await expect(page.get_by_role("button", name="Try everything now")).to_be_visible()
+        assert (await admin.get("/destinations/mail"))["state"] == "delivering"
+
+
+async def test_dead_letters_are_chosen_and_replayed(tmp_path: Path) -> None:
+    """A group opens to its letters; some are chosen and replayed, then the rest, with progress."""
+    await fill(tmp_path / "spool", 120)
+    setup = SETUP.replace('token = "{token}"', "")
+    async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+        page, watch = visit.page, admin.running.watch
+        await visit.open("dead")
+        await expect(page.locator("tbody tr")).to_have_count(4)
+        await page.locator("tbody tr", has_text="no such field").first.get_by_role("link").click()
+        await expect(page.locator("tbody tr")).to_have_count(20)
+        for number in (0, 1, 2):
+            await page.locator("tbody input").nth(number).check()
+        await page.get_by_role("button", name="Replay 3").click()
+        await expect(page.locator("#toasts")).to_contain_text("3 dead letters replayed")
+        await watch.until(lambda w: len([s for s in w.settled if isinstance(s[2], Delivered)]) == 3)
+        await expect(page.locator("tbody tr")).to_have_count(17)
+        await page.get_by_role("link", name="Dead letters").first.click()
+        await page.get_by_role("button", name="Replay 117").click()
+        await expect(page.locator("#page")).to_contain_text("There are no dead letters.")
+        await watch.until(
+            lambda w: len([s for s in w.settled if isinstance(s[2], Delivered)]) == 120
+        )
+        assert (await admin.get("/dead-letters"))["letters"] == []
+
+
+async def test_the_configuration_is_checked_and_reloaded(tmp_path: Path) -> None:
+    """What is in effect is shown without credentials, with findings in the file as it is now."""
+    async with shop(tmp_path) as admin, visiting(admin) as visit:
+        page = visit.page
+        path = tmp_path / "gateway.toml"
+        good = path.read_text()
+        await visit.open("config")
+        await expect(page.locator(".findings")).to_contain_text("The file is what is in effect.")
+        await expect(page.locator("#page")).not_to_contain_text("growlytics-sandbox-key")
+        path.write_text(good.replace('rate = "200/s"', 'rate = "300/s"\nburst = 0'))
+        await page.reload()
+        await expect(page.locator(".findings li.bad")).to_contain_text("[destinations.mail] burst")
+        path.write_text(good.replace('rate = "200/s"', 'rate = "300/s"'))
+        await page.reload()
+        await page.get_by_role("button", name="Reload the file").click()
+        await expect(page.locator("#toasts")).to_contain_text("changed mail")
+        await expect(page.locator("#page")).to_contain_text("300/s")
+
+
+async def test_the_token_is_asked_for_once(tmp_path: Path) -> None:
+    """Without the token nothing shows; a wrong one is told; the right one lasts with the tab."""
+    async with administered(tmp_path) as admin, visiting(admin) as visit:
+        page = visit.page
+        await page.goto(f"{admin.url}/")
+        await expect(page.get_by_role("dialog")).to_be_visible()
+        await page.get_by_role("textbox", name="Token").fill("not the token at all")
+        await page.get_by_role("button", name="Go on").click()
+        await expect(page.locator("#token-wrong")).to_be_visible()
+        assert await visit.flaws() == []
+        await page.get_by_role("textbox", name="Token").fill(TOKEN)
+        await page.get_by_role("button", name="Go on").click()
+        await expect(page.locator("#source-shop")).to_be_visible()
+        await page.reload()
+        await expect(page.locator("#source-shop")).to_be_visible()
+        assert await page.evaluate("document.cookie") == ""
+        visit.complaints = [said for said in visit.complaints if "401" not in said]
+
+
+async def test_the_keyboard_is_enough(tmp_path: Path) -> None:
+    """Pages, rows, search and help are reached without a mouse."""
+    async with shop(tmp_path) as admin, visiting(admin) as visit:
+        page = visit.page
+        await visit.open("overview")
+        await page.keyboard.type("gd")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Destinations")
+        await expect(page.locator("tbody tr").first).to_be_visible()
+        await page.keyboard.press("j")
+        await page.keyboard.press("j")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("mail")
+        await page.keyboard.type("ge")
+        await expect(page.get_by_role("search")).to_be_visible()
+        await page.keyboard.press("/")
+        await page.keyboard.type(await an_event(admin))
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".pane").first).to_be_visible()
+        await page.keyboard.press("?")
+        await expect(page.get_by_role("dialog")).to_contain_text("Search events")
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("t")
+        assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+async def test_nothing_from_elsewhere_is_loaded(tmp_path: Path) -> None:
+    """Every request of the console goes to the gateway, and its policy lets nothing else in."""
+    async with shop(tmp_path) as admin, visiting(admin) as visit:
+        asked: list[str] = []
+        visit.page.on("request", lambda request: asked.append(request.url))
+        for place in ("overview", "events", "destinations/mail", "vendors", "config"):
+            await visit.open(place)
+            await visit.page.wait_for_load_state("networkidle")
+        assert all(url.startswith(admin.url) for url in asked), asked
+        async with admin.running.client.get(admin.url) as answer:
+            policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        async with asyncio.timeout(PATIENCE):
+            await visit.page.evaluate("fetch('https://elsewhere.example').catch(() => null)")
+        visit.complaints = [said for said in visit.complaints if "elsewhere" not in said]
+
+
+async def test_a_hundred_thousand_traces_are_no_burden(
+    tmp_path: Path, record_property: Callable[[str, str], None]
+) -> None:
+    """A page of traces shows within a second beside 100,000 of them, filtered ones too."""
+    await asyncio.to_thread(traced, tmp_path / "spool" / "traces.db", 100_000)
+    setup = SETUP.replace('token = "{token}"', "")
+    took: dict[str, float] = {}
+    async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+        for place in ("events", "events?destination=mail", "events?user=u77", "events?failed=true"):
+            await visit.page.goto("about:blank")
+            began = time.monotonic()
+            await visit.page.goto(f"{admin.url}/#{place}")
+            await expect(visit.page.locator("tbody tr").first).to_be_visible()
+            took[place] = time.monotonic() - began
+            assert await visit.page.locator("tbody tr").count() <= 100
+    figures = "  ".join(f"{place} {seconds:.2f} s" for place, seconds in took.items())
+    record_property("table", f"the console beside 100,000 traces: {figures}")
+    assert min(took.values()) < 1.0, took
+    assert max(took.values()) < 5.0, took  # a machine that is busy with other tests
