@@ -6,9 +6,10 @@
 # make docs   write the generated parts of the documentation anew
 # make dev    the gateway alone, reloaded when its code changes
 # make soak   the obligation ledger for MINUTES=n; an outage of MEMORY=n events instead
+# make screenshots  pictures of the console for the documentation
 # make lock   write requirements.lock anew
 .DEFAULT_GOAL := run
-.PHONY: run test clients check bench docs dev soak lock clean
+.PHONY: run test clients check bench docs dev soak screenshots lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -50,6 +51,9 @@ dev: $(INSTALLED)
 
 soak: $(INSTALLED)
 	$(BIN)/python -m tests.soak $(if $(MEMORY),--memory $(MEMORY),--minutes $(or $(MINUTES),5))
+
+screenshots: $(INSTALLED) clients
+	$(BIN)/python -m tests.console.screenshots docs/console
 
 lock: $(INSTALLED)
 	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --generate-hashes --universal \

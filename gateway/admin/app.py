@@ -12,6 +12,7 @@ from gateway.admin import (
     destinations,
     letters,
     overview,
+    playground,
     running,
     series,
     story,
@@ -39,6 +40,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *story.ENDPOINTS,
     *letters.ENDPOINTS,
     *vendors.ENDPOINTS,
+    *playground.ENDPOINTS,
 )
 
 

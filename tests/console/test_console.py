@@ -30,7 +30,8 @@ async def test_every_page_is_accessible(tmp_path: Path, theme: str) -> None:
         event = await an_event(admin)
         for place in (
             "overview", "events", f"events/{event}", "destinations", "destinations/mail",
-            "destinations/ads", "dead", "dead/1", "vendors", "vendors/personaclick", "config",
+            "destinations/ads", "dead", "dead/1", "playground", "vendors",
+            "vendors/personaclick", "config",
         ):  # fmt: skip
             await visit.open(place)
             await visit.page.wait_for_load_state("networkidle")
@@ -215,6 +216,33 @@ async def test_nothing_from_elsewhere_is_loaded(tmp_path: Path) -> None:
         async with asyncio.timeout(PATIENCE):
             await visit.page.evaluate("fetch('https://elsewhere.example').catch(() => null)")
         visit.complaints = [said for said in visit.complaints if "elsewhere" not in said]
+
+
+async def test_a_request_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
+    """The playground shows every step, of the destinations chosen; refusals as the vendor says."""
+    async with shop(tmp_path) as admin, visiting(admin) as visit:
+        page = visit.page
+        before = len(await admin.running.journal())
+        await visit.open("playground")
+        await page.get_by_role("button", name="Show every step").click()
+        await expect(page.locator(".pane")).to_have_count(2 + 5)
+        await expect(page.locator(".result")).to_contain_text("properties.products[0].product_id")
+        assert await visit.flaws() == []
+        await page.get_by_role("checkbox", name="ads").uncheck()
+        await expect(page.locator(".pane")).to_have_count(2 + 4)
+        await page.get_by_role("textbox", name="Body").fill('{"event": "view"}')
+        await page.get_by_role("button", name="Show every step").click()
+        await expect(page.locator(".result")).to_contain_text("It would be refused.")
+        await page.get_by_role("combobox", name="Source").select_option("backend")
+        await page.get_by_role("button", name="Show every step").click()
+        crm = page.get_by_role("region", name="crm · chrts")
+        await expect(crm).to_contain_text("account-signup")
+        assert len(await admin.running.journal()) == before
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await page.get_by_role("button", name="Copy as curl").click()
+        await expect(page.locator("#toasts")).to_contain_text("Copied")
+        copied = await page.evaluate("navigator.clipboard.readText()")
+        assert copied.startswith("curl -i -X POST 'http://127.0.0.1:0/event/track'")
 
 
 async def test_a_hundred_thousand_traces_are_no_burden(

@@ -10,12 +10,12 @@ export function stories(found) {
 
 const title = (one) => `${one.at === null ? "" : `${moment(one.at)} · `}${one.source} · ${one.events.map((event) => event.name).join(", ") || one.refused}`;
 
-export function story(one) {
+export function story(one, happened = true) {
   return h("article", {class: "story"},
-    h("p", {class: "facts"},
+    happened && h("p", {class: "facts"},
       one.at !== null && ["Received ", clock(one.at)], one.source && [" by ", h("b", {}, one.source), ` (${one.vendor})`],
       one.status !== null && [`, answered ${one.status}`], one.refused && [". ", badge("refused", "bad"), ` ${one.refused}`]),
-    one.received === null && h("p", {class: "soft"}, "What was received is too old to be kept still."),
+    happened && one.received === null && h("p", {class: "soft"}, "What was received is too old to be kept still."),
     one.events.length > 0 && h("p", {class: "soft hint"}, "Point at a field, or move to it, to see where it came from and where it went. Dotted ones are not passed on."),
     one.events.length ? one.events.map((event) => eventStory(event, one.received)) : one.received && h("div", {class: "panes"}, pane("Received", one.received)),
     one.more > 0 && h("p", {class: "soft"}, `${one.more} further events of this request are not shown; look for one by its id.`));

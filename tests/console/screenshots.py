@@ -1,0 +1,70 @@
+"""Pictures of every page of the console, for the documentation: ``make screenshots``."""
+
+import asyncio
+import contextlib
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.async_api import Page
+
+from tests.console.scene import shop
+from tests.e2e.admin import Admin
+from tests.machine import chromium
+
+SETTLED = 1500
+"""Milliseconds after which a page that asks every other second has drawn everything."""
+DARK = frozenset({"overview", "event"})
+"""Pages that are shown by night, too."""
+
+
+async def places(admin: Admin) -> dict[str, str]:
+    """Return what to look at: a name for the picture, and the page."""
+    found = await admin.get("/traces?destination=mail&name=Order%20Completed&limit=1")
+    return {
+        "overview": "overview",
+        "events": "events",
+        "event": f"events/{found['lines'][0]['event']}",
+        "destinations": "destinations",
+        "destination": "destinations/mail",
+        "dead": "dead",
+        "letter": "dead/1",
+        "playground": "playground",
+        "vendor": "vendors/personaclick",
+        "config": "config",
+    }
+
+
+async def picture(page: Page, admin: Admin, name: str, place: str, path: Path) -> None:
+    """Write a picture of one page."""
+    await page.goto("about:blank")
+    await page.goto(f"{admin.url}/#{place}")
+    await page.wait_for_timeout(SETTLED)
+    if name == "playground":
+        await page.get_by_role("button", name="Show every step").click()
+        await page.wait_for_timeout(SETTLED)
+    if name == "event":
+        await page.locator(".pane").first.locator("li", has_text="order_price").hover()
+    await page.screenshot(path=path)
+
+
+async def main(folder: Path) -> None:
+    """Write all pictures into *folder*."""
+    async with shop(Path(), 60) as admin, chromium() as browser:
+        found = await places(admin)
+        for theme in ("light", "dark"):
+            view = {"width": 1280, "height": 800}
+            page = await browser.new_page(viewport=view, color_scheme=theme)
+            for name, place in found.items():
+                if theme == "light" or name in DARK:
+                    path = folder / f"{name}{'' if theme == 'light' else '-dark'}.png"
+                    await picture(page, admin, name, place, path)
+            await page.close()
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1]).absolute()
+    target.mkdir(parents=True, exist_ok=True)
+    # What it shows has no path of the machine in it: the shop lives where it is started.
+    with tempfile.TemporaryDirectory() as here, contextlib.chdir(here):
+        asyncio.run(main(target))
