@@ -39,7 +39,8 @@ def _table(table: BaseModel) -> dict[str, Any]:
     names = type(table).model_fields
     keyed = zip(names, keys_of(type(table)).items(), strict=True)
     held = {key: plain(getattr(table, name), kind_of(field)) for name, (key, field) in keyed}
-    return {**held, **held.pop("settings", {})}
+    settings = held.pop("settings", {})
+    return {**held, **settings}
 
 
 def kind_of(field: FieldInfo) -> Kind | None:

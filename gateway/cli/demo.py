@@ -101,7 +101,13 @@ def _say(config: Config, registry: Registry, url: str) -> None:
         click.secho(f"  # as a client of {reads.name}", dim=True)
         click.echo(curl(url + source.mount, reads.example))
     click.echo()
-    click.echo(f"Then open http://{SANDBOX}/ to see what each vendor received. Ctrl-C stops both.")
+    if config.admin is not None:
+        click.echo(f"Then open http://{config.admin.listen}/ to see what became of it, and")
+        click.echo(f"http://{SANDBOX}/ to see what each vendor received. Ctrl-C stops both.")
+    else:
+        click.echo(
+            f"Then open http://{SANDBOX}/ to see what each vendor received; Ctrl-C stops both."
+        )
 
 
 def curl(url: str, request: Request) -> str:

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import random
 import sys
 import tempfile
 from pathlib import Path
 
 from playwright.async_api import Page
 
-from tests.console.scene import shop
+from tests.console.scene import shop, weekday
 from tests.e2e.admin import Admin
 from tests.machine import chromium
 
@@ -35,6 +36,14 @@ async def places(admin: Admin) -> dict[str, str]:
     }
 
 
+async def going_on(admin: Admin) -> None:
+    """Let events come in for as long as pictures are taken."""
+    dice = random.Random(5)  # noqa: S311 - the same each time
+    while True:
+        await weekday(admin, 6, dice)
+        await asyncio.sleep(0.2)
+
+
 async def picture(page: Page, admin: Admin, name: str, place: str, path: Path) -> None:
     """Write a picture of one page."""
     await page.goto("about:blank")
@@ -52,14 +61,18 @@ async def main(folder: Path) -> None:
     """Write all pictures into *folder*."""
     async with shop(Path(), 60) as admin, chromium() as browser:
         found = await places(admin)
+        traffic = asyncio.get_running_loop().create_task(going_on(admin))
         for theme in ("light", "dark"):
-            view = {"width": 1280, "height": 800}
-            page = await browser.new_page(viewport=view, color_scheme=theme)
+            page = await browser.new_page(
+                viewport={"width": 1280, "height": 800}, color_scheme=theme
+            )
             for name, place in found.items():
                 if theme == "light" or name in DARK:
                     path = folder / f"{name}{'' if theme == 'light' else '-dark'}.png"
                     await picture(page, admin, name, place, path)
             await page.close()
+        traffic.cancel()
+        await asyncio.gather(traffic, return_exceptions=True)
 
 
 if __name__ == "__main__":
