@@ -46,7 +46,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 def make_app(desk: Desk) -> web.Application:
     """Return the admin application of a gateway that runs."""
-    guarded = guard(lambda: desk.gateway.config.admin)
+    started = desk.gateway.config.admin or AdminConfig()
+    guarded = guard(started, lambda: desk.gateway.config.admin)
     app = web.Application(middlewares=[as_problems, guarded], client_max_size=LARGEST_BODY)
     app.add_routes(found.route(desk) for found in ENDPOINTS)
     app.add_routes(assets.routes())

@@ -18,16 +18,17 @@ OPEN = frozenset({"/healthz", "/readyz", "/api/v1/openapi.json"})
 """What needs no token, beside the console's own files: none of it says anything of the events."""
 
 
-def guard(config: Callable[[], AdminConfig | None]) -> Middleware:
+def guard(started: AdminConfig, present: Callable[[], AdminConfig | None]) -> Middleware:
     """Return the middleware that turns others away.
 
     Args:
-        config: returns the present configuration, which a reload may change.
+        started: the configuration with which the address was opened.
+        present: returns the one in effect, which a reload may have changed.
     """
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        admin = config() or AdminConfig()
+        admin = in_force(started, present())
         check_host(request, admin)
         if request.path.startswith("/api/") or request.path == "/metrics":
             check_intent(request)
@@ -36,6 +37,22 @@ def guard(config: Callable[[], AdminConfig | None]) -> Middleware:
         return await handler(request)
 
     return guarded
+
+
+def in_force(started: AdminConfig, present: AdminConfig | None) -> AdminConfig:
+    """Return whom to let in.
+
+    The address stays the one that was opened, whatever a reload says of it, so that a token that
+    it needs is not forgotten by a configuration that would need none at another address.
+
+    Raises:
+        Problem: the configuration has no admin API any more.
+    """
+    if present is None:
+        raise Problem(503, "the configuration has no [admin] any more; this ends when it stops")
+    if present.token is None and not started.address.loopback:
+        return present.model_copy(update={"token": started.token})
+    return present
 
 
 def check_host(http: web.Request, admin: AdminConfig) -> None:

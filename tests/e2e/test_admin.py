@@ -1,14 +1,20 @@
 """The admin API on a gateway that delivers."""
 
 import asyncio
+import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import aiohttp
 import orjson
 import pytest
+from pydantic import SecretStr
 
+from gateway.admin.guard import in_force
+from gateway.config.admin import AdminConfig
 from gateway.exchange import Delivered
 from tests.e2e.admin import SETUP, TOKEN, Admin, administered, fill
+from tests.e2e.process import ROOT
 from tests.e2e.running import PATIENCE, Watch
 from tests.e2e.wire import vendor
 
@@ -61,6 +67,39 @@ async def test_a_reload_changes_the_token(tmp_path: Path) -> None:
         assert (await admin.call("GET", "/api/v1/status"))[0] == 401
         headers = {"authorization": f"Bearer another-{TOKEN}"}
         assert (await admin.call("GET", "/api/v1/status", headers=headers))[0] == 200
+
+
+async def test_a_reload_opens_nothing(tmp_path: Path) -> None:
+    """A reload without the table, or without the token that the open address needs, lets none in."""
+    loopback = AdminConfig(token=SecretStr(TOKEN))
+    everywhere = AdminConfig(listen=":8081", token=SecretStr(TOKEN))
+    assert in_force(loopback, AdminConfig()).token is None
+    assert in_force(everywhere, AdminConfig()).token == SecretStr(TOKEN)
+    async with administered(tmp_path) as admin:
+        path = tmp_path / "gateway.toml"
+        text = path.read_text()
+        path.write_text(text.replace(text[text.index("[admin]") : text.index("[sources")], ""))
+        assert (await admin.post("/config/reload"))["unheeded"] == ["[admin] listen"]
+        status, said = await admin.call("GET", "/api/v1/status")
+        assert (status, "no [admin] any more" in said["detail"]) == (503, True)
+
+
+async def test_an_address_that_is_taken_is_told(tmp_path: Path) -> None:
+    """A gateway whose admin address cannot be had says so, and does not start."""
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    path = tmp_path / "gateway.toml"
+    setup = SETUP.replace(
+        '[admin]\nlisten = "127.0.0.1:0"', f'[admin]\nlisten = "127.0.0.1:{port}"'
+    )
+    path.write_text(setup.format(folder=tmp_path, token=TOKEN, url="http://127.0.0.1:9"))
+    command = (sys.executable, "-m", "gateway", "run", "--config", str(path))
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=PIPE)
+    async with asyncio.timeout(PATIENCE):
+        _, said = await process.communicate()
+    server.close()
+    assert process.returncode == 1
+    assert b"cannot_start" in said
 
 
 @pytest.mark.parametrize(
