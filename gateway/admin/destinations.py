@@ -24,6 +24,8 @@ class Destination(msgspec.Struct, frozen=True):
     name: str
     vendor: str
     url: str
+    shadow: bool
+    """It only looks on: nothing is owed to it, and what it sees is counted apart."""
     state: Literal["delivering", "paused", "probing", "open"]
     """``open``: its circuit is, and nothing is tried for a while; ``probing``: one attempt is."""
     reason: str
@@ -32,6 +34,8 @@ class Destination(msgspec.Struct, frozen=True):
     declined: int
     dead: int
     retried: int
+    shadowed: int
+    """Events that it looked at, as a shadow."""
     in_hand: int
     """Requests that are in memory, on their way or about to be."""
     backlog: int
@@ -66,12 +70,14 @@ def described(desk: Desk, name: str, depth: Depth) -> Destination:
         name=name,
         vendor=config.vendor,
         url=without_password(config.settings.url),
+        shadow=bool(config.shadow),
         state="paused" if state.paused else circuit,
         reason=state.reason,
         delivered=state.delivered,
         declined=state.declined,
         dead=state.dead,
         retried=state.retried,
+        shadowed=state.shadowed,
         in_hand=state.in_hand,
         backlog=depth.backlog,
         retrying=depth.retrying,

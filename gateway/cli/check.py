@@ -92,7 +92,7 @@ def _conditions(route: RouteConfig) -> Iterator[str]:
 
 def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
     if destination.shadow is True:
-        address = _address(destination.settings.url)
+        address = without_password(destination.settings.url)
         return name, destination.vendor, address, "a shadow: compared, not sent"
     facts = [f"{destination.concurrency} at once", f"{shown(destination.timeout, 'duration')} each"]
     if destination.rate is not None:

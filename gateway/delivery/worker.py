@@ -104,11 +104,6 @@ class Worker:
             await self.ledger.flush()
         await self.sender.close()
 
-    def state(self) -> WorkerState:
-        """Return how the worker is doing."""
-        figures = (self.delivered, self.declined, self.burials.count, self.retried, self.shadowed)
-        return WorkerState(self.gate.state, self.gate.reason, self.ledger.in_hand, *figures)
-
     # What comes in
 
     def offer(self, item: Item, events: Sequence[Event]) -> None:

@@ -70,7 +70,7 @@ async def test_a_reload_changes_the_token(tmp_path: Path) -> None:
 
 
 async def test_a_reload_opens_nothing(tmp_path: Path) -> None:
-    """A reload without the table, or without the token that the open address needs, lets none in."""
+    """A reload without the table lets none in, nor does one without a token that is needed."""
     loopback = AdminConfig(token=SecretStr(TOKEN))
     everywhere = AdminConfig(listen=":8081", token=SecretStr(TOKEN))
     assert in_force(loopback, AdminConfig()).token is None

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 from gateway.config import load
+from gateway.delivery import state_of
 from gateway.reload import reload
 from gateway.shadow.store import ShadowFile
 from gateway.shadow.tally import Count, Key
@@ -121,7 +122,7 @@ async def test_a_shadow_counts_as_nothing_else(tmp_path: Path) -> None:
         for sample in (VIEW, SAMPLES["cart"], SAMPLES["search"]):
             await post(run, sample)
         counts = await seen(run, 3)
-        state = run.gateway.workers["new"].state()
+        state = state_of(run.gateway.workers["new"])
         assert (state.delivered, state.declined, state.dead, state.retried) == (0, 0, 0, 0)
         assert (state.shadowed, state.circuit) == (3, "closed")
         ways = sorted((key.what, key.event) for key in counts if not key.field)

@@ -2,7 +2,7 @@
 
 import {every, get, post} from "./api.js";
 import {chart} from "./chart.js";
-import {bytes, clock, compact, count, duration, empty, fill, h, moment, outcome, rate, table, toast} from "./dom.js";
+import {badge, bytes, clock, compact, count, duration, empty, fill, h, moment, outcome, rate, table, toast} from "./dom.js";
 
 export const TITLE = "Destinations";
 const FRESH = 3000;
@@ -28,7 +28,7 @@ function row({destination: one, delivered, failed}, now) {
   const owed = one.backlog + one.retrying + one.parked;
   return {props: {"data-row": "", id: `row-${one.name}`}, cells: [
     [h("a", {href: `#destinations/${encodeURIComponent(one.name)}`}, one.name), h("span", {class: "soft"}, ` ${one.vendor}`)],
-    [outcome(one.state), one.reason && h("span", {class: "why", title: one.reason}, one.reason)],
+    [outcome(one.state), one.shadow && badge("shadow", "calm"), one.reason && h("span", {class: "why", title: one.reason}, one.reason)],
     rate(delivered), failed > 0 ? h("span", {class: "bad"}, rate(failed)) : "0/s", count(owed),
     one.oldest === null ? "" : duration(now - one.oldest),
     one.dead_letters ? h("a", {href: `#dead?destination=${encodeURIComponent(one.name)}`}, count(one.dead_letters)) : "0",
@@ -81,9 +81,10 @@ function draw([rates, latencies, backlog], samples) {
 
 function factsOf(one) {
   const facts = [
-    ["State", [outcome(one.state), one.reason && ` ${one.reason}`]], ["Address", h("code", {}, one.url)], ["Vendor", h("a", {href: `#vendors/${one.vendor}`}, one.vendor)],
+    ["State", [outcome(one.state), one.shadow && badge("shadow", "calm"), one.reason && ` ${one.reason}`]], ["Address", h("code", {}, one.url)], ["Vendor", h("a", {href: `#vendors/${one.vendor}`}, one.vendor)],
     ["Waiting", `${count(one.backlog)} in the log, ${count(one.retrying)} for their next try, ${count(one.parked)} behind an earlier event of their user`],
     one.oldest !== null && ["Oldest", moment(one.oldest)],
+    one.shadow && ["Shadow", `It only looks on: ${count(one.shadowed)} events compared, nothing owed to it`],
     ["Since the start", `${count(one.delivered)} delivered, ${count(one.declined)} declined, ${count(one.retried)} tries to be repeated, ${count(one.dead)} dead letters`],
     ["Limits", `${one.concurrency} at once${one.rate === null ? "" : `, ${rate(one.rate)} at most`}${one.max_backlog === null ? "" : `, ${count(one.max_backlog)} may wait`}`],
     one.dead_letters > 0 && ["Dead letters", h("a", {href: `#dead?destination=${encodeURIComponent(one.name)}`}, `${count(one.dead_letters)} to look at`)],

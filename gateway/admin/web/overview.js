@@ -1,7 +1,7 @@
 // The house as a picture: sources, routes, destinations; what needs attention first.
 
 import {every, get} from "./api.js";
-import {compact, draw, duration, empty, fill, h, outcome, rate} from "./dom.js";
+import {badge, compact, draw, duration, empty, fill, h, outcome, rate} from "./dom.js";
 
 export const TITLE = "Overview";
 const FRESH = 2000;
@@ -66,7 +66,7 @@ function exit({destination: one, delivered, failed}, now) {
   const owed = one.backlog + one.retrying + one.parked;
   return h("li", {id: `exit-${one.name}`, class: `card ${one.state}`},
     h("a", {href: `#destinations/${encodeURIComponent(one.name)}`}, one.name),
-    h("span", {class: "soft"}, one.vendor), outcome(one.state),
+    h("span", {class: "soft"}, one.vendor), one.shadow ? badge("shadow", "calm") : outcome(one.state),
     h("span", {class: "figure"}, h("b", {}, rate(delivered)),
       failed > 0 && h("span", {class: "bad"}, `${rate(failed)} fail`)),
     owed > 0 && h("span", {class: "soft"}, `${compact(owed)} wait`, one.oldest !== null && `, the oldest for ${duration(now - one.oldest)}`),
