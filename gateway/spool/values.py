@@ -255,7 +255,6 @@ class Letters(msgspec.Struct, frozen=True):
     user: str | None = None
     cause: Cause | None = None
     alike: str | None = None
-    """What `LetterGroup` calls so."""
 
 
 EVERY_LETTER = Letters()
@@ -268,12 +267,11 @@ class LetterGroup(msgspec.Struct, frozen=True):
     cause: Cause
     alike: str
     """What their reasons have in common: the first 200 characters, with ``#`` for numbers."""
-    reason: str
-    """One of their reasons, as it is."""
+    reason: str  # one of them, as it is
     count: int
     first: float
-    """Unix seconds at which the oldest of them was given up."""
     last: float
+    """Unix seconds at which the newest of them was given up, as ``first`` is the oldest's."""
     newest: int
     """The highest id."""
 
