@@ -33,6 +33,8 @@ from gateway.routing.router import Router
 from gateway.routing.steps import Steps
 from gateway.shadow.shadows import Shadows, bounds_of, looking
 from gateway.spool import Entry, Limits, Notice, Spool, SqliteSpool
+from gateway.tracking import Tally
+from gateway.tracking.amend import without
 from gateway.transport import HttpTransport
 from gateway.upstream import Upstreams
 from gateway.watching import watch_files
@@ -50,6 +52,7 @@ class Gateway:
         consents: what users consented to.
         shadows: what the destinations saw that only look on.
         workers: one per destination.
+        tally: counts events that are not as planned.
         accepting: whether new events are taken.
     """
 
@@ -60,6 +63,7 @@ class Gateway:
         self.upstreams = Upstreams()
         self.doors = self.doors_of(config)
         self.router = Router(config.routes)
+        self.tally = Tally()
         self.spool: Spool = SqliteSpool(
             config.spool.path, Limits(config.spool.max_bytes, config.spool.max_age)
         )
@@ -167,7 +171,10 @@ class Gateway:
         Raises:
             Rejected: the plugin does not take it any more.
         """
-        return introduced(self._inputs[entry.vendor].parse(entry.request), entry.request)
+        events = introduced(self._inputs[entry.vendor].parse(entry.request), entry.request)
+        if not entry.dropped:
+            return events
+        return [without(event, entry.dropped.get(n, ())) for n, event in enumerate(events)]
 
     def steps_of(self, route: str) -> Steps | None:
         """Return the steps of a route by its name, as it is configured now."""
@@ -219,6 +226,7 @@ class Gateway:
             origins=source.origins,
             clients=Clients(source.client, proxies, cookie if source.cookie else None),
             relay=relay,
+            plan=config.plans.get(name),
             respond=source.respond_timeout if source.respond == "upstream" else None,
             lends=any(config.destinations[to].credentials == "client" for to in led),
         )

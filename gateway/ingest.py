@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from aiohttp import web
@@ -15,11 +15,13 @@ from gateway.errors import Fault, Rejected, SpoolError
 from gateway.event import Event
 from gateway.exchange import REQUEST_ID, Request, Response
 from gateway.ids import RequestIds
+from gateway.mapping import spelt
 from gateway.relay import TRY_AGAIN
 from gateway.respond import Asking, Asks
 from gateway.routing.consents import Consents
 from gateway.routing.router import Router
 from gateway.spool import Entry, Item, Once, Spool, SpoolFull, event_of
+from gateway.tracking import Kept, Plan, Tally
 
 log = structlog.get_logger()
 
@@ -56,6 +58,10 @@ class World(Protocol):
     @property
     def workers(self) -> Mapping[str, Takes]:
         """Return who delivers, by destination."""
+
+    @property
+    def tally(self) -> Tally:
+        """Return what counts events that are not as planned."""
 
     def accepted(self, events: Sequence[Event], source: str) -> None:
         """Tell those who listen that *events* are safe."""
@@ -128,11 +134,27 @@ class Ingest:
             stored = source.stored(request, stored.body) if found.rivals else stored
         events = introduced(reads.read(stored, payload), stored)
         stored = without_idle_id(stored, events)
-        return await self._keep(source, stored, events) or reads.accept(stored, events)
+        plan, kept = source.plan, Kept(events)
+        if plan is not None:
+            kept = self._planned(source, plan, stored, payload, events)
+        return await self._keep(source, stored, kept) or reads.accept(stored, events)
 
-    async def _keep(
-        self, source: Source, stored: Request, events: Sequence[Event]
-    ) -> Response | None:
+    def _planned(
+        self, source: Source, plan: Plan, stored: Request, payload: Any, events: list[Event]
+    ) -> Kept:
+        """Return what the source's tracking *plan* lets through of *events*.
+
+        Raises:
+            Rejected: an event is not as planned, and the plan refuses such.
+        """
+
+        def spell(event: Event, index: int, path: Sequence[str | int]) -> str:
+            mapped = source.reads.endpoints[f"{stored.method} {stored.path}"]
+            return spelt(mapped, payload, event, index, path)
+
+        return plan.keeps(events, spell, stored.id, self._world.tally)
+
+    async def _keep(self, source: Source, stored: Request, kept: Kept) -> Response | None:
         """Return once *events* are safe for every destination that they are routed to.
 
         The vendor's own answer is returned where the source asks for it and it comes in time.
@@ -145,7 +167,7 @@ class Ingest:
             raise Rejected("$", "shutting down; try again", Fault.UNAVAILABLE, TRY_AGAIN)
         asking = None if source.respond is None else Asking(source.reads.name, source.respond)
         try:
-            events = await self._route(source, stored, events, asking)
+            events = await self._route(source, stored, kept, asking)
         except SpoolError as error:
             log.warning("not_kept", source=source.name, request=stored.id, error=str(error))
             after = error.retry_after if isinstance(error, SpoolFull) else TRY_AGAIN
@@ -156,14 +178,14 @@ class Ingest:
         return await asking.answer() if asking else None
 
     async def _route(
-        self, source: Source, stored: Request, events: Sequence[Event], asking: Asking | None
+        self, source: Source, stored: Request, kept: Kept, asking: Asking | None
     ) -> Sequence[Event]:
-        """Write down where *events* go, if they go anywhere; return them without repeats.
+        """Write down where events go, if they go anywhere; return them without repeats.
 
         Raises:
             SpoolError: they cannot be kept now.
         """
-        world = self._world
+        world, events = self._world, kept.events
         router = world.router
         if world.consents.on:
             consented = await world.consents.hear(source.name, events, asked=router.asks_consent)
@@ -172,8 +194,15 @@ class Ingest:
             plan = router.plan(source.name, events)
         if not plan.targets:
             return events
-        vendor = source.reads.name
-        entry = Entry(stored.id, source.name, stored, plan.targets, vendor, plan.routes)
+        entry = Entry(
+            stored.id,
+            source.name,
+            stored,
+            plan.targets,
+            source.reads.name,
+            plan.routes,
+            kept.dropped,
+        )
         if source.dedup is not None:
             return await self._append_once(entry, events, source.dedup, asking)
         await world.spool.append(entry, lambda item: self._owed(item, events, asking))

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")
-_KEY = re.compile(r"\s*([\w.\"' -]+?)\s*=")
+_KEY = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[\w. -])+?)\s*=""")
 _QUOTES = re.compile(r"[\"'\s]")
 
 
@@ -28,8 +28,10 @@ class Lines:
 
     def find(self, table: str, key: str) -> int | None:
         """Return the line of *key* in *table*, or of the table's header, counted from 1."""
-        return self.exact(table, key) or self.exact(table, "")
+        key = _QUOTES.sub("", key)
+        below = self.exact(f"{table}.{key}", "") if key else None
+        return self.exact(table, key) or below or self.exact(table, "")
 
     def exact(self, table: str, key: str) -> int | None:
         """Return the line of *key* in *table*, and no other."""
-        return self._found.get((table, key))
+        return self._found.get((table, _QUOTES.sub("", key)))

@@ -27,6 +27,7 @@ from gateway.config.models import (
     SpoolConfig,
     keys_of,
 )
+from gateway.config.plans import PlanReading
 from gateway.config.problems import Report
 from gateway.config.reach import check_consent, check_reach
 from gateway.config.relaying import Relaying, spared, stand_ins
@@ -108,6 +109,7 @@ class _Reading:
         self._registry = registry
         self._references = references
         self._report = report
+        self._plans = PlanReading(report)
 
     def config(self, path: Path) -> Config:
         """Return the configuration.
@@ -137,10 +139,12 @@ class _Reading:
         self._report.stop()
         check_reach(routes, sources, destinations, self._report)
         check_consent(routes, consent, self._report)
-        files = Files((*self._gathered.files, *reading.files), tuple(self._gathered.patterns))
+        read = (*self._gathered.files, *reading.files, *self._plans.files)
+        files = Files(read, tuple(self._gathered.patterns))
         return Config(
             path, server or ServerConfig(), spool or SpoolConfig(), sources, destinations,
-            tuple(routes), consent or ConsentConfig(), files, self._report.warnings,
+            tuple(routes), consent or ConsentConfig(), files, self._plans.plans,
+            self._report.warnings,
         )  # fmt: skip
 
     def _single(self, table: str, model: type[T]) -> T | None:
@@ -180,7 +184,10 @@ class _Reading:
         keys = raw.get("keys")
         if isinstance(keys, list):
             raw["keys"] = [self._references.secret(key, table, "keys") for key in keys]
-        return _valid(SourceConfig, raw, table, self._report)
+        source = _valid(SourceConfig, raw, table, self._report)
+        if source:
+            self._plans.read(name, source, self._gathered.owner("sources", name))
+        return source
 
     def _destination(
         self, name: str, raw: Raw, spool: SpoolConfig | None

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from gateway.config.models import TABLES, keys_of
 from gateway.config.quantities import Written, shown
+from gateway.config.schemas import Schema
 from gateway.config.steps import STEPS, Step
 from gateway.plugins import Registry
 
@@ -31,6 +32,7 @@ _KINDS: dict[Any, str] = {
     SecretStr: "credential",
     Path: "path",
     Step: "step",
+    Schema: "JSON Schema",
 }
 
 
@@ -81,6 +83,8 @@ def _kind(field: FieldInfo) -> str:
 
 def _words(annotation: Any) -> list[str]:
     """Return what a field takes, one word per alternative; None goes without saying."""
+    if annotation in _KINDS:
+        return [_KINDS[annotation]]
     origin, members = get_origin(annotation), get_args(annotation)
     if annotation is types.NoneType:
         return []
@@ -94,7 +98,7 @@ def _words(annotation: Any) -> list[str]:
     if origin in {dict, Mapping}:
         held = _words(members[1])
         return [f"table of {held[0]}s" if len(held) == 1 else "table of values"]
-    return [_KINDS.get(annotation, getattr(annotation, "__name__", str(annotation)))]
+    return [getattr(annotation, "__name__", str(annotation))]
 
 
 def _default(field: FieldInfo) -> str:

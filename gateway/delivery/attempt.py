@@ -51,7 +51,7 @@ class Sender:
         passthrough: forward a request in the vendor's own format as it came, if all of its
             events go and no step changes them, with nothing but the credential exchanged. One that
             names nobody but by the client's cookie is rendered: its body does not say what the
-            cookie says.
+            cookie says. So is one of which a tracking plan left something out.
         max_age: seconds after which an event is given up instead of sent.
         lends: the same vendor's input, where the client's own credential goes out; None where
             the destination's does.
@@ -166,7 +166,7 @@ class Sender:
 
     def _forwards(self, job: Job) -> bool:
         same = self._passthrough and job.entry.vendor == self._output.name
-        as_it_came = not job.entry.request.client_id and job.steps is None
+        as_it_came = not (job.entry.request.client_id or job.entry.dropped) and job.steps is None
         if not (same and as_it_came and not job.alone and job.mark.index == 0):
             return False
         within = self._output.forwarded_within
