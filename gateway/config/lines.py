@@ -28,10 +28,10 @@ class Lines:
 
     def find(self, table: str, key: str) -> int | None:
         """Return the line of *key* in *table*, or of the table's header, counted from 1."""
-        key = _QUOTES.sub("", key)
-        below = self.exact(f"{table}.{key}", "") if key else None
-        return self.exact(table, key) or below or self.exact(table, "")
+        return self.exact(table, key) or self.exact(table, "")
 
     def exact(self, table: str, key: str) -> int | None:
-        """Return the line of *key* in *table*, and no other."""
-        return self._found.get((table, _QUOTES.sub("", key)))
+        """Return the line of *key* in *table*, and no other; it may be a table of its own."""
+        key = _QUOTES.sub("", key)
+        below = self._found.get((f"{table}.{key}", "")) if key else None
+        return self._found.get((table, key)) or below
