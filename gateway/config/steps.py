@@ -39,6 +39,13 @@ def _paths(check: Any) -> Any:
     return BeforeValidator(paths)
 
 
+SHARE = {"anyOf": [
+    {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    {"type": "string", "pattern": r"^\d+(\.\d+)?%$"},
+]}  # fmt: skip
+"""How a share is written, as JSON Schema."""
+
+
 def _share(value: object) -> object:
     if isinstance(value, str) and value.endswith("%"):
         try:
@@ -205,7 +212,7 @@ class Sample(Step):
     """Lets a share of the users through: one that is in stays in."""
 
     word = "sample"
-    sample: Annotated[float, BeforeValidator(_share)]
+    sample: Annotated[float, BeforeValidator(_share)] = Field(json_schema_extra=SHARE)
     """The share, such as `0.1` or `"10%"`."""
     seed: str = ""
     """Steps with the same seed let the same users through."""
