@@ -9,7 +9,7 @@ from gateway.config.editor import editor_schema
 
 @click.command("schema")
 def command() -> None:
-    """Print the JSON Schema of configuration files, for editors.
+    r"""Print the JSON Schema of configuration files, for editors.
 
     It has the settings of every vendor that is installed. Write it beside your file, and name it in
     the file's first line, so that Even Better TOML and Taplo complete keys and explain them:

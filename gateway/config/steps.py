@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, SecretStr, model_validator
 
 from gateway.config.quantities import Duration
 from gateway.config.tables import Table
@@ -39,7 +39,7 @@ def _paths(check: Any) -> Any:
     return BeforeValidator(paths)
 
 
-SHARE = {"anyOf": [
+SHARE: dict[str, JsonValue] = {"anyOf": [
     {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
     {"type": "string", "pattern": r"^\d+(\.\d+)?%$"},
 ]}  # fmt: skip
