@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from gateway.config.key_schema import REFERENCE, Json, key_schema, line
+from gateway.config.key_schema import REFERENCE, REFERS, Json, key_schema, line
 from gateway.config.load import NAME
 from gateway.config.models import TABLES, Delivery, SourceConfig, keys_of
 from gateway.config.steps import STEPS, Step
@@ -46,7 +46,7 @@ def editor_schema(registry: Registry) -> Json:
         "definitions": {
             "reference": {
                 "description": "A reference to an environment variable.",
-                "type": "string", "pattern": r"\$\{",
+                "type": "string", "pattern": REFERS,
             },
             "step": _step(),
             **{f"step-{word}": _table(step) for word, step in STEPS.items()},

@@ -14,6 +14,8 @@ from gateway.config.steps import Step
 
 Json: TypeAlias = dict[str, Any]
 
+REFERS = r"\$\{"
+"""Text that refers to the environment; what it comes to, an editor cannot know."""
 REFERENCE: Json = {"$ref": "#/definitions/reference"}
 NUMBER = r"^\s*\d+(\.\d+)?\s*"
 QUANTITIES: Mapping[Kind, str] = {
@@ -53,8 +55,8 @@ def _field_ways(field: FieldInfo, written: Written | None) -> Iterator[Json]:
     if isinstance(field.json_schema_extra, dict):
         yield dict(field.json_schema_extra)
     elif written is not None:
-        yield {"type": "number", "minimum": 0}
-        yield {"type": "string", "pattern": QUANTITIES[written.kind]}
+        pattern = f"{QUANTITIES[written.kind]}|{REFERS}"
+        yield {"type": ["number", "string"], "minimum": 0, "pattern": pattern}
     else:
         for way in _ways(field.annotation):
             yield {**way, **_bounds(field)} if way.get("type") in NUMERIC else way
@@ -62,8 +64,16 @@ def _field_ways(field: FieldInfo, written: Written | None) -> Iterator[Json]:
 
 def _with_references(ways: list[Json]) -> list[Json]:
     """Return *ways*, and a reference to the environment where text has only some values."""
-    closed = any("enum" in way or way.get("type") in {*NUMERIC, "boolean"} for way in ways)
-    return [*ways, REFERENCE] if closed and TEXT not in ways else ways
+    if TEXT in ways:
+        return ways
+    found = [_or_reference(way) for way in ways]
+    return [*found, REFERENCE] if any("enum" in way for way in ways) else found
+
+
+def _or_reference(way: Json) -> Json:
+    if way.get("type") not in (*NUMERIC, "boolean"):
+        return way
+    return {**way, "type": [way["type"], "string"], "pattern": REFERS}
 
 
 def _one_of(ways: list[Json]) -> Json:
