@@ -18,13 +18,14 @@ from gateway.config import Config, DestinationConfig
 from gateway.config.relaying import leads
 from gateway.delivery import Worker
 from gateway.delivery.attempt import Sender
+from gateway.delivery.rendering import rendering_of
 from gateway.doors import Doors, Source
 from gateway.errors import GatewayError
 from gateway.event import Event
 from gateway.exchange import Declined, Verdict
 from gateway.forwarded import Proxies
 from gateway.ingest import Ingest
-from gateway.plugin import Input, Output
+from gateway.plugin import Input
 from gateway.plugins import Registry
 from gateway.relay import Relay
 from gateway.reload import Reloading
@@ -140,18 +141,11 @@ class Gateway:
         log.info("stopped")
 
     def _worker(self, name: str, config: DestinationConfig) -> Worker:
-        output = self._output(config)
         transport = HttpTransport(timeout=config.timeout, connections=config.concurrency)
-        lends = self._inputs[config.vendor] if config.credentials == "client" else None
-        sender = Sender(
-            output,
-            transport,
-            passthrough=config.passthrough,
-            max_age=config.max_age,
-            lends=lends,
-        )
+        rendering = rendering_of(config, self.registry)
+        sender = Sender(rendering, transport)
         if config.shadow:
-            sender = self.shadows.sender(name, config, output, transport)
+            sender = self.shadows.sender(name, config, rendering.output, transport)
         return Worker(
             name,
             looking(config),
@@ -161,9 +155,6 @@ class Gateway:
             steps_of=self.steps_of,
             settled=self._settled,
         )
-
-    def _output(self, config: DestinationConfig) -> Output:
-        return self.registry.outputs[config.vendor](config.settings)
 
     def parse(self, entry: Entry) -> list[Event]:
         """Return the events of a stored request, by its vendor's present plugin.
@@ -213,7 +204,9 @@ class Gateway:
         relay = None
         if source.url:
             lender = config.destinations.get(source.relay_as)
-            lent = None if lender is None else self._output(lender)
+            lent = None
+            if lender is not None:
+                lent = self.registry.outputs[lender.vendor](lender.settings)
             relay = Relay(name, self.upstreams.of(source.url, source.relay_timeout), lent)
         led = leads(config.routes, name)
         return Source(

@@ -72,7 +72,7 @@ class Worker:
         self.hand = Hand(self.users)
         self.backlog = Backlog(self, parse, steps_of)
         self.ledger = Ledger(name, spool, self.backlog.reached)
-        self.burials = Burials(name, self.ledger, sender.redactor, keeps=sender.buries)
+        self.burials = Burials(name, self.ledger, sender.rendering.redactor, keeps=sender.buries)
         self._settled = settled
         self._ready: deque[Job] = deque()
         self._lanes = Lanes(name, config.concurrency, self._take, self._deliver)
