@@ -49,6 +49,7 @@ def load(
     environ: Mapping[str, str] = os.environ,
     *,
     listen: str | None = None,
+    stand_ins: bool = False,
 ) -> Config:
     """Return the configuration in *path*.
 
@@ -57,13 +58,14 @@ def load(
         registry: the vendors that it may name.
         environ: what ``${NAME}`` refers to.
         listen: an address that takes the place of the file's.
+        stand_ins: credentials that are not there are stood in for; nothing may be sent then.
 
     Raises:
         ConfigError: something is wrong; all of it is listed.
         PluginError: an output's settings collide with the keys of every destination.
     """
     report = Report()
-    references = References(environ, report)
+    references = References(environ, report, stand_ins=stand_ins)
     gathered = Gathering(references, report)
     gathered.read(path)
     if listen is not None:

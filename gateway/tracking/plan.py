@@ -95,14 +95,16 @@ class Plan:
         dropped = _droppable(event, planned.schema, wrong) if drops else ()
         return Found(planned.name, tuple(wrong), dropped)
 
-    def keeps(self, events: Sequence[Event], spelt: Spelt, request: str, tally: Tally) -> Kept:
+    def keeps(
+        self, events: Sequence[Event], spelt: Spelt, request: str, tally: Tally | None
+    ) -> Kept:
         """Return what goes on of *events*.
 
         Args:
             events: those of one request.
             spelt: how the sender spells a path.
             request: its id.
-            tally: counts what is wrong.
+            tally: counts what is wrong; None where nobody counts.
 
         Raises:
             Rejected: an event is not as planned, and such are refused.
@@ -112,9 +114,8 @@ class Plan:
             found = self.judge(event)
             if found is None:
                 continue
-            for wrong in found.violations:
-                done = self._done(wrong)
-                tally.note(self.source, found.schema, wrong.kind, request=request, done=done)
+            if tally is not None:
+                self._note(found, request, tally)
             if self.violations == "refuse":
                 first = found.violations[0]
                 place = spelt(event, index, first.path)
@@ -124,7 +125,13 @@ class Plan:
                 kept[index] = without(event, found.dropped)
         return Kept(kept, dropped) if dropped else Kept(events)
 
-    def _done(self, wrong: Violation) -> str:
+    def _note(self, found: Found, request: str, tally: Tally) -> None:
+        for wrong in found.violations:
+            done = self.done(wrong)
+            tally.note(self.source, found.schema, wrong.kind, request=request, done=done)
+
+    def done(self, wrong: Violation) -> str:
+        """Return what becomes of a violation: ``refused``, ``dropped`` or ``allowed``."""
         if self.violations == "refuse":
             return "refused"
         can = self.violations == "drop-field" and wrong.there and droppable(wrong.path)
