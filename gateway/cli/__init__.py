@@ -14,6 +14,7 @@ COMMANDS = {
     "sandbox": "Serve the vendors' servers, emulated, for trials and tests.",
     "check": "Say what is wrong with a configuration, and show what it comes to.",
     "explain": "Show what becomes of one request: verdicts, steps, requests, losses.",
+    "test": "Run the tests of a configuration: what becomes of requests.",
     "schema": "Print the JSON Schema of configuration files, for editors.",
     "plugins": "List the vendors and what each can do.",
     "translate": "Show what one vendor's request becomes in another's format.",

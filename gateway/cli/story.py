@@ -148,7 +148,7 @@ def say(  # noqa: PLR0913 - how a line may look, each once
     while text.startswith("\n"):
         out.print()
         text = text[1:]
-    if len(label) > width - 2 and label:
+    if label and len(label) >= width:
         out.print(Text(" " * indent + label, style=label_style), soft_wrap=True)
         label, width = "", 4
     inner = indent + width + len(text) - len(text.lstrip())

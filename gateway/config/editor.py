@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
+from gateway.config.cases import ExpectedConfig
 from gateway.config.key_schema import REFERENCE, REFERS, Json, key_schema, line
 from gateway.config.load import NAME
 from gateway.config.models import TABLES, Delivery, SourceConfig, keys_of
@@ -48,6 +49,7 @@ def editor_schema(registry: Registry) -> Json:
                 "description": "A reference to an environment variable.",
                 "type": "string", "pattern": REFERS,
             },
+            "expected": _table(ExpectedConfig),
             "step": _step(),
             **{f"step-{word}": _table(step) for word, step in STEPS.items()},
             "destination": _destination(registry),

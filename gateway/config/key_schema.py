@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
 
@@ -130,4 +131,4 @@ def _default(field: FieldInfo, written: Written | None) -> Json:
         return {}
     if written is not None:
         return {"default": shown(value, written.kind)}
-    return {"default": str(value) if isinstance(value, Path) else value}
+    return {"default": str(value) if isinstance(value, Path | datetime) else value}

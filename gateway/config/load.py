@@ -9,6 +9,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from gateway.config.address import address_problem
+from gateway.config.casing import CaseReading
 from gateway.config.checks import (
     check_delivery,
     check_server,
@@ -133,6 +134,11 @@ class _Reading:
         consent = self._single("consent", ConsentConfig)
         reading = RouteReading(self._gathered, self._references, self._report)
         routes = reading.routes({"from": entrances, "to": exits})
+        remembers = consent is not None and consent.remember is not None
+        cases = CaseReading(
+            self._gathered, self._references, self._report, {"from": entrances, "to": exits}
+        )
+        tests = tuple(cases.cases(remembers=remembers))
         if server:
             check_server(server, self._report)
         check_sources(sources, server, self._registry, self._report)
@@ -145,7 +151,7 @@ class _Reading:
         files = Files(read, tuple(self._gathered.patterns))
         return Config(
             path, server or ServerConfig(), spool or SpoolConfig(), sources, destinations,
-            tuple(routes), consent or ConsentConfig(), files, self._plans.plans,
+            tuple(routes), consent or ConsentConfig(), files, self._plans.plans, tests,
             self._report.warnings,
         )  # fmt: skip
 

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from gateway.clients import YEAR, Kind
 from gateway.config import browsers
 from gateway.config.address import upstream
+from gateway.config.cases import Case, CaseConfig
 from gateway.config.listening import Address, address, listening
 from gateway.config.quantities import DAY, GIB, MIB, MINUTE, Duration, Rate, Size
 from gateway.config.routing import ConsentConfig, RouteConfig
@@ -264,6 +265,8 @@ class Config:
     files: Files
     plans: Mapping[str, Plan] = field(default_factory=dict)
     """The tracking plans of sources that have one, by the source's name."""
+    tests: tuple[Case, ...] = ()
+    """The tests that `gateway test` runs."""
     warnings: tuple[str, ...] = ()
     """What is suspicious and allowed, one sentence each."""
 
@@ -275,6 +278,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "sources": SourceConfig,
     "destinations": Delivery,
     "routes": RouteConfig,
+    "tests": CaseConfig,
 }
 """The tables of the file; every one of ``sources`` and ``destinations`` has a name of its own."""
 

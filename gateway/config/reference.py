@@ -2,12 +2,14 @@
 
 import types
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from gateway.config.cases import NOON, ExpectedConfig, Gets
 from gateway.config.models import TABLES, keys_of
 from gateway.config.quantities import Written, shown
 from gateway.config.schemas import Schema
@@ -21,6 +23,7 @@ HEADERS = {
     "sources": "[sources.NAME]",
     "destinations": "[destinations.NAME]",
     "routes": "[[routes]]",
+    "tests": "[[tests]]",
 }
 """How the file heads its tables."""
 
@@ -33,6 +36,9 @@ _KINDS: dict[Any, str] = {
     Path: "path",
     Step: "step",
     Schema: "JSON Schema",
+    Gets: "list of destinations, or table of requests",
+    datetime: "time",
+    Any: "value",
 }
 
 
@@ -41,6 +47,7 @@ def reference(registry: Registry) -> str:
     parts = [
         part for name, model in TABLES.items() for part in _section(f"### `{HEADERS[name]}`", model)
     ]
+    parts += _section("#### `[tests.gets.DESTINATION]`", ExpectedConfig)
     for word, step in STEPS.items():
         parts += _section(f"#### A step of `[[routes]]` or of a list in `[steps]`: `{word}`", step)
     for vendor, output in registry.outputs.items():
@@ -108,6 +115,8 @@ def _default(field: FieldInfo) -> str:
     written = _written(field)
     if value is None or value in ("", (), {}):
         return ""
+    if value == NOON:
+        return "`2025-01-01T12:00:00Z`"
     if written:
         return f'`"{shown(value, written.kind)}"`'
     if isinstance(value, bool):

@@ -2,7 +2,7 @@
 
 Entrance.enter       Asked           -> the source, the request as stored, its events | Refusal
 Explaining.explain   Asked           -> Explanation: verdicts of routes, steps, requests, losses
-judged               Test            -> what is not as the test expects
+judging.judged       Case            -> Judged: what is not as the test expects
 
 Values in, values out: the command line prints them, and whoever else likes to may show them.
 """

@@ -7,7 +7,7 @@ from gateway.clients import introduced, without_idle_id
 from gateway.config import Config
 from gateway.config.relaying import leads
 from gateway.doors import Doors, Source
-from gateway.errors import Rejected
+from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.exchange import Client, Request, Response
 from gateway.explain.values import Asked, AskedError, Refusal
@@ -84,7 +84,11 @@ class Entrance:
                 payload = source.reads.decode(request) if source.reads.credential_in_body else None
                 source = found.keyed(source.reads.credential(request, payload))
         except Rejected as error:
-            return _refused(source, request, error)
+            refused = _refused(source, request, error)
+            if error.fault in {Fault.UNAUTHENTICATED, Fault.FORBIDDEN} and refused.refusal:
+                reason = f"{refused.refusal.reason}; name the source to leave it aside"
+                return refused._replace(refusal=Refusal(reason, refused.refusal.answer))
+            return refused
         return self._taken(source, request)
 
     def _named(self, name: str) -> Source:
@@ -102,7 +106,7 @@ class Entrance:
         if not source.translates(request.method, request.path):
             url = self._urls[source.name]
             if url:
-                passed = Refusal(f"it is no event: it is passed on to {url} at once", None)
+                passed = Refusal(f"it is passed on to {url} at once", None)
                 return Entered(request, source.name, source.reads.name, refusal=passed)
             return _unread(source, request)
         try:
@@ -146,7 +150,7 @@ def _unread(source: Source, request: Request) -> Entered:
         refusal, told = error, None
     if told is None:
         return _refused(source, request, refusal)
-    answered = Refusal("it is no event: the gateway answers it by itself", told)
+    answered = Refusal("the gateway answers such reads by itself", told)
     return Entered(request, source.name, source.reads.name, refusal=answered)
 
 
