@@ -15,6 +15,10 @@ from gateway.routing.steps import Taken
 
 OWN = frozenset({"id", "received_at", "origin"})
 """Fields of an event that are the gateway's, and say nothing about it."""
+LABEL = 13
+"""Columns of the names of steps."""
+ENOUGH = 160
+"""Characters of an answer that are shown."""
 NARROWEST = 24
 """Columns that a text gets however far it is indented."""
 
@@ -40,7 +44,7 @@ def tell(explanation: Explanation, out: Console) -> None:
 
 def _answered(out: Console, answer: Response) -> None:
     body = answer.body.decode("utf-8", "replace").strip()
-    say(out, 2, f"answered with {answer.status} {body}".rstrip(), style="dim")
+    say(out, 2, f"answered with {answer.status} {short(body)}".rstrip(), style="dim")
 
 
 def _event(story: EventStory, number: int, count: int, out: Console) -> None:
@@ -68,7 +72,7 @@ def _route(story: RouteStory, out: Console) -> None:
     say(out, 0, f"\n{mark} {decision.route}  → {', '.join(decision.destinations)}", style=style)
     say(out, 4, decision.reason)
     if decision.part:
-        say(out, 4, decision.part, label="decided by", width=12, style="cyan")
+        say(out, 4, decision.part, label="decided by", width=LABEL, style="cyan")
     for step in story.steps:
         _step(step, out)
     if decision.taken and decision.kept_back and not story.steps:
@@ -81,15 +85,17 @@ def _route(story: RouteStory, out: Console) -> None:
 
 def _step(step: Taken, out: Console) -> None:
     if step.kept_back:
-        say(out, 4, f"keeps it back: {step.kept_back}", label=step.word, width=12, style="yellow")
+        say(
+            out, 4, f"keeps it back: {step.kept_back}", label=step.word, width=LABEL, style="yellow"
+        )
         return
     found = changes(step.before, step.after)
     if not found:
         passes = step.word in {"sample", "consent"}
         said = "lets it through" if passes else "changes nothing"
-        say(out, 4, said, label=step.word, width=12, style="dim")
+        say(out, 4, said, label=step.word, width=LABEL, style="dim")
     for number, change in enumerate(found):
-        say(out, 4, written(change), label="" if number else step.word, width=12)
+        say(out, 4, written(change), label="" if number else step.word, width=LABEL)
 
 
 def written(change: Change) -> str:
@@ -171,3 +177,8 @@ def pretty(text: str) -> str:
         return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()
     except orjson.JSONDecodeError:
         return text
+
+
+def short(text: str) -> str:
+    """Return a text of which the beginning is enough."""
+    return text if len(text) <= ENOUGH else f"{text[:ENOUGH]}…"

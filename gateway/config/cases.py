@@ -55,6 +55,8 @@ class ExpectedConfig(Table):
     """The body must say nothing else."""
     lacks: tuple[str, ...] = ()
     """What its body must not have, as dotted paths: `["properties.email"]`."""
+    hides: tuple[str, ...] = ()
+    """Texts that must stand nowhere in it, such as an address that a step hashes."""
 
 
 Gets = dict[str, tuple[ExpectedConfig, ...]]

@@ -158,6 +158,10 @@ def _compared(name: str, which: str, expected: ExpectedConfig, sent: Sent) -> It
     ]
     if held:
         yield Finding(name, f"{which} has what it should lack", tuple(held))
+    text = "\n".join((sent.url, *sent.headers.values(), sent.body))
+    for hidden in expected.hides:
+        if hidden in text or json.dumps(hidden)[1:-1] in text:
+            yield Finding(name, f"{which} says {hidden!r}, which it should hide")
 
 
 def _outside(expected: ExpectedConfig, sent: Sent) -> Iterator[Change]:
