@@ -13,7 +13,7 @@ COMMANDS = {
     "run": "Accept events and deliver them.",
     "sandbox": "Serve the vendors' servers, emulated, for trials and tests.",
     "check": "Say what is wrong with a configuration, and show what it comes to.",
-    "explain": "Show what becomes of one request: verdicts, steps, requests, losses.",
+    "explain": "Show what becomes of one request: verdicts, steps, outgoing requests, losses.",
     "test": "Run the tests of a configuration: what becomes of requests.",
     "schema": "Print the JSON Schema of configuration files, for editors.",
     "plugins": "List the vendors and what each can do.",
