@@ -1,5 +1,6 @@
 """The examples do what they say: each has tests, run as `gateway test` runs them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "config/examples").glob("*.toml"))
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "config/examples").glob("*.toml"))
 
 
 def _name(path: Path) -> str:
@@ -38,3 +40,13 @@ def test_there_is_an_example_for_every_purpose() -> None:
         "consent-gated", "forward-to-two", "hashed-analytics", "migrate", "purchases-only",
         "replace-a-vendor", "sampled-pages", "two-shops-one-host",
     }  # fmt: skip
+
+
+def test_the_tests_on_the_page_pass(tmp_path: Path) -> None:
+    """What docs/testing-rules.md shows of tests is run as it stands."""
+    page = (ROOT / "docs/testing-rules.md").read_text()
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    path = tmp_path / "gateway.toml"
+    path.write_text(text)
+    ran = CliRunner().invoke(main, ["test", str(path)])
+    assert ran.output.endswith("2 tests passed\n"), ran.output

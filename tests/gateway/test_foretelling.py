@@ -64,7 +64,7 @@ def test_what_steps_take_away_is_not_lost(tmp_path: Path) -> None:
     fields = told(tmp_path, dropped % "")[0].fields
     assert not {"context", "traits"} & set(fields)
     put = ', { set = { "traits.title" = "Dr" } }'
-    assert "traits" in told(tmp_path, dropped % put)[0].fields
+    assert "traits.title" in told(tmp_path, dropped % put)[0].fields
 
 
 def test_a_destination_that_gets_nothing_is_foretold(tmp_path: Path) -> None:
