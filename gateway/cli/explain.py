@@ -41,7 +41,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     posted: str,
     ip: str,
 ) -> None:
-    r"""Show what becomes of one request: verdicts, steps, outgoing requests, losses.
+    """Show what becomes of one request: verdicts, steps, outgoing requests, losses.
 
     FILE holds the request: its body, or all of it, from "POST /push HTTP/1.1" on; - reads it from
     standard input. A body alone needs --from where there are several sources, and --path where
@@ -51,7 +51,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     \b
         gateway explain order.json
         gateway explain --from shop --path /push order.json
-    """
+    """  # noqa: D301 - click takes the escape for "leave these lines as they are"
     body = file.read()
     own = dict(_header(header) for header in headers)
     if (start := START.match(body)) is not None:
@@ -59,7 +59,10 @@ def command(  # noqa: PLR0913 - one parameter per option
         own = dict(_header(line) for line in head.splitlines()) | own
         posted = posted or f"{start[1].decode()} {start[2].decode('utf-8', 'replace')}"
     registry = plugins.load()
-    explaining = Explaining(load(path, registry, stand_ins=True), registry)
+    config = load(path, registry, stand_ins=True)
+    if consented and config.consent.remember is None:
+        raise click.UsageError(f"--consented: {path} remembers nothing; see [consent] remember")
+    explaining = Explaining(config, registry)
     granted = dict.fromkeys(consented, True)
     asked = Asked(body, source, posted, own, datetime.now(UTC), ip, granted)
     tell(explaining.explain(asked), console())
@@ -68,7 +71,7 @@ def command(  # noqa: PLR0913 - one parameter per option
 def _header(written: str) -> tuple[str, str]:
     name, colon, value = written.partition(":")
     if not colon:
-        raise click.UsageError(f"--header {written!r} has no colon; write NAME:VALUE")
+        raise click.UsageError(f"the header {written!r} has no colon; write NAME:VALUE")
     return name.strip().lower(), value.strip()
 
 

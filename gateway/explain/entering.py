@@ -99,7 +99,9 @@ class Entrance:
         if len(self._sources) == 1:
             return next(iter(self._sources.values()))
         known = ", ".join(self._sources)
-        raise AskedError(f"say which source it comes through, or its path; there are {known}")
+        raise AskedError(
+            f"say with `from` which source it comes through, or give its path; there are {known}"
+        )
 
     def _taken(self, source: Source, request: Request) -> Entered:
         """Return what *source* makes of a request whose credential is fine."""
@@ -179,7 +181,7 @@ def _found(source: Source, asked: Asked) -> tuple[Request, Entered | None]:
             taken.append(request)
     if len(taken) > 1:
         paths = ", ".join(request.path for request in taken)
-        raise AskedError(f"{paths} would all take this body; say which path it is posted to")
+        raise AskedError(f"{paths} would all take this body; say with `path` where it is posted")
     if taken:
         return taken[0], None
     if len(refused) == 1:

@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import main
 
+FIRST = Path(__file__).parents[2] / "config/gateway.toml"
 CONFIG = """
 [consent]
 remember = "1d"
@@ -113,7 +114,8 @@ def test_explain_reads_a_whole_request(tmp_path: Path) -> None:
     [
         (("--from", "shpo"), "there is no source 'shpo'; did you mean shop?"),
         (("--path", "/psuh", "--from", "shop"), "did you mean /push?"),
-        (("--header", "host"), "--header 'host' has no colon; write NAME:VALUE"),
+        (("--config", str(FIRST), "--consented", "x"), "remembers nothing; see [consent] remember"),
+        (("--header", "host"), "the header 'host' has no colon; write NAME:VALUE"),
     ],
 )
 def test_explain_says_what_to_do(tmp_path: Path, options: tuple[str, ...], said: str) -> None:

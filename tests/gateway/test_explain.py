@@ -224,10 +224,10 @@ def test_what_is_no_event_says_so(tmp_path: Path, path: str, reason: str) -> Non
     ("asked", "said"),
     [
         (Asked(b"{}", "shpo"), "there is no source 'shpo'; did you mean shop?"),
-        (Asked(b"{}"), "say which source it comes through, or its path; there are shop, backend"),
+        (Asked(b"{}"), "say with `from` which source it comes through, or give its path;"),
         (Asked(b"{}", "shop", "/psuh"), "no endpoint '/psuh' for events; did you mean /push?"),
         (Asked(b"nonsense", "shop"), "no endpoint of personaclick takes this body:"),
-        (Asked(order(), "shop"), "would all take this body; say which path it is posted to"),
+        (Asked(order(), "shop"), "would all take this body; say with `path` where it is posted"),
     ],
 )
 def test_a_question_that_is_not_clear_is_asked_back(
