@@ -23,9 +23,9 @@ class References:
     Args:
         environ: the environment variables.
         report: takes what cannot be replaced, and learns what must not be shown.
-        stand_ins: let ``value-of-NAME`` stand for a variable that is not set, and
-            ``content-of-NAME`` for a secret's file that cannot be read; for commands that send
-            nothing.
+        stand_ins: let ``value-of-NAME`` stand for a variable that is not set, an address where it
+            begins a URL, and ``content-of-NAME`` for a secret's file that cannot be read; for
+            commands that send nothing.
     """
 
     def __init__(
@@ -65,7 +65,9 @@ class References:
         if default is not None and not value:
             return default
         if value is None and self._stand_ins:
-            return f"value-of-{name}"
+            self._report.stood_in(table, key, name)
+            standing = f"value-of-{name}"
+            return f"https://{standing}.example" if key == "url" and not found.start() else standing
         if value is None:
             what = f"the environment variable {name} is not set; set it, or write a default: "
             self._report.problem(table, key, f"{what}${{{name}:-...}}", only=True)

@@ -52,6 +52,7 @@ class Report:
         self._warnings: list[_Note] = []
         self._settled: set[tuple[str, str]] = set()
         self._secrets: set[str] = set()
+        self._stood_in: dict[tuple[str, str], str] = {}
 
     def add(self, path: Path, text: str) -> None:
         """Say what a file holds, before anything is noted of it."""
@@ -90,6 +91,10 @@ class Report:
         if len(secret) >= SHORTEST:
             self._secrets.add(secret)
 
+    def stood_in(self, table: str, key: str, variable: str) -> None:
+        """Say that a *variable* is not set, which may be what is wrong with a key."""
+        self._stood_in[table, key] = variable
+
     def problem(self, table: str, key: str, what: str, *, only: bool = False) -> None:
         """Note a problem with *key*, or with the whole of *table* where there is no key.
 
@@ -104,6 +109,8 @@ class Report:
             return
         if only:
             self._settled.add((table, key))
+        if variable := self._stood_in.get((table, key)):
+            what = f"{what}; {variable} is not set: set it, or write a default"
         self._note(self._problems, table, key, what)
 
     def warning(self, table: str, key: str, what: str) -> None:

@@ -243,6 +243,19 @@ def test_two_tests_of_one_name_are_both_run(tmp_path: Path) -> None:
     assert "1 of 2 tests failed" in shown.output
 
 
+def test_what_nothing_can_stand_in_for_is_named(tmp_path: Path) -> None:
+    """Addresses are stood in for as well; a size cannot be, and the error names the variable."""
+    text = config(tmp_path, f'{TEST}gets = ["crm"]').read_text()
+    text = text.replace('api_key = "${CRM_KEY}"', 'api_key = "${CRM_KEY}"\nurl = "${CRM_URL}"')
+    (tmp_path / "gateway.toml").write_text(text)
+    assert run("test", tmp_path / "gateway.toml").exit_code == 0
+    (tmp_path / "gateway.toml").write_text(f'[server]\nmax_body = "${{MOST}}"\n{text}')
+    shown = run("test", tmp_path / "gateway.toml")
+    assert shown.exit_code == 2
+    assert "[server] max_body: is no size;" in shown.output
+    assert "MOST is not set: set it, or write a default" in shown.output
+
+
 def test_variables_that_are_set_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that is set is what it is, and is never shown."""
     monkeypatch.setenv("SHOP_ID", "canary-9f8e")
