@@ -108,7 +108,7 @@ def written(change: Change) -> str:
 
 
 def _delivery(story: DeliveryStory, out: Console) -> None:
-    to = f"{story.destination} ({story.vendor})"
+    to = f"{story.destination} ({story.vendor}{', a shadow' if story.shadow else ''})"
     if story.request is None:
         how = "would be a dead letter" if story.dead else "gets nothing"
         say(out, 4, f"{to} {how}: {story.reason}", style="red" if story.dead else "yellow")

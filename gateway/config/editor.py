@@ -113,9 +113,10 @@ def _destination(registry: Registry) -> Json:
 
 
 def _settings(model: type[BaseModel]) -> Json:
-    """Return a vendor's own keys; the client's credential makes all of them optional."""
+    """Return a vendor's own keys; a client's credential, or a shadow, makes all optional."""
     keys = keys_of(model)
     required = [key for key, field in keys.items() if field.is_required()]
+    shadow = {"required": ["shadow"], "properties": {"shadow": {"const": True}}}
     lent = {"required": ["credentials"], "properties": {"credentials": {"const": "client"}}}
     return {
         "additionalProperties": False,
@@ -123,7 +124,7 @@ def _settings(model: type[BaseModel]) -> Json:
             **dict.fromkeys(keys_of(Delivery), True),
             **{key: key_schema(field) for key, field in keys.items()},
         },
-        "if": lent,
+        "if": {"anyOf": [lent, shadow]},
         "else": {"required": required},
     }
 

@@ -163,7 +163,7 @@ def rendering_of(
     """Return what renders events for a destination as it is configured."""
     return Rendering(
         registry.outputs[config.vendor](config.settings),
-        passthrough=config.passthrough,
+        passthrough=config.passthrough and not config.shadow,
         max_age=config.max_age,
         lends=registry.inputs[config.vendor]() if config.credentials == "client" else None,
         clock=clock,

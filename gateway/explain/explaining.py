@@ -1,6 +1,7 @@
 """From a request that is only talked about to the requests that it would make."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from gateway.config import Config
 from gateway.delivery.job import Job, job_of
@@ -38,6 +39,7 @@ class Explaining:
         self._entrance = Entrance(config, registry)
         self._router = Router(config.routes)
         self._remembers = config.consent.remember is not None
+        self._shadows = {name for name, to in config.destinations.items() if to.shadow}
         self._at = 0.0
         self._exits = {
             name: rendering_of(destination, registry, clock=lambda: self._at)
@@ -101,8 +103,9 @@ class Explaining:
                 job_of(Mark(0, number), entry, to, kept.events, self._router.steps)
                 for number in numbers
             ]
+            shadow = to in self._shadows
             for job, story in zip(jobs, _stories(to, self._exits[to], jobs), strict=True):
-                found[to, job.mark.index] = story
+                found[to, job.mark.index] = replace(story, shadow=shadow)
         return found
 
     def _routes(

@@ -74,6 +74,8 @@ class DeliveryStory:
     """For that reason it becomes a dead letter."""
     losses: tuple[Loss, ...] = ()
     """What the event knows and the request does not say."""
+    shadow: bool = False
+    """The destination is a shadow, so that the request is made for comparison."""
 
 
 @dataclass(frozen=True, slots=True)
