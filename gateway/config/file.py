@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.config.models import TABLES
 from gateway.config.problems import Report
+from gateway.config.tables import LISTS
 from gateway.errors import ConfigError
 from gateway.words import nearest
 
@@ -59,11 +60,11 @@ def tables_of(path: Path, text: str, report: Report) -> Raw:
         elif name not in NAMES:
             what = f"unknown table; {nearest(name, NAMES)}"
             report.problem(*((name, "") if isinstance(value, dict) else ("", name)), what)
-        elif name == "routes":
+        elif name in LISTS:
             if isinstance(value, list) and all(isinstance(route, dict) for route in value):
                 tables[name] = value
             else:
-                report.problem(name, "", "must be a list of tables; write [[routes]]")
+                report.problem(name, "", f"must be a list of tables; write [[{name}]]")
         elif isinstance(value, dict):
             tables[name] = value
         else:

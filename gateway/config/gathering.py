@@ -8,6 +8,7 @@ from typing import Any
 from gateway.config.environment import References
 from gateway.config.file import Raw, tables_of, text_of
 from gateway.config.problems import Report
+from gateway.config.tables import LISTS
 
 SINGLE = frozenset({"server", "spool", "consent"})
 
@@ -43,8 +44,8 @@ class Gathering:
         tables = tables_of(path, text, self._report)
         included = tables.pop("include", [])
         for name, table in tables.items():
-            if name == "routes":
-                self._report.add_routes(path, len(table))
+            if name in LISTS:
+                self._report.add_members(name, path, len(table))
                 self.raw.setdefault(name, []).extend(table)
             else:
                 self._merge(name, table, path)

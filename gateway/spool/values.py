@@ -67,6 +67,9 @@ class Entry(msgspec.Struct, frozen=True):
     routes: Mapping[str, Mapping[str, Deliveries]] = {}
     """Destination name to names of routes, to the deliveries that are made after the steps of
     that route. A delivery that is not in it is of the event as it came."""
+    dropped: Mapping[int, tuple[tuple[str | int, ...], ...]] = {}
+    """An event's index to the paths that its source's tracking plan left out of it, each as it is
+    after those before it."""
 
     def route(self, destination: str, number: int) -> str:
         """Return the route whose steps a delivery takes; empty where it takes none."""
