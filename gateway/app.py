@@ -231,7 +231,10 @@ class Gateway:
 
 def make_app(gateway: Gateway) -> web.Application:
     """Return the HTTP application; it starts and stops *gateway* with itself."""
-    app = web.Application(client_max_size=gateway.config.server.max_body)
+    app = web.Application(
+        client_max_size=gateway.config.server.max_body,
+        handler_args={"auto_decompress": False},  # see gateway.body
+    )
 
     async def running(_: web.Application) -> object:
         await gateway.start()

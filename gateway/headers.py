@@ -11,6 +11,21 @@ HOP_BY_HOP = frozenset({
 """RFC 9110, section 7.6.1; ``proxy-*`` are between the client and a proxy of its choice."""
 
 
+def text(value: str) -> str:
+    """Return a header's *value* as text that can be stored and sent.
+
+    Bytes that are no UTF-8 come in as lone surrogates; they are read as ISO 8859-1, which is what
+    such senders mean (RFC 9110, section 5.5).
+    """
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape").decode("latin-1")
+    return value
+
+
 def end_to_end(headers: MultiMapping[str], without: Collection[str] = ()) -> CIMultiDict[str]:
     """Return *headers*, repeated ones included, but for those of the connection.
 
@@ -24,5 +39,5 @@ def end_to_end(headers: MultiMapping[str], without: Collection[str] = ()) -> CIM
     for name, value in headers.items():
         low = name.lower()
         if low not in HOP_BY_HOP and low not in without and low not in dropped:
-            kept.add(name, value)
+            kept.add(name, text(value))
     return kept

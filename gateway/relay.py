@@ -98,10 +98,9 @@ class Relay:
     ) -> tuple[URL, CIMultiDict[str], Body]:
         """Return the address, the headers and the body that go out."""
         headers = end_to_end(http.headers, OURS)
-        inflated = body.inflated(http)
-        if inflated:
-            headers.popall("content-encoding")
         if self._lender is not None:
+            if body.inflated(http):
+                headers.popall("content-encoding")
             lent = self._lender.lend(replace(request, body=await body.whole(http)))
             for name, value in lent.headers.items():
                 headers[name] = value
@@ -109,7 +108,7 @@ class Relay:
         url = self._upstream.url(request.url)
         if not http.body_exists:
             return url, headers, None
-        length = None if inflated else http.content_length
+        length = http.content_length
         if length is not None and length <= SMALL:
             return url, headers, await body.rest(http) or None
         if length is not None:
