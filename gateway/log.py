@@ -5,10 +5,16 @@ import sys
 
 import orjson
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import PayloadAccessError, RequestPayloadError
 
 
 def configure(*, level: int = logging.INFO) -> None:
-    """Set up structlog for the process; one line per event, on standard error."""
+    """Set up structlog for the process; one line per event, on standard error.
+
+    What libraries log becomes such lines too.
+    """
+    logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -32,3 +38,20 @@ def configure(*, level: int = logging.INFO) -> None:
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
+
+
+class _Libraries(logging.Handler):
+    """Takes what libraries log through the standard library."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; of what a client sent, nothing but what was wrong with it.
+
+        The server's own complaints quote the request, which may hold a credential.
+        """
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError | RequestPayloadError | PayloadAccessError):
+            structlog.get_logger().debug("unreadable_request", error=type(error).__name__)
+            return
+        structlog.get_logger().log(
+            record.levelno, "library", of=record.name, said=record.getMessage(), exc_info=error
+        )
