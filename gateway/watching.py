@@ -57,7 +57,8 @@ async def watch_files(current: Callable[[], Config], changed: Callable[[], None]
 def _folders(config: Config) -> set[Path]:
     """Return the folders in which a file of the configuration is, or may come to be."""
     read = {file.parent for file in config.files.read}
-    matched = {Path(pattern).parent for pattern in config.files.patterns}
+    above = [str(Path(pattern).parent) for pattern in config.files.patterns]
+    matched = {Path(found) for folder in above for found in glob(folder)}  # noqa: PTH207 - absolute
     return {folder for folder in read | matched if folder.is_dir()}
 
 

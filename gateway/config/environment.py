@@ -85,7 +85,7 @@ class References:
         if value.startswith(FILE):
             path = Path(value.removeprefix(FILE))
             try:
-                value = path.read_text("utf-8").strip()
+                value = path.read_text("utf-8-sig").strip()
             except (OSError, ValueError) as error:
                 if self._stand_ins:
                     return f"content-of-{path.name}"

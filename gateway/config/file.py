@@ -24,7 +24,7 @@ def text_of(path: Path) -> str:
         ConfigError: it cannot be read.
     """
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise ConfigError([f"{path}: {reason}; name a readable file"]) from error
