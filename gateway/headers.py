@@ -1,4 +1,4 @@
-"""Headers that mean one connection only, and those that go on."""
+"""The head of a message: what means one connection only, what goes on, and in which words."""
 
 from collections.abc import Collection
 
@@ -9,6 +9,20 @@ HOP_BY_HOP = frozenset({
     "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
 """RFC 9110, section 7.6.1; ``proxy-*`` are between the client and a proxy of its choice."""
+
+
+FINAL = 200
+"""The least status of an answer (RFC 9110, section 15)."""
+
+
+def check_final(status: int) -> None:
+    """Pass the *status* of an answer; 101 goes over to another protocol, and nobody asked for that.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if status < FINAL:
+        raise ValueError(f"status {status} is no answer")
 
 
 def text(value: str) -> str:

@@ -21,7 +21,7 @@ from gateway import body
 from gateway.cors import Cors
 from gateway.errors import Fault, Rejected
 from gateway.exchange import REQUEST_ID, Request
-from gateway.headers import end_to_end
+from gateway.headers import check_final, end_to_end
 from gateway.plugin import Output
 from gateway.upstream import Upstream
 
@@ -79,6 +79,7 @@ class Relay:
                     async with session.request(
                         request.method, url, data=upload, headers=headers, allow_redirects=False
                     ) as found:
+                        check_final(found.status)
                         headers = cors.marked(end_to_end(found.headers), http.headers.get("origin"))
                         headers[REQUEST_ID] = request.id
                         answer = _Answer(found, headers)

@@ -40,6 +40,8 @@ def toml_of(path: Path, text: str) -> Raw:
     """
     try:
         return tomllib.loads(text)
+    except RecursionError as error:
+        raise ConfigError([f"{path}: is nested too deeply; see https://toml.io"]) from error
     except tomllib.TOMLDecodeError as error:
         what, _, place = str(error).partition(" (at ")
         line = re.match(r"line (\d+)", place)
