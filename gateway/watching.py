@@ -1,5 +1,6 @@
 """Noticing that the files of the configuration have changed."""
 
+import time
 from collections.abc import Callable
 from glob import glob
 from pathlib import Path
@@ -15,13 +16,18 @@ GATHER = 300
 LOOK_AGAIN = 1000
 """Milliseconds after which the files are looked at anyway: not every file system tells."""
 
+KINDS = ("*.toml", "*.csv", "*.json")
+"""What a configuration may be waiting for."""
+
 log = structlog.get_logger()
 
 Print = dict[Path, tuple[int, int, int]]
 """What tells one state of files from another: inode, size and time of each."""
 
 
-async def watch_files(current: Callable[[], Config], changed: Callable[[], None]) -> None:
+async def watch_files(
+    current: Callable[[], Config], changed: Callable[[], None], refused: Callable[[], bool]
+) -> None:
     """Call *changed* whenever a file of the configuration is another one than before.
 
     The folders are watched, not the files, since editors and container platforms put a new file
@@ -30,8 +36,10 @@ async def watch_files(current: Callable[[], Config], changed: Callable[[], None]
     Args:
         current: returns the configuration in effect, whose files may be others after a reload.
         changed: called once for changes that come together.
+        refused: tells whether the files were not put into effect as they are now. What is missing
+            may be a file that nothing in effect names, so that all files beside them count then.
     """
-    seen, known = current(), _print(current())
+    seen, was, known, asked = current(), False, _print(current()), time.time_ns()
     while True:
         folders = _folders(seen)
         log.info("watching", files=len(known))
@@ -43,12 +51,14 @@ async def watch_files(current: Callable[[], Config], changed: Callable[[], None]
             yield_on_timeout=True,
             recursive=False,
         ):
-            config = current()
-            now = _print(config)
-            if config is not seen:  # its files may be others; that alone is no change
-                seen, known = config, {file: known.get(file, now[file]) for file in now}
+            config, broken = current(), refused()
+            now = _print(config, beside=broken)
+            if config is not seen or broken != was:  # other files count; that alone is no change
+                old = [f for f in now if f in known or not broken or now[f][2] < asked]
+                known = {file: known.get(file, now[file]) for file in old}
+                seen, was = config, broken
             if now != known:
-                known = now
+                known, asked = now, time.time_ns()
                 changed()
             if _folders(seen) != folders:
                 break
@@ -62,8 +72,12 @@ def _folders(config: Config) -> set[Path]:
     return {folder for folder in read | matched if folder.is_dir()}
 
 
-def _print(config: Config) -> Print:
+def _print(config: Config, *, beside: bool = False) -> Print:
     files = {*config.files.read, *(Path(f) for p in config.files.patterns for f in glob(p))}  # noqa: PTH207 - absolute
+    if beside:
+        files |= {
+            file for folder in _folders(config) for kind in KINDS for file in folder.glob(kind)
+        }
     found = {}
     for file in files:
         try:
