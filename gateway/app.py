@@ -13,6 +13,7 @@ import uvloop
 from aiohttp import web
 
 from gateway import log as logs
+from gateway.body import AS_SENT
 from gateway.clients import Clients, Cookie, introduced
 from gateway.config import Config, DestinationConfig
 from gateway.config.relaying import leads
@@ -231,10 +232,7 @@ class Gateway:
 
 def make_app(gateway: Gateway) -> web.Application:
     """Return the HTTP application; it starts and stops *gateway* with itself."""
-    app = web.Application(
-        client_max_size=gateway.config.server.max_body,
-        handler_args={"auto_decompress": False},  # see gateway.body
-    )
+    app = web.Application(client_max_size=gateway.config.server.max_body, handler_args=AS_SENT)
 
     async def running(_: web.Application) -> object:
         await gateway.start()
@@ -289,11 +287,7 @@ async def _serve(config: Config, registry: Registry, *, watch: bool) -> int:
         return 1
     for found in runner.addresses:
         log.info("listening", host=found[0], port=found[1])
-    watching = (
-        loop.create_task(watch_files(lambda: gateway.config, again.ask, lambda: again.refused))
-        if watch
-        else None
-    )
+    watching = loop.create_task(watch_files(again)) if watch else None
     await stop.wait()
     if watching is not None:
         watching.cancel()

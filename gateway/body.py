@@ -14,6 +14,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import Fault, Rejected
 
+AS_SENT = {"auto_decompress": False}
+"""How the server is to hand over bodies."""
 GZIP = frozenset({"gzip", "x-gzip"})
 INFLATED = GZIP | {"deflate"}
 """Content codings that are undone (RFC 9110, section 8.4.1)."""

@@ -5,8 +5,6 @@ import sys
 
 import orjson
 import structlog
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web import PayloadAccessError, RequestPayloadError
 
 
 def configure(*, level: int = logging.INFO) -> None:
@@ -49,7 +47,7 @@ class _Libraries(logging.Handler):
         The server's own complaints quote the request, which may hold a credential.
         """
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError | RequestPayloadError | PayloadAccessError):
+        if type(error).__module__.startswith("aiohttp."):
             structlog.get_logger().debug("unreadable_request", error=type(error).__name__)
             return
         structlog.get_logger().log(

@@ -101,6 +101,11 @@ class Reloading:
         self.refused = False
         """The files as they were last read are not in effect."""
 
+    @property
+    def config(self) -> Config:
+        """Return the configuration in effect."""
+        return self._gateway.config
+
     def ask(self) -> None:
         """Reload now, or once more after the reload that is under way."""
         if self._task is not None and not self._task.done():

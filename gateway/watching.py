@@ -1,9 +1,9 @@
 """Noticing that the files of the configuration have changed."""
 
 import time
-from collections.abc import Callable
 from glob import glob
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 import watchfiles
@@ -25,21 +25,28 @@ Print = dict[Path, tuple[int, int, int]]
 """What tells one state of files from another: inode, size and time of each."""
 
 
-async def watch_files(
-    current: Callable[[], Config], changed: Callable[[], None], refused: Callable[[], bool]
-) -> None:
-    """Call *changed* whenever a file of the configuration is another one than before.
+class Reloads(Protocol):
+    """What reloads, as far as the watch knows it."""
+
+    refused: bool
+    """The files as they were last read are not in effect. What is missing may be a file that
+    nothing in effect names, so that all files beside them count then."""
+
+    @property
+    def config(self) -> Config:
+        """Return the configuration in effect, whose files may be others after a reload."""
+
+    def ask(self) -> None:
+        """Reload, once for changes that come together."""
+
+
+async def watch_files(reloads: Reloads) -> None:
+    """Ask for a reload whenever a file of the configuration is another one than before.
 
     The folders are watched, not the files, since editors and container platforms put a new file
     in an old one's place; files that come to match an `include` count too.
-
-    Args:
-        current: returns the configuration in effect, whose files may be others after a reload.
-        changed: called once for changes that come together.
-        refused: tells whether the files were not put into effect as they are now. What is missing
-            may be a file that nothing in effect names, so that all files beside them count then.
     """
-    seen, was, known, asked = current(), False, _print(current()), time.time_ns()
+    seen, was, known, asked = reloads.config, False, _print(reloads.config), time.time_ns()
     while True:
         folders = _folders(seen)
         log.info("watching", files=len(known))
@@ -51,7 +58,7 @@ async def watch_files(
             yield_on_timeout=True,
             recursive=False,
         ):
-            config, broken = current(), refused()
+            config, broken = reloads.config, reloads.refused
             now = _print(config, beside=broken)
             if config is not seen or broken != was:  # other files count; that alone is no change
                 old = [f for f in now if f in known or not broken or now[f][2] < asked]
@@ -59,7 +66,7 @@ async def watch_files(
                 seen, was = config, broken
             if now != known:
                 known, asked = now, time.time_ns()
-                changed()
+                reloads.ask()
             if _folders(seen) != folders:
                 break
 
