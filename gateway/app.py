@@ -8,6 +8,7 @@ from functools import partial
 import structlog
 from aiohttp import web
 
+from gateway.body import AS_SENT
 from gateway.clients import Clients, Cookie, introduced
 from gateway.config import Config, DestinationConfig
 from gateway.config.relaying import leads
@@ -238,7 +239,7 @@ class Gateway:
 
 def make_app(gateway: Gateway) -> web.Application:
     """Return the HTTP application; it starts and stops *gateway* with itself."""
-    app = web.Application(client_max_size=gateway.config.server.max_body)
+    app = web.Application(client_max_size=gateway.config.server.max_body, handler_args=AS_SENT)
 
     async def running(_: web.Application) -> object:
         await gateway.start()

@@ -7,6 +7,7 @@ from gateway.clients import Clients
 from gateway.cors import Cors, Origins
 from gateway.errors import Fault, Rejected
 from gateway.exchange import REQUEST_ID, Request
+from gateway.headers import text
 from gateway.plugin import Input
 from gateway.relay import Relay
 from gateway.tracking import Plan
@@ -108,7 +109,7 @@ class Source:
         return Request(
             method=request.method,
             url=request.url,
-            headers={name: sent[name] for name in self._kept if name in sent},
+            headers={name: text(sent[name]) for name in self._kept if name in sent},
             body=body,
             id=request.id,
             received_at=request.received_at,

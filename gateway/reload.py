@@ -97,6 +97,13 @@ class Reloading:
         self._gateway = gateway
         self._task: asyncio.Task[None] | None = None
         self._again = False
+        self.refused = False
+        """The files as they were last read are not in effect."""
+
+    @property
+    def config(self) -> Config:
+        """Return the configuration in effect."""
+        return self._gateway.config
 
     def ask(self) -> None:
         """Reload now, or once more after the reload that is under way."""
@@ -113,15 +120,17 @@ class Reloading:
     async def _reload(self) -> None:
         gateway = self._gateway
         while True:
-            self._again = False
+            self._again, refused = False, True
             try:
                 new = load(
                     gateway.config.path, gateway.registry, listen=gateway.config.server.listen
                 )
                 await reload(gateway, new)
+                refused = False
             except ConfigError as error:
                 log.warning("not_reloaded", problems=error.problems)
             except GatewayError as error:
                 log.warning("not_reloaded", reason=str(error))
+            self.refused = refused
             if not self._again:
                 return

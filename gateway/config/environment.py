@@ -63,6 +63,9 @@ class References:
         name, default = found["name"], found["default"]
         value = self._environ.get(name)
         if default is not None and not value:
+            if "${" in default:
+                what = f"the default of {name} holds a reference itself, which is not followed"
+                self._report.problem(table, key, f"{what}; write plain text", only=True)
             return default
         if value is None and self._stand_ins:
             self._report.stood_in(table, key, name)
@@ -85,7 +88,7 @@ class References:
         if value.startswith(FILE):
             path = Path(value.removeprefix(FILE))
             try:
-                value = path.read_text("utf-8").strip()
+                value = path.read_text("utf-8-sig").strip()
             except (OSError, ValueError) as error:
                 if self._stand_ins:
                     return f"content-of-{path.name}"

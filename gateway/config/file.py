@@ -24,7 +24,7 @@ def text_of(path: Path) -> str:
         ConfigError: it cannot be read.
     """
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise ConfigError([f"{path}: {reason}; name a readable file"]) from error
@@ -40,6 +40,8 @@ def toml_of(path: Path, text: str) -> Raw:
     """
     try:
         return tomllib.loads(text)
+    except RecursionError as error:
+        raise ConfigError([f"{path}: is nested too deeply; see https://toml.io"]) from error
     except tomllib.TOMLDecodeError as error:
         what, _, place = str(error).partition(" (at ")
         line = re.match(r"line (\d+)", place)

@@ -147,14 +147,12 @@ class _Reading:
             if (destination := self._destination(name, raw, spool))
         }
         consent = self._single("consent", ConsentConfig)
-        trace = self._single("trace", TraceConfig)
-        log = self._single("log", LogConfig)
+        trace, log = self._single("trace", TraceConfig), self._single("log", LogConfig)
+        places = {"from": entrances, "to": exits}
         reading = RouteReading(self._gathered, self._references, self._report)
-        routes = reading.routes({"from": entrances, "to": exits})
+        routes = reading.routes(places)
         remembers = consent is not None and consent.remember is not None
-        cases = CaseReading(
-            self._gathered, self._references, self._report, {"from": entrances, "to": exits}
-        )
+        cases = CaseReading(self._gathered, self._references, self._report, places)
         tests = tuple(cases.cases(remembers=remembers))
         if server:
             check_server(server, self._report)
