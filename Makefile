@@ -14,6 +14,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+SCHEMA := config/gateway.schema.json
 DOCS := $(wildcard docs/*.md docs/*/*.md README.md)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -39,9 +40,11 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/cog --check --check-fail-msg "run make docs" $(DOCS)
+	@$(BIN)/gateway schema | cmp -s - $(SCHEMA) || { echo "$(SCHEMA) has changed; run make docs"; exit 1; }
 
 docs: $(INSTALLED)
 	$(BIN)/cog -r $(DOCS)
+	$(BIN)/gateway schema > $(SCHEMA)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.bench

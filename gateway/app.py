@@ -8,11 +8,13 @@ from functools import partial
 import structlog
 from aiohttp import web
 
+from gateway.body import AS_SENT
 from gateway.clients import Clients, Cookie, introduced
 from gateway.config import Config, DestinationConfig
 from gateway.config.relaying import leads
 from gateway.delivery import Worker
 from gateway.delivery.attempt import Sender
+from gateway.delivery.rendering import rendering_of
 from gateway.doors import Doors, Source
 from gateway.event import Event
 from gateway.exchange import Declined, Verdict
@@ -20,7 +22,7 @@ from gateway.forwarded import Proxies
 from gateway.ingest import Ingest
 from gateway.observed import Observed, setting_of
 from gateway.pages import add_pages
-from gateway.plugin import Input, Output
+from gateway.plugin import Input
 from gateway.plugins import Registry
 from gateway.relay import Relay
 from gateway.routing.consents import Consents
@@ -28,6 +30,8 @@ from gateway.routing.router import Router
 from gateway.routing.steps import Steps
 from gateway.shadow.shadows import Shadows, bounds_of, looking
 from gateway.spool import Entry, Limits, Notice, Spool, SqliteSpool
+from gateway.tracking import Tally
+from gateway.tracking.amend import without
 from gateway.transport import HttpTransport
 from gateway.upstream import Upstreams
 
@@ -45,6 +49,7 @@ class Gateway:
         shadows: what the destinations saw that only look on.
         workers: one per destination.
         observed: what is seen of all this.
+        tally: counts events that are not as planned.
         accepting: whether new events are taken.
     """
 
@@ -55,6 +60,7 @@ class Gateway:
         self.upstreams = Upstreams()
         self.doors = self.doors_of(config)
         self.router = Router(config.routes)
+        self.tally = Tally()
         self.spool: Spool = SqliteSpool(
             config.spool.path, Limits(config.spool.max_bytes, config.spool.max_age)
         )
@@ -135,18 +141,11 @@ class Gateway:
         log.info("stopped")
 
     def _worker(self, name: str, config: DestinationConfig) -> Worker:
-        output = self._output(config)
         transport = HttpTransport(timeout=config.timeout, connections=config.concurrency)
-        lends = self._inputs[config.vendor] if config.credentials == "client" else None
-        sender = Sender(
-            output,
-            transport,
-            passthrough=config.passthrough,
-            max_age=config.max_age,
-            lends=lends,
-        )
+        rendering = rendering_of(config, self.registry)
+        sender = Sender(rendering, transport)
         if config.shadow:
-            sender = self.shadows.sender(name, config, output, transport)
+            sender = self.shadows.sender(name, config, rendering.output, transport)
         return Worker(
             name,
             looking(config),
@@ -154,12 +153,9 @@ class Gateway:
             spool=self.spool,
             parse=self.parse,
             steps_of=self.steps_of,
-            witness=self.observed.exit(name, output),
+            witness=self.observed.exit(name, rendering.output),
             settled=self._settled,
         )
-
-    def _output(self, config: DestinationConfig) -> Output:
-        return self.registry.outputs[config.vendor](config.settings)
 
     def parse(self, entry: Entry) -> list[Event]:
         """Return the events of a stored request, by its vendor's present plugin.
@@ -167,7 +163,10 @@ class Gateway:
         Raises:
             Rejected: the plugin does not take it any more.
         """
-        return introduced(self._inputs[entry.vendor].parse(entry.request), entry.request)
+        events = introduced(self._inputs[entry.vendor].parse(entry.request), entry.request)
+        if not entry.dropped:
+            return events
+        return [without(event, entry.dropped.get(n, ())) for n, event in enumerate(events)]
 
     def put_in_force(self, config: Config, router: Router) -> None:
         """Let requests that come from now on meet another configuration."""
@@ -214,7 +213,9 @@ class Gateway:
         relay = None
         if source.url:
             lender = config.destinations.get(source.relay_as)
-            lent = None if lender is None else self._output(lender)
+            lent = None
+            if lender is not None:
+                lent = self.registry.outputs[lender.vendor](lender.settings)
             relay = Relay(name, self.upstreams.of(source.url, source.relay_timeout), lent)
         led = leads(config.routes, name)
         return Source(
@@ -227,6 +228,7 @@ class Gateway:
             origins=source.origins,
             clients=Clients(source.client, proxies, cookie if source.cookie else None),
             relay=relay,
+            plan=config.plans.get(name),
             respond=source.respond_timeout if source.respond == "upstream" else None,
             lends=any(config.destinations[to].credentials == "client" for to in led),
         )
@@ -238,7 +240,7 @@ class Gateway:
 
 def make_app(gateway: Gateway) -> web.Application:
     """Return the HTTP application; it starts and stops *gateway* with itself."""
-    app = web.Application(client_max_size=gateway.config.server.max_body)
+    app = web.Application(client_max_size=gateway.config.server.max_body, handler_args=AS_SENT)
 
     async def running(_: web.Application) -> object:
         await gateway.start()

@@ -1,30 +1,54 @@
-"""The body of a request that came in."""
+"""The body of a request that came in.
 
+The server hands it over packed, as it was sent, and what is inflated is inflated here, up to the
+cap: the server would go on inflating what nobody reads, and half a megabyte can be made to become a
+gigabyte.
+"""
+
+import zlib
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import ClientPayloadError, web
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import Fault, Rejected
 
-INFLATED = frozenset({"gzip", "deflate", "br", "zstd"})
-"""Content codings that the server undoes by itself, as aiohttp's HttpParser lists them."""
+AS_SENT = {"auto_decompress": False}
+"""How the server is to hand over bodies."""
+GZIP = frozenset({"gzip", "x-gzip"})
+INFLATED = GZIP | {"deflate"}
+"""Content codings that are undone (RFC 9110, section 8.4.1)."""
+FOREIGN = frozenset({"br", "zstd", "compress", "x-compress"})
+"""Content codings that are refused: no vendor's client sends them. What is no coding at all is
+taken for a mistake in the label."""
+_MARKS = frozenset({b"\xef", b"\xfe", b"\xff"})
+"""What byte order marks begin with."""
+_METHOD = 8
+"""How zlib's header begins (RFC 1950, section 2.2); some senders of ``deflate`` leave it out."""
 
 
 async def whole(http: web.Request) -> bytes:
-    """Return the body, inflated.
+    """Return the body, inflated, without the mark that some senders put before UTF-8.
 
     Raises:
-        Rejected: it is larger than the cap, as sent or inflated, or cannot be inflated.
+        Rejected: it is larger than the cap, as sent or inflated, or cannot be inflated, or is in
+            UTF-16, which JSON is not sent in (RFC 8259, section 8.1).
     """
     try:
-        return await _read(http.read)
+        body = await _read(http.read)
     except web.HTTPRequestEntityTooLarge as error:
         raise Rejected("$", str(error.text), Fault.TOO_LARGE) from error
+    coding = _coding(http)
+    if coding in INFLATED and body:
+        body = _inflated(body, coding, http.client_max_size)
+    elif coding in FOREIGN:
+        raise Rejected("$", f"a body in {coding} is not read; send gzip", Fault.MALFORMED)
+    return _utf8(body) if body[:1] in _MARKS else body
 
 
 async def rest(http: web.Request) -> bytes:
-    """Return the body however large it is; its sender has said that it is not.
+    """Return the body as it was sent, however large it is; its sender has said that it is not.
 
     Raises:
         Rejected: it did not arrive whole.
@@ -35,15 +59,45 @@ async def rest(http: web.Request) -> bytes:
 async def _read(read: Callable[[], Awaitable[bytes]]) -> bytes:
     try:
         return await read()
-    except (ContentEncodingError, HttpProcessingError, web.RequestPayloadError) as error:
-        raise Rejected("$", "the body cannot be inflated", Fault.MALFORMED) from error
-    except ClientPayloadError as error:
+    except (
+        ClientPayloadError, ConnectionError, HttpProcessingError, web.RequestPayloadError,
+    ) as error:  # fmt: skip
         raise Rejected("$", "the body did not arrive whole", Fault.MALFORMED) from error
 
 
+def _coding(http: web.Request) -> str:
+    return http.headers.get("content-encoding", "").strip().lower()
+
+
 def inflated(http: web.Request) -> bool:
-    """Tell whether the body is read in another form than it was sent in."""
-    return http.headers.get("content-encoding", "").strip().lower() in INFLATED
+    """Tell whether `whole` returns the body in another form than it was sent in."""
+    return _coding(http) in INFLATED
+
+
+def _inflated(body: bytes, coding: str, cap: int) -> bytes:
+    bits = zlib.MAX_WBITS if body[0] & 0xF == _METHOD else -zlib.MAX_WBITS
+    bits = zlib.MAX_WBITS | 16 if coding in GZIP else bits
+    pieces, room = [], cap + 1
+    try:
+        while body and room:
+            unpacking = zlib.decompressobj(bits)
+            pieces.append(unpacking.decompress(body, room))
+            room -= len(pieces[-1])
+            if room and not unpacking.eof:
+                raise Rejected("$", "the body cannot be inflated: its end is missing",
+                               Fault.MALFORMED)  # fmt: skip
+            body = unpacking.unused_data
+    except zlib.error as error:
+        raise Rejected("$", "the body cannot be inflated", Fault.MALFORMED) from error
+    if not room:
+        raise Rejected("$", f"the body is larger than {cap} bytes when inflated", Fault.TOO_LARGE)
+    return b"".join(pieces)
+
+
+def _utf8(body: bytes) -> bytes:
+    if body.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise Rejected("$", "the body is in UTF-16; send UTF-8", Fault.MALFORMED)
+    return body.removeprefix(BOM_UTF8)
 
 
 class Stream:

@@ -73,8 +73,8 @@ class Cors:
             marked.update(self._allow(origin))
             marked[f"{PREFIX}expose-headers"] = self._exposed
         if self._named:
-            varies = headers.get("vary")
-            marked["vary"] = f"{varies}, origin" if varies else "origin"
+            varies = [value for name, value in headers.items() if name.lower() == "vary"]
+            marked["vary"] = ", ".join([*varies, "origin"])
         return marked
 
     def _allow(self, origin: str) -> dict[str, str]:

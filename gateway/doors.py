@@ -7,8 +7,10 @@ from gateway.clients import Clients
 from gateway.cors import Cors, Origins
 from gateway.errors import Fault, Rejected
 from gateway.exchange import REQUEST_ID, Request
+from gateway.headers import text
 from gateway.plugin import Input
 from gateway.relay import Relay
+from gateway.tracking import Plan
 
 NO_RIVALS: Mapping[str, "Source"] = {}
 
@@ -28,6 +30,7 @@ class Source:
         relay: passes through what the gateway does not translate; None where nothing is.
         respond: seconds to wait for the vendor's own answer to events; None answers at once.
         lends: a destination sends the client's own credential on, so it must be stored.
+        plan: what its events should look like; None where nobody says.
     """
 
     def __init__(  # noqa: PLR0913 - what there is to know of a source, each once
@@ -44,6 +47,7 @@ class Source:
         relay: Relay | None = None,
         respond: float | None = None,
         lends: bool = False,
+        plan: Plan | None = None,
     ) -> None:
         self.name = name
         self.reads = reads
@@ -52,6 +56,7 @@ class Source:
         self.mount = mount
         self.hosts = frozenset(hosts)
         self.dedup = dedup
+        self.plan = plan
         usual: Origins = "*" if reads.in_browsers else ()
         exposed = {REQUEST_ID, "retry-after", reads.elapsed_header} - {""}
         self.cors = Cors(usual if origins is None else origins, reads.browser_headers, exposed)
@@ -104,7 +109,7 @@ class Source:
         return Request(
             method=request.method,
             url=request.url,
-            headers={name: sent[name] for name in self._kept if name in sent},
+            headers={name: text(sent[name]) for name in self._kept if name in sent},
             body=body,
             id=request.id,
             received_at=request.received_at,

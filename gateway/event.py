@@ -23,7 +23,7 @@ NOTHING: Json = {}
 EMPTY: tuple[Any, ...] = ("", {}, [])
 
 
-class Page(msgspec.Struct, frozen=True, kw_only=True):
+class Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The page it happened on; Segment Spec, ``context.page``."""
 
     url: str | None = None
@@ -33,7 +33,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     search: str | None = None
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
+class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The device it happened on; Segment Spec, ``context.device``."""
 
     id: str | None = None
@@ -43,7 +43,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
 
 
-class Campaign(msgspec.Struct, frozen=True, kw_only=True):
+class Campaign(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The campaign that led here; Segment Spec, ``context.campaign``."""
 
     name: str | None = None
@@ -53,7 +53,7 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True):
     content: str | None = None
 
 
-class App(msgspec.Struct, frozen=True, kw_only=True):
+class App(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The app it happened in; Segment Spec, ``context.app``."""
 
     name: str | None = None
@@ -62,7 +62,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str | None = None
 
 
-class Context(msgspec.Struct, frozen=True, kw_only=True):
+class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The circumstances; Segment Spec, ``context``. What it does not name is in ``extra``."""
 
     page: Page = Page()
@@ -78,7 +78,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     extra: Json = NOTHING
 
 
-class Traits(msgspec.Struct, frozen=True, kw_only=True):
+class Traits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is known of a user or group; Segment Spec, ``traits``. Others are in ``extra``."""
 
     email: str | None = None
@@ -101,7 +101,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     extra: Json = NOTHING
 
 
-class Product(msgspec.Struct, frozen=True, kw_only=True):
+class Product(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing looked at, carted or bought; E-commerce Spec V2, the product object."""
 
     product_id: str | None = None
@@ -121,7 +121,7 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
     extra: Json = NOTHING
 
 
-class Properties(msgspec.Struct, frozen=True, kw_only=True):
+class Properties(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the event is about; E-commerce Spec V2. What it does not name is in ``extra``.
 
     An event about one product holds it in ``products`` too, as a tuple of one, so that there
@@ -152,7 +152,7 @@ class Properties(msgspec.Struct, frozen=True, kw_only=True):
     extra: Json = NOTHING
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something a user did or is, in no vendor's dialect."""
 
     type: EventType

@@ -1,4 +1,4 @@
-"""Headers that mean one connection only, and those that go on."""
+"""The head of a message: what means one connection only, what goes on, and in which words."""
 
 from collections.abc import Collection
 
@@ -9,6 +9,35 @@ HOP_BY_HOP = frozenset({
     "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
 """RFC 9110, section 7.6.1; ``proxy-*`` are between the client and a proxy of its choice."""
+
+
+FINAL = 200
+"""The least status of an answer (RFC 9110, section 15)."""
+
+
+def check_final(status: int) -> None:
+    """Pass the *status* of an answer; 101 goes over to another protocol, and nobody asked for that.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if status < FINAL:
+        raise ValueError(f"status {status} is no answer")
+
+
+def text(value: str) -> str:
+    """Return a header's *value* as text that can be stored and sent.
+
+    Bytes that are no UTF-8 come in as lone surrogates; they are read as ISO 8859-1, which is what
+    such senders mean (RFC 9110, section 5.5).
+    """
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape").decode("latin-1")
+    return value
 
 
 def end_to_end(headers: MultiMapping[str], without: Collection[str] = ()) -> CIMultiDict[str]:
@@ -24,5 +53,5 @@ def end_to_end(headers: MultiMapping[str], without: Collection[str] = ()) -> CIM
     for name, value in headers.items():
         low = name.lower()
         if low not in HOP_BY_HOP and low not in without and low not in dropped:
-            kept.add(name, value)
+            kept.add(name, text(value))
     return kept

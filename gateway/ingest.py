@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from aiohttp import web
@@ -15,6 +15,7 @@ from gateway.errors import Fault, Rejected, SpoolError
 from gateway.event import Event
 from gateway.exchange import REQUEST_ID, Request, Response
 from gateway.ids import RequestIds
+from gateway.mapping import spelt
 from gateway.observed import Observed
 from gateway.relay import TRY_AGAIN
 from gateway.respond import Asking, Asks
@@ -22,6 +23,7 @@ from gateway.routing.consents import Consents
 from gateway.routing.router import Router
 from gateway.spool import Entry, Item, Once, Spool, SpoolFull, event_of
 from gateway.trace.raw import Arrival
+from gateway.tracking import Kept, Plan, Tally
 
 log = structlog.get_logger()
 
@@ -62,6 +64,10 @@ class World(Protocol):
     @property
     def observed(self) -> Observed:
         """Return what sees every request."""
+
+    @property
+    def tally(self) -> Tally:
+        """Return what counts events that are not as planned."""
 
     def accepted(self, events: Sequence[Event], source: str) -> None:
         """Tell those who listen that *events* are safe."""
@@ -144,10 +150,29 @@ class Ingest:
             stored = source.stored(request, stored.body) if found.rivals else stored
         events = arrival.events = introduced(reads.read(stored, payload), stored)
         arrival.stored = stored = without_idle_id(stored, events)
-        return await self._keep(source, stored, events, arrival) or reads.accept(stored, events)
+        plan, kept = source.plan, Kept(events)
+        if plan is not None:
+            kept = self._planned(source, plan, stored, payload, events)
+            arrival.events = kept.events
+        return await self._keep(source, stored, kept, arrival) or reads.accept(stored, events)
+
+    def _planned(
+        self, source: Source, plan: Plan, stored: Request, payload: Any, events: list[Event]
+    ) -> Kept:
+        """Return what the source's tracking *plan* lets through of *events*.
+
+        Raises:
+            Rejected: an event is not as planned, and the plan refuses such.
+        """
+
+        def spell(event: Event, index: int, path: Sequence[str | int]) -> str:
+            mapped = source.reads.endpoints[f"{stored.method} {stored.path}"]
+            return spelt(mapped, payload, event, index, path)
+
+        return plan.keeps(events, spell, stored.id, self._world.tally)
 
     async def _keep(
-        self, source: Source, stored: Request, events: Sequence[Event], arrival: Arrival
+        self, source: Source, stored: Request, kept: Kept, arrival: Arrival
     ) -> Response | None:
         """Return once *events* are safe for every destination that they are routed to.
 
@@ -161,7 +186,7 @@ class Ingest:
             raise Rejected("$", "shutting down; try again", Fault.UNAVAILABLE, TRY_AGAIN)
         asking = None if source.respond is None else Asking(source.reads.name, source.respond)
         try:
-            events = await self._route(source, stored, events, asking, arrival)
+            events = await self._route(source, stored, kept, asking, arrival)
         except SpoolError as error:
             log.warning("not_kept", source=source.name, request=stored.id, error=str(error))
             after = error.retry_after if isinstance(error, SpoolFull) else TRY_AGAIN
@@ -176,16 +201,16 @@ class Ingest:
         self,
         source: Source,
         stored: Request,
-        events: Sequence[Event],
+        kept: Kept,
         asking: Asking | None,
         arrival: Arrival,
     ) -> Sequence[Event]:
-        """Write down where *events* go, if they go anywhere; return them without repeats.
+        """Write down where events go, if they go anywhere; return them without repeats.
 
         Raises:
             SpoolError: they cannot be kept now.
         """
-        world = self._world
+        world, events = self._world, kept.events
         router = world.router
         if world.consents.on:
             consented = await world.consents.hear(source.name, events, asked=router.asks_consent)
@@ -195,8 +220,15 @@ class Ingest:
             plan = router.plan(source.name, events)
         if not plan.targets:
             return events
-        vendor = source.reads.name
-        entry = Entry(stored.id, source.name, stored, plan.targets, vendor, plan.routes)
+        entry = Entry(
+            stored.id,
+            source.name,
+            stored,
+            plan.targets,
+            source.reads.name,
+            plan.routes,
+            kept.dropped,
+        )
         if source.dedup is not None:
             return await self._append_once(entry, events, source.dedup, asking)
         await world.spool.append(entry, lambda item: self._owed(item, events, asking))

@@ -11,7 +11,7 @@ import structlog
 from gateway.redact import CREDENTIAL_NAME, HIDDEN, Redactor
 
 NOTHING = Redactor()
-QUOTING = frozenset({"event", "reason", "error", "was"})
+QUOTING = frozenset({"event", "reason", "error", "was", "said"})
 """What may quote a vendor's answer, and be cut off in the middle of a credential."""
 
 
@@ -53,22 +53,28 @@ redaction = Redaction()
 """The one of the process, as its log is."""
 
 
-class Libraries(logging.Handler):
-    """Brings what libraries log, such as aiohttp's tracebacks, among our own lines."""
+class _Libraries(logging.Handler):
+    """Takes what libraries log through the standard library."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line."""
+        """Write one line; of what a client sent, nothing but what was wrong with it.
+
+        The server's own complaints quote the request, which may hold a credential.
+        """
+        error = record.exc_info[1] if record.exc_info else None
+        if type(error).__module__.startswith("aiohttp."):
+            structlog.get_logger().debug("unreadable_request", error=type(error).__name__)
+            return
         structlog.get_logger().log(
-            record.levelno,
-            "library",
-            logger=record.name,
-            message=record.getMessage(),
-            exc_info=record.exc_info,
+            record.levelno, "library", of=record.name, said=record.getMessage(), exc_info=error
         )
 
 
 def configure(*, level: int = logging.INFO) -> None:
-    """Set up structlog for the process; one line per event, on standard error."""
+    """Set up structlog for the process; one line per event, on standard error.
+
+    What libraries log becomes such lines too.
+    """
     terminal = sys.stderr.isatty()
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(orjson.dumps)
     if terminal:
@@ -89,4 +95,4 @@ def configure(*, level: int = logging.INFO) -> None:
         else structlog.BytesLoggerFactory(sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(handlers=[Libraries()], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)

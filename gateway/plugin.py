@@ -225,7 +225,8 @@ class Output(Vendor):
         try:
             body = orjson.dumps(payload)
         except orjson.JSONEncodeError as error:
-            raise Unrenderable(f"{event.id}: {error}") from error
+            said = "it is nested too deeply" if "Recursion" in str(error) else str(error)
+            raise Unrenderable(f"{event.id} cannot be written as JSON: {said}") from error
         return Request(method=target[0], url=target[1], headers=headers, body=body)
 
     def merge(self, request: Request, further: Request) -> Request | None:  # noqa: ARG002 - for vendors that batch

@@ -21,7 +21,7 @@ from gateway import body
 from gateway.cors import Cors
 from gateway.errors import Fault, Rejected
 from gateway.exchange import REQUEST_ID, Request
-from gateway.headers import end_to_end
+from gateway.headers import check_final, end_to_end
 from gateway.plugin import Output
 from gateway.upstream import Upstream
 
@@ -79,6 +79,7 @@ class Relay:
                     async with session.request(
                         request.method, url, data=upload, headers=headers, allow_redirects=False
                     ) as found:
+                        check_final(found.status)
                         headers = cors.marked(end_to_end(found.headers), http.headers.get("origin"))
                         headers[REQUEST_ID] = request.id
                         answer = _Answer(found, headers)
@@ -98,10 +99,9 @@ class Relay:
     ) -> tuple[URL, CIMultiDict[str], Body]:
         """Return the address, the headers and the body that go out."""
         headers = end_to_end(http.headers, OURS)
-        inflated = body.inflated(http)
-        if inflated:
-            headers.popall("content-encoding")
         if self._lender is not None:
+            if body.inflated(http):
+                headers.popall("content-encoding")
             lent = self._lender.lend(replace(request, body=await body.whole(http)))
             for name, value in lent.headers.items():
                 headers[name] = value
@@ -109,7 +109,7 @@ class Relay:
         url = self._upstream.url(request.url)
         if not http.body_exists:
             return url, headers, None
-        length = None if inflated else http.content_length
+        length = http.content_length
         if length is not None and length <= SMALL:
             return url, headers, await body.rest(http) or None
         if length is not None:

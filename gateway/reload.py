@@ -101,6 +101,13 @@ class Reloading:
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._again = False
+        self.refused = False
+        """The files as they were last read are not in effect."""
+
+    @property
+    def config(self) -> Config:
+        """Return the configuration in effect."""
+        return self._gateway.config
 
     def ask(self) -> None:
         """Reload now, or once more after the reload that is under way."""
@@ -125,16 +132,21 @@ class Reloading:
         """
         gateway = self._gateway
         async with self._turn:
+            refused = True
             try:
                 listen = gateway.config.server.listen
                 new = load(gateway.config.path, gateway.registry, listen=listen)
-                return await reload(gateway, new)
+                changes = await reload(gateway, new)
+                refused = False
             except ConfigError as error:
                 log.warning("not_reloaded", problems=error.problems)
                 raise
             except GatewayError as error:
                 log.warning("not_reloaded", reason=str(error))
                 raise
+            finally:
+                self.refused = refused
+            return changes
 
     async def _reload(self) -> None:
         while True:

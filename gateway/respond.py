@@ -40,7 +40,7 @@ class Asking:
             worker = workers.get(name)
             if worker is None or len(indexes) < len(events):
                 continue
-            if worker.sender.passes_on(self._vendor):
+            if worker.sender.rendering.passes_on(self._vendor):
                 if worker.prompt(events[0].user_key):
                     self._answer = worker.sender.answers.ask(item.entry.id)
                 return

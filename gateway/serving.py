@@ -58,7 +58,7 @@ async def _serve(config: Config, registry: Registry, *, watch: bool) -> int:
         return 1
     for found in runner.addresses:
         log.info("listening", host=found[0], port=found[1])
-    watching = loop.create_task(watch_files(lambda: gateway.config, again.ask)) if watch else None
+    watching = loop.create_task(watch_files(again)) if watch else None
     await stop.wait()
     if watching is not None:
         watching.cancel()

@@ -9,7 +9,7 @@ from yarl import URL
 
 from gateway.errors import TransportError
 from gateway.exchange import Request, Response
-from gateway.headers import end_to_end
+from gateway.headers import check_final, end_to_end
 
 KEPT = ("content-type", "retry-after", "x-ratelimit-reset", "location")
 """Headers of an answer that a verdict or a person may need."""
@@ -80,6 +80,7 @@ class HttpTransport:
                     allow_redirects=False,
                 )
                 async with answer:
+                    check_final(answer.status)
                     body = await _start(answer.content, LARGEST_WHOLE if whole else LARGEST)
                     headers = end_to_end(answer.headers, REWRITTEN) if whole else None
                     cut = not answer.content.at_eof()

@@ -1,8 +1,9 @@
 """Noticing that the files of the configuration have changed."""
 
-from collections.abc import Callable
+import time
 from glob import glob
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 import watchfiles
@@ -15,23 +16,37 @@ GATHER = 300
 LOOK_AGAIN = 1000
 """Milliseconds after which the files are looked at anyway: not every file system tells."""
 
+KINDS = ("*.toml", "*.csv", "*.json")
+"""What a configuration may be waiting for."""
+
 log = structlog.get_logger()
 
 Print = dict[Path, tuple[int, int, int]]
 """What tells one state of files from another: inode, size and time of each."""
 
 
-async def watch_files(current: Callable[[], Config], changed: Callable[[], None]) -> None:
-    """Call *changed* whenever a file of the configuration is another one than before.
+class Reloads(Protocol):
+    """What reloads, as far as the watch knows it."""
+
+    refused: bool
+    """The files as they were last read are not in effect. What is missing may be a file that
+    nothing in effect names, so that all files beside them count then."""
+
+    @property
+    def config(self) -> Config:
+        """Return the configuration in effect, whose files may be others after a reload."""
+
+    def ask(self) -> None:
+        """Reload, once for changes that come together."""
+
+
+async def watch_files(reloads: Reloads) -> None:
+    """Ask for a reload whenever a file of the configuration is another one than before.
 
     The folders are watched, not the files, since editors and container platforms put a new file
     in an old one's place; files that come to match an `include` count too.
-
-    Args:
-        current: returns the configuration in effect, whose files may be others after a reload.
-        changed: called once for changes that come together.
     """
-    seen, known = current(), _print(current())
+    seen, was, known, asked = reloads.config, False, _print(reloads.config), time.time_ns()
     while True:
         folders = _folders(seen)
         log.info("watching", files=len(known))
@@ -43,13 +58,15 @@ async def watch_files(current: Callable[[], Config], changed: Callable[[], None]
             yield_on_timeout=True,
             recursive=False,
         ):
-            config = current()
-            now = _print(config)
-            if config is not seen:  # its files may be others; that alone is no change
-                seen, known = config, {file: known.get(file, now[file]) for file in now}
+            config, broken = reloads.config, reloads.refused
+            now = _print(config, beside=broken)
+            if config is not seen or broken != was:  # other files count; that alone is no change
+                old = [f for f in now if f in known or not broken or now[f][2] < asked]
+                known = {file: known.get(file, now[file]) for file in old}
+                seen, was = config, broken
             if now != known:
-                known = now
-                changed()
+                known, asked = now, time.time_ns()
+                reloads.ask()
             if _folders(seen) != folders:
                 break
 
@@ -57,12 +74,17 @@ async def watch_files(current: Callable[[], Config], changed: Callable[[], None]
 def _folders(config: Config) -> set[Path]:
     """Return the folders in which a file of the configuration is, or may come to be."""
     read = {file.parent for file in config.files.read}
-    matched = {Path(pattern).parent for pattern in config.files.patterns}
+    above = [str(Path(pattern).parent) for pattern in config.files.patterns]
+    matched = {Path(found) for folder in above for found in glob(folder)}  # noqa: PTH207 - absolute
     return {folder for folder in read | matched if folder.is_dir()}
 
 
-def _print(config: Config) -> Print:
+def _print(config: Config, *, beside: bool = False) -> Print:
     files = {*config.files.read, *(Path(f) for p in config.files.patterns for f in glob(p))}  # noqa: PTH207 - absolute
+    if beside:
+        files |= {
+            file for folder in _folders(config) for kind in KINDS for file in folder.glob(kind)
+        }
     found = {}
     for file in files:
         try:

@@ -1,6 +1,6 @@
 """``gateway check``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -13,7 +13,11 @@ from gateway.cli.terminal import CONFIG, console, table, title
 from gateway.config import Config, DestinationConfig, RouteConfig, SourceConfig, load
 from gateway.config.quantities import shown
 from gateway.errors import ConfigError
+from gateway.explain.foretelling import Lasting, lasting
 from gateway.redact import without_password
+
+MOST = 16
+"""Lost fields that are listed of one route and destination."""
 
 
 @click.command("check")
@@ -24,12 +28,19 @@ def command(ctx: click.Context, path: Path) -> None:
 
     Exits with 1 where anything is wrong. Credentials are counted, never shown.
     """
+    registry = plugins.load()
     try:
-        config = load(path, plugins.load())
+        config = load(path, registry)
     except ConfigError as error:
         Misconfigured(error.problems).show()
         ctx.exit(1)
-    _print(config, console())
+    out = console()
+    _print(config, out)
+    _foretell(tuple(lasting(config, registry)), out)
+    if config.warnings:
+        out.print(title("\nWarnings"))
+    for warning in config.warnings:
+        out.print(Text(f"  {warning}", style="yellow"), soft_wrap=not out.is_terminal)
 
 
 def _print(config: Config, out: Console) -> None:
@@ -54,10 +65,23 @@ def _print(config: Config, out: Console) -> None:
     out.print(title("\nDestinations"))
     exits = [_destination(name, to) for name, to in config.destinations.items()]
     out.print(table(("name", "vendor", "url", "delivery"), exits))
-    if config.warnings:
-        out.print(title("\nWarnings"))
-    for warning in config.warnings:
-        out.print(Text(f"  {warning}", style="yellow"), soft_wrap=not out.is_terminal)
+
+
+def _foretell(found: Sequence[Lasting], out: Console) -> None:
+    """Print what no event brings along, by route and destination."""
+    lost = [(one.route, one.destination, _fields(one.fields)) for one in found if one.fields]
+    if lost:
+        out.print(title("\nNever arrives, whatever the event"))
+        out.print(table(("route", "to", "fields"), lost))
+    never = [(one.route, one.destination, one.nothing) for one in found if one.nothing]
+    if never:
+        out.print(title("\nGets nothing, whatever the event"))
+        out.print(table(("route", "to", "since"), never))
+
+
+def _fields(fields: Sequence[str]) -> str:
+    more = len(fields) - MOST
+    return ", ".join(fields[:MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def _source(name: str, source: SourceConfig) -> tuple[str, ...]:

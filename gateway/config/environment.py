@@ -23,11 +23,17 @@ class References:
     Args:
         environ: the environment variables.
         report: takes what cannot be replaced, and learns what must not be shown.
+        stand_ins: let ``value-of-NAME`` stand for a variable that is not set, an address where it
+            begins a URL, and ``content-of-NAME`` for a secret's file that cannot be read; for
+            commands that send nothing.
     """
 
-    def __init__(self, environ: Mapping[str, str], report: Report) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], report: Report, *, stand_ins: bool = False
+    ) -> None:
         self._environ = environ
         self._report = report
+        self._stand_ins = stand_ins
 
     def expanded(self, value: Any, table: str, key: str) -> Any:
         """Return *value* with every ``${NAME}`` and ``${NAME:-default}`` in it replaced.
@@ -57,7 +63,14 @@ class References:
         name, default = found["name"], found["default"]
         value = self._environ.get(name)
         if default is not None and not value:
+            if "${" in default:
+                what = f"the default of {name} holds a reference itself, which is not followed"
+                self._report.problem(table, key, f"{what}; write plain text", only=True)
             return default
+        if value is None and self._stand_ins:
+            self._report.stood_in(table, key, name)
+            standing = f"value-of-{name}"
+            return f"https://{standing}.example" if key == "url" and not found.start() else standing
         if value is None:
             what = f"the environment variable {name} is not set; set it, or write a default: "
             self._report.problem(table, key, f"{what}${{{name}:-...}}", only=True)
@@ -75,8 +88,10 @@ class References:
         if value.startswith(FILE):
             path = Path(value.removeprefix(FILE))
             try:
-                value = path.read_text("utf-8").strip()
+                value = path.read_text("utf-8-sig").strip()
             except (OSError, ValueError) as error:
+                if self._stand_ins:
+                    return f"content-of-{path.name}"
                 reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
                 what = f"cannot read the secret in {path}: {reason}; mend the path or the file"
                 self._report.problem(table, key, what, only=True)

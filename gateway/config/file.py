@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.config.models import TABLES
 from gateway.config.problems import Report
+from gateway.config.tables import LISTS
 from gateway.errors import ConfigError
 from gateway.words import nearest
 
@@ -23,7 +24,7 @@ def text_of(path: Path) -> str:
         ConfigError: it cannot be read.
     """
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise ConfigError([f"{path}: {reason}; name a readable file"]) from error
@@ -39,6 +40,8 @@ def toml_of(path: Path, text: str) -> Raw:
     """
     try:
         return tomllib.loads(text)
+    except RecursionError as error:
+        raise ConfigError([f"{path}: is nested too deeply; see https://toml.io"]) from error
     except tomllib.TOMLDecodeError as error:
         what, _, place = str(error).partition(" (at ")
         line = re.match(r"line (\d+)", place)
@@ -59,11 +62,11 @@ def tables_of(path: Path, text: str, report: Report) -> Raw:
         elif name not in NAMES:
             what = f"unknown table; {nearest(name, NAMES)}"
             report.problem(*((name, "") if isinstance(value, dict) else ("", name)), what)
-        elif name == "routes":
+        elif name in LISTS:
             if isinstance(value, list) and all(isinstance(route, dict) for route in value):
                 tables[name] = value
             else:
-                report.problem(name, "", "must be a list of tables; write [[routes]]")
+                report.problem(name, "", f"must be a list of tables; write [[{name}]]")
         elif isinstance(value, dict):
             tables[name] = value
         else:

@@ -1,13 +1,14 @@
 """One configuration out of one file and those that it includes."""
 
 from collections.abc import Iterator
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Any
 
 from gateway.config.environment import References
 from gateway.config.file import Raw, tables_of, text_of
 from gateway.config.problems import Report
+from gateway.config.tables import LISTS
 
 SINGLE = frozenset({"server", "spool", "admin", "consent"})
 
@@ -43,8 +44,8 @@ class Gathering:
         tables = tables_of(path, text, self._report)
         included = tables.pop("include", [])
         for name, table in tables.items():
-            if name == "routes":
-                self._report.add_routes(path, len(table))
+            if name in LISTS:
+                self._report.add_members(name, path, len(table))
                 self.raw.setdefault(name, []).extend(table)
             else:
                 self._merge(name, table, path)
@@ -76,12 +77,19 @@ class Gathering:
             self._report.problem("", "include", 'must be a list; write include = ["routes/*.toml"]')
             return
         for written in included:
-            pattern = str(path.parent / self._references.expanded(written, "", "include"))
+            name = self._references.expanded(written, "", "include")
+            pattern = str(Path(escape(str(path.parent))) / name)
             self.patterns.append(pattern)
-            if has_magic(pattern):
-                yield from (Path(found) for found in sorted(glob(pattern)))  # noqa: PTH207 - the pattern may be absolute
-            elif Path(pattern).is_file():
-                yield Path(pattern)
-            else:
-                what = f"there is no file {pattern}; mend the path, which counts from {path.name}"
-                self._report.problem("", "include", what)
+            if not has_magic(name):
+                file = path.parent / name
+                if file.is_file():
+                    yield file
+                else:
+                    what = f"there is no file {file}; mend the path, which counts from {path.name}"
+                    self._report.problem("", "include", what)
+                continue
+            found = sorted(glob(pattern))  # noqa: PTH207 - the pattern may be absolute
+            if not found:
+                what = f"no file matches {name!r}, which counts from {path.name}; nothing is read"
+                self._report.warning("", "include", what)
+            yield from map(Path, found)

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")
-_KEY = re.compile(r"\s*([\w.\"' -]+?)\s*=")
+_KEY = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[\w. -])+?)\s*=""")
 _QUOTES = re.compile(r"[\"'\s]")
 
 
@@ -31,5 +31,7 @@ class Lines:
         return self.exact(table, key) or self.exact(table, "")
 
     def exact(self, table: str, key: str) -> int | None:
-        """Return the line of *key* in *table*, and no other."""
-        return self._found.get((table, key))
+        """Return the line of *key* in *table*, and no other; it may be a table of its own."""
+        key = _QUOTES.sub("", key)
+        below = self._found.get((f"{table}.{key}", "")) if key else None
+        return self._found.get((table, key)) or below

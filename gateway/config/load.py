@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from gateway.config.address import address_problem
 from gateway.config.admin import AdminConfig, check_admin
+from gateway.config.casing import CaseReading
 from gateway.config.checks import (
     check_delivery,
     check_server,
@@ -28,6 +29,7 @@ from gateway.config.models import (
     SpoolConfig,
     keys_of,
 )
+from gateway.config.plans import PlanReading
 from gateway.config.problems import Report
 from gateway.config.reach import check_consent, check_reach
 from gateway.config.relaying import Relaying, spared, stand_ins
@@ -50,6 +52,7 @@ def load(
     environ: Mapping[str, str] = os.environ,
     *,
     listen: str | None = None,
+    stand_ins: bool = False,
 ) -> Config:
     """Return the configuration in *path*.
 
@@ -58,13 +61,14 @@ def load(
         registry: the vendors that it may name.
         environ: what ``${NAME}`` refers to.
         listen: an address that takes the place of the file's.
+        stand_ins: credentials that are not there are stood in for; nothing may be sent then.
 
     Raises:
         ConfigError: something is wrong; all of it is listed.
         PluginError: an output's settings collide with the keys of every destination.
     """
     report = Report()
-    references = References(environ, report)
+    references = References(environ, report, stand_ins=stand_ins)
     gathered = Gathering(references, report)
     gathered.read(path)
     if listen is not None:
@@ -124,6 +128,7 @@ class _Reading:
         self._registry = registry
         self._references = references
         self._report = report
+        self._plans = PlanReading(report)
 
     def config(self, path: Path) -> Config:
         """Return the configuration.
@@ -144,10 +149,13 @@ class _Reading:
             if (destination := self._destination(name, raw, spool))
         }
         consent = self._single("consent", ConsentConfig)
-        trace = self._single("trace", TraceConfig)
-        log = self._single("log", LogConfig)
+        trace, log = self._single("trace", TraceConfig), self._single("log", LogConfig)
+        places = {"from": entrances, "to": exits}
         reading = RouteReading(self._gathered, self._references, self._report)
-        routes = reading.routes({"from": entrances, "to": exits})
+        routes = reading.routes(places)
+        remembers = consent is not None and consent.remember is not None
+        cases = CaseReading(self._gathered, self._references, self._report, places)
+        tests = tuple(cases.cases(remembers=remembers))
         if server:
             check_server(server, self._report)
         check_sources(sources, server, self._registry, self._report)
@@ -156,11 +164,12 @@ class _Reading:
         self._report.stop()
         check_reach(routes, sources, destinations, self._report)
         check_consent(routes, consent, self._report)
-        files = Files((*self._gathered.files, *reading.files), tuple(self._gathered.patterns))
+        read = (*self._gathered.files, *reading.files, *self._plans.files)
+        files = Files(read, tuple(self._gathered.patterns))
         return Config(
             path, server or ServerConfig(), spool or SpoolConfig(), sources, destinations,
             tuple(routes), consent or ConsentConfig(), trace or TraceConfig(), log or LogConfig(),
-            files, admin, self._report.warnings,
+            files, admin, self._plans.plans, tests, self._report.warnings,
         )  # fmt: skip
 
     def _single(self, table: str, model: type[T]) -> T | None:
@@ -211,7 +220,10 @@ class _Reading:
         keys = raw.get("keys")
         if isinstance(keys, list):
             raw["keys"] = [self._references.secret(key, table, "keys") for key in keys]
-        return _valid(SourceConfig, raw, table, self._report)
+        source = _valid(SourceConfig, raw, table, self._report)
+        if source:
+            self._plans.read(name, source, self._gathered.owner("sources", name))
+        return source
 
     def _destination(
         self, name: str, raw: Raw, spool: SpoolConfig | None

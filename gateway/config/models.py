@@ -4,10 +4,10 @@ The docstrings of the fields are the reference (docs/configuration.md); keep the
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -20,15 +20,18 @@ from pydantic.fields import FieldInfo
 
 from gateway.clients import YEAR, Kind
 from gateway.config import browsers
-from gateway.config.address import address_problem
+from gateway.config.address import upstream
 from gateway.config.admin import AdminConfig
+from gateway.config.cases import Case, CaseConfig
 from gateway.config.listening import Address, address, listening
 from gateway.config.quantities import DAY, GIB, MIB, MINUTE, Duration, Rate, Size
 from gateway.config.routing import ConsentConfig, RouteConfig
+from gateway.config.schemas import Schemas
 from gateway.config.tables import Table
 from gateway.config.watching import LogConfig, TraceConfig
 from gateway.forwarded import Header
 from gateway.plugin import Settings
+from gateway.tracking import Plan, Violations
 
 Full = Literal["refuse", "dead"]
 """What happens at a full backlog."""
@@ -57,14 +60,6 @@ def _mount(value: object) -> object:
         raise ValueError(f'must not end in a slash; write mount = "{value.rstrip("/")}"')
     if not _MOUNT.fullmatch(value):
         raise ValueError("is no plain path; use letters, digits, '.', '_', '~', '-' and '/' only")
-    return value
-
-
-def _url(value: object) -> object:
-    if isinstance(value, str) and value and (wrong := address_problem(value)):
-        raise ValueError(wrong)
-    if isinstance(value, str) and "@" in urlsplit(value).netloc:
-        raise ValueError("has a name or password in it, which never goes out; leave it out")
     return value
 
 
@@ -178,7 +173,7 @@ class SourceConfig(Table):
     """The domain whose hosts share the cookie; the gateway's own host where this is left out."""
     cookie_max_age: Duration = Field(default=YEAR, gt=0)
     """How long browsers keep the cookie after the last request."""
-    url: Annotated[str, BeforeValidator(_url)] = ""
+    url: Annotated[str, BeforeValidator(upstream)] = ""
     """The vendor's own address. What the gateway does not translate, reads above all, goes
     through to it at once, and its answer comes back."""
     relay_as: str = ""
@@ -192,6 +187,12 @@ class SourceConfig(Table):
     in trouble the gateway answers, and delivers later."""
     respond_timeout: Duration = Field(default=1.0, gt=0)
     """How long the sender waits for the vendor's own answer."""
+    schemas: Schemas = Field(default={})
+    """JSON Schemas by name of event, or by pattern as in `names` of routes; text is the path of a
+    file that holds one, from this file on. See [tracking plans](tracking-plans.md)."""
+    violations: Violations = "allow"
+    """What becomes of events that do not fit: they go on and are counted (`"allow"`), go on without
+    the wrong fields (`"drop-field"`), or are refused in the vendor's own words (`"refuse"`)."""
 
 
 class Delivery(Table):
@@ -270,6 +271,10 @@ class Config:
     files: Files
     admin: AdminConfig | None = None
     """None where there is no admin API."""
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+    """The tracking plans of sources that have one, by the source's name."""
+    tests: tuple[Case, ...] = ()
+    """The tests that `gateway test` runs."""
     warnings: tuple[str, ...] = ()
     """What is suspicious and allowed, one sentence each."""
 
@@ -284,6 +289,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "sources": SourceConfig,
     "destinations": Delivery,
     "routes": RouteConfig,
+    "tests": CaseConfig,
 }
 """The tables of the file; every one of ``sources`` and ``destinations`` has a name of its own."""
 

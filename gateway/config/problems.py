@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gateway.config.lines import Lines
+from gateway.config.tables import LISTS
 from gateway.errors import ConfigError
 from gateway.words import nearest
 
@@ -46,20 +47,27 @@ class Report:
 
     def __init__(self) -> None:
         self._files: list[_File] = []
-        self._routes: list[tuple[_File, int]] = []
+        self._members: dict[str, list[tuple[_File, int]]] = {}
         self._problems: list[_Note] = []
         self._warnings: list[_Note] = []
         self._settled: set[tuple[str, str]] = set()
         self._secrets: set[str] = set()
+        self._stood_in: dict[tuple[str, str], str] = {}
 
     def add(self, path: Path, text: str) -> None:
         """Say what a file holds, before anything is noted of it."""
         self._files.append(_File(len(self._files), path, Lines(text)))
 
-    def add_routes(self, path: Path, count: int) -> None:
-        """Say that the next *count* routes stand in *path*."""
+    def add_members(self, kind: str, path: Path, count: int) -> None:
+        """Say that the next *count* routes, or tests, stand in *path*."""
         file = next(file for file in self._files if file.path == path)
-        self._routes += [(file, number) for number in range(1, count + 1)]
+        members = self._members.setdefault(kind, [])
+        members += [(file, number) for number in range(1, count + 1)]
+
+    def place(self, table: str) -> str:
+        """Return where a table stands, as file and line."""
+        file, line, _ = self._find(table, "") or (None, None, "")
+        return "" if file is None else f"{file.path}:{line}" if line else str(file.path)
 
     def owner(self, table: str) -> Path | None:
         """Return the file in which *table* stands."""
@@ -69,9 +77,9 @@ class Report:
     def _find(self, table: str, key: str) -> tuple["_File", int | None, str] | None:
         """Return the file of a key, its line, and its table as that file counts."""
         kind, _, number = table.partition(".")
-        if kind == "routes" and number and self._routes:
-            file, own = self._routes[int(number) - 1]
-            return file, file.lines.find(f"routes.{own}", key), f"routes.{own}"
+        if number and kind in self._members:
+            file, own = self._members[kind][int(number) - 1]
+            return file, file.lines.find(f"{kind}.{own}", key), f"{kind}.{own}"
         for wanted in dict.fromkeys((key, "")):
             for file in self._files:
                 if line := file.lines.exact(table, wanted):
@@ -82,6 +90,10 @@ class Report:
         """Keep *secret* out of every sentence."""
         if len(secret) >= SHORTEST:
             self._secrets.add(secret)
+
+    def stood_in(self, table: str, key: str, variable: str) -> None:
+        """Say that a *variable* is not set, which may be what is wrong with a key."""
+        self._stood_in[table, key] = variable
 
     def problem(self, table: str, key: str, what: str, *, only: bool = False) -> None:
         """Note a problem with *key*, or with the whole of *table* where there is no key.
@@ -97,6 +109,8 @@ class Report:
             return
         if only:
             self._settled.add((table, key))
+        if variable := self._stood_in.get((table, key)):
+            what = f"{what}; {variable} is not set: set it, or write a default"
         self._note(self._problems, table, key, what)
 
     def warning(self, table: str, key: str, what: str) -> None:
@@ -110,7 +124,7 @@ class Report:
             file, line, table = found
             order, where = file.number, f"{file.path}:{line}" if line else str(file.path)
         kind, _, number = table.partition(".")
-        header = f"[[routes]] #{number}" if kind == "routes" and number else f"[{table}]"
+        header = f"[[{kind}]] #{number}" if kind in LISTS and number else f"[{table}]"
         place = f"{header} {key}".rstrip() if table else key
         notes.append(_Note((order, line or 0), f"{where}: {place}", what, table or key))
 

@@ -2,14 +2,17 @@
 
 import types
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from gateway.config.cases import NOON, ExpectedConfig, Gets
 from gateway.config.models import TABLES, keys_of
 from gateway.config.quantities import Written, shown
+from gateway.config.schemas import Schema
 from gateway.config.steps import STEPS, Step
 from gateway.plugins import Registry
 
@@ -23,6 +26,7 @@ HEADERS = {
     "sources": "[sources.NAME]",
     "destinations": "[destinations.NAME]",
     "routes": "[[routes]]",
+    "tests": "[[tests]]",
 }
 """How the file heads its tables."""
 
@@ -34,6 +38,10 @@ _KINDS: dict[Any, str] = {
     SecretStr: "credential",
     Path: "path",
     Step: "step",
+    Schema: "JSON Schema",
+    Gets: "list of destinations, or table of requests",
+    datetime: "time",
+    Any: "value",
 }
 
 
@@ -42,6 +50,7 @@ def reference(registry: Registry) -> str:
     parts = [
         part for name, model in TABLES.items() for part in _section(f"### `{HEADERS[name]}`", model)
     ]
+    parts += _section("#### `[tests.gets.DESTINATION]`", ExpectedConfig)
     for word, step in STEPS.items():
         parts += _section(f"#### A step of `[[routes]]` or of a list in `[steps]`: `{word}`", step)
     for vendor, output in registry.outputs.items():
@@ -84,6 +93,8 @@ def _kind(field: FieldInfo) -> str:
 
 def _words(annotation: Any) -> list[str]:
     """Return what a field takes, one word per alternative; None goes without saying."""
+    if annotation in _KINDS:
+        return [_KINDS[annotation]]
     origin, members = get_origin(annotation), get_args(annotation)
     if annotation is types.NoneType:
         return []
@@ -97,7 +108,7 @@ def _words(annotation: Any) -> list[str]:
     if origin in {dict, Mapping}:
         held = _words(members[1])
         return [f"table of {held[0]}s" if len(held) == 1 else "table of values"]
-    return [_KINDS.get(annotation, getattr(annotation, "__name__", str(annotation)))]
+    return [getattr(annotation, "__name__", str(annotation))]
 
 
 def _default(field: FieldInfo) -> str:
@@ -107,6 +118,8 @@ def _default(field: FieldInfo) -> str:
     written = _written(field)
     if value is None or value in ("", (), {}):
         return ""
+    if value == NOON:
+        return "`2025-01-01T12:00:00Z`"
     if written:
         return f'`"{shown(value, written.kind)}"`'
     if isinstance(value, bool):

@@ -1,6 +1,7 @@
 """From a step as a file has it to a step that can be taken."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -79,14 +80,22 @@ class StepReading:
         file = place.file.parent / (step.file or "")
         self.files.append(file)
         try:
-            table = _table(file, file.read_text("utf-8"))
+            table = _table(file, file.read_text("utf-8-sig"))
             for value in table.values():
                 settable(step.to or step.map, value)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
+        except (OSError, ValueError, RecursionError, csv.Error) as error:
+            reason = _why(error)
             self._wrong(place, f"map: the table in {file} cannot be used: {reason}")
             return step
         return step.model_copy(update={"table": table})
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or "cannot be read"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no UTF-8 text; save it as UTF-8"
+    return str(error)
 
 
 def _table(file: Path, text: str) -> Mapping[str, Any]:
@@ -96,11 +105,19 @@ def _table(file: Path, text: str) -> Mapping[str, Any]:
         ValueError: it holds none.
     """
     if file.suffix.lower() == ".csv":
-        rows = [row for row in csv.reader(text.splitlines()) if row]
-        for number, row in enumerate(rows, start=1):
+        rows = csv.reader(io.StringIO(text, newline=""))
+        table: dict[str, str] = {}
+        for row in rows:
+            if not row:
+                continue
             if len(row) != COLUMNS:
-                raise ValueError(f"row {number} has {len(row)} columns, not {COLUMNS}")
-        return dict(rows)
+                what = f"line {rows.line_num} has {len(row)} columns, not {COLUMNS}"
+                raise ValueError(f"{what}; write VALUE,RESULT")
+            value, result = row
+            if table.setdefault(value, result) != result:
+                what = f"line {rows.line_num} gives {value!r} another result than a line before"
+                raise ValueError(f"{what}; keep one of them")
+        return table
     table = json.loads(text)
     if not isinstance(table, dict):
         raise ValueError('it is no object; write {"value": "result"}')  # noqa: TRY004 - the caller tells a person

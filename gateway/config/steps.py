@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, SecretStr, model_validator
 
 from gateway.config.quantities import Duration
 from gateway.config.tables import Table
@@ -37,6 +37,13 @@ def _paths(check: Any) -> Any:
         return tuple(value)
 
     return BeforeValidator(paths)
+
+
+SHARE: dict[str, JsonValue] = {"anyOf": [
+    {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    {"type": "string", "pattern": r"^\d+(\.\d+)?%$"},
+]}  # fmt: skip
+"""How a share is written, as JSON Schema."""
 
 
 def _share(value: object) -> object:
@@ -205,7 +212,7 @@ class Sample(Step):
     """Lets a share of the users through: one that is in stays in."""
 
     word = "sample"
-    sample: Annotated[float, BeforeValidator(_share)]
+    sample: Annotated[float, BeforeValidator(_share)] = Field(json_schema_extra=SHARE)
     """The share, such as `0.1` or `"10%"`."""
     seed: str = ""
     """Steps with the same seed let the same users through."""

@@ -2,6 +2,9 @@
 
 from pydantic import BaseModel, ConfigDict
 
+LISTS = ("routes", "tests")
+"""Tables of which a file has a list: ``[[routes]]``."""
+
 
 class Table(BaseModel):
     """A table of the configuration: frozen, without unknown keys, silent about its values."""

@@ -1,16 +1,15 @@
 """Deliveries that are given up."""
 
 import time
-from collections.abc import Callable
 
 import orjson
 import structlog
 
+from gateway.delivery.attempt import Sender
 from gateway.delivery.job import Job
 from gateway.delivery.ledger import Ledger
 from gateway.delivery.witness import Witness
 from gateway.event import Event
-from gateway.redact import Redactor
 from gateway.spool import Attempt, Cause, Entry, Mark
 
 log = structlog.get_logger()
@@ -22,27 +21,18 @@ class Burials:
     Args:
         destination: its name.
         ledger: where they are recorded.
-        redactor: keeps credentials out of what is said of a job.
+        sender: keeps credentials out of what is said, and says whether anything is kept at all.
         witness: sees every end.
-        keeps: whether what is given up is kept at all.
     """
 
-    def __init__(
-        self,
-        destination: str,
-        ledger: Ledger,
-        redactor: Callable[[Job], Redactor],
-        witness: Witness,
-        *,
-        keeps: bool = True,
-    ) -> None:
+    def __init__(self, destination: str, ledger: Ledger, sender: Sender, witness: Witness) -> None:
         self.count = 0
         """Dead letters made so far."""
         self._destination = destination
         self._ledger = ledger
-        self._redactor = redactor
+        self._redactor = sender.rendering.redactor
         self._witness = witness
-        self._keeps = keeps
+        self._keeps = sender.buries
 
     def bury(self, job: Job, cause: Cause, reason: str, attempt: Attempt | None = None) -> None:
         """Make a dead letter of *job*, after an *attempt* if there was one."""

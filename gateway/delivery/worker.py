@@ -73,7 +73,7 @@ class Worker:
         self.hand = Hand(self.users)
         self.backlog = Backlog(self, parse, steps_of)
         self.ledger = Ledger(name, spool, self.backlog.reached)
-        self.burials = Burials(name, self.ledger, sender.redactor, witness, keeps=sender.buries)
+        self.burials = Burials(name, self.ledger, sender, witness)
         self._witness = witness
         self._settled = settled
         self._stopping = self.paused = False

@@ -25,6 +25,7 @@ from gateway.mapping.leftovers import restore
 from gateway.mapping.losses import SILENT, Loss, filled
 from gateway.mapping.nested import many, one
 from gateway.mapping.row import CONSUMED, Row, within
+from gateway.mapping.spelling import spelt
 from gateway.mapping.step import json_name
 from gateway.mapping.switch import Switch
 from gateway.mapping.table import Mapped, Stamp, Table
@@ -53,5 +54,6 @@ __all__ = [
     "names",
     "one",
     "restore",
+    "spelt",
     "within",
 ]

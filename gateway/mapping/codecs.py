@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+LEAST, MOST = -(2**63), 2**64 - 1
+"""Whole numbers that JSON is read and written with here; larger ones are doubles."""
+
 
 @dataclass(frozen=True, slots=True)
 class Codec:
@@ -32,17 +35,24 @@ def _number(value: Any) -> float:
     if isinstance(value, str):
         text = value.strip()
         try:
-            return int(text)
+            whole = int(text)
         except ValueError:
-            number = float(text)
-            if number - number != 0:
-                raise ValueError(f"not a finite number: {value!r}") from None
-            return number
+            return _finite(text)
+        return whole if LEAST <= whole <= MOST else _finite(text)
     return value  # type: ignore[no-any-return]  # the row's wire type says it is a number
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise ValueError(f"not a finite number: {text:.80}")
+    return number
 
 
 def _integer(value: Any) -> int:
     number = _number(value)
+    if not LEAST <= number <= MOST:
+        raise ValueError(f"larger than 64 bits: {value!r:.80}")
     if number != int(number):
         raise ValueError(f"not a whole number: {value!r}")
     return int(number)

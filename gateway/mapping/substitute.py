@@ -30,6 +30,8 @@ def substitute(body: bytes, changes: Mapping[str, Any]) -> bytes:
         if type(old) is not str or body.count(mark) != 1:
             return orjson.dumps(_changed(payload, changes))
         body = body.replace(mark, orjson.dumps(new))
+    if b"\\" in body and orjson.loads(body) != (wanted := _changed(payload, changes)):
+        return orjson.dumps(wanted)  # the value was written with escapes, and another field found
     return body
 
 

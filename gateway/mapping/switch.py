@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gateway.errors import Fault, Rejected
-from gateway.event import Event
+from gateway.event import EVENT_TYPES, Event
 from gateway.mapping.codecs import Codec
 from gateway.mapping.row import Row
-from gateway.mapping.table import Found, Stamp, Table
+from gateway.mapping.table import Found, Kind, Stamp, Table
 
 
 class Switch:
@@ -58,6 +58,13 @@ class Switch:
         if found is None and self.otherwise is not None:
             return self.otherwise.table_for(event)
         return None if found is None else found.table_for(event)
+
+    def kinds(self) -> Iterator[Kind]:
+        """Yield the kinds of events that it knows, each once."""
+        for says in self._writers:
+            yield (says, None) if says in EVENT_TYPES else ("track", says)
+        if self.otherwise is not None:
+            yield from self.otherwise.kinds()
 
     def flat(self) -> Iterator[Row]:
         """Yield every row once."""

@@ -16,6 +16,8 @@ from gateway.mapping.trie import Walk, trie
 
 Found: TypeAlias = tuple[Built, dict[str, Any]]
 """The values of one event by group, and what no row mapped."""
+Kind: TypeAlias = tuple[str, str | None]
+"""A type of events, and a name; None for any."""
 
 
 class Stamp(NamedTuple):
@@ -40,6 +42,9 @@ class Mapped(Protocol):
 
     def flat(self) -> Iterator[Row]:
         """Yield every row, nested ones with their full paths."""
+
+    def kinds(self) -> Iterator[Kind]:
+        """Yield the kinds of events that it knows."""
 
 
 class Table:
@@ -199,6 +204,13 @@ class Table:
         if self.fixed["type"] != event.type:
             return None
         return self if self.fixed.get("name") in {None, event.name} else None
+
+    def kinds(self) -> Iterator[Kind]:
+        """Yield the kind of its events, or those of the events inside."""
+        if self.each is not None:
+            yield from self.each[1].kinds()
+        else:
+            yield self.fixed["type"], self.fixed.get("name")
 
     def said(self, event: Event) -> Sequence[Row]:
         """Return the rows that write *event*, nested ones with their full paths."""

@@ -99,6 +99,12 @@ def _coming_in(gateway: "Gateway") -> Iterator[Metric]:
         ("route",),
         gateway.router.failures.counts,
     )
+    yield counter(
+        "gateway_violations_total",
+        "Events that are not as their tracking plan has them, by what is wrong.",
+        ("source", "schema", "violation"),
+        gateway.tally.counts,
+    )
 
 
 def _going_out(gateway: "Gateway") -> Iterator[Metric]:

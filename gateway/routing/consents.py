@@ -5,7 +5,7 @@ so that what was said before a login holds after it. What is said is durable bef
 answered, and counts from when it is heard.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 
 from gateway.config.routing import ConsentConfig
@@ -62,9 +62,9 @@ class Consents:
         if not asked:
             return {}
         keys = {index: tuple(self._keys(source, event)) for index, event in enumerate(events)}
-        await self._look_up({key for mine in keys.values() for key in mine})
+        known = await self._look_up({key for mine in keys.values() for key in mine})
         return {
-            index: self._latest(mine, events[index].received_at.timestamp())
+            index: self._latest([known[key] for key in mine], events[index].received_at.timestamp())
             for index, mine in keys.items()
             if mine
         }
@@ -81,13 +81,17 @@ class Consents:
             self._keep(key, self._near.pop(key, {}) | statements)
         return said
 
-    async def _look_up(self, keys: Iterable[bytes]) -> None:
-        unknown = [key for key in keys if key not in self._whole]
+    async def _look_up(self, keys: Collection[bytes]) -> Mapping[bytes, Statements]:
+        """Return what is known of each; others may push them out of memory meanwhile."""
+        known = {key: self._near[key] for key in keys if key in self._whole}
+        unknown = [key for key in keys if key not in known]
         if unknown:
             found = await self._spool.recall(unknown)
             for key in unknown:
-                self._keep(key, merged(dict(found.get(key, {})), self._near.pop(key, {})))
+                known[key] = merged(dict(found.get(key, {})), self._near.pop(key, {}))
+                self._keep(key, known[key])
                 self._whole.add(key)
+        return known
 
     def _keep(self, key: bytes, statements: Statements) -> None:
         self._near[key] = statements
@@ -96,11 +100,11 @@ class Consents:
             del self._near[oldest]
             self._whole.discard(oldest)
 
-    def _latest(self, keys: Iterable[bytes], now: float) -> Mapping[str, bool]:
+    def _latest(self, known: Iterable[Statements], now: float) -> Mapping[str, bool]:
         oldest = now - (self._config.remember or 0)
         latest: Statements = {}
-        for key in keys:
-            latest = merged(latest, self._near.get(key, {}))
+        for statements in known:
+            latest = merged(latest, statements)
         return {category: said.granted for category, said in latest.items() if said.at > oldest}
 
     def _keys(self, source: str, event: Event) -> Iterator[bytes]:

@@ -16,6 +16,8 @@ from gateway.routing.steps import Steps
 REMEMBERED = 4096
 """How many combinations of source, type and name keep their answer; names are the senders' own,
 so the number of combinations is not ours to bound."""
+LONGEST_NAME = 256
+"""Characters of a name up to which its answer is kept; a longer one is asked about each time."""
 NOBODY: Mapping[int, Mapping[str, bool]] = {}
 
 Consented = Mapping[str, bool]
@@ -169,7 +171,9 @@ class Router:
         if found is None:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            found = self._known[key] = _Candidates(list(self._fitting(source, event)), self._slots)
+            found = _Candidates(list(self._fitting(source, event)), self._slots)
+            if len(event.name or "") <= LONGEST_NAME:
+                self._known[key] = found
             if not found.varies:
                 found.still = tuple(self._judged(found, source, event, NOTHING))
                 found.single = planned([found.still])

@@ -8,12 +8,14 @@ import structlog
 
 from gateway.delivery.attempt import Outcome, Sender, Shadowed
 from gateway.delivery.job import Job
+from gateway.delivery.rendering import Rendering
 from gateway.errors import TransportError, Unrenderable
 from gateway.event import Event
 from gateway.exchange import Declined, Delivered, Refused, Request, RetryLater
 from gateway.losses.fates import fates
 from gateway.mapping import SILENT, filled
 from gateway.plugin import Output
+from gateway.redact import Redactor
 from gateway.shadow.beside import Beside
 from gateway.shadow.tally import Tally
 from gateway.transport import Transport
@@ -47,8 +49,10 @@ class ShadowSender(Sender):
         tally: Tally,
         beside: Beside | None = None,
     ) -> None:
-        super().__init__(output, transport)
+        super().__init__(Rendering(output), transport)
         self.buries = False
+        self._output = output
+        self._redact = Redactor(output.config)
         self._name = name
         self._tally = tally
         self._beside = beside
@@ -103,7 +107,7 @@ class ShadowSender(Sender):
             verdict = RetryLater(str(error), cause=error.cause)
         if isinstance(verdict, Delivered):
             return "accepted", ""
-        why = self._redact.text(verdict.reason)
+        why = self._redact.cut(verdict.reason)
         if isinstance(verdict, Refused):
             return "refused", why
         self._again = time.monotonic() + max(PAUSE, verdict.after or 0.0)

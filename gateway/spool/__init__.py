@@ -3,6 +3,7 @@
 ``SqliteSpool`` is the embedded one; ``LetterBox`` reaches its dead letters from another process.
 """
 
+from gateway.spool.groups import LetterGroup
 from gateway.spool.interface import Spool
 from gateway.spool.letters import LetterBox
 from gateway.spool.sqlite import SqliteSpool
@@ -17,7 +18,6 @@ from gateway.spool.values import (
     Failed,
     Item,
     Later,
-    LetterGroup,
     Letters,
     Limits,
     Mark,

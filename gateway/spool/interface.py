@@ -8,6 +8,7 @@ waits (``Later``) or that ended badly (``Dead``). No spool knows a vendor, an ev
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from gateway.spool.groups import LetterGroup
 from gateway.spool.values import (
     EVERY_LETTER,
     Bounds,
@@ -16,7 +17,6 @@ from gateway.spool.values import (
     Entry,
     Item,
     Later,
-    LetterGroup,
     Letters,
     Notice,
     Once,

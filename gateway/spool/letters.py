@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, Self
 import apsw
 
 from gateway.errors import SpoolError
+from gateway.spool.groups import LetterGroup
 from gateway.spool.rows import insert, retarget, unpack, unpack_attempts
 from gateway.spool.settling import unkeep
 from gateway.spool.store import FILE, connect, explain, fetch, transaction
-from gateway.spool.values import EVERY_LETTER, Dead, LetterGroup, Letters, Mark
+from gateway.spool.values import EVERY_LETTER, Dead, Letters, Mark
 
 STEP = 200
 """Dead letters per transaction, so that no append waits long for the file."""

@@ -26,6 +26,7 @@ class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     vendor: str = ""
     client: Client | None = None
     routes: Routes = {}
+    dropped: dict[int, tuple[tuple[str | int, ...], ...]] = {}
 
 
 class _Targets(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -59,6 +60,7 @@ def pack(entry: Entry) -> bytes:
             entry.vendor,
             request.client,
             entry.routes,
+            entry.dropped,
         )
     )
 
@@ -75,7 +77,9 @@ def unpack(entry_id: str, meta: bytes, body: bytes) -> Entry:
         received_at=known.received_at,
         client=known.client,
     )
-    return Entry(entry_id, known.source, request, known.targets, known.vendor, known.routes)
+    return Entry(
+        entry_id, known.source, request, known.targets, known.vendor, known.routes, known.dropped
+    )
 
 
 def targets_of(meta: bytes) -> dict[str, Deliveries]:

@@ -13,6 +13,7 @@ import apsw
 from gateway.errors import SpoolError
 from gateway.spool import acts, letters, memory, reading
 from gateway.spool.batches import Batches
+from gateway.spool.groups import LetterGroup
 from gateway.spool.jobs import Appending, Calling, Closing, Outcome, Remembering, Settling
 from gateway.spool.lanes import Lanes
 from gateway.spool.reading import Reader
@@ -27,7 +28,6 @@ from gateway.spool.values import (
     Entry,
     Item,
     Later,
-    LetterGroup,
     Letters,
     Limits,
     Notice,

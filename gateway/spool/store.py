@@ -8,7 +8,6 @@ space can be given back in small steps (https://www.sqlite.org/pragma.html#pragm
 import contextlib
 import fcntl
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,9 @@ from typing import Any
 import apsw
 
 from gateway.errors import SpoolError
+from gateway.spool.groups import alike
 
 FILE = "spool.db"
-LONGEST_ALIKE = 200
-"""Characters of a reason by which dead letters are grouped."""
-_NUMBERS = re.compile(r"\d+")
 LOCK = "lock"
 SYNCHRONOUS = "FULL"
 """Less than this loses acknowledged entries when the power fails; a test shows it."""
@@ -69,11 +66,6 @@ in the row of a replay. ``kept`` holds a request once for all the dead letters m
 version rows may name routes, whose steps an earlier gateway would not take."""
 
 
-def alike(reason: Any) -> str:
-    """Return what a reason has in common with those that differ from it in numbers only."""
-    return _NUMBERS.sub("#", reason)[:LONGEST_ALIKE]
-
-
 def bit(number: int) -> int:
     """Return the bit of ``log.mask`` that destination ``number`` sets; beyond 62 they share."""
     return 1 << ((number - 1) % 62)
@@ -101,7 +93,9 @@ def connect(
     connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
     try:
         connection.set_busy_timeout(int(wait * 1000))
-        connection.create_scalar_function("alike", lambda *of: alike(of[0]), 1, deterministic=True)
+        connection.create_scalar_function(
+            "alike", lambda *of: alike(str(of[0])), 1, deterministic=True
+        )
         if not readonly:
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("PRAGMA journal_mode=WAL")

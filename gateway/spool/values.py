@@ -67,6 +67,9 @@ class Entry(msgspec.Struct, frozen=True):
     routes: Mapping[str, Mapping[str, Deliveries]] = {}
     """Destination name to names of routes, to the deliveries that are made after the steps of
     that route. A delivery that is not in it is of the event as it came."""
+    dropped: Mapping[int, tuple[tuple[str | int, ...], ...]] = {}
+    """An event's index to the paths that its source's tracking plan left out of it, each as it is
+    after those before it."""
 
     def route(self, destination: str, number: int) -> str:
         """Return the route whose steps a delivery takes; empty where it takes none."""
@@ -255,25 +258,10 @@ class Letters(msgspec.Struct, frozen=True):
     user: str | None = None
     cause: Cause | None = None
     alike: str | None = None
+    """What `gateway.spool.LetterGroup` calls so."""
 
 
 EVERY_LETTER = Letters()
-
-
-class LetterGroup(msgspec.Struct, frozen=True):
-    """Dead letters of one destination that were given up for the same reason, numbers aside."""
-
-    destination: str
-    cause: Cause
-    alike: str
-    """What their reasons have in common: the first 200 characters, with ``#`` for numbers."""
-    reason: str  # one of them, as it is
-    count: int
-    first: float
-    last: float
-    """Unix seconds at which the newest of them was given up, as ``first`` is the oldest's."""
-    newest: int
-    """The highest id."""
 
 
 class Replayed(msgspec.Struct, frozen=True):

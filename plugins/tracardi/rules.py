@@ -80,7 +80,10 @@ def problems(payload: Any) -> list[Detail]:
 
 def told(error: Rejected) -> list[Detail]:
     """Return the problems of *error*; an echo that JSON cannot say is left out."""
-    details = error.details if isinstance(error, Invalid) else [_malformed(error)]
+    if isinstance(error, Invalid):
+        details = error.details
+    else:
+        details = [_malformed(error) if error.fault is Fault.MALFORMED else _unwanted(error)]
     return [{**found, "input": _echo(found["input"])} for found in details]
 
 
@@ -160,6 +163,14 @@ def _time(time: Any, loc: Loc, found: list[Detail]) -> None:
             TIME.decode(value)
         except ValueError:
             found.append(detail("datetime_parsing", (*loc, name), value))
+
+
+def _unwanted(error: Rejected) -> Detail:
+    """Return what the gateway minds in a body that Tracardi would take, as a validator would."""
+    steps = () if error.path == "$" else error.path.split(".")
+    loc = ["body", *(int(step) if step.isdigit() else step for step in steps)]
+    said = f"Value error, {error.reason}"
+    return {"type": "value_error", "loc": loc, "msg": said, "input": error.value}
 
 
 def _malformed(error: Rejected) -> Detail:

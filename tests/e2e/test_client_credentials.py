@@ -150,7 +150,7 @@ async def test_a_part_of_a_request_has_the_clients_credential(tmp_path: Path, of
     route = 'types = ["page"]' if of == "tracardi" else ""
     async with passing(tmp_path, of, route) as (run, upstream):
         if of != "tracardi":
-            run.gateway.workers["own"].sender._passthrough = False
+            run.gateway.workers["own"].sender.rendering.passthrough = False
         await post(run, example(of))
         await run.watch.until(lambda w: bool(w.settled))
         (got,) = upstream.got

@@ -161,17 +161,18 @@ async def test_bodies_go_up_whole(tmp_path: Path, size: int, *, chunked: bool) -
             assert got.header("content-length") == str(size)
 
 
-async def test_a_packed_body_goes_up_unpacked(tmp_path: Path) -> None:
-    """A body that the server has inflated is not called packed any more."""
+async def test_a_packed_body_goes_up_packed(tmp_path: Path) -> None:
+    """What nobody looks into goes up byte for byte, its content coding too."""
     async with relaying(tmp_path) as (run, upstream):
-        async with run.client.post(
-            f"{run.url}/sync/orders", data=gzip.compress(b'{"a": 1}' * 9000),
-            headers={"content-encoding": "gzip"},
-        ) as answer:  # fmt: skip
-            assert answer.status == 200
-        (got,) = upstream.got
-        assert got.body == b'{"a": 1}' * 9000
-        assert "content-encoding" not in got.names
+        packed = gzip.compress(b'{"a": 1}' * 9000)
+        for coding in ("gzip", "br"):
+            async with run.client.post(
+                f"{run.url}/sync/orders", data=packed, headers={"content-encoding": coding}
+            ) as answer:
+                assert answer.status == 200
+        for got, coding in zip(upstream.got, ("gzip", "br"), strict=True):
+            assert got.body == packed
+            assert got.header("content-encoding") == coding
 
 
 async def test_expectations_are_met_here(tmp_path: Path) -> None:
@@ -295,13 +296,36 @@ async def test_a_client_that_leaves_is_not_answered_on(tmp_path: Path) -> None:
             await ended.wait()
 
 
-async def test_no_sensible_answer(tmp_path: Path) -> None:
-    """An upstream that does not speak HTTP is the vendor's own 503."""
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 5\r\n\r\nok",
+    ],
+    ids=["no HTTP", "another protocol", "two lengths"],
+)
+async def test_no_sensible_answer(tmp_path: Path, answer: bytes) -> None:
+    """An upstream whose answer cannot be told apart from nonsense is the vendor's own 503."""
     async with relaying(tmp_path) as (run, upstream):
-        upstream.answer = b"SSH-2.0-OpenSSH\r\n\r\n"
-        async with run.client.get(f"{run.url}/search?shop_id=key-1") as answer:
-            assert answer.status == 503
-            assert "shop_id" not in await answer.text()
+        upstream.answer = answer
+        async with run.client.get(f"{run.url}/search?shop_id=key-1") as told:
+            assert told.status == 503
+            assert "shop_id" not in await told.text()
+
+
+async def test_what_comes_before_an_answer_is_none(tmp_path: Path) -> None:
+    """An upstream's early hints stay behind; a client's header in ISO 8859-1 goes up readable."""
+    async with relaying(tmp_path) as (run, upstream):
+        upstream.answer = (
+            b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
+            b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+        )
+        sent = f"GET /init HTTP/1.1\r\nhost: h\r\nuser-agent: caf\xe9\r\n{CLOSE}\r\n"
+        answer = await exchange(run.url, sent.encode("latin-1"))
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.endswith(b"\r\n\r\nok")
+        assert upstream.got[0].header("user-agent") == "caf\xe9"
 
 
 async def test_a_closed_connection_is_not_the_clients_trouble(tmp_path: Path) -> None:

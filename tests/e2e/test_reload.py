@@ -142,3 +142,16 @@ async def test_a_watched_configuration_is_reloaded_when_it_changes(tmp_path: Pat
             gateway.lines.clear()
             further.write_text("[[routes]]\nto = 1\n")
             assert "growlytics.toml:2" in str((await gateway.saw("not_reloaded"))["problems"])
+
+
+async def test_a_file_that_is_missed_is_waited_for(tmp_path: Path) -> None:
+    """With --watch, a file that the configuration already names takes effect when it appears."""
+    async with sandboxed() as (sandbox, _):
+        path = write(tmp_path, sandbox, ["chrts"])
+        async with gateway_process(path, "--watch") as gateway:
+            await gateway.saw("watching")
+            path.write_text('include = ["more.toml"]\n' + path.read_text())
+            line = await gateway.saw("not_reloaded")
+            assert "there is no file" in str(line["problems"])
+            (tmp_path / "more.toml").write_text(destination("growlytics", sandbox))
+            await until_reloaded(gateway, added=["growlytics"])

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from multidict import CIMultiDict
 
@@ -113,9 +114,7 @@ def test_a_cookie_is_written(cookie: Cookie, header: str, *, secure: bool) -> No
 def test_a_row_of_an_older_gateway_has_no_client() -> None:
     """What was stored before clients were kept is read as a backend's, and stays so when moved."""
     entry = Entry("r", "shop", request(None, **AGENT), {"a": (0,)}, "chrts")
-    packed = pack(entry)
-    assert packed[0] == 0x9A, "an array of ten"
-    older = b"\x98" + packed[1:].removesuffix(b"\xc0\x80")
+    older = msgspec.msgpack.encode(msgspec.msgpack.decode(pack(entry))[:8])
     assert unpack("r", older, b"") == entry
     assert unpack("r", retarget(older, {"b": (0,)}), b"").request == entry.request
 
@@ -123,15 +122,7 @@ def test_a_row_of_an_older_gateway_has_no_client() -> None:
 def test_a_row_of_a_newer_gateway_can_be_read() -> None:
     """A field that a later gateway adds is passed over, in the row and in the client alike."""
     entry = Entry("r", "shop", request(Client(IP, "c-1")), {"a": (0,)}, "chrts")
-    packed = pack(entry).removesuffix(b"\x80")
-    client = b"\x92" + packed.partition(b"\x92")[2]
-    newer = (
-        b"\x9b"
-        + packed[1:].removesuffix(client)
-        + b"\x93"
-        + client[1:]
-        + b"\xa3new"
-        + b"\x80"
-        + b"\xa3new"
-    )
+    fields = msgspec.msgpack.decode(pack(entry))
+    fields[8].append("new")
+    newer = msgspec.msgpack.encode([*fields, "new"])
     assert unpack("r", newer, b"") == entry

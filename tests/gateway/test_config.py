@@ -254,7 +254,7 @@ def test_the_files_that_come_along_are_fine(path: Path, tmp_path: Path) -> None:
     for name in ("chrts_api_key", "growlytics_api_key"):
         (tmp_path / name).write_text(f"{name}-from-its-file\n")
     names = ("PERSONACLICK_SHOP_ID", "CHRTS_API_KEY", "BACKEND_KEY", "SHOP_A_ID", "SHOP_B_ID")
-    more = ("GROWLYTICS_API_KEY", "TRACARDI_SOURCE_ID")
+    more = ("GROWLYTICS_API_KEY", "TRACARDI_SOURCE_ID", "SEGMENT_WRITE_KEY", "HASH_KEY")
     environ = {name: f"value-of-{name}" for name in (*names, *more)}
     config = load(path, load_plugins(), {**environ, "SECRETS": str(tmp_path)})
     assert config.routes

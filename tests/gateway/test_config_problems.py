@@ -171,6 +171,12 @@ def test_broken_toml_is_told_with_its_line(tmp_path: Path, text: str, place: str
     assert problem.startswith(f"gateway.toml{place}")
 
 
+def test_a_file_nested_without_end_is_told(tmp_path: Path) -> None:
+    """Brackets in brackets in brackets are a mistake in the file, not the end of the command."""
+    (found,) = problems(tmp_path, "include = " + "[" * 100_000)
+    assert "is nested too deeply" in found
+
+
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     """A file that is not there, a folder, and one that is no text, are each told by name."""
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")

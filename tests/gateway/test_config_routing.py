@@ -181,14 +181,27 @@ def test_lookup_tables_are_read_from_files(tmp_path: Path) -> None:
     assert first.table == {"DE": "Germany", "A,T": "Austria"}
     assert second.table == {"1": 2.5}
     assert [file.name for file in config.files.read] == ["gateway.toml", "a.csv", "b.json"]
-    for text, expected in (("a,b,c\n", "row 1 has 3 columns"), ("a\n", "row 1 has 1 columns")):
-        (tmp_path / "tables/a.csv").write_text(text)
+    (tmp_path / "tables/a.csv").write_bytes(b'\xef\xbb\xbfDE,"Ger\nmany"\r\nA\x0bT,\xc3\x96\r\n')
+    first = read(tmp_path, routed(
+        'name = "r"\nto = ["crm"]\nsteps = [{ map = "traits.country", file = "tables/a.csv" }]'
+    )).routes[0].steps[0]  # fmt: skip
+    assert isinstance(first, Map)
+    assert first.table == {"DE": "Ger\nmany", "A\x0bT": "\xd6"}
+    for data, expected in (
+        (b"a,b,c\n", "line 1 has 3 columns"),
+        (b"x,y\n\na\n", "line 3 has 1 columns, not 2; write VALUE,RESULT"),
+        (b"a,b\na,c\n", "line 2 gives 'a' another result than a line before; keep one"),
+        (b"a,\xff\n", "it is no UTF-8 text; save it as UTF-8"),
+        (b'a,"' + b"x" * 200_000 + b'"', "field larger than field limit"),
+    ):
+        (tmp_path / "tables/a.csv").write_bytes(data)
         found = problem(tmp_path, routed(
             'name = "r"\nto = ["crm"]\nsteps = [{ map = "traits.country", file = "tables/a.csv" }]'
         ))  # fmt: skip
         assert expected in found
     for text, expected in (
         ("[1]", "it is no object"),
+        ("[" * 100_000, "cannot be used: maximum recursion depth"),
         ("{", "cannot be used"),
         ('{"a": "x"}', "takes a number"),
     ):
@@ -307,6 +320,35 @@ def test_mistakes_are_told_in_the_file_where_they_stand(tmp_path: Path) -> None:
     assert "[destinations.crm]: stands in" in said
     assert "[server] listen: stands in" in said
     assert "include: must be a list" in "\n".join(problems(tmp_path, "include = 1\n" + FINE))
+
+
+def test_an_include_is_a_pattern_only_where_it_is_written_as_one(tmp_path: Path) -> None:
+    """Brackets in the folder's name mean nothing; a pattern that nothing matches is told."""
+    folder = tmp_path / "shop [eu]"
+    folder.mkdir()
+    (folder / "more.toml").write_text('[[routes]]\nname = "one"\nto = ["crm"]\nalso = true\n')
+    for included in ("more.toml", "mor*.toml"):
+        config = read(folder, f'include = ["{included}"]\n' + FINE)
+        assert [file.name for file in config.files.read] == ["gateway.toml", "more.toml"]
+        assert not config.warnings
+    (warning,) = warnings(folder, 'include = ["route/*.toml"]\n' + FINE)
+    assert warning == (
+        "gateway.toml:1: include: no file matches 'route/*.toml', which counts from "
+        "gateway.toml; nothing is read"
+    )
+
+
+def test_a_mark_before_the_text_is_none_of_it(tmp_path: Path) -> None:
+    """Files of editors that put a byte order mark first are read all the same, secrets too."""
+    (tmp_path / "hash-key").write_text("\ufeffhash-key\n")
+    text = routed(
+        f'name = "r"\nto = ["crm"]\n'
+        f'steps = [{{ hash = ["user_id"], key = "file:{tmp_path}/hash-key" }}]'
+    )
+    step = read(tmp_path, "\ufeff" + text).routes[0].steps[0]
+    assert isinstance(step, Hash)
+    assert step.key is not None
+    assert step.key.get_secret_value() == "hash-key"
 
 
 def test_a_broken_included_file_is_named(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def test_a_broken_reference_is_told(tmp_path: Path) -> None:
     """A ``${`` that starts no reference is a mistake, not text."""
     (problem,) = problems(tmp_path, FINE.replace("crm-token", "${9KEY}"))
     assert "[destinations.crm] token: a ${ starts no reference" in problem
+    (problem,) = problems(tmp_path, FINE.replace("crm-token", "${KEY:-${OTHER}}"))
+    assert "the default of KEY holds a reference itself, which is not followed" in problem
 
 
 def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:

@@ -100,6 +100,19 @@ async def test_memory_is_bounded_and_the_store_knows_the_rest(
     assert await hear(event(1, user_id="u0")) == {"ads": True}
 
 
+async def test_one_request_may_be_about_more_users_than_are_kept_in_memory(
+    spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known of a batch's first users still counts when the last have been looked up."""
+    monkeypatch.setattr(consents, "NEAR", 5)
+    memory = Hears(spool).consents
+    batch = [event(0, user_id=f"u{n}", consent={"ads": True}) for n in range(20)]
+    expected = {n: {"ads": True} for n in range(20)}
+    assert await memory.hear("shop", batch, asked=True) == expected
+    silent = [event(1, user_id=f"u{n}") for n in range(20)]
+    assert await memory.hear("shop", silent, asked=True) == expected
+
+
 async def test_nobody_is_looked_up_where_nobody_asks(spool: SqliteSpool) -> None:
     """What is said is noted all the same, for a route that asks later."""
     hear = Hears(spool)

@@ -1,6 +1,7 @@
 """What browsers are told: preflights, answers, and origins that nobody named."""
 
 import pytest
+from multidict import CIMultiDict
 
 from gateway.cors import Cors, Origins
 from gateway.doors import Source
@@ -97,6 +98,8 @@ def test_answers_are_marked() -> None:
     }
     assert named.marked({}, "https://evil.example") == {"vary": "origin"}
     assert named.marked({"vary": "accept"}, None) == {"vary": "accept, origin"}
+    twice = CIMultiDict([("Vary", "accept"), ("vary", "accept-encoding")])
+    assert named.marked(twice, None).getall("vary") == ["accept, accept-encoding, origin"]
     assert every.marked({}, "null") == {
         "access-control-allow-origin": "*",
         "access-control-expose-headers": "x-gateway-request-id",

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
+import orjson
 import pytest
 
 from gateway.errors import Fault, MappingError, Rejected, Unrenderable
@@ -278,13 +279,21 @@ def test_a_codec_is_a_pair_of_inverse_functions(
 
 @pytest.mark.parametrize(
     ("codec", "bad"),
-    [(NUMBER, "dear"), (NUMBER, "nan"), (NUMBER, "inf"), (INTEGER, 1.5), (EPOCH_SECONDS, 1e300),
-     (ISO8601, "tomorrow")],
+    [(NUMBER, "dear"), (NUMBER, "nan"), (NUMBER, "inf"), (NUMBER, "9" * 400), (INTEGER, 1.5),
+     (INTEGER, 1e30), (INTEGER, "9" * 30), (EPOCH_SECONDS, 1e300), (ISO8601, "tomorrow")],
 )  # fmt: skip
 def test_a_codec_calls_bad_input_a_value_error(codec: Codec, bad: Any) -> None:
     """What cannot be decoded raises ValueError, never anything else."""
     with pytest.raises(ValueError, match=r"."):
         codec.decode(bad)
+
+
+@pytest.mark.parametrize("text", [str(2**64), str(-(2**63) - 1), "9" * 300])
+def test_a_number_beyond_64_bits_is_a_double(text: str) -> None:
+    """A whole number in a text becomes what it is outside of one, and can be written."""
+    number = NUMBER.decode(text)
+    assert number == orjson.loads(text)
+    assert orjson.loads(orjson.dumps(number)) == number
 
 
 def test_losses_are_what_the_rows_do_not_say() -> None:

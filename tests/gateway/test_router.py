@@ -87,6 +87,10 @@ def test_answers_are_remembered_within_bounds() -> None:
         event = Event(type="track", name=f"n{number}")
         assert ends(router, "s", event) == (("a",) if str(number).startswith("1") else ())
     assert len(router._known) <= REMEMBERED
+    before = len(router._known)
+    for name, expected in (("n1" + "x" * 300, ("a",)), ("n2" + "x" * 300, ())):
+        assert ends(router, "s", Event(type="track", name=name)) == expected
+    assert len(router._known) == before
 
 
 # Conditions, structure, filters

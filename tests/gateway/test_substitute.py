@@ -27,6 +27,7 @@ def test_every_other_byte_stays(body: bytes, changes: dict[str, object], after: 
         (b'{"key":"old","other":"old"}', {"key": "new"}, {"key": "new", "other": "old"}),
         (b'{"n":1}', {"key": "new"}, {"n": 1, "key": "new"}),
         (b'{"key":"\\u006fld"}', {"key": "new"}, {"key": "new"}),
+        (b'{"key":"\\u006fld","other":"old"}', {"key": "new"}, {"key": "new", "other": "old"}),
         (b'{"source":null}', {"source": {"id": "new"}}, {"source": {"id": "new"}}),
     ],
 )

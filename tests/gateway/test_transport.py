@@ -94,7 +94,8 @@ async def test_silence_is_a_timeout(transport: HttpTransport) -> None:
 
 @pytest.mark.parametrize(
     ("said", "cause"),
-    [(b"", "reset"), (b"HTTP/1.1 2", "reset"), (b"nonsense\r\n\r\n", "protocol"),
+    [(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", "protocol"),
+     (b"", "reset"), (b"HTTP/1.1 2", "reset"), (b"nonsense\r\n\r\n", "protocol"),
      (b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", "protocol")],
 )  # fmt: skip
 async def test_a_broken_answer_is_none(transport: HttpTransport, said: bytes, cause: str) -> None:

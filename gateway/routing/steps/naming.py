@@ -42,6 +42,14 @@ def _is_pattern(name: str) -> bool:
 
 
 def _groups(pattern: str) -> str:
-    """Return *pattern* as a regular expression with a group for each star."""
-    parts = [translate(part)[len("(?s:") : -len(r")\Z")] for part in pattern.split("*")]
-    return rf"(?s:{'(.*?)'.join(parts)})\Z"
+    """Return *pattern* as a regular expression with a group for each star.
+
+    What a star stood for is settled as soon as what follows it is found (only the last one reaches
+    to the end), so that no name makes the search go back: names are the senders' own.
+    """
+    first, *parts = [translate(part)[len("(?s:") : -len(r")\Z")] for part in pattern.split("*")]
+    if not parts:
+        return rf"(?s:{first})\Z"
+    *inner, last = parts
+    settled = "".join(f"(?>(.*?){part})" for part in inner)
+    return rf"(?s:{first}{settled}(.*){last})\Z"

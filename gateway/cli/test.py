@@ -1,0 +1,83 @@
+"""``gateway test``."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from gateway import plugins
+from gateway.cli.story import say, shown, tell
+from gateway.cli.terminal import CONFIG, console
+from gateway.config import load
+from gateway.explain import Explaining
+from gateway.explain.changes import GONE, Change
+from gateway.explain.judging import Finding, Judged, judged
+
+NONE = """{path} has no tests; write some, such as
+
+    [[tests]]
+    name = "orders reach the CRM"
+    body = {{ ... }}            # a request in the format of the source's vendor
+    gets = ["crm"]"""
+
+
+@click.command("test")
+@click.argument("path", metavar="[FILE]", type=click.Path(path_type=Path), default=CONFIG)
+@click.option("--only", metavar="TEXT", default="", help="Run those with this text in their name.")
+@click.option("--explain", is_flag=True, help="Explain the request of each test that fails.")
+def command(path: Path, *, only: str, explain: bool) -> None:
+    """Run the tests of a configuration: what becomes of requests, without sending any.
+
+    Tests stand in the file or in one that it includes, as [[tests]]. Exits with 1 where one
+    fails. Credentials that are not set here are stood in for.
+    """
+    registry = plugins.load()
+    config = load(path, registry, stand_ins=True)
+    chosen = [case for case in config.tests if only.lower() in case.config.name.lower()]
+    if not chosen:
+        none = f"no test of {path} has {only!r} in its name" if only else NONE.format(path=path)
+        raise click.ClickException(none)
+    explaining, out = Explaining(config, registry), console()
+    failed = 0
+    for case in chosen:
+        result = judged(case, explaining, list(config.destinations))
+        failed += not result.passed
+        _report(result, out, explain=explain)
+    count = "1 test" if len(chosen) == 1 else f"{len(chosen)} tests"
+    said = f"{failed} of {count} failed" if failed else f"{count} passed"
+    say(out, 0, f"\n{said}", style="bold red" if failed else "bold green")
+    raise click.exceptions.Exit(1 if failed else 0)
+
+
+def _report(result: Judged, out: Console, *, explain: bool) -> None:
+    name = result.case.config.name
+    if result.passed:
+        say(out, 0, name, label="✓", width=2, label_style="green")
+        return
+    say(out, 0, name, label="✗", width=2, label_style="red", style="bold")
+    say(out, 2, result.case.place, style="dim")
+    for finding in result.findings:
+        _finding(finding, out)
+    if explain and result.explanation is not None:
+        out.print()
+        tell(result.explanation, out)
+        out.print()
+
+
+def _finding(finding: Finding, out: Console) -> None:
+    about = f"{finding.about}: " if finding.about else ""
+    say(out, 4, f"{about}{finding.what}")
+    if not finding.changes:
+        return
+    width = min(max(len(change.path) for change in finding.changes) + 4, 40)
+    for change in finding.changes:
+        _change(change, width, out)
+
+
+def _change(change: Change, width: int, out: Console) -> None:
+    if change.before is not GONE:
+        text = shown(change.before)
+        say(out, 6, text, label=f"- {change.path}", width=width, style="red", label_style="red")
+    if change.after is not GONE:
+        text = shown(change.after)
+        say(out, 6, text, label=f"+ {change.path}", width=width, style="green", label_style="green")

@@ -1,0 +1,179 @@
+"""What goes out for a delivery: the request, made and not sent."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from gateway.config import DestinationConfig
+from gateway.credentials import as_sent, check_lent, lent, secrets_in
+from gateway.delivery.job import Job
+from gateway.errors import Unrenderable
+from gateway.exchange import Declined, Request
+from gateway.plugin import Input, Output
+from gateway.plugins import Registry
+from gateway.redact import Redactor
+from gateway.spool import Cause, Mark
+
+log = structlog.get_logger()
+
+
+class Prepared(NamedTuple):
+    """A request that is ready to be sent."""
+
+    request: Request
+    covers: int = 1
+    """How many of the jobs it delivers, from the first on."""
+    forwarded: bool = False
+    """It is the received request as it came, with nothing but the credential exchanged."""
+
+
+class Unprepared(NamedTuple):
+    """The first of the jobs has no request, and will never have one."""
+
+    reason: str
+    cause: Cause | None
+    """Of the dead letter; None where the vendor just has no way to say the event."""
+
+
+class Rendering:
+    """Renders events for one destination.
+
+    A plugin's mistake costs the one event that met it: it becomes a dead letter that says so.
+
+    Args:
+        output: the vendor's.
+        passthrough: forward a request in the vendor's own format as it came, if all of its
+            events go and no step changes them, with nothing but the credential exchanged. One that
+            names nobody but by the client's cookie is rendered: its body does not say what the
+            cookie says. So is one of which a tracking plan left something out.
+        max_age: seconds after which an event is given up instead of sent.
+        lends: the same vendor's input, where the client's own credential goes out; None where
+            the destination's does.
+        clock: tells the time, in Unix seconds.
+    """
+
+    def __init__(
+        self,
+        output: Output,
+        *,
+        passthrough: bool = False,
+        max_age: float | None = None,
+        lends: Input | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.output = output
+        self.passthrough = passthrough
+        self.lends = lends
+        self._max_age = max_age
+        self._clock = clock
+        self._redact = Redactor(output.config)
+
+    def passes_on(self, vendor: str) -> bool:
+        """Tell whether whole requests in *vendor*'s format are forwarded as they came."""
+        return self.passthrough and vendor == self.output.name
+
+    def redactor(self, job: Job) -> Redactor:
+        """Return what keeps the credentials out of whatever is said of *job*."""
+        if self.lends is None or job.entry.vendor != self.lends.name:
+            return self._redact
+        return Redactor(self.output.config, secrets_in(job.entry.request, self.lends))
+
+    def company(self, job: Job) -> int:
+        """Return how many of the user's next jobs could go in one request with *job*."""
+        if job.alone:
+            return 0
+        if self._forwards(job):
+            return job.siblings - 1
+        return 0 if self.lends else self.output.batch_size - 1
+
+    def prepare(self, jobs: Sequence[Job]) -> Prepared | Unprepared:
+        """Return the request for the first of *jobs*, and for as many as go with it."""
+        first = jobs[0]
+        if (late := self._expired(first)) is not None:
+            return Unprepared(late, "expired")
+        try:
+            if self.lends is not None:
+                check_lent(first.entry, self.lends)
+            if self._forwards(first) and _complete(jobs):
+                forwarded = self._forwarded(first.entry.request)
+                if forwarded is not None:
+                    return Prepared(forwarded, first.siblings, forwarded=True)
+            request = self.output.render(first.outgoing)
+        except Unrenderable as error:
+            return Unprepared(str(error), "unrenderable")
+        except Exception as error:
+            log.exception("plugin_failed", vendor=self.output.name, step="render")
+            return Unprepared(f"render failed: {error!r}", "unrenderable")
+        if isinstance(request, Declined):
+            return Unprepared(request.reason, None)
+        if self.lends is not None:
+            return Prepared(lent(request, first.entry.request, self.lends))
+        if self.output.batch_size > 1 and len(jobs) > 1:
+            return self._batch(request, jobs)
+        return Prepared(request)
+
+    def _expired(self, job: Job) -> str | None:
+        """Return why *job* is too old to be sent, if it is."""
+        age = self._age(job)
+        if self._max_age is None or age <= self._max_age:
+            return None
+        return f"given up after {age:.0f} s; max_age is {self._max_age:g} s"
+
+    def _age(self, job: Job) -> float:
+        """Return the seconds since the request arrived."""
+        return self._clock() - job.entry.request.received_at.timestamp()
+
+    def _forwarded(self, request: Request) -> Request | None:
+        if self.lends is not None:
+            return as_sent(request, self.output.config.url)
+        return self.output.forward(request)
+
+    def _forwards(self, job: Job) -> bool:
+        same = self.passthrough and job.entry.vendor == self.output.name
+        as_it_came = not (job.entry.request.client_id or job.entry.dropped) and job.steps is None
+        if not (same and as_it_came and not job.alone and job.mark.index == 0):
+            return False
+        within = self.output.forwarded_within
+        return within is None or self.lends is not None or self._age(job) <= within
+
+    def _batch(self, request: Request, jobs: Sequence[Job]) -> Prepared:
+        """Return *request* with as many of the following jobs as fit into it."""
+        covers = 1
+        for job in jobs[1:]:
+            if job.alone:
+                break
+            try:
+                further = self.output.render(job.outgoing)
+            except Exception:  # noqa: BLE001 - it is met again, and reported, when its turn comes
+                break
+            merged = None
+            if not isinstance(further, Declined):
+                merged = self.output.merge(request, further)
+            if merged is None:
+                break
+            request, covers = merged, covers + 1
+        return Prepared(request, covers)
+
+
+def rendering_of(
+    config: DestinationConfig, registry: Registry, clock: Callable[[], float] = time.time
+) -> Rendering:
+    """Return what renders events for a destination as it is configured."""
+    return Rendering(
+        registry.outputs[config.vendor](config.settings),
+        passthrough=config.passthrough and not config.shadow,
+        max_age=config.max_age,
+        lends=registry.inputs[config.vendor]() if config.credentials == "client" else None,
+        clock=clock,
+    )
+
+
+def _complete(jobs: Sequence[Job]) -> bool:
+    """Tell whether *jobs* begin with all events of one request."""
+    first = jobs[0]
+    return len(jobs) >= first.siblings and all(
+        job.mark == Mark(first.mark.seq, index) and not job.alone and job.steps is None
+        for index, job in enumerate(jobs[: first.siblings])
+    )

@@ -1,0 +1,53 @@
+"""What differs between two values, path by path: events before and after a step, bodies."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from gateway.event import Event, as_json
+
+GONE: Any = object()
+"""Stands where there is nothing."""
+
+
+class Change(NamedTuple):
+    """One path whose value differs; `GONE` where there is none."""
+
+    path: str
+    before: Any
+    after: Any
+
+
+def changes(before: Event, after: Event) -> list[Change]:
+    """Return what differs between two events, in the order of their fields."""
+    return differences(as_json(before), as_json(after))
+
+
+def differences(before: Any, after: Any) -> list[Change]:
+    """Return what differs between two JSON values, those of *before* first."""
+    if before is after:
+        return []
+    first, second = dict(leaves(before)), dict(leaves(after))
+    return [
+        Change(path, first.get(path, GONE), second.get(path, GONE))
+        for path in dict.fromkeys([*first, *second])
+        if not same(first.get(path, GONE), second.get(path, GONE))
+    ]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two JSON values are the same; true is not 1, and 1 is 1.0."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return bool(one == other)
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted paths of all that is no table and no list; an empty one counts."""
+    if isinstance(value, Mapping) and value:
+        for name, held in value.items():
+            yield from leaves(held, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list | tuple) and value:
+        for number, held in enumerate(value):
+            yield from leaves(held, f"{path}[{number}]")
+    else:
+        yield path or "$", value

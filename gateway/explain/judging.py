@@ -1,0 +1,202 @@
+"""Tests of a configuration: what is not as a test expects."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from gateway.config.cases import Case, CaseConfig, ExpectedConfig
+from gateway.explain.changes import GONE, Change, differences, leaves, same
+from gateway.explain.explaining import Explaining
+from gateway.explain.values import Asked, AskedError, Explanation, Sent
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as a test expects."""
+
+    about: str
+    """A destination; empty where it is the request as a whole."""
+    what: str
+    changes: tuple[Change, ...] = ()
+    """What was expected, and what is there, path by path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How a test went."""
+
+    case: Case
+    findings: tuple[Finding, ...]
+    explanation: Explanation | None
+    """None where nothing could be explained; the only finding says why."""
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether everything is as expected."""
+        return not self.findings
+
+
+def judged(case: Case, explaining: Explaining, destinations: Sequence[str]) -> Judged:
+    """Run a test.
+
+    Args:
+        case: the test.
+        explaining: of its configuration.
+        destinations: all that there are, in the order in which they are looked at.
+    """
+    try:
+        explanation = explaining.explain(_asked(case))
+    except AskedError as error:
+        return Judged(case, (Finding("", str(error)),), None)
+    config, refusal = case.config, explanation.refusal
+    if refusal is not None:
+        return Judged(case, tuple(_refused(config, refusal.reason)), explanation)
+    if config.refused is not None:
+        what = "the request is not refused: it holds events and is answered"
+        return Judged(case, (Finding("", what),), explanation)
+    found = [one for name in destinations for one in _findings(name, config, explanation)]
+    return Judged(case, tuple(found), explanation)
+
+
+def _asked(case: Case) -> Asked:
+    config = case.config
+    body = config.body
+    if config.file is not None:
+        try:
+            written = (case.folder / config.file).read_bytes()
+        except OSError as error:
+            reason = (error.strerror or "cannot be read").lower()
+            raise AskedError(f"its file {config.file}: {reason}; mend the path") from error
+    elif body is None or isinstance(body, str):
+        written = (body or "").strip().encode()
+    else:
+        written = orjson.dumps(body)
+    headers = {name.lower(): value for name, value in config.headers.items()}
+    return Asked(
+        written, config.source, config.path, headers, config.at, config.ip, config.consented
+    )
+
+
+def _refused(config: CaseConfig, reason: str) -> Iterator[Finding]:
+    if config.refused is None:
+        yield Finding("", f"the request becomes no event: {reason}")
+    elif config.refused not in reason:
+        change = Change("reason", config.refused, reason)
+        yield Finding("", "the request is refused for another reason", (change,))
+
+
+def _findings(name: str, config: CaseConfig, explanation: Explanation) -> Iterator[Finding]:
+    """Yield what is not as expected at one destination."""
+    got = sent_to(name, explanation)
+    wanted = None if config.gets is None else config.gets.get(name)
+    why = why_not(name, explanation)
+    if wanted is None and got:
+        many = "a request" if len(got) == 1 else f"{len(got)} requests"
+        yield Finding(name, f"gets {many}, and should get nothing")
+    elif wanted is not None and not got:
+        yield Finding(name, f"gets nothing: {why}")
+    elif wanted and len(wanted) != len(got):
+        yield Finding(name, f"gets {len(got)} requests, not {len(wanted)}")
+    elif wanted:
+        for number, (expected, sent) in enumerate(zip(wanted, got, strict=True), start=1):
+            which = f"request {number}" if len(got) > 1 else "the request"
+            yield from _compared(name, which, expected, sent)
+    reason = config.why_not.get(name)
+    if reason is not None and not got and reason not in why:
+        yield Finding(name, "gets nothing for another reason", (Change("reason", reason, why),))
+
+
+def sent_to(name: str, explanation: Explanation) -> list[Sent]:
+    """Return the requests that a destination gets, in order; forwarded ones once."""
+    found: list[Sent] = []
+    for event in explanation.events:
+        for delivery in event.deliveries:
+            sent = delivery.request
+            if delivery.destination != name or sent is None:
+                continue
+            if not any(sent is known for known in found):
+                found.append(sent)
+    return found
+
+
+def why_not(name: str, explanation: Explanation) -> str:
+    """Return why a destination does not get what it does not get."""
+    reasons: dict[str, None] = {}
+    for event in explanation.events:
+        for route in event.routes:
+            decision = route.decision
+            if name not in decision.destinations:
+                continue
+            for delivery in route.deliveries:
+                if delivery.destination == name and delivery.reason:
+                    reasons[delivery.reason] = None
+            if not decision.taken:
+                part = f": {decision.part}" if decision.part else ""
+                reasons[f"{decision.route}: {decision.reason}{part}"] = None
+            elif decision.kept_back:
+                reasons[f"{decision.route}: {decision.kept_back}"] = None
+    return "; ".join(reasons) or "no route leads there"
+
+
+def _compared(name: str, which: str, expected: ExpectedConfig, sent: Sent) -> Iterator[Finding]:
+    """Yield what of a request is not as expected."""
+    changes = list(_outside(expected, sent))
+    got = _json(sent.body)
+    if expected.body is not None:
+        wanted = _json(expected.body) if isinstance(expected.body, str) else expected.body
+        changes += differences(wanted, got) if expected.exactly else _lacking(wanted, got)
+    if changes:
+        yield Finding(name, f"{which} is not as expected", tuple(changes))
+    held = [
+        Change(path, GONE, value)
+        for path, value in leaves(got)
+        if any(_within(path, lacked) for lacked in expected.lacks)
+    ]
+    if held:
+        yield Finding(name, f"{which} has what it should lack", tuple(held))
+    text = "\n".join((sent.url, *sent.headers.values(), sent.body))
+    for hidden in expected.hides:
+        if hidden in text or json.dumps(hidden)[1:-1] in text:
+            yield Finding(name, f"{which} says {hidden!r}, which it should hide")
+
+
+def _outside(expected: ExpectedConfig, sent: Sent) -> Iterator[Change]:
+    if expected.method and expected.method != sent.method:
+        yield Change("method", expected.method, sent.method)
+    path = urlsplit(sent.url).path
+    if expected.path and not path.endswith(expected.path):
+        yield Change("path", expected.path, path)
+    headers = {name.lower(): value for name, value in sent.headers.items()}
+    for name, value in expected.headers.items():
+        if headers.get(name.lower()) != value:
+            yield Change(name, value, headers.get(name.lower(), GONE))
+
+
+def _lacking(wanted: Any, got: Any, path: str = "") -> Iterator[Change]:
+    """Yield where *got* does not say all that is *wanted*; it may say more, in tables."""
+    if isinstance(wanted, Mapping) and isinstance(got, Mapping):
+        for name, held in wanted.items():
+            below = f"{path}.{name}" if path else str(name)
+            yield from _lacking(held, got.get(name, GONE), below)
+    elif isinstance(wanted, list) and isinstance(got, list) and len(wanted) == len(got):
+        for number, (one, other) in enumerate(zip(wanted, got, strict=True)):
+            yield from _lacking(one, other, f"{path}[{number}]")
+    elif not same(wanted, got):
+        yield Change(path or "$", wanted, got)
+
+
+def _within(path: str, lacked: str) -> bool:
+    """Tell whether *path* is *lacked* or below it; positions in lists do not count."""
+    plain = "".join(part.partition("]")[2] if n else part for n, part in enumerate(path.split("[")))
+    return plain == lacked or plain.startswith(f"{lacked}.")
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,160 @@
+"""Tracking plans over real sockets: refused, mended or let through, before and after a crash."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.configs import VENDORS, destination
+from tests.e2e.process import gateway_process
+from tests.e2e.running import PATIENCE, running, sandboxed
+from tests.e2e.test_crash import down
+from tests.e2e.test_refusals import CREDENTIALS, VALID, says_no
+
+KEY = {"authorization": "Bearer right"}
+CARD = {"uid": "u", "name": "paid", "properties": {"card": "4111", "plan": "pro"}}
+NO_CARD = """
+[sources.shop.schemas.paid.properties.properties.properties]
+card = false
+"""
+
+
+def config(folder: Path, sandbox: str, violations: str, schemas: str) -> str:
+    """Return a configuration of one source, with a plan, and two destinations."""
+    return (
+        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
+        f'[sources.shop]\nvendor = "chrts"\nkeys = ["right"]\nviolations = "{violations}"\n'
+        + schemas
+        + destination("chrts", sandbox, 'retry_min = "50ms"\nretry_max = "200ms"')
+        + destination("growlytics", sandbox, 'retry_min = "50ms"\nretry_max = "200ms"')
+        + '[[routes]]\nto = ["chrts", "growlytics"]\n'
+    )
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+async def test_a_refusal_is_the_vendors_own(tmp_path: Path, vendor: str) -> None:
+    """What a plan refuses gets the vendor's own 4xx, is stored nowhere and goes nowhere."""
+    path, body = VALID[vendor]
+
+    def planned(sandbox: str) -> str:
+        return (
+            f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{tmp_path / "spool"}"\n'
+            f'[sources.{vendor}]\nvendor = "{vendor}"\nkeys = "any"\nviolations = "refuse"\n'
+            'schemas = { "*" = { required = ["group_id"] } }\n'
+            + destination(vendor, sandbox)
+            + f'[[routes]]\nto = ["{vendor}"]\n'
+        )
+
+    async with running(tmp_path, planned) as run:
+        async with run.client.post(
+            f"{run.url}{path}", json=body, headers=CREDENTIALS[vendor]
+        ) as answer:
+            said = await answer.read()
+            assert 400 <= answer.status < 500, said
+            assert says_no(vendor, said)
+            assert b"is required" in said
+        assert await run.journal() == []
+        assert run.gateway.spool.position() == 0
+        assert sum(run.gateway.tally.counts.values()) == 1
+
+
+async def test_a_refusal_names_the_senders_own_path(tmp_path: Path) -> None:
+    """The sender reads the path as it wrote it, not as the event spells it."""
+    schemas = "schemas = { paid = { properties = { user_id = { minLength = 5 } } } }\n"
+    async with running(
+        tmp_path, lambda sandbox: config(tmp_path, sandbox, "refuse", schemas)
+    ) as run:
+        body = {"userId": "u", "name": "paid"}
+        async with run.client.post(f"{run.url}/event/track", json=body, headers=KEY) as answer:
+            assert answer.status == 400
+            assert (await answer.json())["message"] == "userId: must have at least 5 characters"
+        body = {"userId": "u", "name": "not in the plan"}
+        async with run.client.post(f"{run.url}/event/track", json=body, headers=KEY) as answer:
+            assert answer.status == 200
+
+
+async def test_what_is_allowed_is_counted_and_delivered(tmp_path: Path) -> None:
+    """With ``allow`` the event arrives whole, and the violation is counted."""
+    async with running(
+        tmp_path, lambda sandbox: config(tmp_path, sandbox, "allow", NO_CARD)
+    ) as run:
+        async with run.client.post(f"{run.url}/event/track", json=CARD, headers=KEY) as answer:
+            assert answer.status == 200
+        await run.watch.until(lambda w: len(w.settled) == 2)
+        (sent,) = await run.journal("chrts")
+        assert sent["body"] == CARD
+        assert run.gateway.tally.counts == {
+            ("shop", "paid", "properties.card: must not be there"): 1
+        }
+
+
+async def test_a_dropped_field_reaches_nobody(tmp_path: Path) -> None:
+    """With ``drop-field`` no destination gets the field, the same vendor's least of all."""
+    async with running(
+        tmp_path, lambda sandbox: config(tmp_path, sandbox, "drop-field", NO_CARD)
+    ) as run:
+        async with run.client.post(f"{run.url}/event/track", json=CARD, headers=KEY) as answer:
+            assert answer.status == 200
+        await run.watch.until(lambda w: len(w.settled) == 2)
+        sent = await run.journal()
+        assert {entry["vendor"] for entry in sent} == {"chrts", "growlytics"}
+        assert "4111" not in str([entry["body"] for entry in sent])
+        assert "pro" in str(sent)
+
+
+async def _sent(client: Any, sandbox: str, count: int) -> list[dict[str, Any]]:
+    async with asyncio.timeout(PATIENCE), client.get(f"{sandbox}/_sandbox/events") as stream:
+        while True:
+            async with client.get(f"{sandbox}/_sandbox/requests") as answer:
+                journal = [one for one in await answer.json() if one["verdict"] == "accepted"]
+            if len(journal) >= count:
+                return journal
+            await stream.content.readline()
+
+
+@pytest.mark.parametrize("later", ["the same", "none", "refuse"])
+async def test_a_dropped_field_stays_dropped_after_a_crash(tmp_path: Path, later: str) -> None:
+    """What was left out when an event was accepted stays out, whatever the plan says since."""
+    path = tmp_path / "gateway.toml"
+    async with sandboxed() as (sandbox, client):
+        path.write_text(config(tmp_path, sandbox, "drop-field", NO_CARD))
+        await down(client, sandbox)
+        async with gateway_process(path) as gateway:
+            url = f"{gateway.url}/event/track"
+            async with client.post(url, json=CARD, headers=KEY) as answer:
+                assert answer.status == 200
+            gateway.kill()
+            assert await gateway.ended() == -signal.SIGKILL
+        if later == "none":
+            path.write_text(config(tmp_path, sandbox, "allow", ""))
+        elif later == "refuse":
+            path.write_text(config(tmp_path, sandbox, "refuse", NO_CARD))
+        async with client.delete(f"{sandbox}/_sandbox/faults") as answer:
+            assert answer.status < 300
+        async with gateway_process(path):
+            sent = await _sent(client, sandbox, 2)
+    assert {entry["vendor"] for entry in sent} == {"chrts", "growlytics"}
+    assert "4111" not in str([entry["body"] for entry in sent])
+    assert "pro" in str(sent)
+
+
+async def test_a_reload_changes_the_plan(tmp_path: Path) -> None:
+    """A new plan holds from the reload on; the counts go on from where they were."""
+    async with sandboxed() as (sandbox, client):
+        path = tmp_path / "gateway.toml"
+        path.write_text(config(tmp_path, sandbox, "allow", NO_CARD))
+        async with gateway_process(path) as gateway:
+            url = f"{gateway.url}/event/track"
+            async with client.post(url, json=CARD, headers=KEY) as answer:
+                assert answer.status == 200
+            line = await gateway.saw("not_as_planned")
+            assert (line["source"], line["schema"], line["done"]) == ("shop", "paid", "allowed")
+            assert "4111" not in str(line)
+            path.write_text(config(tmp_path, sandbox, "refuse", NO_CARD))
+            gateway.process.send_signal(signal.SIGHUP)
+            await gateway.saw("reloaded")
+            async with client.post(url, json=CARD, headers=KEY) as answer:
+                assert answer.status == 400
+                assert "properties.card: must not be there" in await answer.text()

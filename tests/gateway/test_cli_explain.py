@@ -1,0 +1,265 @@
+"""`gateway explain` and `gateway test`, as a person sees them."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.cli import main
+
+FIRST = Path(__file__).parents[2] / "config/gateway.toml"
+CONFIG = """
+[consent]
+remember = "1d"
+[sources.shop]
+vendor = "personaclick"
+keys = ["${SHOP_ID}"]
+[destinations.ads]
+vendor = "growlytics"
+api_key = "file:/nonexistent/growlytics_key"
+[destinations.crm]
+vendor = "chrts"
+api_key = "${CRM_KEY}"
+[[routes]]
+name = "large orders"
+when = "event.properties.total > 100"
+steps = [{ consent = "advertising" }, { hash = ["traits.email"] }]
+to = ["ads"]
+[[routes]]
+to = ["crm"]
+"""
+BODY = orjson.dumps({
+    "shop_id": "value-of-SHOP_ID", "did": "device-1", "seance": "s-1", "event": "purchase",
+    "order_id": "A-1", "order_price": 120.5, "email": "anna@shop.example",
+    "items": [{"id": "a", "amount": 2, "price": 50}],
+}).decode()  # fmt: skip
+TEST = f"""
+[[tests]]
+name = "an order"
+from = "shop"
+path = "/push"
+body = '''{BODY}'''
+"""
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the variables of the configuration unset."""
+    monkeypatch.delenv("SHOP_ID", raising=False)
+    monkeypatch.delenv("CRM_KEY", raising=False)
+
+
+def config(folder: Path, more: str = "") -> Path:
+    """Return the path of the configuration."""
+    path = folder / "gateway.toml"
+    path.write_text(CONFIG + more)
+    return path
+
+
+def run(*args: str | Path, stdin: str = "") -> Result:
+    """Return how a command ended."""
+    return CliRunner().invoke(main, [str(arg) for arg in args], input=stdin.encode())
+
+
+def test(folder: Path, more: str, *options: str) -> Result:
+    """Return how `gateway test` ended with the test of an order that says *more*."""
+    return run("test", *options, config(folder, TEST + more))
+
+
+test.__test__ = False  # type: ignore[attr-defined]  # it is no test of its own
+
+
+def test_explain_tells_the_whole_way(tmp_path: Path) -> None:
+    """Event, verdicts, steps, requests and losses are all there, in lines of under 100 columns."""
+    path = config(tmp_path)
+    shown = run(
+        "explain", "--config", path, "--path", "/push", "--consented", "advertising", "-",
+        stdin=BODY,
+    )  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    for said in (
+        "POST /push through shop, in the format of personaclick",
+        'answered with 200 {"status":"success"}',
+        "event: Order Completed (track)",
+        "✓ large orders  → ads",
+        "decided by   event.properties.total > 100",
+        "consent      lets it through",
+        'hash         traits.email: "anna@shop.example" →',
+        "ads (growlytics) gets",
+        "x-growlytics-key: ***",
+        "what does not arrive as it is",
+        "✓ route 2  → crm",
+    ):
+        assert said in shown.output, said
+    assert max(map(len, shown.output.splitlines())) < 100
+    assert "\x1b" not in shown.output, "no colours in a pipe"
+    assert not any(line != line.rstrip() for line in shown.output.splitlines())
+
+
+def test_explain_reads_a_whole_request(tmp_path: Path) -> None:
+    """A request as it stands in HTTP has its own path, headers and credential."""
+    path = config(tmp_path)
+    request = f"POST /push HTTP/1.1\r\nHost: shop.example\r\n\r\n{BODY}"
+    shown = run("explain", "--config", path, "-", stdin=request)
+    assert "✓ route 2  → crm" in shown.output
+    assert "- large orders  → ads" in shown.output
+    assert "consent      keeps it back: no consent to advertising is known" in shown.output
+    shown = run("explain", "--config", path, "-", stdin="GET /init?shop_id=x\n\n")
+    assert "becomes no event: the gateway answers such reads by itself" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--from", "shpo"), "there is no source 'shpo'; did you mean shop?"),
+        (("--path", "/psuh", "--from", "shop"), "did you mean /push?"),
+        (("--config", str(FIRST), "--consented", "x"), "remembers nothing; see [consent] remember"),
+        (("--header", "host"), "the header 'host' has no colon; write NAME:VALUE"),
+    ],
+)
+def test_explain_says_what_to_do(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+    """A mistake in the question is a sentence, and no traceback."""
+    shown = run("explain", "--config", config(tmp_path), *options, "-", stdin=BODY)
+    assert shown.exit_code != 0
+    assert said in shown.output
+    assert "Traceback" not in shown.output
+
+
+def test_a_test_passes(tmp_path: Path) -> None:
+    """Who gets it, what, and why the others do not: where all of it is so, the test passes."""
+    more = """
+why_not = { ads = "no consent to advertising" }
+[tests.gets.crm]
+method = "POST"
+path = "/event/track"
+headers = { Authorization = "Bearer ***" }
+lacks = ["properties.email", "email"]
+hides = ["anna@shop.example"]
+body = '{"name": "Order Completed", "properties": {"total": 120.5, "order_id": "A-1"}}'
+"""
+    shown = test(tmp_path, more)
+    assert shown.exit_code == 0, shown.output
+    assert shown.output == "✓ an order\n\n1 test passed\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('gets = ["crm", "ads"]', "ads: gets nothing: large orders: consent: no consent to"),
+        ("gets = []", "crm: gets a request, and should get nothing"),
+        ('why_not = { ads = "too small" }', "ads: gets nothing for another reason"),
+        ('why_not = { ads = "too small" }', '- reason  "too small"'),
+        ('refused = "credential"', "the request is not refused: it holds events"),
+        ("gets.crm = [{}, {}]", "crm: gets 1 requests, not 2"),
+        ('gets.crm.path = "/event"', '- path  "/event"'),
+        ('gets.crm.path = "/event"', '+ path  "/event/track"'),
+        ('gets.crm.method = "PUT"', '+ method  "POST"'),
+        ('gets.crm.headers.x-y = "z"', '- x-y  "z"'),
+        ("gets.crm.body.properties.total = 120", "- properties.total  120"),
+        ("gets.crm.body.properties.total = 120", "+ properties.total  120.5"),
+        ("gets.crm.body.properties.products = []", "- properties.products"),
+        ('gets.crm = { exactly = true, body.name = "x" }', "+ properties.order_id"),
+        ('gets.crm.lacks = ["properties.products.price"]', "has what it should lack"),
+        ('gets.crm.hides = ["A-1"]', "says 'A-1', which it should hide"),
+    ],
+)
+def test_a_test_fails_with_a_difference(tmp_path: Path, more: str, said: str) -> None:
+    """What is not as expected is said per destination, with the paths that differ."""
+    shown = test(tmp_path, more)
+    assert shown.exit_code != 0
+    assert said in shown.output
+    assert max(map(len, shown.output.splitlines())) < 120
+
+
+def test_a_failing_test_can_be_explained(tmp_path: Path) -> None:
+    """A test that fails names its line; --explain tells all that became of its request."""
+    shown = test(tmp_path, "gets = []")
+    assert f"{tmp_path}/gateway.toml:21" in shown.output
+    assert "✓ route 2" not in shown.output
+    assert "✓ route 2" in test(tmp_path, "gets = []", "--explain").output
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("", "says nothing of what should happen; add gets, why_not or refused"),
+        ('gets = ["crn"]', "gets: there is no destination 'crn'; did you mean crm?"),
+        ('gets = "crm"', "must be a list of destinations, or a table of them"),
+        ("gets.crm.bdy = 1", "gets: crm: bdy: unknown key; did you mean body?"),
+        ('why_not.crn = "x"', "why_not: there is no destination 'crn'"),
+        ('gets = ["crm"]\nwhy_not.crm = "x"', "names crm, and so does gets"),
+        ('gets = []\nrefused = "x"\nwhy_not.crm = "x"', "cannot both be; leave one out"),
+        ("get = []", "unknown key; did you mean gets?"),
+        ('gets = []\nfile = "x.json"', "file: and body are both there; leave one out"),
+        ('gets = []\nat = "noon"', "is no time; write 2025-06-01T12:00:00Z"),
+    ],
+)
+def test_mistakes_in_a_test_are_found(tmp_path: Path, more: str, said: str) -> None:
+    """A test is checked like everything else in the file: place, key, what to do."""
+    shown = run("check", config(tmp_path, TEST + more))
+    assert shown.exit_code == 1
+    assert said in shown.output
+    assert "[[tests]] #1" in shown.output
+
+
+def test_consent_that_is_not_remembered_cannot_be_given(tmp_path: Path) -> None:
+    """A test that gives remembered consent needs a configuration that remembers it."""
+    text = config(tmp_path, TEST + 'gets = []\nconsented = ["advertising"]\n').read_text()
+    (tmp_path / "gateway.toml").write_text(text.replace('remember = "1d"', ""))
+    shown = run("test", tmp_path / "gateway.toml")
+    assert "consented: needs [consent] with remember" in shown.output
+
+
+def test_tests_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
+    """A file of tests includes the configuration; its bodies may stand in files beside it."""
+    config(tmp_path)
+    (tmp_path / "order.json").write_text(BODY)
+    tests = tmp_path / "tests.toml"
+    tests.write_text(
+        'include = ["gateway.toml"]\n[[tests]]\nname = "an order"\nfrom = "shop"\npath = "/push"\n'
+        'file = "order.json"\ngets = ["crm"]\n'
+    )
+    assert run("test", tests).exit_code == 0
+    (tmp_path / "order.json").unlink()
+    shown = run("test", tests)
+    assert "its file order.json: no such file or directory; mend the path" in shown.output
+
+
+def test_there_must_be_a_test(tmp_path: Path) -> None:
+    """Nothing to run is an error, not a success; so is a text that stands in no test's name."""
+    shown = run("test", config(tmp_path))
+    assert shown.exit_code == 1
+    assert "has no tests; write some" in shown.output
+    shown = test(tmp_path, "gets = []", "--only", "nonesuch")
+    assert shown.exit_code == 1
+    assert "no test of" in shown.output
+
+
+def test_two_tests_of_one_name_are_both_run(tmp_path: Path) -> None:
+    """Each test counts, and a failure of one is the exit status of all."""
+    shown = run("test", config(tmp_path, f'{TEST}gets = ["crm"]{TEST}gets = []'))
+    assert shown.exit_code == 1
+    assert "1 of 2 tests failed" in shown.output
+
+
+def test_what_nothing_can_stand_in_for_is_named(tmp_path: Path) -> None:
+    """Addresses are stood in for as well; a size cannot be, and the error names the variable."""
+    text = config(tmp_path, f'{TEST}gets = ["crm"]').read_text()
+    text = text.replace('api_key = "${CRM_KEY}"', 'api_key = "${CRM_KEY}"\nurl = "${CRM_URL}"')
+    (tmp_path / "gateway.toml").write_text(text)
+    assert run("test", tmp_path / "gateway.toml").exit_code == 0
+    (tmp_path / "gateway.toml").write_text(f'[server]\nmax_body = "${{MOST}}"\n{text}')
+    shown = run("test", tmp_path / "gateway.toml")
+    assert shown.exit_code == 2
+    assert "[server] max_body: is no size;" in shown.output
+    assert "MOST is not set: set it, or write a default" in shown.output
+
+
+def test_variables_that_are_set_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is set is what it is, and is never shown."""
+    monkeypatch.setenv("SHOP_ID", "canary-9f8e")
+    body = BODY.replace("value-of-SHOP_ID", "canary-9f8e")
+    shown = run("explain", "--config", config(tmp_path), "--path", "/push", "-", stdin=body)
+    assert "✓ route 2  → crm" in shown.output
+    assert "canary-9f8e" not in shown.output

@@ -1,0 +1,88 @@
+"""Tracking plans in the configuration: found, compiled, and what is wrong with them placed."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.configuring import FINE, problems, read
+
+PLANNED = FINE.replace(
+    "[destinations.crm]",
+    """violations = "refuse"
+[sources.shop.schemas]
+"Order Completed" = "plan/order.json"
+"Product *" = { properties = { properties = { required = ["products"] } } }
+identify = true
+[destinations.crm]""",
+)
+
+
+def test_schemas_stand_inline_or_in_files(tmp_path: Path) -> None:
+    """A schema is a table, a truth value, or a path that counts from the configuration file."""
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "order.json").write_text('{"required": ["user_id"]}')
+    plan = read(tmp_path, PLANNED).plans["shop"]
+    assert plan.violations == "refuse"
+    assert read(tmp_path, FINE).plans == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (
+            '"plan/order.json"', '"plan/none.json"',
+            ("gateway.toml:7: [sources.shop.schemas] Order Completed: its schema plan/none.json "
+            "cannot be read: no such file or directory; mend the path, or write the file"),
+        ),
+        (
+            '["products"]', '"products"',
+            ("gateway.toml:8: [sources.shop.schemas] Product *: its schema is no JSON Schema: "
+            "properties/properties/required must be a list"),
+        ),
+        (
+            "identify = true", "identify = 1",
+            ("gateway.toml:6: [sources.shop] schemas: of 'identify' must be a JSON Schema, or the "
+            "path of a file with one"),
+        ),
+        (
+            '"refuse"', '"drop"',
+            ("gateway.toml:5: [sources.shop] violations: must be 'allow', 'drop-field' or "
+            "'refuse'"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_bad_schema_is_a_mistake_with_a_place(
+    tmp_path: Path, old: str, new: str, problem: str
+) -> None:
+    """What is wrong with a schema is said with file, line, table, event name and reason."""
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "order.json").write_text("{}")
+    assert problems(tmp_path, PLANNED.replace(old, new)) == [problem]
+
+
+def test_a_file_that_is_no_json(tmp_path: Path) -> None:
+    """A schema's file that is no JSON says where it stops being any."""
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "order.json").write_text('{"required": }')
+    (problem,) = problems(tmp_path, PLANNED)
+    assert "its schema plan/order.json is no JSON: " in problem
+    assert "line 1 column 14" in problem
+
+
+def test_a_schema_of_fields_that_there_are_not(tmp_path: Path) -> None:
+    """A schema that names a field in another spelling is suspicious: it would find it missing."""
+    text = PLANNED.replace("identify = true", 'identify = { required = ["userId"] }')
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "order.json").write_text("{}")
+    (warning,) = read(tmp_path, text).warnings
+    assert warning.endswith(
+        "gateway.toml:9: [sources.shop.schemas] identify: its schema names 'userId', and events "
+        "have no such field; did you mean user_id?"
+    )
+
+
+def test_violations_without_schemas_are_suspicious(tmp_path: Path) -> None:
+    """Saying what becomes of violations where there can be none is pointed out."""
+    text = FINE.replace("[destinations.crm]", 'violations = "refuse"\n[destinations.crm]')
+    (warning,) = read(tmp_path, text).warnings
+    assert "[sources.shop] violations: does nothing without schemas" in warning

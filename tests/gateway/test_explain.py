@@ -1,0 +1,276 @@
+"""What becomes of one request, told without sending it."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import pytest
+
+from gateway.config import load
+from gateway.explain import Asked, AskedError, Explaining, Explanation, RouteStory
+from gateway.explain.changes import GONE, Change, changes, differences
+from gateway.plugins import load as load_plugins
+
+NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
+PLUGINS = load_plugins()
+CANARY = "canary-0a1b2c"
+CONFIG = f"""
+[consent]
+remember = "1d"
+[sources.shop]
+vendor = "personaclick"
+keys = ["the-shop"]
+[sources.backend]
+vendor = "chrts"
+keys = ["the-backend"]
+mount = "/backend"
+[sources.pages]
+vendor = "tracardi"
+keys = "any"
+url = "https://tracardi.example"
+[destinations.ads]
+vendor = "growlytics"
+api_key = "{CANARY}-1"
+[destinations.crm]
+vendor = "chrts"
+api_key = "{CANARY}-2"
+[destinations.same]
+vendor = "personaclick"
+shop_id = "{CANARY}-3"
+[[routes]]
+name = "large"
+from = ["shop"]
+names = ["Order *"]
+when = "event.properties.total > 100 && event.traits.email.contains('@')"
+steps = [
+  {{ consent = "advertising" }},
+  {{ hash = ["traits.email"] }},
+  {{ set = {{ "properties.currency" = "EUR" }} }},
+]
+to = ["ads"]
+[[routes]]
+name = "all"
+to = ["crm", "same"]
+[[routes]]
+name = "again"
+to = ["crm"]
+"""
+ORDER = {
+    "shop_id": "the-shop", "did": "device-1", "seance": "s-1", "event": "purchase",
+    "order_id": "A-1", "order_price": 120.5, "email": "Anna@Shop.example",
+    "items": [{"id": "a", "amount": 2, "price": 50}],
+}  # fmt: skip
+
+
+def explain(folder: Path, asked: Asked, config: str = CONFIG) -> Explanation:
+    """Return what *config* does with a request."""
+    path = folder / "gateway.toml"
+    path.write_text(config)
+    return Explaining(load(path, PLUGINS, {}), PLUGINS).explain(asked)
+
+
+def order(**more: object) -> bytes:
+    """Return the body of an order."""
+    return orjson.dumps(ORDER | more)
+
+
+def route(told: Explanation, name: str) -> RouteStory:
+    """Return what a route says of the only event."""
+    (event,) = told.events
+    return next(one for one in event.routes if one.decision.route == name)
+
+
+def test_every_route_says_why(tmp_path: Path) -> None:
+    """Each route's verdict is there with the part of its condition that decided."""
+    asked = Asked(order(order_price=5), path="/push", at=NOW)
+    told = explain(tmp_path, asked)
+    assert (told.source, told.vendor) == ("shop", "personaclick")
+    large = route(told, "large").decision
+    assert not large.taken
+    assert large.part == "event.properties.total > 100"
+    assert [one.decision.route for one in told.events[0].routes] == ["large", "all", "again"]
+    assert route(told, "again").decision.taken
+    assert route(told, "again").deliveries == (), "the route before it has won the destination"
+
+
+def test_steps_show_before_and_after(tmp_path: Path) -> None:
+    """Each step is there with the event as it found it and as it left it."""
+    asked = Asked(order(), path="/push", at=NOW, consented={"advertising": True})
+    large = route(explain(tmp_path, asked), "large")
+    assert [step.word for step in large.steps] == ["consent", "hash", "set"]
+    consent, hashed, put = large.steps
+    assert changes(consent.before, consent.after) == []
+    (change,) = changes(hashed.before, hashed.after)
+    assert (change.path, change.before) == ("traits.email", "Anna@Shop.example")
+    assert changes(put.before, put.after) == [Change("properties.currency", GONE, "EUR")]
+
+
+def test_the_requests_are_those_that_would_go_out(tmp_path: Path) -> None:
+    """Each delivery has its request, rendered or forwarded as it came, without credentials."""
+    asked = Asked(order(segment="B"), path="/push", at=NOW, consented={"advertising": True})
+    told = explain(tmp_path, asked)
+    sent = {one.destination: one.request for one in told.events[0].deliveries}
+    assert sent.keys() == {"ads", "crm", "same"}
+    assert all(request is not None for request in sent.values())
+    assert CANARY not in repr(sent)
+    same = sent["same"]
+    assert same is not None
+    assert same.forwarded
+    assert orjson.loads(same.body) == {**ORDER, "segment": "B", "shop_id": "***"}
+
+
+def test_losses_are_told_per_delivery(tmp_path: Path) -> None:
+    """What the event knows and a request does not say is told; forwarded ones lose nothing."""
+    asked = Asked(order(), path="/push", at=NOW, consented={"advertising": True})
+    told = explain(tmp_path, asked)
+    losses = {one.destination: [x.path for x in one.losses] for one in told.events[0].deliveries}
+    assert "traits.email" in losses["ads"], "hashed for nobody: Growlytics' events have no profile"
+    assert "session_id" in losses["crm"]
+    assert losses["same"] == []
+
+
+def test_what_a_filter_keeps_back_is_told(tmp_path: Path) -> None:
+    """A filter that lets an event go no further is the last step, with its reason."""
+    large = route(explain(tmp_path, Asked(order(), path="/push", at=NOW)), "large")
+    assert large.decision.taken
+    assert large.decision.gives == ()
+    assert [step.kept_back for step in large.steps] == ["no consent to advertising is known"]
+
+
+def test_what_a_vendor_cannot_say_is_told(tmp_path: Path) -> None:
+    """An event that a vendor has no way to say, or cannot take, has a reason and no request."""
+    config = CONFIG.replace('to = ["crm", "same"]', 'to = ["ads"]')
+    body = b'{"uid": "17", "previousId": "x"}'
+    told = explain(tmp_path, Asked(body, "backend", "/customer/alias", at=NOW), config)
+    (delivery,) = (d for d in told.events[0].deliveries if d.destination == "ads")
+    assert delivery.request is None
+    assert delivery.reason.startswith("growlytics cannot join two customers")
+    assert not delivery.dead
+
+
+def test_a_dead_letter_is_foretold(tmp_path: Path) -> None:
+    """An event that lacks what a vendor insists on has the reason of its dead letter."""
+    body = orjson.dumps({"uid": "17", "name": "n", "properties": {"long": "x" * 40_000}})
+    crm = f'[destinations.crm]\nvendor = "chrts"\napi_key = "{CANARY}-2"'
+    segment = f'[destinations.crm]\nvendor = "segment"\nwrite_key = "{CANARY}-2"'
+    config = CONFIG.replace(crm, segment).replace('to = ["crm", "same"]', 'to = ["crm"]')
+    told = explain(tmp_path, Asked(body, "backend", "/event/track", at=NOW), config)
+    (delivery,) = told.events[0].deliveries
+    assert delivery.request is None
+    assert delivery.dead
+    assert "and segment takes 32768" in delivery.reason
+
+
+def test_a_refusal_is_the_vendors_own(tmp_path: Path) -> None:
+    """A request that is refused has the reason, and the answer in its vendor's words."""
+    told = explain(tmp_path, Asked(b'{"shop_id": "the-shop"}', path="/push", at=NOW))
+    assert told.refusal is not None
+    assert told.refusal.reason == "event: required"
+    assert told.refusal.answer is not None
+    assert told.refusal.answer.status == 400
+    assert told.events == ()
+
+
+def test_a_tracking_plan_has_its_say(tmp_path: Path) -> None:
+    """What a plan leaves out is told, and neither routed nor sent."""
+    plan = (
+        'keys = ["the-shop"]\nviolations = "drop-field"\n[sources.shop.schemas]\n'
+        '"Order Completed" = { properties = { properties = { properties = { '
+        'order_id = { pattern = "^B" } } } } }\n'
+    )
+    config = CONFIG.replace('keys = ["the-shop"]\n', plan)
+    told = explain(tmp_path, Asked(order(), path="/push", at=NOW), config)
+    (event,) = told.events
+    assert event.planned is not None
+    assert event.planned.dropped == (("properties", "order_id"),)
+    assert event.event.properties.order_id is None
+    sent = [one.request for one in event.deliveries]
+    assert all(request is not None and "A-1" not in request.body for request in sent)
+    assert not any(request is not None and request.forwarded for request in sent)
+
+
+def test_path_host_and_credential_decide_where_no_source_is_named(tmp_path: Path) -> None:
+    """Without a source the request goes through the doors, its credential included."""
+    body = b'{"uid": "17", "name": "n"}'
+    told = explain(tmp_path, Asked(body, path="/backend/event/track", at=NOW))
+    assert told.source == "backend"
+    assert told.refusal is not None
+    assert told.refusal.reason.startswith("no credential came along; name the source")
+    headers = {"authorization": "Bearer the-backend"}
+    told = explain(tmp_path, Asked(body, path="/backend/event/track", headers=headers, at=NOW))
+    assert told.refusal is None
+    told = explain(tmp_path, Asked(body, path="/nowhere", at=NOW))
+    assert told.refusal is not None
+    assert told.refusal.reason == "no source serves this path"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("GET /init?shop_id=the-shop", "the gateway answers such reads by itself"),
+        ("GET /search", "GET /search is not served by this gateway"),
+        ("GET /rule/list", "no source serves this path"),
+    ],
+)
+def test_what_is_no_event_says_so(tmp_path: Path, path: str, reason: str) -> None:
+    """A read, or a path that nobody knows, makes no events, and it is told who answers it."""
+    told = explain(tmp_path, Asked(b"", path=path, at=NOW))
+    assert told.refusal is not None
+    assert told.refusal.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (Asked(b"{}", "shpo"), "there is no source 'shpo'; did you mean shop?"),
+        (Asked(b"{}"), "say with `from` which source it comes through, or give its path;"),
+        (Asked(b"{}", "shop", "/psuh"), "no endpoint '/psuh' for events; did you mean /push?"),
+        (Asked(b"nonsense", "shop"), "no endpoint of personaclick takes this body:"),
+        (Asked(order(), "shop"), "would all take this body; say with `path` where it is posted"),
+    ],
+)
+def test_a_question_that_is_not_clear_is_asked_back(
+    tmp_path: Path, asked: Asked, said: str
+) -> None:
+    """Where source or endpoint cannot be told, the error says what to add."""
+    with pytest.raises(AskedError) as caught:
+        explain(tmp_path, asked)
+    assert said in str(caught.value)
+
+
+def test_consent_within_a_request_counts_as_it_does_when_it_is_sent(tmp_path: Path) -> None:
+    """What one event of a batch says of its user's consent holds for the batch's others."""
+    config = CONFIG.replace('vendor = "personaclick"\nkeys', 'vendor = "segment"\nkeys')
+    config = config.replace(" && event.traits.email.contains('@')", "")
+    calls: Sequence[object] = [
+        {
+            "type": "identify", "userId": "17",
+            "context": {"consent": {"categoryPreferences": {"advertising": True}}},
+        },
+        {
+            "type": "track", "userId": "17", "event": "Order Completed",
+            "properties": {"total": 500},
+        },
+        {
+            "type": "track", "userId": "18", "event": "Order Completed",
+            "properties": {"total": 500},
+        },
+    ]  # fmt: skip
+    body = orjson.dumps({"batch": calls})
+    told = explain(tmp_path, Asked(body, "shop", "/v1/batch", at=NOW), config)
+    got = [any(d.destination == "ads" for d in event.deliveries) for event in told.events]
+    assert got == [False, True, False]
+
+
+def test_differences_go_by_path() -> None:
+    """Values are compared path by path, and 1 is 1.0."""
+    assert differences({"a": [1, {"b": "1"}]}, {"a": [1.0, {"b": 1}], "c": {}}) == [
+        Change("a[1].b", "1", 1),
+        Change("c", GONE, {}),
+    ]
+
+
+def test_true_is_not_one() -> None:
+    """JSON's true and 1 differ, though Python's are equal."""
+    assert [change.path for change in differences(orjson.loads("[true]"), [1])] == ["[0]"]

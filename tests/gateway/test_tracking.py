@@ -1,0 +1,235 @@
+"""Tracking plans: which schema judges an event, what is wrong with it, what is left out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.errors import Fault, Rejected
+from gateway.event import Context, Event, Page, Product, Properties, Traits
+from gateway.tracking import Plan, Schema, SchemaError, Tally, Violations
+from gateway.tracking.amend import without
+from gateway.tracking.view import view
+
+HERE = Path(__file__)
+ORDER = Event(
+    type="track", name="Order Completed", id="r-0", user_id="u-1", origin="chrts",
+    properties=Properties(
+        order_id="o-1", total=12.5, products=(
+            Product(product_id="1", price=2.0, extra={"colour": "red", "size": 43}),
+            Product(product_id="2", price=-1.0), Product(product_id="3"),
+        ),
+        extra={"plan": "pro", "card": {"number": "4111", "month": 4}},
+    ),
+    traits=Traits(email="ann@shop.example", extra={"vip": True}),
+    context=Context(page=Page(url="https://shop.example/"), extra={"screen": {"width": 390}}),
+    extra={"leftover": 1},
+)  # fmt: skip
+
+
+def plan(schemas: dict[str, Any], violations: Violations = "allow") -> Plan:
+    """Return a plan of JSON schemas."""
+    compiled = {name: Schema(schema, HERE) for name, schema in schemas.items()}
+    return Plan("shop", compiled, violations)
+
+
+def of_properties(**properties: Any) -> dict[str, Any]:
+    """Return a schema of some properties."""
+    return {"properties": {"properties": {"properties": properties}}}
+
+
+def neutral(_event: Event, _index: int, path: tuple[str | int, ...]) -> str:
+    """Spell a path as the event does."""
+    return ".".join(map(str, path))
+
+
+def test_a_schema_sees_the_names_that_conditions_see() -> None:
+    """Free names stand beside those of the vocabulary; nothing is there that nobody said."""
+    assert view(ORDER) == {
+        "type": "track",
+        "name": "Order Completed",
+        "user_id": "u-1",
+        "traits": {"email": "ann@shop.example", "vip": True},
+        "properties": {
+            "order_id": "o-1", "total": 12.5, "plan": "pro",
+            "card": {"number": "4111", "month": 4},
+            "products": [
+                {"product_id": "1", "price": 2.0, "colour": "red", "size": 43},
+                {"product_id": "2", "price": -1.0}, {"product_id": "3"},
+            ],
+        },
+        "context": {
+            "page": {"url": "https://shop.example/"}, "extra": {"screen": {"width": 390}},
+        },
+        "extra": {"leftover": 1},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("event", "judge"),
+    [
+        (Event(type="track", name="Product Viewed"), "Product Viewed"),
+        (Event(type="track", name="Product Added"), "Product *"),
+        (Event(type="track", name="zork"), "*"),
+        (Event(type="page", name="Product Viewed"), "page"),
+        (Event(type="identify"), "*"),
+    ],
+)
+def test_an_exact_name_goes_before_patterns(event: Event, judge: str) -> None:
+    """The schema of an event's own name judges it, else the first pattern; types are names too."""
+    found = plan({"*": True, "Product *": True, "Product Viewed": True, "page": True})
+    ordered = plan({"Product *": True, "Product Viewed": True, "page": True, "*": True})
+    planned = ordered.schema(event)
+    assert planned is not None
+    assert planned.name == judge
+    first = found.schema(Event(type="track", name="Product Added"))
+    assert first is not None
+    assert first.name == "*"
+
+
+@pytest.mark.parametrize(
+    ("schema", "path", "what", "fault"),
+    [
+        ({"required": ["message_id"]}, "message_id", "is required", Fault.MISSING),
+        (of_properties(total={"type": "string"}), "properties.total", "must be text", Fault.TYPE),
+        (
+            of_properties(plan={"enum": ["free", "team"]}),
+            "properties.plan", 'must be one of "free", "team"', Fault.VALUE,
+        ),
+        (of_properties(total={"minimum": 20}), "properties.total", "must be at least 20",
+         Fault.VALUE),
+        (of_properties(plan={"pattern": "^x"}), "properties.plan", "must match ^x", Fault.VALUE),
+        (of_properties(plan={"format": "email"}), "properties.plan",
+         "must be of the format email", Fault.VALUE),
+        (
+            of_properties(products={"items": {"required": ["price"]}}),
+            "properties.products.2.price", "is required", Fault.MISSING,
+        ),
+        (
+            of_properties(plan={"anyOf": [{"type": "number"}, {"const": "x"}]}),
+            "properties.plan",
+            'must fit one of several descriptions: must be a number; or must be "x"', Fault.VALUE,
+        ),
+        (
+            {
+                "properties": {
+                    "traits": {"properties": {"vip": True}, "additionalProperties": False}
+                }
+            },
+            "traits.email", "is not a field that the schema knows", Fault.VALUE,
+        ),
+        (False, "", "is not in the plan", Fault.VALUE),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_what_is_wrong(schema: Any, path: str, what: str, fault: Fault) -> None:
+    """What is refused says where and why, without the value, and of what kind the fault is."""
+    tally = Tally()
+    with pytest.raises(Rejected) as caught:
+        plan({"Order *": schema}, "refuse").keeps([ORDER], neutral, "r", tally)
+    assert (caught.value.path, caught.value.reason, caught.value.fault) == (path, what, fault)
+    assert sum(tally.counts.values()) == 1
+
+
+def test_what_is_allowed_is_counted_and_goes_on() -> None:
+    """With ``allow`` events go on as they are, and each violation counts by what it is."""
+    tally = Tally()
+    keeps = plan({"*": of_properties(products={"items": {"required": ["price", "sku"]}})})
+    kept = keeps.keeps([ORDER], neutral, "r", tally)
+    assert kept.events == [ORDER]
+    assert not kept.dropped
+    assert tally.counts == {
+        ("shop", "*", "properties.products.[].price: is required"): 1,
+        ("shop", "*", "properties.products.[].sku: is required"): 3,
+    }
+
+
+def test_wrong_fields_are_left_out() -> None:
+    """With ``drop-field`` an event loses what is wrong, wherever it stands, and nothing else."""
+    schema = of_properties(
+        total={"type": "string"},
+        plan={"const": "free"},
+        card={"properties": {"number": False}},
+        products={"items": {"properties": {"price": {"minimum": 0}, "size": {"maximum": 40}}}},
+    )
+    before = view(ORDER)
+    kept = plan({"*": schema}, "drop-field").keeps([ORDER], neutral, "r", Tally())
+    (event,) = kept.events
+    expected = view(ORDER)["properties"]
+    del expected["total"], expected["plan"]
+    expected["card"] = {"month": 4}
+    del expected["products"][0]["size"], expected["products"][1]["price"]
+    assert view(event)["properties"] == expected
+    assert view(ORDER) == before
+    assert event.traits == ORDER.traits
+    assert not event.extra, "what no table maps may hold the same value once more"
+    assert without(ORDER, kept.dropped[0]) == event
+
+
+def test_members_go_without_moving_what_else_is_wrong() -> None:
+    """Members that are wrong as a whole, and fields of others, are left out together."""
+    items = {"properties": {"price": {"minimum": 0}}, "not": {"required": ["colour"]}}
+    schema = of_properties(products={"items": items, "maxItems": 2})
+    kept = plan({"*": schema}, "drop-field").keeps([ORDER], neutral, "r", Tally())
+    assert "products" not in view(kept.events[0])["properties"]
+    kept = plan({"*": of_properties(products={"items": items})}, "drop-field").keeps(
+        [ORDER], neutral, "r", Tally()
+    )
+    left = view(kept.events[0])["properties"]["products"]
+    assert left == [{"product_id": "2"}, {"product_id": "3"}]
+    assert without(ORDER, kept.dropped[0]) == kept.events[0]
+
+
+def test_what_cannot_be_mended_goes_on() -> None:
+    """What leaving out does not mend, a missing field or the name itself, is only counted."""
+    tally = Tally()
+    schema = {"required": ["message_id"], "properties": {"name": {"const": "x"}}}
+    kept = plan({"*": schema}, "drop-field").keeps([ORDER], neutral, "r", tally)
+    assert kept.events == [ORDER]
+    assert sum(tally.counts.values()) == 2
+
+
+def test_a_free_name_that_a_typed_one_hides_goes_too() -> None:
+    """A value under a name of the vocabulary is left out also where it stands among free ones."""
+    event = Event(type="track", name="x", properties=Properties(extra={"total": "much"}))
+    schema = of_properties(total={"type": "number"})
+    kept = plan({"*": schema}, "drop-field").keeps([event], neutral, "r", Tally())
+    assert view(kept.events[0]) == {"type": "track", "name": "x"}
+
+
+def test_one_kind_of_violation_is_logged_once_a_minute() -> None:
+    """Senders who are always wrong fill a counter, not the log; they cannot fill memory either."""
+    now = 0.0
+    tally = Tally(lambda: now)
+    for number in range(3000):
+        tally.note("shop", "*", f"f{number}: is required", request="r", done="allowed")
+    assert len(tally.counts) == 2001
+    assert sum(tally.counts.values()) == 3000
+
+
+@pytest.mark.parametrize(
+    ("schema", "what"),
+    [
+        ({"type": "objct"}, 'type must be "string", "number"'),
+        ({"minimum": "x"}, "minimum must be a number"),
+        ({"properties": {"a": {"pattern": "(?=x)"}}}, "properties/a/pattern is no pattern"),
+        ({"$ref": "http://127.0.0.1:1/x.json"}, "nothing is fetched from elsewhere"),
+        ({"$ref": "there-is-none.json"}, "there-is-none.json cannot be read: no such file"),
+        ({"$schema": "https://zork.example"}, "refers to what cannot be had"),
+        ([], "must be an object, true or false"),
+    ],
+)
+def test_what_is_no_schema_is_said_to_be_none(schema: Any, what: str) -> None:
+    """A schema that cannot be used says where it is wrong; nothing is fetched from the network."""
+    with pytest.raises(SchemaError) as caught:
+        Schema(schema, HERE)
+    assert what in str(caught.value)
+
+
+def test_schemas_share_files(tmp_path: Path) -> None:
+    """A reference leads to a file beside the schema, and that file is known to be read."""
+    (tmp_path / "product.json").write_text('{"required": ["price"]}')
+    schema = Schema(of_properties(products={"items": {"$ref": "product.json"}}), tmp_path / "x")
+    assert [found.place for found in schema.violations(view(ORDER))] == [
+        "properties.products.2.price"
+    ]
+    assert schema.files == [tmp_path / "product.json"]
