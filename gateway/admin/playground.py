@@ -1,6 +1,6 @@
 """The playground: what would become of a request, with nothing stored and nothing sent."""
 
-from collections.abc import Sequence
+import asyncio
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -10,18 +10,23 @@ from msgspec import Meta
 from gateway.admin.desk import Desk
 from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.admin.linking import event_fields
-from gateway.admin.problem import Problem
-from gateway.admin.story import DeliveryTold, EventTold, Payload, Story, rows_of, taken_apart
+from gateway.admin.story import (
+    Changed,
+    DeliveryTold,
+    EventTold,
+    StepTold,
+    Story,
+    rows_of,
+    taken_apart,
+)
 from gateway.admin.values import Name
-from gateway.errors import Rejected
-from gateway.event import Event, as_json
-from gateway.exchange import Declined, Request, Response
-from gateway.mapping import Loss as Lost
-from gateway.plugin import JSON, Input, Output
-from gateway.redact import Redactor
+from gateway.event import as_json
+from gateway.exchange import Response
+from gateway.explain import Asked, DeliveryStory, EventStory, Explaining
+from gateway.explain.changes import GONE, changes
+from gateway.plugin import JSON
+from gateway.routing.steps import Taken
 from gateway.trace.interface import Decided, Loss
-
-UNKNOWN = {404: "There is no such source, or no such endpoint."}
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -69,9 +74,10 @@ class Answer(msgspec.Struct, frozen=True):
 class Explained(msgspec.Struct, frozen=True):
     """What would become of a request."""
 
-    answer: Answer
+    answer: Answer | None
+    """Null where the gateway would not answer by itself."""
     refused: str
-    """Why it would be refused; empty where it would not."""
+    """Why it would become no events; empty where it would."""
     story: Story
 
 
@@ -94,113 +100,94 @@ async def list_entrances(desk: Desk) -> Entrances:
     return Entrances(found)
 
 
-@endpoint("POST", "/explain", refuses=UNKNOWN)
+@endpoint("POST", "/explain", refuses={409: "There is no such source, or no such endpoint."})
 async def explain_request(desk: Desk, body: Trial) -> Explained:
     """Tell what would become of a request, step by step; nothing is stored or sent.
 
-    It is told as if it were alone: nothing is a repeat, and nothing is known of its users.
+    It is what `gateway explain` tells, by the configuration in effect: the request is told as if it
+    were alone, and nothing is known of its users.
     """
-    source = desk.gateway.config.sources.get(body.source)
-    if source is None:
-        raise Problem(404, f"there is no source {body.source!r}")
-    reads = desk.gateway.registry.inputs[source.vendor]()
-    if body.path not in reads.endpoints:
-        known = ", ".join(reads.endpoints)
-        raise Problem(404, f"{source.vendor} has no endpoint {body.path!r}; it has {known}")
-    method, _, path = body.path.partition(" ")
-    request = Request(
-        method=method,
-        url=path,
-        headers=JSON,
-        body=body.body.encode(),
-        id="playground",
-        received_at=datetime.now(UTC),
+    gateway = desk.gateway
+    asked = Asked(body.body.encode(), body.source, body.path, JSON, datetime.now(UTC))
+    explaining = Explaining(gateway.config, gateway.registry)
+    told = await asyncio.to_thread(explaining.explain, asked)
+    reads = gateway.registry.inputs[told.vendor]
+    mapped = reads.endpoints.get(f"{told.request.method} {told.request.path}")
+    story = Story(
+        request="playground",
+        at=None,
+        source=told.source,
+        vendor=told.vendor,
+        status=told.answer.status if told.answer else None,
+        refused="",
+        received=taken_apart(
+            told.request.method,
+            told.request.url,
+            told.request.headers,
+            body.body,
+            mapped.flat() if mapped else (),
+        ),
+        events=[_event(desk, event) for event in told.events],
+        more=0,
     )
-    try:
-        events = reads.parse(request)
-    except Rejected as error:
-        answer = reads.refuse(request, error)
-        return Explained(_answer(answer), str(error), _story(body, request, reads, answer, []))
-    answer = reads.accept(request, events)
-    trying = _Trying(desk, body.source, reads, request)
-    told = [trying.event(event, alone=len(events) == 1) for event in events]
-    return Explained(_answer(answer), "", _story(body, request, reads, answer, told))
+    if told.refusal is not None:
+        return Explained(_answer(told.refusal.answer), told.refusal.reason, story)
+    return Explained(_answer(told.answer), "", story)
 
 
-def _answer(response: Response) -> Answer:
+def _answer(response: Response | None) -> Answer | None:
+    if response is None:
+        return None
     return Answer(response.status, response.body.decode("utf-8", "replace"))
 
 
-def _story(
-    trial: Trial, request: Request, reads: Input, answer: Response, events: list[EventTold]
-) -> Story:
-    return Story(
-        request=request.id,
-        at=None,
-        source=trial.source,
-        vendor=reads.name,
-        status=answer.status,
-        refused="",
-        received=taken_apart(
-            request.method, request.url, request.headers, trial.body,
-            reads.endpoints[trial.path].flat(),
-        ),
-        events=events,
-        more=0,
-    )  # fmt: skip
+def _event(desk: Desk, told: EventStory) -> EventTold:
+    event, planned = told.event, told.planned
+    return EventTold(
+        event=event.id,
+        type=event.type,
+        name=event.name or event.type,
+        repeated=False,
+        fields=event_fields(as_json(event)),
+        decisions=[Decided(*route.decision) for route in told.routes],
+        deliveries=[
+            _delivery(desk, delivery, route.decision.route if route.steps else "")
+            for route in told.routes
+            for delivery in route.deliveries
+        ],
+        steps=[_step(route.decision.route, step) for route in told.routes for step in route.steps],
+        planned=[f"{wrong.place}: {wrong.what}" for wrong in planned.violations] if planned else [],
+    )
 
 
-class _Trying:
-    """Takes events through routes, steps and outputs."""
+def _step(route: str, step: Taken) -> StepTold:
+    changed = [
+        Changed(path, *(None if value is GONE else value for value in (before, after)))
+        for path, before, after in changes(step.before, step.after)
+    ]
+    return StepTold(route, step.word, step.kept_back, changed)
 
-    def __init__(self, desk: Desk, source: str, reads: Input, request: Request) -> None:
-        self._gateway = desk.gateway
-        self._source = source
-        self._reads = reads
-        self._request = request
 
-    def event(self, event: Event, *, alone: bool) -> EventTold:
-        decisions = self._gateway.router.explain(self._source, event)
-        deliveries = [
-            self._delivery(event, decision.route, name, alone=alone)
-            for decision in decisions
-            for name in decision.gives
-        ]
-        return EventTold(
-            event=event.id,
-            type=event.type,
-            name=event.name or event.type,
-            repeated=False,
-            fields=event_fields(as_json(event)),
-            decisions=[Decided(*decision) for decision in decisions],
-            deliveries=deliveries,
+def _delivery(desk: Desk, told: DeliveryStory, route: str) -> DeliveryTold:
+    config, sent = desk.gateway.config.destinations[told.destination], told.request
+    output = desk.gateway.registry.outputs[config.vendor](config.settings)
+    outcome = "sent" if sent else "dead" if told.dead else "declined"
+    if config.shadow is True and sent:
+        outcome = "compared"
+    return DeliveryTold(
+        destination=told.destination,
+        vendor=told.vendor,
+        route=route,
+        outcome=outcome,
+        reason=told.reason,
+        sent=taken_apart(
+            sent.method, sent.url, sent.headers, sent.body, rows_of(output, told.event)
         )
-
-    def _delivery(self, event: Event, route: str, to: str, *, alone: bool) -> DeliveryTold:
-        config = self._gateway.config.destinations[to]
-        output = self._gateway.registry.outputs[config.vendor](config.settings)
-        steps = self._gateway.steps_of(route)
-        whole = config.vendor == self._reads.name and config.passthrough and alone and not steps
-        outcome, reason, sent = "sent", "", None
-        losses: Sequence[Lost] = ()
-        try:
-            changed = steps.apply(event) if steps else event
-            request = (output.forward(self._request) if whole else None) or output.render(changed)
-            if isinstance(request, Declined):
-                outcome, reason = "declined", request.reason
-            else:
-                sent = self._sent(request, output, changed)
-                losses = () if whole else output.losses(changed)
-        except Exception as error:  # noqa: BLE001 - what a step or a plugin trips over is told
-            outcome, reason = "dead", Redactor(config.settings).text(str(error))
-        lost = [Loss(loss.path, loss.how) for loss in losses]
-        taken = route if steps else ""
-        return DeliveryTold(to, config.vendor, taken, outcome, reason, sent, lost, [])
-
-    def _sent(self, request: Request, output: Output, event: Event) -> Payload:
-        shown = Redactor(output.config).request(request)
-        rows = rows_of(output, event)
-        return taken_apart(shown["method"], shown["url"], shown["headers"], shown["body"], rows)
+        if sent
+        else None,
+        losses=[Loss(loss.path, loss.how) for loss in told.losses],
+        attempts=[],
+    )
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (list_entrances, explain_request)

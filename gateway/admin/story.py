@@ -62,6 +62,26 @@ class DeliveryTold(msgspec.Struct, frozen=True):
     attempts: list[Attempted]
 
 
+class Changed(msgspec.Struct, frozen=True):
+    """A field that a step changed."""
+
+    path: str
+    before: Any
+    """Null where there was none."""
+    after: Any
+    """Null where there is none."""
+
+
+class StepTold(msgspec.Struct, frozen=True):
+    """A step of a route, as it was taken."""
+
+    route: str
+    word: str
+    kept_back: str
+    """Why it lets the event go no further; empty where it does not."""
+    changes: list[Changed]
+
+
 class EventTold(msgspec.Struct, frozen=True):
     """One event of the request."""
 
@@ -73,6 +93,10 @@ class EventTold(msgspec.Struct, frozen=True):
     """The neutral event; nothing where it cannot be made of what is kept."""
     decisions: list[Decided]
     deliveries: list[DeliveryTold]
+    steps: list[StepTold] = []
+    """In the playground; traces do not keep them."""
+    planned: list[str] = []
+    """What the source's tracking plan has against it, in the playground."""
 
 
 class Story(msgspec.Struct, frozen=True):

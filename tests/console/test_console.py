@@ -227,6 +227,7 @@ async def test_a_request_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
         await page.get_by_role("button", name="Show every step").click()
         await expect(page.locator(".pane")).to_have_count(2 + 5)
         await expect(page.locator(".result")).to_contain_text("properties.products[0].product_id")
+        await expect(page.locator(".decisions")).to_contain_text("Product Viewed")
         assert await visit.flaws() == []
         await page.get_by_role("checkbox", name="ads").uncheck()
         await expect(page.locator(".pane")).to_have_count(2 + 4)

@@ -45,7 +45,7 @@ function destinations(box, told, changed) {
 function picked(told, box) {
   const shown = new Set([...box.querySelectorAll("input:checked")].map((one) => one.value));
   const events = told.story.events.map((event) => ({...event, deliveries: event.deliveries.filter((one) => shown.has(one.destination))}));
-  return [h("p", {}, "Its sender is answered ", h("code", {}, `${told.answer.status}`), " ", h("code", {}, told.answer.body || "(no body)")), story({...told.story, events}, false)];
+  return [told.answer && h("p", {}, "Its sender is answered ", h("code", {}, `${told.answer.status}`), " ", h("code", {}, told.answer.body || "(no body)")), story({...told.story, events}, false)];
 }
 
 function refusal(told) {

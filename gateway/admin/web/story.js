@@ -31,7 +31,8 @@ function eventStory(event, received) {
   linked(panes);
   return h("section", {class: "event", "aria-label": event.event},
     h("h2", {}, event.name, " ", h("span", {class: "soft id"}, event.event), event.repeated && badge("came before, goes nowhere", "calm")),
-    decisions(event.decisions), panes);
+    event.planned.length > 0 && h("ul", {class: "planned"}, event.planned.map((text) => h("li", {}, badge("not as planned", "warn"), text))),
+    decisions(event.decisions, event.steps), panes);
 }
 
 export function pane(name, payload, ...more) {
@@ -89,13 +90,20 @@ function linked(panes) {
   panes.addEventListener("focusout", (event) => light(event.target, false));
 }
 
-export function decisions(list) {
+function stepTaken(step) {
+  const written = (held) => (held === null ? "nothing" : JSON.stringify(held));
+  return h("p", {class: "step"}, badge(step.word, step.kept_back ? "warn" : "plain"), step.kept_back,
+    step.changes.map((one) => h("span", {}, h("code", {}, one.path), `: ${written(one.before)} → ${written(one.after)}`)));
+}
+
+export function decisions(list, steps = []) {
   if (!list.length) return null;
   return h("details", {class: "decisions", open: true}, h("summary", {}, "What the routes said"),
     h("ol", {}, list.map((one) => h("li", {class: one.taken && !one.kept_back ? "taken" : ""},
       badge(one.kept_back ? "kept back" : one.taken ? "taken" : "not taken", one.kept_back ? "warn" : one.taken ? "good" : "plain"),
       h("b", {}, one.route), " ", one.kept_back || one.reason,
       one.gives.length > 0 && h("span", {class: "soft"}, ` → ${one.gives.join(", ")}`),
-      one.part && !one.kept_back && h("code", {}, one.part)))));
+      one.part && !one.kept_back && h("code", {}, one.part),
+      steps.filter((step) => step.route === one.route).map(stepTaken)))));
 }
 
