@@ -1,0 +1,106 @@
+"""A pytest plugin: run the tests against every mistake in the tables, and report survivors.
+
+    python -m pytest -p gateway.testing.mutate
+    python -m pytest -p gateway.testing.mutate --mutants "drop "      those whose names say that
+
+The collected tests run once as they are, and must pass. Then each mutant of the tables that
+their suites test (`gateway.testing.mutation`) is put in place, and the tests run until one
+fails. What no test notices is a survivor; the session fails if there is any. No test reports
+by itself.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from gateway.errors import MappingError
+from gateway.mapping import Table
+from gateway.plugin import Vendor
+from gateway.testing.mutation import Mutant, made, mutants, tables_of
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--mutants``."""
+    parser.addoption("--mutants", default="", help="Only mutants with this text in their names.")
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool:
+    """Hunt for survivors instead of running the tests once."""
+    if session.testsfailed or session.config.option.collectonly:
+        return False
+    tables = tables_of(_vendors(session.items))
+    if not tables:
+        raise pytest.UsageError("no suite with an input or an output is among these tests")
+    began = time.monotonic()
+    hunt = Hunt(session.items)
+    chosen = [m for m in mutants(tables) if session.config.option.mutants in m.name]
+    survivors = [mutant for mutant in chosen if not hunt.notices(mutant, tables)]
+    _tell(session, hunt, survivors, time.monotonic() - began)
+    session.testsfailed = len(survivors)
+    return True
+
+
+class Hunt:
+    """The tests, those first that are quick and noticed a mistake lately.
+
+    Attributes:
+        killed: how many mutants some test noticed.
+        stopped: how many would not let the gateway start.
+    """
+
+    def __init__(self, items: Sequence[pytest.Item]) -> None:
+        self.killed = 0
+        self.stopped = 0
+        taken: dict[pytest.Item, float] = {}
+        for item in items:
+            began = time.perf_counter()
+            if _fails(item):
+                raise pytest.UsageError(f"{item.nodeid} fails without any mistake in the tables")
+            taken[item] = time.perf_counter() - began
+        self._items = sorted(items, key=taken.__getitem__)
+
+    def notices(self, mutant: Mutant, tables: Iterable[Table]) -> bool:
+        """Tell whether some test fails while *mutant* stands in *tables*."""
+        try:
+            with made(mutant, tables):
+                killer = next((item for item in self._items if _fails(item)), None)
+        except MappingError:
+            self.stopped += 1
+            return True
+        if killer is None:
+            return False
+        self.killed += 1
+        self._items.remove(killer)
+        self._items.insert(0, killer)
+        return True
+
+
+def _fails(item: pytest.Item) -> bool:
+    reports = runtestprotocol(item, log=False, nextitem=None)
+    return any(report.failed for report in reports)
+
+
+def _vendors(items: Iterable[pytest.Item]) -> Iterator[Vendor]:
+    """Yield the vendors that the suites of *items* test."""
+    seen: set[type] = set()
+    for item in items:
+        suite = getattr(item, "cls", None)
+        if suite is not None and suite not in seen:
+            seen.add(suite)
+            halves = (getattr(suite, half, None) for half in ("input", "output"))
+            yield from (half for half in halves if isinstance(half, Vendor))
+
+
+def _tell(
+    session: pytest.Session, hunt: Hunt, survivors: Sequence[Mutant], seconds: float
+) -> None:
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    terminal.ensure_newline()
+    for mutant in survivors:
+        terminal.write_line(f"SURVIVED {mutant.name}", red=True)
+    terminal.write_line(
+        f"{hunt.killed} mutants noticed by {len(session.items)} tests, {hunt.stopped} stopped at "
+        f"start-up, {len(survivors)} survived, in {seconds:.0f} s"
+    )
