@@ -7,10 +7,14 @@ The collected tests run once as they are, and must pass. Then each mutant of the
 their suites test (`gateway.testing.mutation`) is put in place, and the tests run until one
 fails. What no test notices is a survivor; the session fails if there is any. No test reports
 by itself.
+
+A mutant that changes nothing may stand in ``equivalent-mutants.txt`` in the folder of the suite's
+samples, under a comment that says why. One that does not survive has no place there.
 """
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -36,9 +40,20 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     began = time.monotonic()
     hunt = Hunt(session.items)
     chosen = [m for m in mutants(tables) if session.config.option.mutants in m.name]
-    survivors = [mutant for mutant in chosen if not hunt.notices(mutant, tables)]
-    _tell(session, hunt, survivors, time.monotonic() - began)
-    session.testsfailed = len(survivors)
+    found = [mutant.name for mutant in chosen if not hunt.notices(mutant, tables)]
+    allowed = _equivalent(session.items) & {mutant.name for mutant in chosen}
+    wrong = [f"SURVIVED {name}" for name in found if name not in allowed]
+    wrong += [f"NOT EQUIVALENT, a test notices {name}" for name in sorted(allowed - {*found})]
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    terminal.ensure_newline()
+    for line in wrong:
+        terminal.write_line(line, red=True)
+    terminal.write_line(
+        f"{hunt.killed} mutants noticed by {len(session.items)} tests, {hunt.stopped} stopped at "
+        f"start-up, {len(allowed)} equivalent, {len(wrong)} wrong, in "
+        f"{time.monotonic() - began:.0f} s"
+    )
+    session.testsfailed = len(wrong)
     return True
 
 
@@ -82,25 +97,23 @@ def _fails(item: pytest.Item) -> bool:
     return any(report.failed for report in reports)
 
 
+def _suites(items: Iterable[pytest.Item]) -> list[type]:
+    return list(dict.fromkeys(suite for item in items if (suite := getattr(item, "cls", None))))
+
+
 def _vendors(items: Iterable[pytest.Item]) -> Iterator[Vendor]:
     """Yield the vendors that the suites of *items* test."""
-    seen: set[type] = set()
-    for item in items:
-        suite = getattr(item, "cls", None)
-        if suite is not None and suite not in seen:
-            seen.add(suite)
-            halves = (getattr(suite, half, None) for half in ("input", "output"))
-            yield from (half for half in halves if isinstance(half, Vendor))
+    for suite in _suites(items):
+        halves = (getattr(suite, half, None) for half in ("input", "output"))
+        yield from (half for half in halves if isinstance(half, Vendor))
 
 
-def _tell(
-    session: pytest.Session, hunt: Hunt, survivors: Sequence[Mutant], seconds: float
-) -> None:
-    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-    terminal.ensure_newline()
-    for mutant in survivors:
-        terminal.write_line(f"SURVIVED {mutant.name}", red=True)
-    terminal.write_line(
-        f"{hunt.killed} mutants noticed by {len(session.items)} tests, {hunt.stopped} stopped at "
-        f"start-up, {len(survivors)} survived, in {seconds:.0f} s"
-    )
+def _equivalent(items: Iterable[pytest.Item]) -> set[str]:
+    """Return the names of the mutants that are said to change nothing."""
+    found: set[str] = set()
+    for suite in _suites(items):
+        path = getattr(suite, "samples", Path()) / "equivalent-mutants.txt"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            found.update(line for line in lines if line and not line.startswith("#"))
+    return found
