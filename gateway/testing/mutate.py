@@ -6,7 +6,7 @@
 The collected tests run once as they are, and must pass. Then each mutant of the tables that
 their suites test (`gateway.testing.mutation`) is put in place, and the tests run until one
 fails. What no test notices is a survivor; the session fails if there is any. No test reports
-by itself.
+by itself. Tests that draw their data by chance do not take part.
 
 A mutant that changes nothing may stand in ``equivalent-mutants.txt`` in the folder of the suite's
 samples, under a comment that says why. One that does not survive has no place there.
@@ -24,6 +24,9 @@ from gateway.mapping import Table
 from gateway.plugin import Vendor
 from gateway.testing.mutation import Mutant, made, mutants, tables_of
 
+REPORT = pytest.StashKey[list[str]]()
+DRAWING = frozenset({"gateway.testing.anything", "gateway.testing.delivery"})
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--mutants``."""
@@ -38,23 +41,28 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     if not tables:
         raise pytest.UsageError("no suite with an input or an output is among these tests")
     began = time.monotonic()
-    hunt = Hunt(session.items)
+    hunt = Hunt([item for item in session.items if not _draws(item)])
     chosen = [m for m in mutants(tables) if session.config.option.mutants in m.name]
     found = [mutant.name for mutant in chosen if not hunt.notices(mutant, tables)]
     allowed = _equivalent(session.items) & {mutant.name for mutant in chosen}
     wrong = [f"SURVIVED {name}" for name in found if name not in allowed]
-    wrong += [f"NOT EQUIVALENT, a test notices {name}" for name in sorted(allowed - {*found})]
-    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-    terminal.ensure_newline()
-    for line in wrong:
-        terminal.write_line(line, red=True)
-    terminal.write_line(
-        f"{hunt.killed} mutants noticed by {len(session.items)} tests, {hunt.stopped} stopped at "
-        f"start-up, {len(allowed)} equivalent, {len(wrong)} wrong, in "
-        f"{time.monotonic() - began:.0f} s"
+    wrong += [f"NOT EQUIVALENT, for a test notices {name}" for name in sorted(allowed - {*found})]
+    took = time.monotonic() - began
+    sums = (
+        f"{hunt.killed} mutants noticed, {hunt.stopped} stopped at start-up, {len(allowed)} "
+        f"equivalent, {len(wrong)} wrong, in {took:.0f} s"
     )
+    session.config.stash[REPORT] = [*wrong, sums]
     session.testsfailed = len(wrong)
     return True
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print what was found."""
+    for line in config.stash.get(REPORT, []):
+        terminalreporter.write_line(line)
 
 
 class Hunt:
@@ -95,6 +103,13 @@ class Hunt:
 def _fails(item: pytest.Item) -> bool:
     reports = runtestprotocol(item, log=False, nextitem=None)
     return any(report.failed for report in reports)
+
+
+def _draws(item: pytest.Item) -> bool:
+    """Tell whether chance has a part in the test, so that what it notices once it may miss."""
+    function = getattr(item, "function", None)
+    drawn = getattr(function, "is_hypothesis_test", False)
+    return drawn or getattr(function, "__module__", "") in DRAWING
 
 
 def _suites(items: Iterable[pytest.Item]) -> list[type]:

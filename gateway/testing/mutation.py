@@ -78,7 +78,8 @@ def mutants(tables: Sequence[Table]) -> Iterator[Mutant]:
     for table in tables:
         here = [place_of(row, table) for row in table.rows]
         places |= dict.fromkeys(here)
-        pairs |= {tuple(sorted(pair, key=_order)): None for pair in combinations(here, 2)}
+        for one, other in combinations(sorted(here, key=_order), 2):
+            pairs[one, other] = None
     for place in places:
         yield Mutant(f"drop {_told(place)}", {place: None})
         yield from _respelt(place)

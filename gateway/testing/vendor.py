@@ -1,6 +1,7 @@
 """What every vendor plugin must hold to, checked sample by sample."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +13,9 @@ from gateway.event import Event, as_json
 from gateway.exchange import Declined, Refused, Request, Response, RetryLater
 from gateway.mapping import Row
 from gateway.plugin import Input, Output, Vendor
+from gateway.testing.anything import AnythingSuite
 from gateway.testing.events import EVENTS
+from gateway.testing.purity import pure
 from gateway.testing.samples import (
     ARRIVAL,
     REQUEST_ID,
@@ -27,7 +30,7 @@ from gateway.testing.samples import (
 GARBAGE = [b"", b"{", b"null", b"[]", b"0", b'"x"', b'{"a":' * 300, b"\xff\xfe"]
 
 
-class InputSuite:
+class InputSuite(AnythingSuite):
     """The contract of an input, as tests."""
 
     samples: ClassVar[Path]
@@ -63,6 +66,14 @@ class InputSuite:
         """Parsing is a function of the request alone, so a replay gives the same events."""
         request = request_of(sample)
         assert self.input.parse(request) == self.input.parse(request)
+
+    def test_sees_nothing_but_the_request(self, sample: Sample) -> None:
+        """Reading and answering need no clock, no chance, no socket and no file."""
+        request = request_of(sample)
+        events = self.input.parse(request)
+        self.input.accept(request, events)
+        with pure():
+            self.input.accept(request, self.input.parse(request))
 
     def test_answers(self, sample: Sample) -> None:
         """The sender reads back what the vendor's own server would say."""
@@ -127,6 +138,15 @@ class OutputSuite:
             assert sent.reason if isinstance(sent, Declined) else sent.url.startswith("http")
             assert sent == self.output.render(event)
         assert as_json(event) == before
+
+    @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
+    def test_sees_nothing_but_the_event(self, event: Event) -> None:
+        """Rendering, telling losses and judging need no clock, no chance, no socket, no file."""
+        for sees in (nullcontext, pure):
+            with sees(), suppress(Unrenderable):
+                self.output.losses(event)
+                self.output.verdict(Response(500, {"retry-after": "7"}))
+                self.output.render(event)
 
     @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
     def test_knows_its_losses(self, event: Event) -> None:

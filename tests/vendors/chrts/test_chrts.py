@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gateway.plugin import Secret
-from gateway.testing import VendorSuite
+from gateway.testing import DeliverySuite, VendorSuite
 from plugins.chrts.input import ChrtsInput
 from plugins.chrts.output import ChrtsOutput
 
@@ -16,3 +16,11 @@ class TestChrts(VendorSuite):
     output = ChrtsOutput(
         ChrtsOutput.Config(url="https://chrts.example", api_key=Secret("api_chrts_out"))
     )
+
+
+class TestChrtsDelivery(DeliverySuite):
+    """See gateway/testing/delivery.py."""
+
+    samples = TestChrts.samples
+    input = TestChrts.input
+    output = TestChrts.output

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gateway.testing import VendorSuite
+from gateway.testing import DeliverySuite, VendorSuite
 from plugins.personaclick.input import PersonaclickInput
 from plugins.personaclick.output import PersonaclickOutput
 
@@ -21,3 +21,11 @@ class TestPersonaclick(VendorSuite):
             }
         )
     )
+
+
+class TestPersonaclickDelivery(DeliverySuite):
+    """See gateway/testing/delivery.py."""
+
+    samples = TestPersonaclick.samples
+    input = TestPersonaclick.input
+    output = TestPersonaclick.output

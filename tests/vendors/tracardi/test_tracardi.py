@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gateway.plugin import Secret
-from gateway.testing import VendorSuite
+from gateway.testing import DeliverySuite, VendorSuite
 from plugins.tracardi.input import TracardiInput
 from plugins.tracardi.output import TracardiOutput
 
@@ -16,3 +16,11 @@ class TestTracardi(VendorSuite):
     output = TracardiOutput(
         TracardiOutput.Config(url="https://tracardi.example", source_id=Secret("source-out"))
     )
+
+
+class TestTracardiDelivery(DeliverySuite):
+    """See gateway/testing/delivery.py."""
+
+    samples = TestTracardi.samples
+    input = TestTracardi.input
+    output = TestTracardi.output
