@@ -4,11 +4,12 @@
 # make clients  install the vendors' clients from npm, and Node.js and Chromium if they are missing
 # make bench  CPU per request and event, as ratios to floors measured in the same run
 # make docs   write the generated parts of the documentation anew
+# make mutate mistakes in every row of the tables, and which of them no test notices
 # make dev    the gateway alone, reloaded when its code changes
 # make soak   the obligation ledger for MINUTES=n; an outage of MEMORY=n events instead
 # make lock   write requirements.lock anew
 .DEFAULT_GOAL := run
-.PHONY: run test clients check bench docs dev soak lock clean
+.PHONY: run test clients check bench docs mutate dev soak lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -38,6 +39,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd tests/example_plugin && ../../$(BIN)/mypy --cache-dir ../../.mypy_cache
 	$(BIN)/cog --check --check-fail-msg "run make docs" $(DOCS)
 	@$(BIN)/gateway schema | cmp -s - $(SCHEMA) || { echo "$(SCHEMA) has changed; run make docs"; exit 1; }
 
@@ -47,6 +49,11 @@ docs: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.bench
+
+mutate: $(INSTALLED)
+	@echo tests/vendors/*/ tests/example_plugin/ | xargs -n 1 -P 2 sh -c '\
+	  said=$$($(BIN)/python -m pytest -q -p gateway.testing.mutate "$$0" 2>&1); ended=$$?; \
+	  printf "%s\n%s\n" "$$0" "$$said"; exit $$ended'
 
 dev: $(INSTALLED)
 	$(BIN)/adev runserver --app-factory create_app --host 127.0.0.1 --port 8080 --no-livereload gateway/dev.py

@@ -113,7 +113,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def _commands() -> Iterator[str]:
     for name in COMMANDS:
-        command = importlib.import_module(f"gateway.cli.{name}").command
+        command = importlib.import_module(f"gateway.cli.{name.replace('-', '_')}").command
         below = command.commands if isinstance(command, click.Group) else ()
         yield from (f"gateway {name} {inner}" for inner in below)
         yield f"gateway {name}"
