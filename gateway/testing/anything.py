@@ -32,6 +32,12 @@ class AnythingSuite:
     output: ClassVar[Output]
     wires: ClassVar[Mapping[str, Any]] = {}
     """Endpoint to the type of its body, where the tables read another shape than is sent."""
+    untold: ClassVar[frozenset[str]] = frozenset()
+    """Endpoints that answer what they refuse as they answer what they take."""
+
+    def carrying(self, like: Request, body: Any) -> Request:
+        """Return a request to the endpoint of *like* that says *body*, which is JSON's to say."""
+        return replace(like, body=orjson.dumps(body))
 
     def test_reads_or_refuses_what_its_types_allow(self, endpoint: str) -> None:
         """Any payload that type-checks is read or refused natively."""
@@ -59,15 +65,16 @@ class AnythingSuite:
 
     def _withstands(self, like: Request, body: Any) -> None:
         """Send *body*, and what is read of it on to the same vendor."""
-        written = orjson.dumps(body)
-        request = replace(like, body=written, id=REQUEST_ID, received_at=ARRIVAL)
+        said = self.carrying(like, body)
+        request = replace(said, id=REQUEST_ID, received_at=ARRIVAL)
         try:
             payload = self.input.decode(request)
             credential = self.input.credential(request, payload)
             events = self.input.read(request, payload)
         except Rejected as error:
             answer = self.input.refuse(request, error)
-            assert 400 <= answer.status < 500, answer
+            silent = f"{request.method} {request.path}" in self.untold
+            assert silent or 400 <= answer.status < 500, answer
             return
         assert credential is None or (type(credential) is str and credential)
         assert self.input.accept(request, events).status < 400

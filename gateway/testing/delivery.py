@@ -189,5 +189,5 @@ async def _post(
 ) -> None:
     method, headers = (like.method, like.headers) if like else ("POST", {})
     async with client.request(method, url, data=body, headers=headers) as answer:
-        said = await answer.text()
-        assert answer.status < 400, f"{url}: {answer.status} {said}"
+        said = await answer.read()
+        assert answer.status < 400, f"{url}: {answer.status} {said[:200]!r}"

@@ -163,11 +163,10 @@ def _changed(node: Any, change: tuple[Path, Any]) -> Any:
     if not path:
         return {} if value is GONE else value
     key, *below = path
-    try:
-        inner = node[key]
-    except (KeyError, IndexError, TypeError):
+    there = node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
+    if key not in there:
         return node
-    copy = node.copy()
+    inner, copy = node[key], node.copy()
     if below or value is not GONE:
         copy[key] = _changed(inner, (tuple(below), value))
     else:

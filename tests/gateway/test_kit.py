@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, Required, TypedDict
 
 import pytest
-from acme.input import AcmeInput
-from acme.mapping import ENDPOINTS, THING
-from acme.output import AcmeOutput
 from hypothesis import given
 from hypothesis.strategies import data
 
@@ -29,6 +26,9 @@ from gateway.testing.events import EVENTS
 from gateway.testing.mutation import made, mutants, tables_of
 from gateway.testing.payloads import payloads, spoilt
 from gateway.testing.purity import Impure, pure
+from tests.example_plugin.acme.input import AcmeInput
+from tests.example_plugin.acme.mapping import ENDPOINTS, THING
+from tests.example_plugin.acme.output import AcmeOutput
 
 SAMPLES = Path(__file__).parents[1] / "example_plugin/samples"
 CONFIG = AcmeOutput.Config(url="https://acme.example", api_key=Secret("acme-out"))

@@ -1,13 +1,17 @@
 """Segment holds to the contract."""
 
+import base64
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
+from msgspec.structs import replace
 
 from gateway.errors import Rejected
 from gateway.exchange import Request
 from gateway.plugin import Secret
-from gateway.testing import VendorSuite
+from gateway.testing import DeliverySuite, VendorSuite
 from gateway.testing.vendor import GARBAGE
 from plugins.segment.input import SegmentInput
 from plugins.segment.output import SegmentOutput
@@ -23,6 +27,15 @@ class TestSegment(VendorSuite):
         SegmentOutput.Config(url="https://segment.example", write_key=Secret("key-out"))
     )
     unsaid = frozenset({"sent_at"})
+    untold = frozenset(f"GET {path}" for path in PIXELS)
+
+    def carrying(self, like: Request, body: Any) -> Request:
+        """Return a call that says *body*: a pixel says it in the query of its address."""
+        if like.path not in PIXELS:
+            return super().carrying(like, body)
+        return replace(
+            like, url=f"{like.path}?data={base64.b64encode(orjson.dumps(body)).decode()}"
+        )
 
     @pytest.mark.parametrize("body", GARBAGE, ids=lambda body: repr(body[:8]))
     def test_refuses_garbage(self, body: bytes, endpoint: str) -> None:
@@ -36,3 +49,11 @@ class TestSegment(VendorSuite):
             self.input.parse(request)
         answer = self.input.refuse(request, caught.value)
         assert (answer.status, answer.body) == (200, GIF)
+
+
+class TestSegmentDelivery(DeliverySuite):
+    """See gateway/testing/delivery.py."""
+
+    samples = TestSegment.samples
+    input = TestSegment.input
+    output = TestSegment.output
