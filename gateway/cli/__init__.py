@@ -20,7 +20,7 @@ COMMANDS = {
     "translate": "Show what one vendor's request becomes in another's format.",
     "losses": "Show which fields of which events are lost between vendors.",
     "shadow": "Say what shadow destinations would have received, and lost.",
-    "new-vendor": "Write a plugin to start from, with tests that pass.",
+    "new-vendor": "Write a plugin to start from, with samples and tests that pass.",
     "dead": "Look at dead letters, replay them, drop them.",
 }
 """Every command has a module of its name here (``_`` for ``-``), which calls it ``command``."""

@@ -21,7 +21,14 @@ from gateway.event import Event
 from gateway.exchange import Declined, Delivered, Request, Response, Verdict
 from gateway.mapping import Row
 from gateway.plugin import Secret
-from gateway.testing import DeliverySuite, Sample, VendorSuite, load_samples
+from gateway.testing import (
+    DeliverySuite,
+    InputSuite,
+    OutputSuite,
+    Sample,
+    VendorSuite,
+    load_samples,
+)
 from gateway.testing.events import EVENTS
 from gateway.testing.mutation import made, mutants, tables_of
 from gateway.testing.payloads import payloads, spoilt
@@ -44,6 +51,19 @@ class Suite(VendorSuite):
 
 class Deliveries(DeliverySuite):
     """Likewise."""
+
+    output = AcmeOutput(CONFIG)
+
+
+class TestInputAlone(InputSuite):
+    """An input without an output has a suite of its own."""
+
+    samples = SAMPLES
+    input = AcmeInput()
+
+
+class TestOutputAlone(OutputSuite):
+    """So has an output without an input."""
 
     output = AcmeOutput(CONFIG)
 
