@@ -17,11 +17,12 @@ from gateway.app import Gateway, make_app
 from gateway.config.models import (
     Config,
     DestinationConfig,
-    RouteConfig,
+    Files,
     ServerConfig,
     SourceConfig,
     SpoolConfig,
 )
+from gateway.config.routing import ConsentConfig, RouteConfig
 from gateway.exchange import Declined, Delivered, Refused, Request, Response
 from gateway.plugin import Input, Output
 from gateway.plugins import Registry, load
@@ -168,6 +169,8 @@ class DeliverySuite:
             sources=sources,
             destinations={VENDOR: destination},
             routes=(RouteConfig(to=(VENDOR,)),),
+            consent=ConsentConfig(),
+            files=Files(),
         )
 
     async def _send(self, url: str) -> int:
