@@ -14,6 +14,7 @@ from gateway.doors import Doors, Found, Source
 from gateway.errors import Fault, Rejected, SpoolError
 from gateway.event import Event
 from gateway.exchange import REQUEST_ID, Request, Response
+from gateway.headers import legible
 from gateway.ids import RequestIds
 from gateway.mapping import spelt
 from gateway.relay import TRY_AGAIN
@@ -89,7 +90,7 @@ class Ingest:
         request = Request(
             method=http.method,
             url=found.path + mark + query,
-            headers=http.headers,
+            headers=legible(http.headers),
             id=self._ids.next(),
             received_at=datetime.now(UTC),
             client=met.client,

@@ -1,23 +1,39 @@
 """Whatever a sender writes is read or refused in the vendor's own words, never a traceback."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from random import Random
 from typing import Any, ClassVar
 
 import msgspec
 import orjson
+import pytest
 from hypothesis import given, settings
 from msgspec.structs import replace
 
 from gateway.errors import Rejected, Unrenderable
 from gateway.event import Event
-from gateway.exchange import Declined, Request
+from gateway.exchange import Declined, Request, Response
 from gateway.plugin import Input, Output
-from gateway.testing.payloads import bodies, payloads, spoilt
-from gateway.testing.samples import ARRIVAL, REQUEST_ID, Sample, json_of, request_of
+from gateway.testing.mess import Mess
+from gateway.testing.payloads import HOSTILE, Strategy, bodies, drawn, payloads, spoilt
+from gateway.testing.samples import (
+    ARRIVAL,
+    REQUEST_ID,
+    Sample,
+    json_of,
+    load_samples,
+    request_of,
+)
+from gateway.testing.storm import STRICT, Storm, Tally
 
 HEADERS = {"content-type": "application/json"}
+TALLY = "tally"
+"""The property of a test's report that says what a storm came to."""
+TO_STRICT = 0.1
+"""How many of a storm's requests go to the source that knows keys."""
 
 
 class AnythingSuite:
@@ -39,14 +55,72 @@ class AnythingSuite:
         """Return a request to the endpoint of *like* that says *body*, which is JSON's to say."""
         return replace(like, body=orjson.dumps(body))
 
+    def native(self, answer: Response) -> bool:
+        """Tell whether *answer*, a refusal, is in the vendor's own words.
+
+        A suite that knows them says more than this: their shape, their statuses.
+        """
+        return 400 <= answer.status < 500
+
+    def typed(self, endpoint: str) -> Strategy:
+        """Return the payloads that the types of *endpoint* allow."""
+        made = self.wires.get(endpoint)
+        return bodies(self.input.endpoints[endpoint]) if made is None else payloads(made)
+
+    def test_answers_whatever_comes(
+        self,
+        endpoint: str,
+        request: pytest.FixtureRequest,
+        record_property: Callable[[str, object], None],
+    ) -> None:
+        """The running gateway refuses natively, and what it takes is stored and rendered."""
+        count = request.config.getoption("--payloads", 250)
+        tally = self.storm(endpoint, count, request.config.getoption("--seed", 0))
+        record_property(TALLY, (endpoint, tally.sent, tally.refused, tally.events, tally.seconds))
+        assert not tally.found, "\n".join(tally.found)
+        assert tally.sent == count
+        assert tally.events, "nothing was taken: the samples' requests are no good"
+        assert tally.refused or endpoint in self.untold, "nothing was refused"
+
+    def storm(self, endpoint: str, count: int, seed: int) -> Tally:
+        """Send *count* requests to *endpoint* of a running gateway; *seed* decides which."""
+        found = [request_of(sample) for sample in load_samples(self.samples).values()]
+        keys = {key for request in found if (key := self._key(request))}
+        storm = Storm(self.input, getattr(self, "output", None), keys, self.native)
+        likes = [request for request in found if f"{request.method} {request.path}" == endpoint]
+        return asyncio.run(storm.rage(self._requests(endpoint, likes, count, seed)))
+
+    def _key(self, request: Request) -> str | None:
+        payload = self.input.decode(request) if self.input.credential_in_body else None
+        return self.input.credential(request, payload)
+
+    def _requests(
+        self, endpoint: str, likes: list[Request], count: int, seed: int
+    ) -> Iterator[bytes]:
+        chance = Random(f"{seed} {endpoint}")  # noqa: S311 - to be repeated, not to be secret
+        first = min(1000, max(50, count // 20))
+        known = self.input
+        headers = known.kept_headers | known.browser_headers | known.credential_headers
+        mess = Mess(
+            chance,
+            likes=likes,
+            bodies=drawn(self.typed(endpoint), first, seed),
+            hostile=drawn(HOSTILE, first, seed),
+            carry=self.carrying,
+            headers=sorted(headers),
+        )
+        for _ in range(count):
+            made = mess.request()
+            if chance.random() < TO_STRICT:
+                made = replace(made, url=STRICT + made.url)
+            yield mess.packed(made)
+
     def test_reads_or_refuses_what_its_types_allow(self, endpoint: str) -> None:
         """Any payload that type-checks is read or refused natively."""
         method, url = endpoint.split()
-        made = self.wires.get(endpoint)
-        strategy = bodies(self.input.endpoints[endpoint]) if made is None else payloads(made)
 
         @settings(deadline=None)
-        @given(body=strategy)
+        @given(body=self.typed(endpoint))
         def holds(body: Any) -> None:
             self._withstands(Request(method=method, url=url, headers=HEADERS), body)
 
@@ -74,7 +148,7 @@ class AnythingSuite:
         except Rejected as error:
             answer = self.input.refuse(request, error)
             silent = f"{request.method} {request.path}" in self.untold
-            assert silent or 400 <= answer.status < 500, answer
+            assert silent or self.native(answer), answer
             return
         assert credential is None or (type(credential) is str and credential)
         assert self.input.accept(request, events).status < 400

@@ -3,6 +3,7 @@
 payloads(Thing)    what the TypedDict allows
 bodies(table)      what a sender of that table's payload may write
 spoilt(body)       a good body with some of its values exchanged for hostile ones
+drawn(strategy)    some of any of these, the same ones for the same number
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ from typing import (
     is_typeddict,
 )
 
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from gateway.mapping import Mapped, Switch, Table
@@ -140,12 +142,29 @@ def _joined(said: Strategy, more: dict[str, Strategy]) -> Strategy:
 
 def spoilt(body: Any) -> Strategy:
     """Return *body* with up to three of its places left out or taken by something hostile."""
-    change = st.tuples(st.sampled_from(list(_places(body))), st.just(GONE) | HOSTILE)
+    change = st.tuples(st.sampled_from(list(places(body))), st.just(GONE) | HOSTILE)
     changes = st.lists(change, min_size=1, max_size=3)
-    return changes.map(lambda chosen: reduce(_changed, chosen, body))
+    return changes.map(lambda chosen: reduce(changed, chosen, body))
 
 
-def _places(node: Any, here: Path = ()) -> Iterator[Path]:
+def drawn(strategy: Strategy, count: int, number: int) -> list[Any]:
+    """Return up to *count* values of *strategy*; *number* decides which."""
+    made: list[Any] = []
+
+    @settings(
+        max_examples=count, database=None, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @seed(number)
+    @given(strategy)
+    def draw(value: Any) -> None:
+        made.append(value)
+
+    draw()
+    return made
+
+
+def places(node: Any, here: Path = ()) -> Iterator[Path]:
     """Yield the paths of all values in *node*, itself included."""
     yield here
     inner: Iterable[tuple[Any, Any]] = ()
@@ -154,10 +173,10 @@ def _places(node: Any, here: Path = ()) -> Iterator[Path]:
     elif isinstance(node, list):
         inner = enumerate(node)
     for key, below in inner:
-        yield from _places(below, (*here, key))
+        yield from places(below, (*here, key))
 
 
-def _changed(node: Any, change: tuple[Path, Any]) -> Any:
+def changed(node: Any, change: tuple[Path, Any]) -> Any:
     """Return *node* with the value at a path exchanged; as it is if nothing is there any more."""
     (path, value) = change
     if not path:
@@ -168,7 +187,7 @@ def _changed(node: Any, change: tuple[Path, Any]) -> Any:
         return node
     inner, copy = node[key], node.copy()
     if below or value is not GONE:
-        copy[key] = _changed(inner, (tuple(below), value))
+        copy[key] = changed(inner, (tuple(below), value))
     else:
         del copy[key]
     return copy
