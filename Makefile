@@ -5,11 +5,12 @@
 # make bench  CPU per request and event, as ratios to floors measured in the same run
 # make docs   write the generated parts of the documentation anew
 # make mutate mistakes in every row of the tables, and which of them no test notices
+# make fuzz   PAYLOADS=n requests to each endpoint, good and bad (SEED=n repeats them)
 # make dev    the gateway alone, reloaded when its code changes
 # make soak   the obligation ledger for MINUTES=n; an outage of MEMORY=n events instead
 # make lock   write requirements.lock anew
 .DEFAULT_GOAL := run
-.PHONY: run test clients check bench docs mutate dev soak lock clean
+.PHONY: run test clients check bench docs mutate fuzz dev soak lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -54,6 +55,10 @@ mutate: $(INSTALLED)
 	@echo tests/vendors/*/ tests/example_plugin/ | xargs -n 1 -P 2 sh -c '\
 	  said=$$($(BIN)/python -m pytest -q -p gateway.testing.mutate "$$0" 2>&1); ended=$$?; \
 	  printf "%s\n%s\n" "$$0" "$$said"; exit $$ended'
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m pytest -q -n 2 --maxprocesses 2 -p gateway.testing.fuzz \
+	  --payloads $(or $(PAYLOADS),100000) $(if $(SEED),--seed $(SEED)) tests/vendors tests/example_plugin
 
 dev: $(INSTALLED)
 	$(BIN)/adev runserver --app-factory create_app --host 127.0.0.1 --port 8080 --no-livereload gateway/dev.py

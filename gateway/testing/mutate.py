@@ -23,7 +23,9 @@ from gateway.errors import MappingError
 from gateway.mapping import Table
 from gateway.plugin import Vendor
 from gateway.testing.mutation import Mutant, made, mutants, tables_of
+from gateway.testing.written import watch_rows
 
+watch_rows()  # before a vendor's tables are imported
 REPORT = pytest.StashKey[list[str]]()
 DRAWING = frozenset({"gateway.testing.anything", "gateway.testing.delivery"})
 
@@ -43,10 +45,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     began = time.monotonic()
     hunt = Hunt([item for item in session.items if not _draws(item)])
     chosen = [m for m in mutants(tables) if session.config.option.mutants in m.name]
-    found = [mutant.name for mutant in chosen if not hunt.notices(mutant, tables)]
+    found = [mutant for mutant in chosen if not hunt.notices(mutant, tables)]
     allowed = _equivalent(session.items) & {mutant.name for mutant in chosen}
-    wrong = [f"SURVIVED {name}" for name in found if name not in allowed]
-    wrong += [f"NOT EQUIVALENT, for a test notices {name}" for name in sorted(allowed - {*found})]
+    wrong = [f"SURVIVED {m.name} {m.where}".rstrip() for m in found if m.name not in allowed]
+    noticed = allowed - {mutant.name for mutant in found}
+    wrong += [f"NOT EQUIVALENT, for a test notices {name}" for name in sorted(noticed)]
     took = time.monotonic() - began
     sums = (
         f"{hunt.killed} mutants noticed, {hunt.stopped} stopped at start-up, {len(allowed)} "

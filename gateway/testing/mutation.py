@@ -4,7 +4,8 @@ Every row is dropped, misspelt, and exchanged with every row beside it that the 
 misspelt path is misspelt in the payload's type, too: whoever misreads a vendor's document writes
 both alike, and the check at start-up cannot tell.
 
-A row that stands in several tables is written once, and changed in all of them.
+A row that stands in several tables is changed in all of them if it is written once: on one line
+of one module, or, where that is not known, in the same words.
 """
 
 import sys
@@ -19,10 +20,11 @@ from gateway.mapping import Row, Switch, Table
 from gateway.mapping.nested import Nested
 from gateway.mapping.paths import bare
 from gateway.plugin import Vendor
+from gateway.testing.written import line_of
 
 
 class Place(NamedTuple):
-    """A row as it is written: the same words in tables of the same kind."""
+    """A row as it is written: the same words on the same line, in tables of the same kind."""
 
     wire: str
     event: str
@@ -30,13 +32,15 @@ class Place(NamedTuple):
     """The codec's name, and the table below if it has one: two codecs made alike are one."""
     required: bool
     into: type
+    line: str
+    """Its file and line; empty where that is not known."""
 
 
 def place_of(row: Row, table: Table) -> Place:
     """Return where *row* of *table* is written."""
     codec = row.codec
     how = f"{codec.name} #{id(codec.table)}" if isinstance(codec, Nested) else codec.name
-    return Place(row.wire, row.event, how, row.required, table.into)
+    return Place(row.wire, row.event, how, row.required, table.into, line_of(row))
 
 
 class Change(NamedTuple):
@@ -59,6 +63,11 @@ class Mutant:
     name: str
     changes: Mapping[Place, Change | None]
     misspelt: tuple[str, str] | None = None
+
+    @property
+    def where(self) -> str:
+        """Return the files and lines of the rows that it changes, as far as they are known."""
+        return ", ".join(dict.fromkeys(filter(None, (place.line for place in self.changes))))
 
 
 def tables_of(vendors: Iterable[Vendor]) -> list[Table]:
@@ -179,8 +188,8 @@ def _told(place: Place) -> str:
     return f"[{told}, {how}]" if how else f"[{told}]"
 
 
-def _order(place: Place) -> tuple[str, str, str]:
-    return place.wire, place.event, place.how
+def _order(place: Place) -> tuple[str, str, str, str]:
+    return place.wire, place.event, place.how, place.line
 
 
 def _wrong(path: str) -> str:

@@ -18,7 +18,7 @@ class Pipe:
         server: of an `aiohttp.web.AppRunner` that is set up.
     """
 
-    def __init__(self, server: "web.Server[web.Request]") -> None:
+    def __init__(self, server: web.Server) -> None:
         self._server = server
         self._end: _End | None = None
 

@@ -16,7 +16,9 @@ CLOCK = frozenset({
     "process_time", "process_time_ns", "thread_time", "clock_gettime", "clock_gettime_ns",
     "localtime", "sleep",
 })  # fmt: skip
-OPENING = frozenset({"io", "_io", "posix", "nt"})
+SYSTEM = frozenset({"posix", "nt"})
+HARMLESS = frozenset({"fspath"})
+"""Functions of the operating system's modules that ask it nothing."""
 TODAY = frozenset({"now", "utcnow", "today"})
 CHANCE = frozenset({"urandom", "getrandom"})
 SEEN: dict[CodeType, str] = {
@@ -75,7 +77,9 @@ def _seen_c(called: Any) -> str:
         return f"{owner.__name__}.{name}"
     if type(owner).__module__ == "random" or name in CHANCE:
         return f"random.{name}"
-    return "open" if name == "open" and module in OPENING else ""
+    if module in SYSTEM and name not in HARMLESS:
+        return f"os.{name}"
+    return "open" if name == "open" and module in {"io", "_io"} else ""
 
 
 def _seen(frame: FrameType) -> str:

@@ -1,7 +1,7 @@
 """A destination that sends nothing: it shows what it is given, and declines it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from gateway.event import Event
 from gateway.exchange import Declined, Request
@@ -20,7 +20,7 @@ def reader(
     class Reader(Output):
         name = vendor
         docs = ""
-        endpoints: Mapping[str, Mapped] = {}
+        endpoints: ClassVar[Mapping[str, Mapped]] = {}
         Config = Settings
 
         def headers(self) -> Mapping[str, Any]:

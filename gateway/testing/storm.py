@@ -1,17 +1,19 @@
 """The running gateway in a storm of requests: what it answers, keeps, and makes of what it kept."""
 
 import asyncio
+import logging
 import time
 import traceback
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from gateway.app import Gateway, make_app
@@ -25,7 +27,7 @@ from gateway.config.models import (
 )
 from gateway.config.quantities import MIB
 from gateway.config.routing import ConsentConfig, RouteConfig
-from gateway.errors import Unrenderable
+from gateway.errors import PluginError, Unrenderable
 from gateway.event import Event
 from gateway.exchange import REQUEST_ID, Declined, Request, Response
 from gateway.plugin import Input, Output, Secret, Settings
@@ -101,8 +103,7 @@ class Storm:
         self._raw: dict[str, bytes] = {}
         self._accepted: dict[str, Event] = {}
         found = load([self._watch.plugin()])
-        others = [out for name, out in found.outputs.items() if output is None or name != reads.name]
-        self._outputs = [*map(placeholder, others), *([output] if output else [])]
+        self._outputs = deque(_outputs(found.outputs, reads.name, output))
         self._registry = replace(
             found,
             inputs={**found.inputs, reads.name: type(reads)},
@@ -116,7 +117,7 @@ class Storm:
         tally, left = self._tally, iter(requests)
         began = time.monotonic()
         asyncio.get_running_loop().set_exception_handler(self._loose_end)
-        with TemporaryDirectory(prefix="gateway-kit-") as folder:
+        with TemporaryDirectory(prefix="gateway-kit-") as folder, _quiet():
             spool = SpoolConfig(path=Path(folder) / "spool")
             gateway = Gateway(replace(self._config, spool=spool), self._registry)
             async with _served(gateway) as server:
@@ -172,11 +173,13 @@ class Storm:
         """Have every output render *event*, which was read from the spool."""
         if event != self._accepted.get(event.id):
             self._find(self._raw_of(event.id), f"read again, it is another event: {event}")
-        for output in self._outputs:
+        self._outputs.rotate()
+        for turn, output in enumerate(self._outputs):
             try:
                 with suppress(Unrenderable):
                     output.render(event)
-                output.losses(event)
+                if turn == 0:  # it takes longer than all the rest
+                    output.losses(event)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
                 self._find(self._raw_of(event.id), f"{output.name}, {_told(error)}")
 
@@ -198,6 +201,32 @@ class Storm:
     def _find(self, raw: bytes, what: str) -> None:
         if len(self._tally.found) < SHOWN:
             self._tally.found.append(f"{what}\n  sent: {raw[:3000]!r}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep a line for each refusal out of the log."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def _outputs(
+    known: Mapping[str, type[Output]], vendor: str, own: Output | None
+) -> Iterator[Output]:
+    """Yield the *known* outputs, *own* in place of that of its *vendor*.
+
+    One that cannot be set up without a configuration is left out.
+    """
+    for name, output in known.items():
+        if own is None or name != vendor:
+            with suppress(PluginError):
+                yield placeholder(output)
+    if own is not None:
+        yield own
 
 
 def _told(error: Exception) -> str:
@@ -224,7 +253,7 @@ def _config(vendor: str, keys: Sequence[str]) -> Config:
 
 
 @asynccontextmanager
-async def _served(gateway: Gateway) -> AsyncIterator["web.Server[web.Request]"]:
+async def _served(gateway: Gateway) -> AsyncIterator[web.Server]:
     runner = web.AppRunner(make_app(gateway), access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:

@@ -63,9 +63,13 @@ class InputSuite(AnythingSuite):
             assert event.origin == self.input.name
 
     def test_parses_alike_every_time(self, sample: Sample) -> None:
-        """Parsing is a function of the request alone, so a replay gives the same events."""
+        """Parsing and answering are functions of the request, so a replay gives the same."""
         request = request_of(sample)
-        assert self.input.parse(request) == self.input.parse(request)
+        events = self.input.parse(request)
+        answer = self.input.accept(request, events)
+        assert self.input.parse(request) == events
+        assert self.input.accept(request, events) == answer
+        assert request == request_of(sample), "the request was changed"
 
     def test_sees_nothing_but_the_request(self, sample: Sample) -> None:
         """Reading and answering need no clock, no chance, no socket and no file."""
@@ -104,7 +108,8 @@ class InputSuite(AnythingSuite):
         request = Request(method=method, url=url, body=body)
         with pytest.raises(Rejected) as caught:
             self.input.parse(request)
-        assert 400 <= self.input.refuse(request, caught.value).status < 500
+        answer = self.input.refuse(request, caught.value)
+        assert self._is_native(answer), f"not in the vendor's words: {answer}"
 
     def test_every_row_is_exercised(self) -> None:
         """Every row and every synonym is reached by some sample."""
@@ -138,6 +143,11 @@ class OutputSuite:
             assert sent.reason if isinstance(sent, Declined) else sent.url.startswith("http")
             assert sent == self.output.render(event)
         assert as_json(event) == before
+
+    def test_renders_something(self) -> None:
+        """An output that has no word for any of the neutral events is of no use."""
+        taken = [event for event in EVENTS if isinstance(_rendered(self.output, event), Request)]
+        assert taken, "it declines every neutral event; see gateway.testing.events"
 
     @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
     def test_sees_nothing_but_the_event(self, event: Event) -> None:
@@ -207,6 +217,12 @@ class VendorSuite(InputSuite, OutputSuite):
             )
             before = {k: v for k, v in plain(event).items() if k not in self.unsaid}
             assert [_said(plain(e), before) for e in again] == [before]
+
+
+def _rendered(output: Output, event: Event) -> Request | Declined | None:
+    with suppress(Unrenderable):
+        return output.render(event)
+    return None
 
 
 def _shown(sent: Request | Declined) -> dict[str, Any]:

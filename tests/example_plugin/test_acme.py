@@ -4,13 +4,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import acme
+import orjson
 import pytest
 from acme.input import AcmeInput
 from acme.output import AcmeOutput
 from acme.sandbox import AcmeSandbox
 from msgspec.structs import replace
 
-from gateway.exchange import Request
+from gateway.exchange import Request, Response
 from gateway.plugin import Secret
 from gateway.plugins import load
 from gateway.testing import DeliverySuite, Sample, VendorSuite, request_of
@@ -24,6 +25,11 @@ class TestAcme(VendorSuite):
     output = AcmeOutput(
         AcmeOutput.Config(url="https://acme.example", api_key=Secret("acme-out")),
     )
+
+    def native(self, answer: Response) -> bool:
+        """Tell whether *answer*, a refusal, has the shape of Acme's errors."""
+        said = orjson.loads(answer.body)
+        return answer.status < 500 and said == {"ok": False, "error": said["error"]}
 
     def test_its_sandbox_takes_what_goes_out(self, sample: Sample) -> None:
         """What the output writes is what the vendor's document asks for."""

@@ -300,7 +300,10 @@ def test_survivors_are_reported(tmp_path: Path) -> None:
     """What no test notices is named, and fails the session."""
     done = hunt(tmp_path, ["looked"])
     assert done.returncode == 1
-    assert "SURVIVED drop [more.* = properties.extra]" in done.stdout
+    survivor = "SURVIVED drop [more.* = properties.extra] "
+    (told,) = (line for line in done.stdout.splitlines() if line.startswith(survivor))
+    path, _, line = told.removeprefix(survivor).partition(":")
+    assert '"more.*"' in Path(path).read_text().splitlines()[int(line) - 1]
     assert "SURVIVED misspell 'cookie' in [visitor|cookie = anonymous_id]" in done.stdout
     assert "drop [page = " not in done.stdout
 

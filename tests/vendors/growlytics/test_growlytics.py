@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import ClassVar, TypedDict
 
+import orjson
+
+from gateway.exchange import Response
 from gateway.plugin import Secret
 from gateway.testing import DeliverySuite, VendorSuite
 from plugins.growlytics.input import GrowlyticsInput
@@ -34,6 +37,16 @@ class TestGrowlytics(VendorSuite):
     output = GrowlyticsOutput(
         GrowlyticsOutput.Config(url="https://growlytics.example", api_key=Secret("key-out"))
     )
+
+    def native(self, answer: Response) -> bool:
+        """Tell whether *answer* is Joi's report of one problem, or a success turned around."""
+        said = orjson.loads(answer.body)
+        if answer.status == 422:
+            (problem,) = said.pop("details")
+            keys = {"message", "path", "type", "context"}
+            return said == {"type": "ValidationError"} and set(problem) == keys
+        message = said.pop("message")
+        return answer.status in {401, 413} and said == {"success": False} and bool(message)
 
 
 class TestGrowlyticsDelivery(DeliverySuite):

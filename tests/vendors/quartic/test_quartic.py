@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import ClassVar, NotRequired, TypedDict
 
+import orjson
+
+from gateway.exchange import Response
 from gateway.plugin import Secret
 from gateway.testing import DeliverySuite, VendorSuite
 from plugins.quartic.input import QuarticInput
@@ -30,6 +33,15 @@ class TestQuartic(VendorSuite):
             url="https://quartic.example", api_key=Secret("key-out"), customer="account_out"
         )
     )
+
+    def native(self, answer: Response) -> bool:
+        """Tell whether *answer* has the envelope of Quartic's errors."""
+        said = orjson.loads(answer.body)
+        data = said.pop("data")
+        coded = data.pop("error_code") == f"http.status.{answer.status}"
+        stamped = type(said.pop("timestamp")) is int
+        told = said == {"status": "ERROR"} and data.keys() == {"error_message"}
+        return answer.status in {401, 405, 413} and coded and stamped and told
 
 
 class TestQuarticDelivery(DeliverySuite):

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.errors import Rejected
-from gateway.exchange import Request
+from gateway.exchange import Request, Response
 from gateway.plugin import Secret
 from gateway.testing import DeliverySuite, VendorSuite
 from gateway.testing.vendor import GARBAGE
@@ -28,6 +28,12 @@ class TestSegment(VendorSuite):
     )
     unsaid = frozenset({"sent_at"})
     untold = frozenset(f"GET {path}" for path in PIXELS)
+
+    def native(self, answer: Response) -> bool:
+        """Tell whether *answer* says what is wrong in Segment's shape, with a code."""
+        said = orjson.loads(answer.body)
+        code, message = said.pop("code"), said.pop("message")
+        return answer.status in {400, 401} and said == {"success": False} and bool(code and message)
 
     def carrying(self, like: Request, body: Any) -> Request:
         """Return a call that says *body*: a pixel says it in the query of its address."""
