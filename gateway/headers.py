@@ -55,22 +55,3 @@ def end_to_end(headers: MultiMapping[str], without: Collection[str] = ()) -> CIM
         if low not in HOP_BY_HOP and low not in without and low not in dropped:
             kept.add(name, text(value))
     return kept
-
-
-def legible(headers: MultiMapping[str]) -> MultiMapping[str]:
-    """Return *headers* as text that can be stored and sent again.
-
-    A value that is no UTF-8 is read as ISO-8859-1, as old clients mean it (RFC 9110, section 5.5);
-    the server hands its bytes over as lone surrogates, which nothing can write.
-    """
-    if all(map(str.isascii, headers.values())):
-        return headers
-    return CIMultiDict((name, _legible(value)) for name, value in headers.items())
-
-
-def _legible(value: str) -> str:
-    sent = value.encode("utf-8", "surrogateescape")
-    try:
-        return sent.decode()
-    except UnicodeDecodeError:
-        return sent.decode("latin-1")

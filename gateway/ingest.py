@@ -14,7 +14,6 @@ from gateway.doors import Doors, Found, Source
 from gateway.errors import Fault, Rejected, SpoolError
 from gateway.event import Event
 from gateway.exchange import REQUEST_ID, Request, Response
-from gateway.headers import legible
 from gateway.ids import RequestIds
 from gateway.mapping import spelt
 from gateway.relay import TRY_AGAIN
@@ -90,7 +89,7 @@ class Ingest:
         request = Request(
             method=http.method,
             url=found.path + mark + query,
-            headers=legible(http.headers),
+            headers=http.headers,
             id=self._ids.next(),
             received_at=datetime.now(UTC),
             client=met.client,
