@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,7 +42,7 @@ STRICT = "/strict"
 """Where the source stands that knows keys; the one at the root takes any."""
 READER = "reader"
 """The destination that reads everything."""
-ROUND = 1000
+ROUND = 250
 """Requests that lie in the spool before the destination reads them."""
 AT_ONCE = 16
 """Connections."""
@@ -138,12 +139,14 @@ class Storm:
             for raw in left:
                 self._tally.sent += 1
                 try:
-                    self._judge(raw, await pipe.exchange(raw))
-                except ConnectionError as error:
-                    self._find(raw, repr(error))
+                    async with asyncio.timeout(PATIENCE):
+                        answer = await pipe.exchange(raw)
+                except (ConnectionError, TimeoutError) as error:
+                    self._find(raw, f"no answer: {error!r}")
+                else:
+                    self._judge(raw, answer)
 
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(*map(client, pipes))
+        await asyncio.gather(*map(client, pipes))
 
     def _judge(self, raw: bytes, answer: Response) -> None:
         tally = self._tally
@@ -159,7 +162,8 @@ class Storm:
         self._accepted = {event.id: event for event in watch.accepted}
         await gateway.begin(READER, self._config.destinations[READER])
         try:
-            await watch.until(lambda watch: len(watch.settled) >= len(watch.accepted))
+            while (count := len(watch.settled)) < len(watch.accepted):
+                await watch.until(partial(_went_on, count))
         except TimeoutError:
             for lost in self._accepted.keys() - {event.id for event, _, _ in watch.settled}:
                 self._find(self._raw_of(lost), "accepted, and never delivered")
@@ -227,6 +231,10 @@ def _outputs(
                 yield placeholder(output)
     if own is not None:
         yield own
+
+
+def _went_on(count: int, watch: Watch) -> bool:
+    return len(watch.settled) > count
 
 
 def _told(error: Exception) -> str:

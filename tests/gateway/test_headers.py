@@ -37,4 +37,3 @@ async def test_a_user_agent_in_latin1_is_kept(tmp_path: Path) -> None:
         await run.watch.until(lambda watch: bool(watch.settled))
         (entry,) = await run.journal("chrts")
     assert entry["headers"].get("user-agent") == "Zoë"
-
