@@ -86,6 +86,8 @@ IMPURE: dict[str, Callable[[], object]] = {
     "os.getenv": lambda: os.getenv("PATH"),
     "socket.__init__": lambda: socket.socket().close(),
     "open": lambda: Path(__file__).read_bytes(),
+    "os.stat": Path(__file__).exists,
+    "os.listdir": lambda: os.listdir("."),  # noqa: PTH208 - pathlib would do it by another name
 }
 
 
@@ -116,6 +118,22 @@ def test_an_input_with_a_clock_fails(looked: Sample) -> None:
 
     with pytest.raises(Impure, match=r"time\.time"):
         Wrong().test_sees_nothing_but_the_request(looked)
+
+
+def test_an_answer_that_counts_fails(looked: Sample) -> None:
+    """An answer that depends on what was asked before fails the suite."""
+    times = iter(range(10))
+
+    class Counting(AcmeInput):
+        def accept(self, request: Request, events: Sequence[Event]) -> Response:
+            answer = super().accept(request, events)
+            return Response(answer.status, {"x-count": str(next(times))}, answer.body)
+
+    class Wrong(Suite):
+        input = Counting()
+
+    with pytest.raises(AssertionError):
+        Wrong().test_parses_alike_every_time(looked)
 
 
 def test_an_output_with_chance_fails() -> None:
