@@ -33,6 +33,7 @@ HEADERS = {"content-type": "application/json"}
 STORM = "test_answers_whatever_comes"
 TALLY = "tally"
 """The property of a test's report that says what a storm came to."""
+PAGE = Response(400, {"content-type": "text/html"}, b"<html><body>Bad Request</body></html>")
 TO_STRICT = 0.1
 """How many of a storm's requests go to the source that knows keys."""
 
@@ -59,7 +60,7 @@ class AnythingSuite:
     def native(self, answer: Response) -> bool:
         """Tell whether *answer*, a refusal, is in the vendor's own words.
 
-        A suite that knows them says more than this: their shape, their statuses.
+        Each suite says more than this: their shape, their statuses.
         """
         return 400 <= answer.status < 500
 
@@ -74,6 +75,10 @@ class AnythingSuite:
         """Return the payloads that the types of *endpoint* allow."""
         made = self.wires.get(endpoint)
         return bodies(self.input.endpoints[endpoint]) if made is None else payloads(made)
+
+    def test_knows_its_refusals(self) -> None:
+        """The suite can tell the vendor's refusals from a web server's page."""
+        assert not self._is_native(PAGE), "say in `native` what the vendor's refusals look like"
 
     def test_answers_whatever_comes(
         self,

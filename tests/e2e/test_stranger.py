@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "tests/example_plugin"
-PATIENCE = 240
+PATIENCE = 480
 """Seconds that one command may take."""
 pytestmark = pytest.mark.xdist_group("stranger")
 

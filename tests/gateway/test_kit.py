@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Required, TypedDict
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis.strategies import data
@@ -61,6 +62,10 @@ class TestInputAlone(InputSuite):
     samples = SAMPLES
     input = AcmeInput()
 
+    def native(self, answer: Response) -> bool:
+        """Tell whether *answer* has the shape of Acme's errors."""
+        return orjson.loads(answer.body)["ok"] is False
+
 
 class TestOutputAlone(OutputSuite):
     """So has an output without an input."""
@@ -103,6 +108,12 @@ def test_values_in_values_out_is_pure() -> None:
     with pure():
         assert datetime.fromtimestamp(0, UTC).isoformat() == "1970-01-01T00:00:00+00:00"
         assert uuid.uuid5(uuid.NAMESPACE_URL, "a") == uuid.uuid5(uuid.NAMESPACE_URL, "a")
+
+
+def test_a_suite_that_knows_no_refusal_fails() -> None:
+    """Whoever leaves out what the vendor's refusals look like is asked for it."""
+    with pytest.raises(AssertionError, match="say in `native`"):
+        Suite().test_knows_its_refusals()
 
 
 def test_an_input_with_a_clock_fails(looked: Sample) -> None:
