@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import traceback
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -31,9 +31,9 @@ from gateway.config.routing import ConsentConfig, RouteConfig
 from gateway.errors import PluginError, Unrenderable
 from gateway.event import Event
 from gateway.exchange import REQUEST_ID, Declined, Request, Response
+from gateway.placeholder import placeholder
 from gateway.plugin import Input, Output, Secret, Settings
 from gateway.plugins import load
-from gateway.placeholder import placeholder
 from gateway.testing.pipe import Pipe
 from gateway.testing.reader import reader
 from gateway.testing.running import PATIENCE, Watch
@@ -104,7 +104,7 @@ class Storm:
         self._raw: dict[str, bytes] = {}
         self._accepted: dict[str, Event] = {}
         found = load([self._watch.plugin()])
-        self._outputs = deque(_outputs(found.outputs, reads.name, output))
+        self._outputs = list(_outputs(found.outputs, reads.name, output))
         self._registry = replace(
             found,
             inputs={**found.inputs, reads.name: type(reads)},
@@ -177,13 +177,11 @@ class Storm:
         """Have every output render *event*, which was read from the spool."""
         if event != self._accepted.get(event.id):
             self._find(self._raw_of(event.id), f"read again, it is another event: {event}")
-        self._outputs.rotate()
-        for turn, output in enumerate(self._outputs):
+        for output in self._outputs:
             try:
                 with suppress(Unrenderable):
                     output.render(event)
-                if turn == 0:  # it takes longer than all the rest
-                    output.losses(event)
+                output.losses(event)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
                 self._find(self._raw_of(event.id), f"{output.name}, {_told(error)}")
 
