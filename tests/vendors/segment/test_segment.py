@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from gateway.errors import Rejected
 from gateway.exchange import Request, Response
+from gateway.mapping import CONSUMED
 from gateway.plugin import Secret
 from gateway.testing import DeliverySuite, VendorSuite
 from gateway.testing.vendor import GARBAGE
@@ -42,6 +43,16 @@ class TestSegment(VendorSuite):
         return replace(
             like, url=f"{like.path}?data={base64.b64encode(orjson.dumps(body)).decode()}"
         )
+
+    def test_its_tables_know_where_keys_stand(self, endpoint: str) -> None:
+        """A write key on top of a body, a batch's too, is the credential, and is documented so."""
+        method, url = endpoint.split()
+        said = self.carrying(Request(method=method, url=url), {"writeKey": "key-in"})
+        assert self.input.credential(said, self.input.decode(said)) == "key-in"
+        rows = self.input.endpoints[endpoint].flat()
+        assert "writeKey" in {
+            path for row in rows if row.event == CONSUMED for path in row.synonyms
+        }
 
     @pytest.mark.parametrize("body", GARBAGE, ids=lambda body: repr(body[:8]))
     def test_refuses_garbage(self, body: bytes, endpoint: str) -> None:
