@@ -67,7 +67,7 @@ soak: $(INSTALLED)
 	$(BIN)/python -m tests.soak $(if $(MEMORY),--memory $(MEMORY),--minutes $(or $(MINUTES),5))
 
 lock: $(INSTALLED)
-	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --generate-hashes --universal \
+	$(BIN)/uv pip compile pyproject.toml --group dev --group docs --all-extras --generate-hashes --universal \
 	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
 
 clean:

@@ -1,0 +1,55 @@
+# ruff: noqa: INP001 - docs is a folder of pages; this code only builds the site of them
+"""How Sphinx makes a site of the pages: https://www.sphinx-doc.org/en/master/usage/configuration.html.
+
+The pages are plain Markdown that reads well without this. Nothing is fetched: not while the site
+is built, and not by a browser that shows it.
+"""
+
+import re
+from pathlib import PurePosixPath
+
+from pygments.lexers.javascript import JavascriptLexer
+from sphinx.application import Sphinx
+
+project = "cdp-gateway"
+html_title = "cdp-gateway"
+extensions = ["myst_parser"]
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_copy_source = False
+html_show_copyright = False
+html_show_sphinx = False
+
+myst_heading_anchors = 4
+"""Headings down to this level can be linked to, under the anchors of a repository's browser."""
+
+LISTS = frozenset({"index", "README"})
+"""Names of pages that lead to the others of their folder and of the folders below it."""
+LINK = re.compile(r"\]\(([\w/.-]+)\.md\)")
+
+
+def _lead(app: Sphinx, page: str, source: list[str]) -> None:
+    """Make the links of a page that lists others the site's table of contents.
+
+    So the order of the contents is said once, in links that a reader of the plain page has too,
+    and a page to which no list leads fails the build.
+    """
+    here = PurePosixPath(page)
+    if here.name not in LISTS:
+        return
+    above = app.env.found_docs
+    found = dict.fromkeys(LINK.findall(source[0]))
+    below = [link for link in found if str(here.parent / link) in above and _is_below(link)]
+    source[0] += "\n```{toctree}\n:hidden:\n\n" + "\n".join(below) + "\n```\n"
+
+
+def _is_below(link: str) -> bool:
+    """Tell whether *link* stays in its folder, or leads to the list of a folder within it."""
+    return "/" not in link or (not link.startswith("..") and PurePosixPath(link).name in LISTS)
+
+
+def setup(app: Sphinx) -> None:
+    """Register the contents, and a way to colour CEL, whose syntax is close to JavaScript's."""
+    app.connect("source-read", _lead)
+    app.add_lexer("cel", JavascriptLexer)
