@@ -3,14 +3,15 @@
 # make check  lint, types, generated documentation
 # make clients  install the vendors' clients from npm, and Node.js and Chromium if they are missing
 # make bench  CPU per request and event, as ratios to floors measured in the same run
-# make docs   write the generated parts of the documentation anew
+# make docs   write the generated parts of the documentation anew, build its site into docs/_build/html
+# make linkcheck  ask whether the documentation's links to other hosts still lead somewhere
 # make mutate mistakes in every row of the tables, and which of them no test notices
 # make fuzz   PAYLOADS=n requests to each endpoint, good and bad (SEED=n repeats them)
 # make dev    the gateway alone, reloaded when its code changes
 # make soak   the obligation ledger for MINUTES=n; an outage of MEMORY=n events instead
 # make lock   write requirements.lock anew
 .DEFAULT_GOAL := run
-.PHONY: run test clients check bench docs mutate fuzz dev soak lock clean
+.PHONY: run test clients check bench docs linkcheck mutate fuzz dev soak lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -71,4 +72,4 @@ lock: $(INSTALLED)
 	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
 
 clean:
-	rm -rf .venv tests/clients/node_modules var .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv tests/clients/node_modules docs/_build var .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -25,7 +25,7 @@ myst_heading_anchors = 4
 """Headings down to this level can be linked to, under the anchors of a repository's browser."""
 
 LISTS = frozenset({"index", "README"})
-"""Names of pages that lead to the others of their folder and of the folders below it."""
+"""Names of pages that lead to the others of their folder."""
 LINK = re.compile(r"\]\(([\w/.-]+)\.md\)")
 
 
@@ -36,17 +36,22 @@ def _lead(app: Sphinx, page: str, source: list[str]) -> None:
     and a page to which no list leads fails the build.
     """
     here = PurePosixPath(page)
-    if here.name not in LISTS:
-        return
-    above = app.env.found_docs
-    found = dict.fromkeys(LINK.findall(source[0]))
-    below = [link for link in found if str(here.parent / link) in above and _is_below(link)]
-    source[0] += "\n```{toctree}\n:hidden:\n\n" + "\n".join(below) + "\n```\n"
+    known = app.env.found_docs
+    links = dict.fromkeys(LINK.findall(source[0]))
+    below = [link for link in links if _is_below(here, link) and str(here.parent / link) in known]
+    if below:
+        source[0] += "\n```{toctree}\n:hidden:\n\n" + "\n".join(below) + "\n```\n"
 
 
-def _is_below(link: str) -> bool:
-    """Tell whether *link* stays in its folder, or leads to the list of a folder within it."""
-    return "/" not in link or (not link.startswith("..") and PurePosixPath(link).name in LISTS)
+def _is_below(here: PurePosixPath, link: str) -> bool:
+    """Tell whether *link* leads down: a list to its folder's pages and to the lists in it.
+
+    A page beside a folder of its own name is the list of that folder.
+    """
+    folder, _, name = link.rpartition("/")
+    if here.name in LISTS:
+        return not folder or (".." not in folder and name in LISTS)
+    return folder == here.name
 
 
 def setup(app: Sphinx) -> None:

@@ -49,7 +49,7 @@ def forms(registry: Registry, vendor: str, case: str) -> str:
         _http(received),
         "**As a neutral event:**",
         _fence("json", _pretty(plain(events[0]))),
-        "**As sent to each vendor, and what is lost**, with the destinations of `config/gateway.toml`:",
+        "**As sent to each vendor, and what is lost**, as `config/gateway.toml` has them:",
     ]
     for destination in load(ROOT / CONFIG, registry, {}).destinations.values():
         output = registry.outputs[destination.vendor](destination.settings)
@@ -95,7 +95,8 @@ def _summary(losses: list[Loss]) -> str:
 
 def _row(loss: Loss) -> tuple[str, ...]:
     value = orjson.dumps(as_json(loss.value), default=str).decode()
-    return code(loss.path), loss.how, code(value if len(value) <= LONGEST else value[:LONGEST] + "…")
+    short = value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
+    return code(loss.path), loss.how, code(short)
 
 
 def _http(request: Request) -> str:
