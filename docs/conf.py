@@ -27,20 +27,26 @@ myst_heading_anchors = 4
 LISTS = frozenset({"index", "README"})
 """Names of pages that lead to the others of their folder."""
 LINK = re.compile(r"\]\(([\w/.-]+)\.md\)")
+HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 
 
 def _lead(app: Sphinx, page: str, source: list[str]) -> None:
     """Make the links of a page that lists others the site's table of contents.
 
     So the order of the contents is said once, in links that a reader of the plain page has too,
-    and a page to which no list leads fails the build.
+    under the same headings; and a page to which no list leads fails the build.
     """
     here = PurePosixPath(page)
     known = app.env.found_docs
-    links = dict.fromkeys(LINK.findall(source[0]))
-    below = [link for link in links if _is_below(here, link) and str(here.parent / link) in known]
-    if below:
-        source[0] += "\n```{toctree}\n:hidden:\n\n" + "\n".join(below) + "\n```\n"
+    led: set[str] = set()
+    title, *rest = HEADING.split(source[0])
+    for caption, text in zip(["", *rest[::2]], [title, *rest[1::2]], strict=True):
+        links = dict.fromkeys(link for link in LINK.findall(text) if link not in led)
+        below = [k for k in links if _is_below(here, k) and str(here.parent / k) in known]
+        led.update(below)
+        if below:
+            options = ":hidden:" + (f"\n:caption: {caption}" if caption else "")
+            source[0] += "\n".join(["\n```{toctree}", options, "", *below, "```\n"])
 
 
 def _is_below(here: PurePosixPath, link: str) -> bool:
