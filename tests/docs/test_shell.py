@@ -10,8 +10,7 @@ import pytest
 
 from gateway.plugins import load
 from tests.docs.pages import PAGES, Snippet, name, place, snippets
-from tests.docs.stage import Stage, commands, runs, staged
-from tests.e2e.running import PATIENCE
+from tests.docs.stage import LONGEST, Stage, commands, runs, staged
 
 WITH_COMMANDS = [page for page in PAGES if any(s.page == page for s in snippets("sh", "console"))]
 PROMPT = "$ "
@@ -49,7 +48,7 @@ def _even(text: str) -> list[str]:
 
 async def _printed(stage: Stage, script: str, said: str) -> str:
     """Return what *script* prints; where the page shows what comes in time, once it came."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(LONGEST):
         while True:
             printed = await stage.run(script)
             if not said or not script.startswith(SETTLING) or _is_said(said, printed):

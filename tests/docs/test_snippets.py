@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from configparser import ConfigParser
 from pathlib import Path
@@ -16,13 +18,18 @@ from gateway.routing.study import Study
 from tests.docs.completing import environment, written
 from tests.docs.pages import ROOT, Snippet, place, snippets
 from tests.docs.stage import parsed
+from tests.e2e.running import PATIENCE
 
-KINDS = frozenset({"cel", "console", "http", "ini", "json", "python", "sh", "text", "toml"})
+KINDS = frozenset({
+    "cel", "console", "http", "ini", "javascript", "js", "json", "python", "sh", "text", "toml",
+})  # fmt: skip
 PRELUDES = {
     "docs/mapping.md": "from gateway.mapping import *\nfrom plugins.personaclick.mapping import *",
     "docs/sandbox.md": "from plugins.chrts.sandbox import ChrtsSandbox",
 }
 """What a page's code takes for granted."""
+CLIENTS = ROOT / "docs/vendors/segment.md"
+"""Its Python and js use vendors' libraries; tests/clients/test_client_snippets.py runs them."""
 LISTINGS = "tests/example_plugin"
 """Its files are shown whole, and tested where they are."""
 REQUEST = re.compile(r"(?:GET|POST|PUT|DELETE) /\S* HTTP/1\.1\n(?:[\w-]+: .*\n)*")
@@ -73,7 +80,20 @@ def test_python_runs(snippet: Snippet) -> None:
     prelude = PRELUDES.get(str(snippet.page.relative_to(ROOT)), "")
     names: dict[str, object] = {"__name__": "snippet"}
     exec(compile(prelude, "prelude", "exec"), names)  # noqa: S102 - our own pages
-    exec(compile(snippet.text, place(snippet), "exec"), names)  # noqa: S102 - likewise
+    compiled = compile(snippet.text, place(snippet), "exec")
+    if snippet.page != CLIENTS:
+        exec(compiled, names)  # noqa: S102 - likewise
+
+
+@pytest.mark.parametrize("snippet", list(snippets("js", "javascript")), ids=place)
+def test_javascript_parses(snippet: Snippet, tmp_path: Path) -> None:
+    """JavaScript is a module that Node.js can read; js is run, beside the vendors' libraries."""
+    assert snippet.kind == "javascript" or snippet.page == CLIENTS
+    module = tmp_path / "snippet.mjs"
+    module.write_text(snippet.text)
+    node = shutil.which("node")
+    assert node, "Node.js is missing; `make clients` installs it"
+    subprocess.run([node, "--check", module], check=True, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("snippet", list(snippets("json")), ids=place)
