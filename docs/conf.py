@@ -24,6 +24,9 @@ html_show_sphinx = False
 myst_heading_anchors = 4
 """Headings down to this level can be linked to, under the anchors of a repository's browser."""
 
+linkcheck_ignore = [r"http://127\.0\.0\.1", r"https?://[\w.-]*\.example(?:/|$)"]
+"""The sandbox on the reader's own machine, and hosts that are made up."""
+
 LISTS = frozenset({"index", "README"})
 """Names of pages that lead to the others of their folder."""
 LINK = re.compile(r"\]\(([\w/.-]+)\.md\)")
