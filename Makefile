@@ -48,6 +48,10 @@ check: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/cog -r $(DOCS)
 	$(BIN)/gateway schema > $(SCHEMA)
+	$(BIN)/python -m sphinx -q -W --keep-going -n -b html docs docs/_build/html
+
+linkcheck: $(INSTALLED)
+	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/linkcheck
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.bench

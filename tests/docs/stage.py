@@ -25,6 +25,15 @@ SANDBOX = "127.0.0.1:9100"
 """Where the pages have the gateway and the sandbox."""
 SERVERS = frozenset({"demo", "run", "sandbox"})
 """Commands that do not end: the stage has them running; their options are only parsed."""
+TESTED = """
+[[tests]]
+name = "a look at a product goes to everybody"
+from = "shop"
+path = "/push"
+file = "view.json"
+gets = ["crm", "personaclick", "tracardi", "quartic", "growlytics", "segment"]
+"""
+"""A test of the configuration's routes."""
 LONGEST = 240.0
 """Seconds that the commands of a block may take, on a machine with much else to do."""
 LETTERS = 20
@@ -105,13 +114,15 @@ def _furnish(stage: Stage) -> Path:
     """Write the files that pages name; return the configuration."""
     text = (ROOT / "config/gateway.toml").read_text().replace(GATEWAY, "127.0.0.1:0")
     text = text.replace("[destinations.chrts]", "[destinations.crm]")
+    text = text.replace("[sources.personaclick]", "[sources.shop]") + TESTED
     text = text.replace('to = ["chrts"', 'to = ["crm"')
     text = stage.placed(text.replace("var/spool", f"{stage.folder}/var/spool"))
     for name in ("config/gateway.toml", "gateway.toml"):
         path = stage.folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    (stage.folder / "view.json").write_bytes(load().inputs["personaclick"].example.body)
+    for name in ("view.json", "order.json", "config/view.json"):
+        (stage.folder / name).write_bytes(load().inputs["personaclick"].example.body)
     return stage.folder / "gateway.toml"
 
 
