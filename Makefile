@@ -3,13 +3,16 @@
 # make check  lint, types, generated documentation
 # make clients  install the vendors' clients from npm, and Node.js and Chromium if they are missing
 # make bench  CPU per request and event, as ratios to floors measured in the same run
-# make docs   write the generated parts of the documentation anew
+# make docs   write the generated parts of the documentation anew, build its site into docs/_build/html
+# make linkcheck  ask whether the documentation's links to other hosts still lead somewhere
+# make mutate mistakes in every row of the tables, and which of them no test notices
+# make fuzz   PAYLOADS=n requests to each endpoint, good and bad (SEED=n repeats them)
 # make dev    the gateway alone, reloaded when its code changes
 # make soak   the obligation ledger for MINUTES=n; an outage of MEMORY=n events instead
 # make screenshots  pictures of the console for the documentation
 # make lock   write requirements.lock anew
 .DEFAULT_GOAL := run
-.PHONY: run test clients check bench docs dev soak screenshots lock clean
+.PHONY: run test clients check bench docs linkcheck mutate fuzz dev soak screenshots lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -39,15 +42,29 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd tests/example_plugin && ../../$(BIN)/mypy --cache-dir ../../.mypy_cache
 	$(BIN)/cog --check --check-fail-msg "run make docs" $(DOCS)
 	@$(BIN)/gateway schema | cmp -s - $(SCHEMA) || { echo "$(SCHEMA) has changed; run make docs"; exit 1; }
 
 docs: $(INSTALLED)
 	$(BIN)/cog -r $(DOCS)
 	$(BIN)/gateway schema > $(SCHEMA)
+	$(BIN)/python -m sphinx -q -W --keep-going -n -b html docs docs/_build/html
+
+linkcheck: $(INSTALLED)
+	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/linkcheck
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.bench
+
+mutate: $(INSTALLED)
+	@echo tests/vendors/*/ tests/example_plugin/ | xargs -n 1 -P 2 sh -c '\
+	  said=$$($(BIN)/python -m pytest -q -p gateway.testing.mutate "$$0" 2>&1); ended=$$?; \
+	  printf "%s\n%s\n" "$$0" "$$said"; exit $$ended'
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m pytest -q -n 2 --maxprocesses 2 -p gateway.testing.fuzz \
+	  --payloads $(or $(PAYLOADS),100000) $(if $(SEED),--seed $(SEED)) tests/vendors tests/example_plugin
 
 dev: $(INSTALLED)
 	$(BIN)/adev runserver --app-factory create_app --host 127.0.0.1 --port 8080 --no-livereload gateway/dev.py
@@ -59,8 +76,8 @@ screenshots: $(INSTALLED) clients
 	$(BIN)/python -m tests.console.screenshots docs/console
 
 lock: $(INSTALLED)
-	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --generate-hashes --universal \
+	$(BIN)/uv pip compile pyproject.toml --group dev --group docs --all-extras --generate-hashes --universal \
 	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
 
 clean:
-	rm -rf .venv tests/clients/node_modules var .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv tests/clients/node_modules docs/_build var .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -32,7 +32,7 @@ class Registry:
 
 
 def load(extra: Iterable[ModuleType] = ()) -> Registry:
-    """Register ``plugins/*``, installed plugins, then *extra*.
+    """Register ``plugins/*``, installed plugins, then those of *extra* that are not among them.
 
     Raises:
         PluginError: two plugins share a name, or one has a hook that does not exist.
@@ -43,7 +43,8 @@ def load(extra: Iterable[ModuleType] = ()) -> Registry:
         manager.register(importlib.import_module(found.name), found.name)
     manager.load_setuptools_entrypoints("gateway")
     for module in extra:
-        manager.register(module)
+        if not manager.is_registered(module):
+            manager.register(module)
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as error:

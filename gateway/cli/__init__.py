@@ -22,9 +22,10 @@ COMMANDS = {
     "shadow": "Say what shadow destinations would have received, and lost.",
     "trace": "Show where an event went, and why not elsewhere.",
     "tail": "Show what happens as it happens.",
+    "new-vendor": "Write a plugin to start from, with samples and tests that pass.",
     "dead": "Look at dead letters, replay them, drop them.",
 }
-"""Every command has a module of its name here, which calls it ``command``."""
+"""Every command has a module of its name here (``_`` for ``-``), which calls it ``command``."""
 
 
 class Misconfigured(click.ClickException):
@@ -61,7 +62,8 @@ class Commands(click.Group):
             close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             ctx.fail(f"There is no command {cmd_name!r}.{hint}")
-        command: click.Command = importlib.import_module(f"gateway.cli.{cmd_name}").command
+        module = importlib.import_module(f"gateway.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

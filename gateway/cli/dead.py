@@ -81,7 +81,13 @@ def command() -> None:
 @config_option
 @filtered
 @click.option("--after", type=int, default=0, help="Continue behind this id.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    show_default=True,
+    help="How many to list.",
+)
 def list_(path: Path, after: int, limit: int, **which: Any) -> None:
     """List dead letters, the oldest first."""
     with _box(path) as box:

@@ -3,10 +3,17 @@
 Subclass a suite, give it what it needs, and run pytest. docs/add-a-vendor.md shows it at work.
 """
 
-from gateway.testing.samples import Sample, load_samples, request_of
-from gateway.testing.vendor import InputSuite, OutputSuite, VendorSuite
+import pytest
+
+for _name in ("anything", "delivery", "spool", "vendor"):
+    pytest.register_assert_rewrite(f"gateway.testing.{_name}")
+
+from gateway.testing.delivery import DeliverySuite  # noqa: E402 - after the lines above
+from gateway.testing.samples import Sample, load_samples, request_of  # noqa: E402 - likewise
+from gateway.testing.vendor import InputSuite, OutputSuite, VendorSuite  # noqa: E402 - likewise
 
 __all__ = [
+    "DeliverySuite",
     "InputSuite",
     "OutputSuite",
     "Sample",

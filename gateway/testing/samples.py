@@ -31,8 +31,15 @@ REQUEST_ID = "sample"
 
 
 def load_samples(folder: Path) -> dict[str, Sample]:
-    """Return the samples in *folder* by file name."""
-    return {path.stem: orjson.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))}
+    """Return the samples in *folder* by file name.
+
+    Raises:
+        FileNotFoundError: it has none.
+    """
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        raise FileNotFoundError(f"no samples (*.json) in {folder}")
+    return {path.stem: orjson.loads(path.read_bytes()) for path in paths}
 
 
 def request_of(sample: Sample) -> Request:

@@ -1,6 +1,8 @@
 """What every vendor plugin must hold to, checked sample by sample."""
 
+import re
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,8 +13,11 @@ from gateway.errors import Rejected, Unrenderable
 from gateway.event import Event, as_json
 from gateway.exchange import Declined, Refused, Request, Response, RetryLater
 from gateway.mapping import Row
+from gateway.mapping.losses import filled
 from gateway.plugin import Input, Output, Vendor
+from gateway.testing.anything import AnythingSuite
 from gateway.testing.events import EVENTS
+from gateway.testing.purity import pure
 from gateway.testing.samples import (
     ARRIVAL,
     REQUEST_ID,
@@ -27,7 +32,7 @@ from gateway.testing.samples import (
 GARBAGE = [b"", b"{", b"null", b"[]", b"0", b'"x"', b'{"a":' * 300, b"\xff\xfe"]
 
 
-class InputSuite:
+class InputSuite(AnythingSuite):
     """The contract of an input, as tests."""
 
     samples: ClassVar[Path]
@@ -60,9 +65,21 @@ class InputSuite:
             assert event.origin == self.input.name
 
     def test_parses_alike_every_time(self, sample: Sample) -> None:
-        """Parsing is a function of the request alone, so a replay gives the same events."""
+        """Parsing and answering are functions of the request, so a replay gives the same."""
         request = request_of(sample)
-        assert self.input.parse(request) == self.input.parse(request)
+        events = self.input.parse(request)
+        answer = self.input.accept(request, events)
+        assert self.input.parse(request) == events
+        assert self.input.accept(request, events) == answer
+        assert request == request_of(sample), "the request was changed"
+
+    def test_sees_nothing_but_the_request(self, sample: Sample) -> None:
+        """Reading and answering need no clock, no chance, no socket and no file."""
+        request = request_of(sample)
+        events = self.input.parse(request)
+        self.input.accept(request, events)
+        with pure():
+            self.input.accept(request, self.input.parse(request))
 
     def test_answers(self, sample: Sample) -> None:
         """The sender reads back what the vendor's own server would say."""
@@ -93,7 +110,8 @@ class InputSuite:
         request = Request(method=method, url=url, body=body)
         with pytest.raises(Rejected) as caught:
             self.input.parse(request)
-        assert 400 <= self.input.refuse(request, caught.value).status < 500
+        answer = self.input.refuse(request, caught.value)
+        assert self._is_native(answer), f"not in the vendor's words: {answer}"
 
     def test_every_row_is_exercised(self) -> None:
         """Every row and every synonym is reached by some sample."""
@@ -128,13 +146,27 @@ class OutputSuite:
             assert sent == self.output.render(event)
         assert as_json(event) == before
 
+    def test_renders_something(self) -> None:
+        """An output that has no word for any of the neutral events is of no use."""
+        taken = [event for event in EVENTS if isinstance(_rendered(self.output, event), Request)]
+        assert taken, "it declines every neutral event; see gateway.testing.events"
+
+    @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
+    def test_sees_nothing_but_the_event(self, event: Event) -> None:
+        """Rendering, telling losses and judging need no clock, no chance, no socket, no file."""
+        for sees in (nullcontext, pure):
+            with sees(), suppress(Unrenderable):
+                self.output.losses(event)
+                self.output.verdict(Response(500, {"retry-after": "7"}))
+                self.output.render(event)
+
     @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
     def test_knows_its_losses(self, event: Event) -> None:
         """Losses can be told for every event, and name fields that the event has."""
-        known = str(as_json(event))
+        held = {key for path, _ in filled(event) for key in _keys(path)}
         for loss in self.output.losses(event):
             assert loss.how in {"lost", "coerced"}
-            assert loss.path.rpartition(".")[2].split("[")[0] in known
+            assert _keys(loss.path)[-1] in held, loss
 
     @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
     def test_retries_what_may_pass(self, status: int) -> None:
@@ -187,6 +219,17 @@ class VendorSuite(InputSuite, OutputSuite):
             )
             before = {k: v for k, v in plain(event).items() if k not in self.unsaid}
             assert [_said(plain(e), before) for e in again] == [before]
+
+
+def _rendered(output: Output, event: Event) -> Request | Declined | None:
+    with suppress(Unrenderable):
+        return output.render(event)
+    return None
+
+
+def _keys(path: str) -> list[str]:
+    """Return the keys of *path* without what stands in brackets."""
+    return re.sub(r"\[.*?\]", "", path).split(".")
 
 
 def _shown(sent: Request | Declined) -> dict[str, Any]:

@@ -59,9 +59,12 @@ def in_body(body: bytes, key: str) -> bytes:
     cannot be told from other text, the body is written anew.
 
     Raises:
-        Unrenderable: it would have to be, and is nested too deep for that.
+        ValueError: it is no JSON.
+        Unrenderable: it would have to be written anew, and is nested too deep for that.
     """
     payload = orjson.loads(body)
+    if type(payload) is not dict:
+        return body
     members = payload.get("batch")
     holders = [payload, *(members if type(members) is list else ())]
     named = [h for h in holders if type(h) is dict and type(h.get("writeKey")) is str]
@@ -91,11 +94,14 @@ def _parameter(part: str, key: str) -> str:
 
 
 def _data(value: str, key: str) -> str:
-    """Return the JSON in *value* with *key* in it, encoded as *value* is."""
+    """Return the JSON in *value* with *key* in it, encoded as *value* is; *value* if it is none."""
     text = unquote(value)
     plain = text.lstrip().startswith("{")
-    before = unpacked(text.replace("+", " ") if plain else text)
-    after = in_body(before, key)
+    try:
+        before = unpacked(text.replace("+", " ") if plain else text)
+        after = in_body(before, key)
+    except ValueError:
+        return value
     if after == before:
         return value
     if plain:

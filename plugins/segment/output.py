@@ -160,8 +160,8 @@ class SegmentOutput(Output):
     def forward(self, request: Request) -> Request | None:
         """Return *request* with our write key in every place where it has one.
 
-        JSON goes out as JSON, whatever it was labelled as. None where the server that stands there
-        does not have the path.
+        JSON goes out as JSON, whatever it was labelled as, and a pixel without a body. None where
+        the server that stands there does not have the path.
 
         Raises:
             Unrenderable: the key cannot be exchanged.
@@ -170,14 +170,17 @@ class SegmentOutput(Output):
             return None
         key = self.config.write_key.get_secret_value()
         headers = carried(request, self.frame[0])
+        body = b""
         if request.method == "GET":
             del headers["content-type"]
+        elif request.body:
+            body = keys.in_body(request.body, key)
         query = f"?{keys.in_query(request.query, key)}" if request.query else ""
         return Request(
             method=request.method,
             url=self.config.url.rstrip("/") + request.path + query,
             headers=headers,
-            body=keys.in_body(request.body, key) if request.body else b"",
+            body=body,
         )
 
     def losses(self, event: Event) -> list[Loss]:

@@ -5,7 +5,7 @@ tracardi/domain/payload (types) and tracardi/service/setup/events (properties of
 events); GitHub Tracardi/tracardi-js, src/domain/clientInfo.js and src/tracardi.js (context).
 """
 
-from typing import Any, TypedDict
+from typing import Any, Required, TypedDict
 
 from gateway.spec import SpecProperties
 
@@ -13,7 +13,7 @@ from gateway.spec import SpecProperties
 class Entity(TypedDict, total=False):
     """What Tracardi refers to by its id."""
 
-    id: str
+    id: Required[str]
 
 
 class Utm(TypedDict, total=False):
@@ -123,7 +123,7 @@ class AnyEvent(TypedDict, total=False):
     """What each of ``events[]`` may have."""
 
     id: str
-    type: str
+    type: Required[str]
     time: EventTime
     context: EventContext
 
@@ -131,7 +131,7 @@ class AnyEvent(TypedDict, total=False):
 class TrackerPayload(TypedDict, total=False):
     """The body of ``POST /track``."""
 
-    source: Entity
+    source: Required[Entity]
     session: Entity
     profile: Entity
     device: SentFrom

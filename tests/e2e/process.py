@@ -38,13 +38,13 @@ class GatewayProcess:
             self._changed.set()
         self._changed.set()
 
-    async def saw(self, event: str) -> dict[str, object]:
-        """Wait until the log has a line of *event*; return the first."""
+    async def saw(self, event: str, times: int = 1) -> dict[str, object]:
+        """Wait until the log has so many lines of *event*; return the first."""
         async with asyncio.timeout(PATIENCE):
             while True:
-                for line in self.lines:
-                    if line["event"] == event:
-                        return line
+                found = [line for line in self.lines if line["event"] == event]
+                if len(found) >= times:
+                    return found[0]
                 assert not self._reader.done(), self.lines
                 self._changed.clear()
                 await self._changed.wait()

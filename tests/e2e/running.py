@@ -1,53 +1,21 @@
 """The real thing, running: a sandbox and a gateway on loopback sockets."""
 
-import asyncio
 import types
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 
-from gateway import hookimpl
 from gateway.app import Gateway, make_app
 from gateway.config import load as load_config
-from gateway.event import Event
-from gateway.exchange import Declined, Verdict
 from gateway.plugins import Registry, load
 from gateway.sandbox import make_app as make_sandbox
+from gateway.testing.running import PATIENCE, Watch, serving
 
-PATIENCE = 60.0
-"""Seconds after which something that should have happened did not."""
-
-
-@dataclass
-class Watch:
-    """Sees every delivery settle, and wakes those who wait for it."""
-
-    settled: list[tuple[Event, str, Verdict | Declined]] = field(default_factory=list)
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def plugin(self) -> types.ModuleType:
-        """Return a plugin that observes."""
-        module = types.ModuleType("watching")
-
-        @hookimpl
-        def delivery_settled(event: Event, destination: str, verdict: Verdict) -> None:
-            self.settled.append((event, destination, verdict))
-            self._changed.set()
-
-        module.delivery_settled = delivery_settled  # type: ignore[attr-defined]  # a made-up module
-        return module
-
-    async def until(self, enough: Callable[["Watch"], bool]) -> None:
-        """Wait until *enough* holds, at most `PATIENCE` seconds."""
-        async with asyncio.timeout(PATIENCE):
-            while not enough(self):
-                self._changed.clear()
-                await self._changed.wait()
+__all__ = ["PATIENCE", "Running", "Watch", "running", "sandboxed", "serving"]
 
 
 @dataclass
@@ -71,20 +39,6 @@ class Running:
         """Plan a fault in the sandbox."""
         async with self.client.post(f"{self.sandbox}/_sandbox/faults", json=fault) as answer:
             assert answer.status < 300, await answer.text()
-
-
-@asynccontextmanager
-async def serving(app: web.Application) -> AsyncIterator[str]:
-    """Serve *app* on a free loopback port; yield its address."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager

@@ -70,6 +70,14 @@ async def test_reads_go_through_and_come_back(tmp_path: Path) -> None:
         assert not got.names & {"via", "x-forwarded-for", "forwarded", "x-forwarded-host"}
 
 
+async def test_headers_in_latin1_go_through(tmp_path: Path) -> None:
+    """A value that is no UTF-8 arrives as the text that it means."""
+    async with relaying(tmp_path) as (run, upstream):
+        sent = f"GET /init?shop_id=key-1 HTTP/1.1\r\nhost: h\r\n{CLOSE}x-name: Zo\xeb\r\n\r\n"
+        assert b" 200 OK\r\n" in await exchange(run.url, sent.encode("latin-1"))
+        assert upstream.got[0].header("x-name") == "Zoë"
+
+
 async def test_a_target_stays_as_it_was_written(tmp_path: Path) -> None:
     """Not a letter of path and query is changed: escapes, double slashes, empty parameters."""
     async with relaying(tmp_path, more='mount = "/m"') as (run, upstream):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from tests.e2e.running import PATIENCE
@@ -42,10 +43,14 @@ class Vendor:
     """What it does instead."""
     got: list[Got] = field(default_factory=list)
     connections: int = 0
+    _serving: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one connection's requests until it ends."""
+        """Answer one connection's requests until it ends, or the vendor does."""
         self.connections += 1
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving.add(serving)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -59,10 +64,18 @@ class Vendor:
                 got.body = await body_of(got, reader)
                 writer.write(self.answer)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
+            self._serving.discard(serving)
             writer.close()
+
+    async def end(self) -> None:
+        """Break off what is under way."""
+        serving = list(self._serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving)
 
 
 async def body_of(got: Got, reader: asyncio.StreamReader) -> bytes:
@@ -87,6 +100,7 @@ async def vendor() -> AsyncIterator[Vendor]:
         yield made
     finally:
         server.close()
+        await made.end()
 
 
 async def exchange(url: str, sent: bytes) -> bytes:

@@ -3,30 +3,33 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import acme
+import orjson
 import pytest
+from acme.input import AcmeInput
+from acme.output import AcmeOutput
+from acme.sandbox import AcmeSandbox
 from msgspec.structs import replace
 
-from gateway.exchange import Delivered, Request
+from gateway.exchange import Request, Response
 from gateway.plugin import Secret
 from gateway.plugins import load
-from gateway.testing import Sample, VendorSuite, load_samples, request_of
-from tests.e2e.running import running
-from tests.example_plugin import acme
-from tests.example_plugin.acme.input import AcmeInput
-from tests.example_plugin.acme.output import AcmeOutput
-from tests.example_plugin.acme.sandbox import AcmeSandbox
-
-SAMPLES = Path(__file__).parent / "samples"
+from gateway.testing import DeliverySuite, Sample, VendorSuite, request_of
 
 
 class TestAcme(VendorSuite):
-    """See gateway/testing/vendor.py."""
+    """What its two halves must hold to, sample by sample."""
 
-    samples = SAMPLES
+    samples = Path(__file__).parent / "samples"
     input = AcmeInput()
     output = AcmeOutput(
         AcmeOutput.Config(url="https://acme.example", api_key=Secret("acme-out")),
     )
+
+    def native(self, answer: Response) -> bool:
+        """Tell whether *answer*, a refusal, has the shape of Acme's errors."""
+        said = orjson.loads(answer.body)
+        return answer.status < 500 and said == {"ok": False, "error": said["error"]}
 
     def test_its_sandbox_takes_what_goes_out(self, sample: Sample) -> None:
         """What the output writes is what the vendor's document asks for."""
@@ -35,6 +38,14 @@ class TestAcme(VendorSuite):
             assert isinstance(sent, Request)
             received = replace(sent, url=urlsplit(sent.url).path)
             assert AcmeSandbox().answer(received, "acme-out").reason is None
+
+
+class TestAcmeDelivery(DeliverySuite):
+    """The running gateway, and Acme in trouble: every event meets one end."""
+
+    samples = TestAcme.samples
+    input = TestAcme.input
+    output = TestAcme.output
 
 
 @pytest.mark.parametrize(
@@ -55,33 +66,8 @@ def test_its_sandbox_is_strict(headers: dict[str, str], body: bytes, status: int
 
 
 def test_is_found_through_its_hooks() -> None:
-    """A module that is handed over registers as those in plugins/ do."""
-    registry = load(extra=[acme])
+    """The gateway finds all three, whether the package is installed or not."""
+    registry = load([acme])
     assert registry.inputs["acme"] is AcmeInput
     assert registry.outputs["acme"] is AcmeOutput
     assert registry.sandboxes["acme"] is AcmeSandbox
-
-
-async def test_runs(tmp_path: Path) -> None:
-    """A gateway with the plugin answers as Acme does, and what it delivers is what Acme takes."""
-
-    def config(sandbox: str) -> str:
-        return (
-            f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{tmp_path / "spool"}"\n'
-            '[sources.shop]\nvendor = "acme"\nkeys = ["acme-in"]\n'
-            f'[destinations.crm]\nvendor = "acme"\nurl = "{sandbox}/acme"\napi_key = "acme-out"\n'
-            '[[routes]]\nto = ["crm"]\n'
-        )
-
-    sample = load_samples(SAMPLES)["looked"]
-    raw = sample["request"]
-    async with running(tmp_path, config, [acme]) as run:
-        async with run.client.post(
-            run.url + raw["url"], json=raw["body"], headers=raw["headers"]
-        ) as answer:
-            assert (answer.status, await answer.json()) == (202, {"ok": True})
-        await run.watch.until(lambda watch: bool(watch.settled))
-        (entry,) = await run.journal("acme")
-    assert isinstance(run.watch.settled[0][2], Delivered)
-    assert entry["verdict"] == "accepted"
-    assert entry["body"] == sample["deliveries"][0]["body"]

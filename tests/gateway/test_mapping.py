@@ -261,6 +261,8 @@ def test_a_misspelt_row_stops_the_import(row: Row) -> None:
         (TEXT, 7, "7", "7"),
         (NUMBER, "1.50", 1.5, 1.5),
         (NUMBER, " 3 ", 3, 3),
+        (NUMBER, "18446744073709551615", 2**64 - 1, 2**64 - 1),
+        (NUMBER, "18446744073709551616", 2.0**64, 2.0**64),
         (INTEGER, "4", 4, 4),
         (EPOCH_SECONDS, 86400, datetime(1970, 1, 2, tzinfo=UTC), 86400),
         (EPOCH_MILLIS, 1500, datetime(1970, 1, 1, 0, 0, 1, 500000, UTC), 1500),

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import orjson
+
+from gateway.exchange import Response
 from gateway.plugin import Secret
-from gateway.testing import VendorSuite
+from gateway.testing import DeliverySuite, VendorSuite
 from plugins.chrts.input import ChrtsInput
 from plugins.chrts.output import ChrtsOutput
 
@@ -16,3 +19,18 @@ class TestChrts(VendorSuite):
     output = ChrtsOutput(
         ChrtsOutput.Config(url="https://chrts.example", api_key=Secret("api_chrts_out"))
     )
+
+    def native(self, answer: Response) -> bool:
+        """Tell whether *answer* has the shape of chrts' documented 400."""
+        said = orjson.loads(answer.body)
+        message = said.pop("message")
+        shape = {"status": False, "code": answer.status}
+        return answer.status in {400, 401, 413} and said == shape and bool(message)
+
+
+class TestChrtsDelivery(DeliverySuite):
+    """See gateway/testing/delivery.py."""
+
+    samples = TestChrts.samples
+    input = TestChrts.input
+    output = TestChrts.output

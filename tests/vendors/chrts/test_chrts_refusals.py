@@ -61,6 +61,8 @@ def refused(request: Request) -> tuple[int, Any]:
         (TRACK, {"uid": "u1", "name": []}, "name: expected string, got array"),
         (TRACK, {"uid": "u1", "name": " "}, NO_NAME),
         (TRACK, {"uid": "u1", "name": True}, "name: expected string, got boolean"),
+        (TRACK, {"uid": "u1", "name": ["x"]}, "name: expected string, got array"),
+        (TRACK, {"uid": "u1", "event": {}}, "event: expected string, got object"),
         (
             TRACK,
             {"uid": "u1", "name": "x", "properties": [1]},

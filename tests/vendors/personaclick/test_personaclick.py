@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from gateway.testing import VendorSuite
+import orjson
+
+from gateway.exchange import Response
+from gateway.testing import DeliverySuite, VendorSuite
 from plugins.personaclick.input import PersonaclickInput
 from plugins.personaclick.output import PersonaclickOutput
 
@@ -21,3 +24,18 @@ class TestPersonaclick(VendorSuite):
             }
         )
     )
+
+    def native(self, answer: Response) -> bool:
+        """Tell whether *answer* has its message twice, as old and new pages have it."""
+        said = orjson.loads(answer.body)
+        told = {"status": "error", "message": said["message"], "payload": said["payload"]}
+        twice = said["payload"] == {"message": said["message"]}
+        return answer.status in {400, 403, 413} and said == told and twice
+
+
+class TestPersonaclickDelivery(DeliverySuite):
+    """See gateway/testing/delivery.py."""
+
+    samples = TestPersonaclick.samples
+    input = TestPersonaclick.input
+    output = TestPersonaclick.output

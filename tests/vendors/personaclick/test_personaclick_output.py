@@ -145,6 +145,29 @@ def test_the_only_product_of_a_custom_event_is_flat() -> None:
     }  # fmt: skip
 
 
+def test_a_custom_event_says_all_that_the_spec_names() -> None:
+    """What the Spec names goes out by its name, of the properties and of the only product."""
+    product: dict[str, Any] = {
+        "product_id": "42", "sku": "S-42", "name": "Red shoes", "brand": "Acme",
+        "variant": "wide", "price": 59.9, "quantity": 2, "position": 3,
+        "url": "https://shop.example/p/42", "image_url": "https://shop.example/p/42.png",
+        "description": "Red, with soles",
+    }  # fmt: skip
+    properties: dict[str, Any] = {
+        "order_id": "o1", "checkout_id": "c1", "cart_id": "b1", "list_id": "l1",
+        "wishlist_id": "w1", "wishlist_name": "May", "category": "shoes", "query": "red",
+        "affiliation": "Shop", "subtotal": 50, "total": 72.9, "revenue": 67.9, "shipping": 5,
+        "tax": 1, "discount": 2, "coupon": "MAY", "currency": "EUR", "value": 9,
+    }  # fmt: skip
+    shared = Product(**product, extra={"colour": "red"})
+    event = track("Product Shared", Properties(**properties, products=(shared,)))
+    body = {**BASE, "event": "product_shared", **product, **properties, "colour": "red"}
+    assert sent(event) == ("/push/custom", body)
+    shared = Product(product_id="42", category="boots", coupon="JUNE")
+    _, body = sent(track("Product Shared", Properties(products=(shared,))))
+    assert (body["category"], body["coupon"]) == ("boots", "JUNE")
+
+
 @pytest.mark.parametrize(("value", "said"), [(5, 5), (5.0, 5), (5.5, None), (1e300, None)])
 def test_a_custom_value_is_whole(value: float, said: int | None) -> None:
     """PersonaClick takes integers for ``value``; another one is left out and told as lost."""

@@ -1,13 +1,18 @@
 """Segment holds to the contract."""
 
+import base64
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
+from msgspec.structs import replace
 
 from gateway.errors import Rejected
-from gateway.exchange import Request
+from gateway.exchange import Request, Response
+from gateway.mapping import CONSUMED
 from gateway.plugin import Secret
-from gateway.testing import VendorSuite
+from gateway.testing import DeliverySuite, VendorSuite
 from gateway.testing.vendor import GARBAGE
 from plugins.segment.input import SegmentInput
 from plugins.segment.output import SegmentOutput
@@ -23,6 +28,31 @@ class TestSegment(VendorSuite):
         SegmentOutput.Config(url="https://segment.example", write_key=Secret("key-out"))
     )
     unsaid = frozenset({"sent_at"})
+    untold = frozenset(f"GET {path}" for path in PIXELS)
+
+    def native(self, answer: Response) -> bool:
+        """Tell whether *answer* says what is wrong in Segment's shape, with a code."""
+        said = orjson.loads(answer.body)
+        code, message = said.pop("code"), said.pop("message")
+        return answer.status in {400, 401} and said == {"success": False} and bool(code and message)
+
+    def carrying(self, like: Request, body: Any) -> Request:
+        """Return a call that says *body*: a pixel says it in the query of its address."""
+        if like.path not in PIXELS:
+            return super().carrying(like, body)
+        return replace(
+            like, url=f"{like.path}?data={base64.b64encode(orjson.dumps(body)).decode()}"
+        )
+
+    def test_its_tables_know_where_keys_stand(self, endpoint: str) -> None:
+        """A write key on top of a body, a batch's too, is the credential, and is documented so."""
+        method, url = endpoint.split()
+        said = self.carrying(Request(method=method, url=url), {"writeKey": "key-in"})
+        assert self.input.credential(said, self.input.decode(said)) == "key-in"
+        rows = self.input.endpoints[endpoint].flat()
+        assert "writeKey" in {
+            path for row in rows if row.event == CONSUMED for path in row.synonyms
+        }
 
     @pytest.mark.parametrize("body", GARBAGE, ids=lambda body: repr(body[:8]))
     def test_refuses_garbage(self, body: bytes, endpoint: str) -> None:
@@ -36,3 +66,11 @@ class TestSegment(VendorSuite):
             self.input.parse(request)
         answer = self.input.refuse(request, caught.value)
         assert (answer.status, answer.body) == (200, GIF)
+
+
+class TestSegmentDelivery(DeliverySuite):
+    """See gateway/testing/delivery.py."""
+
+    samples = TestSegment.samples
+    input = TestSegment.input
+    output = TestSegment.output

@@ -329,6 +329,21 @@ def test_encodes_data_as_it_was(encode: Any, ours: Any) -> None:
     assert same.url.endswith(f"data={without}&writeKey=key-out")
 
 
+@pytest.mark.parametrize("data", ["!", "e30x", "bnVsbA", "%7B%22writeKey%22", "", "%ff"])
+def test_leaves_data_that_is_no_call(data: str) -> None:
+    """Of several data the last one is read; what the others are if they are no calls stays so."""
+    call = quote(orjson.dumps({"writeKey": "key-in", "userId": "u"}))
+    request = forwarded("GET", f"/v1/pixel/track?data={data}&data={call}")
+    ours = quote(orjson.dumps({"writeKey": "key-out", "userId": "u"}), safe="")
+    assert request.url.endswith(f"/v1/pixel/track?data={data}&data={ours}")
+
+
+def test_forwards_a_pixel_without_a_body() -> None:
+    """Nobody reads the body of a pixel's request, so it may be anything, and stays behind."""
+    request = forwarded("GET", "/v1/pixel/track?userId=u", b"\xff")
+    assert request.body == b""
+
+
 def test_labels_json_as_json() -> None:
     """A label that says JSON stays as it is; any other becomes one that does."""
     own = {"content-type": "application/json; charset=utf-8"}

@@ -60,6 +60,16 @@ def item(event: Event, **settings: Any) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("name", ["Product Viewed", "Product Shared", "Product Reviewed"])
+def test_says_what_else_is_known_of_the_one_product(name: str) -> None:
+    """An event about one product has the product's other fields beside its own."""
+    properties = Properties(products=(SOCKS,), extra={"shelf": 7})
+    event = Event(type="track", name=name, id="r-0", received_at=ARRIVAL, anonymous_id="a1",
+                  properties=properties)  # fmt: skip
+    said = item(event)["properties"]
+    assert (said["colour"], said["shelf"]) == ("grey", 7)
+
+
 def track(name: str = "x", properties: Properties = Properties(), **fields: Any) -> Event:  # noqa: B008 - immutable
     """Return an event of another vendor."""
     known = {"id": "r-1-0", "user_id": "u1", "origin": "segment", "received_at": ARRIVAL, **fields}

@@ -1,0 +1,68 @@
+"""The real thing on loopback sockets: something that serves, and someone who watches."""
+
+import asyncio
+import types
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from gateway import hookimpl
+from gateway.event import Event
+from gateway.exchange import Declined, Verdict
+
+PATIENCE = 60.0
+"""Seconds after which something that should have happened did not."""
+
+
+@dataclass
+class Watch:
+    """Sees every event accepted and every delivery settled, and wakes those who wait for it."""
+
+    accepted: list[Event] = field(default_factory=list)
+    settled: list[tuple[Event, str, Verdict | Declined]] = field(default_factory=list)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def plugin(self) -> types.ModuleType:
+        """Return a plugin that observes."""
+        module = types.ModuleType("watching")
+
+        @hookimpl
+        def event_accepted(event: Event) -> None:
+            self.accepted.append(event)
+            self._changed.set()
+
+        @hookimpl
+        def delivery_settled(event: Event, destination: str, verdict: Verdict) -> None:
+            self.settled.append((event, destination, verdict))
+            self._changed.set()
+
+        for hook in (event_accepted, delivery_settled):
+            setattr(module, hook.__name__, hook)
+        return module
+
+    async def until(self, enough: Callable[["Watch"], bool]) -> None:
+        """Wait until *enough* holds, at most `PATIENCE` seconds.
+
+        Raises:
+            TimeoutError: it did not.
+        """
+        async with asyncio.timeout(PATIENCE):
+            while not enough(self):
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[str]:
+    """Serve *app* on a free loopback port; yield its address."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,53 @@
+"""A part of a configuration, as a page shows it, made whole so that it can be loaded."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FILES = {
+    "countries.csv": "DE,Germany\n",
+    "routes/orders.toml": '[[routes]]\nnames = ["Order *"]\nalso = true\nto = ["any"]\n',
+    "environments/production.toml": '[spool]\npath = "spool"\n',
+}
+"""What stands beside a configuration whose page names other files."""
+KEPT = "key.txt"
+"""Stands for every file with a credential in it."""
+
+
+def written(text: str, folder: Path) -> Path:
+    """Write *text*, made whole, into *folder*, beside the files that pages name; return the file.
+
+    A reference to a secret's file becomes one to a file that is there. Sources, destinations and
+    routes that *text* does not have are added; what it has stays as it is.
+    """
+    for name, content in {**FILES, KEPT: "a-secret\n"}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    text = re.sub(r'"file:[^"]*"', lambda _: f'"file:{folder / KEPT}"', text)
+    path = folder / "gateway.toml"
+    path.write_text("\n".join([text, *_missing(tomllib.loads(text))]))
+    return path
+
+
+def environment(text: str) -> dict[str, str]:
+    """Return a value for each variable that *text* refers to and has no default for."""
+    return dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "a-value")
+
+
+def _missing(shown: dict[str, Any]) -> Iterator[str]:
+    sources, destinations = shown.get("sources", {}), shown.get("destinations", {})
+    routes = shown.get("routes", [])
+    sent = dict.fromkeys(name for route in routes for name in route["to"])
+    come = dict.fromkeys(name for route in routes for name in route.get("from", []))
+    exits = [n for n in sent if n not in destinations] or ([] if destinations else ["any"])
+    doors = [n for n in come if n not in sources] or ([] if sources else ["any"])
+    for name in doors:
+        yield f'[sources.{name}]\nvendor = "chrts"\nkeys = ["key-of-{name}"]\n'
+    for name in exits:
+        yield f'[destinations.{name}]\nvendor = "chrts"\napi_key = "key"\n'
+    if not routes:
+        names = ", ".join(f'"{name}"' for name in (*destinations, *exits))
+        yield f"[[routes]]\nto = [{names}]\n"

@@ -1,0 +1,53 @@
+"""The pages of the documentation, and what stands on them."""
+
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "docs/_build"
+PAGES = sorted(
+    page
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    if SITE not in page.parents
+)
+_FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<kind>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+class Snippet(NamedTuple):
+    """A block of code on a page; ``line`` is where its text begins."""
+
+    page: Path
+    line: int
+    kind: str
+    text: str
+
+
+def name(path: Path) -> str:
+    """Return *path* as it is called in the repository."""
+    return str(path.relative_to(ROOT))
+
+
+def place(snippet: Snippet) -> str:
+    """Return where *snippet* stands, as an editor takes it."""
+    return f"{name(snippet.page)}:{snippet.line}"
+
+
+def prose(page: Path) -> str:
+    """Return what stands on *page* outside of blocks of code."""
+    return _FENCE.sub("", page.read_text())
+
+
+def snippets(*kinds: str) -> Iterator[Snippet]:
+    """Yield the blocks of code of *kinds*, or all where none is named."""
+    for page in PAGES:
+        text = page.read_text()
+        for found in _FENCE.finditer(text):
+            if not kinds or found["kind"] in kinds:
+                line = text.count("\n", 0, found.start("text")) + 1
+                yield Snippet(page, line, found["kind"], textwrap.dedent(found["text"]))

@@ -1,0 +1,85 @@
+"""What the pages say of this repository is so."""
+
+import pkgutil
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from cogapp import Cog  # type: ignore[import-untyped]  # it has no annotations
+
+from gateway.plugins import load
+from tests.docs.pages import PAGES, ROOT, name, prose
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"`([^`\n]+)`")
+OURS = re.compile(r"(?:gateway|plugins|tests|docs|config)/[\w./-]*")
+DOTTED = re.compile(r"(?:gateway|plugins)(?:\.[A-Za-z_]\w*)+")
+FILE = re.compile(r"\.(?:toml|md|py)$")
+HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
+FRONT_DOOR = 120
+"""Lines of README.md: two screens."""
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors that a repository's browser gives the headings of *page*."""
+    found: set[str] = set()
+    seen: Counter[str] = Counter()
+    for heading in HEADING.findall(prose(page)):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+        found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+        seen[slug] += 1
+    return found
+
+
+def test_generated_parts_are_current(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is generated into the pages is what would be generated now; else run `make docs`."""
+    assert Cog().main(["cog", "--check", *map(str, PAGES)]) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link leads to a file that exists, and to a heading in it."""
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link}: no such file"
+        assert ROOT in target.parents, f"{link}: outside of the repository"
+        assert not anchor or anchor in _anchors(target), f"{link}: no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_paths_and_names_exist(page: Path) -> None:
+    """What stands as code and looks like a path or a dotted name of this repository exists."""
+    for text in CODE.findall(prose(page)):
+        if OURS.fullmatch(text):
+            assert (ROOT / text).exists(), text
+        elif DOTTED.fullmatch(text) and not FILE.search(text):
+            assert pkgutil.resolve_name(text) is not None, text
+
+
+def test_every_decision_is_listed() -> None:
+    """docs/decisions/README.md lists every decision under the title that its page has."""
+    folder = ROOT / "docs/decisions"
+    listed = (folder / "README.md").read_text()
+    for page in folder.glob("[0-9]*.md"):
+        number, _, title = page.read_text().partition("\n")[0].partition(". ")
+        assert int(number.removeprefix("# ")) == int(page.name[:4])
+        assert f"| [{page.name[:4]}]({page.name}) | {title} |" in listed
+
+
+def test_the_front_door_is_short() -> None:
+    """README.md fills two screens at most; what needs more has a page."""
+    assert (ROOT / "README.md").read_text().count("\n") <= FRONT_DOOR
+
+
+@pytest.mark.parametrize("vendor", load().vendors)
+def test_a_vendors_page_has_all_its_parts(vendor: str) -> None:
+    """Each vendor's page says what comes in, what goes out, a sample in four forms, the fields."""
+    page = prose(ROOT / f"docs/vendors/{vendor}.md")
+    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    parts = ["As a source", "As a destination", "One sample in four forms", "Field by field"]
+    assert [heading for heading in headings if heading in parts] == parts

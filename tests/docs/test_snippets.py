@@ -1,0 +1,143 @@
+"""Every block of code on a page is tried, by its kind; test_shell.py has those of a shell."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from configparser import ConfigParser
+from pathlib import Path
+
+import orjson
+import pytest
+
+from gateway.config import load as load_config
+from gateway.config.steps import STEPS
+from gateway.plugins import load
+from gateway.routing.study import Study
+from tests.docs.completing import environment, written
+from tests.docs.pages import ROOT, Snippet, place, snippets
+from tests.docs.stage import parsed
+from tests.e2e.running import PATIENCE
+
+KINDS = frozenset({
+    "cel", "console", "http", "ini", "javascript", "js", "json", "python", "sh", "text", "toml",
+})  # fmt: skip
+PRELUDES = {
+    "docs/mapping.md": "from gateway.mapping import *\nfrom plugins.personaclick.mapping import *",
+    "docs/sandbox.md": "from plugins.chrts.sandbox import ChrtsSandbox",
+}
+"""What a page's code takes for granted."""
+CLIENTS = ROOT / "docs/vendors/segment.md"
+"""Its Python and js use vendors' libraries; tests/clients/test_client_snippets.py runs them."""
+LISTINGS = "tests/example_plugin"
+"""Its files are shown whole, and tested where they are."""
+REQUEST = re.compile(r"(?:GET|POST|PUT|DELETE) /\S* HTTP/1\.1\n(?:[\w-]+: .*\n)*")
+STEPS_SHOWN = re.compile(r"^\| `(\{ .*? \})` \|", re.MULTILINE)
+
+
+def _toml(*, packages: bool) -> list[Snippet]:
+    return [s for s in snippets("toml") if ("project" in tomllib.loads(s.text)) == packages]
+
+
+def test_every_block_has_a_kind_that_is_tried() -> None:
+    """No block of code is unlabelled, or of a kind that nothing here tries."""
+    assert [place(snippet) for snippet in snippets() if snippet.kind not in KINDS] == []
+
+
+@pytest.mark.parametrize("snippet", _toml(packages=False), ids=place)
+def test_configurations_load(snippet: Snippet, tmp_path: Path) -> None:
+    """A configuration loads and raises no doubt, as it stands or beside what it leaves out."""
+    path = written(snippet.text, tmp_path)
+    config = load_config(path, load(), environment(snippet.text))
+    assert config.routes
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize("snippet", _toml(packages=False), ids=place)
+def test_settings_in_comments_exist(snippet: Snippet) -> None:
+    """A setting that a configuration shows in a comment is one that its vendor has."""
+    outputs = load().outputs
+    for table in re.split(r"^(?=\[)", snippet.text, flags=re.MULTILINE):
+        vendor = re.search(r'^vendor = "(\w+)"', table, re.MULTILINE)
+        if vendor and table.startswith("[destinations."):
+            for key in re.findall(r"^# (\w+) = ", table, re.MULTILINE):
+                assert key in outputs[vendor[1]].Config.model_fields, key
+
+
+@pytest.mark.parametrize("snippet", _toml(packages=True), ids=place)
+def test_packages_are_found(snippet: Snippet) -> None:
+    """What a page shows of a package's description registers under the gateway's entry points."""
+    assert tomllib.loads(snippet.text)["project"]["entry-points"]["gateway"]
+
+
+@pytest.mark.parametrize("snippet", list(snippets("python")), ids=place)
+def test_python_runs(snippet: Snippet) -> None:
+    """Python runs after what its page takes for granted, or is a file that is tested elsewhere."""
+    files = (ROOT / LISTINGS).rglob("*.py")
+    if snippet.text.rstrip() in {path.read_text().rstrip() for path in files}:
+        return
+    prelude = PRELUDES.get(str(snippet.page.relative_to(ROOT)), "")
+    names: dict[str, object] = {"__name__": "snippet"}
+    exec(compile(prelude, "prelude", "exec"), names)  # noqa: S102 - our own pages
+    compiled = compile(snippet.text, place(snippet), "exec")
+    if snippet.page != CLIENTS:
+        exec(compiled, names)  # noqa: S102 - likewise
+
+
+@pytest.mark.parametrize("snippet", list(snippets("js", "javascript")), ids=place)
+def test_javascript_parses(snippet: Snippet, tmp_path: Path) -> None:
+    """JavaScript is a module that Node.js can read; js is run, beside the vendors' libraries."""
+    assert snippet.kind == "javascript" or snippet.page == CLIENTS
+    module = tmp_path / "snippet.mjs"
+    module.write_text(snippet.text)
+    node = shutil.which("node")
+    assert node, "Node.js is missing; `make clients` installs it"
+    subprocess.run([node, "--check", module], check=True, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("snippet", list(snippets("json")), ids=place)
+def test_json_parses(snippet: Snippet) -> None:
+    """JSON is JSON."""
+    orjson.loads(snippet.text)
+
+
+@pytest.mark.parametrize("snippet", list(snippets("ini")), ids=place)
+def test_units_start_a_gateway(snippet: Snippet) -> None:
+    """A unit of systemd parses, and starts a command that exists with options that it has."""
+    unit = ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]  # as its documentation shows
+    unit.read_string(snippet.text)
+    program, *words = shlex.split(unit["Service"]["ExecStart"])
+    assert Path(program).name == "gateway"
+    parsed(words)
+
+
+@pytest.mark.parametrize("snippet", list(snippets("http")), ids=place)
+def test_requests_are_requests(snippet: Snippet) -> None:
+    """A request has a request line and headers, and JSON below a header that says so."""
+    head, _, body = snippet.text.partition("\n\n")
+    assert REQUEST.fullmatch(f"{head}\n"), head
+    if body and "content-type: application/json" in head:
+        orjson.loads(body)
+
+
+@pytest.mark.parametrize(
+    "text", [line for block in snippets("cel") for line in block.text.splitlines()]
+)
+def test_conditions_can_be_used(text: str) -> None:
+    """Each condition is right and raises no doubt."""
+    study = Study(text)
+    assert not study.problems
+    assert not study.doubts
+
+
+def test_every_step_is_on_the_page(tmp_path: Path) -> None:
+    """The table in docs/routing.md shows each step once, as it may be written."""
+    (tmp_path / "countries.csv").write_text("DE,Germany\n")
+    shown = STEPS_SHOWN.findall((ROOT / "docs/routing.md").read_text())
+    assert len(shown) == len(STEPS)
+    for text in shown:
+        step = tomllib.loads(f"step = {text}")["step"]
+        (word,) = (key for key in step if key in STEPS)
+        assert STEPS[word].model_validate(step)

@@ -1,0 +1,348 @@
+"""The kit notices what is wrong with a vendor: each mistake here fails the suite that is for it."""
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Literal, NotRequired, Required, TypedDict
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis.strategies import data
+
+from gateway.event import Event
+from gateway.exchange import Declined, Delivered, Request, Response, Verdict
+from gateway.mapping import Row
+from gateway.plugin import Secret
+from gateway.testing import (
+    DeliverySuite,
+    InputSuite,
+    OutputSuite,
+    Sample,
+    VendorSuite,
+    load_samples,
+)
+from gateway.testing.events import EVENTS
+from gateway.testing.mutation import made, mutants, tables_of
+from gateway.testing.payloads import payloads, spoilt
+from gateway.testing.purity import Impure, pure
+from tests.example_plugin.acme.input import AcmeInput
+from tests.example_plugin.acme.mapping import ENDPOINTS, THING
+from tests.example_plugin.acme.output import AcmeOutput
+
+SAMPLES = Path(__file__).parents[1] / "example_plugin/samples"
+CONFIG = AcmeOutput.Config(url="https://acme.example", api_key=Secret("acme-out"))
+
+
+class Suite(VendorSuite):
+    """The example's, to be given one half that is wrong."""
+
+    samples = SAMPLES
+    input = AcmeInput()
+    output = AcmeOutput(CONFIG)
+
+
+class Deliveries(DeliverySuite):
+    """Likewise."""
+
+    output = AcmeOutput(CONFIG)
+
+
+class TestInputAlone(InputSuite):
+    """An input without an output has a suite of its own."""
+
+    samples = SAMPLES
+    input = AcmeInput()
+
+    def native(self, answer: Response) -> bool:
+        """Tell whether *answer* has the shape of Acme's errors."""
+        return orjson.loads(answer.body)["ok"] is False
+
+
+class TestOutputAlone(OutputSuite):
+    """So has an output without an input."""
+
+    output = AcmeOutput(CONFIG)
+
+
+@pytest.fixture
+def looked() -> Sample:
+    """Return one sample."""
+    return load_samples(SAMPLES)["looked"]
+
+
+IMPURE: dict[str, Callable[[], object]] = {
+    "time.time": time.time,
+    "datetime.now": lambda: datetime.now(UTC),
+    "date.today": date.today,
+    "random.random": random.random,
+    "random.getrandbits": lambda: random.choice("ab"),  # noqa: S311 - no secret
+    "random.urandom": uuid.uuid4,
+    "uuid.uuid1": uuid.uuid1,
+    "os.environ": lambda: os.environ["PATH"],
+    "os.getenv": lambda: os.getenv("PATH"),
+    "socket.__init__": lambda: socket.socket().close(),
+    "open": lambda: Path(__file__).read_bytes(),
+    "os.stat": Path(__file__).exists,
+    "os.listdir": lambda: os.listdir("."),  # noqa: PTH208 - pathlib would do it by another name
+}
+
+
+@pytest.mark.parametrize("what", IMPURE)
+def test_looking_at_the_world_is_noticed(what: str) -> None:
+    """A clock, chance, a socket, a file and the environment are seen through any name."""
+    with pytest.raises(Impure, match=rf"^{what} is called at "), pure():
+        IMPURE[what]()
+
+
+def test_values_in_values_out_is_pure() -> None:
+    """What computes with the values that it is given is left alone."""
+    with pure():
+        assert datetime.fromtimestamp(0, UTC).isoformat() == "1970-01-01T00:00:00+00:00"
+        assert uuid.uuid5(uuid.NAMESPACE_URL, "a") == uuid.uuid5(uuid.NAMESPACE_URL, "a")
+
+
+def test_a_suite_that_knows_no_refusal_fails() -> None:
+    """Whoever leaves out what the vendor's refusals look like is asked for it."""
+    with pytest.raises(AssertionError, match="say in `native`"):
+        Suite().test_knows_its_refusals()
+
+
+def test_an_input_with_a_clock_fails(looked: Sample) -> None:
+    """An answer that tells the gateway's own time fails the suite."""
+
+    class Hasty(AcmeInput):
+        def accept(self, request: Request, events: Sequence[Event]) -> Response:
+            answer = super().accept(request, events)
+            return Response(answer.status, {"date": str(time.time())}, answer.body)
+
+    class Wrong(Suite):
+        input = Hasty()
+
+    with pytest.raises(Impure, match=r"time\.time"):
+        Wrong().test_sees_nothing_but_the_request(looked)
+
+
+def test_an_answer_that_counts_fails(looked: Sample) -> None:
+    """An answer that depends on what was asked before fails the suite."""
+    times = iter(range(10))
+
+    class Counting(AcmeInput):
+        def accept(self, request: Request, events: Sequence[Event]) -> Response:
+            answer = super().accept(request, events)
+            return Response(answer.status, {"x-count": str(next(times))}, answer.body)
+
+    class Wrong(Suite):
+        input = Counting()
+
+    with pytest.raises(AssertionError):
+        Wrong().test_parses_alike_every_time(looked)
+
+
+def test_an_output_with_chance_fails() -> None:
+    """A request that differs every time fails the suite."""
+
+    class Restless(AcmeOutput):
+        def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
+            return super().request(endpoint, {**payload, "id": str(uuid.uuid4())}, event)
+
+    class Wrong(Suite):
+        output = Restless(CONFIG)
+
+    with pytest.raises(Impure, match="urandom"):
+        Wrong().test_sees_nothing_but_the_event(EVENTS[0])
+    with pytest.raises(AssertionError):
+        Wrong().test_renders_or_declines(EVENTS[0])
+
+
+def test_a_traceback_on_a_payload_that_type_checks_fails() -> None:
+    """An input that trusts an optional field to be there fails on payloads made by its types."""
+
+    class Trusting(AcmeInput):
+        def read(self, request: Request, payload: Any) -> list[Event]:
+            events = super().read(request, payload)
+            assert payload["page"]
+            return events
+
+    class Wrong(Suite):
+        input = Trusting()
+
+    with pytest.raises((KeyError, AssertionError, ExceptionGroup)):
+        Wrong().test_reads_or_refuses_what_its_types_allow("POST /v1/events")
+
+
+def test_a_traceback_on_a_spoilt_sample_fails(looked: Sample) -> None:
+    """An input that trusts a field's type fails on samples with something hostile in them."""
+
+    class Trusting(AcmeInput):
+        def decode(self, request: Request) -> Any:
+            payload = super().decode(request)
+            return {**payload, "what": payload["what"].strip()}
+
+    class Wrong(Suite):
+        input = Trusting()
+
+    with pytest.raises((KeyError, AttributeError, TypeError, ExceptionGroup)):
+        Wrong().test_reads_or_refuses_spoilt_samples(looked)
+
+
+def test_an_optimist_breaks_the_counting_laws() -> None:
+    """An output that takes every answer for a yes has delivered more than the vendor took."""
+
+    class Optimist(AcmeOutput):
+        def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
+            del response, now
+            return Delivered()
+
+    class Wrong(Deliveries):
+        output = Optimist(CONFIG)
+
+    with pytest.raises(AssertionError, match="one answer for each event"):
+        Wrong().test_every_event_has_one_end((500,))
+
+
+def test_impatience_is_noticed() -> None:
+    """An output that overlooks Retry-After is caught trying again too early."""
+
+    class Impatient(AcmeOutput):
+        def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
+            return super().verdict(Response(response.status), now)
+
+    class Wrong(Deliveries):
+        output = Impatient(CONFIG)
+
+    with pytest.raises(AssertionError, match="before the second was over"):
+        Wrong().test_waits_as_long_as_it_is_asked_to()
+
+
+def test_declining_is_an_end() -> None:
+    """What an output declines counts among the ends, and the vendor hears nothing of it."""
+
+    class Mute(AcmeOutput):
+        def render(self, event: Event) -> Request | Declined:
+            return Declined(f"nothing to say about {event.type}")
+
+    class Silent(Deliveries):
+        output = Mute(CONFIG)
+
+    Silent().test_every_event_has_one_end((500,))
+
+
+class Inner(TypedDict):
+    """An object with a field that must be there."""
+
+    id: str
+    more: NotRequired[int | None]
+
+
+class Outer(TypedDict, total=False):
+    """Every way to annotate a field."""
+
+    kind: Required[Literal["a", "b"]]
+    inner: Inner
+    many: list[Inner | str]
+    free: dict[str, Any]
+    number: float
+
+
+@given(data())
+def test_payloads_are_of_their_types(drawn: Any) -> None:
+    """What is made by a TypedDict has its required fields, and the named ones of their types."""
+    made_up = drawn.draw(payloads(Outer))
+    assert made_up["kind"] in {"a", "b"}
+    assert type(made_up.get("number", 0.5)) is float
+    for inner in (*made_up.get("many", ()), made_up.get("inner", "none")):
+        assert type(inner) is str or type(inner["id"]) is str
+        assert type(inner) is str or type(inner.get("more")) in {int, type(None)}
+
+
+def test_types_that_json_cannot_say_are_refused() -> None:
+    """A wire type that holds no JSON is a mistake of the plugin's, and is named."""
+    with pytest.raises(TypeError, match="bytes"):
+        payloads(bytes)
+
+
+@given(data())
+def test_spoiling_leaves_the_sample_alone(drawn: Any) -> None:
+    """A spoilt body is another value; the good one is as it was."""
+    good = {"a": [{"b": 1}, 2], "c": None}
+    drawn.draw(spoilt(good))
+    assert good == {"a": [{"b": 1}, 2], "c": None}
+
+
+def test_every_row_has_its_mutants() -> None:
+    """Each row is dropped, misspelt in each of its spellings, and swapped with another."""
+    names = [mutant.name for mutant in mutants(tables_of([AcmeInput()]))]
+    for row in THING.rows:
+        assert any(name.startswith(f"drop [{row.wire} ") for name in names), row.wire
+        assert any(name.startswith("swap") and f"[{row.wire} " in name for name in names), row.wire
+        for path in row.synonyms:
+            assert any(name.startswith(f"misspell '{path}' in") for name in names), path
+
+
+def test_a_mutant_is_gone_afterwards() -> None:
+    """A mutant stands in the tables for as long as it is asked to, and no longer."""
+    tables = tables_of([AcmeInput()])
+    before: tuple[Row, ...] = THING.rows
+    dropped = next(mutants(tables))
+    with made(dropped, tables):
+        assert THING.rows == before[1:]
+    assert THING.rows == before
+    assert ENDPOINTS["POST /v1/events"] is THING
+
+
+def hunt(folder: Path, samples: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run the hunt for survivors on the example's tables with only these *samples*."""
+    (folder / "samples").mkdir(exist_ok=True)
+    for name in samples:
+        shutil.copy(SAMPLES / f"{name}.json", folder / "samples")
+    (folder / "test_half.py").write_text(HUNTED)
+    (folder / "pytest.ini").write_text(
+        f"[pytest]\npythonpath = {SAMPLES.parent}\nasyncio_default_fixture_loop_scope = function\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "gateway.testing.mutate", "-k", "parses"],
+        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+HUNTED = """
+from pathlib import Path
+from acme.input import AcmeInput
+from gateway.testing import InputSuite
+
+class TestHalf(InputSuite):
+    samples = Path(__file__).parent / "samples"
+    input = AcmeInput()
+"""
+
+
+def test_survivors_are_reported(tmp_path: Path) -> None:
+    """What no test notices is named, and fails the session."""
+    done = hunt(tmp_path, ["looked"])
+    assert done.returncode == 1
+    survivor = "SURVIVED drop [more.* = properties.extra] "
+    (told,) = (line for line in done.stdout.splitlines() if line.startswith(survivor))
+    path, _, line = told.removeprefix(survivor).partition(":")
+    assert '"more.*"' in Path(path).read_text().splitlines()[int(line) - 1]
+    assert "SURVIVED misspell 'cookie' in [visitor|cookie = anonymous_id]" in done.stdout
+    assert "drop [page = " not in done.stdout
+
+
+def test_an_equivalent_mutant_needs_to_be_one(tmp_path: Path) -> None:
+    """A listed mutant may survive; one that is listed and noticed is wrong itself."""
+    (tmp_path / "samples").mkdir()
+    listed = ["# why", "drop [more.* = properties.extra]", "drop [page = context.page.url]"]
+    (tmp_path / "samples/equivalent-mutants.txt").write_text("\n".join(listed))
+    done = hunt(tmp_path, ["looked"])
+    assert "SURVIVED drop [more.*" not in done.stdout
+    assert "NOT EQUIVALENT, for a test notices drop [page = context.page.url]" in done.stdout
+    assert done.returncode == 1
