@@ -16,7 +16,7 @@ from gateway.config.steps import STEPS, Step
 from gateway.plugins import Registry
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
-SINGLE = ("server", "spool", "consent")
+SINGLE = ("server", "spool", "admin", "consent", "trace", "log")
 
 
 def editor_schema(registry: Registry) -> Json:

@@ -10,7 +10,7 @@ from gateway.config.file import Raw, tables_of, text_of
 from gateway.config.problems import Report
 from gateway.config.tables import LISTS
 
-SINGLE = frozenset({"server", "spool", "admin", "consent"})
+SINGLE = frozenset({"server", "spool", "admin", "consent", "trace", "log"})
 
 
 class Gathering:

@@ -136,8 +136,7 @@ class _Reading:
         Raises:
             ConfigError: something is wrong; all of it is listed.
         """
-        server = self._single("server", ServerConfig)
-        spool = self._single("spool", SpoolConfig)
+        server, spool = self._single("server", ServerConfig), self._single("spool", SpoolConfig)
         admin = self._admin()
         entrances, exits = self._named("sources"), self._named("destinations")
         sources = {

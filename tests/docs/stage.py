@@ -22,7 +22,8 @@ from tests.e2e.running import sandboxed
 
 GATEWAY = "127.0.0.1:8080"
 SANDBOX = "127.0.0.1:9100"
-"""Where the pages have the gateway and the sandbox."""
+ADMIN = "127.0.0.1:8081"
+"""Where the pages have the gateway, the sandbox, and the admin API."""
 SERVERS = frozenset({"demo", "run", "sandbox", "tail"})
 """Commands that do not end: the stage has them running, or they look at it; their options are
 only parsed."""
@@ -101,6 +102,8 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
         config = _furnish(stage)
         async with gateway_process(config) as gateway:
             stage.addresses[GATEWAY] = gateway.url.removeprefix("http://")
+            admin = await gateway.saw("admin_listening")
+            stage.addresses[ADMIN] = f"{admin['host']}:{admin['port']}"
             fault = {"vendor": "chrts", "status": 422, "count": LETTERS}
             async with client.post(f"{sandbox}/_sandbox/faults", json=fault) as answer:
                 assert answer.ok, await answer.text()
@@ -119,6 +122,7 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
 def _furnish(stage: Stage) -> Path:
     """Write the files that pages name; return the configuration."""
     text = (ROOT / "config/gateway.toml").read_text().replace(GATEWAY, "127.0.0.1:0")
+    text = text.replace(ADMIN, "127.0.0.1:0")
     text = text.replace("[destinations.chrts]", "[destinations.crm]")
     text = text.replace("[sources.personaclick]", "[sources.shop]") + TESTED
     text = text.replace('to = ["chrts"', 'to = ["crm"')
