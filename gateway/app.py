@@ -8,6 +8,7 @@ from functools import partial
 import structlog
 from aiohttp import web
 
+from gateway.alerts import Alerting
 from gateway.body import AS_SENT
 from gateway.clients import Clients, Cookie, introduced
 from gateway.config import Config, DestinationConfig
@@ -67,6 +68,7 @@ class Gateway:
         self.consents = Consents(self.spool, config.consent)
         self.shadows = Shadows(config.spool.path)
         self.workers: dict[str, Worker] = {}
+        self.alerting = Alerting(self)
         self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
         self.observed = Observed(config, setting_of(config, self.router, self._inputs))
         hooks = registry.manager.hook
@@ -87,6 +89,7 @@ class Gateway:
         for name, config in self.config.destinations.items():
             await self.begin(name, config)
         await self.report_orphans()
+        await self.alerting.follow(self.config.alerts)
         self.accepting = True
         log.info(
             "ready", sources=len(self.config.sources), destinations=len(self.config.destinations)
@@ -132,6 +135,7 @@ class Gateway:
     async def stop(self) -> None:
         """Settle what is on its way, record it, and close."""
         self.accepting = False
+        await self.alerting.stop()
         grace = self.config.server.drain_timeout
         await asyncio.gather(*(worker.stop(grace) for worker in self.workers.values()))
         await self.upstreams.close()

@@ -67,7 +67,10 @@ async def reload(gateway: "Gateway", new: Config) -> Changes:
     await gateway.register({**before, **new.destinations})
     for name in found.added:
         await gateway.begin(name, new.destinations[name])
+    told = gateway.config.alerts
     gateway.put_in_force(new, router)
+    if new.alerts != told:
+        await gateway.alerting.follow(new.alerts)
     await gateway.upstreams.keep(
         Place(source.url, source.relay_timeout) for source in new.sources.values() if source.url
     )

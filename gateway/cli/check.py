@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
@@ -54,6 +55,9 @@ def _print(config: Config, out: Console) -> None:
     if config.admin is not None:
         shows = "with a token" if config.admin.token else "without a token, on this machine only"
         out.print(f"  admin API  {config.admin.listen}, {shows}")
+    if config.alerts is not None:
+        host = urlsplit(config.alerts.url.get_secret_value()).hostname
+        out.print(f"  alerts     to {host}")
     if config.consent.remember is not None:
         out.print(f"  consent    remembered for {shown(config.consent.remember, 'duration')}")
     out.print(title("\nSources"))

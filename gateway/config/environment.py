@@ -79,10 +79,12 @@ class References:
         return value
 
     def secret(self, value: Any, table: str, key: str) -> Any:
-        """Return a credential, read from its file where *value* is ``file:PATH``.
+        """Return a credential, or a table of them, read from its file where it is ``file:PATH``.
 
         The file's white space at both ends is not part of it.
         """
+        if isinstance(value, dict):
+            return {name: self.secret(one, table, f"{key}.{name}") for name, one in value.items()}
         if not isinstance(value, str):
             return value
         if value.startswith(FILE):

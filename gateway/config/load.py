@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from gateway.config.address import address_problem
 from gateway.config.admin import AdminConfig, check_admin
+from gateway.config.alerting import AlertsConfig, check_alerts
 from gateway.config.casing import CaseReading
 from gateway.config.checks import (
     check_delivery,
@@ -137,15 +138,12 @@ class _Reading:
             ConfigError: something is wrong; all of it is listed.
         """
         server, spool = self._single("server", ServerConfig), self._single("spool", SpoolConfig)
-        admin = self._admin()
+        admin = self._optional("admin", AdminConfig, check_admin)
+        alerts = self._optional("alerts", AlertsConfig, check_alerts)
         entrances, exits = self._named("sources"), self._named("destinations")
-        sources = {
-            name: source for name, raw in entrances.items() if (source := self._source(name, raw))
-        }
+        sources = {name: s for name, raw in entrances.items() if (s := self._source(name, raw))}
         destinations = {
-            name: destination
-            for name, raw in exits.items()
-            if (destination := self._destination(name, raw, spool))
+            name: d for name, raw in exits.items() if (d := self._destination(name, raw, spool))
         }
         consent = self._single("consent", ConsentConfig)
         trace, log = self._single("trace", TraceConfig), self._single("log", LogConfig)
@@ -168,23 +166,23 @@ class _Reading:
         return Config(
             path, server or ServerConfig(), spool or SpoolConfig(), sources, destinations,
             tuple(routes), consent or ConsentConfig(), trace or TraceConfig(), log or LogConfig(),
-            files, admin, self._plans.plans, tests, self._report.warnings,
+            files, admin, alerts, self._plans.plans, tests, self._report.warnings,
         )  # fmt: skip
 
     def _single(self, table: str, model: type[T]) -> T | None:
         raw = self._references.table(self._raw.get(table, {}), table)
         return _valid(model, raw, table, self._report)
 
-    def _admin(self) -> AdminConfig | None:
-        raw = self._raw.get("admin")
-        if raw is None:
+    def _optional(self, table: str, model: type[T], check: Callable[[T, Report], None]) -> T | None:
+        """Return a table that says by being there that something is wanted."""
+        if self._raw.get(table) is None:
             return None
-        raw = self._references.table(raw, "admin")
-        self._references.secrets(raw, AdminConfig, "admin")
-        admin = _valid(AdminConfig, raw, "admin", self._report)
-        if admin:
-            check_admin(admin, self._report)
-        return admin
+        raw = self._references.table(self._raw[table], table)
+        self._references.secrets(raw, model, table)
+        found = _valid(model, raw, table, self._report)
+        if found:
+            check(found, self._report)
+        return found
 
     def _named(self, kind: str) -> dict[str, Raw]:
         """Return the tables of one kind by name, those of a wrong shape left out."""

@@ -3,7 +3,6 @@
 The docstrings of the fields are the reference (docs/configuration.md); keep them whole sentences.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,10 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from gateway.clients import YEAR, Kind
-from gateway.config import browsers
+from gateway.config import browsers, entrance
 from gateway.config.address import upstream
 from gateway.config.admin import AdminConfig
+from gateway.config.alerting import AlertsConfig
 from gateway.config.cases import Case, CaseConfig
 from gateway.config.listening import Address, address, listening
 from gateway.config.quantities import DAY, GIB, MIB, MINUTE, Duration, Rate, Size
@@ -43,47 +43,6 @@ Credentials = Literal["own", "client"]
 
 Shadow = Literal["send"] | bool
 """Whether a destination only looks on, and what it does with what it made."""
-
-_SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+"
-_MOUNT = re.compile(rf"(?:/{_SEGMENT})+")
-_HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
-
-
-def _mount(value: object) -> object:
-    if not isinstance(value, str) or not value:
-        return value
-    if not value.startswith("/"):
-        raise ValueError(f'must start with a slash; write mount = "/{value.strip("/")}"')
-    if value == "/":
-        raise ValueError("is the root, where sources stand anyway; leave it out")
-    if value.endswith("/"):
-        raise ValueError(f'must not end in a slash; write mount = "{value.rstrip("/")}"')
-    if not _MOUNT.fullmatch(value):
-        raise ValueError("is no plain path; use letters, digits, '.', '_', '~', '-' and '/' only")
-    return value
-
-
-def _hosts(value: object) -> object:
-    if not isinstance(value, list | tuple):
-        raise ValueError('must be a list of host names; write hosts = ["shop.example"]')  # noqa: TRY004 - pydantic turns a ValueError into a finding
-    if not value:
-        raise ValueError("is empty; leave it out to answer for every host")
-    lower = [host.lower() if isinstance(host, str) else "" for host in value]
-    if not all(_HOST.fullmatch(host) for host in lower):
-        raise ValueError('takes bare host names such as "shop.example", no scheme, port or path')
-    return tuple(lower)
-
-
-def _keys(value: object) -> object:
-    if value == "any":
-        return value
-    if not isinstance(value, list | tuple) or not all(
-        isinstance(key, str | SecretStr) for key in value
-    ):
-        raise ValueError('must be a list of credentials, or "any"; write keys = ["${SHOP_KEY}"]')
-    if not value:
-        raise ValueError("is empty, so that nobody could send; list the credentials to accept")
-    return value
 
 
 def _folder(value: object) -> object:
@@ -146,14 +105,14 @@ class SourceConfig(Table):
 
     vendor: str
     """Whose format it speaks; `gateway plugins` lists them."""
-    keys: Annotated[tuple[SecretStr, ...] | Literal["any"], BeforeValidator(_keys)]
+    keys: Annotated[tuple[SecretStr, ...] | Literal["any"], BeforeValidator(entrance.keys)]
     """The credentials that it accepts, or `"any"`. Any is taken only while the gateway listens
     on a loopback address, or with `open = true`."""
     open: bool = False
     """Let `keys = "any"` hold on every address: whoever reaches the gateway may send events."""
-    mount: Annotated[str, BeforeValidator(_mount)] = ""
+    mount: Annotated[str, BeforeValidator(entrance.mount)] = ""
     """A prefix under which the vendor's paths are served, such as `"/shop-a"`."""
-    hosts: Annotated[tuple[str, ...], BeforeValidator(_hosts)] = ()
+    hosts: Annotated[tuple[str, ...], BeforeValidator(entrance.hosts)] = ()
     """The host names that it answers for; every one where this is left out."""
     dedup: Duration | None = Field(default=None, gt=0)
     """A window in which an event whose message id was seen before is dropped."""
@@ -271,6 +230,8 @@ class Config:
     files: Files
     admin: AdminConfig | None = None
     """None where there is no admin API."""
+    alerts: AlertsConfig | None = None
+    """None where nobody is told."""
     plans: Mapping[str, Plan] = field(default_factory=dict)
     """The tracking plans of sources that have one, by the source's name."""
     tests: tuple[Case, ...] = ()
@@ -286,6 +247,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "consent": ConsentConfig,
     "trace": TraceConfig,
     "log": LogConfig,
+    "alerts": AlertsConfig,
     "sources": SourceConfig,
     "destinations": Delivery,
     "routes": RouteConfig,

@@ -23,6 +23,7 @@ HEADERS = {
     "consent": "[consent]",
     "trace": "[trace]",
     "log": "[log]",
+    "alerts": "[alerts]",
     "sources": "[sources.NAME]",
     "destinations": "[destinations.NAME]",
     "routes": "[[routes]]",

@@ -1,0 +1,172 @@
+"""Alerts of a gateway that runs, at a server that takes them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from gateway.config import load as load_config
+from gateway.reload import reload
+from tests.e2e.running import PATIENCE, Running, running, serving
+
+HOOK = "canary-of-the-hook"
+KEY = "api_chrts_canary"
+MANY = 1_000_000
+SETUP = """
+[server]
+listen = "127.0.0.1:0"
+[spool]
+path = "{folder}/spool"
+[alerts]
+url = "{hook}/services/{secret}"
+headers = {{ x-token = "{secret}-header" }}
+check_every = "50ms"
+paused_for = {paused_for}
+backlog_age = {backlog_age}
+[sources.shop]
+vendor = "chrts"
+keys = "any"
+[destinations.crm]
+vendor = "chrts"
+url = "{sandbox}/chrts"
+api_key = "{key}"
+retry_min = "10ms"
+retry_max = "50ms"
+passthrough = false
+[[routes]]
+to = ["crm"]
+"""
+
+
+@dataclass
+class Hook:
+    """A server that takes alerts, or does not."""
+
+    url: str = ""
+    status: int = 204
+    got: list[web.BaseRequest] = field(default_factory=list)
+    answered: list[int] = field(default_factory=list)
+    _alerts: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Keep an alert."""
+        self._alerts.put_nowait(await request.json())
+        self.got.append(request)
+        self.answered.append(self.status)
+        return web.Response(status=self.status)
+
+    async def next(self) -> dict[str, Any]:
+        """Wait for the next alert."""
+        async with asyncio.timeout(PATIENCE):
+            return await self._alerts.get()
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[Hook]:
+    """Run a server that takes alerts."""
+    hook = Hook()
+    app = web.Application()
+    app.router.add_post("/{path:.*}", hook.take)
+    async with serving(app) as hook.url:
+        yield hook
+
+
+def config(
+    folder: Path, hook: Hook, *, paused_for: str = "0", backlog_age: str = '"1h"'
+) -> Callable[[str], str]:
+    """Return what makes a configuration of the sandbox's address."""
+    said = {"folder": folder, "hook": hook.url, "secret": HOOK, "key": KEY}
+    return lambda sandbox: SETUP.format(
+        sandbox=sandbox, paused_for=paused_for, backlog_age=backlog_age, **said
+    )
+
+
+async def send(run: Running) -> None:
+    """Send one event."""
+    body = {"uid": "ada", "name": "counted", "properties": {}}
+    headers = {"authorization": "Bearer anything"}
+    async with run.client.post(f"{run.url}/event/track", json=body, headers=headers) as answer:
+        assert answer.status == 200
+
+
+async def test_a_refused_credential_is_told_of_until_it_is_mended(tmp_path: Path) -> None:
+    """The pause comes with the vendor's reason, its end when events go again; no secret does."""
+    async with listening() as hook, running(tmp_path, config(tmp_path, hook)) as run:
+        await run.fault(vendor="chrts", status=401, count=MANY)
+        await send(run)
+        alert = await hook.next()
+        assert (alert["kind"], alert["state"]) == ("destination_paused", "firing")
+        assert alert["destination"] == "crm"
+        assert "401" in alert["reason"]
+        assert alert["reason"] in alert["text"]
+        await run.fault(vendor="chrts", status=500, count=0)
+        over = await hook.next()
+        assert (over["kind"], over["state"]) == ("destination_paused", "resolved")
+        got = hook.got[0]
+        assert (got.path, got.headers["x-token"]) == (f"/services/{HOOK}", f"{HOOK}-header")
+        assert KEY not in f"{alert}{over}"
+
+
+async def test_an_old_backlog_is_told_of(tmp_path: Path) -> None:
+    """It is told of beside the pause, and ends when the backlog has gone."""
+    async with listening() as hook:
+        setup = config(tmp_path, hook, paused_for='"1h"', backlog_age='"100ms"')
+        async with running(tmp_path, setup) as run:
+            await run.fault(vendor="chrts", status=503, count=MANY)
+            await send(run)
+            alert = await hook.next()
+            assert (alert["kind"], alert["state"]) == ("backlog_old", "firing")
+            assert alert["value"] >= 0.1
+            await run.fault(vendor="chrts", status=500, count=0)
+            assert (await hook.next())["state"] == "resolved"
+
+
+async def test_dead_letters_are_told_of(tmp_path: Path) -> None:
+    """What a vendor refuses is told of, with the command that shows why."""
+    async with listening() as hook, running(tmp_path, config(tmp_path, hook)) as run:
+        await run.fault(vendor="chrts", status=422, count=MANY)
+        await send(run)
+        alert = await hook.next()
+        assert (alert["kind"], alert["value"]) == ("dead_letters", 1)
+        assert "gateway dead list --destination crm" in alert["text"]
+
+
+async def test_a_hook_that_is_down_gets_it_later(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What the server did not take is posted again; the log says so without the hook's secret."""
+    async with listening() as hook, running(tmp_path, config(tmp_path, hook)) as run:
+        hook.status = 500
+        await run.fault(vendor="chrts", status=401, count=MANY)
+        await send(run)
+        first, second = await hook.next(), await hook.next()
+        hook.status = 204
+        assert (first["kind"], first["state"], first["since"]) == (
+            second["kind"], "firing", pytest.approx(second["since"], abs=0.01)
+        )  # fmt: skip
+        async with asyncio.timeout(PATIENCE):
+            while 204 not in hook.answered:
+                await hook.next()
+        await run.fault(vendor="chrts", status=500, count=0)
+        async with asyncio.timeout(PATIENCE):
+            while (await hook.next())["state"] != "resolved":
+                pass
+    assert HOOK not in "".join(capfd.readouterr())
+
+
+async def test_a_reload_says_who_is_told(tmp_path: Path) -> None:
+    """From a reload on alerts go where the file says then."""
+    async with listening() as one, listening() as other:
+        async with running(tmp_path, config(tmp_path, one)) as run:
+            path = tmp_path / "gateway.toml"
+            path.write_text(path.read_text().replace(one.url, other.url))
+            await reload(run.gateway, load_config(path, run.gateway.registry))
+            await run.fault(vendor="chrts", status=401, count=MANY)
+            await send(run)
+            assert (await other.next())["destination"] == "crm"
+        assert not one.got

@@ -1,0 +1,43 @@
+"""Alerts in the configuration file."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.configuring import FINE, problems, read
+
+HOOK = "https://hooks.example/services/T0/B0/secret"
+
+
+def test_without_its_table_nobody_is_told(tmp_path: Path) -> None:
+    """There are no alerts that nobody asked for."""
+    assert read(tmp_path, FINE).alerts is None
+
+
+def test_an_address_is_enough(tmp_path: Path) -> None:
+    """The rest has defaults; neither the address nor a header is shown."""
+    lines = f'[alerts]\nurl = "${{HOOK}}"\nheaders = {{ x-key = "file:{tmp_path}/key" }}\n'
+    (tmp_path / "key").write_text("secret-of-a-header\n")
+    found = read(tmp_path, FINE + lines, {"HOOK": HOOK}).alerts
+    assert found is not None
+    assert found.url.get_secret_value() == HOOK
+    assert found.headers["x-key"].get_secret_value() == "secret-of-a-header"
+    assert (found.paused_for, found.backlog_age, found.dead_letters) == (60, 900, 1)
+    assert "secret" not in repr(found).replace("SecretStr", "")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("", "[alerts] url: missing; add it: Where alerts are posted"),
+        ('url = "hooks.example/secret"', "url: is no http or https address; write one like"),
+        (f'url = "{HOOK}"\ndead_letters = 0', "dead_letters"),
+        (f'url = "{HOOK}"\nbacklog = "5m"', "backlog: unknown key; did you mean backlog_age?"),
+        (f'url = "{HOOK}"\npaused_for = "soon"', "paused_for: is no duration"),
+    ],
+)
+def test_mistakes_are_told(tmp_path: Path, lines: str, said: str) -> None:
+    """Every mistake in the table is named with its key, and the address is not repeated."""
+    (found,) = problems(tmp_path, f"{FINE}[alerts]\n{lines}\n")
+    assert said in found
+    assert "hooks.example/se" not in found
