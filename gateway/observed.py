@@ -4,13 +4,14 @@ Everything here is called on the path of every event, so it does nothing that ca
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
 
 from gateway.config import Config
 from gateway.errors import Fault
+from gateway.event import Event
 from gateway.log import redaction
 from gateway.metrics.counts import Counts
 from gateway.plugin import Input, Output
@@ -35,6 +36,11 @@ STRANGERS = frozenset(
 so that they push nothing out."""
 
 log = structlog.get_logger()
+
+
+SHOWN = 100
+"""Requests and tries a second that are shown to those who watch and not kept: nobody reads faster,
+and those who watch must not slow anything."""
 
 
 class Observed:
@@ -66,6 +72,7 @@ class Observed:
         self._on = trace.on
         self._chosen = Sampler(trace.successes_per_second if trace.on else 0)
         self._strangers = Sampler(trace.successes_per_second if trace.on else 0)
+        self._shown = Sampler(SHOWN)
         self._lines = Sampler(rate)
         self._strange_lines = Sampler(rate)
         self.delivery_lines = Sampler(rate)
@@ -119,9 +126,17 @@ class Observed:
             chosen(arrival.request.id)
             or (refused is not None and (not strange or self._strangers.take()))
         )
-        if keep or self.hub.lines:
+        events = arrival.events
+        if keep or self._watched(source, "", events, failed=refused is not None):
             size = 0 if arrival.stored is None else len(arrival.stored.body)
             self.recorder.put(arrival, size, keep=keep)
+
+    def _watched(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:
+        """Tell whether what is not kept is shown all the same: to those who want just that."""
+        hub = self.hub
+        if not hub.lines or not hub.wants(source, to, events, failed=failed):
+            return False
+        return self._shown.take()
 
     def _say(self, arrival: Arrival, outcome: str) -> None:
         request, refused = arrival.request, arrival.refused
@@ -143,8 +158,9 @@ class Observed:
         self, job: "Job", end: "Exit", outcome: Outcome, reason: str, attempt: Attempt | None
     ) -> None:
         """Record a try of a delivery, if it is to be recorded."""
-        keep = self._on and (outcome in FAILED or chosen(job.entry.id))
-        if keep or self.hub.lines:
+        failed = outcome in FAILED
+        keep = self._on and (failed or chosen(job.entry.id))
+        if keep or self._watched(job.entry.source, end.destination, (job.event,), failed=failed):
             raw = trial(job, (end.destination, end.output), outcome, reason, attempt)
             self.recorder.put(raw, job.size, keep=keep)
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Self
 
+from gateway.event import Event
 from gateway.trace.interface import EVERYTHING, Line, Which
 
 
@@ -33,6 +34,11 @@ class Lines:
     async def __aiter__(self) -> AsyncIterator[Line]:
         while (line := await self._queue.get()) is not None:
             yield line
+
+    @property
+    def which(self) -> Which:
+        """Return what the reader wants to see."""
+        return self._which
 
     def offer(self, line: Line) -> None:
         """Take *line* if it is wanted; a reader with no room left for it is dropped."""
@@ -63,6 +69,12 @@ class LiveHub:
     def subscribe(self, which: Which = EVERYTHING, room: int = 1000) -> Lines:
         """Return the lines to come (see `gateway.trace.interface.Hub`)."""
         return Lines(self, which, room)
+
+    def wants(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:
+        """Tell whether anybody may want to see lines about this (see `Which.concerns`)."""
+        return any(
+            reader.which.concerns(source, to, events, failed=failed) for reader in self.lines
+        )
 
     def publish(self, lines: Sequence[Line]) -> None:
         """Hand *lines* to those who want them."""

@@ -11,6 +11,8 @@ from typing import Literal, Protocol, Self
 
 import msgspec
 
+from gateway.event import Event
+
 Outcome = Literal[
     "accepted", "repeated", "refused", "delivered", "declined", "shadowed", "later", "dead"
 ]
@@ -202,6 +204,27 @@ class Which(msgspec.Struct, frozen=True):
             and (line.failed or not self.failed)
             and (self.since is None or line.at >= self.since)
             and (self.until is None or line.at < self.until)
+        )
+
+
+    def concerns(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:
+        """Tell whether lines about this may be among them, before there are any.
+
+        Args:
+            source: through which it came.
+            to: the destination; empty for a request.
+            events: those that it is about.
+            failed: something went wrong.
+        """
+        return (
+            self.source in {None, source}
+            and self.destination in {None, to}
+            and (failed or not self.failed)
+            and (self.name is None or any(event.name == self.name for event in events))
+            and (
+                self.user is None
+                or any(self.user in {event.user_id, event.anonymous_id} for event in events)
+            )
         )
 
 

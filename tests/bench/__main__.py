@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,10 +164,18 @@ def draining(vendor: str, count: int) -> tuple[float, float]:
     return taken / count * 1e6, count / seconds
 
 
-def delivering(vendor: str, sink: int, destinations: int, count: int, more: str = "") -> float:
-    """Return CPU µs per request that is accepted, kept, and delivered to each destination."""
+def delivering(
+    vendor: str, sink: int, destinations: int, count: int, more: str = "", *, watch: str = ""
+) -> float:
+    """Return CPU µs per request that is accepted, kept, and delivered to each destination.
+
+    With *watch* somebody reads the live tail at that address meanwhile.
+    """
     request = requests_of(vendor)
-    with gateway(vendor, sink, destinations, more=more) as (pid, port):
+    with (
+        gateway(vendor, sink, destinations, more=more) as (pid, port),
+        started("tests.bench.watching", watch, marker="watching") if watch else nullcontext(),
+    ):
         load(port, request, count // 10, CONNECTIONS)
         before = until_quiet(pid)
         load(port, request, count, CONNECTIONS)
@@ -183,6 +191,19 @@ def traced(sink: int, count: int) -> Iterator[tuple[str, float]]:
         yield f"accept + deliver to 1, {name}", micros
     for name in ("traced", "every one traced"):
         yield f"{name} / not traced", found[name] / found["not traced"]
+
+
+def watched(sink: int, count: int) -> Iterator[tuple[str, float]]:
+    """Yield what an event costs while nobody and while somebody reads the live tail."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    admin = f'[admin]\nlisten = "{address}"\n'
+    alone = delivering("chrts", sink, 1, count, admin)
+    tail = f"http://{address}/api/v1/tail"
+    seen = delivering("chrts", sink, 1, count, admin, watch=tail)
+    yield "accept + deliver to 1, watched", seen
+    yield "watched / not watched", seen / alone
 
 
 def main() -> None:
@@ -218,7 +239,7 @@ def main() -> None:
                 taken = delivering("chrts", sink, fan, count)
                 note(f"accept + deliver to {fan}", taken)
                 note(f"accept + deliver to {fan} / floor", taken / (floor + fan * client))
-            for name, value in traced(sink, count):
+            for name, value in (*traced(sink, count), *watched(sink, count)):
                 note(name, value)
         for name, value in relayed(count // 4):
             note(name, value)
