@@ -70,6 +70,13 @@ class Source:
             method, _, path = endpoint.partition(" ")
             self.methods.setdefault(path, set()).add(method)
 
+    def allowed(self, path: str) -> set[str]:
+        """Return the methods of the vendor's endpoints at *path*."""
+        if path in self.methods:
+            return self.methods[path]
+        ours = {endpoint.partition(" ")[0] for endpoint in self.reads.endpoints}
+        return {method for method in ours if self.translates(method, path)}
+
     def translates(self, method: str, path: str) -> bool:
         """Tell whether the gateway makes events of such requests."""
         return f"{method} {path}" in self.reads.endpoints
@@ -79,7 +86,7 @@ class Source:
         endpoint = f"{method} {path}"
         if endpoint in self.reads.unsupported:
             return Rejected("$", f"{endpoint} is not served by this gateway", Fault.UNSUPPORTED)
-        if path in self.methods:
+        if self.allowed(path):
             return Rejected("$", f"{method} is not allowed here", Fault.METHOD)
         return Rejected("$", "no such endpoint", Fault.NOT_FOUND)
 

@@ -271,7 +271,7 @@ class Ingest:
 def _leave(http: web.Request, found: Found) -> web.Response | None:
     """Return the answer to a browser's preflight; None where it is none."""
     source = found.source
-    leave = source.cors.preflight(http.headers, source.methods.get(found.path, ()))
+    leave = source.cors.preflight(http.headers, source.allowed(found.path))
     if leave is None:
         return None
     return web.Response(status=leave.status, body=leave.body, headers=leave.headers)

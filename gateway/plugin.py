@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import orjson
 
+from gateway.endpoints import Endpoints, in_path
 from gateway.errors import Fault, Rejected, Unrenderable
 from gateway.event import Event
 from gateway.exchange import Declined, Request, Response, Verdict, verdict_by_status
@@ -29,6 +30,7 @@ from gateway.settings import FreeFormSettings, Secret, Settings
 __all__ = [
     "JSON",
     "Call",
+    "Endpoints",
     "FreeFormSettings",
     "Input",
     "Output",
@@ -36,6 +38,7 @@ __all__ = [
     "Settings",
     "Vendor",
     "bearer",
+    "in_path",
     "json_response",
 ]
 
@@ -51,7 +54,7 @@ class Vendor(ABC):
     """The vendor's own page for this wire format."""
     endpoints: ClassVar[Mapping[str, Mapped]]
     """``"POST /track"`` to the table that reads and writes its body. Several endpoints may write
-    the same event; the first one named does."""
+    the same event; the first one named does. `Endpoints`, where paths hold values."""
 
 
 class Input(Vendor):

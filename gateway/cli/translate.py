@@ -89,8 +89,9 @@ def _parsed(reads: Input, path: str | None, body: bytes) -> tuple[Request, list[
 def _endpoint(reads: Input, path: str) -> str:
     wanted = path.partition(" ")[2] or path
     for endpoint in reads.endpoints:
-        if wanted == endpoint.partition(" ")[2] or path == endpoint:
-            return endpoint
+        asked = f"{endpoint.partition(' ')[0]} {wanted}"
+        if asked in reads.endpoints and path in {wanted, asked}:
+            return asked
     known = (endpoint.partition(" ")[2] for endpoint in reads.endpoints)
     raise click.UsageError(f"{reads.name} has no endpoint {path!r}; {nearest(wanted, known)}")
 

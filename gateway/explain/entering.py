@@ -197,7 +197,7 @@ def _endpoint(source: Source, written: str) -> tuple[str, str]:
     if source.mount and path.startswith(f"{source.mount}/"):
         path = path.removeprefix(source.mount)
     plain = path.partition("?")[0]
-    methods = [one.partition(" ")[0] for one in known if one.partition(" ")[2] == plain]
+    methods = [one for one in sorted(source.allowed(plain)) if source.translates(one, plain)]
     if not methods:
         paths = {endpoint.partition(" ")[2] for endpoint in known}
         vendor = source.reads.name

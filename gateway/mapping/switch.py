@@ -55,9 +55,10 @@ class Switch:
     def table_for(self, event: Event) -> Table | None:
         """Return the table that writes *event*, if there is one."""
         found = self._writers.get((event.name or "") if event.type == "track" else event.type)
-        if found is None and self.otherwise is not None:
+        table = None if found is None else found.table_for(event)
+        if table is None and self.otherwise is not None:
             return self.otherwise.table_for(event)
-        return None if found is None else found.table_for(event)
+        return table
 
     def kinds(self) -> Iterator[Kind]:
         """Yield the kinds of events that it knows, each once."""

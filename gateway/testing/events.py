@@ -60,6 +60,12 @@ TRAITS = Traits(
     gender="female", birthday="1990-12-10",
     extra={"city": "London", "vip": True, "nested": {"deep": [1]}},
 )  # fmt: skip
+_TEXTS = (
+    "email", "phone", "name", "first_name", "last_name", "gender", "birthday", "username", "title",
+    "avatar", "website", "description", "created_at", "address", "company",
+)  # fmt: skip
+ODD = Traits(**dict.fromkeys(_TEXTS, "neither a date nor a number"))  # type: ignore[arg-type]
+"""Texts as other vendors' senders write them: no date where one is expected, no address."""
 EVENTS: tuple[Event, ...] = (
     *(_track(name, Properties(products=(SHOES,), currency="EUR")) for name in _ONE),
     *(_track(name, ORDER) for name in _MANY),
@@ -73,6 +79,8 @@ EVENTS: tuple[Event, ...] = (
     Event(type="screen", id="kit-0", received_at=AT, anonymous_id="a1", name="Home"),
     Event(type="group", id="kit-0", received_at=AT, user_id="u1", group_id="g1", traits=TRAITS),
     Event(type="product", id="kit-0", received_at=AT, properties=Properties(products=(SHOES,))),
+    *(_track(kind, Properties()) for kind in ("page", "screen", "identify", "group", "alias")),
+    Event(type="identify", id="kit-0", received_at=AT, user_id="u1", traits=ODD),
     Event(type="track", id="kit-0", received_at=AT, name="nobody did it"),
     Event(type="track", id="kit-0", received_at=AT, user_id="u1", name="Product Viewed"),
     Event(type="track", id="kit-0", received_at=AT, user_id="u1", name="Order Completed"),

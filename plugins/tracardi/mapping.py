@@ -192,7 +192,8 @@ ANY_ONE_WRITER: Final = _whole(ANY_TYPE_ONE)
 
 def spoken(event: Event) -> str | None:
     """Return the predefined type that says what *event* does, if one does."""
-    return SPEAKS.get((event.name or "") if event.type == "track" else event.type)
+    word = SPEAKS.get((event.name or "") if event.type == "track" else event.type)
+    return word if word is not None and PREDEFINED[word].table_for(event) is not None else None
 
 
 def leftover(event: Event) -> Mapping[str, Any]:

@@ -13,6 +13,8 @@ from tests.docs.pages import PAGES, ROOT, name, prose
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
+BUILT = "docs/_build/"
+"""What `make docs` writes; a fresh clone has none of it."""
 OURS = re.compile(r"(?:gateway|plugins|tests|docs|config)/[\w./-]*")
 DOTTED = re.compile(r"(?:gateway|plugins)(?:\.[A-Za-z_]\w*)+")
 FILE = re.compile(r"\.(?:toml|md|py)$")

@@ -24,6 +24,13 @@ KINDS = frozenset({
     "cel", "console", "http", "ini", "javascript", "js", "json", "python", "sh", "text", "toml",
 })  # fmt: skip
 PRELUDES = {
+    "docs/add-a-vendor.md": """
+from typing import Any
+
+from gateway.event import Event
+from gateway.exchange import Request
+from tests.example_plugin.acme.mapping import THING as PERSON, THING
+""",
     "docs/mapping.md": "from gateway.mapping import *\nfrom plugins.personaclick.mapping import *",
     "docs/sandbox.md": "from plugins.chrts.sandbox import ChrtsSandbox",
 }

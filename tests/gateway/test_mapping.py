@@ -216,6 +216,16 @@ def test_a_switch_picks_the_table_by_the_vendors_word() -> None:
             switch.read({"what": word})
 
 
+@pytest.mark.parametrize("name", ["page", "identify", "Product Viewed"])
+def test_an_event_named_like_a_type_is_any_other_event(name: str) -> None:
+    """A track event that is called "page" is no page, and the table of all others writes it."""
+    page = Table(Payload, [Row("what", CONSUMED, literal("page"))], says="page")
+    other = Table(Payload, [Row("what", "name", required=True)])
+    switch = Switch("what", {"page": page}, otherwise=other)
+    assert switch.table_for(Event(type="page")) is page
+    assert switch.table_for(Event(type="track", name=name)) is other
+
+
 def test_a_vocabulary_names_the_events_of_a_shared_table() -> None:
     """One table may serve several words, which a codec translates."""
     words = names({"seen": "Product Viewed", "looked-at": "Product Viewed", "put": "Product Added"})

@@ -1,0 +1,147 @@
+"""Vendors whose paths hold values: read, written, answered, and tried by the kit."""
+
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+
+from gateway.doors import Source
+from gateway.endpoints import documented
+from gateway.errors import Fault, Rejected, Unrenderable
+from gateway.event import Event
+from gateway.exchange import Declined, Request, Response
+from gateway.mapping import TEXT, Row, Table
+from gateway.plugin import Call, Endpoints, Secret, in_path
+from gateway.testing import DeliverySuite, VendorSuite
+from tests.example_plugin.acme.input import AcmeInput
+from tests.example_plugin.acme.output import AcmeOutput
+
+
+class Wave(TypedDict, total=False):
+    """The body of a wave, and the person of its path beside it."""
+
+    what: str
+    who: str
+
+
+class Waved(TypedDict):
+    """The body as it is sent."""
+
+    what: str
+
+
+WAVE = "PUT /v1/people/{who}/waves"
+TABLE = Table(
+    Wave,
+    [Row("what", "name", TEXT, required=True), Row("who", "user_id", required=True)],
+)
+ENDPOINTS = Endpoints({WAVE: TABLE})
+
+
+class WavingInput(AcmeInput):
+    """Reads the person from the path."""
+
+    name = "waving"
+    endpoints = ENDPOINTS
+
+    def decode(self, request: Request) -> Any:
+        """Return the body, and the person."""
+        body = super().decode(request)
+        if type(body) is not dict:
+            raise Rejected("$", "expected an object", Fault.TYPE, body)
+        return {**body, **ENDPOINTS.told(request)}
+
+
+class WavingOutput(AcmeOutput):
+    """Writes the person into the path."""
+
+    name = "waving"
+    endpoints = ENDPOINTS
+
+    def choose(self, event: Event) -> Call | Declined:
+        """Take what has a name and a person."""
+        if event.name is None or event.user_id is None:
+            return Declined("nobody waved")
+        return super().choose(event)
+
+    def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
+        """Return the request, with the person in its path."""
+        who = payload.pop("who")
+        made = super().request(endpoint, payload, event)
+        return Request(
+            method=made.method,
+            url=in_path(made.url, {"who": who}),
+            headers=made.headers,
+            body=made.body,
+        )
+
+
+class TestWaving(VendorSuite):
+    """The kit finds the samples of an endpoint whose path holds a value."""
+
+    samples = Path(__file__).parent / "by_path"
+    input = WavingInput()
+    output = WavingOutput(
+        WavingOutput.Config(url="https://acme.example", api_key=Secret("acme-out"))
+    )
+    wires = {WAVE: Waved}  # noqa: RUF012 - the kit's own class says that it is a ClassVar
+
+    def native(self, answer: Response) -> bool:
+        """Tell whether *answer* has the shape of Acme's errors."""
+        return answer.status < 500 and b'"ok":false' in answer.body
+
+
+class TestWavingDelivery(DeliverySuite):
+    """And the running gateway delivers to such paths."""
+
+    samples = TestWaving.samples
+    input = TestWaving.input
+    output = TestWaving.output
+
+
+def test_an_endpoint_is_found_by_what_was_asked_for() -> None:
+    """A value is one step of a path that is not empty; the listing has the documented names."""
+    assert list(ENDPOINTS) == [WAVE]
+    assert len(ENDPOINTS) == 1
+    assert ENDPOINTS["PUT /v1/people/7/waves"] is ENDPOINTS[WAVE] is TABLE
+    for other in (
+        "PUT /v1/people//waves",
+        "PUT /v1/people/7/8/waves",
+        "GET /v1/people/7/waves",
+        "PUT /v1/people/7/waves/",
+    ):
+        assert other not in ENDPOINTS
+
+
+def test_an_endpoint_without_values_goes_first() -> None:
+    """What is documented word for word is meant by those words."""
+    plain = Table(Wave, [Row("what", "name")])
+    both = Endpoints({WAVE: TABLE, "PUT /v1/people/all/waves": plain})
+    assert both["PUT /v1/people/all/waves"] is plain
+    assert both.told(Request(method="PUT", url="/v1/people/all/waves")) == {}
+    asked = Request(method="PUT", url="/v1/people/7/waves?x=1")
+    assert both.told(asked) == {"who": "7"}
+    assert documented(both, asked) == WAVE
+    assert documented({}, asked) == "PUT /v1/people/7/waves"
+
+
+def test_a_path_that_is_no_text_is_refused() -> None:
+    """Percent-encoded bytes that are not UTF-8 are the sender's fault."""
+    with pytest.raises(Rejected, match="UTF-8"):
+        ENDPOINTS.told(Request(method="PUT", url="/v1/people/%ff/waves"))
+
+
+@pytest.mark.parametrize("value", ["", ".", ".."])
+def test_no_path_holds_dots_or_nothing(value: str) -> None:
+    """What a client would resolve away is not written into a path."""
+    with pytest.raises(Unrenderable, match="who"):
+        in_path("https://acme.example/v1/people/{who}/waves", {"who": value})
+
+
+def test_another_method_is_told_from_another_path() -> None:
+    """405 where the path exists under another method, 404 where it does not."""
+    source = Source("s", WavingInput(), None)
+    assert source.allowed("/v1/people/7/waves") == {"PUT"}
+    assert source.translates("PUT", "/v1/people/7/waves")
+    assert source.refusal("GET", "/v1/people/7/waves").fault is Fault.METHOD
+    assert source.refusal("GET", "/v1/people").fault is Fault.NOT_FOUND
