@@ -5,6 +5,8 @@ from typing import Literal
 
 THRESHOLD = 5
 """Failures in a row that open the circuit."""
+DOUBLINGS = 30
+"""How often a wait is doubled at most: past that it is over any bound, and later over any float."""
 OPENING = frozenset({"connect", "timeout", "reset", "protocol", "server"})
 """Causes that say the destination is in trouble, whatever the event."""
 
@@ -21,7 +23,7 @@ def backoff(tries: int, low: float, high: float) -> float:
         low: the first wait's upper bound.
         high: the upper bound of all.
     """
-    return random.uniform(0, min(high, low * 2.0 ** min(tries - 1, 30)))  # noqa: S311 - no secret
+    return random.uniform(0, min(high, low * 2.0 ** min(tries - 1, DOUBLINGS)))  # noqa: S311 - no secret
 
 
 class Gate:
@@ -106,7 +108,8 @@ class Gate:
             return
         self.state = "open"
         self.opened += 1
-        bound = self._high if at_most else min(self._high, self._low * 2.0 ** (self.opened - 1))
+        doubled = self._low * 2.0 ** min(self.opened - 1, DOUBLINGS)
+        bound = self._high if at_most else min(self._high, doubled)
         self._until = now + max(after, random.uniform(bound / 2, bound))  # noqa: S311 - no secret
 
     def hurry(self) -> None:

@@ -6,6 +6,7 @@ a test compares.
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.core import (
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from gateway.app import Gateway
 
 CIRCUITS = ("closed", "probing", "open")
+OUTCOMES = ("accepted", "unavailable", "error")
+ENDS = ("delivered", "declined", "later", "dead")
+"""What is counted from zero for every source and every destination, before it first happens: an
+increase from nothing at all is none to Prometheus
+(https://prometheus.io/docs/practices/instrumentation/#avoid-missing-metrics)."""
 
 
 class Snapshot(NamedTuple):
@@ -76,12 +82,12 @@ def families(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _coming_in(gateway: "Gateway") -> Iterator[Metric]:
-    counts = gateway.observed.counts
+    counts, config = gateway.observed.counts, gateway.config
     yield counter(
         "gateway_requests_total",
         "Requests answered, by how: accepted, relayed, error, or why they were refused.",
         ("source", "outcome"),
-        counts.requests,
+        dict.fromkeys(product(config.sources, OUTCOMES), 0) | dict(counts.requests),
     )
     yield histogram(
         "gateway_request_seconds", "Until an answer was ready.", "source", counts.answers
@@ -97,7 +103,7 @@ def _coming_in(gateway: "Gateway") -> Iterator[Metric]:
         "gateway_rule_errors_total",
         "Conditions and filters that could not be judged.",
         ("route",),
-        gateway.router.failures.counts,
+        {route.label: 0 for route in config.routes} | dict(gateway.router.failures.counts),
     )
     yield counter(
         "gateway_violations_total",
@@ -113,7 +119,7 @@ def _going_out(gateway: "Gateway") -> Iterator[Metric]:
         "gateway_deliveries_total",
         "Tries that ended: delivered, declined, shadowed, later (tried again), or dead.",
         ("destination", "outcome"),
-        counts.deliveries,
+        dict.fromkeys(product(gateway.config.destinations, ENDS), 0) | dict(counts.deliveries),
     )
     yield counter(
         "gateway_attempts_total",

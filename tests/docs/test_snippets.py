@@ -1,4 +1,7 @@
-"""Every block of code on a page is tried, by its kind; test_shell.py has those of a shell."""
+"""Every block of code on a page is tried, by its kind.
+
+Those of a shell are in test_shell.py, Prometheus' YAML in test_monitoring.py.
+"""
 
 import re
 import shlex
@@ -22,6 +25,7 @@ from tests.e2e.running import PATIENCE
 
 KINDS = frozenset({
     "cel", "console", "http", "ini", "javascript", "js", "json", "python", "sh", "text", "toml",
+    "yaml",
 })  # fmt: skip
 PRELUDES = {
     "docs/add-a-vendor.md": """

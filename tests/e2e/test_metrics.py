@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics.page import Page
-from tests.e2e.configs import everything
+from tests.e2e.configs import VENDORS, everything
 from tests.e2e.process import ROOT, gateway_process
 from tests.e2e.running import Running, running
 
@@ -65,6 +65,20 @@ async def test_what_happens_is_counted(tmp_path: Path) -> None:
     assert found["gateway_ready"][()] == 1
     assert found["gateway_spool_bytes"][()] > 0
     assert found["process_cpu_seconds_total"][()] > 0
+
+
+async def test_what_alerts_go_by_starts_at_zero(tmp_path: Path) -> None:
+    """What can go wrong is there before it did, so that the first time is an increase."""
+    async with running(tmp_path, lambda sandbox: configured(tmp_path, sandbox)) as run:
+        found = await page(run)
+    requests, deliveries = found["gateway_requests_total"], found["gateway_deliveries_total"]
+    for vendor in VENDORS:
+        for outcome in ("accepted", "unavailable", "error"):
+            assert requests[outcome, vendor] == 0
+        for outcome in ("delivered", "declined", "later", "dead"):
+            assert deliveries[vendor, outcome] == 0
+    assert found["gateway_rule_errors_total"] == {("route 1",): 0}
+    assert found["gateway_trace_dropped_total"] == {(): 0}
 
 
 async def test_the_documentation_names_every_metric(tmp_path: Path) -> None:

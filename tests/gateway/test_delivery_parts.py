@@ -52,6 +52,17 @@ def test_the_circuit_opens_after_failures_in_a_row_and_one_probe_closes_it() -> 
     assert gate.wait(1) == 0
 
 
+def test_an_outage_may_last_for_any_number_of_probes() -> None:
+    """After thousands of failed probes the wait is still the longest one, and no error."""
+    gate, now = Gate(low=1, high=8), 0.0
+    for _ in range(5000):
+        assert gate.wait(now) == 0
+        gate.failed("server", "HTTP 503", None, now)
+        now += gate.wait(now)
+    assert gate.state == "open"
+    assert gate.wait(now - 1) == pytest.approx(1)
+
+
 def test_a_failed_probe_opens_the_circuit_for_longer() -> None:
     """Each failed probe doubles the wait before the next, up to the bound."""
     gate = Gate(low=1, high=8)
