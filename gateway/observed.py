@@ -215,4 +215,6 @@ def setting_of(config: Config, router: Router, inputs: Mapping[str, Input]) -> S
         if len(source.keys) == 1 or source.keys == "any"
     }
     consents = config.consent.remember is not None
-    return Setting(router, inputs, Redactor(settings), keys, consents)
+    sent = [value.get_secret_value() for value in config.trace.otlp_headers.values()]
+    redactor = Redactor(settings, [value.rpartition(" ")[2] for value in sent])
+    return Setting(router, inputs, redactor, keys, consents)
