@@ -235,6 +235,7 @@ class Gateway:
             plan=config.plans.get(name),
             respond=source.respond_timeout if source.respond == "upstream" else None,
             lends=any(config.destinations[to].credentials == "client" for to in led),
+            traced=bool(config.trace.otlp),
         )
 
     def trouble(self) -> str | None:

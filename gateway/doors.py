@@ -6,7 +6,7 @@ from typing import NamedTuple
 from gateway.clients import Clients
 from gateway.cors import Cors, Origins
 from gateway.errors import Fault, Rejected
-from gateway.exchange import REQUEST_ID, Request
+from gateway.exchange import REQUEST_ID, TRACE_CONTEXT, Request
 from gateway.headers import text
 from gateway.plugin import Input
 from gateway.relay import Relay
@@ -31,6 +31,7 @@ class Source:
         respond: seconds to wait for the vendor's own answer to events; None answers at once.
         lends: a destination sends the client's own credential on, so it must be stored.
         plan: what its events should look like; None where nobody says.
+        traced: the caller's trace is stored, so that deliveries can continue it.
     """
 
     def __init__(  # noqa: PLR0913 - what there is to know of a source, each once
@@ -48,6 +49,7 @@ class Source:
         respond: float | None = None,
         lends: bool = False,
         plan: Plan | None = None,
+        traced: bool = False,
     ) -> None:
         self.name = name
         self.reads = reads
@@ -64,7 +66,8 @@ class Source:
         self.relay = relay
         self.respond = respond
         lent = reads.credential_headers if lends else frozenset[str]()
-        self._kept = reads.kept_headers | {"user-agent"} | lent
+        context = TRACE_CONTEXT if traced else frozenset[str]()
+        self._kept = reads.kept_headers | {"user-agent"} | lent | context
         self.methods: dict[str, set[str]] = {}
         for endpoint in (*reads.endpoints, *reads.unsupported):
             method, _, path = endpoint.partition(" ")

@@ -10,6 +10,9 @@ import msgspec
 NO_HEADERS: Mapping[str, str] = {}
 REQUEST_ID = "x-gateway-request-id"
 """Response header that names the request, for traces."""
+TRACE_CONTEXT = frozenset({"traceparent", "tracestate"})
+"""Request headers that name the caller's trace (https://www.w3.org/TR/trace-context/). They may be
+stored with a request, and never go on with it."""
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 

@@ -4,12 +4,14 @@ Everything here is called on the path of every event, so it does nothing that ca
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from gateway.config import Config
+from gateway.config.watching import TraceConfig
 from gateway.errors import Fault
 from gateway.event import Event
 from gateway.log import redaction
@@ -23,7 +25,7 @@ from gateway.trace.interface import FAILED, Outcome
 from gateway.trace.making import Maker, Setting
 from gateway.trace.raw import Arrival, trial
 from gateway.trace.reading import FileTraces
-from gateway.trace.recorder import Recorder, file_of
+from gateway.trace.recorder import Recorder, Spans, file_of
 from gateway.trace.sampling import Sampler, chosen
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class Observed:
             Maker(setting, trace.bodies),
             self.hub,
             file_of(path, trace.keep, trace.max_size) if trace.on else None,
+            spans_of(trace) if trace.on and trace.otlp else None,
         )
         redaction.redactor = setting.redactor
         self._on = trace.on
@@ -211,13 +214,23 @@ def _figures(attempt: Attempt) -> dict[str, object]:
     return {"status": attempt.status, "seconds": round(attempt.latency, 6)}
 
 
+def spans_of(trace: TraceConfig) -> Callable[[], Spans]:
+    """Return what begins to send traces to a collector, which needs the extra ``otel``."""
+    from gateway.trace.otel import OtelSpans  # noqa: PLC0415 - most have not installed the extra
+
+    headers = {name: value.get_secret_value() for name, value in trace.otlp_headers.items()}
+    return partial(OtelSpans, trace.otlp, headers)
+
+
 def setting_of(config: Config, router: Router, inputs: Mapping[str, Input]) -> Setting:
     """Return what records are made with under a configuration."""
-    settings = (config.sources, config.destinations, config.routes)
+    settings = (config.sources, config.destinations, config.routes, config.trace)
     keys = {
         name: "any" if source.keys == "any" else "keys[0]"
         for name, source in config.sources.items()
         if len(source.keys) == 1 or source.keys == "any"
     }
     consents = config.consent.remember is not None
-    return Setting(router, inputs, Redactor(settings), keys, consents)
+    sent = [value.get_secret_value() for value in config.trace.otlp_headers.values()]
+    redactor = Redactor(settings, [value.rpartition(" ")[2] for value in sent])
+    return Setting(router, inputs, redactor, keys, consents)

@@ -7,6 +7,7 @@ from typing import Any
 from gateway.config.models import Delivery, ServerConfig, SourceConfig
 from gateway.config.problems import Report
 from gateway.config.quantities import shown
+from gateway.config.watching import TraceConfig
 from gateway.plugins import Registry
 from gateway.words import nearest
 
@@ -14,6 +15,14 @@ EVERYBODY = (
     '"any" would let everybody who reaches {} send events; list the credentials, listen on a '
     "loopback address, or set open = true"
 )
+
+
+def check_trace(trace: TraceConfig, report: Report) -> None:
+    """Report what says how to send traces, while none are sent."""
+    if trace.otlp and not trace.on:
+        report.warning("trace", "otlp", "does nothing beside on = false; nothing is traced then")
+    if trace.otlp_headers and not trace.otlp:
+        report.warning("trace", "otlp_headers", "does nothing without otlp; say where traces go")
 
 
 def check_sources(

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from gateway.config.checks import (
     check_delivery,
     check_server,
     check_sources,
+    check_trace,
 )
 from gateway.config.environment import References
 from gateway.config.file import Raw
@@ -94,17 +95,24 @@ def load_trace(path: Path, environ: Mapping[str, str] = os.environ) -> Path:
     Raises:
         ConfigError: the file cannot be read, or its ``[trace]`` or ``[spool]`` is wrong.
     """
-    trace = _load_one(path, "trace", TraceConfig, environ)
+    trace = _load_one(path, "trace", TraceConfig, environ, without=("otlp", "otlp_headers"))
     return trace.file(load_spool(path, environ).path)
 
 
-def _load_one(path: Path, table: str, model: type[T], environ: Mapping[str, str]) -> T:
+def _load_one(
+    path: Path,
+    table: str,
+    model: type[T],
+    environ: Mapping[str, str],
+    without: Collection[str] = (),
+) -> T:
     report = Report()
     references = References(environ, report)
     gathered = Gathering(references, report)
     gathered.read(path)
     report.narrow(table)
-    raw = references.table(gathered.raw.get(table, {}), table)
+    told = gathered.raw.get(table, {})
+    raw = references.table({k: v for k, v in told.items() if k not in without}, table)
     found = _valid(model, raw, table, report)
     report.stop()
     return found or model()
@@ -146,7 +154,7 @@ class _Reading:
             name: d for name, raw in exits.items() if (d := self._destination(name, raw, spool))
         }
         consent = self._single("consent", ConsentConfig)
-        trace, log = self._single("trace", TraceConfig), self._single("log", LogConfig)
+        trace, log = self._trace(), self._single("log", LogConfig)
         places = {"from": entrances, "to": exits}
         reading = RouteReading(self._gathered, self._references, self._report)
         routes = reading.routes(places)
@@ -183,6 +191,18 @@ class _Reading:
         if found:
             check(found, self._report)
         return found
+
+    def _trace(self) -> TraceConfig | None:
+        raw = self._references.table(self._raw.get("trace", {}), "trace")
+        if isinstance(headers := raw.get("otlp_headers"), dict):
+            raw["otlp_headers"] = {
+                name: self._references.secret(value, "trace", "otlp_headers")
+                for name, value in headers.items()
+            }
+        trace = _valid(TraceConfig, raw, "trace", self._report)
+        if trace:
+            check_trace(trace, self._report)
+        return trace
 
     def _named(self, kind: str) -> dict[str, Raw]:
         """Return the tables of one kind by name, those of a wrong shape left out."""

@@ -1,11 +1,54 @@
 """What the configuration file may say of traces and log lines."""
 
+import re
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from gateway.config.address import address_problem
 from gateway.config.quantities import DAY, KIB, MIB, Duration, Size
 from gateway.config.tables import Table
+
+OTEL = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+"""What the extra ``otel`` brings."""
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""Of a header (RFC 9110, section 5.1)."""
+
+
+def _collector(value: object) -> object:
+    if not isinstance(value, str) or not value:
+        return value
+    if address_problem(value):
+        raise ValueError('is no address; write one like "http://127.0.0.1:4318/v1/traces"')
+    parts = urlsplit(value)
+    if "@" in parts.netloc:
+        raise ValueError("has a name or password in it; put the credential into otlp_headers")
+    if parts.path in {"", "/"}:
+        raise ValueError(f'has no path; write "{value.rstrip("/")}/v1/traces"')
+    if not _installed():
+        raise ValueError("needs what is not installed; pip install 'cdp-gateway[otel]'")
+    return value
+
+
+def _installed() -> bool:
+    try:
+        return all(find_spec(name) for name in OTEL)
+    except ModuleNotFoundError:
+        return False
+
+
+def _headers(value: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+    for name, secret in value.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f'{name!r} is no name of a header; write authorization = "..."')
+        said = secret.get_secret_value()
+        if not (said.isascii() and said.isprintable()):
+            raise ValueError(f"{name}: a header's value is printable ASCII on one line")
+    return value
 
 
 class TraceConfig(Table):
@@ -24,6 +67,12 @@ class TraceConfig(Table):
     is. So are requests that are refused for their credential or their address."""
     bodies: Size = Field(default=64 * KIB, ge=0)
     """How much is kept of each body, received or sent; 0 keeps none."""
+    otlp: Annotated[str, BeforeValidator(_collector)] = ""
+    """The address of an OpenTelemetry collector, such as `"http://127.0.0.1:4318/v1/traces"`, which
+    gets what is traced as spans too (OTLP over HTTP); none does where this is left out. It needs
+    the extra `otel`: `pip install 'cdp-gateway[otel]'`."""
+    otlp_headers: Annotated[Mapping[str, SecretStr], AfterValidator(_headers)] = Field(default={})
+    """Headers that go along to the collector, with its credential."""
 
     def file(self, spool: Path) -> Path:
         """Return the file; *spool* is the spool's folder."""

@@ -233,6 +233,13 @@ def _files(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
         "Requests and tries that should have been traced and could not be.",
         recorder.dropped,
     )
+    if recorder.spans is not None:
+        yield counter(
+            "gateway_trace_spans_total",
+            "Spans that the collector took, and those that it did not get.",
+            ("outcome",),
+            {"sent": recorder.spans.sent, "lost": recorder.spans.lost},
+        )
     yield GaugeMetricFamily(
         "gateway_trace_bytes", "Size of the file of traces on disk.", snapshot.trace_bytes
     )

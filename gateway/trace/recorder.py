@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Protocol
 
 import structlog
 
@@ -39,6 +40,26 @@ Batch = list[tuple[Raw, bool]]
 log = structlog.get_logger()
 
 
+class Spans(Protocol):
+    """Sends what is traced to a collector; all but the figures is for the recorder's thread."""
+
+    @property
+    def sent(self) -> int:
+        """Return how many spans the collector took."""
+
+    @property
+    def lost(self) -> int:
+        """Return how many it did not get."""
+
+    def add(self, raw: Raw, records: Sequence[Record]) -> None:
+        """Take what happened, and the records made of it; never wait."""
+        ...
+
+    def close(self) -> None:
+        """Send what is under way, for a few seconds at most."""
+        ...
+
+
 class Recorder:
     """Records what happens.
 
@@ -46,19 +67,29 @@ class Recorder:
         maker: makes records.
         hub: those who watch.
         store: opens the file; None keeps nothing.
+        spans: begins to send to a collector what is kept; None sends nothing.
 
     Attributes:
         dropped: what could not be recorded, since the start.
         recorded: what was written, since the start.
+        spans: what sends it to a collector; None where nothing does.
     """
 
-    def __init__(self, maker: Maker, hub: LiveHub, store: Callable[[], Store] | None) -> None:
+    def __init__(
+        self,
+        maker: Maker,
+        hub: LiveHub,
+        store: Callable[[], Store] | None,
+        spans: Callable[[], Spans] | None = None,
+    ) -> None:
         self.dropped = 0
         self.recorded = 0
         self.maker = maker
         self._hub = hub
         self._opens = store
         self._store: Store | None = None
+        self._begins = spans
+        self.spans: Spans | None = None
         self._pending: Batch = []
         self._count = self._bytes = 0
         self._queue: SimpleQueue[tuple[Batch, int] | None] = SimpleQueue()
@@ -115,6 +146,7 @@ class Recorder:
     # In the thread
 
     def _run(self) -> None:
+        self.spans = self._begins() if self._begins else None
         while (found := self._queue.get()) is not None:
             batch, size = found
             lines, lost = self._write(batch)
@@ -122,6 +154,8 @@ class Recorder:
                 self._loop.call_soon_threadsafe(self._done, len(batch), size, lines, lost)
         if self._store is not None:
             self._store.close()
+        if self.spans is not None:
+            self.spans.close()
 
     def _write(self, batch: Batch) -> tuple[list[Line], int]:
         """Return what those who watch get to see of *batch*, and how much of it was lost."""
@@ -132,6 +166,8 @@ class Recorder:
             began = time.thread_time()
             try:
                 made = self._made(raw)
+                if keep and self.spans is not None:
+                    self.spans.add(raw, made)
             except Exception as error:  # noqa: BLE001 - one event's oddity must not end the thread
                 lost += 1
                 self._say("trace_failed", repr(error))

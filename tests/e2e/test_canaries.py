@@ -20,6 +20,8 @@ from tests.e2e.process import ROOT, GatewayProcess, gateway_process
 from tests.e2e.running import PATIENCE, serving
 
 MARK = "CANARY"
+QUOTED = f"who is {MARK}-collector"
+"""What the collector says at first."""
 STATUS = {"ok": 200, "refuse": 422, "later": 503, "locked": 401}
 """What a vendor answers, by the beginning of the path; it repeats all that it was sent."""
 SETTLING = ("ok", "refuse")
@@ -55,6 +57,8 @@ def configured(folder: Path, vendor: str) -> tuple[str, int]:
     text = (
         f'[server]\nlisten = "127.0.0.1:0"\nmetrics = true\n[spool]\npath = "{folder}/spool"\n'
         "[log]\nsuccesses_per_second = 100000\n[trace]\nsuccesses_per_second = 100000\n"
+        f'otlp = "{vendor}/v1/traces"\n'
+        f'otlp_headers = {{ authorization = "Bearer {MARK}-collector" }}\n'
     )
     host = vendor.removeprefix("http://")
     names = []
@@ -139,8 +143,15 @@ async def told(config: Path, *command: str) -> bytes:
 
 
 async def test_no_credential_in_anything_that_the_gateway_emits(tmp_path: Path) -> None:
-    """Answers, pages, metrics, log lines, traces, dead letters: no canary, from anywhere."""
+    """Answers, pages, metrics, log lines, traces, spans, dead letters: no canary, from anywhere."""
+    spans: list[bytes] = []
+
+    async def collect(request: web.Request) -> web.Response:
+        spans.append(await request.read())
+        return web.Response() if len(spans) > 1 else web.Response(status=400, reason=QUOTED)
+
     app = web.Application()
+    app.router.add_post("/v1/traces", collect)
     app.router.add_route("*", "/{path:.*}", echo)
     config = tmp_path / "gateway.toml"
     async with serving(app) as vendor, aiohttp.ClientSession() as client:
@@ -158,6 +169,9 @@ async def test_no_credential_in_anything_that_the_gateway_emits(tmp_path: Path) 
             found.append(await told(config, "dead", "show", "1"))
             running.process.send_signal(signal.SIGTERM)
             assert await running.ended() == 0
+    assert len(b"".join(spans)) > 100_000
+    assert any("who is ***" in str(line.get("said")) for line in running.lines)
+    found += spans
     found.append(orjson.dumps(running.lines))
     found.append((tmp_path / "spool/traces.db").read_bytes())
     assert len(found[-1]) > 100_000

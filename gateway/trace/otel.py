@@ -1,0 +1,229 @@
+"""Traces for OpenTelemetry: spans made of the records, sent to a collector as OTLP over HTTP.
+
+Nothing but `gateway.observed` imports this, and only where the configuration names a collector.
+Spans are made in the recorder's thread; a thread of the SDK sends them.
+"""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import (
+    SERVICE_NAME,
+    SERVICE_VERSION,
+    OTELResourceDetector,
+    Resource,
+)
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    get_current_span,
+    set_span_in_context,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from gateway.exchange import Request
+from gateway.trace import spans
+from gateway.trace.interface import Received, Tried
+from gateway.trace.raw import Arrival, Trial
+from gateway.trace.sampling import chosen
+from gateway.trace.store import Record
+
+PACKAGE = "cdp-gateway"
+PATIENCE = 5.0
+"""Seconds that sending one batch may take, tries included."""
+GRACE = 2.0
+"""Seconds after which nothing more is tried when the gateway stops."""
+MOST = 4096
+"""Spans that may be under way."""
+QUIET = 60.0
+"""Seconds in which trouble with the collector is logged once."""
+KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
+
+
+class _Seldom(logging.Filter):
+    """Lets one record through, and the next after a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._until = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether *record* is written."""
+        del record
+        now = time.monotonic()
+        if now < self._until:
+            return False
+        self._until = now + QUIET
+        return True
+
+
+logging.getLogger(OTLPSpanExporter.__module__).addFilter(_Seldom())
+
+
+class _Collector(SpanExporter):
+    """The collector; it can be given up while spans are on their way.
+
+    Attributes:
+        sent: spans that it took.
+        lost: spans that it did not take.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        self.sent = 0
+        self.lost = 0
+        self._otlp = OTLPSpanExporter(url, headers=headers, timeout=PATIENCE)
+        self._ended = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send *spans*; they are lost where that fails."""
+        result = SpanExportResult.FAILURE if self._ended else self._otlp.export(spans)
+        if result is SpanExportResult.SUCCESS:
+            self.sent += len(spans)
+        else:
+            self.lost += len(spans)
+        return result
+
+    def shutdown(self) -> None:
+        """Give up what is tried again, and send no more."""
+        if not self._ended:
+            self._ended = True
+            self._otlp.shutdown()  # type: ignore[no-untyped-call]  # the library leaves it out
+
+
+class _Ids(RandomIdGenerator):
+    """Ids that follow from the request's, so that nothing has to be remembered.
+
+    Attributes:
+        trace: of the next span that continues no trace.
+        span: of the next span; None leaves it to chance.
+    """
+
+    def __init__(self) -> None:
+        self.trace = 0
+        self.span: int | None = None
+
+    def generate_trace_id(self) -> int:
+        """Return the id of a trace that begins here."""
+        return self.trace
+
+    def generate_span_id(self) -> int:
+        """Return the id of a span."""
+        return super().generate_span_id() if self.span is None else self.span
+
+
+class OtelSpans:
+    """Sends what is traced to a collector (`gateway.trace.recorder.Spans`).
+
+    Args:
+        url: of the collector, such as ``http://127.0.0.1:4318/v1/traces``.
+        headers: that go along.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        self._ids = _Ids()
+        self._collector = _Collector(url, headers)
+        self._made = self._refused = 0
+        own: dict[str, str] = {SERVICE_NAME: PACKAGE, SERVICE_VERSION: version(PACKAGE)}
+        self._provider = TracerProvider(
+            sampler=ParentBased(ALWAYS_ON),
+            resource=Resource.create({**own, **OTELResourceDetector().detect().attributes}),
+            shutdown_on_exit=False,
+            id_generator=self._ids,
+        )
+        self._provider.add_span_processor(BatchSpanProcessor(self._collector, MOST))
+        self._tracer = self._provider.get_tracer(PACKAGE, own[SERVICE_VERSION])
+
+    @property
+    def sent(self) -> int:
+        """Return how many spans the collector took."""
+        return self._collector.sent
+
+    @property
+    def lost(self) -> int:
+        """Return how many it did not get."""
+        return self._collector.lost + self._refused
+
+    def add(self, raw: Arrival | Trial, records: Sequence[Record]) -> None:
+        """Make a span of what happened; what the caller's own tracing left out makes none."""
+        first, last = records[0], records[-1]
+        if isinstance(raw, Arrival) and isinstance(first, Received):
+            self._ids.span = span_id(raw.request.id)
+            span = spans.received(first, raw.request, raw.source)
+            self._send(span, raw.request, _caller(raw.request))
+        elif isinstance(raw, Trial) and isinstance(last, Tried):
+            self._ids.span = None
+            request = raw.entry.request
+            self._send(spans.tried(last), request, _parent(request))
+
+    def _send(self, said: spans.Span, request: Request, context: Context) -> None:
+        if self._made - self._collector.sent - self._collector.lost >= MOST:
+            self._refused += 1
+            return
+        self._ids.trace = trace_id(request.id)
+        start = int(said.at * 1e9)
+        span = self._tracer.start_span(
+            said.name, context, KINDS[said.kind], said.attributes, start_time=start
+        )
+        if said.failed:
+            span.set_status(Status(StatusCode.ERROR, said.reason))
+        self._made += span.is_recording()
+        span.end(start + int(said.seconds * 1e9))
+
+    def close(self) -> None:
+        """Send what is under way, for a few seconds at most."""
+        limit = threading.Timer(GRACE, self._collector.shutdown)
+        limit.start()
+        self._provider.shutdown()
+        limit.cancel()
+
+
+def trace_id(request: str) -> int:
+    """Return the id of the trace that begins with a request: the request's own, zeros before it.
+
+    So whoever has ``x-gateway-request-id`` finds the trace. W3C wants shorter ids at the right end
+    (https://www.w3.org/TR/trace-context/, "Considerations for trace-id field generation").
+    """
+    return int(request, 16)
+
+
+def span_id(request: str) -> int:
+    """Return the id of a request's span, the same after a restart."""
+    return int.from_bytes(hashlib.sha256(request.encode()).digest()[:8])
+
+
+def _caller(request: Request) -> Context:
+    """Return the context that came with *request*; one without a span where none did."""
+    return TraceContextTextMapPropagator().extract(request.headers, Context())
+
+
+def _parent(request: Request) -> Context:
+    """Return where tries of a request's deliveries hang: below its span, if that was made.
+
+    Where the request was not chosen it has none, and they hang where it would.
+    """
+    caller = _caller(request)
+    if not chosen(request.id):
+        return caller
+    known = get_current_span(caller).get_span_context()
+    own = SpanContext(
+        trace_id=known.trace_id if known.is_valid else trace_id(request.id),
+        span_id=span_id(request.id),
+        is_remote=True,
+        trace_flags=known.trace_flags if known.is_valid else TraceFlags(TraceFlags.SAMPLED),
+        trace_state=known.trace_state,
+    )
+    return set_span_in_context(NonRecordingSpan(own), caller)

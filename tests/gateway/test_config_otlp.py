@@ -1,0 +1,84 @@
+"""Where traces go for OpenTelemetry, as the configuration says it."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config.load import load_trace
+from tests.gateway.configuring import FINE, problems, read
+
+CANARY = "canary-7c41aa"
+URL = "http://127.0.0.1:4318/v1/traces"
+
+
+def trace(*lines: str) -> str:
+    """Return a configuration whose ``[trace]`` says *lines*."""
+    return "\n".join(("[trace]", *lines)) + FINE
+
+
+def test_a_collector_and_its_headers_are_read(tmp_path: Path) -> None:
+    """The address may have any path; headers are credentials, from the environment or a file."""
+    (tmp_path / "key").write_text(f"{CANARY}\n")
+    headers = f'{{ authorization = "Bearer ${{KEY}}", x-key = "file:{tmp_path}/key" }}'
+    text = trace(f'otlp = "{URL}"', f"otlp_headers = {headers}")
+    found = read(tmp_path, text, {"KEY": CANARY}).trace
+    assert found.otlp == URL
+    values = {name: value.get_secret_value() for name, value in found.otlp_headers.items()}
+    assert values == {"authorization": f"Bearer {CANARY}", "x-key": CANARY}
+    assert CANARY not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (['otlp = "127.0.0.1:4318"'], f'otlp: is no address; write one like "{URL}"'),
+        (['otlp = "http://127.0.0.1:4318/"'], f'otlp: has no path; write "{URL}"'),
+        (
+            [f'otlp = "http://me:{CANARY}@host/v1/traces"'],
+            "otlp: has a name or password in it; put the credential into otlp_headers",
+        ),
+        ([f'otlp = "{URL}?key=a"'], f'otlp: is no address; write one like "{URL}"'),
+        (["otlp = 4318"], "otlp: must be text; put it in quotes"),
+        (
+            [f'otlp = "{URL}"', f'otlp_headers = {{ "a b" = "{CANARY}" }}'],
+            "otlp_headers: 'a b' is no name of a header; write authorization = \"...\"",
+        ),
+        (
+            [f'otlp = "{URL}"', f'otlp_headers = {{ key = "{CANARY}\\n" }}'],
+            "otlp_headers: key: a header's value is printable ASCII on one line",
+        ),
+        (
+            [f'otlp = "{URL}"', 'otlp_headers = { key = "file:nowhere" }'],
+            (
+                "otlp_headers: cannot read the secret in nowhere: No such file or directory; mend "
+                "the path or the file"
+            ),
+        ),
+    ],
+)
+def test_what_is_no_collector_is_told(tmp_path: Path, lines: list[str], problem: str) -> None:
+    """A mistake is one sentence that says where it is and what to write, without credentials."""
+    said = problems(tmp_path, trace(*lines))
+    assert len(said) == 1
+    assert said[0].endswith(f"[trace] {problem}")
+    assert CANARY not in said[0]
+
+
+@pytest.mark.parametrize(
+    ("lines", "warning"),
+    [
+        (["on = false", f'otlp = "{URL}"'], "otlp: does nothing beside on = false"),
+        (['otlp_headers = { key = "a-key" }'], "otlp_headers: does nothing without otlp"),
+    ],
+)
+def test_what_has_no_effect_is_told(tmp_path: Path, lines: list[str], warning: str) -> None:
+    """Keys that do nothing beside the others draw a warning."""
+    (said,) = read(tmp_path, trace(*lines)).warnings
+    assert f"[trace] {warning}" in said
+
+
+def test_those_who_only_read_traces_need_no_collector(tmp_path: Path) -> None:
+    """``gateway trace`` works where the collector's credential is not set."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(trace('path = "a.db"', 'otlp_headers = { key = "${NOT_SET}" }'))
+    assert load_trace(path, {}) == Path("a.db")
