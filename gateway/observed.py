@@ -224,13 +224,18 @@ def spans_of(trace: TraceConfig) -> Callable[[], Spans]:
 
 def setting_of(config: Config, router: Router, inputs: Mapping[str, Input]) -> Setting:
     """Return what records are made with under a configuration."""
-    settings = (config.sources, config.destinations, config.routes, config.trace)
+    settings = (
+        config.sources, config.destinations, config.routes, config.trace, config.admin,
+        config.alerts,
+    )  # fmt: skip
     keys = {
         name: "any" if source.keys == "any" else "keys[0]"
         for name, source in config.sources.items()
         if len(source.keys) == 1 or source.keys == "any"
     }
     consents = config.consent.remember is not None
-    sent = [value.get_secret_value() for value in config.trace.otlp_headers.values()]
+    alerts = {} if config.alerts is None else config.alerts.headers
+    headers = (*config.trace.otlp_headers.values(), *alerts.values())
+    sent = [value.get_secret_value() for value in headers]
     redactor = Redactor(settings, [value.rpartition(" ")[2] for value in sent])
     return Setting(router, inputs, redactor, keys, consents)

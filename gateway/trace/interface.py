@@ -206,7 +206,6 @@ class Which(msgspec.Struct, frozen=True):
             and (self.until is None or line.at < self.until)
         )
 
-
     def concerns(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:
         """Tell whether lines about this may be among them, before there are any.
 
