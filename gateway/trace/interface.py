@@ -297,9 +297,3 @@ class Observability(Protocol):
     @property
     def hub(self) -> Hub:
         """Return what happens now."""
-
-
-def found_ids(identity: str) -> Sequence[str]:
-    """Return what of *identity* may be a request's id: all of it, or what stands before a dash."""
-    request, dash, _ = identity.partition("-")
-    return (identity, request) if dash else (identity,)

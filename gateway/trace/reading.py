@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from gateway.trace.interface import (
     Trace,
     Tried,
     Which,
-    found_ids,
 )
 from gateway.trace.store import SCHEMA, explained, line_of, unpack
 
@@ -190,3 +189,9 @@ class FileTraces:
     def _show(self, identity: str, limit: int) -> list[Trace]:
         with reading(self._path) as reader:
             return reader.show(identity, limit)
+
+
+def found_ids(identity: str) -> Sequence[str]:
+    """Return what of *identity* may be a request's id: all of it, or what stands before a dash."""
+    request, dash, _ = identity.partition("-")
+    return (identity, request) if dash else (identity,)
