@@ -1,6 +1,6 @@
 """The story of a request: what was received, the event it became, what each destination got."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +13,8 @@ from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.admin.linking import Field, event_fields, payload_fields
 from gateway.admin.problem import Problem
 from gateway.admin.traces import OFF, Asked, are_kept
+from gateway.delivery import state_of
+from gateway.delivery.state import WorkerState
 from gateway.event import Event, as_json
 from gateway.exchange import Declined, Request
 from gateway.mapping import Row
@@ -192,8 +194,18 @@ class Telling:
             repeated=parsed.repeated,
             fields=event_fields(as_json(event)) if event else [],
             decisions=list(parsed.decisions),
-            deliveries=[self._delivery(event, group) for group in tries.values()],
+            deliveries=[self._delivery(event, group) for group in tries.values()]
+            + list(self._waiting(parsed, {to for _, to in tries})),
         )
+
+    def _waiting(self, parsed: Parsed, tried: Collection[str]) -> Iterator[DeliveryTold]:
+        """Yield the deliveries that were not tried so far, by how their destinations are now."""
+        given = dict.fromkeys(to for decided in parsed.decisions for to in decided.gives)
+        for to in given:
+            worker = self._gateway.workers.get(to)
+            if to not in tried and worker is not None:
+                reason = waits_for(state_of(worker))
+                yield DeliveryTold(to, worker.config.vendor, "", "waits", reason, None, [], [])
 
     def _delivery(self, event: Event | None, tries: list[Tried]) -> DeliveryTold:
         last = tries[-1]
@@ -230,6 +242,17 @@ class Telling:
         with suppress(Exception):  # steps may have changed since, and may fail now
             return list(rows_of(output, steps.apply(event) if steps else event))
         return []
+
+
+def waits_for(state: WorkerState) -> str:
+    """Return why nothing was sent to a destination so far."""
+    if state.paused:
+        return "An operator paused the destination."
+    if state.circuit != "closed":
+        return (
+            f"The destination is in trouble, and is tried again from time to time: {state.reason}"
+        )
+    return "It waits in the spool for its turn, unless that gave it up: see the dead letters."
 
 
 def rows_of(output: Output, event: Event) -> Iterable[Row]:

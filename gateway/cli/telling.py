@@ -1,7 +1,7 @@
 """Traces, told in lines for a person; no credential is in them to begin with."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import orjson
 from rich.text import Text
@@ -10,15 +10,18 @@ from gateway.cli.letter import written
 from gateway.cli.terminal import printable
 from gateway.trace.interface import Decided, Line, Message, Parsed, Received, Trace, Tried
 
+Latest = Callable[[str], Line | None]
+
 STYLES = {"delivered": "green", "accepted": "", "declined": "yellow", "repeated": "yellow"}
 
 
-def told(trace: Trace, *, whole: bool) -> Iterator[str]:
+def told(trace: Trace, *, whole: bool, latest: Latest = lambda _: None) -> Iterator[str]:
     """Yield what became of one request, in the order of its way.
 
     Args:
         trace: of the request.
         whole: with what was received and sent.
+        latest: returns the newest line about a destination, if there is one.
     """
     yield f"request {trace.request}"
     if trace.received is None:
@@ -35,12 +38,20 @@ def told(trace: Trace, *, whole: bool) -> Iterator[str]:
         named = {tried.destination for tried in tries}
         for to in dict.fromkeys(to for decision in event.decisions for to in decision.gives):
             if to not in named:
-                yield f"  {to}: nothing yet; it waits in the spool, unless that gave it up"
+                yield f"  {to}: nothing yet; {_waiting(latest(to))}"
     for tried in trace.tries:
         if tried.event not in known:
             yield ""
             yield f"event {tried.event}  {tried.name}"
             yield from _tried(tried, whole=whole)
+
+
+def _waiting(latest: Line | None) -> str:
+    """Return why nothing was sent so far, by the *latest* line about the destination."""
+    if latest is None or latest.outcome != "later":
+        return "it waits in the spool, unless that gave it up"
+    at = written(latest.at)
+    return f"it waits for the destination, which is in trouble: {latest.reason} ({at} UTC)"
 
 
 def _received(received: Received, *, whole: bool) -> Iterator[str]:

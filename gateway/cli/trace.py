@@ -8,6 +8,7 @@ import msgspec
 from gateway.cli.telling import told
 from gateway.cli.terminal import config_option, printable
 from gateway.config.load import load_trace
+from gateway.trace.interface import Which
 from gateway.trace.reading import reading
 
 
@@ -28,6 +29,13 @@ def command(path: Path, identity: str, limit: int, *, short: bool, as_json: bool
     """
     with reading(load_trace(path)) as reader:
         found = reader.show(identity, limit)
+        latest = {
+            to: next(iter(reader.lines(Which(destination=to), limit=1)), None)
+            for trace in found
+            for event in trace.events
+            for decided in event.decisions
+            for to in decided.gives
+        }
     if not found:
         raise click.ClickException(
             f"nothing is kept under {printable(identity)!r}; it may be too old, or it was not "
@@ -39,5 +47,5 @@ def command(path: Path, identity: str, limit: int, *, short: bool, as_json: bool
             continue
         if place:
             click.echo()
-        for line in told(trace, whole=len(found) == 1 and not short):
+        for line in told(trace, whole=len(found) == 1 and not short, latest=latest.get):
             click.echo(printable(line))

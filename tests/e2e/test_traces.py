@@ -133,7 +133,10 @@ async def test_what_waits_is_told(tmp_path: Path) -> None:
         watched: Observability = run.gateway.observed
         (trace,) = await watched.traces.show(second)
     assert trace.tries == ()
-    assert "chrts: nothing yet; it waits in the spool" in shown(tmp_path, second)
+    assert (
+        "chrts: nothing yet; it waits for the destination, which is in trouble: HTTP 401"
+        in shown(tmp_path, second)
+    )
 
 
 async def test_repeats_say_so(tmp_path: Path) -> None:

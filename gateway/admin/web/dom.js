@@ -74,7 +74,7 @@ export function badge(text, tone) {
 
 export const TONES = {
   accepted: "plain", delivered: "good", declined: "calm", repeated: "calm",
-  later: "warn", refused: "bad", dead: "bad",
+  later: "warn", waits: "warn", refused: "bad", dead: "bad",
   sent: "good", compared: "calm", delivering: "good", paused: "warn", probing: "warn", open: "bad",
 };
 export const WORDS = {sent: "would be sent", compared: "a shadow: compared, not sent", later: "tried again later", dead: "dead letter", open: "in trouble", probing: "being probed"};

@@ -1,0 +1,130 @@
+"""Why one event did not reach one destination: found in the console, and on the command line."""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
+
+from tests.console.browsing import visiting
+from tests.console.scene import say
+from tests.e2e.admin import Admin, administered
+from tests.e2e.running import PATIENCE
+
+pytestmark = pytest.mark.xdist_group("console")
+
+SETUP = """
+[server]
+listen = "127.0.0.1:0"
+[spool]
+path = "{folder}/spool"
+[admin]
+listen = "127.0.0.1:0"
+[sources.app]
+vendor = "segment"
+keys = ["YOUR_WRITE_KEY"]
+[destinations.archive]
+vendor = "segment"
+url = "{url}/segment"
+write_key = "segment-sandbox-key"
+[destinations.crm]
+vendor = "segment"
+url = "{url}/segment"
+write_key = "segment-sandbox-key"
+[destinations.offers]
+vendor = "quartic"
+url = "{url}/quartic"
+api_key = "quartic-sandbox-key"
+customer = "sandbox"
+[destinations.ads]
+vendor = "growlytics"
+url = "{url}/growlytics"
+api_key = "growlytics-sandbox-key"
+[destinations.strict]
+vendor = "chrts"
+url = "{url}/chrts"
+api_key = "api_chrts_sandbox"
+[destinations.down]
+vendor = "tracardi"
+url = "{url}/tracardi"
+source_id = "sandbox"
+retry_min = "30s"
+
+[[routes]]
+name = "orders to the archive"
+names = ["Order *"]
+to = ["archive"]
+[[routes]]
+name = "high scores to the crm"
+when = "event.properties.level > 100"
+to = ["crm"]
+[[routes]]
+name = "everything to offers"
+to = ["offers"]
+[[routes]]
+name = "who agreed to ads"
+to = ["ads"]
+steps = [{{ consent = "advertising" }}]
+[[routes]]
+name = "everything to the rest"
+to = ["strict", "down"]
+"""
+USERS = 9
+"""Enough for a circuit to open."""
+CAUSES = {
+    "archive": ("orders to the archive", "not taken", "name"),
+    "crm": ("high scores to the crm", "not taken", "event.properties.level > 100"),
+    "offers": ("declined", "Level Reached"),
+    "ads": ("who agreed to ads", "advertising"),
+    "strict": ("refused", "HTTP 422"),
+    "down": ("HTTP 503",),
+}
+"""What is to be read of each destination that the event did not reach."""
+
+
+async def lost(admin: Admin) -> None:
+    """Send an event that reaches no destination, each for a reason of its own."""
+    await admin.running.fault(vendor="chrts", count=1000, status=422)
+    await admin.running.fault(vendor="tracardi", count=1000, status=503)
+    for user in [*(f"somebody-{number}" for number in range(1, USERS)), "ada"]:
+        body = {
+            "userId": user, "event": "Level Reached", "properties": {"level": 7},
+            "writeKey": "YOUR_WRITE_KEY",
+        }  # fmt: skip
+        await say(admin, "/v1/track", body)
+    async with asyncio.timeout(PATIENCE):
+        while (await admin.get("/destinations/down"))["state"] != "open":
+            pass
+        while (await admin.get("/destinations/strict"))["dead_letters"] < USERS:
+            pass
+
+
+async def test_the_command_line_says_why(tmp_path: Path) -> None:
+    """`gateway trace` with the user's id names each destination with its reason."""
+    async with administered(tmp_path, SETUP) as admin:
+        await lost(admin)
+        path = str(tmp_path / "gateway.toml")
+        command = [sys.executable, "-m", "gateway", "trace", "ada", "--short", "--config", path]
+        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+        said = (await process.communicate())[0].decode()
+    for to, words in CAUSES.items():
+        assert all(word in said for word in (to, *words)), (to, said)
+
+
+async def test_the_console_says_why(tmp_path: Path) -> None:
+    """From a cold start: the user is looked for, the event opened, and each reason stands there."""
+    async with administered(tmp_path, SETUP) as admin, visiting(admin) as visit:
+        await lost(admin)
+        page = visit.page
+        await visit.open("overview")
+        await page.get_by_role("link", name="Events").click()
+        await page.get_by_label("User").fill("ada")
+        await page.get_by_label("User").press("Enter")
+        await expect(page.locator("tbody tr")).to_have_count(3)
+        await page.locator("tbody tr").first.get_by_role("link").click()
+        await expect(page.get_by_role("heading", level=2).first).to_contain_text("Level Reached")
+        for to, words in CAUSES.items():
+            for word in (to, *words):
+                await expect(page.locator("#page")).to_contain_text(word)
