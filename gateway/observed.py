@@ -40,7 +40,7 @@ so that they push nothing out."""
 log = structlog.get_logger()
 
 
-SHOWN = 100
+SHOWN = 20
 """Requests and tries a second that are shown to those who watch and not kept: nobody reads faster,
 and those who watch must not slow anything."""
 
