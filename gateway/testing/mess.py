@@ -26,10 +26,8 @@ FRAGMENTS = (
     b"%F0%9F%91%9F", b"&", b"=", b"+", b"\r\n\r\n", b"\xf0\x9f\x91\x9f", b" " * 300_000,
 )  # fmt: skip
 """What may turn up in the middle of a body."""
-CODINGS = ("gzip", "identity", "x")
-"""How a plain body may be labelled. What aiohttp refuses before it has read the request's address
-(brotli and zstandard, which it cannot undo here, and a body that is no deflate stream) has no
-vendor's words, since nobody knows whose it is."""
+CODINGS = ("gzip", "deflate", "br", "zstd", "identity", "x")
+"""How a plain body may be labelled."""
 LABELS = (
     "application/json", "application/json; charset=utf-8", "application/json; charset=utf-16",
     "text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded",
