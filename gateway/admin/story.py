@@ -98,7 +98,7 @@ class EventTold(msgspec.Struct, frozen=True):
     steps: list[StepTold] = []
     """In the playground; traces do not keep them."""
     planned: list[str] = []
-    """What the source's tracking plan has against it, in the playground."""
+    """What the source's tracking plan has against it."""
 
 
 class Story(msgspec.Struct, frozen=True):
@@ -194,6 +194,7 @@ class Telling:
             repeated=parsed.repeated,
             fields=event_fields(as_json(event)) if event else [],
             decisions=list(parsed.decisions),
+            planned=list(parsed.planned),
             deliveries=[self._delivery(event, group) for group in tries.values()]
             + list(self._waiting(parsed, {to for _, to in tries})),
         )

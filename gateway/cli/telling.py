@@ -77,6 +77,8 @@ def _event(event: Parsed) -> Iterator[str]:
         yield "  " + ", ".join(f"{what} {one}" for what, one in ids.items() if one)
     if event.repeated:
         yield "  came before, and goes nowhere"
+    for violation in event.planned:
+        yield f"  not as planned: {violation}"
     for decision in event.decisions:
         yield from _decided(decision)
 

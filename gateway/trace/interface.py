@@ -95,6 +95,8 @@ class Parsed(msgspec.Struct, frozen=True):
     """It came before, within the source's ``dedup``, and goes nowhere."""
     decisions: tuple[Decided, ...] = ()
     """What every route said, in the order of the configuration."""
+    planned: tuple[str, ...] = ()
+    """What the source's tracking plan has against it, and lets through."""
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -207,13 +209,10 @@ class Which(msgspec.Struct, frozen=True):
         )
 
     def concerns(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:
-        """Tell whether lines about this may be among them, before there are any.
+        """Tell whether lines may be among them that are about *events* of *source*.
 
-        Args:
-            source: through which it came.
-            to: the destination; empty for a request.
-            events: those that it is about.
-            failed: something went wrong.
+        They are on their way to *to*, or it is empty, and they have just come; they *failed*, or
+        not.
         """
         return (
             self.source in {None, source}

@@ -19,6 +19,7 @@ from gateway.trace.interface import Decided, Loss, Message, Parsed, Received, Tr
 from gateway.trace.raw import Arrival, Trial
 from gateway.trace.sampling import chosen
 from gateway.trace.store import Record
+from gateway.tracking import Plan
 
 EXPLAINED = 20
 """Events of one request whose routes are explained; of a longer one the first."""
@@ -89,7 +90,8 @@ class Maker:
             consented = arrival.consented.get(index, {})
             explained = index < EXPLAINED and not repeated
             decided = self._decided(source.name, event, consented) if explained else ()
-            yield _parsed(event, received, redactor, decided, repeated=repeated)
+            parsed = _parsed(event, received, redactor, decided, repeated=repeated)
+            yield replace(parsed, planned=_planned(source.plan, event, redactor))
 
     def tried(self, trial: Trial) -> Iterator[Record]:
         """Yield the record of a try; before it, what its request's would be, if none was made."""
@@ -210,6 +212,13 @@ def _parsed(
         repeated=repeated,
         decisions=tuple(decided),
     )
+
+
+def _planned(plan: Plan | None, event: Event, redactor: Redactor) -> tuple[str, ...]:
+    found = None if plan is None else plan.judge(event)
+    if found is None:
+        return ()
+    return tuple(_short(redactor.cut(f"{one.place}: {one.what}")) for one in found.violations)
 
 
 def _readable(refused: Rejected | None) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.cli.telling import told
 from tests.e2e.configs import VENDORS, destination
 from tests.e2e.process import gateway_process
 from tests.e2e.running import PATIENCE, running, sandboxed
@@ -76,7 +77,7 @@ async def test_a_refusal_names_the_senders_own_path(tmp_path: Path) -> None:
 
 
 async def test_what_is_allowed_is_counted_and_delivered(tmp_path: Path) -> None:
-    """With ``allow`` the event arrives whole, and the violation is counted."""
+    """With ``allow`` the event arrives whole, and the violation is counted and traced."""
     async with running(
         tmp_path, lambda sandbox: config(tmp_path, sandbox, "allow", NO_CARD)
     ) as run:
@@ -88,6 +89,10 @@ async def test_what_is_allowed_is_counted_and_delivered(tmp_path: Path) -> None:
         assert run.gateway.tally.counts == {
             ("shop", "paid", "properties.card: must not be there"): 1
         }
+        await run.gateway.observed.recorder.stop()
+        (trace,) = await run.gateway.observed.traces.show(answer.headers["x-gateway-request-id"])
+        assert trace.events[0].planned == ("properties.card: must not be there",)
+        assert "  not as planned: properties.card: must not be there" in told(trace, whole=False)
 
 
 async def test_a_dropped_field_reaches_nobody(tmp_path: Path) -> None:
