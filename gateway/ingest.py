@@ -218,6 +218,7 @@ class Ingest:
             plan = router.plan(source.name, events, consented)
         else:
             plan = router.plan(source.name, events)
+        arrival.turns = plan.turns
         if not plan.targets:
             return events
         entry = Entry(

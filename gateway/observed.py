@@ -114,12 +114,8 @@ class Observed:
             outcome = "relayed"
         counts.requests[source, outcome] += 1
         counts.answers[source].observe(arrival.seconds)
-        if refused is None:
-            fresh = arrival.events if arrival.kept is None else arrival.kept
-            for event in fresh:
-                counts.events[source, event.type] += 1
-            if fresh is not arrival.events:
-                counts.repeated[source] += len(arrival.events) - len(fresh)
+        if refused is None and arrival.kept is not None:
+            counts.accepted(source, arrival.events, arrival.kept, arrival.turns)
         strange = refused is not None and refused.fault in STRANGERS
         if self._strange_lines.take() if strange else refused is not None or self._lines.take():
             self._say(arrival, outcome)

@@ -21,7 +21,7 @@ from gateway.admin import (
 )
 from gateway.admin.desk import Desk
 from gateway.admin.endpoint import JSON, PREFIX, Endpoint
-from gateway.admin.guard import guard
+from gateway.admin.guard import Refusals, guard
 from gateway.admin.openapi import document
 from gateway.admin.problem import as_problems
 from gateway.config.admin import AdminConfig
@@ -47,7 +47,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 def make_app(desk: Desk) -> web.Application:
     """Return the admin application of a gateway that runs."""
     started = desk.gateway.config.admin or AdminConfig()
-    guarded = guard(started, lambda: desk.gateway.config.admin)
+    refusals = Refusals(desk.gateway.observed.counts.turned_away)
+    guarded = guard(started, lambda: desk.gateway.config.admin, refusals)
     app = web.Application(middlewares=[as_problems, guarded], client_max_size=LARGEST_BODY)
     app.add_routes(found.route(desk) for found in ENDPOINTS)
     app.add_routes(assets.routes())

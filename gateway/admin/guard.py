@@ -2,8 +2,11 @@
 
 import hmac
 import ipaddress
+import time
+from collections import Counter
 from collections.abc import Callable
 
+import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -16,27 +19,84 @@ MARK = "x-gateway-admin"
 a preflight (https://fetch.spec.whatwg.org/#cors-preflight-fetch), which is never granted."""
 OPEN = frozenset({"/healthz", "/readyz", "/api/v1/openapi.json"})
 """What needs no token, beside the console's own files: none of it says anything of the events."""
+REASONS = {401: "token", 403: "origin", 421: "host"}
+"""Why somebody is turned away, by the status that they read."""
+QUIET = 60.0
+"""Seconds in which those who are turned away for the same reason are logged once."""
+
+log = structlog.get_logger()
 
 
-def guard(started: AdminConfig, present: Callable[[], AdminConfig | None]) -> Middleware:
+class Refusals:
+    """Those who were turned away: each is counted, and now and then one is logged.
+
+    Args:
+        counts: how many, by why.
+        clock: tells the time, in seconds.
+    """
+
+    def __init__(self, counts: Counter[str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._counts = counts
+        self._clock = clock
+        self._logged: dict[str, float] = {}
+
+    def note(self, request: web.Request, problem: Problem) -> None:
+        """Note that *request* met *problem*.
+
+        One without any token is how everybody begins who opens the console, and is not logged.
+        """
+        why = REASONS.get(problem.status)
+        if why is None:
+            return
+        if why == "token" and "authorization" not in request.headers:
+            why = "no_token"
+        self._counts[why] += 1
+        now = self._clock()
+        if why != "no_token" and now - self._logged.get(why, -QUIET) >= QUIET:
+            self._logged[why] = now
+            log.warning(
+                "admin_refused",
+                reason=problem.detail,
+                address=request.remote,
+                path=request.path,
+                times=self._counts[why],
+            )
+
+
+def guard(
+    started: AdminConfig, present: Callable[[], AdminConfig | None], refusals: Refusals
+) -> Middleware:
     """Return the middleware that turns others away.
 
     Args:
         started: the configuration with which the address was opened.
         present: returns the one in effect, which a reload may have changed.
+        refusals: notes those whom it turns away.
     """
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        admin = in_force(started, present())
-        check_host(request, admin)
-        if request.path.startswith("/api/") or request.path == "/metrics":
-            check_intent(request)
-            if request.path not in OPEN:
-                check_token(request, admin)
+        try:
+            check(request, in_force(started, present()))
+        except Problem as problem:
+            refusals.note(request, problem)
+            raise
         return await handler(request)
 
     return guarded
+
+
+def check(http: web.Request, admin: AdminConfig) -> None:
+    """Check that a call may be made.
+
+    Raises:
+        Problem: it may not.
+    """
+    check_host(http, admin)
+    if http.path.startswith("/api/") or http.path == "/metrics":
+        check_intent(http)
+        if http.path not in OPEN:
+            check_token(http, admin)
 
 
 def in_force(started: AdminConfig, present: AdminConfig | None) -> AdminConfig:

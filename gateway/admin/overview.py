@@ -29,6 +29,10 @@ class SourceState(msgspec.Struct, frozen=True):
     """Events since the gateway began."""
     rate: float
     """Events a second, now."""
+    unrouted: int
+    """Events since the gateway began that no route took."""
+    nowhere: float
+    """Events a second that no route takes, now."""
 
 
 class RouteState(msgspec.Struct, frozen=True):
@@ -41,6 +45,14 @@ class RouteState(msgspec.Struct, frozen=True):
     """What must hold for it to take an event; nothing where it takes all."""
     steps: list[str]
     otherwise: bool
+    events: int
+    """Events that it gave to a destination since the gateway began."""
+    rate: float
+    """Events a second that it gives to a destination, now."""
+    withheld: int
+    """Events that its steps kept back since the gateway began."""
+    kept_back: float
+    """Events a second that its steps keep back, now."""
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -80,7 +92,7 @@ async def show_overview(desk: Desk) -> Overview:
     gateway, series = desk.gateway, desk.series
     config = gateway.config
     now = time.time()
-    taken = tallied(gateway.observed.counts).taken
+    tallies = tallied(gateway.observed.counts)
     exits = [Exit(one, *series.delivered(one.name)) for one in await listed(desk)]
     used = await gateway.spool.size() / config.spool.max_bytes
     found = sorted(
@@ -88,7 +100,15 @@ async def show_overview(desk: Desk) -> Overview:
         key=lambda one: one.level != "trouble",
     )
     sources = [
-        SourceState(name, source.vendor, source.mount, taken.get(name, 0), series.accepted(name))
+        SourceState(
+            name=name,
+            vendor=source.vendor,
+            mount=source.mount,
+            accepted=tallies.taken.get(name, 0),
+            rate=series.accepted(name)[0],
+            unrouted=tallies.nowhere.get(name, 0),
+            nowhere=series.accepted(name)[1],
+        )
         for name, source in config.sources.items()
     ]
     return Overview(now, found, sources, routes_of(desk), exits)
@@ -96,10 +116,10 @@ async def show_overview(desk: Desk) -> Overview:
 
 def routes_of(desk: Desk) -> list[RouteState]:
     """Return the routes, as the configuration in effect has them."""
-    config = desk.gateway.config
+    config, counts, series = desk.gateway.config, desk.gateway.observed.counts, desk.series
     return [
         RouteState(
-            name=route.label or f"route {number}",
+            name=route.label,
             sources=list(config.sources if route.sources is None else route.sources),
             destinations=list(route.to),
             conditions=[
@@ -109,8 +129,12 @@ def routes_of(desk: Desk) -> list[RouteState]:
             ],
             steps=[step.word for step in route.steps],
             otherwise=route.otherwise,
+            events=counts.routed[route.label, "given"],
+            rate=series.routed(route.label)[0],
+            withheld=counts.routed[route.label, "kept_back"],
+            kept_back=series.routed(route.label)[1],
         )
-        for number, route in enumerate(config.routes, start=1)
+        for route in config.routes
     ]
 
 
@@ -119,6 +143,10 @@ def _gateway(desk: Desk, used: float) -> Iterator[Attention]:
         yield Attention("trouble", f"Nothing is accepted: {trouble}.", "config")
     if used >= NEARLY_FULL:
         yield Attention("trouble", f"The spool is {used:.0%} full.", "destinations")
+    for route, failed in desk.gateway.router.failures.counts.items():
+        events = "event" if failed == 1 else "events"
+        text = f"{route} could not be judged for {failed:,} {events}; the log says why."
+        yield Attention("notice", text, "config")
     warnings = desk.gateway.config.warnings
     for warning in warnings[:NAMED]:
         yield Attention("notice", f"{warning[0].upper()}{warning[1:]}.", "config")

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter, defaultdict, deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -34,6 +35,19 @@ class SourceSample(msgspec.Struct, frozen=True):
     """Unix seconds of the later one."""
     accepted: float
     """Events a second."""
+    nowhere: float
+    """Events a second of these that no route took."""
+
+
+class RouteSample(msgspec.Struct, frozen=True):
+    """What a route did between two samples."""
+
+    at: float
+    """Unix seconds of the later one."""
+    given: float
+    """Events a second that it gave to a destination."""
+    kept_back: float
+    """Events a second that its steps kept back."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -59,8 +73,9 @@ class Series:
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
         self._at = time.monotonic()
-        self._before = Tallies({}, {}, {}, {})
+        self._before = Tallies({}, {}, {}, {}, {}, {})
         self.sources: dict[str, deque[SourceSample]] = _rings()
+        self.routes: dict[str, deque[RouteSample]] = _rings()
         self.destinations: dict[str, deque[Sample]] = _rings()
 
     async def run(self) -> None:
@@ -86,7 +101,15 @@ class Series:
         before, self._before = self._before, now
         for name in gateway.config.sources:
             taken = now.taken.get(name, 0) - before.taken.get(name, 0)
-            self.sources[name].append(SourceSample(at, taken / since))
+            nowhere = now.nowhere.get(name, 0) - before.nowhere.get(name, 0)
+            self.sources[name].append(SourceSample(at, taken / since, nowhere / since))
+        for route in gateway.config.routes:
+            given, kept_back = (
+                (now.routed.get((route.label, how), 0) - before.routed.get((route.label, how), 0))
+                / since
+                for how in ("given", "kept_back")
+            )
+            self.routes[route.label].append(RouteSample(at, given, kept_back))
         for name in gateway.workers:
             depth = depths.get(name)
             sample = Sample(
@@ -98,16 +121,24 @@ class Series:
             )
             self.destinations[name].append(sample)
 
-    def accepted(self, source: str) -> float:
-        """Return how many events a second a source takes now."""
-        lately = list(self.sources[source])[-LATELY:]
-        return sum(one.accepted for one in lately) / len(lately) if lately else 0.0
+    def accepted(self, source: str) -> tuple[float, float]:
+        """Return how many events a second a source takes now, and how many go nowhere."""
+        return lately((one.accepted, one.nowhere) for one in self.sources[source])
+
+    def routed(self, route: str) -> tuple[float, float]:
+        """Return how many events a second a route gives to destinations now, and keeps back."""
+        return lately((one.given, one.kept_back) for one in self.routes[route])
 
     def delivered(self, destination: str) -> tuple[float, float]:
         """Return how many events a second arrive at a destination now, and fail."""
-        lately = list(self.destinations[destination])[-LATELY:]
-        count = len(lately) or 1
-        return sum(s.delivered for s in lately) / count, sum(s.failed for s in lately) / count
+        return lately((one.delivered, one.failed) for one in self.destinations[destination])
+
+
+def lately(figures: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """Return the means of the latest of two figures that were sampled together."""
+    latest = list(figures)[-LATELY:]
+    count = len(latest) or 1
+    return sum(one for one, _ in latest) / count, sum(other for _, other in latest) / count
 
 
 def _rings() -> Any:
@@ -126,9 +157,11 @@ NO_TRIES = Tries(0.0, ())
 
 
 class Tallies(NamedTuple):
-    """What was counted since the gateway began, by source or destination."""
+    """What was counted since the gateway began, by source, route or destination."""
 
     taken: dict[str, int]
+    nowhere: dict[str, int]
+    routed: dict[tuple[str, str], int]
     arrived: dict[str, int]
     failed: dict[str, int]
     tries: dict[str, Tries]
@@ -148,7 +181,8 @@ def tallied(counts: Counts) -> Tallies:
         name: Tries(held.sum, tuple((float(bound), count) for bound, count in held.buckets()))
         for name, held in counts.attempt_seconds.items()
     }
-    return Tallies(taken, arrived, failed, tries)
+    nowhere, routed = dict(counts.unrouted), dict(counts.routed)
+    return Tallies(taken, nowhere, routed, arrived, failed, tries)
 
 
 def latencies(now: Tries, before: Tries) -> dict[str, float | None]:

@@ -12,7 +12,7 @@ from gateway.admin.desk import Desk
 from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.admin.linking import Field, event_fields, payload_fields
 from gateway.admin.problem import Problem
-from gateway.admin.traces import OFF, Asked, are_kept
+from gateway.admin.traces import OFF, Asked, check_traced
 from gateway.delivery import state_of
 from gateway.delivery.state import WorkerState
 from gateway.event import Event, as_json
@@ -128,7 +128,8 @@ class Stories(msgspec.Struct, frozen=True):
 @endpoint("GET", "/story", refuses=OFF | {404: "Nothing is kept under this id."})
 async def tell_story(desk: Desk, query: Asked) -> Stories:
     """Show what became of a request or an event, its fields linked from end to end."""
-    found = await desk.gateway.observed.traces.show(query.id) if are_kept(desk) else []
+    check_traced(desk)
+    found = await desk.gateway.observed.traces.show(query.id)
     if not found:
         raise Problem(404, f"nothing is kept under {query.id!r}; it may be too old, or not traced")
     return Stories([Telling(desk, trace, query.id).story() for trace in found])

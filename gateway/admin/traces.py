@@ -70,23 +70,20 @@ class Found(msgspec.Struct, frozen=True):
 OFF = {409: "Nothing is traced."}
 
 
-def are_kept(desk: Desk) -> bool:
-    """Tell whether there are traces; there are none before the first one is written.
+def check_traced(desk: Desk) -> None:
+    """Check that requests are traced at all.
 
     Raises:
         Problem: none ever are.
     """
-    config = desk.gateway.config
-    if not config.trace.on:
+    if not desk.gateway.config.trace.on:
         raise Problem(409, "nothing is traced; set on = true in [trace], and start again")
-    return config.trace.file(config.spool.path).exists()
 
 
 @endpoint("GET", "/traces", refuses=OFF)
 async def list_traces(desk: Desk, query: Search) -> LinePage:
     """List what happened, the newest first: requests, events and tries to deliver them."""
-    if not are_kept(desk):
-        return LinePage([], None)
+    check_traced(desk)
     before = None if query.before is UNSET else query.before
     limit = query.limit
     lines = await desk.gateway.observed.traces.find(query.which(), before, limit)
@@ -96,7 +93,8 @@ async def list_traces(desk: Desk, query: Search) -> LinePage:
 @endpoint("GET", "/trace", refuses=OFF | {404: "Nothing is kept under this id."})
 async def show_trace(desk: Desk, query: Asked) -> Found:
     """Show what became of a request, an event, or what a user sent, step by step."""
-    found = await desk.gateway.observed.traces.show(query.id) if are_kept(desk) else []
+    check_traced(desk)
+    found = await desk.gateway.observed.traces.show(query.id)
     if not found:
         raise Problem(404, f"nothing is kept under {query.id!r}; it may be too old, or not traced")
     return Found(found)

@@ -8,6 +8,9 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from gateway.event import Event
+from gateway.routing.plan import Turn
+
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds, for answers and attempts."""
 SLOW = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0)
@@ -59,6 +62,9 @@ class Counts:
         answers: seconds until an answer was ready, by source.
         events: accepted ones, by source and type.
         repeated: events that came before, by source.
+        routed: events by route and by what that did with them: ``given`` or ``kept_back``.
+        unrouted: events that no route took, by source.
+        turned_away: calls of the admin API that were refused, by why.
         deliveries: by destination and outcome.
         attempts: by destination and class of status, such as ``2xx``; ``none`` for no answer.
         attempt_seconds: by destination, until the whole answer was there.
@@ -70,7 +76,38 @@ class Counts:
         self.answers = Histograms(FAST)
         self.events = Counter[tuple[str, str]]()
         self.repeated = Counter[str]()
+        self.routed = Counter[tuple[str, str]]()
+        self.unrouted = Counter[str]()
+        self.turned_away = Counter[str]()
         self.deliveries = Counter[tuple[str, str]]()
         self.attempts = Counter[tuple[str, str]]()
         self.attempt_seconds = Histograms(FAST)
         self.delivery_seconds = Histograms(SLOW)
+
+    def accepted(
+        self,
+        source: str,
+        events: Sequence[Event],
+        fresh: Sequence[Event],
+        turns: Sequence[Sequence[Turn]],
+    ) -> None:
+        """Count the *events* of one request.
+
+        Args:
+            source: through which they came.
+            events: those in it.
+            fresh: those of them that repeat nothing; only these count.
+            turns: what the routes did with each of *events*.
+        """
+        known = None
+        if len(fresh) < len(events):
+            self.repeated[source] += len(events) - len(fresh)
+            known = {event.id for event in fresh}
+        for event, mine in zip(events, turns, strict=True):
+            if known is not None and event.id not in known:
+                continue
+            self.events[source, event.type] += 1
+            if not mine:
+                self.unrouted[source] += 1
+            for turn in mine:
+                self.routed[turn] += 1

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 CIRCUITS = ("closed", "probing", "open")
 OUTCOMES = ("accepted", "unavailable", "error")
 ENDS = ("delivered", "declined", "later", "dead")
+TURNS = ("given", "kept_back")
+REFUSALS = ("no_token", "token", "origin", "host")
 """What is counted from zero for every source and every destination, before it first happens: an
 increase from nothing at all is none to Prometheus
 (https://prometheus.io/docs/practices/instrumentation/#avoid-missing-metrics)."""
@@ -73,7 +75,14 @@ def gauge(name: str, about: str, label: str, values: Iterable[tuple[str, float]]
 def families(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
     """Yield every metric of a gateway."""
     yield GaugeMetricFamily("gateway_ready", "1 while it takes events.", snapshot.ready)
+    yield counter(
+        "gateway_admin_refused_total",
+        "Calls of the admin API that were turned away, by why.",
+        ("reason",),
+        dict.fromkeys(REFUSALS, 0) | dict(gateway.observed.counts.turned_away),
+    )
     yield from _coming_in(gateway)
+    yield from _routes(gateway)
     yield from _going_out(gateway)
     yield from _workers(gateway)
     yield from _losses(gateway)
@@ -100,16 +109,33 @@ def _coming_in(gateway: "Gateway") -> Iterator[Metric]:
         counts.repeated,
     )
     yield counter(
-        "gateway_rule_errors_total",
-        "Conditions and filters that could not be judged.",
-        ("route",),
-        {route.label: 0 for route in config.routes} | dict(gateway.router.failures.counts),
-    )
-    yield counter(
         "gateway_violations_total",
         "Events that are not as their tracking plan has them, by what is wrong.",
         ("source", "schema", "violation"),
         gateway.tally.counts,
+    )
+
+
+def _routes(gateway: "Gateway") -> Iterator[Metric]:
+    counts, config = gateway.observed.counts, gateway.config
+    yield counter(
+        "gateway_events_unrouted_total",
+        "Accepted events that no route took.",
+        ("source",),
+        dict.fromkeys(config.sources, 0) | dict(counts.unrouted),
+    )
+    yield counter(
+        "gateway_route_events_total",
+        "Events that a route gave to a destination, or that its steps kept back.",
+        ("route", "outcome"),
+        dict.fromkeys(product((one.label for one in config.routes), TURNS), 0)
+        | dict(counts.routed),
+    )
+    yield counter(
+        "gateway_rule_errors_total",
+        "Conditions and filters that could not be judged.",
+        ("route",),
+        {route.label: 0 for route in config.routes} | dict(gateway.router.failures.counts),
     )
 
 
@@ -152,6 +178,12 @@ def _workers(gateway: "Gateway") -> Iterator[Metric]:
         for known in CIRCUITS:
             family.add_metric((name, known), known == state.circuit)
     yield family
+    yield gauge(
+        "gateway_destination_paused",
+        "1 while an operator has paused it.",
+        "destination",
+        ((name, state.paused) for name, state in states.items()),
+    )
     yield gauge(
         "gateway_deliveries_in_hand",
         "Deliveries that a worker holds in memory.",

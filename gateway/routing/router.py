@@ -9,7 +9,7 @@ from gateway.event import NOTHING, Event
 from gateway.routing.condition import Condition, Judgement, Question
 from gateway.routing.deciding import deciding
 from gateway.routing.failures import Failures
-from gateway.routing.plan import Lead, Plan, planned
+from gateway.routing.plan import Lead, Plan, Turn, Way, planned
 from gateway.routing.scene import Scene, Slots
 from gateway.routing.steps import Steps
 
@@ -69,6 +69,7 @@ class _Gifts:
 
     def __init__(self) -> None:
         self.leads: list[Lead] = []
+        self.turns: list[Turn] = []
         self.won: set[str] = set()
         self.taken = False
         self._ways: dict[str, int] = {}
@@ -79,18 +80,17 @@ class _Gifts:
         What a filter keeps back counts as won: no later route may deliver it after all.
         """
         self.taken = True
-        given = []
-        for to in route.to:
-            if not route.config.also:
-                if to in self.won:
-                    continue
-                self.won.add(to)
-            if not kept_back:
+        meant = [to for to in route.to if route.config.also or to not in self.won]
+        if meant:
+            self.turns.append((route.config.label, "kept_back" if kept_back else "given"))
+        if not route.config.also:
+            self.won.update(meant)
+        if not kept_back:
+            for to in meant:
                 way = self._ways[to] = self._ways.get(to, -1) + 1
                 steps = route.config.label if route.steps and route.steps.changes else ""
                 self.leads.append(Lead(to, steps, way))
-                given.append(to)
-        return tuple(given)
+        return () if kept_back else tuple(meant)
 
     def has_all(self, route: _Route) -> bool:
         """Tell whether asking *route* could change nothing any more."""
@@ -109,7 +109,7 @@ class _Candidates:
         asked = [question.names for _, question in routes if question]
         self.stage = slots.stage(frozenset[str]().union(*asked))
         self.varies = bool(asked) or any(one.steps and one.steps.filters for one, _ in routes)
-        self.still: tuple[Lead, ...] | None = None
+        self.still: Way | None = None
         self.single: Plan | None = None
 
 
@@ -154,16 +154,21 @@ class Router:
             if candidates.single is not None:
                 return candidates.single
         return planned(
-            self.route(source, event, consented.get(index, NOTHING))
-            for index, event in enumerate(events)
+            [
+                self._way(source, event, consented.get(index, NOTHING))
+                for index, event in enumerate(events)
+            ]
         )
 
     def route(self, source: str, event: Event, consented: Consented = NOTHING) -> tuple[Lead, ...]:
         """Return the deliveries of *event*, in the order of the routes."""
+        return tuple(self._way(source, event, consented).leads)
+
+    def _way(self, source: str, event: Event, consented: Consented) -> Way:
         candidates = self._candidates(source, event)
         if candidates.still is not None:
             return candidates.still
-        return tuple(self._judged(candidates, source, event, consented))
+        return self._judged(candidates, source, event, consented)
 
     def _candidates(self, source: str, event: Event) -> _Candidates:
         key = (source, event.type, event.name)
@@ -175,7 +180,7 @@ class Router:
             if len(event.name or "") <= LONGEST_NAME:
                 self._known[key] = found
             if not found.varies:
-                found.still = tuple(self._judged(found, source, event, NOTHING))
+                found.still = self._judged(found, source, event, NOTHING)
                 found.single = planned([found.still])
         return found
 
@@ -188,7 +193,7 @@ class Router:
 
     def _judged(
         self, candidates: _Candidates, source: str, event: Event, consented: Consented
-    ) -> list[Lead]:
+    ) -> Way:
         gifts = _Gifts()
         scene: Scene | None = None
         for routes in (candidates.ordinary, candidates.otherwise):
@@ -208,7 +213,7 @@ class Router:
                     break
             if gifts.taken:
                 break
-        return gifts.leads
+        return Way(gifts.leads, gifts.turns)
 
     def _sent(self, route: _Route, error: str) -> bool:
         """Note that a condition failed; return whether its route is taken all the same."""

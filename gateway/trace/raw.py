@@ -12,6 +12,7 @@ from gateway.errors import Rejected
 from gateway.event import Event
 from gateway.exchange import Request
 from gateway.plugin import Output
+from gateway.routing.plan import Turn
 from gateway.routing.steps import Steps
 from gateway.spool import Attempt, Entry, Mark
 from gateway.trace.interface import Outcome
@@ -33,6 +34,7 @@ class Arrival:
         events: those in it.
         kept: those that do not repeat what came before; None where none does.
         consented: what was remembered of the events' users, by the event's index.
+        turns: what the routes did with each event.
         refused: why it became no events.
         relayed: it was no event, and was passed through or answered.
         status: of the answer.
@@ -41,7 +43,7 @@ class Arrival:
 
     __slots__ = (
         "consented", "events", "kept", "key", "refused", "relayed", "request", "seconds",
-        "source", "status", "stored",
+        "source", "status", "stored", "turns",
     )  # fmt: skip
 
     def __init__(self, request: Request, source: "Source") -> None:
@@ -52,6 +54,7 @@ class Arrival:
         self.events: Sequence[Event] = ()
         self.kept: Sequence[Event] | None = None
         self.consented = NOBODY
+        self.turns: Sequence[Sequence[Turn]] = ()
         self.refused: Rejected | None = None
         self.relayed = False
         self.status = 0

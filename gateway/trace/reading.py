@@ -44,6 +44,10 @@ ORDER BY number
 """
 
 
+class NothingTraced(TraceError):
+    """There is no file of traces, or it is only just being made."""
+
+
 class Reader:
     """The file of traces, for reading; it may be written meanwhile.
 
@@ -51,19 +55,23 @@ class Reader:
         path: of the file.
 
     Raises:
-        TraceError: there is none, or it cannot be read.
+        NothingTraced: there is none yet.
+        TraceError: it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
+        nothing = f"{path}: nothing was traced yet, or [trace] is off"
         if not path.exists():
-            raise TraceError(
-                f"{path}: there is no such file; nothing was traced yet, or [trace] is off"
-            )
+            raise NothingTraced(nothing)
         self._path = path
         with explained(path):
             self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
             self._connection.set_busy_timeout(2000)
             version = self._connection.pragma("user_version")
+        if version != SCHEMA:
+            self._connection.close()
+        if not version:
+            raise NothingTraced(nothing)
         if version != SCHEMA:
             raise TraceError(f"{path}: another version of the gateway wrote it (schema {version})")
 
@@ -149,7 +157,8 @@ def reading(path: Path) -> Iterator[Reader]:
     """Open the file of traces for a while.
 
     Raises:
-        TraceError: there is none, or it cannot be read.
+        NothingTraced: there is none yet.
+        TraceError: it cannot be read.
     """
     reader = Reader(path)
     try:
@@ -175,8 +184,9 @@ class FileTraces:
         return await asyncio.to_thread(self._find, which, before, limit)
 
     def _find(self, which: Which, before: int | None, limit: int) -> list[Line]:
-        with reading(self._path) as reader:
+        with contextlib.suppress(NothingTraced), reading(self._path) as reader:
             return reader.lines(which, before=before, limit=limit)
+        return []
 
     async def show(self, identity: str, limit: int = 20) -> list[Trace]:
         """Return what is kept under an id, the newest first.
@@ -187,8 +197,9 @@ class FileTraces:
         return await asyncio.to_thread(partial(self._show, identity, limit))
 
     def _show(self, identity: str, limit: int) -> list[Trace]:
-        with reading(self._path) as reader:
+        with contextlib.suppress(NothingTraced), reading(self._path) as reader:
             return reader.show(identity, limit)
+        return []
 
 
 def found_ids(identity: str) -> Sequence[str]:

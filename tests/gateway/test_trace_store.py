@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from gateway.errors import TraceError
 from gateway.trace.hub import LiveHub
 from gateway.trace.interface import Line, Message, Parsed, Received, Tried, Which
-from gateway.trace.reading import FileTraces, Reader
+from gateway.trace.reading import FileTraces, NothingTraced, Reader
 from gateway.trace.sampling import Sampler
 from gateway.trace.store import STEP, Record, Store, line_of
 
@@ -130,8 +130,20 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TraceError, match=r"file/traces\.db: (file exists|not a dir).*make it wri"):
         Store(tmp_path / "file" / "traces.db", 1, 1 << 20)
-    with pytest.raises(TraceError, match=r"traces\.db: there is no such file"):
-        Reader(tmp_path / "traces.db")
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_a_file_that_is_only_just_being_made_holds_nothing(
+    tmp_path: Path, *, there: bool
+) -> None:
+    """Before the first trace is written a running gateway shows none, and a reader is told why."""
+    path = tmp_path / "traces.db"
+    if there:
+        path.touch()
+    assert await FileTraces(path).find() == []
+    assert await FileTraces(path).show("r000001") == []
+    with pytest.raises(NothingTraced, match=r"traces\.db: nothing was traced yet, or \[trace\] is"):
+        Reader(path)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,8 @@ function source(one) {
   return h("li", {id: `source-${one.name}`, class: "card"},
     h("a", {href: `#events?source=${encodeURIComponent(one.name)}`}, one.name),
     h("span", {class: "soft"}, one.vendor + (one.mount ? ` at ${one.mount}` : "")),
-    h("span", {class: "figure"}, h("b", {}, rate(one.rate)), h("span", {class: "soft"}, `${compact(one.accepted)} since the start`)));
+    h("span", {class: "figure"}, h("b", {}, rate(one.rate)), h("span", {class: "soft"}, `${compact(one.accepted)} since the start`)),
+    one.unrouted > 0 && h("span", {class: "soft"}, `${compact(one.unrouted)} of them went nowhere`, one.nowhere > 0 && `, ${rate(one.nowhere)} now`));
 }
 
 function route(one, number) {
@@ -59,7 +60,9 @@ function route(one, number) {
     h("a", {href: "#config"}, one.name),
     one.otherwise && h("span", {class: "soft"}, "what no other route takes"),
     one.conditions.map((text) => h("code", {title: text}, text)),
-    one.steps.length > 0 && h("span", {class: "steps"}, one.steps.map((word) => h("span", {}, word))));
+    one.steps.length > 0 && h("span", {class: "steps"}, one.steps.map((word) => h("span", {}, word))),
+    h("span", {class: "figure"}, h("b", {}, rate(one.rate)), h("span", {class: "soft"}, `${compact(one.events)} since the start`)),
+    one.withheld > 0 && h("span", {class: "soft"}, `${compact(one.withheld)} kept back by its steps`, one.kept_back > 0 && `, ${rate(one.kept_back)} now`));
 }
 
 function exit({destination: one, delivered, failed}, now) {
@@ -73,7 +76,7 @@ function exit({destination: one, delivered, failed}, now) {
     one.dead_letters > 0 && h("span", {class: "bad"}, `${compact(one.dead_letters)} dead letter${one.dead_letters === 1 ? "" : "s"}`));
 }
 
-/** Draws the way from each source over each route to each destination. */
+/** Draws the way from each source over each route to each destination, as thick as what the route gives on. */
 function wire(house, lines, {sources, routes, destinations}) {
   const origin = house.getBoundingClientRect();
   const side = (id, right) => {
@@ -81,10 +84,10 @@ function wire(house, lines, {sources, routes, destinations}) {
     return found && {x: (right ? found.right : found.left) - origin.left, y: found.top + Math.min(found.height / 2, 26) - origin.top};
   };
   const rates = Object.fromEntries(sources.map((one) => [one.name, one.rate]));
-  const states = Object.fromEntries(destinations.map(({destination, delivered}) => [destination.name, {state: destination.state, delivered}]));
+  const states = Object.fromEntries(destinations.map(({destination}) => [destination.name, destination.state]));
   const paths = routes.flatMap((one, number) => [
-    ...one.sources.map((name) => curve(side(`source-${name}`, true), side(`route-${number}`, false), rates[name] ?? 0, "")),
-    ...one.destinations.map((name) => curve(side(`route-${number}`, true), side(`exit-${name}`, false), states[name]?.delivered ?? 0, states[name]?.state ?? "")),
+    ...one.sources.map((name) => curve(side(`source-${name}`, true), side(`route-${number}`, false), Math.min(rates[name] ?? 0, one.rate + one.kept_back), "")),
+    ...one.destinations.map((name) => curve(side(`route-${number}`, true), side(`exit-${name}`, false), one.rate, states[name] ?? "")),
   ]);
   lines.setAttribute("viewBox", `0 0 ${origin.width} ${origin.height}`);
   lines.replaceChildren(...paths.filter(Boolean));

@@ -1,0 +1,127 @@
+"""What each route does with events, as metrics and the overview have it."""
+
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
+
+from tests.e2e.admin import SETUP, TOKEN, Admin, administered
+
+ROUTES = """
+[[routes]]
+name = "orders"
+names = ["Order *"]
+to = ["crm"]
+[[routes]]
+name = "half"
+names = ["Order *"]
+to = ["crm", "mail"]
+[[routes.steps]]
+consent = "marketing"
+[[routes]]
+name = "odd"
+when = 'event.properties.number > 1'
+to = ["mail"]
+also = true
+"""
+SETUP_OF_ROUTES = (
+    SETUP.split("[[routes]]", maxsplit=1)[0].replace(
+        "[destinations.crm]", 'dedup = "1h"\n[destinations.crm]'
+    )
+    + ROUTES
+)
+
+
+async def send(admin: Admin, name: str, *, message: str = "", number: Any = 1) -> None:
+    """Send an event to the gateway."""
+    body = {"uid": "u1", "name": name, "properties": {"number": number}}
+    if message:
+        body["messageId"] = message
+    headers = {"authorization": "Bearer api_chrts_test"}
+    url = f"{admin.running.url}/event/track"
+    async with admin.running.client.post(url, json=body, headers=headers) as answer:
+        assert answer.status < 300, await answer.text()
+
+
+async def counted(admin: Admin, name: str) -> dict[tuple[str, ...], float]:
+    """Return a metric by the values of its labels."""
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    async with admin.running.client.get(f"{admin.url}/metrics", headers=headers) as answer:
+        families = text_string_to_metric_families(await answer.text())
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+async def test_each_event_counts_for_the_routes_that_it_takes(tmp_path: Path) -> None:
+    """An event counts for each route that gives it or keeps it back; a repeat counts nowhere."""
+    async with administered(tmp_path, SETUP_OF_ROUTES) as admin:
+        await send(admin, "Order Completed", message="m1")
+        await send(admin, "Order Completed", message="m1")
+        await send(admin, "Order Cancelled", number=2)
+        await send(admin, "Signed In")
+        routes = await counted(admin, "gateway_route_events_total")
+        assert {key: value for key, value in routes.items() if value} == {
+            ("given", "orders"): 2, ("kept_back", "half"): 2, ("given", "odd"): 1
+        }  # fmt: skip
+        assert routes["given", "half"] == 0
+        assert await counted(admin, "gateway_events_unrouted_total") == {("shop",): 1}
+
+
+async def test_the_overview_has_the_rates_of_routes(tmp_path: Path) -> None:
+    """Each route has what it gives on and keeps back, each source what goes nowhere."""
+    async with administered(tmp_path, SETUP_OF_ROUTES) as admin:
+        await admin.desk.series.sample()
+        await send(admin, "Order Completed")
+        await send(admin, "Signed In")
+        await admin.desk.series.sample()
+        found = await admin.get("/overview")
+        orders, half, odd = found["routes"]
+        assert (orders["events"], half["withheld"], odd["events"]) == (1, 1, 0)
+        assert orders["rate"] == half["kept_back"] > 0
+        assert odd["rate"] == half["rate"] == 0
+        (shop,) = found["sources"]
+        assert (shop["accepted"], shop["unrouted"]) == (2, 1)
+        assert shop["rate"] == 2 * shop["nowhere"] > 0
+        series = await admin.get("/series")
+        assert series["routes"]["orders"][-1]["given"] > 0
+
+
+async def test_a_rule_that_cannot_be_judged_needs_attention(tmp_path: Path) -> None:
+    """A condition that failed is told, with how often it did."""
+    async with administered(tmp_path, SETUP_OF_ROUTES) as admin:
+        await send(admin, "Signed In", number="many")
+        found = (await admin.get("/overview"))["attention"]
+        assert "odd could not be judged for 1 event; the log says why." in [
+            one["text"] for one in found
+        ]
+
+
+async def test_a_pause_is_a_metric(tmp_path: Path) -> None:
+    """While an operator has paused a destination its metric is 1."""
+    async with administered(tmp_path, SETUP_OF_ROUTES) as admin:
+        await admin.post("/destinations/mail/pause")
+        paused = await counted(admin, "gateway_destination_paused")
+        assert paused == {("crm",): 0, ("mail",): 1}
+
+
+async def test_those_who_are_turned_away_are_counted(tmp_path: Path) -> None:
+    """Each refusal is counted by why; a wrong token is logged, the lack of one is not."""
+    with capture_logs() as lines:
+        async with administered(tmp_path) as admin:
+            for headers in (
+                {},
+                {"authorization": "Bearer wrong"},
+                {"authorization": "Bearer wrong-again"},
+                {"host": "evil.example"},
+            ):
+                await admin.call("GET", "/api/v1/status", headers=headers)
+            refused = await counted(admin, "gateway_admin_refused_total")
+            assert refused == {("no_token",): 1, ("token",): 2, ("origin",): 0, ("host",): 1}
+    said = [line for line in lines if line["event"] == "admin_refused"]
+    assert [(line["path"], line["times"]) for line in said] == [("/api/v1/status", 1)] * 2
+    assert not any("wrong" in str(line) for line in said)
