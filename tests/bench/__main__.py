@@ -8,89 +8,26 @@ import argparse
 import socket
 import statistics
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import NamedTuple
 
-import orjson
 from rich.console import Console
 from rich.table import Table
 
 from gateway.plugins import load as load_plugins
-from tests.bench import routing
-from tests.bench.load import http, load
+from tests.bench import routing, seeing
+from tests.bench.gateways import (
+    CLOSED_PORT,
+    CONNECTIONS,
+    QUIET,
+    delivering,
+    gateway,
+    requests_of,
+    until_quiet,
+)
+from tests.bench.load import load
 from tests.bench.processes import cpu, started
 from tests.bench.relay import relayed
-
-CONNECTIONS = 32
-USERS = 500
-CLOSED_PORT = 9
-"""The discard port: nothing listens there, so a destination's circuit opens and stays open."""
-RETRIES = 'retry_min = "100ms"\nretry_max = "400ms"\n'
-TRACING = {
-    "not traced": "[trace]\non = false\n",
-    "traced": "",
-    "every one traced": "[trace]\nsuccesses_per_second = 1000000\n",
-}
-"""What the configuration says of traces, by what that comes to."""
-QUIET = 0.5
-SETTLED = 0.01
-"""CPU seconds in `QUIET` seconds below which a process is done with its work."""
-
-
-def requests_of(vendor: str) -> list[bytes]:
-    """Return the vendor's example request as it goes over the wire, from many users."""
-    reads = load_plugins().inputs[vendor]()
-    example = reads.example
-    user = reads.parse(example)[0].user_key
-    headers = {"content-type": "application/json", **example.headers}
-    bodies = (
-        example.body.replace(orjson.dumps(user), orjson.dumps(f"user-{number:05}"))
-        for number in range(USERS)
-    )
-    return [http(example.url, body, headers) for body in bodies]
-
-
-def configuration(
-    folder: Path, vendor: str, port: int, destinations: int, *, eager: bool = False, more: str = ""
-) -> Path:
-    """Write a configuration of one source and some destinations at *port*."""
-    text = f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-    text += f'[sources.shop]\nvendor = "{vendor}"\nkeys = "any"\n'
-    names = [f"d{n}" for n in range(destinations)]
-    for name in names:
-        text += f'[destinations.{name}]\nvendor = "chrts"\napi_key = "bench"\n'
-        text += f'url = "http://127.0.0.1:{port}"\n{RETRIES if eager else ""}'
-    text += f"[[routes]]\nto = {orjson.dumps(names).decode()}\n{more}"
-    path = folder / "gateway.toml"
-    path.write_text(text)
-    return path
-
-
-@contextmanager
-def gateway(
-    vendor: str, port: int, destinations: int, *, eager: bool = False, more: str = ""
-) -> Iterator[tuple[int, int]]:
-    """Run a gateway, *eager* to try again; yield its process id and port."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = configuration(Path(folder), vendor, port, destinations, eager=eager, more=more)
-        command = ("gateway", "run", "--config", str(path))
-        with started(*command, marker='"listening"') as (process, line):
-            yield process.pid, orjson.loads(line)["port"]
-
-
-def until_quiet(pid: int) -> float:
-    """Wait until a process has nothing left to do; return its CPU seconds by then."""
-    before = cpu(pid)
-    while True:
-        time.sleep(QUIET)
-        now = cpu(pid)
-        if now - before < SETTLED:
-            return now
-        before = now
 
 
 def server_floor(request: list[bytes], count: int) -> float:
@@ -164,48 +101,6 @@ def draining(vendor: str, count: int) -> tuple[float, float]:
     return taken / count * 1e6, count / seconds
 
 
-def delivering(
-    vendor: str, sink: int, destinations: int, count: int, more: str = "", *, watch: str = ""
-) -> float:
-    """Return CPU µs per request that is accepted, kept, and delivered to each destination.
-
-    With *watch* somebody reads the live tail at that address meanwhile.
-    """
-    request = requests_of(vendor)
-    with (
-        gateway(vendor, sink, destinations, more=more) as (pid, port),
-        started("tests.bench.watching", watch, marker="watching") if watch else nullcontext(),
-    ):
-        load(port, request, count // 10, CONNECTIONS)
-        before = until_quiet(pid)
-        load(port, request, count, CONNECTIONS)
-        return (until_quiet(pid) - before) / count * 1e6
-
-
-def traced(sink: int, count: int) -> Iterator[tuple[str, float]]:
-    """Yield what an event costs by what is kept of its way, one setting right after the other."""
-    found = {
-        name: delivering("chrts", sink, 1, count, setting) for name, setting in TRACING.items()
-    }
-    for name, micros in found.items():
-        yield f"accept + deliver to 1, {name}", micros
-    for name in ("traced", "every one traced"):
-        yield f"{name} / not traced", found[name] / found["not traced"]
-
-
-def watched(sink: int, count: int) -> Iterator[tuple[str, float]]:
-    """Yield what an event costs while nobody and while somebody reads the live tail."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    admin = f'[admin]\nlisten = "{address}"\n'
-    alone = delivering("chrts", sink, 1, count, admin)
-    tail = f"http://{address}/api/v1/tail"
-    seen = delivering("chrts", sink, 1, count, admin, watch=tail)
-    yield "accept + deliver to 1, watched", seen
-    yield "watched / not watched", seen / alone
-
-
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -217,7 +112,7 @@ def main() -> None:
     def note(name: str, value: float) -> None:
         figures.setdefault(name, []).append(value)
 
-    for _ in range(options.rounds):
+    for number in range(options.rounds):
         floor = server_floor(requests_of("chrts"), count)
         note("server floor: bare aiohttp, JSON echo", floor)
         for vendor in sorted(load_plugins().inputs):
@@ -236,11 +131,12 @@ def main() -> None:
             client = client_floor(sink, count)
             note("client floor: bare aiohttp, one post", client)
             for fan in (1, 3):
-                taken = delivering("chrts", sink, fan, count)
+                taken = delivering("chrts", sink, fan, count).micros
                 note(f"accept + deliver to {fan}", taken)
                 note(f"accept + deliver to {fan} / floor", taken / (floor + fan * client))
-            for name, value in (*traced(sink, count), *watched(sink, count)):
-                note(name, value)
+            for measure in (seeing.traced, seeing.watched):
+                for name, value in measure(sink, count, backwards=number % 2 > 0):
+                    note(name, value)
         for name, value in relayed(count // 4):
             note(name, value)
         taken = routing.micros()

@@ -1,0 +1,109 @@
+"""A gateway that is measured: its configuration, its process, its load, and what that costs."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from gateway.plugins import load as load_plugins
+from tests.bench.load import http, load
+from tests.bench.processes import cpu, started
+
+CONNECTIONS = 32
+USERS = 500
+CLOSED_PORT = 9
+"""The discard port: nothing listens there, so a destination's circuit opens and stays open."""
+RATE = 400.0
+"""Requests per second at which latencies are compared: less than any machine of today can do."""
+RETRIES = 'retry_min = "100ms"\nretry_max = "400ms"\n'
+QUIET = 0.5
+SETTLED = 0.01
+"""CPU seconds in `QUIET` seconds below which a process is done with its work."""
+
+
+def requests_of(vendor: str) -> list[bytes]:
+    """Return the vendor's example request as it goes over the wire, from many users."""
+    reads = load_plugins().inputs[vendor]()
+    example = reads.example
+    user = reads.parse(example)[0].user_key
+    headers = {"content-type": "application/json", **example.headers}
+    bodies = (
+        example.body.replace(orjson.dumps(user), orjson.dumps(f"user-{number:05}"))
+        for number in range(USERS)
+    )
+    return [http(example.url, body, headers) for body in bodies]
+
+
+def configuration(
+    folder: Path, vendor: str, port: int, destinations: int, *, eager: bool = False, more: str = ""
+) -> Path:
+    """Write a configuration of one source and some destinations at *port*."""
+    text = f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
+    text += f'[sources.shop]\nvendor = "{vendor}"\nkeys = "any"\n'
+    names = [f"d{n}" for n in range(destinations)]
+    for name in names:
+        text += f'[destinations.{name}]\nvendor = "chrts"\napi_key = "bench"\n'
+        text += f'url = "http://127.0.0.1:{port}"\n{RETRIES if eager else ""}'
+    text += f"[[routes]]\nto = {orjson.dumps(names).decode()}\n{more}"
+    path = folder / "gateway.toml"
+    path.write_text(text)
+    return path
+
+
+@contextmanager
+def gateway(
+    vendor: str, port: int, destinations: int, *, eager: bool = False, more: str = ""
+) -> Iterator[tuple[int, int]]:
+    """Run a gateway, *eager* to try again; yield its process id and port."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = configuration(Path(folder), vendor, port, destinations, eager=eager, more=more)
+        command = ("gateway", "run", "--config", str(path))
+        with started(*command, marker='"listening"') as (process, line):
+            yield process.pid, orjson.loads(line)["port"]
+
+
+def until_quiet(pid: int) -> float:
+    """Wait until a process has nothing left to do; return its CPU seconds by then."""
+    before = cpu(pid)
+    while True:
+        time.sleep(QUIET)
+        now = cpu(pid)
+        if now - before < SETTLED:
+            return now
+        before = now
+
+
+class Delivering(NamedTuple):
+    """What requests cost that are accepted, kept, and delivered to each destination."""
+
+    micros: float
+    """CPU µs per request."""
+    half: float
+    """Median of the answer's latency in ms, at `RATE`."""
+    most: float
+    """Its 99th percentile."""
+
+
+def delivering(
+    vendor: str, sink: int, destinations: int, count: int, more: str = "", *, watch: str = ""
+) -> Delivering:
+    """Measure requests that are accepted, kept, and delivered to each destination.
+
+    With *watch* somebody has the console open meanwhile, whose API is at that address.
+    """
+    request = requests_of(vendor)
+    with (
+        gateway(vendor, sink, destinations, more=more) as (pid, port),
+        started("tests.bench.watching", watch, marker="watching") if watch else nullcontext(),
+    ):
+        load(port, request, count // 10, CONNECTIONS)
+        before = until_quiet(pid)
+        load(port, request, count, CONNECTIONS)
+        taken = until_quiet(pid) - before
+        found = load(port, request, count // 2, CONNECTIONS, RATE)
+    half, most = found[len(found) // 2], found[int(len(found) * 0.99)]
+    return Delivering(taken / count * 1e6, half * 1e3, most * 1e3)
