@@ -77,8 +77,13 @@ class Source:
         """Return the methods of the vendor's endpoints at *path*."""
         if path in self.methods:
             return self.methods[path]
-        ours = {endpoint.partition(" ")[0] for endpoint in self.reads.endpoints}
-        return {method for method in ours if self.translates(method, path)}
+        unsupported = self.reads.unsupported
+        known = {one.partition(" ")[0] for one in (*self.reads.endpoints, *unsupported)}
+        return {
+            method
+            for method in known
+            if self.translates(method, path) or f"{method} {path}" in unsupported
+        }
 
     def translates(self, method: str, path: str) -> bool:
         """Tell whether the gateway makes events of such requests."""

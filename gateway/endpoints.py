@@ -1,8 +1,8 @@
 """Endpoints whose paths hold values, such as the id in ``PUT /customers/{id}``."""
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, unquote
 
 from gateway.errors import Fault, Rejected, Unrenderable
@@ -25,7 +25,7 @@ class Endpoints(Mapping[str, "Mapped"]):
 
     def __init__(self, tables: Mapping[str, "Mapped"]) -> None:
         self._tables = dict(tables)
-        self._patterns = {name: _pattern(name) for name in tables if PLACE.search(name)}
+        self._patterns = _patterns(tables)
 
     def __getitem__(self, endpoint: str) -> "Mapped":
         """Return the table of a documented or an actual endpoint."""
@@ -65,6 +65,29 @@ class Endpoints(Mapping[str, "Mapped"]):
             raise Rejected("$", "the path is not UTF-8", Fault.VALUE) from error
 
 
+class Paths(frozenset[str]):
+    """Documented endpoints, some of whose paths hold values.
+
+    It lists ``"GET /customers/{id}"``, and ``"GET /customers/5"`` is in it, too.
+    """
+
+    _shapes: Mapping[str, re.Pattern[str]]
+
+    def __new__(cls, endpoints: Iterable[str] = ()) -> Self:
+        """Return the *endpoints*, as they are documented."""
+        made = super().__new__(cls, endpoints)
+        made._shapes = _patterns(made)
+        return made
+
+    def __contains__(self, endpoint: object) -> bool:
+        """Tell whether a documented or an actual endpoint is one of them."""
+        if super().__contains__(endpoint):
+            return True
+        return isinstance(endpoint, str) and any(
+            shape.fullmatch(endpoint) for shape in self._shapes.values()
+        )
+
+
 def documented(endpoints: Mapping[str, "Mapped"], request: Request) -> str:
     """Return the endpoint of *request* as *endpoints* list it, if they do."""
     asked = f"{request.method} {request.path}"
@@ -82,6 +105,11 @@ def in_path(url: str, values: Mapping[str, str]) -> str:
             raise Unrenderable(f"{name}: {value!r} cannot stand in a path")
         url = url.replace(f"{{{name}}}", quote(value, safe=""))
     return url
+
+
+def _patterns(endpoints: Iterable[str]) -> dict[str, re.Pattern[str]]:
+    """Return the shapes of the *endpoints* whose paths hold values."""
+    return {name: _pattern(name) for name in endpoints if PLACE.search(name)}
 
 
 def _pattern(endpoint: str) -> re.Pattern[str]:

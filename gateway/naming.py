@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+from gateway.errors import PluginError
 
 Naming: TypeAlias = Literal["as-is", "snake_case", "kebab-case", "camelCase", "Title Case"]
 
@@ -38,3 +40,17 @@ CONVENTIONS: Mapping[Naming, Callable[[str], str]] = {
     "camelCase": _camel,
     "Title Case": _title,
 }
+
+
+def by_convention(name: str, vendor: str, config: Any) -> str:
+    """Return *name* by the convention that a destination's *config* asks for.
+
+    Raises:
+        PluginError: the *vendor*'s settings have none.
+    """
+    try:
+        naming: Naming = config.naming
+    except AttributeError as error:
+        what = "its Config has no naming; derive it from FreeFormSettings, or do not call named()"
+        raise PluginError(f"{vendor}: {what}") from error
+    return CONVENTIONS[naming](name)

@@ -16,7 +16,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import orjson
 
-from gateway.endpoints import Endpoints, in_path
+from gateway.authorization import Basic, as_basic, basic, bearer
+from gateway.endpoints import Endpoints, Paths, in_path
 from gateway.errors import Fault, Rejected, Unrenderable
 from gateway.event import Event
 from gateway.exchange import Declined, Request, Response, Verdict, verdict_by_status
@@ -24,19 +25,23 @@ from gateway.forwarding import carried
 from gateway.mapping import Loss, Mapped, Stamp, Table, restore
 from gateway.mapping.losses import losses
 from gateway.mapping.substitute import is_object, substitute
-from gateway.naming import CONVENTIONS
+from gateway.naming import by_convention
 from gateway.settings import FreeFormSettings, Secret, Settings
 
 __all__ = [
     "JSON",
+    "Basic",
     "Call",
     "Endpoints",
     "FreeFormSettings",
     "Input",
     "Output",
+    "Paths",
     "Secret",
     "Settings",
     "Vendor",
+    "as_basic",
+    "basic",
     "bearer",
     "in_path",
     "json_response",
@@ -63,7 +68,8 @@ class Input(Vendor):
     example: ClassVar[Request]
     """A request from the vendor's own document, for people to try; its credential is public."""
     unsupported: ClassVar[frozenset[str]] = frozenset()
-    """Documented endpoints that are no events, such as ``"GET /store/contact"``."""
+    """Documented endpoints that are no events, such as ``"GET /store/contact"``. `Paths`, where
+    they hold values."""
     credential_in_body: ClassVar[bool] = False
     """The credential stands in the body, so that it must be decoded to be checked."""
     kept_headers: ClassVar[frozenset[str]] = frozenset({"content-type", "user-agent"})
@@ -276,11 +282,11 @@ class Output(Vendor):
         return losses(call.event, call.table.said(call.event), same=same)
 
     def named(self, event: Event) -> str:
-        """Return the event's name by the destination's naming convention."""
+        """Return the event's name by the convention of the destination's `FreeFormSettings`."""
         name = event.name or event.type
         if event.origin == self.name:
             return name
-        return CONVENTIONS[self.config.naming](name)
+        return by_convention(name, self.name, self.config)
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
         """Judge the vendor's answer."""
@@ -290,9 +296,3 @@ class Output(Vendor):
 def json_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer in JSON."""
     return Response(status, {**JSON, **headers} if headers else JSON, orjson.dumps(body))
-
-
-def bearer(request: Request) -> str | None:
-    """Return the token of a Bearer ``authorization`` header (RFC 6750, section 2.1)."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None

@@ -81,6 +81,10 @@ def _foretell(found: Sequence[Lasting], out: Console) -> None:
     if never:
         out.print(title("\nGets nothing, whatever the event"))
         out.print(table(("route", "to", "since"), never))
+    failed = [(one.route, one.destination, one.failed) for one in found if one.failed]
+    if failed:
+        out.print(title("\nA plugin fails, so that such events become dead letters"))
+        out.print(table(("route", "to", "since"), failed))
 
 
 def _fields(fields: Sequence[str]) -> str:

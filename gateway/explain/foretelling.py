@@ -47,6 +47,8 @@ class Lasting:
     """Fields that its events may have, and that no request to the destination says."""
     nothing: str = ""
     """Why the destination gets none of its events; empty where it gets some."""
+    failed: str = ""
+    """What a plugin made of an event that has every field, where that was a mistake of its own."""
 
 
 def lasting(config: Config, registry: Registry) -> Iterator[Lasting]:
@@ -66,9 +68,13 @@ def lasting(config: Config, registry: Registry) -> Iterator[Lasting]:
             if not others or exit_.credentials == "client":
                 continue
             tally = _Tally(output, Steps(route.label, route.steps))
-            for vendor in others:
-                for event in _events(route, registry.inputs[vendor].endpoints.values(), kinds):
-                    tally.look(event, registry.inputs[vendor].endpoints.values())
+            try:
+                for vendor in others:
+                    for event in _events(route, registry.inputs[vendor].endpoints.values(), kinds):
+                        tally.look(event, registry.inputs[vendor].endpoints.values())
+            except Exception as error:  # noqa: BLE001 - whatever a stranger's plugin raises
+                yield Lasting(route.label, to, others, failed=f"{exit_.vendor}: {error!r}")
+                continue
             if tally.lost or (tally.declined and not tally.taken):
                 nothing = "" if tally.taken else tally.declined
                 fields = tuple(tally.lost) if tally.taken else ()

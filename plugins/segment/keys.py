@@ -14,15 +14,10 @@ import orjson
 
 from gateway.errors import Unrenderable
 from gateway.exchange import Request
-from gateway.plugin import bearer
+from gateway.plugin import basic, bearer
 from plugins.segment.pixel import PIXELS, unpacked
 
 BEACON: Final = "/beacon/v1/batch"
-
-
-def basic(key: str) -> str:
-    """Return the ``authorization`` header that has *key* as its user name (RFC 7617)."""
-    return "Basic " + base64.b64encode(f"{key}:".encode()).decode()
 
 
 def found(request: Request, payload: Any) -> str | None:
@@ -33,23 +28,13 @@ def found(request: Request, payload: Any) -> str | None:
     """
     named = payload.get("writeKey") if type(payload) is dict else None
     asked = dict(parse_qsl(request.query)) if request.path in {BEACON, *PIXELS} else {}
+    shown = basic(request)
     return (
-        _user(request.headers.get("authorization", ""))
+        (shown.user if shown else None)
         or asked.get("writeKey")
         or (named if type(named) is str else None)
         or bearer(request)
     )
-
-
-def _user(header: str) -> str | None:
-    scheme, _, packed = header.partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        text = base64.b64decode(packed.strip(), validate=True).decode()
-    except ValueError:
-        return None
-    return text.partition(":")[0] or None
 
 
 def in_body(body: bytes, key: str) -> bytes:

@@ -19,7 +19,7 @@ from gateway.exchange import (
 )
 from gateway.forwarding import carried
 from gateway.mapping import Loss, Table
-from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
+from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret, as_basic
 from gateway.spec import about_one
 from plugins.segment import keys
 from plugins.segment.calls import PAGE_FIELDS
@@ -94,7 +94,7 @@ class SegmentOutput(Output):
 
     def headers(self) -> Mapping[str, str]:
         """Return the write key, as the user name of a Basic header, and the content type."""
-        return {**JSON, "authorization": keys.basic(self.config.write_key.get_secret_value())}
+        return {**JSON, "authorization": as_basic(self.config.write_key.get_secret_value())}
 
     def choose(self, event: Event) -> Call | Declined:
         """Each type of event has a call of its own; only a catalogue entry has none."""

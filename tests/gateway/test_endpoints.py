@@ -11,7 +11,7 @@ from gateway.errors import Fault, Rejected, Unrenderable
 from gateway.event import Event
 from gateway.exchange import Declined, Request, Response
 from gateway.mapping import TEXT, Row, Table
-from gateway.plugin import Call, Endpoints, Secret, in_path
+from gateway.plugin import Call, Endpoints, Paths, Secret, in_path
 from gateway.testing import DeliverySuite, VendorSuite
 from tests.example_plugin.acme.input import AcmeInput
 from tests.example_plugin.acme.output import AcmeOutput
@@ -43,6 +43,7 @@ class WavingInput(AcmeInput):
 
     name = "waving"
     endpoints = ENDPOINTS
+    unsupported = Paths({"GET /v1/people/{who}", "GET /v1/people"})
 
     def decode(self, request: Request) -> Any:
         """Return the body, and the person."""
@@ -144,4 +145,15 @@ def test_another_method_is_told_from_another_path() -> None:
     assert source.allowed("/v1/people/7/waves") == {"PUT"}
     assert source.translates("PUT", "/v1/people/7/waves")
     assert source.refusal("GET", "/v1/people/7/waves").fault is Fault.METHOD
-    assert source.refusal("GET", "/v1/people").fault is Fault.NOT_FOUND
+    assert source.refusal("GET", "/v1/persons").fault is Fault.NOT_FOUND
+
+
+def test_what_is_no_event_may_have_values_in_its_path() -> None:
+    """An endpoint that the gateway does not serve is known by any path like the documented one."""
+    source = Source("s", WavingInput(), None)
+    for path in ("/v1/people/7", "/v1/people/{who}", "/v1/people"):
+        assert source.refusal("GET", path).fault is Fault.UNSUPPORTED
+        assert source.refusal("PUT", path).fault is Fault.METHOD
+        assert source.allowed(path) == {"GET"}
+    assert source.refusal("GET", "/v1/people/7/8").fault is Fault.NOT_FOUND
+    assert sorted(WavingInput.unsupported) == ["GET /v1/people", "GET /v1/people/{who}"]

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from gateway.cli import main
 from gateway.config import Config, load
 from gateway.errors import Unrenderable
+from gateway.event import Event
 from gateway.exchange import Declined
 from gateway.explain.foretelling import Lasting, full, lasting
 from gateway.mapping import filled
@@ -106,6 +107,22 @@ def test_what_is_foretold_comes_true(vendor: str) -> None:
 
 def _plain(path: str) -> str:
     return re.sub(r"\[.*?\]|\.extra\..*", lambda m: ".extra" if m[0][0] == "." else "", path)
+
+
+def test_a_plugin_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a plugin raises becomes a sentence with the route and the vendor, not a traceback."""
+
+    def fails(_: object, event: Event) -> None:
+        raise ValueError(f"no codec for {event.name}")
+
+    monkeypatch.setattr(PLUGINS.outputs["growlytics"], "render", fails)
+    (crm,) = told(tmp_path, 'types = ["track"]')
+    assert (crm.route, crm.destination) == ("r", "crm")
+    assert crm.failed.startswith("growlytics: ValueError('no codec for ")
+    shown = CliRunner().invoke(main, ["check", str(tmp_path / "gateway.toml")])
+    assert shown.exit_code == 0
+    assert "A plugin fails" in shown.output
+    assert "no codec for" in shown.output
 
 
 def test_check_tells_it(tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""Credentials in ``authorization`` headers."""
+
+import base64
+
+import pytest
+
+from gateway.exchange import Request
+from gateway.plugin import Basic, as_basic, basic, bearer
+
+
+def asked(header: str | None) -> Request:
+    """Return a request with an ``authorization`` header."""
+    headers = {} if header is None else {"authorization": header}
+    return Request(method="POST", url="/", headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("user", "password"), [("site", "key"), ("write-key", ""), ("ü", "a:b:c"), ("", "key")]
+)
+def test_what_is_written_is_read(user: str, password: str) -> None:
+    """A user has no colon; a password may have some, and both may be any text."""
+    header = as_basic(user, password)
+    assert basic(asked(header)) == Basic(user, password)
+    assert basic(asked(header.replace("Basic", "bAsIc  "))) == Basic(user, password)
+    assert bearer(asked(header)) is None
+
+
+def test_a_user_may_come_without_a_colon() -> None:
+    """Some clients leave out the colon where there is no password."""
+    assert basic(asked("Basic " + base64.b64encode(b"key").decode())) == Basic("key", "")
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Basic", "Bearer dTpw", "Basic no base64!", "Basic /w==", "Basic dTp"]
+)
+def test_what_is_no_basic_header_says_nobody(header: str | None) -> None:
+    """Nothing, another scheme, what is not base64, and what is not UTF-8 name no user."""
+    assert basic(asked(header)) is None
+
+
+def test_a_bearer_token_is_read() -> None:
+    """The scheme may be in any case; an empty token is none."""
+    assert bearer(asked("bearer  t ")) == "t"
+    assert bearer(asked("Bearer ")) is None
