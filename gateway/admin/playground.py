@@ -9,24 +9,20 @@ from msgspec import Meta
 
 from gateway.admin.desk import Desk
 from gateway.admin.endpoint import Endpoint, endpoint
+from gateway.admin.leaving import left_out
 from gateway.admin.linking import event_fields
-from gateway.admin.story import (
-    Changed,
-    DeliveryTold,
-    EventTold,
-    StepTold,
-    Story,
-    rows_of,
-    taken_apart,
-)
+from gateway.admin.telling import rows_of, taken_apart
+from gateway.admin.told import Changed, DeliveryTold, EventTold, Payload, StepTold, Story
 from gateway.admin.values import Name
+from gateway.changes import GONE, changes
 from gateway.event import as_json
 from gateway.exchange import Response
 from gateway.explain import Asked, DeliveryStory, EventStory, Explaining
-from gateway.explain.changes import GONE, changes
+from gateway.mapping import Mapped
 from gateway.plugin import JSON
 from gateway.routing.steps import Taken
 from gateway.trace.interface import Decided, Loss
+from gateway.tracking.plan import LEFT_OUT
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -113,6 +109,13 @@ async def explain_request(desk: Desk, body: Trial) -> Explained:
     told = await asyncio.to_thread(explaining.explain, asked)
     reads = gateway.registry.inputs[told.vendor]
     mapped = reads.endpoints.get(f"{told.request.method} {told.request.path}")
+    was_received = taken_apart(
+        told.request.method,
+        told.request.url,
+        told.request.headers,
+        body.body,
+        mapped.flat() if mapped else (),
+    )
     story = Story(
         request="playground",
         at=None,
@@ -120,14 +123,8 @@ async def explain_request(desk: Desk, body: Trial) -> Explained:
         vendor=told.vendor,
         status=told.answer.status if told.answer else None,
         refused="",
-        received=taken_apart(
-            told.request.method,
-            told.request.url,
-            told.request.headers,
-            body.body,
-            mapped.flat() if mapped else (),
-        ),
-        events=[_event(desk, event) for event in told.events],
+        received=was_received,
+        events=[_event(desk, event, mapped, was_received) for event in told.events],
         more=0,
     )
     if told.refusal is not None:
@@ -141,7 +138,7 @@ def _answer(response: Response | None) -> Answer | None:
     return Answer(response.status, response.body.decode("utf-8", "replace"))
 
 
-def _event(desk: Desk, told: EventStory) -> EventTold:
+def _event(desk: Desk, told: EventStory, mapped: Mapped | None, was_received: Payload) -> EventTold:
     event, planned = told.event, told.planned
     return EventTold(
         event=event.id,
@@ -156,7 +153,12 @@ def _event(desk: Desk, told: EventStory) -> EventTold:
             for delivery in route.deliveries
         ],
         steps=[_step(route.decision.route, step) for route in told.routes for step in route.steps],
-        planned=[f"{wrong.place}: {wrong.what}" for wrong in planned.violations] if planned else [],
+        planned=[f"{what}{LEFT_OUT if gone else ''}" for what, gone in planned.told()]
+        if planned
+        else [],
+        left_out=left_out(mapped, was_received, told.came, planned.dropped)
+        if mapped and planned
+        else [],
     )
 
 

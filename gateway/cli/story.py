@@ -7,10 +7,10 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
+from gateway.changes import GONE, Change, changes, leaves
 from gateway.event import as_json
 from gateway.exchange import Response
 from gateway.explain import DeliveryStory, EventStory, Explanation, RouteStory, Sent
-from gateway.explain.changes import GONE, Change, changes, leaves
 from gateway.routing.steps import Taken
 
 OWN = frozenset({"id", "received_at", "origin"})

@@ -6,11 +6,11 @@ import click
 from rich.console import Console
 
 from gateway import plugins
+from gateway.changes import GONE, Change
 from gateway.cli.story import say, shown, tell
 from gateway.cli.terminal import CONFIG, console
 from gateway.config import load
 from gateway.explain import Explaining
-from gateway.explain.changes import GONE, Change
 from gateway.explain.judging import Finding, Judged, judged
 
 NONE = """{path} has no tests; write some, such as

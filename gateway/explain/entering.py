@@ -30,6 +30,8 @@ class Entered(NamedTuple):
     request: Request
     source: str = ""
     vendor: str = ""
+    events: Sequence[Event] = ()
+    """As they came."""
     kept: Kept = Kept(())
     planned: tuple[Found | None, ...] = ()
     """What the tracking plan has against each event."""
@@ -138,7 +140,7 @@ def _read(source: Source, request: Request) -> Entered:
 
         kept = source.plan.keeps(events, spell, stored.id, None)
     answer = reads.accept(stored, events)
-    return Entered(stored, source.name, reads.name, kept, planned, answer=answer)
+    return Entered(stored, source.name, reads.name, events, kept, planned, answer=answer)
 
 
 def _unread(source: Source, request: Request) -> Entered:

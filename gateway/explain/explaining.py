@@ -63,6 +63,7 @@ class Explaining:
         told = tuple(
             EventStory(
                 event,
+                entered.events[index],
                 entered.planned[index] if entered.planned else None,
                 tuple(self._routes(source, event, index, consented[index], stories)),
             )

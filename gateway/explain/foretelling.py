@@ -10,11 +10,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from gateway.changes import GONE, changes
 from gateway.config import Config, RouteConfig
 from gateway.errors import Unrenderable
 from gateway.event import Event
 from gateway.exchange import Declined
-from gateway.explain.changes import GONE, changes
 from gateway.mapping import Mapped
 from gateway.mapping.table import Kind
 from gateway.plugin import Output, Vendor

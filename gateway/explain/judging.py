@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from gateway.changes import GONE, Change, differences, leaves, same
 from gateway.config.cases import Case, CaseConfig, ExpectedConfig
-from gateway.explain.changes import GONE, Change, differences, leaves, same
 from gateway.explain.explaining import Explaining
 from gateway.explain.values import Asked, AskedError, Explanation, Sent
 

@@ -94,6 +94,8 @@ class EventStory:
 
     event: Event
     """As it is routed, without what the tracking plan left out."""
+    came: Event
+    """As it came, with that."""
     planned: Found | None
     """What its source's tracking plan has against it."""
     routes: tuple[RouteStory, ...]

@@ -1,7 +1,7 @@
 """From what the data path handed over to records without credentials, off the loop."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -16,10 +16,10 @@ from gateway.routing.router import Router
 from gateway.routing.steps import Steps
 from gateway.spool import event_of
 from gateway.trace.interface import Decided, Loss, Message, Parsed, Received, Tried
+from gateway.trace.planning import left_out, planned
 from gateway.trace.raw import Arrival, Trial
 from gateway.trace.sampling import chosen
 from gateway.trace.store import Record
-from gateway.tracking import Plan
 
 EXPLAINED = 20
 """Events of one request whose routes are explained; of a longer one the first."""
@@ -85,13 +85,14 @@ class Maker:
         if refused:
             return
         fresh = None if arrival.kept is None else {event.id for event in arrival.kept}
-        for index, event in enumerate(arrival.events):
+        told = planned(arrival, _briefly(redactor))
+        for index, (event, plan) in enumerate(zip(arrival.events, told, strict=True)):
             repeated = fresh is not None and event.id not in fresh
             consented = arrival.consented.get(index, {})
             explained = index < EXPLAINED and not repeated
             decided = self._decided(source.name, event, consented) if explained else ()
             parsed = _parsed(event, received, redactor, decided, repeated=repeated)
-            yield replace(parsed, planned=_planned(source.plan, event, redactor))
+            yield replace(parsed, planned=plan.said, left_out=plan.left_out)
 
     def tried(self, trial: Trial) -> Iterator[Record]:
         """Yield the record of a try; before it, what its request's would be, if none was made."""
@@ -139,7 +140,9 @@ class Maker:
         decided = () if self.setting.consents else self._decided(entry.source, event, {})
         name = _event_id(trial)
         plain = event if event.id == name else replace(event, id=name)
-        yield _parsed(plain, received, redactor, decided)
+        plan = left_out(entry.dropped.get(trial.mark.event, ()), _briefly(redactor))
+        parsed = _parsed(plain, received, redactor, decided)
+        yield replace(parsed, planned=plan.said, left_out=plan.left_out)
 
     def _redactor(self, request: Request, reads: Input | None) -> Redactor:
         """Return what hides the configured credentials and those that *request* came with."""
@@ -214,11 +217,8 @@ def _parsed(
     )
 
 
-def _planned(plan: Plan | None, event: Event, redactor: Redactor) -> tuple[str, ...]:
-    found = None if plan is None else plan.judge(event)
-    if found is None:
-        return ()
-    return tuple(_short(redactor.cut(f"{one.place}: {one.what}")) for one in found.violations)
+def _briefly(redactor: Redactor) -> Callable[[str], str]:
+    return lambda text: _short(redactor.cut(text))
 
 
 def _readable(refused: Rejected | None) -> bool:

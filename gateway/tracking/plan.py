@@ -1,6 +1,6 @@
 """A source's plan: a schema per event name, and what becomes of violations."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple
 
@@ -10,7 +10,7 @@ from gateway.tracking.amend import droppable, in_order, without
 from gateway.tracking.schema import Schema
 from gateway.tracking.tally import Tally
 from gateway.tracking.view import view
-from gateway.tracking.violations import Path, Violation
+from gateway.tracking.violations import Path, Violation, written
 
 Violations = Literal["allow", "drop-field", "refuse"]
 """What becomes of violations."""
@@ -22,6 +22,8 @@ REMEMBERED = 4096
 ROUNDS = 4
 """How often an event is looked at again after a drop; each may uncover what others hid."""
 NOTHING_DROPPED: Mapping[int, tuple[Path, ...]] = {}
+LEFT_OUT = " (left out)"
+"""Stands behind the words for what is wrong with a field that goes no further."""
 
 
 class Planned(NamedTuple):
@@ -37,6 +39,14 @@ class Found(NamedTuple):
     schema: str
     violations: tuple[Violation, ...]
     dropped: tuple[Path, ...] = ()
+
+    def told(self) -> Iterator[tuple[str, bool]]:
+        """Yield what is wrong in words, each with whether it is left out for that."""
+        wrong = {violation.path for violation in self.violations}
+        for violation in self.violations:
+            gone = violation.there and _within(violation.path, self.dropped)
+            yield f"{violation.place}: {violation.what}", gone
+        yield from ((written(path), True) for path in self.dropped if path not in wrong)
 
 
 class Kept(NamedTuple):
@@ -149,3 +159,8 @@ def _droppable(event: Event, schema: Schema, wrong: list[Violation]) -> tuple[Pa
         dropped += paths
         event, wrong = left, schema.violations(view(left))
     return tuple(dropped)
+
+
+def _within(path: Path, others: Collection[Path]) -> bool:
+    """Tell whether *path* is one of *others*, or below one."""
+    return any(path[:steps] in others for steps in range(1, len(path) + 1))

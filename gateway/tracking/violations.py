@@ -44,12 +44,17 @@ class Violation(NamedTuple):
     @property
     def place(self) -> str:
         """Return the path as the configuration writes it; ``$`` for the event."""
-        return ".".join(map(str, self.path)) or "$"
+        return written(self.path)
 
     @property
     def kind(self) -> str:
         """Return path and complaint for counting, whichever member of a list it is about."""
         return f"{'.'.join('[]' if type(p) is int else str(p) for p in self.path)}: {self.what}"
+
+
+def written(path: Path) -> str:
+    """Return *path* as the configuration writes it; ``$`` for the event."""
+    return ".".join(map(str, path)) or "$"
 
 
 def violations(error: ValidationError, whole: Any = None) -> Iterator[Violation]:

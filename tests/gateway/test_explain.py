@@ -7,9 +7,9 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.changes import GONE, Change, changes, differences
 from gateway.config import load
 from gateway.explain import Asked, AskedError, Explaining, Explanation, RouteStory
-from gateway.explain.changes import GONE, Change, changes, differences
 from gateway.plugins import load as load_plugins
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)

@@ -179,6 +179,26 @@ def test_members_go_without_moving_what_else_is_wrong() -> None:
     assert without(ORDER, kept.dropped[0]) == kept.events[0]
 
 
+def test_it_is_told_which_fields_were_left_out() -> None:
+    """Each violation says whether its field goes, also with what holds it; further drops follow."""
+    items = {"properties": {"price": {"minimum": 0}}, "required": ["sku"]}
+    schema = of_properties(products={"items": items, "maxItems": 2}, plan=False)
+    found = plan({"*": schema}, "drop-field").judge(ORDER)
+    assert found is not None
+    assert sorted(found.told()) == [
+        ("properties.plan: must not be there", True),
+        ("properties.products.0.sku: is required", False),
+        ("properties.products.1.price: must be at least 0", True),
+        ("properties.products.1.sku: is required", False),
+        ("properties.products.2.sku: is required", False),
+        ("properties.products: must have at most 2 members", True),
+    ]
+    mended = plan({"*": {"anyOf": [{"required": ["group_id"]}, of_properties(plan=False)]}})
+    unsure = mended.judge(ORDER)
+    assert unsure is not None
+    assert [gone for _, gone in unsure.told()] == [False]
+
+
 def test_what_cannot_be_mended_goes_on() -> None:
     """What leaving out does not mend, a missing field or the name itself, is only counted."""
     tally = Tally()

@@ -26,8 +26,10 @@ function eventStory(event, received) {
   const panes = h("div", {class: "panes"});
   const neutral = h("section", {class: "pane", "aria-label": "Neutral event"},
     h("h3", {}, "Event"), h("p", {class: "soft"}, event.name === event.type ? event.type : `${event.type} · ${event.name}`),
-    event.fields.length ? fields(event.fields, new Map()) : h("p", {class: "soft"}, "It cannot be made again of what is kept: the body is cut, or its plugin has changed."));
-  fill(panes, received && pane("Received", received), neutral, event.deliveries.map((one) => delivery(one, lost)));
+    event.left_out.length > 0 && h("p", {class: "soft"}, "Without what the tracking plan left out: ", listed(event.left_out), "."),
+    event.fields.length ? fields(event.fields) : h("p", {class: "soft"}, "It cannot be made again of what is kept: the body is cut, or its plugin has changed."));
+  const gone = new Set(event.left_out);
+  fill(panes, received && pane("Received", received, gone), neutral, event.deliveries.map((one) => delivery(one, lost)));
   linked(panes);
   return h("section", {class: "event", "aria-label": event.event},
     h("h2", {}, event.name, " ", h("span", {class: "soft id"}, event.event), event.repeated && badge("came before, goes nowhere", "calm")),
@@ -35,10 +37,14 @@ function eventStory(event, received) {
     decisions(event.decisions, event.steps), panes);
 }
 
-export function pane(name, payload, ...more) {
+/** Returns paths as a sentence has them. */
+const listed = (paths) => paths.map((path, i) => [i > 0 && ", ", h("code", {}, path)]);
+
+/** Returns a request; its fields that are `gone` went no further. */
+function pane(name, payload, gone, ...more) {
   return h("section", {class: "pane", "aria-label": name},
     h("h3", {}, name), h("p", {class: "line"}, h("code", {}, `${payload.method} ${payload.url}`)), more,
-    payload.fields.length ? fields(payload.fields, new Map()) : h("pre", {tabindex: "0"}, payload.body || "(no body)"),
+    payload.fields.length ? fields(payload.fields, gone) : h("pre", {tabindex: "0"}, payload.body || "(no body)"),
     h("details", {}, h("summary", {}, "Headers"), h("dl", {class: "pairs"}, Object.entries(payload.headers).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))));
 }
 
@@ -53,7 +59,7 @@ function delivery(one) {
     h("ol", {class: "attempts"}, one.attempts.map((attempt) => h("li", {}, clock(attempt.at), ` ${attempt.status ?? "no answer"} in ${duration(attempt.seconds)} `, outcome(attempt.outcome), attempt.said && h("pre", {tabindex: "0"}, attempt.said)))));
   const name = `${one.destination} · ${one.vendor}`;
   if (one.sent) {
-    const made = pane(name, one.sent, head);
+    const made = pane(name, one.sent, undefined, head);
     if (tail) made.append(tail);
     return made;
   }
@@ -61,9 +67,9 @@ function delivery(one) {
 }
 
 /** Returns fields as a list; those that are tied to the same field of the event light up together. */
-function fields(list) {
-  return h("ul", {class: "fields"}, list.map((one) => h("li", {"data-link": one.link, class: one.link ? null : "alone"},
-    h("span", {class: "path"}, broken(one.path)), value(one.value))));
+function fields(list, gone = new Set()) {
+  return h("ul", {class: "fields"}, list.map((one) => h("li", {"data-link": one.link, class: one.link && !gone.has(one.path) ? null : "alone"},
+    h("span", {class: "path"}, broken(one.path), gone.has(one.path) && [" ", badge("left out", "warn")]), value(one.value))));
 }
 
 /** Lets a long path break where its parts meet. */

@@ -1,0 +1,173 @@
+"""Telling one trace, with what the present plugins and routes know of it."""
+
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from gateway.admin.desk import Desk
+from gateway.admin.leaving import left_out
+from gateway.admin.linking import Field, event_fields, payload_fields
+from gateway.admin.told import Attempted, DeliveryTold, EventTold, Payload, Story
+from gateway.delivery import state_of
+from gateway.delivery.state import WorkerState
+from gateway.event import Event, as_json
+from gateway.exchange import Declined, Request
+from gateway.mapping import Mapped, Row
+from gateway.plugin import Output
+from gateway.trace.interface import Message, Parsed, Trace, Tried
+from gateway.tracking.amend import without
+
+MOST = 20
+"""Events of one request that are told, where no one event is asked for."""
+
+
+class Telling:
+    """Tells one trace, with what the present plugins and routes know of it."""
+
+    def __init__(self, desk: Desk, trace: Trace, asked: str) -> None:
+        self._gateway = desk.gateway
+        self._trace = trace
+        received = trace.received
+        self._vendor = received.vendor if received else ""
+        self._reads = self._gateway.registry.inputs.get(self._vendor)
+        self._mapped = self._endpoint(received.message) if received else None
+        self._rows_in = list(self._mapped.flat()) if self._mapped else []
+        self._received = payload(received.message, self._rows_in) if received else None
+        one = [event for event in trace.events if event.event == asked]
+        self._told = (one or list(trace.events))[:MOST]
+        self._events = {event.id: event for event in self._parsed()}
+
+    def story(self) -> Story:
+        """Return the story."""
+        trace, received = self._trace, self._trace.received
+        return Story(
+            request=trace.request,
+            at=received.at if received else None,
+            source=received.source if received else "",
+            vendor=self._vendor,
+            status=received.status if received else None,
+            refused=received.reason if received else "",
+            received=self._received,
+            events=[self._event(parsed) for parsed in self._told],
+            more=len(trace.events) - len(self._told),
+        )
+
+    def _endpoint(self, message: Message) -> Mapped | None:
+        endpoint = f"{message.method} {message.url.partition('?')[0]}"
+        return self._reads.endpoints.get(endpoint) if self._reads else None
+
+    def _parsed(self) -> list[Event]:
+        received = self._trace.received
+        if received is None or self._reads is None or received.message.cut:
+            return []
+        message = received.message
+        request = Request(
+            method=message.method,
+            url=message.url,
+            headers=message.headers,
+            body=message.body.encode(),
+            id=self._trace.request,
+            received_at=datetime.fromtimestamp(received.at, UTC),
+        )
+        with suppress(Exception):  # what is kept has no credentials, which a plugin may insist on
+            return self._reads().parse(request)
+        return []
+
+    def _event(self, parsed: Parsed) -> EventTold:
+        came = self._events.get(parsed.event)
+        event = without(came, parsed.left_out) if came and parsed.left_out else came
+        tries: dict[tuple[str, str], list[Tried]] = {}
+        for tried in self._trace.tries:
+            if tried.event == parsed.event or tried.event.startswith(f"{parsed.event}-"):
+                tries.setdefault((tried.event, tried.destination), []).append(tried)
+        return EventTold(
+            event=parsed.event,
+            type=parsed.type,
+            name=parsed.name,
+            repeated=parsed.repeated,
+            fields=event_fields(as_json(event)) if event else [],
+            decisions=list(parsed.decisions),
+            planned=list(parsed.planned),
+            left_out=self._left_out(came, parsed),
+            deliveries=[self._delivery(event, group) for group in tries.values()]
+            + list(self._waiting(parsed, {to for _, to in tries})),
+        )
+
+    def _waiting(self, parsed: Parsed, tried: Collection[str]) -> Iterator[DeliveryTold]:
+        """Yield the deliveries that were not tried so far, by how their destinations are now."""
+        given = dict.fromkeys(to for decided in parsed.decisions for to in decided.gives)
+        for to in given:
+            worker = self._gateway.workers.get(to)
+            if to not in tried and worker is not None:
+                reason = waits_for(state_of(worker))
+                yield DeliveryTold(to, worker.config.vendor, "", "waits", reason, None, [], [])
+
+    def _delivery(self, event: Event | None, tries: list[Tried]) -> DeliveryTold:
+        last = tries[-1]
+        sent = next((tried for tried in reversed(tries) if tried.sent), None)
+        return DeliveryTold(
+            destination=last.destination,
+            vendor=last.vendor,
+            route=last.route,
+            outcome=last.outcome,
+            reason=last.reason,
+            sent=payload(sent.sent, self._rows_out(event, sent)) if sent and sent.sent else None,
+            losses=list(sent.losses) if sent else [],
+            attempts=[
+                Attempted(t.at, t.outcome, t.status, t.seconds, t.reason, t.said)
+                for t in tries
+                if t.number
+            ],
+        )
+
+    def _left_out(self, came: Event | None, parsed: Parsed) -> list[str]:
+        if came is None or self._mapped is None or self._received is None:
+            return []
+        return left_out(self._mapped, self._received, came, parsed.left_out)
+
+    def _rows_out(self, event: Event | None, tried: Tried) -> list[Row]:
+        config = self._gateway.config.destinations.get(tried.destination)
+        if event is None or config is None or tried.sent is None:
+            return []
+        output = self._gateway.registry.outputs[config.vendor](config.settings)
+        if tried.vendor == self._vendor and self._trace.received:
+            return self._rows_in
+        steps = self._gateway.steps_of(tried.route) if tried.route else None
+        with suppress(Exception):  # steps may have changed since, and may fail now
+            return list(rows_of(output, steps.apply(event) if steps else event))
+        return []
+
+
+def waits_for(state: WorkerState) -> str:
+    """Return why nothing was sent to a destination so far."""
+    if state.paused:
+        return "An operator paused the destination."
+    if state.circuit != "closed":
+        return (
+            f"The destination is in trouble, and is tried again from time to time: {state.reason}"
+        )
+    return "It waits in the spool for its turn, unless that gave it up: see the dead letters."
+
+
+def rows_of(output: Output, event: Event) -> Iterable[Row]:
+    """Return the rows that write *event* for a destination."""
+    call = output.choose(event)
+    return () if isinstance(call, Declined) else call.table.said(call.event)
+
+
+def payload(message: Message, rows: Iterable[Row]) -> Payload:
+    """Return a kept request, its fields linked by *rows*."""
+    return taken_apart(message.method, message.url, message.headers, message.body, rows)
+
+
+def taken_apart(method: str, url: str, headers: Any, body: str, rows: Iterable[Row]) -> Payload:
+    """Return a request with the fields of its body."""
+    return Payload(method, url, dict(headers), body, list(_fields(body, rows)))
+
+
+def _fields(body: str, rows: Iterable[Row]) -> Iterator[Field]:
+    with suppress(orjson.JSONDecodeError):
+        yield from payload_fields(orjson.loads(body), rows)

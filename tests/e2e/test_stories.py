@@ -1,0 +1,107 @@
+"""What a trace says without a manual: why an event did not arrive, and what changed on the way."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from gateway.cli import main
+from tests.e2e.admin import Admin, administered
+from tests.e2e.running import PATIENCE
+
+KEY = {"authorization": "Bearer shop-key"}
+SETUP = """
+[server]
+listen = "127.0.0.1:0"
+[spool]
+path = "{folder}/spool"
+[admin]
+listen = "127.0.0.1:0"
+[sources.shop]
+vendor = "chrts"
+keys = ["shop-key"]
+violations = "drop-field"
+[sources.shop.schemas.paid.properties.properties]
+required = ["price"]
+[sources.shop.schemas.paid.properties.properties.properties]
+price = {{ type = "number" }}
+card = false
+[destinations.crm]
+vendor = "growlytics"
+url = "{url}/growlytics"
+api_key = "growlytics-sandbox-key"
+retry_min = "10ms"
+retry_max = "20ms"
+[[routes]]
+name = "all"
+to = ["crm"]
+"""
+QUIET = "[trace]\nsuccesses_per_second = 0\n"
+PAID = {"uid": "u1", "name": "paid", "properties": {"price": "12", "card": "4111", "plan": "pro"}}
+LEFT_OUT = [
+    "properties.price: must be a number (left out)",
+    "properties.card: must not be there (left out)",
+    "properties.price: is required",
+]
+
+
+async def track(admin: Admin, body: dict[str, Any]) -> str:
+    """Send an event; return the request's id."""
+    run = admin.running
+    async with run.client.post(f"{run.url}/event/track", json=body, headers=KEY) as answer:
+        assert answer.status == 200, await answer.text()
+        return answer.headers["x-gateway-request-id"]
+
+
+async def told(admin: Admin, request: str, enough: Callable[[Any], bool]) -> Any:
+    """Return the story of an event, once it is *enough*."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            status, found = await admin.call("GET", f"/api/v1/story?id={request}")
+            if status == 200:
+                (story,) = found["stories"]
+                if story["events"] and enough(story["events"][0]):
+                    return story
+
+
+def ended(event: Any) -> bool:
+    """Tell whether all deliveries of an event have an end."""
+    return bool(event["deliveries"]) and all(
+        one["outcome"] in {"delivered", "declined", "dead"} for one in event["deliveries"]
+    )
+
+
+def printed(folder: Path, *args: str) -> list[str]:
+    """Return the lines that ``gateway trace`` prints."""
+    result = CliRunner().invoke(main, ["trace", "--config", str(folder / "gateway.toml"), *args])
+    assert result.exit_code == 0, result.output
+    return [line.strip() for line in result.output.splitlines()]
+
+
+async def test_what_a_plan_left_out_is_told(tmp_path: Path) -> None:
+    """The trace says what was left out and why; the story shows the event without it."""
+    async with administered(tmp_path, SETUP) as admin:
+        story = await told(admin, await track(admin, PAID), ended)
+        lines = await asyncio.to_thread(printed, tmp_path, story["request"], "--short")
+    (event,) = story["events"]
+    assert sorted(event["planned"]) == sorted(LEFT_OUT)
+    assert {f"not as planned: {one}" for one in LEFT_OUT} <= set(lines)
+    assert event["left_out"] == ["properties.price", "properties.card"]
+    fields = {one["path"]: one["value"] for one in event["fields"]}
+    assert "pro" in fields.values()
+    assert {"12", "4111"}.isdisjoint(fields.values())
+
+
+async def test_what_was_left_out_of_a_failure_is_told(tmp_path: Path) -> None:
+    """Where the request was not chosen, its first failure knows what was left out, if not why."""
+    async with administered(tmp_path, QUIET + SETUP) as admin:
+        await admin.running.fault(vendor="growlytics", status=422, count=1)
+        story = await told(admin, await track(admin, PAID), ended)
+        (event,) = story["events"]
+        assert event["deliveries"][0]["outcome"] == "dead"
+        assert event["planned"] == ["properties.card (left out)", "properties.price (left out)"]
+        assert "4111" not in str(event)
+        lines = await asyncio.to_thread(printed, tmp_path, story["request"], "--short")
+        assert "not as planned: properties.price (left out)" in lines
