@@ -121,6 +121,8 @@ class Telling:
                 for t in tries
                 if t.number
             ],
+            changes=list(last.changes),
+            more_changes=last.more_changes,
         )
 
     def _left_out(self, came: Event | None, parsed: Parsed) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from gateway.admin.linking import Field
-from gateway.trace.interface import Decided, Loss
+from gateway.trace.interface import Change, Decided, Loss
 
 
 class Payload(msgspec.Struct, frozen=True):
@@ -44,7 +44,12 @@ class DeliveryTold(msgspec.Struct, frozen=True):
     sent: Payload | None
     """What was sent last; null where nothing was."""
     losses: list[Loss]
+    """What of the event, as the steps left it, did not arrive."""
     attempts: list[Attempted]
+    changes: list[Change] = []
+    """What the steps changed; in the playground the steps themselves say it."""
+    more_changes: int = 0
+    """How many fields they changed besides."""
 
 
 class Changed(msgspec.Struct, frozen=True):

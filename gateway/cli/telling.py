@@ -105,7 +105,7 @@ def _tried(tried: Tried, *, whole: bool) -> Iterator[str]:
     )
     yield f"  {written(tried.at)} {tried.destination}{figures}; {outcome}{why}"
     if tried.route:
-        yield f"    after the steps of {tried.route}"
+        yield f"    after the steps of {tried.route}{_changes(tried)}"
     if tried.said and tried.said not in tried.reason:
         yield f"    it said: {tried.said}"
     for how in ("lost", "coerced"):
@@ -114,6 +114,13 @@ def _tried(tried: Tried, *, whole: bool) -> Iterator[str]:
             yield f"    {how}: {paths}"
     if whole and tried.sent is not None:
         yield from _message(tried.sent, 4)
+
+
+def _changes(tried: Tried) -> str:
+    said = [f"{change.path} {change.how}" for change in tried.changes]
+    if tried.more_changes:
+        said.append(f"and {tried.more_changes} more")
+    return f": {', '.join(said)}" if said else ""
 
 
 def _message(message: Message, indent: int) -> Iterator[str]:

@@ -14,6 +14,7 @@ import msgspec
 from gateway.event import Event
 from gateway.trace.records import (
     FAILED,
+    Change,
     Decided,
     Loss,
     Message,
@@ -27,6 +28,7 @@ from gateway.trace.records import (
 __all__ = [
     "EVERYTHING",
     "FAILED",
+    "Change",
     "Decided",
     "Hub",
     "Kind",

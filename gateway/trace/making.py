@@ -7,14 +7,14 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from gateway.credentials import secrets_in
-from gateway.errors import Fault, Rejected
+from gateway.errors import Fault, Rejected, Unrenderable
 from gateway.event import Event
 from gateway.exchange import Request
 from gateway.plugin import Input, Output
 from gateway.redact import HIDDEN, Redactor
 from gateway.routing.router import Router
-from gateway.routing.steps import Steps
 from gateway.spool import event_of
+from gateway.trace.changing import changed
 from gateway.trace.interface import Decided, Loss, Message, Parsed, Received, Tried
 from gateway.trace.planning import left_out, planned
 from gateway.trace.raw import Arrival, Trial
@@ -102,7 +102,8 @@ class Maker:
         redactor = self._redactor(request, reads)
         if not chosen(entry.id):
             yield from self._made_up(trial, redactor, reads)
-        attempt = trial.attempt
+        attempt, outgoing = trial.attempt, _outgoing(trial)
+        changes, more = changed(event, outgoing or event, _briefly(redactor))
         yield Tried(
             event=_event_id(trial),
             request=entry.id,
@@ -119,9 +120,11 @@ class Maker:
             seconds=attempt.latency if attempt else None,
             said=redactor.cut(attempt.said) if attempt else "",
             sent=self._message(trial.sent, redactor, trial.output) if trial.sent else None,
-            losses=() if trial.forwarded or not trial.sent else _losses(trial),
+            losses=_losses(trial, outgoing),
             user_id=redactor.text(event.user_id or ""),
             anonymous_id=redactor.text(event.anonymous_id or ""),
+            changes=changes,
+            more_changes=more,
         )
 
     def _made_up(self, trial: Trial, redactor: Redactor, reads: Input | None) -> Iterator[Record]:
@@ -218,7 +221,7 @@ def _parsed(
 
 
 def _briefly(redactor: Redactor) -> Callable[[str], str]:
-    return lambda text: _short(redactor.cut(text))
+    return lambda text: _short(redactor.text(text))
 
 
 def _readable(refused: Rejected | None) -> bool:
@@ -231,10 +234,20 @@ def _event_id(trial: Trial) -> str:
     return f"{trial.entry.id}-{trial.mark.event}"
 
 
-def _losses(trial: Trial) -> tuple[Loss, ...]:
-    steps: Steps | None = trial.steps
+def _outgoing(trial: Trial) -> Event | None:
+    """Return the event as the steps leave it; None where one fails, which is told as the reason."""
+    if trial.steps is None:
+        return trial.event
     try:
-        event = trial.event if steps is None else steps.made(trial.event)
+        return trial.steps.made(trial.event)
+    except Unrenderable:
+        return None
+
+
+def _losses(trial: Trial, event: Event | None) -> tuple[Loss, ...]:
+    if event is None or trial.forwarded or not trial.sent:
+        return ()
+    try:
         return tuple(Loss(loss.path, loss.how) for loss in trial.output.losses(event))
     except Exception:  # noqa: BLE001 - a plugin's mistake has been met, and told, when rendering
         return ()

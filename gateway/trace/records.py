@@ -106,6 +106,17 @@ class Loss(msgspec.Struct, frozen=True):
     """``lost`` or ``coerced``."""
 
 
+How = Literal["set", "changed", "gone"]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A field that the steps of a route changed."""
+
+    path: str
+    """Such as ``properties.products[].price``."""
+    how: How
+
+
 class Tried(msgspec.Struct, frozen=True):
     """One try of a delivery, or its end without one."""
 
@@ -131,8 +142,13 @@ class Tried(msgspec.Struct, frozen=True):
     """The start of the answer, or the error, of a try that did not arrive."""
     sent: Message | None = None
     losses: tuple[Loss, ...] = ()
+    """What of the event, as the steps left it, did not arrive."""
     user_id: str = ""
     anonymous_id: str = ""
+    changes: tuple[Change, ...] = ()
+    """What the steps changed."""
+    more_changes: int = 0
+    """How many fields they changed besides."""
 
     @property
     def failed(self) -> bool:

@@ -105,3 +105,48 @@ async def test_what_was_left_out_of_a_failure_is_told(tmp_path: Path) -> None:
         assert "4111" not in str(event)
         lines = await asyncio.to_thread(printed, tmp_path, story["request"], "--short")
         assert "not as planned: properties.price (left out)" in lines
+
+
+STEPPED = """
+[server]
+listen = "127.0.0.1:0"
+[spool]
+path = "{folder}/spool"
+[admin]
+listen = "127.0.0.1:0"
+[sources.shop]
+vendor = "chrts"
+keys = ["shop-key"]
+[destinations.crm]
+vendor = "growlytics"
+url = "{url}/growlytics"
+api_key = "growlytics-sandbox-key"
+[[routes]]
+name = "web"
+to = ["crm"]
+steps = [
+  {{ drop = ["properties.card"] }},
+  {{ hash = ["user_id"] }},
+  {{ set = {{ "properties.via" = "web" }} }},
+  {{ rename = {{ paid = "bought" }} }},
+]
+"""
+
+
+async def test_what_the_steps_of_a_route_changed_is_told(tmp_path: Path) -> None:
+    """Each changed field is named with how, without its values; none of it counts as a loss."""
+    async with administered(tmp_path, STEPPED) as admin:
+        story = await told(admin, await track(admin, PAID), ended)
+        lines = await asyncio.to_thread(printed, tmp_path, story["request"], "--short")
+        (trace,) = (await admin.get(f"/trace?id={story['request']}"))["traces"]
+    (delivery,) = story["events"][0]["deliveries"]
+    changed = {one["path"]: one["how"] for one in delivery["changes"]}
+    assert changed == {
+        "name": "changed", "user_id": "changed", "properties.extra.card": "gone",
+        "properties.extra.via": "set",
+    }  # fmt: skip
+    assert changed.keys().isdisjoint(one["path"] for one in delivery["losses"])
+    assert trace["tries"][0]["changes"] == delivery["changes"]
+    (line,) = (line for line in lines if line.startswith("after the steps of web: "))
+    said = set(line.partition(": ")[2].split(", "))
+    assert said == {f"{path} {how}" for path, how in changed.items()}

@@ -6,17 +6,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from gateway.errors import TraceError
+from gateway.event import Event, Product, Properties
+from gateway.trace.changing import MOST, changed
 from gateway.trace.hub import LiveHub
-from gateway.trace.interface import Line, Message, Parsed, Received, Tried, Which
+from gateway.trace.interface import Change, Line, Message, Parsed, Received, Tried, Which
 from gateway.trace.reading import FileTraces, NothingTraced, Reader
 from gateway.trace.sampling import Sampler
 from gateway.trace.store import STEP, Record, Store, line_of
 
 NOW = time.time()
+SINCE = {"planned", "left_out", "changes", "more_changes"}
+"""Fields that records did not have at first."""
 MESSAGE = Message("POST", "/event/track?x=1", {"content-type": "application/json"}, "{}", 2)
 
 
@@ -71,6 +77,33 @@ def test_a_user_has_many_traces(store: Store) -> None:
     reader = Reader(store.path)
     assert [one.request for one in reader.show("u1", 3)] == ["r000009", "r000007", "r000005"]
     assert len(reader.show("a1")) == 10
+
+
+def test_what_an_older_gateway_wrote_is_read(store: Store) -> None:
+    """Records that lack what was added since are shown without it."""
+    records = request(1)
+    store.add(records)
+    connection = apsw.Connection(str(store.path))
+    for kind, record in zip(("request", "event", "delivery"), records, strict=True):
+        old = {k: v for k, v in msgspec.to_builtins(record).items() if k not in SINCE}
+        packed = msgspec.msgpack.encode(old)
+        connection.execute("UPDATE record SET packed = ? WHERE kind = ?", (packed, kind))
+    connection.close()
+    (found,) = Reader(store.path).show("r000001")
+    assert [found.received, *found.events, *found.tries] == records
+
+
+def test_changed_fields_are_named_once_and_so_many() -> None:
+    """Members of a list are one field; past the bound fields are counted, not named."""
+    products = tuple(Product(product_id="1", price=2.0) for _ in range(30))
+    extra = {f"field-{number}": number for number in range(MOST)}
+    before = Event(type="track", id="r-0", origin="chrts", properties=Properties(products=products))
+    cheaper = tuple(Product(product_id="1", price=1.0) for _ in range(30))
+    after = replace(before, name="x", properties=Properties(products=cheaper, extra=extra))
+    named, more = changed(before, after, str.upper)
+    assert named[:2] == (Change("PROPERTIES.PRODUCTS[].PRICE", "changed"), Change("NAME", "set"))
+    assert (len(named), more) == (MOST, 2)
+    assert changed(before, before, str) == ((), 0)
 
 
 def test_what_is_known_already_is_not_kept_twice(store: Store) -> None:
