@@ -1,6 +1,7 @@
 """Dead letters: finding them, looking at them, replaying and dropping them."""
 
 import time
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -11,8 +12,12 @@ from gateway.admin.desk import Desk
 from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.admin.problem import Problem
 from gateway.admin.values import Limit, Number, Offset, Seconds, Text
+from gateway.letter import Letter, letter_of
 from gateway.shown import Shown, received, sent
-from gateway.spool import Attempt, Cause, Dead, LetterGroup, Letters
+from gateway.spool import Attempt, Cause, LetterGroup, Letters
+from gateway.trace.ends import MOST as MOST_TOLD
+from gateway.trace.ends import asks
+from gateway.trace.interface import Parsed, Trace
 
 MOST = 200
 """Dead letters that one call moves."""
@@ -34,6 +39,8 @@ class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Before then."""
     event_name: Text | UnsetType = UNSET
     user: Text | UnsetType = UNSET
+    request: Text | UnsetType = UNSET
+    """The id of the request that they came in."""
 
     def letters(self) -> Letters:
         """Return the filter as the spool takes it."""
@@ -47,28 +54,6 @@ class Listing(Filter, frozen=True, forbid_unknown_fields=True):
     after: Offset = 0
     """The last id of the page before."""
     limit: Limit = 50
-
-
-class Letter(msgspec.Struct, frozen=True):
-    """A dead letter, in short."""
-
-    id: int
-    destination: str
-    source: str
-    request: str
-    """The gateway's id of the request that it came in."""
-    event: str
-    """The id of its event."""
-    event_name: str
-    user: str
-    route: str
-    """The route whose steps it takes; empty where it takes none."""
-    cause: Cause
-    reason: str
-    at: float
-    """Unix seconds at which it was given up."""
-    received_at: float
-    attempts: int
 
 
 class LetterPage(msgspec.Struct, frozen=True):
@@ -124,30 +109,12 @@ class Moved(msgspec.Struct, frozen=True):
     """Where the next call goes on; null where nothing is left."""
 
 
-def _short(dead: Dead) -> Letter:
-    return Letter(
-        id=dead.id,
-        destination=dead.destination,
-        source=dead.entry.source,
-        request=dead.entry.id,
-        event=f"{dead.entry.id}-{dead.index}",
-        event_name=dead.event_name,
-        user=dead.user,
-        route=dead.entry.route(dead.destination, dead.mark.index),
-        cause=dead.cause,
-        reason=dead.reason,
-        at=dead.at,
-        received_at=dead.entry.request.received_at.timestamp(),
-        attempts=len(dead.attempts),
-    )
-
-
 @endpoint("GET", "/dead-letters")
 async def list_dead_letters(desk: Desk, query: Listing) -> LetterPage:
     """List dead letters, the oldest first."""
     found = await desk.gateway.spool.dead_letters(query.letters(), query.after, query.limit)
     following = found[-1].id if len(found) == query.limit else None
-    return LetterPage([_short(dead) for dead in found], following)
+    return LetterPage([letter_of(dead) for dead in found], following)
 
 
 @endpoint("GET", "/dead-letter-groups")
@@ -164,7 +131,7 @@ async def show_dead_letter(desk: Desk, number: Number) -> WholeLetter:
         raise Problem(404, f"there is no dead letter {number}; it may have been moved meanwhile")
     reads = desk.gateway.registry.inputs.get(dead.entry.vendor)
     was_received = received(dead.entry.request, reads)
-    return WholeLetter(_short(dead), was_received, sent(dead.rendered), dead.attempts)
+    return WholeLetter(letter_of(dead), was_received, sent(dead.rendered), dead.attempts)
 
 
 @endpoint("POST", "/dead-letters/replay")
@@ -203,6 +170,18 @@ async def _page(desk: Desk, which: Letters, after: int) -> list[int]:
     until = now if which.until is None else min(now, which.until)
     which = msgspec.structs.replace(which, until=until)
     return [dead.id for dead in await desk.gateway.spool.dead_letters(which, after, MOST)]
+
+
+async def letters_of(desk: Desk, trace: Trace, events: Iterable[Parsed]) -> list[Letter]:
+    """Return the dead letters of *events* of a request."""
+    spool = desk.gateway.spool
+    if not await spool.dead_letters(Letters(request=trace.request), limit=1):
+        return []
+    return [
+        letter_of(dead)
+        for which in asks(trace, events)
+        for dead in await spool.dead_letters(which, limit=MOST_TOLD)
+    ]
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (

@@ -23,7 +23,7 @@ async def tell_story(desk: Desk, query: Asked) -> Stories:
     found = await desk.gateway.observed.traces.show(query.id)
     if not found:
         raise Problem(404, f"nothing is kept under {query.id!r}; it may be too old, or not traced")
-    return Stories([Telling(desk, trace, query.id).story() for trace in found])
+    return Stories([await Telling(desk, trace, query.id).story() for trace in found])
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (tell_story,)

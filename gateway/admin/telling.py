@@ -1,25 +1,29 @@
 """Telling one trace, with what the present plugins and routes know of it."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from gateway.admin.desk import Desk
 from gateway.admin.leaving import left_out
+from gateway.admin.letters import letters_of
 from gateway.admin.linking import Field, event_fields, payload_fields
 from gateway.admin.told import Attempted, DeliveryTold, EventTold, Payload, Story
-from gateway.delivery import state_of
-from gateway.delivery.state import WorkerState
+from gateway.delivery import Worker, state_of
 from gateway.event import Event, as_json
 from gateway.exchange import Declined, Request
+from gateway.letter import Letter
 from gateway.mapping import Mapped, Row
 from gateway.plugin import Output
+from gateway.trace.ends import End, ends
 from gateway.trace.interface import Message, Parsed, Trace, Tried
 from gateway.tracking.amend import without
 
+GONE = "Its dead letter is there no more: it was replayed and waits for its turn, or was dropped."
 MOST = 20
 """Events of one request that are told, where no one event is asked for."""
 
@@ -29,7 +33,9 @@ class Telling:
 
     def __init__(self, desk: Desk, trace: Trace, asked: str) -> None:
         self._gateway = desk.gateway
+        self._desk = desk
         self._trace = trace
+        self._letters: Sequence[Letter] = ()
         received = trace.received
         self._vendor = received.vendor if received else ""
         self._reads = self._gateway.registry.inputs.get(self._vendor)
@@ -40,9 +46,14 @@ class Telling:
         self._told = (one or list(trace.events))[:MOST]
         self._events = {event.id: event for event in self._parsed()}
 
-    def story(self) -> Story:
-        """Return the story."""
+    async def story(self) -> Story:
+        """Return the story.
+
+        Raises:
+            SpoolError: the spool cannot tell what was given up.
+        """
         trace, received = self._trace, self._trace.received
+        self._letters = await letters_of(self._desk, trace, self._told)
         return Story(
             request=trace.request,
             at=received.at if received else None,
@@ -79,10 +90,7 @@ class Telling:
     def _event(self, parsed: Parsed) -> EventTold:
         came = self._events.get(parsed.event)
         event = without(came, parsed.left_out) if came and parsed.left_out else came
-        tries: dict[tuple[str, str], list[Tried]] = {}
-        for tried in self._trace.tries:
-            if tried.event == parsed.event or tried.event.startswith(f"{parsed.event}-"):
-                tries.setdefault((tried.event, tried.destination), []).append(tried)
+        ended = ends(self._trace, parsed, self._letters)
         return EventTold(
             event=parsed.event,
             type=parsed.type,
@@ -92,28 +100,36 @@ class Telling:
             decisions=list(parsed.decisions),
             planned=list(parsed.planned),
             left_out=self._left_out(came, parsed),
-            deliveries=[self._delivery(event, group) for group in tries.values()]
-            + list(self._waiting(parsed, {to for _, to in tries})),
+            deliveries=[told for end in ended if (told := self._delivery(event, end))],
         )
 
-    def _waiting(self, parsed: Parsed, tried: Collection[str]) -> Iterator[DeliveryTold]:
-        """Yield the deliveries that were not tried so far, by how their destinations are now."""
-        given = dict.fromkeys(to for decided in parsed.decisions for to in decided.gives)
-        for to in given:
-            worker = self._gateway.workers.get(to)
-            if to not in tried and worker is not None:
-                reason = waits_for(state_of(worker))
-                yield DeliveryTold(to, worker.config.vendor, "", "waits", reason, None, [], [])
+    def _delivery(self, event: Event | None, end: End) -> DeliveryTold | None:
+        """Return how a delivery stands; None where its destination is not there to be asked."""
+        worker, letter = self._gateway.workers.get(end.destination), end.letter
+        vendor = end.tries[-1].vendor if end.tries else worker.config.vendor if worker else ""
+        outcome, reason, then = "waits", "", ""
+        if letter is not None:
+            outcome, reason = "dead", f"{letter.cause}: {letter.reason}"
+        elif end.tries:
+            outcome, reason = end.tries[-1].outcome, end.tries[-1].reason
+            then = GONE if end.gone else ""
+        elif worker is None:
+            return None
+        else:
+            reason = waits_for(worker)
+        told = DeliveryTold(
+            end.destination, vendor, end.route, outcome, reason, None, [], [], letter=letter,
+            then=then,
+        )  # fmt: skip
+        return self._tried(event, end.tries, told) if end.tries else told
 
-    def _delivery(self, event: Event | None, tries: list[Tried]) -> DeliveryTold:
-        last = tries[-1]
+    def _tried(
+        self, event: Event | None, tries: Sequence[Tried], told: DeliveryTold
+    ) -> DeliveryTold:
+        """Return *told* with what was sent, and each try."""
         sent = next((tried for tried in reversed(tries) if tried.sent), None)
-        return DeliveryTold(
-            destination=last.destination,
-            vendor=last.vendor,
-            route=last.route,
-            outcome=last.outcome,
-            reason=last.reason,
+        return replace(
+            told,
             sent=payload(sent.sent, self._rows_out(event, sent)) if sent and sent.sent else None,
             losses=list(sent.losses) if sent else [],
             attempts=[
@@ -121,8 +137,8 @@ class Telling:
                 for t in tries
                 if t.number
             ],
-            changes=list(last.changes),
-            more_changes=last.more_changes,
+            changes=list(tries[-1].changes),
+            more_changes=tries[-1].more_changes,
         )
 
     def _left_out(self, came: Event | None, parsed: Parsed) -> list[str]:
@@ -143,15 +159,18 @@ class Telling:
         return []
 
 
-def waits_for(state: WorkerState) -> str:
+def waits_for(worker: Worker) -> str:
     """Return why nothing was sent to a destination so far."""
+    state = state_of(worker)
     if state.paused:
         return "An operator paused the destination."
     if state.circuit != "closed":
         return (
             f"The destination is in trouble, and is tried again from time to time: {state.reason}"
         )
-    return "It waits in the spool for its turn, unless that gave it up: see the dead letters."
+    if worker.config.shadow:
+        return "It waits for the shadow to look at it; one that is far behind skips some."
+    return "It waits in the spool for its turn."
 
 
 def rows_of(output: Output, event: Event) -> Iterable[Row]:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from gateway.admin.linking import Field
+from gateway.letter import Letter
 from gateway.trace.interface import Change, Decided, Loss
 
 
@@ -50,6 +51,10 @@ class DeliveryTold(msgspec.Struct, frozen=True):
     """What the steps changed; in the playground the steps themselves say it."""
     more_changes: int = 0
     """How many fields they changed besides."""
+    letter: Letter | None = None
+    """Its dead letter; null where there is none, or none any more."""
+    then: str = ""
+    """What became of it since."""
 
 
 class Changed(msgspec.Struct, frozen=True):

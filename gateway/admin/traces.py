@@ -8,9 +8,11 @@ from msgspec import UNSET, UnsetType
 
 from gateway.admin.desk import Desk
 from gateway.admin.endpoint import Endpoint, endpoint
+from gateway.admin.letters import letters_of
 from gateway.admin.problem import Problem
 from gateway.admin.stream import HEADERS, beating
 from gateway.admin.values import Limit, Number, Seconds, Text
+from gateway.letter import Letter
 from gateway.trace.interface import Line, Trace, Which
 
 _encode = msgspec.json.Encoder().encode
@@ -65,6 +67,8 @@ class Found(msgspec.Struct, frozen=True):
     """What is kept under an id, the newest first."""
 
     traces: list[Trace]
+    letters: list[Letter]
+    """The dead letters that there are of these requests' events."""
 
 
 OFF = {409: "Nothing is traced."}
@@ -97,7 +101,8 @@ async def show_trace(desk: Desk, query: Asked) -> Found:
     found = await desk.gateway.observed.traces.show(query.id)
     if not found:
         raise Problem(404, f"nothing is kept under {query.id!r}; it may be too old, or not traced")
-    return Found(found)
+    letters = [one for trace in found for one in await letters_of(desk, trace, trace.events)]
+    return Found(found, letters)
 
 
 @endpoint("GET", "/tail", streams=HEADERS["content-type"])

@@ -56,6 +56,7 @@ FILTERS = (
     click.option("--until", metavar="TIME", callback=moment, help="Before."),
     click.option("--name", "event_name", help="Of events with this neutral name."),
     click.option("--user", help="Of the user with this id."),
+    click.option("--request", metavar="ID", help="Of the request with this id."),
 )
 
 

@@ -1,55 +1,84 @@
 """Traces, told in lines for a person; no credential is in them to begin with."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import orjson
 from rich.text import Text
 
 from gateway.cli.letter import written
 from gateway.cli.terminal import printable
+from gateway.letter import Letter
+from gateway.trace.ends import End, ends
 from gateway.trace.interface import Decided, Line, Message, Parsed, Received, Trace, Tried
 
 Latest = Callable[[str], Line | None]
+GONE = "its dead letter is there no more: replayed, and waiting for its turn, or dropped"
 
 STYLES = {"delivered": "green", "accepted": "", "declined": "yellow", "repeated": "yellow"}
 
 
-def told(trace: Trace, *, whole: bool, latest: Latest = lambda _: None) -> Iterator[str]:
+def told(
+    trace: Trace,
+    *,
+    whole: bool,
+    latest: Latest = lambda _: None,
+    letters: Sequence[Letter] | None = None,
+) -> Iterator[str]:
     """Yield what became of one request, in the order of its way.
 
     Args:
         trace: of the request.
         whole: with what was received and sent.
         latest: returns the newest line about a destination, if there is one.
+        letters: the dead letters of its events; None where the spool could not be asked.
     """
     yield f"request {trace.request}"
     if trace.received is None:
-        yield "  what was received is too old to be kept still"
+        yield "  what was received was not traced, or is too old to be kept still"
     else:
         yield from _received(trace.received, whole=whole)
     known = {event.event for event in trace.events}
     for event in trace.events:
         yield ""
         yield from _event(event)
-        tries = [tried for tried in trace.tries if tried.event == event.event]
-        for tried in tries:
-            yield from _tried(tried, whole=whole)
-        named = {tried.destination for tried in tries}
-        for to in dict.fromkeys(to for decision in event.decisions for to in decision.gives):
-            if to not in named:
-                yield f"  {to}: nothing yet; {_waiting(latest(to))}"
+        for end in ends(trace, event, letters or ()):
+            for tried in end.tries:
+                yield from _tried(tried, whole=whole)
+            yield from _stands(end, latest, asked=letters is not None)
     for tried in trace.tries:
         if tried.event not in known:
             yield ""
             yield f"event {tried.event}  {tried.name}"
             yield from _tried(tried, whole=whole)
+    for letter in letters or ():
+        if letter.event not in known:
+            yield ""
+            yield f"event {letter.event}  {letter.event_name}".rstrip()
+            yield lettered(letter)
 
 
-def _waiting(latest: Line | None) -> str:
+def _stands(end: End, latest: Latest, *, asked: bool) -> Iterator[str]:
+    """Yield how a delivery stands, as far as its tries do not say it."""
+    if end.letter is not None:
+        yield lettered(end.letter)
+    elif end.gone and asked:
+        yield f"    {GONE}"
+    elif not end.tries:
+        yield f"  {end.destination}: nothing yet; {_waiting(latest(end.destination), asked=asked)}"
+
+
+def lettered(letter: Letter) -> str:
+    """Return what there is to say of a dead letter."""
+    at, number = written(letter.at), letter.id
+    why = f"{letter.cause}: {letter.reason}"
+    return f"  {letter.destination}: given up {at} as dead letter {number}; {why}"
+
+
+def _waiting(latest: Line | None, *, asked: bool) -> str:
     """Return why nothing was sent so far, by the *latest* line about the destination."""
     if latest is None or latest.outcome != "later":
-        return "it waits in the spool, unless that gave it up"
+        return f"it waits in the spool{' for its turn' if asked else ', unless that gave it up'}"
     at = written(latest.at)
     return f"it waits for the destination, which is in trouble: {latest.reason} ({at} UTC)"
 

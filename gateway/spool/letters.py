@@ -14,7 +14,7 @@ from gateway.spool.groups import LetterGroup
 from gateway.spool.rows import insert, retarget, unpack, unpack_attempts
 from gateway.spool.settling import unkeep
 from gateway.spool.store import FILE, connect, explain, fetch, transaction
-from gateway.spool.values import EVERY_LETTER, Dead, Letters, Mark
+from gateway.spool.values import EVERY_LETTER, Dead, Letters, Mark, numbered
 
 STEP = 200
 """Dead letters per transaction, so that no append waits long for the file."""
@@ -33,6 +33,8 @@ _TERMS = {
     "user": "user = ?",
     "cause": "cause = ?",
     "alike": "alike(reason) = ?",
+    "request": "letter.seq IN (SELECT seq FROM kept WHERE kept.id = ?)",
+    "event": f"letter.idx % {numbered(0, 1)} = ?",
 }
 _GROUPS = """
     SELECT destination, cause, alike(reason), max(reason), count(*), min(at), max(at), max(id)

@@ -59,6 +59,9 @@ MIGRATIONS = [
     """
     ALTER TABLE destination ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE INDEX kept_id ON kept(id);
+    """,
 ]
 """One script per schema version. ``log.mask`` has a bit per destination (see ``bit``), and is 0
 in the row of a replay. ``kept`` holds a request once for all the dead letters made of it.

@@ -259,6 +259,10 @@ class Letters(msgspec.Struct, frozen=True):
     cause: Cause | None = None
     alike: str | None = None
     """What `gateway.spool.LetterGroup` calls so."""
+    request: str | None = None
+    """The id of the request that they came in."""
+    event: int | None = None
+    """The index of the event within its request."""
 
 
 EVERY_LETTER = Letters()

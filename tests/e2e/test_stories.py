@@ -150,3 +150,105 @@ async def test_what_the_steps_of_a_route_changed_is_told(tmp_path: Path) -> None
     (line,) = (line for line in lines if line.startswith("after the steps of web: "))
     said = set(line.partition(": ")[2].split(", "))
     assert said == {f"{path} {how}" for path, how in changed.items()}
+
+
+WAITING = """
+[server]
+listen = "127.0.0.1:0"
+[spool]
+path = "{folder}/spool"
+{spool}
+[admin]
+listen = "127.0.0.1:0"
+{trace}
+[sources.shop]
+vendor = "chrts"
+keys = ["shop-key"]
+[destinations.crm]
+vendor = "growlytics"
+url = "{url}/growlytics"
+api_key = "growlytics-sandbox-key"
+retry_min = "10ms"
+retry_max = "20ms"
+[[routes]]
+name = "all"
+to = ["crm"]
+"""
+VIEWED = {"uid": "u1", "name": "viewed"}
+
+
+def waiting(spool: str = "", trace: str = "") -> str:
+    """Return a setup."""
+    kept = {name: f"{{{name}}}" for name in ("folder", "url")}
+    return WAITING.format(spool=spool, trace=trace, **kept)
+
+
+def outcome(event: Any) -> str:
+    """Return how the only delivery stands."""
+    (delivery,) = event["deliveries"]
+    return str(delivery["outcome"])
+
+
+async def test_what_waits_is_told_until_the_spool_gives_it_up(tmp_path: Path) -> None:
+    """An untried delivery waits for its turn; once it is too old the story leads to its letter."""
+    async with administered(tmp_path, waiting('max_age = "3s"')) as admin:
+        await admin.post("/destinations/crm/pause")
+        request = await track(admin, VIEWED)
+        story = await told(admin, request, lambda _: True)
+        (delivery,) = story["events"][0]["deliveries"]
+        assert (delivery["outcome"], delivery["letter"]) == ("waits", None)
+        assert delivery["reason"] == "An operator paused the destination."
+        lines = await asyncio.to_thread(printed, tmp_path, request, "--short")
+        assert "crm: nothing yet; it waits in the spool for its turn" in lines
+        story = await told(admin, request, lambda event: outcome(event) == "dead")
+        (delivery,) = story["events"][0]["deliveries"]
+        letter = delivery["letter"]
+        assert delivery["reason"] == "expired: pending for more than 3 s"
+        page = await admin.get(f"/dead-letters?request={request}")
+        assert [one["id"] for one in page["letters"]] == [letter["id"]]
+        assert (await admin.get(f"/trace?id={request}"))["letters"] == page["letters"]
+        text = "\n".join(await asyncio.to_thread(printed, tmp_path, request, "--short"))
+        assert f"as dead letter {letter['id']}; expired: pending for more than 3 s" in text
+        assert "nothing yet" not in text
+
+
+async def test_a_letter_is_told_as_it_stands_now(tmp_path: Path) -> None:
+    """What died again after a replay is told once, and a letter that is gone says so."""
+    async with administered(tmp_path, waiting()) as admin:
+        await admin.running.fault(vendor="growlytics", status=422, count=2)
+        request = await track(admin, VIEWED)
+
+        def died(times: int) -> Callable[[Any], bool]:
+            return lambda event: bool(
+                event["deliveries"]
+                and len(event["deliveries"][0]["attempts"]) == times
+                and event["deliveries"][0]["letter"]
+            )
+
+        story = await told(admin, request, died(1))
+        first = story["events"][0]["deliveries"][0]["letter"]["id"]
+        assert (await admin.post("/dead-letters/replay", {"ids": [first]}))["moved"] == 1
+        story = await told(admin, request, died(2))
+        (delivery,) = story["events"][0]["deliveries"]
+        second = delivery["letter"]["id"]
+        assert second > first
+        assert delivery["reason"].startswith("refused: HTTP 422")
+        filter_ = {"filter": {"request": request}}
+        assert (await admin.post("/dead-letters/drop", filter_))["moved"] == 1
+        story = await told(admin, request, lambda _: True)
+        (delivery,) = story["events"][0]["deliveries"]
+        assert (delivery["outcome"], delivery["letter"]) == ("dead", None)
+        assert delivery["then"].startswith("Its dead letter is there no more")
+        text = "\n".join(await asyncio.to_thread(printed, tmp_path, request, "--short"))
+        assert "its dead letter is there no more" in text
+
+
+async def test_a_spool_that_cannot_be_asked_is_not_spoken_for(tmp_path: Path) -> None:
+    """Without the spool beside it the command tells what is traced, and does not guess."""
+    async with administered(tmp_path, waiting()) as admin:
+        await admin.post("/destinations/crm/pause")
+        request = await track(admin, VIEWED)
+        await told(admin, request, lambda _: True)
+    (tmp_path / "spool/spool.db").unlink()
+    lines = printed(tmp_path, request, "--short")
+    assert "crm: nothing yet; it waits in the spool, unless that gave it up" in lines

@@ -118,6 +118,7 @@ async def test_a_list_shows_what_a_person_needs(place: Place) -> None:
         (["--cause", "expired"], [3]),
         (["--name", "Product Viewed"], [1, 3]),
         (["--user", "u2"], [2]),
+        (["--request", f"req-{AT:.0f}"], [1]),
         (["--since", "2024-05-01T12:01", "--until", "2024-05-01T14:03:00+02:00"], [2, 3]),
         (["--since", "1h"], []),
         (["--until", "1h"], [1, 2, 3, 4]),

@@ -5,7 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.spool import Bounds, Said, SqliteSpool, store, writer
+from gateway.spool import Bounds, Letters, Said, SqliteSpool, store, writer
+from gateway.spool.letters import listing
 from gateway.spool.rows import insert, pack
 from gateway.spool.store import MIGRATIONS, connect, fetch
 from gateway.testing.spool.contract import Clock, entry, eventually
@@ -32,6 +33,24 @@ async def test_rows_that_know_of_no_routes_are_read(
         assert old.route("a", 0) == ""
     finally:
         await spool.close()
+
+
+def test_the_letters_of_a_request_are_found_by_an_index(tmp_path: Path) -> None:
+    """However many dead letters there are, those of one request are not searched for."""
+    connection = connect(tmp_path)
+    asked: list[str] = []
+
+    def note(_: object, query: str, __: object) -> bool:
+        asked.append(query)
+        return True
+
+    connection.set_exec_trace(note)
+    listing(connection, Letters(request="r1"), 0, 10)
+    connection.set_exec_trace(None)
+    plan = fetch(connection, f"EXPLAIN QUERY PLAN {asked[0]}", ("r1", 0, 10))
+    connection.close()
+    assert any("INDEX kept_id (id=?)" in step[-1] for step in plan), plan
+    assert not any(step[-1].startswith("SCAN") for step in plan), plan
 
 
 async def test_forgotten_consent_leaves_the_file(

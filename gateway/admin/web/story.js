@@ -53,6 +53,8 @@ function delivery(one) {
   const head = [
     h("p", {}, outcome(one.outcome), one.route && h("span", {class: "soft"}, ` after the steps of ${one.route}`)),
     one.reason && h("p", {class: "reason"}, one.reason),
+    one.then && h("p", {}, one.then),
+    one.letter && h("p", {}, "Given up at ", clock(one.letter.at), ": ", h("a", {href: `#dead/${one.letter.id}`}, `dead letter ${one.letter.id}`)),
     one.changes.length > 0 && h("div", {class: "losses"}, h("h4", {}, `Changed by the steps of ${one.route}`), h("ul", {}, one.changes.map(({path, how}) => h("li", {"data-link": path, tabindex: "0"}, h("code", {}, path), badge(how, "plain")))),
       one.more_changes > 0 && h("p", {class: "soft"}, `and ${one.more_changes} more`)),
     losses.size > 0 && h("div", {class: "losses"}, h("h4", {}, "Does not arrive as it is"), h("ul", {}, [...losses].map(([path, how]) => h("li", {"data-link": path, tabindex: "0"}, h("code", {}, path), badge(how, how === "lost" ? "bad" : "warn"))))),

@@ -42,6 +42,9 @@ class LettersSuite(SpoolContract):
             (Letters(event_name="Cart Viewed"), [2]),
             (Letters(user="u3"), [3]),
             (Letters(cause="unrenderable"), [2]),
+            (Letters(request="r2"), [2]),
+            (Letters(request="r4"), []),
+            (Letters(request="r3", destination="a"), []),
             (Letters(destination="a", user="u3"), []),
         ],
     )
@@ -156,6 +159,27 @@ class LettersSuite(SpoolContract):
         assert "no such shop" in waiting[0].reason
         assert (await spool.read("a", 1, 10)).items == []
         assert await spool.find("r1") == [*await spool.entries([1]), item]
+
+    async def test_letters_are_found_by_their_request(self, spool: Spool) -> None:
+        """All letters of a request are found, those that died again after a replay once only."""
+        await spool.append(entry("r1", a=(0, 1), b=(0,)))
+        await spool.append(entry("r2", a=(0,)))
+        await die(spool, "a", (1, 0), (1, 1), (2, 0))
+        await die(spool, "b", (1, 0))
+        which = Letters(request="r1")
+        assert len(await spool.dead_letters(which)) == 3
+        assert sum(group.count for group in await spool.letter_groups(which)) == 3
+        second = await spool.dead_letters(Letters(request="r1", event=1))
+        assert [dead.mark for dead in second] == [Mark(1, 1)]
+        assert await spool.replay(Letters(request="r1", destination="a")) == 2
+        assert [dead.destination for dead in await spool.dead_letters(which)] == ["b"]
+        await spool.settle("a", Progress(done=[Mark(3, 1)], dead=[failed(3)]))
+        found = await spool.dead_letters(which)
+        assert [(dead.destination, dead.mark) for dead in found] == [
+            ("b", Mark(1, 0)), ("a", Mark(3, 0)),
+        ]  # fmt: skip
+        assert await spool.drop(which) == 2
+        assert [dead.entry.id for dead in await spool.dead_letters()] == ["r2"]
 
     async def test_replay_by_ids(self, spool: Spool) -> None:
         """Replaying ids moves these and no others."""

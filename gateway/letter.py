@@ -1,0 +1,46 @@
+"""A dead letter in short, as lists and stories have it."""
+
+import msgspec
+
+from gateway.spool import Cause, Dead
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A dead letter, in short."""
+
+    id: int
+    destination: str
+    source: str
+    request: str
+    """The gateway's id of the request that it came in."""
+    event: str
+    """The id of its event."""
+    event_name: str
+    user: str
+    route: str
+    """The route whose steps it takes; empty where it takes none."""
+    cause: Cause
+    reason: str
+    at: float
+    """Unix seconds at which it was given up."""
+    received_at: float
+    attempts: int
+
+
+def letter_of(dead: Dead) -> Letter:
+    """Return *dead* in short."""
+    return Letter(
+        id=dead.id,
+        destination=dead.destination,
+        source=dead.entry.source,
+        request=dead.entry.id,
+        event=f"{dead.entry.id}-{dead.index}",
+        event_name=dead.event_name,
+        user=dead.user,
+        route=dead.entry.route(dead.destination, dead.mark.index),
+        cause=dead.cause,
+        reason=dead.reason,
+        at=dead.at,
+        received_at=dead.entry.request.received_at.timestamp(),
+        attempts=len(dead.attempts),
+    )

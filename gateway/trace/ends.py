@@ -1,0 +1,62 @@
+"""How deliveries stand: what was tried, and what the spool says besides.
+
+The spool gives deliveries up by itself, and an operator replays or drops what was given up. So a
+dead letter that is there is a delivery's present state, whatever was tried before.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from gateway.letter import Letter
+from gateway.spool import Letters
+from gateway.trace.interface import Parsed, Trace, Tried
+
+MOST = 100
+"""Dead letters of one event that are told."""
+
+
+class End(NamedTuple):
+    """One event on its way to one destination."""
+
+    destination: str
+    route: str
+    """The route whose steps it takes; empty where it takes none, or is not known to."""
+    tries: Sequence[Tried]
+    """In the order in which they happened; none where nothing was tried so far."""
+    letter: Letter | None
+    """Its dead letter, while there is one."""
+
+    @property
+    def gone(self) -> bool:
+        """Tell whether it was given up, and its dead letter is not there any more."""
+        return self.letter is None and bool(self.tries) and self.tries[-1].outcome == "dead"
+
+
+def asks(trace: Trace, events: Iterable[Parsed]) -> Iterator[Letters]:
+    """Yield which dead letters to ask the spool for, where the request has any."""
+    for event in events:
+        index = event.event.rpartition("-")[2]
+        yield Letters(request=trace.request, event=int(index))
+
+
+def ends(trace: Trace, event: Parsed, letters: Collection[Letter]) -> Iterator[End]:
+    """Yield how each delivery of *event* stands.
+
+    First those that were tried, then those that the spool gave up untried, then those that wait.
+
+    Args:
+        trace: of its request.
+        event: one of it.
+        letters: the dead letters that are kept of the request.
+    """
+    tries: dict[tuple[str, str], list[Tried]] = {}
+    for tried in trace.tries:
+        if tried.event == event.event:
+            tries.setdefault((tried.destination, tried.route), []).append(tried)
+    mine = {(one.destination, one.route): one for one in letters if one.event == event.event}
+    known = dict.fromkeys((*tries, *mine))
+    for to, route in known:
+        yield End(to, route, tries.get((to, route), ()), mine.get((to, route)))
+    named = {to for to, _ in known}
+    given = dict.fromkeys(to for decided in event.decisions for to in decided.gives)
+    yield from (End(to, "", (), None) for to in given if to not in named)
