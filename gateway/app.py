@@ -23,7 +23,7 @@ from gateway.forwarded import Proxies
 from gateway.ingest import Ingest
 from gateway.observed import Observed, setting_of
 from gateway.pages import add_pages
-from gateway.plugin import Input
+from gateway.plugin import Input, Output
 from gateway.plugins import Registry
 from gateway.relay import Relay
 from gateway.routing.consents import Consents
@@ -31,6 +31,7 @@ from gateway.routing.router import Router
 from gateway.routing.steps import Steps
 from gateway.shadow.shadows import Shadows, bounds_of, looking
 from gateway.spool import Entry, Limits, Notice, Spool, SqliteSpool
+from gateway.trace.given_up import GivenUp
 from gateway.tracking import Tally
 from gateway.tracking.amend import without
 from gateway.transport import HttpTransport
@@ -50,6 +51,7 @@ class Gateway:
         shadows: what the destinations saw that only look on.
         workers: one per destination.
         observed: what is seen of all this.
+        given_up: records what the spool gives up by itself.
         tally: counts events that are not as planned.
         accepting: whether new events are taken.
     """
@@ -71,6 +73,14 @@ class Gateway:
         self.alerting = Alerting(self)
         self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
         self.observed = Observed(config, setting_of(config, self.router, self._inputs))
+        self.given_up = GivenUp(
+            self.spool,
+            self.observed.recorder,
+            self.observed.hub,
+            parse=self.parse,
+            output_of=self.output_of,
+            keep=config.trace.on,
+        )
         hooks = registry.manager.hook
         self._on_accepted = bool(hooks.event_accepted.get_hookimpls())
         self._on_settled = bool(hooks.delivery_settled.get_hookimpls())
@@ -140,6 +150,7 @@ class Gateway:
         await asyncio.gather(*(worker.stop(grace) for worker in self.workers.values()))
         await self.upstreams.close()
         await self.shadows.stop()
+        await self.given_up.stop()
         await self.observed.stop()
         await self.spool.close()
         log.info("stopped")
@@ -180,12 +191,18 @@ class Gateway:
         self.consents.configure(config.consent)
         self.observed.change(setting_of(config, router, self._inputs))
 
+    def output_of(self, destination: str) -> Output | None:
+        """Return what renders for a destination; None where it is not configured any more."""
+        config = self.config.destinations.get(destination)
+        return None if config is None else self.registry.outputs[config.vendor](config.settings)
+
     def steps_of(self, route: str) -> Steps | None:
         """Return the steps of a route by its name, as it is configured now."""
         return self.router.steps(route)
 
     def _noticed(self, notice: Notice) -> None:
         self.shadows.noticed(notice, time.time())
+        self.given_up.noticed(notice)
         worker = self.workers.get(notice.destination)
         if worker is not None:
             worker.backlog.noticed(notice)

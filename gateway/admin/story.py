@@ -7,6 +7,7 @@ from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.admin.problem import Problem
 from gateway.admin.telling import Telling
 from gateway.admin.told import Story
+from gateway.admin.traced import traced
 from gateway.admin.traces import OFF, Asked, check_traced
 
 
@@ -20,7 +21,7 @@ class Stories(msgspec.Struct, frozen=True):
 async def tell_story(desk: Desk, query: Asked) -> Stories:
     """Show what became of a request or an event, its fields linked from end to end."""
     check_traced(desk)
-    found = await desk.gateway.observed.traces.show(query.id)
+    found = await traced(desk, query.id)
     if not found:
         raise Problem(404, f"nothing is kept under {query.id!r}; it may be too old, or not traced")
     return Stories([await Telling(desk, trace, query.id).story() for trace in found])

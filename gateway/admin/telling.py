@@ -63,7 +63,7 @@ class Telling:
             refused=received.reason if received else "",
             received=self._received,
             events=[self._event(parsed) for parsed in self._told],
-            more=len(trace.events) - len(self._told),
+            more=max(len(trace.events), received.events if received else 0) - len(self._told),
         )
 
     def _endpoint(self, message: Message) -> Mapped | None:

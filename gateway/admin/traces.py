@@ -11,6 +11,7 @@ from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.admin.letters import letters_of
 from gateway.admin.problem import Problem
 from gateway.admin.stream import HEADERS, beating
+from gateway.admin.traced import traced
 from gateway.admin.values import Limit, Number, Seconds, Text
 from gateway.letter import Letter
 from gateway.trace.interface import Line, Trace, Which
@@ -98,7 +99,7 @@ async def list_traces(desk: Desk, query: Search) -> LinePage:
 async def show_trace(desk: Desk, query: Asked) -> Found:
     """Show what became of a request, an event, or what a user sent, step by step."""
     check_traced(desk)
-    found = await desk.gateway.observed.traces.show(query.id)
+    found = await traced(desk, query.id)
     if not found:
         raise Problem(404, f"nothing is kept under {query.id!r}; it may be too old, or not traced")
     letters = [one for trace in found for one in await letters_of(desk, trace, trace.events)]

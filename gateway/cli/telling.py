@@ -60,8 +60,10 @@ def told(
 
 def _stands(end: End, latest: Latest, *, asked: bool) -> Iterator[str]:
     """Yield how a delivery stands, as far as its tries do not say it."""
-    if end.letter is not None:
-        yield lettered(end.letter)
+    letter = end.letter
+    if letter is not None:
+        told = bool(end.tries) and end.tries[-1].reason == f"{letter.cause}: {letter.reason}"
+        yield f"    it is dead letter {letter.id}" if told else lettered(letter)
     elif end.gone and asked:
         yield f"    {GONE}"
     elif not end.tries:

@@ -13,9 +13,9 @@ from gateway.config.load import load_spool, load_trace
 from gateway.errors import SpoolError
 from gateway.letter import Letter, letter_of
 from gateway.spool import LetterBox, Letters
-from gateway.trace.ends import MOST, asks
+from gateway.trace.ends import MOST, asks, meant
 from gateway.trace.interface import Line, Trace, Which
-from gateway.trace.reading import NothingTraced, found_ids, reading
+from gateway.trace.reading import NothingTraced, reading
 
 
 class Told(Trace, frozen=True):
@@ -100,9 +100,9 @@ def _spool(path: Path) -> Iterator[LetterBox | None]:
 def _given_up(box: LetterBox | None, identity: str) -> list[Trace]:
     """Return a request of which there are dead letters and nothing else."""
     with contextlib.suppress(SpoolError):
-        for request in found_ids(identity):
-            if box is not None and box.dead_letters(Letters(request=request), limit=1):
-                return [Trace(request, None, (), ())]
+        for which in meant(identity):
+            for dead in box.dead_letters(which, limit=1) if box is not None else ():
+                return [Trace(dead.entry.id, None, (), ())]
     return []
 
 
@@ -113,6 +113,9 @@ def _letters(box: LetterBox | None, trace: Trace) -> list[Letter] | None:
     with contextlib.suppress(SpoolError):
         if not box.dead_letters(whole, limit=1):
             return []
-        which = asks(trace, trace.events) if trace.events else [whole]
-        return [letter_of(dead) for one in which for dead in box.dead_letters(one, limit=MOST)]
+        which = list(asks(trace, trace.events))
+        if trace.received is None or len(trace.events) < trace.received.events:
+            which.append(whole)
+        found = [dead for one in which for dead in box.dead_letters(one, limit=MOST)]
+        return list({dead.id: letter_of(dead) for dead in found}.values())
     return None

@@ -9,10 +9,12 @@ import msgspec
 from gateway.spool.lanes import Lane
 from gateway.spool.rows import pack_attempts, targets_of, unpack_attempts
 from gateway.spool.store import fetch
-from gateway.spool.values import Failed, Later, Mark, Progress
+from gateway.spool.values import Failed, Later, Mark, Progress, Taken
 
 NOWHERE = Mark(0, 0)
 """The mark of a ``Failed`` that stands for many (see ``take``)."""
+NAMED = 20
+"""Dead letters that a notice names."""
 NOTHING = Progress(dead=[])
 """What ``take`` returns where there is nothing to take."""
 
@@ -46,6 +48,7 @@ _EXCEPTED = """
     SELECT idx FROM waiting WHERE destination = ?1 AND seq = ?3
     UNION SELECT idx FROM letter WHERE destination = ?2 AND seq = ?3
 """
+_LETTER = "SELECT id FROM letter WHERE destination = ? AND seq = ? AND idx = ?"
 _CURSOR = "UPDATE destination SET cursor = ? WHERE number = ?"
 
 
@@ -154,6 +157,22 @@ def take(
     dead = [failed for _, _, group in found for failed in group]
     waited = tuple(group[0].mark for _, logged, group in found if not logged)
     return Progress(cursor=cursor, dead=dead), waited
+
+
+def taken(
+    connection: apsw.Connection,
+    lane: Lane,
+    progress: Progress,
+    waited: tuple[Mark, ...],
+    dropped: int,
+) -> Taken:
+    """Return the notice of what ``take`` returned, once that is applied."""
+    letters = tuple(
+        number
+        for failed in progress.dead[:NAMED]
+        for (number,) in fetch(connection, _LETTER, (lane.name, failed.mark.seq, failed.mark.index))
+    )
+    return Taken(lane.name, lane.new_cursor, waited, dropped, letters, len(progress.dead))
 
 
 def _oldest_waiting(

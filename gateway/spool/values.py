@@ -287,6 +287,10 @@ class Taken(msgspec.Struct, frozen=True):
     marks: tuple[Mark, ...]
     dropped: int = 0
     """How many deliveries were forgotten without becoming dead letters."""
+    letters: tuple[int, ...] = ()
+    """The ids of the dead letters that were made; of many the first."""
+    dead: int = 0
+    """How many were made."""
 
 
 Notice = Replayed | Taken

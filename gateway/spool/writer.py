@@ -15,10 +15,10 @@ from gateway.spool.lanes import Lane
 from gateway.spool.rows import Row, insert, pack
 from gateway.spool.seen import Sieve, purge
 from gateway.spool.session import Session
-from gateway.spool.settling import NOTHING, NOWHERE, apply, take
+from gateway.spool.settling import NOTHING, NOWHERE, apply, take, taken
 from gateway.spool.store import fetch
 from gateway.spool.upkeep import STEP, shrink, trim, trimmable
-from gateway.spool.values import Entry, Failed, Limits, Notice, Progress, Replayed, SpoolFull, Taken
+from gateway.spool.values import Entry, Failed, Limits, Notice, Progress, Replayed, SpoolFull
 
 TICK = 1.0
 """Seconds between two looks at what no append brings up: age, other processes, a broken disk."""
@@ -210,7 +210,7 @@ class Writer:
         if bounds is not None and bounds.overflow == "drop":
             progress, dropped = Progress(cursor=progress.cursor, done=waiting), len(progress.dead)
         apply(connection, lane, progress, self._lanes.ended, terse=True)
-        return [Taken(lane.name, lane.new_cursor, waiting, dropped)]
+        return [taken(connection, lane, progress, waiting, dropped)]
 
     # ---- the rest ------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ from gateway.trace.interface import Parsed, Trace, Tried
 
 MOST = 100
 """Dead letters of one event that are told."""
+LONGEST = 10
+"""Digits of an event's number, at most."""
 
 
 class End(NamedTuple):
@@ -22,7 +24,7 @@ class End(NamedTuple):
     route: str
     """The route whose steps it takes; empty where it takes none, or is not known to."""
     tries: Sequence[Tried]
-    """In the order in which they happened; none where nothing was tried so far."""
+    """In the order in which they happened; none where nothing happened so far."""
     letter: Letter | None
     """Its dead letter, while there is one."""
 
@@ -33,10 +35,18 @@ class End(NamedTuple):
 
 
 def asks(trace: Trace, events: Iterable[Parsed]) -> Iterator[Letters]:
-    """Yield which dead letters to ask the spool for, where the request has any."""
+    """Yield which dead letters to ask for where those of *events* of a request are wanted."""
     for event in events:
         index = event.event.rpartition("-")[2]
         yield Letters(request=trace.request, event=int(index))
+
+
+def meant(identity: str) -> Iterator[Letters]:
+    """Yield which dead letters *identity* may mean: a request's id, or an event's."""
+    yield Letters(request=identity)
+    request, _, index = identity.rpartition("-")
+    if request and index.isdecimal() and len(index) < LONGEST:
+        yield Letters(request=request, event=int(index))
 
 
 def ends(trace: Trace, event: Parsed, letters: Collection[Letter]) -> Iterator[End]:

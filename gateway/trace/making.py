@@ -94,13 +94,16 @@ class Maker:
             parsed = _parsed(event, received, redactor, decided, repeated=repeated)
             yield replace(parsed, planned=plan.said, left_out=plan.left_out)
 
-    def tried(self, trial: Trial) -> Iterator[Record]:
-        """Yield the record of a try; before it, what its request's would be, if none was made."""
+    def tried(self, trial: Trial, *, whole: bool = False) -> Iterator[Record]:
+        """Yield the record of a try; before it, what its request's would be, if none was made.
+
+        Or, for the *whole*, in any case.
+        """
         entry, event = trial.entry, trial.event
         request = entry.request
         reads = self.setting.inputs.get(entry.vendor)
         redactor = self._redactor(request, reads)
-        if not chosen(entry.id):
+        if whole or not chosen(entry.id):
             yield from self._made_up(trial, redactor, reads)
         attempt, outgoing = trial.attempt, _outgoing(trial)
         changes, more = changed(event, outgoing or event, _briefly(redactor))
@@ -110,7 +113,7 @@ class Maker:
             at=trial.at,
             source=entry.source,
             destination=trial.destination,
-            vendor=trial.output.name,
+            vendor=trial.output.name if trial.output else "",
             name=redactor.text(event.name or event.type),
             outcome=trial.outcome,
             reason=_short(redactor.cut(trial.reason)),
@@ -245,7 +248,7 @@ def _outgoing(trial: Trial) -> Event | None:
 
 
 def _losses(trial: Trial, event: Event | None) -> tuple[Loss, ...]:
-    if event is None or trial.forwarded or not trial.sent:
+    if event is None or trial.forwarded or not trial.sent or trial.output is None:
         return ()
     try:
         return tuple(Loss(loss.path, loss.how) for loss in trial.output.losses(event))

@@ -75,7 +75,8 @@ class Trial(NamedTuple):
     number: int
     """How many tries there were, this one included; 0 where nothing was sent."""
     destination: str
-    output: Output
+    output: Output | None
+    """None where the destination is not configured any more."""
     outcome: Outcome
     reason: str
     attempt: Attempt | None

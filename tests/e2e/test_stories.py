@@ -8,6 +8,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from gateway.cli import main
+from gateway.trace.given_up import RATE
 from tests.e2e.admin import Admin, administered
 from tests.e2e.running import PATIENCE
 
@@ -73,6 +74,11 @@ def ended(event: Any) -> bool:
     )
 
 
+def tried(event: Any) -> bool:
+    """Tell whether a try of an event is traced."""
+    return any(one["attempts"] for one in event["deliveries"])
+
+
 def printed(folder: Path, *args: str) -> list[str]:
     """Return the lines that ``gateway trace`` prints."""
     result = CliRunner().invoke(main, ["trace", "--config", str(folder / "gateway.toml"), *args])
@@ -98,7 +104,7 @@ async def test_what_was_left_out_of_a_failure_is_told(tmp_path: Path) -> None:
     """Where the request was not chosen, its first failure knows what was left out, if not why."""
     async with administered(tmp_path, QUIET + SETUP) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
-        story = await told(admin, await track(admin, PAID), ended)
+        story = await told(admin, await track(admin, PAID), tried)
         (event,) = story["events"]
         assert event["deliveries"][0]["outcome"] == "dead"
         assert event["planned"] == ["properties.card (left out)", "properties.price (left out)"]
@@ -207,9 +213,14 @@ async def test_what_waits_is_told_until_the_spool_gives_it_up(tmp_path: Path) ->
         page = await admin.get(f"/dead-letters?request={request}")
         assert [one["id"] for one in page["letters"]] == [letter["id"]]
         assert (await admin.get(f"/trace?id={request}"))["letters"] == page["letters"]
-        text = "\n".join(await asyncio.to_thread(printed, tmp_path, request, "--short"))
-        assert f"as dead letter {letter['id']}; expired: pending for more than 3 s" in text
-        assert "nothing yet" not in text
+        async with asyncio.timeout(PATIENCE):
+            while not (found := (await admin.get("/traces?failed=true"))["lines"]):
+                pass
+        assert [(one["request"], one["destination"]) for one in found] == [(request, "crm")]
+        assert found[0]["reason"] == delivery["reason"]
+        lines = await asyncio.to_thread(printed, tmp_path, request, "--short")
+        assert f"it is dead letter {letter['id']}" in lines
+        assert not any("nothing yet" in line for line in lines)
 
 
 async def test_a_letter_is_told_as_it_stands_now(tmp_path: Path) -> None:
@@ -252,3 +263,83 @@ async def test_a_spool_that_cannot_be_asked_is_not_spoken_for(tmp_path: Path) ->
     (tmp_path / "spool/spool.db").unlink()
     lines = printed(tmp_path, request, "--short")
     assert "crm: nothing yet; it waits in the spool, unless that gave it up" in lines
+
+
+BATCHES = """
+[server]
+listen = "127.0.0.1:0"
+[spool]
+path = "{folder}/spool"
+[admin]
+listen = "127.0.0.1:0"
+[trace]
+successes_per_second = 0
+[sources.app]
+vendor = "segment"
+keys = ["write-key"]
+[destinations.crm]
+vendor = "growlytics"
+url = "{url}/growlytics"
+api_key = "growlytics-sandbox-key"
+max_backlog = 1
+full = "dead"
+[[routes]]
+name = "all"
+to = ["crm"]
+"""
+MANY = 50
+
+
+async def batch(admin: Admin, count: int) -> str:
+    """Send *count* events at once; return the request's id."""
+    run = admin.running
+    calls = [{"type": "track", "userId": f"u{n}", "event": "Viewed"} for n in range(count)]
+    body = {"writeKey": "write-key", "batch": calls}
+    async with run.client.post(f"{run.url}/v1/batch", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        return answer.headers["x-gateway-request-id"]
+
+
+async def test_what_overflows_is_recorded_within_bounds_and_told_in_any_case(
+    tmp_path: Path,
+) -> None:
+    """Of many that are given up at once some are recorded, the rest is counted, and all told."""
+    async with administered(tmp_path, BATCHES) as admin:
+        await admin.post("/destinations/crm/pause")
+        first = await batch(admin, MANY)
+        await batch(admin, 1)
+        recorder = admin.running.gateway.observed.recorder
+        async with asyncio.timeout(PATIENCE):
+            while recorder.recorded < RATE:
+                await admin.get("/status")
+        assert recorder.dropped == MANY - RATE
+        found = (await admin.get("/traces?failed=true&limit=500"))["lines"]
+        assert {one["event"] for one in found} == {f"{first}-{n}" for n in range(RATE)}
+        for event in (f"{first}-0", f"{first}-{MANY - 1}"):
+            story = await told(admin, event, ended)
+            (one,) = story["events"]
+            (delivery,) = one["deliveries"]
+            assert (one["event"], one["name"]) == (event, "Viewed")
+            assert delivery["reason"] == "overflow: more than 1 were pending"
+            assert delivery["letter"]["event"] == event
+
+
+async def test_a_request_that_was_not_traced_is_told_by_its_letters(tmp_path: Path) -> None:
+    """Where the file of traces is gone, the story and the command tell what was given up."""
+    trace = f'[trace]\npath = "{tmp_path}/traces/traces.db"'
+    async with administered(tmp_path, waiting('max_age = "1s"', trace)) as admin:
+        await admin.post("/destinations/crm/pause")
+        request = await track(admin, VIEWED)
+        await told(admin, request, lambda event: outcome(event) == "dead")
+    for file in (tmp_path / "traces").iterdir():
+        file.unlink()
+    lines = printed(tmp_path, f"{request}-0")
+    assert "what was received was not traced, or is too old to be kept still" in lines
+    assert any("as dead letter 1; expired: pending for more than 1 s" in line for line in lines)
+    async with administered(tmp_path, waiting(trace=trace)) as admin:
+        story = await told(admin, request, ended)
+        assert story["received"]["body"]
+        (event,) = story["events"]
+        assert (event["name"], event["deliveries"][0]["letter"]["id"]) == ("viewed", 1)
+        assert [one["taken"] for one in event["decisions"]] == [True]
+        assert len((await admin.get(f"/trace?id={request}"))["letters"]) == 1

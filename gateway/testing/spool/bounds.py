@@ -93,8 +93,8 @@ class BoundsSuite(SpoolContract):
         await spool.settle("a", Progress(cursor=1, later=[later(1, 0)]))
         await spool.append(entry("r4", a=(0,)))
         await spool.append(entry("r5", a=(0,)))
-        assert await notices.next() == Taken("a", 1, (Mark(1, 0),))
-        assert await notices.next() == Taken("a", 2, ())
+        assert await notices.next() == Taken("a", 1, (Mark(1, 0),), 0, (1,), 1)
+        assert await notices.next() == Taken("a", 2, (), 0, (2, 3), 2)
         assert spool.cursor("a") == 2
         letters = await spool.dead_letters()
         assert [(dead.destination, dead.mark) for dead in letters] == [
@@ -204,7 +204,7 @@ class BoundsSuite(SpoolContract):
         await spool.append(entry("young", a=(0, 1)))
         await spool.settle("a", Progress(later=[later(4, 1)]))
         clock.now += 1
-        assert await notices.next() == Taken("a", 3, (Mark(1, 0),))
+        assert await notices.next() == Taken("a", 3, (Mark(1, 0),), 0, (1, 2, 3), 3)
         letters = await spool.dead_letters()
         assert [(dead.mark.seq, dead.cause) for dead in letters] == [
             (1, "expired"),
@@ -239,7 +239,7 @@ class BoundsSuite(SpoolContract):
         assert await spool.replay(Letters(cause="expired")) == 1
         assert await notices.next() == Replayed("a")
         clock.now += DAY - 9
-        assert await notices.next() == Taken("b", 2, ())
+        assert await notices.next() == Taken("b", 2, (), 0, (2,), 1)
         assert [one.mark for one in await spool.exceptions("a", EVER, 9)] == [Mark(3, 0)]
         clock.now += 10
-        assert await notices.next() == Taken("a", 1, (Mark(3, 0),))
+        assert await notices.next() == Taken("a", 1, (Mark(3, 0),), 0, (3,), 1)

@@ -1,0 +1,57 @@
+"""What is traced, and what dead letters tell of a request or an event that is not."""
+
+import asyncio
+
+from msgspec.structs import replace
+
+from gateway.admin.desk import Desk
+from gateway.spool import Dead
+from gateway.trace.ends import meant
+from gateway.trace.given_up import trial_of
+from gateway.trace.interface import Parsed, Received, Trace, Tried
+from gateway.trace.making import Maker
+
+MOST = 20
+"""Dead letters that are read."""
+
+
+async def traced(desk: Desk, identity: str) -> list[Trace]:
+    """Return what is traced under an id; where that is not all, with what dead letters say.
+
+    Raises:
+        TraceError: traces cannot be read.
+        SpoolError: the spool cannot tell.
+    """
+    found = await desk.gateway.observed.traces.show(identity)
+    if any(identity in {one.request, *(event.event for event in one.events)} for one in found):
+        return found
+    for which in meant(identity):
+        letters = await desk.gateway.spool.dead_letters(which, limit=MOST)
+        if letters:
+            told = await asyncio.to_thread(_trace, desk, letters)
+            return [_both(one, told) for one in found] or [told]
+    return found
+
+
+def _both(trace: Trace, told: Trace) -> Trace:
+    """Return the trace of a request with a further event of it."""
+    events, tries = (*trace.events, *told.events), (*trace.tries, *told.tries)
+    return replace(trace, events=events, tries=tries)
+
+
+def _trace(desk: Desk, found: list[Dead]) -> Trace:
+    gateway = desk.gateway
+    maker = Maker(gateway.observed.recorder.maker.setting, gateway.config.trace.bodies)
+    received: Received | None = None
+    events: dict[str, Parsed] = {}
+    tries: list[Tried] = []
+    for dead in found:
+        trial = trial_of(dead, gateway.parse, gateway.output_of(dead.destination))
+        for record in maker.tried(trial, whole=True):
+            if isinstance(record, Received):
+                received = record
+            elif isinstance(record, Parsed):
+                events[record.event] = record
+            else:
+                tries.append(record)
+    return Trace(found[0].entry.id, received, tuple(events.values()), tuple(tries))
