@@ -12,6 +12,8 @@ from tests.console.browsing import visiting
 from tests.console.scene import say
 from tests.e2e.admin import Admin, administered
 from tests.e2e.running import PATIENCE
+from tests.e2e.test_stories import PAID, told, track, tried
+from tests.e2e.test_stories import SETUP as PLANNED
 
 pytestmark = pytest.mark.xdist_group("console")
 
@@ -111,6 +113,27 @@ async def test_the_command_line_says_why(tmp_path: Path) -> None:
         said = (await process.communicate())[0].decode()
     for to, words in CAUSES.items():
         assert all(word in said for word in (to, *words)), (to, said)
+
+
+async def test_the_console_says_what_changed_on_the_way(tmp_path: Path) -> None:
+    """What the plan left out is marked, what the steps changed is listed, the letter is linked."""
+    steps = 'to = ["crm"]\nsteps = [{{ set = {{ user_id = "somebody" }} }}]'
+    setup = PLANNED.replace('to = ["crm"]', steps)
+    async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+        await admin.running.fault(vendor="growlytics", status=422, count=1)
+        request = await track(admin, PAID)
+        await told(admin, request, tried)
+        page = visit.page
+        await visit.open(f"events/{request}")
+        received = page.get_by_role("region", name="Received")
+        await expect(received.locator("li", has_text="left out")).to_have_count(2)
+        await expect(page.get_by_role("region", name="Neutral event")).not_to_contain_text("4111")
+        crm = page.get_by_role("region", name="crm · growlytics")
+        await expect(crm).to_contain_text("Changed by the steps of all")
+        await expect(crm.locator("li", has_text="user_id")).to_contain_text("changed")
+        assert await visit.flaws() == []
+        await crm.get_by_role("link", name="dead letter 1").click()
+        await expect(page.get_by_role("heading", level=1)).to_contain_text("Dead letter 1")
 
 
 async def test_the_console_says_why(tmp_path: Path) -> None:

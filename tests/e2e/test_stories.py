@@ -1,6 +1,7 @@
 """What a trace says without a manual: why an event did not arrive, and what changed on the way."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,39 @@ LEFT_OUT = [
     "properties.card: must not be there (left out)",
     "properties.price: is required",
 ]
+
+
+BATCHES = """
+[server]
+listen = "127.0.0.1:0"
+[spool]
+path = "{folder}/spool"
+[admin]
+listen = "127.0.0.1:0"
+[sources.app]
+vendor = "segment"
+keys = ["write-key"]
+[destinations.crm]
+vendor = "growlytics"
+url = "{url}/growlytics"
+api_key = "growlytics-sandbox-key"
+max_backlog = 1
+full = "dead"
+[[routes]]
+name = "all"
+to = ["crm"]
+"""
+
+
+VIEWED_CALL = {"type": "track", "userId": "u1", "event": "Viewed"}
+
+
+async def batch(admin: Admin, calls: list[dict[str, Any]]) -> str:
+    """Send events at once; return the request's id."""
+    run, body = admin.running, {"writeKey": "write-key", "batch": calls}
+    async with run.client.post(f"{run.url}/v1/batch", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        return answer.headers["x-gateway-request-id"]
 
 
 async def track(admin: Admin, body: dict[str, Any]) -> str:
@@ -100,6 +134,34 @@ async def test_what_a_plan_left_out_is_told(tmp_path: Path) -> None:
     assert {"12", "4111"}.isdisjoint(fields.values())
 
 
+async def test_the_playground_marks_what_would_be_left_out(tmp_path: Path) -> None:
+    """A request that is only tried says the same of the plan as one that is sent."""
+    async with administered(tmp_path, SETUP) as admin:
+        asked = {"source": "shop", "path": "POST /event/track", "body": json.dumps(PAID)}
+        story = (await admin.post("/explain", asked))["story"]
+    (event,) = story["events"]
+    assert sorted(event["planned"]) == sorted(LEFT_OUT[:2])
+    assert event["left_out"] == ["properties.price", "properties.card"]
+
+
+async def test_members_of_lists_are_marked_as_their_sender_numbers_them(tmp_path: Path) -> None:
+    """Of an event in a batch, and within its lists, just what was left out is marked."""
+    products = "[sources.app.schemas.Order.properties.properties.properties.products]"
+    items = "items.properties.price.minimum = 0"
+    destinations = f"{products}\n{items}\n[destinations.crm]"
+    setup = BATCHES.replace("[destinations.crm]", destinations).replace(
+        '["write-key"]', '["write-key"]\nviolations = "drop-field"'
+    )
+    one, cheap = {"sku": "1", "price": 2}, {"sku": "2", "price": -2}
+    properties = {"products": [one, cheap, one, cheap]}
+    call = {"type": "track", "userId": "u", "event": "Order", "properties": properties}
+    async with administered(tmp_path, setup) as admin:
+        request = await batch(admin, [VIEWED_CALL, call])
+        story = await told(admin, f"{request}-1", lambda _: True)
+    (event,) = story["events"]
+    assert event["left_out"] == [f"batch[1].properties.products[{n}].price" for n in (1, 3)]
+
+
 async def test_what_was_left_out_of_a_failure_is_told(tmp_path: Path) -> None:
     """Where the request was not chosen, its first failure knows what was left out, if not why."""
     async with administered(tmp_path, QUIET + SETUP) as admin:
@@ -132,8 +194,7 @@ name = "web"
 to = ["crm"]
 steps = [
   {{ drop = ["properties.card"] }},
-  {{ hash = ["user_id"] }},
-  {{ set = {{ "properties.via" = "web" }} }},
+  {{ set = {{ "properties.via" = "web", user_id = "somebody" }} }},
   {{ rename = {{ paid = "bought" }} }},
 ]
 """
@@ -146,6 +207,7 @@ async def test_what_the_steps_of_a_route_changed_is_told(tmp_path: Path) -> None
         lines = await asyncio.to_thread(printed, tmp_path, story["request"], "--short")
         (trace,) = (await admin.get(f"/trace?id={story['request']}"))["traces"]
     (delivery,) = story["events"][0]["deliveries"]
+    assert delivery["outcome"] == "delivered"
     changed = {one["path"]: one["how"] for one in delivery["changes"]}
     assert changed == {
         "name": "changed", "user_id": "changed", "properties.extra.card": "gone",
@@ -265,49 +327,17 @@ async def test_a_spool_that_cannot_be_asked_is_not_spoken_for(tmp_path: Path) ->
     assert "crm: nothing yet; it waits in the spool, unless that gave it up" in lines
 
 
-BATCHES = """
-[server]
-listen = "127.0.0.1:0"
-[spool]
-path = "{folder}/spool"
-[admin]
-listen = "127.0.0.1:0"
-[trace]
-successes_per_second = 0
-[sources.app]
-vendor = "segment"
-keys = ["write-key"]
-[destinations.crm]
-vendor = "growlytics"
-url = "{url}/growlytics"
-api_key = "growlytics-sandbox-key"
-max_backlog = 1
-full = "dead"
-[[routes]]
-name = "all"
-to = ["crm"]
-"""
 MANY = 50
-
-
-async def batch(admin: Admin, count: int) -> str:
-    """Send *count* events at once; return the request's id."""
-    run = admin.running
-    calls = [{"type": "track", "userId": f"u{n}", "event": "Viewed"} for n in range(count)]
-    body = {"writeKey": "write-key", "batch": calls}
-    async with run.client.post(f"{run.url}/v1/batch", json=body) as answer:
-        assert answer.status == 200, await answer.text()
-        return answer.headers["x-gateway-request-id"]
 
 
 async def test_what_overflows_is_recorded_within_bounds_and_told_in_any_case(
     tmp_path: Path,
 ) -> None:
     """Of many that are given up at once some are recorded, the rest is counted, and all told."""
-    async with administered(tmp_path, BATCHES) as admin:
+    async with administered(tmp_path, QUIET + BATCHES) as admin:
         await admin.post("/destinations/crm/pause")
-        first = await batch(admin, MANY)
-        await batch(admin, 1)
+        first = await batch(admin, [VIEWED_CALL] * MANY)
+        await batch(admin, [VIEWED_CALL])
         recorder = admin.running.gateway.observed.recorder
         async with asyncio.timeout(PATIENCE):
             while recorder.recorded < RATE:
