@@ -1,9 +1,9 @@
 """What differs between two values, path by path: events before and after a step, bodies."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from gateway.event import Event, as_json
+from gateway.event import EMPTY, Event, as_json
 
 GONE: Any = object()
 """Stands where there is nothing."""
@@ -18,8 +18,21 @@ class Change(NamedTuple):
 
 
 def changes(before: Event, after: Event) -> list[Change]:
-    """Return what differs between two events, in the order of their fields."""
-    return differences(as_json(before), as_json(after))
+    """Return what differs between two events, in the order of their fields.
+
+    What a step leaves alone is the same object in both, and is not looked into.
+    """
+    names = [n for n in Event.__struct_fields__ if getattr(before, n) is not getattr(after, n)]
+    if not names:
+        return []
+    names = ["type", *(name for name in names if name != "type")]  # so that neither is empty
+    return differences(_json(before, names), _json(after, names))
+
+
+def _json(event: Event, names: Iterable[str]) -> dict[str, Any]:
+    """Return some fields of *event* as `as_json` has them."""
+    found = {name: as_json(getattr(event, name)) for name in names}
+    return {k: v for k, v in found.items() if v is not None and v not in EMPTY}
 
 
 def differences(before: Any, after: Any) -> list[Change]:

@@ -104,6 +104,7 @@ def test_changed_fields_are_named_once_and_so_many() -> None:
     assert named[:2] == (Change("PROPERTIES.PRODUCTS[].PRICE", "changed"), Change("NAME", "set"))
     assert (len(named), more) == (MOST, 2)
     assert changed(before, before, str) == ((), 0)
+    assert changed(before, replace(before, user_id="u"), str) == ((Change("user_id", "set"),), 0)
 
 
 def test_what_is_known_already_is_not_kept_twice(store: Store) -> None:
