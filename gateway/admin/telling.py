@@ -1,6 +1,6 @@
 """Telling one trace, with what the present plugins and routes know of it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -19,11 +19,13 @@ from gateway.exchange import Declined, Request
 from gateway.letter import Letter
 from gateway.mapping import Mapped, Row
 from gateway.plugin import Output
+from gateway.spool import Depth
 from gateway.trace.ends import End, ends
 from gateway.trace.interface import Message, Parsed, Trace, Tried
 from gateway.tracking.amend import without
 
 GONE = "Its dead letter is there no more: it was replayed and waits for its turn, or was dropped."
+UNKNOWN = "Nothing waits for the destination any more; how this ended was not traced."
 MOST = 20
 """Events of one request that are told, where no one event is asked for."""
 
@@ -36,6 +38,7 @@ class Telling:
         self._desk = desk
         self._trace = trace
         self._letters: Sequence[Letter] = ()
+        self._depths: Mapping[str, Depth] = {}
         received = trace.received
         self._vendor = received.vendor if received else ""
         self._reads = self._gateway.registry.inputs.get(self._vendor)
@@ -54,6 +57,7 @@ class Telling:
         """
         trace, received = self._trace, self._trace.received
         self._letters = await letters_of(self._desk, trace, self._told)
+        self._depths = await self._gateway.spool.depths()
         return Story(
             request=trace.request,
             at=received.at if received else None,
@@ -115,8 +119,10 @@ class Telling:
             then = GONE if end.gone else ""
         elif worker is None:
             return None
-        else:
+        elif pending(self._depths.get(end.destination)):
             reason = waits_for(worker)
+        else:
+            outcome, reason = "ended", UNKNOWN
         told = DeliveryTold(
             end.destination, vendor, end.route, outcome, reason, None, [], [], letter=letter,
             then=then,
@@ -157,6 +163,11 @@ class Telling:
         with suppress(Exception):  # steps may have changed since, and may fail now
             return list(rows_of(output, steps.apply(event) if steps else event))
         return []
+
+
+def pending(depth: Depth | None) -> int:
+    """Return how many deliveries a destination is owed, or more."""
+    return depth.backlog + depth.retrying + depth.parked if depth else 0
 
 
 def waits_for(worker: Worker) -> str:

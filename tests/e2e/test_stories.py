@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
 from click.testing import CliRunner
 
 from gateway.cli import main
@@ -373,3 +374,17 @@ async def test_a_request_that_was_not_traced_is_told_by_its_letters(tmp_path: Pa
         assert (event["name"], event["deliveries"][0]["letter"]["id"]) == ("viewed", 1)
         assert [one["taken"] for one in event["decisions"]] == [True]
         assert len((await admin.get(f"/trace?id={request}"))["letters"]) == 1
+
+
+async def test_what_neither_waits_nor_was_traced_is_said_to_be_unknown(tmp_path: Path) -> None:
+    """Where the record of an end was lost, nothing is said to wait that does not."""
+    async with administered(tmp_path, waiting()) as admin:
+        request = await track(admin, VIEWED)
+        await told(admin, request, ended)
+        file = apsw.Connection(str(tmp_path / "spool/traces.db"))
+        file.set_busy_timeout(5000)
+        file.execute("DELETE FROM record WHERE kind = 'delivery'")
+        file.close()
+        story = await told(admin, request, lambda event: outcome(event) == "ended")
+        (delivery,) = story["events"][0]["deliveries"]
+        assert delivery["reason"].endswith("how this ended was not traced.")
