@@ -132,10 +132,10 @@ class Observed:
 
     def _watched(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:
         """Tell whether what is not kept is shown all the same: to those who want just that."""
-        hub = self.hub
-        if not hub.lines or not hub.wants(source, to, events, failed=failed):
+        hub, shown = self.hub, self._shown
+        if not hub.lines or not shown.ready:
             return False
-        return self._shown.take()
+        return hub.wants(source, to, events, failed=failed) and shown.take()
 
     def _say(self, arrival: Arrival, outcome: str) -> None:
         request, refused = arrival.request, arrival.refused

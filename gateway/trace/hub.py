@@ -32,8 +32,19 @@ class Lines:
         self._hub.lines.discard(self)
 
     async def __aiter__(self) -> AsyncIterator[Line]:
-        while (line := await self._queue.get()) is not None:
-            yield line
+        async for lines in self.batches():
+            for line in lines:
+                yield line
+
+    async def batches(self) -> AsyncIterator[Sequence[Line]]:
+        """Yield lines, each time as many as have come by then."""
+        going_on = True
+        while going_on:
+            found = [await self._queue.get()]
+            found += [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+            going_on = found[-1] is not None
+            if lines := [line for line in found if line is not None]:
+                yield lines
 
     @property
     def which(self) -> Which:
@@ -72,9 +83,10 @@ class LiveHub:
 
     def wants(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:
         """Tell whether anybody may want to see lines about this (see `Which.concerns`)."""
-        return any(
-            reader.which.concerns(source, to, events, failed=failed) for reader in self.lines
-        )
+        for reader in self.lines:
+            if reader.which.concerns(source, to, events, failed=failed):
+                return True
+        return False
 
     def publish(self, lines: Sequence[Line]) -> None:
         """Hand *lines* to those who want them."""

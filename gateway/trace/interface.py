@@ -111,16 +111,16 @@ class Which(msgspec.Struct, frozen=True):
         They are on their way to *to*, or it is empty, and they have just come; they *failed*, or
         not.
         """
-        return (
-            self.source in {None, source}
-            and self.destination in {None, to}
-            and (failed or not self.failed)
-            and (self.name is None or any(event.name == self.name for event in events))
-            and (
-                self.user is None
-                or any(self.user in {event.user_id, event.anonymous_id} for event in events)
-            )
-        )
+        # Asked about every event while anybody watches: what is not wanted must cost nothing.
+        if (
+            (self.failed and not failed)
+            or (self.source is not None and self.source != source)
+            or (self.destination is not None and self.destination != to)
+            or (self.name is not None and all(self.name != event.name for event in events))
+        ):
+            return False
+        user = self.user
+        return user is None or any(user in (one.user_id, one.anonymous_id) for one in events)
 
 
 EVERYTHING = Which()
@@ -168,6 +168,10 @@ class Subscription(Protocol):
 
     def __aiter__(self) -> AsyncIterator[Line]:
         """Return the lines to come."""
+        ...
+
+    def batches(self) -> AsyncIterator[Sequence[Line]]:
+        """Return the lines to come, each time as many as there are by then."""
         ...
 
 

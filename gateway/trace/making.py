@@ -7,7 +7,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from gateway.credentials import secrets_in
-from gateway.errors import Fault, Rejected, Unrenderable
+from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.exchange import Request
 from gateway.plugin import Input, Output
@@ -243,7 +243,7 @@ def _outgoing(trial: Trial) -> Event | None:
         return trial.event
     try:
         return trial.steps.made(trial.event)
-    except Unrenderable:
+    except Exception:  # noqa: BLE001 - a step's mistake has been met, and told, when rendering
         return None
 
 

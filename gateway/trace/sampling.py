@@ -26,6 +26,11 @@ class Sampler:
         self._left = rate
         self._until = 0.0
 
+    @property
+    def ready(self) -> bool:
+        """Tell whether `take` would take one more, now."""
+        return self._left > 0 or (self._rate > 0 and self._clock() >= self._until)
+
     def take(self) -> bool:
         """Tell whether one more is taken, now."""
         if self._left > 0:

@@ -29,6 +29,9 @@ from tests.bench.load import load
 from tests.bench.processes import cpu, started
 from tests.bench.relay import relayed
 
+TURNS = 6
+"""Turns that gateways take in a round, to tell what seeing costs."""
+
 
 def server_floor(request: list[bytes], count: int) -> float:
     """Return the CPU µs per request of a bare aiohttp server that echoes JSON."""
@@ -112,7 +115,7 @@ def main() -> None:
     def note(name: str, value: float) -> None:
         figures.setdefault(name, []).append(value)
 
-    for number in range(options.rounds):
+    for _ in range(options.rounds):
         floor = server_floor(requests_of("chrts"), count)
         note("server floor: bare aiohttp, JSON echo", floor)
         for vendor in sorted(load_plugins().inputs):
@@ -131,12 +134,11 @@ def main() -> None:
             client = client_floor(sink, count)
             note("client floor: bare aiohttp, one post", client)
             for fan in (1, 3):
-                taken = delivering("chrts", sink, fan, count).micros
+                taken = delivering("chrts", sink, fan, count)
                 note(f"accept + deliver to {fan}", taken)
                 note(f"accept + deliver to {fan} / floor", taken / (floor + fan * client))
-            for measure in (seeing.traced, seeing.watched):
-                for name, value in measure(sink, count, backwards=number % 2 > 0):
-                    note(name, value)
+            for name, values in seeing.told(seeing.turns(sink, count // 4, TURNS)):
+                note(name, statistics.median(values))
         for name, value in relayed(count // 4):
             note(name, value)
         taken = routing.micros()

@@ -3,9 +3,8 @@
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import orjson
 
@@ -17,8 +16,6 @@ CONNECTIONS = 32
 USERS = 500
 CLOSED_PORT = 9
 """The discard port: nothing listens there, so a destination's circuit opens and stays open."""
-RATE = 400.0
-"""Requests per second at which latencies are compared: less than any machine of today can do."""
 RETRIES = 'retry_min = "100ms"\nretry_max = "400ms"\n'
 QUIET = 0.5
 SETTLED = 0.01
@@ -77,33 +74,11 @@ def until_quiet(pid: int) -> float:
         before = now
 
 
-class Delivering(NamedTuple):
-    """What requests cost that are accepted, kept, and delivered to each destination."""
-
-    micros: float
-    """CPU µs per request."""
-    half: float
-    """Median of the answer's latency in ms, at `RATE`."""
-    most: float
-    """Its 99th percentile."""
-
-
-def delivering(
-    vendor: str, sink: int, destinations: int, count: int, more: str = "", *, watch: str = ""
-) -> Delivering:
-    """Measure requests that are accepted, kept, and delivered to each destination.
-
-    With *watch* somebody has the console open meanwhile, whose API is at that address.
-    """
-    request = requests_of(vendor)
-    with (
-        gateway(vendor, sink, destinations, more=more) as (pid, port),
-        started("tests.bench.watching", watch, marker="watching") if watch else nullcontext(),
-    ):
-        load(port, request, count // 10, CONNECTIONS)
+def delivering(vendor: str, sink: int, destinations: int, count: int) -> float:
+    """Return CPU µs per request that is accepted, kept, and delivered to each destination."""
+    requests = requests_of(vendor)
+    with gateway(vendor, sink, destinations) as (pid, port):
+        load(port, requests, count // 10, CONNECTIONS)
         before = until_quiet(pid)
-        load(port, request, count, CONNECTIONS)
-        taken = until_quiet(pid) - before
-        found = load(port, request, count // 2, CONNECTIONS, RATE)
-    half, most = found[len(found) // 2], found[int(len(found) * 0.99)]
-    return Delivering(taken / count * 1e6, half * 1e3, most * 1e3)
+        load(port, requests, count, CONNECTIONS)
+        return (until_quiet(pid) - before) / count * 1e6

@@ -1,71 +1,150 @@
-"""What it costs to see: traces on and off, and somebody at the console.
+"""What it costs to see: traces, and somebody at the console.
 
-Run as ``python -m tests.bench.seeing --requests N --rounds N``, or as a part of ``make bench``.
-What is compared follows one another, in turn the one and the other first, so that a machine whose
-speed drifts favours neither.
+Run as ``python -m tests.bench.seeing --times N --rounds N``, or as a part of ``make bench``.
+
+A gateway of each setting runs all the while, and they take turns of a second or two, the next
+round in the other order: what a shared machine does meanwhile is met by all of them alike. The
+console is opened and closed beside one and the same gateway. Each turn is compared with the plain
+one of its round. Processes differ a little from start to start, so they are started anew, too.
 """
 
 import argparse
 import socket
 import statistics
-from collections.abc import Iterator
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
 
-from tests.bench.gateways import Delivering, delivering
-from tests.bench.processes import started
+from tests.bench.gateways import CONNECTIONS, gateway, requests_of, until_quiet
+from tests.bench.load import load
+from tests.bench.processes import cpu, started
 
-TRACING = {
-    "not traced": "[trace]\non = false\n",
-    "traced": "",
-    "every one traced": "[trace]\nsuccesses_per_second = 1000000\n",
+RATE = 400.0
+"""Requests per second at which answers are timed: less than any machine of today can do."""
+PLAIN, TRACED, ALL, WATCHED = "not traced", "traced", "every one traced", "traced and watched"
+SETTINGS = {
+    PLAIN: "[trace]\non = false\n",
+    TRACED: "",
+    ALL: "[trace]\nsuccesses_per_second = 1000000\n",
 }
 """What the configuration says of traces, by what that comes to."""
+SHARES = {"p50": 0.5, "p99": 0.99}
+PAIRS = ((TRACED, PLAIN), (ALL, PLAIN), (WATCHED, TRACED))
 
 
-def traced(sink: int, count: int, *, backwards: bool = False) -> Iterator[tuple[str, float]]:
-    """Yield what an event costs, and how long answers take, by what is kept of its way."""
-    found = dict[str, Delivering]()
-    for name in sorted(TRACING, reverse=backwards):
-        found[name] = delivering("chrts", sink, 1, count, TRACING[name])
-    off = found["not traced"]
-    for name in TRACING:
-        yield f"accept + deliver to 1, {name}", found[name].micros
-    for name in ("traced", "every one traced"):
-        yield f"{name} / not traced", found[name].micros / off.micros
-        yield f"{name} / not traced: the answer's p50", found[name].half / off.half
-        yield f"{name} / not traced: the answer's p99", found[name].most / off.most
+class Turn(NamedTuple):
+    """What one gateway did in its turn."""
+
+    micros: float
+    """CPU µs per request that was accepted, kept, and delivered to one destination."""
+    latencies: list[float]
+    """Seconds until an answer was there, at `RATE`."""
 
 
-def watched(sink: int, count: int, *, backwards: bool = False) -> Iterator[tuple[str, float]]:
-    """Yield what an event costs while nobody and while somebody has the console open."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    admin = f'[admin]\nlisten = "{address}"\n'
-    found = dict[bool, Delivering]()
-    for seen in (True, False) if backwards else (False, True):
-        watch = f"http://{address}/api/v1" if seen else ""
-        found[seen] = delivering("chrts", sink, 1, count, admin, watch=watch)
-    yield "accept + deliver to 1, watched", found[True].micros
-    yield "watched / not watched", found[True].micros / found[False].micros
-    yield "watched / not watched: the answer's p50", found[True].half / found[False].half
-    yield "watched / not watched: the answer's p99", found[True].most / found[False].most
+Turns = Mapping[str, Sequence[Turn]]
+"""By setting, round by round."""
+
+
+class Bench:
+    """A gateway of one setting, its load, and somebody who may come to look."""
+
+    def __init__(self, stack: ExitStack, sink: int, setting: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        admin = f'[admin]\nlisten = "{address}"\n{SETTINGS[setting]}'
+        self._requests = requests_of("chrts")
+        self._pid, self._port = stack.enter_context(gateway("chrts", sink, 1, more=admin))
+        command = ("tests.bench.watching", f"http://{address}/api/v1")
+        watching = started(*command, stdin=subprocess.PIPE)
+        self._watcher, _ = stack.enter_context(watching)
+        load(self._port, self._requests, len(self._requests), CONNECTIONS)
+
+    def turn(self, count: int) -> Turn:
+        """Take *count* requests as fast as may be, then some at `RATE`."""
+        until_quiet(self._pid)
+        before = cpu(self._pid)
+        load(self._port, self._requests, count, CONNECTIONS)
+        taken = until_quiet(self._pid) - before
+        latencies = load(self._port, self._requests, count // 4, CONNECTIONS, RATE)
+        return Turn(taken / count * 1e6, latencies)
+
+    def watched(self, count: int) -> Turn:
+        """Take a turn while somebody is at the console."""
+        self._tell("open")
+        turn = self.turn(count)
+        self._tell("closed")
+        return turn
+
+    def _tell(self, answer: str) -> None:
+        told, said = self._watcher.stdin, self._watcher.stdout
+        assert told is not None
+        assert said is not None
+        told.write("\n")
+        told.flush()
+        assert said.readline().strip() == answer
+
+
+def turns(sink: int, count: int, rounds: int) -> Turns:
+    """Return the turns of gateways that are started for it.
+
+    Args:
+        sink: the port of what takes the deliveries.
+        count: requests in a turn.
+        rounds: turns of each setting.
+    """
+    found = defaultdict[str, list[Turn]](list)
+    with ExitStack() as stack:
+        benches = {setting: Bench(stack, sink, setting) for setting in SETTINGS}
+        acts = {setting: bench.turn for setting, bench in benches.items()}
+        acts[WATCHED] = benches[TRACED].watched
+        for number in range(rounds):
+            for setting in sorted(acts, reverse=number % 2 > 0):
+                found[setting].append(acts[setting](count))
+    return found
+
+
+def told(found: Turns) -> Iterator[tuple[str, list[float]]]:
+    """Yield what each setting costs and each pair's ratio, by round; latencies as a whole."""
+    for setting, taken in found.items():
+        yield f"accept + deliver to 1, {setting}", [turn.micros for turn in taken]
+    for setting, taken in found.items():
+        for name, share in SHARES.items():
+            yield f"{setting}: the answer's {name}, ms", [_within(taken, share) * 1e3]
+    for one, other in PAIRS:
+        both = list(zip(found[one], found[other], strict=True))
+        yield f"{one} / {other}", [mine.micros / theirs.micros for mine, theirs in both]
+        for name, share in SHARES.items():
+            ratio = _within(found[one], share) / _within(found[other], share)
+            yield f"{one} / {other}: the answer's {name}", [ratio]
+
+
+def _within(taken: Sequence[Turn], share: float) -> float:
+    """Return the seconds within which a *share* of all the answers came."""
+    latencies = sorted(one for turn in taken for one in turn.latencies)
+    return latencies[int(len(latencies) * share)]
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure, and print medians with the middle half of the rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--times", type=int, default=4)
     options = parser.parse_args()
-    figures = dict[str, list[float]]()
+    found = defaultdict[str, list[Turn]](list)
     with started("tests.bench.floors", "sink") as (_, line):
-        for number in range(options.rounds):
-            for measure in (watched, traced):
-                for name, value in measure(int(line), options.requests, backwards=number % 2 > 0):
-                    figures.setdefault(name, []).append(value)
-    for name, values in figures.items():
-        middle, low, high = statistics.median(values), min(values), max(values)
-        print(f"{name}: {middle:.2f} ({low:.2f} to {high:.2f})")
+        for _ in range(options.times):
+            for setting, taken in turns(int(line), options.requests, options.rounds).items():
+                found[setting] += taken
+    for name, values in told(found):
+        spread = ""
+        if len(values) > 1:
+            low, _, high = statistics.quantiles(values, n=4)
+            spread = f" (half of the rounds: {low:.2f} to {high:.2f})"
+        print(f"{name}: {statistics.median(values):.2f}{spread}")
 
 
 if __name__ == "__main__":

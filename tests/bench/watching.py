@@ -1,34 +1,58 @@
-"""Somebody at the console: reads the live tail, and asks for the overview, until killed.
+"""Somebody at the console: reads the live tail and asks for the overview, while told to.
 
-Run as ``python -m tests.bench.watching URL``, the URL being that of the admin API.
+Run as ``python -m tests.bench.watching URL``, the URL being that of the admin API. Each line on
+standard input opens the console or closes it again, in turn, and is answered with one.
 """
 
+import asyncio
+import contextlib
 import sys
-import threading
-from urllib.request import urlopen
+from contextlib import AsyncExitStack
+
+import aiohttp
 
 FRESH = 2.0
 """Seconds between two looks at the overview, as in the console."""
 
 
-def look(api: str) -> None:
+async def look(client: aiohttp.ClientSession) -> None:
     """Ask for the overview again and again."""
-    resting = threading.Event()
-    while not resting.wait(FRESH):
-        with urlopen(f"{api}/overview") as page:  # noqa: S310 - loopback, from the bench
-            page.read()
+    while True:
+        async with client.get("overview") as page:
+            await page.read()
+        await asyncio.sleep(FRESH)
 
 
-def main() -> None:
-    """Read, and say so once there is something."""
-    api = sys.argv[1]
-    threading.Thread(target=look, args=(api,), daemon=True).start()
-    with urlopen(f"{api}/tail") as tail:  # noqa: S310 - loopback, from the bench
-        tail.readline()
+async def follow(tail: aiohttp.ClientResponse) -> None:
+    """Read the live tail."""
+    async for _ in tail.content:
+        pass
+
+
+async def once(client: aiohttp.ClientSession, told: asyncio.StreamReader) -> None:
+    """Have the console open until the next line comes."""
+    async with AsyncExitStack() as stack:
+        tail = await stack.enter_async_context(client.get("tail"))
+        both = asyncio.gather(follow(tail), look(client))
+        print("open", flush=True)
+        await told.readline()
+        both.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await both
+    print("closed", flush=True)
+
+
+async def main() -> None:
+    """Open and close it as often as told to."""
+    told = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(told), sys.stdin)
+    forever = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(f"{sys.argv[1]}/", timeout=forever) as client:
         print("watching", flush=True)
-        while tail.readline():
-            pass
+        while await told.readline():
+            await once(client, told)
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())

@@ -1,6 +1,7 @@
 """Why one event did not reach one destination: found in the console, and on the command line."""
 
 import asyncio
+import re
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
@@ -84,6 +85,11 @@ CAUSES = {
     "down": ("HTTP 503",),
 }
 """What is to be read of each destination that the event did not reach."""
+WAYS: dict[str, str | re.Pattern[str]] = {
+    "archive": "not routed", "crm": "not routed", "offers": "declined", "ads": "kept back",
+    "strict": "dead letter", "down": re.compile("waits|tried again later"),
+}  # fmt: skip
+"""How it stands with each of them, in a word or two."""
 
 
 async def lost(admin: Admin) -> None:
@@ -148,6 +154,12 @@ async def test_the_console_says_why(tmp_path: Path) -> None:
         await expect(page.locator("tbody tr")).to_have_count(3)
         await page.locator("tbody tr").first.get_by_role("link").click()
         await expect(page.get_by_role("heading", level=2).first).to_contain_text("Level Reached")
+        ways = page.get_by_role("list", name="How it stands with each destination")
         for to, words in CAUSES.items():
+            await expect(ways.get_by_role("listitem").filter(has_text=to)).to_contain_text(WAYS[to])
             for word in (to, *words):
                 await expect(page.locator("#page")).to_contain_text(word)
+        await page.set_viewport_size({"width": 800, "height": 700})
+        await ways.get_by_role("button", name="down").click()
+        await expect(page.get_by_role("region", name="down · tracardi")).to_be_focused()
+        await expect(page.get_by_role("region", name="down · tracardi")).to_be_in_viewport()

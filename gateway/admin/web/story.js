@@ -22,19 +22,41 @@ export function story(one, happened = true) {
 }
 
 function eventStory(event, received) {
-  const lost = new Map();
+  const exits = event.deliveries.map((one) => {
+    const made = delivery(one);
+    made.tabIndex = -1;
+    return made;
+  });
   const panes = h("div", {class: "panes"});
   const neutral = h("section", {class: "pane", "aria-label": "Neutral event"},
     h("h3", {}, "Event"), h("p", {class: "soft"}, event.name === event.type ? event.type : `${event.type} · ${event.name}`),
     event.left_out.length > 0 && h("p", {class: "soft"}, "Without what the tracking plan left out: ", listed(event.left_out), "."),
     event.fields.length ? fields(event.fields) : h("p", {class: "soft"}, "It cannot be made again of what is kept: the body is cut, or its plugin has changed."));
   const gone = new Set(event.left_out);
-  fill(panes, received && pane("Received", received, gone), neutral, event.deliveries.map((one) => delivery(one, lost)));
+  fill(panes, received && pane("Received", received, gone), neutral, exits);
   linked(panes);
   return h("section", {class: "event", "aria-label": event.event},
     h("h2", {}, event.name, " ", h("span", {class: "soft id"}, event.event), event.repeated && badge("came before, goes nowhere", "calm")),
     event.planned.length > 0 && h("ul", {class: "planned"}, event.planned.map((text) => h("li", {}, badge("not as planned", "warn"), text))),
-    decisions(event.decisions, event.steps), panes);
+    ways(event, exits), decisions(event.decisions, event.steps), panes);
+}
+
+/** Returns how the event stands with each destination that a route leads to, in one line. */
+function ways({deliveries, decisions}, exits) {
+  const gone = new Set(deliveries.map((one) => one.destination));
+  const others = new Map();
+  for (const one of [...decisions.filter((said) => said.kept_back), ...decisions]) {
+    for (const to of one.destinations) if (!gone.has(to) && !others.has(to)) others.set(to, one);
+  }
+  const reveal = (pane) => {
+    pane.scrollIntoView({block: "nearest", inline: "center"});
+    pane.focus({preventScroll: true});
+  };
+  const items = [
+    ...deliveries.map((one, i) => h("button", {type: "button", onclick: () => reveal(exits[i])}, h("b", {}, one.destination), " ", outcome(one.outcome))),
+    ...[...others].map(([to, said]) => h("span", {title: said.kept_back || said.reason}, h("b", {}, to), " ", said.kept_back ? badge("kept back", "warn") : badge("not routed", "plain"))),
+  ];
+  return items.length > 0 && h("ul", {class: "ways", "aria-label": "How it stands with each destination"}, items.map((item) => h("li", {}, item)));
 }
 
 /** Returns paths as a sentence has them. */
@@ -103,6 +125,7 @@ function linked(panes) {
 function stepTaken(step) {
   const written = (held) => (held === null ? "nothing" : JSON.stringify(held));
   return h("p", {class: "step"}, badge(step.word, step.kept_back ? "warn" : "plain"), step.kept_back,
+    !step.kept_back && !step.changes.length && h("span", {}, "changes nothing"),
     step.changes.map((one) => h("span", {}, h("code", {}, one.path), `: ${written(one.before)} → ${written(one.after)}`)));
 }
 
