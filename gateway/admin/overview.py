@@ -59,6 +59,8 @@ class Exit(msgspec.Struct, frozen=True):
     """A destination, and what goes out."""
 
     destination: Destination
+    arrived: int
+    """Events that arrived since the gateway began."""
     delivered: float
     """Events a second, now."""
     failed: float
@@ -93,7 +95,10 @@ async def show_overview(desk: Desk) -> Overview:
     config = gateway.config
     now = time.time()
     tallies = tallied(gateway.observed.counts)
-    exits = [Exit(one, *series.delivered(one.name)) for one in await listed(desk)]
+    exits = [
+        Exit(one, tallies.arrived.get(one.name, 0), *series.delivered(one.name))
+        for one in await listed(desk)
+    ]
     used = await gateway.spool.size() / config.spool.max_bytes
     found = sorted(
         [*_gateway(desk, used), *(one for exit_ in exits for one in _exit(exit_.destination, now))],

@@ -78,8 +78,10 @@ async def test_the_overview_has_the_rates_of_routes(tmp_path: Path) -> None:
         await admin.desk.series.sample()
         await send(admin, "Order Completed")
         await send(admin, "Signed In")
+        await admin.running.watch.until(lambda watch: len(watch.settled) == 1)
         await admin.desk.series.sample()
         found = await admin.get("/overview")
+        assert [one["arrived"] for one in found["destinations"]] == [1, 0]
         orders, half, odd = found["routes"]
         assert (orders["events"], half["withheld"], odd["events"]) == (1, 1, 0)
         assert orders["rate"] == half["kept_back"] > 0

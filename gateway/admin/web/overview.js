@@ -44,7 +44,10 @@ function told({attention, sources}) {
   if (quiet) {
     return empty("Nothing has come in yet.", h("p", {}, "Send an event to a source, or try one in the ", h("a", {href: "#playground"}, "playground"), "."));
   }
-  return h("p", {class: "fine"}, "Everything that came in is delivered or on its way.");
+  const nowhere = sources.reduce((sum, one) => sum + one.unrouted, 0);
+  return h("p", {class: "fine"}, nowhere
+    ? `Everything that a route took is delivered or on its way; no route took ${compact(nowhere)} ${nowhere === 1 ? "event" : "events"}.`
+    : "Everything that came in is delivered or on its way.");
 }
 
 function source(one) {
@@ -65,12 +68,12 @@ function route(one, number) {
     one.withheld > 0 && h("span", {class: "soft"}, `${compact(one.withheld)} kept back by its steps`, one.kept_back > 0 && `, ${rate(one.kept_back)} now`));
 }
 
-function exit({destination: one, delivered, failed}, now) {
+function exit({destination: one, arrived, delivered, failed}, now) {
   const owed = one.backlog + one.retrying + one.parked;
   return h("li", {id: `exit-${one.name}`, class: `card ${one.state}`},
     h("a", {href: `#destinations/${encodeURIComponent(one.name)}`}, one.name),
     h("span", {class: "soft"}, one.vendor), one.shadow ? badge("shadow", "calm") : outcome(one.state),
-    h("span", {class: "figure"}, h("b", {}, rate(delivered)),
+    h("span", {class: "figure"}, h("b", {}, rate(delivered)), h("span", {class: "soft"}, `${compact(arrived)} since the start`),
       failed > 0 && h("span", {class: "bad"}, `${rate(failed)} fail`)),
     owed > 0 && h("span", {class: "soft"}, `${compact(owed)} wait`, one.oldest !== null && `, the oldest for ${duration(now - one.oldest)}`),
     one.dead_letters > 0 && h("span", {class: "bad"}, `${compact(one.dead_letters)} dead letter${one.dead_letters === 1 ? "" : "s"}`));
