@@ -158,7 +158,7 @@ class Observed:
     ) -> None:
         """Record a try of a delivery, if it is to be recorded."""
         failed = outcome in FAILED
-        keep = self._on and (failed or chosen(job.entry.id))
+        keep = self._on and (failed or job.troubled or chosen(job.entry.id))
         if keep or self._watched(job.entry.source, end.destination, (job.event,), failed=failed):
             raw = trial(job, (end.destination, end.output), outcome, reason, attempt)
             self.recorder.put(raw, job.size, keep=keep)

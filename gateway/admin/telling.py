@@ -22,10 +22,15 @@ from gateway.plugin import Output
 from gateway.spool import Depth
 from gateway.trace.ends import End, ends
 from gateway.trace.interface import Message, Parsed, Trace, Tried
+from gateway.trace.sampling import chosen
 from gateway.tracking.amend import without
 
 GONE = "Its dead letter is there no more: it was replayed and waits for its turn, or was dropped."
 UNKNOWN = "Nothing waits for the destination any more; how this ended was not traced."
+UNTRACED = (
+    "It has arrived, or waits in the spool: the request was not chosen to be traced, so that only "
+    "what goes wrong is."
+)
 MOST = 20
 """Events of one request that are told, where no one event is asked for."""
 
@@ -119,10 +124,12 @@ class Telling:
             then = GONE if end.gone else ""
         elif worker is None:
             return None
-        elif pending(self._depths.get(end.destination)):
+        elif not pending(self._depths.get(end.destination)):
+            outcome, reason = "ended", UNKNOWN
+        elif chosen(self._trace.request):
             reason = waits_for(worker)
         else:
-            outcome, reason = "ended", UNKNOWN
+            outcome, reason = "unknown", UNTRACED
         told = DeliveryTold(
             end.destination, vendor, end.route, outcome, reason, None, [], [], letter=letter,
             then=then,

@@ -11,9 +11,14 @@ from gateway.cli.terminal import printable
 from gateway.letter import Letter
 from gateway.trace.ends import End, ends
 from gateway.trace.interface import Decided, Line, Message, Parsed, Received, Trace, Tried
+from gateway.trace.sampling import chosen
 
 Latest = Callable[[str], Line | None]
 GONE = "its dead letter is there no more: replayed, and waiting for its turn, or dropped"
+UNTRACED = (
+    "it has arrived, or waits in the spool; the request was not chosen, so that only what goes "
+    "wrong is traced"
+)
 
 STYLES = {"delivered": "green", "accepted": "", "declined": "yellow", "repeated": "yellow"}
 
@@ -45,7 +50,7 @@ def told(
         for end in ends(trace, event, letters or ()):
             for tried in end.tries:
                 yield from _tried(tried, whole=whole)
-            yield from _stands(end, latest, asked=letters is not None)
+            yield from _stands(end, latest, trace.request, asked=letters is not None)
     for tried in trace.tries:
         if tried.event not in known:
             yield ""
@@ -58,7 +63,7 @@ def told(
             yield lettered(letter)
 
 
-def _stands(end: End, latest: Latest, *, asked: bool) -> Iterator[str]:
+def _stands(end: End, latest: Latest, request: str, *, asked: bool) -> Iterator[str]:
     """Yield how a delivery stands, as far as its tries do not say it."""
     letter = end.letter
     if letter is not None:
@@ -66,6 +71,8 @@ def _stands(end: End, latest: Latest, *, asked: bool) -> Iterator[str]:
         yield f"    it is dead letter {letter.id}" if told else lettered(letter)
     elif end.gone and asked:
         yield f"    {GONE}"
+    elif not end.tries and not chosen(request):
+        yield f"  {end.destination}: {UNTRACED}"
     elif not end.tries:
         yield f"  {end.destination}: nothing yet; {_waiting(latest(end.destination), asked=asked)}"
 

@@ -159,10 +159,12 @@ class Hand:
     # What the spool gave up
 
     def was_taken(self, job: Job) -> bool:
-        """Tell whether the spool gave *job* up meanwhile."""
+        """Tell whether the spool gave *job* up meanwhile; the job keeps that it did."""
+        taken = job.mark.seq <= self._given_up_to
         if job.waiting:
-            return job.mark in self._given_up
-        return job.mark.seq <= self._given_up_to
+            taken = job.mark in self._given_up
+        job.troubled = job.troubled or taken
+        return taken
 
     def taken_away(self, notice: Taken) -> None:
         """Note that the spool gave deliveries up by itself."""

@@ -31,11 +31,12 @@ class Job:
         alone: it was refused in company, so it is tried without.
         sent: the request of the latest try.
         forwarded: it was its own request, as it came.
+        troubled: it went wrong before: it was tried in vain, or was given up and is replayed.
     """
 
     __slots__ = (
         "alone", "attempts", "entry", "event", "forwarded", "mark", "parked", "sent", "siblings",
-        "steps", "user", "waiting",
+        "steps", "troubled", "user", "waiting",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what there is to know of a delivery, each once
@@ -49,6 +50,7 @@ class Job:
         attempts: tuple[Attempt, ...] = (),
         waiting: bool = False,
         parked: bool = False,
+        troubled: bool = False,
     ) -> None:
         self.mark = mark
         self.entry = entry
@@ -62,6 +64,7 @@ class Job:
         self.alone = False
         self.sent: Request | None = None
         self.forwarded = False
+        self.troubled = troubled
 
     @property
     def outgoing(self) -> Event:
@@ -140,4 +143,5 @@ def job_of(  # noqa: PLR0913 - what a delivery is made of
         attempts=later.attempts if later else (),
         waiting=later is not None,
         parked=later is not None and later.parked,
+        troubled=later is not None and bool(later.reason or later.attempts),
     )

@@ -1,0 +1,112 @@
+"""A trace says nothing that is not so: of what was not chosen, of what went on since."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from gateway.cli import main
+from tests.e2e.admin import Admin, administered
+from tests.e2e.running import PATIENCE
+
+QUIET = "[trace]\nsuccesses_per_second = 0\n"
+SETUP = """
+[server]
+listen = "127.0.0.1:0"
+[spool]
+path = "{folder}/spool"
+[admin]
+listen = "127.0.0.1:0"
+[sources.app]
+vendor = "segment"
+keys = ["write-key"]
+[destinations.crm]
+vendor = "growlytics"
+url = "{url}/growlytics"
+api_key = "growlytics-sandbox-key"
+retry_min = "10ms"
+retry_max = "20ms"
+[destinations.mail]
+vendor = "chrts"
+url = "{url}/chrts"
+api_key = "api_chrts_sandbox"
+[[routes]]
+name = "all"
+to = ["crm", "mail"]
+"""
+
+
+async def send(admin: Admin, name: str = "Viewed", user: str = "u1") -> str:
+    """Send an event; return the request's id."""
+    run = admin.running
+    body = {"writeKey": "write-key", "userId": user, "event": name}
+    async with run.client.post(f"{run.url}/v1/track", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        return answer.headers["x-gateway-request-id"]
+
+
+async def until(
+    admin: Admin, identity: str, enough: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
+    """Return the deliveries of an event by their destinations, once they are *enough*."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            status, found = await admin.call("GET", f"/api/v1/story?id={identity}")
+            if status == 200 and found["stories"][0]["events"]:
+                (event,) = found["stories"][0]["events"]
+                told = {one["destination"]: one for one in event["deliveries"]}
+                if enough(told):
+                    return told
+
+
+def stands(to: str, *outcomes: str) -> Callable[[dict[str, Any]], bool]:
+    """Tell whether the delivery to a destination stands so."""
+    return lambda told: to in told and told[to]["outcome"] in outcomes
+
+
+async def printed(folder: Path, *args: str) -> str:
+    """Return what a command prints."""
+    config = ("--config", str(folder / "gateway.toml"))
+    result = await asyncio.to_thread(CliRunner().invoke, main, [*args, *config])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+async def test_how_a_delivery_that_went_wrong_ends_is_kept(tmp_path: Path) -> None:
+    """Where the request was not chosen, what arrives after a failed try is kept as the try is."""
+    async with administered(tmp_path, QUIET + SETUP) as admin:
+        await admin.running.fault(vendor="growlytics", status=503, count=1)
+        told = await until(admin, await send(admin), stands("crm", "delivered"))
+    assert [one["outcome"] for one in told["crm"]["attempts"]] == ["later", "delivered"]
+
+
+async def test_what_became_of_a_replay_is_kept(tmp_path: Path) -> None:
+    """A dead letter of a request that was not chosen is told to have arrived after its replay."""
+    async with administered(tmp_path, QUIET + SETUP) as admin:
+        await admin.running.fault(vendor="growlytics", status=422, count=1)
+        request = await send(admin)
+        told = await until(admin, request, stands("crm", "dead"))
+        await admin.post("/dead-letters/replay", {"ids": [told["crm"]["letter"]["id"]]})
+        told = await until(admin, request, stands("crm", "delivered"))
+    assert (told["crm"]["letter"], told["crm"]["then"]) == (None, "")
+
+
+async def test_what_was_not_chosen_is_not_said_to_wait(tmp_path: Path) -> None:
+    """What went well left no record there, so that neither API nor command claims that it waits."""
+    async with administered(tmp_path, QUIET + SETUP) as admin:
+        await admin.running.fault(vendor="growlytics", status=422, count=1)
+        request = await send(admin)
+        watch = admin.running.watch
+        await watch.until(lambda seen: len(seen.settled) == 2)
+        await until(admin, request, stands("mail", "ended"))
+        async with asyncio.timeout(PATIENCE):
+            while not (await admin.get("/traces?failed=true"))["lines"]:
+                pass
+        await admin.post("/destinations/mail/pause")
+        await send(admin, "Another")
+        told = await until(admin, request, stands("mail", "unknown", "waits"))
+        lines = await printed(tmp_path, "trace", request, "--short")
+    assert told["mail"]["outcome"] == "unknown"
+    assert "mail: it has arrived, or waits in the spool; the request was not chosen" in lines
