@@ -27,6 +27,9 @@ from gateway.tracking.amend import without
 
 GONE = "Its dead letter is there no more: it was replayed and waits for its turn, or was dropped."
 UNKNOWN = "Nothing waits for the destination any more; how this ended was not traced."
+ORPHANED = (
+    "The destination is not in the configuration any more; what it is owed stays in the spool."
+)
 UNTRACED = (
     "It has arrived, or waits in the spool: the request was not chosen to be traced, so that only "
     "what goes wrong is."
@@ -109,11 +112,11 @@ class Telling:
             decisions=list(parsed.decisions),
             planned=list(parsed.planned),
             left_out=self._left_out(came, parsed),
-            deliveries=[told for end in ended if (told := self._delivery(event, end))],
+            deliveries=[self._delivery(event, end) for end in ended],
         )
 
-    def _delivery(self, event: Event | None, end: End) -> DeliveryTold | None:
-        """Return how a delivery stands; None where its destination is not there to be asked."""
+    def _delivery(self, event: Event | None, end: End) -> DeliveryTold:
+        """Return how a delivery stands."""
         worker, letter = self._gateway.workers.get(end.destination), end.letter
         vendor = end.tries[-1].vendor if end.tries else worker.config.vendor if worker else ""
         outcome, reason, then = "waits", "", ""
@@ -121,9 +124,7 @@ class Telling:
             outcome, reason = "dead", f"{letter.cause}: {letter.reason}"
         elif end.tries:
             outcome, reason = end.tries[-1].outcome, end.tries[-1].reason
-            then = GONE if end.gone else ""
-        elif worker is None:
-            return None
+            then = GONE if end.gone else ORPHANED if outcome == "later" and not worker else ""
         elif not pending(self._depths.get(end.destination)):
             outcome, reason = "ended", UNKNOWN
         elif chosen(self._trace.request):
@@ -177,8 +178,10 @@ def pending(depth: Depth | None) -> int:
     return depth.backlog + depth.retrying + depth.parked if depth else 0
 
 
-def waits_for(worker: Worker) -> str:
-    """Return why nothing was sent to a destination so far."""
+def waits_for(worker: Worker | None) -> str:
+    """Return why nothing was sent to a destination so far; None is one that is not configured."""
+    if worker is None:
+        return ORPHANED
     state = state_of(worker)
     if state.paused:
         return "An operator paused the destination."

@@ -110,3 +110,19 @@ async def test_what_was_not_chosen_is_not_said_to_wait(tmp_path: Path) -> None:
         lines = await printed(tmp_path, "trace", request, "--short")
     assert told["mail"]["outcome"] == "unknown"
     assert "mail: it has arrived, or waits in the spool; the request was not chosen" in lines
+
+
+async def test_what_a_removed_destination_is_owed_is_told(tmp_path: Path) -> None:
+    """After a reload without the destination its deliveries are told all the same, and why."""
+    async with administered(tmp_path, SETUP) as admin:
+        for to in ("crm", "mail"):
+            await admin.post(f"/destinations/{to}/pause")
+        request = await send(admin)
+        await until(admin, request, lambda told: len(told) == 2)
+        config = tmp_path / "gateway.toml"
+        without = config.read_text().partition("[destinations.mail]")[0]
+        config.write_text(f'{without}[[routes]]\nname = "all"\nto = ["crm"]\n')
+        assert (await admin.post("/config/reload"))["removed"] == ["mail"]
+        told = await until(admin, request, lambda told: "mail" in told)
+    assert (told["mail"]["outcome"], told["crm"]["outcome"]) == ("waits", "waits")
+    assert told["mail"]["reason"].startswith("The destination is not in the configuration any more")

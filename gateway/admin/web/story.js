@@ -83,7 +83,7 @@ function delivery(one) {
   ];
   const tail = one.attempts.length > 0 && h("details", {open: one.outcome !== "delivered"}, h("summary", {}, one.attempts.length === 1 ? "1 attempt" : `${one.attempts.length} attempts`),
     h("ol", {class: "attempts"}, one.attempts.map((attempt) => h("li", {}, clock(attempt.at), ` ${attempt.status ?? "no answer"} in ${duration(attempt.seconds)} `, outcome(attempt.outcome), attempt.said && h("pre", {tabindex: "0"}, attempt.said)))));
-  const name = `${one.destination} · ${one.vendor}`;
+  const name = one.vendor ? `${one.destination} · ${one.vendor}` : one.destination;
   if (one.sent) {
     const made = pane(name, one.sent, undefined, head);
     if (tail) made.append(tail);
