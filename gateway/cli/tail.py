@@ -3,6 +3,7 @@
 It reads the file and no more, so that the gateway never waits for it, and never knows of it.
 """
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from watchfiles import watch
 from gateway.cli.telling import short
 from gateway.cli.terminal import config_option, console
 from gateway.config.load import load_trace
+from gateway.errors import TraceError
 from gateway.trace.interface import Line, Which
-from gateway.trace.reading import Reader, reading
+from gateway.trace.reading import reading
 
 PAGE = 500
 """Lines that are read at once."""
@@ -41,23 +43,41 @@ def command(path: Path, lines: int, count: int | None, *, as_json: bool, **which
     Above [trace] successes_per_second only what goes wrong is sure to be among it.
     """
     out, left, file = console(), count, load_trace(path)
-    with reading(file) as reader:
-        for line in _all(reader, file, Which(**which), lines):
-            if as_json:
-                click.echo(msgspec.json.encode(line))
-            else:
-                out.print(short(line), soft_wrap=True)
-            if left is not None:
-                left -= 1
-                if not left:
-                    return
+    for line in _all(file, Which(**which), lines):
+        if as_json:
+            click.echo(msgspec.json.encode(line))
+        else:
+            out.print(short(line), soft_wrap=True)
+        if left is not None:
+            left -= 1
+            if not left:
+                return
 
 
-def _all(reader: Reader, file: Path, which: Which, earlier: int) -> Iterator[Line]:
-    """Yield the last lines, and then those to come, for ever."""
-    last = reader.last()
-    yield from reversed(reader.lines(which, before=last + 1, limit=earlier))
-    changes = watch(
+def _all(file: Path, which: Which, earlier: int) -> Iterator[Line]:
+    """Yield the last lines, and then those to come, for ever; also where the file is begun anew."""
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(reading(file))
+        last = reader.last()
+        yield from reversed(reader.lines(which, before=last + 1, limit=earlier))
+        for _ in _looks(file):
+            if reader.replaced:
+                try:
+                    reader, last = stack.enter_context(reading(file)), 0
+                except TraceError:  # it is only just being made
+                    continue
+            newest = reader.last()
+            while page := reader.lines(
+                which, after=last, before=newest + 1, limit=PAGE, newest=False
+            ):
+                yield from page
+                last = page[-1].number
+            last = newest
+
+
+def _looks(file: Path) -> Iterator[object]:
+    """Yield whenever it is time to look at the file."""
+    return watch(
         file.parent,
         watch_filter=lambda _, name: Path(name).name.startswith(file.name),
         debounce=100,
@@ -67,9 +87,3 @@ def _all(reader: Reader, file: Path, which: Which, earlier: int) -> Iterator[Lin
         recursive=False,
         raise_interrupt=False,
     )
-    for _ in changes:
-        newest = reader.last()
-        while page := reader.lines(which, after=last, before=newest + 1, limit=PAGE, newest=False):
-            yield from page
-            last = page[-1].number
-        last = newest

@@ -20,7 +20,7 @@ from gateway.trace.interface import (
     Tried,
     Which,
 )
-from gateway.trace.store import SCHEMA, explained, line_of, unpack
+from gateway.trace.store import SCHEMA, explained, identity_of, line_of, unpack
 
 _REQUESTS = """
 SELECT DISTINCT request FROM (
@@ -66,6 +66,7 @@ class Reader:
         self._path = path
         with explained(path):
             self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+            self._identity = identity_of(path)
             self._connection.set_busy_timeout(2000)
             version = self._connection.pragma("user_version")
         if version != SCHEMA:
@@ -78,6 +79,11 @@ class Reader:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    @property
+    def replaced(self) -> bool:
+        """Tell whether another file has come in its place: it was taken away, or damaged."""
+        return identity_of(self._path) not in {self._identity, None}
 
     def last(self) -> int:
         """Return the number of the newest record; 0 where there is none."""

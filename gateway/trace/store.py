@@ -6,7 +6,7 @@ Traces may be lost, events never: ``synchronous=OFF``, and a file that cannot be
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,10 @@ from gateway.spool.store import fetch, transaction
 from gateway.trace.interface import Kind, Line, Parsed, Received, Tried
 
 SCHEMA = 1
+DAMAGED = (apsw.CorruptError, apsw.NotADBError)
+"""What SQLite says of a file that cannot be read."""
+BESIDE = ("-wal", "-shm")
+"""Ends of the names of the files that SQLite has beside its own."""
 STEP = 500
 """Records that are looked at, and may be thrown away, at a time."""
 
@@ -42,6 +46,11 @@ _INSERT = (
 )
 
 Record = Received | Parsed | Tried
+HEADER = b"SQLite format 3\0"
+"""How the file begins (https://www.sqlite.org/fileformat.html#magic_header_string)."""
+Identity = tuple[int, int, bool]
+"""What tells a file from another that comes in its place, and whether it has the header: who has
+it open goes by what it remembers, and does not notice."""
 _encode = msgspec.msgpack.Encoder().encode
 _KINDS: dict[type[Record], Kind] = {Received: "request", Parsed: "event", Tried: "delivery"}
 _DECODERS: dict[Kind, msgspec.msgpack.Decoder[Any]] = {
@@ -107,11 +116,16 @@ class Store:
         self._keep = keep
         self._max_size = max_size
         with explained(path):
-            try:
-                self._connection = self._connect()
-            except (apsw.CorruptError, apsw.NotADBError):
-                self._begin_anew()
-                self._connection = self._connect()
+            self._open()
+
+    def _open(self) -> None:
+        self._identity: Identity | None = None
+        try:
+            self._connection = self._connect()
+        except DAMAGED:
+            self._remove("", *BESIDE)
+            self._connection = self._connect()
+        self._identity = identity_of(self.path)
 
     def _connect(self) -> apsw.Connection:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -128,12 +142,14 @@ class Store:
             raise
         return connection
 
-    def _begin_anew(self) -> None:
-        for ending in ("", "-wal", "-shm"):
+    def _remove(self, *endings: str) -> None:
+        for ending in endings:
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
 
     def add(self, records: Iterable[Record]) -> dict[int, int]:
         """Keep *records*, and throw the oldest away where there are too many.
+
+        A file that was taken away or damaged meanwhile is begun anew.
 
         Returns:
             The numbers that they got, by their place among *records*; what is known already
@@ -142,14 +158,28 @@ class Store:
         Raises:
             TraceError: they could not be kept.
         """
-        numbers: dict[int, int] = {}
+        rows = [_row(record) for record in records]
         with explained(self.path):
-            with transaction(self._connection):
-                for place, record in enumerate(records):
-                    self._connection.execute(_INSERT, _row(record))
-                    if self._connection.changes():
-                        numbers[place] = self._connection.last_insert_rowid()
-            self._purge(time.time() - self._keep, max(STEP, 2 * len(numbers)))
+            if identity_of(self.path) != self._identity:
+                self.close()
+                self._remove(*BESIDE)  # a reader may have left them there; they are of no other
+                self._open()
+            try:
+                return self._add(rows)
+            except DAMAGED:
+                self.close()
+                self._remove("", *BESIDE)
+                self._open()
+                return self._add(rows)
+
+    def _add(self, rows: Sequence[tuple[Any, ...]]) -> dict[int, int]:
+        numbers: dict[int, int] = {}
+        with transaction(self._connection):
+            for place, row in enumerate(rows):
+                self._connection.execute(_INSERT, row)
+                if self._connection.changes():
+                    numbers[place] = self._connection.last_insert_rowid()
+        self._purge(time.time() - self._keep, max(STEP, 2 * len(numbers)))
         return numbers
 
     def _purge(self, oldest: float, most: int) -> None:
@@ -172,7 +202,17 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         with contextlib.suppress(apsw.Error):
-            self._connection.close()
+            self._connection.close(force=True)
+
+
+def identity_of(path: Path) -> Identity | None:
+    """Return what tells the file at *path* from others; None where there is none."""
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            return found.st_dev, found.st_ino, file.read(len(HEADER)) == HEADER
+    except FileNotFoundError:
+        return None
 
 
 def _settle_schema(connection: apsw.Connection) -> None:

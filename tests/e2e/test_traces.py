@@ -282,6 +282,26 @@ async def test_tail_shows_what_was_and_what_comes(tmp_path: Path) -> None:
             assert await process.wait() == 0
 
 
+async def test_tail_goes_on_where_the_file_was_taken_away(tmp_path: Path) -> None:
+    """A gateway that runs begins the file anew, and whoever watches sees what comes from then."""
+    async with running(tmp_path, configured(tmp_path)) as run:
+        for first in (True, False):
+            seen = asyncio.ensure_future(lines_until(run, ended(1)))
+            await asyncio.sleep(0)
+            request = await track(run)
+            await seen
+            if first:
+                async with tail(tmp_path, "--json") as process, asyncio.timeout(PATIENCE):
+                    assert process.stdout is not None
+                    await process.stdout.readline()
+                    await process.stdout.readline()
+                    (tmp_path / "spool/traces.db").unlink()
+                    second = await track(run)
+                    line = orjson.loads(await process.stdout.readline())
+                    assert (line["number"], line["request"]) == (2, second)
+        assert request in shown(tmp_path, request)
+
+
 def test_an_id_that_nobody_knows_is_one_sentence(tmp_path: Path) -> None:
     """The command says what may be the reason, without a traceback."""
     (tmp_path / "gateway.toml").write_text(f'[spool]\npath = "{tmp_path}/spool"\n')
