@@ -25,6 +25,8 @@ class Letter(msgspec.Struct, frozen=True):
     """Unix seconds at which it was given up."""
     received_at: float
     attempts: int
+    way: int
+    """How many deliveries of the event the destination gets before this one, by other routes."""
 
 
 def letter_of(dead: Dead) -> Letter:
@@ -43,4 +45,5 @@ def letter_of(dead: Dead) -> Letter:
         at=dead.at,
         received_at=dead.entry.request.received_at.timestamp(),
         attempts=len(dead.attempts),
+        way=dead.mark.way,
     )

@@ -4,6 +4,7 @@ The spool gives deliveries up by itself, and an operator replays or drops what w
 dead letter that is there is a delivery's present state, whatever was tried before.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -59,14 +60,22 @@ def ends(trace: Trace, event: Parsed, letters: Collection[Letter]) -> Iterator[E
         event: one of it.
         letters: the dead letters that are kept of the request.
     """
-    tries: dict[tuple[str, str], list[Tried]] = {}
+    tries: dict[tuple[str, int], list[Tried]] = {}
     for tried in trace.tries:
         if tried.event == event.event:
-            tries.setdefault((tried.destination, tried.route), []).append(tried)
-    mine = {(one.destination, one.route): one for one in letters if one.event == event.event}
-    known = dict.fromkeys((*tries, *mine))
-    for to, route in known:
-        yield End(to, route, tries.get((to, route), ()), mine.get((to, route)))
-    named = {to for to, _ in known}
-    given = dict.fromkeys(to for decided in event.decisions for to in decided.gives)
-    yield from (End(to, "", (), None) for to in given if to not in named)
+            tries.setdefault((tried.destination, tried.way), []).append(tried)
+    mine = {(one.destination, one.way): one for one in letters if one.event == event.event}
+    for key in dict.fromkeys((*tries, *mine)):
+        made, letter = tries.get(key, ()), mine.get(key)
+        route = made[-1].route if made else letter.route if letter else ""
+        yield End(key[0], route, made, letter)
+    yield from (End(to, "", (), None) for to, way in _given(event) if (to, way) not in tries | mine)
+
+
+def _given(event: Parsed) -> Iterator[tuple[str, int]]:
+    """Yield who gets *event*, with how many deliveries of it the destination gets before."""
+    ways = Counter[str]()
+    for decided in event.decisions:
+        for to in decided.gives:
+            yield to, ways[to]
+            ways[to] += 1

@@ -128,6 +128,7 @@ class Maker:
             anonymous_id=redactor.text(event.anonymous_id or ""),
             changes=changes,
             more_changes=more,
+            way=trial.mark.way,
         )
 
     def _made_up(self, trial: Trial, redactor: Redactor, reads: Input | None) -> Iterator[Record]:

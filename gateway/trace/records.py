@@ -149,6 +149,8 @@ class Tried(msgspec.Struct, frozen=True):
     """What the steps changed."""
     more_changes: int = 0
     """How many fields they changed besides."""
+    way: int = 0
+    """How many deliveries of the event the destination gets before this one, by other routes."""
 
     @property
     def failed(self) -> bool:

@@ -126,3 +126,20 @@ async def test_what_a_removed_destination_is_owed_is_told(tmp_path: Path) -> Non
         told = await until(admin, request, lambda told: "mail" in told)
     assert (told["mail"]["outcome"], told["crm"]["outcome"]) == ("waits", "waits")
     assert told["mail"]["reason"].startswith("The destination is not in the configuration any more")
+
+
+async def test_several_deliveries_to_one_destination_are_told_apart(tmp_path: Path) -> None:
+    """Where two routes give an event to one destination, each delivery has an end of its own."""
+    twice = '[[routes]]\nto = ["crm"]\nalso = true\n'
+    async with administered(tmp_path, SETUP + twice) as admin:
+        await admin.running.fault(vendor="growlytics", status=422, count=1)
+        request = await send(admin)
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                status, found = await admin.call("GET", f"/api/v1/story?id={request}")
+                told = found["stories"][0]["events"][0]["deliveries"] if status == 200 else []
+                stands = sorted((one["destination"], one["outcome"]) for one in told)
+                if told and {outcome for _, outcome in stands} <= {"dead", "delivered"}:
+                    break
+    assert stands == [("crm", "dead"), ("crm", "delivered"), ("mail", "delivered")]
+    assert all(len(one["attempts"]) == 1 for one in told)

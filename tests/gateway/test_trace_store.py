@@ -21,7 +21,7 @@ from gateway.trace.sampling import Sampler
 from gateway.trace.store import STEP, Record, Store, line_of
 
 NOW = time.time()
-SINCE = {"planned", "left_out", "changes", "more_changes"}
+SINCE = {"planned", "left_out", "changes", "more_changes", "way"}
 """Fields that records did not have at first."""
 MESSAGE = Message("POST", "/event/track?x=1", {"content-type": "application/json"}, "{}", 2)
 
