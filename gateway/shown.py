@@ -51,7 +51,10 @@ def received(request: Request, reads: type[Input] | None) -> Shown:
         except Exception as error:  # noqa: BLE001 - whatever a plugin trips over, the rest is worth showing
             unread = f"{len(request.body)} bytes that {reads.name} cannot read: {error!r}"
         else:
-            body = indented(orjson.dumps(_without(payload, credential)).decode())
+            try:
+                body = indented(orjson.dumps(_without(payload, credential)).decode())
+            except (RecursionError, orjson.JSONEncodeError):
+                unread = f"{len(request.body)} bytes, nested too deeply to be shown"
     return Shown(request.method, request.path, headers, body, unread)
 
 
@@ -75,7 +78,10 @@ def _without(value: Any, credential: str | None) -> Any:
 
 
 def indented(body: str) -> str:
-    """Return a body for reading: JSON indented, anything else as it is."""
-    with contextlib.suppress(orjson.JSONDecodeError):
+    """Return a body for reading: JSON indented, anything else as it is.
+
+    So is JSON that is nested too deeply: what reads it goes further down than what writes it.
+    """
+    with contextlib.suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
         return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
     return body

@@ -11,6 +11,10 @@ from gateway.mapping import Row
 MOST = 400
 """Fields of one payload that are shown."""
 
+DEEPEST = 100
+"""Levels of a payload whose fields are shown."""
+TOO_DEEP = "(nested too deeply to be shown)"
+
 _INDEX = re.compile(r"\[\d+\]")
 
 
@@ -26,14 +30,19 @@ class Field(msgspec.Struct, frozen=True):
     it says none."""
 
 
-def flattened(value: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the paths of all leaves of JSON values, and what they hold."""
-    if isinstance(value, dict) and value:
+def flattened(value: Any, above: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield the paths of all leaves of JSON values, and what they hold; of what is too deep, none.
+
+    JSON may be nested deeper than Python calls functions.
+    """
+    if depth > DEEPEST and isinstance(value, dict | list):
+        yield above, TOO_DEEP
+    elif isinstance(value, dict) and value:
         for name, inner in value.items():
-            yield from flattened(inner, f"{above}.{name}" if above else name)
+            yield from flattened(inner, f"{above}.{name}" if above else name, depth + 1)
     elif isinstance(value, list) and value:
         for index, inner in enumerate(value):
-            yield from flattened(inner, f"{above}[{index}]")
+            yield from flattened(inner, f"{above}[{index}]", depth + 1)
     else:
         yield above or "$", value
 

@@ -175,7 +175,7 @@ def pretty(text: str) -> str:
     """Return a body for reading: JSON indented, anything else as it is."""
     try:
         return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()
-    except orjson.JSONDecodeError:
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # or it is nested too deeply
         return text
 
 

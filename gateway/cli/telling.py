@@ -1,14 +1,13 @@
 """Traces, told in lines for a person; no credential is in them to begin with."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-import orjson
 from rich.text import Text
 
 from gateway.cli.letter import written
 from gateway.cli.terminal import printable
 from gateway.letter import Letter
+from gateway.shown import indented
 from gateway.trace.ends import End, ends
 from gateway.trace.interface import Decided, Line, Message, Parsed, Received, Trace, Tried
 from gateway.trace.sampling import chosen
@@ -165,10 +164,7 @@ def _message(message: Message, indent: int) -> Iterator[str]:
     space = " " * indent
     yield f"{space}{message.method} {message.url}"
     yield from (f"{space}{name}: {value}" for name, value in message.headers.items())
-    body = message.body
-    with contextlib.suppress(orjson.JSONDecodeError):
-        body = orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
-    yield from (f"{space}{line}" for line in body.splitlines())
+    yield from (f"{space}{line}" for line in indented(message.body).splitlines())
     if message.cut:
         yield f"{space}… ({message.size} bytes in all)"
 

@@ -24,7 +24,11 @@ def changed(
         hide: takes credentials out of a text; names of fields may be the sender's own.
     """
     found: dict[Change, None] = {}
-    for path, old, new in () if before is after else changes(before, after):
+    try:
+        differing = () if before is after else changes(before, after)
+    except RecursionError:  # nested too deeply to be looked into; the rest is worth keeping
+        differing = ()
+    for path, old, new in differing:
         how: How = "set" if old is GONE else "gone" if new is GONE else "changed"
         found[Change(_INDEX.sub("[]", path), how)] = None
     named = tuple(Change(hide(one.path), one.how) for one in list(found)[:MOST])

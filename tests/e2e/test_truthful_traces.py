@@ -143,3 +143,31 @@ async def test_several_deliveries_to_one_destination_are_told_apart(tmp_path: Pa
                     break
     assert stands == [("crm", "dead"), ("crm", "delivered"), ("mail", "delivered")]
     assert all(len(one["attempts"]) == 1 for one in told)
+
+
+DEPTH = 1015
+"""Levels that orjson reads, and neither it nor Python follows any further."""
+
+
+async def test_what_is_nested_too_deeply_is_told_all_the_same(tmp_path: Path) -> None:
+    """A body deeper than Python calls functions breaks no story, no command and no dead letter."""
+    steps = '[[routes]]\nname = "less"\nto = ["mail"]\nalso = true\n'
+    steps += 'steps = [{{ drop = ["properties.colour"] }}]\n'
+    setup = SETUP.replace('to = ["crm", "mail"]', 'to = ["mail"]')
+    async with administered(tmp_path, QUIET + setup + steps) as admin:
+        run = admin.running
+        deep = '{"x":' * DEPTH + "1" + "}" * DEPTH
+        body = '{"writeKey":"write-key","userId":"u1","event":"Deep","properties":{"colour":"red",'
+        async with run.client.post(f"{run.url}/v1/track", data=f'{body}"x":{deep}}}}}') as answer:
+            request = answer.headers["x-gateway-request-id"]
+        async with asyncio.timeout(PATIENCE):
+            while len((await admin.get("/traces?destination=mail&failed=true"))["lines"]) < 2:
+                pass
+        told = await until(admin, request, stands("mail", "dead"))
+        number = told["mail"]["letter"]["id"]
+        letter = await admin.get(f"/dead-letters/{number}")
+        lines = await printed(tmp_path, "trace", request)
+        shown = await printed(tmp_path, "dead", "show", str(number))
+    assert "nested too deeply" in letter["received"]["unread"]
+    assert "mail; dead letter: unrenderable" in lines
+    assert "nested too deeply to be shown" in shown
