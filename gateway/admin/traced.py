@@ -29,7 +29,9 @@ async def traced(desk: Desk, identity: str) -> list[Trace]:
         letters = await desk.gateway.spool.dead_letters(which, limit=MOST)
         if letters:
             told = await asyncio.to_thread(_trace, desk, letters)
-            return [_both(one, told) for one in found] or [told]
+            mine = [_both(one, told) for one in found if one.request == told.request]
+            others = [one for one in found if one.request != told.request]
+            return [*(mine or [told]), *others]
     return found
 
 

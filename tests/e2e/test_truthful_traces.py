@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
 from click.testing import CliRunner
 
 from gateway.cli import main
@@ -171,3 +172,23 @@ async def test_what_is_nested_too_deeply_is_told_all_the_same(tmp_path: Path) ->
     assert "nested too deeply" in letter["received"]["unread"]
     assert "mail; dead letter: unrenderable" in lines
     assert "nested too deeply to be shown" in shown
+
+
+async def test_a_user_whose_id_is_that_of_an_event_gets_nothing_of_another(tmp_path: Path) -> None:
+    """A dead letter that an id means is told by itself, and not as part of that user's requests."""
+    async with administered(tmp_path, SETUP) as admin:
+        await admin.post("/destinations/mail/pause")
+        await admin.running.fault(vendor="growlytics", status=422, count=1)
+        victim = await send(admin)
+        await until(admin, victim, stands("crm", "dead"))
+        other = await send(admin, user=f"{victim}-0")
+        await until(admin, other, stands("crm", "delivered"))
+        file = apsw.Connection(str(tmp_path / "spool/traces.db"))
+        file.set_busy_timeout(5000)
+        file.execute("DELETE FROM record WHERE request = ?", (victim,))
+        file.close()
+        found = await admin.get(f"/trace?id={victim}-0")
+    requests = {one["request"]: one for one in found["traces"]}
+    assert list(requests) == [victim, other]
+    for request, trace in requests.items():
+        assert {one["request"] for one in trace["events"]} == {request}
