@@ -116,7 +116,7 @@ class Which(msgspec.Struct, frozen=True):
             (self.failed and not failed)
             or (self.source is not None and self.source != source)
             or (self.destination is not None and self.destination != to)
-            or (self.name is not None and all(self.name != event.name for event in events))
+            or (self.name is not None and all(self.name != (e.name or e.type) for e in events))
         ):
             return False
         user = self.user

@@ -257,6 +257,14 @@ async def test_a_slow_reader_is_dropped_and_another_is_not() -> None:
             assert len([one async for one in quick]) == 50
 
 
+@pytest.mark.parametrize(("name", "wanted"), [("page", True), ("Viewed", True), ("track", False)])
+def test_an_event_without_a_name_goes_by_its_type(name: str, *, wanted: bool) -> None:
+    """Whoever watches for a name sees what its lines are named, sampled or not."""
+    page = Event(type="page", id="r-0", origin="chrts")
+    viewed = Event(type="track", name="Viewed", id="r-1", origin="chrts")
+    assert Which(name=name).concerns("shop", "", (page, viewed), failed=False) is wanted
+
+
 async def test_those_who_leave_are_forgotten() -> None:
     """Leaving ends a subscription, so that nothing is made for nobody."""
     hub = LiveHub()
