@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from gateway.cli.letter import lines, written
-from gateway.cli.terminal import config_option, console, table
+from gateway.cli.terminal import config_option, console, printable, table
 from gateway.config.load import load_spool
 from gateway.config.quantities import duration
 from gateway.spool import Dead, LetterBox, Letters
@@ -106,9 +106,10 @@ def _row(letter: Dead) -> tuple[str, ...]:
     reason = " ".join(letter.reason.split())
     short = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}…"
     at = written(letter.at)
-    return (
+    cells = (
         str(letter.id), at, letter.destination, letter.event_name, letter.user, letter.cause, short
     )  # fmt: skip
+    return tuple(map(printable, cells))
 
 
 @command.command("show")
@@ -121,7 +122,7 @@ def show(path: Path, number: int) -> None:
     if letter is None:
         raise click.ClickException(f"there is no dead letter {number}; `gateway dead list`")
     for line in lines(letter):
-        click.echo(line)
+        click.echo(printable(line))
 
 
 def _moving(verb: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

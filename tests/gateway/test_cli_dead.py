@@ -110,6 +110,17 @@ async def test_a_list_shows_what_a_person_needs(place: Place) -> None:
     assert max(map(len, found.stdout.splitlines())) < 100
 
 
+async def test_what_strangers_wrote_moves_no_cursor(place: Place) -> None:
+    """Control characters in names, users and reasons do not reach the terminal."""
+    evil = "\x1b]0;mine\x07\x1b[2J"
+    await place.give_up("crm", "refused", f"HTTP 400: {evil}", at=AT + 240, name=evil, user=evil)
+    for args in (("list",), ("show", "5")):
+        found = await place.gateway(*args)
+        assert found.exit_code == 0, found.stderr
+        assert "\x1b" not in found.stdout
+        assert "mine" in found.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "ids"),
     [
