@@ -66,12 +66,14 @@ class RouteReading:
         if raw.get("steps") and not raw.get("name"):
             what = "a route with steps needs a name, which is stored with its deliveries; add one"
             self._report.problem(table, "steps", what)
-        if "name" in raw and isinstance(label, str):
-            if not label:
-                self._report.problem(table, "name", "is empty; name the route, or leave it out")
-            elif label in labels:
-                self._report.problem(table, "name", f"{label!r} is the name of another route")
-            labels.setdefault(label, table)
+        if not isinstance(label, str):
+            return
+        if not label:
+            self._report.problem(table, "name", "is empty; name the route, or leave it out")
+        elif label in labels:
+            what = f"{label!r} is the name of another route; a route without one is called so, too"
+            self._report.problem(table, "name", what)
+        labels.setdefault(label, table)
 
     def _check_condition(self, text: Any, table: str) -> None:
         if not isinstance(text, str):

@@ -151,6 +151,13 @@ def test_a_route_with_steps_needs_a_name_of_its_own(tmp_path: Path) -> None:
     assert "is empty" in problem(tmp_path, routed('name = ""\nto = ["crm"]'))
 
 
+def test_a_route_without_a_name_shares_what_it_is_called_with_none(tmp_path: Path) -> None:
+    """It is counted and traced as "route 2", so that no other route may have that name."""
+    named, nameless = 'name = "route {}"\nto = ["crm"]', 'to = ["crm"]\nalso = true'
+    for routes in ((named.format(2), nameless), (nameless, named.format(1))):
+        assert "is the name of another route" in problem(tmp_path, routed(*routes))
+
+
 def test_a_step_list_is_read_once_and_named_where_it_stands(tmp_path: Path) -> None:
     """A mistake in a list is one problem; a list that no route names is a warning."""
     text = routed(
