@@ -4,6 +4,9 @@ import msgspec
 
 from gateway.spool import Cause, Dead
 
+LONGEST = 1000
+"""Characters of what a sender may make as long as it likes."""
+
 
 class Letter(msgspec.Struct, frozen=True):
     """A dead letter, in short."""
@@ -37,8 +40,8 @@ def letter_of(dead: Dead) -> Letter:
         source=dead.entry.source,
         request=dead.entry.id,
         event=f"{dead.entry.id}-{dead.index}",
-        event_name=dead.event_name,
-        user=dead.user,
+        event_name=dead.event_name[:LONGEST],
+        user=dead.user[:LONGEST],
         route=dead.entry.route(dead.destination, dead.mark.index),
         cause=dead.cause,
         reason=dead.reason,

@@ -24,7 +24,7 @@ from gateway.trace.store import Record
 EXPLAINED = 20
 """Events of one request whose routes are explained; of a longer one the first."""
 LONGEST = 1000
-"""Characters of a reason or an address."""
+"""Characters of a reason, an address, a name or an id; all of these can be a sender's own."""
 REMEMBERED = 256
 """Redactors that are kept, by the credentials that they hide besides the configured ones."""
 _CREDENTIAL = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
@@ -106,7 +106,8 @@ class Maker:
         if whole or not chosen(entry.id):
             yield from self._made_up(trial, redactor, reads)
         attempt, outgoing = trial.attempt, _outgoing(trial)
-        changes, more = changed(event, outgoing or event, _briefly(redactor))
+        hide = _briefly(redactor)
+        changes, more = changed(event, outgoing or event, hide)
         yield Tried(
             event=_event_id(trial),
             request=entry.id,
@@ -114,7 +115,7 @@ class Maker:
             source=entry.source,
             destination=trial.destination,
             vendor=trial.output.name if trial.output else "",
-            name=redactor.text(event.name or event.type),
+            name=hide(event.name or event.type),
             outcome=trial.outcome,
             reason=_short(redactor.cut(trial.reason)),
             route=entry.route(trial.destination, trial.mark.index),
@@ -123,9 +124,9 @@ class Maker:
             seconds=attempt.latency if attempt else None,
             said=redactor.cut(attempt.said) if attempt else "",
             sent=self._message(trial.sent, redactor, trial.output) if trial.sent else None,
-            losses=_losses(trial, outgoing),
-            user_id=redactor.text(event.user_id or ""),
-            anonymous_id=redactor.text(event.anonymous_id or ""),
+            losses=_losses(trial, outgoing, hide),
+            user_id=hide(event.user_id or ""),
+            anonymous_id=hide(event.anonymous_id or ""),
             changes=changes,
             more_changes=more,
             way=trial.mark.way,
@@ -194,7 +195,7 @@ class Maker:
         self, source: str, event: Event, consented: Mapping[str, bool]
     ) -> tuple[Decided, ...]:
         found = self.setting.router.explain(source, event, consented)
-        hide = self.setting.redactor.text
+        hide = _briefly(self.setting.redactor)
         return tuple(
             Decided(*one._replace(reason=hide(one.reason), error=hide(one.error))) for one in found
         )
@@ -208,7 +209,7 @@ def _parsed(
     *,
     repeated: bool = False,
 ) -> Parsed:
-    hide = redactor.text
+    hide = _briefly(redactor)
     return Parsed(
         event=event.id,
         request=received.request,
@@ -248,11 +249,11 @@ def _outgoing(trial: Trial) -> Event | None:
         return None
 
 
-def _losses(trial: Trial, event: Event | None) -> tuple[Loss, ...]:
+def _losses(trial: Trial, event: Event | None, hide: Callable[[str], str]) -> tuple[Loss, ...]:
     if event is None or trial.forwarded or not trial.sent or trial.output is None:
         return ()
     try:
-        return tuple(Loss(loss.path, loss.how) for loss in trial.output.losses(event))
+        return tuple(Loss(hide(loss.path), loss.how) for loss in trial.output.losses(event))
     except Exception:  # noqa: BLE001 - a plugin's mistake has been met, and told, when rendering
         return ()
 

@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
 from gateway.trace.interface import Line, Observability, Which
+from gateway.trace.making import LONGEST
 from gateway.trace.recorder import MOST, MOST_BYTES, Recorder
 from gateway.trace.store import Store
 from tests.e2e.configs import destination
@@ -100,6 +102,33 @@ async def test_a_trace_says_where_an_event_went_and_why(tmp_path: Path) -> None:
     assert shown(tmp_path, f"{request}-0") == text
     (as_json,) = shown(tmp_path, "u1", "--json").splitlines()
     assert orjson.loads(as_json)["request"] == request
+
+
+async def test_names_and_ids_are_kept_so_long_and_no_longer(tmp_path: Path) -> None:
+    """A sender's own names fill neither the file nor what those get who watch."""
+    glob = '[[routes]]\nto = ["quartic"]\nnames = ["x*"]\n'
+    config = configured(tmp_path, "[trace]\nbodies = 0")
+    async with running(tmp_path, lambda sandbox: config(sandbox) + glob) as run:
+        seen = asyncio.ensure_future(lines_until(run, ended(1)))
+        await asyncio.sleep(0)
+        request = await track(run, name="x" * 100_000, uid="u" * 100_000)
+        assert {len(line.name) for line in await seen} == {LONGEST + 1}
+        (trace,) = await run.gateway.observed.traces.show(request)
+        assert len(orjson.dumps(msgspec.to_builtins(trace))) < 20 * LONGEST
+
+
+async def test_a_credential_that_is_the_name_of_a_field_is_hidden(tmp_path: Path) -> None:
+    """What a destination loses is named by the sender, who might name it like a key."""
+    async with running(tmp_path, configured(tmp_path)) as run:
+        seen = asyncio.ensure_future(lines_until(run, ended(2)))
+        await asyncio.sleep(0)
+        products = [{"product_id": "1", "price": 1.0, "quantity": 1}]
+        order = {"total": 11, "order_id": "1", "first-key": "x", "products": products}
+        request = await track(run, name="Order Completed", properties=order)
+        await seen
+        (trace,) = await run.gateway.observed.traces.show(request)
+    assert any("***" in loss.path for tried in trace.tries for loss in tried.losses)
+    assert "first-key" not in str(trace)
 
 
 async def test_every_try_is_told(tmp_path: Path) -> None:
