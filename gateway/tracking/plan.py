@@ -19,6 +19,8 @@ Spelt = Callable[[Event, int, Path], str]
 
 REMEMBERED = 4096
 """How many names keep their schema; names are the senders' own, so their number is not ours."""
+LONGEST_NAME = 256
+"""Characters of a name up to which it does."""
 ROUNDS = 4
 """How often an event is looked at again after a drop; each may uncover what others hid."""
 NOTHING_DROPPED: Mapping[int, tuple[Path, ...]] = {}
@@ -89,7 +91,8 @@ class Plan:
         found = name if name in self._schemas else None
         found = found or next((g for g in self._schemas if fnmatchcase(name, g)), None)
         planned = None if found is None else Planned(found, self._schemas[found])
-        self._known[name] = planned
+        if len(name) <= LONGEST_NAME:
+            self._known[name] = planned
         return planned
 
     def judge(self, event: Event) -> Found | None:

@@ -10,6 +10,8 @@ QUIET = 60.0
 """Seconds in which one kind of violation is logged once."""
 KINDS = 2000
 """Kinds that are told apart; further ones count as `OTHER`. Senders can invent new ones."""
+LONGEST = 500
+"""Characters of a kind that is told apart; fields are named by senders."""
 OTHER = "other violations"
 
 log = structlog.get_logger()
@@ -41,7 +43,7 @@ class Tally:
             done: what became of it: ``allowed``, ``dropped`` or ``refused``.
         """
         key = (source, schema, kind)
-        if key not in self.counts and len(self.counts) >= KINDS:
+        if key not in self.counts and (len(self.counts) >= KINDS or len(kind) > LONGEST):
             key = (source, schema, OTHER)
         self.counts[key] += 1
         now = self._clock()
@@ -50,6 +52,6 @@ class Tally:
         if not quiet:
             self._logged[key] = now
         write(
-            "not_as_planned", source=source, schema=schema, violation=kind, done=done,
+            "not_as_planned", source=source, schema=schema, violation=kind[:LONGEST], done=done,
             request=request, times=self.counts[key],
         )  # fmt: skip

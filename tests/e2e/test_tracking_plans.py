@@ -163,3 +163,28 @@ async def test_a_reload_changes_the_plan(tmp_path: Path) -> None:
             async with client.post(url, json=CARD, headers=KEY) as answer:
                 assert answer.status == 400
                 assert "properties.card: must not be there" in await answer.text()
+
+
+async def test_violations_are_counted_without_credentials(tmp_path: Path) -> None:
+    """A field that has the name of a credential, or a very long one, is no label of a metric."""
+    plan = "[sources.shop.schemas.paid.properties.properties]\nadditionalProperties = false\n"
+
+    def planned(sandbox: str) -> str:
+        return (
+            config(tmp_path, sandbox, "allow", plan)
+            .replace("[server]\n", "[server]\nmetrics = true\n")
+            .replace('["right"]', '["right", "canary-key"]')
+        )
+
+    async with running(tmp_path, planned) as run:
+        fields = {"canary-key": 1, "x" * 10_000: 2, "other": 3}
+        body = {"uid": "u", "name": "paid", "properties": fields}
+        async with run.client.post(f"{run.url}/event/track", json=body, headers=KEY) as answer:
+            assert answer.status == 200
+        async with run.client.get(f"{run.url}/metrics") as answer:
+            page = await answer.text()
+    lines = [line for line in page.splitlines() if line.startswith("gateway_violations_total{")]
+    assert len(lines) == len(fields)
+    assert any("properties.***: " in line for line in lines)
+    assert "canary-key" not in page
+    assert "xxx" not in page
