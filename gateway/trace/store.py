@@ -144,7 +144,10 @@ class Store:
 
     def _remove(self, *endings: str) -> None:
         for ending in endings:
-            self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
+            self._beside(ending).unlink(missing_ok=True)
+
+    def _beside(self, ending: str) -> Path:
+        return self.path.with_name(self.path.name + ending)
 
     def add(self, records: Iterable[Record]) -> dict[int, int]:
         """Keep *records*, and throw the oldest away where there are too many.
@@ -160,7 +163,7 @@ class Store:
         """
         rows = [_row(record) for record in records]
         with explained(self.path):
-            if identity_of(self.path) != self._identity:
+            if identity_of(self.path) != self._identity or not self._beside("-wal").exists():
                 self.close()
                 self._remove(*BESIDE)  # a reader may have left them there; they are of no other
                 self._open()
