@@ -1,5 +1,7 @@
 """A dead letter in short, as lists and stories have it."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from gateway.spool import Cause, Dead
@@ -32,16 +34,21 @@ class Letter(msgspec.Struct, frozen=True):
     """How many deliveries of the event the destination gets before this one, by other routes."""
 
 
-def letter_of(dead: Dead) -> Letter:
-    """Return *dead* in short."""
+def letter_of(dead: Dead, hide: Callable[[str], str] = str) -> Letter:
+    """Return *dead* in short.
+
+    Args:
+        dead: the dead letter.
+        hide: takes credentials out of a text; names and users are as their sender has them.
+    """
     return Letter(
         id=dead.id,
         destination=dead.destination,
         source=dead.entry.source,
         request=dead.entry.id,
         event=f"{dead.entry.id}-{dead.index}",
-        event_name=dead.event_name[:LONGEST],
-        user=dead.user[:LONGEST],
+        event_name=hide(dead.event_name)[:LONGEST],
+        user=hide(dead.user)[:LONGEST],
         route=dead.entry.route(dead.destination, dead.mark.index),
         cause=dead.cause,
         reason=dead.reason,

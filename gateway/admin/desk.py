@@ -31,6 +31,10 @@ class Desk:
         self.series = Series(gateway)
         self.streams = Streams()
 
+    def hide(self, text: str) -> str:
+        """Return *text* without the credentials of the configuration in effect."""
+        return self.gateway.observed.recorder.maker.setting.redactor.text(text)
+
     def worker(self, name: str) -> Worker:
         """Return the worker of a destination.
 

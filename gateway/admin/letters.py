@@ -114,7 +114,7 @@ async def list_dead_letters(desk: Desk, query: Listing) -> LetterPage:
     """List dead letters, the oldest first."""
     found = await desk.gateway.spool.dead_letters(query.letters(), query.after, query.limit)
     following = found[-1].id if len(found) == query.limit else None
-    return LetterPage([letter_of(dead) for dead in found], following)
+    return LetterPage([letter_of(dead, desk.hide) for dead in found], following)
 
 
 @endpoint("GET", "/dead-letter-groups")
@@ -130,8 +130,20 @@ async def show_dead_letter(desk: Desk, number: Number) -> WholeLetter:
     if dead is None:
         raise Problem(404, f"there is no dead letter {number}; it may have been moved meanwhile")
     reads = desk.gateway.registry.inputs.get(dead.entry.vendor)
-    was_received = received(dead.entry.request, reads)
-    return WholeLetter(letter_of(dead), was_received, sent(dead.rendered), dead.attempts)
+    came, went = received(dead.entry.request, reads), sent(dead.rendered)
+    return WholeLetter(
+        letter_of(dead, desk.hide),
+        _clean(desk, came),
+        None if went is None else _clean(desk, went),
+        dead.attempts,
+    )
+
+
+def _clean(desk: Desk, shown: Shown) -> Shown:
+    """Return a request without what the configuration has for credentials, wherever it stands."""
+    headers = {name: desk.hide(value) for name, value in shown.headers.items()}
+    body = desk.hide(shown.body)
+    return msgspec.structs.replace(shown, url=desk.hide(shown.url), headers=headers, body=body)
 
 
 @endpoint("POST", "/dead-letters/replay")
@@ -178,7 +190,7 @@ async def letters_of(desk: Desk, trace: Trace, events: Iterable[Parsed]) -> list
     if not await spool.dead_letters(Letters(request=trace.request), limit=1):
         return []
     return [
-        letter_of(dead)
+        letter_of(dead, desk.hide)
         for which in asks(trace, events)
         for dead in await spool.dead_letters(which, limit=MOST_TOLD)
     ]

@@ -192,3 +192,17 @@ async def test_a_user_whose_id_is_that_of_an_event_gets_nothing_of_another(tmp_p
     assert list(requests) == [victim, other]
     for request, trace in requests.items():
         assert {one["request"] for one in trace["events"]} == {request}
+
+
+async def test_credentials_among_names_are_hidden_in_dead_letters_too(tmp_path: Path) -> None:
+    """Who names an event, a user or a field like a configured key sees none of it in the API."""
+    async with administered(tmp_path, SETUP) as admin:
+        await admin.running.fault(vendor="growlytics", status=422, count=1)
+        keys = ("growlytics-sandbox-key", "api_chrts_sandbox")
+        request = await send(admin, *keys)
+        told = await until(admin, request, stands("crm", "dead"))
+        number = told["crm"]["letter"]["id"]
+        paths = (f"/trace?id={request}", f"/story?id={request}", "/dead-letters")
+        found = [await admin.get(path) for path in (*paths, f"/dead-letters/{number}")]
+    assert found[2]["letters"][0]["event_name"] == "***"
+    assert not [key for key in keys if key in str(found)]
