@@ -25,6 +25,7 @@ from gateway.observed import Observed, setting_of
 from gateway.pages import add_pages
 from gateway.plugin import Input, Output
 from gateway.plugins import Registry
+from gateway.redact import Redactor
 from gateway.relay import Relay
 from gateway.routing.consents import Consents
 from gateway.routing.router import Router
@@ -68,7 +69,7 @@ class Gateway:
             config.spool.path, Limits(config.spool.max_bytes, config.spool.max_age)
         )
         self.consents = Consents(self.spool, config.consent)
-        self.shadows = Shadows(config.spool.path)
+        self.shadows = Shadows(config.spool.path, self._hides)
         self.workers: dict[str, Worker] = {}
         self.alerting = Alerting(self)
         self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
@@ -157,10 +158,10 @@ class Gateway:
 
     def _worker(self, name: str, config: DestinationConfig) -> Worker:
         transport = HttpTransport(timeout=config.timeout, connections=config.concurrency)
-        rendering = rendering_of(config, self.registry)
+        rendering = rendering_of(config, self.registry, self._hides)
         sender = Sender(rendering, transport)
         if config.shadow:
-            sender = self.shadows.sender(name, config, rendering.output, transport)
+            sender = self.shadows.sender(name, config, rendering, transport)
         return Worker(
             name,
             looking(config),
@@ -171,6 +172,9 @@ class Gateway:
             witness=self.observed.exit(name, rendering.output),
             settled=self._settled,
         )
+
+    def _hides(self) -> Redactor:
+        return self.observed.redactor
 
     def parse(self, entry: Entry) -> list[Event]:
         """Return the events of a stored request, by its vendor's present plugin.

@@ -6,6 +6,7 @@ import msgspec
 
 from gateway.spool import Cause, Dead
 
+Hide = Callable[[str], str]
 LONGEST = 1000
 """Characters of what a sender may make as long as it likes."""
 
@@ -34,12 +35,12 @@ class Letter(msgspec.Struct, frozen=True):
     """How many deliveries of the event the destination gets before this one, by other routes."""
 
 
-def letter_of(dead: Dead, hide: Callable[[str], str] = str) -> Letter:
+def letter_of(dead: Dead, hide: Hide) -> Letter:
     """Return *dead* in short.
 
     Args:
         dead: the dead letter.
-        hide: takes credentials out of a text; names and users are as their sender has them.
+        hide: takes credentials out of a text; a sender may write one as a name.
     """
     return Letter(
         id=dead.id,
@@ -51,7 +52,7 @@ def letter_of(dead: Dead, hide: Callable[[str], str] = str) -> Letter:
         user=hide(dead.user)[:LONGEST],
         route=dead.entry.route(dead.destination, dead.mark.index),
         cause=dead.cause,
-        reason=dead.reason,
+        reason=hide(dead.reason),
         at=dead.at,
         received_at=dead.entry.request.received_at.timestamp(),
         attempts=len(dead.attempts),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.config import Config
+from gateway.config.hiding import redactor_of
 from gateway.config.watching import TraceConfig
 from gateway.errors import Fault
 from gateway.event import Event
@@ -84,6 +85,11 @@ class Observed:
         """Make records with another *setting* from now on."""
         self.recorder.maker.setting = setting
         redaction.redactor = setting.redactor
+
+    @property
+    def redactor(self) -> Redactor:
+        """Return what hides every credential of the configuration in effect."""
+        return self.recorder.maker.setting.redactor
 
     def chooses(self) -> bool:
         """Tell whether the request that comes now is traced."""
@@ -220,18 +226,10 @@ def spans_of(trace: TraceConfig) -> Callable[[], Spans]:
 
 def setting_of(config: Config, router: Router, inputs: Mapping[str, Input]) -> Setting:
     """Return what records are made with under a configuration."""
-    settings = (
-        config.sources, config.destinations, config.routes, config.trace, config.admin,
-        config.alerts,
-    )  # fmt: skip
     keys = {
         name: "any" if source.keys == "any" else "keys[0]"
         for name, source in config.sources.items()
         if len(source.keys) == 1 or source.keys == "any"
     }
     consents = config.consent.remember is not None
-    alerts = {} if config.alerts is None else config.alerts.headers
-    headers = (*config.trace.otlp_headers.values(), *alerts.values())
-    sent = [value.get_secret_value() for value in headers]
-    redactor = Redactor(settings, [value.rpartition(" ")[2] for value in sent])
-    return Setting(router, inputs, redactor, keys, consents)
+    return Setting(router, inputs, redactor_of(config), keys, consents)

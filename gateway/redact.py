@@ -3,8 +3,9 @@
 import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import orjson
 from pydantic import BaseModel, SecretStr
@@ -15,6 +16,9 @@ HIDDEN = "***"
 SHORTEST = 4
 """Shorter secrets are not searched for: replacing them would garble every text."""
 
+
+SHORTEST_PART = 12
+"""The last part of a secret address's path is a word if it is shorter, such as ``alerts``."""
 
 _USERINFO = re.compile(r"(?<=://)[^/?#@\s\"']+@")
 """The name and password of an address (RFC 3986, section 3.2.1)."""
@@ -43,6 +47,7 @@ def secrets_of(settings: object) -> tuple[str, ...]:
 def _held(value: object) -> Iterator[str]:
     if isinstance(value, SecretStr):
         yield value.get_secret_value()
+        yield from _within(value.get_secret_value())
     elif isinstance(value, str):
         if "://" in value and "@" in value:
             yield from _userinfo(value)
@@ -55,6 +60,17 @@ def _held(value: object) -> Iterator[str]:
     elif isinstance(value, tuple | list):
         for inner in value:
             yield from _held(inner)
+
+
+def _within(secret: str) -> Iterator[str]:
+    """Yield what is the credential of an address that is secret as a whole, as of chat programs."""
+    if "://" not in secret:
+        return
+    yield from _userinfo(secret)
+    with suppress(ValueError):
+        parts = urlsplit(secret)
+        said = (parts.path.rpartition("/")[2], *(value for _, value in parse_qsl(parts.query)))
+        yield from (one for one in said if len(one) >= SHORTEST_PART)
 
 
 def _userinfo(url: str) -> Iterator[str]:
@@ -117,6 +133,10 @@ class Redactor:
     def longest(self) -> int:
         """Return how long the longest spelling of a credential is: what may straddle a cut."""
         return len(self._secrets[0]) if self._secrets else 0
+
+    def along(self, other: Self) -> Self:
+        """Return one that hides what this one and *other* hide."""
+        return self.also(other._secrets)
 
     def also(self, more: Iterable[str]) -> Self:
         """Return one that hides *more* besides, each as it is spelt there."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -64,6 +65,13 @@ def sent(rendered: bytes) -> Shown | None:
         return None
     kept = orjson.loads(rendered)
     return Shown(kept["method"], kept["url"], kept["headers"], indented(kept["body"]))
+
+
+def without(shown: Shown, hide: Callable[[str], str]) -> Shown:
+    """Return a request without what *hide* takes out of its texts."""
+    headers = {hide(name): hide(value) for name, value in shown.headers.items()}
+    body, unread = hide(shown.body), hide(shown.unread)
+    return Shown(shown.method, hide(shown.url), headers, body, unread)
 
 
 def _without(value: Any, credential: str | None) -> Any:

@@ -33,7 +33,7 @@ class Desk:
 
     def hide(self, text: str) -> str:
         """Return *text* without the credentials of the configuration in effect."""
-        return self.gateway.observed.recorder.maker.setting.redactor.text(text)
+        return self.gateway.observed.redactor.text(text)
 
     def worker(self, name: str) -> Worker:
         """Return the worker of a destination.

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 import msgspec
 import structlog
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import replace
 
 from gateway.admin.desk import Desk
 from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.admin.problem import Problem
 from gateway.admin.values import Limit, Number, Offset, Seconds, Text
 from gateway.letter import Letter, letter_of
-from gateway.shown import Shown, received, sent
+from gateway.shown import Shown, received, sent, without
 from gateway.spool import Attempt, Cause, LetterGroup, Letters
 from gateway.trace.ends import MOST as MOST_TOLD
 from gateway.trace.ends import asks
@@ -120,7 +121,8 @@ async def list_dead_letters(desk: Desk, query: Listing) -> LetterPage:
 @endpoint("GET", "/dead-letter-groups")
 async def list_dead_letter_groups(desk: Desk, query: Filter) -> Groups:
     """Group dead letters by destination and reason, the largest groups first."""
-    return Groups(await desk.gateway.spool.letter_groups(query.letters(), limit=100))
+    found = await desk.gateway.spool.letter_groups(query.letters(), limit=100)
+    return Groups([replace(one, reason=desk.hide(one.reason)) for one in found])
 
 
 @endpoint("GET", "/dead-letters/{number}", refuses={404: "There is no such dead letter."})
@@ -133,17 +135,10 @@ async def show_dead_letter(desk: Desk, number: Number) -> WholeLetter:
     came, went = received(dead.entry.request, reads), sent(dead.rendered)
     return WholeLetter(
         letter_of(dead, desk.hide),
-        _clean(desk, came),
-        None if went is None else _clean(desk, went),
-        dead.attempts,
+        without(came, desk.hide),
+        None if went is None else without(went, desk.hide),
+        tuple(replace(one, said=desk.hide(one.said)) for one in dead.attempts),
     )
-
-
-def _clean(desk: Desk, shown: Shown) -> Shown:
-    """Return a request without what the configuration has for credentials, wherever it stands."""
-    headers = {name: desk.hide(value) for name, value in shown.headers.items()}
-    body = desk.hide(shown.body)
-    return msgspec.structs.replace(shown, url=desk.hide(shown.url), headers=headers, body=body)
 
 
 @endpoint("POST", "/dead-letters/replay")
@@ -180,7 +175,7 @@ async def _move(desk: Desk, which: Moving, act: Any, event: str) -> Moved:
 async def _page(desk: Desk, which: Letters, after: int) -> list[int]:
     now = time.time()
     until = now if which.until is None else min(now, which.until)
-    which = msgspec.structs.replace(which, until=until)
+    which = replace(which, until=until)
     return [dead.id for dead in await desk.gateway.spool.dead_letters(which, after, MOST)]
 
 

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from gateway.admin.desk import Desk
 from gateway.admin.endpoint import Endpoint, endpoint
+from gateway.admin.hiding import hidden
 from gateway.admin.leaving import left_out
 from gateway.admin.linking import event_fields
 from gateway.admin.telling import rows_of, taken_apart
@@ -127,9 +128,10 @@ async def explain_request(desk: Desk, body: Trial) -> Explained:
         events=[_event(desk, event, mapped, was_received) for event in told.events],
         more=0,
     )
+    answer, refused = told.answer, ""
     if told.refusal is not None:
-        return Explained(_answer(told.refusal.answer), told.refusal.reason, story)
-    return Explained(_answer(told.answer), "", story)
+        answer, refused = told.refusal.answer, told.refusal.reason
+    return hidden(Explained(_answer(answer), refused, story), desk.hide)
 
 
 def _answer(response: Response | None) -> Answer | None:

@@ -11,11 +11,13 @@ import click
 from msgspec.structs import replace
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
+from gateway.cli.hiding import hide_of
 from gateway.cli.letter import lines, written
 from gateway.cli.terminal import config_option, console, printable, table
 from gateway.config.load import load_spool
 from gateway.config.quantities import duration
-from gateway.spool import Dead, LetterBox, Letters
+from gateway.letter import Letter, letter_of
+from gateway.spool import LetterBox, Letters
 from gateway.spool.values import Cause
 
 PAGE = 200
@@ -96,13 +98,14 @@ def list_(path: Path, after: int, limit: int, **which: Any) -> None:
     if not found:
         click.echo("no dead letter matches" if after or any(which.values()) else "no dead letters")
         return
-    rows = [_row(letter) for letter in found[:limit]]
+    hide = hide_of(path)
+    rows = [_row(letter_of(dead, hide)) for dead in found[:limit]]
     console().print(table(("id", "at", "destination", "event", "user", "cause", "reason"), rows))
     if len(found) > limit:
         click.echo(f"there are more: --after {found[limit - 1].id}", err=True)
 
 
-def _row(letter: Dead) -> tuple[str, ...]:
+def _row(letter: Letter) -> tuple[str, ...]:
     reason = " ".join(letter.reason.split())
     short = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}…"
     at = written(letter.at)
@@ -121,7 +124,7 @@ def show(path: Path, number: int) -> None:
         letter = box.dead_letter(number)
     if letter is None:
         raise click.ClickException(f"there is no dead letter {number}; `gateway dead list`")
-    for line in lines(letter):
+    for line in lines(letter, hide_of(path)):
         click.echo(printable(line))
 
 

@@ -65,7 +65,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     explaining = Explaining(config, registry)
     granted = dict.fromkeys(consented, True)
     asked = Asked(body, source, posted, own, datetime.now(UTC), ip, granted)
-    tell(explaining.explain(asked), console())
+    tell(explaining.explain(asked), console(hide=explaining.redactor.text))
 
 
 def _header(written: str) -> tuple[str, str]:

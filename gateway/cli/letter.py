@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from gateway import plugins
-from gateway.shown import Shown, received, sent
+from gateway.letter import Hide, letter_of
+from gateway.shown import Shown, received, sent, without
 from gateway.spool import Dead
 
 
@@ -13,27 +14,33 @@ def written(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def lines(letter: Dead) -> Iterator[str]:
-    """Yield what there is to know of *letter*, in the order in which it happened."""
-    entry = letter.entry
+def lines(dead: Dead, hide: Hide) -> Iterator[str]:
+    """Yield what there is to know of a dead letter, in the order in which it happened.
+
+    Args:
+        dead: the letter.
+        hide: takes credentials out of a text.
+    """
+    entry, letter = dead.entry, letter_of(dead, hide)
     yield f"dead letter {letter.id} of {letter.destination}"
-    yield f"  event     {letter.event_name or '(no name)'}, number {letter.index} of {entry.id}"
+    yield f"  event     {letter.event_name or '(no name)'}, number {dead.index} of {entry.id}"
     yield f"  user      {letter.user or '(none)'}"
-    if route := entry.route(letter.destination, letter.mark.index):
-        yield f"  route     {route}, after whose steps it is sent"
+    if letter.route:
+        yield f"  route     {letter.route}, after whose steps it is sent"
     yield f"  given up  {written(letter.at)} UTC, {letter.cause}: {letter.reason}"
     yield ""
     yield f"received at {written(entry.request.received_at.timestamp())} UTC by {entry.source}"
-    yield from _told(received(entry.request, plugins.load().inputs.get(entry.vendor)))
-    for number, attempt in enumerate(letter.attempts, start=1):
+    came = received(entry.request, plugins.load().inputs.get(entry.vendor))
+    yield from _told(without(came, hide))
+    for number, attempt in enumerate(dead.attempts, start=1):
         answer = "no answer" if attempt.status is None else f"HTTP {attempt.status}"
         yield ""
         yield f"attempt {number} at {written(attempt.at)} UTC: {answer} in {attempt.latency:.3f} s"
-        yield f"  {attempt.said}"
-    if last := sent(letter.rendered):
+        yield f"  {hide(attempt.said)}"
+    if last := sent(dead.rendered):
         yield ""
         yield "sent last"
-        yield from _told(last)
+        yield from _told(without(last, hide))
 
 
 def _told(request: Shown) -> Iterator[str]:

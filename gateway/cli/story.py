@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import orjson
-from rich.console import Console
 from rich.text import Text
 
 from gateway.changes import GONE, Change, changes, leaves
+from gateway.cli.terminal import Paper
 from gateway.event import as_json
 from gateway.exchange import Response
 from gateway.explain import DeliveryStory, EventStory, Explanation, RouteStory, Sent
@@ -23,7 +23,7 @@ NARROWEST = 24
 """Columns that a text gets however far it is indented."""
 
 
-def tell(explanation: Explanation, out: Console) -> None:
+def tell(explanation: Explanation, out: Paper) -> None:
     """Print all of it."""
     request = explanation.request
     through = f" through {explanation.source}" if explanation.source else ""
@@ -42,12 +42,12 @@ def tell(explanation: Explanation, out: Console) -> None:
         _event(event, number, len(explanation.events), out)
 
 
-def _answered(out: Console, answer: Response) -> None:
+def _answered(out: Paper, answer: Response) -> None:
     body = answer.body.decode("utf-8", "replace").strip()
     say(out, 2, f"answered with {answer.status} {short(body)}".rstrip(), style="dim")
 
 
-def _event(story: EventStory, number: int, count: int, out: Console) -> None:
+def _event(story: EventStory, number: int, count: int, out: Paper) -> None:
     event = story.event
     what = event.type if event.name is None else f"{event.name} ({event.type})"
     which = f"event {number} of {count}" if count > 1 else "event"
@@ -64,7 +64,7 @@ def _event(story: EventStory, number: int, count: int, out: Console) -> None:
         _route(route, out)
 
 
-def _route(story: RouteStory, out: Console) -> None:
+def _route(story: RouteStory, out: Paper) -> None:
     decision = story.decision
     mark, style = ("✓", "green") if decision.taken else ("✗", "dim")
     if decision.taken and not decision.gives:
@@ -83,7 +83,7 @@ def _route(story: RouteStory, out: Console) -> None:
         _delivery(delivery, out)
 
 
-def _step(step: Taken, out: Console) -> None:
+def _step(step: Taken, out: Paper) -> None:
     if step.kept_back:
         say(
             out, 4, f"keeps it back: {step.kept_back}", label=step.word, width=LABEL, style="yellow"
@@ -107,7 +107,7 @@ def written(change: Change) -> str:
     return f"{change.path}: {shown(change.before)} → {shown(change.after)}"
 
 
-def _delivery(story: DeliveryStory, out: Console) -> None:
+def _delivery(story: DeliveryStory, out: Paper) -> None:
     to = f"{story.destination} ({story.vendor}{', a shadow' if story.shadow else ''})"
     if story.request is None:
         how = "would be a dead letter" if story.dead else "gets nothing"
@@ -124,7 +124,7 @@ def _delivery(story: DeliveryStory, out: Console) -> None:
         say(out, 6, "nothing is lost", style="dim")
 
 
-def _request(sent: Sent, to: str, out: Console) -> None:
+def _request(sent: Sent, to: str, out: Paper) -> None:
     say(out, 4, f"{to} gets", style="green")
     say(out, 6, f"{sent.method} {sent.url}")
     for name, value in sent.headers.items():
@@ -133,7 +133,7 @@ def _request(sent: Sent, to: str, out: Console) -> None:
         say(out, 6, line)
 
 
-def _aligned(out: Console, indent: int, rows: Iterable[tuple[str, str]]) -> None:
+def _aligned(out: Paper, indent: int, rows: Iterable[tuple[str, str]]) -> None:
     rows = list(rows)
     width = min(max((len(label) for label, _ in rows), default=0) + 2, 40)
     for label, text in rows:
@@ -141,7 +141,7 @@ def _aligned(out: Console, indent: int, rows: Iterable[tuple[str, str]]) -> None
 
 
 def say(  # noqa: PLR0913 - how a line may look, each once
-    out: Console,
+    out: Paper,
     indent: int,
     text: str,
     *,
@@ -151,6 +151,7 @@ def say(  # noqa: PLR0913 - how a line may look, each once
     label_style: str = "dim",
 ) -> None:
     """Print *text* after a label of *width* columns; what is too long goes on below its start."""
+    text, label = out.hide(text), out.hide(label)
     while text.startswith("\n"):
         out.print()
         text = text[1:]

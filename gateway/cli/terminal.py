@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gateway.letter import Hide
+
 WIDTH = 99
 """Columns where the output is no terminal."""
 CONFIG = "config/gateway.toml"
@@ -23,11 +25,24 @@ config_option = click.option(
 )
 
 
-def console(*, err: bool = False) -> Console:
-    """Return the console to print on; what it prints is taken literally."""
+class Paper(Console):
+    """A console to print on, and what takes credentials out of what is printed."""
+
+    hide: Hide = staticmethod(str)
+
+
+def console(*, err: bool = False, hide: Hide = str) -> Paper:
+    """Return the console to print on; what it prints is taken literally.
+
+    Args:
+        err: print on standard error.
+        hide: takes credentials out of a text.
+    """
     stream = sys.stderr if err else sys.stdout
     width = None if stream.isatty() else WIDTH
-    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+    paper = Paper(file=stream, width=width, markup=False, emoji=False, highlight=False)
+    paper.hide = hide
+    return paper
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from gateway import plugins
 from gateway.changes import GONE, Change
 from gateway.cli.story import say, shown, tell
-from gateway.cli.terminal import CONFIG, console
+from gateway.cli.terminal import CONFIG, Paper, console
 from gateway.config import load
 from gateway.explain import Explaining
 from gateway.explain.judging import Finding, Judged, judged
@@ -37,7 +36,8 @@ def command(path: Path, *, only: str, explain: bool) -> None:
     if not chosen:
         none = f"no test of {path} has {only!r} in its name" if only else NONE.format(path=path)
         raise click.ClickException(none)
-    explaining, out = Explaining(config, registry), console()
+    explaining = Explaining(config, registry)
+    out = console(hide=explaining.redactor.text)
     failed = 0
     for case in chosen:
         result = judged(case, explaining, list(config.destinations))
@@ -49,7 +49,7 @@ def command(path: Path, *, only: str, explain: bool) -> None:
     raise click.exceptions.Exit(1 if failed else 0)
 
 
-def _report(result: Judged, out: Console, *, explain: bool) -> None:
+def _report(result: Judged, out: Paper, *, explain: bool) -> None:
     name = result.case.config.name
     if result.passed:
         say(out, 0, name, label="✓", width=2, label_style="green")
@@ -64,7 +64,7 @@ def _report(result: Judged, out: Console, *, explain: bool) -> None:
         out.print()
 
 
-def _finding(finding: Finding, out: Console) -> None:
+def _finding(finding: Finding, out: Paper) -> None:
     about = f"{finding.about}: " if finding.about else ""
     say(out, 4, f"{about}{finding.what}")
     if not finding.changes:
@@ -74,7 +74,7 @@ def _finding(finding: Finding, out: Console) -> None:
         _change(change, width, out)
 
 
-def _change(change: Change, width: int, out: Console) -> None:
+def _change(change: Change, width: int, out: Paper) -> None:
     if change.before is not GONE:
         text = shown(change.before)
         say(out, 6, text, label=f"- {change.path}", width=width, style="red", label_style="red")

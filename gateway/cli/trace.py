@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 import msgspec
 
+from gateway.cli.hiding import hide_of
 from gateway.cli.telling import told
 from gateway.cli.terminal import config_option, printable
 from gateway.config.load import load_spool, load_trace
 from gateway.errors import SpoolError
 from gateway.letter import Letter, letter_of
-from gateway.spool import LetterBox, Letters
+from gateway.spool import Dead, LetterBox, Letters
 from gateway.trace.ends import MOST, asks, meant
 from gateway.trace.interface import Line, Trace, Which
 from gateway.trace.reading import NothingTraced, reading
@@ -43,12 +44,17 @@ def command(path: Path, identity: str, limit: int, *, short: bool, as_json: bool
     file = load_trace(path)
     with _spool(path) as box:
         found, latest = _found(file, box, identity, limit)
-        letters = {trace.request: _letters(box, trace) for trace in found}
+        dead = {trace.request: _dead(box, trace) for trace in found}
     if not found:
         raise click.ClickException(
             f"nothing is kept under {printable(identity)!r}; it may be too old, or it was not "
             f"chosen: see [trace] successes_per_second"
         )
+    hide = hide_of(path) if any(dead.values()) else str
+    letters = {
+        request: None if some is None else [letter_of(one, hide) for one in some]
+        for request, some in dead.items()
+    }
     for place, trace in enumerate(reversed(found)):
         kept = letters[trace.request]
         if as_json:
@@ -106,7 +112,7 @@ def _given_up(box: LetterBox | None, identity: str) -> list[Trace]:
     return []
 
 
-def _letters(box: LetterBox | None, trace: Trace) -> list[Letter] | None:
+def _dead(box: LetterBox | None, trace: Trace) -> list[Dead] | None:
     if box is None:
         return None
     whole = Letters(request=trace.request)
@@ -117,5 +123,5 @@ def _letters(box: LetterBox | None, trace: Trace) -> list[Letter] | None:
         if trace.received is None or len(trace.events) < trace.received.events:
             which.append(whole)
         found = [dead for one in which for dead in box.dead_letters(one, limit=MOST)]
-        return list({dead.id: letter_of(dead) for dead in found}.values())
+        return list({dead.id: dead for dead in found}.values())
     return None

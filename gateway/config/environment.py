@@ -34,6 +34,8 @@ class References:
         self._environ = environ
         self._report = report
         self._stand_ins = stand_ins
+        self.missing: list[str] = []
+        """What stands in for something: names of variables, and files of secrets."""
 
     def expanded(self, value: Any, table: str, key: str) -> Any:
         """Return *value* with every ``${NAME}`` and ``${NAME:-default}`` in it replaced.
@@ -68,6 +70,7 @@ class References:
                 self._report.problem(table, key, f"{what}; write plain text", only=True)
             return default
         if value is None and self._stand_ins:
+            self.missing.append(name)
             self._report.stood_in(table, key, name)
             standing = f"value-of-{name}"
             return f"https://{standing}.example" if key == "url" and not found.start() else standing
@@ -93,6 +96,7 @@ class References:
                 value = path.read_text("utf-8-sig").strip()
             except (OSError, ValueError) as error:
                 if self._stand_ins:
+                    self.missing.append(str(path))
                     return f"content-of-{path.name}"
                 reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
                 what = f"cannot read the secret in {path}: {reason}; mend the path or the file"

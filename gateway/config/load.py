@@ -70,7 +70,17 @@ def load(
         PluginError: an output's settings collide with the keys of every destination.
     """
     report = Report()
-    references = References(environ, report, stand_ins=stand_ins)
+    return read(path, registry, References(environ, report, stand_ins=stand_ins), report, listen)
+
+
+def read(
+    path: Path,
+    registry: Registry,
+    references: References,
+    report: Report,
+    listen: str | None = None,
+) -> Config:
+    """Return the configuration in *path*, as `load` does; *report* learns what is in it."""
     gathered = Gathering(references, report)
     gathered.read(path)
     if listen is not None:

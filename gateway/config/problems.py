@@ -51,7 +51,8 @@ class Report:
         self._problems: list[_Note] = []
         self._warnings: list[_Note] = []
         self._settled: set[tuple[str, str]] = set()
-        self._secrets: set[str] = set()
+        self.secrets: set[str] = set()
+        """What must not be shown: credentials, and whatever variables stand for."""
         self._stood_in: dict[tuple[str, str], str] = {}
 
     def add(self, path: Path, text: str) -> None:
@@ -89,7 +90,7 @@ class Report:
     def hide(self, secret: str) -> None:
         """Keep *secret* out of every sentence."""
         if len(secret) >= SHORTEST:
-            self._secrets.add(secret)
+            self.secrets.add(secret)
 
     def stood_in(self, table: str, key: str, variable: str) -> None:
         """Say that a *variable* is not set, which may be what is wrong with a key."""
@@ -167,7 +168,7 @@ class Report:
         ]
 
     def _clean(self, text: str) -> str:
-        for secret in sorted(self._secrets, key=len, reverse=True):
+        for secret in sorted(self.secrets, key=len, reverse=True):
             text = text.replace(secret, HIDDEN)
         return text
 

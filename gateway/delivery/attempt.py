@@ -94,7 +94,8 @@ class Sender:
         """Return an answer whose words may be quoted: one that repeats a credential does not."""
         if not response.body or response.status < 300:  # noqa: PLR2004 - RFC 9110, section 15.3
             return response
-        said = self.rendering.redactor(job).cut(response.body.decode("utf-8", "replace"))
+        # Its own only: what else is hidden could spoil what the plugin judges by.
+        said = self.rendering.own(job).cut(response.body.decode("utf-8", "replace"))
         return Response(response.status, response.headers, said.encode(), response.cut)
 
     def _judge(self, response: Response) -> Verdict:

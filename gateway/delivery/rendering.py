@@ -51,16 +51,18 @@ class Rendering:
         max_age: seconds after which an event is given up instead of sent.
         lends: the same vendor's input, where the client's own credential goes out; None where
             the destination's does.
+        hides: returns what hides every credential of the configuration in effect.
         clock: tells the time, in Unix seconds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what may differ from destination to destination, each once
         self,
         output: Output,
         *,
         passthrough: bool = False,
         max_age: float | None = None,
         lends: Input | None = None,
+        hides: Callable[[], Redactor] = Redactor,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.output = output
@@ -68,17 +70,31 @@ class Rendering:
         self.lends = lends
         self._max_age = max_age
         self._clock = clock
-        self._redact = Redactor(output.config)
+        self._hides = hides
+        self._own = Redactor(output.config)
+        self._known = self._own, self._own
 
     def passes_on(self, vendor: str) -> bool:
         """Tell whether whole requests in *vendor*'s format are forwarded as they came."""
         return self.passthrough and vendor == self.output.name
 
-    def redactor(self, job: Job) -> Redactor:
-        """Return what keeps the credentials out of whatever is said of *job*."""
+    def own(self, job: Job) -> Redactor:
+        """Return what hides the credentials with which *job* is sent."""
         if self.lends is None or job.entry.vendor != self.lends.name:
-            return self._redact
+            return self._own
         return Redactor(self.output.config, secrets_in(job.entry.request, self.lends))
+
+    def redactor(self, job: Job) -> Redactor:
+        """Return what keeps credentials out of whatever is said of *job*.
+
+        Not only its own: a sender may have written another's as a name, which a vendor repeats.
+        """
+        own, whole = self.own(job), self._hides()
+        if own is not self._own:
+            return whole.along(own)
+        if whole is not self._known[0]:
+            self._known = whole, whole.along(own)
+        return self._known[1]
 
     def company(self, job: Job) -> int:
         """Return how many of the user's next jobs could go in one request with *job*."""
@@ -158,7 +174,10 @@ class Rendering:
 
 
 def rendering_of(
-    config: DestinationConfig, registry: Registry, clock: Callable[[], float] = time.time
+    config: DestinationConfig,
+    registry: Registry,
+    hides: Callable[[], Redactor],
+    clock: Callable[[], float] = time.time,
 ) -> Rendering:
     """Return what renders events for a destination as it is configured."""
     return Rendering(
@@ -166,6 +185,7 @@ def rendering_of(
         passthrough=config.passthrough and not config.shadow,
         max_age=config.max_age,
         lends=registry.inputs[config.vendor]() if config.credentials == "client" else None,
+        hides=hides,
         clock=clock,
     )
 

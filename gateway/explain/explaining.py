@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.config import Config
+from gateway.config.hiding import redactor_of
 from gateway.delivery.job import Job, job_of
 from gateway.delivery.rendering import Rendering, Unprepared, rendering_of
 from gateway.errors import Unrenderable
@@ -41,8 +42,10 @@ class Explaining:
         self._remembers = config.consent.remember is not None
         self._shadows = {name for name, to in config.destinations.items() if to.shadow}
         self._at = 0.0
+        self.redactor = redactor_of(config)
+        """Hides the configured credentials, wherever a sender may have written one."""
         self._exits = {
-            name: rendering_of(destination, registry, clock=lambda: self._at)
+            name: rendering_of(destination, registry, lambda: self.redactor, lambda: self._at)
             for name, destination in config.destinations.items()
         }
 

@@ -119,7 +119,7 @@ def _coming_in(gateway: "Gateway") -> Iterator[Metric]:
 
 def _violations(gateway: "Gateway") -> Counter[tuple[str, str, str]]:
     """Return the counts of violations; a sender may have given a field the name of a credential."""
-    hide = gateway.observed.recorder.maker.setting.redactor.text
+    hide = gateway.observed.redactor.text
     found = Counter[tuple[str, str, str]]()
     for (source, schema, kind), count in dict(gateway.tally.counts).items():
         found[source, schema, hide(kind)] += count

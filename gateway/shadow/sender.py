@@ -14,7 +14,6 @@ from gateway.event import Event
 from gateway.exchange import Declined, Delivered, Refused, Request, RetryLater
 from gateway.losses.fates import fates
 from gateway.mapping import SILENT, filled
-from gateway.plugin import Output
 from gateway.redact import Redactor
 from gateway.shadow.beside import Beside
 from gateway.shadow.tally import Tally
@@ -35,7 +34,7 @@ class ShadowSender(Sender):
 
     Args:
         name: the destination's.
-        output: the vendor's.
+        rendering: makes the requests.
         transport: carries requests.
         tally: takes what was seen.
         beside: takes the test account's answers; None where events are not sent.
@@ -44,15 +43,14 @@ class ShadowSender(Sender):
     def __init__(
         self,
         name: str,
-        output: Output,
+        rendering: Rendering,
         transport: Transport,
         tally: Tally,
         beside: Beside | None = None,
     ) -> None:
-        super().__init__(Rendering(output), transport)
+        super().__init__(rendering, transport)
         self.buries = False
-        self._output = output
-        self._redact = Redactor(output.config)
+        self._output = rendering.output
         self._name = name
         self._tally = tally
         self._beside = beside
@@ -65,7 +63,7 @@ class ShadowSender(Sender):
         if request is None or self._beside is None:
             await asyncio.sleep(0)  # the others' turn: a shadow does not wait for anything else
             return LOOKED
-        how, why = await self._ask(request)
+        how, why = await self._ask(request, self.rendering.redactor(job))
         now = time.time()
         self._tally.answer(self._name, job.event, how, now, why)
         if how in {"accepted", "refused"}:
@@ -97,7 +95,7 @@ class ShadowSender(Sender):
         self._tally.fields(self._name, event, found, now, _removed(job, outgoing))
         return request
 
-    async def _ask(self, request: Request) -> tuple[str, str]:
+    async def _ask(self, request: Request, redactor: Redactor) -> tuple[str, str]:
         """Return how the test account took *request*, and why it did not."""
         if time.monotonic() < self._again:
             return "unasked", f"it was in trouble in the last {PAUSE:g} s"
@@ -107,7 +105,7 @@ class ShadowSender(Sender):
             verdict = RetryLater(str(error), cause=error.cause)
         if isinstance(verdict, Delivered):
             return "accepted", ""
-        why = self._redact.cut(verdict.reason)
+        why = redactor.cut(verdict.reason)
         if isinstance(verdict, Refused):
             return "refused", why
         self._again = time.monotonic() + max(PAUSE, verdict.after or 0.0)

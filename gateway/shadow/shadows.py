@@ -1,15 +1,16 @@
 """The shadows of a running gateway: what they see, and when it is written down."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
 
 from gateway.config import DestinationConfig
 from gateway.delivery.attempt import Sender
+from gateway.delivery.rendering import Rendering
 from gateway.errors import SpoolError
-from gateway.plugin import Output
+from gateway.redact import Redactor
 from gateway.shadow.beside import Beside
 from gateway.shadow.sender import ShadowSender
 from gateway.shadow.store import ShadowFile
@@ -30,9 +31,11 @@ class Shadows:
 
     Args:
         folder: the spool's.
+        hides: returns what hides every credential of the configuration in effect.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hides: Callable[[], Redactor]) -> None:
+        self._hides = hides
         self.file = ShadowFile(folder)
         self.tally = Tally()
         self.beside = Beside(self.tally)
@@ -56,7 +59,7 @@ class Shadows:
 
     async def flush(self) -> None:
         """Write down what was seen; it is kept for the next time where the disk does not serve."""
-        counts = self.tally.taken()
+        counts = self.tally.taken(self._hides())
         if not counts:
             return
         try:
@@ -96,11 +99,11 @@ class Shadows:
         return await asyncio.to_thread(self.file.names)
 
     def sender(
-        self, name: str, config: DestinationConfig, output: Output, transport: Transport
+        self, name: str, config: DestinationConfig, rendering: Rendering, transport: Transport
     ) -> Sender:
         """Return what looks at a shadow's events."""
         beside = self.beside if config.shadow == "send" else None
-        return ShadowSender(name, output, transport, self.tally, beside)
+        return ShadowSender(name, rendering, transport, self.tally, beside)
 
     def noticed(self, notice: Notice, at: float) -> None:
         """Count what the spool dropped because a shadow was too far behind."""

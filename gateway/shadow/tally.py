@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from gateway.event import NOTHING, Event
 from gateway.losses.fates import Fate, membered, named, reason_of
+from gateway.redact import Redactor
 from gateway.shadow.example import example
 
 MOST_NAMES = 200
@@ -17,6 +18,9 @@ LONGEST = 160
 """Characters of a reason that are kept."""
 LONGEST_NAME = 80
 """Characters of a name that are kept, of an event or of a free key."""
+CUT = frozenset({LONGEST, LONGEST_NAME})
+"""Lengths of what may have been cut off, in the middle of a credential perhaps."""
+NOTHING_HIDDEN = Redactor()
 VARYING = re.compile(r"[^\s\"',]+@[^\s\"',]+|\d{5,}")
 """What of a reason says who somebody is, or is another for each event."""
 OTHERS = "(others)"
@@ -131,10 +135,23 @@ class Tally:
         """Count deliveries that a shadow did not get to see."""
         self._add(Key(destination, "", "", "skipped"), at, number=number)
 
-    def taken(self) -> dict[Key, Count]:
-        """Return what was counted, and begin anew."""
+    def taken(self, redactor: Redactor = NOTHING_HIDDEN) -> dict[Key, Count]:
+        """Return what was counted, and begin anew.
+
+        Args:
+            redactor: hides credentials: a sender may write one as the name of a field.
+        """
+
+        def hide(text: str) -> str:
+            return redactor.cut(text) if len(text) in CUT else redactor.text(text)
+
         counts, self._counts = self._counts, {}
-        return counts
+        clean = Tally()
+        for key, count in counts.items():
+            event, field, why, shown = map(hide, (key.event, key.field, key.why, count.example))
+            named = key._replace(event=event, field=field, why=why)
+            clean._put(named, count._replace(example=shown))
+        return clean._counts
 
     def give_back(self, counts: dict[Key, Count]) -> None:
         """Count again what could not be written down."""

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.plugins import load as load_plugins
-from tests.bench import routing, seeing
+from tests.bench import console, routing, seeing
 from tests.bench.gateways import (
     CLOSED_PORT,
     CONNECTIONS,
@@ -30,7 +30,7 @@ from tests.bench.processes import cpu, started
 from tests.bench.relay import relayed
 
 TURNS = 6
-"""Turns that gateways take in a round, to tell what seeing costs."""
+"""Turns that gateways take in a round, to tell what traces and the console cost."""
 
 
 def server_floor(request: list[bytes], count: int) -> float:
@@ -138,6 +138,8 @@ def main() -> None:
                 note(f"accept + deliver to {fan}", taken)
                 note(f"accept + deliver to {fan} / floor", taken / (floor + fan * client))
             for name, values in seeing.told(seeing.turns(sink, count // 4, TURNS)):
+                note(name, statistics.median(values))
+            for name, values in console.compared(sink, TURNS, count // 4, None):
                 note(name, statistics.median(values))
         for name, value in relayed(count // 4):
             note(name, value)

@@ -11,6 +11,7 @@ from functools import partial
 import click
 
 from gateway.delivery.job import Job
+from gateway.delivery.rendering import Rendering
 from gateway.errors import TransportError
 from gateway.exchange import Request, Response
 from gateway.losses.meter import LossMeter
@@ -40,8 +41,8 @@ def micros(vendor: str, per_second: float, rounds: int = 50) -> float:
 
 async def shadow_micros(vendor: str, rounds: int = 20) -> float:
     """Return CPU µs per event that a shadow looks at, over the kit's events: the rounds' median."""
-    output = placeholder(load().outputs[vendor])
-    sender = ShadowSender("new", output, NoTransport(), Tally())
+    rendering = Rendering(placeholder(load().outputs[vendor]))
+    sender = ShadowSender("new", rendering, NoTransport(), Tally())
     entry = Entry("r", "shop", Request(method="POST", url="/"), {"new": (0,)}, "segment")
     jobs = [Job(Mark(1, 0), entry, event) for event in EVENTS]
     spent = []

@@ -1,17 +1,15 @@
-"""What it costs to see: traces, and somebody at the console.
+"""What traces cost.
 
 Run as ``python -m tests.bench.seeing --times N --rounds N``, or as a part of ``make bench``.
 
 A gateway of each setting runs all the while, and they take turns of a second or two, the next
-round in the other order: what a shared machine does meanwhile is met by all of them alike. The
-console is opened and closed beside one and the same gateway. Each turn is compared with the plain
-one of its round. Processes differ a little from start to start, so they are started anew, too.
+round in the other order: what a shared machine does meanwhile is met by all of them alike. Each
+turn is compared with the plain one of its round. Processes differ a little from start to start, so
+they are started anew, too.
 """
 
 import argparse
-import socket
 import statistics
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,7 +21,7 @@ from tests.bench.processes import cpu, started
 
 RATE = 400.0
 """Requests per second at which answers are timed: less than any machine of today can do."""
-PLAIN, TRACED, ALL, WATCHED = "not traced", "traced", "every one traced", "traced and watched"
+PLAIN, TRACED, ALL = "not traced", "traced", "every one traced"
 SETTINGS = {
     PLAIN: "[trace]\non = false\n",
     TRACED: "",
@@ -31,7 +29,7 @@ SETTINGS = {
 }
 """What the configuration says of traces, by what that comes to."""
 SHARES = {"p50": 0.5, "p99": 0.99}
-PAIRS = ((TRACED, PLAIN), (ALL, PLAIN), (WATCHED, TRACED))
+PAIRS = ((TRACED, PLAIN), (ALL, PLAIN))
 
 
 class Turn(NamedTuple):
@@ -48,18 +46,12 @@ Turns = Mapping[str, Sequence[Turn]]
 
 
 class Bench:
-    """A gateway of one setting, its load, and somebody who may come to look."""
+    """A gateway of one setting, and its load."""
 
     def __init__(self, stack: ExitStack, sink: int, setting: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        admin = f'[admin]\nlisten = "{address}"\n{SETTINGS[setting]}'
         self._requests = requests_of("chrts")
-        self._pid, self._port = stack.enter_context(gateway("chrts", sink, 1, more=admin))
-        command = ("tests.bench.watching", f"http://{address}/api/v1")
-        watching = started(*command, stdin=subprocess.PIPE)
-        self._watcher, _ = stack.enter_context(watching)
+        running = gateway("chrts", sink, 1, more=SETTINGS[setting])
+        self._pid, self._port = stack.enter_context(running)
         load(self._port, self._requests, len(self._requests), CONNECTIONS)
 
     def turn(self, count: int) -> Turn:
@@ -70,21 +62,6 @@ class Bench:
         taken = until_quiet(self._pid) - before
         latencies = load(self._port, self._requests, count // 4, CONNECTIONS, RATE)
         return Turn(taken / count * 1e6, latencies)
-
-    def watched(self, count: int) -> Turn:
-        """Take a turn while somebody is at the console."""
-        self._tell("open")
-        turn = self.turn(count)
-        self._tell("closed")
-        return turn
-
-    def _tell(self, answer: str) -> None:
-        told, said = self._watcher.stdin, self._watcher.stdout
-        assert told is not None
-        assert said is not None
-        told.write("\n")
-        told.flush()
-        assert said.readline().strip() == answer
 
 
 def turns(sink: int, count: int, rounds: int) -> Turns:
@@ -98,11 +75,9 @@ def turns(sink: int, count: int, rounds: int) -> Turns:
     found = defaultdict[str, list[Turn]](list)
     with ExitStack() as stack:
         benches = {setting: Bench(stack, sink, setting) for setting in SETTINGS}
-        acts = {setting: bench.turn for setting, bench in benches.items()}
-        acts[WATCHED] = benches[TRACED].watched
         for number in range(rounds):
-            for setting in sorted(acts, reverse=number % 2 > 0):
-                found[setting].append(acts[setting](count))
+            for setting in sorted(benches, reverse=number % 2 > 0):
+                found[setting].append(benches[setting].turn(count))
     return found
 
 

@@ -45,7 +45,10 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.config = folder / "gateway.toml"
         self.config.write_text(
-            f'[spool]\npath = "{folder / "spool"}"\n[destinations.crm]\napi_key = "${{UNSET}}"\n'
+            f'[spool]\npath = "{folder / "spool"}"\n'
+            '[sources.shop]\nvendor = "personaclick"\nkeys = "any"\n'
+            '[destinations.crm]\nvendor = "chrts"\nurl = "http://crm.example"\n'
+            'api_key = "${CRM_KEY}"\n[[routes]]\nto = ["crm"]\n'
         )
         self.spool = SqliteSpool(folder / "spool")
 
@@ -78,8 +81,9 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     """Yield a place with four dead letters, of two destinations."""
+    monkeypatch.setenv("CRM_KEY", "key-of-crm")
     made = Place(tmp_path)
     await made.spool.open()
     await made.spool.register({"crm": Bounds(), "mail": Bounds()})
@@ -168,6 +172,27 @@ async def test_one_is_shown_whole_and_without_credentials(place: Place) -> None:
     ):  # fmt: skip
         assert part in found.stdout
     assert "canary" not in found.output
+
+
+async def test_a_credential_that_is_not_known_here_is_named(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A configured credential is hidden as a name, too; where it cannot be, that is said."""
+    await place.give_up("crm", "refused", "no", at=AT, name="key-of-crm", user="key-of-crm")
+    monkeypatch.delenv("CRM_KEY")
+    found = await place.gateway("list", "--cause", "refused")
+    assert "key-of-crm" in found.stdout
+    assert found.stderr == (
+        "note: what CRM_KEY stands for is not known here; where a sender wrote it, it is shown\n"
+    )
+    monkeypatch.setenv("CRM_KEY", "key-of-crm")
+    found = await place.gateway("list", "--cause", "refused")
+    assert "***" in found.stdout
+    assert "key-of-crm" not in found.stdout
+    assert not found.stderr
+    place.config.write_text(place.config.read_text().replace('"chrts"', '"nobody"'))
+    told = (await place.gateway("list")).stderr
+    assert told.startswith(f"note: {place.config} has mistakes, which `gateway check` lists;")
 
 
 async def test_one_that_is_not_there_is_told(place: Place) -> None:

@@ -14,6 +14,7 @@ from gateway.cli import main
 from gateway.config.steps import Drop
 from gateway.delivery.attempt import Shadowed
 from gateway.delivery.job import Job
+from gateway.delivery.rendering import Rendering
 from gateway.errors import SpoolError, TransportError
 from gateway.event import Event, Product, Properties
 from gateway.exchange import Declined, Delivered, Refused, Request, Response
@@ -209,9 +210,9 @@ def job(event: Event = EVENT, steps: Steps | None = None) -> Job:
 async def looked(vendor: str, *jobs: Job, account: Account | None = None) -> Mapping[Key, Count]:
     """Return what a shadow of *vendor* noted of *jobs*; it sends them if there is an account."""
     tally = Tally()
-    output = placeholder(load().outputs[vendor])
+    rendering = Rendering(placeholder(load().outputs[vendor]))
     beside = Beside(tally) if account is not None else None
-    sender = ShadowSender("new", output, account or Account(), tally, beside)
+    sender = ShadowSender("new", rendering, account or Account(), tally, beside)
     for one in jobs:
         outcome = await sender.send([one])
         assert isinstance(outcome.verdict, Shadowed)
