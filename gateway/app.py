@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateway.alerts import Alerting
 from gateway.body import AS_SENT
-from gateway.clients import Clients, Cookie, introduced
+from gateway.clients import Clients, Cookie
 from gateway.config import Config, DestinationConfig
 from gateway.config.relaying import leads
 from gateway.delivery import Worker
@@ -32,9 +32,9 @@ from gateway.routing.router import Router
 from gateway.routing.steps import Steps
 from gateway.shadow.shadows import Shadows, bounds_of, looking
 from gateway.spool import Entry, Limits, Notice, Spool, SqliteSpool
+from gateway.stored import events_of
 from gateway.trace.given_up import GivenUp
 from gateway.tracking import Tally
-from gateway.tracking.amend import without
 from gateway.transport import HttpTransport
 from gateway.upstream import Upstreams
 
@@ -182,10 +182,7 @@ class Gateway:
         Raises:
             Rejected: the plugin does not take it any more.
         """
-        events = introduced(self._inputs[entry.vendor].parse(entry.request), entry.request)
-        if not entry.dropped:
-            return events
-        return [without(event, entry.dropped.get(n, ())) for n, event in enumerate(events)]
+        return events_of(entry, self._inputs)
 
     def put_in_force(self, config: Config, router: Router) -> None:
         """Let requests that come from now on meet another configuration."""

@@ -1,7 +1,23 @@
 """Ids of requests: unique over processes and restarts, and in order of arrival."""
 
+import re
 import secrets
 import time
+
+FIRST = 1_600_000_000
+"""Unix seconds before which there was no id."""
+
+_ID = re.compile(r"([0-9a-f]{16})[0-9a-f]{8}(?:-\d+)?")
+
+
+def came_at(identity: str) -> float | None:
+    """Return the Unix seconds at which the request of an id came; None where it is no such id.
+
+    The id may be that of an event of it.
+    """
+    found = _ID.fullmatch(identity)
+    at = int(found[1], 16) / 1e9 if found else 0.0
+    return at if FIRST <= at <= time.time() else None
 
 
 class RequestIds:

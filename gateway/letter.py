@@ -1,6 +1,7 @@
 """A dead letter in short, as lists and stories have it."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -9,6 +10,11 @@ from gateway.spool import Cause, Dead
 Hide = Callable[[str], str]
 LONGEST = 1000
 """Characters of what a sender may make as long as it likes."""
+
+
+def written(at: float) -> str:
+    """Return Unix seconds as a person reads them, UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 class Letter(msgspec.Struct, frozen=True):

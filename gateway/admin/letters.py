@@ -19,6 +19,7 @@ from gateway.spool import Attempt, Cause, LetterGroup, Letters
 from gateway.trace.ends import MOST as MOST_TOLD
 from gateway.trace.ends import asks
 from gateway.trace.interface import Parsed, Trace
+from gateway.trace.standing import Held, standings
 
 MOST = 200
 """Dead letters that one call moves."""
@@ -179,16 +180,18 @@ async def _page(desk: Desk, which: Letters, after: int) -> list[int]:
     return [dead.id for dead in await desk.gateway.spool.dead_letters(which, after, MOST)]
 
 
-async def letters_of(desk: Desk, trace: Trace, events: Iterable[Parsed]) -> list[Letter]:
-    """Return the dead letters of *events* of a request."""
+async def held_of(desk: Desk, trace: Trace, events: Iterable[Parsed]) -> Held:
+    """Return what the spool has of a request, and of *events* of it the dead letters."""
     spool = desk.gateway.spool
+    stands = tuple(standings(await spool.owing(trace.request)))
     if not await spool.dead_letters(Letters(request=trace.request), limit=1):
-        return []
-    return [
+        return Held((), stands)
+    letters = [
         letter_of(dead, desk.hide)
         for which in asks(trace, events)
         for dead in await spool.dead_letters(which, limit=MOST_TOLD)
     ]
+    return Held(letters, stands)
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (

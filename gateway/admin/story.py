@@ -9,6 +9,7 @@ from gateway.admin.telling import Telling
 from gateway.admin.told import Story
 from gateway.admin.traced import traced
 from gateway.admin.traces import OFF, Asked, check_traced
+from gateway.trace.untraced import nothing
 
 
 class Stories(msgspec.Struct, frozen=True):
@@ -23,7 +24,7 @@ async def tell_story(desk: Desk, query: Asked) -> Stories:
     check_traced(desk)
     found = await traced(desk, query.id)
     if not found:
-        raise Problem(404, f"nothing is kept under {query.id!r}; it may be too old, or not traced")
+        raise Problem(404, nothing(query.id))
     return Stories([await Telling(desk, trace, query.id).story() for trace in found])
 
 

@@ -1,6 +1,6 @@
 """Telling one trace, with what the present plugins and routes know of it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -10,29 +10,22 @@ from msgspec.structs import replace
 
 from gateway.admin.desk import Desk
 from gateway.admin.leaving import left_out
-from gateway.admin.letters import letters_of
+from gateway.admin.letters import held_of
 from gateway.admin.linking import Field, event_fields, payload_fields
 from gateway.admin.told import Attempted, DeliveryTold, EventTold, Payload, Story
 from gateway.delivery import Worker, state_of
 from gateway.event import Event, as_json
 from gateway.exchange import Declined, Request
-from gateway.letter import Letter
 from gateway.mapping import Mapped, Row
 from gateway.plugin import Output
-from gateway.spool import Depth
-from gateway.trace.ends import End, ends
+from gateway.trace.ends import ends
 from gateway.trace.interface import Message, Parsed, Trace, Tried
 from gateway.trace.sampling import chosen
+from gateway.trace.standing import End, Held
 from gateway.tracking.amend import without
 
-GONE = "Its dead letter is there no more: it was replayed and waits for its turn, or was dropped."
-UNKNOWN = "Nothing waits for the destination any more; how this ended was not traced."
 ORPHANED = (
     "The destination is not in the configuration any more; what it is owed stays in the spool."
-)
-UNTRACED = (
-    "It has arrived, or waits in the spool: the request was not chosen to be traced, so that only "
-    "what goes wrong is."
 )
 MOST = 20
 """Events of one request that are told, where no one event is asked for."""
@@ -45,8 +38,7 @@ class Telling:
         self._gateway = desk.gateway
         self._desk = desk
         self._trace = trace
-        self._letters: Sequence[Letter] = ()
-        self._depths: Mapping[str, Depth] = {}
+        self._held = Held((), ())
         received = trace.received
         self._vendor = received.vendor if received else ""
         self._reads = self._gateway.registry.inputs.get(self._vendor)
@@ -64,8 +56,7 @@ class Telling:
             SpoolError: the spool cannot tell what was given up.
         """
         trace, received = self._trace, self._trace.received
-        self._letters = await letters_of(self._desk, trace, self._told)
-        self._depths = await self._gateway.spool.depths()
+        self._held = await held_of(self._desk, trace, self._told)
         return Story(
             request=trace.request,
             at=received.at if received else None,
@@ -102,7 +93,7 @@ class Telling:
     def _event(self, parsed: Parsed) -> EventTold:
         came = self._events.get(parsed.event)
         event = without(came, parsed.left_out) if came and parsed.left_out else came
-        ended = ends(self._trace, parsed, self._letters)
+        ended = ends(self._trace, parsed, self._held)
         return EventTold(
             event=parsed.event,
             type=parsed.type,
@@ -119,18 +110,16 @@ class Telling:
         """Return how a delivery stands."""
         worker, letter = self._gateway.workers.get(end.destination), end.letter
         vendor = end.tries[-1].vendor if end.tries else worker.config.vendor if worker else ""
-        outcome, reason, then = "waits", "", ""
+        said = sentence(end.words(traced=chosen(self._trace.request)))
+        outcome, reason, then = "waits" if end.owed else "ended", said, ""
         if letter is not None:
             outcome, reason = "dead", f"{letter.cause}: {letter.reason}"
         elif end.tries:
-            outcome, reason = end.tries[-1].outcome, end.tries[-1].reason
-            then = GONE if end.gone else ORPHANED if outcome == "later" and not worker else ""
-        elif not pending(self._depths.get(end.destination)):
-            outcome, reason = "ended", UNKNOWN
-        elif chosen(self._trace.request):
+            outcome, reason, then = end.tries[-1].outcome, end.tries[-1].reason, said
+            if outcome == "later" and not worker:
+                then = ORPHANED
+        elif end.standing is not None and end.owed and not end.standing.behind:
             reason = waits_for(worker)
-        else:
-            outcome, reason = "unknown", UNTRACED
         told = DeliveryTold(
             end.destination, vendor, end.route, outcome, reason, None, [], [], letter=letter,
             then=then,
@@ -173,9 +162,9 @@ class Telling:
         return []
 
 
-def pending(depth: Depth | None) -> int:
-    """Return how many deliveries a destination is owed, or more."""
-    return depth.backlog + depth.retrying + depth.parked if depth else 0
+def sentence(words: str) -> str:
+    """Return *words* as a sentence; nothing of nothing."""
+    return f"{words[0].upper()}{words[1:]}." if words else ""
 
 
 def waits_for(worker: Worker | None) -> str:

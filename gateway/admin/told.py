@@ -40,8 +40,8 @@ class DeliveryTold(msgspec.Struct, frozen=True):
     route: str
     """The route whose steps it took; empty where it took none."""
     outcome: str
-    """How it stands: as the last try, ``dead``, or ``waits``; ``ended`` or ``unknown`` where that
-    was not traced."""
+    """How it stands: as the last try, ``dead``, or ``waits``; ``ended`` where its end was not
+    traced."""
     reason: str
     sent: Payload | None
     """What was sent last; null where nothing was."""

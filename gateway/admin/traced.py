@@ -10,6 +10,7 @@ from gateway.trace.ends import meant
 from gateway.trace.given_up import trial_of
 from gateway.trace.interface import Parsed, Received, Trace, Tried
 from gateway.trace.making import Maker
+from gateway.trace.untraced import stored
 
 MOST = 20
 """Dead letters that are read."""
@@ -32,7 +33,21 @@ async def traced(desk: Desk, identity: str) -> list[Trace]:
             mine = [_both(one, told) for one in found if one.request == told.request]
             others = [one for one in found if one.request != told.request]
             return [*(mine or [told]), *others]
-    return found
+    return found or await _untraced(desk, identity)
+
+
+async def _untraced(desk: Desk, identity: str) -> list[Trace]:
+    """Return a request that the spool still has, and of which nothing is traced."""
+    for which in meant(identity):
+        owing = await desk.gateway.spool.owing(which.request or "")
+        if owing is not None:
+            return [await asyncio.to_thread(stored, owing.entry, _maker(desk))]
+    return []
+
+
+def _maker(desk: Desk) -> Maker:
+    gateway = desk.gateway
+    return Maker(gateway.observed.recorder.maker.setting, gateway.config.trace.bodies)
 
 
 def _both(trace: Trace, told: Trace) -> Trace:
@@ -43,7 +58,7 @@ def _both(trace: Trace, told: Trace) -> Trace:
 
 def _trace(desk: Desk, found: list[Dead]) -> Trace:
     gateway = desk.gateway
-    maker = Maker(gateway.observed.recorder.maker.setting, gateway.config.trace.bodies)
+    maker = _maker(desk)
     received: Received | None = None
     events: dict[str, Parsed] = {}
     tries: list[Tried] = []

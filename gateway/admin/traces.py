@@ -8,13 +8,15 @@ from msgspec import UNSET, UnsetType
 
 from gateway.admin.desk import Desk
 from gateway.admin.endpoint import Endpoint, endpoint
-from gateway.admin.letters import letters_of
+from gateway.admin.letters import held_of
 from gateway.admin.problem import Problem
 from gateway.admin.stream import HEADERS, beating
 from gateway.admin.traced import traced
 from gateway.admin.values import Limit, Number, Seconds, Text
 from gateway.letter import Letter
 from gateway.trace.interface import Line, Trace, Which
+from gateway.trace.standing import Standing
+from gateway.trace.untraced import nothing
 
 _encode = msgspec.json.Encoder().encode
 
@@ -70,6 +72,8 @@ class Found(msgspec.Struct, frozen=True):
     traces: list[Trace]
     letters: list[Letter]
     """The dead letters that there are of these requests' events."""
+    standings: list[Standing]
+    """Those of their deliveries that the spool's log still has."""
 
 
 OFF = {409: "Nothing is traced."}
@@ -101,9 +105,10 @@ async def show_trace(desk: Desk, query: Asked) -> Found:
     check_traced(desk)
     found = await traced(desk, query.id)
     if not found:
-        raise Problem(404, f"nothing is kept under {query.id!r}; it may be too old, or not traced")
-    letters = [one for trace in found for one in await letters_of(desk, trace, trace.events)]
-    return Found(found, letters)
+        raise Problem(404, nothing(query.id))
+    held = [await held_of(desk, trace, trace.events) for trace in found]
+    letters = [letter for one in held for letter in one.letters]
+    return Found(found, letters, [standing for one in held for standing in one.standings])
 
 
 @endpoint("GET", "/tail", streams=HEADERS["content-type"])

@@ -11,12 +11,12 @@ import click
 from msgspec.structs import replace
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from gateway.cli.hiding import hide_of
-from gateway.cli.letter import lines, written
+from gateway.cli.hiding import redactor_of
+from gateway.cli.letter import lines
 from gateway.cli.terminal import config_option, console, printable, table
 from gateway.config.load import load_spool
 from gateway.config.quantities import duration
-from gateway.letter import Letter, letter_of
+from gateway.letter import Letter, letter_of, written
 from gateway.spool import LetterBox, Letters
 from gateway.spool.values import Cause
 
@@ -98,7 +98,7 @@ def list_(path: Path, after: int, limit: int, **which: Any) -> None:
     if not found:
         click.echo("no dead letter matches" if after or any(which.values()) else "no dead letters")
         return
-    hide = hide_of(path)
+    hide = redactor_of(path).text
     rows = [_row(letter_of(dead, hide)) for dead in found[:limit]]
     console().print(table(("id", "at", "destination", "event", "user", "cause", "reason"), rows))
     if len(found) > limit:
@@ -124,7 +124,7 @@ def show(path: Path, number: int) -> None:
         letter = box.dead_letter(number)
     if letter is None:
         raise click.ClickException(f"there is no dead letter {number}; `gateway dead list`")
-    for line in lines(letter, hide_of(path)):
+    for line in lines(letter, redactor_of(path).text):
         click.echo(printable(line))
 
 

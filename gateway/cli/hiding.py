@@ -7,11 +7,11 @@ import click
 from gateway import plugins
 from gateway.cli.terminal import printable
 from gateway.config.hiding import load_hiding
-from gateway.letter import Hide
+from gateway.redact import Redactor
 
 
-def hide_of(path: Path) -> Hide:
-    """Return what takes the credentials of a configuration out of a text.
+def redactor_of(path: Path) -> Redactor:
+    """Return what hides the credentials of a configuration.
 
     Says on standard error which of them cannot be known here.
     """
@@ -28,4 +28,4 @@ def hide_of(path: Path) -> Hide:
             f"credential of it, that may be shown",
             err=True,
         )
-    return hiding.redactor.text
+    return hiding.redactor

@@ -1,17 +1,11 @@
 """One dead letter, told in lines; credentials are not among them."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from gateway import plugins
-from gateway.letter import Hide, letter_of
+from gateway.letter import Hide, letter_of, written
 from gateway.shown import Shown, received, sent, without
 from gateway.spool import Dead
-
-
-def written(at: float) -> str:
-    """Return Unix seconds as a person reads them, UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def lines(dead: Dead, hide: Hide) -> Iterator[str]:

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from gateway import plugins
-from gateway.cli.letter import written
 from gateway.cli.terminal import config_option, console, table, title
 from gateway.config.load import load_spool
+from gateway.letter import written
 from gateway.losses.fates import NO_PLACE, spellings, spelt
 from gateway.shadow.report import EventLine, FieldLine, Report, Spelt, report
 from gateway.shadow.store import ShadowFile

@@ -1,24 +1,18 @@
 """Traces, told in lines for a person; no credential is in them to begin with."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from rich.text import Text
 
-from gateway.cli.letter import written
 from gateway.cli.terminal import printable
-from gateway.letter import Letter
+from gateway.letter import Letter, written
 from gateway.shown import indented
-from gateway.trace.ends import End, ends
+from gateway.trace.ends import ends
 from gateway.trace.interface import Decided, Line, Message, Parsed, Received, Trace, Tried
 from gateway.trace.sampling import chosen
+from gateway.trace.standing import End, Held
 
 Latest = Callable[[str], Line | None]
-GONE = "its dead letter is there no more: replayed, and waiting for its turn, or dropped"
-UNTRACED = (
-    "it has arrived, or waits in the spool; the request was not chosen, so that only what goes "
-    "wrong is traced"
-)
-
 STYLES = {"delivered": "green", "accepted": "", "declined": "yellow", "repeated": "yellow"}
 
 
@@ -27,7 +21,7 @@ def told(
     *,
     whole: bool,
     latest: Latest = lambda _: None,
-    letters: Sequence[Letter] | None = None,
+    held: Held | None = None,
 ) -> Iterator[str]:
     """Yield what became of one request, in the order of its way.
 
@@ -35,7 +29,7 @@ def told(
         trace: of the request.
         whole: with what was received and sent.
         latest: returns the newest line about a destination, if there is one.
-        letters: the dead letters of its events; None where the spool could not be asked.
+        held: what the spool has of it; None where it could not be asked.
     """
     yield f"request {trace.request}"
     if trace.received is None:
@@ -46,16 +40,16 @@ def told(
     for event in trace.events:
         yield ""
         yield from _event(event)
-        for end in ends(trace, event, letters or ()):
+        for end in ends(trace, event, held):
             for tried in end.tries:
                 yield from _tried(tried, whole=whole)
-            yield from _stands(end, latest, trace.request, asked=letters is not None)
+            yield from _stands(end, latest, trace.request, asked=held is not None)
     for tried in trace.tries:
         if tried.event not in known:
             yield ""
             yield f"event {tried.event}  {tried.name}"
             yield from _tried(tried, whole=whole)
-    for letter in letters or ():
+    for letter in held.letters if held else ():
         if letter.event not in known:
             yield ""
             yield f"event {letter.event}  {letter.event_name}".rstrip()
@@ -68,12 +62,24 @@ def _stands(end: End, latest: Latest, request: str, *, asked: bool) -> Iterator[
     if letter is not None:
         told = bool(end.tries) and end.tries[-1].reason == f"{letter.cause}: {letter.reason}"
         yield f"    it is dead letter {letter.id}" if told else lettered(letter)
-    elif end.gone and asked:
-        yield f"    {GONE}"
-    elif not end.tries and not chosen(request):
-        yield f"  {end.destination}: {UNTRACED}"
-    elif not end.tries:
-        yield f"  {end.destination}: nothing yet; {_waiting(latest(end.destination), asked=asked)}"
+        return
+    traced = chosen(request)
+    words = end.words(traced=traced, asked=asked)
+    if end.tries and words:
+        yield f"    {words}"
+    elif end.owed or (traced and not asked):
+        yield f"  {end.destination}: nothing yet; {_waiting(end, latest(end.destination), words)}"
+    elif words:
+        yield f"  {end.destination}: {words}"
+
+
+def _waiting(end: End, latest: Line | None, words: str) -> str:
+    """Return what an untried delivery waits for, by the *latest* line about its destination."""
+    behind = end.standing is not None and end.standing.behind
+    if latest is None or latest.outcome != "later" or behind:
+        return words
+    at = written(latest.at)
+    return f"it waits for the destination, which is in trouble: {latest.reason} ({at} UTC)"
 
 
 def lettered(letter: Letter) -> str:
@@ -81,14 +87,6 @@ def lettered(letter: Letter) -> str:
     at, number = written(letter.at), letter.id
     why = f"{letter.cause}: {letter.reason}"
     return f"  {letter.destination}: given up {at} as dead letter {number}; {why}"
-
-
-def _waiting(latest: Line | None, *, asked: bool) -> str:
-    """Return why nothing was sent so far, by the *latest* line about the destination."""
-    if latest is None or latest.outcome != "later":
-        return f"it waits in the spool{' for its turn' if asked else ', unless that gave it up'}"
-    at = written(latest.at)
-    return f"it waits for the destination, which is in trouble: {latest.reason} ({at} UTC)"
 
 
 def _received(received: Received, *, whole: bool) -> Iterator[str]:

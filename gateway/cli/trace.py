@@ -1,29 +1,40 @@
 """``gateway trace``."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import click
 import msgspec
 
-from gateway.cli.hiding import hide_of
+from gateway import plugins
+from gateway.cli.hiding import redactor_of
 from gateway.cli.telling import told
 from gateway.cli.terminal import config_option, printable
 from gateway.config.load import load_spool, load_trace
+from gateway.config.watching import TraceConfig
 from gateway.errors import SpoolError
 from gateway.letter import Letter, letter_of
-from gateway.spool import Dead, LetterBox, Letters
+from gateway.redact import Redactor
+from gateway.routing.router import Router
+from gateway.spool import LetterBox, Letters
 from gateway.trace.ends import MOST, asks, meant
 from gateway.trace.interface import Line, Trace, Which
+from gateway.trace.making import Maker, Setting
 from gateway.trace.reading import NothingTraced, reading
+from gateway.trace.standing import Held, Standing, standings
+from gateway.trace.untraced import nothing, stored
+
+Known = Callable[[], Redactor]
+"""Returns what hides the configured credentials; says which of them it does not know."""
 
 
 class Told(Trace, frozen=True):
-    """A trace, with the dead letters that there are of its events."""
+    """A trace, with what the spool has of its request; null where that could not be asked."""
 
     letters: Sequence[Letter] | None = None
-    """Null where the spool could not be asked."""
+    standings: Sequence[Standing] | None = None
 
 
 @click.command("trace")
@@ -41,40 +52,31 @@ def command(path: Path, identity: str, limit: int, *, short: bool, as_json: bool
     id. Works while the gateway runs, and after. Several requests are shown in short, the newest
     last.
     """
-    file = load_trace(path)
+    file, known = load_trace(path), cache(partial(redactor_of, path))
     with _spool(path) as box:
-        found, latest = _found(file, box, identity, limit)
-        dead = {trace.request: _dead(box, trace) for trace in found}
+        found, latest, none = _found(file, identity, limit)
+        found = found or list(_untraced(box, identity, known))
+        held = {trace.request: _held(box, trace, known) for trace in found}
     if not found:
-        raise click.ClickException(
-            f"nothing is kept under {printable(identity)!r}; it may be too old, or it was not "
-            f"chosen: see [trace] successes_per_second"
-        )
-    hide = hide_of(path) if any(dead.values()) else str
-    letters = {
-        request: None if some is None else [letter_of(one, hide) for one in some]
-        for request, some in dead.items()
-    }
+        why = nothing(identity, asked=box is not None)
+        raise none or click.ClickException(printable(why))
     for place, trace in enumerate(reversed(found)):
-        kept = letters[trace.request]
+        kept = held[trace.request]
         if as_json:
-            click.echo(msgspec.json.encode(Told(**msgspec.structs.asdict(trace), letters=kept)))
+            more = {} if kept is None else kept._asdict()
+            click.echo(msgspec.json.encode(Told(**msgspec.structs.asdict(trace), **more)))
             continue
         if place:
             click.echo()
         whole = len(found) == 1 and not short
-        for line in told(trace, whole=whole, latest=latest.get, letters=kept):
+        for line in told(trace, whole=whole, latest=latest.get, held=kept):
             click.echo(printable(line))
 
 
 def _found(
-    file: Path, box: LetterBox | None, identity: str, limit: int
-) -> tuple[list[Trace], dict[str, Line | None]]:
-    """Return what is traced, and the newest line about each destination of it.
-
-    Raises:
-        TraceError: nothing is, and no dead letter says anything either.
-    """
+    file: Path, identity: str, limit: int
+) -> tuple[list[Trace], dict[str, Line | None], NothingTraced | None]:
+    """Return what is traced, the newest line about each destination of it, and why nothing is."""
     try:
         with reading(file) as reader:
             found = reader.show(identity, limit)
@@ -85,12 +87,9 @@ def _found(
                 for decided in event.decisions
                 for to in decided.gives
             }
-    except NothingTraced:
-        given_up = _given_up(box, identity)
-        if not given_up:
-            raise
-        return given_up, {}
-    return found or _given_up(box, identity), latest
+    except NothingTraced as error:
+        return [], {}, error
+    return found, latest, None
 
 
 @contextlib.contextmanager
@@ -103,25 +102,33 @@ def _spool(path: Path) -> Iterator[LetterBox | None]:
         yield box
 
 
-def _given_up(box: LetterBox | None, identity: str) -> list[Trace]:
-    """Return a request of which there are dead letters and nothing else."""
+def _untraced(box: LetterBox | None, identity: str, known: Known) -> Iterator[Trace]:
+    """Yield a request of which the spool has dead letters, or what it is still to deliver."""
+    if box is None:
+        return
     with contextlib.suppress(SpoolError):
         for which in meant(identity):
-            for dead in box.dead_letters(which, limit=1) if box is not None else ():
-                return [Trace(dead.entry.id, None, (), ())]
-    return []
+            owing = box.owing(which.request or "")
+            entries = [dead.entry for dead in box.dead_letters(which, limit=1)]
+            for entry in entries if owing is None else [owing.entry]:
+                inputs = {name: cls() for name, cls in plugins.load().inputs.items()}
+                setting = Setting(Router(()), inputs, known(), {}, consents=True)
+                yield stored(entry, Maker(setting, TraceConfig().bodies))
+                return
 
 
-def _dead(box: LetterBox | None, trace: Trace) -> list[Dead] | None:
+def _held(box: LetterBox | None, trace: Trace, known: Known) -> Held | None:
     if box is None:
         return None
     whole = Letters(request=trace.request)
     with contextlib.suppress(SpoolError):
+        stands = tuple(standings(box.owing(trace.request)))
         if not box.dead_letters(whole, limit=1):
-            return []
+            return Held((), stands)
         which = list(asks(trace, trace.events))
         if trace.received is None or len(trace.events) < trace.received.events:
             which.append(whole)
         found = [dead for one in which for dead in box.dead_letters(one, limit=MOST)]
-        return list({dead.id: dead for dead in found}.values())
+        letters = {dead.id: letter_of(dead, known().text) for dead in found}
+        return Held(tuple(letters.values()), stands)
     return None

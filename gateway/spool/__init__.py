@@ -6,6 +6,7 @@
 from gateway.spool.groups import LetterGroup
 from gateway.spool.interface import Spool
 from gateway.spool.letters import LetterBox
+from gateway.spool.owing import Owing
 from gateway.spool.sqlite import SqliteSpool
 from gateway.spool.values import (
     EVERY_LETTER,
@@ -51,6 +52,7 @@ __all__ = [
     "Mark",
     "Notice",
     "Once",
+    "Owing",
     "Progress",
     "Reading",
     "Replayed",

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.spool.groups import LetterGroup
+from gateway.spool.owing import Owing
 from gateway.spool.values import (
     EVERY_LETTER,
     Bounds,
@@ -150,6 +151,13 @@ class Spool(Protocol):
 
     async def find(self, request_id: str) -> list[Item]:
         """Return the entries in the log with this id: the request's, and its replays."""
+        ...
+
+    async def owing(self, request_id: str) -> Owing | None:
+        """Return a request in the log and which of its deliveries are not over, replays included.
+
+        None where it is not in the log. That ids rise in the order of the log is relied on.
+        """
         ...
 
     async def exceptions(

@@ -11,6 +11,7 @@ import apsw
 
 from gateway.errors import SpoolError
 from gateway.spool.groups import LetterGroup
+from gateway.spool.owing import Owing, owing
 from gateway.spool.rows import insert, retarget, unpack, unpack_attempts
 from gateway.spool.settling import unkeep
 from gateway.spool.store import FILE, connect, explain, fetch, transaction
@@ -232,6 +233,11 @@ class LetterBox:
         """Return one dead letter by its id."""
         with self._explained():
             return one(self._open, number)
+
+    def owing(self, request_id: str) -> Owing | None:
+        """Return what is owed of the request with this id; None where it is not in the log."""
+        with self._explained():
+            return owing(self._open, request_id)
 
     def drop(self, which: Which) -> int:
         """Throw dead letters away, by ids or by filter; return how many there were."""

@@ -165,13 +165,13 @@ def retrying(
     """Return retrying deliveries in the order of their due times."""
     start = (after.due, after.mark.seq, after.mark.index) if after else (float("-inf"), 0, 0)
     values = (_known(connection, name).number, due_before, *start, limit)
-    return [_later(row) for row in fetch(connection, _RETRYING, values)]
+    return [later_of(row) for row in fetch(connection, _RETRYING, values)]
 
 
 def parked(connection: apsw.Connection, name: str, user: str, limit: int) -> list[Later]:
     """Return a user's parked deliveries in the order of the log."""
     values = (_known(connection, name).number, user, limit)
-    return [_later(row) for row in fetch(connection, _PARKED, values)]
+    return [later_of(row) for row in fetch(connection, _PARKED, values)]
 
 
 def blocked(connection: apsw.Connection, name: str) -> dict[str, int]:
@@ -191,7 +191,8 @@ def paused(connection: apsw.Connection) -> frozenset[str]:
     return frozenset(name for (name,) in rows)
 
 
-def _later(row: tuple[int, int, int, float, str, str, str, bytes]) -> Later:
+def later_of(row: tuple[int, int, int, float, str, str, str, bytes]) -> Later:
+    """Return the waiting delivery of a row."""
     seq, index, is_parked, due, user, event_name, reason, attempts = row
     return Later(
         mark=Mark(seq, index),

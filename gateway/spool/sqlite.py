@@ -16,6 +16,7 @@ from gateway.spool.batches import Batches
 from gateway.spool.groups import LetterGroup
 from gateway.spool.jobs import Appending, Calling, Closing, Outcome, Remembering, Settling
 from gateway.spool.lanes import Lanes
+from gateway.spool.owing import Owing, owing
 from gateway.spool.reading import Reader
 from gateway.spool.seen import keys
 from gateway.spool.session import Session
@@ -198,6 +199,10 @@ class SqliteSpool:
     async def find(self, request_id: str) -> list[Item]:
         """Return the entries in the log with this id."""
         return await self._reader.run(reading.find, request_id)
+
+    async def owing(self, request_id: str) -> Owing | None:
+        """Return what is owed of a request (see ``Spool.owing``)."""
+        return await self._reader.run(owing, request_id)
 
     async def exceptions(
         self, destination: str, due_before: float, limit: int, after: Later | None = None

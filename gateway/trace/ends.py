@@ -5,34 +5,16 @@ dead letter that is there is a delivery's present state, whatever was tried befo
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
 
-from gateway.letter import Letter
 from gateway.spool import Letters
 from gateway.trace.interface import Parsed, Trace, Tried
+from gateway.trace.standing import End, Held
 
 MOST = 100
 """Dead letters of one event that are told."""
 LONGEST = 10
 """Digits of an event's number, at most."""
-
-
-class End(NamedTuple):
-    """One event on its way to one destination."""
-
-    destination: str
-    route: str
-    """The route whose steps it takes; empty where it takes none, or is not known to."""
-    tries: Sequence[Tried]
-    """In the order in which they happened; none where nothing happened so far."""
-    letter: Letter | None
-    """Its dead letter, while there is one."""
-
-    @property
-    def gone(self) -> bool:
-        """Tell whether it was given up, and its dead letter is not there any more."""
-        return self.letter is None and bool(self.tries) and self.tries[-1].outcome == "dead"
 
 
 def asks(trace: Trace, events: Iterable[Parsed]) -> Iterator[Letters]:
@@ -50,26 +32,28 @@ def meant(identity: str) -> Iterator[Letters]:
         yield Letters(request=request, event=int(index))
 
 
-def ends(trace: Trace, event: Parsed, letters: Collection[Letter]) -> Iterator[End]:
+def ends(trace: Trace, event: Parsed, held: Held | None) -> Iterator[End]:
     """Yield how each delivery of *event* stands.
 
-    First those that were tried, then those that the spool gave up untried, then those that wait.
+    First those that were tried, then those that the spool gave up untried or still has, then those
+    that are only known from what the routes said.
 
     Args:
         trace: of its request.
         event: one of it.
-        letters: the dead letters that are kept of the request.
+        held: what the spool has of the request; None where it could not be asked.
     """
+    letters, standings = held or Held((), ())
     tries: dict[tuple[str, int], list[Tried]] = {}
     for tried in trace.tries:
         if tried.event == event.event:
             tries.setdefault((tried.destination, tried.way), []).append(tried)
     mine = {(one.destination, one.way): one for one in letters if one.event == event.event}
-    for key in dict.fromkeys((*tries, *mine)):
-        made, letter = tries.get(key, ()), mine.get(key)
-        route = made[-1].route if made else letter.route if letter else ""
-        yield End(key[0], route, made, letter)
-    yield from (End(to, "", (), None) for to, way in _given(event) if (to, way) not in tries | mine)
+    stands = {(one.destination, one.way): one for one in standings if one.event == event.event}
+    for key in dict.fromkeys((*tries, *mine, *stands, *_given(event))):
+        made, letter, stand = tries.get(key, ()), mine.get(key), stands.get(key)
+        told = (*made[-1:], *filter(None, (letter, stand)))
+        yield End(key[0], told[0].route if told else "", made, letter, stand)
 
 
 def _given(event: Parsed) -> Iterator[tuple[str, int]]:

@@ -13,7 +13,7 @@ from gateway.exchange import Request
 from gateway.plugin import Input, Output
 from gateway.redact import HIDDEN, Redactor
 from gateway.routing.router import Router
-from gateway.spool import event_of
+from gateway.spool import Entry, event_of
 from gateway.trace.changing import changed
 from gateway.trace.interface import Decided, Loss, Message, Parsed, Received, Tried
 from gateway.trace.planning import left_out, planned
@@ -104,7 +104,7 @@ class Maker:
         reads = self.setting.inputs.get(entry.vendor)
         redactor = self._redactor(request, reads)
         if whole or not chosen(entry.id):
-            yield from self._made_up(trial, redactor, reads)
+            yield from self.stored(entry, {trial.mark.event: event})
         attempt, outgoing = trial.attempt, _outgoing(trial)
         hide = _briefly(redactor)
         changes, more = changed(event, outgoing or event, hide)
@@ -132,25 +132,33 @@ class Maker:
             way=trial.mark.way,
         )
 
-    def _made_up(self, trial: Trial, redactor: Redactor, reads: Input | None) -> Iterator[Record]:
-        """Yield what there would be of an event's request, had it been chosen."""
-        entry, event = trial.entry, trial.event
+    def stored(self, entry: Entry, events: Mapping[int, Event]) -> Iterator[Record]:
+        """Yield what there would be of a stored request, had it been chosen.
+
+        Args:
+            entry: as the spool has it.
+            events: those of it that are wanted, by index.
+        """
+        reads = self.setting.inputs.get(entry.vendor)
+        redactor = self._redactor(entry.request, reads)
+        numbers = (event_of(n) for ns in entry.targets.values() for n in ns)
         received = Received(
             request=entry.id,
             at=entry.request.received_at.timestamp(),
             source=entry.source,
             vendor=entry.vendor,
             message=self._message(entry.request, redactor, reads),
-            events=1 + max((event_of(n) for ns in entry.targets.values() for n in ns), default=0),
+            events=1 + max((*numbers, *events), default=0),
             credential=self.setting.keys.get(entry.source, ""),
         )
         yield received
-        decided = () if self.setting.consents else self._decided(entry.source, event, {})
-        name = _event_id(trial)
-        plain = event if event.id == name else replace(event, id=name)
-        plan = left_out(entry.dropped.get(trial.mark.event, ()), _briefly(redactor))
-        parsed = _parsed(plain, received, redactor, decided)
-        yield replace(parsed, planned=plan.said, left_out=plan.left_out)
+        for place, (index, event) in enumerate(events.items()):
+            explained = place < EXPLAINED and not self.setting.consents
+            decided = self._decided(entry.source, event, {}) if explained else ()
+            plain = replace(event, id=f"{entry.id}-{index}")
+            plan = left_out(entry.dropped.get(index, ()), _briefly(redactor))
+            parsed = _parsed(plain, received, redactor, decided)
+            yield replace(parsed, planned=plan.said, left_out=plan.left_out)
 
     def _redactor(self, request: Request, reads: Input | None) -> Redactor:
         """Return what hides the configured credentials and those that *request* came with."""

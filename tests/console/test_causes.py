@@ -13,7 +13,8 @@ from tests.console.browsing import visiting
 from tests.console.scene import say
 from tests.e2e.admin import Admin, administered
 from tests.e2e.running import PATIENCE
-from tests.e2e.test_stories import PAID, told, track, tried
+from tests.e2e.stories import story_of
+from tests.e2e.test_stories import PAID, track, tried
 from tests.e2e.test_stories import SETUP as PLANNED
 
 pytestmark = pytest.mark.xdist_group("console")
@@ -128,7 +129,7 @@ async def test_the_console_says_what_changed_on_the_way(tmp_path: Path) -> None:
     async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         request = await track(admin, PAID)
-        await told(admin, request, tried)
+        await story_of(admin, request, tried)
         page = visit.page
         await visit.open(f"events/{request}")
         received = page.get_by_role("region", name="Received")

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-from click.testing import CliRunner
 
-from gateway.cli import main
 from gateway.trace.given_up import RATE
 from tests.e2e.admin import Admin, administered
 from tests.e2e.running import PATIENCE
+from tests.e2e.stories import QUIET, printed, story_of
 
 KEY = {"authorization": "Bearer shop-key"}
 SETUP = """
@@ -41,7 +40,6 @@ retry_max = "20ms"
 name = "all"
 to = ["crm"]
 """
-QUIET = "[trace]\nsuccesses_per_second = 0\n"
 PAID = {"uid": "u1", "name": "paid", "properties": {"price": "12", "card": "4111", "plan": "pro"}}
 LEFT_OUT = [
     "properties.price: must be a number (left out)",
@@ -91,17 +89,6 @@ async def track(admin: Admin, body: dict[str, Any]) -> str:
         return answer.headers["x-gateway-request-id"]
 
 
-async def told(admin: Admin, request: str, enough: Callable[[Any], bool]) -> Any:
-    """Return the story of an event, once it is *enough*."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            status, found = await admin.call("GET", f"/api/v1/story?id={request}")
-            if status == 200:
-                (story,) = found["stories"]
-                if story["events"] and enough(story["events"][0]):
-                    return story
-
-
 def ended(event: Any) -> bool:
     """Tell whether all deliveries of an event have an end."""
     return bool(event["deliveries"]) and all(
@@ -114,18 +101,16 @@ def tried(event: Any) -> bool:
     return any(one["attempts"] for one in event["deliveries"])
 
 
-def printed(folder: Path, *args: str) -> list[str]:
+async def lines_of(folder: Path, *args: str) -> list[str]:
     """Return the lines that ``gateway trace`` prints."""
-    result = CliRunner().invoke(main, ["trace", "--config", str(folder / "gateway.toml"), *args])
-    assert result.exit_code == 0, result.output
-    return [line.strip() for line in result.output.splitlines()]
+    return [line.strip() for line in (await printed(folder, "trace", *args)).splitlines()]
 
 
 async def test_what_a_plan_left_out_is_told(tmp_path: Path) -> None:
     """The trace says what was left out and why; the story shows the event without it."""
     async with administered(tmp_path, SETUP) as admin:
-        story = await told(admin, await track(admin, PAID), ended)
-        lines = await asyncio.to_thread(printed, tmp_path, story["request"], "--short")
+        story = await story_of(admin, await track(admin, PAID), ended)
+        lines = await lines_of(tmp_path, story["request"], "--short")
     (event,) = story["events"]
     assert sorted(event["planned"]) == sorted(LEFT_OUT)
     assert {f"not as planned: {one}" for one in LEFT_OUT} <= set(lines)
@@ -158,7 +143,7 @@ async def test_members_of_lists_are_marked_as_their_sender_numbers_them(tmp_path
     call = {"type": "track", "userId": "u", "event": "Order", "properties": properties}
     async with administered(tmp_path, setup) as admin:
         request = await batch(admin, [VIEWED_CALL, call])
-        story = await told(admin, f"{request}-1", lambda _: True)
+        story = await story_of(admin, f"{request}-1", lambda _: True)
     (event,) = story["events"]
     assert event["left_out"] == [f"batch[1].properties.products[{n}].price" for n in (1, 3)]
 
@@ -167,12 +152,12 @@ async def test_what_was_left_out_of_a_failure_is_told(tmp_path: Path) -> None:
     """Where the request was not chosen, its first failure knows what was left out, if not why."""
     async with administered(tmp_path, QUIET + SETUP) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
-        story = await told(admin, await track(admin, PAID), tried)
+        story = await story_of(admin, await track(admin, PAID), tried)
         (event,) = story["events"]
         assert event["deliveries"][0]["outcome"] == "dead"
         assert event["planned"] == ["properties.card (left out)", "properties.price (left out)"]
         assert "4111" not in str(event)
-        lines = await asyncio.to_thread(printed, tmp_path, story["request"], "--short")
+        lines = await lines_of(tmp_path, story["request"], "--short")
         assert "not as planned: properties.price (left out)" in lines
 
 
@@ -204,8 +189,8 @@ steps = [
 async def test_what_the_steps_of_a_route_changed_is_told(tmp_path: Path) -> None:
     """Each changed field is named with how, without its values; none of it counts as a loss."""
     async with administered(tmp_path, STEPPED) as admin:
-        story = await told(admin, await track(admin, PAID), ended)
-        lines = await asyncio.to_thread(printed, tmp_path, story["request"], "--short")
+        story = await story_of(admin, await track(admin, PAID), ended)
+        lines = await lines_of(tmp_path, story["request"], "--short")
         (trace,) = (await admin.get(f"/trace?id={story['request']}"))["traces"]
     (delivery,) = story["events"][0]["deliveries"]
     assert delivery["outcome"] == "delivered"
@@ -263,13 +248,13 @@ async def test_what_waits_is_told_until_the_spool_gives_it_up(tmp_path: Path) ->
     async with administered(tmp_path, waiting('max_age = "3s"')) as admin:
         await admin.post("/destinations/crm/pause")
         request = await track(admin, VIEWED)
-        story = await told(admin, request, lambda _: True)
+        story = await story_of(admin, request, lambda _: True)
         (delivery,) = story["events"][0]["deliveries"]
         assert (delivery["outcome"], delivery["letter"]) == ("waits", None)
         assert delivery["reason"] == "An operator paused the destination."
-        lines = await asyncio.to_thread(printed, tmp_path, request, "--short")
+        lines = await lines_of(tmp_path, request, "--short")
         assert "crm: nothing yet; it waits in the spool for its turn" in lines
-        story = await told(admin, request, lambda event: outcome(event) == "dead")
+        story = await story_of(admin, request, lambda event: outcome(event) == "dead")
         (delivery,) = story["events"][0]["deliveries"]
         letter = delivery["letter"]
         assert delivery["reason"] == "expired: pending for more than 3 s"
@@ -281,7 +266,7 @@ async def test_what_waits_is_told_until_the_spool_gives_it_up(tmp_path: Path) ->
                 pass
         assert [(one["request"], one["destination"]) for one in found] == [(request, "crm")]
         assert found[0]["reason"] == delivery["reason"]
-        lines = await asyncio.to_thread(printed, tmp_path, request, "--short")
+        lines = await lines_of(tmp_path, request, "--short")
         assert f"it is dead letter {letter['id']}" in lines
         assert not any("nothing yet" in line for line in lines)
 
@@ -299,21 +284,21 @@ async def test_a_letter_is_told_as_it_stands_now(tmp_path: Path) -> None:
                 and event["deliveries"][0]["letter"]
             )
 
-        story = await told(admin, request, died(1))
+        story = await story_of(admin, request, died(1))
         first = story["events"][0]["deliveries"][0]["letter"]["id"]
         assert (await admin.post("/dead-letters/replay", {"ids": [first]}))["moved"] == 1
-        story = await told(admin, request, died(2))
+        story = await story_of(admin, request, died(2))
         (delivery,) = story["events"][0]["deliveries"]
         second = delivery["letter"]["id"]
         assert second > first
         assert delivery["reason"].startswith("refused: HTTP 422")
         filter_ = {"filter": {"request": request}}
         assert (await admin.post("/dead-letters/drop", filter_))["moved"] == 1
-        story = await told(admin, request, lambda _: True)
+        story = await story_of(admin, request, lambda _: True)
         (delivery,) = story["events"][0]["deliveries"]
         assert (delivery["outcome"], delivery["letter"]) == ("dead", None)
         assert delivery["then"].startswith("Its dead letter is there no more")
-        text = "\n".join(await asyncio.to_thread(printed, tmp_path, request, "--short"))
+        text = "\n".join(await lines_of(tmp_path, request, "--short"))
         assert "its dead letter is there no more" in text
 
 
@@ -322,9 +307,9 @@ async def test_a_spool_that_cannot_be_asked_is_not_spoken_for(tmp_path: Path) ->
     async with administered(tmp_path, waiting()) as admin:
         await admin.post("/destinations/crm/pause")
         request = await track(admin, VIEWED)
-        await told(admin, request, lambda _: True)
+        await story_of(admin, request, lambda _: True)
     (tmp_path / "spool/spool.db").unlink()
-    lines = printed(tmp_path, request, "--short")
+    lines = await lines_of(tmp_path, request, "--short")
     assert "crm: nothing yet; it waits in the spool, unless that gave it up" in lines
 
 
@@ -347,7 +332,7 @@ async def test_what_overflows_is_recorded_within_bounds_and_told_in_any_case(
         found = (await admin.get("/traces?failed=true&limit=500"))["lines"]
         assert {one["event"] for one in found} == {f"{first}-{n}" for n in range(RATE)}
         for event in (f"{first}-0", f"{first}-{MANY - 1}"):
-            story = await told(admin, event, ended)
+            story = await story_of(admin, event, ended)
             (one,) = story["events"]
             (delivery,) = one["deliveries"]
             assert (one["event"], one["name"]) == (event, "Viewed")
@@ -361,14 +346,14 @@ async def test_a_request_that_was_not_traced_is_told_by_its_letters(tmp_path: Pa
     async with administered(tmp_path, waiting('max_age = "1s"', trace)) as admin:
         await admin.post("/destinations/crm/pause")
         request = await track(admin, VIEWED)
-        await told(admin, request, lambda event: outcome(event) == "dead")
+        await story_of(admin, request, lambda event: outcome(event) == "dead")
     for file in (tmp_path / "traces").iterdir():
         file.unlink()
-    lines = printed(tmp_path, f"{request}-0")
-    assert "what was received was not traced, or is too old to be kept still" in lines
+    lines = await lines_of(tmp_path, f"{request}-0")
+    assert any(line.startswith("received ") and "by shop (chrts)" in line for line in lines)
     assert any("as dead letter 1; expired: pending for more than 1 s" in line for line in lines)
     async with administered(tmp_path, waiting(trace=trace)) as admin:
-        story = await told(admin, request, ended)
+        story = await story_of(admin, request, ended)
         assert story["received"]["body"]
         (event,) = story["events"]
         assert (event["name"], event["deliveries"][0]["letter"]["id"]) == ("viewed", 1)
@@ -380,11 +365,11 @@ async def test_what_neither_waits_nor_was_traced_is_said_to_be_unknown(tmp_path:
     """Where the record of an end was lost, nothing is said to wait that does not."""
     async with administered(tmp_path, waiting()) as admin:
         request = await track(admin, VIEWED)
-        await told(admin, request, ended)
+        await story_of(admin, request, ended)
         file = apsw.Connection(str(tmp_path / "spool/traces.db"))
         file.set_busy_timeout(5000)
         file.execute("DELETE FROM record WHERE kind = 'delivery'")
         file.close()
-        story = await told(admin, request, lambda event: outcome(event) == "ended")
+        story = await story_of(admin, request, lambda event: outcome(event) == "ended")
         (delivery,) = story["events"][0]["deliveries"]
-        assert delivery["reason"].endswith("how this ended was not traced.")
+        assert delivery["reason"].endswith("how it ended was not traced.")

@@ -1,83 +1,18 @@
 """A trace says nothing that is not so: of what was not chosen, of what went on since."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import apsw
-from click.testing import CliRunner
 
-from gateway.cli import main
-from tests.e2e.admin import Admin, administered
+from tests.e2e.admin import administered
 from tests.e2e.running import PATIENCE
-
-QUIET = "[trace]\nsuccesses_per_second = 0\n"
-SETUP = """
-[server]
-listen = "127.0.0.1:0"
-[spool]
-path = "{folder}/spool"
-[admin]
-listen = "127.0.0.1:0"
-[sources.app]
-vendor = "segment"
-keys = ["write-key"]
-[destinations.crm]
-vendor = "growlytics"
-url = "{url}/growlytics"
-api_key = "growlytics-sandbox-key"
-retry_min = "10ms"
-retry_max = "20ms"
-[destinations.mail]
-vendor = "chrts"
-url = "{url}/chrts"
-api_key = "api_chrts_sandbox"
-[[routes]]
-name = "all"
-to = ["crm", "mail"]
-"""
-
-
-async def send(admin: Admin, name: str = "Viewed", user: str = "u1") -> str:
-    """Send an event; return the request's id."""
-    run = admin.running
-    body = {"writeKey": "write-key", "userId": user, "event": name}
-    async with run.client.post(f"{run.url}/v1/track", json=body) as answer:
-        assert answer.status == 200, await answer.text()
-        return answer.headers["x-gateway-request-id"]
-
-
-async def until(
-    admin: Admin, identity: str, enough: Callable[[dict[str, Any]], bool]
-) -> dict[str, Any]:
-    """Return the deliveries of an event by their destinations, once they are *enough*."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            status, found = await admin.call("GET", f"/api/v1/story?id={identity}")
-            if status == 200 and found["stories"][0]["events"]:
-                (event,) = found["stories"][0]["events"]
-                told = {one["destination"]: one for one in event["deliveries"]}
-                if enough(told):
-                    return told
-
-
-def stands(to: str, *outcomes: str) -> Callable[[dict[str, Any]], bool]:
-    """Tell whether the delivery to a destination stands so."""
-    return lambda told: to in told and told[to]["outcome"] in outcomes
-
-
-async def printed(folder: Path, *args: str) -> str:
-    """Return what a command prints."""
-    config = ("--config", str(folder / "gateway.toml"))
-    result = await asyncio.to_thread(CliRunner().invoke, main, [*args, *config])
-    assert result.exit_code == 0, result.output
-    return result.output
+from tests.e2e.stories import APP, QUIET, printed, send, stands, until
 
 
 async def test_how_a_delivery_that_went_wrong_ends_is_kept(tmp_path: Path) -> None:
     """Where the request was not chosen, what arrives after a failed try is kept as the try is."""
-    async with administered(tmp_path, QUIET + SETUP) as admin:
+    async with administered(tmp_path, QUIET + APP) as admin:
         await admin.running.fault(vendor="growlytics", status=503, count=1)
         told = await until(admin, await send(admin), stands("crm", "delivered"))
     assert [one["outcome"] for one in told["crm"]["attempts"]] == ["later", "delivered"]
@@ -85,7 +20,7 @@ async def test_how_a_delivery_that_went_wrong_ends_is_kept(tmp_path: Path) -> No
 
 async def test_what_became_of_a_replay_is_kept(tmp_path: Path) -> None:
     """A dead letter of a request that was not chosen is told to have arrived after its replay."""
-    async with administered(tmp_path, QUIET + SETUP) as admin:
+    async with administered(tmp_path, QUIET + APP) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         request = await send(admin)
         told = await until(admin, request, stands("crm", "dead"))
@@ -95,8 +30,8 @@ async def test_what_became_of_a_replay_is_kept(tmp_path: Path) -> None:
 
 
 async def test_what_was_not_chosen_is_not_said_to_wait(tmp_path: Path) -> None:
-    """What went well left no record there, so that neither API nor command claims that it waits."""
-    async with administered(tmp_path, QUIET + SETUP) as admin:
+    """What went well left no record; it is known not to wait, though others wait for the same."""
+    async with administered(tmp_path, QUIET + APP) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         request = await send(admin)
         watch = admin.running.watch
@@ -106,16 +41,20 @@ async def test_what_was_not_chosen_is_not_said_to_wait(tmp_path: Path) -> None:
             while not (await admin.get("/traces?failed=true"))["lines"]:
                 pass
         await admin.post("/destinations/mail/pause")
-        await send(admin, "Another")
-        told = await until(admin, request, stands("mail", "unknown", "waits"))
+        other = await send(admin, "Another")
+        told = await until(admin, request, stands("mail", "ended"))
+        assert told["mail"]["reason"].startswith("It has left the spool: it arrived, or")
         lines = await printed(tmp_path, "trace", request, "--short")
-    assert told["mail"]["outcome"] == "unknown"
-    assert "mail: it has arrived, or waits in the spool; the request was not chosen" in lines
+        assert "mail: it has left the spool: it arrived, or" in lines
+        told = await until(admin, other, stands("mail", "waits"))
+        assert told["mail"]["reason"] == "An operator paused the destination."
+        lines = await printed(tmp_path, "trace", other, "--short")
+        assert "mail: nothing yet; it waits in the spool for its turn" in lines
 
 
 async def test_what_a_removed_destination_is_owed_is_told(tmp_path: Path) -> None:
     """After a reload without the destination its deliveries are told all the same, and why."""
-    async with administered(tmp_path, SETUP) as admin:
+    async with administered(tmp_path, APP) as admin:
         for to in ("crm", "mail"):
             await admin.post(f"/destinations/{to}/pause")
         request = await send(admin)
@@ -132,7 +71,7 @@ async def test_what_a_removed_destination_is_owed_is_told(tmp_path: Path) -> Non
 async def test_several_deliveries_to_one_destination_are_told_apart(tmp_path: Path) -> None:
     """Where two routes give an event to one destination, each delivery has an end of its own."""
     twice = '[[routes]]\nto = ["crm"]\nalso = true\n'
-    async with administered(tmp_path, SETUP + twice) as admin:
+    async with administered(tmp_path, APP + twice) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         request = await send(admin)
         async with asyncio.timeout(PATIENCE):
@@ -154,7 +93,7 @@ async def test_what_is_nested_too_deeply_is_told_all_the_same(tmp_path: Path) ->
     """A body deeper than Python calls functions breaks no story, no command and no dead letter."""
     steps = '[[routes]]\nname = "less"\nto = ["mail"]\nalso = true\n'
     steps += 'steps = [{{ drop = ["properties.colour"] }}]\n'
-    setup = SETUP.replace('to = ["crm", "mail"]', 'to = ["mail"]')
+    setup = APP.replace('to = ["crm", "mail"]', 'to = ["mail"]')
     async with administered(tmp_path, QUIET + setup + steps) as admin:
         run = admin.running
         deep = '{"x":' * DEPTH + "1" + "}" * DEPTH
@@ -176,7 +115,7 @@ async def test_what_is_nested_too_deeply_is_told_all_the_same(tmp_path: Path) ->
 
 async def test_a_user_whose_id_is_that_of_an_event_gets_nothing_of_another(tmp_path: Path) -> None:
     """A dead letter that an id means is told by itself, and not as part of that user's requests."""
-    async with administered(tmp_path, SETUP) as admin:
+    async with administered(tmp_path, APP) as admin:
         await admin.post("/destinations/mail/pause")
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         victim = await send(admin)
@@ -196,7 +135,7 @@ async def test_a_user_whose_id_is_that_of_an_event_gets_nothing_of_another(tmp_p
 
 async def test_credentials_among_names_are_hidden_in_dead_letters_too(tmp_path: Path) -> None:
     """Who names an event, a user or a field like a configured key sees none of it in the API."""
-    async with administered(tmp_path, SETUP) as admin:
+    async with administered(tmp_path, APP) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         keys = ("growlytics-sandbox-key", "api_chrts_sandbox")
         request = await send(admin, *keys)

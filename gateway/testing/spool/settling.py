@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway.errors import SpoolError
-from gateway.spool import Mark, Progress, Spool
+from gateway.spool import Letters, Mark, Owing, Progress, Spool
 from gateway.testing.spool.contract import SpoolContract, entry, failed, later
 
 EVER = 1e12
@@ -45,6 +45,45 @@ class SettlingSuite(SpoolContract):
         await spool.settle("a", Progress(later=[again]))
         assert await spool.exceptions("a", EVER, 10) == [again]
         assert (await spool.depths())["a"].parked == 0
+
+    async def test_what_is_owed_of_a_request_is_told(self, spool: Spool) -> None:
+        """Deliveries whose turn has not come are told, and those that wait; what is over is not."""
+        sent = entry("r1", a=(0, 1, 2), b=(0,))
+        await spool.append(sent)
+        everything = {("a", 0): None, ("a", 1): None, ("a", 2): None, ("b", 0): None}
+        assert await spool.owing("r1") == Owing(sent, everything)
+        again, behind = later(1, 0), later(1, 1, parked=True)
+        await spool.settle("a", Progress(later=[again], dead=[failed(1, 2)]))
+        found = await spool.owing("r1")
+        assert found == Owing(sent, {("a", 0): again, ("a", 1): None, ("b", 0): None})
+        await spool.settle("a", Progress(cursor=1, later=[behind]))
+        found = await spool.owing("r1")
+        assert found == Owing(sent, {("a", 0): again, ("a", 1): behind, ("b", 0): None})
+        await spool.settle("b", Progress(cursor=1))
+        await spool.settle("a", Progress(done=[Mark(1, 0)]))
+        found = await spool.owing("r1")
+        assert found == Owing(sent, {("a", 1): behind})
+
+    async def test_what_is_owed_is_found_by_the_id(self, spool: Spool) -> None:
+        """A request is found wherever it stands, also between what is gone and what came back."""
+        places = {}
+        for number in range(60):
+            place = await spool.append(entry(f"r{number:02}", a=(0,), b=(0,)))
+            places[number] = place
+            if number % 3 == 0:
+                await spool.settle("a", Progress(cursor=place, dead=[failed(place)]))
+                await spool.replay(Letters(destination="a"))
+        half = spool.position() // 2
+        await spool.settle("a", Progress(cursor=spool.position()))
+        await spool.settle("b", Progress(cursor=half))
+        for number, place in places.items():
+            found = await spool.owing(f"r{number:02}")
+            waits = {("b", 0)} if place > half else set()
+            waits |= {("a", 0)} if number % 3 == 0 else set()
+            assert set(found.waits if found else ()) == waits
+            assert found is None or found.entry.id == f"r{number:02}"
+        assert await spool.owing("r100") is None
+        assert await spool.owing("") is None
 
     async def test_parked_and_blocked_are_by_user(self, spool: Spool) -> None:
         """A user's parked deliveries come in their order; users with waiting ones are counted."""

@@ -1,0 +1,84 @@
+"""A gateway whose stories are asked for: its configuration, its events, the asking."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from gateway.cli import main
+from tests.e2e.admin import Admin
+from tests.e2e.running import PATIENCE
+
+QUIET = "[trace]\nsuccesses_per_second = 0\n"
+"""Only what goes wrong is traced."""
+APP = """
+[server]
+listen = "127.0.0.1:0"
+[spool]
+path = "{folder}/spool"
+[admin]
+listen = "127.0.0.1:0"
+[sources.app]
+vendor = "segment"
+keys = ["write-key"]
+[destinations.crm]
+vendor = "growlytics"
+url = "{url}/growlytics"
+api_key = "growlytics-sandbox-key"
+retry_min = "10ms"
+retry_max = "20ms"
+[destinations.mail]
+vendor = "chrts"
+url = "{url}/chrts"
+api_key = "api_chrts_sandbox"
+[[routes]]
+name = "all"
+to = ["crm", "mail"]
+"""
+
+
+async def send(admin: Admin, name: str = "Viewed", user: str = "u1") -> str:
+    """Send an event; return the request's id."""
+    run = admin.running
+    body = {"writeKey": "write-key", "userId": user, "event": name}
+    async with run.client.post(f"{run.url}/v1/track", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        return answer.headers["x-gateway-request-id"]
+
+
+async def story_of(admin: Admin, identity: str, enough: Callable[[Any], bool]) -> Any:
+    """Return a story, once its first event is *enough*."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            status, found = await admin.call("GET", f"/api/v1/story?id={identity}")
+            if status == 200:
+                (story,) = found["stories"]
+                if story["events"] and enough(story["events"][0]):
+                    return story
+
+
+async def until(
+    admin: Admin, identity: str, enough: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
+    """Return the deliveries of an event by their destinations, once they are *enough*."""
+    story = await story_of(admin, identity, lambda event: enough(_by_destination(event)))
+    return _by_destination(story["events"][0])
+
+
+def _by_destination(event: Any) -> dict[str, Any]:
+    return {one["destination"]: one for one in event["deliveries"]}
+
+
+def stands(to: str, *outcomes: str) -> Callable[[dict[str, Any]], bool]:
+    """Tell whether the delivery to a destination stands so."""
+    return lambda told: to in told and told[to]["outcome"] in outcomes
+
+
+async def printed(folder: Path, *args: str, fails: bool = False) -> str:
+    """Return what a command prints; it *fails*, or does not."""
+    config = ("--config", str(folder / "gateway.toml"))
+    result = await asyncio.to_thread(CliRunner().invoke, main, [*args, *config])
+    assert result.exit_code == int(fails), result.output
+    return result.output

@@ -1,0 +1,108 @@
+"""Where an event went of which nothing is traced: the spool knows what it still has."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.ids import RequestIds, came_at
+from gateway.letter import written
+from tests.e2e.admin import administered
+from tests.e2e.stories import APP, QUIET, printed, send, stands, until
+
+DOWN = {"vendor": "chrts", "status": 503, "count": 1000}
+SLOWLY = APP.replace("[[routes]]", 'retry_min = "1h"\nretry_max = "2h"\n[[routes]]')
+
+
+async def test_what_was_not_chosen_is_told_while_it_waits(tmp_path: Path) -> None:
+    """A request that was not chosen is told whole, from the spool, as long as that has it."""
+    async with administered(tmp_path, QUIET + APP) as admin:
+        await admin.post("/destinations/mail/pause")
+        request = await send(admin)
+        told = await until(admin, request, stands("crm", "ended"))
+        assert told["mail"]["reason"] == "An operator paused the destination."
+        (story,) = (await admin.get(f"/story?id={request}-0"))["stories"]
+        assert story["received"]["body"].startswith('{"writeKey": "***"')
+        assert [one["route"] for one in story["events"][0]["decisions"]] == ["all"]
+        (trace,) = (await admin.get(f"/trace?id={request}"))["traces"]
+        assert trace["received"]["source"] == "app"
+        lines = await printed(tmp_path, "trace", request)
+        assert '"event": "Viewed"' in lines
+        assert "mail: nothing yet; it waits in the spool for its turn" in lines
+        assert "crm: it has left the spool: it arrived, or" in lines
+        assert "write-key" not in lines
+        await admin.post("/destinations/mail/resume")
+        told = await until(admin, request, stands("mail", "ended"))
+        assert told["mail"]["reason"].startswith("It has left the spool: it arrived, or")
+
+
+async def test_what_nobody_has_any_more_is_told_by_its_id(tmp_path: Path) -> None:
+    """An id says when its request came and whether it was chosen, where nothing else is left."""
+    plain, chosen = RequestIds().next(), RequestIds().next(traced=True)
+    at = came_at(plain)
+    assert at is not None
+    async with administered(tmp_path, APP) as admin:
+        await until(admin, await send(admin), stands("mail", "delivered"))
+        said = await printed(tmp_path, "trace", plain, fails=True)
+        status, problem = await admin.call("GET", f"/api/v1/story?id={plain}")
+        late = await printed(tmp_path, "trace", f"{chosen}-0", fails=True)
+    came = f"a request of this id came {written(at)} UTC"
+    assert f"{came}, and was not chosen to be traced" in said
+    assert "nothing of it waits, and it has no dead letter" in said
+    assert (status, f"Error: {problem['detail']}\n") == (404, said)
+    assert "any more" in late
+
+
+async def test_what_waits_says_for_what(tmp_path: Path) -> None:
+    """A failed delivery says when it is tried again, the user's next one that it is behind it."""
+    async with administered(tmp_path, QUIET + SLOWLY) as admin:
+        await admin.running.fault(**DOWN)
+        first, second = await send(admin), await send(admin, "Bought")
+        told = await until(admin, first, stands("mail", "later"))
+        assert told["mail"]["then"].startswith("Its next try is due at 20")
+        lines = await printed(tmp_path, "trace", first, "--short")
+        assert "its next try is due at 20" in lines
+        behind = await until(
+            admin, second, lambda told: "behind" in told.get("mail", {}).get("reason", "")
+        )
+        assert behind["mail"]["outcome"] == "waits"
+        assert behind["mail"]["reason"] == "It waits behind an earlier event of the same user."
+        lines = await printed(tmp_path, "trace", second, "--short")
+        assert "mail: nothing yet; it waits behind an earlier event of the same user" in lines
+        found = await admin.get(f"/trace?id={second}")
+        stands_so = {one["destination"]: one for one in found["standings"]}
+        assert (stands_so["mail"]["owed"], stands_so["mail"]["behind"]) == (True, True)
+
+
+async def test_a_replay_that_waits_is_told_from_a_letter_that_was_dropped(tmp_path: Path) -> None:
+    """A letter that is gone was replayed where something of it waits, and else was dropped."""
+    async with administered(tmp_path, QUIET + APP) as admin:
+        await admin.running.fault(vendor="chrts", status=422, count=2)
+        first, second = await send(admin), await send(admin, user="u2")
+        letters = [
+            (await until(admin, request, stands("mail", "dead")))["mail"]["letter"]["id"]
+            for request in (first, second)
+        ]
+        await admin.post("/destinations/mail/pause")
+        await admin.post("/dead-letters/replay", {"ids": letters[:1]})
+        await admin.post("/dead-letters/drop", {"ids": letters[1:]})
+        told = await until(admin, first, stands("mail", "dead"))
+        assert told["mail"]["then"] == "Its dead letter was replayed, and waits for its turn."
+        assert "its dead letter was replayed" in await printed(tmp_path, "trace", first)
+        told = await until(admin, second, stands("mail", "dead"))
+        assert told["mail"]["then"].startswith("Its dead letter is there no more, and nothing of")
+        assert "nothing of it waits" in await printed(tmp_path, "trace", second)
+
+
+@pytest.mark.parametrize("identity", ["", "u1", "18ea32", "f" * 24, "0" * 24, "18ea31aa3ce97da3-1"])
+def test_not_every_id_says_when_its_request_came(identity: str) -> None:
+    """What is no id of ours, or one of another time, is not taken for one."""
+    assert came_at(identity) is None
+
+
+def test_an_id_says_when_its_request_came() -> None:
+    """An id is read as the time at which it was made, an event's too."""
+    made = RequestIds().next()
+    at = came_at(made)
+    assert at is not None
+    assert at == came_at(f"{made}-17")
+    assert at == pytest.approx(int(made[:16], 16) / 1e9)
