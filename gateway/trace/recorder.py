@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -136,12 +136,12 @@ class Recorder:
             self._queue.put((self._pending, self._gathered))
             self._pending, self._gathered = [], 0
 
-    def _done(self, count: int, size: int, lines: Sequence[Line], lost: int) -> None:
+    def _done(self, count: int, size: int, written: "_Written") -> None:
         self._count -= count
         self._bytes -= size
-        self.dropped += lost
-        self.recorded += count - lost
-        self._hub.publish(lines)
+        self.dropped += written.lost
+        self.recorded += written.recorded
+        self._hub.publish(written.lines)
 
     # In the thread
 
@@ -149,19 +149,19 @@ class Recorder:
         self.spans = self._begins() if self._begins else None
         while (found := self._queue.get()) is not None:
             batch, size = found
-            lines, lost = self._write(batch)
+            written = self._write(batch)
             with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._done, len(batch), size, lines, lost)
+                self._loop.call_soon_threadsafe(self._done, len(batch), size, written)
         if self._store is not None:
             self._store.close()
         if self.spans is not None:
             self.spans.close()
 
-    def _write(self, batch: Batch) -> tuple[list[Line], int]:
-        """Return what those who watch get to see of *batch*, and how much of it was lost."""
+    def _write(self, batch: Batch) -> "_Written":
+        """Write what of *batch* is to be kept."""
         kept: list[Record] = []
         shown: list[Record] = []
-        lost = 0
+        recorded = lost = 0
         for raw, keep in batch:
             began = time.thread_time()
             try:
@@ -173,6 +173,7 @@ class Recorder:
                 self._say("trace_failed", repr(error))
                 continue
             (kept if keep else shown).extend(made)
+            recorded += keep
             if not self._ending:
                 time.sleep(time.thread_time() - began)
         numbers: dict[int, int] = {}
@@ -181,14 +182,15 @@ class Recorder:
                 self._store = self._store or self._opens()
                 numbers = self._store.add(kept)
             except TraceError as error:
-                lost = len(batch)
+                recorded, lost = 0, lost + recorded
                 self._say("traces_not_written", str(error))
         if not self._hub.lines:
-            return [], lost
+            return _Written([], recorded, lost)
         both = [(one, numbers.get(place, 0)) for place, one in enumerate(kept)]
         both += [(one, 0) for one in shown]
         found = (line_of(one, number) for one, number in both)
-        return sorted((line for line in found if line), key=lambda line: line.at), lost
+        lines = sorted((line for line in found if line), key=lambda line: line.at)
+        return _Written(lines, recorded, lost)
 
     def _made(self, raw: Raw) -> Sequence[Record]:
         if isinstance(raw, Arrival):
@@ -200,6 +202,15 @@ class Recorder:
         if now - self._logged >= QUIET:
             self._logged = now
             log.warning(event, reason=what)
+
+
+class _Written(NamedTuple):
+    lines: Sequence[Line]
+    """What those who watch get to see."""
+    recorded: int
+    """How much was kept: requests and tries."""
+    lost: int
+    """How much was to be kept, or shown, and is not."""
 
 
 def file_of(path: Path, keep: float, max_size: int) -> Callable[[], Store]:

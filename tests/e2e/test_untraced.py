@@ -1,12 +1,15 @@
 """Where an event went of which nothing is traced: the spool knows what it still has."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from gateway.ids import RequestIds, came_at
 from gateway.letter import written
+from gateway.trace.interface import EVERYTHING
 from tests.e2e.admin import administered
+from tests.e2e.running import PATIENCE
 from tests.e2e.stories import APP, QUIET, printed, send, stands, until
 
 DOWN = {"vendor": "chrts", "status": 503, "count": 1000}
@@ -91,6 +94,20 @@ async def test_a_replay_that_waits_is_told_from_a_letter_that_was_dropped(tmp_pa
         told = await until(admin, second, stands("mail", "dead"))
         assert told["mail"]["then"].startswith("Its dead letter is there no more, and nothing of")
         assert "nothing of it waits" in await printed(tmp_path, "trace", second)
+
+
+async def test_what_is_only_shown_is_not_counted_as_traced(tmp_path: Path) -> None:
+    """Those who watch see what was not chosen, too; it is kept nowhere, and not counted."""
+    async with administered(tmp_path, QUIET + APP) as admin:
+        observed = admin.running.gateway.observed
+        with observed.hub.subscribe(EVERYTHING) as lines:
+            request = await send(admin)
+            async with asyncio.timeout(PATIENCE):
+                async for batch in lines.batches():
+                    if any(one.destination == "mail" for one in batch):
+                        break
+        assert batch[0].request == request
+        assert (observed.recorder.recorded, observed.recorder.dropped) == (0, 0)
 
 
 @pytest.mark.parametrize("identity", ["", "u1", "18ea32", "f" * 24, "0" * 24, "18ea31aa3ce97da3-1"])
