@@ -15,18 +15,26 @@ Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Non
 
 @asynccontextmanager
 async def server(answer: Answering) -> AsyncIterator[str]:
-    """Serve *answer* on a free loopback port; yield its address."""
+    """Serve *answer* on a free loopback port; yield its address. What is under way ends with it."""
+    serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
         try:
             await answer(reader, writer)
         finally:
             writer.close()
 
     running = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with running:
-        port = running.sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+    try:
+        yield f"http://127.0.0.1:{running.sockets[0].getsockname()[1]}"
+    finally:
+        running.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 @pytest.fixture
