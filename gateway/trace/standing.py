@@ -41,7 +41,8 @@ class Standing(msgspec.Struct, frozen=True):
     owed: bool
     """It has not come to its end."""
     next: float | None = None
-    """Unix seconds of its next try; null where its turn has not come, or it waits for another."""
+    """Unix seconds of its next try; null where its turn has not come, or it waits for another. A
+    replay's turn comes at once."""
     behind: bool = False
     """It waits behind an earlier event of its user."""
 
@@ -122,6 +123,6 @@ def standings(owing: Owing | None) -> Iterator[Standing]:
             route=entry.route(to, number),
             way=way_of(number),
             owed=(to, number) in waits,
-            next=None if later is None or behind else later.due,
+            next=None if later is None or behind else later.due or None,
             behind=behind,
         )
