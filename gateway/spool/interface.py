@@ -149,10 +149,6 @@ class Spool(Protocol):
         """Return the entries at these places, in the order of the log, without the missing."""
         ...
 
-    async def find(self, request_id: str) -> list[Item]:
-        """Return the entries in the log with this id: the request's, and its replays."""
-        ...
-
     async def owing(self, request_id: str) -> Owing | None:
         """Return a request in the log and which of its deliveries are not over, replays included.
 

@@ -150,15 +150,6 @@ def entries(connection: apsw.Connection, seqs: Sequence[int]) -> list[Item]:
     ]
 
 
-def find(connection: apsw.Connection, request_id: str) -> list[Item]:
-    """Return the entries with this id, looking at the whole log: it is short, and has no index."""
-    query = "SELECT seq, id, meta, body FROM log WHERE id = ? ORDER BY seq"
-    return [
-        Item(seq, unpack(entry_id, meta, body))
-        for seq, entry_id, meta, body in fetch(connection, query, (request_id,))
-    ]
-
-
 def retrying(
     connection: apsw.Connection, name: str, due_before: float, limit: int, after: Later | None
 ) -> list[Later]:

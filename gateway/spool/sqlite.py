@@ -196,10 +196,6 @@ class SqliteSpool:
         """Return the entries at these places, without the missing."""
         return await self._reader.run(reading.entries, seqs)
 
-    async def find(self, request_id: str) -> list[Item]:
-        """Return the entries in the log with this id."""
-        return await self._reader.run(reading.find, request_id)
-
     async def owing(self, request_id: str) -> Owing | None:
         """Return what is owed of a request (see ``Spool.owing``)."""
         return await self._reader.run(owing, request_id)
