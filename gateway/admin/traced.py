@@ -41,7 +41,7 @@ async def _untraced(desk: Desk, identity: str) -> list[Trace]:
     for which in meant(identity):
         owing = await desk.gateway.spool.owing(which.request or "")
         if owing is not None:
-            return [await asyncio.to_thread(stored, owing.entry, _maker(desk))]
+            return [await asyncio.to_thread(stored, owing.entry, _maker(desk), whole=owing.whole)]
     return []
 
 

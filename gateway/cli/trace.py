@@ -109,11 +109,12 @@ def _untraced(box: LetterBox | None, identity: str, known: Known) -> Iterator[Tr
     with contextlib.suppress(SpoolError):
         for which in meant(identity):
             owing = box.owing(which.request or "")
-            entries = [dead.entry for dead in box.dead_letters(which, limit=1)]
-            for entry in entries if owing is None else [owing.entry]:
+            letters = box.dead_letters(which, limit=1)
+            for entry in [dead.entry for dead in letters] if owing is None else [owing.entry]:
                 inputs = {name: cls() for name, cls in plugins.load().inputs.items()}
                 setting = Setting(Router(()), inputs, known(), {}, consents=True)
-                yield stored(entry, Maker(setting, TraceConfig().bodies))
+                maker = Maker(setting, TraceConfig().bodies)
+                yield stored(entry, maker, whole=owing is not None and owing.whole)
                 return
 
 

@@ -34,6 +34,8 @@ class Owing(msgspec.Struct, frozen=True):
     waits: Waits
     """By destination and number. None is for one whose turn has not come; another waits for its
     next try, or behind an earlier event of its user."""
+    whole: bool = True
+    """The entry is the request as it was appended, with all of its targets."""
 
 
 def owing(connection: apsw.Connection, request_id: str) -> Owing | None:
@@ -50,7 +52,7 @@ def owing(connection: apsw.Connection, request_id: str) -> Owing | None:
     if not found:
         return None
     waits = {key: later for seq, entry in found for key, later in _waits(connection, seq, entry)}
-    return Owing(found[0][1], waits)
+    return Owing(found[0][1], waits, there)
 
 
 def _place(connection: apsw.Connection, request_id: str) -> tuple[int, bool]:

@@ -2,18 +2,27 @@
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from gateway.event import Event
 from gateway.ids import came_at
 from gateway.letter import written
-from gateway.spool import Entry
+from gateway.spool import Entry, event_of
 from gateway.stored import events_of
 from gateway.trace.interface import Parsed, Received, Trace
 from gateway.trace.making import Maker
 from gateway.trace.sampling import chosen
 
 
-def stored(entry: Entry, maker: Maker) -> Trace:
-    """Return a request as it would be traced, from what the spool has of it."""
+def stored(entry: Entry, maker: Maker, *, whole: bool) -> Trace:
+    """Return a request as it would be traced, from what the spool has of it.
+
+    Args:
+        entry: as the spool has it.
+        maker: makes the records.
+        whole: the entry has all targets of the request. What the routes would give besides was
+            not given: the event came before, or the routes were others.
+    """
     events: Sequence[Event] = ()
     try:
         events = events_of(entry, maker.setting.inputs)
@@ -25,8 +34,17 @@ def stored(entry: Entry, maker: Maker) -> Trace:
         if isinstance(record, Received):
             received = record
         elif isinstance(record, Parsed):
-            parsed.append(record)
+            parsed.append(_given(record, entry) if whole else record)
     return Trace(entry.id, received, tuple(parsed), ())
+
+
+def _given(parsed: Parsed, entry: Entry) -> Parsed:
+    index = int(parsed.event.rpartition("-")[2])
+    given = {to for to, numbers in entry.targets.items() if index in map(event_of, numbers)}
+    decisions = tuple(
+        replace(one, gives=tuple(to for to in one.gives if to in given)) for one in parsed.decisions
+    )
+    return replace(parsed, decisions=decisions)
 
 
 def nothing(identity: str, *, asked: bool = True) -> str:

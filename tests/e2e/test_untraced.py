@@ -8,7 +8,7 @@ import pytest
 from gateway.ids import RequestIds, came_at
 from gateway.letter import written
 from gateway.trace.interface import EVERYTHING
-from tests.e2e.admin import administered
+from tests.e2e.admin import Admin, administered
 from tests.e2e.running import PATIENCE
 from tests.e2e.stories import APP, QUIET, printed, send, stands, until
 
@@ -36,6 +36,34 @@ async def test_what_was_not_chosen_is_told_while_it_waits(tmp_path: Path) -> Non
         await admin.post("/destinations/mail/resume")
         told = await until(admin, request, stands("mail", "ended"))
         assert told["mail"]["reason"].startswith("It has left the spool: it arrived, or")
+
+
+async def test_what_came_before_is_not_said_to_have_gone_anywhere(tmp_path: Path) -> None:
+    """Of a batch that waits, the event that came before has no deliveries; the new one waits."""
+    once = APP.replace("[destinations.crm]", 'dedup = "1h"\n[destinations.crm]')
+    async with administered(tmp_path, QUIET + once) as admin:
+        for to in ("crm", "mail"):
+            await admin.post(f"/destinations/{to}/pause")
+        await batch(admin, "m1")
+        request = await batch(admin, "m1", "m2")
+        (story,) = (await admin.get(f"/story?id={request}"))["stories"]
+        lines = await printed(tmp_path, "trace", request, "--short")
+    before, fresh = story["events"]
+    assert before["deliveries"] == []
+    assert [(one["destination"], one["outcome"]) for one in fresh["deliveries"]] == [
+        ("crm", "waits"), ("mail", "waits"),
+    ]  # fmt: skip
+    assert lines.count("nothing yet; it waits in the spool for its turn") == 2
+
+
+async def batch(admin: Admin, *messages: str) -> str:
+    """Send events with these message ids; return the request's id."""
+    calls = [{"type": "track", "userId": "u1", "event": m, "messageId": m} for m in messages]
+    url = f"{admin.running.url}/v1/batch"
+    body = {"writeKey": "write-key", "batch": calls}
+    async with admin.running.client.post(url, json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        return answer.headers["x-gateway-request-id"]
 
 
 async def test_what_nobody_has_any_more_is_told_by_its_id(tmp_path: Path) -> None:
