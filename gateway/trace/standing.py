@@ -13,8 +13,8 @@ from gateway.trace.records import Tried
 BEHIND = "it waits behind an earlier event of the same user"
 LEFT = "it has left the spool; how it ended was not traced"
 WELL = (
-    "it has left the spool: it arrived, or the vendor's format has no word for it; the request was "
-    "not chosen, so that only what goes wrong is traced"
+    "it has left the spool without trouble: it arrived, or was declined; its request was not "
+    "chosen to be traced"
 )
 UNLESS = "it waits in the spool, unless that gave it up"
 EITHER = (

@@ -63,8 +63,8 @@ def nothing(identity: str, *, asked: bool = True) -> str:
     came = f"a request of this id came {written(at)} UTC"
     if chosen(identity.partition("-")[0]):
         return f"nothing is kept under {identity!r} any more; {came}: see [trace] keep and max_size"
-    well = ", nothing of it waits, and it has no dead letter" if asked else ""
+    well = "; nothing of it waits, and it has no dead letter" if asked else ""
     return (
         f"nothing that went wrong is kept under {identity!r}; {came}, and was not chosen to be "
-        f"traced: see [trace] successes_per_second{well}"
+        f"traced (see [trace] successes_per_second){well}"
     )

@@ -13,7 +13,7 @@ from tests.console.browsing import visiting
 from tests.console.scene import say
 from tests.e2e.admin import Admin, administered
 from tests.e2e.running import PATIENCE
-from tests.e2e.stories import story_of
+from tests.e2e.stories import APP, QUIET, send, stands, story_of, until
 from tests.e2e.test_stories import PAID, track, tried
 from tests.e2e.test_stories import SETUP as PLANNED
 
@@ -164,3 +164,22 @@ async def test_the_console_says_why(tmp_path: Path) -> None:
         await ways.get_by_role("button", name="down").click()
         await expect(page.get_by_role("region", name="down · tracardi")).to_be_focused()
         await expect(page.get_by_role("region", name="down · tracardi")).to_be_in_viewport()
+
+
+async def test_the_console_tells_what_was_not_traced(tmp_path: Path) -> None:
+    """An event that was not chosen has its page; of what went well it says that, not why not."""
+    async with administered(tmp_path, QUIET + APP) as admin:
+        await admin.post("/destinations/mail/pause")
+        request = await send(admin)
+        await until(admin, request, stands("crm", "ended"))
+        async with visiting(admin) as visit:
+            await visit.open(f"events/{request}")
+            crm = visit.page.get_by_role("region", name="crm · growlytics")
+            await expect(crm).to_contain_text("left the spool without trouble: it arrived, or")
+            await expect(crm).to_contain_text("What was sent was not traced.")
+            await expect(crm.locator(".reason")).to_have_count(0)
+            mail = visit.page.get_by_role("region", name="mail · chrts")
+            await expect(mail.locator(".reason")).to_contain_text("An operator paused")
+            await expect(mail).to_contain_text("Nothing was sent.")
+            await expect(visit.page.get_by_role("region", name="Received")).to_contain_text("***")
+            assert await visit.flaws() == []

@@ -77,7 +77,7 @@ export const TONES = {
   later: "warn", waits: "warn", refused: "bad", dead: "bad",
   sent: "good", compared: "calm", delivering: "good", paused: "warn", probing: "warn", open: "bad",
 };
-export const WORDS = {sent: "would be sent", compared: "a shadow: compared, not sent", later: "tried again later", dead: "dead letter", open: "in trouble", probing: "being probed"};
+export const WORDS = {sent: "would be sent", compared: "a shadow: compared, not sent", later: "tried again later", dead: "dead letter", ended: "left the spool", open: "in trouble", probing: "being probed"};
 
 export const outcome = (word) => badge(WORDS[word] ?? word, TONES[word] ?? "plain");
 

@@ -74,7 +74,7 @@ function delivery(one) {
   const losses = new Map(one.losses.map((loss) => [loss.path, loss.how]));
   const head = [
     h("p", {}, outcome(one.outcome), one.route && h("span", {class: "soft"}, ` after the steps of ${one.route}`)),
-    one.reason && h("p", {class: "reason"}, one.reason),
+    one.reason && h("p", {class: one.outcome === "ended" ? null : "reason"}, one.reason),
     one.then && h("p", {}, one.then),
     one.letter && h("p", {}, "Given up at ", clock(one.letter.at), ": ", h("a", {href: `#dead/${one.letter.id}`}, `dead letter ${one.letter.id}`)),
     one.changes.length > 0 && h("div", {class: "losses"}, h("h4", {}, `Changed by the steps of ${one.route}`), h("ul", {}, one.changes.map(({path, how}) => h("li", {"data-link": path, tabindex: "0"}, h("code", {}, path), badge(how, "plain")))),
@@ -89,7 +89,8 @@ function delivery(one) {
     if (tail) made.append(tail);
     return made;
   }
-  return h("section", {class: "pane", "aria-label": name}, h("h3", {}, name), head, h("p", {class: "soft"}, "Nothing was sent."), tail);
+  return h("section", {class: "pane", "aria-label": name}, h("h3", {}, name), head,
+    h("p", {class: "soft"}, one.outcome === "ended" ? "What was sent was not traced." : "Nothing was sent."), tail);
 }
 
 /** Returns fields as a list; those that are tied to the same field of the event light up together. */
