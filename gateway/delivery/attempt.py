@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import structlog
+from msgspec.structs import replace
 
 from gateway.delivery.answers import Answers
 from gateway.delivery.job import Job
@@ -87,7 +88,9 @@ class Sender:
             if not forwarded:
                 self.losses.offer(lambda: jobs[0].outgoing)
         else:
-            said = redactor(jobs[0]).cut(response.body[:SAID].decode("utf-8", "replace"))
+            hides = redactor(jobs[0])
+            verdict = replace(verdict, reason=hides.cut(verdict.reason))
+            said = hides.cut(response.body[:SAID].decode("utf-8", "replace"))
         return Outcome(verdict, Attempt(at, response.status, latency, said), covers=covers)
 
     def _shown(self, response: Response, job: Job) -> Response:
