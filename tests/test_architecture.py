@@ -18,8 +18,7 @@ PUBLIC = frozenset({
     "gateway", "gateway.errors", "gateway.event", "gateway.exchange", "gateway.forwarding",
     "gateway.mapping", "gateway.naming", "gateway.plugin", "gateway.sandbox", "gateway.spec",
 })  # fmt: skip
-LONGEST_MODULE = 300
-LONGEST_FUNCTION = 40
+LONGEST_FUNCTION = 60
 VAGUE = frozenset({"utils", "util", "helpers", "base", "manager", "handler", "processor", "common"})
 
 
@@ -74,10 +73,9 @@ def test_the_gateway_knows_no_vendor(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", _modules("gateway/**/*.py", "plugins/**/*.py"), ids=_name)
-def test_a_module_is_a_room_one_can_see_across(path: Path) -> None:
-    """Modules and functions stay short, and are named after what they do."""
+def test_functions_are_short_and_names_say_something(path: Path) -> None:
+    """No function is longer than a screen, and no module has a name that says nothing."""
     text = path.read_text()
-    assert text.count("\n") <= LONGEST_MODULE
     assert path.stem not in VAGUE
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
