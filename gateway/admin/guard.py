@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +24,7 @@ REASONS = {401: "token", 403: "origin", 421: "host"}
 """Why somebody is turned away, by the status that they read."""
 QUIET = 60.0
 """Seconds in which those who are turned away for the same reason are logged once."""
+_PORT = re.compile(r":[0-9]*\Z")
 
 log = structlog.get_logger()
 
@@ -125,7 +127,7 @@ def check_host(http: web.Request, admin: AdminConfig) -> None:
         Problem: it is not.
     """
     host = http.headers.get("host", "").lower()
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    name = _PORT.sub("", host)
     if name == "localhost" or name in admin.hosts or _is_address(name):
         return
     what = f"called as {name!r}, which is none of its names; add it to hosts in [admin]"
@@ -133,11 +135,19 @@ def check_host(http: web.Request, admin: AdminConfig) -> None:
 
 
 def _is_address(name: str) -> bool:
+    """Tell whether *name* is an address as RFC 3986, section 3.2.2 writes it in a URL.
+
+    A zone, as in ``fe80::1%eth0``, means something on the caller's machine only, and no client
+    sends it (RFC 6874 is withdrawn): one that does is refused.
+    """
+    bare = name.removeprefix("[").removesuffix("]")
     try:
-        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+        found = ipaddress.ip_address(bare)
     except ValueError:
         return False
-    return True
+    if isinstance(found, ipaddress.IPv4Address):
+        return name == bare
+    return found.scope_id is None and name == f"[{bare}]"
 
 
 def check_intent(http: web.Request) -> None:

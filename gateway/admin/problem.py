@@ -83,7 +83,11 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
         return Problem(error.status, _detail(request, error), headers=kept).answer()
-    except Exception:
+    except Exception as error:
+        if isinstance(error, RecursionError) and request.body_exists:
+            # The parser has no other bound.
+            detail = "the body is nested too deeply to be read; send it with fewer levels"
+            return Problem(HTTPStatus.BAD_REQUEST, detail).answer()
         log.exception("admin_failed", method=request.method, path=request.path)
         detail = "the gateway made a mistake; its log has the details"
         return Problem(SERVER_ERROR, detail).answer()

@@ -7,6 +7,11 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from gateway.admin.problem import Problem
+
+MOST = 32
+"""Streams that may be open at once: each costs the loop something for every event."""
+RETRY_AFTER = 15
 HEARTBEAT = 15.0
 """Seconds of silence after which a stream is tested, so that one nobody reads comes to its end."""
 HEADERS = {"content-type": "text/event-stream", "cache-control": "no-store"}
@@ -40,16 +45,28 @@ class Streams:
     """The streams that are open, so that they can be ended before the server stops."""
 
     def __init__(self) -> None:
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: set[_Open] = set()
 
     async def send(
         self, http: web.Request, parts: AsyncIterator[bytes | None]
     ) -> web.StreamResponse:
-        """Send *parts* as they come, until they end, the reader leaves, or the server stops."""
-        stream = web.StreamResponse(headers=HEADERS)
-        await stream.prepare(http)
-        task = asyncio.ensure_future(self._copy(stream, parts))
-        self._open.add(task)
+        """Send *parts* as they come, until they end, the reader leaves, or the server stops.
+
+        Raises:
+            Problem: as many are open as may be.
+        """
+        opened = self._admit(http)
+        try:
+            stream = web.StreamResponse(headers=HEADERS)
+            await stream.prepare(http)
+            opened.task = asyncio.ensure_future(self._copy(stream, parts))
+            await self._finished(opened.task)
+        finally:
+            self._open.discard(opened)
+        return stream
+
+    @staticmethod
+    async def _finished(task: asyncio.Task[None]) -> None:
         try:
             await task
         except asyncio.CancelledError:
@@ -57,9 +74,19 @@ class Streams:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
                 raise
-        finally:
-            self._open.discard(task)
-        return stream
+
+    def _admit(self, http: web.Request) -> "_Open":
+        """Count one more stream; those that nobody reads any more are ended and do not count."""
+        read = [one for one in self._open if one.read]
+        if len(self._open) >= MOST:
+            for one in self._open.difference(read):
+                one.end()
+        if len(read) >= MOST:
+            detail = f"{MOST} streams are open, which is as many as may be; end one, then try again"
+            raise Problem(503, detail, headers={"retry-after": str(RETRY_AFTER)})
+        opened = _Open(http.transport)
+        self._open.add(opened)
+        return opened
 
     async def _copy(self, stream: web.StreamResponse, parts: AsyncIterator[bytes | None]) -> None:
         with contextlib.suppress(ConnectionError):
@@ -70,5 +97,23 @@ class Streams:
     async def close(self, app: web.Application) -> None:
         """End every stream."""
         del app
-        for task in tuple(self._open):
-            task.cancel()
+        for one in tuple(self._open):
+            one.end()
+
+
+class _Open:
+    """A stream that is open."""
+
+    def __init__(self, transport: asyncio.Transport | None) -> None:
+        self._transport = transport
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def read(self) -> bool:
+        """Tell whether its reader is there, as far as is known."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def end(self) -> None:
+        """End it, once it has begun."""
+        if self.task is not None:
+            self.task.cancel()

@@ -15,8 +15,12 @@ from gateway.admin.traced import traced
 from gateway.admin.values import Limit, Number, Seconds, Text
 from gateway.letter import Letter
 from gateway.trace.interface import Line, Trace, Which
+from gateway.trace.sampling import Sampler
 from gateway.trace.standing import Standing
 from gateway.trace.untraced import nothing
+
+SHOWN = 500
+"""Lines a second that a stream shows: more nobody reads, and each takes time from events."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -111,20 +115,33 @@ async def show_trace(desk: Desk, query: Asked) -> Found:
     return Found(found, letters, [standing for one in held for standing in one.standings])
 
 
-@endpoint("GET", "/tail", streams=HEADERS["content-type"])
+@endpoint(
+    "GET",
+    "/tail",
+    refuses={503: "As many streams are open as may be."},
+    streams=HEADERS["content-type"],
+)
 async def tail(desk: Desk, http: web.Request, query: Watching) -> web.StreamResponse:
     """Watch what happens, as server-sent events with one line each.
 
+    Of more than 500 lines a second the rest is left out, and an event ``skipped`` says how many.
     The stream ends, after an event ``dropped``, where its reader does not keep up.
     """
     return await desk.streams.send(http, _parts(desk, query.which()))
 
 
 async def _parts(desk: Desk, which: Which) -> AsyncIterator[bytes | None]:
+    sampler = Sampler(SHOWN)
     with desk.gateway.observed.hub.subscribe(which) as lines:
         async for batch in beating(lines.batches()):
+            if batch is None:
+                yield None
+                continue
             # One write for all of them: each costs as much as a line does.
-            yield None if batch is None else b"".join(b"data: %s\n\n" % _encode(x) for x in batch)
+            shown = [b"data: %s\n\n" % _encode(line) for line in batch if sampler.take()]
+            if skipped := len(batch) - len(shown):
+                shown.append(b'event: skipped\ndata: {"lines": %d}\n\n' % skipped)
+            yield b"".join(shown)
         if lines.dropped:
             yield b"event: dropped\ndata: {}\n\n"
 

@@ -6,14 +6,18 @@ from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import orjson
 import pytest
 from pydantic import SecretStr
 
 from gateway.admin.guard import in_force
+from gateway.admin.stream import MOST
+from gateway.admin.traces import SHOWN
 from gateway.config.admin import AdminConfig
 from gateway.exchange import Delivered
-from tests.e2e.admin import SETUP, TOKEN, Admin, administered, fill
+from gateway.trace.interface import Line
+from tests.e2e.admin import AT, SETUP, TOKEN, Admin, administered, fill
 from tests.e2e.process import ROOT
 from tests.e2e.running import PATIENCE, Watch
 from tests.e2e.wire import vendor
@@ -108,6 +112,9 @@ async def test_an_address_that_is_taken_is_told(tmp_path: Path) -> None:
         ("localhost:1", 200), ("127.0.0.1", 200), ("[::1]:8081", 200), ("10.0.0.7:8081", 200),
         ("gateway.example:443", 200), ("Gateway.Example", 200), ("evil.example", 421),
         ("localhost.evil.example", 421), ("127.0.0.1.evil.example:8081", 421), ("", 421),
+        ("[fe80::1%25lo]", 421), ("[::1%lo]", 421), ("[::1%lo]:8081", 421), ("::1%lo", 421),
+        ("[fe80::1%25evil.example]:8081", 421), ("[::1", 421), ("::1]", 421), ("[127.0.0.1]", 421),
+        ("[[::1]]", 421), ("[::ffff:127.0.0.1]:1", 200), ("127.0.0.1:", 200),
     ],
 )  # fmt: skip
 async def test_only_its_own_names_lead_to_it(tmp_path: Path, host: str, status: int) -> None:
@@ -359,6 +366,71 @@ async def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path) -> None:
             assert stream.status == 200
         async with asyncio.timeout(PATIENCE):
             await stream.read()
+
+
+async def test_streams_are_bounded(tmp_path: Path) -> None:
+    """As many may watch as cost the data path little; one more is told so, until one leaves."""
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    connector = aiohttp.TCPConnector(limit=0)
+    async with (
+        aiohttp.ClientSession(connector=connector, headers=headers) as client,
+        administered(tmp_path) as admin,
+    ):
+        url = f"{admin.url}/api/v1/tail"
+        opened = [await client.get(url) for _ in range(MOST)]
+        assert {stream.status for stream in opened} == {200}
+        async with client.get(url) as refused:
+            assert refused.status == 503
+            assert refused.content_type == "application/problem+json"
+            assert int(refused.headers["retry-after"]) > 0
+            assert str(MOST) in (await refused.json())["detail"]
+        opened[0].close()
+        async with asyncio.timeout(PATIENCE):
+            while (stream := await client.get(url)).status != 200:
+                stream.close()
+        stream.close()
+        for one in opened:
+            one.close()
+
+
+async def test_a_flooded_stream_leaves_lines_out(tmp_path: Path) -> None:
+    """Of more lines a second than anybody reads the rest is counted and not sent."""
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    async with administered(tmp_path) as admin:
+        url = f"{admin.url}/api/v1/tail"
+        async with admin.running.client.get(url, headers=headers) as stream:
+            await stream.content.readline()
+            line = Line(0, "event", AT, "r", "shop", "accepted")
+            sent = SHOWN + 300
+            admin.running.gateway.observed.hub.publish([line] * sent)
+            shown, skipped = 0, 0
+            async with asyncio.timeout(PATIENCE):
+                while shown + skipped < sent:
+                    said = await stream.content.readline()
+                    shown += said == b"data: " + msgspec.json.encode(line) + b"\n"
+                    if said.startswith(b'data: {"lines"'):
+                        skipped += orjson.loads(said.removeprefix(b"data: "))["lines"]
+            assert SHOWN <= shown <= 2 * SHOWN
+            assert skipped > 0
+
+
+async def test_a_body_that_is_nested_too_deeply_is_the_callers_mistake(tmp_path: Path) -> None:
+    """Whatever reads JSON answers a problem in the range of 4xx, however deep it is."""
+    headers = {"x-gateway-admin": "1", "content-type": "application/json"}
+    headers["authorization"] = f"Bearer {TOKEN}"
+    async with administered(tmp_path) as admin:
+        for depth in (600, 5_000, 100_000):
+            deep = b"[" * depth + b"]" * depth
+            for path, body in (
+                ("/explain", b'{"source":"shop","path":"POST /event/track","body":%s}' % deep),
+                ("/dead-letters/drop", b'{"ids":%s}' % deep),
+                ("/dead-letters/replay", deep),
+            ):
+                url = f"{admin.url}/api/v1{path}"
+                async with admin.running.client.post(url, data=body, headers=headers) as answer:
+                    assert 400 <= answer.status < 500, (path, depth)
+                    assert answer.content_type == "application/problem+json"
+                    assert (await answer.json())["detail"]
 
 
 async def test_an_event_can_be_followed(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ async function each(reader, take, say) {
     const parts = (rest + value).split("\n\n");
     rest = parts.pop();
     for (const part of parts) {
-      if (part.startsWith("event: dropped")) say("too much at once; some were left out");
+      if (/^event: (dropped|skipped)/.test(part)) say("too much at once; some were left out");
       else if (part.startsWith("data: ")) take(JSON.parse(part.slice(6)));
     }
   }
