@@ -5,14 +5,23 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import orjson
 import structlog
 from msgspec.structs import replace
 
 from gateway.delivery.answers import Answers
 from gateway.delivery.job import Job
-from gateway.delivery.rendering import Rendering, Unprepared
+from gateway.delivery.rendering import Prepared, Rendering, Unprepared
 from gateway.errors import TransportError
-from gateway.exchange import Declined, Delivered, Refused, Response, RetryLater, Verdict
+from gateway.exchange import (
+    Declined,
+    Delivered,
+    Refused,
+    Request,
+    Response,
+    RetryLater,
+    Verdict,
+)
 from gateway.losses.meter import LossMeter
 from gateway.spool import Attempt, Cause
 from gateway.transport import Transport
@@ -37,6 +46,8 @@ class Outcome(NamedTuple):
     """Of the dead letter, if the verdict makes one."""
     covers: int = 1
     """How many of the jobs it is about, from the first on."""
+    told: bool = False
+    """Whoever sent the request has been told the vendor's own answer."""
 
 
 class Sender:
@@ -65,6 +76,20 @@ class Sender:
         if isinstance(prepared, Unprepared):
             self.answers.give(jobs[:1], None)
             return _unsent(prepared)
+        return await self._sent(jobs, prepared)
+
+    async def send_otherwise(self, job: Job, than: Request) -> Outcome | None:
+        """Return how the try of *job* ended; None where nothing is sent.
+
+        That is so where its request says the same as *than*, which was sent, or where there is
+        none.
+        """
+        prepared = self.rendering.prepare([job])
+        if isinstance(prepared, Unprepared) or _alike(prepared.request, than):
+            return None
+        return await self._sent([job], prepared)
+
+    async def _sent(self, jobs: Sequence[Job], prepared: Prepared) -> Outcome:
         request, covers, forwarded = prepared
         for job in jobs[:covers]:
             job.sent, job.forwarded = request, forwarded
@@ -91,7 +116,8 @@ class Sender:
             hides = redactor(jobs[0])
             verdict = replace(verdict, reason=hides.cut(verdict.reason))
             said = hides.cut(response.body[:SAID].decode("utf-8", "replace"))
-        return Outcome(verdict, Attempt(at, response.status, latency, said), covers=covers)
+        attempt = Attempt(at, response.status, latency, said)
+        return Outcome(verdict, attempt, covers=covers, told=final)
 
     def _shown(self, response: Response, job: Job) -> Response:
         """Return an answer whose words may be quoted: one that repeats a credential does not."""
@@ -122,3 +148,13 @@ def _unsent(why: Unprepared) -> Outcome:
     if why.cause is None:
         return Outcome(Declined(why.reason), None)
     return Outcome(Refused(why.reason), None, why.cause)
+
+
+def _alike(one: Request, other: Request) -> bool:
+    """Tell whether both say the same to the same address."""
+    if (one.method, one.url) != (other.method, other.url):
+        return False
+    try:
+        return bool(orjson.loads(one.body) == orjson.loads(other.body))
+    except orjson.JSONDecodeError:
+        return one.body == other.body

@@ -192,16 +192,35 @@ class Worker:
         jobs = [job, *(self.users.followers(job.user, most) if most else ())]
         outcome = await self.sender.send(jobs)
         covers = outcome.covers
-        if covers > 1 and not isinstance(outcome.verdict, Delivered):
-            if isinstance(outcome.verdict, Refused):
-                for one in jobs[:covers]:
-                    one.alone = True
-                outcome = await self.sender.send(jobs[:1])
+        if isinstance(outcome.verdict, Refused) and (
+            covers > 1 or (job.forwarded and not outcome.told)
+        ):
+            outcome = await self._translated(jobs[:covers], outcome)
+            covers = 1
+        if not isinstance(outcome.verdict, Delivered):
             covers = 1
         self.users.put_back(job.user, jobs[covers:])
         for companion in jobs[1:covers]:
             self._settle(companion, outcome, leave=False)
         self._settle(job, outcome)
+
+    async def _translated(self, jobs: Sequence[Job], refused: Outcome) -> Outcome:
+        """Return how the first of *jobs* ends when it is sent alone, as the gateway writes it.
+
+        The vendor refused them together, or as the client wrote them. Where the gateway writes the
+        same, or cannot write it at all, the refusal stands.
+        """
+        for one in jobs:
+            one.alone = True
+        first = jobs[0]
+        if len(jobs) > 1 or first.sent is None:
+            return await self.sender.send(jobs[:1])
+        again = await self.sender.send_otherwise(first, first.sent)
+        if again is None:
+            return refused
+        if refused.attempt is not None:
+            first.tried(refused.attempt)
+        return again
 
     # How it ends
 
