@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from gateway.mapping.table import Table
 
 
+BARE = frozenset({str, int, float})
+"""Types of the values that may stand in an array for an object of one key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Nested(Codec):
     """A value with a table of its own; `one` and `many` make it."""
@@ -17,6 +21,12 @@ class Nested(Codec):
     table: "Table" = None  # type: ignore[assignment]  # a field after those with defaults
     many: bool = False
     bare: str = ""
+
+    def fits(self, value: Any) -> bool:
+        """Tell whether each item of an array can be read; another array is somebody's own."""
+        if not self.many:
+            return True
+        return all(type(item) is dict or (self.bare and type(item) in BARE) for item in value)
 
     def read(self, value: Any, place: str) -> Any:
         """Return the struct, or the tuple of structs, that *value* says.

@@ -125,7 +125,7 @@ class Walk:
             raise Rejected(place, f"expected object, got {json_name(value)}", Fault.TYPE, value)
         return value
 
-    def take(self, step: Step, rank: int, value: Any) -> bool:
+    def take(self, step: Step, rank: int, value: Any) -> bool:  # noqa: C901 - one case a line
         """Note *value* for the event; tell whether it is taken care of.
 
         Raises:
@@ -135,23 +135,25 @@ class Walk:
             return True
         if rank and step.beaten(self.payload, rank):
             return False
+        must = step.row.required or self.strict
         if type(value) not in step.accepts:
-            if step.row.required or self.strict:
+            if must:
                 raise step.wrong(value, rank)
             return False
         if not step.field:
             return True
-        if step.decode is not None:
+        if step.nested is not None:
+            if not (must or step.nested.fits(value)):
+                return False
+            value = step.nested.read(value, step.row.synonyms[rank])
+        elif step.decode is not None:
             try:
                 value = step.decode(value)
             except ValueError as error:
-                if step.row.required or self.strict:
-                    raise Rejected(
-                        step.row.synonyms[rank], str(error), Fault.VALUE, value
-                    ) from error
+                if must:
+                    place = step.row.synonyms[rank]
+                    raise Rejected(place, str(error), Fault.VALUE, value) from error
                 return False
-        elif step.nested is not None:
-            value = step.nested.read(value, step.row.synonyms[rank])
         self._note(step, value)
         return True
 

@@ -10,7 +10,14 @@ from gateway.event import Event
 from gateway.exchange import Request, Response
 from gateway.mapping import ISO8601, json_name
 from gateway.plugin import Input, bearer, json_response
-from plugins.chrts.mapping import ENDPOINTS, ENVELOPE, IDS
+from plugins.chrts.mapping import (
+    DOCUMENTED,
+    ENDPOINTS,
+    ENVELOPE,
+    GIVEN_UP,
+    IDS,
+    segment_shaped,
+)
 
 DONE = {
     "/customer/identify": "Customer identified successfully",
@@ -83,11 +90,10 @@ class ChrtsInput(Input):
             elif request.path == "/customer/identify":
                 payload = united(payload)
         (event,) = super().read(request, payload)
-        by_cookie = request.client_id and event.type != "alias"
-        if not by_cookie and not _filled(event.user_id) and not _filled(event.anonymous_id):
+        if event.type == "alias":
+            event = _joining(event, payload)
+        elif not (request.client_id or _filled(event.user_id) or _filled(event.anonymous_id)):
             raise Rejected("uid", "required", Fault.MISSING)
-        if event.type == "alias" and not _filled(event.previous_id):
-            raise Rejected("knownUid", "required", Fault.MISSING)
         if event.type == "track" and not _filled(event.name):
             raise Rejected("name", "required", Fault.MISSING)
         return [_dated(event)] if event.extra else [event]
@@ -141,20 +147,41 @@ def united(payload: dict[str, Any]) -> dict[str, Any]:
 def gather(payload: dict[str, Any]) -> dict[str, Any]:
     """Return *payload* with its loose properties moved into ``properties``.
 
-    Where a key stands in both places, the one in ``properties`` holds.
+    Where a key stands in both places, the one in ``properties`` holds. A name of Segment's
+    envelope, such as ``type`` or ``timestamp``, is a property like any other unless the whole body
+    is Segment-shaped.
 
     Raises:
         Rejected: ``properties`` is no object.
     """
-    loose = {key: value for key, value in payload.items() if key not in ENVELOPE}
+    own = ENVELOPE if segment_shaped(payload) else DOCUMENTED
+    loose = {key: value for key, value in payload.items() if key not in own}
     properties = payload.get("properties")
     if properties is not None and type(properties) is not dict:
         found = json_name(properties)
         raise Rejected("properties", f"expected object, got {found}", Fault.TYPE, properties)
     if not loose:
         return payload
-    kept = {key: value for key, value in payload.items() if key in ENVELOPE}
+    kept = {key: value for key, value in payload.items() if key in own}
     return {**kept, "properties": {**loose, **(properties or {})}}
+
+
+def _joining(event: Event, payload: dict[str, Any]) -> Event:
+    """Return an alias that keeps which of Segment's words it came with, for chrts itself.
+
+    Raises:
+        Rejected: one of its two ids is blank.
+    """
+    own = payload.get("knownUid") is not None
+    known, other = (event.user_id, event.previous_id)[:: 1 if own else -1]
+    if not _filled(other):
+        raise Rejected("uid", "required", Fault.MISSING)
+    if not _filled(known):
+        raise Rejected("knownUid", "required", Fault.MISSING)
+    if own:
+        return event
+    words = {key: payload[key] for key in GIVEN_UP if payload.get(key) is not None}
+    return replace(event, extra={**event.extra, **words})
 
 
 def _dated(event: Event) -> Event:

@@ -1,8 +1,9 @@
 """chrts' vocabulary beside ours; https://chrts.co/docs/api.
 
-The alias is mapped by position, not by meaning: chrts documents ``previousId`` as a synonym of
-``knownUid`` and ``userId`` of ``uid``, while its example puts the known customer where Segment
-puts the old id. Turning it around silently would break one kind of client.
+An alias is read by its unambiguous keys. In chrts' own example ``knownUid`` is the customer's id,
+the one that identify uses, and ``uid`` the id that was tracked before: ``knownUid`` survives.
+``previousId`` and ``anonymousId`` are Segment's words for an id that is given up, so beside them
+``uid`` or ``userId`` survives. What goes out is in chrts' own words.
 """
 
 from collections.abc import Mapping
@@ -23,10 +24,20 @@ IDENTIFY = Table(Identify, [
 ], says="identify", strict=True)
 
 ALIAS = Table(Alias, [
-    Row("uid|userId",                       "user_id",      required=True),
-    Row("knownUid|previousId|anonymousId",  "previous_id",  required=True,
-        note="by position; see above"),
+    Row("knownUid",                         "user_id",      required=True,
+        note="the customer, whose id survives"),
+    Row("uid|userId",                       "previous_id",  required=True),
 ], says="alias", strict=True)
+ALIAS_OF_SEGMENT = Table(Alias, [
+    Row("uid|userId",                       "user_id",      required=True),
+    Row("previousId|anonymousId",           "previous_id",  required=True,
+        note="Segment's: the id that is given up"),
+], says="alias", strict=True)
+ALIAS_OF_VISITOR = Table(Alias, [
+    Row("uid|userId",                       "user_id",      required=True),
+    Row("anonymousId",                      "previous_id",  required=True),
+], says="alias", strict=True)
+"""An alias whose only old id was ``anonymousId``; only written, to chrts itself."""
 
 NAMED = (
     *CUSTOMER,
@@ -37,6 +48,16 @@ TRACK_ONE = Table(TrackProduct, [
     *NAMED, *within("properties", "properties", PRODUCT_PROPERTY_ROWS),
 ])
 
+ALIASES = Switch(
+    "knownUid",
+    {"a known customer": ALIAS, "an id that is given up": ALIAS_OF_SEGMENT},
+    pick=lambda payload: (
+        "an id that is given up"
+        if payload.get("knownUid") is None
+        and (payload.get("previousId") is not None or payload.get("anonymousId") is not None)
+        else "a known customer"
+    ),
+)
 EVENTS = Switch(
     "name",
     {"an event about one product": TRACK_ONE},
@@ -51,18 +72,27 @@ EVENTS = Switch(
 
 ENDPOINTS: Mapping[str, Mapped] = {
     "POST /customer/identify": IDENTIFY,
-    "POST /customer/alias": ALIAS,
+    "POST /customer/alias": ALIASES,
     "POST /event/track": EVENTS,
 }
 
 IDS = ("uid", "userId", "anonymousId", "knownUid", "previousId")
 """Keys that name a customer; all of them are text."""
+GIVEN_UP = ("previousId", "anonymousId")
+"""Keys of an alias that name an id that is given up, the one that counts first."""
 
-ENVELOPE = frozenset({
-    "type", "event", "name", "uid", "userId", "anonymousId", "properties", "context",
-    "integrations", "messageId", "timestamp", "sentAt", "originalTimestamp", "receivedAt",
-    "writeKey", "version", "channel", "_metadata", "traits", "attributes", "groupId",
-    "previousId", "knownUid",
-})  # fmt: skip
-"""Keys that are no loose properties: the documented ones, and the envelope of a Segment-shaped
-body, which chrts says it takes."""
+DOCUMENTED = frozenset({"uid", "userId", "anonymousId", "name", "properties"})
+"""Keys of an event that the document names; any other is a loose property."""
+ENVELOPE = DOCUMENTED | {
+    "type", "event", "context", "integrations", "messageId", "timestamp", "sentAt",
+    "originalTimestamp", "receivedAt", "writeKey", "version", "channel", "_metadata", "traits",
+    "attributes", "groupId", "previousId", "knownUid",
+}  # fmt: skip
+"""Keys of a Segment-shaped body, which chrts says it takes, that are no loose properties."""
+
+
+def segment_shaped(payload: Mapping[str, object]) -> bool:
+    """Tell whether *payload*, an event, is Segment's: of its type, or named as Segment names it."""
+    if payload.get("type") == "track":
+        return True
+    return payload.get("event") is not None and payload.get("name") is None

@@ -9,7 +9,16 @@ from gateway.exchange import Declined
 from gateway.mapping import Loss
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
 from gateway.spec import about_one, as_track
-from plugins.chrts.mapping import ALIAS, ENDPOINTS, IDENTIFY, TRACK, TRACK_ONE
+from plugins.chrts.mapping import (
+    ALIAS,
+    ALIAS_OF_SEGMENT,
+    ALIAS_OF_VISITOR,
+    ENDPOINTS,
+    GIVEN_UP,
+    IDENTIFY,
+    TRACK,
+    TRACK_ONE,
+)
 
 
 class ChrtsOutput(Output):
@@ -69,14 +78,22 @@ class ChrtsOutput(Output):
 
 
 def _alias(event: Event) -> Call | Declined:
-    """Return the alias; chrts lists ``anonymousId`` as another name of the known id."""
-    known = _filled(event.previous_id) or _filled(event.anonymous_id)
-    if not _filled(event.user_id) or not known:
+    """Return the alias: the customer as the known one, the id that is given up as ``uid``.
+
+    One that came to chrts in Segment's words goes back in them.
+    """
+    previous = _filled(event.previous_id) or _filled(event.anonymous_id)
+    if not _filled(event.user_id) or not previous:
         return Declined("chrts joins two ids: a user id and the known one; one of them is missing")
-    spare = event.anonymous_id if known != event.anonymous_id else None
-    return Call(
-        "POST /customer/alias", ALIAS, replace(event, previous_id=known, anonymous_id=spare)
-    )
+    table = ALIAS
+    if event.origin == "chrts":
+        words = [key for key in GIVEN_UP if key in event.extra]
+        table = {"previousId": ALIAS_OF_SEGMENT, "anonymousId": ALIAS_OF_VISITOR}.get(
+            words[0] if words else "", ALIAS
+        )
+    spare = event.anonymous_id if previous != event.anonymous_id else None
+    known = replace(event, previous_id=previous, anonymous_id=spare)
+    return Call("POST /customer/alias", table, known)
 
 
 def _filled(text: str | None) -> str | None:

@@ -12,7 +12,6 @@ from gateway.plugin import Input, json_response
 from plugins.growlytics.attributes import kind_of, read_attributes, unpacked
 from plugins.growlytics.mapping import ENDPOINTS, RETYPED, table_for
 from plugins.growlytics.rules import (
-    LONGEST_ID,
     LONGEST_NAME,
     MOST_FOR_CUSTOMER,
     MOST_FOR_EVENT,
@@ -102,14 +101,14 @@ class GrowlyticsInput(Input):
 
 
 def _customer(payload: dict[str, Any]) -> dict[str, Any]:
-    checked_text(payload, "id", LONGEST_ID)
+    checked_text(payload, "id")
     found = read_attributes(payload)
     _limit(sum(name not in STANDARD for name in found), MOST_FOR_CUSTOMER)
     return {**payload, "attributes": found}
 
 
 def _event(payload: dict[str, Any]) -> dict[str, Any]:
-    checked_text(payload, "customerId", LONGEST_ID)
+    checked_text(payload, "customerId")
     name = checked_text(payload, "name", LONGEST_NAME)
     if name.lower() in RESERVED:
         raise Violation("name", "any.invalid", name)

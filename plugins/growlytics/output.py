@@ -15,7 +15,6 @@ from gateway.spec import about_one, as_track
 from plugins.growlytics.attributes import Listed, list_attributes
 from plugins.growlytics.mapping import CUSTOMER, ENDPOINTS, table_for
 from plugins.growlytics.rules import (
-    LONGEST_ID,
     LONGEST_NAME,
     MOST_FOR_CUSTOMER,
     MOST_FOR_EVENT,
@@ -139,8 +138,6 @@ class GrowlyticsOutput(Output):
         known = _filled(event.user_id) or _filled(allowed) or _filled(_contact(event))
         if known is None:
             return Declined(DECLINES_ANONYMOUS if unknown else NOBODY)
-        if len(known) > LONGEST_ID:
-            return Declined(f"growlytics takes customer ids of at most {LONGEST_ID} characters")
         spare = event.anonymous_id if known != event.anonymous_id else None
         return replace(event, user_id=known, anonymous_id=spare)
 

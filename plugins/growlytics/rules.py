@@ -1,8 +1,7 @@
 """What Growlytics checks in a body, and how it reports what is wrong with one.
 
 Limits: https://docs.growlytics.in/rest-apis/tracking-users-1 and
-https://docs.growlytics.in/rest-apis/tracking-events-1, "Terms & Considerations"; 40 characters
-of a customer's id: https://docs.growlytics.in/integration/browser/identify-customers; names of
+https://docs.growlytics.in/rest-apis/tracking-events-1, "Terms & Considerations"; names of
 Growlytics' own events: https://github.com/growlytics/growlytics-ios-sdk. The report is that of
 https://docs.growlytics.in/rest-apis/syncing-products: one problem, as the validator Joi words
 it, the label without quotes.
@@ -12,7 +11,6 @@ from typing import Any
 
 from gateway.errors import Fault, Rejected
 
-LONGEST_ID = 40
 LONGEST_NAME = 49
 MOST_FOR_CUSTOMER = 100
 MOST_FOR_EVENT = 50
@@ -56,7 +54,9 @@ class Violation(Rejected):
         self.context = context
 
 
-def checked_text(holder: dict[str, Any], key: str, longest: int, above: str = "") -> str:
+def checked_text(
+    holder: dict[str, Any], key: str, longest: int | None = None, above: str = ""
+) -> str:
     """Return the text that *holder* must have under *key*.
 
     Raises:
@@ -70,7 +70,7 @@ def checked_text(holder: dict[str, Any], key: str, longest: int, above: str = ""
         raise Violation(above + key, "string.base", value)
     if not value.strip():
         raise Violation(above + key, "any.empty", value)
-    if len(value) > longest:
+    if longest is not None and len(value) > longest:
         raise Violation(above + key, "string.max", value, limit=longest)
     return value
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.exchange import Request, Response
+from gateway.mapping import json_name
 from gateway.plugin import Input, json_response
 from plugins.personaclick.forms import fields, is_form
 from plugins.personaclick.initial import initialised, parameter
@@ -70,8 +71,19 @@ class PersonaclickInput(Input):
         """Return what *request* says in its body, JSON or a form, and in its query.
 
         Raises:
-            Rejected: it is neither.
+            Rejected: it is neither, or names the shop by what is no key.
         """
+        payload = self._decoded(request)
+        shop = payload.get("shop_id") if type(payload) is dict else None
+        if shop is None:
+            return payload
+        if type(shop) is not str:
+            raise Rejected("shop_id", f"expected string, got {json_name(shop)}", Fault.TYPE, shop)
+        if not shop.strip():
+            raise Rejected("shop_id", "must not be empty", Fault.VALUE, shop)
+        return payload
+
+    def _decoded(self, request: Request) -> Any:
         asked = fields(request.query) if request.query else {}
         if asked and not request.body:
             return asked
@@ -112,8 +124,6 @@ class PersonaclickInput(Input):
         """
         if type(payload) is not dict:
             raise Rejected("$", "expected an object", Fault.TYPE, payload)
-        if payload.get("shop_id") == "":
-            raise Rejected("shop_id", "must not be empty", Fault.VALUE, "")
         path = request.path
         events = super().read(request, repaired(path, payload))
         if path == "/track/delivered":
@@ -132,12 +142,13 @@ class PersonaclickInput(Input):
             return SUCCESS
         return SILENT.get(request.path, SUCCESS)
 
-    def refuse(self, request: Request, error: Rejected) -> Response:  # noqa: ARG002 - it depends on the error alone
-        """Answer in PersonaClick's shape.
+    def refuse(self, request: Request, error: Rejected) -> Response:
+        """Answer in PersonaClick's shape; 403 is all that the page knows of a message's fate.
 
         The message stands twice: the page has it on top, newer documentation in ``payload``.
         """
-        status = STATUS.get(error.fault, 400)
+        message_call = request.path.startswith("/track/")
+        status = STATUS.get(error.fault, 403 if message_call else 400)
         if error.fault is Fault.MISSING and error.path == "shop_id":
             status = 403
         message = f"{error.path}: {error.reason}" if error.path != "$" else error.reason

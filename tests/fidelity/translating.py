@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -46,7 +47,9 @@ def sent(event: Event, to: str | Output) -> tuple[str, dict[str, Any]]:
     output = OUTPUTS[to] if isinstance(to, str) else to
     request = output.render(event)
     assert not isinstance(request, Declined), request.reason
-    return request.url.partition("example")[2], orjson.loads(request.body)
+    target = urlsplit(request.url)
+    path = f"{target.path}?{target.query}" if target.query else target.path
+    return path, orjson.loads(request.body)
 
 
 def translated(source: str, path: str, body: Any, to: str | Output) -> tuple[str, dict[str, Any]]:

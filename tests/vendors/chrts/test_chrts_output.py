@@ -107,13 +107,13 @@ def test_sends_a_customer() -> None:
 
 
 def test_sends_an_alias() -> None:
-    """An alias keeps its positions, and a visitor's id stands in for a missing known id."""
+    """The customer is the known one; a visitor's id stands in for a missing previous id."""
     event = Event(type="alias", user_id="u1", previous_id="p1", anonymous_id="a1")
-    assert sent(event) == ("/customer/alias", {"uid": "u1", "knownUid": "p1"})
+    assert sent(event) == ("/customer/alias", {"knownUid": "u1", "uid": "p1"})
     assert output().losses(event) == [Loss("anonymous_id", "lost", "a1")]
     assert sent(replace(event, previous_id=None)) == (
         "/customer/alias",
-        {"uid": "u1", "knownUid": "a1"},
+        {"knownUid": "u1", "uid": "a1"},
     )
 
 

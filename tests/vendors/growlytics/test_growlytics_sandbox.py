@@ -57,7 +57,7 @@ EXAMPLE = {
     [
         (CUSTOMER, EXAMPLE),
         (EVENT, {"customerId": "c", "name": "Order", "attributes": EXAMPLE["attributes"]}),
-        (EVENT, {"customerId": "c" * 40, "name": "n" * 49, "attributes": []}),
+        (EVENT, {"customerId": "c" * 200, "name": "n" * 49, "attributes": []}),
         (CUSTOMER, {"id": "c", "attributes": [attribute(value="")]}),
         (
             EVENT,
@@ -87,7 +87,6 @@ REFUSED: list[tuple[str, dict[str, Any], str, list[str | int]]] = [
     (CUSTOMER, {"id": "c"}, "any.required", ["attributes"]),
     (CUSTOMER, {"id": 7, "attributes": []}, "string.base", ["id"]),
     (CUSTOMER, {"id": "", "attributes": []}, "any.empty", ["id"]),
-    (CUSTOMER, {"id": "c" * 41, "attributes": []}, "string.max", ["id"]),
     (CUSTOMER, {"id": "c", "attributes": {"City": "Mumbai"}}, "array.base", ["attributes"]),
     (EVENT, {"name": "e", "attributes": []}, "any.required", ["customerId"]),
     (EVENT, {"customerId": "c", "attributes": []}, "any.required", ["name"]),

@@ -62,6 +62,8 @@ def error(message: str) -> dict[str, Any]:
         ("/push", {**VIEW, "seance": ""}, "seance: must not be empty"),
         ("/push", {**VIEW, "sid": 42}, "sid: expected a string that is not empty"),
         ("/push", {**VIEW, "shop_id": ""}, "shop_id: must not be empty"),
+        ("/push/custom", {**CUSTOM, "shop_id": " "}, "shop_id: must not be empty"),
+        ("/profile/set", {**PROFILE, "shop_id": ""}, "shop_id: must not be empty"),
         ("/push", {**VIEW, "shop_id": 7}, "shop_id: expected string, got integer"),
         ("/push", without(VIEW, "event"), "event: required"),
         ("/push", {**VIEW, "event": ""}, "event: unknown: ''"),
@@ -112,13 +114,6 @@ def error(message: str) -> dict[str, Any]:
         ("/push/custom", {**CUSTOM, "label": ""}, "label: must not be empty"),
         ("/push/custom", {**CUSTOM, "time": 1e300}, "time: no such time: 1e+300"),
         ("/push/custom", without(CUSTOM, "did"), f"did: {PERSON}"),
-        ("/track/received", without(MESSAGE, "code"), "code: required"),
-        ("/track/clicked", without(MESSAGE, "type"), "type: required"),
-        (
-            "/track/closed",
-            {**MESSAGE, "type": "x"},
-            "type: must be one of bulk, chain, transactional",
-        ),
         ("/profile/set", {"shop_id": "s", "first_name": "Ada"}, f"did: {PERSON}"),
         ("/profile/set", {**PROFILE, "age": "old"}, "age: could not convert string to float"),
         ("/profile/set", {**PROFILE, "gender": 1}, "gender: expected string, got integer"),
@@ -131,6 +126,31 @@ def test_refuses_with_400(path: str, body: Any, message: str) -> None:
     said = orjson.loads(answered.body)
     assert answered.status == 400
     assert answered.headers == {"content-type": "application/json"}
+    assert said["message"].startswith(message)
+    assert said == error(said["message"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/track/received", without(MESSAGE, "code"), "code: required"),
+        ("/track/clicked", without(MESSAGE, "type"), "type: required"),
+        (
+            "/track/closed",
+            {**MESSAGE, "type": "x"},
+            "type: must be one of bulk, chain, transactional",
+        ),
+        ("/track/delivered", {**MESSAGE, "code": ""}, "code: must not be empty"),
+        ("/track/opened", {**MESSAGE, "shop_id": ""}, "shop_id: must not be empty"),
+        ("/track/received", {**MESSAGE, "stream": "my-stream"}, "stream: must be at most 16"),
+        ("/track/received", [], "expected an object"),
+    ],
+)
+def test_refuses_the_fate_of_a_message_with_403(path: str, body: Any, message: str) -> None:
+    """403 is the only refusal that the page documents for ``/track/…``."""
+    answered = answer(path, body)
+    said = orjson.loads(answered.body)
+    assert answered.status == 403
     assert said["message"].startswith(message)
     assert said == error(said["message"])
 

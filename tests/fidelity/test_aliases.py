@@ -1,0 +1,53 @@
+"""Which of two ids survives is told by the key that names it."""
+
+from typing import Any
+
+import pytest
+
+from tests.fidelity.translating import read, refused, sent, translated
+
+ALIAS = "/customer/alias"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"knownUid": "customer", "uid": "visitor"},
+        {"knownUid": "customer", "userId": "visitor"},
+        {"userId": "customer", "previousId": "visitor"},
+        {"uid": "customer", "previousId": "visitor"},
+        {"userId": "customer", "anonymousId": "visitor"},
+        {"uid": "customer", "previousId": "visitor", "anonymousId": "another"},
+    ],
+)
+def test_the_customer_survives(body: dict[str, Any]) -> None:
+    """``knownUid`` is the customer; beside Segment's old ids ``uid`` or ``userId`` is."""
+    _, said = translated("chrts", ALIAS, body, "segment")
+    assert (said["userId"], said["previousId"]) == ("customer", "visitor")
+
+
+@pytest.mark.parametrize("words", [{"previousId": "v"}, {"anonymousId": "v"}])
+def test_an_alias_goes_back_to_chrts_in_its_own_words(words: dict[str, str]) -> None:
+    """An alias in Segment's words goes to chrts as its client wrote it."""
+    _, said = translated("chrts", ALIAS, {"uid": "u", **words}, "chrts")
+    assert said == {"uid": "u", **words}
+
+
+def test_an_alias_of_another_vendor_is_told_as_in_the_document() -> None:
+    """The customer goes to chrts as ``knownUid``, the id that was tracked before as ``uid``."""
+    body = {"type": "alias", "userId": "customer", "previousId": "visitor"}
+    assert translated("segment", "/v1/alias", body, "chrts") == (
+        ALIAS,
+        {"knownUid": "customer", "uid": "visitor"},
+    )
+    (event,) = read("segment", "/v1/alias", body)
+    assert sent(event, "segment")[1]["previousId"] == "visitor"
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"uid": "u"}, {"knownUid": "k"}, {"knownUid": " ", "uid": "u"},
+             {"uid": " ", "previousId": "p"}, {"userId": "u", "previousId": ""}]
+)  # fmt: skip
+def test_an_alias_of_one_id_is_refused(body: dict[str, Any]) -> None:
+    """Both ids are required, whichever keys name them."""
+    assert refused("chrts", ALIAS, body) == 400
