@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,6 +25,8 @@ class GatewayProcess:
         self.process = process
         self.lines: list[dict[str, object]] = []
         self.url = ""
+        self.admin = ""
+        """Where the admin API is, if the configuration has one."""
         self._reader = asyncio.get_running_loop().create_task(self._read())
         self._changed = asyncio.Event()
 
@@ -48,6 +50,23 @@ class GatewayProcess:
                 assert not self._reader.done(), self.lines
                 self._changed.clear()
                 await self._changed.wait()
+
+    async def after(
+        self, since: int, event: str, holds: Callable[[dict[str, object]], bool] = bool
+    ) -> dict[str, object]:
+        """Wait for a line of *event* of which something *holds*, behind the first *since* lines."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                for line in self.lines[since:]:
+                    if line["event"] == event and holds(line):
+                        return line
+                assert not self._reader.done(), self.lines[-20:]
+                self._changed.clear()
+                await self._changed.wait()
+
+    def hang_up(self) -> None:
+        """Ask for a reload, as ``kill -HUP`` does."""
+        self.process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:
         """Kill it at once, as ``kill -9`` does."""
@@ -74,6 +93,9 @@ async def gateway_process(
     try:
         line = await running.saw("listening")
         running.url = f"http://{line['host']}:{line['port']}"
+        for line in running.lines:
+            if line["event"] == "admin_listening":
+                running.admin = f"http://{line['host']}:{line['port']}/api/v1"
         yield running
     finally:
         if process.returncode is None:

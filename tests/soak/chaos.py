@@ -1,8 +1,10 @@
-"""Rounds of faults: vendors that fail in every way, and a gateway that is ended in the middle."""
+"""Rounds of weather: bad vendors, busy operators, bursts, clients that leave, and a sudden end."""
 
 import asyncio
 import random
 import signal
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -11,8 +13,9 @@ from typing import Literal, NamedTuple
 from tests.e2e.process import LAUNCHER, GatewayProcess, gateway_process
 from tests.soak.faults import Clock, SmallDisk
 from tests.soak.ledger import Judgement, dead_letters, judge, left_over, owed
-from tests.soak.load import Load
-from tests.soak.marks import config
+from tests.soak.load import Load, pour
+from tests.soak.marks import EventMark
+from tests.soak.operator import MEANWHILE, Act, Operator, Setup, drained
 from tests.soak.vendor import OK, Behaviour, Vendor
 
 End = Literal["kill", "term"]
@@ -21,11 +24,24 @@ CHAOS: Mapping[Behaviour, float] = {
 }  # fmt: skip
 BROKEN: Mapping[Behaviour, float] = {"500": 3, "reset": 1, "401": 0.1}
 MOODS: tuple[Mapping[Behaviour, float], ...] = (OK, CHAOS, CHAOS, BROKEN)
+SURE: tuple[Behaviour, ...] = ("ok", "slow", "reset", "500", "400")
+"""What a vendor in chaos does so often that it cannot fail to happen among `ENOUGH` requests."""
+ENOUGH = 400
 DELIVERY = """
 retry_min = "20ms"
 retry_max = "150ms"
 timeout = "2s"
 """
+PATIENT = 'timeout = "2s"'
+"""Delivery as it is where nobody says anything but how long an attempt may take."""
+TASTE: Mapping[int, Behaviour] = {0: "403", 1: "500", 2: "413", 3: "400", 4: "hang"}
+"""How some events are always met, by their number in turn."""
+OF = 211
+"""One of so many events is met in each of these ways."""
+BURST, TOGETHER, CROWD = 600, 200, 60
+"""Events of one user in a burst, and in one of its requests; users in a burst of one source."""
+FAR = 100_000
+"""Where the users begin who send nothing but a burst."""
 JUMPS = (-86_400, -7_200, -30, 0, 45, 3_600, 100_000)
 """Seconds by which a clock may be wrong."""
 SETTLING = 60.0
@@ -38,6 +54,25 @@ class Round(NamedTuple):
     end: End
     acknowledged: int
     moods: tuple[str, ...]
+    acts: tuple[Act, ...] = ()
+
+
+class Weather(NamedTuple):
+    """What happens besides vendors that fail and a gateway that ends; nothing, where left out."""
+
+    acts: Sequence[Act] = ()
+    """What an operator does, one after the other, in every round."""
+    dislikes: bool = False
+    """Every vendor has events that it always meets in the same bad way, until all settles."""
+    bursts: bool = False
+    """In every round one user sends a burst, and so does one source."""
+    leaves: float = 0.0
+    """How likely it is that a client goes away without waiting for its answer."""
+    delivery: str = DELIVERY
+    """Lines for every destination's table."""
+
+
+CALM = Weather()
 
 
 class Chaos:
@@ -50,6 +85,7 @@ class Chaos:
         seed: of the dice.
         clock: jumps in every round.
         disk: is full for a moment in every round; the spool is kept on it.
+        weather: what happens besides.
     """
 
     def __init__(
@@ -61,27 +97,41 @@ class Chaos:
         *,
         clock: Clock | None = None,
         disk: SmallDisk | None = None,
+        weather: Weather = CALM,
     ) -> None:
         self.spool = (disk.folder if disk else folder) / "spool"
         self._clock = clock
         self._disk = disk
         self.vendors = vendors
-        self.load = Load(users, pause=0.001)
+        self.load = Load(users, pause=0.001, leaves=weather.leaves, seed=seed)
+        self._weather = weather
         self._dice = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
-        self._path = folder / "gateway.toml"
         ports = {vendor.name: vendor.port for vendor in vendors}
-        self._path.write_text(config(str(self.spool), ports, DELIVERY))
-        self.crashes = 0
+        setup = Setup(folder / "gateway.toml", self.spool, ports, weather.delivery)
+        self._path = setup.path
+        self.operator = Operator(setup, self.load, seed)
+        self.crashes = self.bursts = 0
+        self._chaotic = False
+        for vendor in vendors if weather.dislikes else ():
+            vendor.dislikes = lambda mark: TASTE.get((mark.user + mark.number) % OF)
 
     async def round(self, end: End, events: int) -> Round:
-        """Run the gateway until about so many events are acknowledged; then *end* it."""
+        """Run the gateway until about so many events are acknowledged; then *end* it.
+
+        Raises:
+            RuntimeError: a gateway that was asked to stop failed.
+        """
         moods = [await self._humour(vendor) for vendor in self.vendors]
         before = len(self.load.acknowledged)
         async with self._gateway() as gateway:
             self.load.aim(gateway.url)
             goal = before + self._dice.randint(events // 2, events)
-            await self._mischief(before, goal)
+            acting = asyncio.get_running_loop().create_task(self._act(gateway))
+            await self._mischief(gateway, before, goal)
             await self.load.reaches(goal)
+            await acting
+            if self._weather.acts:
+                self.operator.begin(gateway)  # the end comes in the middle of it
             if end == "kill":
                 self.crashes += 1
                 gateway.kill()
@@ -92,12 +142,27 @@ class Chaos:
                 if status:
                     raise RuntimeError(f"ended with {status}: {gateway.lines[-5:]}")
             await self.load.rest()
-        return Round(end, len(self.load.acknowledged) - before, tuple(moods))
+        acknowledged = len(self.load.acknowledged) - before
+        return Round(end, acknowledged, tuple(moods), tuple(self._weather.acts))
+
+    def calm(self) -> list[str]:
+        """Return which faults did not happen that should have."""
+        weather, answered = self._weather, sum((v.answered for v in self.vendors), Counter())
+        disliked = sum((v.disliked for v in self.vendors), Counter[str]())
+        enough = self._chaotic and answered.total() >= ENOUGH * len(self.vendors)
+        missed: list[str] = [what for what in (SURE if enough else ()) if not answered[what]]
+        missed += [f"disliked, {what}" for what in _tastes(weather) if not disliked[what]]
+        missed += [act for act in weather.acts if not self.operator.done[act]]
+        missed += ["a client that left"] if weather.leaves and not self.load.left else []
+        missed += ["a burst"] if weather.bursts and not self.bursts else []
+        missed += ["a jump of the clock"] if self._clock and not self._clock.jumps else []
+        missed += ["a full disk"] if self._disk and not self._disk.fills else []
+        return [f"it never happened: {what}" for what in missed]
 
     async def settle(self) -> Judgement:
         """End all faults, let everything arrive, and judge."""
         for vendor in self.vendors:
-            vendor.weights = OK
+            vendor.weights, vendor.dislikes = OK, lambda _: None
             await vendor.down()
             await vendor.up()
         if self._clock:
@@ -107,16 +172,20 @@ class Chaos:
             self.load.aim(gateway.url)
             await self.load.everyone()
             await self.load.stop()
+            draining = asyncio.get_running_loop().create_task(drained(self.operator, gateway))
             try:
                 await asyncio.gather(*(self._arrived(vendor) for vendor in self.vendors))
             except TimeoutError:
                 late = f"not settled in {SETTLING:g} s"
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
             gateway.process.send_signal(signal.SIGTERM)
             await gateway.ended()
         verdict = judge(
             self.load.acknowledged, self.load.unsure, self.vendors, dead_letters(self.spool),
-            once=not self.crashes,
+            once=not self.crashes, perhaps=self.operator.perhaps(),
         )  # fmt: skip
+        verdict.complaints += self.calm()
         verdict.complaints += [late] if late else []
         pending = await left_over(self.spool)
         verdict.complaints += [f"{name}: still pending: {depth}" for name, depth in pending.items()]
@@ -127,10 +196,31 @@ class Chaos:
             self._path, launcher=self._clock.launcher if self._clock else LAUNCHER
         )
 
-    async def _mischief(self, begin: int, end: int) -> None:
-        """Set the clock and fill the disk, between so many and so many acknowledged events."""
+    async def _act(self, gateway: GatewayProcess) -> None:
+        """Do what the operator does, one act after the other."""
+        for act in self._weather.acts:
+            await self._more(MEANWHILE)
+            await self.operator.act(act, gateway)
+
+    async def _more(self, events: int) -> None:
+        await self.load.reaches(len(self.load.acknowledged) + events)
+
+    async def _burst(self, gateway: GatewayProcess) -> None:
+        """Send a burst of one user, and one of many users by the same source."""
+        self.bursts += 1
+        first = FAR * self.bursts
+        await self.load.burst(first + 3, BURST, TOGETHER)
+        began = time.monotonic()
+        sent = await pour(gateway.url, BURST, CROWD, first=first)
+        self.load.sent.update(dict.fromkeys(sent, began))
+        self.load.acknowledged.update(dict.fromkeys(sent, time.monotonic()))
+
+    async def _mischief(self, gateway: GatewayProcess, begin: int, end: int) -> None:
+        """Set the clock, fill the disk and send bursts, between so many and so many events."""
         for part in (1, 2, 3):
             await self.load.reaches(begin + (end - begin) * part // 4)
+            if self._weather.bursts and part == 1:
+                await self._burst(gateway)
             if self._clock:
                 self._clock.jump(self._dice.choice(JUMPS))
             if self._disk and part == 2:
@@ -140,6 +230,9 @@ class Chaos:
 
     async def _arrived(self, vendor: Vendor) -> None:
         must = owed(self.load.acknowledged, vendor.name)
+        must -= self.operator.perhaps().get(vendor.name, set())
+        letters = await asyncio.to_thread(dead_letters, self.spool)
+        must -= letters.get(vendor.name, Counter[EventMark]()).keys()
         left = must - vendor.accepted.keys() - vendor.refused
 
         def all_of_it(told: Vendor) -> bool:
@@ -148,7 +241,7 @@ class Chaos:
                 if mark not in told.accepted and mark not in told.refused:
                     return False
                 left.discard(mark)
-            return True
+            return not told.answering
 
         await vendor.until(all_of_it, SETTLING)
 
@@ -158,4 +251,9 @@ class Chaos:
         if self._dice.random() < 0.2:
             return "down"
         await vendor.up()
+        self._chaotic = self._chaotic or vendor.weights is CHAOS
         return "ok" if vendor.weights is OK else "chaos" if vendor.weights is CHAOS else "broken"
+
+
+def _tastes(weather: Weather) -> set[Behaviour]:
+    return set(TASTE.values()) if weather.dislikes else set()

@@ -1,6 +1,7 @@
 """A client that writes down what was acknowledged, and only that."""
 
 import asyncio
+import random
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -15,16 +16,37 @@ TIRED = 0.02
 class Load:
     """Users that each send one request after the other, all of them at the same time.
 
+    Args:
+        users: how many.
+        pause: seconds between an answer and the user's next request.
+        padding: makes every event longer.
+        leaves: how likely it is that a client goes away without waiting for its answer.
+        seed: of these dice.
+
     Attributes:
+        sent: the moment at which each acknowledged event was sent.
         acknowledged: the moment at which each event was answered with success.
         unsure: events sent without an answer; they may arrive or not.
         turned_away: how many requests were answered with anything but success.
+        left: how often a client went away without waiting.
     """
 
-    def __init__(self, users: int, *, pause: float = 0.0, padding: str = "") -> None:
+    def __init__(
+        self,
+        users: int,
+        *,
+        pause: float = 0.0,
+        padding: str = "",
+        leaves: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.sent: dict[EventMark, float] = {}
         self.acknowledged: dict[EventMark, float] = {}
         self.unsure: set[EventMark] = set()
         self.turned_away = 0
+        self.left = 0
+        self._leaves = leaves
+        self._dice = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
         self._numbers = dict.fromkeys(range(users), 1)
         self._last: dict[int, int] = {}
         self._pause = pause
@@ -102,19 +124,20 @@ class Load:
             while self._up.is_set():
                 data, marks = request(user, self._numbers[user], self._padding)
                 self._numbers[user] += len(marks)
+                if self._leaves and self._dice.random() < self._leaves:
+                    self.left += 1
+                    writer.write(data[: self._dice.choice((len(data), len(data) // 2))])
+                    self.unsure.update(marks)
+                    return
+                began = time.monotonic()
                 writer.write(data)
                 head, _ = await read_message(reader)
-                if 200 <= status_of(head) < 300:
-                    now = time.monotonic()
-                    self.acknowledged.update(dict.fromkeys(marks, now))
-                    self._last[user] = self._numbers[user]
-                    self._answered.set()
-                    marks = []
-                else:
+                if not 200 <= status_of(head) < 300:
                     self.turned_away += 1
                     self._answered.set()
-                    marks = []
                     return
+                self._note(user, marks, began)
+                marks = []
                 if self._pause:
                     await asyncio.sleep(self._pause)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -122,11 +145,47 @@ class Load:
         finally:
             writer.transport.abort()
 
+    def _note(self, user: int, marks: list[EventMark], began: float) -> None:
+        self.sent.update(dict.fromkeys(marks, began))
+        self.acknowledged.update(dict.fromkeys(marks, time.monotonic()))
+        self._last[user] = self._numbers[user]
+        self._answered.set()
+
+    async def burst(self, user: int, events: int, together: int) -> None:
+        """Send *events* of one *user* who sends nothing else, so many *together* in a request.
+
+        Raises:
+            RuntimeError: some were not taken.
+        """
+        reader, writer = await asyncio.open_connection(*self._address)
+        number = self._numbers.pop(user, 1)  # nobody waits for the next one
+        try:
+            for first in range(number, number + events, together):
+                data, marks = request(user, first, together=min(together, number + events - first))
+                began = time.monotonic()
+                writer.write(data)
+                head, body = await read_message(reader)
+                if status_of(head) != 200:
+                    raise RuntimeError(f"not taken: {head!r} {body!r}")
+                self.sent.update(dict.fromkeys(marks, began))
+                self.acknowledged.update(dict.fromkeys(marks, time.monotonic()))
+        finally:
+            writer.transport.abort()
+        self._answered.set()
+
 
 async def pour(
-    url: str, count: int, users: int, *, connections: int = 32, padding: str = ""
+    url: str,
+    count: int,
+    users: int,
+    *,
+    connections: int = 32,
+    padding: str = "",
+    first: int = 0,
 ) -> list[EventMark]:
     """Send *count* events of *users* in turn, as fast as they are taken; return them.
+
+    The users are every fourth one from *first* on, whose events come one by one.
 
     Raises:
         RuntimeError: one was not taken.
@@ -139,7 +198,7 @@ async def pour(
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         try:
             for number in numbers:
-                user = 4 * (number % users)  # one whose events come one by one
+                user = first + 4 * (number % users)
                 data, marks = request(user, number // users + 1, padding)
                 writer.write(data)
                 head, body = await read_message(reader)

@@ -1,6 +1,7 @@
 """Marks that tell events apart in whatever format a destination is told of them."""
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import orjson
@@ -54,10 +55,15 @@ def batches(user: int) -> bool:
     return user % 4 == TOGETHER
 
 
-def request(user: int, number: int, padding: str = "") -> tuple[bytes, list[EventMark]]:
-    """Return the user's request that begins with event *number*, and the events in it."""
+def request(
+    user: int, number: int, padding: str = "", together: int = TOGETHER
+) -> tuple[bytes, list[EventMark]]:
+    """Return the user's request that begins with event *number*, and the events in it.
+
+    Where the user's events come several in a request, there are so many *together*.
+    """
     if batches(user):
-        marks = [EventMark(user, number + n) for n in range(TOGETHER)]
+        marks = [EventMark(user, number + n) for n in range(together)]
         body: object = {
             "source": {"id": "3ee63fc6-490a-4fd8-bfb3-bf0c8c8d3387"},
             "session": {"id": f"session-{user}"},
@@ -94,13 +100,24 @@ def config(
         server: lines for the server's table.
         spool: lines for the spool's table.
     """
-    destinations = "".join(
+    tables = {name: destination(name, port, more) for name, port in ports.items()}
+    return configured(folder, tables, ports, server=server, spool=spool)
+
+
+def destination(name: str, port: int, more: str) -> str:
+    """Return the table of the destination *name*, a vendor's too, with *more* lines."""
+    return (
         f'[destinations.{name}]\nvendor = "{name}"\nurl = "http://127.0.0.1:{port}"\n'
         f"{SETTINGS[name]}\n{more}\n"
-        for name, port in ports.items()
     )
-    names = ", ".join(f'"{name}"' for name in ports)
+
+
+def configured(
+    folder: str, tables: Mapping[str, str], to: Iterable[str], *, server: str = "", spool: str = ""
+) -> str:
+    """Return a configuration with the *tables* of destinations, and a route *to* some of them."""
+    names = ", ".join(f'"{name}"' for name in to)
     return (
         f'[server]\nlisten = "127.0.0.1:0"\n{server}\n[spool]\npath = "{folder}"\n{spool}\n'
-        f"{SOURCES}{destinations}[[routes]]\nto = [{names}]\n"
+        f"{SOURCES}{''.join(tables.values())}[[routes]]\nto = [{names}]\n"
     )

@@ -113,7 +113,10 @@ async def _drain(vendors: list[Vendor], sent: list[EventMark]) -> list[str]:
     for vendor in vendors:
         much = len(owed(sent, vendor.name))
         try:
-            await vendor.until(lambda told, much=much: len(told.accepted) >= much, DRAIN)  # type: ignore[misc]  # bound now
+            await vendor.until(
+                lambda told, much=much: len(told.accepted) >= much and not told.answering,  # type: ignore[misc]  # bound now
+                DRAIN,
+            )
         except TimeoutError:
             late.append(f"{vendor.name}: not drained in {DRAIN:g} s")
     return late

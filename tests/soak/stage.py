@@ -9,7 +9,7 @@ from tests.e2e.process import LAUNCHER, GatewayProcess, gateway_process
 from tests.e2e.running import PATIENCE
 from tests.soak.ledger import Judgement, dead_letters, judge, owed
 from tests.soak.load import Load
-from tests.soak.marks import config
+from tests.soak.operator import Operator, Setup
 from tests.soak.vendor import Vendor, vendors
 
 USERS = 12
@@ -17,7 +17,7 @@ PROMPT = 'retry_min = "20ms"\nretry_max = "200ms"\ntimeout = "1s"\n'
 
 
 class Stage(NamedTuple):
-    """A gateway process, its vendors by name, and a client that has not begun."""
+    """A gateway process, its vendors by name, a client that has not begun, and an operator."""
 
     gateway: GatewayProcess
     vendors: dict[str, Vendor]
@@ -25,6 +25,7 @@ class Stage(NamedTuple):
     spool: Path
     path: Path
     """The configuration, for another process."""
+    operator: Operator
 
     async def send(self, events: int) -> None:
         """Let about so many events be acknowledged."""
@@ -34,12 +35,14 @@ class Stage(NamedTuple):
         await self.load.stop()
 
     async def arrived(self, *names: str) -> None:
-        """Wait until these destinations have all that they are owed."""
+        """Wait until these destinations have all that they are owed, and have said so."""
         for name in names:
             much = len(owed(self.load.acknowledged, name))
             vendor = self.vendors[name]
             await vendor.until(
-                lambda told, much=much: len(told.accepted) + len(told.refused) >= much,  # type: ignore[misc]  # bound now
+                lambda told, much=much: (  # type: ignore[misc]  # bound now
+                    len(told.accepted) + len(told.refused) >= much and not told.answering
+                ),
                 PATIENCE,
             )
 
@@ -47,7 +50,7 @@ class Stage(NamedTuple):
         """Return what the ledger says, of a gateway that is stopped."""
         return judge(
             self.load.acknowledged, self.load.unsure, self.vendors.values(),
-            dead_letters(self.spool), once=once,
+            dead_letters(self.spool), once=once, perhaps=self.operator.perhaps(),
         )  # fmt: skip
 
     async def ends(self) -> None:
@@ -63,14 +66,29 @@ async def stage(
     delivery: str = PROMPT,
     users: int = USERS,
     server: str = "",
+    more: str = "",
+    pause: float = 0.005,
     launcher: Sequence[str] = LAUNCHER,
 ) -> AsyncIterator[Stage]:
-    """Run vendors, and a gateway that sends them everything."""
+    """Run vendors, and a gateway that sends them everything.
+
+    Args:
+        folder: for the configuration and the spool.
+        names: of the vendors.
+        delivery: lines for every destination's table.
+        users: how many send at the same time.
+        server: lines for the server's table.
+        more: lines for the spool's table.
+        pause: seconds between an answer and the user's next request.
+        launcher: how Python runs the gateway.
+    """
     async with vendors(*names, traced=True) as made:
-        path = folder / "gateway.toml"
         spool = folder / "spool"
-        path.write_text(config(str(spool), {v.name: v.port for v in made}, delivery, server=server))
-        async with gateway_process(path, launcher=launcher) as gateway:
-            load = Load(users, pause=0.005)
-            yield Stage(gateway, {v.name: v for v in made}, load, spool, path)
+        ports = {v.name: v.port for v in made}
+        setup = Setup(folder / "gateway.toml", spool, ports, delivery, server=server, more=more)
+        async with gateway_process(setup.path, launcher=launcher) as gateway:
+            load = Load(users, pause=pause)
+            by_name = {v.name: v for v in made}
+            operator = Operator(setup, load, seed=1)
+            yield Stage(gateway, by_name, load, spool, setup.path, operator)
             await load.stop()

@@ -4,22 +4,35 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple
 
 from tests.soak.marks import EventMark, marks_in
 from tests.soak.wire import read_message
 
-Behaviour = Literal["ok", "slow", "hang", "reset", "500", "429", "401", "400"]
+Behaviour = Literal[
+    "ok", "slow", "held", "cut", "hang", "reset",
+    "500", "429", "401", "403", "400", "413",
+]  # fmt: skip
+"""How a request is met.
+
+The first four accept it: at once, after a while, when told to, and with an answer that breaks off
+behind its status line. Of the others nothing is accepted.
+"""
+ACCEPTING: Collection[Behaviour] = frozenset({"ok", "slow", "held", "cut"})
+FINAL: Collection[Behaviour] = frozenset({"400", "413"})
+"""Answers that refuse for good what they are about."""
 OK: Mapping[Behaviour, float] = {"ok": 1}
 RETRY_AFTER = 1
 """Seconds that a 429 asks for."""
 SLOW = (0.02, 0.25)
 """Seconds, at least and at most, that a slow answer takes."""
 _STATUS = {
-    "ok": b"200 OK", "slow": b"200 OK", "500": b"500 Internal Server Error",
-    "429": b"429 Too Many Requests", "401": b"401 Unauthorized", "400": b"400 Bad Request",
+    "ok": b"200 OK", "slow": b"200 OK", "held": b"200 OK", "cut": b"200 OK",
+    "500": b"500 Internal Server Error", "429": b"429 Too Many Requests",
+    "401": b"401 Unauthorized", "403": b"403 Forbidden", "400": b"400 Bad Request",
+    "413": b"413 Content Too Large",
 }  # fmt: skip
 
 
@@ -35,30 +48,53 @@ class Attempt(NamedTuple):
 class Vendor:
     """Accepts events, or not, at random by weights and by a seed.
 
+    What it accepts is written down before it answers, so that an attempt which the gateway gives
+    up meanwhile, and makes again, shows as a duplicate.
+
     Attributes:
         weights: how likely each behaviour is.
         decide: overrules the weights for one request, where it returns a behaviour.
-        accepted: how often each event was answered with success, in the order of first arrival.
-        when: the moment of each event's first acceptance, where *timed*.
+        dislikes: how an event is always met, in whatever request; overrules everything else.
+        accepted: how often each event was accepted, in the order of first arrival.
+        when: the moment of each event's first acceptance.
         refused: events that were refused for good, in a request of their own.
+        unanswered: accepted events whose answer the vendor itself never gave.
+        disliked: how often a request was met as an event in it is.
+        unwelcome: the events that were; what is tried again later, or replayed, is out of order.
         attempts: every request, where *traced*.
+        answering: requests that were accepted and are not answered yet.
+        most: as many as that were at the same time.
     """
 
     def __init__(self, name: str, seed: int = 0, *, traced: bool = False) -> None:
         self.name = name
         self.weights: Mapping[Behaviour, float] = OK
         self.decide: Callable[[list[EventMark]], Behaviour | None] = lambda _: None
+        self.dislikes: Callable[[EventMark], Behaviour | None] = lambda _: None
         self.accepted: Counter[EventMark] = Counter()
         self.refused: set[EventMark] = set()
         self.when: dict[EventMark, float] = {}
         self.attempts: list[Attempt] = []
         self.answered: Counter[str] = Counter()
+        self.unanswered: set[EventMark] = set()
+        self.disliked: Counter[str] = Counter()
+        self.unwelcome: set[EventMark] = set()
+        self.answering = self.most = 0
         self.port = 0
         self._traced = traced
         self._random = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._changed = asyncio.Event()
+        self._released = asyncio.Event()
+
+    def release(self) -> None:
+        """Answer all that is held, and hold nothing from now on."""
+        self._released.set()
+
+    def hold(self) -> None:
+        """Hold again what is met with "held"."""
+        self._released.clear()
 
     async def up(self) -> None:
         """Listen, at the same port as before."""
@@ -106,28 +142,51 @@ class Vendor:
 
     async def _answer(self, marks: list[EventMark], writer: asyncio.StreamWriter) -> bool:
         """Answer one request; tell whether the connection goes on."""
-        chosen = self.decide(marks) or self._choose()
+        chosen = self._met(marks)
         if self._traced:
             self.attempts.append(Attempt(time.monotonic(), tuple(marks), chosen))
         self.answered[chosen] += 1
-        self._changed.set()
-        if chosen == "hang":
-            await asyncio.Event().wait()
-        if chosen == "reset":
-            return False
-        if chosen == "slow":
-            await asyncio.sleep(self._random.uniform(*SLOW))
-        if writer.transport.is_closing():
-            return False
-        if chosen in {"ok", "slow"}:
+        accepts = chosen in ACCEPTING
+        if accepts:
             self._accept(marks)
-        elif chosen == "400" and len(marks) == 1:
+        self.answering += accepts
+        self.most = max(self.most, self.answering)
+        self._changed.set()
+        try:
+            await self._wait(chosen)
+        except asyncio.CancelledError:
+            self.unanswered.update(marks if accepts else ())
+            raise
+        finally:
+            self.answering -= accepts
+            self._changed.set()
+        if chosen == "reset" or writer.transport.is_closing():
+            return False
+        if chosen in FINAL and len(marks) == 1:
             self.refused.update(marks)
         after = b"retry-after: %d\r\n" % RETRY_AFTER if chosen == "429" else b""
-        head = b"HTTP/1.1 %s\r\n%scontent-length: 2\r\n\r\n{}" % (_STATUS[chosen], after)
-        writer.write(head)
+        length = 1000 if chosen == "cut" else 2
+        head = b"HTTP/1.1 %s\r\n%scontent-length: %d\r\n\r\n{}"
+        writer.write(head % (_STATUS[chosen], after, length))
         self._changed.set()
-        return True
+        return chosen != "cut"
+
+    async def _wait(self, chosen: Behaviour) -> None:
+        if chosen == "hang":
+            await asyncio.Event().wait()
+        elif chosen == "held":
+            await self._released.wait()
+        elif chosen == "slow":
+            await asyncio.sleep(self._random.uniform(*SLOW))
+
+    def _met(self, marks: list[EventMark]) -> Behaviour:
+        for mark in marks:
+            disliked = self.dislikes(mark)
+            if disliked is not None:
+                self.disliked[disliked] += 1
+                self.unwelcome.add(mark)
+                return disliked
+        return self.decide(marks) or self._choose()
 
     def _choose(self) -> Behaviour:
         if len(self.weights) == 1:

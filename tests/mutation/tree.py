@@ -1,0 +1,69 @@
+"""A copy of the project in which a mistake harms nobody."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+PATIENCE = "PATIENCE = 60.0", "PATIENCE = 20.0"
+"""How long tests wait for what does not come: here that is what mistakes bring about."""
+WAITS = "gateway/testing/running.py"
+LISTED = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+
+
+class Ran(NamedTuple):
+    """How some tests went."""
+
+    failed: bool
+    timed_out: bool
+    said: str
+
+
+class Tree:
+    """A copy of the files at *root* as they are now, in *folder*."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.folder = folder
+        listed = subprocess.run(LISTED, cwd=root, check=True, capture_output=True).stdout
+        for name in filter(None, listed.decode().split("\0")):
+            source, target = root / name, folder / name
+            if source.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+        waits = folder / WAITS
+        waits.write_text(waits.read_text().replace(*PATIENCE))
+
+    def write(self, path: str, source: str) -> None:
+        """Let a module be *source*."""
+        (self.folder / path).write_text(source)
+
+    async def test(self, tests: Sequence[str], limit: float) -> Ran:
+        """Run *tests* in the copy until one fails, for at most *limit* seconds."""
+        there = [name for name in tests if (self.folder / name).exists()]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *there,
+            cwd=self.folder, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+        try:
+            said, _ = await asyncio.wait_for(process.communicate(), limit)
+        except TimeoutError:
+            return Ran(failed=True, timed_out=True, said="")
+        finally:
+            _end(process.pid)
+            await process.wait()
+        return Ran(bool(process.returncode), timed_out=False, said=said.decode())
+
+
+def _end(group: int) -> None:
+    """End what tests have started and a mistake may have left running."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,222 @@
+"""An operator who changes a running gateway while events flow, and knows what that may cost."""
+
+import asyncio
+import random
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+import aiohttp
+import orjson
+
+from tests.e2e.process import GatewayProcess
+from tests.soak.load import Load
+from tests.soak.marks import EventMark, configured, destination
+
+Act = Literal["change", "remove", "unroute", "storm", "pause", "drain", "replay"]
+ACTS: tuple[Act, ...] = get_args(Act)
+MEANWHILE = 40
+"""Events acknowledged before an operator takes back what was done."""
+STORM = 8
+"""Reloads of a storm."""
+INTENT = {"x-gateway-admin": "1"}
+
+
+class Setup:
+    """A configuration file that an operator goes on changing.
+
+    Args:
+        path: the file.
+        spool: the spool's folder.
+        ports: of the destinations.
+        delivery: lines for every destination's table.
+        server: lines for the server's table.
+        more: lines for the spool's table.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        spool: Path,
+        ports: Mapping[str, int],
+        delivery: str,
+        *,
+        server: str = "",
+        more: str = "",
+    ) -> None:
+        self.path = path
+        self.present = list(ports)
+        self.routed = list(ports)
+        self._spool = str(spool)
+        self._ports = ports
+        self._server = server
+        self._more = more
+        self._keys = {name: tomllib.loads(delivery) for name in ports}
+        self._changes = 0
+        self.write()
+
+    def change(self, name: str) -> None:
+        """Let a destination differ from what it was in something that takes a new worker."""
+        self._changes += 1
+        keys = self._keys[name]
+        if self._changes % 2:
+            keys["concurrency"] = 7 + (self._changes // 2) % 2
+        else:
+            keys["burst"] = 1 + self._changes % 3
+
+    def write(self) -> None:
+        """Put the file in place, whole, as an editor does."""
+        tables = {}
+        for name in self.present:
+            lines = [f"{key} = {orjson.dumps(v).decode()}" for key, v in self._keys[name].items()]
+            tables[name] = destination(name, self._ports[name], "\n".join(lines))
+        to = [name for name in self.routed if name in self.present]
+        text = configured(self._spool, tables, to, server=self._server, spool=self._more)
+        new = self.path.with_suffix(".new")
+        new.write_text(text + '[admin]\nlisten = "127.0.0.1:0"\n')
+        new.replace(self.path)
+
+
+class Operator:
+    """Acts at moments that nobody chose.
+
+    Args:
+        setup: the configuration.
+        load: what is sent meanwhile.
+        seed: of the dice.
+
+    Attributes:
+        done: how often each act was done.
+        absent: by destination, the spans of time in which an event may have been meant for it or
+            not.
+    """
+
+    def __init__(self, setup: Setup, load: Load, seed: int) -> None:
+        self.setup = setup
+        self.done: Counter[str] = Counter()
+        self.absent: dict[str, list[tuple[float, float]]] = {}
+        self._load = load
+        self._dice = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
+
+    def perhaps(self) -> dict[str, set[EventMark]]:
+        """Return the acknowledged events that may have been meant for a destination or not."""
+        load = self._load
+        return {
+            name: {
+                mark
+                for mark, at in load.acknowledged.items()
+                if any(load.sent[mark] <= end and begin <= at for begin, end in spans)
+            }
+            for name, spans in self.absent.items()
+        }
+
+    async def act(self, what: Act, gateway: GatewayProcess) -> None:
+        """Do *what* to a destination that the dice choose; when it is over, all is as before."""
+        name = self._dice.choice(self.setup.present)
+        await getattr(self, what)(gateway, name)
+        self.done[what] += 1
+
+    def begin(self, gateway: GatewayProcess) -> None:
+        """Ask for a reload that changes something, and do not wait for it."""
+        self.setup.change(self._dice.choice(self.setup.present))
+        self.setup.write()
+        gateway.hang_up()
+        self.done["begun"] += 1
+
+    async def change(self, gateway: GatewayProcess, name: str) -> None:
+        """Change a destination, which takes a new worker."""
+        since = len(gateway.lines)
+        self.setup.change(name)
+        self.setup.write()
+        gateway.hang_up()
+        await gateway.after(since, "reloaded", lambda line: name in str(line["changed"]))
+
+    async def remove(self, gateway: GatewayProcess, name: str) -> None:
+        """Take a destination out of the configuration, and put it back a little later."""
+        place, began, since = self.setup.present.index(name), time.monotonic(), len(gateway.lines)
+        self.setup.present.remove(name)
+        self.setup.write()
+        gateway.hang_up()
+        await gateway.after(since, "reloaded", lambda line: name in str(line["removed"]))
+        await self._meanwhile()
+        since = len(gateway.lines)
+        self.setup.present.insert(place, name)
+        self.setup.write()
+        gateway.hang_up()
+        await gateway.after(since, "reloaded", lambda line: name in str(line["added"]))
+        self._away(name, began)
+
+    async def unroute(self, gateway: GatewayProcess, name: str) -> None:
+        """Let no route lead to a destination for a while."""
+        began = time.monotonic()
+        self.setup.routed.remove(name)
+        self.setup.write()
+        await self.call(gateway, "/config/reload")
+        await self._meanwhile()
+        self.setup.routed.append(name)
+        self.setup.write()
+        await self.call(gateway, "/config/reload")
+        self._away(name, began)
+
+    async def storm(self, gateway: GatewayProcess, name: str) -> None:
+        """Reload again and again, one before the other is over, to something else each time."""
+        began, since = time.monotonic(), len(gateway.lines)
+        for number in range(STORM):
+            if number % 4 == 1:
+                self.setup.present.remove(name)
+            elif number % 4 == 3:
+                self.setup.present.append(name)
+            else:
+                self.setup.change(self._dice.choice(self.setup.present))
+            self.setup.write()
+            gateway.hang_up()
+            await self._load.reaches(len(self._load.acknowledged) + 3)
+        await self.call(gateway, "/config/reload")
+        self._away(name, began)
+        self.done["reloads"] += sum(1 for x in gateway.lines[since:] if x["event"] == "reloaded")
+
+    async def pause(self, gateway: GatewayProcess, name: str) -> None:
+        """Pause a destination, and resume it a little later."""
+        await self.call(gateway, f"/destinations/{name}/pause")
+        await self._meanwhile()
+        await self.call(gateway, f"/destinations/{name}/resume")
+
+    async def drain(self, gateway: GatewayProcess, name: str) -> None:
+        """Let all that is owed to a destination go at once."""
+        await self.call(gateway, f"/destinations/{name}/drain")
+
+    async def replay(self, gateway: GatewayProcess, name: str) -> None:
+        """Replay a destination's dead letters."""
+        await self.call(gateway, "/dead-letters/replay", {"filter": {"destination": name}})
+
+    async def call(self, gateway: GatewayProcess, path: str, body: object = None) -> object:
+        """Ask the admin API for something.
+
+        Raises:
+            RuntimeError: it refuses.
+        """
+        async with (
+            aiohttp.ClientSession(headers=INTENT) as client,
+            client.post(gateway.admin + path, json=body) as answer,
+        ):
+            said = await answer.read()
+            if answer.status != 200:
+                raise RuntimeError(f"{path}: {answer.status} {said!r}")
+            return orjson.loads(said)
+
+    async def _meanwhile(self) -> None:
+        await self._load.reaches(len(self._load.acknowledged) + MEANWHILE)
+
+    def _away(self, name: str, began: float) -> None:
+        self.absent.setdefault(name, []).append((began, time.monotonic()))
+
+
+async def drained(operator: Operator, gateway: GatewayProcess, every: float = 1.0) -> None:
+    """Let everything that waits go at once, again and again until cancelled."""
+    while True:
+        for name in operator.setup.present:
+            await operator.drain(gateway, name)
+        await asyncio.sleep(every)
