@@ -17,7 +17,7 @@ from collections.abc import Coroutine, Iterable, Iterator
 from pathlib import Path
 
 from tests.mutation.covering import modules
-from tests.mutation.mutants import Mutant, mutants
+from tests.mutation.mutants import Mutant, made, mutants
 from tests.mutation.tree import Tree
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,6 @@ class Hunt:
         Raises:
             RuntimeError: one fails.
         """
-        sets = sorted(set(self.covering.values()))
         queue = iter(sorted(set(self.covering.values())))
         await _share(self._baseline(tree, queue) for tree in self._trees)
 
@@ -87,7 +86,7 @@ class Hunt:
     async def _try(self, tree: Tree, mutant: Mutant) -> None:
         tests, began = self.covering[mutant.path], time.monotonic()
         before = (tree.folder / mutant.path).read_text()
-        tree.write(mutant.path, mutant.source)
+        tree.write(mutant.path, made(mutant, before))
         try:
             ran = await tree.test(tests, self._limits[tests])
         finally:

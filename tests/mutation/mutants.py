@@ -33,8 +33,8 @@ class Mutant(NamedTuple):
     line: int
     name: str
     """Function and change; it stays the same while the lines around it move."""
-    source: str
-    """The whole module with the mistake in it."""
+    number: int
+    """Which one of its module's."""
 
 
 class Site(NamedTuple):
@@ -48,16 +48,19 @@ class Site(NamedTuple):
 
 def mutants(path: str, source: str) -> Iterator[Mutant]:
     """Yield every mistake that can be made in a module."""
-    places = len(list(sites(ast.parse(source))))
     seen: Counter[str] = Counter()
-    for number in range(places):
-        tree = ast.parse(source)
-        site = list(sites(tree))[number]
-        site.change()
+    for number, site in enumerate(sites(ast.parse(source))):
         what = f"{path} {site.function}: {site.what}"
         seen[what] += 1
         name = what if seen[what] == 1 else f"{what} ({seen[what]})"
-        yield Mutant(path, site.line, name, ast.unparse(ast.fix_missing_locations(tree)))
+        yield Mutant(path, site.line, name, number)
+
+
+def made(mutant: Mutant, source: str) -> str:
+    """Return a module's *source* with a mistake in it."""
+    tree = ast.parse(source)
+    list(sites(tree))[mutant.number].change()
+    return ast.unparse(ast.fix_missing_locations(tree))
 
 
 def sites(tree: ast.Module) -> Iterator[Site]:
