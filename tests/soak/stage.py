@@ -27,6 +27,11 @@ class Stage(NamedTuple):
     """The configuration, for another process."""
     operator: Operator
 
+    @property
+    def setup(self) -> Setup:
+        """Return the configuration, for whoever changes it."""
+        return self.operator.setup
+
     async def send(self, events: int) -> None:
         """Let about so many events be acknowledged."""
         self.load.aim(self.gateway.url)

@@ -62,6 +62,7 @@ class Vendor:
         disliked: how often a request was met as an event in it is.
         unwelcome: the events that were; what is tried again later, or replayed, is out of order.
         attempts: every request, where *traced*.
+        pace: seconds, at least and at most, that a slow answer takes.
         answering: requests that were accepted and are not answered yet.
         most: as many as that were at the same time.
     """
@@ -80,6 +81,7 @@ class Vendor:
         self.disliked: Counter[str] = Counter()
         self.unwelcome: set[EventMark] = set()
         self.answering = self.most = 0
+        self.pace = SLOW
         self.port = 0
         self._traced = traced
         self._random = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
@@ -177,7 +179,7 @@ class Vendor:
         elif chosen == "held":
             await self._released.wait()
         elif chosen == "slow":
-            await asyncio.sleep(self._random.uniform(*SLOW))
+            await asyncio.sleep(self._random.uniform(*self.pace))
 
     def _met(self, marks: list[EventMark]) -> Behaviour:
         for mark in marks:

@@ -1,0 +1,73 @@
+"""A gateway in the test's own process, so that faults can be put into its parts."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.app import Gateway, make_app
+from gateway.config import load as load_config
+from gateway.plugins import load
+from gateway.reload import Reloading
+from tests.e2e.running import PATIENCE, serving
+from tests.soak.ledger import owed
+from tests.soak.load import Load
+from tests.soak.operator import Setup
+from tests.soak.stage import PROMPT, USERS
+from tests.soak.vendor import Vendor, vendors
+
+
+class Inside(NamedTuple):
+    """A gateway, its vendors by name, and a client that has not begun."""
+
+    gateway: Gateway
+    vendors: dict[str, Vendor]
+    load: Load
+    setup: Setup
+    reloading: Reloading
+    url: str
+
+    async def send(self, events: int) -> None:
+        """Let about so many more events be acknowledged."""
+        self.load.aim(self.url)
+        self.load.start()
+        await self.load.reaches(len(self.load.acknowledged) + events)
+        await self.load.stop()
+
+    async def arrived(self, name: str, patience: float = PATIENCE) -> None:
+        """Wait until a destination has all that it is owed.
+
+        Raises:
+            TimeoutError: it has not, after so much *patience*.
+        """
+        must = owed(self.load.acknowledged, name)
+        await self.vendors[name].until(lambda told: must <= told.accepted.keys(), patience)
+
+    async def reload(self) -> None:
+        """Put the setup as it is now into effect."""
+        self.setup.write()
+        await self.reloading.now()
+
+
+@asynccontextmanager
+async def inside(
+    folder: Path,
+    *names: str,
+    delivery: str = PROMPT,
+    users: int = USERS,
+    server: str = "",
+    more: str = "",
+) -> AsyncIterator[Inside]:
+    """Run vendors, and a gateway that sends them everything."""
+    async with vendors(*names, traced=True) as made:
+        ports = {vendor.name: vendor.port for vendor in made}
+        setup = Setup(
+            folder / "gateway.toml", folder / "spool", ports, delivery, server=server, more=more
+        )
+        registry = load()
+        gateway = Gateway(load_config(setup.path, registry), registry)
+        async with serving(make_app(gateway)) as url:
+            sender = Load(users, pause=0.005)
+            by_name = {vendor.name: vendor for vendor in made}
+            yield Inside(gateway, by_name, sender, setup, Reloading(gateway), url)
+            await sender.stop()
