@@ -16,6 +16,8 @@ from tests.soak.operator import Setup
 from tests.soak.stage import PROMPT, USERS
 from tests.soak.vendor import Vendor, vendors
 
+BRIEF = 'drain_timeout = "200ms"'
+
 
 class Inside(NamedTuple):
     """A gateway, its vendors by name, and a client that has not begun."""
@@ -55,7 +57,7 @@ async def inside(
     *names: str,
     delivery: str = PROMPT,
     users: int = USERS,
-    server: str = "",
+    server: str = BRIEF,
     more: str = "",
 ) -> AsyncIterator[Inside]:
     """Run vendors, and a gateway that sends them everything."""

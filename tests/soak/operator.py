@@ -55,17 +55,12 @@ class Setup:
         self._server = server
         self._more = more
         self._keys = {name: tomllib.loads(delivery) for name in ports}
-        self._changes = 0
         self.write()
 
     def change(self, name: str) -> None:
         """Let a destination differ from what it was in something that takes a new worker."""
-        self._changes += 1
         keys = self._keys[name]
-        if self._changes % 2:
-            keys["concurrency"] = 7 + (self._changes // 2) % 2
-        else:
-            keys["burst"] = 1 + self._changes % 3
+        keys["burst"] = keys.get("burst", 1) + 1
 
     def write(self) -> None:
         """Put the file in place, whole, as an editor does."""
