@@ -10,6 +10,7 @@ import orjson
 
 from gateway.errors import Unrenderable
 from gateway.exchange import Request
+from gateway.json_text import as_valid_json, dumps, loads, text_of
 from gateway.plugin import Input
 from gateway.redact import CREDENTIAL_NAME
 from gateway.spool import Entry
@@ -36,7 +37,7 @@ def as_sent(request: Request, base: str) -> Request:
         method=request.method,
         url=base.rstrip("/") + request.url,
         headers=request.headers,
-        body=request.body,
+        body=as_valid_json(request.body),
     )
 
 
@@ -52,12 +53,12 @@ def lent(rendered: Request, client: Request, reads: Input) -> Request:
     headers |= {k: client.headers[k] for k in reads.credential_headers if k in client.headers}
     body = rendered.body
     if reads.credential_keys:
-        payload, original = orjson.loads(body), _said(client.body, client.query)
+        payload, original = loads(body), _said(client.body, client.query)
         if not headers.keys() & reads.credential_headers:
             original.setdefault(reads.credential_keys[0], _credential(client, reads))
         for key in reads.credential_keys:
             _copy(payload, original, key.split("."))
-        body = orjson.dumps(payload)
+        body = dumps(payload)
     return Request(method=rendered.method, url=rendered.url, headers=headers, body=body)
 
 
@@ -163,7 +164,7 @@ def _said(body: bytes, query: str = "") -> dict[str, Any]:
     """Return the fields of a body, JSON or form, and those of the query that it lacks."""
     found: dict[str, Any] = dict(parse_qsl(query))
     try:
-        payload = orjson.loads(body)
+        payload = loads(body)
     except orjson.JSONDecodeError:
-        return found | dict(parse_qsl(body.decode("utf-8", "replace")))
+        return found | dict(parse_qsl(text_of(body)))
     return found | payload if isinstance(payload, dict) else found

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-import orjson
 import structlog
 
+from gateway.json_text import dumps
 from gateway.redact import CREDENTIAL_NAME, HIDDEN, Redactor
 
 NOTHING = Redactor()
@@ -76,7 +76,7 @@ def configure(*, level: int = logging.INFO) -> None:
     What libraries log becomes such lines too.
     """
     terminal = sys.stderr.isatty()
-    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(orjson.dumps)
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(dumps)
     if terminal:
         plain = structlog.dev.plain_traceback
         renderer = structlog.dev.ConsoleRenderer(exception_formatter=plain)

@@ -18,10 +18,11 @@ import orjson
 
 from gateway.authorization import Basic, as_basic, basic, bearer
 from gateway.endpoints import Endpoints, Paths, in_path
-from gateway.errors import Fault, Rejected, Unrenderable
+from gateway.errors import Rejected, Unrenderable
 from gateway.event import Event
 from gateway.exchange import Declined, Request, Response, Verdict, verdict_by_status
 from gateway.forwarding import carried
+from gateway.json_text import as_valid_json, dumps, read_body
 from gateway.mapping import Loss, Mapped, Stamp, Table, restore
 from gateway.mapping.losses import losses
 from gateway.mapping.substitute import is_object, substitute
@@ -123,10 +124,7 @@ class Input(Vendor):
         Raises:
             Rejected: it is no JSON.
         """
-        try:
-            return orjson.loads(request.body)
-        except orjson.JSONDecodeError as error:
-            raise Rejected("$", str(error), Fault.MALFORMED) from error
+        return read_body(request.body)
 
     def read(self, request: Request, payload: Any) -> list[Event]:
         """Return the events in *payload*, the decoded body of *request*.
@@ -232,7 +230,7 @@ class Output(Vendor):
         if envelope:
             payload.update(envelope)
         try:
-            body = orjson.dumps(payload)
+            body = dumps(payload)
         except orjson.JSONEncodeError as error:
             said = "it is nested too deeply" if "Recursion" in str(error) else str(error)
             raise Unrenderable(f"{event.id} cannot be written as JSON: {said}") from error
@@ -248,7 +246,7 @@ class Output(Vendor):
         Nothing else is changed, but for the headers (`gateway.forwarding`). None where this
         vendor's requests cannot be forwarded.
         """
-        body = request.body
+        body = as_valid_json(request.body)
         changes = self.exchanged(request.path, body)
         if changes:
             body = substitute(body, changes)
@@ -295,4 +293,4 @@ class Output(Vendor):
 
 def json_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer in JSON."""
-    return Response(status, {**JSON, **headers} if headers else JSON, orjson.dumps(body))
+    return Response(status, {**JSON, **headers} if headers else JSON, dumps(body))

@@ -9,6 +9,7 @@ import msgspec
 import orjson
 
 from gateway.exchange import Request
+from gateway.json_text import dumps, loads
 from gateway.plugin import Input
 from gateway.redact import HIDDEN
 
@@ -53,7 +54,7 @@ def received(request: Request, reads: type[Input] | None) -> Shown:
             unread = f"{len(request.body)} bytes that {reads.name} cannot read: {error!r}"
         else:
             try:
-                body = indented(orjson.dumps(_without(payload, credential)).decode())
+                body = indented(dumps(_without(payload, credential)).decode())
             except (RecursionError, orjson.JSONEncodeError):
                 unread = f"{len(request.body)} bytes, nested too deeply to be shown"
     return Shown(request.method, request.path, headers, body, unread)
@@ -91,5 +92,5 @@ def indented(body: str) -> str:
     So is JSON that is nested too deeply: what reads it goes further down than what writes it.
     """
     with contextlib.suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
-        return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
+        return dumps(loads(body), option=orjson.OPT_INDENT_2).decode()
     return body

@@ -16,7 +16,8 @@ PURE = frozenset({
 IMPURE_NAMES = frozenset({"now", "utcnow", "today", "uuid1", "uuid4", "getenv", "environ", "open"})
 PUBLIC = frozenset({
     "gateway", "gateway.errors", "gateway.event", "gateway.exchange", "gateway.forwarding",
-    "gateway.mapping", "gateway.naming", "gateway.plugin", "gateway.sandbox", "gateway.spec",
+    "gateway.json_text", "gateway.mapping", "gateway.naming", "gateway.plugin", "gateway.sandbox",
+    "gateway.spec",
 })  # fmt: skip
 LONGEST_FUNCTION = 60
 VAGUE = frozenset({"utils", "util", "helpers", "base", "manager", "handler", "processor", "common"})

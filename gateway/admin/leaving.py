@@ -3,10 +3,9 @@
 import re
 from collections.abc import Collection, Iterator
 
-import orjson
-
 from gateway.admin.told import Payload
 from gateway.event import Event
+from gateway.json_text import loads
 from gateway.mapping import Mapped, spelt
 from gateway.tracking.violations import Path
 
@@ -34,7 +33,7 @@ def left_out(mapped: Mapped, received: Payload, came: Event, paths: Collection[P
 
 
 def _spelt(mapped: Mapped, body: str, came: Event, paths: Collection[Path]) -> Iterator[str]:
-    payload = orjson.loads(body)
+    payload = loads(body)
     index = int(came.id.rpartition("-")[2])
     for path in paths:
         yield spelt(mapped, payload, came, index, path)

@@ -16,6 +16,7 @@ from gateway.admin.told import Attempted, DeliveryTold, EventTold, Payload, Stor
 from gateway.delivery import Worker, state_of
 from gateway.event import Event, as_json
 from gateway.exchange import Declined, Request
+from gateway.json_text import loads
 from gateway.mapping import Mapped, Row
 from gateway.plugin import Output
 from gateway.trace.ends import ends
@@ -201,4 +202,4 @@ def taken_apart(method: str, url: str, headers: Any, body: str, rows: Iterable[R
 
 def _fields(body: str, rows: Iterable[Row]) -> Iterator[Field]:
     with suppress(orjson.JSONDecodeError):
-        yield from payload_fields(orjson.loads(body), rows)
+        yield from payload_fields(loads(body), rows)

@@ -11,6 +11,7 @@ from gateway.cli.terminal import Paper
 from gateway.event import as_json
 from gateway.exchange import Response
 from gateway.explain import DeliveryStory, EventStory, Explanation, RouteStory, Sent
+from gateway.json_text import dumps, loads
 from gateway.routing.steps import Taken
 
 OWN = frozenset({"id", "received_at", "origin"})
@@ -169,13 +170,13 @@ def say(  # noqa: PLR0913 - how a line may look, each once
 
 def shown(value: Any) -> str:
     """Return a JSON value on one line."""
-    return orjson.dumps(value, default=str).decode()
+    return dumps(value, default=str).decode()
 
 
 def pretty(text: str) -> str:
     """Return a body for reading: JSON indented, anything else as it is."""
     try:
-        return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()
+        return dumps(loads(text), option=orjson.OPT_INDENT_2).decode()
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # or it is nested too deeply
         return text
 

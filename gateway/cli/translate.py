@@ -12,6 +12,7 @@ from gateway.cli.terminal import console, table
 from gateway.errors import Rejected, Unrenderable
 from gateway.event import Event, as_json
 from gateway.exchange import Declined, Request, Response
+from gateway.json_text import dumps, loads
 from gateway.losses.fates import Fate, fates
 from gateway.placeholder import placeholder
 from gateway.plugin import JSON, Input, Output
@@ -147,17 +148,17 @@ def _show_fates(found: list[Fate]) -> None:
 
 
 def _short(value: Any) -> str:
-    text = orjson.dumps(as_json(value), default=str).decode()
+    text = dumps(as_json(value), default=str).decode()
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _body(text: str) -> str:
     """Return a body for reading: JSON indented, anything else as it is."""
     try:
-        return _pretty(orjson.loads(text))
+        return _pretty(loads(text))
     except orjson.JSONDecodeError:
         return text
 
 
 def _pretty(value: Any) -> str:
-    return orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode()
+    return dumps(value, default=str, option=orjson.OPT_INDENT_2).decode()

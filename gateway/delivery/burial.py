@@ -2,7 +2,6 @@
 
 import time
 
-import orjson
 import structlog
 
 from gateway.delivery.attempt import Sender
@@ -10,6 +9,7 @@ from gateway.delivery.job import Job
 from gateway.delivery.ledger import Ledger
 from gateway.delivery.witness import Witness
 from gateway.event import Event
+from gateway.json_text import dumps
 from gateway.spool import Attempt, Cause, Entry, Mark
 
 log = structlog.get_logger()
@@ -42,7 +42,7 @@ class Burials:
             return
         self.count += 1
         redact = self._redactor(job)
-        rendered = b"" if job.sent is None else orjson.dumps(redact.request(job.sent))
+        rendered = b"" if job.sent is None else dumps(redact.request(job.sent))
         clean = redact.cut(reason)
         self._ledger.dead(job.failed(cause, clean, time.time(), rendered))
         log.warning(

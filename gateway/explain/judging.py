@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
-
 from gateway.changes import GONE, Change, differences, leaves, same
 from gateway.config.cases import Case, CaseConfig, ExpectedConfig
 from gateway.explain.explaining import Explaining
 from gateway.explain.values import Asked, AskedError, Explanation, Sent
+from gateway.json_text import dumps
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def _asked(case: Case) -> Asked:
     elif body is None or isinstance(body, str):
         written = (body or "").strip().encode()
     else:
-        written = orjson.dumps(body)
+        written = dumps(body)
     headers = {name.lower(): value for name, value in config.headers.items()}
     return Asked(
         written, config.source, config.path, headers, config.at, config.ip, config.consented

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-LEAST, MOST = -(2**63), 2**64 - 1
-"""Whole numbers that JSON is read and written with here; larger ones are doubles."""
+from gateway.json_text import LEAST, MOST, LongNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,8 @@ def _number(value: Any) -> float:
         except ValueError:
             return _finite(text)
         return whole if LEAST <= whole <= MOST else _finite(text)
+    if isinstance(value, LongNumber):
+        return _finite(value.text)
     return value  # type: ignore[no-any-return]  # the row's wire type says it is a number
 
 

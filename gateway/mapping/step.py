@@ -5,6 +5,7 @@ from operator import attrgetter
 from typing import Any, TypeAlias
 
 from gateway.errors import Fault, MappingError, Rejected, Unrenderable
+from gateway.json_text import LongInteger, LongNumber
 from gateway.mapping.codecs import AS_IS
 from gateway.mapping.nested import Nested
 from gateway.mapping.paths import annotation_at, bare, classes, is_mapping
@@ -15,8 +16,16 @@ Path: TypeAlias = tuple[str, ...]
 
 EMPTY: tuple[Any, ...] = ((), {})
 SINGLE = "properties.products[0]."
-JSON_NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object",
-              list: "array", type(None): "null"}  # fmt: skip
+JSON_NAMES = {
+    str: "string", int: "integer", LongInteger: "integer", float: "number", LongNumber: "number",
+    bool: "boolean", dict: "object", list: "array", type(None): "null",
+}  # fmt: skip
+
+READ_AS: Mapping[type, frozenset[type]] = {
+    int: frozenset({int, LongInteger}),
+    float: frozenset({float, LongInteger, LongNumber}),
+}
+"""What numbers of a payload are read as, by the class that its type names."""
 
 
 def json_name(value: Any) -> str:
@@ -69,6 +78,7 @@ class Step:
             if row.codec is AS_IS and any(bare(a) is Any for a in annotations):
                 self.accepts &= classes(target)
             self._resolve(into, target)
+        self.accepts = frozenset().union(*(READ_AS.get(c, {c}) for c in self.accepts))
 
     def _resolve(self, into: type, target: Any) -> None:
         row = self.row
@@ -107,7 +117,7 @@ class Step:
 
     def wrong(self, value: Any, rank: int = 0) -> Rejected:
         """Return the complaint about *value*'s type."""
-        wanted = " or ".join(sorted(JSON_NAMES[c] for c in self.accepts if c in JSON_NAMES))
+        wanted = " or ".join(sorted({JSON_NAMES[c] for c in self.accepts if c in JSON_NAMES}))
         reason = f"expected {wanted}, got {json_name(value)}"
         return Rejected(self.row.synonyms[rank], reason, Fault.TYPE, value)
 

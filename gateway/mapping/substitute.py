@@ -5,11 +5,13 @@ from typing import Any
 
 import orjson
 
+from gateway.json_text import dumps, loads
+
 
 def is_object(body: bytes) -> bool:
     """Tell whether *body* is a JSON object."""
     try:
-        return type(orjson.loads(body)) is dict
+        return type(loads(body)) is dict
     except orjson.JSONDecodeError:
         return False
 
@@ -24,14 +26,14 @@ def substitute(body: bytes, changes: Mapping[str, Any]) -> bytes:
         body: a JSON object.
         changes: new values by key; a mapping changes keys below.
     """
-    payload = orjson.loads(body)
+    payload = loads(body)
     for old, new in _pairs(payload, changes):
-        mark = orjson.dumps(old)
+        mark = dumps(old)
         if type(old) is not str or body.count(mark) != 1:
-            return orjson.dumps(_changed(payload, changes))
-        body = body.replace(mark, orjson.dumps(new))
-    if b"\\" in body and orjson.loads(body) != (wanted := _changed(payload, changes)):
-        return orjson.dumps(wanted)  # the value was written with escapes, and another field found
+            return dumps(_changed(payload, changes))
+        body = body.replace(mark, dumps(new))
+    if b"\\" in body and loads(body) != (wanted := _changed(payload, changes)):
+        return dumps(wanted)  # the value was written with escapes, and another field found
     return body
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 import msgspec
 
 from gateway.event import Event, Product, Properties, Traits
+from gateway.json_text import LongNumber
 from gateway.mapping.paths import bare, classes, is_struct
 
 FREE: tuple[type, ...] = (Properties, Traits, Product)
@@ -250,7 +251,7 @@ def plain(value: Any) -> Any:
     kind = type(value)
     if kind is str or kind is float or kind is bool or value is None:
         return value
-    if kind is int:
+    if kind is int or isinstance(value, LongNumber):
         return float(value)
     if isinstance(value, Mapping):
         return {str(key): plain(member) for key, member in value.items() if member is not None}

@@ -6,6 +6,7 @@ Every function raises ValueError, in words for the person who wrote the configur
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from gateway.json_text import LongNumber
 from gateway.routing.fields import Field, find
 
 Plain: TypeAlias = str | int | float | bool | list[Any] | dict[str, Any]
@@ -95,7 +96,7 @@ def category(name: object) -> None:
 def fits(field: Field, value: Any) -> bool:
     """Tell whether *field* may hold *value*."""
     found: type = type(value)
-    if found is int:
+    if found is int or issubclass(found, LongNumber):
         found = float
     if isinstance(value, Mapping):
         found = dict

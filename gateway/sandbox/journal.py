@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from gateway.exchange import Request, Response
+from gateway.json_text import loads
 
 ACCEPTED: Final = "accepted"
 REFUSED: Final = "refused"
@@ -140,7 +141,7 @@ class Journal:
 def _readable(body: bytes) -> Any:
     """Return JSON as JSON, byte for byte, and anything else as text."""
     try:
-        orjson.loads(body)
+        loads(body, mend=False)
     except orjson.JSONDecodeError:
         return body.decode("utf-8", "replace")
     return orjson.Fragment(body)

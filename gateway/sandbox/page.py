@@ -13,6 +13,7 @@ from urllib.parse import quote
 import orjson
 
 from gateway.exchange import Request, Response
+from gateway.json_text import dumps, loads
 from gateway.sandbox.journal import ACCEPTED, REFUSED, Entry, Journal
 
 NEWEST: Final = 200
@@ -115,7 +116,7 @@ def _pretty(body: bytes) -> str:
     if not body:
         return "(no body)"
     try:
-        text = orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
+        text = dumps(loads(body), option=orjson.OPT_INDENT_2).decode()
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         text = body.decode("utf-8", "replace")
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}\n… {len(text):,} characters in all"

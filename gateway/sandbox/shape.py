@@ -22,6 +22,7 @@ import msgspec
 import orjson
 
 from gateway.exchange import Request
+from gateway.json_text import LongInteger, LongNumber, loads
 
 
 class Kind(Enum):
@@ -42,8 +43,8 @@ class Kind(Enum):
 
 _PYTHON: Final[Mapping[Kind, tuple[type, ...]]] = {
     Kind.TEXT: (str,),
-    Kind.INTEGER: (int,),
-    Kind.NUMBER: (int, float),
+    Kind.INTEGER: (int, LongInteger),
+    Kind.NUMBER: (int, float, LongInteger, LongNumber),
     Kind.BOOLEAN: (bool,),
     Kind.OBJECT: (dict,),
     Kind.LIST: (list,),
@@ -195,7 +196,7 @@ def json_body(request: Request) -> Place:
     """Return the body as the place to check from; it must be one JSON object."""
     root = Place(request.body, (), [])
     try:
-        root.value = orjson.loads(request.body)
+        root.value = loads(request.body, mend=False)
     except orjson.JSONDecodeError as error:
         root.fail(Wrong.MALFORMED, f"JSON, but {error}")
     return root.of(OBJECT)

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from gateway.event import as_json
+from gateway.json_text import dumps
 
 LONGEST = 24
 PERSONAL = (
@@ -37,5 +36,5 @@ def example(path: str, value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = orjson.dumps(value, default=str).decode()
+    text = dumps(value, default=str).decode()
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

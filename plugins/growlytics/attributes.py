@@ -5,17 +5,21 @@ with the type string, number, boolean or date, and one that comes with another t
 first time is ignored without a word. So the type that came in is the type that goes back out.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, get_args
 
 import orjson
 
+from gateway.json_text import dumps, loads
 from gateway.mapping import ISO8601, NUMBER
 from plugins.growlytics.rules import LONGEST_NAME, STANDARD, Violation, checked_text
 from plugins.growlytics.wire import Attribute, Kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+"""Text that JSON would have as a number, digit by digit."""
 
 
 class Listed(NamedTuple):
@@ -81,7 +85,7 @@ def unpacked(value: Any) -> Any:
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
-        members = orjson.loads(value)
+        members = loads(value)
     except orjson.JSONDecodeError:
         return value
     return members if members and all(type(member) is dict for member in members) else value
@@ -131,7 +135,8 @@ def converted(value: str, kind: str) -> Any:
         ValueError: it is no text of that kind.
     """
     if kind == "number":
-        return NUMBER.decode(value)
+        number = NUMBER.decode(value)
+        return loads(value) if JSON_NUMBER.fullmatch(value) else number
     if kind == "date":
         return ISO8601.decode(value)
     if kind == "boolean":
@@ -155,7 +160,7 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _said(value: Any, kind: str | None) -> tuple[Any, bool]:
     """Return *value* as *kind* if it can be that, and whether it still says the same."""
     if isinstance(value, list | tuple):
-        return orjson.dumps(value).decode(), False
+        return dumps(value).decode(), False
     if kind == "string" and isinstance(value, int | float):
         value = str(value)
     elif kind is not None and isinstance(value, str):

@@ -51,13 +51,13 @@ def _declared(custom: Any) -> dict[str, Any] | None:
     if not isinstance(custom, Mapping):
         return None
     plain = {key: as_json(value) for key, value in custom.items()}
-    return {k: _declarable(v) for k, v in plain.items() if type(v) in {str, int, float, bool}}
+    return {k: _declarable(v) for k, v in plain.items() if isinstance(v, str | int | float)}
 
 
 def _declarable(value: Any) -> str | int:
     if type(value) is bool:
         return int(value)
-    return str(value) if type(value) is float else value
+    return str(value) if isinstance(value, float) else value
 
 
 ACTIVITY: Mapping[str, Fit] = {

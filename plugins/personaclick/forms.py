@@ -9,10 +9,10 @@ source/includes). How names nest: https://github.com/rack/rack, lib/rack/query_p
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 from gateway.errors import Fault, Rejected
 from gateway.exchange import Request
+from gateway.json_text import query_fields
 from plugins.personaclick.rules import number
 
 LABEL = "application/x-www-form-urlencoded"
@@ -39,7 +39,7 @@ def fields(text: str) -> dict[str, Any]:
         Rejected: names contradict each other, or nest too deep.
     """
     found: dict[str, Any] = {}
-    for name, value in parse_qsl(text, keep_blank_values=True):
+    for name, value in query_fields(text):
         head, bracket, rest = name.partition("[")
         if not head:
             continue

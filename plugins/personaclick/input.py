@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.exchange import Request, Response
+from gateway.json_text import text_of
 from gateway.mapping import json_name
 from gateway.plugin import Input, json_response
 from plugins.personaclick.forms import fields, is_form
@@ -90,10 +91,7 @@ class PersonaclickInput(Input):
         if not is_form(request):
             payload = super().decode(request)
             return {**asked, **payload} if asked and type(payload) is dict else payload
-        try:
-            return {**asked, **fields(request.body.decode())}
-        except UnicodeDecodeError as error:
-            raise Rejected("$", str(error), Fault.MALFORMED) from error
+        return {**asked, **fields(text_of(request.body))}
 
     def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in the body
         """Return the shop's id."""

@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from msgspec.structs import replace
 
 from gateway.event import Event, Names
 from gateway.exchange import Declined, Refused, Request, Response, Verdict, in_query
+from gateway.json_text import dumps
 from gateway.mapping import Loss, Table
 from gateway.naming import Naming
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
@@ -168,7 +168,7 @@ class PersonaclickOutput(Output):
             Unrenderable: *event* holds something that JSON cannot say.
         """
         if type(payload.get("source")) is dict:
-            payload["source"] = orjson.dumps(payload["source"]).decode()
+            payload["source"] = dumps(payload["source"]).decode()
         if endpoint == SET_PROFILE and self.config.shop_secret is not None:
             payload["shop_secret"] = self.config.shop_secret.get_secret_value()
         return super().request(endpoint, payload, event)

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import Fault, Rejected
+from gateway.json_text import loads
 from plugins.personaclick.mapping import is_full
 from plugins.personaclick.rules import RESERVED, is_product_id, text
 
@@ -59,7 +60,7 @@ def _unpack_source(payload: dict[str, Any]) -> None:
     source = payload["source"]
     if type(source) is str:
         try:
-            source = orjson.loads(source)
+            source = loads(source)
         except orjson.JSONDecodeError as error:
             raise Rejected("source", f"no JSON: {error}", Fault.VALUE, source) from error
     if type(source) is not dict:
@@ -112,7 +113,7 @@ def _merge_fields(payload: dict[str, Any]) -> None:
 def _as_list(value: str) -> Any:
     """Return the list that *value* is the JSON of, as React Native's SDK sends it, or *value*."""
     try:
-        found = orjson.loads(value)
+        found = loads(value)
     except orjson.JSONDecodeError:
         return value
     return found if type(found) is list else value

@@ -41,9 +41,14 @@ RESERVED = frozenset({
 (https://github.com/PersonaClick/rn-sdk, lib/buildTrackCustomEventParams.js)."""
 
 
+def is_number(value: Any) -> bool:
+    """Tell whether *value* is one of JSON's numbers."""
+    return isinstance(value, int | float) and type(value) is not bool
+
+
 def is_product_id(value: Any) -> bool:
     """Tell whether PersonaClick takes *value* for a product's id; others are filtered out."""
-    if type(value) in {int, float}:
+    if is_number(value):
         return True
     return (
         type(value) is str and bool(value.strip()) and len(value) <= LONGEST_ID
@@ -52,14 +57,14 @@ def is_product_id(value: Any) -> bool:
 
 def text(value: Any) -> str | None:
     """Return *value* as text that is not blank; numbers are written out, all else is None."""
-    if type(value) in {int, float}:
+    if is_number(value):
         return str(value)
     return value if type(value) is str and value.strip() else None
 
 
 def number(value: Any) -> float | None:
     """Return *value* as a number, numeric text included; None for all else."""
-    if type(value) not in {int, float, str}:
+    if type(value) is not str and not is_number(value):
         return None
     try:
         return NUMBER.decode(value)  # type: ignore[no-any-return]  # a codec's result is Any
@@ -111,7 +116,7 @@ def whole(value: float) -> int:
     Raises:
         ValueError: it has a fraction, or more than 64 bits.
     """
-    if value != int(value) or not -LARGEST <= value < LARGEST:
+    if not -LARGEST <= value < LARGEST or value != int(value):
         raise ValueError("must be a whole number of at most 64 bits")
     return int(value)
 

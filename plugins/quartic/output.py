@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from gateway.errors import Unrenderable
 from gateway.event import Event
 from gateway.exchange import Declined, Request, Response, Verdict, in_query
+from gateway.json_text import dumps
 from gateway.mapping import Loss
 from gateway.plugin import JSON, Call, Output, Secret, Settings
 from plugins.quartic.fitting import (
@@ -148,7 +149,7 @@ class QuarticOutput(Output):
             kept = {key: value for key, value in event.extra.items() if key != TEXTS}
             payload = {**kept, **payload}
         try:
-            body = orjson.dumps(payload)
+            body = dumps(payload)
         except orjson.JSONEncodeError as error:
             raise Unrenderable(f"{event.id}: {error}") from error
         url = self.config.url.rstrip("/") + call.endpoint.removeprefix("POST ")

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.exchange import Request, Response
+from gateway.json_text import dumps
 from gateway.mapping import Stamp
 from gateway.plugin import JSON, Input, json_response
 from plugins.segment import keys
@@ -177,7 +178,7 @@ def _check_sizes(payload: Any) -> None:
     members = payload.get("batch") if type(payload) is dict else None
     for index, member in enumerate(members if type(members) is list else ()):
         try:
-            size = len(orjson.dumps(member))
+            size = len(dumps(member))
         except orjson.JSONEncodeError:
             continue
         if size > LARGEST_CALL:

@@ -8,12 +8,13 @@ gateway/handle_http_beacon.go and handle_http_pixel.go (the query).
 import base64
 from collections import Counter
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote, unquote
 
 import orjson
 
 from gateway.errors import Unrenderable
 from gateway.exchange import Request
+from gateway.json_text import as_valid_json, dumps, loads, query_fields
 from gateway.plugin import basic, bearer
 from plugins.segment.pixel import PIXELS, unpacked
 
@@ -27,7 +28,7 @@ def found(request: Request, payload: Any) -> str | None:
     query of a beacon or a pixel, ``writeKey`` in the body, the token of a Bearer header.
     """
     named = payload.get("writeKey") if type(payload) is dict else None
-    asked = dict(parse_qsl(request.query)) if request.path in {BEACON, *PIXELS} else {}
+    asked = dict(query_fields(request.query)) if request.path in {BEACON, *PIXELS} else {}
     shown = basic(request)
     return (
         (shown.user if shown else None)
@@ -47,21 +48,22 @@ def in_body(body: bytes, key: str) -> bytes:
         ValueError: it is no JSON.
         Unrenderable: it would have to be written anew, and is nested too deep for that.
     """
-    payload = orjson.loads(body)
+    body = as_valid_json(body)
+    payload = loads(body)
     if type(payload) is not dict:
         return body
     members = payload.get("batch")
     holders = [payload, *(members if type(members) is list else ())]
     named = [h for h in holders if type(h) is dict and type(h.get("writeKey")) is str]
     counts = Counter(holder["writeKey"] for holder in named)
-    if all(body.count(orjson.dumps(old)) == count for old, count in counts.items()):
+    if all(body.count(dumps(old)) == count for old, count in counts.items()):
         for old in counts:
-            body = body.replace(orjson.dumps(old), orjson.dumps(key))
+            body = body.replace(dumps(old), dumps(key))
         return body
     for holder in named:
         holder["writeKey"] = key
     try:
-        return orjson.dumps(payload)
+        return dumps(payload)
     except orjson.JSONEncodeError as error:
         raise Unrenderable(f"its write key cannot be exchanged: {error}") from error
 

@@ -8,12 +8,10 @@ gateway/handle_http_pixel.go (a parameter per field, its name a dotted path).
 import base64
 from collections.abc import Iterable
 from typing import Any, Final
-from urllib.parse import parse_qsl
-
-import orjson
 
 from gateway.errors import Fault, Rejected
 from gateway.exchange import Response
+from gateway.json_text import loads, query_fields
 
 PIXELS: Final = {
     **{
@@ -43,14 +41,14 @@ def call_in(query: str) -> dict[str, Any]:
     Raises:
         Rejected: its data is no JSON object, or a name goes too deep.
     """
-    pairs = parse_qsl(query, keep_blank_values=True)
+    pairs = query_fields(query)
     given = dict(pairs)
     if "data" not in given:
         return _nested(pairs)
     try:
-        call = orjson.loads(unpacked(given["data"]))
+        call = loads(unpacked(given["data"]))
     except ValueError as error:
-        raise Rejected("data", str(error), Fault.MALFORMED) from error
+        raise Rejected("data", "expected JSON, or JSON in base64", Fault.MALFORMED) from error
     if type(call) is not dict:
         raise Rejected("data", "expected an object", Fault.TYPE, call)
     return {"writeKey": given["writeKey"], **call} if "writeKey" in given else call

@@ -18,9 +18,8 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 from urllib.parse import parse_qsl
 
-import orjson
-
 from gateway.exchange import Request, Response
+from gateway.json_text import dumps
 from gateway.sandbox import (
     BOOLEAN,
     LIST,
@@ -168,7 +167,7 @@ def _batch(body: Place) -> Answer:
     if not calls.value:
         return _refused(400, "empty_batch", "batch: expected at least one call")
     for call in calls.each(OBJECT):
-        if call and len(orjson.dumps(call.value)) > CALL_BYTES:
+        if call and len(dumps(call.value)) > CALL_BYTES:
             reason = f"{call.path[-1]}: expected at most {CALL_BYTES} bytes"
             return _refused(400, "payload_too_large", reason)
         kind = call.need("type", TEXT).among(CALLS)

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-import orjson
 from msgspec.structs import replace
 
 from gateway.event import NOTHING, Event
 from gateway.exchange import Declined, Refused, Request, Response, Verdict
+from gateway.json_text import dumps, loads
 from gateway.mapping import Table, restore
 from gateway.naming import Naming
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
@@ -111,11 +111,11 @@ class TracardiOutput(Output):
         """Return one request with the events of both, if they say the same around them."""
         if request.url != further.url:
             return None
-        payload, other = orjson.loads(request.body), orjson.loads(further.body)
+        payload, other = loads(request.body), loads(further.body)
         events = payload.pop("events") + other.pop("events")
         if payload != other:
             return None
-        return replace(request, body=orjson.dumps({**payload, "events": events}))
+        return replace(request, body=dumps({**payload, "events": events}))
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
         """Judge by the status; 226 says that the event was processed with errors."""

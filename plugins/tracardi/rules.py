@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from gateway.errors import Fault, Rejected
+from gateway.json_text import dumps
 from plugins.tracardi.values import TIME
 
 Detail: TypeAlias = dict[str, Any]
@@ -110,9 +111,9 @@ def _objects(holder: dict[str, Any], names: tuple[str, ...], loc: Loc, found: li
 def _boolean(value: Any, loc: Loc, found: list[Detail]) -> None:
     if type(value) is bool:
         return
-    if type(value) in {int, float}:
+    if isinstance(value, int | float):
         if value not in {0, 1}:
-            whole = value == int(value)
+            whole = isinstance(value, int) or value.is_integer()
             found.append(detail("bool_parsing" if whole else "bool_type", loc, value))
     elif type(value) is not str:
         found.append(detail("bool_type", loc, value))
@@ -156,7 +157,7 @@ def _time(time: Any, loc: Loc, found: list[Detail]) -> None:
         value = time.get(name)
         if value is None:
             continue
-        if type(value) not in {str, int, float}:
+        if type(value) is bool or not isinstance(value, str | int | float):
             found.append(detail("datetime_type", (*loc, name), value))
             continue
         try:
@@ -187,6 +188,6 @@ def _malformed(error: Rejected) -> Detail:
 
 def _echo(value: Any) -> Any:
     try:
-        return orjson.Fragment(orjson.dumps(value))
+        return orjson.Fragment(dumps(value))
     except orjson.JSONEncodeError:
         return None

@@ -18,6 +18,7 @@ from uuid import NAMESPACE_URL, uuid5
 import orjson
 
 from gateway.exchange import Request, Response
+from gateway.json_text import dumps
 from gateway.sandbox import (
     BOOLEAN,
     LIST,
@@ -220,6 +221,6 @@ def _detail(problem: Problem, request: Request) -> dict[str, Any]:
 def _echo(value: Any) -> Any:
     """Return what FastAPI echoes; what is nested too deep to be written is left out."""
     try:
-        return orjson.Fragment(orjson.dumps(value))
+        return orjson.Fragment(dumps(value))
     except orjson.JSONEncodeError:
         return None

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from gateway.config.steps import Hash, Mask, TruncateIp
+from gateway.json_text import dumps
 from gateway.routing.steps.values import Change, edit, in_turn, without_leftovers
 
 EMAIL_NAMES = frozenset({"email", "e_mail", "mail", "email_address", "emailaddress"})
@@ -67,9 +68,9 @@ def _preparation(name: str, step: Hash) -> Callable[[str], str]:
 
 def _text(value: Any) -> str:
     """Return a value that is no text as one: the same for the same value, whatever its order."""
-    if isinstance(value, float) and value.is_integer():
+    if type(value) is float and value.is_integer():
         value = int(value)
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str).decode()
+    return dumps(value, option=orjson.OPT_SORT_KEYS, default=str).decode()
 
 
 def email(text: str) -> str:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import orjson
 
 from gateway.config.steps import Copy, Default, Drop, Keep, Map, Set
 from gateway.event import NOTHING, Context, Event, Product, Properties, Traits
+from gateway.json_text import dumps
 from gateway.routing.fields import EACH, edited, find, reader, writer
 from gateway.routing.targets import fits
 
@@ -180,9 +180,9 @@ def map_value(step: Map) -> Change:
 
 def key_of(value: Any) -> str:
     """Return a value that is no text as a table names it: a whole double without its fraction."""
-    if isinstance(value, float) and value.is_integer():
+    if type(value) is float and value.is_integer():
         value = int(value)
     try:
-        return orjson.dumps(value).decode()
+        return dumps(value).decode()
     except TypeError:
         return json.dumps(value, default=str)

@@ -1,0 +1,217 @@
+"""What real clients send and no document shows is taken, whole, and reaches all vendors."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.exchange import Declined, Delivered
+from tests.e2e.configs import VENDORS, everything
+from tests.e2e.running import Running, running
+from tests.e2e.test_refusals import CREDENTIALS
+
+KEYS = {"personaclick": "0d42fd8b713d0752776ca589cc0056"}
+BIG = 18446744073709551617
+"""The first whole number but one that needs 65 bits; as a double it is 18446744073709551616."""
+
+
+def attributes(**values: Any) -> list[dict[str, Any]]:
+    """Return attributes as Growlytics spells them."""
+    kinds = {str: "string", bool: "boolean"}
+    return [
+        {"name": name, "type": kinds.get(type(value), "number"), "value": value}
+        for name, value in values.items()
+    ]
+
+
+def searched(vendor: str, query: str) -> tuple[str, dict[str, Any]]:
+    """Return a path and a body in which *query* is a free text."""
+    match vendor:
+        case "chrts":
+            return "/event/track", {"uid": "u1", "name": "looked", "properties": {"q": query}}
+        case "growlytics":
+            listed = attributes(q=query)
+            return "/rest-api/event", {"customerId": "u1", "name": "looked", "attributes": listed}
+        case "personaclick":
+            who = {"shop_id": KEYS["personaclick"], "did": "d1", "seance": "s1", "stream": "web"}
+            return "/push", {**who, "event": "search", "search_query": query}
+        case "quartic":
+            return "/store/contact", {
+                "cookie": "c1", "email": "a@shop.example", "tags": [{"n": "q", "v": query}],
+            }  # fmt: skip
+        case "segment":
+            calls = [
+                {"type": "track", "userId": f"u{n}", "event": name, "properties": {"q": text}}
+                for n, (name, text) in enumerate([("A", "a"), ("B", query), ("C", "c")])
+            ]
+            return "/v1/batch", {"writeKey": "k", "batch": calls}
+        case _:
+            return "/track", {
+                "source": {"id": "any"}, "session": {"id": "s1"},
+                "events": [
+                    {"type": "first", "properties": {"q": "a"}},
+                    {"type": "search", "properties": {"query": query}},
+                ],
+            }  # fmt: skip
+
+
+async def post(run: Running, vendor: str, path: str, body: bytes, **headers: str) -> int:
+    """Post *body* as the vendor's client does; return the status."""
+    sent = {"content-type": "application/json", **CREDENTIALS[vendor], **headers}
+    async with run.client.post(run.url + path, data=body, headers=sent) as answer:
+        await answer.read()
+        return answer.status
+
+
+def settled(events: int) -> Callable[[Any], bool]:
+    """Return whether *events* have been settled at every vendor."""
+    return lambda watch: len(watch.settled) >= events * len(VENDORS)
+
+
+LONE = {
+    "escape": b"shoes \\ud83d",
+    "escapes the wrong way round": b"shoes \\ude00\\ud83d",
+    "CESU-8": b"shoes \xed\xa0\xbd",
+    "no UTF-8": b"shoes \xff",
+    "cut UTF-8": b"shoes \xe2\x82",
+}
+"""Texts with something that is no character."""
+
+
+@pytest.mark.parametrize("more", ["", "passthrough = false"], ids=["forwarded", "rendered"])
+@pytest.mark.parametrize("lone", LONE.values(), ids=LONE)
+async def test_what_is_no_character_costs_itself_alone(
+    tmp_path: Path, lone: bytes, more: str
+) -> None:
+    """A lone surrogate, or bytes that are no UTF-8, arrive as U+FFFD at every vendor."""
+    async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox, more)) as run:
+        owed = 0
+        for vendor in VENDORS:
+            path, body = searched(vendor, "@")
+            sent = orjson.dumps(body).replace(b'"@"', b'"%b"' % lone)
+            assert await post(run, vendor, path, sent) == 200, vendor
+            owed += {"segment": 3, "tracardi": 2}.get(vendor, 1)
+        await run.watch.until(settled(owed))
+        journal = await run.journal()
+    bad = [one for one in run.watch.settled if not isinstance(one[2], Delivered | Declined)]
+    assert not bad, bad[0]
+    for vendor in VENDORS:
+        said = [str(one["body"]) for one in journal if one["vendor"] == vendor]
+        assert any("shoes \ufffd" in body for body in said), vendor
+    texts = [event.properties for event in run.watch.accepted]
+    assert len(texts) == owed
+
+
+@pytest.mark.parametrize("more", ["", "passthrough = false"], ids=["forwarded", "rendered"])
+async def test_names_that_are_no_text(tmp_path: Path, more: str) -> None:
+    """A key with a lone surrogate is a key with U+FFFD; what stands beside it is kept."""
+    async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox, more)) as run:
+        for vendor, path, body in (
+            ("chrts", "/event/track", b'{"uid":"u1","name":"n","properties":{"k\\ud83d":1}}'),
+            (
+                "segment",
+                "/v1/track",
+                b'{"writeKey":"k","userId":"u1","event":"n","properties":{"k\\ud83d":1}}',
+            ),
+        ):
+            assert await post(run, vendor, path, body) == 200
+        await run.watch.until(settled(2))
+        journal = await run.journal("chrts")
+    assert {"k\ufffd": 1} in [one["body"]["properties"] for one in journal]
+    assert all("k\ufffd" in event.properties.extra for event in run.watch.accepted)
+
+
+async def test_forms_and_queries_that_are_no_text(tmp_path: Path) -> None:
+    """A form, a query and a pixel are read as JSON is, escaped bytes and raw ones."""
+    async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox)) as run:
+        form = (
+            f"shop_id={KEYS['personaclick']}&did=d&seance=s&stream=web&event=search&search_query="
+        )
+        label = {"content-type": "application/x-www-form-urlencoded"}
+        for text in (b"%ED%A0%BD", b"%FF", b"\xff"):
+            sent = form.encode() + b"shoes+" + text
+            assert await post(run, "personaclick", "/push", sent, **label) == 200
+        url = "/v1/pixel/track?writeKey=k&userId=u&event=n&properties.q=shoes+%ED%A0%BD"
+        async with run.client.get(run.url + url) as answer:
+            assert answer.status == 200
+        await run.watch.until(settled(4))
+    known = [event.properties for event in run.watch.accepted]
+    said = {properties.query or properties.extra.get("q") for properties in known}
+    assert said == {"shoes \ufffd"}
+    assert all(isinstance(one[2], Delivered | Declined) for one in run.watch.settled)
+
+
+def numbered(vendor: str, number: str) -> tuple[str, str]:
+    """Return a path and a body in which *number* stands unquoted, as an id and as a free value."""
+    match vendor:
+        case "chrts":
+            return "/event/track", (
+                '{"uid":"u%s","name":"n","properties":{"order_id":%s,"ref":%s,"list":[{"deep":%s}]}}'
+                % ((number,) * 4)
+            )
+        case "growlytics":
+            attribute = '{"name":"%s","type":"number","value":%s}'
+            listed = ",".join(attribute % (name, number) for name in ("order_id", "ref"))
+            return (
+                "/rest-api/event",
+                f'{{"customerId":"u{number}","name":"n","attributes":[{listed}]}}',
+            )
+        case "personaclick":
+            return "/push", (
+                '{"external_id":%s,"seance":"s","stream":"web","event":"purchase","items":[{"id":%s}],'
+                '"order_id":%s,"custom":{"ref":%s},' % ((number,) * 4)
+            ) + f'"shop_id":"{KEYS["personaclick"]}"}}'
+        case "quartic":
+            return "/store/data/product", f'{{"id":{number},"custom1":"{number}"}}'
+        case "segment":
+            return "/v1/batch", (
+                '{"writeKey":"k","batch":[{"type":"track","userId":%s,"event":"n","messageId":%s,'
+                '"properties":{"order_id":%s,"ref":%s},"context":{"groupId":%s}}]}'
+                % ((number,) * 5)
+            )
+        case _:
+            return "/track", (
+                '{"source":{"id":"any"},"session":{"id":"s%s"},"events":[{"type":"n","context":'
+                '{"user_id":%s},"properties":{"order_id":%s,"ref":%s}}]}' % ((number,) * 4)
+            )
+
+
+NUMBERS = ["18446744073709551617", "-9223372036854775809", "9" * 36, "12345678901234567.25"]
+
+
+WHOLE_IDS = {("quartic", False), ("personaclick", False)}
+"""Vendors whose documents take whole numbers for ids, and only such."""
+
+
+@pytest.mark.parametrize("more", ["", "passthrough = false"], ids=["forwarded", "rendered"])
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda text: text[:24])
+async def test_long_numbers_keep_every_digit(tmp_path: Path, number: str, more: str) -> None:
+    """A number beyond a double's digits keeps them, as an id and as a free value, everywhere."""
+    condition = (
+        "event.properties.ref > 5.0 || event.properties.ref < 5.0"
+        " || event.type == 'product' || event.name == 'Order Completed'"
+    )
+    async with running(
+        tmp_path,
+        lambda sandbox: everything(tmp_path, sandbox, more) + f'when = "{condition}"\n',
+    ) as run:
+        owed = 0
+        for vendor in VENDORS:
+            if (vendor, number.isdigit()) in WHOLE_IDS:
+                continue
+            path, body = numbered(vendor, number)
+            assert await post(run, vendor, path, body.encode()) == 200, vendor
+            owed += 1
+        await run.watch.until(settled(owed))
+        async with run.client.get(f"{run.sandbox}/_sandbox/requests") as answer:
+            journal = json.loads(await answer.text(), parse_float=str)
+    bad = [one for one in run.watch.settled if not isinstance(one[2], Delivered | Declined)]
+    assert not bad, bad[0]
+    users = {event.user_id for event in run.watch.accepted if event.origin == "segment"}
+    assert users == {number}
+    for entry in journal:
+        assert number in str(entry["body"]), entry
+        assert "e+" not in str(entry["body"]), entry

@@ -1,0 +1,189 @@
+"""JSON that orjson refuses or rounds is read whole."""
+
+import copy
+import math
+import pickle
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config.steps import Hash, Map
+from gateway.errors import Rejected
+from gateway.event import Event, Properties
+from gateway.json_text import (
+    LongInteger,
+    LongNumber,
+    as_valid_json,
+    clean_query,
+    dumps,
+    loads,
+    query_fields,
+    read_body,
+    repaired,
+)
+from gateway.mapping import NUMBER, TEXT
+from gateway.mapping.substitute import substitute
+from gateway.routing.fields import plain
+from gateway.routing.steps.privacy import hash_values
+from gateway.routing.steps.values import map_value
+from gateway.tracking.view import view
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda below: st.lists(below) | st.dictionaries(st.text(), below),
+    max_leaves=8,
+)
+LONG = "18446744073709551617"
+OTHER = "18446744073709551618"
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        (rb'"\ud83d"', "\ufffd"),
+        (rb'"\ude00\ud83d"', "\ufffd\ufffd"),
+        (rb'"\uD83D\uDE00"', "\U0001f600"),
+        (rb'"\ud83d\ud83d\ude00"', "\ufffd\U0001f600"),
+        (rb'"\\ud83d"', r"\ud83d"),
+        (rb'"\\\ud83d"', "\\\ufffd"),
+        (rb'{"\udc00": {"\ud800": [1]}}', {"\ufffd": {"\ufffd": [1]}}),
+        (b'"\xed\xa0\xbd"', "\ufffd"),
+        (b'"\xed\xa0\xbd\xed\xb8\x80"', "\U0001f600"),
+        (b'"\xff\xe2\x82"', "\ufffd\ufffd"),
+        (b'"caf\xc3\xa9 \xff"', "caf\u00e9 \ufffd"),
+    ],
+)
+def test_what_is_no_character_is_read_as_the_replacement(body: bytes, wanted: Any) -> None:
+    """Lone surrogates and bytes that are no UTF-8 become U+FFFD; all else is read as it is."""
+    assert loads(body) == wanted
+    assert orjson.loads(as_valid_json(body)) == wanted
+
+
+@given(JSON)
+def test_json_is_read_as_it_was_written(value: Any) -> None:
+    """What was valid before is read alike, whole numbers of any length included."""
+    text = orjson.dumps if not _has_long(value) else dumps
+    body = text(_long(value))
+    assert dumps(loads(body)) == body
+    assert repaired(body) == body
+
+
+def _has_long(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_long, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_long, value))
+    return type(value) is int and not -(2**63) <= value < 2**64
+
+
+def _long(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key.replace("\ud800", ""): _long(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_long(member) for member in value]
+    return LongInteger(str(value)) if _has_long(value) else value
+
+
+@given(st.integers(-(2**70), 2**70) | st.integers(2**63 - 2, 2**64 + 2))
+def test_whole_numbers_keep_their_digits(number: int) -> None:
+    """A whole number of any length comes out as it went in, and as an id it is its digits."""
+    found = loads(b'{"id":%d}' % number)["id"]
+    assert TEXT.decode(found) == str(number)
+    assert dumps(found) == b"%d" % number
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False))
+def test_decimals_keep_their_digits(number: Any) -> None:
+    """A decimal that a double would round keeps its digits; any other is a double."""
+    text = format(number, "f")
+    found = loads(f"[{text}]")[0]
+    if isinstance(found, LongNumber):
+        assert str(found) == text
+    else:
+        assert float(text) == found
+
+
+@pytest.mark.parametrize("text", ["1e400", "-1E999", "9" * 400, "9" * 5000, "1." + "1" * 400])
+def test_numbers_beyond_doubles_are_numbers(text: str) -> None:
+    """JSON has no largest number: as a free value it is kept, as an amount it is none."""
+    found = loads(f'{{"v":{text}}}')
+    assert dumps(found) == f'{{"v":{text}}}'.encode()
+    if math.isinf(found["v"]):
+        with pytest.raises(ValueError, match="finite"):
+            NUMBER.decode(found["v"])
+
+
+@pytest.mark.parametrize("body", [b'{"a":NaN}', b"[-Infinity]", b"[01]", b"[1.]", b'["\xff]', b""])
+def test_what_is_no_json_is_refused_without_a_library_in_the_words(body: bytes) -> None:
+    """The message says where, and nothing of the parser that found it."""
+    with pytest.raises(Rejected, match=r"^\$: (not valid JSON at line 1, column \d+|the body is)"):
+        read_body(body)
+
+
+def test_marks_cannot_be_forged() -> None:
+    """A text beside a long number stays a text, whatever it looks like."""
+    body = f'{{"a":{LONG},"b":"{LONG}","c":":{LONG}"}}'
+    assert loads(body) == {"a": LongInteger(LONG), "b": LONG, "c": f":{LONG}"}
+
+
+def test_long_numbers_are_told_apart() -> None:
+    """Two numbers that are one as doubles are two; copies are equal."""
+    one, other = LongInteger(LONG), LongInteger(OTHER)
+    assert one != other
+    assert copy.deepcopy(one) == one == pickle.loads(pickle.dumps(one))  # noqa: S301 - our own
+    assert len({one, other, LongInteger(LONG)}) == 2
+
+
+@pytest.mark.parametrize("number", [LongInteger(LONG), LongInteger("9" * 400), LongNumber("1e400")])
+def test_conditions_and_schemas_see_numbers(number: LongNumber) -> None:
+    """A condition compares the nearest double, and a schema a number that it can judge."""
+    assert type(plain(number)) is float
+    event = Event(type="track", properties=Properties(extra={"ref": [number]}))
+    (seen,) = view(event)["properties"]["ref"]
+    assert type(seen) in {int, float}
+    assert math.isfinite(seen)
+
+
+def test_steps_tell_long_numbers_apart() -> None:
+    """Two long numbers are hashed and looked up as two."""
+    events = [
+        Event(type="track", properties=Properties(extra={"ref": LongInteger(text)}))
+        for text in (LONG, OTHER)
+    ]
+    hashed = hash_values(Hash.model_validate({"hash": ["properties.ref"]}))
+    assert len({hashed(event).properties.extra["ref"] for event in events}) == 2
+    mapped = map_value(Map.model_validate({"map": "properties.ref", "table": {OTHER: "b"}}))
+    assert mapped(events[1]).properties.extra["ref"] == "b"
+    assert mapped(events[0]).properties.extra["ref"] == LongInteger(LONG)
+
+
+def test_a_value_is_exchanged_beside_what_is_no_text() -> None:
+    """Exchanging a key of a body leaves its long numbers and its repaired text."""
+    body = as_valid_json(b'{"key":"old","n":%b,"q":"\\ud83d"}' % LONG.encode())
+    assert substitute(body, {"key": "new"}) == b'{"key":"new","n":%b,"q":"\\ufffd"}' % LONG.encode()
+
+
+def test_text_that_no_json_can_say_is_written_with_the_replacement() -> None:
+    """A surrogate from elsewhere than a body never makes an event that cannot be written."""
+    assert orjson.loads(dumps({"a\ud800": ["\udfff", LongInteger(LONG)]})) == {
+        "a\ufffd": ["\ufffd", float(LONG)]
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "clean"),
+    [
+        ("q=%ED%A0%BD", "\ufffd", "q=%EF%BF%BD"),
+        ("q=%ED%A0%BD%ED%B8%80", "\U0001f600", "q=%F0%9F%98%80"),
+        ("q=%FF", "\ufffd", "q=%EF%BF%BD"),
+        ("q=\udcff", "\ufffd", "q=\ufffd"),
+        ("q=%C3%A9+%41", "\u00e9 A", "q=%C3%A9+%41"),
+    ],
+)
+def test_queries_are_read_as_bodies_are(text: str, value: str, clean: str) -> None:
+    """What is no UTF-8 in a query or a form is U+FFFD, escaped or raw."""
+    assert query_fields(text) == [("q", value)]
+    assert clean_query(text) == clean
