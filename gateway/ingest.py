@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import structlog
@@ -22,6 +21,7 @@ from gateway.respond import Asking, Asks
 from gateway.routing.consents import Consents
 from gateway.routing.router import Router
 from gateway.spool import Entry, Item, Once, Spool, SpoolFull, event_of
+from gateway.spool.clock import moment
 from gateway.trace.raw import Arrival
 from gateway.tracking import Kept, Plan, Tally
 
@@ -98,7 +98,7 @@ class Ingest:
             url=found.path + mark + query,
             headers=http.headers,
             id=self._ids.next(traced=observed.chooses()),
-            received_at=datetime.now(UTC),
+            received_at=moment(self._world.spool.clock.of_day()),
             client=met.client,
         )
         arrival = Arrival(request, source)

@@ -11,7 +11,7 @@ from gateway.admin.problem import Problem
 from gateway.admin.values import Name
 from gateway.delivery import state_of, steering
 from gateway.redact import without_password
-from gateway.spool import Depth
+from gateway.spool import Depth, GivenUp
 
 UNKNOWN = {404: "There is no such destination."}
 
@@ -33,6 +33,9 @@ class Destination(msgspec.Struct, frozen=True):
     delivered: int
     declined: int
     dead: int
+    """Dead letters made of its deliveries, with those that the spool made since the start."""
+    dropped: int
+    """Deliveries that were given up for want of room, without a dead letter, since the start."""
     retried: int
     shadowed: int
     """Events that it looked at, as a shadow."""
@@ -63,6 +66,7 @@ def described(desk: Desk, name: str, depth: Depth) -> Destination:
     """Return how a destination is doing."""
     config, worker = desk.gateway.config.destinations[name], desk.worker(name)
     state = state_of(worker)
+    given_up = desk.gateway.spool.given_up().get(name, GivenUp())
     circuit: Literal["delivering", "probing", "open"] = (
         "delivering" if state.circuit == "closed" else state.circuit
     )
@@ -75,7 +79,8 @@ def described(desk: Desk, name: str, depth: Depth) -> Destination:
         reason=state.reason,
         delivered=state.delivered,
         declined=state.declined,
-        dead=state.dead,
+        dead=state.dead + given_up.dead,
+        dropped=given_up.dropped,
         retried=state.retried,
         shadowed=state.shadowed,
         in_hand=state.in_hand,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CIRCUITS = ("closed", "probing", "open")
 OUTCOMES = ("accepted", "unavailable", "error")
-ENDS = ("delivered", "declined", "later", "dead")
+ENDS = ("delivered", "declined", "later", "dead", "dropped")
 TURNS = ("given", "kept_back")
 REFUSALS = ("no_token", "token", "origin", "host")
 """What is counted from zero for every source and every destination, before it first happens: an
@@ -153,9 +153,10 @@ def _going_out(gateway: "Gateway") -> Iterator[Metric]:
     counts = gateway.observed.counts
     yield counter(
         "gateway_deliveries_total",
-        "Tries that ended: delivered, declined, shadowed, later (tried again), or dead.",
+        "Tries that ended: delivered, declined, shadowed, later (tried again), or dead; and what "
+        "was given up untried: dead, or dropped.",
         ("destination", "outcome"),
-        dict.fromkeys(product(gateway.config.destinations, ENDS), 0) | dict(counts.deliveries),
+        dict.fromkeys(product(gateway.config.destinations, ENDS), 0) | _ended(gateway),
     )
     yield counter(
         "gateway_attempts_total",
@@ -175,6 +176,15 @@ def _going_out(gateway: "Gateway") -> Iterator[Metric]:
         "destination",
         counts.delivery_seconds,
     )
+
+
+def _ended(gateway: "Gateway") -> Counter[tuple[str, str]]:
+    """Return how deliveries ended, with what the spool gave up by itself."""
+    ended = Counter(dict(gateway.observed.counts.deliveries))
+    for name, given_up in gateway.spool.given_up().items():
+        ended[name, "dead"] += given_up.dead
+        ended[name, "dropped"] += given_up.dropped
+    return ended
 
 
 def _workers(gateway: "Gateway") -> Iterator[Metric]:

@@ -8,6 +8,7 @@ waits (``Later``) or that ended badly (``Dead``). No spool knows a vendor, an ev
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from gateway.spool.clock import Clock
 from gateway.spool.groups import LetterGroup
 from gateway.spool.owing import Owing
 from gateway.spool.values import (
@@ -16,6 +17,7 @@ from gateway.spool.values import (
     Dead,
     Depth,
     Entry,
+    GivenUp,
     Item,
     Later,
     Letters,
@@ -33,6 +35,11 @@ class Spool(Protocol):
     Everything here is called on one event loop. Every method that touches the store raises
     SpoolError, with a message that says where and what to do, when the store cannot serve.
     """
+
+    @property
+    def clock(self) -> Clock:
+        """Return the clock that it goes by."""
+        ...
 
     async def open(self) -> None:
         """Open the store, creating or migrating it.
@@ -175,6 +182,10 @@ class Spool(Protocol):
 
     async def depths(self) -> dict[str, Depth]:
         """Return how things stand for every known destination."""
+        ...
+
+    def given_up(self) -> Mapping[str, GivenUp]:
+        """Return what was given up by itself, without being told to, by destination."""
         ...
 
     async def size(self) -> int:

@@ -12,6 +12,7 @@ import apsw
 from gateway.errors import SpoolError
 from gateway.spool.groups import LetterGroup
 from gateway.spool.owing import Owing, owing
+from gateway.spool.reading import ahead
 from gateway.spool.rows import insert, retarget, unpack, unpack_attempts
 from gateway.spool.settling import unkeep
 from gateway.spool.store import FILE, connect, explain, fetch, transaction
@@ -245,7 +246,10 @@ class LetterBox:
 
     def replay(self, which: Which) -> int:
         """Move dead letters back, by ids or by filter; return how many there were."""
-        return self._each(which, lambda ids: replay(self._open, ids, self._clock()).total())
+        return self._each(which, self._replay)
+
+    def _replay(self, ids: list[int]) -> int:
+        return replay(self._open, ids, self._clock() - ahead(self._open)).total()
 
     def _each(self, which: Which, act: Callable[[list[int]], int]) -> int:
         after, total = 0, 0

@@ -176,6 +176,19 @@ def size(connection: apsw.Connection) -> int:
     return int(pages * connection.pragma("page_size"))
 
 
+def last_time(connection: apsw.Connection) -> float | None:
+    """Return when the last entry came; None where there never was one."""
+    for (at,) in fetch(connection, "SELECT at FROM log ORDER BY seq DESC LIMIT 1"):
+        return float(at)
+    return None
+
+
+def ahead(connection: apsw.Connection) -> float:
+    """Return how far the time of day is ahead of the times in the file."""
+    ((seconds,),) = fetch(connection, "SELECT coalesce(max(ahead), 0.0) FROM clock")
+    return float(seconds)
+
+
 def paused(connection: apsw.Connection) -> frozenset[str]:
     """Return the destinations that an operator paused."""
     rows = fetch(connection, "SELECT name FROM destination WHERE paused")

@@ -48,11 +48,14 @@ class Sieve:
     """Tells new events from repeats in one batch, which is one transaction.
 
     It asks the store for all ids of the batch at once, and writes the new ones at once: each run
-    of a statement means waiting for the GIL again.
+    of a statement means waiting for the GIL again. What is remembered ends by ``sure`` and is
+    written by ``now`` (see `gateway.spool.clock`).
     """
 
-    def __init__(self, connection: apsw.Connection, now: float, jobs: Sequence[Appending]) -> None:
-        self._connection, self._now = connection, now
+    def __init__(
+        self, connection: apsw.Connection, now: float, sure: float, jobs: Sequence[Appending]
+    ) -> None:
+        self._connection, self._now, self._sure = connection, now, sure
         self._met = self._known([key for job in jobs for key in job.ids.values()])
         self._noted: list[tuple[Appending, list[bytes]]] = []
         self._new: list[bytes] = []
@@ -62,7 +65,7 @@ class Sieve:
         done = 0
         for size, query in _KNOWN.items():
             while len(ids) - done >= size:
-                rows = fetch(self._connection, query, (self._now, *ids[done : done + size]))
+                rows = fetch(self._connection, query, (self._sure, *ids[done : done + size]))
                 found.update(row[0] for row in rows)
                 done += size
         return found

@@ -8,7 +8,9 @@ from pathlib import Path
 import apsw
 
 from gateway.errors import SpoolError
+from gateway.spool.clock import Clock
 from gateway.spool.lanes import Lanes
+from gateway.spool.reading import ahead, last_time
 from gateway.spool.store import connect, explain, transaction
 from gateway.spool.upkeep import Gauge
 
@@ -29,14 +31,14 @@ _GHOSTS = (
 class Session:
     """The connection, and what is known in memory about the store behind it."""
 
-    def __init__(self, folder: Path, vfs: str | None, max_bytes: int | None) -> None:
+    def __init__(self, folder: Path, vfs: str | None, max_bytes: int | None, clock: Clock) -> None:
         self.lanes = Lanes()
         self.gauge = Gauge(max_bytes)
         self.trouble: str | None = None
         self.checked = 0
         """The end of the log when other processes' doings were last looked at."""
         self.folder = folder
-        self._vfs = vfs
+        self._vfs, self._clock = vfs, clock
         self._connection: apsw.Connection | None = None
         self._loaded = False
         self._was_full = False
@@ -88,6 +90,7 @@ class Session:
         connection.set_wal_hook(self._written)
         if not self._loaded:
             self.checked = self.lanes.position
+            self._clock.begin(last_time(connection), ahead(connection))
         self._connection, self._loaded = connection, True
         return connection
 

@@ -2,17 +2,18 @@
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import apsw
+from msgspec.structs import replace
 
 from gateway.errors import SpoolError
 from gateway.spool import acts, letters, memory, reading
 from gateway.spool.batches import Batches
+from gateway.spool.clock import Clock, GivenClock, SteadyClock
 from gateway.spool.groups import LetterGroup
 from gateway.spool.jobs import Appending, Calling, Closing, Outcome, Remembering, Settling
 from gateway.spool.lanes import Lanes
@@ -27,6 +28,7 @@ from gateway.spool.values import (
     Dead,
     Depth,
     Entry,
+    GivenUp,
     Item,
     Later,
     Letters,
@@ -50,7 +52,11 @@ _NO_IDS: Mapping[int, bytes] = {}
 class SqliteSpool:
     """A ``Spool`` in a folder of its own.
 
-    ``vfs`` names a SQLite VFS to use instead of the system's; ``clock`` gives Unix seconds.
+    ``vfs`` names a SQLite VFS to use instead of the system's; ``clock`` tells the time;
+    one that just returns Unix seconds is believed whatever it says.
+
+    Attributes:
+        clock: what it goes by.
     """
 
     def __init__(
@@ -59,9 +65,11 @@ class SqliteSpool:
         limits: Limits = _NO_LIMITS,
         *,
         vfs: str | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Clock | Callable[[], float] | None = None,
     ) -> None:
-        self._folder, self._limits, self._vfs, self._clock = folder, limits, vfs, clock
+        self._folder, self._limits, self._vfs = folder, limits, vfs
+        given = clock or SteadyClock()
+        self.clock: Clock = GivenClock(given) if callable(given) else given
         self._listeners: list[Callable[[Notice], None]] = []
         self._lock: int | None = None
         self._open = False
@@ -70,9 +78,9 @@ class SqliteSpool:
         """Open the store (see ``Spool.open``)."""
         self._lock = lock(self._folder)
         self._loop = asyncio.get_running_loop()
-        self._session = Session(self._folder, self._vfs, self._limits.max_bytes)
+        self._session = Session(self._folder, self._vfs, self._limits.max_bytes, self.clock)
         self._batches = Batches(self._listeners)
-        self._writer = Writer(self._session, self._batches, self._limits, self._clock)
+        self._writer = Writer(self._session, self._batches, self._limits, self.clock)
         self._reader = Reader(self._folder, self._vfs)
         self._writer.start()
         self._open = True
@@ -164,7 +172,7 @@ class SqliteSpool:
 
     async def recall(self, users: Sequence[bytes]) -> dict[bytes, dict[str, Said]]:
         """Return what is remembered of these users (see ``Spool.recall``)."""
-        return await self._reader.run(memory.recall, users, self._clock())
+        return await self._reader.run(memory.recall, users, self.clock.sure())
 
     async def _call(self, act: Callable[[apsw.Connection, Lanes], Outcome]) -> Any:
         job = Calling(self._future(), act=act)
@@ -218,7 +226,18 @@ class SqliteSpool:
         """Return how things stand for every known destination."""
         lanes = list(self._session.lanes.by_name.values())
         known = [(lane.name, lane.cursor, lane.backlog, lane.first()) for lane in lanes]
-        return await self._reader.run(reading.depths, known)
+        found = await self._reader.run(reading.depths, known)
+        ahead = self.clock.ahead
+        if not ahead:
+            return found
+        return {
+            name: depth if depth.oldest is None else replace(depth, oldest=depth.oldest + ahead)
+            for name, depth in found.items()
+        }
+
+    def given_up(self) -> Mapping[str, GivenUp]:
+        """Return what was given up, by destination (see ``Spool.given_up``)."""
+        return dict(self._writer.given_up)
 
     async def size(self) -> int:
         """Return how many bytes of the file are in use."""
@@ -246,7 +265,7 @@ class SqliteSpool:
 
     async def replay(self, which: Sequence[int] | Letters) -> int:
         """Move dead letters back (see ``Spool.replay``)."""
-        return await self._each(which, partial(acts.replay_some, now=self._clock()))
+        return await self._each(which, partial(acts.replay_some, now=self.clock.now()))
 
     async def _each(
         self,

@@ -62,6 +62,9 @@ MIGRATIONS = [
     """
     CREATE INDEX kept_id ON kept(id);
     """,
+    """
+    CREATE TABLE clock(one INTEGER PRIMARY KEY CHECK(one = 1), ahead REAL NOT NULL);
+    """,
 ]
 """One script per schema version. ``log.mask`` has a bit per destination (see ``bit``), and is 0
 in the row of a replay. ``kept`` holds a request once for all the dead letters made of it.

@@ -231,6 +231,15 @@ class Limits(msgspec.Struct, frozen=True):
     max_age: float | None = None
 
 
+class GivenUp(msgspec.Struct, frozen=True):
+    """How many deliveries the spool gave up by itself, since it was opened."""
+
+    dead: int = 0
+    """They became dead letters."""
+    dropped: int = 0
+    """They were forgotten, or were dead letters that had to make room."""
+
+
 class Depth(msgspec.Struct, frozen=True):
     """How things stand for one destination."""
 

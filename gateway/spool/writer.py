@@ -3,13 +3,16 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import apsw
+import structlog
 
 from gateway.errors import SpoolError
 from gateway.spool import memory
 from gateway.spool.batches import Batches
+from gateway.spool.clock import SLACK, Clock
 from gateway.spool.jobs import Appending, Calling, Closing, Job, Remembering, Settling, fail
 from gateway.spool.lanes import Lane
 from gateway.spool.rows import Row, insert, pack
@@ -18,7 +21,17 @@ from gateway.spool.session import Session
 from gateway.spool.settling import NOTHING, NOWHERE, apply, take, taken
 from gateway.spool.store import fetch
 from gateway.spool.upkeep import STEP, shrink, trim, trimmable
-from gateway.spool.values import Entry, Failed, Limits, Notice, Progress, Replayed, SpoolFull
+from gateway.spool.values import (
+    Cause,
+    Entry,
+    Failed,
+    GivenUp,
+    Limits,
+    Notice,
+    Progress,
+    Replayed,
+    SpoolFull,
+)
 
 TICK = 1.0
 """Seconds between two looks at what no append brings up: age, other processes, a broken disk."""
@@ -34,6 +47,17 @@ _HURRY = 4 * STEP
 _RETRY_AFTER = 5.0
 _BATCHED = Appending | Settling | Remembering
 
+log = structlog.get_logger()
+
+
+@dataclass
+class Unsaid:
+    """What was given up and is not logged yet."""
+
+    reason: str
+    dead: int = 0
+    dropped: int = 0
+
 
 class Writer:
     """Serves batches until it is told to close."""
@@ -43,13 +67,15 @@ class Writer:
         session: Session,
         batches: Batches,
         limits: Limits,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self.full: str | None = None
         """What to say while ``max_bytes`` is reached."""
+        self.given_up: dict[str, GivenUp] = {}
+        self._unsaid: dict[tuple[str, Cause], Unsaid] = {}
         self._session, self._lanes, self._gauge = session, session.lanes, session.gauge
         self._batches, self._limits, self._clock = batches, limits, clock
-        self._ticked = self._shrunk = 0.0
+        self._ticked = self._shrunk = self._ahead = 0.0
         self._stale = False
         """Whether there are ids to forget."""
 
@@ -70,6 +96,7 @@ class Writer:
             closing = any(isinstance(job, Closing) for job in jobs)
             if closing:
                 self._session.disconnect()
+                self._say_given_up()
             if jobs:
                 self._answer(jobs, notices)
             if closing:
@@ -118,8 +145,8 @@ class Writer:
             apply(connection, lane, job.progress, self._lanes.ended, terse=terse)
 
     def _append(self, connection: apsw.Connection, jobs: Sequence[Appending]) -> None:
-        now = self._clock()
-        sieve = Sieve(connection, now, [job for job in jobs if job.ids])
+        now = self._clock.now()
+        sieve = Sieve(connection, now, self._clock.sure(), [job for job in jobs if job.ids])
         taken: list[tuple[Appending, Entry]] = []
         rows: list[Row] = []
         for job in jobs:
@@ -177,7 +204,7 @@ class Writer:
             except SpoolFull as e:
                 fail([job], e)
             else:
-                memory.remember(connection, job.said, self._clock(), job.window)
+                memory.remember(connection, job.said, self._clock.now(), job.window)
 
     def _make_room(self, connection: apsw.Connection, size: int) -> None:
         """Count *size* bytes more; raises SpoolFull where they are too many."""
@@ -197,7 +224,7 @@ class Writer:
         if excess <= 0 or lane.bounds is None or lane.bounds.overflow == "refuse":
             return []
         reason = f"more than {lane.bounds.max_backlog} were pending"
-        why = Failed(NOWHERE, "overflow", reason, self._clock())
+        why = Failed(NOWHERE, "overflow", reason, self._clock.now() + self._clock.ahead)
         return self._take(connection, lane, why, min(excess, STEP), math.inf)
 
     def _take(
@@ -210,7 +237,29 @@ class Writer:
         if bounds is not None and bounds.overflow == "drop":
             progress, dropped = Progress(cursor=progress.cursor, done=waiting), len(progress.dead)
         apply(connection, lane, progress, self._lanes.ended, terse=True)
+        self._gives_up(lane, why.cause, len(progress.dead), dropped, why.reason)
         return [taken(connection, lane, progress, waiting, dropped)]
+
+    def _gives_up(self, lane: Lane, cause: Cause, dead: int, dropped: int, reason: str) -> None:
+        """Count what is given up, and let it be said: nothing ends unheard."""
+        known = self.given_up.get(lane.name, GivenUp())
+        self.given_up[lane.name] = GivenUp(known.dead + dead, known.dropped + dropped)
+        unsaid = self._unsaid.setdefault((lane.name, cause), Unsaid(reason))
+        unsaid.dead += dead
+        unsaid.dropped += dropped
+
+    def _say_given_up(self) -> None:
+        """Log what was given up since the last time: a line a second for a destination."""
+        unsaid, self._unsaid = self._unsaid, {}
+        for (name, cause), found in unsaid.items():
+            log.warning(
+                "given_up",
+                destination=name,
+                cause=cause,
+                dead_letters=found.dead,
+                dropped=found.dropped,
+                reason=found.reason,
+            )
 
     # ---- the rest ------------------------------------------------------------------------
 
@@ -232,6 +281,7 @@ class Writer:
         due = now - self._ticked >= TICK
         if due:
             self._ticked = now
+            self._say_given_up()
         try:
             if self._session.trouble:
                 if due:
@@ -252,6 +302,7 @@ class Writer:
     def _tidy(self, *, due: bool) -> bool:
         if due:
             self._look()
+            self._follow_clock()
         expired = self._expire()
         if due or self._stale or trimmable(self._lanes) >= STEP:
             with self._session.writing() as connection:
@@ -260,8 +311,9 @@ class Writer:
         return expired or self._stale or trimmable(self._lanes) >= STEP
 
     def _forget(self, connection: apsw.Connection, count: int) -> None:
-        ids = purge(connection, self._clock(), count)
-        self._stale = memory.purge(connection, self._clock(), count) or ids
+        now = self._clock.sure()
+        ids = purge(connection, now, count)
+        self._stale = memory.purge(connection, now, count) or ids
 
     def _shrink(self, *, idle: bool) -> bool:
         with self._session.using() as connection:
@@ -284,13 +336,24 @@ class Writer:
         session.checked = lanes.position
         self._answer([], [Replayed(name) for name in names])
 
+    def _follow_clock(self) -> None:
+        """Look whether the machine's clock was set, and keep by how much once that is believed."""
+        changed, ahead = self._clock.look(), self._clock.ahead
+        if changed:
+            log.warning("clock_was_set", seconds=round(changed))
+        if abs(ahead - self._ahead) > SLACK:
+            with self._session.writing() as connection:
+                connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (ahead,))
+            self._ahead = ahead
+
     def _expire(self) -> bool:
         """Make dead letters of some deliveries that are too old; say whether there were any."""
         if self._limits.max_age is None:
             return False
-        now = self._clock()
+        clock = self._clock
+        now = clock.sure()
         reason = f"pending for more than {self._limits.max_age:g} s"
-        why = Failed(NOWHERE, "expired", reason, now)
+        why = Failed(NOWHERE, "expired", reason, clock.now() + clock.ahead)
         notices: list[Notice] = []
         for lane in self._lanes.by_name.values():
             with self._session.writing() as connection:

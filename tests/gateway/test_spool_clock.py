@@ -1,0 +1,301 @@
+"""A clock that is set, however and whenever: nothing ends early, and no age is a lie for long."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.spool import (
+    Bounds,
+    LetterBox,
+    Letters,
+    Limits,
+    Once,
+    Progress,
+    Said,
+    SqliteSpool,
+    writer,
+)
+from gateway.spool.clock import CONFIRM, SteadyClock
+from gateway.testing.spool.contract import entry, eventually, later
+
+HOUR, DAY = 3600.0, 86_400.0
+START = 1_700_000_000.0
+
+
+class Machine:
+    """A machine: seconds pass, and somebody sets the time of day."""
+
+    def __init__(self) -> None:
+        self.seconds, self.set_by = 5.0, START
+        self.looks = 0
+
+    def day(self) -> float:
+        """Return the time of day."""
+        self.looks += 1
+        return self.seconds + self.set_by
+
+    def passes(self, seconds: float) -> None:
+        """Let time pass."""
+        self.seconds += seconds
+
+    def sets(self, seconds: float) -> None:
+        """Set the time of day forward or back."""
+        self.set_by += seconds
+
+    def clock(self) -> SteadyClock:
+        """Return the clock of a gateway that starts on it."""
+        return SteadyClock(self.day, lambda: self.seconds)
+
+    async def looked_at(self) -> None:
+        """Wait until the time of day was looked at twice from now on."""
+        until = self.looks + 2
+
+        async def looked() -> bool:
+            return self.looks >= until
+
+        await eventually(looked)
+
+
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let housekeeping look around more often than once a second."""
+    monkeypatch.setattr(writer, "TICK", 0.01)
+
+
+@pytest.fixture
+def machine() -> Machine:
+    """Return the machine."""
+    return Machine()
+
+
+Starts = Callable[[], Awaitable[SqliteSpool]]
+
+
+@pytest.fixture
+async def starts(tmp_path: Path, machine: Machine) -> AsyncIterator[Starts]:
+    """Return what starts the gateway's spool anew on the machine; the one before ends."""
+    running: list[SqliteSpool] = []
+
+    async def start() -> SqliteSpool:
+        for one in running:
+            await one.close()
+        spool = SqliteSpool(tmp_path / "spool", Limits(max_age=DAY), clock=machine.clock())
+        await spool.open()
+        await spool.register({"a": Bounds()})
+        running.append(spool)
+        return spool
+
+    yield start
+    for one in running:
+        await one.close()
+
+
+async def fill(spool: SqliteSpool, machine: Machine) -> None:
+    """Let something be pending in each of the two ways."""
+    await spool.append(entry("r1", a=(0,)))
+    await spool.append(entry("r2", a=(0,)))
+    await spool.settle("a", Progress(cursor=1, later=[later(1)]))
+    await machine.looked_at()
+
+
+async def pending(spool: SqliteSpool) -> int:
+    """Return how many deliveries are pending; the rest must be dead letters."""
+    depth = (await spool.depths())["a"]
+    return depth.backlog + depth.retrying
+
+
+@pytest.mark.parametrize("seconds", [8 * DAY, -8 * DAY])
+async def test_a_clock_that_is_set_for_some_seconds_ends_nothing(
+    starts: Starts, machine: Machine, seconds: float
+) -> None:
+    """What is pending stays so, and what is accepted meanwhile gets its whole time afterwards."""
+    spool = await starts()
+    machine.passes(CONFIRM)
+    await fill(spool, machine)
+    machine.sets(seconds)
+    await machine.looked_at()
+    await spool.append(entry("r3", a=(0,)))
+    machine.passes(4)
+    await machine.looked_at()
+    machine.sets(-seconds)
+    await machine.looked_at()
+    assert await pending(spool) == 3
+    machine.passes(DAY - 10)
+    await machine.looked_at()
+    assert await pending(spool) == 3
+    machine.passes(20)
+
+    async def all_expired() -> bool:
+        return await pending(spool) == 0
+
+    await eventually(all_expired)
+
+
+@pytest.mark.parametrize("seconds", [8 * DAY, -8 * DAY])
+async def test_a_clock_that_is_set_for_good_makes_nothing_older(
+    starts: Starts, machine: Machine, seconds: float
+) -> None:
+    """What waits is as old as was counted; people are told by the new time once it has stood."""
+    spool = await starts()
+    machine.passes(CONFIRM)
+    await fill(spool, machine)
+    machine.sets(seconds)
+    await machine.looked_at()
+    with capture_logs() as logs:
+        machine.passes(CONFIRM)
+        await machine.looked_at()
+    assert [one["seconds"] for one in logs if one["event"] == "clock_was_set"] == [seconds]
+    oldest = (await spool.depths())["a"].oldest
+    assert oldest == pytest.approx(machine.day() - CONFIRM, abs=1)
+    spool = await starts()
+    machine.passes(2 * CONFIRM)
+    await machine.looked_at()
+    assert await pending(spool) == 2
+    machine.passes(DAY)
+
+    async def all_expired() -> bool:
+        return await pending(spool) == 0
+
+    await eventually(all_expired)
+
+
+@pytest.mark.parametrize("ahead", [8 * DAY, -8 * DAY, -50 * 365 * DAY])
+async def test_a_clock_that_is_wrong_before_the_start_ends_nothing(
+    starts: Starts, machine: Machine, ahead: float
+) -> None:
+    """Neither while it is wrong, nor when it is set right, nor after another start."""
+    spool = await starts()
+    machine.passes(CONFIRM)
+    await fill(spool, machine)
+    machine.sets(ahead)
+    spool = await starts()
+    await machine.looked_at()
+    await spool.append(entry("r3", a=(0,)))
+    machine.passes(CONFIRM / 2)
+    await machine.looked_at()
+    assert await pending(spool) == 3
+    machine.sets(-ahead)
+    await machine.looked_at()
+    machine.passes(CONFIRM + 1)
+    await machine.looked_at()
+    assert await pending(spool) == 3
+    spool = await starts()
+    machine.passes(2 * CONFIRM)
+    await machine.looked_at()
+    assert await pending(spool) == 3
+
+
+async def test_a_time_that_was_wrong_before_a_crash_ends_nothing(
+    starts: Starts, machine: Machine
+) -> None:
+    """A time ahead that stands in the file is not the time by which the rest ends."""
+    spool = await starts()
+    machine.passes(CONFIRM)
+    await fill(spool, machine)
+    machine.sets(8 * DAY)
+    spool = await starts()
+    await spool.append(entry("r3", a=(0,)))
+    machine.sets(-8 * DAY)
+    spool = await starts()
+    for _ in range(3):
+        machine.passes(CONFIRM)
+        await machine.looked_at()
+    assert await pending(spool) == 3
+
+
+async def test_days_without_the_gateway_count_once_the_time_has_stood(
+    starts: Starts, machine: Machine
+) -> None:
+    """What waited while nothing ran expires some minutes after the start, and is told."""
+    spool = await starts()
+    machine.passes(CONFIRM)
+    await fill(spool, machine)
+    machine.passes(3 * DAY)
+    spool = await starts()
+    await spool.append(entry("young", a=(0,)))
+    machine.passes(CONFIRM / 2)
+    await machine.looked_at()
+    assert await pending(spool) == 3
+    with capture_logs() as logs:
+        machine.passes(CONFIRM)
+
+        async def old_expired() -> bool:
+            return await pending(spool) == 1 and "given_up" in {one["event"] for one in logs}
+
+        await eventually(old_expired)
+    said = [one for one in logs if one["event"] == "given_up"]
+    assert sum(one["dead_letters"] for one in said) == 2
+    assert {(one["destination"], one["cause"]) for one in said} == {("a", "expired")}
+    assert spool.given_up()["a"].dead == 2
+
+
+async def test_ids_are_remembered_for_their_window_whatever_the_clock_says(
+    starts: Starts, machine: Machine
+) -> None:
+    """A clock that is ahead forgets no id, and one remembered meanwhile is not kept for longer."""
+    spool = await starts()
+    machine.passes(CONFIRM)
+    first, second = Once({0: "first"}, HOUR), Once({0: "second"}, HOUR)
+    assert await spool.append(entry("r1", a=(0,)), None, first)
+    machine.sets(8 * DAY)
+    await machine.looked_at()
+    assert not await spool.append(entry("r2", a=(0,)), None, first)
+    assert await spool.append(entry("r3", a=(0,)), None, second)
+    machine.sets(-8 * DAY)
+    await machine.looked_at()
+    assert not await spool.append(entry("r4", a=(0,)), None, second)
+    machine.passes(HOUR + 1)
+    await machine.looked_at()
+    for once in (first, second):
+        assert await spool.append(entry("again", a=(0,)), None, once)
+
+
+async def test_consent_is_remembered_for_its_window_whatever_the_clock_says(
+    starts: Starts, machine: Machine
+) -> None:
+    """What users said is known while the clock is ahead for a while."""
+    spool = await starts()
+    machine.passes(CONFIRM)
+    await spool.remember({b"u": {"ads": Said(granted=True, at=START)}}, HOUR)
+    machine.sets(8 * DAY)
+    await machine.looked_at()
+    assert (await spool.recall([b"u"]))[b"u"]["ads"].granted
+    machine.passes(HOUR + 1)
+
+    async def forgotten() -> bool:
+        return not await spool.recall([b"u"])
+
+    await eventually(forgotten)
+
+
+async def test_replays_from_another_process_go_by_the_files_time(
+    starts: Starts, machine: Machine, tmp_path: Path
+) -> None:
+    """After the clock was set for good, a replay counts its age from when it came back."""
+    spool = await starts()
+    machine.passes(CONFIRM)
+    await fill(spool, machine)
+    machine.passes(DAY + 1)
+
+    async def expired() -> bool:
+        return await pending(spool) == 0
+
+    await eventually(expired)
+    machine.sets(-8 * DAY)
+    await machine.looked_at()
+    machine.passes(CONFIRM)
+    await machine.looked_at()
+    await asyncio.to_thread(_replay, tmp_path / "spool", machine)
+    machine.passes(HOUR)
+    await machine.looked_at()
+    assert await pending(spool) == 2
+    assert await spool.dead_letters(Letters()) == []
+
+
+def _replay(folder: Path, machine: Machine) -> None:
+
+    with LetterBox(folder, machine.day) as box:
+        assert box.replay(Letters()) == 2
