@@ -159,7 +159,7 @@ class Gateway:
     def _worker(self, name: str, config: DestinationConfig) -> Worker:
         transport = HttpTransport(timeout=config.timeout, connections=config.concurrency)
         rendering = rendering_of(config, self.registry, self._hides, self.spool.clock.sure_of_day)
-        sender = Sender(rendering, transport)
+        sender = Sender(rendering, transport, longest_pause=config.retry_after_max)
         if config.shadow:
             sender = self.shadows.sender(name, config, rendering, transport)
         return Worker(

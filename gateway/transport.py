@@ -10,6 +10,8 @@ from yarl import URL
 from gateway.errors import TransportError
 from gateway.exchange import Request, Response
 from gateway.headers import check_final, end_to_end
+from gateway.status_line import LINE, Answer, Connector, StatusLine
+from gateway.unpacking import unpacked
 
 KEPT = ("content-type", "retry-after", "x-ratelimit-reset", "location")
 """Headers of an answer that a verdict or a person may need."""
@@ -19,6 +21,9 @@ LARGEST_WHOLE = 1024 * 1024
 """Bytes of an answer that are read where it is handed back to a client."""
 REWRITTEN = frozenset({"content-length", "content-encoding"})
 """Headers that no longer hold of a body that was read and inflated."""
+LONGEST_FIELD = 32 * 1024
+MOST_FIELDS = 512
+"""Bytes of a header and number of headers that are read; policies of pages are long."""
 
 REMEMBERED = 256
 """URLs kept in parsed form; forwarded ones have queries of the senders' own."""
@@ -50,13 +55,17 @@ class HttpTransport:
     def __init__(self, *, timeout: float, connections: int) -> None:
         self._timeout = timeout
         self._watchdog = Watchdog(timeout)
-        connector = aiohttp.TCPConnector(
+        connector = Connector(
             limit=connections, ttl_dns_cache=300, keepalive_timeout=60, enable_cleanup_closed=False
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
+            response_class=Answer,
             cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=True,
+            auto_decompress=False,
+            max_line_size=LONGEST_FIELD,
+            max_field_size=LONGEST_FIELD,
+            max_headers=MOST_FIELDS,
             timeout=aiohttp.ClientTimeout(total=None),
             skip_auto_headers=("accept", "accept-encoding", "user-agent"),
         )
@@ -65,35 +74,54 @@ class HttpTransport:
     async def send(self, request: Request, *, whole: bool = False) -> Response:
         """Return the answer to *request*, the *whole* of it or what a verdict needs.
 
-        Redirects are not followed: an event goes where the configuration says.
+        Redirects are not followed: an event goes where the configuration says. Once a status line
+        has come the vendor has decided, so an answer that cannot be read further is one with that
+        status, and says why in `unread`.
 
         Raises:
-            TransportError: no whole answer came in time.
+            TransportError: no status line came in time.
         """
+        lines: list[StatusLine] = []
+        body = bytearray()
+        LINE.set(lines)
         try:
             with self._watchdog:
-                answer = await self._session.request(
-                    request.method,
-                    self._url(request.url),
-                    data=request.body,
-                    headers=request.headers,
-                    allow_redirects=False,
-                )
-                async with answer:
-                    check_final(answer.status)
-                    body = await _start(answer.content, LARGEST_WHOLE if whole else LARGEST)
-                    headers = end_to_end(answer.headers, REWRITTEN) if whole else None
-                    cut = not answer.content.at_eof()
-                    kept = _kept(answer.headers) if headers is None else headers
-                    return Response(answer.status, kept, body, cut)
+                return await self._exchange(request, body, whole=whole)
         except TimeoutError as error:
-            raise TransportError("timeout", f"no answer in {self._timeout:g} s") from error
+            failed = TransportError("timeout", f"no answer in {self._timeout:g} s")
+            cause: Exception = error
         except aiohttp.ClientConnectorError as error:
-            raise TransportError("connect", f"cannot connect: {error}") from error
+            failed, cause = TransportError("connect", f"cannot connect: {error}"), error
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            raise TransportError("reset", f"connection lost: {error}") from error
+            failed, cause = TransportError("reset", f"connection lost: {error}"), error
         except (aiohttp.ClientError, ValueError) as error:
-            raise TransportError("protocol", f"no sensible answer: {error}") from error
+            failed, cause = TransportError("protocol", f"no sensible answer: {error}"), error
+        status = lines[-1].status if lines else None
+        if status is None:
+            raise failed from cause
+        said = bytes(body) if status >= 300 else b""  # noqa: PLR2004 - RFC 9110, section 15.3
+        return Response(status, body=said, cut=True, unread=str(failed))
+
+    async def _exchange(self, request: Request, body: bytearray, *, whole: bool) -> Response:
+        """Return the answer; what has come of its body is in *body* also when that fails."""
+        answer = await self._session.request(
+            request.method,
+            self._url(request.url),
+            data=request.body,
+            headers=request.headers,
+            allow_redirects=False,
+        )
+        async with answer:
+            check_final(answer.status)
+            most = LARGEST_WHOLE if whole else LARGEST
+            while len(body) < most and (piece := await answer.content.read(most - len(body))):
+                body += piece
+            cut = not answer.content.at_eof()
+            plain = unpacked(bytes(body), answer.headers.get("content-encoding", ""), most)
+            headers = end_to_end(answer.headers, REWRITTEN) if whole else _kept(answer.headers)
+            return Response(
+                answer.status, headers, plain.body, cut or plain.cut, unread=plain.unread
+            )
 
     def _url(self, url: str) -> URL:
         found = self._urls.get(url)
@@ -160,14 +188,6 @@ class Watchdog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-async def _start(content: aiohttp.StreamReader, most: int) -> bytes:
-    """Return the whole of an answer that is short enough, the start of a longer one."""
-    body = await content.read(most)
-    while not content.at_eof() and len(body) < most:
-        body += await content.read(most - len(body))
-    return body
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from gateway.config.admin import AdminConfig
 from gateway.config.alerting import AlertsConfig
 from gateway.config.cases import Case, CaseConfig
 from gateway.config.listening import Address, address, listening
-from gateway.config.quantities import DAY, GIB, MIB, MINUTE, Duration, Rate, Size
+from gateway.config.quantities import DAY, GIB, HOUR, MIB, MINUTE, Duration, Rate, Size
 from gateway.config.routing import ConsentConfig, RouteConfig
 from gateway.config.schemas import Schemas
 from gateway.config.tables import Table
@@ -174,6 +174,9 @@ class Delivery(Table):
     one."""
     retry_max: Duration = Field(default=5 * MINUTE, gt=0)
     """The upper bound of every wait between attempts, unless the vendor asks for more."""
+    retry_after_max: Duration = Field(default=HOUR, gt=0)
+    """The longest wait that the vendor may ask for, such as in `Retry-After`; what it asks for
+    beyond that is not waited for."""
     rate: Rate | None = Field(default=None, gt=0)
     """The most attempts over time, such as `"50/s"`; no limit where this is left out."""
     burst: int = Field(default=1, ge=1)

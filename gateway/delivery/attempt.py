@@ -26,6 +26,7 @@ from gateway.losses.meter import LossMeter
 from gateway.spool import Attempt, Cause
 from gateway.transport import Transport
 
+HOUR = 3600.0
 SAID = 200
 """Bytes of an answer that an attempt keeps."""
 
@@ -56,15 +57,19 @@ class Sender:
     Args:
         rendering: makes the requests.
         transport: carries them.
+        longest_pause: seconds; a vendor that asks for more gets no more.
     """
 
-    def __init__(self, rendering: Rendering, transport: Transport) -> None:
+    def __init__(
+        self, rendering: Rendering, transport: Transport, *, longest_pause: float = HOUR
+    ) -> None:
         self.buries = True
         """What cannot be sent becomes a dead letter."""
         self.answers = Answers()
         self.losses = LossMeter(rendering.output)
         self.rendering = rendering
         self._transport = transport
+        self._longest_pause = longest_pause
 
     def company(self, job: Job) -> int:
         """Return how many of the user's next jobs could go in one request with *job*."""
@@ -114,8 +119,10 @@ class Sender:
                 self.losses.offer(lambda: jobs[0].outgoing)
         else:
             hides = redactor(jobs[0])
-            verdict = replace(verdict, reason=hides.cut(verdict.reason))
+            verdict = self._bounded(replace(verdict, reason=hides.cut(verdict.reason)))
             said = hides.cut(response.body[:SAID].decode("utf-8", "replace"))
+        if response.unread:
+            said = f"{said} (unreadable: {redactor(jobs[0]).cut(response.unread)})".lstrip()
         attempt = Attempt(at, response.status, latency, said)
         return Outcome(verdict, attempt, covers=covers, told=final)
 
@@ -126,6 +133,16 @@ class Sender:
         # Its own only: what else is hidden could spoil what the plugin judges by.
         said = self.rendering.own(job).cut(response.body.decode("utf-8", "replace"))
         return Response(response.status, response.headers, said.encode(), response.cut)
+
+    def _bounded(self, verdict: RetryLater | Refused) -> RetryLater | Refused:
+        """Return *verdict* with a wait that is neither none nor too long, and a word about it."""
+        if isinstance(verdict, Refused) or verdict.after is None:
+            return verdict
+        if verdict.after <= self._longest_pause:
+            return verdict if verdict.after > 0 else replace(verdict, after=None)
+        most = f"retry_after_max makes it {self._longest_pause:g} s"
+        reason = f"{verdict.reason} (it asks for a wait of {verdict.after:.0f} s; {most})"
+        return replace(verdict, reason=reason, after=self._longest_pause)
 
     def _judge(self, response: Response) -> Verdict:
         output = self.rendering.output

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from gateway.delivery.attempt import Outcome, Sender, Shadowed
+from gateway.delivery.attempt import HOUR, Outcome, Sender, Shadowed
 from gateway.delivery.job import Job
 from gateway.delivery.rendering import Rendering
 from gateway.errors import TransportError, Unrenderable
@@ -38,17 +38,20 @@ class ShadowSender(Sender):
         transport: carries requests.
         tally: takes what was seen.
         beside: takes the test account's answers; None where events are not sent.
+        longest_pause: seconds; an account that asks for more gets no more.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it takes to send, and to note what came of it
         self,
         name: str,
         rendering: Rendering,
         transport: Transport,
         tally: Tally,
         beside: Beside | None = None,
+        *,
+        longest_pause: float = HOUR,
     ) -> None:
-        super().__init__(rendering, transport)
+        super().__init__(rendering, transport, longest_pause=longest_pause)
         self.buries = False
         self._output = rendering.output
         self._name = name
@@ -108,7 +111,8 @@ class ShadowSender(Sender):
         why = redactor.cut(verdict.reason)
         if isinstance(verdict, Refused):
             return "refused", why
-        self._again = time.monotonic() + max(PAUSE, verdict.after or 0.0)
+        asked = min(verdict.after or 0.0, self._longest_pause)
+        self._again = time.monotonic() + max(PAUSE, asked)
         return "unanswered", why
 
 

@@ -103,7 +103,8 @@ class Shadows:
     ) -> Sender:
         """Return what looks at a shadow's events."""
         beside = self.beside if config.shadow == "send" else None
-        return ShadowSender(name, rendering, transport, self.tally, beside)
+        longest = config.retry_after_max
+        return ShadowSender(name, rendering, transport, self.tally, beside, longest_pause=longest)
 
     def noticed(self, notice: Notice, at: float) -> None:
         """Count what the spool dropped because a shadow was too far behind."""

@@ -1,11 +1,12 @@
 """chrts out: events become requests; https://chrts.co/docs/api."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from msgspec.structs import replace
 
 from gateway.event import Event
-from gateway.exchange import Declined
+from gateway.exchange import Declined, Response, Verdict, verdict_by_envelope
 from gateway.mapping import Loss
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
 from gateway.spec import about_one, as_track
@@ -75,6 +76,12 @@ class ChrtsOutput(Output):
             return found
         told = {"message_id": "messageId", "timestamp": "timestamp"}
         return [loss for loss in found if told.get(loss.path) not in event.extra]
+
+    def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
+        """Judge by the status; a body with ``status`` false tells its own in ``code``."""
+        return verdict_by_envelope(
+            response, lambda said: said.get("status") is False or said.get("success") is False, now
+        )
 
 
 def _alias(event: Event) -> Call | Declined:

@@ -1,6 +1,7 @@
 """Growlytics out: events become requests; https://docs.growlytics.in/rest-apis/tracking-events-1."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any, Literal
 
 import orjson
@@ -8,7 +9,7 @@ from msgspec.structs import replace
 
 from gateway.errors import Unrenderable
 from gateway.event import Event
-from gateway.exchange import Declined, Request
+from gateway.exchange import Declined, Request, Response, Verdict, verdict_by_envelope
 from gateway.mapping import Loss, restore
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
 from gateway.spec import about_one, as_track
@@ -109,6 +110,10 @@ class GrowlyticsOutput(Output):
             found.append(Loss("anonymous_id", "coerced", event.anonymous_id))
         told = {loss.path for loss in found}
         return found + [loss for loss in self._unsaid(call) if loss.path not in told]
+
+    def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
+        """Judge by the status; a body with ``success`` false says that nothing was taken."""
+        return verdict_by_envelope(response, lambda said: said.get("success") is False, now)
 
     def _unsaid(self, call: Call) -> Iterator[Loss]:
         values = call.table.write(call.event).get("attributes", {})

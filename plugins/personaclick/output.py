@@ -2,12 +2,21 @@
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
 
 from gateway.event import Event, Names
-from gateway.exchange import Declined, Refused, Request, Response, Verdict, in_query
+from gateway.exchange import (
+    Declined,
+    Refused,
+    Request,
+    Response,
+    Verdict,
+    in_query,
+    verdict_by_envelope,
+)
 from gateway.json_text import dumps
 from gateway.mapping import Loss, Table
 from gateway.naming import Naming
@@ -183,12 +192,15 @@ class PersonaclickOutput(Output):
             found.setdefault(loss.path, loss)
         return list(found.values())
 
-    def verdict(self, response: Response, *args: Any, **kwargs: Any) -> Verdict:
-        """Judge the answer; a 401 or 403 about the person refuses the event, not the key."""
+    def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
+        """Judge by the status; a body with the status ``error`` says that nothing was taken.
+
+        A 401 or 403 about the person refuses the event, not the key.
+        """
         if response.status in {401, 403} and NOT_THE_KEY.search(response.body):
             said = response.body[:200].decode("utf-8", "replace")
             return Refused(f"HTTP {response.status}: {said}")
-        return super().verdict(response, *args, **kwargs)
+        return verdict_by_envelope(response, _failed, now)
 
     def _stream(self, event: Event) -> str:
         if self.config.stream is not None:
@@ -244,3 +256,9 @@ def _push(event: Event, table: Table) -> Call | Declined:
         if name == "Order Completed":
             fitted = fit_order(fitted)
     return Call("POST /push", table, fitted)
+
+
+def _failed(said: Mapping[str, Any]) -> bool:
+    """Tell whether a body is PersonaClick's error, or says so as its neighbours' do."""
+    status = said.get("status")
+    return status == "error" or status is False or said.get("success") is False

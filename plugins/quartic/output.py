@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -9,7 +10,15 @@ from msgspec.structs import replace
 
 from gateway.errors import Unrenderable
 from gateway.event import Event
-from gateway.exchange import Declined, Request, Response, Verdict, in_query
+from gateway.exchange import (
+    Declined,
+    Request,
+    Response,
+    Verdict,
+    envelope,
+    in_query,
+    verdict_as_told,
+)
 from gateway.json_text import dumps
 from gateway.mapping import Loss
 from gateway.plugin import JSON, Call, Output, Secret, Settings
@@ -171,9 +180,16 @@ class QuarticOutput(Output):
             return found
         return [loss for loss in found if loss.path != "properties.total"]
 
-    def verdict(self, response: Response, *args: Any, **kwargs: Any) -> Verdict:
-        """Judge the answer by its status, and by its envelope where that tells of an error."""
-        return super().verdict(_as_told(response), *args, **kwargs)
+    def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
+        """Judge the answer by its status, and by its envelope where that tells of an error.
+
+        Every error is said to come in the envelope, and only some with a status of their own. One
+        without a code is taken for "unexpected", 500.
+        """
+        if envelope(response).get("status") != "ERROR":
+            return super().verdict(response, now)
+        found = CODE.search(response.body.decode("utf-8", "replace"))
+        return verdict_as_told(response, int(found[1]) if found else 500, now)
 
     def _identify(self, event: Event) -> Call | Declined:
         if event.user_id and event.anonymous_id:
@@ -216,19 +232,3 @@ def _catalogued(event: Event) -> Call | Declined:
     if reason is not None:
         return Declined(reason)
     return Call("POST /store/data/product", CATALOGUED, fit_catalogued(event))
-
-
-def _as_told(response: Response) -> Response:
-    """Return *response* with the status that its envelope tells, if it tells of an error.
-
-    Every error is said to come in the envelope, and only some with a status of their own. One
-    without a code is taken for "unexpected", 500.
-    """
-    try:
-        said = orjson.loads(response.body)
-    except orjson.JSONDecodeError:
-        return response
-    if response.status >= 300 or type(said) is not dict or said.get("status") != "ERROR":  # noqa: PLR2004 - RFC 9110, section 15.3
-        return response
-    found = CODE.search(response.body.decode("utf-8", "replace"))
-    return Response(int(found[1]) if found else 500, response.headers, response.body)

@@ -16,6 +16,7 @@ from gateway.exchange import (
     RetryLater,
     Verdict,
     verdict_by_status,
+    wait_of,
 )
 from gateway.forwarding import carried
 from gateway.json_text import clean_query
@@ -202,9 +203,9 @@ class SegmentOutput(Output):
         if status in NEVER and isinstance(judged, RetryLater):
             return Refused(judged.reason)
         if isinstance(judged, RetryLater) and judged.after is None:
-            reset = response.headers.get("x-ratelimit-reset", "").strip()
-            if reset.isascii() and reset.isdigit():
-                return replace(judged, after=float(reset))
+            return replace(
+                judged, after=wait_of(response.headers.get("x-ratelimit-reset", ""), now)
+            )
         return judged
 
 

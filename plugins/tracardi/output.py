@@ -7,7 +7,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from gateway.event import NOTHING, Event
-from gateway.exchange import Declined, Refused, Request, Response, Verdict
+from gateway.exchange import Declined, Refused, Request, Response, Verdict, envelope
 from gateway.json_text import dumps, loads
 from gateway.mapping import Table, restore
 from gateway.naming import Naming
@@ -118,10 +118,10 @@ class TracardiOutput(Output):
         return replace(request, body=dumps({**payload, "events": events}))
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
-        """Judge by the status; 226 says that the event was processed with errors."""
-        if response.status == WITH_ERRORS:
+        """Judge by the status; 226 and a list of ``errors`` say that processing failed."""
+        if response.status == WITH_ERRORS or envelope(response).get("errors"):
             said = response.body[:200].decode("utf-8", "replace")
-            return Refused(f"HTTP {WITH_ERRORS}, processed with errors: {said}")
+            return Refused(f"HTTP {response.status}, processed with errors: {said}")
         return super().verdict(response, now)
 
     def _said(self, event: Event) -> tuple[Table, Event] | Declined:

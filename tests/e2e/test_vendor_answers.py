@@ -1,0 +1,135 @@
+"""What the gateway makes of vendors' answers: copies, pauses and dead letters as they come out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.exchange import Delivered, Refused
+from tests.e2e.running import PATIENCE, Running, running
+from tests.e2e.wire import OK, Got, Vendor, body_of, vendor
+
+ORDER = {
+    "userId": "buyer", "event": "Order Completed", "writeKey": "WK",
+    "properties": {"order_id": "o-77", "total": 10, "products": [{"product_id": "1", "price": 10}]},
+}  # fmt: skip
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+UNREADABLE = {
+    "a large header": HEAD + b"x-policy: %b\r\ncontent-length: 2\r\n\r\n{}" % (b"x" * 100_000),
+    "brotli": HEAD + b"content-encoding: br\r\ncontent-length: 5\r\n\r\n\x0b\x02\x80{}",
+    "two lengths": HEAD + b"content-length: 2\r\ncontent-length: 3\r\n\r\n{}",
+    "a bad header": HEAD + b"x bad : 1\r\ncontent-length: 2\r\n\r\n{}",
+    "a bad chunk": HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n{}",
+    "a body that stops": HEAD + b"content-length: 400\r\n\r\n{",
+}
+
+
+@asynccontextmanager
+async def selling(
+    folder: Path, to: str = "personaclick", more: str = ""
+) -> AsyncIterator[tuple[Running, Vendor]]:
+    """Run a vendor, and a gateway that sends it what Segment's clients send."""
+    own = {"personaclick": 'shop_id = "k"', "chrts": 'api_key = "chrts-secret-key"'}[to]
+    async with vendor() as upstream:
+
+        def config(_: str) -> str:
+            return (
+                f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
+                '[sources.s]\nvendor = "segment"\nkeys = ["WK"]\n'
+                f'[destinations.to]\nvendor = "{to}"\nurl = "{upstream.url}"\n{own}\n'
+                f'timeout = "500ms"\nretry_min = "10ms"\nretry_max = "50ms"\n{more}\n'
+                '[[routes]]\nto = ["to"]\n'
+            )
+
+        async with running(folder, config) as run:
+            yield run, upstream
+
+
+async def bought(run: Running) -> None:
+    """Send an order."""
+    async with run.client.post(f"{run.url}/v1/track", json=ORDER) as answer:
+        assert answer.status == 200
+
+
+def reaching(upstream: Vendor, times: int) -> asyncio.Event:
+    """Return what is set when the vendor has got as many requests."""
+    reached = asyncio.Event()
+
+    async def script(got: Got, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.body = await body_of(got, reader)
+        writer.write(upstream.answer)
+        if len(upstream.got) >= times:
+            reached.set()
+
+    upstream.script = script
+    return reached
+
+
+async def buried(run: Running) -> str:
+    """Return the reason of the one dead letter, once there is one."""
+    spool = run.gateway.spool
+    async with asyncio.timeout(PATIENCE):
+        while not (letters := await spool.dead_letters()):  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.01)
+    (letter,) = letters
+    return letter.reason
+
+
+@pytest.mark.parametrize("said", UNREADABLE.values(), ids=UNREADABLE)
+async def test_one_purchase_is_sent_once(tmp_path: Path, said: bytes) -> None:
+    """The status line said 200: one copy, whatever followed it, and the next one goes as well."""
+    async with selling(tmp_path) as (run, upstream):
+        upstream.answer = said
+        await bought(run)
+        await run.watch.until(lambda w: len(w.settled) == 1)
+        await bought(run)
+        await run.watch.until(lambda w: len(w.settled) == 2)
+        assert [type(verdict) for _, _, verdict in run.watch.settled] == [Delivered, Delivered]
+        assert len(upstream.got) == 2
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_vendor_that_moved_keeps_its_queue(tmp_path: Path, status: int) -> None:
+    """Events wait until somebody changes the URL; our credential follows to no other host."""
+    async with vendor() as elsewhere, selling(tmp_path, "chrts") as (run, upstream):
+        upstream.answer = b"HTTP/1.1 %d Moved\r\nlocation: %b/?k=1\r\ncontent-length: 0\r\n\r\n" % (
+            status, elsewhere.url.encode(),
+        )  # fmt: skip
+        thrice = reaching(upstream, 3)
+        await bought(run)
+        async with asyncio.timeout(PATIENCE):
+            await thrice.wait()
+        assert run.watch.settled == []
+        assert await run.gateway.spool.dead_letters() == []
+        upstream.answer = OK
+        await run.watch.until(lambda w: bool(w.settled))
+        assert [type(verdict) for _, _, verdict in run.watch.settled] == [Delivered]
+        assert elsewhere.got == []
+
+
+async def test_a_pause_of_a_year_is_cut(tmp_path: Path) -> None:
+    """A vendor may ask for `retry_after_max` and no more, and the reason says both."""
+    bounded = 'retry_after_max = "200ms"\nmax_attempts = 2'
+    async with selling(tmp_path, more=bounded) as (run, upstream):
+        upstream.answer = (
+            b"HTTP/1.1 429 Slow\r\nretry-after: 31536000\r\ncontent-length: 4\r\n\r\nslow"
+        )
+        await bought(run)
+        assert (await buried(run)).endswith(
+            "HTTP 429: slow (it asks for a wait of 31536000 s; retry_after_max makes it 0.2 s)"
+        )
+        assert len(upstream.got) == 2
+
+
+async def test_a_failure_in_a_success_is_a_dead_letter(tmp_path: Path) -> None:
+    """What the vendor did not take is kept with its words, and sent once."""
+    async with selling(tmp_path, "chrts") as (run, upstream):
+        body = b'{"status": false, "code": 400, "message": "quota exceeded"}'
+        upstream.answer = HEAD + b"content-length: %d\r\n\r\n%b" % (len(body), body)
+        await bought(run)
+        await run.watch.until(lambda w: bool(w.settled))
+        ((_, _, verdict),) = run.watch.settled
+        assert verdict == Refused(f"HTTP 200, and its body says 400: {body.decode()}")
+        assert len(upstream.got) == 1
