@@ -20,7 +20,7 @@ from gateway.relay import TRY_AGAIN
 from gateway.respond import Asking, Asks
 from gateway.routing.consents import Consents
 from gateway.routing.router import Router
-from gateway.spool import Entry, Item, Once, Spool, SpoolFull, event_of
+from gateway.spool import Entry, Item, Once, Spool, SpoolFull, event_of, user_hash
 from gateway.spool.clock import moment
 from gateway.trace.raw import Arrival
 from gateway.tracking import Kept, Plan, Tally
@@ -229,6 +229,7 @@ class Ingest:
             source.reads.name,
             plan.routes,
             kept.dropped,
+            tuple([user_hash(event.user_key) for event in events]),
         )
         if source.dedup is not None:
             return await self._append_once(entry, events, source.dedup, asking)

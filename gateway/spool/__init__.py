@@ -11,6 +11,7 @@ from gateway.spool.sqlite import SqliteSpool
 from gateway.spool.values import (
     EVERY_LETTER,
     Attempt,
+    Balance,
     Bounds,
     Cause,
     Dead,
@@ -33,11 +34,13 @@ from gateway.spool.values import (
     Taken,
     event_of,
     numbered,
+    user_hash,
 )
 
 __all__ = [
     "EVERY_LETTER",
     "Attempt",
+    "Balance",
     "Bounds",
     "Cause",
     "Dead",
@@ -65,4 +68,5 @@ __all__ = [
     "Taken",
     "event_of",
     "numbered",
+    "user_hash",
 ]

@@ -5,10 +5,20 @@ from collections.abc import Mapping, Sequence
 import apsw
 
 from gateway.errors import SpoolError
+from gateway.spool.balance import balances
 from gateway.spool.jobs import Outcome
 from gateway.spool.lanes import Lane, Lanes
 from gateway.spool.letters import drop, replay
+from gateway.spool.session import Session
+from gateway.spool.store import fetch
 from gateway.spool.values import Bounds, Replayed
+
+_FORGET = (
+    "DELETE FROM waiting WHERE destination = ?",
+    "DELETE FROM position WHERE destination = ?",
+    "DELETE FROM ended WHERE destination = ?",
+    "DELETE FROM destination WHERE number = ?",
+)
 
 
 def register(
@@ -18,10 +28,15 @@ def register(
     added: list[Lane] = []
     for name in destinations:
         if name not in lanes.by_name:
+            query = "SELECT count(*) FROM letter WHERE destination = ?"
+            ((dead,),) = fetch(connection, query, (name,))  # of one that was forgotten
             connection.execute(
-                "INSERT INTO destination(name, cursor) VALUES (?, ?)", (name, lanes.position)
+                "INSERT INTO destination(name, cursor, accepted) VALUES (?, ?, ?)",
+                (name, lanes.position, dead),
             )
-            added.append(Lane(name, connection.last_insert_rowid(), lanes.position))
+            lane = Lane(name, connection.last_insert_rowid(), lanes.position)
+            lane.dead = lane.new_dead = dead
+            added.append(lane)
 
     def then() -> None:
         lanes.by_name = lanes.by_name | {lane.name: lane for lane in added}
@@ -36,8 +51,8 @@ def forget(connection: apsw.Connection, lanes: Lanes, name: str) -> Outcome:
     lane = lanes[name]
     if lane.bounds is not None:
         raise SpoolError(f"destination {name!r} is registered; take it out of the config first")
-    connection.execute("DELETE FROM waiting WHERE destination = ?", (lane.number,))
-    connection.execute("DELETE FROM destination WHERE number = ?", (lane.number,))
+    for query in _FORGET:
+        connection.execute(query, (lane.number,))
     given_up = lane.backlog + lane.waiting
 
     def then() -> None:
@@ -54,9 +69,11 @@ def pause(connection: apsw.Connection, lanes: Lanes, name: str, *, paused: bool)
     return Outcome()
 
 
-def drop_some(connection: apsw.Connection, _lanes: Lanes, ids: Sequence[int]) -> Outcome:
+def drop_some(connection: apsw.Connection, lanes: Lanes, ids: Sequence[int]) -> Outcome:
     """Throw dead letters away."""
-    return Outcome(drop(connection, ids))
+    dropped = drop(connection, ids)
+    _take_from_dead(lanes, dropped)
+    return Outcome(dropped.total())
 
 
 def replay_some(
@@ -64,8 +81,21 @@ def replay_some(
 ) -> Outcome:
     """Move dead letters back and tell their workers."""
     moved = replay(connection, ids, now)
+    _take_from_dead(lanes, moved)
     for name, count in moved.items():
         lanes[name].new_waiting += count
     if moved:
         lanes.new_position = connection.last_insert_rowid()
     return Outcome(moved.total(), [Replayed(name) for name in moved])
+
+
+def balance(connection: apsw.Connection, lanes: Lanes, session: Session) -> Outcome:
+    """Return the balances of all known destinations."""
+    session.count_again(connection)
+    return Outcome(balances(connection, lanes))
+
+
+def _take_from_dead(lanes: Lanes, gone: Mapping[str, int]) -> None:
+    for name, count in gone.items():
+        if name in lanes.by_name:
+            lanes[name].new_dead -= count

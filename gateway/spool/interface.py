@@ -2,7 +2,8 @@
 
 A spool holds requests exactly as they came, one log row each, and per destination a cursor: every
 delivery at or before it is finished or stands as an exception. An exception is a delivery that
-waits (``Later``) or that ended badly (``Dead``). No spool knows a vendor, an event or HTTP.
+waits (``Later``) or that ended badly (``Dead``). Sources may have positions ahead of the cursor.
+No spool knows a vendor, an event or HTTP.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from gateway.spool.groups import LetterGroup
 from gateway.spool.owing import Owing
 from gateway.spool.values import (
     EVERY_LETTER,
+    Balance,
     Bounds,
     Dead,
     Depth,
@@ -145,10 +147,43 @@ class Spool(Protocol):
         """Return the destination's cursor; raises SpoolError for an unknown one."""
         ...
 
-    async def read(self, destination: str, after: int, limit: int) -> Reading:
+    async def read(
+        self,
+        destination: str,
+        after: int,
+        limit: int,
+        source: str | None = None,
+        upto: int | None = None,
+    ) -> Reading:
         """Return up to ``limit`` entries past ``after`` that target the destination.
 
-        ``entry.targets[destination]`` omits what already stands as an exception.
+        Of one ``source`` alone, where it is named; not past ``upto``. What stands at or before
+        its source's position is left out, and ``entry.targets[destination]`` omits what already
+        stands as an exception or is over.
+        """
+        ...
+
+    async def sources(self, destination: str) -> dict[str, int]:
+        """Return each source that has entries past its position, and that position.
+
+        A source's position is the cursor, or its own where that is ahead (``Progress``).
+        """
+        ...
+
+    async def unread(
+        self, destination: str, source: str, after: int, limit: int
+    ) -> list[tuple[int, tuple[int, ...]]]:
+        """Return what ``read`` would of a source, as places and users, without the requests.
+
+        Beside each seq stands `user_hash` of the user of each delivery that ``read`` would
+        return; nothing where it is not known, in entries of an earlier version.
+        """
+        ...
+
+    async def balances(self) -> dict[str, Balance]:
+        """Return what became of all that was accepted, for every known destination.
+
+        All of it is counted at one moment. A file of an earlier version begins with what it holds.
         """
         ...
 

@@ -3,20 +3,22 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import apsw
 
 from gateway.errors import SpoolError
+from gateway.spool.balance import balances
 from gateway.spool.groups import LetterGroup
+from gateway.spool.lanes import Lanes
 from gateway.spool.owing import Owing, owing
 from gateway.spool.reading import ahead
-from gateway.spool.rows import insert, retarget, unpack, unpack_attempts
+from gateway.spool.rows import insert, retarget, unpack, unpack_attempts, whither
 from gateway.spool.settling import unkeep
 from gateway.spool.store import FILE, connect, explain, fetch, transaction
-from gateway.spool.values import EVERY_LETTER, Dead, Letters, Mark, numbered
+from gateway.spool.values import EVERY_LETTER, Balance, Dead, Letters, Mark, numbered
 
 STEP = 200
 """Dead letters per transaction, so that no append waits long for the file."""
@@ -44,6 +46,14 @@ _GROUPS = """
 
 _MOVING = """
     SELECT destination, seq, idx, cause, reason, user, event_name FROM letter WHERE id = ?
+"""
+_AHEAD = """
+    SELECT number, meta FROM destination JOIN log ON seq > cursor
+    WHERE name = ? AND seq = ? AND mask <> 0
+"""
+_END = """
+    INSERT OR IGNORE INTO ended SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS
+    (SELECT 1 FROM position WHERE destination = ?1 AND source = ?4 AND seq >= ?2)
 """
 
 Which = Sequence[int] | Letters
@@ -112,17 +122,32 @@ def portion(connection: apsw.Connection, which: Which, after: int, upto: int) ->
     return [number for (number,) in fetch(connection, query, [after, upto, *values])]
 
 
-def drop(connection: apsw.Connection, ids: Sequence[int]) -> int:
-    """Delete dead letters within the caller's transaction; return how many there were."""
-    seqs = set()
-    dropped = 0
-    for number in ids:
-        gone = "DELETE FROM letter WHERE id = ? RETURNING seq"
-        for (seq,) in fetch(connection, gone, (number,)):
-            seqs.add(seq)
-            dropped += 1
-    unkeep(connection, seqs)
+def drop(connection: apsw.Connection, ids: Sequence[int]) -> Counter[str]:
+    """Delete dead letters within the caller's transaction; return how many, by destination."""
+    dropped = _remove(connection, ids)
+    count = "UPDATE destination SET dropped = dropped + ? WHERE name = ?"
+    connection.executemany(count, ((number, name) for name, number in dropped.items()))
     return dropped
+
+
+def _remove(connection: apsw.Connection, ids: Iterable[int]) -> Counter[str]:
+    """Delete dead letters; what stands ahead of its position is not to be delivered again."""
+    removed: Counter[str] = Counter()
+    seqs = set()
+    for number in ids:
+        gone = "DELETE FROM letter WHERE id = ? RETURNING destination, seq, idx"
+        for name, seq, index in fetch(connection, gone, (number,)):
+            seqs.add(seq)
+            removed[name] += 1
+            _end_ahead(connection, name, seq, index)
+    unkeep(connection, seqs)
+    return removed
+
+
+def _end_ahead(connection: apsw.Connection, name: str, seq: int, index: int) -> None:
+    for number, meta in fetch(connection, _AHEAD, (name, seq)):
+        _, source = whither(meta)
+        connection.execute(_END, (number, seq, index, source))
 
 
 def replay(connection: apsw.Connection, ids: Sequence[int], now: float) -> Counter[str]:
@@ -159,7 +184,7 @@ def replay(connection: apsw.Connection, ids: Sequence[int], now: float) -> Count
                     b"",
                 ),
             )
-    drop(connection, [letter.id for group in groups.values() for letter in group])
+    _remove(connection, [letter.id for group in groups.values() for letter in group])
     moved: Counter[str] = Counter()
     for (name, _), group in groups.items():
         moved[name] += len(group)
@@ -240,9 +265,16 @@ class LetterBox:
         with self._explained():
             return owing(self._open, request_id)
 
+    def balances(self) -> dict[str, Balance]:
+        """Return what became of all that was accepted, by destination, counted from the rows."""
+        with self._explained(), transaction(self._open):
+            lanes = Lanes()
+            lanes.load(self._open)
+            return balances(self._open, lanes)
+
     def drop(self, which: Which) -> int:
         """Throw dead letters away, by ids or by filter; return how many there were."""
-        return self._each(which, lambda ids: drop(self._open, ids))
+        return self._each(which, lambda ids: drop(self._open, ids).total())
 
     def replay(self, which: Which) -> int:
         """Move dead letters back, by ids or by filter; return how many there were."""

@@ -21,7 +21,15 @@ _WAITING = """
     SELECT seq, idx, parked, due, user, event_name, reason, attempts FROM waiting
     WHERE destination = ? AND seq = ?
 """
-_DEAD = "SELECT idx FROM letter WHERE destination = ? AND seq = ?"
+_OVER = """
+    SELECT idx FROM letter WHERE destination = ?1 AND seq = ?3
+    UNION SELECT idx FROM ended WHERE destination = ?2 AND seq = ?3
+"""
+_POSITION = """
+    SELECT number, max(cursor, coalesce(
+        (SELECT seq FROM position WHERE destination = number AND source = ?2), 0))
+    FROM destination WHERE name = ?1
+"""
 
 Waits = Mapping[tuple[str, int], Later | None]
 
@@ -79,10 +87,9 @@ def _waits(
     connection: apsw.Connection, seq: int, entry: Entry
 ) -> Iterator[tuple[tuple[str, int], Later | None]]:
     for name, numbers in entry.targets.items():
-        query = "SELECT number, cursor FROM destination WHERE name = ?"
-        for number, cursor in fetch(connection, query, (name,)):
+        for number, position in fetch(connection, _POSITION, (name, entry.source)):
             waiting = [later_of(row) for row in fetch(connection, _WAITING, (number, seq))]
-            over = {index for (index,) in fetch(connection, _DEAD, (name, seq))}
-            if seq > cursor:
+            over = {index for (index,) in fetch(connection, _OVER, (name, number, seq))}
+            if seq > position:
                 yield from (((name, index), None) for index in numbers if index not in over)
             yield from (((name, later.mark.index), later) for later in waiting)

@@ -11,26 +11,19 @@ import apsw
 import msgspec
 
 from gateway.errors import SpoolError
-from gateway.spool.rows import unpack, unpack_attempts
-from gateway.spool.store import bit, connect, explain, fetch
-from gateway.spool.values import Depth, Entry, Item, Later, Mark, Reading
+from gateway.spool.rows import told, unpack, unpack_attempts
+from gateway.spool.store import connect, explain, fetch
+from gateway.spool.values import Depth, Item, Later, Mark, event_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SPAN = 20_000
-"""Places of the log that one call of ``read`` looks at, at most."""
-
-_ENDS = """
-    SELECT coalesce(min(seq), 0), (SELECT coalesce(max(seq), 0) FROM log) FROM log WHERE seq > ?
-"""
-_READ = """
-    SELECT seq, id, meta, body FROM log
-    WHERE seq > ? AND seq <= ? AND mask & ? ORDER BY seq LIMIT ?
-"""
+_READ = "SELECT id, meta, body FROM log WHERE seq = ?"
+_META = "SELECT meta FROM log WHERE seq = ?"
 _EXCEPTED = """
-    SELECT seq, idx FROM waiting WHERE destination = ?1 AND seq > ?3 AND seq <= ?4
-    UNION SELECT seq, idx FROM letter WHERE destination = ?2 AND seq > ?3 AND seq <= ?4
+    SELECT idx FROM waiting WHERE destination = ?1 AND seq = ?3
+    UNION ALL SELECT idx FROM letter WHERE destination = ?2 AND seq = ?3
+    UNION ALL SELECT idx FROM ended WHERE destination = ?1 AND seq = ?3
 """
 _WAITING = "SELECT seq, idx, parked, due, user, event_name, reason, attempts FROM waiting "
 _RETRYING = f"""
@@ -115,29 +108,46 @@ def _known(connection: apsw.Connection, name: str) -> _Known:
     raise SpoolError(f"destination {name!r} is unknown to the spool; register it first")
 
 
-def read(connection: apsw.Connection, name: str, after: int, limit: int) -> Reading:
-    """Return a page of the log for one destination (see ``Spool.read``)."""
+def read(connection: apsw.Connection, name: str, seqs: Sequence[int]) -> list[Item]:
+    """Return the entries at these places, without what is an exception or over already."""
     known = _known(connection, name)
-    ((start, end),) = fetch(connection, _ENDS, (after,))
-    upto = min(start + SPAN, end)
-    rows = fetch(connection, _READ, (after, upto, bit(known.number), limit))
-    scanned = rows[-1][0] if len(rows) == limit else max(upto, after)
-    excepted: dict[int, set[int]] = {}
-    for seq, index in fetch(connection, _EXCEPTED, (known.number, name, after, scanned)):
-        excepted.setdefault(seq, set()).add(index)
     items = []
-    for seq, entry_id, meta, body in rows:
-        entry = unpack(entry_id, meta, body)
-        if seq in excepted:
-            entry = _without(entry, name, excepted[seq])
-        if entry.targets.get(name):
-            items.append(Item(seq, entry))
-    return Reading(items, scanned)
+    for seq in seqs:
+        for entry_id, meta, body in fetch(connection, _READ, (seq,)):
+            entry = unpack(entry_id, meta, body)
+            numbers = entry.targets.get(name, ())
+            left = _left(connection, known, seq, numbers)
+            if left != numbers:
+                targets = {**entry.targets, name: left}
+                entry = msgspec.structs.replace(entry, targets=targets)
+            if left:
+                items.append(Item(seq, entry))
+    return items
 
 
-def _without(entry: Entry, name: str, excepted: set[int]) -> Entry:
-    left = tuple(index for index in entry.targets[name] if index not in excepted)
-    return msgspec.structs.replace(entry, targets={**entry.targets, name: left})
+def unread(
+    connection: apsw.Connection, name: str, source: str, seqs: Sequence[int]
+) -> list[tuple[int, tuple[int, ...]]]:
+    """Return the places that ``read`` returns of a source, with the hashes of their users."""
+    known = _known(connection, name)
+    found = []
+    for seq in seqs:
+        for (meta,) in fetch(connection, _META, (seq,)):
+            targets, source_of, users = told(meta)
+            left = _left(connection, known, seq, targets.get(name, ()))
+            if left and source_of == source:
+                found.append((seq, tuple(users[event_of(n)] for n in left) if users else ()))
+    return found
+
+
+def _left(
+    connection: apsw.Connection, known: _Known, seq: int, numbers: tuple[int, ...]
+) -> tuple[int, ...]:
+    excepted = fetch(connection, _EXCEPTED, (known.number, known.name, seq))
+    if not excepted:
+        return numbers
+    over = {index for (index,) in excepted}
+    return tuple(number for number in numbers if number not in over)
 
 
 def entries(connection: apsw.Connection, seqs: Sequence[int]) -> list[Item]:

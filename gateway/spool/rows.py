@@ -27,10 +27,12 @@ class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     client: Client | None = None
     routes: Routes = {}
     dropped: dict[int, tuple[tuple[str | int, ...], ...]] = {}
+    users: tuple[int, ...] = ()
 
 
-class _Targets(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class _Whither(msgspec.Struct, frozen=True, array_like=True, gc=False):
     targets: dict[str, Deliveries]
+    source: str
 
 
 Row = tuple[int, float, str, bytes, bytes]
@@ -41,7 +43,7 @@ _BY_SIZE = {n: _INSERT + ", ".join(["(?, ?, ?, ?, ?)"] * n) for n in (64, 16, 4,
 
 _encode = msgspec.msgpack.Encoder().encode
 _meta = msgspec.msgpack.Decoder(Meta).decode
-_targets = msgspec.msgpack.Decoder(_Targets).decode
+_whither = msgspec.msgpack.Decoder(_Whither).decode
 _attempts = msgspec.msgpack.Decoder(tuple[tuple[float, int | None, float, str], ...]).decode
 
 
@@ -61,6 +63,7 @@ def pack(entry: Entry) -> bytes:
             request.client,
             entry.routes,
             entry.dropped,
+            entry.users,
         )
     )
 
@@ -78,13 +81,32 @@ def unpack(entry_id: str, meta: bytes, body: bytes) -> Entry:
         client=known.client,
     )
     return Entry(
-        entry_id, known.source, request, known.targets, known.vendor, known.routes, known.dropped
+        entry_id,
+        known.source,
+        request,
+        known.targets,
+        known.vendor,
+        known.routes,
+        known.dropped,
+        known.users,
     )
 
 
+def whither(meta: bytes) -> tuple[dict[str, Deliveries], str]:
+    """Return where a row's events go and their source, without unpacking the rest."""
+    known = _whither(meta)
+    return known.targets, known.source
+
+
 def targets_of(meta: bytes) -> dict[str, Deliveries]:
-    """Return where a row's events go, without unpacking the rest."""
-    return _targets(meta).targets
+    """Return where a row's events go."""
+    return _whither(meta).targets
+
+
+def told(meta: bytes) -> tuple[dict[str, Deliveries], str, tuple[int, ...]]:
+    """Return where a row's events go, their source and the hashes of their users."""
+    known = _meta(meta)
+    return known.targets, known.source, known.users
 
 
 def retarget(meta: bytes, targets: dict[str, Deliveries]) -> bytes:

@@ -22,6 +22,11 @@ It holds up the next batch: for 6 ms with SQLite's own 1000 pages, for 2 ms with
 ROOM = 65_536
 """Bytes that must be free on a disk that was full before the trouble counts as over."""
 _GHOSTS = (
+    """
+    UPDATE destination SET accepted = accepted -
+    (SELECT coalesce(sum(deliveries(meta, name)), 0) FROM log
+     WHERE seq > max(?, cursor) AND mask <> 0)
+    """,
     "DELETE FROM log WHERE seq > ? AND mask <> 0",
     # Their senders were told to try again, which must not be taken for a repeat.
     "DELETE FROM seen WHERE seq > ?",
@@ -43,7 +48,7 @@ class Session:
         self._loaded = False
         self._was_full = False
         self._wal = 0
-        self._version = 0
+        self._version = self._counted = 0
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[apsw.Connection]:
@@ -92,6 +97,7 @@ class Session:
             self.checked = self.lanes.position
             self._clock.begin(last_time(connection), ahead(connection))
         self._connection, self._loaded = connection, True
+        self._version = self._counted = 0  # a new connection counts others' doings anew
         return connection
 
     def _written(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
@@ -130,3 +136,10 @@ class Session:
         changed = bool(version != self._version)
         self._version = version
         return changed
+
+    def count_again(self, connection: apsw.Connection) -> None:
+        """Count what other connections may have changed, if they have, within a transaction."""
+        version = connection.pragma("data_version")
+        if version != self._counted:
+            self._counted = version
+            self.lanes.recount(connection)

@@ -23,6 +23,7 @@ _WAIT = """
     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
     WHERE EXISTS (SELECT 1 FROM log WHERE seq = ?2)
       AND NOT EXISTS (SELECT 1 FROM letter WHERE destination = ?10 AND seq = ?2 AND idx = ?3)
+      AND NOT EXISTS (SELECT 1 FROM ended WHERE destination = ?1 AND seq = ?2 AND idx = ?3)
 """
 _UNWAIT = "DELETE FROM waiting WHERE destination = ? AND seq = ? AND idx = ?"
 _WITHDRAW = """
@@ -47,9 +48,32 @@ _OLDEST = """
 _EXCEPTED = """
     SELECT idx FROM waiting WHERE destination = ?1 AND seq = ?3
     UNION SELECT idx FROM letter WHERE destination = ?2 AND seq = ?3
+    UNION SELECT idx FROM ended WHERE destination = ?1 AND seq = ?3
 """
+_END = """
+    INSERT OR IGNORE INTO ended
+    SELECT ?1, ?3, ?4, ?5
+    WHERE NOT EXISTS (SELECT 1 FROM letter WHERE destination = ?2 AND seq = ?3 AND idx = ?4)
+"""
+_HAS_ENDED = "SELECT 1 FROM ended WHERE destination = ? AND seq = ? AND idx = ?"
 _LETTER = "SELECT id FROM letter WHERE destination = ? AND seq = ? AND idx = ?"
-_CURSOR = "UPDATE destination SET cursor = ? WHERE number = ?"
+_RECORD = """
+    UPDATE destination SET cursor = max(cursor, ?), delivered = max(delivered, ?),
+        declined = max(declined, ?), shadowed = max(shadowed, ?) WHERE number = ?
+"""
+_POSITION = "INSERT OR REPLACE INTO position VALUES (?, ?, ?)"
+_PASSED = "DELETE FROM position WHERE destination = ? AND seq <= ?"
+_DROPPED = "UPDATE destination SET dropped = dropped + ? WHERE number = ?"
+_ONE_MORE = "UPDATE destination SET accepted = accepted + 1 WHERE number = ?"
+_FORGET = """
+    DELETE FROM ended WHERE (destination, seq, idx) IN
+    (SELECT destination, seq, idx FROM ended WHERE destination = ? AND seq <= ? LIMIT ?)
+"""
+_FORGET_OF = """
+    DELETE FROM ended WHERE (destination, seq, idx) IN
+    (SELECT destination, seq, idx FROM ended
+     WHERE destination = ? AND seq <= ? AND source = ? LIMIT ?)
+"""
 
 
 def apply(
@@ -63,17 +87,87 @@ def apply(
     """
     for later in progress.later:
         _wait(connection, lane, later)
-    for mark in progress.done:
-        _unwait(connection, lane, mark, ended)
-        connection.execute(_WITHDRAW, (lane.name, mark.seq, mark.index))
-        if connection.changes():
-            unkeep(connection, [mark.seq])
     for failed in progress.dead:
-        _unwait(connection, lane, failed.mark, ended)
-        _bury(connection, lane.name, failed, b"" if terse else failed.rendered)
-    if progress.cursor > lane.new_cursor:
-        connection.execute(_CURSOR, (progress.cursor, lane.number))
-        lane.new_cursor = progress.cursor
+        _end_badly(connection, lane, failed, ended, terse=terse)
+    was_pending = [lane.source_of(mark.seq) is not None for mark in progress.done]
+    _advance(connection, lane, progress)
+    for mark, pending in zip(progress.done, was_pending, strict=True):
+        _end(connection, lane, mark, ended, pending=pending)
+
+
+def _advance(connection: apsw.Connection, lane: Lane, progress: Progress) -> None:
+    counts = (progress.delivered, progress.declined, progress.shadowed)
+    has_positions = any(lane.positions())
+    moved = lane.advance(progress.cursor)
+    if moved or any(counts):
+        values = (progress.cursor, *(count or 0 for count in counts), lane.number)
+        connection.execute(_RECORD, values)
+    if moved and has_positions:
+        connection.execute(_PASSED, (lane.number, lane.new_cursor))
+    for source, position in progress.positions.items():
+        if lane.advance_source(source, position):
+            connection.execute(_POSITION, (lane.number, source, position))
+
+
+def _end(
+    connection: apsw.Connection, lane: Lane, mark: Mark, ended: set[int], *, pending: bool
+) -> None:
+    """Record that a delivery is over.
+
+    ``pending`` says that its entry was ahead of its position before this report: then it was not
+    taken from the worker.
+    """
+    source = lane.source_of(mark.seq)
+    if _unwait(connection, lane, mark, ended) or _withdraw(connection, lane, mark):
+        if source is not None:
+            _remember(connection, lane, mark, source)
+    elif source is not None:
+        if _remember(connection, lane, mark, source):
+            lane.leave(mark.seq)
+    elif not pending and mark.seq in lane.evicted and _remember(connection, lane, mark, ""):
+        _arrive_late(connection, lane)
+
+
+def _remember(connection: apsw.Connection, lane: Lane, mark: Mark, source: str) -> bool:
+    """Write down that a delivery is over, until its position passes it; say whether it is new."""
+    values = (lane.number, lane.name, mark.seq, mark.index, source)
+    connection.execute(_END, values)
+    return connection.changes() > 0
+
+
+def _withdraw(connection: apsw.Connection, lane: Lane, mark: Mark) -> bool:
+    connection.execute(_WITHDRAW, (lane.name, mark.seq, mark.index))
+    if not connection.changes():
+        return False
+    unkeep(connection, [mark.seq])
+    lane.new_dead -= 1
+    return True
+
+
+def _arrive_late(connection: apsw.Connection, lane: Lane) -> None:
+    """Balance a delivery that was in flight when the spool took it, and ended after all.
+
+    What was taken is dropped or, if its dead letter was replayed meanwhile, comes again.
+    """
+    if lane.bounds is not None and lane.bounds.overflow == "drop":
+        connection.execute(_DROPPED, (-1, lane.number))
+    else:
+        connection.execute(_ONE_MORE, (lane.number,))
+
+
+def count_dropped(connection: apsw.Connection, lane: Lane, count: int) -> None:
+    """Count deliveries that are forgotten."""
+    connection.execute(_DROPPED, (count, lane.number))
+
+
+def forget_ended(connection: apsw.Connection, lane: Lane, count: int) -> bool:
+    """Forget up to ``count`` ends that positions have passed; say whether there may be more."""
+    connection.execute(_FORGET, (lane.number, lane.new_cursor, count))
+    gone = connection.changes()
+    for source, position in lane.positions():
+        connection.execute(_FORGET_OF, (lane.number, position, source, count))
+        gone = max(gone, connection.changes())
+    return gone >= count
 
 
 def unkeep(connection: apsw.Connection, seqs: Iterable[int]) -> None:
@@ -84,7 +178,9 @@ def unkeep(connection: apsw.Connection, seqs: Iterable[int]) -> None:
 def _wait(connection: apsw.Connection, lane: Lane, later: Later) -> None:
     seq, index = later.mark.seq, later.mark.index
     connection.execute(_UNWAIT, (lane.number, seq, index))
-    lane.new_waiting -= connection.changes()
+    waited = connection.changes()
+    if not waited and seq in lane.evicted and lane.source_of(seq) is None:
+        return
     connection.execute(
         _WAIT,
         (
@@ -100,14 +196,40 @@ def _wait(connection: apsw.Connection, lane: Lane, later: Later) -> None:
             lane.name,
         ),
     )
-    lane.new_waiting += connection.changes()
+    waits = connection.changes()
+    lane.new_waiting += waits - waited
+    if waits > waited:
+        lane.leave(seq)
 
 
-def _unwait(connection: apsw.Connection, lane: Lane, mark: Mark, ended: set[int]) -> None:
+def _unwait(connection: apsw.Connection, lane: Lane, mark: Mark, ended: set[int]) -> bool:
     connection.execute(_UNWAIT, (lane.number, mark.seq, mark.index))
-    if connection.changes():
-        lane.new_waiting -= 1
-        ended.add(mark.seq)
+    if not connection.changes():
+        return False
+    lane.new_waiting -= 1
+    ended.add(mark.seq)
+    return True
+
+
+def _end_badly(
+    connection: apsw.Connection, lane: Lane, failed: Failed, ended: set[int], *, terse: bool
+) -> None:
+    mark = failed.mark
+    waited = _unwait(connection, lane, mark, ended)
+    place = (lane.number, mark.seq, mark.index)
+    if not waited and fetch(connection, _HAS_ENDED, place):
+        return
+    known = fetch(connection, _LETTER, (lane.name, mark.seq, mark.index))
+    _bury(connection, lane.name, failed, b"" if terse else failed.rendered)
+    if known or not connection.changes():
+        return
+    lane.new_dead += 1
+    if waited:
+        return
+    if lane.source_of(mark.seq) is not None:
+        lane.leave(mark.seq)
+    elif mark.seq in lane.evicted:
+        _arrive_late(connection, lane)
 
 
 def _bury(connection: apsw.Connection, destination: str, failed: Failed, rendered: bytes) -> None:

@@ -24,6 +24,7 @@ from gateway.spool.session import Session
 from gateway.spool.store import lock
 from gateway.spool.values import (
     EVERY_LETTER,
+    Balance,
     Bounds,
     Dead,
     Depth,
@@ -196,9 +197,46 @@ class SqliteSpool:
         """Return the destination's cursor."""
         return self._session.lanes[destination].cursor
 
-    async def read(self, destination: str, after: int, limit: int) -> Reading:
+    async def read(
+        self,
+        destination: str,
+        after: int,
+        limit: int,
+        source: str | None = None,
+        upto: int | None = None,
+    ) -> Reading:
         """Return a page of the log for one destination (see ``Spool.read``)."""
-        return await self._reader.run(reading.read, destination, after, limit)
+        # The end first: what stands at or before it is in the lane, whatever the writer does.
+        end = self._session.lanes.position
+        end = end if upto is None else min(end, upto)
+        seqs = self._session.lanes[destination].places(after, end, limit, source)
+        items = await self._reader.run(reading.read, destination, seqs)
+        scanned = seqs[-1] if len(seqs) == limit else end
+        return Reading(items, max(after, scanned))
+
+    async def sources(self, destination: str) -> dict[str, int]:
+        """Return the sources that have pending entries (see ``Spool.sources``)."""
+        return self._session.lanes[destination].sources()
+
+    async def unread(
+        self, destination: str, source: str, after: int, limit: int
+    ) -> list[tuple[int, tuple[int, ...]]]:
+        """Return places and users of a source's pending entries (see ``Spool.unread``)."""
+        found: list[tuple[int, tuple[int, ...]]] = []
+        while len(found) < limit:
+            end = self._session.lanes.position
+            wanted = limit - len(found)
+            seqs = self._session.lanes[destination].places(after, end, wanted, source)
+            if not seqs:
+                break
+            found += await self._reader.run(reading.unread, destination, source, seqs)
+            after = seqs[-1]
+        return found
+
+    async def balances(self) -> dict[str, Balance]:
+        """Return what became of all that was accepted, by destination (see ``Spool.balances``)."""
+        found: dict[str, Balance] = await self._call(partial(acts.balance, session=self._session))
+        return found
 
     async def entries(self, seqs: Sequence[int]) -> list[Item]:
         """Return the entries at these places, without the missing."""

@@ -16,6 +16,7 @@ import apsw
 
 from gateway.errors import SpoolError
 from gateway.spool.groups import alike
+from gateway.spool.rows import targets_of
 
 FILE = "spool.db"
 LOCK = "lock"
@@ -65,11 +66,33 @@ MIGRATIONS = [
     """
     CREATE TABLE clock(one INTEGER PRIMARY KEY CHECK(one = 1), ahead REAL NOT NULL);
     """,
+    """
+    CREATE TABLE position(
+        destination INTEGER NOT NULL, source TEXT NOT NULL, seq INTEGER NOT NULL,
+        PRIMARY KEY(destination, source)) WITHOUT ROWID;
+    CREATE TABLE ended(
+        destination INTEGER NOT NULL, seq INTEGER NOT NULL, idx INTEGER NOT NULL,
+        source TEXT NOT NULL, PRIMARY KEY(destination, seq, idx)) WITHOUT ROWID;
+    ALTER TABLE destination ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE destination ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE destination ADD COLUMN declined INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE destination ADD COLUMN shadowed INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE destination ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+    UPDATE destination SET accepted =
+        (SELECT coalesce(sum(deliveries(meta, name)), 0) FROM log WHERE seq > cursor AND mask <> 0)
+        + (SELECT count(*) FROM waiting LEFT JOIN log USING (seq)
+           WHERE destination = number AND (seq <= cursor OR mask = 0))
+        + (SELECT count(*) FROM letter LEFT JOIN log USING (seq)
+           WHERE letter.destination = name AND (seq <= cursor OR coalesce(mask, 0) = 0));
+    """,
 ]
 """One script per schema version. ``log.mask`` has a bit per destination (see ``bit``), and is 0
 in the row of a replay. ``kept`` holds a request once for all the dead letters made of it.
 ``seen.seq`` is the entry that brought the id, and need not be in the log any more. Since the third
-version rows may name routes, whose steps an earlier gateway would not take."""
+version rows may name routes, whose steps an earlier gateway would not take. ``position`` has the
+sources whose position is ahead of the cursor, ``ended`` the deliveries that are over ahead of
+their position and are neither waiting nor letters; an earlier file's ``accepted`` begins with
+what it holds."""
 
 
 def bit(number: int) -> int:
@@ -102,6 +125,7 @@ def connect(
         connection.create_scalar_function(
             "alike", lambda *of: alike(str(of[0])), 1, deterministic=True
         )
+        connection.create_scalar_function("deliveries", _deliveries, 2, deterministic=True)
         if not readonly:
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("PRAGMA journal_mode=WAL")
@@ -113,6 +137,12 @@ def connect(
         connection.close(force=True)
         raise
     return connection
+
+
+def _deliveries(*of: Any) -> int:
+    """Return how many deliveries a row's meta has for a destination."""
+    meta, name = of
+    return len(targets_of(meta).get(name, ()))
 
 
 def _settle_schema(connection: apsw.Connection, path: Path, *, migrate: bool) -> None:

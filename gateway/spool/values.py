@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
+from zlib import crc32
 
 import msgspec
 
@@ -37,6 +38,11 @@ def way_of(number: int) -> int:
     return number // _EVENTS
 
 
+def user_hash(key: str) -> int:
+    """Return 32 bits that stand for a user's key; 0 for nobody's, the empty one."""
+    return crc32(key.encode("utf-8", "surrogatepass")) if key else 0
+
+
 class SpoolFull(SpoolError):
     """A bound is reached; the sender should try again.
 
@@ -70,6 +76,9 @@ class Entry(msgspec.Struct, frozen=True):
     dropped: Mapping[int, tuple[tuple[str | int, ...], ...]] = {}
     """An event's index to the paths that its source's tracking plan left out of it, each as it is
     after those before it."""
+    users: tuple[int, ...] = ()
+    """For each event, what `user_hash` makes of its user's key. Empty where it is not known: in
+    entries of earlier versions."""
 
     def route(self, destination: str, number: int) -> str:
         """Return the route whose steps a delivery takes; empty where it takes none."""
@@ -197,15 +206,49 @@ class Progress(msgspec.Struct, frozen=True):
     """What a worker reports about its destination, applied whole or not at all.
 
     ``cursor`` says that every delivery at or before it is finished or stands as an exception,
-    those of this same report included; it never moves back, and 0 leaves it alone. ``later``
-    adds or replaces waiting deliveries, at or ahead of the cursor. ``done`` names waiting
-    deliveries that ended well. ``dead`` names deliveries, waiting or not, that ended badly.
+    those of this same report included; it never moves back, and 0 leaves it alone. ``positions``
+    says the same of single sources, by name, where that is further than the cursor. ``later``
+    adds or replaces waiting deliveries. ``done`` names deliveries that are over: they waited, or
+    stand ahead of their position, or the spool took them (``Taken``) and they arrived all the
+    same. ``dead`` names deliveries, waiting or not, that ended badly.
+
+    ``delivered``, ``declined`` and ``shadowed`` say how many of the destination's deliveries
+    ended so, ever: of those that a position has passed and those that ``done`` named, up to and
+    with this report. They go on from what ``Spool.balances`` says at a worker's start, never move
+    back, and None leaves them alone.
     """
 
     cursor: int = 0
+    positions: Mapping[str, int] = {}
     later: Sequence[Later] = ()
     done: Sequence[Mark] = ()
     dead: Sequence[Failed] = ()
+    delivered: int | None = None
+    declined: int | None = None
+    shadowed: int | None = None
+
+
+class Balance(msgspec.Struct, frozen=True):
+    """What became of the deliveries that were accepted for one destination, ever."""
+
+    accepted: int
+    """Deliveries of the entries that were appended, without repeats. One that arrives after its
+    dead letter was dropped or replayed counts once more."""
+    delivered: int
+    declined: int
+    shadowed: int
+    dead: int
+    """Dead letters that exist."""
+    dropped: int
+    """Thrown away: dead letters by an operator, and what the policy ``drop`` forgot."""
+    waiting: int
+    """Pending: its turn has not come, or it waits for its next try or behind its user's events."""
+
+    @property
+    def missing(self) -> int:
+        """Return how many of the accepted are nowhere: 0 when all is well."""
+        ended = self.delivered + self.declined + self.shadowed
+        return self.accepted - (ended + self.dead + self.dropped + self.waiting)
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -216,7 +259,7 @@ class Bounds(msgspec.Struct, frozen=True):
     """
 
     max_backlog: int | None = None
-    """Entries past the cursor plus waiting deliveries."""
+    """Entries past their source's position plus waiting deliveries."""
     overflow: Literal["refuse", "dead", "drop"] = "refuse"
 
 
@@ -245,7 +288,7 @@ class Depth(msgspec.Struct, frozen=True):
 
     cursor: int
     backlog: int
-    """Entries past the cursor that target it."""
+    """Entries past their source's position that target it."""
     retrying: int
     parked: int
     dead: int

@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,15 @@ from gateway.spool.lanes import Lane
 from gateway.spool.rows import Row, insert, pack
 from gateway.spool.seen import Sieve, purge
 from gateway.spool.session import Session
-from gateway.spool.settling import NOTHING, NOWHERE, apply, take, taken
+from gateway.spool.settling import (
+    NOTHING,
+    NOWHERE,
+    apply,
+    count_dropped,
+    forget_ended,
+    take,
+    taken,
+)
 from gateway.spool.store import fetch
 from gateway.spool.upkeep import STEP, shrink, trim, trimmable
 from gateway.spool.values import (
@@ -41,6 +50,7 @@ _REPLAYED = """
     SELECT name FROM destination WHERE number IN
     (SELECT destination FROM waiting JOIN log USING (seq) WHERE seq > ? AND mask = 0)
 """
+_ACCEPT = "UPDATE destination SET accepted = accepted + ? WHERE number = ?"
 _SHRINK = 0.05
 """Seconds between two steps of giving space back while jobs queue."""
 _HURRY = 4 * STEP
@@ -143,11 +153,13 @@ class Writer:
                 continue
             terse = self.full is not None
             apply(connection, lane, job.progress, self._lanes.ended, terse=terse)
+            lane.new_reported = job.progress.cursor
 
     def _append(self, connection: apsw.Connection, jobs: Sequence[Appending]) -> None:
         now = self._clock.now()
         sieve = Sieve(connection, now, self._clock.sure(), [job for job in jobs if job.ids])
         taken: list[tuple[Appending, Entry]] = []
+        accepted: Counter[int] = Counter()
         rows: list[Row] = []
         for job in jobs:
             size = sieve.sift(job) if job.ids else 0
@@ -170,10 +182,13 @@ class Writer:
         seq = insert(connection, rows) if rows else 0
         for job, entry in taken:
             job.result = seq
-            for name in entry.targets:
-                lanes.by_name[name].add(seq)
+            for name, numbers in entry.targets.items():
+                lane = lanes.by_name[name]
+                lane.add(seq, entry.source, len(numbers))
+                accepted[lane.number] += len(numbers)
             lanes.new_position = seq
             seq += 1
+        connection.executemany(_ACCEPT, ((count, number) for number, count in accepted.items()))
         sieve.remember()
         for lane in lanes.by_name.values():
             lane.coming = 0
@@ -234,9 +249,12 @@ class Writer:
         if progress == NOTHING:
             return []
         bounds, dropped = lane.bounds, 0
+        evicted = [failed.mark.seq for failed in progress.dead]
         if bounds is not None and bounds.overflow == "drop":
             progress, dropped = Progress(cursor=progress.cursor, done=waiting), len(progress.dead)
+            count_dropped(connection, lane, dropped)
         apply(connection, lane, progress, self._lanes.ended, terse=True)
+        lane.evict(evicted)
         self._gives_up(lane, why.cause, len(progress.dead), dropped, why.reason)
         return [taken(connection, lane, progress, waiting, dropped)]
 
@@ -303,12 +321,14 @@ class Writer:
         if due:
             self._look()
             self._follow_clock()
-        expired = self._expire()
+        expired, more = self._expire(), False
         if due or self._stale or trimmable(self._lanes) >= STEP:
             with self._session.writing() as connection:
                 trim(connection, self._lanes, STEP)
                 self._forget(connection, STEP)
-        return expired or self._stale or trimmable(self._lanes) >= STEP
+                for lane in self._lanes.by_name.values():
+                    more |= forget_ended(connection, lane, STEP)
+        return expired or more or self._stale or trimmable(self._lanes) >= STEP
 
     def _forget(self, connection: apsw.Connection, count: int) -> None:
         now = self._clock.sure()

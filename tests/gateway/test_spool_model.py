@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway.spool import (
+    Balance,
     Bounds,
     Entry,
     Item,
@@ -36,6 +37,7 @@ NAMES = ("a", "b", "c")
 INDEXES = st.sets(st.integers(0, 2), min_size=1).map(lambda found: tuple(sorted(found)))
 TARGETS = st.dictionaries(st.sampled_from(NAMES), INDEXES)
 SOURCES = ("shop", "app")
+USERS = (7, 0, 9)
 ONCE = st.none() | st.builds(
     Once,
     st.dictionaries(st.integers(0, 2), st.sampled_from("xyz")),
@@ -65,6 +67,11 @@ class SpoolModel(RuleBasedStateMachine):
         self.cursors = dict.fromkeys(NAMES, 0)
         self.waiting: dict[Delivery, Later] = {}
         self.dead: dict[Delivery, Entry] = {}
+        self.ended: set[Delivery] = set()
+        self.positions: dict[tuple[str, str], int] = {}
+        self.accepted = dict.fromkeys(NAMES, 0)
+        self.delivered = dict.fromkeys(NAMES, 0)
+        self.dropped = dict.fromkeys(NAMES, 0)
         self.clock = Clock()
         self.seen: dict[tuple[str, str], float] = {}
 
@@ -102,19 +109,35 @@ class SpoolModel(RuleBasedStateMachine):
 
     # ---- the model -----------------------------------------------------------------------
 
-    def open_deliveries(self, name: str) -> list[Mark]:
-        """Return what is past the cursor and no exception, in the order of the log."""
+    def ahead(self, name: str, seq: int) -> bool:
+        """Tell whether an entry is one that its source's position has not passed."""
+        own = self.positions.get((name, self.log[seq].source), 0)
+        return seq > max(self.cursors[name], own) and seq not in self.fresh
+
+    def open_deliveries(self, name: str, source: str | None = None) -> list[Mark]:
+        """Return what is past the position and neither exception nor over, as in the log."""
         return [
             Mark(seq, index)
             for seq, one in self.log.items()
-            if seq > self.cursors[name] and seq not in self.fresh
+            if self.ahead(name, seq) and source in {None, one.source}
             for index in one.targets.get(name, ())
-            if (name, seq, index) not in self.waiting and (name, seq, index) not in self.dead
+            if not {(name, seq, index)} & {*self.waiting, *self.dead, *self.ended}
         ]
 
-    def progress(self, name: str, marks: list[Mark], fates: list[str], cursor: int) -> Progress:
+    def progress(
+        self,
+        name: str,
+        marks: list[Mark],
+        fates: list[str],
+        cursor: int = 0,
+        positions: dict[str, int] | None = None,
+    ) -> Progress:
         """Return the progress that gives these fates to deliveries, and apply it to the model."""
         done, waits, dead = [], [], []
+        self.cursors[name] = max(self.cursors[name], cursor)
+        for source, position in (positions or {}).items():
+            known = self.positions.get((name, source), 0)
+            self.positions[name, source] = max(known, position)
         for mark, fate in zip(marks, fates, strict=True):
             key = (name, mark.seq, mark.index)
             was_waiting = self.waiting.pop(key, None)
@@ -122,13 +145,30 @@ class SpoolModel(RuleBasedStateMachine):
                 dead.append(failed(mark.seq, mark.index))
                 self.dead[key] = self.log[mark.seq]
             elif fate == "done":
-                done += [mark] if was_waiting else []
+                self.delivered[name] += 1
+                if self.ahead(name, mark.seq):
+                    self.ended.add(key)
+                    done.append(mark)
+                elif was_waiting:
+                    done.append(mark)
             else:
                 one = later(mark.seq, mark.index, due=mark.seq * 3.0 % 7, parked=fate == "parked")
                 waits.append(one)
                 self.waiting[key] = one
-        self.cursors[name] = max(self.cursors[name], cursor)
-        return Progress(cursor=cursor, later=waits, done=done, dead=dead)
+        return Progress(
+            cursor=cursor,
+            positions=positions or {},
+            later=waits,
+            done=done,
+            dead=dead,
+            delivered=self.delivered[name],
+        )
+
+    def buried(self, key: Delivery) -> None:
+        """Let a dead letter go; what stands ahead of its position does not come again."""
+        del self.dead[key]
+        if self.ahead(*key[:2]):
+            self.ended.add(key)
 
     def replayed(self, keys: list[Delivery]) -> None:
         """Move dead letters of the model back, as the spool is expected to."""
@@ -141,7 +181,7 @@ class SpoolModel(RuleBasedStateMachine):
             sent = self.dead[group[0]]
             self.log[seq] = msgspec.structs.replace(sent, targets={name: indexes})
             for key in group:
-                del self.dead[key]
+                self.buried(key)
                 self.waiting[name, seq, key[2]] = later(seq, key[2])
             self.fresh.add(seq)
 
@@ -169,7 +209,9 @@ class SpoolModel(RuleBasedStateMachine):
         """Append some entries at once, some with ids."""
         start = max(self.log, default=0) + 1
         sent = [
-            msgspec.structs.replace(entry(f"r{start + i}"), targets=targets, source=source)
+            msgspec.structs.replace(
+                entry(f"r{start + i}"), targets=targets, source=source, users=USERS
+            )
             for i, (targets, source, _) in enumerate(batch)
         ]
         told: list[Item] = []
@@ -186,6 +228,9 @@ class SpoolModel(RuleBasedStateMachine):
         assert found == [0 if one is None else next(seqs) for one in left]
         assert told == [Item(seq, one) for seq, one in enumerate(taken, start)]
         self.log |= dict(enumerate(taken, start))
+        for one in taken:
+            for name, indexes in one.targets.items():
+                self.accepted[name] += len(indexes)
 
     @rule(seconds=st.sampled_from((0.5, 1.0, 2.0)))
     def wait(self, seconds: float) -> None:
@@ -206,19 +251,30 @@ class SpoolModel(RuleBasedStateMachine):
             fates = data.draw(st.tuples(*[st.sampled_from(FATES) for _ in marks]))
             self.run(self.settle(name, self.progress(name, marks, list(fates), cursor)))
 
-    @rule(name=st.sampled_from(NAMES), fate=st.sampled_from(FATES[1:]), data=st.data())
+    @rule(name=st.sampled_from(NAMES), source=st.sampled_from(SOURCES), data=st.data())
+    def advance_source(self, name: str, source: str, data: st.DataObject) -> None:
+        """Settle some entries of one source and move its position past them."""
+        seqs = sorted({mark.seq for mark in self.open_deliveries(name, source)})
+        if seqs:
+            upto = data.draw(st.sampled_from(seqs))
+            marks = [m for m in self.open_deliveries(name, source) if m.seq <= upto]
+            fates = data.draw(st.tuples(*[st.sampled_from(FATES) for _ in marks]))
+            progress = self.progress(name, marks, list(fates), positions={source: upto})
+            self.run(self.settle(name, progress))
+
+    @rule(name=st.sampled_from(NAMES), fate=st.sampled_from(FATES), data=st.data())
     def settle_ahead(self, name: str, fate: str, data: st.DataObject) -> None:
         """Settle a delivery out of order, ahead of the cursor."""
         if marks := self.open_deliveries(name):
             mark = data.draw(st.sampled_from(marks))
-            self.run(self.settle(name, self.progress(name, [mark], [fate], 0)))
+            self.run(self.settle(name, self.progress(name, [mark], [fate])))
 
     @rule(fate=st.sampled_from(FATES), data=st.data())
     def settle_waiting(self, fate: str, data: st.DataObject) -> None:
         """End a waiting delivery, or let it wait again."""
         if self.waiting:
             name, seq, index = data.draw(st.sampled_from(sorted(self.waiting)))
-            self.run(self.settle(name, self.progress(name, [Mark(seq, index)], [fate], 0)))
+            self.run(self.settle(name, self.progress(name, [Mark(seq, index)], [fate])))
 
     def numbers(self) -> dict[int, Delivery]:
         """Return the ids of the dead letters."""
@@ -232,7 +288,8 @@ class SpoolModel(RuleBasedStateMachine):
             ids = data.draw(st.sets(st.sampled_from(sorted(numbers))))
             assert self.run(self.spool.drop(sorted(ids))) == len(ids)
             for number in ids:
-                del self.dead[numbers[number]]
+                self.buried(numbers[number])
+                self.dropped[numbers[number][0]] += 1
 
     @rule(data=st.data())
     def replay(self, data: st.DataObject) -> None:
@@ -254,6 +311,16 @@ class SpoolModel(RuleBasedStateMachine):
         self.replayed(keys)
         while keys and self.run(notices.get()) != Replayed(name):
             pass
+
+    @rule(name=st.sampled_from(NAMES))
+    def drop_from_elsewhere(self, name: str) -> None:
+        """Drop a destination's dead letters through a connection of its own."""
+        keys = [key for key in self.dead if key[0] == name]
+        with LetterBox(self.folder) as box:
+            assert box.drop(Letters(destination=name)) == len(keys)
+        for key in keys:
+            self.buried(key)
+            self.dropped[name] += 1
 
     @rule()
     def crash(self) -> None:
@@ -294,8 +361,9 @@ class SpoolModel(RuleBasedStateMachine):
             found = await spool.parked(name, "u1", 10_000)
             assert [(one.mark.seq, one.mark.index) for one in found] == sorted(parked)
             ahead = [seq for seq, one in self.log.items() if name in one.targets]
-            ahead = [s for s in ahead if s > self.cursors[name] and s not in self.fresh]
+            ahead = [seq for seq in ahead if self.ahead(name, seq)]
             assert depths[name].backlog == len(ahead)
+            await self.compare_sources(name, {self.log[seq].source for seq in ahead})
             assert depths[name].retrying == len(marks)
             assert depths[name].parked == len(parked)
         needed = sorted({seq for _, seq, _ in self.waiting})
@@ -306,6 +374,37 @@ class SpoolModel(RuleBasedStateMachine):
         found_dead = {(d.destination, d.mark.seq, d.index): d.entry for d in letters}
         assert found_dead == self.dead
         assert spool.health() is None
+        balances = await spool.balances()
+        for name in NAMES:
+            assert balances[name] == Balance(
+                accepted=self.accepted[name],
+                delivered=self.delivered[name],
+                declined=0,
+                shadowed=0,
+                dead=sum(key[0] == name for key in self.dead),
+                dropped=self.dropped[name],
+                waiting=len(self.open_deliveries(name))
+                + sum(key[0] == name for key in self.waiting),
+            )
+            assert balances[name].missing == 0
+        with LetterBox(self.folder) as box:
+            assert box.balances() == balances
+
+    async def compare_sources(self, name: str, pending: set[str]) -> None:
+        """Ask the spool of single sources and compare."""
+        own = {s: self.positions.get((name, s), 0) for s in pending}
+        expected = {source: max(self.cursors[name], at) for source, at in own.items()}
+        assert await self.spool.sources(name) == expected
+        for source in SOURCES:
+            marks = [(m.seq, m.index) for m in self.open_deliveries(name, source)]
+            reading = await self.spool.read(name, 0, 10_000, source)
+            read = [(i.seq, n) for i in reading.items for n in i.entry.targets[name]]
+            assert read == marks
+            unread = await self.spool.unread(name, source, 0, 10_000)
+            users: dict[int, tuple[int, ...]] = {}
+            for seq, index in marks:
+                users[seq] = (*users.get(seq, ()), USERS[index])
+            assert dict(unread) == users
 
 
 SpoolModel.TestCase.settings = settings(
