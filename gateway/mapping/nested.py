@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import Fault, Rejected
+from gateway.json_text import LongInteger, LongNumber
 from gateway.mapping.codecs import Codec
 
 if TYPE_CHECKING:
     from gateway.mapping.table import Table
 
 
-BARE = frozenset({str, int, float})
+BARE = frozenset({str, int, float, LongInteger, LongNumber})
 """Types of the values that may stand in an array for an object of one key."""
 
 
@@ -23,13 +24,16 @@ class Nested(Codec):
     bare: str = ""
 
     def fits(self, value: Any) -> bool:
-        """Tell whether each item of an array can be read; another array is somebody's own."""
-        if not self.many:
-            return True
-        return all(type(item) is dict or (self.bare and type(item) in BARE) for item in value)
+        """Tell whether an item of an array can be read; another array is somebody's own."""
+        return not self.many or not value or any(map(self._readable, value))
+
+    def _readable(self, item: Any) -> bool:
+        return type(item) is dict or (bool(self.bare) and type(item) in BARE)
 
     def read(self, value: Any, place: str) -> Any:
         """Return the struct, or the tuple of structs, that *value* says.
+
+        An item of an array that is none of these, such as a null, costs itself alone.
 
         Raises:
             Rejected: as the table does, with the path from *place* on.
@@ -41,11 +45,15 @@ class Nested(Codec):
                 raise error.below(place) from error
         members = []
         for index, item in enumerate(value):
+            if not self._readable(item):
+                continue
             wrapped = {self.bare: item} if self.bare and type(item) is not dict else item
             try:
                 members.append(self.table.build(wrapped))
             except Rejected as error:
                 raise error.below(f"{place}.{index}") from error
+        if value and not members:
+            raise Rejected(place, "expected at least one object", Fault.TYPE, value)
         return tuple(members)
 
     def write(self, value: Any, *, same: bool) -> Any:

@@ -85,10 +85,10 @@ def unpacked(value: Any) -> Any:
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
-        members = loads(value)
+        members: list[Any] = loads(value)
     except orjson.JSONDecodeError:
         return value
-    return members if members and all(type(member) is dict for member in members) else value
+    return members if any(type(member) is dict for member in members) else value
 
 
 def list_attributes(

@@ -144,20 +144,12 @@ TRACK = _call("track", Track, *PERSON, EVENT, *PROPERTIES)
 TRACK_ONE = _call(
     "track", TrackOne, *PERSON, EVENT, *within("properties", "properties", PRODUCT_PROPERTY_ROWS)
 )
-TRACK_LOOSE = _call("track", Track, *PERSON, EVENT, Row("properties.*", "properties.extra"))
-"""With ``products`` that are something else; only read."""
 
 ONE: Final = "track, about one product"
-LOOSE: Final = "track, with products of another shape"
 
 
 def _track(payload: dict[str, Any]) -> str:
-    properties = payload.get("properties")
-    if reads_as_one(payload.get("event"), properties):
-        return ONE
-    products = properties.get("products") if type(properties) is dict else None
-    fits = type(products) is not list or all(type(product) is dict for product in products)
-    return "track" if fits else LOOSE
+    return ONE if reads_as_one(payload.get("event"), payload.get("properties")) else "track"
 
 
 def _kind(payload: dict[str, Any]) -> str:
@@ -165,13 +157,12 @@ def _kind(payload: dict[str, Any]) -> str:
     return _track(payload) if kind == "track" else kind
 
 
-TRACKS = Switch("event", {"track": TRACK, ONE: TRACK_ONE, LOOSE: TRACK_LOOSE}, pick=_track)
+TRACKS = Switch("event", {"track": TRACK, ONE: TRACK_ONE}, pick=_track)
 ANY = Switch(
     "type",
     {
         "track": TRACK,
         ONE: TRACK_ONE,
-        LOOSE: TRACK_LOOSE,
         "identify": IDENTIFY,
         "page": PAGE,
         "screen": SCREEN,

@@ -171,7 +171,7 @@ def _pick(event: dict[str, Any]) -> str:
     products = None if word in PREDEFINED or not properties else properties.get("products")
     if products is None:
         return word
-    fits = type(products) is list and all(type(product) is dict for product in products)
+    fits = type(products) is list and any(type(product) is dict for product in products)
     return word if fits else LOOSE_WORD
 
 

@@ -215,3 +215,62 @@ async def test_long_numbers_keep_every_digit(tmp_path: Path, number: str, more: 
     for entry in journal:
         assert number in str(entry["body"]), entry
         assert "e+" not in str(entry["body"]), entry
+
+
+ODD = [None, 7, "odd", [], [{"product_id": "9", "id": "9"}], True, {}]
+"""Members of a list of products that are none."""
+
+
+def ordered(vendor: str, odd: list[Any]) -> tuple[str, dict[str, Any]]:
+    """Return a path and an order of product 1 beside *odd* members."""
+    match vendor:
+        case "chrts":
+            properties = {"order_id": "o1", "products": [*odd, {"product_id": "1"}]}
+            return "/event/track", {
+                "uid": "u1", "name": "Order Completed", "properties": properties,
+            }  # fmt: skip
+        case "growlytics":
+            products = orjson.dumps([*odd, {"product_id": "1"}]).decode()
+            listed = attributes(order_id="o1", products=products)
+            return "/rest-api/event", {
+                "customerId": "u1", "name": "Order Completed", "attributes": listed,
+            }  # fmt: skip
+        case "personaclick":
+            who = {"shop_id": KEYS["personaclick"], "did": "d1", "seance": "s1", "stream": "web"}
+            return "/push", {**who, "event": "purchase", "items": [*odd, {"id": "1"}]}
+        case "quartic":
+            product = {"productId": "1", "price": 5.0, "quantity": 1}
+            return "/store/track/event", {
+                "customer": "c", "eventType": "eventTransaction", "timestamp": 1482840417,
+                "cookie": "k", "transactionId": "o1",
+                "basket": [*(one for one in odd if one != {}), product],
+            }  # fmt: skip
+        case "segment":
+            properties = {"order_id": "o1", "products": [*odd, {"product_id": "1"}]}
+            return "/v1/track", {
+                "writeKey": "k", "userId": "u1", "event": "Order Completed",
+                "properties": properties,
+            }  # fmt: skip
+        case _:
+            event = {"type": "order-completed", "properties": {"products": [*odd, {"id": "1"}]}}
+            return "/track", {
+                "source": {"id": "any"}, "session": {"id": "s1"}, "events": [event],
+            }  # fmt: skip
+
+
+@pytest.mark.parametrize("more", ["", "passthrough = false"], ids=["forwarded", "rendered"])
+async def test_odd_members_of_products_cost_themselves_alone(tmp_path: Path, more: str) -> None:
+    """A null, a text, a number or a list among products takes nothing else with it."""
+    async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox, more)) as run:
+        for vendor in VENDORS:
+            path, body = ordered(vendor, ODD)
+            assert await post(run, vendor, path, orjson.dumps(body)) == 200, vendor
+        await run.watch.until(settled(len(VENDORS)))
+    bad = [one for one in run.watch.settled if not isinstance(one[2], Delivered | Declined)]
+    assert not bad, bad[0]
+    for event in run.watch.accepted:
+        products = event.properties.products
+        assert products[-1].product_id == "1", event
+        assert "9" not in {product.product_id for product in products}, event
+    at_personaclick = [verdict for _, to, verdict in run.watch.settled if to == "personaclick"]
+    assert all(isinstance(verdict, Delivered) for verdict in at_personaclick)
