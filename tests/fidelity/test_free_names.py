@@ -8,7 +8,7 @@ from tests.fidelity.translating import attributes, read, translated
 
 LOOSE = {"type": "annual", "version": "3.2", "channel": "email", "timestamp": "2024-01-01"}
 NESTED = {"context": {"a": 1}, "traits": {"b": 2}, "integrations": {}, "previousId": "p"}
-LISTS: list[Any] = [["SKU1", "SKU2"], [1, 2], [["a"]], ["a", {"product_id": "1"}], "SKU1", {"a": 1}]
+LISTS: list[Any] = [["SKU1", "SKU2"], [1, 2], [["a"]], "SKU1", {"a": 1}]
 
 
 @pytest.mark.parametrize("given", [LOOSE, NESTED, {"event": "fair"}, {"sentAt": "x", "groupId": 5}])
