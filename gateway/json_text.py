@@ -11,7 +11,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from secrets import token_hex
 from typing import Any, Final, Self
-from urllib.parse import parse_qsl, quote_from_bytes, unquote_to_bytes
+from urllib.parse import parse_qsl
 
 import orjson
 
@@ -43,7 +43,6 @@ _PAIR: Final = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf
 _HALF: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 """Surrogates as CESU-8 writes them; no character of UTF-8 has these bytes."""
 _SURROGATES: Final = re.compile(r"[\ud800-\udfff]")
-_QUOTED: Final = re.compile(r"(?:%[0-9a-fA-F]{2})+")
 
 
 class LongNumber(float):
@@ -197,21 +196,6 @@ def query_fields(text: str) -> list[tuple[str, str]]:
     """Return the names and values of a query or a form, blank values included."""
     pairs = parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
     return [(clean_text(name), clean_text(value)) for name, value in pairs]
-
-
-def clean_query(text: str) -> str:
-    """Return a query or a form with U+FFFD for what is no text in it, escaped or not."""
-    text = clean_text(text)
-    return _QUOTED.sub(_requoted, text) if "%" in text else text
-
-
-def _requoted(found: re.Match[str]) -> str:
-    raw = unquote_to_bytes(found[0])
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return quote_from_bytes(text_of(raw).encode(), safe="")
-    return found[0]
 
 
 def _paired(found: re.Match[bytes]) -> bytes:

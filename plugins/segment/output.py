@@ -19,7 +19,6 @@ from gateway.exchange import (
     wait_of,
 )
 from gateway.forwarding import carried
-from gateway.json_text import clean_query
 from gateway.mapping import Loss, Table
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret, as_basic
 from gateway.spec import about_one
@@ -177,7 +176,7 @@ class SegmentOutput(Output):
             del headers["content-type"]
         elif request.body:
             body = keys.in_body(request.body, key)
-        query = f"?{keys.in_query(clean_query(request.query), key)}" if request.query else ""
+        query = f"?{keys.in_query(request.query, key)}" if request.query else ""
         return Request(
             method=request.method,
             url=self.config.url.rstrip("/") + request.path + query,

@@ -17,7 +17,6 @@ from gateway.json_text import (
     LongInteger,
     LongNumber,
     as_valid_json,
-    clean_query,
     dumps,
     loads,
     query_fields,
@@ -174,16 +173,15 @@ def test_text_that_no_json_can_say_is_written_with_the_replacement() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value", "clean"),
+    ("text", "value"),
     [
-        ("q=%ED%A0%BD", "\ufffd", "q=%EF%BF%BD"),
-        ("q=%ED%A0%BD%ED%B8%80", "\U0001f600", "q=%F0%9F%98%80"),
-        ("q=%FF", "\ufffd", "q=%EF%BF%BD"),
-        ("q=\udcff", "\ufffd", "q=\ufffd"),
-        ("q=%C3%A9+%41", "\u00e9 A", "q=%C3%A9+%41"),
+        ("q=%ED%A0%BD", "\ufffd"),
+        ("q=%ED%A0%BD%ED%B8%80", "\U0001f600"),
+        ("q=%FF", "\ufffd"),
+        ("q=\udcff", "\ufffd"),
+        ("q=%C3%A9+%41", "\u00e9 A"),
     ],
 )
-def test_queries_are_read_as_bodies_are(text: str, value: str, clean: str) -> None:
+def test_queries_are_read_as_bodies_are(text: str, value: str) -> None:
     """What is no UTF-8 in a query or a form is U+FFFD, escaped or raw."""
     assert query_fields(text) == [("q", value)]
-    assert clean_query(text) == clean
