@@ -119,8 +119,8 @@ def _end(
     """
     source = lane.source_of(mark.seq)
     if _unwait(connection, lane, mark, ended) or _withdraw(connection, lane, mark):
-        if source is not None:
-            _remember(connection, lane, mark, source)
+        if source is not None or mark.seq in lane.evicted:
+            _remember(connection, lane, mark, source or "")
     elif source is not None:
         if _remember(connection, lane, mark, source):
             lane.leave(mark.seq)

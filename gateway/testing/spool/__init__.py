@@ -1,11 +1,13 @@
 """The contract of every ``Spool``, as tests: subclass ``SpoolSuite`` and say how to make one."""
 
+from gateway.testing.spool.balances import BalancesSuite
 from gateway.testing.spool.bounds import BoundsSuite
 from gateway.testing.spool.contract import Clock, eventually
 from gateway.testing.spool.destinations import DestinationsSuite
 from gateway.testing.spool.letters import LettersSuite
 from gateway.testing.spool.log import LogSuite
 from gateway.testing.spool.once import OnceSuite
+from gateway.testing.spool.positions import PositionsSuite
 from gateway.testing.spool.remembering import RememberingSuite
 from gateway.testing.spool.settling import SettlingSuite
 
@@ -20,6 +22,8 @@ class SpoolSuite(
     SettlingSuite,
     LettersSuite,
     BoundsSuite,
+    PositionsSuite,
+    BalancesSuite,
 ):
     """Every sentence of the ``Spool`` interface.
 

@@ -109,6 +109,13 @@ class SpoolContract:
         """Return a spool, not yet open, with what a sudden end of ``spool`` would leave."""
         raise NotImplementedError
 
+    async def reopened(self, spool: Spool, place: Path, clock: Clock) -> Spool:
+        """Return an open spool with what a sudden end of ``spool`` would leave."""
+        again = await self.after_crash(spool, place, Limits(), clock)
+        await again.open()
+        await again.register({"a": FREE, "b": FREE})
+        return again
+
     @pytest.fixture
     def clock(self) -> Clock:
         """Return the spools' clock."""
