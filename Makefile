@@ -6,13 +6,15 @@
 # make docs   write the generated parts of the documentation anew, build its site into docs/_build/html
 # make linkcheck  ask whether the documentation's links to other hosts still lead somewhere
 # make mutate mistakes in every row of the tables, and which of them no test notices
+# make mutate-core  MUTANTS=n mistakes in delivery, spool, ingest, app, reload and transport (SEED=n)
 # make fuzz   PAYLOADS=n requests to each endpoint, good and bad (SEED=n repeats them)
 # make dev    the gateway alone, reloaded when its code changes
-# make soak   the obligation ledger for MINUTES=n; an outage of MEMORY=n events instead
+# make soak   the obligation ledger in all weather for MINUTES=n; an outage of MEMORY=n events instead
+# make siege  attacks on a default configuration, and what bystanders notice of them
 # make screenshots  pictures of the console for the documentation
 # make lock   write requirements.lock anew
 .DEFAULT_GOAL := run
-.PHONY: run test clients check bench docs linkcheck mutate fuzz dev soak screenshots lock clean
+.PHONY: run test clients check bench docs linkcheck mutate mutate-core fuzz dev soak siege screenshots lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -62,6 +64,9 @@ mutate: $(INSTALLED)
 	  said=$$($(BIN)/python -m pytest -q -p gateway.testing.mutate "$$0" 2>&1); ended=$$?; \
 	  printf "%s\n%s\n" "$$0" "$$said"; exit $$ended'
 
+mutate-core: $(INSTALLED)
+	$(BIN)/python -m tests.mutation $(if $(MUTANTS),--mutants $(MUTANTS)) $(if $(SEED),--seed $(SEED))
+
 fuzz: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n 2 --maxprocesses 2 -p gateway.testing.fuzz \
 	  --payloads $(or $(PAYLOADS),100000) $(if $(SEED),--seed $(SEED)) tests/vendors tests/example_plugin
@@ -70,7 +75,11 @@ dev: $(INSTALLED)
 	$(BIN)/adev runserver --app-factory create_app --host 127.0.0.1 --port 8080 --no-livereload gateway/dev.py
 
 soak: $(INSTALLED)
-	$(BIN)/python -m tests.soak $(if $(MEMORY),--memory $(MEMORY),--minutes $(or $(MINUTES),5))
+	$(BIN)/python -m tests.soak $(if $(MEMORY),--memory $(MEMORY),--minutes $(or $(MINUTES),5)) \
+	  $(if $(SEED),--seed $(SEED))
+
+siege: $(INSTALLED)
+	$(BIN)/python -m tests.siege
 
 screenshots: $(INSTALLED) clients
 	$(BIN)/python -m tests.console.screenshots docs/console

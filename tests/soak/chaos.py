@@ -110,7 +110,7 @@ class Chaos:
         setup = Setup(folder / "gateway.toml", self.spool, ports, weather.delivery)
         self._path = setup.path
         self.operator = Operator(setup, self.load, seed)
-        self.crashes = self.bursts = 0
+        self.crashes = self.bursts = self.reloads = 0
         self._chaotic = False
         for vendor in vendors if weather.dislikes else ():
             vendor.dislikes = lambda mark: TASTE.get((mark.user + mark.number) % OF)
@@ -142,6 +142,7 @@ class Chaos:
                 if status:
                     raise RuntimeError(f"ended with {status}: {gateway.lines[-5:]}")
             await self.load.rest()
+            self.reloads += sum(1 for line in gateway.lines if line["event"] == "reloaded")
         acknowledged = len(self.load.acknowledged) - before
         return Round(end, acknowledged, tuple(moods), tuple(self._weather.acts))
 

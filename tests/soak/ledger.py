@@ -23,7 +23,9 @@ class Count(NamedTuple):
     delivered: int
     dead: int
     declined: int
+    lost: int
     duplicates: int
+    disordered: int
 
 
 @dataclass
@@ -109,21 +111,24 @@ def judge(
         must = routed - open_
         accepted = vendor.accepted
         ended = accepted.keys() | letters.keys()
+        late = set(disordered(accepted))
+        late -= vendor.refused | vendor.unwelcome | vendor.unanswered | set(unsure)
         verdict.counts[vendor.name] = Count(
             routed=len(acknowledged),
             delivered=sum(1 for mark in must if mark in accepted),
             dead=sum(1 for mark in must if mark in letters and mark not in accepted),
             declined=len(acknowledged) - len(routed),
+            lost=len(must - ended),
             duplicates=accepted.total() - len(accepted),
+            disordered=len(late),
         )
         twice = {mark for mark, times in (accepted + letters).items() if times > 1}
         twice -= vendor.unanswered
-        excused = vendor.refused | vendor.unwelcome | vendor.unanswered | set(unsure)
         for what, marks, matters in (
             ("lost", must - ended, True),
             ("never sent by the client", ended - must - open_ - set(unsure), True),
             ("ended more than once", twice, once),
-            ("out of order", set(disordered(accepted)) - excused, ordered),
+            ("out of order", late, ordered),
         ):
             if marks and matters:
                 examples = ", ".join(mark.text for mark in sorted(marks)[:SHOWN])

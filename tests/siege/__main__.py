@@ -1,0 +1,60 @@
+"""``python -m tests.siege``: what bystanders notice of each attack on a default configuration."""
+
+import argparse
+import resource
+import sys
+import tempfile
+from pathlib import Path
+
+import uvloop
+
+from tests.siege.attacks import SIEGES
+from tests.siege.measuring import HEAD, besiege
+
+DELAY = 1.0
+"""Seconds that the slowest hundredth of the bystanders' events may take longer beside an attack."""
+FILES = 8192
+"""Open files that the connections of an attack and of the gateway take."""
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def allow_files() -> None:
+    """Let this process, and those that it starts, open as many files as the attacks take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+async def run(seconds: float, only: str) -> int:
+    """Run every siege; return how many the bystanders noticed too much of."""
+    broken = 0
+    say(HEAD)
+    for siege in SIEGES:
+        if only not in siege.name:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            found = await besiege(Path(folder), siege, seconds)
+        say(found.row())
+        slow = found.beside.p99 > found.alone.p99 + DELAY
+        broken += bool(slow or found.refused or found.beside.missing)
+    say(f"{'BROKEN' if broken else 'held'}: bystanders noticed {broken} of the attacks")
+    return broken
+
+
+def main() -> int:
+    """Return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.siege", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=15, help="of each measurement")
+    parser.add_argument("--only", default="", help="the attacks with this text in their names")
+    asked = parser.parse_args()
+    allow_files()
+    return 1 if uvloop.run(run(asked.seconds, asked.only)) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""Attacks on a gateway of a default configuration, each by whoever knows a public write key."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from tests.e2e.running import PATIENCE
+from tests.soak.marks import request
+from tests.soak.stage import Stage
+from tests.soak.vendor import Behaviour
+from tests.soak.wire import read_message, status_of
+
+FAR = 100_000
+"""Where the attackers' users begin."""
+ELSEWHERE = "127.0.0.2"
+"""The address that attackers call from, as somebody else does."""
+TOGETHER = 500
+"""Events in a request of a burst."""
+FLOODERS = 6
+PADDING = "x" * 20_000
+MANY = 1500
+"""Events of that size that are more than the spool may keep."""
+AGAIN = 0.1
+"""Seconds before an attacker calls again who was turned away."""
+
+Happened = Counter[str]
+"""What an attack came to, so that one that did not take place is noticed."""
+Attack = Callable[[Stage, int], AbstractAsyncContextManager[Happened]]
+
+
+class Siege(NamedTuple):
+    """One attack, and what it is made on."""
+
+    name: str
+    attack: Attack
+    size: int
+    """How large the attack is, in whatever it counts."""
+    latency: float = 0.0
+    """Seconds that the vendor takes to answer."""
+    dead: bool = False
+    """A second destination of the same route is not there."""
+    more: str = ""
+    """Lines for the spool's table."""
+
+
+@asynccontextmanager
+async def _meanwhile(works: Iterable[Coroutine[None, None, None]]) -> AsyncIterator[None]:
+    tasks = [asyncio.get_running_loop().create_task(work) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _connect(on: Stage) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    parts = urlsplit(on.gateway.url)
+    return await asyncio.open_connection(parts.hostname, parts.port, local_addr=(ELSEWHERE, 0))
+
+
+@asynccontextmanager
+async def stalled(on: Stage, size: int) -> AsyncIterator[Happened]:
+    """Hold *size* connections open, half of them within the headers, half within a body."""
+    happened, all_open = Happened(), asyncio.Event()
+
+    async def stall(number: int) -> None:
+        whole, _ = request(FAR, 1, PADDING)
+        part = whole[: 40 if number % 2 else len(whole) // 2]
+        first = True
+        while True:
+            try:
+                reader, writer = await _connect(on)
+            except OSError:
+                await asyncio.sleep(AGAIN)
+                continue
+            happened["connections"] += first
+            first = False
+            if happened["connections"] == size:
+                all_open.set()
+            try:
+                writer.write(part)
+                await reader.read()
+                happened["closed"] += 1
+            except ConnectionError:
+                happened["closed"] += 1
+            finally:
+                writer.transport.abort()
+            await asyncio.sleep(AGAIN)
+
+    async with _meanwhile(stall(number) for number in range(size)):
+        await asyncio.wait_for(all_open.wait(), PATIENCE)
+        yield happened
+
+
+@asynccontextmanager
+async def burst(on: Stage, size: int) -> AsyncIterator[Happened]:
+    """Send *size* events of one user as fast as they are taken."""
+    happened = Happened()
+
+    async def send() -> None:
+        for _ in range(0, size, TOGETHER):
+            await on.load.burst(FAR + 3, TOGETHER, TOGETHER)
+            happened["events"] += TOGETHER
+
+    async with _meanwhile([send()]):
+        await on.load.reaches(len(on.load.acknowledged) + TOGETHER)
+        yield happened
+
+
+async def _flood(on: Stage, first: int, size: int, padding: str, happened: Happened) -> None:
+    """Send *size* events of as many users again and again, whatever the answer is."""
+    number = 0
+    while True:
+        reader, writer = await _connect(on)
+        number += 1
+        try:
+            for user in range(first, first + 4 * size, 4):
+                data, _ = request(user, number, padding)
+                writer.write(data)
+                head, _ = await read_message(reader)
+                taken = status_of(head) < 300
+                happened["events" if taken else "refused"] += 1
+        except (asyncio.IncompleteReadError, ConnectionError):
+            happened["closed"] += 1
+        finally:
+            writer.transport.abort()
+        await asyncio.sleep(AGAIN)
+
+
+def disliked(behaviour: Behaviour) -> Attack:
+    """Return the attack that sends what the vendor always meets with *behaviour*."""
+
+    @asynccontextmanager
+    async def attack(on: Stage, size: int) -> AsyncIterator[Happened]:
+        vendor = on.vendors["chrts"]
+        vendor.dislikes = lambda mark: behaviour if mark.user >= FAR else None
+        happened = Happened()
+        async with _meanwhile([_flood(on, FAR, size, "", happened)]):
+            await vendor.until(lambda told: told.disliked[behaviour] > 0, PATIENCE)
+            yield happened
+        happened["answers"] = vendor.disliked[behaviour]
+
+    return attack
+
+
+@asynccontextmanager
+async def full(on: Stage, size: int) -> AsyncIterator[Happened]:
+    """Send large events as fast as they are taken, while one destination takes nothing."""
+    happened = Happened()
+    works = [_flood(on, FAR + 4000 * n, size, PADDING, happened) for n in range(FLOODERS)]
+    async with _meanwhile(works):
+        async with asyncio.timeout(PATIENCE):
+            while happened["events"] < MANY and not happened["refused"]:  # noqa: ASYNC110 - floods tell of nothing
+                await asyncio.sleep(AGAIN)
+        yield happened
+
+
+SIEGES = (
+    Siege("1,000 stalled connections", stalled, 1000),
+    Siege("a burst of 100,000 events of one user", burst, 100_000, latency=0.1),
+    Siege("events that a firewall answers with 403", disliked("403"), 100),
+    Siege("events that the vendor fails on with 500", disliked("500"), 100),
+    Siege("a full spool, one destination dead", full, 100, dead=True, more='max_bytes = "24MB"'),
+)
