@@ -1,5 +1,19 @@
 """Accept customer-data events in one vendor's format, deliver them in any other's."""
 
-from gateway.hookspecs import hookimpl
+TYPE_CHECKING = False  # typing's, without importing it
+if TYPE_CHECKING:
+    from gateway.hookspecs import hookimpl
 
 __all__ = ["hookimpl"]
+
+
+def __getattr__(name: str) -> object:
+    """Return `hookimpl`, imported when it is asked for.
+
+    The command must obey signals before it imports what takes long.
+    """
+    if name != "hookimpl":
+        raise AttributeError(name)
+    from gateway.hookspecs import hookimpl  # noqa: PLC0415 - that is what this is for
+
+    return hookimpl

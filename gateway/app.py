@@ -9,10 +9,12 @@ import structlog
 from aiohttp import web
 
 from gateway.alerts import Alerting
-from gateway.body import AS_SENT
+from gateway.body import uninvited
 from gateway.clients import Clients, Cookie
 from gateway.config import Config, DestinationConfig
 from gateway.config.relaying import leads
+from gateway.connections import AS_SENT, GUARD, Guard
+from gateway.connections import Limits as ConnectionLimits
 from gateway.delivery import Worker
 from gateway.delivery.attempt import Sender
 from gateway.delivery.rendering import rendering_of
@@ -20,6 +22,7 @@ from gateway.doors import Doors, Source
 from gateway.event import Event
 from gateway.exchange import Declined, Verdict
 from gateway.forwarded import Proxies
+from gateway.headers import harden
 from gateway.ingest import Ingest
 from gateway.observed import Observed, setting_of
 from gateway.pages import add_pages
@@ -54,6 +57,7 @@ class Gateway:
         observed: what is seen of all this.
         given_up: records what the spool gives up by itself.
         tally: counts events that are not as planned.
+        guard: keeps clients' connections within their limits.
         accepting: whether new events are taken.
     """
 
@@ -74,6 +78,9 @@ class Gateway:
         self.alerting = Alerting(self)
         self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
         self.observed = Observed(config, setting_of(config, self.router, self._inputs))
+        self.guard = Guard(
+            limits_of(config), self._trusts, self.observed.closed, self.observed.unreadable
+        )
         self.given_up = GivenUp(
             self.spool,
             self.observed.recorder,
@@ -173,6 +180,10 @@ class Gateway:
             settled=self._settled,
         )
 
+    def _trusts(self, peer: str) -> bool:
+        server = self.config.server
+        return Proxies(server.trusted_proxies, server.proxy_header).trusts(peer)
+
     def _hides(self) -> Redactor:
         return self.observed.redactor
 
@@ -189,6 +200,7 @@ class Gateway:
         self.config = config
         self.doors = self.doors_of(config)
         self.router = router
+        self.guard.limits = limits_of(config)
         self.consents.configure(config.consent)
         self.observed.change(setting_of(config, router, self._inputs))
 
@@ -238,7 +250,8 @@ class Gateway:
             lent = None
             if lender is not None:
                 lent = self.registry.outputs[lender.vendor](lender.settings)
-            relay = Relay(name, self.upstreams.of(source.url, source.relay_timeout), lent)
+            upstream = self.upstreams.of(source.url, source.relay_timeout)
+            relay = Relay(name, upstream, lent, upload_timeout=server.upload_timeout)
         led = leads(config.routes, name)
         return Source(
             name,
@@ -254,6 +267,8 @@ class Gateway:
             respond=source.respond_timeout if source.respond == "upstream" else None,
             lends=any(config.destinations[to].credentials == "client" for to in led),
             traced=bool(config.trace.otlp),
+            browser_headers=source.browser_headers,
+            max_events=server.max_events,
         )
 
     def trouble(self) -> str | None:
@@ -270,7 +285,25 @@ def make_app(gateway: Gateway) -> web.Application:
         yield
         await gateway.stop()
 
+    app[GUARD] = gateway.guard
+    app.on_response_prepare.append(harden)
     app.cleanup_ctx.append(running)  # type: ignore[arg-type]  # an async generator is what it wants
     add_pages(app, gateway, metrics=gateway.config.server.metrics)
-    app.router.add_route("*", "/{path:.*}", Ingest(gateway).receive)
+    receive = Ingest(gateway).receive
+    app.router.add_route("*", "/{path:.*}", receive, expect_handler=uninvited)
     return app
+
+
+def limits_of(config: Config) -> ConnectionLimits:
+    """Return what clients' connections may take."""
+    server = config.server
+    each = server.max_connections_per_client or -(-server.max_connections // 2)
+    return ConnectionLimits(
+        header_timeout=server.header_timeout,
+        body_timeout=server.body_timeout,
+        idle_timeout=server.idle_timeout,
+        max_connections=server.max_connections,
+        per_client=each,
+        max_headers=server.max_headers,
+        max_bodies=max(server.max_bodies, server.max_body),
+    )

@@ -10,12 +10,12 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import ClientPayloadError, web
+from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.errors import Fault, Rejected
+from gateway.connections import Halted, connection_of
+from gateway.errors import TRY_AGAIN, Fault, Rejected
 
-AS_SENT = {"auto_decompress": False}
-"""How the server is to hand over bodies."""
 GZIP = frozenset({"gzip", "x-gzip"})
 INFLATED = GZIP | {"deflate"}
 """Content codings that are undone (RFC 9110, section 8.4.1)."""
@@ -31,17 +31,25 @@ _METHOD = 8
 async def whole(http: web.Request) -> bytes:
     """Return the body, inflated, without the mark that some senders put before UTF-8.
 
+    A sender that asks whether it may send it is told so, or why not, before it does.
+
     Raises:
-        Rejected: it is larger than the cap, as sent or inflated, or cannot be inflated, or is in
-            UTF-16, which JSON is not sent in (RFC 8259, section 8.1).
+        Rejected: it is larger than the cap, as declared, sent or inflated, or cannot be inflated,
+            or is in UTF-16, which JSON is not sent in (RFC 8259, section 8.1), or there is no room
+            for it.
     """
+    cap = http.client_max_size
+    if (http.content_length or 0) > cap:
+        raise Rejected("$", f"the body is larger than {cap} bytes", Fault.TOO_LARGE)
+    await invite(http)
     try:
         body = await _read(http.read)
     except web.HTTPRequestEntityTooLarge as error:
-        raise Rejected("$", str(error.text), Fault.TOO_LARGE) from error
+        raise Rejected("$", f"the body is larger than {cap} bytes", Fault.TOO_LARGE) from error
     coding = _coding(http)
     if coding in INFLATED and body:
-        body = _inflated(body, coding, http.client_max_size)
+        body = _inflated(body, coding, cap)
+        _held(http, len(body))
     elif coding in FOREIGN:
         raise Rejected("$", f"a body in {coding} is not read; send gzip", Fault.MALFORMED)
     return _utf8(body) if body[:1] in _MARKS else body
@@ -53,12 +61,53 @@ async def rest(http: web.Request) -> bytes:
     Raises:
         Rejected: it did not arrive whole.
     """
+    await invite(http)
     return await _read(http.content.read)
+
+
+def waits(http: web.Request) -> bool:
+    """Tell whether the sender waits to be asked for the body (RFC 9110, section 10.1.1)."""
+    expected = http.headers.get("expect", "")
+    return expected.strip().lower() == "100-continue" and http.version >= HttpVersion11
+
+
+async def invite(http: web.Request) -> None:
+    """Ask for the body, if the sender waits for that.
+
+    Raises:
+        Rejected: the sender has gone.
+    """
+    if waits(http) and http.body_exists:
+        try:
+            await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        except ConnectionError as error:
+            raise Rejected("$", "the body did not arrive whole", Fault.MALFORMED) from error
+        http.writer.output_size = 0  # the answer itself has not begun
+
+
+async def uninvited(_: web.Request) -> None:
+    """Let whoever handles a request ask for its body; as aiohttp's handlers of ``Expect`` are."""
+
+
+def _held(http: web.Request, size: int) -> None:
+    """Count an inflated body among what is held.
+
+    Raises:
+        Rejected: there is no room for it.
+    """
+    connection = connection_of(http)
+    if connection is not None:
+        try:
+            connection.hold(size)
+        except Halted as error:
+            raise Rejected("$", str(error), Fault.UNAVAILABLE, TRY_AGAIN) from error
 
 
 async def _read(read: Callable[[], Awaitable[bytes]]) -> bytes:
     try:
         return await read()
+    except Halted as error:
+        raise Rejected("$", str(error), Fault.UNAVAILABLE, TRY_AGAIN) from error
     except (
         ClientPayloadError, ConnectionError, HttpProcessingError, web.RequestPayloadError,
     ) as error:  # fmt: skip
@@ -101,7 +150,7 @@ def _utf8(body: bytes) -> bytes:
 
 
 class Stream:
-    """A body that goes on as it comes in, once.
+    """A body that goes on as it comes in, once. What has gone on is held no more.
 
     Args:
         http: the request.
@@ -109,7 +158,7 @@ class Stream:
     """
 
     def __init__(self, http: web.Request, moved: Callable[[], None]) -> None:
-        self._content = http.content
+        self._http = http
         self._moved = moved
         self._used = False
         self.error: Exception | None = None
@@ -127,10 +176,14 @@ class Stream:
         return self._pieces()
 
     async def _pieces(self) -> AsyncIterator[bytes]:
+        connection = connection_of(self._http)
         try:
-            async for piece in self._content.iter_any():
+            await invite(self._http)
+            async for piece in self._http.content.iter_any():
                 self._moved()
                 yield piece
+                if connection is not None:
+                    connection.passed(len(piece))
         except Exception as error:
             self.error = error
             raise

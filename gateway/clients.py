@@ -72,6 +72,11 @@ class Clients:
         self._proxies = proxies or Proxies()
         self._cookie = cookie
 
+    def address(self, http: "web.BaseRequest") -> str:
+        """Return the address of whoever sent *http*, person or backend."""
+        remote = http.remote or ""
+        return self._proxies.caller(remote, http.headers).ip or remote
+
     def meet(self, http: "web.BaseRequest") -> Met:
         """Return who sent *http*."""
         if self._kind == "server" or (self._kind == "auto" and not from_page(http.headers)):

@@ -18,6 +18,16 @@ MAX_AGE = "900"
 (https://github.com/rudderlabs/rudder-server, gateway/handle_lifecycle.go)."""
 METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 """Allowed on paths that no vendor documents, so that a page can read that there is no such one."""
+TRACING = frozenset({
+    "b3", "baggage", "elastic-apm-traceparent", "newrelic", "request-context", "request-id",
+    "sentry-trace", "traceparent", "tracestate", "uber-trace-id", "x-amzn-trace-id", "x-b3-flags",
+    "x-b3-parentspanid", "x-b3-sampled", "x-b3-spanid", "x-b3-traceid", "x-cloud-trace-context",
+    "x-correlation-id", "x-datadog-origin", "x-datadog-parent-id", "x-datadog-sampling-priority",
+    "x-datadog-tags", "x-datadog-trace-id", "x-request-id",
+})  # fmt: skip
+"""Request headers with which tracing tools mark whatever a page sends: W3C Trace Context and
+Baggage, Sentry, Datadog, New Relic, Elastic, Zipkin's B3, Jaeger, AWS, Google Cloud, Application
+Insights. A browser drops the event of a page whose tool adds one that is not allowed."""
 NOT_NAMED = (
     b"this origin is not among those that the gateway's configuration names for this source\n"
 )

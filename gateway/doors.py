@@ -1,10 +1,11 @@
 """Where the sources' endpoints stand: which source a request is for."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.clients import Clients
-from gateway.cors import Cors, Origins
+from gateway.cors import TRACING, Cors, Origins
 from gateway.errors import Fault, Rejected
 from gateway.exchange import REQUEST_ID, TRACE_CONTEXT, Request
 from gateway.headers import text
@@ -12,6 +13,7 @@ from gateway.plugin import Input
 from gateway.relay import Relay
 from gateway.tracking import Plan
 
+_SLASHES = re.compile("/{2,}")
 NO_RIVALS: Mapping[str, "Source"] = {}
 
 
@@ -32,6 +34,8 @@ class Source:
         lends: a destination sends the client's own credential on, so it must be stored.
         plan: what its events should look like; None where nobody says.
         traced: the caller's trace is stored, so that deliveries can continue it.
+        browser_headers: further headers that pages of other origins may send.
+        max_events: how many events one request may hold.
     """
 
     def __init__(  # noqa: PLR0913 - what there is to know of a source, each once
@@ -50,6 +54,8 @@ class Source:
         lends: bool = False,
         plan: Plan | None = None,
         traced: bool = False,
+        browser_headers: Iterable[str] = (),
+        max_events: int | None = None,
     ) -> None:
         self.name = name
         self.reads = reads
@@ -61,7 +67,9 @@ class Source:
         self.plan = plan
         usual: Origins = "*" if reads.in_browsers else ()
         exposed = {REQUEST_ID, "retry-after", reads.elapsed_header} - {""}
-        self.cors = Cors(usual if origins is None else origins, reads.browser_headers, exposed)
+        sent = {*reads.browser_headers, *TRACING, *browser_headers}
+        self.cors = Cors(usual if origins is None else origins, sent, exposed)
+        self.max_events = max_events
         self.clients = clients or Clients()
         self.relay = relay
         self.respond = respond
@@ -235,8 +243,26 @@ class Doors:
             places.setdefault(source.mount, _Place(source.mount)).add(source)
         self._places = sorted(places.items(), key=lambda place: -len(place[0]))
 
-    def find(self, path: str, headers: Mapping[str, str]) -> Found | None:
-        """Return the source that answers for *path*, if any does."""
+    def find(self, path: str, headers: Mapping[str, str], method: str = "") -> Found | None:
+        """Return the source that answers for *path*, if any does.
+
+        A path with a slash too many, as concatenation makes them, is that of the endpoint without
+        it, if events are sent there with *method*. Whatever else has one stays as it was written:
+        what it means is the vendor's to say.
+        """
+        found = self._at(path, headers)
+        if not ("//" in path or path.endswith("/")):
+            return found
+        if method == "OPTIONS":
+            method = headers.get("access-control-request-method", "")
+        if found is not None and found.source.translates(method, found.path):
+            return found
+        tidy = self._at(_SLASHES.sub("/", path).removesuffix("/"), headers)
+        if tidy is not None and tidy.source.translates(method, tidy.path):
+            return tidy
+        return found
+
+    def _at(self, path: str, headers: Mapping[str, str]) -> Found | None:
         door = self._exact.get(path)
         if door is not None and (found := door.at(headers)):
             return found

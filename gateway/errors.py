@@ -13,6 +13,9 @@
 
 from enum import StrEnum
 
+TRY_AGAIN = 5
+"""Seconds after which a sender should try again when nothing better is known."""
+
 
 class GatewayError(Exception):
     """Base of every error that the gateway raises on purpose."""

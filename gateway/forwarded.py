@@ -73,6 +73,11 @@ class Proxies:
                 break
         return Caller("" if found is None else str(found), proto.strip().lower() == "https")
 
+    def trusts(self, peer: str) -> bool:
+        """Tell whether the address of *peer* is a trusted proxy's."""
+        here = address(peer)
+        return here is not None and self._trusts(here)
+
     def _trusts(self, found: Address) -> bool:
         return any(found in network for network in self._trusted)
 

@@ -1,29 +1,37 @@
 """The way in: from an HTTP request to events that are safe, and the vendor's own answer."""
 
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from aiohttp import web
 
 from gateway import body, untranslated
 from gateway.clients import introduced, without_idle_id
+from gateway.connections import NO_HTTP, connection_of
 from gateway.doors import Doors, Found, Source
-from gateway.errors import Fault, Rejected, SpoolError
+from gateway.errors import TRY_AGAIN, Fault, Rejected, SpoolError
 from gateway.event import Event
 from gateway.exchange import REQUEST_ID, Request, Response
 from gateway.ids import RequestIds
 from gateway.mapping import spelt
 from gateway.observed import Observed
-from gateway.relay import TRY_AGAIN
 from gateway.respond import Asking, Asks
 from gateway.routing.consents import Consents
-from gateway.routing.router import Router
+from gateway.routing.plan import Plan as Routed
+from gateway.routing.router import AT_ONCE, NOBODY, Consented, Router
 from gateway.spool import Entry, Item, Once, Spool, SpoolFull, event_of, user_hash
 from gateway.spool.clock import moment
 from gateway.trace.raw import Arrival
 from gateway.tracking import Kept, Plan, Tally
+
+T = TypeVar("T")
+
+LARGE = 16 * 1024
+"""Bytes of a body past which it is read apart from the loop."""
+TOO_LARGE_HEAD = "the request's line and headers are too large"
 
 log = structlog.get_logger()
 
@@ -79,20 +87,26 @@ class Ingest:
     def __init__(self, world: World) -> None:
         self._world = world
         self._ids = RequestIds()
+        self._large = asyncio.Semaphore(1)
 
     async def receive(self, http: web.Request) -> web.StreamResponse:
         """Answer one HTTP request as its source's vendor would."""
         began = time.perf_counter()
+        observed, connection = self._world.observed, connection_of(http)
+        wrong = 0 if connection is None else connection.wrong(http)
+        if wrong == NO_HTTP:
+            return web.Response(status=wrong, text="This is no HTTP request.\n")
         target = http.raw_path if http.raw_path.startswith("/") else http.path_qs
         path, mark, query = target.partition("?")
-        found = self._world.doors.find(path, http.headers)
+        found = self._world.doors.find(path, http.headers, http.method)
         if found is None:
-            self._world.observed.nowhere()
-            return web.json_response({"error": "not found"}, status=404)
-        source, observed = found.source, self._world.observed
-        if http.method == "OPTIONS" and (leave := _leave(http, found)) is not None:
+            return self._nowhere(wrong)
+        source = found.source
+        if http.method == "OPTIONS" and not wrong and (leave := _leave(http, found)) is not None:
             return leave
         met = source.clients.meet(http)
+        if connection is not None and not connection.client:
+            connection.speaks_for = source.clients.address(http)
         request = Request(
             method=http.method,
             url=found.path + mark + query,
@@ -103,6 +117,8 @@ class Ingest:
         )
         arrival = Arrival(request, source)
         response = await self._answer(http, found, arrival)
+        if wrong and isinstance(response, Response):
+            response = Response(wrong, response.headers, response.body)
         arrival.status = response.status
         arrival.seconds = time.perf_counter() - began
         observed.received(arrival)
@@ -113,9 +129,17 @@ class Ingest:
         if source.reads.elapsed_header:
             headers.setdefault(source.reads.elapsed_header, f"{arrival.seconds:.6f}")
         answer = web.Response(status=response.status, body=response.body, headers=headers)
+        if not http.content.is_eof() and body.waits(http):
+            answer.force_close()  # its sender may leave out the body that nobody asked for
         if met.set_cookie and not (arrival.relayed or arrival.refused):
             answer.headers.add("set-cookie", met.set_cookie)
         return answer
+
+    def _nowhere(self, wrong: int) -> web.Response:
+        """Return the answer to a request that is for no source."""
+        self._world.observed.nowhere(Fault.TOO_LARGE if wrong else Fault.NOT_FOUND)
+        said = TOO_LARGE_HEAD if wrong else "not found"
+        return web.json_response({"error": said}, status=wrong or 404)
 
     async def _answer(
         self, http: web.Request, found: Found, arrival: Arrival
@@ -123,6 +147,7 @@ class Ingest:
         """Return the answer to a request; one that is on its way already is whole."""
         source, request = found.source, arrival.request
         try:
+            _check_head(http)
             if source.translates(request.method, found.path):
                 return await self._take(http, found, arrival)
             arrival.relayed = True
@@ -143,18 +168,28 @@ class Ingest:
             arrival.key = reads.credential(request, None)
             source = arrival.source = found.keyed(arrival.key)
         stored = arrival.stored = source.stored(request, await body.whole(http))
-        payload = reads.decode(stored)
+        payload = await self._apart(stored, reads.decode, stored)
         if reads.credential_in_body:
             arrival.key = reads.credential(request, payload)
             source = arrival.source = found.keyed(arrival.key)
             stored = source.stored(request, stored.body) if found.rivals else stored
-        events = arrival.events = introduced(reads.read(stored, payload), stored)
+        events = arrival.events = await self._apart(stored, _read, source, stored, payload)
         arrival.stored = stored = without_idle_id(stored, events)
         plan, kept = source.plan, Kept(events)
         if plan is not None:
-            kept = self._planned(source, plan, stored, payload, events)
+            kept = await self._apart(stored, self._planned, source, plan, stored, payload, events)
             arrival.events = kept.events
         return await self._keep(source, stored, kept, arrival) or reads.accept(stored, events)
+
+    async def _apart(self, stored: Request, call: Callable[..., T], *args: Any) -> T:
+        """Return what *call* does with a request; a large one is none of the loop's business.
+
+        One at a time is worked on in a thread of its own, so that the loop has its turns.
+        """
+        if len(stored.body) <= LARGE and len(stored.url) <= LARGE:
+            return call(*args)
+        async with self._large:
+            return await asyncio.to_thread(call, *args)
 
     def _planned(
         self, source: Source, plan: Plan, stored: Request, payload: Any, events: list[Event]
@@ -215,9 +250,9 @@ class Ingest:
         if world.consents.on:
             consented = await world.consents.hear(source.name, events, asked=router.asks_consent)
             arrival.consented = consented
-            plan = router.plan(source.name, events, consented)
+            plan = await _plan(router, source.name, events, consented)
         else:
-            plan = router.plan(source.name, events)
+            plan = await _plan(router, source.name, events)
         arrival.turns = plan.turns
         if not plan.targets:
             return events
@@ -268,6 +303,46 @@ class Ingest:
             worker = workers.get(destination)
             if worker is not None:
                 worker.offer(item, events)
+
+
+def _read(source: Source, stored: Request, payload: Any) -> list[Event]:
+    """Return the events of a request, with what they do not say of their sender themselves.
+
+    Raises:
+        Rejected: the vendor would refuse it, or there are too many of them.
+    """
+    events = source.reads.read(stored, payload)
+    if source.max_events is not None and len(events) > source.max_events:
+        what = f"more than {source.max_events} events in one request"
+        raise Rejected("$", what, Fault.TOO_LARGE)
+    return introduced(events, stored)
+
+
+async def _plan(
+    router: Router,
+    source: str,
+    events: Sequence[Event],
+    consented: Mapping[int, Consented] = NOBODY,
+) -> Routed:
+    """Return where the *events* of one request go."""
+    if len(events) > AT_ONCE:
+        return await router.plan_many(source, events, consented)
+    return router.plan(source, events, consented)
+
+
+def _check_head(http: web.Request) -> None:
+    """Pass a request whose head is within its limit, over a connection that there is room for.
+
+    Raises:
+        Rejected: it is not.
+    """
+    connection = connection_of(http)
+    if connection is None:
+        return
+    if connection.wrong(http):
+        raise Rejected("$", TOO_LARGE_HEAD, Fault.TOO_LARGE)
+    if connection.refused:
+        raise Rejected("$", connection.refused, Fault.UNAVAILABLE, TRY_AGAIN)
 
 
 def _leave(http: web.Request, found: Found) -> web.Response | None:

@@ -104,9 +104,24 @@ class Observed:
         """Return what sees the deliveries to a destination."""
         return Exit(self, destination, output)
 
-    def nowhere(self) -> None:
+    def nowhere(self, fault: Fault = Fault.NOT_FOUND) -> None:
         """Count a request that was for no source."""
-        self.counts.requests["", Fault.NOT_FOUND.value] += 1
+        self.counts.requests["", fault.value] += 1
+        if fault is not Fault.NOT_FOUND:
+            self._say_unreadable(fault.value)
+
+    def unreadable(self, kind: str) -> None:
+        """Count a request that is no HTTP; *kind* is aiohttp's word for what is wrong with it."""
+        self.counts.requests["", "unreadable"] += 1
+        self._say_unreadable(kind)
+
+    def _say_unreadable(self, kind: str) -> None:
+        if self._strange_lines.take():
+            log.info("unreadable_request", error=kind)
+
+    def closed(self, why: str) -> None:
+        """Count a client's connection that was closed or turned away."""
+        self.counts.closed[why] += 1
 
     def failed(self, arrival: Arrival) -> None:
         """Count a request that met a mistake of ours."""

@@ -6,7 +6,9 @@ nothing is added that could change what the vendor does; see docs/relay.md.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from urllib.parse import unquote
 
@@ -18,15 +20,14 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from gateway import body
+from gateway.connections import ClientGone, Halted, connection_of, while_connected
 from gateway.cors import Cors
-from gateway.errors import Fault, Rejected
+from gateway.errors import TRY_AGAIN, Fault, Rejected
 from gateway.exchange import REQUEST_ID, Request
-from gateway.headers import check_final, end_to_end
+from gateway.headers import check_final, end_to_end, reason
 from gateway.plugin import Output
 from gateway.upstream import Upstream
 
-TRY_AGAIN = 5
-"""Seconds after which a sender should try again when nothing better is known."""
 OURS = frozenset({"host", "expect", "content-length"})
 """Request headers that are between the client and the gateway. ``expect`` has been met by then."""
 UNPASSABLE = frozenset({"CONNECT", "TRACE"})
@@ -34,6 +35,8 @@ UNPASSABLE = frozenset({"CONNECT", "TRACE"})
 SMALL = 64 * 1024
 """Bytes of a body that is read whole first: it may then be sent again if a kept connection
 turns out to be closed."""
+CLIENT_GONE = 499
+"""The status under which a call is noted whose client has left, as nginx does."""
 
 log = structlog.get_logger()
 
@@ -48,9 +51,18 @@ class Relay:
         upstream: the vendor's server.
         lender: puts the gateway's own credential in place of the client's; None leaves the
             client's.
+        upload_timeout: seconds in which a body has to arrive.
     """
 
-    def __init__(self, source: str, upstream: Upstream, lender: Output | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        upstream: Upstream,
+        lender: Output | None = None,
+        *,
+        upload_timeout: float = 300.0,
+    ) -> None:
+        self._upload_timeout = upload_timeout
         self._source = source
         self._upstream = upstream
         self._lender = lender
@@ -60,35 +72,58 @@ class Relay:
         """Tell whether the gateway's own credential goes out."""
         return self._lender is not None
 
-    async def pass_on(self, http: web.Request, request: Request, cors: Cors) -> web.StreamResponse:
+    async def pass_on(
+        self, http: web.Request, request: Request, cors: Cors, client: str = ""
+    ) -> web.StreamResponse:
         """Return the vendor's answer to *request*, which has been sent by then.
 
-        What the vendor says to browsers is replaced by what the source does, as *cors* has it.
+        What the vendor says to browsers is replaced by what the source does, as *cors* has it. The
+        call ends when the client leaves, and waits for a turn of *client*, whose address it is.
 
         Raises:
             Rejected: it cannot be passed on, or the vendor gave no answer.
         """
         _check(request)
-        answer: _Answer | None = None
-        upload: Body = None
+        call = _Call()
         try:
-            with self._upstream.session() as session:
+            with self._upstream.session() as session, while_connected(http):
                 async with asyncio.timeout(self._upstream.patience) as clock:
                     moved = partial(self._moved, clock)
-                    url, headers, upload = await self._outgoing(http, request, moved)
-                    async with session.request(
-                        request.method, url, data=upload, headers=headers, allow_redirects=False
-                    ) as found:
-                        check_final(found.status)
-                        headers = cors.marked(end_to_end(found.headers), http.headers.get("origin"))
-                        headers[REQUEST_ID] = request.id
-                        answer = _Answer(found, headers)
-                        await _copied(found, answer, http, moved)
+                    url, headers, call.upload = await self._outgoing(http, request, moved)
+                    call.ready = True
+                    async with self._turn(call, client):
+                        moved()
+                        async with session.request(
+                            request.method,
+                            url,
+                            data=call.upload,
+                            headers=headers,
+                            allow_redirects=False,
+                        ) as found:
+                            check_final(found.status)
+                            headers = end_to_end(found.headers)
+                            headers = cors.marked(headers, http.headers.get("origin"))
+                            headers[REQUEST_ID] = request.id
+                            call.answer = _Answer(found, headers)
+                            await _copied(found, call.answer, http, moved)
+        except ClientGone:
+            log.info("relay_abandoned", source=self._source, request=request.id)
+            return call.answer or web.Response(status=CLIENT_GONE, reason="Client Gone")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            if answer is None:
-                raise self._failed(request, upload, error) from error
+            if call.answer is None:
+                raise self._failed(request, call, error) from error
             self._break_off(http, request, error)
-        return answer
+        return call.answer
+
+    @asynccontextmanager
+    async def _turn(self, call: "_Call", client: str) -> AsyncIterator[None]:
+        """Wait until *client* may have one more call under way, or upload."""
+        async with AsyncExitStack() as turns:
+            if isinstance(call.upload, body.Stream):
+                await turns.enter_async_context(self._upstream.uploads.turn(client))
+            await turns.enter_async_context(self._upstream.calls.turn(client))
+            call.begun = True
+            yield
 
     def _moved(self, clock: asyncio.Timeout) -> None:
         """Put off the end of patience, as something has moved."""
@@ -110,15 +145,25 @@ class Relay:
         if not http.body_exists:
             return url, headers, None
         length = http.content_length
+        connection = connection_of(http)
+        if connection is not None:
+            connection.allow(self._upload_timeout)
         if length is not None and length <= SMALL:
             return url, headers, await body.rest(http) or None
         if length is not None:
             headers["content-length"] = str(length)
         return url, headers, body.Stream(http, moved)
 
-    def _failed(self, request: Request, upload: Body, error: Exception) -> Rejected:
-        if isinstance(upload, body.Stream) and upload.error is not None:
+    def _failed(self, request: Request, call: "_Call", error: Exception) -> Rejected:
+        broken = call.upload.error if isinstance(call.upload, body.Stream) else None
+        if isinstance(broken, Halted):
+            return Rejected("$", str(broken), Fault.UNAVAILABLE, TRY_AGAIN)
+        if broken is not None:
             return Rejected("$", "the body did not arrive whole", Fault.MALFORMED)
+        if not call.begun and call.ready:
+            log.warning("relay_full", source=self._source, request=request.id)
+            what = "too many calls are on their way to the vendor; try again"
+            return Rejected("$", what, Fault.UNAVAILABLE, TRY_AGAIN)
         cause = _cause(error)
         log.warning("relay_failed", source=self._source, request=request.id, cause=cause)
         return Rejected("$", f"the vendor gave no answer: {cause}", Fault.UNAVAILABLE, TRY_AGAIN)
@@ -132,11 +177,23 @@ class Relay:
             client.abort()
 
 
+@dataclass
+class _Call:
+    """How far one call has come."""
+
+    upload: Body = None
+    ready: bool = False
+    """It can be sent."""
+    begun: bool = False
+    """Its turn has come."""
+    answer: "_Answer | None" = None
+
+
 class _Answer(web.StreamResponse):
     """The vendor's answer, as it goes back."""
 
     def __init__(self, found: aiohttp.ClientResponse, headers: CIMultiDict[str]) -> None:
-        super().__init__(status=found.status, reason=found.reason, headers=headers)
+        super().__init__(status=found.status, reason=reason(found.reason), headers=headers)
         self._typed = "content-type" in headers
         self._send_headers_immediately = not found.content.is_eof()  # else with the body, at once
 

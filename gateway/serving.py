@@ -9,10 +9,12 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from gateway import hangup
 from gateway import log as logs
 from gateway.admin import AdminSite, Desk
 from gateway.app import Gateway, make_app
 from gateway.config import Config
+from gateway.connections import Runner
 from gateway.errors import GatewayError
 from gateway.plugins import Registry
 from gateway.reload import Reloading
@@ -24,8 +26,10 @@ log = structlog.get_logger()
 def serve(config: Config, registry: Registry, *, watch: bool = False) -> int:
     """Run until SIGTERM or SIGINT; return the exit status.
 
-    With *watch*, a change of the configuration's files is a reload, as SIGHUP is.
+    With *watch*, a change of the configuration's files is a reload, as SIGHUP is. A SIGHUP that
+    comes before everything runs is obeyed then.
     """
+    hangup.note()
     logs.configure()
     gc.collect()
     gc.freeze()
@@ -34,16 +38,13 @@ def serve(config: Config, registry: Registry, *, watch: bool = False) -> int:
 
 async def _serve(config: Config, registry: Registry, *, watch: bool) -> int:
     gateway = Gateway(config, registry)
-    runner = web.AppRunner(
-        make_app(gateway), access_log=None, handle_signals=False, keepalive_timeout=75
-    )
+    runner = Runner(make_app(gateway), access_log=None, handle_signals=False)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     again = Reloading(gateway)
     admin = AdminSite(Desk(gateway, again))
-    loop.add_signal_handler(signal.SIGHUP, again.ask)
     host, port = config.server.address
     try:
         await runner.setup()
@@ -58,6 +59,9 @@ async def _serve(config: Config, registry: Registry, *, watch: bool) -> int:
         return 1
     for found in runner.addresses:
         log.info("listening", host=found[0], port=found[1])
+    loop.add_signal_handler(signal.SIGHUP, again.ask)
+    if hangup.noted():
+        again.ask()
     watching = loop.create_task(watch_files(again)) if watch else None
     await stop.wait()
     if watching is not None:

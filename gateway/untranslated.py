@@ -31,7 +31,8 @@ async def answer(
         if source.relay is not None:
             if source.relay.lends and key is None:
                 raise Rejected("$", "no credential came along", Fault.UNAUTHENTICATED)
-            return await source.relay.pass_on(http, request, source.cors)
+            client = source.clients.address(http)
+            return await source.relay.pass_on(http, request, source.cors, client)
         told = reads.answer(request, secrets.token_hex(16))
         if told is not None:
             return told

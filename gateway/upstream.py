@@ -1,15 +1,22 @@
 """Connections to the vendors' own servers, for calls that are passed on at once."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
 import aiohttp
 from yarl import URL
 
+from gateway.connector import Connector
+
 CONNECTIONS = 256
 """Calls to one upstream that may be under way; further ones wait for their turn."""
+CALLS_EACH = 192
+"""Calls of one client to one upstream that may be under way."""
+UPLOADS, UPLOADS_EACH = 128, 32
+"""Bodies that may go up to one upstream as they come in, and those of one client: whoever sends
+them decides how long each takes."""
 IDLE = 15.0
 """Seconds that an unused connection is kept: less than most servers do, since a call that is
 sent down a connection just closed fails, and only some methods may be tried twice."""
@@ -23,10 +30,45 @@ class Place(NamedTuple):
     """Seconds in which nothing moves, in neither direction, after which a call is given up."""
 
 
+class Turns:
+    """So many at once, and so many of one client; all others wait for their turn.
+
+    Args:
+        total: at once.
+        each: of them of one client.
+    """
+
+    def __init__(self, total: int, each: int) -> None:
+        self._total = asyncio.Semaphore(total)
+        self._each = each
+        self._clients: dict[str, tuple[asyncio.Semaphore, set[object]]] = {}
+
+    @asynccontextmanager
+    async def turn(self, client: str) -> AsyncIterator[None]:
+        """Wait for a turn of *client*, and keep it."""
+        mine, users = self._clients.setdefault(client, (asyncio.Semaphore(self._each), set()))
+        user = object()
+        users.add(user)
+        try:
+            async with mine, self._total:
+                yield
+        finally:
+            users.discard(user)
+            if not users:
+                self._clients.pop(client, None)
+
+
 class Upstream:
-    """One vendor's server: whatever is passed on to it stays below its address."""
+    """One vendor's server: whatever is passed on to it stays below its address.
+
+    Attributes:
+        calls: the turns of calls.
+        uploads: the turns of those whose body goes up as it comes in.
+    """
 
     def __init__(self, place: Place) -> None:
+        self.calls = Turns(CONNECTIONS, CALLS_EACH)
+        self.uploads = Turns(UPLOADS, UPLOADS_EACH)
         self.patience = place.patience
         self._base = place.url.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
@@ -47,9 +89,7 @@ class Upstream:
         """Lend the connections for one call; they stay open until it ends."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=CONNECTIONS, ttl_dns_cache=300, keepalive_timeout=IDLE
-                ),
+                connector=Connector(limit=CONNECTIONS, ttl_dns_cache=300, keepalive_timeout=IDLE),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(total=None),

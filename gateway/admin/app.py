@@ -25,6 +25,7 @@ from gateway.admin.guard import Refusals, guard
 from gateway.admin.openapi import document
 from gateway.admin.problem import as_problems
 from gateway.config.admin import AdminConfig
+from gateway.headers import harden
 from gateway.pages import add_pages
 
 LARGEST_BODY = 256 * 1024
@@ -65,6 +66,7 @@ def make_app(desk: Desk) -> web.Application:
 
     app.cleanup_ctx.append(sampling)
     app.on_shutdown.append(desk.streams.close)
+    app.on_response_prepare.append(harden)
     app.router.add_get(f"{PREFIX}/openapi.json", openapi)
     add_pages(app, desk.gateway, metrics=True)
     return app

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import shlex
 import signal
 import sys
@@ -45,6 +46,16 @@ async def _demo(path: Path, config: Config, registry: Registry) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    terminal = os.isatty(sys.stdin.fileno())
+
+    def hung_up() -> None:
+        """Reload, as `gateway run` does; stop where it means that the terminal is gone."""
+        if terminal and not os.isatty(sys.stdin.fileno()):
+            stop.set()
+        elif gateway.returncode is None:
+            gateway.send_signal(signal.SIGHUP)
+
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
     ended = [loop.create_task(process.wait()) for process in both]
     stopped = loop.create_task(stop.wait())
     host, port = config.server.address

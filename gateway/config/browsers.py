@@ -9,6 +9,14 @@ _ORIGIN = re.compile(
 )
 _COOKIE = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _DOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+")
+_HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
+FIELD = "field"
+"""Says that an address stands in the vendor's own field, not in a header."""
+_TAKEN = frozenset({
+    "authorization", "connection", "content-encoding", "content-length", "content-type", "cookie",
+    "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
+})  # fmt: skip
+"""Headers that mean something else."""
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -44,6 +52,45 @@ def _origin(value: object) -> str:
     if port == _DEFAULT_PORTS.get(found["scheme"]):
         port = ""
     return f"{found['scheme']}://{found['host']}{port}"
+
+
+def headers(value: object) -> object:
+    """Return a list of names of headers, in lower case.
+
+    Raises:
+        ValueError: some is none.
+    """
+    if not isinstance(value, list | tuple):
+        raise ValueError('must be a list of names; write browser_headers = ["x-shop-version"]')  # noqa: TRY004 - pydantic turns a ValueError into a finding
+    lower = [name.lower() if isinstance(name, str) else "" for name in value]
+    for name, said in zip(lower, value, strict=True):
+        if name == "*":
+            raise ValueError("takes no wildcard; list the names of the headers")
+        if not _HEADER.fullmatch(name):
+            raise ValueError(f"takes names of headers, which {said!r} is not")
+    return tuple(lower)
+
+
+def client_ip(value: object) -> object:
+    """Return the name of a header, in lower case; ``"field"`` and none at all pass, too.
+
+    Raises:
+        ValueError: it is no name, or that of a header that means something else.
+    """
+    if value is False:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError('must be the name of a header, "field", or ""')  # noqa: TRY004 - pydantic turns a ValueError into a finding
+    lower = value.lower()
+    if lower in {"", FIELD}:
+        return lower
+    if not _HEADER.fullmatch(lower):
+        raise ValueError(f'takes the name of a header, "field", or "", which {value!r} is not')
+    if lower in _TAKEN:
+        raise ValueError(
+            f'takes a header of its own: {lower} means something else; write "x-real-ip"'
+        )
+    return lower
 
 
 def networks(value: object) -> object:

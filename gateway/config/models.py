@@ -24,7 +24,7 @@ from gateway.config.admin import AdminConfig
 from gateway.config.alerting import AlertsConfig
 from gateway.config.cases import Case, CaseConfig
 from gateway.config.listening import Address, address, listening
-from gateway.config.quantities import DAY, GIB, HOUR, MIB, MINUTE, Duration, Rate, Size
+from gateway.config.quantities import DAY, GIB, HOUR, KIB, MIB, MINUTE, Duration, Rate, Size
 from gateway.config.routing import ConsentConfig, RouteConfig
 from gateway.config.schemas import Schemas
 from gateway.config.tables import Table
@@ -76,6 +76,29 @@ class ServerConfig(Table):
     believed when they say for whom they call."""
     proxy_header: Header = "x-forwarded-for"
     """The header in which they say it. They must set it themselves, or add to it."""
+    header_timeout: Duration = Field(default=15.0, gt=0)
+    """How long the head of a request may take to arrive, from its first byte."""
+    body_timeout: Duration = Field(default=30.0, gt=0)
+    """How long the body of a request may take to arrive, and how long a client may not read its
+    answer."""
+    upload_timeout: Duration = Field(default=5 * MINUTE, gt=0)
+    """How long the body of a call that is passed through to the vendor may take to arrive."""
+    idle_timeout: Duration = Field(default=75.0, gt=0)
+    """How long a connection may stay open without a request. It should be longer than that of the
+    proxies in front."""
+    max_connections: int = Field(default=4096, ge=1)
+    """How many clients' connections may be open. Past it, those that have been silent longest are
+    closed; where all are busy, new ones are told to try again later."""
+    max_connections_per_client: int | None = Field(default=None, ge=1)
+    """How many of them may be from one address; half of them where this is left out. It does not
+    hold for `trusted_proxies`."""
+    max_headers: Size = Field(default=32 * KIB, ge=1024, le=MIB)
+    """The largest head of a request taken: its first line and its headers, together."""
+    max_bodies: Size = Field(default=64 * MIB, gt=0)
+    """How many bytes of requests that are not answered yet may be held in memory. Past it, senders
+    are told to try again later, those first who have been silent longest."""
+    max_events: int = Field(default=5000, ge=1)
+    """How many events one request may hold."""
     metrics: bool = False
     """Serve `/metrics` at `listen`, to whoever asks there."""
 
@@ -122,6 +145,9 @@ class SourceConfig(Table):
     """The origins whose pages may call it from browsers, such as `["https://shop.example"]`, with
     credentials; `"*"` lets every page in, without; `[]` lets none in. Left out, it is every page
     for a vendor whose own clients run in browsers, and none for the others."""
+    browser_headers: Annotated[tuple[str, ...], BeforeValidator(browsers.headers)] = ()
+    """Further headers that these pages may send, such as `["x-shop-version"]`, beside those of the
+    vendor's clients and those with which tracing tools mark every request."""
     client: Kind = "auto"
     """Whose address and user agent its requests have: a person's (`"user"`), whose events then
     know them, or a backend's (`"server"`); `"auto"` takes what a browser sent for a person's."""
@@ -190,6 +216,10 @@ class Delivery(Table):
     passthrough: bool = True
     """Send requests that came in this same vendor's format on as they came, byte for byte, with
     only the credential exchanged."""
+    client_ip: Annotated[str, BeforeValidator(browsers.client_ip)] = "x-forwarded-for"
+    """Where requests that are sent on as they came say the address of the person's device: in a
+    header of this name, or, with `"field"`, in the vendor's own field, for which they are
+    translated; `""` says it nowhere."""
     credentials: Credentials = "own"
     """Whose credential goes out: the one in this table (`"own"`), or the one that each client
     sent (`"client"`). The latter takes requests in this same vendor's format only, stores the

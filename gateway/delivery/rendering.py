@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import structlog
+from msgspec.structs import replace
 
 from gateway.config import DestinationConfig
 from gateway.credentials import as_sent, check_lent, lent, secrets_in
@@ -15,6 +16,9 @@ from gateway.plugin import Input, Output
 from gateway.plugins import Registry
 from gateway.redact import Redactor
 from gateway.spool import Cause, Mark
+
+FIELD = "field"
+"""In place of a header's name: the address goes out in the vendor's own field."""
 
 log = structlog.get_logger()
 
@@ -49,6 +53,9 @@ class Rendering:
             names nobody but by the client's cookie is rendered: its body does not say what the
             cookie says. So is one of which a tracking plan left something out.
         max_age: seconds after which an event is given up instead of sent.
+        client_ip: the header in which what is forwarded says the address of the person's device;
+            `FIELD` has it translated instead, so that the vendor's own field says it, and empty
+            says it nowhere.
         lends: the same vendor's input, where the client's own credential goes out; None where
             the destination's does.
         hides: returns what hides every credential of the configuration in effect.
@@ -61,6 +68,7 @@ class Rendering:
         *,
         passthrough: bool = False,
         max_age: float | None = None,
+        client_ip: str = "",
         lends: Input | None = None,
         hides: Callable[[], Redactor] = Redactor,
         clock: Callable[[], float] = time.time,
@@ -68,6 +76,7 @@ class Rendering:
         self.output = output
         self.passthrough = passthrough
         self.lends = lends
+        self._client_ip = client_ip
         self._max_age = max_age
         self._clock = clock
         self._hides = hides
@@ -113,7 +122,7 @@ class Rendering:
             if self.lends is not None:
                 check_lent(first.entry, self.lends)
             if self._forwards(first) and _complete(jobs):
-                forwarded = self._forwarded(first.entry.request)
+                forwarded = self._forwarded(jobs[: first.siblings])
                 if forwarded is not None:
                     return Prepared(forwarded, first.siblings, forwarded=True)
             request = self.output.render(first.outgoing)
@@ -141,10 +150,20 @@ class Rendering:
         """Return the seconds since the request arrived."""
         return self._clock() - job.entry.request.received_at.timestamp()
 
-    def _forwarded(self, request: Request) -> Request | None:
+    def _forwarded(self, jobs: Sequence[Job]) -> Request | None:
+        """Return the request of *jobs* as it came, with the address that its body does not say."""
+        request = jobs[0].entry.request
+        ip = request.client.ip if request.client is not None else ""
+        told = bool(ip) and any(job.event.context.ip == ip for job in jobs)
+        if told and self._client_ip == FIELD:
+            return None
         if self.lends is not None:
-            return as_sent(request, self.output.config.url)
-        return self.output.forward(request)
+            forwarded: Request | None = as_sent(request, self.output.config.url)
+        else:
+            forwarded = self.output.forward(request)
+        if forwarded is None or not told or not self._client_ip:
+            return forwarded
+        return replace(forwarded, headers={**forwarded.headers, self._client_ip: ip})
 
     def _forwards(self, job: Job) -> bool:
         same = self.passthrough and job.entry.vendor == self.output.name
@@ -184,6 +203,7 @@ def rendering_of(
         registry.outputs[config.vendor](config.settings),
         passthrough=config.passthrough and not config.shadow,
         max_age=config.max_age,
+        client_ip=config.client_ip,
         lends=registry.inputs[config.vendor]() if config.credentials == "client" else None,
         hides=hides,
         clock=clock,

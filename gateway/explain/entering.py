@@ -72,7 +72,7 @@ class Entrance:
             request, taken = _found(source, asked)
             return taken if taken is not None else self._taken(source, request)
         method, path = _split(asked.path, "POST")
-        found = self._doors.find(path.partition("?")[0], asked.headers)
+        found = self._doors.find(path.partition("?")[0], asked.headers, method)
         if found is None:
             nobody = Refusal(
                 "no source serves this path", json_response(404, {"error": "not found"})

@@ -58,12 +58,14 @@ class Counts:
     """What is counted.
 
     Attributes:
-        requests: by source and outcome: ``accepted``, ``relayed``, ``error`` or a fault.
+        requests: by source and outcome: ``accepted``, ``relayed``, ``error`` or a fault; for no
+            source ``unreadable``, too.
         answers: seconds until an answer was ready, by source.
         events: accepted ones, by source and type.
         repeated: events that came before, by source.
         routed: events by route and by what that did with them: ``given`` or ``kept_back``.
         unrouted: events that no route took, by source.
+        closed: clients' connections that were closed or turned away, by why.
         turned_away: calls of the admin API that were refused, by why.
         deliveries: by destination and outcome.
         attempts: by destination and class of status, such as ``2xx``; ``none`` for no answer.
@@ -78,6 +80,7 @@ class Counts:
         self.repeated = Counter[str]()
         self.routed = Counter[tuple[str, str]]()
         self.unrouted = Counter[str]()
+        self.closed = Counter[str]()
         self.turned_away = Counter[str]()
         self.deliveries = Counter[tuple[str, str]]()
         self.attempts = Counter[tuple[str, str]]()

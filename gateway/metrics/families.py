@@ -28,6 +28,10 @@ CIRCUITS = ("closed", "probing", "open")
 OUTCOMES = ("accepted", "unavailable", "error")
 ENDS = ("delivered", "declined", "later", "dead", "dropped")
 TURNS = ("given", "kept_back")
+CLOSED = (
+    "body_timeout", "client_limit", "header_timeout", "limit", "memory", "refused",
+    "write_timeout",
+)  # fmt: skip
 REFUSALS = ("no_token", "token", "origin", "host")
 """What is counted from zero for every source and every destination, before it first happens: an
 increase from nothing at all is none to Prometheus
@@ -98,6 +102,20 @@ def _coming_in(gateway: "Gateway") -> Iterator[Metric]:
         "Requests answered, by how: accepted, relayed, error, or why they were refused.",
         ("source", "outcome"),
         dict.fromkeys(product(config.sources, OUTCOMES), 0) | dict(counts.requests),
+    )
+    yield GaugeMetricFamily(
+        "gateway_connections", "Clients' connections that are open.", len(gateway.guard)
+    )
+    yield counter(
+        "gateway_connections_closed_total",
+        "Clients' connections that were closed or turned away, by why.",
+        ("reason",),
+        dict.fromkeys(CLOSED, 0) | dict(counts.closed),
+    )
+    yield GaugeMetricFamily(
+        "gateway_requests_held_bytes",
+        "Bytes of requests that are not answered yet.",
+        gateway.guard.held,
     )
     yield histogram(
         "gateway_request_seconds", "Until an answer was ready.", "source", counts.answers

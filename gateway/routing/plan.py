@@ -40,13 +40,16 @@ class Plan(NamedTuple):
 def planned(ways: Sequence[Way]) -> Plan:
     """Return the plan for the deliveries of each event of a request, in order."""
     targets: dict[str, list[int]] = {}
-    routes: Routes = {}
+    routes: dict[str, dict[str, list[int]]] = {}
     for index, one in enumerate(ways):
         for to, route, way in one.leads:
             number = numbered(index, way)
             targets.setdefault(to, []).append(number)
             if route:
-                mine = routes.setdefault(to, {})
-                mine[route] = (*mine.get(route, ()), number)
+                routes.setdefault(to, {}).setdefault(route, []).append(number)
+    changed: Routes = {
+        to: {route: tuple(numbers) for route, numbers in mine.items()}
+        for to, mine in routes.items()
+    }
     sorted_ = {to: tuple(sorted(numbers)) for to, numbers in targets.items()}
-    return Plan(sorted_, routes, [one.turns for one in ways])
+    return Plan(sorted_, changed, [one.turns for one in ways])

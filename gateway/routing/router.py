@@ -1,5 +1,6 @@
 """Which destinations an event goes to, by which route, and why."""
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from gateway.routing.plan import Lead, Plan, Turn, Way, planned
 from gateway.routing.scene import Scene, Slots
 from gateway.routing.steps import Steps
 
+AT_ONCE = 100
+"""Events of one request that are routed before others have a turn."""
 REMEMBERED = 4096
 """How many combinations of source, type and name keep their answer; names are the senders' own,
 so the number of combinations is not ours to bound."""
@@ -159,6 +162,20 @@ class Router:
                 for index, event in enumerate(events)
             ]
         )
+
+    async def plan_many(
+        self,
+        source: str,
+        events: Sequence[Event],
+        consented: Mapping[int, Consented] = NOBODY,
+    ) -> Plan:
+        """Return what `plan` does, and let others have a turn now and then."""
+        ways: list[Way] = []
+        for event in events:
+            ways.append(self._way(source, event, consented.get(len(ways), NOTHING)))
+            if len(ways) % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return planned(ways)
 
     def route(self, source: str, event: Event, consented: Consented = NOTHING) -> tuple[Lead, ...]:
         """Return the deliveries of *event*, in the order of the routes."""

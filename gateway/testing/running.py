@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from gateway import hookimpl
+from gateway.connections import Runner
 from gateway.event import Event
 from gateway.exchange import Declined, Verdict
 
@@ -57,7 +58,7 @@ class Watch:
 @asynccontextmanager
 async def serving(app: web.Application) -> AsyncIterator[str]:
     """Serve *app* on a free loopback port; yield its address."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    runner = Runner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)

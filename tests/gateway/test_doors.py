@@ -24,6 +24,27 @@ def found(doors: Doors, path: str, host: str = "gateway.example:8080") -> tuple[
     return door and (door.source.name, door.path)
 
 
+@pytest.mark.parametrize(
+    ("path", "method", "meant"),
+    [
+        (f"{TRACK}/", "POST", True),
+        (f"/{TRACK}", "POST", True),
+        (f"//{TRACK}//", "POST", True),
+        (f"/m{TRACK}/", "POST", True),
+        (f"//m/{TRACK}", "POST", True),
+        (f"{TRACK}/", "OPTIONS", True),
+        (f"{TRACK}/", "GET", False),
+        (f"{TRACK}/x", "POST", False),
+    ],
+)
+def test_a_slash_too_many_is_that_endpoint(path: str, method: str, *, meant: bool) -> None:
+    """Doubled and trailing slashes lead to the endpoint where events are sent, and to no other."""
+    doors = Doors([source("a"), source("b", mount="/m")])
+    asked = {"access-control-request-method": "POST"}
+    door = doors.find(path, asked, method)
+    assert (door is not None and door.path == TRACK) is meant
+
+
 def test_a_source_stands_at_its_vendors_own_paths() -> None:
     """Without a mount, the vendor's documented paths are served as they are."""
     doors = Doors([source("shop")])

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
+from gateway.clients import introduced
 from gateway.delivery.job import Job
 from gateway.delivery.rendering import Prepared, Rendering
-from gateway.exchange import Request
+from gateway.exchange import Client, Request
 from gateway.forwarding import carried
 from gateway.spool import Entry, Mark
 from plugins.segment.input import SegmentInput
@@ -18,6 +19,7 @@ BODY = (
     b'{"userId": "u1", "event": "Signed Up", "timestamp": "2026-01-02T03:04:05Z", '
     b'"sentAt": "2026-01-02T03:04:06Z", "writeKey": "theirs"}'
 )
+OWN = BODY.replace(b'"userId"', b'"context": {"ip": "8.8.8.8"}, "userId"')
 
 
 @pytest.mark.parametrize(
@@ -57,3 +59,54 @@ def test_a_late_request_is_written_anew_where_the_vendor_goes_by_its_own_clock(
     assert isinstance(prepared, Prepared)
     assert (b"sentAt" in prepared.request.body) is (as_it_came == "yes")
     assert b"theirs" not in prepared.request.body
+
+
+@pytest.mark.parametrize(
+    ("client_ip", "body", "client", "header", "as_it_came"),
+    [
+        ("x-forwarded-for", BODY, "203.0.113.7", "203.0.113.7", True),
+        ("x-real-ip", BODY, "203.0.113.7", "203.0.113.7", True),
+        ("x-forwarded-for", BODY, "", None, True),
+        ("", BODY, "203.0.113.7", None, True),
+        ("field", BODY, "203.0.113.7", None, False),
+        ("field", BODY, "", None, True),
+        ("x-forwarded-for", OWN, "203.0.113.7", None, True),
+        ("x-forwarded-for", OWN.replace(b"8.8.8.8", b"0.0.0.0"), "203.0.113.7", None, True),
+        ("field", OWN, "203.0.113.7", None, True),
+    ],
+)
+def test_the_visitors_address_reaches_the_same_vendor(
+    client_ip: str, body: bytes, client: str, header: str | None, *, as_it_came: bool
+) -> None:
+    """It stands in the configured header, or in the field, unless the payload has its own."""
+    config = SegmentOutput.Config(write_key=SecretStr("ours"))
+    request = Request(
+        method="POST", url="/v1/t", headers={"content-type": "application/json"}, body=body,
+        id="r-1", received_at=datetime.now(UTC), client=Client(client),
+    )  # fmt: skip
+    entry = Entry("r-1", "shop", request, {"segment": (0,)}, "segment")
+    (event,) = introduced(SegmentInput().parse(request), request)
+    rendering = Rendering(SegmentOutput(config), passthrough=True, client_ip=client_ip)
+    prepared = rendering.prepare([Job(Mark(1, 0), entry, event)])
+    assert isinstance(prepared, Prepared)
+    assert prepared.forwarded is as_it_came
+    assert prepared.request.headers.get(client_ip or "x-forwarded-for") == header
+    assert prepared.request.url.endswith("/v1/t" if as_it_came else "/v1/track")
+    if not as_it_came:
+        assert b'"ip":"203.0.113.7"' in prepared.request.body
+
+
+def test_the_visitors_address_is_the_same_when_it_is_late() -> None:
+    """What is too late to go on as it came says the address in its body."""
+    config = SegmentOutput.Config(write_key=SecretStr("ours"))
+    request = Request(
+        method="POST", url="/v1/t", headers={"content-type": "application/json"}, body=BODY,
+        id="r-1", received_at=datetime.now(UTC) - timedelta(hours=1), client=Client("203.0.113.7"),
+    )  # fmt: skip
+    entry = Entry("r-1", "shop", request, {"segment": (0,)}, "segment")
+    (event,) = introduced(SegmentInput().parse(request), request)
+    rendering = Rendering(SegmentOutput(config), passthrough=True, client_ip="x-forwarded-for")
+    prepared = rendering.prepare([Job(Mark(1, 0), entry, event)])
+    assert isinstance(prepared, Prepared)
+    assert not prepared.forwarded
+    assert b'"ip":"203.0.113.7"' in prepared.request.body

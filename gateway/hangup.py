@@ -1,0 +1,18 @@
+"""SIGHUP before anybody can obey it: it is noted, and obeyed later. Imports nothing slow."""
+
+import signal
+
+_early: list[int] = []
+
+
+def note() -> None:
+    """Note every SIGHUP from now on, instead of ending as a process does by default."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda number, _: _early.append(number))
+
+
+def noted() -> bool:
+    """Tell whether one came, and forget it."""
+    came = bool(_early)
+    _early.clear()
+    return came

@@ -1,0 +1,538 @@
+"""Clients' connections: what takes too long ends, what holds too much gives way, others go on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import orjson
+import pytest
+
+from tests.e2e.configs import destination
+from tests.e2e.running import PATIENCE, Running, running
+from tests.e2e.wire import OK, Got, Vendor, vendor
+
+TRACK = orjson.dumps({"userId": "u", "event": "Seen", "writeKey": "WK"})
+KEPT = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def limited(folder: Path, server: str = "", source: str = "") -> Callable[[str], str]:
+    """Return what makes a configuration with these limits: Segment in, chrts out."""
+
+    def text(sandbox: str) -> str:
+        return (
+            f'[server]\nlisten = "127.0.0.1:0"\n{server}\n[spool]\npath = "{folder / "spool"}"\n'
+            f'[sources.site]\nvendor = "segment"\nkeys = ["WK"]\n{source}\n'
+            f'{destination("chrts", sandbox)}[[routes]]\nto = ["chrts"]\n'
+        )
+
+    return text
+
+
+def head(*lines: str, line: str = "POST /v1/track HTTP/1.1", length: int = len(TRACK)) -> bytes:
+    """Return the head of a request with a body of that length."""
+    return "\r\n".join([line, "host: h", f"content-length: {length}", *lines, "", ""]).encode()
+
+
+async def connected(url: str, sent: bytes = b"", source: str = "127.0.0.1") -> KEPT:
+    """Open a connection from an address, and send."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(
+        parts.hostname, parts.port, local_addr=(source, 0)
+    )
+    writer.write(sent)
+    await writer.drain()
+    return reader, writer
+
+
+async def answered(kept: KEPT) -> bytes:
+    """Return all that comes until the connection is closed."""
+    async with asyncio.timeout(PATIENCE):
+        try:
+            return await kept[0].read()
+        finally:
+            kept[1].close()
+
+
+async def ask(url: str, source: str = "127.0.0.1") -> bytes:
+    """Send one whole event over a connection of its own; return the answer."""
+    return await answered(await connected(url, head("connection: close") + TRACK, source))
+
+
+async def until(enough: Callable[[], bool]) -> None:
+    """Wait until something that the gateway counts is so, which it tells nobody."""
+    async with asyncio.timeout(PATIENCE):
+        while not enough():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)
+
+
+def closed(run: Running, why: str) -> int:
+    """Return how many connections were closed for a reason."""
+    return run.gateway.observed.counts.closed[why]
+
+
+@asynccontextmanager
+async def many(
+    url: str, count: int, sent: bytes, source: str = "127.0.0.1"
+) -> AsyncIterator[list[KEPT]]:
+    """Open connections that send this and then nothing; close them in the end."""
+    kept = [await connected(url, sent, source) for _ in range(count)]
+    try:
+        yield kept
+    finally:
+        for _, writer in kept:
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "why", "status"),
+    [
+        (b"POST /v1/track HTTP/1.1\r\nhost: h\r\nx-slow: ", "header_timeout", b"408"),
+        (head() + TRACK[:-1], "body_timeout", b"429"),
+        (head("expect: 100-continue"), "body_timeout", b"100"),
+    ],
+    ids=["head", "body", "invited"],
+)
+async def test_what_does_not_arrive_in_time_ends(
+    tmp_path: Path, sent: bytes, why: str, status: bytes
+) -> None:
+    """A head or a body that stalls ends within its time, a body in the vendor's own words."""
+    limits = 'header_timeout = "300ms"\nbody_timeout = "300ms"'
+    async with running(tmp_path, limited(tmp_path, limits)) as run:
+        answer = await answered(await connected(run.url, sent))
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        if why == "body_timeout":
+            assert b"too_many_requests" in answer
+            assert b"retry-after" in answer.lower()
+        assert closed(run, why) == 1
+        assert b" 200 OK" in await ask(run.url)
+
+
+async def test_a_trickle_is_not_progress_enough(tmp_path: Path) -> None:
+    """A body whose bytes come one by one ends when its time is over, however often one comes."""
+    async with running(tmp_path, limited(tmp_path, 'body_timeout = "500ms"')) as run:
+        kept = await connected(run.url, head())
+        answer = asyncio.get_running_loop().create_task(answered(kept))
+        for byte in TRACK[:-1]:
+            if answer.done():
+                break
+            kept[1].write(bytes([byte]))
+            await asyncio.sleep(0.05)
+        assert (await answer).startswith(b"HTTP/1.1 429")
+
+
+async def test_an_idle_connection_ends(tmp_path: Path) -> None:
+    """A connection is kept for `idle_timeout` after an answer, and no longer."""
+    async with running(tmp_path, limited(tmp_path, 'idle_timeout = "300ms"')) as run:
+        answer = await answered(await connected(run.url, head() + TRACK))
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+
+
+async def test_a_client_that_does_not_read_ends(tmp_path: Path) -> None:
+    """Who pipelines requests and reads no answer loses the connection."""
+    limits = 'body_timeout = "400ms"'
+    async with running(tmp_path, limited(tmp_path, limits)) as run:
+        parts = urlsplit(run.url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1024)
+        more = (b"GET /v1/nowhere HTTP/1.1\r\nhost: h\r\n\r\n") * 500
+
+        async def flood() -> None:
+            while True:
+                writer.write(more)
+                await writer.drain()
+
+        with pytest.raises(ConnectionError):
+            async with asyncio.timeout(PATIENCE):
+                await flood()
+        del reader
+        assert closed(run, "write_timeout") == 1
+
+
+async def test_stalled_connections_keep_nobody_out(tmp_path: Path) -> None:
+    """At `max_connections` those that have been silent longest go, and whoever asks is served."""
+    async with (
+        running(tmp_path, limited(tmp_path, "max_connections = 20")) as run,
+        many(run.url, 20, b"POST /v1/tr"),
+        many(run.url, 20, head() + TRACK[:3]),
+    ):
+        for source in ("127.0.0.1", "127.0.0.2"):
+            assert b" 200 OK" in await ask(run.url, source)
+        assert closed(run, "limit") + closed(run, "client_limit") >= 20
+        assert len(run.gateway.guard) <= 22
+
+
+async def test_one_client_has_its_share(tmp_path: Path) -> None:
+    """Who holds more than others gives way first, and past its own share only to itself."""
+    limits = "max_connections = 40\nmax_connections_per_client = 10"
+    async with (
+        running(tmp_path, limited(tmp_path, limits)) as run,
+        many(run.url, 5, b"", "127.0.0.2") as quiet,
+        many(run.url, 60, b"POST /v1/tr", "127.0.0.3"),
+    ):
+        await until(lambda: closed(run, "client_limit") >= 50)
+        for reader, writer in quiet:
+            writer.write(head("connection: close") + TRACK)
+            assert b" 200 OK" in await answered((reader, writer))
+
+
+async def test_a_proxy_has_no_share(tmp_path: Path) -> None:
+    """A trusted proxy brings many clients, so that the share of one does not hold for it."""
+    limits = 'max_connections_per_client = 3\ntrusted_proxies = ["127.0.0.0/8"]'
+    async with (
+        running(tmp_path, limited(tmp_path, limits)) as run,
+        many(run.url, 10, b"") as all_of_them,
+    ):
+        for reader, writer in all_of_them:
+            writer.write(head("connection: close") + TRACK)
+            assert b" 200 OK" in await answered((reader, writer))
+
+
+async def test_busy_connections_are_not_cut_short(tmp_path: Path) -> None:
+    """Where every connection is being answered, a new one is told to try again later."""
+    async with vendor() as upstream:
+        asked, let = asyncio.Semaphore(0), asyncio.Event()
+
+        async def slow(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.release()
+            await let.wait()
+            writer.write(OK)
+
+        upstream.script = slow
+        config = limited(tmp_path, "max_connections = 4", f'url = "{upstream.url}"')
+        get = b"GET /v1/other HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
+        async with running(tmp_path, config) as run:
+            held = [await connected(run.url, get, f"127.0.0.{n}") for n in range(2, 6)]
+            for _ in held:
+                await asked.acquire()
+            answer = await ask(run.url)
+            assert answer.startswith(b"HTTP/1.1 429")
+            assert b"connection: close" in answer.lower()
+            let.set()
+            for kept in held:
+                assert b" 200 OK" in await answered(kept)
+
+
+async def test_stalled_bodies_hold_no_more_than_the_budget(tmp_path: Path) -> None:
+    """Past `max_bodies` the heaviest and most silent are told to try later; others are served."""
+    limits = 'max_body = "100KiB"\nmax_bodies = "500KiB"'
+    part = head(length=100 * 1024) + b" " * (90 * 1024)
+    async with (
+        running(tmp_path, limited(tmp_path, limits)) as run,
+        many(run.url, 30, part, "127.0.0.3") as stalled,
+    ):
+        assert b" 200 OK" in await ask(run.url)
+        assert run.gateway.guard.held <= 500 * 1024
+        assert closed(run, "memory") >= 20
+        answer = await answered(stalled[0])
+        assert answer.startswith(b"HTTP/1.1 429")
+        assert b"too many large requests" in answer
+
+
+async def test_what_was_answered_or_left_is_held_no_more(tmp_path: Path) -> None:
+    """Answers, refusals, pipelined requests and clients that leave give back what they held."""
+    async with running(tmp_path, limited(tmp_path)) as run:
+        kept = await connected(run.url, (head() + TRACK) * 40 + head("connection: close") + TRACK)
+        assert (await answered(kept)).count(b" 200 OK") == 41
+        assert b" 400 " in await answered(
+            await connected(run.url, head("connection: close", length=5) + b"no!!}")
+        )
+        async with many(run.url, 3, head() + TRACK[:-1]):
+            await until(lambda: run.gateway.guard.held > 0)
+        await until(lambda: len(run.gateway.guard) == 0)
+        assert run.gateway.guard.held == 0
+
+
+async def test_a_body_that_inflates_counts_as_what_it_becomes(tmp_path: Path) -> None:
+    """The budget is one of memory: what a packed body becomes counts, too."""
+    import gzip  # noqa: PLC0415 - for this one
+
+    limits = 'max_body = "1MiB"\nmax_bodies = "1MiB"'
+    packed = gzip.compress(b" " * 1024 * 1024)
+    sent = head("content-encoding: gzip", "connection: close", length=len(packed)) + packed
+    async with running(tmp_path, limited(tmp_path, limits)) as run:
+        assert (await answered(await connected(run.url, sent))).startswith(b"HTTP/1.1 429")
+        assert closed(run, "memory") == 1
+
+
+async def test_a_request_holds_so_many_events(tmp_path: Path) -> None:
+    """One event more than `max_events` is refused as the vendor refuses what is too large."""
+    async with running(tmp_path, limited(tmp_path, "max_events = 500")) as run:
+        one = {"type": "track", "userId": "u", "event": "Seen"}
+        for count, status, said in ((500, 200, "true"), (501, 400, "more than 500 events")):
+            batch = {"writeKey": "WK", "batch": [one] * count}
+            async with run.client.post(f"{run.url}/v1/batch", json=batch) as answer:
+                assert answer.status == status
+                assert said in await answer.text()
+        await run.watch.until(lambda seen: len(seen.settled) == 500)
+
+
+async def test_others_have_their_turn_while_a_large_request_is_read(tmp_path: Path) -> None:
+    """The loop goes on while a large batch is read, judged and routed."""
+    one = {"type": "track", "userId": "u", "event": "Seen", "properties": {"a": {"b": [1, 2]}}}
+    body = orjson.dumps({"writeKey": "WK", "batch": [one] * 5000})
+    async with running(tmp_path, limited(tmp_path)) as run:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        counting = asyncio.get_running_loop().create_task(count())
+        kept = await connected(
+            run.url, head("connection: close", line="POST /v1/batch HTTP/1.1", length=len(body))
+        )
+        kept[1].write(body)
+        await kept[1].drain()
+        await until(lambda: run.gateway.guard.held >= len(body))
+        before = turns
+        assert b" 200 OK" in await answered(kept)
+        assert turns - before > 60
+        counting.cancel()
+
+
+@pytest.mark.parametrize("size", [7_000, 9_000, 20_000, 31_000])
+async def test_large_heads_are_taken(tmp_path: Path, size: int) -> None:
+    """A request with up to 32 KiB of headers is one like any other, in one cookie or in many."""
+    async with running(tmp_path, limited(tmp_path)) as run:
+        for lines in (
+            [f"cookie: {'k' * size}"],
+            [f"x-{n}: {'k' * 1000}" for n in range(size // 1100)],
+        ):
+            sent = head("connection: close", *lines) + TRACK
+            assert b" 200 OK" in await answered(await connected(run.url, sent))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["origin: https://shop.example", f"cookie: id=s3cret; {'k' * 40_000}"],
+        [f"cookie: id=s3cret; {'k' * 40_000}", "origin: https://shop.example"],
+        ["origin: https://shop.example", f"cookie: id=s3cret; {'k' * 900_000}"],
+        ["origin: https://shop.example", *[f"x-{n}: s3cret{'k' * 8000}" for n in range(5)]],
+        ["origin: https://shop.example", *[f"x-{n}: s3cret" for n in range(300)]],
+    ],
+    ids=["one", "origin-last", "huge", "several", "many"],
+)
+async def test_larger_heads_are_refused_as_the_vendor_would(
+    tmp_path: Path, lines: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Past that it is a 431 in the vendor's shape that the page may read; nothing is quoted."""
+    async with running(tmp_path, limited(tmp_path)) as run:
+        parts = head("connection: close", *lines) + TRACK
+        answer = await answered(await connected(run.url, parts))
+        top, _, body = answer.partition(b"\r\n\r\n")
+        assert top.startswith(b"HTTP/1.1 431 ")
+        assert b"access-control-allow-origin: *" in top.lower()
+        said = orjson.loads(body)
+        assert (said["success"], said["code"]) == (False, "payload_too_large")
+        assert b"s3cret" not in answer
+        assert run.gateway.observed.counts.requests["site", "too_large"] == 1
+    logged = "".join(capsys.readouterr())
+    assert "431" in logged
+    assert "s3cret" not in logged
+
+
+async def test_a_head_that_comes_in_pieces_is_measured_whole(tmp_path: Path) -> None:
+    """What is too large is refused as soon as it is, not when the last line has come."""
+    async with running(tmp_path, limited(tmp_path)) as run:
+        kept = await connected(run.url, head("origin: https://shop.example")[:-2])
+        for n in range(50):
+            kept[1].write(f"x-{n}: {'k' * 1000}\r\n".encode())
+            await asyncio.sleep(0)
+        answer = await answered(kept)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        assert b"access-control-allow-origin" in answer.lower()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"NONSENSE s3cret\r\n\r\n",
+        b"\x16\x03\x01\x02s3cret\r\n\r\n",
+        b"POST /v1/track HTTP/1.1\r\nx: s3cret\r\n\r\n",
+        b"POST /v1/track HTTP/1.1\r\nhost: h\r\nbad header s3cret\r\n\r\n",
+        b"POST /v1/track HTTP/1.1\r\nhost: h\r\ncontent-length: s3cret\r\n\r\n",
+        b"POST /v1/track HTTP/1.1\r\nhost: h\r\ncookie: s3cret\x00\r\n\r\n",
+        b"POST /v1/track HTTP/9.9\r\nhost: s3cret\r\n\r\n",
+        b"BREW /s3cret HTTP/1.1\r\nhost: h\r\n\r\n",
+        b"GET http:s3cret HTTP/1.1\r\nhost: h\r\n\r\n",
+        b"GET /" + b"s3cret" * 9000 + b" HTTP/1.1\r\nhost: h\r\n\r\n",
+        b"s3cret" * 9000,
+    ],
+)
+async def test_what_is_no_http_is_refused_without_a_quote(
+    tmp_path: Path, sent: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be read is answered plainly, counted and logged; nothing of it is repeated."""
+    async with running(tmp_path, limited(tmp_path)) as run:
+        answer = await answered(await connected(run.url, sent))
+        assert answer[9:12] in {b"400", b"414"}
+        assert b"s3cret" not in answer
+        assert b"aiohttp" not in answer.lower()
+        counts = run.gateway.observed.counts.requests
+        assert counts["", "unreadable"] + counts["", "too_large"] + counts["site", "too_large"] == 1
+        assert b" 200 OK" in await ask(run.url)
+    logged = "".join(capsys.readouterr())
+    assert "unreadable_request" in logged or "too_large" in logged
+    assert "s3cret" not in logged
+
+
+async def test_a_body_that_is_declared_too_large_is_not_invited(tmp_path: Path) -> None:
+    """`Expect: 100-continue` is answered by what the vendor says of the length, before the body."""
+    async with running(tmp_path, limited(tmp_path, 'max_body = "10KiB"')) as run:
+        expect = "expect: 100-continue"
+        kept = await connected(run.url, head(expect, length=20 * 1024))
+        answer = await answered(kept)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"payload_too_large" in answer
+        kept = await connected(run.url, head(expect, "connection: close"))
+        assert await kept[0].readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        kept[1].write(TRACK)
+        assert b" 200 OK" in await answered(kept)
+        kept = await connected(run.url, head(expect, line="POST /nowhere HTTP/1.1"))
+        assert (await answered(kept)).startswith(b"HTTP/1.1 404 ")
+
+
+async def test_a_reload_changes_limits(tmp_path: Path) -> None:
+    """Limits hold from the reload on, for connections that are open as well."""
+    from gateway.config import load  # noqa: PLC0415 - for this one
+    from gateway.reload import reload  # noqa: PLC0415 - likewise
+
+    async with running(tmp_path, limited(tmp_path)) as run:
+        kept = await connected(run.url, b"POST /v1/tr")
+        path = tmp_path / "gateway.toml"
+        path.write_text(limited(tmp_path, 'header_timeout = "200ms"')(run.sandbox))
+        await reload(run.gateway, load(path, run.gateway.registry))
+        assert (await answered(kept)).startswith(b"HTTP/1.1 408")
+
+
+@asynccontextmanager
+async def relaying(folder: Path, server: str = "") -> AsyncIterator[tuple[Running, Vendor]]:
+    """Run a vendor, and a gateway that passes on to it what is no event."""
+    async with vendor() as upstream:
+        config = limited(folder, server, f'url = "{upstream.url}"')
+        async with running(folder, config) as run:
+            yield run, upstream
+
+
+def upload(number: int) -> bytes:
+    """Return the head of an upload in chunks, and its first byte."""
+    return (
+        f"POST /v1/up/{number} HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n"
+    ).encode()
+
+
+GET = b"GET /v1/other HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
+
+
+async def test_trickled_uploads_block_no_other_call(tmp_path: Path) -> None:
+    """One client's uploads that never end leave room for its other calls, and for others'."""
+    async with relaying(tmp_path) as (run, upstream):
+        kept = [await connected(run.url, upload(n)) for n in range(260)]
+        for source in ("127.0.0.1", "127.0.0.2"):
+            assert b" 200 OK" in await answered(await connected(run.url, GET, source))
+        whole = upload(1000).replace(b"1\r\na", b"2\r\nab") + b"0\r\n\r\n"
+        other = await connected(run.url, whole, "127.0.0.2")
+        async with asyncio.timeout(PATIENCE):
+            assert b" 200 OK" in await other[0].readuntil(b"\r\n\r\n")
+        assert len([got for got in upstream.got if "/up/" in got.line]) <= 33
+        for _, writer in [*kept, other]:
+            writer.close()
+
+
+async def test_an_upload_has_a_deadline(tmp_path: Path) -> None:
+    """A body that is passed on has `upload_timeout` to arrive, however steadily it trickles."""
+    async with relaying(tmp_path, 'upload_timeout = "500ms"') as (run, _):
+        kept = await connected(run.url, upload(1))
+        answer = asyncio.get_running_loop().create_task(kept[0].readuntil(b"\r\n\r\n"))
+        while not answer.done():
+            kept[1].write(b"1\r\na\r\n")
+            await asyncio.sleep(0.05)
+        assert (await answer).startswith(b"HTTP/1.1 429")
+        kept[1].close()
+        assert closed(run, "body_timeout") == 1
+
+
+async def test_an_upload_is_held_only_as_far_as_it_has_not_gone_on(tmp_path: Path) -> None:
+    """The budget is no bound for what streams through."""
+    limits = 'max_body = "100KiB"\nmax_bodies = "1MiB"'
+    async with relaying(tmp_path, limits) as (run, upstream):
+        size = 8_000_000
+        sent = head("connection: close", line="PUT /v1/up HTTP/1.1", length=size) + bytes(size)
+        parts = urlsplit(run.url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        for start in range(0, len(sent), 50_000):
+            writer.write(sent[start : start + 50_000])
+            await writer.drain()
+        assert b" 200 OK" in await answered((reader, writer))
+        assert len(upstream.got[0].body) == size
+
+
+async def test_a_call_ends_when_its_client_leaves(tmp_path: Path) -> None:
+    """The connection to the vendor is closed, and its turn is free, as soon as nobody waits."""
+    async with relaying(tmp_path) as (run, upstream):
+        asked, gone = asyncio.Event(), asyncio.Event()
+
+        async def slow(_: Got, reader: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+            asked.set()
+            assert await reader.read() == b""
+            gone.set()
+
+        upstream.script = slow
+        kept = await connected(run.url, GET)
+        async with asyncio.timeout(PATIENCE):
+            await asked.wait()
+            kept[1].close()
+            await gone.wait()
+
+
+@pytest.mark.parametrize(
+    "one", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 100 \r\nx: y\r\n\r\n"]
+)
+async def test_interim_answers_without_end_hold_nothing_up(tmp_path: Path, one: bytes) -> None:
+    """A vendor that sends interim answers for ever is given up, and the loop goes on meanwhile."""
+    async with relaying(tmp_path) as (run, upstream):
+
+        async def flood(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while True:
+                writer.write(one * 10_000)
+                await writer.drain()
+
+        upstream.script = flood
+        answer = await answered(await connected(run.url, GET))
+        assert answer.startswith(b"HTTP/1.1 429")
+        upstream.script = None
+        upstream.answer = one * 5 + OK
+        assert b" 200 OK" in await answered(await connected(run.url, GET))
+
+
+@pytest.mark.parametrize("line", [b"200 O\x01K", b"200 caf\xe9", b"200 \x7f", b"299 a\x0bb"])
+async def test_an_odd_reason_phrase_comes_through(tmp_path: Path, line: bytes) -> None:
+    """Control characters in a vendor's reason phrase or headers cost themselves, not the answer."""
+    async with relaying(tmp_path) as (run, upstream):
+        upstream.answer = b"HTTP/1.1 " + line + b"\r\nx-odd: a\x02b\r\ncontent-length: 2\r\n\r\nok"
+        answer = await answered(await connected(run.url, GET))
+        assert answer.startswith(b"HTTP/1.1 " + line[:3])
+        assert answer.endswith(b"ok")
+        assert b"x-odd: a b" in answer.lower()
+
+
+async def test_answers_say_no_version_and_let_nobody_guess(tmp_path: Path) -> None:
+    """No answer names the software, but a vendor's own; every one forbids guessing its type."""
+    async with relaying(tmp_path) as (run, upstream):
+        upstream.answer = b"HTTP/1.1 200 OK\r\nserver: theirs/1\r\ncontent-length: 2\r\n\r\nok"
+        relayed = await answered(await connected(run.url, GET))
+        assert b"server: theirs/1" in relayed.lower()
+        upstream.answer = OK
+        wrong = head("connection: close", length=1) + b"!"
+        close = b" HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
+        own = (GET, b"\x00\r\n\r\n", wrong, b"GET /readyz" + close, b"GET /elsewhere" + close)
+        answers = [await answered(await connected(run.url, sent)) for sent in own]
+        for answer in (relayed, await ask(run.url), *answers):
+            top = answer.partition(b"\r\n\r\n")[0].lower()
+            assert b"x-content-type-options: nosniff" in top, answer
+            assert b"aiohttp" not in top
+            assert b"python" not in top
