@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import aiohttp
 from yarl import URL
 
-from gateway.connector import Connector
 from gateway.errors import TransportError
 from gateway.exchange import Request, Response
 from gateway.headers import check_final, end_to_end

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import aiohttp
 from yarl import URL
 
-from gateway.connector import Connector
+from gateway.status_line import Connector
 
 CONNECTIONS = 256
 """Calls to one upstream that may be under way; further ones wait for their turn."""
@@ -17,6 +17,9 @@ CALLS_EACH = 192
 UPLOADS, UPLOADS_EACH = 128, 32
 """Bodies that may go up to one upstream as they come in, and those of one client: whoever sends
 them decides how long each takes."""
+LONGEST_FIELD = 32 * 1024
+MOST_FIELDS = 512
+"""Bytes of a header and number of headers of an answer; policies of pages are long."""
 IDLE = 15.0
 """Seconds that an unused connection is kept: less than most servers do, since a call that is
 sent down a connection just closed fails, and only some methods may be tried twice."""
@@ -92,6 +95,9 @@ class Upstream:
                 connector=Connector(limit=CONNECTIONS, ttl_dns_cache=300, keepalive_timeout=IDLE),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
+                max_line_size=LONGEST_FIELD,
+                max_field_size=LONGEST_FIELD,
+                max_headers=MOST_FIELDS,
                 timeout=aiohttp.ClientTimeout(total=None),
                 skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
             )
