@@ -22,6 +22,8 @@ LEAST, MOST = -(2**63), 2**64 - 1
 SAFE: Final = 16
 """Characters of a number that always survives a double."""
 REPLACEMENT: Final = "\ufffd"
+LONGEST_QUOTE: Final = 80
+"""Characters of a value that an error message repeats."""
 _RUN: Final = b"0" * (SAFE + 1)
 _AS_RUN: Final = bytes.maketrans(b"123456789.", b"0000000000")
 _LONG: Final = re.compile(rb"(?:\A|[:\[,])\s*-?[0-9][0-9.]{%d,}" % SAFE)
@@ -134,8 +136,12 @@ def dumps(value: Any, default: Callable[[Any], Any] | None = None, option: int =
         return orjson.dumps(_mended(value), write, option)
 
 
-def read_body(body: bytes) -> Any:
+def read_body(body: bytes, label: str = "") -> Any:
     """Return the JSON values in the *body* of a request.
+
+    Args:
+        body: as it came.
+        label: its content type.
 
     Raises:
         Rejected: it is no JSON; says where, in no library's words.
@@ -143,7 +149,18 @@ def read_body(body: bytes) -> Any:
     try:
         return loads(body)
     except orjson.JSONDecodeError as error:
-        raise Rejected("$", not_json(error), Fault.MALFORMED) from error
+        media = label.partition(";")[0].strip().lower()
+        told = f"the body is {media}; send JSON" if media.startswith("multipart/") else ""
+        raise Rejected("$", told or not_json(error), Fault.MALFORMED) from error
+
+
+def quoted(value: Any) -> str:
+    """Return *value* as JSON has it, cut to what an error message bears."""
+    try:
+        text = dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return "a value that is nested too deeply"
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
 
 
 def not_json(error: orjson.JSONDecodeError) -> str:

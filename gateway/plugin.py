@@ -124,7 +124,7 @@ class Input(Vendor):
         Raises:
             Rejected: it is no JSON.
         """
-        return read_body(request.body)
+        return read_body(request.body, request.headers.get("content-type", ""))
 
     def read(self, request: Request, payload: Any) -> list[Event]:
         """Return the events in *payload*, the decoded body of *request*.

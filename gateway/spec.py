@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 from msgspec.structs import replace
 
 from gateway.event import NOTHING, SINGLE_PRODUCT, Event, Page, Product, Properties, Traits
-from gateway.mapping import INTEGER, NUMBER, TEXT, Row, Table, many, within
+from gateway.mapping import INTEGER, MONEY, NUMBER, TEXT, Row, Table, many, within
 
 
 class SpecProduct(TypedDict, total=False):
@@ -92,7 +92,7 @@ PRODUCT_ROWS = (
     Row("category",             "category"),
     Row("brand",                "brand"),
     Row("variant",              "variant"),
-    Row("price",                "price",            NUMBER),
+    Row("price",                "price",            MONEY),
     Row("quantity",             "quantity",         NUMBER),
     Row("coupon",               "coupon"),
     Row("position",             "position",         INTEGER),
@@ -113,14 +113,14 @@ AMOUNT_ROWS = (
     Row("wishlist_name",        "wishlist_name"),
     Row("query",                "query"),
     Row("affiliation",          "affiliation"),
-    Row("subtotal",             "subtotal",         NUMBER),
-    Row("total",                "total",            NUMBER),
-    Row("revenue",              "revenue",          NUMBER),
-    Row("shipping",             "shipping",         NUMBER),
-    Row("tax",                  "tax",              NUMBER),
-    Row("discount",             "discount",         NUMBER),
+    Row("subtotal",             "subtotal",         MONEY),
+    Row("total",                "total",            MONEY),
+    Row("revenue",              "revenue",          MONEY),
+    Row("shipping",             "shipping",         MONEY),
+    Row("tax",                  "tax",              MONEY),
+    Row("discount",             "discount",         MONEY),
     Row("currency",             "currency"),
-    Row("value",                "value",            NUMBER),
+    Row("value",                "value",            MONEY),
 )
 
 PROPERTY_ROWS = (

@@ -23,6 +23,7 @@ from gateway.mapping.codecs import (
 )
 from gateway.mapping.leftovers import restore
 from gateway.mapping.losses import SILENT, Loss, filled
+from gateway.mapping.money import MONEY
 from gateway.mapping.nested import many, one
 from gateway.mapping.row import CONSUMED, Row, within
 from gateway.mapping.spelling import spelt
@@ -37,6 +38,7 @@ __all__ = [
     "EPOCH_SECONDS",
     "INTEGER",
     "ISO8601",
+    "MONEY",
     "NUMBER",
     "SILENT",
     "TEXT",

@@ -33,6 +33,8 @@ def _same(value: Any) -> Any:
 def _number(value: Any) -> float:
     if isinstance(value, str):
         text = value.strip()
+        if "_" in text:
+            raise ValueError("must be a number")
         try:
             whole = int(text)
         except ValueError:
@@ -44,18 +46,21 @@ def _number(value: Any) -> float:
 
 
 def _finite(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise ValueError("must be a number") from error
     if number - number != 0:
-        raise ValueError(f"not a finite number: {text:.80}")
+        raise ValueError("must be a finite number")
     return number
 
 
 def _integer(value: Any) -> int:
     number = _number(value)
     if not LEAST <= number <= MOST:
-        raise ValueError(f"larger than 64 bits: {value!r:.80}")
+        raise ValueError("must have at most 64 bits")
     if number != int(number):
-        raise ValueError(f"not a whole number: {value!r}")
+        raise ValueError("must be a whole number")
     return int(number)
 
 
@@ -64,11 +69,14 @@ def _text(value: Any) -> str:
 
 
 def _instant(text: str) -> datetime:
-    moment = datetime.fromisoformat(text.strip())
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise ValueError("must be a time by ISO 8601") from error
     try:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError as error:
-        raise ValueError(f"no such time: {text!r}") from error
+        raise ValueError("must be a time of the years 1 to 9999") from error
 
 
 def _iso(moment: datetime) -> str:
@@ -80,7 +88,7 @@ def _from_epoch(scale: int) -> Callable[[Any], datetime]:
         try:
             return datetime.fromtimestamp(_number(value) / scale, UTC)
         except (OverflowError, OSError) as error:
-            raise ValueError(f"no such time: {value!r}") from error
+            raise ValueError("must be a time of the years 1 to 9999") from error
 
     return decode
 

@@ -53,7 +53,7 @@ class Nested(Codec):
             except Rejected as error:
                 raise error.below(f"{place}.{index}") from error
         if value and not members:
-            raise Rejected(place, "expected at least one object", Fault.TYPE, value)
+            raise Rejected(f"{place}.0", "expected an object", Fault.TYPE, value[0])
         return tuple(members)
 
     def write(self, value: Any, *, same: bool) -> Any:
@@ -81,5 +81,5 @@ def many(table: "Table", *, bare: str = "") -> Nested:
     return Nested("array", _unused, _unused, (), table, many=True, bare=bare)
 
 
-def _unused(value: Any) -> Any:
-    raise Rejected("$", f"not translated by value: {value!r}", Fault.TYPE)
+def _unused(_: Any) -> Any:
+    raise Rejected("$", "must be an object, or an array of them", Fault.TYPE)

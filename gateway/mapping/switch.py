@@ -5,6 +5,7 @@ from typing import Any
 
 from gateway.errors import Fault, Rejected
 from gateway.event import EVENT_TYPES, Event
+from gateway.json_text import quoted
 from gateway.mapping.codecs import Codec
 from gateway.mapping.row import Row
 from gateway.mapping.table import Found, Kind, Stamp, Table
@@ -84,5 +85,5 @@ class Switch:
         if table is None:
             table = self.otherwise
             if table is None:
-                raise Rejected(self.field, f"unknown: {word!r}", Fault.VALUE, word)
+                raise Rejected(self.field, f"unknown: {quoted(word)}", Fault.VALUE, word)
         return table

@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.errors import Fault, Rejected
 from gateway.event import Names, Product
+from gateway.json_text import quoted
 from gateway.mapping import (
     CONSUMED,
     EPOCH_SECONDS,
@@ -195,7 +196,7 @@ def which(payload: dict[str, Any]) -> str:
     if event is None:
         raise Rejected("event", "required", Fault.MISSING)
     if type(event) is not str or event not in PUSHES or "," in event:
-        raise Rejected("event", f"unknown: {event!r}", Fault.VALUE, event)
+        raise Rejected("event", f"unknown: {quoted(event)}", Fault.VALUE, event)
     if is_full(payload):
         return f"{event}, full" if payload.get("items") else f"{event}, none"
     return event

@@ -62,7 +62,7 @@ def _unpack_source(payload: dict[str, Any]) -> None:
         try:
             source = loads(source)
         except orjson.JSONDecodeError as error:
-            raise Rejected("source", f"no JSON: {error}", Fault.VALUE, source) from error
+            raise Rejected("source", "must be JSON", Fault.VALUE, source) from error
     if type(source) is not dict:
         reason = 'expected JSON of an object such as {"from":"chain","code":"…"}'
         raise Rejected("source", reason, Fault.TYPE, source)

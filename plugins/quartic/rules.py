@@ -70,7 +70,7 @@ def _checked_time(value: int) -> Any:
 def _age(text: str) -> float:
     number: float = NUMBER.decode(text)
     if _age_text(number) != text:
-        raise ValueError(f"not a plain number: {text!r}")
+        raise ValueError("must be a plain number")
     return number
 
 

@@ -150,7 +150,7 @@ class SegmentInput(Input):
             headers["x-ratelimit-reset"] = str(error.value)
         message = error.reason if error.path == "$" else f"{error.path}: {error.reason}"
         if error.fault is Fault.MALFORMED:
-            message = f"malformed JSON: {error.reason}"
+            message = f"malformed JSON: {error.reason.removeprefix('not valid JSON ')}"
         said = {"success": False, "message": message, "code": code}
         return json_response(status, said, headers)
 

@@ -8,7 +8,7 @@ Spec's name.
 from collections.abc import Iterator
 
 from gateway.event import Product as OurProduct
-from gateway.mapping import INTEGER, NUMBER, TEXT, Row, Table, many, within
+from gateway.mapping import INTEGER, MONEY, NUMBER, TEXT, Row, Table, many, within
 from gateway.spec import AMOUNT_ROWS
 from plugins.tracardi.wire import Product
 
@@ -29,7 +29,7 @@ PRODUCT = (
     Row("variant.name|variant", "variant"),
     Row("variant.color",        "extra.color"),
     Row("variant.size",         "extra.size"),
-    Row("price",                "price",                    NUMBER),
+    Row("price",                "price",                    MONEY),
     Row("quantity",             "quantity",                 NUMBER),
     Row("position",             "position",                 INTEGER),
     Row("url.page|url",         "url"),
@@ -80,14 +80,14 @@ PAYMENT = (
 )
 ORDER = (
     Row("id",                   "order_id",                 TEXT),
-    Row("income.value",         "total",                    NUMBER,
+    Row("income.value",         "total",                    MONEY,
         note="the revenue, if no total is known"),
     Row("income.currency",      "currency"),
     *spec_but("order_id", "total", "currency"),
     *REST,
 )
 SALE = (
-    Row("value",                "total",                    NUMBER,
+    Row("value",                "total",                    MONEY,
         note="the revenue, if no total is known"),
     *spec_but("total", "value"),
     *REST,

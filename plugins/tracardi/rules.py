@@ -6,6 +6,7 @@ pydantic models, whose words and types of errors these are
 (https://docs.pydantic.dev/latest/errors/validation_errors/).
 """
 
+import json
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -176,7 +177,7 @@ def _unwanted(error: Rejected) -> Detail:
 
 def _malformed(error: Rejected) -> Detail:
     cause = error.__cause__
-    at, said = (cause.pos, cause.msg) if isinstance(cause, orjson.JSONDecodeError) else (0, "")
+    at, said = _python_words(cause) if isinstance(cause, orjson.JSONDecodeError) else (0, "")
     return {
         "type": "json_invalid",
         "loc": ["body", at],
@@ -184,6 +185,17 @@ def _malformed(error: Rejected) -> Detail:
         "input": {},
         "ctx": {"error": said or error.reason},
     }
+
+
+def _python_words(error: orjson.JSONDecodeError) -> tuple[int, str]:
+    """Return where the body stops being JSON, and what FastAPI, which reads with Python's, says."""
+    try:
+        json.loads(error.doc)
+    except json.JSONDecodeError as same:
+        return same.pos, same.msg
+    except RecursionError:
+        return error.pos, "Expecting value"
+    return error.pos, "Expecting value"
 
 
 def _echo(value: Any) -> Any:

@@ -102,7 +102,7 @@ def test_decimals_keep_their_digits(number: Any) -> None:
     if isinstance(found, LongNumber):
         assert str(found) == text
     else:
-        assert float(text) == found
+        assert found == (float(text) if isinstance(found, float) else int(text))
 
 
 @pytest.mark.parametrize("text", ["1e400", "-1E999", "9" * 400, "9" * 5000, "1." + "1" * 400])

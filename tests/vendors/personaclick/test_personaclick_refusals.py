@@ -66,9 +66,9 @@ def error(message: str) -> dict[str, Any]:
         ("/profile/set", {**PROFILE, "shop_id": ""}, "shop_id: must not be empty"),
         ("/push", {**VIEW, "shop_id": 7}, "shop_id: expected string, got integer"),
         ("/push", without(VIEW, "event"), "event: required"),
-        ("/push", {**VIEW, "event": ""}, "event: unknown: ''"),
-        ("/push", {**VIEW, "event": "cart, full"}, "event: unknown: 'cart, full'"),
-        ("/push", {**VIEW, "event": ["view"]}, "event: unknown: ['view']"),
+        ("/push", {**VIEW, "event": ""}, 'event: unknown: ""'),
+        ("/push", {**VIEW, "event": "cart, full"}, 'event: unknown: "cart, full"'),
+        ("/push", {**VIEW, "event": ["view"]}, 'event: unknown: ["view"]'),
         ("/push", without(VIEW, "items"), "items: required"),
         ("/push", {**VIEW, "items": ""}, "items: expected array"),
         ("/push", {**VIEW, "items": []}, f"items: {NO_ITEM}"),
@@ -112,10 +112,10 @@ def error(message: str) -> dict[str, Any]:
         ("/push/custom", {**CUSTOM, "value": 1.5}, "value: must be a whole number"),
         ("/push/custom", {**CUSTOM, "value": "5"}, "value: expected integer or number"),
         ("/push/custom", {**CUSTOM, "label": ""}, "label: must not be empty"),
-        ("/push/custom", {**CUSTOM, "time": 1e300}, "time: no such time: 1e+300"),
+        ("/push/custom", {**CUSTOM, "time": 1e300}, "time: must be a time of the years 1 to 9999"),
         ("/push/custom", without(CUSTOM, "did"), f"did: {PERSON}"),
         ("/profile/set", {"shop_id": "s", "first_name": "Ada"}, f"did: {PERSON}"),
-        ("/profile/set", {**PROFILE, "age": "old"}, "age: could not convert string to float"),
+        ("/profile/set", {**PROFILE, "age": "old"}, "age: must be a number"),
         ("/profile/set", {**PROFILE, "gender": 1}, "gender: expected string, got integer"),
         ("/push", [], "expected an object"),
     ],
@@ -160,7 +160,7 @@ def test_refuses_a_source_that_is_no_json(source: str) -> None:
     """``source`` is JSON text, so text that is none is a bad request."""
     answered = answer("/push", {**VIEW, "source": source})
     assert answered.status == 400
-    assert orjson.loads(answered.body)["message"].startswith("source: no JSON: ")
+    assert orjson.loads(answered.body)["message"] == "source: must be JSON"
 
 
 @pytest.mark.parametrize("path", ["/push", "/push/custom", "/track/received", "/profile/set"])

@@ -1,0 +1,71 @@
+"""Amounts of money, as people write them.
+
+Segment's own destinations strip ``$`` and read what JavaScript's ``parseFloat`` reads
+(https://github.com/segmentio/facade, lib/track.js): "$25.50" is 25.5, and "1 299,00" would be 1.
+Here it is 1299: what can mean one number only is read as that, and anything else is no amount.
+"""
+
+import re
+from typing import Any, Final
+
+from gateway.mapping.codecs import NUMBER, Codec
+
+LONGEST: Final = 64
+"""Characters of an amount."""
+_SIGN: Final = (
+    r"(?:[A-Za-z]{0,3}[$\u00a2-\u00a5\u058f\u060b\u09f2\u09f3\u0e3f\u17db\u20a0-\u20bf\ufdfc]"
+    r"|[A-Z]{3}|kr|z\u0142|K\u010d|Ft)"
+)
+"""A currency's sign or code."""
+_GAP: Final = r"[ \u00a0\u2009\u202f'\u2019]"
+_AMOUNT: Final = re.compile(
+    rf"(?P<minus>[-\u2212]?)(?P<before>{_SIGN}?)\s*(?P<inner>[-\u2212]?)"
+    rf"(?P<digits>[0-9](?:[0-9.,]|{_GAP}(?=[0-9]))*)\s*(?P<behind>{_SIGN}?)\.?"
+)
+_WAYS: Final = (
+    (re.compile(rf"[0-9]{{1,3}}(?:{_GAP}[0-9]{{3}})+(?:[.,][0-9]+)?"), _GAP),
+    (re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+\.[0-9]+|[0-9]{1,3}(?:,[0-9]{3}){2,}"), ","),
+    (re.compile(r"[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+|[0-9]{1,3}(?:\.[0-9]{3}){2,}"), r"\."),
+    (re.compile(r"[0-9]+(?:[.,][0-9]+)?"), ""),
+)
+"""Ways of writing an amount, each with what stands between its thousands."""
+_UNCLEAR: Final = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
+"""A thousand, or a fraction of three digits."""
+_COMMA_GROUPS: Final = ("$", "\u00a3", "\u00a5")
+"""Currencies whose amounts have commas between thousands and a dot before the fraction."""
+
+
+def _amount(value: Any) -> float:
+    try:
+        number: float = NUMBER.decode(value)
+    except ValueError:
+        number = NUMBER.decode(_as_number(value))
+    return number
+
+
+def _as_number(text: str) -> str:
+    """Return an amount as a program writes it.
+
+    Raises:
+        ValueError: it is none, or may mean two.
+    """
+    found = _AMOUNT.fullmatch(text.strip()) if len(text) <= LONGEST else None
+    if found is None or (found["minus"] and found["inner"]):
+        raise ValueError("must be a number")
+    digits, sign = found["digits"], found["before"] or found["behind"]
+    minus = "-" if found["minus"] or found["inner"] else ""
+    if _UNCLEAR.fullmatch(digits):
+        if not sign.endswith(_COMMA_GROUPS):
+            raise ValueError("may mean two numbers; write 1299.00")
+        return minus + digits.replace(",", "")
+    for way, group in _WAYS:
+        if way.fullmatch(digits):
+            plain = re.sub(group, "", digits) if group else digits
+            return minus + plain.replace(",", ".")
+    raise ValueError("must be a number")
+
+
+MONEY: Final = Codec(
+    "number, or text such as $25.50 and 1 299,00", _amount, NUMBER.encode, (int, float)
+)
+"""An amount of money; text that may mean two numbers, such as 1,299, is none."""
