@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import TransportError
 from gateway.exchange import Request
-from gateway.transport import LARGEST, HttpTransport
+from gateway.transport import LARGEST, HttpTransport, Watchdog
 
 Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -165,3 +165,44 @@ async def test_a_cancelled_task_stays_cancelled(transport: HttpTransport) -> Non
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+async def test_silence_after_an_idle_while_is_a_timeout_too(transport: HttpTransport) -> None:
+    """What watches over attempts, and rests while there are none, watches over the next one."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        await asyncio.Event().wait()
+
+    async with server(answer) as url:
+        assert (await transport.send(to(url))).status == 200
+        rested = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.2, rested.set_result, None)
+        await rested  # longer than a look takes, of which there are ten in the half second
+        with pytest.raises(TransportError) as caught:
+            await asyncio.wait_for(transport.send(to(url)), 10)
+    assert caught.value.cause == "timeout"
+
+
+async def test_what_is_slow_to_end_still_ends_as_a_timeout() -> None:
+    """A request that takes a while to be cancelled is cancelled once, and told as a time-out."""
+    watchdog = Watchdog(0.1)
+    loop = asyncio.get_running_loop()
+    cleaned = False
+
+    async def slow_to_end() -> None:
+        nonlocal cleaned
+        with watchdog:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                rested = loop.create_future()
+                loop.call_later(0.3, rested.set_result, None)
+                await rested
+                cleaned = True
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(loop.create_task(slow_to_end()), 10)
+    watchdog.stop()
+    assert cleaned

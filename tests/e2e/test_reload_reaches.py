@@ -1,0 +1,135 @@
+"""What a reload must reach beside the destinations, one promise each."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from structlog.testing import capture_logs
+
+from gateway.reload import Reloading
+from tests.e2e.configs import destination
+from tests.e2e.running import PATIENCE, Running, running
+
+SENT = {"authorization": "Bearer api_chrts_test"}
+EVENT = {"uid": "u-1", "name": "opened", "properties": {"plan": "gold"}}
+
+
+def setup(folder: Path, sandbox: str, more: str = "", source: str = "") -> str:
+    """Return a configuration of one source and one destination, with *more* tables."""
+    return (
+        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
+        f'[sources.shop]\nvendor = "chrts"\nkeys = ["api_chrts_test"]\n{source}\n'
+        f"{destination('chrts', sandbox)}{more}\n"
+    )
+
+
+ROUTE = '[[routes]]\nto = ["chrts"]\n'
+
+
+def remembers(run: Running) -> bool:
+    """Tell whether consent is remembered, which the calls between two looks change."""
+    return run.gateway.consents.on
+
+
+async def change(run: Running, text: str) -> list[Any]:
+    """Put another configuration into effect; return what the log says of it."""
+    run.gateway.config.path.write_text(text)
+    with capture_logs() as logs:
+        await Reloading(run.gateway).now()
+    return logs
+
+
+async def post(run: Running) -> None:
+    """Send an event."""
+    url = f"{run.url}/event/track"
+    async with run.client.post(url, json=EVENT, headers=SENT) as answer:
+        assert answer.status == 200, await answer.text()
+
+
+async def test_a_reload_reaches_the_memory_of_consent(tmp_path: Path) -> None:
+    """Consent is remembered from the reload on that asks for it, and no more after the next."""
+    async with running(tmp_path, lambda url: setup(tmp_path, url, ROUTE)) as run:
+        assert not remembers(run)
+        remember = '[consent]\nremember = "1h"\n'
+        await change(run, setup(tmp_path, run.sandbox, remember + ROUTE))
+        assert remembers(run)
+        await change(run, setup(tmp_path, run.sandbox, ROUTE))
+        assert not remembers(run)
+
+
+async def test_a_reload_closes_upstreams_that_are_gone(tmp_path: Path) -> None:
+    """Connections to an upstream that no source names any more are closed; others stay open."""
+
+    def relayed(url: str, path: str) -> str:
+        return setup(tmp_path, url, ROUTE, source=f'url = "{url}{path}"')
+
+    async with running(tmp_path, lambda url: relayed(url, "/chrts")) as run:
+        upstreams = run.gateway.upstreams
+        old = upstreams.of(f"{run.sandbox}/chrts", 30.0)
+        with old.session() as session:
+            await change(run, relayed(run.sandbox, "/chrts"))
+        closed = [session.closed]
+        await change(run, relayed(run.sandbox, "/other"))
+        closed.append(session.closed)
+        assert closed == [False, True]
+        assert upstreams.of(f"{run.sandbox}/chrts", 30.0) is not old
+
+
+async def test_a_reload_keeps_what_is_counted_of_routes(tmp_path: Path) -> None:
+    """Conditions that could not be judged stay counted: a counter never goes back."""
+    route = '[[routes]]\nname = "odd"\nto = ["chrts"]\nwhen = "event.properties.plan > 1"\n'
+    async with running(tmp_path, lambda url: setup(tmp_path, url, route)) as run:
+        await post(run)
+        assert run.gateway.router.failures.counts["odd"] == 1
+        await change(run, setup(tmp_path, run.sandbox, route + ROUTE))
+        await post(run)
+        assert run.gateway.router.failures.counts["odd"] == 2
+
+
+async def test_a_reload_says_which_keys_need_a_restart(tmp_path: Path) -> None:
+    """Each key that only the next start heeds is said, by its table and name, and no other."""
+    async with running(tmp_path, lambda url: setup(tmp_path, url, ROUTE)) as run:
+        text = setup(tmp_path, run.sandbox, ROUTE)
+        text = text.replace("[spool]", 'max_body = "2MB"\n[spool]\nmax_age = "3d"')
+        logs = await change(run, text)
+        said = {line["key"] for line in logs if line["event"] == "needs_a_restart"}
+        assert said == {"[server] max_body", "[spool] max_age"}
+
+
+async def test_what_is_owed_to_nobody_is_said_at_each_reload(tmp_path: Path) -> None:
+    """While something is owed to a destination that is gone, every reload says so, and how much."""
+    more = destination("growlytics", "http://127.0.0.1:9")
+    both = '[[routes]]\nto = ["chrts", "growlytics"]\n'
+    async with running(tmp_path, lambda url: setup(tmp_path, url, more + both)) as run:
+        await post(run)
+        for _ in range(2):
+            logs = await change(run, setup(tmp_path, run.sandbox, ROUTE))
+            (said,) = [line for line in logs if line["event"] == "owed_to_nobody"]
+            assert said["destination"] == "growlytics"
+        logs = await change(run, setup(tmp_path, run.sandbox, more + both))
+        assert not [line for line in logs if line["event"] == "owed_to_nobody"]
+
+
+async def test_a_paused_destination_is_not_waited_for_by_senders(tmp_path: Path) -> None:
+    """With ``respond = "upstream"`` the gateway answers at once where the destination is paused."""
+    source = 'respond = "upstream"\nrespond_timeout = "50s"'
+    async with running(tmp_path, lambda url: setup(tmp_path, url, ROUTE, source)) as run:
+        await run.gateway.spool.pause("chrts", paused=True)
+        text = setup(tmp_path, run.sandbox, ROUTE, source)
+        await change(run, text.replace("api_chrts_sandbox", "api_chrts_other"))
+        await asyncio.wait_for(post(run), PATIENCE / 4)
+
+
+async def test_a_time_that_a_plugin_told_is_not_overruled(tmp_path: Path) -> None:
+    """Tracardi's ``x-process-time`` is there on every answer, as seconds, and once."""
+    tracardi = '[sources.site]\nvendor = "tracardi"\nkeys = "any"\n'
+    body = {
+        "source": {"id": "3ee63fc6-490a-4fd8-bfb3-bf0c8c8d3387"},
+        "session": {"id": "s"}, "profile": {"id": "p"},
+        "events": [{"type": "opened", "properties": {}}],
+    }  # fmt: skip
+    async with running(tmp_path, lambda url: setup(tmp_path, url, tracardi + ROUTE)) as run:
+        async with run.client.post(f"{run.url}/track", json=body) as answer:
+            assert answer.status == 200, await answer.text()
+            (told,) = answer.headers.getall("x-process-time")
+        assert 0 < float(told) < PATIENCE

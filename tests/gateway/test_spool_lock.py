@@ -1,0 +1,28 @@
+"""A spool that another process holds locked for a moment is waited for, not given up."""
+
+import asyncio
+from pathlib import Path
+
+import apsw
+
+from gateway.exchange import Request
+from gateway.spool import Bounds, Entry, SqliteSpool
+from gateway.spool.store import FILE
+
+ENTRY = Entry("r-1", "shop", Request(method="POST", url="/", body=b"{}"), {"crm": (0,)})
+
+
+async def test_an_append_waits_for_a_lock_that_another_holds(tmp_path: Path) -> None:
+    """An event that comes while dead letters are moved from outside is kept a moment later."""
+    spool = SqliteSpool(tmp_path / "spool")
+    await spool.open()
+    await spool.register({"crm": Bounds()})
+    other = apsw.Connection(str(tmp_path / "spool" / FILE))
+    other.execute("BEGIN IMMEDIATE")
+    appending = asyncio.ensure_future(spool.append(ENTRY))
+    done, _ = await asyncio.wait([appending], timeout=0.3)
+    assert not done, "the lock was not held"
+    other.execute("ROLLBACK")
+    other.close()
+    assert await asyncio.wait_for(appending, 10) == 1
+    await spool.close()
