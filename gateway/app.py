@@ -12,7 +12,7 @@ from gateway.alerts import Alerting
 from gateway.body import uninvited
 from gateway.clients import Clients, Cookie
 from gateway.config import Config, DestinationConfig
-from gateway.config.relaying import leads
+from gateway.config.relaying import leads, served
 from gateway.connections import AS_SENT, GUARD, Guard
 from gateway.connections import Limits as ConnectionLimits
 from gateway.delivery import Worker
@@ -24,6 +24,7 @@ from gateway.exchange import Declined, Verdict
 from gateway.forwarded import Proxies
 from gateway.headers import harden
 from gateway.ingest import Ingest
+from gateway.lending import Lender
 from gateway.observed import Observed, setting_of
 from gateway.pages import add_pages
 from gateway.plugin import Input, Output
@@ -249,7 +250,12 @@ class Gateway:
             lender = config.destinations.get(source.relay_as)
             lent = None
             if lender is not None:
-                lent = self.registry.outputs[lender.vendor](lender.settings)
+                lent = Lender(
+                    self.registry.outputs[lender.vendor](lender.settings),
+                    self.registry.inputs[source.vendor](),
+                    served(source, self.registry),
+                    [one.get_secret_value() for one in source.secrets],
+                )
             upstream = self.upstreams.of(source.url, source.relay_timeout)
             relay = Relay(name, upstream, lent, upload_timeout=server.upload_timeout)
         led = leads(config.routes, name)
@@ -264,6 +270,7 @@ class Gateway:
             clients=Clients(source.client, proxies, cookie if source.cookie else None),
             relay=relay,
             plan=config.plans.get(name),
+            secrets=[one.get_secret_value() for one in source.secrets],
             respond=source.respond_timeout if source.respond == "upstream" else None,
             lends=any(config.destinations[to].credentials == "client" for to in led),
             traced=bool(config.trace.otlp),

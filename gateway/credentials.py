@@ -2,13 +2,16 @@
 
 import base64
 import binascii
-from collections.abc import Collection, Iterator
+import json
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote_plus
 
 import orjson
 
-from gateway.errors import Unrenderable
+from gateway.errors import Fault, Rejected, Unrenderable
 from gateway.exchange import Request
 from gateway.json_text import as_valid_json, dumps, loads, text_of
 from gateway.plugin import Input
@@ -122,6 +125,64 @@ def _below(payload: Any, names: Collection[str]) -> Iterator[str]:
                     left.append(inner)
         elif isinstance(value, list):
             left += value
+
+
+def second_credentials(request: Request, reads: Input) -> Iterator[str | None]:
+    """Yield each second credential in *request*, such as a server's secret beside a page's key.
+
+    None stands for one that servers may read differently: a name in other letters, in brackets or
+    deeper within, a value that is no text, a cookie or a header of its name.
+    """
+    for key in reads.secret_keys:
+        word = _letters(key)
+        for name, value in request.headers.items():
+            if word in _letters(name) or (name.lower() == "cookie" and word in _letters(value)):
+                yield None
+        yield from _seconds(_parts(request.query), key)
+        yield from _seconds(_pairs(request.body), key)
+
+
+def _seconds(pairs: Iterable[tuple[str, Any, bool]], key: str) -> Iterator[str | None]:
+    word = _letters(key)
+    for name, value, plain in pairs:
+        if word in _letters(name):
+            yield value if plain and name == key and isinstance(value, str) else None
+
+
+def _parts(query: str) -> Iterator[tuple[str, Any, bool]]:
+    """Yield the names and values of a query or a form, and whether each name is written plainly."""
+    for part in re.split("[&;]", query):
+        name, _, value = part.partition("=")
+        decoded = unquote_plus(unquote_plus(name))
+        yield decoded, unquote_plus(value), decoded == name
+
+
+def _pairs(body: bytes) -> list[tuple[str, Any, bool]]:
+    """Return the names and values in a body, those that are said twice included.
+
+    Only the members of the body itself are plain, not those deeper within.
+    """
+    if not body:
+        return []
+    within: list[list[tuple[str, Any]]] = []
+    text = body.decode("utf-8", "replace")
+    try:
+        whole = json.loads(text, object_pairs_hook=within.append, parse_int=str, parse_float=str)
+    except ValueError:
+        return list(_parts(text))
+    except RecursionError as error:
+        raise Rejected("$", "it is nested too deeply", Fault.MALFORMED) from error
+    top = len(within) - 1 if whole is None and text.lstrip()[:1] == "{" else -1
+    return [
+        (name, value, index == top)
+        for index, members in enumerate(within)
+        for name, value in members
+    ]
+
+
+def _letters(name: str) -> str:
+    """Return the letters and digits of *name*, lower-case, as lax servers compare names."""
+    return re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKC", name).lower())
 
 
 def named_in(body: bytes, reads: Input) -> str | None:

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.clients import Clients
 from gateway.cors import TRACING, Cors, Origins
+from gateway.credentials import second_credentials
 from gateway.errors import Fault, Rejected
 from gateway.exchange import REQUEST_ID, TRACE_CONTEXT, Request
 from gateway.headers import text
@@ -36,6 +37,7 @@ class Source:
         traced: the caller's trace is stored, so that deliveries can continue it.
         browser_headers: further headers that pages of other origins may send.
         max_events: how many events one request may hold.
+        secrets: the second credentials that it accepts; none of them leaves the vendor to judge.
     """
 
     def __init__(  # noqa: PLR0913 - what there is to know of a source, each once
@@ -56,11 +58,13 @@ class Source:
         traced: bool = False,
         browser_headers: Iterable[str] = (),
         max_events: int | None = None,
+        secrets: Iterable[str] = (),
     ) -> None:
         self.name = name
         self.reads = reads
         self._key_names = {} if keys is None else {k: f"keys[{n}]" for n, k in enumerate(keys)}
         self.keys = None if keys is None else frozenset(self._key_names)
+        self._secrets = frozenset(secrets)
         self.mount = mount
         self.hosts = frozenset(hosts)
         self.dedup = dedup
@@ -116,6 +120,24 @@ class Source:
             raise Rejected("$", "no credential came along", Fault.UNAUTHENTICATED)
         if self.keys is not None and key not in self.keys:
             raise Rejected("$", "the credential is not known here", Fault.FORBIDDEN)
+
+    def check_secret(self, request: Request, payload: Any) -> None:
+        """Pass a call whose second credential this source accepts, or that needs none.
+
+        Args:
+            request: as it is stored.
+            payload: its decoded body.
+
+        Raises:
+            Rejected: it has another one, or has none where the vendor asks for one.
+        """
+        if not self._secrets:
+            return
+        found = list(second_credentials(request, self.reads))
+        if not all(one in self._secrets for one in found):
+            raise Rejected("$", "the credential is not known here", Fault.FORBIDDEN)
+        if not found and self.reads.needs_secret(request, payload):
+            raise Rejected(self.reads.secret_keys[0], "required", Fault.MISSING)
 
     def key_name(self, key: str | None) -> str:
         """Return what may be shown of a credential that came along; empty for an unknown one."""

@@ -66,14 +66,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 def in_query(url: str, values: Mapping[str, str]) -> str:
     """Return *url* with *values* in place of those that stand in its query; all else stays."""
     path, mark, query = url.partition("?")
-    if not mark:
-        return url
+    return f"{path}?{in_form(query, values)}" if mark else url
+
+
+def in_form(text: str, values: Mapping[str, str]) -> str:
+    """Return a form with *values* in place of those that stand in it; all else stays."""
     parts = []
-    for part in query.split("&"):
+    for part in text.split("&"):
         name, equals, _ = part.partition("=")
         new = values.get(unquote_plus(name)) if equals else None
         parts.append(part if new is None else f"{name}={quote(new, safe='')}")
-    return f"{path}?{'&'.join(parts)}"
+    return "&".join(parts)
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):

@@ -173,6 +173,7 @@ class Ingest:
             arrival.key = reads.credential(request, payload)
             source = arrival.source = found.keyed(arrival.key)
             stored = source.stored(request, stored.body) if found.rivals else stored
+        source.check_secret(stored, payload)
         events = arrival.events = await self._apart(stored, _read, source, stored, payload)
         arrival.stored = stored = without_idle_id(stored, events)
         plan, kept = source.plan, Kept(events)
@@ -219,7 +220,7 @@ class Ingest:
         world = self._world
         if not world.accepting:
             raise Rejected("$", "shutting down; try again", Fault.UNAVAILABLE, TRY_AGAIN)
-        asking = None if source.respond is None else Asking(source.reads.name, source.respond)
+        asking = None if source.respond is None else Asking(source.reads, source.respond)
         try:
             events = await self._route(source, stored, kept, asking, arrival)
         except SpoolError as error:

@@ -89,9 +89,31 @@ class Input(Vendor):
     credential_keys: ClassVar[tuple[str, ...]] = ()
     """Dotted paths in a body of what names the client's account, such as ``"source.id"``; those
     without a dot are names in a query, too."""
+    secret_keys: ClassVar[tuple[str, ...]] = ()
+    """Names in a body and a query of a second credential, which is more secret than the first:
+    one that servers send beside a key that stands in pages."""
+    relayed_reads: ClassVar[frozenset[str] | None] = None
+    """Documented reads that `relay_as` serves unless the source names others; the ``GET`` ones
+    among ``unsupported`` where this is left out. A path may hold ``{values}``."""
     prefixes: ClassVar[tuple[str, ...]] = ()
     """How the vendor's paths begin, those that are no endpoints included. They tell whose an
     unknown path is where several vendors share an address."""
+
+    @classmethod
+    def lent_to(cls) -> tuple[str, ...]:
+        """Return the endpoints that `relay_as` serves where a source names none."""
+        if cls.relayed_reads is not None:
+            return tuple(sorted(cls.relayed_reads))
+        return tuple(sorted(one for one in cls.unsupported if one.startswith("GET ")))
+
+    def needs_secret(self, request: Request, payload: Any) -> bool:  # noqa: ARG002 - for vendors with two credentials
+        """Tell whether the vendor takes a call only with its second credential.
+
+        Args:
+            request: as received.
+            payload: the decoded body.
+        """
+        return False
 
     @abstractmethod
     def credential(self, request: Request, payload: Any) -> str | None:
@@ -169,6 +191,10 @@ class Output(Vendor):
     """The vendor's settings; the gateway fills them from the destination's table."""
     account: ClassVar[frozenset[str]] = frozenset()
     """Settings that say whose account it is, beside those that are credentials."""
+    more_secret: ClassVar[frozenset[str]] = frozenset()
+    """Settings, none of them required, that are more secret than the key which the vendor's clients
+    send. `relay_as` lends them only to calls that have proved a second credential
+    (`Input.secret_keys`)."""
     batch_size: ClassVar[int] = 1
     """How many events of one user one request may carry; `merge` puts them together."""
     forwarded_within: ClassVar[float | None] = None
@@ -258,14 +284,20 @@ class Output(Vendor):
         """Return what of a forwarded *body* the configuration replaces, such as a source id."""
         return self.frame[1]
 
-    def lend(self, request: Request) -> Request:
+    def lend(self, request: Request, changes: Mapping[str, Any] | None = None) -> Request:
         """Return *request*, a call in this vendor's format, with our credential in it.
 
         The ``url`` stays without a host, and ``headers`` are those that take the place of the
         client's own.
+
+        Args:
+            request: the call.
+            changes: what takes the place of the client's in a body in JSON; where it is left out,
+                what `exchanged` returns.
         """
         body = request.body
-        changes = self.exchanged(request.path, body)
+        if changes is None:
+            changes = self.exchanged(request.path, body)
         if changes and is_object(body):
             body = substitute(body, changes)
         headers = {k: v for k, v in self.frame[0].items() if k != "content-type"}

@@ -1,11 +1,13 @@
 """Credentials, kept out of everything that a person or a file may see."""
 
 import base64
+import html
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Self
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 import orjson
 from pydantic import BaseModel, SecretStr
@@ -22,6 +24,7 @@ SHORTEST_PART = 12
 
 _USERINFO = re.compile(r"(?<=://)[^/?#@\s\"']+@")
 """The name and password of an address (RFC 3986, section 3.2.1)."""
+_ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _WORDS = "secret|password|passwd|api_?key|write_?key|access_?token|auth_?token|client_?token"
 _NAMED = re.compile(
     rf"((?:{_WORDS})"
@@ -84,16 +87,22 @@ def _userinfo(url: str) -> Iterator[str]:
         yield unquote(userinfo.partition(":")[2] or userinfo)
 
 
-def _spellings(secret: str) -> Iterator[str]:
-    """Yield *secret* as it may stand in a text: plain, in a URL, in JSON, within base64.
+def spellings(secret: str) -> Iterator[str]:
+    """Yield *secret* as it may stand in a text: plain, in a URL, JSON, HTML, within base64.
 
     Base64 turns every three bytes into four characters, so there are three ways in which a
     secret may stand in what was encoded; the characters that it shares with its neighbours are
     left out. RFC 7617 has credentials so in a Basic header.
     """
     yield secret
-    yield quote(secret, safe="")
-    yield orjson.dumps(secret).decode()[1:-1]
+    for quoted in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
+        yield quoted
+        yield _ESCAPE.sub(lambda found: found[0].lower(), quoted)
+    for escaped in (orjson.dumps(secret).decode()[1:-1], json.dumps(secret)[1:-1]):
+        yield escaped
+        yield escaped.replace("/", "\\/")
+        yield from (json.dumps(escaped)[1:-1], orjson.dumps(escaped).decode()[1:-1])
+    yield html.escape(secret)
     raw = secret.encode()
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + raw).decode()
@@ -124,7 +133,7 @@ class Redactor:
 
     def __init__(self, settings: object = None, more: Iterable[str] = ()) -> None:
         held = {*secrets_of(settings), *(secret for secret in more if len(secret) >= SHORTEST)}
-        self._hide(text for secret in held for text in _spellings(secret))
+        self._hide(text for secret in held for text in spellings(secret))
 
     def _hide(self, texts: Iterable[str]) -> None:
         self._secrets = sorted(set(texts), key=len, reverse=True)

@@ -6,7 +6,7 @@ nothing is added that could change what the vendor does; see docs/relay.md.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,8 @@ from gateway.cors import Cors
 from gateway.errors import TRY_AGAIN, Fault, Rejected
 from gateway.exchange import REQUEST_ID, Request
 from gateway.headers import check_final, end_to_end, reason
-from gateway.plugin import Output
+from gateway.lending import Lender, without_unreadable
+from gateway.masking import AS_IT_IS, Masking, inflated
 from gateway.upstream import Upstream
 
 OURS = frozenset({"host", "expect", "content-length"})
@@ -58,7 +59,7 @@ class Relay:
         self,
         source: str,
         upstream: Upstream,
-        lender: Output | None = None,
+        lender: Lender | None = None,
         *,
         upload_timeout: float = 300.0,
     ) -> None:
@@ -71,6 +72,10 @@ class Relay:
     def lends(self) -> bool:
         """Tell whether the gateway's own credential goes out."""
         return self._lender is not None
+
+    def serves(self, request: Request) -> bool:
+        """Tell whether *request* may go on: with our credential, to some endpoints only."""
+        return self._lender is None or self._lender.check(request)
 
     async def pass_on(
         self, http: web.Request, request: Request, cors: Cors, client: str = ""
@@ -104,7 +109,7 @@ class Relay:
                             headers = end_to_end(found.headers)
                             headers = cors.marked(headers, http.headers.get("origin"))
                             headers[REQUEST_ID] = request.id
-                            call.answer = _Answer(found, headers)
+                            call.answer = _Answer(found, headers, self._masking(request))
                             await _copied(found, call.answer, http, moved)
         except ClientGone:
             log.info("relay_abandoned", source=self._source, request=request.id)
@@ -125,6 +130,10 @@ class Relay:
             call.begun = True
             yield
 
+    def _masking(self, request: Request) -> Masking:
+        """Return what keeps our credential out of the answer to *request*."""
+        return AS_IT_IS if self._lender is None else self._lender.masking(request)
+
     def _moved(self, clock: asyncio.Timeout) -> None:
         """Put off the end of patience, as something has moved."""
         clock.reschedule(asyncio.get_running_loop().time() + self._upstream.patience)
@@ -138,6 +147,7 @@ class Relay:
             if body.inflated(http):
                 headers.popall("content-encoding")
             lent = self._lender.lend(replace(request, body=await body.whole(http)))
+            without_unreadable(headers)
             for name, value in lent.headers.items():
                 headers[name] = value
             return self._upstream.url(lent.url), headers, lent.body or None
@@ -192,8 +202,16 @@ class _Call:
 class _Answer(web.StreamResponse):
     """The vendor's answer, as it goes back."""
 
-    def __init__(self, found: aiohttp.ClientResponse, headers: CIMultiDict[str]) -> None:
-        super().__init__(status=found.status, reason=reason(found.reason), headers=headers)
+    def __init__(
+        self, found: aiohttp.ClientResponse, headers: CIMultiDict[str], masking: Masking
+    ) -> None:
+        self.masking = masking
+        if masking.hides:
+            headers = masking.headers(headers)
+            if headers.popall("content-encoding", None):
+                headers.popall("content-length", None)
+        said = reason(found.reason)
+        super().__init__(status=found.status, reason=said and masking.text(said), headers=headers)
         self._typed = "content-type" in headers
         self._send_headers_immediately = not found.content.is_eof()  # else with the body, at once
 
@@ -209,10 +227,14 @@ async def _copied(
 ) -> None:
     moved()
     await answer.prepare(http)
-    if found.content.is_eof():
+    if found.content.is_eof() and not answer.masking.hides:
         await answer.write_eof(found.content.read_nowait())
         return
-    async for piece in found.content.iter_any():
+    pieces: AsyncIterable[bytes] = found.content.iter_any()
+    if answer.masking.hides:
+        plain = inflated(pieces, found.headers.get("content-encoding", ""))
+        pieces = answer.masking.pieces(plain)
+    async for piece in pieces:
         await answer.write(piece)
         moved()
     await answer.write_eof()

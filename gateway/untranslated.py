@@ -6,6 +6,7 @@ all else is refused as the vendor would refuse it.
 
 import secrets
 
+import structlog
 from aiohttp import web
 
 from gateway import body
@@ -13,6 +14,8 @@ from gateway.credentials import named_in
 from gateway.doors import Found
 from gateway.errors import Fault, Rejected
 from gateway.exchange import Request, Response
+
+log = structlog.get_logger()
 
 
 async def answer(
@@ -31,6 +34,9 @@ async def answer(
         if source.relay is not None:
             if source.relay.lends and key is None:
                 raise Rejected("$", "no credential came along", Fault.UNAUTHENTICATED)
+            if not source.relay.serves(request):
+                log.info("relay_not_served", source=source.name, request=request.id)
+                raise source.refusal(request.method, found.path)
             client = source.clients.address(http)
             return await source.relay.pass_on(http, request, source.cors, client)
         told = reads.answer(request, secrets.token_hex(16))

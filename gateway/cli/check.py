@@ -13,6 +13,7 @@ from gateway.cli import Misconfigured
 from gateway.cli.terminal import CONFIG, console, table, title
 from gateway.config import Config, DestinationConfig, RouteConfig, SourceConfig, load
 from gateway.config.quantities import shown
+from gateway.config.relaying import served
 from gateway.errors import ConfigError
 from gateway.explain.foretelling import Lasting, lasting
 from gateway.redact import without_password
@@ -36,7 +37,7 @@ def command(ctx: click.Context, path: Path) -> None:
         Misconfigured(error.problems).show()
         ctx.exit(1)
     out = console()
-    _print(config, out)
+    _print(config, registry, out)
     _foretell(tuple(lasting(config, registry)), out)
     if config.warnings:
         out.print(title("\nWarnings"))
@@ -44,7 +45,7 @@ def command(ctx: click.Context, path: Path) -> None:
         out.print(Text(f"  {warning}", style="yellow"), soft_wrap=not out.is_terminal)
 
 
-def _print(config: Config, out: Console) -> None:
+def _print(config: Config, registry: plugins.Registry, out: Console) -> None:
     spool = config.spool
     room, age = shown(spool.max_bytes, "size"), shown(spool.max_age, "duration")
     out.print(title(f"{config.path} can be used"))
@@ -63,6 +64,10 @@ def _print(config: Config, out: Console) -> None:
     out.print(title("\nSources"))
     rows = [_source(name, source) for name, source in config.sources.items()]
     out.print(table(("name", "vendor", "mount", "hosts", "keys", "upstream"), rows))
+    lent = [_lent(name, source, registry) for name, source in config.sources.items()]
+    if any(lent):
+        out.print(title("\nServed with a credential of ours"))
+        out.print(table(("source", "as", "endpoints"), filter(None, lent)))
     out.print(title("\nRoutes"))
     named = [_route(route, config) for route in config.routes]
     out.print(table(("name", "from", "when", "steps", "to"), named))
@@ -101,6 +106,12 @@ def _source(name: str, source: SourceConfig) -> tuple[str, ...]:
         facts.append("answers events")
     hosts = " ".join(source.hosts) or "every"
     return name, source.vendor, source.mount or "/", hosts, keys, ", ".join(facts)
+
+
+def _lent(name: str, source: SourceConfig, registry: plugins.Registry) -> tuple[str, ...] | None:
+    if not (source.url and source.relay_as):
+        return None
+    return name, source.relay_as, ", ".join(served(source, registry)) or "none"
 
 
 def _route(route: RouteConfig, config: Config) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pydantic import SecretStr
 
 _SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+"
 _MOUNT = re.compile(rf"(?:/{_SEGMENT})+")
+_ENDPOINT = re.compile(r"[A-Z]+ (?:/(?:[A-Za-z0-9._~-]+|\{[a-z_]+\}))+")
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
 
 
@@ -59,3 +60,33 @@ def keys(value: object) -> object:
     if not value:
         raise ValueError("is empty, so that nobody could send; list the credentials to accept")
     return value
+
+
+def secrets(value: object) -> object:
+    """Return the second credentials that a source takes.
+
+    Raises:
+        ValueError: they are none.
+    """
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(one, str | SecretStr) and one for one in value
+    ):
+        raise ValueError('must be a list of credentials; write secrets = ["${SHOP_SECRET}"]')
+    return value
+
+
+def endpoints(value: object) -> object:
+    """Return the endpoints that are relayed with our credential.
+
+    Raises:
+        ValueError: they are none.
+    """
+    if not isinstance(value, list | tuple):
+        raise ValueError('must be a list such as ["GET /search", "GET /recommend/{code}"]')  # noqa: TRY004 - pydantic turns a ValueError into a finding
+    for one in value:
+        if not isinstance(one, str) or not _ENDPOINT.fullmatch(one):
+            raise ValueError(
+                f'has {one!r}, which is no method and path; write "GET /search" or '
+                f'"GET /recommend/{{code}}", with letters, digits, ".", "_", "~" and "-"'
+            )
+    return tuple(value)

@@ -131,6 +131,11 @@ class SourceConfig(Table):
     keys: Annotated[tuple[SecretStr, ...] | Literal["any"], BeforeValidator(entrance.keys)]
     """The credentials that it accepts, or `"any"`. Any is taken only while the gateway listens
     on a loopback address, or with `open = true`."""
+    secrets: Annotated[tuple[SecretStr, ...], BeforeValidator(entrance.secrets)] = ()
+    """The second credentials that it accepts, where the vendor's servers send one beside a key that
+    stands in pages (PersonaClick's `shop_secret`). With this, a call with another one is refused,
+    and so is one without where the vendor asks for one. `relay_as` lends a destination's secret
+    only to calls with one of these, or with the destination's own."""
     open: bool = False
     """Let `keys = "any"` hold on every address: whoever reaches the gateway may send events."""
     mount: Annotated[str, BeforeValidator(entrance.mount)] = ""
@@ -164,6 +169,10 @@ class SourceConfig(Table):
     relay_as: str = ""
     """A destination of the same vendor whose credential takes the place of the client's in what
     is passed through."""
+    relay_endpoints: Annotated[tuple[str, ...] | None, BeforeValidator(entrance.endpoints)] = None
+    """What `relay_as` serves, such as `["GET /search", "GET /recommend/{code}"]`; a name in braces
+    stands for one part of a path. Left out, it is the reads of the vendor's documents. All else is
+    refused in the vendor's words, so that nobody does more with your credential than you meant."""
     relay_timeout: Duration = Field(default=30.0, gt=0)
     """How long nothing may move in a call that is passed through, before it is given up."""
     respond: Respond = "accept"

@@ -51,6 +51,13 @@ def spared(output: type[Output], own: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
 
+def served(source: SourceConfig, registry: Registry) -> tuple[str, ...]:
+    """Return the endpoints that a source relays with a destination's credential."""
+    if source.relay_endpoints is not None:
+        return source.relay_endpoints
+    return registry.inputs[source.vendor].lent_to()
+
+
 def leads(routes: Sequence[RouteConfig], source: str) -> set[str]:
     """Return the destinations that some route leads to from *source*."""
     taken = (r for r in routes if r.sources is None or source in r.sources)
@@ -90,6 +97,7 @@ class Relaying:
                 self._check_upstream(table, source, server)
             else:
                 self._check_idle(table, source, ("relay_as", "relay_timeout"), "a url")
+            self._check_lent(table, source, registry)
             if source.respond == "upstream":
                 self._check_respond(name, source)
             else:
@@ -129,6 +137,21 @@ class Relaying:
             wrong = f"[destinations.{name}] has no credential of its own; leave relay_as out"
         if wrong is not None:
             self._report.problem(table, "relay_as", wrong)
+
+    def _check_lent(self, table: str, source: SourceConfig, registry: Registry) -> None:
+        """Report what is lent to nobody, and second credentials of a vendor that has none."""
+        if not source.relay_as:
+            self._check_idle(table, source, ("relay_endpoints",), "relay_as")
+        elif source.url and source.vendor in registry.inputs and not served(source, registry):
+            what = (
+                f"serves nothing: {source.vendor}'s documents have no reads; name what to serve in "
+                f'relay_endpoints, such as ["GET /search"], or leave relay_as out'
+            )
+            self._report.warning(table, "relay_as", what)
+        reads = registry.inputs.get(source.vendor)
+        if source.secrets and reads is not None and not reads.secret_keys:
+            what = f"does nothing: {source.vendor} has no second credential; leave it out"
+            self._report.warning(table, "secrets", what)
 
     def _check_respond(self, name: str, source: SourceConfig) -> None:
         led = leads(self._routes, name)

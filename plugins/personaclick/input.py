@@ -54,6 +54,10 @@ class PersonaclickInput(Input):
     credential_in_body = True
     kept_headers = Input.kept_headers | {"accept"}
     credential_keys = ("shop_id", "shop_secret")
+    secret_keys = ("shop_secret",)
+    relayed_reads = frozenset({
+        "GET /init", "GET /profile", "GET /products/cart", "GET /recommend/{code}", "GET /search",
+    })  # fmt: skip
     prefixes = (
         "/push", "/profile", "/track/", "/init", "/search", "/recommend/", "/products",
         "/subscriptions", "/sync/", "/import/", "/mobile_push_tokens",
@@ -101,6 +105,11 @@ class PersonaclickInput(Input):
     def relayed_credential(self, request: Request) -> str | None:
         """Return the shop's id from the query, where reads have it."""
         return parameter(request, "shop_id")
+
+    def needs_secret(self, request: Request, payload: Any) -> bool:
+        """Tell whether it sets the profile of somebody who is not known by a device."""
+        named = type(payload) is dict and payload.get("did")
+        return request.path == "/profile/set" and not named
 
     def answer(self, request: Request, made: str) -> Response | None:
         """Answer ``GET /init`` with a device and a session; nothing else can be read here.

@@ -14,10 +14,11 @@ from gateway.exchange import (
     Request,
     Response,
     Verdict,
+    in_form,
     in_query,
     verdict_by_envelope,
 )
-from gateway.json_text import dumps
+from gateway.json_text import dumps, loads
 from gateway.mapping import Loss, Table
 from gateway.naming import Naming
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
@@ -95,6 +96,7 @@ class PersonaclickOutput(Output):
     name = "personaclick"
     docs = DOCS
     endpoints = ENDPOINTS
+    more_secret = frozenset({"shop_secret"})
 
     class Config(FreeFormSettings):
         """``[destinations.*]`` with ``vendor = "personaclick"``."""
@@ -149,26 +151,39 @@ class PersonaclickOutput(Output):
         return {"shop_id": self.config.shop_id.get_secret_value()}
 
     def forward(self, request: Request) -> Request | None:
-        """Return *request* with our key; None for one whose query or form may hold the client's."""
+        """Return *request* with our key; None for one whose query or form may hold the client's.
+
+        None also for one with a secret that is not ours, unless ours goes out there anyway.
+        """
         if request.query or is_form(request):
+            return None
+        if f"{request.method} {request.path}" != SET_PROFILE and b"shop_secret" in request.body:
             return None
         return super().forward(request)
 
     def exchanged(self, path: str, body: bytes) -> dict[str, Any]:
-        """Return the shop's key, and its secret where the client sent one."""
-        del path
+        """Return the shop's key, and its secret where a profile has one."""
         secret = self.config.shop_secret
-        if secret is None or b'"shop_secret"' not in body:
+        if secret is None or path != "/profile/set" or b'"shop_secret"' not in body:
             return self.envelope()
         return {**self.envelope(), "shop_secret": secret.get_secret_value()}
 
-    def lend(self, request: Request) -> Request:
+    def lend(self, request: Request, changes: Mapping[str, Any] | None = None) -> Request:
         """Return *request* with our keys where it has the client's, in its query or its body."""
-        lent, secret = super().lend(request), self.config.shop_secret
-        ours = self.envelope()
+        ours, secret = self.envelope(), self.config.shop_secret
         if secret is not None:
             ours["shop_secret"] = secret.get_secret_value()
-        return replace(lent, url=in_query(lent.url, ours))
+        url = in_query(request.url, ours)
+        if is_form(request):
+            body = in_form(request.body.decode("latin-1"), ours).encode("latin-1")
+            return replace(request, url=url, headers={}, body=body)
+        try:
+            said = loads(request.body)
+        except ValueError:
+            said = None
+        held = said.keys() if type(said) is dict else ()
+        changes = {key: value for key, value in ours.items() if key in held}
+        return replace(super().lend(request, changes), url=url)
 
     def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
         """Return *payload* as a request: its campaign as JSON text, a profile with the secret.

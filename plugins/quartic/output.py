@@ -111,9 +111,9 @@ class QuarticOutput(Output):
             sent["accept-version"] = self.config.accept_version
         return sent
 
-    def lend(self, request: Request) -> Request:
+    def lend(self, request: Request, changes: Mapping[str, Any] | None = None) -> Request:
         """Return *request* with our key, and with our account's symbol where it names one."""
-        lent = super().lend(request)
+        lent = super().lend(request, changes)
         return replace(lent, url=in_query(lent.url, {"customer": self.config.customer}))
 
     def exchanged(self, path: str, body: bytes) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from msgspec.structs import replace
 
-from gateway.errors import Unrenderable
+from gateway.errors import Fault, Rejected, Unrenderable
 from gateway.event import Event
 from gateway.exchange import (
     Declined,
@@ -183,6 +183,22 @@ class SegmentOutput(Output):
             headers=headers,
             body=body,
         )
+
+    def lend(self, request: Request, changes: Mapping[str, Any] | None = None) -> Request:
+        """Return *request*, a call of another kind, with our write key where it has the client's.
+
+        Raises:
+            Rejected: the key in its body cannot be exchanged.
+        """
+        key, lent = self.config.write_key.get_secret_value(), super().lend(request, changes)
+        path, mark, query = lent.url.partition("?")
+        try:
+            body = keys.in_body(lent.body, key)
+        except ValueError:
+            body = lent.body
+        except Unrenderable as error:
+            raise Rejected("$", str(error), Fault.MALFORMED) from error
+        return replace(lent, url=f"{path}{mark}{keys.in_query(query, key)}", body=body)
 
     def losses(self, event: Event) -> list[Loss]:
         """Return what *event* knows and its request will not say."""

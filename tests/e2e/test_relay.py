@@ -427,7 +427,12 @@ async def test_the_configured_credential(tmp_path: Path) -> None:
     """With `relay_as` a known client's key is exchanged, in query, header and body alike."""
     async with vendor() as one, vendor() as two:
         sources = (
-            SOURCE.format("personaclick", one.url, 'relay_as = "ours"')
+            SOURCE.format(
+                "personaclick",
+                one.url,
+                'relay_as = "ours"\nrelay_endpoints = '
+                '["GET /init", "POST /init", "POST /mobile_push_tokens"]',
+            )
             + SOURCE.format("quartic", two.url, 'relay_as = "store"').replace(".shop]", ".store]")
             + '[destinations.ours]\nvendor = "personaclick"\nshop_id = "our shop"\n'
             '[destinations.store]\nvendor = "quartic"\napi_key = "our-key"\n'

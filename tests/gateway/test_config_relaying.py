@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.configuring import FINE, AcmeOutput, problems, read
+from tests.gateway.configuring import FINE, AcmeInput, AcmeOutput, problems, read
 
 URL = 'url = "https://api.acme.example"\n'
 HORN = '[sources.other]\nvendor = "horn"\nkeys = ["h"]\nmount = "/h"\n'
@@ -96,3 +96,45 @@ def test_what_does_nothing_is_a_warning(tmp_path: Path, text: str, said: str) ->
         text = text.replace('vendor = "horn"', 'vendor = "bell"')
     (warning,) = read(tmp_path, text).warnings
     assert warning.partition(": ")[2].startswith(said)
+
+
+def test_what_is_lent_is_as_the_file_says(tmp_path: Path) -> None:
+    """The endpoints are those that are named, else the reads of the vendor's documents."""
+    lines = URL + 'relay_as = "crm"\nsecrets = ["s-1"]\nrelay_endpoints = ["GET /a/{id}", "PUT /b"]'
+    shop = read(tmp_path, source(lines)).sources["shop"]
+    assert shop.relay_endpoints == ("GET /a/{id}", "PUT /b")
+    assert [one.get_secret_value() for one in shop.secrets] == ["s-1"]
+    plain = read(tmp_path, FINE).sources["shop"]
+    assert (plain.relay_endpoints, plain.secrets) == (None, ())
+    assert AcmeInput.lent_to() == ("GET /acme/profile",)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["/a", "GET", "GET a", "get /a", "GET  /a", "GET /a?b=1", "GET /a/", "GET //a", "GET /*",
+     "GET /a%2fb", "GET /a;b", "GET https://x/a", "GET /{}", "GET /a{b}", ""],
+)  # fmt: skip
+def test_an_endpoint_is_a_method_and_a_path(tmp_path: Path, endpoint: str) -> None:
+    """Whatever else is written is told with what to write."""
+    lines = URL + f'relay_as = "crm"\nrelay_endpoints = ["{endpoint}"]'
+    (problem,) = problems(tmp_path, source(lines))
+    assert f"relay_endpoints: has '{endpoint}', which is no method and path; write" in problem
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [(URL + 'relay_endpoints = ["GET /a"]', "relay_endpoints: does nothing without relay_as"),
+     (URL + 'relay_as = "crm"\nrelay_endpoints = []', "relay_as: serves nothing"),
+     ('secrets = ["a"]', "secrets: does nothing: acme has no second credential; leave it out")],
+)  # fmt: skip
+def test_what_lends_nothing_is_a_warning(tmp_path: Path, lines: str, said: str) -> None:
+    """A key without effect is said and does not stop it."""
+    (warning,) = read(tmp_path, source(lines)).warnings
+    assert said in warning
+
+
+@pytest.mark.parametrize("value", ['"any"', "[1]", '[""]', '"s"'])
+def test_secrets_are_a_list(tmp_path: Path, value: str) -> None:
+    """There is no "any" of a second credential."""
+    (problem,) = problems(tmp_path, source(f"secrets = {value}"))
+    assert "[sources.shop] secrets: must be a list of credentials; write secrets" in problem
