@@ -57,6 +57,7 @@ def forget(connection: apsw.Connection, lanes: Lanes, name: str) -> Outcome:
 
     def then() -> None:
         lanes.by_name = {n: other for n, other in lanes.by_name.items() if n != name}
+        lanes.loose.extend(lane.left())
         lanes.rescan(connection)
 
     return Outcome(given_up, then=then)

@@ -55,7 +55,18 @@ class Spool(Protocol):
         ...
 
     def health(self) -> str | None:
-        """Return the present trouble, None when appends work."""
+        """Return why nothing is appended, None when appends work.
+
+        It turns both ways by itself, and asks what appends ask (``gateway.spool.room``).
+        """
+        ...
+
+    def refusing(self) -> Mapping[str, str]:
+        """Return the destinations that take nothing new, and why.
+
+        An entry for one of them and for others is appended for the others; what the one refuses
+        becomes dead letters (overflow), or is dropped where it is past its share of the store.
+        """
         ...
 
     async def register(self, destinations: Mapping[str, Bounds]) -> None:
@@ -99,7 +110,8 @@ class Spool(Protocol):
         ``accepted`` is called on the loop at that point, in the order of the log, before the
         waiter resumes, and also if the waiter was cancelled meanwhile: it is the place to hand
         the entry to the workers. Raises SpoolFull at a bound, SpoolError otherwise; then
-        nothing of it is kept. Every target must be registered.
+        nothing of it is kept. Every target must be registered. Where some targets are at a bound
+        and refuse, the item that ``accepted`` gets is without them (see ``refusing``).
 
         With ``once``, an event whose id was appended before, from the same source and within
         the window of that time, leaves ``entry.targets``: the item that ``accepted`` gets, and

@@ -2,6 +2,7 @@
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -31,6 +32,8 @@ class Stretch:
         self.seqs = array("q")
         self.open = array("i")
         """For each entry, how many of its deliveries are neither finished nor exceptions."""
+        self.sizes = array("q")
+        """For each entry, how many bytes it takes."""
         self.new_head = 0
         self._shown = (self.seqs, 0)
         self._durable = 0
@@ -55,23 +58,33 @@ class Stretch:
         at = bisect_left(self.seqs, seq, self.new_head)
         return at if at < len(self.seqs) and self.seqs[at] == seq else None
 
-    def add(self, seq: int, deliveries: int) -> None:
+    def has(self, seq: int) -> bool:
+        """Say whether an entry is still to be passed."""
+        return self.find(seq) is not None
+
+    def left(self) -> list[int]:
+        """Return the entries that are still to be passed."""
+        return self.seqs[self.new_head :].tolist()
+
+    def add(self, seq: int, deliveries: int, size: int) -> None:
         """Take note of an entry in the log."""
         self.seqs.append(seq)
         self.open.append(deliveries)
+        self.sizes.append(size)
 
-    def pass_to(self, seq: int) -> tuple[int, int]:
-        """Pass what stands at or before ``seq``; return how many entries, and open deliveries."""
-        head = bisect_right(self.seqs, seq, self.new_head)
-        passed = head - self.new_head, sum(self.open[self.new_head : head])
+    def pass_to(self, seq: int) -> tuple[list[int], int, int]:
+        """Pass what stands at or before ``seq``; return it, its open deliveries and its bytes."""
+        begin, head = self.new_head, bisect_right(self.seqs, seq, self.new_head)
         self.new_head = head
-        return passed
+        passed = self.seqs[begin:head].tolist()
+        return passed, sum(self.open[begin:head]), sum(self.sizes[begin:head])
 
     def commit(self) -> None:
         """The transaction at hand is durable."""
         self.position = self.new_position
         if self.new_head > _COMPACT and self.new_head * 2 > len(self.seqs):
             self.seqs, self.open = self.seqs[self.new_head :], self.open[self.new_head :]
+            self.sizes = self.sizes[self.new_head :]
             self.new_head = 0
         self._durable = len(self.seqs)
         self._shown = (self.seqs, self.new_head)
@@ -81,7 +94,7 @@ class Stretch:
         self.new_position = self.position
         self.new_head = self._shown[1]
         del self.seqs[self._durable :]
-        del self.open[self._durable :]
+        del self.open[self._durable :], self.sizes[self._durable :]
 
 
 class Lane:
@@ -106,6 +119,8 @@ class Lane:
         self.pending = self.new_pending = 0
         """Deliveries of these entries that are neither finished nor exceptions."""
         self.coming = 0
+        self.bytes = self.new_bytes = 0
+        """Bytes of these entries."""
         self.evicted: dict[int, None] = {}
         """Entries of which the spool took deliveries that the worker may have in flight."""
         self._reported = 0
@@ -114,6 +129,7 @@ class Lane:
         self.stretches: dict[str, Stretch] = {}
         self._touched: set[str] = set()
         self._left: list[tuple[str, int]] = []
+        self._passed: list[int] = []
 
     def first(self) -> int | None:
         """Return the seq of the first entry past its position that targets this destination."""
@@ -158,13 +174,28 @@ class Lane:
             return False
         return self.excess() >= 0
 
-    def add(self, seq: int, source: str, deliveries: int) -> None:
-        """Take note of an entry in the log, unless its position has passed it."""
+    def has(self, seq: int) -> bool:
+        """Say whether an entry is still to be passed."""
+        return any(stretch.has(seq) for stretch in self.stretches.values())
+
+    def count_of(self, size: int, most: int) -> int:
+        """Return about how many entries take *size* bytes, but no more than *most*."""
+        return min(most, 1 + (size * self.backlog // self.bytes if self.bytes else most))
+
+    def left(self) -> list[int]:
+        """Return the entries that are still to be passed."""
+        return [seq for stretch in self.stretches.values() for seq in stretch.left()]
+
+    def add(self, seq: int, source: str, deliveries: int, size: int) -> bool:
+        """Take note of an entry in the log; say whether it is still to be passed."""
         stretch = self._stretch(source)
-        if seq > max(self.new_cursor, stretch.new_position):
-            stretch.add(seq, deliveries)
-            self.new_backlog += 1
-            self.new_pending += deliveries
+        if seq <= max(self.new_cursor, stretch.new_position):
+            return False
+        stretch.add(seq, deliveries, size)
+        self.new_backlog += 1
+        self.new_bytes += size
+        self.new_pending += deliveries
+        return True
 
     def _stretch(self, source: str) -> Stretch:
         self._touched.add(source)
@@ -208,10 +239,12 @@ class Lane:
         return True
 
     def _pass(self, source: str, position: int) -> None:
-        entries, deliveries = self.stretches[source].pass_to(position)
+        entries, deliveries, size = self.stretches[source].pass_to(position)
         if entries:
             self._touched.add(source)
-            self.new_backlog -= entries
+            self._passed += entries
+            self.new_bytes -= size
+            self.new_backlog -= len(entries)
             self.new_pending -= deliveries
 
     def positions(self) -> Iterator[tuple[str, int]]:
@@ -226,17 +259,19 @@ class Lane:
         while len(self.evicted) > _IN_FLIGHT:
             del self.evicted[next(iter(self.evicted))]
 
-    def commit(self) -> None:
-        """The transaction at hand is durable."""
+    def commit(self) -> list[int]:
+        """The transaction at hand is durable; return the entries that it passed."""
         if self.new_reported:
             self._forget_evicted()
         self.waiting, self.dead, self.coming = self.new_waiting, self.new_dead, 0
         self.backlog, self.pending = self.new_backlog, self.new_pending
-        self.cursor = self.new_cursor
+        self.cursor, self.bytes = self.new_cursor, self.new_bytes
         for source in self._touched:
             self.stretches[source].commit()
         self._touched.clear()
         self._left.clear()
+        passed, self._passed = self._passed, []
+        return passed
 
     def _forget_evicted(self) -> None:
         """Forget what had left the worker's hands one report ago: it has been claimed by now."""
@@ -249,7 +284,8 @@ class Lane:
         self.new_reported = 0
         self.new_waiting, self.new_dead, self.coming = self.waiting, self.dead, 0
         self.new_backlog, self.new_pending = self.backlog, self.pending
-        self.new_cursor = self.cursor
+        self.new_cursor, self.new_bytes = self.cursor, self.bytes
+        self._passed = []
         for source, at in self._left:
             self.stretches[source].open[at] += 1
         for source in self._touched:
@@ -268,6 +304,16 @@ class Lanes:
         """Rows up to here are gone, or stay because a delivery of theirs waits."""
         self.ended: set[int] = set()
         """Seqs where a delivery waits no more, so that the row may be free."""
+        self.loose: deque[int] = deque()
+        """Seqs that a destination passed before another one that is still further back."""
+        self._forget_looks()
+
+    def _forget_looks(self) -> None:
+        self.new_ended: list[int] = []
+        self.new_loose = 0
+        """What of both the transaction at hand has looked at."""
+        self.new_last: list[int] = []
+        """The last row, where it is among these: it stays until it is the last no more."""
 
     def __getitem__(self, name: str) -> Lane:
         try:
@@ -288,7 +334,7 @@ class Lanes:
             known = self.by_name.get(lane.name)
             if known is not None:
                 lane.bounds, lane.evicted = known.bounds, known.evicted
-        _fill(connection, lanes)
+        self.loose = deque(_fill(connection, lanes))
         for lane in lanes.values():
             lane.commit()
         self.by_name = lanes
@@ -324,15 +370,27 @@ class Lanes:
         firsts = [first for lane in self.by_name.values() if (first := lane.first()) is not None]
         return min([*firsts, self.position]) - 1
 
+    def wanted(self, seq: int) -> bool:
+        """Say whether a destination is still to pass an entry."""
+        return any(lane.has(seq) for lane in self.by_name.values())
+
     def commit(self) -> None:
         """The transaction at hand is durable."""
         self.trimmed, self.position = self.new_trimmed, self.new_position
-        for lane in self.by_name.values():
-            lane.commit()
+        passed = [lane.commit() for lane in self.by_name.values()]
+        behind = self.passed()
+        for seqs in passed:
+            self.loose.extend(seq for seq in seqs if seq > behind)
+        for _ in range(self.new_loose):
+            self.loose.popleft()
+        self.loose.extend(self.new_last)
+        self.ended.difference_update(self.new_ended)
+        self._forget_looks()
 
     def rollback(self) -> None:
         """The transaction at hand did not happen."""
         self.new_trimmed, self.new_position = self.trimmed, self.position
+        self._forget_looks()
         for lane in self.by_name.values():
             lane.rollback()
 
@@ -346,23 +404,29 @@ _EXCEPTIONS = (
 )
 
 
-def _fill(connection: apsw.Connection, lanes: dict[str, Lane]) -> None:
-    """Let the lanes know all that is pending."""
+def _fill(connection: apsw.Connection, lanes: dict[str, Lane]) -> list[int]:
+    """Let the lanes know all that is pending; return the entries that no lane has to pass."""
     query = "SELECT name, source, seq FROM position JOIN destination ON number = destination"
     for row in fetch(connection, query):
         lanes[row[0]].advance_source(*row[1:])
     start = min((lane.cursor for lane in lanes.values()), default=None)
     if start is None:
-        return
-    query = "SELECT seq, meta FROM log WHERE seq > ? AND mask <> 0 ORDER BY seq"
+        return []
+    query = "SELECT seq, meta, length(body) FROM log WHERE seq > ? AND mask <> 0 ORDER BY seq"
     meta: Any
     seq: Any
-    for seq, meta in connection.execute(query, (start,)):  # one by one: a backlog can be long
+    body: Any
+    loose: list[int] = []
+    for seq, meta, body in connection.execute(query, (start,)):  # one by one: it can be long
         targets, source = whither(meta)
+        pending = False
         for target, numbers in targets.items():
             if target in lanes:
-                lanes[target].add(seq, source, len(numbers))
+                pending |= lanes[target].add(seq, source, len(numbers), len(meta) + body)
+        if not pending:
+            loose.append(seq)
     name: Any
     for query in _EXCEPTIONS:
         for name, seq in connection.execute(query):
             lanes[name].leave(seq)
+    return loose

@@ -44,6 +44,10 @@ _GROUPS = """
     SELECT destination, cause, alike(reason), max(reason), count(*), min(at), max(at), max(id)
     FROM letter"""
 
+_OLDEST = """
+    SELECT letter.id, 200 + length(rendered) + length(meta) + length(body)
+    FROM letter JOIN kept USING (seq) WHERE destination = ? ORDER BY letter.seq, idx LIMIT ?
+"""
 _MOVING = """
     SELECT destination, seq, idx, cause, reason, user, event_name FROM letter WHERE id = ?
 """
@@ -148,6 +152,17 @@ def _end_ahead(connection: apsw.Connection, name: str, seq: int, index: int) -> 
     for number, meta in fetch(connection, _AHEAD, (name, seq)):
         _, source = whither(meta)
         connection.execute(_END, (number, seq, index, source))
+
+
+def drop_oldest(connection: apsw.Connection, destination: str, size: int, most: int) -> int:
+    """Delete a destination's oldest dead letters until *size* bytes are free, *most* at once."""
+    ids, freed = [], 0
+    for number, length in fetch(connection, _OLDEST, (destination, most)):
+        ids.append(number)
+        freed += length
+        if freed >= size:
+            break
+    return drop(connection, ids).total()
 
 
 def replay(connection: apsw.Connection, ids: Sequence[int], now: float) -> Counter[str]:

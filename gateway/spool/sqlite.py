@@ -108,7 +108,19 @@ class SqliteSpool:
         """Return the present trouble (see ``Spool.health``)."""
         if not self._open:
             return f"{self._folder}: the spool is closed"
-        return self._session.trouble or self._reader.trouble or self._writer.full
+        trouble = self._session.trouble or self._reader.trouble or self._writer.room.full
+        return trouble or self._says_slow(0)
+
+    def refusing(self) -> Mapping[str, str]:
+        """Return which destinations take nothing new (see ``Spool.refusing``)."""
+        return self._writer.room.refusing if self._open else {}
+
+    def _says_slow(self, size: int) -> str | None:
+        """Return what to say while too much waits for the disk to take *size* bytes more."""
+        queued = self._batches.queued
+        if not queued or queued + size <= MAX_QUEUED:
+            return None
+        return f"{self._folder}: {queued} bytes wait to be written; the disk is too slow, or hangs"
 
     async def register(self, destinations: Mapping[str, Bounds]) -> None:
         """Say which destinations there are (see ``Spool.register``)."""
@@ -141,13 +153,8 @@ class SqliteSpool:
     ) -> Awaitable[int]:
         """Return the entry's seq once it is durable (see ``Spool.append``)."""
         future = self._future()
-        size = len(entry.request.body)
-        if self._batches.queued and self._batches.queued + size > MAX_QUEUED:
-            raise SpoolFull(
-                f"{self._folder}: {self._batches.queued} bytes wait to be written; "
-                f"the disk is too slow, or hangs",
-                _RETRY_AFTER,
-            )
+        if slow := self._says_slow(len(entry.request.body)):
+            raise SpoolFull(slow, _RETRY_AFTER)
         job = Appending(
             future,
             entry=entry,

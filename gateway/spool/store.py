@@ -85,6 +85,48 @@ MIGRATIONS = [
         + (SELECT count(*) FROM letter LEFT JOIN log USING (seq)
            WHERE letter.destination = name AND (seq <= cursor OR coalesce(mask, 0) = 0));
     """,
+    """
+    CREATE TABLE letter_bytes(destination TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE waiting_bytes(number INTEGER PRIMARY KEY, bytes INTEGER NOT NULL);
+    INSERT INTO letter_bytes SELECT destination, sum(bytes) FROM (
+        SELECT destination, sum(200 + length(rendered)) + coalesce(
+            (SELECT length(meta) + length(body) FROM kept WHERE kept.seq = letter.seq), 0) AS bytes
+        FROM letter GROUP BY destination, seq) GROUP BY destination;
+    INSERT INTO waiting_bytes SELECT destination, sum(bytes) FROM (
+        SELECT destination, 200 * count(*) + coalesce(
+            (SELECT length(meta) + length(body) FROM log WHERE log.seq = waiting.seq), 0) AS bytes
+        FROM waiting GROUP BY destination, seq) GROUP BY destination;
+    CREATE TRIGGER letter_comes AFTER INSERT ON letter BEGIN
+        INSERT INTO letter_bytes VALUES (new.destination, 200 + length(new.rendered) + iif(
+            (SELECT count(*) FROM (SELECT 1 FROM letter
+             WHERE destination = new.destination AND seq = new.seq LIMIT 2)) > 1, 0, coalesce(
+            (SELECT length(meta) + length(body) FROM kept WHERE seq = new.seq), 0)))
+        ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER letter_changes AFTER UPDATE OF rendered ON letter BEGIN
+        UPDATE letter_bytes SET bytes = bytes + length(new.rendered) - length(old.rendered)
+        WHERE destination = new.destination;
+    END;
+    CREATE TRIGGER letter_goes AFTER DELETE ON letter BEGIN
+        UPDATE letter_bytes SET bytes = bytes - 200 - length(old.rendered) - iif(
+            EXISTS (SELECT 1 FROM letter WHERE destination = old.destination AND seq = old.seq),
+            0, coalesce((SELECT length(meta) + length(body) FROM kept WHERE seq = old.seq), 0))
+        WHERE destination = old.destination;
+    END;
+    CREATE TRIGGER wait_begins AFTER INSERT ON waiting BEGIN
+        INSERT INTO waiting_bytes VALUES (new.destination, 200 + iif(
+            (SELECT count(*) FROM (SELECT 1 FROM waiting
+             WHERE destination = new.destination AND seq = new.seq LIMIT 2)) > 1, 0, coalesce(
+            (SELECT length(meta) + length(body) FROM log WHERE seq = new.seq), 0)))
+        ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER wait_ends AFTER DELETE ON waiting BEGIN
+        UPDATE waiting_bytes SET bytes = bytes - 200 - iif(
+            EXISTS (SELECT 1 FROM waiting WHERE destination = old.destination AND seq = old.seq),
+            0, coalesce((SELECT length(meta) + length(body) FROM log WHERE seq = old.seq), 0))
+        WHERE number = old.destination;
+    END;
+    """,
 ]
 """One script per schema version. ``log.mask`` has a bit per destination (see ``bit``), and is 0
 in the row of a replay. ``kept`` holds a request once for all the dead letters made of it.
@@ -92,7 +134,8 @@ in the row of a replay. ``kept`` holds a request once for all the dead letters m
 version rows may name routes, whose steps an earlier gateway would not take. ``position`` has the
 sources whose position is ahead of the cursor, ``ended`` the deliveries that are over ahead of
 their position and are neither waiting nor letters; an earlier file's ``accepted`` begins with
-what it holds."""
+what it holds. What destinations hold in dead letters and in what waits is counted by triggers,
+whichever process writes: the request once, and about 200 bytes for each."""
 
 
 def bit(number: int) -> int:

@@ -6,8 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import apsw
+import msgspec
 import structlog
 
 from gateway.errors import SpoolError
@@ -16,6 +18,8 @@ from gateway.spool.batches import Batches
 from gateway.spool.clock import SLACK, Clock
 from gateway.spool.jobs import Appending, Calling, Closing, Job, Remembering, Settling, fail
 from gateway.spool.lanes import Lane
+from gateway.spool.letters import drop_oldest
+from gateway.spool.room import Room
 from gateway.spool.rows import Row, insert, pack
 from gateway.spool.seen import Sieve, purge
 from gateway.spool.session import Session
@@ -32,10 +36,12 @@ from gateway.spool.store import fetch
 from gateway.spool.upkeep import STEP, shrink, trim, trimmable
 from gateway.spool.values import (
     Cause,
+    Deliveries,
     Entry,
     Failed,
     GivenUp,
     Limits,
+    Mark,
     Notice,
     Progress,
     Replayed,
@@ -60,6 +66,23 @@ _BATCHED = Appending | Settling | Remembering
 log = structlog.get_logger()
 
 
+class _Refusal(NamedTuple):
+    """What a destination refuses of an entry."""
+
+    lane: Lane
+    numbers: Deliveries
+    why: str
+
+
+class _Taking(NamedTuple):
+    """An entry that is taken."""
+
+    job: Appending
+    entry: Entry
+    size: int
+    refused: list[_Refusal]
+
+
 @dataclass
 class Unsaid:
     """What was given up and is not logged yet."""
@@ -79,8 +102,7 @@ class Writer:
         limits: Limits,
         clock: Clock,
     ) -> None:
-        self.full: str | None = None
-        """What to say while ``max_bytes`` is reached."""
+        self.room = Room(session.lanes, session.gauge, session.folder)
         self.given_up: dict[str, GivenUp] = {}
         self._unsaid: dict[tuple[str, Cause], Unsaid] = {}
         self._session, self._lanes, self._gauge = session, session.lanes, session.gauge
@@ -129,6 +151,7 @@ class Writer:
                 self._remember(connection, [job for job in jobs if isinstance(job, Remembering)])
                 for lane in self._lanes.by_name.values():
                     notices += self._overflow(connection, lane)
+                self.room.look(connection)
                 if trimmable(self._lanes) >= STEP:
                     trim(connection, self._lanes, max(STEP, 2 * len(jobs)))
                 if self._stale:
@@ -151,24 +174,26 @@ class Writer:
             except SpoolError as e:
                 job.error = e
                 continue
-            terse = self.full is not None
+            terse = self.room.full is not None
             apply(connection, lane, job.progress, self._lanes.ended, terse=terse)
             lane.new_reported = job.progress.cursor
 
     def _append(self, connection: apsw.Connection, jobs: Sequence[Appending]) -> None:
+        if self.room.refusing:
+            trim(connection, self._lanes, _HURRY)
+            self.room.look(connection)
         now = self._clock.now()
         sieve = Sieve(connection, now, self._clock.sure(), [job for job in jobs if job.ids])
         taken: list[tuple[Appending, Entry]] = []
-        accepted: Counter[int] = Counter()
         rows: list[Row] = []
         for job in jobs:
             size = sieve.sift(job) if job.ids else 0
-            entry = job.kept
-            if entry is None:
+            if job.kept is None:
                 continue
             try:
+                entry, refused = self._admitted(job.kept)
                 meta = pack(entry)
-                mask = self._admit(connection, entry, size + len(meta))
+                self._make_room(connection, size + len(meta) + len(entry.request.body))
             except apsw.Error:
                 raise
             except Exception as e:  # noqa: BLE001 - an entry that cannot be packed fails alone
@@ -176,41 +201,74 @@ class Writer:
             else:
                 if job.ids:
                     sieve.note(job)
-                taken.append((job, entry))
-                rows.append((mask, now, entry.id, meta, entry.request.body))
-        lanes = self._lanes
-        seq = insert(connection, rows) if rows else 0
-        for job, entry in taken:
-            job.result = seq
-            for name, numbers in entry.targets.items():
-                lane = lanes.by_name[name]
-                lane.add(seq, entry.source, len(numbers))
-                accepted[lane.number] += len(numbers)
-            lanes.new_position = seq
-            seq += 1
-        connection.executemany(_ACCEPT, ((count, number) for number, count in accepted.items()))
+                job.kept = entry
+                taken.append(_Taking(job, entry, len(meta) + len(entry.request.body), refused))
+                rows.append((self._mask(entry), now, entry.id, meta, entry.request.body))
+        if rows:
+            self._place(connection, taken, insert(connection, rows))
         sieve.remember()
-        for lane in lanes.by_name.values():
+        for lane in self._lanes.by_name.values():
             lane.coming = 0
 
-    def _admit(self, connection: apsw.Connection, entry: Entry, size: int) -> int:
-        """Return the entry's mask; raises SpoolError if a target is unknown or a bound reached."""
-        lanes = [self._lanes[name] for name in entry.targets]
-        mask = 0
-        for lane in lanes:
+    def _place(self, connection: apsw.Connection, taken: Sequence["_Taking"], seq: int) -> None:
+        """Note the entries that were inserted from *seq* on."""
+        lanes, accepted = self._lanes, Counter[int]()
+        for taking in taken:
+            taking.job.result = lanes.new_position = seq
+            for name, numbers in taking.entry.targets.items():
+                lane = lanes.by_name[name]
+                lane.add(seq, taking.entry.source, len(numbers), taking.size)
+                accepted[lane.number] += len(numbers)
+            for refusal in taking.refused:
+                accepted[refusal.lane.number] += len(refusal.numbers)
+                self._refuse(connection, seq, refusal)
+            seq += 1
+        connection.executemany(_ACCEPT, ((count, number) for number, count in accepted.items()))
+
+    def _admitted(self, entry: Entry) -> tuple[Entry, list["_Refusal"]]:
+        """Return the entry for those destinations that take it, and what the others refuse.
+
+        Raises SpoolFull where none takes it, a shadow aside, and SpoolError for an unknown one.
+        """
+        refused: list[_Refusal] = []
+        takes = counts = False
+        for name, numbers in entry.targets.items():
+            lane = self._lanes[name]
             if lane.bounds is None:
                 raise SpoolError(f"destination {lane.name!r} is not registered; register it first")
-            if lane.refuses():
-                raise SpoolFull(
-                    f"destination {lane.name!r} has its max_backlog of "
-                    f"{lane.bounds.max_backlog} pending; see why it does not take its events",
-                    _RETRY_AFTER,
-                )
-            mask |= lane.bit
-        self._make_room(connection, size + len(entry.request.body))
-        for lane in lanes:
-            lane.coming += 1
+            if why := self.room.refusal(lane):
+                refused.append(_Refusal(lane, numbers, why))
+            else:
+                takes |= lane.bounds.overflow != "drop"
+            counts |= lane.bounds.overflow != "drop"
+        if refused and not takes:
+            raise SpoolFull("; ".join(one.why for one in refused), _RETRY_AFTER)
+        gone = {one.lane.name for one in refused}
+        left = {name: numbers for name, numbers in entry.targets.items() if name not in gone}
+        for name in left:
+            self._lanes[name].coming += 1
+        return (msgspec.structs.replace(entry, targets=left) if gone else entry), refused
+
+    def _mask(self, entry: Entry) -> int:
+        mask = 0
+        for name in entry.targets:
+            mask |= self._lanes[name].bit
         return mask
+
+    def _refuse(self, connection: apsw.Connection, seq: int, refusal: "_Refusal") -> None:
+        """Give up what a destination refuses of an entry that others take.
+
+        It becomes dead letters as long as the destination is within its share of the store.
+        """
+        lane, numbers, why = refusal
+        if self.room.is_past(lane):
+            count_dropped(connection, lane, len(numbers))
+            self._gives_up(lane, "overflow", 0, len(numbers), why)
+            return
+        at = self._clock.now() + self._clock.ahead
+        dead = [Failed(Mark(seq, number), "overflow", why, at) for number in numbers]
+        apply(connection, lane, Progress(dead=dead), self._lanes.ended, terse=True)
+        self._gives_up(lane, "overflow", len(dead), 0, why)
 
     def _remember(self, connection: apsw.Connection, jobs: Sequence[Remembering]) -> None:
         for job in jobs:
@@ -226,21 +284,39 @@ class Writer:
         if not self._gauge.has_room(connection, size):
             trim(connection, self._lanes, _HURRY)
         if not self._gauge.has_room(connection, size):
-            self.full = (
-                f"{self._session.folder}: the spool holds its max_bytes of "
-                f"{self._limits.max_bytes}; let it drain, drop dead letters, dedup for a shorter "
-                f"time, or raise max_bytes"
-            )
-            raise SpoolFull(self.full, _RETRY_AFTER)
-        self.full = None
+            raise SpoolFull(self.room.says_full(), _RETRY_AFTER)
 
     def _overflow(self, connection: apsw.Connection, lane: Lane) -> list[Notice]:
-        excess = lane.excess()
-        if excess <= 0 or lane.bounds is None or lane.bounds.overflow == "refuse":
+        """Let the oldest of what a destination has too much of give way, if its policy says so."""
+        bounds = lane.bounds
+        if bounds is None or bounds.overflow == "refuse":
             return []
-        reason = f"more than {lane.bounds.max_backlog} were pending"
-        why = Failed(NOWHERE, "overflow", reason, self._clock.now() + self._clock.ahead)
-        return self._take(connection, lane, why, min(excess, STEP), math.inf)
+        at = self._clock.now() + self._clock.ahead
+        if (excess := lane.excess()) > 0:
+            reason = f"more than {bounds.max_backlog} were pending"
+            why = Failed(NOWHERE, "overflow", reason, at)
+            return self._take(connection, lane, why, min(excess, STEP), math.inf)
+        return self._keep_to_share(connection, lane, at) if self.room.is_past(lane) else []
+
+    def _keep_to_share(self, connection: apsw.Connection, lane: Lane, at: float) -> list[Notice]:
+        """Free what a destination holds beyond its share, the oldest first.
+
+        What was pending becomes dead letters, which free nothing: of these as much is dropped, so
+        that in time a half of the share is pending and the other half dead letters.
+        """
+        size, reason = self.room.excess(lane), self.room.past_share(lane)
+        if not size:
+            return []
+        notices: list[Notice] = []
+        dead = lane.bounds is not None and lane.bounds.overflow == "dead"
+        if 2 * self.room.letters(lane) <= self.room.held(lane):
+            why = Failed(NOWHERE, "overflow", reason, at)
+            count = lane.count_of(2 * size if dead else size, STEP)
+            notices = self._take(connection, lane, why, count, math.inf)
+        if dead:
+            dropped = drop_oldest(connection, lane.name, size, STEP)
+            self._gives_up(lane, "overflow", 0, dropped, reason)
+        return notices
 
     def _take(
         self, connection: apsw.Connection, lane: Lane, why: Failed, count: int, before: float
@@ -338,8 +414,7 @@ class Writer:
     def _shrink(self, *, idle: bool) -> bool:
         with self._session.using() as connection:
             self._gauge.measure(connection)
-            if not self._gauge.full:
-                self.full = None
+            self.room.look(connection)
             shrunk = shrink(connection)
         if idle:
             self._session.checkpoint(1)  # which is also what cuts the file

@@ -213,6 +213,7 @@ async def test_days_without_the_gateway_count_once_the_time_has_stood(
     spool = await starts()
     machine.passes(CONFIRM)
     await fill(spool, machine)
+    await spool.close()
     machine.passes(3 * DAY)
     spool = await starts()
     await spool.append(entry("young", a=(0,)))

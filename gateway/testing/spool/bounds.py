@@ -1,11 +1,14 @@
 """The contract of bounds: backlog, bytes and age."""
 
 import asyncio
+from typing import Literal
 
 import pytest
 
 from gateway.spool import (
     Bounds,
+    GivenUp,
+    Item,
     Letters,
     Limits,
     Mark,
@@ -49,12 +52,46 @@ class BoundsSuite(SpoolContract):
         await spool.append(entry("r1", a=(0,)))
         await spool.append(entry("r2", a=(0,), b=(0,)))
         with pytest.raises(SpoolFull, match="'a'") as caught:
-            await spool.append(entry("r3", a=(0,), b=(0,)))
+            await spool.append(entry("r3", a=(0,)))
         assert caught.value.retry_after > 0
         assert await spool.owing("r3") is None
+        assert "max_backlog" in spool.refusing()["a"]
         assert await spool.append(entry("r4", b=(0,))) == 3
         await spool.settle("a", Progress(cursor=1))
         assert await spool.append(entry("r5", a=(0,))) == 4
+
+    async def test_a_full_destination_holds_up_no_other(self, opened: Maker) -> None:
+        """What others take of an entry is appended for them; the rest becomes dead letters."""
+        spool = await opened(a=Bounds(max_backlog=1))
+        await spool.append(entry("r1", a=(0,)))
+        told: list[Item] = []
+        assert await spool.append(entry("r2", a=(0, 1), b=(1,)), told.append) == 2
+        assert [dict(item.entry.targets) for item in told] == [{"b": (1,)}]
+        assert [item.entry.id for item in (await spool.read("a", 0, 9)).items] == ["r1"]
+        assert [item.entry.id for item in (await spool.read("b", 0, 9)).items] == ["r2"]
+        letters = await spool.dead_letters()
+        assert [(x.destination, x.mark, x.cause) for x in letters] == [
+            ("a", Mark(2, 0), "overflow"),
+            ("a", Mark(2, 1), "overflow"),
+        ]
+        assert "max_backlog" in letters[0].reason
+        assert letters[0].entry.request.body
+        assert spool.given_up()["a"] == GivenUp(dead=2)
+        assert (await spool.balances())["a"].missing == 0
+        assert list(spool.refusing()) == ["a"]
+        assert spool.health() is None
+        await spool.settle("a", Progress(cursor=1))
+        assert spool.refusing() == {}
+        assert await spool.replay(Letters()) == 2
+        assert {one.mark.index for one in await spool.exceptions("a", EVER, 9)} == {0, 1}
+
+    async def test_a_shadow_alone_takes_nothing(self, opened: Maker) -> None:
+        """An entry that nobody takes but one that only looks on is refused."""
+        spool = await opened(a=Bounds(max_backlog=1), b=Bounds(max_backlog=5, overflow="drop"))
+        await spool.append(entry("r1", a=(0,), b=(0,)))
+        with pytest.raises(SpoolFull, match="'a'"):
+            await spool.append(entry("r2", a=(0,), b=(0,)))
+        assert await spool.append(entry("r3", b=(0,))) == 2
 
     async def test_bound_holds_within_a_batch(self, opened: Maker) -> None:
         """Of many appends at once exactly as many are taken as there is room for."""
@@ -179,10 +216,118 @@ class BoundsSuite(SpoolContract):
         kept = spool.position()
         assert caught.value.retry_after > 0
         assert 10 < kept < 40
-        assert "max_bytes" in (spool.health() or "")
+        assert "max_bytes" in spool.refusing()["a"]
         await spool.settle("a", Progress(cursor=kept))
         assert await spool.append(entry("again", body=b"x" * 10_000, a=(0,))) == kept + 1
+        assert (spool.health(), spool.refusing()) == (None, {})
+
+    @pytest.mark.parametrize("overflow", ["refuse", "dead"])
+    async def test_one_destination_does_not_fill_the_store(
+        self, opened: Maker, overflow: Literal["refuse", "dead"]
+    ) -> None:
+        """One that takes nothing keeps to its share, and what goes to others is appended on."""
+        spool = await opened(Limits(max_bytes=2_000_000), a=Bounds(overflow=overflow))
+        for number in range(600):
+            seq = await spool.append(entry(f"r{number}", body=b"x" * 10_000, a=(0,), b=(0,)))
+            await spool.settle("b", Progress(cursor=seq))
+            assert await spool.size() <= 2_000_000
+        depth = (await spool.depths())["a"]
+        given_up = spool.given_up()["a"]
+        assert depth.backlog + depth.dead + given_up.dropped == 600
+        assert 60 < depth.backlog + depth.dead < 180
+        assert (await spool.balances())["a"].missing == 0
+        assert "b" not in spool.given_up()
         assert spool.health() is None
+        if overflow == "dead":
+            assert spool.refusing() == {}
+            assert depth.dead > 0
+            newest = (await spool.read("a", spool.cursor("a"), 999)).items[-1]
+            assert newest.entry.id == "r599"
+            return
+        assert "share" in spool.refusing()["a"]
+        with pytest.raises(SpoolFull, match="share"):
+            await spool.append(entry("alone", a=(0,)))
+        assert depth.dead == 0
+        assert (await spool.read("a", 0, 1)).items[0].entry.id == "r0"
+        await spool.settle("a", Progress(cursor=spool.position()))
+
+        async def takes_again() -> bool:
+            return spool.refusing() == {}
+
+        await eventually(takes_again)
+        assert await spool.append(entry("alone", a=(0,))) > 0
+
+    async def test_entries_of_others_are_not_kept_behind_one(self, opened: Maker) -> None:
+        """A destination that takes nothing keeps its own entries, and nobody else's."""
+        spool = await opened(Limits(max_bytes=2_000_000))
+        await spool.append(entry("pending", a=(0,)))
+        for number in range(600):
+            seq = await spool.append(entry(f"r{number}", body=b"x" * 10_000, b=(0,)))
+            await spool.settle("b", Progress(cursor=seq))
+
+        async def small() -> bool:
+            return await spool.size() < 300_000
+
+        await eventually(small)
+        assert [one.entry.id for one in (await spool.read("a", 0, 9)).items] == ["pending"]
+
+    @pytest.mark.parametrize("overflow", ["refuse", "dead"])
+    async def test_one_destinations_dead_letters_do_not_fill_the_store(
+        self, opened: Maker, overflow: Literal["refuse", "dead"]
+    ) -> None:
+        """Dead letters count towards the share, however few events of each request they are."""
+        spool = await opened(Limits(max_bytes=2_000_000), a=Bounds(overflow=overflow))
+        for number in range(400):
+            sent = entry(f"r{number}", body=b"x" * 10_000, a=tuple(range(9)), b=(0,))
+            seq = await spool.append(sent)
+            await spool.settle("b", Progress(cursor=seq))
+            if "a" not in spool.refusing():
+                await spool.settle("a", Progress(cursor=seq, dead=[failed(seq, rendered=b"")]))
+        depths = await spool.depths()
+        assert depths["a"].dead > 50
+        assert depths["b"].backlog == 0
+        assert spool.given_up()["a"].dropped > 50
+        assert (await spool.balances())["a"].missing == 0
+        assert spool.health() is None
+
+    async def test_two_share_the_store(self, opened: Maker) -> None:
+        """Two that take nothing hold about as much each, and a third one's entries go on."""
+        spool = await opened(Limits(max_bytes=2_000_000))
+        await spool.register(dict.fromkeys(("a", "b", "c"), FREE))
+        for number in range(300):
+            await spool.append(entry(f"a{number}", body=b"x" * 10_000, a=(0,), c=(0,)))
+            seq = await spool.append(entry(f"b{number}", body=b"x" * 5_000, b=(0,), c=(0,)))
+            await spool.settle("c", Progress(cursor=seq))
+        depths = await spool.depths()
+        assert depths["a"].backlog * 10_000 > 400_000
+        assert depths["b"].backlog * 5_000 > 400_000
+        assert depths["c"].backlog == 0
+        assert set(spool.refusing()) == {"a", "b"}
+
+    async def test_health_knows_without_an_append_that_there_is_no_room(
+        self, opened: Maker
+    ) -> None:
+        """The store counts as full as soon as it takes no more, and as long as it takes none."""
+        spool = await opened(Limits(max_bytes=800_000), a=Bounds(), b=Bounds())
+        refused = 0
+        for number in range(200):
+            said = spool.health() or (set(spool.refusing()) == {"a", "b"})
+            try:
+                await spool.append(entry(f"r{number}", body=b"x" * 10_000, a=(0,), b=(0,)))
+            except SpoolFull:
+                refused += 1
+                assert said or refused == 1
+            else:
+                assert not said
+        assert refused > 50
+        await spool.settle("a", Progress(cursor=spool.position()))
+        await spool.settle("b", Progress(cursor=spool.position()))
+
+        async def well() -> bool:
+            return spool.health() is None and spool.refusing() == {}
+
+        await eventually(well)
+        assert await spool.append(entry("again", body=b"x" * 10_000, a=(0,), b=(0,)))
 
     async def test_dead_letters_fill_the_store_too(self, opened: Maker) -> None:
         """Dead letters count towards ``max_bytes``; dropping them makes room."""

@@ -125,7 +125,7 @@ class OnceSuite(SpoolContract):
         """What a bound refused is no repeat when it comes again, even in the same batch."""
         spool = await opened(a=Bounds(max_backlog=1))
         await spool.append(entry("r1", a=(0,)))
-        refused = spool.append(entry("r2", a=(0,), b=(0,)), None, once("m2"))
+        refused = spool.append(entry("r2", a=(0,)), None, once("m2"))
         elsewhere = spool.append(entry("r3", b=(0,)), None, once("m2"))
         results = await asyncio.gather(refused, elsewhere, return_exceptions=True)
         assert [type(result) for result in results] == [SpoolFull, int]
