@@ -279,8 +279,27 @@ class Gateway:
         )
 
     def trouble(self) -> str | None:
-        """Return why the gateway is not ready, without credentials; None when it is."""
-        return self.spool.health() if self.accepting else "starting or stopping"
+        """Return why no event is taken, without credentials; None when some are.
+
+        It asks what appends ask, so that it turns when they do, and by itself.
+        """
+        if not self.accepting:
+            return "starting or stopping"
+        if trouble := self.spool.health():
+            return trouble
+        refusing, led = self.refusing(), self._led()
+        if led and led <= refusing.keys():
+            return "; ".join(refusing[name] for name in sorted(led))
+        return None
+
+    def refusing(self) -> Mapping[str, str]:
+        """Return why a destination takes no new events, by name; the others still do."""
+        return self.spool.refusing()
+
+    def _led(self) -> set[str]:
+        """Return the destinations to which events are owed: routes lead there, to deliver."""
+        found = {name for route in self.config.routes for name in route.to}
+        return {name for name in found if not self.config.destinations[name].shadow}
 
 
 def make_app(gateway: Gateway) -> web.Application:

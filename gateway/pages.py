@@ -15,8 +15,10 @@ def add_pages(app: web.Application, gateway: "Gateway", *, metrics: bool) -> Non
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        trouble = gateway.trouble()
-        return web.Response(text=f"{trouble or 'ok'}\n", status=503 if trouble else 200)
+        if trouble := gateway.trouble():
+            return web.Response(text=f"{trouble}\n", status=503)
+        lines = ["ok", *gateway.refusing().values()]
+        return web.Response(text="".join(f"{line}\n" for line in lines))
 
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)

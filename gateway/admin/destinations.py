@@ -30,6 +30,8 @@ class Destination(msgspec.Struct, frozen=True):
     """``open``: its circuit is, and nothing is tried for a while; ``probing``: one attempt is."""
     reason: str
     """Why it is in trouble; empty where it is not."""
+    full: str
+    """Why no new events are taken for it; empty where they are."""
     delivered: int
     declined: int
     dead: int
@@ -77,6 +79,7 @@ def described(desk: Desk, name: str, depth: Depth) -> Destination:
         shadow=bool(config.shadow),
         state="paused" if state.paused else circuit,
         reason=state.reason,
+        full=desk.gateway.refusing().get(name, ""),
         delivered=state.delivered,
         declined=state.declined,
         dead=state.dead + given_up.dead,

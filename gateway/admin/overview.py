@@ -146,6 +146,9 @@ def routes_of(desk: Desk) -> list[RouteState]:
 def _gateway(desk: Desk, used: float) -> Iterator[Attention]:
     if trouble := desk.gateway.trouble():
         yield Attention("trouble", f"Nothing is accepted: {trouble}.", "config")
+    for name, why in desk.gateway.refusing().items():
+        text = f"{why[0].upper()}{why[1:]}."
+        yield Attention("trouble", text, f"destinations/{name}")
     if used >= NEARLY_FULL:
         yield Attention("trouble", f"The spool is {used:.0%} full.", "destinations")
     for route, failed in desk.gateway.router.failures.counts.items():

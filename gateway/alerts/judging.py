@@ -8,7 +8,9 @@ import msgspec
 
 from gateway.config.alerting import AlertsConfig
 
-Kind = Literal["destination_paused", "backlog_old", "dead_letters", "not_accepting"]
+Kind = Literal[
+    "destination_paused", "backlog_old", "dead_letters", "not_accepting", "destination_full"
+]
 GATEWAY = ""
 """Stands for the gateway itself where a destination's name would be."""
 
@@ -34,6 +36,8 @@ class Reading(NamedTuple):
     """Requests that are owed to it."""
     dead: int = 0
     """Its dead letters."""
+    full: str = ""
+    """Why no new events are taken for it; empty where they are."""
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -122,6 +126,8 @@ class Judge:
         if reading.trouble:
             kind: Kind = "not_accepting" if name == GATEWAY else "destination_paused"
             yield (name, kind), _Symptom(reading.trouble, bounds.paused_for)
+        if reading.full:
+            yield (name, "destination_full"), _Symptom(reading.full, bounds.paused_for)
         age = 0.0 if reading.oldest is None else now.wall - reading.oldest
         if age > bounds.backlog_age:
             reason = "1 request is" if reading.owed == 1 else f"{reading.owed} requests are"
@@ -161,11 +167,13 @@ _BEGINS: dict[Kind, str] = {
     "destination_paused": "Nothing is sent to {name}, for {time} now: {reason}",
     "backlog_old": "{name} is {time} behind: {reason}",
     "not_accepting": "The gateway takes no events, for {time} now: {reason}",
+    "destination_full": "No new events are taken for {name}, for {time} now: {reason}",
 }
 _ENDS: dict[Kind, str] = {
     "destination_paused": "Events are sent to {name} again, after {time}",
     "backlog_old": "{name} is not behind any more, after {time}",
     "not_accepting": "The gateway takes events again, after {time}",
+    "destination_full": "New events are taken for {name} again, after {time}",
 }
 
 

@@ -66,7 +66,7 @@ class Alerting:
             depths = await gateway.spool.depths()
         except SpoolError as error:
             return [Reading(GATEWAY, itself.trouble or str(error))]
-        found = [itself]
+        found, refusing = [itself], gateway.refusing()
         for name, worker in gateway.workers.items():
             state, depth = state_of(worker), depths.get(name)
             trouble = ""
@@ -75,7 +75,8 @@ class Alerting:
             elif state.circuit != "closed":
                 trouble = state.reason
             if depth is not None:
-                found.append(Reading(name, trouble, depth.oldest, depth.backlog, depth.dead))
+                full = refusing.get(name, "")
+                found.append(Reading(name, trouble, depth.oldest, depth.backlog, depth.dead, full))
         return found
 
 

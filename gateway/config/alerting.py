@@ -18,7 +18,7 @@ class AlertsConfig(Table):
     """Headers to post with, such as `{ authorization = "Bearer ${ALERTS_TOKEN}" }`."""
     paused_for: Duration = Field(default=MINUTE, ge=0)
     """How long a destination may be paused, by its circuit or by an operator, and how long the
-    gateway may take no events, before somebody is told."""
+    gateway may take no events, at all or for a destination, before somebody is told."""
     backlog_age: Duration = Field(default=15 * MINUTE, gt=0)
     """How old the oldest event that is owed to a destination may become."""
     dead_letters: int = Field(default=1, ge=1)

@@ -115,12 +115,15 @@ class SpoolConfig(Table):
     """A folder of the spool's own, relative to the folder in which the gateway is started."""
     max_bytes: Size = Field(default=10 * GIB, gt=0)
     """How large the spool may grow, dead letters included; past it senders are told to try
-    again later."""
+    again later. A destination that takes nothing holds two thirds of it at most, two such hold two
+    fifths each, and so on, so that the others go on; see `full`."""
     max_age: Duration = Field(default=7 * DAY, gt=0)
     """How long a delivery may be pending; past it, it becomes a dead letter."""
     full: Full = "refuse"
-    """What happens when a destination's `max_backlog` is reached: senders are told to try again
-    later (`"refuse"`), or the destination's oldest deliveries become dead letters (`"dead"`)."""
+    """What happens when a destination reaches its `max_backlog` or its share of `max_bytes`: it
+    takes no new events (`"refuse"`), or its oldest deliveries become dead letters (`"dead"`).
+    Senders are told to try again later where no other destination takes the request
+    ([bounds](operations.md#bounds))."""
 
 
 class SourceConfig(Table):
@@ -220,8 +223,8 @@ class Delivery(Table):
     """How many requests may wait for this destination; 0, or leaving it out, sets no limit but
     the spool's."""
     full: Full = "refuse"
-    """What happens when `max_backlog` is reached; what `full` in `[spool]` says where this is
-    left out."""
+    """What happens when `max_backlog`, or its share of the spool's `max_bytes`, is reached; what
+    `full` in `[spool]` says where this is left out."""
     passthrough: bool = True
     """Send requests that came in this same vendor's format on as they came, byte for byte, with
     only the credential exchanged."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CIRCUITS = ("closed", "probing", "open")
 OUTCOMES = ("accepted", "unavailable", "error")
-ENDS = ("delivered", "declined", "later", "dead", "dropped")
+ENDS = ("delivered", "declined", "later", "dead")
 TURNS = ("given", "kept_back")
 CLOSED = (
     "body_timeout", "client_limit", "header_timeout", "limit", "memory", "refused",
@@ -174,7 +174,8 @@ def _going_out(gateway: "Gateway") -> Iterator[Metric]:
         "Tries that ended: delivered, declined, shadowed, later (tried again), or dead; and what "
         "was given up untried: dead, or dropped.",
         ("destination", "outcome"),
-        dict.fromkeys(product(gateway.config.destinations, ENDS), 0) | _ended(gateway),
+        dict.fromkeys(product(gateway.config.destinations, (*ENDS, "dropped")), 0)
+        | _ended(gateway),
     )
     yield counter(
         "gateway_attempts_total",
@@ -221,6 +222,13 @@ def _workers(gateway: "Gateway") -> Iterator[Metric]:
         "1 while an operator has paused it.",
         "destination",
         ((name, state.paused) for name, state in states.items()),
+    )
+    refusing = gateway.refusing()
+    yield gauge(
+        "gateway_destination_full",
+        "1 while no new events are taken for it, since it is at a bound.",
+        "destination",
+        ((name, name in refusing) for name in states),
     )
     yield gauge(
         "gateway_deliveries_in_hand",

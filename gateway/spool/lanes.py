@@ -32,7 +32,7 @@ class Stretch:
         self.seqs = array("q")
         self.open = array("i")
         """For each entry, how many of its deliveries are neither finished nor exceptions."""
-        self.sizes = array("q")
+        self.sizes = array("I")
         """For each entry, how many bytes it takes."""
         self.new_head = 0
         self._shown = (self.seqs, 0)

@@ -1,8 +1,9 @@
 """Whether there is room: in the store for a request, and at a destination for its deliveries.
 
 Appends ask here, and so does whoever wants to know whether they would be taken. A destination may
-hold a multiple of what is free, so that those in trouble share the store between them and leave
-something for the others: one alone holds three quarters, two hold three sevenths each.
+hold twice what is free, so that those in trouble share the store between them and leave something
+for the others: one alone holds two thirds, two hold two fifths each. What one of so many may hold
+in any case is about half of an equal part.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from gateway.spool.lanes import Lane, Lanes
 from gateway.spool.store import fetch
 from gateway.spool.upkeep import Gauge
 
-SHARE = 3
+SHARE = 2
 """How many times as much as is free a destination may hold."""
 _RELIEVED = 0.8
 """Part of its share below which a destination that was past it counts as within it again."""
@@ -98,18 +99,21 @@ class Room:
 
         What it gives up is free then, and lets the share grow.
         """
-        return max(0, self.held(lane) - self._share) // (1 + SHARE)
+        return max(0, self.held(lane) - self._share()) // (1 + SHARE)
 
     @property
+    def _known(self) -> list[Lane]:
+        return [lane for lane in self._lanes.by_name.values() if lane.bounds is not None]
+
     def _share(self) -> int:
-        """Return how many bytes a destination may hold; a little it may always."""
-        return max(SHARE * self._gauge.free, self._gauge.reserve)
+        """Return how many bytes a destination may hold."""
+        least = (self._gauge.max_bytes or 0) // (2 * (len(self._known) + 1))
+        return max(SHARE * self._gauge.free, least)
 
     def _measure(self, connection: apsw.Connection) -> None:
         self._letters = dict(fetch(connection, _KEPT))
         self._waiting = dict(fetch(connection, _WAITING))
-        share = self._share
-        known = [lane for lane in self._lanes.by_name.values() if lane.bounds is not None]
+        share, known = self._share(), self._known
         for lane in known:
             held = self.held(lane)
             if len(known) > 1 and held > share:

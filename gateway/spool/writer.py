@@ -179,12 +179,12 @@ class Writer:
             lane.new_reported = job.progress.cursor
 
     def _append(self, connection: apsw.Connection, jobs: Sequence[Appending]) -> None:
-        if self.room.refusing:
+        if self._gauge.tight:
             trim(connection, self._lanes, _HURRY)
             self.room.look(connection)
         now = self._clock.now()
         sieve = Sieve(connection, now, self._clock.sure(), [job for job in jobs if job.ids])
-        taken: list[tuple[Appending, Entry]] = []
+        taken: list[_Taking] = []
         rows: list[Row] = []
         for job in jobs:
             size = sieve.sift(job) if job.ids else 0

@@ -6,10 +6,13 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.admin import Desk
+from gateway.admin import make_app as make_admin
 from gateway.exchange import Delivered, Refused
+from gateway.reload import Reloading
 from gateway.spool import Letters
 from tests.e2e.configs import SETTINGS, VENDORS, destination, everything
-from tests.e2e.running import PATIENCE, Running, running
+from tests.e2e.running import PATIENCE, Running, running, serving
 from tests.e2e.test_refusals import CREDENTIALS, VALID, says_no
 
 MOST = 3
@@ -105,3 +108,139 @@ async def test_what_is_too_old_for_a_destination_is_given_up(tmp_path: Path) -> 
                 await run.gateway.spool.depths()
     assert "max_age" in dead[0].reason
     assert dead[0].attempts[0].status == 503
+
+
+def shared(folder: Path, sandbox: str, more: str = "") -> str:
+    """Return a configuration of a small spool that two destinations share."""
+    head = everything(folder, sandbox).partition("[destinations.")[0]
+    head = head.replace("[spool]\n", '[spool]\nmax_bytes = "1MB"\n')
+    brisk = f'retry_min = "20ms"\nretry_max = "50ms"\n{more}'
+    both = destination("chrts", sandbox, brisk) + destination("growlytics", sandbox, brisk)
+    return (
+        f'{head}[admin]\nlisten = "127.0.0.1:0"\n{both}[[routes]]\nto = ["chrts", "growlytics"]\n'
+    )
+
+
+async def post(run: Running, number: int) -> int:
+    """Post an event of about 10 kB; return the status."""
+    body = {"uid": f"u{number}", "name": "E", "properties": {"pad": "x" * 10_000}}
+    headers = {"authorization": "Bearer api_chrts_test"}
+    url = f"{run.url}/event/track"
+    async with run.client.post(url, json=body, headers=headers) as answer:
+        await answer.read()
+        return answer.status
+
+
+async def ready(run: Running) -> tuple[int, str]:
+    """Return what readiness says."""
+    async with run.client.get(f"{run.url}/readyz") as answer:
+        return answer.status, await answer.text()
+
+
+async def becomes_ready(run: Running) -> None:
+    """Wait until the gateway says that it takes events, without posting any."""
+    async with asyncio.timeout(PATIENCE):
+        while await ready(run) != (200, "ok\n"):  # noqa: ASYNC110 - it is polled, as a balancer does
+            await asyncio.sleep(0.05)
+
+
+def arrived(run: Running, vendor: str) -> int:
+    """Return how many events a destination has got."""
+    return sum(isinstance(v, Delivered) and to == vendor for _, to, v in run.watch.settled)
+
+
+@pytest.mark.parametrize("full", ["refuse", "dead"])
+async def test_a_dead_destination_leaves_room_for_the_others(tmp_path: Path, full: str) -> None:
+    """Events go on to the others, what the dead one cannot have is told, and readiness is true."""
+    more = f'full = "{full}"'
+    async with running(tmp_path, lambda url: shared(tmp_path, url, more)) as run:
+        await run.fault(vendor="growlytics", status=503, count=1_000_000)
+        for number in range(200):
+            assert await post(run, number) == 200, await ready(run)
+            least = number - 5
+            await run.watch.until(lambda _: arrived(run, "chrts") >= least)  # noqa: B023 - at once
+        await run.watch.until(lambda _: arrived(run, "chrts") == 200)
+        assert await run.gateway.spool.size() <= 1_000_000
+        status, said = await ready(run)
+        given_up = run.gateway.spool.given_up()["growlytics"]
+        assert status == 200
+        assert "'growlytics'" in said if full == "refuse" else said == "ok\n"
+        assert given_up.dropped > 50
+        desk = Desk(run.gateway, Reloading(run.gateway))
+        async with serving(make_admin(desk)) as admin:
+            async with run.client.get(f"{admin}/api/v1/destinations/growlytics") as answer:
+                told = await answer.json()
+            assert (told["dropped"], bool(told["full"])) == (given_up.dropped, full == "refuse")
+            assert told["dead"] >= given_up.dead
+            async with run.client.get(f"{admin}/metrics") as answer:
+                page = await answer.text()
+            count = f'outcome="dropped"}} {given_up.dropped}.0'
+            assert f'gateway_deliveries_total{{destination="growlytics",{count}' in page
+            flag = "1.0" if full == "refuse" else "0.0"
+            assert f'gateway_destination_full{{destination="growlytics"}} {flag}' in page
+            async with run.client.get(f"{admin}/api/v1/overview") as answer:
+                attention = [one["text"] for one in (await answer.json())["attention"]]
+            assert any("'growlytics'" in x for x in attention) == (full == "refuse")
+        await run.fault(vendor="growlytics", status=503, count=0)
+        await becomes_ready(run)
+        depths = await run.gateway.spool.depths()
+        owed = 200 - given_up.dropped - depths["growlytics"].dead
+        await run.watch.until(lambda _: arrived(run, "growlytics") >= owed)
+
+
+async def test_readiness_turns_both_ways_though_nobody_posts(tmp_path: Path) -> None:
+    """Where every destination is at its bound nothing is accepted, and readiness says why."""
+    async with running(tmp_path, lambda url: shared(tmp_path, url)) as run:
+        for vendor in ("chrts", "growlytics"):
+            await run.fault(vendor=vendor, status=503, count=1_000_000)
+        async with asyncio.timeout(PATIENCE):
+            number = 0
+            while (await ready(run))[0] == 200:
+                assert await post(run, number) == 200
+                number += 1
+        assert number > 20
+        status, said = await ready(run)
+        assert status == 503
+        assert "max_bytes" in said
+        assert await post(run, number) == 503
+        for vendor in ("chrts", "growlytics"):
+            await run.fault(vendor=vendor, status=503, count=0)
+        await becomes_ready(run)
+        await run.watch.until(
+            lambda _: arrived(run, "chrts") == arrived(run, "growlytics") == number
+        )
+
+
+async def test_readiness_knows_of_max_backlog(tmp_path: Path) -> None:
+    """At ``max_backlog`` of the only destination nothing is accepted, and readiness says so."""
+    async with running(tmp_path, lambda url: bounded(tmp_path, url, "refuse")) as run:
+        await run.fault(vendor="chrts", status=503, count=1_000_000)
+        await until_full(run, "chrts")
+        status, said = await ready(run)
+        assert status == 503
+        assert "max_backlog" in said
+        await run.fault(vendor="chrts", status=503, count=0)
+        await becomes_ready(run)
+
+
+async def test_what_expired_is_among_a_destinations_dead(tmp_path: Path) -> None:
+    """Deliveries that the spool gives up count in the admin API and in the metrics as others do."""
+
+    def config(sandbox: str) -> str:
+        return shared(tmp_path, sandbox).replace("[spool]\n", '[spool]\nmax_age = "200ms"\n')
+
+    async with running(tmp_path, config) as run:
+        await run.fault(vendor="growlytics", status=503, count=1_000_000)
+        for number in range(5):
+            assert await post(run, number) == 200
+        spool = run.gateway.spool
+        async with asyncio.timeout(PATIENCE):
+            while (await spool.depths())["growlytics"].dead < 5:  # noqa: ASYNC110 - by the clock
+                await asyncio.sleep(0.05)
+        desk = Desk(run.gateway, Reloading(run.gateway))
+        async with serving(make_admin(desk)) as admin:
+            async with run.client.get(f"{admin}/api/v1/destinations/growlytics") as answer:
+                assert (await answer.json())["dead"] == 5
+            async with run.client.get(f"{admin}/metrics") as answer:
+                line = 'gateway_deliveries_total{destination="growlytics",outcome="dead"} 5.0'
+                assert line in await answer.text()

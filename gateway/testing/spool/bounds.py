@@ -277,12 +277,15 @@ class BoundsSuite(SpoolContract):
     ) -> None:
         """Dead letters count towards the share, however few events of each request they are."""
         spool = await opened(Limits(max_bytes=2_000_000), a=Bounds(overflow=overflow))
+        taken = 0
         for number in range(400):
             sent = entry(f"r{number}", body=b"x" * 10_000, a=tuple(range(9)), b=(0,))
             seq = await spool.append(sent)
             await spool.settle("b", Progress(cursor=seq))
             if "a" not in spool.refusing():
-                await spool.settle("a", Progress(cursor=seq, dead=[failed(seq, rendered=b"")]))
+                taken += 1
+                dead = [failed(seq, rendered=b"")]
+                await spool.settle("a", Progress(cursor=seq, dead=dead, delivered=8 * taken))
         depths = await spool.depths()
         assert depths["a"].dead > 50
         assert depths["b"].backlog == 0
