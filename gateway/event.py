@@ -176,6 +176,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     properties: Properties = Properties()
     context: Context = Context()
     consent: Mapping[str, bool] = NOTHING
+    derived: Mapping[str, str] = NOTHING
+    """Fields that the sender did not say, to what they follow from, such as ``properties.total``
+    from ``properties.products``. They are not told to ``origin``."""
     extra: Json = NOTHING
     """What no row maps, exactly as sent: restored when the event goes back to ``origin``."""
     origin: str = ""
@@ -202,6 +205,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Names:
     """Event names that Segment's specs lack and that the gateway needs."""
 
+    CONSENT_UPDATED = "Consent Preference Updated"
+    """Consent was given or withdrawn, by category. Segment's name for it has its own in it."""
     CART_UPDATED = "Cart Updated"
     """The whole cart is replaced: a state, which Cart Viewed (a look at it) does not say."""
     CART_CLEARED = "Cart Cleared"

@@ -46,6 +46,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Arrival, UTC."""
     client: Client | None = None
     """Who sent a received request; None where that is a backend, which is nobody."""
+    also: "tuple[Request, ...]" = ()
+    """Further requests that one to be sent needs to say all of its event, each after the one
+    before was taken. All are sent again where the event is tried again."""
 
     @property
     def path(self) -> str:

@@ -22,17 +22,20 @@ from gateway.errors import Rejected, Unrenderable
 from gateway.event import Event
 from gateway.exchange import Declined, Request, Response, Verdict, verdict_by_status
 from gateway.forwarding import carried
+from gateway.included import Included, include
 from gateway.json_text import as_valid_json, dumps, read_body
-from gateway.mapping import Loss, Mapped, Stamp, Table, restore
+from gateway.mapping import ISO8601, Loss, Mapped, Stamp, Table, restore
 from gateway.mapping.losses import losses
 from gateway.mapping.substitute import is_object, substitute
 from gateway.naming import by_convention
+from gateway.quantities import Duration
 from gateway.settings import FreeFormSettings, Secret, Settings
 
 __all__ = [
     "JSON",
     "Basic",
     "Call",
+    "Duration",
     "Endpoints",
     "FreeFormSettings",
     "Input",
@@ -306,10 +309,27 @@ class Output(Vendor):
     def losses(self, event: Event) -> list[Loss]:
         """Return what *event* knows and its request will not say."""
         call = self.choose(event)
-        if isinstance(call, Declined):
-            return []
-        same = event.origin == self.name
-        return losses(call.event, call.table.said(call.event), same=same)
+        return [] if isinstance(call, Declined) else self.unsaid(call)
+
+    def unsaid(self, call: Call) -> list[Loss]:
+        """Return what the event of *call* knows and its table does not say."""
+        same = call.event.origin == self.name
+        found = losses(call.event, call.table.said(call.event), same=same)
+        return [loss for loss in found if loss.path not in call.event.derived]
+
+    def included(self, event: Event, **names: str) -> Included:
+        """Return *event*, a track event, with what the destination's `FreeFormSettings` include.
+
+        Args:
+            event: not changed. One in this vendor's own format gets nothing.
+            names: of properties where the vendor has its own, by the usual ones.
+        """
+        own = event.origin == self.name
+        return include(event, () if own else self.config.include, self.time, names)
+
+    def time(self, moment: datetime) -> Any:
+        """Return *moment* as this vendor has a time among free properties."""
+        return ISO8601.encode(moment)
 
     def named(self, event: Event) -> str:
         """Return the event's name by the convention of the destination's `FreeFormSettings`."""

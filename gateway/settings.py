@@ -4,6 +4,7 @@ import re
 
 from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 
+from gateway.included import check
 from gateway.naming import Naming
 
 Secret = SecretStr
@@ -34,3 +35,14 @@ class FreeFormSettings(Settings):
     naming: Naming = "as-is"
     """How to spell the names of events that the vendor has no word for; events that came in the
     vendor's own format keep theirs."""
+    include: tuple[str, ...] = ()
+    """What of an event's circumstances goes out among its properties, where the vendor has no
+    place of its own for it: `"timestamp"`, `"session_id"`, `"consent"`, `"context.page.url"`, all
+    of `"context.page"`, `"context.campaign"`, `"traits.email"`, a name of the sender's own such as
+    `"context.os"`. The page's fields become `page_url` and so on, the campaign's `utm_source` and
+    so on. Events that came in the vendor's own format get none of it."""
+
+    @field_validator("include")
+    @classmethod
+    def _known(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check, paths))

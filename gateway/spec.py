@@ -6,12 +6,22 @@ A vendor that takes whatever properties it is given gets them by these names, so
 every origin look alike there.
 """
 
+from collections.abc import Collection, Mapping
 from typing import Any, TypedDict
 
 from msgspec.structs import replace
 
-from gateway.event import NOTHING, SINGLE_PRODUCT, Event, Page, Product, Properties, Traits
-from gateway.mapping import INTEGER, MONEY, NUMBER, TEXT, Row, Table, many, within
+from gateway.event import (
+    NOTHING,
+    SINGLE_PRODUCT,
+    Event,
+    Names,
+    Page,
+    Product,
+    Properties,
+    Traits,
+)
+from gateway.mapping import INTEGER, MONEY, NUMBER, TEXT, Codec, Row, Table, many, within
 
 
 class SpecProduct(TypedDict, total=False):
@@ -64,7 +74,7 @@ class SpecTraits(TypedDict, total=False):
     """Traits, Segment Spec; any other key may stand beside them."""
 
     email: str
-    phone: str
+    phone: str | int | float
     name: str
     firstName: str
     first_name: str
@@ -72,8 +82,8 @@ class SpecTraits(TypedDict, total=False):
     last_name: str
     gender: str
     birthday: str
-    age: int | float
-    username: str
+    age: int | float | str
+    username: str | int
     title: str
     avatar: str
     website: str
@@ -83,6 +93,15 @@ class SpecTraits(TypedDict, total=False):
     address: dict[str, Any] | str
     company: dict[str, Any] | str
 
+
+def phone_text(value: str | float) -> str:
+    """Return a phone number as text; a spreadsheet's ``4.4e11`` has no fraction there either."""
+    if type(value) is float and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+PHONE = Codec("text or number", phone_text, lambda text: text, (str,))
 
 # fmt: off
 PRODUCT_ROWS = (
@@ -142,14 +161,14 @@ PRODUCT_PROPERTY_ROWS = (
 
 TRAIT_ROWS = (
     Row("email",                "email"),
-    Row("phone",                "phone"),
+    Row("phone",                "phone",            PHONE),
     Row("name",                 "name"),
     Row("firstName|first_name", "first_name"),
     Row("lastName|last_name",   "last_name"),
     Row("gender",               "gender"),
     Row("birthday",             "birthday"),
-    Row("age",                  "age"),
-    Row("username",             "username"),
+    Row("age",                  "age",              NUMBER),
+    Row("username",             "username",         TEXT),
     Row("title",                "title"),
     Row("avatar",               "avatar"),
     Row("website",              "website"),
@@ -209,6 +228,37 @@ def as_track(event: Event) -> Event | None:
             properties=replace(properties, extra={**known, **properties.extra}),
         )
     return None
+
+
+def with_flags(event: Event, *taken: str) -> Event:
+    """Return *event* with its consent among what is free: for vendors without a place for it.
+
+    A profile has the categories among its traits, a change of consent among its properties, each
+    true or false, by the category's own name. ``consent_email`` is that of a category whose name
+    is a field's, such as ``email``. The consent that other events repeat stays where it is.
+
+    Args:
+        event: not changed.
+        taken: names that mean something else to the vendor, beside those of the Spec.
+    """
+    if not event.consent:
+        return event
+    if event.type == "identify":
+        held = event.traits.extra
+        told = flags(event.consent, {*SpecTraits.__annotations__, *held, *taken})
+        traits = replace(event.traits, extra={**held, **told})
+        return replace(event, consent=NOTHING, traits=traits)
+    if event.type == "track" and event.name == Names.CONSENT_UPDATED:
+        held = event.properties.extra
+        told = flags(event.consent, {*SpecProperties.__annotations__, *held, *taken})
+        properties = replace(event.properties, extra={**held, **told})
+        return replace(event, consent=NOTHING, properties=properties)
+    return event
+
+
+def flags(consent: Mapping[str, bool], taken: Collection[str]) -> dict[str, bool]:
+    """Return *consent* by names that are not *taken*."""
+    return {f"consent_{key}" if key in taken else key: given for key, given in consent.items()}
 
 
 def _fields(page: Page) -> dict[str, Any]:

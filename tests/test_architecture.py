@@ -15,9 +15,9 @@ PURE = frozenset({
 })  # fmt: skip
 IMPURE_NAMES = frozenset({"now", "utcnow", "today", "uuid1", "uuid4", "getenv", "environ", "open"})
 PUBLIC = frozenset({
-    "gateway", "gateway.errors", "gateway.event", "gateway.exchange", "gateway.forwarding",
-    "gateway.json_text", "gateway.mapping", "gateway.naming", "gateway.plugin", "gateway.sandbox",
-    "gateway.spec",
+    "gateway", "gateway.commerce", "gateway.errors", "gateway.event", "gateway.exchange",
+    "gateway.forwarding", "gateway.included", "gateway.json_text", "gateway.mapping",
+    "gateway.naming", "gateway.plugin", "gateway.sandbox", "gateway.spec",
 })  # fmt: skip
 LONGEST_FUNCTION = 60
 VAGUE = frozenset({"utils", "util", "helpers", "base", "manager", "handler", "processor", "common"})

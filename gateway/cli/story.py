@@ -114,7 +114,9 @@ def _delivery(story: DeliveryStory, out: Paper) -> None:
         how = "would be a dead letter" if story.dead else "gets nothing"
         say(out, 4, f"{to} {how}: {story.reason}", style="red" if story.dead else "yellow")
         return
-    _request(story.request, to, out)
+    _request(story.request, f"{to} gets", out)
+    for further in story.request.also:
+        _request(further, "and", out)
     if story.losses:
         say(out, 6, "what does not arrive as it is", style="yellow")
         rows = [(loss.path, f"{loss.how:<9}{shown(as_json(loss.value))}") for loss in story.losses]
@@ -125,8 +127,8 @@ def _delivery(story: DeliveryStory, out: Paper) -> None:
         say(out, 6, "nothing is lost", style="dim")
 
 
-def _request(sent: Sent, to: str, out: Paper) -> None:
-    say(out, 4, f"{to} gets", style="green")
+def _request(sent: Sent, head: str, out: Paper) -> None:
+    say(out, 4, head, style="green")
     say(out, 6, f"{sent.method} {sent.url}")
     for name, value in sent.headers.items():
         say(out, 6, f"{name}: {value}", style="dim")

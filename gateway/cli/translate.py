@@ -124,12 +124,13 @@ def _show(output: Output, event: Event, redactor: Redactor) -> None:
     if isinstance(request, Declined):
         click.echo(f"does not go to {output.name}: {request.reason}")
         return
-    shown = redactor.request(request)
-    click.secho(f"goes to {output.name} as", bold=True)
-    click.echo(f"{shown['method']} {shown['url']}")
-    for name, value in shown["headers"].items():
-        click.echo(f"{name}: {value}")
-    click.echo(f"\n{_body(shown['body'])}")
+    for number, each in enumerate((request, *request.also)):
+        shown = redactor.request(each)
+        click.secho("and as" if number else f"goes to {output.name} as", bold=True)
+        click.echo(f"{shown['method']} {shown['url']}")
+        for name, value in shown["headers"].items():
+            click.echo(f"{name}: {value}")
+        click.echo(f"\n{_body(shown['body'])}")
     _show_fates(fates(output, event))
 
 

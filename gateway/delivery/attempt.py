@@ -95,6 +95,15 @@ class Sender:
         return await self._sent([job], prepared)
 
     async def _sent(self, jobs: Sequence[Job], prepared: Prepared) -> Outcome:
+        """Return how the last request of those that deliver *jobs* ended: the first not taken."""
+        outcome = await self._asked(jobs, prepared)
+        for further in prepared.request.also:
+            if not isinstance(outcome.verdict, Delivered):
+                break
+            outcome = await self._asked(jobs, prepared._replace(request=further))
+        return outcome
+
+    async def _asked(self, jobs: Sequence[Job], prepared: Prepared) -> Outcome:
         request, covers, forwarded = prepared
         for job in jobs[:covers]:
             job.sent, job.forwarded = request, forwarded

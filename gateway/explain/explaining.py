@@ -175,4 +175,5 @@ def _story(to: str, exit_: Rendering, job: Job) -> DeliveryStory:
 
 
 def _sent(request: Request, exit_: Rendering, job: Job, *, forwarded: bool) -> Sent:
-    return Sent(**exit_.redactor(job).request(request), forwarded=forwarded)
+    also = tuple(_sent(further, exit_, job, forwarded=False) for further in request.also)
+    return Sent(**exit_.redactor(job).request(request), forwarded=forwarded, also=also)

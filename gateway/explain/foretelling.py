@@ -31,6 +31,7 @@ PLAUSIBLE = {
     "ip": "192.0.2.7",
     "locale": "en-GB",
     "currency": "EUR",
+    "address": {"city": "London", "country": "GB", "postalCode": "NW1"},
 }
 """Values of fields in which not any text will do."""
 

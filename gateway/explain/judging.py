@@ -118,7 +118,7 @@ def sent_to(name: str, explanation: Explanation) -> list[Sent]:
             if delivery.destination != name or sent is None:
                 continue
             if not any(sent is known for known in found):
-                found.append(sent)
+                found += [sent, *sent.also]
     return found
 
 

@@ -57,6 +57,8 @@ class Sent:
     body: str
     forwarded: bool
     """It is the received request as it came, all of its events in one."""
+    also: "tuple[Sent, ...]" = ()
+    """Further requests that say the rest of the event."""
 
 
 @dataclass(frozen=True, slots=True)

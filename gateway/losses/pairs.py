@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from gateway.errors import Rejected, Unrenderable
 from gateway.event import Event
 from gateway.exchange import Declined, Request
@@ -82,7 +84,7 @@ def sayable(reads: Input, writes: Output) -> dict[str, Event]:
 def _sent(reads: Input, writes: Output, specimen: Event) -> Event | None:
     """Return *specimen* as the vendor's own clients would send it; None where they cannot."""
     try:
-        request = writes.render(specimen)
+        request = writes.render(replace(specimen, origin=writes.name))
         if isinstance(request, Declined):
             return None
         path = request.url.removeprefix(writes.config.url.rstrip("/"))

@@ -9,7 +9,7 @@ from gateway.event import Event
 from gateway.mapping.nested import Nested
 from gateway.mapping.row import Row
 
-SILENT = frozenset({"type", "name", "origin", "received_at", "id"})
+SILENT = frozenset({"type", "name", "origin", "received_at", "id", "derived"})
 """Fields that are the gateway's own, or that say which table applies."""
 
 
@@ -21,6 +21,8 @@ class Loss(NamedTuple):
     how: str
     """``lost`` or ``coerced``."""
     value: Any
+    why: str = ""
+    """The reason, for a person, where it is not simply that there is no place for it."""
 
 
 def losses(event: Event, rows: Iterable[Row], *, same: bool) -> list[Loss]:

@@ -43,13 +43,14 @@ class Step:
         fast: its value is read as it is.
         plain: its value is written as it is, under ``key``.
         single: it is about the event's only product.
+        whole: an object is its value, rather than a place where other rows find theirs.
         get: reads the value from the event, or from its only product.
         group: the event's group that holds its field; see `gateway.mapping.shape`.
     """
 
     __slots__ = (
         "accepts", "decode", "encode", "fast", "field", "get", "group", "key", "literal", "nested",
-        "paths", "plain", "row", "single", "star",
+        "paths", "plain", "row", "single", "star", "whole",
     )  # fmt: skip
 
     def __init__(self, row: Row, wire: type, into: type) -> None:
@@ -79,6 +80,9 @@ class Step:
                 self.accepts &= classes(target)
             self._resolve(into, target)
         self.accepts = frozenset().union(*(READ_AS.get(c, {c}) for c in self.accepts))
+
+        gives = frozenset(row.codec.gives) or self.accepts
+        self.whole = dict in self.accepts and (self.nested is not None or dict in gives)
 
     def _resolve(self, into: type, target: Any) -> None:
         row = self.row

@@ -94,6 +94,7 @@ class Table:
         self._said: dict[Table | None, tuple[Row, ...]] = {}
         self._order = needed(into, (step.group for step in steps))
         self._required = [step for step in steps if step.row.required]
+        self._said_extra = frozenset(s.field for s in self._steps if s.group == "extra")
         self._claimed = {
             star.row.event: frozenset(s.field for s in self._steps if s.group == star.row.event)
             for star in self._stars
@@ -194,7 +195,8 @@ class Table:
             if free:
                 star.put_star(free, payload, self._claimed[star.row.event])
         if same and self.into is not Event and not self._stars:
-            payload = {**event.extra, **payload}
+            left = {k: v for k, v in event.extra.items() if k not in self._said_extra}
+            payload = {**left, **payload}
         return payload
 
     def table_for(self, event: Event) -> "Table | None":

@@ -114,7 +114,7 @@ class Walk:
         """Return what is left over of the *value* of a key that some row names; None for none."""
         step, rank, below, _ = entry
         inside = below if type(value) is dict else None
-        if step is not None and (inside is None or dict in step.accepts):
+        if step is not None and (inside is None or step.whole):
             left = None if self.take(step, rank, value) else value
             if inside is not None:
                 self.over(value, inside, f"{place}.")

@@ -5,11 +5,12 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from gateway.commerce import with_amounts
 from gateway.event import Event
 from gateway.exchange import Declined, Response, Verdict, verdict_by_envelope
 from gateway.mapping import Loss
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
-from gateway.spec import about_one, as_track
+from gateway.spec import about_one, as_track, with_flags
 from plugins.chrts.mapping import (
     ALIAS,
     ALIAS_OF_SEGMENT,
@@ -19,6 +20,14 @@ from plugins.chrts.mapping import (
     IDENTIFY,
     TRACK,
     TRACK_ONE,
+)
+
+INCLUDED = (
+    "timestamp", "traits.email", "traits.phone", "context.page.url", "context.campaign",
+    "context.channel",
+)  # fmt: skip
+NOBODY = (
+    "chrts needs to know whom it is about: no user, anonymous or device id, no e-mail and no phone"
 )
 
 
@@ -36,6 +45,9 @@ class ChrtsOutput(Output):
         """Scheme and host of chrts' API."""
         api_key: Secret
         """The Bearer key of the source to write to, from chrts' list of sources."""
+        include: tuple[str, ...] = INCLUDED
+        """What of an event's circumstances goes out among its properties: see the other vendors
+        with free properties. The time always should, for chrts has no other place for it."""
 
     config: Config
 
@@ -49,22 +61,20 @@ class ChrtsOutput(Output):
             return Declined("chrts has no catalogue to put a product in")
         if event.type == "alias":
             return _alias(event)
-        user, visitor = _filled(event.user_id), _filled(event.anonymous_id)
-        if not user and not visitor:
-            visitor = _filled(event.context.device.id)
-            if not visitor:
-                return Declined(
-                    "chrts needs to know whom it is about: no user, anonymous or device id"
-                )
-        known = replace(event, user_id=user, anonymous_id=visitor)
+        known = _identified(event)
+        if known is None:
+            return Declined(NOBODY)
         if event.type == "identify":
-            return Call("POST /customer/identify", IDENTIFY, known)
+            return Call("POST /customer/identify", IDENTIFY, with_flags(known))
         tracked = as_track(known) or known
         name = self.named(tracked)
         if not name.strip():
             return Declined("chrts takes no event without a name")
+        if event.origin != self.name:
+            tracked = with_amounts(with_flags(tracked))
         table = TRACK_ONE if about_one(tracked) else TRACK
-        return Call("POST /event/track", table, replace(tracked, name=name))
+        said = self.included(tracked).event
+        return Call("POST /event/track", table, replace(said, name=name))
 
     def losses(self, event: Event) -> list[Loss]:
         """Return what *event* knows and its request will not say.
@@ -101,6 +111,22 @@ def _alias(event: Event) -> Call | Declined:
     spare = event.anonymous_id if previous != event.anonymous_id else None
     known = replace(event, previous_id=previous, anonymous_id=spare)
     return Call("POST /customer/alias", table, known)
+
+
+def _identified(event: Event) -> Event | None:
+    """Return *event* with the ids that go out; None where nothing names anybody.
+
+    Somebody who is known by e-mail or phone alone has that for an id.
+    """
+    user, visitor = _filled(event.user_id), _filled(event.anonymous_id)
+    device = event.context.device
+    if not user and not visitor and _filled(device.id):
+        visitor = device.id
+    if not user and not visitor and event.type != "group":
+        user = _filled(event.traits.email) or _filled(event.traits.phone)
+    if not user and not visitor:
+        return None
+    return replace(event, user_id=user, anonymous_id=visitor)
 
 
 def _filled(text: str | None) -> str | None:

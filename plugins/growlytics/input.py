@@ -12,6 +12,7 @@ from gateway.plugin import Input, json_response
 from plugins.growlytics.attributes import kind_of, read_attributes, unpacked
 from plugins.growlytics.mapping import ENDPOINTS, RETYPED, table_for
 from plugins.growlytics.rules import (
+    CONTACTS,
     LONGEST_NAME,
     MOST_FOR_CUSTOMER,
     MOST_FOR_EVENT,
@@ -85,7 +86,7 @@ class GrowlyticsInput(Input):
     def read(self, request: Request, payload: Any) -> list[Event]:
         """Return the one event in *payload*, with the types of attributes it cannot say."""
         (event,) = super().read(request, payload)
-        return [_with_kinds(event, payload["attributes"])]
+        return [_with_contact(_with_kinds(event, payload["attributes"]))]
 
     def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it is always the same
         """Answer as documented."""
@@ -122,6 +123,20 @@ def _event(payload: dict[str, Any]) -> dict[str, Any]:
 def _limit(count: int, most: int) -> None:
     if count > most:
         raise Violation("attributes", "array.max", limit=most)
+
+
+def _with_contact(event: Event) -> Event:
+    """Return *event* with the e-mail address or the phone number that its customer's id is.
+
+    "The identifier can be a customer's email id or mobile number", says the document. A number is
+    one for certain only with its country's code.
+    """
+    found = event.user_id or ""
+    for name, pattern in CONTACTS.items():
+        if getattr(event.traits, name) is None and pattern.fullmatch(found):
+            traits = replace(event.traits, **{name: found})
+            return replace(event, traits=traits, derived={f"traits.{name}": "user_id"})
+    return event
 
 
 def _with_kinds(event: Event, found: dict[str, Any]) -> Event:

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from gateway.event import Event
-from gateway.mapping import ISO8601, TEXT, Codec, Mapped, Row, Switch, Table, within
-from gateway.spec import PRODUCT_PROPERTY_ROWS, PROPERTY_ROWS, about_one, reads_as_one
+from gateway.mapping import ISO8601, NUMBER, Codec, Mapped, Row, Switch, Table, within
+from gateway.spec import PHONE, PRODUCT_PROPERTY_ROWS, PROPERTY_ROWS, about_one, reads_as_one
 from plugins.growlytics.wire import Customer, Track, TrackProduct
 
 
@@ -30,12 +30,12 @@ CUSTOMER = Table(Customer, [
     Row("id",                       "user_id",              required=True),
     Row("attributes.name",          "traits.name"),
     Row("attributes.email",         "traits.email"),
-    Row("attributes.mobile",        "traits.phone",         TEXT),
+    Row("attributes.mobile",        "traits.phone",         PHONE),
     Row("attributes.firstName",     "traits.first_name"),
     Row("attributes.lastName",      "traits.last_name"),
     Row("attributes.gender",        "traits.gender"),
     Row("attributes.birthday",      "traits.birthday",      DAY),
-    Row("attributes.age",           "traits.age"),
+    Row("attributes.age",           "traits.age",           NUMBER),
     Row("attributes.username",      "traits.username"),
     Row("attributes.title",         "traits.title"),
     Row("attributes.avatar",        "traits.avatar"),

@@ -7,12 +7,14 @@ from typing import Any, Literal
 import orjson
 from msgspec.structs import replace
 
+from gateway.commerce import with_amounts
 from gateway.errors import Unrenderable
-from gateway.event import Event
+from gateway.event import NOTHING, Event
 from gateway.exchange import Declined, Request, Response, Verdict, verdict_by_envelope
+from gateway.included import Included
 from gateway.mapping import Loss, restore
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
-from gateway.spec import about_one, as_track
+from gateway.spec import about_one, as_track, with_flags
 from plugins.growlytics.attributes import Listed, list_attributes
 from plugins.growlytics.mapping import CUSTOMER, ENDPOINTS, table_for
 from plugins.growlytics.rules import (
@@ -27,6 +29,10 @@ UNSAYABLE = {
     "product": "growlytics takes its catalogue at another host (POST /product), not as events",
 }
 
+INCLUDED = (
+    "timestamp", "traits.email", "traits.phone", "context.page.url", "context.campaign",
+    "context.channel",
+)  # fmt: skip
 NOBODY = (
     "growlytics needs to know whom it is about: no user, anonymous or device id, no e-mail "
     "and no phone"
@@ -54,6 +60,9 @@ class GrowlyticsOutput(Output):
         anonymous: Literal["as-id", "decline"] = "as-id"
         """What happens to users without a user id: their anonymous or device id becomes the
         customer's id, or their events are declined."""
+        include: tuple[str, ...] = INCLUDED
+        """What of an event's circumstances goes out among its attributes: see the other vendors
+        with free properties. The time always should, for the API has no other place for it."""
         dates: tuple[str, ...] = ()
         """Names of attributes whose ISO 8601 texts go out as dates. Growlytics ignores an
         attribute whose type changes, so choose before the first one is sent."""
@@ -68,18 +77,31 @@ class GrowlyticsOutput(Output):
         """An identify updates the customer; all else that happens is an event by name."""
         if event.type in UNSAYABLE:
             return Declined(UNSAYABLE[event.type])
+        if event.origin == self.name:
+            event = _as_sent(event)
         known = self._identified(event)
         if isinstance(known, Declined):
             return known
         if event.type == "identify":
-            return Call("POST /rest-api/customer", CUSTOMER, known)
-        tracked = as_track(known) or known
+            return Call("POST /rest-api/customer", CUSTOMER, with_flags(known, "mobile"))
+        tracked = self._told(known).event
         name = self.named(tracked)
         if name.lower() in RESERVED:
             return Declined(f"growlytics makes events called {name!r} itself; rename it")
         if len(name) > LONGEST_NAME or not name.strip():
             return Declined(f"growlytics takes event names of 1 to {LONGEST_NAME} characters")
         return Call("POST /rest-api/event", table_for(tracked), replace(tracked, name=name))
+
+    def time(self, moment: datetime) -> Any:
+        """Return *moment*, which becomes a date."""
+        return moment.replace(microsecond=0)
+
+    def _told(self, event: Event) -> Included:
+        """Return *event* as a track event with all that goes among its attributes."""
+        tracked = as_track(event) or event
+        if event.origin != self.name:
+            tracked = with_amounts(with_flags(tracked, "mobile"))
+        return self.included(tracked, phone="mobile")
 
     def render(self, event: Event) -> Request | Declined:
         """Return the request that delivers *event*, or why Growlytics cannot take it.
@@ -105,17 +127,30 @@ class GrowlyticsOutput(Output):
         call = self.choose(event)
         if isinstance(call, Declined):
             return []
-        found = super().losses(event)
+        found = self.unsaid(call)
         if event.anonymous_id and not call.event.anonymous_id:
             found.append(Loss("anonymous_id", "coerced", event.anonymous_id))
+        if event.type != "identify":
+            found += self._of_included(event, call)
         told = {loss.path for loss in found}
         return found + [loss for loss in self._unsaid(call) if loss.path not in told]
+
+    def _of_included(self, event: Event, call: Call) -> Iterator[Loss]:
+        """Yield what is no longer whole of the circumstances that became attributes."""
+        paths = self._told(event).paths
+        if "timestamp" in paths.values() and event.timestamp and event.timestamp.microsecond:
+            yield Loss("timestamp", "coerced", event.timestamp, "its fraction of a second is cut")
+        for loss in self._unsaid(call):
+            name = loss.path.removeprefix("properties.extra.")
+            if name in paths and name != loss.path:
+                yield loss._replace(path=paths[name])
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
         """Judge by the status; a body with ``success`` false says that nothing was taken."""
         return verdict_by_envelope(response, lambda said: said.get("success") is False, now)
 
     def _unsaid(self, call: Call) -> Iterator[Loss]:
+        """Yield what has no attribute, by its place in the event that was written."""
         values = call.table.write(call.event).get("attributes", {})
         for group, extra in _free(call.event):
             for key, value in extra.items():
@@ -145,6 +180,14 @@ class GrowlyticsOutput(Output):
             return Declined(DECLINES_ANONYMOUS if unknown else NOBODY)
         spare = event.anonymous_id if known != event.anonymous_id else None
         return replace(event, user_id=known, anonymous_id=spare)
+
+
+def _as_sent(event: Event) -> Event:
+    """Return an event of Growlytics' own without the contact that its customer's id is."""
+    if "user_id" not in event.derived.values():
+        return event
+    gone = {path.partition(".")[2]: None for path in event.derived}
+    return replace(event, traits=replace(event.traits, **gone), derived=NOTHING)
 
 
 def _filled(text: str | None) -> str | None:

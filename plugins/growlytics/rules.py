@@ -7,10 +7,13 @@ https://docs.growlytics.in/rest-apis/syncing-products: one problem, as the valid
 it, the label without quotes.
 """
 
+import re
 from typing import Any
 
 from gateway.errors import Fault, Rejected
 
+CONTACTS = {"email": re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+"), "phone": re.compile(r"\+\d{7,15}")}
+"""Traits that a customer's id may be."""
 LONGEST_NAME = 49
 MOST_FOR_CUSTOMER = 100
 MOST_FOR_EVENT = 50

@@ -32,12 +32,12 @@ class CustomerAttributes(TypedDict, total=False):
 
     name: str
     email: str
-    mobile: str | int
+    mobile: str | int | float
     firstName: str
     lastName: str
     gender: str
     birthday: str | datetime
-    age: int | float
+    age: int | float | str
     username: str
     title: str
     avatar: str

@@ -4,7 +4,7 @@ Whatever is cut or reshaped here is told by `plugins.personaclick.unsaid`, which
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from gateway.event import Campaign, Event, Page, Product, Properties, Traits, as_json
+from gateway.exchange import EPOCH
+from gateway.json_text import dumps
 from gateway.naming import CONVENTIONS
 from gateway.spec import PRODUCT, PROPERTIES, about_one, as_track
 from plugins.personaclick.rules import (
@@ -69,11 +71,22 @@ ORDER: Mapping[str, Fit] = {
     "order_cash": number,
     "order_bonuses": number,
     "delivery_address": text,
-    "delivery_type": lambda value: value if type(value) is str else None,
-    "payment_type": lambda value: value if type(value) is str else None,
+    "shipping_method": lambda value: value if type(value) is str else None,
+    "payment_method": lambda value: value if type(value) is str else None,
     "tax_free": lambda value: value if type(value) is bool else None,
     "custom": _declared,
 }
+
+
+OWN_WORDS: Mapping[str, tuple[str, ...]] = {
+    "payment_method": ("payment_type",),
+    "shipping_method": ("delivery_type",),
+    "delivery_address": ("shipping_address", "address"),
+}
+"""Free properties of an order to what else they are called; the Spec has the first two names."""
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+ADDRESS_PARTS = ("street", "postalCode", "city", "state", "country")
+"""In the order in which they are read aloud."""
 
 
 PROFILE: Mapping[str, Fit] = {
@@ -160,7 +173,13 @@ def fit_products(event: Event, *, most: int | None = None, counted: bool = False
     found = [p for p in event.properties.products if is_product_id(p.product_id)][:most]
     kept = counted or event.origin == "personaclick"
     fitted = tuple(_product(product, counted=counted, kept=kept) for product in found)
-    return replace(event, properties=replace(event.properties, products=fitted))
+    assumed = counted and any(amount(product.quantity) is None for product in found)
+    derived = {"properties.products[].quantity": "nothing: 1 is assumed"} if assumed else {}
+    return replace(
+        event,
+        properties=replace(event.properties, products=fitted),
+        derived={**event.derived, **derived},
+    )
 
 
 def _product(product: Product, *, counted: bool, kept: bool) -> Product:
@@ -169,51 +188,66 @@ def _product(product: Product, *, counted: bool, kept: bool) -> Product:
         product,
         quantity=1 if counted and quantity is None else quantity,
         price=price(product.price),
-        variant=text(product.variant),
-        extra=_fitted(product.extra, {"line_id": text}),
+        extra=_fitted(product.extra, {"line_id": text, "size": text}),
     )
 
 
-def fit_order(event: Event) -> Event:
+def fit_order(event: Event, prefix: str) -> Event:
     """Return an order whose fields are of the types that PersonaClick takes.
 
-    Where only the revenue is known, shipping and tax are added to it: ``order_price`` is what
-    the customer pays.
+    ``order_price`` is what the customer pays. An id that is a UUID gets the *prefix*: the account
+    shows no such ids, says the page, and advises one.
     """
     order = event.properties
-    total = order.total
-    if total is None and order.revenue is not None:
-        total = order.revenue + (order.shipping or 0) + (order.tax or 0)
     order_id = order.order_id if len(order.order_id or "") <= LONGEST_ID else None
-    extra = _fitted(order.extra, ORDER)
+    if order_id and UUID.fullmatch(order_id) and event.origin != "personaclick":
+        order_id = f"{prefix}{order_id}"
+    extra = dict(order.extra)
+    for name, others in OWN_WORDS.items():
+        word = next((word for word in (name, *others) if extra.get(word) is not None), None)
+        if word is not None:
+            found = extra.pop(word)
+            extra[name] = _address(found) if name == "delivery_address" else found
     return replace(
         event,
         properties=replace(
-            order, total=total, order_id=order_id, coupon=text(order.coupon), extra=extra
+            order, order_id=order_id, coupon=text(order.coupon), extra=_fitted(extra, ORDER)
         ),
     )
+
+
+def _address(found: Any) -> Any:
+    """Return an address in parts as one line."""
+    if not isinstance(found, Mapping):
+        return found
+    parts = [text(found.get(part)) for part in ADDRESS_PARTS]
+    return ", ".join(part for part in parts if part) or None
 
 
 def fit_custom(event: Event) -> Event:
     """Return *event* with its properties as the free fields of a custom event.
 
     The fields are scalars, and their names are in ``[a-z0-9_]+``: other names are spelled in
-    snake_case. Of products, only the one of an event about one product has fields.
+    snake_case. What is nested goes out under names such as ``a_b``, a list as JSON text, and so do
+    products, save for the one of an event about one product, whose fields stand by themselves.
     """
     held = event.properties
-    flat = PROPERTIES.write(replace(held, products=()))
-    if about_one(event):
+    one = about_one(event)
+    flat = PROPERTIES.write(replace(held, products=()) if one else held)
+    if one:
         flat = {**PRODUCT.write(held.products[0]), **flat}
     value = number(flat.pop("value", None))
-    label = text(flat.pop("label", None))
-    extra = _free(flat, ACTIVITY)
+    label, category = text(flat.pop("label", None)), text(flat.pop("category", None))
+    extra = free_fields(flat, ACTIVITY, "property_")
     if label:
         extra["label"] = label
+    own = event.origin == "personaclick"
+    told = event.timestamp is None and event.received_at != EPOCH and not own
     return replace(
         event,
-        properties=Properties(
-            category=text(flat.get("category")), value=_whole_or_none(value), extra=extra
-        ),
+        timestamp=event.time if told else event.timestamp,
+        derived={**event.derived, "timestamp": "received_at"} if told else event.derived,
+        properties=Properties(category=category, value=_whole_or_none(value), extra=extra),
     )
 
 
@@ -230,6 +264,8 @@ def fit_profile(event: Event) -> Event:
     birthday, age = held.birthday or "", held.age
     typed = {name: getattr(held, name) for name in held.__struct_fields__ if name != "extra"}
     other = {name: value for name, value in typed.items() if name not in OWN_TRAITS}
+    if isinstance(held.address, Mapping) and "location" not in held.extra:
+        other["location"] = held.address.get("city")
     return replace(
         event,
         traits=Traits(
@@ -240,7 +276,7 @@ def fit_profile(event: Event) -> Event:
             gender=GENDERS.get((held.gender or "").lower()),
             birthday=birthday[:10] if _is_day(birthday[:10]) else None,
             age=None if age is None else _whole_or_none(age // 1),
-            extra=_free({**other, **_without(held.extra, OWN_TRAITS)}, PROFILE),
+            extra=free_fields({**other, **_without(held.extra, OWN_TRAITS)}, PROFILE, "trait_"),
         ),
     )
 
@@ -278,18 +314,42 @@ def _fitted(extra: Mapping[str, Any], fits: Mapping[str, Fit]) -> dict[str, Any]
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _free(held: Mapping[str, Any], fits: Mapping[str, Fit]) -> dict[str, Any]:
-    """Return the free fields that *held* can be said in; the first of two alike holds."""
+def free_fields(held: Mapping[str, Any], fits: Mapping[str, Fit], own: str) -> dict[str, Any]:
+    """Return the free fields that *held* can be said in; the first of two alike holds.
+
+    Args:
+        held: by the names that the event has.
+        fits: fields that PersonaClick knows, with what they take.
+        own: stands before a name that means something else to PersonaClick.
+    """
     found: dict[str, Any] = {}
     for key, value in held.items():
-        name = key if FREE_NAME.fullmatch(key) else CONVENTIONS["snake_case"](key)
+        name = free_name(key)
         if name in fits:
             fitted = fits[name](value)
-        elif name in RESERVED or not FREE_NAME.fullmatch(name):
+            if fitted is not None:
+                found.setdefault(name, fitted)
             continue
-        else:
-            plain = as_json(value) if isinstance(value, datetime) else value
-            fitted = plain if type(plain) in {str, int, float, bool} else None
-        if fitted is not None:
-            found.setdefault(name, fitted)
+        for inner, leaf in leaves(name, value):
+            spelt = f"{own}{inner}" if inner in RESERVED else inner
+            if FREE_NAME.fullmatch(spelt):
+                found.setdefault(spelt, leaf)
     return found
+
+
+def free_name(key: str) -> str:
+    """Return *key* as a free field can be called, if it can be."""
+    return key if FREE_NAME.fullmatch(key) else CONVENTIONS["snake_case"](key)
+
+
+def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the scalars that *value* is made of: nested ones by ``a_b``, a list as JSON text."""
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from leaves(f"{name}_{free_name(key)}", below)
+    elif isinstance(value, list | tuple):
+        yield name, dumps(value).decode()
+    elif isinstance(value, datetime):
+        yield name, as_json(value)
+    elif isinstance(value, str | int | float):
+        yield name, value

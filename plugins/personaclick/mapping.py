@@ -76,7 +76,7 @@ ITEM_ROWS = (
     Row("id",                   "product_id",                       TEXT,   required=True),
     Row("price",                "price",                            PRICE),
     Row("line_id",              "extra.line_id",                    FILLED),
-    Row("fashion_size",         "variant",                          FILLED),
+    Row("fashion_size",         "extra.size",                       FILLED),
 )
 ITEM = Table(Item, [*ITEM_ROWS, Row("amount|quantity", "quantity", AMOUNT)], into=Product)
 CART_ITEM = Table(Item, [*ITEM_ROWS, Row("quantity|amount", "quantity", AMOUNT)], into=Product)
@@ -101,8 +101,8 @@ ORDER = (
     Row("order_discount",       "properties.discount",              NUMBER),
     Row("promocode",            "properties.coupon",                FILLED),
     Row("delivery_address",     "properties.extra.delivery_address", FILLED),
-    Row("delivery_type",        "properties.extra.delivery_type"),
-    Row("payment_type",         "properties.extra.payment_type"),
+    Row("delivery_type",        "properties.extra.shipping_method", note="the Spec's name"),
+    Row("payment_type",         "properties.extra.payment_method",  note="the Spec's name"),
     Row("tax_free",             "properties.extra.tax_free"),
     Row("custom",               "properties.extra.custom",
         note="properties that the shop declared in its account"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from gateway.commerce import with_amounts
 from gateway.event import Event, Names
 from gateway.exchange import (
     Declined,
@@ -22,6 +23,7 @@ from gateway.json_text import dumps, loads
 from gateway.mapping import Loss, Table
 from gateway.naming import Naming
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
+from gateway.spec import with_flags
 from plugins.personaclick.fitting import (
     fit_basics,
     fit_custom,
@@ -45,7 +47,14 @@ from plugins.personaclick.mapping import (
     SMS_CLICKED,
     TAPPED,
 )
-from plugins.personaclick.rules import MESSAGE_TYPES, STREAM_KEPT, STREAM_SENT, text
+from plugins.personaclick.rules import (
+    MESSAGE_TYPES,
+    RESERVED,
+    STREAM_KEPT,
+    STREAM_SENT,
+    is_product_id,
+    text,
+)
 from plugins.personaclick.unsaid import unsaid
 from plugins.personaclick.wire import DOCS
 
@@ -111,6 +120,14 @@ class PersonaclickOutput(Output):
         stream: str | None = None
         """The data stream to write to, at most 16 letters and digits. Without it, the channel of
         the event where it is such a word, else ``web``."""
+        order_prefix: str = "order-"
+        """What stands before the id of an order where that is a UUID: PersonaClick's pages show
+        no such ids, and its document advises a prefix. Orders that came from PersonaClick keep
+        theirs."""
+        include: tuple[str, ...] = ("context.campaign",)
+        """What of an event's circumstances goes out among the fields of a custom event: see the
+        other vendors with free properties. PersonaClick has places of its own for the page, the
+        time and the stream."""
         naming: Naming = "snake_case"
         """How to spell the names of custom events. PersonaClick takes only those that the shop
         has declared in its account; events that came from PersonaClick keep theirs."""
@@ -134,7 +151,10 @@ class PersonaclickOutput(Output):
         """Standard events have fields of their own, messages and profiles calls of their own."""
         if event.type in UNSAYABLE:
             return Declined(UNSAYABLE[event.type])
+        own = event.origin == self.name
         tracked = on_its_page(event)
+        if not own:
+            tracked = with_amounts(with_flags(_in_cart(tracked), *RESERVED))
         message = self._message(tracked)
         if message is not None:
             return message
@@ -144,7 +164,9 @@ class PersonaclickOutput(Output):
         if not known.anonymous_id and not person(known):
             return Declined(NOBODY)
         table = PUSH.table_for(known)
-        return self._custom(known) if table is None else _push(known, table)
+        if table is None:
+            return self._custom(known, tracked)
+        return _push(known, table, self.config.order_prefix)
 
     def envelope(self) -> dict[str, Any]:
         """Return the shop's key."""
@@ -243,14 +265,30 @@ class PersonaclickOutput(Output):
             return Declined(UNVOUCHED)
         return Call(SET_PROFILE, PROFILE, fit_profile(event))
 
-    def _custom(self, event: Event) -> Call | Declined:
+    def _custom(self, event: Event, tracked: Event) -> Call | Declined:
         name = self.named(event) if event.name else ""
         if not name.strip():
             return Declined(NO_NAME)
-        return Call("POST /push/custom", CUSTOM, replace(fit_custom(event), name=name))
+        campaign = event.context.campaign
+        whole = replace(event.context, campaign=tracked.context.campaign)
+        said = self.included(replace(event, context=whole)).event
+        known = replace(said, context=replace(said.context, campaign=campaign))
+        return Call("POST /push/custom", CUSTOM, replace(fit_custom(known), name=name))
 
 
-def _push(event: Event, table: Table) -> Call | Declined:
+def _in_cart(event: Event) -> Event:
+    """Return a look at the cart as what the whole cart holds.
+
+    "This method is required for use on the cart page", says the page of that call. A cart of
+    which no product is known is not told so, for that would empty it.
+    """
+    known = any(is_product_id(product.product_id) for product in event.properties.products)
+    if event.type != "track" or event.name != "Cart Viewed" or not known:
+        return event
+    return replace(event, name=Names.CART_UPDATED)
+
+
+def _push(event: Event, table: Table, prefix: str) -> Call | Declined:
     """Return how a standard event goes out by *table*, or what it lacks."""
     name, properties = event.name or "", event.properties
     fitted = event
@@ -269,7 +307,7 @@ def _push(event: Event, table: Table) -> Call | Declined:
         if not fitted.properties.products:
             return Declined(NO_PRODUCT.format(name=name))
         if name == "Order Completed":
-            fitted = fit_order(fitted)
+            fitted = fit_order(fitted, prefix)
     return Call("POST /push", table, fitted)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gateway.mapping import NUMBER, Codec
+from gateway.spec import phone_text
 
 IDENTIFIERS = ("did", "email", "phone", "external_id", "loyalty_id", "telegram_id")
 """Any of them names a person (docs/integration/cdp/custom-events.md)."""
@@ -58,7 +59,7 @@ def is_product_id(value: Any) -> bool:
 def text(value: Any) -> str | None:
     """Return *value* as text that is not blank; numbers are written out, all else is None."""
     if is_number(value):
-        return str(value)
+        return phone_text(value)
     return value if type(value) is str and value.strip() else None
 
 

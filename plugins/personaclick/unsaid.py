@@ -1,10 +1,11 @@
 """What fitting an event to PersonaClick cut off or reshaped."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.event import Event, Product
 from gateway.mapping import SILENT, Loss, filled
+from plugins.personaclick.fitting import free_name, leaves
 
 DELIVERED = "properties.extra.delivered"
 """Told by the endpoint, ``/track/delivered``."""
@@ -16,18 +17,39 @@ def unsaid(event: Event, fitted: Event) -> Iterator[Loss]:
     moved = [value for path, value in after.items() if path not in before]
     kept = fitted.properties.products
     for path, value in before.items():
-        if path in SILENT or (kept and path.startswith("properties.products[]")):
+        of_product = path.startswith("properties.products[]")
+        if path in SILENT or (kept and of_product):
+            continue
+        if of_product and type(fitted.properties.extra.get("products")) is str:
+            yield Loss(path, "coerced", value, "products go out as JSON text")
             continue
         if value is True and path == DELIVERED:
             continue
         if path == "properties.category" and value == fitted.properties.list_id:
             continue
         if path not in after:
-            if not any(_alike(value, other) for other in moved):
+            if _taken_apart(path, value, fitted):
+                yield Loss(
+                    path, "coerced", value, "taken apart: a_b for b in a, lists as JSON text"
+                )
+            elif not any(_alike(value, other) for other in moved):
                 yield Loss(path, "lost", value)
         elif not _alike(value, after[path]):
             yield Loss(path, "coerced", value)
     yield from _unsaid_products(event.properties.products, kept)
+
+
+def _taken_apart(path: str, value: Any, fitted: Event) -> bool:
+    """Tell whether all of what is nested in *value* has fields of its own."""
+    if not isinstance(value, Mapping | list | tuple):
+        return False
+    named = f"{free_name(path.rpartition('.')[2])}"
+    extra = fitted.traits.extra if path.startswith("traits.") else fitted.properties.extra
+    found = dict(leaves(named, value))
+    return bool(found) and all(
+        extra.get(name, extra.get(f"property_{name}", extra.get(f"trait_{name}"))) == leaf
+        for name, leaf in found.items()
+    )
 
 
 def _unsaid_products(before: tuple[Product, ...], after: tuple[Product, ...]) -> Iterator[Loss]:

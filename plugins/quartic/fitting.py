@@ -16,6 +16,15 @@ from gateway.mapping import filled as fields_of
 from plugins.quartic.mapping import TAGS
 from plugins.quartic.rules import CATEGORY, SYMBOL, check_members, email, filled, in_time
 
+APPS = frozenset({"ios", "ipados", "android", "huawei", "mobile", "app", "tvos", "watchos"})
+"""Channels and kinds of devices that are no browser's."""
+PARTS: Mapping[str, str] = {
+    "city": "city", "country": "country", "state": "state", "street": "street",
+    "zip": "postalCode", "postcode": "postalCode", "postalcode": "postalCode",
+    "postal_code": "postalCode",
+}  # fmt: skip
+"""Tags to the parts of an address, as the Segment Spec names them."""
+OBJECTS = ("traits.address", "traits.company")
 FREE_FIELDS: Mapping[str, tuple[type, ...]] = {
     "price_old": (int, float), "custom1": (str,), "custom2": (str,), "custom3": (str,),
     "status": (bool,), "categories": (list,), "catalog_symbol": (str,),
@@ -36,6 +45,23 @@ def fit_basics(event: Event) -> Event:
     )
 
 
+def on_its_device(event: Event) -> Event:
+    """Return *event* with the id of an app's device where Quartic has it: a cookie is a page's.
+
+    What came from Quartic's own clients says itself which of the two it is.
+    """
+    visitor, device = event.anonymous_id, event.context.device
+    if visitor is None or device.id not in {None, visitor} or not _in_app(event):
+        return event
+    context = replace(event.context, device=replace(device, id=visitor))
+    return replace(event, anonymous_id=None, context=context)
+
+
+def _in_app(event: Event) -> bool:
+    words = (event.context.channel, event.context.device.type)
+    return event.origin != "quartic" and any((word or "").lower() in APPS for word in words)
+
+
 def fit_time(event: Event) -> Event:
     """Return *event* with a time that Quartic can say: its own, else that of its arrival."""
     moment = event.timestamp
@@ -44,8 +70,15 @@ def fit_time(event: Event) -> Event:
     return replace(event, timestamp=event.received_at.replace(microsecond=0))
 
 
+def fields_beside_email(traits: Traits) -> bool:
+    """Tell whether *traits* know anything but the e-mail address."""
+    return any(path != "email" for path, _ in fields_of(traits))
+
+
 def fit_contact(event: Event, tags: Collection[str] | None, texts: Mapping[str, str]) -> Event:
-    """Return *event* with the traits that are *tags* and the consents that have *texts*.
+    """Return *event* with the traits that are *tags* and the consents that can be told.
+
+    A consent needs the text that was agreed to. Its withdrawal does not, and goes out in any case.
 
     Args:
         event: it names an e-mail address.
@@ -53,6 +86,7 @@ def fit_contact(event: Event, tags: Collection[str] | None, texts: Mapping[str, 
         texts: what was agreed to, by category of consent.
     """
     traits = event.traits
+    objects = {k: v for path in OBJECTS for k, v in _tags_of(path, _at(traits, path)).items()}
     kept = {
         field: getattr(traits, field)
         for tag, field in TAGS.items()
@@ -60,12 +94,36 @@ def fit_contact(event: Event, tags: Collection[str] | None, texts: Mapping[str, 
     }
     free = {
         key: text
-        for key, value in traits.extra.items()
+        for key, value in {**objects, **_flat(traits.extra)}.items()
         if (tags is None or key in tags) and TAGS.get(key) not in kept
         if filled(key) and (text := _tag_text(value)) is not None
     }
-    consent = {kind: said for kind, said in event.consent.items() if kind in texts}
+    consent = {kind: given for kind, given in event.consent.items() if kind in texts or not given}
     return replace(event, traits=Traits(email=traits.email, **kept, extra=free), consent=consent)
+
+
+def _at(traits: Traits, path: str) -> Any:
+    return getattr(traits, path.rpartition(".")[2])
+
+
+def _tags_of(path: str, value: Any) -> dict[str, Any]:
+    """Return an address or a company as tags: ``address.city``, and ``city`` for short."""
+    name = path.rpartition(".")[2]
+    parts = {}
+    if name == "address" and isinstance(value, Mapping):
+        parts = {tag: value[part] for tag, part in PARTS.items() if part in value}
+    return {**_flat({name: value}), **parts} if value is not None else {}
+
+
+def _flat(held: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return *held* with what is nested under names such as ``company.name``."""
+    found: dict[str, Any] = {}
+    for key, value in held.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{above}{key}.")
+        else:
+            found[f"{above}{key}"] = value
+    return found
 
 
 def _tag_text(value: Any) -> str | None:
@@ -77,9 +135,14 @@ def _tag_text(value: Any) -> str | None:
 
 
 def fit_ordered(product: Product) -> Product:
-    """Return *product* as one of a whole quantity: 0.5 of it at 8 is 1 of it at 4."""
+    """Return *product* as one of a whole quantity: 0.5 of it at 8 is 1 of it at 4.
+
+    A quantity that is not said is 1, as it is for everybody who sells.
+    """
     price, quantity = product.price, product.quantity
-    if price is None or quantity is None or quantity == int(quantity):
+    if quantity is None:
+        return replace(product, quantity=1)
+    if price is None or quantity == int(quantity):
         return product
     return replace(product, price=round(price * quantity, 6), quantity=1)
 
@@ -126,12 +189,10 @@ def unfit_order(event: Event) -> str | None:
         reason = unfit_id(product)
         if reason is not None:
             return reason
-        needed = {"price": product.price, "quantity": product.quantity}
-        missing = " and no ".join(name for name, value in needed.items() if value is None)
-        if missing:
+        if product.price is None:
             return (
-                "quartic needs the price and the quantity of every product in an order: "
-                f"{product.product_id!r} has no {missing}"
+                "quartic needs the price of every product in an order: "
+                f"{product.product_id!r} has none"
             )
     return None
 
@@ -142,9 +203,13 @@ def cut(event: Event, fitted: Event) -> Iterator[Loss]:
     for path, value in fields_of(event):
         if path in SILENT or path.startswith("properties.products[]") or value == "":
             continue
-        if path not in after:
+        if path in OBJECTS and not fitted.traits.extra.keys().isdisjoint(_tags_of(path, value)):
+            yield Loss(
+                path, "coerced", value, "its parts go out as tags, where there are such tags"
+            )
+        elif path not in after and not _moved(path, value, fitted):
             yield Loss(path, "lost", value)
-        elif not _alike(after[path], value):
+        elif path in after and not _alike(after[path], value):
             yield Loss(path, "coerced", value)
     pairs = zip(event.properties.products, fitted.properties.products, strict=True)
     for before, now_is in pairs:
@@ -153,6 +218,11 @@ def cut(event: Event, fitted: Event) -> Iterator[Loss]:
             if path not in kept or kept[path] != value:
                 how = "coerced" if path in kept else "lost"
                 yield Loss(f"properties.products[].{path}", how, value)
+
+
+def _moved(path: str, value: Any, fitted: Event) -> bool:
+    """Tell whether the visitor's id goes out as the device's."""
+    return path == "anonymous_id" and value == fitted.context.device.id
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -95,8 +95,9 @@ class QuarticInput(Input):
         if event.name != "Order Completed":
             return [event]
         total = derived_total(event.properties.products)
-        derived = replace(event.properties, total=total, extra={"total_derived": True})
-        return [replace(event, properties=derived)]
+        order = replace(event.properties, total=total)
+        derived = {"properties.total": "properties.products"}
+        return [replace(event, properties=order, derived=derived)]
 
     def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it depends on the path alone
         """Answer with the time in the way of each endpoint's own example."""

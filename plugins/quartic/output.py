@@ -9,7 +9,7 @@ import orjson
 from msgspec.structs import replace
 
 from gateway.errors import Unrenderable
-from gateway.event import Event
+from gateway.event import Event, Names
 from gateway.exchange import (
     Declined,
     Request,
@@ -24,11 +24,13 @@ from gateway.mapping import Loss
 from gateway.plugin import JSON, Call, Output, Secret, Settings
 from plugins.quartic.fitting import (
     cut,
+    fields_beside_email,
     fit_basics,
     fit_catalogued,
     fit_contact,
     fit_ordered,
     fit_time,
+    on_its_device,
     unfit_id,
     unfit_order,
 )
@@ -57,8 +59,17 @@ ALIAS = (
     "quartic has no call that joins two ids: it links a cookie to a user when a profile names "
     "both, so send an identify with the anonymous id and the user id"
 )
-CONSENT = "quartic takes consent only with a profile: send it with an identify"
+CONSENT = (
+    "quartic takes consent with a contact, by e-mail address, or with a profile, by user id and "
+    "anonymous id and for the category email: this one names neither"
+)
+UNKNOWN_AGREEMENT = (
+    "quartic takes a profile that does not say whether e-mails may be sent for one that forbids "
+    "it: this one has no consent of the category email, and no e-mail address for a contact"
+)
 TRACK = "POST /store/track/event"
+EMAILS = "email"
+"""The category of consent that a profile's ``agreement`` is."""
 CODE = re.compile(r"http\.status\.([45]\d\d)")
 
 
@@ -122,22 +133,30 @@ class QuarticOutput(Output):
         return {"customer": self.config.customer} if path == "/store/track/event" else {}
 
     def choose(self, event: Event) -> Call | Declined:
+        """Return the first of the calls by which *event* goes out, or why there is none."""
+        calls = self.calls(event)
+        return calls if isinstance(calls, Declined) else calls[0]
+
+    def calls(self, event: Event) -> tuple[Call, ...] | Declined:
         """Each kind that Quartic takes has its own fields, and nothing else can be said."""
         known = fit_basics(event)
         if event.type == "identify":
             return self._identify(known)
         if event.type == "alias":
             return Declined(ALIAS)
+        if event.type == "track" and event.name == Names.CONSENT_UPDATED:
+            return self._consent(known)
+        call: Call | Declined
         if event.type == "product":
-            return _catalogued(known)
-        if event.type == "track" and event.name == "Order Completed":
-            return _order(known)
-        if event.type == "track" and event.name in {"Product Viewed", "Product Clicked"}:
-            return _about_one(known)
-        if event.name == "Segment Consent Preference Updated":
-            return Declined(CONSENT)
-        what = repr(event.name) if event.type == "track" else f"a {event.type} call"
-        return Declined(f"{TAKES}: it has no way to say {what}")
+            call = _catalogued(known)
+        elif event.type == "track" and event.name == "Order Completed":
+            call = _order(on_its_device(known))
+        elif event.type == "track" and event.name in {"Product Viewed", "Product Clicked"}:
+            call = _about_one(on_its_device(known))
+        else:
+            what = repr(event.name) if event.type == "track" else f"a {event.type} call"
+            call = Declined(f"{TAKES}: it has no way to say {what}")
+        return call if isinstance(call, Declined) else (call,)
 
     def render(self, event: Event) -> Request | Declined:
         """Return the request that delivers *event*, or why Quartic cannot take it.
@@ -145,9 +164,13 @@ class QuarticOutput(Output):
         Raises:
             Unrenderable: a value is none that JSON can say.
         """
-        call = self.choose(event)
-        if isinstance(call, Declined):
-            return call
+        calls = self.calls(event)
+        if isinstance(calls, Declined):
+            return calls
+        first, *further = [self._written(call, event) for call in calls]
+        return replace(first, also=tuple(further)) if further else first
+
+    def _written(self, call: Call, event: Event) -> Request:
         same = event.origin == self.name
         payload = call.table.write(call.event, same=same)
         if call.table is CONTACT:
@@ -165,20 +188,27 @@ class QuarticOutput(Output):
         return Request(method="POST", url=url, headers=self.headers(), body=body)
 
     def losses(self, event: Event) -> list[Loss]:
-        """Return what *event* knows and its request will not say, limits included.
+        """Return what *event* knows and its requests will not say, limits included.
 
         A total that is the sum of the basket is told by the basket.
         """
-        call = self.choose(event)
-        if isinstance(call, Declined):
+        calls = self.calls(event)
+        if isinstance(calls, Declined):
             return []
-        found = super().losses(event)
-        told = {loss.path for loss in found}
-        found += [loss for loss in cut(event, call.event) if loss.path not in told]
+        told = [self._cut(call, event) for call in calls]
+        found = [loss for path, loss in told[0].items() if all(path in each for each in told)]
         total = event.properties.total
-        if call.table is not TRANSACTION or total != derived_total(event.properties.products):
+        if calls[0].table is not TRANSACTION or total != derived_total(event.properties.products):
             return found
         return [loss for loss in found if loss.path != "properties.total"]
+
+    def _cut(self, call: Call, event: Event) -> dict[str, Loss]:
+        """Return what *call* does not say of *event*, by path."""
+        found: dict[str, Loss] = {}
+        for loss in (*self.unsaid(call), *cut(event, call.event)):
+            if loss.path not in call.event.derived:
+                found.setdefault(loss.path, loss)
+        return found
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
         """Judge the answer by its status, and by its envelope where that tells of an error.
@@ -191,13 +221,41 @@ class QuarticOutput(Output):
         found = CODE.search(response.body.decode("utf-8", "replace"))
         return verdict_as_told(response, int(found[1]) if found else 500, now)
 
-    def _identify(self, event: Event) -> Call | Declined:
-        if event.user_id and event.anonymous_id:
-            return Call("POST /store/collectprofile", PROFILE, event)
+    def _identify(self, event: Event) -> tuple[Call, ...] | Declined:
+        """Return a profile, a contact, or both, for each says something that the other cannot.
+
+        A profile that does not say whether e-mails may be sent forbids it, so that of another
+        vendor's event it is sent only where that is known.
+        """
+        own = event.origin == self.name
+        named = bool(event.user_id and event.anonymous_id)
+        profile = Call("POST /store/collectprofile", PROFILE, event)
+        if named and own:
+            return (profile,)
+        contact = self._contact(event)
+        if named and EMAILS in event.consent:
+            further = contact is not None and contact.event
+            says = further and (further.consent or fields_beside_email(further.traits))
+            return (profile, contact) if contact is not None and says else (profile,)
+        if contact is not None:
+            return (contact,)
+        return Declined(UNKNOWN_AGREEMENT if named else NOBODY)
+
+    def _contact(self, event: Event) -> Call | None:
         if not event.traits.email:
-            return Declined(NOBODY)
+            return None
+        known = on_its_device(event)
         tags = None if event.origin == self.name else frozenset(self.config.tags)
-        return Call("POST /store/contact", CONTACT, fit_contact(event, tags, self._texts(event)))
+        return Call("POST /store/contact", CONTACT, fit_contact(known, tags, self._texts(event)))
+
+    def _consent(self, event: Event) -> tuple[Call, ...] | Declined:
+        """Return a contact with nothing but the consent, or a profile where no e-mail is known."""
+        if event.traits.email:
+            bare = fit_contact(on_its_device(event), frozenset(), self._texts(event))
+            return (Call("POST /store/contact", CONTACT, bare),)
+        if event.user_id and event.anonymous_id and EMAILS in event.consent:
+            return (Call("POST /store/collectprofile", PROFILE, event),)
+        return Declined(CONSENT)
 
     def _texts(self, event: Event) -> Mapping[str, str]:
         """Return what was agreed to by category: as it came from Quartic, else as configured."""
@@ -221,8 +279,15 @@ def _order(event: Event) -> Call | Declined:
     reason = unfit_order(event)
     if reason is not None:
         return Declined(reason)
-    bought = tuple(fit_ordered(product) for product in event.properties.products)
-    fitted = replace(event, properties=replace(event.properties, products=bought))
+    products = event.properties.products
+    bought = tuple(fit_ordered(product) for product in products)
+    assumed = any(product.quantity is None for product in products)
+    derived = {"properties.products[].quantity": "nothing: 1 is assumed"} if assumed else {}
+    fitted = replace(
+        event,
+        properties=replace(event.properties, products=bought),
+        derived={**event.derived, **derived},
+    )
     return Call(TRACK, TRANSACTION, fit_time(fitted))
 
 

@@ -138,11 +138,16 @@ def by_name(contact: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_lists(contact: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
-    """Return *contact* with its agreements and tags as lists again; *texts* are by type."""
+    """Return *contact* with its agreements and tags as lists again; *texts* are by type.
+
+    A withdrawal without a text has the type in its place.
+    """
     found = dict(contact)
     if "agreements" in found:
         given = found["agreements"].items()
-        found["agreements"] = [{"t": kind, "c": texts[kind], "s": said} for kind, said in given]
+        found["agreements"] = [
+            {"t": kind, "c": texts.get(kind, kind), "s": said} for kind, said in given
+        ]
     if "tags" in found:
         found["tags"] = [{"n": name, "v": value} for name, value in found["tags"].items()]
     return found

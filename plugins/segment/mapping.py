@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from gateway.event import Names
 from gateway.mapping import (
     CONSUMED,
     ISO8601,
@@ -18,6 +19,7 @@ from gateway.mapping import (
     Switch,
     Table,
     literal,
+    names,
     within,
 )
 from gateway.spec import PRODUCT_PROPERTY_ROWS, PROPERTY_ROWS, TRAIT_ROWS, reads_as_one
@@ -55,6 +57,8 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
+CONSENT: Final = "Segment Consent Preference Updated"
+CONSENT_NAME: Final = names({CONSENT: Names.CONSENT_UPDATED}, "the name of a change of consent")
 TIME: Final = Codec(ISO8601.name, ISO8601.decode, _written, (datetime,))
 FLAGS: Final = Codec("true or false by category", _flags, _as_it_is, (dict,))
 
@@ -133,7 +137,7 @@ GROUP = _call("group", Group,
 ALIAS = _call("alias", Alias, *PERSON,
     Row("previousId",                   "previous_id",              TEXT),
 )
-EVENT = Row("event",                    "name")
+EVENT = Row("event",                    "name",                     CONSENT_NAME)
 NAME = Row("name",                      "name")
 # fmt: on
 PROPERTIES = tuple(within("properties", "properties", PROPERTY_ROWS))

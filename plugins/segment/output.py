@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Literal
+from uuid import NAMESPACE_URL, uuid5
 
 from msgspec.structs import replace
 
+from gateway.commerce import with_amounts
 from gateway.errors import Fault, Rejected, Unrenderable
-from gateway.event import Event
+from gateway.event import Event, Names
 from gateway.exchange import (
     Declined,
     Refused,
@@ -42,7 +44,6 @@ LARGEST_BATCH: Final = 500 * 1024
 LONGEST_ID: Final = 100
 """Bytes, bytes and characters;
 https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/."""
-CONSENT: Final = "Segment Consent Preference Updated"
 TABLES: Final[Mapping[str, Table]] = {
     "identify": IDENTIFY,
     "page": FULL_PAGE,
@@ -50,6 +51,12 @@ TABLES: Final[Mapping[str, Table]] = {
     "group": GROUP,
     "alias": ALIAS,
 }
+
+NOBODY: Final = (
+    "segment needs to know whom it is about: no user, anonymous or device id, no e-mail and no "
+    "phone"
+)
+NAMESPACE: Final = uuid5(NAMESPACE_URL, "https://segment.com/docs/connections/spec/identify/")
 
 Dialect = Literal["segment", "rudderstack", "compatible"]
 SAME: Final = frozenset(f"/v1/{kind}" for kind in (*CALLS, "batch"))
@@ -103,11 +110,9 @@ class SegmentOutput(Output):
             return Declined("segment has no call for an entry of a catalogue")
         user, visitor = _filled(event.user_id), _filled(event.anonymous_id)
         if not user and not visitor:
-            visitor = _filled(event.context.device.id)
+            visitor = _filled(event.context.device.id) or _by_contact(event)
             if not visitor:
-                return Declined(
-                    "segment needs to know whom it is about: no user, anonymous or device id"
-                )
+                return Declined(NOBODY)
         said = _filled(event.message_id)
         odd = event.origin == self.name and "timestamp" in event.extra
         known = replace(
@@ -132,12 +137,17 @@ class SegmentOutput(Output):
     def _track(self, event: Event) -> Call | Declined:
         if event.name is None:
             return Declined("segment takes no event without a name")
-        if event.name == CONSENT and not (event.anonymous_id and event.consent):
-            return Declined(
-                "segment takes a consent only with an anonymous id and at least one category"
-            )
-        table = TRACK_ONE if about_one(event) else TRACK
-        return Call("POST /v1/track", table, replace(event, name=self.named(event)))
+        name = self.named(event)
+        if event.name == Names.CONSENT_UPDATED:
+            name = event.name
+            if not (event.anonymous_id and event.consent):
+                return Declined(
+                    "segment takes a consent only with an anonymous id and at least one category"
+                )
+        known = event if event.origin == self.name else with_amounts(event)
+        table = TRACK_ONE if about_one(known) else TRACK
+        said = self.included(known).event
+        return Call("POST /v1/track", table, replace(said, name=name, timestamp=event.timestamp))
 
     def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
         """Return *payload* as a request to *endpoint*.
@@ -232,6 +242,17 @@ def _alias(event: Event) -> Call | Declined:
             "segment joins two ids: a user id and the previous one; one of them is missing"
         )
     return Call("POST /v1/alias", ALIAS, replace(event, previous_id=previous))
+
+
+def _by_contact(event: Event) -> str | None:
+    """Return an anonymous id for somebody who is known by e-mail or phone alone.
+
+    It is always the same one for the same contact. Segment joins it to others by the trait.
+    """
+    contact = _filled(event.traits.email) or _filled(event.traits.phone)
+    if contact is None or event.type in {"group", "alias"}:
+        return None
+    return str(uuid5(NAMESPACE, contact))
 
 
 def _paged(event: Event) -> Event:

@@ -1,6 +1,7 @@
 """Tracardi in: requests become events; https://docs.tracardi.com/events/event_tracking/."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -12,9 +13,12 @@ from gateway.event import Event
 from gateway.exchange import Request, Response
 from gateway.plugin import JSON, Input, json_response
 from plugins.tracardi.mapping import (
+    ALREADY_PLACED,
+    COMPLETED,
     CONSENT_TYPES,
     ENDPOINTS,
     MOVED,
+    STARTED,
     inserted,
     leftover,
     spoken,
@@ -142,6 +146,7 @@ def _arranged(payload: dict[str, Any], *, loose: bool) -> dict[str, Any]:
     what to put back. A key that some event's own context has stays above.
     """
     events = [{**event, "type": event["type"].strip()} for event in payload.get("events", ())]
+    _tell_orders_apart(events)
     arranged = {**payload, "events": events}
     if loose or "profile_less" in payload:
         arranged["profile_less"] = loose
@@ -161,6 +166,19 @@ def _arranged(payload: dict[str, Any], *, loose: bool) -> dict[str, Any]:
     return arranged
 
 
+def _tell_orders_apart(events: list[dict[str, Any]]) -> None:
+    """Mark what completes an order that was started in the same payload: it is placed once."""
+    placed = {_order_id(event) for event in events if event["type"] == STARTED} - {None}
+    for event in events:
+        if event["type"] == COMPLETED and _order_id(event) in placed:
+            event["type"] = ALREADY_PLACED
+
+
+def _order_id(event: Mapping[str, Any]) -> str | None:
+    found = (event.get("properties") or {}).get("id")
+    return str(found) if type(found) in {str, int} else None
+
+
 def _finished(event: Event, word: str, request: Request, *, loose: bool) -> Event:
     """Return *event* with what no single row says: see the functions below."""
     known: dict[str, Any] = {}
@@ -168,13 +186,38 @@ def _finished(event: Event, word: str, request: Request, *, loose: bool) -> Even
         known["anonymous_id"] = request.client_id or derived(
             "profile", event.session_id or request.id
         )
-    if event.timestamp is None and (set_time := inserted(event)) is not None:
-        known["timestamp"] = TIME.decode(set_time)
+    if event.timestamp is None and (moment := _collected(event)) is not None:
+        known["timestamp"] = moment
+    if word == ALREADY_PLACED:
+        word = COMPLETED
     if word in CONSENT_TYPES:
         known |= _consent(event)
     if (spoken(event) or event.name) != word:
         known["extra"] = {**event.extra, "events": [{**leftover(event), "type": word}]}
     return replace(event, **known) if known else event
+
+
+def _collected(event: Event) -> datetime | None:
+    """Return when the event was collected, where the sender says so: of itself, else of the whole.
+
+    The document has ``metadata.time`` for the time of the event. Python's SDK writes it in a form
+    of its own, and what cannot be read is passed over.
+    """
+    if (own := inserted(event)) is not None:
+        return TIME.decode(own)  # type: ignore[no-any-return]  # codecs are untyped
+    metadata = event.extra.get("metadata")
+    told = metadata.get("time") if type(metadata) is dict else None
+    times = [told.get(key) for key in ("create", "insert")] if type(told) is dict else [told]
+    return next(filter(None, map(_instant, times)), None)
+
+
+def _instant(time: Any) -> datetime | None:
+    if type(time) not in {str, int, float}:
+        return None
+    try:
+        return TIME.decode(time)  # type: ignore[no-any-return]  # codecs are untyped
+    except ValueError:
+        return None
 
 
 def _consent(event: Event) -> dict[str, Any]:

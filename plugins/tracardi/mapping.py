@@ -7,8 +7,9 @@ tracardi/service/setup/events (the predefined types), tracardi/domain/payload (w
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from gateway.event import Event
+from gateway.event import Event, Names
 from gateway.mapping import CONSUMED, TEXT, Row, Switch, Table, literal, within
+from gateway.spec import TRAIT_ROWS
 from plugins.tracardi import commerce, people
 from plugins.tracardi.values import FLAGS, HOST, TIME, TRIMMED
 from plugins.tracardi.wire import (
@@ -19,7 +20,12 @@ from plugins.tracardi.wire import (
     TrackerPayload,
 )
 
-CONSENT: Final = "Segment Consent Preference Updated"
+CONSENT: Final = Names.CONSENT_UPDATED
+STARTED: Final = "order-started"
+COMPLETED: Final = "order-completed"
+ALREADY_PLACED: Final = "order-completed, of an order that was placed before"
+"""What an ``order-completed`` is that says no more than an id and a status, which is all that
+Tracardi predefines of it, or that comes with the ``order-started`` of the same order."""
 MOVED: Final = "context.*"
 """The leftover that lists the keys of the payload's context that became their events'."""
 
@@ -71,9 +77,12 @@ COMMON = (
     Row("context.*",                    "context.extra"),
 )
 """What every event may have."""
+WHO = tuple(within("context.traits", "traits", TRAIT_ROWS))
+"""Who it was, on events that are about something else; a context is free."""
 
 ANYTHING = tuple(within("properties", "properties", commerce.ANYTHING))
 VISIT = (
+    *WHO,
     Row("properties.name",              "name"),
     *ANYTHING,
 )
@@ -82,13 +91,14 @@ VISIT = (
 
 def _said(word: str, says: str, wire: type, rows: Sequence[Row]) -> tuple[str, Table]:
     """Return the predefined type *word* with its table."""
-    return word, Table(wire, [Row("type", CONSUMED, literal(word)), *COMMON, *rows], says=says)
+    written = COMPLETED if word == ALREADY_PLACED else word
+    return word, Table(wire, [Row("type", CONSUMED, literal(written)), *COMMON, *rows], says=says)
 
 
 def _about(
     word: str, says: str, rows: Sequence[Row] = commerce.ANYTHING, wire: type = TrackedEvent
 ) -> tuple[str, Table]:
-    return _said(word, says, wire, tuple(within("properties", "properties", rows)))
+    return _said(word, says, wire, (*WHO, *within("properties", "properties", rows)))
 
 
 def _product(word: str, says: str, rows: Sequence[Row] = commerce.ONE_PRODUCT) -> tuple[str, Table]:
@@ -119,6 +129,7 @@ PREDEFINED: Final[dict[str, Table]] = dict((
     _about(  "order-completed",              "Order Completed",      commerce.ORDER),
     _about(  "order-status-change",          "Order Updated",        commerce.ORDER),
     _about(  "sale-completed",               "Order Updated",        commerce.SALE),
+    _about(  ALREADY_PLACED,                 "Order Updated",        commerce.ORDER),
     _product("product-returned",             "Order Refunded"),
     _about(  "promotion-viewed",             "Promotion Viewed",     commerce.PROMOTION),
     _about(  "promotion-clicked",            "Promotion Clicked",    commerce.PROMOTION),
@@ -135,18 +146,21 @@ Of two that mean the same, the first is the one written."""
 ANY_TYPE = Table(TrackedEvent, [
     Row("type",                         "name"),
     *COMMON,
+    *WHO,
     *ANYTHING,
 ])
 """Events of all other types, which keep their names."""
 ANY_TYPE_ONE = Table(ProductEvent, [
     Row("type",                         "name"),
     *COMMON,
+    *WHO,
     *within("properties", "properties", commerce.ONE_PRODUCT),
 ])
 """The same, about one product; only written."""
 LOOSE = Table(TrackedEvent, [
     Row("type",                         "name"),
     *COMMON,
+    *WHO,
     Row("properties.*",                 "properties.extra"),
 ])
 """The same, with ``products`` that are something else; only read."""
@@ -155,19 +169,26 @@ LOOSE = Table(TrackedEvent, [
 LOOSE_WORD: Final = "any type, with products of another shape"
 CONSENT_TYPES: Final = frozenset(word for word in PREDEFINED if PREDEFINED[word].says == CONSENT)
 ORDER_TYPES: Final = frozenset(
-    {"order-started", "order-completed", "order-status-change", "sale-completed"}
+    {STARTED, COMPLETED, ALREADY_PLACED, "order-status-change", "sale-completed"}
 )
 """The types with an income."""
-ONLY_READ: Final = frozenset({"product-returned"})
-"""Not written: a refund of the Segment Spec is about an order, this about a product."""
+ONLY_READ: Final = frozenset({"product-returned", "product-search-result", ALREADY_PLACED})
+"""Not written: a refund of the Segment Spec is about an order, and this about a product; a list
+of products, such as a category's, need not come of a search."""
 SPEAKS: Final[Mapping[str, str]] = {
     PREDEFINED[word].says: word for word in reversed(PREDEFINED) if word not in ONLY_READ
 }
 """What is written for what an event says: the name of a track event, or the kind."""
 
 
+SOLD: Final = frozenset({"products", "income", "total", "revenue"})
+"""Properties of an order that say what was bought, or for how much."""
+
+
 def _pick(event: dict[str, Any]) -> str:
     word, properties = str(event["type"]), event.get("properties")
+    if word == COMPLETED and not (properties and (properties.keys() & SOLD)):
+        return ALREADY_PLACED
     products = None if word in PREDEFINED or not properties else properties.get("products")
     if products is None:
         return word

@@ -6,16 +6,20 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from gateway.event import NOTHING, Event
+from gateway.commerce import with_amounts
+from gateway.event import NOTHING, Event, Traits
 from gateway.exchange import Declined, Refused, Request, Response, Verdict, envelope
 from gateway.json_text import dumps, loads
 from gateway.mapping import Table, restore
 from gateway.naming import Naming
-from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
+from gateway.plugin import JSON, Call, Duration, FreeFormSettings, Output, Secret
 from gateway.spec import about_one, as_track
 from plugins.tracardi.mapping import (
+    ALREADY_PLACED,
     ANY_ONE_WRITER,
     ANY_WRITER,
+    COMPLETED,
+    CONSENT,
     CONSENT_TYPES,
     ENDPOINTS,
     MOVED,
@@ -58,6 +62,10 @@ class TracardiOutput(Output):
         source_id: Secret
         """The id of the event source to write to, from Tracardi's list of inbound traffic; its
         bridge is the REST API."""
+        session_window: Duration = 4 * 3600.0
+        """How long a visit may go on whose sender has no session id of its own. The session's id
+        then follows from the visitor and from the stretch of time, of this length, in which the
+        event happened. Tracardi calls a visit a session."""
         naming: Naming = "kebab-case"
         """How to spell the types of events that Tracardi does not predefine; events that came in
         Tracardi's own format keep theirs."""
@@ -78,7 +86,7 @@ class TracardiOutput(Output):
         if event.type in UNSAYABLE:
             return Declined(UNSAYABLE[event.type])
         loose = event.origin == self.name and event.extra.get("profile_less") is True
-        known = _identified(event, loose=loose)
+        known = _identified(event, self.config.session_window, loose=loose)
         if known.session_id is None and event.type == "identify":
             return Declined(NOBODY)
         said = self._said(known)
@@ -100,9 +108,13 @@ class TracardiOutput(Output):
         same = event.origin == self.name
         payload = call.table.write(call.event, same=same)
         item = payload["events"][0]
+        told = None if same else _consent_of(call.event)
+        if told is not None:
+            payload["events"].append(told)
         if not same or inserted(event) is None:
             moment = event.received_at if same else event.time
-            item.setdefault("time", {})["insert"] = TIME.encode(moment)
+            for each in payload["events"]:
+                each.setdefault("time", {})["insert"] = TIME.encode(moment)
         if same and event.extra:
             restore(payload, _lifted(payload, item, event.extra))
         return self.request(call.endpoint, payload, event)
@@ -126,10 +138,14 @@ class TracardiOutput(Output):
 
     def _said(self, event: Event) -> tuple[Table, Event] | Declined:
         """Return the table that writes *event*, and the event as it reads it."""
+        if event.origin != self.name:
+            event = with_amounts(event)
         word = self._word(event)
         if word is not None:
+            if event.type == "track":
+                event = self.included(event).event
             return WRITERS[word], _prepared(event, word)
-        tracked = as_track(event) or event
+        tracked = self.included(as_track(event) or event).event
         if _filled(tracked.name) is None:
             return Declined("tracardi takes no event without a type, and this one has no name")
         table = ANY_ONE_WRITER if about_one(tracked) else ANY_WRITER
@@ -139,6 +155,8 @@ class TracardiOutput(Output):
         """Return the predefined type of *event*: the one it came with, if it still says that."""
         sent = sent_as(event) if event.origin == self.name else None
         if sent is not None:
+            if sent == COMPLETED and event.name == "Order Updated":
+                return ALREADY_PLACED
             table = PREDEFINED.get(sent)
             if table is not None and table.table_for(event) is not None:
                 return sent
@@ -147,22 +165,40 @@ class TracardiOutput(Output):
         return spoken(event)
 
 
-def _identified(event: Event, *, loose: bool) -> Event:
+def _identified(event: Event, window: float, *, loose: bool) -> Event:
     """Return *event* with the ids that go out; without a session id nothing names the user."""
-    user, visitor = _filled(event.user_id), _filled(event.anonymous_id)
-    traits = event.traits
-    names = (user, visitor, event.context.device.id, traits.email, traits.phone)
+    visitor = _filled(event.anonymous_id)
     session = _filled(event.session_id)
     if session is None and not loose:
-        key = next((name for name in names if _filled(name)), None)
-        session = None if key is None else derived("session", key)
+        session = _visit(event, window)
     return replace(
         event,
-        user_id=user,
+        user_id=_filled(event.user_id),
         anonymous_id=visitor,
         session_id=session,
         message_id=_filled(event.message_id) or event.id,
     )
+
+
+def _visit(event: Event, window: float) -> str | None:
+    """Return the id of the visit in which *event* happened; None where nothing names anybody.
+
+    The visitor counts before the user, so that a visit goes on through a login. What kind of id
+    it is counts too: a cookie may read like somebody's user id.
+    """
+    traits = event.traits
+    names = {
+        "visitor": event.anonymous_id,
+        "device": event.context.device.id,
+        "user": event.user_id,
+        "email": traits.email,
+        "phone": traits.phone,
+    }
+    kind = next((kind for kind, name in names.items() if _filled(name)), None)
+    if kind is None:
+        return None
+    stretch = int(event.time.timestamp() // window) if window else 0
+    return derived("session", f"{kind} {names[kind]} {stretch}")
 
 
 def _prepared(event: Event, word: str) -> Event:
@@ -178,6 +214,22 @@ def _prepared(event: Event, word: str) -> Event:
     if word in ORDER_TYPES and properties.total is None and properties.revenue is not None:
         return replace(event, properties=replace(properties, total=properties.revenue))
     return event
+
+
+def _consent_of(event: Event) -> dict[str, Any] | None:
+    """Return the event that tells a profile's consent as Tracardi has it, if there is any."""
+    if event.type != "identify" or not event.consent:
+        return None
+    change = replace(
+        event,
+        type="track",
+        name=CONSENT,
+        traits=Traits(),
+        message_id=derived("consent", event.message_id or event.id),
+    )
+    word = "consent-update"
+    (item,) = WRITERS[word].write(_prepared(change, word))["events"]
+    return item  # type: ignore[no-any-return]  # a payload is of JSON values
 
 
 def _lifted(

@@ -4,8 +4,8 @@ Source: GitHub Tracardi/tracardi, tracardi/service/setup/events/data.json, custo
 identity.json. Version 0.8.2 turned the e-mail address and the phone number into objects.
 """
 
-from gateway.mapping import TEXT, Row
-from plugins.tracardi.values import ADDRESS, BIRTHDAY
+from gateway.mapping import NUMBER, TEXT, Row
+from plugins.tracardi.values import ADDRESS, BIRTHDAY, PHONE
 
 # fmt: off
 PROFILE = (
@@ -17,13 +17,13 @@ PROFILE = (
     Row("pii.birthday",                 "traits.birthday",      BIRTHDAY),
     Row("pii.gender",                   "traits.gender"),
     Row("contact.email.main|contact.email", "traits.email"),
-    Row("contact.phone.main|contact.phone", "traits.phone"),
+    Row("contact.phone.main|contact.phone", "traits.phone",         PHONE),
     Row("contact.address",              "traits.address",       ADDRESS),
     Row("media.image",                  "traits.avatar"),
     Row("media.webpage",                "traits.website"),
     Row("job.position",                 "traits.title"),
     Row("job.company",                  "traits.company"),
-    Row("age",                          "traits.age"),
+    Row("age",                          "traits.age",           NUMBER),
     Row("username",                     "traits.username"),
     Row("description",                  "traits.description"),
     Row("created_at",                   "traits.created_at"),
@@ -35,7 +35,7 @@ IDENTIFICATION = (
     Row("firstname",                    "traits.first_name"),
     Row("lastname",                     "traits.last_name"),
     Row("email.main|email",             "traits.email"),
-    Row("phone.main|phone",             "traits.phone"),
+    Row("phone.main|phone",             "traits.phone",         PHONE),
     Row("*",                            "traits.extra"),
 )
 # fmt: on

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
 from gateway.mapping import EPOCH_MILLIS, EPOCH_SECONDS, ISO8601, Codec
+from gateway.spec import phone_text
 
 NAMESPACE: Final = uuid5(NAMESPACE_URL, "https://docs.tracardi.com/events/event_tracking/")
 MILLISECONDS: Final = 2e10
@@ -84,6 +85,13 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
+def _phone(value: Any) -> str:
+    if type(value) not in {str, int, float}:
+        raise ValueError("neither text nor a number")
+    return phone_text(value)
+
+
+PHONE = Codec("text or number", _phone, _as_it_is, (str,))
 TRIMMED = Codec("without the spaces around it", _trimmed, _as_it_is, (str,))
 """An id; the server trims it too (tracardi/service/tracker.py)."""
 TIME = Codec("ISO 8601, or Unix time in s or ms", _instant, _written, (datetime,))

@@ -7,7 +7,7 @@ events); GitHub Tracardi/tracardi-js, src/domain/clientInfo.js and src/tracardi.
 
 from typing import Any, Required, TypedDict
 
-from gateway.spec import SpecProperties
+from gateway.spec import SpecProperties, SpecTraits
 
 
 class Entity(TypedDict, total=False):
@@ -111,6 +111,7 @@ class EventContext(TypedDict, total=False):
     user_id: str | int
     group_id: str | int
     consent: dict[str, Any]
+    traits: SpecTraits
 
 
 class EventTime(TypedDict, total=False):
@@ -245,7 +246,7 @@ class Profile(TypedDict, total=False):
     contact: Contact
     media: Media
     job: Job
-    age: int | float
+    age: int | float | str
     username: str
     description: str
     created_at: str

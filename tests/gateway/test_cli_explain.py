@@ -134,8 +134,8 @@ why_not = { ads = "no consent to advertising" }
 method = "POST"
 path = "/event/track"
 headers = { Authorization = "Bearer ***" }
-lacks = ["properties.email", "email"]
-hides = ["anna@shop.example"]
+lacks = ["properties.phone", "email"]
+hides = ["bella@shop.example"]
 body = '{"name": "Order Completed", "properties": {"total": 120.5, "order_id": "A-1"}}'
 """
     shown = test(tmp_path, more)

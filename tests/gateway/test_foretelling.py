@@ -52,10 +52,10 @@ def test_every_field_of_an_event_is_tried() -> None:
 
 
 def test_what_no_request_says_is_foretold(tmp_path: Path) -> None:
-    """Growlytics' calls have no place for where an event happened; another of Segment's has."""
+    """Growlytics' calls have no place for an event's device; another of Segment's has."""
     (crm,) = told(tmp_path, 'types = ["track"]')
     assert (crm.route, crm.destination, crm.vendors) == ("r", "crm", ("segment",))
-    assert "context" in crm.fields
+    assert "context.device" in crm.fields
     assert "properties.total" not in crm.fields
 
 
@@ -133,6 +133,6 @@ def test_check_tells_it(tmp_path: Path) -> None:
     shown = CliRunner().invoke(main, ["check", str(path)]).output
     arrives, _, nothing = shown.partition("Gets nothing, whatever the event")
     assert "Never arrives, whatever the event" in arrives
-    assert "context" in arrives
+    assert "message_id" in arrives
     assert "joins" in nothing
     assert max(map(len, shown.splitlines())) < 100

@@ -104,8 +104,10 @@ def test_sends_an_order() -> None:
         "attributes": [
             text("order_id", "o1"),
             number("total", 72.9),
+            number("revenue", 67.9),
             text("currency", "EUR"),
             text("products", products),
+            {"name": "timestamp", "type": "date", "value": "2024-03-28 10:15:30"},
             {"name": "gift", "type": "boolean", "value": True},
         ],
     }

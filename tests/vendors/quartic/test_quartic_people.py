@@ -45,7 +45,7 @@ def losses(event: Event, **settings: Any) -> dict[str, str]:
 
 
 def test_sends_a_profile() -> None:
-    """A user whose cookie is known is a profile, with the consent to e-mail and no other."""
+    """A user whose cookie is known is a profile, and a contact for what only that can say."""
     event = identify(
         user_id="u1",
         anonymous_id="a1",
@@ -56,7 +56,17 @@ def test_sends_a_profile() -> None:
         "/store/collectprofile",
         {"userId": "u1", "cookie": "a1", "email": "ada@shop.example", "agreement": False},
     )
-    assert losses(event) == {"traits.first_name": "lost", "consent.newsletter": "lost"}
+    made = output().render(event)
+    assert isinstance(made, Request)
+    (further,) = made.also
+    assert further.url == "https://quartic.example/store/contact"
+    assert orjson.loads(further.body) == {
+        "cookie": "a1",
+        "email": "ada@shop.example",
+        "agreements": [{"t": "email", "c": "email", "s": False}],
+        "tags": [{"n": "firstname", "v": "Ada"}],
+    }
+    assert losses(event) == {"consent.newsletter": "lost"}
 
 
 def test_sends_a_contact() -> None:
@@ -111,16 +121,18 @@ def test_sends_tags_as_text() -> None:
 
 
 def test_sends_consents_with_their_texts() -> None:
-    """A consent goes out with the text that the configuration has for its category, or not."""
+    """A consent goes out with its category's text or not at all; a withdrawal goes out always."""
     event = identify(
         traits=Traits(email="ada@shop.example"), consent={"newsletter": True, "ads": False}
     )
     texts = {"newsletter": "I want the newsletter", "term": "I agree"}
     assert sent(event, agreements=texts)[1]["agreements"] == [
-        {"t": "newsletter", "c": "I want the newsletter", "s": True}
+        {"t": "newsletter", "c": "I want the newsletter", "s": True},
+        {"t": "ads", "c": "ads", "s": False},
     ]
-    assert losses(event, agreements=texts) == {"consent.ads": "lost"}
-    assert "agreements" not in sent(event)[1]
+    assert losses(event, agreements=texts) == {}
+    assert sent(event)[1]["agreements"] == [{"t": "ads", "c": "ads", "s": False}]
+    assert losses(event) == {"consent.newsletter": "lost"}
 
 
 def test_sends_texts_that_came_from_quartic_before_those_of_the_configuration() -> None:
@@ -138,6 +150,6 @@ def test_sends_texts_that_came_from_quartic_before_those_of_the_configuration() 
         {"t": "ads", "c": "Show me ads", "s": False},
     ]
     assert output(agreements=texts).losses(event) == []
-    assert losses(event) == {"consent.ads": "lost"}
+    assert losses(event) == {}
     elsewhere = replace(event, origin="segment")
     assert losses(elsewhere)["extra.agreements[].c"] == "lost"

@@ -10,7 +10,17 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.errors import Unrenderable
-from gateway.event import Campaign, Context, Device, Event, Page, Product, Properties, Traits
+from gateway.event import (
+    Campaign,
+    Context,
+    Device,
+    Event,
+    Names,
+    Page,
+    Product,
+    Properties,
+    Traits,
+)
 from gateway.exchange import Declined, Delivered, Refused, Request, Response, RetryLater
 from gateway.mapping import Loss
 from gateway.plugin import Secret
@@ -107,6 +117,7 @@ def test_sends_an_order() -> None:
         "properties": {
             "order_id": "o1",
             "total": 72.9,
+            "revenue": 67.9,
             "currency": "EUR",
             "products": [
                 {"product_id": "42", "name": "Red shoes", "price": 59.9, "quantity": 1},
@@ -189,9 +200,9 @@ def test_sends_groups_and_aliases() -> None:
 def test_declines_what_it_cannot_say() -> None:
     """A catalogue entry, an event of nobody, a nameless one and half a consent are declined."""
     assert "catalogue" in declined(Event(type="product"))
-    assert "whom it is about" in declined(track(user_id=" ", traits=Traits(email="a@b.example")))
+    assert "whom it is about" in declined(track(user_id=" "))
     assert "without a name" in declined(track(" "))
-    consent = track("Segment Consent Preference Updated", anonymous_id="a1", consent={"a": True})
+    consent = track(Names.CONSENT_UPDATED, anonymous_id="a1", consent={"a": True})
     assert sent(consent)["context"] == {"consent": {"categoryPreferences": {"a": True}}}
     for half in (replace(consent, anonymous_id=None), replace(consent, consent={})):
         assert "anonymous id and at least one category" in declined(half)

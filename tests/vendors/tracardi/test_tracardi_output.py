@@ -13,6 +13,7 @@ from gateway.event import (
     Context,
     Device,
     Event,
+    Names,
     Page,
     Product,
     Properties,
@@ -147,6 +148,7 @@ def test_sends_an_order() -> None:
                     "income": {"value": 72.9, "currency": "EUR"},
                     "revenue": 67.9,
                     "shipping": 5,
+                    "tax": 0,
                     "coupon": "MAY",
                     "products": [
                         {"id": "42", "name": "Red shoes", "price": 59.9, "quantity": 1},
@@ -172,6 +174,7 @@ def test_takes_the_revenue_for_the_income() -> None:
     }
     assert item(track("Checkout Started", properties))["properties"] == {
         "order_id": "o1",
+        "total": 67.9,
         "revenue": 67.9,
     }
 
@@ -190,7 +193,7 @@ def test_sends_a_person() -> None:
     event = Event(type="identify", id="r-1-0", received_at=AT, user_id="u1", traits=traits)
     assert sent(event) == {
         "source": {"id": "source-out"},
-        "session": {"id": derived("session", "u1")},
+        "session": {"id": derived("session", f"user u1 {int(AT.timestamp() // 14400)}")},
         "events": [
             {
                 "type": "profile-update",
@@ -270,7 +273,7 @@ def test_sends_a_group_as_an_event() -> None:
 def test_sends_consent_as_properties() -> None:
     """The categories of a consent are properties of consent-update; elsewhere, of the context."""
     consent = {"analytics": True, "ads": False}
-    event = track("Segment Consent Preference Updated", consent=consent)
+    event = track(Names.CONSENT_UPDATED, consent=consent)
     assert item(event)["type"] == "consent-update"
     assert item(event)["properties"] == consent
     assert "consent" not in item(event)["context"]

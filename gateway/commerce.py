@@ -1,0 +1,94 @@
+"""Amounts of an order that follow from others: in one place, for all vendors.
+
+Segment's E-commerce Spec V2 has the sums: the revenue is what the goods cost after discounts, the
+total is the revenue with shipping and tax. What is derived stands in `Event.derived`.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+from msgspec.structs import replace
+
+from gateway.event import Event, Product, Properties
+
+ORDERS = frozenset({"Order Completed", "Order Updated", "Checkout Started"})
+"""Events whose amounts are those of a whole order. A refund's may be those of a part of it."""
+PLACES = 6
+"""Decimal places, beyond which a sum of floats has noise."""
+
+
+def goods(products: Iterable[Product]) -> float | None:
+    """Return what *products* cost together; None where a price is unknown, or there is none.
+
+    A quantity that is not said is 1.
+    """
+    listed = list(products)
+    if not listed or any(product.price is None for product in listed):
+        return None
+    return _rounded((p.price or 0) * (1 if p.quantity is None else p.quantity) for p in listed)
+
+
+def with_amounts(event: Event) -> Event:
+    """Return *event*, an order, with the revenue, total, shipping and tax that follow."""
+    if event.type != "track" or event.name not in ORDERS:
+        return event
+    order = event.properties
+    told: dict[str, tuple[float, str]] = {}
+    for name, rule in RULES.items():
+        if getattr(order, name) is None and (found := rule(order)) is not None:
+            told[name] = found
+            order = replace(order, **{name: found[0]})
+    if not told:
+        return event
+    derived = {f"properties.{name}": f"properties.{why}" for name, (_, why) in told.items()}
+    return replace(event, properties=order, derived={**event.derived, **derived})
+
+
+def _revenue(order: Properties) -> tuple[float, str] | None:
+    if order.total is not None and (order.shipping is not None or order.tax is not None):
+        return _at_least_none(order.total - (order.shipping or 0) - (order.tax or 0), "total")
+    cost, discount = goods(order.products), order.discount or 0
+    if cost is None:
+        return None
+    revenue = _rounded([cost, -discount])
+    if order.total is not None and revenue > order.total:
+        return None
+    return _at_least_none(revenue, "products")
+
+
+def _total(order: Properties) -> tuple[float, str] | None:
+    if order.revenue is None:
+        return None
+    return _rounded([order.revenue, order.shipping or 0, order.tax or 0]), "revenue"
+
+
+def _shipping(order: Properties) -> tuple[float, str] | None:
+    if order.total is None or order.revenue is None or order.tax is None:
+        return None
+    return _at_least_none(order.total - order.revenue - order.tax, "total")
+
+
+def _tax(order: Properties) -> tuple[float, str] | None:
+    if order.total is None or order.revenue is None or order.shipping is None:
+        return None
+    return _at_least_none(order.total - order.revenue - order.shipping, "total")
+
+
+def _at_least_none(amount: float, why: str) -> tuple[float, str] | None:
+    found = _rounded([amount])
+    return (found, why) if found >= 0 else None
+
+
+def _rounded(amounts: Iterable[float]) -> float:
+    found = round(math.fsum(amounts), PLACES)
+    return int(found) if found == int(found) else found
+
+
+Rule = Callable[[Properties], tuple[float, str] | None]
+RULES: Mapping[str, Rule] = {
+    "shipping": _shipping,
+    "tax": _tax,
+    "revenue": _revenue,
+    "total": _total,
+}
+"""In this order: what is between a total and a revenue follows only where both are said."""

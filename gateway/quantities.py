@@ -1,0 +1,95 @@
+"""Durations, sizes and rates, as people write them and as the gateway counts them."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+
+SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3600.0, 86400.0
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+
+DURATIONS = {"ms": 0.001, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
+SIZES = {
+    "B": 1,
+    "kB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "KiB": KIB,
+    "MiB": MIB,
+    "GiB": GIB,
+}
+RATES = {"s": SECOND, "m": MINUTE, "h": HOUR}
+
+Kind = Literal["duration", "size", "rate"]
+
+_WRITTEN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(\D*?)\s*")
+
+
+def duration(value: object) -> object:
+    """Return a duration in seconds: ``"500ms"``, ``"10s"``, ``"5m"``, ``"2h"``, ``"7d"``, ``10``.
+
+    Raises:
+        ValueError: it is no duration.
+    """
+    number, unit = _split(value)
+    if number is None or unit not in {"", *DURATIONS}:
+        raise ValueError('is no duration; write "500ms", "10s", "5m", "2h", "7d", or seconds')
+    return number * DURATIONS.get(unit, SECOND)
+
+
+def size(value: object) -> object:
+    """Return a size in bytes: ``"1MiB"``, ``"10GiB"``, ``"500kB"``, ``4096``.
+
+    Raises:
+        ValueError: it is no size, or a part of a byte.
+    """
+    number, unit = _split(value)
+    if number is None or unit not in {"", *SIZES}:
+        raise ValueError('is no size; write "500kB", "1MiB", "10GiB", or a number of bytes')
+    count = number * SIZES.get(unit, 1)
+    if count != int(count):
+        raise ValueError("is not a whole number of bytes; write a rounder size")
+    return int(count)
+
+
+def rate(value: object) -> object:
+    """Return a rate per second: ``"50/s"``, ``"600/m"``, ``"1000/h"``, ``50``.
+
+    Raises:
+        ValueError: it is no rate.
+    """
+    number, unit = _split(value)
+    per = unit.removeprefix("/").strip()
+    if number is None or unit not in {"", f"/{per}", f"/ {per}"} or (unit and per not in RATES):
+        raise ValueError('is no rate; write "50/s", "600/m", "1000/h", or a number per second')
+    return number / RATES.get(per, SECOND)
+
+
+def _split(value: object) -> tuple[float | None, str]:
+    """Return the number and the unit of *value*; no number where it has none."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (float(value), "") if 0 <= value < float("inf") else (None, "")
+    found = _WRITTEN.fullmatch(value) if isinstance(value, str) else None
+    return (float(found[1]), found[2]) if found else (None, "")
+
+
+def shown(value: float, kind: Kind) -> str:
+    """Return a quantity as the configuration would say it, in the largest unit that fits."""
+    if kind == "rate":
+        return f"{value:g}/s"
+    units = DURATIONS if kind == "duration" else {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
+    fitting = [(n, u) for u, n in units.items() if value >= n and (value / n).is_integer()]
+    number, unit = max(fitting, default=(1, "s" if kind == "duration" else "B"))
+    return f"{value / number:g}{unit}"
+
+
+class Written:
+    """Marks a field that is written as a quantity."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+
+
+Duration = Annotated[float, BeforeValidator(duration), Written("duration")]
+Size = Annotated[int, BeforeValidator(size), Written("size")]
+Rate = Annotated[float, BeforeValidator(rate), Written("rate")]

@@ -1,0 +1,75 @@
+"""A visit is one session at Tracardi, through a login, and the next visit is another."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from gateway.event import Event
+from tests.fidelity.translating import configured, read, sent
+
+AT = datetime(2026, 5, 4, 10, 5, tzinfo=UTC)
+
+
+def session(event: Event, **settings: Any) -> str:
+    """Return the id of the session that *event* belongs to."""
+    found: str = sent(event, configured("tracardi", **settings))[1]["session"]["id"]
+    return found
+
+
+def page(**known: Any) -> Event:
+    """Return a page of another vendor."""
+    return Event(**{"type": "page", "timestamp": AT, "origin": "segment", **known})
+
+
+def test_a_session_goes_on_through_a_login() -> None:
+    """The visitor counts before the user, so that knowing the user changes nothing."""
+    before = page(anonymous_id="anon-77")
+    after = page(anonymous_id="anon-77", user_id="u-77", type="identify")
+    assert session(before) == session(after)
+
+
+def test_a_session_is_one_devices() -> None:
+    """One user at two browsers is in two sessions."""
+    assert session(page(anonymous_id="a", user_id="u")) != session(
+        page(anonymous_id="b", user_id="u")
+    )
+
+
+def test_a_session_ends() -> None:
+    """Another visit, hours later, is another session; a few minutes are not."""
+    first = page(anonymous_id="a")
+    assert session(first) == session(page(anonymous_id="a", timestamp=AT + timedelta(minutes=20)))
+    for later in (timedelta(hours=8), timedelta(days=1), timedelta(days=400)):
+        assert session(first) != session(page(anonymous_id="a", timestamp=AT + later))
+
+
+def test_how_long_a_session_lasts_is_configured() -> None:
+    """``session_window`` is how long a visit may go on."""
+    later = page(anonymous_id="a", timestamp=AT + timedelta(minutes=40))
+    assert session(page(anonymous_id="a"), session_window="30m") != session(
+        later, session_window="30m"
+    )
+    assert session(page(anonymous_id="a"), session_window="1d") == session(
+        later, session_window="1d"
+    )
+
+
+def test_a_senders_own_session_holds() -> None:
+    """Where the sender knows the session, nothing is derived."""
+    assert session(page(anonymous_id="a", session_id="s-1")) == "s-1"
+
+
+@pytest.mark.parametrize("kinds", [("user_id", "anonymous_id")])
+def test_ids_of_different_kinds_never_meet(kinds: tuple[str, str]) -> None:
+    """A user id and a cookie that read alike are not the same session."""
+    first, second = (page(**{kind: "zz9"}) for kind in kinds)
+    assert session(first) != session(second)
+
+
+def test_a_late_delivery_is_in_the_session_of_its_time() -> None:
+    """It is the time of the event that counts, not that of its delivery or its arrival."""
+    moment = "2026-05-04T10:05:00Z"
+    body = {"type": "page", "anonymousId": "a", "timestamp": moment, "name": "Home"}
+    (event,) = read("segment", "/v1/page", body)
+    assert session(event) == session(page(anonymous_id="a"))
