@@ -13,7 +13,7 @@ from gateway.body import uninvited
 from gateway.clients import Clients, Cookie
 from gateway.config import Config, DestinationConfig
 from gateway.config.relaying import leads, served
-from gateway.connections import AS_SENT, GUARD, Guard
+from gateway.connections import AS_SENT, GUARD, Guard, allow_files
 from gateway.connections import Limits as ConnectionLimits
 from gateway.delivery import Worker
 from gateway.delivery.attempt import Sender
@@ -323,12 +323,15 @@ def make_app(gateway: Gateway) -> web.Application:
 def limits_of(config: Config) -> ConnectionLimits:
     """Return what clients' connections may take."""
     server = config.server
-    each = server.max_connections_per_client or -(-server.max_connections // 2)
+    most = allow_files(server.max_connections)
+    each = server.max_connections_per_client or -(-most // 2)
+    if most < server.max_connections:
+        log.warning("too_few_files", max_connections=server.max_connections, possible=most)
     return ConnectionLimits(
         header_timeout=server.header_timeout,
         body_timeout=server.body_timeout,
         idle_timeout=server.idle_timeout,
-        max_connections=server.max_connections,
+        max_connections=most,
         per_client=each,
         max_headers=server.max_headers,
         max_bodies=max(server.max_bodies, server.max_body),

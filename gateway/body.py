@@ -104,13 +104,23 @@ def _held(http: web.Request, size: int) -> None:
 
 
 async def _read(read: Callable[[], Awaitable[bytes]]) -> bytes:
+    """Return what *read* does.
+
+    The traceback of what goes wrong is dropped: it holds the part of the body that has come, in a
+    circle of references that stays until the garbage is collected.
+
+    Raises:
+        Rejected: the body did not arrive whole.
+    """
     try:
         return await read()
     except Halted as error:
+        error.__traceback__ = None
         raise Rejected("$", str(error), Fault.UNAVAILABLE, TRY_AGAIN) from error
     except (
         ClientPayloadError, ConnectionError, HttpProcessingError, web.RequestPayloadError,
     ) as error:  # fmt: skip
+        error.__traceback__ = None
         raise Rejected("$", "the body did not arrive whole", Fault.MALFORMED) from error
 
 

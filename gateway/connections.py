@@ -10,9 +10,10 @@ silent longest, so that whoever sends a request that is whole is served:
 """
 
 import asyncio
+import resource
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,6 +26,8 @@ from yarl import URL
 
 AS_SENT = {"auto_decompress": False}
 """How the server is to hand over bodies."""
+SPARE = 256
+"""Files that are open besides connections, and those that these need at vendors."""
 LINES = 256
 """Header lines of a request; past them its head is too large."""
 AHEAD = 64 * 1024
@@ -34,6 +37,8 @@ LINGER = 2.0
 BATCH = 64
 """A look for connections that can be closed goes over all of them, so it frees this part of a limit
 at once."""
+VAIN = 0.05
+"""Seconds between two looks for connections that can be closed, where the last one found none."""
 QUIET = 10.0
 """Seconds between two log lines about connections of one kind."""
 NO_HTTP, TOO_LONG_URI, TOO_LARGE_HEAD = 400, 414, 431
@@ -96,6 +101,7 @@ class Guard:
         self._clients = Counter[str]()
         self._timer: asyncio.TimerHandle | None = None
         self._said: dict[str, float] = {}
+        self._vain: dict[str, float] = {}
 
     def __len__(self) -> int:
         """Return how many connections there are."""
@@ -141,14 +147,16 @@ class Guard:
         self.held += size
         if self.held <= self.limits.max_bodies:
             return
-        reading = [other for other in self._open if other.reads_body]
-        goal = self.limits.max_bodies * 7 // 8
-        for other in _heaviest(reading, lambda found: found.held):
-            if self.held <= goal:
-                break
-            self.leave(other)
-            self.report("memory")
-            other.halt("too many large requests at once; try again")
+        if self._may_look("memory"):
+            reading = [other for other in self._open if other.reads_body]
+            goal = self.limits.max_bodies * 7 // 8
+            for other in _heaviest(reading, lambda found: found.held):
+                if self.held <= goal:
+                    break
+                self.leave(other)
+                self.report("memory")
+                other.halt("too many large requests at once; try again")
+            self._looked("memory", found=self.held <= goal)
         if self.held > self.limits.max_bodies:
             self.leave(one)
             self.report("memory")
@@ -176,6 +184,8 @@ class Guard:
 
     def _close(self, some: "Iterable[Connection]", limit: int, why: str) -> int:
         """Close connections that wait for their client; return how many."""
+        if not self._may_look(why):
+            return 0
         count = 0
         waiting = [one for one in some if one.waits]
         for one in _heaviest(waiting, lambda _: 1):
@@ -185,7 +195,17 @@ class Guard:
             self.leave(one)
             self.report(why)
             one.halt("too many connections; try again")
+        self._looked(why, found=count > 0)
         return count
+
+    def _may_look(self, why: str) -> bool:
+        """Tell whether a look over all connections may find any, so soon after the last one."""
+        return asyncio.get_running_loop().time() >= self._vain.get(why, 0.0)
+
+    def _looked(self, why: str, *, found: bool) -> None:
+        """Note whether a look found any: while all are busy, looking each time would cost more."""
+        if not found:
+            self._vain[why] = asyncio.get_running_loop().time() + VAIN
 
     def _look(self) -> None:
         """Close what takes too long."""
@@ -232,6 +252,7 @@ class Connection(web.RequestHandler):
         "_bad",
         "_body",
         "_body_until",
+        "_deaf",
         "_guard",
         "_head",
         "_head_since",
@@ -257,6 +278,7 @@ class Connection(web.RequestHandler):
         self._owed = 0  # requests that came and are not answered
         self._body: StreamReader | None = None  # that of the last request
         self._body_until = 0.0
+        self._deaf = False  # nothing that comes now is a request
         self._head = b""  # of the next request, as far as it came
         self._head_since: float | None = None
         self._stuck_since: float | None = None  # the client does not read
@@ -299,7 +321,7 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take what came, count it, and keep the head of a request within its limit."""
-        if self._force_close or self._close:
+        if self._force_close or self._close or self._deaf:
             return
         now = self.heard = self._loop.time() if data else self.heard
         in_body = self._body is not None and not self._body.is_eof()
@@ -358,7 +380,7 @@ class Connection(web.RequestHandler):
         self._body_until = self._loop.time() + self._guard.limits.body_timeout
         self._head_since = None
         self._lingering_time = LINGER
-        self._close = True  # nothing that comes now is a request
+        self._deaf = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -474,6 +496,24 @@ def _message(method: str, path: str, headers: CIMultiDict[str]) -> RawRequestMes
         chunked=False,
         url=url,
     )
+
+
+def allow_files(connections: int) -> int:
+    """Let the process open as many files as *connections* need; return how many of them it may.
+
+    A quarter of all files is for everything else: vendors, the spool. Without one to accept with,
+    nobody would be served.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections * 4 // 3 + SPARE
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == resource.RLIM_INFINITY:
+        return connections
+    return max(1, min(connections, soft * 3 // 4))
 
 
 def connection_of(http: web.BaseRequest) -> Connection | None:

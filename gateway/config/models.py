@@ -96,7 +96,8 @@ class ServerConfig(Table):
     """The largest head of a request taken: its first line and its headers, together."""
     max_bodies: Size = Field(default=64 * MIB, gt=0)
     """How many bytes of requests that are not answered yet may be held in memory. Past it, senders
-    are told to try again later, those first who have been silent longest."""
+    are told to try again later, those first who have been silent longest. It is never less than
+    `max_body`."""
     max_events: int = Field(default=5000, ge=1)
     """How many events one request may hold."""
     metrics: bool = False

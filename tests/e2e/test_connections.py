@@ -1,6 +1,8 @@
 """Clients' connections: what takes too long ends, what holds too much gives way, others go on."""
 
 import asyncio
+import gzip
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +11,8 @@ from urllib.parse import urlsplit
 import orjson
 import pytest
 
+from gateway.config import load
+from gateway.reload import reload
 from tests.e2e.configs import destination
 from tests.e2e.running import PATIENCE, Running, running
 from tests.e2e.wire import OK, Got, Vendor, vendor
@@ -112,14 +116,13 @@ async def test_what_does_not_arrive_in_time_ends(
 async def test_a_trickle_is_not_progress_enough(tmp_path: Path) -> None:
     """A body whose bytes come one by one ends when its time is over, however often one comes."""
     async with running(tmp_path, limited(tmp_path, 'body_timeout = "500ms"')) as run:
-        kept = await connected(run.url, head())
-        answer = asyncio.get_running_loop().create_task(answered(kept))
-        for byte in TRACK[:-1]:
-            if answer.done():
-                break
-            kept[1].write(bytes([byte]))
+        kept = await connected(run.url, head(length=100_000))
+        answer = asyncio.get_running_loop().create_task(kept[0].readuntil(b"\r\n\r\n"))
+        while not answer.done():
+            kept[1].write(b" ")
             await asyncio.sleep(0.05)
         assert (await answer).startswith(b"HTTP/1.1 429")
+        kept[1].close()
 
 
 async def test_an_idle_connection_ends(tmp_path: Path) -> None:
@@ -131,21 +134,23 @@ async def test_an_idle_connection_ends(tmp_path: Path) -> None:
 
 async def test_a_client_that_does_not_read_ends(tmp_path: Path) -> None:
     """Who pipelines requests and reads no answer loses the connection."""
-    limits = 'body_timeout = "400ms"'
+    limits = 'body_timeout = "400ms"\nmetrics = true'
     async with running(tmp_path, limited(tmp_path, limits)) as run:
         parts = urlsplit(run.url)
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1024)
-        more = (b"GET /v1/nowhere HTTP/1.1\r\nhost: h\r\n\r\n") * 500
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)  # noqa: FBT003 - the socket's own signature
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, (parts.hostname, parts.port))
+            more = b"GET /metrics HTTP/1.1\r\nhost: h\r\n\r\n" * 100
 
-        async def flood() -> None:
-            while True:
-                writer.write(more)
-                await writer.drain()
+            async def flood() -> None:
+                while True:
+                    await loop.sock_sendall(client, more)
 
-        with pytest.raises(ConnectionError):
-            async with asyncio.timeout(PATIENCE):
-                await flood()
-        del reader
+            with pytest.raises(ConnectionError):
+                async with asyncio.timeout(PATIENCE):
+                    await flood()
         assert closed(run, "write_timeout") == 1
 
 
@@ -245,8 +250,6 @@ async def test_what_was_answered_or_left_is_held_no_more(tmp_path: Path) -> None
 
 async def test_a_body_that_inflates_counts_as_what_it_becomes(tmp_path: Path) -> None:
     """The budget is one of memory: what a packed body becomes counts, too."""
-    import gzip  # noqa: PLC0415 - for this one
-
     limits = 'max_body = "1MiB"\nmax_bodies = "1MiB"'
     packed = gzip.compress(b" " * 1024 * 1024)
     sent = head("content-encoding: gzip", "connection: close", length=len(packed)) + packed
@@ -380,6 +383,31 @@ async def test_what_is_no_http_is_refused_without_a_quote(
     assert "s3cret" not in logged
 
 
+async def test_what_came_before_nonsense_is_answered(tmp_path: Path) -> None:
+    """Requests that stand before one that cannot be read are answered first, in their order."""
+    async with vendor() as upstream:
+        asked, let = asyncio.Event(), asyncio.Event()
+
+        async def slow(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.set()
+            await let.wait()
+            writer.write(OK)
+
+        upstream.script = slow
+        config = limited(tmp_path, source=f'url = "{upstream.url}"')
+        async with running(tmp_path, config) as run:
+            kept = await connected(run.url, b"GET /v1/other HTTP/1.1\r\nhost: h\r\n\r\n")
+            async with asyncio.timeout(PATIENCE):
+                await asked.wait()
+            kept[1].write(head() + TRACK)
+            await until(lambda: run.gateway.guard.held > len(TRACK) + 60)
+            kept[1].write(b"nonsense\r\n\r\n" + head() + TRACK)
+            await until(lambda: run.gateway.observed.counts.requests["", "unreadable"] == 1)
+            let.set()
+            answer = await answered(kept)
+    assert [one[:3] for one in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"400"]
+
+
 async def test_a_body_that_is_declared_too_large_is_not_invited(tmp_path: Path) -> None:
     """`Expect: 100-continue` is answered by what the vendor says of the length, before the body."""
     async with running(tmp_path, limited(tmp_path, 'max_body = "10KiB"')) as run:
@@ -398,9 +426,6 @@ async def test_a_body_that_is_declared_too_large_is_not_invited(tmp_path: Path) 
 
 async def test_a_reload_changes_limits(tmp_path: Path) -> None:
     """Limits hold from the reload on, for connections that are open as well."""
-    from gateway.config import load  # noqa: PLC0415 - for this one
-    from gateway.reload import reload  # noqa: PLC0415 - likewise
-
     async with running(tmp_path, limited(tmp_path)) as run:
         kept = await connected(run.url, b"POST /v1/tr")
         path = tmp_path / "gateway.toml"
