@@ -100,7 +100,14 @@ def check_browsers(table: str, source: SourceConfig, report: Report) -> None:
 
 
 def check_server(server: ServerConfig, report: Report) -> None:
-    """Report proxies that are anybody."""
+    """Report proxies that are anybody, and limits that others make void."""
+    most, each = server.max_connections, server.max_connections_per_client
+    if each is not None and each > most:
+        what = f"is more than max_connections, {most}, so that one address may take all; lower it"
+        report.warning("server", "max_connections_per_client", what)
+    if server.max_bodies < server.max_body:
+        what = "is less than max_body, which holds then; write a larger one"
+        report.warning("server", "max_bodies", what)
     if any(network.endswith("/0") for network in server.trusted_proxies):
         what = "trusts everybody, so that whoever calls can name any address; name the proxies"
         report.warning("server", "trusted_proxies", what)

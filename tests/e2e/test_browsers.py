@@ -379,3 +379,16 @@ async def test_a_reload_changes_whom_it_believes(tmp_path: Path) -> None:
 def test_every_vendor_is_configured() -> None:
     """The tables above have every vendor that the tests run."""
     assert set(BROWSER_HEADERS) == set(VENDORS) == set(SETTINGS)
+
+
+async def test_what_tools_add_to_every_request_may_be_sent(tmp_path: Path) -> None:
+    """A page whose tracing tool marks its requests is let through, as is what the source names."""
+    more = '\nbrowser_headers = ["X-Shop-Version"]'
+    config = tracked(tmp_path, more)
+    wanted = "content-type,traceparent,tracestate,sentry-trace,baggage,x-shop-version"
+    async with running(tmp_path, config) as run:
+        headers = {**asking(SHOP), "access-control-request-headers": wanted}
+        async with run.client.options(f"{run.url}/v1/track", headers=headers) as leave:
+            assert leave.status == 204
+            allowed = leave.headers["access-control-allow-headers"].split(", ")
+            assert {*wanted.split(",")} <= {*allowed}

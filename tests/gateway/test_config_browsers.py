@@ -16,6 +16,11 @@ def source(lines: str) -> str:
     return FINE.replace(SOURCE, f"{SOURCE}{lines}\n")
 
 
+def destination(lines: str) -> str:
+    """Return a file that is fine, with *lines* in its destination."""
+    return FINE.replace("[[routes]]", f"{lines}\n[[routes]]")
+
+
 def server(lines: str) -> str:
     """Return a file that is fine, with *lines* about the server."""
     return f"{FINE}[server]\n{lines}\n"
@@ -48,6 +53,23 @@ def test_nothing_about_browsers_need_be_said(tmp_path: Path) -> None:
     assert (config.server.trusted_proxies, config.server.proxy_header) == ((), "x-forwarded-for")
     assert (shop.origins, shop.client, shop.cookie, shop.cookie_domain) == (None, "auto", "", "")
     assert shop.cookie_max_age == YEAR
+
+
+@pytest.mark.parametrize(
+    ("said", "holds"),
+    [('"X-Real-IP"', "x-real-ip"), ('"field"', "field"), ('""', ""), ("false", "")],
+)
+def test_where_an_address_goes(tmp_path: Path, said: str, holds: str) -> None:
+    """An address goes into a header of any name, into the vendor's field, or nowhere."""
+    config = read(tmp_path, destination(f"client_ip = {said}"))
+    assert config.destinations["crm"].client_ip == holds
+    assert read(tmp_path, FINE).destinations["crm"].client_ip == "x-forwarded-for"
+
+
+def test_headers_that_pages_send_are_in_lower_case(tmp_path: Path) -> None:
+    """Names of headers have no case."""
+    config = read(tmp_path, source('browser_headers = ["X-Shop-Version"]'))
+    assert config.sources["shop"].browser_headers == ("x-shop-version",)
 
 
 @pytest.mark.parametrize(("said", "origins"), [('"*"', "*"), ("[]", ())])
@@ -89,6 +111,12 @@ def test_a_leading_dot_of_a_domain_is_dropped(tmp_path: Path) -> None:
         (server('trusted_proxies = ["10.1.2.3/8"]'), ("[server] trusted_proxies: takes networks: "
          "'10.1.2.3/8' is an address in \"10.0.0.0/8\"; write that")),
         (server('trusted_proxies = ["300.0.0.0/8"]'), "[server] trusted_proxies: takes networks"),
+        (source('browser_headers = "x-own"'), "[sources.shop] browser_headers: must be a list of"),
+        (source('browser_headers = ["*"]'), "[sources.shop] browser_headers: takes no wildcard"),
+        (source('browser_headers = ["a b"]'), "[sources.shop] browser_headers: takes names of"),
+        (destination('client_ip = "a b"'), "[destinations.crm] client_ip: takes the name of a"),
+        (destination('client_ip = "Host"'), "[destinations.crm] client_ip: takes a header of its"),
+        (destination("client_ip = true"), "[destinations.crm] client_ip: must be the name of a"),
         (server('proxy_header = "x-real-ip"'), ("[server] proxy_header: must be 'x-forwarded-for' "
          "or 'forwarded'")),
     ],
@@ -108,6 +136,11 @@ def test_a_mistake_says_what_to_write(tmp_path: Path, text: str, said: str) -> N
         (server('trusted_proxies = ["0.0.0.0/0"]'), "[server] trusted_proxies: trusts everybody"),
         (server('trusted_proxies = ["::/0"]'), "[server] trusted_proxies: trusts everybody"),
         (server('proxy_header = "forwarded"'), "[server] proxy_header: does nothing without"),
+        (
+            server("max_connections = 9\nmax_connections_per_client = 10"),
+            ("[server] max_connections_per_client: is more than max_connections"),
+        ),
+        (server('max_bodies = "1KiB"'), "[server] max_bodies: is less than max_body"),
     ],
 )
 def test_what_works_and_is_probably_not_meant(tmp_path: Path, text: str, said: str) -> None:

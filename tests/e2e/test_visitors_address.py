@@ -1,0 +1,83 @@
+"""The visitor's address reaches the same vendor as it reaches others."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.e2e.running import running
+from tests.e2e.wire import Got, vendor
+
+PAGE = {"origin": "https://shop.example", "content-type": "text/plain"}
+THROUGH = {"x-forwarded-for": "203.0.113.7"}
+EVENT = {"writeKey": "WK", "anonymousId": "a", "event": "Seen"}
+
+
+async def arrived(
+    folder: Path, more: str, path: str, body: object, headers: dict[str, str]
+) -> list[Got]:
+    """Return what the vendor gets of one request to a gateway behind a proxy."""
+    async with vendor() as upstream:
+        config = (
+            '[server]\nlisten = "127.0.0.1:0"\ntrusted_proxies = ["127.0.0.1/32"]\n'
+            f'[spool]\npath = "{folder / "spool"}"\n'
+            '[sources.site]\nvendor = "segment"\nkeys = ["WK"]\n'
+            f'[destinations.same]\nvendor = "segment"\nurl = "{upstream.url}"\n'
+            f'write_key = "OURS"\n{more}\n[[routes]]\nto = ["same"]\n'
+        )
+        async with running(folder, lambda _: config) as run:
+            data = orjson.dumps(body)
+            async with run.client.post(run.url + path, data=data, headers=headers) as answer:
+                assert answer.status == 200
+            await run.watch.until(lambda seen: len(seen.settled) == len(seen.accepted) > 0)
+        return upstream.got
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/t", EVENT),
+        ("/v1/track/", EVENT),
+        ("//v1/b", {"writeKey": "WK", "batch": [{**EVENT, "type": "track"}] * 2}),
+    ],
+)
+async def test_it_is_told_in_a_header(tmp_path: Path, path: str, body: object) -> None:
+    """A request goes on as it came, to the path it came by, with the address in a header."""
+    (got,) = await arrived(tmp_path, "", path, body, {**PAGE, **THROUGH})
+    assert got.line == f"POST {path.replace('//', '/').rstrip('/')} HTTP/1.1"
+    assert got.header("x-forwarded-for") == "203.0.113.7"
+    assert orjson.loads(got.body) == orjson.loads(orjson.dumps(body).replace(b"WK", b"OURS"))
+
+
+async def test_it_is_told_in_a_header_of_another_name(tmp_path: Path) -> None:
+    """The destination names the header."""
+    more = 'client_ip = "X-Real-IP"'
+    (got,) = await arrived(tmp_path, more, "/v1/track", EVENT, {**PAGE, **THROUGH})
+    assert got.header("x-real-ip") == "203.0.113.7"
+    assert "x-forwarded-for" not in got.names
+
+
+async def test_it_is_told_in_the_field(tmp_path: Path) -> None:
+    """With `field` the request is written anew, with the address where the vendor has it."""
+    more = 'client_ip = "field"'
+    (got,) = await arrived(tmp_path, more, "/v1/track", EVENT, {**PAGE, **THROUGH})
+    assert "x-forwarded-for" not in got.names
+    assert orjson.loads(got.body)["context"]["ip"] == "203.0.113.7"
+
+
+@pytest.mark.parametrize(
+    ("more", "body", "headers"),
+    [
+        ('client_ip = ""', EVENT, {**PAGE, **THROUGH}),
+        ("", {**EVENT, "context": {"ip": "0.0.0.0"}}, {**PAGE, **THROUGH}),  # noqa: S104 - says none
+        ("", EVENT, {**THROUGH, "content-type": "application/json"}),
+    ],
+    ids=["off", "says-none", "backend"],
+)
+async def test_it_is_not_told(
+    tmp_path: Path, more: str, body: object, headers: dict[str, str]
+) -> None:
+    """No address goes out where none is wanted, and none of a backend's."""
+    (got,) = await arrived(tmp_path, more, "/v1/track", body, headers)
+    assert "x-forwarded-for" not in got.names
+    assert b"203.0.113.7" not in got.body
