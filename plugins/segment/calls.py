@@ -4,7 +4,7 @@ Sources: https://segment.com/docs/connections/spec/common/ (timestamps, context)
 https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/ (batches).
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -16,6 +16,8 @@ SHARED: Final = ("context", "integrations")
 """What a batch may say for each of its calls."""
 DEEPEST: Final = 8
 """Objects within objects that are merged; deeper ones are taken whole."""
+MOST_SKEWED: Final = timedelta(days=1)
+"""How wrong a sender's clock may be to be corrected by ``sentAt``."""
 PAGE_FIELDS: Final = ("url", "path", "title", "referrer", "search")
 
 
@@ -86,12 +88,21 @@ def dated(event: Event, call: dict[str, Any]) -> Event:
 
 
 def _corrected(event: Event, base: datetime) -> datetime:
+    """Return *base* without the fault of the sender's clock, as far as that is believable.
+
+    A clock that is wrong by more than `MOST_SKEWED` is more likely no clock: the call was stored
+    and is sent again, or ``sentAt`` means something else. A time in the past then holds as it is,
+    and one in the future is brought to no later than the arrival.
+    """
     if event.sent_at is None:
         return base
     try:
-        return event.received_at - (event.sent_at - base)
+        skew, moment = event.sent_at - event.received_at, event.received_at - (event.sent_at - base)
     except OverflowError:
         return base
+    if abs(skew) <= MOST_SKEWED:
+        return moment
+    return base if base <= event.received_at else min(moment, event.received_at)
 
 
 def _instant(text: Any) -> datetime | None:
