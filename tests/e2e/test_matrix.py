@@ -1,6 +1,7 @@
 """Every vendor in, every vendor out, over real sockets."""
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def _further(journal: list[dict[str, Any]]) -> int:
     beside = sum(contact["body"]["email"] in profiles for contact in contacts)
     for entry in journal:
         types = [event["type"] for event in entry["body"].get("events") or ()]
-        pairs = zip(types, types[1:], strict=False)
+        pairs = pairwise(types)
         beside += sum(pair == ("profile-update", "consent-update") for pair in pairs)
     return beside
 
