@@ -98,6 +98,7 @@ class Guard:
         """Bytes that were received and are not yet answered."""
         self._closed = closed
         self._open: set[Connection] = set()
+        self._leaving: set[Connection] = set()
         self._clients = Counter[str]()
         self._timer: asyncio.TimerHandle | None = None
         self._said: dict[str, float] = {}
@@ -129,15 +130,21 @@ class Guard:
             self._look()
 
     def leave(self, one: "Connection") -> None:
-        """Forget a connection, which has ended or is about to."""
+        """Count a connection no more, as it is about to end."""
         if one not in self._open:
             return
         self._open.discard(one)
+        self._leaving.add(one)
         self._clients[one.client] -= 1
         if self._clients[one.client] <= 0:
             del self._clients[one.client]
         self.held -= one.held
         one.held = 0
+
+    def forget(self, one: "Connection") -> None:
+        """Forget a connection that has ended."""
+        self.leave(one)
+        self._leaving.discard(one)
 
     def take(self, one: "Connection", size: int) -> None:
         """Count bytes that a connection holds now; past the budget somebody has to give way."""
@@ -212,11 +219,11 @@ class Guard:
         loop = asyncio.get_running_loop()
         self._timer = None
         now = loop.time()
-        for one in list(self._open):
+        for one in [*self._open, *self._leaving]:
             why = one.overdue(now)
             if why is not None:
                 self.report(why)
-        if self._open:
+        if self._open or self._leaving:
             self._timer = loop.call_later(self.limits.tick, self._look)
 
 
@@ -258,6 +265,7 @@ class Connection(web.RequestHandler):
         "_head_since",
         "_owed",
         "_stuck_since",
+        "_wire",
         "client",
         "heard",
         "held",
@@ -282,11 +290,16 @@ class Connection(web.RequestHandler):
         self._head = b""  # of the next request, as far as it came
         self._head_since: float | None = None
         self._stuck_since: float | None = None  # the client does not read
+        self._wire: asyncio.Transport | None = None  # aiohttp forgets its own before it is closed
+
+    @property
+    def _in_body(self) -> bool:
+        return self._body is not None and not self._body.is_eof()
 
     @property
     def reads_body(self) -> bool:
         """Tell whether the rest of a request's body is to come."""
-        return self._owed > 0 and self._body is not None and not self._body.is_eof()
+        return self._owed > 0 and self._in_body
 
     @property
     def waits(self) -> bool:
@@ -298,13 +311,14 @@ class Connection(web.RequestHandler):
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
         self.client = "" if not address or self._guard.trusts(address) else address
+        self._wire = cast("asyncio.Transport", transport)
         super().connection_made(transport)
         self._guard.admit(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
         super().connection_lost(exc)
-        self._guard.leave(self)
+        self._guard.forget(self)
         left, self.left = self.left, None
         if left is not None:
             left()
@@ -324,13 +338,16 @@ class Connection(web.RequestHandler):
         if self._force_close or self._close or self._deaf:
             return
         now = self.heard = self._loop.time() if data else self.heard
-        in_body = self._body is not None and not self._body.is_eof()
+        in_body, body = self._in_body, self._body
         if data and not in_body and self._head_since is None:
             self._head_since = now
         count = self._request_count
         super().data_received(data)
         new = self._request_count - count
-        if new:
+        if new and in_body and not isinstance(self._messages[-1][0], RawRequestMessage):
+            self._messages.pop()
+            self._break_off(body)
+        elif new:
             self._owed += new
             self._arrived(data, now)
         elif data and not in_body:
@@ -340,6 +357,14 @@ class Connection(web.RequestHandler):
                 self._request_count += 1
                 self._give_up(b"", None)
         self._guard.take(self, len(data))
+        if self._upgraded and self._parser is not None:
+            # Nothing here speaks another protocol, so what follows is the next request.
+            self._parser.set_upgraded(False)
+            self._upgraded = False
+            tail, self._message_tail = self._message_tail, b""
+            if tail:
+                self._guard.release(self, len(tail))
+                self.data_received(tail)
 
     def _arrived(self, data: bytes, now: float) -> None:
         """Note that a request has come, at least its head."""
@@ -353,6 +378,15 @@ class Connection(web.RequestHandler):
             if size > self._guard.limits.max_headers:
                 self._bad = message.raw_headers, TOO_LARGE_HEAD
         self._head, self._head_since = b"", None
+
+    def _break_off(self, body: StreamReader | None) -> None:
+        """End the *body* that is on its way, as what came of it is no HTTP."""
+        self._deaf = True
+        self._lingering_time = LINGER
+        if self._owed and body is not None:
+            body.set_exception(web.RequestPayloadError("the body is no HTTP"))
+        else:
+            self.force_close()
 
     def _give_up(self, data: bytes, error: BaseException | None) -> None:
         """Queue what is known of a request whose head is too large or wrong, as the last one.
@@ -388,7 +422,7 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send the answer to a request, which is held no more."""
-        if self.refused or self.wrong(request):
+        if self.refused or (self._deaf and self._owed == 1):
             resp.force_close()
         try:
             return await super().finish_response(request, resp, start_time)
@@ -396,7 +430,7 @@ class Connection(web.RequestHandler):
             self._owed -= 1
             waiting = sum(body.total_bytes for _, body in self._messages)
             self._guard.release(self, self.held - waiting)
-            if self._body is not None and isinstance(self._body.exception(), Halted):
+            if self._in_body and self._body is not None and self._body.exception() is not None:
                 # What still comes is let pass: reading it is no mistake any more.
                 self._body.set_exception(cast("BaseException", None))
 
@@ -416,9 +450,13 @@ class Connection(web.RequestHandler):
     def overdue(self, now: float) -> str | None:
         """End what takes too long; return what it was."""
         limits = self._guard.limits
-        if self._stuck_since is not None and now - self._stuck_since > limits.body_timeout:
-            if self.transport is not None:
-                self.transport.abort()
+        wire = self._wire
+        if wire is not None and wire.is_closing() and self._stuck_since is None:
+            self._stuck_since = now
+        stuck = 0.0 if self._stuck_since is None else now - self._stuck_since
+        if wire is not None and stuck > limits.body_timeout:
+            wire.abort()
+            self._wire = None
             return "write_timeout"
         if self.reads_body and not self.refused and now > self._body_until:
             self.halt("the body did not arrive in time; try again")

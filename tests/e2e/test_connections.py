@@ -383,6 +383,44 @@ async def test_what_is_no_http_is_refused_without_a_quote(
     assert "s3cret" not in logged
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"5\r\nabcde\r\nzz\r\n",
+        b"5\r\nabcdefgh\r\n0\r\n\r\n",
+        b"1\r\na\r\n0\r\n" + b"x: y\r\n" * 300 + b"\r\n",
+        b"1\r\na\r\n0\r\nx: " + b"y" * 100_000,
+    ],
+)
+async def test_a_body_that_is_no_http_ends(tmp_path: Path, rest: bytes) -> None:
+    """Chunks that are none, and trailers without end, are a request that did not arrive whole."""
+    chunked = b"POST /v1/track HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with running(tmp_path, limited(tmp_path)) as run:
+        kept = await connected(run.url, chunked)
+        await until(lambda: run.gateway.guard.held > 0)
+        kept[1].write(rest)
+        answer = await answered(kept)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b"did not arrive whole" in answer
+        await until(lambda: run.gateway.guard.held == 0)
+
+
+async def test_asking_for_another_protocol_passes_no_limit(tmp_path: Path) -> None:
+    """What follows a request to upgrade is the next request, within the same limits."""
+    upgrade = (
+        b"GET /readyz HTTP/1.1\r\nhost: h\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
+    )
+    async with running(tmp_path, limited(tmp_path, 'body_timeout = "300ms"')) as run:
+        answer = await answered(await connected(run.url, upgrade + head() + TRACK[:-1]))
+        assert answer.count(b"HTTP/1.1 200 OK") == 1
+        assert answer.count(b"HTTP/1.1 429 ") == 1
+        answer = await answered(
+            await connected(run.url, upgrade + head("connection: close") + TRACK)
+        )
+        assert answer.count(b"HTTP/1.1 200 OK") == 2
+
+
 async def test_what_came_before_nonsense_is_answered(tmp_path: Path) -> None:
     """Requests that stand before one that cannot be read are answered first, in their order."""
     async with vendor() as upstream:
