@@ -332,9 +332,12 @@ class Output(Vendor):
         return ISO8601.encode(moment)
 
     def named(self, event: Event) -> str:
-        """Return the event's name by the convention of the destination's `FreeFormSettings`."""
-        name = event.name or event.type
-        if event.origin == self.name:
+        """Return the event's name by the convention of the destination's `FreeFormSettings`.
+
+        It is empty where the event has none: no vendor may call it something else.
+        """
+        name = event.name or ""
+        if event.origin == self.name or not name.strip():
             return name
         return by_convention(name, self.name, self.config)
 

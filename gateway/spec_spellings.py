@@ -98,9 +98,15 @@ def respelled(held: dict[str, Any], names: Collection[str], an_id: str = "") -> 
             meant = _meant(key) if len(key) <= LONGEST_NAME else ""
             if meant in names and meant not in held and meant not in found.values():
                 found[key] = meant
-    if an_id and "id" in held and an_id not in held and an_id not in found.values():
-        found["id"] = an_id
+    if an_id and an_id not in held and an_id not in found.values():
+        found |= dict.fromkeys([key for key in ("id", "ID", "Id") if key in held][:1], an_id)
     return found
+
+
+def in_spec_spelling(held: dict[str, Any], names: Collection[str], an_id: str) -> dict[str, Any]:
+    """Return an object with the Spec's *names* in its own spelling; see `respelled`."""
+    theirs = respelled(held, names, an_id)
+    return {theirs.get(key, key): value for key, value in held.items()} if theirs else held
 
 
 @lru_cache(maxsize=4096)

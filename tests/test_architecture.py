@@ -18,6 +18,7 @@ PUBLIC = frozenset({
     "gateway", "gateway.commerce", "gateway.errors", "gateway.event", "gateway.exchange",
     "gateway.forwarding", "gateway.included", "gateway.json_text", "gateway.mapping",
     "gateway.naming", "gateway.plugin", "gateway.sandbox", "gateway.spec",
+    "gateway.spec_spellings",
 })  # fmt: skip
 LONGEST_FUNCTION = 60
 VAGUE = frozenset({"utils", "util", "helpers", "base", "manager", "handler", "processor", "common"})

@@ -41,7 +41,7 @@ def losses(event: Event, rows: Iterable[Row], *, same: bool) -> list[Loss]:
     lists = any(isinstance(row.codec, Nested) and row.codec.many for row in said.values())
     found = []
     for path, value in filled(event):
-        if path in SILENT or (same and "extra" in path.split(".")):
+        if path in SILENT or _is_note(path) or (same and "extra" in path.split(".")):
             continue
         teller = said.get(path) or said.get(_holder(path))
         if teller is None or isinstance(teller.codec, Nested):
@@ -71,6 +71,11 @@ def filled(value: Any, above: str = "") -> Iterator[tuple[str, Any]]:
             yield from ((f"{path}.{key}", inside) for key, inside in held.items())
         else:
             yield path, held
+
+
+def _is_note(path: str) -> bool:
+    """Tell whether a leftover only says how the sender spelled what stands elsewhere."""
+    return path.startswith("extra.") and path.endswith(".*")
 
 
 def _holder(path: str) -> str:

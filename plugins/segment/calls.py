@@ -9,9 +9,12 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from gateway.event import Event
+from gateway.event import SINGLE_PRODUCT, Event
+from gateway.spec_spellings import BOTH, ORDERS, PRODUCT, PROPERTIES, respelled, spec_name
 from plugins.segment.mapping import CALLS, TIME
 
+SPELLING: Final = "properties.*"
+"""The leftover that says how the sender spelled what the Spec spells in another way."""
 SHARED: Final = ("context", "integrations")
 """What a batch may say for each of its calls."""
 DEEPEST: Final = 8
@@ -44,9 +47,11 @@ def of_batch(batch: dict[str, Any]) -> list[dict[str, Any]]:
 def prepared(call: dict[str, Any], kind: str) -> dict[str, Any]:
     """Return *call* as the tables read it.
 
-    An identify has its traits in one place, and a page has its address in its context, wherever
-    they came.
+    An identify has its traits in one place, a page has its address in its context, wherever
+    they came, and a track has the Spec's names.
     """
+    if kind == "track":
+        return spelled(call)
     if type(call.get("context")) not in {dict, type(None)}:
         return call
     context = call.get("context") or {}
@@ -66,6 +71,71 @@ def prepared(call: dict[str, Any], kind: str) -> dict[str, Any]:
             page = _merged(said, context.get("page"), 1)
             return {**call, "context": {**context, "page": page}}
     return call
+
+
+def spelled(call: dict[str, Any]) -> dict[str, Any]:
+    """Return a track *call* with the Spec's names for its event and its properties.
+
+    How the sender spelled them goes to a leftover, `SPELLING`, for the way back.
+    """
+    name, properties = call.get("event"), call.get("properties")
+    known = spec_name(name) if type(name) is str else ""
+    changed: dict[str, Any] = {"event": known} if known and known != name else {}
+    spelling: dict[str, Any] = {"event": name} if changed else {}
+    if type(properties) is dict and properties:
+        one = known in SINGLE_PRODUCT
+        an_id = "product_id" if one else "order_id" if known in ORDERS else ""
+        fields = BOTH if one else PROPERTIES
+        if an_id or not fields.issuperset(properties):
+            theirs = respelled(properties, fields, an_id)
+            if theirs:
+                spelling["properties"] = theirs
+                properties = {theirs.get(key, key): value for key, value in properties.items()}
+        products = properties.get("products")
+        if type(products) is list:
+            properties = _with_products(properties, products, spelling)
+        if properties is not call["properties"]:
+            changed["properties"] = properties
+    if spelling:
+        changed[SPELLING] = spelling
+    return {**call, **changed} if changed else call
+
+
+def _with_products(
+    properties: dict[str, Any], products: list[Any], spelling: dict[str, Any]
+) -> dict[str, Any]:
+    """Return *properties* with the Spec's names in their *products*; note the *spelling*."""
+    all_theirs: dict[str, str] = {}
+    made = []
+    for product in products:
+        if type(product) is dict and not ("product_id" in product and PRODUCT.issuperset(product)):
+            theirs = respelled(product, PRODUCT, "product_id")
+            all_theirs |= theirs
+            made.append({theirs.get(key, key): value for key, value in product.items()})
+        else:
+            made.append(product)
+    if not all_theirs:
+        return properties
+    spelling["products"] = all_theirs
+    return {**properties, "products": made}
+
+
+def sent_back(payload: dict[str, Any], spelling: dict[str, Any]) -> None:
+    """Give the names in *payload* their sender's spelling, where it still says the same."""
+    if spec_name(spelling.get("event", "")) == payload.get("event"):
+        payload["event"] = spelling["event"]
+    properties = payload.get("properties")
+    if type(properties) is not dict:
+        return
+    for product in properties.get("products") or ():
+        _renamed(product, spelling.get("products", {}))
+    _renamed(properties, spelling.get("properties", {}))
+
+
+def _renamed(held: dict[str, Any], theirs: dict[str, str]) -> None:
+    for key, ours in theirs.items():
+        if ours in held and key not in held:
+            held[key] = held.pop(ours)
 
 
 def dated(event: Event, call: dict[str, Any]) -> Event:

@@ -25,7 +25,7 @@ from gateway.mapping import Loss, Table
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret, as_basic
 from gateway.spec import about_one
 from plugins.segment import keys
-from plugins.segment.calls import PAGE_FIELDS
+from plugins.segment.calls import PAGE_FIELDS, SPELLING, sent_back
 from plugins.segment.mapping import (
     ALIAS,
     CALLS,
@@ -150,11 +150,14 @@ class SegmentOutput(Output):
         return Call("POST /v1/track", table, replace(said, name=name, timestamp=event.timestamp))
 
     def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
-        """Return *payload* as a request to *endpoint*.
+        """Return *payload* as a request to *endpoint*, in its sender's spelling.
 
         Raises:
             Unrenderable: JSON cannot say it, or it is larger than Segment takes.
         """
+        spelling = payload.pop(SPELLING, None)
+        if spelling is not None:
+            sent_back(payload, spelling)
         request = super().request(endpoint, payload, event)
         if len(request.body) > LARGEST_CALL:
             size = len(request.body)

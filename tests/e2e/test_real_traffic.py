@@ -274,3 +274,45 @@ async def test_odd_members_of_products_cost_themselves_alone(tmp_path: Path, mor
         assert "9" not in {product.product_id for product in products}, event
     at_personaclick = [verdict for _, to, verdict in run.watch.settled if to == "personaclick"]
     assert all(isinstance(verdict, Delivered) for verdict in at_personaclick)
+
+
+@pytest.mark.parametrize("event", [{}, {"event": None}, {"event": " "}, {"event": 7}], ids=str)
+async def test_a_track_without_a_name_goes_nowhere(tmp_path: Path, event: dict[str, Any]) -> None:
+    """Segment takes a nameless track, and no vendor gets an event that is called something."""
+    async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox)) as run:
+        body = orjson.dumps({"writeKey": "k", "type": "track", "userId": "u1", **event})
+        routed = orjson.dumps({"writeKey": "k", "batch": [orjson.loads(body)]})
+        assert await post(run, "segment", "/v1/track", body) == 200
+        assert await post(run, "segment", "/v1/batch", routed) == 200
+        await run.watch.until(settled(2))
+        journal = await run.journal()
+    declined = [one for one in run.watch.settled if isinstance(one[2], Declined)]
+    assert {to for _, to, _ in declined} >= {*VENDORS} - {"segment"}
+    assert {entry["vendor"] for entry in journal} <= {"segment"}, "only as it came"
+
+
+async def test_the_first_commerce_spec_reaches_every_vendor(tmp_path: Path) -> None:
+    """Names, keys and amounts of old clients become what each vendor calls them."""
+    products = [{"id": "p1", "Price": "$19", "quantity": 1}, None]
+    properties = {"orderId": "o1", "Total": "1 299,00", "products": products}
+    viewed = {"productID": "p1", "Price": 5}
+    async with running(tmp_path, lambda s: everything(tmp_path, s, "passthrough = false")) as run:
+        for name, held in (("Completed Order", properties), ("viewed_product", viewed)):
+            body = {"writeKey": "k", "userId": "u1", "event": name, "properties": held}
+            assert await post(run, "segment", "/v1/track", orjson.dumps(body)) == 200
+        await run.watch.until(settled(2))
+        journal = await run.journal()
+    assert all(isinstance(verdict, Delivered) for _, _, verdict in run.watch.settled)
+    said = {
+        vendor: str([e["body"] for e in journal if e["vendor"] == vendor]) for vendor in VENDORS
+    }
+    assert "'event': 'purchase'" in said["personaclick"]
+    assert "'event': 'view'" in said["personaclick"]
+    assert "eventTransaction" in said["quartic"]
+    assert "eventProductView" in said["quartic"]
+    assert "order-" in said["tracardi"]
+    for vendor in ("chrts", "growlytics"):
+        assert "'Order Completed'" in said[vendor]
+        assert "1299" in said[vendor]
+    assert "'Completed Order'" in said["segment"]
+    assert "'orderId': 'o1'" in said["segment"]

@@ -66,6 +66,11 @@ GONE = {"extra.user_mail": None}
 """What every step that hides something removes besides."""
 
 
+def taken(table: dict[str, Any], event: Event) -> Event:
+    """Return what one step makes of an event."""
+    return Steps("r", [step(**table)]).apply(event)
+
+
 def digest(text: str) -> str:
     """Return the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
@@ -367,3 +372,55 @@ def test_what_is_hidden_is_nowhere(paths: list[str], keyed: bool) -> None:  # no
     )
     hidden = Steps("r", [step(hash=paths, **({"key": "k"} if keyed else {}))]).apply(holding)
     assert value not in str(msgspec.to_builtins(hidden))
+
+
+FLAT = {"product_id": "p1", "price": 5, "productUrl": "u", "free": True}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"rename": {"my view": "Product Viewed"}},
+        {"rename": {"my *": "Product Viewed"}},
+        {"set": {"name": "Product Viewed"}},
+        {"copy": {"properties.extra_name": "name"}},
+        {"map": "name", "table": {"my view": "Product Viewed"}},
+    ],
+    ids=["rename", "pattern", "set", "copy", "map"],
+)
+def test_an_event_with_another_name_is_read_again(table: dict[str, Any]) -> None:
+    """Whichever step makes it an event about a product, it has its product then."""
+    free = {**FLAT, "extra_name": "Product Viewed"}
+    properties = Properties(category="shoes", currency="EUR", extra=free)
+    event = Event(type="track", name="my view", properties=properties)
+    made = taken(table, event)
+    (product,) = made.properties.products
+    assert (product.product_id, product.price, product.category) == ("p1", 5, "shoes")
+    assert made.properties.currency == "EUR"
+    assert made.properties.category is None
+    assert made.properties.extra.keys() == {"productUrl", "free", "extra_name"}
+
+
+def test_an_order_with_another_name_is_read_again() -> None:
+    """Free properties that the new name gives a meaning are read; what is known already holds."""
+    free = {"id": "o1", "total": "$7", "Products": [{"id": "1"}, None], "free": 1}
+    event = Event(type="track", name="bought", properties=Properties(revenue=3, extra=free))
+    made = taken({"rename": {"bought": "Order Completed"}}, event).properties
+    assert (made.order_id, made.total, made.revenue) == ("o1", 7, 3)
+    assert [product.product_id for product in made.products] == ["1"]
+    assert made.extra == {"free": 1}
+
+
+def test_an_event_about_something_else_stays_as_it_is() -> None:
+    """A new name that says nothing of the properties changes the name alone."""
+    event = Event(type="track", name="a", properties=Properties(extra={"free": 1, "id": 2}))
+    made = taken({"rename": {"a": "b"}}, event)
+    assert made == msgspec.structs.replace(event, name="b")
+
+
+def test_an_old_spelling_stands_for_the_name() -> None:
+    """A rename of `Viewed Product` renames Product Viewed, as which such an event is read."""
+    event = Event(type="track", name="Product Viewed")
+    assert taken({"rename": {"Viewed Product": "Seen"}}, event).name == "Seen"
+    both = {"viewed product": "Other", "Product Viewed": "Seen"}
+    assert taken({"rename": both}, event).name == "Seen"

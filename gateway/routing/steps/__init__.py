@@ -13,6 +13,7 @@ from gateway.errors import Unrenderable
 from gateway.event import NOTHING, Event
 from gateway.routing.steps import filters, naming, privacy, times, values
 from gateway.routing.steps.filters import Filter
+from gateway.routing.steps.rereading import rereading
 from gateway.routing.steps.values import Change
 
 CHANGES: Mapping[type[Step], Callable[[Any], Change]] = {
@@ -58,7 +59,7 @@ class Steps:
         self._steps: list[tuple[str, Change | None, Filter | None]] = []
         for step in steps:
             kind = type(step)
-            change = CHANGES[kind](step) if kind in CHANGES else None
+            change = rereading(CHANGES[kind](step)) if kind in CHANGES else None
             judge = FILTERS[kind](step) if kind in FILTERS else None
             self._steps.append((step.word, change, judge))
         last = max((n for n, (_, _, judge) in enumerate(self._steps) if judge), default=-1)

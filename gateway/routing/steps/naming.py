@@ -8,11 +8,16 @@ import msgspec
 
 from gateway.config.steps import Rename
 from gateway.event import Event
+from gateway.spec_spellings import spec_name
 
 
 def rename(step: Rename) -> Callable[[Event], Event]:
-    """Return what the step does."""
+    """Return what the step does.
+
+    An old name that is the Spec's in another spelling stands for the Spec's: events are read so.
+    """
     exact = {old: new for old, new in step.rename.items() if not _is_pattern(old)}
+    exact = {spec_name(old): new for old, new in exact.items()} | exact
     patterns = [
         (re.compile(_groups(old)), new.split("*"))
         for old, new in step.rename.items()
