@@ -65,7 +65,5 @@ def _as_number(text: str) -> str:
     raise ValueError("must be a number")
 
 
-MONEY: Final = Codec(
-    "number, or text such as $25.50 and 1 299,00", _amount, NUMBER.encode, (int, float)
-)
+MONEY: Final = Codec('number, also "$25.50"', _amount, NUMBER.encode, (int, float))
 """An amount of money; text that may mean two numbers, such as 1,299, is none."""
