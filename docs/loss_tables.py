@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from docs.markdown import blocks, code, table
 from gateway.losses.fates import reason_of
 from gateway.losses.pairs import Pair, Told, pairs
+from gateway.losses.reviewed import reviewed
+from gateway.plugin import Output
 from gateway.plugins import Registry
 
 NONE = "—"
@@ -29,7 +31,7 @@ def losses(registry: Registry) -> str:
     ]
     for vendor in vendors:
         to = {source: found[source, vendor] for source in vendors}
-        parts += [f"## To {vendor}", *_details(to)]
+        parts += [f"## To {vendor}", *_details(to, registry.outputs[vendor])]
     return blocks(parts)
 
 
@@ -54,12 +56,22 @@ def _counts(count: Counter[str]) -> str:
     return " / ".join(str(count[how]) for how in ("kept", "coerced", "lost"))
 
 
-def _details(to: dict[str, Pair]) -> Iterator[str]:
+def _reviewed(output: type[Output]) -> Iterator[tuple[str, str, str, str]]:
+    for one in reviewed(output):
+        step = code(one.step.replace("{field}", "<field>")) if one.step else ""
+        fields = ", ".join(map(code, one.fields))
+        yield fields, ", ".join(one.events) or "every event", one.reason, step
+
+
+def _details(to: dict[str, Pair], output: type[Output]) -> Iterator[str]:
     yield "Fields of each kind of event, kept / coerced / lost:"
     header = ("event", *(f"from {source}" for source in to))
     yield table(header, _kinds(to), right=len(to))
     yield "In how many kinds of events a field is lost, or (in brackets) coerced:"
     yield table(("field", *(f"from {source}" for source in to)), _lost(to), right=len(to))
+    if left := list(_reviewed(output)):
+        yield "Left out on purpose, where the vendor has a place for anything:"
+        yield table(("field", "of", "why", "to send it"), left)
     if reasons := list(_reasons(to)):
         yield "Declined:"
         yield table(("reason", "events"), reasons)

@@ -12,6 +12,7 @@ from gateway.event import as_json
 from gateway.exchange import Response
 from gateway.explain import DeliveryStory, EventStory, Explanation, RouteStory, Sent
 from gateway.json_text import dumps, loads
+from gateway.mapping import Loss
 from gateway.routing.steps import Taken
 
 OWN = frozenset({"id", "received_at", "origin"})
@@ -119,12 +120,17 @@ def _delivery(story: DeliveryStory, out: Paper) -> None:
         _request(further, "and", out)
     if story.losses:
         say(out, 6, "what does not arrive as it is", style="yellow")
-        rows = [(loss.path, f"{loss.how:<9}{shown(as_json(loss.value))}") for loss in story.losses]
+        rows = [(loss.path, _loss(loss)) for loss in story.losses]
         _aligned(out, 8, rows)
     elif story.request.forwarded:
         say(out, 6, "the request as it came, with the credential exchanged", style="dim")
     else:
         say(out, 6, "nothing is lost", style="dim")
+
+
+def _loss(loss: Loss) -> str:
+    said = f"{loss.how:<9}{shown(as_json(loss.value))}"
+    return f"{said} ({loss.why})" if loss.why else said
 
 
 def _request(sent: Sent, head: str, out: Paper) -> None:

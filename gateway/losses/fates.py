@@ -6,14 +6,27 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from gateway.event import Event
 from gateway.exchange import Declined
+from gateway.losses.naming import FREE, membered, named
+from gateway.losses.reviewed import why
 from gateway.mapping import SILENT, Loss, Row, filled
 from gateway.plugin import Output, Vendor
 
 How: TypeAlias = Literal["kept", "coerced", "lost"]
 
-FREE = re.compile(r"(^|\.)(extra|consent)\..*")
-INDEX = re.compile(r"\[\d+\]")
 PART = re.compile(r"\[|\.")
+__all__ = [
+    "NO_PLACE",
+    "Fate",
+    "How",
+    "fates",
+    "membered",
+    "named",
+    "reason_of",
+    "spellings",
+    "spelt",
+    "with_reasons",
+]
+
 NO_PLACE = "has no place for it"
 """Why most fields are lost."""
 QUOTED = re.compile(r"(?<!\w)'[^']*'")
@@ -52,19 +65,18 @@ def fates(output: Output, event: Event) -> list[Fate]:
         if loss is not None:
             used.add(loss.path)
         row = rows.get(path) or rows.get(_free(path))
-        found.append(_fate(output.name, path, value, loss, row))
+        fate = _fate(output.name, path, value, loss, row)
+        if fate.how == "lost" and (reason := why(output, event, path)):
+            fate = fate._replace(why=reason)
+        found.append(fate)
     parts = (loss for path, loss in told.items() if path not in used)
     return found + [_fate(output.name, loss.path, loss.value, loss, None) for loss in parts]
 
 
-def named(path: str) -> str:
-    """Return the name under which *path* is counted: free keys count as one, and so do members."""
-    return FREE.sub(r"\1\2.*", membered(path))
-
-
-def membered(path: str) -> str:
-    """Return *path* without saying which member of a list it is about."""
-    return INDEX.sub("[]", path)
+def with_reasons(output: Output, event: Event) -> list[Loss]:
+    """Return the losses of *event* at *output*, each with the reason."""
+    reasons = {fate.path: fate.why for fate in fates(output, event)}
+    return [loss._replace(why=reasons.get(loss.path, loss.why)) for loss in output.losses(event)]
 
 
 def spellings(vendor: Vendor) -> dict[str, str]:
@@ -115,6 +127,8 @@ def _fate(vendor: str, path: str, value: Any, loss: Loss | None, row: Row | None
     to = "" if row is None else _place(path, row)
     if loss is None:
         return Fate(path, "kept", value, to, "")
+    if loss.how == "coerced" and loss.why:
+        return Fate(path, "coerced", value, to, loss.why)
     if loss.how == "coerced":
         how = f" as {row.codec.name}" if row is not None and row.codec.name else ""
         where = f" to {to}" if to else ""

@@ -12,11 +12,14 @@ from msgspec.structs import replace
 from gateway.credentials import secrets_in
 from gateway.endpoints import documented
 from gateway.errors import Rejected, Unrenderable
-from gateway.event import Event, as_json
+from gateway.event import Event, Traits, as_json
 from gateway.exchange import Declined, Refused, Request, Response, RetryLater
+from gateway.losses.fates import fates
+from gateway.losses.reviewed import reviewed, why
+from gateway.losses.specimen import OTHER, TRAITS, specimens
 from gateway.mapping import Row
 from gateway.mapping.losses import filled
-from gateway.plugin import Input, Output, Vendor
+from gateway.plugin import Call, Input, Output, Vendor
 from gateway.testing.anything import AnythingSuite
 from gateway.testing.events import EVENTS
 from gateway.testing.purity import pure
@@ -32,6 +35,19 @@ from gateway.testing.samples import (
 )
 
 GARBAGE = [b"", b"{", b"null", b"[]", b"0", b'"x"', b'{"a":' * 300, b"\xff\xfe"]
+
+
+FULL: dict[str, Event] = {
+    **dict(specimens()),
+    "an event of somebody known": replace(dict(specimens())[OTHER], traits=TRAITS),
+    "a profile with odd values": Event(
+        type="identify",
+        user_id="u-1",
+        anonymous_id="a-1",
+        traits=Traits(gender="unknown", birthday="yesterday", email="nobody"),
+    ),
+}
+"""The fullest event of every kind, and what is in none of them."""
 
 
 class InputSuite(AnythingSuite):
@@ -171,6 +187,31 @@ class OutputSuite:
             assert loss.how in {"lost", "coerced"}
             assert _keys(loss.path)[-1] in held, loss
 
+    @pytest.mark.parametrize("kind", FULL)
+    def test_gives_a_reason_for_what_it_leaves_out(self, kind: str) -> None:
+        """Where a payload has a place for anything, what is left out stands in ``losses.toml``."""
+        event = FULL[kind]
+        call = self.output.choose(event)
+        if isinstance(call, Declined) or not _takes_anything(call):
+            return
+        unsaid = [
+            fate.path
+            for fate in fates(self.output, event)
+            if fate.how == "lost" and not why(self.output, event, fate.path)
+        ]
+        assert not unsaid, f"send {unsaid}, or give a reason in losses.toml beside the output"
+
+    def test_leaves_out_nothing_that_arrives(self) -> None:
+        """Each entry of ``losses.toml`` is about some field that does not arrive."""
+        lost = [
+            (event, fate.path)
+            for event in (*FULL.values(), *EVENTS)
+            for fate in fates(self.output, event)
+            if fate.how == "lost"
+        ]
+        for entry in reviewed(type(self.output)):
+            assert any(entry.holds(event, path) for event, path in lost), entry
+
     @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
     def test_retries_what_may_pass(self, status: int) -> None:
         """Overload and failure on the vendor's side are temporary."""
@@ -214,6 +255,11 @@ class VendorSuite(InputSuite, OutputSuite):
             again = self.input.parse(back)
             before = {k: v for k, v in plain(event).items() if k not in self.unsaid}
             assert [_said(plain(e), before) for e in again] == [before]
+
+
+def _takes_anything(call: Call) -> bool:
+    """Tell whether a payload has a place for whatever an event knows."""
+    return any(row.wire.endswith("*") for row in call.table.said(call.event))
 
 
 def _rendered(output: Output, event: Event) -> Request | Declined | None:

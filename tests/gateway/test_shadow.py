@@ -39,7 +39,14 @@ EVENT = Event(
     session_id="s1",
     properties=Properties(products=(Product(product_id="1"),)),
 )
-LOST = Fate("session_id", "lost", "s1", "", "chrts has no place for it")
+LOST = Fate(
+    "session_id",
+    "lost",
+    "s1",
+    "",
+    "it says how the event came about and is none of its properties; "
+    'to send it: include = ["session_id"]',
+)
 KEPT = Fate("user_id", "kept", "u1", "uid", "")
 
 

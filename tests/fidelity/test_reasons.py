@@ -1,0 +1,88 @@
+"""Whoever asks what is lost is told why, and what to write to have it sent."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli import main
+from gateway.errors import PluginError
+from gateway.event import Context, Device, Event
+from gateway.losses.fates import fates, with_reasons
+from gateway.losses.reviewed import Reviewed, _read, reviewed
+from tests.fidelity.translating import OUTPUTS, REGISTRY
+
+EVENT = Event(
+    type="track", name="x", user_id="u", session_id="s-1", consent={"ads": True},
+    context=Context(device=Device(model="One"), extra={"os": "Linux"}), origin="segment",
+)  # fmt: skip
+
+
+def test_a_loss_names_its_reason_and_the_step() -> None:
+    """What is left out on purpose says why, and which setting of the destination sends it."""
+    found = {fate.path: fate.why for fate in fates(OUTPUTS["chrts"], EVENT)}
+    assert found["session_id"].endswith('to send it: include = ["session_id"]')
+    assert found["context.device.model"].endswith('include = ["context.device.model"]')
+    assert found["context.extra.os"].endswith('include = ["context.os"]')
+    assert found["consent.ads"].endswith('include = ["consent"]')
+    told = {loss.path: loss.why for loss in with_reasons(OUTPUTS["chrts"], EVENT)}
+    assert told["session_id"] == found["session_id"]
+
+
+def test_what_the_reason_says_to_write_sends_it() -> None:
+    """Each ``include`` that a reason proposes is one that the destination takes."""
+    output = OUTPUTS["chrts"]
+    for fate in fates(output, EVENT):
+        _, mark, proposed = fate.why.partition('include = ["')
+        if mark:
+            settings = {**output.config.model_dump(exclude_unset=True)}
+            path = proposed.partition('"')[0]
+            changed = type(output)(type(output).Config(**settings, include=(path,)))
+            lost = [f.path for f in fates(changed, EVENT) if f.how == "lost"]
+            assert fate.path not in lost
+
+
+def test_translate_shows_the_reason(tmp_path: Path) -> None:
+    """`gateway translate` has the reason beside each field that is lost."""
+    body = tmp_path / "body.json"
+    body.write_text('{"type":"track","userId":"u","event":"x","context":{"sessionId":"s-1"}}')
+    shown = CliRunner().invoke(
+        main, ["translate", "--from", "segment", "--to", "chrts", "--path", "/v1/track", str(body)]
+    )
+    assert shown.exit_code == 0, shown.output
+    assert "include" in shown.output
+
+
+@pytest.mark.parametrize("vendor", REGISTRY.vendors)
+def test_every_reason_is_a_sentence_part(vendor: str) -> None:
+    """A reason reads on from "it is lost because", and names no person."""
+    for one in reviewed(REGISTRY.outputs[vendor]):
+        assert one.reason[0].islower()
+        assert not one.reason.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[lost]]\nfields = ['x']", "'reason'"),
+        ("[[lost]]\nfields = 'x'\nreason = 'y'", "fields and events are lists"),
+        ("[[lost]]\nfields = ['x']\nreason = 'y'\nwhy = 1", "unknown: why"),
+        ("[[lost]", "each [[lost]] has fields"),
+    ],
+)
+def test_a_broken_list_says_what_it_should_be(tmp_path: Path, text: str, said: str) -> None:
+    """A list of reasons that cannot be read is the plugin's mistake, told with its place."""
+    path = tmp_path / "losses.toml"
+    path.write_text(text)
+    with pytest.raises(PluginError) as caught:
+        _read(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_vendor_without_a_list_has_no_reasons(tmp_path: Path) -> None:
+    """A plugin needs no list where it leaves nothing out."""
+    assert _read(tmp_path / "losses.toml") == ()
+    entry = Reviewed(("context.*",), ("identify",), "because", "")
+    assert not entry.holds(EVENT, "context.ip")
+    assert entry.holds(Event(type="identify"), "context.ip")
