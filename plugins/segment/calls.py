@@ -20,7 +20,7 @@ SHARED: Final = ("context", "integrations")
 DEEPEST: Final = 8
 """Objects within objects that are merged; deeper ones are taken whole."""
 MOST_SKEWED: Final = timedelta(days=1)
-"""How wrong a sender's clock may be to be corrected by ``sentAt``."""
+"""How far a sender's clock may be ahead to be corrected by ``sentAt``."""
 PAGE_FIELDS: Final = ("url", "path", "title", "referrer", "search")
 
 
@@ -160,9 +160,9 @@ def dated(event: Event, call: dict[str, Any]) -> Event:
 def _corrected(event: Event, base: datetime) -> datetime:
     """Return *base* without the fault of the sender's clock, as far as that is believable.
 
-    A clock that is wrong by more than `MOST_SKEWED` is more likely no clock: the call was stored
-    and is sent again, or ``sentAt`` means something else. A time in the past then holds as it is,
-    and one in the future is brought to no later than the arrival.
+    A time of sending that lies ahead of the arrival by more than `MOST_SKEWED` is more likely no
+    time of sending. A time in the past then holds as it is, and one in the future is brought to no
+    later than the arrival. One that lies behind, however far, corrects as Segment's page says.
     """
     if event.sent_at is None:
         return base
@@ -170,7 +170,7 @@ def _corrected(event: Event, base: datetime) -> datetime:
         skew, moment = event.sent_at - event.received_at, event.received_at - (event.sent_at - base)
     except OverflowError:
         return base
-    if abs(skew) <= MOST_SKEWED:
+    if skew <= MOST_SKEWED:
         return moment
     return base if base <= event.received_at else min(moment, event.received_at)
 
