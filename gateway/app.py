@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from shutil import disk_usage
 
 import structlog
 from aiohttp import web
@@ -19,6 +20,7 @@ from gateway.delivery import Worker
 from gateway.delivery.attempt import Sender
 from gateway.delivery.rendering import rendering_of
 from gateway.doors import Doors, Source
+from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.exchange import Declined, Verdict
 from gateway.forwarded import Proxies
@@ -35,12 +37,17 @@ from gateway.routing.consents import Consents
 from gateway.routing.router import Router
 from gateway.routing.steps import Steps
 from gateway.shadow.shadows import Shadows, bounds_of, looking
-from gateway.spool import Entry, Limits, Notice, Spool, SqliteSpool
+from gateway.spool import DiskFull, Entry, Limits, Notice, Spool, SqliteSpool
 from gateway.stored import events_of
 from gateway.trace.given_up import GivenUp
 from gateway.tracking import Tally
 from gateway.transport import HttpTransport
 from gateway.upstream import Upstreams
+
+AGAIN = 1.0
+"""Seconds after which a start on a full disk is tried again."""
+ROOM = 1024 * 1024
+"""Bytes on a disk below which a start that fails is put down to that."""
 
 log = structlog.get_logger()
 
@@ -66,6 +73,9 @@ class Gateway:
         self.config = config
         self.registry = registry
         self.accepting = False
+        self._starting = "starting or stopping"
+        self._start: asyncio.Task[None] | None = None
+        self._opened = self._shadowed = False
         self.upstreams = Upstreams()
         self.doors = self.doors_of(config)
         self.router = Router(config.routes)
@@ -97,22 +107,59 @@ class Gateway:
     async def start(self) -> None:
         """Open the spool, take up what is owed, and accept.
 
+        Where the disk is too full for that, it is tried again and again, and senders are refused
+        meanwhile.
+
         Raises:
             SpoolError: the spool cannot be used.
         """
-        await self.spool.open()
-        self.observed.recorder.start()
         self.spool.listen(self._noticed)
-        await self.shadows.start()
+        self.spool.spares(self.observed.recorder.give_up_file)
+        try:
+            await self._take_up()
+        except SpoolError as error:
+            if not self._disk_is_full(error):
+                raise
+            self._starting = str(error)
+            log.warning("starts_refusing", reason=self._starting)
+            self._start = asyncio.get_running_loop().create_task(self._start_later())
+        await self.alerting.follow(self.config.alerts)
+
+    async def _start_later(self) -> None:
+        while not self.accepting:
+            await asyncio.sleep(AGAIN)
+            try:
+                await self._take_up()
+            except SpoolError as error:
+                self._starting = str(error)
+
+    async def _take_up(self) -> None:
+        """Do what of the start has not been done yet."""
+        if not self._opened:
+            await self.spool.open()
+            self._opened = True
+            self.observed.recorder.start()
+        if not self._shadowed:
+            await self.shadows.start()
+            self._shadowed = True
         await self.register(self.config.destinations)
         for name, config in self.config.destinations.items():
-            await self.begin(name, config)
+            if name not in self.workers:
+                await self.begin(name, config)
         await self.report_orphans()
-        await self.alerting.follow(self.config.alerts)
-        self.accepting = True
+        self.accepting, self._starting = True, "starting or stopping"
         log.info(
             "ready", sources=len(self.config.sources), destinations=len(self.config.destinations)
         )
+
+    def _disk_is_full(self, error: SpoolError) -> bool:
+        """Tell whether *error* came of a full disk, which ends by itself or by an operator."""
+        if isinstance(error, DiskFull):
+            return True
+        try:
+            return disk_usage(self.config.spool.path).free < ROOM
+        except OSError:
+            return False
 
     async def register(self, destinations: Mapping[str, DestinationConfig]) -> None:
         """Tell the spool of all *destinations* that there are.
@@ -154,6 +201,9 @@ class Gateway:
     async def stop(self) -> None:
         """Settle what is on its way, record it, and close."""
         self.accepting = False
+        if self._start is not None:
+            self._start.cancel()
+            await asyncio.gather(self._start, return_exceptions=True)
         await self.alerting.stop()
         grace = self.config.server.drain_timeout
         await asyncio.gather(*(worker.stop(grace) for worker in self.workers.values()))
@@ -284,7 +334,7 @@ class Gateway:
         It asks what appends ask, so that it turns when they do, and by itself.
         """
         if not self.accepting:
-            return "starting or stopping"
+            return self._starting
         if trouble := self.spool.health():
             return trouble
         refusing, led = self.refusing(), self._led()

@@ -26,7 +26,7 @@ from gateway.trace.interface import FAILED, Outcome
 from gateway.trace.making import Maker, Setting
 from gateway.trace.raw import Arrival, trial
 from gateway.trace.reading import FileTraces
-from gateway.trace.recorder import Recorder, Spans, file_of
+from gateway.trace.recorder import Recorder, Spans, TraceFile
 from gateway.trace.sampling import Sampler, chosen
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Observed:
         self.recorder = Recorder(
             Maker(setting, trace.bodies),
             self.hub,
-            file_of(path, trace.keep, trace.max_size) if trace.on else None,
+            TraceFile(path, trace.keep, trace.max_size) if trace.on else None,
             spans_of(trace) if trace.on and trace.otlp else None,
         )
         redaction.redactor = setting.redactor

@@ -43,10 +43,15 @@ class Spool(Protocol):
         """Return the clock that it goes by."""
         ...
 
-    async def open(self) -> None:
-        """Open the store, creating or migrating it.
+    def spares(self, what: Callable[[], None]) -> None:
+        """Call *what*, from any thread, when the disk is full: it gives up what matters less."""
+        ...
 
-        Raises SpoolError where another gateway uses it, or a newer one wrote it.
+    async def open(self) -> None:
+        """Open the store, creating or migrating it; it may be tried again.
+
+        Raises DiskFull where there is no room for even that, and SpoolError where another gateway
+        uses it, or a newer one wrote it. With little room it opens, and takes nothing new.
         """
         ...
 

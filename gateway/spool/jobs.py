@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.errors import SpoolError
 from gateway.spool.lanes import Lanes
-from gateway.spool.values import Entry, Item, Notice, Progress, Said, SpoolFull
+from gateway.spool.values import DiskFull, Entry, Item, Notice, Progress, Said, SpoolFull
 
 T = TypeVar("T")
 
@@ -101,6 +101,8 @@ def fail(jobs: Sequence[Job], error: Exception) -> None:
 def _as_spool_error(error: Exception) -> SpoolError:
     if isinstance(error, SpoolFull):
         return SpoolFull(str(error), error.retry_after)
+    if isinstance(error, DiskFull):
+        return DiskFull(str(error))
     if isinstance(error, SpoolError):
         return SpoolError(str(error))
     return SpoolError(f"{type(error).__name__}: {error}")

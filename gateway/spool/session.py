@@ -1,8 +1,7 @@
 """The writing connection: opened, given up when the disk fails, and opened again."""
 
 import contextlib
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -11,16 +10,16 @@ from gateway.errors import SpoolError
 from gateway.spool.clock import Clock
 from gateway.spool.lanes import Lanes
 from gateway.spool.reading import ahead, last_time
-from gateway.spool.store import connect, explain, transaction
+from gateway.spool.reserve import Reserve
+from gateway.spool.store import connect, explain, no_room, transaction
 from gateway.spool.upkeep import Gauge
+from gateway.spool.values import DiskFull
 
 WAL_PAGES = 256
 """A checkpoint copies the write-ahead log into the file once it holds this many pages.
 
 It holds up the next batch: for 6 ms with SQLite's own 1000 pages, for 2 ms with these.
 """
-ROOM = 65_536
-"""Bytes that must be free on a disk that was full before the trouble counts as over."""
 _GHOSTS = (
     """
     UPDATE destination SET accepted = accepted -
@@ -46,7 +45,11 @@ class Session:
         self._vfs, self._clock = vfs, clock
         self._connection: apsw.Connection | None = None
         self._loaded = False
-        self._was_full = False
+        self.short: str | None = None
+        """Why nothing new is taken while there is too little room on the disk."""
+        self.spare: Callable[[], None] = _nothing
+        """Gives up what matters less than events and is on the same disk."""
+        self._reserve = Reserve(folder)
         self._wal = 0
         self._version = self._counted = 0
 
@@ -70,13 +73,57 @@ class Session:
     def using(self) -> Iterator[apsw.Connection]:
         """Run the body with the connection, outside a transaction."""
         try:
-            yield self._connection or self._connect()
+            yield self._connection or self._begin()
         except apsw.Error as e:
-            explained = explain(e, self.folder)
-            self.trouble, self._was_full = str(explained), isinstance(e, apsw.FullError)
+            full = isinstance(e, apsw.FullError) or self._reserve.short
+            explained = DiskFull(no_room(self.folder, e)) if full else explain(e, self.folder)
+            self.trouble = str(explained)
+            if full:
+                self._make_do()
             if not isinstance(e, apsw.FullError | apsw.BusyError):
                 self.disconnect()
             raise explained from e
+
+    def _begin(self) -> apsw.Connection:
+        """Connect; where the disk is too full for that, with what can be spared."""
+        try:
+            connection = self._connect()
+        except apsw.Error as e:
+            if not (isinstance(e, apsw.FullError) or self._reserve.short):
+                raise
+            self._make_do()
+            connection = self._connect()
+        if self.short is None and not self._reserve.set_aside():
+            self._make_do()
+        self._reuse_log()
+        return connection
+
+    def _make_do(self) -> None:
+        """Take no more, and give up what can be spared, so that what is there can be delivered."""
+        self.short = self.short or no_room(self.folder)
+        self.spare()
+        self._reserve.give_back()
+        self._reuse_log()
+
+    def _reuse_log(self) -> None:
+        """Let what comes next overwrite the write-ahead log, which takes no more room then.
+
+        Copying the log into the file may take some, so it is done while there is some.
+        """
+        if self.short is not None and self._connection is not None:
+            with contextlib.suppress(apsw.Error):
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+
+    @property
+    def no_room(self) -> DiskFull:
+        """Return what to tell whoever wants to add something."""
+        return DiskFull(self.short or "")
+
+    def has_room(self) -> bool:
+        """Say whether new entries may be taken, by the room on the disk."""
+        if self.short is not None and self._reserve.set_aside():
+            self.short = None
+        return self.short is None
 
     def _connect(self) -> apsw.Connection:
         connection = connect(self.folder, vfs=self._vfs)
@@ -111,21 +158,20 @@ class Session:
             with contextlib.suppress(apsw.Error):
                 connection.close(force=True)
 
+    def end(self) -> None:
+        """Leave nothing behind but the file."""
+        self._reserve.give_back()
+
     def checkpoint(self, pages: int = WAL_PAGES) -> None:
         """Copy the write-ahead log into the file once it holds so many pages."""
-        if self._wal < pages:
+        if self._wal < (pages if self.short is None else 1):
             return
         with self.using() as connection:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             self._wal = 0
 
     def probe(self) -> None:
-        """Write something harmless, so that an end of the trouble shows without traffic.
-
-        A disk that was full has to have room for more than that.
-        """
-        if self._was_full and shutil.disk_usage(self.folder).free < ROOM:
-            return
+        """Write something harmless, so that an end of the trouble shows without traffic."""
         with contextlib.suppress(SpoolError), self.writing() as connection:
             connection.pragma("user_version", connection.pragma("user_version"))
 
@@ -143,3 +189,7 @@ class Session:
         if version != self._counted:
             self._counted = version
             self.lanes.recount(connection)
+
+
+def _nothing() -> None:
+    """Give up nothing."""

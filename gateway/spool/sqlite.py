@@ -74,12 +74,15 @@ class SqliteSpool:
         self._listeners: list[Callable[[Notice], None]] = []
         self._lock: int | None = None
         self._open = False
+        self._session = Session(folder, vfs, limits.max_bytes, self.clock)
 
     async def open(self) -> None:
         """Open the store (see ``Spool.open``)."""
         self._lock = lock(self._folder)
         self._loop = asyncio.get_running_loop()
+        spare = self._session.spare
         self._session = Session(self._folder, self._vfs, self._limits.max_bytes, self.clock)
+        self._session.spare = spare
         self._batches = Batches(self._listeners)
         self._writer = Writer(self._session, self._batches, self._limits, self.clock)
         self._reader = Reader(self._folder, self._vfs)
@@ -90,6 +93,16 @@ class SqliteSpool:
         except BaseException:
             await self.close()
             raise
+
+    def spares(self, what: Callable[[], None]) -> None:
+        """Call *what* when the disk is full, from any thread (see ``Spool.spares``)."""
+        self._session.spare = what
+
+    @property
+    def _reads(self) -> Reader:
+        if not self._open:
+            raise SpoolError(f"{self._folder}: the spool is closed")
+        return self._reader
 
     async def close(self) -> None:
         """Finish what is queued, then close; does nothing the second time."""
@@ -108,7 +121,8 @@ class SqliteSpool:
         """Return the present trouble (see ``Spool.health``)."""
         if not self._open:
             return f"{self._folder}: the spool is closed"
-        trouble = self._session.trouble or self._reader.trouble or self._writer.room.full
+        session = self._session
+        trouble = session.trouble or session.short or self._reader.trouble or self._writer.room.full
         return trouble or self._says_slow(0)
 
     def refusing(self) -> Mapping[str, str]:
@@ -143,7 +157,7 @@ class SqliteSpool:
 
     async def paused(self) -> frozenset[str]:
         """Return the destinations that are paused."""
-        return await self._reader.run(reading.paused)
+        return await self._reads.run(reading.paused)
 
     def append(
         self,
@@ -180,7 +194,7 @@ class SqliteSpool:
 
     async def recall(self, users: Sequence[bytes]) -> dict[bytes, dict[str, Said]]:
         """Return what is remembered of these users (see ``Spool.recall``)."""
-        return await self._reader.run(memory.recall, users, self.clock.sure())
+        return await self._reads.run(memory.recall, users, self.clock.sure())
 
     async def _call(self, act: Callable[[apsw.Connection, Lanes], Outcome]) -> Any:
         job = Calling(self._future(), act=act)
@@ -198,7 +212,7 @@ class SqliteSpool:
 
     def position(self) -> int:
         """Return the seq of the last entry, 0 in a new spool."""
-        return self._batches.position
+        return self._batches.position if self._open else 0
 
     def cursor(self, destination: str) -> int:
         """Return the destination's cursor."""
@@ -217,7 +231,7 @@ class SqliteSpool:
         end = self._session.lanes.position
         end = end if upto is None else min(end, upto)
         seqs = self._session.lanes[destination].places(after, end, limit, source)
-        items = await self._reader.run(reading.read, destination, seqs)
+        items = await self._reads.run(reading.read, destination, seqs)
         scanned = seqs[-1] if len(seqs) == limit else end
         return Reading(items, max(after, scanned))
 
@@ -236,7 +250,7 @@ class SqliteSpool:
             seqs = self._session.lanes[destination].places(after, end, wanted, source)
             if not seqs:
                 break
-            found += await self._reader.run(reading.unread, destination, source, seqs)
+            found += await self._reads.run(reading.unread, destination, source, seqs)
             after = seqs[-1]
         return found
 
@@ -247,31 +261,31 @@ class SqliteSpool:
 
     async def entries(self, seqs: Sequence[int]) -> list[Item]:
         """Return the entries at these places, without the missing."""
-        return await self._reader.run(reading.entries, seqs)
+        return await self._reads.run(reading.entries, seqs)
 
     async def owing(self, request_id: str) -> Owing | None:
         """Return what is owed of a request (see ``Spool.owing``)."""
-        return await self._reader.run(owing, request_id)
+        return await self._reads.run(owing, request_id)
 
     async def exceptions(
         self, destination: str, due_before: float, limit: int, after: Later | None = None
     ) -> list[Later]:
         """Return retrying deliveries by their due times (see ``Spool.exceptions``)."""
-        return await self._reader.run(reading.retrying, destination, due_before, limit, after)
+        return await self._reads.run(reading.retrying, destination, due_before, limit, after)
 
     async def parked(self, destination: str, user: str, limit: int) -> list[Later]:
         """Return a user's parked deliveries, by seq and index."""
-        return await self._reader.run(reading.parked, destination, user, limit)
+        return await self._reads.run(reading.parked, destination, user, limit)
 
     async def blocked(self, destination: str) -> dict[str, int]:
         """Return how many deliveries wait, per user."""
-        return await self._reader.run(reading.blocked, destination)
+        return await self._reads.run(reading.blocked, destination)
 
     async def depths(self) -> dict[str, Depth]:
         """Return how things stand for every known destination."""
         lanes = list(self._session.lanes.by_name.values())
         known = [(lane.name, lane.cursor, lane.backlog, lane.first()) for lane in lanes]
-        found = await self._reader.run(reading.depths, known)
+        found = await self._reads.run(reading.depths, known)
         ahead = self.clock.ahead
         if not ahead:
             return found
@@ -282,27 +296,27 @@ class SqliteSpool:
 
     def given_up(self) -> Mapping[str, GivenUp]:
         """Return what was given up, by destination (see ``Spool.given_up``)."""
-        return dict(self._writer.given_up)
+        return dict(self._writer.given_up) if self._open else {}
 
     async def size(self) -> int:
         """Return how many bytes of the file are in use."""
-        return await self._reader.run(reading.size)
+        return await self._reads.run(reading.size)
 
     async def dead_letters(
         self, which: Letters = EVERY_LETTER, after: int = 0, limit: int = 50
     ) -> list[Dead]:
         """Return dead letters by id; ``after`` is the last id of the page before."""
-        return await self._reader.run(letters.listing, which, after, limit)
+        return await self._reads.run(letters.listing, which, after, limit)
 
     async def letter_groups(
         self, which: Letters = EVERY_LETTER, limit: int = 50
     ) -> list[LetterGroup]:
         """Return dead letters by alike reasons (see ``Spool.letter_groups``)."""
-        return await self._reader.run(letters.groups, which, limit)
+        return await self._reads.run(letters.groups, which, limit)
 
     async def dead_letter(self, number: int) -> Dead | None:
         """Return one dead letter by its id."""
-        return await self._reader.run(letters.one, number)
+        return await self._reads.run(letters.one, number)
 
     async def drop(self, which: Sequence[int] | Letters) -> int:
         """Throw dead letters away; return how many there were."""
@@ -318,8 +332,8 @@ class SqliteSpool:
         act: Callable[..., Outcome],
     ) -> int:
         after, total = 0, 0
-        upto = await self._reader.run(letters.newest)
-        while ids := await self._reader.run(letters.portion, which, after, upto):
+        upto = await self._reads.run(letters.newest)
+        while ids := await self._reads.run(letters.portion, which, after, upto):
             total += await self._call(partial(act, ids=ids))
             after = ids[-1]
         return total

@@ -275,6 +275,12 @@ _ADVICE: dict[tuple[type[apsw.Error], ...], str] = {
 }
 
 
+def no_room(folder: Path, error: apsw.Error | None = None) -> str:
+    """Return what to say where the disk is full."""
+    why = f" ({error})" if error else "; nothing new is taken until there is some"
+    return f"{folder / FILE}: {_ADVICE[apsw.FullError,]}{why}"
+
+
 def explain(error: apsw.Error, folder: Path) -> SpoolError:
     """Return the error for people: the file, what is wrong with it, what to do."""
     for kinds, advice in _ADVICE.items():

@@ -95,13 +95,14 @@ class Gauge:
         return True
 
 
-def shrink(connection: apsw.Connection) -> bool:
+def shrink(connection: apsw.Connection, *, all_of_it: bool = False) -> bool:
     """Give some free pages at the file's end back to the disk; say whether more could follow.
 
-    A part of them stays, since the next appends would only ask for it again.
+    A part of them stays, since the next appends would only ask for it again, unless the disk is
+    full and needs ``all_of_it``.
     """
     free, pages = connection.pragma("freelist_count"), connection.pragma("page_count")
-    if free <= max(4 * PAGES, pages // 8):
+    if free <= (0 if all_of_it else max(4 * PAGES, pages // 8)):
         return False
     fetch(connection, f"PRAGMA incremental_vacuum({PAGES})")
     return True

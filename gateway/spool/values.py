@@ -55,6 +55,10 @@ class SpoolFull(SpoolError):
         self.retry_after = retry_after
 
 
+class DiskFull(SpoolError):
+    """The disk has no room left; what is there is delivered, and nothing new is taken."""
+
+
 NO_ROUTES: Mapping[str, Deliveries] = {}
 
 

@@ -128,6 +128,7 @@ class Writer:
             closing = any(isinstance(job, Closing) for job in jobs)
             if closing:
                 self._session.disconnect()
+                self._session.end()
                 self._say_given_up()
             if jobs:
                 self._answer(jobs, notices)
@@ -144,6 +145,11 @@ class Writer:
         notices: list[Notice] = []
         for job in jobs:
             job.error = None
+        if not self._session.has_room():
+            fail([job for job in jobs if not isinstance(job, Settling)], self._session.no_room)
+            jobs = [job for job in jobs if isinstance(job, Settling)]
+            if not jobs:
+                return []
         try:
             with self._session.writing() as connection:
                 self._settle(connection, [job for job in jobs if isinstance(job, Settling)])
@@ -399,6 +405,7 @@ class Writer:
             self._follow_clock()
         expired, more = self._expire(), False
         if due or self._stale or trimmable(self._lanes) >= STEP:
+            self._session.has_room()
             with self._session.writing() as connection:
                 trim(connection, self._lanes, STEP)
                 self._forget(connection, STEP)
@@ -415,7 +422,7 @@ class Writer:
         with self._session.using() as connection:
             self._gauge.measure(connection)
             self.room.look(connection)
-            shrunk = shrink(connection)
+            shrunk = shrink(connection, all_of_it=self._session.short is not None)
         if idle:
             self._session.checkpoint(1)  # which is also what cuts the file
         return shrunk

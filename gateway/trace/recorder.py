@@ -8,6 +8,7 @@ it does not keep up, what comes on top is dropped and counted.
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
+import apsw
 import structlog
 
 from gateway.errors import TraceError
@@ -22,7 +24,7 @@ from gateway.trace.hub import LiveHub
 from gateway.trace.interface import Line
 from gateway.trace.making import Maker
 from gateway.trace.raw import Arrival, Trial
-from gateway.trace.store import Record, Store, line_of
+from gateway.trace.store import BESIDE, Record, Store, line_of
 
 GATHERED = 0.1
 """Seconds for which records are gathered."""
@@ -79,7 +81,7 @@ class Recorder:
         self,
         maker: Maker,
         hub: LiveHub,
-        store: Callable[[], Store] | None,
+        store: "TraceFile | None",
         spans: Callable[[], Spans] | None = None,
     ) -> None:
         self.dropped = 0
@@ -98,6 +100,8 @@ class Recorder:
         self._gathering: asyncio.TimerHandle | None = None
         self._gathered = 0
         self._logged = -QUIET
+        self._gives_up = False
+        self._resumes = 0.0
 
     def start(self) -> None:
         """Begin; call it on the loop."""
@@ -105,6 +109,27 @@ class Recorder:
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
         self._thread.start()
+
+    def give_up_file(self) -> None:
+        """Throw the file of traces away: the disk has no room for it (any thread).
+
+        It is begun anew after a while, by when there may be room again.
+        """
+        if self._thread is None:
+            self._lose_file()
+        else:
+            self._gives_up = True
+            self._queue.put(([], 0))
+
+    def _lose_file(self) -> None:
+        self._gives_up = False
+        self._resumes = time.monotonic() + QUIET
+        if self._opens is not None:
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+            self._opens.remove()
+            log.warning("traces_given_up", reason="the disk is full, and events go first")
 
     async def stop(self) -> None:
         """Write what is under way, and end."""
@@ -148,6 +173,8 @@ class Recorder:
     def _run(self) -> None:
         self.spans = self._begins() if self._begins else None
         while (found := self._queue.get()) is not None:
+            if self._gives_up:
+                self._lose_file()
             batch, size = found
             written = self._write(batch)
             with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -177,13 +204,17 @@ class Recorder:
             if not self._ending:
                 time.sleep(time.thread_time() - began)
         numbers: dict[int, int] = {}
-        if kept and self._opens is not None:
+        if kept and self._opens is not None and time.monotonic() < self._resumes:
+            recorded, lost = 0, lost + recorded
+        elif kept and self._opens is not None:
             try:
                 self._store = self._store or self._opens()
                 numbers = self._store.add(kept)
             except TraceError as error:
                 recorded, lost = 0, lost + recorded
                 self._say("traces_not_written", str(error))
+                if isinstance(error.__cause__, apsw.FullError):
+                    self._lose_file()
         if not self._hub.lines:
             return _Written([], recorded, lost)
         both = [(one, numbers.get(place, 0)) for place, one in enumerate(kept)]
@@ -213,6 +244,22 @@ class _Written(NamedTuple):
     """How much was to be kept, or shown, and is not."""
 
 
-def file_of(path: Path, keep: float, max_size: int) -> Callable[[], Store]:
-    """Return what opens the file of traces, in the thread that writes it."""
-    return lambda: Store(path, keep, max_size)
+class TraceFile(NamedTuple):
+    """Where traces are kept, for the thread that writes them."""
+
+    path: Path
+    keep: float
+    max_size: int
+
+    def __call__(self) -> Store:
+        """Open the file."""
+        return Store(*self)
+
+    def remove(self) -> None:
+        """Throw the file away, and give its room back though somebody may have it open."""
+        for ending in ("", *BESIDE):
+            path = self.path.with_name(self.path.name + ending)
+            with contextlib.suppress(OSError):
+                if not ending.endswith("shm"):  # which is mapped
+                    os.truncate(path, 0)
+                path.unlink()

@@ -1,6 +1,8 @@
 """A failing disk: nothing is acknowledged that is not kept, nothing hangs, and it recovers."""
 
 import asyncio
+import contextlib
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
@@ -10,9 +12,10 @@ import apsw
 import pytest
 
 from gateway.errors import SpoolError
-from gateway.spool import Bounds, Once, Progress, SqliteSpool, writer
+from gateway.spool import Bounds, DiskFull, Once, Progress, SqliteSpool, writer
+from gateway.spool.reserve import Reserve
 from gateway.spool.store import FILE
-from gateway.testing.spool.contract import entry, eventually, failed, later
+from gateway.testing.spool.contract import PATIENCE, entry, eventually, failed, later
 
 EVER = 1e12
 
@@ -279,18 +282,33 @@ async def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == b"not a database, by far" * 1000
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a real file system of one MB; skip where this user may not mount one."""
-    place = tmp_path / "disk"
+@contextlib.contextmanager
+def mounted(place: Path, mebibytes: int) -> Iterator[Path]:
+    """Yield a real file system of so many MB; skip where this user may not mount one."""
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(place)]
     try:
         subprocess.run(mount, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("mounting a small file system takes rights that this user lacks")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)  # noqa: S607 - likewise
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)  # noqa: S607 - likewise
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a real file system of one MB."""
+    with mounted(tmp_path / "disk", 1) as place:
+        yield place
+
+
+@pytest.fixture
+def roomy_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a real file system of some MB, with room for what is set aside."""
+    with mounted(tmp_path / "disk", 16) as place:
+        yield place
 
 
 def remount(place: Path, how: str) -> None:
@@ -338,4 +356,87 @@ async def test_really_read_only_disk(small_disk: Path) -> None:
     await spool.open()
     await spool.register({"a": Bounds()})
     assert await spool.append(entry("r2", a=(0,))) == 2
+    await spool.close()
+
+
+async def crashed(small_disk: Path, tmp_path: Path, count: int) -> Path:
+    """Return a spool's folder on a small disk as a sudden end leaves it: its log is not copied."""
+    spool = SqliteSpool(tmp_path / "before")
+    await spool.open()
+    await spool.register({"a": Bounds()})
+    for number in range(count):
+        await spool.append(entry(f"r{number}", body=b"x" * 9000, a=(0,)))
+    folder = small_disk / "spool"
+    shutil.copytree(tmp_path / "before", folder, ignore=shutil.ignore_patterns("reserve"))
+    await spool.close()
+    assert Reserve(folder).set_aside()
+    return folder
+
+
+def fill_up(place: Path) -> None:
+    """Leave no byte on a file system."""
+    with contextlib.suppress(OSError), (place / "filler").open("ab", buffering=0) as filler:
+        for size in (4096, 1):
+            with contextlib.suppress(OSError):
+                while filler.write(bytes(size)):
+                    pass
+
+
+async def test_a_full_disk_after_a_crash_delivers_what_is_there(
+    roomy_disk: Path, tmp_path: Path
+) -> None:
+    """A spool opens on a full disk, refuses, is drained, and takes entries with what that freed."""
+    folder = await crashed(roomy_disk, tmp_path, 200)
+    reserve = folder / "reserve"
+    assert reserve.exists()
+    fill_up(roomy_disk)
+    assert shutil.disk_usage(roomy_disk).free == 0
+    spool = SqliteSpool(folder)
+    await spool.open()
+    await spool.register({"a": Bounds()})
+    kept = list(range(1, 201))
+    fill_up(roomy_disk)  # what recovering the file has freed is used up again
+    with pytest.raises(DiskFull, match="free some space"):
+        await fill(spool, kept)
+    fill_up(roomy_disk)
+    assert "free some space" in (spool.health() or "")
+    items = (await spool.read("a", 0, 9999)).items
+    assert [item.seq for item in items] == kept
+    assert [item.entry.id for item in items[:200]] == [f"r{number}" for number in range(200)]
+    for item in items:
+        await settled(spool, Progress(cursor=item.seq, delivered=item.seq))
+    await healthy(spool)
+    assert await spool.append(entry("after", body=b"x" * 9000, a=(0,))) > kept[-1]
+    assert reserve.exists()
+    await spool.close()
+    assert not reserve.exists()
+
+
+async def settled(spool: SqliteSpool, progress: Progress) -> None:
+    """Settle as a worker does: what could not be recorded is reported again."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                await spool.settle("a", progress)
+            except DiskFull:
+                continue
+            return
+
+
+async def test_what_matters_less_is_given_up_first(roomy_disk: Path, tmp_path: Path) -> None:
+    """Where nothing is set aside, others are asked for their room, and the spool opens with it."""
+    folder = await crashed(roomy_disk, tmp_path, 10)
+    (folder / "reserve").unlink()
+    ballast = roomy_disk / "ballast"
+    ballast.write_bytes(bytes(400_000))
+    fill_up(roomy_disk)
+    spool = SqliteSpool(folder)
+    with pytest.raises(DiskFull, match="free some space"):
+        await spool.open()
+    spool.spares(lambda: ballast.unlink(missing_ok=True))
+    await spool.open()
+    await spool.register({"a": Bounds()})
+    assert len((await spool.read("a", 0, 999)).items) == 10
+    await healthy(spool)
+    assert await spool.append(entry("after", a=(0,))) == 11
     await spool.close()
