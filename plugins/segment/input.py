@@ -13,13 +13,16 @@ from gateway.json_text import dumps
 from gateway.mapping import Stamp
 from gateway.plugin import JSON, Input, json_response
 from plugins.segment import keys
-from plugins.segment.calls import dated, of_batch, prepared
+from plugins.segment.calls import SHARED, dated, of_batch, prepared
 from plugins.segment.mapping import BATCH, ENDPOINTS, KINDS
 from plugins.segment.pixel import PIXELS, call_in, image
 
 LARGEST_CALL: Final = 32 * 1024
 LARGEST_BATCH: Final = 500 * 1024
 """Bytes, https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/."""
+LARGEST_SPREAD: Final = 8 * 1024 * 1024
+"""Bytes that the context of a batch may make, repeated in each of its calls; ours. It is no limit
+for what libraries share, and one for a body that would be a thousand times as large."""
 NO_ID: Final = "no_user_anon_id"
 EMPTY_BATCH: Final = "empty_batch"
 NOTHING_IN_BATCH: Final = "empty_batch_result"
@@ -175,7 +178,14 @@ def _alone(event: Event) -> Event:
 
 
 def _check_sizes(payload: Any) -> None:
+    """Pass a batch of calls that are small enough, as they are and with what they share.
+
+    Raises:
+        Rejected: one of them is too large, or what the batch says would be repeated too often.
+    """
     members = payload.get("batch") if type(payload) is dict else None
+    if type(members) is list:
+        _check_spread({key: payload[key] for key in SHARED if key in payload}, len(members))
     for index, member in enumerate(members if type(members) is list else ()):
         try:
             size = len(dumps(member))
@@ -184,6 +194,16 @@ def _check_sizes(payload: Any) -> None:
         if size > LARGEST_CALL:
             reason = f"more than {LARGEST_CALL // 1024} KB"
             raise Rejected(f"batch.{index}", reason, Fault.TOO_LARGE)
+
+
+def _check_spread(shared: dict[str, Any], calls: int) -> None:
+    try:
+        size = len(dumps(shared)) * calls
+    except orjson.JSONEncodeError:
+        return
+    if size > LARGEST_SPREAD:
+        reason = f"it holds for {calls} calls, which makes more than {LARGEST_SPREAD // 1024} KB"
+        raise Rejected("context", reason, Fault.TOO_LARGE)
 
 
 def _named(event: Event) -> bool:

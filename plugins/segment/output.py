@@ -21,11 +21,12 @@ from gateway.exchange import (
     wait_of,
 )
 from gateway.forwarding import carried
+from gateway.json_text import dumps
 from gateway.mapping import Loss, Table
 from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret, as_basic
 from gateway.spec import about_one
 from plugins.segment import keys
-from plugins.segment.calls import PAGE_FIELDS, SPELLING, sent_back
+from plugins.segment.calls import PAGE_FIELDS, SHARED, SPELLING, sent_back
 from plugins.segment.mapping import (
     ALIAS,
     CALLS,
@@ -59,6 +60,13 @@ NOBODY: Final = (
 NAMESPACE: Final = uuid5(NAMESPACE_URL, "https://segment.com/docs/connections/spec/identify/")
 
 Dialect = Literal["segment", "rudderstack", "compatible"]
+LARGEST: Final[Mapping[Dialect, int]] = {
+    "segment": LARGEST_CALL,
+    "rudderstack": 4000 * 1024,
+    "compatible": LARGEST_CALL,
+}
+"""Bytes of a call. RudderStack's servers bound the request (GitHub rudderlabs/rudder-server,
+``maxReqSizeInKB``)."""
 SAME: Final = frozenset(f"/v1/{kind}" for kind in (*CALLS, "batch"))
 FORWARDED: Final[Mapping[Dialect, frozenset[str]]] = {
     "segment": SAME
@@ -159,15 +167,42 @@ class SegmentOutput(Output):
         if spelling is not None:
             sent_back(payload, spelling)
         request = super().request(endpoint, payload, event)
-        if len(request.body) > LARGEST_CALL:
-            size = len(request.body)
-            raise Unrenderable(f"{event.id}: {size} bytes, and segment takes {LARGEST_CALL}")
-        return request
+        size, most = len(request.body), LARGEST[self.config.dialect]
+        if size <= most:
+            return request
+        shared = self._with_shared_context(request, payload)
+        if shared is None:
+            raise Unrenderable(f"{event.id}: {size} bytes, and segment takes {most}")
+        return shared
+
+    def _with_shared_context(self, request: Request, payload: dict[str, Any]) -> Request | None:
+        """Return a call as a batch of one whose context stands on the batch, if it fits then.
+
+        Segment merges it into the call. That is how a context that is larger than a call may be
+        came in, and RudderStack takes no context there.
+        """
+        if self.config.dialect != "segment":
+            return None
+        shared = {key: payload[key] for key in SHARED if key in payload}
+        call = {key: value for key, value in payload.items() if key not in shared}
+        body = dumps({**shared, "batch": [call]})
+        if len(dumps(call)) > LARGEST_CALL or len(body) > LARGEST_BATCH:
+            return None
+        return replace(request, url=self._batch_url, body=body)
+
+    @property
+    def _batch_url(self) -> str:
+        return self.config.url.rstrip("/") + "/v1/batch"
 
     def merge(self, request: Request, further: Request) -> Request | None:
-        """Return a batch of what both say, if it is not too large for one."""
-        url = self.config.url.rstrip("/") + "/v1/batch"
+        """Return a batch of what both say, if it is not too large for one.
+
+        A call whose context stands on its batch stays alone: it would hold for the others too.
+        """
+        url = self._batch_url
         body = request.body if request.url == url else b'{"batch":[%b]}' % request.body
+        if further.url == url or not body.startswith(b'{"batch":['):
+            return None
         merged = b"%b,%b]}" % (body[:-2], further.body)
         return replace(request, url=url, body=merged) if len(merged) <= LARGEST_BATCH else None
 

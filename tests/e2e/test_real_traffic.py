@@ -11,7 +11,7 @@ import pytest
 from gateway.exchange import Declined, Delivered
 from tests.e2e.configs import VENDORS, everything
 from tests.e2e.running import Running, running
-from tests.e2e.test_refusals import CREDENTIALS
+from tests.e2e.test_refusals import CREDENTIALS, VALID
 
 KEYS = {"personaclick": "0d42fd8b713d0752776ca589cc0056"}
 BIG = 18446744073709551617
@@ -316,3 +316,36 @@ async def test_the_first_commerce_spec_reaches_every_vendor(tmp_path: Path) -> N
         assert "1299" in said[vendor]
     assert "'Completed Order'" in said["segment"]
     assert "'orderId': 'o1'" in said["segment"]
+
+
+@pytest.mark.parametrize("more", ["", "passthrough = false"], ids=["forwarded", "rendered"])
+async def test_a_large_context_of_a_batch_is_delivered(tmp_path: Path, more: str) -> None:
+    """Calls that are small by themselves are delivered with the large context that they share."""
+    calls = [{"type": "track", "userId": f"u{n}", "event": f"e{n}"} for n in range(2)]
+    body = {"writeKey": "k", "batch": calls, "context": {"blob": "y" * 35_000}}
+    async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox, more)) as run:
+        assert await post(run, "segment", "/v1/batch", orjson.dumps(body)) == 200
+        await run.watch.until(settled(2))
+        journal = await run.journal("segment")
+    bad = [one for one in run.watch.settled if not isinstance(one[2], Delivered | Declined)]
+    assert not bad, bad[0]
+    batches = [entry["body"] for entry in journal]
+    arrived = {call["event"]: one["context"] for one in batches for call in one["batch"]}
+    assert arrived == dict.fromkeys(("e0", "e1"), body["context"])
+
+
+async def test_a_multipart_body_is_refused_in_plain_words(tmp_path: Path) -> None:
+    """A form of parts is no JSON: the message says what to send, and quotes no library."""
+    sent = b'--x\r\ncontent-disposition: form-data; name="event"\r\n\r\nview\r\n--x--\r\n'
+    label = "multipart/form-data; boundary=x"
+    async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox)) as run:
+        for vendor in VENDORS:
+            headers = {"content-type": label, **CREDENTIALS[vendor]}
+            url = run.url + VALID[vendor][0]
+            async with run.client.post(url, data=sent, headers=headers) as answer:
+                said = await answer.text()
+                assert 400 <= answer.status < 500, said
+            if vendor != "tracardi":
+                assert "multipart/form-data" in said or vendor == "growlytics", said
+            assert "digit" not in said
+            assert "char 0" not in said

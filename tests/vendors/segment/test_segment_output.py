@@ -9,7 +9,7 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from gateway.errors import Unrenderable
+from gateway.errors import Rejected, Unrenderable
 from gateway.event import (
     Campaign,
     Context,
@@ -25,6 +25,7 @@ from gateway.exchange import Declined, Delivered, Refused, Request, Response, Re
 from gateway.mapping import Loss
 from gateway.plugin import Secret
 from gateway.testing.samples import ARRIVAL
+from plugins.segment.input import SegmentInput
 from plugins.segment.output import SegmentOutput
 
 AT = datetime(2024, 3, 28, 10, 15, 30, 523000, UTC)
@@ -423,3 +424,56 @@ def test_knows_a_source_that_is_switched_off() -> None:
     assert verdict.cause == "credential"
     assert isinstance(output().verdict(Response(404, {}, b"404 page not found")), Refused)
     assert output().verdict(Response(200, {}, b"OK")) == Delivered()
+
+
+CONTEXT = {"blob": "y" * 30_000, "page": {"title": "z" * 4000}}
+
+
+def shared(calls: int = 2, context: Any = CONTEXT) -> list[Event]:
+    """Return the events of a batch with a context that is too large for one call."""
+    members = [{"type": "track", "userId": "u1", "event": f"e{n}"} for n in range(calls)]
+    body = orjson.dumps({"batch": members, "context": context})
+    return SegmentInput().parse(Request(method="POST", url="/v1/batch", body=body, id="r"))
+
+
+def test_a_context_that_came_on_a_batch_goes_on_one() -> None:
+    """An event that is too large for a call alone goes as a batch of one, its context on top."""
+    for number, event in enumerate(shared()):
+        request = output().render(event)
+        assert not isinstance(request, Declined)
+        assert request.url.endswith("/v1/batch")
+        said = orjson.loads(request.body)
+        assert said["context"] == CONTEXT
+        (call,) = said["batch"]
+        assert (call["event"], call["userId"]) == (f"e{number}", "u1")
+        assert "context" not in call
+        (again,) = SegmentInput().parse(replace(request, url="/v1/batch"))
+        assert again.context == event.context
+
+
+def test_a_context_on_a_batch_is_nobody_else_s() -> None:
+    """Such a call is never merged with another one, before it or behind it."""
+    large, small = output().render(shared()[0]), output().render(shared(context={})[0])
+    assert not isinstance(large, Declined)
+    assert not isinstance(small, Declined)
+    assert output().merge(large, small) is None
+    assert output().merge(small, large) is None
+    both = output().merge(small, small)
+    assert both is not None
+    assert output().merge(both, large) is None
+
+
+def test_what_no_batch_can_carry_is_kept() -> None:
+    """Properties that are too large for a call, and servers that merge nothing, have no way out."""
+    large = replace(shared(context={})[0], properties=Properties(extra={"blob": "y" * 33_000}))
+    with pytest.raises(Unrenderable, match="bytes"):
+        output().render(large)
+    with pytest.raises(Unrenderable, match="bytes"):
+        output(dialect="compatible").render(shared()[0])
+    assert not isinstance(output(dialect="rudderstack").render(shared()[0]), Declined)
+
+
+def test_a_context_is_not_multiplied_without_bound() -> None:
+    """A batch whose context would be repeated into megabytes is refused at the door."""
+    with pytest.raises(Rejected, match="context: it holds for 300 calls"):
+        shared(300)
