@@ -136,9 +136,15 @@ def united(payload: dict[str, Any]) -> dict[str, Any]:
 
     chrts documents that only one of them is to be used, and not what becomes of the other;
     where a key stands in both, the one in ``attributes`` holds.
+
+    Raises:
+        Rejected: either is no object.
     """
     attributes, traits = payload.get("attributes"), payload.get("traits")
-    if type(attributes) is not dict or type(traits) is not dict:
+    for key, value in (("attributes", attributes), ("traits", traits)):
+        if value is not None and type(value) is not dict:
+            raise Rejected(key, f"expected object, got {json_name(value)}", Fault.TYPE, value)
+    if attributes is None or traits is None:
         return payload
     kept = {key: value for key, value in payload.items() if key != "traits"}
     return {**kept, "attributes": {**traits, **attributes}}
@@ -180,8 +186,9 @@ def _joining(event: Event, payload: dict[str, Any]) -> Event:
         raise Rejected("knownUid", "required", Fault.MISSING)
     if own:
         return event
-    words = {key: payload[key] for key in GIVEN_UP if payload.get(key) is not None}
-    return replace(event, extra={**event.extra, **words})
+    words = {key: payload[key] for key in GIVEN_UP if _filled(payload.get(key))}
+    rest = {key: value for key, value in event.extra.items() if key not in GIVEN_UP}
+    return replace(event, extra={**rest, **words})
 
 
 def _dated(event: Event) -> Event:

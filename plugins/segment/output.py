@@ -53,6 +53,7 @@ TABLES: Final[Mapping[str, Table]] = {
     "alias": ALIAS,
 }
 
+IDS: Final = frozenset({"userId", "anonymousId"})
 NOBODY: Final = (
     "segment needs to know whom it is about: no user, anonymous or device id, no e-mail and no "
     "phone"
@@ -156,6 +157,16 @@ class SegmentOutput(Output):
         table = TRACK_ONE if about_one(known) else TRACK
         said = self.included(known).event
         return Call("POST /v1/track", table, replace(said, name=name, timestamp=event.timestamp))
+
+    def render(self, event: Event) -> Request | Declined:
+        """Return the call that delivers *event*, without an id that came as no text.
+
+        Raises:
+            Unrenderable: it is larger than Segment takes, or JSON cannot say it.
+        """
+        if event.origin == self.name and not IDS.isdisjoint(event.extra):
+            event = replace(event, extra={k: v for k, v in event.extra.items() if k not in IDS})
+        return super().render(event)
 
     def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
         """Return *payload* as a request to *endpoint*, in its sender's spelling.
