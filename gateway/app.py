@@ -88,7 +88,9 @@ class Gateway:
         self.workers: dict[str, Worker] = {}
         self.alerting = Alerting(self)
         self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
-        self.observed = Observed(config, setting_of(config, self.router, self._inputs))
+        self.observed = Observed(
+            config, setting_of(config, self.router, self._inputs), self.spool.clock.sure_of_day
+        )
         self.guard = Guard(
             limits_of(config), self._trusts, self.observed.closed, self.observed.unreadable
         )

@@ -52,6 +52,7 @@ class Observed:
     Args:
         config: says what is kept.
         setting: what records are made with.
+        clock: tells by which time traces have been kept for long enough.
 
     Attributes:
         counts: for metrics.
@@ -60,7 +61,9 @@ class Observed:
         recorder: writes them.
     """
 
-    def __init__(self, config: Config, setting: Setting) -> None:
+    def __init__(
+        self, config: Config, setting: Setting, clock: Callable[[], float] = time.time
+    ) -> None:
         trace, rate = config.trace, config.log.successes_per_second
         path = trace.file(config.spool.path)
         self.counts = Counts()
@@ -69,7 +72,7 @@ class Observed:
         self.recorder = Recorder(
             Maker(setting, trace.bodies),
             self.hub,
-            TraceFile(path, trace.keep, trace.max_size) if trace.on else None,
+            TraceFile(path, trace.keep, trace.max_size, clock) if trace.on else None,
             spans_of(trace) if trace.on and trace.otlp else None,
         )
         redaction.redactor = setting.redactor

@@ -1,6 +1,5 @@
 """The house as a picture: sources, routes, destinations; what needs attention first."""
 
-import time
 from collections.abc import Iterator
 from typing import Literal
 
@@ -93,7 +92,7 @@ async def show_overview(desk: Desk) -> Overview:
     """Show sources, routes and destinations with their present rates, and what is wrong."""
     gateway, series = desk.gateway, desk.series
     config = gateway.config
-    now = time.time()
+    now = gateway.spool.clock.of_day()
     tallies = tallied(gateway.observed.counts)
     exits = [
         Exit(one, tallies.arrived.get(one.name, 0), *series.delivered(one.name))

@@ -54,10 +54,10 @@ class Alerting:
 
     async def _look(self, judge: Judge, webhook: Webhook) -> None:
         readings = await self._readings()
-        for alert in judge.due(readings, _now()):
+        for alert in judge.due(readings, self._now()):
             log.warning("alert", destination=alert.destination, kind=alert.kind, state=alert.state)
             if await webhook.post(alert):
-                judge.told(alert, _now())
+                judge.told(alert, self._now())
 
     async def _readings(self) -> list[Reading]:
         gateway = self._gateway
@@ -79,6 +79,5 @@ class Alerting:
                 found.append(Reading(name, trouble, depth.oldest, depth.backlog, depth.dead, full))
         return found
 
-
-def _now() -> Now:
-    return Now(time.time(), time.monotonic())
+    def _now(self) -> Now:
+        return Now(self._gateway.spool.clock.of_day(), time.monotonic())

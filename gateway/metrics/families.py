@@ -4,7 +4,6 @@ Names and units follow https://prometheus.io/docs/practices/naming/. docs/operat
 a test compares.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
@@ -91,7 +90,7 @@ def families(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
     yield from _going_out(gateway)
     yield from _workers(gateway)
     yield from _losses(gateway)
-    yield from _waiting(snapshot)
+    yield from _waiting(snapshot, gateway.spool.clock.of_day())
     yield from _files(gateway, snapshot)
 
 
@@ -258,8 +257,8 @@ def _losses(gateway: "Gateway") -> Iterator[Metric]:
     )
 
 
-def _waiting(snapshot: Snapshot) -> Iterator[Metric]:
-    now, depths = time.time(), snapshot.depths
+def _waiting(snapshot: Snapshot, now: float) -> Iterator[Metric]:
+    depths = snapshot.depths
     label = "destination"
     yield gauge(
         "gateway_backlog_requests",

@@ -250,6 +250,7 @@ class TraceFile(NamedTuple):
     path: Path
     keep: float
     max_size: int
+    clock: Callable[[], float]
 
     def __call__(self) -> Store:
         """Open the file."""

@@ -6,7 +6,7 @@ Traces may be lost, events never: ``synchronous=OFF``, and a file that cannot be
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +106,19 @@ class Store:
         path: of the file.
         keep: seconds for which records are kept.
         max_size: bytes that they may take.
+        clock: Unix seconds, by which they have been kept.
 
     Raises:
         TraceError: it cannot be written.
     """
 
-    def __init__(self, path: Path, keep: float, max_size: int) -> None:
+    def __init__(
+        self, path: Path, keep: float, max_size: int, clock: Callable[[], float] = time.time
+    ) -> None:
         self.path = path
         self._keep = keep
         self._max_size = max_size
+        self._clock = clock
         with explained(path):
             self._open()
 
@@ -182,7 +186,7 @@ class Store:
                 self._connection.execute(_INSERT, row)
                 if self._connection.changes():
                     numbers[place] = self._connection.last_insert_rowid()
-        self._purge(time.time() - self._keep, max(STEP, 2 * len(numbers)))
+        self._purge(self._clock() - self._keep, max(STEP, 2 * len(numbers)))
         return numbers
 
     def _purge(self, oldest: float, most: int) -> None:

@@ -287,3 +287,12 @@ def test_a_second_has_room_for_so_many() -> None:
     now = 101.1
     assert [sampler.take() for _ in range(4)] == [True, True, True, False]
     assert not Sampler(0, lambda: now).take()
+
+
+def test_a_clock_that_is_ahead_purges_no_traces(tmp_path: Path) -> None:
+    """How long traces are kept goes by the clock that is given, which is not the machine's."""
+    store = Store(tmp_path / "traces.db", 3600, 64 << 20, lambda: 1_000.0)
+    store.add(request(1, 900.0))
+    store.add(request(2, 1_000.0))
+    assert len(Reader(store.path).show("r000001")) == 1
+    store.close()
