@@ -145,9 +145,10 @@ class Gateway:
             await self.shadows.start()
             self._shadowed = True
         await self.register(self.config.destinations)
+        paused = await self.spool.paused()
         for name, config in self.config.destinations.items():
             if name not in self.workers:
-                await self.begin(name, config)
+                self.begin(self.make_worker(name, config), paused=name in paused)
         await self.report_orphans()
         self.accepting, self._starting = True, "starting or stopping"
         log.info(
@@ -172,20 +173,30 @@ class Gateway:
         await self.spool.register({name: bounds_of(c) for name, c in destinations.items()})
         await self.shadows.know(destinations, self.spool)
 
-    async def begin(self, name: str, config: DestinationConfig) -> None:
-        """Begin to deliver to a destination what is owed to it.
+    def begin(self, worker: Worker, *, paused: bool) -> None:
+        """Begin to deliver to a destination what is owed to it."""
+        worker.pause(paused=paused)
+        self.workers[worker.name] = worker
+        worker.start()
 
-        Raises:
-            SpoolError: the spool cannot tell what is owed.
+    async def exchange(self, worker: Worker) -> None:
+        """Let *worker* go on where the one of the same destination stops.
+
+        There is one at every moment: what is accepted while the old one ends is left to the new
+        one, which reads it from the spool.
         """
-        worker = self._worker(name, config)
-        worker.paused = name in await self.spool.paused()
-        await worker.start()
-        self.workers[name] = worker
+        old = self.workers[worker.name]
+        try:
+            await old.stop(self.config.server.drain_timeout)
+        finally:
+            self.begin(worker, paused=old.paused)
 
     async def end(self, name: str) -> None:
         """Settle what is on its way to a destination, and deliver no more."""
-        await self.workers.pop(name).stop(self.config.server.drain_timeout)
+        try:
+            await self.workers[name].stop(self.config.server.drain_timeout)
+        finally:
+            del self.workers[name]
 
     async def report_orphans(self) -> None:
         """Say what is still owed to destinations that are not configured any more.
@@ -216,7 +227,8 @@ class Gateway:
         await self.spool.close()
         log.info("stopped")
 
-    def _worker(self, name: str, config: DestinationConfig) -> Worker:
+    def make_worker(self, name: str, config: DestinationConfig) -> Worker:
+        """Return a worker for a destination, which has not begun."""
         transport = HttpTransport(timeout=config.timeout, connections=config.concurrency)
         rendering = rendering_of(config, self.registry, self._hides, self.spool.clock.sure_of_day)
         sender = Sender(rendering, transport, longest_pause=config.retry_after_max)
@@ -271,7 +283,7 @@ class Gateway:
         self.given_up.noticed(notice)
         worker = self.workers.get(notice.destination)
         if worker is not None:
-            worker.backlog.noticed(notice)
+            worker.backlog.on_notice(notice)
 
     def accepted(self, events: Sequence[Event], source: str) -> None:
         """Tell observers, off the answer's path, that *events* are safe."""

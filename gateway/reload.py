@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from gateway.config import Config, load
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError, GatewayError, SpoolError
 from gateway.routing.router import Router
 from gateway.upstream import Place
 
@@ -64,9 +64,15 @@ async def reload(gateway: "Gateway", new: Config) -> Changes:
     found = changes(gateway.config, new)
     router = Router(new.routes, gateway.router.failures)
     before = gateway.config.destinations
-    await gateway.register({**before, **new.destinations})
+    made = {n: gateway.make_worker(n, new.destinations[n]) for n in found.added + found.changed}
+    try:
+        await gateway.register({**before, **new.destinations})
+        paused = await gateway.spool.paused()
+    except BaseException:
+        await asyncio.gather(*(worker.sender.close() for worker in made.values()))
+        raise
     for name in found.added:
-        await gateway.begin(name, new.destinations[name])
+        gateway.begin(made[name], paused=name in paused)
     told = gateway.config.alerts
     gateway.put_in_force(new, router)
     if new.alerts != told:
@@ -74,10 +80,13 @@ async def reload(gateway: "Gateway", new: Config) -> Changes:
     await gateway.upstreams.keep(
         Place(source.url, source.relay_timeout) for source in new.sources.values() if source.url
     )
-    await asyncio.gather(*(_exchange(gateway, name, new) for name in found.changed))
+    await asyncio.gather(*(gateway.exchange(made[name]) for name in found.changed))
     await asyncio.gather(*(gateway.end(name) for name in found.removed))
-    await gateway.register(new.destinations)
-    await gateway.report_orphans()
+    try:
+        await gateway.register(new.destinations)
+        await gateway.report_orphans()
+    except SpoolError as error:  # the next reload, or the next start, does it again
+        log.warning("removed_destinations_kept", reason=str(error))
     for key in found.unheeded:
         log.warning("needs_a_restart", key=key)
     log.info(
@@ -89,11 +98,6 @@ async def reload(gateway: "Gateway", new: Config) -> Changes:
         routes=len(new.routes),
     )
     return found
-
-
-async def _exchange(gateway: "Gateway", name: str, new: Config) -> None:
-    await gateway.end(name)
-    await gateway.begin(name, new.destinations[name])
 
 
 class Reloading:

@@ -1,5 +1,6 @@
 """Destinations: how they are doing; pausing them, going on, trying everything at once."""
 
+import time
 from typing import Literal
 
 import msgspec
@@ -9,7 +10,7 @@ from gateway.admin.desk import Desk
 from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.admin.problem import Problem
 from gateway.admin.values import Name
-from gateway.delivery import state_of, steering
+from gateway.delivery import state_of
 from gateway.redact import without_password
 from gateway.spool import Depth, GivenUp
 
@@ -32,6 +33,8 @@ class Destination(msgspec.Struct, frozen=True):
     """Why it is in trouble; empty where it is not."""
     full: str
     """Why no new events are taken for it; empty where they are."""
+    paused_until: float | None
+    """Unix seconds until which the vendor asked for no attempts; null where it did not."""
     delivered: int
     declined: int
     dead: int
@@ -80,6 +83,7 @@ def described(desk: Desk, name: str, depth: Depth) -> Destination:
         state="paused" if state.paused else circuit,
         reason=state.reason,
         full=desk.gateway.refusing().get(name, ""),
+        paused_until=time.time() + state.paused_for if state.paused_for else None,
         delivered=state.delivered,
         declined=state.declined,
         dead=state.dead + given_up.dead,
@@ -131,7 +135,7 @@ async def pause_destination(desk: Desk, name: Name) -> Destination:
     """
     desk.worker(name)
     await desk.gateway.spool.pause(name, paused=True)
-    steering.pause(desk.worker(name))
+    desk.worker(name).pause()
     log.info("destination_paused", destination=name)
     return await _shown(desk, name)
 
@@ -141,7 +145,7 @@ async def resume_destination(desk: Desk, name: Name) -> Destination:
     """Go on with a destination that was paused."""
     desk.worker(name)
     await desk.gateway.spool.pause(name, paused=False)
-    steering.resume(desk.worker(name))
+    desk.worker(name).pause(paused=False)
     log.info("destination_resumed", destination=name)
     return await _shown(desk, name)
 
@@ -156,7 +160,7 @@ async def drain_destination(desk: Desk, name: Name) -> Destination:
     worker = desk.worker(name)
     if worker.paused:
         raise Problem(409, f"{name} is paused; resume it, then drain it")
-    await steering.drain(worker)
+    await worker.drain()
     log.info("destination_drained", destination=name)
     return await _shown(desk, name)
 

@@ -1,22 +1,26 @@
-"""What a worker reads back from the spool: backlog, retries that are due, parked events."""
+"""What has no job yet: new entries, the backlog, retries that are due, parked events."""
 
 import asyncio
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import structlog
 
+from gateway.delivery.burial import Burials
+from gateway.delivery.circuit_breaker import CircuitBreaker
 from gateway.delivery.clock import steady
 from gateway.delivery.job import Job, StepsOf, job_of
+from gateway.delivery.progress import ProgressTracker
+from gateway.delivery.queue import JobQueue
+from gateway.delivery.unread import NOBODY, Unread, UnreadIndex
 from gateway.errors import Rejected, SpoolError, Unrenderable
 from gateway.event import Event
-from gateway.spool import Entry, Later, Mark, Notice, Replayed
-
-if TYPE_CHECKING:
-    from gateway.delivery.worker import Worker
+from gateway.spool import Entry, Item, Later, Mark, Notice, Replayed, Spool, event_of, user_hash
 
 PAGE = 100
 """Entries, or waiting deliveries, brought at once."""
+SCANNED = 10_000
+"""Entries of the log whose places are read at once."""
 LISTED = 1000
 """Waiting deliveries asked for at once where only their marks matter."""
 TICK = 1.0
@@ -25,51 +29,85 @@ DOUBT = 0.1
 """Seconds before the spool is asked again where it does not say what was expected."""
 TRIES = 5
 """How often a count is repeated at once because something ended meanwhile."""
+OVERTAKEN = 1024
+"""Deliveries that may overtake one user's backlog before that is parked, so that the cursor goes
+on and the log can be trimmed."""
+PARSED_ENTRIES = 4
+"""Requests of many events whose events are kept, since they are taken a few at a time."""
+MANY_EVENTS = 16
 NEVER = float("inf")
 
 log = structlog.get_logger()
 
+Parse = Callable[[Entry], Sequence[Event]]
 
-class Backlog:
-    """The worker's reader.
 
-    Entries come live, as they are accepted, while the worker keeps up; when it holds as much as
-    it may, they are left in the spool and read back later, in the same order.
+class BacklogReader:
+    """Makes jobs of what a destination is owed, and puts them into its queue.
 
-    A user who is blocked has a job in hand, or a retry that is still to come due, or is about to
+    An entry that was just accepted becomes jobs at once, while there is room and none of its
+    users has anything older that is unread. Everything else stays in the log; of that only the
+    places are kept here (`UnreadIndex`), and it is read back source by source.
+
+    A user who is blocked has a job in flight, or a retry that is still to come due, or is about to
     be followed: what is parked behind anything else would stay in the spool for ever.
+
+    Args:
+        name: the destination's.
+        spool: the log.
+        queue: takes the jobs.
+        breaker: says whether the destination is in trouble.
+        concurrency: how many attempts are made at once.
+        retry_max: seconds that nothing waits for longer after a start.
+        parse: a stored request to its events.
+        steps_of: a route's name to its steps.
+        whole: whether requests in a vendor's format go on as they came.
     """
 
-    def __init__(
-        self, worker: "Worker", parse: Callable[[Entry], Sequence[Event]], steps_of: StepsOf
+    def __init__(  # noqa: PLR0913 - what a reader needs of the world, each once
+        self,
+        name: str,
+        spool: Spool,
+        queue: JobQueue,
+        breaker: CircuitBreaker,
+        *,
+        concurrency: int,
+        retry_max: float,
+        parse: Parse,
+        steps_of: StepsOf,
+        whole: Callable[[str], bool],
     ) -> None:
-        self.behind = False
-        self._worker = worker
-        self._hand = worker.hand
-        self._spool = worker.spool
-        self._name = worker.name
+        self._name = name
+        self._spool = spool
+        self._queue = queue
+        self._in_flight = queue.in_flight
+        self._breaker = breaker
+        self._concurrency = concurrency
+        self._retry_max = retry_max
         self._parse = parse
         self._steps_of = steps_of
-        self._taken = 0
+        self._whole = whole
+        self._unread = UnreadIndex()
+        self._loaded = False
+        self._early: list[tuple[Unread, bool]] = []
+        self._began = self._reached = 0
+        self._loading: Counter[int] = Counter()
+        self._parsed: OrderedDict[int, Sequence[Event]] = OrderedDict()
         self._due = 0.0
         self._recount = NEVER
+        self._swept = 0.0
         self._follow: set[str] = set()
         self._inherited: dict[Mark, float] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._tracker: ProgressTracker
+        self._burials: Burials
 
-    async def start(self) -> None:
-        """Begin where the cursor stands.
-
-        Raises:
-            SpoolError: the spool cannot tell what is owed.
-        """
-        self._taken = self._spool.cursor(self._name)
-        self.behind = True  # while the count is taken, nothing beyond the cursor counts as reached
-        await self._count()
-        # The clock may have been set back since what waits was told until when.
-        await self.bring_by(steady() + self._worker.config.retry_max)
-        self.behind = self._taken < self._spool.position()
+    def start(self, tracker: ProgressTracker, burials: Burials) -> None:
+        """Begin where the cursor stands; from now on every new entry has to be offered."""
+        self._tracker = tracker
+        self._burials = burials
+        self._began = self._reached = self._spool.position()
         self._wake.set()
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{self._name}/log")
 
@@ -80,45 +118,86 @@ class Backlog:
             await asyncio.gather(self._task, return_exceptions=True)
 
     @property
-    def _takes_more(self) -> bool:
-        """Tell whether entries of the log are wanted.
-
-        While the circuit is open, those in hand and the retries suffice for probing; the rest
-        stays in the log, where it costs nothing.
-        """
-        if self._worker.full:
-            return False
-        return not self._worker.gate.opened or not (len(self._hand) or self._hand.retries)
-
-    @property
-    def _wants_more(self) -> bool:
-        """Tell whether the log is to be read on: more jobs are wanted than could go at once.
-
-        Reading further ahead would only park what must wait for its user's earlier events.
-        """
-        return self._takes_more and self._worker.ready < 2 * self._worker.config.concurrency
+    def unread(self) -> int:
+        """Return how many deliveries stand in the log and have no job yet."""
+        return len(self._unread) + len(self._early)
 
     # Called by the worker
 
-    def reached(self) -> int:
-        """Return the seq up to which everything was taken, or was not for this destination."""
-        return self._taken if self.behind else max(self._taken, self._spool.position())
+    def read_position(self) -> int:
+        """Return the seq up to which everything was taken, or was not for this destination.
 
-    def takes_live(self, seq: int) -> bool:
-        """Tell whether the entry at *seq*, just accepted, is to be delivered from memory."""
-        if self.behind or seq <= self._taken:
-            return False
-        if not self._takes_more:
-            self.behind = True
-            return False
-        self._taken = seq
-        self._hand.passed(seq)
-        return True
+        Nothing beyond what this reader was offered or has read can count as taken.
+        """
+        if not self._loaded:
+            return 0
+        first = self._unread.first()
+        return self._reached if first is None else first - 1
 
-    def hungry(self) -> None:
-        """Read on, if there is anything to read."""
-        if (self.behind and self._wants_more) or self._due <= steady():
+    def offer(self, item: Item, events: Sequence[Event]) -> None:
+        """Take an entry that was just accepted, in the order of the log."""
+        seq, entry = item.seq, item.entry
+        if seq <= self._reached:
+            return
+        self._reached = seq
+        numbers = entry.targets[self._name]
+        whole = self._whole(entry.vendor)
+        if not self._loaded:
+            self._early += [(one, whole) for one in self._places(seq, entry, numbers)]
+            return
+        going = self._going(entry, numbers, whole=whole)
+        if len(going) < len(numbers):
+            taken = set(going)
+            for one in self._places(seq, entry, [n for n in numbers if n not in taken]):
+                self._unread.add(one, whole=whole)
             self._wake.set()
+        if going:
+            self._open(seq, going, ahead=bool(self._unread))
+            self._admit(seq, entry, going, events, ahead=bool(self._unread))
+
+    def _going(self, entry: Entry, numbers: Sequence[int], *, whole: bool) -> Sequence[int]:
+        """Return which deliveries of an entry that was just accepted become jobs at once."""
+        if not self._takes_live(entry.source):
+            return ()
+        users = [self._user(entry, number) for number in numbers]
+        if whole and len(set(users)) == 1:
+            return numbers if self._may_overtake(users[0]) else ()
+        room: dict[int, int] = {NOBODY: len(numbers)}
+        going = []
+        for number, user in zip(numbers, users, strict=True):
+            if user not in room:
+                room[user] = self._queue.room_for(user) if self._may_overtake(user) else 0
+            if room[user] > 0:
+                room[user] -= 1
+                going.append(number)
+        return going
+
+    def _may_overtake(self, user: int) -> bool:
+        """Tell whether a new event of the user may go before all that is unread."""
+        if user == NOBODY:
+            return True
+        if self._queue.room_for(user) <= 0 or user in self._loading:
+            return False
+        return not self._unread.holds(user)
+
+    def _takes_live(self, source: str) -> bool:
+        if self._queue.closed or (self._breaker.opened and self._queue.fresh):
+            return False
+        return self._in_flight.room(source, len(self._unread.sources)) > 0
+
+    def prompt(self) -> bool:
+        """Tell whether a new entry would become jobs that can go at once."""
+        return self._loaded and not (self._unread or self._queue.closed or self._breaker.opened)
+
+    def request_more(self) -> None:
+        """Read on, if there is anything to read."""
+        if (self._unread and not self._queue.closed) or self._due <= steady():
+            self._wake.set()
+
+    def freed(self, user: int) -> None:
+        """Note that the user with this hash has a job less."""
+        if self._unread and user != NOBODY:
+            self._unread.freed(user)
 
     def due_at(self, due: float) -> None:
         """Note that something waits in the spool until *due*."""
@@ -126,8 +205,8 @@ class Backlog:
             self._due = due
             self._wake.set()
 
-    async def bring_by(self, latest: float) -> None:
-        """Let nothing that waits in the spool for its next try wait longer than *latest*.
+    async def retry_by(self, latest: float) -> None:
+        """Let nothing that waits in the spool for its next attempt wait longer than *latest*.
 
         Raises:
             SpoolError: the spool cannot tell what waits.
@@ -136,21 +215,23 @@ class Backlog:
         self._inherited = {later.mark: latest for later in waiting if later.due > latest}
         self.due_at(latest)
 
-    def follow(self, user: str) -> None:
+    def load_parked(self, user: str) -> None:
         """Bring the user's parked deliveries."""
         self._follow.add(user)
         self._wake.set()
 
-    def noticed(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """Note what the spool did by itself; see `gateway.spool.Taken` and `Replayed`."""
         if isinstance(notice, Replayed):
             self._due = 0.0
             self._wake.set()
             return
-        self._hand.taken_away(notice)
-        self._taken = max(self._taken, notice.cursor)
+        self._in_flight.on_evicted(notice)
+        self._unread.evict(notice.cursor)
+        self._early = [(one, whole) for one, whole in self._early if one.seq > notice.cursor]
+        self._reached = max(self._reached, notice.cursor)
         self._count_in(DOUBT)
-        self._worker.ledger.taken_away(notice.cursor)
+        self._tracker.on_evicted(notice.cursor, dropped=bool(notice.dropped))
 
     # The reader
 
@@ -163,48 +244,186 @@ class Backlog:
                 pass
             self._wake.clear()
             try:
+                if not self._loaded:
+                    await self._load_index()
                 await self._bring()
             except SpoolError as error:
                 log.warning("spool_unreadable", destination=self._name, error=str(error))
                 await asyncio.sleep(TICK)
                 self._due = self._recount = 0.0
+            except Exception:
+                log.exception("reader_failed", destination=self._name)
+                await asyncio.sleep(TICK)
+                self._due = self._recount = 0.0
 
     def _pause(self) -> float:
-        due = NEVER if self._worker.full else self._due
+        due = NEVER if self._queue.closed else self._due
         return max(0.0, min(TICK, min(due, self._recount) - steady()))
+
+    async def _load_index(self) -> None:
+        """Find out what is unread, and who waits behind what.
+
+        Raises:
+            SpoolError: the spool cannot tell.
+        """
+        balance = (await self._spool.balances())[self._name]
+        index = UnreadIndex()
+        upto, after = self._began, self._spool.cursor(self._name)
+        while after < upto:
+            page = await self._spool.unread(self._name, after, upto, SCANNED)
+            for found in page.items:
+                whole = self._whole(found.vendor)
+                for number, user in zip(found.numbers, found.users, strict=True):
+                    index.add(Unread(found.seq, number, user, found.source), whole=whole)
+            after = page.scanned
+        await self._count()
+        # The clock may have been set back since what waits was told until when.
+        await self.retry_by(steady() + self._retry_max)
+        for one, whole in self._early:
+            index.add(one, whole=whole)
+        self._unread, self._early = index, []
+        self._unread.evict(self._spool.cursor(self._name))
+        self._tracker.begin(balance.delivered, balance.declined, balance.shadowed)
+        self._loaded = True
 
     async def _bring(self) -> None:
         """Bring a little of everything, so that nothing of it keeps the rest waiting."""
         if self._recount <= steady():
             await self._count()
-        if self._due <= steady() and not self._worker.full:
+        if self._due <= steady() and not self._queue.closed:
             await self._bring_due()
         follow, self._follow = self._follow, set()
         for user in follow:
             await self._bring_parked(user)
-        if self.behind and self._wants_more:
-            await self._bring_page()
-            self.hungry()
-        self._worker.ledger.advance()
+        if steady() - self._swept >= TICK:
+            self._swept = steady()
+            self._unread.sweep()
+        if self._unread and not self._queue.closed:
+            more = await self._bring_unread()
+            if self._tracker.overtaken > OVERTAKEN:
+                await self._park_lowest()
+                self._tracker.overtaken -= PAGE
+            if more:
+                self._wake.set()
+        self._tracker.advance()
 
-    async def _bring_page(self) -> None:
-        reading = await self._spool.read(self._name, self._taken, PAGE)
-        for item in reading.items:
-            if item.seq > self._taken:
-                self._worker.admit(item, self._events(item.entry))
-        self._taken = max(self._taken, reading.scanned)
-        self._hand.passed(self._taken)
-        self.behind = self._taken < self._spool.position()
+    async def _bring_unread(self) -> bool:
+        """Bring some of each source's backlog; return whether there may be more at once."""
+        sources = self._unread.sources
+        taken: list[Unread] = []
+        for source in sources:
+            wanted = min(self._wanted(source, taken), self._in_flight.room(source, len(sources)))
+            if wanted > 0:
+                taken += self._unread.take(source, wanted, self._queue.room_for)
+        if taken:
+            await self._read(taken)
+        return bool(taken)
+
+    def _wanted(self, source: str, taken: Sequence[Unread]) -> int:
+        """Return how many deliveries of a source are wanted: more than could go at once.
+
+        While the circuit is open, one that was never tried is enough to probe with; the rest
+        stays in the log, where it costs nothing.
+        """
+        if self._breaker.opened:
+            return 0 if taken or self._queue.fresh else 1
+        return PAGE if self._queue.fresh_of(source) < 2 * self._concurrency else 0
+
+    async def _read(self, taken: Sequence[Unread], *, park: bool = False) -> None:
+        """Make jobs of what was taken out of the index.
+
+        Raises:
+            SpoolError: it cannot be read; it is in the index again.
+        """
+        floor = self._unread.first()
+        by_seq: dict[int, list[Unread]] = {}
+        for one in sorted(taken):
+            by_seq.setdefault(one.seq, []).append(one)
+        ahead = {seq: floor is not None and seq >= floor for seq in by_seq}
+        for seq, group in by_seq.items():
+            self._open(seq, [one.number for one in group], ahead=ahead[seq])
+        self._loading = Counter(one.user for one in taken)
+        try:
+            items = await self._spool.entries(list(by_seq))
+        except BaseException:
+            for seq, group in by_seq.items():
+                for one in group:
+                    self._unread.add(one)
+                    self._closed(seq, ahead=ahead[seq])
+            raise
+        finally:
+            self._loading = Counter()
+        found = {item.seq: item.entry for item in items}
+        for seq, group in by_seq.items():
+            entry = found.get(seq)
+            if entry is None:  # the spool gave it up meanwhile
+                for _ in group:
+                    self._closed(seq, ahead=ahead[seq])
+                continue
+            numbers = [one.number for one in group]
+            events = self._events(seq, entry)
+            self._admit(seq, entry, numbers, events, ahead=ahead[seq], park=park)
+
+    async def _park_lowest(self) -> None:
+        """Let the oldest of a user's backlog wait in the spool, so that the cursor can pass it."""
+        taken = self._unread.take_lowest(PAGE)
+        if taken:
+            await self._read(taken, park=True)
+
+    def _open(self, seq: int, numbers: Sequence[int], *, ahead: bool) -> None:
+        if ahead:
+            for _ in numbers:
+                self._tracker.open_ahead(seq)
+        else:
+            self._tracker.open(seq, len(numbers))
+
+    def _closed(self, seq: int, *, ahead: bool) -> None:
+        if ahead:
+            self._tracker.close_ahead(seq)
+        else:
+            self._tracker.close(seq)
+
+    def _admit(  # noqa: PLR0913 - one entry, and how it is taken
+        self,
+        seq: int,
+        entry: Entry,
+        numbers: Sequence[int],
+        events: Sequence[Event],
+        *,
+        ahead: bool,
+        park: bool = False,
+    ) -> None:
+        """Make jobs of deliveries that were opened."""
+        for number in numbers:
+            job = self._job(Mark(seq, number), entry, events, ahead=ahead)
+            if job is None:
+                self._closed(seq, ahead=ahead)
+            elif job.user and (park or self._queue.users.blocked(job.user)):
+                self._park(job)
+            else:
+                self._queue.add(job)
+
+    def _park(self, job: Job) -> None:
+        self._queue.users.block(job.user)
+        self._tracker.waiting(job.later(steady(), parked=True))
+        self._closed(job.mark.seq, ahead=job.ahead)
+        self.continue_user(job.user)
+
+    def continue_user(self, user: str) -> None:
+        """Bring what waits in the spool behind the user's last delivery in flight."""
+        if not user or not self._queue.users.blocked(user):
+            return
+        if not (self._queue.users.is_active(user) or self._in_flight.retries_for(user)):
+            self.load_parked(user)
 
     async def _bring_due(self) -> None:
         self._due = NEVER
-        ledger = self._worker.ledger
-        await ledger.flush()
+        await self._tracker.flush()
         now = steady()
-        room = PAGE + self._hand.waiting
-        with ledger.look() as moved:
+        room = PAGE + self._in_flight.waiting
+        with self._tracker.watch_moves() as moved:
             found = await self._spool.exceptions(self._name, NEVER, room + 1)
-            fresh = [x for x in found if not (self._hand.has(x.mark) or moved(x.mark))]
+            fresh = [x for x in found if not (self._in_flight.has(x.mark) or moved(x.mark))]
             due = [later for later in fresh if self._due_of(later) <= now][:PAGE]
             await self._load(due, moved)
         taken = {later.mark for later in due}
@@ -220,13 +439,14 @@ class Backlog:
         return min(later.due, self._inherited.get(later.mark, NEVER))
 
     async def _bring_parked(self, user: str) -> None:
-        ledger = self._worker.ledger
-        await ledger.flush()
-        with ledger.look() as moved:
+        await self._tracker.flush()
+        with self._tracker.watch_moves() as moved:
             parked = await self._spool.parked(self._name, user, PAGE)
-            if self._worker.users.busy(user) or self._hand.retries_for(user):
+            if self._queue.users.is_active(user) or self._in_flight.retries_for(user):
                 return
-            await self._load(parked, moved)
+            # After a crash, earlier events that were in flight may stand in the log again.
+            first = self._unread.first_of(user_hash(user))
+            await self._load([x for x in parked if first is None or x.mark.seq < first], moved)
         if not parked:
             self._due = 0.0
             self._count_in(DOUBT)
@@ -237,15 +457,16 @@ class Backlog:
 
     async def _count(self) -> None:
         """Ask the spool who is blocked, at a moment when it knows all that we know."""
-        ledger = self._worker.ledger
         for _ in range(TRIES):
-            await ledger.flush()
+            await self._tracker.flush()
             self._recount = NEVER
-            version = ledger.version
+            version = self._tracker.version
+            if self._tracker.unreported:
+                continue
             waiting = await self._list_retrying()
             blocked = await self._spool.blocked(self._name)
-            if version == ledger.version:
-                self._follow |= self._hand.recount(blocked, waiting)
+            if version == self._tracker.version:
+                self._follow |= self._in_flight.resync(blocked, waiting)
                 return
         self._count_in(TICK)
 
@@ -265,31 +486,54 @@ class Backlog:
         by_seq = {item.seq: item.entry for item in entries}
         for later in laters:
             entry = by_seq.get(later.mark.seq)
-            if entry is None or self._hand.has(later.mark) or moved(later.mark):
+            if entry is None or self._in_flight.has(later.mark) or moved(later.mark):
                 continue
-            self._hand.bring(later)
-            job = self.job(later.mark, entry, self._events(entry), later)
+            self._in_flight.restore(later)
+            job = self._job(later.mark, entry, self._events(later.mark.seq, entry), later=later)
             if job is None:
-                self._hand.ended(later.mark)
-                self._worker.go_on(later.user)
+                self._in_flight.settle(later.mark)
+                self.continue_user(later.user)
             else:
-                self._worker.push(job)
+                self._queue.add(job)
 
-    def job(
-        self, mark: Mark, entry: Entry, events: Sequence[Event], later: Later | None = None
+    def _job(
+        self,
+        mark: Mark,
+        entry: Entry,
+        events: Sequence[Event],
+        *,
+        later: Later | None = None,
+        ahead: bool = False,
     ) -> Job | None:
         """Return a delivery as a job; None, and a dead letter, where it cannot be made any more."""
         try:
-            return job_of(mark, entry, self._name, events, self._steps_of, later=later)
+            return job_of(mark, entry, self._name, events, self._steps_of, later=later, ahead=ahead)
         except Unrenderable as error:
-            self._worker.burials.lost(mark, entry, str(error))
+            self._burials.lost(mark, entry, str(error))
             return None
 
-    def _events(self, entry: Entry) -> Sequence[Event]:
+    def _events(self, seq: int, entry: Entry) -> Sequence[Event]:
+        known = self._parsed.get(seq)
+        if known is not None:
+            return known
         try:
-            return self._parse(entry)
+            events = self._parse(entry)
         except Rejected as error:
             log.warning("no_longer_parses", request=entry.id, source=entry.source, error=str(error))
+            return ()
         except Exception:
             log.exception("plugin_failed", vendor=entry.vendor, step="parse", request=entry.id)
-        return ()
+            return ()
+        if len(events) > MANY_EVENTS:
+            self._parsed[seq] = events
+            if len(self._parsed) > PARSED_ENTRIES:
+                self._parsed.popitem(last=False)
+        return events
+
+    def _user(self, entry: Entry, number: int) -> int:
+        """Return the hash of a delivery's user."""
+        event = event_of(number)
+        return entry.users[event] if event < len(entry.users) else NOBODY
+
+    def _places(self, seq: int, entry: Entry, numbers: Sequence[int]) -> list[Unread]:
+        return [Unread(seq, n, self._user(entry, n), entry.source) for n in numbers]

@@ -6,7 +6,7 @@ import structlog
 
 from gateway.delivery.attempt import Sender
 from gateway.delivery.job import Job
-from gateway.delivery.ledger import Ledger
+from gateway.delivery.progress import ProgressTracker
 from gateway.delivery.witness import Witness
 from gateway.event import Event
 from gateway.json_text import dumps
@@ -20,16 +20,18 @@ class Burials:
 
     Args:
         destination: its name.
-        ledger: where they are recorded.
+        tracker: where they are recorded.
         sender: keeps credentials out of what is said, and says whether anything is kept at all.
         witness: sees every end.
     """
 
-    def __init__(self, destination: str, ledger: Ledger, sender: Sender, witness: Witness) -> None:
+    def __init__(
+        self, destination: str, tracker: ProgressTracker, sender: Sender, witness: Witness
+    ) -> None:
         self.count = 0
         """Dead letters made so far."""
         self._destination = destination
-        self._ledger = ledger
+        self._tracker = tracker
         self._redactor = sender.rendering.redactor
         self._witness = witness
         self._keeps = sender.buries
@@ -37,14 +39,14 @@ class Burials:
     def bury(self, job: Job, cause: Cause, reason: str, attempt: Attempt | None = None) -> None:
         """Make a dead letter of *job*, after an *attempt* if there was one."""
         if not self._keeps:
-            self._ledger.done(job.mark)
+            self._tracker.completed(job.mark, "shadowed")
             self._witness.ended(job, "shadowed", reason, attempt)
             return
         self.count += 1
         redact = self._redactor(job)
         rendered = b"" if job.sent is None else dumps(redact.request(job.sent))
         clean = redact.cut(reason)
-        self._ledger.dead(job.failed(cause, clean, time.time(), rendered))
+        self._tracker.dead_lettered(job.failed(cause, clean, time.time(), rendered))
         log.warning(
             "dead_letter",
             destination=self._destination,

@@ -8,7 +8,7 @@ from gateway.errors import Unrenderable
 from gateway.event import Event
 from gateway.exchange import Request
 from gateway.routing.steps import Steps
-from gateway.spool import Attempt, Cause, Entry, Failed, Later, Mark
+from gateway.spool import Attempt, Cause, Entry, Failed, Later, Mark, user_hash
 
 StepsOf = Callable[[str], Steps | None]
 """A route's name to its steps."""
@@ -32,11 +32,13 @@ class Job:
         sent: the request of the latest try.
         forwarded: it was its own request, as it came.
         troubled: it went wrong before: it was tried in vain, or was given up and is replayed.
+        ahead: it overtakes others of the log, so its end is recorded by itself.
+        user_hash: stands for its user where many are kept.
     """
 
     __slots__ = (
-        "alone", "attempts", "entry", "event", "forwarded", "mark", "parked", "sent", "siblings",
-        "steps", "troubled", "user", "waiting",
+        "ahead", "alone", "attempts", "entry", "event", "forwarded", "mark", "parked", "sent",
+        "siblings", "steps", "troubled", "user", "user_hash", "waiting",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what there is to know of a delivery, each once
@@ -51,12 +53,14 @@ class Job:
         waiting: bool = False,
         parked: bool = False,
         troubled: bool = False,
+        ahead: bool = False,
     ) -> None:
         self.mark = mark
         self.entry = entry
         self.event = event if mark.way == 0 else _further(event, mark.way)
         self.steps = steps
         self.user = event.user_key
+        self.user_hash = user_hash(self.user)
         self.attempts = attempts
         self.waiting = waiting
         self.parked = parked
@@ -65,6 +69,7 @@ class Job:
         self.sent: Request | None = None
         self.forwarded = False
         self.troubled = troubled
+        self.ahead = ahead
 
     @property
     def outgoing(self) -> Event:
@@ -77,8 +82,18 @@ class Job:
 
     @property
     def size(self) -> int:
-        """Return the bytes that the job keeps in memory, roughly."""
-        return len(self.entry.request.body)
+        """Return the bytes that the job keeps in memory, roughly: its share of the request."""
+        return len(self.entry.request.body) // self.siblings
+
+    @property
+    def in_order(self) -> bool:
+        """Tell whether the cursor alone says that it ended well."""
+        return not (self.waiting or self.ahead)
+
+    @property
+    def isolated(self) -> bool:
+        """Tell whether it has failed while the vendor took other users' events."""
+        return any(attempt.isolated for attempt in self.attempts)
 
     def tried(self, attempt: Attempt) -> None:
         """Note an attempt."""
@@ -117,6 +132,7 @@ def job_of(  # noqa: PLR0913 - what a delivery is made of
     steps_of: StepsOf,
     *,
     later: Later | None = None,
+    ahead: bool = False,
 ) -> Job:
     """Return the job for a delivery that the spool keeps.
 
@@ -144,4 +160,5 @@ def job_of(  # noqa: PLR0913 - what a delivery is made of
         waiting=later is not None,
         parked=later is not None and later.parked,
         troubled=later is not None and bool(later.reason or later.attempts),
+        ahead=ahead,
     )

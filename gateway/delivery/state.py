@@ -1,11 +1,9 @@
 """How a worker is doing, for those who ask."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from gateway.delivery.gate import State
-
-if TYPE_CHECKING:
-    from gateway.delivery.worker import Worker
+from gateway.delivery.circuit_breaker import State
+from gateway.delivery.worker import Worker
 
 
 class WorkerState(NamedTuple):
@@ -13,7 +11,7 @@ class WorkerState(NamedTuple):
 
     circuit: State
     reason: str
-    """Why the circuit is not closed."""
+    """What the last attempt in vain said."""
     paused: bool
     in_hand: int
     delivered: int
@@ -22,18 +20,22 @@ class WorkerState(NamedTuple):
     retried: int
     shadowed: int
     """Events that a shadow has looked at; they count as nothing else."""
+    paused_for: float = 0.0
+    """Seconds for which the vendor asked for no attempts."""
 
 
-def state_of(worker: "Worker") -> WorkerState:
+def state_of(worker: Worker) -> WorkerState:
     """Return how *worker* is doing."""
+    breaker = worker.breaker
     return WorkerState(
-        worker.gate.state,
-        worker.gate.reason,
+        breaker.state,
+        breaker.reason,
         worker.paused,
-        worker.ledger.in_hand,
+        worker.tracker.open_entries,
         worker.delivered,
         worker.declined,
         worker.burials.count,
         worker.retried,
         worker.shadowed,
+        worker.paused_for,
     )

@@ -12,9 +12,11 @@ from gateway.spool import Attempt
 Settled = Callable[[Event, str, Verdict | Declined], None]
 """Told the event, the destination and how it ended."""
 
-End = Literal["delivered", "declined", "shadowed", "later", "dead"]
+Completion = Literal["delivered", "declined", "shadowed"]
+"""How a delivery may end well."""
+End = Completion | Literal["later", "dead"]
 EndedWell = Delivered | Declined | Shadowed
-ENDS: Mapping[type[EndedWell], End] = {
+ENDS: Mapping[type[EndedWell], Completion] = {
     Delivered: "delivered", Declined: "declined", Shadowed: "shadowed",
 }  # fmt: skip
 

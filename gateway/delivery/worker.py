@@ -2,38 +2,43 @@
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 
 import structlog
+from msgspec.structs import replace
 
 from gateway.config import DestinationConfig
 from gateway.delivery.attempt import Outcome, Sender, Shadowed
-from gateway.delivery.backlog import Backlog
+from gateway.delivery.backlog import BacklogReader, Parse
 from gateway.delivery.burial import Burials
+from gateway.delivery.circuit_breaker import CircuitBreaker, backoff
 from gateway.delivery.clock import steady
-from gateway.delivery.gate import Gate, backoff
-from gateway.delivery.hand import Hand
 from gateway.delivery.job import Job, StepsOf
 from gateway.delivery.lanes import Lanes
-from gateway.delivery.ledger import GATHERING, Ledger
-from gateway.delivery.users import Users
-from gateway.delivery.witness import ENDS, EndedWell, Settled, Witness
+from gateway.delivery.progress import INTERVAL, ProgressTracker
+from gateway.delivery.queue import JobQueue
+from gateway.delivery.rate_limiter import RateLimiter
+from gateway.delivery.witness import ENDS, Completion, EndedWell, Settled, Witness
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.exchange import Declined, Delivered, Refused, RetryLater
-from gateway.spool import Attempt, Entry, Item, Mark, Spool
+from gateway.spool import Attempt, Item, Spool, user_hash
 
 AHEAD = 256
-"""Finished deliveries that may lie before the cursor because an older delivery is still in hand.
+"""Finished deliveries that may lie before the cursor because an older delivery is still in flight.
 Past that the older one is recorded as waiting, so that a crash repeats no more than these."""
 
 UNRECORDED = 1024
 """Deliveries that may have ended without the spool knowing; past that it is waited for."""
 
-log = structlog.get_logger()
+ISOLATED_ATTEMPTS = {"credential": 5}
+"""By cause: after how many attempts an event is given up that fails while others are taken. A
+vendor's firewall that dislikes an event says so at once."""
+MAX_ISOLATED_ATTEMPTS = 8
+"""For the other causes: one to two minutes with the default waits."""
 
-Parse = Callable[[Entry], Sequence[Event]]
+log = structlog.get_logger()
 
 
 class Worker:
@@ -65,144 +70,159 @@ class Worker:
         self.name = name
         self.config = config
         self.sender = sender
-        self.spool = spool
-        self.gate = Gate(
-            low=config.retry_min, high=config.retry_max, rate=config.rate, burst=config.burst
+        self.breaker = CircuitBreaker(low=config.retry_min, high=config.retry_max)
+        self.limiter = RateLimiter(config.rate, config.burst)
+        self._lanes = Lanes(name, config.concurrency, self._take, self._deliver)
+        self.queue = JobQueue(config.concurrency, self._lanes.wake)
+        self.backlog = BacklogReader(
+            name,
+            spool,
+            self.queue,
+            self.breaker,
+            concurrency=config.concurrency,
+            retry_max=config.retry_max,
+            parse=parse,
+            steps_of=steps_of,
+            whole=sender.rendering.passes_on,
         )
-        self.users = Users()
-        self.hand = Hand(self.users)
-        self.backlog = Backlog(self, parse, steps_of)
-        self.ledger = Ledger(name, spool, self.backlog.reached)
-        self.burials = Burials(name, self.ledger, sender, witness)
+        self.tracker = ProgressTracker(name, spool, self.backlog.read_position)
+        self.burials = Burials(name, self.tracker, sender, witness)
         self._witness = witness
         self._settled = settled
-        self._stopping = self.paused = False
-        self._ready: deque[Job] = deque()
-        self._lanes = Lanes(name, config.concurrency, self._take, self._deliver)
+        self._stopping = self._paused = False
         self.delivered = self.declined = self.retried = self.shadowed = 0
 
-    async def start(self) -> None:
-        """Take up what is owed, and begin.
-
-        Raises:
-            SpoolError: the spool cannot tell what is owed.
-        """
-        await self.backlog.start()
+    def start(self) -> None:
+        """Take up what is owed, and begin; from now on every new entry has to be offered."""
+        self.backlog.start(self.tracker, self.burials)
         self._lanes.start()
 
     async def stop(self, grace: float) -> None:
         """Let what is on its way arrive for *grace* seconds, record it, and end.
 
         What is finished is recorded even where an older delivery is not, so that it is not
-        repeated after the next start.
+        repeated after the next start. What is offered meanwhile stays in the spool.
         """
-        self._stopping = True
+        self._stopping = self.queue.closed = True
         await self._lanes.stop(grace)
         await self.backlog.stop()
-        self._hold_while_ahead(1)
+        self._spill(1)
         with contextlib.suppress(SpoolError):  # it has been said; a restart repeats it
-            await self.ledger.flush()
+            await self.tracker.flush()
+        self.tracker.end()
         await self.sender.close()
+
+    @property
+    def paused(self) -> bool:
+        """Tell whether an operator lets nothing new go."""
+        return self._paused
+
+    @property
+    def paused_for(self) -> float:
+        """Return the seconds for which the vendor asked for no attempts; 0 where it did not."""
+        now = asyncio.get_running_loop().time()
+        until = self.breaker.paused_until(now)
+        return 0.0 if until is None else until - now
+
+    def pause(self, *, paused: bool = True) -> None:
+        """Let nothing new go, or go on; what is on its way arrives, what comes in stays."""
+        self._paused = paused
+        self.queue.closed = self._stopping or paused
+        if not paused:
+            self.wake()
+
+    async def drain(self) -> None:
+        """Let all that is owed go at once, whatever it waited for; the rate limit stays.
+
+        Raises:
+            SpoolError: the spool cannot tell what waits.
+        """
+        await self.tracker.flush()
+        self.breaker.retry_now()
+        await self.backlog.retry_by(steady())
+        self.wake()
 
     # What comes in
 
     def offer(self, item: Item, events: Sequence[Event]) -> None:
         """Take an entry that was just accepted, in the order of the log."""
-        if self.backlog.takes_live(item.seq):
-            self.admit(item, events)
+        self.backlog.offer(item, events)
 
     def prompt(self, user: str) -> bool:
         """Tell whether an event of *user* that is offered now would go as soon as it may."""
-        behind = self.backlog.behind or self.users.blocked(user)
-        return not (behind or self.full or self.gate.opened)
+        if self.queue.users.blocked(user) or self.queue.room_for(user_hash(user)) <= 0:
+            return False
+        return self.backlog.prompt()
 
-    @property
-    def full(self) -> bool:
-        """Tell whether the worker takes nothing more: it holds as much as it may, or is paused."""
-        return self._stopping or self.paused or self.hand.full
-
-    @property
-    def ready(self) -> int:
-        """Return how many jobs could go at once."""
-        return len(self._ready)
-
-    def go(self) -> None:
+    def wake(self) -> None:
         """Look at once for what may go."""
         self._lanes.wake_all()
-        self.backlog.hungry()
+        self.backlog.request_more()
 
-    def admit(self, item: Item, events: Sequence[Event]) -> None:
-        """Take the deliveries of *item* that are this destination's."""
-        indexes = self.hand.left(item, self.name)
-        if not indexes:
-            return
-        self.ledger.open(item.seq, len(indexes))
-        for index in indexes:
-            job = self.backlog.job(Mark(item.seq, index), item.entry, events)
-            if job is None:
-                self.ledger.close(item.seq)
-            else:
-                self._enter(job)
-
-    def _enter(self, job: Job) -> None:
-        if job.user and self.users.blocked(job.user):
-            self._park(job)
-            self.ledger.close(job.mark.seq)
-            return
-        self.push(job)
-
-    def push(self, job: Job) -> None:
-        """Let *job* go as soon as its user's turn and the gate allow."""
-        self.hand.take(job)
-        if self.users.enter(job):
-            self._ready.append(job)
-            self._lanes.wake()
-
-    def _park(self, job: Job) -> None:
-        self.sender.answers.give([job], None)
-        self.users.block(job.user)
-        self.ledger.later(job.later(steady(), parked=True))
-
-    def _hold_while_ahead(self, most: int) -> None:
-        """Record the oldest in hand as waiting, until fewer than *most* finished are ahead."""
-        while self.ledger.ahead >= most and (job := self.hand.oldest()):
-            self.hand.hold(job)
-            self.ledger.later(job.later(steady(), parked=job.parked))
-            self.ledger.close(job.mark.seq)
+    def _spill(self, most: int) -> None:
+        """Record the oldest in flight as waiting, until fewer than *most* finished are ahead."""
+        while self.tracker.completed_ahead >= most and (job := self.queue.in_flight.oldest()):
+            self.queue.in_flight.spill(job)
+            self.tracker.waiting(job.later(steady(), parked=job.parked))
+            self.tracker.close(job.mark.seq)
 
     # What goes out
 
     def _take(self) -> Job | None:
-        if self.ledger.stuck or self.ledger.unrecorded >= UNRECORDED:
-            self._lanes.wake_in(1.0 if self.ledger.stuck else GATHERING)
+        if self.tracker.stalled or self.tracker.unrecorded >= UNRECORDED:
+            self._lanes.wake_in(1.0 if self.tracker.stalled else INTERVAL)
             return None
-        while self._ready and self.hand.was_taken(self._ready[0]):
-            self._finish(self._ready.popleft())
-        if self._stopping or self.paused or not self._ready:
-            self.backlog.hungry()
-            return None
-        wait = self.gate.wait(asyncio.get_running_loop().time())
-        if wait:
-            self._lanes.wake_in(wait)
-            return None
-        return self._ready.popleft()
+        while not self.queue.closed and len(self.queue):
+            wait = self._wait()
+            if wait:
+                self._lanes.wake_in(wait)
+                return None
+            job = self.queue.pop(probe=self.breaker.state == "probing")
+            if job is None:  # what may go is as much as may be on its way of its kind
+                self.breaker.cancel_probe()
+                return None
+            if not self.queue.in_flight.is_evicted(job):
+                return job
+            self.breaker.cancel_probe()
+            self.queue.tried(job)
+            self._finish(job)
+        self.backlog.request_more()
+        return None
+
+    def _wait(self) -> float:
+        """Return the seconds until the next attempt may start; 0 lets one through."""
+        now = asyncio.get_running_loop().time()
+        wait = self.breaker.wait_time(now) or self.limiter.wait_time(now)
+        if not wait:
+            self.breaker.begin_attempt()
+        return wait
 
     async def _deliver(self, job: Job) -> None:
         most = self.sender.company(job) if job.user else 0
-        jobs = [job, *(self.users.followers(job.user, most) if most else ())]
-        outcome = await self.sender.send(jobs)
-        covers = outcome.covers
-        if isinstance(outcome.verdict, Refused) and (
-            covers > 1 or (job.forwarded and not outcome.told)
-        ):
-            outcome = await self._translated(jobs[:covers], outcome)
-            covers = 1
-        if not isinstance(outcome.verdict, Delivered):
-            covers = 1
-        self.users.put_back(job.user, jobs[covers:])
+        jobs = [job, *(self.queue.users.followers(job.user, most) if most else ())]
+        covers = 1
+        try:
+            outcome = await self._send(jobs)
+            if isinstance(outcome.verdict, Delivered):
+                covers = outcome.covers
+        except Exception as error:  # whatever it was, it may cost neither the user nor the others
+            log.exception("delivery_failed", destination=self.name, delivery=job.event.id)
+            attempt = Attempt(time.time(), None, 0.0, f"the gateway failed: {error!r}")
+            outcome = Outcome(RetryLater(attempt.said, cause="internal"), attempt)
+        self.queue.users.put_back(job.user, jobs[covers:])
         for companion in jobs[1:covers]:
             self._settle(companion, outcome, leave=False)
+        self.queue.tried(job)
         self._settle(job, outcome)
+
+    async def _send(self, jobs: Sequence[Job]) -> Outcome:
+        """Return how the attempt ended; what is refused together is sent once more, alone."""
+        outcome = await self.sender.send(jobs)
+        if isinstance(outcome.verdict, Refused) and (
+            outcome.covers > 1 or (jobs[0].forwarded and not outcome.told)
+        ):
+            return await self._translated(jobs[: outcome.covers], outcome)
+        return outcome
 
     async def _translated(self, jobs: Sequence[Job], refused: Outcome) -> Outcome:
         """Return how the first of *jobs* ends when it is sent alone, as the gateway writes it.
@@ -226,94 +246,122 @@ class Worker:
 
     def _settle(self, job: Job, outcome: Outcome, *, leave: bool = True) -> None:
         verdict = outcome.verdict
+        if isinstance(verdict, RetryLater):
+            self._again(job, verdict, outcome.attempt)
+            return
         if outcome.attempt is None:
-            self.gate.abandoned()
+            self.breaker.cancel_probe()
         else:
             job.tried(outcome.attempt)
-        given_up = self.hand.was_taken(job)
-        if isinstance(verdict, RetryLater):
-            self._again(job, verdict, outcome.attempt, given_up=given_up)
-            return
-        if outcome.attempt is not None:
-            self._passed()
+            self._passed(job)
+        evicted = self.queue.in_flight.is_evicted(job)
+        ended: Completion | None = None
         if isinstance(verdict, Refused):
-            if not given_up:
+            if not evicted:
                 self.burials.bury(job, outcome.cause, verdict.reason, outcome.attempt)
         else:
-            self._ended_well(job, verdict, outcome.attempt)
-            settle = self.ledger.done if job.waiting or given_up else self.ledger.arrived
-            settle(job.mark)
+            ended = self._ended_well(job, verdict, outcome.attempt)
+            if evicted and self.config.shadow:
+                ended = None  # it is counted as dropped
+            if job.in_order and not evicted:
+                self.tracker.delivered(job.mark)
+            else:
+                self.tracker.completed(job.mark, ended)
+                ended = None
         if self._settled is not None and not isinstance(verdict, Shadowed):
             self._settled(job.event, self.name, verdict)
-        self._finish(job, leave=leave)
+        self._finish(job, ended, leave=leave)
 
-    def _ended_well(self, job: Job, how: EndedWell, attempt: Attempt | None) -> None:
+    def _ended_well(self, job: Job, how: EndedWell, attempt: Attempt | None) -> Completion:
+        ended = ENDS[type(how)]
         self.delivered += isinstance(how, Delivered)
         self.declined += isinstance(how, Declined)
         self.shadowed += isinstance(how, Shadowed)
-        self._witness.ended(job, ENDS[type(how)], getattr(how, "reason", ""), attempt)
+        self._witness.ended(job, ended, getattr(how, "reason", ""), attempt)
+        return ended
 
-    def _passed(self) -> None:
-        opened, trouble = self.gate.opened, self.gate.reason
-        self.gate.passed()
+    def _passed(self, job: Job) -> None:
+        opened, trouble = self.breaker.opened, self.breaker.reason
+        self.breaker.record_success()
+        self.breaker.forget(job.mark)
         if opened:
             log.info("circuit_closed", destination=self.name, was=trouble)
         if trouble:
             self._lanes.wake_all()
 
-    def _again(
-        self, job: Job, verdict: RetryLater, attempt: Attempt | None, *, given_up: bool
-    ) -> None:
+    def _again(self, job: Job, verdict: RetryLater, attempt: Attempt | None) -> None:
         self.retried += 1
-        before, now = self.gate.opened, asyncio.get_running_loop().time()
-        self.gate.failed(verdict.cause, verdict.reason, verdict.after, now)
-        if before == 0 and self.gate.opened:
-            log.warning("circuit_open", destination=self.name, reason=self.gate.reason)
-        if given_up:
+        before = self.breaker.opened
+        isolated = self.breaker.record_failure(
+            job.mark,
+            job.user,
+            cause=verdict.cause,
+            reason=verdict.reason,
+            after=verdict.after,
+            now=asyncio.get_running_loop().time(),
+            isolated_before=job.isolated,
+        )
+        if before == 0 and self.breaker.opened:
+            log.warning("circuit_open", destination=self.name, reason=self.breaker.reason)
+        if attempt is not None:
+            attempt = replace(attempt, isolated=isolated)
+            job.tried(attempt)
+        if self.queue.in_flight.is_evicted(job):
             self._finish(job)
             return
-        most = self.config.max_attempts
-        if most and len(job.attempts) >= most:
-            why = f"given up after {most} attempts; last: {verdict.reason}"
-            self.burials.bury(job, "expired", why, attempt)
+        why = self._exhausted(job, verdict)
+        if why:
+            self.breaker.forget(job.mark)
+            self.burials.bury(job, "expired", f"{why}; last: {verdict.reason}", attempt)
             self._finish(job)
             return
         self._witness.ended(job, "later", verdict.reason, attempt)
-        wait = backoff(len(job.attempts), self.config.retry_min, self.config.retry_max)
+        wait = backoff(max(1, len(job.attempts)), self.config.retry_min, self.config.retry_max)
         due = steady() + max(wait, verdict.after or 0.0)
-        self.ledger.later(job.later(due, verdict.reason))
-        self.hand.retry_later(job)
+        self.tracker.waiting(job.later(due, verdict.reason))
+        self.queue.in_flight.retry_later(job)
         self.backlog.due_at(due)
-        for behind in self.users.waiting(job.user):
-            if behind.waiting:
-                self.hand.put_back(behind)
-            else:
-                self._park(behind)
+        for behind in self.queue.users.waiting(job.user):
+            self._rest(behind)
             self._release(behind, leave=False)
         self._release(job)
 
-    def _finish(self, job: Job, *, leave: bool = True) -> None:
+    def _rest(self, job: Job) -> None:
+        """Let *job* wait in the spool behind its user's, which is tried again later."""
+        self.sender.answers.give([job], None)
+        if job.waiting:
+            self.queue.in_flight.requeue(job)
+            return
+        self.queue.users.block(job.user)
+        self.tracker.waiting(job.later(steady(), parked=True))
+
+    def _exhausted(self, job: Job, verdict: RetryLater) -> str:
+        """Return why *job* is not tried again; empty where it is."""
+        attempts, most = len(job.attempts), self.config.max_attempts
+        if most:
+            return f"given up after {attempts} attempts" if attempts >= most else ""
+        isolated = sum(attempt.isolated for attempt in job.attempts)
+        most = ISOLATED_ATTEMPTS.get(verdict.cause, MAX_ISOLATED_ATTEMPTS)
+        if isolated and isolated + 1 >= most:
+            return f"given up after {attempts} attempts while other users' events were taken"
+        return ""
+
+    def _finish(self, job: Job, ended: Completion | None = None, *, leave: bool = True) -> None:
         """Let the user's next event go, now that *job* is settled."""
         if job.waiting:
-            self.hand.ended(job.mark)
-        self._release(job, leave=leave)
-        self._hold_while_ahead(AHEAD)
-        self.go_on(job.user)
+            self.queue.in_flight.settle(job.mark)
+        self._release(job, ended, leave=leave)
+        self._spill(AHEAD)
+        self.backlog.continue_user(job.user)
 
-    def go_on(self, user: str) -> None:
-        """Bring what waits in the spool behind the user's last delivery in hand."""
-        if user and self.users.blocked(user) and not self.users.busy(user):
-            self.backlog.follow(user)
-
-    def _release(self, job: Job, *, leave: bool = True) -> None:
+    def _release(self, job: Job, ended: Completion | None = None, *, leave: bool = True) -> None:
         """Let go of *job*, whatever became of it."""
-        self.hand.release(job)
-        if not job.waiting:
-            self.ledger.close(job.mark.seq)
+        self.queue.in_flight.release(job)
+        if job.in_order:
+            self.tracker.close(job.mark.seq, ended)
+        elif job.ahead:
+            self.tracker.close_ahead(job.mark.seq)
         if leave:
-            following = self.users.leave(job.user)
-            if following is not None:
-                self._ready.append(following)
-                self._lanes.wake()
-        if not self.full:
-            self.backlog.hungry()
+            self.queue.release(job)
+        self.backlog.freed(job.user_hash)
+        self.backlog.request_more()

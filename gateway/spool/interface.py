@@ -28,6 +28,7 @@ from gateway.spool.values import (
     Progress,
     Reading,
     Said,
+    UnreadPage,
 )
 
 
@@ -187,13 +188,11 @@ class Spool(Protocol):
         """
         ...
 
-    async def unread(
-        self, destination: str, source: str, after: int, limit: int
-    ) -> list[tuple[int, tuple[int, ...]]]:
-        """Return what ``read`` would of a source, as places and users, without the requests.
+    async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
+        """Return what of up to ``limit`` entries past ``after`` is pending for the destination.
 
-        Beside each seq stands `user_hash` of the user of each delivery that ``read`` would
-        return; nothing where it is not known, in entries of an earlier version.
+        Nothing past ``upto`` is looked at, no request is read, and what stands as an exception or
+        is over is left out.
         """
         ...
 

@@ -11,15 +11,22 @@ import apsw
 import msgspec
 
 from gateway.errors import SpoolError
-from gateway.spool.rows import told, unpack, unpack_attempts
+from gateway.spool.rows import unpack, unpack_attempts, unread_entry
 from gateway.spool.store import connect, explain, fetch
-from gateway.spool.values import Depth, Item, Later, Mark, event_of
+from gateway.spool.values import Depth, Item, Later, Mark, UnreadPage
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _READ = "SELECT id, meta, body FROM log WHERE seq = ?"
-_META = "SELECT meta FROM log WHERE seq = ?"
+_METAS = """
+    SELECT seq, meta FROM log WHERE seq > ? AND seq <= ? AND mask <> 0 ORDER BY seq LIMIT ?
+"""
+_ALL_EXCEPTED = """
+    SELECT seq, idx FROM waiting WHERE destination = ?1 AND seq > ?3 AND seq <= ?4
+    UNION ALL SELECT seq, idx FROM letter WHERE destination = ?2 AND seq > ?3 AND seq <= ?4
+    UNION ALL SELECT seq, idx FROM ended WHERE destination = ?1 AND seq > ?3 AND seq <= ?4
+"""
 _EXCEPTED = """
     SELECT idx FROM waiting WHERE destination = ?1 AND seq = ?3
     UNION ALL SELECT idx FROM letter WHERE destination = ?2 AND seq = ?3
@@ -125,19 +132,16 @@ def read(connection: apsw.Connection, name: str, seqs: Sequence[int]) -> list[It
     return items
 
 
-def unread(
-    connection: apsw.Connection, name: str, source: str, seqs: Sequence[int]
-) -> list[tuple[int, tuple[int, ...]]]:
-    """Return the places that ``read`` returns of a source, with the hashes of their users."""
+def unread(connection: apsw.Connection, name: str, after: int, upto: int, limit: int) -> UnreadPage:
+    """Return a page of what is pending for a destination (see ``Spool.unread``)."""
     known = _known(connection, name)
-    found = []
-    for seq in seqs:
-        for (meta,) in fetch(connection, _META, (seq,)):
-            targets, source_of, users = told(meta)
-            left = _left(connection, known, seq, targets.get(name, ()))
-            if left and source_of == source:
-                found.append((seq, tuple(users[event_of(n)] for n in left) if users else ()))
-    return found
+    rows = fetch(connection, _METAS, (after, upto, limit))
+    scanned = rows[-1][0] if len(rows) == limit else upto
+    excepted: dict[int, set[int]] = {}
+    for seq, index in fetch(connection, _ALL_EXCEPTED, (known.number, name, after, scanned)):
+        excepted.setdefault(seq, set()).add(index)
+    entries = (unread_entry(seq, meta, name, excepted.get(seq, ())) for seq, meta in rows)
+    return UnreadPage([entry for entry in entries if entry is not None], scanned)
 
 
 def _left(

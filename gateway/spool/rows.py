@@ -1,12 +1,20 @@
 """How an entry lies in a row: what is searched has a column, the rest is packed beside the body."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 import apsw
 import msgspec
 
 from gateway.exchange import Client, Request
-from gateway.spool.values import Attempt, Deliveries, Entry, Routes
+from gateway.spool.values import (
+    Attempt,
+    Deliveries,
+    Entry,
+    Routes,
+    UnreadEntry,
+    event_of,
+)
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -35,6 +43,14 @@ class _Whither(msgspec.Struct, frozen=True, array_like=True, gc=False):
     source: str
 
 
+class _Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    at: float
+    status: int | None
+    latency: float
+    said: str
+    isolated: bool = False
+
+
 Row = tuple[int, float, str, bytes, bytes]
 """mask, at, id, meta, body: a row of the log without its seq."""
 
@@ -44,7 +60,7 @@ _BY_SIZE = {n: _INSERT + ", ".join(["(?, ?, ?, ?, ?)"] * n) for n in (64, 16, 4,
 _encode = msgspec.msgpack.Encoder().encode
 _meta = msgspec.msgpack.Decoder(Meta).decode
 _whither = msgspec.msgpack.Decoder(_Whither).decode
-_attempts = msgspec.msgpack.Decoder(tuple[tuple[float, int | None, float, str], ...]).decode
+_attempts = msgspec.msgpack.Decoder(tuple[_Attempt, ...]).decode
 
 
 def pack(entry: Entry) -> bytes:
@@ -103,10 +119,19 @@ def targets_of(meta: bytes) -> dict[str, Deliveries]:
     return _whither(meta).targets
 
 
-def told(meta: bytes) -> tuple[dict[str, Deliveries], str, tuple[int, ...]]:
-    """Return where a row's events go, their source and the hashes of their users."""
+def unread_entry(
+    seq: int, meta: bytes, destination: str, excepted: Collection[int]
+) -> UnreadEntry | None:
+    """Return what of a row is pending for a destination; None where nothing is."""
     known = _meta(meta)
-    return known.targets, known.source, known.users
+    numbers = known.targets.get(destination, ())
+    if excepted:
+        numbers = tuple([number for number in numbers if number not in excepted])
+    if not numbers:
+        return None
+    users = known.users
+    hashes = tuple([users[event_of(n)] if users else 0 for n in numbers])
+    return UnreadEntry(seq, known.source, known.vendor, numbers, hashes)
 
 
 def retarget(meta: bytes, targets: dict[str, Deliveries]) -> bytes:
@@ -118,12 +143,14 @@ def pack_attempts(attempts: tuple[Attempt, ...]) -> bytes:
     """Return a delivery's tries as MessagePack; nothing for none."""
     if not attempts:
         return b""
-    return _encode([(a.at, a.status, a.latency, a.said) for a in attempts])
+    return _encode([(a.at, a.status, a.latency, a.said, a.isolated) for a in attempts])
 
 
 def unpack_attempts(packed: bytes) -> tuple[Attempt, ...]:
     """Return the tries that ``pack_attempts`` packed."""
-    return tuple(Attempt(*row) for row in _attempts(packed)) if packed else ()
+    return (
+        tuple(Attempt(*msgspec.structs.astuple(row)) for row in _attempts(packed)) if packed else ()
+    )
 
 
 def insert(connection: apsw.Connection, rows: list[Row]) -> int:

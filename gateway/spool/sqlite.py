@@ -40,6 +40,7 @@ from gateway.spool.values import (
     Reading,
     Said,
     SpoolFull,
+    UnreadPage,
 )
 from gateway.spool.writer import Writer
 
@@ -239,20 +240,9 @@ class SqliteSpool:
         """Return the sources that have pending entries (see ``Spool.sources``)."""
         return self._session.lanes[destination].sources()
 
-    async def unread(
-        self, destination: str, source: str, after: int, limit: int
-    ) -> list[tuple[int, tuple[int, ...]]]:
-        """Return places and users of a source's pending entries (see ``Spool.unread``)."""
-        found: list[tuple[int, tuple[int, ...]]] = []
-        while len(found) < limit:
-            end = self._session.lanes.position
-            wanted = limit - len(found)
-            seqs = self._session.lanes[destination].places(after, end, wanted, source)
-            if not seqs:
-                break
-            found += await self._reads.run(reading.unread, destination, source, seqs)
-            after = seqs[-1]
-        return found
+    async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
+        """Return a page of what is pending for a destination (see ``Spool.unread``)."""
+        return await self._reads.run(reading.unread, destination, after, upto, limit)
 
     async def balances(self) -> dict[str, Balance]:
         """Return what became of all that was accepted, by destination (see ``Spool.balances``)."""

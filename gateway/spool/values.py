@@ -124,6 +124,25 @@ class Reading(msgspec.Struct, frozen=True):
     """Every entry up to this seq was looked at: read on after it. Not below the ``after`` asked."""
 
 
+class UnreadEntry(msgspec.Struct, frozen=True):
+    """An entry's place in the log and what of it is pending for one destination."""
+
+    seq: int
+    source: str
+    vendor: str
+    numbers: Deliveries
+    users: tuple[int, ...]
+    """The hash of each delivery's user, as in `Entry.users`; 0 where it is not known."""
+
+
+class UnreadPage(msgspec.Struct, frozen=True):
+    """One page of what is pending for a destination, without the requests."""
+
+    items: list[UnreadEntry]
+    scanned: int
+    """Every entry up to this seq was looked at: read on after it."""
+
+
 class Attempt(msgspec.Struct, frozen=True):
     """One HTTP try of a delivery."""
 
@@ -135,6 +154,8 @@ class Attempt(msgspec.Struct, frozen=True):
     """Seconds."""
     said: str
     """The start of the answer, or the error."""
+    isolated: bool = False
+    """The vendor took other users' events since the attempt before."""
 
 
 class Mark(msgspec.Struct, frozen=True):

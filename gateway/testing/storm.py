@@ -161,7 +161,8 @@ class Storm:
         watch = self._watch
         self._tally.events += len(watch.accepted)
         self._accepted = {event.id: event for event in watch.accepted}
-        await gateway.begin(READER, self._config.destinations[READER])
+        worker = gateway.make_worker(READER, self._config.destinations[READER])
+        gateway.begin(worker, paused=False)
         try:
             while (count := len(watch.settled)) < len(watch.accepted):
                 await watch.until(partial(_went_on, count))

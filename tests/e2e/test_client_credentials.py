@@ -141,7 +141,7 @@ async def test_one_clients_bad_credential_stops_nobody_else(tmp_path: Path) -> N
         assert [type(verdict) for _, _, verdict in run.watch.settled] == [
             Refused, Refused, Delivered,
         ]  # fmt: skip
-        assert run.gateway.workers["own"].gate.state == "closed"
+        assert run.gateway.workers["own"].breaker.state == "closed"
 
 
 @pytest.mark.parametrize("of", ["tracardi", "quartic", "chrts"])

@@ -47,7 +47,7 @@ async def test_what_happens_is_counted(tmp_path: Path) -> None:
         async with run.client.get(f"{run.url}/nowhere"):
             pass
         await run.watch.until(lambda watch: len(watch.settled) == 6)
-        await run.gateway.workers["segment"].ledger.flush()
+        await run.gateway.workers["segment"].tracker.flush()
         found = await page(run)
     requests = found["gateway_requests_total"]
     assert requests["accepted", "chrts"] == requests["malformed", "chrts"] == 1

@@ -135,11 +135,11 @@ async def test_an_open_circuit_is_not_waited_for(tmp_path: Path) -> None:
         upstream.answer = b"HTTP/1.1 401 Key\r\ncontent-length: 0\r\n\r\n"
         worker = run.gateway.workers["own"]
         began = asyncio.get_running_loop().time()
-        for _ in range(3):
-            async with run.client.post(f"{run.url}/push", json=PUSH) as answer:
+        for user in ("a", "a", "b", "c", "d", "d"):
+            async with run.client.post(f"{run.url}/push", json=PUSH | {"did": user}) as answer:
                 assert answer.status == 200
         assert asyncio.get_running_loop().time() - began < 5
-        assert worker.gate.opened
+        assert worker.breaker.opened
 
 
 async def test_a_part_of_a_request_is_answered_natively(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.delivery.gate import Gate
-from gateway.delivery.ledger import Ledger
+from gateway.delivery.circuit_breaker import CircuitBreaker
+from gateway.delivery.progress import ProgressTracker
 from gateway.exchange import Request
 from gateway.spool import Bounds, Entry, Failed, Later, Mark, SqliteSpool, Taken
 
@@ -32,34 +32,34 @@ async def append(spool: SqliteSpool, count: int) -> None:
 async def test_the_cursor_waits_for_the_oldest_and_counts_what_is_ahead(spool: SqliteSpool) -> None:
     """The cursor stands before the oldest entry in hand; finished ones beyond it are counted."""
     await append(spool, 4)
-    ledger = Ledger("crm", spool, spool.position)
+    tracker = ProgressTracker("crm", spool, spool.position)
     for seq in (1, 2, 3, 4):
-        ledger.open(seq, 1)
-    ledger.close(2)
-    ledger.close(3)
-    await ledger.flush()
-    assert (ledger.ahead, spool.cursor("crm")) == (2, 0)
-    ledger.close(1)
-    await ledger.flush()
-    assert (ledger.ahead, spool.cursor("crm")) == (0, 3)
-    ledger.close(4)
-    await ledger.flush()
-    assert (ledger.ahead, spool.cursor("crm")) == (0, 4)
+        tracker.open(seq, 1)
+    tracker.close(2)
+    tracker.close(3)
+    await tracker.flush()
+    assert (tracker.completed_ahead, spool.cursor("crm")) == (2, 0)
+    tracker.close(1)
+    await tracker.flush()
+    assert (tracker.completed_ahead, spool.cursor("crm")) == (0, 3)
+    tracker.close(4)
+    await tracker.flush()
+    assert (tracker.completed_ahead, spool.cursor("crm")) == (0, 4)
 
 
 async def test_a_part_of_an_entry_is_ahead_too(spool: SqliteSpool) -> None:
     """Of an entry with several deliveries, those that are finished count as ahead."""
-    ledger = Ledger("crm", spool, lambda: 0)
-    ledger.open(1, 3)
-    assert ledger.ahead == 0
-    ledger.close(1)
-    assert ledger.ahead == 1
-    ledger.open(2, 2)
-    ledger.close(2)
-    ledger.close(1)
-    assert ledger.ahead == 3
-    ledger.close(1)
-    assert ledger.ahead == 1
+    tracker = ProgressTracker("crm", spool, lambda: 0)
+    tracker.open(1, 3)
+    assert tracker.completed_ahead == 0
+    tracker.close(1)
+    assert tracker.completed_ahead == 1
+    tracker.open(2, 2)
+    tracker.close(2)
+    tracker.close(1)
+    assert tracker.completed_ahead == 3
+    tracker.close(1)
+    assert tracker.completed_ahead == 1
 
 
 async def test_what_ends_while_the_spool_is_read_is_not_believed_to_wait(
@@ -67,17 +67,17 @@ async def test_what_ends_while_the_spool_is_read_is_not_believed_to_wait(
 ) -> None:
     """A row read from the spool is out of date if its delivery ended before it could be used."""
     await append(spool, 2)
-    ledger = Ledger("crm", spool, lambda: 0)
+    tracker = ProgressTracker("crm", spool, lambda: 0)
     for seq in (1, 2):
-        ledger.later(Later(Mark(seq, 0), due=0))
-    await ledger.flush()
-    with ledger.look() as moved:
+        tracker.waiting(Later(Mark(seq, 0), due=0))
+    await tracker.flush()
+    with tracker.watch_moves() as moved:
         found = await spool.exceptions("crm", 1, 10)
-        ledger.done(Mark(1, 0))
+        tracker.completed(Mark(1, 0), "delivered")
         assert moved(Mark(1, 0))
-        await ledger.flush()
+        await tracker.flush()
         assert [later.mark.seq for later in found if not moved(later.mark)] == [2]
-    with ledger.look() as moved:
+    with tracker.watch_moves() as moved:
         found = await spool.exceptions("crm", 1, 10)
         assert [later.mark.seq for later in found if not moved(later.mark)] == [2]
 
@@ -89,35 +89,39 @@ async def test_what_arrived_is_no_dead_letter_though_the_spool_gave_it_up(
     taken: list[Taken] = []
     spool.listen(lambda notice: taken.append(notice) if isinstance(notice, Taken) else None)
     await append(spool, 2)
-    ledger = Ledger("crm", spool, lambda: 0)
-    ledger.open(1, 1)
-    ledger.open(2, 1)
-    ledger.arrived(Mark(2, 0))
-    ledger.close(2)
+    tracker = ProgressTracker("crm", spool, lambda: 0)
+    tracker.open(1, 1)
+    tracker.open(2, 1)
+    tracker.delivered(Mark(2, 0))
+    tracker.close(2)
     await spool.register({"crm": Bounds(max_backlog=1, overflow="dead")})
     await append(spool, 1)
     assert [letter.mark.seq for letter in await spool.dead_letters()] == [1, 2]
-    ledger.taken_away(taken[0].cursor)
-    await ledger.flush()
+    tracker.on_evicted(taken[0].cursor, dropped=False)
+    await tracker.flush()
     assert [letter.mark.seq for letter in await spool.dead_letters()] == [1]
 
 
 async def test_a_dead_letter_is_reported_once(spool: SqliteSpool) -> None:
     """What is recorded is not reported again by the next flush."""
     await append(spool, 1)
-    ledger = Ledger("crm", spool, spool.position)
-    ledger.dead(Failed(Mark(1, 0), "refused", "no", at=0))
-    await ledger.flush()
+    tracker = ProgressTracker("crm", spool, spool.position)
+    tracker.dead_lettered(Failed(Mark(1, 0), "refused", "no", at=0))
+    await tracker.flush()
     (letter,) = await spool.dead_letters()
     assert await spool.drop([letter.id]) == 1
-    await ledger.flush()
+    await tracker.flush()
     assert not await spool.dead_letters()
 
 
 def test_a_pause_that_was_asked_for_outlasts_a_success() -> None:
     """An answer to an earlier attempt does not shorten what a 429 asked for."""
-    gate = Gate(low=1, high=60)
-    gate.failed("limit", "HTTP 429", 7.0, 100)
-    gate.passed()
-    assert gate.wait(101) == 6
-    assert gate.wait(107) == 0
+    breaker = CircuitBreaker(low=1, high=60)
+    for user in ("u", "v"):
+        breaker.record_failure(
+            Mark(1, 0), user, cause="limit", reason="HTTP 429", after=7.0, now=100,
+            isolated_before=False,
+        )  # fmt: skip
+    breaker.record_success()
+    assert breaker.wait_time(101) == 6
+    assert breaker.wait_time(107) == 0

@@ -1,16 +1,26 @@
 """The parts of a worker that decide when and in what order."""
 
 from datetime import UTC, datetime
+from itertools import count
+from typing import Any
 
+import msgspec
 import pytest
 
-from gateway.delivery.gate import THRESHOLD, Gate, backoff
+from gateway.delivery.circuit_breaker import (
+    KEY_THRESHOLD,
+    MAX_PROBE_WAIT,
+    THRESHOLD,
+    CircuitBreaker,
+)
 from gateway.delivery.job import REMEMBERED_ATTEMPTS, Job
-from gateway.delivery.users import Users
+from gateway.delivery.queue import JobQueue, UserOrder
+from gateway.delivery.rate_limiter import RateLimiter
 from gateway.event import Event
 from gateway.exchange import Request, Response, retry_after, verdict_by_status
 from gateway.spool import Attempt, Entry, Mark
 
+NUMBERS = count()
 ENTRY = Entry("r", "shop", Request(method="POST", url="/"), {"crm": (0,)})
 
 
@@ -19,134 +29,268 @@ def job(index: int, user: str = "u") -> Job:
     return Job(Mark(1, index), ENTRY, Event(type="track", name=f"e{index}", user_id=user or None))
 
 
-def state(gate: Gate) -> str:
-    """Return the gate's state, which the calls between two looks change."""
-    return gate.state
+def fail(breaker: CircuitBreaker, user: str, cause: str = "server", **said: Any) -> bool:
+    """Let an event of *user* fail, for the first time unless *number* says otherwise."""
+    number = said.pop("number", next(NUMBERS))
+    given = {"reason": "no", "after": None, "now": 0.0, "isolated_before": False, **said}
+    return breaker.record_failure(Mark(number, 0), user, cause=cause, **given)
 
 
-def test_backoff_doubles_up_to_its_bound_and_never_repeats_itself() -> None:
-    """Waits are drawn from zero up to a bound that doubles with each failure, then stays."""
-    for tries, bound in [(1, 1), (2, 2), (5, 16), (6, 20), (60, 20)]:
-        waits = [backoff(tries, 1, 20) for _ in range(200)]
-        assert min(waits) >= 0
-        assert bound / 2 < max(waits) <= bound
-        assert len(set(waits)) > 100
+def attempt_at(breaker: CircuitBreaker, now: float) -> bool:
+    """Begin an attempt if the breaker lets one through; tell whether it does."""
+    if breaker.wait_time(now):
+        return False
+    breaker.begin_attempt()
+    return True
 
 
-def test_the_circuit_opens_after_failures_in_a_row_and_one_probe_closes_it() -> None:
-    """Failures in a row open the circuit; then a single attempt decides."""
-    gate = Gate(low=1, high=60)
-    for _ in range(THRESHOLD - 1):
-        assert gate.wait(0) == 0
-        gate.failed("server", "HTTP 500", None, 0)
-    assert state(gate) == "closed"
-    gate.failed("server", "HTTP 500", None, 0)
-    assert state(gate) == "open"
-    assert gate.reason == "HTTP 500"
-    assert 0.5 <= gate.wait(0) <= 1
-    assert gate.wait(1) == 0
-    assert state(gate) == "probing"
-    assert gate.wait(1) > 0
-    gate.passed()
-    assert state(gate) == "closed"
-    assert gate.wait(1) == 0
+def state(breaker: CircuitBreaker) -> str:
+    """Return the breaker's state, which the calls between two looks change."""
+    return breaker.state
+
+
+def test_the_circuit_opens_after_failures_of_several_users_and_one_probe_closes_it() -> None:
+    """Failures of different users' events in a row open the circuit; one attempt decides."""
+    breaker = CircuitBreaker(low=1, high=60)
+    for user in range(THRESHOLD - 1):
+        fail(breaker, f"u{user}")
+    assert state(breaker) == "closed"
+    fail(breaker, "last", reason="HTTP 500")
+    assert state(breaker) == "open"
+    assert breaker.reason == "HTTP 500"
+    assert 0.5 <= breaker.wait_time(0) <= 1
+    assert attempt_at(breaker, 1)
+    assert not attempt_at(breaker, 1)
+    breaker.record_success()
+    assert state(breaker) == "closed"
+    assert attempt_at(breaker, 1)
+
+
+@pytest.mark.parametrize("cause", ["server", "timeout", "reset", "protocol", "credential"])
+def test_one_users_events_open_no_circuit(cause: str) -> None:
+    """However often the events of one user fail, and whatever they are answered, others go on."""
+    breaker = CircuitBreaker(low=1, high=60)
+    for _ in range(100):
+        fail(breaker, "u", cause)
+    assert breaker.state == "closed"
+
+
+def test_events_of_nobody_are_different_users() -> None:
+    """Events that name no user speak of the vendor as those of different users do."""
+    breaker = CircuitBreaker(low=1, high=60)
+    for _ in range(THRESHOLD):
+        fail(breaker, "")
+    assert breaker.state == "open"
+
+
+def test_a_destination_that_cannot_be_reached_is_in_trouble_whoevers_events_fail() -> None:
+    """A refused connection never depends on the event."""
+    breaker = CircuitBreaker(low=1, high=60)
+    for _ in range(THRESHOLD):
+        fail(breaker, "u", "connect", number=1)
+    assert breaker.state == "open"
+
+
+def test_an_event_that_fails_while_others_are_taken_says_nothing_of_the_vendor() -> None:
+    """Events that were isolated once never open the circuit again, at night or ever."""
+    breaker = CircuitBreaker(low=1, high=60)
+    bad = range(-THRESHOLD, 0)
+    for number in bad:
+        fail(breaker, f"bad{number}", number=number)
+    breaker.record_success()
+    for number in bad[:2]:
+        fail(breaker, f"bad{number}", number=number)
+    for _ in range(3):
+        breaker.record_success()
+        assert all(fail(breaker, f"bad{n}", number=n, isolated_before=False) for n in bad[:2])
+    for _ in range(3):
+        for number in bad:
+            fail(breaker, f"bad{number}", number=number, isolated_before=True)
+    assert breaker.state == "closed"
+
+
+def test_in_a_partial_outage_no_event_is_isolated() -> None:
+    """Where the vendor fails half of all events, one that fails again is not to blame."""
+    breaker = CircuitBreaker(low=1, high=60)
+    fail(breaker, "u", number=-1)
+    for _ in range(20):
+        breaker.record_success()
+        fail(breaker, "v")
+    assert not fail(breaker, "u", number=-1)
+
+
+def test_in_an_outage_no_event_is_isolated() -> None:
+    """Where the vendor takes nothing, an event that fails again and again is not to blame."""
+    breaker = CircuitBreaker(low=1, high=60)
+    assert not any(fail(breaker, "u", number=-1) for _ in range(100))
+
+
+def test_an_isolated_probe_does_not_lengthen_the_wait() -> None:
+    """An event that is known to be disliked may probe, and says nothing if it fails."""
+    breaker = CircuitBreaker(low=1, high=60)
+    for user in range(THRESHOLD):
+        fail(breaker, f"u{user}")
+    for now in (1.0, 2.0, 3.0, 4.0):
+        assert attempt_at(breaker, now)
+        fail(breaker, "bad", now=now, isolated_before=True)
+        assert breaker.wait_time(now) <= 1
 
 
 def test_an_outage_may_last_for_any_number_of_probes() -> None:
     """After thousands of failed probes the wait is still the longest one, and no error."""
-    gate, now = Gate(low=1, high=8), 0.0
-    for _ in range(5000):
-        assert gate.wait(now) == 0
-        gate.failed("server", "HTTP 503", None, now)
-        now += gate.wait(now)
-    assert gate.state == "open"
-    assert gate.wait(now - 1) == pytest.approx(1)
+    breaker, now = CircuitBreaker(low=1, high=8), 0.0
+    for number in range(5000):
+        assert attempt_at(breaker, now)
+        fail(breaker, f"u{number}", now=now)
+        now += breaker.wait_time(now)
+    assert breaker.state == "open"
+    assert breaker.wait_time(now - 1) == pytest.approx(1)
 
 
 def test_a_failed_probe_opens_the_circuit_for_longer() -> None:
     """Each failed probe doubles the wait before the next, up to the bound."""
-    gate = Gate(low=1, high=8)
+    breaker = CircuitBreaker(low=1, high=600)
     now = 0.0
     for _ in range(THRESHOLD):
-        gate.failed("connect", "refused", None, now)
-    for bound in (1, 2, 4, 8, 8):
-        wait = gate.wait(now)
+        fail(breaker, "", "connect", now=now)
+    for bound in (1.0, 2.0, 4.0, MAX_PROBE_WAIT, MAX_PROBE_WAIT):
+        wait = breaker.wait_time(now)
         assert bound / 2 <= wait <= bound
         now += wait
-        assert gate.wait(now) == 0
-        gate.failed("connect", "refused", None, now)
+        assert attempt_at(breaker, now)
+        fail(breaker, "", "connect", now=now)
 
 
 def test_one_success_forgets_the_failures_before() -> None:
     """Only failures in a row open the circuit."""
-    gate = Gate(low=1, high=60)
+    breaker = CircuitBreaker(low=1, high=60)
     for _ in range(3 * THRESHOLD):
-        gate.failed("timeout", "slow", None, 0)
-        gate.passed()
-    assert gate.state == "closed"
+        fail(breaker, "", "timeout")
+        breaker.record_success()
+    assert breaker.state == "closed"
 
 
-def test_a_refused_credential_pauses_at_once() -> None:
-    """A key that a person must mend opens the circuit at the first refusal, for long."""
-    gate = Gate(low=1, high=60)
-    gate.failed("credential", "HTTP 401", None, 0)
-    assert gate.state == "open"
-    assert gate.wait(0) >= 30
+def test_a_key_that_is_refused_to_several_users_opens_the_circuit() -> None:
+    """A refused key opens the circuit once the events of a few users met it."""
+    breaker = CircuitBreaker(low=1, high=60)
+    for user in range(KEY_THRESHOLD - 1):
+        fail(breaker, f"u{user}", "credential")
+    assert state(breaker) == "closed"
+    fail(breaker, "last", "credential")
+    assert state(breaker) == "open"
 
 
 def test_a_vendors_limit_is_honoured_to_the_second() -> None:
     """Retry-After of a 429 holds every attempt back, and opens no circuit."""
-    gate = Gate(low=1, high=60)
-    gate.failed("limit", "HTTP 429", 7.0, 100)
-    assert gate.state == "closed"
-    assert gate.wait(100) == 7
-    assert gate.wait(107) == 0
+    breaker = CircuitBreaker(low=1, high=60)
+    fail(breaker, "u", "limit", after=7.0, now=100.0)
+    fail(breaker, "v", "limit", after=7.0, now=100.0)
+    assert breaker.state == "closed"
+    assert breaker.wait_time(100) == 7
+    assert breaker.paused_until(100) == 107
+    assert breaker.wait_time(107) == 0
+    assert breaker.paused_until(107) is None
+
+
+def test_a_limit_that_meets_one_user_alone_holds_others_for_seconds() -> None:
+    """A 429 that only one user's events are answered does not pause all others for an hour."""
+    breaker = CircuitBreaker(low=1, high=60)
+    for _ in range(5):
+        fail(breaker, "u", "limit", after=3600.0, number=1)
+    assert breaker.wait_time(0) <= MAX_PROBE_WAIT
 
 
 def test_a_rate_is_kept_after_its_burst() -> None:
     """A burst goes at once, then attempts are spaced by the rate."""
-    gate = Gate(low=1, high=60, rate=10, burst=3)
-    assert [gate.wait(50.0) for _ in range(3)] == [0, 0, 0]
-    assert gate.wait(50.0) == pytest.approx(0.1)
-    assert gate.wait(50.1) == 0
-    assert gate.wait(50.1) > 0
+    limiter = RateLimiter(rate=10, burst=3)
+    assert [limiter.wait_time(50.0) for _ in range(3)] == [0, 0, 0]
+    assert limiter.wait_time(50.0) == pytest.approx(0.1)
+    assert limiter.wait_time(50.1) == 0
+    assert limiter.wait_time(50.1) > 0
 
 
 def test_a_probe_that_sent_nothing_leaves_the_question_open() -> None:
     """An event that is declined says nothing about the destination, so the next one probes."""
-    gate = Gate(low=1, high=60)
-    gate.failed("credential", "HTTP 401", None, 0)
-    assert gate.wait(61) == 0
-    assert gate.wait(61) > 0
-    gate.abandoned()
-    assert gate.wait(61) == 0
+    breaker = CircuitBreaker(low=1, high=60)
+    for _ in range(THRESHOLD):
+        fail(breaker, "", "connect")
+    assert attempt_at(breaker, 61)
+    assert not attempt_at(breaker, 61)
+    breaker.cancel_probe()
+    assert attempt_at(breaker, 61)
+
+
+def queue_of(*jobs: Job, concurrency: int = 8) -> JobQueue:
+    """Return a queue that holds *jobs*."""
+    queue = JobQueue(concurrency, lambda: None)
+    for one in jobs:
+        queue.add(one)
+    return queue
+
+
+def from_source(source: str, index: int, *attempts: Attempt) -> Job:
+    """Return a job of a source, of a user of its own."""
+    entry = msgspec.structs.replace(ENTRY, source=source)
+    event = Event(type="track", name="e", user_id=f"{source}{index}")
+    return Job(Mark(1, index), entry, event, attempts=attempts)
+
+
+def test_sources_take_turns() -> None:
+    """A source with many jobs does not stand before one with few."""
+    many = [from_source("many", n) for n in range(50)]
+    queue = queue_of(*many, from_source("few", 0), from_source("few", 1))
+    first = [
+        job.entry.source for job in (queue.pop(), queue.pop(), queue.pop(), queue.pop()) if job
+    ]
+    assert sorted(first) == ["few", "few", "many", "many"]
+
+
+def test_isolated_events_take_a_part_of_the_attempts_only() -> None:
+    """Events that fail while others are taken hold up one attempt in four at most."""
+    isolated = Attempt(0, None, 10, "no answer", isolated=True)
+    queue = queue_of(*(from_source("s", n, isolated) for n in range(20)), concurrency=8)
+    taken = [job for _ in range(20) if (job := queue.pop()) is not None]
+    assert len(taken) == 2
+    queue.tried(taken[0])
+    assert queue.pop() is not None
+    assert queue.pop() is None
+
+
+def test_a_probe_is_rather_an_event_that_was_never_tried() -> None:
+    """While the circuit is open, new events show whether it was opened in vain."""
+    failed, isolated = Attempt(0, 500, 1, "no"), Attempt(0, 500, 1, "no", isolated=True)
+    queue = queue_of(
+        from_source("a", 0, isolated), from_source("a", 1, failed), from_source("b", 2)
+    )
+    probes = [queue.pop(probe=True) for _ in range(3)]
+    assert [len(job.attempts) + job.isolated for job in probes if job] == [0, 1, 2]
 
 
 def test_a_users_next_event_waits_for_the_one_before() -> None:
     """One event of a user is on its way at a time, in order; others' go on."""
-    users = Users()
+    users = UserOrder()
     first, second, third, other = job(0), job(1), job(2), job(3, "v")
-    assert users.enter(first)
-    assert not users.enter(second)
-    assert not users.enter(third)
-    assert users.enter(other)
-    assert users.leave("u") is second
-    assert users.leave("u") is third
-    assert users.leave("u") is None
-    assert users.enter(job(4))
+    assert users.acquire(first)
+    assert not users.acquire(second)
+    assert not users.acquire(third)
+    assert users.acquire(other)
+    assert users.release("u") is second
+    assert users.release("u") is third
+    assert users.release("u") is None
+    assert users.acquire(job(4))
 
 
 def test_events_of_nobody_wait_for_nobody() -> None:
     """An event that names no user goes at once."""
-    users = Users()
-    assert all(users.enter(job(n, "")) for n in range(3))
-    assert users.leave("") is None
+    users = UserOrder()
+    assert all(users.acquire(job(n, "")) for n in range(3))
+    assert users.release("") is None
 
 
 def test_a_user_is_blocked_until_all_exceptions_are_settled() -> None:
     """A user with deliveries that wait in the spool stays blocked until the last is settled."""
-    users = Users()
-    users.seed({"u": 1})
+    users = UserOrder()
+    users.load({"u": 1})
     users.block("u")
     users.unblock("u")
     assert users.blocked("u")

@@ -251,17 +251,6 @@ class SpoolModel(RuleBasedStateMachine):
             fates = data.draw(st.tuples(*[st.sampled_from(FATES) for _ in marks]))
             self.run(self.settle(name, self.progress(name, marks, list(fates), cursor)))
 
-    @rule(name=st.sampled_from(NAMES), source=st.sampled_from(SOURCES), data=st.data())
-    def advance_source(self, name: str, source: str, data: st.DataObject) -> None:
-        """Settle some entries of one source and move its position past them."""
-        seqs = sorted({mark.seq for mark in self.open_deliveries(name, source)})
-        if seqs:
-            upto = data.draw(st.sampled_from(seqs))
-            marks = [m for m in self.open_deliveries(name, source) if m.seq <= upto]
-            fates = data.draw(st.tuples(*[st.sampled_from(FATES) for _ in marks]))
-            progress = self.progress(name, marks, list(fates), positions={source: upto})
-            self.run(self.settle(name, progress))
-
     @rule(name=st.sampled_from(NAMES), fate=st.sampled_from(FATES), data=st.data())
     def settle_ahead(self, name: str, fate: str, data: st.DataObject) -> None:
         """Settle a delivery out of order, ahead of the cursor."""
@@ -400,11 +389,11 @@ class SpoolModel(RuleBasedStateMachine):
             reading = await self.spool.read(name, 0, 10_000, source)
             read = [(i.seq, n) for i in reading.items for n in i.entry.targets[name]]
             assert read == marks
-            unread = await self.spool.unread(name, source, 0, 10_000)
-            users: dict[int, tuple[int, ...]] = {}
-            for seq, index in marks:
-                users[seq] = (*users.get(seq, ()), USERS[index])
-            assert dict(unread) == users
+        if not any(own.values()):
+            page = await self.spool.unread(name, self.cursors[name], 10_000, 10_000)
+            unread = [(x.seq, *both) for x in page.items for both in zip(x.numbers, x.users, strict=True)]
+            marks = [(m.seq, m.index) for m in self.open_deliveries(name)]
+            assert unread == [(seq, index, USERS[index]) for seq, index in marks]
 
 
 SpoolModel.TestCase.settings = settings(

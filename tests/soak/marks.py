@@ -74,7 +74,8 @@ def request(
     mark = EventMark(user, number)
     who = {"uid": f"user-{user}"}
     if mark.declined_by:
-        return _http("/customer/alias", orjson.dumps({**who, "knownUid": mark.text})), [mark]
+        alias = {"uid": mark.text, "knownUid": who["uid"]}  # the known one is the customer
+        return _http("/customer/alias", orjson.dumps(alias)), [mark]
     properties = {"mark": mark.text, "padding": padding}
     track = {**who, "name": "counted", "properties": properties}
     return _http("/event/track", orjson.dumps(track)), [mark]

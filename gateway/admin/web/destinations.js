@@ -84,6 +84,7 @@ function factsOf(one) {
     ["State", [outcome(one.state), one.shadow && badge("shadow", "calm"), one.reason && ` ${one.reason}`, one.full && ` ${one.full}`]], ["Address", h("code", {}, one.url)], ["Vendor", h("a", {href: `#vendors/${one.vendor}`}, one.vendor)],
     ["Waiting", `${count(one.backlog)} in the log, ${count(one.retrying)} for their next try, ${count(one.parked)} behind an earlier event of their user`],
     one.oldest !== null && ["Oldest", moment(one.oldest)],
+    one.paused_until !== null && ["Paused by the vendor until", moment(one.paused_until)],
     one.shadow && ["Shadow", `It only looks on: ${count(one.shadowed)} events compared, nothing owed to it`],
     ["Since the start", `${count(one.delivered)} delivered, ${count(one.declined)} declined, ${count(one.retried)} tries to be repeated, ${count(one.dead)} dead letters${one.dropped ? `, ${count(one.dropped)} dropped` : ""}`],
     ["Limits", `${one.concurrency} at once${one.rate === null ? "" : `, ${rate(one.rate)} at most`}${one.max_backlog === null ? "" : `, ${count(one.max_backlog)} may wait`}`],

@@ -1,35 +1,43 @@
 """What a worker has taken from the log and not yet recorded."""
 
 import asyncio
+import heapq
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
 
+from gateway.delivery.witness import Completion
 from gateway.errors import SpoolError
 from gateway.spool import Failed, Later, Mark, Progress, Spool
 
-GATHERING = 0.05
+INTERVAL = 0.05
 """Seconds over which progress is gathered before it is recorded. What is delivered and not yet
 recorded when the process dies is delivered again, so this bounds the duplicates of a crash."""
-AGAIN = 1.0
+RETRY_INTERVAL = 1.0
 """Seconds before progress that could not be recorded is reported again."""
 
 log = structlog.get_logger()
 
 
 class _Entry:
-    """An entry in hand: how many deliveries came before it, and how many of its own are left."""
+    """An entry that the cursor has not passed, and how its deliveries ended so far."""
 
-    __slots__ = ("before", "left")
+    __slots__ = ("before", "ended", "left")
 
     def __init__(self, before: int, left: int) -> None:
         self.before = before
+        """Deliveries that were opened before its own."""
         self.left = left
+        self.ended: list[Completion] = []
 
 
-class Ledger:
+class ProgressTracker:
     """A destination's progress, recorded in batches.
+
+    A delivery that is taken in the order of the log is *opened* and *closed*; the cursor alone
+    says that it ended well. One that overtakes others is *ahead*: its end is recorded by itself.
 
     Args:
         destination: its name.
@@ -40,15 +48,20 @@ class Ledger:
 
     def __init__(self, destination: str, spool: Spool, reached: Callable[[], int]) -> None:
         self.destination = destination
-        self.stuck = False
+        self.stalled = False
         """Progress cannot be recorded now; nothing more should be delivered meanwhile."""
         self.version = 0
         """Rises with every exception that is reported or ends."""
+        self.overtaken = 0
+        """Deliveries that ended ahead of the cursor since it last caught up with them."""
         self._spool = spool
         self._reached = reached
         self._open: dict[int, _Entry] = {}
         self._opened = 0
         self._left = 0
+        self._ahead: Counter[int] = Counter()
+        self._ahead_seqs: list[int] = []
+        self._counts: Counter[str] = Counter()
         self._reported: set[Mark] = set()
         self._recording: set[Mark] = set()
         self._looked: set[Mark] | None = None
@@ -56,74 +69,111 @@ class Ledger:
         self._later: list[Later] = []
         self._done: list[Mark] = []
         self._dead: list[Failed] = []
-        self._arrived: list[Mark] = []
+        self._delivered: list[Mark] = []
         self._cursor = 0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._ended = False
+
+    def begin(self, delivered: int, declined: int, shadowed: int) -> None:
+        """Count on from what the spool knows of the destination's deliveries."""
+        self._counts.update(delivered=delivered, declined=declined, shadowed=shadowed)
 
     def open(self, seq: int, deliveries: int) -> None:
-        """Note that *deliveries* of the entry at *seq* are in hand."""
-        self._open[seq] = _Entry(self._opened, deliveries)
+        """Note that *deliveries* of the entry at *seq* are in flight, in the order of the log."""
+        entry = self._open.get(seq)
+        if entry is None:
+            self._open[seq] = _Entry(self._opened, deliveries)
+        else:
+            entry.left += deliveries
         self._opened += deliveries
         self._left += deliveries
 
-    def close(self, seq: int) -> None:
-        """Note that one of them is finished, or stands as an exception."""
+    def close(self, seq: int, ended: Completion | None = None) -> None:
+        """Note that one of them ended well; without *ended*, that it stands as an exception."""
         entry = self._open[seq]
         entry.left -= 1
         self._left -= 1
-        if not entry.left:
-            del self._open[seq]
+        if ended is not None:
+            entry.ended.append(ended)
+        while self._open:
+            first = next(iter(self._open))
+            if self._open[first].left:
+                break
+            self._counts.update(self._open.pop(first).ended)
+        self._soon()
+
+    def open_ahead(self, seq: int) -> None:
+        """Note that a delivery of the entry at *seq* is in flight that overtakes others."""
+        self._ahead[seq] += 1
+        if self._ahead[seq] == 1:
+            heapq.heappush(self._ahead_seqs, seq)
+
+    def close_ahead(self, seq: int) -> None:
+        """Note that it stands as an exception, is recorded, or is in flight no more."""
+        self._ahead[seq] -= 1
+        while self._ahead_seqs and not self._ahead[self._ahead_seqs[0]]:
+            del self._ahead[heapq.heappop(self._ahead_seqs)]
+        self.overtaken += 1
         self._soon()
 
     @property
     def unrecorded(self) -> int:
         """Return how many deliveries have ended well of which the spool does not know."""
-        return len(self._done) + self._done_going + len(self._arrived)
+        return len(self._done) + self._done_going + len(self._delivered)
 
     @property
-    def ahead(self) -> int:
+    def completed_ahead(self) -> int:
         """Return how many finished deliveries the cursor cannot pass.
 
-        An older one is in hand, or another one of the same entry.
+        An older one is in flight, or another one of the same entry.
         """
         if not self._open:
             return 0
         return self._opened - next(iter(self._open.values())).before - self._left
 
-    def later(self, later: Later) -> None:
+    def waiting(self, later: Later) -> None:
         """Record a delivery that waits."""
         self.version += 1
         self._reported.add(later.mark)
         self._later.append(later)
         self._soon()
 
-    def done(self, mark: Mark) -> None:
-        """Record that a waiting delivery ended well."""
+    def completed(self, mark: Mark, ended: Completion | None) -> None:
+        """Record by itself that a delivery ended well; without *ended* it does not count."""
+        if ended is not None:
+            self._counts[ended] += 1
         self.version += 1
         self._reported.add(mark)
         self._done.append(mark)
         self._soon()
 
-    def dead(self, failed: Failed) -> None:
+    def dead_lettered(self, failed: Failed) -> None:
         """Record a delivery that is given up."""
         self.version += 1
         self._reported.add(failed.mark)
         self._dead.append(failed)
         self._soon()
 
-    def arrived(self, mark: Mark) -> None:
+    def delivered(self, mark: Mark) -> None:
         """Note that a delivery ended well of which the spool will know by the cursor alone."""
-        self._arrived.append(mark)
+        self._delivered.append(mark)
 
-    def taken_away(self, cursor: int) -> None:
-        """Claim what ended well, now that the spool has given up all at or before *cursor*."""
-        for mark in self._arrived:
+    def on_evicted(self, cursor: int, *, dropped: bool) -> None:
+        """Claim what ended well, now that the spool has given up all at or before *cursor*.
+
+        What it *dropped* without a dead letter is counted as that.
+        """
+        for mark in self._delivered:
             if mark.seq <= cursor:
-                self.done(mark)
+                self.completed(mark, None)
+        if dropped:
+            for seq, entry in self._open.items():
+                if seq <= cursor:
+                    entry.ended.clear()
 
     @contextmanager
-    def look(self) -> Iterator[Callable[[Mark], bool]]:
+    def watch_moves(self) -> Iterator[Callable[[Mark], bool]]:
         """Yield what tells whether a mark moved on since the spool was looked at.
 
         What is read from the spool within this context may be out of date for such a mark.
@@ -139,16 +189,32 @@ class Ledger:
         return mark in self._reported or mark in self._recording or mark in looked
 
     @property
-    def in_hand(self) -> int:
+    def unreported(self) -> bool:
+        """Tell whether there are exceptions of which the spool does not know yet."""
+        return bool(self._reported or self._recording)
+
+    @property
+    def open_entries(self) -> int:
         """Return how many entries are not finished."""
-        return len(self._open)
+        return sum(1 for entry in self._open.values() if entry.left) + len(self._ahead)
 
     def _watermark(self) -> int:
-        return next(iter(self._open)) - 1 if self._open else self._reached()
+        firsts = [self._reached()]
+        if self._open:
+            firsts.append(next(iter(self._open)) - 1)
+        if self._ahead_seqs:
+            firsts.append(self._ahead_seqs[0] - 1)
+        return min(firsts)
+
+    def end(self) -> None:
+        """Record no more."""
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _soon(self) -> None:
-        if self._timer is None and self._task is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHERING, self._start)
+        if self._timer is None and self._task is None and not self._ended:
+            self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._start)
 
     def _start(self) -> None:
         self._timer = None
@@ -178,7 +244,7 @@ class Ledger:
             self._start()
         if self._task is not None:
             await asyncio.wait([self._task])
-        if self.stuck:
+        if self.stalled:
             raise SpoolError(f"progress of {self.destination} cannot be recorded")
 
     async def _record(self) -> None:
@@ -187,26 +253,37 @@ class Ledger:
         self._later, self._done, self._dead = [], [], []
         self._done_going = len(done)
         self._reported, self._recording = set(), self._reported
-        progress = Progress(cursor=cursor, later=later, done=done, dead=dead)
+        counts = self._counts
+        progress = Progress(
+            cursor=cursor,
+            later=later,
+            done=done,
+            dead=dead,
+            delivered=counts["delivered"],
+            declined=counts["declined"],
+            shadowed=counts["shadowed"],
+        )
         try:
             await self._spool.settle(self.destination, progress)
         except SpoolError as error:
             self._keep(later, done, dead)
             self._done_going = 0
             self._reported |= self._recording
-            if not self.stuck:
+            if not self.stalled:
                 log.warning("progress_not_recorded", destination=self.destination, error=str(error))
-            self.stuck = True
-            await asyncio.sleep(AGAIN)
+            self.stalled = True
+            await asyncio.sleep(RETRY_INTERVAL)
             return
         self._cursor = max(self._cursor, cursor)
-        self._arrived = [mark for mark in self._arrived if mark.seq > self._cursor]
+        self._delivered = [mark for mark in self._delivered if mark.seq > self._cursor]
         if self._looked is not None:
             self._looked |= self._recording
         self._recording = set()
         self._done_going = 0
-        if self.stuck:
-            self.stuck = False
+        if self._cursor >= self._reached():
+            self.overtaken = 0
+        if self.stalled:
+            self.stalled = False
             log.info("progress_recorded_again", destination=self.destination)
 
     def _keep(self, later: Sequence[Later], done: Sequence[Mark], dead: Sequence[Failed]) -> None:

@@ -1,0 +1,31 @@
+"""How often a destination may be tried."""
+
+
+class RateLimiter:
+    """A token bucket.
+
+    Args:
+        rate: attempts per second; None for no limit.
+        burst: attempts that may go at once after a quiet time.
+    """
+
+    def __init__(self, rate: float | None = None, burst: float = 1) -> None:
+        self._rate = rate
+        self._burst = max(1.0, burst)
+        self._tokens = self._burst
+        self._filled = 0.0
+
+    def wait_time(self, now: float) -> float:
+        """Return the seconds until the next attempt may start; 0 lets one through.
+
+        Args:
+            now: a clock that never jumps, in seconds.
+        """
+        if self._rate is None:
+            return 0.0
+        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
+        self._filled = now
+        if self._tokens < 1:
+            return (1 - self._tokens) / self._rate
+        self._tokens -= 1
+        return 0.0

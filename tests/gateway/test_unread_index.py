@@ -1,0 +1,154 @@
+"""What is unread: whose turn it is, and that nothing is lost or overtakes its user's."""
+
+from collections import Counter, deque
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.delivery.unread import SHARE, Unread, UnreadIndex
+
+FREE = 10**6
+
+
+def fill(index: UnreadIndex, deliveries: list[tuple[int, str]]) -> list[Unread]:
+    """Add one delivery per user and source, in the order of the log."""
+    made = [Unread(seq, 0, user, source) for seq, (user, source) in enumerate(deliveries, 1)]
+    for one in made:
+        index.add(one)
+    return made
+
+
+def turn(index: UnreadIndex, most: int = 10, room: int = FREE) -> list[Unread]:
+    """Let each source have a turn."""
+    return [x for source in index.sources for x in index.take(source, most, lambda _: room)]
+
+
+def test_a_source_alone_is_read_in_the_order_of_the_log() -> None:
+    """Without anybody who has many, deliveries come as they were accepted."""
+    index = UnreadIndex()
+    made = fill(index, [(n, "a") for n in range(1, 101)])
+    assert index.first() == 1
+    assert [one for _ in range(10) for one in turn(index)] == made
+    assert (len(index), index.first(), list(index.sources)) == (0, None, [])
+
+
+def test_a_backlog_of_one_user_does_not_stand_before_others() -> None:
+    """An event that comes after 100,000 of one user is among the first to be read."""
+    index = UnreadIndex()
+    fill(index, [(7, "a")] * 100_000 + [(8, "a")])
+    first = turn(index, most=2 * SHARE + 2, room=SHARE)
+    assert 8 in [one.user for one in first]
+    assert index.first() is not None
+
+
+def test_a_backlog_of_one_source_does_not_stand_before_others() -> None:
+    """An event of another source that comes after 100,000 is read in the first turn."""
+    index = UnreadIndex()
+    fill(index, [(n + 10, "a") for n in range(100_000)] + [(1, "b")])
+    assert "b" in [one.source for one in turn(index)]
+
+
+def test_a_user_with_no_room_is_passed_over_and_goes_on_when_there_is() -> None:
+    """Who has as many jobs as they may is left unread until they have fewer."""
+    index = UnreadIndex()
+    fill(index, [(1, "a"), (1, "a"), (2, "a")])
+    rooms = Counter({1: 0, 2: 5})
+    assert [x.user for x in index.take("a", 10, rooms.__getitem__)] == [2]
+    assert index.take("a", 10, rooms.__getitem__) == []
+    rooms[1] = 5
+    index.freed(1)
+    assert [x.seq for x in index.take("a", 10, rooms.__getitem__)] == [1, 2]
+
+
+def test_a_users_events_keep_their_order_over_sources() -> None:
+    """A later event of a user in another source waits for the earlier ones in the first."""
+    index = UnreadIndex()
+    fill(index, [(n + 10, "a") for n in range(50)] + [(1, "a"), (1, "b"), (2, "b")])
+    first = turn(index, most=10)
+    assert [one.user for one in first if one.source == "b"] == [2]
+    order = [one.seq for _ in range(10) for one in turn(index, most=10) if one.user == 1]
+    assert order == [51, 52]
+
+
+def test_what_the_spool_gave_up_is_dropped() -> None:
+    """Evicted deliveries are gone from every flow."""
+    index = UnreadIndex()
+    fill(index, [(1, "a")] * 50 + [(n, "b") for n in range(2, 52)])
+    index.evict(75)
+    assert (len(index), index.first()) == (25, 76)
+    assert not index.holds(1)
+
+
+def test_a_whole_request_is_taken_at_once_where_it_may_go_on_as_it_came() -> None:
+    """Deliveries of one request and user belong together, whatever the share of a user."""
+    index = UnreadIndex()
+    for number in range(100):
+        index.add(Unread(1, number, 5, "a"), whole=True)
+    index.add(Unread(2, 0, 5, "a"), whole=True)
+    assert len(index.take("a", 10, lambda _: 10)) == 100
+
+
+class Reading:
+    """An index, what was added to it, and what was taken out, by users who have few jobs."""
+
+    def __init__(self) -> None:
+        self.index = UnreadIndex()
+        self.added: list[Unread] = []
+        self.taken: list[Unread] = []
+        self.evicted = 0
+        self._jobs: Counter[int] = Counter()
+
+    def add(self, user: int, source: str) -> None:
+        """Accept one more delivery."""
+        self.added.append(Unread(len(self.added) + 1, 0, user, source))
+        self.index.add(self.added[-1])
+
+    def take(self) -> None:
+        """Let each source have a turn."""
+        for source in self.index.sources:
+            for one in self.index.take(source, 5, lambda user: 2 - self._jobs[user]):
+                self._jobs[one.user] += 1
+                self.taken.append(one)
+
+    def free(self, user: int) -> None:
+        """Let all jobs of a user end."""
+        self._jobs[user] = 0
+        self.index.freed(user)
+
+    def evict(self) -> None:
+        """Give up the older half, once."""
+        if self.added and not self.evicted:
+            self.evicted = self.added[len(self.added) // 2].seq
+            self.index.evict(self.evicted)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abc")), max_size=120),
+    st.lists(st.sampled_from(["take", "add", "free 1", "free 2", "free 3", "evict"]), max_size=60),
+)
+def test_nothing_is_lost_and_no_user_is_overtaken(
+    deliveries: list[tuple[int, str]], acts: list[str]
+) -> None:
+    """Whatever room users have and whenever it changes, all comes once, each user's in order."""
+    reading, coming = Reading(), deque(deliveries)
+    for act in acts:
+        what, _, user = act.partition(" ")
+        for _ in range(min(10, len(coming)) if what == "add" else 0):
+            reading.add(*coming.popleft())
+        {"take": reading.take, "evict": reading.evict}.get(what, lambda: None)()
+        if user:
+            reading.free(int(user))
+    for one in coming:
+        reading.add(*one)
+    while before := len(reading.index):
+        for known in range(5):
+            reading.free(known)
+        reading.take()
+        assert len(reading.index) < before
+    taken = reading.taken
+    assert len(taken) == len(set(taken))
+    assert set(taken) >= {one for one in reading.added if one.seq > reading.evicted}
+    for known in range(1, 5):
+        seqs = [one.seq for one in taken if one.user == known]
+        assert seqs == sorted(seqs)
+    assert reading.index.first() is None
