@@ -217,7 +217,7 @@ async def test_long_numbers_keep_every_digit(tmp_path: Path, number: str, more: 
         assert "e+" not in str(entry["body"]), entry
 
 
-ODD = [None, 7, "odd", [], [{"product_id": "9", "id": "9"}], True, {}]
+ODD: list[Any] = [None, 7, "odd", [], [{"product_id": "9", "id": "9"}], True, {}]
 """Members of a list of products that are none."""
 
 

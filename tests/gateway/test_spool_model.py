@@ -391,7 +391,9 @@ class SpoolModel(RuleBasedStateMachine):
             assert read == marks
         if not any(own.values()):
             page = await self.spool.unread(name, self.cursors[name], 10_000, 10_000)
-            unread = [(x.seq, *both) for x in page.items for both in zip(x.numbers, x.users, strict=True)]
+            unread = [
+                (x.seq, *both) for x in page.items for both in zip(x.numbers, x.users, strict=True)
+            ]
             marks = [(m.seq, m.index) for m in self.open_deliveries(name)]
             assert unread == [(seq, index, USERS[index]) for seq, index in marks]
 
