@@ -1,6 +1,5 @@
 """One destination's worker: it takes what is owed, in order, and settles it."""
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
@@ -120,7 +119,7 @@ class Worker:
     @property
     def paused_for(self) -> float:
         """Return the seconds for which the vendor asked for no attempts; 0 where it did not."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         until = self.breaker.paused_until(now)
         return 0.0 if until is None else until - now
 
@@ -191,7 +190,7 @@ class Worker:
 
     def _wait(self) -> float:
         """Return the seconds until the next attempt may start; 0 lets one through."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         wait = self.breaker.wait_time(now) or self.limiter.wait_time(now)
         if not wait:
             self.breaker.begin_attempt()
@@ -298,7 +297,7 @@ class Worker:
             cause=verdict.cause,
             reason=verdict.reason,
             after=verdict.after,
-            now=asyncio.get_running_loop().time(),
+            now=time.monotonic(),
             isolated_before=job.isolated,
         )
         if before == 0 and self.breaker.opened:
