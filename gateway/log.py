@@ -8,7 +8,8 @@ from typing import Any
 import structlog
 
 from gateway.json_text import dumps
-from gateway.redact import CREDENTIAL_NAME, HIDDEN, Redactor
+from gateway.redact import Redactor
+from gateway.secret_names import HIDDEN, is_secret
 
 NOTHING = Redactor()
 QUOTING = frozenset({"event", "reason", "error", "was", "said"})
@@ -37,7 +38,7 @@ class Redaction:
     def clean(self, name: str, value: Any) -> Any:
         """Return what a line may say under *name*."""
         if isinstance(value, str):
-            if CREDENTIAL_NAME.search(name):
+            if is_secret(name):
                 return HIDDEN
             return self.redactor.cut(value) if name in QUOTING else self.redactor.text(value)
         if isinstance(value, Mapping):

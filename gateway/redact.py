@@ -13,8 +13,10 @@ import orjson
 from pydantic import BaseModel, SecretStr
 
 from gateway.exchange import Request
+from gateway.secret_names import HIDDEN, text_without_secrets
 
-HIDDEN = "***"
+__all__ = ["HIDDEN", "Redactor"]
+
 SHORTEST = 4
 """Shorter secrets are not searched for: replacing them would garble every text."""
 
@@ -26,14 +28,6 @@ _USERINFO = re.compile(r"(?<=://)[^/?#@\s\"']+@")
 """The name and password of an address (RFC 3986, section 3.2.1)."""
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _WORDS = "secret|password|passwd|api_?key|write_?key|access_?token|auth_?token|client_?token"
-_NAMED = re.compile(
-    rf"((?:{_WORDS})"
-    r"""\\*["']?\s*[:=]\s*\\*["']?)(?!\s)[^"'&\s,;}\\]+""",
-    re.IGNORECASE,
-)
-"""What stands under a name that only credentials have, in JSON, in a form or in a query."""
-_NAMES = ("secret", "passw", "apikey", "api_key", "writekey", "write_key", "token")
-"""Parts of these names: the expression is slow, and most texts have none of them."""
 CREDENTIAL_NAME = re.compile(rf"(?:{_WORDS}|authorization|cookie)$", re.IGNORECASE)
 """Names of fields that hold credentials."""
 
@@ -159,10 +153,7 @@ class Redactor:
             text = text.replace(secret, HIDDEN)
         if "://" in text:
             text = _USERINFO.sub(f"{HIDDEN}@", text)
-        low = text.lower()
-        if any(name in low for name in _NAMES):
-            text = _NAMED.sub(rf"\g<1>{HIDDEN}", text)
-        return text
+        return text_without_secrets(text)
 
     def cut(self, text: str) -> str:
         """Return *text*, which may have been cut off, without even the beginning of a credential.

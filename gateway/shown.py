@@ -1,7 +1,6 @@
 """Requests as people may see them: without credentials, their bodies readable."""
 
 import contextlib
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +10,9 @@ import orjson
 from gateway.exchange import Request
 from gateway.json_text import dumps, loads
 from gateway.plugin import Input
-from gateway.redact import HIDDEN
+from gateway.secret_names import HIDDEN, is_secret, without_secrets
 
-SECRET = re.compile(r"(?:secret|password|api_?key|write_?key)$", re.IGNORECASE)
-"""Names of members of a body that may hold a second credential."""
+SCHEMES = frozenset({"basic", "bearer", "digest", "token"})
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -39,7 +37,7 @@ def received(request: Request, reads: type[Input] | None) -> Shown:
     """
     hidden = frozenset() if reads is None else reads.credential_headers
     headers = {
-        name: HIDDEN if reads is None or name in hidden else value
+        name: HIDDEN if reads is None or name in hidden or is_secret(name) else value
         for name, value in request.headers.items()
     }
     body, unread = "", ""
@@ -70,19 +68,29 @@ def sent(rendered: bytes) -> Shown | None:
 
 def without(shown: Shown, hide: Callable[[str], str]) -> Shown:
     """Return a request without what *hide* takes out of its texts."""
-    headers = {hide(name): hide(value) for name, value in shown.headers.items()}
+    headers = {
+        hide(name): _credential(value) if is_secret(name) else hide(value)
+        for name, value in shown.headers.items()
+    }
     body, unread = hide(shown.body), hide(shown.unread)
     return Shown(shown.method, hide(shown.url), headers, body, unread)
 
 
+def _credential(value: str) -> str:
+    """Return the scheme of a credential in a header (RFC 9110, section 11.4), and no more of it."""
+    scheme, _, rest = value.partition(" ")
+    return f"{scheme} {HIDDEN}" if rest and scheme.lower() in SCHEMES else HIDDEN
+
+
 def _without(value: Any, credential: str | None) -> Any:
+    return _unlike(without_secrets(value), credential)
+
+
+def _unlike(value: Any, credential: str | None) -> Any:
     if isinstance(value, dict):
-        return {
-            name: HIDDEN if SECRET.search(name) and inner else _without(inner, credential)
-            for name, inner in value.items()
-        }
+        return {name: _unlike(inner, credential) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_without(inner, credential) for inner in value]
+        return [_unlike(inner, credential) for inner in value]
     return HIDDEN if credential and value == credential else value
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.mapping import Row
+from gateway.secret_names import without_secrets
 
 MOST = 400
 """Fields of one payload that are shown."""
@@ -54,13 +55,13 @@ def general(path: str) -> str:
 
 def event_fields(event: Any) -> list[Field]:
     """Return the fields of an event, which are what others link to."""
-    return [Field(path, value, general(path)) for path, value in _some(event)]
+    return [Field(path, value, general(path)) for path, value in _some(without_secrets(event))]
 
 
 def payload_fields(payload: Any, rows: Iterable[Row]) -> list[Field]:
     """Return the fields of a vendor's payload, each with the field of the event that it says."""
-    links = Links(rows)
-    return [Field(path, value, links.find(general(path))) for path, value in _some(payload)]
+    links, clean = Links(rows), without_secrets(payload)
+    return [Field(path, value, links.find(general(path))) for path, value in _some(clean)]
 
 
 def _some(value: Any) -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +22,7 @@ from gateway.explain import Asked, DeliveryStory, EventStory, Explaining
 from gateway.mapping import Mapped
 from gateway.plugin import JSON
 from gateway.routing.steps import Taken
+from gateway.secret_names import HIDDEN, hides
 from gateway.trace.interface import Decided, Loss
 from gateway.tracking.plan import LEFT_OUT
 
@@ -166,10 +167,16 @@ def _event(desk: Desk, told: EventStory, mapped: Mapped | None, was_received: Pa
 
 def _step(route: str, step: Taken) -> StepTold:
     changed = [
-        Changed(path, *(None if value is GONE else value for value in (before, after)))
+        Changed(path, *(_shown(path, value) for value in (before, after)))
         for path, before, after in changes(step.before, step.after)
     ]
     return StepTold(route, step.word, step.kept_back, changed)
+
+
+def _shown(path: str, value: Any) -> Any:
+    if value is GONE:
+        return None
+    return HIDDEN if hides(path) else value
 
 
 def _delivery(desk: Desk, told: DeliveryStory, route: str) -> DeliveryTold:

@@ -14,6 +14,7 @@ from gateway.explain import DeliveryStory, EventStory, Explanation, RouteStory, 
 from gateway.json_text import dumps, loads
 from gateway.mapping import Loss
 from gateway.routing.steps import Taken
+from gateway.secret_names import HIDDEN, hides, without_secrets
 
 OWN = frozenset({"id", "received_at", "origin"})
 """Fields of an event that are the gateway's, and say nothing about it."""
@@ -55,7 +56,7 @@ def _event(story: EventStory, number: int, count: int, out: Paper) -> None:
     which = f"event {number} of {count}" if count > 1 else "event"
     say(out, 0, f"\n{which}: {what}", style="bold")
     told = {k: v for k, v in as_json(event).items() if k not in OWN and k not in {"type", "name"}}
-    _aligned(out, 2, [(path, shown(value)) for path, value in leaves(told)])
+    _aligned(out, 2, [(path, shown(value)) for path, value in leaves(without_secrets(told))])
     if story.planned is not None:
         say(out, 2, f"not as planned by schema {story.planned.schema!r}", style="yellow")
         _aligned(out, 4, [(wrong.place, wrong.what) for wrong in story.planned.violations])
@@ -101,12 +102,18 @@ def _step(step: Taken, out: Paper) -> None:
 
 
 def written(change: Change) -> str:
-    """Return a change as a line."""
+    """Return a change as a line; of a credential, that it changed."""
+    if hides(change.path):
+        change = Change(change.path, *map(_hidden, change[1:]))
     if change.before is GONE:
         return f"{change.path}: {shown(change.after)} is new"
     if change.after is GONE:
         return f"{change.path}: {shown(change.before)} is gone"
     return f"{change.path}: {shown(change.before)} → {shown(change.after)}"
+
+
+def _hidden(value: Any) -> Any:
+    return value if value is GONE else HIDDEN
 
 
 def _delivery(story: DeliveryStory, out: Paper) -> None:

@@ -11,8 +11,9 @@ from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.exchange import Request
 from gateway.plugin import Input, Output
-from gateway.redact import HIDDEN, Redactor
+from gateway.redact import Redactor
 from gateway.routing.router import Router
+from gateway.secret_names import HIDDEN, is_secret
 from gateway.spool import Entry, event_of
 from gateway.trace.changing import changed
 from gateway.trace.interface import Decided, Loss, Message, Parsed, Received, Tried
@@ -190,7 +191,7 @@ class Maker:
             url=_short(redactor.text(request.url)),
             headers={
                 name: HIDDEN
-                if name in secret or _CREDENTIAL.search(name)
+                if name in secret or _CREDENTIAL.search(name) or is_secret(name)
                 else redactor.text(value)[:LONGEST]
                 for name, value in request.headers.items()
             },

@@ -157,7 +157,7 @@ async def test_a_credential_used_as_a_name_is_shown_nowhere(tmp_path: Path) -> N
     found: dict[str, bytes] = {}
     async with called(tmp_path, alerts) as (config, caller):
         requests = [await caller.send(credential) for credential in CREDENTIALS]
-        await caller.until("dead-letters?destination=crm&limit=200", f'"id":{EVENTS * 2}')
+        await caller.until("destinations/crm", f'"dead_letters":{EVENTS * 2}')
         await caller.until("destinations/new", f'"shadowed":{EVENTS}')
         for request in requests:
             await caller.until(f"trace?id={request}", "dead")
