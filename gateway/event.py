@@ -231,6 +231,19 @@ SINGLE_PRODUCT = frozenset({
 """Events that the E-commerce Spec V2 gives one product, flat among the properties."""
 
 
+VOCABULARY = SINGLE_PRODUCT | {
+    "Products Searched", "Product List Viewed", "Product List Filtered", "Promotion Viewed",
+    "Promotion Clicked", "Cart Viewed", "Checkout Started", "Checkout Step Viewed",
+    "Checkout Step Completed", "Payment Info Entered", "Order Completed", "Order Updated",
+    "Order Refunded", "Order Cancelled", "Coupon Entered", "Coupon Applied", "Coupon Denied",
+    "Coupon Removed", "Cart Shared", "Signed Up", "Signed In", "Signed Out", "Email Delivered",
+    "Email Opened", "Email Link Clicked", "Email Bounced", "Email Marked as Spam", "Unsubscribed",
+    "Push Notification Received", "Push Notification Tapped", "Push Notification Bounced",
+    *(value for key, value in vars(Names).items() if not key.startswith("_")),
+}  # fmt: skip
+"""Names of track events that the specs or we know: https://segment.com/docs/connections/spec/."""
+
+
 def as_json(value: Any) -> Any:
     """Return a struct of the event as plain JSON values, without what it does not know.
 

@@ -98,6 +98,8 @@ class Input(Vendor):
     relayed_reads: ClassVar[frozenset[str] | None] = None
     """Documented reads that `relay_as` serves unless the source names others; the ``GET`` ones
     among ``unsupported`` where this is left out. A path may hold ``{values}``."""
+    words: ClassVar[Mapping[str, str]] = {}
+    """The vendor's names of events to neutral ones, where no table says so."""
     prefixes: ClassVar[tuple[str, ...]] = ()
     """How the vendor's paths begin, those that are no endpoints included. They tell whose an
     unknown path is where several vendors share an address."""

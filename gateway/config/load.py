@@ -19,6 +19,7 @@ from gateway.config.checks import (
     check_trace,
 )
 from gateway.config.environment import References
+from gateway.config.event_names import check as check_event_names
 from gateway.config.file import Raw
 from gateway.config.gathering import Gathering
 from gateway.config.models import (
@@ -178,6 +179,7 @@ class _Reading:
         relaying.check(server, self._registry)
         self._report.stop()
         check_reach(routes, sources, destinations, self._report)
+        check_event_names(routes, self._registry, self._report)
         check_consent(routes, consent, self._report)
         read = (*self._gathered.files, *reading.files, *self._plans.files)
         files = Files(read, tuple(self._gathered.patterns))

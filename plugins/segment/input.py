@@ -1,20 +1,20 @@
 """Segment in: requests become events; https://segment.com/docs/connections/spec/."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 import orjson
 from msgspec.structs import replace
 
 from gateway.errors import Fault, Rejected
-from gateway.event import Event
+from gateway.event import Event, Names
 from gateway.exchange import Request, Response
 from gateway.json_text import dumps
 from gateway.mapping import Stamp
 from gateway.plugin import JSON, Input, json_response
 from plugins.segment import keys
 from plugins.segment.calls import SHARED, dated, of_batch, prepared
-from plugins.segment.mapping import BATCH, ENDPOINTS, KINDS
+from plugins.segment.mapping import BATCH, CONSENT, ENDPOINTS, KINDS
 from plugins.segment.pixel import PIXELS, call_in, image
 
 LARGEST_CALL: Final = 32 * 1024
@@ -72,6 +72,7 @@ class SegmentInput(Input):
     """The third comes with further tries of Segment's library (npm @segment/analytics-next 1.84,
     plugins/segmentio), the next two with every call of RudderStack's, and the last with its further
     tries (npm @rudderstack/analytics-js 3.34, XhrQueue)."""
+    words: ClassVar[Mapping[str, str]] = {CONSENT: Names.CONSENT_UPDATED}
     credential_headers = frozenset({"authorization"})
     credential_keys = ("writeKey",)
     prefixes = ("/v1/", "/pixel/v1/", "/beacon/v1/")

@@ -10,7 +10,7 @@ from gateway.errors import PluginError
 from gateway.event import Context, Device, Event
 from gateway.losses.fates import fates, with_reasons
 from gateway.losses.reviewed import Reviewed, _read, reviewed
-from tests.fidelity.translating import OUTPUTS, REGISTRY
+from tests.fidelity.translating import OUTPUTS, REGISTRY, configured
 
 EVENT = Event(
     type="track", name="x", user_id="u", session_id="s-1", consent={"ads": True},
@@ -31,13 +31,10 @@ def test_a_loss_names_its_reason_and_the_step() -> None:
 
 def test_what_the_reason_says_to_write_sends_it() -> None:
     """Each ``include`` that a reason proposes is one that the destination takes."""
-    output = OUTPUTS["chrts"]
-    for fate in fates(output, EVENT):
+    for fate in fates(OUTPUTS["chrts"], EVENT):
         _, mark, proposed = fate.why.partition('include = ["')
         if mark:
-            settings = {**output.config.model_dump(exclude_unset=True)}
-            path = proposed.partition('"')[0]
-            changed = type(output)(type(output).Config(**settings, include=(path,)))
+            changed = configured("chrts", include=(proposed.partition('"')[0],))
             lost = [f.path for f in fates(changed, EVENT) if f.how == "lost"]
             assert fate.path not in lost
 

@@ -1,0 +1,58 @@
+"""Names of events in routes that no event has are told when the configuration is checked."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli import main
+
+CONFIG = """
+[spool]
+path = "spool"
+[sources.shop]
+vendor = "segment"
+keys = "any"
+[destinations.crm]
+vendor = "chrts"
+api_key = "k"
+[[routes]]
+to = ["crm"]
+names = [{names}]
+"""
+
+
+def checked(folder: Path, *names: str) -> str:
+    """Return what `gateway check` says of a route of *names*, on one line."""
+    path = folder / "gateway.toml"
+    path.write_text(CONFIG.format(names=", ".join(f'"{name}"' for name in names)))
+    shown = CliRunner().invoke(main, ["check", str(path)])
+    assert shown.exit_code == 0, shown.output
+    return " ".join(shown.output.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "neutral"),
+    [
+        ("Order Compleeted", "Order Completed"),
+        ("order completed", "Order Completed"),
+        ("Product View", "Product Viewed"),
+        ("purchase", "Order Completed"),
+        ("eventTransaction", "Order Completed"),
+        ("product-details-page-view", "Product Viewed"),
+        ("Segment Consent Preference Updated", "Consent Preference Updated"),
+    ],
+)
+def test_a_name_that_no_event_has_is_told(tmp_path: Path, name: str, neutral: str) -> None:
+    """A slip, and a vendor's word, get a warning that has the neutral name."""
+    said = checked(tmp_path, name)
+    assert f"'{name}' is" in said
+    assert neutral in said.partition(f"'{name}' is")[2]
+
+
+@pytest.mark.parametrize(
+    "name", ["Order Completed", "Plan Upgraded", "Product *", "Cart Updated", "x"]
+)
+def test_a_name_of_somebodys_own_is_no_mistake(tmp_path: Path, name: str) -> None:
+    """Neutral names, patterns and names of the sender's own are taken without a word."""
+    assert f"'{name}' is" not in checked(tmp_path, name)
