@@ -136,24 +136,6 @@ def dumps(value: Any, default: Callable[[Any], Any] | None = None, option: int =
         return orjson.dumps(_mended(value), write, option)
 
 
-def read_body(body: bytes, label: str = "") -> Any:
-    """Return the JSON values in the *body* of a request.
-
-    Args:
-        body: as it came.
-        label: its content type.
-
-    Raises:
-        Rejected: it is no JSON; says where, in no library's words.
-    """
-    try:
-        return loads(body)
-    except orjson.JSONDecodeError as error:
-        media = label.partition(";")[0].strip().lower()
-        told = f"the body is {media}; send JSON" if media.startswith("multipart/") else ""
-        raise Rejected("$", told or not_json(error), Fault.MALFORMED) from error
-
-
 def quoted(value: Any) -> str:
     """Return *value* as JSON has it, cut to what an error message bears."""
     try:
@@ -163,11 +145,21 @@ def quoted(value: Any) -> str:
     return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
 
 
-def not_json(error: orjson.JSONDecodeError) -> str:
-    """Return where a text stops being JSON, for its sender."""
-    if not error.doc.strip():
-        return "the body is empty; send JSON"
-    return f"not valid JSON at line {error.lineno}, column {error.colno}"
+def not_json(error: orjson.JSONDecodeError, label: str = "") -> Rejected:
+    """Return the complaint about a body that is no JSON: where it stops being that.
+
+    Args:
+        error: why it is none; the message has none of its words.
+        label: the body's content type.
+    """
+    media = label.partition(";")[0].strip().lower()
+    if media.startswith("multipart/"):
+        reason = f"the body is {media}; send JSON"
+    elif not error.doc.strip():
+        reason = "the body is empty; send JSON"
+    else:
+        reason = f"not valid JSON at line {error.lineno}, column {error.colno}"
+    return Rejected("$", reason, Fault.MALFORMED)
 
 
 def repaired(body: bytes) -> bytes:

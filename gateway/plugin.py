@@ -23,7 +23,7 @@ from gateway.event import Event
 from gateway.exchange import Declined, Request, Response, Verdict, verdict_by_status
 from gateway.forwarding import carried
 from gateway.included import Included, include
-from gateway.json_text import as_valid_json, dumps, read_body
+from gateway.json_text import as_valid_json, dumps, loads, not_json
 from gateway.mapping import ISO8601, Loss, Mapped, Stamp, Table, restore
 from gateway.mapping.losses import losses
 from gateway.mapping.substitute import is_object, substitute
@@ -151,7 +151,10 @@ class Input(Vendor):
         Raises:
             Rejected: it is no JSON.
         """
-        return read_body(request.body, request.headers.get("content-type", ""))
+        try:
+            return loads(request.body)
+        except orjson.JSONDecodeError as error:
+            raise not_json(error, request.headers.get("content-type", "")) from error
 
     def read(self, request: Request, payload: Any) -> list[Event]:
         """Return the events in *payload*, the decoded body of *request*.

@@ -31,6 +31,9 @@ def _same(value: Any) -> Any:
 
 
 def _number(value: Any) -> float:
+    kind = type(value)
+    if kind is float or kind is int:
+        return value  # type: ignore[no-any-return]  # it is one of these
     if isinstance(value, str):
         text = value.strip()
         if "_" in text:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gateway.mapping.codecs import NUMBER, Codec
 
+PLAIN: Final = frozenset({int, float})
 LONGEST: Final = 64
 """Characters of an amount."""
 _SIGN: Final = (
@@ -36,6 +37,8 @@ _COMMA_GROUPS: Final = ("$", "\u00a3", "\u00a5")
 
 
 def _amount(value: Any) -> float:
+    if type(value) in PLAIN:
+        return value  # type: ignore[no-any-return]  # it is one of these
     try:
         number: float = NUMBER.decode(value)
     except ValueError:

@@ -45,7 +45,7 @@ class Nested(Codec):
                 raise error.below(place) from error
         members = []
         for index, item in enumerate(value):
-            if not self._readable(item):
+            if type(item) is not dict and not self._readable(item):
                 continue
             wrapped = {self.bare: item} if self.bare and type(item) is not dict else item
             try:

@@ -105,10 +105,17 @@ def _with_products(
     properties: dict[str, Any], products: list[Any], spelling: dict[str, Any]
 ) -> dict[str, Any]:
     """Return *properties* with the Spec's names in their *products*; note the *spelling*."""
+    for product in products:
+        if type(product) is not dict or "product_id" not in product:
+            break
+        if not PRODUCT.issuperset(product):
+            break
+    else:
+        return properties
     all_theirs: dict[str, str] = {}
     made = []
     for product in products:
-        if type(product) is dict and not ("product_id" in product and PRODUCT.issuperset(product)):
+        if type(product) is dict:
             theirs = respelled(product, PRODUCT, "product_id")
             all_theirs |= theirs
             made.append({theirs.get(key, key): value for key, value in product.items()})

@@ -5,7 +5,7 @@ name, what was read by the old one is read again, so that a ``Viewed Product`` r
 ``Product Viewed`` has its product.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import asdict, replace
 
@@ -63,5 +63,5 @@ def _with_product(event: Event) -> Event:
     named = {key: value for key, value in free.items() if key in PRODUCT}
     product = PRODUCT_TABLE.build({**named, **shared})
     rest = {key: value for key, value in free.items() if key not in PRODUCT}
-    left = dict.fromkeys(shared)
+    left: dict[str, Any] = dict.fromkeys(shared)
     return replace(event, properties=replace(properties, **left, products=(product,), extra=rest))
