@@ -179,9 +179,16 @@ class PersonaclickOutput(Output):
         """
         if request.query or is_form(request):
             return None
-        if f"{request.method} {request.path}" != SET_PROFILE and b"shop_secret" in request.body:
+        profile = f"{request.method} {request.path}" == SET_PROFILE
+        if not profile and b"shop_secret" in request.body and not self._ours(request.body):
             return None
         return super().forward(request)
+
+    def _ours(self, body: bytes) -> bool:
+        """Tell whether the secret in a *body* is the destination's own."""
+        said, secret = loads(body), self.config.shop_secret
+        held = said.get("shop_secret") if type(said) is dict else None
+        return secret is not None and held == secret.get_secret_value()
 
     def exchanged(self, path: str, body: bytes) -> dict[str, Any]:
         """Return the shop's key, and its secret where a profile has one."""

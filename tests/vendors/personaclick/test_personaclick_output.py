@@ -477,3 +477,19 @@ def test_an_unknown_person_is_no_matter_of_the_key(message: str) -> None:
     later = PLAIN.verdict(Response(403, {}, b'{"status":"error","message":"Access Denied"}'))
     assert isinstance(later, RetryLater)
     assert later.cause == "credential"
+
+
+@pytest.mark.parametrize(("path", "said", "goes"), [
+    ("/push", "quiet", True), ("/push", "guess", False), ("/push", None, False),
+    ("/track/clicked", "guess", False), ("/profile/set", "guess", True),
+])  # fmt: skip
+def test_a_secret_that_is_not_ours_is_not_forwarded(
+    path: str,
+    said: str | None,
+    goes: bool,  # noqa: FBT001 - a case
+) -> None:
+    """An event with another secret is written anew, without it; a profile has ours in any case."""
+    body = orjson.dumps({"shop_id": "s", "shop_secret": said, "event": "e"})
+    sent = FULL.forward(Request(method="POST", url=path, body=body))
+    assert (sent is not None) is goes
+    assert sent is None or orjson.loads(sent.body)["shop_secret"] == "quiet"  # noqa: S105 - made up
