@@ -54,13 +54,13 @@ class Hunt:
         first = self._trees[0].folder
         return [one for path in self.covering for one in mutants(path, (first / path).read_text())]
 
-    async def check(self) -> None:
-        """Run all covering tests without a mistake.
+    async def check(self, chosen: list[Mutant]) -> None:
+        """Run the tests that cover the *chosen* mistakes without any.
 
         Raises:
             RuntimeError: one fails.
         """
-        queue = iter(sorted(set(self.covering.values())))
+        queue = iter(sorted({self.covering[one.path] for one in chosen}))
         await _share(self._baseline(tree, queue) for tree in self._trees)
 
     async def _baseline(self, tree: Tree, queue: Iterator[tuple[str, ...]]) -> None:
@@ -111,7 +111,7 @@ async def hunt(count: int, seed: int, minutes: float, only: str, workers: int) -
         dice = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
         chosen = dice.sample(every, min(count, len(every)))
         say(f"{len(chosen)} of {len(every)} mistakes, seed {seed}")
-        await found.check()
+        await found.check(chosen)
         await found.run(chosen, 60 * minutes)
     allowed = accepted()
     survivors = [one for one in found.survivors if one.name not in allowed]
