@@ -208,8 +208,8 @@ class Gateway:
         for name, depth in orphans.items():
             if name in shadows:
                 await self.spool.forget(name)
-            elif depth.backlog or depth.retrying or depth.parked:
-                log.warning("owed_to_nobody", destination=name, deliveries=depth.backlog)
+            elif owed := depth.backlog + depth.retrying + depth.parked:
+                log.warning("owed_to_nobody", destination=name, deliveries=owed)
 
     async def stop(self) -> None:
         """Settle what is on its way, record it, and close."""

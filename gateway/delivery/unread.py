@@ -68,7 +68,7 @@ class Flow:
     def add(self, seq: int, number: int, user: int) -> None:
         """Take a delivery, wherever it belongs in the order of the log."""
         packed = user.to_bytes(4, "little")
-        if not len(self) or seq >= self._seqs[-1]:
+        if not len(self) or (seq, number) > (self._seqs[-1], self._numbers[-1]):
             self._seqs.append(seq)
             self._numbers.append(number)
             self._users += packed

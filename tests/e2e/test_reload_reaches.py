@@ -106,6 +106,7 @@ async def test_what_is_owed_to_nobody_is_said_at_each_reload(tmp_path: Path) -> 
             logs = await change(run, setup(tmp_path, run.sandbox, ROUTE))
             (said,) = [line for line in logs if line["event"] == "owed_to_nobody"]
             assert said["destination"] == "growlytics"
+            assert said["deliveries"] == 1
         logs = await change(run, setup(tmp_path, run.sandbox, more + both))
         assert not [line for line in logs if line["event"] == "owed_to_nobody"]
 

@@ -152,3 +152,16 @@ def test_nothing_is_lost_and_no_user_is_overtaken(
         seqs = [one.seq for one in taken if one.user == known]
         assert seqs == sorted(seqs)
     assert reading.index.first() is None
+
+
+def test_a_request_of_many_events_of_one_user_keeps_their_order() -> None:
+    """Events of one user and one request come in order, however few may go at a time."""
+    index = UnreadIndex()
+    made = [Unread(1, number, 7, "a") for number in range(4 * SHARE)]
+    for one in made:
+        index.add(one)
+    found: list[Unread] = []
+    while index:
+        found += turn(index, most=8, room=SHARE // 4)
+        index.freed(7)
+    assert found == made
