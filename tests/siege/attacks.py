@@ -21,7 +21,7 @@ TOGETHER = 500
 """Events in a request of a burst."""
 FLOODERS = 6
 PADDING = "x" * 20_000
-MANY = 1500
+MANY = 700
 """Events of that size that are more than the spool may keep."""
 AGAIN = 0.1
 """Seconds before an attacker calls again who was turned away."""
@@ -164,5 +164,5 @@ SIEGES = (
     Siege("a burst of 100,000 events of one user", burst, 100_000, latency=0.1),
     Siege("events that a firewall answers with 403", disliked("403"), 100),
     Siege("events that the vendor fails on with 500", disliked("500"), 100),
-    Siege("a full spool, one destination dead", full, 100, dead=True, more='max_bytes = "24MB"'),
+    Siege("a full spool, one destination dead", full, 100, dead=True, more='max_bytes = "12MB"'),
 )

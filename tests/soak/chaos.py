@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from tests.e2e.process import LAUNCHER, GatewayProcess, gateway_process
 from tests.soak.faults import Clock, SmallDisk
-from tests.soak.ledger import Judgement, dead_letters, judge, left_over, owed
+from tests.soak.ledger import Judgement, dead_letters, judge, left_over, owed, unbalanced
 from tests.soak.load import Load, pour
 from tests.soak.marks import EventMark
 from tests.soak.operator import MEANWHILE, Act, Operator, Setup, drained
@@ -39,7 +39,7 @@ TASTE: Mapping[int, Behaviour] = {0: "403", 1: "500", 2: "413", 3: "400", 4: "ha
 """How some events are always met, by their number in turn."""
 OF = 211
 """One of so many events is met in each of these ways."""
-BURST, TOGETHER, CROWD = 600, 200, 60
+BURST, TOGETHER, CROWD = 240, 80, 60
 """Events of one user in a burst, and in one of its requests; users in a burst of one source."""
 FAR = 100_000
 """Where the users begin who send nothing but a burst."""
@@ -193,6 +193,7 @@ class Chaos:
         )  # fmt: skip
         verdict.complaints += self.calm()
         verdict.complaints += [late] if late else []
+        verdict.complaints += unbalanced(self.spool)
         pending = await left_over(self.spool)
         verdict.complaints += [f"{name}: still pending: {depth}" for name, depth in pending.items()]
         return verdict

@@ -68,6 +68,17 @@ def dead_letters(spool: Path) -> dict[str, Counter[EventMark]]:
     return found
 
 
+def unbalanced(spool: Path) -> list[str]:
+    """Return the destinations of which the spool does not know where all they are owed has gone."""
+    with LetterBox(spool) as box:
+        balances = box.balances()
+    return [
+        f"{name}: {balance.missing} unaccounted for: {balance}"
+        for name, balance in balances.items()
+        if balance.missing
+    ]
+
+
 async def left_over(spool: Path) -> dict[str, Depth]:
     """Return the destinations for which something is pending, in a spool that nobody uses."""
     opened = SqliteSpool(spool)

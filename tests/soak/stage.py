@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tests.e2e.process import LAUNCHER, GatewayProcess, gateway_process
 from tests.e2e.running import PATIENCE
-from tests.soak.ledger import Judgement, dead_letters, judge, owed
+from tests.soak.ledger import Judgement, dead_letters, judge, owed, unbalanced
 from tests.soak.load import Load
 from tests.soak.operator import Operator, Setup
 from tests.soak.vendor import Vendor, vendors
@@ -53,10 +53,12 @@ class Stage(NamedTuple):
 
     def judged(self, *, once: bool = True) -> Judgement:
         """Return what the ledger says, of a gateway that is stopped."""
-        return judge(
+        verdict = judge(
             self.load.acknowledged, self.load.unsure, self.vendors.values(),
             dead_letters(self.spool), once=once, perhaps=self.operator.perhaps(),
         )  # fmt: skip
+        verdict.complaints += unbalanced(self.spool)
+        return verdict
 
     async def ends(self) -> None:
         """Stop the gateway, so that all its progress is recorded."""

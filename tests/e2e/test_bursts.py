@@ -1,0 +1,74 @@
+"""A burst of one user, or of one source, holds up nobody else."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.running import PATIENCE
+from tests.soak.load import pour
+from tests.soak.marks import EventMark, batches
+from tests.soak.stage import Stage, stage
+
+LATENCY = 0.1
+"""Seconds that the vendor takes to answer."""
+BACKLOG = 4000
+"""Events of the burst: with this vendor, and one attempt of a user at a time, minutes of work."""
+SOON = 5.0
+"""Seconds in which another's event should arrive; one is meant, and a busy machine is slow."""
+DEFAULTS = 'timeout = "10s"'
+GREEDY = 100_003
+"""A user whose events come many in a request."""
+
+
+async def delays(on: Stage, users: set[int], events: int) -> list[float]:
+    """Return the seconds from acknowledgement to arrival of *events* of some users."""
+    vendor, sent = on.vendors["chrts"], on.load.acknowledged
+    on.load.start()
+    await on.load.reaches(len(sent) + 3 * events)
+    await on.load.stop()
+    theirs = {mark for mark in sent if mark.user in users}
+    await vendor.until(lambda told: theirs <= told.accepted.keys(), PATIENCE)
+    return sorted(vendor.when[mark] - sent[mark] for mark in theirs)
+
+
+async def burst_of_a_user(on: Stage) -> None:
+    """Send what one user sends."""
+    await on.load.burst(GREEDY, BACKLOG, 200)
+
+
+async def burst_of_a_source(on: Stage) -> None:
+    """Send what many users send by the shop's source."""
+    sent = await pour(on.gateway.url, BACKLOG, users=1000, first=200_000)
+    on.load.acknowledged.update(dict.fromkeys(sent, time.monotonic()))
+
+
+@pytest.mark.parametrize("burst", [burst_of_a_user, burst_of_a_source])
+async def test_a_burst_delays_no_bystander(tmp_path: Path, burst) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - one of the two above
+    """While a burst is worked off, others' events arrive as soon as the vendor allows."""
+    async with stage(tmp_path, "chrts", delivery=DEFAULTS, users=8, pause=0.5) as on:
+        vendor = on.vendors["chrts"]
+        vendor.weights, vendor.pace = {"slow": 1}, (LATENCY, LATENCY)
+        on.load.aim(on.gateway.url)
+        began = set(on.load.acknowledged)
+        await burst(on)
+        flood = set(on.load.acknowledged) - began
+        bystanders = {user for user in range(8) if batches(user)}
+        found = await delays(on, bystanders, events=8)
+        assert len(flood - vendor.accepted.keys()) > BACKLOG // 2, "the burst is still worked off"
+        assert found[-1] < SOON, found
+
+
+async def test_a_burst_keeps_its_own_order(tmp_path: Path) -> None:
+    """What one user sends in a burst arrives in order, whatever goes between."""
+    async with stage(tmp_path, "chrts", delivery=DEFAULTS) as on:
+        on.load.aim(on.gateway.url)
+        on.load.start()
+        await asyncio.gather(*(on.load.burst(GREEDY + 4 * n, 300, 100) for n in range(3)))
+        await on.load.stop()
+        await on.arrived("chrts")
+        await on.ends()
+        assert EventMark(GREEDY, 300) in on.vendors["chrts"].accepted
+        verdict = on.judged()
+        assert not verdict.complaints, verdict.table()

@@ -1,0 +1,310 @@
+"""Faults put into the parts of a running gateway: nothing stays behind once they are over."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.delivery.attempt import Outcome
+from gateway.delivery.job import Job
+from gateway.errors import Rejected, SpoolError
+from gateway.event import Event
+from gateway.exchange import Request
+from gateway.plugin import Input
+from gateway.spool import Bounds, Entry, Later, Mark, Progress, SqliteSpool
+from gateway.stored import events_of
+from tests.e2e.running import PATIENCE
+from tests.soak.inside import inside
+from tests.soak.ledger import dead_letters, disordered
+from tests.soak.load import pour
+from tests.soak.marks import EventMark, request
+from tests.soak.stage import PROMPT
+
+FIRST = EventMark(0, 1)
+READS = ("read", "exceptions", "parked", "blocked", "entries")
+SLOW = PROMPT.replace("1s", "20s")
+PATIENT = 'timeout = "20s"\nretry_min = "20ms"\nretry_max = "5m"'
+UNRECORDED = 1024
+"""Deliveries that may have ended without the spool knowing, at most."""
+
+Call = Callable[..., Any]
+
+
+def said_in(logs: list[Any]) -> set[str]:
+    """Return the names of the log lines."""
+    return {line["event"] for line in logs}
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something *holds* that nothing tells of."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)
+
+
+def failing(call: Call, dice: random.Random, share: float) -> Call:
+    """Return *call* failing now and then, as a spool does that cannot be read."""
+
+    async def fails(*args: Any, **options: Any) -> Any:
+        if dice.random() < share:
+            raise SpoolError("injected")
+        return await call(*args, **options)
+
+    return fails
+
+
+async def test_failing_reads_of_the_spool_leave_nothing_parked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While reads of the spool fail at random it is said; afterwards everything arrives."""
+    dice = random.Random(7)  # noqa: S311 - no secret, and it must be repeatable
+    with capture_logs() as logs:
+        async with inside(tmp_path, "chrts") as on:
+            vendor, spool = on.vendors["chrts"], on.gateway.spool
+            vendor.weights = {"500": 1, "ok": 2}
+            with monkeypatch.context() as patch:
+                for name in READS:
+                    patch.setattr(spool, name, failing(getattr(spool, name), dice, 0.5))
+                await on.send(300)
+            vendor.weights = {"ok": 1}
+            await on.arrived("chrts")
+            assert not disordered(vendor.accepted)
+    assert "spool_unreadable" in said_in(logs)
+
+
+async def test_an_exception_in_a_delivery_costs_neither_a_lane_nor_its_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deliveries that fail with an exception are said and made again; nobody waits for ever."""
+    dice = random.Random(3)  # noqa: S311 - no secret, and it must be repeatable
+    with capture_logs() as logs:
+        async with inside(tmp_path, "chrts") as on:
+            sender = on.gateway.workers["chrts"].sender
+            sends = sender.send
+
+            async def fails(jobs: Sequence[Job]) -> Outcome:
+                if dice.random() < 0.2:
+                    raise ArithmeticError("injected")
+                return await sends(jobs)
+
+            monkeypatch.setattr(sender, "send", fails)
+            await on.send(200)
+            monkeypatch.setattr(sender, "send", sends)
+            await on.arrived("chrts")
+    assert "delivery_failed" in said_in(logs)
+
+
+async def test_what_cannot_be_recorded_stops_deliveries_and_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While progress cannot be recorded next to nothing more is sent; then all goes on, once."""
+    with capture_logs() as logs:
+        async with inside(tmp_path, "chrts") as on:
+            vendor, spool = on.vendors["chrts"], on.gateway.spool
+            with monkeypatch.context() as patch:
+                always = random.Random(1)  # noqa: S311 - no secret
+                patch.setattr(spool, "settle", failing(spool.settle, always, 1.0))
+                await on.send(40)
+                await until(lambda: on.gateway.workers["chrts"].tracker.stalled)
+                sent = len(vendor.attempts)
+                await on.send(200)
+                assert len(vendor.attempts) <= sent + 8, "only what was on its way"
+            await on.arrived("chrts")
+            assert set(vendor.accepted.values()) == {1}
+    assert {"progress_not_recorded", "progress_recorded_again"} <= said_in(logs)
+
+
+async def test_deliveries_wait_for_a_record_that_takes_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more than `UNRECORDED` deliveries end while the spool has not heard of the first."""
+    async with inside(tmp_path, "chrts", users=64, delivery=SLOW) as on:
+        vendor, spool = on.vendors["chrts"], on.gateway.spool
+        goes_on, settles = asyncio.Event(), spool.settle
+
+        async def waits(*args: Any) -> Any:
+            await goes_on.wait()
+            return await settles(*args)
+
+        monkeypatch.setattr(spool, "settle", waits)
+        await on.send(UNRECORDED + 400)
+        await vendor.until(lambda told: len(told.accepted) >= UNRECORDED, PATIENCE)
+        with pytest.raises(TimeoutError):
+            await vendor.until(lambda told: len(told.accepted) > UNRECORDED + 64, 1)
+        goes_on.set()
+        await on.arrived("chrts")
+
+
+async def test_events_that_come_while_a_destination_begins_arrive_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A destination that takes long to begin gets what comes meanwhile, once."""
+    async with inside(tmp_path, "chrts", "tracardi") as on:
+        spool, counts = on.gateway.spool, on.gateway.spool.blocked
+        on.setup.present.remove("tracardi")
+        await on.reload()
+        counting, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly(destination: str) -> Any:
+            found = await counts(destination)
+            if destination == "tracardi":
+                counting.set()
+                await goes_on.wait()
+            return found
+
+        monkeypatch.setattr(spool, "blocked", slowly)
+        on.setup.present.append("tracardi")
+        reloading = asyncio.get_running_loop().create_task(on.reload())
+        await asyncio.wait_for(counting.wait(), PATIENCE)
+        await on.send(60)
+        goes_on.set()
+        await reloading
+        await on.send(60)
+        await on.arrived("chrts")
+        got = on.vendors["tracardi"].accepted
+        await on.vendors["tracardi"].until(lambda told: len(told.accepted) > 30, PATIENCE)
+        assert set(got.values()) == {1}
+
+
+async def test_what_was_delivered_and_then_overflowed_is_no_dead_letter(tmp_path: Path) -> None:
+    """Deliveries that ended behind an older one are none of those that an overflow gives up."""
+    more = SLOW + 'max_backlog = 60\nfull = "dead"'
+    async with inside(tmp_path, "chrts", delivery=more, users=12) as on:
+        vendor = on.vendors["chrts"]
+        vendor.decide = lambda marks: "hang" if marks[0].user == FIRST.user else None
+        await on.send(400)
+        others = {mark for mark in on.load.acknowledged if mark.user != FIRST.user}
+        await vendor.until(lambda told: others <= told.accepted.keys(), PATIENCE)
+        await on.gateway.workers["chrts"].tracker.flush()
+        letters = await asyncio.to_thread(dead_letters, tmp_path / "spool")
+        assert letters["chrts"]
+        assert not letters["chrts"].keys() & vendor.accepted.keys()
+
+
+async def test_a_user_goes_on_when_an_overflow_took_their_retry(tmp_path: Path) -> None:
+    """Once the spool has given up what a user's events waited behind, the next ones go."""
+    more = PROMPT + 'max_backlog = 10\nfull = "dead"'
+    async with inside(tmp_path, "chrts", delivery=more, users=4) as on:
+        vendor = on.vendors["chrts"]
+        vendor.weights = {"500": 3, "slow": 1}
+        await on.send(300)
+        vendor.weights = {"ok": 1}
+        before = len(on.load.acknowledged)
+        for _ in range(4):
+            await on.send(4)
+        last = set(list(on.load.acknowledged)[before + 8 :])
+        await vendor.until(lambda told: bool(last & told.accepted.keys()), PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            while any(_pending(await on.gateway.spool.depths())):
+                await on.gateway.workers["chrts"].tracker.flush()
+
+
+def _pending(depths: Any) -> list[int]:
+    return [depth.backlog + depth.retrying + depth.parked for depth in depths.values()]
+
+
+async def filled(folder: Path, marks: Sequence[EventMark], waiting: dict[int, Later]) -> None:
+    """Leave *marks* in a spool, some of them *waiting*, as a crash leaves them."""
+    spool = SqliteSpool(folder)
+    await spool.open()
+    await spool.register({"chrts": Bounds()})
+    for number, mark in enumerate(marks):
+        data, _ = request(mark.user, mark.number)
+        head, _, body = data.partition(b"\r\n\r\n")
+        target = head.split(b" ")[1].decode()
+        sent = Request(
+            method="POST",
+            url=target,
+            headers={"content-type": "application/json", "authorization": "Bearer k"},
+            body=body,
+            id=f"r-{number}",
+        )
+        await spool.append(Entry(f"r-{number}", "shop", sent, {"chrts": (0,)}, "chrts"))
+    await spool.settle("chrts", Progress(0, later=list(waiting.values())))
+    await spool.close()
+
+
+async def test_a_retry_that_ends_ahead_of_the_log_comes_once(tmp_path: Path) -> None:
+    """What waits ahead of the cursor, and ends before the log is read that far, is not read too."""
+    marks = [EventMark(4 * n, 1) for n in range(400)]
+    waits = {
+        seq: Later(Mark(seq, 0), due=0, reason="HTTP 500", user=f"user-{4 * (seq - 1)}")
+        for seq in range(300, 380)
+    }
+    await filled(tmp_path / "spool", marks, waits)
+    async with inside(tmp_path, "chrts", delivery=SLOW + "concurrency = 2") as on:
+        vendor = on.vendors["chrts"]
+        vendor.weights, vendor.pace = {"slow": 1}, (0.005, 0.01)
+        await vendor.until(lambda told: set(marks) <= told.accepted.keys(), PATIENCE)
+        order = list(vendor.accepted)
+        assert order.index(marks[310]) < order.index(marks[290]), "it went ahead of the log"
+    assert set(vendor.accepted.values()) == {1}
+
+
+async def test_more_retries_than_a_page_keep_their_users_order(tmp_path: Path) -> None:
+    """What is parked behind a retry waits for it, however many other retries are due before."""
+    users = 1200
+    marks = [EventMark(4 * n, number) for number in (1, 2) for n in range(users)]
+    due = time.time() + 2
+    waits = {}
+    for seq, mark in enumerate(marks, 1):
+        behind = mark.number == 2
+        waits[seq] = Later(
+            Mark(seq, 0), due=due, reason="" if behind else "HTTP 500", user=f"user-{mark.user}",
+            parked=behind,
+        )  # fmt: skip
+    await filled(tmp_path / "spool", marks, waits)
+    async with inside(tmp_path, "chrts", delivery=PATIENT) as on:
+        vendor = on.vendors["chrts"]
+        await vendor.until(lambda told: set(marks) <= told.accepted.keys(), PATIENCE)
+    assert not disordered(vendor.accepted)
+    assert set(vendor.accepted.values()) == {1}
+
+
+async def test_large_events_are_held_within_a_bound_of_bytes(tmp_path: Path) -> None:
+    """In an outage, requests of 200 KB do not stay in memory past the window of bytes."""
+    async with inside(tmp_path, "chrts", delivery=SLOW) as on:
+        vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
+        vendor.decide = lambda _: "held"
+        sent = await pour(on.url, 160, users=160, padding="x" * 200_000)
+        await vendor.until(lambda told: told.answering == 8, PATIENCE)
+        assert len(worker.queue) <= 100, "100 such requests are past 16 MiB"
+        vendor.release()
+        await vendor.until(lambda told: set(sent) <= told.accepted.keys(), PATIENCE)
+
+
+async def test_a_stored_request_that_no_longer_parses_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stored request that its plugin does not take any more is one dead letter, and is said."""
+    marks = [EventMark(4 * n, 1) for n in range(4)]
+    await filled(tmp_path / "spool", marks, {})
+    with capture_logs() as logs:
+        refused = _refusing(monkeypatch, b"m-4-1-m")
+        async with inside(tmp_path, "chrts", delivery=PROMPT) as on:
+            vendor = on.vendors["chrts"]
+            must = {mark for mark in marks if mark.user != 4}
+            await vendor.until(lambda told: must <= told.accepted.keys(), PATIENCE)
+            await on.gateway.workers["chrts"].tracker.flush()
+            (letter,) = await on.gateway.spool.dead_letters()
+        assert refused
+    assert "no longer parses" in letter.reason
+    assert "no_longer_parses" in said_in(logs)
+
+
+def _refusing(monkeypatch: pytest.MonkeyPatch, what: bytes) -> list[str]:
+    refused: list[str] = []
+
+    def picky(entry: Entry, inputs: Mapping[str, Input]) -> list[Event]:
+        if what in entry.request.body:
+            refused.append(entry.id)
+            raise Rejected("$", "is not read any more")
+        return events_of(entry, inputs)
+
+    monkeypatch.setattr("gateway.app.events_of", picky)
+    return refused
