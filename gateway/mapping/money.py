@@ -42,6 +42,8 @@ def _amount(value: Any) -> float:
     try:
         number: float = NUMBER.decode(value)
     except ValueError:
+        if type(value) is not str:
+            raise
         number = NUMBER.decode(_as_number(value))
     return number
 

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from gateway.errors import Fault, MappingError, Rejected, Unrenderable
 from gateway.json_text import LongInteger, LongNumber
-from gateway.mapping.codecs import AS_IS
+from gateway.mapping.codecs import AS_IS, NUMBER
 from gateway.mapping.nested import Nested
 from gateway.mapping.paths import annotation_at, bare, classes, is_mapping
 from gateway.mapping.row import Row
@@ -21,6 +21,7 @@ JSON_NAMES = {
     bool: "boolean", dict: "object", list: "array", type(None): "null",
 }  # fmt: skip
 
+NUMERIC: frozenset[type] = frozenset({int, float})
 READ_AS: Mapping[type, frozenset[type]] = {
     int: frozenset({int, LongInteger}),
     float: frozenset({float, LongInteger, LongNumber}),
@@ -79,6 +80,8 @@ class Step:
             if row.codec is AS_IS and any(bare(a) is Any for a in annotations):
                 self.accepts &= classes(target)
             self._resolve(into, target)
+            if row.codec is AS_IS and classes(target) <= NUMERIC:
+                self.fast, self.decode = False, NUMBER.decode  # a long number is a double here
         self.accepts = frozenset().union(*(READ_AS.get(c, {c}) for c in self.accepts))
 
         gives = frozenset(row.codec.gives) or self.accepts

@@ -349,3 +349,49 @@ async def test_a_multipart_body_is_refused_in_plain_words(tmp_path: Path) -> Non
                 assert "multipart/form-data" in said or vendor == "growlytics", said
             assert "digit" not in said
             assert "char 0" not in said
+
+
+ENDLESS = {
+    "chrts": ('{"uid":"u","name":"Order Completed","total":1e400,"free":1e400}', 200),
+    "growlytics": (
+        '{"customerId":"u","name":"n","attributes":[{"name":"total","type":"number","value":1e400}]}',
+        200,
+    ),
+    "personaclick": (
+        (
+            '{"shop_id":"x","external_id":"u","stream":"web","event":"purchase",'
+            '"items":[{"id":1e400,"price":1e400,"amount":1e400}]}'
+        ),
+        200,
+    ),
+    "quartic": (
+        (
+            '{"customer":"c","eventType":"eventTransaction","timestamp":1482840417,"cookie":"c",'
+            '"transactionId":"1","basket":[{"productId":"1","price":1e400,"quantity":1}]}'
+        ),
+        405,
+    ),
+    "segment": (
+        (
+            '{"writeKey":"k","userId":1e400,"event":"Viewed Product",'
+            '"properties":{"id":1e400,"price":1e400,"quantity":1e400,"position":1e400,"free":1e400}}'
+        ),
+        200,
+    ),
+    "tracardi": (
+        '{"source":{"id":"x"},"session":{"id":"s"},"events":[{"type":"a","time":{"create":1e400}}]}',
+        422,
+    ),
+}
+"""Bodies with a number that no double holds, and what each vendor's source says of it."""
+
+
+async def test_a_number_beyond_doubles_is_no_amount(tmp_path: Path) -> None:
+    """A number that no double holds is a free value or refused, and nothing breaks on it."""
+    async with running(tmp_path, lambda s: everything(tmp_path, s, "passthrough = false")) as run:
+        for vendor in VENDORS:
+            body, status = ENDLESS[vendor]
+            assert await post(run, vendor, VALID[vendor][0], body.encode()) == status, vendor
+        await run.watch.until(settled(4))
+    bad = [one for one in run.watch.settled if not isinstance(one[2], Delivered | Declined)]
+    assert not bad, bad[0]
