@@ -133,6 +133,8 @@ def _delivery(story: DeliveryStory, out: Paper) -> None:
         say(out, 6, "the request as it came, with the credential exchanged", style="dim")
     else:
         say(out, 6, "nothing is lost", style="dim")
+    for field, why in story.derived.items():
+        say(out, 6, f"{field} is derived from {why}", style="dim")
 
 
 def _loss(loss: Loss) -> str:

@@ -13,7 +13,7 @@ from gateway.errors import Rejected, Unrenderable
 from gateway.event import Event, as_json
 from gateway.exchange import Declined, Request, Response
 from gateway.json_text import dumps, loads
-from gateway.losses.fates import Fate, fates
+from gateway.losses.fates import Fate, derived, fates
 from gateway.placeholder import placeholder
 from gateway.plugin import JSON, Input, Output
 from gateway.redact import Redactor
@@ -132,6 +132,8 @@ def _show(output: Output, event: Event, redactor: Redactor) -> None:
             click.echo(f"{name}: {value}")
         click.echo(f"\n{_body(shown['body'])}")
     _show_fates(fates(output, event))
+    for field, why in derived(output, event).items():
+        click.echo(f"{field} is derived from {why}")
 
 
 def _show_fates(found: list[Fate]) -> None:

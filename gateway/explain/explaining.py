@@ -19,7 +19,7 @@ from gateway.explain.values import (
     RouteStory,
     Sent,
 )
-from gateway.losses.fates import with_reasons
+from gateway.losses.fates import derived, with_reasons
 from gateway.plugins import Registry
 from gateway.routing.router import Consented, Decision, Router
 from gateway.routing.steps import Steps, Taken
@@ -172,7 +172,8 @@ def _story(to: str, exit_: Rendering, job: Job) -> DeliveryStory:
         return DeliveryStory(to, vendor, event, reason=reason, dead=prepared.cause is not None)
     sent = _sent(prepared.request, exit_, job, forwarded=prepared.forwarded)
     losses = () if prepared.forwarded else tuple(with_reasons(exit_.output, event))
-    return DeliveryStory(to, vendor, event, sent, losses=losses)
+    follows = {} if prepared.forwarded else derived(exit_.output, event)
+    return DeliveryStory(to, vendor, event, sent, losses=losses, derived=follows)
 
 
 def _sent(request: Request, exit_: Rendering, job: Job, *, forwarded: bool) -> Sent:

@@ -76,6 +76,8 @@ class DeliveryStory:
     """For that reason it becomes a dead letter."""
     losses: tuple[Loss, ...] = ()
     """What the event knows and the request does not say."""
+    derived: Mapping[str, str] = field(default_factory=dict)
+    """What the request says although nobody said it, to what it follows from."""
     shadow: bool = False
     """The destination is a shadow, so that the request is made for comparison."""
 

@@ -18,6 +18,7 @@ __all__ = [
     "NO_PLACE",
     "Fate",
     "How",
+    "derived",
     "fates",
     "membered",
     "named",
@@ -71,6 +72,12 @@ def fates(output: Output, event: Event) -> list[Fate]:
         found.append(fate)
     parts = (loss for path, loss in told.items() if path not in used)
     return found + [_fate(output.name, loss.path, loss.value, loss, None) for loss in parts]
+
+
+def derived(output: Output, event: Event) -> dict[str, str]:
+    """Return what *output* is told although nobody said it, to what it follows from."""
+    call = output.choose(event)
+    return {} if isinstance(call, Declined) else dict(call.event.derived)
 
 
 def with_reasons(output: Output, event: Event) -> list[Loss]:

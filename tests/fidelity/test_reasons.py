@@ -83,3 +83,17 @@ def test_a_vendor_without_a_list_has_no_reasons(tmp_path: Path) -> None:
     entry = Reviewed(("context.*",), ("identify",), "because", "")
     assert not entry.holds(EVENT, "context.ip")
     assert entry.holds(Event(type="identify"), "context.ip")
+
+
+def test_translate_says_what_is_derived(tmp_path: Path) -> None:
+    """What a vendor is told although nobody said it is shown with what it follows from."""
+    body = tmp_path / "body.json"
+    body.write_text(
+        '{"type":"track","userId":"u","event":"Order Completed","properties":'
+        '{"order_id":"1","revenue":5,"products":[{"product_id":"a","price":5}]}}'
+    )
+    asked = ["translate", "--from", "segment", "--path", "/v1/track", str(body), "--to"]
+    shown = CliRunner().invoke(main, [*asked, "quartic"]).output
+    assert "properties.products[].quantity is derived from nothing: 1 is assumed" in shown
+    shown = CliRunner().invoke(main, [*asked, "personaclick"]).output
+    assert "properties.total is derived from properties.revenue" in shown
