@@ -37,6 +37,8 @@ SESSION = 10
 """Characters of the sessions that PersonaClick issues."""
 GENDERS = {"m": "male", "male": "male", "f": "female", "female": "female"}
 OWN_TRAITS = frozenset({"email", "phone", "first_name", "last_name", "gender", "birthday", "age"})
+TAKEN = RESERVED | OWN_TRAITS | {"kids", "auto", "location"}
+"""Names of a profile's fields that no free trait can have."""
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -276,13 +278,15 @@ def fit_profile(event: Event) -> Event:
             gender=GENDERS.get((held.gender or "").lower()),
             birthday=birthday[:10] if _is_day(birthday[:10]) else None,
             age=None if age is None else _whole_or_none(age // 1),
-            extra=free_fields({**other, **_without(held.extra, OWN_TRAITS)}, PROFILE, "trait_"),
+            extra=free_fields(
+                {**other, **_without(held.extra, OWN_TRAITS)}, PROFILE, "trait_", TAKEN
+            ),
         ),
     )
 
 
 def _without(held: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
-    return {key: value for key, value in held.items() if key not in names}
+    return {key: value for key, value in held.items() if free_name(key) not in names}
 
 
 def _is_day(birthday: str) -> bool:
@@ -314,13 +318,19 @@ def _fitted(extra: Mapping[str, Any], fits: Mapping[str, Fit]) -> dict[str, Any]
     return {key: value for key, value in found.items() if value is not None}
 
 
-def free_fields(held: Mapping[str, Any], fits: Mapping[str, Fit], own: str) -> dict[str, Any]:
+def free_fields(
+    held: Mapping[str, Any],
+    fits: Mapping[str, Fit],
+    own: str,
+    taken: frozenset[str] = RESERVED,
+) -> dict[str, Any]:
     """Return the free fields that *held* can be said in; the first of two alike holds.
 
     Args:
         held: by the names that the event has.
         fits: fields that PersonaClick knows, with what they take.
         own: stands before a name that means something else to PersonaClick.
+        taken: those names.
     """
     found: dict[str, Any] = {}
     for key, value in held.items():
@@ -331,7 +341,7 @@ def free_fields(held: Mapping[str, Any], fits: Mapping[str, Fit], own: str) -> d
                 found.setdefault(name, fitted)
             continue
         for inner, leaf in leaves(name, value):
-            spelt = f"{own}{inner}" if inner in RESERVED else inner
+            spelt = f"{own}{inner}" if inner in taken else inner
             if FREE_NAME.fullmatch(spelt):
                 found.setdefault(spelt, leaf)
     return found

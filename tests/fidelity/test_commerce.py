@@ -311,3 +311,14 @@ def test_a_reserved_name_is_spelt_otherwise() -> None:
     assert said["property_email"] == "friend@b.co"
     assert (said["property_source"], said["property_time"]) == ("ad", 5)
     assert "email" not in said
+
+
+def test_a_nested_trait_never_becomes_a_field_of_another_type() -> None:
+    """What is nested gets a name of its own where the joined one is PersonaClick's."""
+    odd = {"first": {"name": 5}, "lastName": True, "kids": {"auto": 1}, "fb": {"id": {"x": 1}}}
+    traits = {"type": "identify", "userId": "u", "traits": odd}
+    _, said = translated("segment", "/v1/identify", traits, "personaclick")
+    assert said["trait_first_name"] == 5
+    assert "last_name" not in said
+    assert "first_name" not in said
+    assert said["fb_id_x"] == 1
