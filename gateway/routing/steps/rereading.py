@@ -58,7 +58,7 @@ def _with_product(event: Event) -> Event:
     properties = event.properties
     free = in_spec_spelling(dict(properties.extra), PRODUCT, "product_id")
     shared = {key: value for key in SHARED if (value := getattr(properties, key)) is not None}
-    if PRODUCT.isdisjoint({**free, **shared}):
+    if PRODUCT.isdisjoint([*free, *shared]):
         return event
     named = {key: value for key, value in free.items() if key in PRODUCT}
     product = PRODUCT_TABLE.build({**named, **shared})
