@@ -366,6 +366,9 @@ class Gateway:
         return {name for name in found if not self.config.destinations[name].shadow}
 
 
+GATEWAY = web.AppKey("GATEWAY", Gateway)
+
+
 def make_app(gateway: Gateway) -> web.Application:
     """Return the HTTP application; it starts and stops *gateway* with itself."""
     app = web.Application(client_max_size=gateway.config.server.max_body, handler_args=AS_SENT)
@@ -375,7 +378,7 @@ def make_app(gateway: Gateway) -> web.Application:
         yield
         await gateway.stop()
 
-    app[GUARD] = gateway.guard
+    app[GATEWAY], app[GUARD] = gateway, gateway.guard
     app.on_response_prepare.append(harden)
     app.cleanup_ctx.append(running)  # type: ignore[arg-type]  # an async generator is what it wants
     add_pages(app, gateway, metrics=gateway.config.server.metrics)

@@ -1,5 +1,7 @@
 """Destinations: how they are doing; pausing them, going on, trying everything at once."""
 
+import asyncio
+import contextlib
 import time
 from typing import Literal
 
@@ -11,12 +13,33 @@ from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.admin.problem import Problem
 from gateway.admin.values import Name
 from gateway.delivery import state_of
+from gateway.errors import SpoolError
 from gateway.redact import without_password
-from gateway.spool import Depth, GivenUp
+from gateway.spool import Balance, Depth, GivenUp, Spool
 
 UNKNOWN = {404: "There is no such destination."}
 
+_PATIENCE = 1.0
+"""Seconds to wait for the balances; a disk that hangs would keep everybody waiting."""
+
 log = structlog.get_logger()
+
+
+class Accounts(msgspec.Struct, frozen=True):
+    """What became of every delivery that was accepted for a destination, restarts included."""
+
+    accepted: int
+    delivered: int
+    declined: int
+    shadowed: int
+    dead: int
+    """Dead letters that exist."""
+    dropped: int
+    """Thrown away: dead letters by an operator, or for want of room."""
+    waiting: int
+    """Deliveries that are still owed to it."""
+    missing: int
+    """Accepted, and none of the others: 0, or something was lost."""
 
 
 class Destination(msgspec.Struct, frozen=True):
@@ -59,6 +82,9 @@ class Destination(msgspec.Struct, frozen=True):
     rate: float | None
     """The most attempts a second; null where there is no limit."""
     max_backlog: int | None
+    balance: Accounts | None
+    """Accepted = delivered + declined + shadowed + dead + dropped + waiting + missing; null while
+    the spool cannot say, since the disk fails."""
 
 
 class Destinations(msgspec.Struct, frozen=True):
@@ -67,7 +93,21 @@ class Destinations(msgspec.Struct, frozen=True):
     destinations: list[Destination]
 
 
-def described(desk: Desk, name: str, depth: Depth) -> Destination:
+async def balances(spool: Spool) -> dict[str, Balance]:
+    """Return the balances; none while the disk does not serve, for which nobody is to wait."""
+    with contextlib.suppress(SpoolError, TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            return await spool.balances()
+    return {}
+
+
+def _accounts(balance: Balance | None) -> Accounts | None:
+    if balance is None:
+        return None
+    return Accounts(**msgspec.structs.asdict(balance), missing=balance.missing)
+
+
+def described(desk: Desk, name: str, depth: Depth, balance: Balance | None) -> Destination:
     """Return how a destination is doing."""
     config, worker = desk.gateway.config.destinations[name], desk.worker(name)
     state = state_of(worker)
@@ -99,6 +139,7 @@ def described(desk: Desk, name: str, depth: Depth) -> Destination:
         concurrency=config.concurrency,
         rate=config.rate,
         max_backlog=config.max_backlog,
+        balance=_accounts(balance),
     )
 
 
@@ -106,7 +147,8 @@ async def listed(desk: Desk) -> list[Destination]:
     """Return all destinations that have a worker now."""
     depths = await desk.gateway.spool.depths()
     names = [name for name in desk.gateway.config.destinations if name in desk.gateway.workers]
-    return [described(desk, name, depths[name]) for name in names if name in depths]
+    held = await balances(desk.gateway.spool)
+    return [described(desk, n, depths[n], held.get(n)) for n in names if n in depths]
 
 
 @endpoint("GET", "/destinations")
@@ -123,7 +165,9 @@ async def show_destination(desk: Desk, name: Name) -> Destination:
 
 async def _shown(desk: Desk, name: str) -> Destination:
     desk.worker(name)
-    return described(desk, name, (await desk.gateway.spool.depths())[name])
+    depths = await desk.gateway.spool.depths()
+    held = await balances(desk.gateway.spool)
+    return described(desk, name, depths[name], held.get(name))
 
 
 @endpoint("POST", "/destinations/{name}/pause", refuses=UNKNOWN)

@@ -9,7 +9,12 @@ import msgspec
 from gateway.config.alerting import AlertsConfig
 
 Kind = Literal[
-    "destination_paused", "backlog_old", "dead_letters", "not_accepting", "destination_full"
+    "destination_paused",
+    "backlog_old",
+    "dead_letters",
+    "unaccounted",
+    "not_accepting",
+    "destination_full",
 ]
 GATEWAY = ""
 """Stands for the gateway itself where a destination's name would be."""
@@ -38,6 +43,8 @@ class Reading(NamedTuple):
     """Its dead letters."""
     full: str = ""
     """Why no new events are taken for it; empty where they are."""
+    missing: int = 0
+    """Accepted for it and nowhere now; below 0 where more ended than was accepted."""
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -133,6 +140,11 @@ class Judge:
             reason = "1 request is" if reading.owed == 1 else f"{reading.owed} requests are"
             reason += " owed to it" + (f"; {reading.trouble}" if reading.trouble else "")
             yield (name, "backlog_old"), _Symptom(reason, bounds.backlog_age, age)
+        if reading.missing:
+            count = abs(reading.missing)
+            reason = "1 delivery" if count == 1 else f"{count} deliveries"
+            reason += " fewer ended or wait" if reading.missing > 0 else " more ended or wait"
+            yield (name, "unaccounted"), _Symptom(f"{reason} than were accepted for it", 0)
 
     def _fires(self, name: str, kind: Kind, symptom: _Symptom, now: Now) -> Alert | None:
         case = self._cases.setdefault((name, kind), _Case(now))
@@ -166,12 +178,14 @@ class Judge:
 _BEGINS: dict[Kind, str] = {
     "destination_paused": "Nothing is sent to {name}, for {time} now: {reason}",
     "backlog_old": "{name} is {time} behind: {reason}",
+    "unaccounted": "Events for {name} are unaccounted for: {reason}",
     "not_accepting": "The gateway takes no events, for {time} now: {reason}",
     "destination_full": "No new events are taken for {name}, for {time} now: {reason}",
 }
 _ENDS: dict[Kind, str] = {
     "destination_paused": "Events are sent to {name} again, after {time}",
     "backlog_old": "{name} is not behind any more, after {time}",
+    "unaccounted": "All events for {name} are accounted for again, after {time}",
     "not_accepting": "The gateway takes events again, after {time}",
     "destination_full": "New events are taken for {name} again, after {time}",
 }

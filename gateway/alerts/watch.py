@@ -67,6 +67,7 @@ class Alerting:
         except SpoolError as error:
             return [Reading(GATEWAY, itself.trouble or str(error))]
         found, refusing = [itself], gateway.refusing()
+        missing = gateway.spool.unaccounted()
         for name, worker in gateway.workers.items():
             state, depth = state_of(worker), depths.get(name)
             trouble = ""
@@ -75,8 +76,12 @@ class Alerting:
             elif state.circuit != "closed":
                 trouble = state.reason
             if depth is not None:
-                full = refusing.get(name, "")
-                found.append(Reading(name, trouble, depth.oldest, depth.backlog, depth.dead, full))
+                full, lost = refusing.get(name, ""), missing.get(name, 0)
+                found.append(
+                    Reading(
+                        name, trouble, depth.oldest, depth.backlog, depth.dead, full, missing=lost
+                    )
+                )
         return found
 
     def _now(self) -> Now:

@@ -17,7 +17,7 @@ from gateway.cli.terminal import config_option, console, printable, table
 from gateway.config.load import load_spool
 from gateway.config.quantities import duration
 from gateway.letter import Letter, letter_of, written
-from gateway.spool import LetterBox, Letters
+from gateway.spool import Balance, LetterBox, Letters
 from gateway.spool.values import Cause
 
 PAGE = 200
@@ -197,3 +197,20 @@ def _pages(box: LetterBox, meant: Sequence[int] | Letters) -> Iterator[Sequence[
     while page := box.dead_letters(meant, after, PAGE):
         after = page[-1].id
         yield [letter.id for letter in page]
+
+
+@command.command("balance")
+@config_option
+def balance(path: Path) -> None:
+    """Say what became of all that was accepted, by destination; fail where something is missing."""
+    with _box(path) as box:
+        found = box.balances()
+    names = (*Balance.__struct_fields__, "missing")
+    rows = [(printable(n), *(str(getattr(b, of)) for of in names)) for n, b in found.items()]
+    console().print(table(("destination", *names), rows))
+    wrong = [name for name, one in found.items() if one.missing]
+    if wrong:
+        raise click.ClickException(
+            f"deliveries are unaccounted for: {', '.join(map(printable, wrong))}; keep a copy of "
+            f"the spool's folder and of the log, and report it"
+        )

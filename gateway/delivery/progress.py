@@ -2,7 +2,7 @@
 
 import asyncio
 import heapq
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -59,6 +59,8 @@ class ProgressTracker:
         self._open: dict[int, _Entry] = {}
         self._opened = 0
         self._left = 0
+        self._closed: deque[tuple[int, _Entry]] = deque()
+        """Finished entries that the cursor has not passed; they count when it does."""
         self._ahead: Counter[int] = Counter()
         self._ahead_seqs: list[int] = []
         self._counts: Counter[str] = Counter()
@@ -100,7 +102,7 @@ class ProgressTracker:
             first = next(iter(self._open))
             if self._open[first].left:
                 break
-            self._counts.update(self._open.pop(first).ended)
+            self._closed.append((first, self._open.pop(first)))
         self._soon()
 
     def open_ahead(self, seq: int) -> None:
@@ -159,18 +161,23 @@ class ProgressTracker:
         """Note that a delivery ended well of which the spool will know by the cursor alone."""
         self._delivered.append(mark)
 
-    def on_evicted(self, cursor: int, *, dropped: bool) -> None:
+    def on_evicted(self, cursor: int) -> None:
         """Claim what ended well, now that the spool has given up all at or before *cursor*.
 
-        What it *dropped* without a dead letter is counted as that.
+        It counts from now on, although an older delivery is in flight: the spool takes it out of
+        what is dead or dropped with the claim.
         """
         for mark in self._delivered:
             if mark.seq <= cursor:
                 self.completed(mark, None)
-        if dropped:
-            for seq, entry in self._open.items():
-                if seq <= cursor:
-                    entry.ended.clear()
+        self._delivered = [mark for mark in self._delivered if mark.seq > cursor]
+        for seq, entry in [*self._closed, *self._open.items()]:
+            if seq <= cursor:
+                self._count(entry)
+
+    def _count(self, entry: _Entry) -> None:
+        self._counts.update(entry.ended)
+        entry.ended.clear()
 
     @contextmanager
     def watch_moves(self) -> Iterator[Callable[[Mark], bool]]:
@@ -249,6 +256,8 @@ class ProgressTracker:
 
     async def _record(self) -> None:
         cursor = self._watermark()
+        while self._closed and self._closed[0][0] <= cursor:
+            self._count(self._closed.popleft()[1])
         later, done, dead = self._later, self._done, self._dead
         self._later, self._done, self._dead = [], [], []
         self._done_going = len(done)

@@ -260,8 +260,6 @@ class Worker:
                 self.burials.bury(job, outcome.cause, verdict.reason, outcome.attempt)
         else:
             ended = self._ended_well(job, verdict, outcome.attempt)
-            if evicted and self.config.shadow:
-                ended = None  # it is counted as dropped
             if job.in_order and not evicted:
                 self.tracker.delivered(job.mark)
             else:

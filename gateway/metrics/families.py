@@ -91,6 +91,12 @@ def families(gateway: "Gateway", snapshot: Snapshot) -> Iterator[Metric]:
     yield from _workers(gateway)
     yield from _losses(gateway)
     yield from _waiting(snapshot, gateway.spool.clock.of_day())
+    yield gauge(
+        "gateway_destination_unaccounted",
+        "Accepted deliveries that are neither ended nor pending: 0, or something was lost.",
+        "destination",
+        {**dict.fromkeys(gateway.config.destinations, 0), **gateway.spool.unaccounted()}.items(),
+    )
     yield from _files(gateway, snapshot)
 
 

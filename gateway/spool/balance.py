@@ -1,10 +1,15 @@
 """The balance of every destination: what was accepted for it, and what became of that."""
 
+from collections.abc import Mapping
+
 import apsw
+import structlog
 
 from gateway.spool.lanes import Lanes
 from gateway.spool.store import fetch
 from gateway.spool.values import Balance
+
+log = structlog.get_logger()
 
 _COUNTS = "SELECT name, accepted, delivered, declined, shadowed, dropped FROM destination"
 
@@ -28,3 +33,37 @@ def balances(connection: apsw.Connection, lanes: Lanes) -> dict[str, Balance]:
             waiting=lane.new_pending + lane.new_waiting,
         )
     return found
+
+
+class Auditor:
+    """Says when a destination's balance is wrong, once for each change.
+
+    A worker hears of what the spool took from it a moment later, and claims what arrived all the
+    same with its next report. So what is missing counts when two looks in a row find the same.
+    """
+
+    def __init__(self) -> None:
+        self.unaccounted: Mapping[str, int] = {}
+        """How many deliveries are missing, by destination; replaced at every look."""
+        self._found: Mapping[str, int] | None = None
+
+    def look(self, found: Mapping[str, Balance]) -> None:
+        """Compare with the last look; the first one, at start, has nothing in flight."""
+        missing = {name: balance.missing for name, balance in found.items()}
+        before = missing if self._found is None else self._found
+        known, self._found = self.unaccounted, missing
+        self.unaccounted = {
+            name: count if before.get(name) == count else known.get(name, 0)
+            for name, count in missing.items()
+        }
+        for name, count in self.unaccounted.items():
+            if count != known.get(name, 0):
+                _say(name, found[name])
+
+
+def _say(name: str, balance: Balance) -> None:
+    if balance.missing:
+        numbers = {field: getattr(balance, field) for field in Balance.__struct_fields__}
+        log.error("balance_wrong", destination=name, missing=balance.missing, **numbers)
+    else:
+        log.info("balance_right", destination=name)

@@ -239,6 +239,14 @@ class Spool(Protocol):
         """Return what was given up by itself, without being told to, by destination."""
         ...
 
+    def unaccounted(self) -> Mapping[str, int]:
+        """Return how many deliveries are missing (``Balance.missing``), as of a few seconds ago.
+
+        The spool looks by itself, at its start and again and again, and logs ``balance_wrong``
+        when something is missing. It counts once two looks in a row find it.
+        """
+        ...
+
     async def size(self) -> int:
         """Return how many bytes the store uses, of those that ``max_bytes`` bounds."""
         ...

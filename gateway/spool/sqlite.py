@@ -288,6 +288,10 @@ class SqliteSpool:
         """Return what was given up, by destination (see ``Spool.given_up``)."""
         return dict(self._writer.given_up) if self._open else {}
 
+    def unaccounted(self) -> Mapping[str, int]:
+        """Return how many deliveries are missing, by destination (see ``Spool.unaccounted``)."""
+        return self._writer.auditor.unaccounted
+
     async def size(self) -> int:
         """Return how many bytes of the file are in use."""
         return await self._reads.run(reading.size)

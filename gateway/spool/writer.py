@@ -14,6 +14,7 @@ import structlog
 
 from gateway.errors import SpoolError
 from gateway.spool import memory
+from gateway.spool.balance import Auditor, balances
 from gateway.spool.batches import Batches
 from gateway.spool.clock import SLACK, Clock
 from gateway.spool.jobs import Appending, Calling, Closing, Job, Remembering, Settling, fail
@@ -50,6 +51,8 @@ from gateway.spool.values import (
 
 TICK = 1.0
 """Seconds between two looks at what no append brings up: age, other processes, a broken disk."""
+AUDIT = 3
+"""Ticks between two looks at the balances."""
 _PAUSE = 0.005
 """Seconds between two steps of housekeeping while nothing queues."""
 _REPLAYED = """
@@ -108,6 +111,8 @@ class Writer:
         self._session, self._lanes, self._gauge = session, session.lanes, session.gauge
         self._batches, self._limits, self._clock = batches, limits, clock
         self._ticked = self._shrunk = self._ahead = 0.0
+        self._audited = -math.inf
+        self.auditor = Auditor()
         self._stale = False
         """Whether there are ids to forget."""
 
@@ -321,6 +326,7 @@ class Writer:
             notices = self._take(connection, lane, why, count, math.inf)
         if dead:
             dropped = drop_oldest(connection, lane.name, size, STEP)
+            lane.new_dead -= dropped
             self._gives_up(lane, "overflow", 0, dropped, reason)
         return notices
 
@@ -403,6 +409,7 @@ class Writer:
         if due:
             self._look()
             self._follow_clock()
+            self._audit()
         expired, more = self._expire(), False
         if due or self._stale or trimmable(self._lanes) >= STEP:
             self._session.has_room()
@@ -437,6 +444,17 @@ class Writer:
             names = [name for (name,) in fetch(connection, _REPLAYED, (session.checked,))]
         session.checked = lanes.position
         self._answer([], [Replayed(name) for name in names])
+
+    def _audit(self) -> None:
+        """Compare what was accepted with what became of it, every few ticks."""
+        now = time.monotonic()
+        if now - self._audited < AUDIT * TICK:
+            return
+        self._audited = now
+        with self._session.writing() as connection:
+            self._session.count_again(connection)
+            found = balances(connection, self._lanes)
+        self.auditor.look(found)
 
     def _follow_clock(self) -> None:
         """Look whether the machine's clock was set, and keep by how much once that is believed."""

@@ -5,13 +5,17 @@ import types
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aiohttp import web
 
 from gateway import hookimpl
+from gateway.app import GATEWAY
 from gateway.connections import Runner
 from gateway.event import Event
 from gateway.exchange import Declined, Verdict
+from gateway.spool import LetterBox
+from gateway.spool.store import FILE
 
 PATIENCE = 60.0
 """Seconds after which something that should have happened did not."""
@@ -55,9 +59,27 @@ class Watch:
                 await self._changed.wait()
 
 
+def check_balance(spool: Path) -> None:
+    """Check that all that was accepted is accounted for, in a spool's folder.
+
+    The gateway that it belongs to may run, have ended, or have been killed.
+
+    Raises:
+        AssertionError: deliveries are missing, or ended more often than they were accepted.
+    """
+    if not (spool / FILE).exists():
+        return
+    with LetterBox(spool) as box:
+        wrong = {name: found for name, found in box.balances().items() if found.missing}
+    assert not wrong, f"{spool}: unaccounted for: {wrong}"
+
+
 @asynccontextmanager
 async def serving(app: web.Application) -> AsyncIterator[str]:
-    """Serve *app* on a free loopback port; yield its address."""
+    """Serve *app* on a free loopback port; yield its address.
+
+    Where it is a gateway's, its balance is checked once it has ended.
+    """
     runner = Runner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
@@ -67,3 +89,5 @@ async def serving(app: web.Application) -> AsyncIterator[str]:
         yield f"http://{host}:{port}"
     finally:
         await runner.cleanup()
+    if GATEWAY in app:
+        await asyncio.to_thread(check_balance, app[GATEWAY].config.spool.path)

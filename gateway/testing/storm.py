@@ -37,7 +37,7 @@ from gateway.plugin import Input, Output, Secret, Settings
 from gateway.plugins import load
 from gateway.testing.pipe import Pipe
 from gateway.testing.reader import reader
-from gateway.testing.running import PATIENCE, Watch
+from gateway.testing.running import PATIENCE, Watch, check_balance
 
 STRICT = "/strict"
 """Where the source stands that knows keys; the one at the root takes any."""
@@ -271,3 +271,4 @@ async def _served(gateway: Gateway) -> AsyncIterator[web.Server]:
         yield runner.server
     finally:
         await runner.cleanup()
+    await asyncio.to_thread(check_balance, gateway.config.spool.path)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import orjson
 
+from gateway.config.load import load_spool
+from gateway.testing.running import check_balance
 from tests.e2e.running import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +86,7 @@ class GatewayProcess:
 async def gateway_process(
     config: Path, *options: str, launcher: Sequence[str] = LAUNCHER
 ) -> AsyncIterator[GatewayProcess]:
-    """Run a gateway until it listens; end it in the end."""
+    """Run a gateway until it listens; end it in the end, and check its balance."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, *launcher, "run", "--config", str(config), *options,
         stderr=PIPE, cwd=ROOT,
@@ -101,3 +103,4 @@ async def gateway_process(
         if process.returncode is None:
             running.kill()
         await running.ended()
+    await asyncio.to_thread(check_balance, load_spool(config).path)

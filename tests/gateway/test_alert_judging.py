@@ -131,6 +131,22 @@ def test_a_gateway_that_takes_nothing() -> None:
     assert over.text == "The gateway takes events again, after 75 seconds"
 
 
+def test_what_is_unaccounted_for_is_told_at_once() -> None:
+    """A balance that is wrong either way waits for nothing, and its end is told."""
+    story = Story()
+    (alert,) = story.at(0, Reading("crm", missing=1))
+    assert (alert.kind, alert.state, alert.destination) == ("unaccounted", "firing", "crm")
+    assert alert.text == (
+        "Events for crm are unaccounted for: 1 delivery fewer ended or wait than were "
+        "accepted for it"
+    )
+    assert story.at(15, Reading("crm", missing=2)) == []
+    (over,) = story.at(30, WELL)
+    assert over.text == "All events for crm are accounted for again, after 30 seconds"
+    (alert,) = story.at(45, Reading("crm", missing=-7))
+    assert "7 deliveries more ended or wait than were accepted for it" in alert.text
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(61, "61 seconds"), (180, "3 minutes"), (7200, "2 hours"), (200_000, "2 days")],

@@ -285,3 +285,20 @@ async def test_the_route_whose_steps_are_meant_is_shown(place: Place) -> None:
     shown = (await place.gateway("show", str(max(await place.ids())))).stdout
     assert "route     ads, after whose steps it is sent" in shown
     assert "number 0 of r" in shown
+
+
+async def test_the_balance_is_a_line_for_each_destination(place: Place) -> None:
+    """Every count has a column; the command fails where something is missing, and says what."""
+    found = await place.gateway("balance")
+    assert found.exit_code == 0, found.stderr
+    lines = [line.split() for line in found.stdout.splitlines()]
+    counts = "accepted delivered declined shadowed dead dropped waiting missing"
+    assert " ".join(lines[0]) == f"destination {counts}"
+    assert ["crm", "2", "0", "0", "0", "2", "0", "0", "0"] in lines
+    await place.spool.settle("mail", Progress(delivered=1))
+    found = await place.gateway("balance")
+    assert found.exit_code == 1
+    assert ["mail", "2", "1", "0", "0", "2", "0", "0", "-1"] in [
+        line.split() for line in found.stdout.splitlines()
+    ]
+    assert "deliveries are unaccounted for: mail; keep a copy" in found.stderr

@@ -1,14 +1,16 @@
 """What a worker reports to the spool, and what it may believe of what the spool says."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from gateway.delivery.circuit_breaker import CircuitBreaker
 from gateway.delivery.progress import ProgressTracker
 from gateway.exchange import Request
-from gateway.spool import Bounds, Entry, Failed, Later, Mark, SqliteSpool, Taken
+from gateway.spool import Bounds, Entry, Failed, Later, Mark, Notice, SqliteSpool, Taken
 
 REQUEST = Request(method="POST", url="/", body=b"{}")
 
@@ -97,7 +99,7 @@ async def test_what_arrived_is_no_dead_letter_though_the_spool_gave_it_up(
     await spool.register({"crm": Bounds(max_backlog=1, overflow="dead")})
     await append(spool, 1)
     assert [letter.mark.seq for letter in await spool.dead_letters()] == [1, 2]
-    tracker.on_evicted(taken[0].cursor, dropped=False)
+    tracker.on_evicted(taken[0].cursor)
     await tracker.flush()
     assert [letter.mark.seq for letter in await spool.dead_letters()] == [1]
 
@@ -125,3 +127,66 @@ def test_a_pause_that_was_asked_for_outlasts_a_success() -> None:
     breaker.record_success()
     assert breaker.wait_time(101) == 6
     assert breaker.wait_time(107) == 0
+
+
+async def missing(spool: SqliteSpool) -> int:
+    """Return how many deliveries the spool cannot account for."""
+    return (await spool.balances())["crm"].missing
+
+
+async def test_what_the_cursor_has_not_passed_is_not_counted(spool: SqliteSpool) -> None:
+    """A delivery that overtook others holds the cursor back, and the counts with it."""
+    await append(spool, 4)
+    tracker = ProgressTracker("crm", spool, spool.position)
+    tracker.open_ahead(1)
+    for seq in (2, 3, 4):
+        tracker.open(seq, 1)
+    tracker.delivered(Mark(2, 0))
+    tracker.close(2, "delivered")
+    tracker.dead_lettered(Failed(Mark(3, 0), "refused", "no", 1.0))
+    tracker.close(3)
+    await tracker.flush()
+    assert spool.cursor("crm") == 0
+    assert await missing(spool) == 0
+    tracker.completed(Mark(1, 0), "delivered")
+    tracker.close_ahead(1)
+    tracker.close(4, "declined")
+    await tracker.flush()
+    balance = (await spool.balances())["crm"]
+    assert (balance.delivered, balance.declined, balance.dead, balance.missing) == (2, 1, 1, 0)
+
+
+@pytest.mark.parametrize("overflow", ["dead", "drop"])
+async def test_what_the_spool_took_and_arrived_is_counted_with_its_claim(
+    spool: SqliteSpool, overflow: Literal["dead", "drop"]
+) -> None:
+    """However far back an entry in flight holds the cursor, and whatever the policy; once."""
+    await spool.register({"crm": Bounds(2, overflow)})
+    notices: asyncio.Queue[Notice] = asyncio.Queue()
+    spool.listen(notices.put_nowait)
+    tracker = ProgressTracker("crm", spool, spool.position)
+    await append(spool, 2)
+    tracker.open(1, 1)
+    tracker.open(2, 1)
+    tracker.delivered(Mark(2, 0))
+    tracker.close(2, "delivered")
+    await append(spool, 3)
+    for seq in (3, 4, 5):
+        tracker.open(seq, 1)
+    cursor = 0
+    while cursor < 3:
+        notice = await notices.get()
+        assert isinstance(notice, Taken)
+        cursor = notice.cursor
+        tracker.on_evicted(cursor)
+    await tracker.flush()
+    balance = (await spool.balances())["crm"]
+    assert (balance.delivered, balance.dead + balance.dropped, balance.waiting) == (1, 2, 2)
+    assert balance.missing == 0
+    for seq in (1, 3):
+        tracker.close(seq)
+    tracker.close(4, "delivered")
+    tracker.close(5, "delivered")
+    await tracker.flush()
+    balance = (await spool.balances())["crm"]
+    assert (balance.delivered, balance.waiting, balance.missing) == (3, 0, 0)

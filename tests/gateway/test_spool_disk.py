@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 from gateway.errors import SpoolError
-from gateway.spool import Bounds, DiskFull, Once, Progress, SqliteSpool, writer
+from gateway.spool import Balance, Bounds, DiskFull, Once, Progress, SqliteSpool, writer
 from gateway.spool.reserve import Reserve
 from gateway.spool.store import FILE
 from gateway.testing.spool.contract import PATIENCE, entry, eventually, failed, later
@@ -150,6 +150,7 @@ async def test_failing_disk_is_no_lie(  # noqa: PLR0917 - the cases' columns and
     assert spool.health() is None
     assert (await spool.depths())["a"].backlog == 2
     await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
+    assert (await spool.balances())["a"] == Balance(2, 0, 0, 0, dead=1, dropped=0, waiting=1)
     assert [item.entry.id for item in (await spool.read("a", 0, 9)).items] == ["r2"]
     assert [dead.entry.id for dead in await spool.dead_letters()] == ["r1"]
     await spool.close()
@@ -220,6 +221,7 @@ async def test_counts_are_right_after_a_failure(
     await spool.settle("a", Progress(cursor=1, later=[later(1)]))
     depth = (await spool.depths())["a"]
     assert (depth.cursor, depth.backlog, depth.retrying, depth.dead) == (1, 0, 1, 0)
+    assert (await spool.balances())["a"] == Balance(1, 0, 0, 0, dead=0, dropped=0, waiting=1)
     await spool.register({"a": Bounds(max_backlog=2)})
     assert await spool.append(entry("r2", a=(0,))) == 2
     with pytest.raises(SpoolError, match="max_backlog"):

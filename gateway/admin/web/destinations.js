@@ -83,6 +83,7 @@ function factsOf(one) {
   const facts = [
     ["State", [outcome(one.state), one.shadow && badge("shadow", "calm"), one.reason && ` ${one.reason}`, one.full && ` ${one.full}`]], ["Address", h("code", {}, one.url)], ["Vendor", h("a", {href: `#vendors/${one.vendor}`}, one.vendor)],
     ["Waiting", `${count(one.backlog)} in the log, ${count(one.retrying)} for their next try, ${count(one.parked)} behind an earlier event of their user`],
+    one.balance && ["Balance", balanceOf(one.balance)],
     one.oldest !== null && ["Oldest", moment(one.oldest)],
     one.paused_until !== null && ["Paused by the vendor until", moment(one.paused_until)],
     one.shadow && ["Shadow", `It only looks on: ${count(one.shadowed)} events compared, nothing owed to it`],
@@ -91,6 +92,12 @@ function factsOf(one) {
     one.dead_letters > 0 && ["Dead letters", h("a", {href: `#dead?destination=${encodeURIComponent(one.name)}`}, `${count(one.dead_letters)} to look at`)],
   ];
   return h("dl", {class: "pairs"}, facts.filter(Boolean).map(([name, what]) => [h("dt", {}, name), h("dd", {}, what)]));
+}
+
+function balanceOf(held) {
+  const parts = ["delivered", "declined", "shadowed", "dead", "dropped", "waiting"].filter((name) => held[name] || name === "delivered");
+  return [`${count(held.accepted)} accepted = ${parts.map((name) => `${count(held[name])} ${name}`).join(" + ")}`,
+    held.missing !== 0 && h("span", {class: "bad"}, `; ${count(Math.abs(held.missing))} ${held.missing > 0 ? "missing" : "too many"}`)];
 }
 
 function buttons(box, one, refresh) {

@@ -1,6 +1,7 @@
 """What the suites for spools stand on: the values that they append, the fixtures that they use."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from gateway.errors import SpoolError
 from gateway.exchange import Client, Request
 from gateway.spool import Attempt, Bounds, Entry, Failed, Later, Limits, Mark, Notice, Spool
 
@@ -88,6 +90,10 @@ class Notices:
             return await self._queue.get()
 
 
+async def _missing(spool: Spool) -> dict[str, int]:
+    return {name: balance.missing for name, balance in (await spool.balances()).items()}
+
+
 class Maker(Protocol):
     """Returns an open spool with the destinations ``a`` and ``b``; it is closed at the end."""
 
@@ -135,7 +141,17 @@ class SpoolContract:
 
         yield opened
         for spool in spools:
+            counted: dict[str, int] = {}
+            with contextlib.suppress(SpoolError):  # the test may have closed it
+                counted = await _missing(spool)
             await spool.close()
+            if counted:
+                again = self.make(tmp_path / "spool", Limits(), clock)
+                await again.open()
+                try:
+                    assert await _missing(again) == counted, "a restart counts something else"
+                finally:
+                    await again.close()
 
     @pytest.fixture
     async def spool(self, opened: Maker) -> Spool:

@@ -1,0 +1,208 @@
+"""The spool watches its own balance: what it says, when, and what a file of before begins with."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import apsw
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.spool import (
+    Balance,
+    Bounds,
+    LetterBox,
+    Letters,
+    Mark,
+    Progress,
+    SqliteSpool,
+    numbered,
+    store,
+    writer,
+)
+from gateway.spool.balance import Auditor
+from gateway.spool.rows import insert, pack
+from gateway.spool.store import FILE, MIGRATIONS, connect
+from gateway.testing.spool.contract import entry, eventually, failed, later
+
+WELL = Balance(3, 3, 0, 0, 0, 0, 0)
+LOST = msgspec.structs.replace(WELL, delivered=2)
+WORSE = msgspec.structs.replace(WELL, delivered=1)
+TWICE = msgspec.structs.replace(WELL, delivered=4)
+BEFORE = 6
+"""The schema before balances."""
+
+
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the spool look more often than every few seconds."""
+    monkeypatch.setattr(writer, "TICK", 0.02)
+
+
+@pytest.fixture
+async def spool(tmp_path: Path) -> AsyncIterator[SqliteSpool]:
+    """Return an open spool with one destination."""
+    spool = SqliteSpool(tmp_path)
+    await spool.open()
+    await spool.register({"a": Bounds()})
+    yield spool
+    await spool.close()
+
+
+def said(looks: list[Balance]) -> list[tuple[str, int]]:
+    """Return what an auditor logs of one destination, and how much was missing each time."""
+    auditor = Auditor()
+    with capture_logs() as logs:
+        for balance in looks:
+            auditor.look({"a": balance})
+    return [(line["event"], line.get("missing", 0)) for line in logs]
+
+
+@pytest.mark.parametrize(
+    ("looks", "lines"),
+    [
+        ([WELL, WELL], []),
+        ([LOST], [("balance_wrong", 1)]),
+        ([LOST, LOST, LOST], [("balance_wrong", 1)]),
+        ([WELL, LOST, WELL, WORSE, WELL], []),
+        ([WELL, LOST, LOST, LOST], [("balance_wrong", 1)]),
+        ([WELL, TWICE, TWICE], [("balance_wrong", -1)]),
+        ([LOST, WORSE, WORSE], [("balance_wrong", 1), ("balance_wrong", 2)]),
+        ([LOST, WELL, WELL, WELL], [("balance_wrong", 1), ("balance_right", 0)]),
+        ([LOST, WELL, LOST], [("balance_wrong", 1)]),
+    ],
+)
+def test_a_wrong_balance_is_said_once_for_each_change(
+    looks: list[Balance], lines: list[tuple[str, int]]
+) -> None:
+    """At start at once, later when two looks in a row agree; and that it is right again."""
+    assert said(looks) == lines
+
+
+async def test_what_is_lost_while_it_runs_is_said(spool: SqliteSpool) -> None:
+    """The line has every number; the spool tells how much is missing until it is found."""
+    for i in range(3):
+        await spool.append(entry(f"r{i}", a=(0, 1)))
+    with capture_logs() as logs:
+        await spool.settle("a", Progress(cursor=2, delivered=3))
+
+        async def noticed(missing: int) -> bool:
+            return spool.unaccounted().get("a") == missing
+
+        await eventually(lambda: noticed(1))
+        await spool.settle("a", Progress(delivered=4))
+        await eventually(lambda: noticed(0))
+    wrong, right = [line for line in logs if line["event"].startswith("balance")]
+    assert (wrong["event"], wrong["log_level"]) == ("balance_wrong", "error")
+    counts = {"accepted": 6, "delivered": 3, "waiting": 2, "missing": 1}
+    assert {name: wrong[name] for name in counts} == counts
+    assert (right["event"], right["destination"]) == ("balance_right", "a")
+
+
+async def test_a_row_that_is_gone_is_noticed_at_start(spool: SqliteSpool, tmp_path: Path) -> None:
+    """What is pending is counted from the rows when the file is opened."""
+    for i in range(3):
+        await spool.append(entry(f"r{i}", a=(0, 1)))
+    await spool.close()
+    connection = apsw.Connection(str(tmp_path / FILE))
+    connection.execute("DELETE FROM log WHERE seq = 2")
+    connection.close()
+    with LetterBox(tmp_path) as box:
+        assert box.balances()["a"].missing == 2
+    with capture_logs() as logs:
+        again = SqliteSpool(tmp_path)
+        await again.open()
+
+        async def noticed() -> bool:
+            return any(line["event"] == "balance_wrong" for line in logs)
+
+        await eventually(noticed)
+        await again.close()
+    assert [line["missing"] for line in logs if line["event"] == "balance_wrong"] == [2]
+
+
+async def test_nothing_is_said_while_all_is_well(spool: SqliteSpool, tmp_path: Path) -> None:
+    """Appends, reports, and another process that drops and replays: never a false alarm."""
+    ended = 0
+
+    def elsewhere() -> None:
+        with LetterBox(tmp_path) as box:
+            while not over.is_set():
+                box.drop([letter.id for letter in box.dead_letters(limit=3)])
+                box.replay([letter.id for letter in box.dead_letters(limit=3)])
+                assert box.balances()["a"].missing == 0
+
+    over = asyncio.Event()
+    with capture_logs() as logs:
+        beside = asyncio.get_running_loop().create_task(asyncio.to_thread(elsewhere))
+        for i in range(150):
+            sent = (spool.append(entry(f"r{i}-{n}", a=(0, 1, 2))) for n in range(4))
+            seq = max(await asyncio.gather(*sent))
+            waiting = await spool.exceptions("a", 1e12, 5)
+            done = [one.mark for one in waiting]
+            ended += len(done) + 4 * 3 - 2
+            read = (await spool.read("a", 0, 100)).items
+            first = read[0].seq
+            progress = Progress(
+                seq, later=[later(first)], dead=[failed(first, 1)], done=done, delivered=ended
+            )
+            await spool.settle("a", progress)
+            assert (await spool.balances())["a"].missing == 0
+        over.set()
+        await beside
+    assert [line for line in logs if line["event"].startswith("balance")] == []
+
+
+async def test_another_process_reads_the_balance_of_what_a_crash_left(
+    spool: SqliteSpool, tmp_path: Path
+) -> None:
+    """The spool's own counts and those of its rows agree, while it runs and after its end."""
+    for i in range(4):
+        await spool.append(entry(f"r{i}", a=(0, 1)))
+    await spool.settle("a", Progress(2, later=[later(4, 1)], dead=[failed(3)], delivered=4))
+    with LetterBox(tmp_path) as box:
+        beside = box.balances()
+        assert beside == await spool.balances()
+        assert box.drop(Letters()) == 1
+        beside = box.balances()
+        assert beside == await spool.balances()
+    assert beside["a"] == Balance(8, 4, 0, 0, dead=0, dropped=1, waiting=3)
+
+
+async def test_a_file_of_before_begins_with_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pending, waiting and dead ones of an older schema are accepted; nothing is missing."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(store, "MIGRATIONS", MIGRATIONS[:BEFORE])
+        connection = connect(tmp_path)
+        connection.execute("INSERT INTO destination(name, cursor) VALUES ('a', 2), ('b', 0)")
+        sent = [entry(f"r{n}", a=(0, 1, numbered(1, 1)), b=(0,)) for n in range(5)]
+        rows = [(3, 1.7e9, one.id, pack(one), one.request.body) for one in sent]
+        replay = entry("r0", a=(0, 1))
+        rows.append((0, 1.7e9, replay.id, pack(replay), replay.request.body))
+        insert(connection, rows)
+        wait = "INSERT INTO waiting VALUES (1, ?, ?, 0, 0, '', '', '', x'')"
+        connection.executemany(wait, [(1, 0), (4, 0), (6, 0)])
+        letter = """
+            INSERT INTO letter(destination, seq, idx, cause, reason, at, attempts, rendered,
+                               event_name, user)
+            VALUES (?, ?, ?, 'refused', '', 0, x'', x'', '', '')
+        """
+        connection.executemany(letter, [("a", 2, 0), ("a", 5, 1), ("a", 6, 1), ("gone", 1, 0)])
+        connection.close()
+    spool = SqliteSpool(tmp_path)
+    await spool.open()
+    try:
+        await spool.register({"a": Bounds(), "b": Bounds()})
+        balances = await spool.balances()
+        # Three entries of three are past the cursor, two of their deliveries are exceptions.
+        assert balances["a"] == Balance(13, 0, 0, 0, dead=3, dropped=0, waiting=10)
+        assert balances["b"] == Balance(5, 0, 0, 0, dead=0, dropped=0, waiting=5)
+        assert {one.missing for one in balances.values()} == {0}
+        await spool.settle("a", Progress(6, delivered=7))
+        await spool.settle("a", Progress(done=[Mark(1, 0)], delivered=8))
+        assert (await spool.balances())["a"].missing == 0
+    finally:
+        await spool.close()
