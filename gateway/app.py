@@ -234,7 +234,7 @@ class Gateway:
         sender = Sender(rendering, transport, longest_pause=config.retry_after_max)
         if config.shadow:
             sender = self.shadows.sender(name, config, rendering, transport)
-        return Worker(
+        worker = Worker(
             name,
             looking(config),
             sender=sender,
@@ -244,6 +244,8 @@ class Gateway:
             witness=self.observed.exit(name, rendering.output),
             settled=self._settled,
         )
+        worker.configured = config
+        return worker
 
     def _trusts(self, peer: str) -> bool:
         server = self.config.server

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from gateway.config import Config, load
+from gateway.config import Config, DestinationConfig, load
 from gateway.errors import ConfigError, GatewayError, SpoolError
 from gateway.routing.router import Router
 from gateway.upstream import Place
@@ -28,9 +29,9 @@ class Changes(NamedTuple):
     the command line may have overruled it."""
 
 
-def changes(old: Config, new: Config) -> Changes:
-    """Return what differs between two configurations."""
-    before, after = old.destinations, new.destinations
+def changes(old: Config, new: Config, running: Mapping[str, DestinationConfig]) -> Changes:
+    """Return what differs between two configurations, and from the destinations that run."""
+    before, after = running, new.destinations
     unheeded = [
         f"[server] {k}" for k in ("max_body", "metrics") if _differ(old.server, new.server, k)
     ]
@@ -61,27 +62,29 @@ async def reload(gateway: "Gateway", new: Config) -> Changes:
     Raises:
         SpoolError: the spool cannot take the new destinations; nothing has changed then.
     """
-    found = changes(gateway.config, new)
+    if not gateway.accepting:
+        raise SpoolError(f"not started: {gateway.trouble()}; reload again when it has")
+    before = {name: worker.configured for name, worker in gateway.workers.items()}
+    found = changes(gateway.config, new, before)
     router = Router(new.routes, gateway.router.failures)
-    before = gateway.config.destinations
     made = {n: gateway.make_worker(n, new.destinations[n]) for n in found.added + found.changed}
     try:
         await gateway.register({**before, **new.destinations})
         paused = await gateway.spool.paused()
-    except BaseException:
-        await asyncio.gather(*(worker.sender.close() for worker in made.values()))
-        raise
-    for name in found.added:
-        gateway.begin(made[name], paused=name in paused)
-    told = gateway.config.alerts
-    gateway.put_in_force(new, router)
-    if new.alerts != told:
-        await gateway.alerting.follow(new.alerts)
-    await gateway.upstreams.keep(
-        Place(source.url, source.relay_timeout) for source in new.sources.values() if source.url
-    )
-    await asyncio.gather(*(gateway.exchange(made[name]) for name in found.changed))
-    await asyncio.gather(*(gateway.end(name) for name in found.removed))
+        for name in found.added:
+            gateway.begin(made[name], paused=name in paused)
+        told = gateway.config.alerts
+        gateway.put_in_force(new, router)
+        if new.alerts != told:
+            await gateway.alerting.follow(new.alerts)
+        await gateway.upstreams.keep(
+            Place(source.url, source.relay_timeout) for source in new.sources.values() if source.url
+        )
+        await asyncio.gather(*(gateway.exchange(made[name]) for name in found.changed))
+        await asyncio.gather(*(gateway.end(name) for name in found.removed))
+    finally:
+        unused = [worker for worker in made.values() if worker not in gateway.workers.values()]
+        await asyncio.gather(*(worker.sender.close() for worker in unused))
     try:
         await gateway.register(new.destinations)
         await gateway.report_orphans()

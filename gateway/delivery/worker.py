@@ -68,6 +68,8 @@ class Worker:
     ) -> None:
         self.name = name
         self.config = config
+        self.configured = config
+        """The destination as it is configured, where *config* differs from it."""
         self.sender = sender
         self.breaker = CircuitBreaker(low=config.retry_min, high=config.retry_max)
         self.limiter = RateLimiter(config.rate, config.burst)

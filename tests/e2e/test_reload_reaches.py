@@ -4,8 +4,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
+from gateway.delivery import Worker
+from gateway.errors import SpoolError
 from gateway.reload import Reloading
 from tests.e2e.configs import destination
 from tests.e2e.running import PATIENCE, Running, running
@@ -134,3 +137,45 @@ async def test_a_time_that_a_plugin_told_is_not_overruled(tmp_path: Path) -> Non
             assert answer.status == 200, await answer.text()
             (told,) = answer.headers.getall("x-process-time")
         assert 0 < float(told) < PATIENCE
+
+
+async def test_a_reload_that_breaks_off_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a reload could not exchange keeps its worker, and the next reload exchanges it."""
+
+    async def broken(_: object) -> None:
+        raise RuntimeError("no upstreams today")
+
+    async with running(tmp_path, lambda url: setup(tmp_path, url, ROUTE)) as run:
+        text = setup(tmp_path, run.sandbox, ROUTE)
+        changed = text.replace("api_chrts_sandbox", "api_chrts_other")
+        with monkeypatch.context() as patch:
+            patch.setattr(run.gateway.upstreams, "keep", broken)
+            with pytest.raises(RuntimeError):
+                await change(run, changed)
+        await post(run)
+        await run.watch.until(lambda watch: len(watch.settled) == 1)
+        (line,) = [x for x in await change(run, changed) if x["event"] == "reloaded"]
+        assert line["changed"] == ["chrts"]
+        (line,) = [x for x in await change(run, changed) if x["event"] == "reloaded"]
+        assert line["changed"] == []
+
+
+async def test_a_destination_whose_worker_cannot_be_made_keeps_its_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a new worker cannot be made, the reload changes nothing and events go on."""
+    async with running(tmp_path, lambda url: setup(tmp_path, url, ROUTE)) as run:
+        changed = setup(tmp_path, run.sandbox, ROUTE).replace("_sandbox", "_other")
+
+        def broken(*_: object) -> Worker:
+            raise SpoolError("no worker today")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(run.gateway, "make_worker", broken)
+            with pytest.raises(SpoolError):
+                await change(run, changed)
+        await post(run)
+        await run.watch.until(lambda watch: len(watch.settled) == 1)
+        assert run.gateway.workers["chrts"].configured == run.gateway.config.destinations["chrts"]
