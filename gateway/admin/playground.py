@@ -196,7 +196,7 @@ def _delivery(desk: Desk, told: DeliveryStory, route: str) -> DeliveryTold:
         )
         if sent
         else None,
-        losses=[Loss(loss.path, loss.how) for loss in told.losses],
+        losses=[Loss(loss.path, loss.how, loss.why) for loss in told.losses],
         attempts=[],
     )
 

@@ -10,6 +10,7 @@ from gateway.credentials import secrets_in
 from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.exchange import Request
+from gateway.losses.fates import with_reasons
 from gateway.plugin import Input, Output
 from gateway.redact import Redactor
 from gateway.routing.router import Router
@@ -262,7 +263,8 @@ def _losses(trial: Trial, event: Event | None, hide: Callable[[str], str]) -> tu
     if event is None or trial.forwarded or not trial.sent or trial.output is None:
         return ()
     try:
-        return tuple(Loss(hide(loss.path), loss.how) for loss in trial.output.losses(event))
+        found = with_reasons(trial.output, event)
+        return tuple(Loss(hide(loss.path), loss.how, hide(loss.why)) for loss in found)
     except Exception:  # noqa: BLE001 - a plugin's mistake has been met, and told, when rendering
         return ()
 

@@ -104,6 +104,8 @@ class Loss(msgspec.Struct, frozen=True):
     path: str
     how: str
     """``lost`` or ``coerced``."""
+    why: str = ""
+    """The reason, and what to write to have it sent, where it is known."""
 
 
 How = Literal["set", "changed", "gone"]

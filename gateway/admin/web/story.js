@@ -72,6 +72,7 @@ function pane(name, payload, gone, ...more) {
 
 function delivery(one) {
   const losses = new Map(one.losses.map((loss) => [loss.path, loss.how]));
+  const reasons = new Map(one.losses.map((loss) => [loss.path, loss.why]));
   const head = [
     h("p", {}, outcome(one.outcome), one.route && h("span", {class: "soft"}, ` after the steps of ${one.route}`)),
     one.reason && h("p", {class: one.outcome === "ended" ? null : "reason"}, one.reason),
@@ -79,7 +80,7 @@ function delivery(one) {
     one.letter && h("p", {}, "Given up at ", clock(one.letter.at), ": ", h("a", {href: `#dead/${one.letter.id}`}, `dead letter ${one.letter.id}`)),
     one.changes.length > 0 && h("div", {class: "losses"}, h("h4", {}, `Changed by the steps of ${one.route}`), h("ul", {}, one.changes.map(({path, how}) => h("li", {"data-link": path, tabindex: "0"}, h("code", {}, path), badge(how, "plain")))),
       one.more_changes > 0 && h("p", {class: "soft"}, `and ${one.more_changes} more`)),
-    losses.size > 0 && h("div", {class: "losses"}, h("h4", {}, "Does not arrive as it is"), h("ul", {}, [...losses].map(([path, how]) => h("li", {"data-link": path, tabindex: "0"}, h("code", {}, path), badge(how, how === "lost" ? "bad" : "warn"))))),
+    losses.size > 0 && h("div", {class: "losses"}, h("h4", {}, "Does not arrive as it is"), h("ul", {}, [...losses].map(([path, how]) => h("li", {"data-link": path, tabindex: "0", title: reasons.get(path) || null}, h("code", {}, path), reasons.get(path) && h("span", {class: "soft"}, reasons.get(path)), badge(how, how === "lost" ? "bad" : "warn"))))),
   ];
   const tail = one.attempts.length > 0 && h("details", {open: one.outcome !== "delivered"}, h("summary", {}, one.attempts.length === 1 ? "1 attempt" : `${one.attempts.length} attempts`),
     h("ol", {class: "attempts"}, one.attempts.map((attempt) => h("li", {}, clock(attempt.at), ` ${attempt.status ?? "no answer"} in ${duration(attempt.seconds)} `, outcome(attempt.outcome), attempt.said && h("pre", {tabindex: "0"}, attempt.said)))));
