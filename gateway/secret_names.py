@@ -6,6 +6,7 @@ a whole, so that ``secretary``, ``tokenised`` and ``token_count`` are none.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -23,8 +24,17 @@ _VALUE = re.compile(r"(?:value|text|string|header|hash)$")
 """What may follow: ``token_value``."""
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _LETTERS = re.compile(r"[^a-z]")
-_HINTS = (*_ENDS, *_WHOLE, "key", "auth")
-"""One of these is in every text that holds such a name: most texts have none."""
+_HINTS = (
+    "token", "secret", "passw", "passphrase", "passcode", "authorization", "cookie", "key", "jwt",
+    "pwd", "cvv", "cvc", "otp",
+)  # fmt: skip
+"""What every such name has in it; most texts have none of it."""
+_HINT = re.compile("|".join(_HINTS), re.IGNORECASE)
+_IN_RUNS = frozenset("_.$[]%-")
+_RUN = re.compile(r"[\w.$\[\]%-]++")
+"""What names and addresses are made of, without a break."""
+MOST_SPACE = 40
+"""Characters between a name and its value."""
 
 _NAME = re.compile(
     r"""
@@ -109,20 +119,36 @@ def _hides(name: str, value: Any) -> bool:
 
 def text_without_secrets(text: str) -> str:
     """Return *text* with asterisks for what stands under a name that only credentials have."""
-    low = text.lower()
-    if "\\u00" in low:
+    if "\\u00" in text:
         text = _ESCAPED.sub(_unescaped, text)
-        low = text.lower()
+    low = text.lower()
     if not any(hint in low for hint in _HINTS):
         return text
-    pieces, done = [], 0
-    while found := _NAME.search(text, done):
-        pieces.append(text[done : found.end()])
-        done = found.end()
-        if is_secret(found["name"]) and (shown := _shown(text, found)) is not None:
-            said, done = shown
-            pieces.append(said)
-    return "".join(pieces) + text[done:]
+    pieces, done, at = [], 0, 0
+    while hint := _HINT.search(text, at):
+        run = _RUN.match(text, hint.start())
+        at = run.end() if run else hint.end()
+        for found in _names(text, hint.start(), done, at):
+            if is_secret(found["name"]) and (shown := _shown(text, found)) is not None:
+                said, end = shown
+                pieces += (text[done : found.end()], said)
+                done = at = end
+                break
+    return "".join(pieces) + text[done:] if pieces else text
+
+
+def _names(text: str, begin: int, done: int, end: int) -> Iterator[re.Match[str]]:
+    """Yield the names that stand in the run of characters from around *begin* to *end*.
+
+    Nothing before *done* is looked at, nor anything twice, so that no text takes long.
+    """
+    while begin > done and (text[begin - 1].isalnum() or text[begin - 1] in _IN_RUNS):
+        begin -= 1
+    while found := _NAME.search(text, begin, end + MOST_SPACE):
+        if found.start() >= end:
+            return
+        yield found
+        begin = found.end()
 
 
 def _unescaped(found: re.Match[str]) -> str:
