@@ -11,8 +11,6 @@ import uvloop
 from tests.siege.attacks import SIEGES
 from tests.siege.measuring import HEAD, besiege
 
-DELAY = 1.0
-"""Seconds that the slowest hundredth of the bystanders' events may take longer beside an attack."""
 FILES = 8192
 """Open files that the connections of an attack and of the gateway take."""
 
@@ -40,7 +38,7 @@ async def run(seconds: float, only: str) -> int:
         with tempfile.TemporaryDirectory() as folder:
             found = await besiege(Path(folder), siege, seconds)
         say(found.row())
-        slow = found.beside.p99 > found.alone.p99 + DELAY
+        slow = found.beside.p99 > found.alone.p99 + siege.within
         broken += bool(slow or found.refused or found.beside.missing)
     say(f"{'BROKEN' if broken else 'held'}: bystanders noticed {broken} of the attacks")
     return broken

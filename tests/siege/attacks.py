@@ -44,6 +44,8 @@ class Siege(NamedTuple):
     """A second destination of the same route is not there."""
     more: str = ""
     """Lines for the spool's table."""
+    within: float = 1.0
+    """Seconds that the slowest hundredth of the bystanders' events may take longer meanwhile."""
 
 
 @asynccontextmanager
@@ -159,10 +161,15 @@ async def full(on: Stage, size: int) -> AsyncIterator[Happened]:
         yield happened
 
 
+CROWDED = 15.0
+"""Seconds that a circuit may hold bystanders up which many users' failing events have opened: more
+failures of more users than successes look like a vendor in trouble, and it is probed for them."""
 SIEGES = (
     Siege("1,000 stalled connections", stalled, 1000),
     Siege("a burst of 100,000 events of one user", burst, 100_000, latency=0.1),
-    Siege("events that a firewall answers with 403", disliked("403"), 100),
-    Siege("events that the vendor fails on with 500", disliked("500"), 100),
+    Siege("one user, whose events get 403", disliked("403"), 1),
+    Siege("one user, whose events get 500", disliked("500"), 1),
+    Siege("100 users, whose events get 403", disliked("403"), 100, within=CROWDED),
+    Siege("100 users, whose events get 500", disliked("500"), 100, within=CROWDED),
     Siege("a full spool, one destination dead", full, 100, dead=True, more='max_bytes = "12MB"'),
 )

@@ -1,0 +1,35 @@
+"""Attacks by whoever knows a public write key, on a default configuration: bystanders go on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.siege.attacks import SIEGES, Siege
+from tests.siege.measuring import HEAD, besiege
+
+pytestmark = pytest.mark.xdist_group("siege")
+
+SECONDS = 2.0
+"""Of each measurement."""
+SMALLER = {1000: 200, 100_000: 5_000}
+"""The size of an attack in the siege, and here."""
+SLOWER = 4.0
+"""Seconds by which a busy machine may delay the slowest of the bystanders' events beside that."""
+
+Record = Callable[[str, object], None]
+
+
+@pytest.mark.parametrize("siege", SIEGES, ids=lambda siege: siege.name)
+async def test_bystanders_notice_nothing_of_an_attack(
+    tmp_path: Path, record_property: Record, siege: Siege
+) -> None:
+    """Beside an attack no bystander is turned away, and all their events arrive soon."""
+    small = siege._replace(size=SMALLER.get(siege.size, siege.size))
+    found = await besiege(tmp_path, small, SECONDS)
+    record_property("table", f"{HEAD}\n{found.row()}")
+    assert found.happened, "the attack did not take place"
+    assert not found.refused
+    assert found.beside.events > 0
+    assert not found.beside.missing
+    assert found.beside.p99 < found.alone.p99 + siege.within + SLOWER
