@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.delivery.worker import AHEAD
-from tests.soak.chaos import Chaos, End
+from tests.soak.chaos import PATIENT, Chaos, End, Weather
 from tests.soak.faults import Clock, small_disk
 from tests.soak.marks import DESTINATIONS
 from tests.soak.memory import BOUND, outage
@@ -86,6 +86,22 @@ async def test_nothing_is_lost_on_a_full_disk(tmp_path: Path, record_property: R
     record_property("table", f"{disk.fills} times a full disk\n{rounds}\n{verdict.table()}")
     assert chaos.load.turned_away >= disk.fills == len(ends)
     assert not verdict.complaints, verdict.table()
+
+
+async def test_nothing_is_lost_in_all_weather(tmp_path: Path, record_property: Record) -> None:
+    """Operators, disliked events, bursts and leaving clients, at default timings, cost nothing."""
+    sky = Weather(
+        acts=("change", "unroute", "pause", "drain", "replay"),
+        dislikes=True, bursts=True, leaves=0.005, delivery=PATIENT,
+    )  # fmt: skip
+    async with vendors(*DESTINATIONS, seed=6) as made:
+        chaos = Chaos(tmp_path, made, USERS, seed=6, weather=sky)
+        chaos.load.start()
+        rounds = [await chaos.round("term", EVENTS) for _ in range(2)]
+        verdict = await chaos.settle()
+    record_property("table", f"{rounds}, {chaos.reloads} reloads\n{verdict.table()}")
+    assert not verdict.complaints, verdict.table()
+    assert chaos.reloads >= 6
 
 
 async def test_an_outage_takes_little_memory(tmp_path: Path, record_property: Record) -> None:

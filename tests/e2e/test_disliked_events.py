@@ -1,0 +1,151 @@
+"""A vendor's badness belongs to events: what it always refuses costs nobody but its sender."""
+
+import asyncio
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.running import PATIENCE
+from tests.soak.ledger import dead_letters
+from tests.soak.marks import EventMark
+from tests.soak.stage import Stage, stage
+from tests.soak.vendor import Behaviour, Vendor
+
+DEFAULTS = 'timeout = "1s"'
+"""Delivery as it is where nobody says anything but how long an attempt may take."""
+SOON = 20.0
+"""Seconds after which others' events should have arrived, far below the default `retry_max`."""
+HASTY = 'timeout = "500ms"\nretry_min = "20ms"\nretry_max = "100ms"\nmax_attempts = 3'
+
+
+async def others_arrive(on: Stage, bad_users: set[int]) -> None:
+    """Wait until everything of everybody else has arrived."""
+    vendor = on.vendors["chrts"]
+    others = {mark for mark in on.load.acknowledged if mark.user not in bad_users}
+    await vendor.until(lambda told: others <= told.accepted.keys(), SOON)
+
+
+@pytest.mark.parametrize("behaviour", ["403", "500", "hang", "reset", "413", "401"])
+async def test_one_event_that_always_fails_holds_up_nobody(
+    tmp_path: Path, behaviour: Behaviour
+) -> None:
+    """One event that a vendor never takes, however it says so, delays no other user's."""
+    bad = EventMark(user=4, number=3)
+    async with stage(tmp_path, "chrts", delivery=DEFAULTS, pause=0.1) as on:
+        vendor = on.vendors["chrts"]
+        vendor.dislikes = lambda mark: behaviour if mark == bad else None
+        await on.send(240)
+        await others_arrive(on, {bad.user})
+        assert vendor.disliked[behaviour]
+        assert bad not in vendor.accepted
+
+
+@pytest.mark.parametrize("behaviour", ["500", "403", "hang"])
+async def test_five_users_whose_events_always_fail_hold_up_nobody(
+    tmp_path: Path, behaviour: Behaviour
+) -> None:
+    """As many bad events as would open a circuit, of as many users, delay nobody else's."""
+    bad = {EventMark(user, 2) for user in (0, 1, 2, 4, 5)}
+    async with stage(tmp_path, "chrts", delivery=DEFAULTS, pause=0.1) as on:
+        vendor = on.vendors["chrts"]
+        vendor.dislikes = lambda mark: behaviour if mark in bad else None
+        await on.send(200)
+        await others_arrive(on, {mark.user for mark in bad})
+        assert vendor.disliked[behaviour] >= len(bad)
+
+
+async def test_one_bad_event_in_a_quiet_hour_holds_up_nobody(tmp_path: Path) -> None:
+    """Where events come seconds apart, one that always fails is not the only one that is tried."""
+    bad = EventMark(user=0, number=1)
+    async with stage(tmp_path, "chrts", delivery=DEFAULTS, users=4, pause=1.5) as on:
+        vendor = on.vendors["chrts"]
+        vendor.dislikes = lambda mark: "500" if mark == bad else None
+        await on.send(20)
+        await others_arrive(on, {bad.user})
+        assert vendor.disliked["500"] > 1
+
+
+@pytest.mark.parametrize("behaviour", ["403", "500", "hang"])
+async def test_what_always_fails_ends_as_a_dead_letter_and_its_user_goes_on(
+    tmp_path: Path, behaviour: Behaviour
+) -> None:
+    """After exactly ``max_attempts`` tries an event is given up, and its user goes on."""
+    bad = EventMark(user=4, number=3)
+    async with stage(tmp_path, "chrts", delivery=HASTY) as on:
+        vendor = on.vendors["chrts"]
+        vendor.dislikes = lambda mark: behaviour if mark == bad else None
+        await on.send(120)
+        must = set(on.load.acknowledged) - {bad}
+        await vendor.until(lambda told: must <= told.accepted.keys(), PATIENCE)
+        await on.ends()
+        assert vendor.disliked[behaviour] == 3
+        assert dead_letters(on.spool)["chrts"] == {bad: 1}
+        verdict = on.judged()
+        assert not verdict.complaints, verdict.table()
+
+
+async def test_an_answer_that_breaks_off_behind_a_good_status_line_counts(tmp_path: Path) -> None:
+    """What a vendor answered with 200 is delivered, whatever becomes of the rest of the answer."""
+    async with stage(tmp_path, "chrts", delivery=DEFAULTS) as on:
+        vendor = on.vendors["chrts"]
+        vendor.dislikes = lambda mark: "cut" if mark.number % 3 == 0 else None
+        await on.send(120)
+        must = set(on.load.acknowledged)
+        await vendor.until(lambda told: must <= told.accepted.keys(), SOON)
+        await on.ends()
+        assert vendor.disliked["cut"] > 20
+        verdict = on.judged()
+        assert not verdict.complaints, verdict.table()
+
+
+@pytest.mark.parametrize("probe", ["429", "403", "500", "hang", "reset"])
+async def test_a_probe_that_fails_in_any_way_is_followed_by_another(
+    tmp_path: Path, probe: Behaviour
+) -> None:
+    """After an outage the first probe may fail as it likes; deliveries go on within the wait."""
+    slow = 'timeout = "500ms"\nretry_min = "50ms"\nretry_max = "1s"'
+    async with stage(tmp_path, "chrts", delivery=slow) as on:
+        vendor = on.vendors["chrts"]
+        vendor.weights = {"500": 1}
+        await on.send(120)
+        await on.gateway.saw("circuit_open")
+        planned: list[Behaviour] = [probe]
+        vendor.decide = lambda _: planned.pop() if planned else "slow"
+        before = vendor.answered[probe]
+        await vendor.until(lambda told: told.answered[probe] > before, PATIENCE)
+        await vendor.until(lambda told: told.answered["slow"] > 0, SOON)
+        await on.gateway.saw("circuit_closed")
+        await on.arrived("chrts")
+        await on.ends()
+        verdict = on.judged()
+        assert not verdict.complaints, verdict.table()
+
+
+async def test_probes_of_an_outage_are_spaced(tmp_path: Path) -> None:
+    """While a vendor fails everybody it is asked ever more rarely, not by every user in turn."""
+    slow = 'timeout = "500ms"\nretry_min = "400ms"\nretry_max = "800ms"'
+    async with stage(tmp_path, "chrts", delivery=slow) as on:
+        vendor = on.vendors["chrts"]
+        vendor.weights = {"500": 1}
+        await on.send(120)
+        await on.gateway.saw("circuit_open")
+        opened = len(vendor.attempts)
+        await vendor.until(lambda told: len(told.attempts) > opened + 16, PATIENCE)
+        probes = [attempt.at for attempt in vendor.attempts[opened + 8 :]]
+        assert min(b - a for a, b in pairwise(probes)) > 0.1
+
+
+async def test_a_redundant_retry_does_not_wait_for_the_night(tmp_path: Path) -> None:
+    """A vendor that is down for a moment has everything soon after, at default timings."""
+    async with stage(tmp_path, "chrts", delivery=DEFAULTS) as on:
+        vendor: Vendor = on.vendors["chrts"]
+        on.load.aim(on.gateway.url)
+        on.load.start()
+        await on.load.reaches(60)
+        await vendor.down()
+        await on.gateway.saw("circuit_open")
+        await on.load.reaches(len(on.load.acknowledged) + 60)
+        await vendor.up()
+        await on.load.stop()
+        await asyncio.wait_for(on.arrived("chrts"), SOON)
