@@ -124,7 +124,8 @@ def text_without_secrets(text: str) -> str:
     low = text.lower()
     if not any(hint in low for hint in _HINTS):
         return text
-    pieces, done, at = [], 0, 0
+    pieces: list[str] = []
+    done = at = 0
     while hint := _HINT.search(text, at):
         run = _RUN.match(text, hint.start())
         at = run.end() if run else hint.end()

@@ -16,6 +16,7 @@ from tests.e2e.wire import Vendor, exchange, vendor
 PUBLIC, OURS = "PUBLICSHOPID", "OURSHOPID0001"
 SECRET = 'our/S3cret+"k\u00e9y" <&>'  # noqa: S105 - made up
 ALLOWED = "backend-secret-1"
+PATIENT = 'respond = "upstream"\nrespond_timeout = "30s"'
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 JSON = {"content-type": "application/json"}
 
@@ -304,7 +305,7 @@ async def test_a_client_may_read_what_it_sent(tmp_path: Path) -> None:
 async def test_an_answer_to_an_event_gives_nothing_away(tmp_path: Path) -> None:
     """`respond = "upstream"`: what the vendor repeats of our credential stays here."""
     route = '[[routes]]\nto = ["pc"]'
-    async with lending(tmp_path, 'respond = "upstream"', route) as (run, upstream):
+    async with lending(tmp_path, PATIENT, route) as (run, upstream):
         body = b'{"status":"success","shop":"%b","s":%b}' % (
             OURS.encode(), json.dumps(SECRET).encode(),
         )  # fmt: skip
