@@ -114,8 +114,11 @@ def on_its_page(event: Event) -> Event:
     )
 
 
-def fit_basics(event: Event, stream: str) -> Event:
-    """Return *event* with what every call says: person, session, *stream*, page, campaign."""
+def fit_basics(event: Event, stream: str, window: float) -> Event:
+    """Return *event* with what every call says: person, session, *stream*, page, campaign.
+
+    A sender's own session holds; without one a visit goes on for a *window* of seconds.
+    """
     context, traits = event.context, event.traits
     device = text(event.anonymous_id)
     if device is None and text(context.device.id):
@@ -140,7 +143,7 @@ def fit_basics(event: Event, stream: str) -> Event:
         ),
         properties=replace(event.properties, extra=_fitted(event.properties.extra, ACTIVITY)),
     )
-    return replace(known, session_id=text(event.session_id) or _session(known))
+    return replace(known, session_id=text(event.session_id) or _session(known, window))
 
 
 def person(event: Event) -> str | None:
@@ -151,10 +154,18 @@ def person(event: Event) -> str | None:
     return named or extra.get("loyalty_id") or extra.get("telegram_id")
 
 
-def _session(event: Event) -> str | None:
-    """Return a session for a sender who has none: always the same for the same person."""
+def _session(event: Event, window: float) -> str | None:
+    """Return a session for a sender who has none: the same for one person in one visit.
+
+    The device counts before the person, so that a visit goes on through a login, and what kind of
+    id it is counts too: a cookie may read like somebody's user id.
+    """
+    kind = "device" if event.anonymous_id else "user" if event.user_id else "contact"
     key = event.anonymous_id or person(event)
-    return sha256(key.encode()).hexdigest()[:SESSION] if key else None
+    if not key:
+        return None
+    stretch = int(event.time.timestamp() // window) if window else 0
+    return sha256(f"{kind} {key} {stretch}".encode()).hexdigest()[:SESSION]
 
 
 def _campaign(event: Event) -> Campaign:

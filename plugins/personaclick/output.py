@@ -22,7 +22,7 @@ from gateway.exchange import (
 from gateway.json_text import dumps, loads
 from gateway.mapping import Loss, Table
 from gateway.naming import Naming
-from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
+from gateway.plugin import JSON, Call, Duration, FreeFormSettings, Output, Secret
 from gateway.spec import with_flags
 from plugins.personaclick.fitting import (
     fit_basics,
@@ -120,6 +120,10 @@ class PersonaclickOutput(Output):
         stream: str | None = None
         """The data stream to write to, at most 16 letters and digits. Without it, the channel of
         the event where it is such a word, else ``web``."""
+        session_window: Duration = 4 * 3600.0
+        """How long a visit may go on whose sender has no session id of its own. The session's id
+        then follows from the device or the person, and from the stretch of time, of this length,
+        in which the event happened."""
         order_prefix: str = "order-"
         """What stands before the id of an order where that is a UUID: PersonaClick's pages show
         no such ids, and its document advises a prefix. Orders that came from PersonaClick keep
@@ -158,7 +162,7 @@ class PersonaclickOutput(Output):
         message = self._message(tracked)
         if message is not None:
             return message
-        known = fit_basics(tracked, self._stream(event))
+        known = fit_basics(tracked, self._stream(event), self.config.session_window)
         if event.type == "identify":
             return self._profile(known)
         if not known.anonymous_id and not person(known):

@@ -73,3 +73,19 @@ def test_a_late_delivery_is_in_the_session_of_its_time() -> None:
     body = {"type": "page", "anonymousId": "a", "timestamp": moment, "name": "Home"}
     (event,) = read("segment", "/v1/page", body)
     assert session(event) == session(page(anonymous_id="a"))
+
+
+def seance(event: Event) -> str:
+    """Return PersonaClick's session of *event*."""
+    found: str = sent(event, "personaclick")[1]["seance"]
+    return found
+
+
+def test_personaclicks_sessions_are_visits_too() -> None:
+    """A session goes on through a login, ends with the visit, and is of one kind of id."""
+    before = page(anonymous_id="a")
+    assert seance(before) == seance(page(anonymous_id="a", user_id="u", type="identify"))
+    assert seance(before) == seance(page(anonymous_id="a", timestamp=AT + timedelta(minutes=20)))
+    assert seance(before) != seance(page(anonymous_id="a", timestamp=AT + timedelta(days=1)))
+    assert seance(page(anonymous_id="zz9")) != seance(page(user_id="zz9"))
+    assert seance(page(anonymous_id="a", session_id="s-1")) == "s-1"
