@@ -387,6 +387,9 @@ def test_sends_one_product_where_one_is_asked_for() -> None:
     assert lost(event)["properties.products[1]"] == "lost"
 
 
+KINDS = {"did": "device", "external_id": "user"}
+
+
 @pytest.mark.parametrize(
     ("known", "said"),
     [
@@ -399,9 +402,10 @@ def test_sends_one_product_where_one_is_asked_for() -> None:
     ],
 )
 def test_names_the_person_as_well_as_it_can(known: dict[str, Any], said: dict[str, Any]) -> None:
-    """A device is named if one is known, else the person; who has no session gets a stable one."""
+    """A device is named if one is known, else the person; who has no session gets a visit's."""
     event = Event(type="track", name="Plan Chosen", **known)
-    who = next(iter(said.values()))
+    field, name = next(iter(said.items()))
+    who = f"{KINDS.get(field, 'contact')} {name} 0"
     expected = {
         "shop_id": "shop", "stream": "web", "event": "plan_chosen",
         "seance": sha256(who.encode()).hexdigest()[:10], **said,
