@@ -96,6 +96,7 @@ class BacklogReader:
         self._due = 0.0
         self._recount = NEVER
         self._swept = 0.0
+        self._recovering = False
         self._follow: set[str] = set()
         self._inherited: dict[Mark, float] = {}
         self._wake = asyncio.Event()
@@ -205,15 +206,23 @@ class BacklogReader:
             self._due = due
             self._wake.set()
 
-    async def retry_by(self, latest: float) -> None:
+    async def retry_by(self, latest: float, *, isolated: bool = True) -> None:
         """Let nothing that waits in the spool for its next attempt wait longer than *latest*.
+
+        Without *isolated*, what failed while the vendor took others keeps its own time.
 
         Raises:
             SpoolError: the spool cannot tell what waits.
         """
-        waiting = await self._list_retrying()
-        self._inherited = {later.mark: latest for later in waiting if later.due > latest}
+        for later in await self._list_retrying():
+            if isolated or not (later.attempts and later.attempts[-1].isolated):
+                self._inherited[later.mark] = min(latest, self._due_of(later))
         self.due_at(latest)
+
+    def recover(self) -> None:
+        """Try soon what an outage made wait, now that it is over."""
+        self._recovering = True
+        self._wake.set()
 
     def load_parked(self, user: str) -> None:
         """Bring the user's parked deliveries."""
@@ -290,6 +299,9 @@ class BacklogReader:
         """Bring a little of everything, so that nothing of it keeps the rest waiting."""
         if self._recount <= steady():
             await self._count()
+        if self._recovering:
+            self._recovering = False
+            await self.retry_by(steady(), isolated=False)
         if self._due <= steady() and not self._queue.closed:
             await self._bring_due()
         follow, self._follow = self._follow, set()

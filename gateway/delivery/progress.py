@@ -126,13 +126,17 @@ class ProgressTracker:
 
     @property
     def completed_ahead(self) -> int:
-        """Return how many finished deliveries the cursor cannot pass.
+        """Return how many deliveries ended well of which only the cursor would tell, and cannot.
 
         An older one is in flight, or another one of the same entry.
         """
-        if not self._open:
-            return 0
-        return self._opened - next(iter(self._open.values())).before - self._left
+        count = 0
+        if self._open:
+            count = self._opened - next(iter(self._open.values())).before - self._left
+        if self._ahead_seqs:
+            blocked = (entry for seq, entry in self._closed if seq >= self._ahead_seqs[0])
+            count += sum(len(entry.ended) for entry in blocked)
+        return count
 
     def waiting(self, later: Later) -> None:
         """Record a delivery that waits."""

@@ -140,6 +140,7 @@ class InFlight:
         self._bytes: Counter[str] = Counter()
         self._by_source: Counter[str] = Counter()
         self._fresh: dict[Mark, Job] = {}
+        self._ahead: dict[Mark, Job] = {}
         self._restored: dict[Mark, str] = {}
         self._retrying: dict[str, set[Mark]] = {}
         self._evicted: set[Mark] = set()
@@ -173,6 +174,8 @@ class InFlight:
         self._users.count(job.user_hash, 1)
         if job.in_order:
             self._fresh[job.mark] = job
+        elif job.ahead:
+            self._ahead[job.mark] = job
 
     def release(self, job: Job) -> None:
         """Let go of *job*."""
@@ -184,17 +187,23 @@ class InFlight:
             del self._by_source[source], self._bytes[source]
         self._users.count(job.user_hash, -1)
         self._fresh.pop(job.mark, None)
+        self._ahead.pop(job.mark, None)
 
     def oldest(self) -> Job | None:
         """Return the first of the log that is in flight and does not wait in the spool."""
-        return next(iter(self._fresh.values()), None)
+        first = next(iter(self._fresh.values()), None)
+        ahead = min(self._ahead.values(), key=lambda job: job.mark.seq, default=None)
+        if first is None or (ahead is not None and ahead.mark.seq < first.mark.seq):
+            return ahead
+        return first
 
     # What waits in the spool
 
     def spill(self, job: Job) -> None:
         """Note that *job*, which stays in flight, stands in the spool as waiting."""
-        del self._fresh[job.mark]
-        job.waiting, job.parked = True, bool(job.user)
+        self._fresh.pop(job.mark, None)
+        self._ahead.pop(job.mark, None)
+        job.waiting, job.parked, job.ahead = True, bool(job.user), False
         self._restored[job.mark] = job.user
         if job.mark.seq <= self._evicted_to:
             self._evicted.add(job.mark)

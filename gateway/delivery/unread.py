@@ -39,7 +39,7 @@ class Flow:
 
     __slots__ = ("_head", "_numbers", "_seqs", "_users", "gate")
 
-    def __init__(self, gate: int = 0) -> None:
+    def __init__(self, gate: tuple[int, int] = (0, 0)) -> None:
         self._seqs = array("Q")
         self._numbers = array("Q")
         self._users = bytearray()
@@ -56,9 +56,14 @@ class Flow:
         return self._seqs[self._head]
 
     @property
-    def last(self) -> int:
-        """Return the last one's seq, 0 where there is none."""
-        return self._seqs[-1] if len(self) else 0
+    def place(self) -> tuple[int, int]:
+        """Return the first one's seq and number; there has to be one."""
+        return self._seqs[self._head], self._numbers[self._head]
+
+    @property
+    def last_place(self) -> tuple[int, int]:
+        """Return the last one's seq and number, (0, 0) where there is none."""
+        return (self._seqs[-1], self._numbers[-1]) if len(self) else (0, 0)
 
     @property
     def user(self) -> int:
@@ -113,7 +118,7 @@ class _Source:
         self.own: dict[int, Flow] = {}
         self.turns: dict[int, None] = {}
         """Users with a flow of their own that may have a delivery that can go."""
-        self._gated: list[tuple[int, int]] = []
+        self._gated: list[tuple[tuple[int, int], int]] = []
         self._heads: list[tuple[int, int]] = []
 
     def __bool__(self) -> bool:
@@ -143,7 +148,7 @@ class _Source:
         """Return the lowest seq of a user's deliveries."""
         own = self.own.get(user)
         firsts = [own.first] if own else []
-        if self.common and (own is None or self.common.first <= own.gate):
+        if self.common and (own is None or self.common.place <= own.gate):
             among = self.common.find(user)
             firsts += [] if among is None else [among]
         return min(firsts, default=None)
@@ -152,7 +157,7 @@ class _Source:
         """Add a delivery to its user's own flow."""
         flow = self.own.get(user)
         if flow is None:
-            flow = self.own[user] = Flow(self.common.last)
+            flow = self.own[user] = Flow(self.common.last_place)
             self.turns[user] = None
         flow.add(seq, number, user)
         if flow.first == seq:
@@ -172,15 +177,15 @@ class _Source:
     def gated(self, user: int) -> bool:
         """Tell whether earlier deliveries of a user may be among the others; look again later."""
         flow = self.own[user]
-        if flow.first <= flow.gate or not self.common or self.common.first > flow.gate:
+        if flow.place <= flow.gate or not self.common or self.common.place > flow.gate:
             return False
         heapq.heappush(self._gated, (flow.gate, user))
         return True
 
     def went_on(self) -> None:
         """Let users have their turn whose earlier deliveries are not among the others any more."""
-        first = self.common.first if self.common else None
-        while self._gated and (first is None or self._gated[0][0] < first):
+        place = self.common.place if self.common else None
+        while self._gated and (place is None or self._gated[0][0] < place):
             user = heapq.heappop(self._gated)[1]
             if user in self.own:
                 self.turns[user] = None

@@ -31,6 +31,9 @@ Past that the older one is recorded as waiting, so that a crash repeats no more 
 UNRECORDED = 1024
 """Deliveries that may have ended without the spool knowing; past that it is waited for."""
 
+OUTAGE = 5
+"""Probes in vain, one after the other, that are an outage: what it made wait is tried at its end."""
+
 ISOLATED_ATTEMPTS = {"credential": 5}
 """By cause: after how many attempts an event is given up that fails while others are taken. A
 vendor's firewall that dislikes an event says so at once."""
@@ -163,9 +166,10 @@ class Worker:
     def _spill(self, most: int) -> None:
         """Record the oldest in flight as waiting, until fewer than *most* finished are ahead."""
         while self.tracker.completed_ahead >= most and (job := self.queue.in_flight.oldest()):
+            close = self.tracker.close_ahead if job.ahead else self.tracker.close
             self.queue.in_flight.spill(job)
             self.tracker.waiting(job.later(steady(), parked=job.parked))
-            self.tracker.close(job.mark.seq)
+            close(job.mark.seq)
 
     # What goes out
 
@@ -285,6 +289,8 @@ class Worker:
         self.breaker.forget(job.mark)
         if opened:
             log.info("circuit_closed", destination=self.name, was=trouble)
+        if opened >= OUTAGE:
+            self.backlog.recover()
         if trouble:
             self._lanes.wake_all()
 

@@ -64,6 +64,23 @@ async def test_a_part_of_an_entry_is_ahead_too(spool: SqliteSpool) -> None:
     assert tracker.completed_ahead == 1
 
 
+async def test_what_overtook_others_holds_the_cursor_while_it_is_in_flight(
+    spool: SqliteSpool,
+) -> None:
+    """Finished deliveries behind one that overtook others count as ahead until that is settled."""
+    await append(spool, 3)
+    tracker = ProgressTracker("crm", spool, spool.position)
+    tracker.open_ahead(1)
+    for seq in (2, 3):
+        tracker.open(seq, 1)
+        tracker.close(seq, "delivered")
+    await tracker.flush()
+    assert (tracker.completed_ahead, spool.cursor("crm")) == (2, 0)
+    tracker.close_ahead(1)
+    await tracker.flush()
+    assert (tracker.completed_ahead, spool.cursor("crm")) == (0, 3)
+
+
 async def test_what_ends_while_the_spool_is_read_is_not_believed_to_wait(
     spool: SqliteSpool,
 ) -> None:

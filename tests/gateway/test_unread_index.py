@@ -98,10 +98,12 @@ class Reading:
         self.evicted = 0
         self._jobs: Counter[int] = Counter()
 
-    def add(self, user: int, source: str) -> None:
-        """Accept one more delivery."""
-        self.added.append(Unread(len(self.added) + 1, 0, user, source))
-        self.index.add(self.added[-1])
+    def add(self, user: int, source: str, events: int = 1) -> None:
+        """Accept one more request, of some events of the user."""
+        seq = self.added[-1].seq + 1 if self.added else 1
+        for number in range(events):
+            self.added.append(Unread(seq, number, user, source))
+            self.index.add(self.added[-1])
 
     def take(self) -> None:
         """Let each source have a turn."""
@@ -123,14 +125,17 @@ class Reading:
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abc")), max_size=120),
+    st.lists(
+        st.tuples(st.integers(0, 4), st.sampled_from("abc"), st.sampled_from([1, 3, 40])),
+        max_size=60,
+    ),
     st.lists(st.sampled_from(["take", "add", "free 1", "free 2", "free 3", "evict"]), max_size=60),
 )
 def test_nothing_is_lost_and_no_user_is_overtaken(
-    deliveries: list[tuple[int, str]], acts: list[str]
+    requests: list[tuple[int, str, int]], acts: list[str]
 ) -> None:
     """Whatever room users have and whenever it changes, all comes once, each user's in order."""
-    reading, coming = Reading(), deque(deliveries)
+    reading, coming = Reading(), deque(requests)
     for act in acts:
         what, _, user = act.partition(" ")
         for _ in range(min(10, len(coming)) if what == "add" else 0):
@@ -149,8 +154,8 @@ def test_nothing_is_lost_and_no_user_is_overtaken(
     assert len(taken) == len(set(taken))
     assert set(taken) >= {one for one in reading.added if one.seq > reading.evicted}
     for known in range(1, 5):
-        seqs = [one.seq for one in taken if one.user == known]
-        assert seqs == sorted(seqs)
+        places = [(one.seq, one.number) for one in taken if one.user == known]
+        assert places == sorted(places)
     assert reading.index.first() is None
 
 
