@@ -32,7 +32,7 @@ UNRECORDED = 1024
 """Deliveries that may have ended without the spool knowing; past that it is waited for."""
 
 OUTAGE = 5
-"""Probes in vain, one after the other, that are an outage: what it made wait is tried at its end."""
+"""Probes in vain, one after the other, that are an outage; at its end all is tried that waits."""
 
 ISOLATED_ATTEMPTS = {"credential": 5}
 """By cause: after how many attempts an event is given up that fails while others are taken. A
