@@ -273,12 +273,13 @@ def _whole_or_none(value: float | None) -> int | None:
 
 def fit_profile(event: Event) -> Event:
     """Return an identify with traits of the types that PersonaClick takes."""
-    held = event.traits
+    held = _with_loose(event.traits)
     birthday, age = held.birthday or "", held.age
     typed = {name: getattr(held, name) for name in held.__struct_fields__ if name != "extra"}
     other = {name: value for name, value in typed.items() if name not in OWN_TRAITS}
-    if isinstance(held.address, Mapping) and "location" not in held.extra:
-        other["location"] = held.address.get("city")
+    loose = _without(held.extra, OWN_TRAITS)
+    if not any(free_name(key) == "location" for key in loose):
+        other["location"], loose = _city(held.address, loose)
     return replace(
         event,
         traits=Traits(
@@ -289,11 +290,36 @@ def fit_profile(event: Event) -> Event:
             gender=GENDERS.get((held.gender or "").lower()),
             birthday=birthday[:10] if _is_day(birthday[:10]) else None,
             age=None if age is None else _whole_or_none(age // 1),
-            extra=free_fields(
-                {**other, **_without(held.extra, OWN_TRAITS)}, PROFILE, "trait_", TAKEN
-            ),
+            extra=free_fields({**other, **loose}, PROFILE, "trait_", TAKEN),
         ),
     )
+
+
+def _with_loose(held: Traits) -> Traits:
+    """Return *held* with PersonaClick's own fields from free traits of that name.
+
+    Growlytics' attributes are called ``First Name`` as well as ``firstName``.
+    """
+    found = {free_name(key): as_json(value) for key, value in held.extra.items()}
+    known = {name: text(found[name]) for name in OWN_TRAITS - {"age"} if name in found}
+    absent = {name: value for name, value in known.items() if getattr(held, name) is None}
+    if held.age is None and (age := number(found.get("age"))) is not None:
+        return replace(held, **absent, age=age)
+    return replace(held, **absent) if absent else held
+
+
+def _city(address: Any, loose: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """Return the city of a profile, and *loose* traits without it.
+
+    It is a part of the address, or stands by itself, as in chrts' and Growlytics' own examples.
+    """
+    within = address.get("city") if isinstance(address, Mapping) else None
+    if text(within) is not None:
+        return within, loose
+    key = next((key for key in loose if free_name(key) == "city"), None)
+    if key is None or text(loose[key]) is None:
+        return None, loose
+    return loose[key], {name: value for name, value in loose.items() if name != key}
 
 
 def _without(held: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ PARTS: Mapping[str, str] = {
     "postal_code": "postalCode",
 }  # fmt: skip
 """Tags to the parts of an address, as the Segment Spec names them."""
+SIGNS = {ord(sign): None for sign in " -_"}
+"""Between the words of a name: ``Loyalty Level`` and ``loyalty_level`` are one tag."""
 OBJECTS = ("traits.address", "traits.company")
 FREE_FIELDS: Mapping[str, tuple[type, ...]] = {
     "price_old": (int, float), "custom1": (str,), "custom2": (str,), "custom3": (str,),
@@ -94,12 +96,23 @@ def fit_contact(event: Event, tags: Collection[str] | None, texts: Mapping[str, 
     }
     free = {
         key: text
-        for key, value in {**objects, **_flat(traits.extra)}.items()
+        for key, value in _called(tags, {**objects, **_flat(traits.extra)}).items()
         if (tags is None or key in tags) and TAGS.get(key) not in kept
         if filled(key) and (text := _tag_text(value)) is not None
     }
     consent = {kind: given for kind, given in event.consent.items() if kind in texts or not given}
     return replace(event, traits=Traits(email=traits.email, **kept, extra=free), consent=consent)
+
+
+def _called(tags: Collection[str] | None, held: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *held* by the names of the account's *tags*: what others call ``City`` is ``city``."""
+    names = {_folded(tag): tag for tag in tags or ()}
+    called = {names.get(_folded(key), key): value for key, value in held.items()}
+    return {**called, **held}
+
+
+def _folded(name: str) -> str:
+    return name.translate(SIGNS).casefold()
 
 
 def _at(traits: Traits, path: str) -> Any:
@@ -221,7 +234,10 @@ def cut(event: Event, fitted: Event) -> Iterator[Loss]:
 
 
 def _moved(path: str, value: Any, fitted: Event) -> bool:
-    """Tell whether the visitor's id goes out as the device's."""
+    """Tell whether the visitor's id goes out as the device's, or a trait as a tag of its name."""
+    if path.startswith("traits.extra."):
+        name, tags = _folded(path.removeprefix("traits.extra.")), fitted.traits.extra
+        return any(_folded(tag) == name and _alike(tags[tag], value) for tag in tags)
     return path == "anonymous_id" and value == fitted.context.device.id
 
 

@@ -42,6 +42,9 @@ def amounts(event: Event) -> dict[str, float]:
 
 # Carts and lists
 
+SENT_WITH_ALL = {"shop_id", "shop_secret", "external_id", "seance", "stream"}
+"""Fields of every PersonaClick profile of a user without a device."""
+
 
 def test_a_viewed_cart_is_the_whole_cart() -> None:
     """PersonaClick requires its cart to be told when the cart's page is visited."""
@@ -298,6 +301,67 @@ def test_the_parts_of_an_address_are_tags() -> None:
     (update,) = sent(event, "tracardi")[1]["events"]
     assert update["properties"]["contact"]["address"] == {
         "town": "London", "country": "GB", "postcode": "N1",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "body"),
+    [
+        ("chrts", "/customer/identify",
+         {"uid": "u", "attributes": {"email": "a@b.co", "city": "London"}}),
+        ("segment", "/v1/identify",
+         {"userId": "u", "type": "identify", "traits": {"email": "a@b.co", "City": "London"}}),
+        ("growlytics", "/rest-api/customer",
+         {"id": "u", "attributes": [{"name": "email", "type": "string", "value": "a@b.co"},
+                                    {"name": "City", "type": "string", "value": "London"}]}),
+        ("quartic", "/store/contact",
+         {"email": "a@b.co", "tags": [{"n": "city", "v": "London"}]}),
+        ("tracardi", "/track",
+         {"source": {"id": "s"}, "session": {"id": "e"}, "events": [
+             {"type": "profile-update",
+              "properties": {"contact": {"email": {"main": "a@b.co"}}, "city": "London"}}]}),
+    ],
+)  # fmt: skip
+def test_a_city_that_stands_by_itself_is_one(source: str, path: str, body: Any) -> None:
+    """A city outside of an address is PersonaClick's location, once, and Quartic's tag."""
+    (event,) = read(source, path, body)
+    output = configured("personaclick", shop_secret="s")  # noqa: S106 - not a real one
+    _, personaclick = sent(event, output)
+    assert personaclick["location"] == "London"
+    assert "city" not in personaclick
+    assert [loss for loss in output.losses(event) if loss.how == "lost"] == []
+    quartic = configured("quartic")
+    _, contact = sent(event, quartic)
+    assert contact["tags"] == [{"n": "city", "v": "London"}]
+    assert not any("ity" in loss.path for loss in quartic.losses(event))
+
+
+def test_an_addresss_city_goes_before_a_loose_one() -> None:
+    """Two cities both arrive: the address's as the location, the other one as a field."""
+    traits = {"email": "a@b.co", "city": "Paris", "address": {"city": "London"}}
+    (event,) = read(
+        "segment", "/v1/identify", {"userId": "u", "type": "identify", "traits": traits}
+    )
+    _, body = sent(event, configured("personaclick", shop_secret="s"))  # noqa: S106 - not a real one
+    assert (body["location"], body["city"]) == ("London", "Paris")
+
+
+def test_traits_of_other_spellings_have_their_fields() -> None:
+    """A Growlytics attribute called First Name is PersonaClick's and Quartic's first name."""
+    given = {
+        "email": "a@b.co", "First Name": "Ann", "last_name": "Lee", "Gender": "Female",
+        "Birthday": "1990-02-03", "Age": "36", "Phone": "+44 20",
+    }  # fmt: skip
+    attributes = [{"name": n, "type": "string", "value": v} for n, v in given.items()]
+    (event,) = read("growlytics", "/rest-api/customer", {"id": "u", "attributes": attributes})
+    _, body = sent(event, configured("personaclick", shop_secret="s"))  # noqa: S106 - not a real one
+    assert {name: body[name] for name in sorted(body.keys() - SENT_WITH_ALL)} == {
+        "age": 36, "birthday": "1990-02-03", "email": "a@b.co", "first_name": "Ann",
+        "gender": "f", "last_name": "Lee", "phone": "+44 20",
+    }  # fmt: skip
+    _, contact = sent(event, "quartic")
+    assert {tag["n"]: tag["v"] for tag in contact["tags"]} == {
+        "firstname": "Ann", "lastname": "Lee", "phone": "+44 20", "age": "36",
     }  # fmt: skip
 
 
