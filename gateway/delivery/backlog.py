@@ -182,7 +182,7 @@ class BacklogReader:
         return not self._unread.holds(user)
 
     def _takes_live(self, source: str) -> bool:
-        if self._queue.closed or (self._breaker.opened and self._queue.fresh):
+        if self._queue.closed:
             return False
         return self._in_flight.room(source, len(self._unread.sources)) > 0
 
@@ -334,8 +334,8 @@ class BacklogReader:
     def _wanted(self, source: str, taken: Sequence[Unread]) -> int:
         """Return how many deliveries of a source are wanted: more than could go at once.
 
-        While the circuit is open, one that was never tried is enough to probe with; the rest
-        stays in the log, where it costs nothing.
+        While the circuit is open, one that was never tried is enough to probe with; the rest of
+        the backlog stays in the log, where it costs nothing.
         """
         if self._breaker.opened:
             return 0 if taken or self._queue.fresh else 1

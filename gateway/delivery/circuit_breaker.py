@@ -14,6 +14,10 @@ THRESHOLD = 5
 """Different users' events that fail one after the other before the circuit opens."""
 KEY_THRESHOLD = 3
 """The same where what the vendor refuses is the key (401, 403)."""
+RECENT = 5.0
+"""Seconds since the vendor last took an event in which more must fail before the circuit opens."""
+RECENT_FACTOR = 4
+"""So many times more: whoever sends bad events by many users does not stop all others at once."""
 MAX_PROBE_WAIT = 5.0
 """Seconds between probes of an open circuit at most: so long one may have been opened in vain."""
 LIMITED_USERS = 2
@@ -62,6 +66,7 @@ class CircuitBreaker:
         self._users: set[str] = set()
         self._limited: set[str] = set()
         self._taken = self._failed = 0
+        self._taken_at = -RECENT
         self._known: dict[Mark, tuple[int, int]] = {}
 
     def wait_time(self, now: float) -> float:
@@ -89,12 +94,13 @@ class CircuitBreaker:
         """Return until when the vendor asked for no attempts; None where it did not."""
         return self._paused_until if self._paused_until > now else None
 
-    def record_success(self) -> None:
+    def record_success(self, now: float) -> None:
         """Note that the vendor answered as it should, whatever it said of the event.
 
         That may be an attempt from before a pause that the vendor asked for: the pause stands.
         """
         self._taken += 1
+        self._taken_at = now
         self._row = self.opened = 0
         self._users.clear()
         self._limited.clear()
@@ -141,6 +147,8 @@ class CircuitBreaker:
         if cause == "limit":
             return isolated
         threshold = KEY_THRESHOLD if cause == "credential" else THRESHOLD
+        if cause != "connect" and now - self._taken_at < RECENT:
+            threshold *= RECENT_FACTOR
         if self.state == "probing" or self._row >= threshold:
             self._open(now, after or 0.0)
         return isolated

@@ -342,14 +342,18 @@ class JobQueue:
         self._wake()
 
     def pop(self, *, probe: bool = False) -> Job | None:
-        """Return the next job that may go; for a *probe*, one that was never tried if there is."""
+        """Return the next job that may go.
+
+        For a *probe* that is one that was never tried, if there is, and the newest: those before
+        it may be what opened the circuit.
+        """
         for flow in self._order(probe=probe):
             if flow == ISOLATED:
                 if self._isolated_out >= self._most_isolated:
                     continue
                 self._isolated_out += 1
             jobs = self._flows.pop(flow)
-            job = jobs.popleft()
+            job = jobs.pop() if probe else jobs.popleft()
             if jobs:
                 self._flows[flow] = jobs
             return job

@@ -285,7 +285,7 @@ class Worker:
 
     def _passed(self, job: Job) -> None:
         opened, trouble = self.breaker.opened, self.breaker.reason
-        self.breaker.record_success()
+        self.breaker.record_success(time.monotonic())
         self.breaker.forget(job.mark)
         if opened:
             log.info("circuit_closed", destination=self.name, was=trouble)

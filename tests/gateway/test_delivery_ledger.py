@@ -141,7 +141,7 @@ def test_a_pause_that_was_asked_for_outlasts_a_success() -> None:
             Mark(1, 0), user, cause="limit", reason="HTTP 429", after=7.0, now=100,
             isolated_before=False,
         )  # fmt: skip
-    breaker.record_success()
+    breaker.record_success(0.0)
     assert breaker.wait_time(101) == 6
     assert breaker.wait_time(107) == 0
 

@@ -10,6 +10,8 @@ import pytest
 from gateway.delivery.circuit_breaker import (
     KEY_THRESHOLD,
     MAX_PROBE_WAIT,
+    RECENT,
+    RECENT_FACTOR,
     THRESHOLD,
     CircuitBreaker,
 )
@@ -61,7 +63,7 @@ def test_the_circuit_opens_after_failures_of_several_users_and_one_probe_closes_
     assert 0.5 <= breaker.wait_time(0) <= 1
     assert attempt_at(breaker, 1)
     assert not attempt_at(breaker, 1)
-    breaker.record_success()
+    breaker.record_success(0.0)
     assert state(breaker) == "closed"
     assert attempt_at(breaker, 1)
 
@@ -73,6 +75,21 @@ def test_one_users_events_open_no_circuit(cause: str) -> None:
     for _ in range(100):
         fail(breaker, "u", cause)
     assert breaker.state == "closed"
+
+
+def test_while_the_vendor_takes_events_more_users_must_fail() -> None:
+    """Where an event was taken a moment ago, a handful of users who fail open no circuit."""
+    breaker = CircuitBreaker(low=1, high=60)
+    breaker.record_success(100.0)
+    for user in range(RECENT_FACTOR * THRESHOLD - 1):
+        fail(breaker, f"u{user}", now=101.0)
+    assert state(breaker) == "closed"
+    fail(breaker, "last", now=101.0)
+    assert state(breaker) == "open"
+    breaker.record_success(102.0)
+    for user in range(THRESHOLD):
+        fail(breaker, f"u{user}", now=102.0 + RECENT)
+    assert state(breaker) == "open"
 
 
 def test_events_of_nobody_are_different_users() -> None:
@@ -97,11 +114,11 @@ def test_an_event_that_fails_while_others_are_taken_says_nothing_of_the_vendor()
     bad = range(-THRESHOLD, 0)
     for number in bad:
         fail(breaker, f"bad{number}", number=number)
-    breaker.record_success()
+    breaker.record_success(0.0)
     for number in bad[:2]:
         fail(breaker, f"bad{number}", number=number)
     for _ in range(3):
-        breaker.record_success()
+        breaker.record_success(0.0)
         assert all(fail(breaker, f"bad{n}", number=n, isolated_before=False) for n in bad[:2])
     for _ in range(3):
         for number in bad:
@@ -114,7 +131,7 @@ def test_in_a_partial_outage_no_event_is_isolated() -> None:
     breaker = CircuitBreaker(low=1, high=60)
     fail(breaker, "u", number=-1)
     for _ in range(20):
-        breaker.record_success()
+        breaker.record_success(0.0)
         fail(breaker, "v")
     assert not fail(breaker, "u", number=-1)
 
@@ -166,7 +183,7 @@ def test_one_success_forgets_the_failures_before() -> None:
     breaker = CircuitBreaker(low=1, high=60)
     for _ in range(3 * THRESHOLD):
         fail(breaker, "", "timeout")
-        breaker.record_success()
+        breaker.record_success(0.0)
     assert breaker.state == "closed"
 
 
