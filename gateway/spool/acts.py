@@ -15,7 +15,6 @@ from gateway.spool.values import Bounds, Replayed
 
 _FORGET = (
     "DELETE FROM waiting WHERE destination = ?",
-    "DELETE FROM position WHERE destination = ?",
     "DELETE FROM ended WHERE destination = ?",
     "DELETE FROM destination WHERE number = ?",
 )

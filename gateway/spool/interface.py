@@ -2,7 +2,7 @@
 
 A spool holds requests exactly as they came, one log row each, and per destination a cursor: every
 delivery at or before it is finished or stands as an exception. An exception is a delivery that
-waits (``Later``) or that ended badly (``Dead``). Sources may have positions ahead of the cursor.
+waits (``Later``) or that ended badly (``Dead``).
 No spool knows a vendor, an event or HTTP.
 """
 
@@ -26,7 +26,6 @@ from gateway.spool.values import (
     Notice,
     Once,
     Progress,
-    Reading,
     Said,
     UnreadPage,
 )
@@ -165,34 +164,11 @@ class Spool(Protocol):
         """Return the destination's cursor; raises SpoolError for an unknown one."""
         ...
 
-    async def read(
-        self,
-        destination: str,
-        after: int,
-        limit: int,
-        source: str | None = None,
-        upto: int | None = None,
-    ) -> Reading:
-        """Return up to ``limit`` entries past ``after`` that target the destination.
-
-        Of one ``source`` alone, where it is named; not past ``upto``. What stands at or before
-        its source's position is left out, and ``entry.targets[destination]`` omits what already
-        stands as an exception or is over.
-        """
-        ...
-
-    async def sources(self, destination: str) -> dict[str, int]:
-        """Return each source that has entries past its position, and that position.
-
-        A source's position is the cursor, or its own where that is ahead (``Progress``).
-        """
-        ...
-
     async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
         """Return what of up to ``limit`` entries past ``after`` is pending for the destination.
 
-        Nothing past ``upto`` is looked at, no request is read, and what stands as an exception or
-        is over is left out.
+        Nothing past ``upto`` is looked at, no request is read, and what the cursor has passed,
+        stands as an exception or is over is left out.
         """
         ...
 

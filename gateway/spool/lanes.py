@@ -3,105 +3,29 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import apsw
 
 from gateway.errors import SpoolError
-from gateway.spool.rows import whither
+from gateway.spool.rows import targets_of
 from gateway.spool.store import bit, fetch
 from gateway.spool.values import Bounds
 
 _COMPACT = 4096
-"""Passed places at the front of a stretch that are worth giving back."""
+"""Passed places at the front of a lane that are worth giving back."""
 _IN_FLIGHT = 65_536
 """Evicted entries that are remembered, where the worker does not say what it has left."""
 
 
-class Stretch:
-    """The entries of one source that a destination has still to pass, in the order of the log.
-
-    The writer's thread changes it, the loop looks at it: what the loop uses (``pending``,
-    ``first``) comes from ``_shown``, which is replaced as a whole.
-    """
-
-    def __init__(self, position: int = 0) -> None:
-        self.position = self.new_position = position
-        """The source's own position, of consequence where it is ahead of the cursor."""
-        self.seqs = array("q")
-        self.open = array("i")
-        """For each entry, how many of its deliveries are neither finished nor exceptions."""
-        self.sizes = array("I")
-        """For each entry, how many bytes it takes."""
-        self.new_head = 0
-        self._shown = (self.seqs, 0)
-        self._durable = 0
-
-    def first(self) -> int | None:
-        """Return the seq of the first entry to be passed."""
-        seqs, head = self._shown
-        return seqs[head] if head < len(seqs) else None
-
-    def pending(self, after: int, upto: int, limit: int) -> list[int]:
-        """Return the seqs of the first ``limit`` entries past ``after`` and up to ``upto``."""
-        seqs, head = self._shown
-        start = bisect_right(seqs, after, min(head, len(seqs)))
-        return [seq for seq in seqs[start : start + limit] if seq <= upto]
-
-    def ahead(self, count: int) -> list[int]:
-        """Return the seqs of the first ``count`` entries past the position to be."""
-        return self.seqs[self.new_head : self.new_head + count].tolist()
-
-    def find(self, seq: int) -> int | None:
-        """Return where an entry that is still to be passed stands here."""
-        at = bisect_left(self.seqs, seq, self.new_head)
-        return at if at < len(self.seqs) and self.seqs[at] == seq else None
-
-    def has(self, seq: int) -> bool:
-        """Say whether an entry is still to be passed."""
-        return self.find(seq) is not None
-
-    def left(self) -> list[int]:
-        """Return the entries that are still to be passed."""
-        return self.seqs[self.new_head :].tolist()
-
-    def add(self, seq: int, deliveries: int, size: int) -> None:
-        """Take note of an entry in the log."""
-        self.seqs.append(seq)
-        self.open.append(deliveries)
-        self.sizes.append(size)
-
-    def pass_to(self, seq: int) -> tuple[list[int], int, int]:
-        """Pass what stands at or before ``seq``; return it, its open deliveries and its bytes."""
-        begin, head = self.new_head, bisect_right(self.seqs, seq, self.new_head)
-        self.new_head = head
-        passed = self.seqs[begin:head].tolist()
-        return passed, sum(self.open[begin:head]), sum(self.sizes[begin:head])
-
-    def commit(self) -> None:
-        """The transaction at hand is durable."""
-        self.position = self.new_position
-        if self.new_head > _COMPACT and self.new_head * 2 > len(self.seqs):
-            self.seqs, self.open = self.seqs[self.new_head :], self.open[self.new_head :]
-            self.sizes = self.sizes[self.new_head :]
-            self.new_head = 0
-        self._durable = len(self.seqs)
-        self._shown = (self.seqs, self.new_head)
-
-    def rollback(self) -> None:
-        """The transaction at hand did not happen."""
-        self.new_position = self.position
-        self.new_head = self._shown[1]
-        del self.seqs[self._durable :]
-        del self.open[self._durable :], self.sizes[self._durable :]
-
-
 class Lane:
-    """One destination's part of the log.
+    """One destination's part of the log: the entries that it has still to pass, in their order.
 
     What has a ``new_`` twin mirrors the store as committed; the twin is what the transaction at
-    hand would make of it. ``coming`` counts the entries that it is about to add.
+    hand would make of it. ``coming`` counts the entries that it is about to add. The writer's
+    thread changes all this; the loop looks at ``cursor``, ``backlog`` and ``first``, which comes
+    from ``_shown``, which is replaced as a whole.
     """
 
     def __init__(self, name: str, number: int, cursor: int) -> None:
@@ -114,8 +38,8 @@ class Lane:
         """Deliveries that wait."""
         self.dead = self.new_dead = 0
         """Dead letters."""
-        self.backlog = self.new_backlog = 0
-        """Entries past the positions that target this destination."""
+        self.backlog = 0
+        """Entries past the cursor that target this destination."""
         self.pending = self.new_pending = 0
         """Deliveries of these entries that are neither finished nor exceptions."""
         self.coming = 0
@@ -126,40 +50,29 @@ class Lane:
         self._reported = 0
         self.new_reported = 0
         """The cursor that the worker reports: everything before it has left its hands."""
-        self.stretches: dict[str, Stretch] = {}
-        self._touched: set[str] = set()
-        self._left: list[tuple[str, int]] = []
+        self._seqs = array("q")
+        self._open = array("i")
+        """For each entry, how many of its deliveries are neither finished nor exceptions."""
+        self._sizes = array("I")
+        """For each entry, how many bytes it takes."""
+        self._head = self._durable = 0
+        self._shown = (self._seqs, 0)
+        self._left: list[int] = []
         self._passed: list[int] = []
 
+    @property
+    def new_backlog(self) -> int:
+        """Return how many entries are past the cursor to be."""
+        return len(self._seqs) - self._head
+
     def first(self) -> int | None:
-        """Return the seq of the first entry past its position that targets this destination."""
-        firsts = (stretch.first() for stretch in list(self.stretches.values()))
-        return min((seq for seq in firsts if seq is not None), default=None)
-
-    def places(self, after: int, upto: int, limit: int, source: str | None = None) -> list[int]:
-        """Return the seqs of the first pending entries past ``after`` and up to ``upto``."""
-        if source is not None:
-            stretch = self.stretches.get(source)
-            return stretch.pending(after, upto, limit) if stretch else []
-        found: list[int] = []
-        for stretch in list(self.stretches.values()):
-            found += stretch.pending(after, upto, limit)
-        return sorted(found)[:limit]
-
-    def sources(self) -> dict[str, int]:
-        """Return each source that has pending entries, and its position."""
-        return {
-            source: max(self.cursor, stretch.position)
-            for source, stretch in list(self.stretches.items())
-            if stretch.first() is not None
-        }
+        """Return the seq of the first entry past the cursor that targets this destination."""
+        seqs, head = self._shown
+        return seqs[head] if head < len(seqs) else None
 
     def ahead(self, count: int) -> list[int]:
-        """Return the seqs of the first ``count`` entries past the positions to be."""
-        found: list[int] = []
-        for stretch in self.stretches.values():
-            found += stretch.ahead(count)
-        return sorted(found)[:count]
+        """Return the seqs of the first ``count`` entries past the cursor to be."""
+        return self._seqs[self._head : self._head + count].tolist()
 
     def excess(self) -> int:
         """Return how far what is pending, with all that is coming, exceeds ``max_backlog``."""
@@ -174,9 +87,13 @@ class Lane:
             return False
         return self.excess() >= 0
 
+    def _find(self, seq: int) -> int | None:
+        at = bisect_left(self._seqs, seq, self._head)
+        return at if at < len(self._seqs) and self._seqs[at] == seq else None
+
     def has(self, seq: int) -> bool:
         """Say whether an entry is still to be passed."""
-        return any(stretch.has(seq) for stretch in self.stretches.values())
+        return self._find(seq) is not None
 
     def count_of(self, size: int, most: int) -> int:
         """Return about how many entries take *size* bytes, but no more than *most*."""
@@ -184,74 +101,36 @@ class Lane:
 
     def left(self) -> list[int]:
         """Return the entries that are still to be passed."""
-        return [seq for stretch in self.stretches.values() for seq in stretch.left()]
+        return self._seqs[self._head :].tolist()
 
-    def add(self, seq: int, source: str, deliveries: int, size: int) -> bool:
+    def add(self, seq: int, deliveries: int, size: int) -> bool:
         """Take note of an entry in the log; say whether it is still to be passed."""
-        stretch = self._stretch(source)
-        if seq <= max(self.new_cursor, stretch.new_position):
+        if seq <= self.new_cursor:
             return False
-        stretch.add(seq, deliveries, size)
-        self.new_backlog += 1
+        self._seqs.append(seq)
+        self._open.append(deliveries)
+        self._sizes.append(size)
         self.new_bytes += size
         self.new_pending += deliveries
         return True
 
-    def _stretch(self, source: str) -> Stretch:
-        self._touched.add(source)
-        stretch = self.stretches.get(source)
-        if stretch is None:
-            stretch = self.stretches[source] = Stretch()
-        return stretch
-
-    def source_of(self, seq: int) -> str | None:
-        """Return the source of an entry that is still to be passed; None for any other."""
-        for source, stretch in self.stretches.items():
-            if stretch.find(seq) is not None:
-                return source
-        return None
-
     def leave(self, seq: int) -> None:
         """Note that a delivery of the entry is open no more: it ended, or is an exception."""
-        for source, stretch in self.stretches.items():
-            if (at := stretch.find(seq)) is not None:
-                self._touched.add(source)
-                self._left.append((source, at))
-                stretch.open[at] -= 1
-                self.new_pending -= 1
+        if (at := self._find(seq)) is not None:
+            self._left.append(at)
+            self._open[at] -= 1
+            self.new_pending -= 1
 
     def advance(self, cursor: int) -> bool:
-        """Move the position of all sources; say whether it moved."""
+        """Move the cursor; say whether it moved."""
         if cursor <= self.new_cursor:
             return False
-        self.new_cursor = cursor
-        for source in self.stretches:
-            self._pass(source, cursor)
+        begin, end = self._head, bisect_right(self._seqs, cursor, self._head)
+        self.new_cursor, self._head = cursor, end
+        self._passed += self._seqs[begin:end].tolist()
+        self.new_bytes -= sum(self._sizes[begin:end])
+        self.new_pending -= sum(self._open[begin:end])
         return True
-
-    def advance_source(self, source: str, position: int) -> bool:
-        """Move the position of one source; say whether it moved."""
-        stretch = self.stretches.get(source)
-        if position <= max(self.new_cursor, stretch.new_position if stretch else 0):
-            return False
-        self._stretch(source).new_position = position
-        self._pass(source, position)
-        return True
-
-    def _pass(self, source: str, position: int) -> None:
-        entries, deliveries, size = self.stretches[source].pass_to(position)
-        if entries:
-            self._touched.add(source)
-            self._passed += entries
-            self.new_bytes -= size
-            self.new_backlog -= len(entries)
-            self.new_pending -= deliveries
-
-    def positions(self) -> Iterator[tuple[str, int]]:
-        """Yield the sources that have positions of their own ahead of the cursor, with these."""
-        for source, stretch in self.stretches.items():
-            if stretch.new_position > self.new_cursor:
-                yield source, stretch.new_position
 
     def evict(self, seqs: Iterable[int]) -> None:
         """Note that deliveries of these entries are taken from the worker."""
@@ -266,9 +145,12 @@ class Lane:
         self.waiting, self.dead, self.coming = self.new_waiting, self.new_dead, 0
         self.backlog, self.pending = self.new_backlog, self.new_pending
         self.cursor, self.bytes = self.new_cursor, self.new_bytes
-        for source in self._touched:
-            self.stretches[source].commit()
-        self._touched.clear()
+        if self._head > _COMPACT and self._head * 2 > len(self._seqs):
+            self._seqs, self._open = self._seqs[self._head :], self._open[self._head :]
+            self._sizes = self._sizes[self._head :]
+            self._head = 0
+        self._durable = len(self._seqs)
+        self._shown = (self._seqs, self._head)
         self._left.clear()
         passed, self._passed = self._passed, []
         return passed
@@ -283,15 +165,14 @@ class Lane:
         """The transaction at hand did not happen."""
         self.new_reported = 0
         self.new_waiting, self.new_dead, self.coming = self.waiting, self.dead, 0
-        self.new_backlog, self.new_pending = self.backlog, self.pending
+        self.new_pending = self.pending
         self.new_cursor, self.new_bytes = self.cursor, self.bytes
-        self._passed = []
-        for source, at in self._left:
-            self.stretches[source].open[at] += 1
-        for source in self._touched:
-            self.stretches[source].rollback()
-        self._touched.clear()
+        for at in self._left:
+            self._open[at] += 1
+        del self._seqs[self._durable :], self._open[self._durable :], self._sizes[self._durable :]
+        self._head = self._shown[1]
         self._left.clear()
+        self._passed = []
 
 
 class Lanes:
@@ -406,9 +287,6 @@ _EXCEPTIONS = (
 
 def _fill(connection: apsw.Connection, lanes: dict[str, Lane]) -> list[int]:
     """Let the lanes know all that is pending; return the entries that no lane has to pass."""
-    query = "SELECT name, source, seq FROM position JOIN destination ON number = destination"
-    for row in fetch(connection, query):
-        lanes[row[0]].advance_source(*row[1:])
     start = min((lane.cursor for lane in lanes.values()), default=None)
     if start is None:
         return []
@@ -418,11 +296,10 @@ def _fill(connection: apsw.Connection, lanes: dict[str, Lane]) -> list[int]:
     body: Any
     loose: list[int] = []
     for seq, meta, body in connection.execute(query, (start,)):  # one by one: it can be long
-        targets, source = whither(meta)
         pending = False
-        for target, numbers in targets.items():
+        for target, numbers in targets_of(meta).items():
             if target in lanes:
-                pending |= lanes[target].add(seq, source, len(numbers), len(meta) + body)
+                pending |= lanes[target].add(seq, len(numbers), len(meta) + body)
         if not pending:
             loose.append(seq)
     name: Any

@@ -15,7 +15,7 @@ from gateway.spool.groups import LetterGroup
 from gateway.spool.lanes import Lanes
 from gateway.spool.owing import Owing, owing
 from gateway.spool.reading import ahead
-from gateway.spool.rows import insert, retarget, unpack, unpack_attempts, whither
+from gateway.spool.rows import insert, retarget, unpack, unpack_attempts
 from gateway.spool.settling import unkeep
 from gateway.spool.store import FILE, connect, explain, fetch, transaction
 from gateway.spool.values import EVERY_LETTER, Balance, Dead, Letters, Mark, numbered
@@ -51,13 +51,10 @@ _OLDEST = """
 _MOVING = """
     SELECT destination, seq, idx, cause, reason, user, event_name FROM letter WHERE id = ?
 """
-_AHEAD = """
-    SELECT number, meta FROM destination JOIN log ON seq > cursor
-    WHERE name = ? AND seq = ? AND mask <> 0
-"""
-_END = """
-    INSERT OR IGNORE INTO ended SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS
-    (SELECT 1 FROM position WHERE destination = ?1 AND source = ?4 AND seq >= ?2)
+_END_AHEAD = """
+    INSERT OR IGNORE INTO ended
+    SELECT number, seq, ?3 FROM destination JOIN log ON seq > cursor
+    WHERE name = ?1 AND seq = ?2 AND mask <> 0
 """
 
 Which = Sequence[int] | Letters
@@ -135,7 +132,7 @@ def drop(connection: apsw.Connection, ids: Sequence[int]) -> Counter[str]:
 
 
 def _remove(connection: apsw.Connection, ids: Iterable[int]) -> Counter[str]:
-    """Delete dead letters; what stands ahead of its position is not to be delivered again."""
+    """Delete dead letters; what stands ahead of the cursor is not to be delivered again."""
     removed: Counter[str] = Counter()
     seqs = set()
     for number in ids:
@@ -143,15 +140,9 @@ def _remove(connection: apsw.Connection, ids: Iterable[int]) -> Counter[str]:
         for name, seq, index in fetch(connection, gone, (number,)):
             seqs.add(seq)
             removed[name] += 1
-            _end_ahead(connection, name, seq, index)
+            connection.execute(_END_AHEAD, (name, seq, index))
     unkeep(connection, seqs)
     return removed
-
-
-def _end_ahead(connection: apsw.Connection, name: str, seq: int, index: int) -> None:
-    for number, meta in fetch(connection, _AHEAD, (name, seq)):
-        _, source = whither(meta)
-        connection.execute(_END, (number, seq, index, source))
 
 
 def drop_oldest(connection: apsw.Connection, destination: str, size: int, most: int) -> int:

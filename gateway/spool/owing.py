@@ -25,11 +25,7 @@ _OVER = """
     SELECT idx FROM letter WHERE destination = ?1 AND seq = ?3
     UNION SELECT idx FROM ended WHERE destination = ?2 AND seq = ?3
 """
-_POSITION = """
-    SELECT number, max(cursor, coalesce(
-        (SELECT seq FROM position WHERE destination = number AND source = ?2), 0))
-    FROM destination WHERE name = ?1
-"""
+_CURSOR = "SELECT number, cursor FROM destination WHERE name = ?"
 
 Waits = Mapping[tuple[str, int], Later | None]
 
@@ -87,9 +83,9 @@ def _waits(
     connection: apsw.Connection, seq: int, entry: Entry
 ) -> Iterator[tuple[tuple[str, int], Later | None]]:
     for name, numbers in entry.targets.items():
-        for number, position in fetch(connection, _POSITION, (name, entry.source)):
+        for number, cursor in fetch(connection, _CURSOR, (name,)):
             waiting = [later_of(row) for row in fetch(connection, _WAITING, (number, seq))]
             over = {index for (index,) in fetch(connection, _OVER, (name, number, seq))}
-            if seq > position:
+            if seq > cursor:
                 yield from (((name, index), None) for index in numbers if index not in over)
             yield from (((name, later.mark.index), later) for later in waiting)

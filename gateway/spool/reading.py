@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import apsw
-import msgspec
 
 from gateway.errors import SpoolError
 from gateway.spool.rows import unpack, unpack_attempts, unread_entry
@@ -18,19 +17,13 @@ from gateway.spool.values import Depth, Item, Later, Mark, UnreadPage
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_READ = "SELECT id, meta, body FROM log WHERE seq = ?"
 _METAS = """
     SELECT seq, meta FROM log WHERE seq > ? AND seq <= ? AND mask <> 0 ORDER BY seq LIMIT ?
 """
-_ALL_EXCEPTED = """
+_EXCEPTED = """
     SELECT seq, idx FROM waiting WHERE destination = ?1 AND seq > ?3 AND seq <= ?4
     UNION ALL SELECT seq, idx FROM letter WHERE destination = ?2 AND seq > ?3 AND seq <= ?4
     UNION ALL SELECT seq, idx FROM ended WHERE destination = ?1 AND seq > ?3 AND seq <= ?4
-"""
-_EXCEPTED = """
-    SELECT idx FROM waiting WHERE destination = ?1 AND seq = ?3
-    UNION ALL SELECT idx FROM letter WHERE destination = ?2 AND seq = ?3
-    UNION ALL SELECT idx FROM ended WHERE destination = ?1 AND seq = ?3
 """
 _WAITING = "SELECT seq, idx, parked, due, user, event_name, reason, attempts FROM waiting "
 _RETRYING = f"""
@@ -104,54 +97,28 @@ class Reader:
 
 
 class _Known(NamedTuple):
-    name: str
     number: int
+    cursor: int
 
 
 def _known(connection: apsw.Connection, name: str) -> _Known:
-    query = "SELECT number FROM destination WHERE name = ?"
-    for (number,) in fetch(connection, query, (name,)):
-        return _Known(name, number)
+    query = "SELECT number, cursor FROM destination WHERE name = ?"
+    for row in fetch(connection, query, (name,)):
+        return _Known(*row)
     raise SpoolError(f"destination {name!r} is unknown to the spool; register it first")
-
-
-def read(connection: apsw.Connection, name: str, seqs: Sequence[int]) -> list[Item]:
-    """Return the entries at these places, without what is an exception or over already."""
-    known = _known(connection, name)
-    items = []
-    for seq in seqs:
-        for entry_id, meta, body in fetch(connection, _READ, (seq,)):
-            entry = unpack(entry_id, meta, body)
-            numbers = entry.targets.get(name, ())
-            left = _left(connection, known, seq, numbers)
-            if left != numbers:
-                targets = {**entry.targets, name: left}
-                entry = msgspec.structs.replace(entry, targets=targets)
-            if left:
-                items.append(Item(seq, entry))
-    return items
 
 
 def unread(connection: apsw.Connection, name: str, after: int, upto: int, limit: int) -> UnreadPage:
     """Return a page of what is pending for a destination (see ``Spool.unread``)."""
     known = _known(connection, name)
+    after = max(after, known.cursor)
     rows = fetch(connection, _METAS, (after, upto, limit))
     scanned = rows[-1][0] if len(rows) == limit else upto
     excepted: dict[int, set[int]] = {}
-    for seq, index in fetch(connection, _ALL_EXCEPTED, (known.number, name, after, scanned)):
+    for seq, index in fetch(connection, _EXCEPTED, (known.number, name, after, scanned)):
         excepted.setdefault(seq, set()).add(index)
     entries = (unread_entry(seq, meta, name, excepted.get(seq, ())) for seq, meta in rows)
     return UnreadPage([entry for entry in entries if entry is not None], scanned)
-
-
-def _left(
-    connection: apsw.Connection, known: _Known, seq: int, numbers: tuple[int, ...]
-) -> tuple[int, ...]:
-    excepted = fetch(connection, _EXCEPTED, (known.number, known.name, seq))
-    if not excepted:
-        return numbers
-    over = {index for (index,) in excepted}
-    return tuple(number for number in numbers if number not in over)
 
 
 def entries(connection: apsw.Connection, seqs: Sequence[int]) -> list[Item]:

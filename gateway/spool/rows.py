@@ -38,9 +38,8 @@ class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     users: tuple[int, ...] = ()
 
 
-class _Whither(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class _Targets(msgspec.Struct, frozen=True, array_like=True, gc=False):
     targets: dict[str, Deliveries]
-    source: str
 
 
 class _Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -59,7 +58,7 @@ _BY_SIZE = {n: _INSERT + ", ".join(["(?, ?, ?, ?, ?)"] * n) for n in (64, 16, 4,
 
 _encode = msgspec.msgpack.Encoder().encode
 _meta = msgspec.msgpack.Decoder(Meta).decode
-_whither = msgspec.msgpack.Decoder(_Whither).decode
+_targets = msgspec.msgpack.Decoder(_Targets).decode
 _attempts = msgspec.msgpack.Decoder(tuple[_Attempt, ...]).decode
 
 
@@ -108,15 +107,9 @@ def unpack(entry_id: str, meta: bytes, body: bytes) -> Entry:
     )
 
 
-def whither(meta: bytes) -> tuple[dict[str, Deliveries], str]:
-    """Return where a row's events go and their source, without unpacking the rest."""
-    known = _whither(meta)
-    return known.targets, known.source
-
-
 def targets_of(meta: bytes) -> dict[str, Deliveries]:
-    """Return where a row's events go."""
-    return _whither(meta).targets
+    """Return where a row's events go, without unpacking the rest."""
+    return _targets(meta).targets
 
 
 def unread_entry(

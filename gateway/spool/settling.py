@@ -52,7 +52,7 @@ _EXCEPTED = """
 """
 _END = """
     INSERT OR IGNORE INTO ended
-    SELECT ?1, ?3, ?4, ?5
+    SELECT ?1, ?3, ?4
     WHERE NOT EXISTS (SELECT 1 FROM letter WHERE destination = ?2 AND seq = ?3 AND idx = ?4)
 """
 _HAS_ENDED = "SELECT 1 FROM ended WHERE destination = ? AND seq = ? AND idx = ?"
@@ -61,18 +61,11 @@ _RECORD = """
     UPDATE destination SET cursor = max(cursor, ?), delivered = max(delivered, ?),
         declined = max(declined, ?), shadowed = max(shadowed, ?) WHERE number = ?
 """
-_POSITION = "INSERT OR REPLACE INTO position VALUES (?, ?, ?)"
-_PASSED = "DELETE FROM position WHERE destination = ? AND seq <= ?"
 _DROPPED = "UPDATE destination SET dropped = dropped + ? WHERE number = ?"
 _ONE_MORE = "UPDATE destination SET accepted = accepted + 1 WHERE number = ?"
 _FORGET = """
     DELETE FROM ended WHERE (destination, seq, idx) IN
     (SELECT destination, seq, idx FROM ended WHERE destination = ? AND seq <= ? LIMIT ?)
-"""
-_FORGET_OF = """
-    DELETE FROM ended WHERE (destination, seq, idx) IN
-    (SELECT destination, seq, idx FROM ended
-     WHERE destination = ? AND seq <= ? AND source = ? LIMIT ?)
 """
 
 
@@ -89,7 +82,7 @@ def apply(
         _wait(connection, lane, later)
     for failed in progress.dead:
         _end_badly(connection, lane, failed, ended, terse=terse)
-    was_pending = [lane.source_of(mark.seq) is not None for mark in progress.done]
+    was_pending = [lane.has(mark.seq) for mark in progress.done]
     _advance(connection, lane, progress)
     for mark, pending in zip(progress.done, was_pending, strict=True):
         _end(connection, lane, mark, ended, pending=pending)
@@ -97,16 +90,9 @@ def apply(
 
 def _advance(connection: apsw.Connection, lane: Lane, progress: Progress) -> None:
     counts = (progress.delivered, progress.declined, progress.shadowed)
-    has_positions = any(lane.positions())
-    moved = lane.advance(progress.cursor)
-    if moved or any(counts):
+    if lane.advance(progress.cursor) or any(counts):
         values = (progress.cursor, *(count or 0 for count in counts), lane.number)
         connection.execute(_RECORD, values)
-    if moved and has_positions:
-        connection.execute(_PASSED, (lane.number, lane.new_cursor))
-    for source, position in progress.positions.items():
-        if lane.advance_source(source, position):
-            connection.execute(_POSITION, (lane.number, source, position))
 
 
 def _end(
@@ -114,24 +100,23 @@ def _end(
 ) -> None:
     """Record that a delivery is over.
 
-    ``pending`` says that its entry was ahead of its position before this report: then it was not
+    ``pending`` says that its entry was ahead of the cursor before this report: then it was not
     taken from the worker.
     """
-    source = lane.source_of(mark.seq)
+    ahead = lane.has(mark.seq)
     if _unwait(connection, lane, mark, ended) or _withdraw(connection, lane, mark):
-        if source is not None or mark.seq in lane.evicted:
-            _remember(connection, lane, mark, source or "")
-    elif source is not None:
-        if _remember(connection, lane, mark, source):
+        if ahead or mark.seq in lane.evicted:
+            _remember(connection, lane, mark)
+    elif ahead:
+        if _remember(connection, lane, mark):
             lane.leave(mark.seq)
-    elif not pending and mark.seq in lane.evicted and _remember(connection, lane, mark, ""):
+    elif not pending and mark.seq in lane.evicted and _remember(connection, lane, mark):
         _arrive_late(connection, lane)
 
 
-def _remember(connection: apsw.Connection, lane: Lane, mark: Mark, source: str) -> bool:
-    """Write down that a delivery is over, until its position passes it; say whether it is new."""
-    values = (lane.number, lane.name, mark.seq, mark.index, source)
-    connection.execute(_END, values)
+def _remember(connection: apsw.Connection, lane: Lane, mark: Mark) -> bool:
+    """Write down that a delivery is over, until the cursor passes it; say whether it is new."""
+    connection.execute(_END, (lane.number, lane.name, mark.seq, mark.index))
     return connection.changes() > 0
 
 
@@ -161,13 +146,9 @@ def count_dropped(connection: apsw.Connection, lane: Lane, count: int) -> None:
 
 
 def forget_ended(connection: apsw.Connection, lane: Lane, count: int) -> bool:
-    """Forget up to ``count`` ends that positions have passed; say whether there may be more."""
+    """Forget up to ``count`` ends that the cursor has passed; say whether there may be more."""
     connection.execute(_FORGET, (lane.number, lane.new_cursor, count))
-    gone = connection.changes()
-    for source, position in lane.positions():
-        connection.execute(_FORGET_OF, (lane.number, position, source, count))
-        gone = max(gone, connection.changes())
-    return gone >= count
+    return connection.changes() >= count
 
 
 def unkeep(connection: apsw.Connection, seqs: Iterable[int]) -> None:
@@ -179,7 +160,7 @@ def _wait(connection: apsw.Connection, lane: Lane, later: Later) -> None:
     seq, index = later.mark.seq, later.mark.index
     connection.execute(_UNWAIT, (lane.number, seq, index))
     waited = connection.changes()
-    if not waited and seq in lane.evicted and lane.source_of(seq) is None:
+    if not waited and seq in lane.evicted and not lane.has(seq):
         return
     connection.execute(
         _WAIT,
@@ -226,7 +207,7 @@ def _end_badly(
     lane.new_dead += 1
     if waited:
         return
-    if lane.source_of(mark.seq) is not None:
+    if lane.has(mark.seq):
         lane.leave(mark.seq)
     elif mark.seq in lane.evicted:
         _arrive_late(connection, lane)

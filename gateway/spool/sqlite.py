@@ -37,7 +37,6 @@ from gateway.spool.values import (
     Notice,
     Once,
     Progress,
-    Reading,
     Said,
     SpoolFull,
     UnreadPage,
@@ -218,27 +217,6 @@ class SqliteSpool:
     def cursor(self, destination: str) -> int:
         """Return the destination's cursor."""
         return self._session.lanes[destination].cursor
-
-    async def read(
-        self,
-        destination: str,
-        after: int,
-        limit: int,
-        source: str | None = None,
-        upto: int | None = None,
-    ) -> Reading:
-        """Return a page of the log for one destination (see ``Spool.read``)."""
-        # The end first: what stands at or before it is in the lane, whatever the writer does.
-        end = self._session.lanes.position
-        end = end if upto is None else min(end, upto)
-        seqs = self._session.lanes[destination].places(after, end, limit, source)
-        items = await self._reads.run(reading.read, destination, seqs)
-        scanned = seqs[-1] if len(seqs) == limit else end
-        return Reading(items, max(after, scanned))
-
-    async def sources(self, destination: str) -> dict[str, int]:
-        """Return the sources that have pending entries (see ``Spool.sources``)."""
-        return self._session.lanes[destination].sources()
 
     async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
         """Return a page of what is pending for a destination (see ``Spool.unread``)."""

@@ -67,12 +67,9 @@ MIGRATIONS = [
     CREATE TABLE clock(one INTEGER PRIMARY KEY CHECK(one = 1), ahead REAL NOT NULL);
     """,
     """
-    CREATE TABLE position(
-        destination INTEGER NOT NULL, source TEXT NOT NULL, seq INTEGER NOT NULL,
-        PRIMARY KEY(destination, source)) WITHOUT ROWID;
     CREATE TABLE ended(
         destination INTEGER NOT NULL, seq INTEGER NOT NULL, idx INTEGER NOT NULL,
-        source TEXT NOT NULL, PRIMARY KEY(destination, seq, idx)) WITHOUT ROWID;
+        PRIMARY KEY(destination, seq, idx)) WITHOUT ROWID;
     ALTER TABLE destination ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE destination ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE destination ADD COLUMN declined INTEGER NOT NULL DEFAULT 0;
@@ -131,11 +128,10 @@ MIGRATIONS = [
 """One script per schema version. ``log.mask`` has a bit per destination (see ``bit``), and is 0
 in the row of a replay. ``kept`` holds a request once for all the dead letters made of it.
 ``seen.seq`` is the entry that brought the id, and need not be in the log any more. Since the third
-version rows may name routes, whose steps an earlier gateway would not take. ``position`` has the
-sources whose position is ahead of the cursor, ``ended`` the deliveries that are over ahead of
-their position and are neither waiting nor letters; an earlier file's ``accepted`` begins with
-what it holds. What destinations hold in dead letters and in what waits is counted by triggers,
-whichever process writes: the request once, and about 200 bytes for each."""
+version rows may name routes, whose steps an earlier gateway would not take. ``ended`` has the
+deliveries that are over ahead of the cursor and are neither waiting nor letters; an earlier file's
+``accepted`` begins with what it holds. What destinations hold in dead letters and in what waits is
+counted by triggers, whichever process writes: the request once, and about 200 bytes for each."""
 
 
 def bit(number: int) -> int:

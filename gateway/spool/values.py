@@ -116,14 +116,6 @@ class Item(msgspec.Struct, frozen=True):
     entry: Entry
 
 
-class Reading(msgspec.Struct, frozen=True):
-    """One page of the log, as one destination sees it."""
-
-    items: list[Item]
-    scanned: int
-    """Every entry up to this seq was looked at: read on after it. Not below the ``after`` asked."""
-
-
 class UnreadEntry(msgspec.Struct, frozen=True):
     """An entry's place in the log and what of it is pending for one destination."""
 
@@ -231,20 +223,18 @@ class Progress(msgspec.Struct, frozen=True):
     """What a worker reports about its destination, applied whole or not at all.
 
     ``cursor`` says that every delivery at or before it is finished or stands as an exception,
-    those of this same report included; it never moves back, and 0 leaves it alone. ``positions``
-    says the same of single sources, by name, where that is further than the cursor. ``later``
+    those of this same report included; it never moves back, and 0 leaves it alone. ``later``
     adds or replaces waiting deliveries. ``done`` names deliveries that are over: they waited, or
-    stand ahead of their position, or the spool took them (``Taken``) and they arrived all the
+    stand ahead of the cursor, or the spool took them (``Taken``) and they arrived all the
     same. ``dead`` names deliveries, waiting or not, that ended badly.
 
     ``delivered``, ``declined`` and ``shadowed`` say how many of the destination's deliveries
-    ended so, ever: of those that a position has passed and those that ``done`` named, up to and
+    ended so, ever: of those that the cursor has passed and those that ``done`` named, up to and
     with this report. They go on from what ``Spool.balances`` says at a worker's start, never move
     back, and None leaves them alone.
     """
 
     cursor: int = 0
-    positions: Mapping[str, int] = {}
     later: Sequence[Later] = ()
     done: Sequence[Mark] = ()
     dead: Sequence[Failed] = ()

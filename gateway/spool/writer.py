@@ -228,7 +228,7 @@ class Writer:
             taking.job.result = lanes.new_position = seq
             for name, numbers in taking.entry.targets.items():
                 lane = lanes.by_name[name]
-                lane.add(seq, taking.entry.source, len(numbers), taking.size)
+                lane.add(seq, len(numbers), taking.size)
                 accepted[lane.number] += len(numbers)
             for refusal in taking.refused:
                 accepted[refusal.lane.number] += len(refusal.numbers)

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from gateway.cli import main
 from gateway.exchange import Delivered, Refused
 from gateway.plugins import load
+from gateway.testing.spool.contract import pending
 from tests.e2e.configs import VENDORS
 from tests.e2e.process import gateway_process
 from tests.e2e.running import Running, running
@@ -184,7 +185,7 @@ async def test_credentials_are_stored_only_where_they_are_sent_on(tmp_path: Path
     )
     async with running(tmp_path, lambda _: text) as run:
         await post(run, example("chrts"))
-        (item,) = (await run.gateway.spool.read("own", 0, 10)).items
+        (item,) = await pending(run.gateway.spool, "own")
         assert "authorization" not in item.entry.request.headers
     files = [file for file in (tmp_path / "spool").iterdir() if file.is_file()]
     assert not any(CANARY.encode() in file.read_bytes() for file in files)

@@ -24,7 +24,7 @@ from gateway.spool import (
 from gateway.spool.balance import Auditor
 from gateway.spool.rows import insert, pack
 from gateway.spool.store import FILE, MIGRATIONS, connect
-from gateway.testing.spool.contract import entry, eventually, failed, later
+from gateway.testing.spool.contract import entry, eventually, failed, later, pending
 
 WELL = Balance(3, 3, 0, 0, 0, 0, 0)
 LOST = msgspec.structs.replace(WELL, delivered=2)
@@ -142,7 +142,7 @@ async def test_nothing_is_said_while_all_is_well(spool: SqliteSpool, tmp_path: P
             waiting = await spool.exceptions("a", 1e12, 5)
             done = [one.mark for one in waiting]
             ended += len(done) + 4 * 3 - 2
-            read = (await spool.read("a", 0, 100)).items
+            read = await pending(spool, "a")
             first = read[0].seq
             progress = Progress(
                 seq, later=[later(first)], dead=[failed(first, 1)], done=done, delivered=ended

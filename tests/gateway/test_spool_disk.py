@@ -15,7 +15,7 @@ from gateway.errors import SpoolError
 from gateway.spool import Balance, Bounds, DiskFull, Once, Progress, SqliteSpool, writer
 from gateway.spool.reserve import Reserve
 from gateway.spool.store import FILE
-from gateway.testing.spool.contract import PATIENCE, entry, eventually, failed, later
+from gateway.testing.spool.contract import PATIENCE, entry, eventually, failed, later, pending
 
 EVER = 1e12
 
@@ -151,7 +151,7 @@ async def test_failing_disk_is_no_lie(  # noqa: PLR0917 - the cases' columns and
     assert (await spool.depths())["a"].backlog == 2
     await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
     assert (await spool.balances())["a"] == Balance(2, 0, 0, 0, dead=1, dropped=0, waiting=1)
-    assert [item.entry.id for item in (await spool.read("a", 0, 9)).items] == ["r2"]
+    assert [item.entry.id for item in await pending(spool, "a")] == ["r2"]
     assert [dead.entry.id for dead in await spool.dead_letters()] == ["r1"]
     await spool.close()
     again = SqliteSpool(tmp_path)
@@ -236,10 +236,10 @@ async def test_failing_reads_are_errors(spool: SqliteSpool, disk: Disk) -> None:
     await spool.register({"a": Bounds()})
     disk.reading = apsw.IOError
     with pytest.raises(SpoolError, match="check the disk"):
-        await spool.read("a", 0, 9)
+        await spool.entries([1])
     assert "check the disk" in (spool.health() or "")
     disk.heal()
-    assert len((await spool.read("a", 0, 9)).items) == 1
+    assert len(await pending(spool, "a")) == 1
     await healthy(spool)
     await spool.close()
 
@@ -333,7 +333,7 @@ async def test_really_full_disk(small_disk: Path) -> None:
     assert "free some space" in (spool.health() or "")
     ballast.unlink()
     kept.append(await spool.append(entry("after", body=b"x" * 9000, a=(0,))))
-    assert [item.seq for item in (await spool.read("a", 0, 999)).items] == kept
+    assert [item.seq for item in await pending(spool, "a")] == kept
     await spool.close()
 
 
@@ -402,7 +402,7 @@ async def test_a_full_disk_after_a_crash_delivers_what_is_there(
         await fill(spool, kept)
     fill_up(roomy_disk)
     assert "free some space" in (spool.health() or "")
-    items = (await spool.read("a", 0, 9999)).items
+    items = await pending(spool, "a")
     assert [item.seq for item in items] == kept
     assert [item.entry.id for item in items[:200]] == [f"r{number}" for number in range(200)]
     for item in items:
@@ -438,7 +438,7 @@ async def test_what_matters_less_is_given_up_first(roomy_disk: Path, tmp_path: P
     spool.spares(lambda: ballast.unlink(missing_ok=True))
     await spool.open()
     await spool.register({"a": Bounds()})
-    assert len((await spool.read("a", 0, 999)).items) == 10
+    assert len(await pending(spool, "a")) == 10
     await healthy(spool)
     assert await spool.append(entry("after", a=(0,))) == 11
     await spool.close()

@@ -68,7 +68,6 @@ class SpoolModel(RuleBasedStateMachine):
         self.waiting: dict[Delivery, Later] = {}
         self.dead: dict[Delivery, Entry] = {}
         self.ended: set[Delivery] = set()
-        self.positions: dict[tuple[str, str], int] = {}
         self.accepted = dict.fromkeys(NAMES, 0)
         self.delivered = dict.fromkeys(NAMES, 0)
         self.dropped = dict.fromkeys(NAMES, 0)
@@ -110,16 +109,15 @@ class SpoolModel(RuleBasedStateMachine):
     # ---- the model -----------------------------------------------------------------------
 
     def ahead(self, name: str, seq: int) -> bool:
-        """Tell whether an entry is one that its source's position has not passed."""
-        own = self.positions.get((name, self.log[seq].source), 0)
-        return seq > max(self.cursors[name], own) and seq not in self.fresh
+        """Tell whether an entry is one that the cursor has not passed."""
+        return seq > self.cursors[name] and seq not in self.fresh
 
-    def open_deliveries(self, name: str, source: str | None = None) -> list[Mark]:
-        """Return what is past the position and neither exception nor over, as in the log."""
+    def open_deliveries(self, name: str) -> list[Mark]:
+        """Return what is past the cursor and neither exception nor over, as in the log."""
         return [
             Mark(seq, index)
             for seq, one in self.log.items()
-            if self.ahead(name, seq) and source in {None, one.source}
+            if self.ahead(name, seq)
             for index in one.targets.get(name, ())
             if not {(name, seq, index)} & {*self.waiting, *self.dead, *self.ended}
         ]
@@ -130,14 +128,10 @@ class SpoolModel(RuleBasedStateMachine):
         marks: list[Mark],
         fates: list[str],
         cursor: int = 0,
-        positions: dict[str, int] | None = None,
     ) -> Progress:
         """Return the progress that gives these fates to deliveries, and apply it to the model."""
         done, waits, dead = [], [], []
         self.cursors[name] = max(self.cursors[name], cursor)
-        for source, position in (positions or {}).items():
-            known = self.positions.get((name, source), 0)
-            self.positions[name, source] = max(known, position)
         for mark, fate in zip(marks, fates, strict=True):
             key = (name, mark.seq, mark.index)
             was_waiting = self.waiting.pop(key, None)
@@ -157,7 +151,6 @@ class SpoolModel(RuleBasedStateMachine):
                 self.waiting[key] = one
         return Progress(
             cursor=cursor,
-            positions=positions or {},
             later=waits,
             done=done,
             dead=dead,
@@ -165,7 +158,7 @@ class SpoolModel(RuleBasedStateMachine):
         )
 
     def buried(self, key: Delivery) -> None:
-        """Let a dead letter go; what stands ahead of its position does not come again."""
+        """Let a dead letter go; what stands ahead of the cursor does not come again."""
         del self.dead[key]
         if self.ahead(*key[:2]):
             self.ended.add(key)
@@ -339,9 +332,11 @@ class SpoolModel(RuleBasedStateMachine):
         for name in NAMES:
             assert spool.cursor(name) == self.cursors[name]
             expected = self.open_deliveries(name)
-            reading = await spool.read(name, self.cursors[name], 10_000)
-            read = [(i.seq, index) for i in reading.items for index in i.entry.targets[name]]
-            assert read == [(mark.seq, mark.index) for mark in expected]
+            page = await spool.unread(name, 0, 10_000, 10_000)
+            unread = [
+                (x.seq, *both) for x in page.items for both in zip(x.numbers, x.users, strict=True)
+            ]
+            assert unread == [(mark.seq, mark.index, USERS[mark.index]) for mark in expected]
             mine = {key[1:]: one for key, one in self.waiting.items() if key[0] == name}
             marks = {mark for mark, one in mine.items() if not one.parked}
             found = await spool.exceptions(name, EVER, 10_000)
@@ -352,7 +347,6 @@ class SpoolModel(RuleBasedStateMachine):
             ahead = [seq for seq, one in self.log.items() if name in one.targets]
             ahead = [seq for seq in ahead if self.ahead(name, seq)]
             assert depths[name].backlog == len(ahead)
-            await self.compare_sources(name, {self.log[seq].source for seq in ahead})
             assert depths[name].retrying == len(marks)
             assert depths[name].parked == len(parked)
         needed = sorted({seq for _, seq, _ in self.waiting})
@@ -378,24 +372,6 @@ class SpoolModel(RuleBasedStateMachine):
             assert balances[name].missing == 0
         with LetterBox(self.folder) as box:
             assert box.balances() == balances
-
-    async def compare_sources(self, name: str, pending: set[str]) -> None:
-        """Ask the spool of single sources and compare."""
-        own = {s: self.positions.get((name, s), 0) for s in pending}
-        expected = {source: max(self.cursors[name], at) for source, at in own.items()}
-        assert await self.spool.sources(name) == expected
-        for source in SOURCES:
-            marks = [(m.seq, m.index) for m in self.open_deliveries(name, source)]
-            reading = await self.spool.read(name, 0, 10_000, source)
-            read = [(i.seq, n) for i in reading.items for n in i.entry.targets[name]]
-            assert read == marks
-        if not any(own.values()):
-            page = await self.spool.unread(name, self.cursors[name], 10_000, 10_000)
-            unread = [
-                (x.seq, *both) for x in page.items for both in zip(x.numbers, x.users, strict=True)
-            ]
-            marks = [(m.seq, m.index) for m in self.open_deliveries(name)]
-            assert unread == [(seq, index, USERS[index]) for seq, index in marks]
 
 
 SpoolModel.TestCase.settings = settings(

@@ -7,7 +7,6 @@ from gateway.testing.spool.destinations import DestinationsSuite
 from gateway.testing.spool.letters import LettersSuite
 from gateway.testing.spool.log import LogSuite
 from gateway.testing.spool.once import OnceSuite
-from gateway.testing.spool.positions import PositionsSuite
 from gateway.testing.spool.remembering import RememberingSuite
 from gateway.testing.spool.settling import SettlingSuite
 from gateway.testing.spool.unread import UnreadSuite
@@ -24,7 +23,6 @@ class SpoolSuite(
     LettersSuite,
     BoundsSuite,
     UnreadSuite,
-    PositionsSuite,
     BalancesSuite,
 ):
     """Every sentence of the ``Spool`` interface.

@@ -104,7 +104,7 @@ class BalancesSuite(SpoolContract):
         await spool.settle(
             "a",
             Progress(
-                positions={"shop": 2},
+                cursor=2,
                 later=[later(1, 0), later(3, 0)],
                 dead=[failed(3, 1), failed(4, 0)],
                 delivered=3,

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from msgspec.structs import astuple, replace
 
 from gateway.errors import SpoolError
 from gateway.exchange import Client, Request
-from gateway.spool import Attempt, Bounds, Entry, Failed, Later, Limits, Mark, Notice, Spool
+from gateway.spool import Attempt, Bounds, Entry, Failed, Item, Later, Limits, Mark, Notice, Spool
 
 PATIENCE = 10.0
 """Seconds after which something that should have happened counts as not happening."""
@@ -68,6 +69,16 @@ def failed(seq: int, index: int = 0, **changes: Any) -> Failed:
         "user": "u1",
     }
     return Failed(Mark(seq, index), **(known | changes))
+
+
+async def pending(spool: Spool, destination: str) -> list[Item]:
+    """Return the entries past the cursor, with the destination's open deliveries."""
+    page = await spool.unread(destination, 0, spool.position(), 100_000)
+    numbers = {found.seq: found.numbers for found in page.items}
+    return [
+        Item(seq, replace(entry, targets={**entry.targets, destination: numbers[seq]}))
+        for seq, entry in map(astuple, await spool.entries(list(numbers)))
+    ]
 
 
 async def eventually(check: Callable[[], Awaitable[bool]]) -> None:

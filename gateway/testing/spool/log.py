@@ -17,6 +17,7 @@ from gateway.testing.spool.contract import (
     eventually,
     failed,
     later,
+    pending,
 )
 
 
@@ -35,7 +36,7 @@ class LogSuite(SpoolContract):
         sent = entry("r1", body=bytes(range(256)) * 40, a=(0, 2), b=(1,))
         seq = await spool.append(sent)
         assert await spool.entries([seq]) == [Item(seq, sent)]
-        assert (await spool.read("a", 0, 10)).items == [Item(seq, sent)]
+        assert await pending(spool, "a") == [Item(seq, sent)]
 
     async def test_entries_leaves_out_what_is_not_there(self, spool: Spool) -> None:
         """Asking for places returns those that exist, in the order of the log."""
@@ -49,19 +50,18 @@ class LogSuite(SpoolContract):
         """Reading returns only entries that target the destination, and how far it looked."""
         for i in range(6):
             await spool.append(entry(f"r{i}", a=(0,)) if i % 3 else entry(f"r{i}", b=(0,)))
-        reading = await spool.read("b", 0, 10)
-        assert [item.seq for item in reading.items] == [1, 4]
-        assert reading.scanned == 6
-        assert (await spool.read("b", 6, 10)).items == []
-        assert (await spool.read("b", 6, 10)).scanned == 6
-        assert (await spool.read("b", 99, 10)).scanned == 99
+        page = await spool.unread("b", 0, 6, 10)
+        assert [item.seq for item in page.items] == [1, 4]
+        assert page.scanned == 6
+        page = await spool.unread("b", 4, 5, 10)
+        assert (page.items, page.scanned) == ([], 5)
 
     async def test_read_goes_on_page_by_page(self, spool: Spool) -> None:
         """Reading on after ``scanned`` visits every entry once."""
         for i in range(7):
             await spool.append(entry(f"r{i}", a=(0,)))
         seen, after = [], 0
-        while (page := await spool.read("a", after, 3)).items:
+        while (page := await spool.unread("a", after, 7, 3)).items:
             assert len(page.items) <= 3
             seen += [item.seq for item in page.items]
             after = page.scanned
@@ -173,7 +173,7 @@ class LogSuite(SpoolContract):
             assert again.position() == 5
             assert again.cursor("a") == 3
             assert again.cursor("b") == 0
-            assert [item.seq for item in (await again.read("b", 0, 10)).items] == [1, 2, 3, 4, 5]
+            assert [item.seq for item in await pending(again, "b")] == [1, 2, 3, 4, 5]
             assert await again.exceptions("a", 1e12, 10) == [later(2)]
             assert [dead.mark for dead in await again.dead_letters()] == [Mark(3, 0)]
         finally:
@@ -190,7 +190,7 @@ class LogSuite(SpoolContract):
             return [item.seq for item in await spool.entries(range(1, 10))] == [5, 6, 7, 8, 9]
 
         await eventually(trimmed)
-        assert [item.seq for item in (await spool.read("b", 4, 99)).items] == list(range(5, 11))
+        assert [item.seq for item in await pending(spool, "b")] == list(range(5, 11))
 
     async def test_waiting_delivery_pins_its_entry(self, spool: Spool) -> None:
         """An entry stays while a delivery of it waits, and goes when that ends."""
@@ -224,7 +224,7 @@ class LogSuite(SpoolContract):
         await spool.close()
         spool = await opened()
         assert await spool.append(entry("r4", a=(0,))) == 4
-        assert [item.seq for item in (await spool.read("a", spool.cursor("a"), 9)).items] == [4]
+        assert [item.seq for item in await pending(spool, "a")] == [4]
 
     async def test_close_finishes_what_is_queued(self, opened: Maker) -> None:
         """Appends that were queued before closing are durable; later ones are refused."""
@@ -237,5 +237,5 @@ class LogSuite(SpoolContract):
         assert spool.health() is not None
         await spool.close()
         again = await opened(b=Bounds(max_backlog=7))
-        assert [item.seq for item in (await again.read("a", 0, 9)).items] == [1, 2, 3, 4, 5]
+        assert [item.seq for item in await pending(again, "a")] == [1, 2, 3, 4, 5]
         assert again.health() is None

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from gateway.spool import Item, Limits, Mark, Once, Progress, Said, Spool, SpoolFull, numbered
-from gateway.testing.spool.contract import FREE, Clock, Maker, SpoolContract, entry, failed
+from gateway.testing.spool.contract import FREE, Clock, Maker, SpoolContract, entry, failed, pending
 
 DAY = 86400.0
 ADA, BOB = b"a" * 16, b"b" * 16
@@ -23,7 +23,7 @@ class RememberingSuite(SpoolContract):
             entry("r1", a=(0, 1, again), b=(0,)), routes={"a": {"hashed": (1,), "ads": (again,)}}
         )
         seq = await spool.append(sent)
-        (found,) = (await spool.read("a", 0, 10)).items
+        (found,) = await pending(spool, "a")
         assert found == Item(seq, sent)
         assert [found.entry.route("a", n) for n in (0, 1, again)] == ["", "hashed", "ads"]
         assert found.entry.route("b", 0) == ""
@@ -41,7 +41,7 @@ class RememberingSuite(SpoolContract):
         again = numbered(0, 1)
         seq = await spool.append(entry("r1", a=(0, again)))
         await spool.settle("a", Progress(dead=[failed(seq, 0)]))
-        (item,) = (await spool.read("a", 0, 10)).items
+        (item,) = await pending(spool, "a")
         assert item.entry.targets["a"] == (again,)
 
     async def test_a_repeat_loses_all_its_deliveries(self, spool: Spool) -> None:

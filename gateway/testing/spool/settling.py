@@ -6,7 +6,7 @@ import pytest
 
 from gateway.errors import SpoolError
 from gateway.spool import Letters, Mark, Owing, Progress, Spool
-from gateway.testing.spool.contract import SpoolContract, entry, failed, later
+from gateway.testing.spool.contract import SpoolContract, entry, failed, later, pending
 
 EVER = 1e12
 
@@ -158,11 +158,10 @@ class SettlingSuite(SpoolContract):
             later=[later(2, 0)], dead=[failed(2, 2), *[failed(3, i) for i in range(3)]]
         )
         await spool.settle("a", progress)
-        reading = await spool.read("a", 0, 10)
-        assert reading.scanned == 3
-        assert [(i.seq, i.entry.targets["a"]) for i in reading.items] == [(1, (0, 1, 2)), (2, (1,))]
-        assert [i.entry.targets["b"] for i in reading.items] == [(0,), (0,)]
-        assert len((await spool.read("b", 0, 10)).items) == 3
+        page = await spool.unread("a", 0, 3, 10)
+        assert page.scanned == 3
+        assert [(i.seq, i.numbers) for i in page.items] == [(1, (0, 1, 2)), (2, (1,))]
+        assert len(await pending(spool, "b")) == 3
 
     async def test_settling_what_is_not_in_the_log_is_ignored(self, spool: Spool) -> None:
         """Waiting or dead deliveries of an entry that is not there leave no trace."""
@@ -177,4 +176,4 @@ class SettlingSuite(SpoolContract):
         with pytest.raises(SpoolError, match="closed"):
             await spool.settle("a", Progress(cursor=1))
         with pytest.raises(SpoolError, match="closed"):
-            await spool.read("a", 0, 1)
+            await spool.unread("a", 0, 1, 1)

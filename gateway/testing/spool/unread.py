@@ -1,9 +1,20 @@
-"""The places of what is pending, without the requests."""
+"""What is pending: the places without the requests, and what is over ahead of the cursor."""
+
+from pathlib import Path
 
 import msgspec
 
-from gateway.spool import Mark, Progress, Spool, user_hash
-from gateway.testing.spool.contract import SpoolContract, entry, later
+from gateway.spool import Balance, Bounds, Letters, Limits, Mark, Progress, Spool, user_hash
+from gateway.testing.spool.contract import (
+    Clock,
+    Maker,
+    Notices,
+    SpoolContract,
+    entry,
+    failed,
+    later,
+    pending,
+)
 
 
 class UnreadSuite(SpoolContract):
@@ -37,3 +48,65 @@ class UnreadSuite(SpoolContract):
         assert (page.items, page.scanned) == ([], 2)
         page = await spool.unread("a", page.scanned, 5, 10)
         assert ([x.seq for x in page.items], page.scanned) == ([3, 4, 5], 5)
+
+    async def test_what_is_over_ahead_of_the_cursor_is_not_read_again(
+        self, spool: Spool, clock: Clock, tmp_path: Path
+    ) -> None:
+        """A delivery that ended as a waiting one, or as a fresh one, ahead of it stays ended."""
+        await spool.append(entry("r0", a=(0, 1, 2)))
+        await spool.append(entry("r1", a=(0,)))
+        await spool.settle("a", Progress(later=[later(1, 0)], done=[Mark(1, 2)]))
+        await spool.settle("a", Progress(done=[Mark(1, 0), Mark(2, 0)]))
+        assert [(i.seq, i.entry.targets["a"]) for i in await pending(spool, "a")] == [(1, (1,))]
+        again = await self.reopened(spool, tmp_path, clock)
+        try:
+            assert [(i.seq, i.entry.targets["a"]) for i in await pending(again, "a")] == [(1, (1,))]
+            owing = await again.owing("r0")
+            assert owing is not None
+            assert set(owing.waits) == {("a", 1)}
+        finally:
+            await again.close()
+
+    async def test_letters_that_go_ahead_of_the_cursor_do_not_come_again(
+        self, spool: Spool
+    ) -> None:
+        """A dead letter that is dropped or replayed is not read from its old place."""
+        await spool.append(entry("r0", a=(0, 1, 2)))
+        await spool.settle("a", Progress(dead=[failed(1, 0), failed(1, 1)]))
+        first, second = await spool.dead_letters()
+        await spool.drop([first.id])
+        await spool.replay([second.id])
+        assert [(i.seq, i.entry.targets["a"]) for i in await pending(spool, "a")] == [(1, (2,))]
+
+    async def test_bounds_and_age_take_only_what_is_not_over(
+        self, opened: Maker, clock: Clock
+    ) -> None:
+        """What overflows, or is too old, becomes a dead letter unless it is over already."""
+        spool = await opened(Limits(max_age=60.0), a=Bounds(max_backlog=3, overflow="dead"))
+        notices = Notices(spool)
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0, 1)))
+        await spool.settle("a", Progress(done=[Mark(1, 0), Mark(3, 0), Mark(3, 1)], delivered=3))
+        await spool.append(entry("r3", a=(0, 1)))
+        await notices.next()
+        assert [dead.mark for dead in await spool.dead_letters()] == [Mark(1, 1)]
+        clock.now += 61
+        await notices.next()
+        assert [dead.mark for dead in await spool.dead_letters(Letters(cause="expired"))] == [
+            Mark(2, 0),
+            Mark(2, 1),
+            Mark(4, 0),
+            Mark(4, 1),
+        ]
+        assert (await spool.balances())["a"] == Balance(8, 3, 0, 0, 5, 0, 0)
+
+    async def test_forgotten_destination_begins_anew(self, spool: Spool) -> None:
+        """What is over of a destination goes with it; its name starts at the end again."""
+        await spool.append(entry("r0", a=(0,)))
+        await spool.append(entry("r1", a=(0,)))
+        await spool.settle("a", Progress(done=[Mark(2, 0)]))
+        await spool.register({"b": Bounds()})
+        await spool.forget("a")
+        await spool.register({"a": Bounds(), "b": Bounds()})
+        seq = await spool.append(entry("r2", a=(0,)))
+        assert [item.seq for item in await pending(spool, "a")] == [seq]
