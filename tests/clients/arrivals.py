@@ -56,13 +56,12 @@ CALLS: Final = tuple(WORDS)
 """What every library for backends can send."""
 WORDS_OF_PAGES: Final[Mapping[str, Mapping[str, str]]] = {
     **WORDS,
-    "identify": {**WORDS["identify"], "quartic": "/store/collectprofile"},
     "Offer Chosen": {
         "chrts": "Offer Chosen", "growlytics": "Offer Chosen", "personaclick": "offer_chosen",
         "segment": "Offer Chosen", "tracardi": "offer-chosen",
     },
 }  # fmt: skip
-"""The same for pages, which know the visitor's id, and for a name that is nobody's."""
+"""The same for pages, and for a name that is nobody's."""
 NAMED_BY: Final = {
     "chrts": "name", "growlytics": "name", "personaclick": "event", "quartic": "eventType",
     "segment": "event", "tracardi": "type",
@@ -77,8 +76,6 @@ CARRIES: Final[Mapping[str, Collection[str]]] = {
     "Offer Chosen": ["by"],
 }
 """What of each call's own data arrives wherever the call does."""
-ALONG = frozenset({"/store/contact"})
-"""What goes along with a call: Quartic takes a person's address apart from their profile."""
 WHO: Final = "ada"
 """What stands in every id and address of the person whom the clients send calls about."""
 
@@ -124,10 +121,7 @@ async def arrived(
         for said in _said(entry):
             text = orjson.dumps(said).decode()
             assert WHO in text, entry
-            word = _word(entry, said)
-            if word in ALONG and word not in calls_by_word:
-                continue
-            call = calls_by_word[word]
+            call = calls_by_word[_word(entry, said)]
             assert [value for value in CARRIES[call] if f'"{value}"' not in text] == [], entry
             seen[_destination(entry), call] += 1
     assert seen == {
