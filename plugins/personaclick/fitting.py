@@ -277,7 +277,7 @@ def fit_profile(event: Event) -> Event:
     birthday, age = held.birthday or "", held.age
     typed = {name: getattr(held, name) for name in held.__struct_fields__ if name != "extra"}
     other = {name: value for name, value in typed.items() if name not in OWN_TRAITS}
-    loose = _without(held.extra, OWN_TRAITS)
+    loose: Mapping[str, Any] = _without(held.extra, OWN_TRAITS)
     if not any(free_name(key) == "location" for key in loose):
         other["location"], loose = _city(held.address, loose)
     return replace(

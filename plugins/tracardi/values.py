@@ -10,13 +10,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
-from gateway.mapping import EPOCH_MILLIS, EPOCH_SECONDS, ISO8601, Codec
+from pydantic import TypeAdapter, ValidationError
+
+from gateway.mapping import Codec
 from gateway.spec import phone_text
 
 NAMESPACE: Final = uuid5(NAMESPACE_URL, "https://docs.tracardi.com/events/event_tracking/")
-MILLISECONDS: Final = 2e10
-"""From here on pydantic takes Unix time for milliseconds."""
-NUMERIC: Final = re.compile(r"[+-]?\d+(\.\d*)?")
+READER: Final = TypeAdapter(datetime)
 MIDNIGHT: Final = " 00:00:00"
 PLACES: Final = {"town": "city", "county": "state", "postcode": "postalCode"}
 """Keys of an address to the Segment Spec's."""
@@ -36,15 +36,12 @@ def _trimmed(text: str) -> str:
 
 
 def _instant(value: Any) -> datetime:
-    if not isinstance(value, str):
-        return (EPOCH_MILLIS if abs(value) > MILLISECONDS else EPOCH_SECONDS).decode(value)  # type: ignore[no-any-return]  # codecs are untyped
-    text = value.strip()
-    if NUMERIC.fullmatch(text):
-        return _instant(float(text))
+    """Return what pydantic reads *value* as, and refuse what it refuses: Tracardi would, too."""
     try:
-        return ISO8601.decode(text.upper().replace("_", "T"))  # type: ignore[no-any-return]  # likewise
-    except OverflowError as error:
-        raise ValueError(f"no such time: {text!r}") from error
+        moment = READER.validate_python(value)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValidationError, OverflowError) as error:
+        raise ValueError(f"no such time: {value!r}") from error
 
 
 def _written(moment: datetime) -> str:
