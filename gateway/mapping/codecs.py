@@ -3,9 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
 
 from gateway.json_text import LEAST, MOST, LongNumber
+
+_DATETIME: Final = TypeAdapter(datetime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,14 @@ def _instant(text: str) -> datetime:
         raise ValueError("must be a time of the years 1 to 9999") from error
 
 
+def _as_pydantic_reads(value: Any) -> datetime:
+    try:
+        moment = _DATETIME.validate_python(value)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValidationError, OverflowError) as error:
+        raise ValueError(f"no such time: {value!r}") from error
+
+
 def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
@@ -101,6 +113,8 @@ TEXT = Codec("text or number", _text, _same, (str,))
 """An id that some clients send as a number; written as text."""
 NUMBER = Codec("number or numeric text", _number, _same, (int, float))
 INTEGER = Codec("whole number", _integer, round, (int,))
+ISO8601_OR_UNIX = Codec("ISO 8601, or Unix time in s or ms", _as_pydantic_reads, _iso, (datetime,))
+"""What pydantic takes for a datetime; a server that reads with it refuses all else."""
 ISO8601 = Codec("ISO 8601, UTC if it names no zone", _instant, _iso, (datetime,))
 EPOCH_SECONDS = Codec("Unix time in s", _from_epoch(1), lambda t: int(t.timestamp()), (datetime,))
 EPOCH_MILLIS = Codec(

@@ -10,13 +10,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
-from pydantic import TypeAdapter, ValidationError
-
-from gateway.mapping import Codec
+from gateway.mapping import ISO8601_OR_UNIX, Codec
 from gateway.spec import phone_text
 
 NAMESPACE: Final = uuid5(NAMESPACE_URL, "https://docs.tracardi.com/events/event_tracking/")
-READER: Final = TypeAdapter(datetime)
 MIDNIGHT: Final = " 00:00:00"
 PLACES: Final = {"town": "city", "county": "state", "postcode": "postalCode"}
 """Keys of an address to the Segment Spec's."""
@@ -33,15 +30,6 @@ def _trimmed(text: str) -> str:
     if not inner:
         raise ValueError("blank")
     return inner
-
-
-def _instant(value: Any) -> datetime:
-    """Return what pydantic reads *value* as, and refuse what it refuses: Tracardi would, too."""
-    try:
-        moment = READER.validate_python(value)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValidationError, OverflowError) as error:
-        raise ValueError(f"no such time: {value!r}") from error
 
 
 def _written(moment: datetime) -> str:
@@ -91,7 +79,7 @@ def _phone(value: Any) -> str:
 PHONE = Codec("text or number", _phone, _as_it_is, (str,))
 TRIMMED = Codec("without the spaces around it", _trimmed, _as_it_is, (str,))
 """An id; the server trims it too (tracardi/service/tracker.py)."""
-TIME = Codec("ISO 8601, or Unix time in s or ms", _instant, _written, (datetime,))
+TIME = Codec(ISO8601_OR_UNIX.name, ISO8601_OR_UNIX.decode, _written, (datetime,))
 """Whatever pydantic takes for a datetime; a time without a zone is UTC."""
 HOST = Codec("the host alone", _as_it_is, _host, (str,))
 FLAGS = Codec("true or false by category", _flags, _as_it_is, (dict,))

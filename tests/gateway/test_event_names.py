@@ -41,6 +41,21 @@ def checked(folder: Path, *names: str) -> str:
         ("eventTransaction", "Order Completed"),
         ("product-details-page-view", "Product Viewed"),
         ("Segment Consent Preference Updated", "Consent Preference Updated"),
+        ("order_completed", "'Order Completed'"),
+        ("ORDER COMPLETED", "'Order Completed'"),
+        ("order_compleeted", "Order Completed"),
+        ("orderCompleted", "'Order Completed'"),
+        ("cart-updated", "'Cart Updated'"),
+        ("Completed Order", "'Order Completed'"),
+        ("Aplication Opened", "Application Opened"),
+        ("profile-update", 'types = ["identify"]'),
+        ("page-view", 'types = ["page"]'),
+        ("identify", 'types = ["identify"]'),
+        ("Ordr *", "did you mean Order?"),
+        ("Prodct*", "did you mean Product?"),
+        ("order *", "'Order Cancelled'"),
+        ("event*", "'Product Clicked'"),
+        ("product-*", "'Product Viewed'"),
     ],
 )
 def test_a_name_that_no_event_has_is_told(tmp_path: Path, name: str, neutral: str) -> None:
@@ -51,8 +66,12 @@ def test_a_name_that_no_event_has_is_told(tmp_path: Path, name: str, neutral: st
 
 
 @pytest.mark.parametrize(
-    "name", ["Order Completed", "Plan Upgraded", "Product *", "Cart Updated", "x"]
-)
+    "name",
+    [
+        "Order Completed", "Plan Upgraded", "Product *", "Cart Updated", "x", "Application Opened",
+        "*", "Plan *", "*Viewed", "? *", "[OP]r*",
+    ],
+)  # fmt: skip
 def test_a_name_of_somebodys_own_is_no_mistake(tmp_path: Path, name: str) -> None:
     """Neutral names, patterns and names of the sender's own are taken without a word."""
     assert f"'{name}' is" not in checked(tmp_path, name)
