@@ -52,8 +52,11 @@ def received(request: Request, reads: type[Input] | None) -> Shown:
             unread = f"{len(request.body)} bytes that {reads.name} cannot read: {error!r}"
         else:
             try:
-                body = indented(dumps(_without(payload, credential)).decode())
+                shown = _without(payload, credential)
+                body = "" if shown == HIDDEN else indented(dumps(shown).decode())
             except (RecursionError, orjson.JSONEncodeError):
+                body = ""
+            if not body:
                 unread = f"{len(request.body)} bytes, nested too deeply to be shown"
     return Shown(request.method, request.path, headers, body, unread)
 

@@ -147,16 +147,24 @@ async def test_every_try_is_told(tmp_path: Path) -> None:
     assert "HTTP 503" in trace.tries[0].reason
 
 
+async def opened(run: Running, destination: str) -> None:
+    """Wait until the circuit of a destination is open."""
+    async with asyncio.timeout(PATIENCE):
+        while not run.gateway.workers[destination].breaker.opened:
+            await asyncio.sleep(0)
+
+
 async def test_what_waits_is_told(tmp_path: Path) -> None:
     """An event that was not tried yet says so for the destination that it waits for."""
     config = configured(tmp_path)
-    async with running(tmp_path, config) as run:
+    async with running(tmp_path, lambda url: config(url).replace(QUICK, "")) as run:
         await run.fault(vendor="chrts", status=401, count=1_000_000)
         seen = asyncio.ensure_future(lines_until(run, lambda lines: lines[-1].name == "Second"))
         await asyncio.sleep(0)
-        await track(run)
-        await track(run, name="First")
-        second = await track(run, name="Second")
+        for user in ("u1", "u2", "u3"):
+            await track(run, uid=user, name="First")
+        await opened(run, "chrts")
+        second = await track(run, uid="u4", name="Second")
         await seen
         watched: Observability = run.gateway.observed
         (trace,) = await watched.traces.show(second)
