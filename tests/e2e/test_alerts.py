@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from gateway.config import load as load_config
+from gateway.delivery.circuit_breaker import KEY_THRESHOLD
 from gateway.reload import reload
 from tests.e2e.running import PATIENCE, Running, running, serving
 
@@ -86,9 +87,15 @@ def config(
     )
 
 
-async def send(run: Running) -> None:
+async def send(run: Running, users: int = 1) -> None:
+    """Send an event of each of some users."""
+    for user in range(users):
+        await post(run, f"ada-{user}")
+
+
+async def post(run: Running, user: str) -> None:
     """Send one event."""
-    body = {"uid": "ada", "name": "counted", "properties": {}}
+    body = {"uid": user, "name": "counted", "properties": {}}
     headers = {"authorization": "Bearer anything"}
     async with run.client.post(f"{run.url}/event/track", json=body, headers=headers) as answer:
         assert answer.status == 200
@@ -98,7 +105,7 @@ async def test_a_refused_credential_is_told_of_until_it_is_mended(tmp_path: Path
     """The pause comes with the vendor's reason, its end when events go again; no secret does."""
     async with listening() as hook, running(tmp_path, config(tmp_path, hook)) as run:
         await run.fault(vendor="chrts", status=401, count=MANY)
-        await send(run)
+        await send(run, KEY_THRESHOLD)
         alert = await hook.next()
         assert (alert["kind"], alert["state"]) == ("destination_paused", "firing")
         assert alert["destination"] == "crm"
@@ -143,7 +150,7 @@ async def test_a_hook_that_is_down_gets_it_later(
     async with listening() as hook, running(tmp_path, config(tmp_path, hook)) as run:
         hook.status = 500
         await run.fault(vendor="chrts", status=401, count=MANY)
-        await send(run)
+        await send(run, KEY_THRESHOLD)
         first, second = await hook.next(), await hook.next()
         hook.status = 204
         assert (first["kind"], first["state"], first["since"]) == (
@@ -167,6 +174,6 @@ async def test_a_reload_says_who_is_told(tmp_path: Path) -> None:
             path.write_text(path.read_text().replace(one.url, other.url))
             await reload(run.gateway, load_config(path, run.gateway.registry))
             await run.fault(vendor="chrts", status=401, count=MANY)
-            await send(run)
+            await send(run, KEY_THRESHOLD)
             assert (await other.next())["destination"] == "crm"
         assert not one.got

@@ -151,7 +151,7 @@ async def opened(run: Running, destination: str) -> None:
     """Wait until the circuit of a destination is open."""
     async with asyncio.timeout(PATIENCE):
         while not run.gateway.workers[destination].breaker.opened:
-            await asyncio.sleep(0)
+            await run.journal()
 
 
 async def test_what_waits_is_told(tmp_path: Path) -> None:
