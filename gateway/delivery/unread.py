@@ -96,10 +96,13 @@ class Flow:
             self._head = 0
         return found
 
-    def find(self, user: int) -> int | None:
-        """Return the seq of a user's first delivery."""
+    def find(self, user: int, before: int | None = None) -> int | None:
+        """Return the seq of a user's first delivery, if it is lower than *before*."""
         packed, at = user.to_bytes(4, "little"), 4 * self._head
-        while (at := self._users.find(packed, at)) >= 0:
+        end = len(self._users)
+        if before is not None:
+            end = 4 * bisect_left(self._seqs, before, self._head)
+        while (at := self._users.find(packed, at, end)) >= 0:
             if not at % 4:
                 return self._seqs[at // 4]
             at += 1
@@ -152,6 +155,15 @@ class _Source:
             among = self.common.find(user)
             firsts += [] if among is None else [among]
         return min(firsts, default=None)
+
+    def older(self, user: int, seq: int) -> bool:
+        """Tell whether a user has a delivery before *seq*; what comes after is not searched."""
+        own = self.own.get(user)
+        if own and own.first < seq:
+            return True
+        if not self.common or (own is not None and self.common.place > own.gate):
+            return False
+        return self.common.find(user, seq) is not None
 
     def add_own(self, seq: int, number: int, user: int) -> None:
         """Add a delivery to its user's own flow."""
@@ -330,11 +342,13 @@ class UnreadIndex:
         return one
 
     def older_elsewhere(self, user: int, seq: int, source: _Source) -> bool:
-        """Tell whether another source has an earlier delivery of the user."""
-        if user == NOBODY or len(self._sources) == 1:
+        """Tell whether a source other than theirs has an earlier delivery than the user's at *seq*.
+
+        That one is counted in the filter itself, so one alone there is certainly the first.
+        """
+        if user == NOBODY or len(self._sources) == 1 or self._counted(user) == 1:
             return False
-        firsts = (one.first_of(user) for one in self._sources.values() if one is not source)
-        return any(first is not None and first < seq for first in firsts)
+        return any(one.older(user, seq) for one in self._sources.values() if one is not source)
 
     def _counted(self, user: int) -> int:
         return 0 if self._filter is None else self._filter[user % SLOTS]

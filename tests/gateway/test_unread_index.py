@@ -1,6 +1,7 @@
 """What is unread: whose turn it is, and that nothing is lost or overtakes its user's."""
 
 from collections import Counter, deque
+from time import process_time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -170,3 +171,13 @@ def test_a_request_of_many_events_of_one_user_keeps_their_order() -> None:
         found += turn(index, most=8, room=SHARE // 4)
         index.freed(7)
     assert found == made
+
+
+def test_other_sources_backlogs_are_searched_for_older_deliveries_only() -> None:
+    """With long backlogs of two sources, a turn does not look through all of the other's."""
+    index = UnreadIndex()
+    users = [n * 2_654_435_761 % 2**32 for n in range(1, 400_001)]
+    fill(index, [(user, "ab"[n % 2]) for n, user in enumerate(users)])
+    began = process_time()
+    assert sum(len(turn(index, most=100)) for _ in range(20)) == 4000
+    assert process_time() - began < 1
