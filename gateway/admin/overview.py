@@ -1,4 +1,4 @@
-"""The house as a picture: sources, routes, destinations; what needs attention first."""
+"""The pipeline map: sources, routes, destinations; what needs attention first."""
 
 from collections.abc import Iterator
 from typing import Literal

@@ -12,7 +12,7 @@ COMMANDS = {
     "demo": "Start the sandbox and the gateway, and print what to try.",
     "run": "Accept events and deliver them.",
     "sandbox": "Serve the vendors' servers, emulated, for trials and tests.",
-    "check": "Say what is wrong with a configuration, and show what it comes to.",
+    "check": "Validate a configuration and print the result.",
     "explain": "Show what becomes of one request: verdicts, steps, outgoing requests, losses.",
     "test": "Run the tests of a configuration: what becomes of requests.",
     "schema": "Print the JSON Schema of configuration files, for editors.",

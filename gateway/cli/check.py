@@ -26,9 +26,9 @@ MOST = 16
 @click.argument("path", metavar="[FILE]", type=click.Path(path_type=Path), default=CONFIG)
 @click.pass_context
 def command(ctx: click.Context, path: Path) -> None:
-    """Say what is wrong with a configuration, and show what it comes to.
+    """Validate a configuration and print the result.
 
-    Exits with 1 where anything is wrong. Credentials are counted, never shown.
+    Exits with 1 if anything is wrong. Credentials are counted, never shown.
     """
     registry = plugins.load()
     try:

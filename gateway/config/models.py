@@ -178,7 +178,7 @@ class SourceConfig(Table):
     stands for one part of a path. Left out, it is the reads of the vendor's documents. All else is
     refused in the vendor's words, so that nobody does more with your credential than you meant."""
     relay_timeout: Duration = Field(default=30.0, gt=0)
-    """How long nothing may move in a call that is passed through, before it is given up."""
+    """Idle timeout for relayed requests: nothing moved in either direction for so long."""
     respond: Respond = "accept"
     """Who answers events: the gateway as soon as they are safe (`"accept"`), or the vendor
     itself by way of a destination of the same vendor (`"upstream"`). Where the vendor is slow or

@@ -139,7 +139,7 @@ def _fate(vendor: str, path: str, value: Any, loss: Loss | None, row: Row | None
     if loss.how == "coerced":
         how = f" as {row.codec.name}" if row is not None and row.codec.name else ""
         where = f" to {to}" if to else ""
-        why = f"written{where}{how}, from which the same value is not read again"
+        why = f"converted{where}{how}; the original value cannot be recovered"
         return Fate(path, "coerced", value, to, why)
     if path.endswith("[1:]"):
         return Fate(path, "lost", value, "", f"{vendor} takes one product per event here")

@@ -1,4 +1,4 @@
-// The house as a picture: sources, routes, destinations; what needs attention first.
+// The pipeline map: sources, routes, destinations; what needs attention first.
 
 import {every, get} from "./api.js";
 import {badge, compact, draw, duration, empty, fill, h, outcome, rate} from "./dom.js";
