@@ -58,7 +58,10 @@ def _counts(count: Counter[str]) -> str:
 
 def _reviewed(output: type[Output]) -> Iterator[tuple[str, str, str, str]]:
     for one in reviewed(output):
-        step = code(one.step.replace("{field}", "<field>")) if one.step else ""
+        written = one.step.replace("{field}", "<field>").replace(
+            "{place}", "<properties or traits>"
+        )
+        step = code(written) if written else ""
         fields = ", ".join(map(code, one.fields))
         yield fields, ", ".join(one.events) or "every event", one.reason, step
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from gateway.event import Event
 from gateway.exchange import Declined
 from gateway.losses.naming import FREE, membered, named
-from gateway.losses.reviewed import why
+from gateway.losses.reviewed import takes_anything, why
 from gateway.mapping import SILENT, Loss, Row, filled
 from gateway.plugin import Output, Vendor
 
@@ -56,7 +56,7 @@ def fates(output: Output, event: Event) -> list[Fate]:
     call = output.choose(event)
     if isinstance(call, Declined):
         return []
-    rows = _told(call.table.said(call.event))
+    rows, free = _told(call.table.said(call.event)), takes_anything(call)
     told = {loss.path: loss for loss in output.losses(event)}
     found, used = [], set()
     for path, value in filled(event):
@@ -67,7 +67,7 @@ def fates(output: Output, event: Event) -> list[Fate]:
             used.add(loss.path)
         row = rows.get(path) or rows.get(_free(path))
         fate = _fate(output.name, path, value, loss, row)
-        if fate.how == "lost" and (reason := why(output, event, path)):
+        if fate.how == "lost" and (reason := why(output, event, path, free=free)):
             fate = fate._replace(why=reason)
         found.append(fate)
     parts = (loss for path, loss in told.items() if path not in used)

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from gateway.errors import PluginError
 from gateway.event import Event
 from gateway.losses.naming import named
-from gateway.plugin import Output
+from gateway.plugin import Call, Output
 
 FILE: Final = "losses.toml"
 KEYS: Final = {"fields", "events", "reason", "step"}
@@ -31,7 +31,8 @@ class Reviewed(NamedTuple):
     """Types and names of the events that it is about; empty for all."""
     reason: str
     step: str
-    """What to write to have the field told; ``{field}`` is its name. Empty where nothing would."""
+    """What to write to have the field told; ``{field}`` is its name, and ``{place}``
+    what of the event has it, properties or traits. Empty where nothing would."""
 
     def holds(self, event: Event, path: str) -> bool:
         """Tell whether this is why *event*'s field at *path* does not arrive."""
@@ -42,11 +43,17 @@ class Reviewed(NamedTuple):
 
     def why(self, path: str) -> str:
         """Return the reason with the step, for the field at *path*."""
-        if not self.step:
-            return self.reason
+        if not self.step or (self.step.startswith("copy") and "[]" in path):
+            return self.reason  # no step copies a field of each member of a list
         head, mark, rest = path.partition(".extra.")
-        field = f"{head}.{rest}" if mark else "consent" if path.startswith("consent.") else path
-        return f"{self.reason}; to send it: {self.step.replace('{field}', field)}"
+        field = f"{head}.{rest}" if mark else path
+        if self.step.startswith("include"):
+            field = "consent" if path.startswith("consent.") else field
+        elif head == "context":
+            field = path
+        place = "traits" if head == "traits" else "properties"
+        step = self.step.replace("{field}", field).replace("{place}", place)
+        return f"{self.reason}; to send it: {step}"
 
 
 def reviewed(output: type[Output]) -> tuple[Reviewed, ...]:
@@ -59,10 +66,23 @@ def reviewed(output: type[Output]) -> tuple[Reviewed, ...]:
     return _read(Path(source).with_name(FILE)) if source else ()
 
 
-def why(output: Output, event: Event, path: str) -> str:
-    """Return the reviewed reason for which *event*'s field at *path* is lost; empty for none."""
+def takes_anything(call: Call) -> bool:
+    """Tell whether the payload of *call* has a place for whatever an event knows."""
+    return any(row.wire.endswith("*") for row in call.table.said(call.event))
+
+
+def why(output: Output, event: Event, path: str, *, free: bool = True) -> str:
+    """Return the reviewed reason for which *event*'s field at *path* is lost; empty for none.
+
+    Args:
+        output: the destination.
+        event: as it is told.
+        path: of a field that is lost.
+        free: whether the payload `takes_anything`; where it does not, only the steps that are about
+            this kind of event would help.
+    """
     for one in reviewed(type(output)):
-        if one.holds(event, path):
+        if one.holds(event, path) and (free or one.events or not one.step):
             return one.why(path)
     return ""
 

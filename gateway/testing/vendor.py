@@ -15,11 +15,11 @@ from gateway.errors import Rejected, Unrenderable
 from gateway.event import Event, Traits, as_json
 from gateway.exchange import Declined, Refused, Request, Response, RetryLater
 from gateway.losses.fates import fates
-from gateway.losses.reviewed import reviewed, why
+from gateway.losses.reviewed import reviewed, takes_anything, why
 from gateway.losses.specimen import OTHER, TRAITS, specimens
 from gateway.mapping import Row
 from gateway.mapping.losses import filled
-from gateway.plugin import Call, Input, Output, Vendor
+from gateway.plugin import Input, Output, Vendor
 from gateway.testing.anything import AnythingSuite
 from gateway.testing.events import EVENTS
 from gateway.testing.purity import pure
@@ -192,7 +192,7 @@ class OutputSuite:
         """Where a payload has a place for anything, what is left out stands in ``losses.toml``."""
         event = FULL[kind]
         call = self.output.choose(event)
-        if isinstance(call, Declined) or not _takes_anything(call):
+        if isinstance(call, Declined) or not takes_anything(call):
             return
         unsaid = [
             fate.path
@@ -255,11 +255,6 @@ class VendorSuite(InputSuite, OutputSuite):
             again = self.input.parse(back)
             before = {k: v for k, v in plain(event).items() if k not in self.unsaid}
             assert [_said(plain(e), before) for e in again] == [before]
-
-
-def _takes_anything(call: Call) -> bool:
-    """Tell whether a payload has a place for whatever an event knows."""
-    return any(row.wire.endswith("*") for row in call.table.said(call.event))
 
 
 def _rendered(output: Output, event: Event) -> Request | Declined | None:

@@ -283,7 +283,8 @@ class PersonaclickOutput(Output):
         campaign = event.context.campaign
         whole = replace(event.context, campaign=tracked.context.campaign)
         said = self.included(replace(event, context=whole)).event
-        known = replace(said, context=replace(said.context, campaign=campaign))
+        told = replace(said.context.campaign, name=campaign.name, medium=campaign.medium)
+        known = replace(said, context=replace(said.context, campaign=told))
         return Call("POST /push/custom", CUSTOM, replace(fit_custom(known), name=name))
 
 

@@ -1,15 +1,23 @@
 """Whoever asks what is lost is told why, and what to write to have it sent."""
 
+import tomllib
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
+from gateway.config.steps import Copy
 from gateway.errors import PluginError
-from gateway.event import Context, Device, Event
+from gateway.event import Campaign, Context, Device, Event
+from gateway.exchange import Declined
 from gateway.losses.fates import fates, with_reasons
 from gateway.losses.reviewed import Reviewed, _read, reviewed
+from gateway.losses.specimen import specimens
+from gateway.plugin import Output
+from gateway.routing.steps.values import copy_values
 from tests.fidelity.translating import OUTPUTS, REGISTRY, configured
 
 EVENT = Event(
@@ -37,6 +45,67 @@ def test_what_the_reason_says_to_write_sends_it() -> None:
             changed = configured("chrts", include=(proposed.partition('"')[0],))
             lost = [f.path for f in fates(changed, EVENT) if f.how == "lost"]
             assert fate.path not in lost
+
+
+def proposals(vendor: str) -> list[tuple[Event, str, dict[str, Any]]]:
+    """Return what reasons propose at *vendor*: the event, the field that is lost, what to write."""
+    return [
+        (event, fate.path, tomllib.loads(said.partition(", with")[0]))
+        for _, event in specimens()
+        for fate in fates(OUTPUTS[vendor], event)
+        if fate.how == "lost" and (said := fate.why.partition("; to send it: ")[2])
+        if said.startswith(("include", "copy"))
+    ]
+
+
+@cache
+def including(vendor: str, *paths: str) -> Output:
+    """Return the output of *vendor* that includes *paths*."""
+    return configured(vendor, include=paths)
+
+
+@pytest.mark.parametrize("vendor", ["chrts", "growlytics", "personaclick"])
+def test_whatever_a_reason_proposes_sends_the_field(vendor: str) -> None:
+    """Each setting and each step that a reason proposes has the field arrive, of every event."""
+    proposed = proposals(vendor)
+    assert {key for _, _, written in proposed for key in written} == {"include", "copy"}
+    for event, path, written in proposed:
+        if "include" in written:
+            output = including(vendor, *written["include"])
+            changed = fates(output, event)
+            assert path not in {fate.path for fate in changed if fate.how == "lost"}, event.name
+        else:
+            request = OUTPUTS[vendor].render(copy_values(Copy(**written))(event))
+            assert not isinstance(request, Declined)
+            assert b'new_name"' in request.body, (event.name, path, written)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "name", "path"),
+    [
+        ("personaclick", "Product Viewed", "context.page.title"),
+        ("personaclick", "Products Searched", "message_id"),
+        ("personaclick", "Product Added", "consent.ads"),
+        ("quartic", "Order Completed", "consent.ads"),
+    ],
+)
+def test_nothing_is_proposed_where_it_would_not_help(vendor: str, name: str, path: str) -> None:
+    """A call of fixed fields takes no ``include``, and no agreement: it has no place for it."""
+    event = dict(specimens())[name]
+    lost = next(f for f in fates(OUTPUTS[vendor], event) if membered_free(f.path) == path)
+    assert lost.why == f"{vendor} has no place for it"
+
+
+def membered_free(path: str) -> str:
+    """Return *path* with any category as ``ads``."""
+    return "consent.ads" if path.startswith("consent.") else path
+
+
+def test_a_campaign_that_arrives_is_not_lost() -> None:
+    """What goes out as utm_source and so on at PersonaClick is not among the losses."""
+    campaign = Campaign(name="spring", source="mail", medium="email", term="boots", content="top")
+    event = Event(type="track", name="x", user_id="u", context=Context(campaign=campaign))
+    assert not [loss for loss in OUTPUTS["personaclick"].losses(event) if "camp" in loss.path]
 
 
 def test_translate_shows_the_reason(tmp_path: Path) -> None:
