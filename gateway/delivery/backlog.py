@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import structlog
 
@@ -98,6 +99,8 @@ class BacklogReader:
         self._swept = 0.0
         self._recovering = False
         self._follow: set[str] = set()
+        self._held: dict[str, None] = {}
+        """Users whose parked deliveries stand behind what seems to be theirs in the log."""
         self._inherited: dict[Mark, float] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -310,6 +313,7 @@ class BacklogReader:
         if steady() - self._swept >= TICK:
             self._swept = steady()
             self._unread.sweep()
+            self._look_at_held()
         if self._unread and not self._queue.closed:
             more = await self._bring_unread()
             if self._tracker.overtaken > OVERTAKEN:
@@ -351,7 +355,9 @@ class BacklogReader:
         by_seq: dict[int, list[Unread]] = {}
         for one in sorted(taken):
             by_seq.setdefault(one.seq, []).append(one)
-        ahead = {seq: floor is not None and seq >= floor for seq in by_seq}
+        # While a read failed, new entries may have been opened before these are again.
+        newest = self._tracker.newest
+        ahead = {s: s < newest or (floor is not None and s >= floor) for s in by_seq}
         for seq, group in by_seq.items():
             self._open(seq, [one.number for one in group], ahead=ahead[seq])
         self._loading = Counter(one.user for one in taken)
@@ -458,10 +464,23 @@ class BacklogReader:
                 return
             # After a crash, earlier events that were in flight may stand in the log again.
             first = self._unread.first_of(user_hash(user))
-            await self._load([x for x in parked if first is None or x.mark.seq < first], moved)
+            ready = [x for x in parked if first is None or x.mark.seq < first]
+            await self._load(ready, moved)
         if not parked:
             self._due = 0.0
             self._count_in(DOUBT)
+        elif not ready:
+            self._held[user] = None
+
+    def _look_at_held(self) -> None:
+        """Look again for users whom nobody else may wake.
+
+        What stood before their parked deliveries may have been another's with the same hash, or
+        may be a dead letter that names no user.
+        """
+        for user in list(islice(self._held, PAGE)):
+            del self._held[user]
+            self.continue_user(user)
 
     def _count_in(self, seconds: float) -> None:
         self._recount = min(self._recount, steady() + seconds)

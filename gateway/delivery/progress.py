@@ -54,6 +54,8 @@ class ProgressTracker:
         """Rises with every exception that is reported or ends."""
         self.overtaken = 0
         """Deliveries that ended ahead of the cursor since it last caught up with them."""
+        self.newest = 0
+        """The highest seq that was opened in order; nothing before it may be any more."""
         self._spool = spool
         self._reached = reached
         self._open: dict[int, _Entry] = {}
@@ -83,6 +85,7 @@ class ProgressTracker:
 
     def open(self, seq: int, deliveries: int) -> None:
         """Note that *deliveries* of the entry at *seq* are in flight, in the order of the log."""
+        self.newest = max(self.newest, seq)
         entry = self._open.get(seq)
         if entry is None:
             self._open[seq] = _Entry(self._opened, deliveries)

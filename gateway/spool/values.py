@@ -40,7 +40,7 @@ def way_of(number: int) -> int:
 
 def user_hash(key: str) -> int:
     """Return 32 bits that stand for a user's key; 0 for nobody's, the empty one."""
-    return crc32(key.encode("utf-8", "surrogatepass")) if key else 0
+    return (crc32(key.encode("utf-8", "surrogatepass")) or 1) if key else 0
 
 
 class SpoolFull(SpoolError):

@@ -16,7 +16,7 @@ from gateway.errors import Rejected, SpoolError
 from gateway.event import Event
 from gateway.exchange import Request
 from gateway.plugin import Input
-from gateway.spool import Bounds, Entry, Later, Mark, Progress, SqliteSpool
+from gateway.spool import Bounds, Entry, Later, Mark, Progress, SqliteSpool, user_hash
 from gateway.stored import events_of
 from tests.e2e.running import PATIENCE
 from tests.soak.inside import inside
@@ -26,7 +26,7 @@ from tests.soak.marks import EventMark, request
 from tests.soak.stage import PROMPT
 
 FIRST = EventMark(0, 1)
-READS = ("read", "exceptions", "parked", "blocked", "entries")
+READS = ("unread", "exceptions", "parked", "blocked", "entries")
 SLOW = PROMPT.replace("1s", "20s")
 PATIENT = 'timeout = "20s"\nretry_min = "20ms"\nretry_max = "5m"'
 UNRECORDED = 1024
@@ -224,7 +224,10 @@ async def filled(folder: Path, marks: Sequence[EventMark], waiting: dict[int, La
             body=body,
             id=f"r-{number}",
         )
-        await spool.append(Entry(f"r-{number}", "shop", sent, {"chrts": (0,)}, "chrts"))
+        users = (user_hash(f"user-{mark.user}"),)
+        await spool.append(
+            Entry(f"r-{number}", "shop", sent, {"chrts": (0,)}, "chrts", users=users)
+        )
     await spool.settle("chrts", Progress(0, later=list(waiting.values())))
     await spool.close()
 
@@ -308,3 +311,46 @@ def _refusing(monkeypatch: pytest.MonkeyPatch, what: bytes) -> list[str]:
 
     monkeypatch.setattr("gateway.app.events_of", picky)
     return refused
+
+
+async def test_who_waits_behind_what_no_longer_parses_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parked event goes when the one of its user before it turns out to be a dead letter."""
+    marks = [EventMark(4, 1), EventMark(4, 2)]
+    behind = Later(Mark(2, 0), due=0, reason="", user="user-4", parked=True)
+    await filled(tmp_path / "spool", marks, {2: behind})
+    refused = _refusing(monkeypatch, b"m-4-1-m")
+    async with inside(tmp_path, "chrts", delivery=PROMPT) as on:
+        await on.vendors["chrts"].until(lambda told: marks[1] in told.accepted, PATIENCE)
+    assert refused
+
+
+async def test_the_cursor_stays_before_what_is_read_again_after_a_failed_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry whose read failed is not passed while in flight, though a new one began before."""
+    await filled(tmp_path / "spool", [EventMark(4, 1)], {})
+    reading, goes_on, reads = asyncio.Event(), asyncio.Event(), SqliteSpool.entries
+
+    async def fails_once(spool: SqliteSpool, seqs: Sequence[int]) -> Any:
+        if seqs and not reading.is_set():
+            reading.set()
+            await goes_on.wait()
+            raise SpoolError("injected")
+        return await reads(spool, seqs)
+
+    monkeypatch.setattr(SqliteSpool, "entries", fails_once)
+    async with inside(tmp_path, "chrts", delivery=SLOW) as on:
+        vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
+        vendor.decide = lambda _: "held"
+        await asyncio.wait_for(reading.wait(), PATIENCE)
+        await pour(on.url, 1, users=1)
+        await vendor.until(lambda told: told.answering == 1, PATIENCE)
+        goes_on.set()
+        await vendor.until(lambda told: told.answering == 2, PATIENCE)
+        worker.tracker.advance()
+        await worker.tracker.flush()
+        assert on.gateway.spool.cursor("chrts") == 0
+        vendor.release()
+        await vendor.until(lambda told: EventMark(4, 1) in told.accepted, PATIENCE)

@@ -20,7 +20,7 @@ from gateway.delivery.queue import JobQueue, UserOrder
 from gateway.delivery.rate_limiter import RateLimiter
 from gateway.event import Event
 from gateway.exchange import Request, Response, retry_after, verdict_by_status
-from gateway.spool import Attempt, Entry, Mark
+from gateway.spool import Attempt, Entry, Mark, user_hash
 
 NUMBERS = count()
 ENTRY = Entry("r", "shop", Request(method="POST", url="/"), {"crm": (0,)})
@@ -302,6 +302,11 @@ def test_events_of_nobody_wait_for_nobody() -> None:
     users = UserOrder()
     assert all(users.acquire(job(n, "")) for n in range(3))
     assert users.release("") is None
+
+
+def test_no_user_is_taken_for_nobody() -> None:
+    """A key whose checksum is 0 stands for a user all the same, whose events keep their order."""
+    assert user_hash("aaccccacaacacccccaaaccacccaaccaaaaaaaaaa") != user_hash("")
 
 
 def test_a_user_is_blocked_until_all_exceptions_are_settled() -> None:
