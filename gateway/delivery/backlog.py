@@ -243,7 +243,7 @@ class BacklogReader:
         self._early = [(one, whole) for one, whole in self._early if one.seq > notice.cursor]
         self._reached = max(self._reached, notice.cursor)
         self._count_in(DOUBT)
-        self._tracker.on_evicted(notice.cursor)
+        self._tracker.on_evicted(notice.cursor, notice.marks)
 
     # The reader
 

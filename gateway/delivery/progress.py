@@ -3,14 +3,14 @@
 import asyncio
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
 
 from gateway.delivery.witness import Completion
 from gateway.errors import SpoolError
-from gateway.spool import Failed, Later, Mark, Progress, Spool
+from gateway.spool import Failed, Later, Mark, Outdated, Progress, Spool
 
 INTERVAL = 0.05
 """Seconds over which progress is gathered before it is recorded. What is delivered and not yet
@@ -168,12 +168,14 @@ class ProgressTracker:
         """Note that a delivery ended well of which the spool will know by the cursor alone."""
         self._delivered.append(mark)
 
-    def on_evicted(self, cursor: int) -> None:
+    def on_evicted(self, cursor: int, marks: Iterable[Mark] = ()) -> None:
         """Claim what ended well, now that the spool has given up all at or before *cursor*.
 
         It counts from now on, although an older delivery is in flight: the spool takes it out of
-        what is dead or dropped with the claim.
+        what is dead or dropped with the claim. What waited in the spool, *marks*, has moved.
         """
+        if self._looked is not None:
+            self._looked.update(marks)
         for mark in self._delivered:
             if mark.seq <= cursor:
                 self.completed(mark, None)
@@ -262,6 +264,11 @@ class ProgressTracker:
             raise SpoolError(f"progress of {self.destination} cannot be recorded")
 
     async def _record(self) -> None:
+        while await self._is_outdated():
+            pass
+
+    async def _is_outdated(self) -> bool:
+        """Report once; return whether the spool wants it anew, with what it took meanwhile."""
         cursor = self._watermark()
         while self._closed and self._closed[0][0] <= cursor:
             self._count(self._closed.popleft()[1])
@@ -285,11 +292,13 @@ class ProgressTracker:
             self._keep(later, done, dead)
             self._done_going = 0
             self._reported |= self._recording
+            if isinstance(error, Outdated):
+                return True
             if not self.stalled:
                 log.warning("progress_not_recorded", destination=self.destination, error=str(error))
             self.stalled = True
             await asyncio.sleep(RETRY_INTERVAL)
-            return
+            return False
         self._cursor = max(self._cursor, cursor)
         self._delivered = [mark for mark in self._delivered if mark.seq > self._cursor]
         if self._looked is not None:
@@ -301,6 +310,7 @@ class ProgressTracker:
         if self.stalled:
             self.stalled = False
             log.info("progress_recorded_again", destination=self.destination)
+        return False
 
     def _keep(self, later: Sequence[Later], done: Sequence[Mark], dead: Sequence[Failed]) -> None:
         self._later[:0] = later

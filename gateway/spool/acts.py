@@ -16,6 +16,7 @@ from gateway.spool.values import Bounds, Replayed
 _FORGET = (
     "DELETE FROM waiting WHERE destination = ?",
     "DELETE FROM ended WHERE destination = ?",
+    "DELETE FROM taken WHERE destination = ?",
     "DELETE FROM destination WHERE number = ?",
 )
 

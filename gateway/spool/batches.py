@@ -19,6 +19,8 @@ class Batches:
     def __init__(self, listeners: Sequence[Callable[[Notice], None]]) -> None:
         self.queued = 0
         """Bytes of request bodies that wait to be written."""
+        self.heard = 0
+        """The number of the last notice that the spool took something."""
         self.position = 0
         """The last seq of which the loop knows: the log may be further in the file."""
         self._listeners = listeners
@@ -51,12 +53,16 @@ class Batches:
             return self._queue.get(timeout=patience)
         return []
 
-    def answer(self, jobs: Sequence[Job], notices: Sequence[Notice], position: int) -> None:
-        """Send answers, notices and the log's end to the loop (the thread)."""
+    def answer(
+        self, jobs: Sequence[Job], notices: Sequence[Notice], position: int, number: int
+    ) -> None:
+        """Send answers, notices, the last one's number and the log's end to the loop."""
         with contextlib.suppress(RuntimeError):  # the loop is gone, and so is whoever waited
-            self._loop.call_soon_threadsafe(self._arrived, jobs, notices, position)
+            self._loop.call_soon_threadsafe(self._arrived, jobs, notices, position, number)
 
-    def _arrived(self, jobs: Sequence[Job], notices: Sequence[Notice], position: int) -> None:
+    def _arrived(
+        self, jobs: Sequence[Job], notices: Sequence[Notice], position: int, number: int
+    ) -> None:
         for job in jobs:
             if isinstance(job, Appending):
                 self.queued -= len(job.entry.request.body)
@@ -64,6 +70,7 @@ class Batches:
                     self.position = job.result
             answer(job)
         self.position = position
+        self.heard = number
         for notice in notices:
             for listener in self._listeners:
                 guarded(listener, notice)

@@ -132,7 +132,9 @@ class Spool(Protocol):
         """Record a worker's progress in one transaction; done when it is durable.
 
         Raises SpoolError where it could not be recorded: report the same again. Reporting
-        twice does no harm.
+        twice does no harm. Raises Outdated, which tells so, where the spool took something from
+        the destination of which the listeners had not heard when the report was made: report
+        again, with what ended well of that.
         """
         ...
 

@@ -40,6 +40,8 @@ class Settling(Job, kw_only=True):
 
     destination: str
     progress: Progress
+    heard: int
+    """The number of the last notice `Taken` that the listeners had heard by then."""
 
 
 class Remembering(Job, kw_only=True):

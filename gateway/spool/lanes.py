@@ -3,7 +3,6 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable
 from typing import Any
 
 import apsw
@@ -15,8 +14,6 @@ from gateway.spool.values import Bounds
 
 _COMPACT = 4096
 """Passed places at the front of a lane that are worth giving back."""
-_IN_FLIGHT = 65_536
-"""Evicted entries that are remembered, where the worker does not say what it has left."""
 
 
 class Lane:
@@ -45,11 +42,10 @@ class Lane:
         self.coming = 0
         self.bytes = self.new_bytes = 0
         """Bytes of these entries."""
-        self.evicted: dict[int, None] = {}
-        """Entries of which the spool took deliveries that the worker may have in flight."""
-        self._reported = 0
-        self.new_reported = 0
-        """The cursor that the worker reports: everything before it has left its hands."""
+        self.evicted = self.new_evicted = 0
+        """The number of the last notice that deliveries were taken from the worker."""
+        self.reported = self.new_reported = 0
+        """The cursor that the worker reported: everything before it has left its hands."""
         self._seqs = array("q")
         self._open = array("i")
         """For each entry, how many of its deliveries are neither finished nor exceptions."""
@@ -132,16 +128,9 @@ class Lane:
         self.new_pending -= sum(self._open[begin:end])
         return True
 
-    def evict(self, seqs: Iterable[int]) -> None:
-        """Note that deliveries of these entries are taken from the worker."""
-        self.evicted.update(dict.fromkeys(seqs))
-        while len(self.evicted) > _IN_FLIGHT:
-            del self.evicted[next(iter(self.evicted))]
-
     def commit(self) -> list[int]:
         """The transaction at hand is durable; return the entries that it passed."""
-        if self.new_reported:
-            self._forget_evicted()
+        self.evicted, self.reported = self.new_evicted, self.new_reported
         self.waiting, self.dead, self.coming = self.new_waiting, self.new_dead, 0
         self.backlog, self.pending = self.new_backlog, self.new_pending
         self.cursor, self.bytes = self.new_cursor, self.new_bytes
@@ -155,15 +144,9 @@ class Lane:
         passed, self._passed = self._passed, []
         return passed
 
-    def _forget_evicted(self) -> None:
-        """Forget what had left the worker's hands one report ago: it has been claimed by now."""
-        while self.evicted and (seq := next(iter(self.evicted))) <= self._reported:
-            del self.evicted[seq]
-        self._reported, self.new_reported = self.new_reported, 0
-
     def rollback(self) -> None:
         """The transaction at hand did not happen."""
-        self.new_reported = 0
+        self.new_evicted, self.new_reported = self.evicted, self.reported
         self.new_waiting, self.new_dead, self.coming = self.waiting, self.dead, 0
         self.new_pending = self.pending
         self.new_cursor, self.new_bytes = self.cursor, self.bytes
@@ -181,6 +164,8 @@ class Lanes:
     def __init__(self) -> None:
         self.by_name: dict[str, Lane] = {}
         self.position = self.new_position = 0
+        self.evictions = self.new_evictions = 0
+        """How often something was taken from a worker: each time has a number."""
         self.trimmed = self.new_trimmed = 0
         """Rows up to here are gone, or stay because a delivery of theirs waits."""
         self.ended: set[int] = set()
@@ -214,7 +199,8 @@ class Lanes:
         for lane in lanes.values():
             known = self.by_name.get(lane.name)
             if known is not None:
-                lane.bounds, lane.evicted = known.bounds, known.evicted
+                lane.bounds, lane.new_evicted = known.bounds, known.evicted
+                lane.new_reported = known.reported
         self.loose = deque(_fill(connection, lanes))
         for lane in lanes.values():
             lane.commit()
@@ -255,8 +241,14 @@ class Lanes:
         """Say whether a destination is still to pass an entry."""
         return any(lane.has(seq) for lane in self.by_name.values())
 
+    def evict(self, lane: Lane) -> None:
+        """Note that deliveries are taken from a destination's worker."""
+        self.new_evictions += 1
+        lane.new_evicted = self.new_evictions
+
     def commit(self) -> None:
         """The transaction at hand is durable."""
+        self.evictions = self.new_evictions
         self.trimmed, self.position = self.new_trimmed, self.new_position
         passed = [lane.commit() for lane in self.by_name.values()]
         behind = self.passed()
@@ -271,6 +263,7 @@ class Lanes:
     def rollback(self) -> None:
         """The transaction at hand did not happen."""
         self.new_trimmed, self.new_position = self.trimmed, self.position
+        self.new_evictions = self.evictions
         self._forget_looks()
         for lane in self.by_name.values():
             lane.rollback()

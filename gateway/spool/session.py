@@ -11,9 +11,10 @@ from gateway.spool.clock import Clock
 from gateway.spool.lanes import Lanes
 from gateway.spool.reading import ahead, last_time
 from gateway.spool.reserve import Reserve
+from gateway.spool.settling import taken_again
 from gateway.spool.store import connect, explain, no_room, transaction
 from gateway.spool.upkeep import Gauge
-from gateway.spool.values import DiskFull
+from gateway.spool.values import DiskFull, Taken
 
 WAL_PAGES = 256
 """A checkpoint copies the write-ahead log into the file once it holds this many pages.
@@ -21,15 +22,28 @@ WAL_PAGES = 256
 It holds up the next batch: for 6 ms with SQLite's own 1000 pages, for 2 ms with these.
 """
 _GHOSTS = (
+    "CREATE TEMP TABLE ghost AS SELECT seq, meta FROM log WHERE seq > :end AND mask <> 0",
     """
-    UPDATE destination SET accepted = accepted -
-    (SELECT coalesce(sum(deliveries(meta, name)), 0) FROM log
-     WHERE seq > max(?, cursor) AND mask <> 0)
+    UPDATE destination SET accepted = accepted
+    - (SELECT coalesce(sum(deliveries(meta, name)), 0) FROM ghost WHERE seq > cursor)
+    - (SELECT count(*) FROM letter JOIN ghost USING (seq) WHERE destination = name)
     """,
-    "DELETE FROM log WHERE seq > ? AND mask <> 0",
+    """
+    UPDATE destination SET accepted = accepted - gone, dropped = dropped - gone FROM
+    (SELECT destination, count(*) AS gone FROM taken JOIN ghost USING (seq) WHERE dropped
+     GROUP BY destination) WHERE number = destination
+    """,
+    "DELETE FROM letter WHERE seq IN (SELECT seq FROM ghost)",
+    "DELETE FROM kept WHERE seq IN (SELECT seq FROM ghost)",
+    "DELETE FROM taken WHERE seq IN (SELECT seq FROM ghost)",
+    "DELETE FROM log WHERE seq IN (SELECT seq FROM ghost)",
+    "DROP TABLE ghost",
+    # What takes their place in the log would be passed, had they been taken from a worker.
+    "UPDATE destination SET cursor = :end WHERE cursor > :end",
     # Their senders were told to try again, which must not be taken for a repeat.
-    "DELETE FROM seen WHERE seq > ?",
+    "DELETE FROM seen WHERE seq > :end",
 )
+"""Undo entries that a commit left in the file although it was reported as failed."""
 
 
 class Session:
@@ -39,6 +53,8 @@ class Session:
         self.lanes = Lanes()
         self.gauge = Gauge(max_bytes)
         self.trouble: str | None = None
+        self.untold: list[Taken] = []
+        """Notices that their workers may not have got, since the disk failed."""
         self.checked = 0
         """The end of the log when other processes' doings were last looked at."""
         self.folder = folder
@@ -131,10 +147,15 @@ class Session:
             if self._loaded:
                 # A commit that was reported as failed may have reached the file all the same.
                 with transaction(connection):
-                    for ghosts in _GHOSTS:
-                        connection.execute(ghosts, (self.lanes.position,))
+                    for undo in _GHOSTS:
+                        connection.execute(undo, {"end": self.lanes.position})
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            else:
+                with contextlib.suppress(apsw.FullError):
+                    connection.execute("DELETE FROM taken")  # nothing is in flight at a start
             self.lanes.load(connection)
+            if self._loaded:
+                self._tell_again(connection)
             self.gauge.measure(connection)
         except BaseException:
             connection.close(force=True)
@@ -146,6 +167,13 @@ class Session:
         self._connection, self._loaded = connection, True
         self._version = self._counted = 0  # a new connection counts others' doings anew
         return connection
+
+    def _tell_again(self, connection: apsw.Connection) -> None:
+        for lane in self.lanes.by_name.values():
+            if (notice := taken_again(connection, lane)) is not None:
+                self.untold.append(notice)
+                self.lanes.evict(lane)
+        self.lanes.commit()
 
     def _written(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal = pages

@@ -1,6 +1,6 @@
 """What a worker's progress does to the store, within a transaction that the caller opened."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import apsw
@@ -13,6 +13,8 @@ from gateway.spool.values import Failed, Later, Mark, Progress, Taken
 
 NOWHERE = Mark(0, 0)
 """The mark of a ``Failed`` that stands for many (see ``take``)."""
+IN_FLIGHT = 65_536
+"""What was taken last is remembered, where the worker does not say what it has left."""
 NAMED = 20
 """Dead letters that a notice names."""
 NOTHING = Progress(dead=[])
@@ -28,8 +30,17 @@ _WAIT = """
 _UNWAIT = "DELETE FROM waiting WHERE destination = ? AND seq = ? AND idx = ?"
 _WITHDRAW = """
     DELETE FROM letter WHERE destination = ? AND seq = ? AND idx = ?
-    AND cause IN ('expired', 'overflow')
 """
+_TAKE = """
+    INSERT OR REPLACE INTO taken(destination, waited, seq, idx, dropped) VALUES (?, ?, ?, ?, ?)
+"""
+_TAKEN = "SELECT waited, seq, idx FROM taken WHERE destination = ?"
+_CLAIM = """
+    DELETE FROM taken WHERE destination = ? AND waited IN (0, 1) AND seq = ? AND idx = ?
+    RETURNING dropped
+"""
+_LEFT = "DELETE FROM taken WHERE destination = ? AND waited = 0 AND seq <= ?"
+_LONG_AGO = "DELETE FROM taken WHERE id <= (SELECT max(id) FROM taken) - ?"
 _KEEP = "INSERT OR IGNORE INTO kept SELECT seq, id, meta, body FROM log WHERE seq = ?"
 _UNKEEP = "DELETE FROM kept WHERE seq = ?1 AND NOT EXISTS (SELECT 1 FROM letter WHERE seq = ?1)"
 _BURY = """
@@ -75,17 +86,17 @@ def apply(
     """Record the progress; the lane's ``new_`` side follows.
 
     Adds to ``ended`` the seqs where a delivery waits no more. What the spool has taken from the
-    worker in the meantime stays taken, unless it ended well. ``terse`` keeps dead letters
-    without what was rendered: the store is full.
+    worker in the meantime stays taken, unless it ended. A delivery that neither waits, nor is
+    ahead of the cursor, nor was taken is over: what is said of it is a report that is repeated.
+    ``terse`` keeps dead letters without what was rendered: the store is full.
     """
     for later in progress.later:
         _wait(connection, lane, later)
     for failed in progress.dead:
         _end_badly(connection, lane, failed, ended, terse=terse)
-    was_pending = [lane.has(mark.seq) for mark in progress.done]
     _advance(connection, lane, progress)
-    for mark, pending in zip(progress.done, was_pending, strict=True):
-        _end(connection, lane, mark, ended, pending=pending)
+    for mark in progress.done:
+        _end(connection, lane, mark, ended)
 
 
 def _advance(connection: apsw.Connection, lane: Lane, progress: Progress) -> None:
@@ -95,29 +106,44 @@ def _advance(connection: apsw.Connection, lane: Lane, progress: Progress) -> Non
         connection.execute(_RECORD, values)
 
 
-def _end(
-    connection: apsw.Connection, lane: Lane, mark: Mark, ended: set[int], *, pending: bool
-) -> None:
-    """Record that a delivery is over.
-
-    ``pending`` says that its entry was ahead of the cursor before this report: then it was not
-    taken from the worker.
-    """
-    ahead = lane.has(mark.seq)
-    if _unwait(connection, lane, mark, ended) or _withdraw(connection, lane, mark):
-        if ahead or mark.seq in lane.evicted:
+def _end(connection: apsw.Connection, lane: Lane, mark: Mark, ended: set[int]) -> None:
+    """Record that a delivery is over; what is over already stays as it is."""
+    if _unwait(connection, lane, mark, ended):
+        if lane.has(mark.seq):
             _remember(connection, lane, mark)
-    elif ahead:
-        if _remember(connection, lane, mark):
-            lane.leave(mark.seq)
-    elif not pending and mark.seq in lane.evicted and _remember(connection, lane, mark):
-        _arrive_late(connection, lane)
+    elif (dropped := _claim(connection, lane, mark)) is not None:
+        if not _withdraw(connection, lane, mark):
+            _count_claim(connection, lane, dropped=dropped)
+        elif lane.has(mark.seq):
+            _remember(connection, lane, mark)
+    elif lane.has(mark.seq) and _remember(connection, lane, mark):
+        lane.leave(mark.seq)
 
 
 def _remember(connection: apsw.Connection, lane: Lane, mark: Mark) -> bool:
     """Write down that a delivery is over, until the cursor passes it; say whether it is new."""
     connection.execute(_END, (lane.number, lane.name, mark.seq, mark.index))
     return connection.changes() > 0
+
+
+def note_taken(
+    connection: apsw.Connection,
+    lane: Lane,
+    marks: Iterable[Mark],
+    waited: Collection[Mark],
+    *,
+    dropped: bool,
+) -> None:
+    """Write down what is taken from a worker, which may have it in flight."""
+    rows = ((lane.number, mark in waited, mark.seq, mark.index, dropped) for mark in marks)
+    connection.executemany(_TAKE, rows)
+
+
+def _claim(connection: apsw.Connection, lane: Lane, mark: Mark) -> bool | None:
+    """Let a worker have what was taken from it; say whether it was dropped, None if not taken."""
+    for (dropped,) in fetch(connection, _CLAIM, (lane.number, mark.seq, mark.index)):
+        return bool(dropped)
+    return None
 
 
 def _withdraw(connection: apsw.Connection, lane: Lane, mark: Mark) -> bool:
@@ -129,12 +155,13 @@ def _withdraw(connection: apsw.Connection, lane: Lane, mark: Mark) -> bool:
     return True
 
 
-def _arrive_late(connection: apsw.Connection, lane: Lane) -> None:
-    """Balance a delivery that was in flight when the spool took it, and ended after all.
+def _count_claim(connection: apsw.Connection, lane: Lane, *, dropped: bool) -> None:
+    """Balance a delivery that ended although the spool took it, and of which there is no letter.
 
-    What was taken is dropped or, if its dead letter was replayed meanwhile, comes again.
+    Either it was dropped, or its dead letter was dropped or replayed meanwhile. What was dropped
+    once and ends once more, or comes again, is one more than was accepted.
     """
-    if lane.bounds is not None and lane.bounds.overflow == "drop":
+    if dropped:
         connection.execute(_DROPPED, (-1, lane.number))
     else:
         connection.execute(_ONE_MORE, (lane.number,))
@@ -151,6 +178,13 @@ def forget_ended(connection: apsw.Connection, lane: Lane, count: int) -> bool:
     return connection.changes() >= count
 
 
+def forget_taken(connection: apsw.Connection, lanes: Iterable[Lane]) -> None:
+    """Forget what was taken from workers that do not have it in flight any more."""
+    for lane in lanes:
+        connection.execute(_LEFT, (lane.number, lane.new_reported))
+    connection.execute(_LONG_AGO, (IN_FLIGHT,))
+
+
 def unkeep(connection: apsw.Connection, seqs: Iterable[int]) -> None:
     """Throw away the kept requests that no dead letter needs any more."""
     connection.executemany(_UNKEEP, ((seq,) for seq in seqs))
@@ -160,7 +194,7 @@ def _wait(connection: apsw.Connection, lane: Lane, later: Later) -> None:
     seq, index = later.mark.seq, later.mark.index
     connection.execute(_UNWAIT, (lane.number, seq, index))
     waited = connection.changes()
-    if not waited and seq in lane.evicted and not lane.has(seq):
+    if not waited and not lane.has(seq):
         return
     connection.execute(
         _WAIT,
@@ -196,21 +230,29 @@ def _end_badly(
     connection: apsw.Connection, lane: Lane, failed: Failed, ended: set[int], *, terse: bool
 ) -> None:
     mark = failed.mark
-    waited = _unwait(connection, lane, mark, ended)
+    waited, ahead = _unwait(connection, lane, mark, ended), lane.has(mark.seq)
     place = (lane.number, mark.seq, mark.index)
     if not waited and fetch(connection, _HAS_ENDED, place):
         return
     known = fetch(connection, _LETTER, (lane.name, mark.seq, mark.index))
+    dropped = None if waited or known else _claim(connection, lane, mark)
+    if not (waited or known or ahead or dropped is not None):
+        return
     _bury(connection, lane.name, failed, b"" if terse else failed.rendered)
     if known or not connection.changes():
         return
     lane.new_dead += 1
-    if waited:
-        return
-    if lane.has(mark.seq):
+    if dropped is not None:
+        _count_claim(connection, lane, dropped=dropped)
+    elif not waited:
         lane.leave(mark.seq)
-    elif mark.seq in lane.evicted:
-        _arrive_late(connection, lane)
+
+
+def refuse(connection: apsw.Connection, lane: Lane, refused: Iterable[Failed]) -> None:
+    """Make dead letters of what a destination refuses of an entry that others take."""
+    for failed in refused:
+        _bury(connection, lane.name, failed, b"")
+        lane.new_dead += 1
 
 
 def _bury(connection: apsw.Connection, destination: str, failed: Failed, rendered: bytes) -> None:
@@ -276,6 +318,19 @@ def taken(
         for (number,) in fetch(connection, _LETTER, (lane.name, failed.mark.seq, failed.mark.index))
     )
     return Taken(lane.name, lane.new_cursor, waited, dropped, letters, len(progress.dead))
+
+
+def taken_again(connection: apsw.Connection, lane: Lane) -> Taken | None:
+    """Return the notice of all that was taken from a worker and may be in its hands.
+
+    It is for a worker that may not have heard: a commit that was reported as failed, and so was
+    not told, may have reached the file all the same.
+    """
+    rows = fetch(connection, _TAKEN, (lane.number,))
+    if not rows:
+        return None
+    cursor = max((seq for waited, seq, _ in rows if not waited), default=0)
+    return Taken(lane.name, cursor, tuple(Mark(seq, idx) for waited, seq, idx in rows if waited))
 
 
 def _oldest_waiting(

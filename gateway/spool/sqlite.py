@@ -182,7 +182,8 @@ class SqliteSpool:
 
     def settle(self, destination: str, progress: Progress) -> Awaitable[None]:
         """Record a worker's progress in one transaction (see ``Spool.settle``)."""
-        job = Settling(self._future(), destination=destination, progress=progress)
+        heard = self._batches.heard
+        job = Settling(self._future(), destination=destination, progress=progress, heard=heard)
         self._batches.put(job)
         return job.future
 

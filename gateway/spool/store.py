@@ -70,6 +70,10 @@ MIGRATIONS = [
     CREATE TABLE ended(
         destination INTEGER NOT NULL, seq INTEGER NOT NULL, idx INTEGER NOT NULL,
         PRIMARY KEY(destination, seq, idx)) WITHOUT ROWID;
+    CREATE TABLE taken(
+        id INTEGER PRIMARY KEY, destination INTEGER NOT NULL, waited INTEGER NOT NULL,
+        seq INTEGER NOT NULL, idx INTEGER NOT NULL, dropped INTEGER NOT NULL,
+        UNIQUE(destination, waited, seq, idx));
     ALTER TABLE destination ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE destination ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE destination ADD COLUMN declined INTEGER NOT NULL DEFAULT 0;
@@ -129,8 +133,9 @@ MIGRATIONS = [
 in the row of a replay. ``kept`` holds a request once for all the dead letters made of it.
 ``seen.seq`` is the entry that brought the id, and need not be in the log any more. Since the third
 version rows may name routes, whose steps an earlier gateway would not take. ``ended`` has the
-deliveries that are over ahead of the cursor and are neither waiting nor letters; an earlier file's
-``accepted`` begins with what it holds. What destinations hold in dead letters and in what waits is
+deliveries that are over ahead of the cursor and are neither waiting nor letters, ``taken`` those
+that the spool took from a worker that may have them in flight; an earlier file's ``accepted``
+begins with what it holds. What destinations hold in dead letters and in what waits is
 counted by triggers, whichever process writes: the request once, and about 200 bytes for each."""
 
 

@@ -55,6 +55,10 @@ class SpoolFull(SpoolError):
         self.retry_after = retry_after
 
 
+class Outdated(SpoolError):
+    """The spool took something from the worker (`Taken`) that the report does not know of yet."""
+
+
 class DiskFull(SpoolError):
     """The disk has no room left; what is there is delivered, and nothing new is taken."""
 
@@ -347,6 +351,7 @@ class Taken(msgspec.Struct, frozen=True):
     The deliveries at or before ``cursor`` that stood in the log, and the waiting ones in
     ``marks``, are no longer the worker's. One that nevertheless ended well (it was in flight,
     or not yet settled) goes into ``Progress.done``, which withdraws its dead letter again.
+    It may come twice, after a failure of the disk.
     """
 
     destination: str

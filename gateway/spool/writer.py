@@ -30,6 +30,9 @@ from gateway.spool.settling import (
     apply,
     count_dropped,
     forget_ended,
+    forget_taken,
+    note_taken,
+    refuse,
     take,
     taken,
 )
@@ -44,6 +47,7 @@ from gateway.spool.values import (
     Limits,
     Mark,
     Notice,
+    Outdated,
     Progress,
     Replayed,
     SpoolFull,
@@ -140,9 +144,13 @@ class Writer:
             if closing:
                 return
             busy = self._keep_house(idle=not jobs)
+            if self._session.untold:
+                self._answer([], [])
 
     def _answer(self, jobs: Sequence[Job], notices: Sequence[Notice]) -> None:
-        self._batches.answer(jobs, notices, self._lanes.position)
+        again, self._session.untold = self._session.untold, []
+        numbers = self._lanes.position, self._lanes.evictions
+        self._batches.answer(jobs, [*again, *notices], *numbers)
 
     # ---- one batch, one commit -----------------------------------------------------------
 
@@ -185,9 +193,12 @@ class Writer:
             except SpoolError as e:
                 job.error = e
                 continue
+            if job.heard < lane.evicted:
+                job.error = Outdated(f"the spool took deliveries of {lane.name!r}; report again")
+                continue
             terse = self.room.full is not None
             apply(connection, lane, job.progress, self._lanes.ended, terse=terse)
-            lane.new_reported = job.progress.cursor
+            lane.new_reported = max(lane.new_reported, job.progress.cursor)
 
     def _append(self, connection: apsw.Connection, jobs: Sequence[Appending]) -> None:
         if self._gauge.tight:
@@ -278,7 +289,7 @@ class Writer:
             return
         at = self._clock.now() + self._clock.ahead
         dead = [Failed(Mark(seq, number), "overflow", why, at) for number in numbers]
-        apply(connection, lane, Progress(dead=dead), self._lanes.ended, terse=True)
+        refuse(connection, lane, dead)
         self._gives_up(lane, "overflow", len(dead), 0, why)
 
     def _remember(self, connection: apsw.Connection, jobs: Sequence[Remembering]) -> None:
@@ -337,12 +348,13 @@ class Writer:
         if progress == NOTHING:
             return []
         bounds, dropped = lane.bounds, 0
-        evicted = [failed.mark.seq for failed in progress.dead]
+        marks = [failed.mark for failed in progress.dead]
         if bounds is not None and bounds.overflow == "drop":
             progress, dropped = Progress(cursor=progress.cursor, done=waiting), len(progress.dead)
             count_dropped(connection, lane, dropped)
         apply(connection, lane, progress, self._lanes.ended, terse=True)
-        lane.evict(evicted)
+        note_taken(connection, lane, marks, set(waiting), dropped=dropped > 0)
+        self._lanes.evict(lane)
         self._gives_up(lane, why.cause, len(progress.dead), dropped, why.reason)
         return [taken(connection, lane, progress, waiting, dropped)]
 
@@ -416,8 +428,10 @@ class Writer:
             with self._session.writing() as connection:
                 trim(connection, self._lanes, STEP)
                 self._forget(connection, STEP)
-                for lane in self._lanes.by_name.values():
+                lanes = self._lanes.by_name.values()
+                for lane in lanes:
                     more |= forget_ended(connection, lane, STEP)
+                forget_taken(connection, lanes)
         return expired or more or self._stale or trimmable(self._lanes) >= STEP
 
     def _forget(self, connection: apsw.Connection, count: int) -> None:
@@ -474,10 +488,12 @@ class Writer:
         now = clock.sure()
         reason = f"pending for more than {self._limits.max_age:g} s"
         why = Failed(NOWHERE, "expired", reason, clock.now() + clock.ahead)
-        notices: list[Notice] = []
-        for lane in self._lanes.by_name.values():
+        expired = False
+        for name in list(self._lanes.by_name):
             with self._session.writing() as connection:
-                notices += self._take(connection, lane, why, STEP, now - self._limits.max_age)
-        if notices:
-            self._answer([], notices)
-        return bool(notices)
+                lane = self._lanes[name]
+                notices = self._take(connection, lane, why, STEP, now - self._limits.max_age)
+            if notices:  # at once: the next destination's transaction may fail
+                self._answer([], notices)
+                expired = True
+        return expired
