@@ -207,3 +207,38 @@ async def test_what_the_spool_took_and_arrived_is_counted_with_its_claim(
     await tracker.flush()
     balance = (await spool.balances())["crm"]
     assert (balance.delivered, balance.waiting, balance.missing) == (3, 0, 0)
+
+
+async def test_a_report_that_the_taking_overtakes_is_made_anew_with_its_claims(
+    spool: SqliteSpool,
+) -> None:
+    """What is delivered is not counted before it is claimed: no crash comes between the two."""
+    await spool.register({"crm": Bounds(1, "dead")})
+    tracker = ProgressTracker("crm", spool, lambda: 1)
+
+    def hear(notice: Notice) -> None:
+        assert isinstance(notice, Taken)
+        tracker.on_evicted(notice.cursor, notice.marks)
+
+    spool.listen(hear)
+    await append(spool, 1)
+    tracker.open(1, 1)
+    tracker.delivered(Mark(1, 0))
+    tracker.close(1, "delivered")
+    taking = asyncio.ensure_future(append(spool, 1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it is on its way to the disk
+    await tracker.flush()
+    await taking
+    balance = (await spool.balances())["crm"]
+    assert (balance.delivered, balance.dead, balance.waiting, balance.missing) == (1, 0, 1, 0)
+    assert not tracker.stalled
+
+
+async def test_what_the_spool_takes_while_it_is_read_has_moved(spool: SqliteSpool) -> None:
+    """A row read from the spool is out of date if the spool gave its delivery up since."""
+    tracker = ProgressTracker("crm", spool, lambda: 0)
+    with tracker.watch_moves() as moved:
+        tracker.on_evicted(0, [Mark(1, 0)])
+        assert moved(Mark(1, 0))
+        assert not moved(Mark(2, 0))

@@ -5,79 +5,40 @@ import contextlib
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from itertools import count
 from pathlib import Path
+from typing import Literal
 
 import apsw
 import pytest
 
 from gateway.errors import SpoolError
-from gateway.spool import Balance, Bounds, DiskFull, Once, Progress, SqliteSpool, writer
+from gateway.spool import (
+    Balance,
+    Bounds,
+    DiskFull,
+    Limits,
+    Mark,
+    Once,
+    Progress,
+    SqliteSpool,
+    Taken,
+    writer,
+)
 from gateway.spool.reserve import Reserve
 from gateway.spool.store import FILE
-from gateway.testing.spool.contract import PATIENCE, entry, eventually, failed, later, pending
+from gateway.testing.spool.contract import (
+    PATIENCE,
+    Clock,
+    Notices,
+    entry,
+    eventually,
+    failed,
+    later,
+    pending,
+)
+from tests.gateway.failing_disk import Disk
 
 EVER = 1e12
-
-
-class Disk(apsw.VFS):
-    """A VFS over the system's that fails on demand."""
-
-    _numbers = count()
-
-    def __init__(self) -> None:
-        self.vfs = f"failing-{next(self._numbers)}"
-        self.writing: type[apsw.Error] | None = None
-        self.syncing: type[apsw.Error] | None = None
-        self.reading: type[apsw.Error] | None = None
-        self.failures = 0
-        """How many syncs failed."""
-        self.plugged = 0
-        """How often the disk was unplugged: files opened before that are lost to writers."""
-        super().__init__(self.vfs, base="")
-
-    def heal(self) -> None:
-        """Work again."""
-        self.writing = self.syncing = self.reading = None
-
-    def xOpen(  # noqa: N802 - SQLite's name
-        self, name: str | apsw.URIFilename | None, flags: list[int]
-    ) -> apsw.VFSFile:
-        """Open a file that fails when the disk does."""
-        return FailingFile(self, name, flags)
-
-
-class FailingFile(apsw.VFSFile):
-    """One open file of a ``Disk``."""
-
-    def __init__(self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
-        self.disk, self.plugged = disk, disk.plugged
-        super().__init__("", name, flags)
-
-    def excepthook(self, *_: object) -> bool:
-        """Keep the errors, which the tests expect, out of the error stream."""
-        return True
-
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
-        """Write, or fail."""
-        if self.disk.writing:
-            raise self.disk.writing
-        if self.plugged != self.disk.plugged:
-            raise apsw.IOError
-        super().xWrite(data, offset)
-
-    def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
-        """Sync, or fail, when everything has been written already."""
-        if self.disk.syncing:
-            self.disk.failures += 1
-            raise self.disk.syncing
-        super().xSync(flags)
-
-    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802 - SQLite's name
-        """Read, or fail."""
-        if self.disk.reading:
-            raise self.disk.reading
-        return super().xRead(amount, offset)
 
 
 @pytest.fixture(autouse=True)
@@ -226,6 +187,74 @@ async def test_counts_are_right_after_a_failure(
     assert await spool.append(entry("r2", a=(0,))) == 2
     with pytest.raises(SpoolError, match="max_backlog"):
         await spool.append(entry("r3", a=(0,)))
+
+
+@pytest.mark.parametrize("overflow", ["dead", "drop"])
+@pytest.mark.parametrize("error", [apsw.IOError, apsw.FullError])
+async def test_a_failed_append_takes_nothing_from_what_comes_after(
+    spool: SqliteSpool, disk: Disk, error: type[apsw.Error], overflow: Literal["dead", "drop"]
+) -> None:
+    """What a failed commit took of its own entries is undone, and what is sent anew arrives."""
+    await spool.register({"a": Bounds(max_backlog=1, overflow=overflow)})
+    disk.syncing = error
+    for result in await asyncio.gather(
+        *[spool.append(entry(f"lost{i}", a=(0, 1))) for i in range(4)], return_exceptions=True
+    ):
+        assert isinstance(result, SpoolError)
+    disk.heal()
+    assert await spool.append(entry("r2", a=(0, 1))) == 2
+    assert [(item.seq, item.entry.id) for item in await pending(spool, "a")] == [(2, "r2")]
+    letters = [dead.entry.id for dead in await spool.dead_letters()]
+    assert letters == (["r1"] if overflow == "dead" else [])
+    balance = (await spool.balances())["a"]
+    assert (balance.accepted, balance.dead + balance.dropped, balance.waiting) == (3, 1, 2)
+    assert balance.missing == 0
+
+
+@pytest.mark.parametrize("overflow", ["dead", "drop"])
+async def test_a_worker_hears_what_a_failed_commit_took_all_the_same(
+    spool: SqliteSpool, disk: Disk, overflow: Literal["dead", "drop"]
+) -> None:
+    """What it delivers meanwhile is claimed, and counts once though the claim's commit fails."""
+    await spool.register({"a": Bounds(max_backlog=1, overflow=overflow)})
+    notices = Notices(spool)
+    disk.syncing = apsw.IOError
+    with pytest.raises(SpoolError):
+        await spool.append(entry("lost", a=(0,)))
+    disk.heal()
+    notice = await notices.next()
+    assert (notice, (await spool.balances())["a"].waiting) == (Taken("a", 1, ()), 0)
+    claim = Progress(done=[Mark(1, 0)], delivered=1)
+    disk.syncing = apsw.IOError
+    with pytest.raises(SpoolError):
+        await spool.settle("a", claim)
+    disk.heal()
+    await settled(spool, claim)
+    assert (await spool.balances())["a"] == Balance(1, 1, 0, 0, dead=0, dropped=0, waiting=0)
+
+
+async def test_a_worker_hears_what_expired_though_the_next_commit_fails(
+    disk: Disk, tmp_path: Path
+) -> None:
+    """One destination's expiry is told when it is durable, whatever becomes of the next one's."""
+    clock = Clock()
+    spool = SqliteSpool(tmp_path, limits=Limits(max_age=60.0), clock=clock, vfs=disk.vfs)
+    await spool.open()
+    await spool.register({"a": Bounds(), "b": Bounds()})
+    await spool.append(entry("r1", a=(0,), b=(0,)))
+    heard: list[str] = []
+    spool.listen(lambda notice: heard.append(notice.destination))
+    disk.good_syncs = 1
+    clock.now += 61
+
+    async def failing() -> bool:
+        return disk.failures > 0
+
+    await eventually(failing)
+    assert "a" in heard
+    disk.heal()
+    await healthy(spool)
+    await spool.close()
 
 
 async def test_failing_reads_are_errors(spool: SqliteSpool, disk: Disk) -> None:

@@ -1,8 +1,11 @@
 """The contract of balances: what was accepted for a destination, and what became of it."""
 
+import asyncio
 from pathlib import Path
 
-from gateway.spool import Balance, Bounds, Letters, Limits, Mark, Once, Progress, Spool
+import pytest
+
+from gateway.spool import Balance, Bounds, Letters, Limits, Mark, Once, Outdated, Progress, Spool
 from gateway.testing.spool.contract import (
     FREE,
     Clock,
@@ -169,6 +172,64 @@ class BalancesSuite(SpoolContract):
         # What the spool forgot waits no more, and what ends badly of it is kept all the same.
         await spool.settle("a", Progress(later=[later(2, 0)], dead=[failed(2, 0)]))
         assert (await of(spool))["accepted"] == 4
+
+    async def test_retry_that_was_forgotten_and_arrives_is_delivered(self, opened: Maker) -> None:
+        """What waited is claimed too, however far the cursor is by then."""
+        spool = await opened(a=Bounds(max_backlog=2, overflow="drop"))
+        notices = Notices(spool)
+        await spool.append(entry("r0", a=(0, 1)))
+        await spool.settle("a", Progress(cursor=1, later=[later(1, 0), later(1, 1)]))
+        await spool.append(entry("r1", a=(0,)))
+        await notices.next()
+        await spool.settle("a", Progress(cursor=2, delivered=1))
+        await spool.settle("a", Progress(cursor=2, delivered=1))
+        assert await of(spool) == {"accepted": 3, "delivered": 1, "dropped": 1, "waiting": 1}
+        report = Progress(cursor=2, done=[Mark(1, 0)], delivered=2)
+        for _ in range(2):
+            await spool.settle("a", report)
+            assert await of(spool) == {"accepted": 3, "delivered": 2, "waiting": 1}
+
+    async def test_what_was_taken_is_claimed_by_what_became_of_it(self, opened: Maker) -> None:
+        """A policy that changes meanwhile changes nothing about what it did before."""
+        spool = await opened(a=Bounds(max_backlog=1, overflow="drop"))
+        notices = Notices(spool)
+        for i in range(2):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await notices.next()
+        await spool.register({"a": Bounds(max_backlog=1, overflow="dead"), "b": FREE})
+        await spool.append(entry("r2", a=(0,)))
+        await notices.next()
+        await spool.register({"a": Bounds(max_backlog=1, overflow="drop"), "b": FREE})
+        await spool.drop(Letters(destination="a"))
+        assert await of(spool) == {"accepted": 3, "dropped": 2, "waiting": 1}
+        await spool.settle("a", Progress(done=[Mark(1, 0), Mark(2, 0)], delivered=2))
+        # The first was not dropped after all, the second was, and arrived beside that.
+        assert await of(spool) == {"accepted": 4, "delivered": 2, "dropped": 1, "waiting": 1}
+
+    async def test_report_of_before_the_taking_is_made_anew(self, opened: Maker) -> None:
+        """Counts come with the claim, so that a crash between the two leaves nothing wrong."""
+        spool = await opened(a=Bounds(max_backlog=1, overflow="dead"))
+        notices = Notices(spool)
+        await spool.append(entry("r0", a=(0,)))
+        second = spool.append(entry("r1", a=(0,)))
+        await asyncio.sleep(0)  # it is on its way to the disk
+        with pytest.raises(Outdated, match="report again"):
+            await spool.settle("a", Progress(cursor=1, delivered=1))
+        await second
+        assert await of(spool) == {"accepted": 2, "dead": 1, "waiting": 1}
+        await notices.next()
+        await spool.settle("a", Progress(cursor=1, done=[Mark(1, 0)], delivered=1))
+        assert await of(spool) == {"accepted": 2, "delivered": 1, "waiting": 1}
+
+    async def test_report_that_comes_late_changes_nothing(self, spool: Spool) -> None:
+        """What is over is not buried or made to wait again by a report that is repeated."""
+        await spool.append(entry("r0", a=(0, 1)))
+        report = Progress(cursor=1, dead=[failed(1, 0)], later=[later(1, 1)])
+        await spool.settle("a", report)
+        await spool.drop(Letters(destination="a"))
+        await spool.settle("a", Progress(done=[Mark(1, 1)], delivered=1))
+        await spool.settle("a", report)
+        assert await of(spool) == {"accepted": 2, "delivered": 1, "dropped": 1}
 
     async def test_claiming_what_was_not_taken_changes_nothing(self, opened: Maker) -> None:
         """A worker that claims more than was taken, since it heard of it late, does no harm."""
