@@ -39,6 +39,10 @@ _CLAIM = """
     DELETE FROM taken WHERE destination = ? AND waited IN (0, 1) AND seq = ? AND idx = ?
     RETURNING dropped
 """
+_KEEP_TAKEN = """
+    UPDATE taken SET waited = 1 WHERE destination = ? AND waited = 0 AND seq = ? AND idx = ?
+"""
+"""It may be in flight although the worker's cursor passes it."""
 _LEFT = "DELETE FROM taken WHERE destination = ? AND waited = 0 AND seq <= ?"
 _LONG_AGO = "DELETE FROM taken WHERE id <= (SELECT max(id) FROM taken) - ?"
 _KEEP = "INSERT OR IGNORE INTO kept SELECT seq, id, meta, body FROM log WHERE seq = ?"
@@ -195,6 +199,7 @@ def _wait(connection: apsw.Connection, lane: Lane, later: Later) -> None:
     connection.execute(_UNWAIT, (lane.number, seq, index))
     waited = connection.changes()
     if not waited and not lane.has(seq):
+        connection.execute(_KEEP_TAKEN, (lane.number, seq, index))
         return
     connection.execute(
         _WAIT,

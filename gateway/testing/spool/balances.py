@@ -13,6 +13,7 @@ from gateway.testing.spool.contract import (
     Notices,
     SpoolContract,
     entry,
+    eventually,
     failed,
     later,
 )
@@ -205,6 +206,23 @@ class BalancesSuite(SpoolContract):
         await spool.settle("a", Progress(done=[Mark(1, 0), Mark(2, 0)], delivered=2))
         # The first was not dropped after all, the second was, and arrived beside that.
         assert await of(spool) == {"accepted": 4, "delivered": 2, "dropped": 1, "waiting": 1}
+
+    async def test_what_was_to_wait_and_was_taken_before_is_claimed(self, opened: Maker) -> None:
+        """A delivery that its worker lets wait while it is in flight may end long after."""
+        spool = await opened(a=Bounds(max_backlog=1, overflow="drop"))
+        notices = Notices(spool)
+        for i in range(2):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await notices.next()
+        await spool.settle("a", Progress(cursor=1, later=[later(1)]))
+        await spool.settle("a", Progress(cursor=2, delivered=1))
+
+        async def tidied() -> bool:
+            return await spool.entries([1]) == []
+
+        await eventually(tidied)
+        await spool.settle("a", Progress(done=[Mark(1, 0)], delivered=2))
+        assert await of(spool) == {"accepted": 2, "delivered": 2}
 
     async def test_report_of_before_the_taking_is_made_anew(self, opened: Maker) -> None:
         """Counts come with the claim, so that a crash between the two leaves nothing wrong."""

@@ -1,0 +1,195 @@
+"""The balance in all weather: evictions, failing commits, crashes, operators."""
+
+import asyncio
+import random
+import shutil
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import apsw
+import pytest
+
+from gateway.errors import SpoolError
+from gateway.spool import Bounds, Item, Letters, Mark, Notice, Progress, SqliteSpool, Taken, writer
+from gateway.testing.spool.contract import entry, failed, later, pending
+from tests.gateway.failing_disk import Disk
+
+STEPS = 250
+EVER = 1e12
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """Return a disk that works until told otherwise."""
+    disk = Disk()
+    yield disk
+    disk.unregister()
+
+
+class Worker:
+    """What a worker has in hand and reports, without what it needs to be fast or fair."""
+
+    def __init__(self, spool: SqliteSpool, chance: random.Random, delivered: int) -> None:
+        self.spool = spool
+        self.chance = chance
+        self.delivered = delivered
+        self.fresh: set[Mark] = set()
+        """In hand, from the log."""
+        self.waiting: set[Mark] = set()
+        """In hand, for the next of their attempts."""
+        self.lost: set[Mark] = set()
+        """In hand, although the spool gave them up."""
+
+    def offer(self, item: Item) -> None:
+        """Take an entry that was just accepted."""
+        self.fresh |= {Mark(item.seq, number) for number in item.entry.targets.get("a", ())}
+
+    def hear(self, notice: Notice) -> None:
+        """Note what the spool gave up."""
+        if isinstance(notice, Taken):
+            taken = {mark for mark in self.fresh if mark.seq <= notice.cursor}
+            taken |= self.waiting.intersection(notice.marks)
+            self.fresh -= taken
+            self.waiting -= taken
+            self.lost |= taken
+
+    async def work(self) -> None:
+        """Let some end, some wait and some die, and report it until it is recorded."""
+        done: list[Mark] = []
+        waits: list[Mark] = []
+        dead: list[Mark] = []
+        lost = False
+        for hand in (self.fresh, self.waiting, self.lost):
+            for mark in sorted(hand, key=lambda mark: (mark.seq, mark.index)):
+                ends = self.chance.choice([done, waits, dead, None, None])
+                lost = hand is self.lost
+                if ends is None or (lost and ends is waits):
+                    continue
+                hand.discard(mark)
+                if not (lost and ends is dead):
+                    ends.append(mark)
+        self.delivered += len(done)
+        self.waiting |= set(waits)
+        while True:
+            out = min((mark.seq for mark in self.fresh), default=self.spool.position() + 1) - 1
+            out = min([out, *(mark.seq - 1 for mark in self.lost)])
+            progress = Progress(
+                cursor=out,
+                later=[later(mark.seq, mark.index) for mark in waits],
+                done=done,
+                dead=[failed(mark.seq, mark.index) for mark in dead],
+                delivered=self.delivered,
+            )
+            try:
+                await self.spool.settle("a", progress)
+            except SpoolError:
+                continue
+            return
+
+
+class Weather:
+    """A spool, a worker, and whatever may happen to them."""
+
+    def __init__(self, folder: Path, disk: Disk, seed: int) -> None:
+        self.chance = random.Random(seed)  # noqa: S311 - nothing to guess
+        self.folder, self.disk, self.lives, self.sent = folder, disk, 0, 0
+        self.faults = 0
+
+    async def start(self) -> None:
+        """Open the spool, and let a worker take what is pending."""
+        self.spool = SqliteSpool(self.folder / str(self.lives), vfs=self.disk.vfs)
+        await self.spool.open()
+        await self.bound()
+        counted = (await self.spool.balances())["a"].delivered
+        self.worker = Worker(self.spool, self.chance, counted)
+        self.spool.listen(self.worker.hear)
+        for item in await pending(self.spool, "a"):
+            self.worker.offer(item)
+        waits = await self.spool.exceptions("a", EVER, 10_000)
+        self.worker.waiting |= {one.mark for one in waits}
+
+    async def bound(self) -> None:
+        """Change the policy of the destination."""
+        overflow: Literal["dead", "drop"] = self.chance.choice(["dead", "drop"])
+        await self.spool.register({"a": Bounds(self.chance.choice([1, 3, 9]), overflow)})
+
+    async def append(self) -> None:
+        """Append some; the disk may fail it."""
+        names = [f"r{self.sent + i}" for i in range(self.chance.randint(1, 4))]
+        self.sent += len(names)
+        appends = [self.spool.append(entry(n, a=(0, 1)), self.worker.offer) for n in names]
+        await asyncio.gather(*appends, return_exceptions=True)
+
+    async def both(self) -> None:
+        """Report while something is appended, so that one overtakes the other."""
+        await asyncio.gather(self.append(), self.worker.work())
+
+    async def operate(self) -> None:
+        """Drop or replay dead letters; a replay comes back to the worker."""
+        which = Letters(destination="a")
+        if self.chance.random() < 0.5:
+            await self.spool.drop(which)
+        else:
+            await self.spool.replay(which)
+            waits = await self.spool.exceptions("a", EVER, 10_000)
+            known = self.worker.waiting | self.worker.lost
+            self.worker.waiting |= {one.mark for one in waits} - known
+
+    async def crash(self) -> None:
+        """Go on with what a sudden end would leave."""
+        self.lives += 1
+        shutil.copytree(self.folder / str(self.lives - 1), self.folder / str(self.lives))
+        await self.spool.close()
+        await self.start()
+
+    async def in_trouble(self, what: Coroutine[Any, Any, None]) -> None:
+        """Do something with a disk whose next sync fails, though all is written; then it works."""
+        error = self.chance.choice([apsw.IOError, apsw.FullError])
+        failures = self.disk.failures
+        self.disk.syncing = error
+        going = asyncio.ensure_future(what)
+        while self.disk.failures == failures and not going.done():  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.001)
+        self.disk.heal()
+        await asyncio.gather(going, return_exceptions=True)
+        self.faults += self.disk.failures > failures
+
+    async def step(self) -> None:
+        """Let one thing happen."""
+        acts = [self.append, self.worker.work, self.both, self.both, self.operate, self.bound]
+        act = self.chance.choice(acts)
+        if self.chance.random() < 0.03:
+            await self.crash()
+        elif self.chance.random() < 0.2:
+            await self.in_trouble(act())
+        else:
+            await act()
+
+
+@pytest.fixture
+async def weather(
+    tmp_path: Path, disk: Disk, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Weather]:
+    """Return the weather of a seed, over a spool that keeps house all the time."""
+    monkeypatch.setattr(writer, "TICK", 0.002)
+    weather = Weather(tmp_path, disk, request.param)
+    await weather.start()
+    yield weather
+    disk.heal()
+    await weather.spool.close()
+
+
+@pytest.mark.parametrize("weather", range(6), indirect=True)
+async def test_nothing_is_ever_missing(weather: Weather) -> None:
+    """After every step each delivery is in one place, however it and its report went."""
+    for _ in range(STEPS):
+        await weather.step()
+        balance = (await weather.spool.balances())["a"]
+        assert balance.missing == 0, balance
+    while weather.worker.fresh or weather.worker.waiting or weather.worker.lost:
+        await weather.worker.work()
+    balance = (await weather.spool.balances())["a"]
+    assert (balance.missing, balance.waiting) == (0, 0)
+    assert weather.faults > STEPS // 20
+    assert weather.lives
