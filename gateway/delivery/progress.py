@@ -5,6 +5,7 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 
 import structlog
 
@@ -88,7 +89,10 @@ class ProgressTracker:
         self.newest = max(self.newest, seq)
         entry = self._open.get(seq)
         if entry is None:
+            again = self._open and seq < next(reversed(self._open))
             self._open[seq] = _Entry(self._opened, deliveries)
+            if again:  # it could not be read before
+                self._open = dict(sorted(self._open.items()))
         else:
             entry.left += deliveries
         self._opened += deliveries
@@ -105,7 +109,10 @@ class ProgressTracker:
             first = next(iter(self._open))
             if self._open[first].left:
                 break
+            again = self._closed and first < self._closed[-1][0]
             self._closed.append((first, self._open.pop(first)))
+            if again:
+                self._closed = deque(sorted(self._closed, key=itemgetter(0)))
         self._soon()
 
     def open_ahead(self, seq: int) -> None:

@@ -38,8 +38,7 @@ def balances(connection: apsw.Connection, lanes: Lanes) -> dict[str, Balance]:
 class Auditor:
     """Says when a destination's balance is wrong, once for each change.
 
-    A worker hears of what the spool took from it a moment later, and claims what arrived all the
-    same with its next report. So what is missing counts when two looks in a row find the same.
+    What is missing counts when two looks in a row find the same.
     """
 
     def __init__(self) -> None:

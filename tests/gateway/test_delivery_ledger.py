@@ -242,3 +242,20 @@ async def test_what_the_spool_takes_while_it_is_read_has_moved(spool: SqliteSpoo
         tracker.on_evicted(0, [Mark(1, 0)])
         assert moved(Mark(1, 0))
         assert not moved(Mark(2, 0))
+
+
+async def test_what_is_read_again_later_holds_the_cursor_like_the_rest(spool: SqliteSpool) -> None:
+    """An entry that is opened after later ones, since it could not be read, is not passed."""
+    await append(spool, 5)
+    tracker = ProgressTracker("crm", spool, spool.position)
+    tracker.open(4, 1)
+    tracker.close(4, "delivered")
+    tracker.open(5, 1)
+    tracker.open(2, 1)
+    tracker.open_ahead(3)
+    await tracker.flush()
+    assert spool.cursor("crm") == 1
+    tracker.close(2, "delivered")
+    await tracker.flush()
+    balance = (await spool.balances())["crm"]
+    assert (spool.cursor("crm"), balance.delivered) == (2, 1)
