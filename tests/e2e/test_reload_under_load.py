@@ -41,7 +41,7 @@ async def all_of_it(on: Stage, *names: str) -> None:
     assert not verdict.complaints, verdict.table()
 
 
-@pytest.mark.parametrize("act", ["change", "unroute", "pause"])
+@pytest.mark.parametrize("act", ["change", "remove", "unroute", "storm", "pause"])
 async def test_what_an_operator_does_under_load_loses_and_repeats_nothing(
     tmp_path: Path, act: Act
 ) -> None:
