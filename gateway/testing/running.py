@@ -1,11 +1,14 @@
 """The real thing on loopback sockets: something that serves, and someone who watches."""
 
 import asyncio
+import fcntl
+import shutil
 import types
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from aiohttp import web
 
@@ -15,7 +18,7 @@ from gateway.connections import Runner
 from gateway.event import Event
 from gateway.exchange import Declined, Verdict
 from gateway.spool import LetterBox
-from gateway.spool.store import FILE
+from gateway.spool.store import FILE, LOCK
 
 PATIENCE = 60.0
 """Seconds after which something that should have happened did not."""
@@ -62,16 +65,32 @@ class Watch:
 def check_balance(spool: Path) -> None:
     """Check that all that was accepted is accounted for, in a spool's folder.
 
-    The gateway that it belongs to may run, have ended, or have been killed.
+    The gateway that it belongs to may run, have ended, or have been killed: then a copy is looked
+    at, so that the next start finds the files as they were left.
 
     Raises:
         AssertionError: deliveries are missing, or ended more often than they were accepted.
     """
     if not (spool / FILE).exists():
         return
-    with LetterBox(spool) as box:
-        wrong = {name: found for name, found in box.balances().items() if found.missing}
+    with TemporaryDirectory() as place:
+        looked_at = spool
+        if not _is_used(spool):
+            looked_at = Path(shutil.copytree(spool, Path(place) / "spool"))
+        with LetterBox(looked_at) as box:
+            wrong = {name: found for name, found in box.balances().items() if found.missing}
     assert not wrong, f"{spool}: unaccounted for: {wrong}"
+
+
+def _is_used(spool: Path) -> bool:
+    try:
+        with (spool / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
 
 
 @asynccontextmanager

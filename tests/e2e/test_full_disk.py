@@ -121,7 +121,7 @@ async def test_a_start_waits_for_room(tmp_path: Path, disk: SmallDisk) -> None:
     """Where nothing can be spared it refuses, in the vendor's words, until there is room."""
     async with crashed(tmp_path, disk, "[trace]\non = false\n") as (config, sandbox, client):
         for name in ("reserve", "spool.db-shm"):
-            (disk.folder / "spool" / name).unlink()
+            (disk.folder / "spool" / name).unlink(missing_ok=True)
         disk.fill()
         async with gateway_process(config) as gateway:
             await gateway.saw("starts_refusing")
