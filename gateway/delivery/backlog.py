@@ -12,7 +12,7 @@ from gateway.delivery.circuit_breaker import CircuitBreaker
 from gateway.delivery.clock import steady
 from gateway.delivery.job import Job, StepsOf, job_of
 from gateway.delivery.progress import ProgressTracker
-from gateway.delivery.queue import JobQueue
+from gateway.delivery.queue import WINDOW_JOBS, JobQueue
 from gateway.delivery.unread import NOBODY, Unread, UnreadIndex
 from gateway.errors import Rejected, SpoolError, Unrenderable
 from gateway.event import Event
@@ -435,6 +435,9 @@ class BacklogReader:
             self.load_parked(user)
 
     async def _bring_due(self) -> None:
+        if self._in_flight.waiting >= WINDOW_JOBS:  # however many events a sender makes fail
+            self._due = steady() + DOUBT
+            return
         self._due = NEVER
         await self._tracker.flush()
         now = steady()

@@ -354,3 +354,26 @@ async def test_the_cursor_stays_before_what_is_read_again_after_a_failed_read(
         assert on.gateway.spool.cursor("chrts") == 0
         vendor.release()
         await vendor.until(lambda told: EventMark(4, 1) in told.accepted, PATIENCE)
+
+
+async def test_no_more_retries_than_a_window_are_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many retries are due at once, a bounded number is in memory, and all arrive."""
+    monkeypatch.setattr("gateway.delivery.backlog.WINDOW_JOBS", 50)
+    marks = [EventMark(4 * n, 1) for n in range(400)]
+    waits = {
+        seq: Later(Mark(seq, 0), due=0, reason="HTTP 500", user=f"user-{mark.user}")
+        for seq, mark in enumerate(marks, 1)
+    }
+    await filled(tmp_path / "spool", marks, waits)
+    async with inside(tmp_path, "chrts", delivery=SLOW) as on:
+        vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
+        vendor.decide = lambda _: "held"
+        await vendor.until(lambda told: told.answering == 8, PATIENCE)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await until(lambda: worker.queue.in_flight.waiting > 150)
+        vendor.release()
+        await vendor.until(lambda told: set(marks) <= told.accepted.keys(), PATIENCE)
+    assert set(vendor.accepted.values()) == {1}
