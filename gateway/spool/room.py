@@ -77,8 +77,8 @@ class Room:
     def past_share(self, lane: Lane) -> str:
         """Return what to say of a destination that is past its share."""
         return (
-            f"destination {lane.name!r} has its share of the spool, {self.held(lane)} bytes of "
-            f"max_bytes {self._gauge.max_bytes}; see why it does not take its events, drop its "
+            f"destination {lane.name!r} has used up its share of the spool, "
+            f"{self.held(lane)} bytes of max_bytes {self._gauge.max_bytes}; see why it does not take its events, drop its "
             f"dead letters, or raise max_bytes"
         )
 
