@@ -78,8 +78,8 @@ class Room:
         """Return what to say of a destination that is past its share."""
         return (
             f"destination {lane.name!r} has used up its share of the spool, "
-            f"{self.held(lane)} bytes of max_bytes {self._gauge.max_bytes}; see why it does not take its events, drop its "
-            f"dead letters, or raise max_bytes"
+            f"{self.held(lane)} bytes of max_bytes {self._gauge.max_bytes}; see why it does not "
+            f"take its events, drop its dead letters, or raise max_bytes"
         )
 
     def is_past(self, lane: Lane) -> bool:
