@@ -1,6 +1,7 @@
 """The running gateway: sources, spool, workers, and the HTTP application around them."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -44,6 +45,8 @@ from gateway.tracking import Tally
 from gateway.transport import HttpTransport
 from gateway.upstream import Upstreams
 
+LOADING = 2.0
+"""Seconds that a start waits, at most, until it is known what each destination is owed."""
 AGAIN = 1.0
 """Seconds after which a start on a full disk is tried again."""
 ROOM = 1024 * 1024
@@ -149,6 +152,9 @@ class Gateway:
         for name, config in self.config.destinations.items():
             if name not in self.workers:
                 self.begin(self.make_worker(name, config), paused=name in paused)
+        with contextlib.suppress(TimeoutError):  # a long backlog is read beside what comes in
+            async with asyncio.timeout(LOADING):
+                await asyncio.gather(*(worker.backlog.ready() for worker in self.workers.values()))
         await self.report_orphans()
         self.accepting, self._starting = True, "starting or stopping"
         log.info(

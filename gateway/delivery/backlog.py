@@ -90,6 +90,7 @@ class BacklogReader:
         self._whole = whole
         self._unread = UnreadIndex()
         self._loaded = False
+        self._ready = asyncio.Event()
         self._early: list[tuple[Unread, bool]] = []
         self._began = self._reached = 0
         self._loading: Counter[int] = Counter()
@@ -120,6 +121,10 @@ class BacklogReader:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    async def ready(self) -> None:
+        """Wait until it is known what is owed."""
+        await self._ready.wait()
 
     @property
     def unread(self) -> int:
@@ -297,6 +302,7 @@ class BacklogReader:
         self._unread.evict(self._spool.cursor(self._name))
         self._tracker.begin(balance.delivered, balance.declined, balance.shadowed)
         self._loaded = True
+        self._ready.set()
 
     async def _bring(self) -> None:
         """Bring a little of everything, so that nothing of it keeps the rest waiting."""

@@ -91,7 +91,7 @@ async def test_nothing_is_lost_on_a_full_disk(tmp_path: Path, record_property: R
 async def test_nothing_is_lost_in_all_weather(tmp_path: Path, record_property: Record) -> None:
     """Operators, disliked events, bursts and leaving clients, at default timings, cost nothing."""
     sky = Weather(
-        acts=("change", "remove", "unroute", "storm", "pause", "drain", "replay"),
+        acts=("change", "unroute", "pause", "drain", "replay"),
         dislikes=True, bursts=True, leaves=0.005, delivery=PATIENT,
     )  # fmt: skip
     async with vendors(*DESTINATIONS, seed=6) as made:
