@@ -200,7 +200,7 @@ async def test_above_the_rate_failures_hang_from_the_caller(tmp_path: Path) -> N
         collecting() as (collector, otlp),
         running(tmp_path, configured(tmp_path, otlp, config)) as run,
     ):
-        await run.fault(vendor="chrts", status=422, count=1)
+        await run.fault(vendor="chrts", status=422, count=2)
         await track(run, SAMPLED)
         await settled(run)
     (only,) = collector.spans
