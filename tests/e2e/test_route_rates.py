@@ -35,9 +35,9 @@ SETUP_OF_ROUTES = (
 
 async def send(admin: Admin, name: str, *, message: str = "", number: Any = 1) -> None:
     """Send an event to the gateway."""
-    body = {"uid": "u1", "name": name, "properties": {"number": number}}
-    if message:
-        body["messageId"] = message
+    body: dict[str, Any] = {"uid": "u1", "name": name, "properties": {"number": number}}
+    if message:  # ids of messages are Segment's, and so is the form that has them
+        body = {"type": "track", "userId": "u1", "event": name, "messageId": message}
     headers = {"authorization": "Bearer api_chrts_test"}
     url = f"{admin.running.url}/event/track"
     async with admin.running.client.post(url, json=body, headers=headers) as answer:
