@@ -185,19 +185,19 @@ async def pour(
 ) -> list[EventMark]:
     """Send *count* events of *users* in turn, as fast as they are taken; return them.
 
-    The users are every fourth one from *first* on, whose events come one by one.
+    The users are every fourth one from *first* on, whose events come one by one: each has one
+    connection, since nothing orders what comes over two.
 
     Raises:
         RuntimeError: one was not taken.
     """
     parts = urlsplit(url)
-    numbers: Iterator[int] = iter(range(count))
     sent: list[EventMark] = []
 
-    async def send() -> None:
+    async def send(connection: int) -> None:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         try:
-            for number in numbers:
+            for number in _of_connection(connection, connections, count, users):
                 user = first + 4 * (number % users)
                 data, marks = request(user, number // users + 1, padding)
                 writer.write(data)
@@ -209,6 +209,12 @@ async def pour(
             writer.transport.abort()
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(connections):
-            group.create_task(send())
+        for connection in range(connections):
+            group.create_task(send(connection))
     return sent
+
+
+def _of_connection(connection: int, connections: int, count: int, users: int) -> Iterator[int]:
+    """Return which of *count* events a connection sends: all of every so many-th user."""
+    for lap in range(0, count, users):
+        yield from range(lap + connection, min(lap + users, count), connections)
