@@ -78,6 +78,9 @@ async def invite(http: web.Request) -> None:
         Rejected: the sender has gone.
     """
     if waits(http) and http.body_exists:
+        connection = connection_of(http)
+        if connection is not None:
+            connection.uninvited = False
         try:
             await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         except ConnectionError as error:
@@ -85,8 +88,11 @@ async def invite(http: web.Request) -> None:
         http.writer.output_size = 0  # the answer itself has not begun
 
 
-async def uninvited(_: web.Request) -> None:
+async def uninvited(http: web.Request) -> None:
     """Let whoever handles a request ask for its body; as aiohttp's handlers of ``Expect`` are."""
+    connection = connection_of(http)
+    if connection is not None:
+        connection.uninvited = waits(http) and http.body_exists
 
 
 def _held(http: web.Request, size: int) -> None:

@@ -253,6 +253,7 @@ class Connection(web.RequestHandler):
         speaks_for: whose address the last request had that came through a proxy.
         refused: why its requests are not taken; empty where they are.
         left: called when the connection ends.
+        uninvited: whether the client waits to be asked for a body (RFC 9110, section 10.1.1).
     """
 
     __slots__ = (
@@ -272,6 +273,7 @@ class Connection(web.RequestHandler):
         "left",
         "refused",
         "speaks_for",
+        "uninvited",
     )
 
     def __init__(self, server: "Server", **options: Any) -> None:
@@ -281,6 +283,7 @@ class Connection(web.RequestHandler):
         self.heard = self._loop.time()
         self.held = 0
         self.refused = ""
+        self.uninvited = False
         self.left: Callable[[], object] | None = None
         self._bad: tuple[object, int] | None = None  # raw headers of one that is refused, a status
         self._owed = 0  # requests that came and are not answered
@@ -421,8 +424,13 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send the answer to a request, which is held no more."""
-        if self.refused or (self._deaf and self._owed == 1):
+        """Send the answer to a request, which is held no more.
+
+        Where it is the last one, the client is told so at once, though some of its body may still
+        come: what is said behind a body that was never asked for could be that body.
+        """
+        if self.refused or self.uninvited or (self._deaf and self._owed == 1):
+            self.uninvited = False
             resp.force_close()
         try:
             return await super().finish_response(request, resp, start_time)
@@ -433,6 +441,9 @@ class Connection(web.RequestHandler):
             if self._in_body and self._body is not None and self._body.exception() is not None:
                 # What still comes is let pass: reading it is no mistake any more.
                 self._body.set_exception(cast("BaseException", None))
+            wire = self.transport
+            if not resp.keep_alive and wire is not None and wire.can_write_eof():
+                wire.write_eof()
 
     def halt(self, reason: str) -> None:
         """Wait no longer for the client: answer "try later" if a body is awaited, and close."""
