@@ -1,6 +1,5 @@
 """Noticing that the files of the configuration have changed."""
 
-import time
 from glob import glob
 from pathlib import Path
 from typing import Protocol
@@ -46,7 +45,8 @@ async def watch_files(reloads: Reloads) -> None:
     The folders are watched, not the files, since editors and container platforms put a new file
     in an old one's place; files that come to match an `include` count too.
     """
-    seen, was, known, asked = reloads.config, False, _print(reloads.config), time.time_ns()
+    seen, was, known = reloads.config, False, _print(reloads.config)
+    beside = _print(seen, beside=True)
     while True:
         folders = _folders(seen)
         log.info("watching", files=len(known))
@@ -61,11 +61,11 @@ async def watch_files(reloads: Reloads) -> None:
             config, broken = reloads.config, reloads.refused
             now = _print(config, beside=broken)
             if config is not seen or broken != was:  # other files count; that alone is no change
-                old = [f for f in now if f in known or not broken or now[f][2] < asked]
+                old = [f for f in now if f in known or not broken or now[f] == beside.get(f)]
                 known = {file: known.get(file, now[file]) for file in old}
                 seen, was = config, broken
             if now != known:
-                known, asked = now, time.time_ns()
+                known, beside = now, _print(config, beside=True)
                 reloads.ask()
             if _folders(seen) != folders:
                 break

@@ -1,6 +1,7 @@
 """A new configuration takes effect while events flow."""
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -145,7 +146,7 @@ async def test_a_watched_configuration_is_reloaded_when_it_changes(tmp_path: Pat
 
 
 async def test_a_file_that_is_missed_is_waited_for(tmp_path: Path) -> None:
-    """With --watch, a file that the configuration already names takes effect when it appears."""
+    """With --watch, a missing file takes effect when it appears, however old it is."""
     async with sandboxed() as (sandbox, _):
         path = write(tmp_path, sandbox, ["chrts"])
         async with gateway_process(path, "--watch") as gateway:
@@ -153,5 +154,9 @@ async def test_a_file_that_is_missed_is_waited_for(tmp_path: Path) -> None:
             path.write_text('include = ["more.toml"]\n' + path.read_text())
             line = await gateway.saw("not_reloaded")
             assert "there is no file" in str(line["problems"])
-            (tmp_path / "more.toml").write_text(destination("growlytics", sandbox))
+            old = tmp_path / "kept" / "more.toml"
+            old.parent.mkdir()
+            old.write_text(destination("growlytics", sandbox))
+            os.utime(old, (0, 0))
+            old.rename(tmp_path / "more.toml")
             await until_reloaded(gateway, added=["growlytics"])
