@@ -22,7 +22,7 @@ from gateway.respond import Asking, Asks
 from gateway.routing.consents import Consents
 from gateway.routing.plan import Plan as Routed
 from gateway.routing.router import AT_ONCE, NOBODY, Consented, Router
-from gateway.spool import Entry, Item, Once, Spool, SpoolFull, event_of, user_hash
+from gateway.spool import Entry, Item, Once, Spool, SpoolFull, event_of
 from gateway.spool.clock import moment
 from gateway.trace.raw import Arrival
 from gateway.tracking import Kept, Plan, Tally
@@ -265,7 +265,7 @@ class Ingest:
             source.reads.name,
             plan.routes,
             kept.dropped,
-            tuple([user_hash(event.user_key) for event in events]),
+            tuple([world.spool.user_hash(event.user_key) for event in events]),
         )
         if source.dedup is not None:
             return await self._append_once(entry, events, source.dedup, asking)

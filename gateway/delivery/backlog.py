@@ -16,7 +16,7 @@ from gateway.delivery.queue import WINDOW_JOBS, JobQueue
 from gateway.delivery.unread import NOBODY, Unread, UnreadIndex
 from gateway.errors import Rejected, SpoolError, Unrenderable
 from gateway.event import Event
-from gateway.spool import Entry, Item, Later, Mark, Notice, Replayed, Spool, event_of, user_hash
+from gateway.spool import Entry, Item, Later, Mark, Notice, Replayed, Spool
 
 PAGE = 100
 """Entries, or waiting deliveries, brought at once."""
@@ -168,7 +168,7 @@ class BacklogReader:
         """Return which deliveries of an entry that was just accepted become jobs at once."""
         if not self._takes_live(entry.source):
             return ()
-        users = [self._user(entry, number) for number in numbers]
+        users = [entry.user(number) for number in numbers]
         if whole and len(set(users)) == 1:
             return numbers if self._may_overtake(users[0]) else ()
         room: dict[int, int] = {NOBODY: len(numbers)}
@@ -472,7 +472,7 @@ class BacklogReader:
             if self._queue.users.is_active(user) or self._in_flight.retries_for(user):
                 return
             # After a crash, earlier events that were in flight may stand in the log again.
-            first = self._unread.first_of(user_hash(user))
+            first = self._unread.first_of(self._spool.user_hash(user))
             ready = [x for x in parked if first is None or x.mark.seq < first]
             await self._load(ready, moved)
         if not parked:
@@ -570,10 +570,5 @@ class BacklogReader:
                 self._parsed.popitem(last=False)
         return events
 
-    def _user(self, entry: Entry, number: int) -> int:
-        """Return the hash of a delivery's user."""
-        event = event_of(number)
-        return entry.users[event] if event < len(entry.users) else NOBODY
-
     def _places(self, seq: int, entry: Entry, numbers: Sequence[int]) -> list[Unread]:
-        return [Unread(seq, n, self._user(entry, n), entry.source) for n in numbers]
+        return [Unread(seq, n, entry.user(n), entry.source) for n in numbers]

@@ -8,7 +8,7 @@ from gateway.errors import Unrenderable
 from gateway.event import Event
 from gateway.exchange import Request
 from gateway.routing.steps import Steps
-from gateway.spool import Attempt, Cause, Entry, Failed, Later, Mark, user_hash
+from gateway.spool import Attempt, Cause, Entry, Failed, Later, Mark
 
 StepsOf = Callable[[str], Steps | None]
 """A route's name to its steps."""
@@ -33,7 +33,7 @@ class Job:
         forwarded: it was its own request, as it came.
         troubled: it went wrong before: it was tried in vain, or was given up and is replayed.
         ahead: it overtakes others of the log, so its end is recorded by itself.
-        user_hash: stands for its user where many are kept.
+        user_hash: stands for its user where many are kept; 0 where it is not known.
     """
 
     __slots__ = (
@@ -60,7 +60,7 @@ class Job:
         self.event = event if mark.way == 0 else _further(event, mark.way)
         self.steps = steps
         self.user = event.user_key
-        self.user_hash = user_hash(self.user)
+        self.user_hash = entry.user(mark.index)
         self.attempts = attempts
         self.waiting = waiting
         self.parked = parked

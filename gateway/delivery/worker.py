@@ -22,7 +22,7 @@ from gateway.delivery.witness import ENDS, Completion, EndedWell, Settled, Witne
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.exchange import Declined, Delivered, Refused, RetryLater
-from gateway.spool import Attempt, Item, Spool, user_hash
+from gateway.spool import Attempt, Item, Spool
 
 AHEAD = 256
 """Finished deliveries that may lie before the cursor because an older delivery is still in flight.
@@ -91,6 +91,7 @@ class Worker:
         )
         self.tracker = ProgressTracker(name, spool, self.backlog.read_position)
         self.burials = Burials(name, self.tracker, sender, witness)
+        self._spool = spool
         self._witness = witness
         self._settled = settled
         self._stopping = self._paused = False
@@ -154,7 +155,7 @@ class Worker:
 
     def prompt(self, user: str) -> bool:
         """Tell whether an event of *user* that is offered now would go as soon as it may."""
-        if self.queue.users.blocked(user) or self.queue.room_for(user_hash(user)) <= 0:
+        if self.queue.users.blocked(user) or self.queue.room_for(self._spool.user_hash(user)) <= 0:
             return False
         return self.backlog.prompt()
 

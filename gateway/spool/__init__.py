@@ -36,7 +36,6 @@ from gateway.spool.values import (
     UnreadPage,
     event_of,
     numbered,
-    user_hash,
 )
 
 __all__ = [
@@ -72,5 +71,4 @@ __all__ = [
     "UnreadPage",
     "event_of",
     "numbered",
-    "user_hash",
 ]

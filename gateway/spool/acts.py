@@ -46,6 +46,12 @@ def register(
     return Outcome(then=then)
 
 
+def secret(connection: apsw.Connection, _lanes: Lanes) -> Outcome:
+    """Return the store's own secret."""
+    ((found,),) = fetch(connection, "SELECT bytes FROM secret")
+    return Outcome(found)
+
+
 def forget(connection: apsw.Connection, lanes: Lanes, name: str) -> Outcome:
     """Give up an orphan's cursor and its pending deliveries."""
     lane = lanes[name]

@@ -155,6 +155,14 @@ class Spool(Protocol):
         """Call ``listener`` on the loop for every notice."""
         ...
 
+    def user_hash(self, user: str) -> int:
+        """Return 32 bits that stand for a user's key in ``Entry.users``; 0 for the empty one.
+
+        They are the same after a restart, and another spool's are others: a secret of the store's
+        own goes into them, so that nobody can make keys that meet another user's.
+        """
+        ...
+
     def position(self) -> int:
         """Return the seq of the last entry, 0 in a new spool.
 

@@ -35,6 +35,8 @@ class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     client: Client | None = None
     routes: Routes = {}
     dropped: dict[int, tuple[tuple[str | int, ...], ...]] = {}
+    unkeyed: tuple[int, ...] = ()
+    """Hashes of users that earlier gateways made without a secret; they are of no use."""
     users: tuple[int, ...] = ()
 
 
@@ -78,6 +80,7 @@ def pack(entry: Entry) -> bytes:
             request.client,
             entry.routes,
             entry.dropped,
+            (),
             entry.users,
         )
     )

@@ -22,6 +22,7 @@ from gateway.spool.reading import Reader
 from gateway.spool.seen import keys
 from gateway.spool.session import Session
 from gateway.spool.store import lock
+from gateway.spool.users import UserHash
 from gateway.spool.values import (
     EVERY_LETTER,
     Balance,
@@ -75,6 +76,7 @@ class SqliteSpool:
         self._lock: int | None = None
         self._open = False
         self._session = Session(folder, vfs, limits.max_bytes, self.clock)
+        self._user_hash = UserHash(b"")  # nothing is kept before the store is open
 
     async def open(self) -> None:
         """Open the store (see ``Spool.open``)."""
@@ -89,7 +91,7 @@ class SqliteSpool:
         self._writer.start()
         self._open = True
         try:
-            await self._call(lambda _connection, _lanes: Outcome())
+            self._user_hash = UserHash(await self._call(acts.secret))
         except BaseException:
             await self.close()
             raise
@@ -210,6 +212,10 @@ class SqliteSpool:
     def listen(self, listener: Callable[[Notice], None]) -> None:
         """Call ``listener`` on the loop for every notice."""
         self._listeners.append(listener)
+
+    def user_hash(self, user: str) -> int:
+        """Return 32 bits that stand for a user (see ``Spool.user_hash``)."""
+        return self._user_hash(user)
 
     def position(self) -> int:
         """Return the seq of the last entry, 0 in a new spool."""

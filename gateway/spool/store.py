@@ -128,6 +128,10 @@ MIGRATIONS = [
         WHERE number = old.destination;
     END;
     """,
+    """
+    CREATE TABLE secret(one INTEGER PRIMARY KEY CHECK(one = 1), bytes BLOB NOT NULL);
+    INSERT INTO secret VALUES (1, randomblob(16));
+    """,
 ]
 """One script per schema version. ``log.mask`` has a bit per destination (see ``bit``), and is 0
 in the row of a replay. ``kept`` holds a request once for all the dead letters made of it.
@@ -136,7 +140,8 @@ version rows may name routes, whose steps an earlier gateway would not take. ``e
 deliveries that are over ahead of the cursor and are neither waiting nor letters, ``taken`` those
 that the spool took from a worker that may have them in flight; an earlier file's ``accepted``
 begins with what it holds. What destinations hold in dead letters and in what waits is
-counted by triggers, whichever process writes: the request once, and about 200 bytes for each."""
+counted by triggers, whichever process writes: the request once, and about 200 bytes for each.
+``secret`` is what users' keys are hashed with (`gateway.spool.users`), made once."""
 
 
 def bit(number: int) -> int:

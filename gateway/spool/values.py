@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
-from zlib import crc32
 
 import msgspec
 
@@ -36,11 +35,6 @@ def event_of(number: int) -> int:
 def way_of(number: int) -> int:
     """Return how many deliveries of the same event go before delivery *number*."""
     return number // _EVENTS
-
-
-def user_hash(key: str) -> int:
-    """Return 32 bits that stand for a user's key; 0 for nobody's, the empty one."""
-    return (crc32(key.encode("utf-8", "surrogatepass")) or 1) if key else 0
 
 
 class SpoolFull(SpoolError):
@@ -85,8 +79,13 @@ class Entry(msgspec.Struct, frozen=True):
     """An event's index to the paths that its source's tracking plan left out of it, each as it is
     after those before it."""
     users: tuple[int, ...] = ()
-    """For each event, what `user_hash` makes of its user's key. Empty where it is not known: in
-    entries of earlier versions."""
+    """For each event, what `Spool.user_hash` makes of its user's key. Empty where it is not known:
+    in entries of earlier versions."""
+
+    def user(self, number: int) -> int:
+        """Return the hash of the user of a delivery; 0 where it is nobody's, or not known."""
+        event = event_of(number)
+        return self.users[event] if event < len(self.users) else 0
 
     def route(self, destination: str, number: int) -> str:
         """Return the route whose steps a delivery takes; empty where it takes none."""

@@ -16,7 +16,7 @@ from gateway.errors import Rejected, SpoolError
 from gateway.event import Event
 from gateway.exchange import Request
 from gateway.plugin import Input
-from gateway.spool import Bounds, Entry, Later, Mark, Progress, SqliteSpool, user_hash
+from gateway.spool import Bounds, Entry, Later, Mark, Progress, SqliteSpool
 from gateway.stored import events_of
 from tests.e2e.running import PATIENCE
 from tests.soak.inside import inside
@@ -224,7 +224,7 @@ async def filled(folder: Path, marks: Sequence[EventMark], waiting: dict[int, La
             body=body,
             id=f"r-{number}",
         )
-        users = (user_hash(f"user-{mark.user}"),)
+        users = (spool.user_hash(f"user-{mark.user}"),)
         await spool.append(
             Entry(f"r-{number}", "shop", sent, {"chrts": (0,)}, "chrts", users=users)
         )

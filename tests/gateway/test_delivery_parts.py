@@ -20,7 +20,8 @@ from gateway.delivery.queue import JobQueue, UserOrder
 from gateway.delivery.rate_limiter import RateLimiter
 from gateway.event import Event
 from gateway.exchange import Request, Response, retry_after, verdict_by_status
-from gateway.spool import Attempt, Entry, Mark, user_hash
+from gateway.spool import Attempt, Entry, Mark
+from gateway.spool.users import UserHash
 
 NUMBERS = count()
 ENTRY = Entry("r", "shop", Request(method="POST", url="/"), {"crm": (0,)})
@@ -305,8 +306,24 @@ def test_events_of_nobody_wait_for_nobody() -> None:
 
 
 def test_no_user_is_taken_for_nobody() -> None:
-    """A key whose checksum is 0 stands for a user all the same, whose events keep their order."""
-    assert user_hash("aaccccacaacacccccaaaccacccaaccaaaaaaaaaa") != user_hash("")
+    """Every user's number differs from nobody's, and so their events keep their order."""
+    numbered = UserHash(b"secret")
+    assert numbered("") == 0
+    assert all(numbered(f"u{n}") >> 31 for n in range(100))
+
+
+def test_users_numbers_meet_by_chance_only() -> None:
+    """Keys that one secret gives the same number have different ones under another."""
+    numbered, other = UserHash(b"a"), UserHash(b"b")
+    met: dict[int, str] = {}
+    pairs = []
+    for key in (f"u{n}" for n in range(300_000)):
+        number = numbered(key)
+        if number in met:
+            pairs.append((key, met[number]))
+        met[number] = key
+    assert pairs
+    assert not any(other(one) == other(two) for one, two in pairs)
 
 
 def test_a_user_is_blocked_until_all_exceptions_are_settled() -> None:

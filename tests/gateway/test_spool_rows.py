@@ -7,7 +7,7 @@ import pytest
 
 from gateway.spool import Bounds, Letters, Said, SqliteSpool, store, writer
 from gateway.spool.letters import listing
-from gateway.spool.rows import insert, pack
+from gateway.spool.rows import insert, pack, unpack
 from gateway.spool.store import MIGRATIONS, connect, fetch
 from gateway.testing.spool.contract import Clock, entry, eventually, pending
 
@@ -17,7 +17,7 @@ async def test_rows_that_know_of_no_routes_are_read(
 ) -> None:
     """A file of the second schema keeps what it holds, as deliveries without steps."""
     old = entry("old", a=(0, 1))
-    *before, routes, _dropped, _users = msgspec.msgpack.decode(pack(old))
+    *before, routes, _dropped, _unkeyed, _users = msgspec.msgpack.decode(pack(old))
     assert routes == {}
     with monkeypatch.context() as earlier:
         earlier.setattr(store, "MIGRATIONS", MIGRATIONS[:2])
@@ -33,6 +33,15 @@ async def test_rows_that_know_of_no_routes_are_read(
         assert old.route("a", 0) == ""
     finally:
         await spool.close()
+
+
+def test_hashes_of_users_that_anybody_can_compute_are_not_read() -> None:
+    """A row of an earlier version has users' checksums, which say nothing from now on."""
+    known = msgspec.structs.replace(entry("r", a=(0, 1)), users=(7, 8))
+    *before, _unkeyed, users = msgspec.msgpack.decode(pack(known))
+    assert users == [7, 8]
+    old = msgspec.msgpack.encode([*before, [7, 8]])
+    assert unpack("r", old, known.request.body) == msgspec.structs.replace(known, users=())
 
 
 def test_the_letters_of_a_request_are_found_by_an_index(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.spool import Balance, Bounds, Letters, Limits, Mark, Progress, Spool, user_hash
+from gateway.spool import Balance, Bounds, Letters, Limits, Mark, Progress, Spool
 from gateway.testing.spool.contract import (
     Clock,
     Maker,
@@ -22,7 +22,7 @@ class UnreadSuite(SpoolContract):
 
     async def test_places_are_told_without_the_requests(self, spool: Spool) -> None:
         """Each pending entry is told with its source, its deliveries and their users' hashes."""
-        users = (user_hash("ann"), user_hash(""), user_hash("zoë\ud800"))
+        users = tuple(spool.user_hash(key) for key in ("ann", "", "zoë\ud800"))
         assert users[1] == 0
         assert 0 not in {users[0], users[2]}
         one = msgspec.structs.replace(entry("r0", a=(0, 2), b=(1,)), users=users)
@@ -38,6 +38,27 @@ class UnreadSuite(SpoolContract):
         ]
         assert [x.users for x in (await spool.unread("b", 0, 3, 10)).items] == [(users[1],)]
         assert (await spool.entries([1]))[0].entry == one
+
+    async def test_users_are_hashed_with_a_secret_of_the_spools_own(
+        self, spool: Spool, clock: Clock, tmp_path: Path
+    ) -> None:
+        """A user's hash outlives a restart, and nobody can compute it from elsewhere."""
+        keys = ["", "ann", "bob", "zoë\ud800"]
+        here = [spool.user_hash(key) for key in keys]
+        assert here[0] == 0
+        assert len(set(here)) == len(keys)
+        other = self.make(tmp_path / "other", Limits(), clock)
+        await other.open()
+        try:
+            there = [other.user_hash(key) for key in keys]
+        finally:
+            await other.close()
+        assert set(here) & set(there) == {0}
+        again = await self.reopened(spool, tmp_path, clock)
+        try:
+            assert [again.user_hash(key) for key in keys] == here
+        finally:
+            await again.close()
 
     async def test_what_is_excepted_is_left_out_and_paging_goes_on(self, spool: Spool) -> None:
         """A page without anything pending still says how far the log was looked at."""
