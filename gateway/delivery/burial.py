@@ -42,11 +42,11 @@ class Burials:
             self._tracker.completed(job.mark, "shadowed")
             self._witness.ended(job, "shadowed", reason, attempt)
             return
-        self.count += 1
         redact = self._redactor(job)
         rendered = b"" if job.sent is None else dumps(redact.request(job.sent))
         clean = redact.cut(reason)
         self._tracker.dead_lettered(job.failed(cause, clean, time.time(), rendered))
+        self.count += 1
         log.warning(
             "dead_letter",
             destination=self._destination,

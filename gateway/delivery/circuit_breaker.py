@@ -55,7 +55,8 @@ class CircuitBreaker:
 
     def __init__(self, *, low: float, high: float) -> None:
         self.state: State = "closed"
-        self.reason = ""
+        self.reason: str | None = None
+        """What the last attempt in vain said; None where none failed since one went well."""
         self.opened = 0
         """How often the circuit opened since it was last closed."""
         self._low = low
@@ -106,7 +107,7 @@ class CircuitBreaker:
         self._limited.clear()
         self._until = 0.0
         self.state = "closed"
-        self.reason = ""
+        self.reason = None
 
     def record_failure(  # noqa: PLR0913 - what there is to know of a failure, each once
         self,

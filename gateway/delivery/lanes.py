@@ -7,6 +7,9 @@ import structlog
 
 from gateway.delivery.job import Job
 
+PAUSE = 1.0
+"""Seconds before it is tried again to take a job, where that failed."""
+
 log = structlog.get_logger()
 
 
@@ -90,10 +93,18 @@ class Lanes:
             self._timer.cancel()
         self._timer = loop.call_at(at, self.wake_all)
 
+    def _taken(self) -> Job | None:
+        try:
+            return self._take()
+        except Exception:  # a lane outlives it, and tries again
+            log.exception("not_taken", destination=self.name)
+            self.wake_in(PAUSE)
+            return None
+
     async def _lane(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            job = self._take()
+            job = self._taken()
             if job is None:
                 idle = loop.create_future()
                 self._idle.append(idle)

@@ -29,7 +29,7 @@ def state_of(worker: Worker) -> WorkerState:
     breaker = worker.breaker
     return WorkerState(
         breaker.state,
-        breaker.reason,
+        breaker.reason or "",
         worker.paused,
         worker.tracker.open_entries,
         worker.delivered,

@@ -18,7 +18,7 @@ from gateway.delivery.lanes import Lanes
 from gateway.delivery.progress import INTERVAL, ProgressTracker
 from gateway.delivery.queue import JobQueue
 from gateway.delivery.rate_limiter import RateLimiter
-from gateway.delivery.witness import ENDS, Completion, EndedWell, Settled, Witness
+from gateway.delivery.witness import ENDS, Completion, EndedWell, Guarded, Settled, Witness
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.exchange import Declined, Delivered, Refused, RetryLater
@@ -90,10 +90,9 @@ class Worker:
             whole=sender.rendering.passes_on,
         )
         self.tracker = ProgressTracker(name, spool, self.backlog.read_position)
-        self.burials = Burials(name, self.tracker, sender, witness)
+        self._witness = Guarded(witness, settled)
+        self.burials = Burials(name, self.tracker, sender, self._witness)
         self._spool = spool
-        self._witness = witness
-        self._settled = settled
         self._stopping = self._paused = False
         self.delivered = self.declined = self.retried = self.shadowed = 0
 
@@ -204,16 +203,16 @@ class Worker:
         return wait
 
     async def _deliver(self, job: Job) -> None:
-        most = self.sender.company(job) if job.user else 0
-        jobs = [job, *(self.queue.users.followers(job.user, most) if most else ())]
-        covers = 1
+        jobs, covers = [job], 1
         try:
+            if job.user and (most := self.sender.company(job)):
+                jobs += self.queue.users.followers(job.user, most)
             outcome = await self._send(jobs)
             if isinstance(outcome.verdict, Delivered):
                 covers = outcome.covers
         except Exception as error:  # whatever it was, it may cost neither the user nor the others
             log.exception("delivery_failed", destination=self.name, delivery=job.event.id)
-            attempt = Attempt(time.time(), None, 0.0, f"the gateway failed: {error!r}")
+            attempt = _failed(error)
             outcome = Outcome(RetryLater(attempt.said, cause="internal"), attempt)
         self.queue.users.put_back(job.user, jobs[covers:])
         for companion in jobs[1:covers]:
@@ -251,38 +250,60 @@ class Worker:
     # How it ends
 
     def _settle(self, job: Job, outcome: Outcome, *, leave: bool = True) -> None:
-        verdict = outcome.verdict
+        """Record how *job* ended, and let go of it; what cannot be recorded so is tried again."""
+        try:
+            waits, ended = self._recorded(job, outcome)
+        except Exception as error:  # it may cost neither the user nor the others either
+            log.exception("not_settled", destination=self.name, delivery=job.event.id)
+            self.breaker.cancel_probe()
+            waits, ended = not self.queue.in_flight.is_evicted(job), None
+            if waits:
+                attempt = _failed(error)
+                job.tried(replace(attempt, isolated=True))
+                self._postpone(job, attempt.said)
+        if waits:
+            self._leave_waiting(job)
+        else:
+            self._finish(job, ended, leave=leave)
+
+    def _recorded(self, job: Job, outcome: Outcome) -> tuple[bool, Completion | None]:
+        """Record how *job* ended; tell whether it waits, else what the cursor will say of it.
+
+        Whatever may fail comes before what is recorded, which then stands.
+        """
+        verdict, attempt = outcome.verdict, outcome.attempt
         if isinstance(verdict, RetryLater):
-            self._again(job, verdict, outcome.attempt)
-            return
-        if outcome.attempt is None:
+            return self._again(job, verdict, attempt), None
+        if attempt is None:
             self.breaker.cancel_probe()
         else:
-            job.tried(outcome.attempt)
+            job.tried(attempt)
             self._passed(job)
         evicted = self.queue.in_flight.is_evicted(job)
         ended: Completion | None = None
         if isinstance(verdict, Refused):
             if not evicted:
-                self.burials.bury(job, outcome.cause, verdict.reason, outcome.attempt)
+                self.burials.bury(job, outcome.cause, verdict.reason, attempt)
         else:
-            ended = self._ended_well(job, verdict, outcome.attempt)
+            ended = ENDS[type(verdict)]
             if job.in_order and not evicted:
                 self.tracker.delivered(job.mark)
             else:
                 self.tracker.completed(job.mark, ended)
+            self._ended_well(job, verdict, ended, attempt)
+            if evicted or not job.in_order:
                 ended = None
-        if self._settled is not None and not isinstance(verdict, Shadowed):
-            self._settled(job.event, self.name, verdict)
-        self._finish(job, ended, leave=leave)
+        if not isinstance(verdict, Shadowed):
+            self._witness.settled(job.event, self.name, verdict)
+        return False, ended
 
-    def _ended_well(self, job: Job, how: EndedWell, attempt: Attempt | None) -> Completion:
-        ended = ENDS[type(how)]
+    def _ended_well(
+        self, job: Job, how: EndedWell, ended: Completion, attempt: Attempt | None
+    ) -> None:
         self.delivered += isinstance(how, Delivered)
         self.declined += isinstance(how, Declined)
         self.shadowed += isinstance(how, Shadowed)
         self._witness.ended(job, ended, getattr(how, "reason", ""), attempt)
-        return ended
 
     def _passed(self, job: Job) -> None:
         opened, trouble = self.breaker.opened, self.breaker.reason
@@ -292,10 +313,11 @@ class Worker:
             log.info("circuit_closed", destination=self.name, was=trouble)
         if opened >= OUTAGE:
             self.backlog.recover()
-        if trouble:
+        if trouble is not None:
             self._lanes.wake_all()
 
-    def _again(self, job: Job, verdict: RetryLater, attempt: Attempt | None) -> None:
+    def _again(self, job: Job, verdict: RetryLater, attempt: Attempt | None) -> bool:
+        """Record that *job* is tried again; tell whether it is: it may have to be given up."""
         self.retried += 1
         before = self.breaker.opened
         isolated = self.breaker.record_failure(
@@ -313,20 +335,26 @@ class Worker:
             attempt = replace(attempt, isolated=isolated)
             job.tried(attempt)
         if self.queue.in_flight.is_evicted(job):
-            self._finish(job)
-            return
+            return False
         why = self._exhausted(job, verdict)
         if why:
             self.breaker.forget(job.mark)
             self.burials.bury(job, "expired", f"{why}; last: {verdict.reason}", attempt)
-            self._finish(job)
-            return
+            return False
+        self._postpone(job, verdict.reason, verdict.after or 0.0)
         self._witness.ended(job, "later", verdict.reason, attempt)
+        return True
+
+    def _postpone(self, job: Job, reason: str, least: float = 0.0) -> None:
+        """Record that *job* waits for its next attempt, at *least* so many seconds."""
         wait = backoff(max(1, len(job.attempts)), self.config.retry_min, self.config.retry_max)
-        due = steady() + max(wait, verdict.after or 0.0)
-        self.tracker.waiting(job.later(due, verdict.reason))
-        self.queue.in_flight.retry_later(job)
+        due = steady() + max(wait, least)
+        self.tracker.waiting(job.later(due, reason))
         self.backlog.due_at(due)
+
+    def _leave_waiting(self, job: Job) -> None:
+        """Let go of *job*, which waits in the spool, and let its user's others wait behind it."""
+        self.queue.in_flight.retry_later(job)
         for behind in self.queue.users.waiting(job.user):
             self._rest(behind)
             self._release(behind, leave=False)
@@ -362,12 +390,19 @@ class Worker:
 
     def _release(self, job: Job, ended: Completion | None = None, *, leave: bool = True) -> None:
         """Let go of *job*, whatever became of it."""
-        self.queue.in_flight.release(job)
-        if job.in_order:
-            self.tracker.close(job.mark.seq, ended)
-        elif job.ahead:
-            self.tracker.close_ahead(job.mark.seq)
-        if leave:
-            self.queue.release(job)
+        try:
+            self.queue.in_flight.release(job)
+            if job.in_order:
+                self.tracker.close(job.mark.seq, ended)
+            elif job.ahead:
+                self.tracker.close_ahead(job.mark.seq)
+        finally:  # its user goes on, whatever happens
+            if leave:
+                self.queue.release(job)
         self.backlog.freed(job.user_hash)
         self.backlog.request_more()
+
+
+def _failed(error: Exception) -> Attempt:
+    """Return the attempt that met a mistake of the gateway's own."""
+    return Attempt(time.time(), None, 0.0, f"the gateway failed: {error!r}")

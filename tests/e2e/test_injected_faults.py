@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from gateway.delivery.attempt import Outcome
 from gateway.delivery.job import Job
 from gateway.errors import Rejected, SpoolError
 from gateway.event import Event
-from gateway.exchange import Request
+from gateway.exchange import Request, Response, RetryLater, Verdict
+from gateway.observed import Exit
 from gateway.plugin import Input
 from gateway.spool import Bounds, Entry, Later, Mark, Progress, SqliteSpool
 from gateway.stored import events_of
@@ -24,6 +26,7 @@ from tests.soak.ledger import dead_letters, disordered
 from tests.soak.load import pour
 from tests.soak.marks import EventMark, request
 from tests.soak.stage import PROMPT
+from tests.soak.vendor import Behaviour
 
 FIRST = EventMark(0, 1)
 READS = ("unread", "exceptions", "parked", "blocked", "entries")
@@ -97,6 +100,79 @@ async def test_an_exception_in_a_delivery_costs_neither_a_lane_nor_its_user(
             monkeypatch.setattr(sender, "send", sends)
             await on.arrived("chrts")
     assert "delivery_failed" in said_in(logs)
+
+
+def faulty(call: Call, dice: random.Random) -> Call:
+    """Return *call* failing now and then, before it does anything."""
+
+    def fails(*args: Any, **options: Any) -> Any:
+        if dice.random() < 0.1:
+            raise ArithmeticError("injected")
+        return call(*args, **options)
+
+    return fails
+
+
+async def test_an_exception_while_an_end_is_recorded_costs_neither_a_lane_nor_its_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fails as a delivery ends is said, and the delivery is made again; nobody waits."""
+    dice = random.Random(5)  # noqa: S311 - no secret, and it must be repeatable
+    with capture_logs() as logs:
+        async with inside(tmp_path, "chrts") as on:
+            vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
+            vendor.weights = {"500": 1, "ok": 3}
+            vendor.dislikes = lambda mark: "400" if mark.number == 2 else None
+            with monkeypatch.context() as patch:
+                patch.setattr("gateway.delivery.lanes.PAUSE", 0.01)
+                for part, name in (
+                    (Exit, "ended"),
+                    (worker._witness, "_settled"),
+                    (worker, "_take"),
+                    (worker.breaker, "record_success"),
+                    (worker.breaker, "record_failure"),
+                    (worker.burials, "bury"),
+                    (worker.tracker, "delivered"),
+                    (worker.tracker, "completed"),
+                    (worker.tracker, "dead_lettered"),
+                ):
+                    patch.setattr(part, name, faulty(getattr(part, name), dice))
+                patch.setattr(worker._lanes, "_take", worker._take)
+                await on.send(400)
+                await vendor.until(lambda told: len(told.accepted) > 300, PATIENCE)
+            vendor.weights = {"ok": 1}
+            bad = {mark for mark in on.load.acknowledged if mark.number == 2}
+            must = on.load.acknowledged.keys() - bad
+            await vendor.until(lambda told: must <= told.accepted.keys(), PATIENCE)
+            await until(
+                lambda: worker.burials.count >= len(bad) and not len(worker.queue.in_flight)
+            )
+            assert not disordered(vendor.accepted)
+    assert {"not_settled", "not_witnessed", "not_taken"} <= said_in(logs)
+
+
+async def test_after_an_outage_without_a_word_all_lanes_work_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vendor that is back is asked at full concurrency at once, though no failure had words."""
+    async with inside(tmp_path, "chrts", users=64, delivery=PATIENT) as on:
+        vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
+        judges = worker.sender._judge
+
+        def wordless(answer: Response) -> Verdict:
+            verdict = judges(answer)
+            return replace(verdict, reason="") if isinstance(verdict, RetryLater) else verdict
+
+        monkeypatch.setattr(worker.sender, "_judge", wordless)
+        vendor.weights = {"500": 1}
+        await on.send(64)
+        await until(lambda: worker.breaker.state == "open")
+        planned: list[Behaviour] = ["ok"]
+        vendor.decide = lambda _: planned.pop() if planned else "held"
+        await vendor.until(lambda _: not planned, PATIENCE)
+        await vendor.until(lambda told: told.answering == 8, 2)
+        vendor.release()
+        await on.arrived("chrts")
 
 
 async def test_what_cannot_be_recorded_stops_deliveries_and_is_said(
