@@ -39,6 +39,8 @@ class Lanes:
         self._idle: list[asyncio.Future[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ends = 0.0
+        """When it does, by the loop's time: uvloop's cannot tell where that is now."""
         self._quiet = asyncio.Event()
 
     def start(self) -> None:
@@ -88,9 +90,10 @@ class Lanes:
         loop = asyncio.get_running_loop()
         at = loop.time() + seconds
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._timer_ends <= at:
                 return
             self._timer.cancel()
+        self._timer_ends = at
         self._timer = loop.call_at(at, self.wake_all)
 
     def _taken(self) -> Job | None:

@@ -16,6 +16,8 @@ DEFAULTS = 'timeout = "1s"'
 """Delivery as it is where nobody says anything but how long an attempt may take."""
 SOON = 20.0
 """Seconds after which others' events should have arrived, far below the default `retry_max`."""
+LANES = 8
+"""Attempts that are made at once by default."""
 HASTY = 'timeout = "500ms"\nretry_min = "20ms"\nretry_max = "100ms"\nmax_attempts = 3'
 
 
@@ -117,6 +119,7 @@ async def test_a_probe_that_fails_in_any_way_is_followed_by_another(
         await vendor.until(lambda told: told.answered["slow"] > 0, SOON)
         await on.gateway.saw("circuit_closed")
         await on.arrived("chrts")
+        assert vendor.most == LANES, "all of them work again"
         await on.ends()
         verdict = on.judged()
         assert not verdict.complaints, verdict.table()
