@@ -18,7 +18,7 @@ from gateway.event import Event
 from gateway.exchange import Request, Response, RetryLater, Verdict
 from gateway.observed import Exit
 from gateway.plugin import Input
-from gateway.spool import Bounds, Entry, Later, Mark, Progress, SqliteSpool
+from gateway.spool import Bounds, Entry, Later, Mark, Progress, SqliteSpool, Taken
 from gateway.stored import events_of
 from tests.e2e.running import PATIENCE
 from tests.soak.inside import inside
@@ -32,6 +32,7 @@ FIRST = EventMark(0, 1)
 READS = ("unread", "exceptions", "parked", "blocked", "entries")
 SLOW = PROMPT.replace("1s", "20s")
 PATIENT = 'timeout = "20s"\nretry_min = "20ms"\nretry_max = "5m"'
+AMPLE = 'drain_timeout = "30s"'
 UNRECORDED = 1024
 """Deliveries that may have ended without the spool knowing, at most."""
 
@@ -78,6 +79,38 @@ async def test_failing_reads_of_the_spool_leave_nothing_parked(
             await on.arrived("chrts")
             assert not disordered(vendor.accepted)
     assert "spool_unreadable" in said_in(logs)
+
+
+@pytest.mark.parametrize(
+    ("name", "nth"),
+    [("unread", 1), ("blocked", 1), ("exceptions", 1), ("exceptions", 2), ("exceptions", 3),
+     ("entries", 1), ("entries", 2), ("parked", 1)],
+)  # fmt: skip
+async def test_one_failing_read_is_made_again_though_nothing_else_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, nth: int
+) -> None:
+    """Whichever read fails, of a retry or of what is parked behind it, is repeated by itself."""
+    monkeypatch.setattr("gateway.delivery.backlog.TICK", 0.05)
+    marks = [EventMark(4, 1), EventMark(4, 2)]
+    waits = {
+        1: Later(Mark(1, 0), due=0, reason="HTTP 500", user="user-4"),
+        2: Later(Mark(2, 0), due=0, user="user-4", parked=True),
+    }
+    await filled(tmp_path / "spool", marks, waits)
+    calls, read = 0, getattr(SqliteSpool, name)
+
+    async def fails_once(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == nth:
+            raise SpoolError("injected")
+        return await read(*args)
+
+    monkeypatch.setattr(SqliteSpool, name, fails_once)
+    async with inside(tmp_path, "chrts", delivery=PROMPT) as on:
+        await on.vendors["chrts"].until(lambda told: len(told.accepted) == len(marks), PATIENCE)
+    assert calls > nth
+    assert list(on.vendors["chrts"].accepted) == marks
 
 
 async def test_an_exception_in_a_delivery_costs_neither_a_lane_nor_its_user(
@@ -247,6 +280,29 @@ async def test_events_that_come_while_a_destination_begins_arrive_once(
         assert set(got.values()) == {1}
 
 
+@pytest.mark.parametrize("how", ["change", "remove"])
+async def test_a_reload_waits_for_what_is_on_its_way(tmp_path: Path, how: str) -> None:
+    """Attempts that the vendor has accepted end before their worker does, and are not repeated."""
+    async with inside(tmp_path, "chrts", "tracardi", delivery=SLOW, server=AMPLE) as on:
+        vendor, old = on.vendors["chrts"], on.gateway.workers["chrts"]
+        vendor.decide = lambda _: "held"
+        sent = await pour(on.url, 4, users=4)
+        await vendor.until(lambda told: told.answering == len(sent), PATIENCE)
+        if how == "change":
+            on.setup.change("chrts")
+        else:
+            on.setup.present.remove("chrts")
+        reloading = asyncio.get_running_loop().create_task(on.reload())
+        await until(lambda: old.queue.closed)
+        vendor.release()
+        await reloading
+        on.setup.present = ["chrts", "tracardi"]
+        await on.reload()
+        await pour(on.url, 4, users=4, first=400)
+        await vendor.until(lambda told: len(told.accepted) == 2 * len(sent), PATIENCE)
+    assert set(vendor.accepted.values()) == {1}
+
+
 async def test_what_was_delivered_and_then_overflowed_is_no_dead_letter(tmp_path: Path) -> None:
     """Deliveries that ended behind an older one are none of those that an overflow gives up."""
     more = SLOW + 'max_backlog = 60\nfull = "dead"'
@@ -400,6 +456,35 @@ async def test_who_waits_behind_what_no_longer_parses_goes_on(
     async with inside(tmp_path, "chrts", delivery=PROMPT) as on:
         await on.vendors["chrts"].until(lambda told: marks[1] in told.accepted, PATIENCE)
     assert refused
+
+
+async def test_who_waits_is_counted_again_where_the_count_is_out_of_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event that fails while the spool counts who waits holds its user's next one back."""
+    slow = 'timeout = "20s"\nretry_min = "1h"\nretry_max = "1h"'
+    async with inside(tmp_path, "chrts", delivery=slow) as on:
+        vendor, spool, worker = on.vendors["chrts"], on.gateway.spool, on.gateway.workers["chrts"]
+        vendor.dislikes = lambda mark: "500" if mark == FIRST else None
+        counting, goes_on, counts = asyncio.Event(), asyncio.Event(), spool.blocked
+
+        async def slowly(destination: str) -> dict[str, int]:
+            found = await counts(destination)
+            counting.set()
+            await goes_on.wait()
+            return found
+
+        monkeypatch.setattr(spool, "blocked", slowly)
+        worker.backlog.on_notice(Taken("chrts", 0, ()))
+        await asyncio.wait_for(counting.wait(), PATIENCE)
+        await pour(on.url, 1, users=1)
+        await until(lambda: worker.retried == 1)
+        counting.clear()
+        goes_on.set()
+        await asyncio.wait_for(counting.wait(), PATIENCE)
+        await pour(on.url, 1, users=1, first=4)
+        await vendor.until(lambda told: EventMark(4, 1) in told.accepted, PATIENCE)
+        assert worker.queue.users.blocked(f"user-{FIRST.user}")
 
 
 async def test_the_cursor_stays_before_what_is_read_again_after_a_failed_read(

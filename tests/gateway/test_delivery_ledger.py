@@ -10,9 +10,10 @@ import pytest
 from gateway.delivery.circuit_breaker import CircuitBreaker
 from gateway.delivery.progress import ProgressTracker
 from gateway.exchange import Request
-from gateway.spool import Bounds, Entry, Failed, Later, Mark, Notice, SqliteSpool, Taken
+from gateway.spool import Bounds, Entry, Failed, Later, Mark, Notice, Progress, SqliteSpool, Taken
 
 REQUEST = Request(method="POST", url="/", body=b"{}")
+PATIENCE = 10.0
 
 
 @pytest.fixture
@@ -119,6 +120,30 @@ async def test_what_arrived_is_no_dead_letter_though_the_spool_gave_it_up(
     tracker.on_evicted(taken[0].cursor)
     await tracker.flush()
     assert [letter.mark.seq for letter in await spool.dead_letters()] == [1]
+
+
+async def test_what_ends_while_a_report_is_on_its_way_is_reported_next(
+    spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery that ends while the spool writes is recorded too, though nothing comes after."""
+    await append(spool, 2)
+    tracker = ProgressTracker("crm", spool, lambda: 0)
+    settles, goes_on = spool.settle, asyncio.Event()
+    reports: asyncio.Queue[Progress] = asyncio.Queue()
+
+    async def slowly(destination: str, progress: Progress) -> None:
+        reports.put_nowait(progress)
+        await goes_on.wait()
+        await settles(destination, progress)
+
+    monkeypatch.setattr(spool, "settle", slowly)
+    tracker.waiting(Later(Mark(1, 0), due=0))
+    await asyncio.wait_for(reports.get(), PATIENCE)
+    tracker.waiting(Later(Mark(2, 0), due=0))
+    goes_on.set()
+    second = await asyncio.wait_for(reports.get(), PATIENCE)
+    assert [later.mark.seq for later in second.later] == [2]
+    await tracker.flush()
 
 
 async def test_a_dead_letter_is_reported_once(spool: SqliteSpool) -> None:

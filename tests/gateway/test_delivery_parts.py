@@ -14,9 +14,10 @@ from gateway.delivery.circuit_breaker import (
     RECENT_FACTOR,
     THRESHOLD,
     CircuitBreaker,
+    backoff,
 )
 from gateway.delivery.job import REMEMBERED_ATTEMPTS, Job
-from gateway.delivery.queue import JobQueue, UserOrder
+from gateway.delivery.queue import SOURCE_JOBS, WINDOW, WINDOW_JOBS, JobQueue, UserOrder
 from gateway.delivery.rate_limiter import RateLimiter
 from gateway.event import Event
 from gateway.exchange import Request, Response, retry_after, verdict_by_status
@@ -143,6 +144,27 @@ def test_in_an_outage_no_event_is_isolated() -> None:
     assert not any(fail(breaker, "u", number=-1) for _ in range(100))
 
 
+def test_a_probe_that_meets_a_limit_is_followed_by_another() -> None:
+    """A probe that is answered 429 decides nothing: the next one goes once it may."""
+    breaker = CircuitBreaker(low=1, high=60)
+    for user in range(THRESHOLD):
+        fail(breaker, f"u{user}")
+    assert attempt_at(breaker, 1.0)
+    fail(breaker, "probe", "limit", after=2.0, now=1.0)
+    assert state(breaker) == "open"
+    assert not attempt_at(breaker, 2.9)
+    assert attempt_at(breaker, 3.0)
+    breaker.record_success(3.0)
+    assert state(breaker) == "closed"
+
+
+def test_waits_double_up_to_the_longest_and_are_drawn_at_random() -> None:
+    """A first wait is short however long the longest may be, and no two are alike."""
+    for attempts, bound in ((1, 0.5), (2, 1.0), (3, 2.0), (50, 8.0), (5000, 8.0)):
+        waits = [backoff(attempts, 0.5, 8.0) for _ in range(200)]
+        assert min(waits) < bound / 2 < max(waits) <= bound
+
+
 def test_an_isolated_probe_does_not_lengthen_the_wait() -> None:
     """An event that is known to be disliked may probe, and says nothing if it fails."""
     breaker = CircuitBreaker(low=1, high=60)
@@ -261,6 +283,37 @@ def test_sources_take_turns() -> None:
         job.entry.source for job in (queue.pop(), queue.pop(), queue.pop(), queue.pop()) if job
     ]
     assert sorted(first) == ["few", "few", "many", "many"]
+
+
+def test_a_sources_room_is_there_again_once_its_jobs_are_over() -> None:
+    """What a source may have in memory is less by each job, until that is let go."""
+    in_flight = queue_of().in_flight
+    jobs = [from_source("shop", number) for number in range(10)]
+    for taken, one in enumerate(jobs, 1):
+        in_flight.take(one)
+        assert in_flight.room("shop", 1) == WINDOW_JOBS - taken
+        assert len(in_flight) == taken
+    for one in jobs:
+        in_flight.release(one)
+    assert in_flight.room("shop", 1) == WINDOW_JOBS
+    assert len(in_flight) == 0
+
+
+def test_sources_share_what_may_be_in_memory() -> None:
+    """Each source has an equal part of the jobs and the bytes, and some jobs in any case."""
+    in_flight = queue_of().in_flight
+    in_flight.take(from_source("other", 0))
+    assert in_flight.room("shop", 1) == WINDOW_JOBS // 2
+    assert in_flight.room("shop", 3) == WINDOW_JOBS // 3
+    assert in_flight.room("shop", WINDOW_JOBS) == SOURCE_JOBS
+    half = msgspec.structs.replace(ENTRY.request, body=b"x" * (WINDOW // 2 + 1))
+    event = Event(type="track", name="e")
+    large = Job(Mark(2, 0), msgspec.structs.replace(ENTRY, request=half), event)
+    in_flight.take(large)
+    assert in_flight.room("shop", 1) == 0
+    in_flight.release(large)
+    in_flight.take(Job(Mark(2, 0), large.entry, event, siblings=2))
+    assert in_flight.room("shop", 1) > 0, "a request counts once, however many events it has"
 
 
 def test_isolated_events_take_a_part_of_the_attempts_only() -> None:
