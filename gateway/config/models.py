@@ -204,7 +204,8 @@ class Delivery(Table):
     """How long one attempt may take."""
     max_attempts: int = Field(default=0, ge=0)
     """After how many attempts a delivery becomes a dead letter. 0: after 8 attempts (5 with 401 or
-    403) while the vendor takes other users' events; in an outage never before `max_age`."""
+    403) while the vendor takes nearly all other users' events, after more where it takes fewer; in
+    an outage never before `max_age`."""
     max_age: Duration | None = Field(default=None, gt=0)
     """How old an event may be when its turn comes; older ones become dead letters. The spool's
     `max_age` holds as well."""

@@ -1,8 +1,8 @@
 """Whether a destination is in trouble, and when it may be tried meanwhile.
 
-A circuit opens on what speaks of the vendor, not of an event: failures of several users' events
-one after the other, with nothing taken in between. An event that fails while the vendor takes
-others' is *isolated*: it says nothing of the vendor, however often it fails.
+A circuit opens on what speaks of the vendor, not of an event: failures of several users' events,
+while it has taken nothing for some seconds. An event that fails again although the vendor took
+others' meanwhile is *isolated*: it says nothing of the vendor, however often it fails.
 """
 
 import random
@@ -11,20 +11,22 @@ from typing import Literal
 from gateway.spool import Mark
 
 THRESHOLD = 5
-"""Different users' events that fail one after the other before the circuit opens."""
+"""Different users' events that fail one after the other before the circuit opens; as many attempts
+to connect."""
 KEY_THRESHOLD = 3
 """The same where what the vendor refuses is the key (401, 403)."""
 RECENT = 5.0
-"""Seconds since the vendor last took an event in which more must fail before the circuit opens."""
-RECENT_FACTOR = 4
-"""So many times more: whoever sends bad events by many users does not stop all others at once."""
+"""Seconds since the vendor last took an event within which no circuit opens, however many events
+fail: whoever sends bad ones by many users does not stop all others."""
 MAX_PROBE_WAIT = 5.0
 """Seconds between probes of an open circuit at most: so long one may have been opened in vain."""
 LIMITED_USERS = 2
 """Different users' events that are answered 429 before all others wait as long as is asked."""
-MAJORITY = 9
-"""How many attempts must go well for each event that fails anew before a failure is isolated."""
-MAX_REMEMBERED = 10_000
+NEARLY_ALL = 0.9
+"""The share of others' events that must be taken for a failure to count in full."""
+DOUBTFUL = 0.5
+"""What it counts where fewer are taken, times their share: the vendor may be to blame as well."""
+MAX_REMEMBERED = 100_000
 """Events of which is known what the vendor did since they failed."""
 MAX_DOUBLINGS = 30
 """How often a wait is doubled at most: past that it is over any bound, and later over any float."""
@@ -119,8 +121,11 @@ class CircuitBreaker:
         after: float | None,
         now: float,
         isolated_before: bool,
-    ) -> bool:
-        """Note an attempt that should be made again later; return whether it was isolated.
+    ) -> float:
+        """Note an attempt that should be made again later; return how far it was isolated.
+
+        That is 1 where nearly all other events were taken since the same event failed before, less
+        where fewer were, and 0 where none was, or where it never failed before.
 
         Args:
             mark: the delivery.
@@ -131,7 +136,7 @@ class CircuitBreaker:
             now: a clock that never jumps, in seconds.
             isolated_before: an earlier attempt was.
         """
-        isolated = self._isolated(mark) or cause == "internal"
+        isolated = 1.0 if cause == "internal" else self._isolated(mark)
         who = user or f"{mark.seq}/{mark.index}"
         if cause == "limit":
             self._limit(who, after, now)
@@ -148,23 +153,23 @@ class CircuitBreaker:
         if cause == "limit":
             return isolated
         threshold = KEY_THRESHOLD if cause == "credential" else THRESHOLD
-        if cause != "connect" and now - self._taken_at < RECENT:
-            threshold *= RECENT_FACTOR
-        if self.state == "probing" or self._row >= threshold:
+        silent = cause == "connect" or now - self._taken_at >= RECENT
+        if self.state == "probing" or (self._row >= threshold and silent):
             self._open(now, after or 0.0)
         return isolated
 
-    def _isolated(self, mark: Mark) -> bool:
-        """Tell whether the vendor took others' events since this one failed before."""
+    def _isolated(self, mark: Mark) -> float:
+        """Return how far the vendor took others' events since this one failed before."""
         known = self._known.pop(mark, None)
         self._failed += known is None
         self._known[mark] = self._taken, self._failed
         if len(self._known) > MAX_REMEMBERED:
             del self._known[next(iter(self._known))]
         if known is None:
-            return False
+            return 0.0
         taken, failed = self._taken - known[0], self._failed - known[1]
-        return taken >= max(1, MAJORITY * failed)
+        share = taken / max(1, taken + failed)
+        return 1.0 if share >= NEARLY_ALL else DOUBTFUL * share
 
     def forget(self, mark: Mark) -> None:
         """Note that a delivery is settled."""

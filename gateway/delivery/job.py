@@ -93,7 +93,7 @@ class Job:
     @property
     def isolated(self) -> bool:
         """Tell whether it has failed while the vendor took other users' events."""
-        return any(attempt.isolated for attempt in self.attempts)
+        return any(attempt.isolated > 0 for attempt in self.attempts)
 
     def tried(self, attempt: Attempt) -> None:
         """Note an attempt."""

@@ -21,6 +21,8 @@ SOURCE_JOBS = 64
 """Jobs that a source may have in memory however many others there are."""
 ISOLATED_SHARE = 4
 """Of so many attempts one at most is of an event that fails while others are taken."""
+MET = 4096
+"""Users of whom is known that the vendor took an event of theirs lately."""
 RETRIES = "\0retries"
 """The flow of all sources' jobs that were tried before; no source has such a name."""
 ISOLATED = "\0isolated"
@@ -305,6 +307,7 @@ class JobQueue:
         """Jobs that may go, by source, and those of `RETRIES` and `ISOLATED`; the next is first."""
         self._most_isolated = max(1, concurrency // ISOLATED_SHARE)
         self._isolated_out = 0
+        self._met: dict[int, None] = {}
 
     def __len__(self) -> int:
         """Return how many jobs could go at once."""
@@ -344,8 +347,9 @@ class JobQueue:
     def pop(self, *, probe: bool = False) -> Job | None:
         """Return the next job that may go.
 
-        For a *probe* that is one that was never tried, if there is, and the newest: those before
-        it may be what opened the circuit.
+        For a *probe* that is one that was never tried, if there is: the newest of a user of whom
+        the vendor took an event lately, else the newest, since those before it may be what opened
+        the circuit.
         """
         for flow in self._order(probe=probe):
             if flow == ISOLATED:
@@ -353,11 +357,28 @@ class JobQueue:
                     continue
                 self._isolated_out += 1
             jobs = self._flows.pop(flow)
-            job = jobs.pop() if probe else jobs.popleft()
+            job = self._probe(jobs) if probe else jobs.popleft()
             if jobs:
                 self._flows[flow] = jobs
             return job
         return None
+
+    def _probe(self, jobs: deque[Job]) -> Job:
+        """Take the job out that tells most of the vendor."""
+        for back, job in enumerate(reversed(jobs), 1):
+            if job.user_hash in self._met:
+                del jobs[-back]
+                return job
+        return jobs.pop()
+
+    def passed(self, job: Job) -> None:
+        """Note that the vendor took *job*."""
+        if not job.user_hash:
+            return
+        self._met.pop(job.user_hash, None)
+        self._met[job.user_hash] = None
+        if len(self._met) > MET:
+            del self._met[next(iter(self._met))]
 
     def _order(self, *, probe: bool) -> list[str]:
         flows = list(self._flows)

@@ -35,8 +35,8 @@ OUTAGE = 5
 """Probes in vain, one after the other, that are an outage; at its end all is tried that waits."""
 
 ISOLATED_ATTEMPTS = {"credential": 5}
-"""By cause: after how many attempts an event is given up that fails while others are taken. A
-vendor's firewall that dislikes an event says so at once."""
+"""By cause: after how many attempts an event is given up that fails while nearly all others are
+taken. A vendor's firewall that dislikes an event says so at once."""
 MAX_ISOLATED_ATTEMPTS = 8
 """For the other causes: one to two minutes with the default waits."""
 
@@ -259,7 +259,7 @@ class Worker:
             waits, ended = not self.queue.in_flight.is_evicted(job), None
             if waits:
                 attempt = _failed(error)
-                job.tried(replace(attempt, isolated=True))
+                job.tried(replace(attempt, isolated=1.0))
                 self._postpone(job, attempt.said)
         if waits:
             self._leave_waiting(job)
@@ -309,6 +309,7 @@ class Worker:
         opened, trouble = self.breaker.opened, self.breaker.reason
         self.breaker.record_success(time.monotonic())
         self.breaker.forget(job.mark)
+        self.queue.passed(job)
         if opened:
             log.info("circuit_closed", destination=self.name, was=trouble)
         if opened >= OUTAGE:
@@ -376,7 +377,7 @@ class Worker:
             return f"given up after {attempts} attempts" if attempts >= most else ""
         isolated = sum(attempt.isolated for attempt in job.attempts)
         most = ISOLATED_ATTEMPTS.get(verdict.cause, MAX_ISOLATED_ATTEMPTS)
-        if isolated and isolated + 1 >= most:
+        if isolated + 1 >= most:
             return f"given up after {attempts} attempts while other users' events were taken"
         return ""
 

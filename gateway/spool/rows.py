@@ -49,7 +49,8 @@ class _Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     status: int | None
     latency: float
     said: str
-    isolated: bool = False
+    isolated: float | bool = 0.0
+    """Yes or no in earlier versions."""
 
 
 Row = tuple[int, float, str, bytes, bytes]
@@ -145,7 +146,12 @@ def pack_attempts(attempts: tuple[Attempt, ...]) -> bytes:
 def unpack_attempts(packed: bytes) -> tuple[Attempt, ...]:
     """Return the tries that ``pack_attempts`` packed."""
     return (
-        tuple(Attempt(*msgspec.structs.astuple(row)) for row in _attempts(packed)) if packed else ()
+        tuple(
+            Attempt(row.at, row.status, row.latency, row.said, float(row.isolated))
+            for row in _attempts(packed)
+        )
+        if packed
+        else ()
     )
 
 

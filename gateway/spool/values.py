@@ -149,8 +149,9 @@ class Attempt(msgspec.Struct, frozen=True):
     """Seconds."""
     said: str
     """The start of the answer, or the error."""
-    isolated: bool = False
-    """The vendor took other users' events since the attempt before."""
+    isolated: float = 0.0
+    """How far the vendor took other users' events since the attempt before: from 0, not at all,
+    to 1, nearly all."""
 
 
 class Mark(msgspec.Struct, frozen=True):

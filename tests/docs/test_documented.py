@@ -12,6 +12,8 @@ from pluggy import PluginManager
 from docs.command_tables import contexts
 from gateway import hookspecs
 from gateway.cli import main
+from gateway.delivery.circuit_breaker import KEY_THRESHOLD, RECENT, THRESHOLD
+from gateway.delivery.worker import ISOLATED_ATTEMPTS, MAX_ISOLATED_ATTEMPTS
 from tests.docs.pages import PAGES, ROOT, name, prose
 
 HOOKS = (ROOT / "docs/hooks.md").read_text()
@@ -74,3 +76,20 @@ def test_commands_in_sentences_exist(page: str, text: str) -> None:
     for word in words:
         if word.startswith("-") and word != "-":
             assert word.partition("=")[0] in known, f"{page}: gateway {text}"
+
+
+WORDS = {3: "three", 5: "five"}
+
+
+@pytest.mark.parametrize("page", ["verdicts.md", "operations.md", "decisions/0008-delivery.md"])
+def test_what_opens_a_circuit_and_ends_an_event_is_told_by_the_codes_figures(page: str) -> None:
+    """All pages that tell when a destination is in trouble have the breaker's own figures."""
+    text = (ROOT / "docs" / page).read_text()
+    for told in (
+        f"{WORDS[THRESHOLD]} users",
+        f"{WORDS[KEY_THRESHOLD]} users",
+        f"for {RECENT:g} s",
+        f"{MAX_ISOLATED_ATTEMPTS} attempts",
+        f"{ISOLATED_ATTEMPTS['credential']} with 401 or 403",
+    ):
+        assert told in text, told

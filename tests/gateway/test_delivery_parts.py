@@ -11,7 +11,6 @@ from gateway.delivery.circuit_breaker import (
     KEY_THRESHOLD,
     MAX_PROBE_WAIT,
     RECENT,
-    RECENT_FACTOR,
     THRESHOLD,
     CircuitBreaker,
     backoff,
@@ -19,6 +18,7 @@ from gateway.delivery.circuit_breaker import (
 from gateway.delivery.job import REMEMBERED_ATTEMPTS, Job
 from gateway.delivery.queue import SOURCE_JOBS, WINDOW, WINDOW_JOBS, JobQueue, UserOrder
 from gateway.delivery.rate_limiter import RateLimiter
+from gateway.delivery.worker import MAX_ISOLATED_ATTEMPTS
 from gateway.event import Event
 from gateway.exchange import Request, Response, retry_after, verdict_by_status
 from gateway.spool import Attempt, Entry, Mark
@@ -33,7 +33,7 @@ def job(index: int, user: str = "u") -> Job:
     return Job(Mark(1, index), ENTRY, Event(type="track", name=f"e{index}", user_id=user or None))
 
 
-def fail(breaker: CircuitBreaker, user: str, cause: str = "server", **said: Any) -> bool:
+def fail(breaker: CircuitBreaker, user: str, cause: str = "server", **said: Any) -> float:
     """Let an event of *user* fail, for the first time unless *number* says otherwise."""
     number = said.pop("number", next(NUMBERS))
     given = {"reason": "no", "after": None, "now": 0.0, "isolated_before": False, **said}
@@ -79,18 +79,15 @@ def test_one_users_events_open_no_circuit(cause: str) -> None:
     assert breaker.state == "closed"
 
 
-def test_while_the_vendor_takes_events_more_users_must_fail() -> None:
-    """Where an event was taken a moment ago, a handful of users who fail open no circuit."""
+@pytest.mark.parametrize("cause", ["server", "timeout", "credential"])
+def test_while_the_vendor_takes_events_no_circuit_opens(cause: str) -> None:
+    """Where an event was taken a moment ago, any number of users who fail open no circuit."""
     breaker = CircuitBreaker(low=1, high=60)
     breaker.record_success(100.0)
-    for user in range(RECENT_FACTOR * THRESHOLD - 1):
-        fail(breaker, f"u{user}", now=101.0)
+    for user in range(1000):
+        fail(breaker, f"u{user}", cause, now=100.0 + 0.99 * RECENT)
     assert state(breaker) == "closed"
-    fail(breaker, "last", now=101.0)
-    assert state(breaker) == "open"
-    breaker.record_success(102.0)
-    for user in range(THRESHOLD):
-        fail(breaker, f"u{user}", now=102.0 + RECENT)
+    fail(breaker, "last", cause, now=100.0 + RECENT)
     assert state(breaker) == "open"
 
 
@@ -128,14 +125,34 @@ def test_an_event_that_fails_while_others_are_taken_says_nothing_of_the_vendor()
     assert breaker.state == "closed"
 
 
-def test_in_a_partial_outage_no_event_is_isolated() -> None:
-    """Where the vendor fails half of all events, one that fails again is not to blame."""
+@pytest.mark.parametrize(("bad", "good", "counts"), [(9, 1, 0.05), (5, 5, 0.25), (1, 9, 1)])
+def test_an_event_counts_as_isolated_as_far_as_others_were_taken(
+    bad: int, good: int, counts: float
+) -> None:
+    """In full where nine of ten others were taken since it failed before, less where fewer were."""
     breaker = CircuitBreaker(low=1, high=60)
     fail(breaker, "u", number=-1)
-    for _ in range(20):
-        breaker.record_success(0.0)
-        fail(breaker, "v")
-    assert not fail(breaker, "u", number=-1)
+    for _ in range(10):
+        for _ in range(bad):
+            fail(breaker, "v")
+        for _ in range(good):
+            breaker.record_success(0.0)
+    assert fail(breaker, "u", number=-1) == pytest.approx(counts)
+
+
+@pytest.mark.parametrize(("bad", "good"), [(1, 3), (1, 1), (6, 1)])
+def test_an_event_ends_although_as_many_others_fail_anew(bad: int, good: int) -> None:
+    """Whoever sends bad events without end makes none of them be tried without end."""
+    breaker = CircuitBreaker(low=1, high=60)
+    counted = [fail(breaker, "u", number=-1)]
+    while sum(counted) + 1 < MAX_ISOLATED_ATTEMPTS:
+        for _ in range(bad):
+            fail(breaker, "v")
+        for _ in range(good):
+            breaker.record_success(0.0)
+        counted.append(fail(breaker, "u", number=-1))
+    assert len(counted) <= REMEMBERED_ATTEMPTS
+    assert len(counted) > 2 * MAX_ISOLATED_ATTEMPTS, "a part of the vendor may be out"
 
 
 def test_in_an_outage_no_event_is_isolated() -> None:
@@ -335,6 +352,18 @@ def test_a_probe_is_rather_an_event_that_was_never_tried() -> None:
     )
     probes = [queue.pop(probe=True) for _ in range(3)]
     assert [len(job.attempts) + job.isolated for job in probes if job] == [0, 1, 2]
+
+
+def test_a_probe_is_rather_an_event_of_a_user_whose_events_were_taken() -> None:
+    """Whoever sends bad events by new users does not keep the probes to himself."""
+    known = msgspec.structs.replace(ENTRY, users=(1,))
+    strange = msgspec.structs.replace(ENTRY, users=(2,))
+    event = Event(type="track", name="e")
+    before, good = (Job(Mark(seq, 0), known, event) for seq in (1, 3))
+    old, late = (Job(Mark(seq, 0), strange, event) for seq in (2, 4))
+    queue = queue_of(old, good, late)
+    queue.passed(before)
+    assert [queue.pop(probe=True) for _ in range(3)] == [good, late, old]
 
 
 def test_a_users_next_event_waits_for_the_one_before() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.spool import Bounds, Letters, Said, SqliteSpool, store, writer
 from gateway.spool.letters import listing
-from gateway.spool.rows import insert, pack, unpack
+from gateway.spool.rows import insert, pack, pack_attempts, unpack, unpack_attempts
 from gateway.spool.store import MIGRATIONS, connect, fetch
 from gateway.testing.spool.contract import Clock, entry, eventually, pending
 
@@ -42,6 +42,13 @@ def test_hashes_of_users_that_anybody_can_compute_are_not_read() -> None:
     assert users == [7, 8]
     old = msgspec.msgpack.encode([*before, [7, 8]])
     assert unpack("r", old, known.request.body) == msgspec.structs.replace(known, users=())
+
+
+def test_attempts_of_earlier_versions_are_read() -> None:
+    """What was isolated or not, in a word, is so in full or not at all."""
+    old = msgspec.msgpack.encode([(1.0, 500, 0.5, "no", True), (2.0, None, 0.5, "no", False)])
+    assert [attempt.isolated for attempt in unpack_attempts(old)] == [1.0, 0.0]
+    assert unpack_attempts(pack_attempts(unpack_attempts(old))) == unpack_attempts(old)
 
 
 def test_the_letters_of_a_request_are_found_by_an_index(tmp_path: Path) -> None:
