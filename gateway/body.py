@@ -24,6 +24,9 @@ FOREIGN = frozenset({"br", "zstd", "compress", "x-compress"})
 taken for a mistake in the label."""
 _MARKS = frozenset({b"\xef", b"\xfe", b"\xff"})
 """What byte order marks begin with."""
+PARTS = 16
+"""Packed parts that one body may be made of (RFC 1952, section 2.2). Each costs a copy of what
+follows it, and a megabyte has room for 100,000 empty ones."""
 _METHOD = 8
 """How zlib's header begins (RFC 1950, section 2.2); some senders of ``deflate`` leave it out."""
 
@@ -142,9 +145,13 @@ def inflated(http: web.Request) -> bool:
 def _inflated(body: bytes, coding: str, cap: int) -> bytes:
     bits = zlib.MAX_WBITS if body[0] & 0xF == _METHOD else -zlib.MAX_WBITS
     bits = zlib.MAX_WBITS | 16 if coding in GZIP else bits
-    pieces, room = [], cap + 1
+    pieces: list[bytes] = []
+    room = cap + 1
     try:
         while body and room:
+            if len(pieces) == PARTS:
+                said = f"a body of more than {PARTS} packed parts is not read; pack it as one"
+                raise Rejected("$", said, Fault.MALFORMED)
             unpacking = zlib.decompressobj(bits)
             pieces.append(unpacking.decompress(body, room))
             room -= len(pieces[-1])

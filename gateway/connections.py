@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, cast
 
 import structlog
@@ -285,7 +286,7 @@ class Connection(web.RequestHandler):
         self.refused = ""
         self.uninvited = False
         self.left: Callable[[], object] | None = None
-        self._bad: tuple[object, int] | None = None  # raw headers of one that is refused, a status
+        self._bad: list[tuple[object, int]] = []  # raw headers of those that are refused, a status
         self._owed = 0  # requests that came and are not answered
         self._body: StreamReader | None = None  # that of the last request
         self._body_until = 0.0
@@ -352,7 +353,7 @@ class Connection(web.RequestHandler):
             self._break_off(body)
         elif new:
             self._owed += new
-            self._arrived(data, now)
+            self._arrived(data, now, new)
         elif data and not in_body:
             self._head += data
             if len(self._head) > self._guard.limits.max_headers:
@@ -369,18 +370,22 @@ class Connection(web.RequestHandler):
                 self._guard.release(self, len(tail))
                 self.data_received(tail)
 
-    def _arrived(self, data: bytes, now: float) -> None:
-        """Note that a request has come, at least its head."""
+    def _arrived(self, data: bytes, now: float, new: int) -> None:
+        """Note that *new* requests have come, at least the head of the last one."""
         message, self._body = self._messages[-1]
         self._body_until = now + self._guard.limits.body_timeout
+        if len(self._head) + len(data) > self._guard.limits.max_headers:
+            for one, _ in islice(reversed(self._messages), new):
+                if isinstance(one, RawRequestMessage) and self._is_too_large(one):
+                    self._bad.append((one.raw_headers, TOO_LARGE_HEAD))
         if not isinstance(message, RawRequestMessage):
             self._messages.pop()
             self._give_up(data, message.exc)
-        elif len(self._head) + len(data) > self._guard.limits.max_headers:
-            size = len(message.path) + sum(len(n) + len(v) + 4 for n, v in message.raw_headers)
-            if size > self._guard.limits.max_headers:
-                self._bad = message.raw_headers, TOO_LARGE_HEAD
         self._head, self._head_since = b"", None
+
+    def _is_too_large(self, head: RawRequestMessage) -> bool:
+        size = len(head.path) + sum(len(n) + len(v) + 4 for n, v in head.raw_headers)
+        return size > self._guard.limits.max_headers
 
     def _break_off(self, body: StreamReader | None) -> None:
         """End the *body* that is on its way, as what came of it is no HTTP."""
@@ -411,7 +416,7 @@ class Connection(web.RequestHandler):
             status = TOO_LARGE_HEAD
             if len(line) > self._guard.limits.max_headers:
                 status = TOO_LONG_URI
-        self._bad = salvaged.raw_headers, status
+        self._bad.append((salvaged.raw_headers, status))
         self._messages.append((salvaged, body))
         self._body = body
         self._body_until = self._loop.time() + self._guard.limits.body_timeout
@@ -436,6 +441,8 @@ class Connection(web.RequestHandler):
             return await super().finish_response(request, resp, start_time)
         finally:
             self._owed -= 1
+            if self._bad:
+                self._bad = [bad for bad in self._bad if bad[0] is not request.raw_headers]
             waiting = sum(body.total_bytes for _, body in self._messages)
             self._guard.release(self, self.held - waiting)
             if self._in_body and self._body is not None and self._body.exception() is not None:
@@ -485,8 +492,8 @@ class Connection(web.RequestHandler):
 
     def wrong(self, request: web.BaseRequest) -> int:
         """Return the status for a request whose head is too large, or no HTTP; 0 for others."""
-        bad = self._bad
-        return bad[1] if bad is not None and bad[0] is request.raw_headers else 0
+        known = (status for raw, status in self._bad if raw is request.raw_headers)
+        return next(known, 0)
 
     def turn_away(self, reason: str) -> None:
         """Take no request: the first one is answered with "try later", if it comes in time."""

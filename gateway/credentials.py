@@ -1,7 +1,6 @@
 """The client's own credential: where it stands, and how it goes on."""
 
 import base64
-import binascii
 import json
 import re
 import unicodedata
@@ -13,6 +12,7 @@ import orjson
 
 from gateway.errors import Fault, Rejected, Unrenderable
 from gateway.exchange import Request
+from gateway.headers import text
 from gateway.json_text import as_valid_json, dumps, loads, text_of
 from gateway.plugin import Input
 from gateway.redact import CREDENTIAL_NAME
@@ -88,7 +88,7 @@ def secrets_in(request: Request, reads: Input) -> tuple[str, ...]:
 def _texts(request: Request, reads: Input) -> Iterator[str]:
     for name in reads.credential_headers:
         if name in request.headers:
-            yield from _header(request.headers[name])
+            yield from _header(text(request.headers[name]))
     found = _credential(request, reads)
     if found is not None:
         yield found
@@ -208,7 +208,7 @@ def _header(value: str) -> Iterator[str]:
     if scheme.lower() == "basic":
         try:
             decoded = base64.b64decode(rest, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, or no text in it
             return
         yield from (decoded, *decoded.split(":", 1))
 

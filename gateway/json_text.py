@@ -13,6 +13,7 @@ from secrets import token_hex
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl
 
+import msgspec
 import orjson
 
 from gateway.errors import Fault, Rejected
@@ -134,6 +135,24 @@ def dumps(value: Any, default: Callable[[Any], Any] | None = None, option: int =
         if "surrogates" not in str(error):
             raise
         return orjson.dumps(_mended(value), write, option)
+
+
+def is_too_deep(error: Exception) -> bool:
+    """Tell whether *error* came of a value nested more deeply than JSON, or Python, is written."""
+    return isinstance(error, RecursionError) or (
+        isinstance(error, orjson.JSONEncodeError) and "Recursion" in str(error)
+    )
+
+
+def digits(value: Any) -> msgspec.Raw:
+    """Return a long number as msgspec writes it into JSON: its encoder's hook for what it lacks.
+
+    Raises:
+        NotImplementedError: it is none.
+    """
+    if isinstance(value, LongNumber):
+        return msgspec.Raw(value.text.encode())
+    raise NotImplementedError(type(value).__name__)
 
 
 def quoted(value: Any) -> str:

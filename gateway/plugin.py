@@ -23,7 +23,7 @@ from gateway.event import Event
 from gateway.exchange import Declined, Request, Response, Verdict, verdict_by_status
 from gateway.forwarding import carried
 from gateway.included import Included, include
-from gateway.json_text import as_valid_json, dumps, loads, not_json
+from gateway.json_text import as_valid_json, dumps, is_too_deep, loads, not_json
 from gateway.mapping import ISO8601, Loss, Mapped, Stamp, Table, restore
 from gateway.mapping.losses import losses
 from gateway.mapping.substitute import is_object, substitute
@@ -266,7 +266,7 @@ class Output(Vendor):
         try:
             body = dumps(payload)
         except orjson.JSONEncodeError as error:
-            said = "it is nested too deeply" if "Recursion" in str(error) else str(error)
+            said = "it is nested too deeply" if is_too_deep(error) else str(error)
             raise Unrenderable(f"{event.id} cannot be written as JSON: {said}") from error
         return Request(method=target[0], url=target[1], headers=headers, body=body)
 

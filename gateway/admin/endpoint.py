@@ -15,12 +15,13 @@ from aiohttp import web
 from gateway.admin.desk import Desk
 from gateway.admin.fields import plain
 from gateway.admin.problem import Problem
+from gateway.json_text import digits
 
 PREFIX = "/api/v1"
 JSON = {"content-type": "application/json", "cache-control": "no-store"}
 
 _VARIABLE = re.compile(r"\{(\w+)\}")
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder(enc_hook=digits).encode
 
 
 class Endpoint(NamedTuple):

@@ -12,6 +12,7 @@ from gateway.credentials import as_sent, check_lent, lent, secrets_in
 from gateway.delivery.job import Job
 from gateway.errors import Unrenderable
 from gateway.exchange import Declined, Request
+from gateway.json_text import is_too_deep
 from gateway.plugin import Input, Output
 from gateway.plugins import Registry
 from gateway.redact import Redactor
@@ -129,6 +130,9 @@ class Rendering:
         except Unrenderable as error:
             return Unprepared(str(error), "unrenderable")
         except Exception as error:
+            if is_too_deep(error):  # which is the sender's doing
+                what = "it holds something that is nested too deeply to be written"
+                return Unprepared(what, "unrenderable")
             log.exception("plugin_failed", vendor=self.output.name, step="render")
             return Unprepared(f"render failed: {error!r}", "unrenderable")
         if isinstance(request, Declined):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from gateway.event import Event
+from gateway.json_text import is_too_deep
 from gateway.losses.fates import fates, named
 from gateway.plugin import Output
 
@@ -45,8 +46,9 @@ class LossMeter:
         self._next = now + self._every
         try:
             found = fates(self._output, event())
-        except Exception:
-            log.exception("plugin_failed", vendor=self._output.name, step="losses")
+        except Exception as error:
+            if not is_too_deep(error):
+                log.exception("plugin_failed", vendor=self._output.name, step="losses")
             return
         self.looked += 1
         self.counts.update({(named(f.path), f.how) for f in found if f.how != "kept"})

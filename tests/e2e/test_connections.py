@@ -339,6 +339,15 @@ async def test_larger_heads_are_refused_as_the_vendor_would(
     assert "s3cret" not in logged
 
 
+async def test_every_head_of_a_pipeline_is_measured(tmp_path: Path) -> None:
+    """Requests before the last one that comes are held to the limit of heads as well."""
+    large = head(*[f"x-{n}: {'k' * 1000}" for n in range(60)]) + TRACK
+    async with running(tmp_path, limited(tmp_path)) as run:
+        sent = large + head() + TRACK + large + head("connection: close") + TRACK
+        answer = await answered(await connected(run.url, sent))
+        assert [one[:3] for one in answer.split(b"HTTP/1.1 ")[1:]] == [b"431", b"200"] * 2
+
+
 async def test_a_head_that_comes_in_pieces_is_measured_whole(tmp_path: Path) -> None:
     """What is too large is refused as soon as it is, not when the last line has come."""
     async with running(tmp_path, limited(tmp_path)) as run:

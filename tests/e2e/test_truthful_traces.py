@@ -8,6 +8,7 @@ import apsw
 from tests.e2e.admin import administered
 from tests.e2e.running import PATIENCE
 from tests.e2e.stories import APP, QUIET, printed, send, stands, until
+from tests.e2e.wire import exchange
 
 
 async def test_how_a_delivery_that_went_wrong_ends_is_kept(tmp_path: Path) -> None:
@@ -113,6 +114,28 @@ async def test_what_is_nested_too_deeply_is_told_all_the_same(tmp_path: Path) ->
     assert "nested too deeply" in letter["received"]["unread"]
     assert "mail; dead letter: unrenderable" in lines
     assert "nested too deeply to be shown" in shown
+
+
+async def test_what_odd_senders_write_is_told(tmp_path: Path) -> None:
+    """Numbers of any length, escape sequences and headers that are no UTF-8 spoil no view."""
+    said = (
+        b'{"writeKey":"write-key","userId":"\\u001b[31mu","event":"\\ud800\\u0000x","properties":'
+    )
+    said += b'{"price":1.00000000000000000000001,"huge":123456789012345678901234567890,"tiny":1e-999,"x":"\\udfff"}}'
+    head = [b"POST /v1/track HTTP/1.1", b"host: h", b"content-length: %d" % len(said)]
+    head += [b"authorization: Basic \xff\xed\xa0\x80", b"user-agent: \xed\xa0\x80\x9b31m"]
+    async with administered(tmp_path, APP) as admin:
+        sent = b"\r\n".join([*head, b"connection: close", b"", said])
+        answer = await exchange(admin.running.url, sent)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        request = answer.lower().partition(b"x-gateway-request-id: ")[2][:24].decode()
+        await until(admin, request, stands("mail", "delivered"))
+        status, traced = await admin.call("GET", f"/api/v1/trace?id={request}")
+        lines = await printed(tmp_path, "trace", request)
+    assert status == 200
+    assert traced["traces"][0]["received"]
+    assert "123456789012345678901234567890" in lines
+    assert all(line.isprintable() for line in lines.splitlines())
 
 
 async def test_a_user_whose_id_is_that_of_an_event_gets_nothing_of_another(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Values nested as deeply as a sender may nest them cost their own event, and no traceback."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from structlog.testing import capture_logs
+
+from gateway.delivery.job import Job
+from gateway.delivery.rendering import Prepared, Rendering
+from gateway.event import Event
+from gateway.exchange import Request
+from gateway.losses.meter import LossMeter
+from gateway.losses.specimen import specimens
+from gateway.placeholder import placeholder
+from gateway.plugin import Output
+from gateway.plugins import load
+from gateway.spool import Entry, Mark
+
+OUTPUTS = load().outputs
+ENTRY = Entry("r", "shop", Request(method="POST", url="/"), {"out": (0,)})
+
+
+def nested(depth: int, *, lists: bool) -> Any:
+    """Return lists or objects within each other."""
+    value: Any = "deep"
+    for _ in range(depth):
+        value = [value] if lists else {"a": value}
+    return value
+
+
+def events(deep: Any) -> list[Event]:
+    """Return an event of every kind with *deep* in each of its free fields."""
+    extra = {"deep": deep}
+    return [
+        replace(
+            event,
+            properties=replace(event.properties, extra=extra),
+            traits=replace(event.traits, extra=extra),
+            context=replace(event.context, extra=extra),
+        )
+        for _, event in specimens()
+    ]
+
+
+@pytest.mark.parametrize("lists", [True, False], ids=["lists", "objects"])
+@pytest.mark.parametrize("depth", [200, 300, 990])
+@pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS.keys())
+def test_what_is_nested_too_deeply_is_no_mistake_of_a_plugin(
+    output: type[Output], depth: int, lists: bool
+) -> None:
+    """It is sent, or given up with a reason; losses are looked for in it without a complaint."""
+    rendering = Rendering(placeholder(output))
+    meter = LossMeter(rendering.output, per_second=1e9)
+    with capture_logs() as logged:
+        for event in events(nested(depth, lists=lists)):
+            prepared = rendering.prepare([Job(Mark(1, 0), ENTRY, event)])
+            assert isinstance(prepared, Prepared) or prepared.reason
+            meter.offer(lambda event=event: event)  # type: ignore[misc]  # bound now
+    assert not logged
