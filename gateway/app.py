@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from gateway.alerts import Alerting
+from gateway.apart import Turns
 from gateway.body import uninvited
 from gateway.clients import Clients, Cookie
 from gateway.config import Config, DestinationConfig
@@ -107,6 +108,7 @@ class Gateway:
         )
         hooks = registry.manager.hook
         self._on_accepted = bool(hooks.event_accepted.get_hookimpls())
+        self._told = Turns()
         self._on_settled = bool(hooks.delivery_settled.get_hookimpls())
 
     async def start(self) -> None:
@@ -297,17 +299,15 @@ class Gateway:
         """Tell observers, off the answer's path, that *events* are safe."""
         if self._on_accepted:
             call = self.registry.manager.hook.event_accepted
-            loop = asyncio.get_running_loop()
             for event in events:
-                loop.call_soon(partial(call, event=event, source=source))
+                self._told.put(partial(call, event=event, source=source))
 
     def _settled(self, event: Event, destination: str, verdict: Verdict | Declined) -> None:
         if self.shadows.beside.wanted:
             self.shadows.beside.settled(destination, event.id, verdict, time.time())
         if self._on_settled:
             call = self.registry.manager.hook.delivery_settled
-            settled = partial(call, event=event, destination=destination, verdict=verdict)
-            asyncio.get_running_loop().call_soon(settled)
+            self._told.put(partial(call, event=event, destination=destination, verdict=verdict))
 
     def doors_of(self, config: Config) -> Doors:
         """Return the endpoints of all sources of *config*."""

@@ -11,6 +11,12 @@ def note() -> None:
         signal.signal(signal.SIGHUP, lambda number, _: _early.append(number))
 
 
+def ignore() -> None:
+    """Take no more of them: a process that is about to end by itself ends well."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def noted() -> bool:
     """Tell whether one came, and forget it."""
     came = bool(_early)

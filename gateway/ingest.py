@@ -1,14 +1,15 @@
 """The way in: from an HTTP request to events that are safe, and the vendor's own answer."""
 
-import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 import structlog
 from aiohttp import web
 
 from gateway import body, untranslated
+from gateway.apart import Apart, Turns
 from gateway.clients import introduced, without_idle_id
 from gateway.connections import NO_HTTP, connection_of
 from gateway.doors import Doors, Found, Source
@@ -27,10 +28,6 @@ from gateway.spool.clock import moment
 from gateway.trace.raw import Arrival
 from gateway.tracking import Kept, Plan, Tally
 
-T = TypeVar("T")
-
-LARGE = 16 * 1024
-"""Bytes of a body past which it is read apart from the loop."""
 TOO_LARGE_HEAD = "the request's line and headers are too large"
 
 log = structlog.get_logger()
@@ -87,7 +84,8 @@ class Ingest:
     def __init__(self, world: World) -> None:
         self._world = world
         self._ids = RequestIds()
-        self._large = asyncio.Semaphore(1)
+        self._apart = Apart()
+        self._offers = Turns()
 
     async def receive(self, http: web.Request) -> web.StreamResponse:
         """Answer one HTTP request as its source's vendor would."""
@@ -151,7 +149,7 @@ class Ingest:
             if source.translates(request.method, found.path):
                 return await self._take(http, found, arrival)
             arrival.relayed = True
-            return await untranslated.answer(http, found, request)
+            return await untranslated.answer(http, found, request, self._apart)
         except Rejected as error:
             arrival.refused, arrival.relayed = error, False
             response = source.reads.refuse(request, error)
@@ -168,29 +166,19 @@ class Ingest:
             arrival.key = reads.credential(request, None)
             source = arrival.source = found.keyed(arrival.key)
         stored = arrival.stored = source.stored(request, await body.whole(http))
-        payload = await self._apart(stored, reads.decode, stored)
+        size = max(len(stored.body), len(stored.url))
+        payload = await self._apart(size, reads.decode, stored)
         if reads.credential_in_body:
             arrival.key = reads.credential(request, payload)
             source = arrival.source = found.keyed(arrival.key)
             stored = source.stored(request, stored.body) if found.rivals else stored
-        source.check_secret(stored, payload)
-        events = arrival.events = await self._apart(stored, _read, source, stored, payload)
+        events = arrival.events = await self._apart(size, _read, source, stored, payload)
         arrival.stored = stored = without_idle_id(stored, events)
         plan, kept = source.plan, Kept(events)
         if plan is not None:
-            kept = await self._apart(stored, self._planned, source, plan, stored, payload, events)
+            kept = await self._apart(size, self._planned, source, plan, stored, payload, events)
             arrival.events = kept.events
         return await self._keep(source, stored, kept, arrival) or reads.accept(stored, events)
-
-    async def _apart(self, stored: Request, call: Callable[..., T], *args: Any) -> T:
-        """Return what *call* does with a request; a large one is none of the loop's business.
-
-        One at a time is worked on in a thread of its own, so that the loop has its turns.
-        """
-        if len(stored.body) <= LARGE and len(stored.url) <= LARGE:
-            return call(*args)
-        async with self._large:
-            return await asyncio.to_thread(call, *args)
 
     def _planned(
         self, source: Source, plan: Plan, stored: Request, payload: Any, events: list[Event]
@@ -297,21 +285,26 @@ class Ingest:
         return [event for i, event in enumerate(events) if i not in repeats]
 
     def _owed(self, item: Item, events: Sequence[Event], asking: Asking | None) -> None:
-        workers = self._world.workers
         if asking:
-            asking.begin(item, events, workers)
-        for destination in item.entry.targets:
-            worker = workers.get(destination)
-            if worker is not None:
-                worker.offer(item, events)
+            asking.begin(item, events, self._world.workers)
+        for destination, numbers in item.entry.targets.items():
+            self._offers.put(partial(self._offer, destination, item, events), len(numbers))
+
+    def _offer(self, destination: str, item: Item, events: Sequence[Event]) -> None:
+        """Offer an entry to whoever delivers by now; one that began since has it from the spool."""
+        worker = self._world.workers.get(destination)
+        if worker is not None:
+            worker.offer(item, events)
 
 
 def _read(source: Source, stored: Request, payload: Any) -> list[Event]:
     """Return the events of a request, with what they do not say of their sender themselves.
 
     Raises:
-        Rejected: the vendor would refuse it, or there are too many of them.
+        Rejected: the vendor would refuse it, there are too many of them, or its second credential
+            is not accepted.
     """
+    source.check_secret(stored, payload)
     events = source.reads.read(stored, payload)
     if source.max_events is not None and len(events) > source.max_events:
         what = f"more than {source.max_events} events in one request"

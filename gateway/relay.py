@@ -20,6 +20,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from gateway import body
+from gateway.apart import Apart
 from gateway.connections import ClientGone, Halted, connection_of, while_connected
 from gateway.cors import Cors
 from gateway.errors import TRY_AGAIN, Fault, Rejected
@@ -78,12 +79,13 @@ class Relay:
         return self._lender is None or self._lender.check(request)
 
     async def pass_on(
-        self, http: web.Request, request: Request, cors: Cors, client: str = ""
+        self, http: web.Request, request: Request, cors: Cors, apart: Apart, client: str = ""
     ) -> web.StreamResponse:
         """Return the vendor's answer to *request*, which has been sent by then.
 
         What the vendor says to browsers is replaced by what the source does, as *cors* has it. The
         call ends when the client leaves, and waits for a turn of *client*, whose address it is.
+        Large ones are looked into *apart* from the loop.
 
         Raises:
             Rejected: it cannot be passed on, or the vendor gave no answer.
@@ -94,7 +96,7 @@ class Relay:
             with self._upstream.session() as session, while_connected(http):
                 async with asyncio.timeout(self._upstream.patience) as clock:
                     moved = partial(self._moved, clock)
-                    url, headers, call.upload = await self._outgoing(http, request, moved)
+                    url, headers, call.upload = await self._outgoing(http, request, apart, moved)
                     call.ready = True
                     async with self._turn(call, client):
                         moved()
@@ -139,14 +141,15 @@ class Relay:
         clock.reschedule(asyncio.get_running_loop().time() + self._upstream.patience)
 
     async def _outgoing(
-        self, http: web.Request, request: Request, moved: Callable[[], None]
+        self, http: web.Request, request: Request, apart: Apart, moved: Callable[[], None]
     ) -> tuple[URL, CIMultiDict[str], Body]:
         """Return the address, the headers and the body that go out."""
         headers = end_to_end(http.headers, OURS)
         if self._lender is not None:
             if body.inflated(http):
                 headers.popall("content-encoding")
-            lent = self._lender.lend(replace(request, body=await body.whole(http)))
+            whole = replace(request, body=await body.whole(http))
+            lent = await apart(len(whole.body), self._lender.lend, whole)
             without_unreadable(headers)
             for name, value in lent.headers.items():
                 headers[name] = value

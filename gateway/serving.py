@@ -69,6 +69,8 @@ async def _serve(config: Config, registry: Registry, *, watch: bool) -> int:
         await asyncio.gather(watching, return_exceptions=True)
     log.info("stopping", drain_timeout=config.server.drain_timeout)
     gateway.accepting = False
+    loop.remove_signal_handler(signal.SIGHUP)
+    hangup.ignore()
     await again.settled()
     await admin.stop()
     await site.stop()

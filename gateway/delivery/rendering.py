@@ -129,12 +129,8 @@ class Rendering:
             request = self.output.render(first.outgoing)
         except Unrenderable as error:
             return Unprepared(str(error), "unrenderable")
-        except Exception as error:
-            if is_too_deep(error):  # which is the sender's doing
-                what = "it holds something that is nested too deeply to be written"
-                return Unprepared(what, "unrenderable")
-            log.exception("plugin_failed", vendor=self.output.name, step="render")
-            return Unprepared(f"render failed: {error!r}", "unrenderable")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it costs one event
+            return self._failed(error)
         if isinstance(request, Declined):
             return Unprepared(request.reason, None)
         if self.lends is not None:
@@ -142,6 +138,13 @@ class Rendering:
         if self.output.batch_size > 1 and len(jobs) > 1:
             return self._batch(request, jobs)
         return Prepared(request)
+
+    def _failed(self, error: Exception) -> Unprepared:
+        if is_too_deep(error):  # which is the sender's doing
+            what = "it holds something that is nested too deeply to be written"
+            return Unprepared(what, "unrenderable")
+        log.error("plugin_failed", vendor=self.output.name, step="render", exc_info=error)
+        return Unprepared(f"render failed: {error!r}", "unrenderable")
 
     def _expired(self, job: Job) -> str | None:
         """Return why *job* is too old to be sent, if it is."""

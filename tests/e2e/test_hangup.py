@@ -1,6 +1,7 @@
 """SIGHUP while the process starts: it lives, and reads its configuration once it can."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 from asyncio.subprocess import PIPE
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.process import ROOT, GatewayProcess
+from tests.e2e.process import ROOT, GatewayProcess, gateway_process
 
 CONFIG = """
 [server]
@@ -58,6 +59,21 @@ async def test_a_hangup_while_it_starts_is_a_reload(tmp_path: Path, at: str) -> 
         if process.returncode is None:
             running.kill()
             await running.ended()
+
+
+async def test_hangups_at_its_end_are_no_failure(tmp_path: Path) -> None:
+    """A process that was told to stop ends with status 0, however often it is hung up on."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(CONFIG.format(folder=tmp_path))
+    async with gateway_process(path) as running:
+        await running.saw("ready")
+        running.process.terminate()
+        await running.saw("stopping")
+        while running.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                running.hang_up()
+            await asyncio.sleep(0)
+        assert await running.ended() == 0
 
 
 async def test_a_command_that_ends_by_itself_ends_at_a_hangup(tmp_path: Path) -> None:

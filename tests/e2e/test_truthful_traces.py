@@ -120,8 +120,8 @@ async def test_what_odd_senders_write_is_told(tmp_path: Path) -> None:
     """Numbers of any length, escape sequences and headers that are no UTF-8 spoil no view."""
     said = (
         b'{"writeKey":"write-key","userId":"\\u001b[31mu","event":"\\ud800\\u0000x","properties":'
+        b'{"price":1.00000000000000000000001,"huge":123456789012345678901234567890,"tiny":1e-999}}'
     )
-    said += b'{"price":1.00000000000000000000001,"huge":123456789012345678901234567890,"tiny":1e-999,"x":"\\udfff"}}'
     head = [b"POST /v1/track HTTP/1.1", b"host: h", b"content-length: %d" % len(said)]
     head += [b"authorization: Basic \xff\xed\xa0\x80", b"user-agent: \xed\xa0\x80\x9b31m"]
     async with administered(tmp_path, APP) as admin:

@@ -21,11 +21,11 @@ OUTPUTS = load().outputs
 ENTRY = Entry("r", "shop", Request(method="POST", url="/"), {"out": (0,)})
 
 
-def nested(depth: int, *, lists: bool) -> Any:
+def nested(depth: int, kind: type) -> Any:
     """Return lists or objects within each other."""
     value: Any = "deep"
     for _ in range(depth):
-        value = [value] if lists else {"a": value}
+        value = [value] if kind is list else {"a": value}
     return value
 
 
@@ -43,17 +43,17 @@ def events(deep: Any) -> list[Event]:
     ]
 
 
-@pytest.mark.parametrize("lists", [True, False], ids=["lists", "objects"])
+@pytest.mark.parametrize("kind", [list, dict])
 @pytest.mark.parametrize("depth", [200, 300, 990])
 @pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS.keys())
 def test_what_is_nested_too_deeply_is_no_mistake_of_a_plugin(
-    output: type[Output], depth: int, lists: bool
+    output: type[Output], depth: int, kind: type
 ) -> None:
     """It is sent, or given up with a reason; losses are looked for in it without a complaint."""
     rendering = Rendering(placeholder(output))
     meter = LossMeter(rendering.output, per_second=1e9)
     with capture_logs() as logged:
-        for event in events(nested(depth, lists=lists)):
+        for event in events(nested(depth, kind)):
             prepared = rendering.prepare([Job(Mark(1, 0), ENTRY, event)])
             assert isinstance(prepared, Prepared) or prepared.reason
             meter.offer(lambda event=event: event)  # type: ignore[misc]  # bound now

@@ -1,0 +1,108 @@
+"""No request holds the loop: whatever is sent, everybody else has a turn within a moment."""
+
+import asyncio
+import contextlib
+import time
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.e2e.configs import SETTINGS, VENDORS, destination
+from tests.e2e.running import running
+from tests.e2e.wire import exchange, vendor
+
+MOST = 0.1
+"""Seconds of work between two turns of the loop."""
+MIB = 1024 * 1024 - 1000
+SHOP = "0d42fd8b713d0752776ca589cc0056"
+FORM = b"content-type: application/x-www-form-urlencoded"
+NAMED = b'{"shop_id":"%s","x":[' % SHOP.encode()
+
+
+class Turns:
+    """How much the loop's thread computed, at most, between two turns of a task."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def watch(self) -> None:
+        """Take turns until cancelled."""
+        while True:
+            before = time.thread_time()
+            await asyncio.sleep(0.001)
+            self.longest = max(self.longest, time.thread_time() - before)
+
+
+@asynccontextmanager
+async def watched() -> AsyncIterator[Turns]:
+    """Watch the turns of the running loop."""
+    turns = Turns()
+    watching = asyncio.get_running_loop().create_task(turns.watch())
+    try:
+        yield turns
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+
+def post(path: str, body: bytes, *headers: bytes) -> bytes:
+    """Return a request after which the connection is closed."""
+    lines = [b"POST %s HTTP/1.1" % path.encode(), b"host: h", b"connection: close"]
+    return b"\r\n".join([*lines, b"content-length: %d" % len(body), *headers, b"", body])
+
+
+def full(piece: bytes, before: bytes = b"", behind: bytes = b"") -> bytes:
+    """Return a body as large as may be, of one *piece* again and again."""
+    return before + piece * ((MIB - len(before) - len(behind)) // len(piece)) + behind
+
+
+def batch() -> bytes:
+    """Return as many events as one request may hold, each of another user."""
+    one = [{"type": "track", "userId": f"u{n}", "event": "Seen"} for n in range(5000)]
+    return orjson.dumps({"writeKey": "WK", "batch": one})
+
+
+ATTACKS = {
+    "empty packed parts": post("/v1/track", full(zlib.compress(b"")), b"content-encoding: deflate"),
+    "fields beside a secret": post("/push", full(b"a&", f"shop_id={SHOP}&".encode()), FORM),
+    "objects beside a secret": post("/push", full(b'{"a":1},', NAMED, b"1]}")),
+    "fields of a call with our key": post(
+        "/sync/orders", full(b"a=b&", f"shop_id={SHOP}&".encode()), FORM
+    ),
+    "objects of a call with our key": post("/sync/orders", full(b'{"a":1},', NAMED, b"1]}")),
+    "a call without any key": post("/elsewhere", full(b"a=b&")),
+    "tiny chunks": b"POST /v1/track HTTP/1.1\r\nhost: h\r\nconnection: close\r\n"
+    b"transfer-encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * (MIB // 6) + b"0\r\n\r\n",
+    "as many events as may be": post("/v1/batch", batch()),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
+async def test_no_request_holds_the_loop(tmp_path: Path, attack: bytes) -> None:
+    """The loop never computes for more than a tenth of a second on end."""
+    async with vendor() as upstream:
+
+        def config(sandbox: str) -> str:
+            names = ", ".join(f'"{name}"' for name in VENDORS)
+            return (
+                f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{tmp_path / "spool"}"\n'
+                f'[sources.site]\nvendor = "segment"\nkeys = ["WK"]\n'
+                f'[sources.shop]\nvendor = "personaclick"\nkeys = ["{SHOP}"]\n'
+                f'secrets = ["ours"]\nurl = "{upstream.url}"\nrelay_as = "personaclick"\n'
+                'relay_endpoints = ["POST /sync/orders"]\n'
+                + "".join(destination(name, sandbox) for name in SETTINGS)
+                + f"[[routes]]\nto = [{names}]\n"
+            )
+
+        async with running(tmp_path, config) as run:
+            for name in VENDORS:
+                run.gateway.workers[name].pause()
+            async with watched() as turns:
+                answer = await exchange(run.url, attack)
+            assert answer.startswith(b"HTTP/1.1 "), answer
+            assert turns.longest < MOST
