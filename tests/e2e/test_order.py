@@ -19,6 +19,8 @@ from tests.soak.vendor import Behaviour, Vendor
 FIRST = EventMark(0, 1)
 SLOW = range(4, 12)
 """Users for whom a mended vendor takes its time, so that others overtake them."""
+PACE = (0.01, 0.06)
+"""Seconds that it takes, at least and at most."""
 
 Record = Callable[[str, object], None]
 
@@ -34,6 +36,7 @@ async def end(on: Stage, how: End) -> None:
 
 async def resume(on: Stage, vendor: Vendor) -> None:
     """Run the gateway again, with a vendor that refuses nothing, until everything has arrived."""
+    vendor.pace = PACE
     vendor.decide = lambda marks: "slow" if marks[0].user in SLOW else None
     async with gateway_process(on.path) as gateway:
         on.load.aim(gateway.url)

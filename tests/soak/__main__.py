@@ -1,20 +1,23 @@
 """``python -m tests.soak``: all weather at once for a while, or a long outage."""
 
 import argparse
+import datetime as dt
 import os
 import random
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from contextlib import ExitStack
+from operator import add
 from pathlib import Path
 
 import uvloop
 
 from tests.soak.chaos import DELIVERY, PATIENT, Chaos, End, Weather
 from tests.soak.faults import Clock, small_disk
-from tests.soak.ledger import Judgement
+from tests.soak.ledger import Count, Judgement
 from tests.soak.marks import DESTINATIONS
 from tests.soak.memory import BOUND, outage
 from tests.soak.operator import ACTS
@@ -29,8 +32,12 @@ DISK = 48
 """MiB of that disk."""
 CHECKED = 8
 """Rounds after which all is let settle and judged, and a new spool begun."""
+PAUSE = 0.05
+"""Seconds between an answer and the user's next request: vendors are to keep up with them."""
 LEAVES = 0.002
 """How likely it is that a client goes away without waiting for its answer."""
+
+NOTHING = Count(0, 0, 0, 0, 0, 0, 0)
 
 
 def say(text: str) -> None:
@@ -48,44 +55,62 @@ def weather(seed: int) -> Weather:
         bursts=True,
         leaves=LEAVES,
         delivery=DELIVERY if seed % 2 else PATIENT,
+        pause=PAUSE,
     )
 
 
 class Totals:
-    """What all runs together come to."""
+    """What all runs together come to; it keeps counts, and nothing of the runs themselves."""
 
     def __init__(self) -> None:
+        self.began = time.monotonic()
         self.sums: Counter[str] = Counter()
+        self.counts: dict[str, Count] = {}
         self.complaints = 0
 
-    def add(self, chaos: Chaos, verdict: Judgement, rounds: int) -> None:
+    def add(self, chaos: Chaos, verdict: Judgement) -> None:
         """Add what a run found."""
         self.complaints += len(verdict.complaints)
         self.sums.update(
-            rounds=rounds,
-            events=len(chaos.load.acknowledged),
-            reloads=chaos.reloads,
-            crashes=chaos.crashes,
-            lost=sum(count.lost for count in verdict.counts.values()),
-            duplicated=sum(count.duplicates for count in verdict.counts.values()),
+            events=len(chaos.load.acknowledged), reloads=chaos.reloads, crashes=chaos.crashes
         )
-        self.sums["out of order"] += sum(count.disordered for count in verdict.counts.values())
+        for name, count in verdict.counts.items():
+            known = self.counts.get(name, NOTHING)
+            self.counts[name] = Count(*map(add, known, count))
 
-    def line(self) -> str:
-        """Return the sums as text."""
-        names = "rounds", "events", "reloads", "crashes", "lost", "duplicated", "out of order"
-        kept = "BROKEN" if self.complaints else "kept"
-        return f"{kept}: " + ", ".join(f"{self.sums[name]} {name}" for name in names)
+    def text(self) -> str:
+        """Return the sums: per destination, then all together."""
+        counts = Judgement(self.counts)
+        lost = sum(count.lost for count in self.counts.values())
+        disordered = sum(count.disordered for count in self.counts.values())
+        sums = ", ".join(f"{self.sums[name]} {name}" for name in ("events", "reloads", "crashes"))
+        passed = dt.timedelta(seconds=round(time.monotonic() - self.began))
+        kept = f"BROKEN, {self.complaints} complaints" if self.complaints else "kept"
+        return (
+            f"all of it:\n{counts.table()}\n{kept}: {sums}, {lost} lost, "
+            f"{counts.duplicates} duplicated, {disordered} out of order, "
+            f"in {self.sums['runs']} runs of {self.sums['rounds']} rounds and {passed}"
+        )
 
 
 async def soak(minutes: float, seed: int) -> int:
-    """Run rounds for so long; return how many complaints there were."""
-    until = time.monotonic() + 60 * minutes
+    """Run rounds for so long; return how many complaints there were.
+
+    A run that fails is a complaint, and the next one begins all the same.
+    """
     totals = Totals()
-    while time.monotonic() < until:
-        await run(seed, until, totals)
-        seed += 1
-    say(totals.line())
+    until = totals.began + 60 * minutes
+    try:
+        while time.monotonic() < until:
+            totals.sums["runs"] += 1
+            try:
+                await run(seed, until, totals)
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is one run's
+                totals.complaints += 1
+                say(f"seed {seed} failed:\n{''.join(traceback.format_exception(error))}")
+            seed += 1
+    finally:
+        say(totals.text())
     return totals.complaints
 
 
@@ -98,16 +123,17 @@ async def run(seed: int, until: float, totals: Totals) -> None:
         disk = stack.enter_context(small_disk(folder / "disk", DISK)) if small else None
         async with vendors(*DESTINATIONS, seed=seed) as made:
             chaos = Chaos(folder, made, USERS, seed, clock=clock, disk=disk, weather=weather(seed))
-            chaos.load.start()
-            ends: tuple[End, ...] = ("kill", "term", "kill", "kill")
-            rounds = 0
-            while rounds < CHECKED and (not rounds or time.monotonic() < until):
-                end = "term" if seed % 3 == 0 else ends[rounds % len(ends)]
-                found = await chaos.round(end, EVENTS)
-                rounds += 1
-                say(f"{rounds:5} {found.end} {found.acknowledged:6} {' '.join(found.moods)}")
-            verdict = await chaos.settle()
-    totals.add(chaos, verdict, rounds)
+            async with chaos.load.running():
+                ends: tuple[End, ...] = ("kill", "term", "kill", "kill")
+                rounds = 0
+                while rounds < CHECKED and (not rounds or time.monotonic() < until):
+                    end = "term" if seed % 3 == 0 else ends[rounds % len(ends)]
+                    found = await chaos.round(end, EVENTS)
+                    rounds += 1
+                    totals.sums["rounds"] += 1
+                    say(f"{rounds:5} {found.end} {found.acknowledged:6} {' '.join(found.moods)}")
+                verdict = await chaos.settle()
+    totals.add(chaos, verdict)
     sky = "the clock jumped" if clock else "the disk was full" if disk else "clock and disk fine"
     acts = ", ".join(f"{times} {what}" for what, times in sorted(chaos.operator.done.items()))
     say(

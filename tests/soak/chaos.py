@@ -1,7 +1,6 @@
 """Rounds of weather: bad vendors, busy operators, bursts, clients that leave, and a sudden end."""
 
 import asyncio
-import contextlib
 import random
 import signal
 import time
@@ -13,10 +12,9 @@ from typing import Literal, NamedTuple
 
 from tests.e2e.process import LAUNCHER, GatewayProcess, gateway_process
 from tests.soak.faults import Clock, SmallDisk
-from tests.soak.ledger import Judgement, dead_letters, judge, left_over, owed, unbalanced
+from tests.soak.ledger import Judgement, dead_letters, judge, left_over, repeated, unbalanced
 from tests.soak.load import Load, pour
-from tests.soak.marks import EventMark
-from tests.soak.operator import MEANWHILE, Act, Operator, Setup, drained
+from tests.soak.operator import MEANWHILE, Act, Operator, Setup
 from tests.soak.vendor import OK, Behaviour, Vendor
 
 End = Literal["kill", "term"]
@@ -45,12 +43,10 @@ FAR = 100_000
 """Where the users begin who send nothing but a burst."""
 JUMPS = (-86_400, -7_200, -30, 0, 45, 3_600, 100_000)
 """Seconds by which a clock may be wrong."""
-SETTLING = 45.0
+SETTLING = 60.0
 """Seconds in which something should arrive while anything is owed, once all faults are over."""
-
-
-STEP = 200
-"""Events that should have arrived after that while."""
+ENDLESS = 900.0
+"""Seconds after which a round, or the settling, will not come to an end any more."""
 
 
 class Round(NamedTuple):
@@ -75,6 +71,8 @@ class Weather(NamedTuple):
     """How likely it is that a client goes away without waiting for its answer."""
     delivery: str = DELIVERY
     """Lines for every destination's table."""
+    pause: float = 0.001
+    """Seconds between an answer and the user's next request."""
 
 
 CALM = Weather()
@@ -108,7 +106,7 @@ class Chaos:
         self._clock = clock
         self._disk = disk
         self.vendors = vendors
-        self.load = Load(users, pause=0.001, leaves=weather.leaves, seed=seed)
+        self.load = Load(users, pause=weather.pause, leaves=weather.leaves, seed=seed)
         self._weather = weather
         self._dice = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
         ports = {vendor.name: vendor.port for vendor in vendors}
@@ -117,6 +115,7 @@ class Chaos:
         self.operator = Operator(setup, self.load, seed)
         self.crashes = self.bursts = self.reloads = 0
         self._chaotic = False
+        self._repeats: list[str] = []
         for vendor in vendors if weather.dislikes else ():
             vendor.dislikes = lambda mark: TASTE.get((mark.user + mark.number) % OF)
 
@@ -125,19 +124,21 @@ class Chaos:
 
         Raises:
             RuntimeError: a gateway that was asked to stop failed.
+            TimeoutError: it goes on for more than `ENDLESS` seconds.
         """
         moods = [await self._humour(vendor) for vendor in self.vendors]
         before = len(self.load.acknowledged)
-        async with self._gateway() as gateway:
+        async with asyncio.timeout(ENDLESS), self._gateway() as gateway:
             self.load.aim(gateway.url)
             goal = before + self._dice.randint(events // 2, events)
-            acting = asyncio.get_running_loop().create_task(self._act(gateway))
-            await self._mischief(gateway, before, goal)
-            await self.load.reaches(goal)
-            await acting
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._act(gateway))
+                group.create_task(self._mischief(gateway, before, goal))
             if self._weather.acts:
                 self.operator.begin(gateway)  # the end comes in the middle of it
             if end == "kill":
+                if not self.crashes:
+                    self._repeats = repeated(self.vendors)
                 self.crashes += 1
                 gateway.kill()
                 await gateway.ended()
@@ -166,7 +167,11 @@ class Chaos:
         return [f"it never happened: {what}" for what in missed]
 
     async def settle(self) -> Judgement:
-        """End all faults, let everything arrive, and judge."""
+        """End all faults, let everything arrive, and judge.
+
+        Raises:
+            TimeoutError: something arrives all the time, and it never ends.
+        """
         for vendor in self.vendors:
             vendor.weights, vendor.dislikes = OK, lambda _: None
             await vendor.down()
@@ -174,23 +179,19 @@ class Chaos:
         if self._clock:
             self._clock.jump(min(JUMPS))
         late = ""
-        async with self._gateway() as gateway:
+        async with asyncio.timeout(ENDLESS), self._gateway() as gateway:
             self.load.aim(gateway.url)
             await self.load.everyone()
             await self.load.stop()
-            draining = asyncio.get_running_loop().create_task(drained(self.operator, gateway))
-            try:
-                await asyncio.gather(*(self._arrived(vendor) for vendor in self.vendors))
-            except TimeoutError:
-                late = f"nothing arrived for {SETTLING:g} s, with something owed"
-            draining.cancel()
-            await asyncio.gather(draining, return_exceptions=True)
+            if not await self.operator.empty(gateway, SETTLING):
+                late = f"nothing moved for {SETTLING:g} s, with something owed"
             gateway.process.send_signal(signal.SIGTERM)
             await gateway.ended()
         verdict = judge(
             self.load.acknowledged, self.load.unsure, self.vendors, dead_letters(self.spool),
             once=not self.crashes, perhaps=self.operator.perhaps(),
         )  # fmt: skip
+        verdict.complaints += self._repeats
         verdict.complaints += self.calm()
         verdict.complaints += [late] if late else []
         verdict.complaints += unbalanced(self.spool)
@@ -234,29 +235,7 @@ class Chaos:
                 self._disk.fill()
                 await self.load.turned(self.load.turned_away + 1)
                 self._disk.free()
-
-    async def _arrived(self, vendor: Vendor) -> None:
-        """Wait until nothing is owed to *vendor* any more.
-
-        Raises:
-            TimeoutError: for a while nothing of what is owed has come, or become a dead letter.
-        """
-        left = await self._owed(vendor)
-        while left:
-            much = len(vendor.accepted) + min(len(left), STEP)
-            with contextlib.suppress(TimeoutError):
-                await vendor.until(lambda told, much=much: len(told.accepted) >= much, SETTLING)  # type: ignore[misc]  # bound now
-            before, left = left, await self._owed(vendor)
-            if left == before:
-                raise TimeoutError
-        await vendor.until(lambda told: not told.answering, SETTLING)
-
-    async def _owed(self, vendor: Vendor) -> set[EventMark]:
-        """Return what *vendor* should still get."""
-        must = owed(self.load.acknowledged, vendor.name) - vendor.accepted.keys() - vendor.refused
-        must -= self.operator.perhaps().get(vendor.name, set())
-        letters = await asyncio.to_thread(dead_letters, self.spool)
-        return must - letters.get(vendor.name, Counter[EventMark]()).keys()
+        await self.load.reaches(end)
 
     async def _humour(self, vendor: Vendor) -> str:
         await vendor.down()

@@ -79,6 +79,20 @@ def unbalanced(spool: Path) -> list[str]:
     ]
 
 
+def repeated(vendors: Iterable[Vendor]) -> list[str]:
+    """Return the vendors that accepted events more than once, which needs a crash."""
+    twice = {
+        vendor.name: {mark for mark, times in vendor.accepted.items() if times > 1}
+        - vendor.unanswered
+        for vendor in vendors
+    }
+    return [
+        f"{name}: {len(marks)} accepted more than once before any crash: {_examples(marks)}"
+        for name, marks in twice.items()
+        if marks
+    ]
+
+
 async def left_over(spool: Path) -> dict[str, Depth]:
     """Return the destinations for which something is pending, in a spool that nobody uses."""
     opened = SqliteSpool(spool)
@@ -142,9 +156,12 @@ def judge(
             ("out of order", late, ordered),
         ):
             if marks and matters:
-                examples = ", ".join(mark.text for mark in sorted(marks)[:SHOWN])
-                verdict.complaints.append(f"{vendor.name}: {len(marks)} {what}: {examples}")
+                verdict.complaints.append(f"{vendor.name}: {len(marks)} {what}: {_examples(marks)}")
     return verdict
+
+
+def _examples(marks: Iterable[EventMark]) -> str:
+    return ", ".join(mark.text for mark in sorted(marks)[:SHOWN])
 
 
 def disordered(accepted: Iterable[EventMark]) -> list[EventMark]:

@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from tests.soak.marks import EventMark, request
@@ -94,6 +95,15 @@ class Load:
         """Begin."""
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._user(user)) for user in self._numbers]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Begin, and send nothing more in the end, whatever happens."""
+        self.start()
+        try:
+            yield
+        finally:
+            await self.stop()
 
     async def stop(self) -> None:
         """Send nothing more."""

@@ -106,10 +106,14 @@ def config(
 
 
 def destination(name: str, port: int, more: str) -> str:
-    """Return the table of the destination *name*, a vendor's too, with *more* lines."""
+    """Return the table of the destination *name*, with *more* lines.
+
+    It is called like its vendor; what stands behind a hyphen tells several of one vendor apart.
+    """
+    vendor = name.partition("-")[0]
     return (
-        f'[destinations.{name}]\nvendor = "{name}"\nurl = "http://127.0.0.1:{port}"\n'
-        f"{SETTINGS[name]}\n{more}\n"
+        f'[destinations.{name}]\nvendor = "{vendor}"\nurl = "http://127.0.0.1:{port}"\n'
+        f"{SETTINGS[vendor]}\n{more}\n"
     )
 
 

@@ -7,7 +7,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import aiohttp
 import orjson
@@ -22,6 +22,8 @@ MEANWHILE = 40
 """Events acknowledged before an operator takes back what was done."""
 STORM = 8
 """Reloads of a storm."""
+LOOK = 0.2
+"""Seconds between two looks at what is owed."""
 INTENT = {"x-gateway-admin": "1"}
 
 
@@ -179,16 +181,33 @@ class Operator:
         await self._meanwhile()
         await self.call(gateway, f"/destinations/{name}/resume")
 
-    async def drain(self, gateway: GatewayProcess, name: str) -> None:
-        """Let all that is owed to a destination go at once."""
-        await self.call(gateway, f"/destinations/{name}/drain")
+    async def drain(self, gateway: GatewayProcess, name: str) -> int:
+        """Let all that is owed to a destination go at once; return about how much that is."""
+        found = await self.call(gateway, f"/destinations/{name}/drain")
+        return sum(found[where] for where in ("backlog", "retrying", "parked"))
+
+    async def empty(self, gateway: GatewayProcess, patience: float) -> bool:
+        """Drain all destinations until nothing is owed; return whether it came to that.
+
+        It did not where nothing has moved for *patience* seconds.
+        """
+        owed: list[int] = []
+        moved = time.monotonic()
+        while time.monotonic() - moved < patience:
+            before, owed = owed, [await self.drain(gateway, name) for name in self.setup.present]
+            if not any(owed):
+                return True
+            if owed != before:
+                moved = time.monotonic()
+            await asyncio.sleep(LOOK)
+        return False
 
     async def replay(self, gateway: GatewayProcess, name: str) -> None:
         """Replay a destination's dead letters."""
         await self.call(gateway, "/dead-letters/replay", {"filter": {"destination": name}})
 
-    async def call(self, gateway: GatewayProcess, path: str, body: object = None) -> object:
-        """Ask the admin API for something.
+    async def call(self, gateway: GatewayProcess, path: str, body: object = None) -> dict[str, Any]:
+        """Ask the admin API for something; return its answer.
 
         Raises:
             RuntimeError: it refuses.
@@ -200,18 +219,11 @@ class Operator:
             said = await answer.read()
             if answer.status != 200:
                 raise RuntimeError(f"{path}: {answer.status} {said!r}")
-            return orjson.loads(said)
+            told: dict[str, Any] = orjson.loads(said)
+            return told
 
     async def _meanwhile(self) -> None:
         await self._load.reaches(len(self._load.acknowledged) + MEANWHILE)
 
     def _away(self, name: str, began: float) -> None:
         self.absent.setdefault(name, []).append((began, time.monotonic()))
-
-
-async def drained(operator: Operator, gateway: GatewayProcess, every: float = 1.0) -> None:
-    """Let everything that waits go at once, again and again until cancelled."""
-    while True:
-        for name in operator.setup.present:
-            await operator.drain(gateway, name)
-        await asyncio.sleep(every)
