@@ -92,7 +92,7 @@ class BacklogReader:
         self._loaded = False
         self._ready = asyncio.Event()
         self._early: list[tuple[Unread, bool]] = []
-        self._began = self._reached = 0
+        self._began = self._reached = self._evicted_to = 0
         self._loading: Counter[int] = Counter()
         self._parsed: OrderedDict[int, Sequence[Event]] = OrderedDict()
         self._due = 0.0
@@ -244,11 +244,16 @@ class BacklogReader:
             self._wake.set()
             return
         self._in_flight.on_evicted(notice)
-        self._unread.evict(notice.cursor)
+        self._evicted_to = max(self._evicted_to, notice.cursor)
+        self._unread.evict(self._evicted_to)  # the reader goes on with what is left of it
         self._early = [(one, whole) for one, whole in self._early if one.seq > notice.cursor]
         self._reached = max(self._reached, notice.cursor)
         self._count_in(DOUBT)
         self._tracker.on_evicted(notice.cursor, notice.marks)
+
+    def _again(self) -> None:
+        """Let the reader have another round, once others have had their turn."""
+        asyncio.get_running_loop().call_soon(self._wake.set)
 
     # The reader
 
@@ -299,7 +304,7 @@ class BacklogReader:
         for one, whole in self._early:
             index.add(one, whole=whole)
         self._unread, self._early = index, []
-        self._unread.evict(self._spool.cursor(self._name))
+        self._evicted_to = max(self._evicted_to, self._spool.cursor(self._name))
         self._tracker.begin(balance.delivered, balance.declined, balance.shadowed)
         self._loaded = True
         self._ready.set()
@@ -320,26 +325,30 @@ class BacklogReader:
             self._swept = steady()
             self._unread.sweep()
             self._look_at_held()
-        if self._unread and not self._queue.closed:
+        if self._unread.evict(self._evicted_to):
+            self._again()
+        elif self._unread and not self._queue.closed:
             more = await self._bring_unread()
             if self._tracker.overtaken > OVERTAKEN:
                 await self._park_lowest()
                 self._tracker.overtaken -= PAGE
             if more:
-                self._wake.set()
+                self._again()
         self._tracker.advance()
 
     async def _bring_unread(self) -> bool:
         """Bring some of each source's backlog; return whether there may be more at once."""
         sources = self._unread.sources
         taken: list[Unread] = []
+        interrupted = False
         for source in sources:
             wanted = min(self._wanted(source, taken), self._in_flight.room(source, len(sources)))
             if wanted > 0:
                 taken += self._unread.take(source, wanted, self._queue.room_for)
+                interrupted |= self._unread.interrupted
         if taken:
             await self._read(taken)
-        return bool(taken)
+        return bool(taken) or interrupted
 
     def _wanted(self, source: str, taken: Sequence[Unread]) -> int:
         """Return how many deliveries of a source are wanted: more than could go at once.

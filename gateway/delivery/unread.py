@@ -1,24 +1,26 @@
 """Which deliveries of one destination stand in the log and have no job yet.
 
 They are kept by source, and within a source by user where one has many, so that neither a
-source's backlog nor a user's stands before anybody else's events. A delivery costs 20 bytes here.
+source's backlog nor a user's stands before anybody else's events. A delivery costs 24 bytes here,
+and nothing that is done at once takes longer the more there are.
 """
 
 import heapq
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 SHARE = 32
 """Deliveries of one user that lie among a source's others; more of them are kept apart."""
-SLOTS = 1 << 21
-"""Of the filter that tells whose deliveries are certainly not here: 4 MB while there are any."""
-MANY = 65_535
-"""A slot of the filter counts no further; then it never says no again."""
+SLOTS = 1 << 16
+"""Users whose hashes have the same remainder by this are told apart one after the other."""
 COMPACT = 4096
 """Taken places at the front of a flow that are worth giving back."""
+LOOKED = 500
+"""Deliveries, or users, that are looked at before others have their turn on the event loop."""
 NOBODY = 0
 """The hash of those who are not known; their events wait for nobody's."""
 
@@ -35,17 +37,16 @@ class Unread(NamedTuple):
 
 
 class Flow:
-    """Deliveries in the order of the log."""
+    """One user's deliveries in the order of the log."""
 
-    __slots__ = ("_head", "_numbers", "_seqs", "_users", "gate")
+    __slots__ = ("_head", "_numbers", "_seqs", "gate")
 
     def __init__(self, gate: tuple[int, int] = (0, 0)) -> None:
         self._seqs = array("Q")
         self._numbers = array("Q")
-        self._users = bytearray()
         self._head = 0
         self.gate = gate
-        """Where this is one user's: their deliveries up to here may still be among the others."""
+        """Their deliveries up to here may still be among the others."""
 
     def __len__(self) -> int:
         return len(self._seqs) - self._head
@@ -60,6 +61,60 @@ class Flow:
         """Return the first one's seq and number; there has to be one."""
         return self._seqs[self._head], self._numbers[self._head]
 
+    def add(self, seq: int, number: int) -> None:
+        """Take a delivery, wherever it belongs in the order of the log."""
+        if not len(self) or (seq, number) > (self._seqs[-1], self._numbers[-1]):
+            self._seqs.append(seq)
+            self._numbers.append(number)
+            return
+        at = bisect_left(self._seqs, seq, self._head)
+        while at < len(self._seqs) and (self._seqs[at], self._numbers[at]) < (seq, number):
+            at += 1
+        self._seqs.insert(at, seq)
+        self._numbers.insert(at, number)
+
+    def pop(self) -> tuple[int, int]:
+        """Take the first one out: its seq and its number."""
+        found = self.place
+        self._move(self._head + 1)
+        return found
+
+    def skip(self, cursor: int) -> int:
+        """Drop all at or before *cursor*; return how many these were."""
+        before = self._head
+        after = bisect_right(self._seqs, cursor, before)
+        self._move(after)
+        return after - before
+
+    def _move(self, head: int) -> None:
+        self._head = head
+        if head > COMPACT and 2 * head > len(self._seqs):
+            self._compact()
+
+    def _compact(self) -> None:
+        del self._seqs[: self._head], self._numbers[: self._head]
+        self._head = 0
+
+
+class Common(Flow):
+    """Many users' deliveries in the order of the log; a user's are found without a search.
+
+    Each knows how far before it the last one is whose user has the same remainder by `SLOTS`, as
+    the hash chains of deflate do: whoever looks for a user's goes back along these. Nothing has to
+    be done to them when the first ones are taken out.
+    """
+
+    __slots__ = ("_back", "_gone", "_newest", "_users")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._users = array("I")
+        self._back = array("I")
+        self._newest: dict[int, int] = {}
+        """By remainder, the place of the newest delivery, counted from the very first."""
+        self._gone = 0
+        """Deliveries that were here before the first of the arrays."""
+
     @property
     def last_place(self) -> tuple[int, int]:
         """Return the last one's seq and number, (0, 0) where there is none."""
@@ -68,45 +123,37 @@ class Flow:
     @property
     def user(self) -> int:
         """Return the first one's user."""
-        return int.from_bytes(self._users[4 * self._head : 4 * self._head + 4], "little")
+        return self._users[self._head]
 
-    def add(self, seq: int, number: int, user: int) -> None:
-        """Take a delivery, wherever it belongs in the order of the log."""
-        packed = user.to_bytes(4, "little")
-        if not len(self) or (seq, number) > (self._seqs[-1], self._numbers[-1]):
-            self._seqs.append(seq)
-            self._numbers.append(number)
-            self._users += packed
-            return
-        at = bisect_left(self._seqs, seq, self._head)
-        while at < len(self._seqs) and (self._seqs[at], self._numbers[at]) < (seq, number):
-            at += 1
-        self._seqs.insert(at, seq)
-        self._numbers.insert(at, number)
-        self._users[4 * at : 4 * at] = packed
+    def append(self, seq: int, number: int, user: int) -> None:
+        """Take a delivery that comes after all others."""
+        back = 0
+        if user != NOBODY:
+            here, slot = self._gone + len(self._seqs), user % SLOTS
+            back = here - self._newest.get(slot, here)
+            self._newest[slot] = here
+        self._seqs.append(seq)
+        self._numbers.append(number)
+        self._users.append(user)
+        self._back.append(back)
 
-    def pop(self) -> tuple[int, int, int]:
-        """Take the first one out: its seq, its number, its user."""
-        head = self._head
-        found = self._seqs[head], self._numbers[head], self.user
-        self._head += 1
-        if self._head > COMPACT and 2 * self._head > len(self._seqs):
-            del self._seqs[: self._head], self._numbers[: self._head]
-            del self._users[: 4 * self._head]
-            self._head = 0
-        return found
+    def find(self, user: int) -> tuple[int, int | None]:
+        """Return how many deliveries of a user there are, and the first one's seq."""
+        count, first = 0, None
+        at = self._newest.get(user % SLOTS, -1) - self._gone
+        while at >= self._head:
+            if self._users[at] == user:
+                count, first = count + 1, at
+            back = self._back[at]
+            if not back:
+                break
+            at -= back
+        return count, None if first is None else self._seqs[first]
 
-    def find(self, user: int, before: int | None = None) -> int | None:
-        """Return the seq of a user's first delivery, if it is lower than *before*."""
-        packed, at = user.to_bytes(4, "little"), 4 * self._head
-        end = len(self._users)
-        if before is not None:
-            end = 4 * bisect_left(self._seqs, before, self._head)
-        while (at := self._users.find(packed, at, end)) >= 0:
-            if not at % 4:
-                return self._seqs[at // 4]
-            at += 1
-        return None
+    def _compact(self) -> None:
+        del self._users[: self._head], self._back[: self._head]
+        self._gone += self._head
+        super()._compact()
 
 
 class _Source:
@@ -117,7 +164,7 @@ class _Source:
 
     def __init__(self) -> None:
         self.whole = False
-        self.common = Flow()
+        self.common = Common()
         self.own: dict[int, Flow] = {}
         self.turns: dict[int, None] = {}
         """Users with a flow of their own that may have a delivery that can go."""
@@ -149,21 +196,24 @@ class _Source:
 
     def first_of(self, user: int) -> int | None:
         """Return the lowest seq of a user's deliveries."""
+        _, first = self.common.find(user)
         own = self.own.get(user)
-        firsts = [own.first] if own else []
-        if self.common and (own is None or self.common.place <= own.gate):
-            among = self.common.find(user)
-            firsts += [] if among is None else [among]
-        return min(firsts, default=None)
+        if own is None or (first is not None and first < own.first):
+            return first
+        return own.first
 
     def older(self, user: int, seq: int) -> bool:
-        """Tell whether a user has a delivery before *seq*; what comes after is not searched."""
-        own = self.own.get(user)
-        if own and own.first < seq:
-            return True
-        if not self.common or (own is not None and self.common.place > own.gate):
-            return False
-        return self.common.find(user, seq) is not None
+        """Tell whether a user has a delivery before *seq*."""
+        first = self.first_of(user)
+        return first is not None and first < seq
+
+    def add(self, seq: int, number: int, user: int) -> None:
+        """Add a delivery: among the others, as long as it is their last and its user has few."""
+        late = (seq, number) < self.common.last_place
+        if late or user in self.own or self.common.find(user)[0] >= SHARE:
+            self.add_own(seq, number, user)
+        else:
+            self.common.append(seq, number, user)
 
     def add_own(self, seq: int, number: int, user: int) -> None:
         """Add a delivery to its user's own flow."""
@@ -171,20 +221,35 @@ class _Source:
         if flow is None:
             flow = self.own[user] = Flow(self.common.last_place)
             self.turns[user] = None
-        flow.add(seq, number, user)
+        flow.add(seq, number)
         if flow.first == seq:
             heapq.heappush(self._heads, (seq, user))
 
-    def pop_own(self, user: int) -> tuple[int, int, int]:
+    def pop_own(self, user: int) -> tuple[int, int]:
         """Take the first delivery out of a user's own flow."""
-        flow = self.own[user]
-        found = flow.pop()
-        if flow:
+        found = self.own[user].pop()
+        self._moved(user)
+        return found
+
+    def _moved(self, user: int) -> None:
+        if flow := self.own[user]:
             heapq.heappush(self._heads, (flow.first, user))
         else:
             del self.own[user]
             self.turns.pop(user, None)
-        return found
+
+    def evict(self, cursor: int) -> int:
+        """Drop deliveries at or before *cursor*, of some users; return how many these were."""
+        count, heads = self.common.skip(cursor), self._heads
+        for _ in range(LOOKED):
+            if not heads or heads[0][0] > cursor:
+                break
+            first, user = heapq.heappop(heads)
+            flow = self.own.get(user)
+            if flow is not None and flow.first == first:
+                count += flow.skip(cursor)
+                self._moved(user)
+        return count
 
     def gated(self, user: int) -> bool:
         """Tell whether earlier deliveries of a user may be among the others; look again later."""
@@ -197,7 +262,9 @@ class _Source:
     def went_on(self) -> None:
         """Let users have their turn whose earlier deliveries are not among the others any more."""
         place = self.common.place if self.common else None
-        while self._gated and (place is None or self._gated[0][0] < place):
+        for _ in range(LOOKED):
+            if not self._gated or (place is not None and self._gated[0][0] >= place):
+                break
             user = heapq.heappop(self._gated)[1]
             if user in self.own:
                 self.turns[user] = None
@@ -212,7 +279,8 @@ class UnreadIndex:
     def __init__(self) -> None:
         self._sources: dict[str, _Source] = {}
         self._count = 0
-        self._filter: array[int] | None = None
+        self.interrupted = False
+        """The last turn of a source ended because enough was looked at, whatever it found."""
 
     def __len__(self) -> int:
         """Return how many deliveries there are."""
@@ -236,13 +304,13 @@ class UnreadIndex:
 
     def first_of(self, user: int) -> int | None:
         """Return the lowest seq of the user's deliveries."""
-        if not self._count or user == NOBODY or not self._counted(user):
+        if not self._count or user == NOBODY:
             return None
         firsts = (one.first_of(user) for one in self._sources.values())
         return min((first for first in firsts if first is not None), default=None)
 
     def add(self, one: Unread, *, whole: bool | None = None) -> None:
-        """Take a delivery, which comes after all of its user's that were taken.
+        """Take a delivery, which comes after all of its user's that were taken out.
 
         *whole* says whether the source's requests may go on as they came, for which all of a
         request's deliveries are needed at once; None leaves it as it was.
@@ -254,11 +322,7 @@ class UnreadIndex:
         if whole is not None:
             source.whole = whole
         self._count += 1
-        many = user != NOBODY and self._note(user, 1) > SHARE
-        if many or user in source.own:
-            source.add_own(seq, number, user)
-        else:
-            source.common.add(seq, number, user)
+        source.add(seq, number, user)
 
     def take(self, name: str, most: int, room_for: Callable[[int], int]) -> list[Unread]:
         """Take deliveries of a source out, no more than *most* unless they belong together.
@@ -274,6 +338,7 @@ class UnreadIndex:
         taking.from_common(most // 2 if source.turns else most)
         taking.from_own(most)
         taking.from_common(most)
+        self.interrupted = taking.looks <= 0
         source.went_on()
         if not source:
             del self._sources[name]
@@ -310,56 +375,39 @@ class UnreadIndex:
         for source in self._sources.values():
             source.turns.update(dict.fromkeys(source.own))
 
-    def evict(self, cursor: int) -> None:
-        """Drop all deliveries at or before *cursor*, which the spool has given up."""
+    def evict(self, cursor: int) -> bool:
+        """Drop deliveries at or before *cursor*, which the spool has given up.
+
+        It is not done at once where these are many users': tell whether there are more.
+        """
         for name, source in list(self._sources.items()):
-            while source.common and source.common.first <= cursor:
-                self.take_common(name, source)
-            for user in list(source.own):
-                while user in source.own and source.own[user].first <= cursor:
-                    self.take_own(name, source, user)
+            self._count -= source.evict(cursor)
             source.went_on()
             if not source:
                 del self._sources[name]
+        first = self.first()
+        return first is not None and first <= cursor
 
     def take_common(self, name: str, source: _Source) -> Unread:
         """Take the first of a source's common flow out."""
-        seq, number, user = source.common.pop()
-        return self._took(Unread(seq, number, user, name))
+        user = source.common.user
+        return self._took(Unread(*source.common.pop(), user, name))
 
     def take_own(self, name: str, source: _Source, user: int) -> Unread:
         """Take the first of a user's own flow out."""
-        seq, number, _ = source.pop_own(user)
-        return self._took(Unread(seq, number, user, name))
+        return self._took(Unread(*source.pop_own(user), user, name))
 
     def _took(self, one: Unread) -> Unread:
         self._count -= 1
         if one.user != NOBODY:
-            self._note(one.user, -1)
             self.freed(one.user)
-        if not self._count:
-            self._filter = None
         return one
 
     def older_elsewhere(self, user: int, seq: int, source: _Source) -> bool:
-        """Tell whether a source other than theirs has an earlier delivery than the user's at *seq*.
-
-        That one is counted in the filter itself, so one alone there is certainly the first.
-        """
-        if user == NOBODY or len(self._sources) == 1 or self._counted(user) == 1:
+        """Tell whether a source other than theirs has a delivery of the user before *seq*."""
+        if user == NOBODY:
             return False
         return any(one.older(user, seq) for one in self._sources.values() if one is not source)
-
-    def _counted(self, user: int) -> int:
-        return 0 if self._filter is None else self._filter[user % SLOTS]
-
-    def _note(self, user: int, more: int) -> int:
-        if self._filter is None:
-            self._filter = array("H", bytes(2 * SLOTS))
-        count = self._filter[user % SLOTS]
-        if count < MANY:
-            count = self._filter[user % SLOTS] = max(0, count + more)
-        return count
 
 
 class _Taking:
@@ -369,6 +417,8 @@ class _Taking:
         self, index: UnreadIndex, name: str, source: _Source, room_for: Callable[[int], int]
     ) -> None:
         self.taken: list[Unread] = []
+        self.looks = LOOKED
+        """How many more deliveries may be looked at."""
         self._index = index
         self._name = name
         self._source = source
@@ -399,20 +449,22 @@ class _Taking:
         source, common = self._source, self._source.common
         while common:
             user, seq = common.user, common.first
-            if len(self.taken) >= most and not self._goes_with_last(user, seq):
+            together = self._goes_with_last(user, seq)
+            if not together and (len(self.taken) >= most or self.looks <= 0):
                 return
+            self.looks -= 1
             if user in source.own or not self._may(user, seq):
-                seq, number, user = common.pop()
-                source.add_own(seq, number, user)
+                source.add_own(*common.pop(), user)
                 continue
             self._took(self._index.take_common(self._name, source))
 
     def from_own(self, most: int) -> None:
         """Take what has a flow of its own, one user after the other."""
         source = self._source
-        for user in list(source.turns):
-            if len(self.taken) >= most:
+        for user in list(islice(source.turns, LOOKED)):
+            if len(self.taken) >= most or self.looks <= 0:
                 return
+            self.looks -= 1
             del source.turns[user]
             while user in source.own and not source.gated(user):
                 seq = source.own[user].first

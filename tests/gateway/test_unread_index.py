@@ -6,7 +6,7 @@ from time import process_time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.delivery.unread import SHARE, Unread, UnreadIndex
+from gateway.delivery.unread import LOOKED, SHARE, Unread, UnreadIndex
 
 FREE = 10**6
 
@@ -122,7 +122,8 @@ class Reading:
         """Give up the older half, once."""
         if self.added and not self.evicted:
             self.evicted = self.added[len(self.added) // 2].seq
-            self.index.evict(self.evicted)
+            while self.index.evict(self.evicted):
+                pass
 
 
 @given(
@@ -158,6 +159,61 @@ def test_nothing_is_lost_and_no_user_is_overtaken(
         places = [(one.seq, one.number) for one in taken if one.user == known]
         assert places == sorted(places)
     assert reading.index.first() is None
+
+
+def test_what_comes_again_keeps_its_users_order() -> None:
+    """Deliveries that could not be read are taken again before their users' later ones."""
+    index = UnreadIndex()
+    made = fill(index, [(n % 7, "a") for n in range(70)])
+    taken = turn(index)
+    for one in reversed(taken):
+        index.add(one)
+    found: list[Unread] = []
+    while index:
+        found += turn(index)
+        index.sweep()
+    assert sorted(found) == made
+    for user in range(1, 7):
+        assert [one for one in found if one.user == user] == [x for x in made if x.user == user]
+
+
+def test_nobody_searches_a_backlog() -> None:
+    """Whether a user's deliveries are among 100,000 others' is told without looking at all."""
+    index = UnreadIndex()
+    fill(index, [(n * 2_654_435_761 % 2**32, "a") for n in range(1, 100_001)])
+    began = process_time()
+    assert not any(index.holds(n * 40_503 % 2**32 | 1 << 40) for n in range(1, 2001))
+    assert index.first_of(100_000 * 2_654_435_761 % 2**32) == 100_000
+    assert process_time() - began < 0.25
+
+
+def test_much_is_given_up_in_steps() -> None:
+    """However many users' deliveries the spool gives up, others have their turn in between."""
+    index = UnreadIndex()
+    fill(index, [(n % 2000 + 1, "a") for n in range(2000 * (SHARE + 2))])
+    steps, longest, more = 0, 0.0, True
+    while more:
+        began = process_time()
+        more = index.evict(2000 * (SHARE + 2))
+        longest = max(longest, process_time() - began)
+        steps += 1
+    assert steps >= 2000 // LOOKED
+    assert longest < 0.02
+    assert (len(index), index.first()) == (0, None)
+
+
+def test_a_source_whose_users_wait_elsewhere_does_not_hold_the_loop() -> None:
+    """A turn that finds nothing that may go ends all the same, says so, and goes on later."""
+    index = UnreadIndex()
+    users = range(1, 4 * LOOKED)
+    fill(index, [(user, source) for source in "ab" for user in users])
+    assert index.take("b", 10, lambda _: FREE) == []
+    assert index.interrupted
+    assert len(index.take("a", 10 * LOOKED, lambda _: FREE)) == LOOKED
+    found = [one for _ in range(40) for one in turn(index, most=LOOKED) if one.source == "b"]
+    index.sweep()
+    found += [one for _ in range(40) for one in turn(index, most=LOOKED) if one.source == "b"]
+    assert sorted(one.user for one in found) == list(users)
 
 
 def test_a_request_of_many_events_of_one_user_keeps_their_order() -> None:
