@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from gateway.delivery.attempt import Outcome
 from gateway.delivery.job import Job
+from gateway.delivery.queue import USER_JOBS
 from gateway.errors import Rejected, SpoolError
 from gateway.event import Event
 from gateway.exchange import Request, Response, RetryLater, Verdict
@@ -29,6 +30,8 @@ from tests.soak.stage import PROMPT
 from tests.soak.vendor import Behaviour
 
 FIRST = EventMark(0, 1)
+BATCHER = 3
+"""A user who sends several events in a request."""
 READS = ("unread", "exceptions", "parked", "blocked", "entries")
 SLOW = PROMPT.replace("1s", "20s")
 PATIENT = 'timeout = "20s"\nretry_min = "20ms"\nretry_max = "5m"'
@@ -411,6 +414,38 @@ async def test_large_events_are_held_within_a_bound_of_bytes(tmp_path: Path) -> 
         assert len(worker.queue) <= 100, "100 such requests are past 16 MiB"
         vendor.release()
         await vendor.until(lambda told: set(sent) <= told.accepted.keys(), PATIENCE)
+
+
+@pytest.mark.parametrize("requests", [1, 9])
+async def test_one_user_has_a_bounded_number_of_events_in_memory(
+    tmp_path: Path, requests: int
+) -> None:
+    """Of a user's burst, in one request or in several, no more than `USER_JOBS` are taken."""
+    async with inside(tmp_path, "chrts", delivery=SLOW) as on:
+        vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
+        vendor.decide = lambda _: "held"
+        on.load.aim(on.url)
+        await on.load.burst(BATCHER, 90, 90 // requests)
+        await vendor.until(lambda told: told.answering == 1, PATIENCE)
+        assert len(worker.queue.in_flight) == USER_JOBS
+        assert worker.backlog.unread == 90 - USER_JOBS
+        vendor.release()
+        await on.arrived("chrts")
+        assert not disordered(vendor.accepted)
+
+
+async def test_a_request_that_goes_on_as_it_came_is_taken_whole(tmp_path: Path) -> None:
+    """However many events of a user are in a request in the vendor's own format, it stays one."""
+    async with inside(tmp_path, "tracardi", delivery=SLOW) as on:
+        vendor, worker = on.vendors["tracardi"], on.gateway.workers["tracardi"]
+        vendor.decide = lambda _: "held"
+        on.load.aim(on.url)
+        await on.load.burst(BATCHER, 8 * USER_JOBS, 2 * USER_JOBS)
+        await vendor.until(lambda told: told.answering == 1, PATIENCE)
+        assert len(worker.queue.in_flight) == 2 * USER_JOBS
+        vendor.release()
+        await on.arrived("tracardi")
+        assert [len(attempt.marks) for attempt in vendor.attempts] == [2 * USER_JOBS] * 4
 
 
 async def test_a_stored_request_that_no_longer_parses_is_said(

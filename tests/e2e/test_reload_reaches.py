@@ -121,6 +121,7 @@ async def test_a_paused_destination_is_not_waited_for_by_senders(tmp_path: Path)
         await run.gateway.spool.pause("chrts", paused=True)
         text = setup(tmp_path, run.sandbox, ROUTE, source)
         await change(run, text.replace("api_chrts_sandbox", "api_chrts_other"))
+        await run.gateway.workers["chrts"].backlog.ready()
         await asyncio.wait_for(post(run), PATIENCE / 4)
 
 

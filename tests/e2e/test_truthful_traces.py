@@ -71,6 +71,27 @@ async def test_what_a_removed_destination_is_owed_is_told(tmp_path: Path) -> Non
     assert told["mail"]["reason"].startswith("The destination is not in the configuration any more")
 
 
+async def test_the_end_of_what_a_removed_destination_was_owed_is_recorded(tmp_path: Path) -> None:
+    """What the spool gives up is in the traces, whether its destination is configured or not."""
+    old = APP.replace('spool"\n', 'spool"\nmax_age = "2s"\n')
+    async with administered(tmp_path, old) as admin:
+        for to in ("crm", "mail"):
+            await admin.post(f"/destinations/{to}/pause")
+        request = await send(admin)
+        config = tmp_path / "gateway.toml"
+        without = config.read_text().partition("[destinations.mail]")[0]
+        config.write_text(f'{without}[[routes]]\nname = "all"\nto = ["crm"]\n')
+        await admin.post("/config/reload")
+        given_up: dict[str, str] = {}
+        async with asyncio.timeout(PATIENCE):
+            while len(given_up) < 2:
+                lines = (await admin.get("/traces?failed=true"))["lines"]
+                given_up = {line["destination"]: line["reason"] for line in lines}
+        told = await until(admin, request, stands("crm", "dead"))
+    assert given_up == dict.fromkeys(("crm", "mail"), "expired: pending for more than 2 s")
+    assert told["crm"]["vendor"] == "growlytics"
+
+
 async def test_several_deliveries_to_one_destination_are_told_apart(tmp_path: Path) -> None:
     """Where two routes give an event to one destination, each delivery has an end of its own."""
     twice = '[[routes]]\nto = ["crm"]\nalso = true\n'

@@ -130,6 +130,13 @@ async def test_a_slow_vendor_gets_it_once_and_the_sender_waits_no_longer(tmp_pat
 
 async def test_an_open_circuit_is_not_waited_for(tmp_path: Path) -> None:
     """While the vendor is down, and for a user whose event waits, the gateway answers at once."""
+    release = asyncio.Event()
+
+    async def silent(got: Got, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.body = await body_of(got, reader)
+        await release.wait()
+        writer.write(POPUP)
+
     slow = 'respond_timeout = "15s"'
     async with responding(tmp_path, more=slow) as (run, upstream):
         upstream.answer = b"HTTP/1.1 401 Key\r\ncontent-length: 0\r\n\r\n"
@@ -138,8 +145,15 @@ async def test_an_open_circuit_is_not_waited_for(tmp_path: Path) -> None:
         for user in ("a", "a", "b", "c", "d", "d"):
             async with run.client.post(f"{run.url}/push", json=PUSH | {"did": user}) as answer:
                 assert answer.status == 200
-        assert asyncio.get_running_loop().time() - began < 5
         assert worker.breaker.opened
+        upstream.script = silent
+        for user in ("e", "f"):
+            async with run.client.post(f"{run.url}/push", json=PUSH | {"did": user}) as answer:
+                assert await answer.json() == {"status": "success"}
+        assert asyncio.get_running_loop().time() - began < 5
+        upstream.script, upstream.answer = None, POPUP
+        release.set()
+        await run.watch.until(lambda _: len(own(run)) == 8)
 
 
 async def test_a_part_of_a_request_is_answered_natively(tmp_path: Path) -> None:
