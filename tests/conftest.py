@@ -1,6 +1,10 @@
 """What all tests share: a table that a test prints survives to the end of the run."""
 
+import asyncio
+from collections.abc import Callable
+
 import pytest
+import uvloop
 from hypothesis import settings
 
 TABLE = "table"
@@ -17,3 +21,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 if name == TABLE and getattr(report, "when", "") == "call":
                     terminalreporter.write_line("")
                     terminalreporter.write_line(text)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run tests on the loop that the gateway runs on."""
+    return {"uvloop": uvloop.new_event_loop}
