@@ -1,20 +1,28 @@
 """``python -m tests.mutation``: mistakes in the core, and which of them no test notices.
 
-Each mistake is made in a copy of the tree, and the tests that cover its module run there until
-one fails. What none notices is a survivor. A mistake that changes nothing that is promised may
-stand in ``accepted.txt``, under a comment that says why.
+Each mistake is made in a copy of the tree, and the tests that cover its module (``covering.py``)
+run there until one fails. What none notices is a survivor: either a test is missing, or the mistake
+changes nothing that is promised. Such a one may stand in ``accepted.txt``, by its name and under a
+comment that says why. It is then left out of samples; ``--accepted`` tries these alone.
+
+A line of the output is how it ended, the seconds, the line of the module, and the mistake's name.
+To see one again: ``--only`` with a part of its name. To look at it: make the change by hand.
+The machine should have nothing else to do: tests that wait may fail on a busy one, and what they
+fail of counts as noticed.
 """
 
 import argparse
 import asyncio
 import os
-import random
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Iterator
+from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.mutation.covering import modules
 from tests.mutation.mutants import Mutant, made, mutants
@@ -38,6 +46,20 @@ def accepted() -> set[str]:
     return {line for line in lines if line and not line.startswith("#")}
 
 
+class Baseline(NamedTuple):
+    """How long each file of tests takes without any mistake."""
+
+    seconds: dict[str, float]
+
+    def ordered(self, tests: Iterable[str]) -> list[str]:
+        """Return *tests*, the quick ones first."""
+        return sorted(tests, key=self.seconds.__getitem__)
+
+    def limit(self, tests: Iterable[str]) -> float:
+        """Return the seconds after which tests hang."""
+        return SLACK + 2 * sum(self.seconds[test] for test in tests)
+
+
 class Hunt:
     """Looks for survivors in several copies of the tree at the same time."""
 
@@ -45,9 +67,8 @@ class Hunt:
         self.covering = modules(tree)
         self.counts: Counter[str] = Counter()
         self.survivors: list[Mutant] = []
-        self.noticed: list[Mutant] = []
         self._trees = [Tree(tree, folder / str(number)) for number in range(workers)]
-        self._limits: dict[tuple[str, ...], float] = {}
+        self._baseline = Baseline({})
 
     def all(self) -> list[Mutant]:
         """Return every mistake that can be made, of the copy as it was taken."""
@@ -60,16 +81,17 @@ class Hunt:
         Raises:
             RuntimeError: one fails.
         """
-        queue = iter(sorted({self.covering[one.path] for one in chosen}))
-        await _share(self._baseline(tree, queue) for tree in self._trees)
+        queue = iter(sorted({test for one in chosen for test in self.covering[one.path]}))
+        await _share(self._time(tree, queue) for tree in self._trees)
 
-    async def _baseline(self, tree: Tree, queue: Iterator[tuple[str, ...]]) -> None:
-        for tests in queue:
+    async def _time(self, tree: Tree, queue: Iterator[str]) -> None:
+        for test in queue:
             began = time.monotonic()
-            ran = await tree.test(tests, 3600)
+            ran = await tree.test([test], 3600)
             if ran.failed:
-                raise RuntimeError(f"these fail without any mistake:\n{ran.said[-3000:]}")
-            self._limits[tests] = 2 * (time.monotonic() - began) + SLACK
+                raise RuntimeError(f"{test} fails without any mistake:\n{ran.said[-3000:]}")
+            self._baseline.seconds[test] = took = time.monotonic() - began
+            say(f"unchanged{took:6.1f} s       {test}")
 
     async def run(self, chosen: list[Mutant], seconds: float) -> None:
         """Try the *chosen* one after the other, and begin none after so many *seconds*."""
@@ -84,16 +106,17 @@ class Hunt:
             await self._try(tree, mutant)
 
     async def _try(self, tree: Tree, mutant: Mutant) -> None:
-        tests, began = self.covering[mutant.path], time.monotonic()
+        tests, began = self._baseline.ordered(self.covering[mutant.path]), time.monotonic()
         before = (tree.folder / mutant.path).read_text()
         tree.write(mutant.path, made(mutant, before))
         try:
-            ran = await tree.test(tests, self._limits[tests])
+            ran = await tree.test(tests, self._baseline.limit(tests))
         finally:
             tree.write(mutant.path, before)
         how = "hung" if ran.timed_out else "noticed" if ran.failed else "SURVIVED"
         self.counts[how] += 1
-        (self.noticed if ran.failed else self.survivors).append(mutant)
+        if not ran.failed:
+            self.survivors.append(mutant)
         say(f"{how:9}{time.monotonic() - began:6.1f} s  {mutant.line:4} {mutant.name}")
 
 
@@ -103,38 +126,69 @@ async def _share(works: Iterable[Coroutine[None, None, None]]) -> None:
             group.create_task(work)
 
 
-async def hunt(count: int, seed: int, minutes: float, only: str, workers: int) -> int:
+class Asked(argparse.Namespace):
+    """What is to be tried."""
+
+    mutants: int
+    seed: int
+    minutes: float
+    only: str
+    accepted: bool
+    workers: int
+
+    def choose(self, every: list[Mutant], allowed: set[str]) -> list[Mutant]:
+        """Return those of *every* mistake that are to be tried.
+
+        Each has its place by the seed and its own name, so that a sample stays nearly the same
+        while the code changes.
+        """
+        fit = [m for m in every if self.only in m.name and (m.name in allowed) == self.accepted]
+        return sorted(fit, key=lambda m: _place(self.seed, m.name))[: self.mutants]
+
+
+def _place(seed: int, name: str) -> bytes:
+    return blake2b(f"{seed} {name}".encode()).digest()
+
+
+async def hunt(asked: Asked) -> int:
     """Try a sample of mistakes; return how many verdicts are wrong."""
-    with tempfile.TemporaryDirectory(prefix="gateway-mutation-") as folder:
-        found = Hunt(ROOT, Path(folder), workers)
-        every = [one for one in found.all() if only in one.name]
-        dice = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
-        chosen = dice.sample(every, min(count, len(every)))
-        say(f"{len(chosen)} of {len(every)} mistakes, seed {seed}")
-        await found.check(chosen)
-        await found.run(chosen, 60 * minutes)
     allowed = accepted()
-    survivors = [one for one in found.survivors if one.name not in allowed]
-    wrong = [f"SURVIVED, line {one.line}: {one.name}" for one in survivors]
-    noticed = {one.name for one in found.noticed} & allowed
-    wrong += [f"NOTICED, so it has no place in {ACCEPTED.name}: {name}" for name in noticed]
-    excused = len(found.survivors) - len(survivors)
+    with tempfile.TemporaryDirectory(prefix="gateway-mutation-") as folder:
+        found = Hunt(ROOT, Path(folder), asked.workers)
+        every = found.all()
+        chosen = asked.choose(every, allowed)
+        say(f"{len(chosen)} of {len(every)} mistakes, seed {asked.seed}")
+        began = time.monotonic()
+        await found.check(chosen)
+        say(f"without any mistake the tests take {time.monotonic() - began:.0f} s")
+        await found.run(chosen, 60 * asked.minutes)
+    gone = sorted(allowed - {one.name for one in every})
+    wrong = [f"GONE, so it has no place in {ACCEPTED.name}: {name}" for name in gone]
+    if asked.accepted:
+        noticed = sorted({one.name for one in chosen} - {one.name for one in found.survivors})
+        wrong += [f"NOTICED, so it has no place in {ACCEPTED.name}: {name}" for name in noticed]
+    else:
+        wrong += [f"SURVIVED, line {one.line}: {one.name}" for one in sorted(found.survivors)]
     counts = ", ".join(f"{number} {what}" for what, number in sorted(found.counts.items()))
-    say("\n".join([*sorted(wrong), f"{counts}, of them {excused} accepted; {len(wrong)} wrong"]))
+    say("\n".join([*wrong, f"{counts}; {len(wrong)} wrong"]))
     return len(wrong)
 
 
 def main() -> int:
     """Return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--mutants", type=int, default=60, help="how many")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
     parser.add_argument("--minutes", type=float, default=10, help="after which none is begun")
     parser.add_argument("--only", default="", help="those with this text in their names")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
-    asked = parser.parse_args()
-    work = hunt(asked.mutants, asked.seed, asked.minutes, asked.only, asked.workers)
-    return 1 if asyncio.run(work) else 0
+    parser.add_argument("--accepted", action="store_true", help="those in accepted.txt, no others")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the tests end too
+    return 1 if asyncio.run(hunt(parser.parse_args(namespace=Asked()))) else 0
 
 
 if __name__ == "__main__":

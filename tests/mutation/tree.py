@@ -11,9 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-PATIENCE = "PATIENCE = 60.0", "PATIENCE = 20.0"
-"""How long tests wait for what does not come: here that is what mistakes bring about."""
-WAITS = "gateway/testing/running.py"
+CHANGED = (
+    ("gateway/testing/running.py", "PATIENCE = 60.0", "PATIENCE = 20.0"),
+    ("tests/conftest.py", "import settings", "import Phase, settings"),
+    (
+        "tests/conftest.py",
+        "deadline=None",
+        "deadline=None, derandomize=True, phases=[Phase.generate]",
+    ),
+)
+"""What tests of mistakes do otherwise: they wait less long for what does not come, and look for no
+simpler example of what is wrong."""
 LISTED = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 
 
@@ -36,8 +44,11 @@ class Tree:
             if source.is_file():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
-        waits = folder / WAITS
-        waits.write_text(waits.read_text().replace(*PATIENCE))
+        for name, before, after in CHANGED:
+            text = (folder / name).read_text()
+            if before not in text:
+                raise ValueError(f"{before!r} is not in {name}")
+            self.write(name, text.replace(before, after))
 
     def write(self, path: str, source: str) -> None:
         """Let a module be *source*."""
@@ -45,9 +56,8 @@ class Tree:
 
     async def test(self, tests: Sequence[str], limit: float) -> Ran:
         """Run *tests* in the copy until one fails, for at most *limit* seconds."""
-        there = [name for name in tests if (self.folder / name).exists()]
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *there,
+            sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests,
             cwd=self.folder, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
