@@ -471,6 +471,5 @@ class _Taking:
                 if not self._may(user, seq):
                     break
                 if len(self.taken) >= most and not self._goes_with_last(user, seq):
-                    source.turns[user] = None
                     return
                 self._took(self._index.take_own(self._name, source, user))

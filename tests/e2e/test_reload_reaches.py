@@ -1,6 +1,5 @@
 """What a reload must reach beside the destinations, one promise each."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -114,18 +113,7 @@ async def test_what_is_owed_to_nobody_is_said_at_each_reload(tmp_path: Path) -> 
         assert not [line for line in logs if line["event"] == "owed_to_nobody"]
 
 
-async def test_a_paused_destination_is_not_waited_for_by_senders(tmp_path: Path) -> None:
-    """With ``respond = "upstream"`` the gateway answers at once where the destination is paused."""
-    source = 'respond = "upstream"\nrespond_timeout = "50s"'
-    async with running(tmp_path, lambda url: setup(tmp_path, url, ROUTE, source)) as run:
-        await run.gateway.spool.pause("chrts", paused=True)
-        text = setup(tmp_path, run.sandbox, ROUTE, source)
-        await change(run, text.replace("api_chrts_sandbox", "api_chrts_other"))
-        await run.gateway.workers["chrts"].backlog.ready()
-        await asyncio.wait_for(post(run), PATIENCE / 4)
-
-
-async def test_a_time_that_a_plugin_told_is_not_overruled(tmp_path: Path) -> None:
+async def test_an_answer_says_how_long_it_took(tmp_path: Path) -> None:
     """Tracardi's ``x-process-time`` is there on every answer, as seconds, and once."""
     tracardi = '[sources.site]\nvendor = "tracardi"\nkeys = "any"\n'
     body = {

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.exchange import Delivered, Refused
 from tests.e2e.configs import SETTINGS, destination
-from tests.e2e.running import Running, running
+from tests.e2e.running import PATIENCE, Running, running
 from tests.e2e.wire import Got, Vendor, body_of, vendor
 
 TRACK: dict[str, Any] = {
@@ -154,6 +154,18 @@ async def test_an_open_circuit_is_not_waited_for(tmp_path: Path) -> None:
         upstream.script, upstream.answer = None, POPUP
         release.set()
         await run.watch.until(lambda _: len(own(run)) == 8)
+
+
+async def test_a_paused_destination_is_not_waited_for(tmp_path: Path) -> None:
+    """While an operator lets nothing go to the vendor the gateway answers at once."""
+    async with responding(tmp_path, more='respond_timeout = "50s"') as (run, upstream):
+        run.gateway.workers["own"].pause()
+        async with (
+            asyncio.timeout(PATIENCE / 4),
+            run.client.post(f"{run.url}/push", json=PUSH) as answer,
+        ):
+            assert await answer.json() == {"status": "success"}
+        assert not upstream.got
 
 
 async def test_a_part_of_a_request_is_answered_natively(tmp_path: Path) -> None:

@@ -1,14 +1,24 @@
-"""What a worker does in an outage and after it, where nothing but the vendor's return helps."""
+"""What one destination's worker does in an outage and after it, at its start and at its end."""
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from gateway.delivery import Worker
 from gateway.delivery.backlog import PAGE
+from gateway.delivery.state import state_of
+from gateway.event import Event
+from gateway.plugin import Input
+from gateway.spool import Entry, Later, Mark
+from gateway.stored import events_of
 from tests.e2e.running import PATIENCE
 from tests.e2e.test_injected_faults import filled, until
 from tests.soak.inside import inside
-from tests.soak.marks import EventMark
+from tests.soak.load import pour
+from tests.soak.marks import ALIAS_EVERY, EventMark
+from tests.soak.stage import PROMPT
 from tests.soak.vendor import Behaviour
 
 LANES = 8
@@ -32,6 +42,95 @@ async def test_all_lanes_work_again_with_the_first_success_after_an_outage(
         await vendor.until(lambda told: told.answering == LANES, PATIENCE)
         vendor.release()
         await vendor.until(lambda told: set(marks) <= told.accepted.keys(), PATIENCE)
+
+
+async def test_a_retry_goes_when_it_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry does not wait for the reader to look around, nor for any other event."""
+    monkeypatch.setattr("gateway.delivery.backlog.TICK", 3600.0)
+    brisk = 'timeout = "20s"\nretry_min = "20ms"\nretry_max = "50ms"'
+    async with inside(tmp_path, "chrts", delivery=brisk) as on:
+        vendor = on.vendors["chrts"]
+        await on.gateway.workers["chrts"].backlog.ready()
+        answers: list[Behaviour] = ["500"] * 3
+        vendor.decide = lambda _: answers.pop() if answers else "ok"
+        (mark,) = await pour(on.url, 1, users=1)
+        await vendor.until(lambda told: mark in told.accepted, PATIENCE)
+    assert len(vendor.attempts) == 4
+
+
+async def test_a_wait_from_before_a_start_ends_within_the_longest(tmp_path: Path) -> None:
+    """However far off a retry was when the gateway ended, it is tried `retry_max` after a start."""
+    (mark,) = marks = [EventMark(4, 1)]
+    hours = time.time() + 36_000
+    await filled(tmp_path / "spool", marks, {1: Later(Mark(1, 0), due=hours, user="user-4")})
+    async with inside(tmp_path, "chrts", delivery=PROMPT) as on:
+        await on.vendors["chrts"].until(lambda told: mark in told.accepted, PATIENCE)
+
+
+async def test_a_drain_tries_at_once_whatever_waits(tmp_path: Path) -> None:
+    """What an operator drains goes now, however long it was to wait."""
+    (mark,) = marks = [EventMark(4, 1)]
+    hours = time.time() + 36_000
+    await filled(tmp_path / "spool", marks, {1: Later(Mark(1, 0), due=hours, user="user-4")})
+    async with inside(tmp_path, "chrts", delivery=LONG.replace("1h", "10h")) as on:
+        vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
+        await worker.backlog.ready()
+        assert not vendor.attempts
+        await worker.drain()
+        await vendor.until(lambda told: mark in told.accepted, PATIENCE)
+
+
+async def test_what_ended_is_not_repeated_though_an_older_one_hangs(tmp_path: Path) -> None:
+    """A stop records what is delivered, be it a single one, where an older delivery is cut off."""
+    hanging, other = EventMark(0, 1), EventMark(4, 1)
+    async with inside(tmp_path, "chrts", delivery=LONG) as on:
+        vendor = on.vendors["chrts"]
+        vendor.dislikes = lambda mark: "hang" if mark == hanging else None
+        await pour(on.url, 1, users=1)
+        await vendor.until(lambda told: told.answered["hang"] == 1, PATIENCE)
+        await pour(on.url, 1, users=1, first=other.user)
+        await vendor.until(lambda told: other in told.accepted, PATIENCE)
+    async with inside(tmp_path, "chrts", delivery=LONG) as on:
+        vendor = on.vendors["chrts"]
+        await vendor.until(lambda told: hanging in told.accepted, PATIENCE)
+        assert [attempt.marks for attempt in vendor.attempts] == [(hanging,)]
+
+
+async def test_a_large_request_is_parsed_once_though_it_is_taken_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What of a request has to wait in the log is parsed when it is read, and not for each part."""
+    parsed: list[str] = []
+
+    def parse(entry: Entry, inputs: Mapping[str, Input]) -> list[Event]:
+        parsed.append(entry.id)
+        return events_of(entry, inputs)
+
+    monkeypatch.setattr("gateway.app.events_of", parse)
+    async with inside(tmp_path, "chrts", delivery=LONG) as on:
+        on.load.aim(on.url)
+        await on.load.burst(3, 300, 300)
+        await on.arrived("chrts")
+    assert len(parsed) == 1
+
+
+async def test_what_a_worker_has_done_is_counted_from_nothing(tmp_path: Path) -> None:
+    """Before the first event every count is 0, and each end is one more of its kind."""
+    async with inside(tmp_path, "chrts", "tracardi", delivery=PROMPT) as on:
+        worker = on.gateway.workers["tracardi"]
+        assert counts(worker) == (0, 0, 0, 0, 0)
+        vendor = on.vendors["tracardi"]
+        answers: list[Behaviour] = ["500", "400", "ok"]
+        vendor.decide = lambda _: answers.pop(0) if answers else "ok"
+        await pour(on.url, ALIAS_EVERY, users=1)
+        await until(lambda: sum(counts(worker)) == ALIAS_EVERY + 1)
+        assert counts(worker) == (ALIAS_EVERY - 2, 1, 1, 1, 0)
+
+
+def counts(worker: Worker) -> tuple[int, int, int, int, int]:
+    """Return what a worker counts."""
+    now = state_of(worker)
+    return now.delivered, now.declined, now.dead, now.retried, now.shadowed
 
 
 async def test_a_backlog_stays_in_the_log_while_the_circuit_is_open(tmp_path: Path) -> None:

@@ -146,6 +146,25 @@ async def test_what_ends_while_a_report_is_on_its_way_is_reported_next(
     await tracker.flush()
 
 
+@pytest.mark.parametrize("what", ["waiting", "completed", "dead_lettered"])
+async def test_a_flush_records_whatever_there_is(spool: SqliteSpool, what: str) -> None:
+    """An exception of any kind alone is recorded, though the cursor does not move."""
+    await append(spool, 2)
+    tracker = ProgressTracker("crm", spool, lambda: 0)
+    mark = Mark(1, 0)
+    if what == "waiting":
+        tracker.waiting(Later(mark, due=0))
+    elif what == "completed":
+        tracker.completed(mark, "delivered")
+    elif what == "dead_lettered":
+        tracker.dead_lettered(Failed(mark, "refused", "no", at=0))
+    await tracker.flush()
+    depth = (await spool.depths())["crm"]
+    assert (depth.retrying, depth.dead) == (what == "waiting", what == "dead_lettered")
+    assert (await spool.balances())["crm"].delivered == (what == "completed")
+    assert not tracker.unreported
+
+
 async def test_a_dead_letter_is_reported_once(spool: SqliteSpool) -> None:
     """What is recorded is not reported again by the next flush."""
     await append(spool, 1)

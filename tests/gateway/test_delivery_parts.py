@@ -21,7 +21,7 @@ from gateway.delivery.rate_limiter import RateLimiter
 from gateway.delivery.worker import MAX_ISOLATED_ATTEMPTS
 from gateway.event import Event
 from gateway.exchange import Request, Response, retry_after, verdict_by_status
-from gateway.spool import Attempt, Entry, Mark
+from gateway.spool import Attempt, Entry, Later, Mark
 from gateway.spool.users import UserHash
 
 NUMBERS = count()
@@ -331,6 +331,54 @@ def test_sources_share_what_may_be_in_memory() -> None:
     in_flight.release(large)
     in_flight.take(Job(Mark(2, 0), large.entry, event, siblings=2))
     assert in_flight.room("shop", 1) > 0, "a request counts once, however many events it has"
+
+
+def test_what_the_spool_says_of_who_waits_is_taken_over() -> None:
+    """Blocked are users with something at rest; those that no retry will bring on are followed."""
+    queue = queue_of(job(0, "active"))
+    queue.in_flight.restore(Later(Mark(5, 0), due=0, user="tried now"))
+    retry = Later(Mark(7, 0), due=9, user="tried later")
+    found = {"active": 2, "tried now": 1, "tried later": 3, "forgotten": 1}
+    assert queue.in_flight.resync(found, [retry]) == {"forgotten"}
+    blocked = {user for user in (*found, "tried now", "other") if queue.users.blocked(user)}
+    assert blocked == {"active", "tried later", "forgotten"}
+    assert queue.in_flight.retries_for("tried later")
+    assert not queue.in_flight.retries_for("forgotten")
+
+
+def test_a_retry_in_flight_blocks_nobody_and_does_again_once_it_rests() -> None:
+    """What is brought from the spool lets its user's events queue up here, until it rests again."""
+    queue = queue_of()
+    users, in_flight = queue.users, queue.in_flight
+    tried = job(0)
+    in_flight.spill(tried)
+    assert (users.blocked("u"), in_flight.has(tried.mark), in_flight.waiting) == (False, True, 1)
+    in_flight.retry_later(tried)
+    assert (users.blocked("u"), in_flight.has(tried.mark), in_flight.waiting) == (True, False, 0)
+    assert in_flight.retries
+    in_flight.restore(tried.later(9.0))
+    assert (users.blocked("u"), in_flight.retries_for("u")) == (False, False)
+    in_flight.settle(tried.mark)
+    assert in_flight.waiting == 0
+
+
+def test_the_oldest_in_flight_is_the_first_of_the_log_whether_it_overtook_or_not() -> None:
+    """Of those in order and those ahead it is the one that the cursor waits for."""
+    in_flight = queue_of().in_flight
+    assert in_flight.oldest() is None
+    event = Event(type="track", name="e")
+    ahead = [Job(Mark(seq, 0), ENTRY, event, ahead=True) for seq in (9, 2, 7)]
+    in_order = [Job(Mark(seq, 0), ENTRY, event) for seq in (4, 5)]
+    for one in (ahead[0], *in_order):
+        in_flight.take(one)
+    assert in_flight.oldest() is in_order[0]
+    for one in ahead[1:]:
+        in_flight.take(one)
+    assert in_flight.oldest() is ahead[1]
+    in_flight.release(ahead[1])
+    in_flight.release(in_order[0])
+    in_flight.spill(in_order[1])
+    assert in_flight.oldest() is ahead[2]
 
 
 def test_isolated_events_take_a_part_of_the_attempts_only() -> None:
