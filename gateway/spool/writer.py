@@ -213,7 +213,7 @@ class Writer:
             if job.kept is None:
                 continue
             try:
-                entry, refused = self._admitted(job.kept)
+                entry, refused, mask = self._admitted(job.kept)
                 meta = pack(entry)
                 self._make_room(connection, size + len(meta) + len(entry.request.body))
             except apsw.Error:
@@ -225,7 +225,7 @@ class Writer:
                     sieve.note(job)
                 job.kept = entry
                 taken.append(_Taking(job, entry, len(meta) + len(entry.request.body), refused))
-                rows.append((self._mask(entry), now, entry.id, meta, entry.request.body))
+                rows.append((mask, now, entry.id, meta, entry.request.body))
         if rows:
             self._place(connection, taken, insert(connection, rows))
         sieve.remember()
@@ -234,48 +234,45 @@ class Writer:
 
     def _place(self, connection: apsw.Connection, taken: Sequence["_Taking"], seq: int) -> None:
         """Note the entries that were inserted from *seq* on."""
-        lanes, accepted = self._lanes, Counter[int]()
+        by_name, accepted = self._lanes.by_name, Counter[str]()
         for taking in taken:
-            taking.job.result = lanes.new_position = seq
+            taking.job.result = self._lanes.new_position = seq
             for name, numbers in taking.entry.targets.items():
-                lane = lanes.by_name[name]
-                lane.add(seq, len(numbers), taking.size)
-                accepted[lane.number] += len(numbers)
+                by_name[name].add(seq, len(numbers), taking.size)
+                accepted[name] += len(numbers)
             for refusal in taking.refused:
-                accepted[refusal.lane.number] += len(refusal.numbers)
+                accepted[refusal.lane.name] += len(refusal.numbers)
                 self._refuse(connection, seq, refusal)
             seq += 1
-        connection.executemany(_ACCEPT, ((count, number) for number, count in accepted.items()))
+        counts = ((count, by_name[name].number) for name, count in accepted.items())
+        connection.executemany(_ACCEPT, counts)
 
-    def _admitted(self, entry: Entry) -> tuple[Entry, list["_Refusal"]]:
-        """Return the entry for those destinations that take it, and what the others refuse.
+    def _admitted(self, entry: Entry) -> tuple[Entry, list["_Refusal"], int]:
+        """Return the entry for those destinations that take it, what the others refuse, the mask.
 
         Raises SpoolFull where none takes it, a shadow aside, and SpoolError for an unknown one.
         """
         refused: list[_Refusal] = []
-        takes = counts = False
+        lanes: list[Lane] = []
+        takes, mask = False, 0
         for name, numbers in entry.targets.items():
             lane = self._lanes[name]
             if lane.bounds is None:
                 raise SpoolError(f"destination {lane.name!r} is not registered; register it first")
             if why := self.room.refusal(lane):
                 refused.append(_Refusal(lane, numbers, why))
-            else:
-                takes |= lane.bounds.overflow != "drop"
-            counts |= lane.bounds.overflow != "drop"
-        if refused and not takes:
-            raise SpoolFull("; ".join(one.why for one in refused), _RETRY_AFTER)
-        gone = {one.lane.name for one in refused}
-        left = {name: numbers for name, numbers in entry.targets.items() if name not in gone}
-        for name in left:
-            self._lanes[name].coming += 1
-        return (msgspec.structs.replace(entry, targets=left) if gone else entry), refused
-
-    def _mask(self, entry: Entry) -> int:
-        mask = 0
-        for name in entry.targets:
-            mask |= self._lanes[name].bit
-        return mask
+                continue
+            takes = takes or lane.bounds.overflow != "drop"
+            lanes.append(lane)
+            mask |= lane.bit
+        if refused:
+            if not takes:
+                raise SpoolFull("; ".join(one.why for one in refused), _RETRY_AFTER)
+            left = {lane.name: entry.targets[lane.name] for lane in lanes}
+            entry = msgspec.structs.replace(entry, targets=left)
+        for lane in lanes:
+            lane.coming += 1
+        return entry, refused, mask
 
     def _refuse(self, connection: apsw.Connection, seq: int, refusal: "_Refusal") -> None:
         """Give up what a destination refuses of an entry that others take.
