@@ -36,7 +36,7 @@ async def run(seconds: float, only: str) -> int:
         if only not in siege.name:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            found = await besiege(Path(folder), siege, seconds)
+            found = await besiege(Path(folder), siege, without=seconds, beside=seconds)
         say(found.row())
         slow = found.beside.p99 > found.alone.p99 + siege.within
         broken += bool(slow or found.refused or found.beside.missing)

@@ -60,8 +60,8 @@ def _ms(seconds: float) -> str:
     return "never" if math.isinf(seconds) else f"{1000 * seconds:.0f} ms"
 
 
-async def besiege(folder: Path, siege: Siege, seconds: float) -> Found:
-    """Measure bystanders for so many *seconds* without an attack, and as long beside it."""
+async def besiege(folder: Path, siege: Siege, *, without: float, beside: float) -> Found:
+    """Measure bystanders for so many seconds *without* an attack, and *beside* it."""
     names = ("chrts", "growlytics") if siege.dead else ("chrts",)
     async with stage(folder, *names, delivery="", users=USERS, pause=PAUSE, more=siege.more) as on:
         vendor = on.vendors["chrts"]
@@ -72,12 +72,12 @@ async def besiege(folder: Path, siege: Siege, seconds: float) -> Found:
         on.load.aim(on.gateway.url)
         on.load.start()
         await on.load.reaches(USERS)
-        alone = await _measured(on, seconds)
+        alone = await _measured(on, without)
         before = on.load.turned_away
         async with siege.attack(on, siege.size) as happened:
-            beside = await _measured(on, seconds)
+            besieged = await _measured(on, beside)
             memory = resident(on.gateway.process.pid)
-        return Found(siege.name, alone, beside, on.load.turned_away - before, memory, happened)
+        return Found(siege.name, alone, besieged, on.load.turned_away - before, memory, happened)
 
 
 async def _measured(on: Stage, seconds: float) -> Delays:

@@ -24,15 +24,15 @@ from tests.soak.operator import ACTS
 from tests.soak.vendor import vendors
 
 USERS = 40
-EVENTS = 4000
+EVENTS = 1500
 """Acknowledged events per round, at most."""
 JUMPY, FULL = 2, 3
 """Of four runs, the one whose clock jumps and the one whose disk is full for moments."""
 DISK = 48
 """MiB of that disk."""
-CHECKED = 8
+CHECKED = 6
 """Rounds after which all is let settle and judged, and a new spool begun."""
-PAUSE = 0.05
+PAUSE = 0.2
 """Seconds between an answer and the user's next request: vendors are to keep up with them."""
 LEAVES = 0.002
 """How likely it is that a client goes away without waiting for its answer."""

@@ -22,7 +22,7 @@ MEANWHILE = 40
 """Events acknowledged before an operator takes back what was done."""
 STORM = 8
 """Reloads of a storm."""
-LOOK = 0.2
+LOOK = 0.5
 """Seconds between two looks at what is owed."""
 INTENT = {"x-gateway-admin": "1"}
 
