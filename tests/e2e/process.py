@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -54,13 +54,17 @@ class GatewayProcess:
                 await self._changed.wait()
 
     async def after(
-        self, since: int, event: str, holds: Callable[[dict[str, object]], bool] = bool
+        self,
+        since: int,
+        event: str | Collection[str],
+        holds: Callable[[dict[str, object]], bool] = bool,
     ) -> dict[str, object]:
         """Wait for a line of *event* of which something *holds*, behind the first *since* lines."""
+        events = {event} if isinstance(event, str) else event
         async with asyncio.timeout(PATIENCE):
             while True:
                 for line in self.lines[since:]:
-                    if line["event"] == event and holds(line):
+                    if line["event"] in events and holds(line):
                         return line
                 assert not self._reader.done(), self.lines[-20:]
                 self._changed.clear()

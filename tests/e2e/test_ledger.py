@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.delivery.worker import AHEAD
-from tests.soak.chaos import Chaos, End, Weather
+from tests.soak.chaos import PATIENT, Chaos, End, Weather
 from tests.soak.faults import Clock, small_disk
 from tests.soak.marks import DESTINATIONS
 from tests.soak.memory import BOUND, outage
@@ -26,9 +26,6 @@ DISK = 24
 
 GROWTH = 40
 """MiB that a gateway may grow by while it cannot deliver: the window of what it holds, and code."""
-
-BRIEF = 'timeout = "1s"'
-"""Delivery as it is where nobody says anything but how long an attempt may take."""
 
 Record = Callable[[str, object], None]
 
@@ -95,7 +92,7 @@ async def test_nothing_is_lost_on_a_full_disk(tmp_path: Path, record_property: R
 async def test_nothing_is_lost_in_all_weather(tmp_path: Path, record_property: Record) -> None:
     """All an operator does, disliked events, bursts, leaving clients and a crash cost nothing."""
     sky = Weather(
-        acts=ACTS, dislikes=True, bursts=True, leaves=0.005, delivery=BRIEF, pause=0.1
+        acts=ACTS, dislikes=True, bursts=True, leaves=0.005, delivery=PATIENT, pause=0.1
     )  # fmt: skip
     async with vendors(*DESTINATIONS, seed=6) as made:
         chaos = Chaos(tmp_path, made, USERS, seed=6, weather=sky)

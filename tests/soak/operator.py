@@ -13,6 +13,7 @@ import aiohttp
 import orjson
 
 from tests.e2e.process import GatewayProcess
+from tests.e2e.running import PATIENCE
 from tests.soak.load import Load
 from tests.soak.marks import EventMark, configured, destination
 
@@ -125,25 +126,17 @@ class Operator:
 
     async def change(self, gateway: GatewayProcess, name: str) -> None:
         """Change a destination, which takes a new worker."""
-        since = len(gateway.lines)
         self.setup.change(name)
-        self.setup.write()
-        gateway.hang_up()
-        await gateway.after(since, "reloaded", lambda line: name in str(line["changed"]))
+        await self._reload(gateway, "changed", name)
 
     async def remove(self, gateway: GatewayProcess, name: str) -> None:
         """Take a destination out of the configuration, and put it back a little later."""
-        place, began, since = self.setup.present.index(name), time.monotonic(), len(gateway.lines)
+        place, began = self.setup.present.index(name), time.monotonic()
         self.setup.present.remove(name)
-        self.setup.write()
-        gateway.hang_up()
-        await gateway.after(since, "reloaded", lambda line: name in str(line["removed"]))
+        await self._reload(gateway, "removed", name)
         await self._meanwhile()
-        since = len(gateway.lines)
         self.setup.present.insert(place, name)
-        self.setup.write()
-        gateway.hang_up()
-        await gateway.after(since, "reloaded", lambda line: name in str(line["added"]))
+        await self._reload(gateway, "added", name)
         self._away(name, began)
 
     async def unroute(self, gateway: GatewayProcess, name: str) -> None:
@@ -207,20 +200,37 @@ class Operator:
         await self.call(gateway, "/dead-letters/replay", {"filter": {"destination": name}})
 
     async def call(self, gateway: GatewayProcess, path: str, body: object = None) -> dict[str, Any]:
-        """Ask the admin API for something; return its answer.
+        """Ask the admin API for something, again while the disk is full; return its answer.
 
         Raises:
             RuntimeError: it refuses.
+            TimeoutError: the disk does not get any room.
         """
-        async with (
-            aiohttp.ClientSession(headers=INTENT) as client,
-            client.post(gateway.admin + path, json=body) as answer,
-        ):
-            said = await answer.read()
-            if answer.status != 200:
-                raise RuntimeError(f"{path}: {answer.status} {said!r}")
-            told: dict[str, Any] = orjson.loads(said)
-            return told
+        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession(headers=INTENT) as client:
+            while True:
+                async with client.post(gateway.admin + path, json=body) as answer:
+                    said = await answer.read()
+                if answer.status == 200:
+                    told: dict[str, Any] = orjson.loads(said)
+                    return told
+                if answer.status != 503:
+                    raise RuntimeError(f"{path}: {answer.status} {said!r}")
+                await asyncio.sleep(LOOK)
+
+    async def _reload(self, gateway: GatewayProcess, how: str, name: str) -> None:
+        """Put the setup into effect, again while the disk is full, until *name* is *how*."""
+        since = len(gateway.lines)
+        self.setup.write()
+        refused = True
+        while refused:
+            gateway.hang_up()
+            line = await gateway.after(
+                since,
+                ("reloaded", "not_reloaded"),
+                lambda line: name in str(line.get(how, name)),
+            )
+            refused = line["event"] == "not_reloaded"
+            since = gateway.lines.index(line) + 1
 
     async def _meanwhile(self) -> None:
         await self._load.reaches(len(self._load.acknowledged) + MEANWHILE)

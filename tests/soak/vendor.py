@@ -31,6 +31,8 @@ SLOW = (0.02, 0.25)
 OVERSLEPT = 0.6
 """Seconds after which an answer that was meant to be quick may have come too late to be heard: the
 machine was busy, and the vendor is in the same process as the test."""
+BEAT = 0.1
+"""Seconds between two looks whether the process was held up."""
 _STATUS = {
     "ok": b"200 OK", "slow": b"200 OK", "held": b"200 OK", "cut": b"200 OK",
     "500": b"500 Internal Server Error", "429": b"429 Too Many Requests",
@@ -90,6 +92,8 @@ class Vendor:
         self._random = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._beating: asyncio.Task[None] | None = None
+        self._beat = self._woke = -OVERSLEPT
         self._changed = asyncio.Event()
         self._released = asyncio.Event()
 
@@ -105,11 +109,14 @@ class Vendor:
         """Listen, at the same port as before."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
+        self._beat = time.monotonic()
+        self._beating = asyncio.get_running_loop().create_task(self._beats())
 
     async def down(self) -> None:
         """Refuse connections, and cut those that are open."""
-        if self._server is None:
+        if self._server is None or self._beating is None:
             return
+        self._beating.cancel()
         self._server.close()
         self._server = None
         open_ = dict(self._open)
@@ -128,6 +135,19 @@ class Vendor:
             while not enough(self):
                 self._changed.clear()
                 await self._changed.wait()
+
+    async def _beats(self) -> None:
+        """Note when the process goes on after something held it up."""
+        while True:
+            await asyncio.sleep(BEAT)
+            before, self._beat = self._beat, time.monotonic()
+            if self._beat - before > OVERSLEPT:
+                self._woke = self._beat
+
+    def _overslept(self) -> bool:
+        """Tell whether what was read just now may have been waiting for too long."""
+        now = time.monotonic()
+        return now - self._beat > OVERSLEPT or now - self._woke < OVERSLEPT
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -154,6 +174,8 @@ class Vendor:
         accepts = chosen in ACCEPTING
         if accepts:
             self._accept(marks)
+        if accepts and self._overslept():
+            self.unanswered.update(marks)
         began = time.monotonic()
         self.answering += accepts
         self.most = max(self.most, self.answering)
