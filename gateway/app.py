@@ -191,13 +191,16 @@ class Gateway:
         """Let *worker* go on where the one of the same destination stops.
 
         There is one at every moment: what is accepted while the old one ends is left to the new
-        one, which reads it from the spool.
+        one, which reads it from the spool. So are a pause and a drain that an operator asks for.
         """
         old = self.workers[worker.name]
         try:
             await old.stop(self.config.server.drain_timeout)
         finally:
             self.begin(worker, paused=old.paused)
+        if old.drains:
+            with contextlib.suppress(SpoolError):  # what waits goes when its time comes
+                await worker.drain()
 
     async def end(self, name: str) -> None:
         """Settle what is on its way to a destination, and deliver no more."""

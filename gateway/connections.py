@@ -25,6 +25,8 @@ from aiohttp.http_exceptions import LineTooLong
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from gateway.log_limit import LogLimit
+
 AS_SENT = {"auto_decompress": False}
 """How the server is to hand over bodies."""
 SPARE = 256
@@ -33,6 +35,11 @@ LINES = 256
 """Header lines of a request; past them its head is too large."""
 AHEAD = 64 * 1024
 """Bytes of a body that are read before somebody takes them; aiohttp stops at twice as many."""
+REQUEST, LINE = 1024, 160
+"""Bytes that a request takes, and each line of its head, beside those that were sent."""
+SMALL = 16 * 1024
+"""Bytes that a client may hold although the budget is spent, while the others hold no more than an
+eighth above it: what they hold may be worked on for a while."""
 LINGER = 2.0
 """Seconds in which the client of a connection that is about to be closed may read why."""
 BATCH = 64
@@ -102,7 +109,7 @@ class Guard:
         self._leaving: set[Connection] = set()
         self._clients = Counter[str]()
         self._timer: asyncio.TimerHandle | None = None
-        self._said: dict[str, float] = {}
+        self._lines = LogLimit(1, QUIET)
         self._vain: dict[str, float] = {}
 
     def __len__(self) -> int:
@@ -153,11 +160,12 @@ class Guard:
             return
         one.held += size
         self.held += size
-        if self.held <= self.limits.max_bodies:
+        most = self.limits.max_bodies
+        if self.held <= (most * 9 // 8 if one.held <= SMALL else most):
             return
         if self._may_look("memory"):
-            reading = [other for other in self._open if other.reads_body]
-            goal = self.limits.max_bodies * 7 // 8
+            reading = [other for other in self._open if other.reads_body or other.queues]
+            goal = most * 7 // 8
             for other in _heaviest(reading, lambda found: found.held):
                 if self.held <= goal:
                     break
@@ -165,7 +173,7 @@ class Guard:
                 self.report("memory")
                 other.halt("too many large requests at once; try again")
             self._looked("memory", found=self.held <= goal)
-        if self.held > self.limits.max_bodies:
+        if self.held > most:
             self.leave(one)
             self.report("memory")
             one.halt("too many large requests at once; try again")
@@ -179,9 +187,7 @@ class Guard:
     def report(self, why: str) -> None:
         """Count a connection that is closed or turned away, and say so now and then."""
         self._closed(why)
-        now = asyncio.get_running_loop().time()
-        if now - self._said.get(why, -QUIET) >= QUIET:
-            self._said[why] = now
+        if self._lines.take(why):
             log.info("connection_closed", reason=why, connections=len(self._open), held=self.held)
 
     def stop(self) -> None:
@@ -306,6 +312,11 @@ class Connection(web.RequestHandler):
         return self._owed > 0 and self._in_body
 
     @property
+    def queues(self) -> bool:
+        """Tell whether requests wait here behind the one that is being answered."""
+        return self._owed > 1
+
+    @property
     def waits(self) -> bool:
         """Tell whether nothing happens here until the client sends more."""
         return not self._owed or (self._owed == 1 and self.reads_body)
@@ -360,7 +371,7 @@ class Connection(web.RequestHandler):
                 self._owed += 1
                 self._request_count += 1
                 self._give_up(b"", None)
-        self._guard.take(self, len(data))
+        self._guard.take(self, len(data) + self._weight(new))
         if self._upgraded and self._parser is not None:
             # Nothing here speaks another protocol, so what follows is the next request.
             self._parser.set_upgraded(False)
@@ -382,6 +393,12 @@ class Connection(web.RequestHandler):
             self._messages.pop()
             self._give_up(data, message.exc)
         self._head, self._head_since = b"", None
+
+    def _weight(self, new: int) -> int:
+        """Return the bytes that the *new* requests take, beside what was sent of them."""
+        last = islice(reversed(self._messages), new) if new else ()
+        heads = (one for one, _ in last if isinstance(one, RawRequestMessage))
+        return sum(REQUEST + LINE * len(head.raw_headers) for head in heads)
 
     def _is_too_large(self, head: RawRequestMessage) -> bool:
         size = len(head.path) + sum(len(n) + len(v) + 4 for n, v in head.raw_headers)
@@ -444,7 +461,9 @@ class Connection(web.RequestHandler):
             if self._bad:
                 self._bad = [bad for bad in self._bad if bad[0] is not request.raw_headers]
             waiting = sum(body.total_bytes for _, body in self._messages)
-            self._guard.release(self, self.held - waiting)
+            waiting += self._weight(len(self._messages))
+            if not self._buffer_paused:  # else requests that are not even parsed wait, too
+                self._guard.release(self, max(0, self.held - waiting))
             if self._in_body and self._body is not None and self._body.exception() is not None:
                 # What still comes is let pass: reading it is no mistake any more.
                 self._body.set_exception(cast("BaseException", None))
@@ -464,6 +483,13 @@ class Connection(web.RequestHandler):
             self.refused = reason
             if self._body is not None:
                 self._body.set_exception(Halted(reason))
+            self._forget_queue()
+
+    def _forget_queue(self) -> None:
+        """Let go of all that came behind the request that is being answered, or is about to be."""
+        while len(self._messages) > (not self._request_in_progress):
+            self._messages.pop()
+        self._parser, self._deaf, self._owed = None, True, 1
 
     def overdue(self, now: float) -> str | None:
         """End what takes too long; return what it was."""

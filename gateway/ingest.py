@@ -17,6 +17,7 @@ from gateway.errors import TRY_AGAIN, Fault, Rejected, SpoolError
 from gateway.event import Event
 from gateway.exchange import REQUEST_ID, Request, Response
 from gateway.ids import RequestIds
+from gateway.log_limit import LogLimit
 from gateway.mapping import spelt
 from gateway.observed import Observed
 from gateway.respond import Asking, Asks
@@ -28,6 +29,8 @@ from gateway.spool.clock import moment
 from gateway.trace.raw import Arrival
 from gateway.tracking import Kept, Plan, Tally
 
+QUIET = 10.0
+"""Seconds in which a source is logged once whose events cannot be kept."""
 TOO_LARGE_HEAD = "the request's line and headers are too large"
 
 log = structlog.get_logger()
@@ -85,6 +88,7 @@ class Ingest:
         self._world = world
         self._ids = RequestIds()
         self._apart = Apart()
+        self._not_kept = LogLimit(1, QUIET)
         self._offers = Turns()
 
     async def receive(self, http: web.Request) -> web.StreamResponse:
@@ -212,7 +216,10 @@ class Ingest:
         try:
             events = await self._route(source, stored, kept, asking, arrival)
         except SpoolError as error:
-            log.warning("not_kept", source=source.name, request=stored.id, error=str(error))
+            if times := self._not_kept.take(source.name):
+                log.warning(
+                    "not_kept", source=source.name, request=stored.id, error=str(error), times=times
+                )
             after = error.retry_after if isinstance(error, SpoolFull) else TRY_AGAIN
             reason = "the event cannot be stored now; try again"
             wait = max(1, round(after))

@@ -16,6 +16,7 @@ from gateway.config.watching import TraceConfig
 from gateway.errors import Fault
 from gateway.event import Event
 from gateway.log import redaction
+from gateway.log_limit import LogLimit
 from gateway.metrics.counts import Counts
 from gateway.plugin import Input, Output
 from gateway.redact import Redactor
@@ -37,6 +38,12 @@ STRANGERS = frozenset(
 )
 """Refusals that anybody can bring about, as often as they like: they are sampled as successes are,
 so that they push nothing out."""
+
+FAILURES = 50
+"""Refused requests of one source, for one kind of reason, that are logged and traced each second:
+senders can bring them about, too."""
+QUIET = 10.0
+"""Seconds in which it is logged once for a destination that a delivery will be tried again."""
 
 log = structlog.get_logger()
 
@@ -82,7 +89,9 @@ class Observed:
         self._shown = Sampler(SHOWN)
         self._lines = Sampler(rate)
         self._strange_lines = Sampler(rate)
+        self._refusals = LogLimit(FAILURES, 1.0)
         self.delivery_lines = Sampler(rate)
+        self.later_lines = LogLimit(1, QUIET)
 
     def change(self, setting: Setting) -> None:
         """Make records with another *setting* from now on."""
@@ -141,13 +150,19 @@ class Observed:
         if refused is None and arrival.kept is not None:
             counts.accepted(source, arrival.events, arrival.kept, arrival.turns)
         strange = refused is not None and refused.fault in STRANGERS
-        if self._strange_lines.take() if strange else refused is not None or self._lines.take():
+        wrong = 0
+        if refused is None:
+            logs = self._lines.take()
+        elif strange:
+            logs = self._strange_lines.take()
+        else:
+            logs = bool(wrong := self._refusals.take((source, outcome)))
+        if logs:
             self._say(arrival, outcome)
         if arrival.relayed:
             return
-        keep = self._on and (
-            chosen(arrival.request.id)
-            or (refused is not None and (not strange or self._strangers.take()))
+        keep = self._on and bool(
+            chosen(arrival.request.id) or wrong or (strange and self._strangers.take())
         )
         events = arrival.events
         if keep or self._watched(source, "", events, failed=refused is not None):
@@ -216,9 +231,18 @@ class Exit:
             self._delivery_seconds.observe(waited)
         if outcome not in FAILED and self._observed.delivery_lines.take():
             self._say(job, outcome, reason, attempt)
+        elif outcome == "later" and (times := self._observed.later_lines.take(destination)):
+            self._say(job, outcome, reason, attempt, times=times)
         self._observed.record(job, self, outcome, reason, attempt)
 
-    def _say(self, job: "Job", outcome: Outcome, reason: str, attempt: Attempt | None) -> None:
+    def _say(
+        self,
+        job: "Job",
+        outcome: Outcome,
+        reason: str,
+        attempt: Attempt | None,
+        **more: int,
+    ) -> None:
         log.info(
             "delivery",
             destination=self.destination,
@@ -227,6 +251,7 @@ class Exit:
             attempts=len(job.attempts),
             **({} if attempt is None else _figures(attempt)),
             **({"reason": reason} if reason else {}),
+            **more,
         )
 
 

@@ -27,6 +27,7 @@ from gateway.errors import TRY_AGAIN, Fault, Rejected
 from gateway.exchange import REQUEST_ID, Request
 from gateway.headers import check_final, end_to_end, reason
 from gateway.lending import Lender, without_unreadable
+from gateway.log_limit import LogLimit
 from gateway.masking import AS_IT_IS, Masking, inflated
 from gateway.upstream import Upstream
 
@@ -39,6 +40,9 @@ SMALL = 64 * 1024
 turns out to be closed."""
 CLIENT_GONE = 499
 """The status under which a call is noted whose client has left, as nginx does."""
+
+QUIET = 10.0
+"""Seconds in which calls of a source that fail in the same way are logged once."""
 
 log = structlog.get_logger()
 
@@ -68,6 +72,7 @@ class Relay:
         self._source = source
         self._upstream = upstream
         self._lender = lender
+        self._lines = LogLimit(1, QUIET)
 
     @property
     def lends(self) -> bool:
@@ -114,13 +119,19 @@ class Relay:
                             call.answer = _Answer(found, headers, self._masking(request))
                             await _copied(found, call.answer, http, moved)
         except ClientGone:
-            log.info("relay_abandoned", source=self._source, request=request.id)
+            self._say("relay_abandoned", request)
             return call.answer or web.Response(status=CLIENT_GONE, reason="Client Gone")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if call.answer is None:
                 raise self._failed(request, call, error) from error
             self._break_off(http, request, error)
         return call.answer
+
+    def _say(self, event: str, request: Request, **more: str) -> None:
+        """Log how a call failed, now and then."""
+        if times := self._lines.take(event):
+            write = log.info if event == "relay_abandoned" else log.warning
+            write(event, source=self._source, request=request.id, **more, times=times)
 
     @asynccontextmanager
     async def _turn(self, call: "_Call", client: str) -> AsyncIterator[None]:
@@ -174,11 +185,11 @@ class Relay:
         if broken is not None:
             return Rejected("$", "the body did not arrive whole", Fault.MALFORMED)
         if not call.begun and call.ready:
-            log.warning("relay_full", source=self._source, request=request.id)
+            self._say("relay_full", request)
             what = "too many calls are on their way to the vendor; try again"
             return Rejected("$", what, Fault.UNAVAILABLE, TRY_AGAIN)
         cause = _cause(error)
-        log.warning("relay_failed", source=self._source, request=request.id, cause=cause)
+        self._say("relay_failed", request, cause=cause)
         return Rejected("$", f"the vendor gave no answer: {cause}", Fault.UNAVAILABLE, TRY_AGAIN)
 
     def _break_off(self, http: web.Request, request: Request, error: Exception) -> None:
@@ -186,7 +197,7 @@ class Relay:
         client = http.transport
         if client is not None and not client.is_closing():
             cause = _cause(error)
-            log.warning("relay_broken", source=self._source, request=request.id, cause=cause)
+            self._say("relay_broken", request, cause=cause)
             client.abort()
 
 

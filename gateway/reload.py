@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -80,8 +80,8 @@ async def reload(gateway: "Gateway", new: Config) -> Changes:
         await gateway.upstreams.keep(
             Place(source.url, source.relay_timeout) for source in new.sources.values() if source.url
         )
-        await asyncio.gather(*(gateway.exchange(made[name]) for name in found.changed))
-        await asyncio.gather(*(gateway.end(name) for name in found.removed))
+        await _each(gateway.exchange(made[name]) for name in found.changed)
+        await _each(gateway.end(name) for name in found.removed)
     finally:
         unused = [worker for worker in made.values() if worker not in gateway.workers.values()]
         await asyncio.gather(*(worker.sender.close() for worker in unused))
@@ -101,6 +101,13 @@ async def reload(gateway: "Gateway", new: Config) -> Changes:
         routes=len(new.routes),
     )
     return found
+
+
+async def _each(works: Iterable[Awaitable[None]]) -> None:
+    """Do all *works* together, each to its end; raise what one of them raised."""
+    for ended in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(ended, BaseException):
+            raise ended
 
 
 class Reloading:

@@ -62,6 +62,7 @@ _BARE = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_PAIR = re.compile("=|%3d", re.IGNORECASE)
 _LITERAL = re.compile(r"true|false|null|none", re.IGNORECASE)
 _NUMBER = re.compile(r"-?[0-9.]+")
 _ESCAPED = re.compile(r"\\+u00([2-7][0-9a-fA-F])")
@@ -114,7 +115,15 @@ def _hides(name: str, value: Any) -> bool:
         return False
     if isinstance(value, int | float) and name.lower().endswith("s"):
         return False
-    return is_secret(name)
+    return is_secret(name) and not _is_visitor(name, value)
+
+
+def _is_visitor(name: str, value: object) -> bool:
+    """Tell whether a field called just ``cookie`` holds an id, as Quartic's does.
+
+    What a browser sends under that name has an equals sign (RFC 6265, section 4.2.1).
+    """
+    return name == "cookie" and isinstance(value, str) and not _PAIR.search(value)
 
 
 def text_without_secrets(text: str) -> str:
@@ -163,7 +172,9 @@ def _shown(text: str, name: re.Match[str]) -> tuple[str, int] | None:
     close = name["close"] or ""
     if found := _TEXT.match(text, name.end()):
         quote = found["plain"] or found["quote"]
-        return None if found[0] == quote else (f"{quote}{HIDDEN}", found.end())
+        if found[0] == quote or (close and _is_visitor(name["name"], found[0])):
+            return None
+        return f"{quote}{HIDDEN}", found.end()
     if text[name.end() : name.end() + 1] in {"[", "{"}:
         end = _closed(text, name.end())
         return None if end == name.end() + 2 else (f"{close}{HIDDEN}{close}", end)  # an empty one

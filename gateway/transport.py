@@ -91,7 +91,8 @@ class HttpTransport:
             failed = TransportError("timeout", f"no answer in {self._timeout:g} s")
             cause: Exception = error
         except aiohttp.ClientConnectorError as error:
-            failed, cause = TransportError("connect", f"cannot connect: {error}"), error
+            why = f"cannot connect: {error}".replace(": Cannot connect", "", 1)
+            failed, cause = TransportError("connect", why), error
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             failed, cause = TransportError("reset", f"connection lost: {error}"), error
         except (aiohttp.ClientError, ValueError) as error:

@@ -39,10 +39,14 @@ class Desk:
         """Return the worker of a destination.
 
         Raises:
-            Problem: there is none.
+            Problem: there is none, or a reload is just removing it.
         """
-        worker = self.gateway.workers.get(name)
-        if worker is None:
-            known = ", ".join(sorted(self.gateway.workers)) or "none"
-            raise Problem(404, f"there is no destination {name!r}; there is {known}")
-        return worker
+        workers = self.gateway.workers
+        if name not in workers or name not in self.gateway.config.destinations:
+            raise self.unknown(name)
+        return workers[name]
+
+    def unknown(self, name: str) -> Problem:
+        """Return what there is to say of a destination that there is not."""
+        known = ", ".join(sorted(self.gateway.workers)) or "none"
+        return Problem(404, f"there is no destination {name!r}; there is {known}")

@@ -109,7 +109,8 @@ def _accounts(balance: Balance | None) -> Accounts | None:
 
 def described(desk: Desk, name: str, depth: Depth, balance: Balance | None) -> Destination:
     """Return how a destination is doing."""
-    config, worker = desk.gateway.config.destinations[name], desk.worker(name)
+    worker = desk.worker(name)
+    config = desk.gateway.config.destinations[name]
     state = state_of(worker)
     given_up = desk.gateway.spool.given_up().get(name, GivenUp())
     circuit: Literal["delivering", "probing", "open"] = (
@@ -146,8 +147,8 @@ def described(desk: Desk, name: str, depth: Depth, balance: Balance | None) -> D
 async def listed(desk: Desk) -> list[Destination]:
     """Return all destinations that have a worker now."""
     depths = await desk.gateway.spool.depths()
-    names = [name for name in desk.gateway.config.destinations if name in desk.gateway.workers]
     held = await balances(desk.gateway.spool)
+    names = [name for name in desk.gateway.config.destinations if name in desk.gateway.workers]
     return [described(desk, n, depths[n], held.get(n)) for n in names if n in depths]
 
 
@@ -164,9 +165,11 @@ async def show_destination(desk: Desk, name: Name) -> Destination:
 
 
 async def _shown(desk: Desk, name: str) -> Destination:
-    desk.worker(name)
     depths = await desk.gateway.spool.depths()
     held = await balances(desk.gateway.spool)
+    desk.worker(name)  # a reload may have removed it meanwhile
+    if name not in depths:
+        raise desk.unknown(name)
     return described(desk, name, depths[name], held.get(name))
 
 

@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from gateway.admin.problem import Problem
 from gateway.config.admin import AdminConfig
+from gateway.log_limit import LogLimit
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 MARK = "x-gateway-admin"
@@ -39,8 +40,7 @@ class Refusals:
 
     def __init__(self, counts: Counter[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._counts = counts
-        self._clock = clock
-        self._logged: dict[str, float] = {}
+        self._lines = LogLimit(1, QUIET, clock)
 
     def note(self, request: web.Request, problem: Problem) -> None:
         """Note that *request* met *problem*.
@@ -53,9 +53,7 @@ class Refusals:
         if why == "token" and "authorization" not in request.headers:
             why = "no_token"
         self._counts[why] += 1
-        now = self._clock()
-        if why != "no_token" and now - self._logged.get(why, -QUIET) >= QUIET:
-            self._logged[why] = now
+        if why != "no_token" and self._lines.take(why):
             log.warning(
                 "admin_refused",
                 reason=problem.detail,

@@ -40,7 +40,7 @@ PATIENCE = 1000
 def command(path: Path, lines: int, count: int | None, *, as_json: bool, **which: Any) -> None:
     """Show what happens as it happens, until Ctrl-C.
 
-    Above [trace] successes_per_second successes are sampled; failures never are.
+    Above [trace] successes_per_second successes are sampled; failed deliveries never are.
     """
     out, left, file = console(), count, load_trace(path)
     for line in _all(file, Which(**which), lines):

@@ -64,7 +64,8 @@ class TraceConfig(Table):
     """How much of the disk they may take; past it the oldest go."""
     successes_per_second: int = Field(default=50, ge=0)
     """How many requests are traced every second; of those that come on top, only what goes wrong
-    is. So are requests that are refused for their credential or their address."""
+    is, and of refused requests 50 more a second for each source and kind of reason. Requests that
+    are refused for their credential or their address count as successes here."""
     bodies: Size = Field(default=64 * KIB, ge=0)
     """How much is kept of each body, received or sent; 0 keeps none."""
     otlp: Annotated[str, BeforeValidator(_collector)] = ""
@@ -84,5 +85,6 @@ class LogConfig(Table):
 
     successes_per_second: int = Field(default=50, ge=0)
     """How many requests, and how many deliveries, get a line every second; of those that come on
-    top, only what goes wrong does. So are requests that are refused for their credential or their
-    address."""
+    top, only what goes wrong does, and of refused requests 50 more a second for each source and
+    kind of reason. Requests that are refused for their credential or their address count as
+    successes here."""

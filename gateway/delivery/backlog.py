@@ -227,6 +227,12 @@ class BacklogReader:
                 self._inherited[later.mark] = min(latest, self._due_of(later))
         self.due_at(latest)
 
+    @property
+    def hurries(self) -> bool:
+        """Tell whether something waits that may go by now, before its own time."""
+        now = steady()
+        return any(due <= now for due in self._inherited.values())
+
     def recover(self) -> None:
         """Try soon what an outage made wait, now that it is over."""
         self._recovering = True

@@ -10,7 +10,11 @@ from gateway.delivery.progress import ProgressTracker
 from gateway.delivery.witness import Witness
 from gateway.event import Event
 from gateway.json_text import dumps
+from gateway.log_limit import LogLimit
 from gateway.spool import Attempt, Cause, Entry, Mark
+
+LINES = 50
+"""Dead letters that are logged each second; all of them are kept."""
 
 log = structlog.get_logger()
 
@@ -35,6 +39,7 @@ class Burials:
         self._redactor = sender.rendering.redactor
         self._witness = witness
         self._keeps = sender.buries
+        self._lines = LogLimit(LINES, 1.0)
 
     def bury(self, job: Job, cause: Cause, reason: str, attempt: Attempt | None = None) -> None:
         """Make a dead letter of *job*, after an *attempt* if there was one."""
@@ -47,14 +52,16 @@ class Burials:
         clean = redact.cut(reason)
         self._tracker.dead_lettered(job.failed(cause, clean, time.time(), rendered))
         self.count += 1
-        log.warning(
-            "dead_letter",
-            destination=self._destination,
-            delivery=job.event.id,
-            cause=cause,
-            attempts=len(job.attempts),
-            reason=clean,
-        )
+        if times := self._lines.take():
+            log.warning(
+                "dead_letter",
+                destination=self._destination,
+                delivery=job.event.id,
+                cause=cause,
+                attempts=len(job.attempts),
+                reason=clean,
+                times=times,
+            )
         self._witness.ended(job, "dead", f"{cause}: {clean}", attempt)
 
     def lost(self, mark: Mark, entry: Entry, reason: str) -> None:

@@ -93,7 +93,7 @@ class Worker:
         self._witness = Guarded(witness, settled)
         self.burials = Burials(name, self.tracker, sender, self._witness)
         self._spool = spool
-        self._stopping = self._paused = False
+        self._stopping = self._paused = self._drained = self._drained_late = False
         self.delivered = self.declined = self.retried = self.shadowed = 0
 
     def start(self) -> None:
@@ -135,12 +135,19 @@ class Worker:
         if not paused:
             self.wake()
 
+    @property
+    def drains(self) -> bool:
+        """Tell whether it ends before what it was to let go at once has gone."""
+        left = self.backlog.hurries or self.queue.in_flight.waiting > 0
+        return self._drained and (self._drained_late or left)
+
     async def drain(self) -> None:
         """Let all that is owed go at once, whatever it waited for; the rate limit stays.
 
         Raises:
             SpoolError: the spool cannot tell what waits.
         """
+        self._drained, self._drained_late = True, self._stopping
         await self.tracker.flush()
         self.breaker.retry_now()
         await self.backlog.retry_by(steady())

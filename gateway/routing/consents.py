@@ -11,9 +11,13 @@ from hashlib import blake2b
 from gateway.config.routing import ConsentConfig
 from gateway.event import Event
 from gateway.spool import Said, Spool
+from gateway.spool.memory import newest
 
 NEAR = 10_000
 """Users whose consent is kept in memory too."""
+
+LONGEST = 200
+"""Characters of a category's name; a longer one is not remembered."""
 
 Statements = dict[str, Said]
 
@@ -73,12 +77,17 @@ class Consents:
         said: dict[bytes, Statements] = {}
         for event in events:
             at = event.received_at.timestamp()
-            words = {category: Said(granted, at) for category, granted in event.consent.items()}
+            words = {
+                category: Said(granted, at)
+                for category, granted in event.consent.items()
+                if len(category) <= LONGEST
+            }
             if words:
                 for key in self._keys(source, event):
                     said.setdefault(key, {}).update(words)
+        said = {key: newest(statements) for key, statements in said.items()}
         for key, statements in said.items():
-            self._keep(key, self._near.pop(key, {}) | statements)
+            self._keep(key, newest(self._near.pop(key, {}) | statements))
         return said
 
     async def _look_up(self, keys: Collection[bytes]) -> Mapping[bytes, Statements]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import structlog
 
+from gateway.log_limit import LogLimit
+
 QUIET = 60.0
 """Seconds in which one route is logged once."""
 
@@ -21,13 +23,10 @@ class Failures:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[str] = Counter()
-        self._clock = clock
-        self._logged: dict[str, float] = {}
+        self._lines = LogLimit(1, QUIET, clock)
 
     def note(self, route: str, error: str) -> None:
         """Count a failure of *route*, and log it if none was logged lately."""
         self.counts[route] += 1
-        now = self._clock()
-        if now - self._logged.get(route, -QUIET) >= QUIET:
-            self._logged[route] = now
+        if self._lines.take(route):
             log.warning("not_judged", route=route, error=error, times=self.counts[route])

@@ -15,6 +15,9 @@ from gateway.spool.values import Said
 ROOM = 96
 """Bytes that a user takes in the file at most, beside the names of the categories."""
 
+CATEGORIES = 100
+"""Categories of which a user's word is remembered."""
+
 _KNOWN = "SELECT said FROM consent WHERE user = ? AND until > ?"
 _REMEMBER = "INSERT OR REPLACE INTO consent(user, until, said) VALUES (?, ?, ?)"
 _PURGE = """
@@ -31,6 +34,14 @@ def room(said: Mapping[bytes, Mapping[str, Said]]) -> int:
     return sum(ROOM + sum(12 + len(name) for name in words) for words in said.values())
 
 
+def newest(words: dict[str, Said]) -> dict[str, Said]:
+    """Return a user's last *words*, of many categories the newest; senders can invent some."""
+    if len(words) <= CATEGORIES:
+        return words
+    order = sorted(words, key=lambda name: words[name].at)
+    return {name: words[name] for name in order[-CATEGORIES:]}
+
+
 def remember(
     connection: apsw.Connection, said: Mapping[bytes, Mapping[str, Said]], now: float, window: float
 ) -> None:
@@ -38,7 +49,8 @@ def remember(
     for user, words in said.items():
         known = recall(connection, [user], now).get(user, {})
         later = {n: w for n, w in words.items() if n not in known or known[n].at <= w.at}
-        packed = _encode({name: (word.granted, word.at) for name, word in (known | later).items()})
+        kept = newest(known | later)
+        packed = _encode({name: (word.granted, word.at) for name, word in kept.items()})
         connection.execute(_REMEMBER, (user, now + window, packed))
 
 

@@ -16,6 +16,7 @@ from gateway.admin.stream import MOST
 from gateway.admin.traces import SHOWN
 from gateway.config.admin import AdminConfig
 from gateway.exchange import Delivered
+from gateway.spool import Balance
 from gateway.trace.interface import Line
 from tests.e2e.admin import AT, SETUP, TOKEN, Admin, administered, fill
 from tests.e2e.process import ROOT
@@ -177,6 +178,27 @@ async def test_a_pause_outlives_reloads_and_restarts(tmp_path: Path) -> None:
         assert (found["state"], found["backlog"]) == ("paused", 1)
         await admin.post("/destinations/crm/resume")
         await admin.running.watch.until(lambda w: delivered(w, "crm") == 1)
+
+
+@pytest.mark.parametrize("act", ["pause", "resume", "drain"])
+async def test_a_destination_that_a_reload_removes_meanwhile_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """What is done to a destination that goes in the middle of it ends as for one that is not."""
+    async with administered(tmp_path) as admin:
+        gateway = admin.desk.gateway
+        asked = gateway.spool.balances
+        path = tmp_path / "gateway.toml"
+        gone = path.read_text().partition("[destinations.mail]")[0] + '[[routes]]\nto = ["crm"]\n'
+
+        async def meanwhile() -> dict[str, Balance]:
+            path.write_text(gone)
+            await admin.desk.reloading.now()
+            return await asked()
+
+        monkeypatch.setattr(gateway.spool, "balances", meanwhile)
+        status, said = await admin.call("POST", f"/api/v1/destinations/mail/{act}")
+        assert status == 404, said
 
 
 async def test_a_drain_waits_for_nothing(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from gateway.config import load
+from gateway.connections import REQUEST
 from gateway.event import Event
 from gateway.exchange import Request
 from gateway.reload import reload
@@ -253,6 +254,62 @@ async def test_what_was_answered_or_left_is_held_no_more(tmp_path: Path) -> None
         assert run.gateway.guard.held == 0
 
 
+async def test_what_waits_behind_a_slow_answer_counts_as_what_it_takes(tmp_path: Path) -> None:
+    """Heads of many lines take far more memory than was sent; past the budget they are let go."""
+    async with vendor() as upstream:
+        asked, let = asyncio.Semaphore(0), asyncio.Event()
+
+        async def slow(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.release()
+            await let.wait()
+            writer.write(OK)
+
+        upstream.script = slow
+        config = limited(tmp_path, 'max_bodies = "2MiB"', f'url = "{upstream.url}"')
+        first = b"GET /v1/other HTTP/1.1\r\nhost: h\r\n\r\n"
+        lines = "\r\n".join(f"x{n}: y" for n in range(200))
+        more = f"GET /v1/more HTTP/1.1\r\nhost: h\r\n{lines}\r\n\r\n".encode()
+        last = more.replace(b"x0: y", b"connection: close")
+        async with running(tmp_path, config) as run:
+            sent = first + more * 29 + last
+            held = [await connected(run.url, sent, "127.0.0.3") for _ in range(8)]
+            for _ in held:
+                await asked.acquire()
+            assert closed(run, "memory") >= 6
+            assert run.gateway.guard.held <= 2 * 1024 * 1024
+            assert b" 200 OK" in await ask(run.url)
+            let.set()
+            answers = [await answered(kept) for kept in held]
+            assert sum(answer.count(b"HTTP/1.1 200") == 1 for answer in answers) >= 6
+            assert len(run.gateway.guard) <= 2
+
+
+async def test_the_last_of_the_budget_is_for_small_requests(tmp_path: Path) -> None:
+    """Large requests that are being worked on, and cannot give way, keep no small one out."""
+    async with vendor() as upstream:
+        asked, let = asyncio.Semaphore(0), asyncio.Event()
+
+        async def slow(_: Got, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(60_000)
+            asked.release()
+            await let.wait()
+            writer.write(OK)
+
+        upstream.script = slow
+        limits = 'max_bodies = "100KiB"\nmax_body = "100KiB"'
+        config = limited(tmp_path, limits, f'url = "{upstream.url}"')
+        large = head("connection: close", line="PUT /v1/up HTTP/1.1", length=60_000) + bytes(60_000)
+        async with running(tmp_path, config) as run:
+            first = await connected(run.url, large, "127.0.0.3")
+            await asked.acquire()
+            run.gateway.guard.held += 100 * 1024 - 60_000  # as if more were being worked on
+            assert b" 200 OK" in await ask(run.url)
+            assert b" 429 " in await answered(await connected(run.url, large, "127.0.0.4"))
+            run.gateway.guard.held -= 100 * 1024 - 60_000
+            let.set()
+            assert b" 200 OK" in await answered(first)
+
+
 async def test_a_body_that_inflates_counts_as_what_it_becomes(tmp_path: Path) -> None:
     """The budget is one of memory: what a packed body becomes counts, too."""
     limits = 'max_body = "1MiB"\nmax_bodies = "1MiB"'
@@ -448,7 +505,7 @@ async def test_what_came_before_nonsense_is_answered(tmp_path: Path) -> None:
             async with asyncio.timeout(PATIENCE):
                 await asked.wait()
             kept[1].write(head() + TRACK)
-            await until(lambda: run.gateway.guard.held > len(TRACK) + 60)
+            await until(lambda: run.gateway.guard.held > 2 * REQUEST)
             kept[1].write(b"nonsense\r\n\r\n" + head() + TRACK)
             await until(lambda: run.gateway.observed.counts.requests["", "unreadable"] == 1)
             let.set()

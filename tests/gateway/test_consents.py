@@ -12,6 +12,7 @@ from gateway.event import Event
 from gateway.routing import consents
 from gateway.routing.consents import Consents
 from gateway.spool import SqliteSpool
+from gateway.spool.memory import CATEGORIES
 
 AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 DAY = 86400.0
@@ -51,6 +52,19 @@ async def test_the_last_word_on_each_category_counts(spool: SqliteSpool) -> None
     assert await hear(event(2, user_id="u")) == {"ads": False, "mail": True}
     assert await hear(event(2, user_id="other")) == {}
     assert await hear(event(2)) == {}
+
+
+async def test_invented_categories_do_not_add_up(spool: SqliteSpool) -> None:
+    """Of a user's many categories the newest are remembered, in memory and on the disk."""
+    hear = Hears(spool)
+    for day in range(3):
+        told = {f"c{day}-{n}": True for n in range(CATEGORIES)}
+        known = await hear(event(day, user_id="u", consent=told | {"x" * 1000: True}))
+        assert len(known) == CATEGORIES
+    again = await Hears(spool)(event(3, user_id="u", consent={"ads": True}))
+    assert len(again) == CATEGORIES
+    assert again["ads"]
+    assert again["c2-99"]
 
 
 async def test_it_survives_a_restart(spool: SqliteSpool) -> None:

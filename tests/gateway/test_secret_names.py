@@ -18,7 +18,7 @@ SECRET = [
     "user[password]", "user%5Bpassword%5D", "newPassword", "password_confirmation", "passwordHash",
     "passphrase", "user_pwd", "pwd", "api_key", "apiKey", "X-API-Key", "api%5Fkey", "apikeys",
     "writeKey", "private_key", "aws_secret_access_key", "signingKey", "sessionKey",
-    "authorization", "Proxy-Authorization", "authorizationHeader", "cookie", "set-cookie",
+    "authorization", "Proxy-Authorization", "authorizationHeader", "Cookie", "set-cookie",
     "Set-Cookie2", "cookies", "jwt", "userJwt", "cvv", "otp",
 ]  # fmt: skip
 PLAIN = [
@@ -86,6 +86,11 @@ def test_what_cannot_be_a_credential_stays(value: object, stays: bool) -> None: 
         ('{"token": {"a": {"b": "c"}, "d": "e"}, "f": 1}', '{"token": "***", "f": 1}'),
         ('{"token": {"a": {"b": "c"}, "d', '{"token": "***"'),
         ("cookie: a=b; c=d; e=f\nhost: x", "cookie: ***\nhost: x"),
+        ("cookie: abc\nhost: x", "cookie: ***\nhost: x"),
+        ('{"cookie": "8sjfe8fh", "a": 1}', '{"cookie": "8sjfe8fh", "a": 1}'),
+        ('{"cookie": "sid=8sjfe8fh", "a": 1}', '{"cookie": "***", "a": 1}'),
+        ('{"cookie": ["8sjfe8fh"], "a": 1}', '{"cookie": "***", "a": 1}'),
+        ('{"session_cookie": "8sjfe8fh"}', '{"session_cookie": "***"}'),
         ("authorization: Basic dXNlcjpwdw==, next", "authorization: ***, next"),
         ("%7B%22api_key%22%3A%22a%20b%22%2C%22c%22", "%7B%22api_key%22%3A%22***%22%2C%22c%22"),
         ('{"m": "line\\ntoken: abc"}', '{"m": "line\\ntoken: ***"}'),
@@ -96,6 +101,13 @@ def test_texts(said: str, shown: str) -> None:
     """A value ends where it ends, in whatever it stands, cut off or not."""
     assert text_without_secrets(said) == shown
     assert Redactor().text(said) == shown
+
+
+def test_a_visitors_id_is_shown_as_other_ids_are() -> None:
+    """What stands in a field called ``cookie`` is an id, unless it is what a browser sends so."""
+    held = {"cookie": "8sjfe8fh", "in": {"cookie": "sid=1"}, "Cookie": "x", "cookies": "x"}
+    clean = {"cookie": "8sjfe8fh", "in": {"cookie": "***"}, "Cookie": "***", "cookies": "***"}
+    assert without_secrets(held) == clean
 
 
 WORDS = st.text(st.characters(exclude_characters="'\"[]{}\\", exclude_categories=["Cs"]))

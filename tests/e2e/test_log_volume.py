@@ -1,0 +1,89 @@
+"""Whoever may send cannot fill the log, and what goes wrong repeatedly is told all the same."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from structlog.testing import capture_logs
+
+from gateway.observed import FAILURES
+from tests.e2e.configs import destination
+from tests.e2e.running import PATIENCE, Running, running
+from tests.soak.wire import read_message, status_of
+
+NOWHERE = "http://127.0.0.1:9"
+MANY = 3 * FAILURES
+TRACK = b'{"writeKey":"WK","userId":"u","event":"Seen"}'
+
+
+def config(folder: Path, more: str = "", delivery: str = "") -> str:
+    """Return a configuration whose vendor, and whose upstream, are not there."""
+    return (
+        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n{more}\n'
+        f'[sources.site]\nvendor = "segment"\nkeys = ["WK"]\nurl = "{NOWHERE}"\n'
+        f'{destination("chrts", NOWHERE, delivery)}[[routes]]\nto = ["chrts"]\n'
+    )
+
+
+async def sent(run: Running, path: bytes, body: bytes, count: int = MANY) -> list[int]:
+    """Send a request so often; return the statuses."""
+    host, _, port = run.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    one = b"POST %s HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n%s" % (path, len(body), body)
+    writer.write(one * count)
+    async with asyncio.timeout(PATIENCE):
+        statuses = [status_of((await read_message(reader))[0]) for _ in range(count)]
+    writer.close()
+    return statuses
+
+
+def of(lines: Sequence[Any], event: str) -> list[Any]:
+    """Return the lines of an event."""
+    return [line for line in lines if line["event"] == event]
+
+
+async def test_refused_requests_fill_neither_log_nor_traces(tmp_path: Path) -> None:
+    """So many refusals of one kind a second are logged and traced; one of another kind is, too."""
+    async with running(tmp_path, lambda _: config(tmp_path)) as run:
+        with capture_logs() as lines:
+            assert set(await sent(run, b"/v1/track", b"{")) == {400}
+            await sent(run, b"/v1/track", b'{"writeKey":"WK","event":7}', 1)
+        told = [line["outcome"] for line in of(lines, "request")]
+        assert FAILURES <= told.count("malformed") <= 2 * FAILURES
+        assert len(set(told)) == 2
+        counts = run.gateway.observed.counts.requests
+        assert counts["site", "malformed"] == MANY
+
+
+async def test_senders_who_are_told_to_try_later_are_one_line(tmp_path: Path) -> None:
+    """A full backlog is logged once in a while, with how often it was met."""
+    full = "max_backlog = 1"
+    async with running(tmp_path, lambda _: config(tmp_path, delivery=full)) as run:
+        with capture_logs() as lines:
+            statuses = await sent(run, b"/v1/track", TRACK)
+        assert statuses.count(429) > MANY // 2
+        (line,) = of(lines, "not_kept")
+        assert line["times"] == 1
+
+
+async def test_calls_that_cannot_be_passed_on_are_one_line(tmp_path: Path) -> None:
+    """An upstream that is not there is logged once in a while."""
+    async with running(tmp_path, lambda _: config(tmp_path)) as run:
+        with capture_logs() as lines:
+            await sent(run, b"/v1/other", b"", 20)
+        assert len(of(lines, "relay_failed")) == 1
+
+
+async def test_it_is_told_why_a_destination_makes_no_progress(tmp_path: Path) -> None:
+    """A delivery that will be tried again has a line now and then, and says once what is wrong."""
+    hasty = 'retry_min = "1ms"\nretry_max = "5ms"'
+    async with running(tmp_path, lambda _: config(tmp_path, delivery=hasty)) as run:
+        with capture_logs() as lines:
+            await sent(run, b"/v1/track", TRACK, 1)
+            async with asyncio.timeout(PATIENCE):
+                while run.gateway.workers["chrts"].retried < 4:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.01)
+        (line,) = [line for line in of(lines, "delivery") if line["outcome"] == "later"]
+        assert (line["destination"], line["times"], line["status"]) == ("chrts", 1, None)
+        assert line["reason"].lower().count("cannot connect") == 1
