@@ -1,46 +1,35 @@
-"""What has no job yet: new entries, the backlog, retries that are due, parked events."""
+"""What stands in the log and has no job yet: new entries, and the backlog."""
 
 import asyncio
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from gateway.delivery.burial import Burials
 from gateway.delivery.circuit_breaker import CircuitBreaker
 from gateway.delivery.clock import steady
-from gateway.delivery.job import Job, StepsOf, job_of
+from gateway.delivery.job import Job, StepsOf
+from gateway.delivery.making import JobMaker, Parse
 from gateway.delivery.progress import ProgressTracker
-from gateway.delivery.queue import WINDOW_JOBS, JobQueue
+from gateway.delivery.queue import JobQueue
 from gateway.delivery.unread import NOBODY, Unread, UnreadIndex
-from gateway.errors import Rejected, SpoolError, Unrenderable
+from gateway.delivery.waiting import DOUBT, WaitingReader
+from gateway.errors import SpoolError
 from gateway.event import Event
-from gateway.spool import Entry, Item, Later, Mark, Notice, Replayed, Spool
+from gateway.spool import Entry, Item, Mark, Notice, Replayed, Spool
 
 PAGE = 100
-"""Entries, or waiting deliveries, brought at once."""
+"""Entries brought at once."""
 SCANNED = 10_000
 """Entries of the log whose places are read at once."""
-LISTED = 1000
-"""Waiting deliveries asked for at once where only their marks matter."""
 TICK = 1.0
 """Seconds after which an idle destination's cursor follows the log, so that it can be trimmed."""
-DOUBT = 0.1
-"""Seconds before the spool is asked again where it does not say what was expected."""
-TRIES = 5
-"""How often a count is repeated at once because something ended meanwhile."""
 OVERTAKEN = 1024
 """Deliveries that may overtake one user's backlog before that is parked, so that the cursor goes
 on and the log can be trimmed."""
-PARSED_ENTRIES = 4
-"""Requests of many events whose events are kept, since they are taken a few at a time."""
-MANY_EVENTS = 16
-NEVER = float("inf")
 
 log = structlog.get_logger()
-
-Parse = Callable[[Entry], Sequence[Event]]
 
 
 class BacklogReader:
@@ -49,9 +38,6 @@ class BacklogReader:
     An entry that was just accepted becomes jobs at once, while there is room and none of its
     users has anything older that is unread. Everything else stays in the log; of that only the
     places are kept here (`UnreadIndex`), and it is read back source by source.
-
-    A user who is blocked has a job in flight, or a retry that is still to come due, or is about to
-    be followed: what is parked behind anything else would stay in the spool for ever.
 
     Args:
         name: the destination's.
@@ -63,6 +49,9 @@ class BacklogReader:
         parse: a stored request to its events.
         steps_of: a route's name to its steps.
         whole: whether requests in a vendor's format go on as they came.
+
+    Attributes:
+        waiting: what waits in the spool; it is brought in turns with the log.
     """
 
     def __init__(  # noqa: PLR0913 - what a reader needs of the world, each once
@@ -85,8 +74,6 @@ class BacklogReader:
         self._breaker = breaker
         self._concurrency = concurrency
         self._retry_max = retry_max
-        self._parse = parse
-        self._steps_of = steps_of
         self._whole = whole
         self._unread = UnreadIndex()
         self._loaded = False
@@ -94,24 +81,25 @@ class BacklogReader:
         self._early: list[tuple[Unread, bool]] = []
         self._began = self._reached = self._evicted_to = 0
         self._loading: Counter[int] = Counter()
-        self._parsed: OrderedDict[int, Sequence[Event]] = OrderedDict()
-        self._due = 0.0
-        self._recount = NEVER
         self._swept = 0.0
-        self._recovering = False
-        self._follow: set[str] = set()
-        self._held: dict[str, None] = {}
-        """Users whose parked deliveries stand behind what seems to be theirs in the log."""
-        self._inherited: dict[Mark, float] = {}
         self._wake = asyncio.Event()
+        self._maker = JobMaker(name, parse, steps_of)
+        self.waiting = WaitingReader(
+            name,
+            spool,
+            queue,
+            self._maker,
+            first_unread=self._first_unread,
+            wake=self._wake.set,
+        )
         self._task: asyncio.Task[None] | None = None
         self._tracker: ProgressTracker
-        self._burials: Burials
 
     def start(self, tracker: ProgressTracker, burials: Burials) -> None:
         """Begin where the cursor stands; from now on every new entry has to be offered."""
         self._tracker = tracker
-        self._burials = burials
+        self._maker.start(burials)
+        self.waiting.start(tracker)
         self._began = self._reached = self._spool.position()
         self._wake.set()
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{self._name}/log")
@@ -130,6 +118,10 @@ class BacklogReader:
     def unread(self) -> int:
         """Return how many deliveries stand in the log and have no job yet."""
         return len(self._unread) + len(self._early)
+
+    def _first_unread(self, user: int) -> int | None:
+        """Return the lowest seq of a user's unread deliveries."""
+        return self._unread.first_of(user)
 
     # Called by the worker
 
@@ -200,7 +192,7 @@ class BacklogReader:
 
     def request_more(self) -> None:
         """Read on, if there is anything to read."""
-        if (self._unread and not self._queue.closed) or self._due <= steady():
+        if (self._unread and not self._queue.closed) or self.waiting.due:
             self._wake.set()
 
     def freed(self, user: int) -> None:
@@ -208,53 +200,17 @@ class BacklogReader:
         if self._unread and user != NOBODY:
             self._unread.freed(user)
 
-    def due_at(self, due: float) -> None:
-        """Note that something waits in the spool until *due*."""
-        if due < self._due:
-            self._due = due
-            self._wake.set()
-
-    async def retry_by(self, latest: float, *, isolated: bool = True) -> None:
-        """Let nothing that waits in the spool for its next attempt wait longer than *latest*.
-
-        Without *isolated*, what failed while the vendor took others keeps its own time.
-
-        Raises:
-            SpoolError: the spool cannot tell what waits.
-        """
-        for later in await self._list_retrying():
-            if isolated or not (later.attempts and later.attempts[-1].isolated):
-                self._inherited[later.mark] = min(latest, self._due_of(later))
-        self.due_at(latest)
-
-    @property
-    def hurries(self) -> bool:
-        """Tell whether something waits that may go by now, before its own time."""
-        now = steady()
-        return any(due <= now for due in self._inherited.values())
-
-    def recover(self) -> None:
-        """Try soon what an outage made wait, now that it is over."""
-        self._recovering = True
-        self._wake.set()
-
-    def load_parked(self, user: str) -> None:
-        """Bring the user's parked deliveries."""
-        self._follow.add(user)
-        self._wake.set()
-
     def on_notice(self, notice: Notice) -> None:
         """Note what the spool did by itself; see `gateway.spool.Taken` and `Replayed`."""
         if isinstance(notice, Replayed):
-            self._due = 0.0
-            self._wake.set()
+            self.waiting.due_at(0.0)
             return
         self._in_flight.on_evicted(notice)
         self._evicted_to = max(self._evicted_to, notice.cursor)
         self._unread.evict(self._evicted_to)  # the reader goes on with what is left of it
         self._early = [(one, whole) for one, whole in self._early if one.seq > notice.cursor]
         self._reached = max(self._reached, notice.cursor)
-        self._count_in(DOUBT)
+        self.waiting.count_in(DOUBT)
         self._tracker.on_evicted(notice.cursor, notice.marks)
 
     def _again(self) -> None:
@@ -278,15 +234,14 @@ class BacklogReader:
             except SpoolError as error:
                 log.warning("spool_unreadable", destination=self._name, error=str(error))
                 await asyncio.sleep(TICK)
-                self._due = self._recount = 0.0
+                self.waiting.doubt()
             except Exception:
                 log.exception("reader_failed", destination=self._name)
                 await asyncio.sleep(TICK)
-                self._due = self._recount = 0.0
+                self.waiting.doubt()
 
     def _pause(self) -> float:
-        due = NEVER if self._queue.closed else self._due
-        return max(0.0, min(TICK, min(due, self._recount) - steady()))
+        return max(0.0, min(TICK, self.waiting.next_at - steady()))
 
     async def _load_index(self) -> None:
         """Find out what is unread, and who waits behind what.
@@ -304,9 +259,9 @@ class BacklogReader:
                 for number, user in zip(found.numbers, found.users, strict=True):
                     index.add(Unread(found.seq, number, user, found.source), whole=whole)
             after = page.scanned
-        await self._count()
+        await self.waiting.count()
         # The clock may have been set back since what waits was told until when.
-        await self.retry_by(steady() + self._retry_max)
+        await self.waiting.retry_by(steady() + self._retry_max)
         for one, whole in self._early:
             index.add(one, whole=whole)
         self._unread, self._early = index, []
@@ -317,20 +272,11 @@ class BacklogReader:
 
     async def _bring(self) -> None:
         """Bring a little of everything, so that nothing of it keeps the rest waiting."""
-        if self._recount <= steady():
-            await self._count()
-        if self._recovering:
-            self._recovering = False
-            await self.retry_by(steady(), isolated=False)
-        if self._due <= steady() and not self._queue.closed:
-            await self._bring_due()
-        follow, self._follow = self._follow, set()
-        for user in follow:
-            await self._bring_parked(user)
+        await self.waiting.bring()
         if steady() - self._swept >= TICK:
             self._swept = steady()
             self._unread.sweep()
-            self._look_at_held()
+            self.waiting.look_at_held()
         if self._unread.evict(self._evicted_to):
             self._again()
         elif self._unread and not self._queue.closed:
@@ -400,7 +346,7 @@ class BacklogReader:
                     self._closed(seq, ahead=ahead[seq])
                 continue
             numbers = [one.number for one in group]
-            events = self._events(seq, entry)
+            events = self._maker.events(seq, entry)
             self._admit(seq, entry, numbers, events, ahead=ahead[seq], park=park)
 
     async def _park_lowest(self) -> None:
@@ -434,7 +380,7 @@ class BacklogReader:
     ) -> None:
         """Make jobs of deliveries that were opened."""
         for number in numbers:
-            job = self._job(Mark(seq, number), entry, events, ahead=ahead)
+            job = self._maker.job(Mark(seq, number), entry, events, ahead=ahead)
             if job is None:
                 self._closed(seq, ahead=ahead)
             elif job.user and (park or self._queue.users.blocked(job.user)):
@@ -446,144 +392,7 @@ class BacklogReader:
         self._queue.users.block(job.user)
         self._tracker.waiting(job.later(steady(), parked=True))
         self._closed(job.mark.seq, ahead=job.ahead)
-        self.continue_user(job.user)
-
-    def continue_user(self, user: str) -> None:
-        """Bring what waits in the spool behind the user's last delivery in flight."""
-        if not user or not self._queue.users.blocked(user):
-            return
-        if not (self._queue.users.is_active(user) or self._in_flight.retries_for(user)):
-            self.load_parked(user)
-
-    async def _bring_due(self) -> None:
-        if self._in_flight.waiting >= WINDOW_JOBS:  # however many events a sender makes fail
-            self._due = steady() + DOUBT
-            return
-        self._due = NEVER
-        await self._tracker.flush()
-        now = steady()
-        room = PAGE + self._in_flight.waiting
-        with self._tracker.watch_moves() as moved:
-            found = await self._spool.exceptions(self._name, NEVER, room + 1)
-            fresh = [x for x in found if not (self._in_flight.has(x.mark) or moved(x.mark))]
-            due = [later for later in fresh if self._due_of(later) <= now][:PAGE]
-            await self._load(due, moved)
-        taken = {later.mark for later in due}
-        further = [self._due_of(later) for later in fresh if later.mark not in taken]
-        for mark in taken:
-            self._inherited.pop(mark, None)
-        if len(found) > room:
-            further.append(self._due_of(found[-1]))
-        if further:
-            self._due = min(self._due, max(min(further), now + 0.01))
-
-    def _due_of(self, later: Later) -> float:
-        return min(later.due, self._inherited.get(later.mark, NEVER))
-
-    async def _bring_parked(self, user: str) -> None:
-        await self._tracker.flush()
-        with self._tracker.watch_moves() as moved:
-            parked = await self._spool.parked(self._name, user, PAGE)
-            if self._queue.users.is_active(user) or self._in_flight.retries_for(user):
-                return
-            # After a crash, earlier events that were in flight may stand in the log again.
-            first = self._unread.first_of(self._spool.user_hash(user))
-            ready = [x for x in parked if first is None or x.mark.seq < first]
-            await self._load(ready, moved)
-        if not parked:
-            self._due = 0.0
-            self._count_in(DOUBT)
-        elif not ready:
-            self._held[user] = None
-
-    def _look_at_held(self) -> None:
-        """Look again for users whom nobody else may wake.
-
-        What stood before their parked deliveries may have been another's with the same hash, or
-        may be a dead letter that names no user.
-        """
-        for user in list(islice(self._held, PAGE)):
-            del self._held[user]
-            self.continue_user(user)
-
-    def _count_in(self, seconds: float) -> None:
-        self._recount = min(self._recount, steady() + seconds)
-        self._wake.set()
-
-    async def _count(self) -> None:
-        """Ask the spool who is blocked, at a moment when it knows all that we know."""
-        for _ in range(TRIES):
-            await self._tracker.flush()
-            self._recount = NEVER
-            version = self._tracker.version
-            if self._tracker.unreported:
-                continue
-            waiting = await self._list_retrying()
-            blocked = await self._spool.blocked(self._name)
-            if version == self._tracker.version:
-                self._follow |= self._in_flight.resync(blocked, waiting)
-                return
-        self._count_in(TICK)
-
-    async def _list_retrying(self) -> list[Later]:
-        found: list[Later] = []
-        last: Later | None = None
-        while True:
-            page = await self._spool.exceptions(self._name, NEVER, LISTED, last)
-            found += page
-            if len(page) < LISTED:
-                return found
-            last = page[-1]
-
-    async def _load(self, waiting: Iterable[Later], moved: Callable[[Mark], bool]) -> None:
-        laters = list(waiting)
-        entries = await self._spool.entries(sorted({later.mark.seq for later in laters}))
-        by_seq = {item.seq: item.entry for item in entries}
-        for later in laters:
-            entry = by_seq.get(later.mark.seq)
-            if entry is None or self._in_flight.has(later.mark) or moved(later.mark):
-                continue
-            self._in_flight.restore(later)
-            job = self._job(later.mark, entry, self._events(later.mark.seq, entry), later=later)
-            if job is None:
-                self._in_flight.settle(later.mark)
-                self.continue_user(later.user)
-            else:
-                self._queue.add(job)
-
-    def _job(
-        self,
-        mark: Mark,
-        entry: Entry,
-        events: Sequence[Event],
-        *,
-        later: Later | None = None,
-        ahead: bool = False,
-    ) -> Job | None:
-        """Return a delivery as a job; None, and a dead letter, where it cannot be made any more."""
-        try:
-            return job_of(mark, entry, self._name, events, self._steps_of, later=later, ahead=ahead)
-        except Unrenderable as error:
-            self._burials.lost(mark, entry, str(error))
-            return None
-
-    def _events(self, seq: int, entry: Entry) -> Sequence[Event]:
-        known = self._parsed.get(seq)
-        if known is not None:
-            return known
-        try:
-            events = self._parse(entry)
-        except Rejected as error:
-            log.warning("no_longer_parses", request=entry.id, source=entry.source, error=str(error))
-            return ()
-        except Exception:
-            log.exception("plugin_failed", vendor=entry.vendor, step="parse", request=entry.id)
-            return ()
-        if len(events) > MANY_EVENTS:
-            self._parsed[seq] = events
-            if len(self._parsed) > PARSED_ENTRIES:
-                self._parsed.popitem(last=False)
-        return events
+        self.waiting.continue_user(job.user)
 
     def _places(self, seq: int, entry: Entry, numbers: Sequence[int]) -> list[Unread]:
         return [Unread(seq, n, entry.user(n), entry.source) for n in numbers]

@@ -9,12 +9,13 @@ from msgspec.structs import replace
 
 from gateway.config import DestinationConfig
 from gateway.delivery.attempt import Outcome, Sender, Shadowed
-from gateway.delivery.backlog import BacklogReader, Parse
+from gateway.delivery.backlog import BacklogReader
 from gateway.delivery.burial import Burials
 from gateway.delivery.circuit_breaker import CircuitBreaker, backoff
 from gateway.delivery.clock import steady
 from gateway.delivery.job import Job, StepsOf
 from gateway.delivery.lanes import Lanes
+from gateway.delivery.making import Parse
 from gateway.delivery.progress import INTERVAL, ProgressTracker
 from gateway.delivery.queue import JobQueue
 from gateway.delivery.rate_limiter import RateLimiter
@@ -138,7 +139,7 @@ class Worker:
     @property
     def drains(self) -> bool:
         """Tell whether it ends before what it was to let go at once has gone."""
-        left = self.backlog.hurries or self.queue.in_flight.waiting > 0
+        left = self.backlog.waiting.hurries or self.queue.in_flight.waiting > 0
         return self._drained and (self._drained_late or left)
 
     async def drain(self) -> None:
@@ -150,7 +151,7 @@ class Worker:
         self._drained, self._drained_late = True, self._stopping
         await self.tracker.flush()
         self.breaker.retry_now()
-        await self.backlog.retry_by(steady())
+        await self.backlog.waiting.retry_by(steady())
         self.wake()
 
     # What comes in
@@ -320,7 +321,7 @@ class Worker:
         if opened:
             log.info("circuit_closed", destination=self.name, was=trouble)
         if opened >= OUTAGE:
-            self.backlog.recover()
+            self.backlog.waiting.recover()
         if trouble is not None:
             self._lanes.wake_all()
 
@@ -358,7 +359,7 @@ class Worker:
         wait = backoff(max(1, len(job.attempts)), self.config.retry_min, self.config.retry_max)
         due = steady() + max(wait, least)
         self.tracker.waiting(job.later(due, reason))
-        self.backlog.due_at(due)
+        self.backlog.waiting.due_at(due)
 
     def _leave_waiting(self, job: Job) -> None:
         """Let go of *job*, which waits in the spool, and let its user's others wait behind it."""
@@ -394,7 +395,7 @@ class Worker:
             self.queue.in_flight.settle(job.mark)
         self._release(job, ended, leave=leave)
         self._spill(AHEAD)
-        self.backlog.continue_user(job.user)
+        self.backlog.waiting.continue_user(job.user)
 
     def _release(self, job: Job, ended: Completion | None = None, *, leave: bool = True) -> None:
         """Let go of *job*, whatever became of it."""

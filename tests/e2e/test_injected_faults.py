@@ -556,7 +556,7 @@ async def test_no_more_retries_than_a_window_are_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many retries are due at once, a bounded number is in memory, and all arrive."""
-    monkeypatch.setattr("gateway.delivery.backlog.WINDOW_JOBS", 50)
+    monkeypatch.setattr("gateway.delivery.waiting.WINDOW_JOBS", 50)
     marks = [EventMark(4 * n, 1) for n in range(400)]
     waits = {
         seq: Later(Mark(seq, 0), due=0, reason="HTTP 500", user=f"user-{mark.user}")

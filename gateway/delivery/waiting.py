@@ -1,0 +1,241 @@
+"""What waits in the spool: retries that come due, and what is parked behind a user's events."""
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+from gateway.delivery.clock import steady
+from gateway.delivery.making import JobMaker
+from gateway.delivery.progress import ProgressTracker
+from gateway.delivery.queue import WINDOW_JOBS, JobQueue
+from gateway.spool import Later, Mark, Spool
+
+PAGE = 100
+"""Waiting deliveries brought at once."""
+LISTED = 1000
+"""Waiting deliveries asked for at once where only their marks matter."""
+DOUBT = 0.1
+"""Seconds before the spool is asked again where it does not say what was expected."""
+TRIES = 5
+"""How often a count is repeated at once because something ended meanwhile."""
+RECOUNT = 1.0
+"""Seconds before it is counted again, where it could not be done."""
+NEVER = float("inf")
+
+
+class WaitingReader:
+    """Makes jobs of one destination's deliveries that wait in the spool, when their time comes.
+
+    A user who is blocked has a job in flight, or a retry that is still to come due, or is about to
+    be followed: what is parked behind anything else would stay in the spool for ever.
+
+    Args:
+        name: the destination's.
+        spool: where they wait.
+        queue: takes the jobs.
+        maker: makes them.
+        first_unread: returns the lowest seq of a user's deliveries that stand in the log, by the
+            user's hash.
+        wake: called when there is something to bring.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a reader needs of the world, each once
+        self,
+        name: str,
+        spool: Spool,
+        queue: JobQueue,
+        maker: JobMaker,
+        *,
+        first_unread: Callable[[int], int | None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._name = name
+        self._spool = spool
+        self._queue = queue
+        self._in_flight = queue.in_flight
+        self._maker = maker
+        self._first_unread = first_unread
+        self._wake = wake
+        self._due = 0.0
+        self._recount = NEVER
+        self._recovering = False
+        self._follow: set[str] = set()
+        self._held: dict[str, None] = {}
+        """Users whose parked deliveries stand behind what seems to be theirs in the log."""
+        self._inherited: dict[Mark, float] = {}
+        self._tracker: ProgressTracker
+
+    def start(self, tracker: ProgressTracker) -> None:
+        """Begin; *tracker* knows what is not recorded yet."""
+        self._tracker = tracker
+
+    @property
+    def due(self) -> bool:
+        """Tell whether something may have come due."""
+        return self._due <= steady()
+
+    @property
+    def next_at(self) -> float:
+        """Return when there is something to do next, by the clock of `steady`."""
+        return min(NEVER if self._queue.closed else self._due, self._recount)
+
+    def doubt(self) -> None:
+        """Ask the spool for everything again."""
+        self._due = self._recount = 0.0
+
+    def due_at(self, due: float) -> None:
+        """Note that something waits in the spool until *due*."""
+        if due < self._due:
+            self._due = due
+            self._wake()
+
+    async def retry_by(self, latest: float, *, isolated: bool = True) -> None:
+        """Let nothing that waits in the spool for its next attempt wait longer than *latest*.
+
+        Without *isolated*, what failed while the vendor took others keeps its own time.
+
+        Raises:
+            SpoolError: the spool cannot tell what waits.
+        """
+        for later in await self._list_retrying():
+            if isolated or not (later.attempts and later.attempts[-1].isolated):
+                self._inherited[later.mark] = min(latest, self._due_of(later))
+        self.due_at(latest)
+
+    @property
+    def hurries(self) -> bool:
+        """Tell whether something waits that may go by now, before its own time."""
+        now = steady()
+        return any(due <= now for due in self._inherited.values())
+
+    def recover(self) -> None:
+        """Try soon what an outage made wait, now that it is over."""
+        self._recovering = True
+        self._wake()
+
+    def load_parked(self, user: str) -> None:
+        """Bring the user's parked deliveries."""
+        self._follow.add(user)
+        self._wake()
+
+    def continue_user(self, user: str) -> None:
+        """Bring what waits in the spool behind the user's last delivery in flight."""
+        if not user or not self._queue.users.blocked(user):
+            return
+        if not (self._queue.users.is_active(user) or self._in_flight.retries_for(user)):
+            self.load_parked(user)
+
+    async def bring(self) -> None:
+        """Make jobs of some of what is due, and of what goes on behind a user's last job.
+
+        Raises:
+            SpoolError: the spool cannot tell.
+        """
+        if self._recount <= steady():
+            await self.count()
+        if self._recovering:
+            self._recovering = False
+            await self.retry_by(steady(), isolated=False)
+        if self.due and not self._queue.closed:
+            await self._bring_due()
+        follow, self._follow = self._follow, set()
+        for user in follow:
+            await self._bring_parked(user)
+
+    async def _bring_due(self) -> None:
+        if self._in_flight.waiting >= WINDOW_JOBS:  # however many events a sender makes fail
+            self._due = steady() + DOUBT
+            return
+        self._due = NEVER
+        await self._tracker.flush()
+        now = steady()
+        room = PAGE + self._in_flight.waiting
+        with self._tracker.watch_moves() as moved:
+            found = await self._spool.exceptions(self._name, NEVER, room + 1)
+            fresh = [x for x in found if not (self._in_flight.has(x.mark) or moved(x.mark))]
+            due = [later for later in fresh if self._due_of(later) <= now][:PAGE]
+            await self._load(due, moved)
+        taken = {later.mark for later in due}
+        further = [self._due_of(later) for later in fresh if later.mark not in taken]
+        for mark in taken:
+            self._inherited.pop(mark, None)
+        if len(found) > room:
+            further.append(self._due_of(found[-1]))
+        if further:
+            self._due = min(self._due, max(min(further), now + 0.01))
+
+    def _due_of(self, later: Later) -> float:
+        return min(later.due, self._inherited.get(later.mark, NEVER))
+
+    async def _bring_parked(self, user: str) -> None:
+        await self._tracker.flush()
+        with self._tracker.watch_moves() as moved:
+            parked = await self._spool.parked(self._name, user, PAGE)
+            if self._queue.users.is_active(user) or self._in_flight.retries_for(user):
+                return
+            # After a crash, earlier events that were in flight may stand in the log again.
+            first = self._first_unread(self._spool.user_hash(user))
+            ready = [x for x in parked if first is None or x.mark.seq < first]
+            await self._load(ready, moved)
+        if not parked:
+            self._due = 0.0
+            self.count_in(DOUBT)
+        elif not ready:
+            self._held[user] = None
+
+    def look_at_held(self) -> None:
+        """Look again for users whom nobody else may wake.
+
+        What stood before their parked deliveries may have been another's with the same hash, or
+        may be a dead letter that names no user.
+        """
+        for user in list(islice(self._held, PAGE)):
+            del self._held[user]
+            self.continue_user(user)
+
+    def count_in(self, seconds: float) -> None:
+        """Count again in some *seconds* who is blocked."""
+        self._recount = min(self._recount, steady() + seconds)
+        self._wake()
+
+    async def count(self) -> None:
+        """Ask the spool who is blocked, at a moment when it knows all that we know."""
+        for _ in range(TRIES):
+            await self._tracker.flush()
+            self._recount = NEVER
+            version = self._tracker.version
+            if self._tracker.unreported:
+                continue
+            waiting = await self._list_retrying()
+            blocked = await self._spool.blocked(self._name)
+            if version == self._tracker.version:
+                self._follow |= self._in_flight.resync(blocked, waiting)
+                return
+        self.count_in(RECOUNT)
+
+    async def _list_retrying(self) -> list[Later]:
+        found: list[Later] = []
+        last: Later | None = None
+        while True:
+            page = await self._spool.exceptions(self._name, NEVER, LISTED, last)
+            found += page
+            if len(page) < LISTED:
+                return found
+            last = page[-1]
+
+    async def _load(self, waiting: Iterable[Later], moved: Callable[[Mark], bool]) -> None:
+        laters = list(waiting)
+        entries = await self._spool.entries(sorted({later.mark.seq for later in laters}))
+        by_seq = {item.seq: item.entry for item in entries}
+        for later in laters:
+            entry = by_seq.get(later.mark.seq)
+            if entry is None or self._in_flight.has(later.mark) or moved(later.mark):
+                continue
+            self._in_flight.restore(later)
+            job = self._maker.job(
+                later.mark, entry, self._maker.events(later.mark.seq, entry), later=later
+            )
+            if job is None:
+                self._in_flight.settle(later.mark)
+                self.continue_user(later.user)
+            else:
+                self._queue.add(job)
