@@ -112,17 +112,13 @@ class WaitingReader:
         self._recovering = True
         self._wake()
 
-    def load_parked(self, user: str) -> None:
-        """Bring the user's parked deliveries."""
-        self._follow.add(user)
-        self._wake()
-
     def continue_user(self, user: str) -> None:
         """Bring what waits in the spool behind the user's last delivery in flight."""
         if not user or not self._queue.users.blocked(user):
             return
         if not (self._queue.users.is_active(user) or self._in_flight.retries_for(user)):
-            self.load_parked(user)
+            self._follow.add(user)
+            self._wake()
 
     async def bring(self) -> None:
         """Make jobs of some of what is due, and of what goes on behind a user's last job.
