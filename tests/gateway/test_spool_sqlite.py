@@ -201,6 +201,20 @@ def test_letter_box_needs_a_spool(tmp_path: Path) -> None:
     assert not (tmp_path / "typo").exists()
 
 
+async def test_a_letter_box_is_open_within_its_with_statement(
+    spool: SqliteSpool, tmp_path: Path
+) -> None:
+    """Before it and after it every method is an error; the file is closed when it ends."""
+    box = LetterBox(tmp_path)
+    with pytest.raises(SpoolError, match="with statement"):
+        box.balances()
+    assert spool.health() is None
+    with box:
+        assert list(box.balances()) == ["a"]
+    with pytest.raises(SpoolError):
+        box.balances()
+
+
 WRITER = """
 import asyncio, sys
 from pathlib import Path

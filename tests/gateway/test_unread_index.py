@@ -71,6 +71,16 @@ def test_a_users_events_keep_their_order_over_sources() -> None:
     assert order == [51, 52]
 
 
+def test_what_holds_the_cursor_back_is_taken_where_it_is_one_users_backlog() -> None:
+    """The oldest are taken if they are of a user who has many, and none otherwise."""
+    index = UnreadIndex()
+    made = fill(index, [(7, "a")] * (SHARE + 10))
+    assert index.take_lowest(5) == []
+    assert index.take("a", 3, lambda _: FREE) == made[:3]
+    assert index.take_lowest(5) == made[3:8]
+    assert index.first() == made[8].seq
+
+
 def test_what_the_spool_gave_up_is_dropped() -> None:
     """Evicted deliveries are gone from every flow."""
     index = UnreadIndex()
