@@ -107,6 +107,21 @@ async def pending(spool: SqliteSpool) -> int:
     return depth.backlog + depth.retrying
 
 
+@pytest.mark.parametrize("drift", [0.5, -0.5])
+def test_a_clock_that_is_slewed_is_followed(machine: Machine, drift: float) -> None:
+    """A time of day that drifts bit by bit has not jumped, however far it gets, and is believed."""
+    clock = machine.clock()
+    clock.begin(START, 0.0)
+    clock.look()
+    machine.passes(CONFIRM)
+    clock.look()
+    for _ in range(20):
+        machine.sets(drift)
+        machine.passes(1.0)
+        assert clock.look() == 0.0
+        assert abs(clock.of_day() - machine.day()) < 0.01
+
+
 @pytest.mark.parametrize("seconds", [8 * DAY, -8 * DAY])
 async def test_a_clock_that_is_set_for_some_seconds_ends_nothing(
     starts: Starts, machine: Machine, seconds: float
