@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import sys
 
 import structlog
 import uvloop
@@ -20,6 +21,10 @@ from gateway.plugins import Registry
 from gateway.reload import Reloading
 from gateway.watching import watch_files
 
+TURN = 0.0005
+"""Seconds after which a thread that computes lets another one have the interpreter. The loop waits
+so long whenever it has written a log line or an answer while a large request is read."""
+
 log = structlog.get_logger()
 
 
@@ -31,6 +36,7 @@ def serve(config: Config, registry: Registry, *, watch: bool = False) -> int:
     """
     hangup.note()
     logs.configure()
+    sys.setswitchinterval(TURN)
     gc.collect()
     gc.freeze()
     return uvloop.run(_serve(config, registry, watch=watch))
