@@ -62,11 +62,11 @@ async def reload(gateway: "Gateway", new: Config) -> Changes:
     Raises:
         SpoolError: the spool cannot take the new destinations; nothing has changed then.
     """
+    router = await asyncio.to_thread(Router, new.routes, gateway.router.failures)
     if not gateway.accepting:
         raise SpoolError(f"not started: {gateway.trouble()}; reload again when it has")
     before = {name: worker.configured for name, worker in gateway.workers.items()}
     found = changes(gateway.config, new, before)
-    router = Router(new.routes, gateway.router.failures)
     made = {n: gateway.make_worker(n, new.destinations[n]) for n in found.added + found.changed}
     try:
         await gateway.register({**before, **new.destinations})
@@ -152,7 +152,8 @@ class Reloading:
             refused = True
             try:
                 listen = gateway.config.server.listen
-                new = load(gateway.config.path, gateway.registry, listen=listen)
+                path = gateway.config.path
+                new = await asyncio.to_thread(load, path, gateway.registry, listen=listen)
                 changes = await reload(gateway, new)
                 refused = False
             except ConfigError as error:

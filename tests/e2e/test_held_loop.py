@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.reload import Reloading
 from tests.e2e.configs import SETTINGS, VENDORS, destination
 from tests.e2e.running import running
 from tests.e2e.wire import exchange, vendor
@@ -106,3 +107,23 @@ async def test_no_request_holds_the_loop(tmp_path: Path, attack: bytes) -> None:
                 answer = await exchange(run.url, attack)
             assert answer.startswith(b"HTTP/1.1 "), answer
             assert turns.longest < MOST
+
+
+async def test_no_reload_holds_the_loop(tmp_path: Path) -> None:
+    """A configuration of many routes, whose conditions are compiled, is read beside the events."""
+    head = (
+        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{tmp_path / "spool"}"\n'
+        '[sources.site]\nvendor = "segment"\nkeys = ["WK"]\n'
+    )
+    when = 'event.name == "x" && event.properties.total > 1.0'
+    routes = f"[[routes]]\nto = ['chrts']\nwhen = '{when}'\n" * 300
+
+    def config(sandbox: str) -> str:
+        return f'{head}{destination("chrts", sandbox)}[[routes]]\nto = ["chrts"]\n'
+
+    async with running(tmp_path, config) as run:
+        (tmp_path / "gateway.toml").write_text(config(run.sandbox) + routes)
+        async with watched() as turns:
+            await Reloading(run.gateway).now()
+        assert len(run.gateway.config.routes) == 301
+        assert turns.longest < MOST
