@@ -480,6 +480,17 @@ def _refusing(monkeypatch: pytest.MonkeyPatch, what: bytes) -> list[str]:
     return refused
 
 
+async def test_a_backlog_that_no_longer_parses_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of which nothing can be sent are read one after the other, without a wait between."""
+    monkeypatch.setattr("gateway.delivery.backlog.TICK", 3600.0)
+    await filled(tmp_path / "spool", [EventMark(4 * n, 1) for n in range(250)], {})
+    assert not _refusing(monkeypatch, b"m-")
+    async with inside(tmp_path, "chrts", delivery=PROMPT) as on:
+        await until(lambda: on.gateway.workers["chrts"].burials.count == 250)
+
+
 async def test_who_waits_behind_what_no_longer_parses_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

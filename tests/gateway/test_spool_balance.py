@@ -100,6 +100,17 @@ async def test_what_is_lost_while_it_runs_is_said(spool: SqliteSpool) -> None:
     assert (right["event"], right["destination"]) == ("balance_right", "a")
 
 
+async def test_an_end_ahead_of_the_cursor_that_is_reported_twice_counts_once(
+    spool: SqliteSpool,
+) -> None:
+    """A report that is repeated takes nothing more from what waits."""
+    await spool.append(entry("r1", a=(0, 1)))
+    for _ in range(2):
+        await spool.settle("a", Progress(done=[Mark(1, 0)], delivered=1))
+    balance = (await spool.balances())["a"]
+    assert (balance.delivered, balance.waiting, balance.missing) == (1, 1, 0)
+
+
 async def test_a_row_that_is_gone_is_noticed_at_start(spool: SqliteSpool, tmp_path: Path) -> None:
     """What is pending is counted from the rows when the file is opened."""
     for i in range(3):
