@@ -12,26 +12,34 @@
 # make soak   the obligation ledger in all weather for MINUTES=n; an outage of MEMORY=n events instead
 # make siege  attacks on a default configuration, and what bystanders notice of them
 # make screenshots  pictures of the console for the documentation
-# make lock   write requirements.lock anew
+# make lock   write requirements.lock and requirements.run.lock anew
 .DEFAULT_GOAL := run
 .PHONY: run test clients check bench docs linkcheck mutate mutate-core fuzz dev soak siege screenshots lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
+RUNNING := .venv/.running
 INSTALLED := .venv/.installed
 SCHEMA := config/gateway.schema.json
 DOCS := $(wildcard docs/*.md docs/*/*.md README.md)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-$(INSTALLED): pyproject.toml requirements.lock
-	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || \
+$(BIN)/pip:
+	@$(PYTHON) -m venv .venv || \
 	  { rm -rf .venv; apt-get update -qq && apt-get install -qqy python3-venv && $(PYTHON) -m venv .venv; }
+
+$(RUNNING): pyproject.toml requirements.run.lock | $(BIN)/pip
 	@echo "installing into .venv …"
-	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.run.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-run: $(INSTALLED)
+$(INSTALLED): requirements.lock $(RUNNING)
+	@echo "installing what tests and documentation need …"
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	@touch $@
+
+run: $(RUNNING)
 	@exec $(BIN)/gateway demo
 
 test: check clients
@@ -61,7 +69,7 @@ bench: $(INSTALLED)
 
 mutate: $(INSTALLED)
 	@echo tests/vendors/*/ tests/example_plugin/ | xargs -n 1 -P 2 sh -c '\
-	  said=$$($(BIN)/python -m pytest -q -p gateway.testing.mutate "$$0" 2>&1); ended=$$?; \
+	  said=$$($(BIN)/python -m pytest -q -p gateway.testing.mutation "$$0" 2>&1); ended=$$?; \
 	  printf "%s\n%s\n" "$$0" "$$said"; exit $$ended'
 
 mutate-core: $(INSTALLED)
@@ -72,7 +80,7 @@ fuzz: $(INSTALLED)
 	  --payloads $(or $(PAYLOADS),100000) $(if $(SEED),--seed $(SEED)) tests/vendors tests/example_plugin
 
 dev: $(INSTALLED)
-	$(BIN)/adev runserver --app-factory create_app --host 127.0.0.1 --port 8080 --no-livereload gateway/dev.py
+	$(BIN)/adev runserver --app-factory create_app --host 127.0.0.1 --port 8080 --no-livereload gateway/server.py
 
 soak: $(INSTALLED)
 	$(BIN)/python -m tests.soak $(if $(MEMORY),--memory $(MEMORY),--minutes $(or $(MINUTES),5)) \
@@ -87,6 +95,8 @@ screenshots: $(INSTALLED) clients
 lock: $(INSTALLED)
 	$(BIN)/uv pip compile pyproject.toml --group dev --group docs --all-extras --generate-hashes --universal \
 	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group build --constraint requirements.lock --generate-hashes --universal \
+	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.run.lock
 
 clean:
 	rm -rf .venv tests/clients/node_modules docs/_build var .pytest_cache .mypy_cache .ruff_cache .hypothesis

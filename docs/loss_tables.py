@@ -1,15 +1,15 @@
 # ruff: noqa: INP001 - docs is a folder of pages; this code only fills some of them
-"""What is lost from each vendor to each other, from `gateway.losses.pairs`."""
+"""What is lost from each vendor to each other, from `gateway.losses.vendor_pairs`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from docs.markdown import blocks, code, table
-from gateway.losses.fates import reason_of
-from gateway.losses.pairs import Pair, Told, pairs
+from gateway.losses.field_outcomes import reason_of
 from gateway.losses.reviewed import reviewed
-from gateway.plugin import Output
-from gateway.plugins import Registry
+from gateway.losses.vendor_pairs import EventLosses, Pair, pairs
+from gateway.plugin.registry import PluginRegistry
+from gateway.plugin.vendor import Output
 
 NONE = "—"
 DECLINED = "no"
@@ -19,7 +19,7 @@ SHOWN = 6
 Pairs = dict[tuple[str, str], Pair]
 
 
-def losses(registry: Registry) -> str:
+def losses(registry: PluginRegistry) -> str:
     """Return what is kept, coerced, lost and declined between all vendors, in Markdown."""
     found = pairs(registry)
     vendors = sorted({source for source, _ in found})
@@ -90,7 +90,7 @@ def _kinds(to: dict[str, Pair]) -> Iterator[tuple[str, ...]]:
         yield ", ".join(kinds), *cells
 
 
-def _cell(told: Told | None) -> str:
+def _cell(told: EventLosses | None) -> str:
     if told is None:
         return NONE
     return DECLINED if told.declined else _counts(told.counts())

@@ -10,15 +10,16 @@ from urllib.parse import urlsplit
 import orjson
 
 from docs.markdown import ROOT, blocks, code, table
-from gateway.config import load
+from gateway.config.loader.load import load
 from gateway.errors import Unrenderable
 from gateway.event import Event, as_json
-from gateway.exchange import Declined, Request
+from gateway.http import Request
 from gateway.mapping import Loss
-from gateway.plugin import Output
-from gateway.plugins import Registry
+from gateway.plugin.registry import PluginRegistry
+from gateway.plugin.vendor import Output
 from gateway.testing import load_samples, request_of
 from gateway.testing.samples import plain
+from gateway.verdict import Declined
 
 CONFIG = "config/gateway.toml"
 """The configuration that gives the destinations their settings and their order."""
@@ -30,7 +31,7 @@ FEW = 3
 """How many fields a summary lists by name."""
 
 
-def forms(registry: Registry, vendor: str, case: str) -> str:
+def forms(registry: PluginRegistry, vendor: str, case: str) -> str:
     """Return the sample *case* of *vendor*, and what becomes of it everywhere, in Markdown.
 
     Raises:

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
 from docs.markdown import ROOT, blocks, code, listed, table
 from gateway.event import Event
-from gateway.mapping import SILENT, Mapped, Row, Switch, Table
-from gateway.mapping.paths import bare, is_mapping, is_struct
-from gateway.plugins import Registry
+from gateway.event_fields import bare, is_mapping, is_struct
+from gateway.mapping import NEVER_LOST, EventMapping, Row, Switch, Table
+from gateway.plugin.registry import PluginRegistry
 
 Cells: TypeAlias = tuple[str, str, str, str]
 """A row as it is shown: the vendor's paths, the event's, how the value changes, notes."""
@@ -31,7 +31,7 @@ SMALL = 2
 SPELLINGS = 2
 """How many spellings of one field a cell shows."""
 NONE = "—"
-NEVER = SILENT - {"name"} | {"extra.*"}
+NEVER = NEVER_LOST - {"name"} | {"extra.*"}
 """Fields that no vendor sends: the gateway's own, and what no row maps."""
 GROUPS = {
     "properties.products[].": "Products",
@@ -48,7 +48,7 @@ LEGEND = (
 )
 
 
-def fields(registry: Registry, vendor: str, only: Collection[str] = ()) -> str:
+def fields(registry: PluginRegistry, vendor: str, only: Collection[str] = ()) -> str:
     """Return the rows of each endpoint of *vendor*, or of *only* some, in Markdown."""
     endpoints = {**registry.inputs[vendor].endpoints, **registry.outputs[vendor].endpoints}
     alike: dict[tuple[str, ...], list[str]] = {}
@@ -62,7 +62,7 @@ def fields(registry: Registry, vendor: str, only: Collection[str] = ()) -> str:
     return blocks(parts)
 
 
-def _sections(mapped: Mapped, outer: str) -> Iterator[str]:
+def _sections(mapped: EventMapping, outer: str) -> Iterator[str]:
     """Yield the tables of one payload, whose paths all begin with *outer*."""
     if isinstance(mapped, Switch):
         yield from _choices(mapped, outer)
@@ -171,7 +171,7 @@ def _notes(row: Row) -> str:
     return "; ".join([*notes, row.note] if row.note else notes)
 
 
-def vendors(registry: Registry) -> str:
+def vendors(registry: PluginRegistry) -> str:
     """Return the list of vendors, each with the first sentence of its page."""
     rows = []
     for vendor in registry.vendors:
@@ -189,7 +189,7 @@ def _opening(vendor: str) -> tuple[str, str]:
     return title.removeprefix("# "), paragraph.partition(". ")[0].rstrip(".") + "."
 
 
-def rosetta(registry: Registry) -> str:
+def rosetta(registry: PluginRegistry) -> str:
     """Return how each vendor spells each field of the event, in Markdown."""
     titles = [_opening(vendor)[0] for vendor in registry.inputs]
     known = {vendor: _spellings(found.endpoints) for vendor, found in registry.inputs.items()}
@@ -212,7 +212,7 @@ def _spelt(spellings: list[str]) -> str:
     return "<br>".join(map(code, spellings[:SPELLINGS])) + more
 
 
-def _spellings(endpoints: Mapping[str, Mapped]) -> dict[str, list[str]]:
+def _spellings(endpoints: Mapping[str, EventMapping]) -> dict[str, list[str]]:
     """Return the fields of the event to what they are called, one spelling per row."""
     found: dict[str, dict[str, None]] = {}
     for mapped in endpoints.values():

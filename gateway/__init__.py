@@ -2,18 +2,20 @@
 
 TYPE_CHECKING = False  # typing's, without importing it
 if TYPE_CHECKING:
-    from gateway.hookspecs import hookimpl
+    from pluggy import HookimplMarker
+
+    hookimpl: HookimplMarker
 
 __all__ = ["hookimpl"]
 
 
 def __getattr__(name: str) -> object:
-    """Return `hookimpl`, imported when it is asked for.
+    """Return `hookimpl`, made when it is asked for.
 
     The command must obey signals before it imports what takes long.
     """
     if name != "hookimpl":
         raise AttributeError(name)
-    from gateway.hookspecs import hookimpl  # noqa: PLC0415 - that is what this is for
+    from pluggy import HookimplMarker  # noqa: PLC0415 - that is what this is for
 
-    return hookimpl
+    return HookimplMarker("gateway")

@@ -6,10 +6,10 @@ to that before it imports anything else.
 
 import sys
 
-from gateway import hangup
+from gateway import early_hangup
 
 if {"run", "demo"} & set(sys.argv[1:2]):
-    hangup.note()
+    early_hangup.note()
 
 
 def main() -> None:

@@ -3,48 +3,49 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
 from shutil import disk_usage
 
 import structlog
 from aiohttp import web
 
-from gateway.alerts import Alerting
-from gateway.apart import Turns
-from gateway.body import uninvited
-from gateway.clients import Clients, Cookie
 from gateway.config import Config, DestinationConfig
-from gateway.config.relaying import leads, served
-from gateway.connections import AS_SENT, GUARD, Guard, allow_files
-from gateway.connections import Limits as ConnectionLimits
+from gateway.config.changes import ConfigChanges, diff_configs
+from gateway.config.loader.checks import served
+from gateway.config.models import destinations_of
 from gateway.delivery import Worker
-from gateway.delivery.attempt import Sender
-from gateway.delivery.rendering import rendering_of
-from gateway.doors import Doors, Source
+from gateway.delivery.renderer import make_renderer
+from gateway.delivery.sender import Sender
+from gateway.delivery.transport import HttpTransport
 from gateway.errors import SpoolError
 from gateway.event import Event
-from gateway.exchange import Declined, Verdict
-from gateway.forwarded import Proxies
-from gateway.headers import harden
-from gateway.ingest import Ingest
-from gateway.lending import Lender
-from gateway.observed import Observed, setting_of
-from gateway.pages import add_pages
-from gateway.plugin import Input, Output
-from gateway.plugins import Registry
+from gateway.http import harden
+from gateway.ingest.body import uninvited
+from gateway.ingest.client import ClientCookie, ClientIdentifier, TrustedProxies
+from gateway.ingest.connections import GUARD, NO_AUTO_DECOMPRESS, Guard, allow_files
+from gateway.ingest.connections import Limits as ConnectionLimits
+from gateway.ingest.events import parse_stored
+from gateway.ingest.off_loop import TurnQueue
+from gateway.ingest.receiver import Receiver
+from gateway.ingest.relay import Relay, UpstreamAddress, UpstreamPool
+from gateway.ingest.relay_key import Lender
+from gateway.ingest.sources import Source, SourceIndex
+from gateway.observability.alerts import AlertWatcher
+from gateway.observability.health import add_pages
+from gateway.observability.observer import Observer, record_settings
+from gateway.plugin.registry import PluginRegistry
+from gateway.plugin.vendor import Input, Output
 from gateway.redact import Redactor
-from gateway.relay import Relay
-from gateway.routing.consents import Consents
+from gateway.routing.consent import ConsentMemory
 from gateway.routing.router import Router
-from gateway.routing.steps import Steps
-from gateway.shadow.shadows import Shadows, bounds_of, looking
-from gateway.spool import DiskFull, Entry, Limits, Notice, Spool, SqliteSpool
-from gateway.stored import events_of
-from gateway.trace.given_up import GivenUp
-from gateway.tracking import Tally
-from gateway.transport import HttpTransport
-from gateway.upstream import Upstreams
+from gateway.routing.steps import StepChain
+from gateway.shadow.recorder import ShadowRecorder, bounds_of, shadow_delivery
+from gateway.spool import DiskFull, Entry, Spool, SpoolLimits, SpoolNotice
+from gateway.spool.sqlite.spool import SqliteSpool
+from gateway.trace.from_spool import EvictionRecorder
+from gateway.tracking import ViolationCounter
+from gateway.verdict import Declined, Verdict
 
 LOADING = 2.0
 """Seconds that a start waits, at most, until it is known what each destination is owed."""
@@ -73,42 +74,42 @@ class Gateway:
         accepting: whether new events are taken.
     """
 
-    def __init__(self, config: Config, registry: Registry) -> None:
+    def __init__(self, config: Config, registry: PluginRegistry) -> None:
         self.config = config
         self.registry = registry
         self.accepting = False
         self._starting = "starting or stopping"
         self._start: asyncio.Task[None] | None = None
         self._opened = self._shadowed = False
-        self.upstreams = Upstreams()
-        self.doors = self.doors_of(config)
+        self.upstreams = UpstreamPool()
+        self.sources = self.doors_of(config)
         self.router = Router(config.routes)
-        self.tally = Tally()
+        self.tally = ViolationCounter()
         self.spool: Spool = SqliteSpool(
-            config.spool.path, Limits(config.spool.max_bytes, config.spool.max_age)
+            config.spool.path, SpoolLimits(config.spool.max_bytes, config.spool.max_age)
         )
-        self.consents = Consents(self.spool, config.consent)
-        self.shadows = Shadows(config.spool.path, self._hides)
+        self.consents = ConsentMemory(self.spool, config.consent)
+        self.shadows = ShadowRecorder(config.spool.path, self._redactor)
         self.workers: dict[str, Worker] = {}
-        self.alerting = Alerting(self)
+        self.alerting = AlertWatcher(self)
         self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
-        self.observed = Observed(
-            config, setting_of(config, self.router, self._inputs), self.spool.clock.sure_of_day
+        self.observer = Observer(
+            config, record_settings(config, self.router, self._inputs), self.spool.clock.sure_of_day
         )
         self.guard = Guard(
-            limits_of(config), self._trusts, self.observed.closed, self.observed.unreadable
+            limits_of(config), self._trusts, self.observer.closed, self.observer.unreadable
         )
-        self.given_up = GivenUp(
+        self.evictions = EvictionRecorder(
             self.spool,
-            self.observed.recorder,
-            self.observed.hub,
+            self.observer.recorder,
+            self.observer.hub,
             parse=self.parse,
             output_of=self.output_of,
             keep=config.trace.on,
         )
         hooks = registry.manager.hook
         self._on_accepted = bool(hooks.event_accepted.get_hookimpls())
-        self._told = Turns()
+        self._told = TurnQueue()
         self._on_settled = bool(hooks.delivery_settled.get_hookimpls())
 
     async def start(self) -> None:
@@ -120,8 +121,8 @@ class Gateway:
         Raises:
             SpoolError: the spool cannot be used.
         """
-        self.spool.listen(self._noticed)
-        self.spool.spares(self.observed.recorder.give_up_file)
+        self.spool.subscribe(self._noticed)
+        self.spool.spares(self.observer.recorder.give_up_file)
         try:
             await self._take_up()
         except SpoolError as error:
@@ -130,7 +131,7 @@ class Gateway:
             self._starting = str(error)
             log.warning("starts_refusing", reason=self._starting)
             self._start = asyncio.get_running_loop().create_task(self._start_later())
-        await self.alerting.follow(self.config.alerts)
+        await self.alerting.configure(self.config.alerts)
 
     async def _start_later(self) -> None:
         while not self.accepting:
@@ -145,7 +146,7 @@ class Gateway:
         if not self._opened:
             await self.spool.open()
             self._opened = True
-            self.observed.recorder.start()
+            self.observer.recorder.start()
         if not self._shadowed:
             await self.shadows.start()
             self._shadowed = True
@@ -153,7 +154,7 @@ class Gateway:
         paused = await self.spool.paused()
         for name, config in self.config.destinations.items():
             if name not in self.workers:
-                self.begin(self.make_worker(name, config), paused=name in paused)
+                self.start_worker(self.make_worker(name, config), paused=name in paused)
         with contextlib.suppress(TimeoutError):  # a long backlog is read beside what comes in
             async with asyncio.timeout(LOADING):
                 await asyncio.gather(*(worker.backlog.ready() for worker in self.workers.values()))
@@ -181,7 +182,7 @@ class Gateway:
         await self.spool.register({name: bounds_of(c) for name, c in destinations.items()})
         await self.shadows.know(destinations, self.spool)
 
-    def begin(self, worker: Worker, *, paused: bool) -> None:
+    def start_worker(self, worker: Worker, *, paused: bool) -> None:
         """Begin to deliver to a destination what is owed to it."""
         worker.pause(paused=paused)
         self.workers[worker.name] = worker
@@ -197,17 +198,69 @@ class Gateway:
         try:
             await old.stop(self.config.server.drain_timeout)
         finally:
-            self.begin(worker, paused=old.paused)
+            self.start_worker(worker, paused=old.paused)
         if old.drains:
             with contextlib.suppress(SpoolError):  # what waits goes when its time comes
                 await worker.drain()
 
-    async def end(self, name: str) -> None:
+    async def stop_worker(self, name: str) -> None:
         """Settle what is on its way to a destination, and deliver no more."""
         try:
             await self.workers[name].stop(self.config.server.drain_timeout)
         finally:
             del self.workers[name]
+
+    async def apply(self, new: Config) -> ConfigChanges:
+        """Put *new* into effect.
+
+        New destinations begin before a route leads to them; routes and sources change at one
+        instant; then what was removed or changed is settled and ended. What is still owed to a
+        removed destination stays in the spool.
+
+        Raises:
+            SpoolError: the spool cannot take the new destinations; nothing has changed then.
+        """
+        router = await asyncio.to_thread(Router, new.routes, self.router.failures)
+        if not self.accepting:
+            raise SpoolError(f"not started: {self.not_ready_reason()}; reload again when it has")
+        before = {name: worker.configured for name, worker in self.workers.items()}
+        found = diff_configs(self.config, new, before)
+        made = {n: self.make_worker(n, new.destinations[n]) for n in found.added + found.changed}
+        try:
+            await self.register({**before, **new.destinations})
+            paused = await self.spool.paused()
+            for name in found.added:
+                self.start_worker(made[name], paused=name in paused)
+            told = self.config.alerts
+            self.activate(new, router)
+            if new.alerts != told:
+                await self.alerting.configure(new.alerts)
+            await self.upstreams.retain(
+                UpstreamAddress(source.url, source.relay_timeout)
+                for source in new.sources.values()
+                if source.url
+            )
+            await _each(self.exchange(made[name]) for name in found.changed)
+            await _each(self.stop_worker(name) for name in found.removed)
+        finally:
+            unused = [worker for worker in made.values() if worker not in self.workers.values()]
+            await asyncio.gather(*(worker.sender.close() for worker in unused))
+        try:
+            await self.register(new.destinations)
+            await self.report_orphans()
+        except SpoolError as error:  # the next reload, or the next start, does it again
+            log.warning("removed_destinations_kept", reason=str(error))
+        for key in found.unheeded:
+            log.warning("needs_a_restart", key=key)
+        log.info(
+            "reloaded",
+            added=found.added,
+            changed=found.changed,
+            removed=found.removed,
+            sources=len(new.sources),
+            routes=len(new.routes),
+        )
+        return found
 
     async def report_orphans(self) -> None:
         """Say what is still owed to destinations that are not configured any more.
@@ -233,26 +286,28 @@ class Gateway:
         await asyncio.gather(*(worker.stop(grace) for worker in self.workers.values()))
         await self.upstreams.close()
         await self.shadows.stop()
-        await self.given_up.stop()
-        await self.observed.stop()
+        await self.evictions.stop()
+        await self.observer.stop()
         await self.spool.close()
         log.info("stopped")
 
     def make_worker(self, name: str, config: DestinationConfig) -> Worker:
         """Return a worker for a destination, which has not begun."""
         transport = HttpTransport(timeout=config.timeout, connections=config.concurrency)
-        rendering = rendering_of(config, self.registry, self._hides, self.spool.clock.sure_of_day)
+        rendering = make_renderer(
+            config, self.registry, self._redactor, self.spool.clock.sure_of_day
+        )
         sender = Sender(rendering, transport, longest_pause=config.retry_after_max)
         if config.shadow:
             sender = self.shadows.sender(name, config, rendering, transport)
         worker = Worker(
             name,
-            looking(config),
+            shadow_delivery(config),
             sender=sender,
             spool=self.spool,
             parse=self.parse,
             steps_of=self.steps_of,
-            witness=self.observed.exit(name, rendering.output),
+            witness=self.observer.for_destination(name, rendering.output),
             settled=self._settled,
         )
         worker.configured = config
@@ -260,10 +315,10 @@ class Gateway:
 
     def _trusts(self, peer: str) -> bool:
         server = self.config.server
-        return Proxies(server.trusted_proxies, server.proxy_header).trusts(peer)
+        return TrustedProxies(server.trusted_proxies, server.proxy_header).trusts(peer)
 
-    def _hides(self) -> Redactor:
-        return self.observed.redactor
+    def _redactor(self) -> Redactor:
+        return self.observer.redactor
 
     def parse(self, entry: Entry) -> list[Event]:
         """Return the events of a stored request, by its vendor's present plugin.
@@ -271,29 +326,29 @@ class Gateway:
         Raises:
             Rejected: the plugin does not take it any more.
         """
-        return events_of(entry, self._inputs)
+        return parse_stored(entry, self._inputs)
 
-    def put_in_force(self, config: Config, router: Router) -> None:
+    def activate(self, config: Config, router: Router) -> None:
         """Let requests that come from now on meet another configuration."""
         self.config = config
-        self.doors = self.doors_of(config)
+        self.sources = self.doors_of(config)
         self.router = router
         self.guard.limits = limits_of(config)
         self.consents.configure(config.consent)
-        self.observed.change(setting_of(config, router, self._inputs))
+        self.observer.reconfigure(record_settings(config, router, self._inputs))
 
     def output_of(self, destination: str) -> Output | None:
         """Return what renders for a destination; None where it is not configured any more."""
         config = self.config.destinations.get(destination)
         return None if config is None else self.registry.outputs[config.vendor](config.settings)
 
-    def steps_of(self, route: str) -> Steps | None:
+    def steps_of(self, route: str) -> StepChain | None:
         """Return the steps of a route by its name, as it is configured now."""
         return self.router.steps(route)
 
-    def _noticed(self, notice: Notice) -> None:
+    def _noticed(self, notice: SpoolNotice) -> None:
         self.shadows.noticed(notice, time.time())
-        self.given_up.noticed(notice)
+        self.evictions.noticed(notice)
         worker = self.workers.get(notice.destination)
         if worker is not None:
             worker.backlog.on_notice(notice)
@@ -312,14 +367,14 @@ class Gateway:
             call = self.registry.manager.hook.delivery_settled
             self._told.put(partial(call, event=event, destination=destination, verdict=verdict))
 
-    def doors_of(self, config: Config) -> Doors:
+    def doors_of(self, config: Config) -> SourceIndex:
         """Return the endpoints of all sources of *config*."""
-        return Doors(self._source(name, config) for name in config.sources)
+        return SourceIndex(self._source(name, config) for name in config.sources)
 
     def _source(self, name: str, config: Config) -> Source:
         source, server = config.sources[name], config.server
-        proxies = Proxies(server.trusted_proxies, server.proxy_header)
-        cookie = Cookie(source.cookie, source.cookie_domain, source.cookie_max_age)
+        proxies = TrustedProxies(server.trusted_proxies, server.proxy_header)
+        cookie = ClientCookie(source.cookie, source.cookie_domain, source.cookie_max_age)
         relay = None
         if source.url:
             lender = config.destinations.get(source.relay_as)
@@ -331,9 +386,9 @@ class Gateway:
                     served(source, self.registry),
                     [one.get_secret_value() for one in source.secrets],
                 )
-            upstream = self.upstreams.of(source.url, source.relay_timeout)
+            upstream = self.upstreams.get(source.url, source.relay_timeout)
             relay = Relay(name, upstream, lent, upload_timeout=server.upload_timeout)
-        led = leads(config.routes, name)
+        led = destinations_of(config.routes, name)
         return Source(
             name,
             self.registry.inputs[source.vendor](),
@@ -342,7 +397,7 @@ class Gateway:
             source.hosts,
             dedup=source.dedup,
             origins=source.origins,
-            clients=Clients(source.client, proxies, cookie if source.cookie else None),
+            clients=ClientIdentifier(source.client, proxies, cookie if source.cookie else None),
             relay=relay,
             plan=config.plans.get(name),
             secrets=[one.get_secret_value() for one in source.secrets],
@@ -353,7 +408,7 @@ class Gateway:
             max_events=server.max_events,
         )
 
-    def trouble(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Return why no event is taken, without credentials; None when some are.
 
         It asks what appends ask, so that it turns when they do, and by itself.
@@ -382,7 +437,9 @@ GATEWAY = web.AppKey("GATEWAY", Gateway)
 
 def make_app(gateway: Gateway) -> web.Application:
     """Return the HTTP application; it starts and stops *gateway* with itself."""
-    app = web.Application(client_max_size=gateway.config.server.max_body, handler_args=AS_SENT)
+    app = web.Application(
+        client_max_size=gateway.config.server.max_body, handler_args=NO_AUTO_DECOMPRESS
+    )
 
     async def running(_: web.Application) -> object:
         await gateway.start()
@@ -393,7 +450,7 @@ def make_app(gateway: Gateway) -> web.Application:
     app.on_response_prepare.append(harden)
     app.cleanup_ctx.append(running)  # type: ignore[arg-type]  # an async generator is what it wants
     add_pages(app, gateway, metrics=gateway.config.server.metrics)
-    receive = Ingest(gateway).receive
+    receive = Receiver(gateway).receive
     app.router.add_route("*", "/{path:.*}", receive, expect_handler=uninvited)
     return app
 
@@ -414,3 +471,10 @@ def limits_of(config: Config) -> ConnectionLimits:
         max_headers=server.max_headers,
         max_bodies=max(server.max_bodies, server.max_body),
     )
+
+
+async def _each(works: Iterable[Awaitable[None]]) -> None:
+    """Do all *works* together, each to its end; raise what one of them raised."""
+    for ended in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(ended, BaseException):
+            raise ended

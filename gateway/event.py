@@ -8,12 +8,13 @@ because one is built per event and they cost a tenth of frozen dataclasses
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 import msgspec
 
-from gateway.exchange import EPOCH
+EPOCH = datetime.fromtimestamp(0, UTC)
+
 
 Json = Mapping[str, Any]
 EventType = Literal["track", "identify", "alias", "page", "screen", "group", "product"]

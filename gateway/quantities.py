@@ -20,7 +20,7 @@ SIZES = {
 }
 RATES = {"s": SECOND, "m": MINUTE, "h": HOUR}
 
-Kind = Literal["duration", "size", "rate"]
+QuantityKind = Literal["duration", "size", "rate"]
 
 _WRITTEN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(\D*?)\s*")
 
@@ -73,7 +73,7 @@ def _split(value: object) -> tuple[float | None, str]:
     return (float(found[1]), found[2]) if found else (None, "")
 
 
-def shown(value: float, kind: Kind) -> str:
+def shown(value: float, kind: QuantityKind) -> str:
     """Return a quantity as the configuration would say it, in the largest unit that fits."""
     if kind == "rate":
         return f"{value:g}/s"
@@ -83,13 +83,13 @@ def shown(value: float, kind: Kind) -> str:
     return f"{value / number:g}{unit}"
 
 
-class Written:
+class Quantity:
     """Marks a field that is written as a quantity."""
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: QuantityKind) -> None:
         self.kind = kind
 
 
-Duration = Annotated[float, BeforeValidator(duration), Written("duration")]
-Size = Annotated[int, BeforeValidator(size), Written("size")]
-Rate = Annotated[float, BeforeValidator(rate), Written("rate")]
+Duration = Annotated[float, BeforeValidator(duration), Quantity("duration")]
+Size = Annotated[int, BeforeValidator(size), Quantity("size")]
+Rate = Annotated[float, BeforeValidator(rate), Quantity("rate")]

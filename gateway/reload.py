@@ -1,119 +1,27 @@
-"""A new configuration for a running gateway, without dropping a connection or an event."""
+"""Reload the configuration, on request or when a file changes."""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from glob import glob
+from pathlib import Path
+from typing import Protocol
 
 import structlog
+import watchfiles
 
-from gateway.config import Config, DestinationConfig, load
-from gateway.errors import ConfigError, GatewayError, SpoolError
-from gateway.routing.router import Router
-from gateway.upstream import Place
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
+from gateway.app import Gateway
+from gateway.config import Config
+from gateway.config.changes import ConfigChanges
+from gateway.config.loader.load import load
+from gateway.errors import ConfigError, GatewayError
 
 log = structlog.get_logger()
 
 
-class Changes(NamedTuple):
-    """What a new configuration means for the destinations."""
-
-    added: list[str]
-    changed: list[str]
-    removed: list[str]
-    unheeded: list[str]
-    """Keys that take effect at the next start only. ``listen`` is one too, and is not looked at:
-    the command line may have overruled it."""
-
-
-def changes(old: Config, new: Config, running: Mapping[str, DestinationConfig]) -> Changes:
-    """Return what differs between two configurations, and from the destinations that run."""
-    before, after = running, new.destinations
-    unheeded = [
-        f"[server] {k}" for k in ("max_body", "metrics") if _differ(old.server, new.server, k)
-    ]
-    if (old.admin and old.admin.listen) != (new.admin and new.admin.listen):
-        unheeded.append("[admin] listen")
-    for table in ("spool", "trace", "log"):
-        one, other = getattr(old, table), getattr(new, table)
-        unheeded += [f"[{table}] {k}" for k in type(one).model_fields if _differ(one, other, k)]
-    return Changes(
-        added=[name for name in after if name not in before],
-        changed=[name for name in after if name in before and after[name] != before[name]],
-        removed=[name for name in before if name not in after],
-        unheeded=unheeded,
-    )
-
-
-def _differ(old: object, new: object, key: str) -> bool:
-    return bool(getattr(old, key) != getattr(new, key))
-
-
-async def reload(gateway: "Gateway", new: Config) -> Changes:
-    """Put *new* into effect.
-
-    New destinations begin before a route leads to them; routes and sources change at one
-    instant; then what was removed or changed is settled and ended. What is still owed to a
-    removed destination stays in the spool.
-
-    Raises:
-        SpoolError: the spool cannot take the new destinations; nothing has changed then.
-    """
-    router = await asyncio.to_thread(Router, new.routes, gateway.router.failures)
-    if not gateway.accepting:
-        raise SpoolError(f"not started: {gateway.trouble()}; reload again when it has")
-    before = {name: worker.configured for name, worker in gateway.workers.items()}
-    found = changes(gateway.config, new, before)
-    made = {n: gateway.make_worker(n, new.destinations[n]) for n in found.added + found.changed}
-    try:
-        await gateway.register({**before, **new.destinations})
-        paused = await gateway.spool.paused()
-        for name in found.added:
-            gateway.begin(made[name], paused=name in paused)
-        told = gateway.config.alerts
-        gateway.put_in_force(new, router)
-        if new.alerts != told:
-            await gateway.alerting.follow(new.alerts)
-        await gateway.upstreams.keep(
-            Place(source.url, source.relay_timeout) for source in new.sources.values() if source.url
-        )
-        await _each(gateway.exchange(made[name]) for name in found.changed)
-        await _each(gateway.end(name) for name in found.removed)
-    finally:
-        unused = [worker for worker in made.values() if worker not in gateway.workers.values()]
-        await asyncio.gather(*(worker.sender.close() for worker in unused))
-    try:
-        await gateway.register(new.destinations)
-        await gateway.report_orphans()
-    except SpoolError as error:  # the next reload, or the next start, does it again
-        log.warning("removed_destinations_kept", reason=str(error))
-    for key in found.unheeded:
-        log.warning("needs_a_restart", key=key)
-    log.info(
-        "reloaded",
-        added=found.added,
-        changed=found.changed,
-        removed=found.removed,
-        sources=len(new.sources),
-        routes=len(new.routes),
-    )
-    return found
-
-
-async def _each(works: Iterable[Awaitable[None]]) -> None:
-    """Do all *works* together, each to its end; raise what one of them raised."""
-    for ended in await asyncio.gather(*works, return_exceptions=True):
-        if isinstance(ended, BaseException):
-            raise ended
-
-
-class Reloading:
+class Reloader:
     """Reads the configuration file again when asked, one request at a time."""
 
-    def __init__(self, gateway: "Gateway") -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
@@ -126,7 +34,7 @@ class Reloading:
         """Return the configuration in effect."""
         return self._gateway.config
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """Reload now, or once more after the reload that is under way."""
         if self._task is not None and not self._task.done():
             self._again = True
@@ -140,7 +48,7 @@ class Reloading:
         async with self._turn:
             pass
 
-    async def now(self) -> Changes:
+    async def reload_now(self) -> ConfigChanges:
         """Reload, after the reload that is under way; return what changed.
 
         Raises:
@@ -154,7 +62,7 @@ class Reloading:
                 listen = gateway.config.server.listen
                 path = gateway.config.path
                 new = await asyncio.to_thread(load, path, gateway.registry, listen=listen)
-                changes = await reload(gateway, new)
+                changes = await gateway.apply(new)
                 refused = False
             except ConfigError as error:
                 log.warning("not_reloaded", problems=error.problems)
@@ -170,6 +78,90 @@ class Reloading:
         while True:
             self._again = False
             with contextlib.suppress(GatewayError):  # said in the log
-                await self.now()
+                await self.reload_now()
             if not self._again:
                 return
+
+
+GATHER = 300
+"""Milliseconds in which changes that belong together are gathered."""
+
+LOOK_AGAIN = 1000
+"""Milliseconds after which the files are looked at anyway: not every file system tells."""
+
+KINDS = ("*.toml", "*.csv", "*.json")
+"""What a configuration may be waiting for."""
+
+FileStates = dict[Path, tuple[int, int, int]]
+"""What tells one state of files from another: inode, size and time of each."""
+
+
+class ReloadTarget(Protocol):
+    """What reloads, as far as the watch knows it."""
+
+    refused: bool
+    """The files as they were last read are not in effect. What is missing may be a file that
+    nothing in effect names, so that all files beside them count then."""
+
+    @property
+    def config(self) -> Config:
+        """Return the configuration in effect, whose files may be others after a reload."""
+
+    def request(self) -> None:
+        """Reload, once for changes that come together."""
+
+
+async def watch_files(reloads: ReloadTarget) -> None:
+    """Ask for a reload whenever a file of the configuration is another one than before.
+
+    The folders are watched, not the files, since editors and container platforms put a new file
+    in an old one's place; files that come to match an `include` count too.
+    """
+    seen, was, known = reloads.config, False, _print(reloads.config)
+    beside = _print(seen, beside=True)
+    while True:
+        folders = _folders(seen)
+        log.info("watching", files=len(known))
+        async for _ in watchfiles.awatch(
+            *folders,
+            watch_filter=None,
+            debounce=GATHER,
+            rust_timeout=LOOK_AGAIN,
+            yield_on_timeout=True,
+            recursive=False,
+        ):
+            config, broken = reloads.config, reloads.refused
+            now = _print(config, beside=broken)
+            if config is not seen or broken != was:  # other files count; that alone is no change
+                old = [f for f in now if f in known or not broken or now[f] == beside.get(f)]
+                known = {file: known.get(file, now[file]) for file in old}
+                seen, was = config, broken
+            if now != known:
+                known, beside = now, _print(config, beside=True)
+                reloads.request()
+            if _folders(seen) != folders:
+                break
+
+
+def _folders(config: Config) -> set[Path]:
+    """Return the folders in which a file of the configuration is, or may come to be."""
+    read = {file.parent for file in config.files.read}
+    above = [str(Path(pattern).parent) for pattern in config.files.patterns]
+    matched = {Path(found) for folder in above for found in glob(folder)}  # noqa: PTH207 - absolute
+    return {folder for folder in read | matched if folder.is_dir()}
+
+
+def _print(config: Config, *, beside: bool = False) -> FileStates:
+    files = {*config.files.read, *(Path(f) for p in config.files.patterns for f in glob(p))}  # noqa: PTH207 - absolute
+    if beside:
+        files |= {
+            file for folder in _folders(config) for kind in KINDS for file in folder.glob(kind)
+        }
+    found = {}
+    for file in files:
+        try:
+            state = file.stat()
+        except OSError:
+            continue
+        found[file] = (state.st_ino, state.st_size, state.st_mtime_ns)
+    return found

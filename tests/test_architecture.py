@@ -1,24 +1,54 @@
 """Rules about who may import whom and how things look, kept by a test rather than by memory."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gateway.plugins import load
+from gateway.plugin.registry import load_plugins
 
 ROOT = Path(__file__).parent.parent
+ROOMS = """
+__main__
+cli
+server          testing
+admin
+reload
+app
+observability
+trace
+explain         shadow          sandbox
+ingest          delivery
+losses          routing
+spool/sqlite    testing/spool
+spool
+config/loader
+config
+conditions      tracking
+plugin
+mapping
+ground
+"""
+"""A room imports only what stands below it, as docs/architecture.md draws it."""
+
+GROUND = """
+redact verdict http_client event_fields event_diff
+http json_text
+event errors quantities suggestions sqlite log_limit early_hangup __init__
+"""
+"""The modules of the ground, which has stairs of its own."""
+
 PURE = frozenset({
     "base64", "collections", "dataclasses", "datetime", "functools", "gateway", "hashlib", "hmac",
     "json", "math", "msgspec", "orjson", "plugins", "re", "string", "typing", "urllib", "uuid",
 })  # fmt: skip
 IMPURE_NAMES = frozenset({"now", "utcnow", "today", "uuid1", "uuid4", "getenv", "environ", "open"})
 PUBLIC = frozenset({
-    "gateway", "gateway.commerce", "gateway.errors", "gateway.event", "gateway.exchange",
-    "gateway.forwarding", "gateway.included", "gateway.json_text", "gateway.mapping",
-    "gateway.naming", "gateway.plugin", "gateway.sandbox", "gateway.spec",
-    "gateway.spec_spellings",
+    "gateway", "gateway.errors", "gateway.event", "gateway.http", "gateway.json_text",
+    "gateway.mapping", "gateway.plugin", "gateway.plugin.spec", "gateway.quantities",
+    "gateway.sandbox", "gateway.verdict",
 })  # fmt: skip
 LONGEST_FUNCTION = 60
 VAGUE = frozenset({"utils", "util", "helpers", "base", "manager", "handler", "processor", "common"})
@@ -38,6 +68,86 @@ def _imports(path: Path) -> Iterator[str]:
             yield node.module or ""
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Yield the modules of the gateway that a module imports, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "gateway":
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if _file_of(inner) else str(node.module)
+
+
+def _file_of(module: str) -> Path | None:
+    place = ROOT.joinpath(*module.split("."))
+    found = (place.with_suffix(".py"), place / "__init__.py")
+    return next((path for path in found if path.exists()), None)
+
+
+def _room(path: Path) -> str:
+    """Return the room of a module, by the longest name of a room that its path begins with."""
+    inner = str(path.relative_to(ROOT / "gateway").with_suffix(""))
+    if inner in GROUND.split():
+        return "ground"
+    rooms = [room for room in ROOMS.split() if inner == room or inner.startswith(f"{room}/")]
+    assert rooms, f"{inner} stands in no room"
+    return max(rooms, key=len)
+
+
+def _steps(drawing: str) -> dict[str, int]:
+    """Return on which step each name stands, the lowest first."""
+    lines = reversed(drawing.strip().splitlines())
+    return {name: step for step, line in enumerate(lines) for name in line.split()}
+
+
+@pytest.mark.parametrize("path", _modules("gateway/**/*.py"), ids=_name)
+def test_a_room_imports_only_what_stands_below_it(path: Path) -> None:
+    """The rooms have an order, imports under TYPE_CHECKING and inside functions included."""
+    steps, ground, room = _steps(ROOMS), _steps(GROUND), _room(path)
+    for module in _imported(path):
+        other = _file_of(module)
+        assert other is not None, module
+        if _room(other) != room:
+            assert steps[_room(other)] < steps[room], f"{room} may not import {module}"
+        elif room == "ground":
+            below = ground[other.stem] if other.parent.name == "gateway" else 0
+            assert below < ground[path.stem], f"{path.stem} may not import {module}"
+
+
+@pytest.mark.parametrize("path", _modules("gateway/**/*.py"), ids=_name)
+def test_inside_a_room_modules_are_imported_not_the_room(path: Path) -> None:
+    """A room's ``__init__`` is for others."""
+    own = "gateway." + _room(path).replace("/", ".")
+    if path.name != "__init__.py" and "ground" not in own:
+        assert own not in set(_imported(path))
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """There is no circle of imports."""
+    graph = {path: {_file_of(m) for m in _imported(path)} for path in _modules("gateway/**/*.py")}
+    while leaves := [path for path, needs in graph.items() if not needs & graph.keys()]:
+        for path in leaves:
+            del graph[path]
+    assert not graph, sorted(map(_name, graph))
+
+
+def test_the_drawing_is_the_order() -> None:
+    """docs/architecture.md draws the rooms as this test keeps them."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    drawn = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    assert any(_steps(ROOMS) == _steps(drawing) for drawing in drawn)
+    assert any(_steps(GROUND) == _steps(drawing) for drawing in drawn)
+
+
+def test_no_class_name_occurs_twice() -> None:
+    """A class is found by its name alone."""
+    found: dict[str, Path] = {}
+    for path in _modules("gateway/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                other = found.setdefault(node.name, path)
+                assert other == path, f"{node.name} is in {_name(other)} and {_name(path)}"
 
 
 @pytest.mark.parametrize("path", _modules("plugins/*/*.py"), ids=_name)
@@ -64,13 +174,13 @@ def test_vendors_have_no_clock_and_no_chance(path: Path) -> None:
 def test_a_sandbox_shares_nothing_with_the_tables(path: Path) -> None:
     """One mistake cannot hide in a vendor's tables and in its emulated server alike."""
     for name in _imports(path):
-        assert not name.startswith(("plugins.", "gateway.mapping", "gateway.spec")), name
+        assert not name.startswith(("plugins.", "gateway.mapping", "gateway.plugin.spec")), name
 
 
 @pytest.mark.parametrize("path", _modules("gateway/**/*.py"), ids=_name)
 def test_the_gateway_knows_no_vendor(path: Path) -> None:
-    """Only gateway/plugins.py looks into plugins/, and only to list it."""
-    if path.name != "plugins.py":
+    """Only gateway/plugin/registry.py looks into plugins/, and only to list it."""
+    if path.name != "registry.py":
         assert not any(name.split(".")[0] == "plugins" for name in _imports(path))
 
 
@@ -87,7 +197,7 @@ def test_functions_are_short_and_names_say_something(path: Path) -> None:
 
 def test_every_vendor_has_samples_a_suite_and_a_page() -> None:
     """A vendor is a folder of code, a folder of samples and a page of documentation."""
-    for vendor in load().vendors:
+    for vendor in load_plugins().vendors:
         assert list((ROOT / "tests/vendors" / vendor).glob("*.json")), vendor
         assert (ROOT / f"tests/vendors/{vendor}/test_{vendor}.py").exists(), vendor
         assert (ROOT / f"docs/vendors/{vendor}.md").exists(), vendor

@@ -11,16 +11,15 @@ from msgspec.structs import replace
 
 from gateway.cli import main
 from gateway.event import Context, Event, Page, Product, Properties, Traits
-from gateway.exchange import Declined
-from gateway.losses.fates import fates, named, reason_of
-from gateway.losses.meter import LossMeter
-from gateway.losses.pairs import pairs, sayable
-from gateway.losses.specimen import specimens
-from gateway.mapping import Loss, filled
-from gateway.placeholder import placeholder
-from gateway.plugin import Output
-from gateway.plugins import load
-from gateway.testing.events import EVENTS
+from gateway.losses.field_outcomes import LossCounter, field_outcomes, reason_of
+from gateway.losses.full_events import full_events
+from gateway.losses.reviewed import named
+from gateway.losses.vendor_pairs import pairs, sendable_events
+from gateway.mapping import Loss, filled_fields
+from gateway.plugin.registry import load_plugins, placeholder_output
+from gateway.plugin.vendor import Output
+from gateway.testing.samples import EVENTS
+from gateway.verdict import Declined
 from tests.expectations.losses import RECORD, Expected, changes, computed, recorded
 
 EVENT = Event(
@@ -83,7 +82,7 @@ def test_better_is_asked_to_be_recorded(after: dict[str, Any]) -> None:
 
 def test_a_vendor_that_says_less_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field that an output no longer says fails by its name, for the pair and the event."""
-    output = load().outputs["chrts"]
+    output = load_plugins().outputs["chrts"]
     original = output.losses
 
     def poorer(self: Output, event: Event) -> list[Loss]:
@@ -98,7 +97,7 @@ def test_a_vendor_that_says_less_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_every_pair_is_computed() -> None:
     """All pairs of vendors are there, each with what the sender's clients can send."""
-    registry = load()
+    registry = load_plugins()
     found = pairs(registry)
     assert len(found) == len(registry.inputs) ** 2
     assert all(found.values())
@@ -106,7 +105,7 @@ def test_every_pair_is_computed() -> None:
 
 def test_a_vendors_own_events_lose_nothing_that_it_says() -> None:
     """What a vendor's own clients can send is not lost at the same vendor."""
-    for (source, target), kinds in pairs(load()).items():
+    for (source, target), kinds in pairs(load_plugins()).items():
         if source == target:
             for kind, told in kinds.items():
                 assert not told.declined, (source, kind)
@@ -122,19 +121,21 @@ ENCODED = {
 """What the vendor writes in another form, from which the same value is read again."""
 
 
-@pytest.mark.parametrize("vendor", load().vendors)
+@pytest.mark.parametrize("vendor", load_plugins().vendors)
 def test_what_is_kept_is_in_the_request(vendor: str) -> None:
     """A text that counts as kept stands in the body that goes out, whosever event it is."""
-    registry = load()
-    outputs = {name: placeholder(each, every=True) for name, each in registry.outputs.items()}
+    registry = load_plugins()
+    outputs = {
+        name: placeholder_output(each, every=True) for name, each in registry.outputs.items()
+    }
     output = outputs[vendor]
     seen = 0
     for source, reads in registry.inputs.items():
-        for event in sayable(reads(), outputs[source]).values():
+        for event in sendable_events(reads(), outputs[source]).values():
             request = output.render(event)
             if isinstance(request, Declined):
                 continue
-            for fate in fates(output, event):
+            for fate in field_outcomes(output, event):
                 if fate.how == "kept" and isinstance(fate.value, str):
                     if (vendor, fate.path) not in ENCODED:
                         assert orjson.dumps(fate.value) in request.body, (source, fate)
@@ -144,8 +145,8 @@ def test_what_is_kept_is_in_the_request(vendor: str) -> None:
 
 def test_every_kind_of_event_is_full() -> None:
     """The fullest event of a kind leaves out no context and no trait that the event could hold."""
-    for kind, event in specimens():
-        held = {path for path, _ in filled(event)}
+    for kind, event in full_events():
+        held = {path for path, _ in filled_fields(event)}
         for struct, name in ((Page, "context.page"), (Traits, "traits")):
             wanted = {f"{name}.{field}" for field in struct.__struct_fields__ if field != "extra"}
             assert wanted <= held or (name == "traits" and kind not in {"identify", "group"})
@@ -156,7 +157,12 @@ def test_every_kind_of_event_is_full() -> None:
 
 def test_fates_say_where_a_field_goes_and_why_not() -> None:
     """Each field of an event is kept, coerced or lost, with its place there, or with the reason."""
-    found = {fate.path: fate for fate in fates(placeholder(load().outputs["personaclick"]), EVENT)}
+    found = {
+        fate.path: fate
+        for fate in field_outcomes(
+            placeholder_output(load_plugins().outputs["personaclick"]), EVENT
+        )
+    }
     assert found["user_id"] == ("user_id", "kept", "u1", "external_id", "")
     assert found["properties.products[].price"].to == "items[].price"
     assert found["properties.list_id"].how == "lost"
@@ -168,7 +174,10 @@ def test_fates_say_where_a_field_goes_and_why_not() -> None:
 
 def test_fates_of_free_keys_have_their_own_place() -> None:
     """A free key goes where the vendor's free keys go, under its own name."""
-    found = {fate.path: fate for fate in fates(placeholder(load().outputs["tracardi"]), EVENT)}
+    found = {
+        fate.path: fate
+        for fate in field_outcomes(placeholder_output(load_plugins().outputs["tracardi"]), EVENT)
+    }
     assert found["properties.extra.shade"].to == "events[].properties.shade"
 
 
@@ -176,7 +185,10 @@ def test_fates_of_a_coerced_field_say_how() -> None:
     """What is coerced says as what it is written."""
     moment = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
     event = replace(EVENT, anonymous_id="a1", timestamp=moment)
-    found = {fate.path: fate for fate in fates(placeholder(load().outputs["quartic"]), event)}
+    found = {
+        fate.path: fate
+        for fate in field_outcomes(placeholder_output(load_plugins().outputs["quartic"]), event)
+    }
     assert found["timestamp"].how == "coerced"
     assert found["timestamp"].why == (
         "converted to timestamp as Unix time in s; the original value cannot be recovered"
@@ -186,17 +198,17 @@ def test_fates_of_a_coerced_field_say_how() -> None:
 def test_a_declined_event_has_no_fates() -> None:
     """Where an event does not go at all there is nothing to say of its fields."""
     event = Event(type="alias", user_id="u", previous_id="p")
-    assert fates(placeholder(load().outputs["quartic"]), event) == []
+    assert field_outcomes(placeholder_output(load_plugins().outputs["quartic"]), event) == []
 
 
-@pytest.mark.parametrize("vendor", load().vendors)
+@pytest.mark.parametrize("vendor", load_plugins().vendors)
 def test_every_loss_is_a_fate(vendor: str) -> None:
     """What a vendor calls a loss is lost or coerced among the fates, too."""
-    output = placeholder(load().outputs[vendor])
+    output = placeholder_output(load_plugins().outputs[vendor])
     for event in EVENTS:
-        if isinstance(output.choose(event), Declined):
+        if isinstance(output.select(event), Declined):
             continue
-        told = {fate.path: fate.how for fate in fates(output, event)}
+        told = {fate.path: fate.how for fate in field_outcomes(output, event)}
         for loss in output.losses(event):
             parts = [how for path, how in told.items() if path.startswith(loss.path)]
             assert parts
@@ -229,7 +241,7 @@ def test_a_reason_is_counted_without_what_it_quotes() -> None:
 
 def test_the_meter_counts_fields_once_per_event() -> None:
     """It counts an event's lost and coerced fields, free keys as one."""
-    meter = LossMeter(placeholder(load().outputs["personaclick"]), per_second=1e9)
+    meter = LossCounter(placeholder_output(load_plugins().outputs["personaclick"]), per_second=1e9)
     for _ in range(2):
         meter.offer(lambda: EVENT)
     assert meter.looked == 2
@@ -240,7 +252,7 @@ def test_the_meter_counts_fields_once_per_event() -> None:
 
 def test_the_meter_looks_at_some_only() -> None:
     """Events beyond so many a second are not looked at, nor even prepared."""
-    meter = LossMeter(placeholder(load().outputs["chrts"]), per_second=0.001)
+    meter = LossCounter(placeholder_output(load_plugins().outputs["chrts"]), per_second=0.001)
     prepared = Counter[str]()
 
     def prepare() -> Event:
@@ -254,7 +266,7 @@ def test_the_meter_looks_at_some_only() -> None:
 
 def test_a_plugins_mistake_costs_the_meter_nothing() -> None:
     """An event whose losses cannot be told is left out."""
-    meter = LossMeter(placeholder(load().outputs["chrts"]), per_second=1e9)
+    meter = LossCounter(placeholder_output(load_plugins().outputs["chrts"]), per_second=1e9)
 
     def broken() -> Event:
         raise KeyError("broken")
@@ -300,8 +312,8 @@ def test_the_command_says_where_nothing_is_lost() -> None:
 def test_the_command_lists_all_pairs() -> None:
     """Without a pair there is a line for each."""
     found = gateway()
-    assert len(lines(found)) == 1 + len(load().vendors) ** 2
-    assert len(lines(gateway("--from", "chrts"))) == 1 + len(load().vendors)
+    assert len(lines(found)) == 1 + len(load_plugins().vendors) ** 2
+    assert len(lines(gateway("--from", "chrts"))) == 1 + len(load_plugins().vendors)
 
 
 def test_the_command_speaks_json() -> None:

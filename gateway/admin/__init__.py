@@ -5,6 +5,6 @@ path of an event but the objects that they look at.
 """
 
 from gateway.admin.app import AdminSite, make_app
-from gateway.admin.desk import Desk
+from gateway.admin.context import AdminContext
 
-__all__ = ["AdminSite", "Desk", "make_app"]
+__all__ = ["AdminContext", "AdminSite", "make_app"]

@@ -1,32 +1,80 @@
-"""The admin application: every endpoint behind the guard, on a site of its own."""
+"""The admin API as a web application, with the console's files."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Final, NamedTuple
 
 import orjson
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from gateway.admin import (
-    assets,
-    destinations,
-    letters,
-    overview,
-    playground,
-    running,
-    series,
-    story,
-    traces,
-    vendors,
-)
-from gateway.admin.desk import Desk
-from gateway.admin.endpoint import JSON, PREFIX, Endpoint
-from gateway.admin.guard import Refusals, guard
-from gateway.admin.openapi import document
-from gateway.admin.problem import as_problems
-from gateway.config.admin import AdminConfig
-from gateway.headers import harden
-from gateway.pages import add_pages
+from gateway.admin import dead_letters, destinations, overview, playground, status, traces, vendors
+from gateway.admin.auth import RefusalLog, auth_middleware
+from gateway.admin.context import AdminContext, as_problems
+from gateway.admin.endpoint import JSON, PREFIX, Endpoint, document
+from gateway.config.operations import AdminConfig
+from gateway.http import harden
+from gateway.observability.health import add_pages
+
+HEADERS: Final = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-cache",
+}
+TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+class Asset(NamedTuple):
+    """A file of the console."""
+
+    body: bytes
+    headers: dict[str, str]
+
+
+def assets() -> dict[str, Asset]:
+    """Return the files by the paths at which they are served."""
+    found = dict(_below(files("gateway.admin").joinpath("web"), "/console/"))
+    found["/"] = found["/console/index.html"]
+    return found
+
+
+def _below(folder: Traversable, path: str) -> Iterator[tuple[str, Asset]]:
+    for item in folder.iterdir():
+        if item.is_dir():
+            yield from _below(item, f"{path}{item.name}/")
+        elif kind := TYPES.get(f".{item.name.rpartition('.')[2]}"):
+            body = item.read_bytes()
+            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+            yield f"{path}{item.name}", Asset(body, {**HEADERS, "content-type": kind, "etag": etag})
+
+
+def routes() -> Iterator[web.RouteDef]:
+    """Yield how the console's files are served."""
+    for path, asset in assets().items():
+        yield web.get(path, _serving(asset))
+
+
+def _serving(asset: Asset) -> Handler:
+    async def serve(http: web.Request) -> web.Response:
+        if asset.headers["etag"] in http.headers.get("if-none-match", ""):
+            return web.Response(status=304, headers={"etag": asset.headers["etag"]})
+        return web.Response(body=asset.body, headers=asset.headers)
+
+    return serve
+
 
 LARGEST_BODY = 256 * 1024
 
@@ -34,25 +82,25 @@ log = structlog.get_logger()
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *overview.ENDPOINTS,
-    *running.ENDPOINTS,
+    *status.ENDPOINTS,
     *destinations.ENDPOINTS,
-    *series.ENDPOINTS,
+    *overview.HISTORY_ENDPOINTS,
     *traces.ENDPOINTS,
-    *story.ENDPOINTS,
-    *letters.ENDPOINTS,
+    *traces.REQUEST_ENDPOINTS,
+    *dead_letters.ENDPOINTS,
     *vendors.ENDPOINTS,
     *playground.ENDPOINTS,
 )
 
 
-def make_app(desk: Desk) -> web.Application:
+def make_app(desk: AdminContext) -> web.Application:
     """Return the admin application of a gateway that runs."""
     started = desk.gateway.config.admin or AdminConfig()
-    refusals = Refusals(desk.gateway.observed.counts.turned_away)
-    guarded = guard(started, lambda: desk.gateway.config.admin, refusals)
+    refusals = RefusalLog(desk.gateway.observer.counts.admin_refused)
+    guarded = auth_middleware(started, lambda: desk.gateway.config.admin, refusals)
     app = web.Application(middlewares=[as_problems, guarded], client_max_size=LARGEST_BODY)
     app.add_routes(found.route(desk) for found in ENDPOINTS)
-    app.add_routes(assets.routes())
+    app.add_routes(routes())
     described = orjson.dumps(document(ENDPOINTS))
 
     async def sampling(_: web.Application) -> AsyncIterator[None]:
@@ -75,7 +123,7 @@ def make_app(desk: Desk) -> web.Application:
 class AdminSite:
     """The admin application, listening where the configuration says; nothing without one."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: AdminContext) -> None:
         self._runner: web.AppRunner | None = None
         self._desk = desk
 

@@ -8,14 +8,11 @@ from typing import Literal
 import msgspec
 import structlog
 
-from gateway.admin.desk import Desk
-from gateway.admin.endpoint import Endpoint, endpoint
-from gateway.admin.problem import Problem
-from gateway.admin.values import Name
-from gateway.delivery import state_of
+from gateway.admin.context import AdminContext, ApiProblem
+from gateway.admin.endpoint import Endpoint, Name, endpoint
 from gateway.errors import SpoolError
 from gateway.redact import without_password
-from gateway.spool import Balance, Depth, GivenUp, Spool
+from gateway.spool import Balance, GivenUp, QueueDepth, Spool
 
 UNKNOWN = {404: "There is no such destination."}
 
@@ -107,11 +104,13 @@ def _accounts(balance: Balance | None) -> Accounts | None:
     return Accounts(**msgspec.structs.asdict(balance), missing=balance.missing)
 
 
-def described(desk: Desk, name: str, depth: Depth, balance: Balance | None) -> Destination:
+def described(
+    desk: AdminContext, name: str, depth: QueueDepth, balance: Balance | None
+) -> Destination:
     """Return how a destination is doing."""
     worker = desk.worker(name)
     config = desk.gateway.config.destinations[name]
-    state = state_of(worker)
+    state = worker.status()
     given_up = desk.gateway.spool.given_up().get(name, GivenUp())
     circuit: Literal["delivering", "probing", "open"] = (
         "delivering" if state.circuit == "closed" else state.circuit
@@ -144,7 +143,7 @@ def described(desk: Desk, name: str, depth: Depth, balance: Balance | None) -> D
     )
 
 
-async def listed(desk: Desk) -> list[Destination]:
+async def listed(desk: AdminContext) -> list[Destination]:
     """Return all destinations that have a worker now."""
     depths = await desk.gateway.spool.depths()
     held = await balances(desk.gateway.spool)
@@ -153,18 +152,18 @@ async def listed(desk: Desk) -> list[Destination]:
 
 
 @endpoint("GET", "/destinations")
-async def list_destinations(desk: Desk) -> Destinations:
+async def list_destinations(desk: AdminContext) -> Destinations:
     """List the destinations and how they are doing."""
     return Destinations(await listed(desk))
 
 
 @endpoint("GET", "/destinations/{name}", refuses=UNKNOWN)
-async def show_destination(desk: Desk, name: Name) -> Destination:
+async def show_destination(desk: AdminContext, name: Name) -> Destination:
     """Show one destination."""
     return await _shown(desk, name)
 
 
-async def _shown(desk: Desk, name: str) -> Destination:
+async def _shown(desk: AdminContext, name: str) -> Destination:
     depths = await desk.gateway.spool.depths()
     held = await balances(desk.gateway.spool)
     desk.worker(name)  # a reload may have removed it meanwhile
@@ -174,7 +173,7 @@ async def _shown(desk: Desk, name: str) -> Destination:
 
 
 @endpoint("POST", "/destinations/{name}/pause", refuses=UNKNOWN)
-async def pause_destination(desk: Desk, name: Name) -> Destination:
+async def pause_destination(desk: AdminContext, name: Name) -> Destination:
     """Pause a destination.
 
     What is on its way arrives; everything else waits in the spool until it is resumed, over
@@ -188,7 +187,7 @@ async def pause_destination(desk: Desk, name: Name) -> Destination:
 
 
 @endpoint("POST", "/destinations/{name}/resume", refuses=UNKNOWN)
-async def resume_destination(desk: Desk, name: Name) -> Destination:
+async def resume_destination(desk: AdminContext, name: Name) -> Destination:
     """Go on with a destination that was paused."""
     desk.worker(name)
     await desk.gateway.spool.pause(name, paused=False)
@@ -198,7 +197,7 @@ async def resume_destination(desk: Desk, name: Name) -> Destination:
 
 
 @endpoint("POST", "/destinations/{name}/drain", refuses=UNKNOWN | {409: "It is paused."})
-async def drain_destination(desk: Desk, name: Name) -> Destination:
+async def drain_destination(desk: AdminContext, name: Name) -> Destination:
     """Try everything that is owed to a destination at once.
 
     Retries do not wait for their time, nor attempts for the circuit or for what the vendor asked
@@ -206,7 +205,7 @@ async def drain_destination(desk: Desk, name: Name) -> Destination:
     """
     worker = desk.worker(name)
     if worker.paused:
-        raise Problem(409, f"{name} is paused; resume it, then drain it")
+        raise ApiProblem(409, f"{name} is paused; resume it, then drain it")
     await worker.drain()
     log.info("destination_drained", destination=name)
     return await _shown(desk, name)

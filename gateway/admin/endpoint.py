@@ -1,21 +1,61 @@
-"""An endpoint of the admin API: a coroutine whose annotations say what it takes and gives.
+"""An endpoint of the admin API, and the OpenAPI document made of all endpoints.
 
 The same annotations check what comes in and describe it in the OpenAPI document, so that neither
 can say what the other does not.
 """
 
+import ast
 import inspect
+import itertools
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, get_args, get_type_hints
+import textwrap
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
-from gateway.admin.desk import Desk
-from gateway.admin.fields import plain
-from gateway.admin.problem import Problem
+from gateway.admin.auth import CSRF_HEADER, SAFE
+from gateway.admin.context import CONTENT_TYPE, AdminContext, ApiProblem, ProblemDetails
 from gateway.json_text import digits
+
+
+def plain(docstring: str) -> str:
+    """Return a docstring as one paragraph of Markdown."""
+    return " ".join(docstring.split()).replace("``", "`")
+
+
+def structs(kind: Any) -> Iterator[type[msgspec.Struct]]:
+    """Yield the structs that *kind* is made of, itself and those within."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield kind
+        for hint in get_type_hints(kind).values():
+            yield from structs(hint)
+    for part in get_args(kind):
+        yield from structs(part)
+
+
+def said(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """Return the fields of a struct, inherited ones included, to what their docstrings say."""
+    found: dict[str, str] = {}
+    for one in reversed(kind.__mro__):
+        if issubclass(one, msgspec.Struct) and one is not msgspec.Struct:
+            found |= dict(_own(one))
+    return found
+
+
+def _own(kind: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
+    (defined,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    body = defined.body if isinstance(defined, ast.ClassDef) else []
+    for field, text in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            match text:
+                case ast.Expr(value=ast.Constant(value=str(words))):
+                    yield field.target.id, plain(words)
+
 
 PREFIX = "/api/v1"
 JSON = {"content-type": "application/json", "cache-control": "no-store"}
@@ -57,7 +97,7 @@ class Endpoint(NamedTuple):
         """Return the rest of its docstring."""
         return plain((inspect.getdoc(self.serve) or "").partition("\n")[2])
 
-    def route(self, desk: Desk) -> web.RouteDef:
+    def route(self, desk: AdminContext) -> web.RouteDef:
         """Return how aiohttp serves it."""
 
         async def served(http: web.Request) -> web.StreamResponse:
@@ -94,7 +134,7 @@ class Endpoint(NamedTuple):
                     given[name] = msgspec.convert(http.match_info[name], kind, strict=False)
             except (msgspec.ValidationError, msgspec.DecodeError) as error:
                 where = name if name in {"query", "body"} else f"{{{name}}} of the path"
-                raise Problem(400, f"{where}: {error}") from None
+                raise ApiProblem(400, f"{where}: {error}") from None
         return given
 
 
@@ -119,13 +159,13 @@ def _once(http: web.Request) -> dict[str, str]:
     """
     twice = {name for name in http.query if len(http.query.getall(name)) > 1}
     if twice:
-        raise Problem(400, f"query: {', '.join(sorted(twice))}: say it once")
+        raise ApiProblem(400, f"query: {', '.join(sorted(twice))}: say it once")
     return dict(http.query)
 
 
 async def _body(http: web.Request) -> bytes:
     if http.content_type != "application/json":
-        raise Problem(415, "the body must be JSON; send content-type: application/json")
+        raise ApiProblem(415, "the body must be JSON; send content-type: application/json")
     return await http.read()
 
 
@@ -141,3 +181,125 @@ def endpoint(
         return Endpoint(method, path, serve, takes, gives, refuses or {}, streams)
 
     return made
+
+
+REF = "#/components/schemas/{name}"
+ALWAYS = {
+    401: "The token is missing or wrong.",
+    421: "The gateway is called by a name that is not in `hosts`.",
+    503: "The spool, or the file of traces, cannot serve now.",
+}
+INFO = {
+    "title": "Gateway admin API",
+    "description": "Looking at a running gateway, and steering it. See docs/admin.md.",
+    "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+}
+
+
+def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+    """Return the document of *endpoints*."""
+    endpoints = list(endpoints)
+    kinds = [ProblemDetails, *(kind for found in endpoints for kind in _kinds(found))]
+    schemas, components = msgspec.json.schema_components(kinds, ref_template=REF)
+    for struct in (one for kind in kinds for one in structs(kind)):
+        component = components[struct.__name__]
+        component["description"] = plain(component["description"])
+        for name, words in said(struct).items():
+            component["properties"][name]["description"] = words
+    known = iter(schemas)
+    problem = next(known)
+    paths: dict[str, dict[str, Any]] = {}
+    for found in endpoints:
+        shown = {name: next(known) for name in (*found.takes, *_answer(found))}
+        operation = _operation(found, shown, components, problem)
+        paths.setdefault(PREFIX + found.path, {})[found.method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {**INFO, "version": version("cdp-gateway")},
+        "servers": [{"url": "/"}],
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _kinds(found: Endpoint) -> list[Any]:
+    return [*found.takes.values(), *_answer(found).values()]
+
+
+def _answer(found: Endpoint) -> Mapping[str, Any]:
+    return {} if found.streams else {"return": found.gives}
+
+
+def _operation(
+    found: Endpoint, shown: Mapping[str, Any], components: Mapping[str, Any], problem: Any
+) -> dict[str, Any]:
+    refusals = {**ALWAYS, **found.refuses}
+    if found.takes:
+        refusals[400] = "What is asked cannot be read."
+    operation: dict[str, Any] = {
+        "operationId": found.serve.__name__,
+        "summary": found.summary,
+        "parameters": [*_variables(found, shown), *_query(found, shown, components)],
+        "responses": {"200": _good(found, shown)},
+    }
+    if found.description:
+        operation["description"] = found.description
+    if found.method not in SAFE:
+        refusals[403] = (
+            f"The header {CSRF_HEADER} is missing, or the caller is a page of another origin."
+        )
+        constant = {"type": "string", "const": "1"}
+        operation["parameters"].append(
+            {"name": CSRF_HEADER, "in": "header", "required": True, "schema": constant}
+        )
+    if "body" in found.takes:
+        refusals |= {413: "The body is too large.", 415: "The body is no JSON."}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": shown["body"]}},
+        }
+    for status, when in sorted(refusals.items()):
+        content = {CONTENT_TYPE: {"schema": problem}}
+        operation["responses"][str(status)] = {
+            "description": when or HTTPStatus(status).phrase,
+            "content": content,
+        }
+    return operation
+
+
+def _good(found: Endpoint, shown: Mapping[str, Any]) -> dict[str, Any]:
+    if found.streams:
+        return {"description": "As it happens.", "content": {found.streams: {}}}
+    return {"description": "Done.", "content": {"application/json": {"schema": shown["return"]}}}
+
+
+def _variables(found: Endpoint, shown: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": shown[name]}
+        for name in found.variables
+    ]
+
+
+def _query(
+    found: Endpoint, shown: Mapping[str, Any], components: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    if "query" not in found.takes:
+        return []
+    held = components[shown["query"]["$ref"].rpartition("/")[2]]
+    return [
+        {"name": name, "in": "query", "required": name in held.get("required", ()), "schema": kind}
+        for name, kind in held["properties"].items()
+    ]
+
+
+Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]*$", description="A name in the file.")]
+Number = Annotated[int, Meta(ge=1, le=2**53)]
+"""An id that the gateway counted."""
+Offset = Annotated[int, Meta(ge=0, le=2**53)]
+Limit = Annotated[int, Meta(ge=1, le=500, description="How many, at most.")]
+Seconds = Annotated[float, Meta(ge=0, le=1e11, description="Unix seconds.")]
+Text = Annotated[str, Meta(min_length=1, max_length=500)]

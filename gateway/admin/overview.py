@@ -1,14 +1,14 @@
-"""The pipeline map: sources, routes, destinations; what needs attention first."""
+"""The overview and the history of the last hour."""
 
 from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
 
-from gateway.admin.desk import Desk
+from gateway.admin.context import AdminContext
 from gateway.admin.destinations import Destination, listed
 from gateway.admin.endpoint import Endpoint, endpoint
-from gateway.admin.sampling import tallied
+from gateway.admin.sampler import EVERY, DestinationSample, RouteSample, SourceSample, tallied
 
 OLD = 300.0
 """Seconds after which a pending event is worth a look, though nothing else is wrong."""
@@ -54,7 +54,7 @@ class RouteState(msgspec.Struct, frozen=True):
     """Events a second that its steps keep back, now."""
 
 
-class Exit(msgspec.Struct, frozen=True):
+class DestinationActivity(msgspec.Struct, frozen=True):
     """A destination, and what goes out."""
 
     destination: Destination
@@ -84,18 +84,18 @@ class Overview(msgspec.Struct, frozen=True):
     """What needs looking at, the worst first."""
     sources: list[SourceState]
     routes: list[RouteState]
-    destinations: list[Exit]
+    destinations: list[DestinationActivity]
 
 
 @endpoint("GET", "/overview")
-async def show_overview(desk: Desk) -> Overview:
+async def show_overview(desk: AdminContext) -> Overview:
     """Show sources, routes and destinations with their present rates, and what is wrong."""
     gateway, series = desk.gateway, desk.series
     config = gateway.config
     now = gateway.spool.clock.of_day()
-    tallies = tallied(gateway.observed.counts)
+    tallies = tallied(gateway.observer.counts)
     exits = [
-        Exit(one, tallies.arrived.get(one.name, 0), *series.delivered(one.name))
+        DestinationActivity(one, tallies.arrived.get(one.name, 0), *series.delivered(one.name))
         for one in await listed(desk)
     ]
     used = await gateway.spool.size() / config.spool.max_bytes
@@ -118,9 +118,9 @@ async def show_overview(desk: Desk) -> Overview:
     return Overview(now, found, sources, routes_of(desk), exits)
 
 
-def routes_of(desk: Desk) -> list[RouteState]:
+def routes_of(desk: AdminContext) -> list[RouteState]:
     """Return the routes, as the configuration in effect has them."""
-    config, counts, series = desk.gateway.config, desk.gateway.observed.counts, desk.series
+    config, counts, series = desk.gateway.config, desk.gateway.observer.counts, desk.series
     return [
         RouteState(
             name=route.label,
@@ -142,8 +142,8 @@ def routes_of(desk: Desk) -> list[RouteState]:
     ]
 
 
-def _gateway(desk: Desk, used: float) -> Iterator[Attention]:
-    if trouble := desk.gateway.trouble():
+def _gateway(desk: AdminContext, used: float) -> Iterator[Attention]:
+    if trouble := desk.gateway.not_ready_reason():
         yield Attention("trouble", f"Nothing is accepted: {trouble}.", "config")
     for name, why in desk.gateway.refusing().items():
         text = f"{why[0].upper()}{why[1:]}."
@@ -181,3 +181,28 @@ def _exit(exit_: Destination, now: float) -> Iterator[Attention]:
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (show_overview,)
+
+
+class History(msgspec.Struct, frozen=True):
+    """The last hour, as far as the gateway ran, the oldest first."""
+
+    every: float
+    """Seconds between two samples."""
+    sources: dict[str, list[SourceSample]]
+    routes: dict[str, list[RouteSample]]
+    destinations: dict[str, list[DestinationSample]]
+
+
+@endpoint("GET", "/series")
+async def show_series(desk: AdminContext) -> History:
+    """Show the last hour: what sources took, what routes and destinations did."""
+    gateway, series = desk.gateway, desk.series
+    return History(
+        every=EVERY,
+        sources={name: list(series.sources[name]) for name in gateway.config.sources},
+        routes={one.label: list(series.routes[one.label]) for one in gateway.config.routes},
+        destinations={name: list(series.destinations[name]) for name in gateway.workers},
+    )
+
+
+HISTORY_ENDPOINTS: tuple[Endpoint, ...] = (show_series,)

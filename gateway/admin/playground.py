@@ -1,30 +1,65 @@
-"""The playground: what would become of a request, with nothing stored and nothing sent."""
+"""Try a request: what the gateway would answer, route and send."""
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from gateway.admin.desk import Desk
-from gateway.admin.endpoint import Endpoint, endpoint
-from gateway.admin.hiding import hidden
-from gateway.admin.leaving import left_out
-from gateway.admin.linking import event_fields
-from gateway.admin.telling import rows_of, taken_apart
-from gateway.admin.told import Changed, DeliveryTold, EventTold, Payload, StepTold, Story
-from gateway.admin.values import Name
-from gateway.changes import GONE, changes
+from gateway.admin.context import AdminContext
+from gateway.admin.endpoint import Endpoint, Name, endpoint
+from gateway.admin.trace_view import (
+    ChangeView,
+    DeliveryView,
+    EventView,
+    Payload,
+    RequestView,
+    StepView,
+    event_fields,
+    left_out,
+    rows_of,
+    taken_apart,
+)
 from gateway.event import as_json
-from gateway.exchange import Response
-from gateway.explain import Asked, DeliveryStory, EventStory, Explaining
-from gateway.mapping import Mapped
-from gateway.plugin import JSON
-from gateway.routing.steps import Taken
-from gateway.secret_names import HIDDEN, hides
-from gateway.trace.interface import Decided, Loss
+from gateway.event_diff import MISSING, diff_events
+from gateway.explain import DeliveryExplanation, EventExplanation, Explainer, ExplainRequest
+from gateway.http import Response
+from gateway.mapping import EventMapping
+from gateway.plugin.vendor import JSON
+from gateway.redact import HIDDEN, hides
+from gateway.routing.steps import StepResult
+from gateway.spool.dead_letters import Hide
+from gateway.trace.records import RecordedLoss, RouteRecord
 from gateway.tracking.plan import LEFT_OUT
+
+OURS = frozenset({"destination", "destinations", "gives", "source", "vendor", "route", "request"})
+"""Fields that hold names of the configuration's: what leads from page to page must not change."""
+
+T = TypeVar("T")
+
+
+def redact_struct(value: T, hide: Hide) -> T:
+    """Return a struct, however deep, with *hide* applied to the texts in it.
+
+    What leads from one page to another stays as it is.
+    """
+    found: T = _hidden(value, hide)
+    return found
+
+
+def _hidden(value: Any, hide: Hide) -> Any:
+    if isinstance(value, str):
+        return hide(value)
+    if isinstance(value, msgspec.Struct):
+        fields = (name for name in value.__struct_fields__ if name not in OURS)
+        clean = {name: _hidden(getattr(value, name), hide) for name in fields}
+        return msgspec.structs.replace(value, **clean)
+    if isinstance(value, dict):
+        return {_hidden(name, hide): _hidden(inner, hide) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_hidden(inner, hide) for inner in value)
+    return value
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -36,7 +71,7 @@ class Example(msgspec.Struct, frozen=True):
     body: str
 
 
-class Entrance(msgspec.Struct, frozen=True):
+class PlaygroundSource(msgspec.Struct, frozen=True):
     """A source to send to."""
 
     name: str
@@ -47,13 +82,13 @@ class Entrance(msgspec.Struct, frozen=True):
     example: Example
 
 
-class Entrances(msgspec.Struct, frozen=True):
+class PlaygroundSources(msgspec.Struct, frozen=True):
     """The sources that there are to try."""
 
-    sources: list[Entrance]
+    sources: list[PlaygroundSource]
 
 
-class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PlaygroundRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A request to tell about. Its credential is not asked for."""
 
     source: Name
@@ -62,25 +97,25 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body: Annotated[str, Meta(max_length=200_000)]
 
 
-class Answer(msgspec.Struct, frozen=True):
+class PlaygroundResponse(msgspec.Struct, frozen=True):
     """What the sender would read."""
 
     status: int
     body: str
 
 
-class Explained(msgspec.Struct, frozen=True):
+class PlaygroundResult(msgspec.Struct, frozen=True):
     """What would become of a request."""
 
-    answer: Answer | None
+    answer: PlaygroundResponse | None
     """Null where the gateway would not answer by itself."""
     refused: str
     """Why it would become no events; empty where it would."""
-    story: Story
+    story: RequestView
 
 
 @endpoint("GET", "/playground")
-async def list_entrances(desk: Desk) -> Entrances:
+async def list_entrances(desk: AdminContext) -> PlaygroundSources:
     """List the sources, each with a request to try."""
     config = desk.gateway.config
     host, port = config.server.address
@@ -94,20 +129,20 @@ async def list_entrances(desk: Desk) -> Entrances:
             example.body.decode(),
         )
         url = f"http://{host or 'localhost'}:{port}{source.mount}"
-        found.append(Entrance(name, source.vendor, url, list(reads.endpoints), tried))
-    return Entrances(found)
+        found.append(PlaygroundSource(name, source.vendor, url, list(reads.endpoints), tried))
+    return PlaygroundSources(found)
 
 
 @endpoint("POST", "/explain", refuses={409: "There is no such source, or no such endpoint."})
-async def explain_request(desk: Desk, body: Trial) -> Explained:
+async def explain_request(desk: AdminContext, body: PlaygroundRequest) -> PlaygroundResult:
     """Tell what would become of a request, step by step; nothing is stored or sent.
 
     It is what `gateway explain` tells, by the configuration in effect: the request is told as if it
     were alone, and nothing is known of its users.
     """
     gateway = desk.gateway
-    asked = Asked(body.body.encode(), body.source, body.path, JSON, datetime.now(UTC))
-    explaining = Explaining(gateway.config, gateway.registry)
+    asked = ExplainRequest(body.body.encode(), body.source, body.path, JSON, datetime.now(UTC))
+    explaining = Explainer(gateway.config, gateway.registry)
     told = await asyncio.to_thread(explaining.explain, asked)
     reads = gateway.registry.inputs[told.vendor]
     mapped = reads.endpoints.get(f"{told.request.method} {told.request.path}")
@@ -118,7 +153,7 @@ async def explain_request(desk: Desk, body: Trial) -> Explained:
         body.body,
         mapped.flat() if mapped else (),
     )
-    story = Story(
+    story = RequestView(
         request="playground",
         at=None,
         source=told.source,
@@ -132,24 +167,26 @@ async def explain_request(desk: Desk, body: Trial) -> Explained:
     answer, refused = told.answer, ""
     if told.refusal is not None:
         answer, refused = told.refusal.answer, told.refusal.reason
-    return hidden(Explained(_answer(answer), refused, story), desk.hide)
+    return redact_struct(PlaygroundResult(_answer(answer), refused, story), desk.hide)
 
 
-def _answer(response: Response | None) -> Answer | None:
+def _answer(response: Response | None) -> PlaygroundResponse | None:
     if response is None:
         return None
-    return Answer(response.status, response.body.decode("utf-8", "replace"))
+    return PlaygroundResponse(response.status, response.body.decode("utf-8", "replace"))
 
 
-def _event(desk: Desk, told: EventStory, mapped: Mapped | None, was_received: Payload) -> EventTold:
+def _event(
+    desk: AdminContext, told: EventExplanation, mapped: EventMapping | None, was_received: Payload
+) -> EventView:
     event, planned = told.event, told.planned
-    return EventTold(
+    return EventView(
         event=event.id,
         type=event.type,
         name=event.name or event.type,
         repeated=False,
         fields=event_fields(as_json(event)),
-        decisions=[Decided(*route.decision) for route in told.routes],
+        decisions=[RouteRecord(*route.decision) for route in told.routes],
         deliveries=[
             _delivery(desk, delivery, route.decision.route if route.steps else "")
             for route in told.routes
@@ -165,27 +202,27 @@ def _event(desk: Desk, told: EventStory, mapped: Mapped | None, was_received: Pa
     )
 
 
-def _step(route: str, step: Taken) -> StepTold:
+def _step(route: str, step: StepResult) -> StepView:
     changed = [
-        Changed(path, *(_shown(path, value) for value in (before, after)))
-        for path, before, after in changes(step.before, step.after)
+        ChangeView(path, *(_shown(path, value) for value in (before, after)))
+        for path, before, after in diff_events(step.before, step.after)
     ]
-    return StepTold(route, step.word, step.kept_back, changed)
+    return StepView(route, step.word, step.kept_back, changed)
 
 
 def _shown(path: str, value: Any) -> Any:
-    if value is GONE:
+    if value is MISSING:
         return None
     return HIDDEN if hides(path) else value
 
 
-def _delivery(desk: Desk, told: DeliveryStory, route: str) -> DeliveryTold:
+def _delivery(desk: AdminContext, told: DeliveryExplanation, route: str) -> DeliveryView:
     config, sent = desk.gateway.config.destinations[told.destination], told.request
     output = desk.gateway.registry.outputs[config.vendor](config.settings)
     outcome = "sent" if sent else "dead" if told.dead else "declined"
     if config.shadow is True and sent:
         outcome = "compared"
-    return DeliveryTold(
+    return DeliveryView(
         destination=told.destination,
         vendor=told.vendor,
         route=route,
@@ -196,7 +233,7 @@ def _delivery(desk: Desk, told: DeliveryStory, route: str) -> DeliveryTold:
         )
         if sent
         else None,
-        losses=[Loss(loss.path, loss.how, loss.why) for loss in told.losses],
+        losses=[RecordedLoss(loss.path, loss.how, loss.why) for loss in told.losses],
         attempts=[],
     )
 

@@ -2,14 +2,12 @@
 
 import msgspec
 
-from gateway.admin.desk import Desk
-from gateway.admin.endpoint import Endpoint, endpoint
-from gateway.admin.problem import Problem
-from gateway.admin.values import Name
-from gateway.mapping import Mapped, Row, Switch
+from gateway.admin.context import AdminContext, ApiProblem
+from gateway.admin.endpoint import Endpoint, Name, endpoint
+from gateway.mapping import EventMapping, Row, Switch
 
 
-class Vendor(msgspec.Struct, frozen=True):
+class VendorInfo(msgspec.Struct, frozen=True):
     """A vendor, and what the gateway does of it."""
 
     name: str
@@ -26,7 +24,7 @@ class Vendor(msgspec.Struct, frozen=True):
 class Vendors(msgspec.Struct, frozen=True):
     """All vendors."""
 
-    vendors: list[Vendor]
+    vendors: list[VendorInfo]
 
 
 class FieldRow(msgspec.Struct, frozen=True):
@@ -64,25 +62,25 @@ class EndpointTable(msgspec.Struct, frozen=True):
 class VendorTables(msgspec.Struct, frozen=True):
     """Everything that is translated of a vendor."""
 
-    vendor: Vendor
+    vendor: VendorInfo
     tables: list[EndpointTable]
 
 
 @endpoint("GET", "/vendors")
-async def list_vendors(desk: Desk) -> Vendors:
+async def list_vendors(desk: AdminContext) -> Vendors:
     """List the vendors that are installed."""
     return Vendors([_vendor(desk, name) for name in desk.gateway.registry.vendors])
 
 
 @endpoint("GET", "/vendors/{name}", refuses={404: "There is no such vendor."})
-async def show_vendor(desk: Desk, name: Name) -> VendorTables:
+async def show_vendor(desk: AdminContext, name: Name) -> VendorTables:
     """Show how a vendor's fields and the event's are tied."""
     registry = desk.gateway.registry
     if name not in registry.vendors:
         known = ", ".join(registry.vendors)
-        raise Problem(404, f"there is no vendor {name!r}; there is {known}")
+        raise ApiProblem(404, f"there is no vendor {name!r}; there is {known}")
     halves = [half[name] for half in (registry.inputs, registry.outputs) if name in half]
-    endpoints: dict[str, Mapped] = {}
+    endpoints: dict[str, EventMapping] = {}
     for half in halves:
         endpoints |= half.endpoints
     alike: dict[int, list[str]] = {}
@@ -92,11 +90,11 @@ async def show_vendor(desk: Desk, name: Name) -> VendorTables:
     return VendorTables(_vendor(desk, name), tables)
 
 
-def _vendor(desk: Desk, name: str) -> Vendor:
+def _vendor(desk: AdminContext, name: str) -> VendorInfo:
     registry = desk.gateway.registry
     reads, writes = registry.inputs.get(name), registry.outputs.get(name)
     known = reads or writes
-    return Vendor(
+    return VendorInfo(
         name=name,
         docs=known.docs if known else "",
         input=reads is not None,
@@ -106,7 +104,7 @@ def _vendor(desk: Desk, name: str) -> Vendor:
     )
 
 
-def _table(mapped: Mapped, paths: list[str]) -> EndpointTable:
+def _table(mapped: EventMapping, paths: list[str]) -> EndpointTable:
     if not isinstance(mapped, Switch):
         return EndpointTable(paths, "", [], [_row(row, []) for row in mapped.flat()])
     tables = dict(mapped.tables)

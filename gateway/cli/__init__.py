@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from gateway.cli.errors import InvalidConfig
 from gateway.errors import ConfigError, GatewayError
 
 COMMANDS = {
@@ -25,27 +26,15 @@ COMMANDS = {
     "new-vendor": "Write a plugin to start from, with samples and tests that pass.",
     "dead": "Look at dead letters, replay them, drop them.",
 }
-"""Every command has a module of its name here (``_`` for ``-``), which calls it ``command``."""
-
-
-class Misconfigured(click.ClickException):
-    """A configuration that cannot be used; every problem stands on its own line."""
-
-    exit_code = 2
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-    def show(self, file: Any = None) -> None:
-        """Print the problems on standard error."""
-        del file
-        count = len(self.problems)
-        title = "1 problem" if count == 1 else f"{count} problems"
-        click.secho(f"{title} in the configuration:", err=True, bold=True)
-        for problem in self.problems:
-            where, colon, what = problem.partition(": ")
-            click.echo(click.style(f"  {where}{colon}", fg="red") + what, err=True)
+MODULES = {
+    "demo": "sandbox",
+    "schema": "check",
+    "plugins": "vendors",
+    "new-vendor": "vendors",
+    "tail": "trace",
+    "dead": "dead_letters",
+}
+"""Modules of commands that have none of their own name."""
 
 
 class Commands(click.Group):
@@ -62,8 +51,8 @@ class Commands(click.Group):
             close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             ctx.fail(f"There is no command {cmd_name!r}.{hint}")
-        module = importlib.import_module(f"gateway.cli.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
+        module = importlib.import_module(f"gateway.cli.{MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -77,7 +66,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ConfigError as error:
-            raise Misconfigured(error.problems) from error
+            raise InvalidConfig(error.problems) from error
         except GatewayError as error:
             raise click.ClickException(str(error)) from error
 

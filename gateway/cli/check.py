@@ -1,21 +1,24 @@
-"""``gateway check``."""
+"""``gateway check`` and ``gateway schema``."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+import orjson
 from rich.console import Console
 from rich.text import Text
 
-from gateway import plugins
-from gateway.cli import Misconfigured
-from gateway.cli.terminal import CONFIG, console, table, title
-from gateway.config import Config, DestinationConfig, RouteConfig, SourceConfig, load
-from gateway.config.quantities import shown
-from gateway.config.relaying import served
+from gateway.cli.errors import InvalidConfig
+from gateway.cli.output import CONFIG, console, table, title
+from gateway.config import Config, DestinationConfig, RouteConfig, SourceConfig
+from gateway.config.loader.checks import served
+from gateway.config.loader.load import load
+from gateway.config.schema import editor_schema
 from gateway.errors import ConfigError
-from gateway.explain.foretelling import Lasting, lasting
+from gateway.explain.static_losses import StaticLosses, static_losses
+from gateway.plugin.registry import PluginRegistry, load_plugins
+from gateway.quantities import shown
 from gateway.redact import without_password
 
 MOST = 16
@@ -25,27 +28,27 @@ MOST = 16
 @click.command("check")
 @click.argument("path", metavar="[FILE]", type=click.Path(path_type=Path), default=CONFIG)
 @click.pass_context
-def command(ctx: click.Context, path: Path) -> None:
+def check(ctx: click.Context, path: Path) -> None:
     """Validate a configuration and print the result.
 
     Exits with 1 if anything is wrong. Credentials are counted, never shown.
     """
-    registry = plugins.load()
+    registry = load_plugins()
     try:
         config = load(path, registry)
     except ConfigError as error:
-        Misconfigured(error.problems).show()
+        InvalidConfig(error.problems).show()
         ctx.exit(1)
     out = console()
     _print(config, registry, out)
-    _foretell(tuple(lasting(config, registry)), out)
+    _foretell(tuple(static_losses(config, registry)), out)
     if config.warnings:
         out.print(title("\nWarnings"))
     for warning in config.warnings:
         out.print(Text(f"  {warning}", style="yellow"), soft_wrap=not out.is_terminal)
 
 
-def _print(config: Config, registry: plugins.Registry, out: Console) -> None:
+def _print(config: Config, registry: PluginRegistry, out: Console) -> None:
     spool = config.spool
     room, age = shown(spool.max_bytes, "size"), shown(spool.max_age, "duration")
     out.print(title(f"{config.path} can be used"))
@@ -76,7 +79,7 @@ def _print(config: Config, registry: plugins.Registry, out: Console) -> None:
     out.print(table(("name", "vendor", "url", "delivery"), exits))
 
 
-def _foretell(found: Sequence[Lasting], out: Console) -> None:
+def _foretell(found: Sequence[StaticLosses], out: Console) -> None:
     """Print what no event brings along, by route and destination."""
     lost = [(one.route, one.destination, _fields(one.fields)) for one in found if one.fields]
     if lost:
@@ -108,7 +111,7 @@ def _source(name: str, source: SourceConfig) -> tuple[str, ...]:
     return name, source.vendor, source.mount or "/", hosts, keys, ", ".join(facts)
 
 
-def _lent(name: str, source: SourceConfig, registry: plugins.Registry) -> tuple[str, ...] | None:
+def _lent(name: str, source: SourceConfig, registry: PluginRegistry) -> tuple[str, ...] | None:
     if not (source.url and source.relay_as):
         return None
     return name, source.relay_as, ", ".join(served(source, registry)) or "none"
@@ -151,3 +154,18 @@ def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
     if destination.credentials == "client":
         facts.append("with each client's own credential")
     return name, destination.vendor, without_password(destination.settings.url), ", ".join(facts)
+
+
+@click.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of configuration files, for editors.
+
+    It has the settings of every vendor that is installed. Write it beside your file, and name it in
+    the file's first line, so that Even Better TOML and Taplo complete keys and explain them:
+
+    \b
+        gateway schema > gateway.schema.json
+        #:schema ./gateway.schema.json
+    """  # noqa: D301 - click takes the escape for "leave these lines as they are"
+    schema = editor_schema(load_plugins())
+    click.echo(orjson.dumps(schema, option=orjson.OPT_INDENT_2).decode())

@@ -7,11 +7,11 @@ from typing import IO
 
 import click
 
-from gateway import plugins
-from gateway.cli.story import tell
-from gateway.cli.terminal import config_option, console
-from gateway.config import load
-from gateway.explain import Asked, Explaining
+from gateway.cli.output import config_option, console
+from gateway.cli.text import print_explanation
+from gateway.config.loader.load import load
+from gateway.explain import Explainer, ExplainRequest
+from gateway.plugin.registry import load_plugins
 
 START = re.compile(rb"([A-Z]+) (\S+)(?: HTTP/[\d.]+)?\r?\n")
 """The first line of a request (RFC 9112, section 3)."""
@@ -31,7 +31,7 @@ BLANK = re.compile(rb"\r?\n\r?\n")
     "--consented", metavar="CATEGORY", multiple=True, help="What the user consented to before."
 )
 @click.argument("file", type=click.File("rb"))
-def command(  # noqa: PLR0913 - one parameter per option
+def explain(  # noqa: PLR0913 - one parameter per option
     file: IO[bytes],
     *,
     path: Path,
@@ -58,14 +58,14 @@ def command(  # noqa: PLR0913 - one parameter per option
         head, body = _parted(body[start.end() :])
         own = dict(_header(line) for line in head.splitlines()) | own
         posted = posted or f"{start[1].decode()} {start[2].decode('utf-8', 'replace')}"
-    registry = plugins.load()
+    registry = load_plugins()
     config = load(path, registry, stand_ins=True)
     if consented and config.consent.remember is None:
         raise click.UsageError(f"--consented: {path} remembers nothing; see [consent] remember")
-    explaining = Explaining(config, registry)
+    explaining = Explainer(config, registry)
     granted = dict.fromkeys(consented, True)
-    asked = Asked(body, source, posted, own, datetime.now(UTC), ip, granted)
-    tell(explaining.explain(asked), console(hide=explaining.redactor.text))
+    asked = ExplainRequest(body, source, posted, own, datetime.now(UTC), ip, granted)
+    print_explanation(explaining.explain(asked), console(hide=explaining.redactor.text))
 
 
 def _header(written: str) -> tuple[str, str]:

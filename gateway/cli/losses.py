@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator
 import click
 import orjson
 
-from gateway import plugins
-from gateway.cli.terminal import console, table, title
-from gateway.losses.fates import reason_of
-from gateway.losses.pairs import Pair, Told, pairs, vendors
-from gateway.losses.specimen import specimens
-from gateway.words import nearest
+from gateway.cli.output import console, table, title
+from gateway.losses.field_outcomes import reason_of
+from gateway.losses.full_events import full_events
+from gateway.losses.vendor_pairs import EventLosses, Pair, pairs, vendors
+from gateway.plugin.registry import load_plugins
+from gateway.suggestions import did_you_mean
 
 FEW = 3
 """How many kinds of events are listed; of more, the number is."""
@@ -22,25 +22,27 @@ FEW = 3
 @click.option("--to", "target", metavar="VENDOR", help="Where they go.")
 @click.option("--event", metavar="NAME", help='Of this kind only, such as "Order Completed".')
 @click.option("--json", "as_json", is_flag=True, help="Every field of every kind, as JSON.")
-def command(source: str | None, target: str | None, event: str | None, *, as_json: bool) -> None:
+def losses(source: str | None, target: str | None, event: str | None, *, as_json: bool) -> None:
     """Show which fields of which events are lost between vendors.
 
     It is computed from the vendors' tables: each event has every field that its vendor's clients
     can send. With --from and --to the fields are named; `gateway translate` tells of one request.
     """
-    registry = plugins.load()
+    registry = load_plugins()
     known = vendors(registry)
     for name in (source, target):
         if name is not None and name not in known:
             what = f"there is no vendor {name!r} that both reads and writes"
-            raise click.UsageError(f"{what}; {nearest(name, known)}")
+            raise click.UsageError(f"{what}; {did_you_mean(name, known)}")
     found = {
         pair: {kind: told for kind, told in kinds.items() if event in {None, kind}}
         for pair, kinds in pairs(registry, source, target).items()
     }
     if event is not None and not any(found.values()):
-        kinds = [kind for kind, _ in specimens()]
-        raise click.UsageError(f"no vendor asked about says {event!r}; {nearest(event, kinds)}")
+        kinds = [kind for kind, _ in full_events()]
+        raise click.UsageError(
+            f"no vendor asked about says {event!r}; {did_you_mean(event, kinds)}"
+        )
     if as_json:
         click.echo(_json(found))
     elif source and target:
@@ -91,7 +93,7 @@ def _print_pair(source: str, target: str, kinds: Pair) -> None:
         out.print(title("\nNothing is lost"))
 
 
-def _numbers(told: Told) -> tuple[str, ...]:
+def _numbers(told: EventLosses) -> tuple[str, ...]:
     if told.declined:
         return "", "declined", ""
     count = told.counts()

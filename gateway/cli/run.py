@@ -5,11 +5,12 @@ from pathlib import Path
 import click
 import structlog
 
-from gateway import log, plugins
-from gateway.cli.terminal import config_option
-from gateway.config import load
-from gateway.config.listening import address
-from gateway.serving import serve
+from gateway.cli.output import config_option
+from gateway.config.loader.load import load
+from gateway.config.types import address
+from gateway.observability import log
+from gateway.plugin.registry import load_plugins
+from gateway.server import serve
 
 
 def checked_listen(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -36,13 +37,13 @@ def checked_listen(_: click.Context, __: click.Parameter, value: str | None) -> 
 )
 @click.option("--watch", is_flag=True, help="Reload when a file of the configuration changes.")
 @click.pass_context
-def command(ctx: click.Context, path: Path, listen: str | None, *, watch: bool) -> None:
+def run(ctx: click.Context, path: Path, listen: str | None, *, watch: bool) -> None:
     """Accept events and deliver them.
 
     Runs until SIGTERM or Ctrl-C, then lets what is on its way arrive. Exits with 2 where the
     configuration is unusable.
     """
-    registry = plugins.load()
+    registry = load_plugins()
     config = load(path, registry, listen=listen)
     log.configure()
     for warning in config.warnings:

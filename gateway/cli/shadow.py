@@ -9,26 +9,26 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
-from gateway import plugins
-from gateway.cli.terminal import config_option, console, table, title
-from gateway.config.load import load_spool
-from gateway.letter import written
-from gateway.losses.fates import NO_PLACE, spellings, spelt
-from gateway.shadow.report import EventLine, FieldLine, Report, Spelt, report
-from gateway.shadow.store import ShadowFile
+from gateway.cli.output import config_option, console, table, title
+from gateway.config.loader.load import load_spool
+from gateway.losses.field_outcomes import NO_PLACE, spellings, spelt
+from gateway.plugin.registry import load_plugins
+from gateway.shadow.report import EventLine, FieldLine, ShadowReport, Spelt, report
+from gateway.shadow.store import ShadowStore
 from gateway.shadow.tally import Count, Key
-from gateway.words import nearest
+from gateway.spool.dead_letters import format_time
+from gateway.suggestions import did_you_mean
 
 FEW = 3
 """How many names of events a reason lists."""
 
 
 @click.group("shadow")
-def command() -> None:
+def shadow() -> None:
     """Say what shadow destinations would have received, and lost."""
 
 
-@command.command("report")
+@shadow.command("report")
 @config_option
 @click.option("--destination", metavar="NAME", help="Of this shadow only.")
 @click.option(
@@ -44,12 +44,14 @@ def report_(path: Path, destination: str | None, accepted: Sequence[str], *, as_
 
     It may be asked while the gateway runs, which writes down what it saw once a second.
     """
-    file = ShadowFile(load_spool(path).path)
+    file = ShadowStore(load_spool(path).path)
     counts = _by_destination(file.read())
     if destination is not None and destination not in counts:
         known = {*counts, *file.names()}
         if destination not in known:
-            raise click.ClickException(f"no shadow {destination!r}; {nearest(destination, known)}")
+            raise click.ClickException(
+                f"no shadow {destination!r}; {did_you_mean(destination, known)}"
+            )
         counts[destination] = {}
     told = _spelt()
     reports = [
@@ -67,12 +69,12 @@ def report_(path: Path, destination: str | None, accepted: Sequence[str], *, as_
         _print(found, out)
 
 
-@command.command("clear")
+@shadow.command("clear")
 @config_option
 @click.option("--destination", metavar="NAME", help="Of this shadow only.")
 def clear(path: Path, destination: str | None) -> None:
     """Forget what shadows saw, to begin anew, after a change of the routes for example."""
-    forgotten = ShadowFile(load_spool(path).path).clear(destination)
+    forgotten = ShadowStore(load_spool(path).path).clear(destination)
     click.echo("forgotten" if forgotten else "there was nothing to forget")
 
 
@@ -84,24 +86,24 @@ def _by_destination(counts: Mapping[Key, Count]) -> dict[str, dict[Key, Count]]:
 
 
 def _spelt() -> Spelt:
-    registry = plugins.load()
+    registry = load_plugins()
     known = {name: spellings(reads()) for name, reads in registry.inputs.items()}
     return lambda vendor, field: spelt(field, known.get(vendor, {}))
 
 
-def _json(found: Report) -> dict[str, object]:
+def _json(found: ShadowReport) -> dict[str, object]:
     plain = found._asdict()
     for key in ("events", "fields", "answers", "beside"):
         plain[key] = [line._asdict() for line in plain[key]]
     return {**plain, "safe": bool(found.seen) and not found.open, "verdict": found.verdict}
 
 
-def _print(found: Report, out: Console) -> None:
+def _print(found: ShadowReport, out: Console) -> None:
     out.print(title(found.destination))
     out.print(Text(f"  {found.verdict}", style="green" if _safe(found) else "yellow"))
     if found.seen:
         events = "1 event" if found.seen == 1 else f"{found.seen} events"
-        out.print(f"  {events}, from {written(found.first)} to {written(found.last)} UTC")
+        out.print(f"  {events}, from {format_time(found.first)} to {format_time(found.last)} UTC")
     if found.skipped:
         out.print(f"  {found.skipped} further ones were skipped, to keep pace")
     for heading, columns, rows in _tables(found):
@@ -112,7 +114,7 @@ def _print(found: Report, out: Console) -> None:
     out.print()
 
 
-def _tables(found: Report) -> Iterator[tuple[str, Sequence[str], Sequence[tuple[str, ...]]]]:
+def _tables(found: ShadowReport) -> Iterator[tuple[str, Sequence[str], Sequence[tuple[str, ...]]]]:
     if found.events:
         yield "Events", ("event", "of", "seen", "go"), [_event(line) for line in found.events]
     if reasons := _reasons(found.events):
@@ -132,7 +134,7 @@ def _tables(found: Report) -> Iterator[tuple[str, Sequence[str], Sequence[tuple[
         yield "The same events where they were really sent", headings, [*sides]
 
 
-def _safe(found: Report) -> bool:
+def _safe(found: ShadowReport) -> bool:
     return bool(found.seen) and not found.open
 
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from gateway import plugins
-from gateway.changes import GONE, Change
-from gateway.cli.story import say, shown, tell
-from gateway.cli.terminal import CONFIG, Paper, console
-from gateway.config import load
-from gateway.explain import Explaining
-from gateway.explain.judging import Finding, Judged, judged
+from gateway.cli.output import CONFIG, RedactingConsole, console
+from gateway.cli.text import print_explanation, say, shown
+from gateway.config.loader.load import load
+from gateway.event_diff import MISSING, Difference
+from gateway.explain import Explainer
+from gateway.explain.assertions import Mismatch, RouteTestResult, run_route_test
+from gateway.plugin.registry import load_plugins
 
 NONE = """{path} has no tests; write some, such as
 
@@ -24,23 +24,23 @@ NONE = """{path} has no tests; write some, such as
 @click.argument("path", metavar="[FILE]", type=click.Path(path_type=Path), default=CONFIG)
 @click.option("--only", metavar="TEXT", default="", help="Run those with this text in their name.")
 @click.option("--explain", is_flag=True, help="Explain the request of each test that fails.")
-def command(path: Path, *, only: str, explain: bool) -> None:
+def test(path: Path, *, only: str, explain: bool) -> None:
     """Run the tests of a configuration: what becomes of requests, without sending any.
 
     Tests stand in the file or in one that it includes, as [[tests]]. Exits with 1 where one
     fails. Credentials that are not set here are stood in for.
     """
-    registry = plugins.load()
+    registry = load_plugins()
     config = load(path, registry, stand_ins=True)
     chosen = [case for case in config.tests if only.lower() in case.config.name.lower()]
     if not chosen:
         none = f"no test of {path} has {only!r} in its name" if only else NONE.format(path=path)
         raise click.ClickException(none)
-    explaining = Explaining(config, registry)
+    explaining = Explainer(config, registry)
     out = console(hide=explaining.redactor.text)
     failed = 0
     for case in chosen:
-        result = judged(case, explaining, list(config.destinations))
+        result = run_route_test(case, explaining, list(config.destinations))
         failed += not result.passed
         _report(result, out, explain=explain)
     count = "1 test" if len(chosen) == 1 else f"{len(chosen)} tests"
@@ -49,7 +49,7 @@ def command(path: Path, *, only: str, explain: bool) -> None:
     raise click.exceptions.Exit(1 if failed else 0)
 
 
-def _report(result: Judged, out: Paper, *, explain: bool) -> None:
+def _report(result: RouteTestResult, out: RedactingConsole, *, explain: bool) -> None:
     name = result.case.config.name
     if result.passed:
         say(out, 0, name, label="✓", width=2, label_style="green")
@@ -60,11 +60,11 @@ def _report(result: Judged, out: Paper, *, explain: bool) -> None:
         _finding(finding, out)
     if explain and result.explanation is not None:
         out.print()
-        tell(result.explanation, out)
+        print_explanation(result.explanation, out)
         out.print()
 
 
-def _finding(finding: Finding, out: Paper) -> None:
+def _finding(finding: Mismatch, out: RedactingConsole) -> None:
     about = f"{finding.about}: " if finding.about else ""
     say(out, 4, f"{about}{finding.what}")
     if not finding.changes:
@@ -74,10 +74,10 @@ def _finding(finding: Finding, out: Paper) -> None:
         _change(change, width, out)
 
 
-def _change(change: Change, width: int, out: Paper) -> None:
-    if change.before is not GONE:
+def _change(change: Difference, width: int, out: RedactingConsole) -> None:
+    if change.before is not MISSING:
         text = shown(change.before)
         say(out, 6, text, label=f"- {change.path}", width=width, style="red", label_style="red")
-    if change.after is not GONE:
+    if change.after is not MISSING:
         text = shown(change.after)
         say(out, 6, text, label=f"+ {change.path}", width=width, style="green", label_style="green")

@@ -7,17 +7,17 @@ from typing import IO, Any, NoReturn, TypeVar
 import click
 import orjson
 
-from gateway import plugins
-from gateway.cli.terminal import console, table
+from gateway.cli.output import console, table
 from gateway.errors import Rejected, Unrenderable
 from gateway.event import Event, as_json
-from gateway.exchange import Declined, Request, Response
+from gateway.http import Request, Response
 from gateway.json_text import dumps, loads
-from gateway.losses.fates import Fate, derived, fates
-from gateway.placeholder import placeholder
-from gateway.plugin import JSON, Input, Output
+from gateway.losses.field_outcomes import FieldOutcome, derived, field_outcomes
+from gateway.plugin.registry import load_plugins, placeholder_output
+from gateway.plugin.vendor import JSON, Input, Output
 from gateway.redact import Redactor
-from gateway.words import nearest
+from gateway.suggestions import did_you_mean
+from gateway.verdict import Declined
 
 LONGEST = 40
 """Characters of a value that are shown."""
@@ -30,15 +30,15 @@ V = TypeVar("V")
 @click.option("--to", "target", metavar="VENDOR", required=True, help="Whose format to write.")
 @click.option("--path", metavar="PATH", help="Where it would be posted, such as /event/track.")
 @click.argument("file", type=click.File("rb"))
-def command(source: str, target: str, path: str | None, file: IO[bytes]) -> None:
+def translate(source: str, target: str, path: str | None, file: IO[bytes]) -> None:
     """Show what one vendor's request becomes in another's format.
 
     FILE holds the body of the request; - reads it from standard input. Shown are the neutral
     events, the requests that would go out, and what is lost on the way. Nothing is sent.
     """
-    registry = plugins.load()
+    registry = load_plugins()
     reads = _named(source, registry.inputs, "--from")()
-    output = placeholder(_named(target, registry.outputs, "--to"))
+    output = placeholder_output(_named(target, registry.outputs, "--to"))
     request, events = _parsed(reads, path, file.read())
     click.echo(f"{request.method} {request.path} of {source} holds {_count(events)}")
     redactor = Redactor(output.config)
@@ -50,7 +50,7 @@ def command(source: str, target: str, path: str | None, file: IO[bytes]) -> None
 
 def _named(name: str, known: Mapping[str, V], option: str) -> V:
     if name not in known:
-        what = f"there is no vendor {name!r} for {option}; {nearest(name, known)}"
+        what = f"there is no vendor {name!r} for {option}; {did_you_mean(name, known)}"
         raise click.UsageError(what)
     return known[name]
 
@@ -94,7 +94,7 @@ def _endpoint(reads: Input, path: str) -> str:
         if asked in reads.endpoints and path in {wanted, asked}:
             return asked
     known = (endpoint.partition(" ")[2] for endpoint in reads.endpoints)
-    raise click.UsageError(f"{reads.name} has no endpoint {path!r}; {nearest(wanted, known)}")
+    raise click.UsageError(f"{reads.name} has no endpoint {path!r}; {did_you_mean(wanted, known)}")
 
 
 def _request(endpoint: str, body: bytes) -> Request:
@@ -131,12 +131,12 @@ def _show(output: Output, event: Event, redactor: Redactor) -> None:
         for name, value in shown["headers"].items():
             click.echo(f"{name}: {value}")
         click.echo(f"\n{_body(shown['body'])}")
-    _show_fates(fates(output, event))
+    _show_fates(field_outcomes(output, event))
     for field, why in derived(output, event).items():
         click.echo(f"{field} is derived from {why}")
 
 
-def _show_fates(found: list[Fate]) -> None:
+def _show_fates(found: list[FieldOutcome]) -> None:
     lost = sum(fate.how == "lost" for fate in found)
     coerced = sum(fate.how == "coerced" for fate in found)
     click.echo()

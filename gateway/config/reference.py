@@ -9,12 +9,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from gateway.config.cases import NOON, ExpectedConfig, Gets
 from gateway.config.models import TABLES, keys_of
-from gateway.config.quantities import Written, shown
-from gateway.config.schemas import Schema
-from gateway.config.steps import STEPS, Step
-from gateway.plugins import Registry
+from gateway.config.route_tests import NOON, ExpectedRequestConfig, Gets
+from gateway.config.steps import STEPS, StepConfig
+from gateway.config.types import Schema
+from gateway.plugin.registry import PluginRegistry
+from gateway.quantities import Quantity, shown
 
 HEADERS = {
     "server": "[server]",
@@ -38,7 +38,7 @@ _KINDS: dict[Any, str] = {
     bool: "`true` or `false`",
     SecretStr: "credential",
     Path: "path",
-    Step: "step",
+    StepConfig: "step",
     Schema: "JSON Schema",
     Gets: "list of destinations, or table of requests",
     datetime: "time",
@@ -46,12 +46,12 @@ _KINDS: dict[Any, str] = {
 }
 
 
-def reference(registry: Registry) -> str:
+def reference(registry: PluginRegistry) -> str:
     """Return the reference in Markdown: a table per table of the file, per step, per vendor."""
     parts = [
         part for name, model in TABLES.items() for part in _section(f"### `{HEADERS[name]}`", model)
     ]
-    parts += _section("#### `[tests.gets.DESTINATION]`", ExpectedConfig)
+    parts += _section("#### `[tests.gets.DESTINATION]`", ExpectedRequestConfig)
     for word, step in STEPS.items():
         parts += _section(f"#### A step of `[[routes]]` or of a list in `[steps]`: `{word}`", step)
     for vendor, output in registry.outputs.items():
@@ -77,14 +77,14 @@ def _line(text: str | None) -> str:
     return " ".join((text or "").split()).replace("``", "`").replace("|", "\\|")
 
 
-def _written(field: FieldInfo) -> Written | None:
+def _written(field: FieldInfo) -> Quantity | None:
     return _marker(field.metadata) or next(
         (m for part in get_args(field.annotation) if (m := _marker(get_args(part)))), None
     )
 
 
-def _marker(metadata: Any) -> Written | None:
-    return next((mark for mark in metadata if isinstance(mark, Written)), None)
+def _marker(metadata: Any) -> Quantity | None:
+    return next((mark for mark in metadata if isinstance(mark, Quantity)), None)
 
 
 def _kind(field: FieldInfo) -> str:

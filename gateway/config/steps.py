@@ -1,27 +1,119 @@
-"""The steps of a route, as the configuration writes them: one table each, named by its first key.
+"""Models of route steps, and the event fields that they accept.
 
 The docstrings are the reference (docs/configuration.md); what the steps do is in
 ``gateway.routing.steps``.
+
+Every function raises ValueError, in words for the person who wrote the configuration.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, JsonValue, SecretStr, model_validator
 
-from gateway.config.quantities import Duration
-from gateway.config.tables import Table
-from gateway.routing.targets import (
-    Plain,
-    category,
-    checked_map,
-    hashable,
-    settable,
-    source_of,
-    textual,
-    whole,
-)
+from gateway.config.types import ConfigTable
+from gateway.event_fields import EventField, find_field
+from gateway.json_text import LongNumber
+from gateway.quantities import Duration
+
+Plain: TypeAlias = str | int | float | bool | list[Any] | dict[str, Any]
+"""What TOML and JSON have in common, without null."""
+
+FIXED = frozenset({"type", "id", "received_at", "origin"})
+"""Fields that say what the event is; no step changes them."""
+TIMES = frozenset({"timestamp", "sent_at"})
+
+
+def field_at(path: object) -> EventField:
+    """Return the field at *path*, if steps may change it."""
+    if not isinstance(path, str) or not path:
+        raise ValueError('must name a field; write "properties.total"')
+    names = path.split(".")
+    if not all(names):
+        raise ValueError(f"{path!r} has an empty name; write it like properties.total")
+    if names[0] == "event":
+        raise ValueError(f"{path} names the event; steps write {'.'.join(names[1:]) or 'a field'}")
+    field = find_field(names)
+    if names[0] in FIXED:
+        raise ValueError(f"{path} says what the event is, and stays as it is")
+    return field
+
+
+def removable_field(path: object) -> EventField:
+    """Return a field, or a whole part of the event, that may be removed."""
+    field = field_at(path)
+    if field.names[-1:] == ("*",) and field.struct is None:
+        raise ValueError(f"{path} names the members of a list; name the list")
+    return field
+
+
+def _value(path: object) -> EventField:
+    field = field_at(path)
+    if field.struct is not None:
+        raise ValueError(f"{path} is a part of the event, not a field; name one in it")
+    if field.names[0] in TIMES:
+        raise ValueError(f"{path} is a time; the step timestamp changes it")
+    return field
+
+
+def textual(path: object) -> EventField:
+    """Return a field that may hold text."""
+    field = _value(path)
+    if str not in field.classes:
+        raise ValueError(f"{path} never holds text")
+    return field
+
+
+def hashable(path: object) -> EventField:
+    """Return a field that may hold what a hash is made of."""
+    return textual(path)
+
+
+def source_of(path: object) -> str:
+    """Return the path of a field whose value steps may read and replace."""
+    return _value(path).path
+
+
+def settable(path: object, value: object) -> EventField:
+    """Return a field that may hold *value*."""
+    field = _value(path)
+    if not fits(field, value):
+        known = ", ".join(sorted(_WORDS[one] for one in field.classes))
+        raise ValueError(f"{path} takes {known}, not {value!r}")
+    return field
+
+
+def checked_map(source: object, target: object) -> None:
+    """Check that the value at *source* may be put at *target*."""
+    one, other = field_at(source), _value(target)
+    if "*" in other.names:
+        raise ValueError(f"{target} is many fields; name one")
+    if "*" in one.names:
+        raise ValueError(f"{source} is many fields; name one")
+    if one.struct is not None or not one.classes & other.classes:
+        raise ValueError(f"{source} cannot be put at {target}, which holds something else")
+
+
+def category(name: object) -> None:
+    """Check the name of a category of consent."""
+    if not isinstance(name, str) or not name:
+        raise ValueError('must be a category of consent; write "advertising"')
+
+
+def fits(field: EventField, value: Any) -> bool:
+    """Tell whether *field* may hold *value*."""
+    found: type = type(value)
+    if found is int or issubclass(found, LongNumber):
+        found = float
+    if isinstance(value, Mapping):
+        found = dict
+    return found in field.classes
+
+
+_WORDS: Mapping[type, str] = {
+    str: "text", float: "a number", bool: "true or false", list: "a list", dict: "a table",
+}  # fmt: skip
 
 
 def _paths(check: Any) -> Any:
@@ -93,13 +185,13 @@ def _categories(value: object) -> object:
     return tuple(value)
 
 
-class Step(Table):
+class StepConfig(ConfigTable):
     """What every step has: a word of its own, which is its first key."""
 
     word: ClassVar[str]
 
 
-class Rename(Step):
+class Rename(StepConfig):
     """Gives events other names. The first pattern that matches counts; exact names go first."""
 
     word = "rename"
@@ -108,7 +200,7 @@ class Rename(Step):
     `*` in the same place of the pattern stood for."""
 
 
-class Set(Step):
+class Set(StepConfig):
     """Sets fields, whatever was there."""
 
     word = "set"
@@ -116,7 +208,7 @@ class Set(Step):
     """Fields to values."""
 
 
-class Default(Step):
+class Default(StepConfig):
     """Sets fields that the event lacks."""
 
     word = "default"
@@ -124,7 +216,7 @@ class Default(Step):
     """Fields to values."""
 
 
-class Copy(Step):
+class Copy(StepConfig):
     """Copies fields. What does not fit where it is to go, such as text for a total, stays away."""
 
     word = "copy"
@@ -132,23 +224,23 @@ class Copy(Step):
     """Fields to the fields that get a copy."""
 
 
-class Drop(Step):
+class Drop(StepConfig):
     """Removes fields."""
 
     word = "drop"
-    drop: Annotated[tuple[str, ...], _paths(whole)]
+    drop: Annotated[tuple[str, ...], _paths(removable_field)]
     """The fields, or whole parts such as `context.device`."""
 
 
-class Keep(Step):
+class Keep(StepConfig):
     """Removes everything else under `properties`, `traits`, `context`, `consent` and `extra`."""
 
     word = "keep"
-    keep: Annotated[tuple[str, ...], _paths(whole)]
+    keep: Annotated[tuple[str, ...], _paths(removable_field)]
     """The fields, or whole parts, that stay. Type, name, ids and times stay anyway."""
 
 
-class Hash(Step):
+class Hash(StepConfig):
     """Replaces fields by their SHA-256, in hexadecimal digits."""
 
     word = "hash"
@@ -169,7 +261,7 @@ class Hash(Step):
         return self
 
 
-class Mask(Step):
+class Mask(StepConfig):
     """Replaces the characters of fields, but for some at the ends."""
 
     word = "mask"
@@ -181,7 +273,7 @@ class Mask(Step):
     """How many characters at the end stay. A text that would stay whole is replaced whole."""
 
 
-class Map(Step):
+class Map(StepConfig):
     """Replaces a field's value by what a table says of it."""
 
     word = "map"
@@ -208,7 +300,7 @@ class Map(Step):
         return self
 
 
-class Sample(Step):
+class SampleStep(StepConfig):
     """Lets a share of the users through: one that is in stays in."""
 
     word = "sample"
@@ -218,7 +310,7 @@ class Sample(Step):
     """Steps with the same seed let the same users through."""
 
 
-class Consent(Step):
+class Consent(StepConfig):
     """Lets only events through whose user has consented."""
 
     word = "consent"
@@ -227,7 +319,7 @@ class Consent(Step):
     and where it is silent the last that is remembered of the user (`[consent]`)."""
 
 
-class Timestamp(Step):
+class Timestamp(StepConfig):
     """Moves times that cannot be right to the nearest that can."""
 
     word = "timestamp"
@@ -239,7 +331,7 @@ class Timestamp(Step):
     """How long after its arrival an event may happen."""
 
 
-class TruncateIp(Step):
+class TruncateIp(StepConfig):
     """Blanks the last octet of an IPv4 address, and the last 80 bits of an IPv6 address."""
 
     word = "truncate_ip"
@@ -247,10 +339,10 @@ class TruncateIp(Step):
     """The fields, such as `["context.ip"]`. What is no address is removed."""
 
 
-STEPS: Mapping[str, type[Step]] = {
+STEPS: Mapping[str, type[StepConfig]] = {
     step.word: step
     for step in (
-        Rename, Set, Default, Copy, Drop, Keep, Hash, Mask, Map, Sample, Consent, Timestamp,
+        Rename, Set, Default, Copy, Drop, Keep, Hash, Mask, Map, SampleStep, Consent, Timestamp,
         TruncateIp,
     )
 }  # fmt: skip

@@ -1,6 +1,5 @@
 """From the spool to the destinations: one isolated worker each."""
 
-from gateway.delivery.state import WorkerState, state_of
-from gateway.delivery.worker import Worker
+from gateway.delivery.worker import Worker, WorkerStatus
 
-__all__ = ["Worker", "WorkerState", "state_of"]
+__all__ = ["Worker", "WorkerStatus"]

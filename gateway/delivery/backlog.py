@@ -6,18 +6,17 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from gateway.delivery.burial import Burials
 from gateway.delivery.circuit_breaker import CircuitBreaker
-from gateway.delivery.clock import steady
-from gateway.delivery.job import Job, StepsOf
-from gateway.delivery.making import JobMaker, Parse
+from gateway.delivery.dead_letters import DeadLetterWriter
+from gateway.delivery.job import Job, StepsOf, steady_time
+from gateway.delivery.job_builder import JobBuilder, Parse
 from gateway.delivery.progress import ProgressTracker
 from gateway.delivery.queue import JobQueue
 from gateway.delivery.unread import NOBODY, Unread, UnreadIndex
 from gateway.delivery.waiting import DOUBT, WaitingReader
 from gateway.errors import SpoolError
 from gateway.event import Event
-from gateway.spool import Entry, Item, Mark, Notice, Replayed, Spool
+from gateway.spool import DeadLettersReplayed, DeliveryRef, Entry, LogRecord, Spool, SpoolNotice
 
 PAGE = 100
 """Entries brought at once."""
@@ -83,7 +82,7 @@ class BacklogReader:
         self._loading: Counter[int] = Counter()
         self._swept = 0.0
         self._wake = asyncio.Event()
-        self._maker = JobMaker(name, parse, steps_of)
+        self._maker = JobBuilder(name, parse, steps_of)
         self.waiting = WaitingReader(
             name,
             spool,
@@ -95,7 +94,7 @@ class BacklogReader:
         self._task: asyncio.Task[None] | None = None
         self._tracker: ProgressTracker
 
-    def start(self, tracker: ProgressTracker, burials: Burials) -> None:
+    def start(self, tracker: ProgressTracker, burials: DeadLetterWriter) -> None:
         """Begin where the cursor stands; from now on every new entry has to be offered."""
         self._tracker = tracker
         self._maker.start(burials)
@@ -135,7 +134,7 @@ class BacklogReader:
         first = self._unread.first()
         return self._reached if first is None else first - 1
 
-    def offer(self, item: Item, events: Sequence[Event]) -> None:
+    def offer(self, item: LogRecord, events: Sequence[Event]) -> None:
         """Take an entry that was just accepted, in the order of the log."""
         seq, entry = item.seq, item.entry
         if seq <= self._reached:
@@ -200,9 +199,9 @@ class BacklogReader:
         if self._unread and user != NOBODY:
             self._unread.freed(user)
 
-    def on_notice(self, notice: Notice) -> None:
-        """Note what the spool did by itself; see `gateway.spool.Taken` and `Replayed`."""
-        if isinstance(notice, Replayed):
+    def on_notice(self, notice: SpoolNotice) -> None:
+        """Note what the spool did by itself; see `Evicted`, `DeadLettersReplayed`."""
+        if isinstance(notice, DeadLettersReplayed):
             self.waiting.due_at(0.0)
             return
         self._in_flight.on_evicted(notice)
@@ -241,7 +240,7 @@ class BacklogReader:
                 self.waiting.doubt()
 
     def _pause(self) -> float:
-        return max(0.0, min(TICK, self.waiting.next_at - steady()))
+        return max(0.0, min(TICK, self.waiting.next_at - steady_time()))
 
     async def _load_index(self) -> None:
         """Find out what is unread, and who waits behind what.
@@ -261,7 +260,7 @@ class BacklogReader:
             after = page.scanned
         await self.waiting.count()
         # The clock may have been set back since what waits was told until when.
-        await self.waiting.retry_by(steady() + self._retry_max)
+        await self.waiting.retry_by(steady_time() + self._retry_max)
         for one, whole in self._early:
             index.add(one, whole=whole)
         self._unread, self._early = index, []
@@ -273,8 +272,8 @@ class BacklogReader:
     async def _bring(self) -> None:
         """Bring a little of everything, so that nothing of it keeps the rest waiting."""
         await self.waiting.bring()
-        if steady() - self._swept >= TICK:
-            self._swept = steady()
+        if steady_time() - self._swept >= TICK:
+            self._swept = steady_time()
             self._unread.sweep()
             self.waiting.look_at_held()
         if self._unread.evict(self._evicted_to):
@@ -380,7 +379,7 @@ class BacklogReader:
     ) -> None:
         """Make jobs of deliveries that were opened."""
         for number in numbers:
-            job = self._maker.job(Mark(seq, number), entry, events, ahead=ahead)
+            job = self._maker.job(DeliveryRef(seq, number), entry, events, ahead=ahead)
             if job is None:
                 self._closed(seq, ahead=ahead)
             elif job.user and (park or self._queue.users.blocked(job.user)):
@@ -390,7 +389,7 @@ class BacklogReader:
 
     def _park(self, job: Job) -> None:
         self._queue.users.block(job.user)
-        self._tracker.waiting(job.later(steady(), parked=True))
+        self._tracker.waiting(job.to_waiting(steady_time(), parked=True))
         self._closed(job.mark.seq, ahead=job.ahead)
         self.waiting.continue_user(job.user)
 

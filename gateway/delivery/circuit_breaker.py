@@ -8,7 +8,7 @@ others' meanwhile is *isolated*: it says nothing of the vendor, however often it
 import random
 from typing import Literal
 
-from gateway.spool import Mark
+from gateway.spool import DeliveryRef
 
 THRESHOLD = 5
 """Different users' events that fail one after the other before the circuit opens; as many attempts
@@ -31,7 +31,7 @@ MAX_REMEMBERED = 100_000
 MAX_DOUBLINGS = 30
 """How often a wait is doubled at most: past that it is over any bound, and later over any float."""
 
-State = Literal["closed", "open", "probing"]
+BreakerState = Literal["closed", "open", "probing"]
 
 
 def backoff(attempts: int, low: float, high: float) -> float:
@@ -56,7 +56,7 @@ class CircuitBreaker:
     """
 
     def __init__(self, *, low: float, high: float) -> None:
-        self.state: State = "closed"
+        self.state: BreakerState = "closed"
         self.reason: str | None = None
         """What the last attempt in vain said; None where none failed since one went well."""
         self.opened = 0
@@ -70,7 +70,7 @@ class CircuitBreaker:
         self._limited: set[str] = set()
         self._taken = self._failed = 0
         self._taken_at = -RECENT
-        self._known: dict[Mark, tuple[int, int]] = {}
+        self._known: dict[DeliveryRef, tuple[int, int]] = {}
 
     def wait_time(self, now: float) -> float:
         """Return the seconds until the next attempt may start; 0 where it may now.
@@ -113,7 +113,7 @@ class CircuitBreaker:
 
     def record_failure(  # noqa: PLR0913 - what there is to know of a failure, each once
         self,
-        mark: Mark,
+        mark: DeliveryRef,
         user: str,
         *,
         cause: str,
@@ -130,7 +130,7 @@ class CircuitBreaker:
         Args:
             mark: the delivery.
             user: whose event it is; empty for nobody's.
-            cause: as in `gateway.exchange.RetryLater`, or ``internal``: the gateway's own mistake.
+            cause: as in `gateway.verdict.RetryLater`, or ``internal``: the gateway's own mistake.
             reason: what went wrong.
             after: the least wait in seconds that the vendor asked for.
             now: a clock that never jumps, in seconds.
@@ -158,7 +158,7 @@ class CircuitBreaker:
             self._open(now, after or 0.0)
         return isolated
 
-    def _isolated(self, mark: Mark) -> float:
+    def _isolated(self, mark: DeliveryRef) -> float:
         """Return how far the vendor took others' events since this one failed before."""
         known = self._known.pop(mark, None)
         self._failed += known is None
@@ -171,7 +171,7 @@ class CircuitBreaker:
         share = taken / max(1, taken + failed)
         return 1.0 if share >= NEARLY_ALL else DOUBTFUL * share
 
-    def forget(self, mark: Mark) -> None:
+    def forget(self, mark: DeliveryRef) -> None:
         """Note that a delivery is settled."""
         self._known.pop(mark, None)
 

@@ -1,16 +1,20 @@
-"""One delivery in a worker's hands."""
+"""A job: one delivery in memory, its attempts, and how it ends."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
+import structlog
 
 from gateway.errors import Unrenderable
 from gateway.event import Event
-from gateway.exchange import Request
-from gateway.routing.steps import Steps
-from gateway.spool import Attempt, Cause, Entry, Failed, Later, Mark
+from gateway.http import Request
+from gateway.routing.steps import StepChain
+from gateway.spool import Attempt, Cause, DeliveryRef, Entry, FailedDelivery, WaitingDelivery
+from gateway.verdict import Declined, Delivered, Verdict
 
-StepsOf = Callable[[str], Steps | None]
+StepsOf = Callable[[str], StepChain | None]
 """A route's name to its steps."""
 
 REMEMBERED_ATTEMPTS = 100
@@ -37,18 +41,31 @@ class Job:
     """
 
     __slots__ = (
-        "ahead", "alone", "attempts", "entry", "event", "forwarded", "mark", "parked", "sent",
-        "siblings", "steps", "troubled", "user", "user_hash", "waiting",
+        "ahead",
+        "attempts",
+        "entry",
+        "event",
+        "forwarded",
+        "had_trouble",
+        "mark",
+        "parked",
+        "sent",
+        "siblings",
+        "steps",
+        "unbatched",
+        "user",
+        "user_hash",
+        "waiting",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what there is to know of a delivery, each once
         self,
-        mark: Mark,
+        mark: DeliveryRef,
         entry: Entry,
         event: Event,
         *,
         siblings: int = 1,
-        steps: Steps | None = None,
+        steps: StepChain | None = None,
         attempts: tuple[Attempt, ...] = (),
         waiting: bool = False,
         parked: bool = False,
@@ -57,7 +74,7 @@ class Job:
     ) -> None:
         self.mark = mark
         self.entry = entry
-        self.event = event if mark.way == 0 else _further(event, mark.way)
+        self.event = event if mark.copy == 0 else _further(event, mark.copy)
         self.steps = steps
         self.user = event.user_key
         self.user_hash = entry.user(mark.index)
@@ -65,14 +82,14 @@ class Job:
         self.waiting = waiting
         self.parked = parked
         self.siblings = siblings
-        self.alone = False
+        self.unbatched = False
         self.sent: Request | None = None
         self.forwarded = False
-        self.troubled = troubled
+        self.had_trouble = troubled
         self.ahead = ahead
 
     @property
-    def outgoing(self) -> Event:
+    def outgoing_event(self) -> Event:
         """Return the event after the route's steps.
 
         Raises:
@@ -99,15 +116,15 @@ class Job:
         """Note an attempt."""
         self.attempts = (*self.attempts, attempt)[-REMEMBERED_ATTEMPTS:]
 
-    def later(self, due: float, reason: str = "", *, parked: bool = False) -> Later:
+    def to_waiting(self, due: float, reason: str = "", *, parked: bool = False) -> WaitingDelivery:
         """Return the job as a delivery that waits."""
-        return Later(
+        return WaitingDelivery(
             self.mark, due, self.attempts, reason, self.user, self.event.name or "", parked
         )
 
-    def failed(self, cause: Cause, reason: str, at: float, rendered: bytes) -> Failed:
+    def to_failed(self, cause: Cause, reason: str, at: float, rendered: bytes) -> FailedDelivery:
         """Return the job as a delivery that is given up; *rendered* has no credential in it."""
-        return Failed(
+        return FailedDelivery(
             self.mark,
             cause,
             reason,
@@ -124,14 +141,14 @@ def _further(event: Event, way: int) -> Event:
     return msgspec.structs.replace(event, id=f"{event.id}-{way}", message_id=message)
 
 
-def job_of(  # noqa: PLR0913 - what a delivery is made of
-    mark: Mark,
+def build_job(  # noqa: PLR0913 - what a delivery is made of
+    mark: DeliveryRef,
     entry: Entry,
     destination: str,
     events: Sequence[Event],
     steps_of: StepsOf,
     *,
-    later: Later | None = None,
+    later: WaitingDelivery | None = None,
     ahead: bool = False,
 ) -> Job:
     """Return the job for a delivery that the spool keeps.
@@ -162,3 +179,88 @@ def job_of(  # noqa: PLR0913 - what a delivery is made of
         troubled=later is not None and bool(later.reason or later.attempts),
         ahead=ahead,
     )
+
+
+_ORIGIN = time.time() - time.monotonic()
+
+
+def steady_time() -> float:
+    """Return Unix seconds as they stood when the process began, and what has passed since.
+
+    Waits end by this clock, so that setting the machine's clock back makes none of them longer,
+    and setting it forward makes no retries all at once.
+    """
+    return _ORIGIN + time.monotonic()
+
+
+class Shadowed(NamedTuple):
+    """A shadow has looked at it: it is neither delivered nor refused."""
+
+
+class AttemptResult(NamedTuple):
+    """How one try ended."""
+
+    verdict: Verdict | Declined | Shadowed
+    attempt: Attempt | None
+    """None where nothing was sent."""
+    cause: Cause = "refused"
+    """Of the dead letter, if the verdict makes one."""
+    covers: int = 1
+    """How many of the jobs it is about, from the first on."""
+    told: bool = False
+    """Whoever sent the request has been told the vendor's own answer."""
+
+
+OnSettled = Callable[[Event, str, Verdict | Declined], None]
+"""Told the event, the destination and how it ended."""
+
+Completion = Literal["delivered", "declined", "shadowed"]
+"""How a delivery may end well."""
+DeliveryOutcome = Completion | Literal["later", "dead"]
+EndedWell = Delivered | Declined | Shadowed
+ENDS: Mapping[type[EndedWell], Completion] = {
+    Delivered: "delivered", Declined: "declined", Shadowed: "shadowed",
+}  # fmt: skip
+
+
+log = structlog.get_logger()
+
+
+class DeliveryObserver(Protocol):
+    """Sees every try of one destination's deliveries."""
+
+    def on_attempt(
+        self, job: Job, outcome: DeliveryOutcome, reason: str = "", attempt: Attempt | None = None
+    ) -> None:
+        """Note how a try of *job* ended; *attempt* is None where nothing was sent."""
+
+
+class Guarded:
+    """A witness, and whom to tell of ends, whose mistakes cost no delivery: they are logged.
+
+    Args:
+        witness: sees every try.
+        settled: called at each delivery's end; None where nobody listens.
+    """
+
+    def __init__(self, witness: DeliveryObserver, settled: OnSettled | None) -> None:
+        self._witness = witness
+        self._settled = settled
+
+    def on_attempt(
+        self, job: Job, outcome: DeliveryOutcome, reason: str = "", attempt: Attempt | None = None
+    ) -> None:
+        """Note how a try of *job* ended (see `DeliveryObserver`)."""
+        try:
+            self._witness.on_attempt(job, outcome, reason, attempt)
+        except Exception:
+            log.exception("not_witnessed", delivery=job.event.id, outcome=outcome)
+
+    def settled(self, event: Event, destination: str, verdict: Verdict | Declined) -> None:
+        """Tell that a delivery ended, and how."""
+        if self._settled is None:
+            return
+        try:
+            self._settled(event, destination, verdict)
+        except Exception:
+            log.exception("not_witnessed", delivery=event.id, destination=destination)

@@ -9,9 +9,9 @@ from operator import itemgetter
 
 import structlog
 
-from gateway.delivery.witness import Completion
+from gateway.delivery.job import Completion
 from gateway.errors import SpoolError
-from gateway.spool import Failed, Later, Mark, Outdated, Progress, Spool
+from gateway.spool import DeliveryRef, FailedDelivery, Outdated, Progress, Spool, WaitingDelivery
 
 INTERVAL = 0.05
 """Seconds over which progress is gathered before it is recorded. What is delivered and not yet
@@ -67,14 +67,14 @@ class ProgressTracker:
         self._ahead: Counter[int] = Counter()
         self._ahead_seqs: list[int] = []
         self._counts: Counter[str] = Counter()
-        self._reported: set[Mark] = set()
-        self._recording: set[Mark] = set()
-        self._looked: set[Mark] | None = None
+        self._reported: set[DeliveryRef] = set()
+        self._recording: set[DeliveryRef] = set()
+        self._looked: set[DeliveryRef] | None = None
         self._done_going = 0
-        self._later: list[Later] = []
-        self._done: list[Mark] = []
-        self._dead: list[Failed] = []
-        self._delivered: list[Mark] = []
+        self._later: list[WaitingDelivery] = []
+        self._done: list[DeliveryRef] = []
+        self._dead: list[FailedDelivery] = []
+        self._delivered: list[DeliveryRef] = []
         self._cursor = 0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -148,14 +148,14 @@ class ProgressTracker:
             count += sum(len(entry.ended) for entry in blocked)
         return count
 
-    def waiting(self, later: Later) -> None:
+    def waiting(self, later: WaitingDelivery) -> None:
         """Record a delivery that waits."""
         self.version += 1
         self._reported.add(later.mark)
         self._later.append(later)
         self._soon()
 
-    def completed(self, mark: Mark, ended: Completion | None) -> None:
+    def completed(self, mark: DeliveryRef, ended: Completion | None) -> None:
         """Record by itself that a delivery ended well; without *ended* it does not count."""
         if ended is not None:
             self._counts[ended] += 1
@@ -164,18 +164,18 @@ class ProgressTracker:
         self._done.append(mark)
         self._soon()
 
-    def dead_lettered(self, failed: Failed) -> None:
+    def dead_lettered(self, failed: FailedDelivery) -> None:
         """Record a delivery that is given up."""
         self.version += 1
         self._reported.add(failed.mark)
         self._dead.append(failed)
         self._soon()
 
-    def delivered(self, mark: Mark) -> None:
+    def delivered(self, mark: DeliveryRef) -> None:
         """Note that a delivery ended well of which the spool will know by the cursor alone."""
         self._delivered.append(mark)
 
-    def on_evicted(self, cursor: int, marks: Iterable[Mark] = ()) -> None:
+    def on_evicted(self, cursor: int, marks: Iterable[DeliveryRef] = ()) -> None:
         """Claim what ended well, now that the spool has given up all at or before *cursor*.
 
         It counts from now on, although an older delivery is in flight: the spool takes it out of
@@ -196,7 +196,7 @@ class ProgressTracker:
         entry.ended.clear()
 
     @contextmanager
-    def watch_moves(self) -> Iterator[Callable[[Mark], bool]]:
+    def watch_moves(self) -> Iterator[Callable[[DeliveryRef], bool]]:
         """Yield what tells whether a mark moved on since the spool was looked at.
 
         What is read from the spool within this context may be out of date for such a mark.
@@ -207,7 +207,7 @@ class ProgressTracker:
         finally:
             self._looked = None
 
-    def _moved(self, mark: Mark) -> bool:
+    def _moved(self, mark: DeliveryRef) -> bool:
         looked = self._looked or ()
         return mark in self._reported or mark in self._recording or mark in looked
 
@@ -319,7 +319,12 @@ class ProgressTracker:
             log.info("progress_recorded_again", destination=self.destination)
         return False
 
-    def _keep(self, later: Sequence[Later], done: Sequence[Mark], dead: Sequence[Failed]) -> None:
+    def _keep(
+        self,
+        later: Sequence[WaitingDelivery],
+        done: Sequence[DeliveryRef],
+        dead: Sequence[FailedDelivery],
+    ) -> None:
         self._later[:0] = later
         self._done[:0] = done
         self._dead[:0] = dead

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
 from gateway.delivery.job import Job
-from gateway.spool import Later, Mark, Taken
+from gateway.spool import DeliveryRef, Evicted, WaitingDelivery
 
 WINDOW = 16 * 1024 * 1024
 """Bytes of requests that a worker holds in memory; past them it reads from the spool, later."""
@@ -141,11 +141,11 @@ class InFlight:
         self._jobs = 0
         self._bytes: Counter[str] = Counter()
         self._by_source: Counter[str] = Counter()
-        self._fresh: dict[Mark, Job] = {}
-        self._ahead: dict[Mark, Job] = {}
-        self._restored: dict[Mark, str] = {}
-        self._retrying: dict[str, set[Mark]] = {}
-        self._evicted: set[Mark] = set()
+        self._fresh: dict[DeliveryRef, Job] = {}
+        self._ahead: dict[DeliveryRef, Job] = {}
+        self._restored: dict[DeliveryRef, str] = {}
+        self._retrying: dict[str, set[DeliveryRef]] = {}
+        self._evicted: set[DeliveryRef] = set()
         self._evicted_to = 0
 
     def __len__(self) -> int:
@@ -164,7 +164,7 @@ class InFlight:
         """Return how many of them stand in the spool as waiting."""
         return len(self._restored)
 
-    def has(self, mark: Mark) -> bool:
+    def has(self, mark: DeliveryRef) -> bool:
         """Tell whether there is a job for a delivery that waits in the spool."""
         return mark in self._restored
 
@@ -210,7 +210,7 @@ class InFlight:
         if job.mark.seq <= self._evicted_to:
             self._evicted.add(job.mark)
 
-    def restore(self, later: Later) -> None:
+    def restore(self, later: WaitingDelivery) -> None:
         """Note that there is a job for what waits in the spool."""
         mark, user = later.mark, later.user
         self._restored[mark] = user
@@ -237,7 +237,7 @@ class InFlight:
         job.parked = False
         self.requeue(job)
 
-    def settle(self, mark: Mark) -> None:
+    def settle(self, mark: DeliveryRef) -> None:
         """Note that a waiting delivery is settled; the spool does not know it yet."""
         self._restored.pop(mark, None)
         self._evicted.discard(mark)
@@ -251,7 +251,7 @@ class InFlight:
         """Tell whether something of the user's rests in the spool until its next attempt."""
         return user in self._retrying
 
-    def resync(self, blocked: dict[str, int], retrying: Iterable[Later]) -> set[str]:
+    def resync(self, blocked: dict[str, int], retrying: Iterable[WaitingDelivery]) -> set[str]:
         """Take over what the spool says of all that waits; return who is to be followed.
 
         Those are blocked, and have neither a job in flight nor a retry to come.
@@ -280,10 +280,10 @@ class InFlight:
         evicted = job.mark.seq <= self._evicted_to
         if job.waiting:
             evicted = job.mark in self._evicted
-        job.troubled = job.troubled or evicted
+        job.had_trouble = job.had_trouble or evicted
         return evicted
 
-    def on_evicted(self, notice: Taken) -> None:
+    def on_evicted(self, notice: Evicted) -> None:
         """Note that the spool gave deliveries up by itself."""
         self._evicted_to = max(self._evicted_to, notice.cursor)
         self._evicted.update(mark for mark in notice.marks if mark in self._restored)

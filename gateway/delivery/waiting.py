@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from gateway.delivery.clock import steady
-from gateway.delivery.making import JobMaker
+from gateway.delivery.job import steady_time
+from gateway.delivery.job_builder import JobBuilder
 from gateway.delivery.progress import ProgressTracker
 from gateway.delivery.queue import WINDOW_JOBS, JobQueue
-from gateway.spool import Later, Mark, Spool
+from gateway.spool import DeliveryRef, Spool, WaitingDelivery
 
 PAGE = 100
 """Waiting deliveries brought at once."""
@@ -43,7 +43,7 @@ class WaitingReader:
         name: str,
         spool: Spool,
         queue: JobQueue,
-        maker: JobMaker,
+        maker: JobBuilder,
         *,
         first_unread: Callable[[int], int | None],
         wake: Callable[[], None],
@@ -61,7 +61,7 @@ class WaitingReader:
         self._follow: set[str] = set()
         self._held: dict[str, None] = {}
         """Users whose parked deliveries stand behind what seems to be theirs in the log."""
-        self._inherited: dict[Mark, float] = {}
+        self._inherited: dict[DeliveryRef, float] = {}
         self._tracker: ProgressTracker
 
     def start(self, tracker: ProgressTracker) -> None:
@@ -71,7 +71,7 @@ class WaitingReader:
     @property
     def due(self) -> bool:
         """Tell whether something may have come due."""
-        return self._due <= steady()
+        return self._due <= steady_time()
 
     @property
     def next_at(self) -> float:
@@ -104,7 +104,7 @@ class WaitingReader:
     @property
     def hurries(self) -> bool:
         """Tell whether something waits that may go by now, before its own time."""
-        now = steady()
+        now = steady_time()
         return any(due <= now for due in self._inherited.values())
 
     def recover(self) -> None:
@@ -126,11 +126,11 @@ class WaitingReader:
         Raises:
             SpoolError: the spool cannot tell.
         """
-        if self._recount <= steady():
+        if self._recount <= steady_time():
             await self.count()
         if self._recovering:
             self._recovering = False
-            await self.retry_by(steady(), isolated=False)
+            await self.retry_by(steady_time(), isolated=False)
         if self.due and not self._queue.closed:
             await self._bring_due()
         follow, self._follow = self._follow, set()
@@ -139,14 +139,14 @@ class WaitingReader:
 
     async def _bring_due(self) -> None:
         if self._in_flight.waiting >= WINDOW_JOBS:  # however many events a sender makes fail
-            self._due = steady() + DOUBT
+            self._due = steady_time() + DOUBT
             return
         self._due = NEVER
         await self._tracker.flush()
-        now = steady()
+        now = steady_time()
         room = PAGE + self._in_flight.waiting
         with self._tracker.watch_moves() as moved:
-            found = await self._spool.exceptions(self._name, NEVER, room + 1)
+            found = await self._spool.retrying(self._name, NEVER, room + 1)
             fresh = [x for x in found if not (self._in_flight.has(x.mark) or moved(x.mark))]
             due = [later for later in fresh if self._due_of(later) <= now][:PAGE]
             await self._load(due, moved)
@@ -159,7 +159,7 @@ class WaitingReader:
         if further:
             self._due = min(self._due, max(min(further), now + 0.01))
 
-    def _due_of(self, later: Later) -> float:
+    def _due_of(self, later: WaitingDelivery) -> float:
         return min(later.due, self._inherited.get(later.mark, NEVER))
 
     async def _bring_parked(self, user: str) -> None:
@@ -190,7 +190,7 @@ class WaitingReader:
 
     def count_in(self, seconds: float) -> None:
         """Count again in some *seconds* who is blocked."""
-        self._recount = min(self._recount, steady() + seconds)
+        self._recount = min(self._recount, steady_time() + seconds)
         self._wake()
 
     async def count(self) -> None:
@@ -208,17 +208,19 @@ class WaitingReader:
                 return
         self.count_in(RECOUNT)
 
-    async def _list_retrying(self) -> list[Later]:
-        found: list[Later] = []
-        last: Later | None = None
+    async def _list_retrying(self) -> list[WaitingDelivery]:
+        found: list[WaitingDelivery] = []
+        last: WaitingDelivery | None = None
         while True:
-            page = await self._spool.exceptions(self._name, NEVER, LISTED, last)
+            page = await self._spool.retrying(self._name, NEVER, LISTED, last)
             found += page
             if len(page) < LISTED:
                 return found
             last = page[-1]
 
-    async def _load(self, waiting: Iterable[Later], moved: Callable[[Mark], bool]) -> None:
+    async def _load(
+        self, waiting: Iterable[WaitingDelivery], moved: Callable[[DeliveryRef], bool]
+    ) -> None:
         laters = list(waiting)
         entries = await self._spool.entries(sorted({later.mark.seq for later in laters}))
         by_seq = {item.seq: item.entry for item in entries}

@@ -1,29 +1,43 @@
-"""One destination's worker: it takes what is owed, in order, and settles it."""
+"""The worker of one destination: takes jobs in order and settles them."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import structlog
 from msgspec.structs import replace
 
 from gateway.config import DestinationConfig
-from gateway.delivery.attempt import Outcome, Sender, Shadowed
 from gateway.delivery.backlog import BacklogReader
-from gateway.delivery.burial import Burials
-from gateway.delivery.circuit_breaker import CircuitBreaker, backoff
-from gateway.delivery.clock import steady
-from gateway.delivery.job import Job, StepsOf
-from gateway.delivery.lanes import Lanes
-from gateway.delivery.making import Parse
+from gateway.delivery.circuit_breaker import BreakerState, CircuitBreaker, backoff
+from gateway.delivery.dead_letters import DeadLetterWriter
+from gateway.delivery.job import (
+    ENDS,
+    AttemptResult,
+    Completion,
+    DeliveryObserver,
+    EndedWell,
+    Guarded,
+    Job,
+    OnSettled,
+    Shadowed,
+    StepsOf,
+    steady_time,
+)
+from gateway.delivery.job_builder import Parse
 from gateway.delivery.progress import INTERVAL, ProgressTracker
 from gateway.delivery.queue import JobQueue
 from gateway.delivery.rate_limiter import RateLimiter
-from gateway.delivery.witness import ENDS, Completion, EndedWell, Guarded, Settled, Witness
+from gateway.delivery.sender import Sender
+from gateway.delivery.task_pool import TaskPool
 from gateway.errors import SpoolError
 from gateway.event import Event
-from gateway.exchange import Declined, Delivered, Refused, RetryLater
-from gateway.spool import Attempt, Item, Spool
+from gateway.http import Response
+from gateway.redact import find_secrets
+from gateway.spool import Attempt, LogRecord, Spool
+from gateway.verdict import Declined, Delivered, Refused, RetryLater
 
 AHEAD = 256
 """Finished deliveries that may lie before the cursor because an older delivery is still in flight.
@@ -42,6 +56,24 @@ MAX_ISOLATED_ATTEMPTS = 8
 """For the other causes: one to two minutes with the default waits."""
 
 log = structlog.get_logger()
+
+
+class WorkerStatus(NamedTuple):
+    """How a worker is doing; the counts are since it began."""
+
+    circuit: BreakerState
+    reason: str
+    """What the last attempt in vain said."""
+    paused: bool
+    in_hand: int
+    delivered: int
+    declined: int
+    dead: int
+    retried: int
+    shadowed: int
+    """Events that a shadow has looked at; they count as nothing else."""
+    paused_for: float = 0.0
+    """Seconds for which the vendor asked for no attempts."""
 
 
 class Worker:
@@ -67,8 +99,8 @@ class Worker:
         spool: Spool,
         parse: Parse,
         steps_of: StepsOf,
-        witness: Witness,
-        settled: Settled | None = None,
+        witness: DeliveryObserver,
+        settled: OnSettled | None = None,
     ) -> None:
         self.name = name
         self.config = config
@@ -77,7 +109,7 @@ class Worker:
         self.sender = sender
         self.breaker = CircuitBreaker(low=config.retry_min, high=config.retry_max)
         self.limiter = RateLimiter(config.rate, config.burst)
-        self._lanes = Lanes(name, config.concurrency, self._take, self._deliver)
+        self._lanes = TaskPool(name, config.concurrency, self._take, self._deliver)
         self.queue = JobQueue(config.concurrency, self._lanes.wake)
         self.backlog = BacklogReader(
             name,
@@ -88,11 +120,11 @@ class Worker:
             retry_max=config.retry_max,
             parse=parse,
             steps_of=steps_of,
-            whole=sender.rendering.passes_on,
+            whole=sender.rendering.forwards_from,
         )
         self.tracker = ProgressTracker(name, spool, self.backlog.read_position)
         self._witness = Guarded(witness, settled)
-        self.burials = Burials(name, self.tracker, sender, self._witness)
+        self.burials = DeadLetterWriter(name, self.tracker, sender, self._witness)
         self._spool = spool
         self._stopping = self._paused = self._drained = self._drained_late = False
         self.delivered = self.declined = self.retried = self.shadowed = 0
@@ -151,16 +183,45 @@ class Worker:
         self._drained, self._drained_late = True, self._stopping
         await self.tracker.flush()
         self.breaker.retry_now()
-        await self.backlog.waiting.retry_by(steady())
+        await self.backlog.waiting.retry_by(steady_time())
         self.wake()
+
+    def status(self) -> WorkerStatus:
+        """Return how the worker is doing."""
+        return WorkerStatus(
+            self.breaker.state,
+            self.breaker.reason or "",
+            self.paused,
+            self.tracker.open_entries,
+            self.delivered,
+            self.declined,
+            self.burials.count,
+            self.retried,
+            self.shadowed,
+            self.paused_for,
+        )
+
+    # Replies that a sender waits for
+
+    def forwards_from(self, vendor: str) -> bool:
+        """Tell whether requests in a vendor's format go on as they came."""
+        return self.sender.rendering.forwards_from(vendor)
+
+    def own_secrets(self) -> tuple[str, ...]:
+        """Return the destination's own credentials."""
+        return find_secrets(self.sender.rendering.output.config)
+
+    def wait_for_reply(self, request_id: str) -> "asyncio.Future[Response | None]":
+        """Return what will be the response to a request; None where there is none."""
+        return self.sender.answers.register(request_id)
 
     # What comes in
 
-    def offer(self, item: Item, events: Sequence[Event]) -> None:
+    def offer(self, item: LogRecord, events: Sequence[Event]) -> None:
         """Take an entry that was just accepted, in the order of the log."""
         self.backlog.offer(item, events)
 
-    def prompt(self, user: str) -> bool:
+    def sends_now(self, user: str) -> bool:
         """Tell whether an event of *user* that is offered now would go as soon as it may."""
         if self.queue.users.blocked(user) or self.queue.room_for(self._spool.user_hash(user)) <= 0:
             return False
@@ -176,19 +237,19 @@ class Worker:
         while self.tracker.completed_ahead >= most and (job := self.queue.in_flight.oldest()):
             close = self.tracker.close_ahead if job.ahead else self.tracker.close
             self.queue.in_flight.spill(job)
-            self.tracker.waiting(job.later(steady(), parked=job.parked))
+            self.tracker.waiting(job.to_waiting(steady_time(), parked=job.parked))
             close(job.mark.seq)
 
     # What goes out
 
     def _take(self) -> Job | None:
         if self.tracker.stalled or self.tracker.unrecorded >= UNRECORDED:
-            self._lanes.wake_in(1.0 if self.tracker.stalled else INTERVAL)
+            self._lanes.wake_after(1.0 if self.tracker.stalled else INTERVAL)
             return None
         while not self.queue.closed and len(self.queue):
             wait = self._wait()
             if wait:
-                self._lanes.wake_in(wait)
+                self._lanes.wake_after(wait)
                 return None
             job = self.queue.pop(probe=self.breaker.state == "probing")
             if job is None:  # what may go is as much as may be on its way of its kind
@@ -213,7 +274,7 @@ class Worker:
     async def _deliver(self, job: Job) -> None:
         jobs, covers = [job], 1
         try:
-            if job.user and (most := self.sender.company(job)):
+            if job.user and (most := self.sender.batch_room(job)):
                 jobs += self.queue.users.followers(job.user, most)
             outcome = await self._send(jobs)
             if isinstance(outcome.verdict, Delivered):
@@ -221,14 +282,14 @@ class Worker:
         except Exception as error:  # whatever it was, it may cost neither the user nor the others
             log.exception("delivery_failed", destination=self.name, delivery=job.event.id)
             attempt = _failed(error)
-            outcome = Outcome(RetryLater(attempt.said, cause="internal"), attempt)
+            outcome = AttemptResult(RetryLater(attempt.response_excerpt, cause="internal"), attempt)
         self.queue.users.put_back(job.user, jobs[covers:])
         for companion in jobs[1:covers]:
             self._settle(companion, outcome, leave=False)
         self.queue.tried(job)
         self._settle(job, outcome)
 
-    async def _send(self, jobs: Sequence[Job]) -> Outcome:
+    async def _send(self, jobs: Sequence[Job]) -> AttemptResult:
         """Return how the attempt ended; what is refused together is sent once more, alone."""
         outcome = await self.sender.send(jobs)
         if isinstance(outcome.verdict, Refused) and (
@@ -237,14 +298,14 @@ class Worker:
             return await self._translated(jobs[: outcome.covers], outcome)
         return outcome
 
-    async def _translated(self, jobs: Sequence[Job], refused: Outcome) -> Outcome:
+    async def _translated(self, jobs: Sequence[Job], refused: AttemptResult) -> AttemptResult:
         """Return how the first of *jobs* ends when it is sent alone, as the gateway writes it.
 
         The vendor refused them together, or as the client wrote them. Where the gateway writes the
         same, or cannot write it at all, the refusal stands.
         """
         for one in jobs:
-            one.alone = True
+            one.unbatched = True
         first = jobs[0]
         if len(jobs) > 1 or first.sent is None:
             return await self.sender.send(jobs[:1])
@@ -257,7 +318,7 @@ class Worker:
 
     # How it ends
 
-    def _settle(self, job: Job, outcome: Outcome, *, leave: bool = True) -> None:
+    def _settle(self, job: Job, outcome: AttemptResult, *, leave: bool = True) -> None:
         """Record how *job* ended, and let go of it; what cannot be recorded so is tried again."""
         try:
             waits, ended = self._recorded(job, outcome)
@@ -268,13 +329,13 @@ class Worker:
             if waits:
                 attempt = _failed(error)
                 job.tried(replace(attempt, isolated=1.0))
-                self._postpone(job, attempt.said)
+                self._postpone(job, attempt.response_excerpt)
         if waits:
             self._leave_waiting(job)
         else:
             self._finish(job, ended, leave=leave)
 
-    def _recorded(self, job: Job, outcome: Outcome) -> tuple[bool, Completion | None]:
+    def _recorded(self, job: Job, outcome: AttemptResult) -> tuple[bool, Completion | None]:
         """Record how *job* ended; tell whether it waits, else what the cursor will say of it.
 
         Whatever may fail comes before what is recorded, which then stands.
@@ -291,7 +352,7 @@ class Worker:
         ended: Completion | None = None
         if isinstance(verdict, Refused):
             if not evicted:
-                self.burials.bury(job, outcome.cause, verdict.reason, attempt)
+                self.burials.write(job, outcome.cause, verdict.reason, attempt)
         else:
             ended = ENDS[type(verdict)]
             if job.in_order and not evicted:
@@ -311,7 +372,7 @@ class Worker:
         self.delivered += isinstance(how, Delivered)
         self.declined += isinstance(how, Declined)
         self.shadowed += isinstance(how, Shadowed)
-        self._witness.ended(job, ended, getattr(how, "reason", ""), attempt)
+        self._witness.on_attempt(job, ended, getattr(how, "reason", ""), attempt)
 
     def _passed(self, job: Job) -> None:
         opened, trouble = self.breaker.opened, self.breaker.reason
@@ -348,17 +409,17 @@ class Worker:
         why = self._exhausted(job, verdict)
         if why:
             self.breaker.forget(job.mark)
-            self.burials.bury(job, "expired", f"{why}; last: {verdict.reason}", attempt)
+            self.burials.write(job, "expired", f"{why}; last: {verdict.reason}", attempt)
             return False
         self._postpone(job, verdict.reason, verdict.after or 0.0)
-        self._witness.ended(job, "later", verdict.reason, attempt)
+        self._witness.on_attempt(job, "later", verdict.reason, attempt)
         return True
 
     def _postpone(self, job: Job, reason: str, least: float = 0.0) -> None:
         """Record that *job* waits for its next attempt, at *least* so many seconds."""
         wait = backoff(max(1, len(job.attempts)), self.config.retry_min, self.config.retry_max)
-        due = steady() + max(wait, least)
-        self.tracker.waiting(job.later(due, reason))
+        due = steady_time() + max(wait, least)
+        self.tracker.waiting(job.to_waiting(due, reason))
         self.backlog.waiting.due_at(due)
 
     def _leave_waiting(self, job: Job) -> None:
@@ -371,12 +432,12 @@ class Worker:
 
     def _rest(self, job: Job) -> None:
         """Let *job* wait in the spool behind its user's, which is tried again later."""
-        self.sender.answers.give([job], None)
+        self.sender.answers.resolve([job], None)
         if job.waiting:
             self.queue.in_flight.requeue(job)
             return
         self.queue.users.block(job.user)
-        self.tracker.waiting(job.later(steady(), parked=True))
+        self.tracker.waiting(job.to_waiting(steady_time(), parked=True))
 
     def _exhausted(self, job: Job, verdict: RetryLater) -> str:
         """Return why *job* is not tried again; empty where it is."""

@@ -7,28 +7,28 @@ judging.judged       Case            -> Judged: what is not as the test expects
 Values in, values out: the command line prints them, and whoever else likes to may show them.
 """
 
-from gateway.explain.entering import Entrance
-from gateway.explain.explaining import Explaining
-from gateway.explain.values import (
-    Asked,
-    AskedError,
-    DeliveryStory,
-    EventStory,
+from gateway.explain.dry_run import DryRunIngest
+from gateway.explain.explainer import Explainer
+from gateway.explain.models import (
+    DeliveryExplanation,
+    EventExplanation,
+    ExplainRequest,
+    ExplainRequestError,
     Explanation,
+    OutgoingRequest,
     Refusal,
-    RouteStory,
-    Sent,
+    RouteExplanation,
 )
 
 __all__ = [
-    "Asked",
-    "AskedError",
-    "DeliveryStory",
-    "Entrance",
-    "EventStory",
-    "Explaining",
+    "DeliveryExplanation",
+    "DryRunIngest",
+    "EventExplanation",
+    "ExplainRequest",
+    "ExplainRequestError",
+    "Explainer",
     "Explanation",
+    "OutgoingRequest",
     "Refusal",
-    "RouteStory",
-    "Sent",
+    "RouteExplanation",
 ]

@@ -1,10 +1,11 @@
-"""Why a field does not arrive where the vendor has a place for anything: a short reviewed list.
+"""Losses that were reviewed and accepted, each with its reason.
 
 A vendor with free properties could be told every field. What its mapping leaves out on purpose
 stands in ``losses.toml`` beside it, each with the reason and, where a setting of the destination
 or a step of a route would mend it, with that. `gateway.testing` checks that the list is complete.
 """
 
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -15,8 +16,21 @@ from typing import Final, NamedTuple
 
 from gateway.errors import PluginError
 from gateway.event import Event
-from gateway.losses.naming import named
-from gateway.plugin import Call, Output
+from gateway.plugin.vendor import OutgoingCall, Output
+
+FREE: Final = re.compile(r"(^|\.)(extra|consent)\..*")
+INDEX: Final = re.compile(r"\[\d+\]")
+
+
+def named(path: str) -> str:
+    """Return the name under which *path* is counted: free keys count as one, and so do members."""
+    return FREE.sub(r"\1\2.*", membered(path))
+
+
+def membered(path: str) -> str:
+    """Return *path* without saying which member of a list it is about."""
+    return INDEX.sub("[]", path)
+
 
 FILE: Final = "losses.toml"
 KEYS: Final = {"fields", "events", "reason", "step"}
@@ -66,7 +80,7 @@ def reviewed(output: type[Output]) -> tuple[Reviewed, ...]:
     return _read(Path(source).with_name(FILE)) if source else ()
 
 
-def takes_anything(call: Call) -> bool:
+def takes_anything(call: OutgoingCall) -> bool:
     """Tell whether the payload of *call* has a place for whatever an event knows."""
     return any(row.wire.endswith("*") for row in call.table.said(call.event))
 

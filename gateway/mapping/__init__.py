@@ -19,45 +19,43 @@ from gateway.mapping.codecs import (
     NUMBER,
     TEXT,
     Codec,
-    literal,
-    names,
+    constant,
+    vocabulary,
 )
-from gateway.mapping.leftovers import restore
-from gateway.mapping.losses import SILENT, Loss, filled
+from gateway.mapping.compiled_rows import json_name
+from gateway.mapping.losses import NEVER_LOST, Loss, filled_fields
 from gateway.mapping.money import MONEY
-from gateway.mapping.nested import many, one
-from gateway.mapping.row import CONSUMED, Row, within
-from gateway.mapping.spelling import spelt
-from gateway.mapping.step import json_name
-from gateway.mapping.switch import Switch
-from gateway.mapping.table import Mapped, Stamp, Table
+from gateway.mapping.payload import restore_leftovers
+from gateway.mapping.row import NO_FIELD, Row, nested_list, nested_object, prefixed
+from gateway.mapping.table import EventMapping, Stamp, Switch, Table
+from gateway.mapping.wire_paths import wire_path
 
 __all__ = [
     "AS_IS",
-    "CONSUMED",
     "EPOCH_MILLIS",
     "EPOCH_SECONDS",
     "INTEGER",
     "ISO8601",
     "ISO8601_OR_UNIX",
     "MONEY",
+    "NEVER_LOST",
+    "NO_FIELD",
     "NUMBER",
-    "SILENT",
     "TEXT",
     "Codec",
+    "EventMapping",
     "Loss",
-    "Mapped",
     "Row",
     "Stamp",
     "Switch",
     "Table",
-    "filled",
+    "constant",
+    "filled_fields",
     "json_name",
-    "literal",
-    "many",
-    "names",
-    "one",
-    "restore",
-    "spelt",
-    "within",
+    "nested_list",
+    "nested_object",
+    "prefixed",
+    "restore_leftovers",
+    "vocabulary",
+    "wire_path",
 ]

@@ -122,7 +122,7 @@ EPOCH_MILLIS = Codec(
 )
 
 
-def names(theirs_to_ours: Mapping[str, str], label: str = "names") -> Codec:
+def vocabulary(theirs_to_ours: Mapping[str, str], label: str = "names") -> Codec:
     """Translate a vocabulary; words that it does not know pass through.
 
     Where several of theirs mean one of ours, the first is the one written.
@@ -138,6 +138,6 @@ def names(theirs_to_ours: Mapping[str, str], label: str = "names") -> Codec:
     )
 
 
-def literal(value: Any) -> Codec:
+def constant(value: Any) -> Codec:
     """Write always *value*, and read nothing: for a field that only names the payload's kind."""
     return Codec(f"always {value!r}", lambda _: value, lambda _: value)

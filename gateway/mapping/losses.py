@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway.event import Event
-from gateway.mapping.nested import Nested
-from gateway.mapping.row import Row
+from gateway.mapping.row import NestedCodec, Row
 
-SILENT = frozenset({"type", "name", "origin", "received_at", "id", "derived"})
+NEVER_LOST = frozenset({"type", "name", "origin", "received_at", "id", "derived"})
 """Fields that are the gateway's own, or that say which table applies."""
 
 
@@ -38,13 +37,13 @@ def losses(event: Event, rows: Iterable[Row], *, same: bool) -> list[Loss]:
         if not row.event:
             continue
         said.setdefault(row.event.replace("[0]", "[]"), row)
-    lists = any(isinstance(row.codec, Nested) and row.codec.many for row in said.values())
+    lists = any(isinstance(row.codec, NestedCodec) and row.codec.many for row in said.values())
     found = []
-    for path, value in filled(event):
-        if path in SILENT or _is_note(path) or (same and "extra" in path.split(".")):
+    for path, value in filled_fields(event):
+        if path in NEVER_LOST or _is_note(path) or (same and "extra" in path.split(".")):
             continue
         teller = said.get(path) or said.get(_holder(path))
-        if teller is None or isinstance(teller.codec, Nested):
+        if teller is None or isinstance(teller.codec, NestedCodec):
             found.append(Loss(path, "lost", value))
         elif path in said and _coerced(teller, value):
             found.append(Loss(path, "coerced", value))
@@ -53,18 +52,18 @@ def losses(event: Event, rows: Iterable[Row], *, same: bool) -> list[Loss]:
     return found
 
 
-def filled(value: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+def filled_fields(value: Any, above: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the dotted paths of a struct that hold something, with what they hold."""
     for name in value.__struct_fields__:
         path, held = f"{above}{name}", getattr(value, name)
         if held is None:
             continue
         if isinstance(held, msgspec.Struct):
-            yield from filled(held, f"{path}.")
+            yield from filled_fields(held, f"{path}.")
         elif isinstance(held, tuple):
             seen: dict[str, Any] = {}
             for member in held:
-                for inner, found in filled(member, f"{path}[]."):
+                for inner, found in filled_fields(member, f"{path}[]."):
                     seen.setdefault(inner, found)
             yield from seen.items()
         elif isinstance(held, Mapping) and name in {"extra", "consent"}:

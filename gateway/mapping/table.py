@@ -1,18 +1,17 @@
-"""The rows of one payload, walked in both directions."""
+"""A table: the rows of one payload, read in both directions; a switch between tables."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from gateway.errors import Fault, Rejected
-from gateway.event import EVENT_TYPES, Event
-from gateway.exchange import EPOCH
-from gateway.mapping.nested import Nested
-from gateway.mapping.row import Row, within
-from gateway.mapping.shape import Built, Group, assemble, groups, needed
-from gateway.mapping.step import EMPTY, Step
-from gateway.mapping.trie import Walk, trie
+from gateway.event import EPOCH, EVENT_TYPES, Event
+from gateway.json_text import quoted
+from gateway.mapping.codecs import Codec
+from gateway.mapping.compiled_rows import EMPTY, CompiledRow, PayloadWalk, build_trie
+from gateway.mapping.row import NestedCodec, Row, prefixed
+from gateway.mapping.struct_builder import Built, StructGroup, build_struct, groups, needed
 
 Found: TypeAlias = tuple[Built, dict[str, Any]]
 """The values of one event by group, and what no row mapped."""
@@ -28,7 +27,7 @@ class Stamp(NamedTuple):
     received_at: datetime = EPOCH
 
 
-class Mapped(Protocol):
+class EventMapping(Protocol):
     """What a `Table` and a `Switch` have in common."""
 
     def find(self, payload: Any) -> Iterator[Found]:
@@ -71,26 +70,26 @@ class Table:
         wire: type,
         rows: Sequence[Row],
         *,
-        says: str = "track",
+        event: str = "track",
         into: type = Event,
-        each: "tuple[str, Mapped] | None" = None,
-        apart: bool = False,
+        items: "tuple[str, EventMapping] | None" = None,
+        split_products: bool = False,
         strict: bool = False,
     ) -> None:
         self.rows = tuple(rows)
         self.wire = wire
         self.into = into
-        self.each = each
-        self.apart = apart
+        self.each = items
+        self.apart = split_products
         self.strict = strict
-        self.says = says
-        kind = says in EVENT_TYPES
-        self.fixed = {"type": says} if kind else {"type": "track", "name": says}
-        steps = [Step(row, wire, into) for row in self.rows]
+        self.says = event
+        kind = event in EVENT_TYPES
+        self.fixed = {"type": event} if kind else {"type": "track", "name": event}
+        steps = [CompiledRow(row, wire, into) for row in self.rows]
         self._steps = [step for step in steps if not step.star]
         self._stars = [step for step in steps if step.star]
         self._single = any(step.single for step in steps)
-        self._trie = trie(steps)
+        self._trie = build_trie(steps)
         self._said: dict[Table | None, tuple[Row, ...]] = {}
         self._order = needed(into, (step.group for step in steps))
         self._required = [step for step in steps if step.row.required]
@@ -132,7 +131,9 @@ class Table:
         else:
             yield built, rest
 
-    def _find_each(self, each: "tuple[str, Mapped]", outer: Built, rest: dict[str, Any]) -> Any:
+    def _find_each(
+        self, each: "tuple[str, EventMapping]", outer: Built, rest: dict[str, Any]
+    ) -> Any:
         key, items = each
         found = rest.pop(key, None)
         if type(found) is not list:
@@ -151,7 +152,7 @@ class Table:
         rest = self._pick(payload, built)
         if rest:
             built.setdefault("extra", {}).update(rest)
-        return assemble(self.into, built, self._order)
+        return build_struct(self.into, built, self._order)
 
     def _pick(self, payload: Any, built: Built) -> dict[str, Any]:
         """Copy the mapped values of *payload* into *built*; return what is left over."""
@@ -160,7 +161,7 @@ class Table:
         for step in self._required:
             if step.find(payload) is None:
                 raise Rejected(step.row.synonyms[0], "required", Fault.MISSING)
-        return Walk(payload, built, strict=self.strict).over(payload, self._trie)
+        return PayloadWalk(payload, built, strict=self.strict).over(payload, self._trie)
 
     def write(self, event: Any, *, same: bool = False) -> dict[str, Any]:
         """Return the payload that says *event*.
@@ -221,7 +222,7 @@ class Table:
         if found is None:
             found = tuple(self._own())
             if self.each is not None and inner is not None:
-                found += tuple(within(f"{self.each[0]}[]", "", inner.said(event)))
+                found += tuple(prefixed(f"{self.each[0]}[]", "", inner.said(event)))
             self._said[inner] = found
         return found
 
@@ -229,29 +230,29 @@ class Table:
         """Yield every row, nested ones with their full paths."""
         yield from self._own()
         if self.each is not None:
-            yield from within(f"{self.each[0]}[]", "", self.each[1].flat())
+            yield from prefixed(f"{self.each[0]}[]", "", self.each[1].flat())
 
     def _own(self) -> Iterator[Row]:
         for row in self.rows:
             yield row
-            if isinstance(row.codec, Nested):
+            if isinstance(row.codec, NestedCodec):
                 mark = "[]" if row.codec.many else ""
                 paths = "|".join(path + mark for path in row.synonyms)
                 yield from (
                     replace(below, wire="|".join(_under(paths, below)))
-                    for below in within("", row.event + mark, row.codec.table.flat())
+                    for below in prefixed("", row.event + mark, row.codec.table.flat())
                 )
 
 
 def _event(
-    built: Built, rest: dict[str, Any], stamp: Stamp, index: int, order: Sequence[Group]
+    built: Built, rest: dict[str, Any], stamp: Stamp, index: int, order: Sequence[StructGroup]
 ) -> Event:
     top = built.setdefault("", {})
     top["origin"], request_id, top["received_at"] = stamp
     top["id"] = f"{request_id}-{index}"
     if rest:
         top["extra"] = rest
-    event: Event = assemble(Event, built, order)
+    event: Event = build_struct(Event, built, order)
     return event
 
 
@@ -266,3 +267,81 @@ def _copy(outer: Built, inner: Built) -> Built:
     for group, values in inner.items():
         merged.setdefault(group, {}).update(values)
     return merged
+
+
+class Switch:
+    """Several tables, chosen by one field of the payload.
+
+    Args:
+        field: the payload's key that names the kind of event.
+        tables: the vendor's word to its table; a table may serve several words.
+        vocabulary: translates the words of tables that say just ``"track"``.
+        otherwise: the table of every other word; without it they are refused.
+        pick: the word of a payload, where one field does not tell it all.
+    """
+
+    def __init__(
+        self,
+        field: str,
+        tables: Mapping[str, Table],
+        *,
+        vocabulary: Codec | None = None,
+        otherwise: Table | None = None,
+        pick: Callable[[dict[str, Any]], str] | None = None,
+    ) -> None:
+        self.field = field
+        self.tables = tables
+        self.otherwise = otherwise
+        self.pick = pick
+        self._writers: dict[str, Table] = {}
+        for word, table in tables.items():
+            named = vocabulary is not None and table.says == "track"
+            says = vocabulary.decode(word) if vocabulary and named else table.says
+            self._writers.setdefault(says, table)
+
+    def find(self, payload: Any) -> Iterator[Found]:
+        """Yield mapped values and leftovers, once per event."""
+        return self._table(payload).find(payload)
+
+    def read(self, payload: Any, stamp: Stamp = Stamp()) -> list[Event]:  # noqa: B008 - immutable
+        """Return the events in a decoded *payload*.
+
+        Raises:
+            Rejected: the word is missing or unknown, or the table refuses the payload.
+        """
+        return self._table(payload).read(payload, stamp)
+
+    def table_for(self, event: Event) -> Table | None:
+        """Return the table that writes *event*, if there is one."""
+        found = self._writers.get((event.name or "") if event.type == "track" else event.type)
+        table = None if found is None else found.table_for(event)
+        if table is None and self.otherwise is not None:
+            return self.otherwise.table_for(event)
+        return table
+
+    def kinds(self) -> Iterator[Kind]:
+        """Yield the kinds of events that it knows, each once."""
+        for says in self._writers:
+            yield (says, None) if says in EVENT_TYPES else ("track", says)
+        if self.otherwise is not None:
+            yield from self.otherwise.kinds()
+
+    def flat(self) -> Iterator[Row]:
+        """Yield every row once."""
+        tables = dict.fromkeys(self.tables.values())
+        if self.otherwise is not None:
+            tables[self.otherwise] = None
+        yield from dict.fromkeys(row for table in tables for row in table.flat())
+
+    def _table(self, payload: Any) -> Table:
+        if type(payload) is not dict:
+            raise Rejected("$", "expected an object", Fault.TYPE, payload)
+        word = self.pick(payload) if self.pick else payload.get(self.field)
+        if word is None:
+            raise Rejected(self.field, "required", Fault.MISSING)
+        table = self.tables.get(word) if type(word) is str else None
+        if table is None:
+            table = self.otherwise
+            if table is None:
+                raise Rejected(self.field, f"unknown: {quoted(word)}", Fault.VALUE, word)
+        return table

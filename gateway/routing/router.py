@@ -1,18 +1,95 @@
-"""Which destinations an event goes to, by which route, and why."""
+"""The router: which destination gets which event, by which route."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import structlog
+
+from gateway.conditions.condition import Condition, Evaluation, Predicate, deciding_part
+from gateway.conditions.variables import ConditionInput, VariableSet
 from gateway.config import RouteConfig
 from gateway.event import NOTHING, Event
-from gateway.routing.condition import Condition, Judgement, Question
-from gateway.routing.deciding import deciding
-from gateway.routing.failures import Failures
-from gateway.routing.plan import Lead, Plan, Turn, Way, planned
-from gateway.routing.scene import Scene, Slots
-from gateway.routing.steps import Steps
+from gateway.log_limit import LogLimit
+from gateway.routing.steps import StepChain
+from gateway.spool.values import Deliveries, Routes, delivery_number
+
+QUIET = 60.0
+"""Seconds in which one route is logged once."""
+
+log = structlog.get_logger()
+
+
+class RuleErrors:
+    """What failed, by route. It outlives the router, so that a reload does not begin anew.
+
+    Attributes:
+        counts: how often, by the route's name.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.counts: Counter[str] = Counter()
+        self._lines = LogLimit(1, QUIET, clock)
+
+    def note(self, route: str, error: str) -> None:
+        """Count a failure of *route*, and log it if none was logged lately."""
+        self.counts[route] += 1
+        if self._lines.take(route):
+            log.warning("not_judged", route=route, error=error, times=self.counts[route])
+
+
+RouteOutcome = tuple[str, Literal["given", "kept_back"]]
+"""A route's name, and what it did with an event: gave it to a destination, or kept it back."""
+
+
+class RoutedDelivery(NamedTuple):
+    """One delivery of an event."""
+
+    destination: str
+    route: str
+    """The route whose steps change it first; empty where none do."""
+    way: int = 0
+    """How many deliveries of the event the destination gets before this one."""
+
+
+class EventRouting(NamedTuple):
+    """What the routes do with one event."""
+
+    leads: Sequence[RoutedDelivery] = ()
+    """Its deliveries, in the order of the routes."""
+    turns: Sequence[RouteOutcome] = ()
+    """Which routes gave it to a destination, and which kept it back; none where it goes nowhere."""
+
+
+class DeliveryPlan(NamedTuple):
+    """What an entry of the spool says of deliveries; see `gateway.spool.Entry`."""
+
+    targets: Mapping[str, Deliveries]
+    routes: Mapping[str, Mapping[str, Deliveries]]
+    turns: Sequence[Sequence[RouteOutcome]] = ()
+    """Which routes did what, event by event."""
+
+
+def planned(ways: Sequence[EventRouting]) -> DeliveryPlan:
+    """Return the plan for the deliveries of each event of a request, in order."""
+    targets: dict[str, list[int]] = {}
+    routes: dict[str, dict[str, list[int]]] = {}
+    for index, one in enumerate(ways):
+        for to, route, way in one.leads:
+            number = delivery_number(index, way)
+            targets.setdefault(to, []).append(number)
+            if route:
+                routes.setdefault(to, {}).setdefault(route, []).append(number)
+    changed: Routes = {
+        to: {route: tuple(numbers) for route, numbers in mine.items()}
+        for to, mine in routes.items()
+    }
+    sorted_ = {to: tuple(sorted(numbers)) for to, numbers in targets.items()}
+    return DeliveryPlan(sorted_, changed, [one.turns for one in ways])
+
 
 AT_ONCE = 100
 """Events of one request that are routed before others have a turn."""
@@ -27,7 +104,7 @@ Consented = Mapping[str, bool]
 """What is remembered of a user's consent, by category."""
 
 
-class Decision(NamedTuple):
+class RouteDecision(NamedTuple):
     """What one route says of one event."""
 
     route: str
@@ -48,10 +125,10 @@ class Decision(NamedTuple):
 class _Route:
     """A route, ready to be asked."""
 
-    def __init__(self, config: RouteConfig, slots: Slots) -> None:
+    def __init__(self, config: RouteConfig, slots: VariableSet) -> None:
         self.config = config
         self.condition = None if config.when is None else Condition(config.when, slots)
-        self.steps = Steps(config.label, config.steps) if config.steps else None
+        self.steps = StepChain(config.label, config.steps) if config.steps else None
         self.to = tuple(dict.fromkeys(config.to))
         self.alone = not (config.also or config.stop)
         """It neither adds a delivery to another's nor ends the asking."""
@@ -61,7 +138,7 @@ class _Route:
         if self.steps is None or not self.steps.filters:
             return "", ""
         try:
-            return self.steps.kept_back(event, consented), ""
+            return self.steps.filtered_by(event, consented), ""
         except Exception as error:  # noqa: BLE001 - a filter that fails must let nothing through
             failure = f"a step failed: {error!r}"
             return failure, failure
@@ -71,8 +148,8 @@ class _Gifts:
     """Who gets an event, as the routes are asked one after the other."""
 
     def __init__(self) -> None:
-        self.leads: list[Lead] = []
-        self.turns: list[Turn] = []
+        self.leads: list[RoutedDelivery] = []
+        self.turns: list[RouteOutcome] = []
         self.won: set[str] = set()
         self.taken = False
         self._ways: dict[str, int] = {}
@@ -92,7 +169,7 @@ class _Gifts:
             for to in meant:
                 way = self._ways[to] = self._ways.get(to, -1) + 1
                 steps = route.config.label if route.steps and route.steps.changes else ""
-                self.leads.append(Lead(to, steps, way))
+                self.leads.append(RoutedDelivery(to, steps, way))
         return () if kept_back else tuple(meant)
 
     def has_all(self, route: _Route) -> bool:
@@ -106,14 +183,16 @@ class _Candidates:
     Beside each stands what is still to be asked of an event; None for nothing.
     """
 
-    def __init__(self, routes: Sequence[tuple[_Route, Question | None]], slots: Slots) -> None:
+    def __init__(
+        self, routes: Sequence[tuple[_Route, Predicate | None]], slots: VariableSet
+    ) -> None:
         self.ordinary = [(one, question) for one, question in routes if not one.config.otherwise]
         self.otherwise = [(one, question) for one, question in routes if one.config.otherwise]
         asked = [question.names for _, question in routes if question]
         self.stage = slots.stage(frozenset[str]().union(*asked))
         self.varies = bool(asked) or any(one.steps and one.steps.filters for one, _ in routes)
-        self.still: Way | None = None
-        self.single: Plan | None = None
+        self.still: EventRouting | None = None
+        self.single: DeliveryPlan | None = None
 
 
 class Router:
@@ -124,9 +203,9 @@ class Router:
         failures: notes conditions and filters that fail.
     """
 
-    def __init__(self, routes: Sequence[RouteConfig], failures: Failures | None = None) -> None:
-        self.failures = failures or Failures()
-        self._slots = Slots()
+    def __init__(self, routes: Sequence[RouteConfig], failures: RuleErrors | None = None) -> None:
+        self.failures = failures or RuleErrors()
+        self._slots = VariableSet()
         self._routes = [_Route(route, self._slots) for route in routes]
         self._steps = {r.config.label: r.steps for r in self._routes if r.steps}
         conditions = [route.condition for route in self._routes if route.condition]
@@ -135,7 +214,7 @@ class Router:
         """Some route lets events through by consent."""
         self._known: dict[tuple[str, str, str | None], _Candidates] = {}
 
-    def steps(self, route: str) -> Steps | None:
+    def steps(self, route: str) -> StepChain | None:
         """Return the steps of the route of that name; None where there is none with steps."""
         return self._steps.get(route)
 
@@ -144,7 +223,7 @@ class Router:
         source: str,
         events: Sequence[Event],
         consented: Mapping[int, Consented] = NOBODY,
-    ) -> Plan:
+    ) -> DeliveryPlan:
         """Return where the *events* of one request go.
 
         Args:
@@ -168,20 +247,22 @@ class Router:
         source: str,
         events: Sequence[Event],
         consented: Mapping[int, Consented] = NOBODY,
-    ) -> Plan:
+    ) -> DeliveryPlan:
         """Return what `plan` does, and let others have a turn now and then."""
-        ways: list[Way] = []
+        ways: list[EventRouting] = []
         for event in events:
             ways.append(self._way(source, event, consented.get(len(ways), NOTHING)))
             if len(ways) % AT_ONCE == 0:
                 await asyncio.sleep(0)
         return planned(ways)
 
-    def route(self, source: str, event: Event, consented: Consented = NOTHING) -> tuple[Lead, ...]:
+    def route(
+        self, source: str, event: Event, consented: Consented = NOTHING
+    ) -> tuple[RoutedDelivery, ...]:
         """Return the deliveries of *event*, in the order of the routes."""
         return tuple(self._way(source, event, consented).leads)
 
-    def _way(self, source: str, event: Event, consented: Consented) -> Way:
+    def _way(self, source: str, event: Event, consented: Consented) -> EventRouting:
         candidates = self._candidates(source, event)
         if candidates.still is not None:
             return candidates.still
@@ -201,7 +282,7 @@ class Router:
                 found.single = planned([found.still])
         return found
 
-    def _fitting(self, source: str, event: Event) -> Iterator[tuple[_Route, Question | None]]:
+    def _fitting(self, source: str, event: Event) -> Iterator[tuple[_Route, Predicate | None]]:
         for route in self._routes:
             if _fits(route.config, source, event)[0]:
                 left = True if route.condition is None else route.condition.of_kind(source, event)
@@ -210,9 +291,9 @@ class Router:
 
     def _judged(
         self, candidates: _Candidates, source: str, event: Event, consented: Consented
-    ) -> Way:
+    ) -> EventRouting:
         gifts = _Gifts()
-        scene: Scene | None = None
+        scene: ConditionInput | None = None
         for routes in (candidates.ordinary, candidates.otherwise):
             for route, question in routes:
                 if gifts.taken and gifts.has_all(route):
@@ -230,7 +311,7 @@ class Router:
                     break
             if gifts.taken:
                 break
-        return Way(gifts.leads, gifts.turns)
+        return EventRouting(gifts.leads, gifts.turns)
 
     def _sent(self, route: _Route, error: str) -> bool:
         """Note that a condition failed; return whether its route is taken all the same."""
@@ -239,14 +320,16 @@ class Router:
 
     # For people
 
-    def explain(self, source: str, event: Event, consented: Consented = NOTHING) -> list[Decision]:
+    def explain(
+        self, source: str, event: Event, consented: Consented = NOTHING
+    ) -> list[RouteDecision]:
         """Return what each route says of *event*, in order, each with its reason.
 
         Every condition is asked, also where nothing hangs on it any more. Nothing is counted.
         """
         gifts, stopped = _Gifts(), ""
         scene = self._all.scene(source, event)
-        said: dict[int, Decision] = {}
+        said: dict[int, RouteDecision] = {}
         for otherwise in (False, True):
             any_ordinary = gifts.taken
             for number, route in enumerate(self._routes):
@@ -268,19 +351,19 @@ class Router:
         return [said[number] for number in range(len(self._routes))]
 
 
-def _decision(route: _Route, source: str, event: Event, scene: Scene) -> Decision:
+def _decision(route: _Route, source: str, event: Event, scene: ConditionInput) -> RouteDecision:
     config = route.config
     fits, reason = _fits(config, source, event)
     if not fits or route.condition is None:
-        return Decision(config.label, config.to, fits, reason)
+        return RouteDecision(config.label, config.to, fits, reason)
     judgement = route.condition.judge(scene)
     taken = config.on_error == "send" if judgement.error else judgement.holds
     said = _reason(route.condition, judgement, taken=taken)
-    part = deciding(route.condition, scene)
-    return Decision(config.label, config.to, taken, said, part, judgement.error)
+    part = deciding_part(route.condition, scene)
+    return RouteDecision(config.label, config.to, taken, said, part, judgement.error)
 
 
-def _reason(condition: Condition, judgement: Judgement, *, taken: bool) -> str:
+def _reason(condition: Condition, judgement: Evaluation, *, taken: bool) -> str:
     if judgement.error:
         how = "taken all the same" if taken else "not taken"
         return f"the condition could not be judged, so that it is {how}: {judgement.error}"

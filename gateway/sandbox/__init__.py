@@ -1,12 +1,11 @@
 """The vendors' servers, emulated: strict about auth and shape, for trials and tests.
 
 The engine is here: the journal, planned faults and the page. Each vendor's own rules are in its
-folder's ``sandbox.py``, written from the vendor's document alone, in the words of ``shape``.
+folder's ``sandbox.py``, written from the vendor's document alone, in the words of ``checks``.
 """
 
-from gateway.sandbox.app import make_app
-from gateway.sandbox.rules import Answer, Sandbox, json_response, status_text
-from gateway.sandbox.shape import (
+from gateway.plugin.sandbox import Sandbox, SandboxResponse, json_response, status_text
+from gateway.sandbox.checks import (
     BOOLEAN,
     EMAIL,
     INTEGER,
@@ -15,14 +14,15 @@ from gateway.sandbox.shape import (
     NUMBER,
     OBJECT,
     TEXT,
-    Kind,
-    Place,
-    Problem,
-    Wrong,
+    BodyField,
+    BodyProblem,
+    JsonType,
+    ProblemKind,
     json_body,
     json_labelled,
     query,
 )
+from gateway.sandbox.server import make_app
 
 __all__ = [
     "BOOLEAN",
@@ -33,12 +33,12 @@ __all__ = [
     "NUMBER",
     "OBJECT",
     "TEXT",
-    "Answer",
-    "Kind",
-    "Place",
-    "Problem",
+    "BodyField",
+    "BodyProblem",
+    "JsonType",
+    "ProblemKind",
     "Sandbox",
-    "Wrong",
+    "SandboxResponse",
     "json_body",
     "json_labelled",
     "json_response",

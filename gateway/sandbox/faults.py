@@ -7,7 +7,7 @@ import msgspec
 import orjson
 
 from gateway.errors import GatewayError
-from gateway.sandbox.shape import one_of
+from gateway.sandbox.checks import one_of
 
 LONGEST_DELAY: Final = 3600.0
 """Seconds; a fault that outlasts every time limit is as good as none."""
@@ -24,7 +24,7 @@ class UnknownVendorError(GatewayError):
         super().__init__(f"there is no vendor {name!r} here; there is {one_of(sorted(vendors))}")
 
 
-class Fault(msgspec.Struct, omit_defaults=True):
+class PlannedFault(msgspec.Struct, omit_defaults=True):
     """What happens to the next ``count`` requests of a vendor.
 
     ``delay`` is in seconds and comes first. Then the connection is dropped (``reset``), or
@@ -47,14 +47,14 @@ class Fault(msgspec.Struct, omit_defaults=True):
         return f"a planned fault answered {self.status}"
 
 
-class Faults:
+class FaultPlan:
     """The faults that are planned, at most one for each vendor."""
 
     def __init__(self, vendors: Collection[str]) -> None:
         self._vendors = vendors
-        self._planned: dict[str, Fault] = {}
+        self._planned: dict[str, PlannedFault] = {}
 
-    def plan(self, description: bytes) -> Fault:
+    def plan(self, description: bytes) -> PlannedFault:
         """Replace a vendor's fault by the one described in JSON; ``count`` 0 clears it.
 
         Raises:
@@ -67,7 +67,7 @@ class Faults:
             self._planned[fault.vendor] = fault
         return fault
 
-    def take(self, vendor: str) -> Fault | None:
+    def take(self, vendor: str) -> PlannedFault | None:
         """Return the fault that the next request of ``vendor`` meets, and count it."""
         fault = self._planned.get(vendor)
         if fault:
@@ -80,7 +80,7 @@ class Faults:
         """Plan no fault at all."""
         self._planned.clear()
 
-    def listed(self) -> list[Fault]:
+    def listed(self) -> list[PlannedFault]:
         """Return what is planned; ``count`` is what is left of it."""
         return list(self._planned.values())
 
@@ -110,7 +110,7 @@ _KEYS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 }
 
 
-def _read(description: bytes, vendors: Collection[str]) -> Fault:
+def _read(description: bytes, vendors: Collection[str]) -> PlannedFault:
     try:
         said = orjson.loads(description)
     except orjson.JSONDecodeError as error:
@@ -132,10 +132,10 @@ def _read(description: bytes, vendors: Collection[str]) -> Fault:
         raise UnknownVendorError(said["vendor"], vendors)
     if "retry_after" in said:
         said["retry_after"] = str(said["retry_after"])
-    return _consistent(Fault(**said))
+    return _consistent(PlannedFault(**said))
 
 
-def _consistent(fault: Fault) -> Fault:
+def _consistent(fault: PlannedFault) -> PlannedFault:
     if fault.count and not (fault.status or fault.delay or fault.reset):
         raise BadFaultError("status, delay, reset: expected at least one of them")
     if fault.reset and fault.status:

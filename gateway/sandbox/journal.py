@@ -9,14 +9,14 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from gateway.exchange import Request, Response
+from gateway.http import Request, Response
 from gateway.json_text import loads
 
 ACCEPTED: Final = "accepted"
 REFUSED: Final = "refused"
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One request with its answer.
 
     ``arrival`` counts requests in the order in which they arrived, ``index`` in the order in
@@ -67,7 +67,7 @@ class Journal:
     """
 
     def __init__(self, size: int) -> None:
-        self._entries: deque[Entry] = deque(maxlen=size)
+        self._entries: deque[JournalEntry] = deque(maxlen=size)
         self._waiting: set[asyncio.Future[None]] = set()
         self.last = 0
         """The number of the newest entry; never starts again, not even after ``clear``."""
@@ -87,7 +87,7 @@ class Journal:
     ) -> None:
         """Write one answered request down."""
         self.last += 1
-        entry = Entry(
+        entry = JournalEntry(
             index=self.last,
             arrival=arrival,
             vendor=vendor,
@@ -99,13 +99,13 @@ class Journal:
         self.counts[vendor, entry.verdict] += 1
         self._wake()
 
-    def after(self, index: int, vendor: str | None = None) -> list[Entry]:
+    def after(self, index: int, vendor: str | None = None) -> list[JournalEntry]:
         """Return the entries numbered above ``index`` by number, of one vendor if named."""
         wanted = min(self.last - index, len(self._entries))
         newest = list(islice(reversed(self._entries), max(wanted, 0)))
         return [entry for entry in reversed(newest) if vendor in (None, entry.vendor)]
 
-    def newest(self, vendor: str | None = None) -> Iterator[Entry]:
+    def newest(self, vendor: str | None = None) -> Iterator[JournalEntry]:
         """Yield entries from the newest to the oldest, of one vendor if named."""
         return (entry for entry in reversed(self._entries) if vendor in (None, entry.vendor))
 

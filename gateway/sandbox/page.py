@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 import orjson
 
-from gateway.exchange import Request, Response
+from gateway.http import Request, Response
 from gateway.json_text import dumps, loads
-from gateway.sandbox.journal import ACCEPTED, REFUSED, Entry, Journal
+from gateway.sandbox.journal import ACCEPTED, REFUSED, Journal, JournalEntry
 
 NEWEST: Final = 200
 """Rows on a fresh page, and of a burst; the script lets the page grow to its own limit."""
@@ -58,7 +58,7 @@ def counts(journal: Journal, vendors: list[str]) -> dict[str, list[int]]:
     return {"": [sum(both) for both in zip([0, 0], *each.values(), strict=True)], **each}
 
 
-def row(entry: Entry) -> str:
+def row(entry: JournalEntry) -> str:
     """Return an entry as a group of two table rows, the second one closed."""
     request = entry.request
     at = request.received_at

@@ -1,33 +1,37 @@
-"""One vendor's HTTP server: planned faults first, then the vendor's own rules."""
+"""The sandbox server: every emulated vendor under its own path."""
 
 import asyncio
+import itertools
 import socket
 import struct
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
 
-from gateway.exchange import Request, Response
-from gateway.sandbox.faults import Fault, Faults
+from gateway.errors import ConfigError
+from gateway.http import Request, Response
+from gateway.plugin.sandbox import Sandbox, SandboxResponse, status_text
+from gateway.sandbox.api import SandboxApi
+from gateway.sandbox.faults import FaultPlan, PlannedFault, UnknownVendorError
 from gateway.sandbox.journal import Journal
-from gateway.sandbox.rules import Answer, Sandbox, status_text
 
 GONE: Final = "the sender went away during a planned delay"
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 """``SO_LINGER``, on, zero seconds: closing the socket sends a RST (socket(7))."""
 
 
-class Server:
+class VendorServer:
     """Serve one vendor, count its faults down, and write the journal where there is one."""
 
     def __init__(
         self,
         vendor: Sandbox,
         key: str | None,
-        faults: Faults,
+        faults: FaultPlan,
         journal: Journal | None,
         arrivals: Iterator[int],
     ) -> None:
@@ -54,11 +58,11 @@ class Server:
             self._note(arrival, request, None, GONE)
             raise
         if answer is None and unreadable:
-            answer = Answer(
+            answer = SandboxResponse(
                 self._vendor.failure(unreadable, request),
                 f"the body cannot be read: {status_text(unreadable)}",
             )
-        answer = answer or self._vendor.answer(request, self._key)
+        answer = answer or self._vendor.respond(request, self._key)
         self._note(arrival, request, answer.response, answer.reason)
         said = answer.response
         told = web.Response(status=said.status, headers=said.headers, body=said.body or None)
@@ -77,7 +81,9 @@ class Server:
             received_at=datetime.now(UTC),
         )
 
-    async def _faulted(self, http: web.Request, request: Request, fault: Fault) -> Answer | None:
+    async def _faulted(
+        self, http: web.Request, request: Request, fault: PlannedFault
+    ) -> SandboxResponse | None:
         await asyncio.sleep(fault.delay)
         if http.transport is None or http.transport.is_closing():
             raise _NoAnswer(GONE)
@@ -90,7 +96,7 @@ class Server:
         if fault.retry_after is not None:
             headers = {**said.headers, "retry-after": fault.retry_after}
             said = Response(said.status, headers, said.body)
-        return Answer(said, fault.reason)
+        return SandboxResponse(said, fault.reason)
 
     def _note(
         self, arrival: int, request: Request, response: Response | None, reason: str | None
@@ -129,3 +135,55 @@ def _printable(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+LARGEST_BODY: Final = 16 * 1024 * 1024
+"""Bytes, inflated; well above anything that the vendors document for events."""
+JOURNAL_SIZE: Final = 100_000
+
+
+def make_app(
+    sandboxes: Iterable[Sandbox],
+    keys: Mapping[str, str],
+    *,
+    journal: bool = True,
+    journal_size: int = JOURNAL_SIZE,
+) -> web.Application:
+    """Return the sandbox, ready to be served.
+
+    ``keys`` names for some vendors the one credential to accept; the others accept any.
+    Without the ``journal`` nothing is remembered and the page stays empty, which is what a
+    measurement wants. ``journal_size`` is in requests; the oldest are forgotten.
+
+    Raises:
+        ConfigError: two sandboxes share a name, or a key is for a vendor that is not here.
+    """
+    vendors = list(sandboxes)
+    names = _checked_names(vendors, keys)
+    faults = FaultPlan(names)
+    written = Journal(journal_size)
+    arrivals = itertools.count(1)
+    app = web.Application(client_max_size=LARGEST_BODY)
+    desk = SandboxApi(written, faults, names)
+    app.add_routes(desk.routes())
+    for vendor in vendors:
+        server = VendorServer(
+            vendor, keys.get(vendor.name), faults, written if journal else None, arrivals
+        )
+        app.router.add_route("*", f"/{vendor.name}", server.serve)
+        app.router.add_route("*", f"/{vendor.name}/{{path:.*}}", server.serve)
+    app.router.add_route("*", "/{vendor}{path:.*}", desk.no_such_vendor)
+    app.on_shutdown.append(desk.close)
+    return app
+
+
+def _checked_names(vendors: Iterable[Sandbox], keys: Mapping[str, str]) -> list[str]:
+    counted = Counter(vendor.name for vendor in vendors)
+    names = sorted(counted)
+    problems = [f"two sandboxes are called {name!r}" for name in names if counted[name] > 1]
+    problems += [
+        f"a key: {UnknownVendorError(name, names)}" for name in keys if name not in counted
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return names

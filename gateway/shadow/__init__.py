@@ -1,6 +1,6 @@
 """Destinations that only look on: what they would get is compared, aggregated and kept apart."""
 
+from gateway.shadow.recorder import ShadowRecorder
 from gateway.shadow.sender import ShadowSender
-from gateway.shadow.shadows import Shadows
 
-__all__ = ["ShadowSender", "Shadows"]
+__all__ = ["ShadowRecorder", "ShadowSender"]

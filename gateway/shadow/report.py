@@ -50,7 +50,7 @@ class AnswerLine(NamedTuple):
     why: str
 
 
-class BesideLine(NamedTuple):
+class ComparisonLine(NamedTuple):
     """How events ended at a destination that delivers, and how the test account took them."""
 
     destination: str
@@ -59,7 +59,7 @@ class BesideLine(NamedTuple):
     number: int
 
 
-class Report(NamedTuple):
+class ShadowReport(NamedTuple):
     """What one shadow has seen."""
 
     destination: str
@@ -75,7 +75,7 @@ class Report(NamedTuple):
     events: Sequence[EventLine]
     fields: Sequence[FieldLine]
     answers: Sequence[AnswerLine]
-    beside: Sequence[BesideLine]
+    beside: Sequence[ComparisonLine]
 
     @property
     def open(self) -> list[str]:
@@ -108,7 +108,7 @@ class Report(NamedTuple):
 
 def report(
     destination: str, counts: Mapping[Key, Count], spelt: Spelt, accepted: Sequence[str] = ()
-) -> Report:
+) -> ShadowReport:
     """Return what *counts* come to.
 
     Args:
@@ -120,7 +120,7 @@ def report(
     whole = {key: count for key, count in counts.items() if key.event}
     events = _events(counts, accepted)
     fields, kept = _fields(counts, spelt, accepted)
-    return Report(
+    return ShadowReport(
         destination,
         min((count.first for count in whole.values()), default=0.0),
         max((count.last for count in whole.values()), default=0.0),
@@ -196,10 +196,10 @@ def _answers(counts: Mapping[Key, Count]) -> list[AnswerLine]:
     return [AnswerLine(how, number, why) for (how, why), number in found.most_common()]
 
 
-def _beside(counts: Mapping[Key, Count]) -> list[BesideLine]:
+def _beside(counts: Mapping[Key, Count]) -> list[ComparisonLine]:
     found = []
     for key, count in counts.items():
         if key.what == "beside":
             there, _, here = key.how.partition(", ")
-            found.append(BesideLine(key.field, there, here, count.number))
+            found.append(ComparisonLine(key.field, there, here, count.number))
     return sorted(found, key=lambda line: (line.destination, -line.number))

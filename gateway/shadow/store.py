@@ -32,7 +32,7 @@ _READ = """
 """
 
 
-class ShadowFile:
+class ShadowStore:
     """What shadows have seen, on disk; used beside the running gateway, too.
 
     It is not what was accepted: the last second of it may be missing after a crash.

@@ -1,24 +1,59 @@
-"""What shadows have seen since it was last written down, in bounded memory."""
+"""Count what a shadow destination would have received, with examples."""
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from gateway.event import NOTHING, Event
-from gateway.losses.fates import Fate, membered, named, reason_of
+from gateway.event import NOTHING, Event, as_json
+from gateway.json_text import dumps
+from gateway.losses.field_outcomes import FieldOutcome, reason_of
+from gateway.losses.reviewed import membered, named
 from gateway.redact import Redactor
-from gateway.shadow.example import example
+
+MAX_EXAMPLE_CHARS = 24
+PERSONAL = (
+    "user_id", "anonymous_id", "previous_id", "group_id", "session_id", "traits.", "context.ip",
+    "context.device.id", "context.page.",
+)  # fmt: skip
+"""How the paths begin of fields whose texts are not shown."""
+
+
+def example(path: str, value: Any) -> str:
+    """Return *value*, the event's at *path*, as the report shows it.
+
+    Texts that may say who somebody is are told by their length; so are those with an ``@``, and
+    those of free keys, whose meaning nobody here knows. Objects and lists are told by their size.
+    """
+    hidden = path.startswith(PERSONAL) or "extra" in path.split(".")
+    if isinstance(value, str):
+        if hidden or "@" in value:
+            return f"text of {len(value)}"
+        return _short(value)
+    if isinstance(value, tuple | list):
+        return f"list of {len(value)}"
+    if isinstance(value, Mapping):
+        return f"object of {len(value)}"
+    if hidden and not isinstance(value, bool):
+        return "number"
+    plain = as_json(value)
+    return f"object of {len(plain)}" if isinstance(plain, dict) else _short(plain)
+
+
+def _short(value: Any) -> str:
+    text = dumps(value, default=str).decode()
+    return text if len(text) <= MAX_EXAMPLE_CHARS else f"{text[: MAX_EXAMPLE_CHARS - 1]}…"
+
 
 MOST_NAMES = 200
 """Names of events per destination that are told apart; they are the senders' own."""
 MOST_FIELDS = 300
 """Fields per destination that are told apart; past them free keys count as one."""
 MOST_REASONS = 100
-LONGEST = 160
+MAX_REASON_CHARS = 160
 """Characters of a reason that are kept."""
 LONGEST_NAME = 80
 """Characters of a name that are kept, of an event or of a free key."""
-CUT = frozenset({LONGEST, LONGEST_NAME})
+CUT = frozenset({MAX_REASON_CHARS, LONGEST_NAME})
 """Lengths of what may have been cut off, in the middle of a credential perhaps."""
 NOTHING_HIDDEN = Redactor()
 VARYING = re.compile(r"[^\s\"',]+@[^\s\"',]+|\d{5,}")
@@ -55,7 +90,7 @@ class Count(NamedTuple):
     example: str = ""
 
 
-class Known:
+class BoundedNames:
     """The names that one destination tells apart, each kind bounded."""
 
     def __init__(self) -> None:
@@ -71,17 +106,17 @@ class Known:
         return name
 
 
-class Tally:
+class ShadowTally:
     """Counts by key; `taken` hands them over."""
 
     def __init__(self) -> None:
         self._counts: dict[Key, Count] = {}
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, BoundedNames] = {}
 
     def know(self, keys: Iterable[Key]) -> None:
         """Note what was told apart before a restart."""
         for key in keys:
-            known = self._known.setdefault(key.destination, Known())
+            known = self._known.setdefault(key.destination, BoundedNames())
             known.name("event", key.event, MOST_NAMES)
             known.name("field", key.field, MOST_FIELDS)
             known.name(f"why {key.what}", key.why, MOST_REASONS)
@@ -98,7 +133,7 @@ class Tally:
         self,
         destination: str,
         event: Event,
-        fates: Iterable[Fate],
+        fates: Iterable[FieldOutcome],
         at: float,
         removed: Mapping[str, str] = NOTHING,
     ) -> None:
@@ -135,7 +170,7 @@ class Tally:
         """Count deliveries that a shadow did not get to see."""
         self._add(Key(destination, "", "", "skipped"), at, number=number)
 
-    def taken(self, redactor: Redactor = NOTHING_HIDDEN) -> dict[Key, Count]:
+    def drain(self, redactor: Redactor = NOTHING_HIDDEN) -> dict[Key, Count]:
         """Return what was counted, and begin anew.
 
         Args:
@@ -143,17 +178,17 @@ class Tally:
         """
 
         def hide(text: str) -> str:
-            return redactor.cut(text) if len(text) in CUT else redactor.text(text)
+            return redactor.text_short(text) if len(text) in CUT else redactor.text(text)
 
         counts, self._counts = self._counts, {}
-        clean = Tally()
+        clean = ShadowTally()
         for key, count in counts.items():
             event, field, why, shown = map(hide, (key.event, key.field, key.why, count.example))
             named = key._replace(event=event, field=field, why=why)
             clean._put(named, count._replace(example=shown))
         return clean._counts
 
-    def give_back(self, counts: dict[Key, Count]) -> None:
+    def restore(self, counts: dict[Key, Count]) -> None:
         """Count again what could not be written down."""
         for key, count in counts.items():
             self._put(key, count)
@@ -168,7 +203,7 @@ class Tally:
         how: str = "",
         why: str = "",
     ) -> Key:
-        known = self._known.setdefault(destination, Known())
+        known = self._known.setdefault(destination, BoundedNames())
         name = known.name("event", (event.name or event.type)[:LONGEST_NAME], MOST_NAMES)
         if field:
             told = membered(field)[:LONGEST_NAME]
@@ -176,7 +211,7 @@ class Tally:
         if why:
             if what != "field":
                 why = VARYING.sub("…", reason_of(why.removeprefix(f"{event.id}: ")))
-            why = known.name(f"why {what}", why[:LONGEST], MOST_REASONS)
+            why = known.name(f"why {what}", why[:MAX_REASON_CHARS], MOST_REASONS)
         return Key(destination, event.origin, name, what, field, how, why)
 
     def _add(self, key: Key, at: float, shown: str = "", number: int = 1) -> None:

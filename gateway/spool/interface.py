@@ -2,7 +2,7 @@
 
 A spool holds requests exactly as they came, one log row each, and per destination a cursor: every
 delivery at or before it is finished or stands as an exception. An exception is a delivery that
-waits (``Later``) or that ended badly (``Dead``).
+waits (``WaitingDelivery``) or that ended badly (``DeadLetter``).
 No spool knows a vendor, an event or HTTP.
 """
 
@@ -10,24 +10,26 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.spool.clock import Clock
-from gateway.spool.groups import LetterGroup
-from gateway.spool.owing import Owing
+from gateway.spool.dead_letters import (
+    ALL_DEAD_LETTERS,
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetterGroup,
+)
 from gateway.spool.values import (
-    EVERY_LETTER,
+    BacklogLimit,
     Balance,
-    Bounds,
-    Dead,
-    Depth,
+    ConsentRecord,
+    DedupWindow,
     Entry,
     GivenUp,
-    Item,
-    Later,
-    Letters,
-    Notice,
-    Once,
+    LogRecord,
+    PendingRequest,
     Progress,
-    Said,
+    QueueDepth,
+    SpoolNotice,
     UnreadPage,
+    WaitingDelivery,
 )
 
 
@@ -62,7 +64,7 @@ class Spool(Protocol):
     def health(self) -> str | None:
         """Return why nothing is appended, None when appends work.
 
-        It turns both ways by itself, and asks what appends ask (``gateway.spool.room``).
+        It turns both ways by itself, and asks what appends ask (``gateway.spool.sqlite.room``).
         """
         ...
 
@@ -74,14 +76,14 @@ class Spool(Protocol):
         """
         ...
 
-    async def register(self, destinations: Mapping[str, Bounds]) -> None:
+    async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
         """Say which destinations there are, all of them; new ones start at the log's end.
 
         One that is no longer named keeps its cursor and all that is pending (``orphans``).
         """
         ...
 
-    async def orphans(self) -> dict[str, Depth]:
+    async def orphans(self) -> dict[str, QueueDepth]:
         """Return the destinations that are known and not registered."""
         ...
 
@@ -107,8 +109,8 @@ class Spool(Protocol):
     def append(
         self,
         entry: Entry,
-        accepted: Callable[[Item], None] | None = None,
-        once: Once | None = None,
+        accepted: Callable[[LogRecord], None] | None = None,
+        once: DedupWindow | None = None,
     ) -> Awaitable[int]:
         """Return the entry's seq once it is durable.
 
@@ -138,7 +140,9 @@ class Spool(Protocol):
         """
         ...
 
-    def remember(self, said: Mapping[bytes, Mapping[str, Said]], window: float) -> Awaitable[None]:
+    def save_consent(
+        self, said: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
+    ) -> Awaitable[None]:
         """Remember what users said of consent; done when it is durable.
 
         By user, and then by category, of which the last word stays. What is known of a user is
@@ -147,11 +151,11 @@ class Spool(Protocol):
         """
         ...
 
-    async def recall(self, users: Sequence[bytes]) -> dict[bytes, dict[str, Said]]:
+    async def load_consent(self, users: Sequence[bytes]) -> dict[bytes, dict[str, ConsentRecord]]:
         """Return what is remembered of these users, without those of whom nothing is."""
         ...
 
-    def listen(self, listener: Callable[[Notice], None]) -> None:
+    def subscribe(self, listener: Callable[[SpoolNotice], None]) -> None:
         """Call ``listener`` on the loop for every notice."""
         ...
 
@@ -189,27 +193,27 @@ class Spool(Protocol):
         """
         ...
 
-    async def entries(self, seqs: Sequence[int]) -> list[Item]:
+    async def entries(self, seqs: Sequence[int]) -> list[LogRecord]:
         """Return the entries at these places, in the order of the log, without the missing."""
         ...
 
-    async def owing(self, request_id: str) -> Owing | None:
+    async def pending(self, request_id: str) -> PendingRequest | None:
         """Return a request in the log and which of its deliveries are not over, replays included.
 
         None where it is not in the log. That ids rise in the order of the log is relied on.
         """
         ...
 
-    async def exceptions(
-        self, destination: str, due_before: float, limit: int, after: Later | None = None
-    ) -> list[Later]:
+    async def retrying(
+        self, destination: str, due_before: float, limit: int, after: WaitingDelivery | None = None
+    ) -> list[WaitingDelivery]:
         """Return retrying deliveries due at or before ``due_before``, by due time, seq, index.
 
         ``after`` continues behind the last one of an earlier page.
         """
         ...
 
-    async def parked(self, destination: str, user: str, limit: int) -> list[Later]:
+    async def parked(self, destination: str, user: str, limit: int) -> list[WaitingDelivery]:
         """Return a user's parked deliveries, by seq and index."""
         ...
 
@@ -217,7 +221,7 @@ class Spool(Protocol):
         """Return how many deliveries wait, per user; those without a user are left out."""
         ...
 
-    async def depths(self) -> dict[str, Depth]:
+    async def depths(self) -> dict[str, QueueDepth]:
         """Return how things stand for every known destination."""
         ...
 
@@ -238,26 +242,26 @@ class Spool(Protocol):
         ...
 
     async def dead_letters(
-        self, which: Letters = EVERY_LETTER, after: int = 0, limit: int = 50
-    ) -> list[Dead]:
+        self, which: DeadLetterFilter = ALL_DEAD_LETTERS, after: int = 0, limit: int = 50
+    ) -> list[DeadLetter]:
         """Return dead letters by id; ``after`` is the last id of the page before."""
         ...
 
     async def letter_groups(
-        self, which: Letters = EVERY_LETTER, limit: int = 50
-    ) -> list[LetterGroup]:
+        self, which: DeadLetterFilter = ALL_DEAD_LETTERS, limit: int = 50
+    ) -> list[DeadLetterGroup]:
         """Return dead letters by destination, cause and alike reasons, the largest groups first."""
         ...
 
-    async def dead_letter(self, number: int) -> Dead | None:
+    async def dead_letter(self, number: int) -> DeadLetter | None:
         """Return one dead letter by its id."""
         ...
 
-    async def drop(self, which: Sequence[int] | Letters) -> int:
+    async def delete_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
         """Throw dead letters away, by ids or by filter; return how many there were."""
         ...
 
-    async def replay(self, which: Sequence[int] | Letters) -> int:
+    async def replay_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
         """Move dead letters back, by ids or by filter; return how many there were.
 
         Each becomes a fresh entry that targets its destination alone and waits as retrying,

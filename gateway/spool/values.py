@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from gateway.errors import SpoolError
-from gateway.exchange import Request
+from gateway.http import Request
 
 Cause = Literal["refused", "expired", "unrenderable", "overflow"]
 
@@ -18,7 +18,7 @@ _EVENTS = 1 << 32
 """More than any request has events."""
 
 
-def numbered(event: int, way: int = 0) -> int:
+def delivery_number(event: int, way: int = 0) -> int:
     """Return the number of a delivery among those of its request to one destination.
 
     It is the event's index for the first delivery of an event to the destination, and unlike any
@@ -27,12 +27,12 @@ def numbered(event: int, way: int = 0) -> int:
     return event + way * _EVENTS
 
 
-def event_of(number: int) -> int:
+def event_index(number: int) -> int:
     """Return the index of the event that delivery *number* delivers."""
     return number % _EVENTS
 
 
-def way_of(number: int) -> int:
+def copy_number(number: int) -> int:
     """Return how many deliveries of the same event go before delivery *number*."""
     return number // _EVENTS
 
@@ -50,7 +50,7 @@ class SpoolFull(SpoolError):
 
 
 class Outdated(SpoolError):
-    """The spool took something from the worker (`Taken`) that the report does not know of yet."""
+    """The spool took something from the worker (`Evicted`) that the report does not know of yet."""
 
 
 class DiskFull(SpoolError):
@@ -84,7 +84,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     def user(self, number: int) -> int:
         """Return the hash of the user of a delivery; 0 where it is nobody's, or not known."""
-        event = event_of(number)
+        event = event_index(number)
         return self.users[event] if event < len(self.users) else 0
 
     def route(self, destination: str, number: int) -> str:
@@ -95,7 +95,7 @@ class Entry(msgspec.Struct, frozen=True):
         return ""
 
 
-class Once(msgspec.Struct, frozen=True):
+class DedupWindow(msgspec.Struct, frozen=True):
     """Which of an entry's events count only once, and for how long."""
 
     ids: Mapping[int, str]
@@ -104,7 +104,7 @@ class Once(msgspec.Struct, frozen=True):
     """Seconds from the first time, which further times do not prolong."""
 
 
-class Said(msgspec.Struct, frozen=True):
+class ConsentRecord(msgspec.Struct, frozen=True):
     """One user's last word on one category of consent."""
 
     granted: bool
@@ -112,7 +112,7 @@ class Said(msgspec.Struct, frozen=True):
     """Unix seconds."""
 
 
-class Item(msgspec.Struct, frozen=True):
+class LogRecord(msgspec.Struct, frozen=True):
     """An entry with its place in the log."""
 
     seq: int
@@ -147,14 +147,14 @@ class Attempt(msgspec.Struct, frozen=True):
     """None where no answer came."""
     latency: float
     """Seconds."""
-    said: str
+    response_excerpt: str
     """The start of the answer, or the error."""
     isolated: float = 0.0
     """How far the vendor took other users' events since the attempt before: from 0, not at all,
     to 1, nearly all."""
 
 
-class Mark(msgspec.Struct, frozen=True):
+class DeliveryRef(msgspec.Struct, frozen=True):
     """One delivery of a destination: number ``index`` of the request at ``seq``."""
 
     seq: int
@@ -163,18 +163,18 @@ class Mark(msgspec.Struct, frozen=True):
     @property
     def event(self) -> int:
         """Return the index of the event within its request."""
-        return event_of(self.index)
+        return event_index(self.index)
 
     @property
-    def way(self) -> int:
+    def copy(self) -> int:
         """Return how many deliveries of the same event go before this one."""
-        return way_of(self.index)
+        return copy_number(self.index)
 
 
-class Later(msgspec.Struct, frozen=True):
+class WaitingDelivery(msgspec.Struct, frozen=True):
     """A delivery that waits: for its next try, or, ``parked``, behind its user's earlier event."""
 
-    mark: Mark
+    mark: DeliveryRef
     due: float
     """Unix seconds of the next try; a parked delivery's is of no consequence."""
     attempts: tuple[Attempt, ...] = ()
@@ -185,10 +185,10 @@ class Later(msgspec.Struct, frozen=True):
     parked: bool = False
 
 
-class Failed(msgspec.Struct, frozen=True):
+class FailedDelivery(msgspec.Struct, frozen=True):
     """A delivery that its worker gives up: the spool makes a dead letter of it."""
 
-    mark: Mark
+    mark: DeliveryRef
     cause: Cause
     reason: str
     at: float
@@ -200,36 +200,13 @@ class Failed(msgspec.Struct, frozen=True):
     user: str = ""
 
 
-class Dead(msgspec.Struct, frozen=True):
-    """A dead letter, whole: it needs no log row any more."""
-
-    id: int
-    destination: str
-    mark: Mark
-    """Where the delivery stood; the log row may be gone."""
-    entry: Entry
-    cause: Cause
-    reason: str
-    at: float
-    """Unix seconds."""
-    attempts: tuple[Attempt, ...]
-    rendered: bytes
-    event_name: str
-    user: str
-
-    @property
-    def index(self) -> int:
-        """Return the number of the event within its request."""
-        return self.mark.event
-
-
 class Progress(msgspec.Struct, frozen=True):
     """What a worker reports about its destination, applied whole or not at all.
 
     ``cursor`` says that every delivery at or before it is finished or stands as an exception,
     those of this same report included; it never moves back, and 0 leaves it alone. ``later``
     adds or replaces waiting deliveries. ``done`` names deliveries that are over: they waited, or
-    stand ahead of the cursor, or the spool took them (``Taken``) and they arrived all the
+    stand ahead of the cursor, or the spool took them (``Evicted``) and they arrived all the
     same. ``dead`` names deliveries, waiting or not, that ended badly.
 
     ``delivered``, ``declined`` and ``shadowed`` say how many of the destination's deliveries
@@ -239,9 +216,9 @@ class Progress(msgspec.Struct, frozen=True):
     """
 
     cursor: int = 0
-    later: Sequence[Later] = ()
-    done: Sequence[Mark] = ()
-    dead: Sequence[Failed] = ()
+    later: Sequence[WaitingDelivery] = ()
+    done: Sequence[DeliveryRef] = ()
+    dead: Sequence[FailedDelivery] = ()
     delivered: int | None = None
     declined: int | None = None
     shadowed: int | None = None
@@ -270,7 +247,7 @@ class Balance(msgspec.Struct, frozen=True):
         return self.accepted - (ended + self.dead + self.dropped + self.waiting)
 
 
-class Bounds(msgspec.Struct, frozen=True):
+class BacklogLimit(msgspec.Struct, frozen=True):
     """How much may be pending for one destination, and what happens past that.
 
     ``refuse``: append raises SpoolFull. ``dead``: the oldest become dead letters (overflow).
@@ -282,7 +259,7 @@ class Bounds(msgspec.Struct, frozen=True):
     overflow: Literal["refuse", "dead", "drop"] = "refuse"
 
 
-class Limits(msgspec.Struct, frozen=True):
+class SpoolLimits(msgspec.Struct, frozen=True):
     """What the whole store may hold.
 
     ``max_bytes``: pages in use, dead letters included; the write-ahead log adds a few MB.
@@ -302,7 +279,7 @@ class GivenUp(msgspec.Struct, frozen=True):
     """They were forgotten, or were dead letters that had to make room."""
 
 
-class Depth(msgspec.Struct, frozen=True):
+class QueueDepth(msgspec.Struct, frozen=True):
     """How things stand for one destination."""
 
     cursor: int
@@ -315,37 +292,13 @@ class Depth(msgspec.Struct, frozen=True):
     """Unix seconds at which the oldest pending delivery was appended; None: nothing is pending."""
 
 
-class Letters(msgspec.Struct, frozen=True):
-    """Which dead letters; every field that is set must hold."""
-
-    destination: str | None = None
-    reason: str | None = None
-    """A part of the reason, in any case."""
-    since: float | None = None
-    """Unix seconds, inclusive."""
-    until: float | None = None
-    """Unix seconds, exclusive."""
-    event_name: str | None = None
-    user: str | None = None
-    cause: Cause | None = None
-    alike: str | None = None
-    """What `gateway.spool.LetterGroup` calls so."""
-    request: str | None = None
-    """The id of the request that they came in."""
-    event: int | None = None
-    """The index of the event within its request."""
-
-
-EVERY_LETTER = Letters()
-
-
-class Replayed(msgspec.Struct, frozen=True):
+class DeadLettersReplayed(msgspec.Struct, frozen=True):
     """Notice: dead letters came back, here or from another process; look at the exceptions."""
 
     destination: str
 
 
-class Taken(msgspec.Struct, frozen=True):
+class Evicted(msgspec.Struct, frozen=True):
     """Notice: the spool made dead letters of deliveries by itself (expired, overflow).
 
     The deliveries at or before ``cursor`` that stood in the log, and the waiting ones in
@@ -356,7 +309,7 @@ class Taken(msgspec.Struct, frozen=True):
 
     destination: str
     cursor: int
-    marks: tuple[Mark, ...]
+    marks: tuple[DeliveryRef, ...]
     dropped: int = 0
     """How many deliveries were forgotten without becoming dead letters."""
     letters: tuple[int, ...] = ()
@@ -365,4 +318,19 @@ class Taken(msgspec.Struct, frozen=True):
     """How many were made."""
 
 
-Notice = Replayed | Taken
+SpoolNotice = DeadLettersReplayed | Evicted
+
+
+Waits = Mapping[tuple[str, int], WaitingDelivery | None]
+
+
+class PendingRequest(msgspec.Struct, frozen=True):
+    """A request in the log, and those of its deliveries that are not over."""
+
+    entry: Entry
+    """What is left of it, where only replays are in the log, with their targets."""
+    waits: Waits
+    """By destination and number. None is for one whose turn has not come; another waits for its
+    next try, or behind an earlier event of its user."""
+    whole: bool = True
+    """The entry is the request as it was appended, with all of its targets."""

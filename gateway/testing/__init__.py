@@ -8,9 +8,9 @@ import pytest
 for _name in ("anything", "delivery", "spool", "vendor"):
     pytest.register_assert_rewrite(f"gateway.testing.{_name}")
 
-from gateway.testing.delivery import DeliverySuite  # noqa: E402 - after the lines above
+from gateway.testing.delivery_suite import DeliverySuite  # noqa: E402 - after the lines above
 from gateway.testing.samples import Sample, load_samples, request_of  # noqa: E402 - likewise
-from gateway.testing.vendor import InputSuite, OutputSuite, VendorSuite  # noqa: E402 - likewise
+from gateway.testing.vendor_suite import InputSuite, OutputSuite, VendorSuite  # noqa: E402 - likewise
 
 __all__ = [
     "DeliverySuite",

@@ -1,4 +1,4 @@
-"""Mistakes in a vendor's tables, made on purpose: would its tests notice?
+"""Mutate every row of the tables and report what no test notices.
 
 Every row is dropped, misspelt, and exchanged with every row beside it that the types allow. A
 misspelt path is misspelt in the payload's type, too: whoever misreads a vendor's document writes
@@ -6,24 +6,73 @@ both alike, and the check at start-up cannot tell.
 
 A row that stands in several tables is changed in all of them if it is written once: on one line
 of one module, or, where that is not known, in the same words.
+
+    python -m pytest -p gateway.testing.mutation
+    python -m pytest -p gateway.testing.mutation --mutants "drop "      those whose names say that
+
+The collected tests run once as they are, and must pass. Then each mutant of the tables that
+their suites test (`gateway.testing.mutation`) is put in place, and the tests run until one
+fails. What no test notices is a survivor; the session fails if there is any. No test reports
+by itself. Tests that draw their data by chance do not take part.
+
+A mutant that changes nothing may stand in ``equivalent-mutants.txt`` in the folder of the suite's
+samples, under a comment that says why. One that does not survive has no place there.
 """
 
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypedDict, get_type_hints, is_typeddict
 
+import pytest
+from _pytest.runner import runtestprotocol
+
+from gateway.errors import MappingError
+from gateway.event_fields import bare
 from gateway.mapping import Row, Switch, Table
-from gateway.mapping.nested import Nested
-from gateway.mapping.paths import bare
-from gateway.plugin import Vendor
-from gateway.testing.written import line_of
+from gateway.mapping.row import NestedCodec
+from gateway.plugin.vendor import Vendor
+
+_LINES: dict[int, tuple[Row, str]] = {}
+"""By the row's id; the row itself is kept so that no other gets that id."""
 
 
-class Place(NamedTuple):
+def watch_rows() -> None:
+    """Note from now on where rows are made; tables that were imported before are unknown.
+
+    A row that is made of another one (`dataclasses.replace`) is written where that one is.
+    """
+    make = Row.__init__
+
+    def made(row: Row, *args: Any, **kwargs: Any) -> None:
+        make(row, *args, **kwargs)
+        caller = sys._getframe(1)  # noqa: SLF001 - the cheapest way to ask who calls
+        if caller.f_globals["__name__"] != "dataclasses":
+            _LINES[id(row)] = row, f"{caller.f_code.co_filename}:{caller.f_lineno}"
+            return
+        (like,) = (value for value in caller.f_locals.values() if isinstance(value, Row))
+        if id(like) in _LINES:
+            _LINES[id(row)] = row, _LINES[id(like)][1]
+
+    setattr(Row, "__init__", made)  # noqa: B010 - mypy knows that a class has one already
+
+
+def line_of(row: Row) -> str:
+    """Return the file and the line of *row*, relative to the working directory if it is in it.
+
+    Empty where that is not known.
+    """
+    _, line = _LINES.get(id(row), (None, ""))
+    here = f"{Path.cwd()}/"
+    return line.removeprefix(here)
+
+
+class RowLocation(NamedTuple):
     """A row as it is written: the same words on the same line, in tables of the same kind."""
 
     wire: str
@@ -36,14 +85,14 @@ class Place(NamedTuple):
     """Its file and line; empty where that is not known."""
 
 
-def place_of(row: Row, table: Table) -> Place:
+def place_of(row: Row, table: Table) -> RowLocation:
     """Return where *row* of *table* is written."""
     codec = row.codec
-    how = f"{codec.name} #{id(codec.table)}" if isinstance(codec, Nested) else codec.name
-    return Place(row.wire, row.event, how, row.required, table.into, line_of(row))
+    how = f"{codec.name} #{id(codec.table)}" if isinstance(codec, NestedCodec) else codec.name
+    return RowLocation(row.wire, row.event, how, row.required, table.into, line_of(row))
 
 
-class Change(NamedTuple):
+class RowMutation(NamedTuple):
     """What becomes of one row."""
 
     wire: str
@@ -61,7 +110,7 @@ class Mutant:
     """
 
     name: str
-    changes: Mapping[Place, Change | None]
+    changes: Mapping[RowLocation, RowMutation | None]
     misspelt: tuple[str, str] | None = None
 
     @property
@@ -82,8 +131,8 @@ def tables_of(vendors: Iterable[Vendor]) -> list[Table]:
 
 def mutants(tables: Sequence[Table]) -> Iterator[Mutant]:
     """Yield the mistakes that can be made in *tables*; some are stopped at start-up."""
-    places: dict[Place, None] = {}
-    pairs: dict[tuple[Place, Place], None] = {}
+    places: dict[RowLocation, None] = {}
+    pairs: dict[tuple[RowLocation, RowLocation], None] = {}
     for table in tables:
         here = [place_of(row, table) for row in table.rows]
         places |= dict.fromkeys(here)
@@ -132,7 +181,7 @@ def _rebuilt(mutant: Mutant, table: Table, rows: list[Row]) -> Table:
         path, wrong = mutant.misspelt
         wire = _spelt(wire, path.split("."), wrong.split("."))
     return Table(
-        wire, rows, says=table.says, into=table.into, each=table.each, apart=table.apart,
+        wire, rows, event=table.says, into=table.into, items=table.each, split_products=table.apart,
         strict=table.strict,
     )  # fmt: skip
 
@@ -147,7 +196,7 @@ def _spelt(wire: Any, path: list[str], wrong: list[str]) -> Any:
     return TypedDict("Misspelt", hints, total=False)  # type: ignore[operator]  # made of another's fields
 
 
-def _respelt(place: Place) -> Iterator[Mutant]:
+def _respelt(place: RowLocation) -> Iterator[Mutant]:
     """Yield *place* with each of its spellings wrong, missing, or in another's turn."""
     spellings = place.wire.split("|")
     told = _told(place)
@@ -155,17 +204,17 @@ def _respelt(place: Place) -> Iterator[Mutant]:
         wrong = _wrong(path)
         if wrong:
             wire = "|".join(wrong if other == path else other for other in spellings)
-            change = Change(wire, place.event)
+            change = RowMutation(wire, place.event)
             yield Mutant(f"misspell {path!r} in {told}", {place: change}, (path, wrong))
     for fewer in combinations(spellings, len(spellings) - 1):
         if fewer:
-            change = Change("|".join(fewer), place.event)
+            change = RowMutation("|".join(fewer), place.event)
             yield Mutant(f"leave only {change.wire!r} of {told}", {place: change})
     for turned in list(permutations(spellings))[1:]:
-        change = Change("|".join(turned), place.event)
+        change = RowMutation("|".join(turned), place.event)
         yield Mutant(f"read and write {change.wire!r} for {told}", {place: change})
     if _is_free(place.event):
-        change = Change(place.wire, f"{place.event}x")
+        change = RowMutation(place.wire, f"{place.event}x")
         yield Mutant(f"misspell {place.event!r} in {told}", {place: change})
 
 
@@ -175,20 +224,20 @@ def _is_free(path: str) -> bool:
     return above in {"extra", "consent"} or above.endswith(".extra")
 
 
-def _swapped(one: Place, other: Place) -> Mutant:
+def _swapped(one: RowLocation, other: RowLocation) -> Mutant:
     return Mutant(
         f"swap {_told(one)} and {_told(other)}",
-        {one: Change(one.wire, other.event), other: Change(other.wire, one.event)},
+        {one: RowMutation(one.wire, other.event), other: RowMutation(other.wire, one.event)},
     )
 
 
-def _told(place: Place) -> str:
+def _told(place: RowLocation) -> str:
     how = place.how.partition(" #")[0]
     told = f"{place.wire} = {place.event or 'CONSUMED'}"
     return f"[{told}, {how}]" if how else f"[{told}]"
 
 
-def _order(place: Place) -> tuple[str, str, str, str]:
+def _order(place: RowLocation) -> tuple[str, str, str, str]:
     return place.wire, place.event, place.how, place.line
 
 
@@ -216,7 +265,7 @@ def _gather(value: Any, found: dict[int, Table]) -> None:
             found[id(value)] = value
             _gather([row.codec for row in value.rows], found)
             _gather(value.each, found)
-    elif isinstance(value, Nested):
+    elif isinstance(value, NestedCodec):
         _gather(value.table, found)
     elif isinstance(value, Switch):
         _gather([*value.tables.values(), value.otherwise], found)
@@ -225,3 +274,115 @@ def _gather(value: Any, found: dict[int, Table]) -> None:
     elif isinstance(value, list | tuple):
         for member in value:
             _gather(member, found)
+
+
+watch_rows()  # before a vendor's tables are imported
+REPORT = pytest.StashKey[list[str]]()
+DRAWING = frozenset({"gateway.testing.fuzz", "gateway.testing.delivery_suite"})
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--mutants``."""
+    parser.addoption("--mutants", default="", help="Only mutants with this text in their names.")
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool:
+    """Hunt for survivors instead of running the tests once."""
+    if session.testsfailed or session.config.option.collectonly:
+        return False
+    tables = tables_of(_vendors(session.items))
+    if not tables:
+        raise pytest.UsageError("no suite with an input or an output is among these tests")
+    began = time.monotonic()
+    hunt = MutationRun([item for item in session.items if not _draws(item)])
+    chosen = [m for m in mutants(tables) if session.config.option.mutants in m.name]
+    found = [mutant for mutant in chosen if not hunt.notices(mutant, tables)]
+    allowed = _equivalent(session.items) & {mutant.name for mutant in chosen}
+    wrong = [f"SURVIVED {m.name} {m.where}".rstrip() for m in found if m.name not in allowed]
+    noticed = allowed - {mutant.name for mutant in found}
+    wrong += [f"NOT EQUIVALENT, for a test notices {name}" for name in sorted(noticed)]
+    took = time.monotonic() - began
+    sums = (
+        f"{hunt.killed} mutants noticed, {hunt.stopped} stopped at start-up, {len(allowed)} "
+        f"equivalent, {len(wrong)} wrong, in {took:.0f} s"
+    )
+    session.config.stash[REPORT] = [*wrong, sums]
+    session.testsfailed = len(wrong)
+    return True
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print what was found."""
+    for line in config.stash.get(REPORT, []):
+        terminalreporter.write_line(line)
+
+
+class MutationRun:
+    """The tests, those first that are quick and noticed a mistake lately.
+
+    Attributes:
+        killed: how many mutants some test noticed.
+        stopped: how many would not let the gateway start.
+    """
+
+    def __init__(self, items: Sequence[pytest.Item]) -> None:
+        self.killed = 0
+        self.stopped = 0
+        taken: dict[pytest.Item, float] = {}
+        for item in items:
+            began = time.perf_counter()
+            if _fails(item):
+                raise pytest.UsageError(f"{item.nodeid} fails without any mistake in the tables")
+            taken[item] = time.perf_counter() - began
+        self._items = sorted(items, key=taken.__getitem__)
+
+    def notices(self, mutant: Mutant, tables: Iterable[Table]) -> bool:
+        """Tell whether some test fails while *mutant* stands in *tables*."""
+        try:
+            with made(mutant, tables):
+                killer = next((item for item in self._items if _fails(item)), None)
+        except MappingError:
+            self.stopped += 1
+            return True
+        if killer is None:
+            return False
+        self.killed += 1
+        self._items.remove(killer)
+        self._items.insert(0, killer)
+        return True
+
+
+def _fails(item: pytest.Item) -> bool:
+    reports = runtestprotocol(item, log=False, nextitem=None)
+    return any(report.failed for report in reports)
+
+
+def _draws(item: pytest.Item) -> bool:
+    """Tell whether chance has a part in the test, so that what it notices once it may miss."""
+    function = getattr(item, "function", None)
+    drawn = getattr(function, "is_hypothesis_test", False)
+    return drawn or getattr(function, "__module__", "") in DRAWING
+
+
+def _suites(items: Iterable[pytest.Item]) -> list[type]:
+    return list(dict.fromkeys(suite for item in items if (suite := getattr(item, "cls", None))))
+
+
+def _vendors(items: Iterable[pytest.Item]) -> Iterator[Vendor]:
+    """Yield the vendors that the suites of *items* test."""
+    for suite in _suites(items):
+        halves = (getattr(suite, half, None) for half in ("input", "output"))
+        yield from (half for half in halves if isinstance(half, Vendor))
+
+
+def _equivalent(items: Iterable[pytest.Item]) -> set[str]:
+    """Return the names of the mutants that are said to change nothing."""
+    found: set[str] = set()
+    for suite in _suites(items):
+        path = getattr(suite, "samples", Path()) / "equivalent-mutants.txt"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            found.update(line for line in lines if line and not line.startswith("#"))
+    return found

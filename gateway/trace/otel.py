@@ -1,7 +1,11 @@
-"""Traces for OpenTelemetry: spans made of the records, sent to a collector as OTLP over HTTP.
+"""Spans over OTLP, made of trace records.
 
-Nothing but `gateway.observed` imports this, and only where the configuration names a collector.
-Spans are made in the recorder's thread; a thread of the SDK sends them.
+Nothing but `gateway.observability.observer` imports this, and only where the configuration names
+a collector. Spans are made in the recorder's thread; a thread of the SDK sends them.
+
+Names of attributes follow https://opentelemetry.io/docs/specs/semconv/http/http-spans/ and
+https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/; what is the gateway's own
+begins with ``gateway.``. Bodies, headers, queries and users' ids are not among them.
 """
 
 import hashlib
@@ -10,6 +14,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -35,12 +41,124 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from gateway.exchange import Request
-from gateway.trace import spans
-from gateway.trace.interface import Received, Tried
-from gateway.trace.raw import Arrival, Trial
-from gateway.trace.sampling import chosen
+from gateway.http import Request
+from gateway.ingest.arrival import RequestContext, is_sampled
+from gateway.ingest.sources import Source
+from gateway.trace.record_builder import AttemptSnapshot
+from gateway.trace.records import AttemptRecord, RequestRecord
 from gateway.trace.store import Record
+
+SYSTEM = "cdp-gateway"
+REFUSED = 400
+BROKEN = 500
+METHODS = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
+)
+"""Any other is ``_OTHER``, so that a sender cannot invent values."""
+OTHER = "_OTHER"
+
+Kind = Literal["server", "client", "internal"]
+Attributes = dict[str, str | int]
+
+
+class Span(NamedTuple):
+    """What a span says, its place in a trace aside."""
+
+    name: str
+    kind: Kind
+    at: float
+    """Unix seconds at which it began."""
+    seconds: float
+    attributes: Attributes
+    failed: bool
+    reason: str
+    """Why it failed."""
+
+
+def received(record: RequestRecord, request: Request, source: Source) -> Span:
+    """Return the span of a *request* that *source* was sent.
+
+    Its name has the path only where that is one of the vendor's: others are the sender's to invent.
+    An answer below 500 is no failure of the one who gives it, as the conventions have it.
+    """
+    method = _method(record.message.method)
+    name = "HTTP" if method == OTHER else method
+    attributes: Attributes = {
+        "url.path": source.mount + record.message.url.partition("?")[0],
+        "url.scheme": "http",
+        "http.request.body.size": record.message.size,
+        "gateway.request.id": record.request,
+        "gateway.source": record.source,
+        "gateway.vendor": record.vendor,
+        "gateway.events": record.events,
+        "gateway.credential": record.credential,
+        "gateway.outcome": record.fault or "accepted",
+        "gateway.reason": record.reason,
+    }
+    if source.translates(request.method, request.path):
+        attributes["http.route"] = source.mount + request.path
+        name = f"{name} {source.mount}{request.path}"
+    failed = (record.status or 0) >= BROKEN
+    attributes |= _answered(method, record.status, failed=failed)
+    seconds = record.seconds or 0.0
+    said = _said(attributes)
+    return Span(name, "server", record.at, seconds, said, failed, record.reason)
+
+
+def tried(record: AttemptRecord) -> Span:
+    """Return the span of a try; it takes no time, and is internal, where nothing was sent."""
+    attributes: Attributes = {
+        "messaging.system": SYSTEM,
+        "messaging.operation.name": "deliver",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": record.destination,
+        "messaging.message.id": record.event,
+        "gateway.request.id": record.request,
+        "gateway.source": record.source,
+        "gateway.vendor": record.vendor,
+        "gateway.route": record.route,
+        "gateway.event.name": record.name,
+        "gateway.outcome": record.outcome,
+        "gateway.reason": record.reason,
+        "gateway.attempt": record.number,
+    }
+    kind: Kind = "internal"
+    if record.sent is not None:
+        kind = "client"
+        method = _method(record.sent.method)
+        attributes |= _answered(method, record.status, failed=record.failed)
+        attributes |= _address(record.sent.url)
+    if record.number > 1:
+        attributes["http.request.resend_count"] = record.number - 1
+    name, seconds = f"deliver {record.destination}", record.seconds or 0.0
+    said = _said(attributes)
+    return Span(name, kind, record.at, seconds, said, record.failed, record.reason)
+
+
+def _said(attributes: Attributes) -> Attributes:
+    return {key: value for key, value in attributes.items() if value != ""}
+
+
+def _method(method: str) -> str:
+    return method if method in METHODS else OTHER
+
+
+def _answered(method: str, status: int | None, *, failed: bool) -> Attributes:
+    found: Attributes = {"http.request.method": method}
+    if status:
+        found["http.response.status_code"] = status
+    if failed:
+        found["error.type"] = str(status) if status and status >= REFUSED else OTHER
+    return found
+
+
+def _address(url: str) -> Attributes:
+    """Return where a request went, without its query, in which some vendors have credentials."""
+    bare = url.partition("?")[0]
+    parts = urlsplit(bare)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return {"url.full": bare, "server.address": parts.hostname or "", "server.port": port}
+
 
 PACKAGE = "cdp-gateway"
 PATIENCE = 5.0
@@ -125,8 +243,8 @@ class _Ids(RandomIdGenerator):
         return super().generate_span_id() if self.span is None else self.span
 
 
-class OtelSpans:
-    """Sends what is traced to a collector (`gateway.trace.recorder.Spans`).
+class OtelExporter:
+    """Sends what is traced to a collector (`gateway.trace.recorder.SpanSink`).
 
     Args:
         url: of the collector, such as ``http://127.0.0.1:4318/v1/traces``.
@@ -157,19 +275,19 @@ class OtelSpans:
         """Return how many it did not get."""
         return self._collector.lost + self._refused
 
-    def add(self, raw: Arrival | Trial, records: Sequence[Record]) -> None:
+    def add(self, raw: RequestContext | AttemptSnapshot, records: Sequence[Record]) -> None:
         """Make a span of what happened; what the caller's own tracing left out makes none."""
         first, last = records[0], records[-1]
-        if isinstance(raw, Arrival) and isinstance(first, Received):
+        if isinstance(raw, RequestContext) and isinstance(first, RequestRecord):
             self._ids.span = span_id(raw.request.id)
-            span = spans.received(first, raw.request, raw.source)
+            span = received(first, raw.request, raw.source)
             self._send(span, raw.request, _caller(raw.request))
-        elif isinstance(raw, Trial) and isinstance(last, Tried):
+        elif isinstance(raw, AttemptSnapshot) and isinstance(last, AttemptRecord):
             self._ids.span = None
             request = raw.entry.request
-            self._send(spans.tried(last), request, _parent(request))
+            self._send(tried(last), request, _parent(request))
 
-    def _send(self, said: spans.Span, request: Request, context: Context) -> None:
+    def _send(self, said: Span, request: Request, context: Context) -> None:
         if self._made - self._collector.sent - self._collector.lost >= MOST:
             self._refused += 1
             return
@@ -216,7 +334,7 @@ def _parent(request: Request) -> Context:
     Where the request was not chosen it has none, and they hang where it would.
     """
     caller = _caller(request)
-    if not chosen(request.id):
+    if not is_sampled(request.id):
         return caller
     known = get_current_span(caller).get_span_context()
     own = SpanContext(

@@ -1,4 +1,4 @@
-"""The way of records from the loop to the file and to those who watch: bounded, never waited for.
+"""The recorder: which requests are traced, written by a thread of its own.
 
 What happens is gathered on the loop and handed over ten times a second, so that an event pays for
 no lock and no wake-up. A thread of its own makes the records and writes them. It rests after each
@@ -20,11 +20,11 @@ import apsw
 import structlog
 
 from gateway.errors import TraceError
-from gateway.trace.hub import LiveHub
-from gateway.trace.interface import Line
-from gateway.trace.making import Maker
-from gateway.trace.raw import Arrival, Trial
-from gateway.trace.store import BESIDE, Record, Store, line_of
+from gateway.ingest.arrival import RequestContext
+from gateway.trace.live import LiveFeed
+from gateway.trace.record_builder import AttemptSnapshot, RecordBuilder
+from gateway.trace.records import TraceLine
+from gateway.trace.store import BESIDE, Record, TraceWriter, line_of
 
 GATHERED = 0.1
 """Seconds for which records are gathered."""
@@ -35,14 +35,14 @@ MOST_BYTES = 32 * 1024 * 1024
 QUIET = 60.0
 """Seconds in which trouble is logged once."""
 
-Raw = Arrival | Trial
+Raw = RequestContext | AttemptSnapshot
 Batch = list[tuple[Raw, bool]]
 """Each with whether it is kept; what is not is for those who watch."""
 
 log = structlog.get_logger()
 
 
-class Spans(Protocol):
+class SpanSink(Protocol):
     """Sends what is traced to a collector; all but the figures is for the recorder's thread."""
 
     @property
@@ -79,19 +79,19 @@ class Recorder:
 
     def __init__(
         self,
-        maker: Maker,
-        hub: LiveHub,
+        maker: RecordBuilder,
+        hub: LiveFeed,
         store: "TraceFile | None",
-        spans: Callable[[], Spans] | None = None,
+        spans: Callable[[], SpanSink] | None = None,
     ) -> None:
         self.dropped = 0
         self.recorded = 0
         self.maker = maker
         self._hub = hub
         self._opens = store
-        self._store: Store | None = None
+        self._store: TraceWriter | None = None
         self._begins = spans
-        self.spans: Spans | None = None
+        self.spans: SpanSink | None = None
         self._pending: Batch = []
         self._count = self._bytes = 0
         self._queue: SimpleQueue[tuple[Batch, int] | None] = SimpleQueue()
@@ -224,7 +224,7 @@ class Recorder:
         return _Written(lines, recorded, lost)
 
     def _made(self, raw: Raw) -> Sequence[Record]:
-        if isinstance(raw, Arrival):
+        if isinstance(raw, RequestContext):
             return list(self.maker.arrived(raw))
         return list(self.maker.tried(raw))
 
@@ -236,7 +236,7 @@ class Recorder:
 
 
 class _Written(NamedTuple):
-    lines: Sequence[Line]
+    lines: Sequence[TraceLine]
     """What those who watch get to see."""
     recorded: int
     """How much was kept: requests and tries."""
@@ -252,9 +252,9 @@ class TraceFile(NamedTuple):
     max_size: int
     clock: Callable[[], float]
 
-    def __call__(self) -> Store:
+    def __call__(self) -> TraceWriter:
         """Open the file."""
-        return Store(*self)
+        return TraceWriter(*self)
 
     def remove(self) -> None:
         """Throw the file away, and give its room back though somebody may have it open."""
@@ -264,3 +264,37 @@ class TraceFile(NamedTuple):
                 if not ending.endswith("shm"):  # which is mapped
                     os.truncate(path, 0)
                 path.unlink()
+
+
+class RateSampler:
+    """Takes the first ones of every second.
+
+    Args:
+        rate: how many a second.
+        clock: seconds; it never jumps.
+    """
+
+    def __init__(self, rate: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._left = rate
+        self._until = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether `take` would take one more, now."""
+        return self._left > 0 or (self._rate > 0 and self._clock() >= self._until)
+
+    def take(self) -> bool:
+        """Tell whether one more is taken, now."""
+        if self._left > 0:
+            self._left -= 1
+            if self._left == self._rate - 1:
+                self._until = self._clock() + 1
+            return True
+        now = self._clock()
+        if not self._rate or now < self._until:
+            return False
+        self._left = self._rate - 1
+        self._until = now + 1
+        return True

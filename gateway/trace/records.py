@@ -1,13 +1,20 @@
-"""What is kept of one request: values without credentials.
+"""Trace records, and filters over them.
 
 Later fields have defaults, so that what an older gateway wrote is read.
+
+A trace is what became of one request: what was received, what it was parsed into, what each route
+said of each event, and every try to deliver it. No credential is in any of it: they are hidden
+before anything is written or handed to those who watch.
 """
 
-from typing import Literal
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Literal, Protocol, Self
 
 import msgspec
 
-from gateway.tracking.violations import Path
+from gateway.event import Event
+from gateway.tracking.schema import FieldPath
 
 Outcome = Literal[
     "accepted", "repeated", "refused", "delivered", "declined", "shadowed", "later", "dead"
@@ -19,7 +26,7 @@ FAILED = frozenset({"refused", "later", "dead"})
 """Outcomes that mean that something went wrong."""
 
 
-class Message(msgspec.Struct, frozen=True):
+class RecordedMessage(msgspec.Struct, frozen=True):
     """A request, as received or as sent, without credentials."""
 
     method: str
@@ -33,7 +40,7 @@ class Message(msgspec.Struct, frozen=True):
     """``body`` is the beginning of it only."""
 
 
-class Received(msgspec.Struct, frozen=True):
+class RequestRecord(msgspec.Struct, frozen=True):
     """A request of a source, and what its sender was told."""
 
     request: str
@@ -42,7 +49,7 @@ class Received(msgspec.Struct, frozen=True):
     """Unix seconds."""
     source: str
     vendor: str
-    message: Message
+    message: RecordedMessage
     events: int
     """How many events were in it."""
     credential: str = ""
@@ -58,8 +65,8 @@ class Received(msgspec.Struct, frozen=True):
     """Why it was refused, as a sentence."""
 
 
-class Decided(msgspec.Struct, frozen=True):
-    """What one route said of an event; see `gateway.routing.router.Decision`."""
+class RouteRecord(msgspec.Struct, frozen=True):
+    """What one route said of an event; see `gateway.routing.router.RouteDecision`."""
 
     route: str
     destinations: tuple[str, ...]
@@ -71,7 +78,7 @@ class Decided(msgspec.Struct, frozen=True):
     gives: tuple[str, ...] = ()
 
 
-class Parsed(msgspec.Struct, frozen=True):
+class EventRecord(msgspec.Struct, frozen=True):
     """An event of a request."""
 
     event: str
@@ -88,17 +95,17 @@ class Parsed(msgspec.Struct, frozen=True):
     anonymous_id: str = ""
     repeated: bool = False
     """It came before, within the source's ``dedup``, and goes nowhere."""
-    decisions: tuple[Decided, ...] = ()
+    decisions: tuple[RouteRecord, ...] = ()
     """What every route said, in the order of the configuration."""
     planned: tuple[str, ...] = ()
     """What the source's tracking plan has against it: what it lets through, and what it left out,
     which says so."""
-    left_out: tuple[Path, ...] = ()
+    left_out: tuple[FieldPath, ...] = ()
     """The paths that the plan left out, each as it is after those before it. What no table maps
     went with them."""
 
 
-class Loss(msgspec.Struct, frozen=True):
+class RecordedLoss(msgspec.Struct, frozen=True):
     """A field that the event has and the destination's format cannot say."""
 
     path: str
@@ -111,7 +118,7 @@ class Loss(msgspec.Struct, frozen=True):
 How = Literal["set", "changed", "gone"]
 
 
-class Change(msgspec.Struct, frozen=True):
+class RecordedChange(msgspec.Struct, frozen=True):
     """A field that the steps of a route changed."""
 
     path: str
@@ -119,7 +126,7 @@ class Change(msgspec.Struct, frozen=True):
     how: How
 
 
-class Tried(msgspec.Struct, frozen=True):
+class AttemptRecord(msgspec.Struct, frozen=True):
     """One try of a delivery, or its end without one."""
 
     event: str
@@ -142,14 +149,14 @@ class Tried(msgspec.Struct, frozen=True):
     """Until the whole answer was there; None where nothing was sent."""
     said: str = ""
     """The start of the answer, or the error, of a try that did not arrive."""
-    sent: Message | None = None
-    losses: tuple[Loss, ...] = ()
+    sent: RecordedMessage | None = None
+    losses: tuple[RecordedLoss, ...] = ()
     """What of the event, as the steps left it, did not arrive."""
     user_id: str = ""
     anonymous_id: str = ""
-    changes: tuple[Change, ...] = ()
+    changes: tuple[RecordedChange, ...] = ()
     """What the steps changed."""
-    more_changes: int = 0
+    omitted_changes: int = 0
     """How many fields they changed besides."""
     way: int = 0
     """How many deliveries of the event the destination gets before this one, by other routes."""
@@ -164,8 +171,161 @@ class Trace(msgspec.Struct, frozen=True):
     """What became of one request, as far as it is kept."""
 
     request: str
-    received: Received | None
+    received: RequestRecord | None
     """None where that part is too old to be kept still."""
-    events: tuple[Parsed, ...]
-    tries: tuple[Tried, ...]
+    events: tuple[EventRecord, ...]
+    tries: tuple[AttemptRecord, ...]
     """In the order in which they happened."""
+
+
+Kind = Literal["request", "event", "delivery"]
+
+
+class TraceLine(msgspec.Struct, frozen=True):
+    """One thing that happened, in short: what ``gateway tail`` prints."""
+
+    number: int
+    """Rises; where to go on from. 0 for what is shown and not kept."""
+    kind: Kind
+    at: float
+    """Unix seconds."""
+    request: str
+    source: str
+    outcome: Outcome
+    event: str = ""
+    """Its id; empty for a request."""
+    destination: str = ""
+    name: str = ""
+    user_id: str = ""
+    anonymous_id: str = ""
+    reason: str = ""
+    status: int | None = None
+    seconds: float | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether something went wrong."""
+        return self.outcome in FAILED
+
+
+class TraceFilter(msgspec.Struct, frozen=True):
+    """Which lines; every field that is set must hold."""
+
+    source: str | None = None
+    destination: str | None = None
+    """Deliveries to this one."""
+    name: str | None = None
+    """The neutral name of the event."""
+    user: str | None = None
+    """A user id or an anonymous id."""
+    failed: bool = False
+    """Only what went wrong."""
+    since: float | None = None
+    """Unix seconds, inclusive."""
+    until: float | None = None
+    """Unix seconds, exclusive."""
+
+    def takes(self, line: TraceLine) -> bool:
+        """Tell whether *line* is one of them."""
+        return (
+            self.source in {None, line.source}
+            and self.destination in {None, line.destination}
+            and self.name in {None, line.name}
+            and (self.user is None or self.user in {line.user_id, line.anonymous_id})
+            and (line.failed or not self.failed)
+            and (self.since is None or line.at >= self.since)
+            and (self.until is None or line.at < self.until)
+        )
+
+    def concerns(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:
+        """Tell whether lines may be among them that are about *events* of *source*.
+
+        They are on their way to *to*, or it is empty, and they have just come; they *failed*, or
+        not.
+        """
+        # Asked about every event while anybody watches: what is not wanted must cost nothing.
+        if (
+            (self.failed and not failed)
+            or (self.source is not None and self.source != source)
+            or (self.destination is not None and self.destination != to)
+            or (self.name is not None and all(self.name != (e.name or e.type) for e in events))
+        ):
+            return False
+        user = self.user
+        return user is None or any(user in (one.user_id, one.anonymous_id) for one in events)
+
+
+ALL_LINES = TraceFilter()
+
+
+class Traces(Protocol):
+    """The traces that are kept. Raises TraceError where they cannot be read."""
+
+    async def find(
+        self, which: TraceFilter = ALL_LINES, before: int | None = None, limit: int = 50
+    ) -> list[TraceLine]:
+        """Return the newest lines, the newest first; *before* goes on behind a line's number."""
+        ...
+
+    async def show(self, identity: str, limit: int = 20) -> list[Trace]:
+        """Return what is kept under an id, the newest first.
+
+        It is the id of a request or an event, a message id, a user id or an anonymous id.
+        """
+        ...
+
+
+class Subscription(Protocol):
+    """Lines as they happen, until the reader leaves or is too slow.
+
+    It is a context manager and an iterator: ``with hub.subscribe(which) as lines: async for``.
+    The iterator ends where the reader did not keep up, or the gateway stops.
+    """
+
+    dropped: bool
+    """The reader was too slow, so that it gets no more."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop listening."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[TraceLine]:
+        """Return the lines to come."""
+        ...
+
+    def batches(self) -> AsyncIterator[Sequence[TraceLine]]:
+        """Return the lines to come, each time as many as there are by then."""
+        ...
+
+
+class Hub(Protocol):
+    """Hands out what happens to those who watch; nobody waits for them."""
+
+    def subscribe(self, which: TraceFilter = ALL_LINES, room: int = 1000) -> Subscription:
+        """Return the lines to come; one who lets *room* of them pile up is dropped.
+
+        While anybody watches, whatever happens is handed out, sampled or not. Call it, and leave
+        it, on the event loop.
+        """
+        ...
+
+
+class Observability(Protocol):
+    """What the running gateway gives to those who show it: ``Gateway.observer``."""
+
+    @property
+    def traces(self) -> Traces:
+        """Return the traces that are kept."""
+
+    @property
+    def hub(self) -> Hub:
+        """Return what happens now."""

@@ -1,12 +1,14 @@
-"""The file of traces: one SQLite table of records, the oldest of which go first.
+"""The trace file: one writer, and readers.
 
 Traces may be lost, events never: ``synchronous=OFF``, and a file that cannot be read is begun anew.
 """
 
+import asyncio
 import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,17 @@ import apsw
 import msgspec
 
 from gateway.errors import TraceError
-from gateway.spool.store import fetch, transaction
-from gateway.trace.interface import Kind, Line, Parsed, Received, Tried
+from gateway.sqlite import fetch, transaction
+from gateway.trace.records import (
+    ALL_LINES,
+    AttemptRecord,
+    EventRecord,
+    Kind,
+    RequestRecord,
+    Trace,
+    TraceFilter,
+    TraceLine,
+)
 
 SCHEMA = 1
 DAMAGED = (apsw.CorruptError, apsw.NotADBError)
@@ -45,36 +56,40 @@ _INSERT = (
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
-Record = Received | Parsed | Tried
+Record = RequestRecord | EventRecord | AttemptRecord
 HEADER = b"SQLite format 3\0"
 """How the file begins (https://www.sqlite.org/fileformat.html#magic_header_string)."""
 Identity = tuple[int, int, bool]
 """What tells a file from another that comes in its place, and whether it has the header: who has
 it open goes by what it remembers, and does not notice."""
 _encode = msgspec.msgpack.Encoder().encode
-_KINDS: dict[type[Record], Kind] = {Received: "request", Parsed: "event", Tried: "delivery"}
+_KINDS: dict[type[Record], Kind] = {
+    RequestRecord: "request",
+    EventRecord: "event",
+    AttemptRecord: "delivery",
+}
 _DECODERS: dict[Kind, msgspec.msgpack.Decoder[Any]] = {
     kind: msgspec.msgpack.Decoder(cls) for cls, kind in _KINDS.items()
 }
 
 
-def line_of(record: Record, number: int = 0) -> Line | None:
+def line_of(record: Record, number: int = 0) -> TraceLine | None:
     """Return *record* in short; None for a request whose events stand for it."""
-    if isinstance(record, Received):
+    if isinstance(record, RequestRecord):
         if record.events and not record.fault:
             return None
-        return Line(
+        return TraceLine(
             number, "request", record.at, record.request, record.source,
             "refused" if record.fault else "accepted", name=record.message.url.partition("?")[0],
             reason=record.reason, status=record.status, seconds=record.seconds,
         )  # fmt: skip
-    if isinstance(record, Parsed):
-        return Line(
+    if isinstance(record, EventRecord):
+        return TraceLine(
             number, "event", record.at, record.request, record.source,
             "repeated" if record.repeated else "accepted", record.event, "", record.name,
             record.user_id, record.anonymous_id,
         )  # fmt: skip
-    return Line(
+    return TraceLine(
         number, "delivery", record.at, record.request, record.source, record.outcome,
         record.event, record.destination, record.name, record.user_id, record.anonymous_id,
         record.reason, record.status, record.seconds,
@@ -86,7 +101,7 @@ def _row(record: Record) -> tuple[Any, ...]:
     packed = _encode(record)
     if line is None:
         return ("request", record.at, 0, 0, record.request, *([""] * 7), packed)
-    message = record.message_id if isinstance(record, Parsed) else ""
+    message = record.message_id if isinstance(record, EventRecord) else ""
     return (
         line.kind, line.at, line.failed, 1, line.request, line.event, line.source,
         line.destination, line.name, message, line.user_id, line.anonymous_id, packed,
@@ -99,7 +114,7 @@ def unpack(kind: Kind, packed: bytes) -> Record:
     return record
 
 
-class Store:
+class TraceWriter:
     """The file, as its one writer has it.
 
     Args:
@@ -242,3 +257,195 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         what = (error.strerror or str(error)).lower()
         raise TraceError(f"{path}: {what}; make it writable for this user") from error
+
+
+_REQUESTS = """
+SELECT DISTINCT request FROM (
+    SELECT number, request FROM record WHERE kind = 'event' AND message_id != '' AND message_id = ?1
+    UNION ALL
+    SELECT number, request FROM record WHERE kind = 'event' AND user_id != '' AND user_id = ?1
+    UNION ALL
+    SELECT number, request FROM record
+    WHERE kind = 'event' AND anonymous_id != '' AND anonymous_id = ?1
+    ORDER BY number DESC LIMIT ?2 * 100)
+LIMIT ?2
+"""
+_OF = """
+SELECT number, kind, packed FROM record WHERE kind = 'request' AND request = ?1
+UNION ALL
+SELECT number, kind, packed FROM record
+WHERE kind = 'event' AND event > ?1 || '-' AND event < ?1 || '.'
+UNION ALL
+SELECT number, kind, packed FROM record WHERE kind = 'delivery' AND request = ?1
+ORDER BY number
+"""
+
+
+class NoTraceFile(TraceError):
+    """There is no file of traces, or it is only just being made."""
+
+
+class TraceReader:
+    """The file of traces, for reading; it may be written meanwhile.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        NothingTraced: there is none yet.
+        TraceError: it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        nothing = f"{path}: nothing was traced yet, or [trace] is off"
+        if not path.exists():
+            raise NoTraceFile(nothing)
+        self._path = path
+        with explained(path):
+            self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+            self._identity = identity_of(path)
+            self._connection.set_busy_timeout(2000)
+            version = self._connection.pragma("user_version")
+        if version != SCHEMA:
+            self._connection.close()
+        if not version:
+            raise NoTraceFile(nothing)
+        if version != SCHEMA:
+            raise TraceError(f"{path}: another version of the gateway wrote it (schema {version})")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    @property
+    def replaced(self) -> bool:
+        """Tell whether another file has come in its place: it was taken away, or damaged."""
+        return identity_of(self._path) not in {self._identity, None}
+
+    def last(self) -> int:
+        """Return the number of the newest record; 0 where there is none."""
+        with explained(self._path):
+            ((number,),) = fetch(self._connection, "SELECT max(number) FROM record")
+        return number or 0
+
+    def lines(
+        self,
+        which: TraceFilter = ALL_LINES,
+        *,
+        before: int | None = None,
+        after: int = 0,
+        limit: int = 50,
+        newest: bool = True,
+    ) -> list[TraceLine]:
+        """Return lines between two numbers, neither included, in the order asked for."""
+        terms, values = _where(which)
+        upper = before if before is not None else 1 << 62
+        order = "DESC" if newest else "ASC"
+        query = (
+            "SELECT number, kind, packed FROM record "  # noqa: S608 - the terms are constants
+            f"WHERE shown AND number > ? AND number < ? {terms} ORDER BY number {order} LIMIT ?"
+        )
+        with explained(self._path):
+            rows = fetch(self._connection, query, (after, upper, *values, limit))
+        found = (line_of(unpack(kind, packed), number) for number, kind, packed in rows)
+        return [line for line in found if line is not None]
+
+    def show(self, identity: str, limit: int = 20) -> list[Trace]:
+        """Return what is kept under an id, the newest first (see `Traces.show`)."""
+        with explained(self._path):
+            for request in found_ids(identity):
+                one = self._trace(request)
+                if one is not None:
+                    return [one]
+            rows = fetch(self._connection, _REQUESTS, (identity, limit))
+            found = (self._trace(request) for (request,) in rows)
+            return [one for one in found if one is not None]
+
+    def _trace(self, request: str) -> Trace | None:
+        rows = fetch(self._connection, _OF, (request,))
+        records = [unpack(kind, packed) for _, kind, packed in rows]
+        if not records:
+            return None
+        return Trace(
+            request,
+            next((one for one in records if isinstance(one, RequestRecord)), None),
+            tuple(one for one in records if isinstance(one, EventRecord)),
+            tuple(one for one in records if isinstance(one, AttemptRecord)),
+        )
+
+
+def _where(which: TraceFilter) -> tuple[str, list[Any]]:
+    terms, values = [], list[Any]()
+    for column in ("source", "destination", "name"):
+        value = getattr(which, column)
+        if value is not None:
+            terms.append(f"AND {column} = ?")
+            values.append(value)
+    if which.user is not None:
+        terms.append("AND ? IN (user_id, anonymous_id)")
+        values.append(which.user)
+    if which.failed:
+        terms.append("AND failed")
+    if which.since is not None:
+        terms.append("AND at >= ?")
+        values.append(which.since)
+    if which.until is not None:
+        terms.append("AND at < ?")
+        values.append(which.until)
+    return " ".join(terms), values
+
+
+@contextlib.contextmanager
+def open_traces(path: Path) -> Iterator[TraceReader]:
+    """Open the file of traces for a while.
+
+    Raises:
+        NothingTraced: there is none yet.
+        TraceError: it cannot be read.
+    """
+    reader = TraceReader(path)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+class StoredTraces:
+    """The traces of a running gateway (`gateway.trace.records.Traces`), read off the loop."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def find(
+        self, which: TraceFilter = ALL_LINES, before: int | None = None, limit: int = 50
+    ) -> list[TraceLine]:
+        """Return the newest lines, the newest first.
+
+        Raises:
+            TraceError: they cannot be read.
+        """
+        return await asyncio.to_thread(self._find, which, before, limit)
+
+    def _find(self, which: TraceFilter, before: int | None, limit: int) -> list[TraceLine]:
+        with contextlib.suppress(NoTraceFile), open_traces(self._path) as reader:
+            return reader.lines(which, before=before, limit=limit)
+        return []
+
+    async def show(self, identity: str, limit: int = 20) -> list[Trace]:
+        """Return what is kept under an id, the newest first.
+
+        Raises:
+            TraceError: it cannot be read.
+        """
+        return await asyncio.to_thread(partial(self._show, identity, limit))
+
+    def _show(self, identity: str, limit: int) -> list[Trace]:
+        with contextlib.suppress(NoTraceFile), open_traces(self._path) as reader:
+            return reader.show(identity, limit)
+        return []
+
+
+def found_ids(identity: str) -> Sequence[str]:
+    """Return what of *identity* may be a request's id: all of it, or what stands before a dash."""
+    request, dash, _ = identity.partition("-")
+    return (identity, request) if dash else (identity,)

@@ -1,15 +1,187 @@
-"""JSON Schemas, compiled (https://json-schema.org/draft/2020-12)."""
+"""Schemas of a tracking plan, and what violates them."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from sys import float_info
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import jsonschema_rs
+import msgspec
 import orjson
 from jsonschema_rs import RegexOptions, ValidationError, ValidationErrorKind
 
-from gateway.tracking.violations import Violation, violations
+from gateway.errors import Fault
+from gateway.event import Event
+from gateway.json_text import LongInteger, LongNumber
+
+OWN = ("id", "origin", "received_at")
+"""Fields that the gateway fills; no sender is to blame for them."""
+LONGEST = 300
+"""Digits of a whole number that is judged exactly."""
+
+
+def as_schema_input(event: Event) -> dict[str, Any]:
+    """Return *event* as a schema judges it.
+
+    Names under ``properties``, ``traits`` and a product that the vocabulary lacks stand beside
+    those that it has; elsewhere they are in ``extra``. Times are ISO 8601 text. What nobody said
+    is left out.
+    """
+    seen: dict[str, Any] = msgspec.to_builtins(event, enc_hook=_judged)
+    for name in OWN:
+        seen.pop(name, None)
+    for part in ("properties", "traits"):
+        held = seen.get(part)
+        if held is None:
+            continue
+        if "extra" in held:
+            held = seen[part] = _united(held)
+        if not held:
+            del seen[part]
+    properties = seen.get("properties")
+    if properties is not None and event.properties.products:
+        properties["products"] = [_united(product) for product in properties["products"]]
+    return seen
+
+
+def _judged(value: Any) -> Any:
+    """Return a long number as schemas take it: whole, or the nearest double."""
+    if isinstance(value, LongInteger) and len(value.text) <= LONGEST:
+        return int(value.text)
+    if isinstance(value, LongNumber):
+        return max(-float_info.max, min(value, float_info.max)) + 0.0
+    raise NotImplementedError(type(value))
+
+
+def _united(held: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known together with the free names beside it."""
+    free = held.pop("extra", None)
+    return {**held, **free, **held} if free else held
+
+
+FieldPath: TypeAlias = tuple[str | int, ...]
+"""Names and positions from the event down."""
+
+FEW = 12
+"""Allowed values that a sentence lists."""
+UNKNOWN = "is not a field that the schema knows"
+
+Kind = ValidationErrorKind
+_BOUNDS: dict[type, str] = {
+    Kind.Minimum: "must be at least {}",
+    Kind.Maximum: "must be at most {}",
+    Kind.ExclusiveMinimum: "must be more than {}",
+    Kind.ExclusiveMaximum: "must be less than {}",
+    Kind.MinLength: "must have at least {} characters",
+    Kind.MaxLength: "must have at most {} characters",
+    Kind.MinItems: "must have at least {} members",
+    Kind.MaxItems: "must have at most {} members",
+    Kind.MinProperties: "must have at least {} fields",
+    Kind.MaxProperties: "must have at most {} fields",
+}
+
+
+class Violation(NamedTuple):
+    """One way in which an event is not what its schema says."""
+
+    path: FieldPath
+    what: str
+    fault: Fault
+    value: Any = None
+    """What stands there; None where nothing does."""
+    there: bool = True
+    """Something stands there, so that it could be dropped."""
+
+    @property
+    def place(self) -> str:
+        """Return the path as the configuration writes it; ``$`` for the event."""
+        return written(self.path)
+
+    @property
+    def kind(self) -> str:
+        """Return path and complaint for counting, whichever member of a list it is about."""
+        return f"{'.'.join('[]' if type(p) is int else str(p) for p in self.path)}: {self.what}"
+
+
+def written(path: FieldPath) -> str:
+    """Return *path* as the configuration writes it; ``$`` for the event."""
+    return ".".join(map(str, path)) or "$"
+
+
+def violations(error: ValidationError, whole: Any = None) -> Iterator[Violation]:
+    """Yield what *error* says of *whole*, one violation per field."""
+    path, kind = tuple(error.instance_path), error.kind
+    match kind:
+        case Kind.FalseSchema() if error.schema_path[-1:] == ["additionalProperties"]:
+            # Where nothing is known, the library names no field, only what holds them.
+            for name in _at(whole, path):
+                yield Violation((*path, name), UNKNOWN, Fault.VALUE)
+        case Kind.Required():
+            yield Violation((*path, kind.property), "is required", Fault.MISSING, there=False)
+        case Kind.AdditionalProperties() | Kind.UnevaluatedProperties():
+            for name in kind.unexpected:
+                yield Violation((*path, name), UNKNOWN, Fault.VALUE)
+        case Kind.Type():
+            yield Violation(path, f"must be {_types(kind.types)}", Fault.TYPE, error.instance)
+        case _:
+            yield Violation(path, _sentence(error), Fault.VALUE, error.instance)
+
+
+def _at(whole: Any, path: FieldPath) -> Iterable[str]:
+    """Return the names of the object at *path*."""
+    for step in path:
+        whole = whole[step]
+    return list(whole)
+
+
+def _sentence(error: ValidationError) -> str:
+    kind = error.kind
+    match kind:
+        case Kind.Enum():
+            listed = ", ".join(json.dumps(option, default=str) for option in kind.options[:FEW])
+            return f"must be one of {listed}{', …' if len(kind.options) > FEW else ''}"
+        case Kind.Constant():
+            return f"must be {json.dumps(kind.expected_value, default=str)}"
+        case Kind.Pattern():
+            return f"must match {kind.pattern}"
+        case Kind.Format():
+            return f"must be of the format {kind.format}"
+        case Kind.FalseSchema():
+            return "is not in the plan" if not error.instance_path else "must not be there"
+        case Kind.UniqueItems():
+            return "must not repeat a member"
+        case Kind.AnyOf() | Kind.OneOfNotValid():
+            wanted = dict.fromkeys(_alternatives(kind.context, len(error.instance_path)))
+            return f"must fit one of several descriptions: {'; or '.join(wanted)}"
+    bound = _BOUNDS.get(type(kind))
+    if bound is not None:
+        return bound.format(error.kind.as_dict()["limit"])
+    return f"does not fit: {error.message}"
+
+
+def _alternatives(context: list[list[ValidationError]], depth: int) -> Iterator[str]:
+    """Yield what each of several schemas of a value at *depth* misses first."""
+    for missed in context[:FEW]:
+        for found in missed[:1]:
+            first = _first(found)
+            below = ".".join(map(str, first.path[depth:]))
+            yield f"{below} {first.what}".lstrip()
+
+
+def _first(error: ValidationError) -> Violation:
+    if isinstance(error.kind, Kind.FalseSchema):
+        what = "has what the schema does not allow"
+        return Violation(tuple(error.instance_path), what, Fault.VALUE)
+    return next(violations(error))
+
+
+def _types(types: list[str]) -> str:
+    article = {"array": "a list", "object": "an object", "integer": "a whole number",
+               "string": "text", "number": "a number", "boolean": "true or false"}  # fmt: skip
+    return " or ".join(article.get(kind, kind) for kind in types)
+
 
 MASK = "the value"
 """Stands in messages where the value stood."""

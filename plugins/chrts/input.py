@@ -5,11 +5,18 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.errors import Fault, Rejected
-from gateway.event import Event
-from gateway.exchange import Request, Response
-from gateway.mapping import ISO8601, json_name
-from gateway.plugin import Input, bearer, json_response
+from gateway.plugin import (
+    ISO8601,
+    Event,
+    Fault,
+    Input,
+    Rejected,
+    Request,
+    Response,
+    bearer,
+    json_name,
+    json_response,
+)
 from plugins.chrts.mapping import (
     DOCUMENTED,
     ENDPOINTS,

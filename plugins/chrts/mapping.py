@@ -8,8 +8,8 @@ the one that identify uses, and ``uid`` the id that was tracked before: ``knownU
 
 from collections.abc import Mapping
 
-from gateway.mapping import Mapped, Row, Switch, Table, one, within
-from gateway.spec import PRODUCT_PROPERTY_ROWS, PROPERTY_ROWS, TRAITS, reads_as_one
+from gateway.plugin import EventMapping, Row, Switch, Table, nested_object, prefixed
+from gateway.plugin.spec import PRODUCT_PROPERTY_ROWS, PROPERTY_ROWS, TRAITS, reads_as_one
 from plugins.chrts.wire import Alias, Identify, Track, TrackProduct
 
 # fmt: off
@@ -20,32 +20,32 @@ CUSTOMER = (
 )
 IDENTIFY = Table(Identify, [
     *CUSTOMER,
-    Row("attributes|traits",                "traits",       one(TRAITS)),
-], says="identify", strict=True)
+    Row("attributes|traits",                "traits",       nested_object(TRAITS)),
+], event="identify", strict=True)
 
 ALIAS = Table(Alias, [
     Row("knownUid",                         "user_id",      required=True,
         note="the customer, whose id survives"),
     Row("uid|userId",                       "previous_id",  required=True),
-], says="alias", strict=True)
+], event="alias", strict=True)
 ALIAS_OF_SEGMENT = Table(Alias, [
     Row("uid|userId",                       "user_id",      required=True),
     Row("previousId|anonymousId",           "previous_id",  required=True,
         note="Segment's: the id that is given up"),
-], says="alias", strict=True)
+], event="alias", strict=True)
 ALIAS_OF_VISITOR = Table(Alias, [
     Row("uid|userId",                       "user_id",      required=True),
     Row("anonymousId",                      "previous_id",  required=True),
-], says="alias", strict=True)
+], event="alias", strict=True)
 """An alias whose only old id was ``anonymousId``; only written, to chrts itself."""
 
 NAMED = (
     *CUSTOMER,
     Row("name|event",                       "name",         required=True),
 )
-TRACK = Table(Track, [*NAMED, *within("properties", "properties", PROPERTY_ROWS)])
+TRACK = Table(Track, [*NAMED, *prefixed("properties", "properties", PROPERTY_ROWS)])
 TRACK_ONE = Table(TrackProduct, [
-    *NAMED, *within("properties", "properties", PRODUCT_PROPERTY_ROWS),
+    *NAMED, *prefixed("properties", "properties", PRODUCT_PROPERTY_ROWS),
 ])
 
 ALIASES = Switch(
@@ -70,7 +70,7 @@ EVENTS = Switch(
 )
 # fmt: on
 
-ENDPOINTS: Mapping[str, Mapped] = {
+ENDPOINTS: Mapping[str, EventMapping] = {
     "POST /customer/identify": IDENTIFY,
     "POST /customer/alias": ALIASES,
     "POST /event/track": EVENTS,

@@ -5,12 +5,21 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from gateway.commerce import with_amounts
-from gateway.event import Event
-from gateway.exchange import Declined, Response, Verdict, verdict_by_envelope
-from gateway.mapping import Loss
-from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
-from gateway.spec import about_one, as_track, with_flags
+from gateway.plugin import (
+    JSON,
+    Declined,
+    Event,
+    FreeFormSettings,
+    Loss,
+    OutgoingCall,
+    Output,
+    Response,
+    Secret,
+    Verdict,
+    verdict_by_envelope,
+    with_amounts,
+)
+from gateway.plugin.spec import is_single_product, to_track, with_flags
 from plugins.chrts.mapping import (
     ALIAS,
     ALIAS_OF_SEGMENT,
@@ -55,7 +64,7 @@ class ChrtsOutput(Output):
         """Return the Bearer key and the content type."""
         return {**JSON, "authorization": f"Bearer {self.config.api_key.get_secret_value()}"}
 
-    def choose(self, event: Event) -> Call | Declined:
+    def select(self, event: Event) -> OutgoingCall | Declined:
         """Identify and alias have endpoints; all else that happens is tracked by name."""
         if event.type == "product":
             return Declined("chrts has no catalogue to put a product in")
@@ -65,16 +74,16 @@ class ChrtsOutput(Output):
         if known is None:
             return Declined(NOBODY)
         if event.type == "identify":
-            return Call("POST /customer/identify", IDENTIFY, with_flags(known))
-        tracked = as_track(known) or known
-        name = self.named(tracked)
+            return OutgoingCall("POST /customer/identify", IDENTIFY, with_flags(known))
+        tracked = to_track(known) or known
+        name = self.event_name(tracked)
         if not name.strip():
             return Declined("chrts takes no event without a name")
         if event.origin != self.name:
             tracked = with_amounts(with_flags(tracked))
-        table = TRACK_ONE if about_one(tracked) else TRACK
+        table = TRACK_ONE if is_single_product(tracked) else TRACK
         said = self.included(tracked).event
-        return Call("POST /event/track", table, replace(said, name=name))
+        return OutgoingCall("POST /event/track", table, replace(said, name=name))
 
     def losses(self, event: Event) -> list[Loss]:
         """Return what *event* knows and its request will not say.
@@ -94,7 +103,7 @@ class ChrtsOutput(Output):
         )
 
 
-def _alias(event: Event) -> Call | Declined:
+def _alias(event: Event) -> OutgoingCall | Declined:
     """Return the alias: the customer as the known one, the id that is given up as ``uid``.
 
     One that came to chrts in Segment's words goes back in them.
@@ -110,7 +119,7 @@ def _alias(event: Event) -> Call | Declined:
         )
     spare = event.anonymous_id if previous != event.anonymous_id else None
     known = replace(event, previous_id=previous, anonymous_id=spare)
-    return Call("POST /customer/alias", table, known)
+    return OutgoingCall("POST /customer/alias", table, known)
 
 
 def _identified(event: Event) -> Event | None:

@@ -7,13 +7,13 @@ use the same shape here with words of our own.
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final
 
-from gateway.exchange import Request, Response
+from gateway.plugin import Request, Response
 from gateway.sandbox import (
     OBJECT,
     TEXT,
-    Answer,
-    Place,
+    BodyField,
     Sandbox,
+    SandboxResponse,
     json_body,
     json_labelled,
     json_response,
@@ -44,7 +44,7 @@ IN_WORDS: Final[Mapping[tuple[str, str], str]] = {
 """By path and by the field that the problem is with."""
 
 
-def identify(body: Place) -> None:
+def identify(body: BodyField) -> None:
     """Check "Identify a customer": an id, and ``attributes`` or ``traits`` but not both."""
     body.need_one(CUSTOMER, TEXT)
     body.may("attributes", OBJECT)
@@ -52,20 +52,20 @@ def identify(body: Place) -> None:
         body.clash("traits", "attributes or traits, not both")
 
 
-def alias(body: Place) -> None:
+def alias(body: BodyField) -> None:
     """Check "Alias a customer": an id, and the known id; ``anonymousId`` is a known one here."""
     body.need_one(ALIAS, TEXT)
     body.need_one(KNOWN, TEXT)
 
 
-def track(body: Place) -> None:
+def track(body: BodyField) -> None:
     """Check "Track an event": an id and a name; what else there is are properties."""
     body.need_one(CUSTOMER, TEXT)
     body.need("name", TEXT).filled()
     body.may("properties", OBJECT)
 
 
-ENDPOINTS: Final[Mapping[str, tuple[Callable[[Place], None], str]]] = {
+ENDPOINTS: Final[Mapping[str, tuple[Callable[[BodyField], None], str]]] = {
     "/customer/identify": (identify, "Customer identified successfully"),
     "/customer/alias": (alias, "Customer alias set successfully"),
     "/event/track": (track, "Event tracked successfully"),
@@ -78,24 +78,26 @@ class ChrtsSandbox(Sandbox):
     name: ClassVar[str] = "chrts"
     docs: ClassVar[str] = "https://chrts.co/docs/api"
 
-    def answer(self, request: Request, key: str | None) -> Answer:
-        """Judge one request; see ``Sandbox.answer``."""
+    def respond(self, request: Request, key: str | None) -> SandboxResponse:
+        """Judge one request; see ``Sandbox.respond``."""
         token = _bearer(request)
         if token is None or key not in (None, token):
             why = "no Bearer key in the authorization header" if token is None else "another key"
-            return Answer(self.failure(401, request), why)
+            return SandboxResponse(self.failure(401, request), why)
         if request.path not in ENDPOINTS:
-            return Answer(self.failure(404, request), "no such path")
+            return SandboxResponse(self.failure(404, request), "no such path")
         if request.method != "POST":
             why = "only POST is documented"
-            return Answer(self.failure(405, request), why)
+            return SandboxResponse(self.failure(405, request), why)
         if not json_labelled(request):
             return _refused("content-type: expected application/json", "Invalid request body")
         check, success = ENDPOINTS[request.path]
         body = json_body(request)
         check(body)
         if not body.problems:
-            return Answer(json_response(200, {"status": True, "code": 200, "message": success}))
+            return SandboxResponse(
+                json_response(200, {"status": True, "code": 200, "message": success})
+            )
         problem = body.problems[0]
         field = str(problem.path[0]) if problem.path else ""
         return _refused(problem.reason, IN_WORDS.get((request.path, field), problem.reason))
@@ -113,7 +115,7 @@ def _bearer(request: Request) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-def _refused(reason: str, message: str) -> Answer:
+def _refused(reason: str, message: str) -> SandboxResponse:
     status = 400
     said = {"status": False, "code": status, "message": message}
-    return Answer(json_response(status, said), reason)
+    return SandboxResponse(json_response(status, said), reason)

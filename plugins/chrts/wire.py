@@ -2,7 +2,7 @@
 
 from typing import TypedDict
 
-from gateway.spec import SpecProductProperties, SpecProperties, SpecTraits
+from gateway.plugin.spec import SpecProductProperties, SpecProperties, SpecTraits
 
 
 class Customer(TypedDict, total=False):

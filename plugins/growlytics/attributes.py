@@ -12,8 +12,7 @@ from typing import Any, NamedTuple, get_args
 
 import orjson
 
-from gateway.json_text import dumps, loads
-from gateway.mapping import ISO8601, NUMBER
+from gateway.plugin import ISO8601, NUMBER, dumps, loads
 from plugins.growlytics.rules import LONGEST_NAME, STANDARD, Violation, checked_text
 from plugins.growlytics.wire import Attribute, Kind
 

@@ -5,10 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.errors import Fault, Rejected
-from gateway.event import Event
-from gateway.exchange import Request, Response
-from gateway.plugin import Input, json_response
+from gateway.plugin import Event, Fault, Input, Rejected, Request, Response, json_response
 from plugins.growlytics.attributes import kind_of, read_attributes, unpacked
 from plugins.growlytics.mapping import ENDPOINTS, RETYPED, table_for
 from plugins.growlytics.rules import (

@@ -9,9 +9,14 @@ clients call otherwise stays a custom attribute under exactly that name.
 from datetime import datetime
 from typing import Any
 
-from gateway.event import Event
-from gateway.mapping import ISO8601, NUMBER, Codec, Mapped, Row, Switch, Table, within
-from gateway.spec import PHONE, PRODUCT_PROPERTY_ROWS, PROPERTY_ROWS, about_one, reads_as_one
+from gateway.plugin import ISO8601, NUMBER, Codec, Event, EventMapping, Row, Switch, Table, prefixed
+from gateway.plugin.spec import (
+    PHONE,
+    PRODUCT_PROPERTY_ROWS,
+    PROPERTY_ROWS,
+    is_single_product,
+    reads_as_one,
+)
 from plugins.growlytics.wire import Customer, Track, TrackProduct
 
 
@@ -47,15 +52,15 @@ CUSTOMER = Table(Customer, [
     Row("attributes.company",       "traits.company",
         note="an object goes out flat: company.name"),
     Row("attributes.*",             "traits.extra"),
-], says="identify")
+], event="identify")
 
 NAMED = (
     Row("customerId",               "user_id",              required=True),
     Row("name",                     "name",                 required=True),
 )
-TRACK = Table(Track, [*NAMED, *within("attributes", "properties", PROPERTY_ROWS)])
+TRACK = Table(Track, [*NAMED, *prefixed("attributes", "properties", PROPERTY_ROWS)])
 TRACK_ONE = Table(
-    TrackProduct, [*NAMED, *within("attributes", "properties", PRODUCT_PROPERTY_ROWS)]
+    TrackProduct, [*NAMED, *prefixed("attributes", "properties", PRODUCT_PROPERTY_ROWS)]
 )
 
 EVENTS = Switch(
@@ -70,7 +75,7 @@ EVENTS = Switch(
 )
 # fmt: on
 
-ENDPOINTS: dict[str, Mapped] = {
+ENDPOINTS: dict[str, EventMapping] = {
     "POST /rest-api/customer": CUSTOMER,
     "POST /rest-api/event": EVENTS,
 }
@@ -88,4 +93,4 @@ def table_for(event: Event) -> Table:
     """Return the table that writes *event*, an identify or a track event."""
     if event.type == "identify":
         return CUSTOMER
-    return TRACK_ONE if about_one(event) else TRACK
+    return TRACK_ONE if is_single_product(event) else TRACK

@@ -7,14 +7,26 @@ from typing import Any, Literal
 import orjson
 from msgspec.structs import replace
 
-from gateway.commerce import with_amounts
-from gateway.errors import Unrenderable
-from gateway.event import NOTHING, Event
-from gateway.exchange import Declined, Request, Response, Verdict, verdict_by_envelope
-from gateway.included import Included
-from gateway.mapping import Loss, restore
-from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret
-from gateway.spec import about_one, as_track, with_flags
+from gateway.plugin import (
+    JSON,
+    NOTHING,
+    Declined,
+    Event,
+    FreeFormSettings,
+    Included,
+    Loss,
+    OutgoingCall,
+    Output,
+    Request,
+    Response,
+    Secret,
+    Unrenderable,
+    Verdict,
+    restore_leftovers,
+    verdict_by_envelope,
+    with_amounts,
+)
+from gateway.plugin.spec import is_single_product, to_track, with_flags
 from plugins.growlytics.attributes import Listed, list_attributes
 from plugins.growlytics.mapping import CUSTOMER, ENDPOINTS, table_for
 from plugins.growlytics.rules import (
@@ -73,7 +85,7 @@ class GrowlyticsOutput(Output):
         """Return the key and the content type."""
         return {**JSON, "x-growlytics-key": self.config.api_key.get_secret_value()}
 
-    def choose(self, event: Event) -> Call | Declined:
+    def select(self, event: Event) -> OutgoingCall | Declined:
         """An identify updates the customer; all else that happens is an event by name."""
         if event.type in UNSAYABLE:
             return Declined(UNSAYABLE[event.type])
@@ -83,14 +95,14 @@ class GrowlyticsOutput(Output):
         if isinstance(known, Declined):
             return known
         if event.type == "identify":
-            return Call("POST /rest-api/customer", CUSTOMER, with_flags(known, "mobile"))
+            return OutgoingCall("POST /rest-api/customer", CUSTOMER, with_flags(known, "mobile"))
         tracked = self._told(known).event
-        name = self.named(tracked)
+        name = self.event_name(tracked)
         if name.lower() in RESERVED:
             return Declined(f"growlytics makes events called {name!r} itself; rename it")
         if len(name) > LONGEST_NAME or not name.strip():
             return Declined(f"growlytics takes event names of 1 to {LONGEST_NAME} characters")
-        return Call("POST /rest-api/event", table_for(tracked), replace(tracked, name=name))
+        return OutgoingCall("POST /rest-api/event", table_for(tracked), replace(tracked, name=name))
 
     def time(self, moment: datetime) -> Any:
         """Return *moment*, which becomes a date."""
@@ -98,7 +110,7 @@ class GrowlyticsOutput(Output):
 
     def _told(self, event: Event) -> Included:
         """Return *event* as a track event with all that goes among its attributes."""
-        tracked = as_track(event) or event
+        tracked = to_track(event) or event
         if event.origin != self.name:
             tracked = with_amounts(with_flags(tracked, "mobile"))
         return self.included(tracked, phone="mobile")
@@ -109,7 +121,7 @@ class GrowlyticsOutput(Output):
         Raises:
             Unrenderable: a value is none that JSON can say.
         """
-        call = self.choose(event)
+        call = self.select(event)
         if isinstance(call, Declined):
             return call
         payload = call.table.write(call.event)
@@ -119,12 +131,12 @@ class GrowlyticsOutput(Output):
             raise Unrenderable(f"{event.id}: {error}") from error
         payload["attributes"] = listed.attributes
         if event.origin == self.name:
-            restore(payload, {k: v for k, v in event.extra.items() if k != "attributes"})
+            restore_leftovers(payload, {k: v for k, v in event.extra.items() if k != "attributes"})
         return self.request(call.endpoint, payload, event)
 
     def losses(self, event: Event) -> list[Loss]:
         """Return what *event* knows and its request will not say, limits included."""
-        call = self.choose(event)
+        call = self.select(event)
         if isinstance(call, Declined):
             return []
         found = self.unsaid(call)
@@ -135,7 +147,7 @@ class GrowlyticsOutput(Output):
         told = {loss.path for loss in found}
         return found + [loss for loss in self._unsaid(call) if loss.path not in told]
 
-    def _of_included(self, event: Event, call: Call) -> Iterator[Loss]:
+    def _of_included(self, event: Event, call: OutgoingCall) -> Iterator[Loss]:
         """Yield what is no longer whole of the circumstances that became attributes."""
         paths = self._told(event).paths
         if "timestamp" in paths.values() and event.timestamp and event.timestamp.microsecond:
@@ -149,7 +161,7 @@ class GrowlyticsOutput(Output):
         """Judge by the status; a body with ``success`` false says that nothing was taken."""
         return verdict_by_envelope(response, lambda said: said.get("success") is False, now)
 
-    def _unsaid(self, call: Call) -> Iterator[Loss]:
+    def _unsaid(self, call: OutgoingCall) -> Iterator[Loss]:
         """Yield what has no attribute, by its place in the event that was written."""
         values = call.table.write(call.event).get("attributes", {})
         for group, extra in _free(call.event):
@@ -162,7 +174,7 @@ class GrowlyticsOutput(Output):
         for name, value in listed.reshaped.items():
             yield Loss(_path(call, name), "coerced", value)
 
-    def _listed(self, call: Call, values: Mapping[str, Any]) -> Listed:
+    def _listed(self, call: OutgoingCall, values: Mapping[str, Any]) -> Listed:
         event = call.event
         customer = event.type == "identify"
         kinds: dict[str, str] = dict.fromkeys(self.config.dates, "date")
@@ -205,11 +217,11 @@ def _free(event: Event) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield "traits.extra", event.traits.extra
         return
     yield "properties.extra", event.properties.extra
-    if about_one(event):
+    if is_single_product(event):
         yield "properties.products[].extra", event.properties.products[0].extra
 
 
-def _path(call: Call, name: str) -> str:
+def _path(call: OutgoingCall, name: str) -> str:
     """Return where the attribute *name* comes from, as paths of losses are spelled."""
     for row in call.table.rows:
         place, _, key = row.wire.partition(".")

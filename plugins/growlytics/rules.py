@@ -10,7 +10,7 @@ it, the label without quotes.
 import re
 from typing import Any
 
-from gateway.errors import Fault, Rejected
+from gateway.plugin import Fault, Rejected
 
 CONTACTS = {"email": re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+"), "phone": re.compile(r"\+\d{7,15}")}
 """Traits that a customer's id may be."""

@@ -14,17 +14,17 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
-from gateway.exchange import Request, Response
+from gateway.plugin import Request, Response
 from gateway.sandbox import (
     LIST,
     OBJECT,
     TEXT,
-    Answer,
-    Kind,
-    Place,
-    Problem,
+    BodyField,
+    BodyProblem,
+    JsonType,
+    ProblemKind,
     Sandbox,
-    Wrong,
+    SandboxResponse,
     json_body,
     json_response,
     status_text,
@@ -49,25 +49,25 @@ RESERVED: Final = frozenset(
 )
 """Event names that are Growlytics' own, in any case (its iOS SDK, GitHub growlytics)."""
 
-TYPES: Final[Mapping[str, Kind]] = {
-    "string": Kind.TEXT,
-    "number": Kind.NUMBER,
-    "boolean": Kind.BOOLEAN,
-    "date": Kind.TEXT,
+TYPES: Final[Mapping[str, JsonType]] = {
+    "string": JsonType.TEXT,
+    "number": JsonType.NUMBER,
+    "boolean": JsonType.BOOLEAN,
+    "date": JsonType.TEXT,
 }
 DATE: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
 
 
-def customer(body: Place) -> None:
+def customer(body: BodyField) -> None:
     """Check ``POST /rest-api/customer``: ``id`` and ``attributes``, at most 100 custom ones."""
     body.need("id", TEXT).filled()
     attributes = body.need("attributes", LIST)
     custom = [name for name in _attributes(attributes) if name not in STANDARD]
     if len(custom) > MOST_FOR_CUSTOMER:
-        attributes.fail(Wrong.LENGTH, f"at most {MOST_FOR_CUSTOMER} custom attributes")
+        attributes.fail(ProblemKind.LENGTH, f"at most {MOST_FOR_CUSTOMER} custom attributes")
 
 
-def event(body: Place) -> None:
+def event(body: BodyField) -> None:
     """Check ``POST /rest-api/event``: ``customerId``, ``name``, ``attributes``, at most 50."""
     body.need("customerId", TEXT).filled()
     name = body.need("name", TEXT).filled().sized(LONGEST_NAME)
@@ -77,7 +77,7 @@ def event(body: Place) -> None:
     attributes.sized(MOST_FOR_EVENT)
 
 
-def _attributes(attributes: Place) -> list[str]:
+def _attributes(attributes: BodyField) -> list[str]:
     """Check ``{name, type, value}`` each, the value by its type, and return the names."""
     names = []
     for attribute in attributes.each(OBJECT):
@@ -101,7 +101,7 @@ def _is_date(text: str) -> bool:
     return DATE.fullmatch(text) is not None
 
 
-ENDPOINTS: Final[Mapping[str, Callable[[Place], None]]] = {
+ENDPOINTS: Final[Mapping[str, Callable[[BodyField], None]]] = {
     "/rest-api/customer": customer,
     "/rest-api/event": event,
 }
@@ -113,24 +113,24 @@ class GrowlyticsSandbox(Sandbox):
     name: ClassVar[str] = "growlytics"
     docs: ClassVar[str] = "https://docs.growlytics.in/rest-apis/tracking-users-1"
 
-    def answer(self, request: Request, key: str | None) -> Answer:
-        """Judge one request; see ``Sandbox.answer``."""
+    def respond(self, request: Request, key: str | None) -> SandboxResponse:
+        """Judge one request; see ``Sandbox.respond``."""
         sent = request.headers.get("x-growlytics-key", "").strip()
         if not sent or key not in (None, sent):
             why = "x-growlytics-key is another key" if sent else "there is no x-growlytics-key"
-            return Answer(self.failure(401, request), why)
+            return SandboxResponse(self.failure(401, request), why)
         if request.path not in ENDPOINTS:
-            return Answer(self.failure(404, request), "no such path")
+            return SandboxResponse(self.failure(404, request), "no such path")
         if request.method != "POST":
             why = "only POST is documented"
-            return Answer(self.failure(405, request), why)
+            return SandboxResponse(self.failure(405, request), why)
         body = json_body(request)
         ENDPOINTS[request.path](body)
         if not body.problems:
-            return Answer(json_response(200, {"success": True}))
+            return SandboxResponse(json_response(200, {"success": True}))
         problem = body.problems[0]
         report = {"type": "ValidationError", "details": [_detail(problem)]}
-        return Answer(json_response(422, report), problem.reason)
+        return SandboxResponse(json_response(422, report), problem.reason)
 
     def failure(self, status: int, request: Request) -> Response:
         """Return an error in the shape of the success, which is all there is to go by."""
@@ -138,22 +138,22 @@ class GrowlyticsSandbox(Sandbox):
         return json_response(status, {"success": False, "message": status_text(status)})
 
 
-JOI: Final[Mapping[Wrong, str]] = {
-    Wrong.MISSING: "any.required",
-    Wrong.BLANK: "any.empty",
-    Wrong.CHOICE: "any.allowOnly",
+JOI: Final[Mapping[ProblemKind, str]] = {
+    ProblemKind.MISSING: "any.required",
+    ProblemKind.BLANK: "any.empty",
+    ProblemKind.CHOICE: "any.allowOnly",
 }
 """Joi's own names for what went wrong, where they do not depend on the type."""
 BASE: Final[Mapping[str, str]] = {
-    Kind.TEXT.value: "string.base",
-    Kind.NUMBER.value: "number.base",
-    Kind.BOOLEAN.value: "boolean.base",
-    Kind.LIST.value: "array.base",
-    Kind.OBJECT.value: "object.base",
+    JsonType.TEXT.value: "string.base",
+    JsonType.NUMBER.value: "number.base",
+    JsonType.BOOLEAN.value: "boolean.base",
+    JsonType.LIST.value: "array.base",
+    JsonType.OBJECT.value: "object.base",
 }
 
 
-def _detail(problem: Problem) -> dict[str, Any]:
+def _detail(problem: BodyProblem) -> dict[str, Any]:
     """Return one problem as Joi reports it; the first is the only one, as Joi stops there."""
     label = str(problem.path[-1]) if problem.path else "value"
     scalar = isinstance(problem.value, str | int | float)
@@ -162,26 +162,30 @@ def _detail(problem: Problem) -> dict[str, Any]:
         "path": list(problem.path),
         "type": _type(problem),
         "context": {
-            **({"value": problem.value} if scalar and problem.wrong is not Wrong.MALFORMED else {}),
+            **(
+                {"value": problem.value}
+                if scalar and problem.wrong is not ProblemKind.MALFORMED
+                else {}
+            ),
             "key": label,
             "label": label,
         },
     }
 
 
-def _message(problem: Problem) -> str:
-    if problem.wrong is Wrong.MISSING:
+def _message(problem: BodyProblem) -> str:
+    if problem.wrong is ProblemKind.MISSING:
         return "is required"
-    if problem.wrong is Wrong.BLANK:
+    if problem.wrong is ProblemKind.BLANK:
         return "is not allowed to be empty"
-    if problem.wrong is Wrong.CHOICE:
+    if problem.wrong is ProblemKind.CHOICE:
         return f"must be one of [{', '.join(TYPES)}]"
     return f"must be {problem.rule}"
 
 
-def _type(problem: Problem) -> str:
-    if problem.wrong is Wrong.LENGTH:
+def _type(problem: BodyProblem) -> str:
+    if problem.wrong is ProblemKind.LENGTH:
         return "array.max" if isinstance(problem.value, list) else "string.max"
-    if problem.wrong is Wrong.TYPE:
+    if problem.wrong is ProblemKind.TYPE:
         return BASE[problem.rule]
     return JOI.get(problem.wrong, "any.invalid")

@@ -10,7 +10,7 @@ which plugins/growlytics/attributes.py makes of the list and turns back into one
 from datetime import datetime
 from typing import Literal, TypedDict
 
-from gateway.spec import SpecProductProperties, SpecProperties
+from gateway.plugin.spec import SpecProductProperties, SpecProperties
 
 Kind = Literal["string", "number", "boolean", "date"]
 

@@ -11,11 +11,19 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.event import Campaign, Event, Page, Product, Properties, Traits, as_json
-from gateway.exchange import EPOCH
-from gateway.json_text import dumps
-from gateway.naming import CONVENTIONS
-from gateway.spec import PRODUCT, PROPERTIES, about_one, as_track
+from gateway.plugin import (
+    CONVENTIONS,
+    EPOCH,
+    Campaign,
+    Event,
+    Page,
+    Product,
+    Properties,
+    Traits,
+    as_json,
+    dumps,
+)
+from gateway.plugin.spec import PRODUCT, PROPERTIES, is_single_product, to_track
 from plugins.personaclick.rules import (
     EMAIL,
     FREE_NAME,
@@ -101,7 +109,7 @@ docs/integration/cdp/profile/set.md)."""
 
 def on_its_page(event: Event) -> Event:
     """Return *event* as a track event that keeps its page's address where it was."""
-    tracked = as_track(event)
+    tracked = to_track(event)
     if tracked is None or event.type not in {"page", "screen"}:
         return tracked or event
     url = event.context.page.url
@@ -245,7 +253,7 @@ def fit_custom(event: Event) -> Event:
     products, save for the one of an event about one product, whose fields stand by themselves.
     """
     held = event.properties
-    one = about_one(event)
+    one = is_single_product(event)
     flat = PROPERTIES.write(replace(held, products=()) if one else held)
     if one:
         flat = {**PRODUCT.write(held.products[0]), **flat}

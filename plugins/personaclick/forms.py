@@ -10,9 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.errors import Fault, Rejected
-from gateway.exchange import Request
-from gateway.json_text import query_fields
+from gateway.plugin import Fault, Rejected, Request, query_fields
 from plugins.personaclick.rules import number
 
 LABEL = "application/x-www-form-urlencoded"

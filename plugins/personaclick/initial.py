@@ -10,8 +10,7 @@ from string import ascii_letters, digits
 from typing import Final
 from urllib.parse import parse_qs
 
-from gateway.exchange import Request, Response
-from gateway.plugin import json_response
+from gateway.plugin import Request, Response, json_response
 
 ALPHABET: Final = digits + ascii_letters
 """Of the ids in the documents' examples, ``7rjVGhMykT`` and ``R5eQXkrKCf``."""

@@ -10,12 +10,17 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.errors import Fault, Rejected
-from gateway.event import Event
-from gateway.exchange import Request, Response
-from gateway.json_text import text_of
-from gateway.mapping import json_name
-from gateway.plugin import Input, json_response
+from gateway.plugin import (
+    Event,
+    Fault,
+    Input,
+    Rejected,
+    Request,
+    Response,
+    json_name,
+    json_response,
+    text_of,
+)
 from plugins.personaclick.forms import fields, is_form
 from plugins.personaclick.initial import initialised, parameter
 from plugins.personaclick.mapping import ENDPOINTS
@@ -52,7 +57,7 @@ class PersonaclickInput(Input):
         b'"referer": "https://mystore.com/product/100500", "items": [{"id": "100500"}]}',
     )
     credential_in_body = True
-    kept_headers = Input.kept_headers | {"accept"}
+    stored_headers = Input.stored_headers | {"accept"}
     credential_keys = ("shop_id", "shop_secret")
     secret_keys = ("shop_secret",)
     relayed_reads = frozenset({
@@ -63,7 +68,7 @@ class PersonaclickInput(Input):
         "/subscriptions", "/sync/", "/import/", "/mobile_push_tokens",
     )  # fmt: skip
     """https://github.com/rees46/documentation-unified, docs/integration, and the apps' SDKs."""
-    in_browsers = True
+    browsers_allowed = True
     """The script of its pages, cdn.personaclick.com/v3.js
     (https://github.com/rees46/api-docs, source/includes/_init.md)."""
     unsupported = frozenset({
@@ -111,7 +116,7 @@ class PersonaclickInput(Input):
         named = type(payload) is dict and payload.get("did")
         return request.path == "/profile/set" and not named
 
-    def answer(self, request: Request, made: str) -> Response | None:
+    def static_response(self, request: Request, made: str) -> Response | None:
         """Answer ``GET /init`` with a device and a session; nothing else can be read here.
 
         Raises:

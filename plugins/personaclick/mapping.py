@@ -7,21 +7,23 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.errors import Fault, Rejected
-from gateway.event import Names, Product
-from gateway.json_text import quoted
-from gateway.mapping import (
-    CONSUMED,
+from gateway.plugin import (
     EPOCH_SECONDS,
+    NO_FIELD,
     NUMBER,
     TEXT,
-    Mapped,
+    EventMapping,
+    Fault,
+    Names,
+    Product,
+    Rejected,
     Row,
     Switch,
     Table,
-    literal,
-    many,
-    names,
+    constant,
+    nested_list,
+    quoted,
+    vocabulary,
 )
 from plugins.personaclick.rules import (
     ADDRESS,
@@ -42,9 +44,9 @@ from plugins.personaclick.wire import Custom, Item, Message, Profile, Push
 # fmt: off
 KEYS = (
     #   PersonaClick            event
-    Row("shop_id",              CONSUMED,                           required=True,
+    Row("shop_id",              NO_FIELD,                           required=True,
         note="names the shop"),
-    Row("shop_secret",          CONSUMED),
+    Row("shop_secret",          NO_FIELD),
 )
 SESSION = (
     Row("did",                  "anonymous_id",                     FILLED_OR_ABSENT,
@@ -80,15 +82,15 @@ ITEM_ROWS = (
 )
 ITEM = Table(Item, [*ITEM_ROWS, Row("amount|quantity", "quantity", AMOUNT)], into=Product)
 CART_ITEM = Table(Item, [*ITEM_ROWS, Row("quantity|amount", "quantity", AMOUNT)], into=Product)
-ITEMS = Row("items",            "properties.products",  many(ITEM, bare="id"),      required=True)
-CART = Row("items",             "properties.products",  many(CART_ITEM, bare="id"), required=True)
+ITEMS = Row("items", "properties.products", nested_list(ITEM, bare="id"), required=True)
+CART = Row("items", "properties.products", nested_list(CART_ITEM, bare="id"), required=True)
 PART = (
-    Row("full_cart",            CONSUMED,   note="true makes it Cart Updated or Cart Cleared"),
-    Row("full_wish",            CONSUMED,   note="true makes it Wishlist Updated or Cleared"),
+    Row("full_cart",            NO_FIELD,   note="true makes it Cart Updated or Cart Cleared"),
+    Row("full_wish",            NO_FIELD,   note="true makes it Wishlist Updated or Cleared"),
 )
-YES = literal(True)  # noqa: FBT003 - a codec's value is no switch
-FULL_CART = Row("full_cart",    CONSUMED,               YES)
-FULL_WISH = Row("full_wish",    CONSUMED,               YES)
+YES = constant(True)  # noqa: FBT003 - a codec's value is no switch
+FULL_CART = Row("full_cart",    NO_FIELD,               YES)
+FULL_WISH = Row("full_wish",    NO_FIELD,               YES)
 
 ORDER = (
     ITEMS,
@@ -111,13 +113,13 @@ ORDER = (
 
 def _push(event: str, says: str, *rows: Row, apart: bool = False) -> Table:
     return Table(Push, [
-        Row("event",            CONSUMED,                           literal(event)),
+        Row("event",            NO_FIELD,                           constant(event)),
         *BASICS,
         *USER,
         Row("recommended_by",   "properties.extra.recommended_by",  one_of(RECOMMENDED_BY)),
         Row("recommended_code", "properties.extra.recommended_code", FILLED),
         *rows,
-    ], says=says, apart=apart, strict=True)
+    ], event=says, split_products=apart, strict=True)
 
 
 PUSHES = {
@@ -154,11 +156,11 @@ PROFILE = Table(Profile, [
     Row("external_id|id",       "user_id",                          FILLED_OR_ABSENT),
     Row("first_name",           "traits.first_name"),
     Row("last_name",            "traits.last_name"),
-    Row("gender",               "traits.gender", names({"m": "male", "f": "female"}, "m and f")),
+    Row("gender", "traits.gender", vocabulary({"m": "male", "f": "female"}, "m and f")),
     Row("birthday",             "traits.birthday"),
     Row("age",                  "traits.age",                       NUMBER),
     Row("*",                    "traits.extra"),
-], says="identify", strict=True)
+], event="identify", strict=True)
 
 
 def _message(says: str) -> Table:
@@ -167,7 +169,7 @@ def _message(says: str) -> Table:
         *SESSION,
         Row("code",             "properties.extra.code",            FILLED, required=True),
         Row("type",             "properties.extra.type", one_of(MESSAGE_TYPES), required=True),
-    ], says=says, strict=True)
+    ], event=says, strict=True)
 # fmt: on
 
 
@@ -215,7 +217,7 @@ CLICKED = Switch(
 )
 CLOSED = _message(Names.PUSH_DISMISSED)
 
-ENDPOINTS: Mapping[str, Mapped] = {
+ENDPOINTS: Mapping[str, EventMapping] = {
     "POST /push": PUSH,
     "POST /push/custom": CUSTOM,
     "POST /profile/set": PROFILE,

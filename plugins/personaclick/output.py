@@ -7,23 +7,31 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.commerce import with_amounts
-from gateway.event import Event, Names
-from gateway.exchange import (
+from gateway.plugin import (
+    JSON,
     Declined,
+    Duration,
+    Event,
+    FreeFormSettings,
+    Loss,
+    Names,
+    Naming,
+    OutgoingCall,
+    Output,
     Refused,
     Request,
     Response,
+    Secret,
+    Table,
     Verdict,
+    dumps,
     in_form,
-    in_query,
+    loads,
     verdict_by_envelope,
+    with_amounts,
+    with_query_values,
 )
-from gateway.json_text import dumps, loads
-from gateway.mapping import Loss, Table
-from gateway.naming import Naming
-from gateway.plugin import JSON, Call, Duration, FreeFormSettings, Output, Secret
-from gateway.spec import with_flags
+from gateway.plugin.spec import with_flags
 from plugins.personaclick.fitting import (
     fit_basics,
     fit_custom,
@@ -151,7 +159,7 @@ class PersonaclickOutput(Output):
         """Return the content type; the key is in the body."""
         return JSON
 
-    def choose(self, event: Event) -> Call | Declined:
+    def select(self, event: Event) -> OutgoingCall | Declined:
         """Standard events have fields of their own, messages and profiles calls of their own."""
         if event.type in UNSAYABLE:
             return Declined(UNSAYABLE[event.type])
@@ -194,19 +202,21 @@ class PersonaclickOutput(Output):
         held = said.get("shop_secret") if type(said) is dict else None
         return secret is not None and held == secret.get_secret_value()
 
-    def exchanged(self, path: str, body: bytes) -> dict[str, Any]:
+    def credential_fields(self, path: str, body: bytes) -> dict[str, Any]:
         """Return the shop's key, and its secret where a profile has one."""
         secret = self.config.shop_secret
         if secret is None or path != "/profile/set" or b'"shop_secret"' not in body:
             return self.envelope()
         return {**self.envelope(), "shop_secret": secret.get_secret_value()}
 
-    def lend(self, request: Request, changes: Mapping[str, Any] | None = None) -> Request:
+    def with_credential(
+        self, request: Request, changes: Mapping[str, Any] | None = None
+    ) -> Request:
         """Return *request* with our keys where it has the client's, in its query or its body."""
         ours, secret = self.envelope(), self.config.shop_secret
         if secret is not None:
             ours["shop_secret"] = secret.get_secret_value()
-        url = in_query(request.url, ours)
+        url = with_query_values(request.url, ours)
         if is_form(request):
             body = in_form(request.body.decode("latin-1"), ours).encode("latin-1")
             return replace(request, url=url, headers={}, body=body)
@@ -216,7 +226,7 @@ class PersonaclickOutput(Output):
             said = None
         held = said.keys() if type(said) is dict else ()
         changes = {key: value for key, value in ours.items() if key in held}
-        return replace(super().lend(request, changes), url=url)
+        return replace(super().with_credential(request, changes), url=url)
 
     def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
         """Return *payload* as a request: its campaign as JSON text, a profile with the secret.
@@ -232,7 +242,7 @@ class PersonaclickOutput(Output):
 
     def losses(self, event: Event) -> list[Loss]:
         """Return what *event* knows and its request will not say, limits included."""
-        call = self.choose(event)
+        call = self.select(event)
         if isinstance(call, Declined):
             return []
         found: dict[str, Loss] = {}
@@ -257,7 +267,7 @@ class PersonaclickOutput(Output):
         allowed = STREAM_KEPT if event.origin == self.name else STREAM_SENT
         return channel if allowed.fullmatch(channel) else "web"
 
-    def _message(self, event: Event) -> Call | None:
+    def _message(self, event: Event) -> OutgoingCall | None:
         """Return how the fate of one of PersonaClick's own messages goes out, if it is that."""
         extra = event.properties.extra
         found = MESSAGES.get(event.name or "") if event.type == "track" else None
@@ -267,17 +277,17 @@ class PersonaclickOutput(Output):
         if table is RECEIVED and extra.get("delivered") is True:
             endpoint, table = "POST /track/delivered", DELIVERED
         stream = "sms" if table is SMS_CLICKED else self._stream(event)
-        return Call(endpoint, table, fit_message(event, stream))
+        return OutgoingCall(endpoint, table, fit_message(event, stream))
 
-    def _profile(self, event: Event) -> Call | Declined:
+    def _profile(self, event: Event) -> OutgoingCall | Declined:
         if not event.anonymous_id and not person(event):
             return Declined(NOBODY)
         if not event.anonymous_id and self.config.shop_secret is None:
             return Declined(UNVOUCHED)
-        return Call(SET_PROFILE, PROFILE, fit_profile(event))
+        return OutgoingCall(SET_PROFILE, PROFILE, fit_profile(event))
 
-    def _custom(self, event: Event, tracked: Event) -> Call | Declined:
-        name = self.named(event) if event.name else ""
+    def _custom(self, event: Event, tracked: Event) -> OutgoingCall | Declined:
+        name = self.event_name(event) if event.name else ""
         if not name.strip():
             return Declined(NO_NAME)
         campaign = event.context.campaign
@@ -285,7 +295,7 @@ class PersonaclickOutput(Output):
         said = self.included(replace(event, context=whole)).event
         told = replace(said.context.campaign, name=campaign.name, medium=campaign.medium)
         known = replace(said, context=replace(said.context, campaign=told))
-        return Call("POST /push/custom", CUSTOM, replace(fit_custom(known), name=name))
+        return OutgoingCall("POST /push/custom", CUSTOM, replace(fit_custom(known), name=name))
 
 
 def _in_cart(event: Event) -> Event:
@@ -300,7 +310,7 @@ def _in_cart(event: Event) -> Event:
     return replace(event, name=Names.CART_UPDATED)
 
 
-def _push(event: Event, table: Table, prefix: str) -> Call | Declined:
+def _push(event: Event, table: Table, prefix: str) -> OutgoingCall | Declined:
     """Return how a standard event goes out by *table*, or what it lacks."""
     name, properties = event.name or "", event.properties
     fitted = event
@@ -320,7 +330,7 @@ def _push(event: Event, table: Table, prefix: str) -> Call | Declined:
             return Declined(NO_PRODUCT.format(name=name))
         if name == "Order Completed":
             fitted = fit_order(fitted, prefix)
-    return Call("POST /push", table, fitted)
+    return OutgoingCall("POST /push", table, fitted)
 
 
 def _failed(said: Mapping[str, Any]) -> bool:

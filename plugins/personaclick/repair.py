@@ -10,8 +10,7 @@ from typing import Any
 
 import orjson
 
-from gateway.errors import Fault, Rejected
-from gateway.json_text import loads
+from gateway.plugin import Fault, Rejected, loads
 from plugins.personaclick.mapping import is_full
 from plugins.personaclick.rules import RESERVED, is_product_id, text
 

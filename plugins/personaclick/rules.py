@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.mapping import NUMBER, Codec
-from gateway.spec import phone_text
+from gateway.plugin import NUMBER, Codec
+from gateway.plugin.spec import phone_text
 
 IDENTIFIERS = ("did", "email", "phone", "external_id", "loyalty_id", "telegram_id")
 """Any of them names a person (docs/integration/cdp/custom-events.md)."""

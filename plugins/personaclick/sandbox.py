@@ -22,7 +22,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import orjson
 
-from gateway.exchange import Request, Response
+from gateway.plugin import Request, Response
 from gateway.sandbox import (
     BOOLEAN,
     EMAIL,
@@ -31,10 +31,10 @@ from gateway.sandbox import (
     NUMBER,
     OBJECT,
     TEXT,
-    Answer,
-    Place,
+    BodyField,
+    ProblemKind,
     Sandbox,
-    Wrong,
+    SandboxResponse,
     json_body,
     json_labelled,
     json_response,
@@ -61,7 +61,7 @@ NO_BACKSLASH: Final = re.compile(r"[^\\]+", re.DOTALL)
 DIGITS: Final = re.compile(r"\d+", re.ASCII)
 
 
-def push(body: Place) -> None:
+def push(body: BodyField) -> None:
     """Check ``POST /push``: "Basic Details", then what the ``event`` asks for."""
     _basics(body)
     event = body.need("event", TEXT).among(EVENTS)
@@ -71,7 +71,7 @@ def push(body: Place) -> None:
         EVENTS[event.value](body)
 
 
-def custom(body: Place) -> None:
+def custom(body: BodyField) -> None:
     """Check ``POST /push/custom`` ("Custom Event"): ``value`` is an integer.
 
     Further fields are named in lower case, digits and ``_``, and ``time`` is in Unix seconds
@@ -87,14 +87,14 @@ def custom(body: Place) -> None:
     _named(body)
 
 
-def message(body: Place) -> None:
+def message(body: BodyField) -> None:
     """Check ``POST /track/…`` ("Receiving App Push" and on): ``code``, ``type``, ``stream``."""
     body.need("code", TEXT).filled()
     body.need("type", TEXT).among(MESSAGE_TYPES)
     _stream(body)
 
 
-def profile(body: Place) -> None:
+def profile(body: BodyField) -> None:
     """Check ``POST /profile/set`` (cdp/profile/set): an identifier and typed properties."""
     _identified(body)
     for name in ("first_name", "last_name", "location", "shop_secret"):
@@ -109,7 +109,7 @@ def profile(body: Place) -> None:
     _named(body)
 
 
-def _basics(body: Place) -> None:
+def _basics(body: BodyField) -> None:
     """Check "Basic Details"; ``sid`` is ``seance`` by its newer name (the catalogue)."""
     _identified(body)
     body.need_one(("seance", "sid"), TEXT)
@@ -119,45 +119,45 @@ def _basics(body: Place) -> None:
     _source(body)
 
 
-def _identified(body: Place) -> None:
+def _identified(body: BodyField) -> None:
     body.need_one(IDENTIFIERS, TEXT, INTEGER)
     body.may("did", TEXT)
     body.may("email", TEXT).matches(EMAIL, "an e-mail address")
 
 
-def _stream(body: Place) -> None:
+def _stream(body: BodyField) -> None:
     body.need("stream", TEXT).matches(STREAM, "at most 16 letters, digits or _")
 
 
-def _source(body: Place) -> None:
+def _source(body: BodyField) -> None:
     """Check "Source Param": ``from`` and ``code`` in a JSON string, or as an object (clients)."""
     source = body.may("source", TEXT, OBJECT)
     if isinstance(source.value, str):
         try:
             source.value = orjson.loads(source.value)
         except orjson.JSONDecodeError:
-            source.fail(Wrong.FORMAT, "a JSON string of an object")
+            source.fail(ProblemKind.FORMAT, "a JSON string of an object")
     source.of(OBJECT)
     for name in ("from", "code"):
         source.need(name, TEXT).filled()
 
 
-def one_item(body: Place) -> None:
+def one_item(body: BodyField) -> None:
     """Check "the array should contain only one object with a product ID"."""
     _items(body.need("items", LIST).satisfies(lambda items: len(items) == 1, "exactly one item"))
 
 
-def category(body: Place) -> None:
+def category(body: BodyField) -> None:
     """Check "Category View"; which categories are known depends on the shop's feed."""
     body.need("category_id", TEXT, INTEGER).filled()
 
 
-def search(body: Place) -> None:
+def search(body: BodyField) -> None:
     """Check "Search Request"."""
     body.need("search_query", TEXT).filled()
 
 
-def one_or_all(body: Place, *, flag: str) -> None:
+def one_or_all(body: BodyField, *, flag: str) -> None:
     """Check one item added, or with ``flag`` the whole cart or wishlist: no items clear it.
 
     The flag is true; iOS sends it as a string, and amounts too (rees46/ios-sdk).
@@ -168,7 +168,7 @@ def one_or_all(body: Place, *, flag: str) -> None:
         one_item(body)
 
 
-def purchase(body: Place) -> None:
+def purchase(body: BodyField) -> None:
     """Check "Successful checkout": the items, and the type of each part of the order."""
     _items(body.need("items", LIST).satisfies(bool, "at least one item"))
     body.may("order_id", TEXT, INTEGER).sized(LONGEST_ID)
@@ -184,7 +184,7 @@ def purchase(body: Place) -> None:
         properties.may(name, TEXT, INTEGER)
 
 
-def _items(items: Place, *, amounts_as_text: bool = False) -> None:
+def _items(items: BodyField, *, amounts_as_text: bool = False) -> None:
     """Check items: ``id`` a string or number, ``quantity`` another word for ``amount``.
 
     A wish may list bare ids, and out-of-range amounts are clamped, not refused (the catalogue).
@@ -199,13 +199,13 @@ def _items(items: Place, *, amounts_as_text: bool = False) -> None:
             item.may(name, TEXT, INTEGER)
 
 
-def _item_id(found: Place) -> None:
+def _item_id(found: BodyField) -> None:
     found.filled().sized(LONGEST_ID).matches(NO_BACKSLASH, "an id without a backslash")
 
 
-def _named(body: Place) -> None:
+def _named(body: BodyField) -> None:
     for name in body.value if body else ():
-        named = Place(name, (name,), body.problems)
+        named = BodyField(name, (name,), body.problems)
         named.matches(CUSTOM_NAME, "a field named in lower case, digits and _")
 
 
@@ -216,7 +216,7 @@ def _is_date(text: str) -> bool:
         return False
 
 
-EVENTS: Final[Mapping[str, Callable[[Place], None]]] = {
+EVENTS: Final[Mapping[str, Callable[[BodyField], None]]] = {
     "view": one_item,
     "category": category,
     "cart": partial(one_or_all, flag="full_cart"),
@@ -227,7 +227,7 @@ EVENTS: Final[Mapping[str, Callable[[Place], None]]] = {
     "remove_wish": one_item,
 }
 SUCCESS: Final = {"status": "success"}
-ENDPOINTS: Final[Mapping[str, tuple[Callable[[Place], None], Response]]] = {
+ENDPOINTS: Final[Mapping[str, tuple[Callable[[BodyField], None], Response]]] = {
     "/push": (push, json_response(200, SUCCESS)),
     "/push/custom": (custom, Response(204)),
     "/profile/set": (profile, json_response(200, SUCCESS)),
@@ -243,8 +243,8 @@ class PersonaclickSandbox(Sandbox):
     name: ClassVar[str] = "personaclick"
     docs: ClassVar[str] = "https://personaclick.atlassian.net/wiki"
 
-    def answer(self, request: Request, key: str | None) -> Answer:
-        """Judge one request; see ``Sandbox.answer``."""
+    def respond(self, request: Request, key: str | None) -> SandboxResponse:
+        """Judge one request; see ``Sandbox.respond``."""
         if (request.method, request.path) == ("GET", "/init"):
             return _init(request, key)
         if request.path not in ENDPOINTS:
@@ -261,7 +261,7 @@ class PersonaclickSandbox(Sandbox):
         check(body)
         if body.problems:
             return _refused(400, body.problems[0].reason)
-        return Answer(success)
+        return SandboxResponse(success)
 
     def failure(self, status: int, request: Request) -> Response:
         """Return an error in the shape of "API Response Data"."""
@@ -269,7 +269,7 @@ class PersonaclickSandbox(Sandbox):
         return _refused(status, status_text(status)).response
 
 
-def _stranger(asked: Place, key: str | None) -> Answer | None:
+def _stranger(asked: BodyField, key: str | None) -> SandboxResponse | None:
     """Refuse an absent or unknown ``shop_id`` with 403, and an empty one with 400."""
     if asked and "shop_id" not in asked:
         return _refused(403, "shop_id is missing")
@@ -279,7 +279,7 @@ def _stranger(asked: Place, key: str | None) -> Answer | None:
     return None
 
 
-def _init(request: Request, key: str | None) -> Answer:
+def _init(request: Request, key: str | None) -> SandboxResponse:
     """Answer "Initialization (REST API)": what is sent is kept, and what is not is made."""
     asked = query(request)
     stranger = _stranger(asked, key)
@@ -288,8 +288,8 @@ def _init(request: Request, key: str | None) -> Answer:
     made = uuid5(NAMESPACE_URL, f"{request.id}/{request.received_at}").hex
     did = asked.value.get("did") or made[:10]
     seance = asked.value.get("seance") or made[-10:]
-    return Answer(json_response(200, {"did": did, "seance": seance}))
+    return SandboxResponse(json_response(200, {"did": did, "seance": seance}))
 
 
-def _refused(status: int, message: str) -> Answer:
-    return Answer(json_response(status, {"status": "error", "message": message}), message)
+def _refused(status: int, message: str) -> SandboxResponse:
+    return SandboxResponse(json_response(status, {"status": "error", "message": message}), message)

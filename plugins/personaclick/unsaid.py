@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gateway.event import Event, Product
-from gateway.mapping import SILENT, Loss, filled
+from gateway.plugin import NEVER_LOST, Event, Loss, Product, filled_fields
 from plugins.personaclick.fitting import free_name, leaves
 
 DELIVERED = "properties.extra.delivered"
@@ -13,12 +12,12 @@ DELIVERED = "properties.extra.delivered"
 
 def unsaid(event: Event, fitted: Event) -> Iterator[Loss]:
     """Yield what of *event* is no longer in *fitted*, or is there with another value."""
-    before, after = dict(filled(event)), dict(filled(fitted))
+    before, after = dict(filled_fields(event)), dict(filled_fields(fitted))
     moved = [value for path, value in after.items() if path not in before]
     kept = fitted.properties.products
     for path, value in before.items():
         of_product = path.startswith("properties.products[]")
-        if path in SILENT or (kept and of_product):
+        if path in NEVER_LOST or (kept and of_product):
             continue
         if of_product and type(fitted.properties.extra.get("products")) is str:
             yield Loss(path, "coerced", value, "products go out as JSON text")
@@ -58,8 +57,8 @@ def _unsaid_products(before: tuple[Product, ...], after: tuple[Product, ...]) ->
         if not rest or rest[0].product_id != product.product_id:
             yield Loss(f"properties.products[{index}]", "lost", product)
             continue
-        fitted = dict(filled(rest.pop(0)))
-        for path, value in filled(product):
+        fitted = dict(filled_fields(rest.pop(0)))
+        for path, value in filled_fields(product):
             if not _alike(value, fitted.get(path)):
                 how = "coerced" if path in fitted else "lost"
                 yield Loss(f"properties.products[].{path}", how, value)

@@ -9,10 +9,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.errors import Rejected
-from gateway.event import Event, Product, Traits, as_json
-from gateway.mapping import SILENT, Loss
-from gateway.mapping import filled as fields_of
+from gateway.plugin import NEVER_LOST, Event, Loss, Product, Rejected, Traits, as_json
+from gateway.plugin import filled_fields as fields_of
 from plugins.quartic.mapping import TAGS
 from plugins.quartic.rules import CATEGORY, SYMBOL, check_members, email, filled, in_time
 
@@ -214,7 +212,7 @@ def cut(event: Event, fitted: Event) -> Iterator[Loss]:
     """Yield what of *event* is no longer in *fitted*, or is there with another value."""
     after = dict(fields_of(fitted))
     for path, value in fields_of(event):
-        if path in SILENT or path.startswith("properties.products[]") or value == "":
+        if path in NEVER_LOST or path.startswith("properties.products[]") or value == "":
             continue
         if path in OBJECTS and not fitted.traits.extra.keys().isdisjoint(_tags_of(path, value)):
             yield Loss(

@@ -5,10 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.errors import Fault, Rejected
-from gateway.event import Event
-from gateway.exchange import Request, Response
-from gateway.plugin import Input, json_response
+from gateway.plugin import Event, Fault, Input, Rejected, Request, Response, json_response
 from plugins.quartic.mapping import ENDPOINTS, EVENTS
 from plugins.quartic.rules import CATEGORY, by_name, check_members, derived_total, filled
 
@@ -43,7 +40,7 @@ class QuarticInput(Input):
     )
     unsupported = frozenset({"GET /store/contact", "GET /store/recommendation"})
     """They ask for something instead of telling it."""
-    kept_headers = Input.kept_headers | {"accept-version"}
+    stored_headers = Input.stored_headers | {"accept-version"}
     credential_headers = frozenset({"x-api-key"})
     credential_keys = ("customer",)
     prefixes = ("/store/",)
@@ -52,7 +49,7 @@ class QuarticInput(Input):
         """Return the key."""
         return request.headers.get("x-api-key", "").strip() or None
 
-    def answer(self, request: Request, made: str) -> Response | None:
+    def static_response(self, request: Request, made: str) -> Response | None:
         """Answer that there is nothing to recommend, and that no such contact is known.
 
         The document lists ``x-api-key`` for contacts only.

@@ -6,8 +6,18 @@ https://help.quarticon.com (API integration), though the page speaks of products
 
 from collections.abc import Mapping
 
-from gateway.event import Product
-from gateway.mapping import CONSUMED, INTEGER, NUMBER, Mapped, Row, Switch, Table, literal, many
+from gateway.plugin import (
+    INTEGER,
+    NO_FIELD,
+    NUMBER,
+    EventMapping,
+    Product,
+    Row,
+    Switch,
+    Table,
+    constant,
+    nested_list,
+)
 from plugins.quartic.rules import ADDRESS, AGE, FILLED, PRODUCT_ID, SECONDS
 from plugins.quartic.wire import Catalogued, Click, Contact, Ordered, Profile, Transaction, View
 
@@ -19,7 +29,7 @@ PROFILE = Table(Profile, [
     Row("email",                "traits.email",                             ADDRESS),
     Row("agreement",            "consent.email",
         note="whether Quartic may send e-mails in the shop's name; false if absent"),
-], says="identify", strict=True)
+], event="identify", strict=True)
 
 CONTACT = Table(Contact, [
     Row("cookie",               "anonymous_id"),
@@ -34,10 +44,10 @@ CONTACT = Table(Contact, [
     Row("tags.birthday",        "traits.birthday"),
     Row("tags.age",             "traits.age",                               AGE),
     Row("tags.*",               "traits.extra"),
-], says="identify")
+], event="identify")
 
 TRACKED = (
-    Row("customer",             CONSUMED,                                   required=True,
+    Row("customer",             NO_FIELD,                                   required=True,
         note="the symbol of the account"),
     Row("userId",               "user_id"),
     Row("userEmail",            "traits.email",                             ADDRESS),
@@ -51,18 +61,18 @@ PRODUCT = (
         required=True),
 )
 CLICK = Table(Click, [
-    Row("eventType",            CONSUMED,                                   literal("eventClick")),
+    Row("eventType",            NO_FIELD,                                   constant("eventClick")),
     *TRACKED,
     *PRODUCT,
     Row("trackingString",       "properties.extra.tracking_string",         FILLED, required=True,
         note="issued by Quartic with the recommendation"),
-], says="Product Clicked", strict=True)
+], event="Product Clicked", strict=True)
 
 VIEW = Table(View, [
-    Row("eventType",            CONSUMED,                             literal("eventProductView")),
+    Row("eventType",            NO_FIELD,                             constant("eventProductView")),
     *TRACKED,
     *PRODUCT,
-], says="Product Viewed", strict=True)
+], event="Product Viewed", strict=True)
 
 ORDERED = Table(Ordered, [
     Row("productId",            "product_id",                               PRODUCT_ID,
@@ -72,12 +82,12 @@ ORDERED = Table(Ordered, [
 ], into=Product, strict=True)
 
 TRANSACTION = Table(Transaction, [
-    Row("eventType",            CONSUMED,                             literal("eventTransaction")),
+    Row("eventType",            NO_FIELD,                             constant("eventTransaction")),
     *TRACKED,
     Row("transactionId",        "properties.order_id",                      FILLED, required=True),
-    Row("basket",               "properties.products",                      many(ORDERED),
+    Row("basket",               "properties.products",                      nested_list(ORDERED),
         required=True),
-], says="Order Completed", strict=True)
+], event="Order Completed", strict=True)
 
 EVENTS = Switch("eventType", {
     "eventClick": CLICK,
@@ -103,10 +113,10 @@ CATALOGUED = Table(Catalogued, [
         note="whether it is visible and may be recommended"),
     Row("categories",           "properties.products[0].extra.categories"),
     Row("catalogSymbol",        "properties.products[0].extra.catalog_symbol"),
-], says="product", strict=True)
+], event="product", strict=True)
 # fmt: on
 
-ENDPOINTS: Mapping[str, Mapped] = {
+ENDPOINTS: Mapping[str, EventMapping] = {
     "POST /store/collectprofile": PROFILE,
     "POST /store/contact": CONTACT,
     "POST /store/track/event": EVENTS,

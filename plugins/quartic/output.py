@@ -8,20 +8,25 @@ from typing import Any
 import orjson
 from msgspec.structs import replace
 
-from gateway.errors import Unrenderable
-from gateway.event import Event, Names
-from gateway.exchange import (
+from gateway.plugin import (
+    JSON,
     Declined,
+    Event,
+    Loss,
+    Names,
+    OutgoingCall,
+    Output,
     Request,
     Response,
+    Secret,
+    Settings,
+    Unrenderable,
     Verdict,
+    dumps,
     envelope,
-    in_query,
     verdict_as_told,
+    with_query_values,
 )
-from gateway.json_text import dumps
-from gateway.mapping import Loss
-from gateway.plugin import JSON, Call, Output, Secret, Settings
 from plugins.quartic.fitting import (
     cut,
     fields_beside_email,
@@ -122,22 +127,24 @@ class QuarticOutput(Output):
             sent["accept-version"] = self.config.accept_version
         return sent
 
-    def lend(self, request: Request, changes: Mapping[str, Any] | None = None) -> Request:
+    def with_credential(
+        self, request: Request, changes: Mapping[str, Any] | None = None
+    ) -> Request:
         """Return *request* with our key, and with our account's symbol where it names one."""
-        lent = super().lend(request, changes)
-        return replace(lent, url=in_query(lent.url, {"customer": self.config.customer}))
+        lent = super().with_credential(request, changes)
+        return replace(lent, url=with_query_values(lent.url, {"customer": self.config.customer}))
 
-    def exchanged(self, path: str, body: bytes) -> dict[str, Any]:
+    def credential_fields(self, path: str, body: bytes) -> dict[str, Any]:
         """Return the account's symbol, which events carry beside the key."""
         del body
         return {"customer": self.config.customer} if path == "/store/track/event" else {}
 
-    def choose(self, event: Event) -> Call | Declined:
+    def select(self, event: Event) -> OutgoingCall | Declined:
         """Return the first of the calls by which *event* goes out, or why there is none."""
         calls = self.calls(event)
         return calls if isinstance(calls, Declined) else calls[0]
 
-    def calls(self, event: Event) -> tuple[Call, ...] | Declined:
+    def calls(self, event: Event) -> tuple[OutgoingCall, ...] | Declined:
         """Each kind that Quartic takes has its own fields, and nothing else can be said."""
         known = fit_basics(event)
         if event.type == "identify":
@@ -146,7 +153,7 @@ class QuarticOutput(Output):
             return Declined(ALIAS)
         if event.type == "track" and event.name == Names.CONSENT_UPDATED:
             return self._consent(known)
-        call: Call | Declined
+        call: OutgoingCall | Declined
         if event.type == "product":
             call = _catalogued(known)
         elif event.type == "track" and event.name == "Order Completed":
@@ -170,7 +177,7 @@ class QuarticOutput(Output):
         first, *further = [self._written(call, event) for call in calls]
         return replace(first, also=tuple(further)) if further else first
 
-    def _written(self, call: Call, event: Event) -> Request:
+    def _written(self, call: OutgoingCall, event: Event) -> Request:
         same = event.origin == self.name
         payload = call.table.write(call.event, same=same)
         if call.table is CONTACT:
@@ -202,7 +209,7 @@ class QuarticOutput(Output):
             return found
         return [loss for loss in found if loss.path != "properties.total"]
 
-    def _cut(self, call: Call, event: Event) -> dict[str, Loss]:
+    def _cut(self, call: OutgoingCall, event: Event) -> dict[str, Loss]:
         """Return what *call* does not say of *event*, by path."""
         found: dict[str, Loss] = {}
         for loss in (*self.unsaid(call), *cut(event, call.event)):
@@ -221,7 +228,7 @@ class QuarticOutput(Output):
         found = CODE.search(response.body.decode("utf-8", "replace"))
         return verdict_as_told(response, int(found[1]) if found else 500, now)
 
-    def _identify(self, event: Event) -> tuple[Call, ...] | Declined:
+    def _identify(self, event: Event) -> tuple[OutgoingCall, ...] | Declined:
         """Return a profile, a contact, or both, for each says something that the other cannot.
 
         A profile that does not say whether e-mails may be sent forbids it, so that of another
@@ -229,7 +236,7 @@ class QuarticOutput(Output):
         """
         own = event.origin == self.name
         named = bool(event.user_id and event.anonymous_id)
-        profile = Call("POST /store/collectprofile", PROFILE, event)
+        profile = OutgoingCall("POST /store/collectprofile", PROFILE, event)
         if named and own:
             return (profile,)
         contact = self._contact(event)
@@ -241,20 +248,22 @@ class QuarticOutput(Output):
             return (contact,)
         return Declined(UNKNOWN_AGREEMENT if named else NOBODY)
 
-    def _contact(self, event: Event) -> Call | None:
+    def _contact(self, event: Event) -> OutgoingCall | None:
         if not event.traits.email:
             return None
         known = on_its_device(event)
         tags = None if event.origin == self.name else frozenset(self.config.tags)
-        return Call("POST /store/contact", CONTACT, fit_contact(known, tags, self._texts(event)))
+        return OutgoingCall(
+            "POST /store/contact", CONTACT, fit_contact(known, tags, self._texts(event))
+        )
 
-    def _consent(self, event: Event) -> tuple[Call, ...] | Declined:
+    def _consent(self, event: Event) -> tuple[OutgoingCall, ...] | Declined:
         """Return a contact with nothing but the consent, or a profile where no e-mail is known."""
         if event.traits.email:
             bare = fit_contact(on_its_device(event), frozenset(), self._texts(event))
-            return (Call("POST /store/contact", CONTACT, bare),)
+            return (OutgoingCall("POST /store/contact", CONTACT, bare),)
         if event.user_id and event.anonymous_id and EMAILS in event.consent:
-            return (Call("POST /store/collectprofile", PROFILE, event),)
+            return (OutgoingCall("POST /store/collectprofile", PROFILE, event),)
         return Declined(CONSENT)
 
     def _texts(self, event: Event) -> Mapping[str, str]:
@@ -263,19 +272,19 @@ class QuarticOutput(Output):
         return {**self.config.agreements, **own}
 
 
-def _about_one(event: Event) -> Call | Declined:
+def _about_one(event: Event) -> OutgoingCall | Declined:
     products = event.properties.products
     reason = unfit_id(products[0]) if products else "quartic needs a product: there is none"
     if reason is not None:
         return Declined(reason)
     if event.name == "Product Viewed":
-        return Call(TRACK, VIEW, fit_time(event))
+        return OutgoingCall(TRACK, VIEW, fit_time(event))
     if filled(event.properties.extra.get("tracking_string")) is None:
         return Declined(NOT_RECOMMENDED)
-    return Call(TRACK, CLICK, fit_time(event))
+    return OutgoingCall(TRACK, CLICK, fit_time(event))
 
 
-def _order(event: Event) -> Call | Declined:
+def _order(event: Event) -> OutgoingCall | Declined:
     reason = unfit_order(event)
     if reason is not None:
         return Declined(reason)
@@ -288,12 +297,12 @@ def _order(event: Event) -> Call | Declined:
         properties=replace(event.properties, products=bought),
         derived={**event.derived, **derived},
     )
-    return Call(TRACK, TRANSACTION, fit_time(fitted))
+    return OutgoingCall(TRACK, TRANSACTION, fit_time(fitted))
 
 
-def _catalogued(event: Event) -> Call | Declined:
+def _catalogued(event: Event) -> OutgoingCall | Declined:
     products = event.properties.products
     reason = unfit_id(products[0]) if products else "quartic needs a product: there is none"
     if reason is not None:
         return Declined(reason)
-    return Call("POST /store/data/product", CATALOGUED, fit_catalogued(event))
+    return OutgoingCall("POST /store/data/product", CATALOGUED, fit_catalogued(event))

@@ -8,9 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gateway.errors import Fault, Rejected
-from gateway.event import Product
-from gateway.mapping import EPOCH_SECONDS, NUMBER, TEXT, Codec
+from gateway.plugin import EPOCH_SECONDS, NUMBER, TEXT, Codec, Fault, Product, Rejected
 
 SYMBOL = re.compile(r"[A-Za-z0-9_-]+")
 """A product's id: "allowed characters: [a-z0-9A-Z-_]"."""

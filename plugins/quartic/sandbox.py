@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
-from gateway.exchange import Request, Response
+from gateway.plugin import Request, Response
 from gateway.sandbox import (
     BOOLEAN,
     EMAIL,
@@ -19,9 +19,9 @@ from gateway.sandbox import (
     NUMBER,
     OBJECT,
     TEXT,
-    Answer,
-    Place,
+    BodyField,
     Sandbox,
+    SandboxResponse,
     json_body,
     json_labelled,
     json_response,
@@ -37,7 +37,7 @@ LATEST: Final = 10**11
 """Unix seconds stay below it for three thousand years; milliseconds have passed it in 1973."""
 
 
-def collect_profile(body: Place) -> None:
+def collect_profile(body: BodyField) -> None:
     """Check "CollectProfile": ``userId`` and ``cookie``; ``email`` and ``agreement`` may come."""
     body.need("userId", TEXT).filled()
     body.need("cookie", TEXT).filled()
@@ -45,7 +45,7 @@ def collect_profile(body: Place) -> None:
     body.may("agreement", BOOLEAN)
 
 
-def contact(body: Place) -> None:
+def contact(body: BodyField) -> None:
     """Check "Contact": ``email``, and every part of each agreement and each tag."""
     body.need("email", TEXT).matches(EMAIL, "a valid email")
     body.may("cookie", TEXT)
@@ -58,7 +58,7 @@ def contact(body: Place) -> None:
         tag.need("v", TEXT)
 
 
-def event(body: Place) -> None:
+def event(body: BodyField) -> None:
     """Check "Event": the common fields, then those of the ``eventType``."""
     body.need("customer", TEXT).filled()
     kind = body.need("eventType", TEXT).among(EVENTS)
@@ -71,18 +71,18 @@ def event(body: Place) -> None:
         EVENTS[kind.value](body)
 
 
-def click(body: Place) -> None:
+def click(body: BodyField) -> None:
     """Check "EventClick": the product and the tracking string of a recommendation."""
     _product_id(body)
     body.need("trackingString", TEXT).filled()
 
 
-def product_view(body: Place) -> None:
+def product_view(body: BodyField) -> None:
     """Check "EventProductView"."""
     _product_id(body)
 
 
-def transaction(body: Place) -> None:
+def transaction(body: BodyField) -> None:
     """Check "EventTransaction" and its "TransactionProduct": price a float, quantity an integer."""
     body.need("transactionId", TEXT).filled()
     basket = body.need("basket", LIST).satisfies(bool, "at least one ordered product")
@@ -92,18 +92,18 @@ def transaction(body: Place) -> None:
         product.need("quantity", INTEGER)
 
 
-def _product_id(place: Place) -> None:
+def _product_id(place: BodyField) -> None:
     place.need("productId", TEXT).matches(SYMBOL, SYMBOL_RULE)
 
 
-EVENTS: Final[Mapping[str, Callable[[Place], None]]] = {
+EVENTS: Final[Mapping[str, Callable[[BodyField], None]]] = {
     "eventClick": click,
     "eventProductView": product_view,
     "eventTransaction": transaction,
 }
 
 
-def product(body: Place) -> None:
+def product(body: BodyField) -> None:
     """Check "Product".
 
     Its schema says string ids and float prices, its example has an integer and a string: both
@@ -122,7 +122,7 @@ def product(body: Place) -> None:
         category.need("name", TEXT)
 
 
-def recommendation(asked: Place) -> None:
+def recommendation(asked: BodyField) -> None:
     """Check the query of "Recommendation": whose, for whom, and the alphabet of each id."""
     asked.need("customer", TEXT).filled()
     asked.need_one(("cookie", "deviceId"), TEXT)
@@ -133,12 +133,12 @@ def recommendation(asked: Place) -> None:
         asked.need("deduplicate", TEXT)
 
 
-def contact_query(asked: Place) -> None:
+def contact_query(asked: BodyField) -> None:
     """Check "GET /contact", which names the contact by ``email`` in its body."""
     asked.need("email", TEXT).matches(EMAIL, "a valid email")
 
 
-WRITES: Final[Mapping[str, Callable[[Place], None]]] = {
+WRITES: Final[Mapping[str, Callable[[BodyField], None]]] = {
     "/store/collectprofile": collect_profile,
     "/store/contact": contact,
     "/store/track/event": event,
@@ -153,30 +153,32 @@ class QuarticSandbox(Sandbox):
     name: ClassVar[str] = "quartic"
     docs: ClassVar[str] = "https://docs.quarticon.com/storeapi/documentation/"
 
-    def answer(self, request: Request, key: str | None) -> Answer:
-        """Judge one request; see ``Sandbox.answer``."""
+    def respond(self, request: Request, key: str | None) -> SandboxResponse:
+        """Judge one request; see ``Sandbox.respond``."""
         if request.path not in WRITES and request.path not in READS:
-            return Answer(self.failure(404, request), "no such path")
+            return SandboxResponse(self.failure(404, request), "no such path")
         if (request.method, request.path) == ("GET", "/store/recommendation"):
             return self._recommend(request)
         sent = request.headers.get("x-api-key", "").strip()
         if not sent or key not in (None, sent):
             why = "x-api-key is another key" if sent else "there is no x-api-key"
-            return Answer(self.failure(401, request), why)
+            return SandboxResponse(self.failure(401, request), why)
         if (request.method, request.path) == ("GET", "/store/contact"):
             return self._contact(request)
         if request.method != "POST" or request.path not in WRITES:
             why = f"{request.method} is not documented here"
-            return Answer(self.failure(405, request), why)
+            return SandboxResponse(self.failure(405, request), why)
         if not json_labelled(request):
             return self._invalid(request, "content-type: expected application/json")
         body = json_body(request)
         WRITES[request.path](body)
         if body.problems:
             return self._invalid(request, body.problems[0].reason)
-        return Answer(json_response(200, {"status": "OK", "timestamp": _timestamp(request)}))
+        return SandboxResponse(
+            json_response(200, {"status": "OK", "timestamp": _timestamp(request)})
+        )
 
-    def _contact(self, request: Request) -> Answer:
+    def _contact(self, request: Request) -> SandboxResponse:
         """Answer "GET /contact" with a contact that nobody told the sandbox anything about."""
         asked = json_body(request) if request.body else query(request)
         contact_query(asked)
@@ -185,7 +187,7 @@ class QuarticSandbox(Sandbox):
         found = {"email": asked.value["email"], "agreements": [], "tags": []}
         return _read(request, {"data": found})
 
-    def _recommend(self, request: Request) -> Answer:
+    def _recommend(self, request: Request) -> SandboxResponse:
         """Answer "Recommendation" with no products, as the sandbox has no catalogue."""
         asked = query(request)
         recommendation(asked)
@@ -193,10 +195,10 @@ class QuarticSandbox(Sandbox):
             return self._invalid(request, asked.problems[0].reason)
         return _read(request, {"qrId": f"ad_{request.id}", "duplicatesCount": 0, "data": []})
 
-    def _invalid(self, request: Request, reason: str) -> Answer:
+    def _invalid(self, request: Request, reason: str) -> SandboxResponse:
         """Return the document's 405: what is wrong stays between the sandbox and its reader."""
         said = _envelope(request, 405, "Invalid data")
-        return Answer(said, reason)
+        return SandboxResponse(said, reason)
 
     def failure(self, status: int, request: Request) -> Response:
         """Return an error in the envelope of "Error handling"."""
@@ -209,8 +211,10 @@ def _envelope(request: Request, status: int, message: str) -> Response:
     return json_response(status, {"status": "ERROR", "timestamp": timestamp, "data": data})
 
 
-def _read(request: Request, found: dict[str, Any]) -> Answer:
-    return Answer(json_response(200, {"status": "OK", "timestamp": _timestamp(request), **found}))
+def _read(request: Request, found: dict[str, Any]) -> SandboxResponse:
+    return SandboxResponse(
+        json_response(200, {"status": "OK", "timestamp": _timestamp(request), **found})
+    )
 
 
 def _timestamp(request: Request) -> int | str:

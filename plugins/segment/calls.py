@@ -9,8 +9,16 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from gateway.event import SINGLE_PRODUCT, Event
-from gateway.spec_spellings import BOTH, ORDERS, PRODUCT, PROPERTIES, respelled, spec_name
+from gateway.plugin import (
+    BOTH,
+    ORDERS,
+    PRODUCT,
+    PROPERTIES,
+    SINGLE_PRODUCT,
+    Event,
+    respelled,
+    spec_name,
+)
 from plugins.segment.mapping import CALLS, TIME
 
 SPELLING: Final = "properties.*"

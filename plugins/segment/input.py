@@ -6,12 +6,19 @@ from typing import Any, ClassVar, Final
 import orjson
 from msgspec.structs import replace
 
-from gateway.errors import Fault, Rejected
-from gateway.event import Event, Names
-from gateway.exchange import Request, Response
-from gateway.json_text import dumps
-from gateway.mapping import Stamp
-from gateway.plugin import JSON, Input, json_response
+from gateway.plugin import (
+    JSON,
+    Event,
+    Fault,
+    Input,
+    Names,
+    Rejected,
+    Request,
+    Response,
+    Stamp,
+    dumps,
+    json_response,
+)
 from plugins.segment import keys
 from plugins.segment.calls import SHARED, dated, of_batch, prepared
 from plugins.segment.mapping import BATCH, CONSENT, ENDPOINTS, KINDS
@@ -62,7 +69,7 @@ class SegmentInput(Input):
     unsupported = frozenset({"POST /v1/merge"})
     """RudderStack's, of two identities in its warehouse (GitHub rudderlabs/rudder-server)."""
     credential_in_body = True
-    in_browsers = True
+    browsers_allowed = True
     """Analytics.js, and RudderStack's; both servers take any origin."""
     browser_headers = frozenset({
         "content-type", "authorization", "x-retry-count", "anonymousid", "sentat",

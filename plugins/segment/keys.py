@@ -12,10 +12,16 @@ from urllib.parse import quote, unquote
 
 import orjson
 
-from gateway.errors import Unrenderable
-from gateway.exchange import Request
-from gateway.json_text import as_valid_json, dumps, loads, query_fields
-from gateway.plugin import basic, bearer
+from gateway.plugin import (
+    Request,
+    Unrenderable,
+    as_valid_json,
+    basic,
+    bearer,
+    dumps,
+    loads,
+    query_fields,
+)
 from plugins.segment.pixel import PIXELS, unpacked
 
 BEACON: Final = "/beacon/v1/batch"

@@ -8,21 +8,21 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from gateway.event import Names
-from gateway.mapping import (
-    CONSUMED,
+from gateway.plugin import (
     ISO8601,
+    NO_FIELD,
     TEXT,
     Codec,
-    Mapped,
+    EventMapping,
+    Names,
     Row,
     Switch,
     Table,
-    literal,
-    names,
-    within,
+    constant,
+    prefixed,
+    vocabulary,
 )
-from gateway.spec import PRODUCT_PROPERTY_ROWS, PROPERTY_ROWS, TRAIT_ROWS, reads_as_one
+from gateway.plugin.spec import PRODUCT_PROPERTY_ROWS, PROPERTY_ROWS, TRAIT_ROWS, reads_as_one
 from plugins.segment.pixel import PIXELS
 from plugins.segment.wire import (
     Alias,
@@ -58,14 +58,16 @@ def _as_it_is(value: Any) -> Any:
 
 
 CONSENT: Final = "Segment Consent Preference Updated"
-CONSENT_NAME: Final = names({CONSENT: Names.CONSENT_UPDATED}, "the name of a change of consent")
+CONSENT_NAME: Final = vocabulary(
+    {CONSENT: Names.CONSENT_UPDATED}, "the name of a change of consent"
+)
 TIME: Final = Codec(ISO8601.name, ISO8601.decode, _written, (datetime,))
 FLAGS: Final = Codec("true or false by category", _flags, _as_it_is, (dict,))
 
 # fmt: off
 COMMON = (
     #   Segment                         event
-    Row("writeKey",                     CONSUMED,                   note="the credential"),
+    Row("writeKey",                     NO_FIELD,                   note="the credential"),
     Row("messageId",                    "message_id",               TEXT),
     Row("timestamp",                    "timestamp",                TIME,
         note="the sender's clock is corrected by sentAt"),
@@ -110,7 +112,7 @@ GROUP_OF = (
 )
 PERSON = (
     *GROUP_OF,
-    *within("context.traits", "traits", TRAIT_ROWS),
+    *prefixed("context.traits", "traits", TRAIT_ROWS),
 )
 """Who it was, on calls that are about something else."""
 
@@ -123,16 +125,16 @@ VISIT = (
 
 
 def _call(kind: str, wire: type, *rows: Row) -> Table:
-    return Table(wire, [Row("type", CONSUMED, literal(kind)), *COMMON, *rows], says=kind)
+    return Table(wire, [Row("type", NO_FIELD, constant(kind)), *COMMON, *rows], event=kind)
 
 
 # fmt: off
-IDENTIFY = _call("identify", Identify, *GROUP_OF, *within("traits", "traits", TRAIT_ROWS))
+IDENTIFY = _call("identify", Identify, *GROUP_OF, *prefixed("traits", "traits", TRAIT_ROWS))
 PAGE = _call("page", Visit, *PERSON, *VISIT)
 SCREEN = _call("screen", Visit, *PERSON, *VISIT)
 GROUP = _call("group", Group,
     Row("groupId",                      "group_id",                 TEXT),
-    *within("traits", "traits", TRAIT_ROWS),
+    *prefixed("traits", "traits", TRAIT_ROWS),
 )
 ALIAS = _call("alias", Alias, *PERSON,
     Row("previousId",                   "previous_id",              TEXT),
@@ -140,13 +142,13 @@ ALIAS = _call("alias", Alias, *PERSON,
 EVENT = Row("event",                    "name",                     CONSENT_NAME)
 NAME = Row("name",                      "name")
 # fmt: on
-PROPERTIES = tuple(within("properties", "properties", PROPERTY_ROWS))
+PROPERTIES = tuple(prefixed("properties", "properties", PROPERTY_ROWS))
 FULL_PAGE = _call("page", VisitInFull, *PERSON, NAME, *PROPERTIES)
 FULL_SCREEN = _call("screen", VisitInFull, *PERSON, NAME, *PROPERTIES)
 """With what other vendors' pages and screens know; only written."""
 TRACK = _call("track", Track, *PERSON, EVENT, *PROPERTIES)
 TRACK_ONE = _call(
-    "track", TrackOne, *PERSON, EVENT, *within("properties", "properties", PRODUCT_PROPERTY_ROWS)
+    "track", TrackOne, *PERSON, EVENT, *prefixed("properties", "properties", PRODUCT_PROPERTY_ROWS)
 )
 
 ONE: Final = "track, about one product"
@@ -177,11 +179,11 @@ ANY = Switch(
 )
 # fmt: off
 BATCH = Table(Batch, [
-    Row("writeKey",                     CONSUMED,                   note="the credential"),
-], each=("batch", ANY))
+    Row("writeKey",                     NO_FIELD,                   note="the credential"),
+], items=("batch", ANY))
 # fmt: on
 
-TABLES: Final[Mapping[str, Mapped]] = {
+TABLES: Final[Mapping[str, EventMapping]] = {
     "track": TRACKS,
     "identify": IDENTIFY,
     "page": PAGE,
@@ -200,6 +202,6 @@ KINDS: Final[Mapping[str, str]] = {
 }
 """The endpoints, each with the kind of call that it takes. ``/v1/import`` and the beacon are
 RudderStack's (GitHub rudderlabs/rudder-server, gateway/handle_lifecycle.go)."""
-ENDPOINTS: Final[Mapping[str, Mapped]] = {
+ENDPOINTS: Final[Mapping[str, EventMapping]] = {
     endpoint: TABLES[kind] for endpoint, kind in KINDS.items()
 }

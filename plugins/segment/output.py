@@ -7,24 +7,33 @@ from uuid import NAMESPACE_URL, uuid5
 
 from msgspec.structs import replace
 
-from gateway.commerce import with_amounts
-from gateway.errors import Fault, Rejected, Unrenderable
-from gateway.event import Event, Names
-from gateway.exchange import (
+from gateway.plugin import (
+    JSON,
     Declined,
+    Event,
+    Fault,
+    FreeFormSettings,
+    Loss,
+    Names,
+    OutgoingCall,
+    Output,
     Refused,
+    Rejected,
     Request,
     Response,
     RetryLater,
+    Secret,
+    Table,
+    Unrenderable,
     Verdict,
+    as_basic,
+    dumps,
+    forwarded_headers,
     verdict_by_status,
     wait_of,
+    with_amounts,
 )
-from gateway.forwarding import carried
-from gateway.json_text import dumps
-from gateway.mapping import Loss, Table
-from gateway.plugin import JSON, Call, FreeFormSettings, Output, Secret, as_basic
-from gateway.spec import about_one
+from gateway.plugin.spec import is_single_product
 from plugins.segment import keys
 from plugins.segment.calls import PAGE_FIELDS, SHARED, SPELLING, sent_back
 from plugins.segment.mapping import (
@@ -107,13 +116,13 @@ class SegmentOutput(Output):
 
     config: Config
     batch_size = 100
-    forwarded_within = 10.0
+    forward_max_age = 10.0
 
     def headers(self) -> Mapping[str, str]:
         """Return the write key, as the user name of a Basic header, and the content type."""
         return {**JSON, "authorization": as_basic(self.config.write_key.get_secret_value())}
 
-    def choose(self, event: Event) -> Call | Declined:
+    def select(self, event: Event) -> OutgoingCall | Declined:
         """Each type of event has a call of its own; only a catalogue entry has none."""
         if event.type == "product":
             return Declined("segment has no call for an entry of a catalogue")
@@ -141,12 +150,12 @@ class SegmentOutput(Output):
             return Declined("segment's group call needs a group, and there is no group id")
         if event.type == "page" and event.origin != self.name:
             known = _paged(known)
-        return Call(f"POST /v1/{event.type}", TABLES[event.type], known)
+        return OutgoingCall(f"POST /v1/{event.type}", TABLES[event.type], known)
 
-    def _track(self, event: Event) -> Call | Declined:
+    def _track(self, event: Event) -> OutgoingCall | Declined:
         if event.name is None:
             return Declined("segment takes no event without a name")
-        name = self.named(event)
+        name = self.event_name(event)
         if event.name == Names.CONSENT_UPDATED:
             name = event.name
             if not (event.anonymous_id and event.consent):
@@ -154,9 +163,11 @@ class SegmentOutput(Output):
                     "segment takes a consent only with an anonymous id and at least one category"
                 )
         known = event if event.origin == self.name else with_amounts(event)
-        table = TRACK_ONE if about_one(known) else TRACK
+        table = TRACK_ONE if is_single_product(known) else TRACK
         said = self.included(known).event
-        return Call("POST /v1/track", table, replace(said, name=name, timestamp=event.timestamp))
+        return OutgoingCall(
+            "POST /v1/track", table, replace(said, name=name, timestamp=event.timestamp)
+        )
 
     def render(self, event: Event) -> Request | Declined:
         """Return the call that delivers *event*, without an id that came as no text.
@@ -229,7 +240,7 @@ class SegmentOutput(Output):
         if request.path not in FORWARDED[self.config.dialect]:
             return None
         key = self.config.write_key.get_secret_value()
-        headers = carried(request, self.frame[0])
+        headers = forwarded_headers(request, self.frame[0])
         body = b""
         if request.method == "GET":
             del headers["content-type"]
@@ -243,13 +254,18 @@ class SegmentOutput(Output):
             body=body,
         )
 
-    def lend(self, request: Request, changes: Mapping[str, Any] | None = None) -> Request:
+    def with_credential(
+        self, request: Request, changes: Mapping[str, Any] | None = None
+    ) -> Request:
         """Return *request*, a call of another kind, with our write key where it has the client's.
 
         Raises:
             Rejected: the key in its body cannot be exchanged.
         """
-        key, lent = self.config.write_key.get_secret_value(), super().lend(request, changes)
+        key, lent = (
+            self.config.write_key.get_secret_value(),
+            super().with_credential(request, changes),
+        )
         path, mark, query = lent.url.partition("?")
         try:
             body = keys.in_body(lent.body, key)
@@ -262,7 +278,7 @@ class SegmentOutput(Output):
     def losses(self, event: Event) -> list[Loss]:
         """Return what *event* knows and its request will not say."""
         found = super().losses(event)
-        if event.sent_at is None or isinstance(self.choose(event), Declined):
+        if event.sent_at is None or isinstance(self.select(event), Declined):
             return found
         return [Loss("sent_at", "lost", event.sent_at), *found]
 
@@ -283,14 +299,14 @@ class SegmentOutput(Output):
         return judged
 
 
-def _alias(event: Event) -> Call | Declined:
+def _alias(event: Event) -> OutgoingCall | Declined:
     """Return the alias: the id that is given up, and the one that takes its place."""
     previous = _filled(event.previous_id) or event.anonymous_id
     if not event.user_id or not previous:
         return Declined(
             "segment joins two ids: a user id and the previous one; one of them is missing"
         )
-    return Call("POST /v1/alias", ALIAS, replace(event, previous_id=previous))
+    return OutgoingCall("POST /v1/alias", ALIAS, replace(event, previous_id=previous))
 
 
 def _by_contact(event: Event) -> str | None:

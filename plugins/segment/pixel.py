@@ -9,9 +9,7 @@ import base64
 from collections.abc import Iterable
 from typing import Any, Final
 
-from gateway.errors import Fault, Rejected
-from gateway.exchange import Response
-from gateway.json_text import loads, query_fields
+from gateway.plugin import Fault, Rejected, Response, loads, query_fields
 
 PIXELS: Final = {
     **{

@@ -18,17 +18,16 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 from urllib.parse import parse_qsl
 
-from gateway.exchange import Request, Response
-from gateway.json_text import dumps
+from gateway.plugin import Request, Response, dumps
 from gateway.sandbox import (
     BOOLEAN,
     LIST,
     NULL,
     OBJECT,
     TEXT,
-    Answer,
-    Place,
+    BodyField,
     Sandbox,
+    SandboxResponse,
     json_body,
     json_response,
     status_text,
@@ -49,12 +48,12 @@ TRANSPARENT: Final = (
 NOBODY: Final = "no_user_anon_id"
 
 
-def identify(call: Place) -> None:
+def identify(call: BodyField) -> None:
     """Check https://segment.com/docs/connections/spec/identify/."""
     call.may("traits", OBJECT, NULL)
 
 
-def track(call: Place) -> None:
+def track(call: BodyField) -> None:
     """Check https://segment.com/docs/connections/spec/track/."""
     call.need("event", TEXT).filled()
     call.may("properties", OBJECT, NULL)
@@ -66,26 +65,26 @@ def track(call: Place) -> None:
             categories.may(name, BOOLEAN)
 
 
-def visit(call: Place) -> None:
+def visit(call: BodyField) -> None:
     """Check https://segment.com/docs/connections/spec/page/, and screens alike."""
     call.may("name", TEXT, NULL).filled()
     call.may("category", TEXT, NULL).filled()
     call.may("properties", OBJECT, NULL)
 
 
-def group(call: Place) -> None:
+def group(call: BodyField) -> None:
     """Check https://segment.com/docs/connections/spec/group/."""
     call.need("groupId", TEXT).filled()
     call.may("traits", OBJECT, NULL)
 
 
-def alias(call: Place) -> None:
+def alias(call: BodyField) -> None:
     """Check https://segment.com/docs/connections/spec/alias/."""
     call.need("userId", TEXT).filled()
     call.need("previousId", TEXT).filled()
 
 
-CALLS: Final[Mapping[str, Callable[[Place], None]]] = {
+CALLS: Final[Mapping[str, Callable[[BodyField], None]]] = {
     "identify": identify, "track": track, "page": visit, "screen": visit, "group": group,
     "alias": alias,
 }  # fmt: skip
@@ -102,7 +101,7 @@ GETS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
-def common(call: Place) -> None:
+def common(call: BodyField) -> None:
     """Check what every call has: https://segment.com/docs/connections/spec/common/."""
     call.need_one(("userId", "anonymousId"), TEXT, NULL)
     if call and not any(_filled(call.value.get(name)) for name in ("userId", "anonymousId")):
@@ -122,15 +121,15 @@ class SegmentSandbox(Sandbox):
         "https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/"
     )
 
-    def answer(self, request: Request, key: str | None) -> Answer:
-        """Judge one request; see ``Sandbox.answer``."""
+    def respond(self, request: Request, key: str | None) -> SandboxResponse:
+        """Judge one request; see ``Sandbox.respond``."""
         if request.path in GETS and request.method == "GET":
             gif = Response(200, {"content-type": "image/gif"}, TRANSPARENT)
-            return Answer(gif, _pixel(request, key))
+            return SandboxResponse(gif, _pixel(request, key))
         if request.path not in POSTS:
-            return Answer(self.failure(404, request), "no such path")
+            return SandboxResponse(self.failure(404, request), "no such path")
         if request.method != "POST":
-            return Answer(self.failure(405, request), "only POST is documented")
+            return SandboxResponse(self.failure(405, request), "only POST is documented")
         kind = POSTS[request.path]
         most = BATCH_BYTES if kind == "batch" else CALL_BYTES
         if len(request.body) > most:
@@ -152,7 +151,7 @@ class SegmentSandbox(Sandbox):
         return _error(status, "error", status_text(status))
 
 
-def _single(body: Place, kind: str) -> Answer:
+def _single(body: BodyField, kind: str) -> SandboxResponse:
     common(body)
     if any(problem.path[:1] == ("userId",) for problem in body.problems):
         return _refused(400, NOBODY, body.problems[0].reason)
@@ -160,7 +159,7 @@ def _single(body: Place, kind: str) -> Answer:
     return _taken(body)
 
 
-def _batch(body: Place) -> Answer:
+def _batch(body: BodyField) -> SandboxResponse:
     calls = body.need("batch", LIST)
     if body.problems:
         return _refused(400, "invalid_request", body.problems[0].reason)
@@ -180,16 +179,16 @@ def _batch(body: Place) -> Answer:
     return _taken(body)
 
 
-def _taken(body: Place) -> Answer:
+def _taken(body: BodyField) -> SandboxResponse:
     """Answer what Segment answers to a call that it takes, and to one that it discards."""
     reason = f"discarded: {body.problems[0].reason}" if body.problems else None
-    return Answer(json_response(200, {"success": True}), reason)
+    return SandboxResponse(json_response(200, {"success": True}), reason)
 
 
 def _pixel(request: Request, key: str | None) -> str | None:
     """Return why the call in the query is discarded; None if it is not."""
     given = dict(parse_qsl(request.query, keep_blank_values=True))
-    place = Place({}, (), [])
+    place = BodyField({}, (), [])
     if "data" in given:
         place = json_body(Request(method="GET", url="/", body=_unpacked(given["data"])))
         if place.problems:
@@ -240,8 +239,8 @@ def _unwelcome(sent: Any, key: str | None) -> str | None:
     return None if key in (None, sent) else "another write key"
 
 
-def _refused(status: int, code: str, reason: str) -> Answer:
-    return Answer(_error(status, code, reason), reason)
+def _refused(status: int, code: str, reason: str) -> SandboxResponse:
+    return SandboxResponse(_error(status, code, reason), reason)
 
 
 def _error(status: int, code: str, message: str) -> Response:

@@ -7,7 +7,7 @@ https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/ 
 
 from typing import Any, TypedDict
 
-from gateway.spec import SpecProductProperties, SpecProperties, SpecTraits
+from gateway.plugin.spec import SpecProductProperties, SpecProperties, SpecTraits
 
 
 class App(TypedDict, total=False):

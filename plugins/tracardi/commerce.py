@@ -7,9 +7,9 @@ Spec's name.
 
 from collections.abc import Iterator
 
-from gateway.event import Product as OurProduct
-from gateway.mapping import INTEGER, MONEY, NUMBER, TEXT, Row, Table, many, within
-from gateway.spec import AMOUNT_ROWS
+from gateway.plugin import INTEGER, MONEY, NUMBER, TEXT, Row, Table, nested_list, prefixed
+from gateway.plugin import Product as OurProduct
+from gateway.plugin.spec import AMOUNT_ROWS
 from plugins.tracardi.wire import Product
 
 
@@ -37,7 +37,7 @@ PRODUCT = (
     Row("coupon",               "coupon"),
     Row("description",          "description"),
 )
-PRODUCTS = many(Table(Product, [*PRODUCT, Row("*", "extra")], into=OurProduct), bare="id")
+PRODUCTS = nested_list(Table(Product, [*PRODUCT, Row("*", "extra")], into=OurProduct), bare="id")
 
 REST = (
     Row("category",             "category"),
@@ -50,7 +50,7 @@ ANYTHING = (
     *REST,
 )
 ONE_PRODUCT = (
-    *within("", "products[0]", PRODUCT),
+    *prefixed("", "products[0]", PRODUCT),
     *spec_but(),
     Row("*",                    "extra"),
     Row("*",                    "products[0].extra"),

@@ -8,10 +8,7 @@ from urllib.parse import parse_qs
 import orjson
 from msgspec.structs import replace
 
-from gateway.errors import Fault, Rejected
-from gateway.event import Event
-from gateway.exchange import Request, Response
-from gateway.plugin import JSON, Input, json_response
+from gateway.plugin import JSON, Event, Fault, Input, Rejected, Request, Response, json_response
 from plugins.tracardi.mapping import (
     ALREADY_PLACED,
     COMPLETED,
@@ -73,13 +70,13 @@ class TracardiInput(Input):
     endpoints = ENDPOINTS
     example = EXAMPLE
     credential_in_body = True
-    in_browsers = True
+    browsers_allowed = True
     """tracardi-js; the server takes any origin (GitHub Tracardi/tracardi-api, app/main.py)."""
     browser_headers = frozenset({"content-type", "x-timestamp", "x-context"})
     """tracardi-js sends ``x-timestamp`` (GitHub Tracardi/tracardi-js); the server reads
     ``x-context``."""
-    kept_headers = Input.kept_headers | {"x-context", "x-timestamp"}
-    elapsed_header = "x-process-time"
+    stored_headers = Input.stored_headers | {"x-context", "x-timestamp"}
+    timing_header = "x-process-time"
     credential_keys = ("source.id",)
     prefixes = ("/track", "/collect/", "/redirect/", "/tracker/")
     """GitHub Tracardi/tracardi-api, app/api/track and app/main.py."""

@@ -7,9 +7,8 @@ tracardi/service/setup/events (the predefined types), tracardi/domain/payload (w
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from gateway.event import Event, Names
-from gateway.mapping import CONSUMED, TEXT, Row, Switch, Table, literal, within
-from gateway.spec import TRAIT_ROWS
+from gateway.plugin import NO_FIELD, TEXT, Event, Names, Row, Switch, Table, constant, prefixed
+from gateway.plugin.spec import TRAIT_ROWS
 from plugins.tracardi import commerce, people
 from plugins.tracardi.values import FLAGS, HOST, TIME, TRIMMED
 from plugins.tracardi.wire import (
@@ -32,7 +31,7 @@ MOVED: Final = "context.*"
 # fmt: off
 PAYLOAD = (
     #   Tracardi                        event
-    Row("source.id",                    CONSUMED,                   TRIMMED,
+    Row("source.id",                    NO_FIELD,                   TRIMMED,
         note="the credential"),
     Row("session.id",                   "session_id",               TRIMMED),
     Row("profile.id",                   "anonymous_id",             TRIMMED),
@@ -77,10 +76,10 @@ COMMON = (
     Row("context.*",                    "context.extra"),
 )
 """What every event may have."""
-WHO = tuple(within("context.traits", "traits", TRAIT_ROWS))
+WHO = tuple(prefixed("context.traits", "traits", TRAIT_ROWS))
 """Who it was, on events that are about something else; a context is free."""
 
-ANYTHING = tuple(within("properties", "properties", commerce.ANYTHING))
+ANYTHING = tuple(prefixed("properties", "properties", commerce.ANYTHING))
 VISIT = (
     *WHO,
     Row("properties.name",              "name"),
@@ -92,13 +91,13 @@ VISIT = (
 def _said(word: str, says: str, wire: type, rows: Sequence[Row]) -> tuple[str, Table]:
     """Return the predefined type *word* with its table."""
     written = COMPLETED if word == ALREADY_PLACED else word
-    return word, Table(wire, [Row("type", CONSUMED, literal(written)), *COMMON, *rows], says=says)
+    return word, Table(wire, [Row("type", NO_FIELD, constant(written)), *COMMON, *rows], event=says)
 
 
 def _about(
     word: str, says: str, rows: Sequence[Row] = commerce.ANYTHING, wire: type = TrackedEvent
 ) -> tuple[str, Table]:
-    return _said(word, says, wire, (*WHO, *within("properties", "properties", rows)))
+    return _said(word, says, wire, (*WHO, *prefixed("properties", "properties", rows)))
 
 
 def _product(word: str, says: str, rows: Sequence[Row] = commerce.ONE_PRODUCT) -> tuple[str, Table]:
@@ -106,7 +105,7 @@ def _product(word: str, says: str, rows: Sequence[Row] = commerce.ONE_PRODUCT) -
 
 
 def _person(word: str, wire: type, rows: Sequence[Row]) -> tuple[str, Table]:
-    return _said(word, "identify", wire, tuple(within("properties", "", rows)))
+    return _said(word, "identify", wire, tuple(prefixed("properties", "", rows)))
 
 
 # fmt: off
@@ -154,7 +153,7 @@ ANY_TYPE_ONE = Table(ProductEvent, [
     Row("type",                         "name"),
     *COMMON,
     *WHO,
-    *within("properties", "properties", commerce.ONE_PRODUCT),
+    *prefixed("properties", "properties", commerce.ONE_PRODUCT),
 ])
 """The same, about one product; only written."""
 LOOSE = Table(TrackedEvent, [
@@ -198,11 +197,11 @@ def _pick(event: dict[str, Any]) -> str:
 
 EVENTS = Switch("type", {**PREDEFINED, LOOSE_WORD: LOOSE}, otherwise=ANY_TYPE, pick=_pick)
 
-ENDPOINTS = {"POST /track": Table(TrackerPayload, PAYLOAD, each=("events", EVENTS))}
+ENDPOINTS = {"POST /track": Table(TrackerPayload, PAYLOAD, items=("events", EVENTS))}
 
 
 def _whole(table: Table) -> Table:
-    return Table(TrackerPayload, PAYLOAD, each=("events", table))
+    return Table(TrackerPayload, PAYLOAD, items=("events", table))
 
 
 WRITERS: Final[Mapping[str, Table]] = {word: _whole(PREDEFINED[word]) for word in PREDEFINED}

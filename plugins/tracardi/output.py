@@ -6,14 +6,30 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from gateway.commerce import with_amounts
-from gateway.event import NOTHING, Event, Traits
-from gateway.exchange import Declined, Refused, Request, Response, Verdict, envelope
-from gateway.json_text import dumps, loads
-from gateway.mapping import Table, restore
-from gateway.naming import Naming
-from gateway.plugin import JSON, Call, Duration, FreeFormSettings, Output, Secret
-from gateway.spec import about_one, as_track
+from gateway.plugin import (
+    JSON,
+    NOTHING,
+    Declined,
+    Duration,
+    Event,
+    FreeFormSettings,
+    Naming,
+    OutgoingCall,
+    Output,
+    Refused,
+    Request,
+    Response,
+    Secret,
+    Table,
+    Traits,
+    Verdict,
+    dumps,
+    envelope,
+    loads,
+    restore_leftovers,
+    with_amounts,
+)
+from gateway.plugin.spec import is_single_product, to_track
 from plugins.tracardi.mapping import (
     ALREADY_PLACED,
     ANY_ONE_WRITER,
@@ -81,7 +97,7 @@ class TracardiOutput(Output):
         """Return the source."""
         return {"source": {"id": self.config.source_id.get_secret_value()}}
 
-    def choose(self, event: Event) -> Call | Declined:
+    def select(self, event: Event) -> OutgoingCall | Declined:
         """A predefined type where there is one, else the event's own name as the type."""
         if event.type in UNSAYABLE:
             return Declined(UNSAYABLE[event.type])
@@ -94,7 +110,7 @@ class TracardiOutput(Output):
             return said
         table, prepared = said
         endpoint = PROFILE_LESS if loose or known.session_id is None else TRACK
-        return Call(endpoint, table, prepared)
+        return OutgoingCall(endpoint, table, prepared)
 
     def render(self, event: Event) -> Request | Declined:
         """Return the request that delivers *event*, or why Tracardi cannot take it.
@@ -102,7 +118,7 @@ class TracardiOutput(Output):
         Raises:
             Unrenderable: it holds something that JSON cannot say.
         """
-        call = self.choose(event)
+        call = self.select(event)
         if isinstance(call, Declined):
             return call
         same = event.origin == self.name
@@ -116,7 +132,7 @@ class TracardiOutput(Output):
             for each in payload["events"]:
                 each.setdefault("time", {})["insert"] = TIME.encode(moment)
         if same and event.extra:
-            restore(payload, _lifted(payload, item, event.extra))
+            restore_leftovers(payload, _lifted(payload, item, event.extra))
         return self.request(call.endpoint, payload, event)
 
     def merge(self, request: Request, further: Request) -> Request | None:
@@ -145,11 +161,11 @@ class TracardiOutput(Output):
             if event.type == "track":
                 event = self.included(event).event
             return WRITERS[word], _prepared(event, word)
-        tracked = self.included(as_track(event) or event).event
+        tracked = self.included(to_track(event) or event).event
         if _filled(tracked.name) is None:
             return Declined("tracardi takes no event without a type, and this one has no name")
-        table = ANY_ONE_WRITER if about_one(tracked) else ANY_WRITER
-        return table, replace(tracked, name=self.named(tracked))
+        table = ANY_ONE_WRITER if is_single_product(tracked) else ANY_WRITER
+        return table, replace(tracked, name=self.event_name(tracked))
 
     def _word(self, event: Event) -> str | None:
         """Return the predefined type of *event*: the one it came with, if it still says that."""

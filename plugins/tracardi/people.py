@@ -4,7 +4,7 @@ Source: GitHub Tracardi/tracardi, tracardi/service/setup/events/data.json, custo
 identity.json. Version 0.8.2 turned the e-mail address and the phone number into objects.
 """
 
-from gateway.mapping import NUMBER, TEXT, Row
+from gateway.plugin import NUMBER, TEXT, Row
 from plugins.tracardi.values import ADDRESS, BIRTHDAY, PHONE
 
 # fmt: off

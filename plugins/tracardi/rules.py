@@ -11,8 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from gateway.errors import Fault, Rejected
-from gateway.json_text import dumps
+from gateway.plugin import Fault, Rejected, dumps
 from plugins.tracardi.values import TIME
 
 Detail: TypeAlias = dict[str, Any]

@@ -17,8 +17,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import orjson
 
-from gateway.exchange import Request, Response
-from gateway.json_text import dumps
+from gateway.plugin import Request, Response, dumps
 from gateway.sandbox import (
     BOOLEAN,
     LIST,
@@ -26,12 +25,12 @@ from gateway.sandbox import (
     NUMBER,
     OBJECT,
     TEXT,
-    Answer,
-    Kind,
-    Place,
-    Problem,
+    BodyField,
+    BodyProblem,
+    JsonType,
+    ProblemKind,
     Sandbox,
-    Wrong,
+    SandboxResponse,
     json_body,
     json_labelled,
     json_response,
@@ -45,7 +44,7 @@ BOT: Final = re.compile(r"bot\b|crawler|spider|slurp", re.IGNORECASE)
 """User agents that Tracardi turns away by default, roughly: the original asks a library."""
 
 
-def track(body: Place, *, profile_less: bool) -> None:
+def track(body: BodyField, *, profile_less: bool) -> None:
     """Check a tracker payload.
 
     Required are ``source.id``, ``session.id`` (not in a profile-less call) and ``events``; every
@@ -63,7 +62,7 @@ def track(body: Place, *, profile_less: bool) -> None:
         _event(event)
 
 
-def _event(event: Place) -> None:
+def _event(event: BodyField) -> None:
     """Check one event: ``type`` is the only thing it needs (event_payload.py)."""
     event.need("type", TEXT).filled()
     event.may("id", TEXT, NULL)
@@ -91,13 +90,13 @@ class TracardiSandbox(Sandbox):
     name: ClassVar[str] = "tracardi"
     docs: ClassVar[str] = "https://docs.tracardi.com/events/event_tracking/"
 
-    def answer(self, request: Request, key: str | None) -> Answer:
-        """Judge one request; see ``Sandbox.answer``."""
+    def respond(self, request: Request, key: str | None) -> SandboxResponse:
+        """Judge one request; see ``Sandbox.respond``."""
         if request.path != "/track":
-            return Answer(self.failure(404, request), "no such path")
+            return SandboxResponse(self.failure(404, request), "no such path")
         if request.method != "POST":
             why = "only POST is documented"
-            return Answer(self.failure(405, request), why)
+            return SandboxResponse(self.failure(405, request), why)
         profile_less = query(request).value.get("profile_less", "").lower() in ("true", "1")
         body = _body(request)
         if body:
@@ -105,23 +104,23 @@ class TracardiSandbox(Sandbox):
         if body.problems:
             details = [_detail(problem, request) for problem in body.problems]
             said = _said(422, {"detail": details}, request)
-            return Answer(said, body.problems[0].reason)
+            return SandboxResponse(said, body.problems[0].reason)
         why_not = _unwelcome(body.value["source"]["id"].strip(), key, request)
         if why_not:
             detail = {"detail": "Access denied. Invalid source."}
-            return Answer(_said(401, detail, request), why_not)
+            return SandboxResponse(_said(401, detail, request), why_not)
         tracked = _tracked(body.value, request, profile_less=profile_less)
-        return Answer(_said(200, tracked, request))
+        return SandboxResponse(_said(200, tracked, request))
 
     def failure(self, status: int, request: Request) -> Response:
         """Return an error in FastAPI's shape."""
         return _said(status, {"detail": status_text(status)}, request)
 
 
-def _body(request: Request) -> Place:
+def _body(request: Request) -> BodyField:
     """Return the body; FastAPI takes one that is labelled as anything but JSON for a string."""
     if request.headers.get("content-type") and not json_labelled(request):
-        return Place(request.body.decode("utf-8", "replace"), (), []).of(OBJECT)
+        return BodyField(request.body.decode("utf-8", "replace"), (), []).of(OBJECT)
     return json_body(request)
 
 
@@ -191,25 +190,25 @@ def _said(status: int, payload: Any, request: Request) -> Response:
 
 
 PYDANTIC: Final[Mapping[str, tuple[str, str]]] = {
-    Kind.TEXT.value: ("string_type", "Input should be a valid string"),
-    Kind.LIST.value: ("list_type", "Input should be a valid list"),
-    Kind.BOOLEAN.value: ("bool_type", "Input should be a valid boolean"),
-    Kind.OBJECT.value: ("dict_type", "Input should be a valid dictionary"),
+    JsonType.TEXT.value: ("string_type", "Input should be a valid string"),
+    JsonType.LIST.value: ("list_type", "Input should be a valid list"),
+    JsonType.BOOLEAN.value: ("bool_type", "Input should be a valid boolean"),
+    JsonType.OBJECT.value: ("dict_type", "Input should be a valid dictionary"),
 }
 """pydantic 2's name and words for a value of another type than this."""
 
 
-def _detail(problem: Problem, request: Request) -> dict[str, Any]:
+def _detail(problem: BodyProblem, request: Request) -> dict[str, Any]:
     """Return one problem as FastAPI tells it."""
-    if problem.wrong is Wrong.MALFORMED and not request.body.strip():
+    if problem.wrong is ProblemKind.MALFORMED and not request.body.strip():
         return {"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}
-    if problem.wrong is Wrong.MALFORMED:
+    if problem.wrong is ProblemKind.MALFORMED:
         error = {"error": problem.rule.removeprefix("JSON, but ")}
         said = {"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error"}
         return {**said, "input": {}, "ctx": error}
-    if problem.wrong is Wrong.MISSING:
+    if problem.wrong is ProblemKind.MISSING:
         kind, message = "missing", "Field required"
-    elif problem.wrong is Wrong.TYPE:
+    elif problem.wrong is ProblemKind.TYPE:
         expected = problem.rule.removesuffix(f" or {NULL.value}")
         kind, message = PYDANTIC.get(expected, ("value_error", f"Input should be {expected}"))
     else:

@@ -10,8 +10,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
-from gateway.mapping import ISO8601_OR_UNIX, Codec
-from gateway.spec import phone_text
+from gateway.plugin import ISO8601_OR_UNIX, Codec
+from gateway.plugin.spec import phone_text
 
 NAMESPACE: Final = uuid5(NAMESPACE_URL, "https://docs.tracardi.com/events/event_tracking/")
 MIDNIGHT: Final = " 00:00:00"

@@ -7,7 +7,7 @@ events); GitHub Tracardi/tracardi-js, src/domain/clientInfo.js and src/tracardi.
 
 from typing import Any, Required, TypedDict
 
-from gateway.spec import SpecProperties, SpecTraits
+from gateway.plugin.spec import SpecProperties, SpecTraits
 
 
 class Entity(TypedDict, total=False):

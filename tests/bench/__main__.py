@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from gateway.plugins import load as load_plugins
+from gateway.plugin.registry import load_plugins
 from tests.bench import console, routing, seeing
 from tests.bench.gateways import (
     CLOSED_PORT,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from gateway.plugins import load as load_plugins
+from gateway.plugin.registry import load_plugins
 from tests.bench.load import http, load
 from tests.bench.processes import cpu, started
 

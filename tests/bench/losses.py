@@ -11,16 +11,15 @@ from functools import partial
 import click
 
 from gateway.delivery.job import Job
-from gateway.delivery.rendering import Rendering
+from gateway.delivery.renderer import Renderer
 from gateway.errors import TransportError
-from gateway.exchange import Request, Response
-from gateway.losses.meter import LossMeter
-from gateway.placeholder import placeholder
-from gateway.plugins import load
+from gateway.http import Request, Response
+from gateway.losses.field_outcomes import LossCounter
+from gateway.plugin.registry import load_plugins, placeholder_output
 from gateway.shadow import ShadowSender
-from gateway.shadow.tally import Tally
-from gateway.spool import Entry, Mark
-from gateway.testing.events import EVENTS
+from gateway.shadow.tally import ShadowTally
+from gateway.spool import DeliveryRef, Entry
+from gateway.testing.samples import EVENTS
 
 PASSING = 1e-9
 LOOKING = 1e12
@@ -28,7 +27,7 @@ LOOKING = 1e12
 
 def micros(vendor: str, per_second: float, rounds: int = 50) -> float:
     """Return CPU µs per event offered to a meter, over the kit's events: the rounds' median."""
-    meter = LossMeter(placeholder(load().outputs[vendor]), per_second)
+    meter = LossCounter(placeholder_output(load_plugins().outputs[vendor]), per_second)
     told = [partial(lambda event: event, event) for event in EVENTS]
     spent = []
     for _ in range(rounds):
@@ -41,10 +40,10 @@ def micros(vendor: str, per_second: float, rounds: int = 50) -> float:
 
 async def shadow_micros(vendor: str, rounds: int = 20) -> float:
     """Return CPU µs per event that a shadow looks at, over the kit's events: the rounds' median."""
-    rendering = Rendering(placeholder(load().outputs[vendor]))
-    sender = ShadowSender("new", rendering, NoTransport(), Tally())
+    rendering = Renderer(placeholder_output(load_plugins().outputs[vendor]))
+    sender = ShadowSender("new", rendering, NoTransport(), ShadowTally())
     entry = Entry("r", "shop", Request(method="POST", url="/"), {"new": (0,)}, "segment")
-    jobs = [Job(Mark(1, 0), entry, event) for event in EVENTS]
+    jobs = [Job(DeliveryRef(1, 0), entry, event) for event in EVENTS]
     spent = []
     for _ in range(rounds):
         began = time.process_time()
@@ -66,7 +65,7 @@ class NoTransport:
 
 
 if __name__ == "__main__":
-    for name in sorted(load().outputs):
+    for name in sorted(load_plugins().outputs):
         passed, looked = micros(name, PASSING), micros(name, LOOKING)
         shadow = asyncio.run(shadow_micros(name))
         click.echo(

@@ -10,10 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from gateway.config import Config
-from gateway.config import load as load_config
-from gateway.plugins import load as load_plugins
+from gateway.config.loader.load import load as load_config
+from gateway.plugin.registry import load_plugins
 from gateway.routing.router import Router
-from gateway.testing.events import EVENTS
+from gateway.testing.samples import EVENTS
 
 ROUTES = 20
 STEPS = """[

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.exchange import Declined, Delivered
+from gateway.verdict import Declined, Delivered
 from tests.e2e.configs import VENDORS, destination
 from tests.e2e.running import Running, running
 

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from gateway.config.quantities import DAY, GIB
-from gateway.trace.interface import Message, Parsed, Tried
-from gateway.trace.store import Store
+from gateway.quantities import DAY, GIB
+from gateway.trace.records import AttemptRecord, EventRecord, RecordedMessage
+from gateway.trace.store import TraceWriter
 from tests.e2e.admin import Admin, administered
 from tests.e2e.running import PATIENCE
 
@@ -138,20 +138,20 @@ async def minutes(admin: Admin, samples: int) -> None:
 def traced(path: Path, count: int) -> None:
     """Write *count* traces into a file of traces that nobody has open."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    store = Store(path, DAY, GIB)
+    store = TraceWriter(path, DAY, GIB)
     for first in range(0, count // 2, 1000):
         store.add(record for number in range(first, first + 1000) for record in _traces(number))
     store.close()
 
 
-def _traces(number: int) -> Iterator[Parsed | Tried]:
+def _traces(number: int) -> Iterator[EventRecord | AttemptRecord]:
     request, user, at = f"r{number}", f"u{number % 1000}", time.time() - 1
     event, name = f"{request}-0", "Product Viewed"
-    yield Parsed(event, request, at, "shop", "track", name, user_id=user)
-    yield Tried(
+    yield EventRecord(event, request, at, "shop", "track", name, user_id=user)
+    yield AttemptRecord(
         event, request, at, "shop", ("crm", "mail")[number % 2], "chrts", name,
         "later" if number % 50 == 0 else "delivered", number=1, status=200, seconds=0.01,
-        sent=Message("POST", "/event/track", {}, '{"uid":"u1"}', 12), user_id=user,
+        sent=RecordedMessage("POST", "/event/track", {}, '{"uid":"u1"}', 12), user_id=user,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from gateway.exchange import Delivered
+from gateway.verdict import Delivered
 from tests.console.browsing import visiting
 from tests.console.scene import say, shop, traced, view
 from tests.e2e.admin import SETUP, TOKEN, Admin, administered, fill

@@ -15,7 +15,7 @@ import click
 import orjson
 
 from gateway.cli import main
-from gateway.plugins import load
+from gateway.plugin.registry import load_plugins
 from tests.docs.pages import ROOT, Snippet
 from tests.e2e.process import gateway_process
 from tests.e2e.running import sandboxed
@@ -107,7 +107,7 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
             fault = {"vendor": "chrts", "status": 422, "count": LETTERS}
             async with client.post(f"{sandbox}/_sandbox/faults", json=fault) as answer:
                 assert answer.ok, await answer.text()
-            example = load().inputs["chrts"].example
+            example = load_plugins().inputs["chrts"].example
             for number in range(LETTERS):
                 body = {**orjson.loads(example.body), "uid": f"u{number}"}
                 url, headers = f"{gateway.url}{example.url}", dict(example.headers)
@@ -132,7 +132,7 @@ def _furnish(stage: Stage) -> Path:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     for name in ("view.json", "order.json", "config/view.json"):
-        (stage.folder / name).write_bytes(load().inputs["personaclick"].example.body)
+        (stage.folder / name).write_bytes(load_plugins().inputs["personaclick"].example.body)
     return stage.folder / "gateway.toml"
 
 

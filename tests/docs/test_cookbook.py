@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import load as load_config
+from gateway.config.loader.load import load as load_config
 from gateway.event import Context, Event, Properties, Traits
-from gateway.plugins import load
+from gateway.plugin.registry import load_plugins
 from gateway.routing.router import Router
 from tests.docs.completing import environment, written
 from tests.docs.pages import ROOT
@@ -62,7 +62,7 @@ GOES = [
 def router(recipe: str, folder: Path) -> Router:
     """Return the routes of a recipe."""
     path = written(RECIPES[recipe], folder)
-    return Router(load_config(path, load(), environment(RECIPES[recipe])).routes)
+    return Router(load_config(path, load_plugins(), environment(RECIPES[recipe])).routes)
 
 
 @pytest.mark.parametrize(("recipe", "event", "to"), GOES)

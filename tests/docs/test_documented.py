@@ -10,10 +10,10 @@ import pytest
 from pluggy import PluginManager
 
 from docs.command_tables import contexts
-from gateway import hookspecs
 from gateway.cli import main
 from gateway.delivery.circuit_breaker import KEY_THRESHOLD, RECENT, THRESHOLD
 from gateway.delivery.worker import ISOLATED_ATTEMPTS, MAX_ISOLATED_ATTEMPTS
+from gateway.plugin import hookspecs
 from tests.docs.pages import PAGES, ROOT, name, prose
 
 HOOKS = (ROOT / "docs/hooks.md").read_text()

@@ -12,7 +12,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.config.models import ServerConfig
-from gateway.metrics.families import ENDS
+from gateway.observability.metrics import ENDS
 from tests.docs.pages import ROOT, snippets
 from tests.docs.promql import TARGET, Scrape, metrics
 from tests.docs.queries import RULES, Query, dashboard, fill, panels, queries, rules, variables

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cogapp import Cog  # type: ignore[import-untyped]  # it has no annotations
 
-from gateway.plugins import load
+from gateway.plugin.registry import load_plugins
 from tests.docs.pages import PAGES, ROOT, name, prose
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
@@ -80,7 +80,7 @@ def test_the_front_door_is_short() -> None:
     assert (ROOT / "README.md").read_text().count("\n") <= FRONT_DOOR
 
 
-@pytest.mark.parametrize("vendor", load().vendors)
+@pytest.mark.parametrize("vendor", load_plugins().vendors)
 def test_a_vendors_page_has_all_its_parts(vendor: str) -> None:
     """Each vendor's page says what comes in, what goes out, a sample in four forms, the fields."""
     page = prose(ROOT / f"docs/vendors/{vendor}.md")

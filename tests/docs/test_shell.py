@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.plugins import load
+from gateway.plugin.registry import load_plugins
 from tests.docs.pages import PAGES, Snippet, name, place, snippets
 from tests.docs.stage import LONGEST, Stage, commands, runs, staged
 
@@ -71,7 +71,7 @@ async def test_commands_run(page: Path, tmp_path: Path) -> None:
 def test_the_quick_starts_event_is_the_vendors_example() -> None:
     """What the quick start has one save is the request that `gateway demo` prints."""
     (shown,) = (s.text for s in snippets("json") if s.page.name == "quickstart.md")
-    assert orjson.loads(shown) == orjson.loads(load().inputs["personaclick"].example.body)
+    assert orjson.loads(shown) == orjson.loads(load_plugins().inputs["personaclick"].example.body)
 
 
 def test_the_curl_of_the_readme_is_the_vendors_example() -> None:
@@ -82,6 +82,8 @@ def test_the_curl_of_the_readme_is_the_vendors_example() -> None:
     url = next(word for word in words if word.startswith("http://"))
     body = orjson.loads(words[words.index("-d") + 1])
     path = "/" + url.split("/", 3)[3]
-    examples = [reads.example for reads in load().inputs.values() if reads.example.url == path]
+    examples = [
+        reads.example for reads in load_plugins().inputs.values() if reads.example.url == path
+    ]
     assert first.page.name == "README.md"
     assert body in [orjson.loads(example.body) for example in examples]

@@ -14,10 +14,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.config import load as load_config
+from gateway.conditions.analysis import ConditionAnalysis
+from gateway.config.loader.load import load as load_config
 from gateway.config.steps import STEPS
-from gateway.plugins import load
-from gateway.routing.study import Study
+from gateway.plugin.registry import load_plugins
 from tests.docs.completing import environment, written
 from tests.docs.pages import ROOT, Snippet, place, snippets
 from tests.docs.stage import parsed
@@ -32,7 +32,7 @@ PRELUDES = {
 from typing import Any
 
 from gateway.event import Event
-from gateway.exchange import Request
+from gateway.http import Request
 from tests.example_plugin.acme.mapping import THING as PERSON, THING
 """,
     "docs/mapping.md": "from gateway.mapping import *\nfrom plugins.personaclick.mapping import *",
@@ -60,7 +60,7 @@ def test_every_block_has_a_kind_that_is_tried() -> None:
 def test_configurations_load(snippet: Snippet, tmp_path: Path) -> None:
     """A configuration loads and raises no doubt, as it stands or beside what it leaves out."""
     path = written(snippet.text, tmp_path)
-    config = load_config(path, load(), environment(snippet.text))
+    config = load_config(path, load_plugins(), environment(snippet.text))
     assert config.routes
     assert config.warnings == ()
 
@@ -68,7 +68,7 @@ def test_configurations_load(snippet: Snippet, tmp_path: Path) -> None:
 @pytest.mark.parametrize("snippet", _toml(packages=False), ids=place)
 def test_settings_in_comments_exist(snippet: Snippet) -> None:
     """A setting that a configuration shows in a comment is one that its vendor has."""
-    outputs = load().outputs
+    outputs = load_plugins().outputs
     for table in re.split(r"^(?=\[)", snippet.text, flags=re.MULTILINE):
         vendor = re.search(r'^vendor = "(\w+)"', table, re.MULTILINE)
         if vendor and table.startswith("[destinations."):
@@ -138,7 +138,7 @@ def test_requests_are_requests(snippet: Snippet) -> None:
 )
 def test_conditions_can_be_used(text: str) -> None:
     """Each condition is right and raises no doubt."""
-    study = Study(text)
+    study = ConditionAnalysis(text)
     assert not study.problems
     assert not study.doubts
 

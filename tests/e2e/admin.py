@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 
-from gateway.admin import Desk, make_app
-from gateway.exchange import Request
-from gateway.reload import Reloading
-from gateway.spool import Attempt, Bounds, Entry, Failed, Mark, Progress, SqliteSpool
+from gateway.admin import AdminContext, make_app
+from gateway.http import Request
+from gateway.reload import Reloader
+from gateway.spool import Attempt, BacklogLimit, DeliveryRef, Entry, FailedDelivery, Progress
+from gateway.spool.sqlite.spool import SqliteSpool
 from tests.e2e.running import Running, running, serving
 
 TOKEN = "a-token-for-tests-only"  # noqa: S105 - it opens nothing
@@ -52,7 +53,7 @@ async def fill(folder: Path, count: int) -> None:
     """Make *count* dead letters in a spool that nobody has open."""
     spool = SqliteSpool(folder)
     await spool.open()
-    await spool.register({"crm": Bounds(), "mail": Bounds()})
+    await spool.register({"crm": BacklogLimit(), "mail": BacklogLimit()})
     for number in range(count):
         to, at = ("crm", "mail")[number % 2], AT + number
         body = {
@@ -72,8 +73,9 @@ async def fill(folder: Path, count: int) -> None:
         seq = await spool.append(entry)
         tried = Attempt(at, 400, 0.25, "no such product")
         reason = REASONS[number % len(REASONS)]
-        failed = Failed(
-            Mark(seq, 0), "refused", reason, at, (tried,), orjson.dumps(SENT), "Product Viewed",
+        failed = FailedDelivery(
+            DeliveryRef(seq, 0), "refused", reason, at, (tried,), orjson.dumps(SENT),
+            "Product Viewed",
             f"u{number % 5}",
         )  # fmt: skip
         await spool.settle(to, Progress(seq, dead=[failed]))
@@ -86,7 +88,7 @@ class Admin:
 
     running: Running
     url: str
-    desk: Desk
+    desk: AdminContext
 
     async def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -122,6 +124,6 @@ async def administered(
         return setup.format(folder=folder, token=TOKEN, url=url or sandbox)
 
     async with running(folder, config) as found:
-        desk = Desk(found.gateway, Reloading(found.gateway))
+        desk = AdminContext(found.gateway, Reloader(found.gateway))
         async with serving(make_app(desk)) as address:
             yield Admin(found, address, desk)

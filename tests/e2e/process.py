@@ -11,8 +11,8 @@ from pathlib import Path
 
 import orjson
 
-from gateway.config.load import load_spool
-from gateway.testing.running import check_balance
+from gateway.config.loader.load import load_spool
+from gateway.testing.live_gateway import check_balance
 from tests.e2e.running import PATIENCE
 
 ROOT = Path(__file__).parents[2]

@@ -10,12 +10,12 @@ from typing import Any
 import aiohttp
 
 from gateway.app import Gateway, make_app
-from gateway.config import load as load_config
-from gateway.plugins import Registry, load
+from gateway.config.loader.load import load as load_config
+from gateway.plugin.registry import PluginRegistry, load_plugins
 from gateway.sandbox import make_app as make_sandbox
-from gateway.testing.running import PATIENCE, Watch, serving
+from gateway.testing.live_gateway import PATIENCE, SettledEvents, serving
 
-__all__ = ["PATIENCE", "Running", "Watch", "running", "sandboxed", "serving"]
+__all__ = ["PATIENCE", "Running", "SettledEvents", "running", "sandboxed", "serving"]
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Running:
     url: str
     sandbox: str
     client: aiohttp.ClientSession
-    watch: Watch
+    watch: SettledEvents
 
     async def journal(self, vendor: str = "") -> list[dict[str, Any]]:
         """Return what the sandbox received, oldest first."""
@@ -44,7 +44,7 @@ class Running:
 @asynccontextmanager
 async def sandboxed() -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
     """Run a sandbox of all vendors; yield its address and a client."""
-    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
+    sandboxes = [sandbox() for sandbox in load_plugins().sandboxes.values()]
     async with (
         serving(make_sandbox(sandboxes, {})) as url,
         aiohttp.ClientSession() as client,
@@ -57,8 +57,8 @@ async def running(
     folder: Path, config: Callable[[str], str], plugins: Iterable[types.ModuleType] = ()
 ) -> AsyncIterator[Running]:
     """Run a sandbox, and a gateway whose configuration *config* makes of its address."""
-    watch = Watch()
-    registry: Registry = load([watch.plugin(), *plugins])
+    watch = SettledEvents()
+    registry: PluginRegistry = load_plugins([watch.plugin(), *plugins])
     sandboxes = [sandbox() for sandbox in registry.sandboxes.values()]
     async with serving(make_sandbox(sandboxes, {})) as sandbox:
         path = folder / "gateway.toml"

@@ -11,16 +11,16 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from gateway.admin.guard import in_force
-from gateway.admin.stream import MOST
+from gateway.admin.auth import in_force
+from gateway.admin.context import MOST
 from gateway.admin.traces import SHOWN
-from gateway.config.admin import AdminConfig
-from gateway.exchange import Delivered
+from gateway.config.operations import AdminConfig
 from gateway.spool import Balance
-from gateway.trace.interface import Line
+from gateway.trace.records import TraceLine
+from gateway.verdict import Delivered
 from tests.e2e.admin import AT, SETUP, TOKEN, Admin, administered, fill
 from tests.e2e.process import ROOT
-from tests.e2e.running import PATIENCE, Watch
+from tests.e2e.running import PATIENCE, SettledEvents
 from tests.e2e.wire import vendor
 
 CANARIES = ("canary", TOKEN, "api_chrts_test")
@@ -38,7 +38,7 @@ async def send(admin: Admin, number: int) -> None:
         assert answer.status < 300, await answer.text()
 
 
-def delivered(watch: Watch, destination: str) -> int:
+def delivered(watch: SettledEvents, destination: str) -> int:
     """Return how many deliveries arrived."""
     return sum(isinstance(v, Delivered) and to == destination for _, to, v in watch.settled)
 
@@ -193,7 +193,7 @@ async def test_a_destination_that_a_reload_removes_meanwhile_is_unknown(
 
         async def meanwhile() -> dict[str, Balance]:
             path.write_text(gone)
-            await admin.desk.reloading.now()
+            await admin.desk.reloading.reload_now()
             return await asked()
 
         monkeypatch.setattr(gateway.spool, "balances", meanwhile)
@@ -422,9 +422,9 @@ async def test_a_flooded_stream_leaves_lines_out(tmp_path: Path) -> None:
         url = f"{admin.url}/api/v1/tail"
         async with admin.running.client.get(url, headers=headers) as stream:
             await stream.content.readline()
-            line = Line(0, "event", AT, "r", "shop", "accepted")
+            line = TraceLine(0, "event", AT, "r", "shop", "accepted")
             sent = SHOWN + 300
-            admin.running.gateway.observed.hub.publish([line] * sent)
+            admin.running.gateway.observer.hub.publish([line] * sent)
             shown, skipped = 0, 0
             async with asyncio.timeout(PATIENCE):
                 while shown + skipped < sent:

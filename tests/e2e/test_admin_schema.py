@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis.config import SchemathesisConfig
 
 from gateway.admin.app import ENDPOINTS
-from gateway.admin.openapi import document
+from gateway.admin.endpoint import document
 from tests.e2e.admin import SETUP, TOKEN, fill
 from tests.e2e.process import ROOT
 

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.config import load as load_config
+from gateway.config.loader.load import load as load_config
 from gateway.delivery.circuit_breaker import KEY_THRESHOLD
-from gateway.reload import reload
 from tests.e2e.running import PATIENCE, Running, running, serving
 
 HOOK = "canary-of-the-hook"
@@ -172,7 +171,7 @@ async def test_a_reload_says_who_is_told(tmp_path: Path) -> None:
         async with running(tmp_path, config(tmp_path, one)) as run:
             path = tmp_path / "gateway.toml"
             path.write_text(path.read_text().replace(one.url, other.url))
-            await reload(run.gateway, load_config(path, run.gateway.registry))
+            await run.gateway.apply(load_config(path, run.gateway.registry))
             await run.fault(vendor="chrts", status=401, count=MANY)
             await send(run, KEY_THRESHOLD)
             assert (await other.next())["destination"] == "crm"

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.exchange import Delivered, Refused
+from gateway.verdict import Delivered, Refused
 from tests.e2e.configs import SETTINGS, destination
 from tests.e2e.running import PATIENCE, Running, running, serving
 

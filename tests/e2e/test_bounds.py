@@ -6,11 +6,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.admin import Desk
+from gateway.admin import AdminContext
 from gateway.admin import make_app as make_admin
-from gateway.exchange import Delivered, Refused
-from gateway.reload import Reloading
-from gateway.spool import Letters
+from gateway.reload import Reloader
+from gateway.spool import DeadLetterFilter
+from gateway.verdict import Delivered, Refused
 from tests.e2e.configs import SETTINGS, VENDORS, destination, everything
 from tests.e2e.running import PATIENCE, Running, running, serving
 from tests.e2e.test_refusals import CREDENTIALS, VALID, says_no
@@ -78,7 +78,7 @@ async def test_the_oldest_gives_way_where_that_is_asked_for(tmp_path: Path) -> N
             assert (await send(run, "chrts", number))[0] == 200
         async with asyncio.timeout(PATIENCE):
             while True:
-                dead = await run.gateway.spool.dead_letters(Letters(cause="overflow"))
+                dead = await run.gateway.spool.dead_letters(DeadLetterFilter(cause="overflow"))
                 if dead:
                     break
         depth = (await run.gateway.spool.depths())["chrts"]
@@ -104,7 +104,9 @@ async def test_what_is_too_old_for_a_destination_is_given_up(tmp_path: Path) -> 
         assert isinstance(run.watch.settled[0][2], Refused)
         assert isinstance(run.watch.settled[1][2], Delivered)
         async with asyncio.timeout(PATIENCE):
-            while not (dead := await run.gateway.spool.dead_letters(Letters(cause="expired"))):
+            while not (
+                dead := await run.gateway.spool.dead_letters(DeadLetterFilter(cause="expired"))
+            ):
                 await run.gateway.spool.depths()
     assert "max_age" in dead[0].reason
     assert dead[0].attempts[0].status == 503
@@ -177,7 +179,7 @@ async def test_a_dead_destination_leaves_room_for_the_others(tmp_path: Path, ful
         refusing = run.gateway.refusing().get("growlytics", "")
         assert "'growlytics'" in said if refusing else said == "ok\n"
         assert given_up.dropped > 50
-        desk = Desk(run.gateway, Reloading(run.gateway))
+        desk = AdminContext(run.gateway, Reloader(run.gateway))
         async with serving(make_admin(desk)) as admin:
             async with run.client.get(f"{admin}/api/v1/destinations/growlytics") as answer:
                 told = await answer.json()
@@ -249,7 +251,7 @@ async def test_what_expired_is_among_a_destinations_dead(tmp_path: Path) -> None
         async with asyncio.timeout(PATIENCE):
             while (await spool.depths())["growlytics"].dead < 5:  # noqa: ASYNC110 - by the clock
                 await asyncio.sleep(0.05)
-        desk = Desk(run.gateway, Reloading(run.gateway))
+        desk = AdminContext(run.gateway, Reloader(run.gateway))
         async with serving(make_admin(desk)) as admin:
             async with run.client.get(f"{admin}/api/v1/destinations/growlytics") as answer:
                 assert (await answer.json())["dead"] == 5

@@ -10,13 +10,13 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.config import load
-from gateway.cors import TRACING
+from gateway.config.loader.load import load
 from gateway.event import Event
-from gateway.exchange import Delivered
-from gateway.reload import reload
-from gateway.spool import EVERY_LETTER, LetterBox
+from gateway.ingest.cors import TRACING
+from gateway.spool import ALL_DEAD_LETTERS
+from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.testing.spool.contract import eventually
+from gateway.verdict import Delivered
 from tests.e2e.configs import SETTINGS, VENDORS, destination, everything
 from tests.e2e.running import Running, running
 from tests.e2e.test_refusals import CREDENTIALS, VALID
@@ -265,8 +265,8 @@ async def test_a_replay_forgets_nobody(tmp_path: Path) -> None:
         cookies = await send(run, {"name": "looked"}, **PAGE, **THROUGH)
         await delivered(run, 1)
         await eventually(partial(any_letter, run))
-        with LetterBox(tmp_path / "spool") as box:
-            assert box.replay(EVERY_LETTER) == 1
+        with DeadLetterStore(tmp_path / "spool") as box:
+            assert box.replay(ALL_DEAD_LETTERS) == 1
         await run.watch.until(lambda w: len(w.settled) >= 3)
         again, _, verdict = run.watch.settled[-1]
     assert verdict == Delivered()
@@ -367,7 +367,7 @@ async def test_a_reload_changes_whom_it_believes(tmp_path: Path) -> None:
     async with running(tmp_path, tracked(tmp_path, server="")) as run:
         path = tmp_path / "gateway.toml"
         path.write_text(tracked(tmp_path, COOKIE)(run.sandbox))
-        await reload(run.gateway, load(path, run.gateway.registry))
+        await run.gateway.apply(load(path, run.gateway.registry))
         assert value(await send(run, NAMED, **PAGE, **THROUGH)).key == "_id"
         (event,) = await delivered(run, 1)
         url = f"{run.url}/event/track"

@@ -12,9 +12,9 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
-from gateway.exchange import Request
-from gateway.plugin import Input
-from gateway.plugins import load
+from gateway.http import Request
+from gateway.plugin.registry import load_plugins
+from gateway.plugin.vendor import Input
 from tests.e2e.canaries import MARK, STATUS, check_hidden, echo, told
 from tests.e2e.process import GatewayProcess, gateway_process
 from tests.e2e.running import PATIENCE, serving
@@ -84,7 +84,7 @@ def calls(reads: Input, key: str) -> Iterator[Request]:
 async def send(client: aiohttp.ClientSession, url: str) -> Iterator[bytes]:
     """Send everything; return all that was answered."""
     answers = []
-    for name, cls in load().inputs.items():
+    for name, cls in load_plugins().inputs.items():
         for mount, key in (("", f"{MARK}-in-{name}"), ("", f"{MARK}-bad"), ("/any", f"{MARK}-any")):
             for call in calls(cls(), key):
                 async with client.request(

@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
-from gateway.exchange import Delivered, Refused
-from gateway.plugins import load
+from gateway.plugin.registry import load_plugins
 from gateway.testing.spool.contract import pending
+from gateway.verdict import Delivered, Refused
 from tests.e2e.configs import VENDORS
 from tests.e2e.process import gateway_process
 from tests.e2e.running import Running, running
@@ -37,7 +37,7 @@ URL_SETTING = '[destinations.own]\nvendor = "{}"\nurl = "{}"\ncredentials = "cli
 
 def example(of: str, secret: str = CANARY) -> tuple[str, dict[str, str], bytes]:
     """Return path, headers and body of a vendor's example with *secret* as its credential."""
-    sent = load().inputs[of].example
+    sent = load_plugins().inputs[of].example
     headers = {name: value.replace(SECRET_OF[of], secret) for name, value in sent.headers.items()}
     body = sent.body.replace(SECRET_OF[of].encode(), secret.encode())
     assert secret in f"{headers} {body!r}"

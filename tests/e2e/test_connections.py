@@ -13,11 +13,10 @@ from urllib.parse import urlsplit
 import orjson
 import pytest
 
-from gateway.config import load
-from gateway.connections import REQUEST
+from gateway.config.loader.load import load
 from gateway.event import Event
-from gateway.exchange import Request
-from gateway.reload import reload
+from gateway.http import Request
+from gateway.ingest.connections import REQUEST
 from plugins.segment.input import SegmentInput
 from tests.e2e.configs import destination
 from tests.e2e.running import PATIENCE, Running, running
@@ -79,7 +78,7 @@ async def until(enough: Callable[[], bool]) -> None:
 
 def closed(run: Running, why: str) -> int:
     """Return how many connections were closed for a reason."""
-    return run.gateway.observed.counts.closed[why]
+    return run.gateway.observer.counts.closed[why]
 
 
 @asynccontextmanager
@@ -390,7 +389,7 @@ async def test_larger_heads_are_refused_as_the_vendor_would(
         said = orjson.loads(body)
         assert (said["success"], said["code"]) == (False, "payload_too_large")
         assert b"s3cret" not in answer
-        assert run.gateway.observed.counts.requests["site", "too_large"] == 1
+        assert run.gateway.observer.counts.requests["site", "too_large"] == 1
     logged = "".join(capsys.readouterr())
     assert "431" in logged
     assert "s3cret" not in logged
@@ -442,7 +441,7 @@ async def test_what_is_no_http_is_refused_without_a_quote(
         assert answer[9:12] in {b"400", b"414"}
         assert b"s3cret" not in answer
         assert b"aiohttp" not in answer.lower()
-        counts = run.gateway.observed.counts.requests
+        counts = run.gateway.observer.counts.requests
         assert counts["", "unreadable"] + counts["", "too_large"] + counts["site", "too_large"] == 1
         assert b" 200 OK" in await ask(run.url)
     logged = "".join(capsys.readouterr())
@@ -507,7 +506,7 @@ async def test_what_came_before_nonsense_is_answered(tmp_path: Path) -> None:
             kept[1].write(head() + TRACK)
             await until(lambda: run.gateway.guard.held > 2 * REQUEST)
             kept[1].write(b"nonsense\r\n\r\n" + head() + TRACK)
-            await until(lambda: run.gateway.observed.counts.requests["", "unreadable"] == 1)
+            await until(lambda: run.gateway.observer.counts.requests["", "unreadable"] == 1)
             let.set()
             answer = await answered(kept)
     assert [one[:3] for one in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"400"]
@@ -536,7 +535,7 @@ async def test_a_reload_changes_limits(tmp_path: Path) -> None:
         kept = await connected(run.url, b"POST /v1/tr")
         path = tmp_path / "gateway.toml"
         path.write_text(limited(tmp_path, 'header_timeout = "200ms"')(run.sandbox))
-        await reload(run.gateway, load(path, run.gateway.registry))
+        await run.gateway.apply(load(path, run.gateway.registry))
         assert (await answered(kept)).startswith(b"HTTP/1.1 408")
 
 

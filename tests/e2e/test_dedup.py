@@ -15,12 +15,12 @@ import pytest
 
 from gateway import app, hookimpl
 from gateway.app import Gateway, make_app
-from gateway.config import load as load_config
+from gateway.config.loader.load import load as load_config
 from gateway.event import Event
-from gateway.plugins import load
+from gateway.plugin.registry import load_plugins
 from gateway.sandbox import make_app as make_sandbox
-from gateway.spool import SqliteSpool
-from gateway.testing.spool import Clock
+from gateway.spool.sqlite.spool import SqliteSpool
+from gateway.testing.spool import ManualClock
 from tests.e2e.configs import destination
 from tests.e2e.process import gateway_process
 from tests.e2e.running import PATIENCE, serving
@@ -103,7 +103,7 @@ class Vendor:
 @pytest.fixture
 async def vendor() -> AsyncIterator[Vendor]:
     """Return a destination that runs for the whole test."""
-    sandboxes = [sandbox() for sandbox in load().sandboxes.values()]
+    sandboxes = [sandbox() for sandbox in load_plugins().sandboxes.values()]
     async with serving(make_sandbox(sandboxes, {})) as url, aiohttp.ClientSession() as client:
         yield Vendor(client, url)
 
@@ -111,7 +111,7 @@ async def vendor() -> AsyncIterator[Vendor]:
 @asynccontextmanager
 async def gateway(config: Path, plugins: Iterable[types.ModuleType] = ()) -> AsyncIterator[str]:
     """Run a gateway in this process; yield its address."""
-    registry = load(plugins)
+    registry = load_plugins(plugins)
     async with serving(make_app(Gateway(load_config(config, registry), registry))) as url:
         yield url
 
@@ -218,7 +218,7 @@ async def test_window_passes(
     vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event counts again once the window since its first time has passed, not before."""
-    clock = Clock()
+    clock = ManualClock()
     monkeypatch.setattr(app, "SqliteSpool", partial(SqliteSpool, clock=clock))
     async with gateway(config(tmp_path, vendor.url)) as url:
         assert await vendor.post(url, "m1", "first") == 200

@@ -38,7 +38,7 @@ runpy.run_module("gateway", run_name="__main__", alter_sys=True)
 """Runs the command, and hangs up as soon as it begins to import a module."""
 
 
-@pytest.mark.parametrize("at", ["gateway.cli", "click", "gateway.config", "gateway.serving"])
+@pytest.mark.parametrize("at", ["gateway.cli", "click", "gateway.config", "gateway.server"])
 async def test_a_hangup_while_it_starts_is_a_reload(tmp_path: Path, at: str) -> None:
     """From its first import on the process outlives SIGHUP, and reloads when it runs."""
     path = tmp_path / "gateway.toml"

@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.reload import Reloading
+from gateway.reload import Reloader
 from tests.e2e.configs import SETTINGS, VENDORS, destination
 from tests.e2e.running import running
 from tests.e2e.wire import exchange, vendor
@@ -124,6 +124,6 @@ async def test_no_reload_holds_the_loop(tmp_path: Path) -> None:
     async with running(tmp_path, config) as run:
         (tmp_path / "gateway.toml").write_text(config(run.sandbox) + routes)
         async with watched() as turns:
-            await Reloading(run.gateway).now()
+            await Reloader(run.gateway).reload_now()
         assert len(run.gateway.config.routes) == 301
         assert turns.longest < MOST

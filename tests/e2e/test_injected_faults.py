@@ -11,16 +11,17 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from gateway.delivery.attempt import Outcome
-from gateway.delivery.job import Job
+from gateway.delivery.job import AttemptResult, Job
 from gateway.delivery.queue import USER_JOBS
 from gateway.errors import Rejected, SpoolError
 from gateway.event import Event
-from gateway.exchange import Request, Response, RetryLater, Verdict
-from gateway.observed import Exit
-from gateway.plugin import Input
-from gateway.spool import Bounds, Entry, Later, Mark, Progress, SqliteSpool, Taken
-from gateway.stored import events_of
+from gateway.http import Request, Response
+from gateway.ingest.events import parse_stored
+from gateway.observability.observer import DestinationObserver
+from gateway.plugin.vendor import Input
+from gateway.spool import BacklogLimit, DeliveryRef, Entry, Evicted, Progress, WaitingDelivery
+from gateway.spool.sqlite.spool import SqliteSpool
+from gateway.verdict import RetryLater, Verdict
 from tests.e2e.running import PATIENCE
 from tests.soak.inside import inside
 from tests.soak.ledger import dead_letters, disordered
@@ -32,7 +33,7 @@ from tests.soak.vendor import Behaviour
 FIRST = EventMark(0, 1)
 BATCHER = 3
 """A user who sends several events in a request."""
-READS = ("unread", "exceptions", "parked", "blocked", "entries")
+READS = ("unread", "retrying", "parked", "blocked", "entries")
 SLOW = PROMPT.replace("1s", "20s")
 PATIENT = 'timeout = "20s"\nretry_min = "20ms"\nretry_max = "5m"'
 AMPLE = 'drain_timeout = "30s"'
@@ -86,7 +87,7 @@ async def test_failing_reads_of_the_spool_leave_nothing_parked(
 
 @pytest.mark.parametrize(
     ("name", "nth"),
-    [("unread", 1), ("blocked", 1), ("exceptions", 1), ("exceptions", 2), ("exceptions", 3),
+    [("unread", 1), ("blocked", 1), ("retrying", 1), ("retrying", 2), ("retrying", 3),
      ("entries", 1), ("entries", 2), ("parked", 1)],
 )  # fmt: skip
 async def test_one_failing_read_is_made_again_though_nothing_else_happens(
@@ -96,8 +97,8 @@ async def test_one_failing_read_is_made_again_though_nothing_else_happens(
     monkeypatch.setattr("gateway.delivery.backlog.TICK", 0.05)
     marks = [EventMark(4, 1), EventMark(4, 2)]
     waits = {
-        1: Later(Mark(1, 0), due=0, reason="HTTP 500", user="user-4"),
-        2: Later(Mark(2, 0), due=0, user="user-4", parked=True),
+        1: WaitingDelivery(DeliveryRef(1, 0), due=0, reason="HTTP 500", user="user-4"),
+        2: WaitingDelivery(DeliveryRef(2, 0), due=0, user="user-4", parked=True),
     }
     await filled(tmp_path / "spool", marks, waits)
     calls, read = 0, getattr(SqliteSpool, name)
@@ -126,7 +127,7 @@ async def test_an_exception_in_a_delivery_costs_neither_a_lane_nor_its_user(
             sender = on.gateway.workers["chrts"].sender
             sends = sender.send
 
-            async def fails(jobs: Sequence[Job]) -> Outcome:
+            async def fails(jobs: Sequence[Job]) -> AttemptResult:
                 if dice.random() < 0.2:
                     raise ArithmeticError("injected")
                 return await sends(jobs)
@@ -160,14 +161,14 @@ async def test_an_exception_while_an_end_is_recorded_costs_neither_a_lane_nor_it
             vendor.weights = {"500": 1, "ok": 3}
             vendor.dislikes = lambda mark: "400" if mark.number == 2 else None
             with monkeypatch.context() as patch:
-                patch.setattr("gateway.delivery.lanes.PAUSE", 0.01)
+                patch.setattr("gateway.delivery.task_pool.PAUSE", 0.01)
                 for part, name in (
-                    (Exit, "ended"),
+                    (DestinationObserver, "on_attempt"),
                     (worker._witness, "_settled"),
                     (worker, "_take"),
                     (worker.breaker, "record_success"),
                     (worker.breaker, "record_failure"),
-                    (worker.burials, "bury"),
+                    (worker.burials, "write"),
                     (worker.tracker, "delivered"),
                     (worker.tracker, "completed"),
                     (worker.tracker, "dead_lettered"),
@@ -343,11 +344,13 @@ def _pending(depths: Any) -> list[int]:
     return [depth.backlog + depth.retrying + depth.parked for depth in depths.values()]
 
 
-async def filled(folder: Path, marks: Sequence[EventMark], waiting: dict[int, Later]) -> None:
+async def filled(
+    folder: Path, marks: Sequence[EventMark], waiting: dict[int, WaitingDelivery]
+) -> None:
     """Leave *marks* in a spool, some of them *waiting*, as a crash leaves them."""
     spool = SqliteSpool(folder)
     await spool.open()
-    await spool.register({"chrts": Bounds()})
+    await spool.register({"chrts": BacklogLimit()})
     for number, mark in enumerate(marks):
         data, _ = request(mark.user, mark.number)
         head, _, body = data.partition(b"\r\n\r\n")
@@ -371,7 +374,9 @@ async def test_a_retry_that_ends_ahead_of_the_log_comes_once(tmp_path: Path) -> 
     """What waits ahead of the cursor, and ends before the log is read that far, is not read too."""
     marks = [EventMark(4 * n, 1) for n in range(400)]
     waits = {
-        seq: Later(Mark(seq, 0), due=0, reason="HTTP 500", user=f"user-{4 * (seq - 1)}")
+        seq: WaitingDelivery(
+            DeliveryRef(seq, 0), due=0, reason="HTTP 500", user=f"user-{4 * (seq - 1)}"
+        )
         for seq in range(300, 380)
     }
     await filled(tmp_path / "spool", marks, waits)
@@ -392,8 +397,9 @@ async def test_more_retries_than_a_page_keep_their_users_order(tmp_path: Path) -
     waits = {}
     for seq, mark in enumerate(marks, 1):
         behind = mark.number == 2
-        waits[seq] = Later(
-            Mark(seq, 0), due=due, reason="" if behind else "HTTP 500", user=f"user-{mark.user}",
+        waits[seq] = WaitingDelivery(
+            DeliveryRef(seq, 0), due=due, reason="" if behind else "HTTP 500",
+            user=f"user-{mark.user}",
             parked=behind,
         )  # fmt: skip
     await filled(tmp_path / "spool", marks, waits)
@@ -474,9 +480,9 @@ def _refusing(monkeypatch: pytest.MonkeyPatch, what: bytes) -> list[str]:
         if what in entry.request.body:
             refused.append(entry.id)
             raise Rejected("$", "is not read any more")
-        return events_of(entry, inputs)
+        return parse_stored(entry, inputs)
 
-    monkeypatch.setattr("gateway.app.events_of", picky)
+    monkeypatch.setattr("gateway.app.parse_stored", picky)
     return refused
 
 
@@ -496,7 +502,7 @@ async def test_who_waits_behind_what_no_longer_parses_goes_on(
 ) -> None:
     """A parked event goes when the one of its user before it turns out to be a dead letter."""
     marks = [EventMark(4, 1), EventMark(4, 2)]
-    behind = Later(Mark(2, 0), due=0, reason="", user="user-4", parked=True)
+    behind = WaitingDelivery(DeliveryRef(2, 0), due=0, reason="", user="user-4", parked=True)
     await filled(tmp_path / "spool", marks, {2: behind})
     refused = _refusing(monkeypatch, b"m-4-1-m")
     async with inside(tmp_path, "chrts", delivery=PROMPT) as on:
@@ -521,7 +527,7 @@ async def test_who_waits_is_counted_again_where_the_count_is_out_of_date(
             return found
 
         monkeypatch.setattr(spool, "blocked", slowly)
-        worker.backlog.on_notice(Taken("chrts", 0, ()))
+        worker.backlog.on_notice(Evicted("chrts", 0, ()))
         await asyncio.wait_for(counting.wait(), PATIENCE)
         await pour(on.url, 1, users=1)
         await until(lambda: worker.retried == 1)
@@ -570,7 +576,9 @@ async def test_no_more_retries_than_a_window_are_in_memory(
     monkeypatch.setattr("gateway.delivery.waiting.WINDOW_JOBS", 50)
     marks = [EventMark(4 * n, 1) for n in range(400)]
     waits = {
-        seq: Later(Mark(seq, 0), due=0, reason="HTTP 500", user=f"user-{mark.user}")
+        seq: WaitingDelivery(
+            DeliveryRef(seq, 0), due=0, reason="HTTP 500", user=f"user-{mark.user}"
+        )
         for seq, mark in enumerate(marks, 1)
     }
     await filled(tmp_path / "spool", marks, waits)

@@ -8,8 +8,10 @@ from statistics import median
 
 import pytest
 
-from gateway.exchange import Request
-from gateway.spool import Bounds, Entry, LetterBox, SqliteSpool
+from gateway.http import Request
+from gateway.spool import BacklogLimit, Entry
+from gateway.spool.sqlite.dead_letters import DeadLetterStore
+from gateway.spool.sqlite.spool import SqliteSpool
 from tests.e2e.process import gateway_process
 from tests.e2e.running import PATIENCE
 from tests.soak.faults import Clock
@@ -187,7 +189,7 @@ async def test_an_event_that_no_plugin_reads_any_more_holds_up_nobody(tmp_path: 
             await vendor.until(lambda told: must <= told.accepted.keys(), PATIENCE)
             gateway.process.terminate()
             assert await gateway.ended() == 0
-    with LetterBox(spool) as box:
+    with DeadLetterStore(spool) as box:
         (letter,) = box.dead_letters()
     assert letter.cause == "unrenderable"
     assert "no longer parses" in letter.reason
@@ -197,7 +199,7 @@ async def _orphan(folder: Path) -> None:
     """Leave an entry in the spool whose vendor nobody knows."""
     spool = SqliteSpool(folder)
     await spool.open()
-    await spool.register({"chrts": Bounds()})
+    await spool.register({"chrts": BacklogLimit()})
     request = Request(method="POST", url="/", body=b"{}", id="r-1")
     await spool.append(Entry("r-1", "shop", request, {"chrts": (0,)}, "gone"))
     await spool.close()

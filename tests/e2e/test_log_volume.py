@@ -7,7 +7,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from gateway.observed import FAILURES
+from gateway.observability.observer import FAILURES
 from tests.e2e.configs import destination
 from tests.e2e.running import PATIENCE, Running, running
 from tests.soak.wire import read_message, status_of
@@ -52,7 +52,7 @@ async def test_refused_requests_fill_neither_log_nor_traces(tmp_path: Path) -> N
         told = [line["outcome"] for line in of(lines, "request")]
         assert FAILURES <= told.count("malformed") <= 2 * FAILURES
         assert len(set(told)) == 2
-        counts = run.gateway.observed.counts.requests
+        counts = run.gateway.observer.counts.requests
         assert counts["site", "malformed"] == MANY
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.exchange import Declined, Delivered
 from gateway.testing import load_samples
+from gateway.verdict import Declined, Delivered
 from tests.e2e.configs import VENDORS, everything
 from tests.e2e.running import Running, running
 

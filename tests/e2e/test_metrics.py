@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.metrics.page import Page
+from gateway.observability.metrics import MetricsPage
 from tests.e2e.configs import VENDORS, everything
 from tests.e2e.process import ROOT, gateway_process
 from tests.e2e.running import Running, running
@@ -87,7 +87,7 @@ async def test_the_documentation_names_every_metric(tmp_path: Path) -> None:
     told = {name: set((labels or "").split(", ")) - {""} for name, labels in ROW.findall(text)}
     collected = '[trace]\notlp = "http://127.0.0.1:9/v1/traces"\n'
     async with running(tmp_path, lambda at: configured(tmp_path, at) + collected) as run:
-        body, _ = await Page(run.gateway).get("application/openmetrics-text; version=1.0.0")
+        body, _ = await MetricsPage(run.gateway).get("application/openmetrics-text; version=1.0.0")
         async with run.client.get(f"{run.url}/metrics", headers={"accept": "x/y"}) as answer:
             families = list(text_string_to_metric_families(await answer.text()))
     assert body.endswith(b"# EOF\n")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gateway.delivery.worker import AHEAD
-from gateway.spool import EVERY_LETTER, LetterBox
+from gateway.spool import ALL_DEAD_LETTERS
+from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from tests.e2e.process import gateway_process
 from tests.e2e.running import PATIENCE
 from tests.soak.chaos import End
@@ -169,8 +170,8 @@ async def test_replayed_dead_letters_are_delivered(tmp_path: Path) -> None:
         async with gateway_process(on.path) as gateway:
             on.load.aim(gateway.url)
             on.load.start()
-            with LetterBox(on.spool) as box:
-                assert box.replay(EVERY_LETTER) == len(refused)
+            with DeadLetterStore(on.spool) as box:
+                assert box.replay(ALL_DEAD_LETTERS) == len(refused)
             await on.load.everyone()
             await on.load.stop()
             must = set(on.load.acknowledged)

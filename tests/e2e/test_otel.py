@@ -14,9 +14,9 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from gateway.trace.interface import Which
 from gateway.trace.otel import PATIENCE as SENDING
 from gateway.trace.otel import span_id
+from gateway.trace.records import TraceFilter
 from tests.e2e.configs import destination
 from tests.e2e.process import ROOT
 from tests.e2e.running import PATIENCE, Running, running, serving
@@ -177,8 +177,8 @@ async def test_a_delivery_after_a_restart_is_in_the_same_trace(tmp_path: Path) -
     async with collecting() as (collector, otlp):
         async with running(tmp_path, configured(tmp_path, otlp)) as run:
             await run.fault(vendor="chrts", status=503, count=100_000)
-            failed = Which(destination="chrts", failed=True)
-            with run.gateway.observed.hub.subscribe(failed) as lines:
+            failed = TraceFilter(destination="chrts", failed=True)
+            with run.gateway.observer.hub.subscribe(failed) as lines:
                 await track(run, SAMPLED)
                 async with asyncio.timeout(PATIENCE):
                     await anext(aiter(lines))
@@ -251,10 +251,10 @@ async def test_a_collector_in_trouble_costs_spans_and_nothing_else(
             stopping = time.monotonic()
         took = time.monotonic() - stopping
         release.set()
-    spans = run.gateway.observed.recorder.spans
+    spans = run.gateway.observer.recorder.spans
     assert spans is not None
     assert (spans.sent, spans.lost) == (0, 60)
-    assert run.gateway.observed.recorder.dropped == 0
+    assert run.gateway.observer.recorder.dropped == 0
     assert took < 2 * SENDING + 5
     assert caplog.text.count("spans batch") <= 1
 
@@ -287,7 +287,8 @@ def test_nothing_is_imported_where_nothing_is_sent(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\nimport gateway.cli\n"
         "from gateway.app import Gateway\n"
-        "from gateway.config import load\nfrom gateway.plugins import load as plugins\n"
+        "from gateway.config.loader.load import load\n"
+        "from gateway.plugin.registry import load_plugins as plugins\n"
         f"Gateway(load(Path({str(config)!r}), plugins()), plugins())\n"
         "print([name for name in sys.modules if name.startswith(('opentelemetry', 'requests'))])\n"
     )

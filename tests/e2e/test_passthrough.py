@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import orjson
 import pytest
 
-from gateway.plugins import load
+from gateway.plugin.registry import load_plugins
 from gateway.testing import load_samples
 from gateway.testing.samples import request_of
 from tests.e2e.configs import SETTINGS, VENDORS, destination, everything
@@ -117,7 +117,7 @@ def _forwarded(vendor: str, more: str, sample: dict[str, Any]) -> bool:
 
     It does if it has events, all of them of one user, and its path is one that the server has.
     """
-    output = load().outputs[vendor]
+    output = load_plugins().outputs[vendor]
     url = {"url": "http://127.0.0.1:1"}
     settings = output.Config.model_validate(url | tomllib.loads(f"{SETTINGS[vendor]}\n{more}"))
     users = {event.get("user_id") or event.get("anonymous_id") for event in sample["events"]}

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.exchange import Declined, Delivered
+from gateway.verdict import Declined, Delivered
 from tests.e2e.configs import VENDORS, everything
 from tests.e2e.running import Running, running
 from tests.e2e.test_refusals import CREDENTIALS, VALID

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from gateway.delivery import Worker
 from gateway.errors import SpoolError
-from gateway.reload import Reloading
+from gateway.reload import Reloader
 from tests.e2e.configs import destination
 from tests.e2e.running import PATIENCE, Running, running
 
@@ -37,7 +37,7 @@ async def change(run: Running, text: str) -> list[Any]:
     """Put another configuration into effect; return what the log says of it."""
     run.gateway.config.path.write_text(text)
     with capture_logs() as logs:
-        await Reloading(run.gateway).now()
+        await Reloader(run.gateway).reload_now()
     return logs
 
 
@@ -67,14 +67,14 @@ async def test_a_reload_closes_upstreams_that_are_gone(tmp_path: Path) -> None:
 
     async with running(tmp_path, lambda url: relayed(url, "/chrts")) as run:
         upstreams = run.gateway.upstreams
-        old = upstreams.of(f"{run.sandbox}/chrts", 30.0)
+        old = upstreams.get(f"{run.sandbox}/chrts", 30.0)
         with old.session() as session:
             await change(run, relayed(run.sandbox, "/chrts"))
         closed = [session.closed]
         await change(run, relayed(run.sandbox, "/other"))
         closed.append(session.closed)
         assert closed == [False, True]
-        assert upstreams.of(f"{run.sandbox}/chrts", 30.0) is not old
+        assert upstreams.get(f"{run.sandbox}/chrts", 30.0) is not old
 
 
 async def test_a_reload_keeps_what_is_counted_of_routes(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ async def test_a_reload_that_breaks_off_is_finished_by_the_next(
         text = setup(tmp_path, run.sandbox, ROUTE)
         changed = text.replace("api_chrts_sandbox", "api_chrts_other")
         with monkeypatch.context() as patch:
-            patch.setattr(run.gateway.upstreams, "keep", broken)
+            patch.setattr(run.gateway.upstreams, "retain", broken)
             with pytest.raises(RuntimeError):
                 await change(run, changed)
         await post(run)

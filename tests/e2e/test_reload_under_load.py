@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.spool import LetterBox
+from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from tests.e2e.process import gateway_process
 from tests.e2e.running import PATIENCE
 from tests.soak.marks import EventMark
@@ -186,7 +186,7 @@ async def test_a_replay_under_load_delivers_each_letter_once(tmp_path: Path) -> 
             await on.operator.act("replay", on.gateway)
             await on.load.reaches(len(on.load.acknowledged) + 20)
         await all_of_it(on, "chrts")
-        with LetterBox(on.spool) as box:
+        with DeadLetterStore(on.spool) as box:
             assert not box.dead_letters()
 
 

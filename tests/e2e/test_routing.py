@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from gateway.spool import LetterBox
+from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from tests.e2e.configs import destination
 from tests.e2e.process import GatewayProcess, gateway_process
 from tests.e2e.running import PATIENCE, Running, running, sandboxed
@@ -209,7 +209,7 @@ async def test_nothing_goes_without_the_steps_of_a_route_that_is_gone(tmp_path: 
             assert "the steps of the route 'hashed'" in str(line["reason"])
             gateway.process.terminate()
             assert await gateway.ended() == 0
-        with LetterBox(tmp_path / "spool") as box:
+        with DeadLetterStore(tmp_path / "spool") as box:
             (dead,) = box.dead_letters()
             assert orjson.loads(dead.entry.request.body)["uid"] == "u1"
             box.replay([dead.id])

@@ -11,12 +11,10 @@ import structlog
 from click.testing import CliRunner
 
 from gateway.cli import main
-from gateway.config import load
-from gateway.delivery import state_of
-from gateway.reload import reload
-from gateway.shadow.store import ShadowFile
+from gateway.config.loader.load import load
+from gateway.shadow.store import ShadowStore
 from gateway.shadow.tally import Count, Key
-from gateway.spool import LetterBox
+from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.testing import load_samples
 from tests.e2e.configs import SETTINGS, destination
 from tests.e2e.running import PATIENCE, Running, running
@@ -106,7 +104,7 @@ async def test_a_shop_looks_before_it_switches(tmp_path: Path) -> None:
 
         path = tmp_path / "gateway.toml"
         path.write_text(config(tmp_path, DELIVERS)(run.sandbox))
-        await reload(run.gateway, load(path, run.gateway.registry))
+        await run.gateway.apply(load(path, run.gateway.registry))
         await post(run, ORDER)
         await run.watch.until(lambda w: len(w.settled) == 5)
         (got,) = await run.journal("chrts")
@@ -122,7 +120,7 @@ async def test_a_shadow_counts_as_nothing_else(tmp_path: Path) -> None:
         for sample in (VIEW, SAMPLES["cart"], SAMPLES["search"]):
             await post(run, sample)
         counts = await seen(run, 3)
-        state = state_of(run.gateway.workers["new"])
+        state = run.gateway.workers["new"].status()
         assert (state.delivered, state.declined, state.dead, state.retried) == (0, 0, 0, 0)
         assert (state.shadowed, state.circuit) == (3, "closed")
         ways = sorted((key.what, key.event) for key in counts if not key.field)
@@ -131,7 +129,7 @@ async def test_a_shadow_counts_as_nothing_else(tmp_path: Path) -> None:
             ("declined", "Products Searched"),
             ("goes", "Product Viewed"),
         ]
-    with LetterBox(tmp_path / SPOOL) as box:
+    with DeadLetterStore(tmp_path / SPOOL) as box:
         assert box.dead_letters() == []
     async with running(tmp_path, config(tmp_path, declines)) as run:
         assert (await run.gateway.spool.depths())["new"].backlog == 0
@@ -154,7 +152,7 @@ async def test_a_test_account_is_asked_and_compared(tmp_path: Path) -> None:
     beside = {(line["there"], line["here"]): line["number"] for line in report["beside"]}
     assert beside == {("delivered", "accepted"): 1, ("delivered", "refused"): 1}
     assert "the test account refused 1" in report["verdict"]
-    with LetterBox(tmp_path / SPOOL) as box:
+    with DeadLetterStore(tmp_path / SPOOL) as box:
         assert box.dead_letters() == []
 
 
@@ -186,7 +184,7 @@ async def test_what_a_new_shadow_still_owes_is_told(tmp_path: Path) -> None:
         path = tmp_path / "gateway.toml"
         path.write_text(config(tmp_path, LOOKS_ON)(run.sandbox))
         with structlog.testing.capture_logs() as logs:
-            await reload(run.gateway, load(path, run.gateway.registry))
+            await run.gateway.apply(load(path, run.gateway.registry))
         (line,) = [line for line in logs if line["event"] == "owed_to_a_shadow"]
         assert (line["destination"], line["deliveries"]) == ("new", 1)
         await seen(run, 1)
@@ -220,12 +218,12 @@ async def test_a_removed_shadow_owes_nothing(tmp_path: Path, *, stopped: bool) -
         if not stopped:
             path = tmp_path / "gateway.toml"
             path.write_text(fewer(run.sandbox))
-            await reload(run.gateway, load(path, run.gateway.registry))
+            await run.gateway.apply(load(path, run.gateway.registry))
             assert await run.gateway.spool.orphans() == {}
     if stopped:
         async with running(tmp_path, fewer) as run:
             assert await run.gateway.spool.orphans() == {}
-    assert ShadowFile(tmp_path / SPOOL).read("new")
+    assert ShadowStore(tmp_path / SPOOL).read("new")
 
 
 @pytest.mark.parametrize(

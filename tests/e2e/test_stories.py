@@ -8,7 +8,7 @@ from typing import Any
 
 import apsw
 
-from gateway.trace.given_up import RATE
+from gateway.trace.from_spool import RATE
 from tests.e2e.admin import Admin, administered
 from tests.e2e.running import PATIENCE
 from tests.e2e.stories import QUIET, printed, story_of
@@ -324,7 +324,7 @@ async def test_what_overflows_is_recorded_within_bounds_and_told_in_any_case(
         await admin.post("/destinations/crm/pause")
         first = await batch(admin, [VIEWED_CALL] * MANY)
         await batch(admin, [VIEWED_CALL])
-        recorder = admin.running.gateway.observed.recorder
+        recorder = admin.running.gateway.observer.recorder
         async with asyncio.timeout(PATIENCE):
             while recorder.recorded < RATE:
                 await admin.get("/status")

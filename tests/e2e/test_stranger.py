@@ -94,7 +94,7 @@ def test_a_new_vendor_passes_its_own_tests(stranger: Path) -> None:
     folder = stranger / "my_shop"
     assert "Acme" not in "".join(path.read_text() for path in folder.rglob("*.*") if path.is_file())
     assert re.search(r"\d{3} passed", run(python, "-m", "pytest", "-q", cwd=folder))
-    hunt = run(python, "-m", "pytest", "-q", "-p", "gateway.testing.mutate", cwd=folder)
+    hunt = run(python, "-m", "pytest", "-q", "-p", "gateway.testing.mutation", cwd=folder)
     assert re.search(r"^\d+ mutants noticed, .* 0 wrong", hunt, re.MULTILINE), hunt
 
 

@@ -14,10 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
-from gateway.trace.interface import Line, Observability, Which
-from gateway.trace.making import LONGEST
+from gateway.trace.record_builder import LONGEST
 from gateway.trace.recorder import MOST, MOST_BYTES, Recorder
-from gateway.trace.store import Store
+from gateway.trace.records import Observability, TraceFilter, TraceLine
+from gateway.trace.store import TraceWriter
 from tests.e2e.configs import destination
 from tests.e2e.process import ROOT
 from tests.e2e.running import PATIENCE, Running, running
@@ -53,11 +53,11 @@ async def track(run: Running, headers: dict[str, str] = KEY, **more: Any) -> str
         return answer.headers["x-gateway-request-id"]
 
 
-async def lines_until(run: Running, enough: Callable[[list[Line]], bool]) -> list[Line]:
+async def lines_until(run: Running, enough: Callable[[list[TraceLine]], bool]) -> list[TraceLine]:
     """Return what those who watch see from now on, until it is *enough*; it is written then."""
-    found: list[Line] = []
+    found: list[TraceLine] = []
     async with asyncio.timeout(PATIENCE):
-        with run.gateway.observed.hub.subscribe() as lines:
+        with run.gateway.observer.hub.subscribe() as lines:
             async for line in lines:
                 found.append(line)
                 if enough(found):
@@ -65,7 +65,7 @@ async def lines_until(run: Running, enough: Callable[[list[Line]], bool]) -> lis
     return found
 
 
-def ended(count: int) -> Callable[[list[Line]], bool]:
+def ended(count: int) -> Callable[[list[TraceLine]], bool]:
     """Tell whether so many deliveries have ended."""
     return lambda lines: sum(x.outcome in {"delivered", "dead", "declined"} for x in lines) >= count
 
@@ -113,7 +113,7 @@ async def test_names_and_ids_are_kept_so_long_and_no_longer(tmp_path: Path) -> N
         await asyncio.sleep(0)
         request = await track(run, name="x" * 100_000, uid="u" * 100_000)
         assert {len(line.name) for line in await seen} == {LONGEST + 1}
-        (trace,) = await run.gateway.observed.traces.show(request)
+        (trace,) = await run.gateway.observer.traces.show(request)
         assert len(orjson.dumps(msgspec.to_builtins(trace))) < 20 * LONGEST
 
 
@@ -126,7 +126,7 @@ async def test_a_credential_that_is_the_name_of_a_field_is_hidden(tmp_path: Path
         order = {"total": 11, "order_id": "1", "first-key": "x", "products": products}
         request = await track(run, name="Order Completed", properties=order)
         await seen
-        (trace,) = await run.gateway.observed.traces.show(request)
+        (trace,) = await run.gateway.observer.traces.show(request)
     assert any("***" in loss.path for tried in trace.tries for loss in tried.losses)
     assert "first-key" not in str(trace)
 
@@ -139,7 +139,7 @@ async def test_every_try_is_told(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         request = await track(run)
         await seen
-        (trace,) = await run.gateway.observed.traces.show(request)
+        (trace,) = await run.gateway.observer.traces.show(request)
     assert [(tried.number, tried.outcome, tried.status) for tried in trace.tries] == [
         (1, "later", 503),
         (2, "delivered", 200),
@@ -166,7 +166,7 @@ async def test_what_waits_is_told(tmp_path: Path) -> None:
         await opened(run, "chrts")
         second = await track(run, uid="u4", name="Second")
         await seen
-        watched: Observability = run.gateway.observed
+        watched: Observability = run.gateway.observer
         (trace,) = await watched.traces.show(second)
     assert trace.tries == ()
     assert (
@@ -185,8 +185,8 @@ async def test_repeats_say_so(tmp_path: Path) -> None:
             async with run.client.post(f"{run.url}/v1/track", json=body) as answer:
                 request = answer.headers["x-gateway-request-id"]
         await seen
-        first, again = reversed(await run.gateway.observed.traces.show("m1"))
-        assert run.gateway.observed.counts.repeated == {"pages": 1}
+        first, again = reversed(await run.gateway.observer.traces.show("m1"))
+        assert run.gateway.observer.counts.repeated == {"pages": 1}
     assert [event.repeated for event in (*first.events, *again.events)] == [False, True]
     assert again.request == request
     assert "came before, and goes nowhere" in shown(tmp_path, request)
@@ -203,8 +203,8 @@ async def test_above_the_rate_only_what_goes_wrong_is_kept_and_that_whole(tmp_pa
         await run.fault(vendor="chrts", status=422, count=1)
         bad = await track(run, name="Cart Viewed")
         await seen
-        assert await run.gateway.observed.traces.show(good) == []
-        (trace,) = await run.gateway.observed.traces.show(bad)
+        assert await run.gateway.observer.traces.show(good) == []
+        (trace,) = await run.gateway.observer.traces.show(bad)
         text = shown(tmp_path, bad)
     assert trace.received is not None
     assert (trace.received.source, trace.received.events) == ("shop", 1)
@@ -234,8 +234,8 @@ async def test_refusals_are_kept_but_for_strangers(
             request = answer.headers["x-gateway-request-id"]
         (line,) = await seen
         assert (line.kind, line.outcome, line.status) == ("request", "refused", answer.status)
-        found = await run.gateway.observed.traces.find(Which(failed=True)) if kept else []
-        counted = run.gateway.observed.counts.requests
+        found = await run.gateway.observer.traces.find(TraceFilter(failed=True)) if kept else []
+        counted = run.gateway.observer.counts.requests
     assert counted["shop", fault] == 1
     assert [one.request for one in found] == ([request] if kept else [])
 
@@ -247,7 +247,7 @@ async def test_nothing_is_traced_where_it_is_off(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         request = await track(run)
         assert {line.number for line in await seen} == {0}
-        assert await run.gateway.observed.traces.show(request) == []
+        assert await run.gateway.observer.traces.show(request) == []
     assert not (tmp_path / "spool/traces.db").exists()
 
 
@@ -261,13 +261,13 @@ async def test_a_disk_that_does_not_serve_costs_traces_and_nothing_else(tmp_path
         await track(run)
         await seen
         await run.watch.until(lambda watch: len(watch.settled) == 1)
-        assert run.gateway.observed.recorder.dropped
+        assert run.gateway.observer.recorder.dropped
 
 
 async def test_what_is_too_much_is_dropped_and_counted(tmp_path: Path) -> None:
     """A recorder holds so much and no more, and nobody waits for it."""
     async with running(tmp_path, configured(tmp_path)) as run:
-        observed = run.gateway.observed
+        observed = run.gateway.observer
         recorder = Recorder(observed.recorder.maker, observed.hub, None)
         recorder.start()
         raw: Any = "what no record can be made of"
@@ -342,7 +342,7 @@ async def test_tail_goes_on_where_the_file_was_taken_away(tmp_path: Path) -> Non
 def test_an_id_that_nobody_knows_is_one_sentence(tmp_path: Path) -> None:
     """The command says what may be the reason, without a traceback."""
     (tmp_path / "gateway.toml").write_text(f'[spool]\npath = "{tmp_path}/spool"\n')
-    Store(tmp_path / "spool/traces.db", 1, 1 << 20).close()
+    TraceWriter(tmp_path / "spool/traces.db", 1, 1 << 20).close()
     args = ["trace", "--config", str(tmp_path / "gateway.toml"), "x\x1b[31m"]
     result = CliRunner().invoke(main, args)
     assert result.exit_code == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.telling import told
+from gateway.cli.text import trace_lines
 from tests.e2e.configs import VENDORS, destination
 from tests.e2e.process import gateway_process
 from tests.e2e.running import PATIENCE, running, sandboxed
@@ -89,10 +89,12 @@ async def test_what_is_allowed_is_counted_and_delivered(tmp_path: Path) -> None:
         assert run.gateway.tally.counts == {
             ("shop", "paid", "properties.card: must not be there"): 1
         }
-        await run.gateway.observed.recorder.stop()
-        (trace,) = await run.gateway.observed.traces.show(answer.headers["x-gateway-request-id"])
+        await run.gateway.observer.recorder.stop()
+        (trace,) = await run.gateway.observer.traces.show(answer.headers["x-gateway-request-id"])
         assert trace.events[0].planned == ("properties.card: must not be there",)
-        assert "  not as planned: properties.card: must not be there" in told(trace, whole=False)
+        assert "  not as planned: properties.card: must not be there" in trace_lines(
+            trace, whole=False
+        )
 
 
 async def test_a_dropped_field_reaches_nobody(tmp_path: Path) -> None:

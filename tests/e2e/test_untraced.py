@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ids import RequestIds, came_at
-from gateway.letter import written
-from gateway.trace.interface import EVERYTHING
+from gateway.ingest.arrival import RequestIdGenerator, time_of_id
+from gateway.spool.dead_letters import format_time
+from gateway.trace.records import ALL_LINES
 from tests.e2e.admin import Admin, administered
 from tests.e2e.running import PATIENCE
 from tests.e2e.stories import APP, QUIET, printed, send, stands, until
@@ -70,15 +70,15 @@ async def batch(admin: Admin, *messages: str) -> str:
 
 async def test_what_nobody_has_any_more_is_told_by_its_id(tmp_path: Path) -> None:
     """An id says when its request came and whether it was chosen, where nothing else is left."""
-    plain, chosen = RequestIds().next(), RequestIds().next(traced=True)
-    at = came_at(plain)
+    plain, chosen = RequestIdGenerator().next(), RequestIdGenerator().next(traced=True)
+    at = time_of_id(plain)
     assert at is not None
     async with administered(tmp_path, APP) as admin:
         await until(admin, await send(admin), stands("mail", "delivered"))
         said = await printed(tmp_path, "trace", plain, fails=True)
         status, problem = await admin.call("GET", f"/api/v1/story?id={plain}")
         late = await printed(tmp_path, "trace", f"{chosen}-0", fails=True)
-    came = f"a request of this id came {written(at)} UTC"
+    came = f"a request of this id came {format_time(at)} UTC"
     assert f"{came}, and was not chosen to be traced" in said
     assert "nothing of it waits, and it has no dead letter" in said
     assert (status, f"Error: {problem['detail']}\n") == (404, said)
@@ -129,8 +129,8 @@ async def test_a_replay_that_waits_is_told_from_a_letter_that_was_dropped(tmp_pa
 async def test_what_is_only_shown_is_not_counted_as_traced(tmp_path: Path) -> None:
     """Those who watch see what was not chosen, too; it is kept nowhere, and not counted."""
     async with administered(tmp_path, QUIET + APP) as admin:
-        observed = admin.running.gateway.observed
-        with observed.hub.subscribe(EVERYTHING) as lines:
+        observed = admin.running.gateway.observer
+        with observed.hub.subscribe(ALL_LINES) as lines:
             request = await send(admin)
             async with asyncio.timeout(PATIENCE):
                 async for batch in lines.batches():
@@ -143,13 +143,13 @@ async def test_what_is_only_shown_is_not_counted_as_traced(tmp_path: Path) -> No
 @pytest.mark.parametrize("identity", ["", "u1", "18ea32", "f" * 24, "0" * 24, "18ea31aa3ce97da3-1"])
 def test_not_every_id_says_when_its_request_came(identity: str) -> None:
     """What is no id of ours, or one of another time, is not taken for one."""
-    assert came_at(identity) is None
+    assert time_of_id(identity) is None
 
 
 def test_an_id_says_when_its_request_came() -> None:
     """An id is read as the time at which it was made, an event's too."""
-    made = RequestIds().next()
-    at = came_at(made)
+    made = RequestIdGenerator().next()
+    at = time_of_id(made)
     assert at is not None
-    assert at == came_at(f"{made}-17")
+    assert at == time_of_id(f"{made}-17")
     assert at == pytest.approx(int(made[:16], 16) / 1e9)

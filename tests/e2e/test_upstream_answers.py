@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.exchange import Delivered, Refused
+from gateway.verdict import Delivered, Refused
 from tests.e2e.configs import SETTINGS, destination
 from tests.e2e.running import PATIENCE, Running, running
 from tests.e2e.wire import Got, Vendor, body_of, vendor

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.exchange import Delivered, Refused
+from gateway.verdict import Delivered, Refused
 from tests.e2e.running import PATIENCE, Running, running
 from tests.e2e.wire import OK, Got, Vendor, body_of, vendor
 

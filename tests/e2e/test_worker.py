@@ -8,11 +8,10 @@ import pytest
 
 from gateway.delivery import Worker
 from gateway.delivery.backlog import PAGE
-from gateway.delivery.state import state_of
 from gateway.event import Event
-from gateway.plugin import Input
-from gateway.spool import Entry, Later, Mark
-from gateway.stored import events_of
+from gateway.ingest.events import parse_stored
+from gateway.plugin.vendor import Input
+from gateway.spool import DeliveryRef, Entry, WaitingDelivery
 from tests.e2e.running import PATIENCE
 from tests.e2e.test_injected_faults import filled, until
 from tests.soak.inside import inside
@@ -62,7 +61,9 @@ async def test_a_wait_from_before_a_start_ends_within_the_longest(tmp_path: Path
     """However far off a retry was when the gateway ended, it is tried `retry_max` after a start."""
     (mark,) = marks = [EventMark(4, 1)]
     hours = time.time() + 36_000
-    await filled(tmp_path / "spool", marks, {1: Later(Mark(1, 0), due=hours, user="user-4")})
+    await filled(
+        tmp_path / "spool", marks, {1: WaitingDelivery(DeliveryRef(1, 0), due=hours, user="user-4")}
+    )
     async with inside(tmp_path, "chrts", delivery=PROMPT) as on:
         await on.vendors["chrts"].until(lambda told: mark in told.accepted, PATIENCE)
 
@@ -71,7 +72,9 @@ async def test_a_drain_tries_at_once_whatever_waits(tmp_path: Path) -> None:
     """What an operator drains goes now, however long it was to wait."""
     (mark,) = marks = [EventMark(4, 1)]
     hours = time.time() + 36_000
-    await filled(tmp_path / "spool", marks, {1: Later(Mark(1, 0), due=hours, user="user-4")})
+    await filled(
+        tmp_path / "spool", marks, {1: WaitingDelivery(DeliveryRef(1, 0), due=hours, user="user-4")}
+    )
     async with inside(tmp_path, "chrts", delivery=LONG.replace("1h", "10h")) as on:
         vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
         await worker.backlog.ready()
@@ -104,9 +107,9 @@ async def test_a_large_request_is_parsed_once_though_it_is_taken_in_parts(
 
     def parse(entry: Entry, inputs: Mapping[str, Input]) -> list[Event]:
         parsed.append(entry.id)
-        return events_of(entry, inputs)
+        return parse_stored(entry, inputs)
 
-    monkeypatch.setattr("gateway.app.events_of", parse)
+    monkeypatch.setattr("gateway.app.parse_stored", parse)
     async with inside(tmp_path, "chrts", delivery=LONG) as on:
         on.load.aim(on.url)
         await on.load.burst(3, 300, 300)
@@ -129,7 +132,7 @@ async def test_what_a_worker_has_done_is_counted_from_nothing(tmp_path: Path) ->
 
 def counts(worker: Worker) -> tuple[int, int, int, int, int]:
     """Return what a worker counts."""
-    now = state_of(worker)
+    now = worker.status()
     return now.delivered, now.declined, now.dead, now.retried, now.shadowed
 
 

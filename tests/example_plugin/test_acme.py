@@ -11,9 +11,9 @@ from acme.output import AcmeOutput
 from acme.sandbox import AcmeSandbox
 from msgspec.structs import replace
 
-from gateway.exchange import Request, Response
-from gateway.plugin import Secret
-from gateway.plugins import load
+from gateway.http import Request, Response
+from gateway.plugin.registry import load_plugins
+from gateway.plugin.settings import Secret
 from gateway.testing import DeliverySuite, Sample, VendorSuite, request_of
 
 
@@ -37,7 +37,7 @@ class TestAcme(VendorSuite):
             sent = self.output.render(event)
             assert isinstance(sent, Request)
             received = replace(sent, url=urlsplit(sent.url).path)
-            assert AcmeSandbox().answer(received, "acme-out").reason is None
+            assert AcmeSandbox().respond(received, "acme-out").reason is None
 
 
 class TestAcmeDelivery(DeliverySuite):
@@ -60,14 +60,14 @@ class TestAcmeDelivery(DeliverySuite):
 def test_its_sandbox_is_strict(headers: dict[str, str], body: bytes, status: int) -> None:
     """A request that the vendor's document rules out is refused, with a reason."""
     request = Request(method="POST", url="/v1/events", headers=headers, body=body)
-    answer = AcmeSandbox().answer(request, "acme-out")
+    answer = AcmeSandbox().respond(request, "acme-out")
     assert answer.response.status == status
     assert answer.reason
 
 
 def test_is_found_through_its_hooks() -> None:
     """The gateway finds all three, whether the package is installed or not."""
-    registry = load([acme])
+    registry = load_plugins([acme])
     assert registry.inputs["acme"] is AcmeInput
     assert registry.outputs["acme"] is AcmeOutput
     assert registry.sandboxes["acme"] is AcmeSandbox

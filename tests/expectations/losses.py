@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from gateway.losses.pairs import Told, pairs
-from gateway.plugins import load
+from gateway.losses.vendor_pairs import EventLosses, pairs
+from gateway.plugin.registry import load_plugins
 
 FILE = Path(__file__).parent / "losses.json"
 RECORD = "python -m tests.expectations"
@@ -25,11 +25,11 @@ def computed() -> Expected:
     """Return what is lost now."""
     return {
         f"{source} to {target}": {kind: _plain(told) for kind, told in kinds.items()}
-        for (source, target), kinds in pairs(load()).items()
+        for (source, target), kinds in pairs(load_plugins()).items()
     }
 
 
-def _plain(told: Told) -> dict[str, Any]:
+def _plain(told: EventLosses) -> dict[str, Any]:
     return {"declined": told.declined} if told.declined else dict(told.fields)
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from gateway.commerce import goods, with_amounts
 from gateway.event import Event, Product, Properties
-from gateway.exchange import Declined
+from gateway.plugin.commerce import goods, with_amounts
+from gateway.verdict import Declined
 from tests.fidelity.translating import (
     OUTPUTS,
     SHOP,
@@ -179,7 +179,7 @@ def test_an_unknown_quantity_is_one() -> None:
     assert personaclick["items"] == [{"id": "a", "price": 50, "amount": 1}]
     (event,) = read("segment", "/v1/track", body)
     for vendor in ("quartic", "personaclick"):
-        call = OUTPUTS[vendor].choose(event)
+        call = OUTPUTS[vendor].select(event)
         assert not isinstance(call, Declined)
         assert "properties.products[].quantity" in call.event.derived
     assert "quantity" not in sent(event, "tracardi")[1]["events"][0]["properties"]["products"][0]

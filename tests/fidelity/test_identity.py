@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.event import Context, Device, Event, Properties, Traits
-from gateway.exchange import Declined
+from gateway.verdict import Declined
 from tests.fidelity.translating import (
     OUTPUTS,
     SHOP,

@@ -12,12 +12,12 @@ from gateway.cli import main
 from gateway.config.steps import Copy
 from gateway.errors import PluginError
 from gateway.event import Campaign, Context, Device, Event
-from gateway.exchange import Declined
-from gateway.losses.fates import fates, with_reasons
+from gateway.losses.field_outcomes import field_outcomes, with_reasons
+from gateway.losses.full_events import full_events
 from gateway.losses.reviewed import Reviewed, _read, reviewed
-from gateway.losses.specimen import specimens
-from gateway.plugin import Output
-from gateway.routing.steps.values import copy_values
+from gateway.plugin.vendor import Output
+from gateway.routing.step_values import copy_values
+from gateway.verdict import Declined
 from tests.fidelity.translating import OUTPUTS, REGISTRY, configured
 
 EVENT = Event(
@@ -28,7 +28,7 @@ EVENT = Event(
 
 def test_a_loss_names_its_reason_and_the_step() -> None:
     """What is left out on purpose says why, and which setting of the destination sends it."""
-    found = {fate.path: fate.why for fate in fates(OUTPUTS["chrts"], EVENT)}
+    found = {fate.path: fate.why for fate in field_outcomes(OUTPUTS["chrts"], EVENT)}
     assert found["session_id"].endswith('to send it: include = ["session_id"]')
     assert found["context.device.model"].endswith('include = ["context.device.model"]')
     assert found["context.extra.os"].endswith('include = ["context.os"]')
@@ -39,11 +39,11 @@ def test_a_loss_names_its_reason_and_the_step() -> None:
 
 def test_what_the_reason_says_to_write_sends_it() -> None:
     """Each ``include`` that a reason proposes is one that the destination takes."""
-    for fate in fates(OUTPUTS["chrts"], EVENT):
+    for fate in field_outcomes(OUTPUTS["chrts"], EVENT):
         _, mark, proposed = fate.why.partition('include = ["')
         if mark:
             changed = configured("chrts", include=(proposed.partition('"')[0],))
-            lost = [f.path for f in fates(changed, EVENT) if f.how == "lost"]
+            lost = [f.path for f in field_outcomes(changed, EVENT) if f.how == "lost"]
             assert fate.path not in lost
 
 
@@ -51,8 +51,8 @@ def proposals(vendor: str) -> list[tuple[Event, str, dict[str, Any]]]:
     """Return what reasons propose at *vendor*: the event, the field that is lost, what to write."""
     return [
         (event, fate.path, tomllib.loads(said.partition(", with")[0]))
-        for _, event in specimens()
-        for fate in fates(OUTPUTS[vendor], event)
+        for _, event in full_events()
+        for fate in field_outcomes(OUTPUTS[vendor], event)
         if fate.how == "lost" and (said := fate.why.partition("; to send it: ")[2])
         if said.startswith(("include", "copy"))
     ]
@@ -72,7 +72,7 @@ def test_whatever_a_reason_proposes_sends_the_field(vendor: str) -> None:
     for event, path, written in proposed:
         if "include" in written:
             output = including(vendor, *written["include"])
-            changed = fates(output, event)
+            changed = field_outcomes(output, event)
             assert path not in {fate.path for fate in changed if fate.how == "lost"}, event.name
         else:
             request = OUTPUTS[vendor].render(copy_values(Copy(**written))(event))
@@ -91,8 +91,8 @@ def test_whatever_a_reason_proposes_sends_the_field(vendor: str) -> None:
 )
 def test_nothing_is_proposed_where_it_would_not_help(vendor: str, name: str, path: str) -> None:
     """A call of fixed fields takes no ``include``, and no agreement: it has no place for it."""
-    event = dict(specimens())[name]
-    lost = next(f for f in fates(OUTPUTS[vendor], event) if membered_free(f.path) == path)
+    event = dict(full_events())[name]
+    lost = next(f for f in field_outcomes(OUTPUTS[vendor], event) if membered_free(f.path) == path)
     assert lost.why == f"{vendor} has no place for it"
 
 

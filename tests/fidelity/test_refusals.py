@@ -10,9 +10,10 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.errors import Rejected
-from gateway.exchange import Declined, Request
-from gateway.plugin import Output
+from gateway.http import Request
+from gateway.plugin.vendor import Output
 from gateway.testing.samples import load_samples, request_of
+from gateway.verdict import Declined
 from tests.fidelity.translating import INPUTS, OUTPUTS, REGISTRY, SHOP, refused
 
 SAMPLES = Folder(__file__).parent.parent / "vendors"
@@ -45,7 +46,7 @@ def changed(body: Any, place: tuple[Any, ...], value: Any) -> Any:
 def taken(vendor: str, output: Output, request: Request) -> bool:
     """Tell whether the vendor's own server, as strict as its document, takes *request*."""
     path = request.url.removeprefix(output.config.url.rstrip("/"))
-    judged = REGISTRY.sandboxes[vendor]().answer(replace(request, url=path), None)
+    judged = REGISTRY.sandboxes[vendor]().respond(replace(request, url=path), None)
     return judged.response.status < 300
 
 

@@ -8,14 +8,16 @@ import orjson
 
 from gateway.errors import Rejected
 from gateway.event import Event
-from gateway.exchange import Declined, Request
-from gateway.placeholder import placeholder
-from gateway.plugin import Output
-from gateway.plugins import load
+from gateway.http import Request
+from gateway.plugin.registry import load_plugins, placeholder_output
+from gateway.plugin.vendor import Output
+from gateway.verdict import Declined
 
-REGISTRY = load()
+REGISTRY = load_plugins()
 INPUTS = {name: reads() for name, reads in REGISTRY.inputs.items()}
-OUTPUTS = {name: placeholder(output, every=True) for name, output in REGISTRY.outputs.items()}
+OUTPUTS = {
+    name: placeholder_output(output, every=True) for name, output in REGISTRY.outputs.items()
+}
 ARRIVAL = datetime(2026, 5, 4, 10, 11, 12, tzinfo=UTC)
 SHOP = "0d42fd8b713d0752776ca589cc0056"
 

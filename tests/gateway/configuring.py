@@ -8,13 +8,15 @@ import pluggy
 import pytest
 from pydantic import field_validator
 
-from gateway.config import Config, load
+from gateway.config import Config
+from gateway.config.loader.load import load
 from gateway.errors import ConfigError, Rejected
 from gateway.event import Event
-from gateway.exchange import Request, Response
-from gateway.mapping import Mapped
-from gateway.plugin import Input, Output, Secret, Settings
-from gateway.plugins import Registry
+from gateway.http import Request, Response
+from gateway.mapping import EventMapping
+from gateway.plugin.registry import PluginRegistry
+from gateway.plugin.settings import Secret, Settings
+from gateway.plugin.vendor import Input, Output
 
 
 class AcmeInput(Input):
@@ -22,7 +24,7 @@ class AcmeInput(Input):
 
     name = "acme"
     docs = "https://acme.example/docs"
-    endpoints: ClassVar[Mapping[str, Mapped]] = {}
+    endpoints: ClassVar[Mapping[str, EventMapping]] = {}
     unsupported = frozenset({"POST /acme/events", "GET /acme/profile"})
 
     def credential(self, request: Request, payload: Any) -> str | None:
@@ -46,7 +48,7 @@ class AcmeOutput(Output):
 
     name = "acme"
     docs = "https://acme.example/docs"
-    endpoints: ClassVar[Mapping[str, Mapped]] = {}
+    endpoints: ClassVar[Mapping[str, EventMapping]] = {}
 
     class Config(Settings):
         """Settings of every kind."""
@@ -90,9 +92,9 @@ class BellInput(AcmeInput):
     unsupported = frozenset({"POST /bell"})
 
 
-def registry() -> Registry:
+def registry() -> PluginRegistry:
     """Return the vendors of these tests: acme both ways, horn and bell in only."""
-    return Registry(
+    return PluginRegistry(
         {"acme": AcmeInput, "bell": BellInput, "horn": HornInput},
         {"acme": AcmeOutput},
         {},

@@ -4,8 +4,7 @@ import base64
 
 import pytest
 
-from gateway.exchange import Request
-from gateway.plugin import Basic, as_basic, basic, bearer
+from gateway.http import Basic, Request, as_basic, basic, bearer
 
 
 def asked(header: str | None) -> Request:

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from gateway.cli import COMMANDS, main
 from gateway.config import Config
 from gateway.errors import ConfigError
-from gateway.plugins import load
+from gateway.plugin.registry import load_plugins
 
 CANARY = "canary-5f2d9c"
 FINE = f"""
@@ -210,7 +210,7 @@ def test_run_hands_on_what_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return 7
 
     monkeypatch.setattr("gateway.cli.run.serve", serve)
-    monkeypatch.setattr("gateway.log.configure", lambda: None)
+    monkeypatch.setattr("gateway.observability.log.configure", lambda: None)
     path = tmp_path / "gateway.toml"
     path.write_text(FINE)
     assert gateway("run", "--config", path, "--listen", "127.0.0.1:81").exit_code == 7
@@ -223,7 +223,7 @@ def test_run_hands_on_what_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_plugins_are_listed() -> None:
     """Every vendor is shown with its endpoints, its documentation and its package."""
     shown = gateway("plugins").stdout
-    registry = load()
+    registry = load_plugins()
     for vendor in registry.vendors:
         section = shown.partition(f"{vendor}\n")[2].partition("\n\n")[0]
         assert "input, output, sandbox" in section
@@ -306,7 +306,7 @@ def test_translate_tells_each_endpoints_reason() -> None:
     found = gateway("translate", "--from", "chrts", "--to", "chrts", "-", stdin=b"[1")
     assert found.exit_code == 1
     assert found.stderr.startswith("no endpoint of chrts takes this body:")
-    for endpoint in load().inputs["chrts"].endpoints:
+    for endpoint in load_plugins().inputs["chrts"].endpoints:
         assert f"  {endpoint}: $: " in found.stderr
 
 
@@ -326,7 +326,7 @@ def test_translate_names_the_nearest(body: Path, args: list[str], said: str) -> 
     assert said in found.stderr
 
 
-@pytest.mark.parametrize("vendor", sorted(load().outputs))
+@pytest.mark.parametrize("vendor", sorted(load_plugins().outputs))
 def test_every_output_can_be_tried_without_settings(vendor: str, body: Path) -> None:
     """Placeholders are enough to translate into every vendor's format, and are not shown."""
     found = gateway("translate", "--from", "chrts", "--to", vendor, "--path", "/event/track", body)

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.conditions import types
+from gateway.conditions.analysis import LONGEST, ConditionAnalysis, placed
+from gateway.conditions.condition import Condition, Evaluation, deciding_part
+from gateway.conditions.syntax import CelSyntaxError, parse
+from gateway.conditions.variables import MOST, ConditionInput, VariableSet
 from gateway.event import Context, Event, Page, Product, Properties, Traits
-from gateway.routing import kinds
-from gateway.routing.condition import Condition, Judgement
-from gateway.routing.deciding import deciding
-from gateway.routing.scene import MOST, Scene, Slots
-from gateway.routing.study import LONGEST, Study, placed
-from gateway.routing.syntax import NotCel, parse
 
 AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ORDER = Event(
@@ -36,14 +35,14 @@ ORDER = Event(
 )  # fmt: skip
 
 
-def scene_of(condition: Condition, slots: Slots, event: Event = ORDER) -> Scene:
+def scene_of(condition: Condition, slots: VariableSet, event: Event = ORDER) -> ConditionInput:
     """Return what *condition* is to know of an event of the source ``shop``."""
     return slots.stage(condition.names).scene("shop", event)
 
 
-def judged(text: str, event: Event = ORDER) -> Judgement:
+def judged(text: str, event: Event = ORDER) -> Evaluation:
     """Return what a condition says of an event of the source ``shop``."""
-    slots = Slots()
+    slots = VariableSet()
     condition = Condition(text, slots)
     judgement = condition.judge(scene_of(condition, slots, event))
     return judgement._replace(missing=condition.path(judgement.missing))
@@ -58,12 +57,12 @@ def holds(text: str, event: Event = ORDER) -> bool:
 
 def problems(text: str) -> list[str]:
     """Return why a condition cannot be used."""
-    return [placed(text, remark) for remark in Study(text).problems]
+    return [placed(text, remark) for remark in ConditionAnalysis(text).problems]
 
 
 def doubts(text: str) -> list[str]:
     """Return what is suspicious of a condition that can be used."""
-    study = Study(text)
+    study = ConditionAnalysis(text)
     assert not study.problems
     return [placed(text, remark) for remark in study.doubts]
 
@@ -107,7 +106,7 @@ def test_conditions_reach_everything_that_an_event_holds(text: str) -> None:
 )
 def test_a_missing_value_makes_a_condition_false_and_is_no_error(text: str, missing: str) -> None:
     """What is missing, null or beyond a list's end makes the whole false, negated or not."""
-    assert judged(text) == Judgement(holds=False, missing=missing)
+    assert judged(text) == Evaluation(holds=False, missing=missing)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +160,7 @@ def test_what_is_asked_once_changes_no_answer(text: str, extra: dict[str, int]) 
     """Splitting off what source, type and name decide leaves the answer as it was."""
     whole = f'event.type == "track" && ({text}) && event.name != "x"'
     event = Event(type="track", name="y", properties=Properties(extra=extra))
-    slots = Slots()
+    slots = VariableSet()
     condition = Condition(whole, slots)
     left = condition.of_kind("shop", event)
     answer = left if isinstance(left, bool) else left.ask(scene_of(condition, slots, event))
@@ -170,7 +169,7 @@ def test_what_is_asked_once_changes_no_answer(text: str, extra: dict[str, int]) 
 
 def test_only_fields_in_use_are_converted() -> None:
     """A scene has a variable per field in use, once for all conditions, and nothing else."""
-    slots = Slots()
+    slots = VariableSet()
     one = Condition("event.properties.total > 1 && event.user_id == 'u1'", slots)
     other = Condition("event.properties.total > 2 && has(event.user_id)", slots)
     scene = slots.stage(one.names | other.names).scene("shop", ORDER)
@@ -179,7 +178,7 @@ def test_only_fields_in_use_are_converted() -> None:
 
 def test_of_products_only_members_in_use_are_converted() -> None:
     """Each product is a table of what conditions ask of it, unless one asks for it whole."""
-    slots = Slots()
+    slots = VariableSet()
     condition = Condition("event.properties.products.exists(p, p.price > 4)", slots)
     (held,) = scene_of(condition, slots).context.variables.values()
     assert held == [{"price": 5.0}, {}]
@@ -285,7 +284,7 @@ def test_mistakes_are_found_before_any_event_comes(text: str, problem: str) -> N
     (found,) = problems(text)
     assert problem in found
     with pytest.raises(ValueError, match="column"):
-        Condition(text, Slots())
+        Condition(text, VariableSet())
 
 
 @pytest.mark.parametrize(
@@ -319,9 +318,9 @@ def test_what_is_probably_not_meant_is_a_doubt(text: str, doubt: str) -> None:
 )
 def test_the_part_that_decided_can_be_named(text: str, part: str) -> None:
     """The smallest part that made the whole come out as it did is told apart."""
-    slots = Slots()
+    slots = VariableSet()
     condition = Condition(text, slots)
-    assert deciding(condition, scene_of(condition, slots)) == part
+    assert deciding_part(condition, scene_of(condition, slots)) == part
 
 
 def test_what_is_no_expression_is_refused_as_the_library_does() -> None:
@@ -334,7 +333,7 @@ def test_what_is_no_expression_is_refused_as_the_library_does() -> None:
         ours = theirs = True
         try:
             parse(text)
-        except NotCel:
+        except CelSyntaxError:
             ours = False
         try:
             cel.compile(text)
@@ -345,6 +344,6 @@ def test_what_is_no_expression_is_refused_as_the_library_does() -> None:
 
 def test_what_functions_take_is_what_the_library_takes() -> None:
     """Every function that conditions may call is one that the library knows."""
-    for name, function in kinds.FUNCTIONS.items():
-        every = frozenset(kinds._SAMPLES)
-        assert kinds.takes(name, (every,) * (function.arguments + function.method)), name
+    for name, function in types.FUNCTIONS.items():
+        every = frozenset(types._SAMPLES)
+        assert types.takes(name, (every,) * (function.arguments + function.method)), name

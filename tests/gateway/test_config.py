@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from gateway.config import load
-from gateway.config.listening import Address
-from gateway.config.load import load_spool
+from gateway.config.loader.load import load, load_spool
 from gateway.config.models import TABLES, keys_of
-from gateway.config.quantities import duration, rate, shown, size
 from gateway.config.reference import reference
+from gateway.config.types import Address
 from gateway.errors import ConfigError, PluginError
-from gateway.plugins import load as load_plugins
+from gateway.plugin.registry import load_plugins
+from gateway.quantities import duration, rate, shown, size
 from tests.gateway.configuring import FINE, AcmeOutput, read, registry
 
 ROOT = Path(__file__).parents[2]

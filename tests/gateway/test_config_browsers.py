@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.clients import YEAR
+from gateway.config.types import YEAR
 from tests.gateway.configuring import FINE, problems, read
 
 SOURCE = "[sources.shop]\n"

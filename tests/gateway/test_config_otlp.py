@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.load import load_trace
+from gateway.config.loader.load import load_trace
 from tests.gateway.configuring import FINE, problems, read
 
 CANARY = "canary-7c41aa"

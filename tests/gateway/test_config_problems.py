@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import load
+from gateway.config.loader.load import load
 from gateway.errors import ConfigError
 from tests.gateway.configuring import FINE, problems, registry
 

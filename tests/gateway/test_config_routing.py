@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.load import load_spool
-from gateway.config.steps import Consent, Drop, Hash, Map, Sample
+from gateway.config.loader.load import load_spool
+from gateway.config.steps import Consent, Drop, Hash, Map, SampleStep
 from tests.gateway.configuring import FINE, problems, read
 
 HEAD = FINE.partition("[[routes]]")[0]
@@ -52,7 +52,7 @@ remember = "30d"
 """
     config = read(tmp_path, text, {"HASH_KEY": "hash-key"})
     ads, _, rest = config.routes
-    assert [type(step) for step in ads.steps] == [Hash, Drop, Sample, Consent]
+    assert [type(step) for step in ads.steps] == [Hash, Drop, SampleStep, Consent]
     assert isinstance(ads.steps[0], Hash)
     assert ads.steps[0].key is not None
     assert ads.steps[0].key.get_secret_value() == "hash-key"

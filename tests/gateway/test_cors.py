@@ -3,8 +3,8 @@
 import pytest
 from multidict import CIMultiDict
 
-from gateway.cors import TRACING, Cors, Origins
-from gateway.doors import Source
+from gateway.ingest.cors import TRACING, Cors, Origins
+from gateway.ingest.sources import Source
 from plugins.chrts.input import ChrtsInput
 from plugins.growlytics.input import GrowlyticsInput
 from plugins.personaclick.input import PersonaclickInput
@@ -83,34 +83,34 @@ def test_a_source_without_origins_knows_no_preflights() -> None:
     """Where no origin is let in, nothing is said to browsers at all."""
     closed = cors(())
     assert closed.preflight(ASKS, {"POST"}) is None
-    assert closed.marked({"content-type": "x"}, SHOP) == {"content-type": "x"}
+    assert closed.with_headers({"content-type": "x"}, SHOP) == {"content-type": "x"}
 
 
 def test_answers_are_marked() -> None:
     """An answer says whose pages may read it, and which headers; caches keep origins apart."""
     named, every = cors([SHOP]), cors("*")
-    assert named.marked({"content-type": "x"}, SHOP) == {
+    assert named.with_headers({"content-type": "x"}, SHOP) == {
         "content-type": "x",
         "access-control-allow-origin": SHOP,
         "access-control-allow-credentials": "true",
         "access-control-expose-headers": "x-gateway-request-id",
         "vary": "origin",
     }
-    assert named.marked({}, "https://evil.example") == {"vary": "origin"}
-    assert named.marked({"vary": "accept"}, None) == {"vary": "accept, origin"}
+    assert named.with_headers({}, "https://evil.example") == {"vary": "origin"}
+    assert named.with_headers({"vary": "accept"}, None) == {"vary": "accept, origin"}
     twice = CIMultiDict([("Vary", "accept"), ("vary", "accept-encoding")])
-    assert named.marked(twice, None).getall("vary") == ["accept, accept-encoding, origin"]
-    assert every.marked({}, "null") == {
+    assert named.with_headers(twice, None).getall("vary") == ["accept, accept-encoding, origin"]
+    assert every.with_headers({}, "null") == {
         "access-control-allow-origin": "*",
         "access-control-expose-headers": "x-gateway-request-id",
     }
-    assert every.marked({}, None) == {}
+    assert every.with_headers({}, None) == {}
 
 
 def test_a_vendor_tells_browsers_nothing_through_us() -> None:
     """An answer that is passed on does not open the gateway to origins that nobody named."""
     vendors = {"access-control-allow-origin": "*", "access-control-allow-credentials": "true"}
-    assert cors([SHOP]).marked(vendors, "https://evil.example") == {"vary": "origin"}
+    assert cors([SHOP]).with_headers(vendors, "https://evil.example") == {"vary": "origin"}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_vendors_with_clients_in_browsers_are_open(source: Source, headers: str)
     assert leave.headers["access-control-allow-origin"] == "*"
     allowed = leave.headers["access-control-allow-headers"].split(", ")
     assert [name for name in allowed if name not in TRACING] == headers.split(", ")
-    reads = type(source.reads)()
+    reads = type(source.input)()
     assert Source("x", reads, None, origins=()).cors.preflight(ASKS, {"POST"}) is None
 
 
@@ -151,6 +151,6 @@ def test_vendors_of_backends_are_closed(
 
 def test_the_vendors_own_headers_are_exposed() -> None:
     """Scripts may read the request's id, when to try again, and what the vendor adds."""
-    marked = Source("t", TracardiInput(), None).cors.marked({}, SHOP)
+    marked = Source("t", TracardiInput(), None).cors.with_headers({}, SHOP)
     exposed = marked["access-control-expose-headers"]
     assert exposed == "retry-after, x-gateway-request-id, x-process-time"

@@ -20,9 +20,10 @@ from gateway.delivery.queue import SOURCE_JOBS, WINDOW, WINDOW_JOBS, JobQueue, U
 from gateway.delivery.rate_limiter import RateLimiter
 from gateway.delivery.worker import MAX_ISOLATED_ATTEMPTS
 from gateway.event import Event
-from gateway.exchange import Request, Response, retry_after, verdict_by_status
-from gateway.spool import Attempt, Entry, Later, Mark
-from gateway.spool.users import UserHash
+from gateway.http import Request, Response
+from gateway.spool import Attempt, DeliveryRef, Entry, WaitingDelivery
+from gateway.spool.sqlite.user_hash import UserHash
+from gateway.verdict import retry_after, verdict_by_status
 
 NUMBERS = count()
 ENTRY = Entry("r", "shop", Request(method="POST", url="/"), {"crm": (0,)})
@@ -30,14 +31,16 @@ ENTRY = Entry("r", "shop", Request(method="POST", url="/"), {"crm": (0,)})
 
 def job(index: int, user: str = "u") -> Job:
     """Return the delivery of event *index* of *user*."""
-    return Job(Mark(1, index), ENTRY, Event(type="track", name=f"e{index}", user_id=user or None))
+    return Job(
+        DeliveryRef(1, index), ENTRY, Event(type="track", name=f"e{index}", user_id=user or None)
+    )
 
 
 def fail(breaker: CircuitBreaker, user: str, cause: str = "server", **said: Any) -> float:
     """Let an event of *user* fail, for the first time unless *number* says otherwise."""
     number = said.pop("number", next(NUMBERS))
     given = {"reason": "no", "after": None, "now": 0.0, "isolated_before": False, **said}
-    return breaker.record_failure(Mark(number, 0), user, cause=cause, **given)
+    return breaker.record_failure(DeliveryRef(number, 0), user, cause=cause, **given)
 
 
 def attempt_at(breaker: CircuitBreaker, now: float) -> bool:
@@ -289,7 +292,7 @@ def from_source(source: str, index: int, *attempts: Attempt) -> Job:
     """Return a job of a source, of a user of its own."""
     entry = msgspec.structs.replace(ENTRY, source=source)
     event = Event(type="track", name="e", user_id=f"{source}{index}")
-    return Job(Mark(1, index), entry, event, attempts=attempts)
+    return Job(DeliveryRef(1, index), entry, event, attempts=attempts)
 
 
 def test_sources_take_turns() -> None:
@@ -325,19 +328,19 @@ def test_sources_share_what_may_be_in_memory() -> None:
     assert in_flight.room("shop", WINDOW_JOBS) == SOURCE_JOBS
     half = msgspec.structs.replace(ENTRY.request, body=b"x" * (WINDOW // 2 + 1))
     event = Event(type="track", name="e")
-    large = Job(Mark(2, 0), msgspec.structs.replace(ENTRY, request=half), event)
+    large = Job(DeliveryRef(2, 0), msgspec.structs.replace(ENTRY, request=half), event)
     in_flight.take(large)
     assert in_flight.room("shop", 1) == 0
     in_flight.release(large)
-    in_flight.take(Job(Mark(2, 0), large.entry, event, siblings=2))
+    in_flight.take(Job(DeliveryRef(2, 0), large.entry, event, siblings=2))
     assert in_flight.room("shop", 1) > 0, "a request counts once, however many events it has"
 
 
 def test_what_the_spool_says_of_who_waits_is_taken_over() -> None:
     """Blocked are users with something at rest; those that no retry will bring on are followed."""
     queue = queue_of(job(0, "active"))
-    queue.in_flight.restore(Later(Mark(5, 0), due=0, user="tried now"))
-    retry = Later(Mark(7, 0), due=9, user="tried later")
+    queue.in_flight.restore(WaitingDelivery(DeliveryRef(5, 0), due=0, user="tried now"))
+    retry = WaitingDelivery(DeliveryRef(7, 0), due=9, user="tried later")
     found = {"active": 2, "tried now": 1, "tried later": 3, "forgotten": 1}
     assert queue.in_flight.resync(found, [retry]) == {"forgotten"}
     blocked = {user for user in (*found, "tried now", "other") if queue.users.blocked(user)}
@@ -356,7 +359,7 @@ def test_a_retry_in_flight_blocks_nobody_and_does_again_once_it_rests() -> None:
     in_flight.retry_later(tried)
     assert (users.blocked("u"), in_flight.has(tried.mark), in_flight.waiting) == (True, False, 0)
     assert in_flight.retries
-    in_flight.restore(tried.later(9.0))
+    in_flight.restore(tried.to_waiting(9.0))
     assert (users.blocked("u"), in_flight.retries_for("u")) == (False, False)
     in_flight.settle(tried.mark)
     assert in_flight.waiting == 0
@@ -367,8 +370,8 @@ def test_the_oldest_in_flight_is_the_first_of_the_log_whether_it_overtook_or_not
     in_flight = queue_of().in_flight
     assert in_flight.oldest() is None
     event = Event(type="track", name="e")
-    ahead = [Job(Mark(seq, 0), ENTRY, event, ahead=True) for seq in (9, 2, 7)]
-    in_order = [Job(Mark(seq, 0), ENTRY, event) for seq in (4, 5)]
+    ahead = [Job(DeliveryRef(seq, 0), ENTRY, event, ahead=True) for seq in (9, 2, 7)]
+    in_order = [Job(DeliveryRef(seq, 0), ENTRY, event) for seq in (4, 5)]
     for one in (ahead[0], *in_order):
         in_flight.take(one)
     assert in_flight.oldest() is in_order[0]
@@ -407,8 +410,8 @@ def test_a_probe_is_rather_an_event_of_a_user_whose_events_were_taken() -> None:
     known = msgspec.structs.replace(ENTRY, users=(1,))
     strange = msgspec.structs.replace(ENTRY, users=(2,))
     event = Event(type="track", name="e")
-    before, good = (Job(Mark(seq, 0), known, event) for seq in (1, 3))
-    old, late = (Job(Mark(seq, 0), strange, event) for seq in (2, 4))
+    before, good = (Job(DeliveryRef(seq, 0), known, event) for seq in (1, 3))
+    old, late = (Job(DeliveryRef(seq, 0), strange, event) for seq in (2, 4))
     queue = queue_of(old, good, late)
     queue.passed(before)
     assert [queue.pop(probe=True) for _ in range(3)] == [good, late, old]

@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
-from gateway.config import load
-from gateway.config.editor import editor_schema
+from gateway.config.loader.load import load
 from gateway.config.models import TABLES, Delivery, keys_of
+from gateway.config.schema import editor_schema
 from gateway.config.steps import STEPS
 from gateway.errors import ConfigError
-from gateway.plugins import load as load_plugins
+from gateway.plugin.registry import load_plugins
 
 ROOT = Path(__file__).parent.parent.parent
 COMMITTED = ROOT / "config/gateway.schema.json"

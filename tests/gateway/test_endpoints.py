@@ -5,14 +5,16 @@ from typing import Any, TypedDict
 
 import pytest
 
-from gateway.doors import Source
-from gateway.endpoints import documented
 from gateway.errors import Fault, Rejected, Unrenderable
 from gateway.event import Event
-from gateway.exchange import Declined, Request, Response
+from gateway.http import Request, Response
+from gateway.ingest.sources import Source
 from gateway.mapping import TEXT, Row, Table
-from gateway.plugin import Call, Endpoints, Paths, Secret, in_path
+from gateway.plugin.endpoints import Endpoints, EndpointSet, fill_path, match_endpoint
+from gateway.plugin.settings import Secret
+from gateway.plugin.vendor import OutgoingCall
 from gateway.testing import DeliverySuite, VendorSuite
+from gateway.verdict import Declined
 from tests.example_plugin.acme.input import AcmeInput
 from tests.example_plugin.acme.output import AcmeOutput
 
@@ -43,7 +45,7 @@ class WavingInput(AcmeInput):
 
     name = "waving"
     endpoints = ENDPOINTS
-    unsupported = Paths({"GET /v1/people/{who}", "GET /v1/people"})
+    unsupported = EndpointSet({"GET /v1/people/{who}", "GET /v1/people"})
 
     def decode(self, request: Request) -> Any:
         """Return the body, and the person."""
@@ -59,11 +61,11 @@ class WavingOutput(AcmeOutput):
     name = "waving"
     endpoints = ENDPOINTS
 
-    def choose(self, event: Event) -> Call | Declined:
+    def select(self, event: Event) -> OutgoingCall | Declined:
         """Take what has a name and a person."""
         if event.name is None or event.user_id is None:
             return Declined("nobody waved")
-        return super().choose(event)
+        return super().select(event)
 
     def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
         """Return the request, with the person in its path."""
@@ -71,7 +73,7 @@ class WavingOutput(AcmeOutput):
         made = super().request(endpoint, payload, event)
         return Request(
             method=made.method,
-            url=in_path(made.url, {"who": who}),
+            url=fill_path(made.url, {"who": who}),
             headers=made.headers,
             body=made.body,
         )
@@ -122,8 +124,8 @@ def test_an_endpoint_without_values_goes_first() -> None:
     assert both.told(Request(method="PUT", url="/v1/people/all/waves")) == {}
     asked = Request(method="PUT", url="/v1/people/7/waves?x=1")
     assert both.told(asked) == {"who": "7"}
-    assert documented(both, asked) == WAVE
-    assert documented({}, asked) == "PUT /v1/people/7/waves"
+    assert match_endpoint(both, asked) == WAVE
+    assert match_endpoint({}, asked) == "PUT /v1/people/7/waves"
 
 
 def test_a_path_that_is_no_text_is_refused() -> None:
@@ -136,7 +138,7 @@ def test_a_path_that_is_no_text_is_refused() -> None:
 def test_no_path_holds_dots_or_nothing(value: str) -> None:
     """What a client would resolve away is not written into a path."""
     with pytest.raises(Unrenderable, match="who"):
-        in_path("https://acme.example/v1/people/{who}/waves", {"who": value})
+        fill_path("https://acme.example/v1/people/{who}/waves", {"who": value})
 
 
 def test_another_method_is_told_from_another_path() -> None:
@@ -144,16 +146,16 @@ def test_another_method_is_told_from_another_path() -> None:
     source = Source("s", WavingInput(), None)
     assert source.allowed("/v1/people/7/waves") == {"PUT"}
     assert source.translates("PUT", "/v1/people/7/waves")
-    assert source.refusal("GET", "/v1/people/7/waves").fault is Fault.METHOD
-    assert source.refusal("GET", "/v1/persons").fault is Fault.NOT_FOUND
+    assert source.rejection_for("GET", "/v1/people/7/waves").fault is Fault.METHOD
+    assert source.rejection_for("GET", "/v1/persons").fault is Fault.NOT_FOUND
 
 
 def test_what_is_no_event_may_have_values_in_its_path() -> None:
     """An endpoint that the gateway does not serve is known by any path like the documented one."""
     source = Source("s", WavingInput(), None)
     for path in ("/v1/people/7", "/v1/people/{who}", "/v1/people"):
-        assert source.refusal("GET", path).fault is Fault.UNSUPPORTED
-        assert source.refusal("PUT", path).fault is Fault.METHOD
+        assert source.rejection_for("GET", path).fault is Fault.UNSUPPORTED
+        assert source.rejection_for("PUT", path).fault is Fault.METHOD
         assert source.allowed(path) == {"GET"}
-    assert source.refusal("GET", "/v1/people/7/8").fault is Fault.NOT_FOUND
+    assert source.rejection_for("GET", "/v1/people/7/8").fault is Fault.NOT_FOUND
     assert sorted(WavingInput.unsupported) == ["GET /v1/people", "GET /v1/people/{who}"]

@@ -7,10 +7,16 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.changes import GONE, Change, changes, differences
-from gateway.config import load
-from gateway.explain import Asked, AskedError, Explaining, Explanation, RouteStory
-from gateway.plugins import load as load_plugins
+from gateway.config.loader.load import load
+from gateway.event_diff import MISSING, Difference, diff_events, diff_json
+from gateway.explain import (
+    Explainer,
+    ExplainRequest,
+    ExplainRequestError,
+    Explanation,
+    RouteExplanation,
+)
+from gateway.plugin.registry import load_plugins
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 PLUGINS = load_plugins()
@@ -63,11 +69,11 @@ ORDER = {
 }  # fmt: skip
 
 
-def explain(folder: Path, asked: Asked, config: str = CONFIG) -> Explanation:
+def explain(folder: Path, asked: ExplainRequest, config: str = CONFIG) -> Explanation:
     """Return what *config* does with a request."""
     path = folder / "gateway.toml"
     path.write_text(config)
-    return Explaining(load(path, PLUGINS, {}), PLUGINS).explain(asked)
+    return Explainer(load(path, PLUGINS, {}), PLUGINS).explain(asked)
 
 
 def order(**more: object) -> bytes:
@@ -75,7 +81,7 @@ def order(**more: object) -> bytes:
     return orjson.dumps(ORDER | more)
 
 
-def route(told: Explanation, name: str) -> RouteStory:
+def route(told: Explanation, name: str) -> RouteExplanation:
     """Return what a route says of the only event."""
     (event,) = told.events
     return next(one for one in event.routes if one.decision.route == name)
@@ -83,7 +89,7 @@ def route(told: Explanation, name: str) -> RouteStory:
 
 def test_every_route_says_why(tmp_path: Path) -> None:
     """Each route's verdict is there with the part of its condition that decided."""
-    asked = Asked(order(order_price=5), path="/push", at=NOW)
+    asked = ExplainRequest(order(order_price=5), path="/push", at=NOW)
     told = explain(tmp_path, asked)
     assert (told.source, told.vendor) == ("shop", "personaclick")
     large = route(told, "large").decision
@@ -96,19 +102,21 @@ def test_every_route_says_why(tmp_path: Path) -> None:
 
 def test_steps_show_before_and_after(tmp_path: Path) -> None:
     """Each step is there with the event as it found it and as it left it."""
-    asked = Asked(order(), path="/push", at=NOW, consented={"advertising": True})
+    asked = ExplainRequest(order(), path="/push", at=NOW, consented={"advertising": True})
     large = route(explain(tmp_path, asked), "large")
     assert [step.word for step in large.steps] == ["consent", "hash", "set"]
     consent, hashed, put = large.steps
-    assert changes(consent.before, consent.after) == []
-    (change,) = changes(hashed.before, hashed.after)
+    assert diff_events(consent.before, consent.after) == []
+    (change,) = diff_events(hashed.before, hashed.after)
     assert (change.path, change.before) == ("traits.email", "Anna@Shop.example")
-    assert changes(put.before, put.after) == [Change("properties.currency", GONE, "EUR")]
+    assert diff_events(put.before, put.after) == [Difference("properties.currency", MISSING, "EUR")]
 
 
 def test_the_requests_are_those_that_would_go_out(tmp_path: Path) -> None:
     """Each delivery has its request, rendered or forwarded as it came, without credentials."""
-    asked = Asked(order(segment="B"), path="/push", at=NOW, consented={"advertising": True})
+    asked = ExplainRequest(
+        order(segment="B"), path="/push", at=NOW, consented={"advertising": True}
+    )
     told = explain(tmp_path, asked)
     sent = {one.destination: one.request for one in told.events[0].deliveries}
     assert sent.keys() == {"ads", "crm", "same"}
@@ -122,7 +130,7 @@ def test_the_requests_are_those_that_would_go_out(tmp_path: Path) -> None:
 
 def test_losses_are_told_per_delivery(tmp_path: Path) -> None:
     """What the event knows and a request does not say is told; forwarded ones lose nothing."""
-    asked = Asked(order(), path="/push", at=NOW, consented={"advertising": True})
+    asked = ExplainRequest(order(), path="/push", at=NOW, consented={"advertising": True})
     told = explain(tmp_path, asked)
     losses = {one.destination: [x.path for x in one.losses] for one in told.events[0].deliveries}
     assert "context.device" not in losses["ads"]
@@ -133,7 +141,7 @@ def test_losses_are_told_per_delivery(tmp_path: Path) -> None:
 
 def test_what_a_filter_keeps_back_is_told(tmp_path: Path) -> None:
     """A filter that lets an event go no further is the last step, with its reason."""
-    large = route(explain(tmp_path, Asked(order(), path="/push", at=NOW)), "large")
+    large = route(explain(tmp_path, ExplainRequest(order(), path="/push", at=NOW)), "large")
     assert large.decision.taken
     assert large.decision.gives == ()
     assert [step.kept_back for step in large.steps] == ["no consent to advertising is known"]
@@ -143,7 +151,7 @@ def test_what_a_vendor_cannot_say_is_told(tmp_path: Path) -> None:
     """An event that a vendor has no way to say, or cannot take, has a reason and no request."""
     config = CONFIG.replace('to = ["crm", "same"]', 'to = ["ads"]')
     body = b'{"uid": "17", "previousId": "x"}'
-    told = explain(tmp_path, Asked(body, "backend", "/customer/alias", at=NOW), config)
+    told = explain(tmp_path, ExplainRequest(body, "backend", "/customer/alias", at=NOW), config)
     (delivery,) = (d for d in told.events[0].deliveries if d.destination == "ads")
     assert delivery.request is None
     assert delivery.reason.startswith("growlytics cannot join two customers")
@@ -156,16 +164,27 @@ def test_a_dead_letter_is_foretold(tmp_path: Path) -> None:
     crm = f'[destinations.crm]\nvendor = "chrts"\napi_key = "{CANARY}-2"'
     segment = f'[destinations.crm]\nvendor = "segment"\nwrite_key = "{CANARY}-2"'
     config = CONFIG.replace(crm, segment).replace('to = ["crm", "same"]', 'to = ["crm"]')
-    told = explain(tmp_path, Asked(body, "backend", "/event/track", at=NOW), config)
+    told = explain(tmp_path, ExplainRequest(body, "backend", "/event/track", at=NOW), config)
     (delivery,) = told.events[0].deliveries
     assert delivery.request is None
     assert delivery.dead
     assert "and segment takes 32768" in delivery.reason
 
 
+def test_too_many_events_are_refused_as_they_would_be(tmp_path: Path) -> None:
+    """A request of more events than a source takes is refused here too, in the vendor's words."""
+    config = '[server]\nmax_events = 1\n[sources.shop]\nvendor = "segment"\nkeys = "any"\n'
+    batch = {"batch": [{"type": "track", "userId": "u", "event": "E"}] * 2}
+    asked = ExplainRequest(orjson.dumps(batch), path="/v1/batch", at=NOW, source="shop")
+    told = explain(tmp_path, asked, config + CONFIG[CONFIG.index("[destinations.") :])
+    assert told.refusal is not None
+    assert "more than 1 events" in told.refusal.reason
+    assert not told.events
+
+
 def test_a_refusal_is_the_vendors_own(tmp_path: Path) -> None:
     """A request that is refused has the reason, and the answer in its vendor's words."""
-    told = explain(tmp_path, Asked(b'{"shop_id": "the-shop"}', path="/push", at=NOW))
+    told = explain(tmp_path, ExplainRequest(b'{"shop_id": "the-shop"}', path="/push", at=NOW))
     assert told.refusal is not None
     assert told.refusal.reason == "event: required"
     assert told.refusal.answer is not None
@@ -181,7 +200,7 @@ def test_a_tracking_plan_has_its_say(tmp_path: Path) -> None:
         'order_id = { pattern = "^B" } } } } }\n'
     )
     config = CONFIG.replace('keys = ["the-shop"]\n', plan)
-    told = explain(tmp_path, Asked(order(), path="/push", at=NOW), config)
+    told = explain(tmp_path, ExplainRequest(order(), path="/push", at=NOW), config)
     (event,) = told.events
     assert event.planned is not None
     assert event.planned.dropped == (("properties", "order_id"),)
@@ -194,14 +213,16 @@ def test_a_tracking_plan_has_its_say(tmp_path: Path) -> None:
 def test_path_host_and_credential_decide_where_no_source_is_named(tmp_path: Path) -> None:
     """Without a source the request goes through the doors, its credential included."""
     body = b'{"uid": "17", "name": "n"}'
-    told = explain(tmp_path, Asked(body, path="/backend/event/track", at=NOW))
+    told = explain(tmp_path, ExplainRequest(body, path="/backend/event/track", at=NOW))
     assert told.source == "backend"
     assert told.refusal is not None
     assert told.refusal.reason.startswith("no credential came along; name the source")
     headers = {"authorization": "Bearer the-backend"}
-    told = explain(tmp_path, Asked(body, path="/backend/event/track", headers=headers, at=NOW))
+    told = explain(
+        tmp_path, ExplainRequest(body, path="/backend/event/track", headers=headers, at=NOW)
+    )
     assert told.refusal is None
-    told = explain(tmp_path, Asked(body, path="/nowhere", at=NOW))
+    told = explain(tmp_path, ExplainRequest(body, path="/nowhere", at=NOW))
     assert told.refusal is not None
     assert told.refusal.reason == "no source serves this path"
 
@@ -216,7 +237,7 @@ def test_path_host_and_credential_decide_where_no_source_is_named(tmp_path: Path
 )
 def test_what_is_no_event_says_so(tmp_path: Path, path: str, reason: str) -> None:
     """A read, or a path that nobody knows, makes no events, and it is told who answers it."""
-    told = explain(tmp_path, Asked(b"", path=path, at=NOW))
+    told = explain(tmp_path, ExplainRequest(b"", path=path, at=NOW))
     assert told.refusal is not None
     assert told.refusal.reason == reason
 
@@ -224,18 +245,24 @@ def test_what_is_no_event_says_so(tmp_path: Path, path: str, reason: str) -> Non
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (Asked(b"{}", "shpo"), "there is no source 'shpo'; did you mean shop?"),
-        (Asked(b"{}"), "say with `from` which source it comes through, or give its path;"),
-        (Asked(b"{}", "shop", "/psuh"), "no endpoint '/psuh' for events; did you mean /push?"),
-        (Asked(b"nonsense", "shop"), "no endpoint of personaclick takes this body:"),
-        (Asked(order(), "shop"), "would all take this body; say with `path` where it is posted"),
+        (ExplainRequest(b"{}", "shpo"), "there is no source 'shpo'; did you mean shop?"),
+        (ExplainRequest(b"{}"), "say with `from` which source it comes through, or give its path;"),
+        (
+            ExplainRequest(b"{}", "shop", "/psuh"),
+            "no endpoint '/psuh' for events; did you mean /push?",
+        ),
+        (ExplainRequest(b"nonsense", "shop"), "no endpoint of personaclick takes this body:"),
+        (
+            ExplainRequest(order(), "shop"),
+            "would all take this body; say with `path` where it is posted",
+        ),
     ],
 )
 def test_a_question_that_is_not_clear_is_asked_back(
-    tmp_path: Path, asked: Asked, said: str
+    tmp_path: Path, asked: ExplainRequest, said: str
 ) -> None:
     """Where source or endpoint cannot be told, the error says what to add."""
-    with pytest.raises(AskedError) as caught:
+    with pytest.raises(ExplainRequestError) as caught:
         explain(tmp_path, asked)
     assert said in str(caught.value)
 
@@ -259,19 +286,19 @@ def test_consent_within_a_request_counts_as_it_does_when_it_is_sent(tmp_path: Pa
         },
     ]  # fmt: skip
     body = orjson.dumps({"batch": calls})
-    told = explain(tmp_path, Asked(body, "shop", "/v1/batch", at=NOW), config)
+    told = explain(tmp_path, ExplainRequest(body, "shop", "/v1/batch", at=NOW), config)
     got = [any(d.destination == "ads" for d in event.deliveries) for event in told.events]
     assert got == [False, True, False]
 
 
 def test_differences_go_by_path() -> None:
     """Values are compared path by path, and 1 is 1.0."""
-    assert differences({"a": [1, {"b": "1"}]}, {"a": [1.0, {"b": 1}], "c": {}}) == [
-        Change("a[1].b", "1", 1),
-        Change("c", GONE, {}),
+    assert diff_json({"a": [1, {"b": "1"}]}, {"a": [1.0, {"b": 1}], "c": {}}) == [
+        Difference("a[1].b", "1", 1),
+        Difference("c", MISSING, {}),
     ]
 
 
 def test_true_is_not_one() -> None:
     """JSON's true and 1 differ, though Python's are equal."""
-    assert [change.path for change in differences(orjson.loads("[true]"), [1])] == ["[0]"]
+    assert [change.path for change in diff_json(orjson.loads("[true]"), [1])] == ["[0]"]

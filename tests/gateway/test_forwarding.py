@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from gateway.clients import introduced
 from gateway.delivery.job import Job
-from gateway.delivery.rendering import Prepared, Rendering
-from gateway.exchange import Client, Request
-from gateway.forwarding import carried
-from gateway.spool import Entry, Mark
+from gateway.delivery.renderer import PreparedRequest, Renderer
+from gateway.http import ClientInfo, Request
+from gateway.ingest.events import with_client
+from gateway.plugin.vendor import forwarded_headers
+from gateway.spool import DeliveryRef, Entry
 from plugins.segment.input import SegmentInput
 from plugins.segment.output import SegmentOutput
 
@@ -39,7 +39,10 @@ def test_what_is_stored_goes_on_but_for_credentials_and_wrong_labels(
     headers: dict[str, str], body: bytes, wanted: dict[str, str]
 ) -> None:
     """The client's headers go on, ours go before them, and JSON is labelled as JSON."""
-    assert carried(Request(method="POST", url="/x", headers=headers, body=body), OURS) == wanted
+    assert (
+        forwarded_headers(Request(method="POST", url="/x", headers=headers, body=body), OURS)
+        == wanted
+    )
 
 
 @pytest.mark.parametrize(("age", "as_it_came"), [(1, "yes"), (3600, "no")])
@@ -54,9 +57,9 @@ def test_a_late_request_is_written_anew_where_the_vendor_goes_by_its_own_clock(
     )  # fmt: skip
     entry = Entry("r-1", "shop", request, {"segment": (0,)}, "segment")
     (event,) = SegmentInput().parse(request)
-    rendering = Rendering(SegmentOutput(config), passthrough=True)
-    prepared = rendering.prepare([Job(Mark(1, 0), entry, event)])
-    assert isinstance(prepared, Prepared)
+    rendering = Renderer(SegmentOutput(config), passthrough=True)
+    prepared = rendering.prepare([Job(DeliveryRef(1, 0), entry, event)])
+    assert isinstance(prepared, PreparedRequest)
     assert (b"sentAt" in prepared.request.body) is (as_it_came == "yes")
     assert b"theirs" not in prepared.request.body
 
@@ -82,13 +85,13 @@ def test_the_visitors_address_reaches_the_same_vendor(
     config = SegmentOutput.Config(write_key=SecretStr("ours"))
     request = Request(
         method="POST", url="/v1/t", headers={"content-type": "application/json"}, body=body,
-        id="r-1", received_at=datetime.now(UTC), client=Client(client),
+        id="r-1", received_at=datetime.now(UTC), client=ClientInfo(client),
     )  # fmt: skip
     entry = Entry("r-1", "shop", request, {"segment": (0,)}, "segment")
-    (event,) = introduced(SegmentInput().parse(request), request)
-    rendering = Rendering(SegmentOutput(config), passthrough=True, client_ip=client_ip)
-    prepared = rendering.prepare([Job(Mark(1, 0), entry, event)])
-    assert isinstance(prepared, Prepared)
+    (event,) = with_client(SegmentInput().parse(request), request)
+    rendering = Renderer(SegmentOutput(config), passthrough=True, client_ip=client_ip)
+    prepared = rendering.prepare([Job(DeliveryRef(1, 0), entry, event)])
+    assert isinstance(prepared, PreparedRequest)
     assert prepared.forwarded is as_it_came
     assert prepared.request.headers.get(client_ip or "x-forwarded-for") == header
     assert prepared.request.url.endswith("/v1/t" if as_it_came else "/v1/track")
@@ -101,12 +104,13 @@ def test_the_visitors_address_is_the_same_when_it_is_late() -> None:
     config = SegmentOutput.Config(write_key=SecretStr("ours"))
     request = Request(
         method="POST", url="/v1/t", headers={"content-type": "application/json"}, body=BODY,
-        id="r-1", received_at=datetime.now(UTC) - timedelta(hours=1), client=Client("203.0.113.7"),
+        id="r-1", received_at=datetime.now(UTC) - timedelta(hours=1),
+        client=ClientInfo("203.0.113.7"),
     )  # fmt: skip
     entry = Entry("r-1", "shop", request, {"segment": (0,)}, "segment")
-    (event,) = introduced(SegmentInput().parse(request), request)
-    rendering = Rendering(SegmentOutput(config), passthrough=True, client_ip="x-forwarded-for")
-    prepared = rendering.prepare([Job(Mark(1, 0), entry, event)])
-    assert isinstance(prepared, Prepared)
+    (event,) = with_client(SegmentInput().parse(request), request)
+    rendering = Renderer(SegmentOutput(config), passthrough=True, client_ip="x-forwarded-for")
+    prepared = rendering.prepare([Job(DeliveryRef(1, 0), entry, event)])
+    assert isinstance(prepared, PreparedRequest)
     assert not prepared.forwarded
     assert b'"ip":"203.0.113.7"' in prepared.request.body

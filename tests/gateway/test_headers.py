@@ -6,7 +6,7 @@ import orjson
 import pytest
 from multidict import CIMultiDict
 
-from gateway.headers import end_to_end
+from gateway.http import end_to_end_headers
 from tests.e2e.configs import everything
 from tests.e2e.running import running
 from tests.e2e.wire import exchange
@@ -19,7 +19,7 @@ from tests.e2e.wire import exchange
 def test_values_are_utf8_or_else_latin1(sent: str, read: str) -> None:
     """Bytes that are no UTF-8, which come as lone surrogates, are read as ISO-8859-1."""
     headers = CIMultiDict([("user-agent", sent), ("x", "1"), ("x", "2")])
-    found = end_to_end(headers)
+    found = end_to_end_headers(headers)
     assert list(found.items()) == [("user-agent", read), ("x", "1"), ("x", "2")]
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.config.steps import Hash, Map
 from gateway.event import Event, Properties
+from gateway.event_fields import plain
 from gateway.json_text import (
     LongInteger,
     LongNumber,
@@ -24,11 +25,10 @@ from gateway.json_text import (
     repaired,
 )
 from gateway.mapping import NUMBER, TEXT
-from gateway.mapping.substitute import substitute
-from gateway.routing.fields import plain
-from gateway.routing.steps.privacy import hash_values
-from gateway.routing.steps.values import map_value
-from gateway.tracking.view import view
+from gateway.mapping.payload import replace_values
+from gateway.routing.step_privacy import hash_values
+from gateway.routing.step_values import map_value
+from gateway.tracking.schema import as_schema_input
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
@@ -143,7 +143,7 @@ def test_conditions_and_schemas_see_numbers(number: LongNumber) -> None:
     """A condition compares the nearest double, and a schema a number that it can judge."""
     assert type(plain(number)) is float
     event = Event(type="track", properties=Properties(extra={"ref": [number]}))
-    (seen,) = view(event)["properties"]["ref"]
+    (seen,) = as_schema_input(event)["properties"]["ref"]
     assert type(seen) in {int, float}
     assert math.isfinite(seen)
 
@@ -164,7 +164,10 @@ def test_steps_tell_long_numbers_apart() -> None:
 def test_a_value_is_exchanged_beside_what_is_no_text() -> None:
     """Exchanging a key of a body leaves its long numbers and its repaired text."""
     body = as_valid_json(b'{"key":"old","n":%b,"q":"\\ud83d"}' % LONG.encode())
-    assert substitute(body, {"key": "new"}) == b'{"key":"new","n":%b,"q":"\\ufffd"}' % LONG.encode()
+    assert (
+        replace_values(body, {"key": "new"})
+        == b'{"key":"new","n":%b,"q":"\\ufffd"}' % LONG.encode()
+    )
 
 
 def test_text_that_no_json_can_say_is_written_with_the_replacement() -> None:

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis.strategies import data
 
 from gateway.event import Event
-from gateway.exchange import Declined, Delivered, Request, Response, Verdict
+from gateway.http import Request, Response
 from gateway.mapping import Row
-from gateway.plugin import Secret
+from gateway.plugin.settings import Secret
 from gateway.testing import (
     DeliverySuite,
     InputSuite,
@@ -30,10 +30,11 @@ from gateway.testing import (
     VendorSuite,
     load_samples,
 )
-from gateway.testing.events import EVENTS
 from gateway.testing.mutation import made, mutants, tables_of
-from gateway.testing.payloads import payloads, spoilt
-from gateway.testing.purity import Impure, pure
+from gateway.testing.samples import EVENTS
+from gateway.testing.strategies import payloads, spoilt
+from gateway.testing.vendor_suite import SideEffect, forbid_side_effects
+from gateway.verdict import Declined, Delivered, Verdict
 from tests.example_plugin.acme.input import AcmeInput
 from tests.example_plugin.acme.mapping import ENDPOINTS, THING
 from tests.example_plugin.acme.output import AcmeOutput
@@ -99,13 +100,13 @@ IMPURE: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("what", IMPURE)
 def test_looking_at_the_world_is_noticed(what: str) -> None:
     """A clock, chance, a socket, a file and the environment are seen through any name."""
-    with pytest.raises(Impure, match=rf"^{what} is called at "), pure():
+    with pytest.raises(SideEffect, match=rf"^{what} is called at "), forbid_side_effects():
         IMPURE[what]()
 
 
 def test_values_in_values_out_is_pure() -> None:
     """What computes with the values that it is given is left alone."""
-    with pure():
+    with forbid_side_effects():
         assert datetime.fromtimestamp(0, UTC).isoformat() == "1970-01-01T00:00:00+00:00"
         assert uuid.uuid5(uuid.NAMESPACE_URL, "a") == uuid.uuid5(uuid.NAMESPACE_URL, "a")
 
@@ -127,7 +128,7 @@ def test_an_input_with_a_clock_fails(looked: Sample) -> None:
     class Wrong(Suite):
         input = Hasty()
 
-    with pytest.raises(Impure, match=r"time\.time"):
+    with pytest.raises(SideEffect, match=r"time\.time"):
         Wrong().test_sees_nothing_but_the_request(looked)
 
 
@@ -157,7 +158,7 @@ def test_an_output_with_chance_fails() -> None:
     class Wrong(Suite):
         output = Restless(CONFIG)
 
-    with pytest.raises(Impure, match="urandom"):
+    with pytest.raises(SideEffect, match="urandom"):
         Wrong().test_sees_nothing_but_the_event(EVENTS[0])
     with pytest.raises(AssertionError):
         Wrong().test_renders_or_declines(EVENTS[0])
@@ -309,7 +310,7 @@ def hunt(folder: Path, samples: Sequence[str]) -> subprocess.CompletedProcess[st
         f"[pytest]\npythonpath = {SAMPLES.parent}\nasyncio_default_fixture_loop_scope = function\n"
     )
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "gateway.testing.mutate", "-k", "parses"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "gateway.testing.mutation", "-k", "parses"],
         cwd=folder, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 

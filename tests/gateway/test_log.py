@@ -11,16 +11,16 @@ from urllib.parse import quote
 import pytest
 import structlog
 
-from gateway.log import Redaction
-from gateway.plugins import load
+from gateway.observability.log import RedactionProcessor
+from gateway.plugin.registry import load_plugins
 from gateway.redact import HIDDEN, Redactor
 from tests.e2e.configs import SETTINGS
 
-OUTPUTS = load().outputs
+OUTPUTS = load_plugins().outputs
 CANARY = "canary +/&= one"
 LIBRARY = """
 import logging
-from gateway import log
+from gateway.observability import log
 log.configure()
 log.redaction.redactor = log.Redactor(None, ["canary-secret"])
 try:
@@ -39,12 +39,12 @@ def spellings(secret: str) -> Iterator[str]:
     yield json.dumps({"anything": secret})
 
 
-def redaction(vendor: str) -> tuple[Redaction, list[str]]:
+def redaction(vendor: str) -> tuple[RedactionProcessor, list[str]]:
     """Return a processor that knows a vendor's settings, and the secrets in them."""
     cls = OUTPUTS[vendor].Config
     written = tomllib.loads(SETTINGS[vendor])
     secret = {k: f"{CANARY} {k}" for k in written if k != "customer"}
-    made = Redaction()
+    made = RedactionProcessor()
     made.redactor = Redactor(cls(url="https://name:canary-pass@v.example", **(written | secret)))
     return made, [*secret.values(), "canary-pass"]
 
@@ -68,7 +68,7 @@ def test_no_line_has_a_credential_of_a_vendor(vendor: str) -> None:
 @pytest.mark.parametrize("name", ["api_key", "authorization", "shop_secret", "Cookie", "writeKey"])
 def test_a_name_that_only_credentials_have_hides_what_is_there(name: str) -> None:
     """Even a credential that nobody configured is hidden under such a name, and in a text."""
-    process = Redaction()
+    process = RedactionProcessor()
     assert process(None, "info", {name: "anything"}) == {name: HIDDEN}
     said = process(None, "info", {"event": 'with {"api_key": "anything", "x": 1}'})["event"]
     assert said == 'with {"api_key": "***", "x": 1}'
@@ -78,10 +78,10 @@ def test_a_name_that_only_credentials_have_hides_what_is_there(name: str) -> Non
 def test_the_beginning_of_a_credential_at_a_cut_is_hidden() -> None:
     """A text that was cut off in the middle of a credential ends before it."""
     redactor = Redactor(None, ["canary-secret"])
-    assert redactor.cut("it said: canary-se") == f"it said: {HIDDEN}"
-    assert redactor.cut("it said: canary-secret and more") == f"it said: {HIDDEN} and more"
-    assert redactor.cut("it said: can") == "it said: can"
-    process = Redaction()
+    assert redactor.text_short("it said: canary-se") == f"it said: {HIDDEN}"
+    assert redactor.text_short("it said: canary-secret and more") == f"it said: {HIDDEN} and more"
+    assert redactor.text_short("it said: can") == "it said: can"
+    process = RedactionProcessor()
     process.redactor = redactor
     line = process(None, "info", {"reason": "it said: canary-se", "removed": ["canary"]})
     assert line == {"reason": f"it said: {HIDDEN}", "removed": ["canary"]}
@@ -102,7 +102,7 @@ def test_what_libraries_log_is_among_the_lines() -> None:
 
 def test_a_terminal_gets_lines_for_people() -> None:
     """The processor stands before any renderer, so that colours hide nothing less."""
-    process = Redaction()
+    process = RedactionProcessor()
     process.redactor = Redactor(None, ["canary-secret"])
     line = process(None, "info", {"event": "x", "reason": "canary-secret"})
     shown = structlog.dev.ConsoleRenderer(colors=False)(None, "info", dict(line))

@@ -9,11 +9,11 @@ import pytest
 from gateway.errors import Fault, MappingError, Rejected, Unrenderable
 from gateway.event import Context, Event, Page, Product, Properties, Traits
 from gateway.mapping import (
-    CONSUMED,
     EPOCH_MILLIS,
     EPOCH_SECONDS,
     INTEGER,
     ISO8601,
+    NO_FIELD,
     NUMBER,
     TEXT,
     Codec,
@@ -21,11 +21,11 @@ from gateway.mapping import (
     Stamp,
     Switch,
     Table,
-    literal,
-    many,
-    names,
-    one,
-    within,
+    constant,
+    nested_list,
+    nested_object,
+    prefixed,
+    vocabulary,
 )
 from gateway.mapping.losses import losses
 
@@ -59,12 +59,12 @@ class Payload(TypedDict, total=False):
 
 ITEM = Table(Item, [Row("id", "product_id", TEXT), Row("price", "price", NUMBER)], into=Product)
 ROWS = (
-    Row("key", CONSUMED, required=True),
+    Row("key", NO_FIELD, required=True),
     Row("what", "name", required=True),
     Row("who|uid", "user_id"),
     Row("at", "timestamp", EPOCH_SECONDS),
     Row("where.url", "context.page.url"),
-    Row("items", "properties.products", many(ITEM, bare="id")),
+    Row("items", "properties.products", nested_list(ITEM, bare="id")),
 )
 TABLE = Table(Payload, ROWS)
 STRICT = Table(Payload, ROWS, strict=True)
@@ -141,7 +141,7 @@ def test_nested_values_have_tables_of_their_own() -> None:
 def test_a_fault_inside_an_array_says_where() -> None:
     """The path of a refusal leads to the member."""
     strict = Table(Item, [Row("price", "price", NUMBER)], into=Product, strict=True)
-    table = Table(Payload, [Row("items", "properties.products", many(strict))])
+    table = Table(Payload, [Row("items", "properties.products", nested_list(strict))])
     with pytest.raises(Rejected) as caught:
         table.read({"items": [{"price": 1}, {"price": "dear"}]})
     assert caught.value.path == "items.1.price"
@@ -149,7 +149,7 @@ def test_a_fault_inside_an_array_says_where() -> None:
 
 def test_one_event_per_product_where_the_table_says_so() -> None:
     """A payload about several products is several events about one, ids in order."""
-    table = Table(Payload, ROWS, says="Product Viewed", apart=True)
+    table = Table(Payload, ROWS, event="Product Viewed", split_products=True)
     events = table.read(
         {"key": "k", "what": "Product Viewed", "items": [{"id": "a"}, {"id": "b"}]},
         Stamp("vendor", "r1"),
@@ -160,7 +160,7 @@ def test_one_event_per_product_where_the_table_says_so() -> None:
 
 
 INNER = Table(Payload, [Row("what", "name", required=True), Row("who", "user_id")])
-OUTER = Table(Payload, [Row("key", CONSUMED), Row("uid", "anonymous_id")], each=("events", INNER))
+OUTER = Table(Payload, [Row("key", NO_FIELD), Row("uid", "anonymous_id")], items=("events", INNER))
 
 
 def test_a_table_carries_a_list_of_events() -> None:
@@ -187,7 +187,7 @@ def test_a_list_of_events_is_required(events: Any, path: str) -> None:
 
 def test_a_star_takes_what_no_row_claims() -> None:
     """Free keys go to the event's mapping and come back from it; claimed keys do not."""
-    rows = within("traits", "traits", [Row("email", "email"), Row("*", "extra")])
+    rows = prefixed("traits", "traits", [Row("email", "email"), Row("*", "extra")])
     table = Table(Payload, list(rows))
     event = read(table, traits={"email": "a@b.example", "city": "Oslo", "none": None})
     assert event.traits == Traits(email="a@b.example", extra={"city": "Oslo"})
@@ -196,15 +196,15 @@ def test_a_star_takes_what_no_row_claims() -> None:
 
 def test_a_literal_is_written_and_never_read() -> None:
     """A constant names the payload's kind for the vendor and means nothing to the event."""
-    table = Table(Payload, [Row("what", CONSUMED, literal("view"))], says="Product Viewed")
+    table = Table(Payload, [Row("what", NO_FIELD, constant("view"))], event="Product Viewed")
     assert read(table, what="anything").name == "Product Viewed"
     assert table.write(Event(type="track", name="Product Viewed")) == {"what": "view"}
 
 
 def test_a_switch_picks_the_table_by_the_vendors_word() -> None:
     """The word chooses on reading, the event's name or type on writing."""
-    viewed = Table(Payload, [Row("what", CONSUMED, literal("view"))], says="Product Viewed")
-    known = Table(Payload, [Row("what", CONSUMED, literal("me"))], says="identify")
+    viewed = Table(Payload, [Row("what", NO_FIELD, constant("view"))], event="Product Viewed")
+    known = Table(Payload, [Row("what", NO_FIELD, constant("me"))], event="identify")
     switch = Switch("what", {"view": viewed, "me": known})
     assert read(switch, what="view").name == "Product Viewed"
     assert read(switch, what="me").type == "identify"
@@ -219,7 +219,7 @@ def test_a_switch_picks_the_table_by_the_vendors_word() -> None:
 @pytest.mark.parametrize("name", ["page", "identify", "Product Viewed"])
 def test_an_event_named_like_a_type_is_any_other_event(name: str) -> None:
     """A track event that is called "page" is no page, and the table of all others writes it."""
-    page = Table(Payload, [Row("what", CONSUMED, literal("page"))], says="page")
+    page = Table(Payload, [Row("what", NO_FIELD, constant("page"))], event="page")
     other = Table(Payload, [Row("what", "name", required=True)])
     switch = Switch("what", {"page": page}, otherwise=other)
     assert switch.table_for(Event(type="page")) is page
@@ -228,7 +228,9 @@ def test_an_event_named_like_a_type_is_any_other_event(name: str) -> None:
 
 def test_a_vocabulary_names_the_events_of_a_shared_table() -> None:
     """One table may serve several words, which a codec translates."""
-    words = names({"seen": "Product Viewed", "looked-at": "Product Viewed", "put": "Product Added"})
+    words = vocabulary(
+        {"seen": "Product Viewed", "looked-at": "Product Viewed", "put": "Product Added"}
+    )
     table = Table(Payload, [Row("what", "name", words, required=True)])
     switch = Switch("what", {"seen": table, "put": table}, vocabulary=words, otherwise=None)
     event = read(switch, what="put")
@@ -255,7 +257,7 @@ def test_an_event_without_a_required_field_cannot_be_written() -> None:
         Row("what", "timestamp"),
         Row("traits.*", "name"),
         Row("what", "traits.extra.deep.er"),
-        Row("items", "traits", many(ITEM)),
+        Row("items", "traits", nested_list(ITEM)),
     ],
     ids=lambda row: f"{row.wire}-{row.event}",
 )
@@ -345,7 +347,7 @@ def test_a_table_of_one_product_loses_the_others() -> None:
 def test_a_single_object_has_a_table_too() -> None:
     """An object becomes a struct, its unknown keys the struct's extra."""
     inner = Table(Item, [Row("id", "title", TEXT)], into=Traits)
-    table = Table(Payload, [Row("traits", "traits", one(inner))])
+    table = Table(Payload, [Row("traits", "traits", nested_object(inner))])
     event = read(table, traits={"id": 7, "more": 1})
     assert event.traits == Traits(title="7", extra={"more": 1})
     assert table.write(event) == {"traits": {"id": "7"}}

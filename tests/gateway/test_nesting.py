@@ -7,17 +7,16 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from gateway.delivery.job import Job
-from gateway.delivery.rendering import Prepared, Rendering
+from gateway.delivery.renderer import PreparedRequest, Renderer
 from gateway.event import Event
-from gateway.exchange import Request
-from gateway.losses.meter import LossMeter
-from gateway.losses.specimen import specimens
-from gateway.placeholder import placeholder
-from gateway.plugin import Output
-from gateway.plugins import load
-from gateway.spool import Entry, Mark
+from gateway.http import Request
+from gateway.losses.field_outcomes import LossCounter
+from gateway.losses.full_events import full_events
+from gateway.plugin.registry import load_plugins, placeholder_output
+from gateway.plugin.vendor import Output
+from gateway.spool import DeliveryRef, Entry
 
-OUTPUTS = load().outputs
+OUTPUTS = load_plugins().outputs
 ENTRY = Entry("r", "shop", Request(method="POST", url="/"), {"out": (0,)})
 
 
@@ -39,7 +38,7 @@ def events(deep: Any) -> list[Event]:
             traits=replace(event.traits, extra=extra),
             context=replace(event.context, extra=extra),
         )
-        for _, event in specimens()
+        for _, event in full_events()
     ]
 
 
@@ -50,11 +49,11 @@ def test_what_is_nested_too_deeply_is_no_mistake_of_a_plugin(
     output: type[Output], depth: int, kind: type
 ) -> None:
     """It is sent, or given up with a reason; losses are looked for in it without a complaint."""
-    rendering = Rendering(placeholder(output))
-    meter = LossMeter(rendering.output, per_second=1e9)
+    rendering = Renderer(placeholder_output(output))
+    meter = LossCounter(rendering.output, per_second=1e9)
     with capture_logs() as logged:
         for event in events(nested(depth, kind)):
-            prepared = rendering.prepare([Job(Mark(1, 0), ENTRY, event)])
-            assert isinstance(prepared, Prepared) or prepared.reason
+            prepared = rendering.prepare([Job(DeliveryRef(1, 0), ENTRY, event)])
+            assert isinstance(prepared, PreparedRequest) or prepared.reason
             meter.offer(lambda event=event: event)  # type: ignore[misc]  # bound now
     assert not logged

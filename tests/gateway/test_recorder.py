@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.trace.hub import LiveHub
+from gateway.trace.live import LiveFeed
 from gateway.trace.recorder import Recorder
 
 
@@ -38,7 +38,7 @@ async def test_what_is_not_chosen_goes_to_no_collector(*, keep: bool) -> None:
     """Spans are sent of what is kept, not of what is only shown to those who watch."""
     collected = Collected()
     maker, spans = Nothing(), lambda: collected
-    recorder = Recorder(maker, LiveHub(), None, spans)  # type: ignore[arg-type]  # as much as it uses
+    recorder = Recorder(maker, LiveFeed(), None, spans)  # type: ignore[arg-type]  # as much as it uses
     recorder.start()
     recorder.put("a try", 10, keep=keep)  # type: ignore[arg-type]  # likewise
     await asyncio.wait_for(recorder.stop(), 10)

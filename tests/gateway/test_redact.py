@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
-from gateway.exchange import Request
+from gateway.http import Request
 from gateway.redact import HIDDEN, Redactor
 
 

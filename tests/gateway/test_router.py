@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gateway.config import RouteConfig
-from gateway.config.steps import Consent, Hash, Sample
+from gateway.config.steps import Consent, Hash, SampleStep
 from gateway.event import Event, Properties
-from gateway.routing.failures import Failures
-from gateway.routing.plan import Lead
-from gateway.routing.router import REMEMBERED, Router
-from gateway.spool import numbered
+from gateway.routing.router import REMEMBERED, RoutedDelivery, Router, RuleErrors
+from gateway.spool import delivery_number
 
 VIEWED = Event(type="track", name="Product Viewed")
 KNOWN = Event(type="identify")
@@ -136,7 +134,7 @@ def test_a_condition_that_fails_is_counted_and_does_as_it_is_told(
 ) -> None:
     """Each failure counts, one a minute is logged, and on_error decides."""
     now = [0.0]
-    failures = Failures(lambda: now[0])
+    failures = RuleErrors(lambda: now[0])
     router = Router([route(["a"], name="r", when="event.properties.plan > 1", on_error=on_error)],
                     failures)  # fmt: skip
     with capture_logs() as lines:
@@ -162,7 +160,8 @@ def test_the_first_route_to_a_destination_wins_it() -> None:
         route(["b", "c"]),
     ])  # fmt: skip
     assert router.route("s", ORDER) == (
-        Lead("a", "hashed", 0), Lead("b", "hashed", 0), Lead("c", "", 0),
+        RoutedDelivery("a", "hashed", 0), RoutedDelivery("b", "hashed", 0),
+        RoutedDelivery("c", "", 0),
     )  # fmt: skip
 
 
@@ -175,12 +174,12 @@ def test_also_delivers_beside_the_others() -> None:
         route(["a", "a"], also=True),
     ])  # fmt: skip
     assert router.route("s", ORDER) == (
-        Lead("a", "", 0), Lead("a", "hashed", 1), Lead("a", "", 2),
+        RoutedDelivery("a", "", 0), RoutedDelivery("a", "hashed", 1), RoutedDelivery("a", "", 2),
     )  # fmt: skip
     plan = router.plan("s", [VIEWED, ORDER])
-    assert plan.targets == {"a": (0, 1, numbered(0, 1), numbered(1, 1), numbered(0, 2),
-                                  numbered(1, 2))}  # fmt: skip
-    assert plan.routes == {"a": {"hashed": (numbered(0, 1), numbered(1, 1))}}
+    later = [delivery_number(event, copy) for copy in (1, 2) for event in (0, 1)]
+    assert plan.targets == {"a": (0, 1, *later)}
+    assert plan.routes == {"a": {"hashed": (delivery_number(0, 1), delivery_number(1, 1))}}
 
 
 def test_stop_ends_the_asking() -> None:
@@ -222,8 +221,8 @@ def test_what_a_filter_keeps_back_goes_nowhere_else_instead() -> None:
 
 def test_a_route_that_only_filters_leaves_the_event_as_it_came() -> None:
     """Its deliveries need no steps, so that the original bytes may go."""
-    router = Router([route(["a"], name="sampled", steps=(Sample(sample=1),))])
-    assert router.route("s", ORDER) == (Lead("a", "", 0),)
+    router = Router([route(["a"], name="sampled", steps=(SampleStep(sample=1),))])
+    assert router.route("s", ORDER) == (RoutedDelivery("a", "", 0),)
 
 
 def test_a_filter_that_fails_lets_nothing_through() -> None:
@@ -275,7 +274,7 @@ MAKE = st.builds(
     on_error=st.sampled_from(["skip", "send"]),
     also=st.booleans(), stop=st.booleans(), otherwise=st.booleans(),
     steps=st.sampled_from([
-        (), (Hash(hash=("user_id",)),), (Consent(consent=("ads",)),), (Sample(sample=0.5),),
+        (), (Hash(hash=("user_id",)),), (Consent(consent=("ads",)),), (SampleStep(sample=0.5),),
     ]),
 )  # fmt: skip
 EVENT = st.builds(

@@ -11,8 +11,8 @@ import pytest
 from aiohttp.test_utils import TestClient
 from aiohttp.web import Application, AppRunner, Request, TCPSite
 
-from gateway.exchange import Request as Received
-from gateway.sandbox import Answer, Sandbox, json_response, make_app
+from gateway.http import Request as Received
+from gateway.sandbox import Sandbox, SandboxResponse, json_response, make_app
 from plugins.chrts.sandbox import ChrtsSandbox
 from plugins.quartic.sandbox import QuarticSandbox
 
@@ -77,10 +77,10 @@ class Plain(Sandbox):
     name = "plain"
     docs = "https://example.com/docs"
 
-    def answer(self, request: Received, key: str | None) -> Answer:
+    def respond(self, request: Received, key: str | None) -> SandboxResponse:
         """Accept everything."""
         del request, key
-        return Answer(json_response(200, {}))
+        return SandboxResponse(json_response(200, {}))
 
 
 async def test_a_vendor_without_an_error_shape_fails_in_plain_text(

@@ -13,9 +13,9 @@ from aiohttp.web import Application, Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import exchange
+from gateway import http
 from gateway.sandbox import make_app, page
-from gateway.sandbox.journal import Entry
+from gateway.sandbox.journal import JournalEntry
 from plugins.chrts.sandbox import ChrtsSandbox
 from plugins.quartic.sandbox import QuarticSandbox
 
@@ -123,15 +123,15 @@ def test_nothing_that_was_sent_becomes_markup(
 
 def row(url: str, header: str, reason: str, body: bytes) -> str:
     """Return the row of a refused request."""
-    request = exchange.Request(
+    request = http.Request(
         method="POST",
         url=url,
         headers={"x-test": header},
         body=body,
         received_at=datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC),
     )
-    response = exchange.Response(400, {"x-said": header}, body)
-    entry = Entry(
+    response = http.Response(400, {"x-said": header}, body)
+    entry = JournalEntry(
         index=1, arrival=1, vendor="chrts", request=request, response=response, reason=reason
     )
     return page.row(entry)

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.redact import Redactor
-from gateway.secret_names import HIDDEN, hides, is_secret, text_without_secrets, without_secrets
+from gateway.redact import HIDDEN, Redactor, hides, is_secret, text_without_secrets, without_secrets
 
 SECRET = [
     "token", "TOKEN", "access_token", "accessToken", "AccessToken", "X-Access-Token", "id_token2",

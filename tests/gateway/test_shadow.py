@@ -12,23 +12,28 @@ from msgspec.structs import replace
 
 from gateway.cli import main
 from gateway.config.steps import Drop
-from gateway.delivery.attempt import Shadowed
-from gateway.delivery.job import Job
-from gateway.delivery.rendering import Rendering
+from gateway.delivery.job import Job, Shadowed
+from gateway.delivery.renderer import Renderer
 from gateway.errors import SpoolError, TransportError
 from gateway.event import Event, Product, Properties
-from gateway.exchange import Declined, Delivered, Refused, Request, Response
-from gateway.losses.fates import Fate, spellings, spelt
-from gateway.placeholder import placeholder
-from gateway.plugins import load
-from gateway.routing.steps import Steps
-from gateway.shadow.beside import REMEMBERED, Beside
-from gateway.shadow.example import example
-from gateway.shadow.report import Report, report
-from gateway.shadow.sender import ShadowSender
-from gateway.shadow.store import ShadowFile
-from gateway.shadow.tally import MOST_FIELDS, MOST_NAMES, MOST_REASONS, Count, Key, Tally
-from gateway.spool import Entry, Mark
+from gateway.http import Request, Response
+from gateway.losses.field_outcomes import FieldOutcome, spellings, spelt
+from gateway.plugin.registry import load_plugins, placeholder_output
+from gateway.routing.steps import StepChain
+from gateway.shadow.report import ShadowReport, report
+from gateway.shadow.sender import REMEMBERED, LiveComparison, ShadowSender
+from gateway.shadow.store import ShadowStore
+from gateway.shadow.tally import (
+    MOST_FIELDS,
+    MOST_NAMES,
+    MOST_REASONS,
+    Count,
+    Key,
+    ShadowTally,
+    example,
+)
+from gateway.spool import DeliveryRef, Entry
+from gateway.verdict import Declined, Delivered, Refused
 
 EVENT = Event(
     type="track",
@@ -39,7 +44,7 @@ EVENT = Event(
     session_id="s1",
     properties=Properties(products=(Product(product_id="1"),)),
 )
-LOST = Fate(
+LOST = FieldOutcome(
     "session_id",
     "lost",
     "s1",
@@ -47,7 +52,7 @@ LOST = Fate(
     "it says how the event came about and is none of its properties; "
     'to send it: include = ["session_id"]',
 )
-KEPT = Fate("user_id", "kept", "u1", "uid", "")
+KEPT = FieldOutcome("user_id", "kept", "u1", "uid", "")
 
 
 def goes(event: str = "Product Viewed", vendor: str = "personaclick") -> Key:
@@ -65,7 +70,7 @@ def count(number: int = 1, first: float = 1.0, last: float = 2.0, shown: str = "
     return Count(number, first, last, shown)
 
 
-def concluded(counts: Mapping[Key, Count], *accepted: str) -> Report:
+def concluded(counts: Mapping[Key, Count], *accepted: str) -> ShadowReport:
     """Return what *counts* come to."""
     return report("new", counts, lambda _, name: name.upper(), accepted)
 
@@ -75,36 +80,36 @@ def concluded(counts: Mapping[Key, Count], *accepted: str) -> Report:
 
 def test_a_field_counts_once_per_event() -> None:
     """Sums are by destination, vendor, event and field; an example is of what is not kept."""
-    tally = Tally()
+    tally = ShadowTally()
     for at in (5.0, 7.0):
         tally.event("new", EVENT, "goes", at)
         tally.fields("new", EVENT, [LOST, LOST, KEPT], at)
-    found = tally.taken()
+    found = tally.drain()
     assert found[goes()] == count(2, 5.0, 7.0)
     assert found[field("session_id", "lost", LOST.why)] == count(2, 5.0, 7.0, "text of 2")
     assert found[field("user_id", "kept")] == count(2, 5.0, 7.0)
-    assert not tally.taken()
+    assert not tally.drain()
 
 
 def test_what_cannot_be_written_is_counted_again() -> None:
     """Counts that are given back are added to those that came meanwhile."""
-    tally = Tally()
+    tally = ShadowTally()
     tally.event("new", EVENT, "goes", 1.0)
-    before = tally.taken()
+    before = tally.drain()
     tally.event("new", EVENT, "goes", 2.0)
-    tally.give_back(before)
-    assert tally.taken() == {goes(): count(2, 1.0, 2.0)}
+    tally.restore(before)
+    assert tally.drain() == {goes(): count(2, 1.0, 2.0)}
 
 
 def test_memory_is_bounded() -> None:
     """Names, fields and reasons that senders choose are told apart up to a number of each."""
-    tally = Tally()
+    tally = ShadowTally()
     for number in range(1000):
         event = replace(EVENT, name=f"event {number}")
         tally.event("new", event, "declined", 1.0, f"no way to say it, {number}")
         path = f"properties.extra.k{number}"
-        tally.fields("new", event, [Fate(path, "lost", 1, "", "no place")], 1.0)
-    found = tally.taken()
+        tally.fields("new", event, [FieldOutcome(path, "lost", 1, "", "no place")], 1.0)
+    found = tally.drain()
     assert len({key.event for key in found}) == MOST_NAMES + 1
     assert len({key.field for key in found if key.field}) == MOST_FIELDS + 1
     assert "properties.extra.*" in {key.field for key in found}
@@ -113,14 +118,14 @@ def test_memory_is_bounded() -> None:
 
 def test_what_varies_is_counted_as_one() -> None:
     """Reasons that differ in an id, a number or an address are one; names are cut short."""
-    tally = Tally()
+    tally = ShadowTally()
     for number in range(3):
         event = replace(EVENT, id=f"r-{number}", name="n" * 9999)
         why = f"r-{number}: no 'x{number}' for ada{number}@shop.example, order 10000{number}"
         tally.event("new", event, "unrenderable", 1.0, why)
-        loss = Fate(f"properties.products[{number}]", "lost", 1, "", "no place")
+        loss = FieldOutcome(f"properties.products[{number}]", "lost", 1, "", "no place")
         tally.fields("new", event, [loss], 1.0)
-    whole, member = tally.taken()
+    whole, member = tally.drain()
     assert whole.why == "no '…' for …, order …"
     assert len(whole.event) < 100
     assert member.field == "properties.products[]"
@@ -128,11 +133,11 @@ def test_what_varies_is_counted_as_one() -> None:
 
 def test_bounds_hold_across_restarts() -> None:
     """What was told apart before is, and counts towards the number."""
-    tally = Tally()
+    tally = ShadowTally()
     tally.know(goes(f"event {number}") for number in range(MOST_NAMES))
     tally.event("new", replace(EVENT, name="new one"), "goes", 1.0)
     tally.event("new", replace(EVENT, name="event 7"), "goes", 1.0)
-    assert {key.event for key in tally.taken()} == {"(others)", "event 7"}
+    assert {key.event for key in tally.drain()} == {"(others)", "event 7"}
 
 
 @pytest.mark.parametrize(
@@ -160,15 +165,15 @@ def test_examples_do_not_say_who_somebody_is(path: str, value: Any, shown: str) 
 
 def test_both_sides_of_an_event_meet_in_any_order() -> None:
     """A test account's answer is counted beside each real ending of the same event."""
-    tally = Tally()
-    beside = Beside(tally)
+    tally = ShadowTally()
+    beside = LiveComparison(tally)
     beside.answered("new", "r-0", "refused", 1.0)
     beside.settled("old", "r-0", Delivered(), 2.0)
     beside.settled("old", "r-1", Refused("no"), 3.0)
     beside.answered("new", "r-1", "accepted", 4.0)
     beside.settled("old", "r-2", Declined("no way"), 5.0)
     beside.answered("new", "r-2", "accepted", 6.0)
-    assert {(key.field, key.how) for key in tally.taken()} == {
+    assert {(key.field, key.how) for key in tally.drain()} == {
         ("old", "delivered, refused"),
         ("old", "refused, accepted"),
     }
@@ -176,13 +181,13 @@ def test_both_sides_of_an_event_meet_in_any_order() -> None:
 
 def test_one_side_is_remembered_for_a_while() -> None:
     """Events of which only one side ever comes do not fill the memory."""
-    tally = Tally()
-    beside = Beside(tally)
+    tally = ShadowTally()
+    beside = LiveComparison(tally)
     for number in range(REMEMBERED + 1):
         beside.settled("old", f"r-{number}", Delivered(), 1.0)
     beside.answered("new", "r-0", "accepted", 2.0)
     beside.answered("new", f"r-{REMEMBERED}", "accepted", 2.0)
-    assert sum(each.number for each in tally.taken().values()) == 1
+    assert sum(each.number for each in tally.drain().values()) == 1
 
 
 # The sender
@@ -208,23 +213,23 @@ class Account:
         """Have nothing to close."""
 
 
-def job(event: Event = EVENT, steps: Steps | None = None) -> Job:
+def job(event: Event = EVENT, steps: StepChain | None = None) -> Job:
     """Return a delivery of *event*."""
     entry = Entry("r", "shop", Request(method="POST", url="/"), {"new": (0,)}, "personaclick")
-    return Job(Mark(1, 0), entry, event, steps=steps)
+    return Job(DeliveryRef(1, 0), entry, event, steps=steps)
 
 
 async def looked(vendor: str, *jobs: Job, account: Account | None = None) -> Mapping[Key, Count]:
     """Return what a shadow of *vendor* noted of *jobs*; it sends them if there is an account."""
-    tally = Tally()
-    rendering = Rendering(placeholder(load().outputs[vendor]))
-    beside = Beside(tally) if account is not None else None
+    tally = ShadowTally()
+    rendering = Renderer(placeholder_output(load_plugins().outputs[vendor]))
+    beside = LiveComparison(tally) if account is not None else None
     sender = ShadowSender("new", rendering, account or Account(), tally, beside)
     for one in jobs:
         outcome = await sender.send([one])
         assert isinstance(outcome.verdict, Shadowed)
         assert outcome.attempt is None
-    return tally.taken()
+    return tally.drain()
 
 
 async def test_a_shadow_looks_and_does_not_send() -> None:
@@ -256,7 +261,7 @@ async def test_a_plugins_mistake_is_noted() -> None:
 
 async def test_what_a_route_takes_away_is_no_loss() -> None:
     """A field that the steps of the route remove is counted as removed, with the route."""
-    steps = Steps("careful", [Drop.model_validate({"drop": ["session_id"]})])
+    steps = StepChain("careful", [Drop.model_validate({"drop": ["session_id"]})])
     found = await looked("chrts", job(steps=steps))
     (removed,) = [key for key in found if key.how == "removed"]
     assert removed.field == "session_id"
@@ -319,16 +324,16 @@ async def test_others_have_their_turn() -> None:
 def test_sums_survive_and_add_up(tmp_path: Path) -> None:
     """What is added twice is one sum, with the first time, the last, and the first example."""
     key = field("session_id", "lost")
-    ShadowFile(tmp_path).add({key: count(2, 5.0, 6.0, "one"), goes(): count()})
-    ShadowFile(tmp_path).add({key: count(3, 4.0, 9.0, "two")})
-    assert ShadowFile(tmp_path).read() == {key: count(5, 4.0, 9.0, "one"), goes(): count()}
-    assert ShadowFile(tmp_path).read("other") == {}
-    assert (ShadowFile(tmp_path).path.stat().st_mode & 0o777) == 0o600
+    ShadowStore(tmp_path).add({key: count(2, 5.0, 6.0, "one"), goes(): count()})
+    ShadowStore(tmp_path).add({key: count(3, 4.0, 9.0, "two")})
+    assert ShadowStore(tmp_path).read() == {key: count(5, 4.0, 9.0, "one"), goes(): count()}
+    assert ShadowStore(tmp_path).read("other") == {}
+    assert (ShadowStore(tmp_path).path.stat().st_mode & 0o777) == 0o600
 
 
 def test_nothing_is_made_without_shadows(tmp_path: Path) -> None:
     """A gateway without shadows has no file of theirs."""
-    file = ShadowFile(tmp_path)
+    file = ShadowStore(tmp_path)
     file.name(set(), {"crm"})
     assert (file.read(), file.names(), file.clear()) == ({}, set(), 0)
     assert not file.path.exists()
@@ -336,7 +341,7 @@ def test_nothing_is_made_without_shadows(tmp_path: Path) -> None:
 
 def test_shadows_are_remembered_until_they_deliver(tmp_path: Path) -> None:
     """A removed shadow is still known as one; one that delivers now is not."""
-    file = ShadowFile(tmp_path)
+    file = ShadowStore(tmp_path)
     file.name({"new", "newer"}, set())
     file.name(set(), {"new"})
     assert file.names() == {"newer"}
@@ -344,7 +349,7 @@ def test_shadows_are_remembered_until_they_deliver(tmp_path: Path) -> None:
 
 def test_a_broken_file_is_told(tmp_path: Path) -> None:
     """What is no such file is named, with what to do."""
-    file = ShadowFile(tmp_path)
+    file = ShadowStore(tmp_path)
     file.path.write_bytes(b"no database, though long enough to be taken for one " * 99)
     with pytest.raises(SpoolError, match=r"shadow\.db"):
         file.read()
@@ -421,7 +426,7 @@ def test_what_steps_remove_does_not_speak_against_it() -> None:
 )
 def test_fields_are_told_as_the_sender_spells_them(path: str, wire: str) -> None:
     """A field stands where the sender's payload has it, free keys and leftovers included."""
-    assert spelt(path, spellings(load().inputs["personaclick"]())) == wire
+    assert spelt(path, spellings(load_plugins().inputs["personaclick"]())) == wire
 
 
 # The command
@@ -432,7 +437,7 @@ def seen(tmp_path: Path) -> Path:
     """Return a configuration's path whose shadow has seen something."""
     folder = tmp_path / "spool"
     folder.mkdir()
-    ShadowFile(folder).add(COUNTS)
+    ShadowStore(folder).add(COUNTS)
     path = tmp_path / "gateway.toml"
     path.write_text(f'[spool]\npath = "{folder}"\n')
     return path

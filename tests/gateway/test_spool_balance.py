@@ -10,20 +10,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.spool import (
+    BacklogLimit,
     Balance,
-    Bounds,
-    LetterBox,
-    Letters,
-    Mark,
+    DeadLetterFilter,
+    DeliveryRef,
     Progress,
-    SqliteSpool,
-    numbered,
-    store,
-    writer,
+    delivery_number,
 )
-from gateway.spool.balance import Auditor
-from gateway.spool.rows import insert, pack
-from gateway.spool.store import FILE, MIGRATIONS, connect
+from gateway.spool.sqlite import database, writer
+from gateway.spool.sqlite.balance import Auditor
+from gateway.spool.sqlite.database import FILE, MIGRATIONS, connect, insert, pack
+from gateway.spool.sqlite.dead_letters import DeadLetterStore
+from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.testing.spool.contract import entry, eventually, failed, later, pending
 
 WELL = Balance(3, 3, 0, 0, 0, 0, 0)
@@ -45,7 +43,7 @@ async def spool(tmp_path: Path) -> AsyncIterator[SqliteSpool]:
     """Return an open spool with one destination."""
     spool = SqliteSpool(tmp_path)
     await spool.open()
-    await spool.register({"a": Bounds()})
+    await spool.register({"a": BacklogLimit()})
     yield spool
     await spool.close()
 
@@ -106,7 +104,7 @@ async def test_an_end_ahead_of_the_cursor_that_is_reported_twice_counts_once(
     """A report that is repeated takes nothing more from what waits."""
     await spool.append(entry("r1", a=(0, 1)))
     for _ in range(2):
-        await spool.settle("a", Progress(done=[Mark(1, 0)], delivered=1))
+        await spool.settle("a", Progress(done=[DeliveryRef(1, 0)], delivered=1))
     balance = (await spool.balances())["a"]
     assert (balance.delivered, balance.waiting, balance.missing) == (1, 1, 0)
 
@@ -119,7 +117,7 @@ async def test_a_row_that_is_gone_is_noticed_at_start(spool: SqliteSpool, tmp_pa
     connection = apsw.Connection(str(tmp_path / FILE))
     connection.execute("DELETE FROM log WHERE seq = 2")
     connection.close()
-    with LetterBox(tmp_path) as box:
+    with DeadLetterStore(tmp_path) as box:
         assert box.balances()["a"].missing == 2
     with capture_logs() as logs:
         again = SqliteSpool(tmp_path)
@@ -138,7 +136,7 @@ async def test_nothing_is_said_while_all_is_well(spool: SqliteSpool, tmp_path: P
     ended = 0
 
     def elsewhere() -> None:
-        with LetterBox(tmp_path) as box:
+        with DeadLetterStore(tmp_path) as box:
             while not over.is_set():
                 box.drop([letter.id for letter in box.dead_letters(limit=3)])
                 box.replay([letter.id for letter in box.dead_letters(limit=3)])
@@ -150,7 +148,7 @@ async def test_nothing_is_said_while_all_is_well(spool: SqliteSpool, tmp_path: P
         for i in range(150):
             sent = (spool.append(entry(f"r{i}-{n}", a=(0, 1, 2))) for n in range(4))
             seq = max(await asyncio.gather(*sent))
-            waiting = await spool.exceptions("a", 1e12, 5)
+            waiting = await spool.retrying("a", 1e12, 5)
             done = [one.mark for one in waiting]
             ended += len(done) + 4 * 3 - 2
             read = await pending(spool, "a")
@@ -172,10 +170,10 @@ async def test_another_process_reads_the_balance_of_what_a_crash_left(
     for i in range(4):
         await spool.append(entry(f"r{i}", a=(0, 1)))
     await spool.settle("a", Progress(2, later=[later(4, 1)], dead=[failed(3)], delivered=4))
-    with LetterBox(tmp_path) as box:
+    with DeadLetterStore(tmp_path) as box:
         beside = box.balances()
         assert beside == await spool.balances()
-        assert box.drop(Letters()) == 1
+        assert box.drop(DeadLetterFilter()) == 1
         beside = box.balances()
         assert beside == await spool.balances()
     assert beside["a"] == Balance(8, 4, 0, 0, dead=0, dropped=1, waiting=3)
@@ -186,10 +184,10 @@ async def test_a_file_of_before_begins_with_what_it_holds(
 ) -> None:
     """Pending, waiting and dead ones of an older schema are accepted; nothing is missing."""
     with monkeypatch.context() as earlier:
-        earlier.setattr(store, "MIGRATIONS", MIGRATIONS[:BEFORE])
+        earlier.setattr(database, "MIGRATIONS", MIGRATIONS[:BEFORE])
         connection = connect(tmp_path)
         connection.execute("INSERT INTO destination(name, cursor) VALUES ('a', 2), ('b', 0)")
-        sent = [entry(f"r{n}", a=(0, 1, numbered(1, 1)), b=(0,)) for n in range(5)]
+        sent = [entry(f"r{n}", a=(0, 1, delivery_number(1, 1)), b=(0,)) for n in range(5)]
         rows = [(3, 1.7e9, one.id, pack(one), one.request.body) for one in sent]
         replay = entry("r0", a=(0, 1))
         rows.append((0, 1.7e9, replay.id, pack(replay), replay.request.body))
@@ -206,14 +204,14 @@ async def test_a_file_of_before_begins_with_what_it_holds(
     spool = SqliteSpool(tmp_path)
     await spool.open()
     try:
-        await spool.register({"a": Bounds(), "b": Bounds()})
+        await spool.register({"a": BacklogLimit(), "b": BacklogLimit()})
         balances = await spool.balances()
         # Three entries of three are past the cursor, two of their deliveries are exceptions.
         assert balances["a"] == Balance(13, 0, 0, 0, dead=3, dropped=0, waiting=10)
         assert balances["b"] == Balance(5, 0, 0, 0, dead=0, dropped=0, waiting=5)
         assert {one.missing for one in balances.values()} == {0}
         await spool.settle("a", Progress(6, delivered=7))
-        await spool.settle("a", Progress(done=[Mark(1, 0)], delivered=8))
+        await spool.settle("a", Progress(done=[DeliveryRef(1, 0)], delivered=8))
         assert (await spool.balances())["a"].missing == 0
     finally:
         await spool.close()

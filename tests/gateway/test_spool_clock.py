@@ -8,17 +8,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.spool import (
-    Bounds,
-    LetterBox,
-    Letters,
-    Limits,
-    Once,
+    BacklogLimit,
+    ConsentRecord,
+    DeadLetterFilter,
+    DedupWindow,
     Progress,
-    Said,
-    SqliteSpool,
-    writer,
+    SpoolLimits,
 )
 from gateway.spool.clock import CONFIRM, SteadyClock
+from gateway.spool.sqlite import writer
+from gateway.spool.sqlite.dead_letters import DeadLetterStore
+from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.testing.spool.contract import entry, eventually, later
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -82,9 +82,9 @@ async def starts(tmp_path: Path, machine: Machine) -> AsyncIterator[Starts]:
     async def start() -> SqliteSpool:
         for one in running:
             await one.close()
-        spool = SqliteSpool(tmp_path / "spool", Limits(max_age=DAY), clock=machine.clock())
+        spool = SqliteSpool(tmp_path / "spool", SpoolLimits(max_age=DAY), clock=machine.clock())
         await spool.open()
-        await spool.register({"a": Bounds()})
+        await spool.register({"a": BacklogLimit()})
         running.append(spool)
         return spool
 
@@ -254,7 +254,7 @@ async def test_ids_are_remembered_for_their_window_whatever_the_clock_says(
     """A clock that is ahead forgets no id, and one remembered meanwhile is not kept for longer."""
     spool = await starts()
     machine.passes(CONFIRM)
-    first, second = Once({0: "first"}, HOUR), Once({0: "second"}, HOUR)
+    first, second = DedupWindow({0: "first"}, HOUR), DedupWindow({0: "second"}, HOUR)
     assert await spool.append(entry("r1", a=(0,)), None, first)
     machine.sets(8 * DAY)
     await machine.looked_at()
@@ -275,14 +275,14 @@ async def test_consent_is_remembered_for_its_window_whatever_the_clock_says(
     """What users said is known while the clock is ahead for a while."""
     spool = await starts()
     machine.passes(CONFIRM)
-    await spool.remember({b"u": {"ads": Said(granted=True, at=START)}}, HOUR)
+    await spool.save_consent({b"u": {"ads": ConsentRecord(granted=True, at=START)}}, HOUR)
     machine.sets(8 * DAY)
     await machine.looked_at()
-    assert (await spool.recall([b"u"]))[b"u"]["ads"].granted
+    assert (await spool.load_consent([b"u"]))[b"u"]["ads"].granted
     machine.passes(HOUR + 1)
 
     async def forgotten() -> bool:
-        return not await spool.recall([b"u"])
+        return not await spool.load_consent([b"u"])
 
     await eventually(forgotten)
 
@@ -308,10 +308,10 @@ async def test_replays_from_another_process_go_by_the_files_time(
     machine.passes(HOUR)
     await machine.looked_at()
     assert await pending(spool) == 2
-    assert await spool.dead_letters(Letters()) == []
+    assert await spool.dead_letters(DeadLetterFilter()) == []
 
 
 def _replay(folder: Path, machine: Machine) -> None:
 
-    with LetterBox(folder, machine.day) as box:
-        assert box.replay(Letters()) == 2
+    with DeadLetterStore(folder, machine.day) as box:
+        assert box.replay(DeadLetterFilter()) == 2

@@ -13,22 +13,22 @@ import pytest
 
 from gateway.errors import SpoolError
 from gateway.spool import (
+    BacklogLimit,
     Balance,
-    Bounds,
+    DedupWindow,
+    DeliveryRef,
     DiskFull,
-    Limits,
-    Mark,
-    Once,
+    Evicted,
     Progress,
-    SqliteSpool,
-    Taken,
-    writer,
+    SpoolLimits,
 )
-from gateway.spool.reserve import Reserve
-from gateway.spool.store import FILE
+from gateway.spool.sqlite import writer
+from gateway.spool.sqlite.database import FILE
+from gateway.spool.sqlite.disk_reserve import Reserve
+from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.testing.spool.contract import (
     PATIENCE,
-    Clock,
+    ManualClock,
     Notices,
     entry,
     eventually,
@@ -60,7 +60,7 @@ async def spool(disk: Disk, tmp_path: Path) -> AsyncIterator[SqliteSpool]:
     """Return a spool on that disk with one entry and one destination."""
     spool = SqliteSpool(tmp_path, vfs=disk.vfs)
     await spool.open()
-    await spool.register({"a": Bounds()})
+    await spool.register({"a": BacklogLimit()})
     await spool.append(entry("r1", a=(0,)))
     yield spool
     disk.heal()
@@ -117,7 +117,7 @@ async def test_failing_disk_is_no_lie(  # noqa: PLR0917 - the cases' columns and
     await spool.close()
     again = SqliteSpool(tmp_path)
     await again.open()
-    await again.register({"a": Bounds()})
+    await again.register({"a": BacklogLimit()})
     assert [item.entry.id for item in await again.entries(range(2, 9))] == ["r2"]
     await again.close()
 
@@ -127,7 +127,7 @@ async def test_lost_entry_is_no_repeat_when_it_comes_again(
     spool: SqliteSpool, disk: Disk, tmp_path: Path, error: type[apsw.Error]
 ) -> None:
     """An id that a failed commit wrote is not remembered; those of earlier commits are."""
-    kept, lost = Once({0: "kept"}, 600.0), Once({0: "lost"}, 600.0)
+    kept, lost = DedupWindow({0: "kept"}, 600.0), DedupWindow({0: "lost"}, 600.0)
     assert await spool.append(entry("r2", a=(0,)), None, kept) == 2
     disk.syncing = error
     for _ in range(2):
@@ -140,7 +140,7 @@ async def test_lost_entry_is_no_repeat_when_it_comes_again(
     await spool.close()
     again = SqliteSpool(tmp_path)
     await again.open()
-    await again.register({"a": Bounds()})
+    await again.register({"a": BacklogLimit()})
     assert [item.entry.id for item in await again.entries(range(1, 9))] == ["r1", "r2", "r3"]
     await again.close()
 
@@ -183,7 +183,7 @@ async def test_counts_are_right_after_a_failure(
     depth = (await spool.depths())["a"]
     assert (depth.cursor, depth.backlog, depth.retrying, depth.dead) == (1, 0, 1, 0)
     assert (await spool.balances())["a"] == Balance(1, 0, 0, 0, dead=0, dropped=0, waiting=1)
-    await spool.register({"a": Bounds(max_backlog=2)})
+    await spool.register({"a": BacklogLimit(max_backlog=2)})
     assert await spool.append(entry("r2", a=(0,))) == 2
     with pytest.raises(SpoolError, match="max_backlog"):
         await spool.append(entry("r3", a=(0,)))
@@ -195,7 +195,7 @@ async def test_a_failed_append_takes_nothing_from_what_comes_after(
     spool: SqliteSpool, disk: Disk, error: type[apsw.Error], overflow: Literal["dead", "drop"]
 ) -> None:
     """What a failed commit took of its own entries is undone, and what is sent anew arrives."""
-    await spool.register({"a": Bounds(max_backlog=1, overflow=overflow)})
+    await spool.register({"a": BacklogLimit(max_backlog=1, overflow=overflow)})
     disk.syncing = error
     for result in await asyncio.gather(
         *[spool.append(entry(f"lost{i}", a=(0, 1))) for i in range(4)], return_exceptions=True
@@ -216,15 +216,15 @@ async def test_a_worker_hears_what_a_failed_commit_took_all_the_same(
     spool: SqliteSpool, disk: Disk, overflow: Literal["dead", "drop"]
 ) -> None:
     """What it delivers meanwhile is claimed, and counts once though the claim's commit fails."""
-    await spool.register({"a": Bounds(max_backlog=1, overflow=overflow)})
+    await spool.register({"a": BacklogLimit(max_backlog=1, overflow=overflow)})
     notices = Notices(spool)
     disk.syncing = apsw.IOError
     with pytest.raises(SpoolError):
         await spool.append(entry("lost", a=(0,)))
     disk.heal()
     notice = await notices.next()
-    assert (notice, (await spool.balances())["a"].waiting) == (Taken("a", 1, ()), 0)
-    claim = Progress(done=[Mark(1, 0)], delivered=1)
+    assert (notice, (await spool.balances())["a"].waiting) == (Evicted("a", 1, ()), 0)
+    claim = Progress(done=[DeliveryRef(1, 0)], delivered=1)
     disk.syncing = apsw.IOError
     with pytest.raises(SpoolError):
         await spool.settle("a", claim)
@@ -237,13 +237,13 @@ async def test_a_worker_hears_what_expired_though_the_next_commit_fails(
     disk: Disk, tmp_path: Path
 ) -> None:
     """One destination's expiry is told when it is durable, whatever becomes of the next one's."""
-    clock = Clock()
-    spool = SqliteSpool(tmp_path, limits=Limits(max_age=60.0), clock=clock, vfs=disk.vfs)
+    clock = ManualClock()
+    spool = SqliteSpool(tmp_path, limits=SpoolLimits(max_age=60.0), clock=clock, vfs=disk.vfs)
     await spool.open()
-    await spool.register({"a": Bounds(), "b": Bounds()})
+    await spool.register({"a": BacklogLimit(), "b": BacklogLimit()})
     await spool.append(entry("r1", a=(0,), b=(0,)))
     heard: list[str] = []
-    spool.listen(lambda notice: heard.append(notice.destination))
+    spool.subscribe(lambda notice: heard.append(notice.destination))
     disk.good_syncs = 1
     clock.now += 61
 
@@ -262,7 +262,7 @@ async def test_failing_reads_are_errors(spool: SqliteSpool, disk: Disk) -> None:
     await spool.close()
     spool = SqliteSpool(spool._folder, vfs=disk.vfs)
     await spool.open()
-    await spool.register({"a": Bounds()})
+    await spool.register({"a": BacklogLimit()})
     disk.reading = apsw.IOError
     with pytest.raises(SpoolError, match="check the disk"):
         await spool.entries([1])
@@ -354,7 +354,7 @@ async def test_really_full_disk(small_disk: Path) -> None:
     ballast.write_bytes(bytes(300_000))
     spool = SqliteSpool(small_disk / "spool")
     await spool.open()
-    await spool.register({"a": Bounds()})
+    await spool.register({"a": BacklogLimit()})
     kept: list[int] = []
     with pytest.raises(SpoolError, match="free some space"):
         await fill(spool, kept)
@@ -376,7 +376,7 @@ async def test_really_read_only_disk(small_disk: Path) -> None:
     """On a file system that turned read-only appends fail; remounted for writing, they work."""
     spool = SqliteSpool(small_disk / "spool")
     await spool.open()
-    await spool.register({"a": Bounds()})
+    await spool.register({"a": BacklogLimit()})
     await spool.append(entry("r1", a=(0,)))
     await spool.close()
     remount(small_disk, "ro")
@@ -385,7 +385,7 @@ async def test_really_read_only_disk(small_disk: Path) -> None:
     remount(small_disk, "rw")
     spool = SqliteSpool(small_disk / "spool")
     await spool.open()
-    await spool.register({"a": Bounds()})
+    await spool.register({"a": BacklogLimit()})
     assert await spool.append(entry("r2", a=(0,))) == 2
     await spool.close()
 
@@ -394,7 +394,7 @@ async def crashed(small_disk: Path, tmp_path: Path, count: int) -> Path:
     """Return a spool's folder on a small disk as a sudden end leaves it: its log is not copied."""
     spool = SqliteSpool(tmp_path / "before")
     await spool.open()
-    await spool.register({"a": Bounds()})
+    await spool.register({"a": BacklogLimit()})
     for number in range(count):
         await spool.append(entry(f"r{number}", body=b"x" * 9000, a=(0,)))
     folder = small_disk / "spool"
@@ -424,7 +424,7 @@ async def test_a_full_disk_after_a_crash_delivers_what_is_there(
     assert shutil.disk_usage(roomy_disk).free == 0
     spool = SqliteSpool(folder)
     await spool.open()
-    await spool.register({"a": Bounds()})
+    await spool.register({"a": BacklogLimit()})
     kept = list(range(1, 201))
     fill_up(roomy_disk)  # what recovering the file has freed is used up again
     with pytest.raises(DiskFull, match="free some space"):
@@ -466,7 +466,7 @@ async def test_what_matters_less_is_given_up_first(roomy_disk: Path, tmp_path: P
         await spool.open()
     spool.spares(lambda: ballast.unlink(missing_ok=True))
     await spool.open()
-    await spool.register({"a": Bounds()})
+    await spool.register({"a": BacklogLimit()})
     assert len(await pending(spool, "a")) == 10
     await healthy(spool)
     assert await spool.append(entry("after", a=(0,))) == 11

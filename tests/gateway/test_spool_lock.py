@@ -5,9 +5,10 @@ from pathlib import Path
 
 import apsw
 
-from gateway.exchange import Request
-from gateway.spool import Bounds, Entry, SqliteSpool
-from gateway.spool.store import FILE
+from gateway.http import Request
+from gateway.spool import BacklogLimit, Entry
+from gateway.spool.sqlite.database import FILE
+from gateway.spool.sqlite.spool import SqliteSpool
 
 ENTRY = Entry("r-1", "shop", Request(method="POST", url="/", body=b"{}"), {"crm": (0,)})
 
@@ -16,7 +17,7 @@ async def test_an_append_waits_for_a_lock_that_another_holds(tmp_path: Path) -> 
     """An event that comes while dead letters are moved from outside is kept a moment later."""
     spool = SqliteSpool(tmp_path / "spool")
     await spool.open()
-    await spool.register({"crm": Bounds()})
+    await spool.register({"crm": BacklogLimit()})
     other = apsw.Connection(str(tmp_path / "spool" / FILE))
     other.execute("BEGIN IMMEDIATE")
     appending = asyncio.ensure_future(spool.append(ENTRY))

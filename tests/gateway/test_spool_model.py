@@ -14,22 +14,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway.spool import (
+    BacklogLimit,
     Balance,
-    Bounds,
+    DeadLetterFilter,
+    DeadLettersReplayed,
+    DedupWindow,
+    DeliveryRef,
     Entry,
-    Item,
-    Later,
-    LetterBox,
-    Letters,
-    Mark,
-    Once,
+    LogRecord,
     Progress,
-    Replayed,
-    SqliteSpool,
-    upkeep,
-    writer,
+    WaitingDelivery,
 )
-from gateway.testing.spool.contract import Clock, entry, failed, later
+from gateway.spool.sqlite import vacuum, writer
+from gateway.spool.sqlite.dead_letters import DeadLetterStore
+from gateway.spool.sqlite.spool import SqliteSpool
+from gateway.testing.spool.contract import ManualClock, entry, failed, later
 
 T = TypeVar("T")
 EVER = 1e12
@@ -39,7 +38,7 @@ TARGETS = st.dictionaries(st.sampled_from(NAMES), INDEXES)
 SOURCES = ("shop", "app")
 USERS = (7, 0, 9)
 ONCE = st.none() | st.builds(
-    Once,
+    DedupWindow,
     st.dictionaries(st.integers(0, 2), st.sampled_from("xyz")),
     st.sampled_from((1.0, 3.0)),
 )
@@ -58,20 +57,20 @@ class SpoolModel(RuleBasedStateMachine):
         # Housekeeping after every commit and in the smallest steps, so that it meets every state.
         self.patch.setattr(writer, "TICK", 0.001)
         self.patch.setattr(writer, "STEP", 1)
-        self.patch.setattr(upkeep, "STEP", 1)
+        self.patch.setattr(vacuum, "STEP", 1)
         self.home = Path(tempfile.mkdtemp())
         self.lives = 0
         self.loop = asyncio.new_event_loop()
         self.log: dict[int, Entry] = {}
         self.fresh: set[int] = set()
         self.cursors = dict.fromkeys(NAMES, 0)
-        self.waiting: dict[Delivery, Later] = {}
+        self.waiting: dict[Delivery, WaitingDelivery] = {}
         self.dead: dict[Delivery, Entry] = {}
         self.ended: set[Delivery] = set()
         self.accepted = dict.fromkeys(NAMES, 0)
         self.delivered = dict.fromkeys(NAMES, 0)
         self.dropped = dict.fromkeys(NAMES, 0)
-        self.clock = Clock()
+        self.clock = ManualClock()
         self.seen: dict[tuple[str, str], float] = {}
 
     def run(self, what: Coroutine[Any, Any, T]) -> T:
@@ -89,7 +88,7 @@ class SpoolModel(RuleBasedStateMachine):
         async def start() -> None:
             self.spool = SqliteSpool(self.folder, clock=self.clock)
             await self.spool.open()
-            await self.spool.register(dict.fromkeys(NAMES, Bounds()))
+            await self.spool.register(dict.fromkeys(NAMES, BacklogLimit()))
 
         self.run(start())
 
@@ -112,10 +111,10 @@ class SpoolModel(RuleBasedStateMachine):
         """Tell whether an entry is one that the cursor has not passed."""
         return seq > self.cursors[name] and seq not in self.fresh
 
-    def open_deliveries(self, name: str) -> list[Mark]:
+    def open_deliveries(self, name: str) -> list[DeliveryRef]:
         """Return what is past the cursor and neither exception nor over, as in the log."""
         return [
-            Mark(seq, index)
+            DeliveryRef(seq, index)
             for seq, one in self.log.items()
             if self.ahead(name, seq)
             for index in one.targets.get(name, ())
@@ -125,7 +124,7 @@ class SpoolModel(RuleBasedStateMachine):
     def progress(
         self,
         name: str,
-        marks: list[Mark],
+        marks: list[DeliveryRef],
         fates: list[str],
         cursor: int = 0,
     ) -> Progress:
@@ -180,7 +179,7 @@ class SpoolModel(RuleBasedStateMachine):
 
     # ---- what can happen -----------------------------------------------------------------
 
-    def sifted(self, sent: Entry, once: Once | None) -> Entry | None:
+    def sifted(self, sent: Entry, once: DedupWindow | None) -> Entry | None:
         """Return what should be left of an entry, and note in the model what was seen."""
         wanted = {index for indexes in sent.targets.values() for index in indexes}
         repeats = set()
@@ -198,7 +197,9 @@ class SpoolModel(RuleBasedStateMachine):
     @rule(
         batch=st.lists(st.tuples(TARGETS, st.sampled_from(SOURCES), ONCE), min_size=1, max_size=4)
     )
-    def append(self, batch: list[tuple[dict[str, tuple[int, ...]], str, Once | None]]) -> None:
+    def append(
+        self, batch: list[tuple[dict[str, tuple[int, ...]], str, DedupWindow | None]]
+    ) -> None:
         """Append some entries at once, some with ids."""
         start = max(self.log, default=0) + 1
         sent = [
@@ -207,7 +208,7 @@ class SpoolModel(RuleBasedStateMachine):
             )
             for i, (targets, source, _) in enumerate(batch)
         ]
-        told: list[Item] = []
+        told: list[LogRecord] = []
 
         async def append() -> list[int]:
             both = zip(sent, batch, strict=True)
@@ -219,7 +220,7 @@ class SpoolModel(RuleBasedStateMachine):
         taken = [one for one in left if one is not None]
         seqs = iter(range(start, start + len(taken)))
         assert found == [0 if one is None else next(seqs) for one in left]
-        assert told == [Item(seq, one) for seq, one in enumerate(taken, start)]
+        assert told == [LogRecord(seq, one) for seq, one in enumerate(taken, start)]
         self.log |= dict(enumerate(taken, start))
         for one in taken:
             for name, indexes in one.targets.items():
@@ -256,7 +257,7 @@ class SpoolModel(RuleBasedStateMachine):
         """End a waiting delivery, or let it wait again."""
         if self.waiting:
             name, seq, index = data.draw(st.sampled_from(sorted(self.waiting)))
-            self.run(self.settle(name, self.progress(name, [Mark(seq, index)], [fate])))
+            self.run(self.settle(name, self.progress(name, [DeliveryRef(seq, index)], [fate])))
 
     def numbers(self) -> dict[int, Delivery]:
         """Return the ids of the dead letters."""
@@ -268,7 +269,7 @@ class SpoolModel(RuleBasedStateMachine):
         """Drop some dead letters."""
         if numbers := self.numbers():
             ids = data.draw(st.sets(st.sampled_from(sorted(numbers))))
-            assert self.run(self.spool.drop(sorted(ids))) == len(ids)
+            assert self.run(self.spool.delete_dead_letters(sorted(ids))) == len(ids)
             for number in ids:
                 self.buried(numbers[number])
                 self.dropped[numbers[number][0]] += 1
@@ -278,7 +279,7 @@ class SpoolModel(RuleBasedStateMachine):
         """Replay some dead letters."""
         if numbers := self.numbers():
             ids = sorted(data.draw(st.sets(st.sampled_from(sorted(numbers)))))
-            assert self.run(self.spool.replay(ids)) == len(ids)
+            assert self.run(self.spool.replay_dead_letters(ids)) == len(ids)
             self.replayed([numbers[number] for number in ids])
 
     @rule(name=st.sampled_from(NAMES))
@@ -287,19 +288,19 @@ class SpoolModel(RuleBasedStateMachine):
         numbers = self.numbers()
         keys = [numbers[number] for number in sorted(numbers) if numbers[number][0] == name]
         notices: asyncio.Queue[Any] = asyncio.Queue()
-        self.spool.listen(notices.put_nowait)
-        with LetterBox(self.folder) as box:
-            assert box.replay(Letters(destination=name)) == len(keys)
+        self.spool.subscribe(notices.put_nowait)
+        with DeadLetterStore(self.folder) as box:
+            assert box.replay(DeadLetterFilter(destination=name)) == len(keys)
         self.replayed(keys)
-        while keys and self.run(notices.get()) != Replayed(name):
+        while keys and self.run(notices.get()) != DeadLettersReplayed(name):
             pass
 
     @rule(name=st.sampled_from(NAMES))
     def drop_from_elsewhere(self, name: str) -> None:
         """Drop a destination's dead letters through a connection of its own."""
         keys = [key for key in self.dead if key[0] == name]
-        with LetterBox(self.folder) as box:
-            assert box.drop(Letters(destination=name)) == len(keys)
+        with DeadLetterStore(self.folder) as box:
+            assert box.drop(DeadLetterFilter(destination=name)) == len(keys)
         for key in keys:
             self.buried(key)
             self.dropped[name] += 1
@@ -339,7 +340,7 @@ class SpoolModel(RuleBasedStateMachine):
             assert unread == [(mark.seq, mark.index, USERS[mark.index]) for mark in expected]
             mine = {key[1:]: one for key, one in self.waiting.items() if key[0] == name}
             marks = {mark for mark, one in mine.items() if not one.parked}
-            found = await spool.exceptions(name, EVER, 10_000)
+            found = await spool.retrying(name, EVER, 10_000)
             assert {(one.mark.seq, one.mark.index) for one in found} == marks
             parked = set(mine) - marks
             found = await spool.parked(name, "u1", 10_000)
@@ -370,7 +371,7 @@ class SpoolModel(RuleBasedStateMachine):
                 + sum(key[0] == name for key in self.waiting),
             )
             assert balances[name].missing == 0
-        with LetterBox(self.folder) as box:
+        with DeadLetterStore(self.folder) as box:
             assert box.balances() == balances
 
 

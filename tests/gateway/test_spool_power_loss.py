@@ -10,7 +10,9 @@ import apsw
 import pytest
 
 from gateway.errors import SpoolError
-from gateway.spool import Bounds, Mark, Progress, SqliteSpool, session, store
+from gateway.spool import BacklogLimit, DeliveryRef, Progress
+from gateway.spool.sqlite import database, session
+from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.testing.spool.contract import entry, failed, later, pending
 
 SECTOR = 512
@@ -133,7 +135,7 @@ async def run_until_power_fails(disk: Disk, tmp_path: Path, seed: int) -> list[P
     chance = random.Random(seed)  # noqa: S311 - nothing to guess
     spool = SqliteSpool(tmp_path / "spool", vfs=disk.vfs)
     await spool.open()
-    await spool.register({"a": Bounds(), "b": Bounds()})
+    await spool.register({"a": BacklogLimit(), "b": BacklogLimit()})
     told: list[str] = []
     remains: list[Path] = []
 
@@ -161,7 +163,7 @@ async def run_until_power_fails(disk: Disk, tmp_path: Path, seed: int) -> list[P
                 ended = seq - excepted
                 progress = Progress(cursor=seq, later=waits, dead=dead, delivered=ended)
                 await spool.settle("a", progress)
-                await spool.settle("b", Progress(done=[Mark(seq, 0)], delivered=n + 1))
+                await spool.settle("b", Progress(done=[DeliveryRef(seq, 0)], delivered=n + 1))
                 told.append(f"settled {seq} {['later', 'dead', 'done'][n % 3]}")
             if chance.random() < 0.1:
                 fail()
@@ -178,8 +180,8 @@ async def losses(after: Path) -> list[str]:
     spool = SqliteSpool(after)
     await spool.open()
     try:
-        await spool.register({"a": Bounds(), "b": Bounds()})
-        waiting = {one.mark for one in await spool.exceptions("a", EVER, 10_000)}
+        await spool.register({"a": BacklogLimit(), "b": BacklogLimit()})
+        waiting = {one.mark for one in await spool.retrying("a", EVER, 10_000)}
         dead = {one.mark for one in await spool.dead_letters(limit=10_000)}
         unread = {item.seq for item in await pending(spool, "b")}
         balances = await spool.balances()
@@ -188,14 +190,14 @@ async def losses(after: Path) -> list[str]:
             seq = int(number)
             if what == "settled":
                 gone = spool.cursor("a") < seq or seq in unread
-                gone |= more == "later" and Mark(seq, 0) not in waiting
-                gone |= more == "dead" and Mark(seq, 0) not in dead
+                gone |= more == "later" and DeliveryRef(seq, 0) not in waiting
+                gone |= more == "dead" and DeliveryRef(seq, 0) not in dead
             else:
                 gone = [item.entry.id for item in await spool.entries([seq])] != [more]
             lost += [f"{what} {seq} {more}"] * gone
     finally:
         await spool.close()
-    connection = apsw.Connection(str(after / store.FILE))
+    connection = apsw.Connection(str(after / database.FILE))
     assert connection.pragma("integrity_check") == "ok"
     connection.close()
     return lost
@@ -218,7 +220,7 @@ async def test_less_synchronous_loses(
     disk: Disk, tmp_path: Path, synchronous: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With less syncing the same disk loses acknowledged entries: it really forgets."""
-    monkeypatch.setattr(store, "SYNCHRONOUS", synchronous)
+    monkeypatch.setattr(database, "SYNCHRONOUS", synchronous)
     remains = await run_until_power_fails(disk, tmp_path, 0)
     monkeypatch.undo()
     lost = []

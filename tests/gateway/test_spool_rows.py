@@ -5,11 +5,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.spool import Bounds, Letters, Said, SqliteSpool, store, writer
-from gateway.spool.letters import listing
-from gateway.spool.rows import insert, pack, pack_attempts, unpack, unpack_attempts
-from gateway.spool.store import MIGRATIONS, connect, fetch
-from gateway.testing.spool.contract import Clock, entry, eventually, pending
+from gateway.spool import BacklogLimit, ConsentRecord, DeadLetterFilter
+from gateway.spool.sqlite import database, writer
+from gateway.spool.sqlite.database import (
+    MIGRATIONS,
+    connect,
+    insert,
+    pack,
+    pack_attempts,
+    unpack,
+    unpack_attempts,
+)
+from gateway.spool.sqlite.dead_letters import listing
+from gateway.spool.sqlite.spool import SqliteSpool
+from gateway.sqlite import fetch
+from gateway.testing.spool.contract import ManualClock, entry, eventually, pending
 
 
 async def test_rows_that_know_of_no_routes_are_read(
@@ -20,7 +30,7 @@ async def test_rows_that_know_of_no_routes_are_read(
     *before, routes, _dropped, _unkeyed, _users = msgspec.msgpack.decode(pack(old))
     assert routes == {}
     with monkeypatch.context() as earlier:
-        earlier.setattr(store, "MIGRATIONS", MIGRATIONS[:2])
+        earlier.setattr(database, "MIGRATIONS", MIGRATIONS[:2])
         connection = connect(tmp_path)
         connection.execute("INSERT INTO destination(name, cursor) VALUES ('a', 0)")
         insert(connection, [(1, 1.7e9, old.id, msgspec.msgpack.encode(before), old.request.body)])
@@ -28,7 +38,7 @@ async def test_rows_that_know_of_no_routes_are_read(
     spool = SqliteSpool(tmp_path)
     await spool.open()
     try:
-        await spool.register({"a": Bounds()})
+        await spool.register({"a": BacklogLimit()})
         assert [item.entry for item in await pending(spool, "a")] == [old]
         assert old.route("a", 0) == ""
     finally:
@@ -61,7 +71,7 @@ def test_the_letters_of_a_request_are_found_by_an_index(tmp_path: Path) -> None:
         return True
 
     connection.set_exec_trace(note)
-    listing(connection, Letters(request="r1"), 0, 10)
+    listing(connection, DeadLetterFilter(request="r1"), 0, 10)
     connection.set_exec_trace(None)
     plan = fetch(connection, f"EXPLAIN QUERY PLAN {asked[0]}", ("r1", 0, 10))
     connection.close()
@@ -74,12 +84,14 @@ async def test_forgotten_consent_leaves_the_file(
 ) -> None:
     """Rows whose time is over are deleted while nothing else is to be done."""
     monkeypatch.setattr(writer, "TICK", 0.05)
-    clock = Clock()
+    clock = ManualClock()
     spool = SqliteSpool(tmp_path, clock=clock)
     await spool.open()
     try:
-        said = {n.to_bytes(16, "big"): {"ads": Said(granted=True, at=1.0)} for n in range(2000)}
-        await spool.remember(said, 10.0)
+        said = {
+            n.to_bytes(16, "big"): {"ads": ConsentRecord(granted=True, at=1.0)} for n in range(2000)
+        }
+        await spool.save_consent(said, 10.0)
         clock.now += 11
 
         async def gone() -> bool:

@@ -14,17 +14,17 @@ import pytest
 
 from gateway.errors import SpoolError
 from gateway.spool import (
-    Bounds,
-    LetterBox,
-    Limits,
-    Mark,
+    BacklogLimit,
+    DeadLettersReplayed,
+    DeliveryRef,
     Progress,
-    Replayed,
     Spool,
-    SqliteSpool,
-    writer,
+    SpoolLimits,
 )
-from gateway.spool.store import FILE, MIGRATIONS
+from gateway.spool.sqlite import writer
+from gateway.spool.sqlite.database import FILE, MIGRATIONS
+from gateway.spool.sqlite.dead_letters import DeadLetterStore
+from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.testing.spool import SpoolSuite
 from gateway.testing.spool.contract import Notices, entry, eventually, failed, pending
 
@@ -38,12 +38,12 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestSqliteSpool(SpoolSuite):
     """``SqliteSpool`` keeps the contract."""
 
-    def make(self, place: Path, limits: Limits, clock: Callable[[], float]) -> Spool:
+    def make(self, place: Path, limits: SpoolLimits, clock: Callable[[], float]) -> Spool:
         """Return a spool in a folder."""
         return SqliteSpool(place, limits, clock=clock)
 
     async def after_crash(
-        self, spool: Spool, place: Path, limits: Limits, clock: Callable[[], float]
+        self, spool: Spool, place: Path, limits: SpoolLimits, clock: Callable[[], float]
     ) -> Spool:
         """Copy the files as they are while the spool is open: what ``kill -9`` would leave."""
         assert spool.health() is None
@@ -56,7 +56,7 @@ async def spool(tmp_path: Path) -> AsyncIterator[SqliteSpool]:
     """Return an open spool with one destination."""
     spool = SqliteSpool(tmp_path)
     await spool.open()
-    await spool.register({"a": Bounds()})
+    await spool.register({"a": BacklogLimit()})
     yield spool
     await spool.close()
 
@@ -67,7 +67,7 @@ async def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
     spool = SqliteSpool(folder)
     await spool.open()
     try:
-        await spool.register({"a": Bounds()})
+        await spool.register({"a": BacklogLimit()})
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
         assert {FILE, f"{FILE}-wal", "lock"} <= set(modes)
@@ -108,7 +108,7 @@ async def test_newer_schema_is_refused(spool: SqliteSpool, tmp_path: Path) -> No
 async def test_unfinished_schema_is_brought_up_to_date(tmp_path: Path) -> None:
     """Opening runs the migrations that a file lacks; a letter box does not."""
     apsw.Connection(str(tmp_path / FILE)).pragma("user_version", 0)
-    with pytest.raises(SpoolError, match="older gateway"), LetterBox(tmp_path):
+    with pytest.raises(SpoolError, match="older gateway"), DeadLetterStore(tmp_path):
         pass
     spool = SqliteSpool(tmp_path)
     await spool.open()
@@ -172,11 +172,12 @@ async def test_letter_box_beside_a_running_gateway(spool: SqliteSpool, tmp_path:
     await spool.settle("a", Progress(cursor=4, dead=dead))
     notices = Notices(spool)
     code = """
-import sys; from pathlib import Path; from gateway.spool import *
-with LetterBox(Path(sys.argv[1])) as box:
+import sys; from pathlib import Path
+from gateway.spool import *; from gateway.spool.sqlite import *
+with DeadLetterStore(Path(sys.argv[1])) as box:
     first, second, *_ = box.dead_letters()
     assert box.dead_letter(first.id) == first
-    print(box.drop([first.id]), box.replay([second.id]), box.replay(Letters(user="u3")))
+    print(box.drop([first.id]), box.replay([second.id]), box.replay(DeadLetterFilter(user="u3")))
 """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, str(tmp_path), stdout=asyncio.subprocess.PIPE
@@ -186,9 +187,9 @@ with LetterBox(Path(sys.argv[1])) as box:
     # The gateway does not know yet, appends past the replayed entries, and passes them.
     seq = await spool.append(entry("r9", a=(0,)))
     await spool.settle("a", Progress(cursor=seq))
-    assert await notices.next() == Replayed("a")
-    waiting = await spool.exceptions("a", 1e12, 9)
-    assert [one.mark for one in waiting] == [Mark(5, 0), Mark(6, 0)]
+    assert await notices.next() == DeadLettersReplayed("a")
+    waiting = await spool.retrying("a", 1e12, 9)
+    assert [one.mark for one in waiting] == [DeliveryRef(5, 0), DeliveryRef(6, 0)]
     assert [item.entry.id for item in await spool.entries([5, 6])] == ["r1", "r2"]
     assert [one.mark.seq for one in await spool.dead_letters()] == [4]
     assert (await spool.depths())["a"].retrying == 2
@@ -196,7 +197,7 @@ with LetterBox(Path(sys.argv[1])) as box:
 
 def test_letter_box_needs_a_spool(tmp_path: Path) -> None:
     """A wrong folder is an error; no empty spool is left there."""
-    with pytest.raises(SpoolError, match="no spool"), LetterBox(tmp_path / "typo"):
+    with pytest.raises(SpoolError, match="no spool"), DeadLetterStore(tmp_path / "typo"):
         pass
     assert not (tmp_path / "typo").exists()
 
@@ -205,7 +206,7 @@ async def test_a_letter_box_is_open_within_its_with_statement(
     spool: SqliteSpool, tmp_path: Path
 ) -> None:
     """Before it and after it every method is an error; the file is closed when it ends."""
-    box = LetterBox(tmp_path)
+    box = DeadLetterStore(tmp_path)
     with pytest.raises(SpoolError, match="with statement"):
         box.balances()
     assert spool.health() is None
@@ -218,13 +219,13 @@ async def test_a_letter_box_is_open_within_its_with_statement(
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from gateway.spool import *
+from gateway.spool import *; from gateway.spool.sqlite import *
 from gateway.testing.spool.contract import entry, failed, later
 
 async def main():
     spool = SqliteSpool(Path(sys.argv[1]))
     await spool.open()
-    await spool.register({"a": Bounds(), "b": Bounds()})
+    await spool.register({"a": BacklogLimit(), "b": BacklogLimit()})
 
     waits = []
 
@@ -239,7 +240,7 @@ async def main():
                 upto = max(0, seq - 40)
                 ended = upto - sum(one <= upto for one in waits)
                 await spool.settle("a", Progress(upto, later=[later(seq)], delivered=ended))
-                done = [Mark(one, 0) for one in waits]
+                done = [DeliveryRef(one, 0) for one in waits]
                 await spool.settle("b", Progress(done=done, delivered=len(waits)))
                 print("settled", seq - 40, seq, flush=True)
 
@@ -257,6 +258,7 @@ async def test_acknowledged_survives_kill_9(tmp_path: Path, lines: int) -> None:
     )
     assert writer.stdout is not None
     said = [await writer.stdout.readline() for _ in range(lines)]
+    assert all(said), "the writer ended by itself"
     writer.send_signal(signal.SIGKILL)
     said += (await writer.stdout.read()).splitlines(keepends=True)
     await writer.wait()
@@ -264,13 +266,13 @@ async def test_acknowledged_survives_kill_9(tmp_path: Path, lines: int) -> None:
     spool = SqliteSpool(tmp_path)
     await spool.open()
     try:
-        await spool.register({"a": Bounds(), "b": Bounds()})
+        await spool.register({"a": BacklogLimit(), "b": BacklogLimit()})
         appended = {int(seq): name.decode() for kind, seq, name in told if kind == b"appended"}
         kept = {item.seq: item.entry.id for item in await spool.entries(list(appended))}
         assert kept == appended
         settled = [(int(at), int(seq)) for kind, at, seq in told if kind == b"settled"]
         assert spool.cursor("a") >= max([at for at, _ in settled], default=0)
-        waiting = {one.mark.seq for one in await spool.exceptions("a", 1e12, 9999)}
+        waiting = {one.mark.seq for one in await spool.retrying("a", 1e12, 9999)}
         assert waiting >= {seq for _, seq in settled}
         assert spool.cursor("b") == 0
         ended = {seq for _, seq in settled}

@@ -11,7 +11,17 @@ import apsw
 import pytest
 
 from gateway.errors import SpoolError
-from gateway.spool import Bounds, Item, Letters, Mark, Notice, Progress, SqliteSpool, Taken, writer
+from gateway.spool import (
+    BacklogLimit,
+    DeadLetterFilter,
+    DeliveryRef,
+    Evicted,
+    LogRecord,
+    Progress,
+    SpoolNotice,
+)
+from gateway.spool.sqlite import writer
+from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.testing.spool.contract import entry, failed, later, pending
 from tests.gateway.failing_disk import Disk
 
@@ -34,20 +44,20 @@ class Worker:
         self.spool = spool
         self.chance = chance
         self.delivered = delivered
-        self.fresh: set[Mark] = set()
+        self.fresh: set[DeliveryRef] = set()
         """In hand, from the log."""
-        self.waiting: set[Mark] = set()
+        self.waiting: set[DeliveryRef] = set()
         """In hand, for the next of their attempts."""
-        self.lost: set[Mark] = set()
+        self.lost: set[DeliveryRef] = set()
         """In hand, although the spool gave them up."""
 
-    def offer(self, item: Item) -> None:
+    def offer(self, item: LogRecord) -> None:
         """Take an entry that was just accepted."""
-        self.fresh |= {Mark(item.seq, number) for number in item.entry.targets.get("a", ())}
+        self.fresh |= {DeliveryRef(item.seq, number) for number in item.entry.targets.get("a", ())}
 
-    def hear(self, notice: Notice) -> None:
+    def hear(self, notice: SpoolNotice) -> None:
         """Note what the spool gave up."""
-        if isinstance(notice, Taken):
+        if isinstance(notice, Evicted):
             taken = {mark for mark in self.fresh if mark.seq <= notice.cursor}
             taken |= self.waiting.intersection(notice.marks)
             self.fresh -= taken
@@ -56,9 +66,9 @@ class Worker:
 
     async def work(self) -> None:
         """Let some end, some wait and some die, and report it until it is recorded."""
-        done: list[Mark] = []
-        waits: list[Mark] = []
-        dead: list[Mark] = []
+        done: list[DeliveryRef] = []
+        waits: list[DeliveryRef] = []
+        dead: list[DeliveryRef] = []
         lost = False
         for hand in (self.fresh, self.waiting, self.lost):
             for mark in sorted(hand, key=lambda mark: (mark.seq, mark.index)):
@@ -103,16 +113,16 @@ class Weather:
         await self.bound()
         counted = (await self.spool.balances())["a"].delivered
         self.worker = Worker(self.spool, self.chance, counted)
-        self.spool.listen(self.worker.hear)
+        self.spool.subscribe(self.worker.hear)
         for item in await pending(self.spool, "a"):
             self.worker.offer(item)
-        waits = await self.spool.exceptions("a", EVER, 10_000)
+        waits = await self.spool.retrying("a", EVER, 10_000)
         self.worker.waiting |= {one.mark for one in waits}
 
     async def bound(self) -> None:
         """Change the policy of the destination."""
         overflow: Literal["dead", "drop"] = self.chance.choice(["dead", "drop"])
-        await self.spool.register({"a": Bounds(self.chance.choice([1, 3, 9]), overflow)})
+        await self.spool.register({"a": BacklogLimit(self.chance.choice([1, 3, 9]), overflow)})
 
     async def append(self) -> None:
         """Append some; the disk may fail it."""
@@ -127,12 +137,12 @@ class Weather:
 
     async def operate(self) -> None:
         """Drop or replay dead letters; a replay comes back to the worker."""
-        which = Letters(destination="a")
+        which = DeadLetterFilter(destination="a")
         if self.chance.random() < 0.5:
-            await self.spool.drop(which)
+            await self.spool.delete_dead_letters(which)
         else:
-            await self.spool.replay(which)
-            waits = await self.spool.exceptions("a", EVER, 10_000)
+            await self.spool.replay_dead_letters(which)
+            waits = await self.spool.retrying("a", EVER, 10_000)
             known = self.worker.waiting | self.worker.lost
             self.worker.waiting |= {one.mark for one in waits} - known
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.steps import STEPS, Step
+from gateway.config.steps import STEPS, StepConfig
 from gateway.errors import Unrenderable
 from gateway.event import Context, Event, Product, Properties, Traits, as_json
-from gateway.routing.steps import CHANGES, FILTERS, Steps
-from gateway.testing.events import EVENTS
+from gateway.routing.steps import CHANGES, FILTERS, StepChain
+from gateway.testing.samples import EVENTS
 
 AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 EVENT = Event(
@@ -34,7 +34,7 @@ EVENT = Event(
 )  # fmt: skip
 
 
-def step(**keys: Any) -> Step:
+def step(**keys: Any) -> StepConfig:
     """Return a step, written as in the configuration."""
     (word,) = (key for key in keys if key in STEPS)
     return STEPS[word].model_validate(keys)
@@ -42,7 +42,7 @@ def step(**keys: Any) -> Step:
 
 def after(event: Event = EVENT, **keys: Any) -> dict[str, Any]:
     """Return what one step makes of an event, as JSON."""
-    found: dict[str, Any] = as_json(Steps("r", [step(**keys)]).apply(event))
+    found: dict[str, Any] = as_json(StepChain("r", [step(**keys)]).apply(event))
     return found
 
 
@@ -68,7 +68,7 @@ GONE = {"extra.user_mail": None}
 
 def taken(table: dict[str, Any], event: Event) -> Event:
     """Return what one step makes of an event."""
-    return Steps("r", [step(**table)]).apply(event)
+    return StepChain("r", [step(**table)]).apply(event)
 
 
 def digest(text: str) -> str:
@@ -249,10 +249,10 @@ def test_map_looks_values_up() -> None:
 def test_timestamps_are_clamped_to_their_arrival(offset: float, expected: float) -> None:
     """A time too far before or after the arrival becomes the nearest that is allowed."""
     event = msgspec.structs.replace(EVENT, timestamp=AT + timedelta(days=offset))
-    clamped = Steps("r", [step(timestamp="clamp", past="7d", future="5m")]).apply(event)
+    clamped = StepChain("r", [step(timestamp="clamp", past="7d", future="5m")]).apply(event)
     assert clamped.timestamp is not None
     assert (clamped.timestamp - AT).total_seconds() == pytest.approx(expected * 86400, abs=1)
-    assert Steps("r", [step(timestamp="clamp")]).apply(Event(type="page")).timestamp is None
+    assert StepChain("r", [step(timestamp="clamp")]).apply(Event(type="page")).timestamp is None
 
 
 # Filters
@@ -260,18 +260,21 @@ def test_timestamps_are_clamped_to_their_arrival(offset: float, expected: float)
 
 def test_a_sample_takes_users_for_good() -> None:
     """A user is in or out, whatever they do; about the share is in; seeds draw anew."""
-    tenth, other = Steps("a", [step(sample="10%")]), Steps("b", [step(sample=0.1, seed="other")])
+    tenth, other = (
+        StepChain("a", [step(sample="10%")]),
+        StepChain("b", [step(sample=0.1, seed="other")]),
+    )
     users = [f"user-{n}" for n in range(5000)]
 
-    def inside(steps: Steps, **event: Any) -> set[str]:
-        return {u for u in users if not steps.kept_back(Event(type="track", user_id=u, **event))}
+    def inside(steps: StepChain, **event: Any) -> set[str]:
+        return {u for u in users if not steps.filtered_by(Event(type="track", user_id=u, **event))}
 
     assert inside(tenth) == inside(tenth, name="other", message_id="m")
-    assert inside(tenth) == inside(Steps("c", [step(sample=0.1)]))
-    assert inside(tenth) < inside(Steps("c", [step(sample=0.5)]))
+    assert inside(tenth) == inside(StepChain("c", [step(sample=0.1)]))
+    assert inside(tenth) < inside(StepChain("c", [step(sample=0.5)]))
     assert 400 < len(inside(tenth)) < 600
     assert len(inside(tenth) & inside(other)) < 100
-    assert Steps("all", [step(sample=1)]).kept_back(Event(type="track")) == ""
+    assert StepChain("all", [step(sample=1)]).filtered_by(Event(type="track")) == ""
 
 
 @pytest.mark.parametrize(
@@ -289,24 +292,24 @@ def test_consent_is_the_events_own_before_what_is_remembered(
     own: dict[str, bool], remembered: dict[str, bool], reason: str
 ) -> None:
     """Only a category that was granted lets an event through; silence grants nothing."""
-    steps = Steps("r", [step(consent="ads")])
+    steps = StepChain("r", [step(consent="ads")])
     assert steps.asks_consent
-    assert steps.kept_back(Event(type="track", consent=own), remembered) == reason
+    assert steps.filtered_by(Event(type="track", consent=own), remembered) == reason
 
 
 def test_all_categories_are_needed() -> None:
     """A consent step with several categories asks for each of them."""
-    steps = Steps("r", [step(consent=["ads", "mail"])])
-    assert steps.kept_back(EVENT) == "consent: the user has not consented to mail"
+    steps = StepChain("r", [step(consent=["ads", "mail"])])
+    assert steps.filtered_by(EVENT) == "consent: the user has not consented to mail"
     both = msgspec.structs.replace(EVENT, consent={"ads": True, "mail": True})
-    assert steps.kept_back(both) == ""
+    assert steps.filtered_by(both) == ""
 
 
 def test_a_filter_judges_what_the_steps_before_it_left() -> None:
     """Steps are taken in order: a consent that was dropped, or set, before counts so."""
     dropped = [step(drop=["consent"]), step(consent="ads")]
-    assert Steps("r", dropped).kept_back(EVENT) == "consent: no consent to ads is known"
-    assert Steps("r", dropped[::-1]).kept_back(EVENT) == ""
+    assert StepChain("r", dropped).filtered_by(EVENT) == "consent: no consent to ads is known"
+    assert StepChain("r", dropped[::-1]).filtered_by(EVENT) == ""
 
 
 # All of them
@@ -314,7 +317,7 @@ def test_a_filter_judges_what_the_steps_before_it_left() -> None:
 
 def test_steps_can_be_watched_one_at_a_time() -> None:
     """Each step is told with the event before and after, until a filter keeps it back."""
-    steps = Steps("r", [
+    steps = StepChain("r", [
         step(set={"name": "A"}), step(rename={"A": "B"}), step(sample=1), step(consent="none"),
         step(drop=["traits"]),
     ])  # fmt: skip
@@ -328,7 +331,7 @@ def test_steps_can_be_watched_one_at_a_time() -> None:
 
 def test_a_step_that_fails_says_which() -> None:
     """Whatever goes wrong in a step makes the event unrenderable, with the step and the route."""
-    steps = Steps("ads", [step(set={"name": "A"}), step(hash=["user_id"])])
+    steps = StepChain("ads", [step(set={"name": "A"}), step(hash=["user_id"])])
     odd = msgspec.structs.replace(EVENT, user_id="\ud800")
     with pytest.raises(Unrenderable, match=r"step 2 \(hash\) of route 'ads' failed"):
         steps.apply(odd)
@@ -355,22 +358,24 @@ WRITTEN = st.one_of(
 
 
 @given(st.lists(WRITTEN, max_size=6), st.sampled_from([EVENT, *EVENTS]))
-def test_steps_never_change_the_event_that_they_are_given(steps: list[Step], event: Event) -> None:
+def test_steps_never_change_the_event_that_they_are_given(
+    steps: list[StepConfig], event: Event
+) -> None:
     """Whatever the steps, the accepted event is afterwards what it was, down to its tables."""
     before = msgspec.to_builtins(event)
-    first = Steps("r", steps).apply(event)
+    first = StepChain("r", steps).apply(event)
     assert msgspec.to_builtins(event) == before
-    assert Steps("again", steps).apply(event) == first
+    assert StepChain("again", steps).apply(event) == first
 
 
 @given(st.lists(PATHS, min_size=1), st.booleans())
 def test_what_is_hidden_is_nowhere(paths: list[str], keyed: bool) -> None:  # noqa: FBT001 - drawn
     """After a hash no value of the fields stands anywhere in the event."""
     value = "a-value-to-hide"
-    holding = Steps("fill", [step(set={path: value}) for path in paths]).apply(
+    holding = StepChain("fill", [step(set={path: value}) for path in paths]).apply(
         msgspec.structs.replace(EVENT, extra={"again": value})
     )
-    hidden = Steps("r", [step(hash=paths, **({"key": "k"} if keyed else {}))]).apply(holding)
+    hidden = StepChain("r", [step(hash=paths, **({"key": "k"} if keyed else {}))]).apply(holding)
     assert value not in str(msgspec.to_builtins(hidden))
 
 

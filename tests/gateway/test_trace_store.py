@@ -13,29 +13,44 @@ from msgspec.structs import replace
 
 from gateway.errors import TraceError
 from gateway.event import Event, Product, Properties
-from gateway.trace.changing import MOST, changed
-from gateway.trace.hub import LiveHub
-from gateway.trace.interface import Change, Line, Message, Parsed, Received, Tried, Which
-from gateway.trace.reading import FileTraces, NothingTraced, Reader
-from gateway.trace.sampling import Sampler
-from gateway.trace.store import STEP, Record, Store, line_of
+from gateway.trace.live import LiveFeed
+from gateway.trace.record_builder import MOST, changed
+from gateway.trace.recorder import RateSampler
+from gateway.trace.records import (
+    AttemptRecord,
+    EventRecord,
+    RecordedChange,
+    RecordedMessage,
+    RequestRecord,
+    TraceFilter,
+    TraceLine,
+)
+from gateway.trace.store import (
+    STEP,
+    NoTraceFile,
+    Record,
+    StoredTraces,
+    TraceReader,
+    TraceWriter,
+    line_of,
+)
 
 NOW = time.time()
-SINCE = {"planned", "left_out", "changes", "more_changes", "way"}
+SINCE = {"planned", "left_out", "changes", "omitted_changes", "way"}
 """Fields that records did not have at first."""
-MESSAGE = Message("POST", "/event/track?x=1", {"content-type": "application/json"}, "{}", 2)
+MESSAGE = RecordedMessage("POST", "/event/track?x=1", {"content-type": "application/json"}, "{}", 2)
 
 
 def request(number: int, at: float = NOW, **more: str) -> list[Record]:
     """Return the records of one request with one event that was delivered, or not."""
     name = f"r{number:06}"
-    received = Received(name, at, "shop", "chrts", MESSAGE, 1, "keys[0]", 200, 0.01)
-    event = Parsed(
+    received = RequestRecord(name, at, "shop", "chrts", MESSAGE, 1, "keys[0]", 200, 0.01)
+    event = EventRecord(
         f"{name}-0", name, at, "shop", "track", "Order Completed",
         message_id=f"m{number}", user_id=f"u{number % 2}", anonymous_id="a1",
     )  # fmt: skip
     outcome = more.get("outcome", "delivered")
-    tried = Tried(
+    tried = AttemptRecord(
         f"{name}-0", name, at, "shop", "crm", "segment", "Order Completed",
         outcome,  # type: ignore[arg-type]  # one of them
         number=1, status=200, seconds=0.1, user_id=f"u{number % 2}",
@@ -44,14 +59,14 @@ def request(number: int, at: float = NOW, **more: str) -> list[Record]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path) -> Iterator[TraceWriter]:
     """Return a store that keeps an hour."""
-    made = Store(tmp_path / "traces.db", 3600, 64 << 20)
+    made = TraceWriter(tmp_path / "traces.db", 3600, 64 << 20)
     yield made
     made.close()
 
 
-def test_nobody_else_may_read_the_file(store: Store) -> None:
+def test_nobody_else_may_read_the_file(store: TraceWriter) -> None:
     """It has mode 0600, and so has what SQLite puts beside it."""
     store.add(request(1))
     for file in store.path.parent.iterdir():
@@ -59,27 +74,27 @@ def test_nobody_else_may_read_the_file(store: Store) -> None:
 
 
 @pytest.mark.parametrize("identity", ["r000003", "r000003-0", "m3"])
-def test_a_trace_is_found_by_every_id(store: Store, identity: str) -> None:
+def test_a_trace_is_found_by_every_id(store: TraceWriter, identity: str) -> None:
     """A request's id, an event's and a message id lead to the one trace, whole."""
     for number in range(5):
         store.add(request(number))
-    reader = Reader(store.path)
+    reader = TraceReader(store.path)
     (found,) = reader.show(identity)
     received, event, tried = request(3)
     assert (found.received, found.events, found.tries) == (received, (event,), (tried,))
     assert reader.show("r00000") == []
 
 
-def test_a_user_has_many_traces(store: Store) -> None:
+def test_a_user_has_many_traces(store: TraceWriter) -> None:
     """User ids and anonymous ids lead to the newest traces first, no more than asked for."""
     for number in range(10):
         store.add(request(number))
-    reader = Reader(store.path)
+    reader = TraceReader(store.path)
     assert [one.request for one in reader.show("u1", 3)] == ["r000009", "r000007", "r000005"]
     assert len(reader.show("a1")) == 10
 
 
-def test_what_an_older_gateway_wrote_is_read(store: Store) -> None:
+def test_what_an_older_gateway_wrote_is_read(store: TraceWriter) -> None:
     """Records that lack what was added since are shown without it."""
     records = request(1)
     store.add(records)
@@ -89,7 +104,7 @@ def test_what_an_older_gateway_wrote_is_read(store: Store) -> None:
         packed = msgspec.msgpack.encode(old)
         connection.execute("UPDATE record SET packed = ? WHERE kind = ?", (packed, kind))
     connection.close()
-    (found,) = Reader(store.path).show("r000001")
+    (found,) = TraceReader(store.path).show("r000001")
     assert [found.received, *found.events, *found.tries] == records
 
 
@@ -101,30 +116,36 @@ def test_changed_fields_are_named_once_and_so_many() -> None:
     cheaper = tuple(Product(product_id="1", price=1.0) for _ in range(30))
     after = replace(before, name="x", properties=Properties(products=cheaper, extra=extra))
     named, more = changed(before, after, str.upper)
-    assert named[:2] == (Change("PROPERTIES.PRODUCTS[].PRICE", "changed"), Change("NAME", "set"))
+    assert named[:2] == (
+        RecordedChange("PROPERTIES.PRODUCTS[].PRICE", "changed"),
+        RecordedChange("NAME", "set"),
+    )
     assert (len(named), more) == (MOST, 2)
     assert changed(before, before, str) == ((), 0)
-    assert changed(before, replace(before, user_id="u"), str) == ((Change("user_id", "set"),), 0)
+    assert changed(before, replace(before, user_id="u"), str) == (
+        (RecordedChange("user_id", "set"),),
+        0,
+    )
 
 
-def test_what_is_known_already_is_not_kept_twice(store: Store) -> None:
+def test_what_is_known_already_is_not_kept_twice(store: TraceWriter) -> None:
     """A request that is made up for a failed try gives way to the one that is there."""
     first = request(1)
     numbers = store.add(first)
     assert sorted(numbers) == [0, 1, 2]
     again = store.add([replace(first[0], credential="another"), first[1], first[2]])
     assert sorted(again) == [2]
-    (found,) = Reader(store.path).show("r000001")
+    (found,) = TraceReader(store.path).show("r000001")
     assert found.received is not None
     assert found.received.credential == "keys[0]"
     assert len(found.tries) == 2
 
 
-def test_what_is_too_old_goes(store: Store) -> None:
+def test_what_is_too_old_goes(store: TraceWriter) -> None:
     """Records older than they are kept for are thrown away as new ones come."""
     store.add(request(1, NOW - 7200))
     store.add(request(2))
-    reader = Reader(store.path)
+    reader = TraceReader(store.path)
     assert reader.show("r000001") == []
     assert len(reader.show("r000002")) == 1
 
@@ -132,18 +153,18 @@ def test_what_is_too_old_goes(store: Store) -> None:
 def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
     """However much is traced, the oldest go and the file does not grow past its bound for long."""
     bound = 2 << 20
-    store = Store(tmp_path / "traces.db", 3600, bound)
+    store = TraceWriter(tmp_path / "traces.db", 3600, bound)
     body = "x" * 2000
     for batch in range(40):
         records: list[Record] = []
         for number in range(100):
             received, *rest = request(batch * 100 + number)
-            assert isinstance(received, Received)
+            assert isinstance(received, RequestRecord)
             records += [replace(received, message=replace(MESSAGE, body=body)), *rest]
         store.add(records)
     assert store.size < bound * 1.5
     assert store.path.stat().st_size < bound * 2
-    reader = Reader(store.path)
+    reader = TraceReader(store.path)
     assert reader.show("r000001") == []
     assert len(reader.show("r003999")) == 1
     store.close()
@@ -151,11 +172,11 @@ def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"garbage" * 50_000])
 def test_a_file_that_is_lost_while_it_is_written_is_begun_anew(
-    store: Store, content: bytes | None
+    store: TraceWriter, content: bytes | None
 ) -> None:
     """What is traced after somebody took the file away, or damaged it, is kept in a fresh one."""
     store.add(request(1))
-    before = Reader(store.path)
+    before = TraceReader(store.path)
     if content == b"":
         before.close()
         for ending in ("-wal", "-shm"):
@@ -168,7 +189,7 @@ def test_a_file_that_is_lost_while_it_is_written_is_begun_anew(
     for number in range(2, 5):
         store.add(request(number))
     assert before.replaced or content == b""
-    reader = Reader(store.path)
+    reader = TraceReader(store.path)
     assert len(reader.show("r000004")) == 1
     assert not reader.replaced
 
@@ -177,9 +198,9 @@ def test_a_file_that_is_lost_while_it_is_written_is_begun_anew(
 def test_a_file_that_is_no_file_of_traces_is_begun_anew(tmp_path: Path, content: bytes) -> None:
     """A damaged file costs its traces and nothing else."""
     (tmp_path / "traces.db").write_bytes(content)
-    store = Store(tmp_path / "traces.db", 3600, 64 << 20)
+    store = TraceWriter(tmp_path / "traces.db", 3600, 64 << 20)
     store.add(request(1))
-    assert len(Reader(store.path).show("r000001")) == 1
+    assert len(TraceReader(store.path).show("r000001")) == 1
     store.close()
 
 
@@ -187,7 +208,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """The error says where and what to do."""
     (tmp_path / "file").touch()
     with pytest.raises(TraceError, match=r"file/traces\.db: (file exists|not a dir).*make it wri"):
-        Store(tmp_path / "file" / "traces.db", 1, 1 << 20)
+        TraceWriter(tmp_path / "file" / "traces.db", 1, 1 << 20)
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -198,34 +219,34 @@ async def test_a_file_that_is_only_just_being_made_holds_nothing(
     path = tmp_path / "traces.db"
     if there:
         path.touch()
-    assert await FileTraces(path).find() == []
-    assert await FileTraces(path).show("r000001") == []
-    with pytest.raises(NothingTraced, match=r"traces\.db: nothing was traced yet, or \[trace\] is"):
-        Reader(path)
+    assert await StoredTraces(path).find() == []
+    assert await StoredTraces(path).show("r000001") == []
+    with pytest.raises(NoTraceFile, match=r"traces\.db: nothing was traced yet, or \[trace\] is"):
+        TraceReader(path)
 
 
 @pytest.mark.parametrize(
     ("which", "kinds"),
     [
-        (Which(), ["delivery", "event", "request", "delivery", "event"]),
-        (Which(source="other"), ["request"]),
-        (Which(destination="crm"), ["delivery", "delivery"]),
-        (Which(name="Order Completed", user="u1"), ["delivery", "event"]),
-        (Which(user="a1"), ["event", "event"]),
-        (Which(failed=True), ["delivery", "request"]),
-        (Which(until=NOW - 1), []),
+        (TraceFilter(), ["delivery", "event", "request", "delivery", "event"]),
+        (TraceFilter(source="other"), ["request"]),
+        (TraceFilter(destination="crm"), ["delivery", "delivery"]),
+        (TraceFilter(name="Order Completed", user="u1"), ["delivery", "event"]),
+        (TraceFilter(user="a1"), ["event", "event"]),
+        (TraceFilter(failed=True), ["delivery", "request"]),
+        (TraceFilter(until=NOW - 1), []),
     ],
 )
 async def test_lines_are_found_as_they_are_handed_out(
-    store: Store, which: Which, kinds: list[str]
+    store: TraceWriter, which: TraceFilter, kinds: list[str]
 ) -> None:
     """The file and those who watch agree on which lines are meant, the newest first."""
-    refused = Received(
+    refused = RequestRecord(
         "r7", NOW, "other", "chrts", MESSAGE, 0, fault="type", reason="no text", status=400
     )
     records = [*request(1), refused, *request(2, outcome="later")]
     store.add(records)
-    found = await FileTraces(store.path).find(which)
+    found = await StoredTraces(store.path).find(which)
     assert [line.kind for line in found] == kinds
     lines = [line for record in records if (line := line_of(record))]
     assert [line.kind for line in reversed(lines) if which.takes(line)] == kinds
@@ -234,11 +255,11 @@ async def test_lines_are_found_as_they_are_handed_out(
     ]
 
 
-async def test_lines_are_found_page_by_page(store: Store) -> None:
+async def test_lines_are_found_page_by_page(store: TraceWriter) -> None:
     """A line's number leads on to the older ones, until there are none."""
     for number in range(STEP // 50):
         store.add(request(number))
-    traces, seen, before = FileTraces(store.path), list[Line](), None
+    traces, seen, before = StoredTraces(store.path), list[TraceLine](), None
     while page := await traces.find(before=before, limit=7):
         seen += page
         before = page[-1].number
@@ -248,9 +269,12 @@ async def test_lines_are_found_page_by_page(store: Store) -> None:
 
 async def test_a_slow_reader_is_dropped_and_another_is_not() -> None:
     """Whoever lets too much pile up gets what there was room for, and then the end."""
-    hub = LiveHub()
-    line = Line(0, "event", NOW, "r1", "shop", "accepted")
-    with hub.subscribe(room=10) as slow, hub.subscribe(Which(source="shop"), room=100) as quick:
+    hub = LiveFeed()
+    line = TraceLine(0, "event", NOW, "r1", "shop", "accepted")
+    with (
+        hub.subscribe(room=10) as slow,
+        hub.subscribe(TraceFilter(source="shop"), room=100) as quick,
+    ):
         hub.publish([line] * 50)
         assert slow.dropped
         assert not quick.dropped
@@ -266,12 +290,12 @@ def test_an_event_without_a_name_goes_by_its_type(name: str, *, wanted: bool) ->
     """Whoever watches for a name sees what its lines are named, sampled or not."""
     page = Event(type="page", id="r-0", origin="chrts")
     viewed = Event(type="track", name="Viewed", id="r-1", origin="chrts")
-    assert Which(name=name).concerns("shop", "", (page, viewed), failed=False) is wanted
+    assert TraceFilter(name=name).concerns("shop", "", (page, viewed), failed=False) is wanted
 
 
 async def test_those_who_leave_are_forgotten() -> None:
     """Leaving ends a subscription, so that nothing is made for nobody."""
-    hub = LiveHub()
+    hub = LiveFeed()
     with hub.subscribe():
         assert hub.lines
     assert not hub.lines
@@ -280,19 +304,19 @@ async def test_those_who_leave_are_forgotten() -> None:
 def test_a_second_has_room_for_so_many() -> None:
     """The first ones of a second are taken, then none until the next; zero takes none ever."""
     now = 100.0
-    sampler = Sampler(3, lambda: now)
+    sampler = RateSampler(3, lambda: now)
     assert [sampler.take() for _ in range(5)] == [True, True, True, False, False]
     now = 100.9
     assert not sampler.take()
     now = 101.1
     assert [sampler.take() for _ in range(4)] == [True, True, True, False]
-    assert not Sampler(0, lambda: now).take()
+    assert not RateSampler(0, lambda: now).take()
 
 
 def test_a_clock_that_is_ahead_purges_no_traces(tmp_path: Path) -> None:
     """How long traces are kept goes by the clock that is given, which is not the machine's."""
-    store = Store(tmp_path / "traces.db", 3600, 64 << 20, lambda: 1_000.0)
+    store = TraceWriter(tmp_path / "traces.db", 3600, 64 << 20, lambda: 1_000.0)
     store.add(request(1, 900.0))
     store.add(request(2, 1_000.0))
-    assert len(Reader(store.path).show("r000001")) == 1
+    assert len(TraceReader(store.path).show("r000001")) == 1
     store.close()

@@ -7,9 +7,9 @@ import pytest
 
 from gateway.errors import Fault, Rejected
 from gateway.event import Context, Event, Page, Product, Properties, Traits
-from gateway.tracking import Plan, Schema, SchemaError, Tally, Violations
-from gateway.tracking.amend import without
-from gateway.tracking.view import view
+from gateway.tracking import Schema, SchemaError, TrackingPlan, ViolationCounter, ViolationPolicy
+from gateway.tracking.field_removal import without_fields
+from gateway.tracking.schema import as_schema_input
 
 HERE = Path(__file__)
 ORDER = Event(
@@ -27,10 +27,10 @@ ORDER = Event(
 )  # fmt: skip
 
 
-def plan(schemas: dict[str, Any], violations: Violations = "allow") -> Plan:
+def plan(schemas: dict[str, Any], violations: ViolationPolicy = "allow") -> TrackingPlan:
     """Return a plan of JSON schemas."""
     compiled = {name: Schema(schema, HERE) for name, schema in schemas.items()}
-    return Plan("shop", compiled, violations)
+    return TrackingPlan("shop", compiled, violations)
 
 
 def of_properties(**properties: Any) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def neutral(_event: Event, _index: int, path: tuple[str | int, ...]) -> str:
 
 def test_a_schema_sees_the_names_that_conditions_see() -> None:
     """Free names stand beside those of the vocabulary; nothing is there that nobody said."""
-    assert view(ORDER) == {
+    assert as_schema_input(ORDER) == {
         "type": "track",
         "name": "Order Completed",
         "user_id": "u-1",
@@ -123,18 +123,18 @@ def test_an_exact_name_goes_before_patterns(event: Event, judge: str) -> None:
 )  # fmt: skip
 def test_a_refusal_says_what_is_wrong(schema: Any, path: str, what: str, fault: Fault) -> None:
     """What is refused says where and why, without the value, and of what kind the fault is."""
-    tally = Tally()
+    tally = ViolationCounter()
     with pytest.raises(Rejected) as caught:
-        plan({"Order *": schema}, "refuse").keeps([ORDER], neutral, "r", tally)
+        plan({"Order *": schema}, "refuse").apply([ORDER], neutral, "r", tally)
     assert (caught.value.path, caught.value.reason, caught.value.fault) == (path, what, fault)
     assert sum(tally.counts.values()) == 1
 
 
 def test_what_is_allowed_is_counted_and_goes_on() -> None:
     """With ``allow`` events go on as they are, and each violation counts by what it is."""
-    tally = Tally()
+    tally = ViolationCounter()
     keeps = plan({"*": of_properties(products={"items": {"required": ["price", "sku"]}})})
-    kept = keeps.keeps([ORDER], neutral, "r", tally)
+    kept = keeps.apply([ORDER], neutral, "r", tally)
     assert kept.events == [ORDER]
     assert not kept.dropped
     assert tally.counts == {
@@ -151,32 +151,32 @@ def test_wrong_fields_are_left_out() -> None:
         card={"properties": {"number": False}},
         products={"items": {"properties": {"price": {"minimum": 0}, "size": {"maximum": 40}}}},
     )
-    before = view(ORDER)
-    kept = plan({"*": schema}, "drop-field").keeps([ORDER], neutral, "r", Tally())
+    before = as_schema_input(ORDER)
+    kept = plan({"*": schema}, "drop-field").apply([ORDER], neutral, "r", ViolationCounter())
     (event,) = kept.events
-    expected = view(ORDER)["properties"]
+    expected = as_schema_input(ORDER)["properties"]
     del expected["total"], expected["plan"]
     expected["card"] = {"month": 4}
     del expected["products"][0]["size"], expected["products"][1]["price"]
-    assert view(event)["properties"] == expected
-    assert view(ORDER) == before
+    assert as_schema_input(event)["properties"] == expected
+    assert as_schema_input(ORDER) == before
     assert event.traits == ORDER.traits
     assert not event.extra, "what no table maps may hold the same value once more"
-    assert without(ORDER, kept.dropped[0]) == event
+    assert without_fields(ORDER, kept.dropped[0]) == event
 
 
 def test_members_go_without_moving_what_else_is_wrong() -> None:
     """Members that are wrong as a whole, and fields of others, are left out together."""
     items = {"properties": {"price": {"minimum": 0}}, "not": {"required": ["colour"]}}
     schema = of_properties(products={"items": items, "maxItems": 2})
-    kept = plan({"*": schema}, "drop-field").keeps([ORDER], neutral, "r", Tally())
-    assert "products" not in view(kept.events[0])["properties"]
-    kept = plan({"*": of_properties(products={"items": items})}, "drop-field").keeps(
-        [ORDER], neutral, "r", Tally()
+    kept = plan({"*": schema}, "drop-field").apply([ORDER], neutral, "r", ViolationCounter())
+    assert "products" not in as_schema_input(kept.events[0])["properties"]
+    kept = plan({"*": of_properties(products={"items": items})}, "drop-field").apply(
+        [ORDER], neutral, "r", ViolationCounter()
     )
-    left = view(kept.events[0])["properties"]["products"]
+    left = as_schema_input(kept.events[0])["properties"]["products"]
     assert left == [{"product_id": "2"}, {"product_id": "3"}]
-    assert without(ORDER, kept.dropped[0]) == kept.events[0]
+    assert without_fields(ORDER, kept.dropped[0]) == kept.events[0]
 
 
 def test_it_is_told_which_fields_were_left_out() -> None:
@@ -201,9 +201,9 @@ def test_it_is_told_which_fields_were_left_out() -> None:
 
 def test_what_cannot_be_mended_goes_on() -> None:
     """What leaving out does not mend, a missing field or the name itself, is only counted."""
-    tally = Tally()
+    tally = ViolationCounter()
     schema = {"required": ["message_id"], "properties": {"name": {"const": "x"}}}
-    kept = plan({"*": schema}, "drop-field").keeps([ORDER], neutral, "r", tally)
+    kept = plan({"*": schema}, "drop-field").apply([ORDER], neutral, "r", tally)
     assert kept.events == [ORDER]
     assert sum(tally.counts.values()) == 2
 
@@ -212,14 +212,14 @@ def test_a_free_name_that_a_typed_one_hides_goes_too() -> None:
     """A value under a name of the vocabulary is left out also where it stands among free ones."""
     event = Event(type="track", name="x", properties=Properties(extra={"total": "much"}))
     schema = of_properties(total={"type": "number"})
-    kept = plan({"*": schema}, "drop-field").keeps([event], neutral, "r", Tally())
-    assert view(kept.events[0]) == {"type": "track", "name": "x"}
+    kept = plan({"*": schema}, "drop-field").apply([event], neutral, "r", ViolationCounter())
+    assert as_schema_input(kept.events[0]) == {"type": "track", "name": "x"}
 
 
 def test_one_kind_of_violation_is_logged_once_a_minute() -> None:
     """Senders who are always wrong fill a counter, not the log; they cannot fill memory either."""
     now = 0.0
-    tally = Tally(lambda: now)
+    tally = ViolationCounter(lambda: now)
     for number in range(3000):
         tally.note("shop", "*", f"f{number}: is required", request="r", done="allowed")
     assert len(tally.counts) == 2001
@@ -249,7 +249,7 @@ def test_schemas_share_files(tmp_path: Path) -> None:
     """A reference leads to a file beside the schema, and that file is known to be read."""
     (tmp_path / "product.json").write_text('{"required": ["price"]}')
     schema = Schema(of_properties(products={"items": {"$ref": "product.json"}}), tmp_path / "x")
-    assert [found.place for found in schema.violations(view(ORDER))] == [
+    assert [found.place for found in schema.violations(as_schema_input(ORDER))] == [
         "properties.products.2.price"
     ]
     assert schema.files == [tmp_path / "product.json"]

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway.delivery.transport import LARGEST, DeadlineTimer, HttpTransport
 from gateway.errors import TransportError
-from gateway.exchange import Request
-from gateway.transport import LARGEST, HttpTransport, Watchdog
+from gateway.http import Request
 
 Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -187,7 +187,7 @@ async def test_silence_after_an_idle_while_is_a_timeout_too(transport: HttpTrans
 
 async def test_what_is_slow_to_end_still_ends_as_a_timeout() -> None:
     """A request that takes a while to be cancelled is cancelled once, and told as a time-out."""
-    watchdog = Watchdog(0.1)
+    watchdog = DeadlineTimer(0.1)
     loop = asyncio.get_running_loop()
     cleaned = False
 

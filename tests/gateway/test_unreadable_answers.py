@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 import pytest
 from pydantic import SecretStr
 
+from gateway.delivery.transport import HttpTransport
 from gateway.errors import TransportError
-from gateway.exchange import Delivered, Refused, Request, Response, RetryLater
-from gateway.plugin import Output
-from gateway.status_line import Connection
-from gateway.transport import HttpTransport
+from gateway.http import Request, Response
+from gateway.http_client import Connection
+from gateway.plugin.vendor import Output
+from gateway.verdict import Delivered, Refused, RetryLater
 from plugins.chrts.output import ChrtsOutput
 from plugins.growlytics.output import GrowlyticsOutput
 from plugins.personaclick.output import PersonaclickOutput
@@ -228,7 +229,7 @@ async def test_what_can_be_read_is_read(said: Said) -> None:
 async def test_a_verdict_has_the_whole_body(name: str) -> None:
     """A body is unpacked and put together, whatever surrounds it."""
     (response,) = await asked(WELL[name])
-    assert (response.body, response.cut) == (OK, False)
+    assert (response.body, response.truncated) == (OK, False)
 
 
 @pytest.mark.parametrize("said", cases(CUT))
@@ -237,7 +238,7 @@ async def test_the_status_line_decides_where_no_more_can_be_read(said: Said) -> 
     for response in await asked(said, times=2):
         assert response.status == 200
         assert response.unread
-        assert response.cut, "it would be handed back as if it were whole"
+        assert response.truncated, "it would be handed back as if it were whole"
 
 
 @pytest.mark.parametrize("said", cases(WELL, CUT, EITHER))

@@ -6,8 +6,9 @@ from email.utils import format_datetime
 import orjson
 import pytest
 
-from gateway.exchange import Delivered, Refused, Response, RetryLater, Verdict, retry_after, wait_of
-from gateway.plugin import Output
+from gateway.http import Response
+from gateway.plugin.vendor import Output
+from gateway.verdict import Delivered, Refused, RetryLater, Verdict, retry_after, wait_of
 from tests.gateway.test_unreadable_answers import OUTPUTS
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)

@@ -25,11 +25,12 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from gateway.config import load
+from gateway.config.loader.load import load
 from gateway.errors import Unrenderable
-from gateway.exchange import Declined, Request
-from gateway.plugin import Output
-from gateway.plugins import Registry
+from gateway.http import Request
+from gateway.plugin.registry import PluginRegistry
+from gateway.plugin.vendor import Output
+from gateway.verdict import Declined
 
 Journey: TypeAlias = dict[str, Any]
 Sent: TypeAlias = dict[str, Any]
@@ -46,14 +47,14 @@ def journeys() -> dict[str, Journey]:
     return {path.stem: orjson.loads(path.read_bytes()) for path in sorted(FOLDER.glob("*.json"))}
 
 
-def outputs(journey: Journey, registry: Registry) -> dict[str, Output]:
+def outputs(journey: Journey, registry: PluginRegistry) -> dict[str, Output]:
     """Return the destinations of ``config/gateway.toml`` at an address without a path."""
     configured = load(FOLDER.parents[1] / "config/gateway.toml", registry, {}).destinations
     return dict(_outputs(journey.get("settings", {}), configured, registry))
 
 
 def sent(
-    journey: Journey, step: Mapping[str, Any], output: Output, registry: Registry
+    journey: Journey, step: Mapping[str, Any], output: Output, registry: PluginRegistry
 ) -> list[Sent]:
     """Return what goes out to *output* of the request of *step*."""
     raw = step["request"]
@@ -86,7 +87,7 @@ def expected(step: Mapping[str, Any], vendor: str) -> list[Sent]:
 
 
 def _outputs(
-    settings: Mapping[str, Any], configured: Mapping[str, Any], registry: Registry
+    settings: Mapping[str, Any], configured: Mapping[str, Any], registry: PluginRegistry
 ) -> Iterator[tuple[str, Output]]:
     for destination in configured.values():
         kind = registry.outputs[destination.vendor]

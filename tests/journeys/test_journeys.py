@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from gateway.plugins import load
+from gateway.plugin.registry import load_plugins
 from tests.journeys.journeys import expected, journeys, outputs, sent
 
-REGISTRY = load()
+REGISTRY = load_plugins()
 JOURNEYS = journeys()
 PAIRS = [(name, vendor) for name in JOURNEYS for vendor in REGISTRY.outputs]
 

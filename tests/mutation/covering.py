@@ -15,7 +15,7 @@ UNDER_LOAD = (
 )
 WORKER = (
     f"{G}delivery_parts.py",
-    f"{G}delivery_ledger.py",
+    f"{G}delivery_progress.py",
     f"{E}batch.py",
     f"{E}injected_faults.py",
     f"{E}order.py",
@@ -27,7 +27,7 @@ WORKER = (
 """What becomes of deliveries, whichever part of a worker is wrong."""
 ANSWERS = (f"{G}verdicts.py", f"{G}unreadable_answers.py", f"{E}vendor_answers.py")
 RENDERED = (
-    f"{G}delivery_rendering.py",
+    f"{G}renderer.py",
     f"{E}batch.py",
     f"{E}bounds.py",
     f"{E}client_credentials.py",
@@ -44,10 +44,10 @@ SPOOL = (
     f"{G}spool_disk.py",
     f"{G}spool_lock.py",
     f"{G}spool_model.py",
-    f"{G}spool_once.py",
+    f"{G}spool_dedup.py",
     f"{G}spool_rows.py",
     f"{G}spool_weather.py",
-    f"{G}cli_dead.py",
+    f"{G}cli_dead_letters.py",
     f"{E}bounds.py",
     f"{E}full_disk.py",
 )
@@ -78,23 +78,22 @@ INGEST = (
 )
 COVERING: Mapping[str, tuple[str, ...]] = {
     "gateway/delivery": WORKER,
-    "gateway/delivery/answers.py": (f"{E}upstream_answers.py",),
-    "gateway/delivery/attempt.py": (*ANSWERS, *RENDERED),
+    "gateway/delivery/sender.py": (*ANSWERS, *RENDERED, f"{E}upstream_answers.py"),
     "gateway/delivery/circuit_breaker.py": (
         f"{G}delivery_parts.py", f"{E}worker.py", *DISLIKED,
     ),
-    "gateway/delivery/lanes.py": (f"{G}delivery_lanes.py", f"{E}worker.py", *UNDER_LOAD),
+    "gateway/delivery/task_pool.py": (f"{G}task_pool.py", f"{E}worker.py", *UNDER_LOAD),
     "gateway/delivery/rate_limiter.py": (f"{G}delivery_parts.py",),
-    "gateway/delivery/rendering.py": RENDERED,
+    "gateway/delivery/renderer.py": RENDERED,
     "gateway/delivery/unread.py": (
         f"{G}unread_index.py", f"{E}injected_faults.py",
         f"{E}bursts.py::test_a_burst_keeps_its_own_order",
     ),
     "gateway/spool": SPOOL,
-    "gateway/ingest.py": INGEST,
+    "gateway/ingest/receiver.py": INGEST,
     "gateway/app.py": LIFE,
     "gateway/reload.py": LIFE,
-    "gateway/transport.py": (f"{G}transport.py", f"{G}unreadable_answers.py"),
+    "gateway/delivery/transport.py": (f"{G}transport.py", f"{G}unreadable_answers.py"),
 }  # fmt: skip
 """Modules and folders of the core to the tests that cover them; a module's own overrule its
 folder's."""

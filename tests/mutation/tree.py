@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 CHANGED = (
-    ("gateway/testing/running.py", "PATIENCE = 60.0", "PATIENCE = 20.0"),
+    ("gateway/testing/live_gateway.py", "PATIENCE = 60.0", "PATIENCE = 20.0"),
     ("tests/conftest.py", "import settings", "import Phase, settings"),
     (
         "tests/conftest.py",

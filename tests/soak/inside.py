@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.app import Gateway, make_app
-from gateway.config import load as load_config
-from gateway.plugins import load
-from gateway.reload import Reloading
+from gateway.config.loader.load import load as load_config
+from gateway.plugin.registry import load_plugins
+from gateway.reload import Reloader
 from tests.e2e.running import PATIENCE, serving
 from tests.soak.ledger import owed
 from tests.soak.load import Load
@@ -26,7 +26,7 @@ class Inside(NamedTuple):
     vendors: dict[str, Vendor]
     load: Load
     setup: Setup
-    reloading: Reloading
+    reloading: Reloader
     url: str
 
     async def send(self, events: int) -> None:
@@ -48,7 +48,7 @@ class Inside(NamedTuple):
     async def reload(self) -> None:
         """Put the setup as it is now into effect."""
         self.setup.write()
-        await self.reloading.now()
+        await self.reloading.reload_now()
 
 
 @asynccontextmanager
@@ -66,10 +66,10 @@ async def inside(
         setup = Setup(
             folder / "gateway.toml", folder / "spool", ports, delivery, server=server, more=more
         )
-        registry = load()
+        registry = load_plugins()
         gateway = Gateway(load_config(setup.path, registry), registry)
         async with serving(make_app(gateway)) as url:
             sender = Load(users, pause=0.005)
             by_name = {vendor.name: vendor for vendor in made}
-            yield Inside(gateway, by_name, sender, setup, Reloading(gateway), url)
+            yield Inside(gateway, by_name, sender, setup, Reloader(gateway), url)
             await sender.stop()

@@ -32,7 +32,7 @@ def jump(file: Path) -> None:
 
     time.time = lambda: true_time() + OFFSET.unpack(offset[:])[0]
     time.time_ns = time_ns
-    for name in ("gateway.ingest", "gateway.delivery.attempt"):
+    for name in ("gateway.ingest.receiver", "gateway.delivery.sender"):
         module = import_module(name)
         module.datetime = Jumping  # type: ignore[attr-defined]  # it imports the name
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.spool import Depth, LetterBox, SqliteSpool
+from gateway.spool import QueueDepth
+from gateway.spool.sqlite.dead_letters import DeadLetterStore
+from gateway.spool.sqlite.spool import SqliteSpool
 from tests.soak.marks import EventMark, marks_in
 from tests.soak.vendor import Vendor
 
@@ -58,7 +60,7 @@ def owed(acknowledged: Iterable[EventMark], destination: str) -> set[EventMark]:
 def dead_letters(spool: Path) -> dict[str, Counter[EventMark]]:
     """Return the dead letters of each destination, in a spool folder that may be in use."""
     found: dict[str, Counter[EventMark]] = {}
-    with LetterBox(spool) as box:
+    with DeadLetterStore(spool) as box:
         after = 0
         while page := box.dead_letters(after=after, limit=PAGE):
             for letter in page:
@@ -70,7 +72,7 @@ def dead_letters(spool: Path) -> dict[str, Counter[EventMark]]:
 
 def unbalanced(spool: Path) -> list[str]:
     """Return the destinations of which the spool does not know where all they are owed has gone."""
-    with LetterBox(spool) as box:
+    with DeadLetterStore(spool) as box:
         balances = box.balances()
     return [
         f"{name}: {balance.missing} unaccounted for: {balance}"
@@ -93,7 +95,7 @@ def repeated(vendors: Iterable[Vendor]) -> list[str]:
     ]
 
 
-async def left_over(spool: Path) -> dict[str, Depth]:
+async def left_over(spool: Path) -> dict[str, QueueDepth]:
     """Return the destinations for which something is pending, in a spool that nobody uses."""
     opened = SqliteSpool(spool)
     await opened.open()

@@ -1,27 +1,26 @@
 """The contract of every ``Spool``, as tests: subclass ``SpoolSuite`` and say how to make one."""
 
-from gateway.testing.spool.balances import BalancesSuite
-from gateway.testing.spool.bounds import BoundsSuite
-from gateway.testing.spool.contract import Clock, eventually
-from gateway.testing.spool.destinations import DestinationsSuite
-from gateway.testing.spool.letters import LettersSuite
+from gateway.testing.spool.balance import BalancesSuite
+from gateway.testing.spool.consent import ConsentSuite
+from gateway.testing.spool.contract import ManualClock, eventually
+from gateway.testing.spool.dead_letters import DeadLettersSuite
+from gateway.testing.spool.dedup import DedupSuite
+from gateway.testing.spool.limits import LimitsSuite
 from gateway.testing.spool.log import LogSuite
-from gateway.testing.spool.once import OnceSuite
-from gateway.testing.spool.remembering import RememberingSuite
-from gateway.testing.spool.settling import SettlingSuite
+from gateway.testing.spool.progress import DestinationsSuite, ProgressSuite
 from gateway.testing.spool.unread import UnreadSuite
 
-__all__ = ["Clock", "SpoolSuite", "eventually"]
+__all__ = ["ManualClock", "SpoolSuite", "eventually"]
 
 
 class SpoolSuite(
     LogSuite,
-    OnceSuite,
-    RememberingSuite,
+    DedupSuite,
+    ConsentSuite,
     DestinationsSuite,
-    SettlingSuite,
-    LettersSuite,
-    BoundsSuite,
+    ProgressSuite,
+    DeadLettersSuite,
+    LimitsSuite,
     UnreadSuite,
     BalancesSuite,
 ):

@@ -11,16 +11,27 @@ import pytest
 from msgspec.structs import astuple, replace
 
 from gateway.errors import SpoolError
-from gateway.exchange import Client, Request
-from gateway.spool import Attempt, Bounds, Entry, Failed, Item, Later, Limits, Mark, Notice, Spool
+from gateway.http import ClientInfo, Request
+from gateway.spool import (
+    Attempt,
+    BacklogLimit,
+    DeliveryRef,
+    Entry,
+    FailedDelivery,
+    LogRecord,
+    Spool,
+    SpoolLimits,
+    SpoolNotice,
+    WaitingDelivery,
+)
 
 PATIENCE = 10.0
 """Seconds after which something that should have happened counts as not happening."""
-FREE = Bounds()
-TRY = Attempt(at=1_700_000_001.5, status=503, latency=0.25, said="try later")
+FREE = BacklogLimit()
+TRY = Attempt(at=1_700_000_001.5, status=503, latency=0.25, response_excerpt="try later")
 
 
-class Clock:
+class ManualClock:
     """A clock that stands still until it is told to go on; Unix seconds."""
 
     def __init__(self) -> None:
@@ -40,12 +51,12 @@ def entry(name: str, *, body: bytes = b'{"event":"view"}', **targets: tuple[int,
         body=body,
         id=name,
         received_at=datetime(2026, 11, 21, 6, 54, 1, 123456, tzinfo=UTC),
-        client=Client("192.0.2.7", "c-1"),
+        client=ClientInfo("192.0.2.7", "c-1"),
     )
     return Entry(name, "shop", request, targets, "chrts")
 
 
-def later(seq: int, index: int = 0, **changes: Any) -> Later:
+def later(seq: int, index: int = 0, **changes: Any) -> WaitingDelivery:
     """Return a waiting delivery with something in every field."""
     known: dict[str, Any] = {
         "due": 100.0,
@@ -54,10 +65,10 @@ def later(seq: int, index: int = 0, **changes: Any) -> Later:
         "user": "u1",
         "event_name": "Product Viewed",
     }
-    return Later(Mark(seq, index), **(known | changes))
+    return WaitingDelivery(DeliveryRef(seq, index), **(known | changes))
 
 
-def failed(seq: int, index: int = 0, **changes: Any) -> Failed:
+def failed(seq: int, index: int = 0, **changes: Any) -> FailedDelivery:
     """Return a delivery that was given up, with something in every field."""
     known: dict[str, Any] = {
         "cause": "refused",
@@ -68,15 +79,15 @@ def failed(seq: int, index: int = 0, **changes: Any) -> Failed:
         "event_name": "Product Viewed",
         "user": "u1",
     }
-    return Failed(Mark(seq, index), **(known | changes))
+    return FailedDelivery(DeliveryRef(seq, index), **(known | changes))
 
 
-async def pending(spool: Spool, destination: str) -> list[Item]:
+async def pending(spool: Spool, destination: str) -> list[LogRecord]:
     """Return the entries past the cursor, with the destination's open deliveries."""
     page = await spool.unread(destination, 0, spool.position(), 100_000)
     numbers = {found.seq: found.numbers for found in page.items}
     return [
-        Item(seq, replace(entry, targets={**entry.targets, destination: numbers[seq]}))
+        LogRecord(seq, replace(entry, targets={**entry.targets, destination: numbers[seq]}))
         for seq, entry in map(astuple, await spool.entries(list(numbers)))
     ]
 
@@ -92,10 +103,10 @@ class Notices:
     """Collects a spool's notices."""
 
     def __init__(self, spool: Spool) -> None:
-        self._queue: asyncio.Queue[Notice] = asyncio.Queue()
-        spool.listen(self._queue.put_nowait)
+        self._queue: asyncio.Queue[SpoolNotice] = asyncio.Queue()
+        spool.subscribe(self._queue.put_nowait)
 
-    async def next(self) -> Notice:
+    async def next(self) -> SpoolNotice:
         """Return the next notice."""
         async with asyncio.timeout(PATIENCE):
             return await self._queue.get()
@@ -105,10 +116,10 @@ async def _missing(spool: Spool) -> dict[str, int]:
     return {name: balance.missing for name, balance in (await spool.balances()).items()}
 
 
-class Maker(Protocol):
+class SpoolFactory(Protocol):
     """Returns an open spool with the destinations ``a`` and ``b``; it is closed at the end."""
 
-    def __call__(self, limits: Limits = ..., **bounds: Bounds) -> Awaitable[Spool]:
+    def __call__(self, limits: SpoolLimits = ..., **bounds: BacklogLimit) -> Awaitable[Spool]:
         """Open it, with bounds by destination where the test needs them."""
         ...
 
@@ -116,34 +127,34 @@ class Maker(Protocol):
 class SpoolContract:
     """What a suite has to provide, and the fixtures that follow from it."""
 
-    def make(self, place: Path, limits: Limits, clock: Callable[[], float]) -> Spool:
+    def make(self, place: Path, limits: SpoolLimits, clock: Callable[[], float]) -> Spool:
         """Return a spool, not yet open, that keeps what it holds at ``place``."""
         raise NotImplementedError
 
     async def after_crash(
-        self, spool: Spool, place: Path, limits: Limits, clock: Callable[[], float]
+        self, spool: Spool, place: Path, limits: SpoolLimits, clock: Callable[[], float]
     ) -> Spool:
         """Return a spool, not yet open, with what a sudden end of ``spool`` would leave."""
         raise NotImplementedError
 
-    async def reopened(self, spool: Spool, place: Path, clock: Clock) -> Spool:
+    async def reopened(self, spool: Spool, place: Path, clock: ManualClock) -> Spool:
         """Return an open spool with what a sudden end of ``spool`` would leave."""
-        again = await self.after_crash(spool, place, Limits(), clock)
+        again = await self.after_crash(spool, place, SpoolLimits(), clock)
         await again.open()
         await again.register({"a": FREE, "b": FREE})
         return again
 
     @pytest.fixture
-    def clock(self) -> Clock:
+    def clock(self) -> ManualClock:
         """Return the spools' clock."""
-        return Clock()
+        return ManualClock()
 
     @pytest.fixture
-    async def opened(self, tmp_path: Path, clock: Clock) -> AsyncIterator[Maker]:
+    async def opened(self, tmp_path: Path, clock: ManualClock) -> AsyncIterator[SpoolFactory]:
         """Return a function that opens the test's spool."""
         spools: list[Spool] = []
 
-        async def opened(limits: Limits = Limits(), **bounds: Bounds) -> Spool:  # noqa: B008 - a frozen value
+        async def opened(limits: SpoolLimits = SpoolLimits(), **bounds: BacklogLimit) -> Spool:  # noqa: B008 - a frozen value
             spool = self.make(tmp_path / "spool", limits, clock)
             await spool.open()
             spools.append(spool)
@@ -157,7 +168,7 @@ class SpoolContract:
                 counted = await _missing(spool)
             await spool.close()
             if counted:
-                again = self.make(tmp_path / "spool", Limits(), clock)
+                again = self.make(tmp_path / "spool", SpoolLimits(), clock)
                 await again.open()
                 try:
                     assert await _missing(again) == counted, "a restart counts something else"
@@ -165,6 +176,6 @@ class SpoolContract:
                     await again.close()
 
     @pytest.fixture
-    async def spool(self, opened: Maker) -> Spool:
+    async def spool(self, opened: SpoolFactory) -> Spool:
         """Return an open spool without bounds and with the destinations ``a`` and ``b``."""
         return await opened()

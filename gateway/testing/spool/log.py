@@ -7,12 +7,12 @@ import msgspec
 import pytest
 
 from gateway.errors import SpoolError
-from gateway.spool import Bounds, Item, Limits, Mark, Progress, Spool
+from gateway.spool import BacklogLimit, DeliveryRef, LogRecord, Progress, Spool, SpoolLimits
 from gateway.testing.spool.contract import (
     FREE,
-    Clock,
-    Maker,
+    ManualClock,
     SpoolContract,
+    SpoolFactory,
     entry,
     eventually,
     failed,
@@ -35,8 +35,8 @@ class LogSuite(SpoolContract):
         """What was appended is read again exactly, any bytes of a body included."""
         sent = entry("r1", body=bytes(range(256)) * 40, a=(0, 2), b=(1,))
         seq = await spool.append(sent)
-        assert await spool.entries([seq]) == [Item(seq, sent)]
-        assert await pending(spool, "a") == [Item(seq, sent)]
+        assert await spool.entries([seq]) == [LogRecord(seq, sent)]
+        assert await pending(spool, "a") == [LogRecord(seq, sent)]
 
     async def test_entries_leaves_out_what_is_not_there(self, spool: Spool) -> None:
         """Asking for places returns those that exist, in the order of the log."""
@@ -44,7 +44,7 @@ class LogSuite(SpoolContract):
             await spool.append(entry(f"r{i}", a=(0,)))
         found = await spool.entries([3, 99, 1, 3])
         assert [item.seq for item in found] == [1, 3]
-        assert await spool.owing("unknown") is None
+        assert await spool.pending("unknown") is None
 
     async def test_read_gives_a_destination_its_own(self, spool: Spool) -> None:
         """Reading returns only entries that target the destination, and how far it looked."""
@@ -85,7 +85,7 @@ class LogSuite(SpoolContract):
         handed = 0
         ahead: list[int] = []
 
-        def accepted(item: Item) -> None:
+        def accepted(item: LogRecord) -> None:
             nonlocal handed
             handed = item.seq
             ahead.append(spool.position() - handed)
@@ -121,7 +121,7 @@ class LogSuite(SpoolContract):
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _loop, context: seen.append(context["exception"]))
 
-        def fail(_item: Item) -> None:
+        def fail(_item: LogRecord) -> None:
             raise KeyError("boom")
 
         both = spool.append(entry("r1", a=(0,)), fail), spool.append(entry("r2", a=(0,)))
@@ -140,7 +140,7 @@ class LogSuite(SpoolContract):
         assert isinstance(results[1], SpoolError)
         assert "stranger" in str(results[1])
         assert [results[0], results[2]] == [1, 2]
-        assert await spool.owing("r2") is None
+        assert await spool.pending("r2") is None
 
     async def test_unwritable_entry_is_refused_alone(self, spool: Spool) -> None:
         """An entry that cannot be written down fails by itself; its neighbours are kept."""
@@ -160,13 +160,13 @@ class LogSuite(SpoolContract):
         assert [depth.backlog for depth in (await spool.depths()).values()] == [0, 0]
 
     async def test_acknowledged_survives_a_crash(
-        self, spool: Spool, tmp_path: Path, clock: Clock
+        self, spool: Spool, tmp_path: Path, clock: ManualClock
     ) -> None:
         """What was acknowledged or settled before a sudden end is there after it."""
         for i in range(5):
             await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
         await spool.settle("a", Progress(cursor=3, later=[later(2)], dead=[failed(3)]))
-        again = await self.after_crash(spool, tmp_path, Limits(), clock)
+        again = await self.after_crash(spool, tmp_path, SpoolLimits(), clock)
         await again.open()
         try:
             await again.register({"a": FREE, "b": FREE})
@@ -174,8 +174,8 @@ class LogSuite(SpoolContract):
             assert again.cursor("a") == 3
             assert again.cursor("b") == 0
             assert [item.seq for item in await pending(again, "b")] == [1, 2, 3, 4, 5]
-            assert await again.exceptions("a", 1e12, 10) == [later(2)]
-            assert [dead.mark for dead in await again.dead_letters()] == [Mark(3, 0)]
+            assert await again.retrying("a", 1e12, 10) == [later(2)]
+            assert [dead.mark for dead in await again.dead_letters()] == [DeliveryRef(3, 0)]
         finally:
             await again.close()
 
@@ -203,14 +203,14 @@ class LogSuite(SpoolContract):
             return [item.seq for item in await spool.entries(range(1, 6))] == [2, 4]
 
         await eventually(pinned)
-        await spool.settle("a", Progress(done=[Mark(2, 0)], dead=[failed(4)]))
+        await spool.settle("a", Progress(done=[DeliveryRef(2, 0)], dead=[failed(4)]))
 
         async def freed() -> bool:
             return await spool.entries(range(1, 6)) == []
 
         await eventually(freed)
 
-    async def test_seqs_are_never_given_twice(self, opened: Maker) -> None:
+    async def test_seqs_are_never_given_twice(self, opened: SpoolFactory) -> None:
         """After everything was trimmed, and after a restart, seqs still rise."""
         spool = await opened()
         for i in range(3):
@@ -226,7 +226,7 @@ class LogSuite(SpoolContract):
         assert await spool.append(entry("r4", a=(0,))) == 4
         assert [item.seq for item in await pending(spool, "a")] == [4]
 
-    async def test_close_finishes_what_is_queued(self, opened: Maker) -> None:
+    async def test_close_finishes_what_is_queued(self, opened: SpoolFactory) -> None:
         """Appends that were queued before closing are durable; later ones are refused."""
         spool = await opened()
         queued = [asyncio.ensure_future(spool.append(entry(f"r{i}", a=(0,)))) for i in range(5)]
@@ -236,6 +236,6 @@ class LogSuite(SpoolContract):
             await spool.append(entry("late", a=(0,)))
         assert spool.health() is not None
         await spool.close()
-        again = await opened(b=Bounds(max_backlog=7))
+        again = await opened(b=BacklogLimit(max_backlog=7))
         assert [item.seq for item in await pending(again, "a")] == [1, 2, 3, 4, 5]
         assert again.health() is None

@@ -4,12 +4,20 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.spool import Balance, Bounds, Letters, Limits, Mark, Progress, Spool
+from gateway.spool import (
+    BacklogLimit,
+    Balance,
+    DeadLetterFilter,
+    DeliveryRef,
+    Progress,
+    Spool,
+    SpoolLimits,
+)
 from gateway.testing.spool.contract import (
-    Clock,
-    Maker,
+    ManualClock,
     Notices,
     SpoolContract,
+    SpoolFactory,
     entry,
     failed,
     later,
@@ -40,14 +48,14 @@ class UnreadSuite(SpoolContract):
         assert (await spool.entries([1]))[0].entry == one
 
     async def test_users_are_hashed_with_a_secret_of_the_spools_own(
-        self, spool: Spool, clock: Clock, tmp_path: Path
+        self, spool: Spool, clock: ManualClock, tmp_path: Path
     ) -> None:
         """A user's hash outlives a restart, and nobody can compute it from elsewhere."""
         keys = ["", "ann", "bob", "zoë\ud800"]
         here = [spool.user_hash(key) for key in keys]
         assert here[0] == 0
         assert len(set(here)) == len(keys)
-        other = self.make(tmp_path / "other", Limits(), clock)
+        other = self.make(tmp_path / "other", SpoolLimits(), clock)
         await other.open()
         try:
             there = [other.user_hash(key) for key in keys]
@@ -64,25 +72,25 @@ class UnreadSuite(SpoolContract):
         """A page without anything pending still says how far the log was looked at."""
         for i in range(6):
             await spool.append(entry(f"r{i}", a=(0,)))
-        await spool.settle("a", Progress(later=[later(1)], done=[Mark(2, 0)]))
+        await spool.settle("a", Progress(later=[later(1)], done=[DeliveryRef(2, 0)]))
         page = await spool.unread("a", 0, 6, 2)
         assert (page.items, page.scanned) == ([], 2)
         page = await spool.unread("a", page.scanned, 5, 10)
         assert ([x.seq for x in page.items], page.scanned) == ([3, 4, 5], 5)
 
     async def test_what_is_over_ahead_of_the_cursor_is_not_read_again(
-        self, spool: Spool, clock: Clock, tmp_path: Path
+        self, spool: Spool, clock: ManualClock, tmp_path: Path
     ) -> None:
         """A delivery that ended as a waiting one, or as a fresh one, ahead of it stays ended."""
         await spool.append(entry("r0", a=(0, 1, 2)))
         await spool.append(entry("r1", a=(0,)))
-        await spool.settle("a", Progress(later=[later(1, 0)], done=[Mark(1, 2)]))
-        await spool.settle("a", Progress(done=[Mark(1, 0), Mark(2, 0)]))
+        await spool.settle("a", Progress(later=[later(1, 0)], done=[DeliveryRef(1, 2)]))
+        await spool.settle("a", Progress(done=[DeliveryRef(1, 0), DeliveryRef(2, 0)]))
         assert [(i.seq, i.entry.targets["a"]) for i in await pending(spool, "a")] == [(1, (1,))]
         again = await self.reopened(spool, tmp_path, clock)
         try:
             assert [(i.seq, i.entry.targets["a"]) for i in await pending(again, "a")] == [(1, (1,))]
-            owing = await again.owing("r0")
+            owing = await again.pending("r0")
             assert owing is not None
             assert set(owing.waits) == {("a", 1)}
         finally:
@@ -95,29 +103,36 @@ class UnreadSuite(SpoolContract):
         await spool.append(entry("r0", a=(0, 1, 2)))
         await spool.settle("a", Progress(dead=[failed(1, 0), failed(1, 1)]))
         first, second = await spool.dead_letters()
-        await spool.drop([first.id])
-        await spool.replay([second.id])
+        await spool.delete_dead_letters([first.id])
+        await spool.replay_dead_letters([second.id])
         assert [(i.seq, i.entry.targets["a"]) for i in await pending(spool, "a")] == [(1, (2,))]
 
     async def test_bounds_and_age_take_only_what_is_not_over(
-        self, opened: Maker, clock: Clock
+        self, opened: SpoolFactory, clock: ManualClock
     ) -> None:
         """What overflows, or is too old, becomes a dead letter unless it is over already."""
-        spool = await opened(Limits(max_age=60.0), a=Bounds(max_backlog=3, overflow="dead"))
+        spool = await opened(
+            SpoolLimits(max_age=60.0), a=BacklogLimit(max_backlog=3, overflow="dead")
+        )
         notices = Notices(spool)
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0, 1)))
-        await spool.settle("a", Progress(done=[Mark(1, 0), Mark(3, 0), Mark(3, 1)], delivered=3))
+        await spool.settle(
+            "a",
+            Progress(done=[DeliveryRef(1, 0), DeliveryRef(3, 0), DeliveryRef(3, 1)], delivered=3),
+        )
         await spool.append(entry("r3", a=(0, 1)))
         await notices.next()
-        assert [dead.mark for dead in await spool.dead_letters()] == [Mark(1, 1)]
+        assert [dead.mark for dead in await spool.dead_letters()] == [DeliveryRef(1, 1)]
         clock.now += 61
         await notices.next()
-        assert [dead.mark for dead in await spool.dead_letters(Letters(cause="expired"))] == [
-            Mark(2, 0),
-            Mark(2, 1),
-            Mark(4, 0),
-            Mark(4, 1),
+        assert [
+            dead.mark for dead in await spool.dead_letters(DeadLetterFilter(cause="expired"))
+        ] == [
+            DeliveryRef(2, 0),
+            DeliveryRef(2, 1),
+            DeliveryRef(4, 0),
+            DeliveryRef(4, 1),
         ]
         assert (await spool.balances())["a"] == Balance(8, 3, 0, 0, 5, 0, 0)
 
@@ -125,9 +140,9 @@ class UnreadSuite(SpoolContract):
         """What is over of a destination goes with it; its name starts at the end again."""
         await spool.append(entry("r0", a=(0,)))
         await spool.append(entry("r1", a=(0,)))
-        await spool.settle("a", Progress(done=[Mark(2, 0)]))
-        await spool.register({"b": Bounds()})
+        await spool.settle("a", Progress(done=[DeliveryRef(2, 0)]))
+        await spool.register({"b": BacklogLimit()})
         await spool.forget("a")
-        await spool.register({"a": Bounds(), "b": Bounds()})
+        await spool.register({"a": BacklogLimit(), "b": BacklogLimit()})
         seq = await spool.append(entry("r2", a=(0,)))
         assert [item.seq for item in await pending(spool, "a")] == [seq]

@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.errors import Fault, Rejected
-from gateway.event import Event
-from gateway.exchange import Request, Response
-from gateway.plugin import Input, json_response
+from gateway.plugin import Event, Fault, Input, Rejected, Request, Response, json_response
 
 from .mapping import ENDPOINTS
 

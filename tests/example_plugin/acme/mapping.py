@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from gateway.mapping import EPOCH_SECONDS, TEXT, Mapped, Row, Table, names
+from gateway.plugin import EPOCH_SECONDS, TEXT, EventMapping, Row, Table, vocabulary
 
 from .wire import Thing
 
-WORDS = names({"looked": "Product Viewed", "bought": "Order Completed"}, "Acme's words")
+WORDS = vocabulary({"looked": "Product Viewed", "bought": "Order Completed"}, "Acme's words")
 
 # fmt: off
 THING = Table(Thing, [
@@ -22,4 +22,4 @@ THING = Table(Thing, [
 ])
 # fmt: on
 
-ENDPOINTS: Mapping[str, Mapped] = {"POST /v1/events": THING}
+ENDPOINTS: Mapping[str, EventMapping] = {"POST /v1/events": THING}

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-from gateway.event import Event
-from gateway.exchange import Declined
-from gateway.plugin import JSON, Call, Output, Secret, Settings
+from gateway.plugin import JSON, Declined, Event, OutgoingCall, Output, Secret, Settings
 
 from .mapping import ENDPOINTS
 
@@ -30,8 +28,8 @@ class AcmeOutput(Output):
         """Return the key and the content type."""
         return {**JSON, "x-acme-key": self.config.api_key.get_secret_value()}
 
-    def choose(self, event: Event) -> Call | Declined:
+    def select(self, event: Event) -> OutgoingCall | Declined:
         """Acme takes tracked events of known users."""
         if event.user_id is None:
             return Declined("acme needs to know the user: there is no user id")
-        return super().choose(event)
+        return super().select(event)

@@ -1,7 +1,16 @@
 """Acme's server as https://acme.example/docs/events describes it."""
 
-from gateway.exchange import Request
-from gateway.sandbox import INTEGER, NUMBER, OBJECT, TEXT, Answer, Sandbox, json_body, json_response
+from gateway.plugin import Request
+from gateway.sandbox import (
+    INTEGER,
+    NUMBER,
+    OBJECT,
+    TEXT,
+    Sandbox,
+    SandboxResponse,
+    json_body,
+    json_response,
+)
 
 
 class AcmeSandbox(Sandbox):
@@ -10,8 +19,8 @@ class AcmeSandbox(Sandbox):
     name = "acme"
     docs = "https://acme.example/docs/events"
 
-    def answer(self, request: Request, key: str | None) -> Answer:
-        """Judge one request; see ``Sandbox.answer``."""
+    def respond(self, request: Request, key: str | None) -> SandboxResponse:
+        """Judge one request; see ``Sandbox.respond``."""
         sent = request.headers.get("x-acme-key")
         if not sent or key not in (None, sent):
             return _refused(401, "no key" if not sent else "another key")
@@ -24,8 +33,8 @@ class AcmeSandbox(Sandbox):
         body.may("more", OBJECT)
         if body.problems:
             return _refused(400, body.problems[0].reason)
-        return Answer(json_response(202, {"ok": True}))
+        return SandboxResponse(json_response(202, {"ok": True}))
 
 
-def _refused(status: int, reason: str) -> Answer:
-    return Answer(json_response(status, {"ok": False, "error": reason}), reason)
+def _refused(status: int, reason: str) -> SandboxResponse:
+    return SandboxResponse(json_response(status, {"ok": False, "error": reason}), reason)

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import orjson
 
-from gateway.exchange import Response
-from gateway.plugin import Secret
+from gateway.http import Response
+from gateway.plugin.settings import Secret
 from gateway.testing import DeliverySuite, VendorSuite
 from plugins.chrts.input import ChrtsInput
 from plugins.chrts.output import ChrtsOutput
 
 
 class TestChrts(VendorSuite):
-    """See gateway/testing/vendor.py."""
+    """See gateway/testing/vendor_suite.py."""
 
     samples = Path(__file__).parent
     input = ChrtsInput()
@@ -29,7 +29,7 @@ class TestChrts(VendorSuite):
 
 
 class TestChrtsDelivery(DeliverySuite):
-    """See gateway/testing/delivery.py."""
+    """See gateway/testing/delivery_suite.py."""
 
     samples = TestChrts.samples
     input = TestChrts.input

@@ -8,10 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.event import Context, Device, Event, Names, Page, Product, Properties, Traits
-from gateway.exchange import Declined, Request
+from gateway.http import Request
 from gateway.mapping import Loss
-from gateway.plugin import Secret
-from gateway.testing.events import EVENTS
+from gateway.plugin.settings import Secret
+from gateway.testing.samples import EVENTS
+from gateway.verdict import Declined
 from plugins.chrts.input import ChrtsInput
 from plugins.chrts.output import ChrtsOutput
 from plugins.chrts.sandbox import ChrtsSandbox
@@ -51,7 +52,7 @@ def test_sends_only_what_chrts_takes(event: Event) -> None:
     if isinstance(request, Declined):
         return
     path = request.url.removeprefix("https://chrts.example")
-    answer = ChrtsSandbox().answer(replace(request, url=path), "api_chrts_out")
+    answer = ChrtsSandbox().respond(replace(request, url=path), "api_chrts_out")
     assert answer.reason is None
     assert answer.response.status == 200
 

@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.exchange import Request
-from gateway.sandbox import Answer
+from gateway.http import Request
+from gateway.sandbox import SandboxResponse
 from plugins.chrts.sandbox import ChrtsSandbox
 
 KEY = "api_chrts_3bxip2lXCUctEWLBFIEjgcu5fsrjRKNjCIgYiRPQXhMKo6GE1asMXX6sjZobcPU"
@@ -26,7 +26,7 @@ KNOWN_REQUIRED = (
 )
 
 
-def send(path: str, body: Any, key: str | None = None, **changes: Any) -> Answer:
+def send(path: str, body: Any, key: str | None = None, **changes: Any) -> SandboxResponse:
     """Send *body* as JSON, or as it is where it is bytes, and return the verdict."""
     sent = body if isinstance(body, bytes) else orjson.dumps(body)
     request = Request(
@@ -35,10 +35,10 @@ def send(path: str, body: Any, key: str | None = None, **changes: Any) -> Answer
         headers=changes.get("headers", HEADERS),
         body=sent,
     )
-    return ChrtsSandbox().answer(request, key)
+    return ChrtsSandbox().respond(request, key)
 
 
-def said(answer: Answer) -> Any:
+def said(answer: SandboxResponse) -> Any:
     """Return the answer's body."""
     return orjson.loads(answer.response.body)
 

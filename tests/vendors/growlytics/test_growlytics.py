@@ -5,8 +5,8 @@ from typing import ClassVar, TypedDict
 
 import orjson
 
-from gateway.exchange import Response
-from gateway.plugin import Secret
+from gateway.http import Response
+from gateway.plugin.settings import Secret
 from gateway.testing import DeliverySuite, VendorSuite
 from plugins.growlytics.input import GrowlyticsInput
 from plugins.growlytics.output import GrowlyticsOutput
@@ -29,7 +29,7 @@ class Track(TypedDict):
 
 
 class TestGrowlytics(VendorSuite):
-    """See gateway/testing/vendor.py."""
+    """See gateway/testing/vendor_suite.py."""
 
     samples = Path(__file__).parent
     wires: ClassVar = {"POST /rest-api/customer": Customer, "POST /rest-api/event": Track}
@@ -50,7 +50,7 @@ class TestGrowlytics(VendorSuite):
 
 
 class TestGrowlyticsDelivery(DeliverySuite):
-    """See gateway/testing/delivery.py."""
+    """See gateway/testing/delivery_suite.py."""
 
     samples = TestGrowlytics.samples
     input = TestGrowlytics.input

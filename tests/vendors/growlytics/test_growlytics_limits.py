@@ -7,9 +7,10 @@ import orjson
 import pytest
 
 from gateway.event import Context, Device, Event, Product, Properties, Traits
-from gateway.exchange import Declined, Request
+from gateway.http import Request
 from gateway.mapping import Loss
-from gateway.plugin import Secret
+from gateway.plugin.settings import Secret
+from gateway.verdict import Declined
 from plugins.growlytics.output import GrowlyticsOutput
 
 AT = datetime(2024, 3, 28, 10, 15, 30, tzinfo=UTC)

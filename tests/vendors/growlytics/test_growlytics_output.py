@@ -9,10 +9,11 @@ from msgspec.structs import replace
 
 from gateway.errors import Unrenderable
 from gateway.event import Context, Device, Event, Names, Page, Product, Properties, Traits
-from gateway.exchange import Declined, Request
+from gateway.http import Request
 from gateway.mapping import Loss
-from gateway.plugin import Secret
-from gateway.testing.events import EVENTS
+from gateway.plugin.settings import Secret
+from gateway.testing.samples import EVENTS
+from gateway.verdict import Declined
 from plugins.growlytics.input import GrowlyticsInput
 from plugins.growlytics.output import GrowlyticsOutput
 from plugins.growlytics.sandbox import GrowlyticsSandbox
@@ -72,7 +73,7 @@ def test_sends_only_what_growlytics_takes(event: Event, anonymous: str) -> None:
     if isinstance(request, Declined):
         return
     path = request.url.removeprefix("https://growlytics.example")
-    answer = GrowlyticsSandbox().answer(replace(request, url=path), "key-out")
+    answer = GrowlyticsSandbox().respond(replace(request, url=path), "key-out")
     assert answer.reason is None
     assert answer.response.status == 200
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.errors import Fault, Rejected
-from gateway.exchange import Request
+from gateway.http import Request
 from plugins.growlytics.input import GrowlyticsInput
 
 INPUT = GrowlyticsInput()

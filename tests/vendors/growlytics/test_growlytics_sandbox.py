@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.exchange import Request
-from gateway.sandbox import Answer
+from gateway.http import Request
+from gateway.sandbox import SandboxResponse
 from plugins.growlytics.sandbox import GrowlyticsSandbox
 
 HEADERS = {"accept": "application/json", "x-growlytics-key": "key-1"}
@@ -14,7 +14,7 @@ CUSTOMER = "/rest-api/customer"
 EVENT = "/rest-api/event"
 
 
-def send(path: str, body: Any, key: str | None = None, **changes: Any) -> Answer:
+def send(path: str, body: Any, key: str | None = None, **changes: Any) -> SandboxResponse:
     """Send *body* as JSON, or as it is where it is bytes, and return the verdict."""
     sent = body if isinstance(body, bytes) else orjson.dumps(body)
     request = Request(
@@ -23,10 +23,10 @@ def send(path: str, body: Any, key: str | None = None, **changes: Any) -> Answer
         headers=changes.get("headers", HEADERS),
         body=sent,
     )
-    return GrowlyticsSandbox().answer(request, key)
+    return GrowlyticsSandbox().respond(request, key)
 
 
-def said(answer: Answer) -> Any:
+def said(answer: SandboxResponse) -> Any:
     """Return the answer's body."""
     return orjson.loads(answer.response.body)
 

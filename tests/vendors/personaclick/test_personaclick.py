@@ -4,14 +4,14 @@ from pathlib import Path
 
 import orjson
 
-from gateway.exchange import Response
+from gateway.http import Response
 from gateway.testing import DeliverySuite, VendorSuite
 from plugins.personaclick.input import PersonaclickInput
 from plugins.personaclick.output import PersonaclickOutput
 
 
 class TestPersonaclick(VendorSuite):
-    """See gateway/testing/vendor.py."""
+    """See gateway/testing/vendor_suite.py."""
 
     samples = Path(__file__).parent
     input = PersonaclickInput()
@@ -34,7 +34,7 @@ class TestPersonaclick(VendorSuite):
 
 
 class TestPersonaclickDelivery(DeliverySuite):
-    """See gateway/testing/delivery.py."""
+    """See gateway/testing/delivery_suite.py."""
 
     samples = TestPersonaclick.samples
     input = TestPersonaclick.input

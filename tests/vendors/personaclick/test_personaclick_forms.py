@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import Rejected
-from gateway.exchange import Request
+from gateway.http import Request
 from plugins.personaclick.forms import DEEPEST, LABEL, fields, is_form
 from plugins.personaclick.input import PersonaclickInput
 from plugins.personaclick.output import PersonaclickOutput

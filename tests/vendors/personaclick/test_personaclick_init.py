@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.errors import Rejected
-from gateway.exchange import Request
+from gateway.http import Request
 from plugins.personaclick.input import PersonaclickInput
 
 READS = PersonaclickInput()
@@ -17,7 +17,7 @@ ID = re.compile(r"[0-9A-Za-z]{10}")
 def init(query: str, cookie: str = "") -> tuple[dict[str, str], str | None]:
     """Return the ids and the cookie of an answer."""
     request = Request(method="GET", url=f"/init?{query}", headers={"cookie": cookie})
-    answer = READS.answer(request, MADE)
+    answer = READS.static_response(request, MADE)
     assert answer is not None
     assert answer.status == 200
     return orjson.loads(answer.body), answer.headers.get("set-cookie")
@@ -30,7 +30,7 @@ def test_a_new_visitor_gets_ids_of_its_own() -> None:
     assert ID.fullmatch(ids["did"])
     assert ID.fullmatch(ids["seance"])
     assert cookie == f"did={ids['did']}; Path=/; Max-Age=31536000; SameSite=Lax"
-    again = READS.answer(Request(method="GET", url="/init?shop_id=x"), "f" * 32)
+    again = READS.static_response(Request(method="GET", url="/init?shop_id=x"), "f" * 32)
     assert again is not None
     assert orjson.loads(again.body) != ids
 
@@ -60,11 +60,11 @@ def test_odd_ids_are_kept_out_of_the_cookie() -> None:
 def test_a_shop_is_needed() -> None:
     """Without `shop_id` it is the document's 403."""
     with pytest.raises(Rejected) as caught:
-        READS.answer(Request(method="GET", url="/init"), MADE)
+        READS.static_response(Request(method="GET", url="/init"), MADE)
     assert READS.refuse(Request(method="GET", url="/init"), caught.value).status == 403
 
 
 def test_other_reads_have_no_answer() -> None:
     """Nothing is made up about profiles, searches or carts."""
     for path in ("/profile", "/search", "/products/cart"):
-        assert READS.answer(Request(method="GET", url=f"{path}?shop_id=x"), MADE) is None
+        assert READS.static_response(Request(method="GET", url=f"{path}?shop_id=x"), MADE) is None

@@ -8,18 +8,9 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from gateway.event import (
-    Campaign,
-    Context,
-    Device,
-    Event,
-    Names,
-    Page,
-    Product,
-    Properties,
-    Traits,
-)
-from gateway.exchange import Declined, Refused, Request, Response, RetryLater
+from gateway.event import Campaign, Context, Device, Event, Names, Page, Product, Properties, Traits
+from gateway.http import Request, Response
+from gateway.verdict import Declined, Refused, RetryLater
 from plugins.personaclick.output import PersonaclickOutput
 
 URL = "https://personaclick.example"

@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from gateway.errors import Fault, Rejected
-from gateway.exchange import Request, Response
-from gateway.plugin import Input
+from gateway.http import Request, Response
+from gateway.plugin.vendor import Input
 from plugins.personaclick.input import PersonaclickInput
 
 KEYS = {"shop_id": "0d42fd8b713d0752776ca589cc0056", "did": "7rjVGhMykT", "seance": "R5eQXkrKCf"}

@@ -7,9 +7,9 @@ import orjson
 import pytest
 
 from gateway.event import Event
-from gateway.exchange import Request
+from gateway.http import Request
 from gateway.testing import load_samples, request_of
-from gateway.testing.events import EVENTS
+from gateway.testing.samples import EVENTS
 from plugins.personaclick.input import PersonaclickInput
 from plugins.personaclick.output import PersonaclickOutput
 from plugins.personaclick.sandbox import PersonaclickSandbox
@@ -67,7 +67,7 @@ def verdict_of_the_sandbox(request: Request) -> str | None:
         headers=request.headers,
         body=request.body,
     )
-    return PersonaclickSandbox().answer(received, "shop").reason
+    return PersonaclickSandbox().respond(received, "shop").reason
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")

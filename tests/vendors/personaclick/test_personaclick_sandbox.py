@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.exchange import Request
-from gateway.sandbox import Answer
+from gateway.http import Request
+from gateway.sandbox import SandboxResponse
 from plugins.personaclick.sandbox import PersonaclickSandbox
 
 SHOP = "0d42fd8b713d0752776ca589cc0056"
@@ -82,7 +82,7 @@ MESSAGE = {
 }
 
 
-def send(path: str, body: Any, key: str | None = None, **changes: Any) -> Answer:
+def send(path: str, body: Any, key: str | None = None, **changes: Any) -> SandboxResponse:
     """Send *body* as JSON, or as it is where it is bytes, and return the verdict."""
     request = Request(
         method=changes.get("method", "POST"),
@@ -91,10 +91,10 @@ def send(path: str, body: Any, key: str | None = None, **changes: Any) -> Answer
         body=body if isinstance(body, bytes) else orjson.dumps(body),
         id="r-1",
     )
-    return PersonaclickSandbox().answer(request, key)
+    return PersonaclickSandbox().respond(request, key)
 
 
-def said(answer: Answer) -> Any:
+def said(answer: SandboxResponse) -> Any:
     """Return the answer's body."""
     return orjson.loads(answer.response.body)
 

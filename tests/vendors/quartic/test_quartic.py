@@ -5,8 +5,8 @@ from typing import ClassVar, NotRequired, TypedDict
 
 import orjson
 
-from gateway.exchange import Response
-from gateway.plugin import Secret
+from gateway.http import Response
+from gateway.plugin.settings import Secret
 from gateway.testing import DeliverySuite, VendorSuite
 from plugins.quartic.input import QuarticInput
 from plugins.quartic.output import QuarticOutput
@@ -23,7 +23,7 @@ class Contact(TypedDict):
 
 
 class TestQuartic(VendorSuite):
-    """See gateway/testing/vendor.py."""
+    """See gateway/testing/vendor_suite.py."""
 
     samples = Path(__file__).parent
     wires: ClassVar = {"POST /store/contact": Contact}
@@ -45,7 +45,7 @@ class TestQuartic(VendorSuite):
 
 
 class TestQuarticDelivery(DeliverySuite):
-    """See gateway/testing/delivery.py."""
+    """See gateway/testing/delivery_suite.py."""
 
     samples = TestQuartic.samples
     input = TestQuartic.input

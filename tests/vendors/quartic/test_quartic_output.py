@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from gateway.errors import Unrenderable
 from gateway.event import Context, Device, Event, Names, Page, Product, Properties, Traits
-from gateway.exchange import Declined, Delivered, Refused, Request, Response, RetryLater
-from gateway.plugin import Secret
-from gateway.testing.events import EVENTS
+from gateway.http import Request, Response
+from gateway.plugin.settings import Secret
+from gateway.testing.samples import EVENTS
+from gateway.verdict import Declined, Delivered, Refused, RetryLater
 from plugins.quartic.output import QuarticOutput
 from plugins.quartic.sandbox import QuarticSandbox
 
@@ -33,7 +34,7 @@ def request(event: Event, **settings: Any) -> Request:
     sent = output(**settings).render(event)
     assert isinstance(sent, Request), sent
     path = sent.url.removeprefix("https://quartic.example")
-    answer = QuarticSandbox().answer(replace(sent, url=path, received_at=AT), "key-out")
+    answer = QuarticSandbox().respond(replace(sent, url=path, received_at=AT), "key-out")
     assert answer.reason is None
     assert answer.response.status == 200
     return replace(sent, url=path)

@@ -7,8 +7,8 @@ import orjson
 from msgspec.structs import replace
 
 from gateway.event import Event, Traits
-from gateway.exchange import Request
-from gateway.plugin import Secret
+from gateway.http import Request
+from gateway.plugin.settings import Secret
 from plugins.quartic.output import QuarticOutput
 from plugins.quartic.sandbox import QuarticSandbox
 
@@ -26,7 +26,7 @@ def sent(event: Event, **settings: Any) -> tuple[str, Any]:
     made = output(**settings).render(event)
     assert isinstance(made, Request), made
     path = made.url.removeprefix("https://quartic.example")
-    answer = QuarticSandbox().answer(replace(made, url=path, received_at=AT), "key-out")
+    answer = QuarticSandbox().respond(replace(made, url=path, received_at=AT), "key-out")
     assert answer.reason is None
     assert answer.response.status == 200
     return path, orjson.loads(made.body)

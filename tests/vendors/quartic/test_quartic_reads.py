@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.errors import Fault, Rejected
-from gateway.exchange import Request
+from gateway.http import Request
 from plugins.quartic.input import QuarticInput
 
 READS = QuarticInput()
@@ -17,7 +17,7 @@ ARRIVAL = datetime(2017, 2, 13, 12, 3, 37, tzinfo=UTC)
 def test_nothing_is_recommended() -> None:
     """The answer has the shape of the document's example, and no products; it needs no key."""
     request = Request(method="GET", url="/store/recommendation?customer=c", received_at=ARRIVAL)
-    answer = READS.answer(request, MADE)
+    answer = READS.static_response(request, MADE)
     assert answer is not None
     assert (answer.status, orjson.loads(answer.body)) == (
         200,
@@ -33,7 +33,7 @@ def test_nobody_is_known() -> None:
     request = Request(
         method="GET", url="/store/contact", headers={"x-api-key": "k"}, received_at=ARRIVAL
     )
-    answer = READS.answer(request, MADE)
+    answer = READS.static_response(request, MADE)
     assert answer is not None
     assert (answer.status, orjson.loads(answer.body)) == (
         404,
@@ -47,5 +47,5 @@ def test_nobody_is_known() -> None:
 def test_a_contact_needs_a_key() -> None:
     """The document lists `x-api-key` for contacts."""
     with pytest.raises(Rejected) as caught:
-        READS.answer(Request(method="GET", url="/store/contact"), MADE)
+        READS.static_response(Request(method="GET", url="/store/contact"), MADE)
     assert caught.value.fault is Fault.UNAUTHENTICATED

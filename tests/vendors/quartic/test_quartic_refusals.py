@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.errors import Fault, Rejected
-from gateway.exchange import Request
+from gateway.http import Request
 from gateway.testing.samples import ARRIVAL
 from plugins.quartic.input import QuarticInput
 

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.exchange import Request
-from gateway.sandbox import Answer
+from gateway.http import Request
+from gateway.sandbox import SandboxResponse
 from plugins.quartic.sandbox import QuarticSandbox
 
 HEADERS = {"x-api-key": "key-1", "content-type": "application/json"}
@@ -23,7 +23,7 @@ DROP: Any = object()
 """In a change to a body: leave this member out."""
 
 
-def send(path: str, body: Any, key: str | None = None, **changes: Any) -> Answer:
+def send(path: str, body: Any, key: str | None = None, **changes: Any) -> SandboxResponse:
     """Send *body* as JSON, or as it is where it is bytes, and return the verdict."""
     request = Request(
         method=changes.get("method", "POST"),
@@ -32,15 +32,15 @@ def send(path: str, body: Any, key: str | None = None, **changes: Any) -> Answer
         body=body if isinstance(body, bytes) else orjson.dumps(body),
         received_at=AT,
     )
-    return QuarticSandbox().answer(request, key)
+    return QuarticSandbox().respond(request, key)
 
 
-def get(path: str, body: bytes = b"", **changes: Any) -> Answer:
+def get(path: str, body: bytes = b"", **changes: Any) -> SandboxResponse:
     """Ask for something."""
     return send(path, body, method="GET", **changes)
 
 
-def said(answer: Answer) -> Any:
+def said(answer: SandboxResponse) -> Any:
     """Return the answer's body."""
     return orjson.loads(answer.response.body)
 

@@ -9,18 +9,18 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.errors import Rejected
-from gateway.exchange import Request, Response
-from gateway.mapping import CONSUMED
-from gateway.plugin import Secret
+from gateway.http import Request, Response
+from gateway.mapping import NO_FIELD
+from gateway.plugin.settings import Secret
 from gateway.testing import DeliverySuite, VendorSuite
-from gateway.testing.vendor import GARBAGE
+from gateway.testing.vendor_suite import GARBAGE
 from plugins.segment.input import SegmentInput
 from plugins.segment.output import SegmentOutput
 from plugins.segment.pixel import GIF, PIXELS
 
 
 class TestSegment(VendorSuite):
-    """See gateway/testing/vendor.py."""
+    """See gateway/testing/vendor_suite.py."""
 
     samples = Path(__file__).parent
     input = SegmentInput()
@@ -51,7 +51,7 @@ class TestSegment(VendorSuite):
         assert self.input.credential(said, self.input.decode(said)) == "key-in"
         rows = self.input.endpoints[endpoint].flat()
         assert "writeKey" in {
-            path for row in rows if row.event == CONSUMED for path in row.synonyms
+            path for row in rows if row.event == NO_FIELD for path in row.synonyms
         }
 
     @pytest.mark.parametrize("body", GARBAGE, ids=lambda body: repr(body[:8]))
@@ -69,7 +69,7 @@ class TestSegment(VendorSuite):
 
 
 class TestSegmentDelivery(DeliverySuite):
-    """See gateway/testing/delivery.py."""
+    """See gateway/testing/delivery_suite.py."""
 
     samples = TestSegment.samples
     input = TestSegment.input

@@ -10,21 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.errors import Rejected, Unrenderable
-from gateway.event import (
-    Campaign,
-    Context,
-    Device,
-    Event,
-    Names,
-    Page,
-    Product,
-    Properties,
-    Traits,
-)
-from gateway.exchange import Declined, Delivered, Refused, Request, Response, RetryLater
+from gateway.event import Campaign, Context, Device, Event, Names, Page, Product, Properties, Traits
+from gateway.http import Request, Response
 from gateway.mapping import Loss
-from gateway.plugin import Secret
+from gateway.plugin.settings import Secret
 from gateway.testing.samples import ARRIVAL
+from gateway.verdict import Declined, Delivered, Refused, RetryLater
 from plugins.segment.input import SegmentInput
 from plugins.segment.output import SegmentOutput
 

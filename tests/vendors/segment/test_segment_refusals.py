@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.errors import Fault, Rejected
-from gateway.exchange import Client, Request
+from gateway.http import ClientInfo, Request
 from gateway.testing.samples import ARRIVAL, plain
 from plugins.segment.input import SegmentInput
 from plugins.segment.mapping import KINDS
@@ -78,7 +78,7 @@ def test_needs_to_know_whom_it_is_about(ids: dict[str, Any]) -> None:
 
 def test_lets_a_cookie_name_whom_a_call_does_not() -> None:
     """A call that the client's cookie names needs no id of its own; an alias needs one."""
-    known = Client("203.0.113.7", "known-1")
+    known = ClientInfo("203.0.113.7", "known-1")
     call = replace(post({"event": "Song Played"}), client=known)
     assert len(INPUT.parse(call)) == 1
     alias = replace(post({"previousId": "a1"}, "/v1/alias"), client=known)

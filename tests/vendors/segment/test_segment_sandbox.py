@@ -7,8 +7,8 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from gateway.exchange import Request
-from gateway.sandbox import Answer
+from gateway.http import Request
+from gateway.sandbox import SandboxResponse
 from plugins.segment.sandbox import SegmentSandbox
 
 KEY = {"authorization": "Basic " + base64.b64encode(b"abc123:").decode()}
@@ -20,7 +20,9 @@ CONSENT: dict[str, Any] = {
 }
 
 
-def send(body: Any, url: str = "/v1/track", key: str | None = None, **changes: Any) -> Answer:
+def send(
+    body: Any, url: str = "/v1/track", key: str | None = None, **changes: Any
+) -> SandboxResponse:
     """Send *body* as JSON, or as it is where it is bytes, and return the verdict."""
     request = Request(
         method=changes.get("method", "POST"),
@@ -28,15 +30,15 @@ def send(body: Any, url: str = "/v1/track", key: str | None = None, **changes: A
         headers=changes.get("headers", {**KEY, "content-type": "application/json"}),
         body=body if isinstance(body, bytes) else orjson.dumps(body),
     )
-    return SegmentSandbox().answer(request, key)
+    return SegmentSandbox().respond(request, key)
 
 
-def pixel(query: str, url: str = "/v1/pixel/track", key: str | None = None) -> Answer:
+def pixel(query: str, url: str = "/v1/pixel/track", key: str | None = None) -> SandboxResponse:
     """Ask for an image."""
     return send(b"", f"{url}?{query}", key, method="GET", headers={})
 
 
-def said(answer: Answer) -> Any:
+def said(answer: SandboxResponse) -> Any:
     """Return the answer's body."""
     return orjson.loads(answer.response.body)
 

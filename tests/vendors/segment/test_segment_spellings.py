@@ -6,10 +6,11 @@ import orjson
 import pytest
 
 from gateway.event import Event
-from gateway.exchange import Declined, Request
+from gateway.http import Request
 from gateway.mapping import MONEY
-from gateway.plugin import Secret
-from gateway.spec_spellings import SPELT, V1, V2, spec_name
+from gateway.plugin.settings import Secret
+from gateway.plugin.spec_spellings import SPELT, V1, V2, spec_name
+from gateway.verdict import Declined
 from plugins.segment.input import SegmentInput
 from plugins.segment.output import SegmentOutput
 

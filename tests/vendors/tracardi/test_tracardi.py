@@ -4,15 +4,15 @@ from pathlib import Path
 
 import orjson
 
-from gateway.exchange import Response
-from gateway.plugin import Secret
+from gateway.http import Response
+from gateway.plugin.settings import Secret
 from gateway.testing import DeliverySuite, VendorSuite
 from plugins.tracardi.input import TracardiInput
 from plugins.tracardi.output import TracardiOutput
 
 
 class TestTracardi(VendorSuite):
-    """See gateway/testing/vendor.py."""
+    """See gateway/testing/vendor_suite.py."""
 
     samples = Path(__file__).parent
     input = TracardiInput()
@@ -31,7 +31,7 @@ class TestTracardi(VendorSuite):
 
 
 class TestTracardiDelivery(DeliverySuite):
-    """See gateway/testing/delivery.py."""
+    """See gateway/testing/delivery_suite.py."""
 
     samples = TestTracardi.samples
     input = TestTracardi.input

@@ -5,13 +5,9 @@ from typing import Any
 import orjson
 from msgspec.structs import replace
 
-from gateway.event import (
-    Event,
-    Traits,
-    as_json,
-)
-from gateway.exchange import Request
-from gateway.plugin import Secret
+from gateway.event import Event, Traits, as_json
+from gateway.http import Request
+from gateway.plugin.settings import Secret
 from gateway.testing.samples import ARRIVAL
 from plugins.tracardi.input import TracardiInput
 from plugins.tracardi.output import TracardiOutput

@@ -8,19 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.errors import Unrenderable
-from gateway.event import (
-    Context,
-    Device,
-    Event,
-    Page,
-    Product,
-    Properties,
-    Traits,
-)
-from gateway.exchange import Declined, Delivered, Refused, Request, Response, RetryLater
-from gateway.plugin import Secret
-from gateway.testing.events import EVENTS
-from gateway.testing.samples import ARRIVAL
+from gateway.event import Context, Device, Event, Page, Product, Properties, Traits
+from gateway.http import Request, Response
+from gateway.plugin.settings import Secret
+from gateway.testing.samples import ARRIVAL, EVENTS
+from gateway.verdict import Declined, Delivered, Refused, RetryLater
 from plugins.tracardi.output import TracardiOutput
 from plugins.tracardi.sandbox import TracardiSandbox
 from plugins.tracardi.values import derived
@@ -79,7 +71,7 @@ def test_sends_only_what_tracardi_takes(event: Event, origin: str) -> None:
     if isinstance(request, Declined):
         return
     path = request.url.removeprefix("https://tracardi.example")
-    answer = TracardiSandbox().answer(replace(request, url=path), "source-out")
+    answer = TracardiSandbox().respond(replace(request, url=path), "source-out")
     assert answer.reason is None
     assert answer.response.status == 200
 

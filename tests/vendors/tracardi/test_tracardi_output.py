@@ -19,9 +19,9 @@ from gateway.event import (
     Properties,
     Traits,
 )
-from gateway.exchange import Request
+from gateway.http import Request
 from gateway.mapping import Loss
-from gateway.plugin import Secret
+from gateway.plugin.settings import Secret
 from gateway.testing.samples import ARRIVAL
 from plugins.tracardi.mapping import PREDEFINED, SPEAKS
 from plugins.tracardi.output import TracardiOutput

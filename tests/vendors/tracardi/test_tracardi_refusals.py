@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError, field_validator
 
 from gateway.errors import Fault, Rejected
-from gateway.exchange import Request
+from gateway.http import Request
 from plugins.tracardi.input import TracardiInput
 from plugins.tracardi.rules import problems
 

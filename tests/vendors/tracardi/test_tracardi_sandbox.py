@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.exchange import Request
-from gateway.sandbox import Answer
+from gateway.http import Request
+from gateway.sandbox import SandboxResponse
 from plugins.tracardi.sandbox import TracardiSandbox
 
 SOURCE = "3ee63fc6-490a-4fd8-bfb3-bf0c8c8d3387"
@@ -49,7 +49,7 @@ FULL: dict[str, Any] = {
 }
 
 
-def send(body: Any, key: str | None = None, **changes: Any) -> Answer:
+def send(body: Any, key: str | None = None, **changes: Any) -> SandboxResponse:
     """Send *body* as JSON, or as it is where it is bytes, and return the verdict."""
     request = Request(
         method=changes.get("method", "POST"),
@@ -58,10 +58,10 @@ def send(body: Any, key: str | None = None, **changes: Any) -> Answer:
         body=body if isinstance(body, bytes) else orjson.dumps(body),
         id="r-1",
     )
-    return TracardiSandbox().answer(request, key)
+    return TracardiSandbox().respond(request, key)
 
 
-def said(answer: Answer) -> Any:
+def said(answer: SandboxResponse) -> Any:
     """Return the answer's body."""
     return orjson.loads(answer.response.body)
 

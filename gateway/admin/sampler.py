@@ -1,0 +1,198 @@
+"""What happened lately, sampled: rates, latencies and backlogs of the last hour, in memory."""
+
+import asyncio
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+
+from gateway.app import Gateway
+from gateway.errors import SpoolError
+from gateway.observability.counters import Counters
+from gateway.trace.records import FAILED
+
+EVERY = 5.0
+"""Seconds between two samples."""
+KEPT = 720
+"""Samples: an hour of them."""
+LATELY = 4
+"""Samples that a present rate is the mean of."""
+
+SLOW = 0.95
+
+log = structlog.get_logger()
+
+
+class SourceSample(msgspec.Struct, frozen=True):
+    """What a source took between two samples."""
+
+    at: float
+    """Unix seconds of the later one."""
+    accepted: float
+    """Events a second."""
+    nowhere: float
+    """Events a second of these that no route took."""
+
+
+class RouteSample(msgspec.Struct, frozen=True):
+    """What a route did between two samples."""
+
+    at: float
+    """Unix seconds of the later one."""
+    given: float
+    """Events a second that it gave to a destination."""
+    kept_back: float
+    """Events a second that its steps kept back."""
+
+
+class DestinationSample(msgspec.Struct, frozen=True):
+    """What a destination did between two samples."""
+
+    at: float
+    """Unix seconds of the later one."""
+    delivered: float
+    """Events a second."""
+    failed: float
+    """Deliveries a second that did not arrive, or not yet."""
+    latency: float | None
+    """Mean seconds of an attempt; null where there was none."""
+    slow: float | None
+    """Seconds within which 19 of 20 attempts ended, roughly; null where there was none."""
+    backlog: int
+    """Requests and waiting deliveries that were owed to it at the later one."""
+
+
+class ActivitySampler:
+    """Takes samples while the gateway runs."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._at = time.monotonic()
+        self._before = CounterTotals({}, {}, {}, {}, {}, {})
+        self.sources: dict[str, deque[SourceSample]] = _rings()
+        self.routes: dict[str, deque[RouteSample]] = _rings()
+        self.destinations: dict[str, deque[DestinationSample]] = _rings()
+
+    async def run(self) -> None:
+        """Take samples until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY)
+            try:
+                await self.sample()
+            except SpoolError as error:
+                log.debug("not_sampled", error=str(error))
+
+    async def sample(self) -> None:
+        """Take a sample.
+
+        Raises:
+            SpoolError: the spool cannot tell what is owed.
+        """
+        gateway = self._gateway
+        depths = await gateway.spool.depths()
+        clock, at = time.monotonic(), time.time()
+        since, self._at = max(clock - self._at, 1e-3), clock
+        now = tallied(gateway.observer.counts)
+        before, self._before = self._before, now
+        for name in gateway.config.sources:
+            taken = now.taken.get(name, 0) - before.taken.get(name, 0)
+            nowhere = now.nowhere.get(name, 0) - before.nowhere.get(name, 0)
+            self.sources[name].append(SourceSample(at, taken / since, nowhere / since))
+        for route in gateway.config.routes:
+            given, kept_back = (
+                (now.routed.get((route.label, how), 0) - before.routed.get((route.label, how), 0))
+                / since
+                for how in ("given", "kept_back")
+            )
+            self.routes[route.label].append(RouteSample(at, given, kept_back))
+        for name in gateway.workers:
+            depth = depths.get(name)
+            sample = DestinationSample(
+                at=at,
+                delivered=(now.arrived.get(name, 0) - before.arrived.get(name, 0)) / since,
+                failed=(now.failed.get(name, 0) - before.failed.get(name, 0)) / since,
+                **latencies(now.tries.get(name, NO_TRIES), before.tries.get(name, NO_TRIES)),
+                backlog=depth.backlog + depth.retrying + depth.parked if depth else 0,
+            )
+            self.destinations[name].append(sample)
+
+    def accepted(self, source: str) -> tuple[float, float]:
+        """Return how many events a second a source takes now, and how many go nowhere."""
+        return lately((one.accepted, one.nowhere) for one in self.sources[source])
+
+    def routed(self, route: str) -> tuple[float, float]:
+        """Return how many events a second a route gives to destinations now, and keeps back."""
+        return lately((one.given, one.kept_back) for one in self.routes[route])
+
+    def delivered(self, destination: str) -> tuple[float, float]:
+        """Return how many events a second arrive at a destination now, and fail."""
+        return lately((one.delivered, one.failed) for one in self.destinations[destination])
+
+
+def lately(figures: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """Return the means of the latest of two figures that were sampled together."""
+    latest = list(figures)[-LATELY:]
+    count = len(latest) or 1
+    return sum(one for one, _ in latest) / count, sum(other for _, other in latest) / count
+
+
+def _rings() -> Any:
+    return defaultdict(lambda: deque(maxlen=KEPT))
+
+
+class LatencyTotals(NamedTuple):
+    """How long the attempts for one destination took, since the gateway began."""
+
+    seconds: float
+    upto: tuple[tuple[float, float], ...]
+    """Upper bounds to how many attempts took no longer."""
+
+
+NO_TRIES = LatencyTotals(0.0, ())
+
+
+class CounterTotals(NamedTuple):
+    """What was counted since the gateway began, by source, route or destination."""
+
+    taken: dict[str, int]
+    nowhere: dict[str, int]
+    routed: dict[tuple[str, str], int]
+    arrived: dict[str, int]
+    failed: dict[str, int]
+    tries: dict[str, LatencyTotals]
+
+
+def tallied(counts: Counters) -> CounterTotals:
+    """Return *counts* as sampling needs them, as they are now."""
+    taken, arrived, failed = Counter[str](), Counter[str](), Counter[str]()
+    for (source, _), count in counts.events.items():
+        taken[source] += count
+    for (destination, outcome), count in counts.deliveries.items():
+        if outcome == "delivered":
+            arrived[destination] += count
+        elif outcome in FAILED:
+            failed[destination] += count
+    tries = {
+        name: LatencyTotals(
+            held.sum, tuple((float(bound), count) for bound, count in held.buckets())
+        )
+        for name, held in counts.attempt_seconds.items()
+    }
+    nowhere, routed = dict(counts.unrouted), dict(counts.routed)
+    return CounterTotals(taken, nowhere, routed, arrived, failed, tries)
+
+
+def latencies(now: LatencyTotals, before: LatencyTotals) -> dict[str, float | None]:
+    """Return the mean and the slow seconds of the attempts between two tallies."""
+    earlier = dict(before.upto)
+    fresh = [(bound, count - earlier.get(bound, 0)) for bound, count in now.upto]
+    tried = fresh[-1][1] if fresh else 0
+    if not tried:
+        return {"latency": None, "slow": None}
+    mean = (now.seconds - before.seconds) / tried
+    slow = next(bound for bound, count in fresh if count >= SLOW * tried)
+    finite = max(bound for bound, _ in fresh if bound != float("inf"))
+    return {"latency": mean, "slow": min(slow, finite)}

@@ -1,0 +1,209 @@
+"""The state of the gateway, the configuration in force, checks and reloads."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Annotated, Any, get_args
+
+import msgspec
+import structlog
+from msgspec import Meta
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from gateway.admin.context import AdminContext
+from gateway.admin.endpoint import Endpoint, endpoint
+from gateway.config import Config
+from gateway.config.loader.load import load
+from gateway.config.models import TABLES, keys_of
+from gateway.errors import ConfigError
+from gateway.quantities import Quantity, QuantityKind, shown
+from gateway.redact import HIDDEN, without_password
+from gateway.spool import QueueDepth
+
+
+def plain(value: Any, kind: QuantityKind | None = None) -> Any:
+    """Return a part of the configuration as the file would say it, without credentials."""
+    if kind is not None and isinstance(value, int | float):
+        return shown(value, kind)
+    if isinstance(value, SecretStr):
+        return HIDDEN
+    if isinstance(value, BaseModel):
+        return _table(value)
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(inner) for inner in value]
+    if isinstance(value, str):
+        return without_password(value) if "://" in value else value
+    return value if isinstance(value, bool | int | float | None) else str(value)
+
+
+def tables(config: Config) -> dict[str, Any]:
+    """Return the tables of *config*, as the file has them."""
+    found = {name: getattr(config, name) for name in TABLES}
+    return {name: plain(table) for name, table in found.items() if table is not None}
+
+
+def _table(table: BaseModel) -> dict[str, Any]:
+    names = type(table).model_fields
+    keyed = zip(names, keys_of(type(table)).items(), strict=True)
+    held = {key: plain(getattr(table, name), kind_of(field)) for name, (key, field) in keyed}
+    settings = held.pop("settings", {})
+    return {**held, **settings}
+
+
+def kind_of(field: FieldInfo) -> QuantityKind | None:
+    """Return what kind of quantity a field holds; None for no quantity."""
+    within = (mark for part in get_args(field.annotation) for mark in get_args(part))
+    marks = (mark for mark in (*field.metadata, *within) if isinstance(mark, Quantity))
+    return next((mark.kind for mark in marks), None)
+
+
+log = structlog.get_logger()
+
+
+class Status(msgspec.Struct, frozen=True):
+    """How the gateway is."""
+
+    version: str
+    ready: bool
+    trouble: str
+    """Why it is not ready; empty where it is."""
+    started: float
+    """Unix seconds."""
+    now: float
+    """Unix seconds, by the gateway's clock."""
+    config: str
+    """The configuration file."""
+    sources: int
+    destinations: int
+
+
+class Orphan(msgspec.Struct, frozen=True):
+    """A destination that is not configured any more, and what is still owed to it."""
+
+    name: str
+    depth: QueueDepth
+
+
+class SpoolState(msgspec.Struct, frozen=True):
+    """The spool, and how full it is."""
+
+    path: str
+    bytes: int
+    """In use, dead letters included."""
+    max_bytes: int
+    position: int
+    """Requests written since the spool was made."""
+    trouble: str
+    """Why it takes nothing; empty where it does."""
+    depths: dict[str, QueueDepth]
+    """By destination."""
+    orphans: list[Orphan]
+
+
+class RunningConfig(msgspec.Struct, frozen=True):
+    """The configuration that is in effect, every default filled in, without credentials."""
+
+    path: str
+    files: list[str]
+    tables: Annotated[dict[str, Any], Meta(description="As the file has them, as JSON.")]
+    warnings: list[str]
+    """What is suspicious and allowed, one sentence each."""
+
+
+class ConfigCheck(msgspec.Struct, frozen=True):
+    """What `gateway check` says of the file as it is now."""
+
+    problems: list[str]
+    """Why it cannot be used; nothing where it can."""
+    warnings: list[str]
+    differs: bool
+    """It says something else than what is in effect."""
+
+
+class ReloadResult(msgspec.Struct, frozen=True):
+    """What a reload changed."""
+
+    added: list[str]
+    """Destinations."""
+    changed: list[str]
+    removed: list[str]
+    unheeded: list[str]
+    """Keys that take effect at the next start only."""
+
+
+@endpoint("GET", "/status")
+async def show_status(desk: AdminContext) -> Status:
+    """Tell how the gateway is."""
+    gateway = desk.gateway
+    trouble = gateway.not_ready_reason()
+    return Status(
+        version=version("cdp-gateway"),
+        ready=trouble is None,
+        trouble=trouble or "",
+        started=desk.started,
+        now=time.time(),
+        config=str(gateway.config.path),
+        sources=len(gateway.config.sources),
+        destinations=len(gateway.config.destinations),
+    )
+
+
+@endpoint("GET", "/spool")
+async def show_spool(desk: AdminContext) -> SpoolState:
+    """Show the spool: how full it is, and what is pending for whom."""
+    spool, config = desk.gateway.spool, desk.gateway.config.spool
+    orphans = await spool.orphans()
+    depths = await spool.depths()
+    return SpoolState(
+        path=str(config.path),
+        bytes=await spool.size(),
+        max_bytes=config.max_bytes,
+        position=spool.position(),
+        trouble=spool.health() or "",
+        depths={name: depth for name, depth in depths.items() if name not in orphans},
+        orphans=[Orphan(name, depth) for name, depth in orphans.items()],
+    )
+
+
+@endpoint("GET", "/config")
+async def show_config(desk: AdminContext) -> RunningConfig:
+    """Show the configuration that is in effect."""
+    config = desk.gateway.config
+    return RunningConfig(
+        path=str(config.path),
+        files=[str(path) for path in config.files.read],
+        tables=tables(config),
+        warnings=list(config.warnings),
+    )
+
+
+@endpoint("GET", "/config/check")
+async def check_config(desk: AdminContext) -> ConfigCheck:
+    """Check the configuration file as it is now, without putting it into effect."""
+    config, registry = desk.gateway.config, desk.gateway.registry
+    try:
+        found = await asyncio.to_thread(load, config.path, registry, listen=config.server.listen)
+    except ConfigError as error:
+        return ConfigCheck(error.problems, [], differs=True)
+    return ConfigCheck([], list(found.warnings), differs=found != config)
+
+
+@endpoint("POST", "/config/reload", refuses={422: "The file has problems; nothing has changed."})
+async def reload_config(desk: AdminContext) -> ReloadResult:
+    """Put the configuration file into effect as it is now, as SIGHUP does."""
+    log.info("reload_asked")
+    changes = await desk.reloading.reload_now()
+    return ReloadResult(changes.added, changes.changed, changes.removed, changes.unheeded)
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    show_status,
+    show_spool,
+    show_config,
+    check_config,
+    reload_config,
+)

@@ -1,0 +1,457 @@
+"""One request from end to end, as the API and the console show it."""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec.structs import replace
+
+from gateway.admin.context import AdminContext
+from gateway.admin.dead_letters import held_of
+from gateway.delivery import Worker
+from gateway.event import Event, as_json
+from gateway.http import Request
+from gateway.ingest.arrival import is_sampled
+from gateway.json_text import loads
+from gateway.mapping import EventMapping, Row, wire_path
+from gateway.plugin.vendor import Output
+from gateway.redact import without_secrets
+from gateway.spool.dead_letters import DeadLetterSummary
+from gateway.trace.delivery_status import DeliveryStatus, SpoolRecords, delivery_statuses
+from gateway.trace.records import (
+    AttemptRecord,
+    EventRecord,
+    RecordedChange,
+    RecordedLoss,
+    RecordedMessage,
+    RouteRecord,
+    Trace,
+)
+from gateway.tracking.field_removal import without_fields
+from gateway.tracking.schema import FieldPath
+from gateway.verdict import Declined
+
+MAX_FIELDS = 400
+"""Fields of one payload that are shown."""
+
+DEEPEST = 100
+"""Levels of a payload whose fields are shown."""
+TOO_DEEP = "(nested too deeply to be shown)"
+
+_INDEX = re.compile(r"\[\d+\]")
+
+
+class LinkedField(msgspec.Struct, frozen=True):
+    """One value of a payload or an event."""
+
+    path: str
+    """Such as ``items[0].price``."""
+    value: Any
+    """Text, number, truth value or null; an empty object or array."""
+    link: str = ""
+    """The field of the event that it says, such as ``properties.products[].price``; empty where
+    it says none."""
+
+
+def flattened(value: Any, above: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield the paths of all leaves of JSON values, and what they hold; of what is too deep, none.
+
+    JSON may be nested deeper than Python calls functions.
+    """
+    if depth > DEEPEST and isinstance(value, dict | list):
+        yield above, TOO_DEEP
+    elif isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from flattened(inner, f"{above}.{name}" if above else name, depth + 1)
+    elif isinstance(value, list) and value:
+        for index, inner in enumerate(value):
+            yield from flattened(inner, f"{above}[{index}]", depth + 1)
+    else:
+        yield above or "$", value
+
+
+def general(path: str) -> str:
+    """Return a path without its indexes: ``items[].price``."""
+    return _INDEX.sub("[]", path)
+
+
+def event_fields(event: Any) -> list[LinkedField]:
+    """Return the fields of an event, which are what others link to."""
+    return [
+        LinkedField(path, value, general(path)) for path, value in _some(without_secrets(event))
+    ]
+
+
+def payload_fields(payload: Any, rows: Iterable[Row]) -> list[LinkedField]:
+    """Return the fields of a vendor's payload, each with the field of the event that it says."""
+    links, clean = FieldLinks(rows), without_secrets(payload)
+    return [LinkedField(path, value, links.find(general(path))) for path, value in _some(clean)]
+
+
+def _some(value: Any) -> Iterator[tuple[str, Any]]:
+    for number, found in enumerate(flattened(value)):
+        if number >= MAX_FIELDS:
+            return
+        yield found
+
+
+class FieldLinks:
+    """Rows, as a way from paths of a payload to paths of the event."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._exact: dict[str, str] = {}
+        self._stars: dict[str, str] = {}
+        for row in rows:
+            event = general(row.event)
+            for path in row.synonyms:
+                if path.endswith("*"):
+                    self._stars.setdefault(path.removesuffix("*").removesuffix("."), event)
+                else:
+                    self._exact.setdefault(general(path), event)
+
+    def find(self, path: str) -> str:
+        """Return the field of the event that *path* says; what no row maps is its ``extra``."""
+        if path in self._exact:
+            return self._exact[path]
+        for above, rest in _above(path):
+            if (event := self._exact.get(above)) is not None:
+                return f"{event}{rest}" if event else ""
+            if (event := self._stars.get(above)) is not None:
+                return f"{event}{rest}" if event else ""
+        return f"extra.{path}"
+
+
+def _above(path: str) -> Iterator[tuple[str, str]]:
+    """Yield what holds *path*, the nearest first, and the way down from there; last, all of it."""
+    for found in reversed(list(re.finditer(r"\.|\[\]", path))):
+        yield path[: found.start()], path[found.start() :]
+    yield "", f".{path}"
+
+
+class Payload(msgspec.Struct, frozen=True):
+    """A request, taken apart."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: str
+    """As text; it may be its beginning only."""
+    fields: list[LinkedField]
+    """What is in it, where it is JSON and whole."""
+
+
+class AttemptView(msgspec.Struct, frozen=True):
+    """One try."""
+
+    at: float
+    outcome: str
+    status: int | None
+    seconds: float | None
+    reason: str
+    said: str
+
+
+class DeliveryView(msgspec.Struct, frozen=True):
+    """An event on its way to one destination."""
+
+    destination: str
+    vendor: str
+    route: str
+    """The route whose steps it took; empty where it took none."""
+    outcome: str
+    """How it stands: as the last try, ``dead``, or ``waits``; ``ended`` where its end was not
+    traced."""
+    reason: str
+    sent: Payload | None
+    """What was sent last; null where nothing was."""
+    losses: list[RecordedLoss]
+    """What of the event, as the steps left it, did not arrive."""
+    attempts: list[AttemptView]
+    changes: list[RecordedChange] = []
+    """What the steps changed; in the playground the steps themselves say it."""
+    more_changes: int = 0
+    """How many fields they changed besides."""
+    letter: DeadLetterSummary | None = None
+    """Its dead letter; null where there is none, or none any more."""
+    then: str = ""
+    """What became of it since."""
+
+
+class ChangeView(msgspec.Struct, frozen=True):
+    """A field that a step changed."""
+
+    path: str
+    before: Any
+    """Null where there was none."""
+    after: Any
+    """Null where there is none."""
+
+
+class StepView(msgspec.Struct, frozen=True):
+    """A step of a route, as it was taken."""
+
+    route: str
+    word: str
+    kept_back: str
+    """Why it lets the event go no further; empty where it does not."""
+    changes: list[ChangeView]
+
+
+class EventView(msgspec.Struct, frozen=True):
+    """One event of the request."""
+
+    event: str
+    type: str
+    name: str
+    repeated: bool
+    fields: list[LinkedField]
+    """The neutral event, without what the tracking plan left out; nothing where it cannot be made
+    of what is kept."""
+    decisions: list[RouteRecord]
+    deliveries: list[DeliveryView]
+    steps: list[StepView] = []
+    """In the playground; traces do not keep them."""
+    planned: list[str] = []
+    """What the source's tracking plan has against it; what it left out for that says so."""
+    left_out: list[str] = []
+    """Fields of what was received that went no further for that, such as ``items[1].price``."""
+
+
+class RequestView(msgspec.Struct, frozen=True):
+    """What became of one request."""
+
+    request: str
+    at: float | None
+    """Unix seconds at which it came; null where that is not kept."""
+    source: str
+    vendor: str
+    status: int | None
+    """Of the answer; null where that is not kept."""
+    refused: str
+    """Why it was refused; empty where it was not."""
+    received: Payload | None
+    events: list[EventView]
+    more: int
+    """Further events of the request, which are not told here."""
+
+
+_LIST_INDEX = re.compile(r"\[(\d+)\]")
+
+
+def left_out(
+    mapped: EventMapping, received: Payload, came: Event, paths: Collection[FieldPath]
+) -> list[str]:
+    """Return the paths of those fields of a request that went no further.
+
+    Args:
+        mapped: what read it.
+        received: the request.
+        came: the event as it was before.
+        paths: what was left out of it.
+    """
+    if not (paths and received.fields):
+        return []
+    gone = list(_spelt(mapped, received.body, came, paths))
+    return [
+        field.path
+        for field in received.fields
+        if any(_below(_LIST_INDEX.sub(r".\1", field.path), path) for path in gone)
+        or (field.link.startswith("extra.") and came.extra)
+    ]
+
+
+def _spelt(
+    mapped: EventMapping, body: str, came: Event, paths: Collection[FieldPath]
+) -> Iterator[str]:
+    payload = loads(body)
+    index = int(came.id.rpartition("-")[2])
+    for path in paths:
+        yield wire_path(mapped, payload, came, index, path)
+
+
+def _below(path: str, above: str) -> bool:
+    return path == above or path.startswith(f"{above}.")
+
+
+ORPHANED = (
+    "The destination is not in the configuration any more; what it is owed stays in the spool."
+)
+MAX_DELIVERIES = 20
+"""Events of one request that are told, where no one event is asked for."""
+
+
+class ViewBuilder:
+    """Tells one trace, with what the present plugins and routes know of it."""
+
+    def __init__(self, desk: AdminContext, trace: Trace, asked: str) -> None:
+        self._gateway = desk.gateway
+        self._desk = desk
+        self._trace = trace
+        self._held = SpoolRecords((), ())
+        received = trace.received
+        self._vendor = received.vendor if received else ""
+        self._reads = self._gateway.registry.inputs.get(self._vendor)
+        self._mapped = self._endpoint(received.message) if received else None
+        self._rows_in = list(self._mapped.flat()) if self._mapped else []
+        self._received = payload(received.message, self._rows_in) if received else None
+        one = [event for event in trace.events if event.event == asked]
+        self._told = (one or list(trace.events))[:MAX_DELIVERIES]
+        self._events = {event.id: event for event in self._parsed()}
+
+    async def story(self) -> RequestView:
+        """Return the story.
+
+        Raises:
+            SpoolError: the spool cannot tell what was given up.
+        """
+        trace, received = self._trace, self._trace.received
+        self._held = await held_of(self._desk, trace, self._told)
+        return RequestView(
+            request=trace.request,
+            at=received.at if received else None,
+            source=received.source if received else "",
+            vendor=self._vendor,
+            status=received.status if received else None,
+            refused=received.reason if received else "",
+            received=self._received,
+            events=[self._event(parsed) for parsed in self._told],
+            more=max(len(trace.events), received.events if received else 0) - len(self._told),
+        )
+
+    def _endpoint(self, message: RecordedMessage) -> EventMapping | None:
+        endpoint = f"{message.method} {message.url.partition('?')[0]}"
+        return self._reads.endpoints.get(endpoint) if self._reads else None
+
+    def _parsed(self) -> list[Event]:
+        received = self._trace.received
+        if received is None or self._reads is None or received.message.cut:
+            return []
+        message = received.message
+        request = Request(
+            method=message.method,
+            url=message.url,
+            headers=message.headers,
+            body=message.body.encode(),
+            id=self._trace.request,
+            received_at=datetime.fromtimestamp(received.at, UTC),
+        )
+        with suppress(Exception):  # what is kept has no credentials, which a plugin may insist on
+            return self._reads().parse(request)
+        return []
+
+    def _event(self, parsed: EventRecord) -> EventView:
+        came = self._events.get(parsed.event)
+        event = without_fields(came, parsed.left_out) if came and parsed.left_out else came
+        ended = delivery_statuses(self._trace, parsed, self._held)
+        return EventView(
+            event=parsed.event,
+            type=parsed.type,
+            name=parsed.name,
+            repeated=parsed.repeated,
+            fields=event_fields(as_json(event)) if event else [],
+            decisions=list(parsed.decisions),
+            planned=list(parsed.planned),
+            left_out=self._left_out(came, parsed),
+            deliveries=[self._delivery(event, end) for end in ended],
+        )
+
+    def _delivery(self, event: Event | None, end: DeliveryStatus) -> DeliveryView:
+        """Return how a delivery stands."""
+        worker, letter = self._gateway.workers.get(end.destination), end.letter
+        vendor = end.tries[-1].vendor if end.tries else worker.config.vendor if worker else ""
+        said = sentence(end.words(traced=is_sampled(self._trace.request)))
+        outcome, reason, then = "waits" if end.owed else "ended", said, ""
+        if letter is not None:
+            outcome, reason = "dead", f"{letter.cause}: {letter.reason}"
+        elif end.tries:
+            outcome, reason, then = end.tries[-1].outcome, end.tries[-1].reason, said
+            if outcome == "later" and not worker:
+                then = ORPHANED
+        elif end.standing is not None and end.owed and not end.standing.behind:
+            reason = waits_for(worker)
+        told = DeliveryView(
+            end.destination, vendor, end.route, outcome, reason, None, [], [], letter=letter,
+            then=then,
+        )  # fmt: skip
+        return self._tried(event, end.tries, told) if end.tries else told
+
+    def _tried(
+        self, event: Event | None, tries: Sequence[AttemptRecord], told: DeliveryView
+    ) -> DeliveryView:
+        """Return *told* with what was sent, and each try."""
+        sent = next((tried for tried in reversed(tries) if tried.sent), None)
+        return replace(
+            told,
+            sent=payload(sent.sent, self._rows_out(event, sent)) if sent and sent.sent else None,
+            losses=list(sent.losses) if sent else [],
+            attempts=[
+                AttemptView(t.at, t.outcome, t.status, t.seconds, t.reason, t.said)
+                for t in tries
+                if t.number
+            ],
+            changes=list(tries[-1].changes),
+            more_changes=tries[-1].omitted_changes,
+        )
+
+    def _left_out(self, came: Event | None, parsed: EventRecord) -> list[str]:
+        if came is None or self._mapped is None or self._received is None:
+            return []
+        return left_out(self._mapped, self._received, came, parsed.left_out)
+
+    def _rows_out(self, event: Event | None, tried: AttemptRecord) -> list[Row]:
+        config = self._gateway.config.destinations.get(tried.destination)
+        if event is None or config is None or tried.sent is None:
+            return []
+        output = self._gateway.registry.outputs[config.vendor](config.settings)
+        if tried.vendor == self._vendor and self._trace.received:
+            return self._rows_in
+        steps = self._gateway.steps_of(tried.route) if tried.route else None
+        with suppress(Exception):  # steps may have changed since, and may fail now
+            return list(rows_of(output, steps.apply(event) if steps else event))
+        return []
+
+
+def sentence(words: str) -> str:
+    """Return *words* as a sentence; nothing of nothing."""
+    return f"{words[0].upper()}{words[1:]}." if words else ""
+
+
+def waits_for(worker: Worker | None) -> str:
+    """Return why nothing was sent to a destination so far; None is one that is not configured."""
+    if worker is None:
+        return ORPHANED
+    state = worker.status()
+    if state.paused:
+        return "An operator paused the destination."
+    if state.circuit != "closed":
+        return (
+            f"The destination is in trouble, and is tried again from time to time: {state.reason}"
+        )
+    if worker.config.shadow:
+        return "It waits for the shadow to look at it; one that is far behind skips some."
+    return "It waits in the spool for its turn."
+
+
+def rows_of(output: Output, event: Event) -> Iterable[Row]:
+    """Return the rows that write *event* for a destination."""
+    call = output.select(event)
+    return () if isinstance(call, Declined) else call.table.said(call.event)
+
+
+def payload(message: RecordedMessage, rows: Iterable[Row]) -> Payload:
+    """Return a kept request, its fields linked by *rows*."""
+    return taken_apart(message.method, message.url, message.headers, message.body, rows)
+
+
+def taken_apart(method: str, url: str, headers: Any, body: str, rows: Iterable[Row]) -> Payload:
+    """Return a request with the fields of its body."""
+    return Payload(method, url, dict(headers), body, list(_fields(body, rows)))
+
+
+def _fields(body: str, rows: Iterable[Row]) -> Iterator[LinkedField]:
+    with suppress(orjson.JSONDecodeError):
+        yield from payload_fields(loads(body), rows)

@@ -1,0 +1,25 @@
+"""Errors as the command line shows them."""
+
+from typing import Any
+
+import click
+
+
+class InvalidConfig(click.ClickException):
+    """A configuration that cannot be used; every problem stands on its own line."""
+
+    exit_code = 2
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+    def show(self, file: Any = None) -> None:
+        """Print the problems on standard error."""
+        del file
+        count = len(self.problems)
+        title = "1 problem" if count == 1 else f"{count} problems"
+        click.secho(f"{title} in the configuration:", err=True, bold=True)
+        for problem in self.problems:
+            where, colon, what = problem.partition(": ")
+            click.echo(click.style(f"  {where}{colon}", fg="red") + what, err=True)

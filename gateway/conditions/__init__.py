@@ -1,0 +1,1 @@
+"""The condition language (CEL): syntax, types, analysis, evaluation."""

@@ -1,0 +1,361 @@
+"""What is known of a condition before any event: types, fields, mistakes, cost."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple, get_type_hints
+
+import cel
+
+from gateway.conditions import types
+from gateway.conditions.syntax import MACROS, CelNode, CelSyntaxError, parse, place
+from gateway.conditions.types import ANY, FLAG, FUNCTIONS, LIST, MAP, NUMBERS, TEXT, WHOLE, Types
+from gateway.conditions.variables import FieldReference, reference_path, value_of
+from gateway.event import Event
+from gateway.event_fields import (
+    CLOSE,
+    EACH,
+    FREE,
+    EventField,
+    UnknownField,
+    bare,
+    classes,
+    find_field,
+)
+from gateway.suggestions import did_you_mean
+
+DEEPEST = 2
+"""How many comprehensions may stand in each other: each multiplies the work."""
+WIDEST = {0: 200, 1: 200, 2: 30}
+"""How many members a list may have, by how deep comprehensions stand in each other."""
+
+
+SOURCE = EventField(("source",), frozenset({str}))
+"""The source, which is no field of the event."""
+
+
+class Diagnostic(NamedTuple):
+    """What is to be said of a place in a condition."""
+
+    at: int
+    what: str
+
+
+class _Bound(NamedTuple):
+    """What a name stands for within a comprehension."""
+
+    kinds: Types
+    struct: type | None
+
+
+_Scope = Mapping[str, _Bound]
+
+
+class TypeInference:
+    """Goes through a condition from its leaves up.
+
+    Attributes:
+        problems: why it cannot be used.
+        doubts: what is probably not meant.
+        uses: the fields that it refers to.
+        depth: how deep comprehensions stand in each other.
+        members: what of the structs in lists is asked for; None where it is all of them.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.problems: list[Diagnostic] = []
+        self.doubts: list[Diagnostic] = []
+        self.uses: list[FieldReference] = []
+        self.depth = 0
+        self.members: frozenset[str] | None = frozenset()
+
+    def wrong(self, at: int, what: str) -> None:
+        """Note why the condition cannot be used."""
+        self.problems.append(Diagnostic(at, what))
+
+    def kinds_of(self, node: CelNode, scope: _Scope, depth: int) -> Types:
+        """Return what *node* may be; nothing after a problem, so that one mistake makes one."""
+        use = self._use(node, scope)
+        if use is not None:
+            return use
+        if node.kind in {"name", "index"} and self._struct(node, scope):
+            self.members = None  # it stands alone, to be compared or listed whole
+        match node.kind:
+            case "literal":
+                return self._literal(node)
+            case "name":
+                return self._name(node, scope)
+            case "member":
+                return self._member(node, scope, depth)
+            case "operator":
+                return self._operator(node, [self.kinds_of(p, scope, depth) for p in node.parts])
+            case "index":
+                return self._operator(node, [self.kinds_of(p, scope, depth) for p in node.parts])
+            case "call":
+                return self._call(node, scope, depth)
+        found = [self.kinds_of(part, scope, depth) for part in node.parts]
+        if len(found) > WIDEST[DEEPEST] * (2 if node.kind == "map" else 1) and depth:
+            self.wrong(node.start, f"has more than {WIDEST[DEEPEST]} members in a comprehension")
+        return LIST if node.kind == "list" else MAP
+
+    def _literal(self, node: CelNode) -> Types:
+        if node.name == "null":
+            self.wrong(node.start, "null never occurs: a value is missing or there; use has(...)")
+            return frozenset()
+        value = value_of(node)
+        if value is None:
+            self.wrong(node.start, f"{node.name} is no value that CEL knows")
+            return frozenset()
+        found = types.OF_CLASS.get(type(value))
+        if found is None or (node.name[-1] in "uU" and node.name[0].isdigit()):
+            self.wrong(node.start, f"{node.name} is of a kind that no event holds")
+            return frozenset()
+        return found
+
+    def _name(self, node: CelNode, scope: _Scope) -> Types:
+        if node.name in scope:
+            return scope[node.name].kinds
+        if node.name == "source":
+            self.uses.append(FieldReference(node.start, node.end, SOURCE))
+            return TEXT
+        if node.name in Event.__struct_fields__:
+            meant = f"did you mean event.{node.name}?"
+        else:
+            meant = did_you_mean(node.name, {"event", "source", *scope})
+        self.wrong(node.start, f"there is nothing called {node.name}; {meant}")
+        return frozenset()
+
+    def _use(self, node: CelNode, scope: _Scope, *, has: bool = False) -> Types | None:
+        """Return the kinds of a field of the event; None where *node* is none."""
+        chain = reference_path(node)
+        if chain is None or "event" in scope:
+            return None
+        names = tuple(part.name for part in chain)
+        try:
+            field = find_field(names) if names else None
+        except UnknownField as error:
+            wrong = chain[error.position]
+            what = str(error).replace("field ", "field event.").replace("mean ", "mean event.")
+            if EACH in what:
+                what = f"event.{what.partition(';')[0]}; ask with .exists(x, x.NAME == ...)"
+            self.wrong(wrong.end - len(wrong.name) if wrong.kind == "member" else wrong.start, what)
+            return frozenset()
+        if field is None or (field.struct is not None and list not in field.classes):
+            what = f"{'.'.join(('event', *names))} is not one field; name one in it"
+            self.wrong(node.start, f"{what}, such as event.properties.total")
+            return frozenset()
+        if field.hint:
+            self.doubts.append(
+                Diagnostic(node.start, f"{field.hint.replace('mean ', 'mean event.')}")
+            )
+        self.uses.append(FieldReference(node.start, node.end, field, has))
+        return FLAG if has else types.of_classes(field.classes)
+
+    def _member(self, node: CelNode, scope: _Scope, depth: int) -> Types:
+        (inner,) = node.parts
+        members = self.members
+        found = self.kinds_of(inner, scope, depth)
+        if found and not found & MAP:
+            self.wrong(node.end - len(node.name), f"{types.describe_types(found)} has no members")
+            return frozenset()
+        struct = self._struct(inner, scope)
+        if struct and members is not None:
+            self.members = members | {node.name}
+        hints = get_type_hints(struct) if struct else {}
+        if node.name in hints and node.name != "extra":
+            return types.of_classes(
+                float if c is int else list if c is tuple else c
+                for c in classes(bare(hints[node.name]))
+            )
+        if struct in FREE:
+            close = did_you_mean(node.name, hints, CLOSE, only=True)
+            if close:
+                self.doubts.append(Diagnostic(node.end - len(node.name), close))
+        return ANY
+
+    def _is_list(self, node: CelNode) -> bool:
+        return self._struct(node, {}) is not None and node.kind != "index"
+
+    def _struct(self, node: CelNode, scope: _Scope) -> type | None:
+        """Return the struct that *node* is, or is a list of."""
+        if node.kind == "name":
+            return scope[node.name].struct if node.name in scope else None
+        if node.kind == "index" or (node.macro and node.name == "filter"):
+            return self._struct(node.parts[0], scope)
+        chain = reference_path(node)
+        try:
+            return find_field([part.name for part in chain]).struct if chain else None
+        except UnknownField:
+            return None
+
+    def _operator(self, node: CelNode, operands: list[Types]) -> Types:
+        if node.kind == "operator" and any(self._is_list(part) for part in node.parts):
+            self.members = None
+        if not all(operands):
+            return FLAG if node.name in _LOGIC else frozenset()
+        sign = node.name or "[]"
+        if sign in _LOGIC | {"?:"}:
+            for part, found in zip(node.parts, operands, strict=True):
+                if not found & FLAG and (sign != "?:" or part is node.parts[0]):
+                    self.wrong(part.start, f"is {types.describe_types(found)}, not true or false")
+            return operands[1] | operands[2] if sign == "?:" else FLAG
+        if sign in {"==", "!="}:
+            one, other = (found | NUMBERS if found & NUMBERS else found for found in operands)
+            if not one & other:
+                left, right = map(types.describe_types, operands)
+                self.wrong(node.start, f"{left} never equals {right}")
+            return FLAG
+        given = types.operator_type(sign, tuple(operands))
+        if not given:
+            self.wrong(node.start, self._refusal(sign, operands))
+        return given
+
+    def _refusal(self, sign: str, operands: list[Types]) -> str:
+        said = types.describe_types(*operands)
+        doubles = tuple(found | NUMBERS if found == WHOLE else found for found in operands)
+        if types.operator_type(sign, doubles):
+            hint = "numbers of an event have a fraction: write 2.0, not 2"
+            return f"{sign} does not go with {said}; {hint}"
+        return f"{sign} does not go with {said}"
+
+    def _call(self, node: CelNode, scope: _Scope, depth: int) -> Types:
+        if node.name == "has" and not node.method:
+            return self._has(node, scope, depth)
+        if node.macro:
+            return self._comprehension(node, scope, depth)
+        known = FUNCTIONS.get(node.name)
+        if node.name == "size" and node.method:
+            node = replace(node, method=False)
+        arguments = len(node.parts) - node.method
+        if known is None:
+            hint = did_you_mean(node.name, {*FUNCTIONS, *MACROS, "has"})
+            at = node.parts[0].end + 1 if node.method else node.start
+            self.wrong(at, f"there is no function {node.name}; {hint}")
+            return frozenset()
+        if known.arguments != arguments or known.method != node.method:
+            self.wrong(node.start, f"is written {known.written(node.name)}")
+            return frozenset()
+        operands = tuple(self.kinds_of(part, scope, depth) for part in node.parts)
+        if node.name == "matches" and node.parts[1].kind != "literal":
+            self.wrong(node.parts[1].start, "a pattern must be written out, in quotes")
+        elif all(operands) and not types.takes(node.name, operands):
+            self.wrong(
+                node.start, f"{node.name} does not go with {types.describe_types(*operands)}"
+            )
+        else:
+            self._try(node)
+        return known.gives
+
+    def _try(self, node: CelNode) -> None:
+        """Call what is written out, so that a bad pattern or time shows now."""
+        text = self.text[node.start : node.end]
+        last = node.parts[-1]
+        if node.name == "matches":
+            text = f'"".matches({self.text[last.start : last.end]})'
+        elif not all(part.kind == "literal" for part in node.parts):
+            return
+        try:
+            cel.evaluate(text)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it would be so for every event
+            lines = str(error).splitlines()
+            self.wrong(last.start, next((x for x in lines if x.startswith("error: ")), lines[0]))
+
+    def _has(self, node: CelNode, scope: _Scope, depth: int) -> Types:
+        if len(node.parts) != 1 or node.parts[0].kind not in {"member", "index"}:
+            self.wrong(node.start, "is written has(event.FIELD)")
+            return FLAG
+        use = self._use(node.parts[0], scope, has=True)
+        if use is None:
+            self.kinds_of(node.parts[0], scope, depth)
+        elif use:  # the whole call is replaced, not only the field in it
+            self.uses[-1] = self.uses[-1]._replace(start=node.start, end=node.end)
+        return FLAG
+
+    def _comprehension(self, node: CelNode, scope: _Scope, depth: int) -> Types:
+        over, *inner = node.parts
+        wanted = {2, 3} if node.name == "map" else {2}
+        if len(inner) not in wanted or inner[0].kind != "name":
+            result = "VALUE" if node.name == "map" else "CONDITION"
+            self.wrong(node.start, f"is written LIST.{node.name}(x, {result})")
+            return frozenset()
+        self.depth = max(self.depth, depth + 1)
+        if depth + 1 > DEEPEST:
+            what = f"comprehensions stand in each other more than {DEEPEST} deep; split the route"
+            self.wrong(node.start, what)
+            return frozenset()
+        name = inner[0].name
+        if name in {"event", "source", *scope} or name.startswith("__"):
+            self.wrong(inner[0].start, f"{name} is taken; call it something else")
+            return frozenset()
+        found = self.kinds_of(over, scope, depth)
+        if found and not found & (LIST | MAP):
+            self.wrong(over.start, f"{types.describe_types(found)} has no members to go over")
+        elif over.kind in {"operator", "call"} and not over.macro:
+            self.wrong(over.start, "a comprehension goes over a field, or over a list written out")
+        member = TEXT if found == MAP else ANY | NUMBERS | types.TIME | types.SPAN
+        bound = {
+            **scope,
+            name: _Bound(MAP if self._struct(over, scope) else member, self._struct(over, scope)),
+        }
+        results = [self.kinds_of(part, bound, depth + 1) for part in inner[1:]]
+        if node.name != "map" and results[0] and not results[0] & FLAG:
+            self.wrong(inner[1].start, f"is {types.describe_types(results[0])}, not true or false")
+        return LIST if node.name in {"map", "filter"} else FLAG
+
+
+_LOGIC = frozenset({"&&", "||", "!"})
+
+
+LONGEST = 2000
+"""Characters of a condition."""
+
+
+class ConditionAnalysis(TypeInference):
+    """What is known of a condition; nothing but problems where it cannot be used.
+
+    Attributes:
+        node: what it is made of; None where it is no CEL.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.node: CelNode | None = None
+        if len(text) > LONGEST:
+            self.wrong(LONGEST, f"is longer than {LONGEST} characters; split the route")
+            return
+        try:
+            self.node = parse(text)
+        except CelSyntaxError as error:
+            self.wrong(error.at, str(error))
+            return
+        self._conclude(self.node)
+        if not self.problems:
+            try:
+                cel.compile(text)
+            except ValueError as error:
+                self.wrong(0, str(error).partition("\n")[0])
+
+    def _conclude(self, node: CelNode) -> None:
+        found = self.kinds_of(node, {}, 0)
+        if found and not found & FLAG and not self.problems:
+            self.wrong(
+                node.start, f"gives {types.describe_types(found)}; a condition is true or false"
+            )
+        if self.depth == DEEPEST:
+            what = (
+                f"comprehensions stand in each other: that takes time, so that lists of more than "
+                f"{WIDEST[DEEPEST]} members make it fail"
+            )
+            self.doubts.append(Diagnostic(node.start, what))
+        if not self.uses and not self.problems:
+            self.doubts.append(Diagnostic(node.start, "refers to nothing of the event"))
+
+    @property
+    def widest(self) -> int:
+        """Return how many members a list may have."""
+        return WIDEST[min(self.depth, DEEPEST)]
+
+
+def placed(text: str, remark: Diagnostic) -> str:
+    """Return a remark with its place in *text*."""
+    return f"{place(text, remark.at)}: {remark.what}"

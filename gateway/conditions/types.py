@@ -1,0 +1,126 @@
+"""What kinds of values CEL's operators and functions take and give.
+
+The library says so itself: each operator is tried once on a sample of every kind that its
+operands may be of, so that this cannot drift from what happens at run time.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, NamedTuple
+
+import cel
+
+Types = frozenset[str]
+
+NUMBER = frozenset({"number"})
+WHOLE = frozenset({"whole number"})
+TEXT = frozenset({"text"})
+FLAG = frozenset({"true or false"})
+LIST = frozenset({"list"})
+MAP = frozenset({"table"})
+TIME = frozenset({"time"})
+SPAN = frozenset({"duration"})
+NUMBERS = NUMBER | WHOLE
+ANY = TEXT | NUMBER | FLAG | LIST | MAP
+"""What JSON may hold; numbers of an event are doubles, whatever they look like."""
+
+_SAMPLES: Mapping[str, Any] = {
+    "text": "a", "number": 1.5, "whole number": 1, "true or false": True, "list": ["a"],
+    "table": {"a": 1.5}, "time": datetime(2026, 1, 1, tzinfo=UTC), "duration": timedelta(hours=1),
+}  # fmt: skip
+OF_CLASS: Mapping[type, Types] = {
+    str: TEXT, float: NUMBER, bool: FLAG, list: LIST, dict: MAP, datetime: TIME,
+    int: WHOLE, timedelta: SPAN,
+}  # fmt: skip
+
+
+class Function(NamedTuple):
+    """A function that conditions may call."""
+
+    gives: Types
+    method: bool = False
+    """It is written behind a dot."""
+    arguments: int = 0
+    """Beside what stands before the dot."""
+
+    def written(self, name: str) -> str:
+        """Return how the function *name* is written."""
+        argument = "VALUE" if self.arguments else ""
+        return f"VALUE.{name}({argument})" if self.method else f"{name}({argument})"
+
+
+def _parts(*names: str) -> dict[str, Function]:
+    return {f"get{name}": Function(WHOLE, method=True) for name in names}
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    "size": Function(WHOLE, arguments=1),
+    "contains": Function(FLAG, method=True, arguments=1),
+    "startsWith": Function(FLAG, method=True, arguments=1),
+    "endsWith": Function(FLAG, method=True, arguments=1),
+    "matches": Function(FLAG, method=True, arguments=1),
+    "int": Function(WHOLE, arguments=1),
+    "double": Function(NUMBER, arguments=1),
+    "string": Function(TEXT, arguments=1),
+    "timestamp": Function(TIME, arguments=1),
+    "duration": Function(SPAN, arguments=1),
+    **_parts("FullYear", "Month", "Date", "DayOfMonth", "DayOfWeek", "DayOfYear"),
+    **_parts("Hours", "Minutes", "Seconds", "Milliseconds"),
+}
+"""Of CEL's standard functions those that an event has a use for and the library knows."""
+
+
+def of_classes(found: Iterable[type]) -> Types:
+    """Return the kinds of values of these classes."""
+    return frozenset[str]().union(*(OF_CLASS[one] for one in found))
+
+
+def describe_types(*operands: Types) -> str:
+    """Return kinds in words."""
+    words = ("anything" if kinds >= ANY else " or ".join(sorted(kinds)) for kinds in operands)
+    return " and ".join(words)
+
+
+@cache
+def operator_type(sign: str, operands: tuple[Types, ...]) -> Types:
+    """Return what an operator gives for operands of these kinds; empty where it takes none."""
+    names = ["a", "b"][: len(operands)]
+    text = f"{sign}a" if len(operands) == 1 else "a[b]" if sign == "[]" else f"a {sign} b"
+    return frozenset[str]().union(*(
+        _of_class(result) for result in _tried(text, names, operands)
+    ))  # fmt: skip
+
+
+@cache
+def takes(name: str, operands: tuple[Types, ...]) -> bool:
+    """Tell whether the function *name* takes operands of these kinds."""
+    names = ["a", "b", "c"][: len(operands)]
+    if FUNCTIONS[name].method:
+        text = f"{names[0]}.{name}({', '.join(names[1:])})"
+    else:
+        text = f"{name}({', '.join(names)})"
+    return bool(_tried(text, names, operands))
+
+
+def _tried(text: str, names: Sequence[str], operands: Sequence[Types]) -> list[Any]:
+    """Return what *text* gives for all samples of these kinds that it takes."""
+    program = cel.compile(text)
+    results = []
+    for kinds in itertools.product(*operands):
+        values = {name: _SAMPLES[kind] for name, kind in zip(names, kinds, strict=True)}
+        try:
+            results.append(program.execute(values))
+        except TypeError:
+            continue
+        except RuntimeError as error:
+            if "Undefined" not in str(error):  # it takes the kind, and not this sample
+                results.append(None)
+        except (LookupError, ArithmeticError):
+            results.append(None)
+    return results
+
+
+def _of_class(result: Any) -> Types:
+    return ANY if result is None else OF_CLASS[type(result)]

@@ -1,0 +1,192 @@
+"""Fields that a condition refers to, and the values it is evaluated on."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple
+
+import cel
+import msgspec
+
+from gateway.conditions.syntax import CelNode
+from gateway.event import Event
+from gateway.event_fields import EventField, make_reader, plain
+
+
+class FieldReference(NamedTuple):
+    """Where a condition refers to a field."""
+
+    start: int
+    end: int
+    field: EventField
+    has: bool = False
+    """It only asks whether the field is there."""
+
+
+def reference_path(node: CelNode) -> list[CelNode] | None:
+    """Return the members from ``event`` down to *node*; None where it is none of the event's.
+
+    A member's name stands in ``name``, also where it is written in brackets.
+    """
+    found: list[CelNode] = []
+    while node.kind in {"member", "index"}:
+        if node.kind == "index":
+            key = node.parts[1]
+            text = value_of(key) if key.kind == "literal" else None
+            if not isinstance(text, str):
+                return None
+            found.append(CelNode("index", key.start, key.end, text))
+        else:
+            found.append(node)
+        node = node.parts[0]
+    return found[::-1] if node.kind == "name" and node.name == "event" else None
+
+
+def value_of(literal: CelNode) -> Any:
+    """Return what a literal stands for; None where the library does not know it."""
+    try:
+        return cel.evaluate(literal.name)
+    except ValueError:
+        return None
+
+
+LONGEST_TEXT = 16 * 1024
+"""Characters of a text that a condition looks at."""
+MOST = 1000
+"""Values in a list or table that a condition looks at, those within counted."""
+PREFIX = "__f"
+"""What variables begin with; no condition may call anything so."""
+
+_SIMPLE = frozenset({int, float, bool})
+
+
+class ConditionInput(NamedTuple):
+    """What conditions know of one event."""
+
+    context: cel.Context
+    known: AbstractSet[str]
+    """The variables that there are: the fields that the event has."""
+    widths: Mapping[str, int]
+    """The most members that a list or table in a variable has, where it has any."""
+    widest: int
+    """The most of these."""
+    excess: Mapping[str, str]
+    """Variables that are too large to be looked at, and how large they are."""
+
+
+class _Slot:
+    """One variable."""
+
+    def __init__(self, name: str, field: EventField, *, has: bool) -> None:
+        self.name = name
+        self.field = field
+        self.has = has
+        self.read: Callable[[Event], Any] = make_reader(field)
+        self.members: set[str] | None = set() if field.struct and not has else None
+        """Which members of the structs in it are asked for; None for all there are."""
+
+
+class VariableSet:
+    """The variables of all conditions of a router."""
+
+    def __init__(self) -> None:
+        self._slots: dict[tuple[tuple[str, ...], bool], _Slot] = {}
+        self._by_name: dict[str, _Slot] = {}
+
+    def name(self, use: FieldReference) -> str:
+        """Return the variable that stands for a field, or for whether it is there."""
+        if use.field.path == "source":
+            return "source"
+        key = (use.field.names, use.has)
+        if key not in self._slots:
+            slot = _Slot(f"{PREFIX}{len(self._slots)}", use.field, has=use.has)
+            self._slots[key] = self._by_name[slot.name] = slot
+        return self._slots[key].name
+
+    def ask(self, name: str, members: frozenset[str] | None) -> None:
+        """Say which members of the structs in a variable are asked for; None for all."""
+        slot = self._by_name.get(name)
+        if slot is not None and slot.members is not None:
+            slot.members = None if members is None else slot.members | members
+
+    def path(self, name: str) -> str:
+        """Return the field that a variable stands for, as a condition writes it."""
+        return f"event.{self._by_name[name].field.path}"
+
+    def stage(self, names: Iterable[str]) -> "InputBuilder":
+        """Return what makes scenes for conditions over the variables *names*."""
+        known = frozenset(names)
+        return InputBuilder([slot for name, slot in self._by_name.items() if name in known], known)
+
+
+class InputBuilder:
+    """Makes scenes with the same variables for one event after the other."""
+
+    def __init__(self, slots: Sequence[_Slot], names: AbstractSet[str]) -> None:
+        self._asks_source = "source" in names
+        self._there = [(slot.name, slot.read) for slot in slots if slot.has]
+        self._slots = [(slot.name, slot.read, slot) for slot in slots if not slot.has]
+
+    def scene(self, source: str, event: Event) -> ConditionInput:
+        """Return what the conditions are to know of *event*."""
+        values: dict[str, Any] = {"source": source} if self._asks_source else {}
+        widths: dict[str, int] = {}
+        excess: dict[str, str] = {}
+        for name, read in self._there:
+            value = read(event)
+            values[name] = value is not None and value != ()
+        for name, read, slot in self._slots:
+            value = read(event)
+            if value is None:
+                continue
+            kind = type(value)
+            if kind is str:
+                if len(value) <= LONGEST_TEXT:
+                    values[name] = value
+                else:
+                    excess[name] = f"a text of {len(value)} characters"
+            elif kind in _SIMPLE:
+                values[name] = value if kind is bool else float(value)
+            else:
+                if slot.members is not None:
+                    value = [_asked(one, slot.members) for one in value[: MOST + 1]]
+                count, width = value_extent(value)
+                if count <= MOST:
+                    values[name] = plain(value)
+                    widths[name] = width
+                else:
+                    excess[name] = f"more than {MOST} values"
+        widest = max(widths.values()) if widths else 0
+        return ConditionInput(cel.Context(values), values.keys(), widths, widest, excess)
+
+
+def _asked(struct: msgspec.Struct, members: Iterable[str]) -> dict[str, Any]:
+    typed, free = struct.__struct_fields__, getattr(struct, "extra", {})
+    found = {name: getattr(struct, name) if name in typed else free.get(name) for name in members}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def value_extent(value: Any) -> tuple[int, int]:
+    """Return how many values there are in *value*, and the most members of a list in it.
+
+    The count stops soon after `MOST`.
+    """
+    kind = type(value)
+    if kind is str:
+        return 1 + len(value) // 64, 0
+    if kind in _SIMPLE:
+        return 1, 0
+    if isinstance(value, Mapping):
+        members: Sequence[Any] = list(value.values())
+    elif isinstance(value, tuple | list):
+        members = value
+    elif isinstance(value, msgspec.Struct):
+        return value_extent(msgspec.structs.asdict(value))
+    else:
+        return 1, 0
+    count, widest = 1, len(members)
+    for member in members:
+        more, width = value_extent(member)
+        count, widest = count + more, max(widest, width)
+        if count > MOST:
+            break
+    return count, widest

@@ -1,0 +1,329 @@
+"""Load a configuration, or say everything that is wrong with it."""
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from gateway.config.loader.checks import (
+    RelayChecks,
+    check_admin,
+    check_alerts,
+    check_consent,
+    check_delivery,
+    check_reach,
+    check_server,
+    check_sources,
+    check_trace,
+    client_key_settings,
+    shadow_settings,
+)
+from gateway.config.loader.event_names import check as check_event_names
+from gateway.config.loader.files import FileMerger, Raw
+from gateway.config.loader.references import ReferenceResolver
+from gateway.config.loader.report import ConfigReport
+from gateway.config.loader.route_tests import RouteTestReader
+from gateway.config.loader.routes import RouteReader
+from gateway.config.loader.tracking_plans import PlanReader
+from gateway.config.models import (
+    Config,
+    ConsentConfig,
+    Delivery,
+    DestinationConfig,
+    ReadFiles,
+    ServerConfig,
+    SourceConfig,
+    SpoolConfig,
+    keys_of,
+    redactor_of,
+)
+from gateway.config.operations import AdminConfig, AlertsConfig, LogConfig, TraceConfig
+from gateway.config.types import NAME, ConfigTable, address_problem
+from gateway.errors import ConfigError, PluginError
+from gateway.plugin.registry import PluginRegistry
+from gateway.redact import Redactor
+from gateway.suggestions import did_you_mean
+
+T = TypeVar("T", bound=ConfigTable)
+
+
+def load(
+    path: Path,
+    registry: PluginRegistry,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    listen: str | None = None,
+    stand_ins: bool = False,
+) -> Config:
+    """Return the configuration in *path*.
+
+    Args:
+        path: a TOML file.
+        registry: the vendors that it may name.
+        environ: what ``${NAME}`` refers to.
+        listen: an address that takes the place of the file's.
+        stand_ins: credentials that are not there are stood in for; nothing may be sent then.
+
+    Raises:
+        ConfigError: something is wrong; all of it is listed.
+        PluginError: an output's settings collide with the keys of every destination.
+    """
+    report = ConfigReport()
+    return read(
+        path, registry, ReferenceResolver(environ, report, stand_ins=stand_ins), report, listen
+    )
+
+
+def read(
+    path: Path,
+    registry: PluginRegistry,
+    references: ReferenceResolver,
+    report: ConfigReport,
+    listen: str | None = None,
+) -> Config:
+    """Return the configuration in *path*, as `load` does; *report* learns what is in it."""
+    gathered = FileMerger(references, report)
+    gathered.read(path)
+    if listen is not None:
+        gathered.raw.setdefault("server", {})["listen"] = listen
+    return _Reading(gathered, registry, references, report).config(path)
+
+
+def load_spool(path: Path, environ: Mapping[str, str] = os.environ) -> SpoolConfig:
+    """Return what *path* says of the spool, for commands that need no more of it.
+
+    The rest of the file may have mistakes, or variables that are not set here.
+
+    Raises:
+        ConfigError: the file cannot be read, or its ``[spool]`` is wrong.
+    """
+    return _load_one(path, "spool", SpoolConfig, environ)
+
+
+def load_trace(path: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where *path* says that traces are kept; see `load_spool`.
+
+    Raises:
+        ConfigError: the file cannot be read, or its ``[trace]`` or ``[spool]`` is wrong.
+    """
+    trace = _load_one(path, "trace", TraceConfig, environ, without=("otlp", "otlp_headers"))
+    return trace.file(load_spool(path, environ).path)
+
+
+def _load_one(
+    path: Path,
+    table: str,
+    model: type[T],
+    environ: Mapping[str, str],
+    without: Collection[str] = (),
+) -> T:
+    report = ConfigReport()
+    references = ReferenceResolver(environ, report)
+    gathered = FileMerger(references, report)
+    gathered.read(path)
+    report.narrow(table)
+    told = gathered.raw.get(table, {})
+    raw = references.table({k: v for k, v in told.items() if k not in without}, table)
+    found = _valid(model, raw, table, report)
+    report.stop()
+    return found or model()
+
+
+def _valid(model: type[T], raw: Raw, table: str, report: ConfigReport) -> T | None:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        report.findings(table, keys_of(model), error)
+        return None
+
+
+class _Reading:
+    """The reading of one configuration."""
+
+    def __init__(
+        self,
+        gathered: FileMerger,
+        registry: PluginRegistry,
+        references: ReferenceResolver,
+        report: ConfigReport,
+    ) -> None:
+        self._gathered = gathered
+        self._raw = gathered.raw
+        self._registry = registry
+        self._references = references
+        self._report = report
+        self._plans = PlanReader(report)
+
+    def config(self, path: Path) -> Config:
+        """Return the configuration.
+
+        Raises:
+            ConfigError: something is wrong; all of it is listed.
+        """
+        server, spool = self._single("server", ServerConfig), self._single("spool", SpoolConfig)
+        admin = self._optional("admin", AdminConfig, check_admin)
+        alerts = self._optional("alerts", AlertsConfig, check_alerts)
+        entrances, exits = self._named("sources"), self._named("destinations")
+        sources = {name: s for name, raw in entrances.items() if (s := self._source(name, raw))}
+        destinations = {
+            name: d for name, raw in exits.items() if (d := self._destination(name, raw, spool))
+        }
+        consent = self._single("consent", ConsentConfig)
+        trace, log = self._trace(), self._single("log", LogConfig)
+        places = {"from": entrances, "to": exits}
+        reading = RouteReader(self._gathered, self._references, self._report)
+        routes = reading.routes(places)
+        remembers = consent is not None and consent.remember is not None
+        cases = RouteTestReader(self._gathered, self._references, self._report, places)
+        tests = tuple(cases.cases(remembers=remembers))
+        if server:
+            check_server(server, self._report)
+        check_sources(sources, server, self._registry, self._report)
+        relaying = RelayChecks(sources, destinations, routes, exits, self._report)
+        relaying.check(server, self._registry)
+        self._report.stop()
+        check_reach(routes, sources, destinations, self._report)
+        check_event_names(routes, self._registry, self._report)
+        check_consent(routes, consent, self._report)
+        read = (*self._gathered.files, *reading.files, *self._plans.files)
+        files = ReadFiles(read, tuple(self._gathered.patterns))
+        return Config(
+            path, server or ServerConfig(), spool or SpoolConfig(), sources, destinations,
+            tuple(routes), consent or ConsentConfig(), trace or TraceConfig(), log or LogConfig(),
+            files, admin, alerts, self._plans.plans, tests, self._report.warnings,
+        )  # fmt: skip
+
+    def _single(self, table: str, model: type[T]) -> T | None:
+        raw = self._references.table(self._raw.get(table, {}), table)
+        return _valid(model, raw, table, self._report)
+
+    def _optional(
+        self, table: str, model: type[T], check: Callable[[T, ConfigReport], None]
+    ) -> T | None:
+        """Return a table that says by being there that something is wanted."""
+        if self._raw.get(table) is None:
+            return None
+        raw = self._references.table(self._raw[table], table)
+        self._references.secrets(raw, model, table)
+        found = _valid(model, raw, table, self._report)
+        if found:
+            check(found, self._report)
+        return found
+
+    def _trace(self) -> TraceConfig | None:
+        raw = self._references.table(self._raw.get("trace", {}), "trace")
+        if isinstance(headers := raw.get("otlp_headers"), dict):
+            raw["otlp_headers"] = {
+                name: self._references.secret(value, "trace", "otlp_headers")
+                for name, value in headers.items()
+            }
+        trace = _valid(TraceConfig, raw, "trace", self._report)
+        if trace:
+            check_trace(trace, self._report)
+        return trace
+
+    def _named(self, kind: str) -> dict[str, Raw]:
+        """Return the tables of one kind by name, those of a wrong shape left out."""
+        found: dict[str, Raw] = {}
+        for name, raw in self._raw.get(kind, {}).items():
+            if not isinstance(raw, dict):
+                self._report.problem(kind, name, f"must be a table; write [{kind}.{name}]")
+                continue
+            if not NAME.fullmatch(name):
+                what = "is no name; use a-z, 0-9, '_' and '-', and begin with a letter or digit"
+                self._report.problem(f"{kind}.{name}", "", what)
+            found[name] = raw
+        if not self._raw.get(kind):
+            self._report.problem(kind, "", f"there is none; add [{kind}.NAME]")
+        return found
+
+    def _vendor(self, raw: Raw, table: str, known: Mapping[str, object], half: str) -> str | None:
+        """Return the vendor of a table; None, and a problem, where it is none."""
+        vendor = raw.get("vendor")
+        if not isinstance(vendor, str) or vendor in known:
+            return vendor if isinstance(vendor, str) else None
+        what = f"there is no vendor {vendor!r}"
+        if vendor in self._registry.vendors:
+            what = f"{vendor} has no {half}"
+        self._report.problem(table, "vendor", f"{what}; {did_you_mean(vendor, known)}")
+        return None
+
+    def _source(self, name: str, raw: Raw) -> SourceConfig | None:
+        table = f"sources.{name}"
+        raw = self._references.table(raw, table)
+        self._vendor(raw, table, self._registry.inputs, "input")
+        keys = raw.get("keys")
+        if isinstance(keys, list):
+            raw["keys"] = [self._references.secret(key, table, "keys") for key in keys]
+        source = _valid(SourceConfig, raw, table, self._report)
+        if source:
+            self._plans.read(name, source, self._gathered.owner("sources", name))
+        return source
+
+    def _destination(
+        self, name: str, raw: Raw, spool: SpoolConfig | None
+    ) -> DestinationConfig | None:
+        table = f"destinations.{name}"
+        raw = self._references.table(raw, table)
+        vendor = self._vendor(raw, table, self._registry.outputs, "output")
+        common = {key: value for key, value in raw.items() if key in keys_of(Delivery)}
+        filled = {"full": spool.full} | common if spool else common
+        delivery = _valid(Delivery, filled, table, self._report)
+        if delivery:
+            check_delivery(delivery, table, self._report)
+        if vendor is None:
+            return None
+        model = self._registry.outputs[vendor].Config
+        collision = sorted(set(keys_of(model)) & set(keys_of(Delivery)))
+        if collision:
+            raise PluginError(
+                f"{model.__module__}: its Config calls a setting {collision[0]!r}, which is a key "
+                f"of every destination; rename it"
+            )
+        own = {key: value for key, value in raw.items() if key not in common}
+        self._references.secrets(own, model, table)
+        if delivery and delivery.credentials == "client":
+            own = client_key_settings(self._registry.outputs[vendor], own, table, self._report)
+        elif delivery and delivery.shadow is True:
+            own = shadow_settings(self._registry.outputs[vendor], own)
+        if isinstance(own.get("url"), str) and (wrong := address_problem(own["url"])):
+            self._report.problem(table, "url", wrong, only=True)
+        try:
+            settings = model.model_validate(own)
+        except ValidationError as error:
+            self._report.findings(table, keys_of(model) | keys_of(Delivery), error)
+            return None
+        return DestinationConfig(**dict(delivery), settings=settings) if delivery else None
+
+
+class LoadedRedactor(NamedTuple):
+    """What hides the credentials of a file, as far as they can be known here."""
+
+    redactor: Redactor
+    missing: Sequence[str]
+    """Variables that are not set here, and files of secrets that cannot be read."""
+    wrong: bool
+    """The file has mistakes, for which some of its credentials may not have been found."""
+
+
+def load_redactor(
+    path: Path, registry: PluginRegistry, environ: Mapping[str, str] = os.environ
+) -> LoadedRedactor:
+    """Return what hides the credentials of the configuration in *path*.
+
+    The file may have mistakes: whatever its variables stand for is hidden then.
+
+    Args:
+        path: a TOML file.
+        registry: the vendors that it may name.
+        environ: what ``${NAME}`` refers to; not everything need be set.
+    """
+    report = ConfigReport()
+    references = ReferenceResolver(environ, report, stand_ins=True)
+    try:
+        redactor, wrong = redactor_of(read(path, registry, references, report)), False
+    except ConfigError:
+        redactor, wrong = Redactor(None, report.secrets), True
+    return LoadedRedactor(redactor, sorted(set(references.missing)), wrong)

@@ -1,0 +1,251 @@
+"""Problems of a configuration, each with its file and line."""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from gateway.config.types import LISTS
+from gateway.errors import ConfigError
+from gateway.suggestions import did_you_mean
+
+_HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")
+_KEY = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[\w. -])+?)\s*=""")
+_QUOTES = re.compile(r"[\"'\s]")
+
+
+class LineIndex:
+    """Finds lines by table and key; a key that is written in an unusual way is not found."""
+
+    def __init__(self, text: str) -> None:
+        self._found: dict[tuple[str, str], int] = {}
+        arrays: Counter[str] = Counter()
+        table = ""
+        for number, line in enumerate(text.splitlines(), start=1):
+            header = _HEADER.fullmatch(line)
+            if header:
+                table = _QUOTES.sub("", header[2])
+                if header[1] == "[[":
+                    arrays[table] += 1
+                    table = f"{table}.{arrays[table]}"
+                self._found.setdefault((table, ""), number)
+            elif key := _KEY.match(line):
+                self._found.setdefault((table, _QUOTES.sub("", key[1])), number)
+
+    def find(self, table: str, key: str) -> int | None:
+        """Return the line of *key* in *table*, or of the table's header, counted from 1."""
+        return self.exact(table, key) or self.exact(table, "")
+
+    def exact(self, table: str, key: str) -> int | None:
+        """Return the line of *key* in *table*, and no other; it may be a table of its own."""
+        key = _QUOTES.sub("", key)
+        below = self._found.get((f"{table}.{key}", "")) if key else None
+        return self._found.get((table, key)) or below
+
+
+HIDDEN = "***"
+SHORTEST = 4
+"""Shorter secrets are not searched for: replacing them would garble every sentence."""
+
+_PLAIN = {
+    "string_type": "must be text; put it in quotes",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "list_type": 'must be a list; write ["..."]',
+    "tuple_type": 'must be a list; write ["..."]',
+    "dict_type": "must be a table",
+    "path_type": "must be a path; put it in quotes",
+}
+"""Pydantic's findings in the words of a configuration file."""
+_BOUNDS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+class ConfigReport:
+    """The problems and warnings of a configuration, in one file or several."""
+
+    def __init__(self) -> None:
+        self._files: list[_File] = []
+        self._members: dict[str, list[tuple[_File, int]]] = {}
+        self._problems: list[_Note] = []
+        self._warnings: list[_Note] = []
+        self._settled: set[tuple[str, str]] = set()
+        self.secrets: set[str] = set()
+        """What must not be shown: credentials, and whatever variables stand for."""
+        self._stood_in: dict[tuple[str, str], str] = {}
+
+    def add(self, path: Path, text: str) -> None:
+        """Say what a file holds, before anything is noted of it."""
+        self._files.append(_File(len(self._files), path, LineIndex(text)))
+
+    def add_members(self, kind: str, path: Path, count: int) -> None:
+        """Say that the next *count* routes, or tests, stand in *path*."""
+        file = next(file for file in self._files if file.path == path)
+        members = self._members.setdefault(kind, [])
+        members += [(file, number) for number in range(1, count + 1)]
+
+    def place(self, table: str) -> str:
+        """Return where a table stands, as file and line."""
+        file, line, _ = self._find(table, "") or (None, None, "")
+        return "" if file is None else f"{file.path}:{line}" if line else str(file.path)
+
+    def owner(self, table: str) -> Path | None:
+        """Return the file in which *table* stands."""
+        found = self._find(table, "")
+        return found[0].path if found else None
+
+    def _find(self, table: str, key: str) -> tuple["_File", int | None, str] | None:
+        """Return the file of a key, its line, and its table as that file counts."""
+        kind, _, number = table.partition(".")
+        if number and kind in self._members:
+            file, own = self._members[kind][int(number) - 1]
+            return file, file.lines.find(f"{kind}.{own}", key), f"{kind}.{own}"
+        for wanted in dict.fromkeys((key, "")):
+            for file in self._files:
+                if line := file.lines.exact(table, wanted):
+                    return file, line, table
+        return (self._files[0], None, table) if self._files else None
+
+    def hide(self, secret: str) -> None:
+        """Keep *secret* out of every sentence."""
+        if len(secret) >= SHORTEST:
+            self.secrets.add(secret)
+
+    def stood_in(self, table: str, key: str, variable: str) -> None:
+        """Say that a *variable* is not set, which may be what is wrong with a key."""
+        self._stood_in[table, key] = variable
+
+    def problem(self, table: str, key: str, what: str, *, only: bool = False) -> None:
+        """Note a problem with *key*, or with the whole of *table* where there is no key.
+
+        Args:
+            table: as the file would write its header, ``destinations.crm``; ``routes.1`` is
+                the first of the routes.
+            key: the key in it.
+            what: what is wrong; what to do.
+            only: whatever else is wrong with the same key follows from this.
+        """
+        if (table, key) in self._settled:
+            return
+        if only:
+            self._settled.add((table, key))
+        if variable := self._stood_in.get((table, key)):
+            what = f"{what}; {variable} is not set: set it, or write a default"
+        self._note(self._problems, table, key, what)
+
+    def warning(self, table: str, key: str, what: str) -> None:
+        """Note what is suspicious and allowed."""
+        self._note(self._warnings, table, key, what)
+
+    def _note(self, notes: list["_Note"], table: str, key: str, what: str) -> None:
+        found = self._find(table, key)
+        order, line, where = 0, None, ""
+        if found:
+            file, line, table = found
+            order, where = file.number, f"{file.path}:{line}" if line else str(file.path)
+        kind, _, number = table.partition(".")
+        header = f"[[{kind}]] #{number}" if kind in LISTS and number else f"[{table}]"
+        place = f"{header} {key}".rstrip() if table else key
+        notes.append(_Note((order, line or 0), f"{where}: {place}", what, table or key))
+
+    def findings(self, table: str, keys: Mapping[str, FieldInfo], error: ValidationError) -> None:
+        """Note everything that pydantic found in *table*, which may have these *keys*."""
+        found = error.errors(include_url=False)
+        meant = {_closest(_key(one), keys) for one in found if one["type"] == "extra_forbidden"}
+        for one in found:
+            key = _key(one)
+            if one["type"] == "missing" and key in meant:
+                continue
+            item = next((f"item {step + 1} " for step in one["loc"][1:] if type(step) is int), "")
+            self.problem(table, key, item + _sentence(key, keys, one))
+
+    def sentences(self, keys: Mapping[str, FieldInfo], error: ValidationError) -> Iterator[str]:
+        """Yield what pydantic found in a table within a key, which may have these *keys*."""
+        for one in error.errors(include_url=False):
+            key = _key(one)
+            said = _sentence(key, keys, one)
+            yield f"{key}: {said}" if key else said
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return the warnings, in the order of the file."""
+        return tuple(self._shown(self._warnings))
+
+    def narrow(self, table: str) -> None:
+        """Drop what was noted so far of anything but *table*."""
+        self._problems = [note for note in self._problems if note.about == table]
+
+    def stop(self) -> None:
+        """Raise `ConfigError` if there is any problem."""
+        if self._problems:
+            raise ConfigError(self._shown(self._problems))
+
+    def _shown(self, notes: list["_Note"]) -> list[str]:
+        return [
+            f"{note.place}: {self._clean(note.what)}"
+            for note in sorted(notes, key=lambda note: note.order)
+        ]
+
+    def _clean(self, text: str) -> str:
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            text = text.replace(secret, HIDDEN)
+        return text
+
+
+class _File(NamedTuple):
+    number: int
+    path: Path
+    lines: LineIndex
+
+
+class _Note(NamedTuple):
+    order: tuple[int, int]
+    place: str
+    what: str
+    about: str
+
+
+def _closest(word: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1)), None)
+
+
+def _key(found: ErrorDetails) -> str:
+    return str(found["loc"][0]) if found["loc"] else ""
+
+
+def _sentence(key: str, keys: Mapping[str, FieldInfo], found: ErrorDetails) -> str:
+    kind, context = found["type"], found.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key; {did_you_mean(key, keys)}"
+    if kind == "missing":
+        return f"missing; add it: {_purpose(keys.get(key))}"
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    if kind in _BOUNDS:
+        name, words = _BOUNDS[kind]
+        return f"must be {words} {context[name]:g}"
+    if kind == "literal_error":
+        close = _closest(str(found["input"]), re.findall("'([^']*)'", context["expected"]))
+        return f"must be {context['expected']}" + (f"; did you mean {close}?" if close else "")
+    message = found["msg"].removeprefix("Value error, ")
+    return message.replace("Input should", "it should")
+
+
+def _purpose(field: FieldInfo | None) -> str:
+    described = " ".join((field.description or "").split()) if field else ""
+    return described.partition(". ")[0].rstrip(".") or "it has no default"

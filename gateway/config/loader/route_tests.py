@@ -1,0 +1,101 @@
+"""From the tests of a file to what can be run."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.config.loader.files import FileMerger
+from gateway.config.loader.references import ReferenceResolver
+from gateway.config.loader.report import ConfigReport
+from gateway.config.models import keys_of
+from gateway.config.route_tests import ExpectedRequestConfig, RouteTest, RouteTestConfig
+from gateway.suggestions import did_you_mean
+
+NOTHING = "says nothing of what should happen; add gets, why_not or refused"
+
+
+class RouteTestReader:
+    """Reads the tests.
+
+    Args:
+        known: the names of the sources and of the destinations.
+    """
+
+    def __init__(
+        self,
+        gathered: FileMerger,
+        references: ReferenceResolver,
+        report: ConfigReport,
+        known: Mapping[str, Collection[str]],
+    ) -> None:
+        self._gathered = gathered
+        self._references = references
+        self._report = report
+        self._known = known
+
+    def cases(self, *, remembers: bool) -> Iterator[RouteTest]:
+        """Yield the tests that are right; *remembers* says whether consent is remembered."""
+        for number, raw in enumerate(self._gathered.raw.get("tests", []), start=1):
+            table = f"tests.{number}"
+            expanded = self._references.table(raw, table)
+            self._check_from(expanded, table)
+            if "gets" in expanded:
+                expanded["gets"] = self._gets(expanded["gets"], table)
+            try:
+                case = RouteTestConfig.model_validate(expanded)
+            except ValidationError as error:
+                self._report.findings(table, keys_of(RouteTestConfig), error)
+                continue
+            self._check(case, table, remembers=remembers)
+            folder = self._gathered.owner(table).parent
+            yield RouteTest(case, self._report.place(table), folder)
+
+    def _check_from(self, raw: Mapping[str, Any], table: str) -> None:
+        name = raw.get("from", "")
+        if isinstance(name, str) and name and name not in self._known["from"]:
+            what = f"there is no source {name!r}; {did_you_mean(name, self._known['from'])}"
+            self._report.problem(table, "from", what)
+
+    def _check(self, case: RouteTestConfig, table: str, *, remembers: bool) -> None:
+        problem = self._report.problem
+        if case.gets is None and not case.why_not and case.refused is None:
+            problem(table, "", NOTHING)
+        if case.refused is not None and (case.gets or case.why_not):
+            problem(table, "refused", "and gets or why_not cannot both be; leave one out")
+        if case.body is not None and case.file is not None:
+            problem(table, "file", "and body are both there; leave one out")
+        if case.consented and not remembers:
+            problem(table, "consented", "needs [consent] with remember; nothing is remembered")
+        for name in case.why_not:
+            self._check_name(name, table, "why_not")
+            if name in (case.gets or {}):
+                problem(table, "why_not", f"names {name}, and so does gets; leave one out")
+
+    def _check_name(self, name: object, table: str, key: str) -> None:
+        if name not in self._known["to"]:
+            what = f"there is no destination {name!r}; {did_you_mean(str(name), self._known['to'])}"
+            self._report.problem(table, key, what)
+
+    def _gets(self, raw: Any, table: str) -> Any:
+        """Return destinations with what they must get; nothing stands for anything at all."""
+        if isinstance(raw, list):
+            raw = {name if isinstance(name, str) else repr(name): () for name in raw}
+        if not isinstance(raw, dict):
+            what = 'must be a list of destinations, or a table of them; write gets = ["crm"]'
+            self._report.problem(table, "gets", what, only=True)
+            return None
+        found: dict[str, Any] = {}
+        for name, written in raw.items():
+            self._check_name(name, table, "gets")
+            wanted = written if isinstance(written, list | tuple) else [written]
+            found[name] = tuple(self._expected(one, name, table) for one in wanted)
+        return found
+
+    def _expected(self, raw: Any, name: str, table: str) -> ExpectedRequestConfig:
+        try:
+            return ExpectedRequestConfig.model_validate(raw)
+        except ValidationError as error:
+            for sentence in self._report.sentences(keys_of(ExpectedRequestConfig), error):
+                self._report.problem(table, "gets", f"{name}: {sentence}")
+            return ExpectedRequestConfig()

@@ -1,0 +1,78 @@
+"""From what the spool keeps to jobs."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from gateway.delivery.dead_letters import DeadLetterWriter
+from gateway.delivery.job import Job, StepsOf, build_job
+from gateway.errors import Rejected, Unrenderable
+from gateway.event import Event
+from gateway.spool import DeliveryRef, Entry, WaitingDelivery
+
+PARSED_ENTRIES = 4
+"""Requests of many events whose events are kept, since they are taken a few at a time."""
+MANY_EVENTS = 16
+
+log = structlog.get_logger()
+
+Parse = Callable[[Entry], Sequence[Event]]
+
+
+class JobBuilder:
+    """Makes jobs of stored requests, for one destination.
+
+    Args:
+        destination: its name.
+        parse: a stored request to its events.
+        steps_of: a route's name to its steps.
+    """
+
+    def __init__(self, destination: str, parse: Parse, steps_of: StepsOf) -> None:
+        self._destination = destination
+        self._parse = parse
+        self._steps_of = steps_of
+        self._parsed: OrderedDict[int, Sequence[Event]] = OrderedDict()
+        self._burials: DeadLetterWriter
+
+    def start(self, burials: DeadLetterWriter) -> None:
+        """Begin; *burials* takes what cannot be made."""
+        self._burials = burials
+
+    def job(
+        self,
+        mark: DeliveryRef,
+        entry: Entry,
+        events: Sequence[Event],
+        *,
+        later: WaitingDelivery | None = None,
+        ahead: bool = False,
+    ) -> Job | None:
+        """Return a delivery as a job; None, and a dead letter, where it cannot be made any more."""
+        try:
+            return build_job(
+                mark, entry, self._destination, events, self._steps_of, later=later, ahead=ahead
+            )
+        except Unrenderable as error:
+            self._burials.write_unparsable(mark, entry, str(error))
+            return None
+
+    def events(self, seq: int, entry: Entry) -> Sequence[Event]:
+        """Return the events of the request at *seq*; none where it no longer parses."""
+        known = self._parsed.get(seq)
+        if known is not None:
+            return known
+        try:
+            events = self._parse(entry)
+        except Rejected as error:
+            log.warning("no_longer_parses", request=entry.id, source=entry.source, error=str(error))
+            return ()
+        except Exception:
+            log.exception("plugin_failed", vendor=entry.vendor, step="parse", request=entry.id)
+            return ()
+        if len(events) > MANY_EVENTS:
+            self._parsed[seq] = events
+            if len(self._parsed) > PARSED_ENTRIES:
+                self._parsed.popitem(last=False)
+        return events

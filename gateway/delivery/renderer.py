@@ -1,0 +1,232 @@
+"""What goes out for a delivery: the request, made and not sent."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+from msgspec.structs import replace
+
+from gateway.config import DestinationConfig
+from gateway.delivery.job import Job
+from gateway.errors import Unrenderable
+from gateway.http import Request
+from gateway.json_text import is_too_deep
+from gateway.plugin.client_credentials import (
+    check_client_key,
+    client_secrets,
+    forward_as_sent,
+    with_client_key,
+)
+from gateway.plugin.registry import PluginRegistry
+from gateway.plugin.vendor import Input, Output
+from gateway.redact import Redactor
+from gateway.spool import Cause, DeliveryRef
+from gateway.verdict import Declined
+
+FIELD = "field"
+"""In place of a header's name: the address goes out in the vendor's own field."""
+
+log = structlog.get_logger()
+
+
+class PreparedRequest(NamedTuple):
+    """A request that is ready to be sent."""
+
+    request: Request
+    covers: int = 1
+    """How many of the jobs it delivers, from the first on."""
+    forwarded: bool = False
+    """It is the received request as it came, with nothing but the credential exchanged."""
+
+
+class RenderFailure(NamedTuple):
+    """The first of the jobs has no request, and will never have one."""
+
+    reason: str
+    cause: Cause | None
+    """Of the dead letter; None where the vendor just has no way to say the event."""
+
+
+class Renderer:
+    """Renders events for one destination.
+
+    A plugin's mistake costs the one event that met it: it becomes a dead letter that says so.
+
+    Args:
+        output: the vendor's.
+        passthrough: forward a request in the vendor's own format as it came, if all of its
+            events go and no step changes them, with nothing but the credential exchanged. One that
+            names nobody but by the client's cookie is rendered: its body does not say what the
+            cookie says. So is one of which a tracking plan left something out.
+        max_age: seconds after which an event is given up instead of sent.
+        client_ip: the header in which what is forwarded says the address of the person's device;
+            `FIELD` has it translated instead, so that the vendor's own field says it, and empty
+            says it nowhere.
+        lends: the same vendor's input, where the client's own credential goes out; None where
+            the destination's does.
+        hides: returns what hides every credential of the configuration in effect.
+        clock: tells the time, in Unix seconds.
+    """
+
+    def __init__(  # noqa: PLR0913 - what may differ from destination to destination, each once
+        self,
+        output: Output,
+        *,
+        passthrough: bool = False,
+        max_age: float | None = None,
+        client_ip: str = "",
+        lends: Input | None = None,
+        hides: Callable[[], Redactor] = Redactor,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.output = output
+        self.passthrough = passthrough
+        self.client_input = lends
+        self._client_ip = client_ip
+        self._max_age = max_age
+        self._clock = clock
+        self._hides = hides
+        self._own = Redactor(output.config)
+        self._known = self._own, self._own
+
+    def forwards_from(self, vendor: str) -> bool:
+        """Tell whether whole requests in *vendor*'s format are forwarded as they came."""
+        return self.passthrough and vendor == self.output.name
+
+    def own(self, job: Job) -> Redactor:
+        """Return what hides the credentials with which *job* is sent."""
+        if self.client_input is None or job.entry.vendor != self.client_input.name:
+            return self._own
+        return Redactor(self.output.config, client_secrets(job.entry.request, self.client_input))
+
+    def redactor(self, job: Job) -> Redactor:
+        """Return what keeps credentials out of whatever is said of *job*.
+
+        Not only its own: a sender may have written another's as a name, which a vendor repeats.
+        """
+        own, whole = self.own(job), self._hides()
+        if own is not self._own:
+            return whole.combined_with(own)
+        if whole is not self._known[0]:
+            self._known = whole, whole.combined_with(own)
+        return self._known[1]
+
+    def batch_room(self, job: Job) -> int:
+        """Return how many of the user's next jobs could go in one request with *job*."""
+        if job.unbatched:
+            return 0
+        if self._forwards(job):
+            return job.siblings - 1
+        return 0 if self.client_input else self.output.batch_size - 1
+
+    def prepare(self, jobs: Sequence[Job]) -> PreparedRequest | RenderFailure:
+        """Return the request for the first of *jobs*, and for as many as go with it."""
+        first = jobs[0]
+        if (late := self._expired(first)) is not None:
+            return RenderFailure(late, "expired")
+        try:
+            if self.client_input is not None:
+                check_client_key(first.entry.request, first.entry.vendor, self.client_input)
+            if self._forwards(first) and _complete(jobs):
+                forwarded = self._forwarded(jobs[: first.siblings])
+                if forwarded is not None:
+                    return PreparedRequest(forwarded, first.siblings, forwarded=True)
+            request = self.output.render(first.outgoing_event)
+        except Unrenderable as error:
+            return RenderFailure(str(error), "unrenderable")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it costs one event
+            return self._failed(error)
+        if isinstance(request, Declined):
+            return RenderFailure(request.reason, None)
+        if self.client_input is not None:
+            return PreparedRequest(with_client_key(request, first.entry.request, self.client_input))
+        if self.output.batch_size > 1 and len(jobs) > 1:
+            return self._batch(request, jobs)
+        return PreparedRequest(request)
+
+    def _failed(self, error: Exception) -> RenderFailure:
+        if is_too_deep(error):  # which is the sender's doing
+            what = "it holds something that is nested too deeply to be written"
+            return RenderFailure(what, "unrenderable")
+        log.error("plugin_failed", vendor=self.output.name, step="render", exc_info=error)
+        return RenderFailure(f"render failed: {error!r}", "unrenderable")
+
+    def _expired(self, job: Job) -> str | None:
+        """Return why *job* is too old to be sent, if it is."""
+        age = self._age(job)
+        if self._max_age is None or age <= self._max_age:
+            return None
+        return f"given up after {age:.0f} s; max_age is {self._max_age:g} s"
+
+    def _age(self, job: Job) -> float:
+        """Return the seconds since the request arrived."""
+        return self._clock() - job.entry.request.received_at.timestamp()
+
+    def _forwarded(self, jobs: Sequence[Job]) -> Request | None:
+        """Return the request of *jobs* as it came, with the address that its body does not say."""
+        request = jobs[0].entry.request
+        ip = request.client.ip if request.client is not None else ""
+        told = bool(ip) and any(job.event.context.ip == ip for job in jobs)
+        if told and self._client_ip == FIELD:
+            return None
+        if self.client_input is not None:
+            forwarded: Request | None = forward_as_sent(request, self.output.config.url)
+        else:
+            forwarded = self.output.forward(request)
+        if forwarded is None or not told or not self._client_ip:
+            return forwarded
+        return replace(forwarded, headers={**forwarded.headers, self._client_ip: ip})
+
+    def _forwards(self, job: Job) -> bool:
+        same = self.passthrough and job.entry.vendor == self.output.name
+        as_it_came = not (job.entry.request.client_id or job.entry.dropped) and job.steps is None
+        if not (same and as_it_came and not job.unbatched and job.mark.index == 0):
+            return False
+        within = self.output.forward_max_age
+        return within is None or self.client_input is not None or self._age(job) <= within
+
+    def _batch(self, request: Request, jobs: Sequence[Job]) -> PreparedRequest:
+        """Return *request* with as many of the following jobs as fit into it."""
+        covers = 1
+        for job in jobs[1:]:
+            if job.unbatched:
+                break
+            try:
+                further = self.output.render(job.outgoing_event)
+            except Exception:  # noqa: BLE001 - it is met again, and reported, when its turn comes
+                break
+            merged = None
+            if not isinstance(further, Declined):
+                merged = self.output.merge(request, further)
+            if merged is None:
+                break
+            request, covers = merged, covers + 1
+        return PreparedRequest(request, covers)
+
+
+def make_renderer(
+    config: DestinationConfig,
+    registry: PluginRegistry,
+    hides: Callable[[], Redactor],
+    clock: Callable[[], float] = time.time,
+) -> Renderer:
+    """Return what renders events for a destination as it is configured."""
+    return Renderer(
+        registry.outputs[config.vendor](config.settings),
+        passthrough=config.passthrough and not config.shadow,
+        max_age=config.max_age,
+        client_ip=config.client_ip,
+        lends=registry.inputs[config.vendor]() if config.credentials == "client" else None,
+        hides=hides,
+        clock=clock,
+    )
+
+
+def _complete(jobs: Sequence[Job]) -> bool:
+    """Tell whether *jobs* begin with all events of one request."""
+    first = jobs[0]
+    return len(jobs) >= first.siblings and all(
+        job.mark == DeliveryRef(first.mark.seq, index) and not job.unbatched and job.steps is None
+        for index, job in enumerate(jobs[: first.siblings])
+    )

@@ -1,0 +1,229 @@
+"""The way in for a request that is only talked about: its source, and its events."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from gateway.config import Config
+from gateway.config.models import destinations_of
+from gateway.errors import Fault, Rejected
+from gateway.event import Event
+from gateway.explain.models import ExplainRequest, ExplainRequestError, Refusal
+from gateway.http import ClientInfo, Request, Response
+from gateway.ingest.events import plan_events, read_events, without_unused_client_id
+from gateway.ingest.sources import Source, SourceIndex
+from gateway.plugin.registry import PluginRegistry
+from gateway.plugin.vendor import JSON, json_response
+from gateway.suggestions import did_you_mean
+from gateway.tracking import PlannedEvents
+from gateway.tracking.plan import PlanResult
+
+REQUEST_ID = "request"
+"""Stands for the id that the gateway would give; ids of events derive from it."""
+PLAIN = "application/x-www-form-urlencoded"
+"""What HTTP libraries write where nobody names a content type."""
+
+
+class DryRunRequest(NamedTuple):
+    """A request, as far as the way in takes it."""
+
+    request: Request
+    source: str = ""
+    vendor: str = ""
+    events: Sequence[Event] = ()
+    """As they came."""
+    kept: PlannedEvents = PlannedEvents(())
+    planned: tuple[PlanResult | None, ...] = ()
+    """What the tracking plan has against each event."""
+    refusal: Refusal | None = None
+    answer: Response | None = None
+
+
+class DryRunIngest:
+    """The sources of a configuration, for requests that nobody sends."""
+
+    def __init__(self, config: Config, registry: PluginRegistry) -> None:
+        self._urls = {name: source.url for name, source in config.sources.items()}
+        self._sources = {
+            name: Source(
+                name,
+                registry.inputs[source.vendor](),
+                None if source.keys == "any" else [key.get_secret_value() for key in source.keys],
+                source.mount,
+                source.hosts,
+                plan=config.plans.get(name),
+                lends=any(
+                    config.destinations[to].credentials == "client"
+                    for to in destinations_of(config.routes, name)
+                ),
+                max_events=config.server.max_events,
+            )
+            for name, source in config.sources.items()
+        }
+        self._doors = SourceIndex(self._sources.values())
+
+    def enter(self, asked: ExplainRequest) -> DryRunRequest:
+        """Return what becomes of a request until it is routed.
+
+        Raises:
+            AskedError: it cannot be told which source or endpoint is meant.
+        """
+        if asked.source or not asked.path:
+            source = self._named(asked.source)
+            request, taken = _found(source, asked)
+            return taken if taken is not None else self._taken(source, request)
+        method, path = _split(asked.path, "POST")
+        found = self._doors.find(path.partition("?")[0], asked.headers, method)
+        if found is None:
+            nobody = Refusal(
+                "no source serves this path", json_response(404, {"error": "not found"})
+            )
+            return DryRunRequest(_request(asked, method, path), refusal=nobody)
+        query = path.partition("?")[1:]
+        request = _request(asked, method, found.path + "".join(query))
+        source = found.source
+        try:
+            if source.translates(method, found.path):
+                payload = source.input.decode(request) if source.input.credential_in_body else None
+                source = found.for_key(source.input.credential(request, payload))
+        except Rejected as error:
+            refused = _refused(source, request, error)
+            if error.fault in {Fault.UNAUTHENTICATED, Fault.FORBIDDEN} and refused.refusal:
+                reason = f"{refused.refusal.reason}; name the source to leave it aside"
+                return refused._replace(refusal=Refusal(reason, refused.refusal.answer))
+            return refused
+        return self._taken(source, request)
+
+    def _named(self, name: str) -> Source:
+        if name in self._sources:
+            return self._sources[name]
+        if name:
+            raise ExplainRequestError(
+                f"there is no source {name!r}; {did_you_mean(name, self._sources)}"
+            )
+        if len(self._sources) == 1:
+            return next(iter(self._sources.values()))
+        known = ", ".join(self._sources)
+        raise ExplainRequestError(
+            f"say with `from` which source it comes through, or give its path; there are {known}"
+        )
+
+    def _taken(self, source: Source, request: Request) -> DryRunRequest:
+        """Return what *source* makes of a request whose credential is fine."""
+        if not source.translates(request.method, request.path):
+            url = self._urls[source.name]
+            if url:
+                passed = Refusal(f"it is passed on to {url} at once", None)
+                return DryRunRequest(request, source.name, source.input.name, refusal=passed)
+            return _unread(source, request)
+        try:
+            return _read(source, request)
+        except Rejected as error:
+            return _refused(source, request, error)
+
+
+def _read(source: Source, request: Request) -> DryRunRequest:
+    """Return the events of a request, as they are routed.
+
+    Raises:
+        Rejected: the vendor, or the tracking plan, refuses it.
+    """
+    reads = source.input
+    stored = source.to_stored(request, request.body)
+    payload = reads.decode(stored)
+    events = read_events(source, stored, payload)
+    stored = without_unused_client_id(stored, events)
+    planned = tuple[PlanResult | None, ...]()
+    if source.plan is not None:
+        planned = tuple(source.plan.judge(event) for event in events)
+    kept = plan_events(source, stored, payload, events)
+    answer = reads.accept(stored, events)
+    return DryRunRequest(stored, source.name, reads.name, events, kept, planned, answer=answer)
+
+
+def _unread(source: Source, request: Request) -> DryRunRequest:
+    """Return what becomes of a request that is no event, where nothing is passed on."""
+    refusal = source.rejection_for(request.method, request.path)
+    try:
+        endpoint = f"{request.method} {request.path}"
+        known = endpoint in source.input.unsupported
+        told = source.input.static_response(request, "0" * 32) if known else None
+    except Rejected as error:
+        refusal, told = error, None
+    if told is None:
+        return _refused(source, request, refusal)
+    answered = Refusal("the gateway answers such reads by itself", told)
+    return DryRunRequest(request, source.name, source.input.name, refusal=answered)
+
+
+def _refused(source: Source, request: Request, error: Rejected) -> DryRunRequest:
+    why = error.reason if error.path == "$" else str(error)
+    refusal = Refusal(why, source.input.refuse(request, error))
+    return DryRunRequest(request, source.name, source.input.name, refusal=refusal)
+
+
+def _found(source: Source, asked: ExplainRequest) -> tuple[Request, DryRunRequest | None]:
+    """Return the request for the endpoint that is meant; with what it is refused, if it is.
+
+    Raises:
+        AskedError: there is no such endpoint, or several take the body.
+    """
+    if asked.path:
+        return _request(asked, *_endpoint(source, asked.path)), None
+    taken, refused = [], []
+    for endpoint in source.input.endpoints:
+        request = _request(asked, *endpoint.split(" ", 1))
+        try:
+            source.input.parse(request)
+        except Rejected as error:
+            refused.append((request, error))
+        else:
+            taken.append(request)
+    if len(taken) > 1:
+        paths = ", ".join(request.path for request in taken)
+        raise ExplainRequestError(
+            f"{paths} would all take this body; say with `path` where it is posted"
+        )
+    if taken:
+        return taken[0], None
+    if len(refused) == 1:
+        return refused[0][0], _refused(source, *refused[0])
+    reasons = "".join(f"\n  {one.method} {one.path}: {error}" for one, error in refused)
+    raise ExplainRequestError(f"no endpoint of {source.input.name} takes this body:{reasons}")
+
+
+def _endpoint(source: Source, written: str) -> tuple[str, str]:
+    """Return the method and the path, as the vendor knows it, with its query."""
+    known = source.input.endpoints
+    method, path = _split(written, "")
+    if source.mount and path.startswith(f"{source.mount}/"):
+        path = path.removeprefix(source.mount)
+    plain = path.partition("?")[0]
+    methods = [one for one in sorted(source.allowed(plain)) if source.translates(one, plain)]
+    if not methods:
+        paths = {endpoint.partition(" ")[2] for endpoint in known}
+        vendor = source.input.name
+        raise ExplainRequestError(
+            f"{vendor} has no endpoint {plain!r} for events; {did_you_mean(plain, paths)}"
+        )
+    default = "POST" if "POST" in methods else methods[0]
+    return method or default, path
+
+
+def _split(written: str, default: str) -> tuple[str, str]:
+    method, blank, path = written.partition(" ")
+    return (method, path) if blank else (default, written)
+
+
+def _request(asked: ExplainRequest, method: str, url: str) -> Request:
+    headers: Mapping[str, str] = asked.headers
+    if asked.body and headers.get("content-type", PLAIN) == PLAIN and asked.body[:1] in b"{[":
+        headers = {**headers, **JSON}
+    return Request(
+        method=method,
+        url=url,
+        headers=headers,
+        body=asked.body,
+        id=REQUEST_ID,
+        received_at=asked.at,
+        client=ClientInfo(asked.ip) if asked.ip else None,
+    )

@@ -1,0 +1,115 @@
+"""Taking our credentials out of what a vendor answers, before it goes back to a client.
+
+Every character of a credential becomes an asterisk, so that a body keeps its length and its shape.
+"""
+
+import re
+import zlib
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable
+
+from multidict import CIMultiDict
+
+from gateway.http import Response
+from gateway.http_client import WBITS
+from gateway.redact import SHORTEST, spellings
+
+PIECE = 64 * 1024
+"""Bytes that are inflated at once."""
+
+
+class Masking:
+    """Replaces credentials in answers, in whatever way they are spelt.
+
+    Args:
+        secrets: ours.
+        presented: what the client sent itself, which it may read again.
+    """
+
+    def __init__(self, secrets: Iterable[str], presented: Collection[str] = ()) -> None:
+        hidden = {one for one in secrets if len(one) >= SHORTEST and one not in presented}
+        spelt = {form.encode() for secret in hidden for form in spellings(secret)}
+        self._spelt = tuple(sorted(spelt, key=len, reverse=True))
+        self._found = re.compile(b"|".join(map(re.escape, self._spelt)) or rb"(?!)")
+        self._longest = len(self._spelt[0]) if self._spelt else 0
+
+    @property
+    def hides(self) -> bool:
+        """Tell whether there is anything to look for."""
+        return bool(self._spelt)
+
+    def whole(self, body: bytes) -> bytes:
+        """Return *body* without credentials."""
+        return self._found.sub(lambda found: b"*" * len(found[0]), body)
+
+    def text(self, text: str) -> str:
+        """Return a header's value, or a reason, without credentials."""
+        if not self._spelt:
+            return text
+        return self.whole(text.encode("utf-8", "surrogateescape")).decode(
+            "utf-8", "surrogateescape"
+        )
+
+    def headers(self, headers: CIMultiDict[str]) -> CIMultiDict[str]:
+        """Return *headers* without credentials, in their names either."""
+        return CIMultiDict((self.text(name), self.text(value)) for name, value in headers.items())
+
+    def response(self, response: Response) -> Response:
+        """Return an answer that was read whole without credentials."""
+        named = ((self.text(name), self.text(said)) for name, said in response.headers.items())
+        return Response(
+            response.status,
+            CIMultiDict(named),
+            self.whole(response.body),
+            response.truncated,
+            response.unread,
+        )
+
+    async def pieces(self, body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """Yield *body*, as it comes in, without credentials, those across two pieces included."""
+        held = b""
+        async for piece in body:
+            held = self.whole(held + piece)
+            keep = self._begun(held)
+            if ready := held[: len(held) - keep]:
+                yield ready
+            held = held[len(held) - keep :]
+        if held:
+            yield held
+
+    def _begun(self, text: bytes) -> int:
+        """Return how many bytes at the end of *text* may be the beginning of a credential."""
+        for length in range(min(self._longest - 1, len(text)), 0, -1):
+            end = text[-length:]
+            if any(form.startswith(end) for form in self._spelt):
+                return length
+        return 0
+
+
+AS_IT_IS = Masking(())
+"""Hides nothing."""
+
+
+async def inflated(body: AsyncIterable[bytes], coding: str) -> AsyncIterator[bytes]:
+    """Yield *body* inflated, a little at a time.
+
+    Raises:
+        ValueError: nobody can look into it.
+    """
+    coding = coding.strip().lower()
+    if coding in {"", "identity"}:
+        async for piece in body:
+            yield piece
+        return
+    if coding not in WBITS:
+        raise ValueError("the answer is packed in a way that cannot be looked into")
+    stream = zlib.decompressobj(WBITS[coding][0])
+    try:
+        async for piece in body:
+            rest = piece
+            while rest:
+                yield stream.decompress(rest, PIECE)
+                rest = stream.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError("the answer is not packed as it says") from error
+    if not stream.eof:
+        raise ValueError("the answer is cut off")

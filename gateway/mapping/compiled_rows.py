@@ -1,0 +1,350 @@
+"""Rows compiled for one walk over a payload.
+
+The walk costs as much as the payload has keys, however many rows the table has.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeAlias
+
+from gateway.errors import Fault, MappingError, Rejected, Unrenderable
+from gateway.event_fields import annotation_at, bare, classes, is_mapping
+from gateway.json_text import LongInteger, LongNumber
+from gateway.mapping.codecs import AS_IS, NUMBER
+from gateway.mapping.row import NestedCodec, Row
+from gateway.mapping.struct_builder import Built, split
+
+Path: TypeAlias = tuple[str, ...]
+
+EMPTY: tuple[Any, ...] = ((), {})
+SINGLE = "properties.products[0]."
+JSON_NAMES = {
+    str: "string", int: "integer", LongInteger: "integer", float: "number", LongNumber: "number",
+    bool: "boolean", dict: "object", list: "array", type(None): "null",
+}  # fmt: skip
+
+NUMERIC: frozenset[type] = frozenset({int, float})
+READ_AS: Mapping[type, frozenset[type]] = {
+    int: frozenset({int, LongInteger}),
+    float: frozenset({float, LongInteger, LongNumber}),
+}
+"""What numbers of a payload are read as, by the class that its type names."""
+
+
+def json_name(value: Any) -> str:
+    """Return what JSON calls the type of *value*."""
+    return JSON_NAMES.get(type(value), type(value).__name__)
+
+
+class CompiledRow:
+    """A row, resolved.
+
+    Attributes:
+        paths: its synonyms as tuples of keys.
+        key: the only key of its only synonym, where it is as simple as that.
+        star: it takes whatever no other row claims.
+        fast: its value is read as it is.
+        plain: its value is written as it is, under ``key``.
+        single: it is about the event's only product.
+        whole: an object is its value, rather than a place where other rows find theirs.
+        get: reads the value from the event, or from its only product.
+        group: the event's group that holds its field; see `gateway.mapping.struct_builder`.
+    """
+
+    __slots__ = (
+        "accepts", "decode", "encode", "fast", "field", "get", "group", "key", "literal", "nested",
+        "paths", "plain", "row", "single", "star", "whole",
+    )  # fmt: skip
+
+    def __init__(self, row: Row, wire: type, into: type) -> None:
+        annotations = [annotation_at(wire, path) for path in row.synonyms]
+        self.row = row
+        self.paths: list[Path] = [tuple(path.split(".")) for path in row.synonyms]
+        self.star = self.paths[0][-1] == "*"
+        self.accepts = frozenset(c for a in annotations for c in classes(a))
+        self.nested = row.codec if isinstance(row.codec, NestedCodec) else None
+        self.literal = row.codec.name.startswith("always ")
+        self.decode: Callable[[Any], Any] | None = (
+            None if row.codec is AS_IS or self.nested or self.literal else row.codec.decode
+        )
+        self.encode: Callable[[Any], Any] | None = (
+            None if row.codec is AS_IS or self.nested or self.literal else row.codec.encode
+        )
+        simple = len(self.paths) == 1 and len(self.paths[0]) == 1
+        self.key = self.paths[0][0] if simple else ""
+        self.plain = bool(self.key) and self.encode is None and self.nested is None
+        self.group, self.field = "", ""
+        self.fast = row.codec is AS_IS and bool(row.event) and not self.star
+        self.get: Callable[[Any], Any] = row.codec.encode if self.literal else _nothing
+        self.single = row.event.startswith(SINGLE)
+        if row.event:
+            target = annotation_at(into, row.event)
+            if row.codec is AS_IS and any(bare(a) is Any for a in annotations):
+                self.accepts &= classes(target)
+            self._resolve(into, target)
+            if row.codec is AS_IS and classes(target) <= NUMERIC:
+                self.fast, self.decode = False, NUMBER.decode  # a long number is a double here
+        self.accepts = frozenset().union(*(READ_AS.get(c, {c}) for c in self.accepts))
+
+        gives = frozenset(row.codec.gives) or self.accepts
+        self.whole = dict in self.accepts and (self.nested is not None or dict in gives)
+
+    def _resolve(self, into: type, target: Any) -> None:
+        row = self.row
+        if self.star:
+            if not is_mapping(target):
+                raise MappingError(f"{row.wire!r}: {row.event!r} is no mapping of free keys")
+            self.group = row.event
+        else:
+            self.group, self.field = split(into, row.event)
+            self._check(target)
+        self.get = getter(row.event.removeprefix(SINGLE))
+
+    def _check(self, target: Any) -> None:
+        row = self.row
+        wanted = classes(target)
+        given = frozenset(row.codec.gives) or self.accepts
+        if self.nested:
+            given = frozenset({self.nested.gives_class(bare(target))})
+        if not given <= wanted:
+            bad = ", ".join(sorted(c.__name__ for c in given - wanted))
+            raise MappingError(f"{row.wire!r} to {row.event!r}: {bad} does not fit, give a codec")
+
+    def find(self, payload: dict[str, Any]) -> Any:
+        """Return the first synonym's value in *payload*, or None."""
+        if self.key:
+            return payload.get(self.key)
+        for path in self.paths:
+            found = _at(payload, path)
+            if found is not None:
+                return found
+        return None
+
+    def beaten(self, payload: dict[str, Any], rank: int) -> bool:
+        """Tell whether *payload* has a synonym that comes before the one of *rank*."""
+        return any(_at(payload, path) is not None for path in self.paths[:rank])
+
+    def wrong(self, value: Any, rank: int = 0) -> Rejected:
+        """Return the complaint about *value*'s type."""
+        wanted = " or ".join(sorted({JSON_NAMES[c] for c in self.accepts if c in JSON_NAMES}))
+        reason = f"expected {wanted}, got {json_name(value)}"
+        return Rejected(self.row.synonyms[rank], reason, Fault.TYPE, value)
+
+    def missing(self) -> None:
+        """Complain, if the row is required, that the event has no value for it.
+
+        Raises:
+            Unrenderable: it is.
+        """
+        if self.row.required and self.row.event:
+            raise Unrenderable(f"{self.row.event}: required by {self.row.synonyms[0]}")
+
+    def put(self, value: Any, into: dict[str, Any], *, same: bool) -> None:
+        """Write the event's *value* into the payload *into*."""
+        if self.encode is not None:
+            value = self.encode(value)
+        elif self.nested is not None:
+            value = self.nested.write(value, same=same)
+            if not value:
+                return
+        *above, last = self.paths[0]
+        for key in above:
+            into = into.setdefault(key, {})
+        into[last] = value
+
+    def put_star(
+        self, free: Mapping[str, Any], into: dict[str, Any], claimed: frozenset[str]
+    ) -> None:
+        """Write the *free* keys that no other row of the table has *claimed*."""
+        for key in self.paths[0][:-1]:
+            into = into.setdefault(key, {})
+        for key, value in free.items():
+            if key not in claimed and value is not None:
+                mine = into.get(key)
+                if mine is None:
+                    into[key] = value
+                elif type(mine) is dict and type(value) is dict:
+                    into[key] = _joined(mine, value)
+
+
+def getter(path: str) -> Callable[[Any], Any]:
+    """Return a function that reads *path*; it gives None where nothing is."""
+    group, _, key = path.rpartition(".")
+    if group == "extra" or group.endswith(".extra") or group == "consent":
+        mapping = attrgetter(group)
+        return lambda event: mapping(event).get(key)
+    return attrgetter(path)
+
+
+def _at(payload: dict[str, Any], path: Path) -> Any:
+    node: Any = payload
+    for key in path:
+        node = node.get(key) if type(node) is dict else None
+    return node
+
+
+def _joined(mine: dict[str, Any], free: dict[str, Any]) -> dict[str, Any]:
+    """Return both objects as one; what *mine* says holds, and neither is changed."""
+    joined = {**free, **mine}
+    for key in mine.keys() & free.keys():
+        if type(mine[key]) is dict and type(free[key]) is dict:
+            joined[key] = _joined(mine[key], free[key])
+    return joined
+
+
+def _nothing(_: Any) -> None:
+    return None
+
+
+class TrieNode:
+    """The keys that some row names at one place in the payload.
+
+    Attributes:
+        keys: a key to the step that ends here, if any, which of its synonyms this is, and the
+            keys below.
+        star: the event's mapping that takes whatever else stands here; empty for none.
+    """
+
+    __slots__ = ("keys", "star")
+
+    def __init__(self) -> None:
+        self.keys: dict[str, TrieEntry] = {}
+        self.star = ""
+
+
+class TrieEntry(NamedTuple):
+    """What a key of the payload means."""
+
+    step: CompiledRow | None = None
+    """The step that ends here, if any does."""
+    rank: int = 0
+    """Which of its synonyms this is."""
+    below: TrieNode | None = None
+    fast: CompiledRow | None = None
+    """The step again, if its value is taken as it is."""
+
+
+def build_trie(steps: Iterable[CompiledRow]) -> TrieNode:
+    """Return the rows of *steps* by the keys of their wire paths."""
+    root = TrieNode()
+    for step in steps:
+        for rank, path in enumerate(step.paths):
+            node = root
+            *above, last = path
+            for key in above:
+                entry = node.keys.get(key, TrieEntry())
+                below = entry.below or TrieNode()
+                node.keys[key] = entry._replace(below=below, fast=None)
+                node = below
+            if step.star:
+                node.star = node.star or step.row.event
+            else:
+                entry = node.keys.get(last, TrieEntry())
+                if entry.step is None:
+                    fast = step if step.fast and not rank and entry.below is None else None
+                    node.keys[last] = TrieEntry(step, rank, entry.below, fast)
+    return root
+
+
+class PayloadWalk:
+    """One walk over one payload.
+
+    Args:
+        payload: the whole of it.
+        built: takes the values that are found.
+        strict: a value of the wrong type refuses the payload instead of being left over.
+    """
+
+    __slots__ = ("built", "payload", "strict")
+
+    def __init__(self, payload: dict[str, Any], built: Built, *, strict: bool) -> None:
+        self.payload = payload
+        self.built = built
+        self.strict = strict
+
+    def over(self, here: dict[str, Any], node: TrieNode, place: str = "") -> dict[str, Any]:
+        """Take what *node* names of *here*; return what is left over. A null says nothing.
+
+        Raises:
+            Rejected: a value is not what the vendor takes.
+        """
+        rest: dict[str, Any] = {}
+        keys, built = node.keys, self.built
+        for key, value in here.items():
+            if value is None:
+                continue
+            entry = keys.get(key)
+            if entry is None:
+                rest[key] = value
+            else:
+                fast = entry[3]
+                if fast is not None and type(value) in fast.accepts:
+                    group = built.get(fast.group)
+                    if group is None:
+                        built[fast.group] = {fast.field: value}
+                    else:
+                        group[fast.field] = value
+                    continue
+                left = self._key(entry, value, place + key)
+                if left is not None:
+                    rest[key] = left
+        if node.star and rest:
+            target = self.built.setdefault(node.star, {})
+            for key, value in rest.items():
+                target.setdefault(key, value)
+            return {}
+        return rest
+
+    def _key(self, entry: TrieEntry, value: Any, place: str) -> Any:
+        """Return what is left over of the *value* of a key that some row names; None for none."""
+        step, rank, below, _ = entry
+        inside = below if type(value) is dict else None
+        if step is not None and (inside is None or step.whole):
+            left = None if self.take(step, rank, value) else value
+            if inside is not None:
+                self.over(value, inside, f"{place}.")
+            return left
+        if inside is not None:
+            return self.over(value, inside, f"{place}.") or None
+        if self.strict:
+            raise Rejected(place, f"expected object, got {json_name(value)}", Fault.TYPE, value)
+        return value
+
+    def take(self, step: CompiledRow, rank: int, value: Any) -> bool:  # noqa: C901 - one case a line
+        """Note *value* for the event; tell whether it is taken care of.
+
+        Raises:
+            Rejected: it is not what the vendor takes.
+        """
+        if step.literal:
+            return True
+        if rank and step.beaten(self.payload, rank):
+            return False
+        must = step.row.required or self.strict
+        if type(value) not in step.accepts:
+            if must:
+                raise step.wrong(value, rank)
+            return False
+        if not step.field:
+            return True
+        if step.nested is not None:
+            if not (must or step.nested.fits(value)):
+                return False
+            value = step.nested.read(value, step.row.synonyms[rank])
+        elif step.decode is not None:
+            try:
+                value = step.decode(value)
+            except ValueError as error:
+                if must:
+                    place = step.row.synonyms[rank]
+                    raise Rejected(place, str(error), Fault.VALUE, value) from error
+                return False
+        self._note(step, value)
+        return True
+
+    def _note(self, step: CompiledRow, value: Any) -> None:
+        group = self.built.get(step.group)
+        if group is None:
+            self.built[step.group] = {step.field: value}
+        else:
+            group[step.field] = value

@@ -1,0 +1,98 @@
+"""Structured logs: JSON lines in a pipe, colours on a terminal; no credential in either."""
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import structlog
+
+from gateway.json_text import dumps
+from gateway.redact import HIDDEN, Redactor, is_secret
+
+NOTHING = Redactor()
+QUOTING = frozenset({"event", "reason", "error", "was", "said"})
+"""What may quote a vendor's answer, and be cut off in the middle of a credential."""
+
+
+class RedactionProcessor:
+    """A processor that hides credentials in whatever a line says, tracebacks included.
+
+    It stands last but for the renderer, where tracebacks are text already.
+
+    Attributes:
+        redactor: knows the configured credentials; a reload brings another.
+    """
+
+    def __init__(self) -> None:
+        self.redactor = NOTHING
+
+    def __call__(
+        self, logger: object, method: str, line: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        """Return *line* without credentials."""
+        del logger, method
+        return {name: self.clean(name, value) for name, value in line.items()}
+
+    def clean(self, name: str, value: Any) -> Any:
+        """Return what a line may say under *name*."""
+        if isinstance(value, str):
+            if is_secret(name):
+                return HIDDEN
+            return self.redactor.text_short(value) if name in QUOTING else self.redactor.text(value)
+        if isinstance(value, Mapping):
+            return {key: self.clean(str(key), inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.clean("", inner) for inner in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return self.redactor.text_short(str(value))
+
+
+redaction = RedactionProcessor()
+"""The one of the process, as its log is."""
+
+
+class _Libraries(logging.Handler):
+    """Takes what libraries log through the standard library."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; of what a client sent, nothing but what was wrong with it.
+
+        The server's own complaints quote the request, which may hold a credential.
+        """
+        error = record.exc_info[1] if record.exc_info else None
+        if type(error).__module__.startswith("aiohttp."):
+            structlog.get_logger().debug("unreadable_request", error=type(error).__name__)
+            return
+        structlog.get_logger().log(
+            record.levelno, "library", of=record.name, said=record.getMessage(), exc_info=error
+        )
+
+
+def configure(*, level: int = logging.INFO) -> None:
+    """Set up structlog for the process; one line per event, on standard error.
+
+    What libraries log becomes such lines too.
+    """
+    terminal = sys.stderr.isatty()
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(dumps)
+    if terminal:
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=plain)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            redaction,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+        if terminal
+        else structlog.BytesLoggerFactory(sys.stderr.buffer),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)

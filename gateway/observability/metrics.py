@@ -1,0 +1,398 @@
+"""Prometheus metrics and the page that shows them.
+
+Names and units follow https://prometheus.io/docs/practices/naming/. docs/operations.md lists them;
+a test compares.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+
+from gateway.errors import SpoolError
+from gateway.observability.counters import Histogram
+from gateway.observability.status import GatewayStatus
+from gateway.spool import QueueDepth
+
+CIRCUITS = ("closed", "probing", "open")
+OUTCOMES = ("accepted", "unavailable", "error")
+ENDS = ("delivered", "declined", "later", "dead")
+TURNS = ("given", "kept_back")
+CLOSED = (
+    "body_timeout", "client_limit", "header_timeout", "limit", "memory", "refused",
+    "write_timeout",
+)  # fmt: skip
+REFUSALS = ("no_token", "token", "origin", "host")
+"""What is counted from zero for every source and every destination, before it first happens: an
+increase from nothing at all is none to Prometheus
+(https://prometheus.io/docs/practices/instrumentation/#avoid-missing-metrics)."""
+
+
+class MetricsSnapshot(NamedTuple):
+    """What must be asked for on the loop before metrics can be written elsewhere."""
+
+    depths: Mapping[str, QueueDepth]
+    spool_bytes: int
+    trace_bytes: int
+    ready: bool
+
+
+def counter(
+    name: str,
+    about: str,
+    labels: tuple[str, ...],
+    values: Mapping[str, int] | Mapping[tuple[str, str], int] | Mapping[tuple[str, str, str], int],
+) -> Metric:
+    """Return a counter; the keys of *values* are a label, or one per label."""
+    family = CounterMetricFamily(name, about, labels=labels)
+    found: dict[Any, int] = dict[Any, int](values)  # at once: the loop goes on counting
+    for key, value in found.items():
+        family.add_metric(key if isinstance(key, tuple) else (str(key),), value)
+    return family
+
+
+def histogram(name: str, about: str, label: str, values: Mapping[str, Histogram]) -> Metric:
+    """Return a histogram in seconds, by a label."""
+    family = HistogramMetricFamily(name, about, labels=(label,))
+    for key, one in dict(values).items():
+        family.add_metric((key,), list(one.buckets()), one.sum)
+    return family
+
+
+def gauge(name: str, about: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:
+    """Return a gauge by a label."""
+    family = GaugeMetricFamily(name, about, labels=(label,))
+    for key, value in values:
+        family.add_metric((key,), value)
+    return family
+
+
+def metric_families(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterator[Metric]:
+    """Yield every metric of a gateway."""
+    yield GaugeMetricFamily("gateway_ready", "1 while it takes events.", snapshot.ready)
+    yield counter(
+        "gateway_admin_refused_total",
+        "Calls of the admin API that were turned away, by why.",
+        ("reason",),
+        dict.fromkeys(REFUSALS, 0) | dict(gateway.observer.counts.admin_refused),
+    )
+    yield from _coming_in(gateway)
+    yield from _routes(gateway)
+    yield from _going_out(gateway)
+    yield from _workers(gateway)
+    yield from _losses(gateway)
+    yield from _waiting(snapshot, gateway.spool.clock.of_day())
+    yield gauge(
+        "gateway_destination_unaccounted",
+        "Accepted deliveries that are neither ended nor pending: 0, or something was lost.",
+        "destination",
+        {**dict.fromkeys(gateway.config.destinations, 0), **gateway.spool.unaccounted()}.items(),
+    )
+    yield from _files(gateway, snapshot)
+
+
+def _coming_in(gateway: GatewayStatus) -> Iterator[Metric]:
+    counts, config = gateway.observer.counts, gateway.config
+    yield counter(
+        "gateway_requests_total",
+        "Requests answered, by how: accepted, relayed, error, or why they were refused.",
+        ("source", "outcome"),
+        dict.fromkeys(product(config.sources, OUTCOMES), 0) | dict(counts.requests),
+    )
+    yield GaugeMetricFamily(
+        "gateway_connections", "Clients' connections that are open.", len(gateway.guard)
+    )
+    yield counter(
+        "gateway_connections_closed_total",
+        "Clients' connections that were closed or turned away, by why.",
+        ("reason",),
+        dict.fromkeys(CLOSED, 0) | dict(counts.closed),
+    )
+    yield GaugeMetricFamily(
+        "gateway_requests_held_bytes",
+        "Bytes of requests that are not answered yet.",
+        gateway.guard.held,
+    )
+    yield histogram(
+        "gateway_request_seconds", "Until an answer was ready.", "source", counts.answers
+    )
+    yield counter("gateway_events_total", "Events accepted.", ("source", "type"), counts.events)
+    yield counter(
+        "gateway_events_repeated_total",
+        "Events that came before, within the source's dedup.",
+        ("source",),
+        counts.repeated,
+    )
+    yield counter(
+        "gateway_violations_total",
+        "Events that are not as their tracking plan has them, by what is wrong.",
+        ("source", "schema", "violation"),
+        _violations(gateway),
+    )
+
+
+def _violations(gateway: GatewayStatus) -> Counter[tuple[str, str, str]]:
+    """Return the counts of violations; a sender may have given a field the name of a credential."""
+    hide = gateway.observer.redactor.text
+    found = Counter[tuple[str, str, str]]()
+    for (source, schema, kind), count in dict(gateway.tally.counts).items():
+        found[source, schema, hide(kind)] += count
+    return found
+
+
+def _routes(gateway: GatewayStatus) -> Iterator[Metric]:
+    counts, config = gateway.observer.counts, gateway.config
+    yield counter(
+        "gateway_events_unrouted_total",
+        "Accepted events that no route took.",
+        ("source",),
+        dict.fromkeys(config.sources, 0) | dict(counts.unrouted),
+    )
+    yield counter(
+        "gateway_route_events_total",
+        "Events that a route gave to a destination, or that its steps kept back.",
+        ("route", "outcome"),
+        dict.fromkeys(product((one.label for one in config.routes), TURNS), 0)
+        | dict(counts.routed),
+    )
+    yield counter(
+        "gateway_rule_errors_total",
+        "Conditions and filters that could not be judged.",
+        ("route",),
+        {route.label: 0 for route in config.routes} | dict(gateway.router.failures.counts),
+    )
+
+
+def _going_out(gateway: GatewayStatus) -> Iterator[Metric]:
+    counts = gateway.observer.counts
+    yield counter(
+        "gateway_deliveries_total",
+        "Tries that ended: delivered, declined, shadowed, later (tried again), or dead; and what "
+        "was given up untried: dead, or dropped.",
+        ("destination", "outcome"),
+        dict.fromkeys(product(gateway.config.destinations, (*ENDS, "dropped")), 0)
+        | _ended(gateway),
+    )
+    yield counter(
+        "gateway_attempts_total",
+        "HTTP requests sent, by class of the answer's status; none where none came.",
+        ("destination", "status"),
+        counts.attempts,
+    )
+    yield histogram(
+        "gateway_attempt_seconds",
+        "Until a destination's whole answer was there.",
+        "destination",
+        counts.attempt_seconds,
+    )
+    yield histogram(
+        "gateway_delivery_seconds",
+        "From a request's arrival until its event was delivered.",
+        "destination",
+        counts.delivery_seconds,
+    )
+
+
+def _ended(gateway: GatewayStatus) -> Counter[tuple[str, str]]:
+    """Return how deliveries ended, with what the spool gave up by itself."""
+    ended = Counter(dict(gateway.observer.counts.deliveries))
+    for name, given_up in gateway.spool.given_up().items():
+        ended[name, "dead"] += given_up.dead
+        ended[name, "dropped"] += given_up.dropped
+    return ended
+
+
+def _workers(gateway: GatewayStatus) -> Iterator[Metric]:
+    states = {name: worker.status() for name, worker in dict(gateway.workers).items()}
+    family = GaugeMetricFamily(
+        "gateway_breaker_state",
+        "1 for the state that the circuit breaker is in.",
+        labels=("destination", "state"),
+    )
+    for name, state in states.items():
+        for known in CIRCUITS:
+            family.add_metric((name, known), known == state.circuit)
+    yield family
+    yield gauge(
+        "gateway_destination_paused",
+        "1 while an operator has paused it.",
+        "destination",
+        ((name, state.paused) for name, state in states.items()),
+    )
+    refusing = gateway.refusing()
+    yield gauge(
+        "gateway_destination_full",
+        "1 while no new events are taken for it, since it is at a bound.",
+        "destination",
+        ((name, name in refusing) for name in states),
+    )
+    yield gauge(
+        "gateway_deliveries_in_hand",
+        "Deliveries that a worker holds in memory.",
+        "destination",
+        ((name, state.in_hand) for name, state in states.items()),
+    )
+
+
+def _losses(gateway: GatewayStatus) -> Iterator[Metric]:
+    meters = {name: worker.sender.losses for name, worker in dict(gateway.workers).items()}
+    yield counter(
+        "gateway_losses_looked_total",
+        "Delivered events that were looked at for losses, some a second.",
+        ("destination",),
+        {name: meter.looked for name, meter in meters.items()},
+    )
+    yield counter(
+        "gateway_losses_total",
+        "Of these, those of which a field was lost or coerced.",
+        ("destination", "field", "how"),
+        {
+            (name, field, how): count
+            for name, meter in meters.items()
+            for (field, how), count in dict(meter.counts).items()
+        },
+    )
+
+
+def _waiting(snapshot: MetricsSnapshot, now: float) -> Iterator[Metric]:
+    depths = snapshot.depths
+    label = "destination"
+    yield gauge(
+        "gateway_backlog_requests",
+        "Requests in the spool that a destination has not got yet.",
+        label,
+        ((name, depth.backlog) for name, depth in depths.items()),
+    )
+    yield gauge(
+        "gateway_backlog_oldest_seconds",
+        "Age of the oldest of what is pending; 0 where nothing is.",
+        label,
+        ((n, 0.0 if d.oldest is None else max(0.0, now - d.oldest)) for n, d in depths.items()),
+    )
+    yield gauge(
+        "gateway_retrying_deliveries",
+        "Deliveries that wait for their next try.",
+        label,
+        ((name, depth.retrying) for name, depth in depths.items()),
+    )
+    yield gauge(
+        "gateway_parked_deliveries",
+        "Deliveries that wait behind an earlier one of their user.",
+        label,
+        ((name, depth.parked) for name, depth in depths.items()),
+    )
+    yield gauge(
+        "gateway_dead_letters",
+        "Dead letters that are kept.",
+        label,
+        ((name, depth.dead) for name, depth in depths.items()),
+    )
+
+
+def _files(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "gateway_spool_bytes", "Size of the spool's files on disk.", snapshot.spool_bytes
+    )
+    yield GaugeMetricFamily(
+        "gateway_spool_limit_bytes",
+        "Size at which the spool refuses senders.",
+        gateway.config.spool.max_bytes,
+    )
+    recorder = gateway.observer.recorder
+    yield CounterMetricFamily(
+        "gateway_trace_records_total", "Requests and tries that were traced.", recorder.recorded
+    )
+    yield CounterMetricFamily(
+        "gateway_trace_dropped_total",
+        "Requests and tries that should have been traced and could not be.",
+        recorder.dropped,
+    )
+    if recorder.spans is not None:
+        yield counter(
+            "gateway_trace_spans_total",
+            "Spans that the collector took, and those that it did not get.",
+            ("outcome",),
+            {"sent": recorder.spans.sent, "lost": recorder.spans.lost},
+        )
+    yield GaugeMetricFamily(
+        "gateway_trace_bytes", "Size of the file of traces on disk.", snapshot.trace_bytes
+    )
+
+
+FRESH = 1.0
+"""Seconds for which a page is served again as it is: whoever asks too often costs nothing."""
+
+
+class _Collected:
+    """The metrics of one moment, as `prometheus_client` wants them."""
+
+    def __init__(self, gateway: GatewayStatus, snapshot: MetricsSnapshot) -> None:
+        self._gateway = gateway
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        return metric_families(self._gateway, self._snapshot)
+
+
+class MetricsPage:
+    """Writes the page, off the loop."""
+
+    def __init__(self, gateway: GatewayStatus) -> None:
+        self._gateway = gateway
+        self._known: dict[str, tuple[float, bytes, str]] = {}
+        self._writing = asyncio.Lock()
+
+    async def get(self, accept: str = "") -> tuple[bytes, str]:
+        """Return the page and its content type, in the format that *accept* prefers.
+
+        https://prometheus.io/docs/instrumenting/content_negotiation/
+        """
+        async with self._writing:
+            encoder, kind = choose_encoder(accept)
+            known = self._known.get(kind)
+            if known is not None and time.monotonic() - known[0] < FRESH:
+                return known[1:]
+            snapshot = await self._snapshot()
+
+            def write() -> bytes:
+                registry = CollectorRegistry()
+                registry.register(_Collected(self._gateway, snapshot))
+                ProcessCollector(registry=registry)
+                return encoder(registry)
+
+            page = await asyncio.to_thread(write)
+            self._known = {**self._known, kind: (time.monotonic(), page, kind)}
+            return page, kind
+
+    async def _snapshot(self) -> MetricsSnapshot:
+        gateway = self._gateway
+        config = gateway.config
+        try:
+            depths = await gateway.spool.depths()
+        except SpoolError:  # readiness says so; the other metrics matter the more
+            depths = {}
+        spool, trace = config.spool.path, config.trace.file(config.spool.path)
+        return MetricsSnapshot(
+            depths,
+            await asyncio.to_thread(_size, spool / "spool.db"),
+            await asyncio.to_thread(_size, trace),
+            gateway.not_ready_reason() is None,
+        )
+
+
+def _size(file: Path) -> int:
+    """Return the bytes of a SQLite file and of what belongs to it."""
+    return sum(one.stat().st_size for one in file.parent.glob(f"{file.name}*") if one.is_file())

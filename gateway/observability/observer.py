@@ -1,0 +1,279 @@
+"""What is seen of the data path: counted always; traced, logged and handed on as far as it may be.
+
+Everything here is called on the path of every event, so it does nothing that can wait.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import structlog
+
+from gateway.config import Config
+from gateway.config.models import redactor_of
+from gateway.config.operations import TraceConfig
+from gateway.delivery.job import Job
+from gateway.errors import Fault
+from gateway.event import Event
+from gateway.ingest.arrival import RequestContext, is_sampled
+from gateway.log_limit import LogLimit
+from gateway.observability.counters import Counters
+from gateway.observability.log import redaction
+from gateway.plugin.vendor import Input, Output
+from gateway.redact import Redactor
+from gateway.routing.router import Router
+from gateway.spool import Attempt
+from gateway.trace.live import LiveFeed
+from gateway.trace.record_builder import RecordBuilder, RecordSettings, snapshot_attempt
+from gateway.trace.recorder import RateSampler, Recorder, SpanSink, TraceFile
+from gateway.trace.records import FAILED, Outcome
+from gateway.trace.store import StoredTraces
+
+UNAUTHENTICATED_FAULTS = frozenset(
+    {Fault.UNAUTHENTICATED, Fault.FORBIDDEN, Fault.NOT_FOUND, Fault.METHOD, Fault.UNSUPPORTED}
+)
+"""Refusals that anybody can bring about, as often as they like: they are sampled as successes are,
+so that they push nothing out."""
+
+FAILURES = 50
+"""Refused requests of one source, for one kind of reason, that are logged and traced each second:
+senders can bring them about, too."""
+QUIET = 10.0
+"""Seconds in which it is logged once for a destination that a delivery will be tried again."""
+
+log = structlog.get_logger()
+
+
+SHOWN = 20
+"""Requests and tries a second that are shown to those who watch and not kept: nobody reads faster,
+and those who watch must not slow anything."""
+
+
+class Observer:
+    """What is seen of one gateway (`gateway.trace.records.Observability`).
+
+    Args:
+        config: says what is kept.
+        setting: what records are made with.
+        clock: tells by which time traces have been kept for long enough.
+
+    Attributes:
+        counts: for metrics.
+        hub: those who watch.
+        traces: those that are kept.
+        recorder: writes them.
+    """
+
+    def __init__(
+        self, config: Config, setting: RecordSettings, clock: Callable[[], float] = time.time
+    ) -> None:
+        trace, rate = config.trace, config.log.successes_per_second
+        path = trace.file(config.spool.path)
+        self.counts = Counters()
+        self.hub = LiveFeed()
+        self.traces = StoredTraces(path)
+        self.recorder = Recorder(
+            RecordBuilder(setting, trace.bodies),
+            self.hub,
+            TraceFile(path, trace.keep, trace.max_size, clock) if trace.on else None,
+            make_span_sink(trace) if trace.on and trace.otlp else None,
+        )
+        redaction.redactor = setting.redactor
+        self._on = trace.on
+        self._chosen = RateSampler(trace.successes_per_second if trace.on else 0)
+        self._strangers = RateSampler(trace.successes_per_second if trace.on else 0)
+        self._shown = RateSampler(SHOWN)
+        self._lines = RateSampler(rate)
+        self._strange_lines = RateSampler(rate)
+        self._refusals = LogLimit(FAILURES, 1.0)
+        self.delivery_lines = RateSampler(rate)
+        self.later_lines = LogLimit(1, QUIET)
+
+    def reconfigure(self, setting: RecordSettings) -> None:
+        """Make records with another *setting* from now on."""
+        self.recorder.maker.setting = setting
+        redaction.redactor = setting.redactor
+
+    @property
+    def redactor(self) -> Redactor:
+        """Return what hides every credential of the configuration in effect."""
+        return self.recorder.maker.setting.redactor
+
+    def sample(self) -> bool:
+        """Tell whether the request that comes now is traced."""
+        return self._chosen.take()
+
+    async def stop(self) -> None:
+        """Write what is under way, and let those who watch go."""
+        await self.recorder.stop()
+        self.hub.close()
+
+    def for_destination(self, destination: str, output: Output) -> "DestinationObserver":
+        """Return what sees the deliveries to a destination."""
+        return DestinationObserver(self, destination, output)
+
+    def no_source(self, fault: Fault = Fault.NOT_FOUND) -> None:
+        """Count a request that was for no source."""
+        self.counts.requests["", fault.value] += 1
+        if fault is not Fault.NOT_FOUND:
+            self._say_unreadable(fault.value)
+
+    def unreadable(self, kind: str) -> None:
+        """Count a request that is no HTTP; *kind* is aiohttp's word for what is wrong with it."""
+        self.counts.requests["", "unreadable"] += 1
+        self._say_unreadable(kind)
+
+    def _say_unreadable(self, kind: str) -> None:
+        if self._strange_lines.take():
+            log.info("unreadable_request", error=kind)
+
+    def closed(self, why: str) -> None:
+        """Count a client's connection that was closed or turned away."""
+        self.counts.closed[why] += 1
+
+    def failed(self, arrival: RequestContext) -> None:
+        """Count a request that met a mistake of ours."""
+        self.counts.requests[arrival.source.name, "error"] += 1
+
+    def received(self, arrival: RequestContext) -> None:
+        """Note that the answer to a request is ready."""
+        counts, source, refused = self.counts, arrival.source.name, arrival.refused
+        outcome = "accepted" if refused is None else refused.fault.value
+        if arrival.relayed:
+            outcome = "relayed"
+        counts.requests[source, outcome] += 1
+        counts.answers[source].observe(arrival.seconds)
+        if refused is None and arrival.kept is not None:
+            counts.accepted(source, arrival.events, arrival.kept, arrival.turns)
+        strange = refused is not None and refused.fault in UNAUTHENTICATED_FAULTS
+        wrong = 0
+        if refused is None:
+            logs = self._lines.take()
+        elif strange:
+            logs = self._strange_lines.take()
+        else:
+            logs = bool(wrong := self._refusals.take((source, outcome)))
+        if logs:
+            self._say(arrival, outcome)
+        if arrival.relayed:
+            return
+        keep = self._on and bool(
+            is_sampled(arrival.request.id) or wrong or (strange and self._strangers.take())
+        )
+        events = arrival.events
+        if keep or self._watched(source, "", events, failed=refused is not None):
+            size = 0 if arrival.stored is None else len(arrival.stored.body)
+            self.recorder.put(arrival, size, keep=keep)
+
+    def _watched(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:
+        """Tell whether what is not kept is shown all the same: to those who want just that."""
+        hub, shown = self.hub, self._shown
+        if not hub.lines or not shown.ready:
+            return False
+        return hub.wants(source, to, events, failed=failed) and shown.take()
+
+    def _say(self, arrival: RequestContext, outcome: str) -> None:
+        request, refused = arrival.request, arrival.refused
+        log.info(
+            "request",
+            source=arrival.source.name,
+            request=request.id,
+            method=request.method,
+            path=request.path,
+            outcome=outcome,
+            status=arrival.status,
+            events=len(arrival.events),
+            credential=arrival.source.key_name(arrival.key),
+            seconds=round(arrival.seconds, 6),
+            **({} if refused is None else {"reason": str(refused)}),
+        )
+
+    def record(
+        self,
+        job: Job,
+        end: "DestinationObserver",
+        outcome: Outcome,
+        reason: str,
+        attempt: Attempt | None,
+    ) -> None:
+        """Record a try of a delivery, if it is to be recorded."""
+        failed = outcome in FAILED
+        keep = self._on and (failed or job.had_trouble or is_sampled(job.entry.id))
+        if keep or self._watched(job.entry.source, end.destination, (job.event,), failed=failed):
+            raw = snapshot_attempt(job, (end.destination, end.output), outcome, reason, attempt)
+            self.recorder.put(raw, job.size, keep=keep)
+
+
+class DestinationObserver:
+    """What sees the deliveries to one destination."""
+
+    def __init__(self, observed: Observer, destination: str, output: Output) -> None:
+        self.destination = destination
+        self.output = output
+        self._observed = observed
+        counts = observed.counts
+        self._counts = counts
+        self._attempt_seconds = counts.attempt_seconds[destination]
+        self._delivery_seconds = counts.delivery_seconds[destination]
+
+    def on_attempt(
+        self, job: Job, outcome: Outcome, reason: str = "", attempt: Attempt | None = None
+    ) -> None:
+        """Note how a try of *job* ended; *attempt* is None where nothing was sent."""
+        counts, destination = self._counts, self.destination
+        counts.deliveries[destination, outcome] += 1
+        if attempt is not None:
+            status = attempt.status
+            answered = "none" if status is None else f"{status // 100}xx"
+            counts.attempts[destination, answered] += 1
+            self._attempt_seconds.observe(attempt.latency)
+        if outcome == "delivered":
+            waited = time.time() - job.entry.request.received_at.timestamp()
+            self._delivery_seconds.observe(waited)
+        if outcome not in FAILED and self._observed.delivery_lines.take():
+            self._say(job, outcome, reason, attempt)
+        elif outcome == "later" and (times := self._observed.later_lines.take(destination)):
+            self._say(job, outcome, reason, attempt, times=times)
+        self._observed.record(job, self, outcome, reason, attempt)
+
+    def _say(
+        self,
+        job: Job,
+        outcome: Outcome,
+        reason: str,
+        attempt: Attempt | None,
+        **more: int,
+    ) -> None:
+        log.info(
+            "delivery",
+            destination=self.destination,
+            delivery=job.event.id,
+            outcome=outcome,
+            attempts=len(job.attempts),
+            **({} if attempt is None else _figures(attempt)),
+            **({"reason": reason} if reason else {}),
+            **more,
+        )
+
+
+def _figures(attempt: Attempt) -> dict[str, object]:
+    return {"status": attempt.status, "seconds": round(attempt.latency, 6)}
+
+
+def make_span_sink(trace: TraceConfig) -> Callable[[], SpanSink]:
+    """Return what begins to send traces to a collector, which needs the extra ``otel``."""
+    from gateway.trace.otel import OtelExporter  # noqa: PLC0415 - most have not installed the extra
+
+    headers = {name: value.get_secret_value() for name, value in trace.otlp_headers.items()}
+    return partial(OtelExporter, trace.otlp, headers)
+
+
+def record_settings(config: Config, router: Router, inputs: Mapping[str, Input]) -> RecordSettings:
+    """Return what records are made with under a configuration."""
+    keys = {
+        name: "any" if source.keys == "any" else "keys[0]"
+        for name, source in config.sources.items()
+        if len(source.keys) == 1 or source.keys == "any"
+    }
+    consents = config.consent.remember is not None
+    return RecordSettings(router, inputs, redactor_of(config), keys, consents)

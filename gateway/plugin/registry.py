@@ -1,0 +1,112 @@
+"""Find the plugins, and make an output with placeholder settings."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, TypeVar, get_args
+
+import pluggy
+from pydantic import SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+
+import plugins as builtin
+from gateway.errors import PluginError
+from gateway.plugin import hookspecs
+from gateway.plugin.sandbox import Sandbox
+from gateway.plugin.vendor import Input, Output
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRegistry:
+    """Every known vendor by name; nothing on an event's path calls a hook."""
+
+    inputs: dict[str, type[Input]]
+    outputs: dict[str, type[Output]]
+    sandboxes: dict[str, type[Sandbox]]
+    manager: pluggy.PluginManager
+
+    @property
+    def vendors(self) -> list[str]:
+        """Return the names of all vendors, sorted."""
+        return sorted({*self.inputs, *self.outputs, *self.sandboxes})
+
+
+def load_plugins(extra: Iterable[ModuleType] = ()) -> PluginRegistry:
+    """Register ``plugins/*``, installed plugins, then those of *extra* that are not among them.
+
+    Raises:
+        PluginError: two plugins share a name, or one has a hook that does not exist.
+    """
+    manager = pluggy.PluginManager("gateway")
+    manager.add_hookspecs(hookspecs)
+    for found in pkgutil.iter_modules(builtin.__path__, "plugins."):
+        manager.register(importlib.import_module(found.name), found.name)
+    manager.load_setuptools_entrypoints("gateway")
+    for module in extra:
+        if not manager.is_registered(module):
+            manager.register(module)
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"{error}; docs/hooks.md lists the hooks") from error
+    return PluginRegistry(
+        _by_name(manager.hook.register_inputs()),
+        _by_name(manager.hook.register_outputs()),
+        _by_name(manager.hook.register_sandboxes()),
+        manager,
+    )
+
+
+V = TypeVar("V", bound=Any)
+
+
+def _by_name(offers: Iterable[Iterable[type[V]]]) -> dict[str, type[V]]:
+    found: dict[str, type[V]] = {}
+    for vendor in _all(offers):
+        if vendor.name in found:
+            other = found[vendor.name].__module__
+            raise PluginError(f"{vendor.__module__} and {other} are both called {vendor.name!r}")
+        found[vendor.name] = vendor
+    return dict(sorted(found.items()))
+
+
+def _all(offers: Iterable[Iterable[type[V]]]) -> Iterator[type[V]]:
+    for offer in offers:
+        yield from offer
+
+
+CREDENTIAL = "placeholder-credential"
+"""Stands for credentials that are not there; whoever shows a request blanks it again."""
+
+
+def placeholder_output(output: type[Output], *, every: bool = False) -> Output:
+    """Return *output* with made-up settings.
+
+    Args:
+        output: the vendor's.
+        every: fill in the credentials that it can do without, too.
+
+    Raises:
+        PluginError: a setting takes no made-up value.
+    """
+    settings: dict[str, Any] = {}
+    for name, field in output.Config.model_fields.items():
+        if _is_secret(field) and (every or field.is_required()):
+            settings[field.alias or name] = CREDENTIAL
+        elif field.is_required():
+            settings[field.alias or name] = name
+    if "url" in settings:
+        settings["url"] = f"https://{output.name}.example"
+    try:
+        return output(output.Config.model_validate(settings))
+    except ValidationError as error:
+        names = ", ".join(str(found["loc"][0]) for found in error.errors() if found["loc"])
+        raise PluginError(
+            f"{output.name} takes no placeholder for {names}; it can be tried in the sandbox only"
+        ) from error
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return field.annotation is SecretStr or SecretStr in get_args(field.annotation)

@@ -1,0 +1,102 @@
+"""Settings of a destination that every vendor shares, event naming included."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
+
+from gateway.errors import PluginError
+from gateway.plugin.context_properties import check
+
+Naming: TypeAlias = Literal["as-is", "snake_case", "kebab-case", "camelCase", "Title Case"]
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W_A-Z]+|\d+", re.UNICODE)
+
+
+def split_words(name: str) -> list[str]:
+    """Return the words of *name*, however they are joined: ``"myEvent_2"`` is my, Event, 2."""
+    return _WORDS.findall(name) or [name]
+
+
+def _snake(name: str) -> str:
+    return "_".join(split_words(name)).lower()
+
+
+def _kebab(name: str) -> str:
+    return "-".join(split_words(name)).lower()
+
+
+def _camel(name: str) -> str:
+    first, *rest = split_words(name)
+    return first.lower() + "".join(word.capitalize() for word in rest)
+
+
+def _title(name: str) -> str:
+    return " ".join(word[:1].upper() + word[1:] for word in split_words(name))
+
+
+CONVENTIONS: Mapping[Naming, Callable[[str], str]] = {
+    "as-is": lambda name: name,
+    "snake_case": _snake,
+    "kebab-case": _kebab,
+    "camelCase": _camel,
+    "Title Case": _title,
+}
+
+
+def apply_convention(name: str, vendor: str, config: Any) -> str:
+    """Return *name* by the convention that a destination's *config* asks for.
+
+    Raises:
+        PluginError: the *vendor*'s settings have none.
+    """
+    try:
+        naming: Naming = config.naming
+    except AttributeError as error:
+        what = (
+            "its Config has no naming; derive it from FreeFormSettings, or do not call event_name()"
+        )
+        raise PluginError(f"{vendor}: {what}") from error
+    return CONVENTIONS[naming](name)
+
+
+Secret = SecretStr
+"""A credential: shown as asterisks wherever it is printed."""
+
+
+class Settings(BaseModel):
+    """A plugin's own settings in ``[destinations.*]``; field docstrings become the reference."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+    url: str
+    """Scheme and host of the vendor's API; a prefix may follow. Documented paths are appended."""
+
+    @field_validator("url")
+    @classmethod
+    def _absolute(cls, url: str) -> str:
+        if not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", url):
+            raise ValueError('must be an http or https URL, such as "https://api.vendor.example"')
+        return url
+
+
+class FreeFormSettings(Settings):
+    """Settings of a vendor that takes events of any name."""
+
+    naming: Naming = "as-is"
+    """How to spell the names of events that the vendor has no word for; events that came in the
+    vendor's own format keep theirs."""
+    include: tuple[str, ...] = ()
+    """What of an event's circumstances goes out among its properties, where the vendor has no
+    place of its own for it: `"timestamp"`, `"session_id"`, `"consent"`, `"context.page.url"`, all
+    of `"context.page"`, `"context.campaign"`, `"traits.email"`, a name of the sender's own such as
+    `"context.os"`. The page's fields become `page_url` and so on, the campaign's `utm_source` and
+    so on. Events that came in the vendor's own format get none of it."""
+
+    @field_validator("include")
+    @classmethod
+    def _known(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check, paths))

@@ -1,0 +1,136 @@
+"""What users consented to lately, for steps that ask where an event itself does not say.
+
+Each category counts by itself, by its last word. A user is known by user id and by anonymous id,
+so that what was said before a login holds after it. What is said is durable before the request is
+answered, and counts from when it is heard.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+
+from gateway.config.models import ConsentConfig
+from gateway.event import Event
+from gateway.spool import ConsentRecord, Spool
+from gateway.spool.sqlite.consent import newest
+
+NEAR = 10_000
+"""Users whose consent is kept in memory too."""
+
+LONGEST = 200
+"""Characters of a category's name; a longer one is not remembered."""
+
+Statements = dict[str, ConsentRecord]
+
+
+class ConsentMemory:
+    """The memory of consent.
+
+    Args:
+        spool: keeps it.
+        config: whether, and for how long.
+    """
+
+    def __init__(self, spool: Spool, config: ConsentConfig) -> None:
+        self._spool = spool
+        self._near: dict[bytes, Statements] = {}
+        self._whole: set[bytes] = set()
+        self.configure(config)
+
+    def configure(self, config: ConsentConfig) -> None:
+        """Go on with another configuration; what is remembered stays for as long as was said."""
+        self._config = config
+        self._near.clear()
+        self._whole.clear()
+
+    @property
+    def on(self) -> bool:
+        """Tell whether anything is remembered."""
+        return self._config.remember is not None
+
+    async def update(
+        self, source: str, events: Sequence[Event], *, asked: bool
+    ) -> Mapping[int, Mapping[str, bool]]:
+        """Note what the *events* of one request say, durably; return what is known of their users.
+
+        Args:
+            source: through which they came.
+            events: in the order of the request.
+            asked: whether anybody wants to know.
+
+        Raises:
+            SpoolError: it cannot be noted, or looked up, now.
+        """
+        said = self._said(source, events)
+        if said and self._config.remember is not None:
+            await self._spool.save_consent(said, self._config.remember)
+        if not asked:
+            return {}
+        keys = {index: tuple(self._keys(source, event)) for index, event in enumerate(events)}
+        known = await self._look_up({key for mine in keys.values() for key in mine})
+        return {
+            index: self._latest([known[key] for key in mine], events[index].received_at.timestamp())
+            for index, mine in keys.items()
+            if mine
+        }
+
+    def _said(self, source: str, events: Iterable[Event]) -> dict[bytes, Statements]:
+        said: dict[bytes, Statements] = {}
+        for event in events:
+            at = event.received_at.timestamp()
+            words = {
+                category: ConsentRecord(granted, at)
+                for category, granted in event.consent.items()
+                if len(category) <= LONGEST
+            }
+            if words:
+                for key in self._keys(source, event):
+                    said.setdefault(key, {}).update(words)
+        said = {key: newest(statements) for key, statements in said.items()}
+        for key, statements in said.items():
+            self._keep(key, newest(self._near.pop(key, {}) | statements))
+        return said
+
+    async def _look_up(self, keys: Collection[bytes]) -> Mapping[bytes, Statements]:
+        """Return what is known of each; others may push them out of memory meanwhile."""
+        known = {key: self._near[key] for key in keys if key in self._whole}
+        unknown = [key for key in keys if key not in known]
+        if unknown:
+            found = await self._spool.load_consent(unknown)
+            for key in unknown:
+                known[key] = merged(dict(found.get(key, {})), self._near.pop(key, {}))
+                self._keep(key, known[key])
+                self._whole.add(key)
+        return known
+
+    def _keep(self, key: bytes, statements: Statements) -> None:
+        self._near[key] = statements
+        if len(self._near) > NEAR:
+            oldest = next(iter(self._near))
+            del self._near[oldest]
+            self._whole.discard(oldest)
+
+    def _latest(self, known: Iterable[Statements], now: float) -> Mapping[str, bool]:
+        oldest = now - (self._config.remember or 0)
+        latest: Statements = {}
+        for statements in known:
+            latest = merged(latest, statements)
+        return {category: said.granted for category, said in latest.items() if said.at > oldest}
+
+    def _keys(self, source: str, event: Event) -> Iterator[bytes]:
+        scope = "" if self._config.across_sources else source
+        known = [("u", event.user_id), ("a", event.anonymous_id)]
+        if not (event.user_id or event.anonymous_id):
+            known = [("k", event.user_key)]
+        for kind, name in known:
+            if name:
+                text = f"{scope}\0{kind}\0{name}".encode("utf-8", "surrogatepass")
+                yield blake2b(text, digest_size=16).digest()
+
+
+def merged(earlier: Statements, later: Mapping[str, ConsentRecord]) -> Statements:
+    """Return the last word of each category; of two at one time, that of *later*."""
+    found = dict(earlier)
+    for category, said in later.items():
+        if category not in found or found[category].at <= said.at:
+            found[category] = said
+    return found

@@ -1,0 +1,67 @@
+"""What a new name says about an event's properties.
+
+Which properties are a product's depends on the event's name. Where a step gives an event another
+name, what was read by the old one is read again, so that a ``Viewed Product`` renamed to
+``Product Viewed`` has its product.
+"""
+
+from typing import Any, Final
+
+from msgspec.structs import asdict, replace
+
+from gateway.event import SINGLE_PRODUCT, Event, Properties
+from gateway.plugin.spec import PRODUCT as PRODUCT_TABLE
+from gateway.plugin.spec import PROPERTIES as PROPERTIES_TABLE
+from gateway.plugin.spec_spellings import ORDERS, PRODUCT, PROPERTIES, in_spec_spelling
+from gateway.routing.step_values import Change
+
+SHARED: Final = PRODUCT & PROPERTIES
+"""Properties of an event that are its product's, where it is about one."""
+
+
+def rereading(change: Change) -> Change:
+    """Return what does *change*, and reads the event again if it has another name then."""
+
+    def changed(event: Event) -> Event:
+        made = change(event)
+        if made.name == event.name or made.type != "track":
+            return made
+        return reread(made)
+
+    return changed
+
+
+def reread(event: Event) -> Event:
+    """Return *event* with what its free properties say by its present name.
+
+    What is known already holds.
+    """
+    name, properties = event.name or "", event.properties
+    if name in SINGLE_PRODUCT and not properties.products:
+        return _with_product(event)
+    an_id = "order_id" if name in ORDERS else ""
+    free = in_spec_spelling(dict(properties.extra), PROPERTIES, an_id)
+    if PROPERTIES.isdisjoint(free):
+        return event
+    listed = free.get("products")
+    if type(listed) is list:
+        free["products"] = [
+            in_spec_spelling(one, PRODUCT, "product_id") if type(one) is dict else one
+            for one in listed
+        ]
+    found: Properties = PROPERTIES_TABLE.build(free)
+    known = {k: v for k, v in asdict(properties).items() if v is not None and v not in ((), {})}
+    return replace(event, properties=replace(found, **{**known, "extra": found.extra}))
+
+
+def _with_product(event: Event) -> Event:
+    properties = event.properties
+    free = in_spec_spelling(dict(properties.extra), PRODUCT, "product_id")
+    shared = {key: value for key in SHARED if (value := getattr(properties, key)) is not None}
+    if PRODUCT.isdisjoint([*free, *shared]):
+        return event
+    named = {key: value for key, value in free.items() if key in PRODUCT}
+    product = PRODUCT_TABLE.build({**named, **shared})
+    rest = {key: value for key, value in free.items() if key not in PRODUCT}
+    left: dict[str, Any] = dict.fromkeys(shared)
+    return replace(event, properties=replace(properties, **left, products=(product,), extra=rest))

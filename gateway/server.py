@@ -1,0 +1,98 @@
+"""The server process: listens, handles signals, stops in order."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from gateway import early_hangup
+from gateway.admin import AdminContext, AdminSite
+from gateway.app import Gateway, make_app
+from gateway.config import Config
+from gateway.config.loader.load import load as load_config
+from gateway.errors import GatewayError
+from gateway.ingest.connections import Runner
+from gateway.observability import log as logs
+from gateway.plugin.registry import PluginRegistry, load_plugins
+from gateway.reload import Reloader, watch_files
+
+TURN = 0.0005
+"""Seconds after which a thread that computes lets another one have the interpreter. The loop waits
+so long whenever it has written a log line or an answer while a large request is read."""
+
+log = structlog.get_logger()
+
+
+def serve(config: Config, registry: PluginRegistry, *, watch: bool = False) -> int:
+    """Run until SIGTERM or SIGINT; return the exit status.
+
+    With *watch*, a change of the configuration's files is a reload, as SIGHUP is. A SIGHUP that
+    comes before everything runs is obeyed then.
+    """
+    early_hangup.note()
+    logs.configure()
+    sys.setswitchinterval(TURN)
+    gc.collect()
+    gc.freeze()
+    return uvloop.run(_serve(config, registry, watch=watch))
+
+
+async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> int:
+    gateway = Gateway(config, registry)
+    runner = Runner(make_app(gateway), access_log=None, handle_signals=False)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    again = Reloader(gateway)
+    admin = AdminSite(AdminContext(gateway, again))
+    host, port = config.server.address
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        await admin.start(config.admin)
+    except (OSError, GatewayError) as error:
+        log.warning("cannot_start", reason=str(error))
+        with contextlib.suppress(GatewayError):
+            await admin.stop()
+            await runner.cleanup()
+        return 1
+    for found in runner.addresses:
+        log.info("listening", host=found[0], port=found[1])
+    loop.add_signal_handler(signal.SIGHUP, again.request)
+    if early_hangup.noted():
+        again.request()
+    watching = loop.create_task(watch_files(again)) if watch else None
+    await stop.wait()
+    if watching is not None:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    log.info("stopping", drain_timeout=config.server.drain_timeout)
+    gateway.accepting = False
+    loop.remove_signal_handler(signal.SIGHUP)
+    early_hangup.ignore()
+    await again.settled()
+    await admin.stop()
+    await site.stop()
+    await runner.cleanup()
+    return 0
+
+
+def create_app() -> web.Application:
+    """Return the gateway on the file that ``GATEWAY_CONFIG`` names, by default config/gateway.toml.
+
+    Raises:
+        ConfigError: the file has problems.
+    """
+    logs.configure()
+    registry = load_plugins()
+    path = Path(os.environ.get("GATEWAY_CONFIG", "config/gateway.toml"))
+    return make_app(Gateway(load_config(path, registry), registry))

@@ -1,0 +1,128 @@
+"""The shadows of a running gateway: what they see, and when it is written down."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import structlog
+
+from gateway.config import DestinationConfig
+from gateway.delivery.renderer import Renderer
+from gateway.delivery.sender import Sender
+from gateway.delivery.transport import Transport
+from gateway.errors import SpoolError
+from gateway.redact import Redactor
+from gateway.shadow.sender import LiveComparison, ShadowSender
+from gateway.shadow.store import ShadowStore
+from gateway.shadow.tally import ShadowTally
+from gateway.spool import BacklogLimit, Evicted, Spool, SpoolNotice
+
+EVERY = 1.0
+"""Seconds between two writings."""
+MAX_BACKLOG = 10_000
+"""Requests that may wait for a shadow unless its table says otherwise; it skips what is more."""
+
+log = structlog.get_logger()
+
+
+class ShadowRecorder:
+    """What all shadows of a gateway share.
+
+    Args:
+        folder: the spool's.
+        hides: returns what hides every credential of the configuration in effect.
+    """
+
+    def __init__(self, folder: Path, hides: Callable[[], Redactor]) -> None:
+        self._hides = hides
+        self.file = ShadowStore(folder)
+        self.tally = ShadowTally()
+        self.beside = LiveComparison(self.tally)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Take up what was seen before, and begin to write.
+
+        Raises:
+            SpoolError: the file cannot be read.
+        """
+        self.tally.know(await asyncio.to_thread(self.file.read))
+        self._task = asyncio.get_running_loop().create_task(self._write(), name="shadows")
+
+    async def stop(self) -> None:
+        """Write the rest, and end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Write down what was seen; it is kept for the next time where the disk does not serve."""
+        counts = self.tally.drain(self._hides())
+        if not counts:
+            return
+        try:
+            await asyncio.to_thread(self.file.add, counts)
+        except SpoolError as error:
+            log.warning("shadow_not_recorded", error=str(error))
+            self.tally.restore(counts)
+
+    async def _write(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            await asyncio.shield(self.flush())
+
+    async def know(self, destinations: Mapping[str, DestinationConfig], spool: Spool) -> None:
+        """Note which of *destinations* are shadows; say what *spool* still owes to new ones.
+
+        Raises:
+            SpoolError: the file cannot be written.
+        """
+        shadows = {name for name, config in destinations.items() if config.shadow}
+        self.beside.wanted = any(config.shadow == "send" for config in destinations.values())
+        fresh = shadows - await self.known() if shadows else shadows
+        await asyncio.to_thread(self.file.name, shadows, set(destinations) - shadows)
+        depths = await spool.depths() if fresh else {}
+        for name in fresh:
+            depth = depths[name]
+            owed = depth.backlog + depth.retrying + depth.parked
+            if owed:
+                log.warning("owed_to_a_shadow", destination=name, deliveries=owed)
+
+    async def known(self) -> set[str]:
+        """Return the destinations that are shadows, and those removed ones that were.
+
+        Raises:
+            SpoolError: the file cannot be read.
+        """
+        return await asyncio.to_thread(self.file.names)
+
+    def sender(
+        self, name: str, config: DestinationConfig, rendering: Renderer, transport: Transport
+    ) -> Sender:
+        """Return what looks at a shadow's events."""
+        beside = self.beside if config.shadow == "send" else None
+        longest = config.retry_after_max
+        return ShadowSender(name, rendering, transport, self.tally, beside, longest_pause=longest)
+
+    def noticed(self, notice: SpoolNotice, at: float) -> None:
+        """Count what the spool dropped because a shadow was too far behind."""
+        if isinstance(notice, Evicted) and notice.dropped:
+            self.tally.skipped(notice.destination, notice.dropped, at)
+
+
+def bounds_of(config: DestinationConfig) -> BacklogLimit:
+    """Return how much may be pending for a destination."""
+    if config.shadow:
+        return BacklogLimit(config.max_backlog or MAX_BACKLOG, "drop")
+    return BacklogLimit(config.max_backlog, config.full)
+
+
+def shadow_delivery(config: DestinationConfig) -> DestinationConfig:
+    """Return how the worker of a shadow goes about it.
+
+    What only looks uses the processor and waits for nobody, so one event at a time is enough.
+    """
+    if config.shadow is True:
+        return config.model_copy(update={"concurrency": 1, "rate": None})
+    return config

@@ -1,0 +1,6 @@
+"""The embedded spool: one file, one writer thread, one reader thread."""
+
+from gateway.spool.sqlite.dead_letters import DeadLetterStore
+from gateway.spool.sqlite.spool import SqliteSpool
+
+__all__ = ["DeadLetterStore", "SqliteSpool"]

@@ -1,0 +1,429 @@
+"""The database: tables, migrations, packed rows, errors in words.
+
+The file is in WAL mode with ``synchronous=FULL``, so a commit is on the disk when it returns
+(https://www.sqlite.org/pragma.html#pragma_synchronous), and in incremental auto-vacuum mode, so
+space can be given back in small steps (https://www.sqlite.org/pragma.html#pragma_auto_vacuum).
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Collection
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from gateway.errors import SpoolError
+from gateway.http import ClientInfo, Request
+from gateway.spool.dead_letters import reason_pattern
+from gateway.spool.values import Attempt, Deliveries, Entry, Routes, UnreadEntry, event_index
+from gateway.sqlite import transaction
+
+
+class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Everything of an entry except its id and its request's body, as MessagePack.
+
+    Later fields have defaults, so that rows of older gateways are read; older gateways pass over
+    fields that they do not know.
+    """
+
+    targets: dict[str, Deliveries]
+    source: str
+    method: str
+    url: str
+    headers: dict[str, str]
+    received_at: datetime
+    request_id: str
+    vendor: str = ""
+    client: ClientInfo | None = None
+    routes: Routes = {}
+    dropped: dict[int, tuple[tuple[str | int, ...], ...]] = {}
+    unkeyed: tuple[int, ...] = ()
+    """Hashes of users that earlier gateways made without a secret; they are of no use."""
+    users: tuple[int, ...] = ()
+
+
+class _Targets(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    targets: dict[str, Deliveries]
+
+
+class _Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    at: float
+    status: int | None
+    latency: float
+    said: str
+    isolated: float | bool = 0.0
+    """Yes or no in earlier versions."""
+
+
+Row = tuple[int, float, str, bytes, bytes]
+"""mask, at, id, meta, body: a row of the log without its seq."""
+
+_INSERT = "INSERT INTO log(mask, at, id, meta, body) VALUES "
+_BY_SIZE = {n: _INSERT + ", ".join(["(?, ?, ?, ?, ?)"] * n) for n in (64, 16, 4, 1)}
+
+_encode = msgspec.msgpack.Encoder().encode
+_meta = msgspec.msgpack.Decoder(Meta).decode
+_targets = msgspec.msgpack.Decoder(_Targets).decode
+_attempts = msgspec.msgpack.Decoder(tuple[_Attempt, ...]).decode
+
+
+def pack(entry: Entry) -> bytes:
+    """Return what ``unpack`` needs beside the id and the body."""
+    request = entry.request
+    return _encode(
+        (
+            entry.targets,
+            entry.source,
+            request.method,
+            request.url,
+            request.headers,
+            request.received_at,
+            request.id,
+            entry.vendor,
+            request.client,
+            entry.routes,
+            entry.dropped,
+            (),
+            entry.users,
+        )
+    )
+
+
+def unpack(entry_id: str, meta: bytes, body: bytes) -> Entry:
+    """Return the entry of a row."""
+    known = _meta(meta)
+    request = Request(
+        method=known.method,
+        url=known.url,
+        headers=known.headers,
+        body=body,
+        id=known.request_id,
+        received_at=known.received_at,
+        client=known.client,
+    )
+    return Entry(
+        entry_id,
+        known.source,
+        request,
+        known.targets,
+        known.vendor,
+        known.routes,
+        known.dropped,
+        known.users,
+    )
+
+
+def targets_of(meta: bytes) -> dict[str, Deliveries]:
+    """Return where a row's events go, without unpacking the rest."""
+    return _targets(meta).targets
+
+
+def unread_entry(
+    seq: int, meta: bytes, destination: str, excepted: Collection[int]
+) -> UnreadEntry | None:
+    """Return what of a row is pending for a destination; None where nothing is."""
+    known = _meta(meta)
+    numbers = known.targets.get(destination, ())
+    if excepted:
+        numbers = tuple([number for number in numbers if number not in excepted])
+    if not numbers:
+        return None
+    users = known.users
+    hashes = tuple([users[event_index(n)] if users else 0 for n in numbers])
+    return UnreadEntry(seq, known.source, known.vendor, numbers, hashes)
+
+
+def retarget(meta: bytes, targets: dict[str, Deliveries]) -> bytes:
+    """Return the same request's meta with other targets."""
+    return _encode(msgspec.structs.replace(_meta(meta), targets=targets))
+
+
+def pack_attempts(attempts: tuple[Attempt, ...]) -> bytes:
+    """Return a delivery's tries as MessagePack; nothing for none."""
+    if not attempts:
+        return b""
+    return _encode([(a.at, a.status, a.latency, a.response_excerpt, a.isolated) for a in attempts])
+
+
+def unpack_attempts(packed: bytes) -> tuple[Attempt, ...]:
+    """Return the tries that ``pack_attempts`` packed."""
+    return (
+        tuple(
+            Attempt(row.at, row.status, row.latency, row.said, float(row.isolated))
+            for row in _attempts(packed)
+        )
+        if packed
+        else ()
+    )
+
+
+def insert(connection: apsw.Connection, rows: list[Row]) -> int:
+    """Append rows to the log; return the first one's seq, the others' follow it.
+
+    Several rows share a statement, because each run of one means waiting for the GIL again.
+    Within a write transaction nobody else can take a seq in between.
+    """
+    done = 0
+    for size, statement in _BY_SIZE.items():
+        while len(rows) - done >= size:
+            values = [value for row in rows[done : done + size] for value in row]
+            connection.execute(statement, values)
+            done += size
+    return connection.last_insert_rowid() - done + 1
+
+
+FILE = "spool.db"
+LOCK = "lock"
+SYNCHRONOUS = "FULL"
+"""Less than this loses acknowledged entries when the power fails; a test shows it."""
+
+MIGRATIONS = [
+    """
+    CREATE TABLE destination(
+        number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, cursor INTEGER NOT NULL);
+    CREATE TABLE log(
+        seq INTEGER PRIMARY KEY, mask INTEGER NOT NULL, at REAL NOT NULL,
+        id TEXT NOT NULL, meta BLOB NOT NULL, body BLOB NOT NULL);
+    CREATE TABLE waiting(
+        destination INTEGER NOT NULL, seq INTEGER NOT NULL, idx INTEGER NOT NULL,
+        parked INTEGER NOT NULL, due REAL NOT NULL, user TEXT NOT NULL,
+        event_name TEXT NOT NULL, reason TEXT NOT NULL, attempts BLOB NOT NULL,
+        PRIMARY KEY(destination, seq, idx)) WITHOUT ROWID;
+    CREATE INDEX waiting_due ON waiting(destination, parked, due, seq, idx);
+    CREATE INDEX waiting_user ON waiting(destination, user, parked, seq, idx);
+    CREATE INDEX waiting_seq ON waiting(seq);
+    CREATE TABLE letter(
+        id INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL,
+        seq INTEGER NOT NULL, idx INTEGER NOT NULL, cause TEXT NOT NULL, reason TEXT NOT NULL,
+        at REAL NOT NULL, attempts BLOB NOT NULL, rendered BLOB NOT NULL,
+        event_name TEXT NOT NULL, user TEXT NOT NULL, UNIQUE(destination, seq, idx));
+    CREATE INDEX letter_seq ON letter(seq);
+    CREATE TABLE kept(
+        seq INTEGER PRIMARY KEY, id TEXT NOT NULL, meta BLOB NOT NULL, body BLOB NOT NULL);
+    """,
+    """
+    CREATE TABLE seen(
+        id BLOB PRIMARY KEY, until REAL NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX seen_until ON seen(until);
+    """,
+    """
+    CREATE TABLE consent(
+        user BLOB PRIMARY KEY, until REAL NOT NULL, said BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX consent_until ON consent(until);
+    """,
+    """
+    ALTER TABLE destination ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+    """,
+    """
+    CREATE INDEX kept_id ON kept(id);
+    """,
+    """
+    CREATE TABLE clock(one INTEGER PRIMARY KEY CHECK(one = 1), ahead REAL NOT NULL);
+    """,
+    """
+    CREATE TABLE ended(
+        destination INTEGER NOT NULL, seq INTEGER NOT NULL, idx INTEGER NOT NULL,
+        PRIMARY KEY(destination, seq, idx)) WITHOUT ROWID;
+    CREATE TABLE taken(
+        id INTEGER PRIMARY KEY, destination INTEGER NOT NULL, waited INTEGER NOT NULL,
+        seq INTEGER NOT NULL, idx INTEGER NOT NULL, dropped INTEGER NOT NULL,
+        UNIQUE(destination, waited, seq, idx));
+    ALTER TABLE destination ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE destination ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE destination ADD COLUMN declined INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE destination ADD COLUMN shadowed INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE destination ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+    UPDATE destination SET accepted =
+        (SELECT coalesce(sum(deliveries(meta, name)), 0) FROM log WHERE seq > cursor AND mask <> 0)
+        + (SELECT count(*) FROM waiting LEFT JOIN log USING (seq)
+           WHERE destination = number AND (seq <= cursor OR mask = 0))
+        + (SELECT count(*) FROM letter LEFT JOIN log USING (seq)
+           WHERE letter.destination = name AND (seq <= cursor OR coalesce(mask, 0) = 0));
+    """,
+    """
+    CREATE TABLE letter_bytes(destination TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE waiting_bytes(number INTEGER PRIMARY KEY, bytes INTEGER NOT NULL);
+    INSERT INTO letter_bytes SELECT destination, sum(bytes) FROM (
+        SELECT destination, sum(200 + length(rendered)) + coalesce(
+            (SELECT length(meta) + length(body) FROM kept WHERE kept.seq = letter.seq), 0) AS bytes
+        FROM letter GROUP BY destination, seq) GROUP BY destination;
+    INSERT INTO waiting_bytes SELECT destination, sum(bytes) FROM (
+        SELECT destination, 200 * count(*) + coalesce(
+            (SELECT length(meta) + length(body) FROM log WHERE log.seq = waiting.seq), 0) AS bytes
+        FROM waiting GROUP BY destination, seq) GROUP BY destination;
+    CREATE TRIGGER letter_comes AFTER INSERT ON letter BEGIN
+        INSERT INTO letter_bytes VALUES (new.destination, 200 + length(new.rendered) + iif(
+            (SELECT count(*) FROM (SELECT 1 FROM letter
+             WHERE destination = new.destination AND seq = new.seq LIMIT 2)) > 1, 0, coalesce(
+            (SELECT length(meta) + length(body) FROM kept WHERE seq = new.seq), 0)))
+        ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER letter_changes AFTER UPDATE OF rendered ON letter BEGIN
+        UPDATE letter_bytes SET bytes = bytes + length(new.rendered) - length(old.rendered)
+        WHERE destination = new.destination;
+    END;
+    CREATE TRIGGER letter_goes AFTER DELETE ON letter BEGIN
+        UPDATE letter_bytes SET bytes = bytes - 200 - length(old.rendered) - iif(
+            EXISTS (SELECT 1 FROM letter WHERE destination = old.destination AND seq = old.seq),
+            0, coalesce((SELECT length(meta) + length(body) FROM kept WHERE seq = old.seq), 0))
+        WHERE destination = old.destination;
+    END;
+    CREATE TRIGGER wait_begins AFTER INSERT ON waiting BEGIN
+        INSERT INTO waiting_bytes VALUES (new.destination, 200 + iif(
+            (SELECT count(*) FROM (SELECT 1 FROM waiting
+             WHERE destination = new.destination AND seq = new.seq LIMIT 2)) > 1, 0, coalesce(
+            (SELECT length(meta) + length(body) FROM log WHERE seq = new.seq), 0)))
+        ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER wait_ends AFTER DELETE ON waiting BEGIN
+        UPDATE waiting_bytes SET bytes = bytes - 200 - iif(
+            EXISTS (SELECT 1 FROM waiting WHERE destination = old.destination AND seq = old.seq),
+            0, coalesce((SELECT length(meta) + length(body) FROM log WHERE seq = old.seq), 0))
+        WHERE number = old.destination;
+    END;
+    """,
+    """
+    CREATE TABLE secret(one INTEGER PRIMARY KEY CHECK(one = 1), bytes BLOB NOT NULL);
+    INSERT INTO secret VALUES (1, randomblob(16));
+    """,
+]
+"""One script per schema version. ``log.mask`` has a bit per destination (see ``bit``), and is 0
+in the row of a replay. ``kept`` holds a request once for all the dead letters made of it.
+``seen.seq`` is the entry that brought the id, and need not be in the log any more. Since the third
+version rows may name routes, whose steps an earlier gateway would not take. ``ended`` has the
+deliveries that are over ahead of the cursor and are neither waiting nor letters, ``taken`` those
+that the spool took from a worker that may have them in flight; an earlier file's ``accepted``
+begins with what it holds. What destinations hold in dead letters and in what waits is
+counted by triggers, whichever process writes: the request once, and about 200 bytes for each.
+``secret`` is what users' keys are hashed with (`gateway.spool.sqlite.user_hash`), made once."""
+
+
+def mask_bit(number: int) -> int:
+    """Return the bit of ``log.mask`` that destination ``number`` sets; beyond 62 they share."""
+    return 1 << ((number - 1) % 62)
+
+
+def connect(
+    folder: Path,
+    *,
+    vfs: str | None = None,
+    wait: float = 2.0,
+    readonly: bool = False,
+    migrate: bool = True,
+) -> apsw.Connection:
+    """Connect to the folder's file, creating it unless ``readonly``.
+
+    ``wait`` is how many seconds to wait for a lock that another connection holds. Raises
+    SpoolError for a newer schema, and for an older one where it must not ``migrate``;
+    apsw.Error for everything that the disk does.
+    """
+    path = folder / FILE
+    if not readonly:
+        with contextlib.suppress(OSError):  # SQLite meets the same obstacle and names it
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE
+    connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
+    try:
+        connection.set_busy_timeout(int(wait * 1000))
+        connection.create_scalar_function(
+            "alike", lambda *of: reason_pattern(str(of[0])), 1, deterministic=True
+        )
+        connection.create_scalar_function("deliveries", _deliveries, 2, deterministic=True)
+        if not readonly:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.pragma("synchronous", SYNCHRONOUS)
+            connection.execute("PRAGMA journal_size_limit=16777216")
+            connection.wal_autocheckpoint(0)
+            _settle_schema(connection, path, migrate=migrate)
+    except BaseException:
+        connection.close(force=True)
+        raise
+    return connection
+
+
+def _deliveries(*of: Any) -> int:
+    """Return how many deliveries a row's meta has for a destination."""
+    meta, name = of
+    return len(targets_of(meta).get(name, ()))
+
+
+def _settle_schema(connection: apsw.Connection, path: Path, *, migrate: bool) -> None:
+    version = connection.pragma("user_version")
+    if version > len(MIGRATIONS):
+        raise SpoolError(
+            f"{path}: written by a newer gateway (schema {version}, this one knows "
+            f"{len(MIGRATIONS)}); start that version, or choose another spool folder"
+        )
+    if version == len(MIGRATIONS):
+        return
+    if not migrate:
+        raise SpoolError(
+            f"{path}: written by an older gateway (schema {version}, this one knows "
+            f"{len(MIGRATIONS)}); start the gateway once, it brings the file up to date"
+        )
+    with transaction(connection):
+        for script in MIGRATIONS[connection.pragma("user_version") :]:
+            connection.execute(script)
+        connection.pragma("user_version", len(MIGRATIONS))
+
+
+def lock(folder: Path) -> int:
+    """Create the folder if need be and return the descriptor that holds its lock.
+
+    Raises SpoolError when another process holds it, or when the folder cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as e:
+        raise SpoolError(
+            f"{folder}: cannot be used as the spool folder ({e.strerror}); "
+            f"make it writable for this user, or choose another"
+        ) from e
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        os.close(held)
+        raise SpoolError(
+            f"{folder}: another gateway process uses this spool folder; "
+            f"stop that one, or give this one a folder of its own"
+        ) from e
+    return held
+
+
+_ADVICE: dict[tuple[type[apsw.Error], ...], str] = {
+    (apsw.FullError,): "the disk or its quota is full; free some space",
+    (apsw.ReadOnlyError, apsw.PermissionsError): (
+        "it cannot be written; remount the disk for writing, or mend the file's permissions"
+    ),
+    (apsw.CorruptError, apsw.NotADBError): (
+        "it is damaged; stop the gateway, keep a copy of the folder, and restore the file "
+        "or let the gateway begin a new one"
+    ),
+    (apsw.BusyError, apsw.LockedError): (
+        "another process holds it locked; end that process, or wait for it"
+    ),
+    (apsw.CantOpenError,): (
+        "it cannot be opened; see that this user may write in the folder, and that the disk serves"
+    ),
+    (apsw.IOError,): "the disk does not serve; check the disk and the system's log",
+}
+
+
+def no_room(folder: Path, error: apsw.Error | None = None) -> str:
+    """Return what to say where the disk is full."""
+    why = f" ({error})" if error else "; nothing new is taken until there is some"
+    return f"{folder / FILE}: {_ADVICE[apsw.FullError,]}{why}"
+
+
+def describe_error(error: apsw.Error, folder: Path) -> SpoolError:
+    """Return the error for people: the file, what is wrong with it, what to do."""
+    for kinds, advice in _ADVICE.items():
+        if isinstance(error, kinds):
+            return SpoolError(f"{folder / FILE}: {advice} ({error})")
+    return SpoolError(f"{folder / FILE}: {type(error).__name__}: {error}")

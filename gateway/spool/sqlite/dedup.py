@@ -1,0 +1,118 @@
+"""Events that count once: the ids of what came in lately, in the store beside the log.
+
+An id is remembered in the transaction that appends its entry, and for a time that has nothing
+to do with when the entry leaves the log.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import apsw
+import msgspec
+
+from gateway.spool.sqlite.commands import AppendEntry
+from gateway.spool.values import DedupWindow, Entry, event_index
+from gateway.sqlite import fetch
+
+ROOM = 72
+"""Bytes that one id takes in the file, table and index together: a million of them took 70 each."""
+
+_SIZES = (64, 16, 4, 1)
+_SELECT = "SELECT id FROM seen WHERE +until > ? AND id IN "
+"""The plus sign keeps SQLite from walking the index of ``until``."""
+_KNOWN = {n: _SELECT + f"({', '.join('?' * n)})" for n in _SIZES}
+_INSERT = "INSERT OR REPLACE INTO seen(id, until, seq) VALUES "
+_REMEMBER = {n: _INSERT + ", ".join(["(?, ?, ?)"] * n) for n in _SIZES}
+_PURGE = """
+    DELETE FROM seen WHERE id IN (SELECT id FROM seen WHERE until <= ? ORDER BY until LIMIT ?)
+"""
+
+
+def dedup_keys(entry: Entry, once: DedupWindow) -> dict[int, bytes]:
+    """Return what to remember, by event: 16 bytes for an id of any length, per source.
+
+    Events that go nowhere are left out.
+    """
+    wanted = sorted({event_index(n) for numbers in entry.targets.values() for n in numbers})
+    source = entry.source.encode("utf-8", "surrogatepass") + b"\0"
+    return {
+        index: blake2b(
+            source + once.ids[index].encode("utf-8", "surrogatepass"), digest_size=16
+        ).digest()
+        for index in wanted
+        if index in once.ids
+    }
+
+
+class Deduplicator:
+    """Tells new events from repeats in one batch, which is one transaction.
+
+    It asks the store for all ids of the batch at once, and writes the new ones at once: each run
+    of a statement means waiting for the GIL again. What is remembered ends by ``sure`` and is
+    written by ``now`` (see `gateway.spool.clock`).
+    """
+
+    def __init__(
+        self, connection: apsw.Connection, now: float, sure: float, jobs: Sequence[AppendEntry]
+    ) -> None:
+        self._connection, self._now, self._sure = connection, now, sure
+        self._met = self._known([key for job in jobs for key in job.ids.values()])
+        self._noted: list[tuple[AppendEntry, list[bytes]]] = []
+        self._new: list[bytes] = []
+
+    def _known(self, ids: Sequence[bytes]) -> set[bytes]:
+        found: set[bytes] = set()
+        done = 0
+        for size, query in _KNOWN.items():
+            while len(ids) - done >= size:
+                rows = fetch(self._connection, query, (self._sure, *ids[done : done + size]))
+                found.update(row[0] for row in rows)
+                done += size
+        return found
+
+    def sift(self, job: AppendEntry) -> int:
+        """Take the repeats out of the job's entry; return the bytes that its new ids will need.
+
+        Where nothing is left, the job's result is 0.
+        """
+        new: dict[bytes, None] = {}
+        repeats = set()
+        for index, key in job.ids.items():
+            if key in self._met or key in new:
+                repeats.add(index)
+            else:
+                new[key] = None
+        self._new = list(new)
+        job.kept = _without(job.entry, repeats) if repeats else job.entry
+        if job.kept is None:
+            job.result = 0
+        return ROOM * len(new)
+
+    def note(self, job: AppendEntry) -> None:
+        """Count the new ids of the job that was sifted last: its entry is taken."""
+        self._met.update(self._new)
+        self._noted.append((job, self._new))
+
+    def remember(self) -> None:
+        """Write down what was noted; the results of the jobs are their seqs by now."""
+        rows = [(k, self._now + job.window, job.result) for job, new in self._noted for k in new]
+        done = 0
+        for size, statement in _REMEMBER.items():
+            while len(rows) - done >= size:
+                values = [value for row in rows[done : done + size] for value in row]
+                self._connection.execute(statement, values)
+                done += size
+
+
+def _without(entry: Entry, repeats: set[int]) -> Entry | None:
+    targets = {}
+    for name, numbers in entry.targets.items():
+        if left := tuple(n for n in numbers if event_index(n) not in repeats):
+            targets[name] = left
+    return msgspec.structs.replace(entry, targets=targets) if targets else None
+
+
+def purge(connection: apsw.Connection, now: float, count: int) -> bool:
+    """Forget up to ``count`` ids whose time is over; say whether there may be more."""
+    connection.execute(_PURGE, (now, count))
+    return connection.changes() >= count

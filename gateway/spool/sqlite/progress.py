@@ -1,0 +1,388 @@
+"""What a worker's progress does to the store, within a transaction that the caller opened."""
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+import apsw
+import msgspec
+
+from gateway.spool.sqlite.cursors import DestinationCursor
+from gateway.spool.sqlite.database import pack_attempts, targets_of, unpack_attempts
+from gateway.spool.values import DeliveryRef, Evicted, FailedDelivery, Progress, WaitingDelivery
+from gateway.sqlite import fetch
+
+NOWHERE = DeliveryRef(0, 0)
+"""The mark of a ``FailedDelivery`` that stands for many (see ``take``)."""
+IN_FLIGHT = 65_536
+"""What was taken last is remembered, where the worker does not say what it has left."""
+NAMED = 20
+"""Dead letters that a notice names."""
+NOTHING = Progress(dead=[])
+"""What ``take`` returns where there is nothing to take."""
+
+_WAIT = """
+    INSERT INTO waiting
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+    WHERE EXISTS (SELECT 1 FROM log WHERE seq = ?2)
+      AND NOT EXISTS (SELECT 1 FROM letter WHERE destination = ?10 AND seq = ?2 AND idx = ?3)
+      AND NOT EXISTS (SELECT 1 FROM ended WHERE destination = ?1 AND seq = ?2 AND idx = ?3)
+"""
+_UNWAIT = "DELETE FROM waiting WHERE destination = ? AND seq = ? AND idx = ?"
+_WITHDRAW = """
+    DELETE FROM letter WHERE destination = ? AND seq = ? AND idx = ?
+"""
+_TAKE = """
+    INSERT OR REPLACE INTO taken(destination, waited, seq, idx, dropped) VALUES (?, ?, ?, ?, ?)
+"""
+_TAKEN = "SELECT waited, seq, idx FROM taken WHERE destination = ?"
+_CLAIM = """
+    DELETE FROM taken WHERE destination = ? AND waited IN (0, 1) AND seq = ? AND idx = ?
+    RETURNING dropped
+"""
+_KEEP_TAKEN = """
+    UPDATE taken SET waited = 1 WHERE destination = ? AND waited = 0 AND seq = ? AND idx = ?
+"""
+"""It may be in flight although the worker's cursor passes it."""
+_LEFT = "DELETE FROM taken WHERE destination = ? AND waited = 0 AND seq <= ?"
+_LONG_AGO = "DELETE FROM taken WHERE id <= (SELECT max(id) FROM taken) - ?"
+_KEEP = "INSERT OR IGNORE INTO kept SELECT seq, id, meta, body FROM log WHERE seq = ?"
+_UNKEEP = "DELETE FROM kept WHERE seq = ?1 AND NOT EXISTS (SELECT 1 FROM letter WHERE seq = ?1)"
+_BURY = """
+    INSERT INTO letter(destination, seq, idx, cause, reason, at, attempts, rendered,
+                       event_name, user)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 WHERE EXISTS (SELECT 1 FROM kept WHERE seq = ?2)
+    ON CONFLICT(destination, seq, idx) DO UPDATE SET
+        cause = excluded.cause, reason = excluded.reason, at = excluded.at,
+        attempts = excluded.attempts, rendered = excluded.rendered,
+        event_name = excluded.event_name, user = excluded.user
+"""
+_OLDEST = """
+    SELECT log.at, seq, idx, reason, attempts, user, event_name
+    FROM waiting JOIN log USING (seq) WHERE destination = ? ORDER BY seq, idx LIMIT ?
+"""
+_EXCEPTED = """
+    SELECT idx FROM waiting WHERE destination = ?1 AND seq = ?3
+    UNION SELECT idx FROM letter WHERE destination = ?2 AND seq = ?3
+    UNION SELECT idx FROM ended WHERE destination = ?1 AND seq = ?3
+"""
+_END = """
+    INSERT OR IGNORE INTO ended
+    SELECT ?1, ?3, ?4
+    WHERE NOT EXISTS (SELECT 1 FROM letter WHERE destination = ?2 AND seq = ?3 AND idx = ?4)
+"""
+_HAS_ENDED = "SELECT 1 FROM ended WHERE destination = ? AND seq = ? AND idx = ?"
+_LETTER = "SELECT id FROM letter WHERE destination = ? AND seq = ? AND idx = ?"
+_RECORD = """
+    UPDATE destination SET cursor = max(cursor, ?), delivered = max(delivered, ?),
+        declined = max(declined, ?), shadowed = max(shadowed, ?) WHERE number = ?
+"""
+_DROPPED = "UPDATE destination SET dropped = dropped + ? WHERE number = ?"
+_ONE_MORE = "UPDATE destination SET accepted = accepted + 1 WHERE number = ?"
+_FORGET = """
+    DELETE FROM ended WHERE (destination, seq, idx) IN
+    (SELECT destination, seq, idx FROM ended WHERE destination = ? AND seq <= ? LIMIT ?)
+"""
+
+
+def apply_progress(
+    connection: apsw.Connection,
+    lane: DestinationCursor,
+    progress: Progress,
+    ended: set[int],
+    *,
+    terse: bool,
+) -> None:
+    """Record the progress; the lane's ``new_`` side follows.
+
+    Adds to ``ended`` the seqs where a delivery waits no more. What the spool has taken from the
+    worker in the meantime stays taken, unless it ended. A delivery that neither waits, nor is
+    ahead of the cursor, nor was taken is over: what is said of it is a report that is repeated.
+    ``terse`` keeps dead letters without what was rendered: the store is full.
+    """
+    for later in progress.later:
+        _wait(connection, lane, later)
+    for failed in progress.dead:
+        _end_badly(connection, lane, failed, ended, terse=terse)
+    _advance(connection, lane, progress)
+    for mark in progress.done:
+        _end(connection, lane, mark, ended)
+
+
+def _advance(connection: apsw.Connection, lane: DestinationCursor, progress: Progress) -> None:
+    counts = (progress.delivered, progress.declined, progress.shadowed)
+    if lane.advance(progress.cursor) or any(counts):
+        values = (progress.cursor, *(count or 0 for count in counts), lane.number)
+        connection.execute(_RECORD, values)
+
+
+def _end(
+    connection: apsw.Connection, lane: DestinationCursor, mark: DeliveryRef, ended: set[int]
+) -> None:
+    """Record that a delivery is over; what is over already stays as it is."""
+    if _unwait(connection, lane, mark, ended):
+        if lane.has(mark.seq):
+            _remember(connection, lane, mark)
+    elif (dropped := _claim(connection, lane, mark)) is not None:
+        if not _withdraw(connection, lane, mark):
+            _count_claim(connection, lane, dropped=dropped)
+        elif lane.has(mark.seq):
+            _remember(connection, lane, mark)
+    elif lane.has(mark.seq) and _remember(connection, lane, mark):
+        lane.leave(mark.seq)
+
+
+def _remember(connection: apsw.Connection, lane: DestinationCursor, mark: DeliveryRef) -> bool:
+    """Write down that a delivery is over, until the cursor passes it; say whether it is new."""
+    connection.execute(_END, (lane.number, lane.name, mark.seq, mark.index))
+    return connection.changes() > 0
+
+
+def note_taken(
+    connection: apsw.Connection,
+    lane: DestinationCursor,
+    marks: Iterable[DeliveryRef],
+    waited: Collection[DeliveryRef],
+    *,
+    dropped: bool,
+) -> None:
+    """Write down what is taken from a worker, which may have it in flight."""
+    rows = ((lane.number, mark in waited, mark.seq, mark.index, dropped) for mark in marks)
+    connection.executemany(_TAKE, rows)
+
+
+def _claim(connection: apsw.Connection, lane: DestinationCursor, mark: DeliveryRef) -> bool | None:
+    """Let a worker have what was taken from it; say whether it was dropped, None if not taken."""
+    for (dropped,) in fetch(connection, _CLAIM, (lane.number, mark.seq, mark.index)):
+        return bool(dropped)
+    return None
+
+
+def _withdraw(connection: apsw.Connection, lane: DestinationCursor, mark: DeliveryRef) -> bool:
+    connection.execute(_WITHDRAW, (lane.name, mark.seq, mark.index))
+    if not connection.changes():
+        return False
+    unkeep(connection, [mark.seq])
+    lane.new_dead -= 1
+    return True
+
+
+def _count_claim(connection: apsw.Connection, lane: DestinationCursor, *, dropped: bool) -> None:
+    """Balance a delivery that ended although the spool took it, and of which there is no letter.
+
+    Either it was dropped, or its dead letter was dropped or replayed meanwhile. What was dropped
+    once and ends once more, or comes again, is one more than was accepted.
+    """
+    if dropped:
+        connection.execute(_DROPPED, (-1, lane.number))
+    else:
+        connection.execute(_ONE_MORE, (lane.number,))
+
+
+def count_dropped(connection: apsw.Connection, lane: DestinationCursor, count: int) -> None:
+    """Count deliveries that are forgotten."""
+    connection.execute(_DROPPED, (count, lane.number))
+
+
+def forget_ended(connection: apsw.Connection, lane: DestinationCursor, count: int) -> bool:
+    """Forget up to ``count`` ends that the cursor has passed; say whether there may be more."""
+    connection.execute(_FORGET, (lane.number, lane.new_cursor, count))
+    return connection.changes() >= count
+
+
+def forget_taken(connection: apsw.Connection, lanes: Iterable[DestinationCursor]) -> None:
+    """Forget what was taken from workers that do not have it in flight any more."""
+    for lane in lanes:
+        connection.execute(_LEFT, (lane.number, lane.new_reported))
+    connection.execute(_LONG_AGO, (IN_FLIGHT,))
+
+
+def unkeep(connection: apsw.Connection, seqs: Iterable[int]) -> None:
+    """Throw away the kept requests that no dead letter needs any more."""
+    connection.executemany(_UNKEEP, ((seq,) for seq in seqs))
+
+
+def _wait(connection: apsw.Connection, lane: DestinationCursor, later: WaitingDelivery) -> None:
+    seq, index = later.mark.seq, later.mark.index
+    connection.execute(_UNWAIT, (lane.number, seq, index))
+    waited = connection.changes()
+    if not waited and not lane.has(seq):
+        connection.execute(_KEEP_TAKEN, (lane.number, seq, index))
+        return
+    connection.execute(
+        _WAIT,
+        (
+            lane.number,
+            seq,
+            index,
+            later.parked,
+            later.due,
+            later.user,
+            later.event_name,
+            later.reason,
+            pack_attempts(later.attempts),
+            lane.name,
+        ),
+    )
+    waits = connection.changes()
+    lane.new_waiting += waits - waited
+    if waits > waited:
+        lane.leave(seq)
+
+
+def _unwait(
+    connection: apsw.Connection, lane: DestinationCursor, mark: DeliveryRef, ended: set[int]
+) -> bool:
+    connection.execute(_UNWAIT, (lane.number, mark.seq, mark.index))
+    if not connection.changes():
+        return False
+    lane.new_waiting -= 1
+    ended.add(mark.seq)
+    return True
+
+
+def _end_badly(
+    connection: apsw.Connection,
+    lane: DestinationCursor,
+    failed: FailedDelivery,
+    ended: set[int],
+    *,
+    terse: bool,
+) -> None:
+    mark = failed.mark
+    waited, ahead = _unwait(connection, lane, mark, ended), lane.has(mark.seq)
+    place = (lane.number, mark.seq, mark.index)
+    if not waited and fetch(connection, _HAS_ENDED, place):
+        return
+    known = fetch(connection, _LETTER, (lane.name, mark.seq, mark.index))
+    dropped = None if waited or known else _claim(connection, lane, mark)
+    if not (waited or known or ahead or dropped is not None):
+        return
+    _bury(connection, lane.name, failed, b"" if terse else failed.rendered)
+    if known or not connection.changes():
+        return
+    lane.new_dead += 1
+    if dropped is not None:
+        _count_claim(connection, lane, dropped=dropped)
+    elif not waited:
+        lane.leave(mark.seq)
+
+
+def refuse(
+    connection: apsw.Connection, lane: DestinationCursor, refused: Iterable[FailedDelivery]
+) -> None:
+    """Make dead letters of what a destination refuses of an entry that others take."""
+    for failed in refused:
+        _bury(connection, lane.name, failed, b"")
+        lane.new_dead += 1
+
+
+def _bury(
+    connection: apsw.Connection, destination: str, failed: FailedDelivery, rendered: bytes
+) -> None:
+    seq = failed.mark.seq
+    connection.execute(_KEEP, (seq,))
+    connection.execute(
+        _BURY,
+        (
+            destination,
+            seq,
+            failed.mark.index,
+            failed.cause,
+            failed.reason,
+            failed.at,
+            pack_attempts(failed.attempts),
+            rendered,
+            failed.event_name,
+            failed.user,
+        ),
+    )
+
+
+def evict(
+    connection: apsw.Connection,
+    lane: DestinationCursor,
+    why: FailedDelivery,
+    count: int,
+    before: float,
+) -> tuple[Progress, tuple[DeliveryRef, ...]]:
+    """Return the progress that makes dead letters of a destination's oldest pending deliveries.
+
+    It covers up to ``count`` entries and waiting deliveries that were appended before
+    ``before`` (Unix seconds), all with the cause, the reason and the time of ``why``. Beside it
+    stand the marks of those that waited.
+    """
+    found: list[tuple[int, bool, list[FailedDelivery]]] = []
+    for at, mark, rest in _oldest_waiting(connection, lane, count):
+        if at >= before:
+            break
+        reason = f"{why.reason}; {rest['reason']}" if rest["reason"] else why.reason
+        failed = msgspec.structs.replace(why, **{**rest, "mark": mark, "reason": reason})
+        found.append((mark.seq, False, [failed]))
+    for seq in lane.ahead(count):
+        at, indexes = _open(connection, lane, seq)
+        if at >= before:
+            break
+        marks = [DeliveryRef(seq, index) for index in indexes]
+        found.append((seq, True, [msgspec.structs.replace(why, mark=mark) for mark in marks]))
+    found = sorted(found, key=lambda one: one[0])[:count]
+    cursor = max((seq for seq, logged, _ in found if logged), default=0)
+    dead = [failed for _, _, group in found for failed in group]
+    waited = tuple(group[0].mark for _, logged, group in found if not logged)
+    return Progress(cursor=cursor, dead=dead), waited
+
+
+def eviction_notice(
+    connection: apsw.Connection,
+    lane: DestinationCursor,
+    progress: Progress,
+    waited: tuple[DeliveryRef, ...],
+    dropped: int,
+) -> Evicted:
+    """Return the notice of what ``take`` returned, once that is applied."""
+    letters = tuple(
+        number
+        for failed in progress.dead[:NAMED]
+        for (number,) in fetch(connection, _LETTER, (lane.name, failed.mark.seq, failed.mark.index))
+    )
+    return Evicted(lane.name, lane.new_cursor, waited, dropped, letters, len(progress.dead))
+
+
+def taken_again(connection: apsw.Connection, lane: DestinationCursor) -> Evicted | None:
+    """Return the notice of all that was taken from a worker and may be in its hands.
+
+    It is for a worker that may not have heard: a commit that was reported as failed, and so was
+    not told, may have reached the file all the same.
+    """
+    rows = fetch(connection, _TAKEN, (lane.number,))
+    if not rows:
+        return None
+    cursor = max((seq for waited, seq, _ in rows if not waited), default=0)
+    return Evicted(
+        lane.name, cursor, tuple(DeliveryRef(seq, idx) for waited, seq, idx in rows if waited)
+    )
+
+
+def _oldest_waiting(
+    connection: apsw.Connection, lane: DestinationCursor, count: int
+) -> Iterator[tuple[float, DeliveryRef, dict[str, Any]]]:
+    rows = fetch(connection, _OLDEST, (lane.number, count))
+    for at, seq, index, reason, attempts, user, event_name in rows:
+        yield (
+            at,
+            DeliveryRef(seq, index),
+            {
+                "reason": reason,
+                "attempts": unpack_attempts(attempts),
+                "user": user,
+                "event_name": event_name,
+            },
+        )
+
+
+def _open(
+    connection: apsw.Connection, lane: DestinationCursor, seq: int
+) -> tuple[float, list[int]]:
+    """Return when an entry was appended and which of its deliveries are no exceptions."""
+    at, meta = fetch(connection, "SELECT at, meta FROM log WHERE seq = ?", (seq,))[0]
+    excepted = {index for (index,) in fetch(connection, _EXCEPTED, (lane.number, lane.name, seq))}
+    return at, [index for index in targets_of(meta)[lane.name] if index not in excepted]

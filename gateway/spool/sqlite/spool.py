@@ -1,0 +1,335 @@
+"""The embedded spool: one SQLite file, one writing thread, group commit."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import apsw
+from msgspec.structs import replace
+
+from gateway.errors import SpoolError
+from gateway.spool.clock import Clock, GivenClock, SteadyClock
+from gateway.spool.dead_letters import (
+    ALL_DEAD_LETTERS,
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetterGroup,
+)
+from gateway.spool.sqlite import commands, consent, dead_letters, reader
+from gateway.spool.sqlite.commands import (
+    AppendEntry,
+    CloseWriter,
+    CommandQueue,
+    RecordProgress,
+    RunTransaction,
+    SaveConsent,
+    TransactionResult,
+)
+from gateway.spool.sqlite.cursors import DestinationCursors
+from gateway.spool.sqlite.database import lock
+from gateway.spool.sqlite.dedup import dedup_keys
+from gateway.spool.sqlite.reader import SpoolReader, read_pending
+from gateway.spool.sqlite.session import WriterSession
+from gateway.spool.sqlite.user_hash import UserHash
+from gateway.spool.sqlite.writer import Writer
+from gateway.spool.values import (
+    BacklogLimit,
+    Balance,
+    ConsentRecord,
+    DedupWindow,
+    Entry,
+    GivenUp,
+    LogRecord,
+    PendingRequest,
+    Progress,
+    QueueDepth,
+    SpoolFull,
+    SpoolLimits,
+    SpoolNotice,
+    UnreadPage,
+    WaitingDelivery,
+)
+
+MAX_QUEUED = 64 * 1024 * 1024
+"""Bytes of bodies that may wait for a slow disk before appends are refused."""
+_RETRY_AFTER = 1.0
+_NO_LIMITS = SpoolLimits()
+_NO_IDS: Mapping[int, bytes] = {}
+
+
+class SqliteSpool:
+    """A ``Spool`` in a folder of its own.
+
+    ``vfs`` names a SQLite VFS to use instead of the system's; ``clock`` tells the time;
+    one that just returns Unix seconds is believed whatever it says.
+
+    Attributes:
+        clock: what it goes by.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        limits: SpoolLimits = _NO_LIMITS,
+        *,
+        vfs: str | None = None,
+        clock: Clock | Callable[[], float] | None = None,
+    ) -> None:
+        self._folder, self._limits, self._vfs = folder, limits, vfs
+        given = clock or SteadyClock()
+        self.clock: Clock = GivenClock(given) if callable(given) else given
+        self._listeners: list[Callable[[SpoolNotice], None]] = []
+        self._lock: int | None = None
+        self._open = False
+        self._session = WriterSession(folder, vfs, limits.max_bytes, self.clock)
+        self._user_hash = UserHash(b"")  # nothing is kept before the store is open
+
+    async def open(self) -> None:
+        """Open the store (see ``Spool.open``)."""
+        self._lock = lock(self._folder)
+        self._loop = asyncio.get_running_loop()
+        spare = self._session.spare
+        self._session = WriterSession(self._folder, self._vfs, self._limits.max_bytes, self.clock)
+        self._session.spare = spare
+        self._batches = CommandQueue(self._listeners)
+        self._writer = Writer(self._session, self._batches, self._limits, self.clock)
+        self._reader = SpoolReader(self._folder, self._vfs)
+        self._writer.start()
+        self._open = True
+        try:
+            self._user_hash = UserHash(await self._call(commands.secret))
+        except BaseException:
+            await self.close()
+            raise
+
+    def spares(self, what: Callable[[], None]) -> None:
+        """Call *what* when the disk is full, from any thread (see ``Spool.spares``)."""
+        self._session.spare = what
+
+    @property
+    def _reads(self) -> SpoolReader:
+        if not self._open:
+            raise SpoolError(f"{self._folder}: the spool is closed")
+        return self._reader
+
+    async def close(self) -> None:
+        """Finish what is queued, then close; does nothing the second time."""
+        if not self._open:
+            return
+        self._open = False
+        await self._reader.close()
+        closing = CloseWriter(self._loop.create_future())
+        self._batches.put(closing)
+        await closing.future
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def health(self) -> str | None:
+        """Return the present trouble (see ``Spool.health``)."""
+        if not self._open:
+            return f"{self._folder}: the spool is closed"
+        session = self._session
+        trouble = session.trouble or session.short or self._reader.trouble or self._writer.room.full
+        return trouble or self._says_slow(0)
+
+    def refusing(self) -> Mapping[str, str]:
+        """Return which destinations take nothing new (see ``Spool.refusing``)."""
+        return self._writer.room.refusing if self._open else {}
+
+    def _says_slow(self, size: int) -> str | None:
+        """Return what to say while too much waits for the disk to take *size* bytes more."""
+        queued = self._batches.queued
+        if not queued or queued + size <= MAX_QUEUED:
+            return None
+        return f"{self._folder}: {queued} bytes wait to be written; the disk is too slow, or hangs"
+
+    async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
+        """Say which destinations there are (see ``Spool.register``)."""
+        await self._call(partial(commands.register, destinations=dict(destinations)))
+
+    async def orphans(self) -> dict[str, QueueDepth]:
+        """Return the destinations that are known and not registered."""
+        lanes = self._session.lanes.by_name
+        depths = await self.depths()
+        return {n: depth for n, depth in depths.items() if n in lanes and lanes[n].bounds is None}
+
+    async def forget(self, destination: str) -> int:
+        """Give up an orphan's pending deliveries (see ``Spool.forget``)."""
+        given_up: int = await self._call(partial(commands.forget, name=destination))
+        return given_up
+
+    async def pause(self, destination: str, *, paused: bool) -> None:
+        """Remember that an operator paused the destination, or not (see ``Spool.pause``)."""
+        await self._call(partial(commands.pause, name=destination, paused=paused))
+
+    async def paused(self) -> frozenset[str]:
+        """Return the destinations that are paused."""
+        return await self._reads.run(reader.paused)
+
+    def append(
+        self,
+        entry: Entry,
+        accepted: Callable[[LogRecord], None] | None = None,
+        once: DedupWindow | None = None,
+    ) -> Awaitable[int]:
+        """Return the entry's seq once it is durable (see ``Spool.append``)."""
+        future = self._future()
+        if slow := self._says_slow(len(entry.request.body)):
+            raise SpoolFull(slow, _RETRY_AFTER)
+        job = AppendEntry(
+            future,
+            entry=entry,
+            accepted=accepted,
+            kept=entry,
+            ids=dedup_keys(entry, once) if once else _NO_IDS,
+            window=once.window if once else 0.0,
+        )
+        self._batches.put(job)
+        return job.future
+
+    def settle(self, destination: str, progress: Progress) -> Awaitable[None]:
+        """Record a worker's progress in one transaction (see ``Spool.settle``)."""
+        heard = self._batches.heard
+        job = RecordProgress(
+            self._future(), destination=destination, progress=progress, heard=heard
+        )
+        self._batches.put(job)
+        return job.future
+
+    def save_consent(
+        self, said: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
+    ) -> Awaitable[None]:
+        """Remember what users said of consent (see ``Spool.save_consent``)."""
+        job = SaveConsent(self._future(), said=said, window=window)
+        self._batches.put(job)
+        return job.future
+
+    async def load_consent(self, users: Sequence[bytes]) -> dict[bytes, dict[str, ConsentRecord]]:
+        """Return what is remembered of these users (see ``Spool.load_consent``)."""
+        return await self._reads.run(consent.recall, users, self.clock.sure())
+
+    async def _call(
+        self, act: Callable[[apsw.Connection, DestinationCursors], TransactionResult]
+    ) -> Any:
+        job = RunTransaction(self._future(), act=act)
+        self._batches.put(job)
+        return await job.future
+
+    def _future(self) -> asyncio.Future[Any]:
+        if not self._open:
+            raise SpoolError(f"{self._folder}: the spool is closed")
+        return self._loop.create_future()
+
+    def subscribe(self, listener: Callable[[SpoolNotice], None]) -> None:
+        """Call ``listener`` on the loop for every notice."""
+        self._listeners.append(listener)
+
+    def user_hash(self, user: str) -> int:
+        """Return 32 bits that stand for a user (see ``Spool.user_hash``)."""
+        return self._user_hash(user)
+
+    def position(self) -> int:
+        """Return the seq of the last entry, 0 in a new spool."""
+        return self._batches.position if self._open else 0
+
+    def cursor(self, destination: str) -> int:
+        """Return the destination's cursor."""
+        return self._session.lanes[destination].cursor
+
+    async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
+        """Return a page of what is pending for a destination (see ``Spool.unread``)."""
+        return await self._reads.run(reader.unread, destination, after, upto, limit)
+
+    async def balances(self) -> dict[str, Balance]:
+        """Return what became of all that was accepted, by destination (see ``Spool.balances``)."""
+        found: dict[str, Balance] = await self._call(
+            partial(commands.balance, session=self._session)
+        )
+        return found
+
+    async def entries(self, seqs: Sequence[int]) -> list[LogRecord]:
+        """Return the entries at these places, without the missing."""
+        return await self._reads.run(reader.entries, seqs)
+
+    async def pending(self, request_id: str) -> PendingRequest | None:
+        """Return what is owed of a request (see ``Spool.pending``)."""
+        return await self._reads.run(read_pending, request_id)
+
+    async def retrying(
+        self, destination: str, due_before: float, limit: int, after: WaitingDelivery | None = None
+    ) -> list[WaitingDelivery]:
+        """Return retrying deliveries by their due times (see ``Spool.retrying``)."""
+        return await self._reads.run(reader.retrying, destination, due_before, limit, after)
+
+    async def parked(self, destination: str, user: str, limit: int) -> list[WaitingDelivery]:
+        """Return a user's parked deliveries, by seq and index."""
+        return await self._reads.run(reader.parked, destination, user, limit)
+
+    async def blocked(self, destination: str) -> dict[str, int]:
+        """Return how many deliveries wait, per user."""
+        return await self._reads.run(reader.blocked, destination)
+
+    async def depths(self) -> dict[str, QueueDepth]:
+        """Return how things stand for every known destination."""
+        lanes = list(self._session.lanes.by_name.values())
+        known = [(lane.name, lane.cursor, lane.backlog, lane.first()) for lane in lanes]
+        found = await self._reads.run(reader.depths, known)
+        ahead = self.clock.ahead
+        if not ahead:
+            return found
+        return {
+            name: depth if depth.oldest is None else replace(depth, oldest=depth.oldest + ahead)
+            for name, depth in found.items()
+        }
+
+    def given_up(self) -> Mapping[str, GivenUp]:
+        """Return what was given up, by destination (see ``Spool.given_up``)."""
+        return dict(self._writer.given_up) if self._open else {}
+
+    def unaccounted(self) -> Mapping[str, int]:
+        """Return how many deliveries are missing, by destination (see ``Spool.unaccounted``)."""
+        return self._writer.auditor.unaccounted
+
+    async def size(self) -> int:
+        """Return how many bytes of the file are in use."""
+        return await self._reads.run(reader.size)
+
+    async def dead_letters(
+        self, which: DeadLetterFilter = ALL_DEAD_LETTERS, after: int = 0, limit: int = 50
+    ) -> list[DeadLetter]:
+        """Return dead letters by id; ``after`` is the last id of the page before."""
+        return await self._reads.run(dead_letters.listing, which, after, limit)
+
+    async def letter_groups(
+        self, which: DeadLetterFilter = ALL_DEAD_LETTERS, limit: int = 50
+    ) -> list[DeadLetterGroup]:
+        """Return dead letters by alike reasons (see ``Spool.letter_groups``)."""
+        return await self._reads.run(dead_letters.groups, which, limit)
+
+    async def dead_letter(self, number: int) -> DeadLetter | None:
+        """Return one dead letter by its id."""
+        return await self._reads.run(dead_letters.one, number)
+
+    async def delete_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
+        """Throw dead letters away; return how many there were."""
+        return await self._each(which, commands.drop_some)
+
+    async def replay_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
+        """Move dead letters back (see ``Spool.replay_dead_letters``)."""
+        return await self._each(which, partial(commands.replay_some, now=self.clock.now()))
+
+    async def _each(
+        self,
+        which: Sequence[int] | DeadLetterFilter,
+        act: Callable[..., TransactionResult],
+    ) -> int:
+        after, total = 0, 0
+        upto = await self._reads.run(dead_letters.newest)
+        while ids := await self._reads.run(dead_letters.portion, which, after, upto):
+            total += await self._call(partial(act, ids=ids))
+            after = ids[-1]
+        return total

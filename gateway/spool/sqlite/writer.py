@@ -1,0 +1,517 @@
+"""The one thread that writes: a batch of jobs is one commit; between batches it keeps house."""
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import apsw
+import msgspec
+import structlog
+
+from gateway.errors import SpoolError
+from gateway.spool.clock import SLACK, Clock
+from gateway.spool.sqlite import consent
+from gateway.spool.sqlite.balance import Auditor, balances
+from gateway.spool.sqlite.commands import (
+    AppendEntry,
+    CloseWriter,
+    Command,
+    CommandQueue,
+    RecordProgress,
+    RunTransaction,
+    SaveConsent,
+    fail,
+)
+from gateway.spool.sqlite.cursors import DestinationCursor
+from gateway.spool.sqlite.database import Row, insert, pack
+from gateway.spool.sqlite.dead_letters import drop_oldest
+from gateway.spool.sqlite.dedup import Deduplicator, purge
+from gateway.spool.sqlite.progress import (
+    NOTHING,
+    NOWHERE,
+    apply_progress,
+    count_dropped,
+    evict,
+    eviction_notice,
+    forget_ended,
+    forget_taken,
+    note_taken,
+    refuse,
+)
+from gateway.spool.sqlite.room import Room
+from gateway.spool.sqlite.session import WriterSession
+from gateway.spool.sqlite.vacuum import STEP, shrink, trim, trimmable
+from gateway.spool.values import (
+    Cause,
+    DeadLettersReplayed,
+    Deliveries,
+    DeliveryRef,
+    Entry,
+    FailedDelivery,
+    GivenUp,
+    Outdated,
+    Progress,
+    SpoolFull,
+    SpoolLimits,
+    SpoolNotice,
+)
+from gateway.sqlite import fetch
+
+TICK = 1.0
+"""Seconds between two looks at what no append brings up: age, other processes, a broken disk."""
+AUDIT = 3
+"""Ticks between two looks at the balances."""
+_PAUSE = 0.005
+"""Seconds between two steps of housekeeping while nothing queues."""
+_REPLAYED = """
+    SELECT name FROM destination WHERE number IN
+    (SELECT destination FROM waiting JOIN log USING (seq) WHERE seq > ? AND mask = 0)
+"""
+_ACCEPT = "UPDATE destination SET accepted = accepted + ? WHERE number = ?"
+_SHRINK = 0.05
+"""Seconds between two steps of giving space back while jobs queue."""
+_HURRY = 4 * STEP
+_RETRY_AFTER = 5.0
+_BATCHED = AppendEntry | RecordProgress | SaveConsent
+
+log = structlog.get_logger()
+
+
+class _Refusal(NamedTuple):
+    """What a destination refuses of an entry."""
+
+    lane: DestinationCursor
+    numbers: Deliveries
+    why: str
+
+
+class _Taking(NamedTuple):
+    """An entry that is taken."""
+
+    job: AppendEntry
+    entry: Entry
+    size: int
+    refused: list[_Refusal]
+
+
+@dataclass
+class Unsaid:
+    """What was given up and is not logged yet."""
+
+    reason: str
+    dead: int = 0
+    dropped: int = 0
+
+
+class Writer:
+    """Serves batches until it is told to close."""
+
+    def __init__(
+        self,
+        session: WriterSession,
+        batches: CommandQueue,
+        limits: SpoolLimits,
+        clock: Clock,
+    ) -> None:
+        self.room = Room(session.lanes, session.gauge, session.folder)
+        self.given_up: dict[str, GivenUp] = {}
+        self._unsaid: dict[tuple[str, Cause], Unsaid] = {}
+        self._session, self._lanes, self._gauge = session, session.lanes, session.gauge
+        self._batches, self._limits, self._clock = batches, limits, clock
+        self._ticked = self._shrunk = self._ahead = 0.0
+        self._audited = -math.inf
+        self.auditor = Auditor()
+        self._stale = False
+        """Whether there are ids to forget."""
+
+    def start(self) -> None:
+        """Start the thread; the first job opens the store."""
+        threading.Thread(target=self._run, name="spool", daemon=True).start()
+
+    def _run(self) -> None:
+        busy = False
+        while True:
+            jobs = self._batches.take(_PAUSE if busy else TICK)
+            notices: list[SpoolNotice] = []
+            if batch := [job for job in jobs if isinstance(job, _BATCHED)]:
+                notices += self._serve(batch)
+            for job in jobs:
+                if isinstance(job, RunTransaction):
+                    notices += self._call(job)
+            closing = any(isinstance(job, CloseWriter) for job in jobs)
+            if closing:
+                self._session.disconnect()
+                self._session.end()
+                self._say_given_up()
+            if jobs:
+                self._answer(jobs, notices)
+            if closing:
+                return
+            busy = self._keep_house(idle=not jobs)
+            if self._session.untold:
+                self._answer([], [])
+
+    def _answer(self, jobs: Sequence[Command], notices: Sequence[SpoolNotice]) -> None:
+        again, self._session.untold = self._session.untold, []
+        numbers = self._lanes.position, self._lanes.evictions
+        self._batches.answer(jobs, [*again, *notices], *numbers)
+
+    # ---- one batch, one commit -----------------------------------------------------------
+
+    def _serve(
+        self, jobs: Sequence[AppendEntry | RecordProgress | SaveConsent]
+    ) -> list[SpoolNotice]:
+        notices: list[SpoolNotice] = []
+        for job in jobs:
+            job.error = None
+        if not self._session.has_room():
+            fail(
+                [job for job in jobs if not isinstance(job, RecordProgress)], self._session.no_room
+            )
+            jobs = [job for job in jobs if isinstance(job, RecordProgress)]
+            if not jobs:
+                return []
+        try:
+            with self._session.writing() as connection:
+                self._settle(connection, [job for job in jobs if isinstance(job, RecordProgress)])
+                self._append(connection, [job for job in jobs if isinstance(job, AppendEntry)])
+                self._remember(connection, [job for job in jobs if isinstance(job, SaveConsent)])
+                for lane in self._lanes.by_name.values():
+                    notices += self._overflow(connection, lane)
+                self.room.look(connection)
+                if trimmable(self._lanes) >= STEP:
+                    trim(connection, self._lanes, max(STEP, 2 * len(jobs)))
+                if self._stale:
+                    coming = sum(len(job.ids) for job in jobs if isinstance(job, AppendEntry))
+                    self._forget(connection, max(STEP, 2 * coming))
+        except SpoolError as e:
+            fail(jobs, e)
+            return []
+        except Exception as e:  # noqa: BLE001 - the thread outlives whatever one job brings
+            if len(jobs) > 1:
+                return [notice for job in jobs for notice in self._serve([job])]
+            fail(jobs, e)
+            return []
+        return notices
+
+    def _settle(self, connection: apsw.Connection, jobs: Sequence[RecordProgress]) -> None:
+        for job in jobs:
+            try:
+                lane = self._lanes[job.destination]
+            except SpoolError as e:
+                job.error = e
+                continue
+            if job.heard < lane.evicted:
+                job.error = Outdated(f"the spool took deliveries of {lane.name!r}; report again")
+                continue
+            terse = self.room.full is not None
+            apply_progress(connection, lane, job.progress, self._lanes.ended, terse=terse)
+            lane.new_reported = max(lane.new_reported, job.progress.cursor)
+
+    def _append(self, connection: apsw.Connection, jobs: Sequence[AppendEntry]) -> None:
+        if self._gauge.tight:
+            trim(connection, self._lanes, _HURRY)
+            self.room.look(connection)
+        now = self._clock.now()
+        sieve = Deduplicator(connection, now, self._clock.sure(), [job for job in jobs if job.ids])
+        taken: list[_Taking] = []
+        rows: list[Row] = []
+        for job in jobs:
+            size = sieve.sift(job) if job.ids else 0
+            if job.kept is None:
+                continue
+            try:
+                entry, refused, mask = self._admitted(job.kept)
+                meta = pack(entry)
+                self._make_room(connection, size + len(meta) + len(entry.request.body))
+            except apsw.Error:
+                raise
+            except Exception as e:  # noqa: BLE001 - an entry that cannot be packed fails alone
+                fail([job], e)
+            else:
+                if job.ids:
+                    sieve.note(job)
+                job.kept = entry
+                taken.append(_Taking(job, entry, len(meta) + len(entry.request.body), refused))
+                rows.append((mask, now, entry.id, meta, entry.request.body))
+        if rows:
+            self._place(connection, taken, insert(connection, rows))
+        sieve.remember()
+        for lane in self._lanes.by_name.values():
+            lane.coming = 0
+
+    def _place(self, connection: apsw.Connection, taken: Sequence["_Taking"], seq: int) -> None:
+        """Note the entries that were inserted from *seq* on."""
+        by_name, accepted = self._lanes.by_name, Counter[str]()
+        for taking in taken:
+            taking.job.result = self._lanes.new_position = seq
+            for name, numbers in taking.entry.targets.items():
+                by_name[name].add(seq, len(numbers), taking.size)
+                accepted[name] += len(numbers)
+            for refusal in taking.refused:
+                accepted[refusal.lane.name] += len(refusal.numbers)
+                self._refuse(connection, seq, refusal)
+            seq += 1
+        counts = ((count, by_name[name].number) for name, count in accepted.items())
+        connection.executemany(_ACCEPT, counts)
+
+    def _admitted(self, entry: Entry) -> tuple[Entry, list["_Refusal"], int]:
+        """Return the entry for those destinations that take it, what the others refuse, the mask.
+
+        Raises SpoolFull where none takes it, a shadow aside, and SpoolError for an unknown one.
+        """
+        refused: list[_Refusal] = []
+        lanes: list[DestinationCursor] = []
+        takes, mask = False, 0
+        for name, numbers in entry.targets.items():
+            lane = self._lanes[name]
+            if lane.bounds is None:
+                raise SpoolError(f"destination {lane.name!r} is not registered; register it first")
+            if why := self.room.refusal(lane):
+                refused.append(_Refusal(lane, numbers, why))
+                continue
+            takes = takes or lane.bounds.overflow != "drop"
+            lanes.append(lane)
+            mask |= lane.bit
+        if refused:
+            if not takes:
+                raise SpoolFull("; ".join(one.why for one in refused), _RETRY_AFTER)
+            left = {lane.name: entry.targets[lane.name] for lane in lanes}
+            entry = msgspec.structs.replace(entry, targets=left)
+        for lane in lanes:
+            lane.coming += 1
+        return entry, refused, mask
+
+    def _refuse(self, connection: apsw.Connection, seq: int, refusal: "_Refusal") -> None:
+        """Give up what a destination refuses of an entry that others take.
+
+        It becomes dead letters as long as the destination is within its share of the store.
+        """
+        lane, numbers, why = refusal
+        if self.room.is_past(lane):
+            count_dropped(connection, lane, len(numbers))
+            self._gives_up(lane, "overflow", 0, len(numbers), why)
+            return
+        at = self._clock.now() + self._clock.ahead
+        dead = [FailedDelivery(DeliveryRef(seq, number), "overflow", why, at) for number in numbers]
+        refuse(connection, lane, dead)
+        self._gives_up(lane, "overflow", len(dead), 0, why)
+
+    def _remember(self, connection: apsw.Connection, jobs: Sequence[SaveConsent]) -> None:
+        for job in jobs:
+            try:
+                self._make_room(connection, consent.bytes_needed(job.said))
+            except SpoolFull as e:
+                fail([job], e)
+            else:
+                consent.remember(connection, job.said, self._clock.now(), job.window)
+
+    def _make_room(self, connection: apsw.Connection, size: int) -> None:
+        """Count *size* bytes more; raises SpoolFull where they are too many."""
+        if not self._gauge.has_room(connection, size):
+            trim(connection, self._lanes, _HURRY)
+        if not self._gauge.has_room(connection, size):
+            raise SpoolFull(self.room.says_full(), _RETRY_AFTER)
+
+    def _overflow(self, connection: apsw.Connection, lane: DestinationCursor) -> list[SpoolNotice]:
+        """Let the oldest of what a destination has too much of give way, if its policy says so."""
+        bounds = lane.bounds
+        if bounds is None or bounds.overflow == "refuse":
+            return []
+        at = self._clock.now() + self._clock.ahead
+        if (excess := lane.excess()) > 0:
+            reason = f"more than {bounds.max_backlog} were pending"
+            why = FailedDelivery(NOWHERE, "overflow", reason, at)
+            return self._take(connection, lane, why, min(excess, STEP), math.inf)
+        return self._keep_to_share(connection, lane, at) if self.room.is_past(lane) else []
+
+    def _keep_to_share(
+        self, connection: apsw.Connection, lane: DestinationCursor, at: float
+    ) -> list[SpoolNotice]:
+        """Free what a destination holds beyond its share, the oldest first.
+
+        What was pending becomes dead letters, which free nothing: of these as much is dropped, so
+        that in time a half of the share is pending and the other half dead letters.
+        """
+        size, reason = self.room.excess(lane), self.room.past_share(lane)
+        if not size:
+            return []
+        notices: list[SpoolNotice] = []
+        dead = lane.bounds is not None and lane.bounds.overflow == "dead"
+        if 2 * self.room.letters(lane) <= self.room.held(lane):
+            why = FailedDelivery(NOWHERE, "overflow", reason, at)
+            count = lane.count_of(2 * size if dead else size, STEP)
+            notices = self._take(connection, lane, why, count, math.inf)
+        if dead:
+            dropped = drop_oldest(connection, lane.name, size, STEP)
+            lane.new_dead -= dropped
+            self._gives_up(lane, "overflow", 0, dropped, reason)
+        return notices
+
+    def _take(
+        self,
+        connection: apsw.Connection,
+        lane: DestinationCursor,
+        why: FailedDelivery,
+        count: int,
+        before: float,
+    ) -> list[SpoolNotice]:
+        progress, waiting = evict(connection, lane, why, count, before)
+        if progress == NOTHING:
+            return []
+        bounds, dropped = lane.bounds, 0
+        marks = [failed.mark for failed in progress.dead]
+        if bounds is not None and bounds.overflow == "drop":
+            progress, dropped = Progress(cursor=progress.cursor, done=waiting), len(progress.dead)
+            count_dropped(connection, lane, dropped)
+        apply_progress(connection, lane, progress, self._lanes.ended, terse=True)
+        note_taken(connection, lane, marks, set(waiting), dropped=dropped > 0)
+        self._lanes.evict(lane)
+        self._gives_up(lane, why.cause, len(progress.dead), dropped, why.reason)
+        return [eviction_notice(connection, lane, progress, waiting, dropped)]
+
+    def _gives_up(
+        self, lane: DestinationCursor, cause: Cause, dead: int, dropped: int, reason: str
+    ) -> None:
+        """Count what is given up, and let it be said: nothing ends unheard."""
+        known = self.given_up.get(lane.name, GivenUp())
+        self.given_up[lane.name] = GivenUp(known.dead + dead, known.dropped + dropped)
+        unsaid = self._unsaid.setdefault((lane.name, cause), Unsaid(reason))
+        unsaid.dead += dead
+        unsaid.dropped += dropped
+
+    def _say_given_up(self) -> None:
+        """Log what was given up since the last time: a line a second for a destination."""
+        unsaid, self._unsaid = self._unsaid, {}
+        for (name, cause), found in unsaid.items():
+            log.warning(
+                "given_up",
+                destination=name,
+                cause=cause,
+                dead_letters=found.dead,
+                dropped=found.dropped,
+                reason=found.reason,
+            )
+
+    # ---- the rest ------------------------------------------------------------------------
+
+    def _call(self, job: RunTransaction) -> Sequence[SpoolNotice]:
+        try:
+            with self._session.writing() as connection:
+                outcome = job.act(connection, self._lanes)
+            if outcome.then:
+                outcome.then()
+            job.result = outcome.result
+        except Exception as e:  # noqa: BLE001 - the thread outlives whatever one act does
+            fail([job], e)
+            return ()
+        return outcome.notices
+
+    def _keep_house(self, *, idle: bool) -> bool:
+        """Do a step of what is due; say whether more of it could follow at once."""
+        now = time.monotonic()
+        due = now - self._ticked >= TICK
+        if due:
+            self._ticked = now
+            self._say_given_up()
+        try:
+            if self._session.trouble:
+                if due:
+                    self._session.probe()
+                return False
+            self._session.checkpoint()
+            more = False
+            if idle or due:
+                more = self._tidy(due=due)
+            if idle or now - self._shrunk >= _SHRINK:
+                self._shrunk = now
+                more |= self._shrink(idle=idle)
+        except Exception as e:  # noqa: BLE001 - the thread outlives a broken disk
+            self._session.trouble = f"{type(e).__name__}: {e}"
+            return False
+        return more
+
+    def _tidy(self, *, due: bool) -> bool:
+        if due:
+            self._look()
+            self._follow_clock()
+            self._audit()
+        expired, more = self._expire(), False
+        if due or self._stale or trimmable(self._lanes) >= STEP:
+            self._session.has_room()
+            with self._session.writing() as connection:
+                trim(connection, self._lanes, STEP)
+                self._forget(connection, STEP)
+                lanes = self._lanes.by_name.values()
+                for lane in lanes:
+                    more |= forget_ended(connection, lane, STEP)
+                forget_taken(connection, lanes)
+        return expired or more or self._stale or trimmable(self._lanes) >= STEP
+
+    def _forget(self, connection: apsw.Connection, count: int) -> None:
+        now = self._clock.sure()
+        ids = purge(connection, now, count)
+        self._stale = consent.purge(connection, now, count) or ids
+
+    def _shrink(self, *, idle: bool) -> bool:
+        with self._session.using() as connection:
+            self._gauge.measure(connection)
+            self.room.look(connection)
+            shrunk = shrink(connection, all_of_it=self._session.short is not None)
+        if idle:
+            self._session.checkpoint(1)  # which is also what cuts the file
+        return shrunk
+
+    def _look(self) -> None:
+        """Find out what other processes have done to the file."""
+        session, lanes = self._session, self._lanes
+        if not session.others_wrote():
+            return
+        with session.using() as connection:
+            lanes.recount(connection)
+            names = [name for (name,) in fetch(connection, _REPLAYED, (session.checked,))]
+        session.checked = lanes.position
+        self._answer([], [DeadLettersReplayed(name) for name in names])
+
+    def _audit(self) -> None:
+        """Compare what was accepted with what became of it, every few ticks."""
+        now = time.monotonic()
+        if now - self._audited < AUDIT * TICK:
+            return
+        self._audited = now
+        with self._session.writing() as connection:
+            self._session.count_again(connection)
+            found = balances(connection, self._lanes)
+        self.auditor.look(found)
+
+    def _follow_clock(self) -> None:
+        """Look whether the machine's clock was set, and keep by how much once that is believed."""
+        changed, ahead = self._clock.look(), self._clock.ahead
+        if changed:
+            log.warning("clock_was_set", seconds=round(changed))
+        if abs(ahead - self._ahead) > SLACK:
+            with self._session.writing() as connection:
+                connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (ahead,))
+            self._ahead = ahead
+
+    def _expire(self) -> bool:
+        """Make dead letters of some deliveries that are too old; say whether there were any."""
+        if self._limits.max_age is None:
+            return False
+        clock = self._clock
+        now = clock.sure()
+        reason = f"pending for more than {self._limits.max_age:g} s"
+        why = FailedDelivery(NOWHERE, "expired", reason, clock.now() + clock.ahead)
+        expired = False
+        for name in list(self._lanes.by_name):
+            with self._session.writing() as connection:
+                lane = self._lanes[name]
+                notices = self._take(connection, lane, why, STEP, now - self._limits.max_age)
+            if notices:  # at once: the next destination's transaction may fail
+                self._answer([], notices)
+                expired = True
+        return expired

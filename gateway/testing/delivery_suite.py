@@ -1,0 +1,308 @@
+"""The delivery suite: an output against a scripted vendor over real sockets."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar, NamedTuple
+
+import aiohttp
+import orjson
+import pytest
+from aiohttp import web
+
+from gateway.app import Gateway, make_app
+from gateway.config.models import (
+    Config,
+    ConsentConfig,
+    DestinationConfig,
+    ReadFiles,
+    RouteConfig,
+    ServerConfig,
+    SourceConfig,
+    SpoolConfig,
+)
+from gateway.config.operations import LogConfig, TraceConfig
+from gateway.errors import Unrenderable
+from gateway.event import Event
+from gateway.http import Request, Response
+from gateway.plugin.registry import PluginRegistry, load_plugins
+from gateway.plugin.vendor import Input, Output
+from gateway.spool import DeadLetter, QueueDepth
+from gateway.testing.live_gateway import PATIENCE, SettledEvents, serving
+from gateway.testing.samples import EVENTS, PATH, NeutralInput, load_samples, request_of
+from gateway.verdict import Declined, Delivered, Refused
+
+
+class ConnectionFault(Enum):
+    """What may come instead of an answer."""
+
+    RESET = "reset"
+    """The connection is lost when the request is read."""
+    HANG = "hang"
+    """No answer comes at all."""
+
+
+Step = int | Response | ConnectionFault
+"""A status alone is an answer without body; 200 is what the vendor answers to what it takes."""
+BUSY = Response(429, {"retry-after": "1"})
+SCRIPTS: dict[str, tuple[Step, ...]] = {
+    "well": (),
+    "failing": (500, 502, 503, 504),
+    "busy": (200, BUSY),
+    "reset": (ConnectionFault.RESET, 200, ConnectionFault.RESET),
+    "silent": (ConnectionFault.HANG, 200, ConnectionFault.HANG),
+    "refusing": (400, 200, 422),
+    "everything": (
+        200, 500, BUSY, ConnectionFault.RESET, 400, ConnectionFault.HANG, 503, 200, 404,
+        ConnectionFault.RESET, 500, 200,
+    ),
+}  # fmt: skip
+"""What a vendor may do with the first attempts that it gets; it takes all that come later."""
+
+
+class ReceivedAttempt(NamedTuple):
+    """An attempt that came in."""
+
+    at: float
+    """Seconds of the event loop's clock."""
+    status: int | None
+    """How it was answered; None where it was not."""
+
+
+class ScriptedVendor:
+    """Answers one attempt after the other as *script* says, and those after it with *success*.
+
+    Attributes:
+        met: every attempt, in the order in which they came in.
+    """
+
+    def __init__(self, script: Sequence[Step], success: Response) -> None:
+        self._script = script
+        self._success = success
+        self._over = asyncio.Event()
+        self.met: list[ReceivedAttempt] = []
+
+    def app(self) -> web.Application:
+        """Return what to serve."""
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        return app
+
+    def end(self) -> None:
+        """Let go of the attempts that were kept waiting."""
+        self._over.set()
+
+    async def _answer(self, http: web.Request) -> web.Response:
+        await http.read()
+        turn = len(self.met)
+        step = self._script[turn] if turn < len(self._script) else 200
+        said = _said(step, self._success)
+        status = None if said is None else said.status
+        self.met.append(ReceivedAttempt(asyncio.get_running_loop().time(), status))
+        if step is ConnectionFault.HANG:
+            await self._over.wait()
+        if step is ConnectionFault.RESET and http.transport is not None:
+            http.transport.abort()
+        if said is None:
+            return web.Response()
+        return web.Response(status=said.status, headers=said.headers, body=said.body)
+
+
+def _said(step: Step, success: Response) -> Response | None:
+    if isinstance(step, ConnectionFault):
+        return None
+    if step == 200:
+        return success
+    return Response(step) if isinstance(step, int) else step
+
+
+VENDOR = "vendor"
+"""What the one destination is called."""
+SILENCE = 1.0
+"""Seconds that an attempt may take where the script has answers that never come."""
+HASTE = 0.05
+"""Seconds by which two clocks may differ about one second."""
+
+
+@dataclass(frozen=True)
+class DeliveryReport:
+    """What became of everything that was sent.
+
+    Attributes:
+        sent: how many events the senders were told are taken.
+        settled: the ids of the events that were settled, by how.
+        met: every attempt that the vendor saw.
+        depth: what the spool says is still owed.
+        dead: its dead letters.
+    """
+
+    sent: int
+    settled: dict[type, list[str]]
+    met: list[ReceivedAttempt]
+    depth: QueueDepth
+    dead: list[DeadLetter]
+
+
+class DeliverySuite:
+    """What must come out even when a destination is in trouble, as tests.
+
+    The gateway runs as it does in production, from the entrance over the spool to the
+    connections; the vendor is the kit's, which answers by a script. Sent are the neutral events
+    of the kit, and the samples where there are any. The tests need no plugin of pytest's.
+    """
+
+    output: ClassVar[Output]
+    """Any destination of the vendor; its URL is replaced by that of the scripted one."""
+    input: ClassVar[Input | None] = None
+    """The vendor's other half, if it has one."""
+    samples: ClassVar[Path | None] = None
+    """The folder of its samples."""
+    success: ClassVar[Response] = Response(200)
+    """What the vendor answers when it takes something."""
+
+    @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
+    def test_every_event_has_one_end(self, script: Sequence[Step]) -> None:
+        """Delivered, dead and declined add up to routed, and no event ends twice."""
+        account = asyncio.run(self._run(script))
+        delivered, dead, declined = (
+            account.settled.get(end, []) for end in (Delivered, Refused, Declined)
+        )
+        ends = Counter([*delivered, *dead, *declined])
+        assert len(delivered) + len(dead) + len(declined) == account.sent
+        assert set(ends.values()) <= {1}, [event for event, times in ends.items() if times > 1]
+        owed = account.depth
+        assert (owed.backlog, owed.retrying, owed.parked) == (0, 0, 0)
+        assert len(account.dead) == len(dead), "a refused event is kept as a dead letter"
+        refused = sum(letter.cause == "refused" for letter in account.dead)
+        self._check_answers(account, len(delivered), refused)
+
+    def _check_answers(self, account: DeliveryReport, delivered: int, refused: int) -> None:
+        """Compare the ends of events with the answers that the vendor gave."""
+        said = [met.status for met in account.met if met.status is not None]
+        taken = said.count(self.success.status)
+        noes = sum(400 <= status < 500 and status != BUSY.status for status in said)
+        if self.output.batch_size == 1:
+            assert (delivered, refused) == (taken, noes), "one answer for each event"
+        else:
+            assert taken <= delivered
+            assert refused <= noes
+
+    def test_waits_as_long_as_it_is_asked_to(self) -> None:
+        """After 429 with Retry-After an event is not tried again until that time has passed."""
+        account = asyncio.run(self._run((BUSY,), self._first()))
+        assert len(account.met) == 2, "one event that is refused once is tried twice"
+        first, again = account.met
+        waited = again.at - first.at
+        assert waited >= 1 - HASTE, f"tried again after {waited:.2f} s, before the second was over"
+
+    def _first(self) -> Event:
+        """Return one of the kit's events that the vendor takes."""
+        for event in EVENTS:
+            with suppress(Unrenderable):
+                if isinstance(self.output.render(event), Request):
+                    return event
+        pytest.fail("the output renders none of the neutral events")
+
+    async def _run(self, script: Sequence[Step], only: Event | None = None) -> DeliveryReport:
+        watch = SettledEvents()
+        vendor = ScriptedVendor(script, self.success)
+        async with (
+            serving(vendor.app()) as address,
+            self._gateway(address, watch, _timeout(script)) as (gateway, url),
+        ):
+            sent = await self._send(url, only)
+            try:
+                await watch.until(lambda watch: len(watch.settled) >= sent)
+            except TimeoutError:
+                pytest.fail(f"{sent - len(watch.settled)} of {sent} events met no end")
+            finally:
+                vendor.end()
+            async with asyncio.timeout(PATIENCE):
+                await gateway.stop_worker(VENDOR)
+            dead = await gateway.spool.dead_letters(limit=sent + 1)
+            depth = (await gateway.spool.depths())[VENDOR]
+        settled: dict[type, list[str]] = {}
+        for event, _, verdict in watch.settled:
+            settled.setdefault(type(verdict), []).append(event.id)
+        assert len(watch.accepted) == sent
+        return DeliveryReport(sent, settled, vendor.met, depth, dead)
+
+    @asynccontextmanager
+    async def _gateway(
+        self, vendor: str, watch: SettledEvents, patience: float
+    ) -> AsyncIterator[tuple[Gateway, str]]:
+        with TemporaryDirectory(prefix="gateway-kit-") as folder:
+            config = self._config(Path(folder), vendor, patience)
+            gateway = Gateway(config, self._registry(watch))
+            async with serving(make_app(gateway)) as url:
+                yield gateway, url
+
+    def _registry(self, watch: SettledEvents) -> PluginRegistry:
+        found = load_plugins([watch.plugin()])
+        inputs: dict[str, type[Input]] = {**found.inputs, NeutralInput.name: NeutralInput}
+        if self.input is not None:
+            inputs[self.input.name] = type(self.input)
+        outputs = {**found.outputs, self.output.name: type(self.output)}
+        return replace(found, inputs=inputs, outputs=outputs)
+
+    def _config(self, folder: Path, vendor: str, patience: float) -> Config:
+        sources = {"neutral": SourceConfig(vendor=NeutralInput.name, keys="any", mount="/kit")}
+        if self.input is not None:
+            sources["own"] = SourceConfig(vendor=self.input.name, keys="any")
+        destination = DestinationConfig(
+            vendor=self.output.name,
+            settings=self.output.config.model_copy(update={"url": vendor}),
+            timeout=patience,
+            retry_min=0.01,
+            retry_max=0.05,
+            passthrough=False,
+        )
+        return Config(
+            path=folder / "gateway.toml",
+            server=ServerConfig(listen="127.0.0.1:0"),
+            spool=SpoolConfig(path=folder / "spool"),
+            sources=sources,
+            destinations={VENDOR: destination},
+            routes=(RouteConfig(to=(VENDOR,)),),
+            consent=ConsentConfig(),
+            trace=TraceConfig(),
+            log=LogConfig(),
+            files=ReadFiles(),
+        )
+
+    async def _send(self, url: str, only: Event | None) -> int:
+        """Send everything, or one of the kit's events; return how many events that was."""
+        sent = 0
+        async with aiohttp.ClientSession() as client:
+            for number, event in enumerate(EVENTS):
+                if only is None or event is only:
+                    await _post(client, f"{url}/kit{PATH}", orjson.dumps({"number": number}))
+                    sent += 1
+            for sample in load_samples(self.samples).values() if self.samples and not only else ():
+                request = request_of(sample)
+                await _post(client, url + request.url, request.body, request)
+                sent += len(sample["events"])
+        return sent
+
+
+def _timeout(script: Sequence[Step]) -> float:
+    """Return how long an attempt may take.
+
+    An answer that came and was not waited for would count on one side only, so a busy machine
+    must not bring that about where no answer is missing.
+    """
+    return SILENCE if ConnectionFault.HANG in script else PATIENCE
+
+
+async def _post(
+    client: aiohttp.ClientSession, url: str, body: bytes, like: Request | None = None
+) -> None:
+    method, headers = (like.method, like.headers) if like else ("POST", {})
+    async with client.request(method, url, data=body, headers=headers) as answer:
+        said = await answer.read()
+        assert answer.status < 400, f"{url}: {answer.status} {said[:200]!r}"

@@ -1,0 +1,306 @@
+"""Many good and broken requests at a running gateway."""
+
+import asyncio
+import logging
+import time
+import traceback
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import structlog
+from aiohttp import web
+
+from gateway.app import Gateway, make_app
+from gateway.config.models import (
+    Config,
+    ConsentConfig,
+    DestinationConfig,
+    ReadFiles,
+    RouteConfig,
+    ServerConfig,
+    SourceConfig,
+    SpoolConfig,
+)
+from gateway.config.operations import LogConfig, TraceConfig
+from gateway.errors import PluginError, Unrenderable
+from gateway.event import Event
+from gateway.http import REQUEST_ID, Request, Response
+from gateway.mapping import EventMapping
+from gateway.plugin.registry import load_plugins, placeholder_output
+from gateway.plugin.settings import Secret, Settings
+from gateway.plugin.vendor import Input, Output
+from gateway.quantities import MIB
+from gateway.testing.live_gateway import PATIENCE, InMemoryClient, SettledEvents, check_balance
+from gateway.verdict import Declined
+
+
+def observing_output(
+    vendor: str, tried: Callable[[Event], None], forwarded: Callable[[Request], None]
+) -> type[Output]:
+    """Return an output that calls *tried* with each event, and *forwarded* with its own requests.
+
+    The latter are those that came in the format of *vendor*, whose name it bears.
+    """
+
+    class Reader(Output):
+        name = vendor
+        docs = ""
+        endpoints: ClassVar[Mapping[str, EventMapping]] = {}
+        Config = Settings
+
+        def headers(self) -> Mapping[str, Any]:
+            return {}
+
+        def render(self, event: Event) -> Declined:
+            tried(event)
+            return Declined("it was read")
+
+        def forward(self, request: Request) -> None:
+            forwarded(request)
+
+    return Reader
+
+
+STRICT = "/strict"
+"""Where the source stands that knows keys; the one at the root takes any."""
+READER = "reader"
+"""The destination that reads everything."""
+ROUND = 250
+"""Requests that lie in the spool before the destination reads them."""
+AT_ONCE = 16
+"""Connections."""
+SHOWN = 5
+"""Findings after which a storm ends."""
+LARGEST = MIB // 4
+"""Bytes of a body."""
+
+
+@dataclass
+class LoadResult:
+    """What a storm came to.
+
+    Attributes:
+        sent: requests.
+        statuses: their answers by status.
+        events: what was accepted.
+        seconds: how long it took.
+        found: what should not be, with the request that brought it about.
+    """
+
+    sent: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
+    events: int = 0
+    seconds: float = 0.0
+    found: list[str] = field(default_factory=list)
+
+    @property
+    def refused(self) -> int:
+        """Return how many requests were answered with an error."""
+        return sum(count for status, count in self.statuses.items() if status >= 400)
+
+
+class LoadFuzzer:
+    """Sends requests to a gateway that has one vendor's sources, and reads what it stored.
+
+    They go through its HTTP parser, over its entrance into its spool. Then one destination takes
+    all of it from there, where each request is parsed again: the events must be those that were
+    accepted. It has every output render them, and the vendor's own forward the request; it sends
+    nothing.
+
+    Args:
+        reads: the vendor's input.
+        output: the vendor's output; None if it has none.
+        keys: the credentials that the strict source accepts.
+        native: tells whether a refusal is the vendor's own.
+    """
+
+    def __init__(
+        self,
+        reads: Input,
+        output: Output | None,
+        keys: Iterable[str],
+        native: Callable[[Response], bool],
+    ) -> None:
+        self._native = native
+        self._tally = LoadResult()
+        self._watch = SettledEvents()
+        self._raw: dict[str, bytes] = {}
+        self._accepted: dict[str, Event] = {}
+        found = load_plugins([self._watch.plugin()])
+        self._outputs = list(_outputs(found.outputs, reads.name, output))
+        self._registry = replace(
+            found,
+            inputs={**found.inputs, reads.name: type(reads)},
+            outputs={
+                **found.outputs,
+                reads.name: observing_output(reads.name, self._tried, self._forwarded),
+            },
+        )
+        self._config = _config(reads.name, sorted(keys))
+        self._own = output
+
+    async def run(self, requests: Iterable[bytes]) -> LoadResult:
+        """Return what became of *requests*; after the first findings it is soon over."""
+        tally, left = self._tally, iter(requests)
+        began = time.monotonic()
+        asyncio.get_running_loop().set_exception_handler(self._loose_end)
+        with TemporaryDirectory(prefix="gateway-kit-") as folder, _quiet():
+            spool = SpoolConfig(path=Path(folder) / "spool")
+            gateway = Gateway(replace(self._config, spool=spool), self._registry)
+            async with _served(gateway) as server:
+                pipes = [InMemoryClient(server) for _ in range(AT_ONCE)]
+                while len(tally.found) < SHOWN and (some := list(islice(left, ROUND))):
+                    await gateway.stop_worker(READER)
+                    await self._send(some, pipes)
+                    await self._read(gateway)
+                for pipe in pipes:
+                    pipe.close()
+        tally.seconds = time.monotonic() - began
+        return tally
+
+    async def _send(self, requests: Iterable[bytes], pipes: Iterable[InMemoryClient]) -> None:
+        left = iter(requests)
+
+        async def client(pipe: InMemoryClient) -> None:
+            for raw in left:
+                self._tally.sent += 1
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        answer = await pipe.exchange(raw)
+                except (ConnectionError, TimeoutError) as error:
+                    self._find(raw, f"no answer: {error!r}")
+                else:
+                    self._judge(raw, answer)
+
+        await asyncio.gather(*map(client, pipes))
+
+    def _judge(self, raw: bytes, answer: Response) -> None:
+        tally = self._tally
+        tally.statuses[answer.status] += 1
+        self._raw[answer.headers.get(REQUEST_ID, "")] = raw
+        if answer.status >= 500 or (answer.status >= 400 and not self._native(answer)):
+            self._find(raw, f"the answer is {answer.status} {answer.body[:300]!r}")
+
+    async def _read(self, gateway: Gateway) -> None:
+        """Let the destination read what was accepted, and wait until it has."""
+        watch = self._watch
+        self._tally.events += len(watch.accepted)
+        self._accepted = {event.id: event for event in watch.accepted}
+        worker = gateway.make_worker(READER, self._config.destinations[READER])
+        gateway.start_worker(worker, paused=False)
+        try:
+            while (count := len(watch.settled)) < len(watch.accepted):
+                await watch.until(partial(_went_on, count))
+        except TimeoutError:
+            for lost in self._accepted.keys() - {event.id for event, _, _ in watch.settled}:
+                self._find(self._raw_of(lost), "accepted, and never delivered")
+        for event, _, verdict in watch.settled:
+            if not isinstance(verdict, Declined):
+                self._find(self._raw_of(event.id), f"accepted, and then {verdict}")
+        for seen in (watch.accepted, watch.settled, self._raw):
+            seen.clear()
+
+    def _tried(self, event: Event) -> None:
+        """Have every output render *event*, which was read from the spool."""
+        if event != self._accepted.get(event.id):
+            self._find(self._raw_of(event.id), f"read again, it is another event: {event}")
+        for output in self._outputs:
+            try:
+                with suppress(Unrenderable):
+                    output.render(event)
+                output.losses(event)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+                self._find(self._raw_of(event.id), f"{output.name}, {_told(error)}")
+
+    def _forwarded(self, request: Request) -> None:
+        """Have the vendor's own output forward *request*, which was read from the spool."""
+        try:
+            with suppress(Unrenderable):
+                if self._own is not None:
+                    self._own.forward(request)
+        except Exception as error:  # noqa: BLE001 - likewise
+            self._find(self._raw.get(request.id, b""), f"forwarding, {_told(error)}")
+
+    def _raw_of(self, event: str) -> bytes:
+        return self._raw.get(event.rpartition("-")[0], b"")
+
+    def _loose_end(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._find(b"", f"{context['message']}: {context.get('exception')!r}")
+
+    def _find(self, raw: bytes, what: str) -> None:
+        if len(self._tally.found) < SHOWN:
+            self._tally.found.append(f"{what}\n  sent: {raw[:3000]!r}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep a line for each refusal out of the log."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def _outputs(
+    known: Mapping[str, type[Output]], vendor: str, own: Output | None
+) -> Iterator[Output]:
+    """Yield the *known* outputs, *own* in place of that of its *vendor*.
+
+    One that cannot be set up without a configuration is left out.
+    """
+    for name, output in known.items():
+        if own is None or name != vendor:
+            with suppress(PluginError):
+                yield placeholder_output(output)
+    if own is not None:
+        yield own
+
+
+def _went_on(count: int, watch: SettledEvents) -> bool:
+    return len(watch.settled) > count
+
+
+def _told(error: Exception) -> str:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{error!r} at {place.filename}:{place.lineno}"
+
+
+def _config(vendor: str, keys: Sequence[str]) -> Config:
+    secrets = tuple(map(Secret, keys))
+    settings = Settings(url="https://reader.example")
+    return Config(
+        path=Path("gateway.toml"),
+        server=ServerConfig(listen="127.0.0.1:0", max_body=LARGEST),
+        spool=SpoolConfig(path=Path("spool")),
+        sources={
+            "any": SourceConfig(vendor=vendor, keys="any"),
+            "strict": SourceConfig(vendor=vendor, keys=secrets, mount=STRICT),
+        },
+        destinations={READER: DestinationConfig(vendor=vendor, settings=settings)},
+        routes=(RouteConfig(to=(READER,)),),
+        consent=ConsentConfig(),
+        trace=TraceConfig(on=False),
+        log=LogConfig(successes_per_second=0),
+        files=ReadFiles(),
+    )
+
+
+@asynccontextmanager
+async def _served(gateway: Gateway) -> AsyncIterator[web.Server]:
+    runner = web.AppRunner(make_app(gateway), access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        assert runner.server is not None
+        yield runner.server
+    finally:
+        await runner.cleanup()
+    await asyncio.to_thread(check_balance, gateway.config.spool.path)

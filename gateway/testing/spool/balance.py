@@ -1,0 +1,307 @@
+"""The contract of balances: what was accepted for a destination, and what became of it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gateway.spool import (
+    BacklogLimit,
+    Balance,
+    DeadLetterFilter,
+    DedupWindow,
+    DeliveryRef,
+    Outdated,
+    Progress,
+    Spool,
+    SpoolLimits,
+)
+from gateway.testing.spool.contract import (
+    FREE,
+    ManualClock,
+    Notices,
+    SpoolContract,
+    SpoolFactory,
+    entry,
+    eventually,
+    failed,
+    later,
+)
+
+
+async def of(spool: Spool, destination: str = "a") -> dict[str, int]:
+    """Return the numbers of a balance that are not 0, and say that nothing is missing."""
+    balance = (await spool.balances())[destination]
+    assert balance.missing == 0, balance
+    return {
+        name: count for name in Balance.__struct_fields__ if (count := getattr(balance, name)) != 0
+    }
+
+
+class BalancesSuite(SpoolContract):
+    """Accepted = delivered + declined + shadowed + dead + dropped + waiting."""
+
+    async def test_every_end_is_counted_once(self, spool: Spool) -> None:
+        """Deliveries, not entries, are counted; each is in one place."""
+        await spool.append(entry("r0", a=(0, 1, 2), b=(0,)))
+        await spool.append(entry("r1", a=(0, 1)))
+        assert await of(spool) == {"accepted": 5, "waiting": 5}
+        await spool.settle(
+            "a",
+            Progress(
+                cursor=1,
+                later=[later(1, 0), later(2, 0)],
+                dead=[failed(1, 1)],
+                delivered=0,
+                declined=1,
+            ),
+        )
+        assert await of(spool) == {"accepted": 5, "declined": 1, "dead": 1, "waiting": 3}
+        await spool.settle(
+            "a", Progress(cursor=2, done=[DeliveryRef(1, 0)], delivered=2, declined=1)
+        )
+        expected = {"accepted": 5, "delivered": 2, "declined": 1, "dead": 1, "waiting": 1}
+        assert await of(spool) == expected
+        await spool.settle("a", Progress(done=[DeliveryRef(2, 0)], shadowed=1))
+        del expected["waiting"]
+        assert await of(spool) == expected | {"shadowed": 1}
+        assert await of(spool, "b") == {"accepted": 1, "waiting": 1}
+
+    async def test_what_nobody_accounts_for_is_missing(self, spool: Spool) -> None:
+        """A cursor that passes a delivery without its end shows, and so does an end too many."""
+        await spool.append(entry("r0", a=(0, 1)))
+        await spool.settle("a", Progress(cursor=1, delivered=1))
+        assert (await spool.balances())["a"].missing == 1
+        await spool.settle("a", Progress(delivered=3))
+        assert (await spool.balances())["a"].missing == -1
+
+    async def test_counts_are_absolute(self, spool: Spool) -> None:
+        """Reporting twice does no harm; a count never moves back, and None leaves it alone."""
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        report = Progress(cursor=2, delivered=2)
+        await spool.settle("a", report)
+        await spool.settle("a", report)
+        await spool.settle("a", Progress(delivered=1))
+        await spool.settle("a", Progress())
+        assert await of(spool) == {"accepted": 3, "delivered": 2, "waiting": 1}
+
+    async def test_repeats_are_not_accepted(self, spool: Spool) -> None:
+        """An event that is left out as a repeat is counted the first time only."""
+        once = DedupWindow({0: "x", 1: "y"}, 60.0)
+        await spool.append(entry("r0", a=(0,), b=(0, 1)), once=once)
+        await spool.append(entry("r1", a=(0, 1), b=(0, 1)), once=once)
+        assert await of(spool) == {"accepted": 1, "waiting": 1}
+        assert await of(spool, "b") == {"accepted": 2, "waiting": 2}
+
+    async def test_letters_that_move_are_counted_where_they_are(self, spool: Spool) -> None:
+        """A replayed letter waits, a dropped one is dropped, ahead of the position or not."""
+        await spool.append(entry("r0", a=(0, 1, 2)))
+        await spool.append(entry("r1", a=(0, 1, 2)))
+        dead = [failed(seq, index) for seq in (1, 2) for index in (0, 1)]
+        await spool.settle("a", Progress(cursor=1, dead=dead, delivered=1))
+        assert await of(spool) == {"accepted": 6, "delivered": 1, "dead": 4, "waiting": 1}
+        numbers = [letter.id for letter in await spool.dead_letters()]
+        await spool.delete_dead_letters([numbers[0], numbers[2]])
+        moved = {"accepted": 6, "delivered": 1, "dead": 2, "dropped": 2, "waiting": 1}
+        assert await of(spool) == moved
+        await spool.replay_dead_letters([numbers[1], numbers[3]])
+        assert await of(spool) == {"accepted": 6, "delivered": 1, "dropped": 2, "waiting": 3}
+        await spool.settle("a", Progress(cursor=2, delivered=2))
+        assert await of(spool) == {"accepted": 6, "delivered": 2, "dropped": 2, "waiting": 2}
+
+    async def test_balance_survives_a_crash(
+        self, opened: SpoolFactory, clock: ManualClock, tmp_path: Path
+    ) -> None:
+        """The counts are as durable as what they count, and are counted anew from the rows."""
+        spool = await opened()
+        for i in range(4):
+            await spool.append(entry(f"r{i}", a=(0, 1)))
+        await spool.settle(
+            "a",
+            Progress(
+                cursor=2,
+                later=[later(1, 0), later(3, 0)],
+                dead=[failed(3, 1), failed(4, 0)],
+                delivered=3,
+            ),
+        )
+        await spool.delete_dead_letters(DeadLetterFilter(destination="a"))
+        before = await spool.balances()
+        assert before["a"] == Balance(8, 3, 0, 0, 0, 2, 3)
+        again = await self.reopened(spool, tmp_path, clock)
+        try:
+            assert await again.balances() == before
+        finally:
+            await again.close()
+
+    async def test_letter_that_is_withdrawn_is_delivered(self, opened: SpoolFactory) -> None:
+        """What the spool took and arrived all the same is no dead letter any more."""
+        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead"))
+        notices = Notices(spool)
+        await spool.append(entry("r0", a=(0,)))
+        await spool.append(entry("r1", a=(0,)))
+        await notices.next()
+        assert await of(spool) == {"accepted": 2, "dead": 1, "waiting": 1}
+        report = Progress(done=[DeliveryRef(1, 0)], delivered=1)
+        await spool.settle("a", report)
+        await spool.settle("a", report)
+        assert await of(spool) == {"accepted": 2, "delivered": 1, "waiting": 1}
+
+    async def test_letter_that_moved_before_its_delivery_arrived(
+        self, opened: SpoolFactory
+    ) -> None:
+        """Then the delivery counts once more: what was replayed comes again."""
+        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead"))
+        notices = Notices(spool)
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0,)))
+            if i:
+                await notices.next()
+        await spool.register({"a": BacklogLimit(max_backlog=9, overflow="dead"), "b": FREE})
+        first, second = await spool.dead_letters()
+        await spool.delete_dead_letters([first.id])
+        await spool.replay_dead_letters([second.id])
+        assert await of(spool) == {"accepted": 3, "dropped": 1, "waiting": 2}
+        report = Progress(done=[DeliveryRef(1, 0), DeliveryRef(2, 0)], delivered=2)
+        await spool.settle("a", report)
+        await spool.settle("a", report)
+        assert await of(spool) == {"accepted": 5, "delivered": 2, "dropped": 1, "waiting": 2}
+
+    async def test_what_was_forgotten_and_arrives_is_delivered(self, opened: SpoolFactory) -> None:
+        """With ``drop``, a delivery in flight that ends well is not counted as dropped."""
+        spool = await opened(a=BacklogLimit(max_backlog=2, overflow="drop"))
+        notices = Notices(spool)
+        await spool.append(entry("r0", a=(0,)))
+        await spool.append(entry("r1", a=(0, 1)))
+        await spool.settle("a", Progress(later=[later(2, 1)]))
+        await spool.append(entry("r2", a=(0,)))
+        await notices.next()
+        while (found := await of(spool))["waiting"] != 2:
+            await notices.next()
+        assert found == {"accepted": 4, "dropped": 2, "waiting": 2}
+        report = Progress(done=[DeliveryRef(1, 0)], delivered=1)
+        await spool.settle("a", report)
+        await spool.settle("a", report)
+        assert await of(spool) == {"accepted": 4, "delivered": 1, "dropped": 1, "waiting": 2}
+        # What the spool forgot waits no more, and what ends badly of it is kept all the same.
+        await spool.settle("a", Progress(later=[later(2, 0)], dead=[failed(2, 0)]))
+        assert (await of(spool))["accepted"] == 4
+
+    async def test_retry_that_was_forgotten_and_arrives_is_delivered(
+        self, opened: SpoolFactory
+    ) -> None:
+        """What waited is claimed too, however far the cursor is by then."""
+        spool = await opened(a=BacklogLimit(max_backlog=2, overflow="drop"))
+        notices = Notices(spool)
+        await spool.append(entry("r0", a=(0, 1)))
+        await spool.settle("a", Progress(cursor=1, later=[later(1, 0), later(1, 1)]))
+        await spool.append(entry("r1", a=(0,)))
+        await notices.next()
+        await spool.settle("a", Progress(cursor=2, delivered=1))
+        await spool.settle("a", Progress(cursor=2, delivered=1))
+        assert await of(spool) == {"accepted": 3, "delivered": 1, "dropped": 1, "waiting": 1}
+        report = Progress(cursor=2, done=[DeliveryRef(1, 0)], delivered=2)
+        for _ in range(2):
+            await spool.settle("a", report)
+            assert await of(spool) == {"accepted": 3, "delivered": 2, "waiting": 1}
+
+    async def test_what_was_taken_is_claimed_by_what_became_of_it(
+        self, opened: SpoolFactory
+    ) -> None:
+        """A policy that changes meanwhile changes nothing about what it did before."""
+        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="drop"))
+        notices = Notices(spool)
+        for i in range(2):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await notices.next()
+        await spool.register({"a": BacklogLimit(max_backlog=1, overflow="dead"), "b": FREE})
+        await spool.append(entry("r2", a=(0,)))
+        await notices.next()
+        await spool.register({"a": BacklogLimit(max_backlog=1, overflow="drop"), "b": FREE})
+        await spool.delete_dead_letters(DeadLetterFilter(destination="a"))
+        assert await of(spool) == {"accepted": 3, "dropped": 2, "waiting": 1}
+        await spool.settle("a", Progress(done=[DeliveryRef(1, 0), DeliveryRef(2, 0)], delivered=2))
+        # The first was not dropped after all, the second was, and arrived beside that.
+        assert await of(spool) == {"accepted": 4, "delivered": 2, "dropped": 1, "waiting": 1}
+
+    async def test_what_was_to_wait_and_was_taken_before_is_claimed(
+        self, opened: SpoolFactory
+    ) -> None:
+        """A delivery that its worker lets wait while it is in flight may end long after."""
+        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="drop"))
+        notices = Notices(spool)
+        for i in range(2):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await notices.next()
+        await spool.settle("a", Progress(cursor=1, later=[later(1)]))
+        await spool.settle("a", Progress(cursor=2, delivered=1))
+
+        async def tidied() -> bool:
+            return await spool.entries([1]) == []
+
+        await eventually(tidied)
+        await spool.settle("a", Progress(done=[DeliveryRef(1, 0)], delivered=2))
+        assert await of(spool) == {"accepted": 2, "delivered": 2}
+
+    async def test_report_of_before_the_taking_is_made_anew(self, opened: SpoolFactory) -> None:
+        """Counts come with the claim, so that a crash between the two leaves nothing wrong."""
+        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead"))
+        notices = Notices(spool)
+        await spool.append(entry("r0", a=(0,)))
+        second = spool.append(entry("r1", a=(0,)))
+        await asyncio.sleep(0)  # it is on its way to the disk
+        with pytest.raises(Outdated, match="report again"):
+            await spool.settle("a", Progress(cursor=1, delivered=1))
+        await second
+        assert await of(spool) == {"accepted": 2, "dead": 1, "waiting": 1}
+        await notices.next()
+        await spool.settle("a", Progress(cursor=1, done=[DeliveryRef(1, 0)], delivered=1))
+        assert await of(spool) == {"accepted": 2, "delivered": 1, "waiting": 1}
+
+    async def test_report_that_comes_late_changes_nothing(self, spool: Spool) -> None:
+        """What is over is not buried or made to wait again by a report that is repeated."""
+        await spool.append(entry("r0", a=(0, 1)))
+        report = Progress(cursor=1, dead=[failed(1, 0)], later=[later(1, 1)])
+        await spool.settle("a", report)
+        await spool.delete_dead_letters(DeadLetterFilter(destination="a"))
+        await spool.settle("a", Progress(done=[DeliveryRef(1, 1)], delivered=1))
+        await spool.settle("a", report)
+        assert await of(spool) == {"accepted": 2, "delivered": 1, "dropped": 1}
+
+    async def test_claiming_what_was_not_taken_changes_nothing(self, opened: SpoolFactory) -> None:
+        """A worker that claims more than was taken, since it heard of it late, does no harm."""
+        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="drop"))
+        notices = Notices(spool)
+        await spool.append(entry("r0", a=(0,)))
+        await spool.settle("a", Progress(cursor=1, delivered=1))
+        await spool.append(entry("r1", a=(0,)))
+        await spool.append(entry("r2", a=(0,)))
+        await notices.next()
+        await spool.settle("a", Progress(done=[DeliveryRef(1, 0), DeliveryRef(2, 0)], delivered=2))
+        assert await of(spool) == {"accepted": 3, "delivered": 2, "waiting": 1}
+
+    async def test_expiry_keeps_the_balance(self, opened: SpoolFactory, clock: ManualClock) -> None:
+        """What is too old is dead, wherever it stood."""
+        spool = await opened(SpoolLimits(max_age=60.0))
+        notices = Notices(spool)
+        await spool.append(entry("r0", a=(0, 1)))
+        await spool.append(entry("r1", a=(0, 1)))
+        await spool.settle("a", Progress(later=[later(1, 0), later(2, 1)]))
+        clock.now += 61
+        await notices.next()
+        while (await of(spool)).get("waiting"):
+            await notices.next()
+        assert await of(spool) == {"accepted": 4, "dead": 4}
+
+    async def test_forgotten_destination_has_no_balance(self, spool: Spool) -> None:
+        """A name that returns begins with the dead letters that it left."""
+        await spool.append(entry("r0", a=(0, 1)))
+        await spool.settle("a", Progress(dead=[failed(1, 0)]))
+        await spool.register({"b": BacklogLimit()})
+        await spool.forget("a")
+        assert set(await spool.balances()) == {"b"}
+        await spool.register({"a": BacklogLimit(), "b": BacklogLimit()})
+        assert await of(spool) == {"accepted": 1, "dead": 1}
+        await spool.delete_dead_letters(DeadLetterFilter(destination="a"))
+        assert await of(spool) == {"accepted": 1, "dropped": 1}

@@ -1,0 +1,264 @@
+"""The contract of dead letters: finding, dropping and replaying them."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import SpoolError
+from gateway.spool import (
+    DeadLetterFilter,
+    DeadLetterGroup,
+    DeadLettersReplayed,
+    DeliveryRef,
+    Progress,
+    Spool,
+    SpoolLimits,
+)
+from gateway.testing.spool.contract import (
+    FREE,
+    ManualClock,
+    Notices,
+    SpoolContract,
+    entry,
+    eventually,
+    failed,
+    pending,
+)
+
+EVER = 1e12
+
+
+async def die(spool: Spool, destination: str, *letters: tuple[int, int]) -> None:
+    """Make dead letters of some deliveries and pass everything."""
+    dead = [failed(seq, index, user=f"u{seq}") for seq, index in letters]
+    await spool.settle(destination, Progress(cursor=spool.position(), dead=dead))
+
+
+class DeadLettersSuite(SpoolContract):
+    """Dead letters."""
+
+    @pytest.mark.parametrize(
+        ("which", "expected"),
+        [
+            (DeadLetterFilter(), [1, 2, 3]),
+            (DeadLetterFilter(destination="b"), [3]),
+            (DeadLetterFilter(destination="c"), []),
+            (DeadLetterFilter(reason="NO SUCH"), [1]),
+            (DeadLetterFilter(reason="100%"), [2]),
+            (DeadLetterFilter(since=20.0), [2, 3]),
+            (DeadLetterFilter(until=20.0), [1]),
+            (DeadLetterFilter(since=20.0, until=30.0), [2]),
+            (DeadLetterFilter(event_name="Cart Viewed"), [2]),
+            (DeadLetterFilter(user="u3"), [3]),
+            (DeadLetterFilter(cause="unrenderable"), [2]),
+            (DeadLetterFilter(request="r2"), [2]),
+            (DeadLetterFilter(request="r4"), []),
+            (DeadLetterFilter(request="r3", destination="a"), []),
+            (DeadLetterFilter(destination="a", user="u3"), []),
+        ],
+    )
+    async def test_filters(
+        self, spool: Spool, which: DeadLetterFilter, expected: list[int]
+    ) -> None:
+        """Each filter selects by its field; several must hold together."""
+        for name in ("r1", "r2", "r3"):
+            await spool.append(entry(name, a=(0,), b=(0,)))
+        first = failed(1, at=10.0, user="u1", reason="HTTP 400: no such shop")
+        second = failed(
+            2, at=20.0, user="u2", reason="100% odd", event_name="Cart Viewed", cause="unrenderable"
+        )
+        third = failed(3, at=30.0, user="u3", reason="HTTP 413")
+        await spool.settle("a", Progress(cursor=3, dead=[first, second]))
+        await spool.settle("b", Progress(cursor=3, dead=[third]))
+        assert [dead.mark.seq for dead in await spool.dead_letters(which)] == expected
+
+    async def test_groups_are_of_alike_reasons(self, spool: Spool) -> None:
+        """Reasons that differ in numbers only are one group per destination; the largest first."""
+        for name in ("r1", "r2", "r3", "r4"):
+            await spool.append(entry(name, a=(0,), b=(0,)))
+        dead = [
+            failed(1, at=10.0, reason="HTTP 400: no item 7"),
+            failed(2, at=20.0, reason="HTTP 400: no item 12"),
+            failed(3, at=30.0, reason="HTTP 400: no shop"),
+            failed(4, at=40.0, reason="HTTP 400: no item 8", cause="expired"),
+        ]
+        await spool.settle("a", Progress(cursor=4, dead=dead))
+        await spool.settle("b", Progress(cursor=4, dead=[failed(1, reason="HTTP 400: no item 9")]))
+        first, *rest = await spool.letter_groups()
+        assert first == DeadLetterGroup(
+            "a", "refused", "HTTP #: no item #", "HTTP 400: no item 7", 2, 10.0, 20.0, 2
+        )
+        assert [(group.destination, group.alike, group.count) for group in rest] == [
+            ("b", "HTTP #: no item #", 1),
+            ("a", "HTTP #: no item #", 1),
+            ("a", "HTTP #: no shop", 1),
+        ]
+        assert await spool.letter_groups(DeadLetterFilter(cause="refused"), limit=1) == [first]
+        found = await spool.dead_letters(DeadLetterFilter(alike=first.alike, destination="a"))
+        assert [dead.mark.seq for dead in found] == [1, 2, 4]
+
+    async def test_listing_goes_page_by_page(self, spool: Spool) -> None:
+        """Listing continues behind the last id of the page before."""
+        for i in range(5):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await die(spool, "a", *[(seq, 0) for seq in range(1, 6)])
+        page = await spool.dead_letters(limit=2)
+        rest = await spool.dead_letters(after=page[-1].id, limit=99)
+        assert [dead.mark.seq for dead in page + rest] == [1, 2, 3, 4, 5]
+
+    async def test_one_letter_by_id(self, spool: Spool) -> None:
+        """A dead letter is found by its id; an unknown id finds nothing."""
+        await spool.append(entry("r1", a=(0,)))
+        await die(spool, "a", (1, 0))
+        (dead,) = await spool.dead_letters()
+        assert await spool.dead_letter(dead.id) == dead
+        assert await spool.dead_letter(dead.id + 1) is None
+
+    async def test_letter_outlives_its_log_row(self, spool: Spool) -> None:
+        """A dead letter is whole after the log was trimmed."""
+        sent = entry("r1", body=b"x" * 10_000, a=(0, 1))
+        await spool.append(sent)
+        await spool.append(entry("r2", a=(0,)))
+        await die(spool, "a", (1, 0), (1, 1))
+
+        async def trimmed() -> bool:
+            return await spool.entries([1]) == []
+
+        await eventually(trimmed)
+        assert [dead.entry for dead in await spool.dead_letters()] == [sent, sent]
+
+    async def test_drop_by_ids_and_by_filter(self, spool: Spool) -> None:
+        """Dropping removes exactly what is named and returns how many there were."""
+        for i in range(5):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await die(spool, "a", *[(seq, 0) for seq in range(1, 6)])
+        ids = [dead.id for dead in await spool.dead_letters()]
+        assert await spool.delete_dead_letters([ids[0], ids[2], 999]) == 2
+        assert await spool.delete_dead_letters(DeadLetterFilter(user="u2")) == 1
+        assert [dead.mark.seq for dead in await spool.dead_letters()] == [4, 5]
+        assert await spool.delete_dead_letters(DeadLetterFilter()) == 2
+        assert await spool.delete_dead_letters(DeadLetterFilter()) == 0
+
+    async def test_letters_of_one_request_end_one_by_one(self, spool: Spool) -> None:
+        """Dropping one event's dead letter leaves its request's other one whole."""
+        sent = entry("r1", a=(0, 1))
+        await spool.append(sent)
+        await die(spool, "a", (1, 0), (1, 1))
+        first, second = await spool.dead_letters()
+        await spool.delete_dead_letters([first.id])
+        assert await spool.dead_letter(second.id) == second
+
+    async def test_replay_appends_a_fresh_entry(self, spool: Spool, clock: ManualClock) -> None:
+        """Replayed letters of a request come back as one entry, for their destination alone."""
+        sent = entry("r1", a=(0, 1, 2), b=(0,))
+        await spool.append(sent)
+        await die(spool, "b")
+        await die(spool, "a", (1, 0), (1, 2))
+        notices = Notices(spool)
+        assert await spool.replay_dead_letters(DeadLetterFilter(destination="a")) == 2
+        assert await notices.next() == DeadLettersReplayed("a")
+        assert await spool.dead_letters() == []
+        assert spool.position() == 2
+        (item,) = await spool.entries([2])
+        assert (item.entry.id, item.entry.source) == (sent.id, sent.source)
+        assert (item.entry.request, item.entry.targets) == (sent.request, {"a": (0, 2)})
+        waiting = await spool.retrying("a", clock.now, 10)
+        assert [one.mark for one in waiting] == [DeliveryRef(2, 0), DeliveryRef(2, 2)]
+        assert {(w.user, w.event_name, w.attempts) for w in waiting} == {
+            ("u1", "Product Viewed", ())
+        }
+        assert "no such shop" in waiting[0].reason
+        assert await pending(spool, "a") == []
+        owing = await spool.pending("r1")
+        assert owing is not None
+        assert [owing.waits["a", 0], owing.waits["a", 2]] == waiting
+
+    async def test_letters_are_found_by_their_request(self, spool: Spool) -> None:
+        """All letters of a request are found, those that died again after a replay once only."""
+        await spool.append(entry("r1", a=(0, 1), b=(0,)))
+        await spool.append(entry("r2", a=(0,)))
+        await die(spool, "a", (1, 0), (1, 1), (2, 0))
+        await die(spool, "b", (1, 0))
+        which = DeadLetterFilter(request="r1")
+        assert len(await spool.dead_letters(which)) == 3
+        assert sum(group.count for group in await spool.letter_groups(which)) == 3
+        second = await spool.dead_letters(DeadLetterFilter(request="r1", event=1))
+        assert [dead.mark for dead in second] == [DeliveryRef(1, 1)]
+        assert await spool.replay_dead_letters(DeadLetterFilter(request="r1", destination="a")) == 2
+        assert [dead.destination for dead in await spool.dead_letters(which)] == ["b"]
+        await spool.settle("a", Progress(done=[DeliveryRef(3, 1)], dead=[failed(3)]))
+        found = await spool.dead_letters(which)
+        assert [(dead.destination, dead.mark) for dead in found] == [
+            ("b", DeliveryRef(1, 0)), ("a", DeliveryRef(3, 0)),
+        ]  # fmt: skip
+        assert await spool.delete_dead_letters(which) == 2
+        assert [dead.entry.id for dead in await spool.dead_letters()] == ["r2"]
+
+    async def test_replay_by_ids(self, spool: Spool) -> None:
+        """Replaying ids moves these and no others."""
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await die(spool, "a", (1, 0), (2, 0), (3, 0))
+        ids = [dead.id for dead in await spool.dead_letters()]
+        assert await spool.replay_dead_letters([ids[1], 999]) == 1
+        assert [dead.id for dead in await spool.dead_letters()] == [ids[0], ids[2]]
+        (item,) = await spool.entries([4])
+        assert item.entry.id == "r1"
+
+    async def test_replay_of_many(self, spool: Spool) -> None:
+        """Replay and drop know no upper number."""
+        for i in range(450):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await die(spool, "a", *[(seq, 0) for seq in range(1, 451)])
+        assert await spool.replay_dead_letters(DeadLetterFilter()) == 450
+        assert (await spool.depths())["a"].retrying == 450
+        waiting = await spool.retrying("a", EVER, 999)
+        again = [failed(one.mark.seq) for one in waiting]
+        await spool.settle("a", Progress(dead=again))
+        assert await spool.delete_dead_letters(DeadLetterFilter()) == 450
+
+    async def test_replayed_ends_like_any_other(self, spool: Spool) -> None:
+        """A replayed delivery can be done or die again, and its entry then leaves the log."""
+        for i in range(2):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await die(spool, "a", (1, 0), (2, 0))
+        await spool.replay_dead_letters(DeadLetterFilter())
+        await spool.append(entry("r9", a=(0,)))
+        await spool.settle("a", Progress(cursor=5, done=[DeliveryRef(3, 0)], dead=[failed(4)]))
+        assert [dead.mark for dead in await spool.dead_letters()] == [DeliveryRef(4, 0)]
+
+        async def trimmed() -> bool:
+            return await spool.entries([1, 2, 3, 4]) == []
+
+        await eventually(trimmed)
+
+    async def test_replay_survives_a_crash(
+        self, spool: Spool, tmp_path: Path, clock: ManualClock
+    ) -> None:
+        """A replayed delivery is pending after a sudden end, even where a cursor has passed it."""
+        await spool.append(entry("r1", a=(0,)))
+        await die(spool, "a", (1, 0))
+        await spool.replay_dead_letters(DeadLetterFilter())
+        await spool.append(entry("r2", a=(0,)))
+        await spool.settle("a", Progress(cursor=3))
+        again = await self.after_crash(spool, tmp_path, SpoolLimits(), clock)
+        await again.open()
+        try:
+            await again.register({"a": FREE, "b": FREE})
+            waiting = await again.retrying("a", EVER, 10)
+            assert [one.mark for one in waiting] == [DeliveryRef(2, 0)]
+            assert [item.entry.id for item in await again.entries([2])] == ["r1"]
+        finally:
+            await again.close()
+
+    async def test_replay_needs_a_known_destination(self, spool: Spool) -> None:
+        """Replaying for a forgotten destination is refused, and nothing of the step is moved."""
+        await spool.append(entry("r1", a=(0,), b=(0,)))
+        await die(spool, "a", (1, 0))
+        await die(spool, "b", (1, 0))
+        await spool.register({"a": FREE})
+        await spool.forget("b")
+        with pytest.raises(SpoolError, match="'b'"):
+            await spool.replay_dead_letters(DeadLetterFilter())
+        assert len(await spool.dead_letters()) == 2
+        assert await spool.retrying("a", EVER, 10) == []

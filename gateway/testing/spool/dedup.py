@@ -1,0 +1,235 @@
+"""The contract of events that count once: repeats, windows, refusals, crashes."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.errors import SpoolError
+from gateway.spool import (
+    BacklogLimit,
+    DeadLetterFilter,
+    DedupWindow,
+    DeliveryRef,
+    LogRecord,
+    Progress,
+    Spool,
+    SpoolFull,
+    SpoolLimits,
+)
+from gateway.testing.spool.contract import (
+    FREE,
+    ManualClock,
+    SpoolContract,
+    SpoolFactory,
+    entry,
+    eventually,
+    failed,
+)
+
+WINDOW = 600.0
+
+
+def once(*names: str, window: float = WINDOW, **more: str) -> DedupWindow:
+    """Return the ids of events 0, 1 and so on; ``_5="x"`` is event 5's."""
+    ids = dict(enumerate(names)) | {int(key[1:]): name for key, name in more.items()}
+    return DedupWindow(ids, window)
+
+
+async def flood(spool: Spool, sent: list[DedupWindow]) -> None:
+    """Append requests of fifty events with fresh ids, noting what was taken, for ever."""
+    while True:
+        names = once(*[f"{len(sent)}-{i}" for i in range(50)])
+        seq = await spool.append(entry("r", body=b"", a=tuple(range(50))), None, names)
+        sent.append(names)
+        await spool.settle("a", Progress(cursor=seq))
+
+
+class DedupSuite(SpoolContract):
+    """What happens to an event that came before."""
+
+    async def test_repeat_is_not_stored(self, spool: Spool) -> None:
+        """An entry that only repeats events is answered with 0, and nothing comes of it."""
+        told: list[LogRecord] = []
+        assert await spool.append(entry("r1", a=(0,)), told.append, once("m1")) == 1
+        assert await spool.append(entry("r2", a=(0,)), told.append, once("m1")) == 0
+        assert spool.position() == 1
+        assert await spool.append(entry("r3", a=(0,)), told.append, once("m2")) == 2
+        assert [item.entry.id for item in told] == ["r1", "r3"]
+        assert (await spool.depths())["a"].backlog == 2
+        assert await spool.pending("r2") is None
+
+    async def test_only_repeats_leave_an_entry(self, spool: Spool) -> None:
+        """Of several events the new ones go on, as the workers are told and as the log says."""
+        told: list[LogRecord] = []
+        await spool.append(entry("r1", a=(0, 1)), None, once("m1", "m2"))
+        sent = entry("r2", a=(0, 1, 2, 3), b=(1,))
+        seq = await spool.append(sent, told.append, once("new", "m1", "m2"))
+        left = LogRecord(seq, msgspec.structs.replace(sent, targets={"a": (0, 3)}))
+        assert told == [left]
+        assert await spool.entries([seq]) == [left]
+        depths = await spool.depths()
+        assert (depths["a"].backlog, depths["b"].backlog) == (2, 0)
+
+    async def test_first_of_two_in_one_entry_counts(self, spool: Spool) -> None:
+        """Where two events of one request have the same id, the first one goes."""
+        seq = await spool.append(entry("r1", a=(0, 1), b=(1,)), None, once("m1", "m1"))
+        (item,) = await spool.entries([seq])
+        assert item.entry.targets == {"a": (0,)}
+
+    async def test_event_that_goes_nowhere_does_not_count(self, spool: Spool) -> None:
+        """An id counts only if its event goes to some destination."""
+        await spool.append(entry("r1", a=(1,)), None, once("m1", "m2"))
+        assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 2
+
+    async def test_events_without_an_id_always_count(self, spool: Spool) -> None:
+        """An event without an id repeats nothing, whatever else its request holds."""
+        assert await spool.append(entry("r1", a=(0, 1)), None, once("m1")) == 1
+        assert await spool.append(entry("r1", a=(0, 1)), None, once("m1")) == 2
+        assert await spool.append(entry("r1", a=(0,)), None, once()) == 3
+        assert await spool.append(entry("r1", a=(0,)), None, once()) == 4
+        (item,) = await spool.entries([2])
+        assert item.entry.targets == {"a": (1,)}
+
+    async def test_each_source_has_its_own_ids(self, spool: Spool) -> None:
+        """The same id from another source is another, and one without ``once`` is not looked at."""
+        other = msgspec.structs.replace(entry("r2", a=(0,)), source="app")
+        assert await spool.append(entry("r1", a=(0,)), None, once("m1")) == 1
+        assert await spool.append(other, None, once("m1")) == 2
+        assert await spool.append(entry("r3", a=(0,))) == 3
+        assert await spool.append(other, None, once("m1")) == 0
+
+    @pytest.mark.parametrize("name", ["", "\0", "\ud800", "x" * 100_000, "é"])
+    async def test_any_text_is_an_id(self, spool: Spool, name: str) -> None:
+        """An id may be of any length and of any characters."""
+        assert await spool.append(entry("r1", a=(0,)), None, once(name)) == 1
+        assert await spool.append(entry("r2", a=(0,)), None, once(name)) == 0
+        assert await spool.append(entry("r3", a=(0,)), None, once(name + "x")) == 2
+
+    async def test_repeat_waits_for_what_it_repeats(self, spool: Spool) -> None:
+        """Of equal entries in flight one is stored, and the others' answers come after it."""
+        order: list[str] = []
+
+        async def send(name: str) -> int:
+            seq = await spool.append(
+                entry(name, a=(0,)), lambda item: order.append(f"stored {item.seq}"), once("m1")
+            )
+            order.append("answered")
+            return seq
+
+        assert sorted(await asyncio.gather(*[send(f"r{i}") for i in range(20)])) == [0] * 19 + [1]
+        assert order == ["stored 1"] + ["answered"] * 20
+
+    async def test_many_ids_at_once(self, spool: Spool) -> None:
+        """However many ids come together, each is found again."""
+        names = [f"m{i}" for i in range(333)]
+        everything = tuple(range(len(names)))
+        await spool.append(entry("r1", a=everything), None, once(*names))
+        assert await spool.append(entry("r2", a=everything), None, once(*reversed(names))) == 0
+        seq = await spool.append(entry("r3", a=(*everything, 333)), None, once(*names, _333="n"))
+        (item,) = await spool.entries([seq])
+        assert item.entry.targets == {"a": (333,)}
+
+    async def test_refused_entry_leaves_no_id(self, opened: SpoolFactory) -> None:
+        """What a bound refused is no repeat when it comes again, even in the same batch."""
+        spool = await opened(a=BacklogLimit(max_backlog=1))
+        await spool.append(entry("r1", a=(0,)))
+        refused = spool.append(entry("r2", a=(0,)), None, once("m2"))
+        elsewhere = spool.append(entry("r3", b=(0,)), None, once("m2"))
+        results = await asyncio.gather(refused, elsewhere, return_exceptions=True)
+        assert [type(result) for result in results] == [SpoolFull, int]
+        with pytest.raises(SpoolFull):
+            await spool.append(entry("r4", a=(0,)), None, once("m4"))
+        await spool.settle("a", Progress(cursor=1))
+        assert await spool.append(entry("r4", a=(0,)), None, once("m4")) == 3
+
+    async def test_unwritable_entry_leaves_no_id(self, spool: Spool) -> None:
+        """An entry that cannot be written down leaves no id behind."""
+        odd = msgspec.structs.replace(entry("r1", a=(0,)), vendor="\ud800")
+        with pytest.raises(SpoolError):
+            await spool.append(odd, None, once("m1"))
+        assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 1
+
+    async def test_full_backlog_takes_a_repeat(self, opened: SpoolFactory) -> None:
+        """A repeat adds nothing, so a bound that is reached does not refuse it."""
+        spool = await opened(a=BacklogLimit(max_backlog=1))
+        await spool.append(entry("r1", a=(0,)), None, once("m1"))
+        assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 0
+
+    async def test_window_begins_with_the_first(self, spool: Spool, clock: ManualClock) -> None:
+        """An id counts again once its window has passed, which repeats do not prolong."""
+        await spool.append(entry("r1", a=(0,)), None, once("m1"))
+        clock.now += WINDOW - 1
+        assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 0
+        clock.now += 1
+        assert await spool.append(entry("r3", a=(0,)), None, once("m1")) == 2
+        clock.now += WINDOW - 1
+        assert await spool.append(entry("r4", a=(0,)), None, once("m1", window=1)) == 0
+
+    async def test_ids_outlive_their_entries(self, spool: Spool) -> None:
+        """An id is remembered when its entry has left the log."""
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0,)), None, once(f"m{i}"))
+        await spool.settle("a", Progress(cursor=3))
+
+        async def trimmed() -> bool:
+            return await spool.entries([1, 2]) == []
+
+        await eventually(trimmed)
+        assert await spool.append(entry("again", a=(0,)), None, once("m0")) == 0
+
+    async def test_ids_survive_a_crash(
+        self, spool: Spool, tmp_path: Path, clock: ManualClock
+    ) -> None:
+        """What was acknowledged before a sudden end is a repeat after it, for as long as before."""
+        await spool.append(entry("r1", a=(0,)), None, once("m1"))
+        again = await self.after_crash(spool, tmp_path, SpoolLimits(), clock)
+        await again.open()
+        try:
+            await again.register({"a": FREE})
+            clock.now += WINDOW - 1
+            assert await again.append(entry("r2", a=(0,)), None, once("m1")) == 0
+            clock.now += 1
+            assert await again.append(entry("r3", a=(0,)), None, once("m1")) == 2
+        finally:
+            await again.close()
+
+    async def test_ids_survive_a_restart(self, opened: SpoolFactory) -> None:
+        """Closing and opening forgets no id."""
+        spool = await opened()
+        await spool.append(entry("r1", a=(0,)), None, once("m1"))
+        await spool.close()
+        spool = await opened()
+        assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 0
+
+    async def test_replay_is_no_repeat(self, spool: Spool) -> None:
+        """A dead letter comes back by replay though its id was seen, and by that way only."""
+        await spool.append(entry("r1", a=(0,)), None, once("m1"))
+        await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
+        assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 0
+        assert await spool.replay_dead_letters(DeadLetterFilter()) == 1
+        assert [one.mark for one in await spool.retrying("a", 1e12, 9)] == [DeliveryRef(2, 0)]
+
+    async def test_ids_fill_the_store_until_their_time_is_over(
+        self, opened: SpoolFactory, clock: ManualClock
+    ) -> None:
+        """Ids count towards ``max_bytes``; none is forgotten early, all are in the end."""
+        spool = await opened(SpoolLimits(max_bytes=400_000))
+        sent: list[DedupWindow] = []
+        with pytest.raises(SpoolFull, match="max_bytes"):
+            await flood(spool, sent)
+        assert 400_000 / 200 < 50 * len(sent) < 400_000 / 30
+        for names in sent:
+            assert await spool.append(entry("r", a=tuple(range(50))), None, names) == 0
+        clock.now += WINDOW
+
+        async def has_room_for_half() -> bool:
+            try:
+                await spool.append(entry("big", body=b"x" * 100_000, a=(0,)))
+            except SpoolFull:
+                return False
+            return True
+
+        await eventually(has_room_for_half)
+        assert await spool.append(entry("r", a=tuple(range(50))), None, sent[0]) > 0

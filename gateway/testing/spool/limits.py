@@ -1,0 +1,402 @@
+"""The contract of bounds: backlog, bytes and age."""
+
+import asyncio
+from typing import Literal
+
+import pytest
+
+from gateway.spool import (
+    BacklogLimit,
+    DeadLetterFilter,
+    DeadLettersReplayed,
+    DeliveryRef,
+    Evicted,
+    GivenUp,
+    LogRecord,
+    Progress,
+    Spool,
+    SpoolFull,
+    SpoolLimits,
+)
+from gateway.testing.spool.contract import (
+    FREE,
+    TRY,
+    ManualClock,
+    Notices,
+    SpoolContract,
+    SpoolFactory,
+    entry,
+    eventually,
+    failed,
+    later,
+    pending,
+)
+
+EVER = 1e12
+DAY = 86_400.0
+
+
+async def fill(spool: Spool, *, dead: bool = False) -> None:
+    """Append entries of about 10 kB, and make dead letters of them if asked, for ever."""
+    while True:
+        seq = await spool.append(entry("r", body=b"x" * 10_000, a=(0,)))
+        if dead:
+            await spool.settle("a", Progress(cursor=seq, dead=[failed(seq)]))
+
+
+class LimitsSuite(SpoolContract):
+    """What happens at the bounds."""
+
+    async def test_full_backlog_refuses(self, opened: SpoolFactory) -> None:
+        """At ``max_backlog`` an append for that destination is refused with a time to wait."""
+        spool = await opened(a=BacklogLimit(max_backlog=2))
+        await spool.append(entry("r1", a=(0,)))
+        await spool.append(entry("r2", a=(0,), b=(0,)))
+        with pytest.raises(SpoolFull, match="'a'") as caught:
+            await spool.append(entry("r3", a=(0,)))
+        assert caught.value.retry_after > 0
+        assert await spool.pending("r3") is None
+        assert "max_backlog" in spool.refusing()["a"]
+        assert await spool.append(entry("r4", b=(0,))) == 3
+        await spool.settle("a", Progress(cursor=1))
+        assert await spool.append(entry("r5", a=(0,))) == 4
+
+    async def test_a_full_destination_holds_up_no_other(self, opened: SpoolFactory) -> None:
+        """What others take of an entry is appended for them; the rest becomes dead letters."""
+        spool = await opened(a=BacklogLimit(max_backlog=1))
+        await spool.append(entry("r1", a=(0,)))
+        told: list[LogRecord] = []
+        assert await spool.append(entry("r2", a=(0, 1), b=(1,)), told.append) == 2
+        assert [dict(item.entry.targets) for item in told] == [{"b": (1,)}]
+        assert [item.entry.id for item in await pending(spool, "a")] == ["r1"]
+        assert [item.entry.id for item in await pending(spool, "b")] == ["r2"]
+        letters = await spool.dead_letters()
+        assert [(x.destination, x.mark, x.cause) for x in letters] == [
+            ("a", DeliveryRef(2, 0), "overflow"),
+            ("a", DeliveryRef(2, 1), "overflow"),
+        ]
+        assert "max_backlog" in letters[0].reason
+        assert letters[0].entry.request.body
+        assert spool.given_up()["a"] == GivenUp(dead=2)
+        assert (await spool.balances())["a"].missing == 0
+        assert list(spool.refusing()) == ["a"]
+        assert spool.health() is None
+        await spool.settle("a", Progress(cursor=1))
+        assert spool.refusing() == {}
+        assert await spool.replay_dead_letters(DeadLetterFilter()) == 2
+        assert {one.mark.index for one in await spool.retrying("a", EVER, 9)} == {0, 1}
+
+    async def test_a_shadow_alone_takes_nothing(self, opened: SpoolFactory) -> None:
+        """An entry that nobody takes but one that only looks on is refused."""
+        spool = await opened(
+            a=BacklogLimit(max_backlog=1), b=BacklogLimit(max_backlog=5, overflow="drop")
+        )
+        await spool.append(entry("r1", a=(0,), b=(0,)))
+        with pytest.raises(SpoolFull, match="'a'"):
+            await spool.append(entry("r2", a=(0,), b=(0,)))
+        assert await spool.append(entry("r3", b=(0,))) == 2
+
+    async def test_bound_holds_within_a_batch(self, opened: SpoolFactory) -> None:
+        """Of many appends at once exactly as many are taken as there is room for."""
+        spool = await opened(a=BacklogLimit(max_backlog=3))
+        sent = [spool.append(entry(f"r{i}", a=(0,))) for i in range(8)]
+        results = await asyncio.gather(*sent, return_exceptions=True)
+        assert [type(result) for result in results] == [int] * 3 + [SpoolFull] * 5
+        assert (await spool.depths())["a"].backlog == 3
+
+    async def test_waiting_deliveries_count_as_backlog(self, opened: SpoolFactory) -> None:
+        """Deliveries that wait count towards ``max_backlog`` until they end."""
+        spool = await opened(a=BacklogLimit(max_backlog=2))
+        await spool.append(entry("r1", a=(0,)))
+        await spool.append(entry("r2", a=(0,)))
+        await spool.settle("a", Progress(cursor=2, later=[later(1), later(2, parked=True)]))
+        with pytest.raises(SpoolFull):
+            await spool.append(entry("r3", a=(0,)))
+        await spool.settle("a", Progress(done=[DeliveryRef(1, 0)]))
+        assert await spool.append(entry("r4", a=(0,))) == 3
+
+    async def test_replayed_deliveries_count_as_backlog(self, opened: SpoolFactory) -> None:
+        """Deliveries that came back count towards ``max_backlog`` like others."""
+        spool = await opened(a=BacklogLimit(max_backlog=1))
+        await spool.append(entry("r1", a=(0,)))
+        await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
+        assert await spool.replay_dead_letters(DeadLetterFilter()) == 1
+        with pytest.raises(SpoolFull):
+            await spool.append(entry("r2", a=(0,)))
+
+    async def test_overflow_makes_dead_letters_of_the_oldest(self, opened: SpoolFactory) -> None:
+        """Under the policy ``dead`` the oldest pending deliveries give way to the new."""
+        spool = await opened(a=BacklogLimit(max_backlog=3, overflow="dead"))
+        notices = Notices(spool)
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0, 1), b=(0,)))
+        await spool.settle("a", Progress(cursor=1, later=[later(1, 0)]))
+        await spool.append(entry("r4", a=(0,)))
+        await spool.append(entry("r5", a=(0,)))
+        assert await notices.next() == Evicted("a", 1, (DeliveryRef(1, 0),), 0, (1,), 1)
+        assert await notices.next() == Evicted("a", 2, (), 0, (2, 3), 2)
+        assert spool.cursor("a") == 2
+        letters = await spool.dead_letters()
+        assert [(dead.destination, dead.mark) for dead in letters] == [
+            ("a", DeliveryRef(1, 0)),
+            ("a", DeliveryRef(2, 0)),
+            ("a", DeliveryRef(2, 1)),
+        ]
+        assert {dead.cause for dead in letters} == {"overflow"}
+        assert (letters[0].user, letters[0].event_name) == ("u1", "Product Viewed")
+        assert letters[0].attempts == (TRY,)
+        assert "HTTP 503" in letters[0].reason
+        depth = (await spool.depths())["a"]
+        assert (depth.backlog, depth.retrying, depth.dead) == (3, 0, 3)
+        assert (await spool.depths())["b"].backlog == 3
+
+    async def test_what_is_dropped_leaves_no_trace(
+        self, opened: SpoolFactory, clock: ManualClock
+    ) -> None:
+        """Under the policy ``drop`` what is too much, or too old, is forgotten, and counted."""
+        spool = await opened(
+            SpoolLimits(max_age=DAY), a=BacklogLimit(max_backlog=2, overflow="drop")
+        )
+        notices = Notices(spool)
+        await spool.append(entry("r1", a=(0,)))
+        await spool.settle("a", Progress(cursor=1, later=[later(1)]))
+        await spool.append(entry("r2", a=(0, 1)))
+        await spool.append(entry("r3", a=(0,)))
+        assert await notices.next() == Evicted("a", 1, (DeliveryRef(1, 0),), 1)
+        await spool.append(entry("r4", a=(0,)))
+        assert await notices.next() == Evicted("a", 2, (), 2)
+        clock.now += DAY + 1
+        assert await notices.next() == Evicted("a", 4, (), 2)
+        assert await spool.dead_letters() == []
+        depth = (await spool.depths())["a"]
+        assert (depth.backlog, depth.retrying, depth.dead) == (0, 0, 0)
+
+    async def test_overflow_goes_by_age_and_respects_exceptions(self, opened: SpoolFactory) -> None:
+        """The oldest entry gives way before a younger waiting one; what is dead stays as it is."""
+        spool = await opened(a=BacklogLimit(max_backlog=4, overflow="dead"))
+        await spool.append(entry("r1", a=(0, 1)))
+        await spool.append(entry("r2", a=(0,)))
+        await spool.settle("a", Progress(later=[later(2)], dead=[failed(1, 1)]))
+        await spool.append(entry("r3", a=(0,)))
+        await spool.append(entry("r4", a=(0,)))
+        letters = await spool.dead_letters()
+        assert [(dead.mark, dead.cause) for dead in letters] == [
+            (DeliveryRef(1, 1), "refused"),
+            (DeliveryRef(1, 0), "overflow"),
+        ]
+        assert await spool.retrying("a", EVER, 9) == [later(2)]
+
+    async def test_taken_delivery_that_ended_well_is_withdrawn(self, opened: SpoolFactory) -> None:
+        """A delivery that the spool took while it was in flight, and that arrived, is no letter."""
+        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead"))
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        assert len(await spool.dead_letters()) == 2
+        await spool.settle("a", Progress(done=[DeliveryRef(1, 0)]))
+        assert [dead.mark for dead in await spool.dead_letters()] == [DeliveryRef(2, 0)]
+
+    async def test_taken_delivery_does_not_wait_again(self, opened: SpoolFactory) -> None:
+        """A retry reported for a delivery that the spool has taken does not bring it back."""
+        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead"))
+        for i in range(2):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await spool.register({"a": FREE, "b": FREE})
+        await spool.settle("a", Progress(later=[later(1)]))
+        assert await spool.retrying("a", EVER, 9) == []
+        await spool.settle("a", Progress(dead=[failed(1)]))
+        assert [(dead.mark, dead.cause) for dead in await spool.dead_letters()] == [
+            (DeliveryRef(1, 0), "refused")
+        ]
+
+    async def test_refused_letter_is_not_withdrawn(self, spool: Spool) -> None:
+        """Only the spool's own dead letters are withdrawn by ``done``."""
+        await spool.append(entry("r1", a=(0,)))
+        await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
+        await spool.settle("a", Progress(done=[DeliveryRef(1, 0)]))
+        assert len(await spool.dead_letters()) == 1
+
+    async def test_full_store_refuses_until_space_is_given_back(self, opened: SpoolFactory) -> None:
+        """Past ``max_bytes`` appends are refused, health says why, and draining ends it."""
+        spool = await opened(SpoolLimits(max_bytes=400_000))
+        with pytest.raises(SpoolFull, match="max_bytes") as caught:
+            await fill(spool)
+        kept = spool.position()
+        assert caught.value.retry_after > 0
+        assert 10 < kept < 40
+        assert "max_bytes" in spool.refusing()["a"]
+        await spool.settle("a", Progress(cursor=kept))
+        assert await spool.append(entry("again", body=b"x" * 10_000, a=(0,))) == kept + 1
+        assert (spool.health(), spool.refusing()) == (None, {})
+
+    @pytest.mark.parametrize("overflow", ["refuse", "dead"])
+    async def test_one_destination_does_not_fill_the_store(
+        self, opened: SpoolFactory, overflow: Literal["refuse", "dead"]
+    ) -> None:
+        """One that takes nothing keeps to its share, and what goes to others is appended on."""
+        spool = await opened(SpoolLimits(max_bytes=2_000_000), a=BacklogLimit(overflow=overflow))
+        for number in range(600):
+            seq = await spool.append(entry(f"r{number}", body=b"x" * 10_000, a=(0,), b=(0,)))
+            await spool.settle("b", Progress(cursor=seq))
+            assert await spool.size() <= 2_000_000
+        depth = (await spool.depths())["a"]
+        given_up = spool.given_up()["a"]
+        assert depth.backlog + depth.dead + given_up.dropped == 600
+        assert 60 < depth.backlog + depth.dead < 180
+        assert (await spool.balances())["a"].missing == 0
+        assert "b" not in spool.given_up()
+        assert spool.health() is None
+        if overflow == "dead":
+            assert spool.refusing() == {}
+            assert depth.dead > 0
+            newest = (await pending(spool, "a"))[-1]
+            assert newest.entry.id == "r599"
+            return
+        assert "share" in spool.refusing()["a"]
+        with pytest.raises(SpoolFull, match="share"):
+            await spool.append(entry("alone", a=(0,)))
+        assert depth.dead == 0
+        assert (await pending(spool, "a"))[0].entry.id == "r0"
+        await spool.settle("a", Progress(cursor=spool.position()))
+
+        async def takes_again() -> bool:
+            return spool.refusing() == {}
+
+        await eventually(takes_again)
+        assert await spool.append(entry("alone", a=(0,))) > 0
+
+    async def test_entries_of_others_are_not_kept_behind_one(self, opened: SpoolFactory) -> None:
+        """A destination that takes nothing keeps its own entries, and nobody else's."""
+        spool = await opened(SpoolLimits(max_bytes=2_000_000))
+        await spool.append(entry("pending", a=(0,)))
+        for number in range(600):
+            seq = await spool.append(entry(f"r{number}", body=b"x" * 10_000, b=(0,)))
+            await spool.settle("b", Progress(cursor=seq))
+
+        async def small() -> bool:
+            return await spool.size() < 300_000
+
+        await eventually(small)
+        assert [one.entry.id for one in await pending(spool, "a")] == ["pending"]
+
+    @pytest.mark.parametrize("overflow", ["refuse", "dead"])
+    async def test_one_destinations_dead_letters_do_not_fill_the_store(
+        self, opened: SpoolFactory, overflow: Literal["refuse", "dead"]
+    ) -> None:
+        """Dead letters count towards the share, however few events of each request they are."""
+        spool = await opened(SpoolLimits(max_bytes=2_000_000), a=BacklogLimit(overflow=overflow))
+        taken = 0
+        for number in range(400):
+            sent = entry(f"r{number}", body=b"x" * 10_000, a=tuple(range(9)), b=(0,))
+            seq = await spool.append(sent)
+            await spool.settle("b", Progress(cursor=seq))
+            if "a" not in spool.refusing():
+                taken += 1
+                dead = [failed(seq, rendered=b"")]
+                await spool.settle("a", Progress(cursor=seq, dead=dead, delivered=8 * taken))
+        depths = await spool.depths()
+        assert depths["a"].dead > 50
+        assert depths["b"].backlog == 0
+        assert spool.given_up()["a"].dropped > 50
+        assert (await spool.balances())["a"].missing == 0
+        assert spool.health() is None
+
+    async def test_two_share_the_store(self, opened: SpoolFactory) -> None:
+        """Two that take nothing hold about as much each, and a third one's entries go on."""
+        spool = await opened(SpoolLimits(max_bytes=2_000_000))
+        await spool.register(dict.fromkeys(("a", "b", "c"), FREE))
+        for number in range(300):
+            await spool.append(entry(f"a{number}", body=b"x" * 10_000, a=(0,), c=(0,)))
+            seq = await spool.append(entry(f"b{number}", body=b"x" * 5_000, b=(0,), c=(0,)))
+            await spool.settle("c", Progress(cursor=seq))
+        depths = await spool.depths()
+        assert depths["a"].backlog * 10_000 > 400_000
+        assert depths["b"].backlog * 5_000 > 400_000
+        assert depths["c"].backlog == 0
+        assert set(spool.refusing()) == {"a", "b"}
+
+    async def test_health_knows_without_an_append_that_there_is_no_room(
+        self, opened: SpoolFactory
+    ) -> None:
+        """The store counts as full as soon as it takes no more, and as long as it takes none."""
+        spool = await opened(SpoolLimits(max_bytes=800_000), a=BacklogLimit(), b=BacklogLimit())
+        refused = 0
+        for number in range(200):
+            said = spool.health() or (set(spool.refusing()) == {"a", "b"})
+            try:
+                await spool.append(entry(f"r{number}", body=b"x" * 10_000, a=(0,), b=(0,)))
+            except SpoolFull:
+                refused += 1
+                assert said or refused == 1
+            else:
+                assert not said
+        assert refused > 50
+        await spool.settle("a", Progress(cursor=spool.position()))
+        await spool.settle("b", Progress(cursor=spool.position()))
+
+        async def well() -> bool:
+            return spool.health() is None and spool.refusing() == {}
+
+        await eventually(well)
+        assert await spool.append(entry("again", body=b"x" * 10_000, a=(0,), b=(0,)))
+
+    async def test_dead_letters_fill_the_store_too(self, opened: SpoolFactory) -> None:
+        """Dead letters count towards ``max_bytes``; dropping them makes room."""
+        spool = await opened(SpoolLimits(max_bytes=400_000))
+        with pytest.raises(SpoolFull):
+            await fill(spool, dead=True)
+        assert 10 < len(await spool.dead_letters(limit=99)) < 40
+        await spool.delete_dead_letters(DeadLetterFilter())
+        assert await spool.append(entry("again", body=b"x" * 10_000, a=(0,))) > 10
+
+    async def test_old_deliveries_expire(self, opened: SpoolFactory, clock: ManualClock) -> None:
+        """What is pending for longer than ``max_age`` becomes a dead letter, whatever it awaits."""
+        spool = await opened(SpoolLimits(max_age=DAY))
+        notices = Notices(spool)
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await spool.settle("a", Progress(cursor=1, later=[later(1)]))
+        clock.now += DAY
+        await spool.append(entry("young", a=(0, 1)))
+        await spool.settle("a", Progress(later=[later(4, 1)]))
+        clock.now += 1
+        assert await notices.next() == Evicted("a", 3, (DeliveryRef(1, 0),), 0, (1, 2, 3), 3)
+        letters = await spool.dead_letters()
+        assert [(dead.mark.seq, dead.cause) for dead in letters] == [
+            (1, "expired"),
+            (2, "expired"),
+            (3, "expired"),
+        ]
+        assert [item.seq for item in await pending(spool, "a")] == [4]
+        assert await spool.retrying("a", EVER, 9) == [later(4, 1)]
+
+    async def test_orphans_expire(self, opened: SpoolFactory, clock: ManualClock) -> None:
+        """An orphan's backlog does not outlive ``max_age`` either."""
+        spool = await opened(SpoolLimits(max_age=DAY))
+        await spool.append(entry("r1", b=(0,)))
+        await spool.register({"a": FREE})
+        clock.now += DAY + 1
+
+        async def expired() -> bool:
+            causes = [dead.cause for dead in await spool.dead_letters()]
+            return causes == ["expired"] and (await spool.orphans())["b"].backlog == 0
+
+        await eventually(expired)
+
+    async def test_replay_counts_its_age_anew(
+        self, opened: SpoolFactory, clock: ManualClock
+    ) -> None:
+        """A replayed delivery has ``max_age`` from its replay on."""
+        spool = await opened(SpoolLimits(max_age=DAY))
+        notices = Notices(spool)
+        await spool.append(entry("r1", a=(0,)))
+        clock.now += DAY + 1
+        assert isinstance(await notices.next(), Evicted)
+        await spool.append(entry("r2", b=(0,)))
+        clock.now += 10
+        assert await spool.replay_dead_letters(DeadLetterFilter(cause="expired")) == 1
+        assert await notices.next() == DeadLettersReplayed("a")
+        clock.now += DAY - 9
+        assert await notices.next() == Evicted("b", 2, (), 0, (2,), 1)
+        assert [one.mark for one in await spool.retrying("a", EVER, 9)] == [DeliveryRef(3, 0)]
+        clock.now += 10
+        assert await notices.next() == Evicted("a", 1, (DeliveryRef(3, 0),), 0, (3,), 1)

@@ -1,0 +1,313 @@
+"""Contract: progress, destinations, orphans, depths."""
+
+import asyncio
+
+import pytest
+
+from gateway.errors import SpoolError
+from gateway.spool import DeadLetterFilter, DeliveryRef, PendingRequest, Progress, QueueDepth, Spool
+from gateway.testing.spool.contract import (
+    FREE,
+    ManualClock,
+    SpoolContract,
+    SpoolFactory,
+    entry,
+    eventually,
+    failed,
+    later,
+    pending,
+)
+
+EVER = 1e12
+
+
+class ProgressSuite(SpoolContract):
+    """What a worker's progress does."""
+
+    async def test_cursor_moves_forward_only(self, spool: Spool) -> None:
+        """A cursor takes the highest value reported; 0 leaves it alone."""
+        for i in range(5):
+            await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
+        await spool.settle("a", Progress(cursor=3))
+        await spool.settle("a", Progress(cursor=2))
+        await spool.settle("a", Progress())
+        assert spool.cursor("a") == 3
+        assert spool.cursor("b") == 0
+
+    async def test_waiting_deliveries_come_by_due_time(self, spool: Spool) -> None:
+        """Retrying deliveries return complete, those due by then, earliest first, then by place."""
+        await spool.append(entry("r1", a=(0, 1)))
+        await spool.append(entry("r2", a=(0,)))
+        first, second, third = later(1, 1, due=50.0), later(2, due=70.0), later(1, 0, due=70.0)
+        await spool.settle("a", Progress(cursor=2, later=[first, second, third]))
+        assert await spool.retrying("a", 60.0, 10) == [first]
+        assert await spool.retrying("a", 70.0, 10) == [first, third, second]
+        assert await spool.retrying("a", 70.0, 2) == [first, third]
+        assert await spool.retrying("a", 70.0, 2, after=third) == [second]
+        assert await spool.retrying("b", EVER, 10) == []
+
+    async def test_waiting_delivery_is_replaced(self, spool: Spool) -> None:
+        """Reporting a waiting delivery again replaces it: another due time, parked or retrying."""
+        await spool.append(entry("r1", a=(0,)))
+        await spool.settle("a", Progress(cursor=1, later=[later(1, parked=True)]))
+        assert await spool.retrying("a", EVER, 10) == []
+        again = later(1, due=900.0, attempts=(), reason="")
+        await spool.settle("a", Progress(later=[again]))
+        assert await spool.retrying("a", EVER, 10) == [again]
+        assert (await spool.depths())["a"].parked == 0
+
+    async def test_what_is_owed_of_a_request_is_told(self, spool: Spool) -> None:
+        """Deliveries whose turn has not come are told, and those that wait; what is over is not."""
+        sent = entry("r1", a=(0, 1, 2), b=(0,))
+        await spool.append(sent)
+        everything = {("a", 0): None, ("a", 1): None, ("a", 2): None, ("b", 0): None}
+        assert await spool.pending("r1") == PendingRequest(sent, everything)
+        again, behind = later(1, 0), later(1, 1, parked=True)
+        await spool.settle("a", Progress(later=[again], dead=[failed(1, 2)]))
+        found = await spool.pending("r1")
+        assert found == PendingRequest(sent, {("a", 0): again, ("a", 1): None, ("b", 0): None})
+        await spool.settle("a", Progress(cursor=1, later=[behind]))
+        found = await spool.pending("r1")
+        assert found == PendingRequest(sent, {("a", 0): again, ("a", 1): behind, ("b", 0): None})
+        await spool.settle("b", Progress(cursor=1))
+        await spool.settle("a", Progress(done=[DeliveryRef(1, 0)]))
+        found = await spool.pending("r1")
+        assert found == PendingRequest(sent, {("a", 1): behind})
+
+    async def test_what_is_owed_is_found_by_the_id(self, spool: Spool) -> None:
+        """A request is found wherever it stands, also between what is gone and what came back."""
+        places = {}
+        for number in range(60):
+            place = await spool.append(entry(f"r{number:02}", a=(0,), b=(0,)))
+            places[number] = place
+            if number % 3 == 0:
+                await spool.settle("a", Progress(cursor=place, dead=[failed(place)]))
+                await spool.replay_dead_letters(DeadLetterFilter(destination="a"))
+        half = spool.position() // 2
+        await spool.settle("a", Progress(cursor=spool.position()))
+        await spool.settle("b", Progress(cursor=half))
+        for number, place in places.items():
+            found = await spool.pending(f"r{number:02}")
+            waits = {("b", 0)} if place > half else set()
+            waits |= {("a", 0)} if number % 3 == 0 else set()
+            assert set(found.waits if found else ()) == waits
+            assert found is None or found.entry.id == f"r{number:02}"
+        assert await spool.pending("r100") is None
+        assert await spool.pending("") is None
+
+    async def test_parked_and_blocked_are_by_user(self, spool: Spool) -> None:
+        """A user's parked deliveries come in their order; users with waiting ones are counted."""
+        for i in range(5):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        u1 = [later(3, parked=True), later(1), later(2, parked=True)]
+        others = [later(4, user="u2"), later(5, user="")]
+        await spool.settle("a", Progress(cursor=5, later=u1 + others))
+        assert await spool.parked("a", "u1", 10) == [u1[2], u1[0]]
+        assert await spool.parked("a", "u1", 1) == [u1[2]]
+        assert await spool.parked("a", "u2", 10) == []
+        assert await spool.blocked("a") == {"u1": 3, "u2": 1}
+        assert await spool.blocked("b") == {}
+
+    async def test_done_ends_waiting(self, spool: Spool) -> None:
+        """A waiting delivery that ended well leaves nothing behind; the others stay."""
+        await spool.append(entry("r1", a=(0, 1), b=(0,)))
+        await spool.settle("a", Progress(cursor=1, later=[later(1, 0), later(1, 1)]))
+        await spool.settle("b", Progress(cursor=1, later=[later(1, 0)]))
+        await spool.settle("a", Progress(done=[DeliveryRef(1, 0)]))
+        assert await spool.retrying("a", EVER, 10) == [later(1, 1)]
+        assert await spool.retrying("b", EVER, 10) == [later(1, 0)]
+        assert await spool.dead_letters() == []
+
+    async def test_dead_ends_waiting_and_is_kept_whole(self, spool: Spool) -> None:
+        """A delivery that is given up becomes a dead letter with all that is known about it."""
+        sent = entry("r1", a=(0, 1))
+        await spool.append(sent)
+        await spool.settle("a", Progress(cursor=1, later=[later(1, 1)]))
+        gone = failed(1, 1, cause="unrenderable")
+        await spool.settle("a", Progress(dead=[gone]))
+        assert await spool.retrying("a", EVER, 10) == []
+        (dead,) = await spool.dead_letters()
+        assert (dead.destination, dead.mark, dead.index, dead.entry) == (
+            "a",
+            DeliveryRef(1, 1),
+            1,
+            sent,
+        )
+        assert (dead.cause, dead.reason, dead.at) == (gone.cause, gone.reason, gone.at)
+        assert (dead.attempts, dead.rendered) == (gone.attempts, gone.rendered)
+        assert (dead.event_name, dead.user) == (gone.event_name, gone.user)
+
+    async def test_settling_twice_does_no_harm(self, spool: Spool) -> None:
+        """The same progress reported again changes nothing."""
+        for i in range(4):
+            await spool.append(entry(f"r{i}", a=(0,)))
+        await spool.settle("a", Progress(cursor=1, later=[later(1)]))
+        progress = Progress(cursor=4, later=[later(2)], done=[DeliveryRef(1, 0)], dead=[failed(3)])
+        await spool.settle("a", progress)
+        before = await spool.depths(), await spool.dead_letters()
+        await spool.settle("a", progress)
+        assert (await spool.depths(), await spool.dead_letters()) == before
+
+    async def test_progress_is_all_or_nothing(self, spool: Spool) -> None:
+        """Progress that cannot be recorded moves no cursor, and harms nobody else's."""
+        for i in range(3):
+            await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
+        bad = Progress(cursor=3, later=[later(1), later(2, reason="\ud800")], dead=[failed(3)])
+        results = await asyncio.gather(
+            spool.settle("b", Progress(cursor=2)),
+            spool.settle("a", bad),
+            spool.append(entry("r4", a=(0,))),
+            return_exceptions=True,
+        )
+        assert isinstance(results[1], SpoolError)
+        assert (results[0], results[2]) == (None, 4)
+        assert (spool.cursor("a"), spool.cursor("b")) == (0, 2)
+        assert await spool.retrying("a", EVER, 10) == []
+        assert await spool.dead_letters() == []
+
+    async def test_read_omits_what_stands_as_an_exception(self, spool: Spool) -> None:
+        """Deliveries ahead of the cursor that wait or are dead are not read a second time."""
+        for name in ("r1", "r2", "r3"):
+            await spool.append(entry(name, a=(0, 1, 2), b=(0,)))
+        progress = Progress(
+            later=[later(2, 0)], dead=[failed(2, 2), *[failed(3, i) for i in range(3)]]
+        )
+        await spool.settle("a", progress)
+        page = await spool.unread("a", 0, 3, 10)
+        assert page.scanned == 3
+        assert [(i.seq, i.numbers) for i in page.items] == [(1, (0, 1, 2)), (2, (1,))]
+        assert len(await pending(spool, "b")) == 3
+
+    async def test_settling_what_is_not_in_the_log_is_ignored(self, spool: Spool) -> None:
+        """Waiting or dead deliveries of an entry that is not there leave no trace."""
+        await spool.append(entry("r1", a=(0,)))
+        await spool.settle("a", Progress(later=[later(77)], dead=[failed(78)]))
+        depth = (await spool.depths())["a"]
+        assert (depth.retrying, depth.dead) == (0, 0)
+
+    async def test_settling_after_close_is_refused(self, spool: Spool) -> None:
+        """A closed spool says so instead of waiting for ever."""
+        await spool.close()
+        with pytest.raises(SpoolError, match="closed"):
+            await spool.settle("a", Progress(cursor=1))
+        with pytest.raises(SpoolError, match="closed"):
+            await spool.unread("a", 0, 1, 1)
+
+
+class DestinationsSuite(SpoolContract):
+    """What a spool knows about its destinations."""
+
+    async def test_new_destination_starts_at_the_end(self, opened: SpoolFactory) -> None:
+        """A destination that appears later gets what is appended from then on."""
+        spool = await opened()
+        await spool.append(entry("r1", a=(0,)))
+        await spool.register({"a": FREE, "b": FREE, "c": FREE})
+        assert spool.cursor("c") == 1
+        assert await spool.append(entry("r2", c=(0,))) == 2
+        assert [item.seq for item in await pending(spool, "c")] == [2]
+        await spool.close()
+        assert (await opened(c=FREE)).cursor("c") == 1
+
+    async def test_unknown_destination_is_an_error(self, spool: Spool) -> None:
+        """Asking about a destination that was never registered says so."""
+        with pytest.raises(SpoolError, match="stranger"):
+            spool.cursor("stranger")
+        with pytest.raises(SpoolError, match="stranger"):
+            await spool.unread("stranger", 0, 1, 1)
+        with pytest.raises(SpoolError, match="stranger"):
+            await spool.settle("stranger", Progress(cursor=1))
+        with pytest.raises(SpoolError, match="stranger"):
+            await spool.retrying("stranger", 0, 1)
+
+    async def test_orphan_keeps_everything(self, spool: Spool, clock: ManualClock) -> None:
+        """A destination that is no longer named keeps cursor and backlog, and is reported."""
+        for i in range(4):
+            await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
+        await spool.settle("b", Progress(cursor=2, later=[later(1), later(2, parked=True)]))
+        await spool.settle("a", Progress(cursor=4))
+        await spool.register({"a": FREE})
+        expected = QueueDepth(cursor=2, backlog=2, retrying=1, parked=1, dead=0, oldest=clock.now)
+        assert await spool.orphans() == {"b": expected}
+        with pytest.raises(SpoolError, match="'b'"):
+            await spool.append(entry("r9", b=(0,)))
+        await spool.register({"a": FREE, "b": FREE})
+        assert await spool.orphans() == {}
+        assert [item.seq for item in await pending(spool, "b")] == [3, 4]
+        assert await spool.retrying("b", 1e12, 9) == [later(1)]
+
+    async def test_forget_gives_an_orphan_up(self, spool: Spool) -> None:
+        """Forgetting ends what is pending, keeps dead letters, and frees the log."""
+        for i in range(4):
+            await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
+        progress = Progress(cursor=2, later=[later(1)], dead=[failed(2)])
+        await spool.settle("b", progress)
+        await spool.settle("a", Progress(cursor=4))
+        with pytest.raises(SpoolError, match="registered"):
+            await spool.forget("b")
+
+        async def trimmed() -> bool:
+            return [item.seq for item in await spool.entries([1, 2, 3])] == [1, 3]
+
+        await eventually(trimmed)
+        await spool.register({"a": FREE})
+        assert await spool.forget("b") == 3
+        with pytest.raises(SpoolError, match="'b'"):
+            await spool.forget("b")
+        assert list(await spool.depths()) == ["a"]
+        assert [dead.destination for dead in await spool.dead_letters()] == ["b"]
+
+        async def freed() -> bool:
+            return await spool.entries([1, 2, 3]) == []
+
+        await eventually(freed)
+        await spool.register({"a": FREE, "b": FREE})
+        assert spool.cursor("b") == 4
+
+    async def test_a_pause_is_remembered(self, opened: SpoolFactory) -> None:
+        """A pause lasts over a restart, and as long as the destination is known."""
+        spool = await opened()
+        assert await spool.paused() == frozenset()
+        await spool.pause("b", paused=True)
+        with pytest.raises(SpoolError, match="stranger"):
+            await spool.pause("stranger", paused=True)
+        await spool.close()
+        spool = await opened()
+        assert await spool.paused() == {"b"}
+        await spool.register({"a": FREE})
+        assert await spool.paused() == {"b"}
+        await spool.forget("b")
+        await spool.register({"a": FREE, "b": FREE})
+        assert await spool.paused() == frozenset()
+        await spool.pause("a", paused=True)
+        await spool.pause("a", paused=False)
+        assert await spool.paused() == frozenset()
+
+    async def test_the_size_grows_with_what_is_kept(self, spool: Spool) -> None:
+        """The size counts what entries take."""
+        before = await spool.size()
+        for i in range(20):
+            await spool.append(entry(f"r{i}", body=b"x" * 50_000, a=(0,)))
+        assert await spool.size() >= before + 1_000_000
+
+    async def test_depths_count_what_is_pending(self, spool: Spool, clock: ManualClock) -> None:
+        """Depths tell backlog, retrying, parked, dead and the age of the oldest pending."""
+        for i in range(5):
+            await spool.append(entry(f"r{i}", a=(0,)))
+            clock.now += 10
+        await spool.settle(
+            "a",
+            Progress(
+                cursor=3,
+                later=[later(2, parked=True), later(3), later(5)],
+                dead=[failed(1)],
+            ),
+        )
+        depth = (await spool.depths())["a"]
+        assert depth == QueueDepth(
+            cursor=3, backlog=2, retrying=2, parked=1, dead=1, oldest=clock.now - 40
+        )
+        await spool.settle(
+            "a", Progress(cursor=5, done=[DeliveryRef(2, 0), DeliveryRef(3, 0), DeliveryRef(5, 0)])
+        )
+        depth = (await spool.depths())["a"]
+        assert depth == QueueDepth(cursor=5, backlog=0, retrying=0, parked=0, dead=1, oldest=None)

@@ -1,0 +1,379 @@
+"""The vendor suite: what every input, output and sandbox must do."""
+
+import gc
+import os
+import re
+import socket
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import date
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, ClassVar
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.errors import Rejected, Unrenderable
+from gateway.event import Event, Traits, as_json
+from gateway.http import Request, Response
+from gateway.losses.field_outcomes import field_outcomes
+from gateway.losses.full_events import OTHER, TRAITS, full_events
+from gateway.losses.reviewed import reviewed, takes_anything, why
+from gateway.mapping import Row
+from gateway.mapping.losses import filled_fields
+from gateway.plugin.client_credentials import client_secrets
+from gateway.plugin.endpoints import match_endpoint
+from gateway.plugin.vendor import Input, Output, Vendor
+from gateway.testing.fuzz import FuzzSuite
+from gateway.testing.samples import (
+    ARRIVAL,
+    EVENTS,
+    REQUEST_ID,
+    Sample,
+    json_of,
+    load_samples,
+    paths_in,
+    plain,
+    request_of,
+)
+from gateway.verdict import Declined, Refused, RetryLater
+
+CLOCK = frozenset({
+    "time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns",
+    "process_time", "process_time_ns", "thread_time", "clock_gettime", "clock_gettime_ns",
+    "localtime", "sleep",
+})  # fmt: skip
+SYSTEM = frozenset({"posix", "nt"})
+HARMLESS = frozenset({"fspath"})
+"""Functions of the operating system's modules that ask it nothing."""
+TODAY = frozenset({"now", "utcnow", "today"})
+CHANCE = frozenset({"urandom", "getrandom"})
+SEEN: dict[CodeType, str] = {
+    os.getenv.__code__: "os.getenv",
+    type(os.environ).__getitem__.__code__: "os.environ",
+    uuid.uuid1.__code__: "uuid.uuid1",
+    uuid.getnode.__code__: "uuid.getnode",
+}
+"""Functions written in Python that look at the world without calling one of the above."""
+
+
+class SideEffect(AssertionError):
+    """A plugin reached beyond the values that it was given."""
+
+
+@contextmanager
+def forbid_side_effects() -> Iterator[None]:
+    """Fail if what runs inside reads a clock, draws chance, or opens anything.
+
+    It looks at every call (`sys.setprofile`), so that it sees through whatever name the plugin
+    gave to a function when it was imported.
+
+    Raises:
+        Impure: it does; the message names the call and who made it.
+    """
+    found: list[str] = []
+
+    def look(frame: FrameType, kind: str, called: Any) -> None:
+        what = _seen_c(called) if kind == "c_call" else _seen(frame) if kind == "call" else ""
+        if what:
+            caller = frame if kind == "c_call" else frame.f_back or frame
+            place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+            found.append(f"{what} is called at {place}")
+
+    before, collected = sys.getprofile(), gc.isenabled()
+    gc.disable()  # what is collected meanwhile may have closed a socket
+    sys.setprofile(look)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+        if collected:
+            gc.enable()
+    if found:
+        raise SideEffect(f"{found[0]}; a plugin sees only the values that it is given")
+
+
+def _seen_c(called: Any) -> str:
+    """Return what a function in C looks at; nothing if it is harmless."""
+    name = getattr(called, "__name__", "")
+    module = getattr(called, "__module__", None) or ""
+    owner = getattr(called, "__self__", None)
+    if module == "time" and name in CLOCK:
+        return f"time.{name}"
+    if name in TODAY and isinstance(owner, type) and issubclass(owner, date):
+        return f"{owner.__name__}.{name}"
+    if type(owner).__module__ == "random" or name in CHANCE:
+        return f"random.{name}"
+    if module in SYSTEM and name not in HARMLESS:
+        return f"os.{name}"
+    return "open" if name == "open" and module in {"io", "_io"} else ""
+
+
+def _seen(frame: FrameType) -> str:
+    """Return what a function in Python looks at; nothing if it is harmless."""
+    code = frame.f_code
+    if code.co_filename == socket.__file__:
+        return f"socket.{code.co_name}"
+    return SEEN.get(code, "")
+
+
+GARBAGE = [b"", b"{", b"null", b"[]", b"0", b'"x"', b'{"a":' * 300, b"\xff\xfe"]
+
+
+FULL: dict[str, Event] = {
+    **dict(full_events()),
+    "an event of somebody known": replace(dict(full_events())[OTHER], traits=TRAITS),
+    "a profile with odd values": Event(
+        type="identify",
+        user_id="u-1",
+        anonymous_id="a-1",
+        traits=Traits(gender="unknown", birthday="yesterday", email="nobody"),
+    ),
+}
+"""The fullest event of every kind, and what is in none of them."""
+
+
+class InputSuite(FuzzSuite):
+    """The contract of an input, as tests."""
+
+    samples: ClassVar[Path]
+    """The folder of its samples."""
+    input: ClassVar[Input]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run each sample test once per file, each endpoint test once per endpoint."""
+        if "sample" in metafunc.fixturenames:
+            found = load_samples(self.samples)
+            metafunc.parametrize("sample", found.values(), ids=found.keys())
+        if "endpoint" in metafunc.fixturenames:
+            metafunc.parametrize("endpoint", sorted(self.input.endpoints))
+
+    def test_cites_its_source(self, sample: Sample) -> None:
+        """A sample says what it shows and where its request is taken from."""
+        assert sample["source"].startswith("https://")
+        assert sample["about"]
+
+    def test_parses(self, sample: Sample) -> None:
+        """A request becomes the events that its sample lists."""
+        events = self.input.parse(request_of(sample))
+        assert [plain(event) for event in events] == sample["events"]
+
+    def test_stamps_events(self, sample: Sample) -> None:
+        """An event's id derives from its request's, and it knows its arrival and origin."""
+        for index, event in enumerate(self.input.parse(request_of(sample))):
+            assert event.id == f"{REQUEST_ID}-{index}"
+            assert event.received_at == ARRIVAL
+            assert event.origin == self.input.name
+
+    def test_parses_alike_every_time(self, sample: Sample) -> None:
+        """Parsing and answering are functions of the request, so a replay gives the same."""
+        request = request_of(sample)
+        events = self.input.parse(request)
+        answer = self.input.accept(request, events)
+        assert self.input.parse(request) == events
+        assert self.input.accept(request, events) == answer
+        assert request == request_of(sample), "the request was changed"
+
+    def test_sees_nothing_but_the_request(self, sample: Sample) -> None:
+        """Reading and answering need no clock, no chance, no socket and no file."""
+        request = request_of(sample)
+        events = self.input.parse(request)
+        self.input.accept(request, events)
+        with forbid_side_effects():
+            self.input.accept(request, self.input.parse(request))
+
+    def test_answers(self, sample: Sample) -> None:
+        """The sender reads back what the vendor's own server would say."""
+        request = request_of(sample)
+        answer = self.input.accept(request, self.input.parse(request))
+        assert answer.status == sample["answer"]["status"]
+        assert json_of(answer.body) == sample["answer"].get("body")
+        assert sample["answer"].get("headers", {}).items() <= answer.headers.items()
+
+    def test_knows_its_credential(self, sample: Sample) -> None:
+        """The credential is found where the vendor's clients put it."""
+        request = request_of(sample)
+        payload = self.input.decode(request) if self.input.credential_in_body else None
+        credential = self.input.credential(request, payload)
+        assert credential
+        where = "name its place in credential_headers or credential_keys"
+        assert credential in client_secrets(request, self.input), where
+
+    def test_its_paths_are_known_by_their_beginning(self, endpoint: str) -> None:
+        """Every endpoint begins with one of the vendor's prefixes, and so does what is no event."""
+        for path in (endpoint, *self.input.unsupported):
+            assert path.partition(" ")[2].startswith(self.input.prefixes), path
+
+    @pytest.mark.parametrize("body", GARBAGE, ids=lambda body: repr(body[:8]))
+    def test_refuses_garbage(self, body: bytes, endpoint: str) -> None:
+        """Bad bytes are the sender's fault: a 4xx in its own dialect, never a traceback."""
+        method, url = endpoint.split()
+        request = Request(method=method, url=url, body=body)
+        with pytest.raises(Rejected) as caught:
+            self.input.parse(request)
+        answer = self.input.refuse(request, caught.value)
+        assert self._is_native(answer), f"not in the vendor's words: {answer}"
+
+    def test_every_row_is_exercised(self) -> None:
+        """Every row and every synonym is reached by some sample."""
+        seen: set[str] = set()
+        for sample in load_samples(self.samples).values():
+            seen.update(paths_in(self.input.decode(request_of(sample))))
+        rows = {path for row in _rows(self.input) for path in row.synonyms}
+        unseen = {path for path in rows if not path.endswith("*")} - seen
+        assert not unseen, f"no sample has {sorted(unseen)}"
+
+    def test_every_endpoint_is_exercised(self, endpoint: str) -> None:
+        """Every endpoint has a sample."""
+        found = map(request_of, load_samples(self.samples).values())
+        reached = {match_endpoint(self.input.endpoints, request) for request in found}
+        assert endpoint in reached, f"no sample is a request to {endpoint}"
+
+
+class OutputSuite:
+    """The contract of an output, as tests."""
+
+    output: ClassVar[Output]
+
+    @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
+    def test_renders_or_declines(self, event: Event) -> None:
+        """Whatever comes, an output answers with a request or a reason, and changes nothing."""
+        before = as_json(event)
+        try:
+            sent = self.output.render(event)
+        except Unrenderable as error:
+            assert str(error)
+        else:
+            assert sent.reason if isinstance(sent, Declined) else sent.url.startswith("http")
+            assert sent == self.output.render(event)
+        assert as_json(event) == before
+
+    def test_renders_something(self) -> None:
+        """An output that has no word for any of the neutral events is of no use."""
+        taken = [event for event in EVENTS if isinstance(_rendered(self.output, event), Request)]
+        assert taken, "it declines every neutral event; see gateway.testing.samples"
+
+    @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
+    def test_sees_nothing_but_the_event(self, event: Event) -> None:
+        """Rendering, telling losses and judging need no clock, no chance, no socket, no file."""
+        for sees in (nullcontext, forbid_side_effects):
+            with sees(), suppress(Unrenderable):
+                self.output.losses(event)
+                self.output.verdict(Response(500, {"retry-after": "7"}))
+                self.output.render(event)
+
+    @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
+    def test_knows_its_losses(self, event: Event) -> None:
+        """Losses can be told for every event, and name fields that the event has."""
+        held = {key for path, _ in filled_fields(event) for key in _keys(path)}
+        for loss in self.output.losses(event):
+            assert loss.how in {"lost", "coerced"}
+            assert _keys(loss.path)[-1] in held, loss
+
+    @pytest.mark.parametrize("kind", FULL)
+    def test_gives_a_reason_for_what_it_leaves_out(self, kind: str) -> None:
+        """Where a payload has a place for anything, what is left out stands in ``losses.toml``."""
+        event = FULL[kind]
+        call = self.output.select(event)
+        if isinstance(call, Declined) or not takes_anything(call):
+            return
+        unsaid = [
+            fate.path
+            for fate in field_outcomes(self.output, event)
+            if fate.how == "lost" and not why(self.output, event, fate.path)
+        ]
+        assert not unsaid, f"send {unsaid}, or give a reason in losses.toml beside the output"
+
+    def test_leaves_out_nothing_that_arrives(self) -> None:
+        """Each entry of ``losses.toml`` is about some field that does not arrive."""
+        lost = [
+            (event, fate.path)
+            for event in (*FULL.values(), *EVENTS)
+            for fate in field_outcomes(self.output, event)
+            if fate.how == "lost"
+        ]
+        for entry in reviewed(type(self.output)):
+            assert any(entry.holds(event, path) for event, path in lost), entry
+
+    @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+    def test_retries_what_may_pass(self, status: int) -> None:
+        """Overload and failure on the vendor's side are temporary."""
+        verdict = self.output.verdict(Response(status, {"retry-after": "7"}))
+        assert isinstance(verdict, RetryLater)
+        assert verdict.after == 7
+
+    @pytest.mark.parametrize("status", [400, 404, 413, 422])
+    def test_refuses_what_will_not(self, status: int) -> None:
+        """Retrying a malformed request only makes noise."""
+        assert isinstance(self.output.verdict(Response(status)), Refused)
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_keeps_what_a_key_would_mend(self, status: int) -> None:
+        """A refused credential is the destination's trouble, not the event's."""
+        verdict = self.output.verdict(Response(status))
+        assert isinstance(verdict, RetryLater)
+        assert verdict.cause == "credential"
+
+
+class VendorSuite(InputSuite, OutputSuite):
+    """The contract of a vendor that can both send and receive."""
+
+    unsaid: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the event that its own vendor must not be told again; its page says why."""
+
+    def test_renders(self, sample: Sample) -> None:
+        """Events go out to their own vendor as the sample lists."""
+        sent = [self.output.render(event) for event in self.input.parse(request_of(sample))]
+        assert [_shown(request) for request in sent] == sample["deliveries"]
+
+    def test_survives_a_round_trip(self, sample: Sample) -> None:
+        """What goes out to the vendor that it came from says everything that came in."""
+        for event in self.input.parse(request_of(sample)):
+            sent = self.output.render(event)
+            assert isinstance(sent, Request), sent
+            path = sent.url.removeprefix(self.output.config.url.rstrip("/"))
+            back = replace(sent, url=path, id=REQUEST_ID, received_at=ARRIVAL)
+            asked = f"{back.method} {back.path}"
+            assert asked in self.input.endpoints, f"{asked} is no endpoint of the input"
+            again = self.input.parse(back)
+            before = {k: v for k, v in plain(event).items() if k not in self.unsaid}
+            assert [_said(plain(e), before) for e in again] == [before]
+
+
+def _rendered(output: Output, event: Event) -> Request | Declined | None:
+    with suppress(Unrenderable):
+        return output.render(event)
+    return None
+
+
+def _keys(path: str) -> list[str]:
+    """Return the keys of *path* without what stands in brackets."""
+    return re.sub(r"\[.*?\]", "", path).split(".")
+
+
+def _shown(sent: Request | Declined) -> dict[str, Any]:
+    if isinstance(sent, Declined):
+        return {"declined": sent.reason}
+    return {
+        "method": sent.method,
+        "url": sent.url,
+        "headers": dict(sent.headers),
+        "body": json_of(sent.body),
+    }
+
+
+def _said(again: Any, before: Any) -> Any:
+    """Return *again* without the keys that *before* lacks: more may be said, never less."""
+    if isinstance(again, dict) and isinstance(before, dict):
+        return {key: _said(again[key], before[key]) for key in before if key in again}
+    if isinstance(again, list) and isinstance(before, list) and len(again) == len(before):
+        return [_said(a, b) for a, b in zip(again, before, strict=True)]
+    return again
+
+
+def _rows(vendor: Vendor) -> Iterator[Row]:
+    for table in vendor.endpoints.values():
+        yield from table.flat()

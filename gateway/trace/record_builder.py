@@ -1,0 +1,421 @@
+"""Build trace records from what the data path hands over.
+
+Records are made of them off the loop (`gateway.trace.record_builder`).
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from gateway.delivery.job import Job
+from gateway.errors import Fault, Rejected
+from gateway.event import Event
+from gateway.event_diff import MISSING, diff_events
+from gateway.http import Request
+from gateway.ingest.arrival import RequestContext, is_sampled
+from gateway.ingest.events import with_client
+from gateway.losses.field_outcomes import with_reasons
+from gateway.plugin.client_credentials import client_secrets
+from gateway.plugin.vendor import Input, Output
+from gateway.redact import HIDDEN, Redactor, is_secret
+from gateway.routing.router import Router
+from gateway.routing.steps import StepChain
+from gateway.spool import Attempt, DeliveryRef, Entry, event_index
+from gateway.trace.records import (
+    AttemptRecord,
+    EventRecord,
+    How,
+    Outcome,
+    RecordedChange,
+    RecordedLoss,
+    RecordedMessage,
+    RequestRecord,
+    RouteRecord,
+)
+from gateway.trace.store import Record
+from gateway.tracking import TrackingPlan
+from gateway.tracking.plan import LEFT_OUT
+from gateway.tracking.schema import FieldPath, written
+
+MOST = 50
+"""Fields that are named, those of all members of a list as one; more are counted."""
+
+_INDEX = re.compile(r"\[\d+\]")
+
+
+def changed(
+    before: Event, after: Event, hide: Callable[[str], str]
+) -> tuple[tuple[RecordedChange, ...], int]:
+    """Return the fields that differ, and how many there are besides.
+
+    Args:
+        before: as accepted.
+        after: as rendered.
+        hide: takes credentials out of a text; names of fields may be the sender's own.
+    """
+    found: dict[RecordedChange, None] = {}
+    try:
+        differing = () if before is after else diff_events(before, after)
+    except RecursionError:  # nested too deeply to be looked into; the rest is worth keeping
+        differing = ()
+    for path, old, new in differing:
+        how: How = "set" if old is MISSING else "gone" if new is MISSING else "changed"
+        found[RecordedChange(_INDEX.sub("[]", path), how)] = None
+    named = tuple(RecordedChange(hide(one.path), one.how) for one in list(found)[:MOST])
+    return named, len(found) - len(named)
+
+
+class AttemptSnapshot(NamedTuple):
+    """A try of a delivery, or its end without one."""
+
+    at: float
+    """Unix seconds."""
+    entry: Entry
+    event: Event
+    mark: DeliveryRef
+    steps: StepChain | None
+    sent: Request | None
+    forwarded: bool
+    number: int
+    """How many tries there were, this one included; 0 where nothing was sent."""
+    destination: str
+    output: Output | None
+    """None where the destination is not configured any more."""
+    outcome: Outcome
+    reason: str
+    attempt: Attempt | None
+
+
+def snapshot_attempt(
+    job: Job, to: tuple[str, Output], outcome: Outcome, reason: str, attempt: Attempt | None
+) -> AttemptSnapshot:
+    """Return what is to be recorded of *job*, which changes with its next try."""
+    return AttemptSnapshot(
+        time.time() if attempt is None else attempt.at,
+        job.entry,
+        job.event,
+        job.mark,
+        job.steps,
+        None if attempt is None else job.sent,
+        job.forwarded,
+        0 if attempt is None else max(1, len(job.attempts)),
+        *to,
+        outcome,
+        reason,
+        attempt,
+    )
+
+
+Hide = Callable[[str], str]
+"""Takes credentials out of a text."""
+
+
+class PlanNote(NamedTuple):
+    """What there is to say of one event; see `gateway.trace.records.EventRecord`."""
+
+    said: tuple[str, ...] = ()
+    left_out: tuple[FieldPath, ...] = ()
+
+
+NOTHING = PlanNote()
+
+
+def planned(arrival: RequestContext, hide: Hide) -> Iterator[PlanNote]:
+    """Yield what there is to say of each event of a request.
+
+    The way in hands over the events as they go on. So those that something may have been left out
+    of are parsed again.
+    """
+    plan = arrival.source.plan
+    if plan is None:
+        yield from (NOTHING for _ in arrival.events)
+        return
+    for came, event in zip(_came(arrival, plan), arrival.events, strict=True):
+        yield _judged(plan, came, event, hide)
+
+
+def left_out(paths: Sequence[FieldPath], hide: Hide) -> PlanNote:
+    """Return what there is to say where no more is known than the *paths* that were left out."""
+    return PlanNote(tuple(hide(written(path)) + LEFT_OUT for path in paths), _hidden(paths, hide))
+
+
+def _came(arrival: RequestContext, plan: TrackingPlan) -> Sequence[Event]:
+    stored = arrival.stored
+    if plan.violations != "drop-field" or stored is None:
+        return arrival.events
+    return with_client(arrival.source.input.parse(stored), stored)
+
+
+def _judged(plan: TrackingPlan, came: Event, event: Event, hide: Hide) -> PlanNote:
+    found = plan.judge(came)
+    if found is None:
+        return NOTHING
+    told = dict(found.told())
+    left = plan.judge(event) if found.dropped else None
+    if left is not None:  # without what was left out, something else may be wrong
+        told |= {what: False for what, _ in left.told() if what not in told}
+    said = tuple(hide(what) + (LEFT_OUT if gone else "") for what, gone in told.items())
+    return PlanNote(said, _hidden(found.dropped, hide))
+
+
+def _hidden(paths: Sequence[FieldPath], hide: Hide) -> tuple[FieldPath, ...]:
+    """Return *paths* without credentials, which a sender might use as names."""
+    return tuple(
+        tuple(hide(step) if isinstance(step, str) else step for step in path) for path in paths
+    )
+
+
+EXPLAINED = 20
+"""Events of one request whose routes are explained; of a longer one the first."""
+LONGEST = 1000
+"""Characters of a reason, an address, a name or an id; all of these can be a sender's own."""
+REMEMBERED = 256
+"""Redactors that are kept, by the credentials that they hide besides the configured ones."""
+_CREDENTIAL = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
+"""Names of headers that hold credentials, whosever they are."""
+
+
+class RecordSettings(NamedTuple):
+    """What records are made with; a reload changes it.
+
+    Attributes:
+        router: says why an event goes where it goes.
+        inputs: the vendors', by name.
+        redactor: hides every configured credential.
+        keys: the names of the credentials of sources that have only one, by source.
+        consents: remembered consent has a say, so that routes cannot be explained later.
+    """
+
+    router: Router
+    inputs: Mapping[str, Input]
+    redactor: Redactor
+    keys: Mapping[str, str]
+    consents: bool = False
+
+
+class RecordBuilder:
+    """Makes records.
+
+    Args:
+        setting: what they are made with.
+        bodies: bytes that are kept of each body.
+    """
+
+    def __init__(self, setting: RecordSettings, bodies: int) -> None:
+        self.setting = setting
+        self._bodies = bodies
+        self._redactors: dict[frozenset[str], Redactor] = {}
+        self._for = setting
+
+    def arrived(self, arrival: RequestContext) -> Iterator[Record]:
+        """Yield the records of a request that came."""
+        request, refused, source = arrival.request, arrival.refused, arrival.source
+        stored = arrival.stored or source.to_stored(request, b"")
+        redactor = self._redactor(replace(request, body=stored.body), source.input)
+        received = RequestRecord(
+            request=request.id,
+            at=request.received_at.timestamp(),
+            source=source.name,
+            vendor=source.input.name,
+            message=self._message(stored, redactor, source.input, readable=_readable(refused)),
+            events=len(arrival.events),
+            credential=source.key_name(arrival.key),
+            status=arrival.status,
+            seconds=arrival.seconds,
+            fault=refused.fault if refused else "",
+            reason=_short(redactor.text_short(str(refused))) if refused else "",
+        )
+        yield received
+        if refused:
+            return
+        fresh = None if arrival.kept is None else {event.id for event in arrival.kept}
+        told = planned(arrival, _briefly(redactor))
+        for index, (event, plan) in enumerate(zip(arrival.events, told, strict=True)):
+            repeated = fresh is not None and event.id not in fresh
+            consented = arrival.consented.get(index, {})
+            explained = index < EXPLAINED and not repeated
+            decided = self._decided(source.name, event, consented) if explained else ()
+            parsed = _parsed(event, received, redactor, decided, repeated=repeated)
+            yield replace(parsed, planned=plan.said, left_out=plan.left_out)
+
+    def tried(self, trial: AttemptSnapshot, *, whole: bool = False) -> Iterator[Record]:
+        """Yield the record of a try; before it, what its request's would be, if none was made.
+
+        Or, for the *whole*, in any case.
+        """
+        entry, event = trial.entry, trial.event
+        request = entry.request
+        reads = self.setting.inputs.get(entry.vendor)
+        redactor = self._redactor(request, reads)
+        if whole or not is_sampled(entry.id):
+            yield from self.stored(entry, {trial.mark.event: event})
+        attempt, outgoing = trial.attempt, _outgoing(trial)
+        hide = _briefly(redactor)
+        changes, more = changed(event, outgoing or event, hide)
+        yield AttemptRecord(
+            event=_event_id(trial),
+            request=entry.id,
+            at=trial.at,
+            source=entry.source,
+            destination=trial.destination,
+            vendor=trial.output.name if trial.output else "",
+            name=hide(event.name or event.type),
+            outcome=trial.outcome,
+            reason=_short(redactor.text_short(trial.reason)),
+            route=entry.route(trial.destination, trial.mark.index),
+            number=trial.number,
+            status=attempt.status if attempt else None,
+            seconds=attempt.latency if attempt else None,
+            said=redactor.text_short(attempt.response_excerpt) if attempt else "",
+            sent=self._message(trial.sent, redactor, trial.output) if trial.sent else None,
+            losses=_losses(trial, outgoing, hide),
+            user_id=hide(event.user_id or ""),
+            anonymous_id=hide(event.anonymous_id or ""),
+            changes=changes,
+            omitted_changes=more,
+            way=trial.mark.copy,
+        )
+
+    def stored(self, entry: Entry, events: Mapping[int, Event]) -> Iterator[Record]:
+        """Yield what there would be of a stored request, had it been chosen.
+
+        Args:
+            entry: as the spool has it.
+            events: those of it that are wanted, by index.
+        """
+        reads = self.setting.inputs.get(entry.vendor)
+        redactor = self._redactor(entry.request, reads)
+        numbers = (event_index(n) for ns in entry.targets.values() for n in ns)
+        received = RequestRecord(
+            request=entry.id,
+            at=entry.request.received_at.timestamp(),
+            source=entry.source,
+            vendor=entry.vendor,
+            message=self._message(entry.request, redactor, reads),
+            events=1 + max((*numbers, *events), default=0),
+            credential=self.setting.keys.get(entry.source, ""),
+        )
+        yield received
+        for place, (index, event) in enumerate(events.items()):
+            explained = place < EXPLAINED and not self.setting.consents
+            decided = self._decided(entry.source, event, {}) if explained else ()
+            plain = replace(event, id=f"{entry.id}-{index}")
+            plan = left_out(entry.dropped.get(index, ()), _briefly(redactor))
+            parsed = _parsed(plain, received, redactor, decided)
+            yield replace(parsed, planned=plan.said, left_out=plan.left_out)
+
+    def _redactor(self, request: Request, reads: Input | None) -> Redactor:
+        """Return what hides the configured credentials and those that *request* came with."""
+        if self._for is not self.setting:
+            self._for = self.setting
+            self._redactors.clear()
+        base = self.setting.redactor
+        found = frozenset(client_secrets(request, reads)) if reads is not None else frozenset[str]()
+        known = self._redactors.get(found)
+        if known is None:
+            if len(self._redactors) >= REMEMBERED:
+                self._redactors.clear()
+            known = self._redactors[found] = base.with_secrets(found)
+        return known
+
+    def _message(
+        self,
+        request: Request,
+        redactor: Redactor,
+        vendor: Input | Output | None,
+        *,
+        readable: bool = True,
+    ) -> RecordedMessage:
+        secret = vendor.credential_headers if isinstance(vendor, Input) else frozenset[str]()
+        most = self._bodies if readable else 0
+        cut = request.body[: most + redactor.longest] if most else b""
+        return RecordedMessage(
+            method=request.method,
+            url=_short(redactor.text(request.url)),
+            headers={
+                name: HIDDEN
+                if name in secret or _CREDENTIAL.search(name) or is_secret(name)
+                else redactor.text(value)[:LONGEST]
+                for name, value in request.headers.items()
+            },
+            body=redactor.text(cut.decode("utf-8", "replace"))[:most],
+            size=len(request.body),
+            cut=len(request.body) > most,
+        )
+
+    def _decided(
+        self, source: str, event: Event, consented: Mapping[str, bool]
+    ) -> tuple[RouteRecord, ...]:
+        found = self.setting.router.explain(source, event, consented)
+        hide = _briefly(self.setting.redactor)
+        return tuple(
+            RouteRecord(*one._replace(reason=hide(one.reason), error=hide(one.error)))
+            for one in found
+        )
+
+
+def _parsed(
+    event: Event,
+    received: RequestRecord,
+    redactor: Redactor,
+    decided: Sequence[RouteRecord],
+    *,
+    repeated: bool = False,
+) -> EventRecord:
+    hide = _briefly(redactor)
+    return EventRecord(
+        event=event.id,
+        request=received.request,
+        at=received.at,
+        source=received.source,
+        type=event.type,
+        name=hide(event.name or event.type),
+        message_id=hide(event.message_id or ""),
+        user_id=hide(event.user_id or ""),
+        anonymous_id=hide(event.anonymous_id or ""),
+        repeated=repeated,
+        decisions=tuple(decided),
+    )
+
+
+def _briefly(redactor: Redactor) -> Callable[[str], str]:
+    return lambda text: _short(redactor.text(text))
+
+
+def _readable(refused: Rejected | None) -> bool:
+    """Tell whether what is a credential in a body can be told from what is not."""
+    return refused is None or refused.fault is not Fault.MALFORMED
+
+
+def _event_id(trial: AttemptSnapshot) -> str:
+    """Return the id of the event that is delivered; a further delivery of it has one of its own."""
+    return f"{trial.entry.id}-{trial.mark.event}"
+
+
+def _outgoing(trial: AttemptSnapshot) -> Event | None:
+    """Return the event as the steps leave it; None where one fails, which is told as the reason."""
+    if trial.steps is None:
+        return trial.event
+    try:
+        return trial.steps.made(trial.event)
+    except Exception:  # noqa: BLE001 - a step's mistake has been met, and told, when rendering
+        return None
+
+
+def _losses(
+    trial: AttemptSnapshot, event: Event | None, hide: Callable[[str], str]
+) -> tuple[RecordedLoss, ...]:
+    if event is None or trial.forwarded or not trial.sent or trial.output is None:
+        return ()
+    try:
+        found = with_reasons(trial.output, event)
+        return tuple(RecordedLoss(hide(loss.path), loss.how, hide(loss.why)) for loss in found)
+    except Exception:  # noqa: BLE001 - a plugin's mistake has been met, and told, when rendering
+        return ()
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -1,0 +1,81 @@
+"""Taking fields out of an event."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from gateway.event import NOTHING, Event
+from gateway.tracking.schema import FieldPath
+
+KEPT = frozenset({"type", "name"})
+"""Without these an event would be another one."""
+
+
+def can_drop(path: FieldPath) -> bool:
+    """Tell whether what stands at *path* can be left out of an event."""
+    return bool(path) and path[0] not in KEPT
+
+
+def without_fields(event: Event, paths: Iterable[FieldPath]) -> Event:
+    """Return *event* without what stands at *paths*, each as it is after those before it.
+
+    What no table maps goes too: a value may stand there once more, under a name of the vendor's
+    own, and an output of the same vendor would put it back.
+    """
+    left = event
+    for path in paths:
+        left = _dropped(left, path)
+    return event if left is event else msgspec.structs.replace(left, extra=NOTHING)
+
+
+def in_order(paths: Iterable[FieldPath]) -> list[FieldPath]:
+    """Return *paths* so that none of them moves what a later one means.
+
+    Later members of a list come before earlier ones; what is within another path is left out.
+    """
+    wanted = set(paths)
+    outer = [p for p in wanted if not any(p[:n] in wanted for n in range(1, len(p)))]
+    return sorted(outer, key=lambda p: [(-s, "") if isinstance(s, int) else (0, s) for s in p])
+
+
+def _dropped(value: Any, path: Sequence[str | int]) -> Any:
+    """Return *value* without what stands at *path*; itself where nothing does."""
+    step, rest = path[0], path[1:]
+    if isinstance(value, msgspec.Struct):
+        return _out_of_struct(value, str(step), path)
+    if isinstance(value, Mapping):
+        if step not in value:
+            return value
+        if not rest:
+            return {name: held for name, held in value.items() if name != step}
+        return {**value, step: _dropped(value[step], rest)}
+    if isinstance(value, tuple | list) and isinstance(step, int) and step < len(value):
+        instead = [_dropped(value[step], rest)] if rest else []
+        return type(value)((*value[:step], *instead, *value[step + 1 :]))
+    return value
+
+
+def _out_of_struct(struct: msgspec.Struct, name: str, path: Sequence[str | int]) -> Any:
+    defaults = _defaults(type(struct))
+    changes: dict[str, Any] = {}
+    if name in defaults:
+        held = getattr(struct, name)
+        new = _dropped(held, path[1:]) if path[1:] else defaults[name]
+        if new is not held:
+            changes[name] = new
+    free = getattr(struct, "extra", NOTHING)
+    if name != "extra" and name in free:
+        changes["extra"] = _dropped(free, path)
+    return msgspec.structs.replace(struct, **changes) if changes else struct
+
+
+@cache
+def _defaults(struct: type[msgspec.Struct]) -> Mapping[str, Any]:
+    return {
+        field.name: field.default_factory()
+        if field.default_factory is not msgspec.NODEFAULT
+        else field.default
+        for field in msgspec.structs.fields(struct)
+    }

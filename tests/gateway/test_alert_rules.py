@@ -1,0 +1,184 @@
+"""What is to be told, and when."""
+
+import pytest
+
+from gateway.config.operations import AlertsConfig
+from gateway.observability.alerts import Alert, AlertRules, DestinationReading, Moment
+
+START = 1_800_000_000.0
+
+
+class Story:
+    """A judge, and a clock; alerts reach somebody unless said otherwise."""
+
+    def __init__(self, **bounds: float) -> None:
+        given = {"paused_for": 60, "backlog_age": 900, "dead_letters": 2, "again": 3600} | bounds
+        self.judge = AlertRules(
+            AlertsConfig.model_validate({"url": "https://hook.example"} | given)
+        )
+
+    def at(
+        self, seconds: float, *readings: DestinationReading, reaches: bool = True
+    ) -> list[Alert]:
+        """Return what is told at a time after the start."""
+        now = Moment(START + seconds, seconds)
+        found = self.judge.evaluate(readings, now)
+        for alert in found if reaches else ():
+            self.judge.mark_sent(alert, now)
+        return found
+
+
+def said(alerts: list[Alert]) -> list[tuple[str, str]]:
+    """Return the kinds and the states."""
+    return [(alert.kind, alert.state) for alert in alerts]
+
+
+DOWN = DestinationReading("crm", trouble="answered 401: no such key")
+WELL = DestinationReading("crm")
+FIRING = [("destination_paused", "firing")]
+RESOLVED = [("destination_paused", "resolved")]
+
+
+def test_a_pause_is_told_of_once_it_lasts() -> None:
+    """Not before its bound, once, again after a while, and its end."""
+    story = Story()
+    assert story.at(0, DOWN) == story.at(59, DOWN) == []
+    (alert,) = story.at(60, DOWN)
+    assert (alert.kind, alert.state, alert.since, alert.value) == (*FIRING[0], START, 60)
+    assert alert.text == "Nothing is sent to crm, for 60 seconds now: answered 401: no such key"
+    assert story.at(61, DOWN) == story.at(3659, DOWN) == []
+    assert said(story.at(3660, DOWN)) == FIRING
+    (over,) = story.at(3700, WELL)
+    assert said([over]) == RESOLVED
+    assert over.text == "Events are sent to crm again, after 62 minutes"
+    assert story.at(3701, WELL) == []
+
+
+def test_a_short_pause_is_nobodys_business() -> None:
+    """What ends before its bound is not told of, and the next pause begins anew."""
+    story = Story()
+    assert [story.at(n * 50, DOWN if n % 2 == 0 else WELL) for n in range(6)] == [[]] * 6
+
+
+def test_what_did_not_reach_anybody_stays_due() -> None:
+    """A message that was lost is sent again at the next look, beginning and end alike."""
+    story = Story(paused_for=0)
+    assert said(story.at(0, DOWN, reaches=False)) == FIRING
+    assert said(story.at(15, DOWN)) == FIRING
+    assert said(story.at(30, WELL, reaches=False)) == RESOLVED
+    assert said(story.at(45, WELL)) == RESOLVED
+    assert story.at(60, WELL) == []
+
+
+def test_the_end_of_what_nobody_heard_of_is_not_told() -> None:
+    """Where the beginning reached nobody, neither does the end."""
+    story = Story(paused_for=0)
+    story.at(0, DOWN, reaches=False)
+    assert story.at(15, WELL) == []
+
+
+def test_an_old_backlog_is_told_of_with_its_age() -> None:
+    """It is the age of the oldest event that counts, however long somebody has been looking."""
+    story = Story()
+    assert story.at(0, DestinationReading("crm", oldest=START - 900, owed=4)) == []
+    (alert,) = story.at(1, DestinationReading("crm", oldest=START - 900, owed=4))
+    assert (alert.kind, alert.since, alert.value, alert.bound) == (
+        "backlog_old",
+        START - 900,
+        901,
+        900,
+    )
+    assert alert.text == "crm is 15 minutes behind: 4 requests are owed to it"
+    assert said(story.at(2, DestinationReading("crm", oldest=START - 1))) == [
+        ("backlog_old", "resolved")
+    ]
+
+
+def test_dead_letters_are_told_of_as_they_are_added() -> None:
+    """Those from before do not count, and those that are replayed or dropped do not count back."""
+    story = Story()
+    assert (
+        story.at(0, DestinationReading("crm", dead=40))
+        == story.at(15, DestinationReading("crm", dead=41))
+        == []
+    )
+    (alert,) = story.at(30, DestinationReading("crm", dead=43))
+    assert (alert.kind, alert.value) == ("dead_letters", 3)
+    assert "crm has 3 more dead letters, 43 in all" in alert.text
+    assert story.at(45, DestinationReading("crm", dead=50)) == []
+    (alert,) = story.at(3630, DestinationReading("crm", dead=52))
+    assert alert.value == 9
+    assert (
+        story.at(9000, DestinationReading("crm", dead=1))
+        == story.at(9015, DestinationReading("crm", dead=2))
+        == []
+    )
+    assert said(story.at(9030, DestinationReading("crm", dead=3))) == [("dead_letters", "firing")]
+
+
+def test_a_destination_that_is_gone_is_in_no_trouble() -> None:
+    """Its alerts end; should it come back, its dead letters of then are not new."""
+    story = Story(paused_for=0, dead_letters=1)
+    story.at(0, DOWN)
+    assert said(story.at(15)) == RESOLVED
+    assert said(story.at(30, DOWN)) == FIRING
+
+
+def test_destinations_are_told_of_apart() -> None:
+    """The trouble of one neither hides nor ends that of another."""
+    story = Story(paused_for=0)
+    mail = DestinationReading("mail", trouble="connection refused")
+    assert [alert.destination for alert in story.at(0, DOWN, mail)] == ["crm", "mail"]
+    (over,) = story.at(15, WELL, mail)
+    assert (over.destination, over.state) == ("crm", "resolved")
+
+
+def test_a_gateway_that_takes_nothing() -> None:
+    """The gateway's own trouble has a kind of its own, and names no destination."""
+    story = Story()
+    full = DestinationReading("", trouble="the disk is full")
+    assert story.at(0, full) == []
+    (alert,) = story.at(60, full)
+    assert (alert.kind, alert.destination) == ("not_accepting", "")
+    assert alert.text == "The gateway takes no events, for 60 seconds now: the disk is full"
+    (over,) = story.at(75, DestinationReading(""))
+    assert over.text == "The gateway takes events again, after 75 seconds"
+
+
+def test_what_is_unaccounted_for_is_told_at_once() -> None:
+    """A balance that is wrong either way waits for nothing, and its end is told."""
+    story = Story()
+    (alert,) = story.at(0, DestinationReading("crm", missing=1))
+    assert (alert.kind, alert.state, alert.destination) == ("unaccounted", "firing", "crm")
+    assert alert.text == (
+        "Events for crm are unaccounted for: 1 delivery fewer ended or wait than were "
+        "accepted for it"
+    )
+    assert story.at(15, DestinationReading("crm", missing=2)) == []
+    (over,) = story.at(30, WELL)
+    assert over.text == "All events for crm are accounted for again, after 30 seconds"
+    (alert,) = story.at(45, DestinationReading("crm", missing=-7))
+    assert "7 deliveries more ended or wait than were accepted for it" in alert.text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(61, "61 seconds"), (180, "3 minutes"), (7200, "2 hours"), (200_000, "2 days")],
+)
+def test_times_are_said_as_people_do(seconds: float, shown: str) -> None:
+    """In the largest unit of which there are two."""
+    story = Story(backlog_age=60)
+    (alert,) = story.at(0, DestinationReading("crm", oldest=START - seconds))
+    assert f"crm is {shown} behind" in alert.text
+
+
+def test_a_destination_that_is_at_a_bound_is_told_of() -> None:
+    """That no new events are taken for it is an alert of its own, beside that of its trouble."""
+    story = Story(paused_for=30)
+    full = DestinationReading("crm", full="destination 'crm' has its max_backlog of 3 pending")
+    assert story.at(0, full) == []
+    (alert,) = story.at(30, full)
+    assert (alert.kind, alert.state, alert.destination) == ("destination_full", "firing", "crm")
+    assert "max_backlog of 3" in alert.text
+    (over,) = story.at(45, WELL)
+    assert (over.kind, over.state) == ("destination_full", "resolved")

@@ -1,0 +1,129 @@
+"""Who is behind a request, and what events learn from it."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from multidict import CIMultiDict
+
+from gateway.event import Context, Event
+from gateway.http import ClientInfo, Request
+from gateway.ingest.client import ClientCookie, sent_by_browser
+from gateway.ingest.events import with_client, without_unused_client_id
+from gateway.spool import Entry
+from gateway.spool.sqlite.database import pack, retarget, unpack
+
+IP = "203.0.113.7"
+AGENT = {"user-agent": "Mozilla/5.0"}
+
+
+def request(client: ClientInfo | None, **headers: str) -> Request:
+    """Return a stored request."""
+    return Request(method="POST", url="/", headers=headers, client=client)
+
+
+def introduce(client: ClientInfo | None, **known: Any) -> Event:
+    """Return an event as it is after its sender was introduced."""
+    before = Event(**{"type": "track", "name": "x"} | known)
+    (event,) = with_client([before], request(client, **AGENT))
+    return event
+
+
+@pytest.mark.parametrize(
+    ("headers", "page"),
+    [
+        ({"Origin": "https://shop.example"}, True),
+        ({"Origin": "null"}, True),
+        ({"Origin": "capacitor://localhost"}, True),
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Origin": "client", "Sec-Fetch-Mode": "cors"}, False),
+        ({"Sec-Fetch-Mode": "cors"}, False),
+        ({"User-Agent": "Mozilla/5.0"}, False),
+    ],
+)
+def test_browsers_are_told_from_programs(headers: dict[str, str], *, page: bool) -> None:
+    """What only a browser sends tells a page; Node has a fetch too, and a user agent is a word."""
+    assert sent_by_browser(CIMultiDict(headers)) is page
+
+
+def test_an_event_learns_where_it_came_from() -> None:
+    """Address and user agent fill what the event does not say itself, and nothing else."""
+    event = introduce(ClientInfo(IP))
+    assert (event.context.ip, event.context.user_agent) == (IP, "Mozilla/5.0")
+    said = introduce(ClientInfo(IP), context=Context(ip="", user_agent="own", locale="pl"))
+    assert said.context == Context(ip="", user_agent="own", locale="pl")
+
+
+def test_an_unknown_address_is_left_out() -> None:
+    """Where the address cannot be told the event has none; without a client it learns nothing."""
+    assert introduce(ClientInfo()).context == Context(user_agent="Mozilla/5.0")
+    assert introduce(None).context == Context()
+
+
+def test_a_catalogue_entry_is_nobody_s() -> None:
+    """What says nothing of a person learns nothing of one."""
+    event = introduce(ClientInfo(IP, "c-1"), type="product")
+    assert (event.context, event.anonymous_id) == (Context(), None)
+
+
+@pytest.mark.parametrize(
+    ("known", "anonymous"),
+    [
+        ({}, "c-1"),
+        ({"anonymous_id": " "}, "c-1"),
+        ({"session_id": "s"}, "c-1"),
+        ({"user_id": "u"}, None),
+        ({"anonymous_id": "a"}, "a"),
+    ],
+)
+def test_the_cookie_names_whom_nothing_names(known: dict[str, str], anonymous: str | None) -> None:
+    """The cookie's id is the anonymous id of an event that has neither it nor a user id."""
+    assert introduce(ClientInfo(IP, "c-1"), **known).anonymous_id == anonymous
+
+
+def test_an_idle_id_is_not_kept() -> None:
+    """An id that no event goes by is not stored; one that some event goes by is."""
+    kept = request(ClientInfo(IP, "c-1"))
+    own, by_cookie = Event(type="track", anonymous_id="a"), Event(type="track", anonymous_id="c-1")
+    assert without_unused_client_id(kept, [own]).client == ClientInfo(IP)
+    assert without_unused_client_id(kept, [own, by_cookie]) is kept
+    plain = request(None)
+    assert without_unused_client_id(plain, [own]) is plain
+
+
+@pytest.mark.parametrize(
+    ("cookie", "secure", "header"),
+    [
+        (ClientCookie("_id"), False, "_id=1; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax"),
+        (
+            ClientCookie("_id", "shop.example", 60),
+            True,
+            "_id=1; Path=/; Max-Age=60; Domain=shop.example; Secure; HttpOnly; SameSite=Lax",
+        ),
+        (
+            ClientCookie("__Host-id", max_age=1.4),
+            False,
+            "__Host-id=1; Path=/; Max-Age=1; Secure; HttpOnly; SameSite=Lax",
+        ),
+    ],
+)
+def test_a_cookie_is_written(cookie: ClientCookie, header: str, *, secure: bool) -> None:
+    """No script reads it, no other site's page sends it, and over TLS it stays on TLS."""
+    assert cookie.header("1", secure=secure) == header
+
+
+def test_a_row_of_an_older_gateway_has_no_client() -> None:
+    """What was stored before clients were kept is read as a backend's, and stays so when moved."""
+    entry = Entry("r", "shop", request(None, **AGENT), {"a": (0,)}, "chrts")
+    older = msgspec.msgpack.encode(msgspec.msgpack.decode(pack(entry))[:8])
+    assert unpack("r", older, b"") == entry
+    assert unpack("r", retarget(older, {"b": (0,)}), b"").request == entry.request
+
+
+def test_a_row_of_a_newer_gateway_can_be_read() -> None:
+    """A field that a later gateway adds is passed over, in the row and in the client alike."""
+    entry = Entry("r", "shop", request(ClientInfo(IP, "c-1")), {"a": (0,)}, "chrts")
+    fields = msgspec.msgpack.decode(pack(entry))
+    fields[8].append("new")
+    newer = msgspec.msgpack.encode([*fields, "new"])
+    assert unpack("r", newer, b"") == entry

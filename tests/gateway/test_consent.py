@@ -1,0 +1,136 @@
+"""The memory of consent: who is meant, what counts, for how long."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config.models import ConsentConfig
+from gateway.event import Event
+from gateway.routing import consent
+from gateway.routing.consent import ConsentMemory
+from gateway.spool.sqlite.consent import CATEGORIES
+from gateway.spool.sqlite.spool import SqliteSpool
+
+AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+DAY = 86400.0
+
+
+def event(day: float = 0, **fields: Any) -> Event:
+    """Return an event that came so many days after the first."""
+    return Event(type="track", received_at=AT + timedelta(days=day), **fields)
+
+
+@pytest.fixture
+async def spool(tmp_path: Path) -> AsyncIterator[SqliteSpool]:
+    """Return an open spool."""
+    spool = SqliteSpool(tmp_path)
+    await spool.open()
+    yield spool
+    await spool.close()
+
+
+class Hears:
+    """A memory that is told one event at a time."""
+
+    def __init__(self, spool: SqliteSpool, **config: Any) -> None:
+        self.consents = ConsentMemory(spool, ConsentConfig(**({"remember": 30 * DAY} | config)))
+
+    async def __call__(self, told: Event, source: str = "shop") -> dict[str, bool]:
+        """Return what is known of the event's user afterwards."""
+        found = await self.consents.update(source, [told], asked=True)
+        return dict(found.get(0, {}))
+
+
+async def test_the_last_word_on_each_category_counts(spool: SqliteSpool) -> None:
+    """A category that is not mentioned stays as it was; a withdrawal counts at once."""
+    hear = Hears(spool)
+    await hear(event(0, user_id="u", consent={"ads": True, "mail": True}))
+    assert await hear(event(1, user_id="u", consent={"ads": False})) == {"ads": False, "mail": True}
+    assert await hear(event(2, user_id="u")) == {"ads": False, "mail": True}
+    assert await hear(event(2, user_id="other")) == {}
+    assert await hear(event(2)) == {}
+
+
+async def test_invented_categories_do_not_add_up(spool: SqliteSpool) -> None:
+    """Of a user's many categories the newest are remembered, in memory and on the disk."""
+    hear = Hears(spool)
+    for day in range(3):
+        told = {f"c{day}-{n}": True for n in range(CATEGORIES)}
+        known = await hear(event(day, user_id="u", consent=told | {"x" * 1000: True}))
+        assert len(known) == CATEGORIES
+    again = await Hears(spool)(event(3, user_id="u", consent={"ads": True}))
+    assert len(again) == CATEGORIES
+    assert again["ads"]
+    assert again["c2-99"]
+
+
+async def test_it_survives_a_restart(spool: SqliteSpool) -> None:
+    """Another process, with nothing in memory, knows the same."""
+    await Hears(spool)(event(0, user_id="u", consent={"ads": True}))
+    again = Hears(spool)
+    assert await again(event(1, user_id="u", consent={"mail": True})) == {"ads": True, "mail": True}
+
+
+async def test_users_are_known_by_both_their_ids(spool: SqliteSpool) -> None:
+    """What was said before a login holds after it, and a later withdrawal under either id."""
+    hear = Hears(spool)
+    await hear(event(0, anonymous_id="a", consent={"ads": True}))
+    assert await hear(event(1, anonymous_id="a", user_id="u")) == {"ads": True}
+    await hear(event(2, user_id="u", consent={"ads": False}))
+    assert await hear(event(3, anonymous_id="a", user_id="u")) == {"ads": False}
+    await hear(event(4, session_id="s", consent={"ads": True}))
+    assert await hear(event(5, session_id="s")) == {"ads": True}
+
+
+async def test_it_is_forgotten_after_its_time(spool: SqliteSpool) -> None:
+    """Each category is remembered from its own last word on, in memory too."""
+    hear = Hears(spool)
+    await hear(event(0, user_id="u", consent={"ads": True}))
+    await hear(event(20, user_id="u", consent={"mail": True}))
+    assert await hear(event(29, user_id="u")) == {"ads": True, "mail": True}
+    assert await hear(event(31, user_id="u")) == {"mail": True}
+
+
+async def test_sources_share_it_only_where_they_are_told_to(spool: SqliteSpool) -> None:
+    """An id of one source may be somebody else in another."""
+    apart, shared = Hears(spool), Hears(spool, across_sources=True)
+    for hear, expected in ((apart, {}), (shared, {"ads": True})):
+        await hear(event(0, user_id="u", consent={"ads": True}), "shop")
+        assert await hear(event(1, user_id="u"), "other") == expected
+
+
+async def test_memory_is_bounded_and_the_store_knows_the_rest(
+    spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many users there are, only the last ones are in memory."""
+    monkeypatch.setattr(consent, "NEAR", 5)
+    hear = Hears(spool)
+    for number in range(20):
+        await hear(event(0, user_id=f"u{number}", consent={"ads": True}))
+    assert len(hear.consents._near) == 5
+    assert await hear(event(1, user_id="u0")) == {"ads": True}
+
+
+async def test_one_request_may_be_about_more_users_than_are_kept_in_memory(
+    spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known of a batch's first users still counts when the last have been looked up."""
+    monkeypatch.setattr(consent, "NEAR", 5)
+    memory = Hears(spool).consents
+    batch = [event(0, user_id=f"u{n}", consent={"ads": True}) for n in range(20)]
+    expected = {n: {"ads": True} for n in range(20)}
+    assert await memory.update("shop", batch, asked=True) == expected
+    silent = [event(1, user_id=f"u{n}") for n in range(20)]
+    assert await memory.update("shop", silent, asked=True) == expected
+
+
+async def test_nobody_is_looked_up_where_nobody_asks(spool: SqliteSpool) -> None:
+    """What is said is noted all the same, for a route that asks later."""
+    hear = Hears(spool)
+    told = [event(0, user_id="u", consent={"ads": True})]
+    assert await hear.consents.update("shop", told, asked=False) == {}
+    assert await hear(event(1, user_id="u")) == {"ads": True}
+    assert not ConsentMemory(spool, ConsentConfig()).on

@@ -1,0 +1,315 @@
+"""What a worker reports to the spool, and what it may believe of what the spool says."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from gateway.delivery.circuit_breaker import CircuitBreaker
+from gateway.delivery.progress import ProgressTracker
+from gateway.http import Request
+from gateway.spool import (
+    BacklogLimit,
+    DeliveryRef,
+    Entry,
+    Evicted,
+    FailedDelivery,
+    Progress,
+    SpoolNotice,
+    WaitingDelivery,
+)
+from gateway.spool.sqlite.spool import SqliteSpool
+
+REQUEST = Request(method="POST", url="/", body=b"{}")
+PATIENCE = 10.0
+
+
+@pytest.fixture
+async def spool(tmp_path: Path) -> AsyncIterator[SqliteSpool]:
+    """Return an open spool with one destination."""
+    opened = SqliteSpool(tmp_path / "spool")
+    await opened.open()
+    await opened.register({"crm": BacklogLimit()})
+    yield opened
+    await opened.close()
+
+
+async def append(spool: SqliteSpool, count: int) -> None:
+    """Append entries of one event each."""
+    for number in range(count):
+        await spool.append(Entry(f"r-{number}", "shop", REQUEST, {"crm": (0,)}))
+
+
+async def test_the_cursor_waits_for_the_oldest_and_counts_what_is_ahead(spool: SqliteSpool) -> None:
+    """The cursor stands before the oldest entry in hand; finished ones beyond it are counted."""
+    await append(spool, 4)
+    tracker = ProgressTracker("crm", spool, spool.position)
+    for seq in (1, 2, 3, 4):
+        tracker.open(seq, 1)
+    tracker.close(2)
+    tracker.close(3)
+    await tracker.flush()
+    assert (tracker.completed_ahead, spool.cursor("crm")) == (2, 0)
+    tracker.close(1)
+    await tracker.flush()
+    assert (tracker.completed_ahead, spool.cursor("crm")) == (0, 3)
+    tracker.close(4)
+    await tracker.flush()
+    assert (tracker.completed_ahead, spool.cursor("crm")) == (0, 4)
+
+
+async def test_a_part_of_an_entry_is_ahead_too(spool: SqliteSpool) -> None:
+    """Of an entry with several deliveries, those that are finished count as ahead."""
+    tracker = ProgressTracker("crm", spool, lambda: 0)
+    tracker.open(1, 3)
+    assert tracker.completed_ahead == 0
+    tracker.close(1)
+    assert tracker.completed_ahead == 1
+    tracker.open(2, 2)
+    tracker.close(2)
+    tracker.close(1)
+    assert tracker.completed_ahead == 3
+    tracker.close(1)
+    assert tracker.completed_ahead == 1
+
+
+async def test_what_overtook_others_holds_the_cursor_while_it_is_in_flight(
+    spool: SqliteSpool,
+) -> None:
+    """Finished deliveries behind one that overtook others count as ahead until that is settled."""
+    await append(spool, 3)
+    tracker = ProgressTracker("crm", spool, spool.position)
+    tracker.open_ahead(1)
+    for seq in (2, 3):
+        tracker.open(seq, 1)
+        tracker.close(seq, "delivered")
+    await tracker.flush()
+    assert (tracker.completed_ahead, spool.cursor("crm")) == (2, 0)
+    tracker.close_ahead(1)
+    await tracker.flush()
+    assert (tracker.completed_ahead, spool.cursor("crm")) == (0, 3)
+
+
+async def test_what_ends_while_the_spool_is_read_is_not_believed_to_wait(
+    spool: SqliteSpool,
+) -> None:
+    """A row read from the spool is out of date if its delivery ended before it could be used."""
+    await append(spool, 2)
+    tracker = ProgressTracker("crm", spool, lambda: 0)
+    for seq in (1, 2):
+        tracker.waiting(WaitingDelivery(DeliveryRef(seq, 0), due=0))
+    await tracker.flush()
+    with tracker.watch_moves() as moved:
+        found = await spool.retrying("crm", 1, 10)
+        tracker.completed(DeliveryRef(1, 0), "delivered")
+        assert moved(DeliveryRef(1, 0))
+        await tracker.flush()
+        assert [later.mark.seq for later in found if not moved(later.mark)] == [2]
+    with tracker.watch_moves() as moved:
+        found = await spool.retrying("crm", 1, 10)
+        assert [later.mark.seq for later in found if not moved(later.mark)] == [2]
+
+
+async def test_what_arrived_is_no_dead_letter_though_the_spool_gave_it_up(
+    spool: SqliteSpool,
+) -> None:
+    """A delivery that ended well before the spool gave it up, unknown to it, is claimed back."""
+    taken: list[Evicted] = []
+    spool.subscribe(lambda notice: taken.append(notice) if isinstance(notice, Evicted) else None)
+    await append(spool, 2)
+    tracker = ProgressTracker("crm", spool, lambda: 0)
+    tracker.open(1, 1)
+    tracker.open(2, 1)
+    tracker.delivered(DeliveryRef(2, 0))
+    tracker.close(2)
+    await spool.register({"crm": BacklogLimit(max_backlog=1, overflow="dead")})
+    await append(spool, 1)
+    assert [letter.mark.seq for letter in await spool.dead_letters()] == [1, 2]
+    tracker.on_evicted(taken[0].cursor)
+    await tracker.flush()
+    assert [letter.mark.seq for letter in await spool.dead_letters()] == [1]
+
+
+async def test_what_ends_while_a_report_is_on_its_way_is_reported_next(
+    spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery that ends while the spool writes is recorded too, though nothing comes after."""
+    await append(spool, 2)
+    tracker = ProgressTracker("crm", spool, lambda: 0)
+    settles, goes_on = spool.settle, asyncio.Event()
+    reports: asyncio.Queue[Progress] = asyncio.Queue()
+
+    async def slowly(destination: str, progress: Progress) -> None:
+        reports.put_nowait(progress)
+        await goes_on.wait()
+        await settles(destination, progress)
+
+    monkeypatch.setattr(spool, "settle", slowly)
+    tracker.waiting(WaitingDelivery(DeliveryRef(1, 0), due=0))
+    await asyncio.wait_for(reports.get(), PATIENCE)
+    tracker.waiting(WaitingDelivery(DeliveryRef(2, 0), due=0))
+    goes_on.set()
+    second = await asyncio.wait_for(reports.get(), PATIENCE)
+    assert [later.mark.seq for later in second.later] == [2]
+    await tracker.flush()
+
+
+@pytest.mark.parametrize("what", ["waiting", "completed", "dead_lettered"])
+async def test_a_flush_records_whatever_there_is(spool: SqliteSpool, what: str) -> None:
+    """An exception of any kind alone is recorded, though the cursor does not move."""
+    await append(spool, 2)
+    tracker = ProgressTracker("crm", spool, lambda: 0)
+    mark = DeliveryRef(1, 0)
+    if what == "waiting":
+        tracker.waiting(WaitingDelivery(mark, due=0))
+    elif what == "completed":
+        tracker.completed(mark, "delivered")
+    elif what == "dead_lettered":
+        tracker.dead_lettered(FailedDelivery(mark, "refused", "no", at=0))
+    await tracker.flush()
+    depth = (await spool.depths())["crm"]
+    assert (depth.retrying, depth.dead) == (what == "waiting", what == "dead_lettered")
+    assert (await spool.balances())["crm"].delivered == (what == "completed")
+    assert not tracker.unreported
+
+
+async def test_a_dead_letter_is_reported_once(spool: SqliteSpool) -> None:
+    """What is recorded is not reported again by the next flush."""
+    await append(spool, 1)
+    tracker = ProgressTracker("crm", spool, spool.position)
+    tracker.dead_lettered(FailedDelivery(DeliveryRef(1, 0), "refused", "no", at=0))
+    await tracker.flush()
+    (letter,) = await spool.dead_letters()
+    assert await spool.delete_dead_letters([letter.id]) == 1
+    await tracker.flush()
+    assert not await spool.dead_letters()
+
+
+def test_a_pause_that_was_asked_for_outlasts_a_success() -> None:
+    """An answer to an earlier attempt does not shorten what a 429 asked for."""
+    breaker = CircuitBreaker(low=1, high=60)
+    for user in ("u", "v"):
+        breaker.record_failure(
+            DeliveryRef(1, 0), user, cause="limit", reason="HTTP 429", after=7.0, now=100,
+            isolated_before=False,
+        )  # fmt: skip
+    breaker.record_success(0.0)
+    assert breaker.wait_time(101) == 6
+    assert breaker.wait_time(107) == 0
+
+
+async def missing(spool: SqliteSpool) -> int:
+    """Return how many deliveries the spool cannot account for."""
+    return (await spool.balances())["crm"].missing
+
+
+async def test_what_the_cursor_has_not_passed_is_not_counted(spool: SqliteSpool) -> None:
+    """A delivery that overtook others holds the cursor back, and the counts with it."""
+    await append(spool, 4)
+    tracker = ProgressTracker("crm", spool, spool.position)
+    tracker.open_ahead(1)
+    for seq in (2, 3, 4):
+        tracker.open(seq, 1)
+    tracker.delivered(DeliveryRef(2, 0))
+    tracker.close(2, "delivered")
+    tracker.dead_lettered(FailedDelivery(DeliveryRef(3, 0), "refused", "no", 1.0))
+    tracker.close(3)
+    await tracker.flush()
+    assert spool.cursor("crm") == 0
+    assert await missing(spool) == 0
+    tracker.completed(DeliveryRef(1, 0), "delivered")
+    tracker.close_ahead(1)
+    tracker.close(4, "declined")
+    await tracker.flush()
+    balance = (await spool.balances())["crm"]
+    assert (balance.delivered, balance.declined, balance.dead, balance.missing) == (2, 1, 1, 0)
+
+
+@pytest.mark.parametrize("overflow", ["dead", "drop"])
+async def test_what_the_spool_took_and_arrived_is_counted_with_its_claim(
+    spool: SqliteSpool, overflow: Literal["dead", "drop"]
+) -> None:
+    """However far back an entry in flight holds the cursor, and whatever the policy; once."""
+    await spool.register({"crm": BacklogLimit(2, overflow)})
+    notices: asyncio.Queue[SpoolNotice] = asyncio.Queue()
+    spool.subscribe(notices.put_nowait)
+    tracker = ProgressTracker("crm", spool, spool.position)
+    await append(spool, 2)
+    tracker.open(1, 1)
+    tracker.open(2, 1)
+    tracker.delivered(DeliveryRef(2, 0))
+    tracker.close(2, "delivered")
+    await append(spool, 3)
+    for seq in (3, 4, 5):
+        tracker.open(seq, 1)
+    cursor = 0
+    while cursor < 3:
+        notice = await notices.get()
+        assert isinstance(notice, Evicted)
+        cursor = notice.cursor
+        tracker.on_evicted(cursor)
+    await tracker.flush()
+    balance = (await spool.balances())["crm"]
+    assert (balance.delivered, balance.dead + balance.dropped, balance.waiting) == (1, 2, 2)
+    assert balance.missing == 0
+    for seq in (1, 3):
+        tracker.close(seq)
+    tracker.close(4, "delivered")
+    tracker.close(5, "delivered")
+    await tracker.flush()
+    balance = (await spool.balances())["crm"]
+    assert (balance.delivered, balance.waiting, balance.missing) == (3, 0, 0)
+
+
+async def test_a_report_that_the_taking_overtakes_is_made_anew_with_its_claims(
+    spool: SqliteSpool,
+) -> None:
+    """What is delivered is not counted before it is claimed: no crash comes between the two."""
+    await spool.register({"crm": BacklogLimit(1, "dead")})
+    tracker = ProgressTracker("crm", spool, lambda: 1)
+
+    def hear(notice: SpoolNotice) -> None:
+        assert isinstance(notice, Evicted)
+        tracker.on_evicted(notice.cursor, notice.marks)
+
+    spool.subscribe(hear)
+    await append(spool, 1)
+    tracker.open(1, 1)
+    tracker.delivered(DeliveryRef(1, 0))
+    tracker.close(1, "delivered")
+    taking = asyncio.ensure_future(append(spool, 1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it is on its way to the disk
+    await tracker.flush()
+    await taking
+    balance = (await spool.balances())["crm"]
+    assert (balance.delivered, balance.dead, balance.waiting, balance.missing) == (1, 0, 1, 0)
+    assert not tracker.stalled
+
+
+async def test_what_the_spool_takes_while_it_is_read_has_moved(spool: SqliteSpool) -> None:
+    """A row read from the spool is out of date if the spool gave its delivery up since."""
+    tracker = ProgressTracker("crm", spool, lambda: 0)
+    with tracker.watch_moves() as moved:
+        tracker.on_evicted(0, [DeliveryRef(1, 0)])
+        assert moved(DeliveryRef(1, 0))
+        assert not moved(DeliveryRef(2, 0))
+
+
+async def test_what_is_read_again_later_holds_the_cursor_like_the_rest(spool: SqliteSpool) -> None:
+    """An entry that is opened after later ones, since it could not be read, is not passed."""
+    await append(spool, 5)
+    tracker = ProgressTracker("crm", spool, spool.position)
+    tracker.open(4, 1)
+    tracker.close(4, "delivered")
+    tracker.open(5, 1)
+    tracker.open(2, 1)
+    tracker.open_ahead(3)
+    await tracker.flush()
+    assert spool.cursor("crm") == 1
+    tracker.close(2, "delivered")
+    await tracker.flush()
+    balance = (await spool.balances())["crm"]
+    assert (spool.cursor("crm"), balance.delivered) == (2, 1)

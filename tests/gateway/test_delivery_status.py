@@ -1,0 +1,77 @@
+"""In which words it is told how a delivery stands."""
+
+import pytest
+
+from gateway.spool import DeliveryRef, Entry, PendingRequest, WaitingDelivery
+from gateway.testing.spool.contract import entry
+from gateway.trace.delivery_status import (
+    BEHIND,
+    DROPPED,
+    EITHER,
+    LEFT,
+    REPLAYED,
+    UNLESS,
+    WELL,
+    DeliveryState,
+    DeliveryStatus,
+    delivery_states,
+)
+from gateway.trace.records import AttemptRecord, Outcome
+
+SENT: Entry = entry("r1", crm=(0, 1), mail=(0,))
+TURN = "it waits in the spool for its turn"
+
+
+def tried(outcome: Outcome) -> AttemptRecord:
+    """Return a try that ended so."""
+    return AttemptRecord("r1-0", "r1", 0.0, "shop", "crm", "chrts", "Viewed", outcome)
+
+
+def standing(later: WaitingDelivery | None) -> DeliveryState:
+    """Return how a delivery stands that waits."""
+    found = delivery_states(PendingRequest(SENT, {("crm", 0): later}))
+    return next(one for one in found if (one.destination, one.event) == ("crm", "r1-0"))
+
+
+NEXT = WaitingDelivery(DeliveryRef(1, 0), 1_700_000_000.0)
+
+
+@pytest.mark.parametrize(
+    ("tries", "stands", "words"),
+    [
+        ((), standing(None), TURN),
+        ((), standing(WaitingDelivery(DeliveryRef(1, 0), 0.0)), TURN),
+        ((), standing(WaitingDelivery(DeliveryRef(1, 0), 5.0, parked=True)), BEHIND),
+        ((), None, LEFT),
+        (("later",), standing(NEXT), "its next try is due at 2023-11-14 22:13:20 UTC"),
+        (("later",), None, LEFT),
+        (("later", "delivered"), None, ""),
+        (("delivered",), standing(None), ""),
+        (("dead",), standing(WaitingDelivery(DeliveryRef(1, 0), 0.0)), REPLAYED),
+        (("dead",), None, DROPPED),
+    ],
+)
+def test_a_delivery_is_told_by_its_last_try_and_the_spool(
+    tries: tuple[Outcome, ...], stands: DeliveryState | None, words: str
+) -> None:
+    """What the spool has decides where the last try leaves it open."""
+    end = DeliveryStatus("crm", "", [tried(one) for one in tries], None, stands)
+    assert end.words(traced=True) == words
+
+
+def test_what_was_not_chosen_or_cannot_be_asked_is_not_guessed() -> None:
+    """Without a trace only what goes wrong is known; without the spool not even what waits."""
+    end = DeliveryStatus("crm", "", (), None)
+    assert end.words(traced=False) == WELL
+    assert end.words(traced=False, asked=False) == EITHER
+    assert end.words(traced=True, asked=False) == UNLESS
+    assert DeliveryStatus("crm", "", [tried("dead")], None).words(traced=True, asked=False) == ""
+
+
+def test_what_is_in_the_log_is_told_whether_it_is_owed_or_not() -> None:
+    """Each target of a request stands somehow as long as the log has the request."""
+    found = list(delivery_states(PendingRequest(SENT, {("crm", 1): NEXT})))
+    assert [(one.event, one.destination, one.owed) for one in found] == [
+        ("r1-0", "crm", False), ("r1-1", "crm", True), ("r1-0", "mail", False),
+    ]  # fmt: skip
+    assert list(delivery_states(None)) == []

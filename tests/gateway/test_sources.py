@@ -1,0 +1,201 @@
+"""Which source a request is for."""
+
+from typing import Any
+
+import pytest
+
+from gateway.errors import Fault, Rejected
+from gateway.http import Request
+from gateway.ingest.sources import Source, SourceIndex, SourceMatch
+from plugins.chrts.input import ChrtsInput
+from plugins.quartic.input import QuarticInput
+
+TRACK = "/event/track"
+
+
+def source(name: str, **more: Any) -> Source:
+    """Return a source of chrts."""
+    return Source(name, ChrtsInput(), more.pop("keys", None), **more)
+
+
+def found(
+    doors: SourceIndex, path: str, host: str = "gateway.example:8080"
+) -> tuple[str, str] | None:
+    """Return the name of the source for *path*, and the vendor's own path."""
+    door = doors.find(path, {"host": host})
+    return door and (door.source.name, door.path)
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "meant"),
+    [
+        (f"{TRACK}/", "POST", True),
+        (f"/{TRACK}", "POST", True),
+        (f"//{TRACK}//", "POST", True),
+        (f"/m{TRACK}/", "POST", True),
+        (f"//m/{TRACK}", "POST", True),
+        (f"{TRACK}/", "OPTIONS", True),
+        (f"{TRACK}/", "GET", False),
+        (f"{TRACK}/x", "POST", False),
+    ],
+)
+def test_a_slash_too_many_is_that_endpoint(path: str, method: str, *, meant: bool) -> None:
+    """Doubled and trailing slashes lead to the endpoint where events are sent, and to no other."""
+    doors = SourceIndex([source("a"), source("b", mount="/m")])
+    asked = {"access-control-request-method": "POST"}
+    door = doors.find(path, asked, method)
+    assert (door is not None and door.path == TRACK) is meant
+
+
+def test_a_source_stands_at_its_vendors_own_paths() -> None:
+    """Without a mount, the vendor's documented paths are served as they are."""
+    doors = SourceIndex([source("shop")])
+    assert found(doors, TRACK) == ("shop", TRACK)
+    assert found(doors, "/elsewhere") is None
+    assert found(doors, "/") is None
+
+
+def test_a_mount_sets_a_source_apart() -> None:
+    """Two sources of a vendor coexist by mount; every path below a mount is its source's."""
+    doors = SourceIndex([source("a"), source("b", mount="/shop-b")])
+    assert found(doors, TRACK) == ("a", TRACK)
+    assert found(doors, f"/shop-b{TRACK}") == ("b", TRACK)
+    assert found(doors, "/shop-b/other") == ("b", "/other")
+    assert found(doors, "/shop-bb/other") is None
+
+
+def test_hosts_set_a_source_apart() -> None:
+    """Two sources of a vendor coexist by host name, whatever its case and port."""
+    doors = SourceIndex([source("any"), source("a", hosts=("a.example",))])
+    assert found(doors, TRACK, "A.example:8443") == ("a", TRACK)
+    assert found(doors, TRACK, "b.example") == ("any", TRACK)
+    only = SourceIndex([source("a", hosts=("a.example", "[::1]"))])
+    assert found(only, TRACK, "b.example") is None
+    assert found(only, TRACK, "[::1]:80") == ("a", TRACK)
+
+
+def test_the_longest_mount_holds() -> None:
+    """Of two mounts that a path begins with, the longer one is meant."""
+    doors = SourceIndex([source("a", mount="/m"), source("b", mount="/m/n")])
+    assert found(doors, "/m/n/other") == ("b", "/other")
+    assert found(doors, "/m/other") == ("a", "/other")
+
+
+def test_keys_tell_sources_at_one_place_apart() -> None:
+    """Sources of one vendor share a path, per host too; a credential says which is meant."""
+    doors = SourceIndex(
+        [
+            source("a", keys=["1", "2"]),
+            source("b", keys=["3"]),
+            source("c", keys=["4"], hosts=("c.example", "d.example")),
+            source("d", keys=["5"], hosts=("d.example",)),
+        ]
+    )
+    for host, key, name in (
+        ("any.example", "2", "a"), ("any.example", "3", "b"), ("d.example", "5", "d"),
+        ("d.example", "4", "c"), ("c.example", "4", "c"),
+    ):  # fmt: skip
+        door = doors.find(TRACK, {"host": host})
+        assert door
+        assert door.for_key(key).name == name
+    for host, key in (("any.example", "4"), ("c.example", "5"), ("d.example", "1")):
+        door = doors.find(TRACK, {"host": host})
+        assert door
+        with pytest.raises(Rejected) as caught:
+            door.for_key(key)
+        assert caught.value.fault is Fault.FORBIDDEN
+        with pytest.raises(Rejected) as caught:
+            door.for_key(None)
+        assert caught.value.fault is Fault.UNAUTHENTICATED
+
+
+def test_an_unknown_path_is_known_by_its_beginning() -> None:
+    """The vendor whose prefix a path has is meant, the longest prefix first, host by host."""
+    chrts, quartic = source("c"), Source("q", QuarticInput(), None)
+    here = Source("here", QuarticInput(), None, hosts=("q.example",))
+    doors = SourceIndex([chrts, quartic, here])
+    assert found(doors, "/event/other") == ("c", "/event/other")
+    assert found(doors, "/store/other") == ("q", "/store/other")
+    assert found(doors, "/store/other", "q.example") == ("here", "/store/other")
+    assert found(doors, "/event/other", "q.example") == ("c", "/event/other")
+    assert found(doors, "/other") is None
+    mounted = SourceIndex([source("c", mount="/m"), Source("q", QuarticInput(), None, mount="/m")])
+    assert found(mounted, "/m/store/other") == ("q", "/store/other")
+    assert found(mounted, "/m/event/other") == ("c", "/event/other")
+
+
+def test_a_mount_with_hosts_needs_both() -> None:
+    """A source with a mount and hosts answers for neither alone."""
+    doors = SourceIndex([source("a", mount="/m", hosts=("a.example",))])
+    assert found(doors, f"/m{TRACK}", "a.example") == ("a", TRACK)
+    assert found(doors, "/m/other", "a.example") == ("a", "/other")
+    assert found(doors, f"/m{TRACK}", "b.example") is None
+    assert found(doors, "/m/other", "b.example") is None
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [(None, Fault.UNAUTHENTICATED), ("", Fault.UNAUTHENTICATED), ("other", Fault.FORBIDDEN)],
+)
+def test_a_source_takes_its_own_credentials(key: str | None, fault: Fault) -> None:
+    """A listed key passes; another is forbidden, and none is no answer to the question."""
+    door = source("shop", keys=["right", "also"])
+    door.check_key("right")
+    door.check_key("also")
+    with pytest.raises(Rejected) as caught:
+        door.check_key(key)
+    assert caught.value.fault is fault
+    assert "right" not in str(caught.value)
+
+
+def test_any_credential_is_still_a_credential() -> None:
+    """A source that takes any key refuses a request without one, as the vendor would."""
+    door = source("shop")
+    door.check_key("whatever")
+    with pytest.raises(Rejected):
+        door.check_key(None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fault"),
+    [
+        ("GET", "/store/track/event", Fault.METHOD),
+        ("GET", "/store/contact", Fault.UNSUPPORTED),
+        ("POST", "/store/other", Fault.NOT_FOUND),
+    ],
+)
+def test_an_endpoint_that_is_not_translated_says_why(method: str, path: str, fault: Fault) -> None:
+    """A wrong method, a documented endpoint that is not served, and an unknown one differ."""
+    door = Source("q", QuarticInput(), None)
+    assert door.translates("POST", "/store/contact")
+    assert not door.translates(method, path)
+    assert door.rejection_for(method, path).fault is fault
+
+
+def test_credentials_are_not_stored() -> None:
+    """The stored request keeps the headers that matter and no credential."""
+    request = Request(
+        method="POST",
+        url=TRACK,
+        headers={"authorization": "Bearer secret", "user-agent": "x", "cookie": "secret"},
+        id="r",
+    )
+    stored = source("shop").to_stored(request, b"{}")
+    assert dict(stored.headers) == {"user-agent": "x"}
+    assert (stored.body, stored.id, stored.url) == (b"{}", "r", TRACK)
+
+
+def test_found_is_what_it_says() -> None:
+    """The source and the vendor's path come together."""
+    door = SourceIndex([source("a")]).find(TRACK, {})
+    assert isinstance(door, SourceMatch)
+    assert door.path == TRACK
+
+
+def test_a_credential_is_stored_where_it_is_sent_on() -> None:
+    """A source that leads to a destination of its clients' credentials keeps their headers."""
+    request = Request(
+        method="POST", url=TRACK, headers={"authorization": "Bearer k", "cookie": "c"}
+    )
+    stored = source("shop", lends=True).to_stored(request, b"{}")
+    assert dict(stored.headers) == {"authorization": "Bearer k"}

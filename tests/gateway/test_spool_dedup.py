@@ -1,0 +1,154 @@
+"""The ids that the SQLite spool remembers: an older file, and forgetting."""
+
+from collections.abc import AsyncIterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from gateway.spool import BacklogLimit, DedupWindow, SpoolFull, SpoolLimits
+from gateway.spool.sqlite import database, vacuum, writer
+from gateway.spool.sqlite.database import MIGRATIONS, connect, insert, pack
+from gateway.spool.sqlite.spool import SqliteSpool
+from gateway.sqlite import fetch
+from gateway.testing.spool.contract import ManualClock, entry, eventually, pending
+
+MANY = 2000
+WINDOW = 60.0
+
+
+async def test_spool_of_the_first_schema_is_migrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file from before events counted once keeps what it holds, and remembers ids from now on."""
+    old = entry("old", a=(0,))
+    with monkeypatch.context() as before:
+        before.setattr(database, "MIGRATIONS", MIGRATIONS[:1])
+        connection = connect(tmp_path)
+        connection.execute("INSERT INTO destination(name, cursor) VALUES ('a', 0)")
+        insert(connection, [(1, 1.7e9, old.id, pack(old), old.request.body)])
+        assert connection.pragma("user_version") == 1
+        connection.close()
+    spool = SqliteSpool(tmp_path)
+    await spool.open()
+    try:
+        await spool.register({"a": BacklogLimit()})
+        assert [item.entry for item in await pending(spool, "a")] == [old]
+        assert await spool.append(entry("r2", a=(0,)), None, DedupWindow({0: "m"}, WINDOW)) == 2
+        assert await spool.append(entry("r3", a=(0,)), None, DedupWindow({0: "m"}, WINDOW)) == 0
+    finally:
+        await spool.close()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Return the spool's clock."""
+    return ManualClock()
+
+
+@pytest.fixture
+async def spool(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[SqliteSpool]:
+    """Return a spool whose time is over for most of the ids that it holds."""
+    monkeypatch.setattr(writer, "TICK", 0.05)
+    spool = SqliteSpool(tmp_path, clock=clock)
+    await spool.open()
+    await spool.register({"a": BacklogLimit()})
+    many = DedupWindow({i: f"m{i}" for i in range(MANY)}, WINDOW)
+    await spool.append(entry("r1", a=tuple(range(MANY))), None, many)
+    await spool.append(entry("r2", a=(0,)), None, DedupWindow({0: "young"}, WINDOW + 1))
+    assert remembered(tmp_path) == MANY + 1
+    yield spool
+    await spool.close()
+
+
+def remembered(folder: Path) -> int:
+    """Return how many ids the file holds."""
+    connection = connect(folder, readonly=True)
+    found: int = fetch(connection, "SELECT count(*) FROM seen")[0][0]
+    connection.close()
+    return found
+
+
+async def noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait until the spool's look around has found ids to forget, and let it look no more."""
+
+    async def some_gone() -> bool:
+        return remembered(folder) < MANY
+
+    await eventually(some_gone)
+    monkeypatch.setattr(writer, "TICK", 60.0)
+
+
+async def test_idle_spool_forgets(
+    spool: SqliteSpool, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids whose time is over leave the file step by step while nothing comes; others stay."""
+    clock.now += WINDOW
+    await noticed(tmp_path, monkeypatch)
+
+    async def forgotten() -> bool:
+        assert spool.health() is None
+        return remembered(tmp_path) == 1
+
+    await eventually(forgotten)
+
+
+async def test_busy_spool_forgets(
+    spool: SqliteSpool, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a look found ids whose time is over, every commit forgets some, without idle time."""
+    monkeypatch.setattr(writer, "_PAUSE", 60.0)
+    clock.now += WINDOW
+    await noticed(tmp_path, monkeypatch)
+    before = remembered(tmp_path)
+    await spool.append(entry("r", a=(0,)))
+    assert 1 < remembered(tmp_path) < before
+    for _ in range(MANY // vacuum.STEP):
+        await spool.append(entry("r", a=(0,)))
+    assert remembered(tmp_path) == 1
+
+
+async def test_forgetting_keeps_pace_with_large_requests(
+    spool: SqliteSpool, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that brings many ids forgets twice as many whose time is over."""
+    monkeypatch.setattr(writer, "_PAUSE", 60.0)
+    clock.now += WINDOW
+    await noticed(tmp_path, monkeypatch)
+    names = DedupWindow({i: f"n{i}" for i in range(MANY)}, WINDOW)
+    await spool.append(entry("r", a=tuple(range(MANY))), None, names)
+    assert remembered(tmp_path) == MANY + 1
+
+
+async def test_ids_stay_within_the_bound_between_measurements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids are counted as they come: the file's use is within ``max_bytes`` when it refuses."""
+    for pause in ("TICK", "_PAUSE", "_SHRINK"):
+        monkeypatch.setattr(writer, pause, 60.0)
+    spool = SqliteSpool(tmp_path, SpoolLimits(max_bytes=2_000_000))
+    await spool.open()
+    try:
+        await spool.register({"a": BacklogLimit()})
+        with pytest.raises(SpoolFull):
+            await flood(spool)
+        assert 1_500_000 < used(tmp_path) <= 2_000_000
+    finally:
+        await spool.close()
+
+
+async def flood(spool: SqliteSpool) -> None:
+    """Append entries of a hundred events with fresh ids, for ever."""
+    for number in count():
+        names = DedupWindow({i: f"{number}-{i}" for i in range(100)}, WINDOW)
+        await spool.append(entry("r", a=tuple(range(100))), None, names)
+
+
+def used(folder: Path) -> int:
+    """Return how many bytes of the file are in use."""
+    connection = connect(folder, readonly=True)
+    pages: int = connection.pragma("page_count") - connection.pragma("freelist_count")
+    connection.close()
+    return pages * 4096

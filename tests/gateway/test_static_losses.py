@@ -1,0 +1,139 @@
+"""What a route loses whatever the event, told before any event comes."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli import main
+from gateway.config import Config
+from gateway.config.loader.load import load
+from gateway.errors import Unrenderable
+from gateway.event import Event
+from gateway.explain.static_losses import StaticLosses, full, static_losses
+from gateway.mapping import filled_fields
+from gateway.plugin.registry import load_plugins
+from gateway.testing import load_samples, request_of
+from gateway.verdict import Declined
+
+ROOT = Path(__file__).parent.parent.parent
+PLUGINS = load_plugins()
+CONFIG = """
+[sources.shop]
+vendor = "segment"
+keys = ["k-shop"]
+[destinations.crm]
+vendor = "growlytics"
+api_key = "k-crm"
+[destinations.same]
+vendor = "segment"
+write_key = "k-same"
+[[routes]]
+name = "r"
+from = ["shop"]
+to = ["crm", "same"]
+"""
+
+
+def told(folder: Path, more: str = "", text: str = CONFIG) -> list[StaticLosses]:
+    """Return what is foretold where the route says *more*."""
+    path = folder / "gateway.toml"
+    path.write_text(text + more)
+    return list(static_losses(load(path, PLUGINS, {}), PLUGINS))
+
+
+def test_every_field_of_an_event_is_tried() -> None:
+    """The event that is held against the tables has something in every field that there is."""
+    event = full("track", "Order Completed")
+    names = {path.partition(".")[0] for path, _ in filled_fields(event)}
+    missing = set(event.__struct_fields__) - names
+    assert missing == {"properties", "traits", "context"} - names | {"origin"} - names
+
+
+def test_what_no_request_says_is_foretold(tmp_path: Path) -> None:
+    """Growlytics' calls have no place for an event's device; another of Segment's has."""
+    (crm,) = told(tmp_path, 'types = ["track"]')
+    assert (crm.route, crm.destination, crm.vendors) == ("r", "crm", ("segment",))
+    assert "context.device" in crm.fields
+    assert "properties.total" not in crm.fields
+
+
+def test_what_steps_take_away_is_not_lost(tmp_path: Path) -> None:
+    """A field that a step drops is not lost on the way; one that a step sets may be."""
+    dropped = 'types = ["track"]\nsteps = [{ drop = ["context", "traits"] }%s]'
+    fields = told(tmp_path, dropped % "")[0].fields
+    assert not {"context", "traits"} & set(fields)
+    put = ', { set = { "traits.title" = "Dr" } }'
+    assert "traits.title" in told(tmp_path, dropped % put)[0].fields
+
+
+def test_a_destination_that_gets_nothing_is_foretold(tmp_path: Path) -> None:
+    """A route whose every event its destination has no way to say is told with the reason."""
+    crm, *_ = told(tmp_path, 'types = ["alias"]')
+    assert crm.fields == ()
+    assert "cannot join two customers" in crm.nothing
+
+
+@cache
+def everything() -> tuple[Config, dict[str, tuple[str, ...]]]:
+    """Return the configuration with all vendors both ways, and what each is foretold to lose."""
+    config = load(ROOT / "config/gateway.toml", PLUGINS, {})
+    return config, {one.destination: one.fields for one in static_losses(config, PLUGINS)}
+
+
+@pytest.mark.parametrize("vendor", PLUGINS.vendors)
+def test_what_is_foretold_comes_true(vendor: str) -> None:
+    """Whichever sample has a field that is foretold to be lost, loses it, at every destination."""
+    config, foretold = everything()
+    reads = PLUGINS.inputs[vendor]()
+    for to, fields in foretold.items():
+        if to == vendor:
+            continue
+        output = PLUGINS.outputs[to](config.destinations[to].settings)
+        for sample in load_samples(ROOT / "tests/vendors" / vendor).values():
+            for event in reads.parse(request_of(sample)):
+                try:
+                    declined = isinstance(output.render(event), Declined)
+                except Unrenderable:
+                    declined = True
+                if declined:
+                    continue
+                lost = {_plain(loss.path) for loss in output.losses(event) if loss.how == "lost"}
+                has = {_plain(path) for path, _ in filled_fields(event)}
+                mine = {p for p in has if any(p == f or p.startswith(f"{f}.") for f in fields)}
+                assert mine <= lost, (to, event)
+
+
+def _plain(path: str) -> str:
+    return re.sub(r"\[.*?\]|\.extra\..*", lambda m: ".extra" if m[0][0] == "." else "", path)
+
+
+def test_a_plugin_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a plugin raises becomes a sentence with the route and the vendor, not a traceback."""
+
+    def fails(_: object, event: Event) -> None:
+        raise ValueError(f"no codec for {event.name}")
+
+    monkeypatch.setattr(PLUGINS.outputs["growlytics"], "render", fails)
+    (crm,) = told(tmp_path, 'types = ["track"]')
+    assert (crm.route, crm.destination) == ("r", "crm")
+    assert crm.failed.startswith("growlytics: ValueError('no codec for ")
+    shown = CliRunner().invoke(main, ["check", str(tmp_path / "gateway.toml")])
+    assert shown.exit_code == 0
+    assert "A plugin fails" in shown.output
+    assert "no codec for" in shown.output
+
+
+def test_check_tells_it(tmp_path: Path) -> None:
+    """`gateway check` shows what never arrives, and who gets nothing at all."""
+    path = tmp_path / "gateway.toml"
+    alias = '\n[[routes]]\nname = "joins"\ntypes = ["alias"]\nto = ["crm"]\nalso = true\n'
+    path.write_text(f'{CONFIG}types = ["track"]{alias}')
+    shown = CliRunner().invoke(main, ["check", str(path)]).output
+    arrives, _, nothing = shown.partition("Gets nothing, whatever the event")
+    assert "Never arrives, whatever the event" in arrives
+    assert "message_id" in arrives
+    assert "joins" in nothing
+    assert max(map(len, shown.splitlines())) < 100

@@ -1,0 +1,218 @@
+"""The tasks of a worker: what sets them to work, what they rest for, and how they end."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+from structlog.testing import capture_logs
+
+from gateway.delivery import task_pool
+from gateway.delivery.job import Job
+from gateway.delivery.task_pool import TaskPool
+from gateway.event import Event
+from gateway.http import Request
+from gateway.spool import DeliveryRef, Entry
+
+PATIENCE = 10.0
+ENTRY = Entry("r", "shop", Request(method="POST", url="/"), {"crm": (0,)})
+
+
+class Work:
+    """Jobs to be done, and lanes that do them."""
+
+    def __init__(self, count: int, does: Callable[[Job], Coroutine[Any, Any, None]]) -> None:
+        self.jobs: deque[Job] = deque()
+        self.takes = 0
+        self.before_take: Callable[[], object] = lambda: None
+        self.lanes = TaskPool("crm", count, self._take, does)
+
+    def add(self, count: int) -> None:
+        """Add so many jobs, without waking anybody."""
+        for number in range(count):
+            event = Event(type="track", name="e", id=f"e-{number}")
+            self.jobs.append(Job(DeliveryRef(1, number), ENTRY, event))
+
+    def _take(self) -> Job | None:
+        self.takes += 1
+        self.before_take()
+        return self.jobs.popleft() if self.jobs else None
+
+
+class Crowd:
+    """Counts those who wait at the same time, and lets them go together."""
+
+    def __init__(self) -> None:
+        self.here = 0
+        self.go = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    async def join(self, _: Job) -> None:
+        """Wait with the others."""
+        self.here += 1
+        self._changed.set()
+        try:
+            await self.go.wait()
+        finally:
+            self.here -= 1
+
+    async def reaches(self, count: int) -> None:
+        """Wait until so many wait."""
+        async with asyncio.timeout(PATIENCE):
+            while self.here < count:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+async def rested(work: Work) -> None:
+    """Let every lane find that there is nothing to do."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert work.takes
+
+
+async def test_an_exception_costs_no_lane() -> None:
+    """A lane whose job ends in an exception says so, and takes the next one."""
+    done = asyncio.Event()
+
+    async def does(job: Job) -> None:
+        if job.mark.index == 0:
+            raise ArithmeticError("injected")
+        done.set()
+
+    work = Work(1, does)
+    work.add(2)
+    with capture_logs() as logs:
+        work.lanes.start()
+        await asyncio.wait_for(done.wait(), PATIENCE)
+    await work.lanes.stop(1)
+    assert [(line["event"], line["delivery"]) for line in logs] == [("delivery_failed", "e-0")]
+
+
+async def test_an_exception_in_looking_for_a_job_costs_no_lane(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the next job cannot be found that is said, and it is looked for again."""
+    monkeypatch.setattr(task_pool, "PAUSE", 0.01)
+    crowd = Crowd()
+    work = Work(3, crowd.join)
+    work.add(3)
+    failures = [ArithmeticError("injected")] * 3
+
+    def fails() -> None:
+        if failures:
+            raise failures.pop()
+
+    work.before_take = fails
+    with capture_logs() as logs:
+        work.lanes.start()
+        await crowd.reaches(3)
+    crowd.go.set()
+    await work.lanes.stop(PATIENCE)
+    assert [line["event"] for line in logs] == ["not_taken"] * 3
+
+
+async def after_a_wait(seconds: float) -> None:
+    """Let all lanes be told to wait, and then work."""
+    crowd = Crowd()
+    work = Work(4, crowd.join)
+    waits = [seconds] * 4
+
+    def wait() -> None:
+        if waits:
+            work.lanes.wake_after(waits.pop())
+
+    work.before_take = wait
+    work.lanes.start()
+    await rested(work)
+    work.add(4)
+    work.lanes.wake_after(seconds)
+    await crowd.reaches(4)
+    crowd.go.set()
+    await work.lanes.stop(PATIENCE)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.0001, 0.001, 0.01])
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_wait_of_any_length_costs_no_lane(
+    loop: Callable[[], asyncio.AbstractEventLoop], seconds: float
+) -> None:
+    """However short the wait is that all lanes are told of, all work after it, on any loop."""
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(after_a_wait(seconds))
+
+
+async def test_one_more_job_wakes_one_lane_and_all_wake_all() -> None:
+    """Idle lanes are set to work one by one as jobs come, or all of them at once."""
+    crowd = Crowd()
+    work = Work(4, crowd.join)
+    work.lanes.start()
+    await rested(work)
+    work.add(4)
+    work.lanes.wake()
+    await crowd.reaches(1)
+    assert (crowd.here, work.lanes.active) == (1, 1)
+    work.lanes.wake_all()
+    await crowd.reaches(4)
+    crowd.go.set()
+    await work.lanes.stop(PATIENCE)
+    assert work.lanes.active == 0
+
+
+async def test_who_waits_for_a_time_is_not_woken_by_a_job_but_by_all() -> None:
+    """While nothing may go before a time, one more job wakes nobody; whoever wakes all does."""
+    crowd = Crowd()
+    work = Work(2, crowd.join)
+    work.lanes.start()
+    await rested(work)
+    work.add(2)
+    work.lanes.wake_after(3600)
+    work.lanes.wake()
+    await rested(work)
+    assert crowd.here == 0
+    work.lanes.wake_all()
+    await crowd.reaches(2)
+    crowd.go.set()
+    await work.lanes.stop(PATIENCE)
+
+
+async def test_the_sooner_of_two_times_counts() -> None:
+    """A time that is named later does not put off a sooner one, and may bring it nearer."""
+    crowd = Crowd()
+    work = Work(1, crowd.join)
+    work.lanes.start()
+    await rested(work)
+    work.add(1)
+    work.lanes.wake_after(3600)
+    work.lanes.wake_after(0.01)
+    work.lanes.wake_after(3600)
+    await crowd.reaches(1)
+    crowd.go.set()
+    await work.lanes.stop(PATIENCE)
+
+
+async def test_an_end_waits_for_what_is_being_done_and_no_longer() -> None:
+    """What is worked on is waited for as long as the grace lasts; what is not is cancelled."""
+    crowd = Crowd()
+    work = Work(2, crowd.join)
+    work.add(2)
+    work.lanes.start()
+    await crowd.reaches(2)
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.05, crowd.go.set)
+    began = loop.time()
+    with capture_logs() as logs:
+        await work.lanes.stop(3600)
+    assert (crowd.here, logs) == (0, [])
+    crowd.go.clear()
+    stuck = Work(2, crowd.join)
+    stuck.add(1)
+    stuck.lanes.start()
+    await crowd.reaches(1)
+    with capture_logs() as logs:
+        await stuck.lanes.stop(0.05)
+    assert loop.time() - began < PATIENCE
+    assert [(line["event"], line["in_flight"]) for line in logs] == [("not_drained", 1)]
+    assert crowd.here == 0
