@@ -34,6 +34,7 @@ from gateway.ingest.sources import Source, SourceIndex
 from gateway.observability.alerts import AlertWatcher
 from gateway.observability.health import add_pages
 from gateway.observability.observer import Observer, record_settings
+from gateway.observability.status import LastReload
 from gateway.plugin.registry import PluginRegistry
 from gateway.plugin.vendor import Input, Output
 from gateway.redact import Redactor
@@ -72,12 +73,14 @@ class Gateway:
         tally: counts events that are not as planned.
         guard: keeps clients' connections within their limits.
         accepting: whether new events are taken.
+        last_reload: how the configuration file was last read.
     """
 
     def __init__(self, config: Config, registry: PluginRegistry) -> None:
         self.config = config
         self.registry = registry
         self.accepting = False
+        self.last_reload = LastReload(True, time.time())  # noqa: FBT003 - a field
         self._starting = "starting or stopping"
         self._start: asyncio.Task[None] | None = None
         self._opened = self._shadowed = False
@@ -251,7 +254,7 @@ class Gateway:
         except SpoolError as error:  # the next reload, or the next start, does it again
             log.warning("removed_destinations_kept", reason=str(error))
         for key in found.unheeded:
-            log.warning("needs_a_restart", key=key)
+            log.warning("restart_required", key=key)
         log.info(
             "reloaded",
             added=found.added,
@@ -273,7 +276,7 @@ class Gateway:
             if name in shadows:
                 await self.spool.forget(name)
             elif owed := depth.backlog + depth.retrying + depth.parked:
-                log.warning("owed_to_nobody", destination=name, deliveries=owed)
+                log.warning("orphaned_backlog", destination=name, deliveries=owed)
 
     async def stop(self) -> None:
         """Settle what is on its way, record it, and close."""

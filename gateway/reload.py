@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from glob import glob
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,7 @@ from gateway.config import Config
 from gateway.config.changes import ConfigChanges
 from gateway.config.loader.load import load
 from gateway.errors import ConfigError, GatewayError
+from gateway.observability.status import LastReload
 
 log = structlog.get_logger()
 
@@ -65,13 +67,15 @@ class Reloader:
                 changes = await gateway.apply(new)
                 refused = False
             except ConfigError as error:
-                log.warning("not_reloaded", problems=error.problems)
+                log.warning("reload_failed", problems=error.problems)
                 raise
             except GatewayError as error:
-                log.warning("not_reloaded", reason=str(error))
+                log.warning("reload_failed", reason=str(error))
                 raise
             finally:
                 self.refused = refused
+                loaded_at = gateway.last_reload.loaded_at if refused else time.time()
+                gateway.last_reload = LastReload(not refused, loaded_at)
             return changes
 
     async def _reload(self) -> None:

@@ -60,7 +60,7 @@ async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> in
         await site.start()
         await admin.start(config.admin)
     except (OSError, GatewayError) as error:
-        log.warning("cannot_start", reason=str(error))
+        log.warning("start_failed", reason=str(error))
         with contextlib.suppress(GatewayError):
             await admin.stop()
             await runner.cleanup()

@@ -83,7 +83,7 @@ class ActivitySampler:
             try:
                 await self.sample()
             except SpoolError as error:
-                log.debug("not_sampled", error=str(error))
+                log.debug("sampling_failed", error=str(error))
 
     async def sample(self) -> None:
         """Take a sample.

@@ -195,7 +195,7 @@ async def check_config(desk: AdminContext) -> ConfigCheck:
 @endpoint("POST", "/config/reload", refuses={422: "The file has problems; nothing has changed."})
 async def reload_config(desk: AdminContext) -> ReloadResult:
     """Put the configuration file into effect as it is now, as SIGHUP does."""
-    log.info("reload_asked")
+    log.info("reload_requested")
     changes = await desk.reloading.reload_now()
     return ReloadResult(changes.added, changes.changed, changes.removed, changes.unheeded)
 

@@ -231,7 +231,7 @@ class BacklogReader:
                     await self._load_index()
                 await self._bring()
             except SpoolError as error:
-                log.warning("spool_unreadable", destination=self._name, error=str(error))
+                log.warning("spool_read_failed", destination=self._name, error=str(error))
                 await asyncio.sleep(TICK)
                 self.waiting.doubt()
             except Exception:

@@ -66,7 +66,9 @@ class JobBuilder:
         try:
             events = self._parse(entry)
         except Rejected as error:
-            log.warning("no_longer_parses", request=entry.id, source=entry.source, error=str(error))
+            log.warning(
+                "stored_request_unparsable", request=entry.id, source=entry.source, error=str(error)
+            )
             return ()
         except Exception:
             log.exception("plugin_failed", vendor=entry.vendor, step="parse", request=entry.id)

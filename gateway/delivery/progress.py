@@ -302,7 +302,7 @@ class ProgressTracker:
             if isinstance(error, Outdated):
                 return True
             if not self.stalled:
-                log.warning("progress_not_recorded", destination=self.destination, error=str(error))
+                log.warning("progress_failed", destination=self.destination, error=str(error))
             self.stalled = True
             await asyncio.sleep(RETRY_INTERVAL)
             return False
@@ -316,7 +316,7 @@ class ProgressTracker:
             self.overtaken = 0
         if self.stalled:
             self.stalled = False
-            log.info("progress_recorded_again", destination=self.destination)
+            log.info("progress_recovered", destination=self.destination)
         return False
 
     def _keep(

@@ -60,7 +60,7 @@ class TaskPool:
             try:
                 await asyncio.wait_for(self._quiet.wait(), grace)
             except TimeoutError:
-                log.warning("not_drained", destination=self.name, in_flight=self.active)
+                log.warning("drain_timed_out", destination=self.name, in_flight=self.active)
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:

@@ -248,7 +248,11 @@ class Receiver:
         except SpoolError as error:
             if times := self._not_kept.take(source.name):
                 log.warning(
-                    "not_kept", source=source.name, request=stored.id, error=str(error), times=times
+                    "append_failed",
+                    source=source.name,
+                    request=stored.id,
+                    error=str(error),
+                    times=times,
                 )
             after = error.retry_after if isinstance(error, SpoolFull) else TRY_AGAIN
             reason = "the event cannot be stored now; try again"

@@ -253,7 +253,7 @@ class AlertWebhook:
             said = answer.body[:200].decode(errors="replace")
             reason = f"answered {answer.status}: {said}"
         log.warning(
-            "alert_not_sent",
+            "alert_failed",
             destination=alert.destination,
             kind=alert.kind,
             reason=self._redactor.text(reason),
@@ -293,7 +293,7 @@ class AlertWatcher:
                 try:
                     await self._look(judge, webhook)
                 except Exception:
-                    log.exception("alerts_failed")  # the next look may go well
+                    log.exception("alert_check_failed")  # the next look may go well
                 await asyncio.sleep(config.check_every)
         finally:
             await webhook.close()

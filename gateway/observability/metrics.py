@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ CLOSED = (
     "body_timeout", "client_limit", "header_timeout", "limit", "memory", "refused",
     "write_timeout",
 )  # fmt: skip
+PACKAGE = "cdp-gateway"
 REFUSALS = ("no_token", "token", "origin", "host")
 """What is counted from zero for every source and every destination, before it first happens: an
 increase from nothing at all is none to Prometheus
@@ -81,9 +83,20 @@ def gauge(name: str, about: str, label: str, values: Iterable[tuple[str, float]]
 
 def metric_families(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterator[Metric]:
     """Yield every metric of a gateway."""
-    yield GaugeMetricFamily("gateway_ready", "1 while it takes events.", snapshot.ready)
+    yield GaugeMetricFamily("cdp_gateway_ready", "1 while it takes events.", snapshot.ready)
+    yield gauge("cdp_gateway_build_info", "1, by version.", "version", [(version(PACKAGE), 1)])
+    yield GaugeMetricFamily(
+        "cdp_gateway_config_last_reload_successful",
+        "1 while the configuration file, as it was last read, is in force.",
+        gateway.last_reload.successful,
+    )
+    yield GaugeMetricFamily(
+        "cdp_gateway_config_last_reload_timestamp_seconds",
+        "When the configuration in force was loaded, in Unix seconds.",
+        gateway.last_reload.loaded_at,
+    )
     yield counter(
-        "gateway_admin_refused_total",
+        "cdp_gateway_admin_refused_total",
         "Calls of the admin API that were turned away, by why.",
         ("reason",),
         dict.fromkeys(REFUSALS, 0) | dict(gateway.observer.counts.admin_refused),
@@ -95,7 +108,7 @@ def metric_families(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterat
     yield from _losses(gateway)
     yield from _waiting(snapshot, gateway.spool.clock.of_day())
     yield gauge(
-        "gateway_destination_unaccounted",
+        "cdp_gateway_destination_unaccounted",
         "Accepted deliveries that are neither ended nor pending: 0, or something was lost.",
         "destination",
         {**dict.fromkeys(gateway.config.destinations, 0), **gateway.spool.unaccounted()}.items(),
@@ -106,37 +119,40 @@ def metric_families(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterat
 def _coming_in(gateway: GatewayStatus) -> Iterator[Metric]:
     counts, config = gateway.observer.counts, gateway.config
     yield counter(
-        "gateway_requests_total",
+        "cdp_gateway_requests_total",
         "Requests answered, by how: accepted, relayed, error, or why they were refused.",
         ("source", "outcome"),
         dict.fromkeys(product(config.sources, OUTCOMES), 0) | dict(counts.requests),
     )
     yield GaugeMetricFamily(
-        "gateway_connections", "Clients' connections that are open.", len(gateway.guard)
+        "cdp_gateway_connections", "Clients' connections that are open.", len(gateway.guard)
     )
     yield counter(
-        "gateway_connections_closed_total",
+        "cdp_gateway_connections_closed_total",
         "Clients' connections that were closed or turned away, by why.",
         ("reason",),
         dict.fromkeys(CLOSED, 0) | dict(counts.closed),
     )
     yield GaugeMetricFamily(
-        "gateway_requests_held_bytes",
+        "cdp_gateway_requests_held_bytes",
         "Bytes of requests that are not answered yet.",
         gateway.guard.held,
     )
     yield histogram(
-        "gateway_request_seconds", "Until an answer was ready.", "source", counts.answers
+        "cdp_gateway_request_duration_seconds",
+        "Until an answer was ready.",
+        "source",
+        counts.answers,
     )
-    yield counter("gateway_events_total", "Events accepted.", ("source", "type"), counts.events)
+    yield counter("cdp_gateway_events_total", "Events accepted.", ("source", "type"), counts.events)
     yield counter(
-        "gateway_events_repeated_total",
+        "cdp_gateway_events_deduplicated_total",
         "Events that came before, within the source's dedup.",
         ("source",),
         counts.repeated,
     )
     yield counter(
-        "gateway_violations_total",
+        "cdp_gateway_plan_violations_total",
         "Events that are not as their tracking plan has them, by what is wrong.",
         ("source", "schema", "violation"),
         _violations(gateway),
@@ -155,20 +171,20 @@ def _violations(gateway: GatewayStatus) -> Counter[tuple[str, str, str]]:
 def _routes(gateway: GatewayStatus) -> Iterator[Metric]:
     counts, config = gateway.observer.counts, gateway.config
     yield counter(
-        "gateway_events_unrouted_total",
+        "cdp_gateway_events_unrouted_total",
         "Accepted events that no route took.",
         ("source",),
         dict.fromkeys(config.sources, 0) | dict(counts.unrouted),
     )
     yield counter(
-        "gateway_route_events_total",
+        "cdp_gateway_route_events_total",
         "Events that a route gave to a destination, or that its steps kept back.",
         ("route", "outcome"),
         dict.fromkeys(product((one.label for one in config.routes), TURNS), 0)
         | dict(counts.routed),
     )
     yield counter(
-        "gateway_rule_errors_total",
+        "cdp_gateway_route_errors_total",
         "Conditions and filters that could not be judged.",
         ("route",),
         {route.label: 0 for route in config.routes} | dict(gateway.router.failures.counts),
@@ -178,7 +194,7 @@ def _routes(gateway: GatewayStatus) -> Iterator[Metric]:
 def _going_out(gateway: GatewayStatus) -> Iterator[Metric]:
     counts = gateway.observer.counts
     yield counter(
-        "gateway_deliveries_total",
+        "cdp_gateway_deliveries_total",
         "Tries that ended: delivered, declined, shadowed, later (tried again), or dead; and what "
         "was given up untried: dead, or dropped.",
         ("destination", "outcome"),
@@ -186,19 +202,19 @@ def _going_out(gateway: GatewayStatus) -> Iterator[Metric]:
         | _ended(gateway),
     )
     yield counter(
-        "gateway_attempts_total",
+        "cdp_gateway_attempts_total",
         "HTTP requests sent, by class of the answer's status; none where none came.",
         ("destination", "status"),
         counts.attempts,
     )
     yield histogram(
-        "gateway_attempt_seconds",
+        "cdp_gateway_attempt_duration_seconds",
         "Until a destination's whole answer was there.",
         "destination",
         counts.attempt_seconds,
     )
     yield histogram(
-        "gateway_delivery_seconds",
+        "cdp_gateway_delivery_duration_seconds",
         "From a request's arrival until its event was delivered.",
         "destination",
         counts.delivery_seconds,
@@ -217,7 +233,7 @@ def _ended(gateway: GatewayStatus) -> Counter[tuple[str, str]]:
 def _workers(gateway: GatewayStatus) -> Iterator[Metric]:
     states = {name: worker.status() for name, worker in dict(gateway.workers).items()}
     family = GaugeMetricFamily(
-        "gateway_breaker_state",
+        "cdp_gateway_breaker_state",
         "1 for the state that the circuit breaker is in.",
         labels=("destination", "state"),
     )
@@ -226,20 +242,20 @@ def _workers(gateway: GatewayStatus) -> Iterator[Metric]:
             family.add_metric((name, known), known == state.circuit)
     yield family
     yield gauge(
-        "gateway_destination_paused",
+        "cdp_gateway_destination_paused",
         "1 while an operator has paused it.",
         "destination",
         ((name, state.paused) for name, state in states.items()),
     )
     refusing = gateway.refusing()
     yield gauge(
-        "gateway_destination_full",
+        "cdp_gateway_destination_full",
         "1 while no new events are taken for it, since it is at a bound.",
         "destination",
         ((name, name in refusing) for name in states),
     )
     yield gauge(
-        "gateway_deliveries_in_hand",
+        "cdp_gateway_deliveries_in_flight",
         "Deliveries that a worker holds in memory.",
         "destination",
         ((name, state.in_hand) for name, state in states.items()),
@@ -249,13 +265,13 @@ def _workers(gateway: GatewayStatus) -> Iterator[Metric]:
 def _losses(gateway: GatewayStatus) -> Iterator[Metric]:
     meters = {name: worker.sender.losses for name, worker in dict(gateway.workers).items()}
     yield counter(
-        "gateway_losses_looked_total",
+        "cdp_gateway_losses_sampled_total",
         "Delivered events that were looked at for losses, some a second.",
         ("destination",),
         {name: meter.looked for name, meter in meters.items()},
     )
     yield counter(
-        "gateway_losses_total",
+        "cdp_gateway_losses_total",
         "Of these, those of which a field was lost or coerced.",
         ("destination", "field", "how"),
         {
@@ -270,31 +286,31 @@ def _waiting(snapshot: MetricsSnapshot, now: float) -> Iterator[Metric]:
     depths = snapshot.depths
     label = "destination"
     yield gauge(
-        "gateway_backlog_requests",
+        "cdp_gateway_backlog_requests",
         "Requests in the spool that a destination has not got yet.",
         label,
         ((name, depth.backlog) for name, depth in depths.items()),
     )
     yield gauge(
-        "gateway_backlog_oldest_seconds",
+        "cdp_gateway_backlog_oldest_seconds",
         "Age of the oldest of what is pending; 0 where nothing is.",
         label,
         ((n, 0.0 if d.oldest is None else max(0.0, now - d.oldest)) for n, d in depths.items()),
     )
     yield gauge(
-        "gateway_retrying_deliveries",
+        "cdp_gateway_retrying_deliveries",
         "Deliveries that wait for their next try.",
         label,
         ((name, depth.retrying) for name, depth in depths.items()),
     )
     yield gauge(
-        "gateway_parked_deliveries",
+        "cdp_gateway_parked_deliveries",
         "Deliveries that wait behind an earlier one of their user.",
         label,
         ((name, depth.parked) for name, depth in depths.items()),
     )
     yield gauge(
-        "gateway_dead_letters",
+        "cdp_gateway_dead_letters",
         "Dead letters that are kept.",
         label,
         ((name, depth.dead) for name, depth in depths.items()),
@@ -303,31 +319,31 @@ def _waiting(snapshot: MetricsSnapshot, now: float) -> Iterator[Metric]:
 
 def _files(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        "gateway_spool_bytes", "Size of the spool's files on disk.", snapshot.spool_bytes
+        "cdp_gateway_spool_bytes", "Size of the spool's files on disk.", snapshot.spool_bytes
     )
     yield GaugeMetricFamily(
-        "gateway_spool_limit_bytes",
+        "cdp_gateway_spool_limit_bytes",
         "Size at which the spool refuses senders.",
         gateway.config.spool.max_bytes,
     )
     recorder = gateway.observer.recorder
     yield CounterMetricFamily(
-        "gateway_trace_records_total", "Requests and tries that were traced.", recorder.recorded
+        "cdp_gateway_trace_records_total", "Requests and tries that were traced.", recorder.recorded
     )
     yield CounterMetricFamily(
-        "gateway_trace_dropped_total",
+        "cdp_gateway_trace_dropped_total",
         "Requests and tries that should have been traced and could not be.",
         recorder.dropped,
     )
     if recorder.spans is not None:
         yield counter(
-            "gateway_trace_spans_total",
+            "cdp_gateway_trace_spans_total",
             "Spans that the collector took, and those that it did not get.",
             ("outcome",),
             {"sent": recorder.spans.sent, "lost": recorder.spans.lost},
         )
     yield GaugeMetricFamily(
-        "gateway_trace_bytes", "Size of the file of traces on disk.", snapshot.trace_bytes
+        "cdp_gateway_trace_bytes", "Size of the file of traces on disk.", snapshot.trace_bytes
     )
 
 

@@ -1,7 +1,7 @@
 """The running gateway, as health pages, metrics and alerts see it."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gateway.config import Config
 from gateway.delivery import Worker
@@ -10,6 +10,14 @@ from gateway.observability.observer import Observer
 from gateway.routing.router import Router
 from gateway.spool import Spool
 from gateway.tracking import ViolationCounter
+
+
+class LastReload(NamedTuple):
+    """How the configuration file was last read."""
+
+    successful: bool
+    loaded_at: float
+    """Unix seconds at which the configuration in force was loaded."""
 
 
 class GatewayStatus(Protocol):
@@ -42,6 +50,10 @@ class GatewayStatus(Protocol):
     @property
     def guard(self) -> Guard:
         """Return what keeps clients' connections within their limits."""
+
+    @property
+    def last_reload(self) -> LastReload:
+        """Return how the configuration file was last read."""
 
     def not_ready_reason(self) -> str | None:
         """Return why no event is taken; None when some are."""

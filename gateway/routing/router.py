@@ -38,7 +38,7 @@ class RuleErrors:
         """Count a failure of *route*, and log it if none was logged lately."""
         self.counts[route] += 1
         if self._lines.take(route):
-            log.warning("not_judged", route=route, error=error, times=self.counts[route])
+            log.warning("condition_failed", route=route, error=error, times=self.counts[route])
 
 
 RouteOutcome = tuple[str, Literal["given", "kept_back"]]

@@ -64,7 +64,7 @@ class ShadowRecorder:
         try:
             await asyncio.to_thread(self.file.add, counts)
         except SpoolError as error:
-            log.warning("shadow_not_recorded", error=str(error))
+            log.warning("shadow_write_failed", error=str(error))
             self.tally.restore(counts)
 
     async def _write(self) -> None:
@@ -87,7 +87,7 @@ class ShadowRecorder:
             depth = depths[name]
             owed = depth.backlog + depth.retrying + depth.parked
             if owed:
-                log.warning("owed_to_a_shadow", destination=name, deliveries=owed)
+                log.warning("shadow_backlog_discarded", destination=name, deliveries=owed)
 
     async def known(self) -> set[str]:
         """Return the destinations that are shadows, and those removed ones that were.

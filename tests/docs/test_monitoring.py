@@ -22,7 +22,7 @@ from tests.e2e.test_refusals import VALID
 
 pytestmark = pytest.mark.xdist_group("monitoring")
 PAGE = ROOT / "docs/operations/monitoring.md"
-LEFT_OUT = re.compile(r"^\| `(process_\w+|gateway_\w+)` \|", re.MULTILINE)
+LEFT_OUT = re.compile(r"^\| `(process_\w+|cdp_gateway_\w+)` \|", re.MULTILINE)
 LISTED = re.compile(r"^\| `([A-Z]\w+)` \|", re.MULTILINE)
 KEY = {"authorization": "Bearer right"}
 TAKEN = 3
@@ -98,9 +98,9 @@ def test_everything_happened(families: list[Metric]) -> None:
         if "outcome" in sample.labels and sample.value
     }  # fmt: skip
     for end in ENDS:
-        assert ("gateway_deliveries_total", end) in seen
+        assert ("cdp_gateway_deliveries_total", end) in seen
     for outcome in ("accepted", "relayed", "unavailable", "forbidden", "malformed", "missing"):
-        assert ("gateway_requests_total", outcome) in seen
+        assert ("cdp_gateway_requests_total", outcome) in seen
 
 
 @pytest.mark.parametrize("query", list(queries()), ids=lambda query: query.place)
@@ -114,18 +114,24 @@ def test_queries_find_what_was_scraped(query: Query, scrape: Scrape) -> None:
     ("text", "problem"),
     [
         ("gateway_nothing", "no such metric"),
-        ('gateway_ready{source="shop"}', "has no label source"),
-        ('gateway_requests_total{outcome="lost"}', "is never lost"),
-        ('gateway_requests_total{outcome=~"accepted|lost"}', "is never lost"),
-        ('gateway_requests_total{outcome!~"accepted|lost"}', "is never lost"),
-        ('gateway_deliveries_total{destination="chrts", outcome="shadowed"}', "is never shadowed"),
-        ('gateway_requests_total{source="app", outcome="malformed"}', "no series is like this"),
-        ("sum by (source) (gateway_dead_letters)", "there is no"),
-        ("rate(gateway_dead_letters[5m])", "rate is not for"),
-        ("delta(gateway_events_total[5m])", "delta is not for"),
-        ("gateway_dead_letters / gateway_spool_bytes", "labels differ"),
-        ("gateway_ready and on (destination) gateway_dead_letters", "one side lacks"),
-        ("histogram_quantile(0.5, sum(rate(gateway_request_seconds_bucket[5m])))", "le is gone"),
+        ('cdp_gateway_ready{source="shop"}', "has no label source"),
+        ('cdp_gateway_requests_total{outcome="lost"}', "is never lost"),
+        ('cdp_gateway_requests_total{outcome=~"accepted|lost"}', "is never lost"),
+        ('cdp_gateway_requests_total{outcome!~"accepted|lost"}', "is never lost"),
+        (
+            'cdp_gateway_deliveries_total{destination="chrts", outcome="shadowed"}',
+            "is never shadowed",
+        ),
+        ('cdp_gateway_requests_total{source="app", outcome="malformed"}', "no series is like this"),
+        ("sum by (source) (cdp_gateway_dead_letters)", "there is no"),
+        ("rate(cdp_gateway_dead_letters[5m])", "rate is not for"),
+        ("delta(cdp_gateway_events_total[5m])", "delta is not for"),
+        ("cdp_gateway_dead_letters / cdp_gateway_spool_bytes", "labels differ"),
+        ("cdp_gateway_ready and on (destination) cdp_gateway_dead_letters", "one side lacks"),
+        (
+            "histogram_quantile(0.5, sum(rate(cdp_gateway_request_duration_seconds_bucket[5m])))",
+            "le is gone",
+        ),
     ],
 )
 def test_mistakes_in_queries_are_found(text: str, problem: str, scrape: Scrape) -> None:

@@ -104,7 +104,7 @@ async def test_an_address_that_is_taken_is_told(tmp_path: Path) -> None:
         _, said = await process.communicate()
     server.close()
     assert process.returncode == 1
-    assert b"cannot_start" in said
+    assert b"start_failed" in said
 
 
 @pytest.mark.parametrize(
@@ -480,7 +480,7 @@ async def test_metrics_need_the_token(tmp_path: Path) -> None:
     async with administered(tmp_path) as admin:
         headers = {"authorization": f"Bearer {TOKEN}"}
         async with admin.running.client.get(f"{admin.url}/metrics", headers=headers) as answer:
-            assert "gateway_backlog_requests" in await answer.text()
+            assert "cdp_gateway_backlog_requests" in await answer.text()
         async with admin.running.client.get(f"{admin.url}/metrics") as answer:
             assert answer.status == 401
 

@@ -188,9 +188,9 @@ async def test_a_dead_destination_leaves_room_for_the_others(tmp_path: Path, ful
             async with run.client.get(f"{admin}/metrics") as answer:
                 page = await answer.text()
             count = f'outcome="dropped"}} {given_up.dropped}.0'
-            assert f'gateway_deliveries_total{{destination="growlytics",{count}' in page
+            assert f'cdp_gateway_deliveries_total{{destination="growlytics",{count}' in page
             flag = "1.0" if refusing else "0.0"
-            assert f'gateway_destination_full{{destination="growlytics"}} {flag}' in page
+            assert f'cdp_gateway_destination_full{{destination="growlytics"}} {flag}' in page
             async with run.client.get(f"{admin}/api/v1/overview") as answer:
                 attention = [one["text"] for one in (await answer.json())["attention"]]
             assert any("'growlytics'" in x for x in attention) == bool(refusing)
@@ -256,5 +256,5 @@ async def test_what_expired_is_among_a_destinations_dead(tmp_path: Path) -> None
             async with run.client.get(f"{admin}/api/v1/destinations/growlytics") as answer:
                 assert (await answer.json())["dead"] == 5
             async with run.client.get(f"{admin}/metrics") as answer:
-                line = 'gateway_deliveries_total{destination="growlytics",outcome="dead"} 5.0'
+                line = 'cdp_gateway_deliveries_total{destination="growlytics",outcome="dead"} 5.0'
                 assert line in await answer.text()

@@ -82,7 +82,7 @@ async def test_failing_reads_of_the_spool_leave_nothing_parked(
             vendor.weights = {"ok": 1}
             await on.arrived("chrts")
             assert not disordered(vendor.accepted)
-    assert "spool_unreadable" in said_in(logs)
+    assert "spool_read_failed" in said_in(logs)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ async def test_what_cannot_be_recorded_stops_deliveries_and_is_said(
                 assert len(vendor.attempts) <= sent + 8, "only what was on its way"
             await on.arrived("chrts")
             assert set(vendor.accepted.values()) == {1}
-    assert {"progress_not_recorded", "progress_recorded_again"} <= said_in(logs)
+    assert {"progress_failed", "progress_recovered"} <= said_in(logs)
 
 
 async def test_deliveries_wait_for_a_record_that_takes_for_ever(
@@ -470,7 +470,7 @@ async def test_a_stored_request_that_no_longer_parses_is_said(
             (letter,) = await on.gateway.spool.dead_letters()
         assert refused
     assert "no longer parses" in letter.reason
-    assert "no_longer_parses" in said_in(logs)
+    assert "stored_request_unparsable" in said_in(logs)
 
 
 def _refusing(monkeypatch: pytest.MonkeyPatch, what: bytes) -> list[str]:

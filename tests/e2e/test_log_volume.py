@@ -63,7 +63,7 @@ async def test_senders_who_are_told_to_try_later_are_one_line(tmp_path: Path) ->
         with capture_logs() as lines:
             statuses = await sent(run, b"/v1/track", TRACK)
         assert statuses.count(429) > MANY // 2
-        (line,) = of(lines, "not_kept")
+        (line,) = of(lines, "append_failed")
         assert line["times"] == 1
 
 

@@ -1,12 +1,15 @@
 """Metrics, readiness and log lines of a real gateway, and what the documentation says of them."""
 
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.errors import ConfigError
 from gateway.observability.metrics import MetricsPage
+from gateway.reload import Reloader
 from tests.e2e.configs import VENDORS, everything
 from tests.e2e.process import ROOT, gateway_process
 from tests.e2e.running import Running, running
@@ -49,36 +52,62 @@ async def test_what_happens_is_counted(tmp_path: Path) -> None:
         await run.watch.until(lambda watch: len(watch.settled) == 6)
         await run.gateway.workers["segment"].tracker.flush()
         found = await page(run)
-    requests = found["gateway_requests_total"]
+    requests = found["cdp_gateway_requests_total"]
     assert requests["accepted", "chrts"] == requests["malformed", "chrts"] == 1
     assert requests["not_found", ""] == 1
-    assert found["gateway_events_total"] == {("chrts", "track"): 1}
-    deliveries = found["gateway_deliveries_total"]
+    assert found["cdp_gateway_events_total"] == {("chrts", "track"): 1}
+    deliveries = found["cdp_gateway_deliveries_total"]
     assert deliveries["chrts", "delivered"] == deliveries["segment", "dead"] == 1
     assert deliveries["tracardi", "later"] == deliveries["tracardi", "delivered"] == 1
-    assert found["gateway_attempts_total"]["tracardi", "5xx"] == 1
-    assert found["gateway_attempt_seconds_count"]["tracardi",] == 2
-    assert found["gateway_delivery_seconds_bucket"]["chrts", "+Inf"] == 1
-    assert found["gateway_request_seconds_count"]["chrts",] == 2
-    assert found["gateway_breaker_state"]["chrts", "closed"] == 1
-    assert found["gateway_dead_letters"]["segment",] == 1
-    assert found["gateway_ready"][()] == 1
-    assert found["gateway_spool_bytes"][()] > 0
+    assert found["cdp_gateway_attempts_total"]["tracardi", "5xx"] == 1
+    assert found["cdp_gateway_attempt_duration_seconds_count"]["tracardi",] == 2
+    assert found["cdp_gateway_delivery_duration_seconds_bucket"]["chrts", "+Inf"] == 1
+    assert found["cdp_gateway_request_duration_seconds_count"]["chrts",] == 2
+    assert found["cdp_gateway_breaker_state"]["chrts", "closed"] == 1
+    assert found["cdp_gateway_dead_letters"]["segment",] == 1
+    assert found["cdp_gateway_ready"][()] == 1
+    assert found["cdp_gateway_spool_bytes"][()] > 0
     assert found["process_cpu_seconds_total"][()] > 0
+
+
+async def test_a_reload_that_failed_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The metrics say whether the file as it was last read is in force, and since when."""
+    monkeypatch.setattr("gateway.observability.metrics.FRESH", 0.0)
+    async with running(tmp_path, lambda sandbox: configured(tmp_path, sandbox)) as run:
+        good = run.gateway.config.path.read_text()
+        began = (await page(run))["cdp_gateway_config_last_reload_timestamp_seconds"][()]
+        reloader = Reloader(run.gateway)
+        run.gateway.config.path.write_text("nonsense")
+        with pytest.raises(ConfigError):
+            await reloader.reload_now()
+        found = await page(run)
+        assert found["cdp_gateway_config_last_reload_successful"][()] == 0
+        assert found["cdp_gateway_config_last_reload_timestamp_seconds"][()] == began
+        run.gateway.config.path.write_text(good)
+        await reloader.reload_now()
+        found = await page(run)
+        assert found["cdp_gateway_config_last_reload_successful"][()] == 1
+        assert found["cdp_gateway_config_last_reload_timestamp_seconds"][()] > began
+        assert found["cdp_gateway_build_info"][version("cdp-gateway"),] == 1
 
 
 async def test_what_alerts_go_by_starts_at_zero(tmp_path: Path) -> None:
     """What can go wrong is there before it did, so that the first time is an increase."""
     async with running(tmp_path, lambda sandbox: configured(tmp_path, sandbox)) as run:
         found = await page(run)
-    requests, deliveries = found["gateway_requests_total"], found["gateway_deliveries_total"]
+    requests, deliveries = (
+        found["cdp_gateway_requests_total"],
+        found["cdp_gateway_deliveries_total"],
+    )
     for vendor in VENDORS:
         for outcome in ("accepted", "unavailable", "error"):
             assert requests[outcome, vendor] == 0
         for outcome in ("delivered", "declined", "later", "dead"):
             assert deliveries[vendor, outcome] == 0
-    assert found["gateway_rule_errors_total"] == {("route 1",): 0}
-    assert found["gateway_trace_dropped_total"] == {(): 0}
+    assert found["cdp_gateway_route_errors_total"] == {("route 1",): 0}
+    assert found["cdp_gateway_trace_dropped_total"] == {(): 0}
 
 
 async def test_the_documentation_names_every_metric(tmp_path: Path) -> None:

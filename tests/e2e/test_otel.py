@@ -270,10 +270,10 @@ async def test_spans_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         await track(run)
         page = ""
-        while 'gateway_trace_spans_total{outcome="sent"} 3.0' not in page:
+        while 'cdp_gateway_trace_spans_total{outcome="sent"} 3.0' not in page:
             async with run.client.get(f"{run.url}/metrics") as answer:
                 page = await answer.text()
-    assert 'gateway_trace_spans_total{outcome="lost"} 0.0' in page
+    assert 'cdp_gateway_trace_spans_total{outcome="lost"} 0.0' in page
     assert collector.resource["service.name"] == "front door"
 
 

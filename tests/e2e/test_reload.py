@@ -106,7 +106,7 @@ async def test_a_bad_configuration_is_refused_and_the_old_one_stays(tmp_path: Pa
         async with gateway_process(path) as gateway:
             good = path.read_text()
             path.write_text(good.replace("api_key", "api_kye"))
-            line = await hang_up(gateway, "not_reloaded")
+            line = await hang_up(gateway, "reload_failed")
             assert "api_kye" in str(line["problems"])
             await post(client, gateway.url, 1)
             async with asyncio.timeout(PATIENCE):
@@ -142,7 +142,7 @@ async def test_a_watched_configuration_is_reloaded_when_it_changes(tmp_path: Pat
             assert await arrived(client, sandbox, "growlytics", 1) == [0]
             gateway.lines.clear()
             further.write_text("[[routes]]\nto = 1\n")
-            assert "growlytics.toml:2" in str((await gateway.saw("not_reloaded"))["problems"])
+            assert "growlytics.toml:2" in str((await gateway.saw("reload_failed"))["problems"])
 
 
 async def test_a_file_that_is_missed_is_waited_for(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ async def test_a_file_that_is_missed_is_waited_for(tmp_path: Path) -> None:
         async with gateway_process(path, "--watch") as gateway:
             await gateway.saw("watching")
             path.write_text('include = ["more.toml"]\n' + path.read_text())
-            line = await gateway.saw("not_reloaded")
+            line = await gateway.saw("reload_failed")
             assert "there is no file" in str(line["problems"])
             old = tmp_path / "kept" / "more.toml"
             old.parent.mkdir()

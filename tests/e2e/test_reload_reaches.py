@@ -94,7 +94,7 @@ async def test_a_reload_says_which_keys_need_a_restart(tmp_path: Path) -> None:
         text = setup(tmp_path, run.sandbox, ROUTE)
         text = text.replace("[spool]", 'max_body = "2MB"\n[spool]\nmax_age = "3d"')
         logs = await change(run, text)
-        said = {line["key"] for line in logs if line["event"] == "needs_a_restart"}
+        said = {line["key"] for line in logs if line["event"] == "restart_required"}
         assert said == {"[server] max_body", "[spool] max_age"}
 
 
@@ -106,11 +106,11 @@ async def test_what_is_owed_to_nobody_is_said_at_each_reload(tmp_path: Path) -> 
         await post(run)
         for _ in range(2):
             logs = await change(run, setup(tmp_path, run.sandbox, ROUTE))
-            (said,) = [line for line in logs if line["event"] == "owed_to_nobody"]
+            (said,) = [line for line in logs if line["event"] == "orphaned_backlog"]
             assert said["destination"] == "growlytics"
             assert said["deliveries"] == 1
         logs = await change(run, setup(tmp_path, run.sandbox, more + both))
-        assert not [line for line in logs if line["event"] == "owed_to_nobody"]
+        assert not [line for line in logs if line["event"] == "orphaned_backlog"]
 
 
 async def test_an_answer_says_how_long_it_took(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ async def test_what_is_owed_to_a_removed_destination_waits_for_its_return(tmp_pa
         on.setup.present.remove("tracardi")
         on.setup.write()
         on.gateway.hang_up()
-        said = await on.gateway.after(since, "owed_to_nobody")
+        said = await on.gateway.after(since, "orphaned_backlog")
         assert said["destination"] == "tracardi"
         assert int(str(said["deliveries"])) > 0
         await on.gateway.after(since, "reloaded")
@@ -167,7 +167,7 @@ async def test_an_end_takes_one_drain_timeout_whoever_hangs(tmp_path: Path, how:
             await on.gateway.after(since, "reloaded")
         took = time.monotonic() - began
         assert took < DRAIN + SLACK, f"{took:.1f} s"
-        said = [line for line in on.gateway.lines[since:] if line["event"] == "not_drained"]
+        said = [line for line in on.gateway.lines[since:] if line["event"] == "drain_timed_out"]
         assert {line["destination"] for line in said} == set(names)
 
 

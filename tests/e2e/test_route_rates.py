@@ -64,12 +64,12 @@ async def test_each_event_counts_for_the_routes_that_it_takes(tmp_path: Path) ->
         await send(admin, "Order Completed", message="m1")
         await send(admin, "Order Cancelled", number=2)
         await send(admin, "Signed In")
-        routes = await counted(admin, "gateway_route_events_total")
+        routes = await counted(admin, "cdp_gateway_route_events_total")
         assert {key: value for key, value in routes.items() if value} == {
             ("given", "orders"): 2, ("kept_back", "half"): 2, ("given", "odd"): 1
         }  # fmt: skip
         assert routes["given", "half"] == 0
-        assert await counted(admin, "gateway_events_unrouted_total") == {("shop",): 1}
+        assert await counted(admin, "cdp_gateway_events_unrouted_total") == {("shop",): 1}
 
 
 async def test_the_overview_has_the_rates_of_routes(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ async def test_a_pause_is_a_metric(tmp_path: Path) -> None:
     """While an operator has paused a destination its metric is 1."""
     async with administered(tmp_path, SETUP_OF_ROUTES) as admin:
         await admin.post("/destinations/mail/pause")
-        paused = await counted(admin, "gateway_destination_paused")
+        paused = await counted(admin, "cdp_gateway_destination_paused")
         assert paused == {("crm",): 0, ("mail",): 1}
 
 
@@ -122,7 +122,7 @@ async def test_those_who_are_turned_away_are_counted(tmp_path: Path) -> None:
                 {"host": "evil.example"},
             ):
                 await admin.call("GET", "/api/v1/status", headers=headers)
-            refused = await counted(admin, "gateway_admin_refused_total")
+            refused = await counted(admin, "cdp_gateway_admin_refused_total")
             assert refused == {("no_token",): 1, ("token",): 2, ("origin",): 0, ("host",): 1}
     said = [line for line in lines if line["event"] == "admin_refused"]
     assert [(line["path"], line["times"]) for line in said] == [("/api/v1/status", 1)] * 2

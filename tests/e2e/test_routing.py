@@ -232,7 +232,7 @@ async def test_a_reload_changes_routes_at_one_instant(tmp_path: Path) -> None:
             await identify(client, gateway.url, "u1")
             await received(client, sandbox, "chrts", 1)
             write(tmp_path, sandbox, second.replace("user_id", "usr_id"))
-            line = await hang_up(gateway, "not_reloaded")
+            line = await hang_up(gateway, "reload_failed")
             assert "column 7: there is no field event.usr_id" in str(line["problems"])
             await identify(client, gateway.url, "u2")
             await received(client, sandbox, "chrts", 2)

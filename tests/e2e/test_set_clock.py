@@ -50,7 +50,7 @@ async def waiting(
 async def tries(client: aiohttp.ClientSession, url: str, more: int) -> None:
     """Wait until so many more tries were made, and the spool has looked at the clock meanwhile."""
     until = asyncio.get_running_loop().time() + 3
-    name = "gateway_attempts_total"
+    name = "cdp_gateway_attempts_total"
     before = await counted(client, url, name)
     async with asyncio.timeout(PATIENCE):
         while (  # noqa: ASYNC110 - metrics are polled
@@ -76,16 +76,16 @@ async def test_a_clock_that_is_set_ends_nothing(tmp_path: Path, jump: int) -> No
             await tries(client, gateway.url, 2)
             clock.jump(0)
             await tries(client, gateway.url, 2)
-            assert await counted(client, gateway.url, "gateway_dead_letters{") == 0
+            assert await counted(client, gateway.url, "cdp_gateway_dead_letters{") == 0
             clock.jump(jump)
             gateway.kill()
         async with gateway_process(config, launcher=clock.launcher) as gateway:
             await tries(client, gateway.url, 1)
-            assert await counted(client, gateway.url, "gateway_dead_letters{") == 0
+            assert await counted(client, gateway.url, "cdp_gateway_dead_letters{") == 0
             clock.jump(0)
             await fault(client, sandbox, 0)
             async with asyncio.timeout(PATIENCE):
-                backlog = "gateway_backlog_requests{"
+                backlog = "cdp_gateway_backlog_requests{"
                 while await counted(client, gateway.url, backlog):  # noqa: ASYNC110 - likewise
                     await asyncio.sleep(0.1)
-            assert await counted(client, gateway.url, "gateway_dead_letters{") == 0
+            assert await counted(client, gateway.url, "cdp_gateway_dead_letters{") == 0

@@ -185,7 +185,7 @@ async def test_what_a_new_shadow_still_owes_is_told(tmp_path: Path) -> None:
         path.write_text(config(tmp_path, LOOKS_ON)(run.sandbox))
         with structlog.testing.capture_logs() as logs:
             await run.gateway.apply(load(path, run.gateway.registry))
-        (line,) = [line for line in logs if line["event"] == "owed_to_a_shadow"]
+        (line,) = [line for line in logs if line["event"] == "shadow_backlog_discarded"]
         assert (line["destination"], line["deliveries"]) == ("new", 1)
         await seen(run, 1)
         assert await run.journal("chrts") == []

@@ -185,7 +185,9 @@ async def test_violations_are_counted_without_credentials(tmp_path: Path) -> Non
             assert answer.status == 200
         async with run.client.get(f"{run.url}/metrics") as answer:
             page = await answer.text()
-    lines = [line for line in page.splitlines() if line.startswith("gateway_violations_total{")]
+    lines = [
+        line for line in page.splitlines() if line.startswith("cdp_gateway_plan_violations_total{")
+    ]
     assert len(lines) == len(fields)
     assert any("properties.***: " in line for line in lines)
     assert "canary-key" not in page

@@ -144,7 +144,7 @@ def test_a_condition_that_fails_is_counted_and_does_as_it_is_told(
         ends(router, "s", ORDER)
     assert failures.counts == {"r": 4}
     assert [(line["event"], line["route"], line["times"]) for line in lines] == [
-        ("not_judged", "r", 1), ("not_judged", "r", 4),
+        ("condition_failed", "r", 1), ("condition_failed", "r", 4),
     ]  # fmt: skip
     (decision,) = router.explain("s", ORDER)
     assert decision.taken == (on_error == "send")

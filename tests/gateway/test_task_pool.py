@@ -214,5 +214,5 @@ async def test_an_end_waits_for_what_is_being_done_and_no_longer() -> None:
     with capture_logs() as logs:
         await stuck.lanes.stop(0.05)
     assert loop.time() - began < PATIENCE
-    assert [(line["event"], line["in_flight"]) for line in logs] == [("not_drained", 1)]
+    assert [(line["event"], line["in_flight"]) for line in logs] == [("drain_timed_out", 1)]
     assert crowd.here == 0

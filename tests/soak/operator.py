@@ -226,10 +226,10 @@ class Operator:
             gateway.hang_up()
             line = await gateway.after(
                 since,
-                ("reloaded", "not_reloaded"),
+                ("reloaded", "reload_failed"),
                 lambda line: name in str(line.get(how, name)),
             )
-            refused = line["event"] == "not_reloaded"
+            refused = line["event"] == "reload_failed"
             since = gateway.lines.index(line) + 1
 
     async def _meanwhile(self) -> None:
