@@ -21,7 +21,7 @@ def test_an_example_does_what_it_says(path: Path, monkeypatch: pytest.MonkeyPatc
     """Every example has tests, and they pass with none of its variables set."""
     for name in ("BACKEND_KEY", "HASH_KEY", "SECRETS", "SHOP_A_ID", "SHOP_B_ID"):
         monkeypatch.delenv(name, raising=False)
-    ran = CliRunner().invoke(main, ["test", str(path)])
+    ran = CliRunner().invoke(main, ["test", "-c", str(path)])
     assert ran.exit_code == 0, ran.output
     assert ran.output.splitlines()[-1].endswith("passed")
 
@@ -48,5 +48,5 @@ def test_the_tests_on_the_page_pass(tmp_path: Path) -> None:
     (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     path = tmp_path / "gateway.toml"
     path.write_text(text)
-    ran = CliRunner().invoke(main, ["test", str(path)])
+    ran = CliRunner().invoke(main, ["test", "-c", str(path)])
     assert ran.output.endswith("2 tests passed\n"), ran.output

@@ -24,7 +24,7 @@ COMMANDS = {
     "trace": "Show where an event went, and why not elsewhere.",
     "tail": "Show what happens as it happens.",
     "new-vendor": "Write a plugin to start from, with samples and tests that pass.",
-    "dead": "Look at dead letters, replay them, drop them.",
+    "dead-letters": "Look at dead letters, replay them, delete them.",
 }
 MODULES = {
     "demo": "sandbox",
@@ -32,7 +32,7 @@ MODULES = {
     "plugins": "vendors",
     "new-vendor": "vendors",
     "tail": "trace",
-    "dead": "dead_letters",
+    "dead-letters": "dead_letters",
 }
 """Modules of commands that have none of their own name."""
 

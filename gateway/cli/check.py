@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gateway.cli.errors import InvalidConfig
-from gateway.cli.output import CONFIG, console, table, title
+from gateway.cli.output import config_option, console, table, title
 from gateway.config import Config, DestinationConfig, RouteConfig, SourceConfig
 from gateway.config.loader.checks import served
 from gateway.config.loader.load import load
@@ -26,7 +26,7 @@ MOST = 16
 
 
 @click.command("check")
-@click.argument("path", metavar="[FILE]", type=click.Path(path_type=Path), default=CONFIG)
+@config_option
 @click.pass_context
 def check(ctx: click.Context, path: Path) -> None:
     """Validate a configuration and print the result.

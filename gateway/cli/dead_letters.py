@@ -1,4 +1,4 @@
-"""``gateway dead``: what was given up, looked at and moved while the gateway runs or not."""
+"""``gateway dead-letters``: look at what was given up, replay it or delete it."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -75,12 +75,12 @@ def _box(path: Path) -> Iterator[DeadLetterStore]:
         yield box
 
 
-@click.group("dead")
-def dead() -> None:
-    """Look at dead letters, replay them, drop them."""
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Look at dead letters, replay them, delete them."""
 
 
-@dead.command("list")
+@dead_letters.command("list")
 @config_option
 @filtered
 @click.option("--after", type=int, default=0, help="Continue behind this id.")
@@ -115,7 +115,7 @@ def _row(letter: DeadLetterSummary) -> tuple[str, ...]:
     return tuple(map(strip_control_characters, cells))
 
 
-@dead.command("show")
+@dead_letters.command("show")
 @config_option
 @click.argument("number", metavar="ID", type=int)
 def show(path: Path, number: int) -> None:
@@ -123,7 +123,7 @@ def show(path: Path, number: int) -> None:
     with _box(path) as box:
         letter = box.dead_letter(number)
     if letter is None:
-        raise click.ClickException(f"there is no dead letter {number}; `gateway dead list`")
+        raise click.ClickException(f"there is no dead letter {number}; `gateway dead-letters list`")
     for line in lines(letter, redactor_of(path).text):
         click.echo(strip_control_characters(line))
 
@@ -137,7 +137,7 @@ def _moving(verb: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return decorate
 
 
-@dead.command("replay")
+@dead_letters.command("replay")
 @_moving("Replay")
 def replay(path: Path, ids: Sequence[int], *, every: bool, **which: Any) -> None:
     """Deliver dead letters again, by ids or by filter.
@@ -148,12 +148,12 @@ def replay(path: Path, ids: Sequence[int], *, every: bool, **which: Any) -> None
         _move(box, box.replay, "replayed", _meant(ids, every=every, which=which))
 
 
-@dead.command("drop")
-@_moving("Drop")
-def drop(path: Path, ids: Sequence[int], *, every: bool, **which: Any) -> None:
-    """Throw dead letters away, by ids or by filter."""
+@dead_letters.command("delete")
+@_moving("Delete")
+def delete(path: Path, ids: Sequence[int], *, every: bool, **which: Any) -> None:
+    """Delete dead letters, by ids or by filter."""
     with _box(path) as box:
-        _move(box, box.drop, "dropped", _meant(ids, every=every, which=which))
+        _move(box, box.drop, "deleted", _meant(ids, every=every, which=which))
 
 
 def _meant(
@@ -203,7 +203,7 @@ def _pages(
         yield [letter.id for letter in page]
 
 
-@dead.command("balance")
+@dead_letters.command("balance")
 @config_option
 def balance(path: Path) -> None:
     """Say what became of all that was accepted, by destination; fail where something is missing."""

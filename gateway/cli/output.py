@@ -19,11 +19,14 @@ WIDTH = 99
 CONFIG = "config/gateway.toml"
 
 config_option = click.option(
+    "-c",
     "--config",
     "path",
     type=click.Path(path_type=Path),
     default=CONFIG,
     show_default=True,
+    envvar="GATEWAY_CONFIG",
+    show_envvar=True,
     help="The configuration file.",
 )
 

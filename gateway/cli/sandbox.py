@@ -15,6 +15,7 @@ import click
 import uvloop
 from aiohttp import web
 
+from gateway.cli.output import config_option
 from gateway.cli.run import checked_listen
 from gateway.config import Config
 from gateway.config.loader.load import load as load_config
@@ -103,16 +104,12 @@ STEP = 0.05
 
 
 @click.command()
-@click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    default=Path("config/gateway.toml"),
-    show_default=True,
-    help="The configuration; its destinations should point at the sandbox.",
-)
+@config_option
 def demo(path: Path) -> None:
-    """Start the sandbox and the gateway, and print what to try; Ctrl-C stops both."""
+    """Start the sandbox and the gateway, and print what to try; Ctrl-C stops both.
+
+    The destinations of the configuration should point at the sandbox.
+    """
     registry = load_plugins()
     config = load_config(path, registry)
     sys.exit(asyncio.run(_demo(path, config, registry)))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.output import CONFIG, RedactingConsole, console
+from gateway.cli.output import RedactingConsole, config_option, console
 from gateway.cli.text import print_explanation, say, shown
 from gateway.config.loader.load import load
 from gateway.event_diff import MISSING, Difference
@@ -21,7 +21,7 @@ NONE = """{path} has no tests; write some, such as
 
 
 @click.command("test")
-@click.argument("path", metavar="[FILE]", type=click.Path(path_type=Path), default=CONFIG)
+@config_option
 @click.option("--only", metavar="TEXT", default="", help="Run those with this text in their name.")
 @click.option("--explain", is_flag=True, help="Explain the request of each test that fails.")
 def test(path: Path, *, only: str, explain: bool) -> None:

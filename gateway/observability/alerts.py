@@ -179,7 +179,7 @@ class AlertRules:
         if added < self.config.dead_letters or self._rests(count.told, now):
             return None
         text = f"{name} has {added} more dead letters, {dead} in all; to see why: "
-        text += f"gateway dead list --destination {name}"
+        text += f"gateway dead-letters list --destination {name}"
         return Alert(
             text, "dead_letters", "firing", name, now.wall, now.wall, f"{dead} in all",
             added, self.config.dead_letters,

@@ -54,7 +54,7 @@ def test_every_option_is_described(context: click.Context) -> None:
     for option in context.command.params:
         if isinstance(option, click.Option):
             assert option.help, f"{option.name} has no help"
-            assert all(f"`{word}" in described for word in option.opts), option.name
+            assert f"`{', '.join(option.opts)}" in described, option.name
 
 
 def _said() -> Iterator[tuple[str, str]]:

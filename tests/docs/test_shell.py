@@ -14,7 +14,7 @@ from tests.docs.stage import LONGEST, Stage, commands, runs, staged
 
 WITH_COMMANDS = [page for page in PAGES if any(s.page == page for s in snippets("sh", "console"))]
 PROMPT = "$ "
-SETTLING = "gateway dead list"
+SETTLING = "gateway dead-letters list"
 """A command that is asked again until it prints what the page shows: deliveries take a moment."""
 ANY = "…"
 """Stands in what a command prints for any text, and alone on a line for any lines."""

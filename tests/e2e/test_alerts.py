@@ -139,7 +139,7 @@ async def test_dead_letters_are_told_of(tmp_path: Path) -> None:
         await send(run)
         alert = await hook.next()
         assert (alert["kind"], alert["value"]) == ("dead_letters", 1)
-        assert "gateway dead list --destination crm" in alert["text"]
+        assert "gateway dead-letters list --destination crm" in alert["text"]
 
 
 async def test_a_hook_that_is_down_gets_it_later(

@@ -110,7 +110,7 @@ async def test_a_credential_shows_nowhere(tmp_path: Path, of: str) -> None:
             shown = ""
             async with asyncio.timeout(10):
                 while "HTTP 422" not in shown:
-                    for words in (["dead", "list"], ["dead", "show", "1"]):
+                    for words in (["dead-letters", "list"], ["dead-letters", "show", "1"]):
                         result = await asyncio.to_thread(
                             CliRunner().invoke, main, [*words, "--config", str(path)]
                         )

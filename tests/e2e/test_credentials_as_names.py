@@ -172,7 +172,15 @@ async def test_a_credential_used_as_a_name_is_shown_nowhere(tmp_path: Path) -> N
             found[f"letter {number}"] = await caller.ask(f"dead-letters/{number + 1}")
         found |= await commands(tmp_path, config, requests[0])
     for name, said in found.items():
-        if name.split()[0] in {"story", "trace", "explain", "letter", "dead", "shadow", TROUBLED}:
+        if name.split()[0] in {
+            "story",
+            "trace",
+            "explain",
+            "letter",
+            "dead-letters",
+            "shadow",
+            TROUBLED,
+        }:
             assert b"***" in said, (name, said)
     for name in ("log", "spool/traces.db", "spool/shadow.db"):
         found[name] = (tmp_path / name).read_bytes()
@@ -186,7 +194,8 @@ async def commands(folder: Path, config: Path, request: str) -> dict[str, bytes]
     file = folder / "event.json"
     file.write_bytes(orjson.dumps(payload(f"{MARK}-of-crm")))
     asked = (
-        ("dead", "list", "--limit", "1000"), ("dead", "show", "1"), ("dead", "show", "2"),
+        ("dead-letters", "list", "--limit", "1000"),
+        ("dead-letters", "show", "1"), ("dead-letters", "show", "2"),
         ("trace", request), ("trace", request, "--json"), ("tail", "--lines", "500", "--count",
         "40"), ("shadow", "report"), ("shadow", "report", "--json"),
         ("explain", "--from", "shop", "--path", "/event/track", str(file)),

@@ -238,7 +238,7 @@ def test_a_shadow_that_cannot_be_is_told(tmp_path: Path, new: str, said: str) ->
     """It uses no client's credential, is one of two kinds, and sends with a key of its own."""
     path = tmp_path / "gateway.toml"
     path.write_text(config(tmp_path, new)("http://127.0.0.1:9"))
-    found = CliRunner().invoke(main, ["check", str(path)])
+    found = CliRunner().invoke(main, ["check", "-c", str(path)])
     assert found.exit_code == 1
     assert said in found.stderr
 
@@ -251,7 +251,7 @@ def test_a_shadow_stands_in_for_nobody(tmp_path: Path) -> None:
         'respond = "upstream"\nrelay_as = "new"\n'
         '[destinations.new]\nvendor = "chrts"\nshadow = true\n[[routes]]\nto = ["new"]\n'
     )
-    found = CliRunner().invoke(main, ["check", str(path)])
+    found = CliRunner().invoke(main, ["check", "-c", str(path)])
     assert "relay_as: [destinations.new] is a shadow; name one that delivers" in found.stderr
     assert "respond: no route leads to a destination of chrts's with passthrough" in found.stderr
 
@@ -261,6 +261,6 @@ def test_a_shadow_is_shown_as_one(tmp_path: Path) -> None:
     path = tmp_path / "gateway.toml"
     for new, said in ((LOOKS_ON, "a shadow: compared, not sent"), (TRIES, "counted apart")):
         path.write_text(config(tmp_path, new)("http://127.0.0.1:9"))
-        found = CliRunner().invoke(main, ["check", str(path)])
+        found = CliRunner().invoke(main, ["check", "-c", str(path)])
         assert found.exit_code == 0, found.stderr
         assert said in " ".join(found.stdout.split())

@@ -106,7 +106,7 @@ def test_an_extra_that_is_missing_is_named(stranger: Path) -> None:
         '[[routes]]\nto = ["b"]\n'
     )
     done = subprocess.run(
-        [stranger / "venv/bin/gateway", "check", "gateway.toml"],
+        [stranger / "venv/bin/gateway", "check", "-c", "gateway.toml"],
         cwd=stranger, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     said = " ".join((done.stdout + done.stderr).split())

@@ -131,7 +131,7 @@ async def test_what_is_nested_too_deeply_is_told_all_the_same(tmp_path: Path) ->
         number = told["mail"]["letter"]["id"]
         letter = await admin.get(f"/dead-letters/{number}")
         lines = await printed(tmp_path, "trace", request)
-        shown = await printed(tmp_path, "dead", "show", str(number))
+        shown = await printed(tmp_path, "dead-letters", "show", str(number))
     assert "nested too deeply" in letter["received"]["unread"]
     assert "mail; dead letter: unrenderable" in lines
     assert "nested too deeply to be shown" in shown

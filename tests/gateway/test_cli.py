@@ -87,7 +87,7 @@ def test_check_shows_what_a_file_comes_to(tmp_path: Path) -> None:
     """The graph is shown with vendors, mounts, hosts, counts of keys, conditions and addresses."""
     path = tmp_path / "gateway.toml"
     path.write_text(FINE)
-    found = gateway("check", path)
+    found = gateway("check", "-c", path)
     assert found.exit_code == 0, found.stderr
     lines = [" ".join(line.split()) for line in found.stdout.splitlines()]
     assert "shop chrts /shop a.example 2" in lines
@@ -109,7 +109,7 @@ def test_check_shows_what_leads_on_to_the_vendor(tmp_path: Path) -> None:
         '[destinations.theirs]\nvendor = "chrts"\ncredentials = "client"\n'
         '[[routes]]\nto = ["own", "theirs"]\n'
     )
-    found = gateway("check", path)
+    found = gateway("check", "-c", path)
     assert found.exit_code == 0, found.stderr
     lines = [" ".join(line.split()) for line in found.stdout.splitlines()]
     assert "shop chrts / every 1 https://up.example, as own, answers events" in lines
@@ -128,7 +128,7 @@ def test_check_shows_conditions_steps_and_files(tmp_path: Path) -> None:
         'include = ["more.toml"]\n[sources.shop]\nvendor = "chrts"\nkeys = ["k"]\n'
         '[destinations.crm]\nvendor = "chrts"\napi_key = "k"\n[[routes]]\nto = ["crm"]\n'
     )
-    found = gateway("check", path)
+    found = gateway("check", "-c", path)
     assert found.exit_code == 0, found.stderr
     said = "".join(found.stdout.split())
     for part in (f"reads{tmp_path}/more.toml", "consentrememberedfor30d", "ads(also)", "sample"):
@@ -140,7 +140,7 @@ def test_check_is_plain_in_a_pipe(tmp_path: Path) -> None:
     """Piped, the graph has no colours and stays below 100 columns, warnings aside."""
     path = tmp_path / "gateway.toml"
     path.write_text(FINE)
-    graph = gateway("check", path).stdout.partition("Warnings")[0]
+    graph = gateway("check", "-c", path).stdout.partition("Warnings")[0]
     assert "\x1b" not in graph
     assert max(map(len, graph.splitlines())) < 100
 
@@ -150,14 +150,14 @@ def test_check_shows_no_credential(tmp_path: Path) -> None:
     path = tmp_path / "gateway.toml"
     for text in (FINE, FINE.replace("api_key", "api_kye").replace("keys = [", "keys = [3, ")):
         path.write_text(text)
-        assert CANARY not in gateway("check", path).output
+        assert CANARY not in gateway("check", "-c", path).output
 
 
 def test_check_lists_every_problem(tmp_path: Path) -> None:
     """A file with problems ends in 1, with each problem on a line of its own."""
     path = tmp_path / "gateway.toml"
     path.write_text(FINE.replace("rate", "rat").replace('to = ["crm"]', 'to = ["crn"]'))
-    found = gateway("check", path)
+    found = gateway("check", "-c", path)
     assert found.exit_code == 1
     assert found.stdout == ""
     title, first, second = found.stderr.splitlines()
@@ -170,8 +170,7 @@ def test_check_lists_every_problem(tmp_path: Path) -> None:
 def test_a_missing_file_is_one_sentence(tmp_path: Path, command: str) -> None:
     """A file that is not there is told by name, without a traceback."""
     missing = tmp_path / "missing.toml"
-    args = [missing] if command == "check" else ["--config", missing]
-    found = gateway(command, *args)
+    found = gateway(command, "-c", missing)
     assert found.exit_code == (1 if command == "check" else 2)
     assert f"{missing}: no such file or directory; name a readable file" in found.stderr
     assert not isinstance(found.exception, ConfigError)

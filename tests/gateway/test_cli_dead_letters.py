@@ -1,4 +1,4 @@
-"""``gateway dead`` on a real spool, while a gateway has it open."""
+"""``gateway dead-letters`` on a real spool, while a gateway has it open."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -73,8 +73,8 @@ class Place:
         await self.spool.settle(destination, Progress(seq, dead=[failed]))
 
     async def gateway(self, *args: str) -> Result:
-        """Return how ``gateway dead`` ended, run beside the open spool."""
-        command = ["dead", args[0], "--config", str(self.config), *args[1:]]
+        """Return how ``gateway dead-letters`` ended, run beside the open spool."""
+        command = ["dead-letters", args[0], "--config", str(self.config), *args[1:]]
         return await asyncio.to_thread(CliRunner().invoke, main, command)
 
     async def ids(self) -> list[int]:
@@ -201,7 +201,7 @@ async def test_one_that_is_not_there_is_told(place: Place) -> None:
     """An unknown id is one sentence and ends in 1."""
     found = await place.gateway("show", "99")
     assert found.exit_code == 1
-    assert found.stderr == "Error: there is no dead letter 99; `gateway dead list`\n"
+    assert found.stderr == "Error: there is no dead letter 99; `gateway dead-letters list`\n"
 
 
 async def test_replaying_reaches_the_gateway_that_runs(place: Place) -> None:
@@ -219,20 +219,20 @@ async def test_replaying_reaches_the_gateway_that_runs(place: Place) -> None:
 
 async def test_some_can_be_moved_by_id(place: Place) -> None:
     """Ids name the dead letters that are replayed or dropped, and no others."""
-    assert (await place.gateway("drop", "1", "4")).stdout == "dropped 2\n"
+    assert (await place.gateway("delete", "1", "4")).stdout == "deleted 2\n"
     assert (await place.gateway("replay", "3")).stdout == "replayed 1\n"
     assert await place.ids() == [2]
 
 
 async def test_an_unknown_id_moves_nothing(place: Place) -> None:
     """Where one of the ids is not there, none of them is touched."""
-    found = await place.gateway("drop", "1", "98", "99")
+    found = await place.gateway("delete", "1", "98", "99")
     assert found.exit_code == 1
     assert "there is no dead letter 98, 99; nothing was done" in found.stderr
     assert await place.ids() == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("verb", ["replay", "drop"])
+@pytest.mark.parametrize("verb", ["replay", "delete"])
 @pytest.mark.parametrize(
     "args", [[], ["1", "--all"], ["1", "--user", "u1"], ["--user", "", "--all"]]
 )
@@ -248,8 +248,8 @@ async def test_all_are_moved_when_all_are_meant(place: Place) -> None:
     """``--all`` takes every one, over several pages too, and an empty list is no error."""
     for number in range(450):
         await place.give_up("mail", "refused", "x", at=AT + number, name="", user="")
-    assert (await place.gateway("drop", "--all")).stdout == "dropped 454\n"
-    assert (await place.gateway("drop", "--all")).stdout == "no dead letter matches\n"
+    assert (await place.gateway("delete", "--all")).stdout == "deleted 454\n"
+    assert (await place.gateway("delete", "--all")).stdout == "no dead letter matches\n"
     assert (await place.gateway("list")).stdout == "no dead letters\n"
 
 
@@ -263,7 +263,7 @@ async def test_a_time_must_be_one(place: Place) -> None:
 def test_a_spool_that_is_not_there_is_told(tmp_path: Path) -> None:
     """A folder without a spool is one sentence and ends in 1."""
     config = Place(tmp_path).config
-    found = CliRunner().invoke(main, ["dead", "list", "--config", str(config)])
+    found = CliRunner().invoke(main, ["dead-letters", "list", "--config", str(config)])
     assert found.exit_code == 1
     assert "there is no spool; check the folder's name" in found.stderr
 

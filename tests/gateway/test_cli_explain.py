@@ -64,7 +64,7 @@ def run(*args: str | Path, stdin: str = "") -> Result:
 
 def test(folder: Path, more: str, *options: str) -> Result:
     """Return how `gateway test` ended with the test of an order that says *more*."""
-    return run("test", *options, config(folder, TEST + more))
+    return run("test", *options, "-c", config(folder, TEST + more))
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # it is no test of its own
@@ -197,7 +197,7 @@ def test_a_failing_test_can_be_explained(tmp_path: Path) -> None:
 )
 def test_mistakes_in_a_test_are_found(tmp_path: Path, more: str, said: str) -> None:
     """A test is checked like everything else in the file: place, key, what to do."""
-    shown = run("check", config(tmp_path, TEST + more))
+    shown = run("check", "-c", config(tmp_path, TEST + more))
     assert shown.exit_code == 1
     assert said in shown.output
     assert "[[tests]] #1" in shown.output
@@ -207,7 +207,7 @@ def test_consent_that_is_not_remembered_cannot_be_given(tmp_path: Path) -> None:
     """A test that gives remembered consent needs a configuration that remembers it."""
     text = config(tmp_path, TEST + 'gets = []\nconsented = ["advertising"]\n').read_text()
     (tmp_path / "gateway.toml").write_text(text.replace('remember = "1d"', ""))
-    shown = run("test", tmp_path / "gateway.toml")
+    shown = run("test", "-c", tmp_path / "gateway.toml")
     assert "consented: needs [consent] with remember" in shown.output
 
 
@@ -220,15 +220,15 @@ def test_tests_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
         'include = ["gateway.toml"]\n[[tests]]\nname = "an order"\nfrom = "shop"\npath = "/push"\n'
         'file = "order.json"\ngets = ["crm"]\n'
     )
-    assert run("test", tests).exit_code == 0
+    assert run("test", "-c", tests).exit_code == 0
     (tmp_path / "order.json").unlink()
-    shown = run("test", tests)
+    shown = run("test", "-c", tests)
     assert "its file order.json: no such file or directory; mend the path" in shown.output
 
 
 def test_there_must_be_a_test(tmp_path: Path) -> None:
     """Nothing to run is an error, not a success; so is a text that stands in no test's name."""
-    shown = run("test", config(tmp_path))
+    shown = run("test", "-c", config(tmp_path))
     assert shown.exit_code == 1
     assert "has no tests; write some" in shown.output
     shown = test(tmp_path, "gets = []", "--only", "nonesuch")
@@ -238,7 +238,7 @@ def test_there_must_be_a_test(tmp_path: Path) -> None:
 
 def test_two_tests_of_one_name_are_both_run(tmp_path: Path) -> None:
     """Each test counts, and a failure of one is the exit status of all."""
-    shown = run("test", config(tmp_path, f'{TEST}gets = ["crm"]{TEST}gets = []'))
+    shown = run("test", "-c", config(tmp_path, f'{TEST}gets = ["crm"]{TEST}gets = []'))
     assert shown.exit_code == 1
     assert "1 of 2 tests failed" in shown.output
 
@@ -248,9 +248,9 @@ def test_what_nothing_can_stand_in_for_is_named(tmp_path: Path) -> None:
     text = config(tmp_path, f'{TEST}gets = ["crm"]').read_text()
     text = text.replace('api_key = "${CRM_KEY}"', 'api_key = "${CRM_KEY}"\nurl = "${CRM_URL}"')
     (tmp_path / "gateway.toml").write_text(text)
-    assert run("test", tmp_path / "gateway.toml").exit_code == 0
+    assert run("test", "-c", tmp_path / "gateway.toml").exit_code == 0
     (tmp_path / "gateway.toml").write_text(f'[server]\nmax_body = "${{MOST}}"\n{text}')
-    shown = run("test", tmp_path / "gateway.toml")
+    shown = run("test", "-c", tmp_path / "gateway.toml")
     assert shown.exit_code == 2
     assert "[server] max_body: is no size;" in shown.output
     assert "MOST is not set: set it, or write a default" in shown.output

@@ -26,7 +26,7 @@ def checked(folder: Path, *names: str) -> str:
     """Return what `gateway check` says of a route of *names*, on one line."""
     path = folder / "gateway.toml"
     path.write_text(CONFIG.format(names=", ".join(f'"{name}"' for name in names)))
-    shown = CliRunner().invoke(main, ["check", str(path)])
+    shown = CliRunner().invoke(main, ["check", "-c", str(path)])
     assert shown.exit_code == 0, shown.output
     return " ".join(shown.output.split())
 

@@ -192,7 +192,10 @@ async def test_counts_are_right_after_a_failure(
 @pytest.mark.parametrize("overflow", ["dead", "drop"])
 @pytest.mark.parametrize("error", [apsw.IOError, apsw.FullError])
 async def test_a_failed_append_takes_nothing_from_what_comes_after(
-    spool: SqliteSpool, disk: Disk, error: type[apsw.Error], overflow: Literal["dead", "drop"]
+    spool: SqliteSpool,
+    disk: Disk,
+    error: type[apsw.Error],
+    overflow: Literal["dead", "drop"],
 ) -> None:
     """What a failed commit took of its own entries is undone, and what is sent anew arrives."""
     await spool.register({"a": BacklogLimit(max_backlog=1, overflow=overflow)})

@@ -120,7 +120,7 @@ def test_a_plugin_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (crm,) = told(tmp_path, 'types = ["track"]')
     assert (crm.route, crm.destination) == ("r", "crm")
     assert crm.failed.startswith("growlytics: ValueError('no codec for ")
-    shown = CliRunner().invoke(main, ["check", str(tmp_path / "gateway.toml")])
+    shown = CliRunner().invoke(main, ["check", "-c", str(tmp_path / "gateway.toml")])
     assert shown.exit_code == 0
     assert "A plugin fails" in shown.output
     assert "no codec for" in shown.output
@@ -131,7 +131,7 @@ def test_check_tells_it(tmp_path: Path) -> None:
     path = tmp_path / "gateway.toml"
     alias = '\n[[routes]]\nname = "joins"\ntypes = ["alias"]\nto = ["crm"]\nalso = true\n'
     path.write_text(f'{CONFIG}types = ["track"]{alias}')
-    shown = CliRunner().invoke(main, ["check", str(path)]).output
+    shown = CliRunner().invoke(main, ["check", "-c", str(path)]).output
     arrives, _, nothing = shown.partition("Gets nothing, whatever the event")
     assert "Never arrives, whatever the event" in arrives
     assert "message_id" in arrives
