@@ -83,7 +83,7 @@ async def besiege(folder: Path, siege: Siege, *, without: float, beside: float) 
 async def _measured(on: Stage, seconds: float) -> Delays:
     load, vendor = on.load, on.vendors["chrts"]
     before = set(load.acknowledged)
-    await asyncio.sleep(seconds)
+    await asyncio.gather(asyncio.sleep(seconds), load.everyone())
     sent = {mark for mark in load.acknowledged.keys() - before if mark.user < FAR}
     with contextlib.suppress(TimeoutError):
         await vendor.until(lambda told: sent <= told.accepted.keys(), LATE)
