@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Literal
@@ -74,6 +75,29 @@ async def healthy(spool: SqliteSpool) -> None:
         return spool.health() is None
 
     await eventually(is_healthy)
+
+
+async def test_a_broken_disk_costs_no_computing(
+    spool: SqliteSpool, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the disk fails the writer looks at it now and then, and rests in between."""
+    looks, keep = [0], writer.Writer._keep_house
+
+    def counted(self: writer.Writer, *, idle: bool) -> bool:
+        looks[0] += 1
+        return keep(self, idle=idle)
+
+    disk.writing = apsw.IOError
+    with pytest.raises(SpoolError):
+        await spool.append(entry("lost", a=(0,)))
+    monkeypatch.setattr(writer.Writer, "_keep_house", counted)
+
+    async def some() -> bool:
+        return looks[0] >= 3
+
+    began = time.monotonic()
+    await eventually(some)
+    assert time.monotonic() - began > writer.TICK
 
 
 @pytest.mark.parametrize(
