@@ -125,7 +125,7 @@ async def watch_files(reloads: ReloadTarget) -> None:
     beside = _print(seen, beside=True)
     while True:
         folders = _folders(seen)
-        log.info("watching", files=len(known))
+        log.info("watching_files", files=len(known))
         async for _ in watchfiles.awatch(
             *folders,
             watch_filter=None,

@@ -380,7 +380,7 @@ class Worker:
         self.breaker.forget(job.mark)
         self.queue.passed(job)
         if opened:
-            log.info("circuit_closed", destination=self.name, was=trouble)
+            log.info("circuit_closed", destination=self.name, reason=trouble)
         if opened >= OUTAGE:
             self.backlog.waiting.recover()
         if trouble is not None:

@@ -322,7 +322,9 @@ class Receiver:
         repeats = _events_of(entry) - new
         if not repeats:
             return events
-        log.debug("repeated", source=entry.source, request=entry.id, events=sorted(repeats))
+        log.debug(
+            "duplicate_dropped", source=entry.source, request=entry.id, events=sorted(repeats)
+        )
         return [event for i, event in enumerate(events) if i not in repeats]
 
     def _hand_to_workers(

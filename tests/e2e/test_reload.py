@@ -130,7 +130,7 @@ async def test_a_watched_configuration_is_reloaded_when_it_changes(tmp_path: Pat
         path.write_text('include = ["more/*.toml"]\n' + path.read_text())
         (tmp_path / "more").mkdir()
         async with gateway_process(path, "--watch") as gateway:
-            await gateway.saw("watching")
+            await gateway.saw("watching_files")
             further = tmp_path / "more" / "growlytics.toml"
             further.write_text(destination("growlytics", sandbox))
             await until_reloaded(gateway, added=["growlytics"])
@@ -150,7 +150,7 @@ async def test_a_file_that_is_missed_is_waited_for(tmp_path: Path) -> None:
     async with sandboxed() as (sandbox, _):
         path = write(tmp_path, sandbox, ["chrts"])
         async with gateway_process(path, "--watch") as gateway:
-            await gateway.saw("watching")
+            await gateway.saw("watching_files")
             path.write_text('include = ["more.toml"]\n' + path.read_text())
             line = await gateway.saw("reload_failed")
             assert "there is no file" in str(line["problems"])
