@@ -19,6 +19,7 @@ from gateway.spool import Balance, DeadLetterFilter
 from gateway.spool.dead_letters import DeadLetterSummary, format_time, summarize
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.spool.values import Cause
+from gateway.suggestions import did_you_mean
 
 PAGE = 200
 """Dead letters that are moved between two signs of life."""
@@ -70,8 +71,16 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextmanager
-def _box(path: Path) -> Iterator[DeadLetterStore]:
+def _box(path: Path, destination: str | None = None) -> Iterator[DeadLetterStore]:
+    """Open the dead letters.
+
+    Raises:
+        click.ClickException: nothing was ever routed to that *destination*.
+    """
     with DeadLetterStore(load_spool(path).path) as box:
+        if destination is not None and destination not in (known := box.balances()):
+            hint = did_you_mean(destination, known)
+            raise click.ClickException(f"there is no destination {destination!r}; {hint}")
         yield box
 
 
@@ -93,7 +102,7 @@ def dead_letters() -> None:
 )
 def list_(path: Path, after: int, limit: int, **which: Any) -> None:
     """List dead letters, the oldest first."""
-    with _box(path) as box:
+    with _box(path, which["destination"]) as box:
         found = box.dead_letters(DeadLetterFilter(**which), after, limit + 1)
     if not found:
         click.echo("no dead letter matches" if after or any(which.values()) else "no dead letters")
@@ -144,7 +153,7 @@ def replay(path: Path, ids: Sequence[int], *, every: bool, **which: Any) -> None
 
     They go through the vendors' present plugins. A gateway that runs notices within a second.
     """
-    with _box(path) as box:
+    with _box(path, which["destination"]) as box:
         _move(box, box.replay, "replayed", _meant(ids, every=every, which=which))
 
 
@@ -152,7 +161,7 @@ def replay(path: Path, ids: Sequence[int], *, every: bool, **which: Any) -> None
 @_moving("Delete")
 def delete(path: Path, ids: Sequence[int], *, every: bool, **which: Any) -> None:
     """Delete dead letters, by ids or by filter."""
-    with _box(path) as box:
+    with _box(path, which["destination"]) as box:
         _move(box, box.drop, "deleted", _meant(ids, every=every, which=which))
 
 

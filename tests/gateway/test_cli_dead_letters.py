@@ -116,6 +116,15 @@ async def test_a_list_shows_what_a_person_needs(place: Place) -> None:
     assert max(map(len, found.stdout.splitlines())) < 100
 
 
+@pytest.mark.parametrize("command", ["list", "replay", "delete"])
+async def test_an_unknown_destination_is_an_error(place: Place, command: str) -> None:
+    """A misspelt destination is told with the nearest name, and nothing is done."""
+    found = await place.gateway(command, "--destination", "crn")
+    assert found.exit_code == 1
+    assert found.stderr == "Error: there is no destination 'crn'; did you mean crm?\n"
+    assert len(await place.ids()) == 4
+
+
 async def test_what_strangers_wrote_moves_no_cursor(place: Place) -> None:
     """Control characters in names, users and reasons do not reach the terminal."""
     evil = "\x1b]0;mine\x07\x1b[2J"
