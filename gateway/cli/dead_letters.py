@@ -57,7 +57,7 @@ FILTERS = (
         help='At or after: "2h" ago, or an ISO 8601 time.',
     ),
     click.option("--until", metavar="TIME", callback=parse_time, help="Before."),
-    click.option("--name", "event_name", help="Of events with this neutral name."),
+    click.option("--event", "event_name", help="Of events with this neutral name."),
     click.option("--user", help="Of the user with this id."),
     click.option("--request", metavar="ID", help="Of the request with this id."),
 )

@@ -28,7 +28,11 @@ BLANK = re.compile(rb"\r?\n\r?\n")
 @click.option("--header", "headers", metavar="NAME:VALUE", multiple=True, help="A header of it.")
 @click.option("--ip", metavar="ADDRESS", default="", help="Whose device sent it; else a backend.")
 @click.option(
-    "--consented", metavar="CATEGORY", multiple=True, help="What the user consented to before."
+    "--consent",
+    "consented",
+    metavar="CATEGORY",
+    multiple=True,
+    help="What the user consented to before.",
 )
 @click.argument("file", type=click.File("rb"))
 def explain(  # noqa: PLR0913 - one parameter per option
@@ -61,7 +65,7 @@ def explain(  # noqa: PLR0913 - one parameter per option
     registry = load_plugins()
     config = load(path, registry, stand_ins=True)
     if consented and config.consent.remember is None:
-        raise click.UsageError(f"--consented: {path} remembers nothing; see [consent] remember")
+        raise click.UsageError(f"--consent: {path} remembers nothing; see [consent] remember")
     explaining = Explainer(config, registry)
     granted = dict.fromkeys(consented, True)
     asked = ExplainRequest(body, source, posted, own, datetime.now(UTC), ip, granted)

@@ -69,10 +69,10 @@ def report_(path: Path, destination: str | None, accepted: Sequence[str], *, as_
         _print(found, out)
 
 
-@shadow.command("clear")
+@shadow.command("reset")
 @config_option
 @click.option("--destination", metavar="NAME", help="Of this shadow only.")
-def clear(path: Path, destination: str | None) -> None:
+def reset(path: Path, destination: str | None) -> None:
     """Forget what shadows saw, to begin anew, after a change of the routes for example."""
     forgotten = ShadowStore(load_spool(path).path).clear(destination)
     click.echo("forgotten" if forgotten else "there was nothing to forget")

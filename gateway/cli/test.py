@@ -22,7 +22,9 @@ NONE = """{path} has no tests; write some, such as
 
 @click.command("test")
 @config_option
-@click.option("--only", metavar="TEXT", default="", help="Run those with this text in their name.")
+@click.option(
+    "--name", "only", metavar="TEXT", default="", help="Run those with this text in their name."
+)
 @click.option("--explain", is_flag=True, help="Explain the request of each test that fails.")
 def test(path: Path, *, only: str, explain: bool) -> None:
     """Run the tests of a configuration: what becomes of requests, without sending any.

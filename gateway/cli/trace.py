@@ -156,14 +156,14 @@ PATIENCE = 1000
 @config_option
 @click.option("--source", help="Of this source.")
 @click.option("--destination", help="Deliveries to this destination.")
-@click.option("--name", help="Of events with this neutral name.")
+@click.option("--event", "name", help="Of events with this neutral name.")
 @click.option("--user", help="Of the user with this id, or anonymous id.")
 @click.option("--failed", is_flag=True, help="Only what went wrong.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, a line each.")
 @click.option(
     "--lines", type=click.IntRange(0, 1000), default=10, show_default=True, help="Earlier ones."
 )
-@click.option("--count", type=click.IntRange(1), help="End after so many.")
+@click.option("--limit", "count", type=click.IntRange(1), help="End after so many.")
 def tail(path: Path, lines: int, count: int | None, *, as_json: bool, **which: Any) -> None:
     """Show what happens as it happens, until Ctrl-C.
 

@@ -115,7 +115,7 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
                     assert answer.ok, await answer.text()
                     stage.addresses[REQUEST] = answer.headers["x-gateway-request-id"]
             await gateway.saw("dead_letter", times=LETTERS)
-            await stage.run(f"gateway tail --failed --lines {LETTERS} --count {LETTERS}")
+            await stage.run(f"gateway tail --failed --lines {LETTERS} --limit {LETTERS}")
             yield stage
 
 

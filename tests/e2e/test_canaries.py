@@ -134,7 +134,7 @@ async def test_no_credential_in_anything_that_the_gateway_emits(tmp_path: Path) 
             for request in requests[:: len(requests) // 4]:
                 found.append(await told(config, "trace", request))
                 assert b"received" in found[-1], found[-1]
-            found.append(await told(config, "tail", "--lines", "1000", "--count", "500"))
+            found.append(await told(config, "tail", "--lines", "1000", "--limit", "500"))
             found.append(await told(config, "dead-letters", "list", "--limit", "1000"))
             found.append(await told(config, "dead-letters", "show", "1"))
             running.process.send_signal(signal.SIGTERM)

@@ -196,7 +196,7 @@ async def commands(folder: Path, config: Path, request: str) -> dict[str, bytes]
     asked = (
         ("dead-letters", "list", "--limit", "1000"),
         ("dead-letters", "show", "1"), ("dead-letters", "show", "2"),
-        ("trace", request), ("trace", request, "--json"), ("tail", "--lines", "500", "--count",
+        ("trace", request), ("trace", request, "--json"), ("tail", "--lines", "500", "--limit",
         "40"), ("shadow", "report"), ("shadow", "report", "--json"),
         ("explain", "--from", "shop", "--path", "/event/track", str(file)),
     )  # fmt: skip

@@ -307,7 +307,7 @@ async def test_tail_shows_what_was_and_what_comes(tmp_path: Path) -> None:
         first = await track(run)
         await track(run, uid="u2")
         await seen
-        args = ("--user", "u1", "--destination", "chrts", "--count", "2", "--json")
+        args = ("--user", "u1", "--destination", "chrts", "--limit", "2", "--json")
         async with tail(tmp_path, *args) as process, asyncio.timeout(PATIENCE):
             assert process.stdout is not None
             line = orjson.loads(await process.stdout.readline())

@@ -74,7 +74,7 @@ def test_explain_tells_the_whole_way(tmp_path: Path) -> None:
     """Event, verdicts, steps, requests and losses are all there, in lines of under 100 columns."""
     path = config(tmp_path)
     shown = run(
-        "explain", "--config", path, "--path", "/push", "--consented", "advertising", "-",
+        "explain", "--config", path, "--path", "/push", "--consent", "advertising", "-",
         stdin=BODY,
     )  # fmt: skip
     assert shown.exit_code == 0, shown.output
@@ -114,7 +114,7 @@ def test_explain_reads_a_whole_request(tmp_path: Path) -> None:
     [
         (("--from", "shpo"), "there is no source 'shpo'; did you mean shop?"),
         (("--path", "/psuh", "--from", "shop"), "did you mean /push?"),
-        (("--config", str(FIRST), "--consented", "x"), "remembers nothing; see [consent] remember"),
+        (("--config", str(FIRST), "--consent", "x"), "remembers nothing; see [consent] remember"),
         (("--header", "host"), "the header 'host' has no colon; write NAME:VALUE"),
     ],
 )
@@ -231,7 +231,7 @@ def test_there_must_be_a_test(tmp_path: Path) -> None:
     shown = run("test", "-c", config(tmp_path))
     assert shown.exit_code == 1
     assert "has no tests; write some" in shown.output
-    shown = test(tmp_path, "gets = []", "--only", "nonesuch")
+    shown = test(tmp_path, "gets = []", "--name", "nonesuch")
     assert shown.exit_code == 1
     assert "no test of" in shown.output
 

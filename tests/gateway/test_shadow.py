@@ -496,8 +496,8 @@ def test_the_report_names_the_nearest(seen: Path) -> None:
 
 def test_what_was_seen_can_be_forgotten(seen: Path) -> None:
     """After ``clear`` there is nothing to report, and the report says how to begin."""
-    assert shadow("clear", "--config", seen, "--destination", "other").stdout == (
+    assert shadow("reset", "--config", seen, "--destination", "other").stdout == (
         "there was nothing to forget\n"
     )
-    assert shadow("clear", "--config", seen).stdout == "forgotten\n"
+    assert shadow("reset", "--config", seen).stdout == "forgotten\n"
     assert "no shadow has seen anything yet" in shadow("report", "--config", seen).stdout
