@@ -252,14 +252,13 @@ async def test_a_request_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
         assert copied.startswith("curl -i -X POST 'http://127.0.0.1:0/event/track'")
 
 
-async def test_a_hundred_thousand_traces_are_no_burden(
-    tmp_path: Path, record_property: Callable[[str, str], None]
-) -> None:
-    """A page of traces shows within a second beside 100,000 of them, filtered ones too."""
-    await asyncio.to_thread(traced, tmp_path / "spool" / "traces.db", 100_000)
+async def shown_within(folder: Path, traces: int) -> dict[str, float]:
+    """Return the seconds until each page of events is there, beside so many traces."""
+    await asyncio.to_thread(folder.mkdir)
+    await asyncio.to_thread(traced, folder / "spool" / "traces.db", traces)
     setup = SETUP.replace('token = "{token}"', "")
     took: dict[str, float] = {}
-    async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+    async with administered(folder, setup) as admin, visiting(admin) as visit:
         for place in ("events", "events?destination=mail", "events?user=u77", "events?failed=true"):
             await visit.page.goto("about:blank")
             began = time.monotonic()
@@ -267,7 +266,16 @@ async def test_a_hundred_thousand_traces_are_no_burden(
             await expect(visit.page.locator("tbody tr").first).to_be_visible()
             took[place] = time.monotonic() - began
             assert await visit.page.locator("tbody tr").count() <= 100
+    return took
+
+
+async def test_a_hundred_thousand_traces_are_no_burden(
+    tmp_path: Path, record_property: Callable[[str, str], None]
+) -> None:
+    """A page of traces shows as soon beside 100,000 of them as beside 100, filtered ones too."""
+    few = await shown_within(tmp_path / "few", 100)
+    took = await shown_within(tmp_path / "many", 100_000)
     figures = "  ".join(f"{place} {seconds:.2f} s" for place, seconds in took.items())
     record_property("table", f"the console beside 100,000 traces: {figures}")
-    assert min(took.values()) < 1.0, took
-    assert max(took.values()) < 5.0, took  # a machine that is busy with other tests
+    assert min(took.values()) < max(1.0, 3 * min(few.values())), (few, took)
+    assert max(took.values()) < max(5.0, 3 * max(few.values())), (few, took)
