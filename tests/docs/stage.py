@@ -115,6 +115,9 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
                     assert answer.ok, await answer.text()
                     stage.addresses[REQUEST] = answer.headers["x-gateway-request-id"]
             await gateway.saw("dead_letter", times=LETTERS)
+            async with asyncio.timeout(LONGEST):  # the recorder makes its file when it has a record
+                while not (folder / "var/spool/traces.db").exists():  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.01)
             await stage.run(f"gateway tail --failed --lines {LETTERS} --limit {LETTERS}")
             yield stage
 
