@@ -23,8 +23,8 @@ from gateway.event import Event
 from gateway.http import harden
 from gateway.ingest.body import uninvited
 from gateway.ingest.client import ClientCookie, ClientIdentifier, TrustedProxies
-from gateway.ingest.connections import GUARD, NO_AUTO_DECOMPRESS, Guard, allow_files
-from gateway.ingest.connections import Limits as ConnectionLimits
+from gateway.ingest.connection_limits import ConnectionLimits, Guard, allow_files
+from gateway.ingest.connections import GUARD, NO_AUTO_DECOMPRESS
 from gateway.ingest.events import parse_stored
 from gateway.ingest.off_loop import TurnQueue
 from gateway.ingest.receiver import Receiver

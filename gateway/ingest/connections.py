@@ -1,57 +1,34 @@
-"""The clients' connections: how long they may take, how many there are, how much they may hold.
+"""One client's connection: how long it may take, and how it ends.
 
-aiohttp closes connections that are idle; everything else is here. One timer looks at all of them.
-Under pressure the client that holds most gives way, and of its connections the one that has been
-silent longest, so that whoever sends a request that is whole is served:
-
-    waits for a request, or for its head   closed
-    waits for the rest of a body           answered with "try later", in the vendor's words, closed
-    is being answered                      left alone
+aiohttp closes connections that are idle; everything else is here, and in `Guard`, which knows all
+of them.
 """
 
 import asyncio
-import resource
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, cast
 
-import structlog
 from aiohttp import StreamReader, web
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from gateway.log_limit import LogLimit
+from gateway.ingest.connection_limits import Guard
 
 NO_AUTO_DECOMPRESS = {"auto_decompress": False}
 """How the server is to hand over bodies."""
-SPARE = 256
-"""Files that are open besides connections, and those that these need at vendors."""
 LINES = 256
 """Header lines of a request; past them its head is too large."""
 AHEAD = 64 * 1024
 """Bytes of a body that are read before somebody takes them; aiohttp stops at twice as many."""
 REQUEST, LINE = 1024, 160
 """Bytes that a request takes, and each line of its head, beside those that were sent."""
-SMALL = 16 * 1024
-"""Bytes that a client may hold although the budget is spent, while the others hold no more than an
-eighth above it: what they hold may be worked on for a while."""
 LINGER = 2.0
 """Seconds in which the client of a connection that is about to be closed may read why."""
-BATCH = 64
-"""A look for connections that can be closed goes over all of them, so it frees this part of a limit
-at once."""
-VAIN = 0.05
-"""Seconds between two looks for connections that can be closed, where the last one found none."""
-QUIET = 10.0
-"""Seconds between two log lines about connections of one kind."""
 NO_HTTP, TOO_LONG_URI, TOO_LARGE_HEAD = 400, 414, 431
-
-log = structlog.get_logger()
 
 
 class Halted(Exception):
@@ -60,194 +37,6 @@ class Halted(Exception):
 
 class ClientGone(ConnectionResetError):
     """The client has closed its connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What clients may take."""
-
-    header_timeout: float = 15.0
-    body_timeout: float = 30.0
-    idle_timeout: float = 75.0
-    max_connections: int = 4096
-    per_client: int = 2048
-    """Connections from one address, unless it is a trusted proxy's."""
-    max_headers: int = 32 * 1024
-    max_bodies: int = 64 * 1024 * 1024
-    """Bytes that were received and are not yet answered, over all connections."""
-
-    @property
-    def tick(self) -> float:
-        """Return the seconds between two looks at all connections."""
-        return min(1.0, max(0.02, min(self.header_timeout, self.body_timeout) / 10))
-
-
-class Guard:
-    """What holds for all connections of an application, and what is told of them.
-
-    Args:
-        limits: what clients may take.
-        trusts: tells whether an address is a proxy's, through which many clients come.
-        closed: told, with the reason, of each connection that is closed or turned away.
-        unreadable: told, with the kind of mistake, of each request that is no HTTP.
-    """
-
-    def __init__(
-        self,
-        limits: Limits,
-        trusts: Callable[[str], bool],
-        closed: Callable[[str], None],
-        unreadable: Callable[[str], None],
-    ) -> None:
-        self.limits = limits
-        self.trusts = trusts
-        self.unreadable = unreadable
-        self.held = 0
-        """Bytes that were received and are not yet answered."""
-        self._closed = closed
-        self._open: set[ClientConnection] = set()
-        self._leaving: set[ClientConnection] = set()
-        self._clients = Counter[str]()
-        self._timer: asyncio.TimerHandle | None = None
-        self._lines = LogLimit(1, QUIET)
-        self._vain: dict[str, float] = {}
-
-    def __len__(self) -> int:
-        """Return how many connections there are."""
-        return len(self._open)
-
-    def admit(self, new: "ClientConnection") -> None:
-        """Make room for a connection; where there is none, it is answered with "try later"."""
-        limits = self.limits
-        self._open.add(new)
-        client = new.client
-        self._clients[client] += 1
-        if client and self._clients[client] > limits.per_client:
-            own = [one for one in self._open if one.client == client and one is not new]
-            if not self._close(own, limits.per_client, "client_limit"):
-                new.turn_away("too many connections from this address; try again")
-        elif len(self._open) > limits.max_connections:
-            others = [one for one in self._open if one is not new]
-            if not self._close(others, limits.max_connections, "limit"):
-                new.turn_away("too many connections; try again")
-        if new.refused:
-            self.report("refused")
-            if len(self._open) > limits.max_connections + limits.max_connections // 16 + 1:
-                new.force_close()
-        if self._timer is None:
-            self._look()
-
-    def leave(self, one: "ClientConnection") -> None:
-        """Count a connection no more, as it is about to end."""
-        if one not in self._open:
-            return
-        self._open.discard(one)
-        self._leaving.add(one)
-        self._clients[one.client] -= 1
-        if self._clients[one.client] <= 0:
-            del self._clients[one.client]
-        self.held -= one.held
-        one.held = 0
-
-    def forget(self, one: "ClientConnection") -> None:
-        """Forget a connection that has ended."""
-        self.leave(one)
-        self._leaving.discard(one)
-
-    def take(self, one: "ClientConnection", size: int) -> None:
-        """Count bytes that a connection holds now; past the budget somebody has to give way."""
-        if one not in self._open:
-            return
-        one.held += size
-        self.held += size
-        most = self.limits.max_bodies
-        if self.held <= (most * 9 // 8 if one.held <= SMALL else most):
-            return
-        if self._may_look("memory"):
-            reading = [other for other in self._open if other.reads_body or other.queues]
-            goal = most * 7 // 8
-            for other in _heaviest(reading, lambda found: found.held):
-                if self.held <= goal:
-                    break
-                self.leave(other)
-                self.report("memory")
-                other.halt("too many large requests at once; try again")
-            self._looked("memory", found=self.held <= goal)
-        if self.held > most:
-            self.leave(one)
-            self.report("memory")
-            one.halt("too many large requests at once; try again")
-
-    def release(self, one: "ClientConnection", size: int) -> None:
-        """Count bytes that a connection holds no more."""
-        if one in self._open:
-            one.held -= size
-            self.held -= size
-
-    def report(self, why: str) -> None:
-        """Count a connection that is closed or turned away, and say so now and then."""
-        self._closed(why)
-        if self._lines.take(why):
-            log.info("connection_closed", reason=why, connections=len(self._open), held=self.held)
-
-    def stop(self) -> None:
-        """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _close(self, some: "Iterable[ClientConnection]", limit: int, why: str) -> int:
-        """Close connections that wait for their client; return how many."""
-        if not self._may_look(why):
-            return 0
-        count = 0
-        waiting = [one for one in some if one.waits]
-        for one in _heaviest(waiting, lambda _: 1):
-            if count > limit // BATCH:
-                break
-            count += 1
-            self.leave(one)
-            self.report(why)
-            one.halt("too many connections; try again")
-        self._looked(why, found=count > 0)
-        return count
-
-    def _may_look(self, why: str) -> bool:
-        """Tell whether a look over all connections may find any, so soon after the last one."""
-        return asyncio.get_running_loop().time() >= self._vain.get(why, 0.0)
-
-    def _looked(self, why: str, *, found: bool) -> None:
-        """Note whether a look found any: while all are busy, looking each time would cost more."""
-        if not found:
-            self._vain[why] = asyncio.get_running_loop().time() + VAIN
-
-    def _look(self) -> None:
-        """Close what takes too long."""
-        loop = asyncio.get_running_loop()
-        self._timer = None
-        now = loop.time()
-        for one in [*self._open, *self._leaving]:
-            why = one.overdue(now)
-            if why is not None:
-                self.report(why)
-        if self._open or self._leaving:
-            self._timer = loop.call_later(self.limits.tick, self._look)
-
-
-def _heaviest(
-    some: "Iterable[ClientConnection]", weight: "Callable[[ClientConnection], int]"
-) -> "Iterator[ClientConnection]":
-    """Yield connections in the order in which they give way.
-
-    Those of the client that holds most come first, and of one client's those that have been silent
-    longest. A proxy's connection counts for the client of its last request.
-    """
-    clients: dict[str, list[ClientConnection]] = {}
-    for one in some:
-        clients.setdefault(one.client or one.speaks_for or str(id(one)), []).append(one)
-    by_silence = [sorted(own, key=lambda one: one.heard) for own in clients.values()]
-    for own in sorted(by_silence, key=lambda own: (-sum(map(weight, own)), own[0].heard)):
-        yield from own
 
 
 class ClientConnection(web.RequestHandler):
@@ -578,24 +367,6 @@ def _message(method: str, path: str, headers: CIMultiDict[str]) -> RawRequestMes
         chunked=False,
         url=url,
     )
-
-
-def allow_files(connections: int) -> int:
-    """Let the process open as many files as *connections* need; return how many of them it may.
-
-    A quarter of all files is for everything else: vendors, the spool. Without one to accept with,
-    nobody would be served.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections * 4 // 3 + SPARE
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if soft == resource.RLIM_INFINITY:
-        return connections
-    return max(1, min(connections, soft * 3 // 4))
 
 
 def connection_of(http: web.BaseRequest) -> ClientConnection | None:

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from gateway.config import Config
 from gateway.delivery import Worker
-from gateway.ingest.connections import Guard
+from gateway.ingest.connection_limits import Guard
 from gateway.observability.observer import Observer
 from gateway.routing.router import Router
 from gateway.spool import Spool

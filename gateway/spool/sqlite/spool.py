@@ -288,7 +288,7 @@ class SqliteSpool:
 
     def given_up(self) -> Mapping[str, GivenUp]:
         """Return what was given up, by destination (see ``Spool.given_up``)."""
-        return dict(self._writer.given_up) if self._open else {}
+        return dict(self._writer.evictions.given_up) if self._open else {}
 
     def unaccounted(self) -> Mapping[str, int]:
         """Return how many deliveries are missing, by destination (see ``Spool.unaccounted``)."""

@@ -5,7 +5,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import apsw
@@ -28,33 +27,22 @@ from gateway.spool.sqlite.commands import (
 )
 from gateway.spool.sqlite.cursors import DestinationCursor
 from gateway.spool.sqlite.database import Row, insert, pack
-from gateway.spool.sqlite.dead_letters import drop_oldest
 from gateway.spool.sqlite.dedup import Deduplicator, purge
+from gateway.spool.sqlite.eviction import Evictions, RefusedEntry
 from gateway.spool.sqlite.progress import (
-    NOTHING,
     NOWHERE,
     apply_progress,
-    count_dropped,
-    evict,
-    eviction_notice,
     forget_ended,
     forget_taken,
-    note_taken,
-    refuse,
 )
 from gateway.spool.sqlite.room import Room
 from gateway.spool.sqlite.session import WriterSession
 from gateway.spool.sqlite.vacuum import STEP, shrink, trim, trimmable
 from gateway.spool.values import (
-    Cause,
     DeadLettersReplayed,
-    Deliveries,
-    DeliveryRef,
     Entry,
     FailedDelivery,
-    GivenUp,
     Outdated,
-    Progress,
     SpoolFull,
     SpoolLimits,
     SpoolNotice,
@@ -81,30 +69,13 @@ _BATCHED = AppendEntry | RecordProgress | SaveConsent
 log = structlog.get_logger()
 
 
-class _Refusal(NamedTuple):
-    """What a destination refuses of an entry."""
-
-    lane: DestinationCursor
-    numbers: Deliveries
-    why: str
-
-
 class _Taking(NamedTuple):
     """An entry that is taken."""
 
     job: AppendEntry
     entry: Entry
     size: int
-    refused: list[_Refusal]
-
-
-@dataclass
-class Unsaid:
-    """What was given up and is not logged yet."""
-
-    reason: str
-    dead: int = 0
-    dropped: int = 0
+    refused: list[RefusedEntry]
 
 
 class Writer:
@@ -118,8 +89,7 @@ class Writer:
         clock: Clock,
     ) -> None:
         self.room = Room(session.lanes, session.gauge, session.folder)
-        self.given_up: dict[str, GivenUp] = {}
-        self._unsaid: dict[tuple[str, Cause], Unsaid] = {}
+        self.evictions = Evictions(session.lanes, self.room, clock)
         self._session, self._lanes, self._gauge = session, session.lanes, session.gauge
         self._batches, self._limits, self._clock = batches, limits, clock
         self._ticked = self._shrunk = self._ahead = 0.0
@@ -146,7 +116,7 @@ class Writer:
             if closing:
                 self._session.disconnect()
                 self._session.end()
-                self._say_given_up()
+                self.evictions.say()
             if jobs:
                 self._answer(jobs, notices)
             if closing:
@@ -181,7 +151,7 @@ class Writer:
                 self._append(connection, [job for job in jobs if isinstance(job, AppendEntry)])
                 self._remember(connection, [job for job in jobs if isinstance(job, SaveConsent)])
                 for lane in self._lanes.by_name.values():
-                    notices += self._overflow(connection, lane)
+                    notices += self.evictions.overflow(connection, lane)
                 self.room.look(connection)
                 if trimmable(self._lanes) >= STEP:
                     trim(connection, self._lanes, max(STEP, 2 * len(jobs)))
@@ -254,17 +224,17 @@ class Writer:
                 accepted[name] += len(numbers)
             for refusal in taking.refused:
                 accepted[refusal.lane.name] += len(refusal.numbers)
-                self._refuse(connection, seq, refusal)
+                self.evictions.refuse(connection, seq, refusal)
             seq += 1
         counts = ((count, by_name[name].number) for name, count in accepted.items())
         connection.executemany(_ACCEPT, counts)
 
-    def _admitted(self, entry: Entry) -> tuple[Entry, list["_Refusal"], int]:
+    def _admitted(self, entry: Entry) -> tuple[Entry, list["RefusedEntry"], int]:
         """Return the entry for those destinations that take it, what the others refuse, the mask.
 
         Raises SpoolFull where none takes it, a shadow aside, and SpoolError for an unknown one.
         """
-        refused: list[_Refusal] = []
+        refused: list[RefusedEntry] = []
         lanes: list[DestinationCursor] = []
         takes, mask = False, 0
         for name, numbers in entry.targets.items():
@@ -272,7 +242,7 @@ class Writer:
             if lane.bounds is None:
                 raise SpoolError(f"destination {lane.name!r} is not registered; register it first")
             if why := self.room.refusal(lane):
-                refused.append(_Refusal(lane, numbers, why))
+                refused.append(RefusedEntry(lane, numbers, why))
                 continue
             takes = takes or lane.bounds.overflow != "drop"
             lanes.append(lane)
@@ -285,21 +255,6 @@ class Writer:
         for lane in lanes:
             lane.coming += 1
         return entry, refused, mask
-
-    def _refuse(self, connection: apsw.Connection, seq: int, refusal: "_Refusal") -> None:
-        """Give up what a destination refuses of an entry that others take.
-
-        It becomes dead letters as long as the destination is within its share of the store.
-        """
-        lane, numbers, why = refusal
-        if self.room.is_past(lane):
-            count_dropped(connection, lane, len(numbers))
-            self._gives_up(lane, "overflow", 0, len(numbers), why)
-            return
-        at = self._clock.now() + self._clock.ahead
-        dead = [FailedDelivery(DeliveryRef(seq, number), "overflow", why, at) for number in numbers]
-        refuse(connection, lane, dead)
-        self._gives_up(lane, "overflow", len(dead), 0, why)
 
     def _remember(self, connection: apsw.Connection, jobs: Sequence[SaveConsent]) -> None:
         for job in jobs:
@@ -316,86 +271,6 @@ class Writer:
             trim(connection, self._lanes, _HURRY)
         if not self._gauge.has_room(connection, size):
             raise SpoolFull(self.room.says_full(), _RETRY_AFTER)
-
-    def _overflow(self, connection: apsw.Connection, lane: DestinationCursor) -> list[SpoolNotice]:
-        """Let the oldest of what a destination has too much of give way, if its policy says so."""
-        bounds = lane.bounds
-        if bounds is None or bounds.overflow == "refuse":
-            return []
-        at = self._clock.now() + self._clock.ahead
-        if (excess := lane.excess()) > 0:
-            reason = f"more than {bounds.max_backlog} were pending"
-            why = FailedDelivery(NOWHERE, "overflow", reason, at)
-            return self._take(connection, lane, why, min(excess, STEP), math.inf)
-        return self._keep_to_share(connection, lane, at) if self.room.is_past(lane) else []
-
-    def _keep_to_share(
-        self, connection: apsw.Connection, lane: DestinationCursor, at: float
-    ) -> list[SpoolNotice]:
-        """Free what a destination holds beyond its share, the oldest first.
-
-        What was pending becomes dead letters, which free nothing: of these as much is dropped, so
-        that in time a half of the share is pending and the other half dead letters.
-        """
-        size, reason = self.room.excess(lane), self.room.past_share(lane)
-        if not size:
-            return []
-        notices: list[SpoolNotice] = []
-        dead = lane.bounds is not None and lane.bounds.overflow == "dead"
-        if 2 * self.room.letters(lane) <= self.room.held(lane):
-            why = FailedDelivery(NOWHERE, "overflow", reason, at)
-            count = lane.count_of(2 * size if dead else size, STEP)
-            notices = self._take(connection, lane, why, count, math.inf)
-        if dead:
-            dropped = drop_oldest(connection, lane.name, size, STEP)
-            lane.new_dead -= dropped
-            self._gives_up(lane, "overflow", 0, dropped, reason)
-        return notices
-
-    def _take(
-        self,
-        connection: apsw.Connection,
-        lane: DestinationCursor,
-        why: FailedDelivery,
-        count: int,
-        before: float,
-    ) -> list[SpoolNotice]:
-        progress, waiting = evict(connection, lane, why, count, before)
-        if progress == NOTHING:
-            return []
-        bounds, dropped = lane.bounds, 0
-        marks = [failed.mark for failed in progress.dead]
-        if bounds is not None and bounds.overflow == "drop":
-            progress, dropped = Progress(cursor=progress.cursor, done=waiting), len(progress.dead)
-            count_dropped(connection, lane, dropped)
-        apply_progress(connection, lane, progress, self._lanes.ended, terse=True)
-        note_taken(connection, lane, marks, set(waiting), dropped=dropped > 0)
-        self._lanes.evict(lane)
-        self._gives_up(lane, why.cause, len(progress.dead), dropped, why.reason)
-        return [eviction_notice(connection, lane, progress, waiting, dropped)]
-
-    def _gives_up(
-        self, lane: DestinationCursor, cause: Cause, dead: int, dropped: int, reason: str
-    ) -> None:
-        """Count what is given up, and let it be said: nothing ends unheard."""
-        known = self.given_up.get(lane.name, GivenUp())
-        self.given_up[lane.name] = GivenUp(known.dead + dead, known.dropped + dropped)
-        unsaid = self._unsaid.setdefault((lane.name, cause), Unsaid(reason))
-        unsaid.dead += dead
-        unsaid.dropped += dropped
-
-    def _say_given_up(self) -> None:
-        """Log what was given up since the last time: a line a second for a destination."""
-        unsaid, self._unsaid = self._unsaid, {}
-        for (name, cause), found in unsaid.items():
-            log.warning(
-                "given_up",
-                destination=name,
-                cause=cause,
-                dead_letters=found.dead,
-                dropped=found.dropped,
-                reason=found.reason,
-            )
 
     # ---- the rest ------------------------------------------------------------------------
 
@@ -417,7 +292,7 @@ class Writer:
         due = now - self._ticked >= TICK
         if due:
             self._ticked = now
-            self._say_given_up()
+            self.evictions.say()
         try:
             if self._session.trouble:
                 if due:
@@ -510,7 +385,9 @@ class Writer:
         for name in list(self._lanes.by_name):
             with self._session.writing() as connection:
                 lane = self._lanes[name]
-                notices = self._take(connection, lane, why, STEP, now - self._limits.max_age)
+                notices = self.evictions.evict(
+                    connection, lane, why, STEP, now - self._limits.max_age
+                )
             if notices:  # at once: the next destination's transaction may fail
                 self._answer([], notices)
                 expired = True

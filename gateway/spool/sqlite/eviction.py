@@ -1,0 +1,169 @@
+"""What the spool gives up by itself: the oldest, for age or for room, and what is refused."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import apsw
+import structlog
+
+from gateway.spool.clock import Clock
+from gateway.spool.sqlite.cursors import DestinationCursor, DestinationCursors
+from gateway.spool.sqlite.dead_letters import drop_oldest
+from gateway.spool.sqlite.progress import (
+    NOTHING,
+    NOWHERE,
+    apply_progress,
+    count_dropped,
+    evict,
+    eviction_notice,
+    note_taken,
+    refuse,
+)
+from gateway.spool.sqlite.room import Room
+from gateway.spool.sqlite.vacuum import STEP
+from gateway.spool.values import (
+    Cause,
+    Deliveries,
+    DeliveryRef,
+    FailedDelivery,
+    GivenUp,
+    Progress,
+    SpoolNotice,
+)
+
+log = structlog.get_logger()
+
+
+class RefusedEntry(NamedTuple):
+    """What a destination refuses of an entry."""
+
+    lane: DestinationCursor
+    numbers: Deliveries
+    why: str
+
+
+@dataclass
+class Unsaid:
+    """What was given up and is not logged yet."""
+
+    reason: str
+    dead: int = 0
+    dropped: int = 0
+
+
+class Evictions:
+    """Gives deliveries up, within the writer's transactions, and counts them.
+
+    Attributes:
+        given_up: what was given up since the start, by destination.
+    """
+
+    def __init__(self, lanes: DestinationCursors, room: Room, clock: Clock) -> None:
+        self.given_up: dict[str, GivenUp] = {}
+        self._unsaid: dict[tuple[str, Cause], Unsaid] = {}
+        self._lanes, self._room, self._clock = lanes, room, clock
+
+    def overflow(self, connection: apsw.Connection, lane: DestinationCursor) -> list[SpoolNotice]:
+        """Let the oldest of what a destination has too much of give way, if its policy says so."""
+        bounds = lane.bounds
+        if bounds is None or bounds.overflow == "refuse":
+            return []
+        at = self._clock.now() + self._clock.ahead
+        if (excess := lane.excess()) > 0:
+            reason = f"more than {bounds.max_backlog} were pending"
+            why = FailedDelivery(NOWHERE, "overflow", reason, at)
+            return self.evict(connection, lane, why, min(excess, STEP), math.inf)
+        return self._keep_to_share(connection, lane, at) if self._room.is_past(lane) else []
+
+    def _keep_to_share(
+        self, connection: apsw.Connection, lane: DestinationCursor, at: float
+    ) -> list[SpoolNotice]:
+        """Free what a destination holds beyond its share, the oldest first.
+
+        What was pending becomes dead letters, which free nothing: of these as much is dropped, so
+        that in time a half of the share is pending and the other half dead letters.
+        """
+        size, reason = self._room.excess(lane), self._room.past_share(lane)
+        if not size:
+            return []
+        notices: list[SpoolNotice] = []
+        dead = lane.bounds is not None and lane.bounds.overflow == "dead"
+        if 2 * self._room.letters(lane) <= self._room.held(lane):
+            why = FailedDelivery(NOWHERE, "overflow", reason, at)
+            count = lane.count_of(2 * size if dead else size, STEP)
+            notices = self.evict(connection, lane, why, count, math.inf)
+        if dead:
+            dropped = drop_oldest(connection, lane.name, size, STEP)
+            lane.new_dead -= dropped
+            self._count(lane, "overflow", 0, dropped, reason)
+        return notices
+
+    def evict(
+        self,
+        connection: apsw.Connection,
+        lane: DestinationCursor,
+        why: FailedDelivery,
+        count: int,
+        before: float,
+    ) -> list[SpoolNotice]:
+        """Give up the oldest deliveries of a destination, by its policy.
+
+        Args:
+            connection: within a transaction of the writer.
+            lane: the destination's.
+            why: the cause, the reason and the time that their dead letters get.
+            count: how many at most.
+            before: Unix seconds; only those whose request came earlier.
+        """
+        progress, waiting = evict(connection, lane, why, count, before)
+        if progress == NOTHING:
+            return []
+        bounds, dropped = lane.bounds, 0
+        marks = [failed.mark for failed in progress.dead]
+        if bounds is not None and bounds.overflow == "drop":
+            progress, dropped = Progress(cursor=progress.cursor, done=waiting), len(progress.dead)
+            count_dropped(connection, lane, dropped)
+        apply_progress(connection, lane, progress, self._lanes.ended, terse=True)
+        note_taken(connection, lane, marks, set(waiting), dropped=dropped > 0)
+        self._lanes.evict(lane)
+        self._count(lane, why.cause, len(progress.dead), dropped, why.reason)
+        return [eviction_notice(connection, lane, progress, waiting, dropped)]
+
+    def refuse(self, connection: apsw.Connection, seq: int, refusal: RefusedEntry) -> None:
+        """Give up what a destination refuses of an entry that others take.
+
+        It becomes dead letters as long as the destination is within its share of the store.
+        """
+        lane, numbers, why = refusal
+        if self._room.is_past(lane):
+            count_dropped(connection, lane, len(numbers))
+            self._count(lane, "overflow", 0, len(numbers), why)
+            return
+        at = self._clock.now() + self._clock.ahead
+        dead = [FailedDelivery(DeliveryRef(seq, number), "overflow", why, at) for number in numbers]
+        refuse(connection, lane, dead)
+        self._count(lane, "overflow", len(dead), 0, why)
+
+    def _count(
+        self, lane: DestinationCursor, cause: Cause, dead: int, dropped: int, reason: str
+    ) -> None:
+        """Count what is given up, and let it be said: nothing ends unheard."""
+        known = self.given_up.get(lane.name, GivenUp())
+        self.given_up[lane.name] = GivenUp(known.dead + dead, known.dropped + dropped)
+        unsaid = self._unsaid.setdefault((lane.name, cause), Unsaid(reason))
+        unsaid.dead += dead
+        unsaid.dropped += dropped
+
+    def say(self) -> None:
+        """Log what was given up since the last time: a line a second for a destination."""
+        unsaid, self._unsaid = self._unsaid, {}
+        for (name, cause), found in unsaid.items():
+            log.warning(
+                "given_up",
+                destination=name,
+                cause=cause,
+                dead_letters=found.dead,
+                dropped=found.dropped,
+                reason=found.reason,
+            )
