@@ -18,7 +18,7 @@ from gateway.config import Config
 from gateway.config.loader.load import load
 from gateway.config.models import TABLES, keys_of
 from gateway.errors import ConfigError
-from gateway.quantities import Quantity, QuantityKind, shown
+from gateway.plugin.quantities import Quantity, QuantityKind, shown
 from gateway.redact import HIDDEN, without_password
 from gateway.spool import QueueDepth
 

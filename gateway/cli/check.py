@@ -17,8 +17,8 @@ from gateway.config.loader.load import load
 from gateway.config.schema import editor_schema
 from gateway.errors import ConfigError
 from gateway.explain.static_losses import StaticLosses, static_losses
+from gateway.plugin.quantities import shown
 from gateway.plugin.registry import PluginRegistry, load_plugins
-from gateway.quantities import shown
 from gateway.redact import without_password
 
 MOST = 16

@@ -14,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from gateway.cli.output import config_option, console, redactor_of, strip_control_characters, table
 from gateway.cli.text import lines
 from gateway.config.loader.load import load_spool
-from gateway.quantities import duration
+from gateway.plugin.quantities import duration
 from gateway.spool import Balance, DeadLetterFilter
 from gateway.spool.dead_letters import DeadLetterSummary, format_time, summarize
 from gateway.spool.sqlite.dead_letters import DeadLetterStore

@@ -27,8 +27,8 @@ from gateway.config.types import (
     upstream,
 )
 from gateway.event import EventType
+from gateway.plugin.quantities import DAY, GIB, HOUR, KIB, MIB, MINUTE, Duration, Rate, Size
 from gateway.plugin.settings import Settings
-from gateway.quantities import DAY, GIB, HOUR, KIB, MIB, MINUTE, Duration, Rate, Size
 from gateway.redact import Redactor
 from gateway.tracking import TrackingPlan, ViolationPolicy
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from gateway.config.types import Address, ConfigTable, address, address_problem, listening
-from gateway.quantities import DAY, HOUR, KIB, MIB, MINUTE, Duration, Size
+from gateway.plugin.quantities import DAY, HOUR, KIB, MIB, MINUTE, Duration, Size
 
 
 def _names(value: object) -> object:

@@ -13,8 +13,8 @@ from gateway.config.models import TABLES, keys_of
 from gateway.config.route_tests import NOON, ExpectedRequestConfig, Gets
 from gateway.config.steps import STEPS, StepConfig
 from gateway.config.types import Schema
+from gateway.plugin.quantities import Quantity, shown
 from gateway.plugin.registry import PluginRegistry
-from gateway.quantities import Quantity, shown
 
 HEADERS = {
     "server": "[server]",

@@ -17,8 +17,8 @@ from gateway.config.models import TABLES, Delivery, SourceConfig, keys_of
 from gateway.config.route_tests import ExpectedRequestConfig
 from gateway.config.steps import STEPS, StepConfig
 from gateway.config.types import NAME, Schema
+from gateway.plugin.quantities import DURATIONS, RATES, SIZES, Quantity, QuantityKind, shown
 from gateway.plugin.registry import PluginRegistry
-from gateway.quantities import DURATIONS, RATES, SIZES, Quantity, QuantityKind, shown
 
 Json: TypeAlias = dict[str, Any]
 

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, JsonValue, SecretStr, model_validat
 from gateway.config.types import ConfigTable
 from gateway.event_fields import EventField, find_field
 from gateway.json_text import LongNumber
-from gateway.quantities import Duration
+from gateway.plugin.quantities import Duration
 
 Plain: TypeAlias = str | int | float | bool | list[Any] | dict[str, Any]
 """What TOML and JSON have in common, without null."""

@@ -49,6 +49,7 @@ from gateway.mapping import (
 from gateway.plugin.commerce import with_amounts
 from gateway.plugin.context_properties import Included
 from gateway.plugin.endpoints import Endpoints, EndpointSet
+from gateway.plugin.quantities import Duration
 from gateway.plugin.settings import CONVENTIONS, FreeFormSettings, Naming, Secret, Settings
 from gateway.plugin.spec_spellings import BOTH, ORDERS, PRODUCT, PROPERTIES, respelled, spec_name
 from gateway.plugin.vendor import (
@@ -60,7 +61,6 @@ from gateway.plugin.vendor import (
     forwarded_headers,
     json_response,
 )
-from gateway.quantities import Duration
 from gateway.verdict import (
     Declined,
     Delivered,

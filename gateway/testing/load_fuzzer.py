@@ -33,10 +33,10 @@ from gateway.errors import PluginError, Unrenderable
 from gateway.event import Event
 from gateway.http import REQUEST_ID, Request, Response
 from gateway.mapping import EventMapping
+from gateway.plugin.quantities import MIB
 from gateway.plugin.registry import load_plugins, placeholder_output
 from gateway.plugin.settings import Secret, Settings
 from gateway.plugin.vendor import Input, Output
-from gateway.quantities import MIB
 from gateway.testing.live_gateway import PATIENCE, InMemoryClient, SettledEvents, check_balance
 from gateway.verdict import Declined
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from gateway.quantities import DAY, GIB
+from gateway.plugin.quantities import DAY, GIB
 from gateway.trace.records import AttemptRecord, EventRecord, RecordedMessage
 from gateway.trace.store import TraceWriter
 from tests.e2e.admin import Admin, administered

@@ -10,8 +10,8 @@ from gateway.config.models import TABLES, keys_of
 from gateway.config.reference import reference
 from gateway.config.types import Address
 from gateway.errors import ConfigError, PluginError
+from gateway.plugin.quantities import duration, rate, shown, size
 from gateway.plugin.registry import load_plugins
-from gateway.quantities import duration, rate, shown, size
 from tests.gateway.configuring import FINE, AcmeOutput, read, registry
 
 ROOT = Path(__file__).parents[2]

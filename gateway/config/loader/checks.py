@@ -21,9 +21,9 @@ from gateway.config.models import (
 from gateway.config.operations import AdminConfig, AlertsConfig, TraceConfig
 from gateway.config.steps import Consent
 from gateway.config.types import address_problem
+from gateway.plugin.quantities import shown
 from gateway.plugin.registry import PluginRegistry
 from gateway.plugin.vendor import Output
-from gateway.quantities import shown
 from gateway.suggestions import did_you_mean
 
 EVERYBODY = (
