@@ -7,7 +7,7 @@ so it is read here beside the parser.
 
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
@@ -122,6 +122,39 @@ class Connector(aiohttp.TCPConnector):
         super().__init__(**settings)
         made: Callable[..., ResponseHandler] = Connection
         self._factory = partial(made, loop=self._loop)
+
+
+LONGEST_FIELD = 32 * 1024
+MOST_FIELDS = 512
+"""Bytes of a header and number of headers of an answer; policies of pages are long."""
+
+
+def vendor_session(
+    connector: Connector,
+    *,
+    answers: type[aiohttp.ClientResponse] = aiohttp.ClientResponse,
+    also_skip: Iterable[str] = (),
+) -> aiohttp.ClientSession:
+    """Return a session that adds nothing to requests, and changes nothing about answers.
+
+    It keeps no cookies and sets no time limits.
+
+    Args:
+        connector: its connections.
+        answers: the class of its answers.
+        also_skip: headers that aiohttp must not add, besides those of every session.
+    """
+    return aiohttp.ClientSession(
+        connector=connector,
+        response_class=answers,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        max_line_size=LONGEST_FIELD,
+        max_field_size=LONGEST_FIELD,
+        max_headers=MOST_FIELDS,
+        timeout=aiohttp.ClientTimeout(total=None),
+        skip_auto_headers=("accept", "accept-encoding", "user-agent", *also_skip),
+    )
 
 
 WBITS = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}

@@ -9,7 +9,7 @@ from yarl import URL
 
 from gateway.errors import TransportError
 from gateway.http import Request, Response, check_final_status, end_to_end_headers
-from gateway.http_client import LINE, Answer, Connector, StatusLine, unpacked
+from gateway.http_client import LINE, Answer, Connector, StatusLine, unpacked, vendor_session
 
 KEPT = ("content-type", "retry-after", "x-ratelimit-reset", "location")
 """Headers of an answer that a verdict or a person may need."""
@@ -19,9 +19,6 @@ LARGEST_WHOLE = 1024 * 1024
 """Bytes of an answer that are read where it is handed back to a client."""
 REWRITTEN = frozenset({"content-length", "content-encoding"})
 """Headers that no longer hold of a body that was read and inflated."""
-LONGEST_FIELD = 32 * 1024
-MOST_FIELDS = 512
-"""Bytes of a header and number of headers that are read; policies of pages are long."""
 
 REMEMBERED = 256
 """URLs kept in parsed form; forwarded ones have queries of the senders' own."""
@@ -56,17 +53,7 @@ class HttpTransport:
         connector = Connector(
             limit=connections, ttl_dns_cache=300, keepalive_timeout=60, enable_cleanup_closed=False
         )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            response_class=Answer,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            max_line_size=LONGEST_FIELD,
-            max_field_size=LONGEST_FIELD,
-            max_headers=MOST_FIELDS,
-            timeout=aiohttp.ClientTimeout(total=None),
-            skip_auto_headers=("accept", "accept-encoding", "user-agent"),
-        )
+        self._session = vendor_session(connector, answers=Answer)
         self._urls: dict[str, URL] = {}
 
     async def send(self, request: Request, *, whole: bool = False) -> Response:

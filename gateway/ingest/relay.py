@@ -22,7 +22,7 @@ from yarl import URL
 
 from gateway.errors import TRY_AGAIN, Fault, Rejected
 from gateway.http import REQUEST_ID, Request, check_final_status, end_to_end_headers, reason
-from gateway.http_client import Connector
+from gateway.http_client import Connector, vendor_session
 from gateway.ingest import body
 from gateway.ingest.connections import ClientGone, Halted, connection_of, while_connected
 from gateway.ingest.cors import Cors
@@ -38,9 +38,6 @@ CALLS_EACH = 192
 UPLOADS, UPLOADS_EACH = 128, 32
 """Bodies that may go up to one upstream as they come in, and those of one client: whoever sends
 them decides how long each takes."""
-LONGEST_FIELD = 32 * 1024
-MOST_FIELDS = 512
-"""Bytes of a header and number of headers of an answer; policies of pages are long."""
 IDLE = 15.0
 """Seconds that an unused connection is kept: less than most servers do, since a call that is
 sent down a connection just closed fails, and only some methods may be tried twice."""
@@ -112,15 +109,9 @@ class Upstream:
     def session(self) -> Iterator[aiohttp.ClientSession]:
         """Lend the connections for one call; they stay open until it ends."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=Connector(limit=CONNECTIONS, ttl_dns_cache=300, keepalive_timeout=IDLE),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                max_line_size=LONGEST_FIELD,
-                max_field_size=LONGEST_FIELD,
-                max_headers=MOST_FIELDS,
-                timeout=aiohttp.ClientTimeout(total=None),
-                skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
+            self._session = vendor_session(
+                Connector(limit=CONNECTIONS, ttl_dns_cache=300, keepalive_timeout=IDLE),
+                also_skip=("content-type",),
             )
         self._lent += 1
         try:

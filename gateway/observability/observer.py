@@ -50,7 +50,7 @@ and those who watch must not slow anything."""
 
 
 class Observer:
-    """What is seen of one gateway (`gateway.trace.records.Observability`).
+    """What is seen of one gateway.
 
     Args:
         config: says what is kept.

@@ -10,7 +10,14 @@ from gateway.trace.records import ALL_LINES, TraceFilter, TraceLine
 
 
 class LiveSubscription:
-    """A subscription: lines as they happen, until the reader leaves or is too slow."""
+    """Lines as they happen, until the reader leaves or is too slow.
+
+    It is a context manager and an iterator: ``with feed.subscribe(which) as lines: async for``.
+    The iterator ends where the reader did not keep up, or the gateway stops.
+
+    Attributes:
+        dropped: the reader was too slow, so that it gets no more.
+    """
 
     def __init__(self, hub: "LiveFeed", which: TraceFilter, room: int) -> None:
         self.dropped = False
@@ -78,7 +85,11 @@ class LiveFeed:
         self.lines: set[LiveSubscription] = set()
 
     def subscribe(self, which: TraceFilter = ALL_LINES, room: int = 1000) -> LiveSubscription:
-        """Return the lines to come (see `gateway.trace.records.Hub`)."""
+        """Return the lines to come; one who lets *room* of them pile up is dropped.
+
+        While anybody watches, whatever happens is handed out, sampled or not. Call it, and leave
+        it, on the event loop.
+        """
         return LiveSubscription(self, which, room)
 
     def wants(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:

@@ -7,9 +7,8 @@ said of each event, and every try to deliver it. No credential is in any of it: 
 before anything is written or handed to those who watch.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from types import TracebackType
-from typing import Literal, Protocol, Self
+from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
@@ -256,76 +255,3 @@ class TraceFilter(msgspec.Struct, frozen=True):
 
 
 ALL_LINES = TraceFilter()
-
-
-class Traces(Protocol):
-    """The traces that are kept. Raises TraceError where they cannot be read."""
-
-    async def find(
-        self, which: TraceFilter = ALL_LINES, before: int | None = None, limit: int = 50
-    ) -> list[TraceLine]:
-        """Return the newest lines, the newest first; *before* goes on behind a line's number."""
-        ...
-
-    async def show(self, identity: str, limit: int = 20) -> list[Trace]:
-        """Return what is kept under an id, the newest first.
-
-        It is the id of a request or an event, a message id, a user id or an anonymous id.
-        """
-        ...
-
-
-class Subscription(Protocol):
-    """Lines as they happen, until the reader leaves or is too slow.
-
-    It is a context manager and an iterator: ``with hub.subscribe(which) as lines: async for``.
-    The iterator ends where the reader did not keep up, or the gateway stops.
-    """
-
-    dropped: bool
-    """The reader was too slow, so that it gets no more."""
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop listening."""
-        ...
-
-    def __aiter__(self) -> AsyncIterator[TraceLine]:
-        """Return the lines to come."""
-        ...
-
-    def batches(self) -> AsyncIterator[Sequence[TraceLine]]:
-        """Return the lines to come, each time as many as there are by then."""
-        ...
-
-
-class Hub(Protocol):
-    """Hands out what happens to those who watch; nobody waits for them."""
-
-    def subscribe(self, which: TraceFilter = ALL_LINES, room: int = 1000) -> Subscription:
-        """Return the lines to come; one who lets *room* of them pile up is dropped.
-
-        While anybody watches, whatever happens is handed out, sampled or not. Call it, and leave
-        it, on the event loop.
-        """
-        ...
-
-
-class Observability(Protocol):
-    """What the running gateway gives to those who show it: ``Gateway.observer``."""
-
-    @property
-    def traces(self) -> Traces:
-        """Return the traces that are kept."""
-
-    @property
-    def hub(self) -> Hub:
-        """Return what happens now."""

@@ -351,7 +351,10 @@ class TraceReader:
         return [line for line in found if line is not None]
 
     def show(self, identity: str, limit: int = 20) -> list[Trace]:
-        """Return what is kept under an id, the newest first (see `Traces.show`)."""
+        """Return what is kept under an id, the newest first.
+
+        It is the id of a request or an event, a message id, a user id or an anonymous id.
+        """
         with explained(self._path):
             for request in found_ids(identity):
                 one = self._trace(request)
@@ -411,7 +414,7 @@ def open_traces(path: Path) -> Iterator[TraceReader]:
 
 
 class StoredTraces:
-    """The traces of a running gateway (`gateway.trace.records.Traces`), read off the loop."""
+    """The traces of a running gateway, read off the loop."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

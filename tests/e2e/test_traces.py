@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from gateway.cli import main
 from gateway.trace.record_builder import LONGEST
 from gateway.trace.recorder import MOST, MOST_BYTES, Recorder
-from gateway.trace.records import Observability, TraceFilter, TraceLine
+from gateway.trace.records import TraceFilter, TraceLine
 from gateway.trace.store import TraceWriter
 from tests.e2e.configs import destination
 from tests.e2e.process import ROOT
@@ -166,8 +166,7 @@ async def test_what_waits_is_told(tmp_path: Path) -> None:
         await opened(run, "chrts")
         second = await track(run, uid="u4", name="Second")
         await seen
-        watched: Observability = run.gateway.observer
-        (trace,) = await watched.traces.show(second)
+        (trace,) = await run.gateway.observer.traces.show(second)
     assert trace.tries == ()
     assert (
         "chrts: nothing yet; it waits for the destination, which is in trouble: HTTP 401"
