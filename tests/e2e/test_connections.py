@@ -198,6 +198,24 @@ async def test_a_proxy_has_no_share(tmp_path: Path) -> None:
             assert b" 200 OK" in await answered((reader, writer))
 
 
+async def test_behind_a_proxy_the_client_with_most_gives_way(tmp_path: Path) -> None:
+    """A proxy's connection counts for the client of its last request, whose address it told."""
+    limits = 'max_connections = 6\ntrusted_proxies = ["127.0.0.0/8"]'
+    async with running(tmp_path, limited(tmp_path, limits)) as run:
+        kept = []
+        for client in ("203.0.113.1", *["203.0.113.2"] * 5):
+            one = await connected(run.url, head(f"x-forwarded-for: {client}") + TRACK)
+            assert b"success" in await one[0].readuntil(b"}")
+            kept.append(one)
+        assert b" 200 OK" in await ask(run.url)
+        alone, *many_of_them = kept
+        alone[1].write(head("connection: close") + TRACK)
+        assert b" 200 OK" in await answered(alone), "it was silent longest, and holds least"
+        assert await answered(many_of_them[0]) == b""
+        for _, writer in many_of_them[1:]:
+            writer.close()
+
+
 async def test_busy_connections_are_not_cut_short(tmp_path: Path) -> None:
     """Where every connection is being answered, a new one is told to try again later."""
     async with vendor() as upstream:

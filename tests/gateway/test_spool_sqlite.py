@@ -164,6 +164,22 @@ async def test_space_is_given_back(spool: SqliteSpool, tmp_path: Path) -> None:
     await eventually(shrunk)
 
 
+async def test_a_report_of_nobody_costs_the_others_nothing(spool: SqliteSpool) -> None:
+    """Progress of an unknown destination is an error of its own, whatever is written with it."""
+    await spool.append(entry("r0", a=(0,)))
+    ahead = asyncio.ensure_future(spool.append(entry("r1", a=(0,))))
+    await asyncio.sleep(0)  # its commit is on its way, so that the next two share one
+    wrong, right = await asyncio.gather(
+        spool.settle("nobody", Progress(cursor=1, delivered=1)),
+        spool.settle("a", Progress(cursor=1, delivered=1)),
+        return_exceptions=True,
+    )
+    await ahead
+    assert isinstance(wrong, SpoolError)
+    assert right is None
+    assert spool.cursor("a") == 1
+
+
 async def test_letter_box_beside_a_running_gateway(spool: SqliteSpool, tmp_path: Path) -> None:
     """Another process lists, drops and replays; the gateway notices and never loses a replay."""
     for i in range(4):

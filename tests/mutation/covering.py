@@ -67,6 +67,7 @@ LIFE = (
     f"{E}upstream_answers.py",
 )
 INGEST = (
+    f"{E}connections.py::test_behind_a_proxy_the_client_with_most_gives_way",
     f"{E}browsers.py",
     f"{E}dedup.py",
     f"{E}hostile_senders.py",
