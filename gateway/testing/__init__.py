@@ -3,10 +3,12 @@
 Subclass a suite, give it what it needs, and run pytest. docs/add-a-vendor.md shows it at work.
 """
 
+import pkgutil
+
 import pytest
 
-for _name in ("anything", "delivery", "spool", "vendor"):
-    pytest.register_assert_rewrite(f"gateway.testing.{_name}")
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    pytest.register_assert_rewrite(_module.name)  # or a failed law would not say why
 
 from gateway.testing.delivery_suite import DeliverySuite  # noqa: E402 - after the lines above
 from gateway.testing.samples import Sample, load_samples, request_of  # noqa: E402 - likewise

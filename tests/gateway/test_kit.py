@@ -111,6 +111,12 @@ def test_values_in_values_out_is_pure() -> None:
         assert uuid.uuid5(uuid.NAMESPACE_URL, "a") == uuid.uuid5(uuid.NAMESPACE_URL, "a")
 
 
+def test_a_failed_assertion_shows_its_values(looked: Sample) -> None:
+    """An author sees the values that a failed assertion of the kit compared."""
+    with pytest.raises(AssertionError, match=r"= 'acme\.example'\.startswith"):
+        Suite().test_cites_its_source({**looked, "source": "acme.example"})
+
+
 def test_a_suite_that_knows_no_refusal_fails() -> None:
     """Whoever leaves out what the vendor's refusals look like is asked for it."""
     with pytest.raises(AssertionError, match="say in `native`"):
