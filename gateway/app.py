@@ -108,7 +108,7 @@ class Gateway:
             self.observer.hub,
             parse=self.parse,
             output_of=self.output_of,
-            keep=config.trace.on,
+            keep=config.trace.enabled,
         )
         hooks = registry.manager.hook
         self._on_accepted = bool(hooks.event_accepted.get_hookimpls())
@@ -406,7 +406,7 @@ class Gateway:
             secrets=[one.get_secret_value() for one in source.secrets],
             respond=source.respond_timeout if source.respond == "upstream" else None,
             lends=any(config.destinations[to].credentials == "client" for to in led),
-            traced=bool(config.trace.otlp),
+            traced=bool(config.trace.otlp_url),
             browser_headers=source.browser_headers,
             max_events=server.max_events,
         )

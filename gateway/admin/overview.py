@@ -123,7 +123,7 @@ def routes_of(desk: AdminContext) -> list[RouteState]:
     config, counts, series = desk.gateway.config, desk.gateway.observer.counts, desk.series
     return [
         RouteState(
-            name=route.label,
+            name=route.name,
             sources=list(config.sources if route.sources is None else route.sources),
             destinations=list(route.to),
             conditions=[
@@ -132,11 +132,11 @@ def routes_of(desk: AdminContext) -> list[RouteState]:
                 *([" ".join(route.when.split())] if route.when else []),
             ],
             steps=[step.word for step in route.steps],
-            otherwise=route.otherwise,
-            events=counts.routed[route.label, "given"],
-            rate=series.routed(route.label)[0],
-            withheld=counts.routed[route.label, "kept_back"],
-            kept_back=series.routed(route.label)[1],
+            otherwise=route.fallback,
+            events=counts.routed[route.name, "given"],
+            rate=series.routed(route.name)[0],
+            withheld=counts.routed[route.name, "kept_back"],
+            kept_back=series.routed(route.name)[1],
         )
         for route in config.routes
     ]
@@ -200,7 +200,7 @@ async def show_series(desk: AdminContext) -> History:
     return History(
         every=EVERY,
         sources={name: list(series.sources[name]) for name in gateway.config.sources},
-        routes={one.label: list(series.routes[one.label]) for one in gateway.config.routes},
+        routes={one.name: list(series.routes[one.name]) for one in gateway.config.routes},
         destinations={name: list(series.destinations[name]) for name in gateway.workers},
     )
 

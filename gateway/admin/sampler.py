@@ -103,11 +103,11 @@ class ActivitySampler:
             self.sources[name].append(SourceSample(at, taken / since, nowhere / since))
         for route in gateway.config.routes:
             given, kept_back = (
-                (now.routed.get((route.label, how), 0) - before.routed.get((route.label, how), 0))
+                (now.routed.get((route.name, how), 0) - before.routed.get((route.name, how), 0))
                 / since
                 for how in ("given", "kept_back")
             )
-            self.routes[route.label].append(RouteSample(at, given, kept_back))
+            self.routes[route.name].append(RouteSample(at, given, kept_back))
         for name in gateway.workers:
             depth = depths.get(name)
             sample = DestinationSample(

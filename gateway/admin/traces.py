@@ -66,7 +66,7 @@ async def _untraced(desk: AdminContext, identity: str) -> list[Trace]:
 
 def _maker(desk: AdminContext) -> RecordBuilder:
     gateway = desk.gateway
-    return RecordBuilder(gateway.observer.recorder.maker.setting, gateway.config.trace.bodies)
+    return RecordBuilder(gateway.observer.recorder.maker.setting, gateway.config.trace.max_body)
 
 
 def _both(trace: Trace, told: Trace) -> Trace:
@@ -163,8 +163,8 @@ def check_traced(desk: AdminContext) -> None:
     Raises:
         Problem: none ever are.
     """
-    if not desk.gateway.config.trace.on:
-        raise ApiProblem(409, "nothing is traced; set on = true in [trace], and start again")
+    if not desk.gateway.config.trace.enabled:
+        raise ApiProblem(409, "nothing is traced; set enabled = true in [trace], and start again")
 
 
 @endpoint("GET", "/traces", refuses=OFF)

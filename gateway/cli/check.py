@@ -62,8 +62,8 @@ def _print(config: Config, registry: PluginRegistry, out: Console) -> None:
     if config.alerts is not None:
         host = urlsplit(config.alerts.url.get_secret_value()).hostname
         out.print(f"  alerts     to {host}")
-    if config.consent.remember is not None:
-        out.print(f"  consent    remembered for {shown(config.consent.remember, 'duration')}")
+    if config.consent.retention is not None:
+        out.print(f"  consent    remembered for {shown(config.consent.retention, 'duration')}")
     out.print(title("\nSources"))
     rows = [_source(name, source) for name, source in config.sources.items()]
     out.print(table(("name", "vendor", "mount", "hosts", "keys", "upstream"), rows))
@@ -121,10 +121,10 @@ def _route(route: RouteConfig, config: Config) -> tuple[str, ...]:
     sources = "every source" if route.sources is None else " ".join(route.sources)
     every = len(config.destinations) > 1 and set(route.to) >= set(config.destinations)
     to = "every destination" if every else " ".join(route.to)
-    also = [word for word in ("also", "stop", "otherwise") if getattr(route, word)]
+    also = [word for word in ("additional", "stop", "fallback") if getattr(route, word)]
     when = ", ".join(_conditions(route)) or "always"
     steps = ", ".join(step.word for step in route.steps)
-    return " ".join((route.label, *(f"({word})" for word in also))), sources, when, steps, to
+    return " ".join((route.name, *(f"({word})" for word in also))), sources, when, steps, to
 
 
 def _conditions(route: RouteConfig) -> Iterator[str]:
@@ -146,7 +146,7 @@ def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
     if destination.max_attempts:
         facts.append(f"{destination.max_attempts} attempts")
     if destination.max_backlog:
-        facts.append(f"{destination.max_backlog} may wait, then {destination.full}")
+        facts.append(f"{destination.max_backlog} may wait, then {destination.on_full}")
     if destination.passthrough:
         facts.append("passthrough")
     if destination.shadow:

@@ -64,8 +64,8 @@ def explain(  # noqa: PLR0913 - one parameter per option
         posted = posted or f"{start[1].decode()} {start[2].decode('utf-8', 'replace')}"
     registry = load_plugins()
     config = load(path, registry, stand_ins=True)
-    if consented and config.consent.remember is None:
-        raise click.UsageError(f"--consent: {path} remembers nothing; see [consent] remember")
+    if consented and config.consent.retention is None:
+        raise click.UsageError(f"--consent: {path} remembers nothing; see [consent] retention")
     explaining = Explainer(config, registry)
     granted = dict.fromkeys(consented, True)
     asked = ExplainRequest(body, source, posted, own, datetime.now(UTC), ip, granted)

@@ -17,7 +17,7 @@ NONE = """{path} has no tests; write some, such as
     [[tests]]
     name = "orders reach the CRM"
     body = {{ ... }}            # a request in the format of the source's vendor
-    gets = ["crm"]"""
+    expect = ["crm"]"""
 
 
 @click.command("test")

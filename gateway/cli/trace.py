@@ -124,7 +124,7 @@ def _untraced(box: DeadLetterStore | None, identity: str, known: Known) -> Itera
             for entry in [dead.entry for dead in letters] if owing is None else [owing.entry]:
                 inputs = {name: cls() for name, cls in load_plugins().inputs.items()}
                 setting = RecordSettings(Router(()), inputs, known(), {}, consents=True)
-                maker = RecordBuilder(setting, TraceConfig().bodies)
+                maker = RecordBuilder(setting, TraceConfig().max_body)
                 yield trace_from_spool(entry, maker, whole=owing is not None and owing.whole)
                 return
 
@@ -167,7 +167,7 @@ PATIENCE = 1000
 def tail(path: Path, lines: int, count: int | None, *, as_json: bool, **which: Any) -> None:
     """Show what happens as it happens, until Ctrl-C.
 
-    Above [trace] successes_per_second successes are sampled; failed deliveries never are.
+    Above [trace] success_rate_limit successes are sampled; failed deliveries never are.
     """
     out, left, file = console(), count, load_trace(path)
     for line in _all(file, TraceFilter(**which), lines):

@@ -44,7 +44,7 @@ def _some(value: object) -> object:
 class ConsentConfig(ConfigTable):
     """What is remembered of users' consent, for steps that ask for it."""
 
-    remember: Duration | None = Field(default=None, gt=0)
+    retention: Duration | None = Field(default=None, gt=0)
     """How long the last consent that a user gave or withdrew is remembered, per category; nothing
     is where this is left out."""
     across_sources: bool = False
@@ -72,18 +72,18 @@ class RouteConfig(ConfigTable):
     """What happens where the condition cannot be judged: the route is not taken, or taken."""
     steps: tuple[StepConfig, ...] = ()
     """What is done to its events first: steps, and names of step lists."""
-    also: bool = False
+    additional: bool = False
     """Deliver beside what other routes deliver to the same destinations, not instead."""
     stop: bool = False
     """Ask no later route about an event that this one takes."""
-    otherwise: bool = False
+    fallback: bool = False
     """Take only events that no ordinary route takes."""
-    label: str = Field(default="", alias="name")
+    name: str = ""
     """What the route is called in explanations; `route 1` and so on where this is left out. A
     route with steps needs a name, which is stored with its deliveries."""
 
 
-OverflowPolicy = Literal["refuse", "dead"]
+OverflowPolicy = Literal["refuse", "dead_letter"]
 """What happens at a full backlog."""
 
 ReplyMode = Literal["accept", "upstream"]
@@ -167,14 +167,14 @@ class SpoolConfig(ConfigTable):
     max_bytes: Size = Field(default=10 * GIB, gt=0)
     """How large the spool may grow, dead letters included; past it senders are told to try
     again later. A destination that takes nothing holds two thirds of it at most, two such hold two
-    fifths each, and so on, so that the others go on; see `full`."""
+    fifths each, and so on, so that the others go on; see `on_full`."""
     max_age: Duration = Field(default=7 * DAY, gt=0)
     """How long a delivery may be pending; past it, it becomes a dead letter."""
-    full: OverflowPolicy = "refuse"
+    on_full: OverflowPolicy = "refuse"
     """What happens when a destination reaches its `max_backlog` or its share of `max_bytes`: it
-    takes no new events (`"refuse"`), or its oldest deliveries become dead letters (`"dead"`).
-    Senders are told to try again later where no other destination takes the request
-    ([bounds](operations.md#bounds))."""
+    takes no new events (`"refuse"`), or its oldest deliveries become dead letters
+    (`"dead_letter"`). Senders are told to try again later where no other destination takes the
+    request ([bounds](operations.md#bounds))."""
 
 
 class SourceConfig(ConfigTable):
@@ -184,13 +184,13 @@ class SourceConfig(ConfigTable):
     """Whose format it speaks; `gateway plugins` lists them."""
     keys: Annotated[tuple[SecretStr, ...] | Literal["any"], BeforeValidator(types.keys)]
     """The credentials that it accepts, or `"any"`. Any is taken only while the gateway listens
-    on a loopback address, or with `open = true`."""
+    on a loopback address, or with `allow_any_key = true`."""
     secrets: Annotated[tuple[SecretStr, ...], BeforeValidator(types.secrets)] = ()
     """The second credentials that it accepts, where the vendor's servers send one beside a key that
     stands in pages (PersonaClick's `shop_secret`). With this, a call with another one is refused,
     and so is one without where the vendor asks for one. `relay_as` lends a destination's secret
     only to calls with one of these, or with the destination's own."""
-    open: bool = False
+    allow_any_key: bool = False
     """Let `keys = "any"` hold on every address: whoever reaches the gateway may send events."""
     mount: Annotated[str, BeforeValidator(types.mount)] = ""
     """A prefix under which the vendor's paths are served, such as `"/shop-a"`."""
@@ -236,7 +236,7 @@ class SourceConfig(ConfigTable):
     schemas: Schemas = Field(default={})
     """JSON Schemas by name of event, or by pattern as in `names` of routes; text is the path of a
     file that holds one, from this file on. See [tracking plans](tracking-plans.md)."""
-    violations: ViolationPolicy = "allow"
+    on_violation: ViolationPolicy = "allow"
     """What becomes of events that do not fit: they go on and are counted (`"allow"`), go on without
     the wrong fields (`"drop-field"`), or are refused in the vendor's own words (`"refuse"`)."""
 
@@ -272,9 +272,9 @@ class Delivery(ConfigTable):
     max_backlog: Annotated[int | None, BeforeValidator(_limit)] = Field(default=None, ge=1)
     """How many requests may wait for this destination; 0, or leaving it out, sets no limit but
     the spool's."""
-    full: OverflowPolicy = "refuse"
+    on_full: OverflowPolicy = "refuse"
     """What happens when `max_backlog`, or its share of the spool's `max_bytes`, is reached; what
-    `full` in `[spool]` says where this is left out."""
+    `on_full` in `[spool]` says where this is left out."""
     passthrough: bool = True
     """Send requests that came in this same vendor's format on as they came, byte for byte, with
     only the credential exchanged."""

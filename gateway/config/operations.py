@@ -55,10 +55,10 @@ class AlertsConfig(ConfigTable):
     """How old the oldest event that is owed to a destination may become."""
     dead_letters: int = Field(default=1, ge=1)
     """How many dead letters must be added at a destination."""
-    again: Duration = Field(default=HOUR, gt=0)
+    repeat_interval: Duration = Field(default=HOUR, gt=0)
     """How long until the same is told again while it lasts. Dead letters that are added in the
     meantime are told of then."""
-    check_every: Duration = Field(default=15.0, ge=0.05)
+    check_interval: Duration = Field(default=15.0, ge=0.05)
     """How often to look."""
 
 
@@ -103,21 +103,21 @@ def _headers(value: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
 class TraceConfig(ConfigTable):
     """What is kept of every event's way, for those who ask where it went."""
 
-    on: bool = True
+    enabled: bool = True
     """Whether anything is traced."""
     path: Path | None = None
     """The file; `traces.db` in the spool's folder where this is left out."""
-    keep: Duration = Field(default=7 * DAY, gt=0)
+    retention: Duration = Field(default=7 * DAY, gt=0)
     """How long traces are kept."""
-    max_size: Size = Field(default=512 * MIB, ge=MIB)
+    max_bytes: Size = Field(default=512 * MIB, ge=MIB)
     """How much of the disk they may take; past it the oldest go."""
-    successes_per_second: int = Field(default=50, ge=0)
+    success_rate_limit: int = Field(default=50, ge=0)
     """How many requests are traced every second; of those that come on top, only what goes wrong
     is, and of refused requests 50 more a second for each source and kind of reason. Requests that
     are refused for their credential or their address count as successes here."""
-    bodies: Size = Field(default=64 * KIB, ge=0)
+    max_body: Size = Field(default=64 * KIB, ge=0)
     """How much is kept of each body, received or sent; 0 keeps none."""
-    otlp: Annotated[str, BeforeValidator(_collector)] = ""
+    otlp_url: Annotated[str, BeforeValidator(_collector)] = ""
     """The address of an OpenTelemetry collector, such as `"http://127.0.0.1:4318/v1/traces"`, which
     gets what is traced as spans too (OTLP over HTTP); none does where this is left out. It needs
     the extra `otel`: `pip install 'cdp-gateway[otel]'`."""
@@ -132,7 +132,7 @@ class TraceConfig(ConfigTable):
 class LogConfig(ConfigTable):
     """What is written to standard error."""
 
-    successes_per_second: int = Field(default=50, ge=0)
+    success_rate_limit: int = Field(default=50, ge=0)
     """How many requests, and how many deliveries, get a line every second; of those that come on
     top, only what goes wrong does, and of refused requests 50 more a second for each source and
     kind of reason. Requests that are refused for their credential or their address count as

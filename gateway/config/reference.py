@@ -10,7 +10,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from gateway.config.models import TABLES, keys_of
-from gateway.config.route_tests import NOON, ExpectedRequestConfig, Gets
+from gateway.config.route_tests import NOON, Expected, ExpectedRequestConfig
 from gateway.config.steps import STEPS, StepConfig
 from gateway.config.types import Schema
 from gateway.plugin.quantities import Quantity, shown
@@ -40,7 +40,7 @@ _KINDS: dict[Any, str] = {
     Path: "path",
     StepConfig: "step",
     Schema: "JSON Schema",
-    Gets: "list of destinations, or table of requests",
+    Expected: "list of destinations, or table of requests",
     datetime: "time",
     Any: "value",
 }
@@ -51,7 +51,7 @@ def reference(registry: PluginRegistry) -> str:
     parts = [
         part for name, model in TABLES.items() for part in _section(f"### `{HEADERS[name]}`", model)
     ]
-    parts += _section("#### `[tests.gets.DESTINATION]`", ExpectedRequestConfig)
+    parts += _section("#### `[tests.expect.DESTINATION]`", ExpectedRequestConfig)
     for word, step in STEPS.items():
         parts += _section(f"#### A step of `[[routes]]` or of a list in `[steps]`: `{word}`", step)
     for vendor, output in registry.outputs.items():

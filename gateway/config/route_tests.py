@@ -18,7 +18,7 @@ PLACES: dict[str, JsonValue] = {"anyOf": [
         {"type": "array", "items": {"$ref": "#/definitions/expected"}},
     ]}},
 ]}  # fmt: skip
-"""How ``gets`` may be written, as JSON Schema."""
+"""How ``expect`` may be written, as JSON Schema."""
 MOMENT: dict[str, JsonValue] = {"type": "string"}
 
 
@@ -51,15 +51,15 @@ class ExpectedRequestConfig(ConfigTable):
     body: Any = None
     """What its body must say: a table, or JSON as text. Lists must be whole; tables may hold
     more."""
-    exactly: bool = False
+    exact: bool = False
     """The body must say nothing else."""
-    lacks: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
     """What its body must not have, as dotted paths: `["properties.email"]`."""
-    hides: tuple[str, ...] = ()
+    must_not_contain: tuple[str, ...] = ()
     """Texts that must stand nowhere in it, such as an address that a step hashes."""
 
 
-Gets = dict[str, tuple[ExpectedRequestConfig, ...]]
+Expected = dict[str, tuple[ExpectedRequestConfig, ...]]
 
 
 class RouteTestConfig(ConfigTable):
@@ -93,12 +93,12 @@ class RouteTestConfig(ConfigTable):
         ]},
     )  # fmt: skip
     """What is remembered of the user's consent (`[consent]`): categories, or a table of them."""
-    gets: Gets | None = Field(default=None, json_schema_extra=PLACES)
+    expect: Expected | None = Field(default=None, json_schema_extra=PLACES)
     """Who gets it: destinations, or a table of them with what the request to each must be. A
     destination that is not named here must get nothing."""
-    why_not: Mapping[str, str] = {}
+    withheld: Mapping[str, str] = {}
     """Destinations that must get nothing, with some words of the reason."""
-    refused: str | None = None
+    rejected: str | None = None
     """The request must be refused; some words of the reason."""
 
 

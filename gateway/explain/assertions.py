@@ -56,7 +56,7 @@ def run_route_test(
     config, refusal = case.config, explanation.refusal
     if refusal is not None:
         return RouteTestResult(case, tuple(_refused(config, refusal.reason)), explanation)
-    if config.refused is not None:
+    if config.rejected is not None:
         what = "the request is not refused: it holds events and is answered"
         return RouteTestResult(case, (Mismatch("", what),), explanation)
     found = [one for name in destinations for one in _findings(name, config, explanation)]
@@ -83,17 +83,17 @@ def _asked(case: RouteTest) -> ExplainRequest:
 
 
 def _refused(config: RouteTestConfig, reason: str) -> Iterator[Mismatch]:
-    if config.refused is None:
+    if config.rejected is None:
         yield Mismatch("", f"the request becomes no event: {reason}")
-    elif config.refused not in reason:
-        change = Difference("reason", config.refused, reason)
+    elif config.rejected not in reason:
+        change = Difference("reason", config.rejected, reason)
         yield Mismatch("", "the request is refused for another reason", (change,))
 
 
 def _findings(name: str, config: RouteTestConfig, explanation: Explanation) -> Iterator[Mismatch]:
     """Yield what is not as expected at one destination."""
     got = sent_to(name, explanation)
-    wanted = None if config.gets is None else config.gets.get(name)
+    wanted = None if config.expect is None else config.expect.get(name)
     why = why_not(name, explanation)
     if wanted is None and got:
         many = "a request" if len(got) == 1 else f"{len(got)} requests"
@@ -106,7 +106,7 @@ def _findings(name: str, config: RouteTestConfig, explanation: Explanation) -> I
         for number, (expected, sent) in enumerate(zip(wanted, got, strict=True), start=1):
             which = f"request {number}" if len(got) > 1 else "the request"
             yield from _compared(name, which, expected, sent)
-    reason = config.why_not.get(name)
+    reason = config.withheld.get(name)
     if reason is not None and not got and reason not in why:
         yield Mismatch(
             name, "gets nothing for another reason", (Difference("reason", reason, why),)
@@ -153,18 +153,18 @@ def _compared(
     got = _json(sent.body)
     if expected.body is not None:
         wanted = _json(expected.body) if isinstance(expected.body, str) else expected.body
-        changes += diff_json(wanted, got) if expected.exactly else _lacking(wanted, got)
+        changes += diff_json(wanted, got) if expected.exact else _lacking(wanted, got)
     if changes:
         yield Mismatch(name, f"{which} is not as expected", tuple(changes))
     held = [
         Difference(path, MISSING, value)
         for path, value in leaf_values(got)
-        if any(_within(path, lacked) for lacked in expected.lacks)
+        if any(_within(path, lacked) for lacked in expected.absent)
     ]
     if held:
         yield Mismatch(name, f"{which} has what it should lack", tuple(held))
     text = "\n".join((sent.url, *sent.headers.values(), sent.body))
-    for hidden in expected.hides:
+    for hidden in expected.must_not_contain:
         if hidden in text or json.dumps(hidden)[1:-1] in text:
             yield Mismatch(name, f"{which} says {hidden!r}, which it should hide")
 

@@ -40,7 +40,7 @@ class Explainer:
     def __init__(self, config: Config, registry: PluginRegistry) -> None:
         self._entrance = DryRunIngest(config, registry)
         self._router = Router(config.routes)
-        self._remembers = config.consent.remember is not None
+        self._remembers = config.consent.retention is not None
         self._shadows = {name for name, to in config.destinations.items() if to.shadow}
         self._at = 0.0
         self.redactor = redactor_of(config)

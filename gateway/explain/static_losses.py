@@ -68,18 +68,18 @@ def static_losses(config: Config, registry: PluginRegistry) -> Iterator[StaticLo
             others = tuple(vendor for vendor in vendors if vendor != exit_.vendor)
             if not others or exit_.credentials == "client":
                 continue
-            tally = _Tally(output, StepChain(route.label, route.steps))
+            tally = _Tally(output, StepChain(route.name, route.steps))
             try:
                 for vendor in others:
                     for event in _events(route, registry.inputs[vendor].endpoints.values(), kinds):
                         tally.look(event, registry.inputs[vendor].endpoints.values())
             except Exception as error:  # noqa: BLE001 - whatever a stranger's plugin raises
-                yield StaticLosses(route.label, to, others, failed=f"{exit_.vendor}: {error!r}")
+                yield StaticLosses(route.name, to, others, failed=f"{exit_.vendor}: {error!r}")
                 continue
             if tally.lost or (tally.declined and not tally.taken):
                 nothing = "" if tally.taken else tally.declined
                 fields = tuple(tally.lost) if tally.taken else ()
-                yield StaticLosses(route.label, to, others, fields, nothing)
+                yield StaticLosses(route.name, to, others, fields, nothing)
 
 
 def known_kinds(vendors: Iterable[type[Vendor]]) -> frozenset[Kind]:

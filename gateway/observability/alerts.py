@@ -186,7 +186,7 @@ class AlertRules:
         )  # fmt: skip
 
     def _rests(self, told: float | None, now: Moment) -> bool:
-        return told is not None and now.steady - told < self.config.again
+        return told is not None and now.steady - told < self.config.repeat_interval
 
 
 _BEGINS: dict[Kind, str] = {
@@ -294,7 +294,7 @@ class AlertWatcher:
                     await self._look(judge, webhook)
                 except Exception:
                     log.exception("alert_check_failed")  # the next look may go well
-                await asyncio.sleep(config.check_every)
+                await asyncio.sleep(config.check_interval)
         finally:
             await webhook.close()
 

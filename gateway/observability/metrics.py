@@ -180,14 +180,13 @@ def _routes(gateway: GatewayStatus) -> Iterator[Metric]:
         "cdp_gateway_route_events_total",
         "Events that a route gave to a destination, or that its steps kept back.",
         ("route", "outcome"),
-        dict.fromkeys(product((one.label for one in config.routes), TURNS), 0)
-        | dict(counts.routed),
+        dict.fromkeys(product((one.name for one in config.routes), TURNS), 0) | dict(counts.routed),
     )
     yield counter(
         "cdp_gateway_route_errors_total",
         "Conditions and filters that could not be judged.",
         ("route",),
-        {route.label: 0 for route in config.routes} | dict(gateway.router.failures.counts),
+        {route.name: 0 for route in config.routes} | dict(gateway.router.failures.counts),
     )
 
 

@@ -67,21 +67,21 @@ class Observer:
     def __init__(
         self, config: Config, setting: RecordSettings, clock: Callable[[], float] = time.time
     ) -> None:
-        trace, rate = config.trace, config.log.successes_per_second
+        trace, rate = config.trace, config.log.success_rate_limit
         path = trace.file(config.spool.path)
         self.counts = Counters()
         self.hub = LiveFeed()
         self.traces = StoredTraces(path)
         self.recorder = Recorder(
-            RecordBuilder(setting, trace.bodies),
+            RecordBuilder(setting, trace.max_body),
             self.hub,
-            TraceFile(path, trace.keep, trace.max_size, clock) if trace.on else None,
-            make_span_sink(trace) if trace.on and trace.otlp else None,
+            TraceFile(path, trace.retention, trace.max_bytes, clock) if trace.enabled else None,
+            make_span_sink(trace) if trace.enabled and trace.otlp_url else None,
         )
         redaction.redactor = setting.redactor
-        self._on = trace.on
-        self._chosen = RateSampler(trace.successes_per_second if trace.on else 0)
-        self._strangers = RateSampler(trace.successes_per_second if trace.on else 0)
+        self._on = trace.enabled
+        self._chosen = RateSampler(trace.success_rate_limit if trace.enabled else 0)
+        self._strangers = RateSampler(trace.success_rate_limit if trace.enabled else 0)
         self._shown = RateSampler(SHOWN)
         self._lines = RateSampler(rate)
         self._strange_lines = RateSampler(rate)
@@ -265,7 +265,7 @@ def make_span_sink(trace: TraceConfig) -> Callable[[], SpanSink]:
     from gateway.trace.otel import OtelExporter  # noqa: PLC0415 - most have not installed the extra
 
     headers = {name: value.get_secret_value() for name, value in trace.otlp_headers.items()}
-    return partial(OtelExporter, trace.otlp, headers)
+    return partial(OtelExporter, trace.otlp_url, headers)
 
 
 def record_settings(config: Config, router: Router, inputs: Mapping[str, Input]) -> RecordSettings:
@@ -275,5 +275,5 @@ def record_settings(config: Config, router: Router, inputs: Mapping[str, Input])
         for name, source in config.sources.items()
         if len(source.keys) == 1 or source.keys == "any"
     }
-    consents = config.consent.remember is not None
+    consents = config.consent.retention is not None
     return RecordSettings(router, inputs, redactor_of(config), keys, consents)

@@ -45,7 +45,7 @@ class ConsentMemory:
     @property
     def on(self) -> bool:
         """Tell whether anything is remembered."""
-        return self._config.remember is not None
+        return self._config.retention is not None
 
     async def update(
         self, source: str, events: Sequence[Event], *, asked: bool
@@ -61,8 +61,8 @@ class ConsentMemory:
             SpoolError: it cannot be noted, or looked up, now.
         """
         said = self._said(source, events)
-        if said and self._config.remember is not None:
-            await self._spool.save_consent(said, self._config.remember)
+        if said and self._config.retention is not None:
+            await self._spool.save_consent(said, self._config.retention)
         if not asked:
             return {}
         keys = {index: tuple(self._keys(source, event)) for index, event in enumerate(events)}
@@ -110,7 +110,7 @@ class ConsentMemory:
             self._whole.discard(oldest)
 
     def _latest(self, known: Iterable[Statements], now: float) -> Mapping[str, bool]:
-        oldest = now - (self._config.remember or 0)
+        oldest = now - (self._config.retention or 0)
         latest: Statements = {}
         for statements in known:
             latest = merged(latest, statements)

@@ -128,9 +128,9 @@ class _Route:
     def __init__(self, config: RouteConfig, slots: VariableSet) -> None:
         self.config = config
         self.condition = None if config.when is None else Condition(config.when, slots)
-        self.steps = StepChain(config.label, config.steps) if config.steps else None
+        self.steps = StepChain(config.name, config.steps) if config.steps else None
         self.to = tuple(dict.fromkeys(config.to))
-        self.alone = not (config.also or config.stop)
+        self.alone = not (config.additional or config.stop)
         """It neither adds a delivery to another's nor ends the asking."""
 
     def kept_back(self, event: Event, consented: Consented) -> tuple[str, str]:
@@ -160,15 +160,15 @@ class _Gifts:
         What a filter keeps back counts as won: no later route may deliver it after all.
         """
         self.taken = True
-        meant = [to for to in route.to if route.config.also or to not in self.won]
+        meant = [to for to in route.to if route.config.additional or to not in self.won]
         if meant:
-            self.turns.append((route.config.label, "kept_back" if kept_back else "given"))
-        if not route.config.also:
+            self.turns.append((route.config.name, "kept_back" if kept_back else "given"))
+        if not route.config.additional:
             self.won.update(meant)
         if not kept_back:
             for to in meant:
                 way = self._ways[to] = self._ways.get(to, -1) + 1
-                steps = route.config.label if route.steps and route.steps.changes else ""
+                steps = route.config.name if route.steps and route.steps.changes else ""
                 self.leads.append(RoutedDelivery(to, steps, way))
         return () if kept_back else tuple(meant)
 
@@ -186,8 +186,8 @@ class _Candidates:
     def __init__(
         self, routes: Sequence[tuple[_Route, Predicate | None]], slots: VariableSet
     ) -> None:
-        self.ordinary = [(one, question) for one, question in routes if not one.config.otherwise]
-        self.otherwise = [(one, question) for one, question in routes if one.config.otherwise]
+        self.ordinary = [(one, question) for one, question in routes if not one.config.fallback]
+        self.fallback = [(one, question) for one, question in routes if one.config.fallback]
         asked = [question.names for _, question in routes if question]
         self.stage = slots.stage(frozenset[str]().union(*asked))
         self.varies = bool(asked) or any(one.steps and one.steps.filters for one, _ in routes)
@@ -207,7 +207,7 @@ class Router:
         self.failures = failures or RuleErrors()
         self._slots = VariableSet()
         self._routes = [_Route(route, self._slots) for route in routes]
-        self._steps = {r.config.label: r.steps for r in self._routes if r.steps}
+        self._steps = {r.config.name: r.steps for r in self._routes if r.steps}
         conditions = [route.condition for route in self._routes if route.condition]
         self._all = self._slots.stage(frozenset[str]().union(*(one.names for one in conditions)))
         self.asks_consent = any(steps.asks_consent for steps in self._steps.values())
@@ -294,7 +294,7 @@ class Router:
     ) -> EventRouting:
         gifts = _Gifts()
         scene: ConditionInput | None = None
-        for routes in (candidates.ordinary, candidates.otherwise):
+        for routes in (candidates.ordinary, candidates.fallback):
             for route, question in routes:
                 if gifts.taken and gifts.has_all(route):
                     continue
@@ -305,7 +305,7 @@ class Router:
                         continue
                 kept_back, failure = route.kept_back(event, consented)
                 if failure:
-                    self.failures.note(route.config.label, failure)
+                    self.failures.note(route.config.name, failure)
                 gifts.give(route, kept_back=bool(kept_back))
                 if route.config.stop:
                     break
@@ -315,7 +315,7 @@ class Router:
 
     def _sent(self, route: _Route, error: str) -> bool:
         """Note that a condition failed; return whether its route is taken all the same."""
-        self.failures.note(route.config.label, error)
+        self.failures.note(route.config.name, error)
         return route.config.on_error == "send"
 
     # For people
@@ -330,13 +330,13 @@ class Router:
         gifts, stopped = _Gifts(), ""
         scene = self._all.scene(source, event)
         said: dict[int, RouteDecision] = {}
-        for otherwise in (False, True):
+        for fallback in (False, True):
             any_ordinary = gifts.taken
             for number, route in enumerate(self._routes):
-                if route.config.otherwise != otherwise:
+                if route.config.fallback != fallback:
                     continue
                 found = _decision(route, source, event, scene)
-                if found.taken and otherwise and any_ordinary:
+                if found.taken and fallback and any_ordinary:
                     found = found._replace(taken=False, reason="another route takes it")
                 elif found.taken and stopped:
                     found = found._replace(
@@ -346,7 +346,7 @@ class Router:
                     kept_back, _ = route.kept_back(event, consented)
                     gives = gifts.give(route, kept_back=bool(kept_back))
                     found = found._replace(kept_back=kept_back, gives=gives)
-                    stopped = route.config.label if route.config.stop else ""
+                    stopped = route.config.name if route.config.stop else ""
                 said[number] = found
         return [said[number] for number in range(len(self._routes))]
 
@@ -355,12 +355,12 @@ def _decision(route: _Route, source: str, event: Event, scene: ConditionInput) -
     config = route.config
     fits, reason = _fits(config, source, event)
     if not fits or route.condition is None:
-        return RouteDecision(config.label, config.to, fits, reason)
+        return RouteDecision(config.name, config.to, fits, reason)
     judgement = route.condition.judge(scene)
     taken = config.on_error == "send" if judgement.error else judgement.holds
     said = _reason(route.condition, judgement, taken=taken)
     part = deciding_part(route.condition, scene)
-    return RouteDecision(config.label, config.to, taken, said, part, judgement.error)
+    return RouteDecision(config.name, config.to, taken, said, part, judgement.error)
 
 
 def _reason(condition: Condition, judgement: Evaluation, *, taken: bool) -> str:

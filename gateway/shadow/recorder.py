@@ -115,7 +115,7 @@ def bounds_of(config: DestinationConfig) -> BacklogLimit:
     """Return how much may be pending for a destination."""
     if config.shadow:
         return BacklogLimit(config.max_backlog or MAX_BACKLOG, "drop")
-    return BacklogLimit(config.max_backlog, config.full)
+    return BacklogLimit(config.max_backlog, config.on_full)
 
 
 def shadow_delivery(config: DestinationConfig) -> DestinationConfig:

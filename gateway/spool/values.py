@@ -256,7 +256,7 @@ class BacklogLimit(msgspec.Struct, frozen=True):
 
     max_backlog: int | None = None
     """Entries past their source's position plus waiting deliveries."""
-    overflow: Literal["refuse", "dead", "drop"] = "refuse"
+    overflow: Literal["refuse", "dead_letter", "drop"] = "refuse"
 
 
 class SpoolLimits(msgspec.Struct, frozen=True):

@@ -288,8 +288,8 @@ def _config(vendor: str, keys: Sequence[str]) -> Config:
         destinations={READER: DestinationConfig(vendor=vendor, settings=settings)},
         routes=(RouteConfig(to=(READER,)),),
         consent=ConsentConfig(),
-        trace=TraceConfig(on=False),
-        log=LogConfig(successes_per_second=0),
+        trace=TraceConfig(enabled=False),
+        log=LogConfig(success_rate_limit=0),
         files=ReadFiles(),
     )
 

@@ -161,13 +161,14 @@ def explain_missing(identity: str, *, asked: bool = True) -> str:
     if at is None:
         return (
             f"nothing is kept under {identity!r}; it may be too old, or not traced: "
-            f"see [trace] successes_per_second"
+            f"see [trace] success_rate_limit"
         )
     came = f"a request of this id came {format_time(at)} UTC"
     if is_sampled(identity.partition("-")[0]):
-        return f"nothing is kept under {identity!r} any more; {came}: see [trace] keep and max_size"
+        kept = "see [trace] retention and max_bytes"
+        return f"nothing is kept under {identity!r} any more; {came}: {kept}"
     well = "; nothing of it waits, and it has no dead letter" if asked else ""
     return (
         f"nothing that went wrong is kept under {identity!r}; {came}, and was not chosen to be "
-        f"traced (see [trace] successes_per_second){well}"
+        f"traced (see [trace] success_rate_limit){well}"
     )

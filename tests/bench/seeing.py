@@ -25,7 +25,7 @@ PLAIN, TRACED, ALL = "not traced", "traced", "every one traced"
 SETTINGS = {
     PLAIN: "[trace]\non = false\n",
     TRACED: "",
-    ALL: "[trace]\nsuccesses_per_second = 1000000\n",
+    ALL: "[trace]\nsuccess_rate_limit = 1000000\n",
 }
 """What the configuration says of traces, by what that comes to."""
 SHARES = {"p50": 0.5, "p99": 0.99}

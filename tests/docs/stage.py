@@ -35,7 +35,7 @@ name = "a look at a product goes to everybody"
 from = "shop"
 path = "/push"
 file = "view.json"
-gets = ["crm", "personaclick", "tracardi", "quartic", "growlytics", "segment"]
+expect = ["crm", "personaclick", "tracardi", "quartic", "growlytics", "segment"]
 """
 """A test of the configuration's routes."""
 LONGEST = 240.0

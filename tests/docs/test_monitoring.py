@@ -35,10 +35,10 @@ def configured(folder: Path, sandbox: str) -> str:
     more = (
         '[sources.app]\nvendor = "segment"\nkeys = "any"\nmount = "/app"\ndedup = "1h"\n'
         f'[sources.shop]\nvendor = "personaclick"\nkeys = ["right"]\nmount = "/shop"\n'
-        f'url = "{sandbox}/personaclick"\nviolations = "allow"\n'
+        f'url = "{sandbox}/personaclick"\non_violation = "allow"\n'
         'schemas = { "*" = { required = ["group_id"] } }\n'
         "[[routes]]\nname = \"big\"\nwhen = 'event.properties.plan > 1'\n"
-        'types = ["track"]\nalso = true\nto = ["chrts"]\n[[routes]]\n'
+        'types = ["track"]\nadditional = true\nto = ["chrts"]\n[[routes]]\n'
     )
     return text.replace("[server]", "[server]\nmetrics = true").replace("[[routes]]\n", more)
 

@@ -11,7 +11,7 @@ from gateway.cli import main
 from tests.e2e.admin import Admin
 from tests.e2e.running import PATIENCE
 
-QUIET = "[trace]\nsuccesses_per_second = 0\n"
+QUIET = "[trace]\nsuccess_rate_limit = 0\n"
 """Only what goes wrong is traced."""
 APP = """
 [server]

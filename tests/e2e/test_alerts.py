@@ -25,7 +25,7 @@ path = "{folder}/spool"
 [alerts]
 url = "{hook}/services/{secret}"
 headers = {{ x-token = "{secret}-header" }}
-check_every = "50ms"
+check_interval = "50ms"
 paused_for = {paused_for}
 backlog_age = {backlog_age}
 [sources.shop]

@@ -75,8 +75,8 @@ async def test_space_given_back_is_used_again(tmp_path: Path) -> None:
 
 
 async def test_the_oldest_gives_way_where_that_is_asked_for(tmp_path: Path) -> None:
-    """With ``full = "dead"`` senders go on, and the oldest deliveries become dead letters."""
-    async with running(tmp_path, lambda url: bounded(tmp_path, url, "dead")) as run:
+    """With ``on_full = "dead_letter"`` senders go on, and the oldest become dead letters."""
+    async with running(tmp_path, lambda url: bounded(tmp_path, url, "dead_letter")) as run:
         await run.fault(vendor="chrts", status=503, count=1_000_000)
         for number in range(40):
             assert (await send(run, "chrts", number))[0] == 200
@@ -162,10 +162,10 @@ def arrived(run: Running, vendor: str) -> int:
     return sum(isinstance(v, Delivered) and to == vendor for _, to, v in run.watch.settled)
 
 
-@pytest.mark.parametrize("full", ["refuse", "dead"])
+@pytest.mark.parametrize("full", ["refuse", "dead_letter"])
 async def test_a_dead_destination_leaves_room_for_the_others(tmp_path: Path, full: str) -> None:
     """Events go on to the others, what the dead one cannot have is told, and readiness is true."""
-    more = f'full = "{full}"'
+    more = f'on_full = "{full}"'
     async with running(tmp_path, lambda url: shared(tmp_path, url, more)) as run:
         await run.fault(vendor="growlytics", status=503, count=1_000_000)
         refused = False

@@ -42,8 +42,8 @@ def configured(folder: Path, vendor: str) -> tuple[str, int]:
     """Return a configuration with canaries for credentials, and how many destinations settle."""
     text = (
         f'[server]\nlisten = "127.0.0.1:0"\nmetrics = true\n[spool]\npath = "{folder}/spool"\n'
-        "[log]\nsuccesses_per_second = 100000\n[trace]\nsuccesses_per_second = 100000\n"
-        f'otlp = "{vendor}/v1/traces"\n'
+        "[log]\nsuccess_rate_limit = 100000\n[trace]\nsuccess_rate_limit = 100000\n"
+        f'otlp_url = "{vendor}/v1/traces"\n'
         f'otlp_headers = {{ authorization = "Bearer {MARK}-collector" }}\n'
     )
     host = vendor.removeprefix("http://")

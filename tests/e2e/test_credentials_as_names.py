@@ -27,7 +27,7 @@ token = "{mark}-of-the-console"
 [alerts]
 url = "{vendor}/ok/alerts/{mark}-of-the-hook"
 headers = {{ x-token = "Bearer {mark}-of-alerts" }}
-check_every = "50ms"
+check_interval = "50ms"
 paused_for = "50ms"
 [sources.shop]
 vendor = "chrts"
@@ -63,7 +63,7 @@ to = ["crm", "mail", "away", "locked", "new"]
 [[routes]]
 name = "hashed"
 to = ["crm"]
-also = true
+additional = true
 steps = [{{ hash = ["user_id"], key = "{mark}-of-the-hash" }}, {{ drop = ["properties.said"] }}]
 """
 CREDENTIALS = tuple(

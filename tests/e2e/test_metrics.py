@@ -147,7 +147,7 @@ async def test_one_line_per_request_and_per_delivery(tmp_path: Path, rate: int, 
     async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox)) as sandboxed:
         config = tmp_path / "second.toml"
         text = everything(tmp_path / "second", sandboxed.sandbox)
-        config.write_text(f"{text}[log]\nsuccesses_per_second = {rate}\n")
+        config.write_text(f"{text}[log]\nsuccess_rate_limit = {rate}\n")
         async with gateway_process(config) as process:
             url = f"{process.url}/event/track"
             async with sandboxed.client.post(url, json=EVENT, headers=KEY) as answer:

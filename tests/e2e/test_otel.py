@@ -80,7 +80,7 @@ def configured(folder: Path, otlp: str, more: str = "") -> Callable[[str], str]:
         quick = 'retry_min = "10ms"\nretry_max = "20ms"'
         return (
             f'[spool]\npath = "{folder / "spool"}"\n'
-            f'[trace]\notlp = "{otlp}"\notlp_headers = {{ x-team = "shop-team" }}\n{more}\n'
+            f'[trace]\notlp_url = "{otlp}"\notlp_headers = {{ x-team = "shop-team" }}\n{more}\n'
             '[sources.shop]\nvendor = "chrts"\nkeys = ["shop-key"]\nmount = "/shop"\n'
             f"{destination('chrts', sandbox, quick)}{destination('quartic', sandbox, quick)}"
             '[[routes]]\nname = "all"\nto = ["chrts", "quartic"]\n'
@@ -195,7 +195,7 @@ async def test_a_delivery_after_a_restart_is_in_the_same_trace(tmp_path: Path) -
 
 async def test_above_the_rate_failures_hang_from_the_caller(tmp_path: Path) -> None:
     """A request that was not chosen has no span, so its failed tries are the caller's children."""
-    config = "successes_per_second = 0"
+    config = "success_rate_limit = 0"
     async with (
         collecting() as (collector, otlp),
         running(tmp_path, configured(tmp_path, otlp, config)) as run,

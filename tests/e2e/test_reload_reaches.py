@@ -52,7 +52,7 @@ async def test_a_reload_reaches_the_memory_of_consent(tmp_path: Path) -> None:
     """Consent is remembered from the reload on that asks for it, and no more after the next."""
     async with running(tmp_path, lambda url: setup(tmp_path, url, ROUTE)) as run:
         assert not remembers(run)
-        remember = '[consent]\nremember = "1h"\n'
+        remember = '[consent]\nretention = "1h"\n'
         await change(run, setup(tmp_path, run.sandbox, remember + ROUTE))
         assert remembers(run)
         await change(run, setup(tmp_path, run.sandbox, ROUTE))

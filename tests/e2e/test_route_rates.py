@@ -23,7 +23,7 @@ consent = "marketing"
 name = "odd"
 when = 'event.properties.number > 1'
 to = ["mail"]
-also = true
+additional = true
 """
 SETUP_OF_ROUTES = (
     SETUP.split("[[routes]]", maxsplit=1)[0].replace(

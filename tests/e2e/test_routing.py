@@ -101,8 +101,8 @@ async def test_a_route_with_steps_is_never_passed_through(tmp_path: Path) -> Non
 async def test_also_delivers_an_event_twice(tmp_path: Path) -> None:
     """Both deliveries arrive, each after its own route's steps, in the order of the routes."""
     routes = (
-        f'[[routes]]\nto = ["chrts"]\n[[routes]]\nname = "hashed"\nto = ["chrts"]\nalso = true\n'
-        f"{HASH}\n"
+        f'[[routes]]\nto = ["chrts"]\n[[routes]]\nname = "hashed"\nto = ["chrts"]\n'
+        f"additional = true\n{HASH}\n"
     )
     async with running(tmp_path, lambda url: config(tmp_path, url, routes)) as gateway:
         for number in range(5):
@@ -123,9 +123,9 @@ steps = [{ consent = "ads" }]
 when = 'event.properties.total > 100'
 [[routes]]
 to = ["chrts"]
-otherwise = true
+fallback = true
 [consent]
-remember = "30d"
+retention = "30d"
 """
     async with running(tmp_path, lambda url: config(tmp_path, url, routes)) as gateway:
         for number, (uid, total) in enumerate([("u1", 101), ("u1", 99), ("u2", 200)]):
@@ -169,7 +169,7 @@ async def test_steps_are_taken_after_a_restart_as_before(tmp_path: Path) -> None
     """What waits in the spool when the process dies is sent after the same steps."""
     routes = (
         f'[[routes]]\nname = "hashed"\nto = ["chrts"]\n{HASH}\n[[routes]]\nto = ["chrts"]\n'
-        "also = true\n"
+        "additional = true\n"
     )
     async with sandboxed() as (sandbox, client):
         path = write(tmp_path, sandbox, routes)
@@ -249,7 +249,7 @@ async def test_remembered_consent_outlives_the_process(tmp_path: Path) -> None:
     """What a user consented to in one event lets a later one through, after kill -9 too."""
     routes = (
         '[[routes]]\nname = "ads"\nto = ["growlytics"]\nsteps = [{ consent = "ads" }]\n'
-        'from = ["shop"]\n[consent]\nremember = "30d"\nacross_sources = true\n'
+        'from = ["shop"]\n[consent]\nretention = "30d"\nacross_sources = true\n'
     )
     more = '[sources.app]\nvendor = "tracardi"\nkeys = "any"\n'
     said = {"type": "consent-update", "properties": {"ads": True}}

@@ -24,7 +24,7 @@ listen = "127.0.0.1:0"
 [sources.shop]
 vendor = "chrts"
 keys = ["shop-key"]
-violations = "drop-field"
+on_violation = "drop-field"
 [sources.shop.schemas.paid.properties.properties]
 required = ["price"]
 [sources.shop.schemas.paid.properties.properties.properties]
@@ -63,7 +63,7 @@ vendor = "growlytics"
 url = "{url}/growlytics"
 api_key = "growlytics-sandbox-key"
 max_backlog = 1
-full = "dead"
+on_full = "dead_letter"
 [[routes]]
 name = "all"
 to = ["crm"]

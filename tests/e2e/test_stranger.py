@@ -101,7 +101,7 @@ def test_a_new_vendor_passes_its_own_tests(stranger: Path) -> None:
 def test_an_extra_that_is_missing_is_named(stranger: Path) -> None:
     """Who names a collector without the libraries for it is told what to install."""
     (stranger / "gateway.toml").write_text(
-        '[trace]\notlp = "http://127.0.0.1:4318/v1/traces"\n[sources.a]\nvendor = "chrts"\n'
+        '[trace]\notlp_url = "http://127.0.0.1:4318/v1/traces"\n[sources.a]\nvendor = "chrts"\n'
         'keys = ["key"]\n[destinations.b]\nvendor = "chrts"\napi_key = "key"\n'
         '[[routes]]\nto = ["b"]\n'
     )
@@ -111,7 +111,7 @@ def test_an_extra_that_is_missing_is_named(stranger: Path) -> None:
     )  # fmt: skip
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 1, said
-    assert "[trace] otlp: needs what is not installed; pip install 'cdp-gateway[otel]'" in said
+    assert "[trace] otlp_url: needs what is not installed; pip install 'cdp-gateway[otel]'" in said
 
 
 @pytest.mark.parametrize(

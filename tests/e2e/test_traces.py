@@ -193,7 +193,7 @@ async def test_repeats_say_so(tmp_path: Path) -> None:
 
 async def test_above_the_rate_only_what_goes_wrong_is_kept_and_that_whole(tmp_path: Path) -> None:
     """With no room for successes, a dead letter's trace has its request and its event as well."""
-    config = configured(tmp_path, "[trace]\nsuccesses_per_second = 0")
+    config = configured(tmp_path, "[trace]\nsuccess_rate_limit = 0")
     async with running(tmp_path, config) as run:
         seen = asyncio.ensure_future(lines_until(run, ended(2)))
         await asyncio.sleep(0)
@@ -225,7 +225,7 @@ async def test_refusals_are_kept_but_for_strangers(
     tmp_path: Path, headers: dict[str, str], body: bytes, fault: str, *, kept: bool
 ) -> None:
     """What a known sender got wrong is always kept; those without a credential push nothing out."""
-    config = configured(tmp_path, "[trace]\nsuccesses_per_second = 0")
+    config = configured(tmp_path, "[trace]\nsuccess_rate_limit = 0")
     async with running(tmp_path, config) as run:
         seen = asyncio.ensure_future(lines_until(run, lambda lines: len(lines) == 1))
         await asyncio.sleep(0)

@@ -26,7 +26,7 @@ def config(folder: Path, sandbox: str, violations: str, schemas: str) -> str:
     """Return a configuration of one source, with a plan, and two destinations."""
     return (
         f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-        f'[sources.shop]\nvendor = "chrts"\nkeys = ["right"]\nviolations = "{violations}"\n'
+        f'[sources.shop]\nvendor = "chrts"\nkeys = ["right"]\non_violation = "{violations}"\n'
         + schemas
         + destination("chrts", sandbox, 'retry_min = "50ms"\nretry_max = "200ms"')
         + destination("growlytics", sandbox, 'retry_min = "50ms"\nretry_max = "200ms"')
@@ -42,7 +42,7 @@ async def test_a_refusal_is_the_vendors_own(tmp_path: Path, vendor: str) -> None
     def planned(sandbox: str) -> str:
         return (
             f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{tmp_path / "spool"}"\n'
-            f'[sources.{vendor}]\nvendor = "{vendor}"\nkeys = "any"\nviolations = "refuse"\n'
+            f'[sources.{vendor}]\nvendor = "{vendor}"\nkeys = "any"\non_violation = "refuse"\n'
             'schemas = { "*" = { required = ["group_id"] } }\n'
             + destination(vendor, sandbox)
             + f'[[routes]]\nto = ["{vendor}"]\n'

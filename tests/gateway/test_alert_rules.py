@@ -12,7 +12,12 @@ class Story:
     """A judge, and a clock; alerts reach somebody unless said otherwise."""
 
     def __init__(self, **bounds: float) -> None:
-        given = {"paused_for": 60, "backlog_age": 900, "dead_letters": 2, "again": 3600} | bounds
+        given = {
+            "paused_for": 60,
+            "backlog_age": 900,
+            "dead_letters": 2,
+            "repeat_interval": 3600,
+        } | bounds
         self.judge = AlertRules(
             AlertsConfig.model_validate({"url": "https://hook.example"} | given)
         )

@@ -120,9 +120,10 @@ def test_check_shows_conditions_steps_and_files(tmp_path: Path) -> None:
     """A route is shown with its words, its condition and its steps; included files are listed."""
     path = tmp_path / "gateway.toml"
     (tmp_path / "more.toml").write_text(
-        '[[routes]]\nname = "ads"\nalso = true\nto = ["crm"]\nsteps = ["p", { sample = 0.5 }]\n'
+        '[[routes]]\nname = "ads"\nadditional = true\nto = ["crm"]\n'
+        'steps = ["p", { sample = 0.5 }]\n'
         "when = '''\n  event.user_id != \"x\" &&\n  event.properties.total > 1\n'''\n"
-        '[steps]\np = [{ drop = ["traits"] }]\n[consent]\nremember = "30d"\n'
+        '[steps]\np = [{ drop = ["traits"] }]\n[consent]\nretention = "30d"\n'
     )
     path.write_text(
         'include = ["more.toml"]\n[sources.shop]\nvendor = "chrts"\nkeys = ["k"]\n'
@@ -131,7 +132,12 @@ def test_check_shows_conditions_steps_and_files(tmp_path: Path) -> None:
     found = gateway("check", "-c", path)
     assert found.exit_code == 0, found.stderr
     said = "".join(found.stdout.split())
-    for part in (f"reads{tmp_path}/more.toml", "consentrememberedfor30d", "ads(also)", "sample"):
+    for part in (
+        f"reads{tmp_path}/more.toml",
+        "consentrememberedfor30d",
+        "ads(additional)",
+        "sample",
+    ):
         assert part in said
     assert "event.user_id" in said
 

@@ -11,7 +11,7 @@ from gateway.cli import main
 FIRST = Path(__file__).parents[2] / "config/gateway.toml"
 CONFIG = """
 [consent]
-remember = "1d"
+retention = "1d"
 [sources.shop]
 vendor = "personaclick"
 keys = ["${SHOP_ID}"]
@@ -114,7 +114,7 @@ def test_explain_reads_a_whole_request(tmp_path: Path) -> None:
     [
         (("--from", "shpo"), "there is no source 'shpo'; did you mean shop?"),
         (("--path", "/psuh", "--from", "shop"), "did you mean /push?"),
-        (("--config", str(FIRST), "--consent", "x"), "remembers nothing; see [consent] remember"),
+        (("--config", str(FIRST), "--consent", "x"), "remembers nothing; see [consent] retention"),
         (("--header", "host"), "the header 'host' has no colon; write NAME:VALUE"),
     ],
 )
@@ -129,13 +129,13 @@ def test_explain_says_what_to_do(tmp_path: Path, options: tuple[str, ...], said:
 def test_a_test_passes(tmp_path: Path) -> None:
     """Who gets it, what, and why the others do not: where all of it is so, the test passes."""
     more = """
-why_not = { ads = "no consent to advertising" }
-[tests.gets.crm]
+withheld = { ads = "no consent to advertising" }
+[tests.expect.crm]
 method = "POST"
 path = "/event/track"
 headers = { Authorization = "Bearer ***" }
-lacks = ["properties.phone", "email"]
-hides = ["bella@shop.example"]
+absent = ["properties.phone", "email"]
+must_not_contain = ["bella@shop.example"]
 body = '{"name": "Order Completed", "properties": {"total": 120.5, "order_id": "A-1"}}'
 """
     shown = test(tmp_path, more)
@@ -146,22 +146,22 @@ body = '{"name": "Order Completed", "properties": {"total": 120.5, "order_id": "
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ('gets = ["crm", "ads"]', "ads: gets nothing: large orders: consent: no consent to"),
-        ("gets = []", "crm: gets a request, and should get nothing"),
-        ('why_not = { ads = "too small" }', "ads: gets nothing for another reason"),
-        ('why_not = { ads = "too small" }', '- reason  "too small"'),
-        ('refused = "credential"', "the request is not refused: it holds events"),
-        ("gets.crm = [{}, {}]", "crm: gets 1 requests, not 2"),
-        ('gets.crm.path = "/event"', '- path  "/event"'),
-        ('gets.crm.path = "/event"', '+ path  "/event/track"'),
-        ('gets.crm.method = "PUT"', '+ method  "POST"'),
-        ('gets.crm.headers.x-y = "z"', '- x-y  "z"'),
-        ("gets.crm.body.properties.total = 120", "- properties.total  120"),
-        ("gets.crm.body.properties.total = 120", "+ properties.total  120.5"),
-        ("gets.crm.body.properties.products = []", "- properties.products"),
-        ('gets.crm = { exactly = true, body.name = "x" }', "+ properties.order_id"),
-        ('gets.crm.lacks = ["properties.products.price"]', "has what it should lack"),
-        ('gets.crm.hides = ["A-1"]', "says 'A-1', which it should hide"),
+        ('expect = ["crm", "ads"]', "ads: gets nothing: large orders: consent: no consent to"),
+        ("expect = []", "crm: gets a request, and should get nothing"),
+        ('withheld = { ads = "too small" }', "ads: gets nothing for another reason"),
+        ('withheld = { ads = "too small" }', '- reason  "too small"'),
+        ('rejected = "credential"', "the request is not refused: it holds events"),
+        ("expect.crm = [{}, {}]", "crm: gets 1 requests, not 2"),
+        ('expect.crm.path = "/event"', '- path  "/event"'),
+        ('expect.crm.path = "/event"', '+ path  "/event/track"'),
+        ('expect.crm.method = "PUT"', '+ method  "POST"'),
+        ('expect.crm.headers.x-y = "z"', '- x-y  "z"'),
+        ("expect.crm.body.properties.total = 120", "- properties.total  120"),
+        ("expect.crm.body.properties.total = 120", "+ properties.total  120.5"),
+        ("expect.crm.body.properties.products = []", "- properties.products"),
+        ('expect.crm = { exact = true, body.name = "x" }', "+ properties.order_id"),
+        ('expect.crm.absent = ["properties.products.price"]', "has what it should lack"),
+        ('expect.crm.must_not_contain = ["A-1"]', "says 'A-1', which it should hide"),
     ],
 )
 def test_a_test_fails_with_a_difference(tmp_path: Path, more: str, said: str) -> None:
@@ -174,25 +174,25 @@ def test_a_test_fails_with_a_difference(tmp_path: Path, more: str, said: str) ->
 
 def test_a_failing_test_can_be_explained(tmp_path: Path) -> None:
     """A test that fails names its line; --explain tells all that became of its request."""
-    shown = test(tmp_path, "gets = []")
+    shown = test(tmp_path, "expect = []")
     assert f"{tmp_path}/gateway.toml:21" in shown.output
     assert "✓ route 2" not in shown.output
-    assert "✓ route 2" in test(tmp_path, "gets = []", "--explain").output
+    assert "✓ route 2" in test(tmp_path, "expect = []", "--explain").output
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("", "says nothing of what should happen; add gets, why_not or refused"),
-        ('gets = ["crn"]', "gets: there is no destination 'crn'; did you mean crm?"),
-        ('gets = "crm"', "must be a list of destinations, or a table of them"),
-        ("gets.crm.bdy = 1", "gets: crm: bdy: unknown key; did you mean body?"),
-        ('why_not.crn = "x"', "why_not: there is no destination 'crn'"),
-        ('gets = ["crm"]\nwhy_not.crm = "x"', "names crm, and so does gets"),
-        ('gets = []\nrefused = "x"\nwhy_not.crm = "x"', "cannot both be; leave one out"),
-        ("get = []", "unknown key; did you mean gets?"),
-        ('gets = []\nfile = "x.json"', "file: and body are both there; leave one out"),
-        ('gets = []\nat = "noon"', "is no time; write 2025-06-01T12:00:00Z"),
+        ("", "says nothing of what should happen; add expect, withheld or rejected"),
+        ('expect = ["crn"]', "expect: there is no destination 'crn'; did you mean crm?"),
+        ('expect = "crm"', "must be a list of destinations, or a table of them"),
+        ("expect.crm.bdy = 1", "expect: crm: bdy: unknown key; did you mean body?"),
+        ('withheld.crn = "x"', "withheld: there is no destination 'crn'"),
+        ('expect = ["crm"]\nwithheld.crm = "x"', "names crm, and so does expect"),
+        ('expect = []\nrejected = "x"\nwithheld.crm = "x"', "cannot both be; leave one out"),
+        ("expects = []", "unknown key; did you mean expect?"),
+        ('expect = []\nfile = "x.json"', "file: and body are both there; leave one out"),
+        ('expect = []\nat = "noon"', "is no time; write 2025-06-01T12:00:00Z"),
     ],
 )
 def test_mistakes_in_a_test_are_found(tmp_path: Path, more: str, said: str) -> None:
@@ -205,8 +205,8 @@ def test_mistakes_in_a_test_are_found(tmp_path: Path, more: str, said: str) -> N
 
 def test_consent_that_is_not_remembered_cannot_be_given(tmp_path: Path) -> None:
     """A test that gives remembered consent needs a configuration that remembers it."""
-    text = config(tmp_path, TEST + 'gets = []\nconsented = ["advertising"]\n').read_text()
-    (tmp_path / "gateway.toml").write_text(text.replace('remember = "1d"', ""))
+    text = config(tmp_path, TEST + 'expect = []\nconsented = ["advertising"]\n').read_text()
+    (tmp_path / "gateway.toml").write_text(text.replace('retention = "1d"', ""))
     shown = run("test", "-c", tmp_path / "gateway.toml")
     assert "consented: needs [consent] with remember" in shown.output
 
@@ -218,7 +218,7 @@ def test_tests_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
     tests = tmp_path / "tests.toml"
     tests.write_text(
         'include = ["gateway.toml"]\n[[tests]]\nname = "an order"\nfrom = "shop"\npath = "/push"\n'
-        'file = "order.json"\ngets = ["crm"]\n'
+        'file = "order.json"\nexpect = ["crm"]\n'
     )
     assert run("test", "-c", tests).exit_code == 0
     (tmp_path / "order.json").unlink()
@@ -231,21 +231,21 @@ def test_there_must_be_a_test(tmp_path: Path) -> None:
     shown = run("test", "-c", config(tmp_path))
     assert shown.exit_code == 1
     assert "has no tests; write some" in shown.output
-    shown = test(tmp_path, "gets = []", "--name", "nonesuch")
+    shown = test(tmp_path, "expect = []", "--name", "nonesuch")
     assert shown.exit_code == 1
     assert "no test of" in shown.output
 
 
 def test_two_tests_of_one_name_are_both_run(tmp_path: Path) -> None:
     """Each test counts, and a failure of one is the exit status of all."""
-    shown = run("test", "-c", config(tmp_path, f'{TEST}gets = ["crm"]{TEST}gets = []'))
+    shown = run("test", "-c", config(tmp_path, f'{TEST}expect = ["crm"]{TEST}expect = []'))
     assert shown.exit_code == 1
     assert "1 of 2 tests failed" in shown.output
 
 
 def test_what_nothing_can_stand_in_for_is_named(tmp_path: Path) -> None:
     """Addresses are stood in for as well; a size cannot be, and the error names the variable."""
-    text = config(tmp_path, f'{TEST}gets = ["crm"]').read_text()
+    text = config(tmp_path, f'{TEST}expect = ["crm"]').read_text()
     text = text.replace('api_key = "${CRM_KEY}"', 'api_key = "${CRM_KEY}"\nurl = "${CRM_URL}"')
     (tmp_path / "gateway.toml").write_text(text)
     assert run("test", "-c", tmp_path / "gateway.toml").exit_code == 0

@@ -24,7 +24,7 @@ drain_timeout = "500ms"
 path = "here/spool"
 max_bytes = "1GiB"
 max_age = "2h"
-full = "dead"
+on_full = "dead_letter"
 [sources.shop-1]
 vendor = "acme"
 keys = ["a", "b"]
@@ -47,7 +47,7 @@ retry_max = "1h"
 rate = "120/m"
 burst = 10
 max_backlog = 5000
-full = "refuse"
+on_full = "refuse"
 passthrough = true
 [destinations.plain]
 vendor = "acme"
@@ -72,7 +72,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     assert (config.server.max_body, config.server.drain_timeout) == (2 * 1024**2, 0.5)
     spool = config.spool
     assert spool.path == Path("here/spool")
-    assert (spool.max_bytes, spool.max_age, spool.full) == (1024**3, 7200, "dead")
+    assert (spool.max_bytes, spool.max_age, spool.on_full) == (1024**3, 7200, "dead_letter")
     shop = config.sources["shop-1"]
     assert [key.get_secret_value() for key in shop.keys if key != "any"] == ["a", "b"]  # type: ignore[union-attr]  # a list of credentials
     assert (shop.mount, shop.hosts, shop.dedup) == ("/shop/a", ("a.example", "b.example"), 600)
@@ -83,21 +83,21 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     assert crm.settings.token.get_secret_value() == "crm-token"
     assert (crm.concurrency, crm.timeout, crm.max_attempts) == (3, 2.5, 7)
     assert (crm.retry_min, crm.retry_max, crm.rate, crm.burst) == (2, 3600, 2, 10)
-    assert (crm.max_backlog, crm.full, crm.passthrough) == (5000, "refuse", True)
+    assert (crm.max_backlog, crm.on_full, crm.passthrough) == (5000, "refuse", True)
     orders = config.routes[0]
-    assert (orders.label, orders.sources, orders.to) == ("orders", ("shop-1",), ("crm", "plain"))
+    assert (orders.name, orders.sources, orders.to) == ("orders", ("shop-1",), ("crm", "plain"))
     assert (orders.types, orders.names) == (("track", "identify"), ("Order *",))
 
 
 def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
-    """A destination's ``full`` is the spool's, a route is called by its number, the rest is set."""
+    """A destination's ``on_full`` is the spool's; a route has its number as name."""
     config = read(tmp_path, FULL)
     plain, every = config.destinations["plain"], config.routes[1]
-    assert (plain.full, plain.max_backlog, plain.rate) == ("dead", None, None)
-    assert (every.label, every.sources, every.types, every.names) == ("route 2", None, None, None)
+    assert (plain.on_full, plain.max_backlog, plain.rate) == ("dead_letter", None, None)
+    assert (every.name, every.sources, every.types, every.names) == ("route 2", None, None, None)
     small = read(tmp_path, FINE)
     assert small.server.address == Address("127.0.0.1", 8080)
-    assert small.destinations["crm"].full == "refuse"
+    assert small.destinations["crm"].on_full == "refuse"
     assert small.sources["shop"].mount == ""
     assert small.warnings == ()
 
@@ -197,10 +197,10 @@ def test_a_route_to_nothing_and_from_nothing_is_a_warning(tmp_path: Path) -> Non
 
 
 def test_an_open_source_with_keys_is_a_warning(tmp_path: Path) -> None:
-    """``open`` beside listed keys opens nothing, and is said to."""
-    config = read(tmp_path, FINE.replace("[destinations", "open = true\n[destinations"))
+    """``allow_any_key`` beside listed keys opens nothing, and is said to."""
+    config = read(tmp_path, FINE.replace("[destinations", "allow_any_key = true\n[destinations"))
     (warning,) = config.warnings
-    assert "[sources.shop] open: does nothing beside listed keys" in warning
+    assert "[sources.shop] allow_any_key: does nothing beside listed keys" in warning
 
 
 def test_a_source_with_hosts_stands_beside_one_without(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_the_reference_says_what_is_taken_and_what_is_meant() -> None:
     """A row has the key, what may be written, its default as it would be written, its meaning."""
     text = reference(registry())
     assert '| `max_body` | size | `"1MiB"` | The largest request body taken' in text
-    assert '| `full` | `"refuse"` or `"dead"` | `"refuse"` |' in text
+    assert '| `on_full` | `"refuse"` or `"dead_letter"` | `"refuse"` |' in text
     assert "| `rate` | rate |  |" in text
     assert "| `token` | credential | required | The token of the account. It is long. |" in text
     assert "| `words` | table of texts |  | Ours to theirs. |" in text

@@ -20,9 +20,9 @@ def test_a_collector_and_its_headers_are_read(tmp_path: Path) -> None:
     """The address may have any path; headers are credentials, from the environment or a file."""
     (tmp_path / "key").write_text(f"{CANARY}\n")
     headers = f'{{ authorization = "Bearer ${{KEY}}", x-key = "file:{tmp_path}/key" }}'
-    text = trace(f'otlp = "{URL}"', f"otlp_headers = {headers}")
+    text = trace(f'otlp_url = "{URL}"', f"otlp_headers = {headers}")
     found = read(tmp_path, text, {"KEY": CANARY}).trace
-    assert found.otlp == URL
+    assert found.otlp_url == URL
     values = {name: value.get_secret_value() for name, value in found.otlp_headers.items()}
     assert values == {"authorization": f"Bearer {CANARY}", "x-key": CANARY}
     assert CANARY not in repr(found)
@@ -31,24 +31,24 @@ def test_a_collector_and_its_headers_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [
-        (['otlp = "127.0.0.1:4318"'], f'otlp: is no address; write one like "{URL}"'),
-        (['otlp = "http://127.0.0.1:4318/"'], f'otlp: has no path; write "{URL}"'),
+        (['otlp_url = "127.0.0.1:4318"'], f'otlp_url: is no address; write one like "{URL}"'),
+        (['otlp_url = "http://127.0.0.1:4318/"'], f'otlp_url: has no path; write "{URL}"'),
         (
-            [f'otlp = "http://me:{CANARY}@host/v1/traces"'],
-            "otlp: has a name or password in it; put the credential into otlp_headers",
+            [f'otlp_url = "http://me:{CANARY}@host/v1/traces"'],
+            "otlp_url: has a name or password in it; put the credential into otlp_headers",
         ),
-        ([f'otlp = "{URL}?key=a"'], f'otlp: is no address; write one like "{URL}"'),
-        (["otlp = 4318"], "otlp: must be text; put it in quotes"),
+        ([f'otlp_url = "{URL}?key=a"'], f'otlp_url: is no address; write one like "{URL}"'),
+        (["otlp_url = 4318"], "otlp_url: must be text; put it in quotes"),
         (
-            [f'otlp = "{URL}"', f'otlp_headers = {{ "a b" = "{CANARY}" }}'],
+            [f'otlp_url = "{URL}"', f'otlp_headers = {{ "a b" = "{CANARY}" }}'],
             "otlp_headers: 'a b' is no name of a header; write authorization = \"...\"",
         ),
         (
-            [f'otlp = "{URL}"', f'otlp_headers = {{ key = "{CANARY}\\n" }}'],
+            [f'otlp_url = "{URL}"', f'otlp_headers = {{ key = "{CANARY}\\n" }}'],
             "otlp_headers: key: a header's value is printable ASCII on one line",
         ),
         (
-            [f'otlp = "{URL}"', 'otlp_headers = { key = "file:nowhere" }'],
+            [f'otlp_url = "{URL}"', 'otlp_headers = { key = "file:nowhere" }'],
             (
                 "otlp_headers: cannot read the secret in nowhere: No such file or directory; mend "
                 "the path or the file"
@@ -67,7 +67,10 @@ def test_what_is_no_collector_is_told(tmp_path: Path, lines: list[str], problem:
 @pytest.mark.parametrize(
     ("lines", "warning"),
     [
-        (["on = false", f'otlp = "{URL}"'], "otlp: does nothing beside on = false"),
+        (
+            ["enabled = false", f'otlp_url = "{URL}"'],
+            "otlp_url: does nothing beside enabled = false",
+        ),
         (['otlp_headers = { key = "a-key" }'], "otlp_headers: does nothing without otlp"),
     ],
 )

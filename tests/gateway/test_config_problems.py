@@ -92,7 +92,8 @@ CRM = "destinations.crm"
         (changed(SOURCE, "hosts = []"), "[sources.shop] hosts: is empty"),
         (changed(SOURCE, 'hosts = "a.example"'), "[sources.shop] hosts: must be a list"),
         (changed(SOURCE, 'dedup = "0s"'), "[sources.shop] dedup: must be more than 0"),
-        (changed(SOURCE, "open = 3"), "[sources.shop] open: must be true or false"),
+        (changed(SOURCE, "allow_any_key = 3"), ("[sources.shop] allow_any_key: must be true or "
+         "false")),
         (FINE.replace('["shop-key"]', '"shop-key"'), "[sources.shop] keys: must be a list of"),
         (FINE.replace('["shop-key"]', "[3]"), "[sources.shop] keys: must be a list of"),
         (FINE.replace('["shop-key"]', '["  "]'), "[sources.shop] keys: the credential is empty"),
@@ -112,7 +113,8 @@ CRM = "destinations.crm"
          "retry_max, 5m; swap them")),
         (changed(CRM, 'rate = "5/day"'), "[destinations.crm] rate: is no rate"),
         (changed(CRM, 'rate = "5s"'), "[destinations.crm] rate: is no rate"),
-        (changed(CRM, 'full = "explode"'), "[destinations.crm] full: must be 'refuse' or 'dead'"),
+        (changed(CRM, 'on_full = "explode"'), ("[destinations.crm] on_full: must be 'refuse' or "
+         "'dead_letter'")),
         (changed(CRM, 'mode = "fats"'), ("[destinations.crm] mode: must be 'fast' or 'careful'; "
          "did you mean fast?")),
         (changed(CRM, "max_backlog = -1"), "[destinations.crm] max_backlog: must be at least 1"),
@@ -227,7 +229,7 @@ def test_any_key_is_not_taken_from_everywhere(tmp_path: Path, listen: str) -> No
     """``keys = "any"`` beyond this machine is a mistake unless the source is called open."""
     (problem,) = problems(tmp_path, OPEN + f'[server]\nlisten = "{listen}"\n')
     assert f'[sources.shop] keys: "any" would let everybody who reaches {listen} send' in problem
-    opened = OPEN.replace('"any"', '"any"\nopen = true')
+    opened = OPEN.replace('"any"', '"any"\nallow_any_key = true')
     path = tmp_path / "gateway.toml"
     path.write_text(opened + f'[server]\nlisten = "{listen}"\n')
     assert load(path, registry(), {}).warnings == ()
@@ -237,3 +239,38 @@ def test_a_listen_address_from_outside_is_checked_too(tmp_path: Path) -> None:
     """An address that takes the place of the file's meets the same rules."""
     (problem,) = problems(tmp_path, OPEN, listen=":8080")
     assert "[sources.shop] keys:" in problem
+
+
+TEST = '[[tests]]\nname = "a sale"\nbody = {}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (changed(SOURCE, "open = true"), "[sources.shop] open: renamed; write allow_any_key"),
+        (changed(SOURCE, "violations = 1"), "[sources.shop] violations: renamed; write on_violat"),
+        (changed(CRM, 'full = "dead"'), "[destinations.crm] full: renamed; write on_full"),
+        (f'{FINE}[spool]\nfull = "dead"', "[spool] full: renamed; write on_full"),
+        (f"{FINE}[trace]\non = true", "[trace] on: renamed; write enabled"),
+        (f'{FINE}[trace]\nkeep = "1d"', "[trace] keep: renamed; write retention"),
+        (f"{FINE}[trace]\nmax_size = 1", "[trace] max_size: renamed; write max_bytes"),
+        (f"{FINE}[trace]\nbodies = 1", "[trace] bodies: renamed; write max_body"),
+        (f"{FINE}[trace]\nsuccesses_per_second = 1", "renamed; write success_rate_limit"),
+        (f'{FINE}[trace]\notlp = ""', "[trace] otlp: renamed; write otlp_url"),
+        (f"{FINE}[log]\nsuccesses_per_second = 1", "renamed; write success_rate_limit"),
+        (f'{FINE}[alerts]\nurl = "http://a"\nagain = "1h"', "renamed; write repeat_interval"),
+        (f'{FINE}[alerts]\nurl = "http://a"\ncheck_every = 1', "renamed; write check_interval"),
+        (f'{FINE}[consent]\nremember = "1d"', "[consent] remember: renamed; write retention"),
+        (changed("[routes]", "otherwise = true"), "otherwise: renamed; write fallback"),
+        (changed("[routes]", "also = true"), "[[routes]] #1 also: renamed; write additional"),
+        (f"{FINE}{TEST}gets = []", "[[tests]] #1 gets: renamed; write expect"),
+        (f'{FINE}{TEST}why_not.crm = "x"', "[[tests]] #1 why_not: renamed; write withheld"),
+        (f'{FINE}{TEST}refused = "x"', "[[tests]] #1 refused: renamed; write rejected"),
+        (f"{FINE}{TEST}expect.crm.exactly = true", "crm: exactly: renamed; write exact"),
+        (f'{FINE}{TEST}expect.crm.lacks = ["x"]', "crm: lacks: renamed; write absent"),
+        (f'{FINE}{TEST}expect.crm.hides = ["x"]', "crm: hides: renamed; write must_not_contain"),
+    ],
+)  # fmt: skip
+def test_an_old_key_names_the_new_one(tmp_path: Path, text: str, said: str) -> None:
+    """A key that was renamed is an error, and the error names the key to write instead."""
+    assert said in "\n".join(problems(tmp_path, text))

@@ -40,15 +40,15 @@ when = '''
 on_error = "send"
 steps = ["private", { sample = "10%" }, { consent = "ads" }]
 to = ["crm"]
-also = true
+additional = true
 """,
         'to = ["crm"]\nstop = true',
-        'to = ["crm"]\notherwise = true\nwhen = "event.user_id != \'\'"',
+        'to = ["crm"]\nfallback = true\nwhen = "event.user_id != \'\'"',
     )
     text += """[steps]
 private = [{ hash = ["traits.email"], key = "${HASH_KEY}" }, { drop = ["context.ip"] }]
 [consent]
-remember = "30d"
+retention = "30d"
 """
     config = read(tmp_path, text, {"HASH_KEY": "hash-key"})
     ads, _, rest = config.routes
@@ -57,10 +57,10 @@ remember = "30d"
     assert ads.steps[0].key is not None
     assert ads.steps[0].key.get_secret_value() == "hash-key"
     assert "hash-key" not in repr(ads)
-    assert ads.also
+    assert ads.additional
     assert ads.on_error == "send"
-    assert rest.otherwise
-    assert config.consent.remember == 30 * 86400
+    assert rest.fallback
+    assert config.consent.retention == 30 * 86400
 
 
 @pytest.mark.parametrize(
@@ -146,14 +146,14 @@ def test_a_route_with_steps_needs_a_name_of_its_own(tmp_path: Path) -> None:
     """The name is stored with deliveries, so it is asked for, and must be one route's alone."""
     steps = 'to = ["crm"]\nsteps = [{ drop = ["user_id"] }]'
     assert "a route with steps needs a name" in problem(tmp_path, routed(steps))
-    twice = routed(f'name = "a"\n{steps}', f'name = "a"\n{steps}\nalso = true')
+    twice = routed(f'name = "a"\n{steps}', f'name = "a"\n{steps}\nadditional = true')
     assert "[[routes]] #2 name: 'a' is the name of another route" in problem(tmp_path, twice)
     assert "is empty" in problem(tmp_path, routed('name = ""\nto = ["crm"]'))
 
 
 def test_a_route_without_a_name_shares_what_it_is_called_with_none(tmp_path: Path) -> None:
     """It is counted and traced as "route 2", so that no other route may have that name."""
-    named, nameless = 'name = "route {}"\nto = ["crm"]', 'to = ["crm"]\nalso = true'
+    named, nameless = 'name = "route {}"\nto = ["crm"]', 'to = ["crm"]\nadditional = true'
     for routes in ((named.format(2), nameless), (nameless, named.format(1))):
         assert "is the name of another route" in problem(tmp_path, routed(*routes))
 
@@ -162,7 +162,7 @@ def test_a_step_list_is_read_once_and_named_where_it_stands(tmp_path: Path) -> N
     """A mistake in a list is one problem; a list that no route names is a warning."""
     text = routed(
         'name = "a"\nto = ["crm"]\nsteps = ["p"]',
-        'name = "b"\nalso = true\nto = ["crm"]\nsteps = ["p"]',
+        'name = "b"\nadditional = true\nto = ["crm"]\nsteps = ["p"]',
     )
     assert problem(tmp_path, text + '[steps]\np = [{ drop = ["nothing"] }]').startswith(
         "gateway.toml:18: [steps] p: item 1, drop: there is no field nothing"
@@ -229,10 +229,10 @@ def test_lookup_tables_are_read_from_files(tmp_path: Path) -> None:
             ('to = ["crm"]', 'to = ["crm"]\ntypes = ["page"]'),
             "#1 gives all of its events to the same",
         ),
-        (('to = ["crm"]', 'to = ["crm"]\notherwise = true'), "#1 takes all of that"),
+        (('to = ["crm"]', 'to = ["crm"]\nfallback = true'), "#1 takes all of that"),
         (('to = ["crm"]\nnames = ["A", "B"]', 'to = ["crm"]\nnames = ["B"]'), "#1 gives all"),
         (
-            ('to = ["crm"]\notherwise = true\nstop = true', 'to = ["crm"]\notherwise = true'),
+            ('to = ["crm"]\nfallback = true\nstop = true', 'to = ["crm"]\nfallback = true'),
             "#1 takes all",
         ),
     ],
@@ -251,9 +251,9 @@ def test_a_route_that_is_never_taken_is_a_warning(
     "routes",
     [
         ('to = ["crm"]\nwhen = "event.consent.a"', 'to = ["crm"]'),
-        ('to = ["crm"]', 'to = ["crm"]\nalso = true'),
+        ('to = ["crm"]', 'to = ["crm"]\nadditional = true'),
         ('to = ["crm"]\ntypes = ["page"]\nstop = true', 'to = ["crm"]'),
-        ('to = ["crm"]\ntypes = ["page"]', 'to = ["crm"]\notherwise = true'),
+        ('to = ["crm"]\ntypes = ["page"]', 'to = ["crm"]\nfallback = true'),
         ('to = ["crm"]\nfrom = ["shop"]', 'to = ["crm"]'),
     ],
 )
@@ -277,12 +277,12 @@ def test_doubts_about_conditions_and_fields_are_warnings(tmp_path: Path) -> None
         'name = "r"\nto = ["crm"]\nwhen = "event.properties.totl > 1"\n'
         'steps = [{ drop = ["traits.emial"] }]',
         'to = ["crm"]\non_error = "send"',
-    ) + '[consent]\nremember = "1d"\n')  # fmt: skip
+    ) + '[consent]\nretention = "1d"\n')  # fmt: skip
     said = "\n".join(found)
     assert "when: column 1: did you mean event.properties.total?" in said
     assert "item 1, drop: traits.emial is not in the vocabulary; did you mean traits.email?" in said
     assert "on_error: does nothing without a condition" in said
-    assert "[consent] remember: no route has a consent step" in said
+    assert "[consent] retention: no route has a consent step" in said
 
 
 # Several files
@@ -293,15 +293,19 @@ def test_included_files_stand_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "env").mkdir()
     (tmp_path / "routes").mkdir()
     (tmp_path / "env/prod.toml").write_text('[server]\nmax_body = "2MiB"\n[spool]\npath = "p"\n')
-    (tmp_path / "routes/2.toml").write_text('[[routes]]\nname = "two"\nto = ["crm"]\nalso = true\n')
-    (tmp_path / "routes/1.toml").write_text(
-        'include = ["../more.toml"]\n[[routes]]\nname = "one"\nto = ["crm"]\nalso = true\n'
+    (tmp_path / "routes/2.toml").write_text(
+        '[[routes]]\nname = "two"\nto = ["crm"]\nadditional = true\n'
     )
-    (tmp_path / "more.toml").write_text('[[routes]]\nname = "more"\nto = ["crm"]\nalso = true\n')
+    (tmp_path / "routes/1.toml").write_text(
+        'include = ["../more.toml"]\n[[routes]]\nname = "one"\nto = ["crm"]\nadditional = true\n'
+    )
+    (tmp_path / "more.toml").write_text(
+        '[[routes]]\nname = "more"\nto = ["crm"]\nadditional = true\n'
+    )
     text = 'include = ["env/${ENVIRONMENT}.toml", "routes/*.toml", "none/*.toml"]\n' + FINE
     text += '[server]\nlisten = "127.0.0.1:1"\n'
     config = read(tmp_path, text, {"ENVIRONMENT": "prod"})
-    assert [route.label for route in config.routes] == ["route 1", "one", "more", "two"]
+    assert [route.name for route in config.routes] == ["route 1", "one", "more", "two"]
     assert (config.server.listen, config.server.max_body) == ("127.0.0.1:1", 2 * 1024**2)
     assert [file.name for file in config.files.read] == [
         "gateway.toml", "prod.toml", "1.toml", "more.toml", "2.toml",
@@ -312,7 +316,7 @@ def test_included_files_stand_at_the_end(tmp_path: Path) -> None:
 
 def test_mistakes_are_told_in_the_file_where_they_stand(tmp_path: Path) -> None:
     """Each problem names its own file and line, and counts routes as that file does."""
-    (tmp_path / "a.toml").write_text('\n[[routes]]\nto = ["crn"]\nalso = true\n')
+    (tmp_path / "a.toml").write_text('\n[[routes]]\nto = ["crn"]\nadditional = true\n')
     (tmp_path / "b.toml").write_text("[destinations.crm]\nvendor = 'acme'\n[server]\nlisten = 1\n")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/c.toml").write_text('[server]\nmax_body = "x"\n')
@@ -333,7 +337,7 @@ def test_an_include_is_a_pattern_only_where_it_is_written_as_one(tmp_path: Path)
     """Brackets in the folder's name mean nothing; a pattern that nothing matches is told."""
     folder = tmp_path / "shop [eu]"
     folder.mkdir()
-    (folder / "more.toml").write_text('[[routes]]\nname = "one"\nto = ["crm"]\nalso = true\n')
+    (folder / "more.toml").write_text('[[routes]]\nname = "one"\nto = ["crm"]\nadditional = true\n')
     for included in ("more.toml", "mor*.toml"):
         config = read(folder, f'include = ["{included}"]\n' + FINE)
         assert [file.name for file in config.files.read] == ["gateway.toml", "more.toml"]

@@ -8,7 +8,7 @@ from tests.gateway.configuring import FINE, problems, read
 
 PLANNED = FINE.replace(
     "[destinations.crm]",
-    """violations = "refuse"
+    """on_violation = "refuse"
 [sources.shop.schemas]
 "Order Completed" = "plan/order.json"
 "Product *" = { properties = { properties = { required = ["products"] } } }
@@ -46,7 +46,7 @@ def test_schemas_stand_inline_or_in_files(tmp_path: Path) -> None:
         ),
         (
             '"refuse"', '"drop"',
-            ("gateway.toml:5: [sources.shop] violations: must be 'allow', 'drop-field' or "
+            ("gateway.toml:5: [sources.shop] on_violation: must be 'allow', 'drop-field' or "
             "'refuse'"),
         ),
     ],
@@ -83,6 +83,6 @@ def test_a_schema_of_fields_that_there_are_not(tmp_path: Path) -> None:
 
 def test_violations_without_schemas_are_suspicious(tmp_path: Path) -> None:
     """Saying what becomes of violations where there can be none is pointed out."""
-    text = FINE.replace("[destinations.crm]", 'violations = "refuse"\n[destinations.crm]')
+    text = FINE.replace("[destinations.crm]", 'on_violation = "refuse"\n[destinations.crm]')
     (warning,) = read(tmp_path, text).warnings
-    assert "[sources.shop] violations: does nothing without schemas" in warning
+    assert "[sources.shop] on_violation: does nothing without schemas" in warning

@@ -36,7 +36,7 @@ class Hears:
     """A memory that is told one event at a time."""
 
     def __init__(self, spool: SqliteSpool, **config: Any) -> None:
-        self.consents = ConsentMemory(spool, ConsentConfig(**({"remember": 30 * DAY} | config)))
+        self.consents = ConsentMemory(spool, ConsentConfig(**({"retention": 30 * DAY} | config)))
 
     async def __call__(self, told: Event, source: str = "shop") -> dict[str, bool]:
         """Return what is known of the event's user afterwards."""

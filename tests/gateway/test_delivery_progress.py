@@ -124,7 +124,7 @@ async def test_what_arrived_is_no_dead_letter_though_the_spool_gave_it_up(
     tracker.open(2, 1)
     tracker.delivered(DeliveryRef(2, 0))
     tracker.close(2)
-    await spool.register({"crm": BacklogLimit(max_backlog=1, overflow="dead")})
+    await spool.register({"crm": BacklogLimit(max_backlog=1, overflow="dead_letter")})
     await append(spool, 1)
     assert [letter.mark.seq for letter in await spool.dead_letters()] == [1, 2]
     tracker.on_evicted(taken[0].cursor)
@@ -227,9 +227,9 @@ async def test_what_the_cursor_has_not_passed_is_not_counted(spool: SqliteSpool)
     assert (balance.delivered, balance.declined, balance.dead, balance.missing) == (2, 1, 1, 0)
 
 
-@pytest.mark.parametrize("overflow", ["dead", "drop"])
+@pytest.mark.parametrize("overflow", ["dead_letter", "drop"])
 async def test_what_the_spool_took_and_arrived_is_counted_with_its_claim(
-    spool: SqliteSpool, overflow: Literal["dead", "drop"]
+    spool: SqliteSpool, overflow: Literal["dead_letter", "drop"]
 ) -> None:
     """However far back an entry in flight holds the cursor, and whatever the policy; once."""
     await spool.register({"crm": BacklogLimit(2, overflow)})
@@ -267,7 +267,7 @@ async def test_a_report_that_the_taking_overtakes_is_made_anew_with_its_claims(
     spool: SqliteSpool,
 ) -> None:
     """What is delivered is not counted before it is claimed: no crash comes between the two."""
-    await spool.register({"crm": BacklogLimit(1, "dead")})
+    await spool.register({"crm": BacklogLimit(1, "dead_letter")})
     tracker = ProgressTracker("crm", spool, lambda: 1)
 
     def hear(notice: SpoolNotice) -> None:

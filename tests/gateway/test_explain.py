@@ -23,7 +23,7 @@ PLUGINS = load_plugins()
 CANARY = "canary-0a1b2c"
 CONFIG = f"""
 [consent]
-remember = "1d"
+retention = "1d"
 [sources.shop]
 vendor = "personaclick"
 keys = ["the-shop"]
@@ -195,7 +195,7 @@ def test_a_refusal_is_the_vendors_own(tmp_path: Path) -> None:
 def test_a_tracking_plan_has_its_say(tmp_path: Path) -> None:
     """What a plan leaves out is told, and neither routed nor sent."""
     plan = (
-        'keys = ["the-shop"]\nviolations = "drop-field"\n[sources.shop.schemas]\n'
+        'keys = ["the-shop"]\non_violation = "drop-field"\n[sources.shop.schemas]\n'
         '"Order Completed" = { properties = { properties = { properties = { '
         'order_id = { pattern = "^B" } } } } }\n'
     )

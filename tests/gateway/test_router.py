@@ -166,12 +166,12 @@ def test_the_first_route_to_a_destination_wins_it() -> None:
 
 
 def test_also_delivers_beside_the_others() -> None:
-    """A route with also = true adds a delivery, and takes none from anybody."""
+    """A route with additional = true adds a delivery, and takes none from anybody."""
     router = Router([
-        route(["a"], also=True),
+        route(["a"], additional=True),
         route(["a"], name="hashed", **hashing()),
         route(["a"]),
-        route(["a", "a"], also=True),
+        route(["a", "a"], additional=True),
     ])  # fmt: skip
     assert router.route("s", ORDER) == (
         RoutedDelivery("a", "", 0), RoutedDelivery("a", "hashed", 1), RoutedDelivery("a", "", 2),
@@ -183,11 +183,11 @@ def test_also_delivers_beside_the_others() -> None:
 
 
 def test_stop_ends_the_asking() -> None:
-    """After a route with stop = true took an event, no later one is asked, otherwise included."""
+    """After a route with stop = true took an event, none after it is asked, not even a fallback."""
     router = Router([
         route(["a"], stop=True, types=["track"]),
         route(["b"]),
-        route(["c"], otherwise=True),
+        route(["c"], fallback=True),
     ])  # fmt: skip
     assert ends(router, "s", ORDER) == ("a",)
     assert ends(router, "s", KNOWN) == ("b",)
@@ -196,8 +196,8 @@ def test_stop_ends_the_asking() -> None:
 def test_otherwise_takes_what_no_ordinary_route_takes() -> None:
     """Wherever it stands, it is asked after the others, with its own matchers."""
     router = Router([
-        route(["rest"], otherwise=True),
-        route(["pages"], otherwise=True, types=["page"]),
+        route(["rest"], fallback=True),
+        route(["pages"], fallback=True, types=["page"]),
         route(["orders"], names=["Order *"], when="event.properties.total > 10"),
     ])  # fmt: skip
     assert ends(router, "s", ORDER) == ("orders",)
@@ -206,13 +206,13 @@ def test_otherwise_takes_what_no_ordinary_route_takes() -> None:
 
 
 def test_what_a_filter_keeps_back_goes_nowhere_else_instead() -> None:
-    """What a route keeps back counts as taken: for its destinations, stop and otherwise."""
+    """What a route keeps back counts as taken: for its destinations, stop and fallback."""
     consent = (Consent(consent=("ads",)),)
-    for more, expected in (({}, ("b",)), ({"stop": True}, ()), ({"also": True}, ("a", "b"))):
+    for more, expected in (({}, ("b",)), ({"stop": True}, ()), ({"additional": True}, ("a", "b"))):
         router = Router([
             route(["a"], name="asked", steps=consent, **more),
             route(["a", "b"]),
-            route(["c"], otherwise=True),
+            route(["c"], fallback=True),
         ])  # fmt: skip
         assert ends(router, "s", ORDER) == expected
         granted = Event(type="track", consent={"ads": True})
@@ -244,7 +244,7 @@ def test_explain_tells_what_every_route_says() -> None:
         route(["b"], name="kept", steps=(Consent(consent=("ads",)),)),
         route(["a", "b"], name="won", stop=True),
         route(["c"], name="after"),
-        route(["c"], name="rest", otherwise=True),
+        route(["c"], name="rest", fallback=True),
         route(["c"], name="elsewhere", **{"from": ["other"]}),
     ])  # fmt: skip
     said = {d.route: d for d in router.explain("shop", ORDER)}
@@ -272,7 +272,7 @@ MAKE = st.builds(
         "event.properties.absent == 1", 'event.name == "A" || event.properties.total > 50',
     ]),
     on_error=st.sampled_from(["skip", "send"]),
-    also=st.booleans(), stop=st.booleans(), otherwise=st.booleans(),
+    additional=st.booleans(), stop=st.booleans(), fallback=st.booleans(),
     steps=st.sampled_from([
         (), (Hash(hash=("user_id",)),), (Consent(consent=("ads",)),), (SampleStep(sample=0.5),),
     ]),
@@ -307,7 +307,7 @@ def test_routing_is_a_pure_function(made: Any, events: list[Event]) -> None:
                 ways[lead.destination] = lead.way + 1
             gives = [to for d in router.explain("s", event) for to in d.gives]
             assert sorted(gives) == sorted(lead.destination for lead in leads)
-            also = [set(r.to) for r in routes if r.also]
+            also = [set(r.to) for r in routes if r.additional]
             for to, count in ways.items():
                 assert count <= 1 + sum(to in mine for mine in also)
     assert [msgspec.to_builtins(event) for event in events] == before

@@ -213,13 +213,13 @@ async def test_counts_are_right_after_a_failure(
         await spool.append(entry("r3", a=(0,)))
 
 
-@pytest.mark.parametrize("overflow", ["dead", "drop"])
+@pytest.mark.parametrize("overflow", ["dead_letter", "drop"])
 @pytest.mark.parametrize("error", [apsw.IOError, apsw.FullError])
 async def test_a_failed_append_takes_nothing_from_what_comes_after(
     spool: SqliteSpool,
     disk: Disk,
     error: type[apsw.Error],
-    overflow: Literal["dead", "drop"],
+    overflow: Literal["dead_letter", "drop"],
 ) -> None:
     """What a failed commit took of its own entries is undone, and what is sent anew arrives."""
     await spool.register({"a": BacklogLimit(max_backlog=1, overflow=overflow)})
@@ -232,15 +232,15 @@ async def test_a_failed_append_takes_nothing_from_what_comes_after(
     assert await spool.append(entry("r2", a=(0, 1))) == 2
     assert [(item.seq, item.entry.id) for item in await pending(spool, "a")] == [(2, "r2")]
     letters = [dead.entry.id for dead in await spool.dead_letters()]
-    assert letters == (["r1"] if overflow == "dead" else [])
+    assert letters == (["r1"] if overflow == "dead_letter" else [])
     balance = (await spool.balances())["a"]
     assert (balance.accepted, balance.dead + balance.dropped, balance.waiting) == (3, 1, 2)
     assert balance.missing == 0
 
 
-@pytest.mark.parametrize("overflow", ["dead", "drop"])
+@pytest.mark.parametrize("overflow", ["dead_letter", "drop"])
 async def test_a_worker_hears_what_a_failed_commit_took_all_the_same(
-    spool: SqliteSpool, disk: Disk, overflow: Literal["dead", "drop"]
+    spool: SqliteSpool, disk: Disk, overflow: Literal["dead_letter", "drop"]
 ) -> None:
     """What it delivers meanwhile is claimed, and counts once though the claim's commit fails."""
     await spool.register({"a": BacklogLimit(max_backlog=1, overflow=overflow)})

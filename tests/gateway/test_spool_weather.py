@@ -121,7 +121,7 @@ class Weather:
 
     async def bound(self) -> None:
         """Change the policy of the destination."""
-        overflow: Literal["dead", "drop"] = self.chance.choice(["dead", "drop"])
+        overflow: Literal["dead_letter", "drop"] = self.chance.choice(["dead_letter", "drop"])
         await self.spool.register({"a": BacklogLimit(self.chance.choice([1, 3, 9]), overflow)})
 
     async def append(self) -> None:

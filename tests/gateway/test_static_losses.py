@@ -129,7 +129,7 @@ def test_a_plugin_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_check_tells_it(tmp_path: Path) -> None:
     """`gateway check` shows what never arrives, and who gets nothing at all."""
     path = tmp_path / "gateway.toml"
-    alias = '\n[[routes]]\nname = "joins"\ntypes = ["alias"]\nto = ["crm"]\nalso = true\n'
+    alias = '\n[[routes]]\nname = "joins"\ntypes = ["alias"]\nto = ["crm"]\nadditional = true\n'
     path.write_text(f'{CONFIG}types = ["track"]{alias}')
     shown = CliRunner().invoke(main, ["check", "-c", str(path)]).output
     arrives, _, nothing = shown.partition("Gets nothing, whatever the event")

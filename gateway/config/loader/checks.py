@@ -28,16 +28,20 @@ from gateway.suggestions import did_you_mean
 
 EVERYBODY = (
     '"any" would let everybody who reaches {} send events; list the credentials, listen on a '
-    "loopback address, or set open = true"
+    "loopback address, or set allow_any_key = true"
 )
 
 
 def check_trace(trace: TraceConfig, report: ConfigReport) -> None:
     """Report what says how to send traces, while none are sent."""
-    if trace.otlp and not trace.on:
-        report.warning("trace", "otlp", "does nothing beside on = false; nothing is traced then")
-    if trace.otlp_headers and not trace.otlp:
-        report.warning("trace", "otlp_headers", "does nothing without otlp; say where traces go")
+    if trace.otlp_url and not trace.enabled:
+        report.warning(
+            "trace", "otlp_url", "does nothing beside enabled = false; nothing is traced then"
+        )
+    if trace.otlp_headers and not trace.otlp_url:
+        report.warning(
+            "trace", "otlp_headers", "does nothing without otlp_url; say where traces go"
+        )
 
 
 def check_sources(
@@ -50,10 +54,12 @@ def check_sources(
     for name, source in sources.items():
         table = f"sources.{name}"
         if source.keys == "any":
-            if server and not server.address.loopback and not source.open:
+            if server and not server.address.loopback and not source.allow_any_key:
                 report.problem(table, "keys", EVERYBODY.format(server.listen))
-        elif source.open:
-            report.warning(table, "open", 'does nothing beside listed keys; it is for keys = "any"')
+        elif source.allow_any_key:
+            report.warning(
+                table, "allow_any_key", 'does nothing beside listed keys; it is for keys = "any"'
+            )
         check_browsers(table, source, report)
     for (one, first), (other, second) in itertools.combinations(sources.items(), 2):
         if not _same_hosts(first, second):
@@ -214,23 +220,23 @@ def _deaths(
     route: RouteConfig, earlier: Sequence[Numbered], every: Sequence[Numbered]
 ) -> Iterator[str]:
     """Yield why *route* gets no event; *earlier* are the living routes before it."""
-    if route.otherwise:
+    if route.fallback:
         for number, other in every:
-            if not other.otherwise and _covers(other, route):
+            if not other.fallback and _covers(other, route):
                 yield f"it takes what no other route takes, and #{number} takes all of that"
-        earlier = [(number, other) for number, other in earlier if other.otherwise]
+        earlier = [(number, other) for number, other in earlier if other.fallback]
     else:
-        earlier = [(number, other) for number, other in earlier if not other.otherwise]
+        earlier = [(number, other) for number, other in earlier if not other.fallback]
     covering = [(number, other) for number, other in earlier if _covers(other, route)]
     for number, other in covering:
         if other.stop:
             yield f"#{number} takes all of its events and stops there"
-    won = {to for _, other in covering if not other.also for to in other.to}
-    if not route.also and not route.stop and set(route.to) <= won:
-        numbers = ", ".join(f"#{number}" for number, other in covering if not other.also)
+    won = {to for _, other in covering if not other.additional for to in other.to}
+    if not route.additional and not route.stop and set(route.to) <= won:
+        numbers = ", ".join(f"#{number}" for number, other in covering if not other.additional)
         yield (
             f"{numbers} gives all of its events to the same destinations before; write "
-            f"also = true to deliver both"
+            f"additional = true to deliver both"
         )
 
 
@@ -253,8 +259,8 @@ def check_consent(
 ) -> None:
     """Warn of consent that is remembered and never asked for."""
     asked = any(isinstance(step, Consent) for route in routes for step in route.steps)
-    if consent is not None and consent.remember is not None and not asked:
-        report.warning("consent", "remember", "no route has a consent step that would ask for it")
+    if consent is not None and consent.retention is not None and not asked:
+        report.warning("consent", "retention", "no route has a consent step that would ask for it")
 
 
 STAND_IN = "-"

@@ -108,7 +108,7 @@ def load_trace(path: Path, environ: Mapping[str, str] = os.environ) -> Path:
     Raises:
         ConfigError: the file cannot be read, or its ``[trace]`` or ``[spool]`` is wrong.
     """
-    trace = _load_one(path, "trace", TraceConfig, environ, without=("otlp", "otlp_headers"))
+    trace = _load_one(path, "trace", TraceConfig, environ, without=("otlp_url", "otlp_headers"))
     return trace.file(load_spool(path, environ).path)
 
 
@@ -175,7 +175,7 @@ class _Reading:
         places = {"from": entrances, "to": exits}
         reading = RouteReader(self._gathered, self._references, self._report)
         routes = reading.routes(places)
-        remembers = consent is not None and consent.remember is not None
+        remembers = consent is not None and consent.retention is not None
         cases = RouteTestReader(self._gathered, self._references, self._report, places)
         tests = tuple(cases.cases(remembers=remembers))
         if server:
@@ -269,7 +269,7 @@ class _Reading:
         raw = self._references.table(raw, table)
         vendor = self._vendor(raw, table, self._registry.outputs, "output")
         common = {key: value for key, value in raw.items() if key in keys_of(Delivery)}
-        filled = {"full": spool.full} | common if spool else common
+        filled = {"on_full": spool.on_full} | common if spool else common
         delivery = _valid(Delivery, filled, table, self._report)
         if delivery:
             check_delivery(delivery, table, self._report)

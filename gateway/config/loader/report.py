@@ -49,6 +49,30 @@ class LineIndex:
         return self._found.get((table, key)) or below
 
 
+RENAMED = {
+    "again": "repeat_interval",
+    "also": "additional",
+    "bodies": "max_body",
+    "check_every": "check_interval",
+    "exactly": "exact",
+    "full": "on_full",
+    "gets": "expect",
+    "hides": "must_not_contain",
+    "keep": "retention",
+    "lacks": "absent",
+    "max_size": "max_bytes",
+    "on": "enabled",
+    "open": "allow_any_key",
+    "otherwise": "fallback",
+    "otlp": "otlp_url",
+    "refused": "rejected",
+    "remember": "retention",
+    "successes_per_second": "success_rate_limit",
+    "violations": "on_violation",
+    "why_not": "withheld",
+}
+"""Keys of earlier configurations, and what they are called now. An old key is an error."""
+
 HIDDEN = "***"
 SHORTEST = 4
 """Shorter secrets are not searched for: replacing them would garble every sentence."""
@@ -166,7 +190,8 @@ class ConfigReport:
     def findings(self, table: str, keys: Mapping[str, FieldInfo], error: ValidationError) -> None:
         """Note everything that pydantic found in *table*, which may have these *keys*."""
         found = error.errors(include_url=False)
-        meant = {_closest(_key(one), keys) for one in found if one["type"] == "extra_forbidden"}
+        unknown = [_key(one) for one in found if one["type"] == "extra_forbidden"]
+        meant = {_renamed(key, keys) or _closest(key, keys) for key in unknown}
         for one in found:
             key = _key(one)
             if one["type"] == "missing" and key in meant:
@@ -224,6 +249,11 @@ def _closest(word: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(word, sorted(known), n=1)), None)
 
 
+def _renamed(key: str, keys: Mapping[str, FieldInfo]) -> str | None:
+    new = RENAMED.get(key)
+    return new if new in keys else None
+
+
 def _key(found: ErrorDetails) -> str:
     return str(found["loc"][0]) if found["loc"] else ""
 
@@ -231,6 +261,8 @@ def _key(found: ErrorDetails) -> str:
 def _sentence(key: str, keys: Mapping[str, FieldInfo], found: ErrorDetails) -> str:
     kind, context = found["type"], found.get("ctx", {})
     if kind == "extra_forbidden":
+        if new := _renamed(key, keys):
+            return f"renamed; write {new}"
         return f"unknown key; {did_you_mean(key, keys)}"
     if kind == "missing":
         return f"missing; add it: {_purpose(keys.get(key))}"

@@ -12,7 +12,7 @@ from gateway.config.models import keys_of
 from gateway.config.route_tests import ExpectedRequestConfig, RouteTest, RouteTestConfig
 from gateway.suggestions import did_you_mean
 
-NOTHING = "says nothing of what should happen; add gets, why_not or refused"
+NOTHING = "says nothing of what should happen; add expect, withheld or rejected"
 
 
 class RouteTestReader:
@@ -40,8 +40,8 @@ class RouteTestReader:
             table = f"tests.{number}"
             expanded = self._references.table(raw, table)
             self._check_from(expanded, table)
-            if "gets" in expanded:
-                expanded["gets"] = self._gets(expanded["gets"], table)
+            if "expect" in expanded:
+                expanded["expect"] = self._expect(expanded["expect"], table)
             try:
                 case = RouteTestConfig.model_validate(expanded)
             except ValidationError as error:
@@ -59,35 +59,35 @@ class RouteTestReader:
 
     def _check(self, case: RouteTestConfig, table: str, *, remembers: bool) -> None:
         problem = self._report.problem
-        if case.gets is None and not case.why_not and case.refused is None:
+        if case.expect is None and not case.withheld and case.rejected is None:
             problem(table, "", NOTHING)
-        if case.refused is not None and (case.gets or case.why_not):
-            problem(table, "refused", "and gets or why_not cannot both be; leave one out")
+        if case.rejected is not None and (case.expect or case.withheld):
+            problem(table, "rejected", "and expect or withheld cannot both be; leave one out")
         if case.body is not None and case.file is not None:
             problem(table, "file", "and body are both there; leave one out")
         if case.consented and not remembers:
             problem(table, "consented", "needs [consent] with remember; nothing is remembered")
-        for name in case.why_not:
-            self._check_name(name, table, "why_not")
-            if name in (case.gets or {}):
-                problem(table, "why_not", f"names {name}, and so does gets; leave one out")
+        for name in case.withheld:
+            self._check_name(name, table, "withheld")
+            if name in (case.expect or {}):
+                problem(table, "withheld", f"names {name}, and so does expect; leave one out")
 
     def _check_name(self, name: object, table: str, key: str) -> None:
         if name not in self._known["to"]:
             what = f"there is no destination {name!r}; {did_you_mean(str(name), self._known['to'])}"
             self._report.problem(table, key, what)
 
-    def _gets(self, raw: Any, table: str) -> Any:
+    def _expect(self, raw: Any, table: str) -> Any:
         """Return destinations with what they must get; nothing stands for anything at all."""
         if isinstance(raw, list):
             raw = {name if isinstance(name, str) else repr(name): () for name in raw}
         if not isinstance(raw, dict):
-            what = 'must be a list of destinations, or a table of them; write gets = ["crm"]'
-            self._report.problem(table, "gets", what, only=True)
+            what = 'must be a list of destinations, or a table of them; write expect = ["crm"]'
+            self._report.problem(table, "expect", what, only=True)
             return None
         found: dict[str, Any] = {}
         for name, written in raw.items():
-            self._check_name(name, table, "gets")
+            self._check_name(name, table, "expect")
             wanted = written if isinstance(written, list | tuple) else [written]
             found[name] = tuple(self._expected(one, name, table) for one in wanted)
         return found
@@ -97,5 +97,5 @@ class RouteTestReader:
             return ExpectedRequestConfig.model_validate(raw)
         except ValidationError as error:
             for sentence in self._report.sentences(keys_of(ExpectedRequestConfig), error):
-                self._report.problem(table, "gets", f"{name}: {sentence}")
+                self._report.problem(table, "expect", f"{name}: {sentence}")
             return ExpectedRequestConfig()

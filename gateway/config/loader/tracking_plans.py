@@ -35,9 +35,9 @@ class PlanReader:
         """Compile the schemas of a source that *file* configures."""
         table = f"sources.{name}"
         if not source.schemas:
-            if "violations" in source.model_fields_set:
-                what = "does nothing without schemas; add some, or leave violations out"
-                self._report.warning(table, "violations", what)
+            if "on_violation" in source.model_fields_set:
+                what = "does nothing without schemas; add some, or leave on_violation out"
+                self._report.warning(table, "on_violation", what)
             return
         schemas: dict[str, Schema] = {}
         for event, written in source.schemas.items():
@@ -49,7 +49,7 @@ class PlanReader:
             else:
                 self._doubt(f"{table}.schemas", event, schema.raw)
                 schemas[event] = schema
-        self.plans[name] = TrackingPlan(name, schemas, source.violations)
+        self.plans[name] = TrackingPlan(name, schemas, source.on_violation)
 
     def _schema(self, written: Any, file: Path) -> Schema:
         if not isinstance(written, str):

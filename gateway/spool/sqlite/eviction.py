@@ -88,7 +88,7 @@ class Evictions:
         if not size:
             return []
         notices: list[SpoolNotice] = []
-        dead = lane.bounds is not None and lane.bounds.overflow == "dead"
+        dead = lane.bounds is not None and lane.bounds.overflow == "dead_letter"
         if 2 * self._room.letters(lane) <= self._room.held(lane):
             why = FailedDelivery(NOWHERE, "overflow", reason, at)
             count = lane.count_of(2 * size if dead else size, STEP)

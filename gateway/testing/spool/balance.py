@@ -137,7 +137,7 @@ class BalancesSuite(SpoolContract):
 
     async def test_letter_that_is_withdrawn_is_delivered(self, opened: SpoolFactory) -> None:
         """What the spool took and arrived all the same is no dead letter any more."""
-        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead"))
+        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
         notices = Notices(spool)
         await spool.append(entry("r0", a=(0,)))
         await spool.append(entry("r1", a=(0,)))
@@ -152,13 +152,13 @@ class BalancesSuite(SpoolContract):
         self, opened: SpoolFactory
     ) -> None:
         """Then the delivery counts once more: what was replayed comes again."""
-        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead"))
+        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
         notices = Notices(spool)
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,)))
             if i:
                 await notices.next()
-        await spool.register({"a": BacklogLimit(max_backlog=9, overflow="dead"), "b": FREE})
+        await spool.register({"a": BacklogLimit(max_backlog=9, overflow="dead_letter"), "b": FREE})
         first, second = await spool.dead_letters()
         await spool.delete_dead_letters([first.id])
         await spool.replay_dead_letters([second.id])
@@ -215,7 +215,7 @@ class BalancesSuite(SpoolContract):
         for i in range(2):
             await spool.append(entry(f"r{i}", a=(0,)))
         await notices.next()
-        await spool.register({"a": BacklogLimit(max_backlog=1, overflow="dead"), "b": FREE})
+        await spool.register({"a": BacklogLimit(max_backlog=1, overflow="dead_letter"), "b": FREE})
         await spool.append(entry("r2", a=(0,)))
         await notices.next()
         await spool.register({"a": BacklogLimit(max_backlog=1, overflow="drop"), "b": FREE})
@@ -246,7 +246,7 @@ class BalancesSuite(SpoolContract):
 
     async def test_report_of_before_the_taking_is_made_anew(self, opened: SpoolFactory) -> None:
         """Counts come with the claim, so that a crash between the two leaves nothing wrong."""
-        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead"))
+        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
         notices = Notices(spool)
         await spool.append(entry("r0", a=(0,)))
         second = spool.append(entry("r1", a=(0,)))

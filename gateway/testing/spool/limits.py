@@ -126,7 +126,7 @@ class LimitsSuite(SpoolContract):
 
     async def test_overflow_makes_dead_letters_of_the_oldest(self, opened: SpoolFactory) -> None:
         """Under the policy ``dead`` the oldest pending deliveries give way to the new."""
-        spool = await opened(a=BacklogLimit(max_backlog=3, overflow="dead"))
+        spool = await opened(a=BacklogLimit(max_backlog=3, overflow="dead_letter"))
         notices = Notices(spool)
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0, 1), b=(0,)))
@@ -173,7 +173,7 @@ class LimitsSuite(SpoolContract):
 
     async def test_overflow_goes_by_age_and_respects_exceptions(self, opened: SpoolFactory) -> None:
         """The oldest entry gives way before a younger waiting one; what is dead stays as it is."""
-        spool = await opened(a=BacklogLimit(max_backlog=4, overflow="dead"))
+        spool = await opened(a=BacklogLimit(max_backlog=4, overflow="dead_letter"))
         await spool.append(entry("r1", a=(0, 1)))
         await spool.append(entry("r2", a=(0,)))
         await spool.settle("a", Progress(later=[later(2)], dead=[failed(1, 1)]))
@@ -188,7 +188,7 @@ class LimitsSuite(SpoolContract):
 
     async def test_taken_delivery_that_ended_well_is_withdrawn(self, opened: SpoolFactory) -> None:
         """A delivery that the spool took while it was in flight, and that arrived, is no letter."""
-        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead"))
+        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,)))
         assert len(await spool.dead_letters()) == 2
@@ -197,7 +197,7 @@ class LimitsSuite(SpoolContract):
 
     async def test_taken_delivery_does_not_wait_again(self, opened: SpoolFactory) -> None:
         """A retry reported for a delivery that the spool has taken does not bring it back."""
-        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead"))
+        spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
         for i in range(2):
             await spool.append(entry(f"r{i}", a=(0,)))
         await spool.register({"a": FREE, "b": FREE})
@@ -228,9 +228,9 @@ class LimitsSuite(SpoolContract):
         assert await spool.append(entry("again", body=b"x" * 10_000, a=(0,))) == kept + 1
         assert (spool.health(), spool.refusing()) == (None, {})
 
-    @pytest.mark.parametrize("overflow", ["refuse", "dead"])
+    @pytest.mark.parametrize("overflow", ["refuse", "dead_letter"])
     async def test_one_destination_does_not_fill_the_store(
-        self, opened: SpoolFactory, overflow: Literal["refuse", "dead"]
+        self, opened: SpoolFactory, overflow: Literal["refuse", "dead_letter"]
     ) -> None:
         """One that takes nothing keeps to its share, and what goes to others is appended on."""
         spool = await opened(SpoolLimits(max_bytes=2_000_000), a=BacklogLimit(overflow=overflow))
@@ -245,7 +245,7 @@ class LimitsSuite(SpoolContract):
         assert (await spool.balances())["a"].missing == 0
         assert "b" not in spool.given_up()
         assert spool.health() is None
-        if overflow == "dead":
+        if overflow == "dead_letter":
             assert spool.refusing() == {}
             assert depth.dead > 0
             newest = (await pending(spool, "a"))[-1]
@@ -278,9 +278,9 @@ class LimitsSuite(SpoolContract):
         await eventually(small)
         assert [one.entry.id for one in await pending(spool, "a")] == ["pending"]
 
-    @pytest.mark.parametrize("overflow", ["refuse", "dead"])
+    @pytest.mark.parametrize("overflow", ["refuse", "dead_letter"])
     async def test_one_destinations_dead_letters_do_not_fill_the_store(
-        self, opened: SpoolFactory, overflow: Literal["refuse", "dead"]
+        self, opened: SpoolFactory, overflow: Literal["refuse", "dead_letter"]
     ) -> None:
         """Dead letters count towards the share, however few events of each request they are."""
         spool = await opened(SpoolLimits(max_bytes=2_000_000), a=BacklogLimit(overflow=overflow))

@@ -112,7 +112,7 @@ class UnreadSuite(SpoolContract):
     ) -> None:
         """What overflows, or is too old, becomes a dead letter unless it is over already."""
         spool = await opened(
-            SpoolLimits(max_age=60.0), a=BacklogLimit(max_backlog=3, overflow="dead")
+            SpoolLimits(max_age=60.0), a=BacklogLimit(max_backlog=3, overflow="dead_letter")
         )
         notices = Notices(spool)
         for i in range(3):
