@@ -1,7 +1,6 @@
 """The file of what shadows have seen: ``shadow.db`` beside the spool's, sums by key."""
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,19 @@ import apsw
 
 from gateway.errors import SpoolError
 from gateway.shadow.tally import Count, Key
+from gateway.sqlite import SchemaError, describe, open_file
 
 FILE = "shadow.db"
-SCHEMA = 1
 _CREATE = """
-    CREATE TABLE IF NOT EXISTS seen(
+    CREATE TABLE seen(
         destination TEXT NOT NULL, vendor TEXT NOT NULL, event TEXT NOT NULL, what TEXT NOT NULL,
         field TEXT NOT NULL, how TEXT NOT NULL, why TEXT NOT NULL,
         number INTEGER NOT NULL, first REAL NOT NULL, last REAL NOT NULL, example TEXT NOT NULL,
         PRIMARY KEY(destination, vendor, event, what, field, how, why)) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS shadow(name TEXT PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE shadow(name TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+SCHEMA = (_CREATE,)
+"""One script per version of the schema."""
 _ADD = """
     INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
         number = number + excluded.number, first = min(first, excluded.first),
@@ -106,17 +107,12 @@ class ShadowStore:
     @contextlib.contextmanager
     def _open(self) -> Iterator[apsw.Connection]:
         try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            connection = apsw.Connection(str(self.path))
+            connection = open_file(self.path, SCHEMA, synchronous="NORMAL")
             try:
-                connection.set_busy_timeout(2000)
-                if connection.pragma("user_version") != SCHEMA:
-                    connection.execute("PRAGMA journal_mode=WAL")
-                    connection.execute(_CREATE)
-                    connection.pragma("user_version", SCHEMA)
-                connection.pragma("synchronous", "NORMAL")
                 yield connection
             finally:
                 connection.close()
-        except (apsw.Error, OSError) as error:
-            raise SpoolError(f"{self.path}: {error}; see that the disk serves") from error
+        except SchemaError as error:
+            raise SpoolError(f"{self.path}: {error}; start that version") from error
+        except apsw.Error as error:
+            raise SpoolError(describe(error, self.path)) from error

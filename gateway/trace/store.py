@@ -16,7 +16,7 @@ import apsw
 import msgspec
 
 from gateway.errors import TraceError
-from gateway.sqlite import fetch, transaction
+from gateway.sqlite import DAMAGED, SchemaError, describe, fetch, open_file, transaction
 from gateway.trace.records import (
     ALL_LINES,
     AttemptRecord,
@@ -28,9 +28,6 @@ from gateway.trace.records import (
     TraceLine,
 )
 
-SCHEMA = 1
-DAMAGED = (apsw.CorruptError, apsw.NotADBError)
-"""What SQLite says of a file that cannot be read."""
 BESIDE = ("-wal", "-shm")
 """Ends of the names of the files that SQLite has beside its own."""
 STEP = 500
@@ -50,6 +47,10 @@ CREATE INDEX record_message ON record(message_id) WHERE kind = 'event' AND messa
 CREATE INDEX record_user ON record(user_id) WHERE kind = 'event' AND user_id != '';
 CREATE INDEX record_anonymous ON record(anonymous_id) WHERE kind = 'event' AND anonymous_id != '';
 """
+SCHEMA = (_CREATE,)
+"""One script per version of the schema."""
+UNREADABLE = (*DAMAGED, SchemaError)
+"""Errors of a file that is replaced by a new one."""
 _INSERT = (
     "INSERT OR IGNORE INTO record(kind, at, failed, shown, request, event, source, destination, "
     "name, message_id, user_id, anonymous_id, packed) "
@@ -141,25 +142,14 @@ class TraceWriter:
         self._identity: Identity | None = None
         try:
             self._connection = self._connect()
-        except DAMAGED:
+        except UNREADABLE:
             self._remove("", *BESIDE)
             self._connection = self._connect()
         self._identity = identity_of(self.path)
 
     def _connect(self) -> apsw.Connection:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        connection = apsw.Connection(str(self.path))
-        try:
-            connection.set_busy_timeout(2000)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=OFF")
-            connection.execute("PRAGMA journal_size_limit=4194304")
-            _settle_schema(connection)
-        except BaseException:
-            connection.close(force=True)
-            raise
-        return connection
+        return open_file(self.path, SCHEMA, synchronous="OFF")
 
     def _remove(self, *endings: str) -> None:
         for ending in endings:
@@ -188,7 +178,7 @@ class TraceWriter:
                 self._open()
             try:
                 return self._add(rows)
-            except DAMAGED:
+            except UNREADABLE:
                 self.close()
                 self._remove("", *BESIDE)
                 self._open()
@@ -237,23 +227,13 @@ def identity_of(path: Path) -> Identity | None:
         return None
 
 
-def _settle_schema(connection: apsw.Connection) -> None:
-    version = connection.pragma("user_version")
-    if version not in {0, SCHEMA}:
-        raise apsw.NotADBError(f"schema {version}")
-    if not version:
-        with transaction(connection):
-            connection.execute(_CREATE)
-            connection.pragma("user_version", SCHEMA)
-
-
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn what SQLite and the disk say into `TraceError`."""
     try:
         yield
     except apsw.Error as error:
-        raise TraceError(f"{path}: {error}; traces need a disk that serves") from error
+        raise TraceError(describe(error, path)) from error
     except OSError as error:
         what = (error.strerror or str(error)).lower()
         raise TraceError(f"{path}: {what}; make it writable for this user") from error
@@ -302,15 +282,14 @@ class TraceReader:
             raise NoTraceFile(nothing)
         self._path = path
         with explained(path):
-            self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+            self._connection = open_file(path, SCHEMA, readonly=True)
             self._identity = identity_of(path)
-            self._connection.set_busy_timeout(2000)
             version = self._connection.pragma("user_version")
-        if version != SCHEMA:
+        if version != len(SCHEMA):
             self._connection.close()
         if not version:
             raise NoTraceFile(nothing)
-        if version != SCHEMA:
+        if version != len(SCHEMA):
             raise TraceError(f"{path}: another version of the gateway wrote it (schema {version})")
 
     def close(self) -> None:

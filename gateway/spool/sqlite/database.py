@@ -5,7 +5,6 @@ The file is in WAL mode with ``synchronous=FULL``, so a commit is on the disk wh
 space can be given back in small steps (https://www.sqlite.org/pragma.html#pragma_auto_vacuum).
 """
 
-import contextlib
 import fcntl
 import os
 from collections.abc import Collection
@@ -20,7 +19,7 @@ from gateway.errors import SpoolError
 from gateway.http import ClientInfo, Request
 from gateway.spool.dead_letters import reason_pattern
 from gateway.spool.values import Attempt, Deliveries, Entry, Routes, UnreadEntry, event_index
-from gateway.sqlite import transaction
+from gateway.sqlite import DISK_FULL, SchemaError, Synchronous, describe, open_file
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -178,7 +177,7 @@ def insert(connection: apsw.Connection, rows: list[Row]) -> int:
 
 FILE = "spool.db"
 LOCK = "lock"
-SYNCHRONOUS = "FULL"
+SYNCHRONOUS: Synchronous = "FULL"
 """Less than this loses acknowledged entries when the power fails; a test shows it."""
 
 MIGRATIONS = [
@@ -322,54 +321,36 @@ def connect(
     apsw.Error for everything that the disk does.
     """
     path = folder / FILE
-    if not readonly:
-        with contextlib.suppress(OSError):  # SQLite meets the same obstacle and names it
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE
-    connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
     try:
-        connection.set_busy_timeout(int(wait * 1000))
-        connection.create_scalar_function(
-            "alike", lambda *of: reason_pattern(str(of[0])), 1, deterministic=True
+        connection = open_file(
+            path, MIGRATIONS, synchronous=SYNCHRONOUS, wait=wait, readonly=readonly,
+            migrate=migrate, vfs=vfs, prepare=_prepare,
+        )  # fmt: skip
+    except SchemaError as error:
+        what = (
+            "start that version, or choose another spool folder"
+            if error.newer
+            else "start the gateway once, it brings the file up to date"
         )
-        connection.create_scalar_function("deliveries", _deliveries, 2, deterministic=True)
-        if not readonly:
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.pragma("synchronous", SYNCHRONOUS)
-            connection.execute("PRAGMA journal_size_limit=16777216")
-            connection.wal_autocheckpoint(0)
-            _settle_schema(connection, path, migrate=migrate)
-    except BaseException:
-        connection.close(force=True)
-        raise
+        raise SpoolError(f"{path}: {error}; {what}") from error
+    if not readonly:
+        connection.wal_autocheckpoint(0)
     return connection
+
+
+def _prepare(connection: apsw.Connection) -> None:
+    connection.create_scalar_function(
+        "alike", lambda *of: reason_pattern(str(of[0])), 1, deterministic=True
+    )
+    connection.create_scalar_function("deliveries", _deliveries, 2, deterministic=True)
+    if not connection.readonly("main"):
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
 
 
 def _deliveries(*of: Any) -> int:
     """Return how many deliveries a row's meta has for a destination."""
     meta, name = of
     return len(targets_of(meta).get(name, ()))
-
-
-def _settle_schema(connection: apsw.Connection, path: Path, *, migrate: bool) -> None:
-    version = connection.pragma("user_version")
-    if version > len(MIGRATIONS):
-        raise SpoolError(
-            f"{path}: written by a newer gateway (schema {version}, this one knows "
-            f"{len(MIGRATIONS)}); start that version, or choose another spool folder"
-        )
-    if version == len(MIGRATIONS):
-        return
-    if not migrate:
-        raise SpoolError(
-            f"{path}: written by an older gateway (schema {version}, this one knows "
-            f"{len(MIGRATIONS)}); start the gateway once, it brings the file up to date"
-        )
-    with transaction(connection):
-        for script in MIGRATIONS[connection.pragma("user_version") :]:
-            connection.execute(script)
-        connection.pragma("user_version", len(MIGRATIONS))
 
 
 def lock(folder: Path) -> int:
@@ -396,34 +377,12 @@ def lock(folder: Path) -> int:
     return held
 
 
-_ADVICE: dict[tuple[type[apsw.Error], ...], str] = {
-    (apsw.FullError,): "the disk or its quota is full; free some space",
-    (apsw.ReadOnlyError, apsw.PermissionsError): (
-        "it cannot be written; remount the disk for writing, or mend the file's permissions"
-    ),
-    (apsw.CorruptError, apsw.NotADBError): (
-        "it is damaged; stop the gateway, keep a copy of the folder, and restore the file "
-        "or let the gateway begin a new one"
-    ),
-    (apsw.BusyError, apsw.LockedError): (
-        "another process holds it locked; end that process, or wait for it"
-    ),
-    (apsw.CantOpenError,): (
-        "it cannot be opened; see that this user may write in the folder, and that the disk serves"
-    ),
-    (apsw.IOError,): "the disk does not serve; check the disk and the system's log",
-}
-
-
 def no_room(folder: Path, error: apsw.Error | None = None) -> str:
     """Return what to say where the disk is full."""
     why = f" ({error})" if error else "; nothing new is taken until there is some"
-    return f"{folder / FILE}: {_ADVICE[apsw.FullError,]}{why}"
+    return f"{folder / FILE}: {DISK_FULL}{why}"
 
 
 def describe_error(error: apsw.Error, folder: Path) -> SpoolError:
     """Return the error for people: the file, what is wrong with it, what to do."""
-    for kinds, advice in _ADVICE.items():
-        if isinstance(error, kinds):
-            return SpoolError(f"{folder / FILE}: {advice} ({error})")
-    return SpoolError(f"{folder / FILE}: {type(error).__name__}: {error}")
+    return SpoolError(describe(error, folder / FILE))
