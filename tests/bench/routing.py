@@ -42,7 +42,7 @@ def configured() -> Config:
     )
     for n in range(ROUTES - 1):
         when = CONDITIONS[n % len(CONDITIONS)].format(n=n + 1)
-        text += f"[[routes]]\nto = [\"sink\"]\nalso = true\nwhen = '''{when}'''\n"
+        text += f"[[routes]]\nto = [\"sink\"]\nadditional = true\nwhen = '''{when}'''\n"
     text += f'[[routes]]\nname = "last"\nto = ["sink"]\nsteps = {STEPS}\n'
     with TemporaryDirectory() as folder:
         path = Path(folder) / "gateway.toml"

@@ -23,7 +23,7 @@ RATE = 400.0
 """Requests per second at which answers are timed: less than any machine of today can do."""
 PLAIN, TRACED, ALL = "not traced", "traced", "every one traced"
 SETTINGS = {
-    PLAIN: "[trace]\non = false\n",
+    PLAIN: "[trace]\nenabled = false\n",
     TRACED: "",
     ALL: "[trace]\nsuccess_rate_limit = 1000000\n",
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 FILES = {
     "countries.csv": "DE,Germany\n",
-    "routes/orders.toml": '[[routes]]\nnames = ["Order *"]\nalso = true\nto = ["any"]\n',
+    "routes/orders.toml": '[[routes]]\nnames = ["Order *"]\nadditional = true\nto = ["any"]\n',
     "environments/production.toml": '[spool]\npath = "spool"\n',
 }
 """What stands beside a configuration whose page names other files."""

@@ -25,7 +25,7 @@ DROPPED = re.compile(
 def bounded(folder: Path, sandbox: str, full: str) -> str:
     """Return a configuration of all sources and one destination that nobody answers for."""
     head, _, _ = everything(folder, sandbox).partition("[destinations.")
-    more = f'max_backlog = {MOST}\nfull = "{full}"\nretry_min = "20ms"\nretry_max = "50ms"'
+    more = f'max_backlog = {MOST}\non_full = "{full}"\nretry_min = "20ms"\nretry_max = "50ms"'
     return f'{head}{destination("chrts", sandbox, more)}[[routes]]\nto = ["chrts"]\n'
 
 

@@ -60,7 +60,7 @@ def configured(folder: Path, vendor: str) -> tuple[str, int]:
             text += f'[destinations.{names[-1]}]\nvendor = "{name}"\n{held}{more}'
             text += f'url = "http://{user}{host}/{kind}"\n'
     text += f"[[routes]]\nto = {orjson.dumps(names).decode()}\n"
-    text += '[[routes]]\nname = "hashed"\nto = ["ok-chrts"]\nalso = true\n'
+    text += '[[routes]]\nname = "hashed"\nto = ["ok-chrts"]\nadditional = true\n'
     text += f'steps = [{{ hash = ["user_id"], key = "{MARK}-hash" }}]\n'
     return text, len([name for name in names if name.startswith(SETTLING)]) + 1
 

@@ -119,7 +119,7 @@ async def test_what_is_there_is_delivered_and_makes_room(tmp_path: Path, disk: S
 
 async def test_a_start_waits_for_room(tmp_path: Path, disk: SmallDisk) -> None:
     """Where nothing can be spared it refuses, in the vendor's words, until there is room."""
-    async with crashed(tmp_path, disk, "[trace]\non = false\n") as (config, sandbox, client):
+    async with crashed(tmp_path, disk, "[trace]\nenabled = false\n") as (config, sandbox, client):
         for name in ("reserve", "spool.db-shm"):
             (disk.folder / "spool" / name).unlink(missing_ok=True)
         disk.fill()

@@ -309,7 +309,7 @@ async def test_a_reload_waits_for_what_is_on_its_way(tmp_path: Path, how: str) -
 
 async def test_what_was_delivered_and_then_overflowed_is_no_dead_letter(tmp_path: Path) -> None:
     """Deliveries that ended behind an older one are none of those that an overflow gives up."""
-    more = SLOW + 'max_backlog = 60\nfull = "dead"'
+    more = SLOW + 'max_backlog = 60\non_full = "dead_letter"'
     async with inside(tmp_path, "chrts", delivery=more, users=12) as on:
         vendor = on.vendors["chrts"]
         vendor.decide = lambda marks: "hang" if marks[0].user == FIRST.user else None
@@ -324,7 +324,7 @@ async def test_what_was_delivered_and_then_overflowed_is_no_dead_letter(tmp_path
 
 async def test_a_user_goes_on_when_an_overflow_took_their_retry(tmp_path: Path) -> None:
     """Once the spool has given up what a user's events waited behind, the next ones go."""
-    more = PROMPT + 'max_backlog = 10\nfull = "dead"'
+    more = PROMPT + 'max_backlog = 10\non_full = "dead_letter"'
     async with inside(tmp_path, "chrts", delivery=more, users=4) as on:
         vendor = on.vendors["chrts"]
         vendor.weights = {"500": 3, "slow": 1}

@@ -114,7 +114,7 @@ async def test_the_documentation_names_every_metric(tmp_path: Path) -> None:
     """docs/operations.md has a row per metric, with its labels, and none besides."""
     text = (ROOT / "docs/operations.md").read_text()
     told = {name: set((labels or "").split(", ")) - {""} for name, labels in ROW.findall(text)}
-    collected = '[trace]\notlp = "http://127.0.0.1:9/v1/traces"\n'
+    collected = '[trace]\notlp_url = "http://127.0.0.1:9/v1/traces"\n'
     async with running(tmp_path, lambda at: configured(tmp_path, at) + collected) as run:
         body, _ = await MetricsPage(run.gateway).get("application/openmetrics-text; version=1.0.0")
         async with run.client.get(f"{run.url}/metrics", headers={"accept": "x/y"}) as answer:

@@ -136,7 +136,7 @@ async def test_members_of_lists_are_marked_as_their_sender_numbers_them(tmp_path
     items = "items.properties.price.minimum = 0"
     destinations = f"{products}\n{items}\n[destinations.crm]"
     setup = BATCHES.replace("[destinations.crm]", destinations).replace(
-        '["write-key"]', '["write-key"]\nviolations = "drop-field"'
+        '["write-key"]', '["write-key"]\non_violation = "drop-field"'
     )
     one, cheap = {"sku": "1", "price": 2}, {"sku": "2", "price": -2}
     properties = {"products": [one, cheap, one, cheap]}

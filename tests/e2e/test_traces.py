@@ -107,7 +107,7 @@ async def test_a_trace_says_where_an_event_went_and_why(tmp_path: Path) -> None:
 async def test_names_and_ids_are_kept_so_long_and_no_longer(tmp_path: Path) -> None:
     """A sender's own names fill neither the file nor what those get who watch."""
     glob = '[[routes]]\nto = ["quartic"]\nnames = ["x*"]\n'
-    config = configured(tmp_path, "[trace]\nbodies = 0")
+    config = configured(tmp_path, "[trace]\nmax_body = 0")
     async with running(tmp_path, lambda sandbox: config(sandbox) + glob) as run:
         seen = asyncio.ensure_future(lines_until(run, ended(1)))
         await asyncio.sleep(0)
@@ -241,7 +241,7 @@ async def test_refusals_are_kept_but_for_strangers(
 
 async def test_nothing_is_traced_where_it_is_off(tmp_path: Path) -> None:
     """Without traces there is no file, and whoever watches still sees what happens."""
-    async with running(tmp_path, configured(tmp_path, "[trace]\non = false")) as run:
+    async with running(tmp_path, configured(tmp_path, "[trace]\nenabled = false")) as run:
         seen = asyncio.ensure_future(lines_until(run, ended(1)))
         await asyncio.sleep(0)
         request = await track(run)

@@ -94,7 +94,7 @@ async def test_the_end_of_what_a_removed_destination_was_owed_is_recorded(tmp_pa
 
 async def test_several_deliveries_to_one_destination_are_told_apart(tmp_path: Path) -> None:
     """Where two routes give an event to one destination, each delivery has an end of its own."""
-    twice = '[[routes]]\nto = ["crm"]\nalso = true\n'
+    twice = '[[routes]]\nto = ["crm"]\nadditional = true\n'
     async with administered(tmp_path, APP + twice) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         request = await send(admin)
@@ -115,7 +115,7 @@ DEPTH = 1015
 
 async def test_what_is_nested_too_deeply_is_told_all_the_same(tmp_path: Path) -> None:
     """A body deeper than Python calls functions breaks no story, no command and no dead letter."""
-    steps = '[[routes]]\nname = "less"\nto = ["mail"]\nalso = true\n'
+    steps = '[[routes]]\nname = "less"\nto = ["mail"]\nadditional = true\n'
     steps += 'steps = [{{ drop = ["properties.colour"] }}]\n'
     setup = APP.replace('to = ["crm", "mail"]', 'to = ["mail"]')
     async with administered(tmp_path, QUIET + setup + steps) as admin:
