@@ -63,7 +63,7 @@ def row(entry: JournalEntry) -> str:
     request = entry.request
     at = request.received_at
     clock = f"{at:%H:%M:%S}.{at.microsecond // 1000:03}"
-    status = entry.response.status if entry.response else "no answer"
+    status = entry.response.status if entry.response else "no response"
     return (
         f'<tbody><tr class="{entry.verdict}">'
         f'<td><time datetime="{at.isoformat()}">{clock}</time></td>'
@@ -101,9 +101,9 @@ def _request(request: Request) -> str:
 
 def _answer(response: Response | None) -> str:
     if response is None:
-        return "<section><h2>No answer</h2></section>"
+        return "<section><h2>No response</h2></section>"
     said = _message(response.headers, response.body)
-    return f"<section><h2>Answer {response.status}</h2>{said}</section>"
+    return f"<section><h2>Response {response.status}</h2>{said}</section>"
 
 
 def _message(headers: Mapping[str, str], body: bytes) -> str:
@@ -119,4 +119,4 @@ def _pretty(body: bytes) -> str:
         text = dumps(loads(body), option=orjson.OPT_INDENT_2).decode()
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         text = body.decode("utf-8", "replace")
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}\n… {len(text):,} characters in all"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}\n… (of {len(text):,} characters)"
