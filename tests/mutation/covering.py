@@ -19,6 +19,7 @@ WORKER = (
     f"{E}batch.py",
     f"{E}injected_faults.py",
     f"{E}order.py",
+    f"{E}routing.py",
     f"{E}worker.py",
     f"{E}upstream_answers.py",
     *DISLIKED,
