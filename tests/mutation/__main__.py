@@ -1,14 +1,14 @@
-"""``python -m tests.mutation``: mistakes in the core, and which of them no test notices.
+"""Mutate the core and list the mutants that no test notices: ``python -m tests.mutation``.
 
-Each mistake is made in a copy of the tree, and the tests that cover its module (``covering.py``)
-run there until one fails. What none notices is a survivor: either a test is missing, or the mistake
-changes nothing that is promised. Such a one may stand in ``accepted.txt``, by its name and under a
-comment that says why. It is then left out of samples; ``--accepted`` tries these alone.
+Each mutant is one change in a copy of the tree. The tests that cover its module (``covering.py``)
+run there until one fails. A mutant that passes all of them survives: either a test is missing, or
+the change breaks no promise. Add the latter to ``accepted.txt``, by name, under a comment with the
+reason. Samples leave accepted mutants out; ``--accepted`` tries only these.
 
-A line of the output is how it ended, the seconds, the line of the module, and the mistake's name.
-To see one again: ``--only`` with a part of its name. To look at it: make the change by hand.
-The machine should have nothing else to do: tests that wait may fail on a busy one, and what they
-fail of counts as noticed.
+A line of the output has the result, the seconds, the line in the module, and the mutant's name.
+To repeat one, use ``--only`` with a part of its name. To look at it, make the change by hand.
+Run it on an idle machine: tests that wait may fail on a busy one, and such a failure counts as
+noticed.
 """
 
 import argparse
@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.mutation.covering import modules
-from tests.mutation.mutants import Mutant, made, mutants
+from tests.mutation.mutants import Mutant, mutants, mutated
 from tests.mutation.tree import Tree
 
 ROOT = Path(__file__).parents[2]
 ACCEPTED = Path(__file__).parent / "accepted.txt"
 SLACK = 60.0
-"""Seconds that tests may take longer with a mistake than without."""
+"""Extra seconds that tests may take with a mutant."""
 
 
 def say(text: str) -> None:
@@ -41,27 +41,27 @@ def say(text: str) -> None:
 
 
 def accepted() -> set[str]:
-    """Return the names of the mistakes that nobody need notice."""
+    """Return the names of the mutants that break no promise."""
     lines = ACCEPTED.read_text().splitlines()
     return {line for line in lines if line and not line.startswith("#")}
 
 
 class Baseline(NamedTuple):
-    """How long each file of tests takes without any mistake."""
+    """Seconds that each test file takes on the unchanged tree."""
 
     seconds: dict[str, float]
 
     def ordered(self, tests: Iterable[str]) -> list[str]:
-        """Return *tests*, the quick ones first."""
+        """Return *tests*, quickest first."""
         return sorted(tests, key=self.seconds.__getitem__)
 
     def limit(self, tests: Iterable[str]) -> float:
-        """Return the seconds after which tests hang."""
+        """Return the seconds after which *tests* count as hanging."""
         return SLACK + 2 * sum(self.seconds[test] for test in tests)
 
 
-class Hunt:
-    """Looks for survivors in several copies of the tree at the same time."""
+class MutationRun:
+    """Tries mutants in several copies of the tree at once, and collects survivors."""
 
     def __init__(self, tree: Path, folder: Path, workers: int) -> None:
         self.covering = modules(tree)
@@ -71,15 +71,15 @@ class Hunt:
         self._baseline = Baseline({})
 
     def all(self) -> list[Mutant]:
-        """Return every mistake that can be made, of the copy as it was taken."""
+        """Return every possible mutant of the copied tree."""
         first = self._trees[0].folder
         return [one for path in self.covering for one in mutants(path, (first / path).read_text())]
 
     async def check(self, chosen: list[Mutant]) -> None:
-        """Run the tests that cover the *chosen* mistakes without any.
+        """Run and time the tests that cover the *chosen* mutants on the unchanged tree.
 
         Raises:
-            RuntimeError: one fails.
+            RuntimeError: a test fails.
         """
         queue = iter(sorted({test for one in chosen for test in self.covering[one.path]}))
         await _share(self._time(tree, queue) for tree in self._trees)
@@ -89,12 +89,12 @@ class Hunt:
             began = time.monotonic()
             ran = await tree.test([test], 3600)
             if ran.failed:
-                raise RuntimeError(f"{test} fails without any mistake:\n{ran.said[-3000:]}")
+                raise RuntimeError(f"{test} fails on the unchanged tree:\n{ran.said[-3000:]}")
             self._baseline.seconds[test] = took = time.monotonic() - began
             say(f"unchanged{took:6.1f} s       {test}")
 
     async def run(self, chosen: list[Mutant], seconds: float) -> None:
-        """Try the *chosen* one after the other, and begin none after so many *seconds*."""
+        """Try the *chosen* mutants; start none after *seconds*."""
         queue, until = iter(chosen), time.monotonic() + seconds
         await _share(self._work(tree, queue, until) for tree in self._trees)
 
@@ -108,7 +108,7 @@ class Hunt:
     async def _try(self, tree: Tree, mutant: Mutant) -> None:
         tests, began = self._baseline.ordered(self.covering[mutant.path]), time.monotonic()
         before = (tree.folder / mutant.path).read_text()
-        tree.write(mutant.path, made(mutant, before))
+        tree.write(mutant.path, mutated(mutant, before))
         try:
             ran = await tree.test(tests, self._baseline.limit(tests))
         finally:
@@ -126,8 +126,8 @@ async def _share(works: Iterable[Coroutine[None, None, None]]) -> None:
             group.create_task(work)
 
 
-class Asked(argparse.Namespace):
-    """What is to be tried."""
+class Options(argparse.Namespace):
+    """The command line's options."""
 
     mutants: int
     seed: int
@@ -137,10 +137,10 @@ class Asked(argparse.Namespace):
     workers: int
 
     def choose(self, every: list[Mutant], allowed: set[str]) -> list[Mutant]:
-        """Return those of *every* mistake that are to be tried.
+        """Return the sample of *every* mutant to try.
 
-        Each has its place by the seed and its own name, so that a sample stays nearly the same
-        while the code changes.
+        Mutants are ordered by a hash of seed and name, so a sample stays nearly the same while the
+        code changes.
         """
         fit = [m for m in every if self.only in m.name and (m.name in allowed) == self.accepted]
         return sorted(fit, key=lambda m: _place(self.seed, m.name))[: self.mutants]
@@ -150,23 +150,23 @@ def _place(seed: int, name: str) -> bytes:
     return blake2b(f"{seed} {name}".encode()).digest()
 
 
-async def hunt(asked: Asked) -> int:
-    """Try a sample of mistakes; return how many verdicts are wrong."""
+async def sample(options: Options) -> int:
+    """Try a sample of mutants; return how many results need work."""
     allowed = accepted()
     with tempfile.TemporaryDirectory(prefix="gateway-mutation-") as folder:
-        found = Hunt(ROOT, Path(folder), asked.workers)
+        found = MutationRun(ROOT, Path(folder), options.workers)
         every = found.all()
-        chosen = asked.choose(every, allowed)
-        say(f"{len(chosen)} of {len(every)} mistakes, seed {asked.seed}")
+        chosen = options.choose(every, allowed)
+        say(f"{len(chosen)} of {len(every)} mutants, seed {options.seed}")
         began = time.monotonic()
         await found.check(chosen)
-        say(f"without any mistake the tests take {time.monotonic() - began:.0f} s")
-        await found.run(chosen, 60 * asked.minutes)
+        say(f"the tests take {time.monotonic() - began:.0f} s on the unchanged tree")
+        await found.run(chosen, 60 * options.minutes)
     gone = sorted(allowed - {one.name for one in every})
-    wrong = [f"GONE, so it has no place in {ACCEPTED.name}: {name}" for name in gone]
-    if asked.accepted:
+    wrong = [f"GONE, remove it from {ACCEPTED.name}: {name}" for name in gone]
+    if options.accepted:
         noticed = sorted({one.name for one in chosen} - {one.name for one in found.survivors})
-        wrong += [f"NOTICED, so it has no place in {ACCEPTED.name}: {name}" for name in noticed]
+        wrong += [f"NOTICED, remove it from {ACCEPTED.name}: {name}" for name in noticed]
     else:
         wrong += [f"SURVIVED, line {one.line}: {one.name}" for one in sorted(found.survivors)]
     counts = ", ".join(f"{number} {what}" for what, number in sorted(found.counts.items()))
@@ -181,14 +181,14 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--mutants", type=int, default=60, help="how many")
-    parser.add_argument("--seed", type=int, default=1, help="of the sample")
-    parser.add_argument("--minutes", type=float, default=10, help="after which none is begun")
-    parser.add_argument("--only", default="", help="those with this text in their names")
+    parser.add_argument("--mutants", type=int, default=60, help="number of mutants to try")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the sample")
+    parser.add_argument("--minutes", type=float, default=10, help="start none after this time")
+    parser.add_argument("--only", default="", help="only mutants with this text in their names")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--accepted", action="store_true", help="those in accepted.txt, no others")
+    parser.add_argument("--accepted", action="store_true", help="only the mutants in accepted.txt")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the tests end too
-    return 1 if asyncio.run(hunt(parser.parse_args(namespace=Asked()))) else 0
+    return 1 if asyncio.run(sample(parser.parse_args(namespace=Options()))) else 0
 
 
 if __name__ == "__main__":

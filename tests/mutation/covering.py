@@ -1,4 +1,4 @@
-"""Which modules mistakes are made in, and which tests are there to notice them."""
+"""The mutated modules, and the tests that must notice their mutants."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ WORKER = (
     *DISLIKED,
     *UNDER_LOAD,
 )
-"""What becomes of deliveries, whichever part of a worker is wrong."""
+"""Tests of deliveries, for every part of a worker."""
 ANSWERS = (f"{G}verdicts.py", f"{G}unreadable_answers.py", f"{E}vendor_answers.py")
 RENDERED = (
     f"{G}renderer.py",

@@ -1,4 +1,4 @@
-"""Mistakes in Python source, made on purpose: one change in one function each."""
+"""Make mutants of Python source: each is one change in one function."""
 
 import ast
 import copy
@@ -7,38 +7,38 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 Change = Callable[[], None]
-"""Makes the mistake in the tree that it belongs to."""
+"""Changes the syntax tree in place."""
 
 COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
 }  # fmt: skip
 FLIPPED = (ast.Eq, ast.NotEq, ast.In, ast.NotIn, ast.Is, ast.IsNot)
-"""Comparisons that are exchanged with their own negation."""
+"""Comparisons whose replacement is their negation."""
 RECKONED: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult,
 }  # fmt: skip
 EXTREMES = {"max": "min", "min": "max", "any": "all", "all": "any"}
 QUIET = ("log.debug", "log.info", "log.exception")
-"""Calls that may go missing: what they say is for people, and no promise."""
+"""Calls that are not dropped: log lines are no promise."""
 SHOWN = 60
-"""Characters of a line of source that a name quotes."""
+"""Characters of source that a mutant's name quotes."""
 
 
 class Mutant(NamedTuple):
-    """One mistake in one module."""
+    """One change in one module."""
 
     path: str
-    """Of the module, from the root of the tree."""
+    """The module, relative to the root of the tree."""
     line: int
     name: str
-    """Function and change; it stays the same while the lines around it move."""
+    """Module, function and change; it does not depend on line numbers."""
     number: int
-    """Which one of its module's."""
+    """Its position among the module's mutants."""
 
 
 class Site(NamedTuple):
-    """Where a mistake can be made."""
+    """A place in a syntax tree, and the change to make there."""
 
     line: int
     function: str
@@ -47,7 +47,7 @@ class Site(NamedTuple):
 
 
 def mutants(path: str, source: str) -> Iterator[Mutant]:
-    """Yield every mistake that can be made in a module."""
+    """Yield every mutant of a module."""
     seen: Counter[str] = Counter()
     for number, site in enumerate(sites(ast.parse(source))):
         what = f"{path} {site.function}: {site.what}"
@@ -56,15 +56,15 @@ def mutants(path: str, source: str) -> Iterator[Mutant]:
         yield Mutant(path, site.line, name, number)
 
 
-def made(mutant: Mutant, source: str) -> str:
-    """Return a module's *source* with a mistake in it."""
+def mutated(mutant: Mutant, source: str) -> str:
+    """Return a module's *source* with the mutant's change."""
     tree = ast.parse(source)
     list(sites(tree))[mutant.number].change()
     return ast.unparse(ast.fix_missing_locations(tree))
 
 
 def sites(tree: ast.Module) -> Iterator[Site]:
-    """Yield where in *tree* a mistake can be made; its change is made in *tree* itself."""
+    """Yield the places in *tree* that can be changed; changes act on *tree* itself."""
     yield from _within(tree, "")
 
 
@@ -96,7 +96,7 @@ def _of_function(function: ast.FunctionDef | ast.AsyncFunctionDef, name: str) ->
 
 
 def _blocks(function: ast.AST) -> Iterator[list[ast.stmt]]:
-    """Yield every list of statements in *function*, those of functions in it left out."""
+    """Yield every list of statements in *function*, without those of inner functions."""
     for node in [function, *_inside(function)]:
         for field in ("body", "orelse", "finalbody"):
             block = getattr(node, field, None)
@@ -105,7 +105,7 @@ def _blocks(function: ast.AST) -> Iterator[list[ast.stmt]]:
 
 
 def _inside(function: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of a function's body: no annotation, no default, no function within."""
+    """Yield the nodes of a function's body, without annotations, defaults and inner functions."""
     pending: list[ast.AST] = list(getattr(function, "body", []))
     while pending:
         node = pending.pop(0)
@@ -153,7 +153,7 @@ def _setting(node: ast.AST, field: str, value: object) -> Change:
 
 
 def _conditions(node: ast.AST, name: str) -> Iterator[Site]:
-    """Yield the mistakes in what decides which way a function goes."""
+    """Yield changes of conditions and exception handlers."""
     line = getattr(node, "lineno", 0)
     match node:
         case ast.If(test=test) | ast.IfExp(test=test) if not _flips(test):
@@ -181,7 +181,7 @@ def _conditions(node: ast.AST, name: str) -> Iterator[Site]:
 
 
 def _values(node: ast.AST, name: str) -> Iterator[Site]:
-    """Yield the mistakes in what a function reckons with."""
+    """Yield changes of arithmetic, constants and aggregate calls."""
     line = getattr(node, "lineno", 0)
     match node:
         case ast.BinOp(op=operator) | ast.AugAssign(op=operator) if type(operator) in RECKONED:
@@ -201,7 +201,7 @@ def _values(node: ast.AST, name: str) -> Iterator[Site]:
 
 
 def _flips(test: ast.expr) -> bool:
-    """Tell whether another mistake, in the comparison itself, is the negation of *test*."""
+    """Tell whether changing the comparison in *test* already negates it."""
     return isinstance(test, ast.Compare) and isinstance(test.ops[0], FLIPPED)
 
 

@@ -1,4 +1,4 @@
-"""A copy of the project in which a mistake harms nobody."""
+"""A copy of the project in which mutants are tried."""
 
 import asyncio
 import os
@@ -20,13 +20,13 @@ CHANGED = (
         "deadline=None, derandomize=True, phases=[Phase.generate]",
     ),
 )
-"""What tests of mistakes do otherwise: they wait less long for what does not come, and look for no
-simpler example of what is wrong."""
+"""Changes for tests of mutants: shorter waits for what does not come, and no search for simpler
+examples of a failure. Each is a file, a text and its replacement."""
 LISTED = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 
 
 class Ran(NamedTuple):
-    """How some tests went."""
+    """The result of a test run."""
 
     failed: bool
     timed_out: bool
@@ -34,7 +34,7 @@ class Ran(NamedTuple):
 
 
 class Tree:
-    """A copy of the files at *root* as they are now, in *folder*."""
+    """Copies the files of the repository at *root* into *folder*."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.folder = folder
@@ -51,11 +51,11 @@ class Tree:
             self.write(name, text.replace(before, after))
 
     def write(self, path: str, source: str) -> None:
-        """Let a module be *source*."""
+        """Replace the module at *path* with *source*."""
         (self.folder / path).write_text(source)
 
     async def test(self, tests: Sequence[str], limit: float) -> Ran:
-        """Run *tests* in the copy until one fails, for at most *limit* seconds."""
+        """Run *tests* in the copy until one fails; give up after *limit* seconds."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests,
             cwd=self.folder, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True,
@@ -72,7 +72,7 @@ class Tree:
 
 
 def _end(group: int) -> None:
-    """End what tests have started and a mistake may have left running."""
+    """Kill the processes that tests started and a mutant may have left running."""
     try:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:

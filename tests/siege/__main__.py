@@ -1,4 +1,4 @@
-"""``python -m tests.siege``: what bystanders notice of each attack on a default configuration."""
+"""Attack a gateway of a default configuration, measure bystanders: ``python -m tests.siege``."""
 
 import argparse
 import resource
@@ -12,7 +12,7 @@ from tests.siege.attacks import SIEGES
 from tests.siege.measuring import HEAD, besiege
 
 FILES = 8192
-"""Open files that the connections of an attack and of the gateway take."""
+"""File descriptors for the connections of an attack and of the gateway."""
 
 
 def say(text: str) -> None:
@@ -22,14 +22,14 @@ def say(text: str) -> None:
 
 
 def allow_files() -> None:
-    """Let this process, and those that it starts, open as many files as the attacks take."""
+    """Raise the limit of open files for this process and those that it starts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 async def run(seconds: float, only: str) -> int:
-    """Run every siege; return how many the bystanders noticed too much of."""
+    """Run every siege; return how many slowed or lost bystanders' events too much."""
     broken = 0
     say(HEAD)
     for siege in SIEGES:
@@ -40,18 +40,18 @@ async def run(seconds: float, only: str) -> int:
         say(found.row())
         slow = found.beside.p99 > found.alone.p99 + siege.within
         broken += bool(slow or found.refused or found.beside.missing)
-    say(f"{'BROKEN' if broken else 'held'}: bystanders noticed {broken} of the attacks")
+    say(f"{'BROKEN' if broken else 'held'}: {broken} of the attacks harmed bystanders")
     return broken
 
 
 def main() -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.siege", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=15, help="of each measurement")
-    parser.add_argument("--only", default="", help="the attacks with this text in their names")
-    asked = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=15, help="seconds of each measurement")
+    parser.add_argument("--only", default="", help="only attacks with this text in their names")
+    options = parser.parse_args()
     allow_files()
-    return 1 if uvloop.run(run(asked.seconds, asked.only)) else 0
+    return 1 if uvloop.run(run(options.seconds, options.only)) else 0
 
 
 if __name__ == "__main__":

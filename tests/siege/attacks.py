@@ -1,4 +1,4 @@
-"""Attacks on a gateway of a default configuration, each by whoever knows a public write key."""
+"""Attacks on a gateway with a default configuration, by a sender with a public write key."""
 
 import asyncio
 from collections import Counter
@@ -14,38 +14,38 @@ from tests.soak.vendor import Behaviour
 from tests.soak.wire import read_message, status_of
 
 FAR = 100_000
-"""Where the attackers' users begin."""
+"""Numbers of the attackers' users start here."""
 ELSEWHERE = "127.0.0.2"
-"""The address that attackers call from, as somebody else does."""
+"""The address from which attackers call; bystanders call from another one."""
 TOGETHER = 500
-"""Events in a request of a burst."""
+"""Events per request of a burst."""
 FLOODERS = 6
 PADDING = "x" * 20_000
 MANY = 700
-"""Events of that size that are more than the spool may keep."""
+"""More events of that size than fit into the spool."""
 AGAIN = 0.1
-"""Seconds before an attacker calls again who was turned away."""
+"""Seconds before a refused attacker calls again."""
 
 Happened = Counter[str]
-"""What an attack came to, so that one that did not take place is noticed."""
+"""What an attack did, by kind; it shows an attack that did not take place."""
 Attack = Callable[[Stage, int], AbstractAsyncContextManager[Happened]]
 
 
 class Siege(NamedTuple):
-    """One attack, and what it is made on."""
+    """An attack and the set-up that it needs."""
 
     name: str
     attack: Attack
     size: int
-    """How large the attack is, in whatever it counts."""
+    """Connections, events or users, by kind of attack."""
     latency: float = 0.0
     """Seconds that the vendor takes to answer."""
     dead: bool = False
-    """A second destination of the same route is not there."""
+    """The route has a second destination, which cannot be reached."""
     more: str = ""
-    """Lines for the spool's table."""
+    """Lines for the `[spool]` table."""
     within: float = 1.0
-    """Seconds that the slowest hundredth of the bystanders' events may take longer meanwhile."""
+    """Seconds by which the bystanders' 99th percentile may grow during the attack."""
 
 
 @asynccontextmanager
@@ -66,7 +66,7 @@ async def _connect(on: Stage) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
 
 @asynccontextmanager
 async def stalled(on: Stage, size: int) -> AsyncIterator[Happened]:
-    """Hold *size* connections open, half of them within the headers, half within a body."""
+    """Hold *size* connections open: half stop within the headers, half within a body."""
     happened, all_open = Happened(), asyncio.Event()
 
     async def stall(number: int) -> None:
@@ -100,7 +100,7 @@ async def stalled(on: Stage, size: int) -> AsyncIterator[Happened]:
 
 @asynccontextmanager
 async def burst(on: Stage, size: int) -> AsyncIterator[Happened]:
-    """Send *size* events of one user as fast as they are taken."""
+    """Send *size* events of one user as fast as the gateway takes them."""
     happened = Happened()
 
     async def send() -> None:
@@ -114,9 +114,9 @@ async def burst(on: Stage, size: int) -> AsyncIterator[Happened]:
 
 
 async def _flood(on: Stage, first: int, size: int, padding: str, happened: Happened) -> None:
-    """Send *size* events of as many users again and again, whatever the answer is.
+    """Send *size* events of *size* users repeatedly, whatever the response.
 
-    Where they are many, each time of new ones.
+    With more than one user, each round has new users.
     """
     number = 0
     while True:
@@ -138,7 +138,7 @@ async def _flood(on: Stage, first: int, size: int, padding: str, happened: Happe
 
 
 def disliked(behaviour: Behaviour) -> Attack:
-    """Return the attack that sends what the vendor always meets with *behaviour*."""
+    """Return an attack with events to which the vendor always reacts with *behaviour*."""
 
     @asynccontextmanager
     async def attack(on: Stage, size: int) -> AsyncIterator[Happened]:
@@ -155,12 +155,12 @@ def disliked(behaviour: Behaviour) -> Attack:
 
 @asynccontextmanager
 async def full(on: Stage, size: int) -> AsyncIterator[Happened]:
-    """Send large events as fast as they are taken, while one destination takes nothing."""
+    """Send large events as fast as possible while one destination takes nothing."""
     happened = Happened()
     works = [_flood(on, FAR + 4_000_000 * n, size, PADDING, happened) for n in range(FLOODERS)]
     async with _meanwhile(works):
         async with asyncio.timeout(PATIENCE):
-            while happened["events"] < MANY and not happened["refused"]:  # noqa: ASYNC110 - floods tell of nothing
+            while happened["events"] < MANY and not happened["refused"]:  # noqa: ASYNC110 - a flood sets no event
                 await asyncio.sleep(AGAIN)
         yield happened
 

@@ -1,4 +1,4 @@
-"""How long bystanders wait for their events to arrive, beside an attack and without it."""
+"""Measure how long bystanders' events take to arrive, with and without an attack."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from tests.soak.stage import Stage, stage
 
 USERS = 16
 PAUSE = 0.5
-"""Seconds between two requests of a bystander."""
+"""Seconds between two requests of one bystander."""
 LATE = 20.0
-"""Seconds after which an event that has not arrived counts as not arriving."""
+"""Seconds after which an event counts as missing."""
 HEAD = (
     f"{'attack':42}{'without: p50':>13}{'p99':>8}{'beside: p50':>14}{'p99':>8}"
     f"{'events':>9}{'refused':>9}{'missing':>9}{'MiB':>6}"
@@ -30,24 +30,24 @@ class Delays(NamedTuple):
     p99: float
     events: int
     missing: int
-    """Events that had not arrived `LATE` seconds after the last was sent."""
+    """Events that had not arrived `LATE` seconds after the last one was sent."""
 
 
-class Found(NamedTuple):
-    """What one siege comes to."""
+class SiegeResult(NamedTuple):
+    """The result of one siege."""
 
     name: str
     alone: Delays
     beside: Delays
     refused: int
-    """Requests of bystanders that were not taken while the attack went on."""
+    """Bystanders' requests that were refused during the attack."""
     memory: float
-    """MiB of the gateway at the end of it."""
+    """The gateway's memory at its end, in MiB."""
     happened: Happened
-    """What the attack came to."""
+    """What the attack did."""
 
     def row(self) -> str:
-        """Return the figures as a line of the table."""
+        """Return the figures as a row of the table."""
         came_to = ", ".join(f"{count} {what}" for what, count in self.happened.items())
         return (
             f"{self.name:42}{_ms(self.alone.p50):>13}{_ms(self.alone.p99):>8}"
@@ -60,8 +60,8 @@ def _ms(seconds: float) -> str:
     return "never" if math.isinf(seconds) else f"{1000 * seconds:.0f} ms"
 
 
-async def besiege(folder: Path, siege: Siege, *, without: float, beside: float) -> Found:
-    """Measure bystanders for so many seconds *without* an attack, and *beside* it."""
+async def besiege(folder: Path, siege: Siege, *, without: float, beside: float) -> SiegeResult:
+    """Measure bystanders for *without* seconds without, then *beside* seconds with the attack."""
     names = ("chrts", "growlytics") if siege.dead else ("chrts",)
     async with stage(folder, *names, delivery="", users=USERS, pause=PAUSE, more=siege.more) as on:
         vendor = on.vendors["chrts"]
@@ -77,7 +77,9 @@ async def besiege(folder: Path, siege: Siege, *, without: float, beside: float) 
         async with siege.attack(on, siege.size) as happened:
             besieged = await _measured(on, beside)
             memory = resident(on.gateway.process.pid)
-        return Found(siege.name, alone, besieged, on.load.turned_away - before, memory, happened)
+        return SiegeResult(
+            siege.name, alone, besieged, on.load.turned_away - before, memory, happened
+        )
 
 
 async def _measured(on: Stage, seconds: float) -> Delays:
