@@ -1,7 +1,7 @@
-"""CPU per request and event, as ratios to floors measured in the same run: ``make bench``.
+"""Measure CPU per request and event, as ratios to floors of the same run: ``make bench``.
 
-Each figure is the median of several rounds; a round measures the floors beside the gateway, so
-that a machine whose speed drifts does not favour either.
+Each figure is the median of several rounds. A round measures the gateway and the floors, so a
+machine whose speed drifts favours neither.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.plugin.registry import load_plugins
-from tests.bench import console, routing, seeing
+from tests.bench import console, routing, traces
 from tests.bench.gateways import (
     CLOSED_PORT,
     CONNECTIONS,
@@ -30,7 +30,7 @@ from tests.bench.processes import cpu, started
 from tests.bench.relay import relayed
 
 TURNS = 6
-"""Turns that gateways take in a round, to tell what traces and the console cost."""
+"""Turns of each gateway in a round, for the cost of traces and of the console."""
 
 
 def server_floor(request: list[bytes], count: int) -> float:
@@ -43,7 +43,7 @@ def server_floor(request: list[bytes], count: int) -> float:
 
 
 def floor_latency(rate: float, count: int) -> tuple[float, float]:
-    """Return p50 and p99 in ms of the bare server's answers at *rate* requests per second."""
+    """Return the bare server's p50 and p99 latency in ms at *rate* requests per second."""
     with started("tests.bench.floors", "echo") as (_, line):
         found = load(int(line), requests_of("chrts"), count, CONNECTIONS, rate)
     return found[len(found) // 2] * 1e3, found[int(len(found) * 0.99)] * 1e3
@@ -63,20 +63,20 @@ def client_floor(sink: int, count: int) -> float:
 
 
 class Accepting(NamedTuple):
-    """What accepting costs and how long an answer takes."""
+    """The cost and latency of accepting."""
 
     micros: float
     """CPU µs per request."""
     rate: float
-    """Requests per second, as fast as answers came."""
+    """Requests per second, each sent when the response before it arrived."""
     half: float
-    """Median of the answer's latency in ms, at half of that rate."""
+    """Median latency in ms at half of that rate."""
     most: float
-    """Its 99th percentile."""
+    """99th percentile of the same."""
 
 
 def accepting(vendor: str, count: int) -> Accepting:
-    """Measure requests that are accepted and kept, and delivered nowhere yet."""
+    """Measure requests that are accepted and stored, and not delivered."""
     requests = requests_of(vendor)
     with gateway(vendor, CLOSED_PORT, 1) as (pid, port):
         load(port, requests, count // 10, CONNECTIONS)
@@ -90,7 +90,7 @@ def accepting(vendor: str, count: int) -> Accepting:
 
 
 def draining(vendor: str, count: int) -> tuple[float, float]:
-    """Return CPU µs and events per second of a backlog that is delivered from the spool."""
+    """Return CPU µs per event and events per second while a backlog is delivered."""
     requests = requests_of(vendor)
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         closed = reserved.getsockname()[1]
@@ -105,7 +105,7 @@ def draining(vendor: str, count: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=8000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -123,12 +123,12 @@ def main() -> None:
             note(f"accept {vendor}", found.micros)
             note(f"accept {vendor} / floor", found.micros / floor)
             note(f"{vendor}: requests accepted per second", found.rate)
-            note(f"{vendor}: answer at half of that, p50 ms", found.half)
-            note(f"{vendor}: answer at half of that, p99 ms", found.most)
+            note(f"{vendor}: latency at half of that, p50 ms", found.half)
+            note(f"{vendor}: latency at half of that, p99 ms", found.most)
             if vendor == "chrts":
                 half, most = floor_latency(found.rate / 2, count // 2)
-                note(f"{vendor}: p50 / that of the bare server at the same rate", found.half / half)
-                note(f"{vendor}: p99 / that of the bare server at the same rate", found.most / most)
+                note(f"{vendor}: p50 / bare server's at the same rate", found.half / half)
+                note(f"{vendor}: p99 / bare server's at the same rate", found.most / most)
         with started("tests.bench.floors", "sink") as (_, line):
             sink = int(line)
             client = client_floor(sink, count)
@@ -137,7 +137,7 @@ def main() -> None:
                 taken = delivering("chrts", sink, fan, count)
                 note(f"accept + deliver to {fan}", taken)
                 note(f"accept + deliver to {fan} / floor", taken / (floor + fan * client))
-            for name, values in seeing.told(seeing.turns(sink, count // 4, TURNS)):
+            for name, values in traces.figures(traces.turns(sink, count // 4, TURNS)):
                 note(name, statistics.median(values))
             for name, values in console.compared(sink, TURNS, count // 4, None):
                 note(name, statistics.median(values))

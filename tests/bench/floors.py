@@ -1,6 +1,7 @@
-"""What the same work costs with nothing around it: a bare server, a bare client, a sink.
+"""Bare programs to compare with: a server, a client, and a sink for deliveries.
 
-Run as ``python -m tests.bench.floors echo|sink|client ...``; each prints its port, or its count.
+Run as ``python -m tests.bench.floors echo|sink|client ...``. Servers print their port; the client
+prints its number of posts.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ ANSWER = (
 
 
 class Sink(asyncio.Protocol):
-    """Answers every request with 200 and looks at nothing but its length."""
+    """Answers every request with 200; reads only its length."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -29,7 +30,7 @@ class Sink(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer what is whole."""
+        """Answer each complete request."""
         self._buffer += data
         while True:
             head, found, rest = self._buffer.partition(b"\r\n\r\n")
@@ -45,14 +46,14 @@ class Sink(asyncio.Protocol):
 
 
 async def sink(port: int = 0) -> None:
-    """Serve the sink for ever, on any free port where none is given."""
+    """Serve the sink for ever, on a free port unless *port* is given."""
     server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", port)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 async def echo() -> None:
-    """Serve a bare aiohttp application that reads JSON and answers JSON, for ever."""
+    """Serve a bare aiohttp application that echoes JSON, for ever."""
 
     async def handle(request: web.Request) -> web.Response:
         payload = orjson.loads(await request.read())
@@ -70,7 +71,7 @@ async def echo() -> None:
 
 
 async def client(port: int, count: int, lanes: int = 8) -> None:
-    """Post with a bare aiohttp client, *lanes* at a time: a little, and *count* times on demand."""
+    """Post with a bare aiohttp client, *lanes* at a time: a warm-up, then *count* when asked."""
     body = b'{"uid":"1","name":"Product Viewed","properties":{"product_id":"100500"}}'
     headers = {"content-type": "application/json", "authorization": "Bearer k"}
     url = f"http://127.0.0.1:{port}/event/track"

@@ -1,4 +1,4 @@
-"""A gateway that is measured: its configuration, its process, its load, and what that costs."""
+"""Gateways under measurement: configuration, process, load, and CPU."""
 
 import tempfile
 import time
@@ -15,15 +15,15 @@ from tests.bench.processes import cpu, started
 CONNECTIONS = 32
 USERS = 500
 CLOSED_PORT = 9
-"""The discard port: nothing listens there, so a destination's circuit opens and stays open."""
+"""The discard port: nothing listens there, so the circuit opens and stays open."""
 RETRIES = 'retry_min = "100ms"\nretry_max = "400ms"\n'
 QUIET = 0.5
 SETTLED = 0.01
-"""CPU seconds in `QUIET` seconds below which a process is done with its work."""
+"""A process that uses fewer CPU seconds than this in `QUIET` seconds is idle."""
 
 
 def requests_of(vendor: str) -> list[bytes]:
-    """Return the vendor's example request as it goes over the wire, from many users."""
+    """Return the vendor's example request as bytes, once for each of many users."""
     reads = load_plugins().inputs[vendor]()
     example = reads.example
     user = reads.parse(example)[0].user_key
@@ -38,7 +38,10 @@ def requests_of(vendor: str) -> list[bytes]:
 def configuration(
     folder: Path, vendor: str, port: int, destinations: int, *, eager: bool = False, more: str = ""
 ) -> Path:
-    """Write a configuration of one source and some destinations at *port*."""
+    """Write a configuration with one source and *destinations* destinations at *port*.
+
+    With *eager* they retry soon. *more* is appended.
+    """
     text = f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
     text += f'[sources.shop]\nvendor = "{vendor}"\nkeys = "any"\n'
     names = [f"d{n}" for n in range(destinations)]
@@ -55,7 +58,7 @@ def configuration(
 def gateway(
     vendor: str, port: int, destinations: int, *, eager: bool = False, more: str = ""
 ) -> Iterator[tuple[int, int]]:
-    """Run a gateway, *eager* to try again; yield its process id and port."""
+    """Run a gateway with a `configuration`; yield its process id and port."""
     with tempfile.TemporaryDirectory() as folder:
         path = configuration(Path(folder), vendor, port, destinations, eager=eager, more=more)
         command = ("gateway", "run", "--config", str(path))
@@ -64,7 +67,7 @@ def gateway(
 
 
 def until_quiet(pid: int) -> float:
-    """Wait until a process has nothing left to do; return its CPU seconds by then."""
+    """Wait until a process is idle; return the CPU seconds that it has used."""
     before = cpu(pid)
     while True:
         time.sleep(QUIET)
@@ -75,7 +78,7 @@ def until_quiet(pid: int) -> float:
 
 
 def delivering(vendor: str, sink: int, destinations: int, count: int) -> float:
-    """Return CPU µs per request that is accepted, kept, and delivered to each destination."""
+    """Return CPU µs per request that is accepted, stored, and delivered to each destination."""
     requests = requests_of(vendor)
     with gateway(vendor, sink, destinations) as (pid, port):
         load(port, requests, count // 10, CONNECTIONS)

@@ -1,4 +1,4 @@
-"""A load generator that costs little: keep-alive connections, one request after the other."""
+"""A cheap load generator: keep-alive connections, one request after the other."""
 
 import asyncio
 import itertools
@@ -9,7 +9,7 @@ import uvloop
 
 
 class Connection(asyncio.Protocol):
-    """Sends its request again as soon as the answer has come."""
+    """Sends the next request when the response to the last one has arrived."""
 
     def __init__(self, load: "Load") -> None:
         self._load = load
@@ -17,7 +17,7 @@ class Connection(asyncio.Protocol):
         self._sent = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Send the first request."""
         self._transport = transport
         self._next()
 
@@ -38,7 +38,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)  # type: ignore[attr-defined]  # it is a stream
 
     def data_received(self, data: bytes) -> None:
-        """Count the answer; answers are short and come in one piece."""
+        """Read a response; responses are short and their heads arrive in one piece."""
         if self._left > 0:
             self._left -= len(data)
         else:
@@ -54,14 +54,14 @@ class Connection(asyncio.Protocol):
             self._next()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell that this connection has ended."""
+        """Report the end of this connection."""
         self._load.ended(error)
 
 
 class Load:
-    """*count* requests over *connections* connections, taken from *requests* in turn.
+    """Sends *count* requests over *connections* connections, cycling through *requests*.
 
-    With a *rate* they are sent at even intervals, late ones at once.
+    With a *rate* per second it sends them at even intervals, and late ones at once.
     """
 
     def __init__(
@@ -76,12 +76,16 @@ class Load:
         self._done = asyncio.Event()
 
     def turn(self) -> float:
-        """Return when the next request is to be sent, by `time.perf_counter`."""
+        """Return the time of the next request, by `time.perf_counter`."""
         self._turn += self._pause
         return self._turn
 
     def ended(self, error: Exception | None) -> None:
-        """Note that a connection has ended."""
+        """Count a closed connection; finish after the last one.
+
+        Raises:
+            SystemExit: it was lost.
+        """
         if error is not None:
             raise SystemExit(f"connection lost: {error}")
         self._open -= 1
@@ -89,7 +93,7 @@ class Load:
             self._done.set()
 
     async def run(self, port: int) -> None:
-        """Send everything, and wait for every answer."""
+        """Send everything and wait for every response."""
         loop = asyncio.get_running_loop()
         for _ in range(self._open):
             await loop.create_connection(lambda: Connection(self), "127.0.0.1", port)
@@ -97,7 +101,7 @@ class Load:
 
 
 def http(path: str, body: bytes, headers: dict[str, str]) -> bytes:
-    """Return one request as it goes over the wire."""
+    """Return a POST request as bytes."""
     lines = [f"POST {path} HTTP/1.1", "host: 127.0.0.1", f"content-length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
@@ -110,9 +114,9 @@ def load(
     connections: int = 32,
     rate: float | None = None,
 ) -> list[float]:
-    """Return the latencies in seconds, sorted.
+    """Send *count* requests; return the latencies in seconds, sorted.
 
-    Without a *rate* in requests per second, requests go as fast as answers come.
+    Without a *rate* (requests per second), each connection sends as soon as a response arrives.
     """
 
     async def run() -> list[float]:

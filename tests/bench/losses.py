@@ -1,6 +1,6 @@
-"""What counting losses costs an event, and what a shadow does: ``python -m tests.bench.losses``.
+"""Measure CPU per event of loss counting and of shadows: ``python -m tests.bench.losses``.
 
-The meter looks at ten events a second and lets the others pass, so there are two figures of it.
+The counter samples ten events a second and skips the others, so it has two figures.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ LOOKING = 1e12
 
 
 def micros(vendor: str, per_second: float, rounds: int = 50) -> float:
-    """Return CPU µs per event offered to a meter, over the kit's events: the rounds' median."""
+    """Return CPU µs per event offered to a loss counter (median of rounds, the kit's events)."""
     meter = LossCounter(placeholder_output(load_plugins().outputs[vendor]), per_second)
     told = [partial(lambda event: event, event) for event in EVENTS]
     spent = []
@@ -39,7 +39,7 @@ def micros(vendor: str, per_second: float, rounds: int = 50) -> float:
 
 
 async def shadow_micros(vendor: str, rounds: int = 20) -> float:
-    """Return CPU µs per event that a shadow looks at, over the kit's events: the rounds' median."""
+    """Return CPU µs per event in a shadow (median of rounds, the kit's events)."""
     rendering = Renderer(placeholder_output(load_plugins().outputs[vendor]))
     sender = ShadowSender("new", rendering, NoTransport(), ShadowTally())
     entry = Entry("r", "shop", Request(method="POST", url="/"), {"new": (0,)}, "segment")
@@ -54,14 +54,14 @@ async def shadow_micros(vendor: str, rounds: int = 20) -> float:
 
 
 class NoTransport:
-    """Carries nothing, and is not asked to."""
+    """Refuses to send: a shadow sends nothing."""
 
     async def send(self, request: Request, *, whole: bool = False) -> Response:
-        """Refuse: a shadow does not send."""
+        """Raise TransportError."""
         raise TransportError("connect", f"{request.url} {whole}")
 
     async def close(self) -> None:
-        """Have nothing to close."""
+        """Do nothing."""
 
 
 if __name__ == "__main__":
@@ -69,6 +69,6 @@ if __name__ == "__main__":
         passed, looked = micros(name, PASSING), micros(name, LOOKING)
         shadow = asyncio.run(shadow_micros(name))
         click.echo(
-            f"{name:<14}{passed:6.2f} µs passed by {looked:6.0f} µs looked at "
+            f"{name:<14}{passed:6.2f} µs skipped {looked:6.0f} µs sampled "
             f"{shadow:6.0f} µs in a shadow"
         )

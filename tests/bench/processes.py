@@ -1,4 +1,4 @@
-"""Processes under measurement, and the CPU time that they take."""
+"""Start processes and read their CPU time."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def cpu(pid: int) -> float:
-    """Return the CPU seconds that all threads of a process have taken (Linux, schedstat)."""
+    """Return the CPU seconds of all threads of a process (Linux, schedstat)."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         total += int((task / "schedstat").read_text().split()[0])
@@ -20,9 +20,9 @@ def cpu(pid: int) -> float:
 def started(
     *command: str, marker: str = "", stdin: int | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run ``python -m`` *command*; yield it with the first line that has *marker* in it.
+    """Run ``python -m`` *command*; yield the process and its first line that contains *marker*.
 
-    With a marker, what it says after that is read and forgotten: a full pipe would stop it.
+    With a marker, later output is read and discarded, because a full pipe would stop the process.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", *command],

@@ -1,6 +1,6 @@
-"""What passing a call through adds to it, beside nginx's ``proxy_pass`` in the same run.
+"""Measure the latency and CPU of a relayed call, beside nginx's ``proxy_pass`` in the same run.
 
-Alone: ``python -m tests.bench.relay``. nginx is Debian's: ``apt-get install nginx-light``.
+Run alone as ``python -m tests.bench.relay``. Install nginx with ``apt-get install nginx-light``.
 """
 
 import shutil
@@ -56,10 +56,10 @@ def gateway(vendor: int) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def nginx(vendor: int) -> Iterator[int | None]:
-    """Run nginx in front of *vendor*; yield its port, or None where there is no nginx."""
+    """Run nginx in front of *vendor*; yield its port, or None if nginx is not installed."""
     command = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     if command is None:
-        print("no nginx to compare relaying with; apt-get install nginx-light")
+        print("nginx is missing, so relaying is not compared with it; apt-get install nginx-light")
         yield None
         return
     with socket.create_server(("127.0.0.1", 0)) as reserved:
@@ -90,14 +90,14 @@ def _wait(port: int) -> None:
 
 
 def median(port: int, count: int, connections: int = 1) -> float:
-    """Return the median latency in ms of calls that follow each other."""
+    """Return the median latency in ms of consecutive calls."""
     load(port, [REQUEST], max(200, count // 10), connections)
     found = load(port, [REQUEST], count, connections)
     return found[len(found) // 2] * 1e3
 
 
 def relayed(count: int) -> Iterator[tuple[str, float]]:
-    """Yield figures of one round: latencies in ms, CPU in µs, ratios to nginx."""
+    """Yield the figures of one round by name: latencies in ms, CPU in µs, ratios to nginx."""
     with started("tests.bench.floors", "sink") as (_, line):
         vendor = int(line)
         with gateway(vendor) as (pid, port), nginx(vendor) as other:
@@ -107,7 +107,7 @@ def relayed(count: int) -> Iterator[tuple[str, float]]:
             taken = (cpu(pid) - before) / (count + max(200, count // 10)) * 1e6
             yield "relay: direct call, p50 ms", direct
             yield "relay: added by the gateway, p50 ms", ours - direct
-            yield "relay: added, of what is allowed", (ours - direct) / ALLOWED
+            yield "relay: added / allowed", (ours - direct) / ALLOWED
             yield "relay: CPU µs per call", taken
             if other is not None:
                 theirs = median(other, count)

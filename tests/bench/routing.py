@@ -1,6 +1,6 @@
-"""What routing adds to an event: 20 routes with typical conditions, and five steps.
+"""Measure routing per event: 20 routes with typical conditions, and five steps.
 
-Run as ``python -m tests.bench.routing``; ``make bench`` prints it beside the floor of a request.
+Run as ``python -m tests.bench.routing``. ``make bench`` prints it beside the floor of a request.
 """
 
 import statistics
@@ -35,7 +35,7 @@ CONDITIONS = (
 
 
 def configured() -> Config:
-    """Return a configuration whose last route takes every event, through the steps."""
+    """Return a configuration of `ROUTES` routes; the last takes every event and has the steps."""
     text = (
         '[sources.shop]\nvendor = "chrts"\nkeys = ["key"]\n'
         '[destinations.sink]\nvendor = "chrts"\napi_key = "bench"\n'
@@ -51,10 +51,7 @@ def configured() -> Config:
 
 
 def micros(rounds: int = 100) -> float:
-    """Return CPU µs per event of deciding and of taking the steps, over the kit's events.
-
-    It is the median of the rounds.
-    """
+    """Return CPU µs per event for routing and steps (median of rounds, the kit's events)."""
     router = Router(configured().routes)
     spent = []
     for _ in range(rounds):

@@ -1,7 +1,7 @@
-"""Somebody at the console: reads the live tail and asks for the overview, while told to.
+"""Read the live tail and poll the overview, as an open console does.
 
-Run as ``python -m tests.bench.watching URL``, the URL being that of the admin API. Each line on
-standard input opens the console or closes it again, in turn, and is answered with one.
+Run as ``python -m tests.bench.console_user URL`` with the URL of the admin API. Each line on
+standard input opens or closes the console, in turn, and is answered with one line.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from contextlib import AsyncExitStack
 import aiohttp
 
 FRESH = 2.0
-"""Seconds between two looks at the overview, as in the console."""
+"""Seconds between two requests for the overview, as in the console."""
 
 
-async def look(client: aiohttp.ClientSession) -> None:
-    """Ask for the overview again and again."""
+async def poll(client: aiohttp.ClientSession) -> None:
+    """Request the overview repeatedly."""
     while True:
         async with client.get("overview") as page:
             await page.read()
@@ -30,10 +30,10 @@ async def follow(tail: aiohttp.ClientResponse) -> None:
 
 
 async def once(client: aiohttp.ClientSession, told: asyncio.StreamReader) -> None:
-    """Have the console open until the next line comes."""
+    """Keep the console open until the next line arrives."""
     async with AsyncExitStack() as stack:
         tail = await stack.enter_async_context(client.get("tail"))
-        both = asyncio.gather(follow(tail), look(client))
+        both = asyncio.gather(follow(tail), poll(client))
         print("open", flush=True)
         await told.readline()
         both.cancel()
@@ -43,7 +43,7 @@ async def once(client: aiohttp.ClientSession, told: asyncio.StreamReader) -> Non
 
 
 async def main() -> None:
-    """Open and close it as often as told to."""
+    """Open and close the console once per pair of lines."""
     told = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(told), sys.stdin)
