@@ -85,7 +85,7 @@ async def test_a_drain_tries_at_once_whatever_waits(tmp_path: Path) -> None:
 
 async def test_what_ended_is_not_repeated_though_an_older_one_hangs(tmp_path: Path) -> None:
     """A stop records what is delivered, be it a single one, where an older delivery is cut off."""
-    hanging, other = EventMark(0, 1), EventMark(4, 1)
+    hanging, other, later = EventMark(0, 1), EventMark(4, 1), EventMark(8, 1)
     async with inside(tmp_path, "chrts", delivery=LONG) as on:
         vendor = on.vendors["chrts"]
         vendor.dislikes = lambda mark: "hang" if mark == hanging else None
@@ -96,7 +96,9 @@ async def test_what_ended_is_not_repeated_though_an_older_one_hangs(tmp_path: Pa
     async with inside(tmp_path, "chrts", delivery=LONG) as on:
         vendor = on.vendors["chrts"]
         await vendor.until(lambda told: hanging in told.accepted, PATIENCE)
-        assert [attempt.marks for attempt in vendor.attempts] == [(hanging,)]
+        await pour(on.url, 1, users=1, first=later.user)  # goes after all that is repeated
+        await vendor.until(lambda told: later in told.accepted, PATIENCE)
+        assert [attempt.marks for attempt in vendor.attempts] == [(hanging,), (later,)]
 
 
 async def test_a_large_request_is_parsed_once_though_it_is_taken_in_parts(
