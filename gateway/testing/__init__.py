@@ -11,15 +11,27 @@ for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
     pytest.register_assert_rewrite(_module.name)  # or a failed law would not say why
 
 from gateway.testing.delivery_suite import DeliverySuite  # noqa: E402 - after the lines above
+from gateway.testing.refusal_suite import (  # noqa: E402 - likewise
+    FaultAnswer,
+    RefusalSuite,
+    RefusedRequest,
+    post,
+)
 from gateway.testing.samples import Sample, load_samples, request_of  # noqa: E402 - likewise
+from gateway.testing.sandbox_suite import SandboxSuite  # noqa: E402 - likewise
 from gateway.testing.vendor_suite import InputSuite, OutputSuite, VendorSuite  # noqa: E402 - likewise
 
 __all__ = [
     "DeliverySuite",
+    "FaultAnswer",
     "InputSuite",
     "OutputSuite",
+    "RefusalSuite",
+    "RefusedRequest",
     "Sample",
+    "SandboxSuite",
     "VendorSuite",
     "load_samples",
+    "post",
     "request_of",
 ]

@@ -26,8 +26,9 @@ from gateway.mapping import Row
 from gateway.mapping.losses import filled_fields
 from gateway.plugin.client_credentials import client_secrets
 from gateway.plugin.endpoints import match_endpoint
-from gateway.plugin.vendor import Input, Output, Vendor
+from gateway.plugin.vendor import Input, Vendor
 from gateway.testing.fuzz import FuzzSuite
+from gateway.testing.output_rules import OutputRules, rendered
 from gateway.testing.samples import (
     ARRIVAL,
     EVENTS,
@@ -233,10 +234,8 @@ class InputSuite(FuzzSuite):
         assert endpoint in reached, f"no sample is a request to {endpoint}"
 
 
-class OutputSuite:
+class OutputSuite(OutputRules):
     """The contract of an output, as tests."""
-
-    output: ClassVar[Output]
 
     @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
     def test_renders_or_declines(self, event: Event) -> None:
@@ -253,7 +252,7 @@ class OutputSuite:
 
     def test_renders_something(self) -> None:
         """An output that has no word for any of the neutral events is of no use."""
-        taken = [event for event in EVENTS if isinstance(_rendered(self.output, event), Request)]
+        taken = [event for event in EVENTS if isinstance(rendered(self.output, event), Request)]
         assert taken, "it declines every neutral event; see gateway.testing.samples"
 
     @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
@@ -324,6 +323,11 @@ class VendorSuite(InputSuite, OutputSuite):
     unsaid: ClassVar[frozenset[str]] = frozenset()
     """Fields of the event that its own vendor must not be told again; its page says why."""
 
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run each half's tests once per sample, endpoint and fact."""
+        InputSuite.pytest_generate_tests(self, metafunc)
+        OutputSuite.pytest_generate_tests(self, metafunc)
+
     def test_renders(self, sample: Sample) -> None:
         """Events go out to their own vendor as the sample lists."""
         sent = [self.output.render(event) for event in self.input.parse(request_of(sample))]
@@ -341,12 +345,6 @@ class VendorSuite(InputSuite, OutputSuite):
             again = self.input.parse(back)
             before = {k: v for k, v in plain(event).items() if k not in self.unsaid}
             assert [_said(plain(e), before) for e in again] == [before]
-
-
-def _rendered(output: Output, event: Event) -> Request | Declined | None:
-    with suppress(Unrenderable):
-        return output.render(event)
-    return None
 
 
 def _keys(path: str) -> list[str]:

@@ -9,6 +9,7 @@ from datetime import date, datetime
 from hashlib import sha256
 from typing import Any
 
+import orjson
 from msgspec.structs import replace
 
 from gateway.plugin import (
@@ -20,6 +21,7 @@ from gateway.plugin import (
     Product,
     Properties,
     Traits,
+    Unrenderable,
     as_json,
     dumps,
 )
@@ -398,13 +400,24 @@ def free_name(key: str) -> str:
 
 
 def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the scalars that *value* is made of: nested ones by ``a_b``, a list as JSON text."""
+    """Yield the scalars that *value* is made of: nested ones by ``a_b``, a list as JSON text.
+
+    Raises:
+        Unrenderable: a list holds something that JSON cannot say.
+    """
     if isinstance(value, Mapping):
         for key, below in value.items():
             yield from leaves(f"{name}_{free_name(key)}", below)
     elif isinstance(value, list | tuple):
-        yield name, dumps(value).decode()
+        yield name, _json_text(name, value)
     elif isinstance(value, datetime):
         yield name, as_json(value)
     elif isinstance(value, str | int | float):
         yield name, value
+
+
+def _json_text(name: str, value: Any) -> str:
+    try:
+        return dumps(value).decode()
+    except orjson.JSONEncodeError as error:
+        raise Unrenderable(f"{name} cannot be written as JSON: {error}") from error

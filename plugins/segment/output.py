@@ -39,6 +39,7 @@ from plugins.segment.calls import PAGE_FIELDS, SHARED, SPELLING, sent_back
 from plugins.segment.mapping import (
     ALIAS,
     CALLS,
+    CONSENT,
     ENDPOINTS,
     FULL_PAGE,
     FULL_SCREEN,
@@ -156,7 +157,7 @@ class SegmentOutput(Output):
         if event.name is None:
             return Declined("segment takes no event without a name")
         name = self.event_name(event)
-        if event.name == Names.CONSENT_UPDATED:
+        if event.name in {Names.CONSENT_UPDATED, CONSENT}:
             name = event.name
             if not (event.anonymous_id and event.consent):
                 return Declined(

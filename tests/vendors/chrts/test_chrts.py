@@ -1,14 +1,22 @@
 """chrts holds to the contract."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import orjson
 
+from gateway.event import Event
 from gateway.http import Response
 from gateway.plugin.settings import Secret
-from gateway.testing import DeliverySuite, VendorSuite
+from gateway.testing import DeliverySuite, SandboxSuite, VendorSuite
 from plugins.chrts.input import ChrtsInput
 from plugins.chrts.output import ChrtsOutput
+from plugins.chrts.sandbox import ChrtsSandbox
+
+NOBODY = (
+    "chrts needs to know whom it is about: no user, anonymous or device id, no e-mail and no phone"
+)
+HALF_AN_ALIAS = "chrts joins two ids: a user id and the known one; one of them is missing"
 
 
 class TestChrts(VendorSuite):
@@ -18,6 +26,16 @@ class TestChrts(VendorSuite):
     input = ChrtsInput()
     output = ChrtsOutput(
         ChrtsOutput.Config(url="https://chrts.example", api_key=Secret("api_chrts_out"))
+    )
+    declined = (
+        (Event(type="product", user_id="u1"), "chrts has no catalogue to put a product in"),
+        (Event(type="track", name="x", origin="growlytics"), NOBODY),
+        (
+            Event(type="track", name="  ", user_id="u1", origin="growlytics"),
+            "chrts takes no event without a name",
+        ),
+        (Event(type="alias", user_id="u1"), HALF_AN_ALIAS),
+        (Event(type="alias", previous_id="p1", anonymous_id="a1"), HALF_AN_ALIAS),
     )
 
     def native(self, answer: Response) -> bool:
@@ -34,3 +52,13 @@ class TestChrtsDelivery(DeliverySuite):
     samples = TestChrts.samples
     input = TestChrts.input
     output = TestChrts.output
+
+
+class TestChrtsSandbox(SandboxSuite):
+    """See gateway/testing/sandbox_suite.py."""
+
+    sandbox = ChrtsSandbox()
+    outputs: ClassVar = {"": TestChrts.output}
+    key = "api_chrts_out"
+    input = TestChrts.input
+    samples = TestChrts.samples

@@ -7,15 +7,12 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from gateway.event import Context, Device, Event, Names, Page, Product, Properties, Traits
+from gateway.event import Context, Device, Event, Page, Product, Properties, Traits
 from gateway.http import Request
 from gateway.mapping import Loss
 from gateway.plugin.settings import Secret
-from gateway.testing.samples import EVENTS
-from gateway.verdict import Declined
 from plugins.chrts.input import ChrtsInput
 from plugins.chrts.output import ChrtsOutput
-from plugins.chrts.sandbox import ChrtsSandbox
 
 AT = datetime(2024, 3, 28, 10, 15, 30, tzinfo=UTC)
 
@@ -33,28 +30,9 @@ def sent(event: Event, **settings: Any) -> tuple[str, Any]:
     return request.url.removeprefix("https://chrts.example"), orjson.loads(request.body)
 
 
-def declined(event: Event) -> str:
-    """Return why *event* is declined."""
-    refusal = output().render(event)
-    assert isinstance(refusal, Declined)
-    return refusal.reason
-
-
 def track(name: str | None = "x", **fields: Any) -> Event:
     """Return an event of another vendor."""
     return Event(type="track", name=name, **{"user_id": "u1", "origin": "growlytics", **fields})
-
-
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: f"{event.type}-{event.name}")
-def test_sends_only_what_chrts_takes(event: Event) -> None:
-    """Whatever goes out, a server as strict as the document accepts."""
-    request = output().render(event)
-    if isinstance(request, Declined):
-        return
-    path = request.url.removeprefix("https://chrts.example")
-    answer = ChrtsSandbox().respond(replace(request, url=path), "api_chrts_out")
-    assert answer.reason is None
-    assert answer.response.status == 200
 
 
 def test_sends_an_order() -> None:
@@ -143,14 +121,6 @@ def test_sends_a_group_as_an_event() -> None:
     }
 
 
-def test_names_events_as_told() -> None:
-    """Events of others are named by the destination's convention, its own keep their names."""
-    assert sent(track(Names.CART_UPDATED), naming="kebab-case")[1]["name"] == "cart-updated"
-    assert sent(track(Names.CART_UPDATED))[1]["name"] == "Cart Updated"
-    own = track("accountSignup", origin="chrts")
-    assert sent(own, naming="kebab-case")[1]["name"] == "accountSignup"
-
-
 @pytest.mark.parametrize(
     ("fields", "ids"),
     [
@@ -162,23 +132,6 @@ def test_names_events_as_told() -> None:
 def test_names_the_customer(fields: dict[str, Any], ids: dict[str, str]) -> None:
     """Both ids go out where both are known; the device's stands in where neither is."""
     assert sent(track(**fields))[1] == {**ids, "name": "x"}
-
-
-@pytest.mark.parametrize(
-    ("event", "reason"),
-    [
-        (Event(type="product", user_id="u1"), "no catalogue"),
-        (track(user_id=None), "needs to know whom"),
-        (track("  "), "no event without a name"),
-        (Event(type="alias", user_id="u1"), "one of them is missing"),
-        (Event(type="alias", previous_id="p1", anonymous_id="a1"), "one of them is missing"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_declines_what_it_cannot_say(event: Event, reason: str) -> None:
-    """What chrts has no way to say is declined with the reason."""
-    assert reason in declined(event)
-    assert output().losses(event) == []
 
 
 def test_declares_what_has_no_place() -> None:

@@ -167,14 +167,6 @@ def test_a_missing_credential_is_always_refused(sent: str | None) -> None:
     assert (answer.response.status, answer.reason is None) == (401, False)
 
 
-def test_another_key_is_refused_only_where_one_is_given() -> None:
-    """Any key does, until the sandbox is given one."""
-    body = {"uid": "u", "name": "n"}
-    assert send(TRACK, body, None).reason is None
-    assert send(TRACK, body, KEY).reason is None
-    assert send(TRACK, body, "another").response.status == 401
-
-
 def test_unknown_paths_and_methods_are_refused_in_the_same_shape() -> None:
     """404 and 405 borrow the shape of the documented 400."""
     assert said(send("/v1/batch", {}))["code"] == 404

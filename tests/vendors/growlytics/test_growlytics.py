@@ -5,12 +5,20 @@ from typing import ClassVar, TypedDict
 
 import orjson
 
+from gateway.event import Event
 from gateway.http import Response
 from gateway.plugin.settings import Secret
-from gateway.testing import DeliverySuite, VendorSuite
+from gateway.testing import DeliverySuite, SandboxSuite, VendorSuite
 from plugins.growlytics.input import GrowlyticsInput
 from plugins.growlytics.output import GrowlyticsOutput
+from plugins.growlytics.sandbox import GrowlyticsSandbox
 from plugins.growlytics.wire import Attribute
+from tests.vendors.growlytics.rendering import output, track
+
+NOBODY = (
+    "growlytics needs to know whom it is about: no user, anonymous or device id, no e-mail "
+    "and no phone"
+)
 
 
 class Customer(TypedDict):
@@ -37,6 +45,30 @@ class TestGrowlytics(VendorSuite):
     output = GrowlyticsOutput(
         GrowlyticsOutput.Config(url="https://growlytics.example", api_key=Secret("key-out"))
     )
+    declined = (
+        (
+            track(user_id=None),
+            NOBODY,
+        ),
+        (track("n" * 50), "growlytics takes event names of 1 to 49 characters"),
+        (track("  "), "growlytics takes event names of 1 to 49 characters"),
+        (
+            track("UTM Visited"),
+            "growlytics makes events called 'UTM Visited' itself; rename it",
+        ),
+        (
+            track("app uninstalled"),
+            "growlytics makes events called 'app uninstalled' itself; rename it",
+        ),
+        (
+            Event(type="alias", user_id="u1", previous_id="a1"),
+            "growlytics cannot join two customers: its REST API knows one id per customer",
+        ),
+        (
+            Event(type="product", user_id="u1"),
+            "growlytics takes its catalogue at another host (POST /product), not as events",
+        ),
+    )
 
     def native(self, answer: Response) -> bool:
         """Tell whether *answer* is Joi's report of one problem, or a success turned around."""
@@ -55,3 +87,14 @@ class TestGrowlyticsDelivery(DeliverySuite):
     samples = TestGrowlytics.samples
     input = TestGrowlytics.input
     output = TestGrowlytics.output
+
+
+class TestGrowlyticsSandbox(SandboxSuite):
+    """See gateway/testing/sandbox_suite.py."""
+
+    sandbox = GrowlyticsSandbox()
+    outputs: ClassVar = {kind: output(anonymous=kind) for kind in ("as-id", "decline")}
+    key = "key-out"
+    input = TestGrowlytics.input
+    samples = TestGrowlytics.samples
+    wrong_body = 422

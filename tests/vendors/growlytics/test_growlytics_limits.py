@@ -1,63 +1,17 @@
 """What of other vendors' events Growlytics cannot take, and how that is told."""
 
-from datetime import UTC, datetime
-from typing import Any
-
-import orjson
-import pytest
-
-from gateway.event import Context, Device, Event, Product, Properties, Traits
-from gateway.http import Request
+from gateway.event import Context, Device, Product, Properties, Traits
 from gateway.mapping import Loss
-from gateway.plugin.settings import Secret
-from gateway.verdict import Declined
-from plugins.growlytics.output import GrowlyticsOutput
-
-AT = datetime(2024, 3, 28, 10, 15, 30, tzinfo=UTC)
-
-
-def output(**settings: Any) -> GrowlyticsOutput:
-    """Return a destination with *settings*."""
-    key = Secret("key-out")
-    return GrowlyticsOutput(
-        GrowlyticsOutput.Config(url="https://growlytics.example/", api_key=key, **settings)
-    )
-
-
-def sent(event: Event, **settings: Any) -> dict[str, Any]:
-    """Return the body that delivers *event*."""
-    request = output(**settings).render(event)
-    assert isinstance(request, Request), request
-    body: dict[str, Any] = orjson.loads(request.body)
-    return body
-
-
-def declined(event: Event, **settings: Any) -> str:
-    """Return why *event* is declined."""
-    refusal = output(**settings).render(event)
-    assert isinstance(refusal, Declined)
-    return refusal.reason
-
-
-def track(name: str = "x", properties: Properties = Properties(), **fields: Any) -> Event:  # noqa: B008 - immutable
-    """Return an event of another vendor."""
-    known = {"user_id": "u1", "origin": "chrts", **fields}
-    return Event(type="track", name=name, properties=properties, **known)
-
-
-def identify(traits: Traits, **fields: Any) -> Event:
-    """Return an identify of another vendor."""
-    return Event(type="identify", traits=traits, **{"user_id": "u1", "origin": "chrts", **fields})
-
-
-def text(name: str, value: str) -> dict[str, str]:
-    """Return a text attribute."""
-    return {"name": name, "type": "string", "value": value}
-
-
-def number(name: str, value: float) -> dict[str, Any]:
-    """Return a number attribute."""
-    return {"name": name, "type": "number", "value": value}
+from tests.vendors.growlytics.rendering import (
+    AT,
+    declined,
+    identify,
+    number,
+    output,
+    sent,
+    text,
+    track,
+)
 
 
 def test_declines_anonymous_users_where_told() -> None:
@@ -67,25 +21,6 @@ def test_declines_anonymous_users_where_told() -> None:
     told = identify(Traits(email="ada@shop.example"), user_id=None, anonymous_id="a1")
     assert sent(told, anonymous="decline")["id"] == "ada@shop.example"
     assert Loss("anonymous_id", "lost", "a1") in output(anonymous="decline").losses(told)
-
-
-@pytest.mark.parametrize(
-    ("event", "reason"),
-    [
-        (track(user_id=None), "needs to know whom"),
-        (track("n" * 50), "event names of 1 to 49 characters"),
-        (track("  "), "event names of 1 to 49 characters"),
-        (track("UTM Visited"), "growlytics makes events called 'UTM Visited' itself"),
-        (track("app uninstalled"), "growlytics makes events called 'app uninstalled' itself"),
-        (Event(type="alias", user_id="u1", previous_id="a1"), "cannot join two customers"),
-        (Event(type="product", user_id="u1"), "takes its catalogue at another host"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_declines_what_it_cannot_say(event: Event, reason: str) -> None:
-    """What Growlytics has no way to say is declined with the rule that forbids it."""
-    assert reason in declined(event)
-    assert output().losses(event) == []
 
 
 def test_drops_attributes_past_the_limit() -> None:

@@ -1,81 +1,26 @@
 """How events of other vendors go out to Growlytics."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from typing import Any
 
 import orjson
 import pytest
 from msgspec.structs import replace
 
-from gateway.errors import Unrenderable
-from gateway.event import Context, Device, Event, Names, Page, Product, Properties, Traits
+from gateway.event import Context, Device, Event, Page, Product, Properties, Traits
 from gateway.http import Request
 from gateway.mapping import Loss
-from gateway.plugin.settings import Secret
-from gateway.testing.samples import EVENTS
-from gateway.verdict import Declined
 from plugins.growlytics.input import GrowlyticsInput
-from plugins.growlytics.output import GrowlyticsOutput
-from plugins.growlytics.sandbox import GrowlyticsSandbox
-
-AT = datetime(2024, 3, 28, 10, 15, 30, tzinfo=UTC)
-
-
-def output(**settings: Any) -> GrowlyticsOutput:
-    """Return a destination with *settings*."""
-    key = Secret("key-out")
-    return GrowlyticsOutput(
-        GrowlyticsOutput.Config(url="https://growlytics.example/", api_key=key, **settings)
-    )
-
-
-def sent(event: Event, **settings: Any) -> dict[str, Any]:
-    """Return the body that delivers *event*."""
-    request = output(**settings).render(event)
-    assert isinstance(request, Request), request
-    body: dict[str, Any] = orjson.loads(request.body)
-    return body
-
-
-def declined(event: Event, **settings: Any) -> str:
-    """Return why *event* is declined."""
-    refusal = output(**settings).render(event)
-    assert isinstance(refusal, Declined)
-    return refusal.reason
-
-
-def track(name: str = "x", properties: Properties = Properties(), **fields: Any) -> Event:  # noqa: B008 - immutable
-    """Return an event of another vendor."""
-    known = {"user_id": "u1", "origin": "chrts", **fields}
-    return Event(type="track", name=name, properties=properties, **known)
-
-
-def identify(traits: Traits, **fields: Any) -> Event:
-    """Return an identify of another vendor."""
-    return Event(type="identify", traits=traits, **{"user_id": "u1", "origin": "chrts", **fields})
-
-
-def text(name: str, value: str) -> dict[str, str]:
-    """Return a text attribute."""
-    return {"name": name, "type": "string", "value": value}
-
-
-def number(name: str, value: float) -> dict[str, Any]:
-    """Return a number attribute."""
-    return {"name": name, "type": "number", "value": value}
-
-
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: f"{event.type}-{event.name}")
-@pytest.mark.parametrize("anonymous", ["as-id", "decline"])
-def test_sends_only_what_growlytics_takes(event: Event, anonymous: str) -> None:
-    """Whatever goes out, a server as strict as the document accepts."""
-    request = output(anonymous=anonymous).render(event)
-    if isinstance(request, Declined):
-        return
-    path = request.url.removeprefix("https://growlytics.example")
-    answer = GrowlyticsSandbox().respond(replace(request, url=path), "key-out")
-    assert answer.reason is None
-    assert answer.response.status == 200
+from tests.vendors.growlytics.rendering import (
+    AT,
+    declined,
+    identify,
+    number,
+    output,
+    sent,
+    text,
+    track,
+)
 
 
 def test_sends_an_order() -> None:
@@ -215,14 +160,6 @@ def test_sends_a_group_as_an_event() -> None:
     assert "needs to know whom" in declined(replace(event, user_id=None))
 
 
-def test_names_events_as_told() -> None:
-    """Events of others are named by the destination's convention, its own keep their names."""
-    assert sent(track(Names.CART_UPDATED), naming="snake_case")["name"] == "cart_updated"
-    assert sent(track(Names.CART_UPDATED))["name"] == "Cart Updated"
-    own = track("Add To Cart", origin="growlytics")
-    assert sent(own, naming="snake_case")["name"] == "Add To Cart"
-
-
 @pytest.mark.parametrize(
     ("fields", "known"),
     [
@@ -254,9 +191,3 @@ def test_keeps_a_type_only_while_the_value_allows() -> None:
     assert sent(hashed)["attributes"] == [text("order_id", "af3c")]
     dropped = replace(event, properties=Properties())
     assert sent(dropped)["attributes"] == []
-
-
-def test_cannot_render_what_is_no_json() -> None:
-    """A value that JSON cannot say is a dead letter, not a crash."""
-    with pytest.raises(Unrenderable):
-        output().render(track(properties=Properties(extra={"odd": [object()]})))

@@ -1,13 +1,50 @@
 """PersonaClick holds to the contract."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import orjson
 
-from gateway.http import Response
-from gateway.testing import DeliverySuite, VendorSuite
+from gateway.event import Event, Names, Product, Properties, Traits
+from gateway.http import Request, Response
+from gateway.testing import (
+    DeliverySuite,
+    OutputSuite,
+    SandboxSuite,
+    VendorSuite,
+    load_samples,
+    request_of,
+)
 from plugins.personaclick.input import PersonaclickInput
 from plugins.personaclick.output import PersonaclickOutput
+from plugins.personaclick.sandbox import PersonaclickSandbox
+
+SHOES = Product(product_id="42", name="Red shoes", price=59.9, quantity=2)
+UNVOUCHED = (
+    "personaclick takes a profile without a device's id only with the shop's secret: no anonymous "
+    "or device id, and the destination has no shop_secret"
+)
+NO_ALIAS = (
+    "personaclick has no call that joins two ids: it links a device to a person when a profile "
+    "names both, so send an identify with the anonymous id and the user id"
+)
+NO_PRODUCT = "personaclick needs products by their ids of 1 to 255 characters without a backslash: "
+NOBODY = (
+    "personaclick needs to know whom it is about: no anonymous, device or user id, no e-mail, "
+    "no phone"
+)
+
+
+def destination(**settings: str) -> PersonaclickOutput:
+    """Return a destination with *settings*."""
+    config = {"url": "https://personaclick.example", "shop_id": "shop-key-out", **settings}
+    return PersonaclickOutput(PersonaclickOutput.Config.model_validate(config))
+
+
+def track(name: str, *products: Product) -> Event:
+    """Return a track event of a known device and session, by another vendor's client."""
+    about = Properties(products=products)
+    return Event(type="track", name=name, anonymous_id="a1", session_id="s1", properties=about)
 
 
 class TestPersonaclick(VendorSuite):
@@ -25,6 +62,37 @@ class TestPersonaclick(VendorSuite):
         )
     )
 
+    wrong_settings: ClassVar = [
+        ({"stream": stream}, r"stream: .* is not 1 to 16 letters and digits")
+        for stream in ("", "my_app", "call centre", "x" * 17)
+    ]
+    declined = (
+        (Event(type="alias", user_id="u1", previous_id="a1"), NO_ALIAS),
+        (
+            Event(type="group", user_id="u1", group_id="g1"),
+            "personaclick knows persons, not groups",
+        ),
+        (
+            Event(type="product", properties=Properties(products=(SHOES,))),
+            "personaclick takes its catalogue as a feed or an import, not as events",
+        ),
+        (Event(type="track", name="Plan Chosen"), NOBODY),
+        (Event(type="track", name="Product Viewed", anonymous_id=" "), NOBODY),
+        (Event(type="identify", traits=Traits(first_name="Ada")), NOBODY),
+        (track("Product Viewed"), f"{NO_PRODUCT}'Product Viewed' has none"),
+        (
+            track("Order Completed", Product(product_id="a\\b")),
+            f"{NO_PRODUCT}'Order Completed' has none",
+        ),
+        (track(Names.CART_UPDATED), f"{NO_PRODUCT}'Cart Updated' has none"),
+        (track("Products Searched"), "personaclick needs what was searched for: no query"),
+        (
+            track("Product List Viewed"),
+            "personaclick needs the id of the category: neither list_id nor category is known",
+        ),
+        (track(" "), "personaclick needs a name for a custom event: this one has none"),
+    )
+
     def native(self, answer: Response) -> bool:
         """Tell whether *answer* has its message twice, as old and new pages have it."""
         said = orjson.loads(answer.body)
@@ -33,9 +101,40 @@ class TestPersonaclick(VendorSuite):
         return answer.status in {400, 403, 413} and said == told and twice
 
 
+class TestPersonaclickWithoutSecret(OutputSuite):
+    """A destination that has not been given the shop's secret."""
+
+    output = destination()
+    declined = ((Event(type="identify", user_id="u1"), UNVOUCHED),)
+
+
 class TestPersonaclickDelivery(DeliverySuite):
     """See gateway/testing/delivery_suite.py."""
 
     samples = TestPersonaclick.samples
     input = TestPersonaclick.input
     output = TestPersonaclick.output
+
+
+class TestPersonaclickSandbox(SandboxSuite):
+    """See gateway/testing/sandbox_suite.py."""
+
+    sandbox = PersonaclickSandbox()
+    outputs: ClassVar = {
+        "without secret": destination(),
+        "with secret": destination(shop_secret="quiet", stream="gate"),  # noqa: S106 - made up
+    }
+    key = "shop-key-out"
+    input = TestPersonaclick.input
+    samples = TestPersonaclick.samples
+    success = frozenset({200, 204})
+    unauthorized = 403
+
+
+def test_without_its_secret_only_profiles_of_nobody_s_device_stay_behind() -> None:
+    """All of PersonaClick's own events go back, but profiles without a device's id."""
+    for sample in load_samples(TestPersonaclick.samples).values():
+        for event in TestPersonaclick.input.parse(request_of(sample)):
+            sent = destination().render(event)
+            allowed = event.type == "identify" and not event.anonymous_id
+            assert allowed or isinstance(sent, Request)

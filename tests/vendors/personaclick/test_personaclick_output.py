@@ -6,11 +6,10 @@ from typing import Any
 
 import orjson
 import pytest
-from pydantic import ValidationError
 
 from gateway.event import Campaign, Context, Device, Event, Names, Page, Product, Properties, Traits
 from gateway.http import Request, Response
-from gateway.verdict import Declined, Refused, RetryLater
+from gateway.verdict import Refused, RetryLater
 from plugins.personaclick.output import PersonaclickOutput
 
 URL = "https://personaclick.example"
@@ -38,13 +37,6 @@ def sent(event: Event, output: PersonaclickOutput = PLAIN) -> tuple[str, dict[st
     request = output.render(event)
     assert isinstance(request, Request), request
     return request.url.removeprefix(URL), orjson.loads(request.body)
-
-
-def reason(event: Event, output: PersonaclickOutput = PLAIN) -> str:
-    """Return why *event* is declined."""
-    declined = output.render(event)
-    assert isinstance(declined, Declined), declined
-    return declined.reason
 
 
 def lost(event: Event, output: PersonaclickOutput = PLAIN) -> dict[str, str]:
@@ -196,13 +188,6 @@ def test_pages_are_custom_events_on_their_page(event: Event, name: str) -> None:
     assert lost(seen) == {}
 
 
-def test_naming_is_the_destination_s_choice() -> None:
-    """Custom events of others follow ``naming``; PersonaClick's own keep their names."""
-    output = output_with(naming="camelCase")
-    assert sent(track("Plan Chosen"), output)[1]["event"] == "planChosen"
-    assert sent(track("Plan Chosen", origin="personaclick"), output)[1]["event"] == "Plan Chosen"
-
-
 @pytest.mark.parametrize(
     ("name", "path"),
     [
@@ -277,49 +262,6 @@ def test_what_a_profile_cannot_say_is_left_out(traits: Traits) -> None:
     event = Event(type="identify", anonymous_id="a1", session_id="s1", traits=traits)
     assert sent(event) == ("/profile/set", BASE)
     assert list(lost(event).values()) == ["lost"]
-
-
-UNVOUCHED = (
-    "personaclick takes a profile without a device's id only with the shop's secret: no anonymous "
-    "or device id, and the destination has no shop_secret"
-)
-NO_ALIAS = (
-    "personaclick has no call that joins two ids: it links a device to a person when a profile "
-    "names both, so send an identify with the anonymous id and the user id"
-)
-NO_PRODUCT = "personaclick needs products by their ids of 1 to 255 characters without a backslash: "
-NOBODY = (
-    "personaclick needs to know whom it is about: no anonymous, device or user id, no e-mail, "
-    "no phone"
-)
-
-
-@pytest.mark.parametrize(
-    ("event", "why"),
-    [
-        (Event(type="alias", user_id="u1", previous_id="a1"), NO_ALIAS),
-        (Event(type="group", user_id="u1", group_id="g1"),
-         "personaclick knows persons, not groups"),
-        (Event(type="product", properties=Properties(products=(SHOES,))),
-         "personaclick takes its catalogue as a feed or an import, not as events"),
-        (Event(type="track", name="Plan Chosen"), NOBODY),
-        (Event(type="track", name="Product Viewed", anonymous_id=" "), NOBODY),
-        (Event(type="identify", traits=Traits(first_name="Ada")), NOBODY),
-        (Event(type="identify", user_id="u1"), UNVOUCHED),
-        (track("Product Viewed"), f"{NO_PRODUCT}'Product Viewed' has none"),
-        (track("Order Completed", Properties(products=(Product(product_id="a\\b"),))),
-         f"{NO_PRODUCT}'Order Completed' has none"),
-        (track(Names.CART_UPDATED), f"{NO_PRODUCT}'Cart Updated' has none"),
-        (track("Products Searched"), "personaclick needs what was searched for: no query"),
-        (track("Product List Viewed"),
-         "personaclick needs the id of the category: neither list_id nor category is known"),
-        (track(" "), "personaclick needs a name for a custom event: this one has none"),
-    ],
-)  # fmt: skip
-def test_declines_with_a_reason(event: Event, why: str) -> None:
-    """What PersonaClick cannot be told is declined, and the reason says what is missing."""
-    assert reason(event) == why
-    assert PLAIN.losses(event) == []
 
 
 def test_keeps_an_order_within_bounds() -> None:
@@ -427,13 +369,6 @@ def test_a_stream_of_its_own_may_have_an_underscore() -> None:
     """Newer PersonaClick documentation allows ``_``, so what came so goes back so."""
     event = track("Plan Chosen", origin="personaclick", context=Context(channel="my_app"))
     assert sent(event)[1]["stream"] == "my_app"
-
-
-@pytest.mark.parametrize("stream", ["", "my_app", "call centre", "x" * 17])
-def test_a_configured_stream_must_be_a_word(stream: str) -> None:
-    """A stream that PersonaClick would not take stops the configuration, and says which."""
-    with pytest.raises(ValidationError, match=r"stream: .* is not 1 to 16 letters and digits"):
-        output_with(stream=stream)
 
 
 @pytest.mark.parametrize(

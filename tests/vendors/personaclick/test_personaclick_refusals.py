@@ -5,14 +5,11 @@ docs/integration/cdp/standard-events/events-errors.md, with 400 and 403 for its 
 PersonaClick, User Activity Tracking (REST API) has them.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
-import orjson
-import pytest
-
-from gateway.errors import Fault, Rejected
-from gateway.http import Request, Response
+from gateway.errors import Fault
 from gateway.plugin.vendor import Input
+from gateway.testing import FaultAnswer, RefusalSuite, RefusedRequest, post
 from plugins.personaclick.input import PersonaclickInput
 
 KEYS = {"shop_id": "0d42fd8b713d0752776ca589cc0056", "did": "7rjVGhMykT", "seance": "R5eQXkrKCf"}
@@ -32,16 +29,6 @@ SOURCES = (
 INPUT: Input = PersonaclickInput()
 
 
-def answer(path: str, body: Any) -> Response:
-    """Return what a sender of *body* reads back."""
-    request = Request(method="POST", url=path, body=orjson.dumps(body))
-    try:
-        events = INPUT.parse(request)
-    except Rejected as error:
-        return INPUT.refuse(request, error)
-    return INPUT.accept(request, events)
-
-
 def without(body: dict[str, Any], key: str) -> dict[str, Any]:
     """Return *body* without *key*."""
     return {name: value for name, value in body.items() if name != key}
@@ -52,148 +39,140 @@ def error(message: str) -> dict[str, Any]:
     return {"status": "error", "message": message, "payload": {"message": message}}
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "message"),
-    [
-        ("/push", without(VIEW, "did"), f"did: {PERSON}"),
-        ("/push", {**VIEW, "did": ""}, f"did: {PERSON}"),
-        ("/push", {**VIEW, "did": 5}, "did: expected string, got integer"),
-        ("/push", without(VIEW, "seance"), "seance: required"),
-        ("/push", {**VIEW, "seance": ""}, "seance: must not be empty"),
-        ("/push", {**VIEW, "sid": 42}, "sid: expected a string that is not empty"),
-        ("/push", {**VIEW, "shop_id": ""}, "shop_id: must not be empty"),
-        ("/push/custom", {**CUSTOM, "shop_id": " "}, "shop_id: must not be empty"),
-        ("/profile/set", {**PROFILE, "shop_id": ""}, "shop_id: must not be empty"),
-        ("/push", {**VIEW, "shop_id": 7}, "shop_id: expected string, got integer"),
-        ("/push", without(VIEW, "event"), "event: required"),
-        ("/push", {**VIEW, "event": ""}, 'event: unknown: ""'),
-        ("/push", {**VIEW, "event": "cart, full"}, 'event: unknown: "cart, full"'),
-        ("/push", {**VIEW, "event": ["view"]}, 'event: unknown: ["view"]'),
-        ("/push", without(VIEW, "items"), "items: required"),
-        ("/push", {**VIEW, "items": ""}, "items: expected array"),
-        ("/push", {**VIEW, "items": []}, f"items: {NO_ITEM}"),
-        ("/push", {**VIEW, "items": [{"id": "Hello\\World"}]}, f"items: {NO_ITEM}"),
-        ("/push", {**VIEW, "items": [{"id": ""}, {"id": "x" * 256}]}, f"items: {NO_ITEM}"),
-        (
-            "/push",
-            {**VIEW, "event": "cart", "full_cart": True, "items": [{"id": ""}]},
-            f"items: {NO_ITEM}",
-        ),
-        ("/push", {**VIEW, "stream": "my-stream"}, "stream: must be at most 16 letters and digits"),
-        ("/push", {**VIEW, "stream": "x" * 17}, "stream: must be at most 16 letters and digits"),
-        ("/push", {**VIEW, "stream": [42]}, "stream: expected string, got array"),
-        ("/push", {**VIEW, "segment": "C"}, "segment: must be one of A, B"),
-        ("/push", {**VIEW, "segment": ""}, "segment: must be one of A, B"),
-        ("/push", {**VIEW, "referer": ""}, "referer: must not be empty"),
-        ("/push", {**VIEW, "referer": [42]}, "referer: expected string, got array"),
-        (
-            "/push",
-            {**VIEW, "recommended_by": "INVALID"},
-            f"recommended_by: must be one of {SOURCES}",
-        ),
-        ("/push", {**VIEW, "recommended_code": ""}, "recommended_code: must not be empty"),
-        ("/push", {**VIEW, "email": "nobody"}, "email: must be an e-mail address"),
-        (
-            "/push",
-            {**VIEW, "source": 5},
-            'source: expected JSON of an object such as {"from":"chain","code":"…"}',
-        ),
-        ("/push", {**VIEW, "event": "cart", "full_cart": {}}, "full_cart: expected boolean"),
-        ("/push", without(CATEGORY, "category_id"), "category_id: required"),
-        ("/push", {**CATEGORY, "category_id": ""}, "category_id: must not be empty"),
-        ("/push", without(SEARCH, "search_query"), "search_query: required"),
-        ("/push", {**SEARCH, "search_query": " "}, "search_query: must not be empty"),
-        ("/push", {**ORDER, "order_id": "x" * 256}, "order_id: must have at most 255 characters"),
-        ("/push", {**ORDER, "order_price": True}, "order_price: expected integer or number"),
-        ("/push", {**ORDER, "promocode": ""}, "promocode: must not be empty"),
-        ("/push", {**ORDER, "tax_free": "yes"}, "tax_free: expected boolean, got string"),
-        ("/push", {**ORDER, "custom": "x"}, "custom: expected object, got string"),
-        ("/push/custom", without(CUSTOM, "event"), "event: required"),
-        ("/push/custom", {**CUSTOM, "value": 1.5}, "value: must be a whole number"),
-        ("/push/custom", {**CUSTOM, "value": "5"}, "value: expected integer or number"),
-        ("/push/custom", {**CUSTOM, "label": ""}, "label: must not be empty"),
-        ("/push/custom", {**CUSTOM, "time": 1e300}, "time: must be a time of the years 1 to 9999"),
-        ("/push/custom", without(CUSTOM, "did"), f"did: {PERSON}"),
-        ("/profile/set", {"shop_id": "s", "first_name": "Ada"}, f"did: {PERSON}"),
-        ("/profile/set", {**PROFILE, "age": "old"}, "age: must be a number"),
-        ("/profile/set", {**PROFILE, "gender": 1}, "gender: expected string, got integer"),
-        ("/push", [], "expected an object"),
-    ],
-)
-def test_refuses_with_400(path: str, body: Any, message: str) -> None:
+BROKEN: list[tuple[str, object, str]] = [
+    ("/push", without(VIEW, "did"), f"did: {PERSON}"),
+    ("/push", {**VIEW, "did": ""}, f"did: {PERSON}"),
+    ("/push", {**VIEW, "did": 5}, "did: expected string, got integer"),
+    ("/push", without(VIEW, "seance"), "seance: required"),
+    ("/push", {**VIEW, "seance": ""}, "seance: must not be empty"),
+    ("/push", {**VIEW, "sid": 42}, "sid: expected a string that is not empty"),
+    ("/push", {**VIEW, "shop_id": ""}, "shop_id: must not be empty"),
+    ("/push/custom", {**CUSTOM, "shop_id": " "}, "shop_id: must not be empty"),
+    ("/profile/set", {**PROFILE, "shop_id": ""}, "shop_id: must not be empty"),
+    ("/push", {**VIEW, "shop_id": 7}, "shop_id: expected string, got integer"),
+    ("/push", without(VIEW, "event"), "event: required"),
+    ("/push", {**VIEW, "event": ""}, 'event: unknown: ""'),
+    ("/push", {**VIEW, "event": "cart, full"}, 'event: unknown: "cart, full"'),
+    ("/push", {**VIEW, "event": ["view"]}, 'event: unknown: ["view"]'),
+    ("/push", without(VIEW, "items"), "items: required"),
+    ("/push", {**VIEW, "items": ""}, "items: expected array"),
+    ("/push", {**VIEW, "items": []}, f"items: {NO_ITEM}"),
+    ("/push", {**VIEW, "items": [{"id": "Hello\\World"}]}, f"items: {NO_ITEM}"),
+    ("/push", {**VIEW, "items": [{"id": ""}, {"id": "x" * 256}]}, f"items: {NO_ITEM}"),
+    (
+        "/push",
+        {**VIEW, "event": "cart", "full_cart": True, "items": [{"id": ""}]},
+        f"items: {NO_ITEM}",
+    ),
+    ("/push", {**VIEW, "stream": "my-stream"}, "stream: must be at most 16 letters and digits"),
+    ("/push", {**VIEW, "stream": "x" * 17}, "stream: must be at most 16 letters and digits"),
+    ("/push", {**VIEW, "stream": [42]}, "stream: expected string, got array"),
+    ("/push", {**VIEW, "segment": "C"}, "segment: must be one of A, B"),
+    ("/push", {**VIEW, "segment": ""}, "segment: must be one of A, B"),
+    ("/push", {**VIEW, "referer": ""}, "referer: must not be empty"),
+    ("/push", {**VIEW, "referer": [42]}, "referer: expected string, got array"),
+    (
+        "/push",
+        {**VIEW, "recommended_by": "INVALID"},
+        f"recommended_by: must be one of {SOURCES}",
+    ),
+    ("/push", {**VIEW, "recommended_code": ""}, "recommended_code: must not be empty"),
+    ("/push", {**VIEW, "email": "nobody"}, "email: must be an e-mail address"),
+    (
+        "/push",
+        {**VIEW, "source": 5},
+        'source: expected JSON of an object such as {"from":"chain","code":"…"}',
+    ),
+    (
+        "/push",
+        {**VIEW, "event": "cart", "full_cart": {}},
+        "full_cart: expected boolean or integer or string, got object",
+    ),
+    ("/push", without(CATEGORY, "category_id"), "category_id: required"),
+    ("/push", {**CATEGORY, "category_id": ""}, "category_id: must not be empty"),
+    ("/push", without(SEARCH, "search_query"), "search_query: required"),
+    ("/push", {**SEARCH, "search_query": " "}, "search_query: must not be empty"),
+    ("/push", {**ORDER, "order_id": "x" * 256}, "order_id: must have at most 255 characters"),
+    (
+        "/push",
+        {**ORDER, "order_price": True},
+        "order_price: expected integer or number or string, got boolean",
+    ),
+    ("/push", {**ORDER, "promocode": ""}, "promocode: must not be empty"),
+    ("/push", {**ORDER, "tax_free": "yes"}, "tax_free: expected boolean, got string"),
+    ("/push", {**ORDER, "custom": "x"}, "custom: expected object, got string"),
+    ("/push/custom", without(CUSTOM, "event"), "event: required"),
+    ("/push/custom", {**CUSTOM, "value": 1.5}, "value: must be a whole number of at most 64 bits"),
+    ("/push/custom", {**CUSTOM, "value": "5"}, "value: expected integer or number, got string"),
+    ("/push/custom", {**CUSTOM, "label": ""}, "label: must not be empty"),
+    ("/push/custom", {**CUSTOM, "time": 1e300}, "time: must be a time of the years 1 to 9999"),
+    ("/push/custom", without(CUSTOM, "did"), f"did: {PERSON}"),
+    ("/profile/set", {"shop_id": "s", "first_name": "Ada"}, f"did: {PERSON}"),
+    ("/profile/set", {**PROFILE, "age": "old"}, "age: must be a number"),
+    ("/profile/set", {**PROFILE, "gender": 1}, "gender: expected string, got integer"),
+    ("/push", [], "expected an object"),
+    *(
+        ("/push", {**VIEW, "source": text}, "source: must be JSON")
+        for text in ("", "not-json", "{")
+    ),
+]
+BROKEN_MESSAGES: list[tuple[str, object, str]] = [
+    ("/track/received", without(MESSAGE, "code"), "code: required"),
+    ("/track/clicked", without(MESSAGE, "type"), "type: required"),
+    (
+        "/track/closed",
+        {**MESSAGE, "type": "x"},
+        "type: must be one of bulk, chain, transactional",
+    ),
+    ("/track/delivered", {**MESSAGE, "code": ""}, "code: must not be empty"),
+    ("/track/opened", {**MESSAGE, "shop_id": ""}, "shop_id: must not be empty"),
+    (
+        "/track/received",
+        {**MESSAGE, "stream": "my-stream"},
+        "stream: must be at most 16 letters and digits",
+    ),
+    ("/track/received", [], "expected an object"),
+]
+"""403 is the only refusal that the page documents for ``/track/…``."""
+NO_SHOP = without({**VIEW, **MESSAGE, "event": "view"}, "shop_id")
+
+KEYLESS: list[object] = [None, [], "x", {}, {"shop_id": None}]
+
+
+class TestPersonaclickRefusals(RefusalSuite):
     """What the vendor calls a bad request is answered 400, and says where and why."""
-    answered = answer(path, body)
-    said = orjson.loads(answered.body)
-    assert answered.status == 400
-    assert answered.headers == {"content-type": "application/json"}
-    assert said["message"].startswith(message)
-    assert said == error(said["message"])
 
-
-@pytest.mark.parametrize(
-    ("path", "body", "message"),
-    [
-        ("/track/received", without(MESSAGE, "code"), "code: required"),
-        ("/track/clicked", without(MESSAGE, "type"), "type: required"),
-        (
-            "/track/closed",
-            {**MESSAGE, "type": "x"},
-            "type: must be one of bulk, chain, transactional",
+    input = INPUT
+    faults: ClassVar = {
+        Fault.MALFORMED: FaultAnswer(400),
+        Fault.MISSING: FaultAnswer(400),
+        Fault.TYPE: FaultAnswer(400),
+        Fault.VALUE: FaultAnswer(400),
+        Fault.UNAUTHENTICATED: FaultAnswer(403),
+        Fault.FORBIDDEN: FaultAnswer(403),
+        Fault.NOT_FOUND: FaultAnswer(404),
+        Fault.METHOD: FaultAnswer(405),
+        Fault.TOO_LARGE: FaultAnswer(413),
+        Fault.UNSUPPORTED: FaultAnswer(501),
+        Fault.UNAVAILABLE: FaultAnswer(503),
+    }
+    refused: ClassVar = [
+        *(RefusedRequest(post(url, body), 400, error(said)) for url, body, said in BROKEN),
+        *(RefusedRequest(post(url, body), 403, error(said)) for url, body, said in BROKEN_MESSAGES),
+        *(
+            RefusedRequest(post(url, NO_SHOP), 403, error("shop_id: required"))
+            for url in ("/push", "/push/custom", "/track/received", "/profile/set")
         ),
-        ("/track/delivered", {**MESSAGE, "code": ""}, "code: must not be empty"),
-        ("/track/opened", {**MESSAGE, "shop_id": ""}, "shop_id: must not be empty"),
-        ("/track/received", {**MESSAGE, "stream": "my-stream"}, "stream: must be at most 16"),
-        ("/track/received", [], "expected an object"),
-    ],
-)
-def test_refuses_the_fate_of_a_message_with_403(path: str, body: Any, message: str) -> None:
-    """403 is the only refusal that the page documents for ``/track/…``."""
-    answered = answer(path, body)
-    said = orjson.loads(answered.body)
-    assert answered.status == 403
-    assert said["message"].startswith(message)
-    assert said == error(said["message"])
+    ]
+    credentials: ClassVar = [
+        *((post("/push", body), None) for body in KEYLESS),
+        (post("/push", VIEW), KEYS["shop_id"]),
+    ]
 
-
-@pytest.mark.parametrize("source", ["", "not-json", "{"])
-def test_refuses_a_source_that_is_no_json(source: str) -> None:
-    """``source`` is JSON text, so text that is none is a bad request."""
-    answered = answer("/push", {**VIEW, "source": source})
-    assert answered.status == 400
-    assert orjson.loads(answered.body)["message"] == "source: must be JSON"
-
-
-@pytest.mark.parametrize("path", ["/push", "/push/custom", "/track/received", "/profile/set"])
-def test_refuses_a_call_without_shop_with_403(path: str) -> None:
-    """A call that names no shop is answered as one that may not enter, on every endpoint."""
-    body = without({**VIEW, **MESSAGE, "event": "view"}, "shop_id")
-    answered = answer(path, body)
-    assert answered.status == 403
-    assert orjson.loads(answered.body) == error("shop_id: required")
-
-
-@pytest.mark.parametrize(
-    ("fault", "status"),
-    [
-        (Fault.MALFORMED, 400),
-        (Fault.MISSING, 400),
-        (Fault.TYPE, 400),
-        (Fault.VALUE, 400),
-        (Fault.UNAUTHENTICATED, 403),
-        (Fault.FORBIDDEN, 403),
-        (Fault.NOT_FOUND, 404),
-        (Fault.METHOD, 405),
-        (Fault.TOO_LARGE, 413),
-        (Fault.UNSUPPORTED, 501),
-        (Fault.UNAVAILABLE, 503),
-    ],
-)
-def test_answers_every_fault_in_its_own_shape(fault: Fault, status: int) -> None:
-    """Every kind of refusal has its status, and the message on top and in the payload."""
-    request = Request(method="POST", url="/push")
-    answered = INPUT.refuse(request, Rejected("$", "why", fault))
-    assert answered.status == status
-    assert orjson.loads(answered.body) == error("why")
+    def refusal(self, status: int, message: str) -> object:
+        """Return the message, on top and in the payload."""
+        del status
+        return error(message)
 
 
 def test_serves_no_reads_yet() -> None:
@@ -201,7 +180,6 @@ def test_serves_no_reads_yet() -> None:
     assert {"GET /init", "GET /profile", "GET /search", "GET /products/cart"} <= INPUT.unsupported
 
 
-@pytest.mark.parametrize("payload", [None, [], "x", {}, {"shop_id": 5}, {"shop_id": None}])
-def test_finds_no_credential_where_there_is_none(payload: Any) -> None:
-    """Only text under ``shop_id`` is a credential."""
-    assert INPUT.credential(Request(method="POST", url="/push"), payload) is None
+def test_only_text_is_a_credential() -> None:
+    """A shop's key is text, so a number under its name is none."""
+    assert INPUT.credential(post("/push"), {"shop_id": 5}) is None

@@ -6,13 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.event import Event
 from gateway.http import Request
 from gateway.testing import load_samples, request_of
-from gateway.testing.samples import EVENTS
 from plugins.personaclick.input import PersonaclickInput
 from plugins.personaclick.output import PersonaclickOutput
-from plugins.personaclick.sandbox import PersonaclickSandbox
 
 URL = "https://personaclick.example"
 PLAIN, FULL = (
@@ -57,33 +54,3 @@ def test_loses_nothing_on_the_way_back(sample: dict[str, Any]) -> None:
     """An event that came from PersonaClick goes back whole."""
     for event in PersonaclickInput().parse(request_of(sample)):
         assert PLAIN.losses(event) == []
-
-
-def verdict_of_the_sandbox(request: Request) -> str | None:
-    """Return why the emulated server refuses *request*; None if it takes it."""
-    received = Request(
-        method=request.method,
-        url=request.url.removeprefix(URL),
-        headers=request.headers,
-        body=request.body,
-    )
-    return PersonaclickSandbox().respond(received, "shop").reason
-
-
-@pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
-@pytest.mark.parametrize("output", [PLAIN, FULL], ids=["plain", "full"])
-def test_the_emulated_server_takes_what_goes_out(event: Event, output: PersonaclickOutput) -> None:
-    """Whatever is rendered is accepted by a server built from the vendor's documents."""
-    request = output.render(event)
-    if isinstance(request, Request):
-        assert verdict_of_the_sandbox(request) is None
-
-
-@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys())
-def test_the_emulated_server_takes_what_goes_back(sample: dict[str, Any]) -> None:
-    """What the input accepts goes back to PersonaClick in a form that it takes."""
-    for event in PersonaclickInput().parse(request_of(sample)):
-        request = PLAIN.render(event)
-        if event.type != "identify" or event.anonymous_id:
-            assert isinstance(request, Request)
-            assert verdict_of_the_sandbox(request) is None

@@ -290,12 +290,6 @@ def test_a_shop_that_is_missing_or_another_is_forbidden(path: str) -> None:
     assert send(path, {**body, "shop_id": 7}).response.status == 400
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]"])
-def test_what_is_no_json_object_is_refused(body: bytes) -> None:
-    """A body that holds no call gets 400."""
-    assert send("/push", body).response.status == 400
-
-
 def test_json_must_be_labelled_so() -> None:
     """The document's content type is application/json."""
     answer = send("/push", VIEW, headers={"content-type": "application/x-www-form-urlencoded"})

@@ -4,13 +4,36 @@ from pathlib import Path
 from typing import ClassVar, NotRequired, TypedDict
 
 import orjson
+from msgspec.structs import replace
 
+from gateway.event import Event, Names, Product, Properties, Traits
 from gateway.http import Response
 from gateway.plugin.settings import Secret
-from gateway.testing import DeliverySuite, VendorSuite
+from gateway.testing import DeliverySuite, SandboxSuite, VendorSuite
 from plugins.quartic.input import QuarticInput
 from plugins.quartic.output import QuarticOutput
+from plugins.quartic.sandbox import QuarticSandbox
 from plugins.quartic.wire import Agreement, Tag
+from tests.vendors.quartic.rendering import SHOES, identify, track
+
+KINDS = (
+    "quartic takes product views, clicks on its own recommendations, orders, profiles and products"
+)
+NO_ALIAS = (
+    "quartic has no call that joins two ids: it links a cookie to a user when a profile names "
+    "both, so send an identify with the anonymous id and the user id"
+)
+NO_CONSENT = (
+    "quartic takes consent with a contact, by e-mail address, or with a profile, by user id and "
+    "anonymous id and for the category email: this one names neither"
+)
+NO_CLICK = (
+    "quartic takes a click only with the tracking string that it issued with the recommendation"
+)
+NO_PERSON = (
+    "quartic takes a profile by user id and anonymous id, or a contact by e-mail address: this "
+    "one has neither"
+)
 
 
 class Contact(TypedDict):
@@ -33,6 +56,55 @@ class TestQuartic(VendorSuite):
             url="https://quartic.example", api_key=Secret("key-out"), customer="account_out"
         )
     )
+    declined = (
+        (track("Product Added", SHOES), f"{KINDS}: it has no way to say 'Product Added'"),
+        (Event(type="page", name="Home"), f"{KINDS}: it has no way to say a page call"),
+        (Event(type="group", group_id="g1"), f"{KINDS}: it has no way to say a group call"),
+        (Event(type="alias", user_id="u1", previous_id="a1"), NO_ALIAS),
+        (track(Names.CONSENT_UPDATED), NO_CONSENT),
+        (track("Product Viewed"), "quartic needs a product: there is none"),
+        (
+            track("Product Viewed", Product(sku="S")),
+            "quartic knows products by their ids: this one has none",
+        ),
+        (
+            track("Product Viewed", Product(product_id="a b")),
+            "quartic takes product ids of letters, digits, - and _ only: 'a b' is none",
+        ),
+        (track("Product Clicked", SHOES), NO_CLICK),
+        (
+            track("Product Clicked", SHOES, extra={"tracking_string": " "}),
+            NO_CLICK,
+        ),
+        (
+            track("Order Completed", SHOES),
+            "quartic takes orders by their ids: this one has no order id",
+        ),
+        (
+            track("Order Completed", order_id="o1"),
+            "quartic takes orders as their products: this one has none",
+        ),
+        (
+            track("Order Completed", Product(product_id="44"), order_id="o1"),
+            "quartic needs the price of every product in an order: '44' has none",
+        ),
+        (
+            track("Order Completed", replace(SHOES, product_id="4/2"), order_id="o1"),
+            "quartic takes product ids of letters, digits, - and _ only: '4/2' is none",
+        ),
+        (identify(user_id="u1", traits=Traits(phone="+44")), NO_PERSON),
+        (identify(user_id="u1", traits=Traits(email="nobody")), NO_PERSON),
+        (Event(type="product"), "quartic needs a product: there is none"),
+        (
+            Event(type="product", properties=Properties(products=(Product(name="x"),))),
+            "quartic knows products by their ids: this one has none",
+        ),
+    )
+    wrong_settings: ClassVar = [
+        ({"url": "https://restapi.quartic.pl/store/"}, "leave out the /store"),
+        ({"customer": " "}, "customer: is blank"),
+        ({"agreements": {"newsletter": ""}}, "'newsletter' needs the text"),
+    ]
 
     def native(self, answer: Response) -> bool:
         """Tell whether *answer* has the envelope of Quartic's errors."""
@@ -50,3 +122,14 @@ class TestQuarticDelivery(DeliverySuite):
     samples = TestQuartic.samples
     input = TestQuartic.input
     output = TestQuartic.output
+
+
+class TestQuarticSandbox(SandboxSuite):
+    """See gateway/testing/sandbox_suite.py."""
+
+    sandbox = QuarticSandbox()
+    outputs: ClassVar = {"": TestQuartic.output}
+    key = "key-out"
+    input = TestQuartic.input
+    samples = TestQuartic.samples
+    wrong_body = 405

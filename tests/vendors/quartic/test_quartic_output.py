@@ -1,76 +1,25 @@
 """How events of other vendors go out to Quartic, and how its answers are judged."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 import pytest
 from msgspec.structs import replace
-from pydantic import ValidationError
 
-from gateway.errors import Unrenderable
-from gateway.event import Context, Device, Event, Names, Page, Product, Properties, Traits
-from gateway.http import Request, Response
-from gateway.plugin.settings import Secret
-from gateway.testing.samples import EVENTS
-from gateway.verdict import Declined, Delivered, Refused, RetryLater
-from plugins.quartic.output import QuarticOutput
-from plugins.quartic.sandbox import QuarticSandbox
-
-AT = datetime(2024, 3, 28, 10, 15, 30, tzinfo=UTC)
-SECONDS = 1711620930
-SHOES = Product(product_id="42", price=59.9, quantity=1)
-SOCKS = Product(product_id="43", price=4, quantity=2)
-
-
-def output(**settings: Any) -> QuarticOutput:
-    """Return a destination with *settings*."""
-    given = {"api_key": Secret("key-out"), "customer": "account_out", **settings}
-    return QuarticOutput(QuarticOutput.Config(**{"url": "https://quartic.example/", **given}))
-
-
-def request(event: Event, **settings: Any) -> Request:
-    """Return the request that delivers *event*; a server as strict as the document takes it."""
-    sent = output(**settings).render(event)
-    assert isinstance(sent, Request), sent
-    path = sent.url.removeprefix("https://quartic.example")
-    answer = QuarticSandbox().respond(replace(sent, url=path, received_at=AT), "key-out")
-    assert answer.reason is None
-    assert answer.response.status == 200
-    return replace(sent, url=path)
-
-
-def sent(event: Event, **settings: Any) -> tuple[str, Any]:
-    """Return the path and the body that deliver *event*."""
-    made = request(event, **settings)
-    return made.url, orjson.loads(made.body)
-
-
-def track(name: str, *products: Product, **properties: Any) -> Event:
-    """Return an event of another vendor."""
-    about = Properties(products=products, **properties)
-    return Event(
-        type="track", name=name, timestamp=AT, user_id="u1", properties=about, origin="chrts"
-    )
-
-
-def identify(**fields: Any) -> Event:
-    """Return an identify of another vendor."""
-    return Event(type="identify", origin="tracardi", **fields)
-
-
-def losses(event: Event, **settings: Any) -> dict[str, str]:
-    """Return what is lost and coerced of *event*, by path."""
-    found = output(**settings).losses(event)
-    assert len({loss.path for loss in found}) == len(found)
-    return {loss.path: loss.how for loss in found}
-
-
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: f"{event.type}-{event.name}")
-def test_sends_only_what_quartic_takes(event: Event) -> None:
-    """Whatever goes out, a server as strict as the document accepts."""
-    if not isinstance(output().render(event), Declined):
-        request(event)
+from gateway.event import Context, Device, Event, Page, Product, Properties, Traits
+from gateway.http import Response
+from gateway.verdict import Delivered, Refused, RetryLater
+from tests.vendors.quartic.rendering import (
+    AT,
+    SECONDS,
+    SHOES,
+    SOCKS,
+    losses,
+    output,
+    request,
+    sent,
+    track,
+)
 
 
 def test_sends_a_view() -> None:
@@ -215,75 +164,10 @@ def test_sends_a_product() -> None:
     assert losses(event) == {f"properties.products[].{name}": "lost" for name in lost}
 
 
-@pytest.mark.parametrize(
-    ("event", "reason"),
-    [
-        (track("Product Added", SHOES), "no way to say 'Product Added'"),
-        (Event(type="page", name="Home"), "no way to say a page call"),
-        (Event(type="group", group_id="g1"), "no way to say a group call"),
-        (Event(type="alias", user_id="u1", previous_id="a1"), "send an identify with the anon"),
-        (track(Names.CONSENT_UPDATED), "this one names neither"),
-        (track("Product Viewed"), "quartic needs a product: there is none"),
-        (track("Product Viewed", Product(sku="S")), "products by their ids: this one has none"),
-        (track("Product Viewed", Product(product_id="a b")), "letters, digits, - and _ only: 'a"),
-        (track("Product Clicked", SHOES), "only with the tracking string that it issued"),
-        (
-            track("Product Clicked", SHOES, extra={"tracking_string": " "}),
-            "only with the tracking string that it issued",
-        ),
-        (track("Order Completed", SHOES), "this one has no order id"),
-        (track("Order Completed", order_id="o1"), "orders as their products: this one has none"),
-        (
-            track("Order Completed", Product(product_id="44"), order_id="o1"),
-            "needs the price of every product in an order: '44' has none",
-        ),
-        (
-            track("Order Completed", replace(SHOES, product_id="4/2"), order_id="o1"),
-            "letters, digits, - and _ only: '4/2'",
-        ),
-        (identify(user_id="u1", traits=Traits(phone="+44")), "this one has neither"),
-        (identify(user_id="u1", traits=Traits(email="nobody")), "this one has neither"),
-        (Event(type="product"), "quartic needs a product: there is none"),
-        (
-            Event(type="product", properties=Properties(products=(Product(name="x"),))),
-            "products by their ids: this one has none",
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_declines_what_it_cannot_say(event: Event, reason: str) -> None:
-    """What Quartic has no way to say is declined with what it would take."""
-    refusal = output().render(event)
-    assert isinstance(refusal, Declined)
-    assert reason in refusal.reason
-    assert output().losses(event) == []
-
-
 def test_asks_for_a_version_where_told() -> None:
     """The version of the API goes out as a header if the configuration names one."""
     event = track("Product Viewed", SHOES)
     assert request(event, accept_version="1.0.6").headers["accept-version"] == "1.0.6"
-
-
-@pytest.mark.parametrize(
-    ("settings", "problem"),
-    [
-        ({"url": "https://restapi.quartic.pl/store/"}, "leave out the /store"),
-        ({"customer": " "}, "customer: is blank"),
-        ({"agreements": {"newsletter": ""}}, "'newsletter' needs the text"),
-    ],
-)
-def test_takes_no_settings_that_cannot_work(settings: dict[str, Any], problem: str) -> None:
-    """A setting that Quartic would refuse with every event stops the start instead."""
-    with pytest.raises(ValidationError, match=problem):
-        output(**settings)
-
-
-def test_keeps_what_no_json_can_say() -> None:
-    """A value that JSON has no form for cannot be written; the event is kept, not mangled."""
-    odd = replace(track("Product Viewed", SHOES), origin="quartic", extra={"odd": object()})
-    with pytest.raises(Unrenderable):
-        output().render(odd)
 
 
 def answer(status: int, code: str | None) -> Response:

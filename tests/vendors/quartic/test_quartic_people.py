@@ -1,47 +1,11 @@
 """How people go out to Quartic: profiles, contacts, tags and agreements."""
 
-from datetime import UTC, datetime
-from typing import Any
-
 import orjson
 from msgspec.structs import replace
 
 from gateway.event import Event, Traits
 from gateway.http import Request
-from gateway.plugin.settings import Secret
-from plugins.quartic.output import QuarticOutput
-from plugins.quartic.sandbox import QuarticSandbox
-
-AT = datetime(2024, 3, 28, 10, 15, 30, tzinfo=UTC)
-
-
-def output(**settings: Any) -> QuarticOutput:
-    """Return a destination with *settings*."""
-    given = {"api_key": Secret("key-out"), "customer": "account_out", **settings}
-    return QuarticOutput(QuarticOutput.Config(**{"url": "https://quartic.example", **given}))
-
-
-def sent(event: Event, **settings: Any) -> tuple[str, Any]:
-    """Return the path and the body that deliver *event*, which a strict server takes."""
-    made = output(**settings).render(event)
-    assert isinstance(made, Request), made
-    path = made.url.removeprefix("https://quartic.example")
-    answer = QuarticSandbox().respond(replace(made, url=path, received_at=AT), "key-out")
-    assert answer.reason is None
-    assert answer.response.status == 200
-    return path, orjson.loads(made.body)
-
-
-def identify(**fields: Any) -> Event:
-    """Return an identify of another vendor."""
-    return Event(type="identify", origin="tracardi", **fields)
-
-
-def losses(event: Event, **settings: Any) -> dict[str, str]:
-    """Return what is lost and coerced of *event*, by path."""
-    found = output(**settings).losses(event)
-    assert len({loss.path for loss in found}) == len(found)
-    return {loss.path: loss.how for loss in found}
+from tests.vendors.quartic.rendering import AT, identify, losses, output, sent
 
 
 def test_sends_a_profile() -> None:

@@ -1,13 +1,12 @@
 """What Quartic refuses, and in which words."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
 
 from gateway.errors import Fault, Rejected
-from gateway.http import Request
-from gateway.testing.samples import ARRIVAL
+from gateway.testing import FaultAnswer, RefusalSuite, RefusedRequest, post
 from plugins.quartic.input import QuarticInput
 
 INPUT = QuarticInput()
@@ -26,12 +25,6 @@ TERM = {"t": "term", "c": "The text", "s": True}
 KINDS = "send one of eventClick, eventProductView, eventTransaction"
 
 
-def post(url: str, body: object, headers: dict[str, str] | None = None) -> Request:
-    """Return a request as a client would send it."""
-    raw = body if isinstance(body, bytes) else orjson.dumps(body)
-    return Request(method="POST", url=url, headers=headers or {}, body=raw, received_at=ARRIVAL)
-
-
 def without(body: dict[str, Any], key: str) -> dict[str, Any]:
     """Return *body* less one of its keys."""
     return {name: value for name, value in body.items() if name != key}
@@ -46,126 +39,145 @@ def envelope(status: int, message: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(
-    ("url", "body", "problem"),
-    [
-        (PROFILE, [], "expected an object"),
-        (PROFILE, without(PERSON, "userId"), "userId: required"),
-        (PROFILE, {**PERSON, "cookie": None}, "cookie: required"),
-        (PROFILE, {**PERSON, "userId": 1}, "userId: expected string, got integer"),
-        (PROFILE, {**PERSON, "cookie": " "}, "cookie: is blank"),
-        (PROFILE, {**PERSON, "email": "nobody"}, "email: is no valid e-mail address"),
-        (PROFILE, {**PERSON, "agreement": "yes"}, "agreement: expected boolean, got string"),
-        (CONTACT, [], "expected an object"),
-        (CONTACT, {"cookie": "8sjfe8fh"}, "email: required"),
-        (CONTACT, {"email": 1}, "email: expected string, got integer"),
-        (CONTACT, {"email": "a@b"}, "email: is no valid e-mail address"),
-        (CONTACT, {**MAIL, "cookie": 1}, "cookie: expected string"),
-        (CONTACT, {**MAIL, "agreements": {"term": True}}, "agreements: expected array"),
-        (CONTACT, {**MAIL, "agreements": ["term"]}, "agreements.0: expected object"),
-        (
-            CONTACT,
-            {**MAIL, "agreements": [TERM, without(TERM, "c")]},
-            "agreements.1.c: required",
+BROKEN: list[tuple[str, object, str]] = [
+    (PROFILE, [], "expected an object"),
+    (PROFILE, without(PERSON, "userId"), "userId: required"),
+    (PROFILE, {**PERSON, "cookie": None}, "cookie: required"),
+    (PROFILE, {**PERSON, "userId": 1}, "userId: expected string, got integer"),
+    (PROFILE, {**PERSON, "cookie": " "}, "cookie: is blank"),
+    (PROFILE, {**PERSON, "email": "nobody"}, "email: is no valid e-mail address"),
+    (PROFILE, {**PERSON, "agreement": "yes"}, "agreement: expected boolean, got string"),
+    (CONTACT, [], "expected an object"),
+    (CONTACT, {"cookie": "8sjfe8fh"}, "email: required"),
+    (CONTACT, {"email": 1}, "email: expected string, got integer"),
+    (CONTACT, {"email": "a@b"}, "email: is no valid e-mail address"),
+    (CONTACT, {**MAIL, "cookie": 1}, "cookie: expected string"),
+    (CONTACT, {**MAIL, "agreements": {"term": True}}, "agreements: expected array"),
+    (CONTACT, {**MAIL, "agreements": ["term"]}, "agreements.0: expected object"),
+    (
+        CONTACT,
+        {**MAIL, "agreements": [TERM, without(TERM, "c")]},
+        "agreements.1.c: required",
+    ),
+    (
+        CONTACT,
+        {**MAIL, "agreements": [{**TERM, "s": 1}]},
+        "agreements.0.s: expected boolean",
+    ),
+    (CONTACT, {**MAIL, "agreements": [{**TERM, "t": " "}]}, "agreements.0.t: is blank"),
+    (CONTACT, {**MAIL, "tags": "firstname"}, "tags: expected array"),
+    (CONTACT, {**MAIL, "tags": [{"n": "age"}]}, "tags.0.v: required"),
+    (CONTACT, {**MAIL, "tags": [{"n": "age", "v": 33}]}, "tags.0.v: expected string"),
+    (CONTACT, {**MAIL, "tags": [{"n": "", "v": "33"}]}, "tags.0.n: is blank"),
+    (EVENT, without(VIEW, "eventType"), f"eventType: required; {KINDS}"),
+    (
+        EVENT,
+        {**VIEW, "eventType": "eventCart"},
+        f'eventType: unknown: "eventCart"; {KINDS}',
+    ),
+    (EVENT, {**VIEW, "eventType": 3}, f"eventType: unknown: 3; {KINDS}"),
+    (EVENT, without(VIEW, "customer"), "customer: required"),
+    (EVENT, {**VIEW, "customer": 5}, "customer: expected string, got integer"),
+    (EVENT, {**VIEW, "customer": ""}, "customer: is blank"),
+    (EVENT, without(VIEW, "timestamp"), "timestamp: required"),
+    (
+        EVENT,
+        {**VIEW, "timestamp": "1482840417"},
+        "timestamp: expected integer, got string",
+    ),
+    (EVENT, {**VIEW, "timestamp": True}, "timestamp: expected integer, got boolean"),
+    (
+        EVENT,
+        {**VIEW, "timestamp": 1482840417000},
+        "timestamp: is no UNIX timestamp in seconds",
+    ),
+    (EVENT, {**VIEW, "timestamp": 0}, "timestamp: is no UNIX timestamp in seconds"),
+    (EVENT, {**VIEW, "userId": 1}, "userId: expected string, got integer"),
+    (EVENT, {**VIEW, "userEmail": "x"}, "userEmail: is no valid e-mail address"),
+    (EVENT, {**VIEW, "deviceId": []}, "deviceId: expected string, got array"),
+    (EVENT, {**VIEW, "referrer": {}}, "referrer: expected string, got object"),
+    (EVENT, {**VIEW, "cookie": 1.5}, "cookie: expected string, got number"),
+    (EVENT, without(VIEW, "productId"), "productId: required"),
+    (EVENT, {**VIEW, "productId": 101}, "productId: expected string, got integer"),
+    (
+        EVENT,
+        {**VIEW, "productId": "a b"},
+        "productId: takes letters, digits, - and _ only",
+    ),
+    (EVENT, without(CLICK, "productId"), "productId: required"),
+    (EVENT, without(CLICK, "trackingString"), "trackingString: required"),
+    (EVENT, {**CLICK, "trackingString": ""}, "trackingString: is blank"),
+    (EVENT, without(ORDER, "transactionId"), "transactionId: required"),
+    (EVENT, {**ORDER, "transactionId": " "}, "transactionId: is blank"),
+    (EVENT, without(ORDER, "basket"), "basket: required"),
+    (EVENT, {**ORDER, "basket": []}, "basket: has no product"),
+    (EVENT, {**ORDER, "basket": BOUGHT}, "basket: expected array, got object"),
+    (EVENT, {**ORDER, "basket": ["101"]}, "basket.0: expected an object"),
+    (
+        EVENT,
+        {**ORDER, "basket": [BOUGHT, without(BOUGHT, "price")]},
+        "basket.1.price: required",
+    ),
+    (
+        EVENT,
+        {**ORDER, "basket": [{**BOUGHT, "price": "59.90"}]},
+        "basket.0.price: expected integer or number, got string",
+    ),
+    (
+        EVENT,
+        {**ORDER, "basket": [{**BOUGHT, "quantity": 1.5}]},
+        "basket.0.quantity: expected integer, got number",
+    ),
+    (
+        EVENT,
+        {**ORDER, "basket": [{**BOUGHT, "productId": "ä"}]},
+        "basket.0.productId: takes letters, digits, - and _ only",
+    ),
+    (PRODUCT, {"title": "x"}, "id: required"),
+    (PRODUCT, {"id": 2.5}, "id: expected integer or string, got number"),
+    (PRODUCT, {"id": "a/b"}, "id: takes letters, digits, - and _ only"),
+    (PRODUCT, {"id": 2, "title": 5}, "title: expected string, got integer"),
+    (PRODUCT, {"id": 2, "custom2": 5}, "custom2: expected string, got integer"),
+    (PRODUCT, {"id": 2, "status": 1}, "status: expected boolean, got integer"),
+    (PRODUCT, {"id": 2, "categories": {}}, "categories: expected array"),
+    (
+        PRODUCT,
+        {"id": 2, "categories": [{"id": "1", "name": "x"}]},
+        "categories.0.id: expected integer",
+    ),
+    (PRODUCT, {"id": 2, "categories": [{"id": 1}]}, "categories.0.name: required"),
+]
+
+
+class TestQuarticRefusals(RefusalSuite):
+    """All comes in the envelope; where the document is silent, with a code made after the 405's."""
+
+    input = INPUT
+    faults: ClassVar = {
+        Fault.UNAUTHENTICATED: FaultAnswer(401, "no API key: send it in the header x-api-key"),
+        Fault.FORBIDDEN: FaultAnswer(
+            401, "the API key in x-api-key is not one that is accepted here"
         ),
-        (
-            CONTACT,
-            {**MAIL, "agreements": [{**TERM, "s": 1}]},
-            "agreements.0.s: expected boolean",
-        ),
-        (CONTACT, {**MAIL, "agreements": [{**TERM, "t": " "}]}, "agreements.0.t: is blank"),
-        (CONTACT, {**MAIL, "tags": "firstname"}, "tags: expected array"),
-        (CONTACT, {**MAIL, "tags": [{"n": "age"}]}, "tags.0.v: required"),
-        (CONTACT, {**MAIL, "tags": [{"n": "age", "v": 33}]}, "tags.0.v: expected string"),
-        (CONTACT, {**MAIL, "tags": [{"n": "", "v": "33"}]}, "tags.0.n: is blank"),
-        (EVENT, without(VIEW, "eventType"), f"eventType: required; {KINDS}"),
-        (
-            EVENT,
-            {**VIEW, "eventType": "eventCart"},
-            f'eventType: unknown: "eventCart"; {KINDS}',
-        ),
-        (EVENT, {**VIEW, "eventType": 3}, f"eventType: unknown: 3; {KINDS}"),
-        (EVENT, without(VIEW, "customer"), "customer: required"),
-        (EVENT, {**VIEW, "customer": 5}, "customer: expected string, got integer"),
-        (EVENT, {**VIEW, "customer": ""}, "customer: is blank"),
-        (EVENT, without(VIEW, "timestamp"), "timestamp: required"),
-        (
-            EVENT,
-            {**VIEW, "timestamp": "1482840417"},
-            "timestamp: expected integer, got string",
-        ),
-        (EVENT, {**VIEW, "timestamp": True}, "timestamp: expected integer, got boolean"),
-        (
-            EVENT,
-            {**VIEW, "timestamp": 1482840417000},
-            "timestamp: is no UNIX timestamp in seconds",
-        ),
-        (EVENT, {**VIEW, "timestamp": 0}, "timestamp: is no UNIX timestamp in seconds"),
-        (EVENT, {**VIEW, "userId": 1}, "userId: expected string, got integer"),
-        (EVENT, {**VIEW, "userEmail": "x"}, "userEmail: is no valid e-mail address"),
-        (EVENT, {**VIEW, "deviceId": []}, "deviceId: expected string, got array"),
-        (EVENT, {**VIEW, "referrer": {}}, "referrer: expected string, got object"),
-        (EVENT, {**VIEW, "cookie": 1.5}, "cookie: expected string, got number"),
-        (EVENT, without(VIEW, "productId"), "productId: required"),
-        (EVENT, {**VIEW, "productId": 101}, "productId: expected string, got integer"),
-        (
-            EVENT,
-            {**VIEW, "productId": "a b"},
-            "productId: takes letters, digits, - and _ only",
-        ),
-        (EVENT, without(CLICK, "productId"), "productId: required"),
-        (EVENT, without(CLICK, "trackingString"), "trackingString: required"),
-        (EVENT, {**CLICK, "trackingString": ""}, "trackingString: is blank"),
-        (EVENT, without(ORDER, "transactionId"), "transactionId: required"),
-        (EVENT, {**ORDER, "transactionId": " "}, "transactionId: is blank"),
-        (EVENT, without(ORDER, "basket"), "basket: required"),
-        (EVENT, {**ORDER, "basket": []}, "basket: has no product"),
-        (EVENT, {**ORDER, "basket": BOUGHT}, "basket: expected array, got object"),
-        (EVENT, {**ORDER, "basket": ["101"]}, "basket.0: expected an object"),
-        (
-            EVENT,
-            {**ORDER, "basket": [BOUGHT, without(BOUGHT, "price")]},
-            "basket.1.price: required",
-        ),
-        (
-            EVENT,
-            {**ORDER, "basket": [{**BOUGHT, "price": "59.90"}]},
-            "basket.0.price: expected integer or number, got string",
-        ),
-        (
-            EVENT,
-            {**ORDER, "basket": [{**BOUGHT, "quantity": 1.5}]},
-            "basket.0.quantity: expected integer, got number",
-        ),
-        (
-            EVENT,
-            {**ORDER, "basket": [{**BOUGHT, "productId": "ä"}]},
-            "basket.0.productId: takes letters, digits, - and _ only",
-        ),
-        (PRODUCT, {"title": "x"}, "id: required"),
-        (PRODUCT, {"id": 2.5}, "id: expected integer or string, got number"),
-        (PRODUCT, {"id": "a/b"}, "id: takes letters, digits, - and _ only"),
-        (PRODUCT, {"id": 2, "title": 5}, "title: expected string, got integer"),
-        (PRODUCT, {"id": 2, "custom2": 5}, "custom2: expected string, got integer"),
-        (PRODUCT, {"id": 2, "status": 1}, "status: expected boolean, got integer"),
-        (PRODUCT, {"id": 2, "categories": {}}, "categories: expected array"),
-        (
-            PRODUCT,
-            {"id": 2, "categories": [{"id": "1", "name": "x"}]},
-            "categories.0.id: expected integer",
-        ),
-        (PRODUCT, {"id": 2, "categories": [{"id": 1}]}, "categories.0.name: required"),
-    ],
-    ids=str,
-)
-def test_refuses_what_breaks_a_rule(url: str, body: object, problem: str) -> None:
-    """Bad input is a 405 in the envelope, with the code of the document and what is wrong."""
-    request = post(url, body)
-    with pytest.raises(Rejected) as caught:
-        INPUT.parse(request)
-    answer = INPUT.refuse(request, caught.value)
-    assert answer.status == 405
-    assert orjson.loads(answer.body) == envelope(405, f"Invalid data: {problem}")
+        Fault.TOO_LARGE: FaultAnswer(413),
+        Fault.NOT_FOUND: FaultAnswer(404),
+        Fault.METHOD: FaultAnswer(405),
+        Fault.UNSUPPORTED: FaultAnswer(501),
+        Fault.UNAVAILABLE: FaultAnswer(503),
+    }
+    refused: ClassVar = [
+        RefusedRequest(post(url, body), 405, envelope(405, f"Invalid data: {problem}"))
+        for url, body, problem in BROKEN
+    ]
+    credentials = (
+        (post(EVENT), None),
+        (post(EVENT, headers={"x-api-key": " "}), None),
+        (post(EVENT, headers={"authorization": "Bearer key-in"}), None),
+        (post(EVENT, headers={"x-api-key": "key-in"}), "key-in"),
+    )
+
+    def refusal(self, status: int, message: str) -> object:
+        """Return the envelope."""
+        return envelope(status, message)
 
 
 def test_refuses_a_price_that_is_no_number() -> None:
@@ -185,44 +197,10 @@ def test_refuses_the_document_s_own_slip() -> None:
     assert said["data"]["error_message"].startswith("Invalid data: ")
 
 
-@pytest.mark.parametrize(
-    ("fault", "status", "message"),
-    [
-        (Fault.UNAUTHENTICATED, 401, "no API key: send it in the header x-api-key"),
-        (Fault.FORBIDDEN, 401, "the API key in x-api-key is not one that is accepted here"),
-        (Fault.TOO_LARGE, 413, "as the gateway says"),
-        (Fault.NOT_FOUND, 404, "as the gateway says"),
-        (Fault.METHOD, 405, "as the gateway says"),
-        (Fault.UNSUPPORTED, 501, "as the gateway says"),
-        (Fault.UNAVAILABLE, 503, "as the gateway says"),
-    ],
-)
-def test_refuses_what_is_not_about_the_body(fault: Fault, status: int, message: str) -> None:
-    """What Quartic does not document comes in its envelope too, the code made after the 405's."""
-    error = Rejected("$", "as the gateway says", fault)
-    answer = INPUT.refuse(post(EVENT, {}), error)
-    assert answer.status == status
-    assert orjson.loads(answer.body) == envelope(status, message)
-
-
 def test_does_not_serve_questions() -> None:
     """What asks for something instead of telling it is known, and not served."""
     assert INPUT.unsupported == {"GET /store/contact", "GET /store/recommendation"}
     assert INPUT.unsupported.isdisjoint(INPUT.endpoints)
-
-
-@pytest.mark.parametrize(
-    ("headers", "key"),
-    [
-        ({}, None),
-        ({"x-api-key": " "}, None),
-        ({"authorization": "Bearer key-in"}, None),
-        ({"x-api-key": "key-in"}, "key-in"),
-    ],
-)
-def test_finds_the_key(headers: dict[str, str], key: str | None) -> None:
-    """The key is in its own header and nowhere else."""
-    assert INPUT.credential(post(EVENT, {}, headers), None) == key
 
 
 def test_ignores_what_would_pass_for_kept_texts() -> None:

@@ -2,21 +2,38 @@
 
 import base64
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
 from msgspec.structs import replace
 
 from gateway.errors import Rejected
+from gateway.event import Event, Names
 from gateway.http import Request, Response
 from gateway.mapping import NO_FIELD
 from gateway.plugin.settings import Secret
-from gateway.testing import DeliverySuite, VendorSuite
+from gateway.testing import DeliverySuite, SandboxSuite, VendorSuite
 from gateway.testing.vendor_suite import GARBAGE
 from plugins.segment.input import SegmentInput
 from plugins.segment.output import SegmentOutput
 from plugins.segment.pixel import GIF, PIXELS
+from plugins.segment.sandbox import SegmentSandbox
+
+NOBODY = (
+    "segment needs to know whom it is about: no user, anonymous or device id, no e-mail and no "
+    "phone"
+)
+HALF_A_CONSENT = "segment takes a consent only with an anonymous id and at least one category"
+HALF_AN_ALIAS = "segment joins two ids: a user id and the previous one; one of them is missing"
+
+
+def track(**fields: Any) -> Event:
+    """Return an event of another vendor."""
+    return Event(type="track", **{"name": "x", "user_id": "u1", "origin": "quartic", **fields})
+
+
+CONSENT = track(name=Names.CONSENT_UPDATED, anonymous_id="a1", consent={"a": True})
 
 
 class TestSegment(VendorSuite):
@@ -29,6 +46,20 @@ class TestSegment(VendorSuite):
     )
     unsaid = frozenset({"sent_at"})
     untold = frozenset(f"GET {path}" for path in PIXELS)
+    declined = (
+        (Event(type="product"), "segment has no call for an entry of a catalogue"),
+        (track(user_id=" "), NOBODY),
+        (track(name=" "), "segment takes no event without a name"),
+        (replace(CONSENT, anonymous_id=None), HALF_A_CONSENT),
+        (replace(CONSENT, consent={}), HALF_A_CONSENT),
+        (track(name="Segment Consent Preference Updated", anonymous_id="a1"), HALF_A_CONSENT),
+        (
+            Event(type="group", user_id="u1", group_id=" "),
+            "segment's group call needs a group, and there is no group id",
+        ),
+        (Event(type="alias", user_id="u1"), HALF_AN_ALIAS),
+        (Event(type="alias", previous_id="a1", anonymous_id="a"), HALF_AN_ALIAS),
+    )
 
     def native(self, answer: Response) -> bool:
         """Tell whether *answer* says what is wrong in Segment's shape, with a code."""
@@ -74,3 +105,13 @@ class TestSegmentDelivery(DeliverySuite):
     samples = TestSegment.samples
     input = TestSegment.input
     output = TestSegment.output
+
+
+class TestSegmentSandbox(SandboxSuite):
+    """See gateway/testing/sandbox_suite.py."""
+
+    sandbox = SegmentSandbox()
+    outputs: ClassVar = {"": TestSegment.output}
+    key = "key-out"
+    input = TestSegment.input
+    samples = TestSegment.samples

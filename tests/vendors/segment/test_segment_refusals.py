@@ -1,7 +1,7 @@
 """What Segment's entrances refuse, in which words, and what they take whatever comes."""
 
 import base64
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import orjson
@@ -12,21 +12,17 @@ from msgspec.structs import replace
 
 from gateway.errors import Fault, Rejected
 from gateway.http import ClientInfo, Request
-from gateway.testing.samples import ARRIVAL, plain
+from gateway.testing import FaultAnswer, RefusalSuite, RefusedRequest, post
+from gateway.testing.refusal_suite import REASON, WAIT
+from gateway.testing.samples import plain
 from plugins.segment.input import SegmentInput
 from plugins.segment.mapping import KINDS
 from plugins.segment.output import SegmentOutput
-from plugins.segment.pixel import GIF
+from plugins.segment.pixel import GIF, PIXELS
 
 INPUT = SegmentInput()
 POSTS = sorted(endpoint.split()[1] for endpoint in KINDS if endpoint.startswith("POST"))
 CALL: dict[str, Any] = {"type": "track", "userId": "u1", "event": "Song Played"}
-
-
-def post(body: object, url: str = "/v1/track", **headers: str) -> Request:
-    """Return a request as a client would send it."""
-    raw = body if isinstance(body, bytes) else orjson.dumps(body)
-    return Request(method="POST", url=url, headers=headers, body=raw, id="r-1", received_at=ARRIVAL)
 
 
 def refused(request: Request) -> tuple[int, Any]:
@@ -45,76 +41,137 @@ def code(request: Request) -> tuple[int, str]:
     return status, said["code"]
 
 
-def credential(request: Request) -> str | None:
-    """Return the write key that came along."""
-    return INPUT.credential(request, INPUT.decode(request))
+def called(body: object, url: str = "/v1/track") -> Request:
+    """Return a call with the id ``r-1``."""
+    return replace(post(url, body), id="r-1")
 
 
-@pytest.mark.parametrize("url", POSTS)
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[1,]"])
-def test_tells_what_is_no_json(url: str, body: bytes) -> None:
-    """What is no JSON is refused with 400 and the code that Segment's libraries know."""
-    status, said = refused(post(body, url))
-    assert (status, said["code"]) == (400, "invalid_request")
-    assert said["message"].startswith("malformed JSON: ")
+def basic(key: str) -> str:
+    """Return a Basic header."""
+    return "Basic " + base64.b64encode(key.encode()).decode()
 
 
-@pytest.mark.parametrize(
-    "ids",
-    [
-        {"userId": None},
-        {"userId": ""},
-        {"userId": " ", "anonymousId": None},
-        {"userId": {"id": 1}},
-        {"userId": ["u1"]},
-        {"userId": True},
-        {"anonymousId": "\t"},
-    ],
-)
-def test_needs_to_know_whom_it_is_about(ids: dict[str, Any]) -> None:
-    """A call without a user id and an anonymous id gets Segment's own code."""
-    assert code(post({"event": "Song Played", **ids})) == (400, "no_user_anon_id")
+def refusal(message: str, code: str) -> object:
+    """Return the body of an error."""
+    return {"success": False, "message": message, "code": code}
+
+
+def keyed(body: Any, **headers: str) -> Request:
+    """Return a call with *body* in it and *headers*."""
+    return post("/v1/track", {**CALL, **body}, headers)
+
+
+DATA = quote(base64.b64encode(orjson.dumps({"userId": "u"})).decode(), safe="")
+NO_JSON = {
+    b"": "the body is empty; send JSON",
+    b"{": "at line 1, column 2",
+    b"\xff": "at line 1, column 1",
+    b"[1,]": "at line 1, column 3",
+}
+NOBODY = refusal("userId: a userId or an anonymousId is required", "no_user_anon_id")
+NO_IDS: list[dict[str, Any]] = [
+    {"userId": None},
+    {"userId": ""},
+    {"userId": " ", "anonymousId": None},
+    {"userId": {"id": 1}},
+    {"userId": ["u1"]},
+    {"userId": True},
+    {"anonymousId": "\t"},
+]
+EMPTY = refusal("batch: there is nothing in it", "empty_batch")
+NO_ARRAY = refusal("batch: expected an array", "invalid_request")
+NO_CALL = refusal("batch: nothing in it is a call of a known type", "empty_batch_result")
+NO_BATCH: list[tuple[dict[str, Any], object]] = [
+    ({}, EMPTY),
+    ({"batch": None}, EMPTY),
+    ({"batch": []}, EMPTY),
+    ({"batch": {}}, NO_ARRAY),
+    ({"batch": "x"}, NO_ARRAY),
+    ({"batch": [1, None, {}, {"type": "delete"}, {"type": ["track"]}]}, NO_CALL),
+    ({"batch": [{"type": "track", "event": "x"}]}, NOBODY),
+]
+
+
+class TestSegmentRefusals(RefusalSuite):
+    """Each refusal has a message, and a code, which older libraries need."""
+
+    input = INPUT
+    untold = frozenset(f"GET {path}" for path in PIXELS)
+    faults: ClassVar = {
+        Fault.UNAUTHENTICATED: FaultAnswer(401, "unauthorized"),
+        Fault.FORBIDDEN: FaultAnswer(401, "project_not_found"),
+        Fault.TOO_LARGE: FaultAnswer(400, "payload_too_large"),
+        Fault.NOT_FOUND: FaultAnswer(404, "not_found"),
+        Fault.METHOD: FaultAnswer(405, "method_not_allowed", {"allow": "POST"}),
+        Fault.UNSUPPORTED: FaultAnswer(501, "not_supported"),
+        Fault.UNAVAILABLE: FaultAnswer(429, "too_many_requests", {"x-ratelimit-reset": str(WAIT)}),
+    }
+    refused: ClassVar = [
+        *(
+            RefusedRequest(
+                post(url, body), 400, refusal(f"malformed JSON: {place}", "invalid_request")
+            )
+            for url in POSTS
+            for body, place in NO_JSON.items()
+        ),
+        *(
+            RefusedRequest(post("/v1/track", {"event": "Song Played", **ids}), 400, NOBODY)
+            for ids in NO_IDS
+        ),
+        *(
+            RefusedRequest(post(url, batch), 400, answer)
+            for url in ("/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch")
+            for batch, answer in NO_BATCH
+        ),
+    ]
+    credentials = (
+        (keyed({}, authorization=basic("k:")), "k"),
+        (keyed({}, authorization=basic("k")), "k"),
+        (keyed({"writeKey": "other"}, authorization=basic("k:").replace("Basic", "basic")), "k"),
+        (keyed({"writeKey": "k"}), "k"),
+        (keyed({"writeKey": "k"}, authorization="Bearer token"), "k"),
+        (keyed({}, authorization="Bearer k"), "k"),
+        (keyed({"writeKey": None}, authorization="Bearer k"), "k"),
+        (keyed({"writeKey": "k"}, authorization=basic(":")), "k"),
+        (keyed({}, authorization="Basic ?"), None),
+        (keyed({"writeKey": "k"}, authorization="Basic ?"), "k"),
+        (keyed({}, authorization="Basic /w=="), None),
+        (keyed({"writeKey": 7}), None),
+        (keyed({}), None),
+        (post("/v1/track", [CALL]), None),
+        (post("/beacon/v1/batch?writeKey=k%2B1", {"batch": []}), "k+1"),
+        (post("/v1/track?writeKey=k", CALL), None),
+        (Request(method="GET", url="/v1/pixel/track?writeKey=k&userId=u"), "k"),
+        (Request(method="GET", url=f"/v1/pixel/track?writeKey=k&data={DATA}"), "k"),
+    )
+
+    def refusal(self, status: int, message: str) -> object:
+        """Return the gateway's words with a code, which *message* is."""
+        del status
+        return refusal(REASON, message)
 
 
 def test_lets_a_cookie_name_whom_a_call_does_not() -> None:
     """A call that the client's cookie names needs no id of its own; an alias needs one."""
     known = ClientInfo("203.0.113.7", "known-1")
-    call = replace(post({"event": "Song Played"}), client=known)
+    call = replace(called({"event": "Song Played"}), client=known)
     assert len(INPUT.parse(call)) == 1
-    alias = replace(post({"previousId": "a1"}, "/v1/alias"), client=known)
+    alias = replace(called({"previousId": "a1"}, "/v1/alias"), client=known)
     assert code(alias) == (400, "no_user_anon_id")
 
 
 def test_takes_what_segment_discards_later() -> None:
     """A track without a name is answered with success, as Segment does, and is an event."""
-    (event,) = INPUT.parse(post({"userId": "u1", "properties": {"a": 1}}))
+    (event,) = INPUT.parse(called({"userId": "u1", "properties": {"a": 1}}))
     assert (event.type, event.name) == ("track", None)
-    (event,) = INPUT.parse(post({"userId": "u1", "event": 7, "properties": "x"}))
+    (event,) = INPUT.parse(called({"userId": "u1", "event": 7, "properties": "x"}))
     assert event.extra == {"event": 7, "properties": "x"}
-
-
-@pytest.mark.parametrize(
-    ("batch", "said"),
-    [
-        ({}, "empty_batch"),
-        ({"batch": None}, "empty_batch"),
-        ({"batch": []}, "empty_batch"),
-        ({"batch": {}}, "invalid_request"),
-        ({"batch": "x"}, "invalid_request"),
-        ({"batch": [1, None, {}, {"type": "delete"}, {"type": ["track"]}]}, "empty_batch_result"),
-        ({"batch": [{"type": "track", "event": "x"}]}, "no_user_anon_id"),
-    ],
-)
-@pytest.mark.parametrize("url", ["/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch"])
-def test_needs_something_in_a_batch(url: str, batch: Any, said: str) -> None:
-    """A batch in which nothing is an event of anyone is refused."""
-    assert code(post(batch, url)) == (400, said)
 
 
 def test_keeps_the_rest_of_a_batch() -> None:
     """One bad member of a batch costs no other, and ids count the events that there are."""
     batch = [5, {"type": "track", "event": "nobody's"}, {"type": "?"}, CALL]
-    events = INPUT.parse(post({"batch": batch}, "/v1/batch"))
+    events = INPUT.parse(called({"batch": batch}, "/v1/batch"))
     assert [(event.id, event.name) for event in events] == [
         ("r-1-0", "nobody's"),
         ("r-1-1", "Song Played"),
@@ -128,88 +185,24 @@ def test_takes_no_more_than_segment(size: int, url: str) -> None:
     """A body of the documented size is taken, and one byte more is 400."""
     body = orjson.dumps({**CALL, "batch": [CALL]})
     padded = body + b" " * (size - len(body))
-    assert INPUT.parse(post(padded, url))
-    assert code(post(padded + b" ", url)) == (400, "payload_too_large")
+    assert INPUT.parse(called(padded, url))
+    assert code(called(padded + b" ", url)) == (400, "payload_too_large")
 
 
 def test_takes_no_large_call_in_a_batch() -> None:
     """A call in a batch may be as large as a call by itself, and the answer says which is not."""
     large = {**CALL, "properties": {"text": "x" * 33_000}}
-    status, said = refused(post({"batch": [CALL, large]}, "/v1/batch"))
+    status, said = refused(called({"batch": [CALL, large]}, "/v1/batch"))
     assert (status, said["code"]) == (400, "payload_too_large")
     assert said["message"] == "batch.1: more than 32 KB"
     many = [{**CALL, "properties": {"text": "x" * 30_000}}] * 10
-    assert len(INPUT.parse(post({"batch": many}, "/v1/batch"))) == 10
+    assert len(INPUT.parse(called({"batch": many}, "/v1/batch"))) == 10
 
 
 def test_takes_more_calls_than_segment() -> None:
     """Segment drops what is beyond 2500 events of a batch, in silence; here nothing is dropped."""
-    events = INPUT.parse(post({"batch": [CALL] * 2501}, "/v1/batch"))
+    events = INPUT.parse(called({"batch": [CALL] * 2501}, "/v1/batch"))
     assert len(events) == 2501
-
-
-def basic(key: str) -> str:
-    """Return a Basic header."""
-    return "Basic " + base64.b64encode(key.encode()).decode()
-
-
-@pytest.mark.parametrize(
-    ("headers", "body", "expected"),
-    [
-        ({"authorization": basic("k:")}, {}, "k"),
-        ({"authorization": basic("k")}, {}, "k"),
-        ({"authorization": basic("k:").replace("Basic", "basic")}, {"writeKey": "other"}, "k"),
-        ({}, {"writeKey": "k"}, "k"),
-        ({"authorization": "Bearer token"}, {"writeKey": "k"}, "k"),
-        ({"authorization": "Bearer k"}, {}, "k"),
-        ({"authorization": "Bearer k"}, {"writeKey": None}, "k"),
-        ({"authorization": basic(":")}, {"writeKey": "k"}, "k"),
-        ({"authorization": "Basic ?"}, {"writeKey": "k"}, "k"),
-        ({"authorization": "Basic /w=="}, {}, None),
-        ({}, {"writeKey": 7}, None),
-        ({}, {}, None),
-    ],
-)
-def test_finds_the_write_key(headers: dict[str, str], body: Any, expected: str | None) -> None:
-    """The key may stand in a Basic header, in the body, or alone in a Bearer header."""
-    assert credential(post({**CALL, **body}, **headers)) == expected
-
-
-def test_finds_the_write_key_of_what_is_no_object() -> None:
-    """A body that is no object has no key."""
-    assert credential(post([CALL])) is None
-
-
-def test_reads_a_key_in_the_query_where_it_is_documented() -> None:
-    """A beacon and a pixel may have the key in their address, other calls may not."""
-    assert credential(post({"batch": []}, "/beacon/v1/batch?writeKey=k%2B1")) == "k+1"
-    assert credential(post(CALL, "/v1/track?writeKey=k")) is None
-    dotted = Request(method="GET", url="/v1/pixel/track?writeKey=k&userId=u")
-    assert credential(dotted) == "k"
-    data = quote(base64.b64encode(orjson.dumps({"userId": "u"})).decode(), safe="")
-    beside = Request(method="GET", url=f"/v1/pixel/track?writeKey=k&data={data}")
-    assert credential(beside) == "k"
-
-
-@pytest.mark.parametrize(
-    ("fault", "status", "said"),
-    [
-        (Fault.UNAUTHENTICATED, 401, "unauthorized"),
-        (Fault.FORBIDDEN, 401, "project_not_found"),
-        (Fault.TOO_LARGE, 400, "payload_too_large"),
-        (Fault.NOT_FOUND, 404, "not_found"),
-        (Fault.METHOD, 405, "method_not_allowed"),
-        (Fault.UNSUPPORTED, 501, "not_supported"),
-        (Fault.UNAVAILABLE, 429, "too_many_requests"),
-    ],
-)
-def test_answers_every_other_fault(fault: Fault, status: int, said: str) -> None:
-    """Each fault has its status, a message, and a code, which older libraries need."""
-    answer = INPUT.refuse(post(CALL), Rejected("$", "why", fault, 5))
-    body = {"success": False, "message": "why", "code": said}
-    assert (answer.status, orjson.loads(answer.body)) == (status, body)
-    assert answer.headers.get("allow") == ("POST" if status == 405 else None)
-    assert answer.headers.get("x-ratelimit-reset") == ("5" if status == 429 else None)
 
 
 @pytest.mark.parametrize("fault", list(Fault))
@@ -286,7 +279,7 @@ def test_takes_the_last_meaning_of_a_dotted_name() -> None:
 )
 def test_corrects_the_senders_clock(timestamp: Any, sent_at: Any, expected: str | None) -> None:
     """A time is moved by how far the time of sending is from the arrival, where both parse."""
-    (event,) = INPUT.parse(post({**CALL, "timestamp": timestamp, "sentAt": sent_at}))
+    (event,) = INPUT.parse(called({**CALL, "timestamp": timestamp, "sentAt": sent_at}))
     assert plain(event).get("timestamp") == expected
     moved = expected is not None and event.sent_at is not None and event.timestamp.year > 1  # type: ignore[union-attr]  # there is one
     assert event.extra.get("originalTimestamp") == (timestamp if moved else None)
@@ -325,10 +318,10 @@ OUTPUT = SegmentOutput(SegmentOutput.Config(url="https://segment.example", write
 @settings(max_examples=300, deadline=None)
 def test_reads_any_value_in_any_field(call: dict[str, Any]) -> None:
     """Whatever stands in the fields of someone's call, it is an event, alone and in a batch."""
-    (alone,) = INPUT.parse(post(call, f"/v1/{call['type']}"))
-    (member,) = INPUT.parse(post({"batch": [call]}, "/v1/batch"))
+    (alone,) = INPUT.parse(called(call, f"/v1/{call['type']}"))
+    (member,) = INPUT.parse(called({"batch": [call]}, "/v1/batch"))
     assert alone == member
-    assert INPUT.refuse(post(call), Rejected("$", "x")).status == 400
+    assert INPUT.refuse(called(call), Rejected("$", "x")).status == 400
     OUTPUT.render(alone)
     OUTPUT.losses(alone)
 
@@ -340,7 +333,7 @@ def test_reads_any_value_in_any_field(call: dict[str, Any]) -> None:
 @settings(max_examples=300, deadline=None)
 def test_reads_or_refuses_any_batch(batch: Any) -> None:
     """Whatever a batch is, it is read or refused in Segment's own shape."""
-    request = post(batch, "/v1/batch")
+    request = called(batch, "/v1/batch")
     INPUT.credential(request, batch)
     try:
         events = INPUT.parse(request)
@@ -370,5 +363,5 @@ def test_merges_what_is_nested_too_deep_to_follow() -> None:
     """A context of a thousand objects within objects is read as it comes."""
     deep = b'{"a":' * 900 + b"1" + b"}" * 900
     body = b'{"context":%b,"batch":[{"type":"page","userId":"u","context":%b}]}' % (deep, deep)
-    (event,) = INPUT.parse(post(body, "/v1/batch"))
+    (event,) = INPUT.parse(called(body, "/v1/batch"))
     assert "a" in event.context.extra

@@ -1,14 +1,27 @@
 """Tracardi holds to the contract."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import orjson
 
+from gateway.event import Event, Properties, Traits
 from gateway.http import Response
 from gateway.plugin.settings import Secret
-from gateway.testing import DeliverySuite, VendorSuite
+from gateway.testing import DeliverySuite, SandboxSuite, VendorSuite
 from plugins.tracardi.input import TracardiInput
 from plugins.tracardi.output import TracardiOutput
+from plugins.tracardi.sandbox import TracardiSandbox
+from tests.vendors.tracardi.rendering import SHOES, track
+
+NOBODY = (
+    "tracardi updates a profile, and nothing says whose: no anonymous, session, user or device id "
+    "and no e-mail or phone"
+)
+NO_ALIAS = (
+    "tracardi joins profiles by the merge keys set up in it; its /track has no way to join two"
+)
+NO_TYPE = "tracardi takes no event without a type, and this one has no name"
 
 
 class TestTracardi(VendorSuite):
@@ -18,6 +31,22 @@ class TestTracardi(VendorSuite):
     input = TracardiInput()
     output = TracardiOutput(
         TracardiOutput.Config(url="https://tracardi.example", source_id=Secret("source-out"))
+    )
+    declined = (
+        (
+            Event(type="identify", traits=Traits(first_name="Ada")),
+            NOBODY,
+        ),
+        (
+            Event(type="alias", user_id="u1", previous_id="a1"),
+            NO_ALIAS,
+        ),
+        (
+            Event(type="product", properties=Properties(products=(SHOES,))),
+            "tracardi keeps no catalogue to put a product in",
+        ),
+        (track(""), NO_TYPE),
+        (track("  "), NO_TYPE),
     )
 
     def native(self, answer: Response) -> bool:
@@ -36,3 +65,14 @@ class TestTracardiDelivery(DeliverySuite):
     samples = TestTracardi.samples
     input = TestTracardi.input
     output = TestTracardi.output
+
+
+class TestTracardiSandbox(SandboxSuite):
+    """See gateway/testing/sandbox_suite.py."""
+
+    sandbox = TracardiSandbox()
+    outputs: ClassVar = {"": TestTracardi.output}
+    key = "source-out"
+    input = TestTracardi.input
+    samples = TestTracardi.samples
+    wrong_body = 422

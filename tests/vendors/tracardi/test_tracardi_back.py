@@ -7,40 +7,16 @@ from msgspec.structs import replace
 
 from gateway.event import Event, Traits, as_json
 from gateway.http import Request
-from gateway.plugin.settings import Secret
 from gateway.testing.samples import ARRIVAL
 from plugins.tracardi.input import TracardiInput
-from plugins.tracardi.output import TracardiOutput
+from tests.vendors.tracardi.rendering import (
+    item,
+    output,
+    request_for,
+    sent,
+)
 
 WRITTEN = "2024-03-28T10:15:30.523Z"
-
-
-def output(**settings: Any) -> TracardiOutput:
-    """Return a destination with *settings*."""
-    source = Secret("source-out")
-    return TracardiOutput(
-        TracardiOutput.Config(url="https://tracardi.example/", source_id=source, **settings)
-    )
-
-
-def request_for(event: Event, **settings: Any) -> Request:
-    """Return the request that delivers *event*."""
-    request = output(**settings).render(event)
-    assert isinstance(request, Request), request
-    return request
-
-
-def sent(event: Event, **settings: Any) -> dict[str, Any]:
-    """Return the body that delivers *event*."""
-    body: dict[str, Any] = orjson.loads(request_for(event, **settings).body)
-    return body
-
-
-def item(event: Event, **settings: Any) -> dict[str, Any]:
-    """Return the one event in the body that delivers *event*."""
-    (only,) = sent(event, **settings)["events"]
-    found: dict[str, Any] = only
-    return found
 
 
 def own(*events: dict[str, Any], url: str = "/track", **more: Any) -> list[Event]:

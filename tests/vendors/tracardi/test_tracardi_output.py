@@ -1,6 +1,5 @@
 """How events of other vendors go out to Tracardi."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -15,50 +14,25 @@ from gateway.event import (
     Event,
     Names,
     Page,
-    Product,
     Properties,
     Traits,
 )
-from gateway.http import Request
 from gateway.mapping import Loss
-from gateway.plugin.settings import Secret
 from gateway.testing.samples import ARRIVAL
 from plugins.tracardi.mapping import PREDEFINED, SPEAKS
-from plugins.tracardi.output import TracardiOutput
 from plugins.tracardi.values import derived
+from tests.vendors.tracardi.rendering import (
+    AT,
+    SHOES,
+    SOCKS,
+    item,
+    output,
+    request_for,
+    sent,
+    track,
+)
 
-AT = datetime(2024, 3, 28, 10, 15, 30, 523000, UTC)
 WRITTEN = "2024-03-28T10:15:30.523Z"
-SHOES = Product(product_id="42", name="Red shoes", price=59.9, quantity=1)
-SOCKS = Product(product_id="43", price=4, quantity=2, extra={"colour": "grey"})
-
-
-def output(**settings: Any) -> TracardiOutput:
-    """Return a destination with *settings*."""
-    source = Secret("source-out")
-    return TracardiOutput(
-        TracardiOutput.Config(url="https://tracardi.example/", source_id=source, **settings)
-    )
-
-
-def request_for(event: Event, **settings: Any) -> Request:
-    """Return the request that delivers *event*."""
-    request = output(**settings).render(event)
-    assert isinstance(request, Request), request
-    return request
-
-
-def sent(event: Event, **settings: Any) -> dict[str, Any]:
-    """Return the body that delivers *event*."""
-    body: dict[str, Any] = orjson.loads(request_for(event, **settings).body)
-    return body
-
-
-def item(event: Event, **settings: Any) -> dict[str, Any]:
-    """Return the one event in the body that delivers *event*."""
-    (only,) = sent(event, **settings)["events"]
-    found: dict[str, Any] = only
-    return found
 
 
 @pytest.mark.parametrize("name", ["Product Viewed", "Product Shared", "Product Reviewed"])
@@ -69,12 +43,6 @@ def test_says_what_else_is_known_of_the_one_product(name: str) -> None:
                   properties=properties)  # fmt: skip
     said = item(event)["properties"]
     assert (said["colour"], said["shelf"]) == ("grey", 7)
-
-
-def track(name: str = "x", properties: Properties = Properties(), **fields: Any) -> Event:  # noqa: B008 - immutable
-    """Return an event of another vendor."""
-    known = {"id": "r-1-0", "user_id": "u1", "origin": "segment", "received_at": ARRIVAL, **fields}
-    return Event(type="track", name=name, properties=properties, **known)
 
 
 def test_sends_an_order() -> None:

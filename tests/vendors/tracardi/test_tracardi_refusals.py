@@ -5,7 +5,7 @@ Tracardi/tracardi, tracardi/domain/payload), and asked as FastAPI asks it.
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
@@ -15,12 +15,15 @@ from pydantic import BaseModel, TypeAdapter, ValidationError, field_validator
 
 from gateway.errors import Fault, Rejected
 from gateway.http import Request
+from gateway.testing import FaultAnswer, RefusalSuite, RefusedRequest, post
 from plugins.tracardi.input import TracardiInput
 from plugins.tracardi.rules import problems
 
 INPUT = TracardiInput()
 SOURCE = {"id": "source-in"}
 EVENT = {"type": "page-view"}
+NO_BODY = {"detail": [{"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}]}
+TRACK = "/track"
 GOOD: dict[str, Any] = {"source": SOURCE, "session": {"id": "s-1"}, "events": [EVENT]}
 
 
@@ -98,12 +101,6 @@ def fastapi(payload: Any) -> list[dict[str, Any]]:
     return []
 
 
-def post(body: object, **headers: str) -> Request:
-    """Return a request as a client would send it."""
-    raw = body if isinstance(body, bytes) else orjson.dumps(body)
-    return Request(method="POST", url="/track", headers=headers, body=raw)
-
-
 def refused(request: Request) -> tuple[int, Any]:
     """Return the status and the body with which *request* is refused."""
     with pytest.raises(Rejected) as caught:
@@ -117,66 +114,98 @@ def event(**fields: Any) -> dict[str, Any]:
     return {**GOOD, "events": [{**EVENT, **fields}]}
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        [],
-        0,
-        "x",
-        {},
-        {"events": []},
-        {"events": None},
-        {**GOOD, "source": None},
-        {**GOOD, "source": "source-in"},
-        {**GOOD, "source": {}},
-        {**GOOD, "source": {"id": 7}},
-        {**GOOD, "source": {"id": None}},
-        {**GOOD, "session": {}},
-        {**GOOD, "session": {"id": None}},
-        {**GOOD, "session": "s-1"},
-        {**GOOD, "profile": {"id": 1}},
-        {**GOOD, "profile": []},
-        {**GOOD, "profile": {"id": "p", "primary_id": 1}},
-        {**GOOD, "context": []},
-        {**GOOD, "properties": "x"},
-        {**GOOD, "request": 1},
-        {**GOOD, "options": True},
-        {**GOOD, "events": None},
-        {**GOOD, "events": {}},
-        {**GOOD, "events": [None]},
-        {**GOOD, "events": ["page-view"]},
-        {**GOOD, "events": [{}]},
-        {**GOOD, "events": [EVENT, {"type": None}]},
-        {**GOOD, "profile_less": None},
-        {**GOOD, "profile_less": "perhaps"},
-        {**GOOD, "profile_less": 2},
-        {**GOOD, "profile_less": 0.5},
-        {**GOOD, "debug": []},
-        event(type=5),
-        event(type=" "),
-        event(id=5),
-        event(properties=[]),
-        event(options="x"),
-        event(context=1),
-        event(tags="a"),
-        event(time="2024-03-28"),
-        event(time={"create": []}),
-        event(time={"insert": True}),
-        {"session": 1, "profile": {}, "context": 1, "events": [{"properties": 1}], "debug": "x"},
-    ],
-    ids=lambda body: orjson.dumps(body).decode()[:60],
-)
-def test_says_what_fastapi_says(body: Any) -> None:
-    """A body that the server's model refuses is answered 422 with FastAPI's list of problems."""
-    assert refused(post(body)) == (422, {"detail": fastapi(body)})
-    assert fastapi(body)
+BROKEN: list[Any] = [
+    [],
+    0,
+    "x",
+    {},
+    {"events": []},
+    {"events": None},
+    {**GOOD, "source": None},
+    {**GOOD, "source": "source-in"},
+    {**GOOD, "source": {}},
+    {**GOOD, "source": {"id": 7}},
+    {**GOOD, "source": {"id": None}},
+    {**GOOD, "session": {}},
+    {**GOOD, "session": {"id": None}},
+    {**GOOD, "session": "s-1"},
+    {**GOOD, "profile": {"id": 1}},
+    {**GOOD, "profile": []},
+    {**GOOD, "profile": {"id": "p", "primary_id": 1}},
+    {**GOOD, "context": []},
+    {**GOOD, "properties": "x"},
+    {**GOOD, "request": 1},
+    {**GOOD, "options": True},
+    {**GOOD, "events": None},
+    {**GOOD, "events": {}},
+    {**GOOD, "events": [None]},
+    {**GOOD, "events": ["page-view"]},
+    {**GOOD, "events": [{}]},
+    {**GOOD, "events": [EVENT, {"type": None}]},
+    {**GOOD, "profile_less": None},
+    {**GOOD, "profile_less": "perhaps"},
+    {**GOOD, "profile_less": 2},
+    {**GOOD, "profile_less": 0.5},
+    {**GOOD, "debug": []},
+    event(type=5),
+    event(type=" "),
+    event(id=5),
+    event(properties=[]),
+    event(options="x"),
+    event(context=1),
+    event(tags="a"),
+    event(time="2024-03-28"),
+    event(time={"create": []}),
+    event(time={"insert": True}),
+    {"session": 1, "profile": {}, "context": 1, "events": [{"properties": 1}], "debug": "x"},
+]
+
+
+def report(body: Any) -> dict[str, Any]:
+    """Return FastAPI's answer to a *body* that the server's model refuses."""
+    found = fastapi(body)
+    assert found, body
+    return {"detail": found}
+
+
+class TestTracardiRefusals(RefusalSuite):
+    """A body is refused with FastAPI's list of problems, all else with a detail in text."""
+
+    input = INPUT
+    faults: ClassVar = {
+        Fault.UNAUTHENTICATED: FaultAnswer(401, "Access denied. Invalid source."),
+        Fault.FORBIDDEN: FaultAnswer(401, "Access denied. Invalid source."),
+        Fault.NOT_FOUND: FaultAnswer(404, "Not Found"),
+        Fault.METHOD: FaultAnswer(405, "Method Not Allowed", {"allow": "POST"}),
+        Fault.TOO_LARGE: FaultAnswer(413),
+        Fault.UNSUPPORTED: FaultAnswer(501),
+        Fault.UNAVAILABLE: FaultAnswer(503),
+    }
+    refused: ClassVar = [
+        *(RefusedRequest(post(TRACK, body), 422, report(body)) for body in BROKEN),
+        *(RefusedRequest(post(TRACK, body), 422, NO_BODY) for body in (b"", b"null")),
+        RefusedRequest(
+            post(TRACK, {**GOOD, "source": {"id": " @internal"}}),
+            401,
+            {"detail": "Internal event sources are not allowed via API."},
+        ),
+    ]
+    credentials = (
+        (post(TRACK, {"source": {"id": " "}}), None),
+        (post(TRACK, {"source": {"id": " a "}}), "a"),
+    )
+
+    def refusal(self, status: int, message: str) -> object:
+        """Return a detail in text."""
+        del status
+        return {"detail": message}
 
 
 @pytest.mark.parametrize("time", ["yesterday", "2024-13-01T00:00:00Z", "", "12:30"])
 def test_refuses_a_time_that_is_none(time: str) -> None:
     """A time that pydantic cannot read is refused where it stands."""
     body = event(time={"create": time})
-    status, said = refused(post(body))
+    status, said = refused(post(TRACK, body))
     assert status == 422
     assert [found["loc"] for found in said["detail"]] == [found["loc"] for found in fastapi(body)]
     assert said["detail"][0]["loc"] == ["body", "events", 0, "time", "create"]
@@ -238,19 +267,12 @@ def test_agrees_with_pydantic(body: dict[str, Any]) -> None:
 def test_reads_whatever_the_server_reads(body: dict[str, Any]) -> None:
     """A body that the model takes becomes one event for each of its own, or is an inner source."""
     if not problems(body):
-        assert len(INPUT.parse(post(body))) == len(body.get("events", []))
-
-
-@pytest.mark.parametrize("body", [b"", b"null"])
-def test_misses_a_body(body: bytes) -> None:
-    """Without a body, FastAPI says that the body is missing."""
-    problem = {"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}
-    assert refused(post(body)) == (422, {"detail": [problem]})
+        assert len(INPUT.parse(post(TRACK, body))) == len(body.get("events", []))
 
 
 def test_tells_where_the_json_breaks() -> None:
     """Bytes that are no JSON are answered with the place where they stop being it."""
-    status, said = refused(post(b'{"source": ]'))
+    status, said = refused(post(TRACK, b'{"source": ]'))
     assert status == 422
     (problem,) = said["detail"]
     assert problem.pop("ctx")["error"]
@@ -265,48 +287,16 @@ def test_tells_where_the_json_breaks() -> None:
 def test_leaves_out_an_echo_too_deep_to_write() -> None:
     """A value nested deeper than JSON can be written is refused without being echoed."""
     body = b'{"source": ' + b"[" * 400 + b"]" * 400 + b"}"
-    status, said = refused(post(body))
+    status, said = refused(post(TRACK, body))
     assert status == 422
     assert said["detail"][0]["loc"] == ["body", "source"]
     assert said["detail"][0]["input"] is None
 
 
-def test_refuses_an_inner_source() -> None:
-    """A source whose id begins with @ is Tracardi's own and refused with 401."""
-    said = {"detail": "Internal event sources are not allowed via API."}
-    assert refused(post({**GOOD, "source": {"id": " @internal"}})) == (401, said)
-
-
-def test_finds_no_credential_in_a_blank_source() -> None:
-    """A blank source id is no credential."""
-    assert INPUT.credential(post(b""), {"source": {"id": " "}}) is None
-    assert INPUT.credential(post(b""), {"source": {"id": " a "}}) == "a"
-
-
-@pytest.mark.parametrize(
-    ("fault", "status", "said"),
-    [
-        (Fault.UNAUTHENTICATED, 401, "Access denied. Invalid source."),
-        (Fault.FORBIDDEN, 401, "Access denied. Invalid source."),
-        (Fault.NOT_FOUND, 404, "Not Found"),
-        (Fault.METHOD, 405, "Method Not Allowed"),
-        (Fault.TOO_LARGE, 413, "why"),
-        (Fault.UNSUPPORTED, 501, "why"),
-        (Fault.UNAVAILABLE, 503, "why"),
-    ],
-)
-def test_answers_every_other_fault(fault: Fault, status: int, said: str) -> None:
-    """What is no fault of the body is answered with a detail in text."""
-    answer = INPUT.refuse(post(b""), Rejected("$", "why", fault))
-    assert answer.status == status
-    assert orjson.loads(answer.body) == {"detail": said}
-    assert answer.headers.get("allow") == ("POST" if status == 405 else None)
-
-
 def test_answers_422_to_a_body_that_cannot_be_inflated() -> None:
     """A body that breaks before it is JSON is answered as broken JSON, with the reason."""
     error = Rejected("$", "the body cannot be inflated", Fault.MALFORMED)
-    answer = INPUT.refuse(post(b""), error)
+    answer = INPUT.refuse(post(TRACK), error)
     assert answer.status == 422
     (problem,) = orjson.loads(answer.body)["detail"]
     assert problem["loc"] == ["body", 0]
@@ -315,5 +305,7 @@ def test_answers_422_to_a_body_that_cannot_be_inflated() -> None:
 
 def test_echoes_the_context_header_of_a_refused_request() -> None:
     """The server sends back x-context, also with an error."""
-    answer = INPUT.refuse(post(b"", **{"x-context": "staging"}), Rejected("$", "x", Fault.METHOD))
+    answer = INPUT.refuse(
+        post(TRACK, headers={"x-context": "staging"}), Rejected("$", "x", Fault.METHOD)
+    )
     assert answer.headers["x-context"] == "staging"

@@ -1,0 +1,141 @@
+"""What every output must do with names, secrets, settings, and events that it cannot send."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar
+
+import orjson
+import pytest
+from msgspec.structs import replace
+from pydantic import SecretStr, ValidationError
+
+from gateway.errors import Unrenderable
+from gateway.event import Event
+from gateway.http import Request
+from gateway.plugin.settings import CONVENTIONS, FreeFormSettings, Naming
+from gateway.plugin.vendor import Output
+from gateway.testing.samples import ARRIVAL, EVENTS
+from gateway.verdict import Declined
+
+FOREIGN = "neutral"
+"""The origin of an event that came in another vendor's format."""
+NAME = "my ownEvent_two"
+"""A name that no vendor has a word for, and that each convention spells in another way."""
+MASK = str(SecretStr("masked"))
+"""What a secret is printed as."""
+MARK = "a-mark-of-the-kit"
+FREE_PLACES: tuple[Callable[[Event, Mapping[str, Any]], Event], ...] = (
+    lambda event, free: replace(event, properties=replace(event.properties, extra=free)),
+    lambda event, free: replace(event, traits=replace(event.traits, extra=free)),
+    lambda event, free: replace(event, extra=free),
+)
+"""Each puts fields of a sender's own into an event."""
+HOPELESS: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"url": "api.vendor.example"}, "must be an http or https URL"),
+    ({"no_such_setting": 1}, "no_such_setting"),
+)
+
+
+class OutputRules:
+    """Rules of an output that need no sample; `gateway.testing.OutputSuite` has them."""
+
+    output: ClassVar[Output]
+    declined: ClassVar[Sequence[tuple[Event, str]]] = ()
+    """Events that the vendor cannot be told of, each with the whole reason."""
+    wrong_settings: ClassVar[Sequence[tuple[Mapping[str, Any], str]]] = ()
+    """Settings that can never work, each with a pattern of what the start says about them."""
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run each test of a fact once per fact."""
+        if "unsayable" in metafunc.fixturenames:
+            metafunc.parametrize(("unsayable", "reason"), self.declined, ids=_id)
+        if "wrong" in metafunc.fixturenames:
+            metafunc.parametrize(("wrong", "problem"), [*HOPELESS, *self.wrong_settings], ids=_id)
+        if "naming" in metafunc.fixturenames:
+            named = isinstance(self.output.config, FreeFormSettings)
+            metafunc.parametrize("naming", CONVENTIONS if named else ())
+
+    def test_declines_what_it_cannot_say(self, unsayable: Event, reason: str) -> None:
+        """An event that the vendor has no way to say is declined with the reason."""
+        assert self.output.render(unsayable) == Declined(reason)
+        assert self.output.losses(unsayable) == []
+
+    @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
+    def test_declared_losses_are_of_what_goes_out(self, event: Event) -> None:
+        """A declined event has no losses: it is the reason that tells what becomes of it."""
+        if isinstance(rendered(self.output, event), Declined):
+            assert self.output.losses(event) == []
+
+    def test_takes_no_settings_that_cannot_work(
+        self, wrong: Mapping[str, Any], problem: str
+    ) -> None:
+        """A setting with which no event could be delivered stops the start instead."""
+        settings = {**dict(self.output.config), **wrong}
+        with pytest.raises(ValidationError, match=problem):
+            type(self.output.config).model_validate(settings)
+
+    def test_sends_its_secrets_and_shows_them_nowhere(self) -> None:
+        """A credential goes out as it is, and whoever prints the settings sees none."""
+        shown = repr(self.output.config)
+        for secret in _secrets(self.output):
+            assert secret not in shown
+        for event in EVENTS:
+            sent = rendered(self.output, event)
+            if isinstance(sent, Request):
+                said = f"{sent.url} {dict(sent.headers)} {sent.body!r}"
+                assert MASK not in said, "send a secret's `get_secret_value()`"
+            elif sent is not None:
+                assert not any(secret in sent.reason for secret in _secrets(self.output))
+
+    @pytest.mark.parametrize("own", [False, True], ids=["foreign", "own"])
+    @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
+    def test_keeps_what_json_cannot_say(
+        self,
+        event: Event,
+        own: bool,  # noqa: FBT001 - a case
+    ) -> None:
+        """A value that JSON has no form for keeps the event from being sent; nothing crashes."""
+        told = replace(event, origin=self.output.name if own else FOREIGN)
+        for place in FREE_PLACES:
+            sent = rendered(self.output, place(told, {"odd": [MARK]}))
+            goes_out = isinstance(sent, Request) and MARK.encode() in sent.body
+            unwritable = rendered(self.output, place(told, {"odd": [object()]}))
+            assert unwritable is None if goes_out else type(unwritable) is type(sent)
+
+    def test_spells_names_by_the_convention(self, naming: Naming) -> None:
+        """A foreign event is named by the destination's convention; the vendor's own keeps its."""
+        output = type(self.output)(self.output.config.model_copy(update={"naming": naming}))
+        for origin, name in ((FOREIGN, CONVENTIONS[naming](NAME)), (output.name, NAME)):
+            event = Event(
+                type="track", id="kit-0", name=NAME, origin=origin, received_at=ARRIVAL,
+                user_id="u1", anonymous_id="a1", session_id="s1",
+            )  # fmt: skip
+            sent = output.render(event)
+            assert isinstance(sent, Request), sent
+            assert name in set(_texts(orjson.loads(sent.body)))
+
+
+def rendered(output: Output, event: Event) -> Request | Declined | None:
+    """Return what *output* makes of *event*; None where it cannot write it."""
+    with suppress(Unrenderable):
+        return output.render(event)
+    return None
+
+
+def _secrets(output: Output) -> list[str]:
+    return [value.get_secret_value() for _, value in output.config if isinstance(value, SecretStr)]
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """Yield the texts in a JSON value."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict | list):
+        for below in node.values() if isinstance(node, dict) else node:
+            yield from _texts(below)
+
+
+def _id(fact: object) -> str:
+    if isinstance(fact, Event):
+        return f"{fact.type}-{fact.name}"
+    return str(fact)[:60]

@@ -1,0 +1,141 @@
+"""The sandbox suite: a server as strict as the vendor's document takes what goes out.
+
+The sandbox is written from the vendor's document, the output from its own mapping: where the two
+disagree, one of them is wrong.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.event import Event
+from gateway.http import Request
+from gateway.plugin.vendor import Input, Output
+from gateway.sandbox import Sandbox, SandboxResponse
+from gateway.testing.output_rules import rendered
+from gateway.testing.samples import ARRIVAL, EVENTS, Sample, load_samples, request_of
+
+NO_OBJECTS = [b"", b"{", b"[]", b"\xff"]
+"""Bodies that hold no call of any vendor."""
+
+
+class SandboxSuite:
+    """The contract of a vendor's sandbox, and of the output in front of it."""
+
+    sandbox: ClassVar[Sandbox]
+    outputs: ClassVar[Mapping[str, Output]]
+    """Destinations of the vendor, by what is special about their settings; all have `key`."""
+    key: ClassVar[str]
+    """The credential of the outputs, as the sandbox compares it."""
+    input: ClassVar[Input | None] = None
+    """The vendor's other half, if it has one."""
+    samples: ClassVar[Path | None] = None
+    """The folder of its samples."""
+    success: ClassVar[frozenset[int]] = frozenset({200})
+    """The statuses of an accepted request."""
+    unauthorized: ClassVar[int] = 401
+    """The status of a request with another credential."""
+    wrong_method: ClassVar[int] = 405
+    """The status of a documented path under another method."""
+    wrong_body: ClassVar[int] = 400
+    """The status of a body that is no JSON object."""
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run each test about what goes out once per destination."""
+        if "output" in metafunc.fixturenames:
+            metafunc.parametrize("output", self.outputs.values(), ids=self.outputs.keys())
+        if "sample" in metafunc.fixturenames:
+            found = load_samples(self.samples) if self.input and self.samples else {}
+            metafunc.parametrize("sample", found.values(), ids=found.keys())
+
+    @pytest.mark.parametrize("own", [False, True], ids=["foreign", "own"])
+    @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
+    def test_takes_what_goes_out(
+        self,
+        event: Event,
+        own: bool,  # noqa: FBT001 - a case
+        output: Output,
+    ) -> None:
+        """A strict server accepts every request that is rendered, of any vendor's events."""
+        told = replace(event, origin=output.name) if own else event
+        for request in _requests(output, told):
+            self._check_accepted(output, request)
+
+    def test_takes_what_goes_back(self, sample: Sample, output: Output) -> None:
+        """A strict server accepts what comes from its own vendor's clients and goes back."""
+        assert self.input is not None
+        for event in self.input.parse(request_of(sample)):
+            for request in _requests(output, event):
+                self._check_accepted(output, request)
+
+    def _check_accepted(self, output: Output, request: Request) -> None:
+        answer = self._respond(output, request, self.key)
+        assert answer.reason is None
+        assert answer.response.status in self.success
+
+    def _respond(self, output: Output, request: Request, key: str | None) -> SandboxResponse:
+        path = request.url.removeprefix(output.config.url.rstrip("/"))
+        return self.sandbox.respond(replace(request, url=path, received_at=ARRIVAL), key)
+
+    def _some(self, output: Output) -> Request:
+        """Return a request that the sandbox accepts."""
+        return next(request for event in EVENTS for request in _requests(output, event))
+
+    def test_knows_its_key(self, output: Output) -> None:
+        """Only the key that the sandbox is given gets in; where it is given none, any key does."""
+        request = self._some(output)
+        assert self._respond(output, request, None).reason is None
+        refused = self._respond(output, request, "not-the-key")
+        assert refused.response.status == self.unauthorized
+        assert refused.reason
+
+    def test_needs_a_key(self, output: Output) -> None:
+        """A request without a credential is refused with a 4xx, even where any key would do."""
+        request = self._some(output)
+        headers = {name: text for name, text in request.headers.items() if name == "content-type"}
+        body = request.body.replace(self.key.encode(), b"")
+        answer = self._respond(output, replace(request, headers=headers, body=body), None)
+        assert 400 <= answer.response.status < 500
+        assert answer.reason
+
+    def test_knows_no_other_path(self, output: Output) -> None:
+        """An undocumented path is a 404."""
+        base = output.config.url.rstrip("/")
+        answer = self._respond(output, replace(self._some(output), url=f"{base}/nothing"), None)
+        assert answer.response.status == 404
+        assert answer.reason
+
+    def test_knows_no_other_method(self, output: Output) -> None:
+        """A documented path under an undocumented method is refused."""
+        answer = self._respond(output, replace(self._some(output), method="DELETE"), None)
+        assert answer.response.status == self.wrong_method
+        assert answer.reason
+
+    @pytest.mark.parametrize("body", NO_OBJECTS, ids=repr)
+    def test_needs_an_object(self, body: bytes, output: Output) -> None:
+        """A body that is no JSON object is refused in the vendor's way."""
+        answer = self._respond(output, replace(self._some(output), body=body), None)
+        assert answer.response.status == self.wrong_body
+        assert answer.reason
+
+    def test_shows_no_key(self, output: Output) -> None:
+        """The reason of a refusal is shown to people, so it has no credential in it."""
+        request = self._some(output)
+        for answer in (
+            self._respond(output, request, "not-the-key"),
+            self._respond(output, replace(request, body=b""), None),
+        ):
+            assert answer.reason
+            assert self.key not in answer.reason
+            assert "not-the-key" not in answer.reason
+
+
+def _requests(output: Output, event: Event) -> Iterator[Request]:
+    """Yield the requests that deliver *event*; none where the output declines it."""
+    request = rendered(output, event)
+    if isinstance(request, Request):
+        yield request
+        yield from request.also
