@@ -30,8 +30,8 @@ $(BIN)/pip:
 
 $(RUNNING): pyproject.toml requirements.run.lock | $(BIN)/pip
 	@echo "installing into .venv …"
-	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.run.lock
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes --requirement requirements.run.lock
+	@$(BIN)/python -m pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(INSTALLED): requirements.lock $(RUNNING)
