@@ -1,4 +1,7 @@
-"""The command line. A command's module is imported when the command is called, not before."""
+"""The command line, ``gateway COMMAND``.
+
+The module of a command is imported when the command runs, so that ``--help`` stays quick.
+"""
 
 import difflib
 import importlib
@@ -10,21 +13,21 @@ from gateway.cli.errors import InvalidConfig
 from gateway.errors import ConfigError, GatewayError
 
 COMMANDS = {
-    "demo": "Start the sandbox and the gateway, and print what to try.",
+    "demo": "Start the sandbox and the gateway, and print example requests.",
     "run": "Accept events and deliver them.",
-    "sandbox": "Serve the vendors' servers, emulated, for trials and tests.",
+    "sandbox": "Run emulated vendor servers for trials and tests.",
     "check": "Validate a configuration and print the result.",
-    "explain": "Show what becomes of one request: verdicts, steps, outgoing requests, losses.",
-    "test": "Run the tests of a configuration: what becomes of requests.",
+    "explain": "Show what the gateway would do with one request, without sending anything.",
+    "test": "Run the tests in a configuration, without sending anything.",
     "schema": "Print the JSON Schema of configuration files, for editors.",
-    "plugins": "List the vendors and what each can do.",
-    "translate": "Show what one vendor's request becomes in another's format.",
-    "losses": "Show which fields of which events are lost between vendors.",
-    "shadow": "Say what shadow destinations would have received, and lost.",
-    "trace": "Show where an event went, and why not elsewhere.",
-    "tail": "Show what happens as it happens.",
-    "new-vendor": "Write a plugin to start from, with samples and tests that pass.",
-    "dead-letters": "Look at dead letters, replay them, delete them.",
+    "plugins": "List the vendors and what each supports.",
+    "translate": "Translate a request from one vendor's format into another's.",
+    "losses": "Show which fields are lost between vendors, by event.",
+    "shadow": "Report what shadow destinations would have received and lost.",
+    "trace": "Show which destinations got an event, and why others did not.",
+    "tail": "Print requests and deliveries as they happen.",
+    "new-vendor": "Create a plugin for a new vendor, with samples and passing tests.",
+    "dead-letters": "List, show, replay and delete dead letters.",
 }
 MODULES = {
     "demo": "sandbox",
@@ -34,19 +37,19 @@ MODULES = {
     "tail": "trace",
     "dead-letters": "dead_letters",
 }
-"""Modules of commands that have none of their own name."""
+"""The module of each command whose module has another name."""
 
 
 class Commands(click.Group):
-    """The commands, by name; what goes wrong on purpose becomes a sentence, not a traceback."""
+    """The commands by name. An error of the gateway is printed as a sentence, not a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names, in the order in which a newcomer meets them."""
+        """Return the names, in the order in which a newcomer needs them."""
         del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, imported now."""
+        """Import a command and return it."""
         if cmd_name not in COMMANDS:
             close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -62,7 +65,7 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
+        """Run a command; print an error of the gateway as one of click's."""
         try:
             return super().invoke(ctx)
         except ConfigError as error:

@@ -1,4 +1,4 @@
-"""``gateway check`` and ``gateway schema``."""
+"""``gateway check`` and ``gateway schema``: validate a configuration, print its JSON Schema."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,8 +21,8 @@ from gateway.plugin.quantities import shown
 from gateway.plugin.registry import PluginRegistry, load_plugins
 from gateway.redact import without_password
 
-MOST = 16
-"""Lost fields that are listed of one route and destination."""
+MAX_FIELDS = 16
+"""Lost fields that are listed for one route and destination."""
 
 
 @click.command("check")
@@ -31,7 +31,7 @@ MOST = 16
 def check(ctx: click.Context, path: Path) -> None:
     """Validate a configuration and print the result.
 
-    Exits with 1 if anything is wrong. Credentials are counted, never shown.
+    Exits with 1 if it is invalid. Credentials are counted, never shown.
     """
     registry = load_plugins()
     try:
@@ -41,7 +41,7 @@ def check(ctx: click.Context, path: Path) -> None:
         ctx.exit(1)
     out = console()
     _print(config, registry, out)
-    _foretell(tuple(static_losses(config, registry)), out)
+    _print_losses(tuple(static_losses(config, registry)), out)
     if config.warnings:
         out.print(title("\nWarnings"))
     for warning in config.warnings:
@@ -50,15 +50,15 @@ def check(ctx: click.Context, path: Path) -> None:
 
 def _print(config: Config, registry: PluginRegistry, out: Console) -> None:
     spool = config.spool
-    room, age = shown(spool.max_bytes, "size"), shown(spool.max_age, "duration")
-    out.print(title(f"{config.path} can be used"))
+    size, age = shown(spool.max_bytes, "size"), shown(spool.max_age, "duration")
+    out.print(title(f"{config.path} is valid"))
     for file in config.files.read[1:]:
         out.print(f"  reads      {file}")
     out.print(f"  listens on {config.server.listen}")
-    out.print(f"  spool      {spool.path}, at most {room}, for at most {age}")
+    out.print(f"  spool      {spool.path}, at most {size}, for at most {age}")
     if config.admin is not None:
-        shows = "with a token" if config.admin.token else "without a token, on this machine only"
-        out.print(f"  admin API  {config.admin.listen}, {shows}")
+        access = "with a token" if config.admin.token else "without a token, on this machine only"
+        out.print(f"  admin API  {config.admin.listen}, {access}")
     if config.alerts is not None:
         host = urlsplit(config.alerts.url.get_secret_value()).hostname
         out.print(f"  alerts     to {host}")
@@ -67,37 +67,37 @@ def _print(config: Config, registry: PluginRegistry, out: Console) -> None:
     out.print(title("\nSources"))
     rows = [_source(name, source) for name, source in config.sources.items()]
     out.print(table(("name", "vendor", "mount", "hosts", "keys", "upstream"), rows))
-    lent = [_lent(name, source, registry) for name, source in config.sources.items()]
-    if any(lent):
-        out.print(title("\nServed with a credential of ours"))
-        out.print(table(("source", "as", "endpoints"), filter(None, lent)))
+    relays = [_relay(name, source, registry) for name, source in config.sources.items()]
+    if any(relays):
+        out.print(title("\nRelayed with the gateway's own key"))
+        out.print(table(("source", "as", "endpoints"), filter(None, relays)))
     out.print(title("\nRoutes"))
-    named = [_route(route, config) for route in config.routes]
-    out.print(table(("name", "from", "when", "steps", "to"), named))
+    routes = [_route(route, config) for route in config.routes]
+    out.print(table(("name", "from", "when", "steps", "to"), routes))
     out.print(title("\nDestinations"))
-    exits = [_destination(name, to) for name, to in config.destinations.items()]
-    out.print(table(("name", "vendor", "url", "delivery"), exits))
+    destinations = [_destination(name, to) for name, to in config.destinations.items()]
+    out.print(table(("name", "vendor", "url", "delivery"), destinations))
 
 
-def _foretell(found: Sequence[StaticLosses], out: Console) -> None:
-    """Print what no event brings along, by route and destination."""
+def _print_losses(found: Sequence[StaticLosses], out: Console) -> None:
+    """Print which fields and events never arrive, by route and destination."""
     lost = [(one.route, one.destination, _fields(one.fields)) for one in found if one.fields]
     if lost:
-        out.print(title("\nNever arrives, whatever the event"))
+        out.print(title("\nFields that never arrive"))
         out.print(table(("route", "to", "fields"), lost))
     never = [(one.route, one.destination, one.nothing) for one in found if one.nothing]
     if never:
-        out.print(title("\nGets nothing, whatever the event"))
-        out.print(table(("route", "to", "since"), never))
+        out.print(title("\nDestinations that get no events"))
+        out.print(table(("route", "to", "reason"), never))
     failed = [(one.route, one.destination, one.failed) for one in found if one.failed]
     if failed:
-        out.print(title("\nA plugin fails, so that such events become dead letters"))
-        out.print(table(("route", "to", "since"), failed))
+        out.print(title("\nA plugin fails; these events become dead letters"))
+        out.print(table(("route", "to", "reason"), failed))
 
 
 def _fields(fields: Sequence[str]) -> str:
-    more = len(fields) - MOST
-    return ", ".join(fields[:MOST]) + (f" and {more} more" if more > 0 else "")
+    more = len(fields) - MAX_FIELDS
+    return ", ".join(fields[:MAX_FIELDS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _source(name: str, source: SourceConfig) -> tuple[str, ...]:
@@ -106,12 +106,12 @@ def _source(name: str, source: SourceConfig) -> tuple[str, ...]:
     if source.url and source.relay_as:
         facts.append(f"as {source.relay_as}")
     if source.respond == "upstream":
-        facts.append("answers events")
+        facts.append("responds to events")
     hosts = " ".join(source.hosts) or "every"
     return name, source.vendor, source.mount or "/", hosts, keys, ", ".join(facts)
 
 
-def _lent(name: str, source: SourceConfig, registry: PluginRegistry) -> tuple[str, ...] | None:
+def _relay(name: str, source: SourceConfig, registry: PluginRegistry) -> tuple[str, ...] | None:
     if not (source.url and source.relay_as):
         return None
     return name, source.relay_as, ", ".join(served(source, registry)) or "none"
@@ -139,20 +139,20 @@ def _conditions(route: RouteConfig) -> Iterator[str]:
 def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
     if destination.shadow is True:
         address = without_password(destination.settings.url)
-        return name, destination.vendor, address, "a shadow: compared, not sent"
+        return name, destination.vendor, address, "shadow: compared, never sent"
     facts = [f"{destination.concurrency} at once", f"{shown(destination.timeout, 'duration')} each"]
     if destination.rate is not None:
         facts.append(f"at most {shown(destination.rate, 'rate')}")
     if destination.max_attempts:
         facts.append(f"{destination.max_attempts} attempts")
     if destination.max_backlog:
-        facts.append(f"{destination.max_backlog} may wait, then {destination.on_full}")
+        facts.append(f"backlog of {destination.max_backlog}, then {destination.on_full}")
     if destination.passthrough:
         facts.append("passthrough")
     if destination.shadow:
-        facts.append("a shadow: its answers are counted apart")
+        facts.append("shadow: its responses are counted separately")
     if destination.credentials == "client":
-        facts.append("with each client's own credential")
+        facts.append("with each client's own key")
     return name, destination.vendor, without_password(destination.settings.url), ", ".join(facts)
 
 
@@ -160,8 +160,8 @@ def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
 def schema() -> None:
     """Print the JSON Schema of configuration files, for editors.
 
-    It has the settings of every vendor that is installed. Write it beside your file, and name it in
-    the file's first line, so that Even Better TOML and Taplo complete keys and explain them:
+    It covers the settings of all installed vendors. Save it beside your file and name it in the
+    file's first line; Even Better TOML and Taplo then complete and explain keys:
 
     \b
         gateway schema > gateway.schema.json

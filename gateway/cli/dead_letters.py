@@ -1,4 +1,4 @@
-"""``gateway dead-letters``: look at what was given up, replay it or delete it."""
+"""``gateway dead-letters``: list, show, replay and delete dead letters."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,17 +21,17 @@ from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.spool.values import Cause
 from gateway.suggestions import did_you_mean
 
-PAGE = 200
-"""Dead letters that are moved between two signs of life."""
-LONGEST = 200
-"""Characters of a reason that a list shows."""
+PAGE_SIZE = 200
+"""Dead letters that are replayed or deleted in one transaction."""
+MAX_REASON = 200
+"""Characters that a list shows of a reason."""
 
 
 def parse_time(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    """Return a time in Unix seconds: ISO 8601 (UTC where it names no zone), or how long ago.
+    """Parse an ISO 8601 time (UTC if it has no zone), or a duration before now, into Unix seconds.
 
     Raises:
-        click.BadParameter: it is no time.
+        click.BadParameter: *value* is neither.
     """
     if value is None:
         return None
@@ -41,69 +41,69 @@ def parse_time(_: click.Context, __: click.Parameter, value: str | None) -> floa
         found = datetime.fromisoformat(value)
     except ValueError as error:
         raise click.BadParameter(
-            f'{value!r} is no time; write "2h" for two hours ago, or "2024-05-01T12:00"'
+            f'{value!r} is not a time; write "2h" for two hours ago, or "2024-05-01T12:00"'
         ) from error
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 FILTERS = (
-    click.option("--destination", help="Of this destination."),
-    click.option("--reason", metavar="TEXT", help="With this in the reason, in any case."),
-    click.option("--cause", type=click.Choice(get_args(Cause)), help="Given up for this."),
+    click.option("--destination", help="Only of this destination."),
+    click.option("--reason", metavar="TEXT", help="Only with this text in the reason."),
+    click.option("--cause", type=click.Choice(get_args(Cause)), help="Only with this cause."),
     click.option(
         "--since",
         metavar="TIME",
         callback=parse_time,
-        help='At or after: "2h" ago, or an ISO 8601 time.',
+        help='Only given up at or after: "2h" (ago), or an ISO 8601 time.',
     ),
-    click.option("--until", metavar="TIME", callback=parse_time, help="Before."),
-    click.option("--event", "event_name", help="Of events with this neutral name."),
-    click.option("--user", help="Of the user with this id."),
-    click.option("--request", metavar="ID", help="Of the request with this id."),
+    click.option("--until", metavar="TIME", callback=parse_time, help="Only given up before."),
+    click.option("--event", "event_name", help="Only of events with this neutral name."),
+    click.option("--user", help="Only of the user with this id."),
+    click.option("--request", metavar="ID", help="Only of the request with this id."),
 )
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say which dead letters are meant."""
+    """Add the options that select dead letters."""
     for option in reversed(FILTERS):
         command = option(command)
     return command
 
 
 @contextmanager
-def _box(path: Path, destination: str | None = None) -> Iterator[DeadLetterStore]:
-    """Open the dead letters.
+def _store(path: Path, destination: str | None = None) -> Iterator[DeadLetterStore]:
+    """Open the dead letters of the configuration's spool.
 
     Raises:
-        click.ClickException: nothing was ever routed to that *destination*.
+        click.ClickException: the spool never had an event for *destination*.
     """
-    with DeadLetterStore(load_spool(path).path) as box:
-        if destination is not None and destination not in (known := box.balances()):
+    with DeadLetterStore(load_spool(path).path) as store:
+        if destination is not None and destination not in (known := store.balances()):
             hint = did_you_mean(destination, known)
             raise click.ClickException(f"there is no destination {destination!r}; {hint}")
-        yield box
+        yield store
 
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Look at dead letters, replay them, delete them."""
+    """List, show, replay and delete dead letters."""
 
 
 @dead_letters.command("list")
 @config_option
 @filtered
-@click.option("--after", type=int, default=0, help="Continue behind this id.")
+@click.option("--after", type=int, default=0, help="Only with a higher id: the next page.")
 @click.option(
     "--limit",
     type=click.IntRange(1, 10_000),
     default=50,
     show_default=True,
-    help="How many to list.",
+    help="List at most this many.",
 )
 def list_(path: Path, after: int, limit: int, **which: Any) -> None:
     """List dead letters, the oldest first."""
-    with _box(path, which["destination"]) as box:
-        found = box.dead_letters(DeadLetterFilter(**which), after, limit + 1)
+    with _store(path, which["destination"]) as store:
+        found = store.dead_letters(DeadLetterFilter(**which), after, limit + 1)
     if not found:
         click.echo("no dead letter matches" if after or any(which.values()) else "no dead letters")
         return
@@ -111,12 +111,12 @@ def list_(path: Path, after: int, limit: int, **which: Any) -> None:
     rows = [_row(summarize(dead, hide)) for dead in found[:limit]]
     console().print(table(("id", "at", "destination", "event", "user", "cause", "reason"), rows))
     if len(found) > limit:
-        click.echo(f"there are more: --after {found[limit - 1].id}", err=True)
+        click.echo(f"there are more; continue with --after {found[limit - 1].id}", err=True)
 
 
 def _row(letter: DeadLetterSummary) -> tuple[str, ...]:
     reason = " ".join(letter.reason.split())
-    short = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}…"
+    short = reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}…"
     at = format_time(letter.at)
     cells = (
         str(letter.id), at, letter.destination, letter.event_name, letter.user, letter.cause, short
@@ -128,86 +128,103 @@ def _row(letter: DeadLetterSummary) -> tuple[str, ...]:
 @config_option
 @click.argument("number", metavar="ID", type=int)
 def show(path: Path, number: int) -> None:
-    """Show one dead letter whole: the request, each attempt, what was sent last."""
-    with _box(path) as box:
-        letter = box.dead_letter(number)
+    """Show one dead letter: the received request, each attempt, the last outgoing request."""
+    with _store(path) as store:
+        letter = store.dead_letter(number)
     if letter is None:
-        raise click.ClickException(f"there is no dead letter {number}; `gateway dead-letters list`")
+        raise click.ClickException(
+            f"there is no dead letter {number}; see `gateway dead-letters list`"
+        )
     for line in lines(letter, redactor_of(path).text):
         click.echo(strip_control_characters(line))
 
 
-def _moving(verb: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    def decorate(moves: Callable[..., None]) -> Callable[..., None]:
-        moves = click.option("--all", "every", is_flag=True, help=f"{verb} every one.")(moves)
-        moves = click.argument("ids", metavar="[ID]...", type=int, nargs=-1)(filtered(moves))
-        return config_option(moves)
+def _selection(verb: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that adds the ids, the filters and ``--all`` to a command."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        command = click.option("--all", "every", is_flag=True, help=f"{verb} all.")(command)
+        command = click.argument("ids", metavar="[ID]...", type=int, nargs=-1)(filtered(command))
+        return config_option(command)
 
     return decorate
 
 
 @dead_letters.command("replay")
-@_moving("Replay")
+@_selection("Replay")
 def replay(path: Path, ids: Sequence[int], *, every: bool, **which: Any) -> None:
-    """Deliver dead letters again, by ids or by filter.
+    """Deliver dead letters again, selected by ids or by filters.
 
-    They go through the vendors' present plugins. A gateway that runs notices within a second.
+    The present configuration and plugins write the requests. A running gateway starts within a
+    second.
     """
-    with _box(path, which["destination"]) as box:
-        _move(box, box.replay, "replayed", _meant(ids, every=every, which=which))
+    with _store(path, which["destination"]) as store:
+        _apply(store, store.replay, "replayed", _selected(ids, every=every, which=which))
 
 
 @dead_letters.command("delete")
-@_moving("Delete")
+@_selection("Delete")
 def delete(path: Path, ids: Sequence[int], *, every: bool, **which: Any) -> None:
-    """Delete dead letters, by ids or by filter."""
-    with _box(path, which["destination"]) as box:
-        _move(box, box.drop, "deleted", _meant(ids, every=every, which=which))
+    """Delete dead letters, selected by ids or by filters."""
+    with _store(path, which["destination"]) as store:
+        _apply(store, store.drop, "deleted", _selected(ids, every=every, which=which))
 
 
-def _meant(
+def _selected(
     ids: Sequence[int], *, every: bool, which: dict[str, Any]
 ) -> Sequence[int] | DeadLetterFilter:
-    """Return which dead letters are meant; one of ids, filters and ``--all`` must be given."""
+    """Return the selected ids, or the filter; exactly one of ids, filters and ``--all`` is given.
+
+    Raises:
+        click.UsageError: none of the three is given, or more than one.
+    """
     filters = any(value is not None for value in which.values())
     if sum((bool(ids), filters, every)) != 1:
-        raise click.UsageError("name ids, or filters, or --all; one of the three")
+        raise click.UsageError("give ids, filters or --all: exactly one of the three")
     return ids or DeadLetterFilter(**which)
 
 
-def _move(
-    box: DeadLetterStore,
+def _apply(
+    store: DeadLetterStore,
     act: Callable[[Sequence[int]], int],
     done: str,
-    meant: Sequence[int] | DeadLetterFilter,
+    selected: Sequence[int] | DeadLetterFilter,
 ) -> None:
+    """Call *act* with the ids that are selected, page by page, and show the progress.
+
+    Args:
+        store: the dead letters.
+        act: replays or deletes the dead letters with these ids; returns their number.
+        done: what *act* did, such as "replayed".
+        selected: the ids, or a filter.
+    """
     out = console(err=True)
     columns = (SpinnerColumn(), TextColumn(f"{{task.completed:,.0f}} {done}"))
-    moved = 0
+    total = 0
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         task = progress.add_task(done, total=None)
-        for ids in _pages(box, meant):
-            moved += act(ids)
-            progress.update(task, completed=moved)
-    click.echo(f"{done} {moved:,}" if moved else "no dead letter matches")
+        for ids in _pages(store, selected):
+            total += act(ids)
+            progress.update(task, completed=total)
+    click.echo(f"{done} {total:,}" if total else "no dead letter matches")
 
 
 def _pages(
-    box: DeadLetterStore, meant: Sequence[int] | DeadLetterFilter
+    store: DeadLetterStore, selected: Sequence[int] | DeadLetterFilter
 ) -> Iterator[Sequence[int]]:
-    """Yield the ids that are meant, some at a time; what dies meanwhile is not among them."""
-    if not isinstance(meant, DeadLetterFilter):
-        missing = [str(number) for number in meant if box.dead_letter(number) is None]
+    """Yield the selected ids, page by page; leave out dead letters that are new since the call."""
+    if not isinstance(selected, DeadLetterFilter):
+        missing = [str(number) for number in selected if store.dead_letter(number) is None]
         if missing:
             raise click.ClickException(
                 f"there is no dead letter {', '.join(missing)}; nothing was done"
             )
-        yield meant
+        yield selected
         return
     now = time.time()
-    meant = replace(meant, until=now if meant.until is None else min(now, meant.until))
+    selected = replace(selected, until=now if selected.until is None else min(now, selected.until))
     after = 0
-    while page := box.dead_letters(meant, after, PAGE):
+    while page := store.dead_letters(selected, after, PAGE_SIZE):
         after = page[-1].id
         yield [letter.id for letter in page]
 
@@ -215,19 +232,19 @@ def _pages(
 @dead_letters.command("balance")
 @config_option
 def balance(path: Path) -> None:
-    """Say what became of all that was accepted, by destination; fail where something is missing."""
-    with _box(path) as box:
-        found = box.balances()
+    """Count the deliveries of each destination by outcome; exit with 1 if any is missing."""
+    with _store(path) as store:
+        found = store.balances()
     names = (*Balance.__struct_fields__, "missing")
     rows = [
-        (strip_control_characters(n), *(str(getattr(b, of)) for of in names))
-        for n, b in found.items()
+        (strip_control_characters(destination), *(str(getattr(one, name)) for name in names))
+        for destination, one in found.items()
     ]
     console().print(table(("destination", *names), rows))
     wrong = [name for name, one in found.items() if one.missing]
     if wrong:
         raise click.ClickException(
             "deliveries are unaccounted for: "
-            f"{', '.join(map(strip_control_characters, wrong))}; keep a copy of the spool's folder "
-            "and of the log, and report it"
+            f"{', '.join(map(strip_control_characters, wrong))}; copy the spool's folder and the "
+            "log, and report it as a bug"
         )

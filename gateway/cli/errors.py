@@ -1,4 +1,4 @@
-"""Errors as the command line shows them."""
+"""Print a configuration's problems on the command line."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import click
 
 
 class InvalidConfig(click.ClickException):
-    """A configuration that cannot be used; every problem stands on its own line."""
+    """A configuration is invalid; each problem is printed on its own line. Exit status 2."""
 
     exit_code = 2
 

@@ -1,4 +1,4 @@
-"""``gateway explain``."""
+"""``gateway explain``: show what the gateway would do with one request."""
 
 import re
 from datetime import UTC, datetime
@@ -14,25 +14,42 @@ from gateway.explain import Explainer, ExplainRequest
 from gateway.plugin.registry import load_plugins
 
 START = re.compile(rb"([A-Z]+) (\S+)(?: HTTP/[\d.]+)?\r?\n")
-"""The first line of a request (RFC 9112, section 3)."""
+"""The request line (RFC 9112, section 3); the version may be left out."""
 
 BLANK = re.compile(rb"\r?\n\r?\n")
 
 
 @click.command("explain")
 @config_option
-@click.option("--from", "source", metavar="SOURCE", default="", help="Through which source.")
 @click.option(
-    "--path", "posted", metavar="PATH", default="", help="Where it is posted, such as /push."
+    "--from",
+    "source",
+    metavar="SOURCE",
+    default="",
+    help="The source that gets the request; its key is not checked.",
 )
-@click.option("--header", "headers", metavar="NAME:VALUE", multiple=True, help="A header of it.")
-@click.option("--ip", metavar="ADDRESS", default="", help="Whose device sent it; else a backend.")
+@click.option(
+    "--path", "posted", metavar="PATH", default="", help="The path of the request, such as /push."
+)
+@click.option(
+    "--header",
+    "headers",
+    metavar="NAME:VALUE",
+    multiple=True,
+    help="A header of the request. May be repeated.",
+)
+@click.option(
+    "--ip",
+    metavar="ADDRESS",
+    default="",
+    help="The IP address of the user's device. Without it, a server sent the request.",
+)
 @click.option(
     "--consent",
     "consented",
     metavar="CATEGORY",
     multiple=True,
-    help="What the user consented to before.",
+    help="A category that the user consented to earlier. May be repeated.",
 )
 @click.argument("file", type=click.File("rb"))
 def explain(  # noqa: PLR0913 - one parameter per option
@@ -45,42 +62,44 @@ def explain(  # noqa: PLR0913 - one parameter per option
     posted: str,
     ip: str,
 ) -> None:
-    """Show what becomes of one request: verdicts, steps, outgoing requests, losses.
+    """Show what the gateway would do with one request, without sending anything.
 
-    FILE holds the request: its body, or all of it, from "POST /push HTTP/1.1" on; - reads it from
-    standard input. A body alone needs --from where there are several sources, and --path where
-    several endpoints take it. With --from the credential is not asked for. Nothing is sent, and
-    credentials that are not set here are stood in for.
+    Prints the routes, the steps, the outgoing requests and the losses. FILE holds the body, or the
+    whole request from "POST /push HTTP/1.1" on; use - for standard input. A body alone needs --from
+    if there are several sources, and --path if several endpoints accept it. Environment variables
+    and secret files that do not exist here are replaced by placeholders.
 
     \b
         gateway explain order.json
         gateway explain --from shop --path /push order.json
     """  # noqa: D301 - click takes the escape for "leave these lines as they are"
     body = file.read()
-    own = dict(_header(header) for header in headers)
+    given = dict(_header(header) for header in headers)
     if (start := START.match(body)) is not None:
-        head, body = _parted(body[start.end() :])
-        own = dict(_header(line) for line in head.splitlines()) | own
+        head, body = _head_and_body(body[start.end() :])
+        given = dict(_header(line) for line in head.splitlines()) | given
         posted = posted or f"{start[1].decode()} {start[2].decode('utf-8', 'replace')}"
     registry = load_plugins()
     config = load(path, registry, stand_ins=True)
     if consented and config.consent.retention is None:
-        raise click.UsageError(f"--consent: {path} remembers nothing; see [consent] retention")
-    explaining = Explainer(config, registry)
+        raise click.UsageError(
+            f"--consent: {path} does not store consent; set retention in [consent] first"
+        )
+    explainer = Explainer(config, registry)
     granted = dict.fromkeys(consented, True)
-    asked = ExplainRequest(body, source, posted, own, datetime.now(UTC), ip, granted)
-    print_explanation(explaining.explain(asked), console(hide=explaining.redactor.text))
+    request = ExplainRequest(body, source, posted, given, datetime.now(UTC), ip, granted)
+    print_explanation(explainer.explain(request), console(hide=explainer.redactor.text))
 
 
-def _header(written: str) -> tuple[str, str]:
-    name, colon, value = written.partition(":")
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
     if not colon:
-        raise click.UsageError(f"the header {written!r} has no colon; write NAME:VALUE")
+        raise click.UsageError(f"the header {text!r} has no colon; write NAME:VALUE")
     return name.strip().lower(), value.strip()
 
 
-def _parted(rest: bytes) -> tuple[str, bytes]:
-    """Return the lines of the headers, and the body that follows an empty line."""
+def _head_and_body(rest: bytes) -> tuple[str, bytes]:
+    """Split what follows the request line at the empty line: into header lines and body."""
     if rest.startswith((b"\n", b"\r\n")):
         return "", rest.partition(b"\n")[2]
     parts = BLANK.split(rest, maxsplit=1)

@@ -1,4 +1,4 @@
-"""``gateway losses``."""
+"""``gateway losses``: which fields of an event are lost between vendors."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -13,20 +13,20 @@ from gateway.losses.vendor_pairs import EventLosses, Pair, pairs, vendors
 from gateway.plugin.registry import load_plugins
 from gateway.suggestions import did_you_mean
 
-FEW = 3
-"""How many kinds of events are listed; of more, the number is."""
+MAX_NAMES = 3
+"""Up to this many names of events are listed; above it, their number is printed."""
 
 
 @click.command("losses")
-@click.option("--from", "source", metavar="VENDOR", help="Whose events.")
-@click.option("--to", "target", metavar="VENDOR", help="Where they go.")
-@click.option("--event", metavar="NAME", help='Of this kind only, such as "Order Completed".')
-@click.option("--json", "as_json", is_flag=True, help="Every field of every kind, as JSON.")
+@click.option("--from", "source", metavar="VENDOR", help="Only events of this vendor.")
+@click.option("--to", "target", metavar="VENDOR", help="Only events sent to this vendor.")
+@click.option("--event", metavar="NAME", help='Only this event, such as "Order Completed".')
+@click.option("--json", "as_json", is_flag=True, help="Print every field of every event as JSON.")
 def losses(source: str | None, target: str | None, event: str | None, *, as_json: bool) -> None:
-    """Show which fields of which events are lost between vendors.
+    """Show which fields are lost between vendors, by event.
 
-    It is computed from the vendors' tables: each event has every field that its vendor's clients
-    can send. With --from and --to the fields are named; `gateway translate` tells of one request.
+    Computed from the vendors' tables, for events with every field that the vendor's clients can
+    send. With --from and --to the fields are listed. For one request, use `gateway translate`.
     """
     registry = load_plugins()
     known = vendors(registry)
@@ -35,13 +35,13 @@ def losses(source: str | None, target: str | None, event: str | None, *, as_json
             what = f"there is no vendor {name!r} that both reads and writes"
             raise click.UsageError(f"{what}; {did_you_mean(name, known)}")
     found = {
-        pair: {kind: told for kind, told in kinds.items() if event in {None, kind}}
+        pair: {kind: losses for kind, losses in kinds.items() if event in {None, kind}}
         for pair, kinds in pairs(registry, source, target).items()
     }
     if event is not None and not any(found.values()):
         kinds = [kind for kind, _ in full_events()]
         raise click.UsageError(
-            f"no vendor asked about says {event!r}; {did_you_mean(event, kinds)}"
+            f"no such event {event!r} between these vendors; {did_you_mean(event, kinds)}"
         )
     if as_json:
         click.echo(_json(found))
@@ -54,25 +54,25 @@ def losses(source: str | None, target: str | None, event: str | None, *, as_json
 
 
 def _json(found: dict[tuple[str, str], Pair]) -> str:
-    told = [
+    report = [
         {
             "from": source,
             "to": target,
             "events": {
-                kind: {"declined": told.declined} if told.declined else dict(told.fields)
-                for kind, told in kinds.items()
+                kind: {"declined": losses.declined} if losses.declined else dict(losses.fields)
+                for kind, losses in kinds.items()
             },
         }
         for (source, target), kinds in found.items()
     ]
-    return orjson.dumps(told, option=orjson.OPT_INDENT_2).decode()
+    return orjson.dumps(report, option=orjson.OPT_INDENT_2).decode()
 
 
 def _sums(kinds: Pair) -> tuple[str, ...]:
     total = Counter[str]()
-    for told in kinds.values():
-        total.update(told.counts())
-    declined = sum(bool(told.declined) for told in kinds.values())
+    for losses in kinds.values():
+        total.update(losses.counts())
+    declined = sum(bool(losses.declined) for losses in kinds.values())
     numbers = (len(kinds), declined, total["kept"], total["coerced"], total["lost"])
     return tuple(map(str, numbers))
 
@@ -80,41 +80,42 @@ def _sums(kinds: Pair) -> tuple[str, ...]:
 def _print_pair(source: str, target: str, kinds: Pair) -> None:
     out = console()
     out.print(title(f"{source} to {target}: fields of each event that {source}'s clients can send"))
-    rows = [(kind, *_numbers(told)) for kind, told in kinds.items()]
+    rows = [(kind, *_numbers(losses)) for kind, losses in kinds.items()]
     out.print(table(("event", "kept", "coerced", "lost"), rows))
     fields, reasons = list(_fields(kinds)), list(_reasons(kinds))
     if fields:
-        out.print(title("\nWhat does not arrive as it is"))
+        out.print(title("\nLost or coerced fields"))
         out.print(table(("field", "", "in"), fields))
     if reasons:
-        out.print(title("\nWhat is declined"))
-        out.print(table(("events", "why"), reasons))
+        out.print(title("\nDeclined events"))
+        out.print(table(("events", "reason"), reasons))
     if kinds and not fields and not reasons:
         out.print(title("\nNothing is lost"))
 
 
-def _numbers(told: EventLosses) -> tuple[str, ...]:
-    if told.declined:
+def _numbers(losses: EventLosses) -> tuple[str, ...]:
+    if losses.declined:
         return "", "declined", ""
-    count = told.counts()
+    count = losses.counts()
     return tuple(str(count[how]) for how in ("kept", "coerced", "lost"))
 
 
 def _reasons(kinds: Pair) -> Iterator[tuple[str, str]]:
     found: dict[str, list[str]] = {}
-    for kind, told in kinds.items():
-        if told.declined:
-            found.setdefault(reason_of(told.declined), []).append(kind)
+    for kind, losses in kinds.items():
+        if losses.declined:
+            found.setdefault(reason_of(losses.declined), []).append(kind)
     for why, declined in found.items():
-        yield ", ".join(declined) if len(declined) <= FEW else f"{len(declined)} of them", why
+        few = len(declined) <= MAX_NAMES
+        yield ", ".join(declined) if few else f"{len(declined)} events", why
 
 
 def _fields(kinds: Pair) -> Iterator[tuple[str, str, str]]:
-    carried = {kind: told for kind, told in kinds.items() if not told.declined}
-    every = dict.fromkeys(field for told in carried.values() for field in told.fields)
+    carried = {kind: losses for kind, losses in kinds.items() if not losses.declined}
+    every = dict.fromkeys(field for losses in carried.values() for field in losses.fields)
     for how in ("lost", "coerced"):
         for field in every:
-            within = [kind for kind, told in carried.items() if told.fields.get(field) == how]
+            within = [kind for kind, losses in carried.items() if losses.fields.get(field) == how]
             if within:
                 yield field, how, _where(within, carried)
 
@@ -122,6 +123,6 @@ def _fields(kinds: Pair) -> Iterator[tuple[str, str, str]]:
 def _where(within: Collection[str], carried: Collection[str]) -> str:
     if len(within) == len(carried):
         return "every event"
-    if len(within) <= FEW:
+    if len(within) <= MAX_NAMES:
         return ", ".join(within)
-    return f"{len(within)} of {len(carried)} kinds of events"
+    return f"{len(within)} of {len(carried)} events"

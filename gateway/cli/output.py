@@ -1,4 +1,4 @@
-"""What commands print: tables and colours, without credentials."""
+"""Print tables and coloured text on the terminal, without credentials."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from gateway.redact import Redactor
 from gateway.spool.dead_letters import Hide
 
 WIDTH = 99
-"""Columns where the output is no terminal."""
+"""Columns of the output if it is not a terminal."""
 CONFIG = "config/gateway.toml"
 
 config_option = click.option(
@@ -32,27 +32,27 @@ config_option = click.option(
 
 
 class RedactingConsole(Console):
-    """A console to print on, and what takes credentials out of what is printed."""
+    """A rich console, with the function that redacts what is printed on it."""
 
     hide: Hide = staticmethod(str)
 
 
 def console(*, err: bool = False, hide: Hide = str) -> RedactingConsole:
-    """Return the console to print on; what it prints is taken literally.
+    """Return a console for standard output; it prints text literally, without rich's markup.
 
     Args:
-        err: print on standard error.
-        hide: takes credentials out of a text.
+        err: print on standard error instead.
+        hide: removes credentials from a text.
     """
     stream = sys.stderr if err else sys.stdout
     width = None if stream.isatty() else WIDTH
-    paper = RedactingConsole(file=stream, width=width, markup=False, emoji=False, highlight=False)
-    paper.hide = hide
-    return paper
+    out = RedactingConsole(file=stream, width=width, markup=False, emoji=False, highlight=False)
+    out.hide = hide
+    return out
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
-    """Return a table without rules, indented by two, whose long cells are folded."""
+    """Return a table without borders, indented by two columns; long cells wrap."""
     made = Table(box=None, pad_edge=True, padding=(0, 1, 0, 2), header_style="dim")
     for column in columns:
         made.add_column(column, overflow="fold")
@@ -62,7 +62,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table
 
 
 def strip_control_characters(text: str) -> str:
-    """Return *text* of a stranger's without what would move the cursor or change colours."""
+    """Replace characters in untrusted *text* that would move the cursor or change colours."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else "�" for one in text)
@@ -74,21 +74,22 @@ def title(text: str) -> Text:
 
 
 def redactor_of(path: Path) -> Redactor:
-    """Return what hides the credentials of a configuration.
+    """Return the redactor of a configuration's credentials.
 
-    Says on standard error which of them cannot be known here.
+    Prints a warning on standard error about credentials that it cannot redact: those of unset
+    variables and missing files, and all that stand in an invalid configuration.
     """
-    hiding = load_redactor(path, load_plugins())
-    if hiding.missing:
+    loaded = load_redactor(path, load_plugins())
+    if loaded.missing:
         click.echo(
-            f"note: what {strip_control_characters(', '.join(hiding.missing))} stands for is not "
-            "known here; where a sender wrote it, it is shown",
+            f"warning: {strip_control_characters(', '.join(loaded.missing))} is not set or cannot "
+            "be read here, so its value is not redacted in the output",
             err=True,
         )
-    if hiding.wrong:
+    if loaded.wrong:
         click.echo(
-            f"note: {path} has mistakes, which `gateway check` lists; where a sender wrote a "
-            f"credential of it, that may be shown",
+            f"warning: {path} is invalid (see `gateway check`), so its credentials may be visible "
+            "in the output",
             err=True,
         )
-    return hiding.redactor
+    return loaded.redactor

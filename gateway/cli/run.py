@@ -1,4 +1,4 @@
-"""``gateway run``."""
+"""``gateway run``: accept and deliver events."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from gateway.server import serve
 
 
 def checked_listen(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """Return an address to listen on as it was given.
+    """Check the value of a ``--listen`` option, and return it unchanged.
 
     Raises:
-        click.BadParameter: it is none.
+        click.BadParameter: it is not an address.
     """
     if value is not None:
         try:
@@ -33,15 +33,15 @@ def checked_listen(_: click.Context, __: click.Parameter, value: str | None) -> 
     "--listen",
     metavar="HOST:PORT",
     callback=checked_listen,
-    help="Listen here instead of where the file says.",
+    help="Listen on this address, not on the one in the file.",
 )
 @click.option("--watch", is_flag=True, help="Reload when a file of the configuration changes.")
 @click.pass_context
 def run(ctx: click.Context, path: Path, listen: str | None, *, watch: bool) -> None:
     """Accept events and deliver them.
 
-    Runs until SIGTERM or Ctrl-C, then lets what is on its way arrive. Exits with 2 where the
-    configuration is unusable.
+    Runs until SIGTERM or Ctrl-C, then finishes requests and attempts in progress. Exits with 2 if
+    the configuration is invalid.
     """
     registry = load_plugins()
     config = load(path, registry, listen=listen)

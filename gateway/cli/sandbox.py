@@ -1,4 +1,4 @@
-"""``gateway sandbox`` and ``gateway demo``."""
+"""``gateway sandbox`` and ``gateway demo``: emulated vendors, alone or with a gateway."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ def _pairs(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict
     default="127.0.0.1:9100",
     show_default=True,
     callback=checked_listen,
-    help="Where to listen.",
+    help="The address to listen on.",
 )
 @click.option(
     "--key",
@@ -50,13 +50,13 @@ def _pairs(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict
     metavar="VENDOR=KEY",
     multiple=True,
     callback=_pairs,
-    help="The only credential that a vendor accepts; without it, any. May be repeated.",
+    help="The only key that the vendor accepts; without it, any key. May be repeated.",
 )
 def sandbox(listen: str, keys: dict[str, str]) -> None:
-    """Serve the vendors' servers, emulated, for trials and tests.
+    """Run emulated vendor servers for trials and tests.
 
-    Each vendor stands under its name: http://127.0.0.1:9100/chrts/event/track. The page at the
-    root shows what came in. Runs until SIGTERM or Ctrl-C.
+    The URL of each vendor begins with its name: http://127.0.0.1:9100/chrts/event/track. The page
+    at http://127.0.0.1:9100/ shows the received requests. Runs until SIGTERM or Ctrl-C.
     """
     sandboxes = [sandbox() for sandbox in load_plugins().sandboxes.values()]
     app = make_app(sandboxes, keys)
@@ -71,7 +71,7 @@ async def _serve(app: web.Application, where: Address, names: Sequence[str]) -> 
     await runner.setup()
     try:
         await _listen(runner, where)
-        click.echo(f"{url(runner)}/ is the sandbox of {', '.join(names)}; Ctrl-C ends it")
+        click.echo(f"{url(runner)}/ is the sandbox of {', '.join(names)}; stop it with Ctrl-C")
         await stop.wait()
     finally:
         await runner.cleanup()
@@ -81,8 +81,8 @@ async def _listen(runner: web.AppRunner, where: Address) -> None:
     try:
         await web.TCPSite(runner, where.host, where.port).start()
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        reason = "the port is in use" if taken else (error.strerror or str(error))
+        in_use = error.errno == errno.EADDRINUSE
+        reason = "the port is in use" if in_use else (error.strerror or str(error))
         shown = f"{where.host or ''}:{where.port}"
         raise click.ClickException(
             f"cannot listen on {shown}: {reason}; choose another address with --listen"
@@ -90,25 +90,26 @@ async def _listen(runner: web.AppRunner, where: Address) -> None:
 
 
 def url(runner: web.AppRunner) -> str:
-    """Return where a browser on this machine finds what *runner* serves."""
+    """Return the URL of *runner* for a browser on this machine."""
     host, port = runner.addresses[0][:2]
-    if host in {"0.0.0.0", "::"}:  # noqa: S104 - a wildcard is no address to look at
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - a browser cannot open a wildcard address
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 SANDBOX = "127.0.0.1:9100"
-PATIENCE = 20.0
-"""Seconds in which both must be up."""
-STEP = 0.05
+START_TIMEOUT = 20.0
+"""Seconds in which the gateway and the sandbox must accept connections."""
+POLL_INTERVAL = 0.05
+"""Seconds between two attempts to connect."""
 
 
 @click.command()
 @config_option
 def demo(path: Path) -> None:
-    """Start the sandbox and the gateway, and print what to try; Ctrl-C stops both.
+    """Start the sandbox and the gateway, and print example requests; Ctrl-C stops both.
 
-    The destinations of the configuration should point at the sandbox.
+    The destinations in the configuration should point at the sandbox.
     """
     registry = load_plugins()
     config = load_config(path, registry)
@@ -126,7 +127,7 @@ async def _demo(path: Path, config: Config, registry: PluginRegistry) -> int:
     terminal = os.isatty(sys.stdin.fileno())
 
     def hung_up() -> None:
-        """Reload, as `gateway run` does; stop where it means that the terminal is gone."""
+        """Reload on SIGHUP, as `gateway run` does; stop if the terminal was closed."""
         if terminal and not os.isatty(sys.stdin.fileno()):
             stop.set()
         elif gateway.returncode is None:
@@ -140,15 +141,15 @@ async def _demo(path: Path, config: Config, registry: PluginRegistry) -> int:
     up = loop.create_task(_up([(host or "127.0.0.1", port), (sandbox_host, int(sandbox_port))]))
     await asyncio.wait([up, stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
     if up.done() and not up.cancelled() and up.result():
-        _say(config, registry, f"http://{host or '127.0.0.1'}:{port}")
+        _print_examples(config, registry, f"http://{host or '127.0.0.1'}:{port}")
         await asyncio.wait([stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
-    asked = stop.is_set()
+    stopped_by_user = stop.is_set()
     for task in (up, stopped):
         task.cancel()
     for process in (gateway, sandbox):
         await _end(process)
     await asyncio.gather(*ended)
-    return 0 if asked else 1
+    return 0 if stopped_by_user else 1
 
 
 async def _start(*arguments: str) -> Process:
@@ -164,8 +165,8 @@ async def _end(process: Process) -> None:
 
 
 async def _up(addresses: list[tuple[str, int]]) -> bool:
-    """Tell whether every one of *addresses* takes connections before patience ends."""
-    deadline = asyncio.get_running_loop().time() + PATIENCE
+    """Wait until all *addresses* accept connections; return False after START_TIMEOUT."""
+    deadline = asyncio.get_running_loop().time() + START_TIMEOUT
     for host, port in addresses:
         while True:
             try:
@@ -173,33 +174,33 @@ async def _up(addresses: list[tuple[str, int]]) -> bool:
             except OSError:
                 if asyncio.get_running_loop().time() > deadline:
                     return False
-                await asyncio.sleep(STEP)
+                await asyncio.sleep(POLL_INTERVAL)
             else:
                 writer.close()
                 break
     return True
 
 
-def _say(config: Config, registry: PluginRegistry, url: str) -> None:
+def _print_examples(config: Config, registry: PluginRegistry, url: str) -> None:
     click.echo()
-    click.secho("The gateway is up. Try, in another terminal:", bold=True)
+    click.secho("The gateway is up. In another terminal, try:", bold=True)
     for source in config.sources.values():
-        reads = registry.inputs[source.vendor]
+        vendor = registry.inputs[source.vendor]
         click.echo()
-        click.secho(f"  # as a client of {reads.name}", dim=True)
-        click.echo(curl(url + source.mount, reads.example))
+        click.secho(f"  # in the format of {vendor.name}", dim=True)
+        click.echo(curl(url + source.mount, vendor.example))
     click.echo()
     if config.admin is not None:
-        click.echo(f"Then open http://{config.admin.listen}/ to see what became of it, and")
+        click.echo(f"Then open http://{config.admin.listen}/ to follow the event, and")
         click.echo(f"http://{SANDBOX}/ to see what each vendor received. Ctrl-C stops both.")
     else:
         click.echo(
-            f"Then open http://{SANDBOX}/ to see what each vendor received; Ctrl-C stops both."
+            f"Then open http://{SANDBOX}/ to see what each vendor received. Ctrl-C stops both."
         )
 
 
 def curl(url: str, request: Request) -> str:
-    """Return *request* as a command for a shell, one option a line."""
+    """Return *request* as a ``curl`` command for a shell, one option per line."""
     headers = {"content-type": "application/json", **request.headers}
     parts = [f"curl -i {shlex.quote(url + request.url)}"]
     parts += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]

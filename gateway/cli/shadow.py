@@ -1,4 +1,4 @@
-"""``gateway shadow``: what the destinations saw that only look on."""
+"""``gateway shadow``: report what shadow destinations would have received, and reset the report."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,30 +19,30 @@ from gateway.shadow.tally import Count, Key
 from gateway.spool.dead_letters import format_time
 from gateway.suggestions import did_you_mean
 
-FEW = 3
-"""How many names of events a reason lists."""
+MAX_NAMES = 3
+"""Names of events that are listed for a reason."""
 
 
 @click.group("shadow")
 def shadow() -> None:
-    """Say what shadow destinations would have received, and lost."""
+    """Report what shadow destinations would have received and lost."""
 
 
 @shadow.command("report")
 @config_option
-@click.option("--destination", metavar="NAME", help="Of this shadow only.")
+@click.option("--destination", metavar="NAME", help="Only this shadow.")
 @click.option(
     "--accept",
     "accepted",
     metavar="PATTERN",
     multiple=True,
-    help='A field, or an event, that need not arrive, such as "context.*"; more than once.',
+    help='A field or event that need not arrive, such as "context.*". May be repeated.',
 )
-@click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 def report_(path: Path, destination: str | None, accepted: Sequence[str], *, as_json: bool) -> None:
-    """Say per event and field what would arrive, and whether it is safe to switch.
+    """Report which events and fields would arrive, and whether it is safe to switch.
 
-    It may be asked while the gateway runs, which writes down what it saw once a second.
+    The gateway may be running; it updates the report's counts once a second.
     """
     file = ShadowStore(load_spool(path).path)
     counts = _by_destination(file.read())
@@ -53,9 +53,9 @@ def report_(path: Path, destination: str | None, accepted: Sequence[str], *, as_
                 f"no shadow {destination!r}; {did_you_mean(destination, known)}"
             )
         counts[destination] = {}
-    told = _spelt()
+    wire_name = _wire_names()
     reports = [
-        report(name, sums, told, accepted)
+        report(name, sums, wire_name, accepted)
         for name, sums in counts.items()
         if destination in {None, name}
     ]
@@ -63,7 +63,7 @@ def report_(path: Path, destination: str | None, accepted: Sequence[str], *, as_
         click.echo(orjson.dumps([_json(found) for found in reports], option=orjson.OPT_INDENT_2))
         return
     if not reports:
-        click.echo("no shadow has seen anything yet; write shadow = true in a destination's table")
+        click.echo("no shadow has seen an event yet; set shadow = true in a [destinations.*] table")
     out = console()
     for found in reports:
         _print(found, out)
@@ -71,11 +71,11 @@ def report_(path: Path, destination: str | None, accepted: Sequence[str], *, as_
 
 @shadow.command("reset")
 @config_option
-@click.option("--destination", metavar="NAME", help="Of this shadow only.")
+@click.option("--destination", metavar="NAME", help="Only this shadow.")
 def reset(path: Path, destination: str | None) -> None:
-    """Forget what shadows saw, to begin anew, after a change of the routes for example."""
-    forgotten = ShadowStore(load_spool(path).path).clear(destination)
-    click.echo("forgotten" if forgotten else "there was nothing to forget")
+    """Delete the report's counts, to start again after a change of routes, for example."""
+    cleared = ShadowStore(load_spool(path).path).clear(destination)
+    click.echo("the counts were deleted" if cleared else "there was nothing to delete")
 
 
 def _by_destination(counts: Mapping[Key, Count]) -> dict[str, dict[Key, Count]]:
@@ -85,7 +85,7 @@ def _by_destination(counts: Mapping[Key, Count]) -> dict[str, dict[Key, Count]]:
     return found
 
 
-def _spelt() -> Spelt:
+def _wire_names() -> Spelt:
     registry = load_plugins()
     known = {name: spellings(reads()) for name, reads in registry.inputs.items()}
     return lambda vendor, field: spelt(field, known.get(vendor, {}))
@@ -105,7 +105,9 @@ def _print(found: ShadowReport, out: Console) -> None:
         events = "1 event" if found.seen == 1 else f"{found.seen} events"
         out.print(f"  {events}, from {format_time(found.first)} to {format_time(found.last)} UTC")
     if found.skipped:
-        out.print(f"  {found.skipped} further ones were skipped, to keep pace")
+        out.print(
+            f"  {found.skipped} more were skipped: they came faster than they can be compared"
+        )
     for heading, columns, rows in _tables(found):
         out.print(title(f"\n  {heading}"))
         made = table(columns, rows)
@@ -116,22 +118,23 @@ def _print(found: ShadowReport, out: Console) -> None:
 
 def _tables(found: ShadowReport) -> Iterator[tuple[str, Sequence[str], Sequence[tuple[str, ...]]]]:
     if found.events:
-        yield "Events", ("event", "of", "seen", "go"), [_event(line) for line in found.events]
+        columns: tuple[str, ...] = ("event", "source vendor", "seen", "would arrive")
+        yield "Events", columns, [_event(line) for line in found.events]
     if reasons := _reasons(found.events):
-        yield "Why events would not arrive", ("events", "why", "which"), reasons
+        yield "Why events would not arrive", ("events", "reason", "names"), reasons
     if found.fields:
-        columns = ("field", "sent as", "how", "of events", "example", "why")
-        heading = f"Fields that would not arrive as they are ({found.kept} others would)"
+        columns = ("field", "sent as", "how", "of events", "example", "reason")
+        heading = f"Lost or coerced fields ({found.kept} others are kept)"
         yield heading, columns, [_field(line) for line in found.fields]
     if found.answers:
         answers = [(str(line.number), line.how, line.why) for line in found.answers]
-        yield "Answers of the test account", ("events", "answer", "why"), [*answers]
+        yield "Responses of the test account", ("events", "response", "reason"), [*answers]
     if found.beside:
-        sides = [
+        rows = [
             (str(line.number), line.destination, line.there, line.here) for line in found.beside
         ]
-        headings = ("events", "sent to", "ended there", "the test account")
-        yield "The same events where they were really sent", headings, [*sides]
+        columns = ("events", "destination", "outcome there", "outcome in the test account")
+        yield "The same events at the destinations that really got them", columns, [*rows]
 
 
 def _safe(found: ShadowReport) -> bool:
@@ -160,9 +163,9 @@ def _field(line: FieldLine) -> tuple[str, ...]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - FEW
-    return ", ".join(names[:FEW]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _marked(name: str, accepted: bool) -> str:  # noqa: FBT001 - a mark that is there or not
+def _marked(name: str, accepted: bool) -> str:  # noqa: FBT001 - clear in its two calls
     return f"{name} (accepted)" if accepted else name

@@ -1,4 +1,4 @@
-"""``gateway test``."""
+"""``gateway test``: run the tests in a configuration."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from gateway.explain import Explainer
 from gateway.explain.assertions import Mismatch, RouteTestResult, run_route_test
 from gateway.plugin.registry import load_plugins
 
-NONE = """{path} has no tests; write some, such as
+NO_TESTS = """{path} has no tests; add one, such as
 
     [[tests]]
     name = "orders reach the CRM"
@@ -23,31 +23,37 @@ NONE = """{path} has no tests; write some, such as
 @click.command("test")
 @config_option
 @click.option(
-    "--name", "only", metavar="TEXT", default="", help="Run those with this text in their name."
+    "--name",
+    "only",
+    metavar="TEXT",
+    default="",
+    help="Run only tests with this text in their name, in any case.",
 )
-@click.option("--explain", is_flag=True, help="Explain the request of each test that fails.")
+@click.option("--explain", is_flag=True, help="Explain the request of each failed test.")
 def test(path: Path, *, only: str, explain: bool) -> None:
-    """Run the tests of a configuration: what becomes of requests, without sending any.
+    """Run the tests in a configuration, without sending anything.
 
-    Tests stand in the file or in one that it includes, as [[tests]]. Exits with 1 where one
-    fails. Credentials that are not set here are stood in for.
+    A test is a [[tests]] table in the file or in one that it includes. Exits with 1 if a test
+    fails. Environment variables and secret files that do not exist here are replaced by
+    placeholders.
     """
     registry = load_plugins()
     config = load(path, registry, stand_ins=True)
     chosen = [case for case in config.tests if only.lower() in case.config.name.lower()]
     if not chosen:
-        none = f"no test of {path} has {only!r} in its name" if only else NONE.format(path=path)
-        raise click.ClickException(none)
-    explaining = Explainer(config, registry)
-    out = console(hide=explaining.redactor.text)
+        if only:
+            raise click.ClickException(f"no test in {path} has {only!r} in its name")
+        raise click.ClickException(NO_TESTS.format(path=path))
+    explainer = Explainer(config, registry)
+    out = console(hide=explainer.redactor.text)
     failed = 0
     for case in chosen:
-        result = run_route_test(case, explaining, list(config.destinations))
+        result = run_route_test(case, explainer, list(config.destinations))
         failed += not result.passed
         _report(result, out, explain=explain)
     count = "1 test" if len(chosen) == 1 else f"{len(chosen)} tests"
-    said = f"{failed} of {count} failed" if failed else f"{count} passed"
-    say(out, 0, f"\n{said}", style="bold red" if failed else "bold green")
+    summary = f"{failed} of {count} failed" if failed else f"{count} passed"
+    say(out, 0, f"\n{summary}", style="bold red" if failed else "bold green")
     raise click.exceptions.Exit(1 if failed else 0)
 
 

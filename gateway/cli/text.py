@@ -1,4 +1,4 @@
-"""Explanations, traces and dead letters as lines for a person."""
+"""Print explanations, traces and dead letters as lines of text."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -43,59 +43,60 @@ from gateway.trace.records import (
     TraceLine,
 )
 
-OWN = frozenset({"id", "received_at", "origin"})
-"""Fields of an event that are the gateway's, and say nothing about it."""
+GATEWAY_FIELDS = frozenset({"id", "received_at", "origin"})
+"""Fields of an event that the gateway sets; they are not printed."""
 LABEL = 13
 """Columns of the names of steps."""
-ENOUGH = 160
-"""Characters of an answer that are shown."""
-NARROWEST = 24
-"""Columns that a text gets however far it is indented."""
+MAX_RESPONSE = 160
+"""Characters that are shown of a response."""
+MIN_WIDTH = 24
+"""Columns of a text, however far it is indented."""
 
 
 def print_explanation(explanation: Explanation, out: RedactingConsole) -> None:
-    """Print all of it."""
+    """Print what the gateway would do with a request: events, routes, steps, outgoing requests."""
     request = explanation.request
     through = f" through {explanation.source}" if explanation.source else ""
     vendor = f", in the format of {explanation.vendor}" if explanation.vendor else ""
     say(out, 0, f"{request.method} {request.path}{through}{vendor}", style="bold")
     if explanation.refusal is not None:
-        say(out, 2, f"becomes no event: {explanation.refusal.reason}", style="red")
+        say(out, 2, f"no event: {explanation.refusal.reason}", style="red")
         if explanation.refusal.answer is not None:
-            _answered(out, explanation.refusal.answer)
+            _response(out, explanation.refusal.answer)
         return
     if explanation.answer is not None:
-        _answered(out, explanation.answer)
+        _response(out, explanation.answer)
     if not explanation.events:
-        say(out, 2, "holds no event, and is answered all the same")
+        say(out, 2, "no events in this request; the gateway still responds")
     for number, event in enumerate(explanation.events, start=1):
         _event(event, number, len(explanation.events), out)
 
 
-def _answered(out: RedactingConsole, answer: Response) -> None:
-    body = answer.body.decode("utf-8", "replace").strip()
-    say(out, 2, f"answered with {answer.status} {shorten(body)}".rstrip(), style="dim")
+def _response(out: RedactingConsole, response: Response) -> None:
+    body = response.body.decode("utf-8", "replace").strip()
+    say(out, 2, f"response: {response.status} {shorten(body)}".rstrip(), style="dim")
 
 
-def _event(story: EventExplanation, number: int, count: int, out: RedactingConsole) -> None:
-    event = story.event
+def _event(explained: EventExplanation, number: int, count: int, out: RedactingConsole) -> None:
+    event = explained.event
     what = event.type if event.name is None else f"{event.name} ({event.type})"
     which = f"event {number} of {count}" if count > 1 else "event"
     say(out, 0, f"\n{which}: {what}", style="bold")
-    told = {k: v for k, v in as_json(event).items() if k not in OWN and k not in {"type", "name"}}
-    _aligned(out, 2, [(path, shown(value)) for path, value in leaf_values(without_secrets(told))])
-    if story.planned is not None:
-        say(out, 2, f"not as planned by schema {story.planned.schema!r}", style="yellow")
-        _aligned(out, 4, [(wrong.place, wrong.what) for wrong in story.planned.violations])
-        if story.planned.dropped:
-            dropped = ", ".join(".".join(map(str, path)) for path in story.planned.dropped)
-            say(out, 4, f"goes on without {dropped}")
-    for route in story.routes:
+    left_out = GATEWAY_FIELDS | {"type", "name"}
+    fields = {key: value for key, value in as_json(event).items() if key not in left_out}
+    _aligned(out, 2, [(path, shown(value)) for path, value in leaf_values(without_secrets(fields))])
+    if (planned := explained.planned) is not None:
+        say(out, 2, f"violates schema {planned.schema!r} of the tracking plan", style="yellow")
+        _aligned(out, 4, [(wrong.place, wrong.what) for wrong in planned.violations])
+        if planned.dropped:
+            dropped = ", ".join(".".join(map(str, path)) for path in planned.dropped)
+            say(out, 4, f"continues without {dropped}")
+    for route in explained.routes:
         _route(route, out)
 
 
-def _route(story: RouteExplanation, out: RedactingConsole) -> None:
-    decision = story.decision
+def _route(explained: RouteExplanation, out: RedactingConsole) -> None:
+    decision = explained.decision
     mark, style = ("✓", "green") if decision.taken else ("✗", "dim")
     if decision.taken and not decision.gives:
         mark, style = "-", "yellow"
@@ -103,39 +104,37 @@ def _route(story: RouteExplanation, out: RedactingConsole) -> None:
     say(out, 4, decision.reason)
     if decision.part:
         say(out, 4, decision.part, label="decided by", width=LABEL, style="cyan")
-    for step in story.steps:
+    for step in explained.steps:
         _step(step, out)
-    if decision.taken and decision.kept_back and not story.steps:
+    if decision.taken and decision.kept_back and not explained.steps:
         say(out, 4, decision.kept_back, style="yellow")
     elif decision.taken and not decision.gives and not decision.kept_back:
-        say(out, 4, "earlier routes have given these destinations the event", style="yellow")
-    for delivery in story.deliveries:
+        say(out, 4, "an earlier route already sends the event there", style="yellow")
+    for delivery in explained.deliveries:
         _delivery(delivery, out)
 
 
 def _step(step: StepResult, out: RedactingConsole) -> None:
     if step.kept_back:
-        say(
-            out, 4, f"keeps it back: {step.kept_back}", label=step.word, width=LABEL, style="yellow"
-        )
+        say(out, 4, f"filtered: {step.kept_back}", label=step.word, width=LABEL, style="yellow")
         return
     found = diff_events(step.before, step.after)
     if not found:
-        passes = step.word in {"sample", "consent"}
-        said = "lets it through" if passes else "changes nothing"
-        say(out, 4, said, label=step.word, width=LABEL, style="dim")
+        is_filter = step.word in {"sample", "consent"}
+        text = "passed" if is_filter else "no change"
+        say(out, 4, text, label=step.word, width=LABEL, style="dim")
     for number, change in enumerate(found):
         say(out, 4, written(change), label="" if number else step.word, width=LABEL)
 
 
 def written(change: Difference) -> str:
-    """Return a change as a line; of a credential, that it changed."""
+    """Return a change of an event as a line; the value of a credential is hidden."""
     if hides(change.path):
         change = Difference(change.path, *map(_hidden, change[1:]))
     if change.before is MISSING:
-        return f"{change.path}: {shown(change.after)} is new"
+        return f"{change.path}: added {shown(change.after)}"
     if change.after is MISSING:
-        return f"{change.path}: {shown(change.before)} is gone"
+        return f"{change.path}: removed {shown(change.before)}"
     return f"{change.path}: {shown(change.before)} → {shown(change.after)}"
 
 
@@ -143,30 +142,32 @@ def _hidden(value: Any) -> Any:
     return value if value is MISSING else HIDDEN
 
 
-def _delivery(story: DeliveryExplanation, out: RedactingConsole) -> None:
-    to = f"{story.destination} ({story.vendor}{', a shadow' if story.shadow else ''})"
-    if story.request is None:
-        how = "would be a dead letter" if story.dead else "gets nothing"
-        say(out, 4, f"{to} {how}: {story.reason}", style="red" if story.dead else "yellow")
+def _delivery(explained: DeliveryExplanation, out: RedactingConsole) -> None:
+    kind = f"{explained.vendor}, a shadow" if explained.shadow else explained.vendor
+    to, request = f"{explained.destination} ({kind})", explained.request
+    if request is None:
+        how = "would become a dead letter" if explained.dead else "gets nothing"
+        style = "red" if explained.dead else "yellow"
+        say(out, 4, f"{to} {how}: {explained.reason}", style=style)
         return
-    _request(story.request, f"{to} gets", out)
-    for further in story.request.also:
+    _request(request, f"{to} gets", out)
+    for further in request.also:
         _request(further, "and", out)
-    if story.losses:
-        say(out, 6, "what does not arrive as it is", style="yellow")
-        rows = [(loss.path, _loss(loss)) for loss in story.losses]
+    if explained.losses:
+        say(out, 6, "lost or coerced", style="yellow")
+        rows = [(loss.path, _loss(loss)) for loss in explained.losses]
         _aligned(out, 8, rows)
-    elif story.request.forwarded:
-        say(out, 6, "the request as it came, with the credential exchanged", style="dim")
+    elif request.forwarded:
+        say(out, 6, "the request as received, with the destination's key", style="dim")
     else:
         say(out, 6, "nothing is lost", style="dim")
-    for field, why in story.derived.items():
+    for field, why in explained.derived.items():
         say(out, 6, f"{field} is derived from {why}", style="dim")
 
 
 def _loss(loss: Loss) -> str:
-    said = f"{loss.how:<9}{shown(as_json(loss.value))}"
-    return f"{said} ({loss.why})" if loss.why else said
+    text = f"{loss.how:<9}{shown(as_json(loss.value))}"
+    return f"{text} ({loss.why})" if loss.why else text
 
 
 def _request(sent: OutgoingRequest, head: str, out: RedactingConsole) -> None:
@@ -185,7 +186,7 @@ def _aligned(out: RedactingConsole, indent: int, rows: Iterable[tuple[str, str]]
         say(out, indent, text, label=label, width=width, label_style="dim")
 
 
-def say(  # noqa: PLR0913 - how a line may look, each once
+def say(  # noqa: PLR0913 - one parameter per property of a line
     out: RedactingConsole,
     indent: int,
     text: str,
@@ -195,7 +196,7 @@ def say(  # noqa: PLR0913 - how a line may look, each once
     width: int = 0,
     label_style: str = "dim",
 ) -> None:
-    """Print *text* after a label of *width* columns; what is too long goes on below its start."""
+    """Print *text* after a label of *width* columns; wrapped lines begin below the text's start."""
     text, label = out.hide(text), out.hide(label)
     while text.startswith("\n"):
         out.print()
@@ -204,8 +205,8 @@ def say(  # noqa: PLR0913 - how a line may look, each once
         out.print(Text(" " * indent + label, style=label_style), soft_wrap=True)
         label, width = "", 4
     inner = indent + width + len(text) - len(text.lstrip())
-    room = max(out.width - inner, NARROWEST)
-    for number, line in enumerate(Text(text.lstrip(), style).wrap(out, room, overflow="fold")):
+    columns = max(out.width - inner, MIN_WIDTH)
+    for number, line in enumerate(Text(text.lstrip(), style).wrap(out, columns, overflow="fold")):
         line.rstrip()
         left = Text(" " * indent) + Text((label if number == 0 else "").ljust(width), label_style)
         pad = Text(" " * (inner - indent - width))
@@ -218,49 +219,49 @@ def shown(value: Any) -> str:
 
 
 def pretty(text: str) -> str:
-    """Return a body for reading: JSON indented, anything else as it is."""
+    """Return a body for display: JSON is indented, other text is unchanged."""
     try:
         return dumps(loads(text), option=orjson.OPT_INDENT_2).decode()
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # or it is nested too deeply
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # the latter: nested too deeply
         return text
 
 
 def shorten(text: str) -> str:
-    """Return a text of which the beginning is enough."""
-    return text if len(text) <= ENOUGH else f"{text[:ENOUGH]}…"
+    """Truncate a response for display."""
+    return text if len(text) <= MAX_RESPONSE else f"{text[:MAX_RESPONSE]}…"
 
 
 def lines(dead: DeadLetter, hide: Hide) -> Iterator[str]:
-    """Yield what there is to know of a dead letter, in the order in which it happened.
+    """Yield the lines about a dead letter: the request, each attempt, the last outgoing request.
 
     Args:
-        dead: the letter.
-        hide: takes credentials out of a text.
+        dead: the dead letter.
+        hide: removes credentials from a text.
     """
     entry, letter = dead.entry, summarize(dead, hide)
     yield f"dead letter {letter.id} of {letter.destination}"
     yield f"  event     {letter.event_name or '(no name)'}, number {dead.index} of {entry.id}"
     yield f"  user      {letter.user or '(none)'}"
     if letter.route:
-        yield f"  route     {letter.route}, after whose steps it is sent"
+        yield f"  route     {letter.route}; a replay applies its steps"
     yield f"  given up  {format_time(letter.at)} UTC, {letter.cause}: {letter.reason}"
     yield ""
     yield f"received at {format_time(entry.request.received_at.timestamp())} UTC by {entry.source}"
     came = redact_received(entry.request, load_plugins().inputs.get(entry.vendor))
-    yield from _told(redact_texts(came, hide))
+    yield from _request_lines(redact_texts(came, hide))
     for number, attempt in enumerate(dead.attempts, start=1):
-        answer = "no answer" if attempt.status is None else f"HTTP {attempt.status}"
+        response = "no response" if attempt.status is None else f"HTTP {attempt.status}"
         yield ""
         at = format_time(attempt.at)
-        yield f"attempt {number} at {at} UTC: {answer} in {attempt.latency:.3f} s"
+        yield f"attempt {number} at {at} UTC: {response} in {attempt.latency:.3f} s"
         yield f"  {hide(attempt.response_excerpt)}"
     if last := redact_sent(dead.rendered):
         yield ""
-        yield "sent last"
-        yield from _told(redact_texts(last, hide))
+        yield "last request sent"
+        yield from _request_lines(redact_texts(last, hide))
 
 
-def _told(request: RedactedRequest) -> Iterator[str]:
+def _request_lines(request: RedactedRequest) -> Iterator[str]:
     yield f"  {request.method} {request.url}"
     yield from (f"  {name}: {value}" for name, value in request.headers.items())
     if request.unread:
@@ -279,32 +280,32 @@ def trace_lines(
     latest: Latest = lambda _: None,
     held: SpoolRecords | None = None,
 ) -> Iterator[str]:
-    """Yield what became of one request, in the order of its way.
+    """Yield the lines about one request: what was received, then each event and its deliveries.
 
     Args:
-        trace: of the request.
-        whole: with what was received and sent.
-        latest: returns the newest line about a destination, if there is one.
-        held: what the spool has of it; None where it could not be asked.
+        trace: the trace of the request.
+        whole: include the received and the sent requests.
+        latest: returns the newest line about a destination, or None.
+        held: the spool's records of the request; None if the spool cannot be read.
     """
     yield f"request {trace.request}"
     if trace.received is None:
-        yield "  what was received was not traced, or is too old to be kept still"
+        yield "  the received request was not traced, or its trace has expired"
     else:
         yield from _received(trace.received, whole=whole)
     known = {event.event for event in trace.events}
     for event in trace.events:
         yield ""
         yield from _trace_event(event)
-        for end in delivery_statuses(trace, event, held):
-            for tried in end.tries:
-                yield from _tried(tried, whole=whole)
-            yield from _stands(end, latest, trace.request, asked=held is not None)
-    for tried in trace.tries:
-        if tried.event not in known:
+        for status in delivery_statuses(trace, event, held):
+            for attempt in status.tries:
+                yield from _attempt(attempt, whole=whole)
+            yield from _status(status, latest, trace.request, asked=held is not None)
+    for attempt in trace.tries:
+        if attempt.event not in known:
             yield ""
-            yield f"event {tried.event}  {tried.name}"
-            yield from _tried(tried, whole=whole)
+            yield f"event {attempt.event}  {attempt.name}"
+            yield from _attempt(attempt, whole=whole)
     for letter in held.letters if held else ():
         if letter.event not in known:
             yield ""
@@ -312,34 +313,34 @@ def trace_lines(
             yield dead_letter_line(letter)
 
 
-def _stands(end: DeliveryStatus, latest: Latest, request: str, *, asked: bool) -> Iterator[str]:
-    """Yield how a delivery stands, as far as its tries do not say it."""
-    letter = end.letter
+def _status(status: DeliveryStatus, latest: Latest, request: str, *, asked: bool) -> Iterator[str]:
+    """Yield the status of a delivery, unless its attempts show it already."""
+    letter, attempts = status.letter, status.tries
     if letter is not None:
-        told = bool(end.tries) and end.tries[-1].reason == f"{letter.cause}: {letter.reason}"
-        yield f"    it is dead letter {letter.id}" if told else dead_letter_line(letter)
+        shown = bool(attempts) and attempts[-1].reason == f"{letter.cause}: {letter.reason}"
+        yield f"    it is dead letter {letter.id}" if shown else dead_letter_line(letter)
         return
-    traced = is_sampled(request)
-    words = end.words(traced=traced, asked=asked)
-    if end.tries and words:
+    to, traced = status.destination, is_sampled(request)
+    words = status.words(traced=traced, asked=asked)
+    if attempts and words:
         yield f"    {words}"
-    elif end.owed or (traced and not asked):
-        yield f"  {end.destination}: nothing yet; {_waiting(end, latest(end.destination), words)}"
+    elif status.owed or (traced and not asked):
+        yield f"  {to}: no attempt yet; {_waiting(status, latest(to), words)}"
     elif words:
-        yield f"  {end.destination}: {words}"
+        yield f"  {to}: {words}"
 
 
-def _waiting(end: DeliveryStatus, latest: TraceLine | None, words: str) -> str:
-    """Return what an untried delivery waits for, by the *latest* line about its destination."""
-    behind = end.standing is not None and end.standing.behind
+def _waiting(status: DeliveryStatus, latest: TraceLine | None, words: str) -> str:
+    """Return why a delivery had no attempt yet, by the *latest* line about its destination."""
+    behind = status.standing is not None and status.standing.behind
     if latest is None or latest.outcome != "later" or behind:
         return words
     at = format_time(latest.at)
-    return f"it waits for the destination, which is in trouble: {latest.reason} ({at} UTC)"
+    return f"the destination fails: {latest.reason} ({at} UTC)"
 
 
 def dead_letter_line(letter: DeadLetterSummary) -> str:
-    """Return what there is to say of a dead letter."""
+    """Return the line about a dead letter: when it was given up, its id, cause and reason."""
     at, number = format_time(letter.at), letter.id
     why = f"{letter.cause}: {letter.reason}"
     return f"  {letter.destination}: given up {at} as dead letter {number}; {why}"
@@ -352,11 +353,11 @@ def _received(received: RequestRecord, *, whole: bool) -> Iterator[str]:
     at = format_time(received.at)
     yield f"  received  {at} UTC by {received.source} ({received.vendor}){key}"
     yield f"            {came}"
-    answer = "accepted" if received.status is None else f"HTTP {received.status}"
+    response = "accepted" if received.status is None else f"HTTP {received.status}"
     seconds = "" if received.seconds is None else f" in {received.seconds:.3f} s"
-    yield f"  answered  {answer}{seconds}"
+    yield f"  response  {response}{seconds}"
     if received.fault:
-        yield f"  refused   {received.fault}: {received.reason}"
+        yield f"  rejected  {received.fault}: {received.reason}"
     if whole:
         yield from _message(message, 4)
 
@@ -368,51 +369,49 @@ def _trace_event(event: EventRecord) -> Iterator[str]:
     if any(ids.values()):
         yield "  " + ", ".join(f"{what} {one}" for what, one in ids.items() if one)
     if event.repeated:
-        yield "  came before, and goes nowhere"
+        yield "  duplicate; not delivered again"
     for violation in event.planned:
-        yield f"  not as planned: {violation}"
+        yield f"  violates the tracking plan: {violation}"
     for decision in event.decisions:
-        yield from _decided(decision)
+        yield from _decision(decision)
 
 
-def _decided(decided: RouteRecord) -> Iterator[str]:
-    to = ", ".join(decided.gives) or "nowhere new"
-    how = f"to {to}" if decided.taken and not decided.kept_back else "not taken"
-    if decided.kept_back:
-        how = "kept back"
-    yield f"  {decided.route}: {how}; {decided.kept_back or decided.reason}"
-    if decided.part and not decided.kept_back:
-        yield f"    decided by: {decided.part}"
+def _decision(decision: RouteRecord) -> Iterator[str]:
+    to = ", ".join(decision.gives) or "no further destination"
+    how = f"to {to}" if decision.taken and not decision.kept_back else "not taken"
+    if decision.kept_back:
+        how = "filtered"
+    yield f"  {decision.route}: {how}; {decision.kept_back or decision.reason}"
+    if decision.part and not decision.kept_back:
+        yield f"    decided by: {decision.part}"
 
 
-def _tried(tried: AttemptRecord, *, whole: bool) -> Iterator[str]:
-    answer = "" if not tried.number else "no answer"
-    if tried.status is not None:
-        answer = f"HTTP {tried.status}"
-    seconds = "" if tried.seconds is None else f" in {tried.seconds:.3f} s"
-    figures = f", try {tried.number}: {answer}{seconds}" if tried.number else ""
-    why = f": {tried.reason}" if tried.reason else ""
-    outcome = {"later": "tried again later", "dead": "dead letter"}.get(
-        tried.outcome, tried.outcome
-    )
-    yield f"  {format_time(tried.at)} {tried.destination}{figures}; {outcome}{why}"
-    if tried.route:
-        yield f"    after the steps of {tried.route}{_changes(tried)}"
-    if tried.said and tried.said not in tried.reason:
-        yield f"    it said: {tried.said}"
+def _attempt(attempt: AttemptRecord, *, whole: bool) -> Iterator[str]:
+    response = "" if not attempt.number else "no response"
+    if attempt.status is not None:
+        response = f"HTTP {attempt.status}"
+    seconds = "" if attempt.seconds is None else f" in {attempt.seconds:.3f} s"
+    figures = f", attempt {attempt.number}: {response}{seconds}" if attempt.number else ""
+    why = f": {attempt.reason}" if attempt.reason else ""
+    outcome = {"later": "will retry", "dead": "dead letter"}.get(attempt.outcome, attempt.outcome)
+    yield f"  {format_time(attempt.at)} {attempt.destination}{figures}; {outcome}{why}"
+    if attempt.route:
+        yield f"    after the steps of {attempt.route}{_changes(attempt)}"
+    if attempt.said and attempt.said not in attempt.reason:
+        yield f"    response: {attempt.said}"
     for how in ("lost", "coerced"):
-        paths = ", ".join(loss.path for loss in tried.losses if loss.how == how)
+        paths = ", ".join(loss.path for loss in attempt.losses if loss.how == how)
         if paths:
             yield f"    {how}: {paths}"
-    if whole and tried.sent is not None:
-        yield from _message(tried.sent, 4)
+    if whole and attempt.sent is not None:
+        yield from _message(attempt.sent, 4)
 
 
-def _changes(tried: AttemptRecord) -> str:
-    said = [f"{change.path} {change.how}" for change in tried.changes]
-    if tried.omitted_changes:
-        said.append(f"and {tried.omitted_changes} more")
-    return f": {', '.join(said)}" if said else ""
+def _changes(attempt: AttemptRecord) -> str:
+    changes = [f"{change.path} {change.how}" for change in attempt.changes]
+    if attempt.omitted_changes:
+        changes.append(f"and {attempt.omitted_changes} more")
+    return f": {', '.join(changes)}" if changes else ""
 
 
 def _message(message: RecordedMessage, indent: int) -> Iterator[str]:
@@ -429,7 +428,7 @@ def _count(events: int) -> str:
 
 
 def tail_line(line: TraceLine) -> Text:
-    """Return what ``gateway tail`` prints of *line*."""
+    """Return *line* as ``gateway tail`` prints it."""
     seconds = "" if line.seconds is None else f" {line.seconds * 1000:.0f} ms"
     status = "" if line.status is None else f" {line.status}"
     user = line.user_id or line.anonymous_id

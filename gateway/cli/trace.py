@@ -1,6 +1,6 @@
-"""``gateway trace`` and ``gateway tail``.
+"""``gateway trace`` and ``gateway tail``: print the traces of requests and deliveries.
 
-It reads the file and no more, so that the gateway never waits for it, and never knows of it.
+Both only read ``traces.db`` and the spool. They take no lock, so the gateway never waits for them.
 """
 
 import contextlib
@@ -38,11 +38,11 @@ from gateway.trace.records import Trace, TraceFilter, TraceLine
 from gateway.trace.store import NoTraceFile, open_traces
 
 Known = Callable[[], Redactor]
-"""Returns what hides the configured credentials; says which of them it does not know."""
+"""Returns the redactor of the configuration; prints which credentials it does not know."""
 
 
 class TraceOutput(Trace, frozen=True):
-    """A trace, with what the spool has of its request; null where that could not be asked."""
+    """A trace, with the spool's records of its request; null if the spool cannot be read."""
 
     letters: Sequence[DeadLetterSummary] | None = None
     standings: Sequence[DeliveryState] | None = None
@@ -51,43 +51,50 @@ class TraceOutput(Trace, frozen=True):
 @click.command("trace")
 @config_option
 @click.argument("identity", metavar="ID")
-@click.option("--short", is_flag=True, help="Without what was received and sent.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, a trace per line.")
+@click.option("--short", is_flag=True, help="Leave out the received and the sent requests.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one trace per line.")
 @click.option(
-    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Traces at most."
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=20,
+    show_default=True,
+    help="Print at most this many traces.",
 )
 def trace(path: Path, identity: str, limit: int, *, short: bool, as_json: bool) -> None:
-    """Show where an event went, and why not elsewhere.
+    """Show which destinations got an event, and why others did not.
 
-    ID is a request's (x-gateway-request-id), an event's, a message id, a user id or an anonymous
-    id. Works while the gateway runs, and after. Several requests are shown in short, the newest
-    last.
+    ID is the id of a request (header x-gateway-request-id), event, message, user or anonymous
+    user. The gateway may run or be stopped. If several requests match, each is printed in short
+    form, the newest last.
     """
     file, known = load_trace(path), cache(partial(redactor_of, path))
-    with _spool(path) as box:
-        found, latest, none = _found(file, identity, limit)
-        found = found or list(_untraced(box, identity, known))
-        held = {trace.request: _held(box, trace, known) for trace in found}
+    with _spool(path) as store:
+        found, latest, no_file = _traces(file, identity, limit)
+        found = found or list(_untraced(store, identity, known))
+        records = {trace.request: _records(store, trace, known) for trace in found}
     if not found:
-        why = explain_missing(identity, asked=box is not None)
-        raise none or click.ClickException(strip_control_characters(why))
+        why = explain_missing(identity, asked=store is not None)
+        raise no_file or click.ClickException(strip_control_characters(why))
     for place, trace in enumerate(reversed(found)):
-        kept = held[trace.request]
+        held = records[trace.request]
         if as_json:
-            more = {} if kept is None else kept._asdict()
+            more = {} if held is None else held._asdict()
             click.echo(msgspec.json.encode(TraceOutput(**msgspec.structs.asdict(trace), **more)))
             continue
         if place:
             click.echo()
         whole = len(found) == 1 and not short
-        for line in trace_lines(trace, whole=whole, latest=latest.get, held=kept):
+        for line in trace_lines(trace, whole=whole, latest=latest.get, held=held):
             click.echo(strip_control_characters(line))
 
 
-def _found(
+def _traces(
     file: Path, identity: str, limit: int
 ) -> tuple[list[Trace], dict[str, TraceLine | None], NoTraceFile | None]:
-    """Return what is traced, the newest line about each destination of it, and why nothing is."""
+    """Return the traces, the newest line of each of their destinations, and a missing file's error.
+
+    The lines are by destination; None where it has no line yet.
+    """
     try:
         with open_traces(file) as reader:
             found = reader.show(identity, limit)
@@ -105,72 +112,77 @@ def _found(
 
 @contextlib.contextmanager
 def _spool(path: Path) -> Iterator[DeadLetterStore | None]:
-    """Open the spool beside the traces; there need not be one that can be read here."""
+    """Open the spool of the configuration; yield None if it cannot be read."""
     with contextlib.ExitStack() as stack:
-        box = None
+        store = None
         with contextlib.suppress(SpoolError):
-            box = stack.enter_context(DeadLetterStore(load_spool(path).path))
-        yield box
+            store = stack.enter_context(DeadLetterStore(load_spool(path).path))
+        yield store
 
 
-def _untraced(box: DeadLetterStore | None, identity: str, known: Known) -> Iterator[Trace]:
-    """Yield a request of which the spool has dead letters, or what it is still to deliver."""
-    if box is None:
+def _untraced(store: DeadLetterStore | None, identity: str, known: Known) -> Iterator[Trace]:
+    """Yield a trace made from the spool: of a request that is pending or has dead letters."""
+    if store is None:
         return
     with contextlib.suppress(SpoolError):
         for which in filters_for_id(identity):
-            owing = box.owing(which.request or "")
-            letters = box.dead_letters(which, limit=1)
+            owing = store.owing(which.request or "")
+            letters = store.dead_letters(which, limit=1)
             for entry in [dead.entry for dead in letters] if owing is None else [owing.entry]:
                 inputs = {name: cls() for name, cls in load_plugins().inputs.items()}
-                setting = RecordSettings(Router(()), inputs, known(), {}, consents=True)
-                maker = RecordBuilder(setting, TraceConfig().max_body)
-                yield trace_from_spool(entry, maker, whole=owing is not None and owing.whole)
+                settings = RecordSettings(Router(()), inputs, known(), {}, consents=True)
+                builder = RecordBuilder(settings, TraceConfig().max_body)
+                yield trace_from_spool(entry, builder, whole=owing is not None and owing.whole)
                 return
 
 
-def _held(box: DeadLetterStore | None, trace: Trace, known: Known) -> SpoolRecords | None:
-    if box is None:
+def _records(store: DeadLetterStore | None, trace: Trace, known: Known) -> SpoolRecords | None:
+    """Return the spool's dead letters and pending deliveries of a request; None without a spool."""
+    if store is None:
         return None
-    whole = DeadLetterFilter(request=trace.request)
+    of_request = DeadLetterFilter(request=trace.request)
     with contextlib.suppress(SpoolError):
-        stands = tuple(delivery_states(box.owing(trace.request)))
-        if not box.dead_letters(whole, limit=1):
-            return SpoolRecords((), stands)
-        which = list(asks(trace, trace.events))
+        states = tuple(delivery_states(store.owing(trace.request)))
+        if not store.dead_letters(of_request, limit=1):
+            return SpoolRecords((), states)
+        filters = list(asks(trace, trace.events))
         if trace.received is None or len(trace.events) < trace.received.events:
-            which.append(whole)
-        found = [dead for one in which for dead in box.dead_letters(one, limit=MOST)]
+            filters.append(of_request)
+        found = [dead for one in filters for dead in store.dead_letters(one, limit=MOST)]
         letters = {dead.id: summarize(dead, known().text) for dead in found}
-        return SpoolRecords(tuple(letters.values()), stands)
+        return SpoolRecords(tuple(letters.values()), states)
     return None
 
 
-PAGE = 500
+PAGE_SIZE = 500
 """Lines that are read at once."""
-PATIENCE = 1000
-"""Milliseconds after which the file is looked at where the system tells of no change."""
+POLL_INTERVAL = 1000
+"""Milliseconds after which the file is read again if the system reports no change."""
 
 
 @click.command("tail")
 @config_option
-@click.option("--source", help="Of this source.")
-@click.option("--destination", help="Deliveries to this destination.")
-@click.option("--event", "name", help="Of events with this neutral name.")
-@click.option("--user", help="Of the user with this id, or anonymous id.")
-@click.option("--failed", is_flag=True, help="Only what went wrong.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, a line each.")
+@click.option("--source", help="Only requests to this source, and their deliveries.")
+@click.option("--destination", help="Only deliveries to this destination.")
+@click.option("--event", "name", help="Only events with this neutral name.")
+@click.option("--user", help="Only events of the user with this id or anonymous id.")
+@click.option("--failed", is_flag=True, help="Only failures.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 @click.option(
-    "--lines", type=click.IntRange(0, 1000), default=10, show_default=True, help="Earlier ones."
+    "--lines",
+    type=click.IntRange(0, 1000),
+    default=10,
+    show_default=True,
+    help="Begin with this many earlier lines.",
 )
-@click.option("--limit", "count", type=click.IntRange(1), help="End after so many.")
+@click.option("--limit", "count", type=click.IntRange(1), help="Exit after this many lines.")
 def tail(path: Path, lines: int, count: int | None, *, as_json: bool, **which: Any) -> None:
-    """Show what happens as it happens, until Ctrl-C.
+    """Print requests and deliveries as they happen, until Ctrl-C.
 
     Above [trace] success_rate_limit successes are sampled; failed deliveries never are.
     """
     out, left, file = console(), count, load_trace(path)
-    for line in _all(file, TraceFilter(**which), lines):
+    for line in _follow(file, TraceFilter(**which), lines):
         if as_json:
             click.echo(msgspec.json.encode(line))
         else:
@@ -181,35 +193,35 @@ def tail(path: Path, lines: int, count: int | None, *, as_json: bool, **which: A
                 return
 
 
-def _all(file: Path, which: TraceFilter, earlier: int) -> Iterator[TraceLine]:
-    """Yield the last lines, and then those to come, for ever; also where the file is begun anew."""
+def _follow(file: Path, which: TraceFilter, earlier: int) -> Iterator[TraceLine]:
+    """Yield *earlier* lines and then new ones, without end; reopen the file if it is replaced."""
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(open_traces(file))
         last = reader.last()
         yield from reversed(reader.lines(which, before=last + 1, limit=earlier))
-        for _ in _looks(file):
+        for _ in _changes(file):
             if reader.replaced:
                 try:
                     reader, last = stack.enter_context(open_traces(file)), 0
-                except TraceError:  # it is only just being made
+                except TraceError:  # the gateway is still creating it
                     continue
             newest = reader.last()
             while page := reader.lines(
-                which, after=last, before=newest + 1, limit=PAGE, newest=False
+                which, after=last, before=newest + 1, limit=PAGE_SIZE, newest=False
             ):
                 yield from page
                 last = page[-1].number
             last = newest
 
 
-def _looks(file: Path) -> Iterator[object]:
-    """Yield whenever it is time to look at the file."""
+def _changes(file: Path) -> Iterator[object]:
+    """Yield when *file* changes, and at least every POLL_INTERVAL."""
     return watch(
         file.parent,
         watch_filter=lambda _, name: Path(name).name.startswith(file.name),
         debounce=100,
         step=20,
-        rust_timeout=PATIENCE,
+        rust_timeout=POLL_INTERVAL,
         yield_on_timeout=True,
         recursive=False,
         raise_interrupt=False,

@@ -1,4 +1,4 @@
-"""``gateway translate``."""
+"""``gateway translate``: translate a request from one vendor's format into another's."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,28 +19,28 @@ from gateway.redact import Redactor
 from gateway.suggestions import did_you_mean
 from gateway.verdict import Declined
 
-LONGEST = 40
-"""Characters of a value that are shown."""
+MAX_VALUE = 40
+"""Characters that are shown of a value."""
 
 V = TypeVar("V")
 
 
 @click.command("translate")
-@click.option("--from", "source", metavar="VENDOR", required=True, help="Whose format FILE is in.")
-@click.option("--to", "target", metavar="VENDOR", required=True, help="Whose format to write.")
-@click.option("--path", metavar="PATH", help="Where it would be posted, such as /event/track.")
+@click.option("--from", "source", metavar="VENDOR", required=True, help="The format of FILE.")
+@click.option("--to", "target", metavar="VENDOR", required=True, help="The format to write.")
+@click.option("--path", metavar="PATH", help="The path of the request, such as /event/track.")
 @click.argument("file", type=click.File("rb"))
 def translate(source: str, target: str, path: str | None, file: IO[bytes]) -> None:
-    """Show what one vendor's request becomes in another's format.
+    """Translate a request from one vendor's format into another's.
 
-    FILE holds the body of the request; - reads it from standard input. Shown are the neutral
-    events, the requests that would go out, and what is lost on the way. Nothing is sent.
+    FILE holds the body of the request; use - for standard input. Prints the neutral events, the
+    outgoing requests, and the lost fields. Nothing is sent.
     """
     registry = load_plugins()
-    reads = _named(source, registry.inputs, "--from")()
+    reader = _named(source, registry.inputs, "--from")()
     output = placeholder_output(_named(target, registry.outputs, "--to"))
-    request, events = _parsed(reads, path, file.read())
-    click.echo(f"{request.method} {request.path} of {source} holds {_count(events)}")
+    request, events = _parsed(reader, path, file.read())
+    click.echo(f"{request.method} {request.path} of {source}: {_count(events)}")
     redactor = Redactor(output.config)
     for number, event in enumerate(events, start=1):
         click.secho(f"\nevent {number}", bold=True)
@@ -50,8 +50,9 @@ def translate(source: str, target: str, path: str | None, file: IO[bytes]) -> No
 
 def _named(name: str, known: Mapping[str, V], option: str) -> V:
     if name not in known:
-        what = f"there is no vendor {name!r} for {option}; {did_you_mean(name, known)}"
-        raise click.UsageError(what)
+        raise click.UsageError(
+            f"there is no vendor {name!r} for {option}; {did_you_mean(name, known)}"
+        )
     return known[name]
 
 
@@ -59,42 +60,46 @@ def _count(events: list[Event]) -> str:
     return "1 event" if len(events) == 1 else f"{len(events)} events"
 
 
-def _parsed(reads: Input, path: str | None, body: bytes) -> tuple[Request, list[Event]]:
-    """Return the request that *body* belongs to, and its events; exit where it is refused."""
+def _parsed(reader: Input, path: str | None, body: bytes) -> tuple[Request, list[Event]]:
+    """Return the request with this *body*, and its events; exit with 1 if it is rejected.
+
+    Without a *path*, try every endpoint; exactly one must accept the body.
+    """
     if path is not None:
-        request = _request(_endpoint(reads, path), body)
+        request = _request(_endpoint(reader, path), body)
         try:
-            return request, reads.parse(request)
+            return request, reader.parse(request)
         except Rejected as error:
-            _refused(reads, request, error)
-    taken, refusals = [], []
-    for endpoint in reads.endpoints:
+            _rejected(reader, request, error)
+    accepted, rejections = [], []
+    for endpoint in reader.endpoints:
         request = _request(endpoint, body)
         try:
-            taken.append((request, reads.parse(request)))
+            accepted.append((request, reader.parse(request)))
         except Rejected as error:
-            refusals.append((request, error))
-    if len(taken) == 1:
-        return taken[0]
-    if taken:
-        paths = ", ".join(request.path for request, _ in taken)
-        raise click.UsageError(f"{paths} would all take this body; say which with --path")
-    if len(refusals) == 1:
-        _refused(reads, *refusals[0])
-    click.echo(f"no endpoint of {reads.name} takes this body:", err=True)
-    for request, refusal in refusals:
-        click.echo(f"  {request.method} {request.path}: {refusal}", err=True)
+            rejections.append((request, error))
+    if len(accepted) == 1:
+        return accepted[0]
+    if accepted:
+        paths = ", ".join(request.path for request, _ in accepted)
+        raise click.UsageError(f"several endpoints accept this body: {paths}; add --path")
+    if len(rejections) == 1:
+        _rejected(reader, *rejections[0])
+    click.echo(f"no endpoint of {reader.name} accepts this body:", err=True)
+    for request, reason in rejections:
+        click.echo(f"  {request.method} {request.path}: {reason}", err=True)
     raise click.exceptions.Exit(1)
 
 
-def _endpoint(reads: Input, path: str) -> str:
+def _endpoint(reader: Input, path: str) -> str:
+    """Return the endpoint, "METHOD /path", that *path* names with or without its method."""
     wanted = path.partition(" ")[2] or path
-    for endpoint in reads.endpoints:
-        asked = f"{endpoint.partition(' ')[0]} {wanted}"
-        if asked in reads.endpoints and path in {wanted, asked}:
-            return asked
-    known = (endpoint.partition(" ")[2] for endpoint in reads.endpoints)
-    raise click.UsageError(f"{reads.name} has no endpoint {path!r}; {did_you_mean(wanted, known)}")
+    for endpoint in reader.endpoints:
+        candidate = f"{endpoint.partition(' ')[0]} {wanted}"
+        if candidate in reader.endpoints and path in {wanted, candidate}:
+            return candidate
+    known = (endpoint.partition(" ")[2] for endpoint in reader.endpoints)
+    raise click.UsageError(f"{reader.name} has no endpoint {path!r}; {did_you_mean(wanted, known)}")
 
 
 def _request(endpoint: str, body: bytes) -> Request:
@@ -104,14 +109,14 @@ def _request(endpoint: str, body: bytes) -> Request:
     )
 
 
-def _refused(reads: Input, request: Request, error: Rejected) -> NoReturn:
-    click.echo(f"{request.method} {request.path} refuses this body: {error}", err=True)
-    click.echo(f"{reads.name} would answer:", err=True)
-    click.echo(_answer(reads.refuse(request, error)), err=True)
+def _rejected(reader: Input, request: Request, error: Rejected) -> NoReturn:
+    click.echo(f"{request.method} {request.path} rejects this body: {error}", err=True)
+    click.echo(f"{reader.name} would respond:", err=True)
+    click.echo(_response(reader.refuse(request, error)), err=True)
     raise click.exceptions.Exit(1)
 
 
-def _answer(response: Response) -> str:
+def _response(response: Response) -> str:
     return f"{response.status}\n{_body(response.body.decode('utf-8', 'replace'))}"
 
 
@@ -122,23 +127,23 @@ def _show(output: Output, event: Event, redactor: Redactor) -> None:
         click.echo(f"becomes a dead letter for {output.name}: {error}")
         return
     if isinstance(request, Declined):
-        click.echo(f"does not go to {output.name}: {request.reason}")
+        click.echo(f"declined, not sent to {output.name}: {request.reason}")
         return
     for number, each in enumerate((request, *request.also)):
         shown = redactor.request(each)
-        click.secho("and as" if number else f"goes to {output.name} as", bold=True)
+        click.secho("and" if number else f"request to {output.name}", bold=True)
         click.echo(f"{shown['method']} {shown['url']}")
         for name, value in shown["headers"].items():
             click.echo(f"{name}: {value}")
         click.echo(f"\n{_body(shown['body'])}")
-    _show_fates(field_outcomes(output, event))
+    _show_fields(field_outcomes(output, event))
     for field, why in derived(output, event).items():
         click.echo(f"{field} is derived from {why}")
 
 
-def _show_fates(found: list[FieldOutcome]) -> None:
-    lost = sum(fate.how == "lost" for fate in found)
-    coerced = sum(fate.how == "coerced" for fate in found)
+def _show_fields(found: list[FieldOutcome]) -> None:
+    lost = sum(field.how == "lost" for field in found)
+    coerced = sum(field.how == "coerced" for field in found)
     click.echo()
     if not lost and not coerced:
         click.secho("nothing is lost", bold=True)
@@ -147,16 +152,16 @@ def _show_fates(found: list[FieldOutcome]) -> None:
             f"{lost} lost, {coerced} coerced, {len(found) - lost - coerced} kept", bold=True
         )
     rows = [(f.path, f.how, _short(f.value), f.why or f.to) for f in found]
-    console().print(table(("field", "", "value", "where it goes, or why not"), rows))
+    console().print(table(("field", "", "value", "sent as, or reason"), rows))
 
 
 def _short(value: Any) -> str:
     text = dumps(as_json(value), default=str).decode()
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
 
 
 def _body(text: str) -> str:
-    """Return a body for reading: JSON indented, anything else as it is."""
+    """Return a body for display: JSON is indented, other text is unchanged."""
     try:
         return _pretty(loads(text))
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""``gateway plugins`` and ``gateway new-vendor``."""
+"""``gateway plugins`` and ``gateway new-vendor``: list vendors, and create a plugin for one."""
 
 import importlib.util
 import keyword
@@ -13,8 +13,8 @@ from gateway.plugin.registry import PluginRegistry, load_plugins
 
 ROOT = Path(gateway.__file__).parent
 TEMPLATES = (ROOT / "template", ROOT.parent / "tests/example_plugin")
-"""Where the example is: in an installed gateway, or in the repository."""
-SHOWN = frozenset({".py", ".json", ".toml", ".md"})
+"""The example's folder: in an installed gateway, or in the repository."""
+SUFFIXES = frozenset({".py", ".json", ".toml", ".md"})
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 DASHED = re.compile(r"acme(?=\.example|-)|(?<=-)acme")
 
@@ -25,54 +25,56 @@ DASHED = re.compile(r"acme(?=\.example|-)|(?<=-)acme")
     "--into",
     "folder",
     type=click.Path(path_type=Path),
-    help="The folder to write; one of the vendor's name if left out.",
+    help="The folder to create.  [default: NAME]",
 )
 def new_vendor(name: str, folder: Path | None) -> None:
-    """Write a plugin to start from, with samples and tests that pass.
+    """Create a plugin for a new vendor, with samples and passing tests.
 
-    It is the example of docs/add-a-vendor.md under another name: NAME in lower case, such as
-    my_shop, which is what configurations call the vendor.
+    The plugin is a copy of the example in docs/add-a-vendor.md. NAME is the vendor's name in
+    configurations, in lower case, such as my_shop.
     """
     _check(name)
     folder = folder or Path(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise click.ClickException(f"{folder} is not empty; choose another folder with --into")
-    for path, text in _written(name):
+    for path, text in _plugin_files(name):
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
         click.echo(f"  {target}")
     click.echo(
-        f'\nThen: cd {folder}, pip install -e ".[test]", python -m pytest. All of it passes: put\n'
-        "the vendor's own requests in place of the samples, and mend what fails."
+        f'\nNext: cd {folder}, pip install -e ".[test]", python -m pytest. All tests pass. Then\n'
+        "replace the samples by the vendor's own requests, and fix what fails."
     )
 
 
 def _check(name: str) -> None:
-    """Pass a *name* that a vendor can have.
+    """Check that a vendor can have this *name*.
 
     Raises:
-        click.ClickException: it cannot.
+        click.ClickException: it cannot: the name is invalid or in use.
     """
     if not NAME.fullmatch(name) or keyword.iskeyword(name):
         raise click.ClickException(
-            f"{name!r} can be no module's name; use small letters, digits and _, such as my_shop"
+            f"{name!r} cannot be a module's name; use small letters, digits and _, as in my_shop"
         )
     if name in load_plugins().vendors:
-        raise click.ClickException(f"there is a vendor {name!r} already; gateway plugins lists it")
+        raise click.ClickException(
+            f"there is already a vendor {name!r}; choose another name (see `gateway plugins`)"
+        )
     if importlib.util.find_spec(name) is not None:
         raise click.ClickException(
-            f"there is a Python module {name!r} already, which would hide the plugin; add a word"
+            f"there is already a Python module {name!r}; choose another name, such as {name}_cdp"
         )
 
 
-def _written(name: str) -> Iterator[tuple[Path, str]]:
-    """Yield the example's files under *name*: their paths and texts."""
+def _plugin_files(name: str) -> Iterator[tuple[Path, str]]:
+    """Yield the path and text of each file of the example, with *name* in place of "acme"."""
     template = next(path for path in TEMPLATES if path.is_dir())
     for path in sorted(template.rglob("*")):
         inner = path.relative_to(template)
         hidden = any(part.startswith((".", "__pycache__")) for part in inner.parts)
-        if path.suffix in SHOWN and not hidden:
+        if path.suffix in SUFFIXES and not hidden:
             yield Path(_named(str(inner), name)), _named(path.read_text(encoding="utf-8"), name)
 
 
@@ -82,19 +84,20 @@ def _named(text: str, name: str) -> str:
     return text.replace("acme", name).replace("Acme", title)
 
 
-COLUMN = 16
+LABEL_WIDTH = 16
+"""Columns of the labels in the list of vendors."""
 
 
 @click.command("plugins")
 def plugins() -> None:
-    """List the vendors and what each can do."""
+    """List the vendors and what each supports."""
     registry = load_plugins()
     for number, vendor in enumerate(registry.vendors):
         click.secho(f"\n{vendor}" if number else vendor, bold=True)
         for name, values in _facts(registry, vendor):
             for line, value in enumerate(values):
                 label = "" if line else name
-                click.echo(f"  {click.style(label.ljust(COLUMN), dim=True)}{value}")
+                click.echo(f"  {click.style(label.ljust(LABEL_WIDTH), dim=True)}{value}")
 
 
 def _facts(registry: PluginRegistry, vendor: str) -> Iterator[tuple[str, list[str]]]:
@@ -105,12 +108,12 @@ def _facts(registry: PluginRegistry, vendor: str) -> Iterator[tuple[str, list[st
     }
     known = {name: half for name, half in halves.items() if half}
     yield "has", [", ".join(known)]
-    reads, writes = registry.inputs.get(vendor), registry.outputs.get(vendor)
-    if reads:
-        yield "accepts", list(reads.endpoints)
-        yield "answers 501 to", sorted(reads.unsupported)
-    if writes:
-        yield "sends to", list(writes.endpoints)
-    yield "documented at", sorted({half.docs for half in known.values()})
+    reader, writer = registry.inputs.get(vendor), registry.outputs.get(vendor)
+    if reader:
+        yield "accepts", list(reader.endpoints)
+        yield "responds 501", sorted(reader.unsupported)
+    if writer:
+        yield "sends to", list(writer.endpoints)
+    yield "documentation", sorted({half.docs for half in known.values()})
     packages = {half.__module__.rpartition(".")[0] or half.__module__ for half in known.values()}
-    yield "comes from", sorted(packages)
+    yield "package", sorted(packages)

@@ -259,7 +259,7 @@ def test_a_shadow_stands_in_for_nobody(tmp_path: Path) -> None:
 def test_a_shadow_is_shown_as_one(tmp_path: Path) -> None:
     """``gateway check`` says that a destination is a shadow, and of which kind."""
     path = tmp_path / "gateway.toml"
-    for new, said in ((LOOKS_ON, "a shadow: compared, not sent"), (TRIES, "counted apart")):
+    for new, said in ((LOOKS_ON, "shadow: compared, never sent"), (TRIES, "counted separately")):
         path.write_text(config(tmp_path, new)("http://127.0.0.1:9"))
         found = CliRunner().invoke(main, ["check", "-c", str(path)])
         assert found.exit_code == 0, found.stderr

@@ -113,7 +113,7 @@ async def test_what_a_plan_left_out_is_told(tmp_path: Path) -> None:
         lines = await lines_of(tmp_path, story["request"], "--short")
     (event,) = story["events"]
     assert sorted(event["planned"]) == sorted(LEFT_OUT)
-    assert {f"not as planned: {one}" for one in LEFT_OUT} <= set(lines)
+    assert {f"violates the tracking plan: {one}" for one in LEFT_OUT} <= set(lines)
     assert event["left_out"] == ["properties.price", "properties.card"]
     fields = {one["path"]: one["value"] for one in event["fields"]}
     assert "pro" in fields.values()
@@ -158,7 +158,7 @@ async def test_what_was_left_out_of_a_failure_is_told(tmp_path: Path) -> None:
         assert event["planned"] == ["properties.card (left out)", "properties.price (left out)"]
         assert "4111" not in str(event)
         lines = await lines_of(tmp_path, story["request"], "--short")
-        assert "not as planned: properties.price (left out)" in lines
+        assert "violates the tracking plan: properties.price (left out)" in lines
 
 
 STEPPED = """
@@ -253,7 +253,7 @@ async def test_what_waits_is_told_until_the_spool_gives_it_up(tmp_path: Path) ->
         assert (delivery["outcome"], delivery["letter"]) == ("waits", None)
         assert delivery["reason"] == "An operator paused the destination."
         lines = await lines_of(tmp_path, request, "--short")
-        assert "crm: nothing yet; it waits in the spool for its turn" in lines
+        assert "crm: no attempt yet; it waits in the spool for its turn" in lines
         story = await story_of(admin, request, lambda event: outcome(event) == "dead")
         (delivery,) = story["events"][0]["deliveries"]
         letter = delivery["letter"]
@@ -268,7 +268,7 @@ async def test_what_waits_is_told_until_the_spool_gives_it_up(tmp_path: Path) ->
         assert found[0]["reason"] == delivery["reason"]
         lines = await lines_of(tmp_path, request, "--short")
         assert f"it is dead letter {letter['id']}" in lines
-        assert not any("nothing yet" in line for line in lines)
+        assert not any("no attempt yet" in line for line in lines)
 
 
 async def test_a_letter_is_told_as_it_stands_now(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ async def test_a_spool_that_cannot_be_asked_is_not_spoken_for(tmp_path: Path) ->
         await story_of(admin, request, lambda _: True)
     (tmp_path / "spool/spool.db").unlink()
     lines = await lines_of(tmp_path, request, "--short")
-    assert "crm: nothing yet; it waits in the spool, unless that gave it up" in lines
+    assert "crm: no attempt yet; it waits in the spool, unless that gave it up" in lines
 
 
 MANY = 50

@@ -118,9 +118,9 @@ def test_an_extra_that_is_missing_is_named(stranger: Path) -> None:
     ("name", "why"),
     [
         ("json", "there is a Python module 'json' already"),
-        ("acme", "there is a vendor 'acme' already"),
-        ("class", "can be no module's name"),
-        ("My-Shop", "can be no module's name"),
+        ("acme", "there is already a vendor 'acme'"),
+        ("class", "cannot be a module's name"),
+        ("My-Shop", "cannot be a module's name"),
         ("tests", "tests is not empty"),
     ],
 )

@@ -92,7 +92,7 @@ async def test_a_trace_says_where_an_event_went_and_why(tmp_path: Path) -> None:
     assert "orders: not taken; the condition does not hold" in text
     assert 'decided by: event.name == "Order Completed"' in text
     assert "all: to chrts; every event of the source" in text
-    assert "chrts, try 1: HTTP 200" in text
+    assert "chrts, attempt 1: HTTP 200" in text
     assert "delivered" in text
     assert "after the steps of all" in text
     assert '"colour": "red"' in text.partition("try 1")[0]
@@ -168,10 +168,7 @@ async def test_what_waits_is_told(tmp_path: Path) -> None:
         await seen
         (trace,) = await run.gateway.observer.traces.show(second)
     assert trace.tries == ()
-    assert (
-        "chrts: nothing yet; it waits for the destination, which is in trouble: HTTP 401"
-        in shown(tmp_path, second)
-    )
+    assert "chrts: no attempt yet; the destination fails: HTTP 401" in shown(tmp_path, second)
 
 
 async def test_repeats_say_so(tmp_path: Path) -> None:
@@ -188,7 +185,7 @@ async def test_repeats_say_so(tmp_path: Path) -> None:
         assert run.gateway.observer.counts.repeated == {"pages": 1}
     assert [event.repeated for event in (*first.events, *again.events)] == [False, True]
     assert again.request == request
-    assert "came before, and goes nowhere" in shown(tmp_path, request)
+    assert "duplicate; not delivered again" in shown(tmp_path, request)
 
 
 async def test_above_the_rate_only_what_goes_wrong_is_kept_and_that_whole(tmp_path: Path) -> None:

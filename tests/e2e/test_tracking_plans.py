@@ -92,7 +92,7 @@ async def test_what_is_allowed_is_counted_and_delivered(tmp_path: Path) -> None:
         await run.gateway.observer.recorder.stop()
         (trace,) = await run.gateway.observer.traces.show(answer.headers["x-gateway-request-id"])
         assert trace.events[0].planned == ("properties.card: must not be there",)
-        assert "  not as planned: properties.card: must not be there" in trace_lines(
+        assert "  violates the tracking plan: properties.card: must not be there" in trace_lines(
             trace, whole=False
         )
 

@@ -52,7 +52,7 @@ async def test_what_was_not_chosen_is_not_said_to_wait(tmp_path: Path) -> None:
         told = await until(admin, other, stands("mail", "waits"))
         assert told["mail"]["reason"] == "An operator paused the destination."
         lines = await printed(tmp_path, "trace", other, "--short")
-        assert "mail: nothing yet; it waits in the spool for its turn" in lines
+        assert "mail: no attempt yet; it waits in the spool for its turn" in lines
 
 
 async def test_what_a_removed_destination_is_owed_is_told(tmp_path: Path) -> None:

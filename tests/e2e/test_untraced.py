@@ -30,7 +30,7 @@ async def test_what_was_not_chosen_is_told_while_it_waits(tmp_path: Path) -> Non
         assert trace["received"]["source"] == "app"
         lines = await printed(tmp_path, "trace", request)
         assert '"event": "Viewed"' in lines
-        assert "mail: nothing yet; it waits in the spool for its turn" in lines
+        assert "mail: no attempt yet; it waits in the spool for its turn" in lines
         assert "crm: it has left the spool without trouble: it arrived" in lines
         assert "write-key" not in lines
         await admin.post("/destinations/mail/resume")
@@ -55,7 +55,7 @@ async def test_what_came_before_is_not_said_to_have_gone_anywhere(tmp_path: Path
     assert [(one["destination"], one["outcome"]) for one in fresh["deliveries"]] == [
         ("crm", "waits"), ("mail", "waits"),
     ]  # fmt: skip
-    assert lines.count("nothing yet; it waits in the spool for its turn") == 2
+    assert lines.count("no attempt yet; it waits in the spool for its turn") == 2
 
 
 async def batch(admin: Admin, *messages: str) -> str:
@@ -100,7 +100,7 @@ async def test_what_waits_says_for_what(tmp_path: Path) -> None:
         assert behind["mail"]["outcome"] == "waits"
         assert behind["mail"]["reason"] == "It waits behind an earlier event of the same user."
         lines = await printed(tmp_path, "trace", second, "--short")
-        assert "mail: nothing yet; it waits behind an earlier event of the same user" in lines
+        assert "mail: no attempt yet; it waits behind an earlier event of the same user" in lines
         found = await admin.get(f"/trace?id={second}")
         stands_so = {one["destination"]: one for one in found["standings"]}
         assert (stands_so["mail"]["owed"], stands_so["mail"]["behind"]) == (True, True)

@@ -112,8 +112,8 @@ def test_check_shows_what_leads_on_to_the_vendor(tmp_path: Path) -> None:
     found = gateway("check", "-c", path)
     assert found.exit_code == 0, found.stderr
     lines = [" ".join(line.split()) for line in found.stdout.splitlines()]
-    assert "shop chrts / every 1 https://up.example, as own, answers events" in lines
-    assert "each client's own credential" in " ".join(lines)
+    assert "shop chrts / every 1 https://up.example, as own, responds to events" in lines
+    assert "each client's own key" in " ".join(lines)
 
 
 def test_check_shows_conditions_steps_and_files(tmp_path: Path) -> None:
@@ -279,12 +279,12 @@ def test_translate_finds_the_endpoint() -> None:
     """Where one endpoint alone takes the body, it need not be named; where several do, it must."""
     alias = orjson.dumps({"uid": "u1", "knownUid": "a1"})
     found = gateway("translate", "--from", "chrts", "--to", "personaclick", "-", stdin=alias)
-    assert "would all take this body; say which with --path" in found.stderr
+    assert "several endpoints accept this body" in found.stderr
     assert found.exit_code == 2
     page = orjson.dumps({"id": "c1", "attributes": []})
     found = gateway("translate", "--from", "growlytics", "--to", "chrts", "-", stdin=page)
     assert found.exit_code == 0, found.stderr
-    assert found.stdout.startswith("POST /rest-api/customer of growlytics holds 1 event")
+    assert found.stdout.startswith("POST /rest-api/customer of growlytics: 1 event")
 
 
 def test_translate_says_why_an_event_does_not_go() -> None:
@@ -293,7 +293,7 @@ def test_translate_says_why_an_event_does_not_go() -> None:
     found = gateway("translate", "--from", "chrts", "--to", "growlytics", "--path",
                     "/customer/alias", "-", stdin=alias)  # fmt: skip
     assert found.exit_code == 0
-    assert "does not go to growlytics: growlytics cannot join two customers" in found.stdout
+    assert "declined, not sent to growlytics: growlytics cannot join two customers" in found.stdout
 
 
 def test_translate_shows_the_vendors_own_refusal() -> None:
@@ -301,7 +301,7 @@ def test_translate_shows_the_vendors_own_refusal() -> None:
     found = gateway("translate", "--from", "chrts", "--to", "chrts", "--path", "/event/track",
                     "-", stdin=b'{"name": "x"}')  # fmt: skip
     assert found.exit_code == 1
-    assert "POST /event/track refuses this body: uid: required" in found.stderr
+    assert "POST /event/track rejects this body: uid: required" in found.stderr
     assert parts(found.stderr)[0]["message"].startswith("Customer UID is required")
     assert "\n400\n" in found.stderr
 
@@ -310,7 +310,7 @@ def test_translate_tells_each_endpoints_reason() -> None:
     """Where no endpoint takes the body, each one's reason is told."""
     found = gateway("translate", "--from", "chrts", "--to", "chrts", "-", stdin=b"[1")
     assert found.exit_code == 1
-    assert found.stderr.startswith("no endpoint of chrts takes this body:")
+    assert found.stderr.startswith("no endpoint of chrts accepts this body:")
     for endpoint in load_plugins().inputs["chrts"].endpoints:
         assert f"  {endpoint}: $: " in found.stderr
 

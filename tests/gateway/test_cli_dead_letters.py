@@ -165,7 +165,7 @@ async def test_a_list_can_be_narrowed(place: Place, options: list[str], ids: lis
 async def test_a_long_list_says_how_to_go_on(place: Place) -> None:
     """A list that is cut says so, and names where to continue."""
     found = await place.gateway("list", "--limit", "3")
-    assert found.stderr == "there are more: --after 3\n"
+    assert found.stderr == "there are more; continue with --after 3\n"
     assert (await place.gateway("list", "--limit", "4")).stderr == ""
 
 
@@ -194,7 +194,8 @@ async def test_a_credential_that_is_not_known_here_is_named(
     found = await place.gateway("list", "--cause", "refused")
     assert "key-of-crm" in found.stdout
     assert found.stderr == (
-        "note: what CRM_KEY stands for is not known here; where a sender wrote it, it is shown\n"
+        "warning: CRM_KEY is not set or cannot be read here, so its value is not redacted in the "
+        "output\n"
     )
     monkeypatch.setenv("CRM_KEY", "key-of-crm")
     found = await place.gateway("list", "--cause", "refused")
@@ -203,14 +204,14 @@ async def test_a_credential_that_is_not_known_here_is_named(
     assert not found.stderr
     place.config.write_text(place.config.read_text().replace('"chrts"', '"nobody"'))
     told = (await place.gateway("list")).stderr
-    assert told.startswith(f"note: {place.config} has mistakes, which `gateway check` lists;")
+    assert told.startswith(f"warning: {place.config} is invalid (see `gateway check`), so its ")
 
 
 async def test_one_that_is_not_there_is_told(place: Place) -> None:
     """An unknown id is one sentence and ends in 1."""
     found = await place.gateway("show", "99")
     assert found.exit_code == 1
-    assert found.stderr == "Error: there is no dead letter 99; `gateway dead-letters list`\n"
+    assert found.stderr == "Error: there is no dead letter 99; see `gateway dead-letters list`\n"
 
 
 async def test_replaying_reaches_the_gateway_that_runs(place: Place) -> None:
@@ -249,7 +250,7 @@ async def test_what_is_meant_must_be_said(place: Place, verb: str, args: list[st
     """Without ids, filters or ``--all``, or with two of them, nothing is touched."""
     found = await place.gateway(verb, *args)
     assert found.exit_code == 2
-    assert "name ids, or filters, or --all; one of the three" in found.stderr
+    assert "give ids, filters or --all: exactly one of the three" in found.stderr
     assert await place.ids() == [1, 2, 3, 4]
 
 
@@ -266,7 +267,7 @@ async def test_a_time_must_be_one(place: Place) -> None:
     """What is neither a time nor a duration is told with what to write."""
     found = await place.gateway("list", "--since", "yesterday")
     assert found.exit_code == 2
-    assert "'yesterday' is no time; write \"2h\" for two hours ago" in found.stderr
+    assert "'yesterday' is not a time; write \"2h\" for two hours ago" in found.stderr
 
 
 def test_a_spool_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -294,7 +295,7 @@ async def test_the_route_whose_steps_are_meant_is_shown(place: Place) -> None:
     failed = FailedDelivery(DeliveryRef(seq, again), "unrenderable", "no such route", AT)
     await place.spool.settle("crm", Progress(seq, dead=[failed]))
     shown = (await place.gateway("show", str(max(await place.ids())))).stdout
-    assert "route     ads, after whose steps it is sent" in shown
+    assert "route     ads; a replay applies its steps" in shown
     assert "number 0 of r" in shown
 
 
@@ -312,4 +313,4 @@ async def test_the_balance_is_a_line_for_each_destination(place: Place) -> None:
     assert ["mail", "2", "1", "0", "0", "2", "0", "0", "-1"] in [
         line.split() for line in found.stdout.splitlines()
     ]
-    assert "deliveries are unaccounted for: mail; keep a copy" in found.stderr
+    assert "deliveries are unaccounted for: mail; copy the spool" in found.stderr

@@ -461,7 +461,7 @@ def test_the_report_is_printed(seen: Path) -> None:
     assert told[0] == "new"
     assert told[1].startswith("Not safe to switch yet: 3 of 11 events would not arrive;")
     for line in (
-        "9 further ones were skipped, to keep pace",
+        "9 more were skipped: they came faster than they can be compared",
         "Product Viewed personaclick 8 8",
         "alias personaclick 3 0",
         "2 no way alias",
@@ -497,7 +497,7 @@ def test_the_report_names_the_nearest(seen: Path) -> None:
 def test_what_was_seen_can_be_forgotten(seen: Path) -> None:
     """After ``clear`` there is nothing to report, and the report says how to begin."""
     assert shadow("reset", "--config", seen, "--destination", "other").stdout == (
-        "there was nothing to forget\n"
+        "there was nothing to delete\n"
     )
-    assert shadow("reset", "--config", seen).stdout == "forgotten\n"
-    assert "no shadow has seen anything yet" in shadow("report", "--config", seen).stdout
+    assert shadow("reset", "--config", seen).stdout == "the counts were deleted\n"
+    assert "no shadow has seen an event yet" in shadow("report", "--config", seen).stdout
