@@ -1,4 +1,7 @@
-"""The configuration file, read into frozen models; docs/configuration.md is its reference."""
+"""Define the configuration file as frozen models, and load it.
+
+docs/configuration.md is the reference of its keys.
+"""
 
 from gateway.config.models import (
     Config,

@@ -1,4 +1,4 @@
-"""What differs between two configurations."""
+"""Compare two configurations."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,20 +7,20 @@ from gateway.config.models import Config, DestinationConfig
 
 
 class ConfigChanges(NamedTuple):
-    """What a new configuration means for the destinations."""
+    """The destinations that a reload adds, changes and removes."""
 
     added: list[str]
     changed: list[str]
     removed: list[str]
     unheeded: list[str]
-    """Keys that take effect at the next start only. ``listen`` is one too, and is not looked at:
-    the command line may have overruled it."""
+    """Changed keys that take effect at the next start only. ``listen`` is such a key but is not
+    compared, since the command line may have replaced it."""
 
 
 def diff_configs(
     old: Config, new: Config, running: Mapping[str, DestinationConfig]
 ) -> ConfigChanges:
-    """Return what differs between two configurations, and from the destinations that run."""
+    """Compare two configurations, and the new one with the running destinations."""
     before, after = running, new.destinations
     unheeded = [
         f"[server] {k}" for k in ("max_body", "metrics") if _differ(old.server, new.server, k)

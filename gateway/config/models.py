@@ -1,6 +1,7 @@
 """Models of the configuration file: server, spool, sources, destinations, routes, consent.
 
-The docstrings of the fields are the reference (docs/configuration.md); keep them whole sentences.
+The docstrings of the fields are the reference (docs/configuration.md) and the descriptions in the
+JSON Schema. The first sentence of a required key is also its error message: "missing; add it: …".
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,62 +38,65 @@ def _some(value: object) -> object:
     if not isinstance(value, list | tuple):
         raise ValueError('must be a list; write ["..."]')  # noqa: TRY004 - pydantic turns a ValueError into a finding
     if not value:
-        raise ValueError("is empty, so that the route would never be taken; name some")
+        raise ValueError("is empty, so the route would match nothing; list at least one")
     return value
 
 
 class ConsentConfig(ConfigTable):
-    """What is remembered of users' consent, for steps that ask for it."""
+    """Storage of users' consent decisions, for `consent` steps."""
 
     retention: Duration | None = Field(default=None, gt=0)
-    """How long the last consent that a user gave or withdrew is remembered, per category; nothing
-    is where this is left out."""
+    """How long the last decision of a user is stored, per category of consent. Without it, no
+    consent is stored."""
     across_sources: bool = False
-    """Let what a user said to one source count for the events of the others. User ids must then
-    mean the same people everywhere."""
+    """Use a consent decision from one source for events of all sources. User ids must then identify
+    the same people in every source."""
 
 
 class RouteConfig(ConfigTable):
-    """A route: which events of which sources go where, after which steps."""
+    """A route: sends events of some sources to destinations, after some steps."""
 
     sources: Annotated[tuple[str, ...] | None, BeforeValidator(_some)] = Field(
         default=None, alias="from"
     )
-    """The sources whose events it takes; every one where this is left out."""
+    """The sources whose events the route takes. Default: all."""
     to: Annotated[tuple[str, ...], BeforeValidator(_some)]
-    """The destinations that get them."""
+    """The destinations that get the events."""
     types: Annotated[tuple[EventType, ...] | None, BeforeValidator(_some)] = None
-    """The types of events that it takes; every one where this is left out."""
+    """The types of events that the route takes. Default: all."""
     names: Annotated[tuple[str, ...] | None, BeforeValidator(_some)] = None
-    """The names of events that it takes, as patterns over the neutral name: `*` is any text, `?`
-    one character, `[...]` one of these; case matters. Every one where this is left out."""
+    """The names of events that the route takes, as patterns over the neutral name: `*` matches any
+    text, `?` one character, `[...]` one of these characters; case matters. Default: all."""
     when: str | None = None
-    """A condition in CEL that must hold, such as `event.properties.total > 100`."""
+    """A condition in CEL that an event must meet, such as `event.properties.total > 100`."""
     on_error: Literal["skip", "send"] = "skip"
-    """What happens where the condition cannot be judged: the route is not taken, or taken."""
+    """What to do if the condition fails with an error: skip the route, or take it as if the
+    condition were true."""
     steps: tuple[StepConfig, ...] = ()
-    """What is done to its events first: steps, and names of step lists."""
+    """Changes and filters that are applied to the event first: steps, and names of lists in
+    `[steps]`."""
     additional: bool = False
-    """Deliver beside what other routes deliver to the same destinations, not instead."""
+    """Deliver in addition to other routes to the same destinations. Without it, a destination gets
+    an event only from the first route that matches."""
     stop: bool = False
-    """Ask no later route about an event that this one takes."""
+    """Do not try later routes for an event that this route takes."""
     fallback: bool = False
-    """Take only events that no ordinary route takes."""
+    """Take only events that no other route takes. Routes with `fallback` are tried last."""
     name: str = ""
-    """What the route is called in explanations; `route 1` and so on where this is left out. A
-    route with steps needs a name, which is stored with its deliveries."""
+    """The route's name in explanations and traces. Default: `route 1` and so on. A route with steps
+    needs a name: it is stored with its deliveries."""
 
 
 OverflowPolicy = Literal["refuse", "dead_letter"]
-"""What happens at a full backlog."""
+"""What to do when a destination's backlog is full."""
 
 ReplyMode = Literal["accept", "upstream"]
-"""Who answers a source's events."""
+"""Who responds to a source's events: the gateway, or the vendor."""
 Credentials = Literal["own", "client"]
-"""Whose credential a destination sends."""
+"""Which key a destination sends: its own, or the client's."""
 
 Shadow = Literal["send"] | bool
-"""Whether a destination only looks on, and what it does with what it made."""
+"""Whether a destination is a shadow; "send" sends its events to a test account."""
 
 
 def _folder(value: object) -> object:
@@ -112,46 +116,46 @@ def _limit(value: object) -> object:
 
 
 class ServerConfig(ConfigTable):
-    """How the gateway is reached."""
+    """The HTTP server that receives events."""
 
     listen: Annotated[str, BeforeValidator(listening)] = "127.0.0.1:8080"
-    """Host and port to listen on: `"127.0.0.1:8080"`, `"[::1]:8080"`, or `":8080"` for every
-    address of the machine."""
+    """Host and port to listen on: `"127.0.0.1:8080"`, `"[::1]:8080"`, or `":8080"` for all
+    addresses of the machine."""
     max_body: Size = Field(default=MIB, gt=0)
-    """The largest request body taken, as sent and after inflating."""
+    """The largest accepted request body, both as sent and after decompression."""
     drain_timeout: Duration = 10.0
-    """How long attempts that are on their way may take to end when the gateway stops."""
+    """How long attempts in progress may take to finish when the gateway stops."""
     trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(types.networks)] = ()
-    """The networks of the reverse proxies in front, such as `["10.0.0.0/8", "::1"]`. Only they are
-    believed when they say for whom they call."""
+    """The networks of the reverse proxies in front of the gateway, such as `["10.0.0.0/8", "::1"]`.
+    The client address in `proxy_header` is used only in requests from these networks."""
     proxy_header: ProxyHeader = "x-forwarded-for"
-    """The header in which they say it. They must set it themselves, or add to it."""
+    """The header in which the proxies write the client's address. They must set it or append to
+    it."""
     header_timeout: Duration = Field(default=15.0, gt=0)
     """How long the head of a request may take to arrive, from its first byte."""
     body_timeout: Duration = Field(default=30.0, gt=0)
-    """How long the body of a request may take to arrive, and how long a client may not read its
-    answer."""
+    """How long the body of a request may take to arrive, and how long a client may take to read the
+    response."""
     upload_timeout: Duration = Field(default=5 * MINUTE, gt=0)
-    """How long the body of a call that is passed through to the vendor may take to arrive."""
+    """How long the body of a relayed request may take to arrive."""
     idle_timeout: Duration = Field(default=75.0, gt=0)
-    """How long a connection may stay open without a request. It should be longer than that of the
-    proxies in front."""
+    """How long a connection may stay open without a request. Set it longer than the idle timeout of
+    the proxies in front."""
     max_connections: int = Field(default=4096, ge=1)
-    """How many clients' connections may be open. Past it, those that have been silent longest are
-    closed; where all are busy, new ones are told to try again later."""
+    """How many client connections may be open. Above it, the connections that have been idle
+    longest are closed; if all are busy, new clients are asked to retry later."""
     max_connections_per_client: int | None = Field(default=None, ge=1)
-    """How many of them may be from one address; half of them where this is left out. It does not
-    hold for `trusted_proxies`."""
+    """How many connections one address may have open. Default: half of `max_connections`. Does not
+    apply to `trusted_proxies`."""
     max_headers: Size = Field(default=32 * KIB, ge=1024, le=MIB)
-    """The largest head of a request taken: its first line and its headers, together."""
+    """The largest accepted head of a request: request line and headers together."""
     max_bodies: Size = Field(default=64 * MIB, gt=0)
-    """How many bytes of requests that are not answered yet may be held in memory. Past it, senders
-    are told to try again later, those first who have been silent longest. It is never less than
-    `max_body`."""
+    """How many bytes of unfinished requests may be held in memory. Above it, senders are asked to
+    retry later, those that have been idle longest first. Never less than `max_body`."""
     max_events: int = Field(default=5000, ge=1)
-    """How many events one request may hold."""
+    """How many events one request may contain."""
     metrics: bool = False
-    """Serve `/metrics` at `listen`, to whoever asks there."""
+    """Serve `/metrics` at `listen`, without authentication."""
 
     @property
     def address(self) -> Address:
@@ -160,160 +164,164 @@ class ServerConfig(ConfigTable):
 
 
 class SpoolConfig(ConfigTable):
-    """Where events wait between accepting and delivering, and how much may wait."""
+    """The durable log in which events wait for delivery."""
 
     path: Annotated[Path, BeforeValidator(_folder)] = Path("var/spool")
-    """A folder of the spool's own, relative to the folder in which the gateway is started."""
+    """The spool's folder, relative to the folder in which the gateway is started. Nothing else may
+    use it."""
     max_bytes: Size = Field(default=10 * GIB, gt=0)
-    """How large the spool may grow, dead letters included; past it senders are told to try
-    again later. A destination that takes nothing holds two thirds of it at most, two such hold two
-    fifths each, and so on, so that the others go on; see `on_full`."""
+    """How large the spool may grow, dead letters included; above it, senders are asked to retry
+    later. One failing destination may use two thirds of it, two failing ones two fifths each, and
+    so on, so that the others still get events; see `on_full`."""
     max_age: Duration = Field(default=7 * DAY, gt=0)
-    """How long a delivery may be pending; past it, it becomes a dead letter."""
+    """How long a delivery may be pending. After it, the delivery becomes a dead letter."""
     on_full: OverflowPolicy = "refuse"
-    """What happens when a destination reaches its `max_backlog` or its share of `max_bytes`: it
-    takes no new events (`"refuse"`), or its oldest deliveries become dead letters
-    (`"dead_letter"`). Senders are told to try again later where no other destination takes the
-    request ([bounds](operations.md#bounds))."""
+    """What to do when a destination reaches its `max_backlog` or its share of `max_bytes`: accept
+    no new events for it (`"refuse"`), or turn its oldest deliveries into dead letters
+    (`"dead_letter"`). Senders are asked to retry later if no other destination takes the request
+    ([bounds](operations.md#bounds))."""
 
 
 class SourceConfig(ConfigTable):
-    """A source: a vendor's format, where it stands, whose credentials it accepts."""
+    """A source: a vendor's format, the path where it is served, and the keys that it accepts."""
 
     vendor: str
-    """Whose format it speaks; `gateway plugins` lists them."""
+    """The vendor whose format clients send; `gateway plugins` lists the vendors."""
     keys: Annotated[tuple[SecretStr, ...] | Literal["any"], BeforeValidator(types.keys)]
-    """The credentials that it accepts, or `"any"`. Any is taken only while the gateway listens
-    on a loopback address, or with `allow_any_key = true`."""
+    """The keys that clients may send, or `"any"`. `"any"` needs a loopback address in `listen`, or
+    `allow_any_key = true`."""
     secrets: Annotated[tuple[SecretStr, ...], BeforeValidator(types.secrets)] = ()
-    """The second credentials that it accepts, where the vendor's servers send one beside a key that
-    stands in pages (PersonaClick's `shop_secret`). With this, a call with another one is refused,
-    and so is one without where the vendor asks for one. `relay_as` lends a destination's secret
-    only to calls with one of these, or with the destination's own."""
+    """The second keys that the source accepts, for vendors whose servers send a secret in addition
+    to the key that stands in web pages (PersonaClick's `shop_secret`). With this list, a request
+    with another secret is rejected, and so is one without a secret if the vendor requires one.
+    `relay_as` uses the destination's secret only for requests with one of these secrets, or with
+    the destination's own."""
     allow_any_key: bool = False
-    """Let `keys = "any"` hold on every address: whoever reaches the gateway may send events."""
+    """Allow `keys = "any"` on every address: everybody who can reach the gateway may then send
+    events."""
     mount: Annotated[str, BeforeValidator(types.mount)] = ""
-    """A prefix under which the vendor's paths are served, such as `"/shop-a"`."""
+    """A prefix for the vendor's paths, such as `"/shop-a"`."""
     hosts: Annotated[tuple[str, ...], BeforeValidator(types.hosts)] = ()
-    """The host names that it answers for; every one where this is left out."""
+    """The host names that the source serves. Default: all."""
     dedup: Duration | None = Field(default=None, gt=0)
-    """A window in which an event whose message id was seen before is dropped."""
+    """Drop an event if its message id was seen within this time."""
     origins: Annotated[tuple[str, ...] | Literal["*"] | None, BeforeValidator(types.origins)] = None
-    """The origins whose pages may call it from browsers, such as `["https://shop.example"]`, with
-    credentials; `"*"` lets every page in, without; `[]` lets none in. Left out, it is every page
-    for a vendor whose own clients run in browsers, and none for the others."""
+    """The origins whose pages may call the source from browsers, such as
+    `["https://shop.example"]`, with cookies; `"*"` allows every page, without cookies; `[]` allows
+    none. Default: every page if the vendor's own clients run in browsers, else none."""
     browser_headers: Annotated[tuple[str, ...], BeforeValidator(types.headers)] = ()
-    """Further headers that these pages may send, such as `["x-shop-version"]`, beside those of the
-    vendor's clients and those with which tracing tools mark every request."""
+    """Additional headers that browser pages may send, such as `["x-shop-version"]`. Headers of the
+    vendor's own clients and of common tracing tools are always allowed."""
     client: ClientKind = "auto"
-    """Whose address and user agent its requests have: a person's (`"user"`), whose events then
-    know them, or a backend's (`"server"`); `"auto"` takes what a browser sent for a person's."""
+    """Who sends the requests: a user's device (`"user"`), whose address and user agent become part
+    of the event, or a server (`"server"`). `"auto"` treats requests from browsers as a user's."""
     cookie: Annotated[str, BeforeValidator(types.cookie_name)] = ""
-    """The name of a first-party cookie, which gives an id to people whom a request does not
-    name; none where this is left out."""
+    """The name of a first-party cookie that gives an anonymous id to users whom a request does not
+    identify. Default: no cookie."""
     cookie_domain: Annotated[str, BeforeValidator(types.cookie_domain)] = ""
-    """The domain whose hosts share the cookie; the gateway's own host where this is left out."""
+    """The domain whose hosts share the cookie. Default: the gateway's own host."""
     cookie_max_age: Duration = Field(default=YEAR, gt=0)
     """How long browsers keep the cookie after the last request."""
     url: Annotated[str, BeforeValidator(upstream)] = ""
-    """The vendor's own address. What the gateway does not translate, reads above all, goes
-    through to it at once, and its answer comes back."""
+    """The URL of the vendor's own server. Requests that are no events, such as reads, are relayed
+    to it, and its response is returned."""
     relay_as: str = ""
-    """A destination of the same vendor whose credential takes the place of the client's in what
-    is passed through."""
+    """A destination of the same vendor; relayed requests are sent with its key instead of the
+    client's."""
     relay_endpoints: Annotated[tuple[str, ...] | None, BeforeValidator(types.endpoints)] = None
-    """What `relay_as` serves, such as `["GET /search", "GET /recommend/{code}"]`; a name in braces
-    stands for one part of a path. Left out, it is the reads of the vendor's documents. All else is
-    refused in the vendor's words, so that nobody does more with your credential than you meant."""
+    """The endpoints that `relay_as` serves, such as `["GET /search", "GET /recommend/{code}"]`; a
+    name in braces stands for one segment of the path. Default: the reads in the vendor's
+    documentation. Other endpoints are rejected as the vendor would, so that nobody can do more with
+    the destination's key than you intend."""
     relay_timeout: Duration = Field(default=30.0, gt=0)
-    """Idle timeout for relayed requests: nothing moved in either direction for so long."""
+    """Idle timeout for relayed requests: they fail if no byte moves in either direction for this
+    long."""
     respond: ReplyMode = "accept"
-    """Who answers events: the gateway as soon as they are safe (`"accept"`), or the vendor
-    itself by way of a destination of the same vendor (`"upstream"`). Where the vendor is slow or
-    in trouble the gateway answers, and delivers later."""
+    """Who responds to events: the gateway as soon as they are stored (`"accept"`), or the vendor
+    through a destination of the same vendor (`"upstream"`). If the vendor is slow or fails, the
+    gateway responds and delivers later."""
     respond_timeout: Duration = Field(default=1.0, gt=0)
-    """How long the sender waits for the vendor's own answer."""
+    """How long the sender waits for the vendor's response."""
     schemas: Schemas = Field(default={})
-    """JSON Schemas by name of event, or by pattern as in `names` of routes; text is the path of a
-    file that holds one, from this file on. See [tracking plans](tracking-plans.md)."""
+    """JSON Schemas by event name, or by pattern as in `names` of routes. A text is the path of a
+    schema file, relative to this file. See [tracking plans](tracking-plans.md)."""
     on_violation: ViolationPolicy = "allow"
-    """What becomes of events that do not fit: they go on and are counted (`"allow"`), go on without
-    the wrong fields (`"drop-field"`), or are refused in the vendor's own words (`"refuse"`)."""
+    """What to do with events that violate their schema: deliver and count them (`"allow"`), deliver
+    them without the wrong fields (`"drop-field"`), or reject the request as the vendor would
+    (`"refuse"`)."""
 
 
 class Delivery(ConfigTable):
-    """What every destination has, whatever its vendor."""
+    """Settings that every destination has, whatever its vendor."""
 
     vendor: str
-    """Whose format it speaks; `gateway plugins` lists them."""
+    """The vendor whose format is sent; `gateway plugins` lists the vendors."""
     concurrency: int = Field(default=8, ge=1, le=1000)
-    """How many attempts may be on their way at once. Events of one user never are."""
+    """How many attempts may run at the same time. Two attempts for one user never do."""
     timeout: Duration = Field(default=10.0, gt=0)
-    """How long one attempt may take."""
+    """The timeout of one attempt."""
     max_attempts: int = Field(default=0, ge=0)
     """After how many attempts a delivery becomes a dead letter. 0: after 8 attempts (5 with 401 or
-    403) while the vendor takes nearly all other users' events, after more where it takes fewer; in
-    an outage never before `max_age`."""
+    403) while the vendor accepts nearly all events of other users, later if it accepts fewer; in an
+    outage not before `max_age`."""
     max_age: Duration | None = Field(default=None, gt=0)
-    """How old an event may be when its turn comes; older ones become dead letters. The spool's
-    `max_age` holds as well."""
+    """How old an event may be when it is sent; an older one becomes a dead letter. The spool's
+    `max_age` applies as well."""
     retry_min: Duration = Field(default=1.0, gt=0)
-    """The upper bound of the wait after the first failed attempt; it doubles with each further
-    one."""
+    """The longest wait after the first failed attempt. It doubles with each further failure."""
     retry_max: Duration = Field(default=5 * MINUTE, gt=0)
-    """The upper bound of every wait between attempts, unless the vendor asks for more."""
+    """The longest wait between two attempts, unless the vendor asks for more."""
     retry_after_max: Duration = Field(default=HOUR, gt=0)
-    """The longest wait that the vendor may ask for, such as in `Retry-After`; what it asks for
-    beyond that is not waited for."""
+    """The longest wait that a vendor can request, for example with `Retry-After`; longer ones are
+    cut to it."""
     rate: Rate | None = Field(default=None, gt=0)
-    """The most attempts over time, such as `"50/s"`; no limit where this is left out."""
+    """The maximum rate of attempts, such as `"50/s"`. Default: no limit."""
     burst: int = Field(default=1, ge=1)
-    """How many attempts may go at once after a quiet time, where there is a `rate`."""
+    """How many attempts may start at once after an idle time, if there is a `rate`."""
     max_backlog: Annotated[int | None, BeforeValidator(_limit)] = Field(default=None, ge=1)
-    """How many requests may wait for this destination; 0, or leaving it out, sets no limit but
-    the spool's."""
+    """How many requests may wait for this destination. Default, or 0: no limit except the
+    spool's."""
     on_full: OverflowPolicy = "refuse"
-    """What happens when `max_backlog`, or its share of the spool's `max_bytes`, is reached; what
-    `on_full` in `[spool]` says where this is left out."""
+    """What to do when `max_backlog`, or the destination's share of the spool's `max_bytes`, is
+    reached. Default: `on_full` in `[spool]`."""
     passthrough: bool = True
-    """Send requests that came in this same vendor's format on as they came, byte for byte, with
-    only the credential exchanged."""
+    """Forward requests in this vendor's own format unchanged, byte for byte; only the key is
+    replaced."""
     client_ip: Annotated[str, BeforeValidator(types.client_ip)] = "x-forwarded-for"
-    """Where requests that are sent on as they came say the address of the person's device: in a
-    header of this name, or, with `"field"`, in the vendor's own field, for which they are
-    translated; `""` says it nowhere."""
+    """Where forwarded requests carry the address of the user's device: a header with this name, or
+    the vendor's own field (`"field"`; the requests are then translated), or nowhere (`""`)."""
     credentials: Credentials = "own"
-    """Whose credential goes out: the one in this table (`"own"`), or the one that each client
-    sent (`"client"`). The latter takes requests in this same vendor's format only, stores the
-    clients' credentials in the spool, and leaves the vendor's own settings out."""
+    """Which key is sent: the one in this table (`"own"`), or the one that each client sent
+    (`"client"`). `"client"` accepts only requests in this vendor's format, stores the clients' keys
+    in the spool, and needs no settings of the vendor."""
     shadow: Annotated[Shadow, BeforeValidator(_shadow)] = False
-    """Look on instead of delivering: its events are written in its format and compared, and none
-    is sent (`true`; credentials may be left out), or they go to a test account whose answers are
-    counted (`"send"`). `gateway shadow report` tells what came of it."""
+    """Do not deliver: write each request, compare it with the event, and send nothing (`true`; keys
+    are optional), or send to a test account and count its responses (`"send"`). See `gateway shadow
+    report`."""
 
 
 class DestinationConfig(Delivery):
-    """A destination: how delivery behaves, and the vendor's own settings."""
+    """A destination: its delivery settings, and the settings of its vendor."""
 
     settings: InstanceOf[Settings]
     """An instance of the output's ``Config``."""
 
 
 class ReadFiles(NamedTuple):
-    """What a configuration was read from."""
+    """The files that a configuration was read from."""
 
     read: tuple[Path, ...] = ()
-    """The file, those that it includes, and the tables of its steps."""
+    """The file, the files that it includes, and the schemas and tables that they name."""
     patterns: tuple[str, ...] = ()
-    """What `include` says, as patterns over paths; other files may come to match."""
+    """The patterns in `include`, as paths; new files may match them later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A configuration without mistakes, every default filled in."""
+    """A valid configuration, with every default filled in."""
 
     path: Path
-    """The file that it was read from; it may include others."""
+    """The file that was read; it may include others."""
     server: ServerConfig
     spool: SpoolConfig
     sources: dict[str, SourceConfig]
@@ -324,15 +332,15 @@ class Config:
     log: LogConfig
     files: ReadFiles
     admin: AdminConfig | None = None
-    """None where there is no admin API."""
+    """None if there is no admin API."""
     alerts: AlertsConfig | None = None
-    """None where nobody is told."""
+    """None if no alerts are sent."""
     plans: Mapping[str, TrackingPlan] = field(default_factory=dict)
-    """The tracking plans of sources that have one, by the source's name."""
+    """The tracking plans by the name of their source; sources without one are left out."""
     tests: tuple[RouteTest, ...] = ()
     """The tests that `gateway test` runs."""
     warnings: tuple[str, ...] = ()
-    """What is suspicious and allowed, one sentence each."""
+    """One sentence for each suspicious but allowed setting."""
 
 
 TABLES: dict[str, type[BaseModel]] = {
@@ -348,22 +356,22 @@ TABLES: dict[str, type[BaseModel]] = {
     "routes": RouteConfig,
     "tests": RouteTestConfig,
 }
-"""The tables of the file; every one of ``sources`` and ``destinations`` has a name of its own."""
+"""The tables of the file. A table in ``sources`` or ``destinations`` has a name of its own."""
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """Return the keys of a table, as the file spells them, to their fields."""
+    """Return the keys of a table as written in the file, with their fields."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def destinations_of(routes: Sequence[RouteConfig], source: str) -> set[str]:
-    """Return the destinations that some route leads to from *source*."""
+    """Return the destinations of all routes that take events of *source*."""
     taken = (r for r in routes if r.sources is None or source in r.sources)
     return {to for route in taken for to in route.to}
 
 
 def redactor_of(config: Config) -> Redactor:
-    """Return what hides every credential of *config*."""
+    """Return the redactor that hides every credential in *config*."""
     settings = (
         config.sources, config.destinations, config.routes, config.trace, config.admin,
         config.alerts,

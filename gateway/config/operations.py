@@ -1,4 +1,4 @@
-"""Tables for operators: admin, alerts, trace, log."""
+"""Models of the tables for operators: admin, alerts, trace, log."""
 
 import re
 from collections.abc import Mapping
@@ -17,22 +17,24 @@ def _names(value: object) -> object:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise ValueError('must be a list of host names; write hosts = ["gateway.example"]')
     if any(not name or set(name) & set(":/@ ") for name in value):
-        raise ValueError('takes bare host names such as "gateway.example", no scheme, port or path')
+        raise ValueError(
+            'must have host names without scheme, port or path; write ["gateway.example"]'
+        )
     return tuple(name.lower() for name in value)
 
 
 class AdminConfig(ConfigTable):
-    """The admin API and the console, on an address of their own; there are none without it."""
+    """The admin API and the console, on their own address. Without this table there are none."""
 
     listen: Annotated[str, BeforeValidator(listening)] = "127.0.0.1:8081"
     """Host and port to listen on, as in `[server]`."""
     token: SecretStr | None = None
-    """What callers must show. It may be left out on a loopback address only, where everybody on
-    this machine may then do everything."""
+    """The token that callers must send. It is optional on a loopback address only; everybody on
+    this machine then has full access."""
     hosts: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
-    """The host names under which it is called, beside `localhost` and plain addresses, such as
-    `["gateway.example"]` behind a reverse proxy. Calls by other names are refused, so that no web
-    page can reach it by a name of its own."""
+    """Host names under which the API may be called, such as `["gateway.example"]` behind a reverse
+    proxy; `localhost` and IP addresses are always allowed. Calls under other names are rejected:
+    this stops web pages that reach it through a DNS name of their own."""
 
     @property
     def address(self) -> Address:
@@ -41,45 +43,46 @@ class AdminConfig(ConfigTable):
 
 
 class AlertsConfig(ConfigTable):
-    """Who is told when a destination is in trouble; nobody is without it."""
+    """Alerts about destinations that fail. Without this table none are sent."""
 
     url: SecretStr
-    """Where alerts are posted, as JSON. It is kept secret: for many chat programs it is the
-    credential as well."""
+    """The URL to which alerts are posted as JSON. It is treated as a secret, because many chat
+    services put the credential into the URL."""
     headers: dict[str, SecretStr] = Field(default={})
-    """Headers to post with, such as `{ authorization = "Bearer ${ALERTS_TOKEN}" }`."""
+    """Headers of the alert requests, such as `{ authorization = "Bearer ${ALERTS_TOKEN}" }`."""
     paused_for: Duration = Field(default=MINUTE, ge=0)
-    """How long a destination may be paused, by its circuit or by an operator, and how long the
-    gateway may take no events, at all or for a destination, before somebody is told."""
+    """Alert when a destination has been paused for this long, by its circuit breaker or by an
+    operator, or when the gateway has accepted no events for this long, in general or for a
+    destination."""
     backlog_age: Duration = Field(default=15 * MINUTE, gt=0)
-    """How old the oldest event that is owed to a destination may become."""
+    """Alert when the oldest pending event of a destination is older than this."""
     dead_letters: int = Field(default=1, ge=1)
-    """How many dead letters must be added at a destination."""
+    """Alert when a destination has this many new dead letters."""
     repeat_interval: Duration = Field(default=HOUR, gt=0)
-    """How long until the same is told again while it lasts. Dead letters that are added in the
-    meantime are told of then."""
+    """How long until an alert is repeated while its cause lasts. New dead letters in the meantime
+    are reported with the repetition."""
     check_interval: Duration = Field(default=15.0, ge=0.05)
-    """How often to look."""
+    """How often the conditions are checked."""
 
 
 OTEL = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
-"""What the extra ``otel`` brings."""
+"""Modules that the extra ``otel`` installs."""
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""Of a header (RFC 9110, section 5.1)."""
+"""A header's name (RFC 9110, section 5.1)."""
 
 
 def _collector(value: object) -> object:
     if not isinstance(value, str) or not value:
         return value
     if address_problem(value):
-        raise ValueError('is no address; write one like "http://127.0.0.1:4318/v1/traces"')
+        raise ValueError('is not a URL; write one like "http://127.0.0.1:4318/v1/traces"')
     parts = urlsplit(value)
     if "@" in parts.netloc:
-        raise ValueError("has a name or password in it; put the credential into otlp_headers")
+        raise ValueError("contains a user name or password; put it into otlp_headers")
     if parts.path in {"", "/"}:
         raise ValueError(f'has no path; write "{value.rstrip("/")}/v1/traces"')
     if not _installed():
-        raise ValueError("needs what is not installed; pip install 'cdp-gateway[otel]'")
+        raise ValueError("needs the extra otel; run pip install 'cdp-gateway[otel]'")
     return value
 
 
@@ -93,47 +96,47 @@ def _installed() -> bool:
 def _headers(value: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
     for name, secret in value.items():
         if not _NAME.fullmatch(name):
-            raise ValueError(f'{name!r} is no name of a header; write authorization = "..."')
-        said = secret.get_secret_value()
-        if not (said.isascii() and said.isprintable()):
-            raise ValueError(f"{name}: a header's value is printable ASCII on one line")
+            raise ValueError(f'{name!r} is not a header name; write authorization = "..."')
+        text = secret.get_secret_value()
+        if not (text.isascii() and text.isprintable()):
+            raise ValueError(f"{name}: the header's value must be printable ASCII on one line")
     return value
 
 
 class TraceConfig(ConfigTable):
-    """What is kept of every event's way, for those who ask where it went."""
+    """Traces: records of what happened to each event."""
 
     enabled: bool = True
-    """Whether anything is traced."""
+    """Whether traces are written."""
     path: Path | None = None
-    """The file; `traces.db` in the spool's folder where this is left out."""
+    """The traces' file. Default: `traces.db` in the spool's folder."""
     retention: Duration = Field(default=7 * DAY, gt=0)
     """How long traces are kept."""
     max_bytes: Size = Field(default=512 * MIB, ge=MIB)
-    """How much of the disk they may take; past it the oldest go."""
+    """How large the file may grow; above it, the oldest traces are deleted."""
     success_rate_limit: int = Field(default=50, ge=0)
-    """How many requests are traced every second; of those that come on top, only what goes wrong
-    is, and of refused requests 50 more a second for each source and kind of reason. Requests that
-    are refused for their credential or their address count as successes here."""
+    """How many requests are traced per second. Above this rate successes are sampled; failures
+    never are. Of rejected requests 50 more per second are traced for each source and kind of
+    reason. Requests rejected for their key or their address count as successes here."""
     max_body: Size = Field(default=64 * KIB, ge=0)
-    """How much is kept of each body, received or sent; 0 keeps none."""
+    """How much of each body, received or sent, is stored. 0 stores none."""
     otlp_url: Annotated[str, BeforeValidator(_collector)] = ""
-    """The address of an OpenTelemetry collector, such as `"http://127.0.0.1:4318/v1/traces"`, which
-    gets what is traced as spans too (OTLP over HTTP); none does where this is left out. It needs
-    the extra `otel`: `pip install 'cdp-gateway[otel]'`."""
+    """The URL of an OpenTelemetry collector that gets the traces as spans too (OTLP over HTTP),
+    such as `"http://127.0.0.1:4318/v1/traces"`. Default: none. Needs the extra `otel`: `pip install
+    'cdp-gateway[otel]'`."""
     otlp_headers: Annotated[Mapping[str, SecretStr], AfterValidator(_headers)] = Field(default={})
-    """Headers that go along to the collector, with its credential."""
+    """Headers of the requests to the collector, such as its credential."""
 
     def file(self, spool: Path) -> Path:
-        """Return the file; *spool* is the spool's folder."""
+        """Return the traces' file; *spool* is the spool's folder."""
         return self.path or spool / "traces.db"
 
 
 class LogConfig(ConfigTable):
-    """What is written to standard error."""
+    """The log on standard error."""
 
     success_rate_limit: int = Field(default=50, ge=0)
-    """How many requests, and how many deliveries, get a line every second; of those that come on
-    top, only what goes wrong does, and of refused requests 50 more a second for each source and
-    kind of reason. Requests that are refused for their credential or their address count as
-    successes here."""
+    """How many requests, and how many deliveries, are logged per second. Above this rate successes
+    are sampled; failures never are. Of rejected requests 50 more per second are logged for each
+    source and kind of reason. Requests rejected for their key or their address count as successes
+    here."""

@@ -1,4 +1,4 @@
-"""The reference of the configuration file, written from the models."""
+"""Write the reference of the configuration file (docs/configuration.md) from the models."""
 
 import types
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ HEADERS = {
     "routes": "[[routes]]",
     "tests": "[[tests]]",
 }
-"""How the file heads its tables."""
+"""The header of each table in the file."""
 
 _KINDS: dict[Any, str] = {
     str: "text",
@@ -47,7 +47,7 @@ _KINDS: dict[Any, str] = {
 
 
 def reference(registry: PluginRegistry) -> str:
-    """Return the reference in Markdown: a table per table of the file, per step, per vendor."""
+    """Return the reference in Markdown: one table for each table of the file, step and vendor."""
     parts = [
         part for name, model in TABLES.items() for part in _section(f"### `{HEADERS[name]}`", model)
     ]
@@ -56,14 +56,14 @@ def reference(registry: PluginRegistry) -> str:
         parts += _section(f"#### A step of `[[routes]]` or of a list in `[steps]`: `{word}`", step)
     for vendor, output in registry.outputs.items():
         title = f'#### `[destinations.NAME]` with `vendor = "{vendor}"`'
-        parts += _section(title, output.Config, told=False)
+        parts += _section(title, output.Config, described=False)
     return "\n".join(parts).strip() + "\n"
 
 
-def _section(title: str, model: type[BaseModel], *, told: bool = True) -> Iterator[str]:
+def _section(title: str, model: type[BaseModel], *, described: bool = True) -> Iterator[str]:
     yield title
     yield ""
-    if told:
+    if described:
         yield _line(model.__doc__)
         yield ""
     yield "| key | value | default | |"
@@ -93,7 +93,7 @@ def _kind(field: FieldInfo) -> str:
 
 
 def _words(annotation: Any) -> list[str]:
-    """Return what a field takes, one word per alternative; None goes without saying."""
+    """Return the allowed kinds of values, one word each; None is left out."""
     if annotation in _KINDS:
         return [_KINDS[annotation]]
     origin, members = get_origin(annotation), get_args(annotation)

@@ -1,4 +1,4 @@
-"""What the configuration file may say of tests: a request, and what each destination gets of it."""
+"""Models of tests in the configuration: a request, and the requests that destinations must get."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, JsonValue
 from gateway.config.types import ConfigTable
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
-"""When requests of tests arrive unless they say otherwise."""
+"""The arrival time of a test's request, unless the test sets ``at``."""
 PLACES: dict[str, JsonValue] = {"anyOf": [
     {"type": "array", "items": {"type": "string"}},
     {"type": "object", "additionalProperties": {"anyOf": [
@@ -18,7 +18,7 @@ PLACES: dict[str, JsonValue] = {"anyOf": [
         {"type": "array", "items": {"$ref": "#/definitions/expected"}},
     ]}},
 ]}  # fmt: skip
-"""How ``expect`` may be written, as JSON Schema."""
+"""The forms of ``expect`` in JSON Schema."""
 MOMENT: dict[str, JsonValue] = {"type": "string"}
 
 
@@ -27,9 +27,9 @@ def _moment(value: object) -> object:
         try:
             value = datetime.fromisoformat(value)
         except ValueError as error:
-            raise ValueError("is no time; write 2025-06-01T12:00:00Z") from error
+            raise ValueError("is not a time; write 2025-06-01T12:00:00Z") from error
     if not isinstance(value, datetime):
-        raise ValueError("is no time; write 2025-06-01T12:00:00Z")  # noqa: TRY004 - pydantic turns a ValueError into a finding
+        raise ValueError("is not a time; write 2025-06-01T12:00:00Z")  # noqa: TRY004 - pydantic turns a ValueError into a finding
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
@@ -40,51 +40,51 @@ def _granted(value: object) -> object:
 
 
 class ExpectedRequestConfig(ConfigTable):
-    """A request that a destination must get; what is left out may be anything."""
+    """A request that a destination must get. Keys that are left out match anything."""
 
     method: str = ""
-    """Its method."""
+    """The method."""
     path: str = ""
-    """How its URL ends, the query left out."""
+    """The end of the URL, without the query."""
     headers: Mapping[str, str] = {}
-    """Headers that it must have; credentials are `***`."""
+    """Headers that the request must have; credentials are written `***`."""
     body: Any = None
-    """What its body must say: a table, or JSON as text. Lists must be whole; tables may hold
-    more."""
+    """What the body must contain: a table, or JSON as text. Tables may have more keys; lists must
+    be equal."""
     exact: bool = False
-    """The body must say nothing else."""
+    """The body must not contain anything else."""
     absent: tuple[str, ...] = ()
-    """What its body must not have, as dotted paths: `["properties.email"]`."""
+    """Fields that the body must not have, as dotted paths: `["properties.email"]`."""
     must_not_contain: tuple[str, ...] = ()
-    """Texts that must stand nowhere in it, such as an address that a step hashes."""
+    """Texts that must not occur in the request, such as an e-mail address that a step hashes."""
 
 
 Expected = dict[str, tuple[ExpectedRequestConfig, ...]]
 
 
 class RouteTestConfig(ConfigTable):
-    """A test of the routes: one request, and what each destination gets of it."""
+    """A test of the routes: one request, and the requests that destinations must get."""
 
     name: str = Field(min_length=1)
-    """What should be so, in words."""
+    """A sentence that says what the test checks."""
     source: str = Field(default="", alias="from")
-    """The source through which it comes; its credential is not asked for then. Where this is left
-    out it is the only source, or the one that `path`, host and credential lead to."""
+    """The source that gets the request; its key is not checked then. Default: the only source, or
+    the one that matches `path`, host and key."""
     path: str = ""
-    """Where it is posted, such as `"/push"` or `"GET /pixel?id=1"`; needed where several endpoints
-    of the vendor would take the body."""
+    """The path of the request, such as `"/push"` or `"GET /pixel?id=1"`. Required if several
+    endpoints of the vendor accept the body."""
     headers: Mapping[str, str] = {}
-    """Its headers. JSON is labelled as JSON anyway."""
+    """The headers. A JSON body gets its content type automatically."""
     body: Any = None
-    """Its body in the vendor's format: a table, or text that is sent as it stands."""
+    """The body in the vendor's format: a table, or text that is sent unchanged."""
     file: Path | None = None
-    """A file with the body, from this file on."""
+    """A file with the body; the path is relative to this file."""
     at: Annotated[datetime, BeforeValidator(_moment)] = Field(
         default=NOON, json_schema_extra=MOMENT
     )
-    """When it arrives."""
+    """When the request arrives."""
     ip: str = ""
-    """The address of the person's device behind it; a backend's request has none."""
+    """The IP address of the user's device. Default: none, as for a server's request."""
     consented: Annotated[Mapping[str, bool], BeforeValidator(_granted)] = Field(
         default={},
         json_schema_extra={"anyOf": [
@@ -92,21 +92,22 @@ class RouteTestConfig(ConfigTable):
             {"type": "object", "additionalProperties": {"type": "boolean"}},
         ]},
     )  # fmt: skip
-    """What is remembered of the user's consent (`[consent]`): categories, or a table of them."""
+    """The user's stored consent (`[consent]`): categories, or a table of categories with `true` or
+    `false`."""
     expect: Expected | None = Field(default=None, json_schema_extra=PLACES)
-    """Who gets it: destinations, or a table of them with what the request to each must be. A
-    destination that is not named here must get nothing."""
+    """The destinations that must get the event: a list, or a table with the request that each must
+    get. Other destinations must get nothing."""
     withheld: Mapping[str, str] = {}
-    """Destinations that must get nothing, with some words of the reason."""
+    """Destinations that must get nothing, each with a part of the reason."""
     rejected: str | None = None
-    """The request must be refused; some words of the reason."""
+    """The request must be rejected; a part of the reason."""
 
 
 class RouteTest(NamedTuple):
-    """A test, and where it stands."""
+    """A test, and where it is written."""
 
     config: RouteTestConfig
     place: str
     """File and line."""
     folder: Path
-    """From which paths count."""
+    """The folder that the test's paths are relative to."""

@@ -1,7 +1,7 @@
-"""The JSON Schema of the configuration, for editors.
+"""Make the JSON Schema of the configuration, for editors.
 
-Of the drafts it takes 7 (https://json-schema.org/draft-07), which Taplo, Even Better TOML and
-other editors all know.
+It is draft 7 (https://json-schema.org/draft-07), which Taplo, Even Better TOML and other editors
+support.
 """
 
 import types
@@ -23,7 +23,7 @@ from gateway.plugin.registry import PluginRegistry
 Json: TypeAlias = dict[str, Any]
 
 REFERS = r"\$\{"
-"""Text that refers to the environment; what it comes to, an editor cannot know."""
+"""A reference to the environment; the schema accepts it in place of any value."""
 REFERENCE: Json = {"$ref": "#/definitions/reference"}
 NUMBER = r"^\s*\d+(\.\d+)?\s*"
 QUANTITIES: Mapping[QuantityKind, str] = {
@@ -31,7 +31,7 @@ QUANTITIES: Mapping[QuantityKind, str] = {
     "size": f"{NUMBER}({'|'.join(SIZES)})?\\s*$",
     "rate": f"{NUMBER}(/\\s*({'|'.join(RATES)}))?\\s*$",
 }
-"""How quantities are written, as `gateway.config.types` reads them."""
+"""Patterns of quantities, as `gateway.plugin.quantities` reads them."""
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 NUMERIC = ("integer", "number")
 TEXT: Json = {"type": "string"}
@@ -44,7 +44,7 @@ SIMPLE: Mapping[Any, Json] = {
 
 
 def key_schema(field: FieldInfo, *, loose: bool = False) -> Json:
-    """Return one key; where it is *loose* a list of one may be written without brackets."""
+    """Return the schema of a key; with *loose*, a list of one may be written without brackets."""
     written = _written(field)
     ways = list(_field_ways(field, written))
     if loose and any(way.get("type") == "array" for way in ways):
@@ -59,7 +59,7 @@ def line(text: str | None) -> str:
 
 
 def _field_ways(field: FieldInfo, written: Quantity | None) -> Iterator[Json]:
-    """Yield the ways in which a key's value may be written."""
+    """Yield the schemas of the forms in which a key's value may be written."""
     if isinstance(field.json_schema_extra, dict):
         yield dict(field.json_schema_extra)
     elif written is not None:
@@ -71,7 +71,7 @@ def _field_ways(field: FieldInfo, written: Quantity | None) -> Iterator[Json]:
 
 
 def _with_references(ways: list[Json]) -> list[Json]:
-    """Return *ways*, and a reference to the environment where text has only some values."""
+    """Return *ways*, and a reference to the environment if text is limited to some values."""
     if TEXT in ways:
         return ways
     found = [_or_reference(way) for way in ways]
@@ -85,13 +85,13 @@ def _or_reference(way: Json) -> Json:
 
 
 def _any_way(ways: list[Json]) -> Json:
-    """Return what takes any of the *ways*; a description may stand beside it."""
+    """Return a schema that accepts any of *ways*; keys may be added to it."""
     only = ways[0] if len(ways) == 1 else {"anyOf": ways}
     return {"allOf": [only]} if "$ref" in only else only
 
 
 def _ways(annotation: Any) -> Iterator[Json]:
-    """Yield the ways in which a value may be written; None goes without saying."""
+    """Yield the schemas of the forms in which a value may be written; None is left out."""
     origin, members = get_origin(annotation), get_args(annotation)
     if annotation in SIMPLE:
         yield SIMPLE[annotation]
@@ -107,7 +107,7 @@ def _ways(annotation: Any) -> Iterator[Json]:
     elif origin in {dict, Mapping}:
         yield {"type": "object", "additionalProperties": _member(members[1])}
     else:
-        raise TypeError(f"the editor's schema cannot say what {annotation!r} is")
+        raise TypeError(f"no JSON Schema for the annotation {annotation!r}; add it to SIMPLE")
 
 
 def _member(annotation: Any) -> Json:
@@ -146,7 +146,7 @@ SINGLE = ("server", "spool", "admin", "consent", "trace", "log")
 
 
 def editor_schema(registry: PluginRegistry) -> Json:
-    """Return what a configuration file may say, the settings of all vendors included."""
+    """Return the schema of the configuration file, with the settings of all installed vendors."""
     steps = {"type": "array", "items": {"$ref": "#/definitions/step"}}
     single = {name: _table(TABLES[name]) for name in SINGLE if name in TABLES}
     lists = {
@@ -161,13 +161,15 @@ def editor_schema(registry: PluginRegistry) -> Json:
         "additionalProperties": False,
         "properties": {
             "include": {
-                "description": "Further files, as paths or patterns from this file on.",
+                "description": "More files to read, as paths or patterns relative to this file.",
                 "type": "array", "items": {"type": "string"},
             },
             **single,
-            "sources": _named("Who may send, and in whose format.", _source(registry)),
-            "destinations": _named("Who gets the events.", {"$ref": "#/definitions/destination"}),
-            "steps": _named("Lists of steps, for routes to name.", steps),
+            "sources": _named("Where events come from, by name.", _source(registry)),
+            "destinations": _named(
+                "Where events are delivered, by name.", {"$ref": "#/definitions/destination"}
+            ),
+            "steps": _named("Lists of steps, by name; routes can use the names.", steps),
             **lists,
         },
         "definitions": {
@@ -216,10 +218,10 @@ def _source(registry: PluginRegistry) -> Json:
 
 
 def _destination(registry: PluginRegistry) -> Json:
-    """Return what holds for every destination, and whose table decides the rest.
+    """Return the schema of a destination; its vendor decides which further keys it has.
 
-    The vendors' own keys stand here too, with their descriptions alone, for editors that offer
-    completions without regard to conditions.
+    The vendors' keys are listed at this level too, with their descriptions only, for editors that
+    ignore conditions when they complete keys.
     """
     own: dict[str, list[str]] = {}
     for vendor, output in registry.outputs.items():
@@ -227,36 +229,36 @@ def _destination(registry: PluginRegistry) -> Json:
             own.setdefault(key, []).append(f"{vendor}: {line(field.description)}")
     common = {key: key_schema(field) for key, field in keys_of(Delivery).items()}
     common["vendor"] |= _one_of(registry.outputs)
-    told = {key: {"description": "\n\n".join(lines)} for key, lines in own.items()}
+    hints = {key: {"description": "\n\n".join(lines)} for key, lines in own.items()}
     chosen = (_when("vendor", vendor, f"destination-{vendor}") for vendor in registry.outputs)
     return {
         "description": line(Delivery.__doc__),
         "type": "object",
         "required": ["vendor"],
-        "properties": {**told, **common},
+        "properties": {**hints, **common},
         "allOf": list(chosen),
     }
 
 
 def _settings(model: type[BaseModel]) -> Json:
-    """Return a vendor's own keys; a client's credential, or a shadow, makes all optional."""
+    """Return the schema of a vendor's keys; all are optional for a shadow or with clients' keys."""
     keys = keys_of(model)
     required = [key for key, field in keys.items() if field.is_required()]
     shadow = {"required": ["shadow"], "properties": {"shadow": {"const": True}}}
-    lent = {"required": ["credentials"], "properties": {"credentials": {"const": "client"}}}
+    client = {"required": ["credentials"], "properties": {"credentials": {"const": "client"}}}
     return {
         "additionalProperties": False,
         "properties": {
             **dict.fromkeys(keys_of(Delivery), True),
             **{key: key_schema(field) for key, field in keys.items()},
         },
-        "if": {"anyOf": [lent, shadow]},
+        "if": {"anyOf": [client, shadow]},
         "else": {"required": required},
     }
 
 
 def _step() -> Json:
-    """Return a step: a table that its first key names, or the name of a list of steps."""
+    """Return the schema of a step: a table named by its first key, or the name of a step list."""
     words = {
         word: {"description": f"{line(step.__doc__)} {line(keys_of(step)[word].description)}"}
         for word, step in STEPS.items()

@@ -1,9 +1,7 @@
 """Models of route steps, and the event fields that they accept.
 
-The docstrings are the reference (docs/configuration.md); what the steps do is in
-``gateway.routing.steps``.
-
-Every function raises ValueError, in words for the person who wrote the configuration.
+The docstrings are the reference (docs/configuration.md); ``gateway.routing.steps`` applies the
+steps. Every function raises ValueError with a message for the author of the configuration.
 """
 
 from collections.abc import Mapping
@@ -18,42 +16,43 @@ from gateway.json_text import LongNumber
 from gateway.plugin.quantities import Duration
 
 Plain: TypeAlias = str | int | float | bool | list[Any] | dict[str, Any]
-"""What TOML and JSON have in common, without null."""
+"""Values that both TOML and JSON have; null is not one."""
 
 FIXED = frozenset({"type", "id", "received_at", "origin"})
-"""Fields that say what the event is; no step changes them."""
+"""Fields that identify the event; steps cannot change them."""
 TIMES = frozenset({"timestamp", "sent_at"})
 
 
 def field_at(path: object) -> EventField:
-    """Return the field at *path*, if steps may change it."""
+    """Return the field at *path* if steps may change it."""
     if not isinstance(path, str) or not path:
         raise ValueError('must name a field; write "properties.total"')
     names = path.split(".")
     if not all(names):
-        raise ValueError(f"{path!r} has an empty name; write it like properties.total")
+        raise ValueError(f"{path!r} has an empty part; write a path like properties.total")
     if names[0] == "event":
-        raise ValueError(f"{path} names the event; steps write {'.'.join(names[1:]) or 'a field'}")
+        without = ".".join(names[1:]) or "the name of a field"
+        raise ValueError(f"{path} must not begin with event; write {without}")
     field = find_field(names)
     if names[0] in FIXED:
-        raise ValueError(f"{path} says what the event is, and stays as it is")
+        raise ValueError(f"{path} cannot be changed by a step")
     return field
 
 
 def removable_field(path: object) -> EventField:
-    """Return a field, or a whole part of the event, that may be removed."""
+    """Return a field, or a whole part of the event, that steps may remove."""
     field = field_at(path)
     if field.names[-1:] == ("*",) and field.struct is None:
-        raise ValueError(f"{path} names the members of a list; name the list")
+        raise ValueError(f"{path} names single items of a list; name the whole list")
     return field
 
 
 def _value(path: object) -> EventField:
     field = field_at(path)
     if field.struct is not None:
-        raise ValueError(f"{path} is a part of the event, not a field; name one in it")
+        raise ValueError(f"{path} is a part of the event, not a field; name a field in it")
     if field.names[0] in TIMES:
-        raise ValueError(f"{path} is a time; the step timestamp changes it")
+        raise ValueError(f"{path} is a time; use the step timestamp to change it")
     return field
 
 
@@ -61,12 +60,12 @@ def textual(path: object) -> EventField:
     """Return a field that may hold text."""
     field = _value(path)
     if str not in field.classes:
-        raise ValueError(f"{path} never holds text")
+        raise ValueError(f"{path} never holds text; name a field that can")
     return field
 
 
 def hashable(path: object) -> EventField:
-    """Return a field that may hold what a hash is made of."""
+    """Return a field that may be hashed: one that may hold text."""
     return textual(path)
 
 
@@ -76,33 +75,33 @@ def source_of(path: object) -> str:
 
 
 def settable(path: object, value: object) -> EventField:
-    """Return a field that may hold *value*."""
+    """Return the field at *path* if it may hold *value*."""
     field = _value(path)
     if not fits(field, value):
         known = ", ".join(sorted(_WORDS[one] for one in field.classes))
-        raise ValueError(f"{path} takes {known}, not {value!r}")
+        raise ValueError(f"{path} must be {known}, not {value!r}")
     return field
 
 
 def checked_map(source: object, target: object) -> None:
-    """Check that the value at *source* may be put at *target*."""
+    """Check that a value at *source* may be copied to *target*."""
     one, other = field_at(source), _value(target)
     if "*" in other.names:
-        raise ValueError(f"{target} is many fields; name one")
+        raise ValueError(f"{target} matches several fields; name one")
     if "*" in one.names:
-        raise ValueError(f"{source} is many fields; name one")
+        raise ValueError(f"{source} matches several fields; name one")
     if one.struct is not None or not one.classes & other.classes:
-        raise ValueError(f"{source} cannot be put at {target}, which holds something else")
+        raise ValueError(f"{source} cannot be copied to {target}: their types differ")
 
 
 def category(name: object) -> None:
-    """Check the name of a category of consent."""
+    """Check the name of a consent category."""
     if not isinstance(name, str) or not name:
         raise ValueError('must be a category of consent; write "advertising"')
 
 
 def fits(field: EventField, value: Any) -> bool:
-    """Tell whether *field* may hold *value*."""
+    """Return whether *field* may hold *value*."""
     found: type = type(value)
     if found is int or issubclass(found, LongNumber):
         found = float
@@ -117,7 +116,7 @@ _WORDS: Mapping[type, str] = {
 
 
 def _paths(check: Any) -> Any:
-    """Return what turns a list of paths into checked ones."""
+    """Return a validator for a list of paths; a single path may be written without brackets."""
 
     def paths(value: object) -> object:
         if isinstance(value, str):
@@ -135,7 +134,7 @@ SHARE: dict[str, JsonValue] = {"anyOf": [
     {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
     {"type": "string", "pattern": r"^\d+(\.\d+)?%$"},
 ]}  # fmt: skip
-"""How a share is written, as JSON Schema."""
+"""A share in JSON Schema."""
 
 
 def _share(value: object) -> object:
@@ -145,15 +144,15 @@ def _share(value: object) -> object:
         except ValueError:
             value = -1
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise ValueError('is no share; write 0.1 or "10%", more than nothing and at most all')
+        raise ValueError('is not a share above 0 and at most 1; write 0.1 or "10%"')
     return float(value)
 
 
 def _assignments(value: object) -> object:
     if not isinstance(value, dict) or not value:
         raise ValueError('must be a table of fields; write { "properties.plan" = "pro" }')
-    for path, held in value.items():
-        settable(path, held)
+    for path, new in value.items():
+        settable(path, new)
     return value
 
 
@@ -170,9 +169,9 @@ def _names(value: object) -> object:
         raise ValueError('must be a table; write { "Order Completed" = "Purchase" }')
     for old, new in value.items():
         if not isinstance(new, str) or not new:
-            raise ValueError(f"{old!r} must become a name, in quotes")
+            raise ValueError(f"{old!r} must have a new name, in quotes")
         if new.count("*") > old.count("*"):
-            raise ValueError(f"{new!r} has more stars than {old!r}, whose texts they stand for")
+            raise ValueError(f"{new!r} has more * than {old!r}; each * must stand for one in it")
     return value
 
 
@@ -186,42 +185,42 @@ def _categories(value: object) -> object:
 
 
 class StepConfig(ConfigTable):
-    """What every step has: a word of its own, which is its first key."""
+    """Base of all steps. A step's first key, ``word``, names its kind."""
 
     word: ClassVar[str]
 
 
 class Rename(StepConfig):
-    """Gives events other names. The first pattern that matches counts; exact names go first."""
+    """Renames events. Exact names are tried first, then patterns in their order."""
 
     word = "rename"
     rename: Annotated[Mapping[str, str], BeforeValidator(_names)]
-    """Names, or patterns, to new names: `*` is any text, and each `*` in a new name is what the
-    `*` in the same place of the pattern stood for."""
+    """Names, or patterns, with their new names. `*` matches any text; each `*` in the new name is
+    replaced by the text of the `*` at the same position in the pattern."""
 
 
 class Set(StepConfig):
-    """Sets fields, whatever was there."""
+    """Sets fields, and overwrites their values."""
 
     word = "set"
     set: Annotated[Mapping[str, Plain], BeforeValidator(_assignments)]
-    """Fields to values."""
+    """Fields with their values."""
 
 
 class Default(StepConfig):
-    """Sets fields that the event lacks."""
+    """Sets fields that the event does not have."""
 
     word = "default"
     default: Annotated[Mapping[str, Plain], BeforeValidator(_assignments)]
-    """Fields to values."""
+    """Fields with their values."""
 
 
 class Copy(StepConfig):
-    """Copies fields. What does not fit where it is to go, such as text for a total, stays away."""
+    """Copies fields. A value that does not fit its target (text for a total) is left out."""
 
     word = "copy"
     copy_: Annotated[Mapping[str, str], BeforeValidator(_copies)] = Field(alias="copy")
-    """Fields to the fields that get a copy."""
+    """Fields with the fields that get the copy."""
 
 
 class Drop(StepConfig):
@@ -233,66 +232,68 @@ class Drop(StepConfig):
 
 
 class Keep(StepConfig):
-    """Removes everything else under `properties`, `traits`, `context`, `consent` and `extra`."""
+    """Removes all other fields in `properties`, `traits`, `context`, `consent` and `extra`."""
 
     word = "keep"
     keep: Annotated[tuple[str, ...], _paths(removable_field)]
-    """The fields, or whole parts, that stay. Type, name, ids and times stay anyway."""
+    """The fields, or whole parts, to keep. Type, name, ids and times are always kept."""
 
 
 class Hash(StepConfig):
-    """Replaces fields by their SHA-256, in hexadecimal digits."""
+    """Replaces fields by their SHA-256 in hexadecimal digits."""
 
     word = "hash"
     hash: Annotated[tuple[str, ...], _paths(hashable)]
     """The fields."""
     key: SecretStr | None = None
-    """Makes it an HMAC-SHA-256 with this key, which nobody can reverse by trying."""
+    """Use HMAC-SHA-256 with this key, so that nobody can find the value by trying all
+    candidates."""
     normalize: Literal["auto", "email", "phone", "none"] = "auto"
-    """What is done first: an e-mail address is trimmed and written in lower case, a phone number
-    brought into E.164. `"auto"` goes by the field's own name."""
+    """How a value is prepared: `"email"` trims it and writes it in lower case, `"phone"` converts
+    it to E.164, `"auto"` chooses by the field's name."""
     phone: Literal["e164", "digits"] = "e164"
-    """How phone numbers are written: `+442079460000`, or `442079460000`."""
+    """How phone numbers are written: `+442079460000` or `442079460000`."""
 
     @model_validator(mode="after")
-    def _key_says_something(self) -> "Hash":
+    def _key_is_not_empty(self) -> "Hash":
         if self.key is not None and not self.key.get_secret_value():
-            raise ValueError("key is empty; give it a value, or leave it out for plain SHA-256")
+            raise ValueError("key is empty; set it, or remove it for plain SHA-256")
         return self
 
 
 class Mask(StepConfig):
-    """Replaces the characters of fields, but for some at the ends."""
+    """Replaces the characters of fields by asterisks, except some at the ends."""
 
     word = "mask"
     mask: Annotated[tuple[str, ...], _paths(textual)]
     """The fields."""
     first: int = Field(default=0, ge=0)
-    """How many characters at the beginning stay."""
+    """How many characters at the beginning are kept."""
     last: int = Field(default=0, ge=0)
-    """How many characters at the end stay. A text that would stay whole is replaced whole."""
+    """How many characters at the end are kept. A text so short that all of it would be kept is
+    masked completely."""
 
 
 class Map(StepConfig):
-    """Replaces a field's value by what a table says of it."""
+    """Replaces a field's value by its entry in a table."""
 
     word = "map"
     map: Annotated[str, BeforeValidator(source_of)]
     """The field."""
     to: str | None = None
-    """The field that gets the result; the same one where this is left out."""
+    """The field that gets the result. Default: the same field."""
     table: Mapping[str, Plain] | None = None
-    """Values to results. Numbers and booleans are looked up as they are written in JSON."""
+    """Values with their results. Numbers and booleans are looked up as written in JSON."""
     file: Path | None = None
-    """A file with the table: JSON with one object, or CSV with two columns and no heading. The
-    path counts from the file that names it."""
+    """A file with the table: JSON with one object, or CSV with two columns and no header. The path
+    is relative to the file that names it."""
     unknown: Literal["keep", "drop"] = "keep"
-    """What becomes of a value that the table does not have."""
+    """What to do with a value that is not in the table."""
 
     @model_validator(mode="after")
     def _one_table_that_fits(self) -> "Map":
         if (self.table is None) == (self.file is None):
-            raise ValueError("needs a table or a file, one of the two")
+            raise ValueError("needs either table or file; write one of them")
         if self.to is not None:
             source_of(self.to)
         for value in (self.table or {}).values():
@@ -301,42 +302,42 @@ class Map(StepConfig):
 
 
 class SampleStep(StepConfig):
-    """Lets a share of the users through: one that is in stays in."""
+    """Lets the events of a share of the users pass. A user is always in the share, or never."""
 
     word = "sample"
     sample: Annotated[float, BeforeValidator(_share)] = Field(json_schema_extra=SHARE)
     """The share, such as `0.1` or `"10%"`."""
     seed: str = ""
-    """Steps with the same seed let the same users through."""
+    """Steps with the same seed select the same users."""
 
 
 class Consent(StepConfig):
-    """Lets only events through whose user has consented."""
+    """Lets only events pass whose user has given consent."""
 
     word = "consent"
     consent: Annotated[tuple[str, ...], BeforeValidator(_categories)]
-    """The category of consent, or several that are all needed. The event's own consent counts,
-    and where it is silent the last that is remembered of the user (`[consent]`)."""
+    """The category of consent, or several, all of which are required. The event's own consent is
+    used first, then the user's stored decision (`[consent]`). No recorded consent means no."""
 
 
 class Timestamp(StepConfig):
-    """Moves times that cannot be right to the nearest that can."""
+    """Moves impossible times to the nearest possible time."""
 
     word = "timestamp"
     timestamp: Literal["clamp"]
     """What to do: `"clamp"`."""
     past: Duration | None = Field(default=None, ge=0)
-    """How long before its arrival an event may have happened; any time where this is left out."""
+    """How long before its arrival an event may have happened. Default: any time."""
     future: Duration = Field(default=0.0, ge=0)
     """How long after its arrival an event may happen."""
 
 
 class TruncateIp(StepConfig):
-    """Blanks the last octet of an IPv4 address, and the last 80 bits of an IPv6 address."""
+    """Zeroes the last octet of an IPv4 address, and the last 80 bits of an IPv6 address."""
 
     word = "truncate_ip"
     truncate_ip: Annotated[tuple[str, ...], _paths(textual)]
-    """The fields, such as `["context.ip"]`. What is no address is removed."""
+    """The fields, such as `["context.ip"]`. A value that is not an IP address is removed."""
 
 
 STEPS: Mapping[str, type[StepConfig]] = {

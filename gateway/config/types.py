@@ -1,4 +1,8 @@
-"""Types of configuration keys, and the base of all tables."""
+"""Types and validators of configuration keys, and the base class of all tables.
+
+Validators raise ValueError; its message follows the key in the error that users read: "[server]
+listen: is not an address …".
+"""
 
 import ipaddress
 import re
@@ -9,29 +13,29 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
 
 
 def address_problem(url: str) -> str | None:
-    """Return what is wrong with a destination's address; None where nothing is."""
+    """Return what is wrong with a destination's URL, or None."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        return "is no address; write one like https://api.example.com"
+        return "is not a URL; write one like https://api.example.com"
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
-        return "is no http or https address; write one like https://api.example.com"
+        return "is not an http or https URL; write one like https://api.example.com"
     if parts.query or parts.fragment or any(c.isspace() for c in url):
-        return "must end before any ? or #; write one like https://api.example.com"
+        return "must not contain ?, # or spaces; write one like https://api.example.com"
     return None
 
 
 def upstream(value: object) -> object:
-    """Pass the address of a vendor, as a validator does.
+    """Check the URL of a vendor's server.
 
     Raises:
-        ValueError: it is none, or has a credential in it.
+        ValueError: it is not a URL, or has a user name or password in it.
     """
     if isinstance(value, str) and value and (wrong := address_problem(value)):
         raise ValueError(wrong)
     if isinstance(value, str) and "@" in urlsplit(value).netloc:
-        raise ValueError("has a name or password in it, which never goes out; leave it out")
+        raise ValueError("contains a user name or password, which is never sent; remove it")
     return value
 
 
@@ -43,17 +47,17 @@ _COOKIE = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _DOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+")
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 FIELD = "field"
-"""Says that an address stands in the vendor's own field, not in a header."""
+"""Value of `client_ip`: the address goes into the vendor's own field, not into a header."""
 _TAKEN = frozenset({
     "authorization", "connection", "content-encoding", "content-length", "content-type", "cookie",
     "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
 })  # fmt: skip
-"""Headers that mean something else."""
+"""Headers with another meaning."""
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 def origins(value: object) -> object:
-    """Pass ``"*"``, or a list of origins; return them as browsers spell them.
+    """Check ``"*"`` or a list of origins; return the origins as browsers write them.
 
     Raises:
         ValueError: it is neither.
@@ -67,18 +71,18 @@ def origins(value: object) -> object:
 
 def _origin(value: object) -> str:
     if value == "*":
-        raise ValueError('names every origin in a list of some; write origins = "*"')
+        raise ValueError('has "*" in a list; write origins = "*" for all origins')
     if value == "null":
         raise ValueError(
-            "takes no null: it is the origin of every sandboxed page and of files, whoever made "
-            'them; write origins = "*" if they may all send'
+            'cannot have "null", the origin of all sandboxed pages and local files; write '
+            'origins = "*" if every page may send'
         )
     text = value.lower() if isinstance(value, str) else ""
     found = _ORIGIN.fullmatch(text.removesuffix("/"))
     if found is None:
         raise ValueError(
-            'takes origins such as "https://shop.example", with a scheme and without a path or '
-            "wildcard"
+            "must have origins with a scheme and without path or wildcard; write "
+            '["https://shop.example"]'
         )
     port = found["port"] or ""
     if port == _DEFAULT_PORTS.get(found["scheme"]):
@@ -87,27 +91,27 @@ def _origin(value: object) -> str:
 
 
 def headers(value: object) -> object:
-    """Return a list of names of headers, in lower case.
+    """Return a list of header names in lower case.
 
     Raises:
-        ValueError: some is none.
+        ValueError: it is not a list of header names.
     """
     if not isinstance(value, list | tuple):
         raise ValueError('must be a list of names; write browser_headers = ["x-shop-version"]')  # noqa: TRY004 - pydantic turns a ValueError into a finding
     lower = [name.lower() if isinstance(name, str) else "" for name in value]
-    for name, said in zip(lower, value, strict=True):
+    for name, given in zip(lower, value, strict=True):
         if name == "*":
-            raise ValueError("takes no wildcard; list the names of the headers")
+            raise ValueError("cannot have a wildcard; list the names of the headers")
         if not _HEADER.fullmatch(name):
-            raise ValueError(f"takes names of headers, which {said!r} is not")
+            raise ValueError(f"has {given!r}, which is not a header name")
     return tuple(lower)
 
 
 def client_ip(value: object) -> object:
-    """Return the name of a header, in lower case; ``"field"`` and none at all pass, too.
+    """Return the name of a header in lower case; ``"field"`` and ``""`` are allowed too.
 
     Raises:
-        ValueError: it is no name, or that of a header that means something else.
+        ValueError: it is not a header's name, or that header has another meaning.
     """
     if value is False:
         return ""
@@ -117,19 +121,19 @@ def client_ip(value: object) -> object:
     if lower in {"", FIELD}:
         return lower
     if not _HEADER.fullmatch(lower):
-        raise ValueError(f'takes the name of a header, "field", or "", which {value!r} is not')
+        raise ValueError(f'must be the name of a header, "field", or "", not {value!r}')
     if lower in _TAKEN:
         raise ValueError(
-            f'takes a header of its own: {lower} means something else; write "x-real-ip"'
+            f'cannot be {lower}, which has another meaning; write "x-real-ip", for example'
         )
     return lower
 
 
 def networks(value: object) -> object:
-    """Pass a list of networks and addresses, IPv4 and IPv6.
+    """Return a list of IPv4 and IPv6 networks in their canonical form.
 
     Raises:
-        ValueError: some is none.
+        ValueError: an item is not a network.
     """
     if not isinstance(value, list | tuple):
         raise ValueError('must be a list of networks; write trusted_proxies = ["10.0.0.0/8"]')  # noqa: TRY004 - pydantic turns a ValueError into a finding
@@ -141,36 +145,36 @@ def _network(value: object) -> str:
         found = ipaddress.ip_network(str(value), strict=False)
     except ValueError:
         raise ValueError(
-            f'takes networks such as "10.0.0.0/8" or "::1", which {value!r} is not'
+            f'has {value!r}, which is not a network; write "10.0.0.0/8" or "::1"'
         ) from None
     address = str(value).partition("/")[0]
     if ipaddress.ip_address(address) != found.network_address:
-        raise ValueError(f'takes networks: {value!r} is an address in "{found}"; write that')
+        raise ValueError(f'has {value!r}, which is an address in a network; write "{found}"')
     return str(found)
 
 
 def cookie_name(value: object) -> object:
-    """Pass a name that every browser takes (RFC 6265, section 4.1.1, less what needs care).
+    """Check a cookie's name: a safe subset of RFC 6265, section 4.1.1.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it has other characters.
     """
     if isinstance(value, str) and not _COOKIE.fullmatch(value):
-        raise ValueError("is no name of a cookie; use letters, digits, '_', '-' and '.'")
+        raise ValueError("is not a cookie name; use letters, digits, '_', '-' and '.'")
     return value
 
 
 def cookie_domain(value: object) -> object:
-    """Pass a domain; return it in lower case, without the dot that may stand before it.
+    """Return a domain in lower case, without a leading dot.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a domain.
     """
     if not isinstance(value, str):
         return value
     domain = value.lower().removeprefix(".")
     if not _DOMAIN.fullmatch(domain):
-        raise ValueError('takes a bare domain such as "shop.example"')
+        raise ValueError('is not a domain; write one like "shop.example"')
     return domain
 
 
@@ -181,82 +185,84 @@ _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
 
 
 def mount(value: object) -> object:
-    """Return the path below which a source stands.
+    """Check the path prefix of a source.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a plain path.
     """
     if not isinstance(value, str) or not value:
         return value
     if not value.startswith("/"):
         raise ValueError(f'must start with a slash; write mount = "/{value.strip("/")}"')
     if value == "/":
-        raise ValueError("is the root, where sources stand anyway; leave it out")
+        raise ValueError("is the root, which is the default; remove it")
     if value.endswith("/"):
         raise ValueError(f'must not end in a slash; write mount = "{value.rstrip("/")}"')
     if not _MOUNT.fullmatch(value):
-        raise ValueError("is no plain path; use letters, digits, '.', '_', '~', '-' and '/' only")
+        raise ValueError("is not a plain path; use letters, digits, '.', '_', '~', '-' and '/'")
     return value
 
 
 def hosts(value: object) -> object:
-    """Return the host names that a source answers for, in lower case.
+    """Return the host names of a source in lower case.
 
     Raises:
-        ValueError: they are none.
+        ValueError: it is not a list of host names.
     """
     if not isinstance(value, list | tuple):
         raise ValueError('must be a list of host names; write hosts = ["shop.example"]')  # noqa: TRY004 - pydantic turns a ValueError into a finding
     if not value:
-        raise ValueError("is empty; leave it out to answer for every host")
+        raise ValueError("is empty; remove it to serve all hosts")
     lower = [host.lower() if isinstance(host, str) else "" for host in value]
     if not all(_HOST.fullmatch(host) for host in lower):
-        raise ValueError('takes bare host names such as "shop.example", no scheme, port or path')
+        raise ValueError(
+            'must have host names without scheme, port or path; write ["shop.example"]'
+        )
     return tuple(lower)
 
 
 def keys(value: object) -> object:
-    """Return the credentials that a source takes, or that it takes any.
+    """Check the keys of a source: a list, or ``"any"``.
 
     Raises:
-        ValueError: they are none.
+        ValueError: it is neither.
     """
     if value == "any":
         return value
     if not isinstance(value, list | tuple) or not all(
         isinstance(key, str | SecretStr) for key in value
     ):
-        raise ValueError('must be a list of credentials, or "any"; write keys = ["${SHOP_KEY}"]')
+        raise ValueError('must be a list of keys, or "any"; write keys = ["${SHOP_KEY}"]')
     if not value:
-        raise ValueError("is empty, so that nobody could send; list the credentials to accept")
+        raise ValueError("is empty, so nobody could send events; list the keys to accept")
     return value
 
 
 def secrets(value: object) -> object:
-    """Return the second credentials that a source takes.
+    """Check the second keys of a source.
 
     Raises:
-        ValueError: they are none.
+        ValueError: it is not a list of texts.
     """
     if not isinstance(value, list | tuple) or not all(
         isinstance(one, str | SecretStr) and one for one in value
     ):
-        raise ValueError('must be a list of credentials; write secrets = ["${SHOP_SECRET}"]')
+        raise ValueError('must be a list of secrets; write secrets = ["${SHOP_SECRET}"]')
     return value
 
 
 def endpoints(value: object) -> object:
-    """Return the endpoints that are relayed with our credential.
+    """Check the endpoints that are relayed with a destination's key.
 
     Raises:
-        ValueError: they are none.
+        ValueError: an item is not a method and a path.
     """
     if not isinstance(value, list | tuple):
         raise ValueError('must be a list such as ["GET /search", "GET /recommend/{code}"]')  # noqa: TRY004 - pydantic turns a ValueError into a finding
     for one in value:
         if not isinstance(one, str) or not _ENDPOINT.fullmatch(one):
             raise ValueError(
-                f'has {one!r}, which is no method and path; write "GET /search" or '
+                f'has {one!r}, which is not a method and a path; write "GET /search" or '
                 f'"GET /recommend/{{code}}", with letters, digits, ".", "_", "~" and "-"'
             )
     return tuple(value)
@@ -267,16 +273,16 @@ LAST_PORT = 65535
 
 
 class Address(NamedTuple):
-    """Where to listen."""
+    """An address to listen on."""
 
     host: str | None
-    """None for every address of the machine."""
+    """None for all addresses of the machine."""
     port: int
-    """0 for any free one."""
+    """0 for any free port."""
 
     @property
     def loopback(self) -> bool:
-        """Tell whether only this machine can reach it."""
+        """Return whether only this machine can reach the address."""
         if self.host is None:
             return False
         try:
@@ -286,10 +292,10 @@ class Address(NamedTuple):
 
 
 def address(listen: str) -> Address:
-    """Return the host and the port in *listen*.
+    """Split *listen*, such as ``"127.0.0.1:8080"``, into host and port.
 
     Raises:
-        ValueError: it is no such pair.
+        ValueError: it is not an address.
     """
     found = _LISTEN.fullmatch(listen)
     host = found[1].strip("[]") if found else ""
@@ -300,16 +306,16 @@ def address(listen: str) -> Address:
             found = None
     if found is None or int(found[2]) > LAST_PORT:
         raise ValueError(
-            'is no address to listen on; write "127.0.0.1:8080", "[::1]:8080", or ":8080"'
+            'is not an address to listen on; write "127.0.0.1:8080", "[::1]:8080", or ":8080"'
         )
     return Address(host or None, int(found[2]))
 
 
 def listening(value: object) -> object:
-    """Pass an address to listen on, as a validator does.
+    """Check an address to listen on.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not an address.
     """
     if isinstance(value, str):
         address(value)
@@ -317,7 +323,7 @@ def listening(value: object) -> object:
 
 
 Schema = dict[str, Any] | bool | str
-"""A JSON Schema as TOML has it, or the path of a file that holds one."""
+"""A JSON Schema as TOML writes it, or the path of a file with one."""
 
 
 def _schemas(value: object) -> object:
@@ -325,20 +331,20 @@ def _schemas(value: object) -> object:
         raise ValueError('must be a table; write schemas = { "Order Completed" = "order.json" }')  # noqa: TRY004 - pydantic turns a ValueError into a finding
     for name, schema in value.items():
         if not isinstance(schema, str | bool | dict) or schema == "":
-            raise ValueError(f"of {name!r} must be a JSON Schema, or the path of a file with one")
+            raise ValueError(f"must have a JSON Schema, or the path of one, for {name!r}")
     return value
 
 
 Schemas = Annotated[dict[str, Schema], BeforeValidator(_schemas)]
-"""Names of events, or patterns, to their schemas."""
+"""Event names, or patterns, with their schemas."""
 
 
 LISTS = ("routes", "tests")
-"""Tables of which a file has a list: ``[[routes]]``."""
+"""Tables that a file repeats as a list: ``[[routes]]``."""
 
 
 class ConfigTable(BaseModel):
-    """A table of the configuration: frozen, without unknown keys, silent about its values."""
+    """Base of all tables: frozen; unknown keys are errors; errors do not show values."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
@@ -349,7 +355,7 @@ ProxyHeader = Literal["x-forwarded-for", "forwarded"]
 
 
 ClientKind = Literal["auto", "user", "server"]
-"""Whose requests are a source's: people's devices', backends', or to be told one by one."""
+"""Who sends a source's requests: users' devices, servers, or either ("auto")."""
 
 YEAR = 365 * 24 * 3600
 

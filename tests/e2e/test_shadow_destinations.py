@@ -229,7 +229,10 @@ async def test_a_removed_shadow_owes_nothing(tmp_path: Path, *, stopped: bool) -
 @pytest.mark.parametrize(
     ("new", "said"),
     [
-        (f'{LOOKS_ON}\ncredentials = "client"', "shadow: has no client whose account it could use"),
+        (
+            f'{LOOKS_ON}\ncredentials = "client"',
+            'shadow: is not possible with credentials = "client"',
+        ),
         (LOOKS_ON.replace("true", '"yes"'), 'shadow: must be true, false or "send"'),
         (TRIES.replace(SETTINGS["chrts"], ""), "api_key"),
     ],
@@ -252,8 +255,8 @@ def test_a_shadow_stands_in_for_nobody(tmp_path: Path) -> None:
         '[destinations.new]\nvendor = "chrts"\nshadow = true\n[[routes]]\nto = ["new"]\n'
     )
     found = CliRunner().invoke(main, ["check", "-c", str(path)])
-    assert "relay_as: [destinations.new] is a shadow; name one that delivers" in found.stderr
-    assert "respond: no route leads to a destination of chrts's with passthrough" in found.stderr
+    assert "relay_as: [destinations.new] is a shadow; name another destination" in found.stderr
+    assert "respond: needs a route to a destination of chrts with passthrough" in found.stderr
 
 
 def test_a_shadow_is_shown_as_one(tmp_path: Path) -> None:

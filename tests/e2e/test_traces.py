@@ -87,7 +87,7 @@ async def test_a_trace_says_where_an_event_went_and_why(tmp_path: Path) -> None:
         text = shown(tmp_path, request)
     assert "by shop (chrts), with keys[1]" in text
     assert "POST /event/track" in text
-    assert "answered  HTTP 200" in text
+    assert "response  HTTP 200" in text
     assert f"event {request}-0  track 'Order Viewed'" in text
     assert "orders: not taken; the condition does not hold" in text
     assert 'decided by: event.name == "Order Completed"' in text

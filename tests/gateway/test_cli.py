@@ -95,7 +95,7 @@ def test_check_shows_what_a_file_comes_to(tmp_path: Path) -> None:
     assert 'orders shop track, "Order *" or "Product Viewed" crm' in lines
     crm = next(line for line in lines if line.startswith("crm "))
     assert crm.startswith("crm chrts https://***@crm.example/with/a/prefix 8 at once, 10s")
-    assert any("[sources.open]: no route leaves it" in line for line in lines)
+    assert any("[sources.open]: no route takes its events" in line for line in lines)
     assert any("[destinations.idle]: no route leads to it" in line for line in lines)
 
 
@@ -198,10 +198,10 @@ def test_run_checks_the_address_that_it_is_given(tmp_path: Path) -> None:
     path.write_text(FINE)
     found = gateway("run", "--config", path, "--listen", "here")
     assert found.exit_code == 2
-    assert "Invalid value for '--listen': 'here' is no address to listen on" in found.stderr
+    assert "Invalid value for '--listen': 'here' is not an address to listen on" in found.stderr
     found = gateway("run", "--config", path, "--listen", ":8080")
     assert found.exit_code == 2
-    assert '[sources.open] keys: "any" would let everybody who reaches :8080' in found.stderr
+    assert '[sources.open] keys: "any" would let everybody who can reach :8080' in found.stderr
 
 
 def test_run_hands_on_what_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

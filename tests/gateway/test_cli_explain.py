@@ -186,16 +186,19 @@ def test_a_failing_test_can_be_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("", "says nothing of what should happen; add expect, withheld or rejected"),
+        ("", "expects nothing; add expect, withheld or rejected"),
         ('expect = ["crn"]', "expect: there is no destination 'crn'; did you mean crm?"),
         ('expect = "crm"', "must be a list of destinations, or a table of them"),
         ("expect.crm.bdy = 1", "expect: crm: bdy: unknown key; did you mean body?"),
         ('withheld.crn = "x"', "withheld: there is no destination 'crn'"),
         ('expect = ["crm"]\nwithheld.crm = "x"', "names crm, and so does expect"),
-        ('expect = []\nrejected = "x"\nwithheld.crm = "x"', "cannot both be; leave one out"),
+        (
+            'expect = []\nrejected = "x"\nwithheld.crm = "x"',
+            "rejected: excludes expect and withheld; remove one",
+        ),
         ("expects = []", "unknown key; did you mean expect?"),
-        ('expect = []\nfile = "x.json"', "file: and body are both there; leave one out"),
-        ('expect = []\nat = "noon"', "is no time; write 2025-06-01T12:00:00Z"),
+        ('expect = []\nfile = "x.json"', "file: excludes body; remove one of the two"),
+        ('expect = []\nat = "noon"', "is not a time; write 2025-06-01T12:00:00Z"),
     ],
 )
 def test_mistakes_in_a_test_are_found(tmp_path: Path, more: str, said: str) -> None:
@@ -211,7 +214,7 @@ def test_consent_that_is_not_remembered_cannot_be_given(tmp_path: Path) -> None:
     text = config(tmp_path, TEST + 'expect = []\nconsented = ["advertising"]\n').read_text()
     (tmp_path / "gateway.toml").write_text(text.replace('retention = "1d"', ""))
     shown = run("test", "-c", tmp_path / "gateway.toml")
-    assert "consented: needs [consent] with remember" in shown.output
+    assert "consented: needs retention in [consent]; set it" in shown.output
 
 
 def test_tests_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
@@ -256,7 +259,7 @@ def test_what_nothing_can_stand_in_for_is_named(tmp_path: Path) -> None:
     shown = run("test", "-c", tmp_path / "gateway.toml")
     assert shown.exit_code == 2
     assert "[server] max_body: is no size;" in shown.output
-    assert "MOST is not set: set it, or write a default" in shown.output
+    assert "MOST is not set; set it, or write ${MOST:-default}" in shown.output
 
 
 def test_variables_that_are_set_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

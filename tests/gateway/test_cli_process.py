@@ -114,7 +114,7 @@ def test_a_port_in_use_is_one_sentence() -> None:
     [
         (["--key", "chrts"], "write VENDOR=KEY"),
         (["--key", "chrst=1"], "chrst"),
-        (["--listen", "9100"], "is no address to listen on"),
+        (["--listen", "9100"], "is not an address to listen on"),
     ],
 )
 def test_a_mistake_in_the_options_is_told(args: list[str], said: str) -> None:
@@ -156,7 +156,7 @@ def test_an_event_goes_from_run_to_the_sandbox(tmp_path: Path) -> None:
             here = f"127.0.0.1:{free.getsockname()[1]}"
         with process("run", "--config", str(config), "--listen", here) as running:
             warning = json.loads(line_with(running.stderr, "suspicious_configuration"))
-            assert "[sources.lonely]: no route leaves it" in warning["where"]
+            assert "[sources.lonely]: no route takes its events" in warning["where"]
             line_with(running.stderr, "listening")
             follow = urllib.request.urlopen(f"{there}/_sandbox/events", timeout=PATIENCE)  # noqa: S310 - loopback
             with follow:

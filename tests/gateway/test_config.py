@@ -182,16 +182,16 @@ def test_a_route_to_nothing_and_from_nothing_is_a_warning(tmp_path: Path) -> Non
     warnings = [w.removeprefix(f"{tmp_path}/") for w in read(tmp_path, text).warnings]
     assert warnings == [
         (
-            "gateway.toml:11: [sources.lonely]: no route leaves it, so that its events are "
-            "accepted and go nowhere; add one"
+            "gateway.toml:11: [sources.lonely]: no route takes its events: they are accepted and "
+            "not delivered; add a route"
         ),
         (
-            "gateway.toml:15: [destinations.idle]: no route leads to it, so that it gets no "
-            "events; add one"
+            "gateway.toml:15: [destinations.idle]: no route leads to it, so it gets no events; "
+            "add a route"
         ),
         (
-            "gateway.toml:18: [destinations.idle] burst: does nothing without a rate; add one, or "
-            "leave burst out"
+            "gateway.toml:18: [destinations.idle] burst: has no effect without rate; add rate, or "
+            "remove burst"
         ),
     ]
 
@@ -200,7 +200,7 @@ def test_an_open_source_with_keys_is_a_warning(tmp_path: Path) -> None:
     """``allow_any_key`` beside listed keys opens nothing, and is said to."""
     config = read(tmp_path, FINE.replace("[destinations", "allow_any_key = true\n[destinations"))
     (warning,) = config.warnings
-    assert "[sources.shop] allow_any_key: does nothing beside listed keys" in warning
+    assert "[sources.shop] allow_any_key: has no effect with a list of keys" in warning
 
 
 def test_a_source_with_hosts_stands_beside_one_without(tmp_path: Path) -> None:
@@ -240,7 +240,9 @@ def test_a_plugin_may_not_take_a_shared_key(tmp_path: Path) -> None:
     known.outputs["acme"] = Clashing
     path = tmp_path / "gateway.toml"
     path.write_text(FINE)
-    with pytest.raises(PluginError, match="'timeout', which is a key of every destination"):
+    with pytest.raises(
+        PluginError, match="'timeout', but every destination has a key of that name"
+    ):
         load(path, known, {})
 
 
@@ -301,7 +303,7 @@ def test_every_key_is_documented() -> None:
 def test_the_reference_says_what_is_taken_and_what_is_meant() -> None:
     """A row has the key, what may be written, its default as it would be written, its meaning."""
     text = reference(registry())
-    assert '| `max_body` | size | `"1MiB"` | The largest request body taken' in text
+    assert '| `max_body` | size | `"1MiB"` | The largest accepted request body' in text
     assert '| `on_full` | `"refuse"` or `"dead_letter"` | `"refuse"` |' in text
     assert "| `rate` | rate |  |" in text
     assert "| `token` | credential | required | The token of the account. It is long. |" in text

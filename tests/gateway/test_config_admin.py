@@ -30,7 +30,9 @@ def test_an_empty_table_is_enough(tmp_path: Path) -> None:
 def test_other_machines_need_a_token(tmp_path: Path, listen: str) -> None:
     """Wherever others reach it, a token is demanded, and enough."""
     (found,) = problems(tmp_path, admin(f'listen = "{listen}"'))
-    assert f"[admin] token: is needed on {listen}, which other machines reach; add one" in found
+    assert (
+        f"[admin] token: is required on {listen}, which other machines can reach; set it" in found
+    )
     assert read(tmp_path, admin(f'listen = "{listen}"\ntoken = "{LONG}"')).admin is not None
 
 
@@ -48,10 +50,13 @@ def test_a_token_may_come_from_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ('token = "tiny"', "token: is too short to be safe; use at least 16 characters"),
+        ('token = "tiny"', "token: is too short; use at least 16 characters"),
         ('token = ""', "token: the credential is empty"),
-        ('listen = "8081"', "listen: is no address to listen on"),
-        ('hosts = ["https://gateway.example"]', "hosts: takes bare host names"),
+        ('listen = "8081"', "listen: is not an address to listen on"),
+        (
+            'hosts = ["https://gateway.example"]',
+            "hosts: must have host names without scheme, port or path",
+        ),
         ('hosts = "gateway.example"', "hosts: must be a list of host names"),
         ("port = 1", "port: unknown key"),
     ],

@@ -29,8 +29,8 @@ def test_an_address_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ("", "[alerts] url: missing; add it: Where alerts are posted"),
-        ('url = "hooks.example/secret"', "url: is no http or https address; write one like"),
+        ("", "[alerts] url: missing; add it: The URL to which alerts are posted as JSON"),
+        ('url = "hooks.example/secret"', "url: is not an http or https URL; write one like"),
         (f'url = "{HOOK}"\ndead_letters = 0', "dead_letters"),
         (f'url = "{HOOK}"\nbacklog = "5m"', "backlog: unknown key; did you mean backlog_age?"),
         (f'url = "{HOOK}"\npaused_for = "soon"', "paused_for: is no duration"),

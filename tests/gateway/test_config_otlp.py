@@ -31,27 +31,27 @@ def test_a_collector_and_its_headers_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [
-        (['otlp_url = "127.0.0.1:4318"'], f'otlp_url: is no address; write one like "{URL}"'),
+        (['otlp_url = "127.0.0.1:4318"'], f'otlp_url: is not a URL; write one like "{URL}"'),
         (['otlp_url = "http://127.0.0.1:4318/"'], f'otlp_url: has no path; write "{URL}"'),
         (
             [f'otlp_url = "http://me:{CANARY}@host/v1/traces"'],
-            "otlp_url: has a name or password in it; put the credential into otlp_headers",
+            "otlp_url: contains a user name or password; put it into otlp_headers",
         ),
-        ([f'otlp_url = "{URL}?key=a"'], f'otlp_url: is no address; write one like "{URL}"'),
+        ([f'otlp_url = "{URL}?key=a"'], f'otlp_url: is not a URL; write one like "{URL}"'),
         (["otlp_url = 4318"], "otlp_url: must be text; put it in quotes"),
         (
             [f'otlp_url = "{URL}"', f'otlp_headers = {{ "a b" = "{CANARY}" }}'],
-            "otlp_headers: 'a b' is no name of a header; write authorization = \"...\"",
+            "otlp_headers: 'a b' is not a header name; write authorization = \"...\"",
         ),
         (
             [f'otlp_url = "{URL}"', f'otlp_headers = {{ key = "{CANARY}\\n" }}'],
-            "otlp_headers: key: a header's value is printable ASCII on one line",
+            "otlp_headers: key: the header's value must be printable ASCII on one line",
         ),
         (
             [f'otlp_url = "{URL}"', 'otlp_headers = { key = "file:nowhere" }'],
             (
-                "otlp_headers: cannot read the secret in nowhere: No such file or directory; mend "
-                "the path or the file"
+                "otlp_headers: cannot read the secret in nowhere: No such file or directory; "
+                "correct the path or the file"
             ),
         ),
     ],
@@ -69,9 +69,9 @@ def test_what_is_no_collector_is_told(tmp_path: Path, lines: list[str], problem:
     [
         (
             ["enabled = false", f'otlp_url = "{URL}"'],
-            "otlp_url: does nothing beside enabled = false",
+            "otlp_url: has no effect with enabled = false",
         ),
-        (['otlp_headers = { key = "a-key" }'], "otlp_headers: does nothing without otlp"),
+        (['otlp_headers = { key = "a-key" }'], "otlp_headers: has no effect without otlp_url"),
     ],
 )
 def test_what_has_no_effect_is_told(tmp_path: Path, lines: list[str], warning: str) -> None:

@@ -38,23 +38,23 @@ def test_twelve_mistakes_are_twelve_sentences(tmp_path: Path) -> None:
     """Every mistake of a file is listed, in its order, with line, table, key and what to do."""
     assert problems(tmp_path, TWELVE) == [
         (
-            'gateway.toml:2: [server] listen: is no address to listen on; write "127.0.0.1:8080", '
-            '"[::1]:8080", or ":8080"'
+            "gateway.toml:2: [server] listen: is not an address to listen on; write "
+            '"127.0.0.1:8080", "[::1]:8080", or ":8080"'
         ),
         "gateway.toml:3: [spol]: unknown table; did you mean spool?",
         "gateway.toml:6: [sources.shop] vendor: there is no vendor 'acmee'; did you mean acme?",
         (
-            "gateway.toml:7: [sources.shop] keys: is empty, so that nobody could send; list the "
-            "credentials to accept"
+            "gateway.toml:7: [sources.shop] keys: is empty, so nobody could send events; list the "
+            "keys to accept"
         ),
         (
-            "gateway.toml:8: [sources.Shop]: is no name; use a-z, 0-9, '_' and '-', and begin with "
-            "a letter or digit"
+            "gateway.toml:8: [sources.Shop]: is not a name; use a-z, 0-9, '_' and '-', and begin "
+            "with a letter or digit"
         ),
         'gateway.toml:11: [sources.Shop] mount: must start with a slash; write mount = "/shop"',
         "gateway.toml:14: [destinations.crm] tokn: unknown key; did you mean token?",
         (
-            "gateway.toml:15: [destinations.crm] url: is no http or https address; write one like "
+            "gateway.toml:15: [destinations.crm] url: is not an http or https URL; write one like "
             "https://api.example.com"
         ),
         (
@@ -85,10 +85,10 @@ CRM = "destinations.crm"
         (changed(SOURCE, 'mount = "/a/"'), ("[sources.shop] mount: must not end in a slash; "
          'write mount = "/a"')),
         (changed(SOURCE, 'mount = "/"'), "[sources.shop] mount: is the root"),
-        (changed(SOURCE, 'mount = "/a/../b"'), "[sources.shop] mount: is no plain path"),
-        (changed(SOURCE, 'mount = "/a?b"'), "[sources.shop] mount: is no plain path"),
-        (changed(SOURCE, 'hosts = ["https://a.example"]'), "[sources.shop] hosts: takes bare"),
-        (changed(SOURCE, 'hosts = ["a.example:80"]'), "[sources.shop] hosts: takes bare"),
+        (changed(SOURCE, 'mount = "/a/../b"'), "[sources.shop] mount: is not a plain path"),
+        (changed(SOURCE, 'mount = "/a?b"'), "[sources.shop] mount: is not a plain path"),
+        (changed(SOURCE, 'hosts = ["https://a.example"]'), "[sources.shop] hosts: must have host"),
+        (changed(SOURCE, 'hosts = ["a.example:80"]'), "[sources.shop] hosts: must have host"),
         (changed(SOURCE, "hosts = []"), "[sources.shop] hosts: is empty"),
         (changed(SOURCE, 'hosts = "a.example"'), "[sources.shop] hosts: must be a list"),
         (changed(SOURCE, 'dedup = "0s"'), "[sources.shop] dedup: must be more than 0"),
@@ -98,7 +98,7 @@ CRM = "destinations.crm"
         (FINE.replace('["shop-key"]', "[3]"), "[sources.shop] keys: must be a list of"),
         (FINE.replace('["shop-key"]', '["  "]'), "[sources.shop] keys: the credential is empty"),
         (FINE.replace('keys = ["shop-key"]\n', ""), ("[sources.shop] keys: missing; add it: The "
-         'credentials that it accepts, or `"any"`')),
+         'keys that clients may send, or `"any"`')),
         (FINE.replace('"crm-token"', '""'), "[destinations.crm] token: the credential is empty"),
         (FINE.replace('token = "crm-token"\n', ""), ("[destinations.crm] token: missing; add it: "
          "The token of the account")),
@@ -118,10 +118,10 @@ CRM = "destinations.crm"
         (changed(CRM, 'mode = "fats"'), ("[destinations.crm] mode: must be 'fast' or 'careful'; "
          "did you mean fast?")),
         (changed(CRM, "max_backlog = -1"), "[destinations.crm] max_backlog: must be at least 1"),
-        (changed(CRM, 'url = "crm.example"'), "[destinations.crm] url: is no http or https"),
-        (changed(CRM, 'url = "https://"'), "[destinations.crm] url: is no http or https"),
-        (changed(CRM, 'url = "https://a.example:x"'), "[destinations.crm] url: is no address"),
-        (changed(CRM, 'url = "https://a.example/?q=1"'), "[destinations.crm] url: must end"),
+        (changed(CRM, 'url = "crm.example"'), "[destinations.crm] url: is not an http or https"),
+        (changed(CRM, 'url = "https://"'), "[destinations.crm] url: is not an http or https"),
+        (changed(CRM, 'url = "https://a.example:x"'), "[destinations.crm] url: is not a URL"),
+        (changed(CRM, 'url = "https://a.example/?q=1"'), "[destinations.crm] url: must not"),
         (changed(CRM, "url = 3"), "[destinations.crm] url: must be text; put it in quotes"),
         (changed("[routes]", "form = ['shop']"), ("[[routes]] #1 form: unknown key; did you mean "
          "from?")),
@@ -142,9 +142,9 @@ CRM = "destinations.crm"
         (FINE + "[spool]\nmax_bytes = '0.5B'", "[spool] max_bytes: is not a whole number of"),
         (FINE + "[spool]\nmax_age = 0", "[spool] max_age: must be more than 0"),
         (FINE + "[spool]\npath = ''", "[spool] path: is empty; name a folder"),
-        (FINE + "[server]\nlisten = '1.2.3.4:70000'", "[server] listen: is no address"),
-        (FINE + "[server]\nlisten = '[1.2.3.4]:80'", "[server] listen: is no address"),
-        (FINE + "[server]\nlisten = 'http://a:80'", "[server] listen: is no address"),
+        (FINE + "[server]\nlisten = '1.2.3.4:70000'", "[server] listen: is not an address"),
+        (FINE + "[server]\nlisten = '[1.2.3.4]:80'", "[server] listen: is not an address"),
+        (FINE + "[server]\nlisten = 'http://a:80'", "[server] listen: is not an address"),
     ],
 )  # fmt: skip
 def test_one_mistake_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:
@@ -165,7 +165,7 @@ def test_an_empty_file_says_what_is_needed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "place"),
-    [("[server]\nlisten = \n", ":2: is no TOML: "), ("[server]\n\na = '", ":3: is no TOML: ")],
+    [("[server]\nlisten = \n", ":2: is not TOML: "), ("[server]\n\na = '", ":3: is not TOML: ")],
 )
 def test_broken_toml_is_told_with_its_line(tmp_path: Path, text: str, place: str) -> None:
     """What is no TOML is told with the line, at the end of the file too."""
@@ -185,7 +185,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     for name, reason in (
         ("missing.toml", "no such file or directory; name a readable file"),
         (".", "is a directory; name a readable file"),
-        ("latin.toml", "is no UTF-8 text; TOML files are"),
+        ("latin.toml", "is not UTF-8 text; save it as UTF-8"),
     ):
         path = tmp_path / name
         with pytest.raises(ConfigError) as caught:
@@ -200,18 +200,18 @@ def _source(name: str, more: str = "", vendor: str = "acme") -> str:
 @pytest.mark.parametrize(
     ("sources", "said"),
     [
-        (_source("two").replace('["x"]', '["y", "shop-key"]'), ("[sources.two] keys: stands in "
-         "the way of [sources.shop]: both serve /acme/events, and the credential number 2 of keys "
-         "is in both; give one of them a mount or hosts")),
-        (_source("two").replace('["x"]', '"any"'), ("[sources.two] keys: stands in the way of "
-         '[sources.shop]: both serve /acme/events, and "any" leaves no credential to tell them '
-         "apart: list the keys of both; give one of them a mount or hosts")),
-        (_source("two", vendor="horn"), ("[sources.two] vendor: stands in the way of "
-         "[sources.shop]: both serve /acme/events")),
+        (_source("two").replace('["x"]', '["y", "shop-key"]'), ("[sources.two] keys: conflicts "
+         "with [sources.shop]: both serve /acme/events, and item 2 of keys is in both; set mount "
+         "or hosts in one of them")),
+        (_source("two").replace('["x"]', '"any"'), ("[sources.two] keys: conflicts with "
+         '[sources.shop]: both serve /acme/events, and keys = "any" does not distinguish them: '
+         "list the keys of both; set mount or hosts in one of them")),
+        (_source("two", vendor="horn"), ("[sources.two] vendor: conflicts with [sources.shop]: "
+         "both serve /acme/events")),
         (_source("a", 'mount = "/m"') + _source("b", 'mount = "/m"', "horn"), ("[sources.b] mount: "
-         "stands in the way of [sources.a]: both serve /m/acme/events")),
+         "conflicts with [sources.a]: both serve /m/acme/events")),
         (_source("a", 'hosts = ["x.example", "y.example"]') + _source("b", 'hosts = ["Y.EXAMPLE"]'),
-         "[sources.b] keys: stands in the way of [sources.a]"),
+         "[sources.b] keys: conflicts with [sources.a]"),
     ],
 )  # fmt: skip
 def test_sources_that_overlap_are_told(tmp_path: Path, sources: str, said: str) -> None:
@@ -228,7 +228,7 @@ OPEN = FINE.replace('["shop-key"]', '"any"')
 def test_any_key_is_not_taken_from_everywhere(tmp_path: Path, listen: str) -> None:
     """``keys = "any"`` beyond this machine is a mistake unless the source is called open."""
     (problem,) = problems(tmp_path, OPEN + f'[server]\nlisten = "{listen}"\n')
-    assert f'[sources.shop] keys: "any" would let everybody who reaches {listen} send' in problem
+    assert f'[sources.shop] keys: "any" would let everybody who can reach {listen} send' in problem
     opened = OPEN.replace('"any"', '"any"\nallow_any_key = true')
     path = tmp_path / "gateway.toml"
     path.write_text(opened + f'[server]\nlisten = "{listen}"\n')

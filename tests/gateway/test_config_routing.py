@@ -76,10 +76,10 @@ retention = "30d"
         ("steps = 'x'", "steps: must be a list; write [{ drop = [...] }]"),
         ("steps = ['x']", "steps: item 1: there is no step list 'x'; there is none"),
         ("steps = [1]", "steps: item 1, must be a table"),
-        ("steps = [{ drp = ['context.ip'] }]", "there is none here; did you mean drop?"),
+        ("steps = [{ drp = ['context.ip'] }]", "no key names a step; did you mean drop?"),
         (
             "steps = [{ drop = ['context.ip'], mask = ['user_id'] }]",
-            "here are drop and mask; write two tables",
+            "has several steps: drop, mask; write one table for each",
         ),
         (
             "steps = [{ drop = ['context.ipp'] }]",
@@ -88,27 +88,27 @@ retention = "30d"
         ("steps = [{ drop = [] }]", "item 1, drop: must be a list of fields"),
         (
             "steps = [{ drop = ['event.user_id'] }]",
-            "event.user_id names the event; steps write user_id",
+            "event.user_id must not begin with event; write user_id",
         ),
-        ("steps = [{ drop = ['type'] }]", "type says what the event is, and stays as it is"),
-        ("steps = [{ drop = ['a..b'] }]", "has an empty name"),
+        ("steps = [{ drop = ['type'] }]", "type cannot be changed by a step"),
+        ("steps = [{ drop = ['a..b'] }]", "has an empty part"),
         (
             "steps = [{ set = { 'properties.total' = 'x' } }]",
-            "properties.total takes a number, not 'x'",
+            "properties.total must be a number, not 'x'",
         ),
         (
             "steps = [{ set = { 'timestamp' = 'x' } }]",
-            "timestamp is a time; the step timestamp changes it",
+            "timestamp is a time; use the step timestamp to change it",
         ),
         ("steps = [{ set = { 'traits' = 'x' } }]", "traits is a part of the event, not a field"),
         ("steps = [{ set = {} }]", "set: must be a table of fields"),
         (
             "steps = [{ copy = { 'consent.a' = 'properties.total' } }]",
-            "consent.a cannot be put at properties.total",
+            "consent.a cannot be copied to properties.total: their types differ",
         ),
         (
             "steps = [{ copy = { 'properties.products.*.price' = 'properties.total' } }]",
-            "is many fields; name one",
+            "matches several fields; name one",
         ),
         ("steps = [{ hash = ['properties.total'] }]", "hash: properties.total never holds text"),
         ("steps = [{ hash = ['user_id'], key = '' }]", "the credential is empty"),
@@ -117,16 +117,19 @@ retention = "30d"
             "the environment variable UNSET is not set",
         ),
         ("steps = [{ hash = ['user_id'], salt = 'x' }]", "item 1, salt: unknown key"),
-        ("steps = [{ rename = { 'A*' = '**' } }]", "has more stars than 'A*'"),
-        ("steps = [{ rename = { 'A' = '' } }]", "'A' must become a name, in quotes"),
-        ("steps = [{ map = 'properties.category' }]", "needs a table or a file, one of the two"),
-        ("steps = [{ map = 'user_id', table = { a = 1 } }]", "user_id takes text, not 1"),
+        ("steps = [{ rename = { 'A*' = '**' } }]", "has more * than 'A*'"),
+        ("steps = [{ rename = { 'A' = '' } }]", "'A' must have a new name, in quotes"),
+        (
+            "steps = [{ map = 'properties.category' }]",
+            "needs either table or file; write one of them",
+        ),
+        ("steps = [{ map = 'user_id', table = { a = 1 } }]", "user_id must be text, not 1"),
         (
             "steps = [{ map = 'user_id', file = 'none.csv' }]",
-            "none.csv cannot be used: No such file",
+            "none.csv is invalid: No such file",
         ),
-        ("steps = [{ sample = 0 }]", 'is no share; write 0.1 or "10%"'),
-        ("steps = [{ sample = 'x%' }]", 'is no share; write 0.1 or "10%"'),
+        ("steps = [{ sample = 0 }]", 'is not a share above 0 and at most 1; write 0.1 or "10%"'),
+        ("steps = [{ sample = 'x%' }]", 'is not a share above 0 and at most 1; write 0.1 or "10%"'),
         ("steps = [{ consent = [] }]", "must be a category of consent"),
         ("steps = [{ timestamp = 'now' }]", "item 1, timestamp: must be 'clamp'"),
         ("steps = [{ truncate_ip = ['properties.total'] }]", "properties.total never holds text"),
@@ -147,7 +150,9 @@ def test_a_route_with_steps_needs_a_name_of_its_own(tmp_path: Path) -> None:
     steps = 'to = ["crm"]\nsteps = [{ drop = ["user_id"] }]'
     assert "a route with steps needs a name" in problem(tmp_path, routed(steps))
     twice = routed(f'name = "a"\n{steps}', f'name = "a"\n{steps}\nadditional = true')
-    assert "[[routes]] #2 name: 'a' is the name of another route" in problem(tmp_path, twice)
+    assert "[[routes]] #2 name: 'a' is the name, or the default name, of another" in problem(
+        tmp_path, twice
+    )
     assert "is empty" in problem(tmp_path, routed('name = ""\nto = ["crm"]'))
 
 
@@ -155,7 +160,9 @@ def test_a_route_without_a_name_shares_what_it_is_called_with_none(tmp_path: Pat
     """It is counted and traced as "route 2", so that no other route may have that name."""
     named, nameless = 'name = "route {}"\nto = ["crm"]', 'to = ["crm"]\nadditional = true'
     for routes in ((named.format(2), nameless), (nameless, named.format(1))):
-        assert "is the name of another route" in problem(tmp_path, routed(*routes))
+        assert "is the name, or the default name, of another route" in problem(
+            tmp_path, routed(*routes)
+        )
 
 
 def test_a_step_list_is_read_once_and_named_where_it_stands(tmp_path: Path) -> None:
@@ -169,7 +176,8 @@ def test_a_step_list_is_read_once_and_named_where_it_stands(tmp_path: Path) -> N
     )
     assert "must be a list of steps" in problem(tmp_path, f"{text}[steps]\np = 1")
     assert (
-        "[steps] q: no route takes these steps" in warnings(tmp_path, FINE + "[steps]\nq = []")[0]
+        "[steps] q: no route uses this list of steps"
+        in warnings(tmp_path, FINE + "[steps]\nq = []")[0]
     )
 
 
@@ -197,8 +205,8 @@ def test_lookup_tables_are_read_from_files(tmp_path: Path) -> None:
     for data, expected in (
         (b"a,b,c\n", "line 1 has 3 columns"),
         (b"x,y\n\na\n", "line 3 has 1 columns, not 2; write VALUE,RESULT"),
-        (b"a,b\na,c\n", "line 2 gives 'a' another result than a line before; keep one"),
-        (b"a,\xff\n", "it is no UTF-8 text; save it as UTF-8"),
+        (b"a,b\na,c\n", "line 2 has another result for 'a' than an earlier line; keep one"),
+        (b"a,\xff\n", "it is not UTF-8 text; save it as UTF-8"),
         (b'a,"' + b"x" * 200_000 + b'"', "field larger than field limit"),
     ):
         (tmp_path / "tables/a.csv").write_bytes(data)
@@ -207,10 +215,10 @@ def test_lookup_tables_are_read_from_files(tmp_path: Path) -> None:
         ))  # fmt: skip
         assert expected in found
     for text, expected in (
-        ("[1]", "it is no object"),
-        ("[" * 100_000, "cannot be used: maximum recursion depth"),
-        ("{", "cannot be used"),
-        ('{"a": "x"}', "takes a number"),
+        ("[1]", "it is not an object"),
+        ("[" * 100_000, "is invalid: maximum recursion depth"),
+        ("{", "b.json is invalid"),
+        ('{"a": "x"}', "must be a number"),
     ):
         (tmp_path / "b.json").write_text(text)
         assert expected in problem(tmp_path, routed(
@@ -224,13 +232,16 @@ def test_lookup_tables_are_read_from_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("routes", "expected"),
     [
-        (('to = ["crm"]\nstop = true', 'to = ["crm"]'), "#1 takes all of its events and stops"),
+        (('to = ["crm"]\nstop = true', 'to = ["crm"]'), "#1 takes all of its events, and has stop"),
         (
             ('to = ["crm"]', 'to = ["crm"]\ntypes = ["page"]'),
-            "#1 gives all of its events to the same",
+            "#1 already sends all of its events to the same",
         ),
-        (('to = ["crm"]', 'to = ["crm"]\nfallback = true'), "#1 takes all of that"),
-        (('to = ["crm"]\nnames = ["A", "B"]', 'to = ["crm"]\nnames = ["B"]'), "#1 gives all"),
+        (('to = ["crm"]', 'to = ["crm"]\nfallback = true'), "#1 already takes all of its events"),
+        (
+            ('to = ["crm"]\nnames = ["A", "B"]', 'to = ["crm"]\nnames = ["B"]'),
+            "#1 already sends all",
+        ),
         (
             ('to = ["crm"]\nfallback = true\nstop = true', 'to = ["crm"]\nfallback = true'),
             "#1 takes all",
@@ -241,9 +252,9 @@ def test_a_route_that_is_never_taken_is_a_warning(
     tmp_path: Path, routes: tuple[str, ...], expected: str
 ) -> None:
     """What earlier routes leave nothing for is named, with the route that does so."""
-    found = [w for w in warnings(tmp_path, routed(*routes)) if "is never taken" in w]
+    found = [w for w in warnings(tmp_path, routed(*routes)) if "never matches" in w]
     (line,) = found
-    assert "[[routes]] #2: is never taken" in line
+    assert "[[routes]] #2: never matches" in line
     assert expected in line
 
 
@@ -267,7 +278,7 @@ def test_what_only_dead_routes_touch_is_not_reached(tmp_path: Path) -> None:
     text = routed('to = ["crm"]\nstop = true', 'to = ["crm", "other"]\nfrom = ["shop"]')
     text += '[destinations.other]\nvendor = "acme"\ntoken = "t-token"\n'
     found = warnings(tmp_path, text)
-    assert any("[[routes]] #2: is never taken" in w for w in found)
+    assert any("[[routes]] #2: never matches" in w for w in found)
     assert any("[destinations.other]: no route leads to it" in w for w in found)
 
 
@@ -280,9 +291,9 @@ def test_doubts_about_conditions_and_fields_are_warnings(tmp_path: Path) -> None
     ) + '[consent]\nretention = "1d"\n')  # fmt: skip
     said = "\n".join(found)
     assert "when: column 1: did you mean event.properties.total?" in said
-    assert "item 1, drop: traits.emial is not in the vocabulary; did you mean traits.email?" in said
-    assert "on_error: does nothing without a condition" in said
-    assert "[consent] retention: no route has a consent step" in said
+    assert "item 1, drop: traits.emial is not a neutral field; did you mean traits.email?" in said
+    assert "on_error: has no effect without a condition" in said
+    assert "[consent] retention: has no effect: no route has a consent step" in said
 
 
 # Several files
@@ -327,9 +338,9 @@ def test_mistakes_are_told_in_the_file_where_they_stand(tmp_path: Path) -> None:
     assert "sub/c.toml:2: [server] max_body: is no size" in said
     assert "gateway.toml:1: include: there is no file" in said
     assert "include: " in said
-    assert "is read twice; include each file once" in said
-    assert "[destinations.crm]: stands in" in said
-    assert "[server] listen: stands in" in said
+    assert "is included twice; include each file once" in said
+    assert "[destinations.crm]: is defined in" in said
+    assert "[server] listen: is defined in" in said
     assert "include: must be a list" in "\n".join(problems(tmp_path, "include = 1\n" + FINE))
 
 
@@ -344,7 +355,7 @@ def test_an_include_is_a_pattern_only_where_it_is_written_as_one(tmp_path: Path)
         assert not config.warnings
     (warning,) = warnings(folder, 'include = ["route/*.toml"]\n' + FINE)
     assert warning == (
-        "gateway.toml:1: include: no file matches 'route/*.toml', which counts from "
+        "gateway.toml:1: include: no file matches 'route/*.toml', relative to "
         "gateway.toml; nothing is read"
     )
 
@@ -366,4 +377,4 @@ def test_a_broken_included_file_is_named(tmp_path: Path) -> None:
     """A file that is no TOML stops the reading with its own name and line."""
     (tmp_path / "a.toml").write_text("\nx = = 1\n")
     (found,) = problems(tmp_path, 'include = ["a.toml"]\n' + FINE)
-    assert found.startswith("a.toml:2: is no TOML")
+    assert found.startswith("a.toml:2: is not TOML")

@@ -41,8 +41,8 @@ def test_schemas_stand_inline_or_in_files(tmp_path: Path) -> None:
         ),
         (
             "identify = true", "identify = 1",
-            ("gateway.toml:6: [sources.shop] schemas: of 'identify' must be a JSON Schema, or the "
-            "path of a file with one"),
+            ("gateway.toml:6: [sources.shop] schemas: must have a JSON Schema, or the path of "
+            "one, for 'identify'"),
         ),
         (
             '"refuse"', '"drop"',
@@ -76,8 +76,8 @@ def test_a_schema_of_fields_that_there_are_not(tmp_path: Path) -> None:
     (tmp_path / "plan" / "order.json").write_text("{}")
     (warning,) = read(tmp_path, text).warnings
     assert warning.endswith(
-        "gateway.toml:9: [sources.shop.schemas] identify: its schema names 'userId', and events "
-        "have no such field; did you mean user_id?"
+        "gateway.toml:9: [sources.shop.schemas] identify: its schema names 'userId', which is "
+        "not a field of events; did you mean user_id?"
     )
 
 
@@ -85,4 +85,4 @@ def test_violations_without_schemas_are_suspicious(tmp_path: Path) -> None:
     """Saying what becomes of violations where there can be none is pointed out."""
     text = FINE.replace("[destinations.crm]", 'on_violation = "refuse"\n[destinations.crm]')
     (warning,) = read(tmp_path, text).warnings
-    assert "[sources.shop] on_violation: does nothing without schemas" in warning
+    assert "[sources.shop] on_violation: has no effect without schemas" in warning

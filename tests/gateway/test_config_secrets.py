@@ -66,9 +66,9 @@ def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
 def test_a_broken_reference_is_told(tmp_path: Path) -> None:
     """A ``${`` that starts no reference is a mistake, not text."""
     (problem,) = problems(tmp_path, FINE.replace("crm-token", "${9KEY}"))
-    assert "[destinations.crm] token: a ${ starts no reference" in problem
+    assert "[destinations.crm] token: has an invalid reference; write ${NAME}" in problem
     (problem,) = problems(tmp_path, FINE.replace("crm-token", "${KEY:-${OTHER}}"))
-    assert "the default of KEY holds a reference itself, which is not followed" in problem
+    assert "the default of KEY contains a reference, which is not resolved" in problem
 
 
 def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_missing_or_empty_secret_file_is_told(tmp_path: Path) -> None:
     for name, said in (
         ("missing", f"cannot read the secret in {tmp_path}/missing: No such file"),
         ("empty", "the credential is empty"),
-        ("binary", f"cannot read the secret in {tmp_path}/binary: it is no UTF-8 text"),
+        ("binary", f"cannot read the secret in {tmp_path}/binary: it is not UTF-8 text"),
     ):
         (problem,) = problems(tmp_path, FINE.replace("crm-token", f"file:{tmp_path}/{name}"))
         assert f"[destinations.crm] token: {said}" in problem

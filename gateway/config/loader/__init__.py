@@ -1,1 +1,1 @@
-"""From configuration files to a `Config`, or to everything that is wrong with them."""
+"""Load the configuration file: read, merge, resolve references, validate, check."""

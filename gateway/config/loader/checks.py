@@ -1,4 +1,7 @@
-"""Checks that need the whole configuration."""
+"""Check the configuration as a whole: contradictions, conflicts, and settings without effect.
+
+A setting that cannot work is a problem; one that has no effect is a warning.
+"""
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,21 +30,17 @@ from gateway.plugin.vendor import Output
 from gateway.suggestions import did_you_mean
 
 EVERYBODY = (
-    '"any" would let everybody who reaches {} send events; list the credentials, listen on a '
-    "loopback address, or set allow_any_key = true"
+    '"any" would let everybody who can reach {} send events; list the keys, listen on a loopback '
+    "address, or set allow_any_key = true"
 )
 
 
 def check_trace(trace: TraceConfig, report: ConfigReport) -> None:
-    """Report what says how to send traces, while none are sent."""
+    """Warn about settings of the export if nothing is exported."""
     if trace.otlp_url and not trace.enabled:
-        report.warning(
-            "trace", "otlp_url", "does nothing beside enabled = false; nothing is traced then"
-        )
+        report.warning("trace", "otlp_url", "has no effect with enabled = false; remove one")
     if trace.otlp_headers and not trace.otlp_url:
-        report.warning(
-            "trace", "otlp_headers", "does nothing without otlp_url; say where traces go"
-        )
+        report.warning("trace", "otlp_headers", "has no effect without otlp_url; add it")
 
 
 def check_sources(
@@ -50,16 +49,15 @@ def check_sources(
     registry: PluginRegistry,
     report: ConfigReport,
 ) -> None:
-    """Report open doors and doors that stand in each other's way."""
+    """Report sources that accept any key on a public address, and sources that conflict."""
     for name, source in sources.items():
         table = f"sources.{name}"
         if source.keys == "any":
             if server and not server.address.loopback and not source.allow_any_key:
                 report.problem(table, "keys", EVERYBODY.format(server.listen))
         elif source.allow_any_key:
-            report.warning(
-                table, "allow_any_key", 'does nothing beside listed keys; it is for keys = "any"'
-            )
+            what = 'has no effect with a list of keys, only with keys = "any"; remove it'
+            report.warning(table, "allow_any_key", what)
         check_browsers(table, source, report)
     for (one, first), (other, second) in itertools.combinations(sources.items(), 2):
         if not _same_hosts(first, second):
@@ -68,8 +66,8 @@ def check_sources(
         why = _indistinct(first, second)
         if shared and why is not None:
             what = (
-                f"stands in the way of [sources.{one}]: both serve {min(shared)}{why}; give one of "
-                f"them a mount or hosts"
+                f"conflicts with [sources.{one}]: both serve {min(shared)}{why}; set mount or "
+                f"hosts in one of them"
             )
             places = ("mount", "hosts") if first.vendor != second.vendor else ()
             own = "vendor" if first.vendor != second.vendor else "keys"
@@ -77,22 +75,22 @@ def check_sources(
             report.problem(f"sources.{other}", key, what)
         elif first.url and second.url and _ambiguous(first, second):
             what = (
-                f"[sources.{one}] has one too at the same address: what is in the document of "
-                f"neither vendor goes to neither; give one of them a mount or hosts"
+                f"[sources.{one}] has a url too, at the same mount and hosts: requests that are in "
+                f"neither vendor's documentation are not relayed; set mount or hosts in one of them"
             )
             report.warning(f"sources.{other}", "url", what)
 
 
 def _indistinct(one: SourceConfig, other: SourceConfig) -> str | None:
-    """Return why a request for both could not be told apart; None where its credential does."""
+    """Return why requests for the two sources cannot be told apart; None if their keys do it."""
     if one.vendor != other.vendor:
         return ""
     if one.keys == "any" or other.keys == "any":
-        return ', and "any" leaves no credential to tell them apart: list the keys of both'
+        return ', and keys = "any" does not distinguish them: list the keys of both'
     known = {key.get_secret_value() for key in one.keys if not isinstance(key, str)}
     for number, key in enumerate(other.keys, start=1):
         if not isinstance(key, str) and key.get_secret_value() in known:
-            return f", and the credential number {number} of keys is in both"
+            return f", and item {number} of keys is in both"
     return None
 
 
@@ -101,39 +99,39 @@ def _ambiguous(one: SourceConfig, other: SourceConfig) -> bool:
 
 
 def check_browsers(table: str, source: SourceConfig, report: ConfigReport) -> None:
-    """Report what a source says of cookies that no browser would follow."""
+    """Report cookie settings that browsers ignore or reject."""
     if not source.cookie:
         if source.cookie_domain:
-            report.warning(table, "cookie_domain", "does nothing without a cookie; name one")
+            report.warning(table, "cookie_domain", "has no effect without cookie; add it")
         return
     if source.client == "server":
-        what = 'does nothing with client = "server", for a backend gets no cookie; leave one out'
+        what = 'has no effect with client = "server": servers get no cookie; remove one of the two'
         report.warning(table, "cookie", what)
     if source.cookie.startswith("__Host-") and source.cookie_domain:
-        what = "cannot be: browsers take a __Host- cookie without a domain only; rename the cookie"
+        what = "is not allowed: browsers reject a __Host- cookie with a domain; rename the cookie"
         report.problem(table, "cookie_domain", what)
     if source.origins == "*":
         what = (
-            "comes only with credentials, which browsers send to named origins alone; name them "
-            "in origins, unless all pages are of the gateway's own origin"
+            'has no effect with origins = "*": browsers send cookies only to listed origins; list '
+            "them in origins, unless all pages have the gateway's own origin"
         )
         report.warning(table, "cookie", what)
 
 
 def check_server(server: ServerConfig, report: ConfigReport) -> None:
-    """Report proxies that are anybody, and limits that others make void."""
+    """Warn about proxies that include everybody, and limits that have no effect."""
     most, each = server.max_connections, server.max_connections_per_client
     if each is not None and each > most:
-        what = f"is more than max_connections, {most}, so that one address may take all; lower it"
+        what = f"is more than max_connections ({most}), so one address can use all; lower it"
         report.warning("server", "max_connections_per_client", what)
     if server.max_bodies < server.max_body:
-        what = "is less than max_body, which holds then; write a larger one"
+        what = "is less than max_body, which is used instead; raise it"
         report.warning("server", "max_bodies", what)
     if any(network.endswith("/0") for network in server.trusted_proxies):
-        what = "trusts everybody, so that whoever calls can name any address; name the proxies"
+        what = "trusts everybody, so any client can fake its address; list the proxies' networks"
         report.warning("server", "trusted_proxies", what)
     if server.proxy_header != "x-forwarded-for" and not server.trusted_proxies:
-        what = "does nothing without trusted_proxies; name them"
+        what = "has no effect without trusted_proxies; list them"
         report.warning("server", "proxy_header", what)
 
 
@@ -146,7 +144,7 @@ def _paths(source: SourceConfig, registry: PluginRegistry) -> set[str]:
 
 
 def _same_hosts(one: SourceConfig, other: SourceConfig) -> bool:
-    """Tell whether a request may be for both; a source with hosts goes before one without."""
+    """Return whether a request may be for both; a source with hosts is tried before one without."""
     return bool(set(one.hosts) & set(other.hosts)) or one.hosts == other.hosts
 
 
@@ -156,10 +154,10 @@ def check_delivery(delivery: Delivery, table: str, report: ConfigReport) -> None
         longest = shown(delivery.retry_max, "duration")
         report.problem(table, "retry_min", f"is longer than retry_max, {longest}; swap them")
     if delivery.shadow and delivery.credentials == "client":
-        what = 'has no client whose account it could use; leave credentials = "client" out'
+        what = 'is not possible with credentials = "client"; remove one of the two'
         report.problem(table, "shadow", what)
     if delivery.burst > 1 and delivery.rate is None:
-        what = "does nothing without a rate; add one, or leave burst out"
+        what = "has no effect without rate; add rate, or remove burst"
         report.warning(table, "burst", what)
 
 
@@ -169,13 +167,13 @@ def check_names(
     known: Mapping[str, Collection[str]],
     report: ConfigReport,
 ) -> None:
-    """Report names in a route that are no source's and no destination's.
+    """Report unknown sources and destinations in a route.
 
     Args:
         route: the route's table, not yet validated.
         table: its place in the file.
-        known: what may stand under ``from`` and under ``to``.
-        report: takes the problems.
+        known: the names that are allowed under ``from`` and under ``to``.
+        report: gets the problems.
     """
     for key, kind in (("from", "source"), ("to", "destination")):
         names = route.get(key)
@@ -194,13 +192,13 @@ def check_reach(
     destinations: Collection[str],
     report: ConfigReport,
 ) -> None:
-    """Warn of dead routes, and of sources and destinations that no living route touches."""
+    """Warn about routes that never match, and about sources and destinations without a route."""
     living: list[Numbered] = []
     numbered = list(enumerate(routes, start=1))
     for number, route in numbered:
         why = next(_deaths(route, living, numbered), "")
         if why:
-            report.warning(f"routes.{number}", "", f"is never taken: {why}")
+            report.warning(f"routes.{number}", "", f"never matches: {why}")
         else:
             living.append((number, route))
     every = any(route.sources is None for _, route in living)
@@ -208,40 +206,40 @@ def check_reach(
     reached = {name for _, route in living for name in route.to}
     for name in sources:
         if not every and name not in left:
-            what = "no route leaves it, so that its events are accepted and go nowhere; add one"
+            what = "no route takes its events: they are accepted and not delivered; add a route"
             report.warning(f"sources.{name}", "", what)
     for name in destinations:
         if name not in reached:
-            what = "no route leads to it, so that it gets no events; add one"
+            what = "no route leads to it, so it gets no events; add a route"
             report.warning(f"destinations.{name}", "", what)
 
 
 def _deaths(
     route: RouteConfig, earlier: Sequence[Numbered], every: Sequence[Numbered]
 ) -> Iterator[str]:
-    """Yield why *route* gets no event; *earlier* are the living routes before it."""
+    """Yield why *route* never matches; *earlier* are the routes before it that can match."""
     if route.fallback:
         for number, other in every:
             if not other.fallback and _covers(other, route):
-                yield f"it takes what no other route takes, and #{number} takes all of that"
+                yield f"it is a fallback, and #{number} already takes all of its events"
         earlier = [(number, other) for number, other in earlier if other.fallback]
     else:
         earlier = [(number, other) for number, other in earlier if not other.fallback]
     covering = [(number, other) for number, other in earlier if _covers(other, route)]
     for number, other in covering:
         if other.stop:
-            yield f"#{number} takes all of its events and stops there"
+            yield f"#{number} takes all of its events, and has stop = true"
     won = {to for _, other in covering if not other.additional for to in other.to}
     if not route.additional and not route.stop and set(route.to) <= won:
         numbers = ", ".join(f"#{number}" for number, other in covering if not other.additional)
         yield (
-            f"{numbers} gives all of its events to the same destinations before; write "
+            f"{numbers} already sends all of its events to the same destinations; set "
             f"additional = true to deliver both"
         )
 
 
 def _covers(one: RouteConfig, other: RouteConfig) -> bool:
-    """Tell whether *one* takes every event that *other* could take."""
+    """Return whether *one* takes every event that *other* could take."""
     return (
         one.when is None
         and _holds(one.sources, other.sources)
@@ -257,23 +255,24 @@ def _holds(one: Collection[str] | None, other: Collection[str] | None) -> bool:
 def check_consent(
     routes: Sequence[RouteConfig], consent: ConsentConfig | None, report: ConfigReport
 ) -> None:
-    """Warn of consent that is remembered and never asked for."""
+    """Warn about stored consent that no route uses."""
     asked = any(isinstance(step, Consent) for route in routes for step in route.steps)
     if consent is not None and consent.retention is not None and not asked:
-        report.warning("consent", "retention", "no route has a consent step that would ask for it")
+        what = "has no effect: no route has a consent step; add one, or remove it"
+        report.warning("consent", "retention", what)
 
 
 STAND_IN = "-"
-"""Takes the place of settings that each client brings along; it never goes out."""
+"""Replaces settings that each client sends itself; it is never sent."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def client_key_settings(
     output: type[Output], own: Mapping[str, Any], table: str, report: ConfigReport
 ) -> Any:
-    """Return the settings *own* of a destination that sends each client's own credential.
+    """Return a destination's settings for ``credentials = "client"``.
 
-    What says whose account it is gets a stand-in, and a problem where it is given.
+    Keys and account settings get a placeholder; it is a problem if the file sets one.
     """
     model: type[BaseModel] = output.Config
     filled = dict(own)
@@ -282,7 +281,7 @@ def client_key_settings(
             continue
         key = field.alias or name
         if key in own:
-            what = 'never goes out with credentials = "client"; leave one of the two out'
+            what = 'is never sent with credentials = "client"; remove one of the two'
             report.problem(table, key, what, only=True)
         elif field.is_required():
             filled[key] = STAND_IN
@@ -290,10 +289,7 @@ def client_key_settings(
 
 
 def shadow_settings(output: type[Output], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings *own* of a destination that sends nothing.
-
-    What says whose account it is gets a stand-in where it is left out.
-    """
+    """Return a destination's settings for ``shadow = true``: missing keys get a placeholder."""
     filled = dict(own)
     for name, field in output.Config.model_fields.items():
         says_whose = is_secret(field.annotation) or name in output.account
@@ -303,21 +299,21 @@ def shadow_settings(output: type[Output], own: Mapping[str, Any]) -> dict[str, A
 
 
 def served(source: SourceConfig, registry: PluginRegistry) -> tuple[str, ...]:
-    """Return the endpoints that a source relays with a destination's credential."""
+    """Return the endpoints that a source relays with a destination's key."""
     if source.relay_endpoints is not None:
         return source.relay_endpoints
     return registry.inputs[source.vendor].lent_to()
 
 
 class RelayChecks:
-    """Looks at sources beside the destinations that they lead to.
+    """Checks sources together with the destinations that their routes lead to.
 
     Args:
-        sources: those that are fine by themselves.
-        destinations: likewise.
-        routes: likewise.
+        sources: the valid sources.
+        destinations: the valid destinations.
+        routes: the valid routes.
         known: the names of all destinations in the file.
-        report: takes the problems.
+        report: gets the problems.
     """
 
     def __init__(
@@ -335,7 +331,7 @@ class RelayChecks:
         self._report = report
 
     def check(self, server: ServerConfig | None, registry: PluginRegistry) -> None:
-        """Report what contradicts itself, and what does nothing."""
+        """Report contradictions, and settings without effect."""
         for name, source in self._sources.items():
             table = f"sources.{name}"
             if source.url:
@@ -356,14 +352,14 @@ class RelayChecks:
     ) -> None:
         for key in keys:
             if key in source.model_fields_set:
-                what = f"does nothing without {needed}; add that, or leave {key} out"
+                what = f"has no effect without {needed}; add that, or remove {key}"
                 self._report.warning(table, key, what)
 
     def _check_upstream(
         self, table: str, source: SourceConfig, server: ServerConfig | None
     ) -> None:
         if server is not None and _is_here(source.url, server):
-            what = "is this gateway's own address, so that a call would go round; name the vendor's"
+            what = "is this gateway's own address, which would be a loop; write the vendor's URL"
             self._report.problem(table, "url", what)
         name = source.relay_as
         if not name:
@@ -373,29 +369,32 @@ class RelayChecks:
         if name not in self._known:
             wrong = f"there is no destination {name!r}; {did_you_mean(name, self._known)}"
         elif source.keys == "any":
-            wrong = 'would lend its credential to everybody; list the keys instead of "any"'
+            wrong = 'would let everybody use its key; list the keys instead of keys = "any"'
         elif lender is not None and lender.vendor != source.vendor:
-            wrong = f"[destinations.{name}] is {lender.vendor}'s; name one of {source.vendor}'s"
+            wrong = (
+                f"[destinations.{name}] has vendor {lender.vendor}; name one with vendor "
+                f"{source.vendor}"
+            )
         elif lender is not None and lender.shadow:
-            wrong = f"[destinations.{name}] is a shadow; name one that delivers"
+            wrong = f"[destinations.{name}] is a shadow; name another destination"
         elif lender is not None and lender.credentials == "client":
-            wrong = f"[destinations.{name}] has no credential of its own; leave relay_as out"
+            wrong = f"[destinations.{name}] has no key of its own; remove relay_as"
         if wrong is not None:
             self._report.problem(table, "relay_as", wrong)
 
     def _check_lent(self, table: str, source: SourceConfig, registry: PluginRegistry) -> None:
-        """Report what is lent to nobody, and second credentials of a vendor that has none."""
+        """Warn about ``relay_as`` without endpoints, and ``secrets`` for a vendor that has none."""
         if not source.relay_as:
             self._check_idle(table, source, ("relay_endpoints",), "relay_as")
         elif source.url and source.vendor in registry.inputs and not served(source, registry):
             what = (
-                f"serves nothing: {source.vendor}'s documents have no reads; name what to serve in "
-                f'relay_endpoints, such as ["GET /search"], or leave relay_as out'
+                f"has no effect: {source.vendor}'s documentation has no reads; list endpoints in "
+                f'relay_endpoints, such as ["GET /search"], or remove relay_as'
             )
             self._report.warning(table, "relay_as", what)
         reads = registry.inputs.get(source.vendor)
         if source.secrets and reads is not None and not reads.secret_keys:
-            what = f"does nothing: {source.vendor} has no second credential; leave it out"
+            what = f"has no effect: {source.vendor} has no second key; remove it"
             self._report.warning(table, "secrets", what)
 
     def _check_respond(self, name: str, source: SourceConfig) -> None:
@@ -409,8 +408,8 @@ class RelayChecks:
             for one in led
         ):
             what = (
-                f"no route leads to a destination of {source.vendor}'s with passthrough, which "
-                f"could answer; add one, or leave respond out"
+                f"needs a route to a destination of {source.vendor} with passthrough, which can "
+                f"respond; add one, or remove respond"
             )
             self._report.problem(f"sources.{name}", "respond", what)
 
@@ -420,14 +419,14 @@ class RelayChecks:
         table = f"destinations.{name}"
         what: str | None = None
         if destination.vendor not in registry.inputs:
-            what = f"{destination.vendor} has no input whose clients could send one; leave it out"
+            what = f'"client" needs a vendor with an input, which {destination.vendor} lacks'
         elif not destination.passthrough:
-            what = '"client" needs passthrough; leave passthrough = false out'
+            what = '"client" needs passthrough; remove passthrough = false'
         for other, source in self._sources.items():
             if source.vendor != destination.vendor and name in destinations_of(self._routes, other):
                 what = (
-                    f'"client" takes {destination.vendor}\'s own requests only, and a route leads '
-                    f"here from [sources.{other}], which is {source.vendor}'s; name the sources "
+                    f'"client" accepts requests in the format of {destination.vendor} only, but a '
+                    f"route leads here from [sources.{other}] of {source.vendor}; list the sources "
                     f"in the route's from"
                 )
                 break
@@ -436,7 +435,7 @@ class RelayChecks:
 
 
 def _is_here(url: str, server: ServerConfig) -> bool:
-    """Tell whether *url* is, as far as its text tells, where the gateway listens."""
+    """Return whether *url* is the gateway's own address, as far as its text shows."""
     parts, here = urlsplit(url), server.address
     if here.port != (parts.port or DEFAULT_PORTS.get(parts.scheme)):
         return False
@@ -445,26 +444,26 @@ def _is_here(url: str, server: ServerConfig) -> bool:
 
 
 def check_alerts(alerts: AlertsConfig, report: ConfigReport) -> None:
-    """Report an address that is none; it is not repeated, since it may be a credential."""
+    """Report an invalid URL, without showing it, since it may contain a credential."""
     url = alerts.url.get_secret_value().partition("?")[0]
     if address_problem(url):
-        what = "is no http or https address; write one like https://hooks.example/alerts"
+        what = "is not an http or https URL; write one like https://hooks.example/alerts"
         report.problem("alerts", "url", what)
 
 
 SHORTEST_TOKEN = 16
-"""Characters; `openssl rand -hex 16` gives twice as many."""
+"""Characters; ``openssl rand -hex 16`` prints 32."""
 
 
 def check_admin(admin: AdminConfig, report: ConfigReport) -> None:
-    """Report an admin API that others could use, or that cannot listen."""
+    """Report a missing or short token."""
     token = admin.token.get_secret_value() if admin.token else None
     if token is None and not admin.address.loopback:
         what = (
-            f"is needed on {admin.listen}, which other machines reach; add one, or listen on a "
-            f"loopback address"
+            f"is required on {admin.listen}, which other machines can reach; set it, or listen on "
+            f"a loopback address"
         )
         report.problem("admin", "token", what)
     if token is not None and len(token) < SHORTEST_TOKEN:
-        what = f"is too short to be safe; use at least {SHORTEST_TOKEN} characters"
+        what = f"is too short; use at least {SHORTEST_TOKEN} characters"
         report.problem("admin", "token", what)

@@ -1,4 +1,4 @@
-"""Names of events in routes: misspelt ones, and a vendor's words for neutral names."""
+"""Warn about event names in routes: misspelt names, and a vendor's words for neutral names."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from gateway.suggestions import did_you_mean
 
 WILD: Final = frozenset("*?[")
 CLOSE: Final = 0.85
-"""How much a name must resemble a neutral one to be taken for a slip, of 1."""
+"""How similar to a neutral name a name must be to count as misspelt, from 0 to 1."""
 KNOWN: Final = VOCABULARY | SPELT
 _SIGNS: Final = re.compile(r"[^a-z0-9]+")
 
@@ -29,12 +29,12 @@ FOLDED: Final = {_folded(name): name for name in KNOWN}
 
 
 def check(routes: Sequence[RouteConfig], registry: PluginRegistry, report: ConfigReport) -> None:
-    """Warn of names in *routes* by which no event is known; a name of somebody's own is no mistake.
+    """Warn about *names* of routes that match no known event. A custom name is no mistake.
 
     Args:
-        routes: in the order of the file, without those that have problems.
-        registry: the vendors, whose words are told from neutral names.
-        report: takes the warnings.
+        routes: the valid routes, in the order of the file.
+        registry: the vendors, whose words are recognised.
+        report: gets the warnings.
     """
     words = vendors_words(registry)
     for number, route in enumerate(routes, start=1):
@@ -44,7 +44,7 @@ def check(routes: Sequence[RouteConfig], registry: PluginRegistry, report: Confi
 
 
 def vendors_words(registry: PluginRegistry) -> dict[str, tuple[str, str]]:
-    """Return words of the vendors' own to the vendor, and to what its events are called here."""
+    """Return the vendors' own words, each with its vendor and its neutral name."""
     found: dict[str, tuple[str, str]] = {}
     for vendor, reads in registry.inputs.items():
         said = dict(reads.words)
@@ -65,42 +65,45 @@ def _doubt(name: str, words: Mapping[str, tuple[str, str]]) -> str | None:
         return _word_of(name, *words[name])
     kind = next((kind for kind in EVENT_TYPES if kind == name.lower()), None)
     if kind is not None:
-        return f'{name!r} is a type of events and no name; write types = ["{kind}"]'
-    meant = FOLDED.get(_folded(name)) or spec_name(name)
-    if meant != name:
-        return f"{name!r} is called {meant!r} here; write that: case and signs matter"
+        return f'{name!r} is a type of events, not a name; write types = ["{kind}"]'
+    neutral = FOLDED.get(_folded(name)) or spec_name(name)
+    if neutral != name:
+        return f"{name!r} is not a neutral name; write {neutral!r}: case and signs matter"
     close = get_close_matches(_folded(name), FOLDED, 1, CLOSE)
     if not close:
         return None
-    return f"{name!r} is nearly a neutral name, and not one; did you mean {FOLDED[close[0]]}?"
+    return f"{name!r} is not a neutral name; did you mean {FOLDED[close[0]]}?"
 
 
 def _word_of(name: str, vendor: str, neutral: str) -> str:
     if neutral in EVENT_TYPES:
         return (
-            f"{name!r} is {vendor}'s word for what has the type {neutral} here; write "
-            f'types = ["{neutral}"], unless another source\'s events are really called so'
+            f"{name!r} is {vendor}'s word for events of type {neutral}; write "
+            f'types = ["{neutral}"], unless another source sends events with this name'
         )
     return (
-        f"{name!r} is {vendor}'s word for what is called {neutral!r} here; write that, unless "
-        f"another source's events are really called so"
+        f"{name!r} is {vendor}'s word for {neutral!r}; write the neutral name, unless another "
+        f"source sends events with this name"
     )
 
 
 def _doubt_of_pattern(name: str, words: Mapping[str, tuple[str, str]]) -> str | None:
-    """Return why the pattern *name* may fit nothing, if it fits no neutral name."""
+    """Return why the pattern *name* matches no neutral name; None if it matches one."""
     if any(fnmatchcase(known, name) for known in KNOWN):
         return None
     for word, (vendor, neutral) in words.items():
         if fnmatchcase(word, name):
-            return f"{name!r} is no pattern of neutral names: {_word_of(word, vendor, neutral)}"
+            return (
+                f"{name!r} is a pattern that matches no neutral name: "
+                f"{_word_of(word, vendor, neutral)}"
+            )
     for known in sorted(KNOWN):
         if fnmatchcase(known.lower(), name.lower()):
-            return f"{name!r} is no pattern of neutral names, such as {known!r}: case matters"
+            return f"{name!r} is a pattern that does not match {known!r}: case matters"
     parts = {part for known in KNOWN for part in known.split()}
     for part in re.findall(r"[A-Za-z]{4,}", name):
         if part not in parts and (hint := did_you_mean(part, parts, CLOSE, only=True)):
-            return f"{name!r} is no pattern of neutral names; {hint}"
+            return f"{name!r} is a pattern that matches no neutral name; {hint}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Read the configuration file and merge the files that it includes."""
+"""Read the configuration file, and merge the files that it includes."""
 
 import re
 import tomllib
@@ -15,16 +15,16 @@ from gateway.errors import ConfigError
 from gateway.suggestions import did_you_mean
 
 Raw = dict[str, Any]
-"""A table as TOML has it."""
+"""A table as parsed from TOML."""
 NAMES = frozenset({*TABLES, "steps", "include"})
-"""What may stand at the top of a file."""
+"""The allowed names of top-level tables and keys."""
 
 
 def text_of(path: Path) -> str:
     """Return the text of a file.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: it cannot be read, or is not UTF-8.
     """
     try:
         return path.read_text("utf-8-sig")
@@ -32,31 +32,31 @@ def text_of(path: Path) -> str:
         reason = (error.strerror or "cannot be read").lower()
         raise ConfigError([f"{path}: {reason}; name a readable file"]) from error
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: is no UTF-8 text; TOML files are"]) from error
+        raise ConfigError([f"{path}: is not UTF-8 text; save it as UTF-8"]) from error
 
 
 def toml_of(path: Path, text: str) -> Raw:
-    """Return what *text* says.
+    """Parse *text* as TOML.
 
     Raises:
-        ConfigError: it is no TOML.
+        ConfigError: it is not TOML.
     """
     try:
         return tomllib.loads(text)
     except RecursionError as error:
-        raise ConfigError([f"{path}: is nested too deeply; see https://toml.io"]) from error
+        raise ConfigError([f"{path}: is nested too deeply; use fewer levels"]) from error
     except tomllib.TOMLDecodeError as error:
         what, _, place = str(error).partition(" (at ")
         line = re.match(r"line (\d+)", place)
         number = line[1] if line else str(text.count("\n") + 1)
-        raise ConfigError([f"{path}:{number}: is no TOML: {what}; see https://toml.io"]) from error
+        raise ConfigError([f"{path}:{number}: is not TOML: {what}; see https://toml.io"]) from error
 
 
 def tables_of(path: Path, text: str, report: ConfigReport) -> Raw:
-    """Return the tables that *text* has, those of a wrong kind reported and left out.
+    """Return the tables in *text*; report unknown tables and wrong types, and leave them out.
 
     Raises:
-        ConfigError: it is no TOML.
+        ConfigError: it is not TOML.
     """
     tables: Raw = {}
     for name, value in toml_of(path, text).items():
@@ -81,14 +81,14 @@ SINGLE = frozenset({"server", "spool", "admin", "consent", "trace", "log"})
 
 
 class FileMerger:
-    """Reads files, and puts their tables together.
+    """Reads files and merges their tables.
 
-    It is as if the text of included files stood at the end of the one that includes them.
+    Included files are treated as if their text stood at the end of the including file.
 
     Attributes:
-        raw: the tables.
-        files: what was read.
-        patterns: what was to be read.
+        raw: the merged tables.
+        files: the files that were read.
+        patterns: the patterns of ``include``, as paths.
     """
 
     def __init__(self, references: ReferenceResolver, report: ConfigReport) -> None:
@@ -100,10 +100,10 @@ class FileMerger:
         self._owners: dict[tuple[str, str], Path] = {}
 
     def read(self, path: Path) -> None:
-        """Read *path* and what it includes.
+        """Read *path* and the files that it includes.
 
         Raises:
-            ConfigError: one of them cannot be read, or is no TOML.
+            ConfigError: a file cannot be read, or is not TOML.
         """
         text = text_of(path)
         self.files.append(path)
@@ -118,13 +118,13 @@ class FileMerger:
                 self._merge(name, table, path)
         for further in self._included(included, path):
             if further.resolve() in {known.resolve() for known in self.files}:
-                what = f"{further} is read twice; include each file once"
+                what = f"{further} is included twice; include each file once"
                 self._report.problem("", "include", what)
             else:
                 self.read(further)
 
     def owner(self, table: str, key: str = "") -> Path:
-        """Return the file in which *table*, or a key of it, stands."""
+        """Return the file that contains *table*, or a key of it."""
         return self._owners.get((table, key)) or self._report.owner(table) or self.files[0]
 
     def _merge(self, name: str, table: Raw, path: Path) -> None:
@@ -132,7 +132,7 @@ class FileMerger:
         for key, value in table.items():
             if key in mine:
                 first = self._owners[name, key]
-                what = f"stands in {first} and in {path}; keep one of them"
+                what = f"is defined in {first} and in {path}; keep one of them"
                 place = (name, key) if name in SINGLE else (f"{name}.{key}", "")
                 self._report.problem(*place, what)
             else:
@@ -152,11 +152,11 @@ class FileMerger:
                 if file.is_file():
                     yield file
                 else:
-                    what = f"there is no file {file}; mend the path, which counts from {path.name}"
+                    what = f"there is no file {file}; write the path relative to {path.name}"
                     self._report.problem("", "include", what)
                 continue
             found = sorted(glob(pattern))  # noqa: PTH207 - the pattern may be absolute
             if not found:
-                what = f"no file matches {name!r}, which counts from {path.name}; nothing is read"
+                what = f"no file matches {name!r}, relative to {path.name}; nothing is read"
                 self._report.warning("", "include", what)
             yield from map(Path, found)

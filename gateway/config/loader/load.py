@@ -1,4 +1,4 @@
-"""Load a configuration, or say everything that is wrong with it."""
+"""Load a configuration; report all of its problems at once."""
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -57,18 +57,19 @@ def load(
     listen: str | None = None,
     stand_ins: bool = False,
 ) -> Config:
-    """Return the configuration in *path*.
+    """Load the configuration in *path*.
 
     Args:
         path: a TOML file.
         registry: the vendors that it may name.
-        environ: what ``${NAME}`` refers to.
-        listen: an address that takes the place of the file's.
-        stand_ins: credentials that are not there are stood in for; nothing may be sent then.
+        environ: the variables for ``${NAME}``.
+        listen: replaces the address in the file.
+        stand_ins: use placeholders for missing variables and secret files; nothing may be sent
+            then.
 
     Raises:
-        ConfigError: something is wrong; all of it is listed.
-        PluginError: an output's settings collide with the keys of every destination.
+        ConfigError: the configuration is invalid; every problem is listed.
+        PluginError: an output's setting has the name of a key that every destination has.
     """
     report = ConfigReport()
     return read(
@@ -83,7 +84,7 @@ def read(
     report: ConfigReport,
     listen: str | None = None,
 ) -> Config:
-    """Return the configuration in *path*, as `load` does; *report* learns what is in it."""
+    """Load the configuration in *path* as `load` does, with a *report* of the caller's."""
     gathered = FileMerger(references, report)
     gathered.read(path)
     if listen is not None:
@@ -92,21 +93,21 @@ def read(
 
 
 def load_spool(path: Path, environ: Mapping[str, str] = os.environ) -> SpoolConfig:
-    """Return what *path* says of the spool, for commands that need no more of it.
+    """Return the ``[spool]`` table of *path*, for commands that need no other table.
 
-    The rest of the file may have mistakes, or variables that are not set here.
+    The rest of the file may have mistakes, or variables that are not set.
 
     Raises:
-        ConfigError: the file cannot be read, or its ``[spool]`` is wrong.
+        ConfigError: the file cannot be read, or its ``[spool]`` is invalid.
     """
     return _load_one(path, "spool", SpoolConfig, environ)
 
 
 def load_trace(path: Path, environ: Mapping[str, str] = os.environ) -> Path:
-    """Return where *path* says that traces are kept; see `load_spool`.
+    """Return the path of the traces' file; other tables may have mistakes.
 
     Raises:
-        ConfigError: the file cannot be read, or its ``[trace]`` or ``[spool]`` is wrong.
+        ConfigError: the file cannot be read, or its ``[trace]`` or ``[spool]`` is invalid.
     """
     trace = _load_one(path, "trace", TraceConfig, environ, without=("otlp_url", "otlp_headers"))
     return trace.file(load_spool(path, environ).path)
@@ -124,8 +125,8 @@ def _load_one(
     gathered = FileMerger(references, report)
     gathered.read(path)
     report.narrow(table)
-    told = gathered.raw.get(table, {})
-    raw = references.table({k: v for k, v in told.items() if k not in without}, table)
+    written = gathered.raw.get(table, {})
+    raw = references.table({k: v for k, v in written.items() if k not in without}, table)
     found = _valid(model, raw, table, report)
     report.stop()
     return found or model()
@@ -140,7 +141,7 @@ def _valid(model: type[T], raw: Raw, table: str, report: ConfigReport) -> T | No
 
 
 class _Reading:
-    """The reading of one configuration."""
+    """Validates the merged tables of one configuration."""
 
     def __init__(
         self,
@@ -160,34 +161,36 @@ class _Reading:
         """Return the configuration.
 
         Raises:
-            ConfigError: something is wrong; all of it is listed.
+            ConfigError: it is invalid; every problem is listed.
         """
         server, spool = self._single("server", ServerConfig), self._single("spool", SpoolConfig)
         admin = self._optional("admin", AdminConfig, check_admin)
         alerts = self._optional("alerts", AlertsConfig, check_alerts)
-        entrances, exits = self._named("sources"), self._named("destinations")
-        sources = {name: s for name, raw in entrances.items() if (s := self._source(name, raw))}
+        raw_sources, raw_destinations = self._named("sources"), self._named("destinations")
+        sources = {name: s for name, raw in raw_sources.items() if (s := self._source(name, raw))}
         destinations = {
-            name: d for name, raw in exits.items() if (d := self._destination(name, raw, spool))
+            name: d
+            for name, raw in raw_destinations.items()
+            if (d := self._destination(name, raw, spool))
         }
         consent = self._single("consent", ConsentConfig)
         trace, log = self._trace(), self._single("log", LogConfig)
-        places = {"from": entrances, "to": exits}
-        reading = RouteReader(self._gathered, self._references, self._report)
-        routes = reading.routes(places)
+        names = {"from": raw_sources, "to": raw_destinations}
+        route_reader = RouteReader(self._gathered, self._references, self._report)
+        routes = route_reader.routes(names)
         remembers = consent is not None and consent.retention is not None
-        cases = RouteTestReader(self._gathered, self._references, self._report, places)
-        tests = tuple(cases.cases(remembers=remembers))
+        test_reader = RouteTestReader(self._gathered, self._references, self._report, names)
+        tests = tuple(test_reader.cases(remembers=remembers))
         if server:
             check_server(server, self._report)
         check_sources(sources, server, self._registry, self._report)
-        relaying = RelayChecks(sources, destinations, routes, exits, self._report)
-        relaying.check(server, self._registry)
+        relay_checks = RelayChecks(sources, destinations, routes, raw_destinations, self._report)
+        relay_checks.check(server, self._registry)
         self._report.stop()
         check_reach(routes, sources, destinations, self._report)
         check_event_names(routes, self._registry, self._report)
         check_consent(routes, consent, self._report)
-        read = (*self._gathered.files, *reading.files, *self._plans.files)
+        read = (*self._gathered.files, *route_reader.files, *self._plans.files)
         files = ReadFiles(read, tuple(self._gathered.patterns))
         return Config(
             path, server or ServerConfig(), spool or SpoolConfig(), sources, destinations,
@@ -202,7 +205,7 @@ class _Reading:
     def _optional(
         self, table: str, model: type[T], check: Callable[[T, ConfigReport], None]
     ) -> T | None:
-        """Return a table that says by being there that something is wanted."""
+        """Return a table whose presence turns something on; None if it is absent or invalid."""
         if self._raw.get(table) is None:
             return None
         raw = self._references.table(self._raw[table], table)
@@ -225,14 +228,14 @@ class _Reading:
         return trace
 
     def _named(self, kind: str) -> dict[str, Raw]:
-        """Return the tables of one kind by name, those of a wrong shape left out."""
+        """Return the tables of one kind by name; report and leave out what is not a table."""
         found: dict[str, Raw] = {}
         for name, raw in self._raw.get(kind, {}).items():
             if not isinstance(raw, dict):
                 self._report.problem(kind, name, f"must be a table; write [{kind}.{name}]")
                 continue
             if not NAME.fullmatch(name):
-                what = "is no name; use a-z, 0-9, '_' and '-', and begin with a letter or digit"
+                what = "is not a name; use a-z, 0-9, '_' and '-', and begin with a letter or digit"
                 self._report.problem(f"{kind}.{name}", "", what)
             found[name] = raw
         if not self._raw.get(kind):
@@ -240,7 +243,7 @@ class _Reading:
         return found
 
     def _vendor(self, raw: Raw, table: str, known: Mapping[str, object], half: str) -> str | None:
-        """Return the vendor of a table; None, and a problem, where it is none."""
+        """Return the vendor of a table; report an unknown one and return None."""
         vendor = raw.get("vendor")
         if not isinstance(vendor, str) or vendor in known:
             return vendor if isinstance(vendor, str) else None
@@ -279,8 +282,8 @@ class _Reading:
         collision = sorted(set(keys_of(model)) & set(keys_of(Delivery)))
         if collision:
             raise PluginError(
-                f"{model.__module__}: its Config calls a setting {collision[0]!r}, which is a key "
-                f"of every destination; rename it"
+                f"{model.__module__}: its Config has a setting {collision[0]!r}, but every "
+                f"destination has a key of that name; rename the setting"
             )
         own = {key: value for key, value in raw.items() if key not in common}
         self._references.secrets(own, model, table)
@@ -299,26 +302,26 @@ class _Reading:
 
 
 class LoadedRedactor(NamedTuple):
-    """What hides the credentials of a file, as far as they can be known here."""
+    """The redactor of a file's credentials, and how complete it is."""
 
     redactor: Redactor
     missing: Sequence[str]
-    """Variables that are not set here, and files of secrets that cannot be read."""
+    """Variables that are not set, and secret files that cannot be read."""
     wrong: bool
-    """The file has mistakes, for which some of its credentials may not have been found."""
+    """The file is invalid, so some credentials may be missing."""
 
 
 def load_redactor(
     path: Path, registry: PluginRegistry, environ: Mapping[str, str] = os.environ
 ) -> LoadedRedactor:
-    """Return what hides the credentials of the configuration in *path*.
+    """Return the redactor of the credentials in *path*.
 
-    The file may have mistakes: whatever its variables stand for is hidden then.
+    If the file is invalid, the redactor hides the values of all variables that it names.
 
     Args:
         path: a TOML file.
         registry: the vendors that it may name.
-        environ: what ``${NAME}`` refers to; not everything need be set.
+        environ: the variables for ``${NAME}``; some may be unset.
     """
     report = ConfigReport()
     references = ReferenceResolver(environ, report, stand_ins=True)

@@ -1,4 +1,4 @@
-"""References in a configuration: ``${NAME}`` to the environment, ``file:`` to secrets in files."""
+"""Resolve references: ``${NAME}`` to the environment, ``file:`` to files with secrets."""
 
 import re
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ _REFERENCE = re.compile(
 
 
 class ReferenceResolver:
-    """Replaces references by what they stand for.
+    """Replaces references by their values.
 
     Args:
         environ: the environment variables.
-        report: takes what cannot be replaced, and learns what must not be shown.
-        stand_ins: let ``value-of-NAME`` stand for a variable that is not set, an address where it
-            begins a URL, and ``content-of-NAME`` for a secret's file that cannot be read; for
-            commands that send nothing.
+        report: gets the problems, and the values that must be redacted.
+        stand_ins: use placeholders instead of reporting what is missing, for commands that send
+            nothing: ``value-of-NAME`` for a variable that is not set (a URL where one is needed),
+            and ``content-of-NAME`` for a secret file that cannot be read.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class ReferenceResolver:
         self._report = report
         self._stand_ins = stand_ins
         self.missing: list[str] = []
-        """What stands in for something: names of variables, and files of secrets."""
+        """What was replaced by placeholders: names of variables, and paths of secret files."""
 
     def expanded(self, value: Any, table: str, key: str) -> Any:
-        """Return *value* with every ``${NAME}`` and ``${NAME:-default}`` in it replaced.
+        """Return *value* with every ``${NAME}`` and ``${NAME:-default}`` replaced.
 
-        A variable that is set to nothing counts as unset where there is a default, as it does
-        in a shell. ``$${`` stands for a plain ``${``.
+        As in a shell, an empty variable counts as unset if there is a default. ``$${`` is an
+        escaped ``${``.
         """
         if isinstance(value, str):
             return _REFERENCE.sub(lambda found: self._variable(found, table, key), value)
@@ -52,28 +52,31 @@ class ReferenceResolver:
         return value
 
     def table(self, raw: Mapping[str, Any], table: str) -> dict[str, Any]:
-        """Return a table of the file with the references in it replaced."""
+        """Return a table with its references replaced."""
         return {key: self.expanded(value, table, key) for key, value in raw.items()}
 
     def _variable(self, found: re.Match[str], table: str, key: str) -> str:
         if found["escaped"]:
             return "${"
         if found["broken"]:
-            what = "a ${ starts no reference; write ${NAME} or ${NAME:-default}, or $${ for itself"
+            what = (
+                "has an invalid reference; write ${NAME}, ${NAME:-default}, or $${ for a plain ${"
+            )
             self._report.problem(table, key, what, only=True)
             return found[0]
         name, default = found["name"], found["default"]
         value = self._environ.get(name)
         if default is not None and not value:
             if "${" in default:
-                what = f"the default of {name} holds a reference itself, which is not followed"
+                what = f"the default of {name} contains a reference, which is not resolved"
                 self._report.problem(table, key, f"{what}; write plain text", only=True)
             return default
         if value is None and self._stand_ins:
             self.missing.append(name)
             self._report.stood_in(table, key, name)
-            standing = f"value-of-{name}"
-            return f"https://{standing}.example" if key == "url" and not found.start() else standing
+            placeholder = f"value-of-{name}"
+            is_url = key == "url" and not found.start()
+            return f"https://{placeholder}.example" if is_url else placeholder
         if value is None:
             what = f"the environment variable {name} is not set; set it, or write a default: "
             self._report.problem(table, key, f"{what}${{{name}:-...}}", only=True)
@@ -82,9 +85,9 @@ class ReferenceResolver:
         return value
 
     def secret(self, value: Any, table: str, key: str) -> Any:
-        """Return a credential, or a table of them, read from its file where it is ``file:PATH``.
+        """Return a credential, or a table of them; read it from its file if it is ``file:PATH``.
 
-        The file's white space at both ends is not part of it.
+        White space at both ends of the file is removed.
         """
         if isinstance(value, dict):
             return {name: self.secret(one, table, f"{key}.{name}") for name, one in value.items()}
@@ -98,18 +101,18 @@ class ReferenceResolver:
                 if self._stand_ins:
                     self.missing.append(str(path))
                     return f"content-of-{path.name}"
-                reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-                what = f"cannot read the secret in {path}: {reason}; mend the path or the file"
+                reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+                what = f"cannot read the secret in {path}: {reason}; correct the path or the file"
                 self._report.problem(table, key, what, only=True)
                 return FILE
         self._report.hide(value)
         if not value.strip():
-            what = "the credential is empty; give it a value, or leave it out if it is optional"
+            what = "the credential is empty; set it, or remove the key if it is optional"
             self._report.problem(table, key, what, only=True)
         return value
 
     def secrets(self, settings: dict[str, Any], model: type[BaseModel], table: str) -> None:
-        """Replace the credentials among the *settings* of a destination, in place."""
+        """Resolve the credentials in the *settings* of a destination, in place."""
         for name, field in model.model_fields.items():
             key = field.alias or name
             if key in settings and is_secret(field.annotation):
@@ -117,5 +120,5 @@ class ReferenceResolver:
 
 
 def is_secret(annotation: Any) -> bool:
-    """Tell whether a field with this annotation holds a credential."""
+    """Return whether a field with this annotation holds a credential."""
     return annotation is SecretStr or any(is_secret(part) for part in get_args(annotation))

@@ -1,4 +1,4 @@
-"""Problems of a configuration, each with its file and line."""
+"""Collect the problems of a configuration, each with its file and line."""
 
 import difflib
 import re
@@ -21,7 +21,10 @@ _QUOTES = re.compile(r"[\"'\s]")
 
 
 class LineIndex:
-    """Finds lines by table and key; a key that is written in an unusual way is not found."""
+    """Finds the line of a table or key.
+
+    Keys in unusual notation, such as in inline tables, are not found.
+    """
 
     def __init__(self, text: str) -> None:
         self._found: dict[tuple[str, str], int] = {}
@@ -39,11 +42,11 @@ class LineIndex:
                 self._found.setdefault((table, _QUOTES.sub("", key[1])), number)
 
     def find(self, table: str, key: str) -> int | None:
-        """Return the line of *key* in *table*, or of the table's header, counted from 1."""
+        """Return the line of *key* in *table*, or else of the table's header, counted from 1."""
         return self.exact(table, key) or self.exact(table, "")
 
     def exact(self, table: str, key: str) -> int | None:
-        """Return the line of *key* in *table*, and no other; it may be a table of its own."""
+        """Return the line of *key* in *table*, or None; the key may be a table of its own."""
         key = _QUOTES.sub("", key)
         below = self._found.get((f"{table}.{key}", "")) if key else None
         return self._found.get((table, key)) or below
@@ -71,11 +74,11 @@ RENAMED = {
     "violations": "on_violation",
     "why_not": "withheld",
 }
-"""Keys of earlier configurations, and what they are called now. An old key is an error."""
+"""Keys of earlier configurations with their new names. An old key is an error."""
 
 HIDDEN = "***"
 SHORTEST = 4
-"""Shorter secrets are not searched for: replacing them would garble every sentence."""
+"""Shorter secrets are not redacted: replacing them would make every sentence unreadable."""
 
 _PLAIN = {
     "string_type": "must be text; put it in quotes",
@@ -91,7 +94,7 @@ _PLAIN = {
     "dict_type": "must be a table",
     "path_type": "must be a path; put it in quotes",
 }
-"""Pydantic's findings in the words of a configuration file."""
+"""Messages for the types of pydantic's errors."""
 _BOUNDS = {
     "greater_than": ("gt", "more than"),
     "greater_than_equal": ("ge", "at least"),
@@ -110,31 +113,31 @@ class ConfigReport:
         self._warnings: list[_Note] = []
         self._settled: set[tuple[str, str]] = set()
         self.secrets: set[str] = set()
-        """What must not be shown: credentials, and whatever variables stand for."""
+        """Texts that must not be shown: credentials, and the values of variables."""
         self._stood_in: dict[tuple[str, str], str] = {}
 
     def add(self, path: Path, text: str) -> None:
-        """Say what a file holds, before anything is noted of it."""
+        """Register a file; call it before anything is reported about the file."""
         self._files.append(_File(len(self._files), path, LineIndex(text)))
 
     def add_members(self, kind: str, path: Path, count: int) -> None:
-        """Say that the next *count* routes, or tests, stand in *path*."""
+        """Register that the next *count* tables of a list, such as ``routes``, are in *path*."""
         file = next(file for file in self._files if file.path == path)
         members = self._members.setdefault(kind, [])
         members += [(file, number) for number in range(1, count + 1)]
 
     def place(self, table: str) -> str:
-        """Return where a table stands, as file and line."""
+        """Return the file and line of a table, as "FILE:LINE"."""
         file, line, _ = self._find(table, "") or (None, None, "")
         return "" if file is None else f"{file.path}:{line}" if line else str(file.path)
 
     def owner(self, table: str) -> Path | None:
-        """Return the file in which *table* stands."""
+        """Return the file that contains *table*."""
         found = self._find(table, "")
         return found[0].path if found else None
 
     def _find(self, table: str, key: str) -> tuple["_File", int | None, str] | None:
-        """Return the file of a key, its line, and its table as that file counts."""
+        """Return the file of a key, its line, and the table's name as counted within that file."""
         kind, _, number = table.partition(".")
         if number and kind in self._members:
             file, own = self._members[kind][int(number) - 1]
@@ -146,34 +149,34 @@ class ConfigReport:
         return (self._files[0], None, table) if self._files else None
 
     def hide(self, secret: str) -> None:
-        """Keep *secret* out of every sentence."""
+        """Redact *secret* in every message."""
         if len(secret) >= SHORTEST:
             self.secrets.add(secret)
 
     def stood_in(self, table: str, key: str, variable: str) -> None:
-        """Say that a *variable* is not set, which may be what is wrong with a key."""
+        """Register that *variable* is not set; later problems with the key mention it."""
         self._stood_in[table, key] = variable
 
     def problem(self, table: str, key: str, what: str, *, only: bool = False) -> None:
-        """Note a problem with *key*, or with the whole of *table* where there is no key.
+        """Report a problem with *key*, or with the whole *table* if the key is empty.
 
         Args:
-            table: as the file would write its header, ``destinations.crm``; ``routes.1`` is
-                the first of the routes.
+            table: the table as in its header, ``destinations.crm``; ``routes.1`` is the first
+                route.
             key: the key in it.
-            what: what is wrong; what to do.
-            only: whatever else is wrong with the same key follows from this.
+            what: what is wrong, and what to do.
+            only: do not report further problems of this key, since they follow from this one.
         """
         if (table, key) in self._settled:
             return
         if only:
             self._settled.add((table, key))
         if variable := self._stood_in.get((table, key)):
-            what = f"{what}; {variable} is not set: set it, or write a default"
+            what = f"{what}; {variable} is not set; set it, or write ${{{variable}:-default}}"
         self._note(self._problems, table, key, what)
 
     def warning(self, table: str, key: str, what: str) -> None:
-        """Note what is suspicious and allowed."""
+        """Report something suspicious that is allowed."""
         self._note(self._warnings, table, key, what)
 
     def _note(self, notes: list["_Note"], table: str, key: str, what: str) -> None:
@@ -188,35 +191,35 @@ class ConfigReport:
         notes.append(_Note((order, line or 0), f"{where}: {place}", what, table or key))
 
     def findings(self, table: str, keys: Mapping[str, FieldInfo], error: ValidationError) -> None:
-        """Note everything that pydantic found in *table*, which may have these *keys*."""
+        """Report all errors that pydantic found in *table*, whose allowed keys are *keys*."""
         found = error.errors(include_url=False)
         unknown = [_key(one) for one in found if one["type"] == "extra_forbidden"]
-        meant = {_renamed(key, keys) or _closest(key, keys) for key in unknown}
+        suggested = {_renamed(key, keys) or _closest(key, keys) for key in unknown}
         for one in found:
             key = _key(one)
-            if one["type"] == "missing" and key in meant:
+            if one["type"] == "missing" and key in suggested:
                 continue
             item = next((f"item {step + 1} " for step in one["loc"][1:] if type(step) is int), "")
             self.problem(table, key, item + _sentence(key, keys, one))
 
     def sentences(self, keys: Mapping[str, FieldInfo], error: ValidationError) -> Iterator[str]:
-        """Yield what pydantic found in a table within a key, which may have these *keys*."""
+        """Yield the errors that pydantic found in a nested table, whose allowed keys are *keys*."""
         for one in error.errors(include_url=False):
             key = _key(one)
-            said = _sentence(key, keys, one)
-            yield f"{key}: {said}" if key else said
+            sentence = _sentence(key, keys, one)
+            yield f"{key}: {sentence}" if key else sentence
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return the warnings, in the order of the file."""
+        """Return the warnings in the order of the files."""
         return tuple(self._shown(self._warnings))
 
     def narrow(self, table: str) -> None:
-        """Drop what was noted so far of anything but *table*."""
+        """Drop the problems of all tables except *table*."""
         self._problems = [note for note in self._problems if note.about == table]
 
     def stop(self) -> None:
-        """Raise `ConfigError` if there is any problem."""
+        """Raise ConfigError if there are problems."""
         if self._problems:
             raise ConfigError(self._shown(self._problems))
 

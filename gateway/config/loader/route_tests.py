@@ -1,4 +1,4 @@
-"""From the tests of a file to what can be run."""
+"""Read the tests of a configuration."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -12,14 +12,14 @@ from gateway.config.models import keys_of
 from gateway.config.route_tests import ExpectedRequestConfig, RouteTest, RouteTestConfig
 from gateway.suggestions import did_you_mean
 
-NOTHING = "says nothing of what should happen; add expect, withheld or rejected"
+NOTHING = "expects nothing; add expect, withheld or rejected"
 
 
 class RouteTestReader:
     """Reads the tests.
 
     Args:
-        known: the names of the sources and of the destinations.
+        known: the names of the sources (``from``) and of the destinations (``to``).
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class RouteTestReader:
         self._known = known
 
     def cases(self, *, remembers: bool) -> Iterator[RouteTest]:
-        """Yield the tests that are right; *remembers* says whether consent is remembered."""
+        """Yield the valid tests; *remembers* tells whether consent is stored."""
         for number, raw in enumerate(self._gathered.raw.get("tests", []), start=1):
             table = f"tests.{number}"
             expanded = self._references.table(raw, table)
@@ -62,15 +62,15 @@ class RouteTestReader:
         if case.expect is None and not case.withheld and case.rejected is None:
             problem(table, "", NOTHING)
         if case.rejected is not None and (case.expect or case.withheld):
-            problem(table, "rejected", "and expect or withheld cannot both be; leave one out")
+            problem(table, "rejected", "excludes expect and withheld; remove one")
         if case.body is not None and case.file is not None:
-            problem(table, "file", "and body are both there; leave one out")
+            problem(table, "file", "excludes body; remove one of the two")
         if case.consented and not remembers:
-            problem(table, "consented", "needs [consent] with remember; nothing is remembered")
+            problem(table, "consented", "needs retention in [consent]; set it")
         for name in case.withheld:
             self._check_name(name, table, "withheld")
             if name in (case.expect or {}):
-                problem(table, "withheld", f"names {name}, and so does expect; leave one out")
+                problem(table, "withheld", f"names {name}, and so does expect; remove one")
 
     def _check_name(self, name: object, table: str, key: str) -> None:
         if name not in self._known["to"]:
@@ -78,7 +78,7 @@ class RouteTestReader:
             self._report.problem(table, key, what)
 
     def _expect(self, raw: Any, table: str) -> Any:
-        """Return destinations with what they must get; nothing stands for anything at all."""
+        """Return the destinations with their expected requests; none means any request."""
         if isinstance(raw, list):
             raw = {name if isinstance(name, str) else repr(name): () for name in raw}
         if not isinstance(raw, dict):

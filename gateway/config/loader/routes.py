@@ -1,4 +1,4 @@
-"""Read routes, their conditions and their steps."""
+"""Read routes with their conditions and steps."""
 
 import csv
 import io
@@ -23,13 +23,13 @@ COLUMNS = 2
 
 
 class StepLocation(NamedTuple):
-    """Where a step stands."""
+    """Where a step is written."""
 
     table: str
     key: str
     file: Path
     number: int
-    """Which of the list it is, from 1."""
+    """Its position in the list, from 1."""
 
 
 class StepReader:
@@ -42,15 +42,15 @@ class StepReader:
         self._report = report
 
     def step(self, raw: Any, place: StepLocation) -> Iterator[StepConfig]:
-        """Yield the step that *raw* is, if it is one; otherwise a problem is reported."""
+        """Yield the step in *raw*; report a problem and yield nothing if it is invalid."""
         if not isinstance(raw, dict):
             self._wrong(place, "must be a table; write { drop = [...] }")
             return
         words = [key for key in raw if key in STEPS]
         if len(words) != 1:
-            known = f"there is none here; {did_you_mean(next(iter(raw), ''), STEPS)}"
-            what = f"here are {' and '.join(words)}; write two tables" if words else known
-            self._wrong(place, f"each table is one step, named by its key; {what}")
+            known = f"no key names a step; {did_you_mean(next(iter(raw), ''), STEPS)}"
+            what = f"has several steps: {', '.join(words)}; write one table for each"
+            self._wrong(place, what if words else known)
             return
         model = STEPS[words[0]]
         raw = {key: self._expanded(key, value, place) for key, value in raw.items()}
@@ -62,7 +62,7 @@ class StepReader:
             return
         for path in _paths(step):
             if hint := find_field(path.split(".")).hint:
-                what = f"item {place.number}, {step.word}: {path} is not in the vocabulary; {hint}"
+                what = f"item {place.number}, {step.word}: {path} is not a neutral field; {hint}"
                 self._report.warning(place.table, place.key, what)
         if isinstance(step, Map) and step.file is not None:
             step = self._with_table(step, place)
@@ -78,7 +78,7 @@ class StepReader:
         return value
 
     def _with_table(self, step: Map, place: StepLocation) -> Map:
-        """Return *step* with what its file says."""
+        """Return *step* with the table from its file."""
         file = place.file.parent / (step.file or "")
         self.files.append(file)
         try:
@@ -87,7 +87,7 @@ class StepReader:
                 settable(step.to or step.map, value)
         except (OSError, ValueError, RecursionError, csv.Error) as error:
             reason = _why(error)
-            self._wrong(place, f"map: the table in {file} cannot be used: {reason}")
+            self._wrong(place, f"map: the table in {file} is invalid: {reason}")
             return step
         return step.model_copy(update={"table": table})
 
@@ -96,15 +96,15 @@ def _why(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or "cannot be read"
     if isinstance(error, UnicodeDecodeError):
-        return "it is no UTF-8 text; save it as UTF-8"
+        return "it is not UTF-8 text; save it as UTF-8"
     return str(error)
 
 
 def _table(file: Path, text: str) -> Mapping[str, Any]:
-    """Return the table in *text*.
+    """Parse a table: CSV with two columns, or JSON with one object.
 
     Raises:
-        ValueError: it holds none.
+        ValueError: it is neither.
     """
     if file.suffix.lower() == ".csv":
         rows = csv.reader(io.StringIO(text, newline=""))
@@ -117,17 +117,17 @@ def _table(file: Path, text: str) -> Mapping[str, Any]:
                 raise ValueError(f"{what}; write VALUE,RESULT")
             value, result = row
             if table.setdefault(value, result) != result:
-                what = f"line {rows.line_num} gives {value!r} another result than a line before"
+                what = f"line {rows.line_num} has another result for {value!r} than an earlier line"
                 raise ValueError(f"{what}; keep one of them")
         return table
     table = json.loads(text)
     if not isinstance(table, dict):
-        raise ValueError('it is no object; write {"value": "result"}')  # noqa: TRY004 - the caller tells a person
+        raise ValueError('it is not an object; write {"value": "result"}')  # noqa: TRY004 - the caller reports a ValueError
     return table
 
 
 def _paths(step: StepConfig) -> Iterator[str]:
-    """Yield the fields that a step names."""
+    """Yield the paths of the fields that a step uses."""
     if isinstance(step, Set | Default):
         yield from step.set if isinstance(step, Set) else step.default
     elif isinstance(step, Copy):
@@ -144,7 +144,7 @@ PATHS = frozenset({"drop", "keep", "hash", "mask", "truncate_ip"})
 
 
 class RouteReader:
-    """Reads the routes, and the step lists that they name."""
+    """Reads the routes, and the step lists that they use."""
 
     def __init__(
         self, gathered: FileMerger, references: ReferenceResolver, report: ConfigReport
@@ -162,7 +162,11 @@ class RouteReader:
         return self._reading.files
 
     def routes(self, known: Mapping[str, Collection[str]]) -> list[RouteConfig]:
-        """Return the routes that are right; *known* is what may stand under from and to."""
+        """Return the valid routes.
+
+        Args:
+            known: the names that are allowed under ``from`` and ``to``.
+        """
         found = []
         labels: dict[str, str] = {}
         for number, raw in enumerate(self._gathered.raw.get("routes", []), start=1):
@@ -177,37 +181,37 @@ class RouteReader:
                 expanded["when"] = self._references.expanded(raw["when"], table, "when")
                 self._check_condition(expanded["when"], table)
             elif "on_error" in raw:
-                what = "does nothing without a condition; add when, or leave it out"
+                what = "has no effect without a condition; add when, or remove it"
                 self._report.warning(table, "on_error", what)
             try:
                 found.append(RouteConfig.model_validate(expanded))
             except ValidationError as error:
                 self._report.findings(table, keys_of(RouteConfig), error)
         for name in self._lists.keys() - self._used:
-            what = "no route takes these steps; name the list in one, or remove it"
+            what = "no route uses this list of steps; use it in steps of a route, or remove it"
             self._report.warning("steps", name, what)
         return found
 
     def _check_label(self, label: Any, raw: Raw, table: str, labels: dict[str, str]) -> None:
         if raw.get("steps") and not raw.get("name"):
-            what = "a route with steps needs a name, which is stored with its deliveries; add one"
+            what = "a route with steps needs a name, to be stored with its deliveries; add name"
             self._report.problem(table, "steps", what)
         if not isinstance(label, str):
             return
         if not label:
-            self._report.problem(table, "name", "is empty; name the route, or leave it out")
+            self._report.problem(table, "name", "is empty; set it, or remove the key")
         elif label in labels:
-            what = f"{label!r} is the name of another route; a route without one is called so, too"
+            what = f"{label!r} is the name, or the default name, of another route; change it"
             self._report.problem(table, "name", what)
         labels.setdefault(label, table)
 
     def _check_condition(self, text: Any, table: str) -> None:
         if not isinstance(text, str):
             return
-        study = ConditionAnalysis(text)
-        for remark in study.problems:
+        analysis = ConditionAnalysis(text)
+        for remark in analysis.problems:
             self._report.problem(table, "when", placed(text, remark))
-        for remark in study.doubts:
+        for remark in analysis.doubts:
             self._report.warning(table, "when", placed(text, remark))
 
     def _steps(self, raw: Any, table: str) -> tuple[StepConfig, ...]:

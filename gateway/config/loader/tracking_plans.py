@@ -1,4 +1,4 @@
-"""The tracking plans of sources, from the configuration and the files that it names."""
+"""Compile the tracking plans of sources, from the configuration and its schema files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,18 +12,18 @@ from gateway.tracking import Schema, SchemaError, TrackingPlan
 from gateway.tracking.schema import OWN, json_of
 
 TOP = frozenset(Event.__struct_fields__).difference(OWN)
-"""What a schema may say something of."""
+"""The event fields that a schema may describe."""
 
 
 class PlanReader:
     """Compiles the schemas of sources.
 
     Args:
-        report: takes what is wrong with them.
+        report: gets the problems.
 
     Attributes:
-        plans: by the source's name; none for a source without schemas.
-        files: what was read.
+        plans: by the name of the source; sources without schemas are left out.
+        files: the files that were read.
     """
 
     def __init__(self, report: ConfigReport) -> None:
@@ -32,11 +32,11 @@ class PlanReader:
         self._report = report
 
     def read(self, name: str, source: SourceConfig, file: Path) -> None:
-        """Compile the schemas of a source that *file* configures."""
+        """Compile the schemas of a source that is configured in *file*."""
         table = f"sources.{name}"
         if not source.schemas:
             if "on_violation" in source.model_fields_set:
-                what = "does nothing without schemas; add some, or leave on_violation out"
+                what = "has no effect without schemas; add some, or remove it"
                 self._report.warning(table, "on_violation", what)
             return
         schemas: dict[str, Schema] = {}
@@ -61,13 +61,13 @@ class PlanReader:
         return schema
 
     def _doubt(self, table: str, event: str, raw: Any) -> None:
-        """Warn of a schema that names fields of the event which there are not."""
+        """Warn about fields in a schema that events do not have."""
         if not isinstance(raw, Mapping):
             return
         named = [*_names(raw.get("properties")), *_names(raw.get("required"))]
         for name in dict.fromkeys(named):
             if name not in TOP:
-                what = f"its schema names {name!r}, and events have no such field; "
+                what = f"its schema names {name!r}, which is not a field of events; "
                 self._report.warning(table, event, what + did_you_mean(name, TOP))
 
 
