@@ -1,6 +1,6 @@
 """Accept customer-data events in one vendor's format, deliver them in any other's."""
 
-TYPE_CHECKING = False  # typing's, without importing it
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without the import
 if TYPE_CHECKING:
     from pluggy import HookimplMarker
 
@@ -10,12 +10,12 @@ __all__ = ["hookimpl"]
 
 
 def __getattr__(name: str) -> object:
-    """Return `hookimpl`, made when it is asked for.
+    """Return `hookimpl`, imported on first use.
 
-    The command must obey signals before it imports what takes long.
+    pluggy imports slowly, and the command line must handle signals before slow imports.
     """
     if name != "hookimpl":
         raise AttributeError(name)
-    from pluggy import HookimplMarker  # noqa: PLC0415 - that is what this is for
+    from pluggy import HookimplMarker  # noqa: PLC0415 - imported on first use
 
     return HookimplMarker("gateway")

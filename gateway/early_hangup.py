@@ -1,4 +1,4 @@
-"""SIGHUP before anybody can obey it: it is noted, and obeyed later. Imports nothing slow."""
+"""Record a SIGHUP that arrives before the gateway can reload. This module imports nothing slow."""
 
 import signal
 
@@ -6,19 +6,19 @@ _early: list[int] = []
 
 
 def note() -> None:
-    """Note every SIGHUP from now on, instead of ending as a process does by default."""
+    """Record every SIGHUP from now on; by default it would end the process."""
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda number, _: _early.append(number))
 
 
 def ignore() -> None:
-    """Take no more of them: a process that is about to end by itself ends well."""
+    """Ignore SIGHUP, so that a process that is stopping stops normally."""
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def noted() -> bool:
-    """Tell whether one came, and forget it."""
+    """Return whether a SIGHUP came, and reset."""
     came = bool(_early)
     _early.clear()
     return came

@@ -1,31 +1,31 @@
-"""Everything the gateway raises on purpose, and who is told.
+"""All exceptions of the gateway, and what each of them leads to.
 
 * GatewayError
-  - ConfigError           start-up: names the file, the table and the key
-  - PluginError           start-up: names the plugin
-    + MappingError        a translation table disagrees with its types
-  - Rejected              an input refuses a request: the sender gets the vendor's own 4xx
-  - Unrenderable          an output cannot write an event it should: dead letter
-  - TransportError        no answer came from a destination: retried
-  - SpoolError            the spool cannot take or give events: the sender is told "try later"
-  - TraceError            traces cannot be read: whoever looks at them is told
+  - ConfigError           start-up fails; names the file, the table and the key
+  - PluginError           start-up fails; names the plugin
+    + MappingError        a translation table does not match its types
+  - Rejected              an input rejects a request: the sender gets a 4xx in the vendor's format
+  - Unrenderable          an output cannot write an event: dead letter
+  - TransportError        a destination sent no response: retried
+  - SpoolError            the spool cannot read or write: the sender should try again later
+  - TraceError            traces cannot be read: the admin API and the command line say so
 """
 
 from enum import StrEnum
 
 TRY_AGAIN = 5
-"""Seconds after which a sender should try again when nothing better is known."""
+"""Default wait in seconds before a sender should try again."""
 
 
 class GatewayError(Exception):
-    """Base of every error that the gateway raises on purpose."""
+    """Base class of all exceptions of the gateway."""
 
 
 class ConfigError(GatewayError):
-    """The configuration is unusable; every problem found is listed.
+    """The configuration is invalid; every problem found is listed.
 
     Attributes:
-        problems: one sentence each, ``file: [table] key: what is wrong; what to do``.
+        problems: one sentence each: ``file: [table] key: problem; remedy``.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -34,48 +34,48 @@ class ConfigError(GatewayError):
 
 
 class PluginError(GatewayError):
-    """A plugin is unusable; the gateway refuses to start."""
+    """A plugin is invalid; the gateway does not start."""
 
 
 class MappingError(PluginError):
-    """A row of a translation table names a field that does not exist, or of another type."""
+    """A row of a translation table names an unknown field, or one of another type."""
 
 
 class Fault(StrEnum):
-    """What is wrong with a request, as far as vendors answer differently."""
+    """Kinds of invalid requests that vendors answer differently."""
 
     MALFORMED = "malformed"
-    """The body is no JSON at all, cannot be inflated, or is not UTF-8."""
+    """The body is not JSON, not UTF-8, or cannot be decompressed."""
     MISSING = "missing"
-    """A required field is absent or null."""
+    """A required field is missing or null."""
     TYPE = "type"
-    """A field has another JSON type than the vendor takes."""
+    """A field has a JSON type that the vendor does not accept."""
     VALUE = "value"
-    """A field has the right type and an impossible value."""
+    """A field has the right type, but an invalid value."""
     UNAUTHENTICATED = "unauthenticated"
-    """No credential came along."""
+    """The request has no key."""
     FORBIDDEN = "forbidden"
-    """The credential is not one that this source accepts."""
+    """This source does not accept the key of the request."""
     TOO_LARGE = "too_large"
-    """The body exceeds the size cap, as sent or inflated."""
+    """The body exceeds the size limit, before or after decompression."""
     NOT_FOUND = "not_found"
     """The vendor has no such endpoint, or the gateway does not translate it."""
     METHOD = "method"
-    """The endpoint exists under another method."""
+    """The endpoint has another method."""
     UNSUPPORTED = "unsupported"
-    """The vendor has the endpoint and the gateway does not serve it."""
+    """The vendor has the endpoint, but the gateway does not serve it."""
     UNAVAILABLE = "unavailable"
-    """The gateway cannot take the event now; the sender should try later."""
+    """The gateway cannot accept the event now; the sender should try again later."""
 
 
 class Rejected(GatewayError):
-    """A request cannot become events.
+    """A request is invalid and yields no events.
 
     Attributes:
-        path: dotted path in the payload, ``$`` for the whole of it, ``events.0.type`` within.
-        reason: what is wrong, for a person.
-        fault: the kind of problem; the input chooses status and body by it.
-        value: the offending value where there is one (a vendor may echo it).
+        path: dotted path in the payload such as ``events.0.type``; ``$`` for the whole payload.
+        reason: the problem, for people.
+        fault: the kind of problem; it decides status and body of the response.
+        value: the invalid value, if any; some vendors repeat it in the response.
     """
 
     def __init__(
@@ -88,17 +88,17 @@ class Rejected(GatewayError):
         self.value = value
 
     def below(self, place: str) -> "Rejected":
-        """Return the same complaint, seen from one level up."""
+        """Return the same error with *place* put before its path."""
         path = place if self.path == "$" else f"{place}.{self.path}"
         return Rejected(path, self.reason, self.fault, self.value)
 
 
 class Unrenderable(GatewayError):
-    """An event lacks something that this vendor insists on."""
+    """An event lacks a field that the vendor requires."""
 
 
 class TransportError(GatewayError):
-    """A request got no answer.
+    """A request got no response.
 
     Attributes:
         cause: ``connect``, ``timeout``, ``reset`` or ``protocol``.
@@ -110,8 +110,8 @@ class TransportError(GatewayError):
 
 
 class SpoolError(GatewayError):
-    """The spool cannot take or give events right now."""
+    """The spool cannot read or write now."""
 
 
 class TraceError(GatewayError):
-    """What was traced cannot be read."""
+    """Traces cannot be read."""

@@ -1,10 +1,9 @@
-"""The neutral event: what every input produces and every output consumes.
+"""The neutral event: every input produces it and every output consumes it.
 
 The vocabulary is Segment's: the Spec (https://segment.com/docs/connections/spec/) and the
 E-commerce Spec V2 (https://segment.com/docs/connections/spec/ecommerce/v2/), in snake_case.
-Values are frozen; nothing downstream can change what was accepted. They are msgspec structs
-because one is built per event and they cost a tenth of frozen dataclasses
-(docs/decisions/0003-event-structs.md).
+Values are frozen, so no later step can change an accepted event. They are msgspec structs, which
+cost a tenth of frozen dataclasses (docs/decisions/0003-event-structs.md).
 """
 
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ EMPTY: tuple[Any, ...] = ("", {}, [])
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The page it happened on; Segment Spec, ``context.page``."""
+    """The page of the event; Segment Spec, ``context.page``."""
 
     url: str | None = None
     path: str | None = None
@@ -35,7 +34,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The device it happened on; Segment Spec, ``context.device``."""
+    """The device of the event; Segment Spec, ``context.device``."""
 
     id: str | None = None
     type: str | None = None
@@ -45,7 +44,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Campaign(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The campaign that led here; Segment Spec, ``context.campaign``."""
+    """The marketing campaign of the visit; Segment Spec, ``context.campaign``."""
 
     name: str | None = None
     source: str | None = None
@@ -55,7 +54,7 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The app it happened in; Segment Spec, ``context.app``."""
+    """The app of the event; Segment Spec, ``context.app``."""
 
     name: str | None = None
     version: str | None = None
@@ -64,7 +63,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The circumstances; Segment Spec, ``context``. What it does not name is in ``extra``."""
+    """The context of the event; Segment Spec, ``context``. Other fields are in ``extra``."""
 
     page: Page = Page()
     device: Device = Device()
@@ -75,12 +74,12 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     locale: str | None = None
     timezone: str | None = None
     channel: str | None = None
-    """Where it came through: ``web``, ``ios``, ``android``, ``server``, or the sender's word."""
+    """The channel: ``web``, ``ios``, ``android``, ``server``, or any value of the sender."""
     extra: Json = NOTHING
 
 
 class Traits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is known of a user or group; Segment Spec, ``traits``. Others are in ``extra``."""
+    """Traits of a user or group; Segment Spec, ``traits``. Other traits are in ``extra``."""
 
     email: str | None = None
     phone: str | None = None
@@ -89,7 +88,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_name: str | None = None
     gender: str | None = None
     birthday: str | None = None
-    """``YYYY-MM-DD`` where the sender says so; as sent otherwise."""
+    """``YYYY-MM-DD`` if the sender uses that format, else as sent."""
     age: int | float | None = None
     username: str | None = None
     title: str | None = None
@@ -103,7 +102,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Product(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing looked at, carted or bought; E-commerce Spec V2, the product object."""
+    """One product; E-commerce Spec V2, the product object."""
 
     product_id: str | None = None
     sku: str | None = None
@@ -118,15 +117,15 @@ class Product(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     url: str | None = None
     image_url: str | None = None
     description: str | None = None
-    """Not in the Spec's product object; every catalogue has it."""
+    """Not in the Spec's product object, but in every catalogue."""
     extra: Json = NOTHING
 
 
 class Properties(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the event is about; E-commerce Spec V2. What it does not name is in ``extra``.
+    """Properties of the event; E-commerce Spec V2. Other properties are in ``extra``.
 
-    An event about one product holds it in ``products`` too, as a tuple of one, so that there
-    is one place to look for a product (docs/decisions/0004-one-place-for-products.md).
+    An event about one product has it in ``products`` too, as a tuple of one, so that products are
+    always in the same place (docs/decisions/0004-one-place-for-products.md).
     """
 
     order_id: str | None = None
@@ -140,9 +139,9 @@ class Properties(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     affiliation: str | None = None
     subtotal: float | None = None
     total: float | None = None
-    """What the customer pays: subtotal after discounts, plus shipping and tax."""
+    """The amount that the customer pays: subtotal after discounts, plus shipping and tax."""
     revenue: float | None = None
-    """After discounts, without shipping and tax."""
+    """The amount after discounts, without shipping and tax."""
     shipping: float | None = None
     tax: float | None = None
     discount: float | None = None
@@ -154,18 +153,18 @@ class Properties(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Something a user did or is, in no vendor's dialect."""
+    """One action or state of a user, independent of any vendor's format."""
 
     type: EventType
     name: str | None = None
-    """``track``: the Spec's name where one exists, else the sender's own. ``page``, ``screen``:
-    the page's name."""
+    """``track``: the Spec's name if there is one, else the sender's name. ``page``, ``screen``:
+    the name of the page."""
     id: str = ""
-    """The gateway's own: the request's id and the event's index in it."""
+    """The gateway's id: the id of the request and the index of the event in it."""
     message_id: str | None = None
-    """The sender's own."""
+    """The sender's id."""
     timestamp: datetime | None = None
-    """When the sender says it happened; UTC."""
+    """Time of the event according to the sender; UTC."""
     sent_at: datetime | None = None
     received_at: datetime = EPOCH
     user_id: str | None = None
@@ -178,21 +177,21 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     context: Context = Context()
     consent: Mapping[str, bool] = NOTHING
     derived: Mapping[str, str] = NOTHING
-    """Fields that the sender did not say, to what they follow from, such as ``properties.total``
-    from ``properties.products``. They are not told to ``origin``."""
+    """Computed fields, each with the field it was computed from: ``properties.total`` from
+    ``properties.products``. They are not sent to ``origin``."""
     extra: Json = NOTHING
-    """What no row maps, exactly as sent: restored when the event goes back to ``origin``."""
+    """Unmapped fields, exactly as sent. They are restored when the event goes to ``origin``."""
     origin: str = ""
-    """The vendor in whose format it came."""
+    """The vendor whose format the event arrived in."""
 
     @property
     def time(self) -> datetime:
-        """Return when it happened, as well as is known."""
+        """Return the time of the event: ``timestamp``, else ``received_at``."""
         return self.timestamp or self.received_at
 
     @property
     def user_key(self) -> str:
-        """Return the key that orders deliveries; empty when nothing names the user."""
+        """Return the key that orders deliveries; empty if the event identifies no user."""
         return (
             self.user_id
             or self.anonymous_id
@@ -207,21 +206,21 @@ class Names:
     """Event names that Segment's specs lack and that the gateway needs."""
 
     CONSENT_UPDATED = "Consent Preference Updated"
-    """Consent was given or withdrawn, by category. Segment's name for it has its own in it."""
+    """The user gave or withdrew consent, by category. Segment's name contains "Segment"."""
     CART_UPDATED = "Cart Updated"
-    """The whole cart is replaced: a state, which Cart Viewed (a look at it) does not say."""
+    """The whole cart is replaced. Cart Viewed only says that the user looked at it."""
     CART_CLEARED = "Cart Cleared"
-    """The whole cart is emptied at once, products unknown."""
+    """The whole cart is emptied at once; its products are unknown."""
     WISHLIST_UPDATED = "Wishlist Updated"
     """The whole wishlist is replaced."""
     WISHLIST_CLEARED = "Wishlist Cleared"
     """The whole wishlist is emptied at once."""
     PUSH_DISPLAYED = "Push Notification Displayed"
-    """Shown to the person; the Mobile Spec knows only that it was received."""
+    """The notification was shown. The Mobile Spec has only Received."""
     PUSH_DISMISSED = "Push Notification Dismissed"
-    """Closed by the person; the Mobile Spec's Bounced is a failed delivery, not this."""
+    """The user closed the notification. The Mobile Spec's Bounced means a failed delivery."""
     SMS_LINK_CLICKED = "SMS Link Clicked"
-    """The specs cover push and e-mail, not SMS."""
+    """The specs cover push and e-mail, but not SMS."""
 
 
 SINGLE_PRODUCT = frozenset({
@@ -229,7 +228,7 @@ SINGLE_PRODUCT = frozenset({
     "Product Added to Wishlist", "Product Removed from Wishlist", "Wishlist Product Added to Cart",
     "Product Shared", "Product Reviewed",
 })  # fmt: skip
-"""Events that the E-commerce Spec V2 gives one product, flat among the properties."""
+"""Events to which the E-commerce Spec V2 gives one product, flat among the properties."""
 
 
 VOCABULARY = SINGLE_PRODUCT | {
@@ -242,13 +241,13 @@ VOCABULARY = SINGLE_PRODUCT | {
     "Push Notification Received", "Push Notification Tapped", "Push Notification Bounced",
     *(value for key, value in vars(Names).items() if not key.startswith("_")),
 }  # fmt: skip
-"""Names of track events that the specs or we know: https://segment.com/docs/connections/spec/."""
+"""Names of track events: those of https://segment.com/docs/connections/spec/ and `Names`."""
 
 
 def as_json(value: Any) -> Any:
-    """Return a struct of the event as plain JSON values, without what it does not know.
+    """Return a struct of the event as plain JSON values, without missing and empty fields.
 
-    Times become ISO 8601 text; what is free-form stays exactly as it came.
+    Times become ISO 8601 text; free-form values stay exactly as they came.
     """
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")

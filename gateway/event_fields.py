@@ -1,8 +1,8 @@
-"""Fields of the neutral event by name: find, read, write, and their types.
+"""Find, read and write fields of the neutral event by name, and tell their types.
 
-Names are the event's own, in snake_case. Under ``properties``, ``traits`` and a product every
-other name is free: it is looked for in ``extra``. Everywhere else an unknown name is a mistake.
-JSON's null counts as missing.
+Names are those of `gateway.event`, in snake_case. Under ``properties``, ``traits`` and a product
+any other name is allowed and refers to ``extra``. Elsewhere an unknown name is an error. JSON
+null counts as missing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,7 @@ def annotation_at(root: Any, path: str) -> Any:
 
     Args:
         root: a TypedDict or a struct.
-        path: dotted; ``name[0]`` steps into a tuple; ``*`` stays where it is.
+        path: dotted; ``name[0]`` enters a tuple; ``*`` is skipped.
 
     Raises:
         MappingError: a step names no field.
@@ -60,7 +60,7 @@ def annotation_at(root: Any, path: str) -> Any:
 
 
 def classes(annotation: Any) -> frozenset[type]:
-    """Return the classes that a value of *annotation* may have, as JSON or in the event."""
+    """Return the classes that a value of *annotation* may have, in JSON or in the event."""
     stripped = bare(annotation)
     if stripped is Any:
         return frozenset({str, int, float, bool, dict, list})
@@ -87,12 +87,12 @@ def bare(annotation: Any) -> Any:
 
 
 def is_struct(annotation: Any) -> bool:
-    """Tell whether *annotation* is a struct class of the event."""
+    """Return whether *annotation* is a struct class of the event."""
     return isinstance(annotation, type) and issubclass(annotation, msgspec.Struct)
 
 
 def is_mapping(annotation: Any) -> bool:
-    """Tell whether *annotation* is a mapping of free keys."""
+    """Return whether *annotation* is a mapping with free keys."""
     return get_origin(bare(annotation)) in {Mapping, dict}
 
 
@@ -106,19 +106,19 @@ def _has_fields(annotation: Any) -> bool:
 
 
 FREE: tuple[type, ...] = (Properties, Traits, Product)
-"""Structs whose further names are the sender's own."""
+"""Structs that allow any further names."""
 EACH = "*"
-"""A name that stands for each member of a list or table."""
+"""The name that means every member of a list or mapping."""
 CLOSE = 0.8
-"""How much a free name must resemble one of the vocabulary to be suspicious, of 1."""
+"""Similarity to a known name, from 0 to 1, above which a free name is probably a typo."""
 ANYTHING = frozenset({str, float, bool, list, dict})
 
 
 class UnknownField(ValueError):
-    """There is no such field.
+    """The event has no such field.
 
     Attributes:
-        position: which of the names is wrong.
+        position: index of the wrong name.
     """
 
     def __init__(self, position: int, message: str) -> None:
@@ -131,13 +131,13 @@ class EventField(NamedTuple):
 
     names: tuple[str, ...]
     classes: frozenset[type]
-    """What its value may be; `ANYTHING` where only the sender knows. Numbers are float."""
+    """Classes of its value; `ANYTHING` for a free name. All numbers are float."""
     struct: type | None = None
-    """The struct that it is, or is a list of; None for a value."""
+    """The struct that the field holds, alone or in a list; None for a plain value."""
     free: int = 0
-    """How many of the names, from the last, are the sender's own."""
+    """Number of free names, counted from the last."""
     hint: str = ""
-    """A doubt about a free name; empty where there is none."""
+    """A warning that a free name may be a typo; empty if not."""
 
     @property
     def path(self) -> str:
@@ -146,10 +146,10 @@ class EventField(NamedTuple):
 
 
 def find_field(names: Sequence[str]) -> EventField:
-    """Return the field that *names* lead to, from the event down.
+    """Return the field at *names*, starting from the event.
 
     Raises:
-        UnknownField: there is none.
+        UnknownField: there is no such field.
     """
     here: Any = Event
     for position, name in enumerate(names):
@@ -183,7 +183,7 @@ def _unknown(name: str, walked: str, here: type) -> str:
     close = get_close_matches(name, known, 1)
     prefix = f"{walked}." if walked else ""
     if name == "extra":
-        return f"further names stand in {walked} itself; write {prefix}NAME"
+        return f"extra cannot be named; write {prefix}NAME for a field in it"
     meant = f"did you mean {prefix}{close[0]}?" if close else f"known: {', '.join(known)}"
     return f"there is no field {prefix}{name}; {meant}"
 
@@ -196,7 +196,7 @@ def _classes(annotation: Any) -> frozenset[type]:
 
 
 def make_reader(field: EventField) -> Callable[[Event], Any]:
-    """Return what reads *field*; None where an event lacks it."""
+    """Return a function that reads *field* of an event; it returns None if the field is missing."""
     names, free = field.names, field.free
     if not free:
         return attrgetter(".".join(names))
@@ -224,9 +224,9 @@ def make_reader(field: EventField) -> Callable[[Event], Any]:
 
 
 def make_writer(field: EventField) -> Callable[[Event, Any], Event]:
-    """Return what puts a value at *field* of a copy of an event; None removes it.
+    """Return a function that copies an event with a new value of *field*; None removes it.
 
-    It is for a field that is one: no name in it stands for each member.
+    No name of *field* may be `EACH`.
     """
     names, free = field.names, field.free
     first, last = names[0], names[-1]
@@ -263,14 +263,14 @@ def make_writer(field: EventField) -> Callable[[Event, Any], Event]:
 
 
 PART = 2
-"""Names of a field in one of the event's parts, such as ``context.ip``."""
+"""Number of names of a field such as ``context.ip``."""
 
 
 def edited(value: Any, names: Sequence[str], change: Callable[[Any], Any]) -> Any:
-    """Return *value* with what stands at *names* replaced by what *change* makes of it.
+    """Return a copy of *value* in which *change* is applied to the value at *names*.
 
-    Nothing that is given is changed in place. What is missing is None on its way into *change*;
-    None on its way out removes. A struct's field that is removed gets its default.
+    *change* gets None for a missing value, and returns None to remove it. A removed field of a
+    struct gets its default.
     """
     if not names:
         return change(value)
@@ -332,9 +332,9 @@ def _defaults(struct: type[msgspec.Struct]) -> Mapping[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return *value* as CEL takes it: plain JSON values and times, numbers as doubles.
+    """Return *value* for CEL: plain JSON values and times, numbers as doubles.
 
-    Structs become maps of what they know, free names beside the others.
+    Structs become maps without missing fields; the fields in ``extra`` join the others.
     """
     kind = type(value)
     if kind is str or kind is float or kind is bool or value is None:

@@ -1,4 +1,4 @@
-"""HTTP messages as plain values: requests, responses, headers, authorization."""
+"""HTTP requests and responses as plain values, and helpers for headers and authorization."""
 
 import base64
 import re
@@ -18,25 +18,25 @@ NO_HEADERS: Mapping[str, str] = {}
 REQUEST_ID = "x-gateway-request-id"
 """Response header that names the request, for traces."""
 TRACE_CONTEXT = frozenset({"traceparent", "tracestate"})
-"""Request headers that name the caller's trace (https://www.w3.org/TR/trace-context/). They may be
-stored with a request, and never go on with it."""
+"""Request headers with the caller's trace (https://www.w3.org/TR/trace-context/). They may be
+stored with a request, but are never sent on."""
 
 
 class ClientInfo(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The person's device behind a received request; its user agent is among the headers."""
+    """The end user's device that sent a request; its user agent is in the headers."""
 
     ip: str = ""
-    """Its address as the entrance saw it; empty where that cannot be told."""
+    """Its address, as seen by the gateway or a trusted proxy; empty if unknown."""
     id: str = ""
-    """The id in its first-party cookie; stored only where the request names nobody else."""
+    """The id in its first-party cookie; stored only if the request identifies no user."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A request that the gateway received, or one that it is about to send.
+    """A request that the gateway received, or one that it will send.
 
-    A received one has the origin form as its ``url`` (``/push?x=1``, a source's mount
-    removed), lower-case header names, the body as sent after inflating, and the gateway's
-    own ``id`` and arrival time. One to be sent has an absolute ``url``.
+    A received request has a ``url`` in origin form (``/push?x=1``, without the source's mount),
+    lower-case header names, the decompressed body, and the gateway's ``id`` and arrival time. A
+    request to send has an absolute ``url``.
     """
 
     method: str
@@ -44,39 +44,39 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     headers: Mapping[str, str] = NO_HEADERS
     body: bytes = b""
     id: str = ""
-    """The gateway's id of a received request; ids of its events derive from it."""
+    """The gateway's id of a received request; the ids of its events derive from it."""
     received_at: datetime = EPOCH
-    """Arrival, UTC."""
+    """Arrival time, UTC."""
     client: ClientInfo | None = None
-    """Who sent a received request; None where that is a backend, which is nobody."""
+    """The device that sent a received request; None if a backend sent it."""
     also: "tuple[Request, ...]" = ()
-    """Further requests that one to be sent needs to say all of its event, each after the one
-    before was taken. All are sent again where the event is tried again."""
+    """Further requests that deliver the rest of the event. Each is sent after the vendor accepted
+    the one before. A retry sends all of them again."""
 
     @property
     def path(self) -> str:
-        """Return the path without the query."""
+        """Return the path of the URL, without the query."""
         return self.url.partition("?")[0]
 
     @property
     def query(self) -> str:
-        """Return the query without its question mark."""
+        """Return the query of the URL, without the question mark."""
         return self.url.partition("?")[2]
 
     @property
     def client_id(self) -> str:
-        """Return the id in the client's cookie, which names whom nothing else names; or empty."""
+        """Return the id in the client's first-party cookie; empty if there is none."""
         return self.client.id if self.client is not None else ""
 
 
 def with_query_values(url: str, values: Mapping[str, str]) -> str:
-    """Return *url* with *values* in place of those that stand in its query; all else stays."""
+    """Return *url* with the query's values replaced by *values*, by name; all else stays."""
     path, mark, query = url.partition("?")
     return f"{path}?{in_form(query, values)}" if mark else url
 
 
 def in_form(text: str, values: Mapping[str, str]) -> str:
-    """Return a form with *values* in place of those that stand in it; all else stays."""
+    """Return the form *text* with its values replaced by *values*, by name; all else stays."""
     parts = []
     for part in text.split("&"):
         name, equals, _ = part.partition("=")
@@ -86,19 +86,19 @@ def in_form(text: str, values: Mapping[str, str]) -> str:
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
-    """An answer that the gateway gives, or one that a vendor gave."""
+    """A response of the gateway or of a vendor."""
 
     status: int
     headers: Mapping[str, str] = NO_HEADERS
     body: bytes = b""
     truncated: bool = False
-    """There was more of the body than was read."""
+    """Whether the body was longer than the part that was read."""
     unread: str = ""
-    """Why what follows the status line could not be read; empty where it could."""
+    """Why headers or body could not be read; empty if they could."""
 
 
 class Basic(NamedTuple):
-    """What a Basic header says (RFC 7617, section 2)."""
+    """User and password of a Basic header (RFC 7617, section 2)."""
 
     user: str
     password: str
@@ -111,9 +111,10 @@ def bearer(request: Request) -> str | None:
 
 
 def basic(request: Request) -> Basic | None:
-    """Return what a Basic ``authorization`` header says; None where it is none, or is not UTF-8.
+    """Return user and password of a Basic ``authorization`` header; None if it is not valid.
 
-    The user ends at the first colon (RFC 7617, section 2); without one there is no password.
+    The user ends at the first colon (RFC 7617, section 2); without a colon there is no password.
+    Text that is not UTF-8 is not valid.
     """
     scheme, _, packed = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic" or not packed.strip():
@@ -127,7 +128,7 @@ def basic(request: Request) -> Basic | None:
 
 
 def as_basic(user: str, password: str = "") -> str:
-    """Return the ``authorization`` header of a user who may have a password (RFC 7617)."""
+    """Return the value of a Basic ``authorization`` header (RFC 7617)."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
@@ -135,31 +136,32 @@ HOP_BY_HOP = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
     "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
-"""RFC 9110, section 7.6.1; ``proxy-*`` are between the client and a proxy of its choice."""
+"""Headers of one connection, never forwarded (RFC 9110, section 7.6.1). ``proxy-*`` are for a proxy
+that the client chose."""
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]+")
-"""What no header and no reason phrase may hold (RFC 9110, section 5.5). aiohttp takes it from
-servers and refuses to send it on."""
+"""Characters that no header and no reason phrase may contain (RFC 9110, section 5.5). aiohttp
+accepts them from servers but refuses to send them."""
 FINAL = 200
-"""The least status of an answer (RFC 9110, section 15)."""
+"""The lowest status of a final response (RFC 9110, section 15)."""
 
 
 def check_final_status(status: int) -> None:
-    """Pass the *status* of an answer; 101 goes over to another protocol, and nobody asked for that.
+    """Check that *status* is final. 101 is not: the gateway never asks to switch protocols.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the status is below 200.
     """
     if status < FINAL:
-        raise ValueError(f"status {status} is no answer")
+        raise ValueError(f"status {status} is not a final status")
 
 
 def header_text(value: str) -> str:
     """Return a header's *value* as text that can be stored and sent.
 
-    Bytes that are no UTF-8 come in as lone surrogates; they are read as ISO 8859-1, which is what
-    such senders mean (RFC 9110, section 5.5).
+    aiohttp turns bytes that are not UTF-8 into lone surrogates. They are read as ISO 8859-1, which
+    such senders use (RFC 9110, section 5.5).
     """
     if value.isascii():
         return value
@@ -173,13 +175,13 @@ def header_text(value: str) -> str:
 def end_to_end_headers(
     headers: MultiMapping[str], without: Collection[str] = ()
 ) -> CIMultiDict[str]:
-    """Return *headers*, repeated ones included, but for those of the connection.
+    """Return *headers* without those of the connection (`HOP_BY_HOP`); repeated headers stay.
 
     Control characters in a value become spaces.
 
     Args:
         headers: as received.
-        without: lower-case names of further ones to leave out.
+        without: lower-case names of further headers to remove.
     """
     named = ",".join(headers.getall("connection", ())).lower()
     dropped = {name.strip() for name in named.split(",")} if named else set[str]()
@@ -192,12 +194,12 @@ def end_to_end_headers(
 
 
 def reason(said: str | None) -> str | None:
-    """Return a reason phrase as it can be sent on: control characters become spaces."""
+    """Return a reason phrase that can be sent: control characters become spaces."""
     return None if said is None else _CONTROL.sub(" ", header_text(said)).strip()
 
 
-async def harden(_: web.Request, answer: web.StreamResponse) -> None:
-    """Let no browser guess what an answer is, and tell nobody which versions run here."""
-    answer.headers.setdefault("x-content-type-options", "nosniff")
-    if answer.headers.get("server") == SERVER_SOFTWARE:
-        del answer.headers["server"]
+async def harden(_: web.Request, response: web.StreamResponse) -> None:
+    """Forbid content sniffing, and remove aiohttp's ``server`` header with its versions."""
+    response.headers.setdefault("x-content-type-options", "nosniff")
+    if response.headers.get("server") == SERVER_SOFTWARE:
+        del response.headers["server"]

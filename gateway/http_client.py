@@ -1,8 +1,8 @@
 """aiohttp connections that keep the status line, and decompression of bodies.
 
-aiohttp's parser gives up on an answer as a whole: where a header is too long or the body ends too
-early, its error no longer tells the status. What became of a request stands in the status line,
-so it is read here beside the parser.
+When a header is too long or the body ends too early, aiohttp's parser raises an error without the
+status. Only the status tells whether the vendor accepted the request, so the status line is
+parsed here a second time.
 """
 
 import re
@@ -20,26 +20,26 @@ from gateway.http import FINAL
 _LINE = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})(?=[ \t\r\n])")
 _END = re.compile(rb"\r?\n\r?\n")
 LONGEST_LINE = 8 * 1024
-"""Bytes of a status line, past which it is taken for none."""
+"""Bytes; a longer status line is invalid."""
 LONGEST_INTERIM = 64 * 1024
-"""Bytes of the head of an interim answer."""
+"""Bytes of the head of an interim response."""
 MOST_INTERIM = 32
-"""Interim answers (1xx) before the final one; more than that are a flood."""
+"""Interim responses (1xx) before the final one; after more the connection is closed."""
 UPGRADE = 101
 
 
 class StatusLine:
-    """Reads the status of the final answer from the bytes of a connection as they come."""
+    """Parses the status of the final response from the bytes of a connection."""
 
     def __init__(self) -> None:
         self.status: int | None = None
-        """None until a whole status line of a final answer has come."""
+        """None until the whole status line of a final response has come."""
         self.interim = 0
         self._head = b""
         self._given_up = False
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Parse the next bytes."""
         if self.status is not None or self._given_up:
             return
         self._head = (self._head + data).lstrip(b"\r\n")
@@ -49,7 +49,7 @@ class StatusLine:
         self._head = b""
 
     def _step(self) -> bool:
-        """Read one status line; False where more bytes are needed."""
+        """Parse one status line; return False if more bytes are needed."""
         if b"\n" not in self._head[: LONGEST_LINE + 1]:
             self._given_up = len(self._head) > LONGEST_LINE
             return self._given_up
@@ -74,27 +74,27 @@ class StatusLine:
 
 
 class Connection(ResponseHandler):
-    """A connection to a vendor that remembers the status line of its latest answer."""
+    """A connection to a vendor that keeps the status line of its latest response."""
 
     line = StatusLine()
 
     def set_response_params(self, **params: Any) -> None:
-        """Begin to read the answer to a request; called by aiohttp for each."""
+        """Begin to read a response; aiohttp calls it for each request."""
         self.line = StatusLine()
         super().set_response_params(**params)
 
     def is_connected(self) -> bool:
-        """Tell whether a request may go out: not where an answer lies that nobody asked for.
+        """Return whether a request may be sent: not if an unrequested response has arrived.
 
-        It would pass for the answer to that request.
+        aiohttp would take it for the response to that request.
         """
         return super().is_connected() and not len(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the vendor; a flood of interim answers ends the connection."""
+        """Read bytes from the vendor; too many interim responses end the connection."""
         self.line.feed(data)
         if self.line.interim >= MOST_INTERIM:
-            self.set_exception(aiohttp.ClientPayloadError("too many interim answers"))
+            self.set_exception(aiohttp.ClientPayloadError("too many interim responses"))
             if self.transport is not None:
                 self.transport.abort()
             return
@@ -102,21 +102,21 @@ class Connection(ResponseHandler):
 
 
 LINE: ContextVar[list[StatusLine]] = ContextVar("LINE")
-"""Takes the status line that the request of the current task is answered with."""
+"""Receives the status line of the response to the current task's request."""
 
 
 class Answer(aiohttp.ClientResponse):
-    """An answer that tells the task that waits for it which status line it will have."""
+    """A response that adds its status line to `LINE` of the task that waits for it."""
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        """Read the head; called by aiohttp."""
+        """Read the head; aiohttp calls it."""
         if isinstance(connection.protocol, Connection):
             LINE.get().append(connection.protocol.line)
         return await super().start(connection)
 
 
 class Connector(aiohttp.TCPConnector):
-    """Makes connections that remember status lines."""
+    """Makes connections that keep status lines."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -126,7 +126,7 @@ class Connector(aiohttp.TCPConnector):
 
 LONGEST_FIELD = 32 * 1024
 MOST_FIELDS = 512
-"""Bytes of a header and number of headers of an answer; policies of pages are long."""
+"""Bytes of a header and number of headers of a response; content security policies are long."""
 
 
 def vendor_session(
@@ -135,14 +135,14 @@ def vendor_session(
     answers: type[aiohttp.ClientResponse] = aiohttp.ClientResponse,
     also_skip: Iterable[str] = (),
 ) -> aiohttp.ClientSession:
-    """Return a session that adds nothing to requests, and changes nothing about answers.
+    """Return a session that adds nothing to requests and leaves responses unchanged.
 
-    It keeps no cookies and sets no time limits.
+    It keeps no cookies and sets no timeouts.
 
     Args:
-        connector: its connections.
-        answers: the class of its answers.
-        also_skip: headers that aiohttp must not add, besides those of every session.
+        connector: makes its connections.
+        answers: class of its responses.
+        also_skip: further headers that aiohttp must not add.
     """
     return aiohttp.ClientSession(
         connector=connector,
@@ -158,29 +158,31 @@ def vendor_session(
 
 
 WBITS = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}
-"""How zlib reads each content coding (RFC 9110, section 8.4.1); some servers send deflate bare."""
+"""zlib's ``wbits`` for each content coding (RFC 9110, section 8.4.1). Some servers send deflate
+without the zlib header."""
 
 
 class Unpacked(NamedTuple):
-    """A body as it was before it was packed."""
+    """A decompressed body."""
 
     body: bytes
     cut: bool = False
-    """There is more of it, or it could not be unpacked."""
+    """Whether the body is incomplete or could not be decompressed."""
     unread: str = ""
-    """Why it is as it came, though it was said to be packed."""
+    """Why the body could not be decompressed; empty if it could."""
 
 
 def unpacked(body: bytes, coding: str, most: int) -> Unpacked:
-    """Return at most *most* bytes of *body*, unpacked.
+    """Return at most *most* decompressed bytes of *body*.
 
-    What cannot be unpacked comes back as it is: some servers label plain text as packed.
+    A body that cannot be decompressed is returned unchanged: some servers label plain text as
+    compressed.
     """
     coding = coding.strip().lower()
     if not body or coding in {"", "identity"}:
         return Unpacked(body)
     if coding not in WBITS:
-        return Unpacked(body, cut=True, unread=f"content-encoding {coding[:40]!r} is not known")
+        return Unpacked(body, cut=True, unread=f"unknown content-encoding {coding[:40]!r}")
     for wbits in WBITS[coding]:
         stream = zlib.decompressobj(wbits)
         try:
@@ -188,4 +190,4 @@ def unpacked(body: bytes, coding: str, most: int) -> Unpacked:
         except zlib.error:
             continue
         return Unpacked(plain, cut=not stream.eof)
-    return Unpacked(body, cut=True, unread=f"content-encoding {coding} is not true of the body")
+    return Unpacked(body, cut=True, unread=f"the body is not in content-encoding {coding}")

@@ -1,9 +1,8 @@
-"""JSON as the outside world writes it, read without losing anything of it.
+"""Read and write JSON, including input that orjson rejects or rounds.
 
-orjson reads and writes; what it refuses or rounds is mended around it. A lone surrogate and bytes
-that are no UTF-8 become U+FFFD, as the WHATWG's Encoding Standard has it, instead of costing the
-whole body. A number with more digits than a double holds keeps its digits
-(docs/decisions/0033-real-traffic.md).
+A lone surrogate and bytes that are not UTF-8 become U+FFFD, as in the WHATWG Encoding Standard
+(https://encoding.spec.whatwg.org/), so that they do not cost the whole body. A number with more
+digits than a double holds keeps its digits (docs/decisions/0033-real-traffic.md).
 """
 
 import re
@@ -19,12 +18,12 @@ import orjson
 from gateway.errors import Fault, Rejected
 
 LEAST, MOST = -(2**63), 2**64 - 1
-"""Whole numbers that orjson reads exactly."""
+"""Range of the integers that orjson reads exactly."""
 SAFE: Final = 16
-"""Characters of a number that always survives a double."""
+"""Characters; a number of at most this length is exact as a double."""
 REPLACEMENT: Final = "\ufffd"
 LONGEST_QUOTE: Final = 80
-"""Characters of a value that an error message repeats."""
+"""Characters of a value that an error message quotes."""
 _RUN: Final = b"0" * (SAFE + 1)
 _AS_RUN: Final = bytes.maketrans(b"123456789.", b"0000000000")
 _LONG: Final = re.compile(rb"(?:\A|[:\[,])\s*-?[0-9][0-9.]{%d,}" % SAFE)
@@ -35,23 +34,23 @@ _TOKEN: Final = re.compile(
 )
 """A string, closed or not, or a number."""
 _MARK: Final = token_hex(16)
-"""What a number is marked with while orjson reads it as text; nobody outside can guess it."""
+"""Prefix of a number that orjson reads as text. It is random, so that senders cannot guess it."""
 _ESCAPE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
-"""An escape in a string; the group is a lone surrogate."""
+"""An escape in a string; the group matches a lone surrogate."""
 _PAIR: Final = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]")
 _HALF: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
-"""Surrogates as CESU-8 writes them; no character of UTF-8 has these bytes."""
+"""Surrogates in CESU-8; these bytes never occur in UTF-8."""
 _SURROGATES: Final = re.compile(r"[\ud800-\udfff]")
 
 
 class LongNumber(float):
     """A number with more digits than a double holds.
 
-    It computes as the nearest double; as text and in JSON it has all its digits.
+    It calculates as the nearest double; as text and in JSON it has all its digits.
     """
 
     __slots__ = ("text",)
@@ -59,13 +58,13 @@ class LongNumber(float):
     text: str
 
     def __new__(cls, text: str) -> Self:
-        """Return the number that *text*, JSON, says."""
+        """Return the number of the JSON *text*."""
         self = super().__new__(cls, text)
         self.text = text
         return self
 
     def __getnewargs__(self) -> tuple[str]:  # type: ignore[override]  # of a float, its value
-        """Return what a copy is made of."""
+        """Return the arguments that make a copy."""
         return (self.text,)
 
     def __str__(self) -> str:
@@ -75,20 +74,20 @@ class LongNumber(float):
     __repr__ = __str__
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether both are the same number; two long ones, digit by digit."""
+        """Return whether both are the same number; two long ones are compared by their digits."""
         if isinstance(other, LongNumber):
             return self.text == other.text
         return super().__eq__(other)
 
     def __ne__(self, other: object) -> bool:
-        """Tell whether they differ."""
+        """Return whether they differ."""
         return not self == other
 
     __hash__ = float.__hash__
 
 
 class LongInteger(LongNumber):
-    """A whole number of more than 64 bits."""
+    """An integer of more than 64 bits."""
 
     __slots__ = ()
 
@@ -97,11 +96,11 @@ def loads(body: bytes | str, *, mend: bool = True) -> Any:
     """Return the JSON values in *body*.
 
     Args:
-        body: as it came.
-        mend: read what is no text as U+FFFD (`repaired`) instead of refusing it.
+        body: as received.
+        mend: read invalid text as U+FFFD (`repaired`) instead of rejecting it.
 
     Raises:
-        orjson.JSONDecodeError: it is no JSON.
+        orjson.JSONDecodeError: the body is not JSON.
     """
     written = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
     try:
@@ -118,15 +117,15 @@ def loads(body: bytes | str, *, mend: bool = True) -> Any:
 
 
 def dumps(value: Any, default: Callable[[Any], Any] | None = None, option: int = 0) -> bytes:
-    """Return *value* as JSON, every long number with its digits.
+    """Return *value* as JSON, with all digits of long numbers.
 
     Args:
         value: JSON values; a lone surrogate in a text is written as U+FFFD.
-        default: orjson's, for what is no JSON.
-        option: orjson's.
+        default: as in orjson, for values of other types.
+        option: as in orjson.
 
     Raises:
-        orjson.JSONEncodeError: it is nested too deeply, or holds something else.
+        orjson.JSONEncodeError: the value is nested too deeply, or contains another type.
     """
     write = _written if default is None else _written_or(default)
     try:
@@ -138,17 +137,17 @@ def dumps(value: Any, default: Callable[[Any], Any] | None = None, option: int =
 
 
 def is_too_deep(error: Exception) -> bool:
-    """Tell whether *error* came of a value nested more deeply than JSON, or Python, is written."""
+    """Return whether *error* means that a value is nested too deeply for orjson or Python."""
     return isinstance(error, RecursionError) or (
         isinstance(error, orjson.JSONEncodeError) and "Recursion" in str(error)
     )
 
 
 def digits(value: Any) -> msgspec.Raw:
-    """Return a long number as msgspec writes it into JSON: its encoder's hook for what it lacks.
+    """Return a long number for msgspec's JSON encoder; this is its ``enc_hook``.
 
     Raises:
-        NotImplementedError: it is none.
+        NotImplementedError: the value is not a long number.
     """
     if isinstance(value, LongNumber):
         return msgspec.Raw(value.text.encode())
@@ -156,7 +155,7 @@ def digits(value: Any) -> msgspec.Raw:
 
 
 def quoted(value: Any) -> str:
-    """Return *value* as JSON has it, cut to what an error message bears."""
+    """Return *value* as JSON, truncated for an error message."""
     try:
         text = dumps(value).decode()
     except orjson.JSONEncodeError:
@@ -165,11 +164,11 @@ def quoted(value: Any) -> str:
 
 
 def not_json(error: orjson.JSONDecodeError, label: str = "") -> Rejected:
-    """Return the complaint about a body that is no JSON: where it stops being that.
+    """Return the error for a body that is not JSON, with the position of the problem.
 
     Args:
-        error: why it is none; the message has none of its words.
-        label: the body's content type.
+        error: orjson's error; only its position is used.
+        label: the content type of the body.
     """
     media = label.partition(";")[0].strip().lower()
     if media.startswith("multipart/"):
@@ -182,9 +181,9 @@ def not_json(error: orjson.JSONDecodeError, label: str = "") -> Rejected:
 
 
 def repaired(body: bytes) -> bytes:
-    r"""Return *body* with U+FFFD for what is no text: lone surrogates, bytes that are no UTF-8.
+    r"""Return *body* with U+FFFD for lone surrogates and for bytes that are not UTF-8.
 
-    Every other byte stays. Surrogates that are a pair in CESU-8 become their character.
+    Every other byte stays. A surrogate pair in CESU-8 becomes its character.
     """
     if not body.isascii():
         body = text_of(body).encode()
@@ -192,7 +191,7 @@ def repaired(body: bytes) -> bytes:
 
 
 def as_valid_json(body: bytes) -> bytes:
-    """Return *body* as `repaired` has it if that makes JSON of it, else as it is."""
+    """Return the `repaired` *body* if that is JSON, else *body* unchanged."""
     if b"\\u" not in body and body.isascii():
         return body
     fixed = repaired(body)
@@ -209,7 +208,7 @@ def text_of(body: bytes) -> str:
 
 
 def clean_text(text: str) -> str:
-    """Return *text* without lone surrogates; those that stand for a byte are read as one."""
+    """Return *text* without lone surrogates; those of ``surrogateescape`` become their bytes."""
     if text.isascii() or not _SURROGATES.search(text):
         return text
     try:
@@ -243,7 +242,7 @@ def _marked(found: re.Match[bytes]) -> bytes:
 
 
 def _is_long(token: bytes) -> bool:
-    """Tell whether orjson would round or refuse a number."""
+    """Return whether orjson would round or reject a number."""
     if not {*b".eE"} & {*token}:
         size = len(token)
         return size > 20 or (size > 18 and not LEAST <= int(token) <= MOST)  # noqa: PLR2004 - digits of 64 bits

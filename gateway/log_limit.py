@@ -1,4 +1,4 @@
-"""Log lines that may come without end: the first ones are written, and all are counted."""
+"""Limit repeated log lines: write the first ones, count all."""
 
 import time
 from collections import Counter
@@ -6,15 +6,15 @@ from collections.abc import Callable, Hashable
 
 
 class LogLimit:
-    """Lets through so many lines of each kind in a while.
+    """Allows a number of log lines of each kind per period.
 
     Args:
-        most: lines of one kind.
-        seconds: the while.
-        clock: seconds; it never jumps.
+        most: lines of one kind per period.
+        seconds: the period.
+        clock: a monotonic clock, in seconds.
 
     Attributes:
-        counts: how many there were of each kind, with those that were left out.
+        counts: number of lines of each kind, including those not written.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class LogLimit:
         self._whiles: dict[Hashable, tuple[float, int]] = {}
 
     def take(self, kind: Hashable = "") -> int:
-        """Count a line; return how many of its kind there were by now, 0 where it is left out."""
+        """Count a line; return the count of its kind, or 0 if the line must not be written."""
         self.counts[kind] += 1
         now = self._clock()
         ends, left = self._whiles.get(kind, (0.0, 0))

@@ -1,8 +1,8 @@
-"""Redact secrets, by value and by the names they stand under.
+"""Redact secrets: known values, and all values under names such as ``password``.
 
-Whatever the configuration says, a value under such a name is shown to nobody. Names are compared by
-their letters, so that ``access_token``, ``accessToken`` and ``X-Access-Token`` are one, and only as
-a whole, so that ``secretary``, ``tokenised`` and ``token_count`` are none.
+A value under such a name is always redacted, whatever the configuration. Names are compared by
+their letters, so ``access_token``, ``accessToken`` and ``X-Access-Token`` are the same name. Only
+the whole name counts, so ``secretary``, ``tokenised`` and ``token_count`` are not secret.
 """
 
 import base64
@@ -25,25 +25,25 @@ _ENDS = (
     "apikey", "writekey", "secretkey", "privatekey", "accesskey", "signingkey",
     "encryptionkey", "sessionkey", "authkey", "sharedkey", "clientkey", "masterkey", "appkey",
 )  # fmt: skip
-"""How such names end, by their letters."""
+"""Endings of secret names, letters only."""
 _WHOLE = frozenset({"pwd", "jwt", "cvv", "cvc", "otp"})
-"""Last words of such names that are parts of other words as well."""
+"""Last words of secret names; whole words only, since other words contain them too."""
 _ANYWHERE = ("password", "passwd", "passphrase")
 _VALUE = re.compile(r"(?:value|text|string|header|hash)$")
-"""What may follow: ``token_value``."""
+"""Words that may follow a secret name: ``token_value``."""
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _LETTERS = re.compile(r"[^a-z]")
 _HINTS = (
     "token", "secret", "passw", "passphrase", "passcode", "authorization", "cookie", "key", "jwt",
     "pwd", "cvv", "cvc", "otp",
 )  # fmt: skip
-"""What every such name has in it; most texts have none of it."""
+"""Every secret name contains one of these; most texts contain none, and need no further search."""
 _HINT = re.compile("|".join(_HINTS), re.IGNORECASE)
 _IN_RUNS = frozenset("_.$[]%-")
 _RUN = re.compile(r"[\w.$\[\]%-]++")
-"""What names and addresses are made of, without a break."""
+"""An unbroken run of the characters of names and URLs."""
 MOST_SPACE = 40
-"""Characters between a name and its value."""
+"""Most characters between a name and its value."""
 
 _NAME = re.compile(
     r"""
@@ -54,7 +54,7 @@ _NAME = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-"""A name, in JSON, also within JSON or an address; in a form, a query, a line of a header."""
+"""A name in JSON (also nested in JSON or a URL), in a form, a query or a header line."""
 _TEXT = re.compile(
     r"""
     (?P<plain> ["'] ) (?: \\. | (?! (?P=plain) | \\ ) . )*+
@@ -62,7 +62,7 @@ _TEXT = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
-"""A text, up to its quote or to the end of it all."""
+"""A string, up to its closing quote or to the end of the text."""
 _BRACKET = re.compile(r"[\[\]{}]")
 _BARE = re.compile(
     r"""
@@ -78,7 +78,7 @@ _ESCAPED = re.compile(r"\\+u00([2-7][0-9a-fA-F])")
 
 
 def is_secret(name: str) -> bool:
-    """Tell whether only credentials have a name."""
+    """Return whether *name* is the name of a secret."""
     if "%" in name:
         name = unquote(name)
     letters = _LETTERS.sub("", name.lower())
@@ -92,15 +92,15 @@ def is_secret(name: str) -> bool:
 
 
 def hides(path: str) -> bool:
-    """Tell whether only credentials stand at a *path* such as ``properties.auth.token``."""
+    """Return whether a *path* such as ``properties.auth.token`` contains the name of a secret."""
     return any(map(is_secret, path.split(".")))
 
 
 def without_secrets(value: Any) -> Any:
-    """Return JSON values with asterisks for what stands under a name that only credentials have.
+    """Return JSON values with asterisks for the values under names of secrets.
 
-    Truth values, nothing, empty values, and the number of such as ``tokens`` stay. What is nested
-    more deeply than Python goes is left out.
+    Booleans, null, empty values, and numbers under a plural such as ``tokens`` stay. A value that
+    is nested deeper than Python's recursion limit becomes asterisks as a whole.
     """
     try:
         return _without(value)
@@ -128,15 +128,15 @@ def _hides(name: str, value: Any) -> bool:
 
 
 def _is_visitor(name: str, value: object) -> bool:
-    """Tell whether a field called just ``cookie`` holds an id, as Quartic's does.
+    """Return whether a field called ``cookie`` holds an id, as in Quartic's format.
 
-    What a browser sends under that name has an equals sign (RFC 6265, section 4.2.1).
+    A browser's cookie header has an equals sign (RFC 6265, section 4.2.1).
     """
     return name == "cookie" and isinstance(value, str) and not _PAIR.search(value)
 
 
 def text_without_secrets(text: str) -> str:
-    """Return *text* with asterisks for what stands under a name that only credentials have."""
+    """Return *text* with asterisks for the values after names of secrets."""
     if "\\u00" in text:
         text = _ESCAPED.sub(_unescaped, text)
     low = text.lower()
@@ -157,9 +157,9 @@ def text_without_secrets(text: str) -> str:
 
 
 def _names(text: str, begin: int, done: int, end: int) -> Iterator[re.Match[str]]:
-    """Yield the names that stand in the run of characters from around *begin* to *end*.
+    """Yield the names in the run of characters from around *begin* to *end*.
 
-    Nothing before *done* is looked at, nor anything twice, so that no text takes long.
+    It reads nothing before *done* and nothing twice, so the time is linear in the text.
     """
     while begin > done and (text[begin - 1].isalnum() or text[begin - 1] in _IN_RUNS):
         begin -= 1
@@ -171,13 +171,13 @@ def _names(text: str, begin: int, done: int, end: int) -> Iterator[re.Match[str]
 
 
 def _unescaped(found: re.Match[str]) -> str:
-    """Return the letter or digit that an escape of JSON stands for; any other escape stays."""
+    """Return the letter or digit of a JSON escape; any other escape stays."""
     character = chr(int(found[1], 16))
     return character if character.isalnum() or character in "_-." else found[0]
 
 
 def _shown(text: str, name: re.Match[str]) -> tuple[str, int] | None:
-    """Return what is shown of the value after a *name*, and where it ends; None for all of it."""
+    """Return the redacted value after a *name*, and where the value ends; None to keep it."""
     close = name["close"] or ""
     if found := _TEXT.match(text, name.end()):
         quote = found["plain"] or found["quote"]
@@ -196,7 +196,7 @@ def _shown(text: str, name: re.Match[str]) -> tuple[str, int] | None:
 
 
 def _closed(text: str, begin: int) -> int:
-    """Return where the list or the object ends that begins at *begin*, or where all does."""
+    """Return the end of the list or object that begins at *begin*, or the end of *text*."""
     depth = 0
     for found in _BRACKET.finditer(text, begin):
         depth += 1 if found[0] in "[{" else -1
@@ -206,14 +206,14 @@ def _closed(text: str, begin: int) -> int:
 
 
 SHORTEST = 4
-"""Shorter secrets are not searched for: replacing them would garble every text."""
+"""Characters; shorter secrets are not redacted, since that would garble every text."""
 
 
 SHORTEST_PART = 12
-"""The last part of a secret address's path is a word if it is shorter, such as ``alerts``."""
+"""Characters; a shorter last part of a secret URL's path is a word such as ``alerts``."""
 
 _USERINFO = re.compile(r"(?<=://)[^/?#@\s\"']+@")
-"""The name and password of an address (RFC 3986, section 3.2.1)."""
+"""User and password of a URL (RFC 3986, section 3.2.1)."""
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _WORDS = "secret|password|passwd|api_?key|write_?key|access_?token|auth_?token|client_?token"
 CREDENTIAL_NAME = re.compile(rf"(?:{_WORDS}|authorization|cookie)$", re.IGNORECASE)
@@ -221,9 +221,9 @@ CREDENTIAL_NAME = re.compile(rf"(?:{_WORDS}|authorization|cookie)$", re.IGNORECA
 
 
 def find_secrets(settings: object) -> tuple[str, ...]:
-    """Return all credentials in *settings*, the longest first.
+    """Return all secrets in *settings*, the longest first.
 
-    They stand in secret fields, and in addresses before the host, however deep within.
+    They are the values of secret fields, and user and password of URLs, at any depth.
     """
     values = {value for value in _held(settings) if len(value) >= SHORTEST}
     return tuple(sorted(values, key=len, reverse=True))
@@ -248,7 +248,7 @@ def _held(value: object) -> Iterator[str]:
 
 
 def _within(secret: str) -> Iterator[str]:
-    """Yield what is the credential of an address that is secret as a whole, as of chat programs."""
+    """Yield the secret parts of a URL that is secret as a whole, such as a chat webhook."""
     if "://" not in secret:
         return
     yield from _userinfo(secret)
@@ -270,11 +270,11 @@ def _userinfo(url: str) -> Iterator[str]:
 
 
 def spellings(secret: str) -> Iterator[str]:
-    """Yield *secret* as it may stand in a text: plain, in a URL, JSON, HTML, within base64.
+    """Yield the forms of *secret* in a text: plain, in a URL, JSON, HTML, and inside base64.
 
-    Base64 turns every three bytes into four characters, so there are three ways in which a
-    secret may stand in what was encoded; the characters that it shares with its neighbours are
-    left out. RFC 7617 has credentials so in a Basic header.
+    Base64 encodes three bytes as four characters, so there are three forms, one per offset,
+    without the characters that a secret shares with its neighbours. A Basic header contains
+    credentials in base64 (RFC 7617).
     """
     yield secret
     for quoted in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
@@ -296,21 +296,21 @@ def spellings(secret: str) -> Iterator[str]:
 
 
 def without_password(url: str) -> str:
-    """Return *url* without the name and password that may stand in it."""
+    """Return *url* with user and password redacted."""
     parts = urlsplit(url)
     _, at, host = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"{HIDDEN}@{host}" if at else host).geturl()
 
 
 class Redactor:
-    """Replaces credentials wherever they stand.
+    """Replaces secrets in texts and requests by asterisks.
 
-    Those that it knows, in any spelling, and whatever stands where only credentials do: before
-    the host of an address, or under a name such as ``api_key``.
+    It redacts the secrets that it knows, in any spelling, user and password of URLs, and all
+    values under names such as ``api_key``.
 
     Args:
-        settings: a destination's, or anything made of settings; those in its secret fields.
-        more: further ones.
+        settings: of a destination, or any settings; the values of secret fields are redacted.
+        more: further secrets.
     """
 
     def __init__(self, settings: object = None, more: Iterable[str] = ()) -> None:
@@ -322,21 +322,21 @@ class Redactor:
 
     @property
     def longest(self) -> int:
-        """Return how long the longest spelling of a credential is: what may straddle a cut."""
+        """Return the length of the longest spelling of a secret."""
         return len(self._secrets[0]) if self._secrets else 0
 
     def combined_with(self, other: Self) -> Self:
-        """Return one that hides what this one and *other* hide."""
+        """Return a redactor of the secrets of both."""
         return self.with_secrets(other._secrets)
 
     def with_secrets(self, more: Iterable[str]) -> Self:
-        """Return one that hides *more* besides, each as it is spelt there."""
+        """Return a redactor that also redacts *more*, only in the given spelling."""
         other = type(self)()
-        other._hide((*self._secrets, *(one for one in more if len(one) >= SHORTEST)))  # noqa: SLF001 - it is one of us
+        other._hide((*self._secrets, *(one for one in more if len(one) >= SHORTEST)))  # noqa: SLF001 - same class
         return other
 
     def text(self, text: str) -> str:
-        """Return *text* without credentials."""
+        """Return *text* without secrets."""
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
         if "://" in text:
@@ -344,9 +344,9 @@ class Redactor:
         return text_without_secrets(text)
 
     def text_short(self, text: str) -> str:
-        """Return *text*, which may have been cut off, without even the beginning of a credential.
+        """Return a truncated *text* without secrets, not even a cut one at its end.
 
-        Four characters of one or more at the very end count as such.
+        Four or more first characters of a secret at the end count as a cut secret.
         """
         text = self.text(text)
         end = text[-self.longest :] if self._secrets else ""
@@ -359,7 +359,7 @@ class Redactor:
         return text
 
     def request(self, request: Request) -> dict[str, Any]:
-        """Return *request* as JSON values without credentials."""
+        """Return *request* as JSON values without secrets."""
         return {
             "method": request.method,
             "url": self.text(request.url),

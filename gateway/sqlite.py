@@ -20,24 +20,24 @@ JOURNAL_SIZE_LIMIT = 16 * 1024**2
 """Bytes that the write-ahead log keeps after a checkpoint."""
 
 DAMAGED = (apsw.CorruptError, apsw.NotADBError)
-"""What SQLite raises for a file that it cannot read."""
+"""Errors of SQLite for a corrupt file."""
 DISK_FULL = "the disk or its quota is full; free some space"
 _ADVICE: dict[tuple[type[apsw.Error], ...], str] = {
     (apsw.FullError,): DISK_FULL,
     (apsw.ReadOnlyError, apsw.PermissionsError): (
-        "it cannot be written; remount the disk for writing, or repair the file's permissions"
+        "the file is read-only; remount the disk for writing, or repair the file's permissions"
     ),
     DAMAGED: (
-        "it is damaged; stop the gateway, keep a copy of the folder, and restore the file "
+        "the file is corrupt; stop the gateway, keep a copy of the folder, and restore the file "
         "or let the gateway create a new one"
     ),
     (apsw.BusyError, apsw.LockedError): (
-        "another process holds it locked; end that process, or wait for it"
+        "another process has locked the file; stop that process, or wait"
     ),
     (apsw.CantOpenError,): (
-        "it cannot be opened; check that this user may write in the folder, and that the disk works"
+        "the file cannot be opened; check the permissions of the folder, and the disk"
     ),
-    (apsw.IOError,): "the disk does not work; check the disk and the system's log",
+    (apsw.IOError,): "the disk fails; check the disk and the system log",
 }
 
 
@@ -81,10 +81,10 @@ def open_file(  # noqa: PLR0913 - each is a property of the file or of the conne
 
     Raises:
         SchemaError: the file is newer, or is older and must not be migrated.
-        apsw.Error: the disk refuses; `describe` says it in words.
+        apsw.Error: the disk fails; `describe` explains it.
     """
     if not readonly:
-        with contextlib.suppress(OSError):  # SQLite meets the same obstacle and names it
+        with contextlib.suppress(OSError):  # SQLite fails the same way, with a better error
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE
     connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
@@ -115,7 +115,7 @@ def _migrate(connection: apsw.Connection, schema: Sequence[str], *, migrate: boo
 
 
 def describe(error: apsw.Error, path: Path) -> str:
-    """Return what is wrong with a file and what to do, as a sentence that names the file."""
+    """Return an error message for people: the file, the problem, the remedy."""
     for kinds, advice in _ADVICE.items():
         if isinstance(error, kinds):
             return f"{path}: {advice} ({error})"
@@ -123,13 +123,13 @@ def describe(error: apsw.Error, path: Path) -> str:
 
 
 def fetch(connection: apsw.Connection, query: str, values: Sequence[Any] = ()) -> list[Any]:
-    """Return all rows of a query; what they hold is known from the schema alone."""
+    """Return all rows of a query; their types follow from the schema."""
     return connection.execute(query, values).fetchall()
 
 
 @contextlib.contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
-    """Run the body in one write transaction: committed and synced at its end, or undone."""
+    """Run the body in one write transaction: committed and synced at its end, or rolled back."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -140,7 +140,7 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
 
 
 def undo(connection: apsw.Connection) -> None:
-    """Roll back if a transaction is still open; SQLite ends it by itself after some errors."""
+    """Roll back if a transaction is open; after some errors SQLite has already ended it."""
     if connection.in_transaction:
         with contextlib.suppress(apsw.Error):
             connection.execute("ROLLBACK")

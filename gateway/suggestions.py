@@ -1,4 +1,4 @@
-"""Hints at the word that was probably meant."""
+"""Suggestions for misspelt names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -7,13 +7,13 @@ from difflib import get_close_matches
 def did_you_mean(
     word: str, known: Iterable[str], cutoff: float = 0.6, *, only: bool = False
 ) -> str:
-    """Return a hint at the known word that *word* most resembles, or at all of them.
+    """Return a hint with the known word most similar to *word*, or with all known words.
 
     Args:
-        word: the unknown one.
-        known: those that there are.
-        cutoff: how much it must resemble one, of 1.
-        only: return nothing where it resembles none.
+        word: the unknown word.
+        known: the valid words.
+        cutoff: least similarity, from 0 to 1.
+        only: return an empty text if no known word is similar.
     """
     words = sorted(known)
     close = get_close_matches(word, words, 1, cutoff)
@@ -21,4 +21,4 @@ def did_you_mean(
         return f"did you mean {close[0]}?"
     if only:
         return ""
-    return f"known: {', '.join(words)}" if words else "there is none"
+    return f"known: {', '.join(words)}" if words else "none is defined"

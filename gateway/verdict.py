@@ -1,4 +1,4 @@
-"""Verdicts: what a vendor's response means for the delivery."""
+"""Verdicts: what a vendor's response means for a delivery."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,22 +14,22 @@ from gateway.http import Response
 
 
 class Declined(msgspec.Struct, frozen=True):
-    """A destination's format has no way to say this event; ``reason`` names why."""
+    """The destination's format cannot express this event; ``reason`` says why."""
 
     reason: str
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """The vendor has it."""
+    """The vendor accepted the event."""
 
 
 class RetryLater(msgspec.Struct, frozen=True):
-    """The vendor may take it later; keep it in the spool.
+    """The vendor may accept the event later: it stays in the spool.
 
-    ``after`` is the least wait in seconds that the vendor asked for. ``cause`` is one of
+    ``after`` is the shortest wait in seconds that the vendor asked for. ``cause`` is one of
     ``connect``, ``timeout``, ``reset``, ``protocol``, ``server`` (5xx), ``limit`` (429),
-    ``credential`` (401, 403: a person must mend the key, the event is fine) and ``moved`` (a
-    redirect: a person must mend the URL, the event is fine).
+    ``credential`` (401, 403: the key is wrong, not the event) and ``moved`` (a redirect: the URL
+    is wrong, not the event).
     """
 
     reason: str
@@ -38,7 +38,7 @@ class RetryLater(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The vendor will never take it; it becomes a dead letter."""
+    """The vendor will never accept the event: it becomes a dead letter."""
 
     reason: str
 
@@ -48,18 +48,18 @@ Verdict = Delivered | RetryLater | Refused
 TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 MOVED = frozenset({301, 302, 303, 307, 308})
 SAID = 200
-"""Bytes of an answer that a reason quotes."""
+"""Bytes of the response body that a reason quotes."""
 LONGEST_AFTER = 366 * 24 * 3600.0
-"""Seconds; a vendor that asks for more asks for that. Destinations have a bound of their own."""
+"""Longest wait in seconds; a longer one is shortened to it. Destinations have their own limit."""
 EPOCH_SECONDS = 1e9
-"""A number of seconds as large as this is a point in time, as some vendors' headers have it."""
+"""From this number of seconds on, a value is a Unix time: some vendors send one in headers."""
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?")
 
 
 def verdict_by_status(response: Response, now: datetime | None = None) -> Verdict:
-    """Judge an answer by its status alone, as most vendors allow (RFC 9110, RFC 6585).
+    """Judge a response by its status alone, as most vendors allow (RFC 9110, RFC 6585).
 
-    ``now`` is needed only to read a ``retry-after`` that names a date.
+    ``now`` is only needed to read a ``retry-after`` with a date.
     """
     if 200 <= response.status < 300:  # noqa: PLR2004 - RFC 9110, section 15.3
         return Delivered()
@@ -67,22 +67,22 @@ def verdict_by_status(response: Response, now: datetime | None = None) -> Verdic
 
 
 def verdict_as_told(response: Response, told: int, now: datetime | None = None) -> Verdict:
-    """Judge an answer whose body tells another status, *told*, than its status line does."""
-    return _failed(response, told, f"HTTP {response.status}, and its body says {told}", now)
+    """Judge a response whose body contains another status, *told*, than its status line."""
+    return _failed(response, told, f"HTTP {response.status}, but status {told} in the body", now)
 
 
 def verdict_by_envelope(
     response: Response, failed: Callable[[Mapping[str, Any]], bool], now: datetime | None = None
 ) -> Verdict:
-    """Judge an answer by its status, and by its body where that tells of a failure in a 2xx.
+    """Judge a response by its status, and a 2xx also by its body.
 
-    A body that cannot be read, or is no JSON object, leaves the word to the status line.
+    If the body is not a JSON object, only the status counts.
 
     Args:
-        response: the vendor's answer.
-        failed: tells whether a body says that nothing was taken. A status between 400 and 599 in
-            its ``code`` is taken for the answer's; without one the event is refused.
-        now: for a ``retry-after`` that names a date.
+        response: the vendor's response.
+        failed: returns whether a body reports a failure. Then a status between 400 and 599 in its
+            ``code`` replaces the response's status; without one the event is refused.
+        now: for a ``retry-after`` with a date.
     """
     said = envelope(response)
     if not said or not failed(said):
@@ -90,11 +90,11 @@ def verdict_by_envelope(
     code = said.get("code")
     if type(code) is int and 400 <= code < 600:  # noqa: PLR2004 - RFC 9110, section 15.5 and 15.6
         return verdict_as_told(response, code, now)
-    return Refused(_quoting(f"HTTP {response.status}, and its body says it failed", response))
+    return Refused(_quoting(f"HTTP {response.status}, but a failure in the body", response))
 
 
 def envelope(response: Response) -> Mapping[str, Any]:
-    """Return the JSON object in an answer that says it went well; an empty one if there is none."""
+    """Return the JSON object in the body of a 2xx response; an empty one if there is none."""
     if not 200 <= response.status < 300:  # noqa: PLR2004 - RFC 9110, section 15.3
         return {}
     try:
@@ -122,21 +122,21 @@ def _failed(response: Response, status: int, what: str, now: datetime | None) ->
 
 
 def _moved(status: int, response: Response) -> str:
-    """Return what a redirect asks for; what stands in its query is nobody's business."""
+    """Return the reason for a redirect; the query of its URL may hold secrets and is left out."""
     try:
         parts = urlsplit(response.headers.get("location", ""))
         to = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
     except ValueError:
         to = ""
-    where = f"to {to}" if to else "and does not say where to"
-    return f"HTTP {status}: the vendor moved {where}; change the url of this destination"
+    where = f"to {to}" if to else "without a new address"
+    return f"HTTP {status}: redirected {where}; change the url of this destination"
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Return the seconds that a ``retry-after`` header asks for (RFC 9110, section 10.2.3).
+    """Return the wait in seconds of a ``retry-after`` header (RFC 9110, section 10.2.3).
 
-    None where there is none, or it is neither a number nor a date, or it is negative; 0 where it
-    is in the past. A fraction, which the RFC does not have, is taken as it is.
+    None if there is no header, or its value is negative or neither a number nor a date; 0 if the
+    date is in the past. Fractions are accepted, although the RFC has none.
     """
     asked = headers.get("retry-after", "").strip()
     if (seconds := wait_of(asked)) is not None or not asked or now is None:
@@ -151,11 +151,11 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
 
 
 def wait_of(asked: str, now: datetime | None = None) -> float | None:
-    """Return the wait in seconds that a header asks for as a number; None where it is none.
+    """Return the wait in seconds of a header with a number; None for anything else.
 
     Args:
-        asked: seconds; where *now* is given, also the time in seconds since 1970.
-        now: when the answer came.
+        asked: seconds; with *now*, also a Unix time.
+        now: when the response came.
     """
     if not _SECONDS.fullmatch(asked.strip()):
         return None

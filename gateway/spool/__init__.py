@@ -1,6 +1,6 @@
-"""The durable log between accepting and delivering: its Protocol and its values.
+"""The durable log between ingest and delivery: its Protocol and its values.
 
-`gateway.spool.sqlite` is the embedded one.
+`gateway.spool.sqlite` implements it.
 """
 
 from gateway.spool.dead_letters import (

@@ -1,14 +1,12 @@
-"""The time by which a spool goes: it does not jump when the machine's clock is set.
+"""The clock of a spool, which does not jump when the system clock is set.
 
-A time of day that is wrong for some seconds, or at a start, must not end what is pending, nor what
-is remembered for a while. So the spool counts seconds by a clock that nobody can set, and keeps
-apart how far the time of day is from that. Two questions have two answers:
+A wrong system clock must not expire pending deliveries or remembered ids. So the spool counts
+seconds with a monotonic clock, and keeps the offset of the system clock apart. There are two times:
 
-``now``: when something happens, which is written down. It goes on from the time of day at the
-start, and is never set meanwhile.
-``sure``: what time it is at least, by which things end. After a start it goes on from the last time
-in the file, until the time of day has stood still for `CONFIRM` seconds beside the clock that
-counts; how long the gateway did not run is not known otherwise.
+``now``: the time to record. It starts at the system time when the gateway starts, and never jumps.
+``sure``: the earliest time that it can be; expiry uses it. After a start it continues from the last
+time in the file, since nobody knows how long the gateway was down. Once the system clock has run
+evenly with the monotonic clock for `CONFIRM` seconds, the system clock is trusted.
 """
 
 import time
@@ -17,61 +15,61 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 CONFIRM = 300.0
-"""Seconds for which a time of day has to stand before it is believed."""
+"""Seconds for which the system clock must run evenly before it is trusted."""
 SLACK = 2.0
-"""Seconds by which the time of day may drift from one look to the next without having jumped."""
+"""Seconds that the system clock may drift between two checks; more is a jump."""
 
 
 class Clock(Protocol):
-    """What a spool wants to know of the time; all in Unix seconds."""
+    """The times that a spool needs; all in Unix seconds."""
 
     def begin(self, last: float | None, ahead: float) -> None:
-        """Go on from what the file says.
+        """Continue from the times in the file.
 
         Args:
-            last: when its last entry came, by `now`; None where there is none.
-            ahead: how far the time of day was ahead of `now`.
+            last: arrival of its last entry, by `now`; None in an empty file.
+            ahead: how far the system clock was ahead of `now`.
         """
         ...
 
     def now(self) -> float:
-        """Return the time for what is written down."""
+        """Return the time to record."""
         ...
 
     def sure(self) -> float:
-        """Return the time by which things end."""
+        """Return the earliest time that it can be; expiry uses it."""
         ...
 
     def of_day(self) -> float:
-        """Return the time of day as it is believed."""
+        """Return the time of day, by the last trusted system clock."""
         ...
 
     def sure_of_day(self) -> float:
-        """Return the time of day that it is at least."""
+        """Return the earliest time of day that it can be."""
         ...
 
     @property
     def ahead(self) -> float:
-        """Return how far the time of day is ahead of `now`, as far as that is believed."""
+        """Return how far the trusted system clock is ahead of `now`."""
         ...
 
     def look(self) -> float:
-        """Look at the time of day; return how far it was set since it was believed last."""
+        """Check the system clock; return how far it was set since it was last trusted."""
         ...
 
 
 class SteadyClock:
-    """The clock of a gateway.
+    """The clock of a running gateway.
 
     Args:
-        day: the time of day, which may jump.
-        seconds: a clock that only counts.
+        day: the system clock, which may jump; Unix seconds.
+        seconds: a monotonic clock.
     """
 
     def __init__(
         self, day: Callable[[], float] | None = None, seconds: Callable[[], float] | None = None
     ) -> None:
-        self._day = day or (lambda: time.time())  # noqa: PLW0108 - whichever it is then
+        self._day = day or (lambda: time.time())  # noqa: PLW0108 - looked up at each call
         self._seconds = seconds or _since_boot
         self._began = self._seconds()
         self._start = self._day()
@@ -81,7 +79,7 @@ class SteadyClock:
         self._confirmed = True
 
     def begin(self, last: float | None, ahead: float) -> None:
-        """Go on from what the file says (see `Clock.begin`)."""
+        """Continue from the times in the file (see `Clock.begin`)."""
         told = self._day() - ahead
         self._began = self._since = self._seconds()
         self._start = told if last is None else max(told, last)
@@ -91,23 +89,23 @@ class SteadyClock:
         self._confirmed = False
 
     def now(self) -> float:
-        """Return the time for what is written down."""
+        """Return the time to record."""
         return self._start + self._seconds() - self._began
 
     def sure(self) -> float:
-        """Return the time by which things end."""
+        """Return the earliest time that it can be."""
         return self.now() - self._behind
 
     def of_day(self) -> float:
-        """Return the time of day as it is believed."""
+        """Return the time of day, by the last trusted system clock."""
         return self.now() + self.ahead
 
     def sure_of_day(self) -> float:
-        """Return the time of day that it is at least."""
+        """Return the earliest time of day that it can be."""
         return self.sure() + self.ahead
 
     def look(self) -> float:
-        """Look at the time of day; return how far it was set since it was believed last."""
+        """Check the system clock; return how far it was set since it was last trusted."""
         distance = self._day() - self.now()
         if abs(distance - self._seen) > SLACK:
             self._seen, self._since = distance, self._seconds()
@@ -117,17 +115,17 @@ class SteadyClock:
         if self._confirmed:
             self.ahead = distance
         elif self._seconds() - self._since >= CONFIRM:
-            return self._believe(distance)
+            return self._trust(distance)
         return 0.0
 
-    def _believe(self, distance: float) -> float:
-        """Go by a time of day that has stood for long enough."""
+    def _trust(self, distance: float) -> float:
+        """Accept the system clock after it has run evenly for long enough."""
         changed = distance - self.ahead
         if self._behind and changed < 0:
-            # It was ahead at the start, or in the run before: what came since has too late a time.
+            # The clock was ahead at the start or in the run before: later entries have a late time.
             self._start += changed
         else:
-            # What came since the start is as old as was counted, whatever the clock was set to.
+            # Entries since the start keep their counted age, whatever the clock was set to.
             self.ahead = distance
         self._behind, self._confirmed = 0.0, True
         self._seen = self._day() - self.now()
@@ -135,10 +133,10 @@ class SteadyClock:
 
 
 class GivenClock:
-    """A clock that is believed at once, whatever it says.
+    """A clock that is always trusted.
 
     Args:
-        clock: gives Unix seconds.
+        clock: returns Unix seconds.
     """
 
     ahead = 0.0
@@ -147,34 +145,34 @@ class GivenClock:
         self._clock = clock
 
     def now(self) -> float:
-        """Return what the clock says."""
+        """Return the time of the clock."""
         return self._clock()
 
     def sure(self) -> float:
-        """Return what the clock says."""
+        """Return the time of the clock."""
         return self._clock()
 
     def of_day(self) -> float:
-        """Return the machine's time of day."""
+        """Return the system time."""
         return time.time()
 
     def sure_of_day(self) -> float:
-        """Return the machine's time of day."""
+        """Return the system time."""
         return time.time()
 
     def begin(self, last: float | None, ahead: float) -> None:
-        """Go on as ever."""
+        """Ignore the times in the file."""
 
     def look(self) -> float:
-        """Look at nothing."""
+        """Return 0: the clock is never set."""
         return 0.0
 
 
 def moment(seconds: float) -> datetime:
-    """Return Unix seconds as a moment in UTC."""
+    """Return Unix seconds as a datetime in UTC."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
 def _since_boot() -> float:
-    """Return seconds that go on while the machine sleeps, where the system counts these."""
+    """Return monotonic seconds, including the time asleep if the system counts it."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -1,4 +1,4 @@
-"""Dead letters: whole, as a summary, in groups, and how to select them."""
+"""Dead letters: the record, its summary, groups, and a filter."""
 
 import re
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from gateway.spool.values import Attempt, Cause, DeliveryRef, Entry
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A dead letter, whole: it needs no log row any more."""
+    """A complete dead letter; it does not need its log row."""
 
     id: int
     destination: str
     mark: DeliveryRef
-    """Where the delivery stood; the log row may be gone."""
+    """Place of the delivery in the log; the row may be deleted."""
     entry: Entry
     cause: Cause
     reason: str
@@ -28,16 +28,16 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
     @property
     def index(self) -> int:
-        """Return the number of the event within its request."""
+        """Return the index of the event within its request."""
         return self.mark.event
 
 
 class DeadLetterFilter(msgspec.Struct, frozen=True):
-    """Which dead letters; every field that is set must hold."""
+    """Selects dead letters; every field that is set must match."""
 
     destination: str | None = None
     reason: str | None = None
-    """A part of the reason, in any case."""
+    """A part of the reason; upper and lower case are equal."""
     since: float | None = None
     """Unix seconds, inclusive."""
     until: float | None = None
@@ -46,9 +46,9 @@ class DeadLetterFilter(msgspec.Struct, frozen=True):
     user: str | None = None
     cause: Cause | None = None
     alike: str | None = None
-    """What `gateway.spool.DeadLetterGroup` calls so."""
+    """The reason pattern, as in `DeadLetterGroup.alike`."""
     request: str | None = None
-    """The id of the request that they came in."""
+    """The id of the request."""
     event: int | None = None
     """The index of the event within its request."""
 
@@ -57,72 +57,73 @@ ALL_DEAD_LETTERS = DeadLetterFilter()
 
 
 MAX_PATTERN_CHARS = 200
-"""Characters of a reason by which dead letters are grouped."""
+"""Characters of a reason that count for grouping."""
 _NUMBERS = re.compile(r"\d+")
 
 
 class DeadLetterGroup(msgspec.Struct, frozen=True):
-    """Dead letters of one destination that were given up for the same reason, numbers aside."""
+    """Dead letters of one destination with the same cause and the same reason pattern."""
 
     destination: str
     cause: Cause
     alike: str
-    """What their reasons have in common: the first 200 characters, with ``#`` for numbers."""
+    """The reason pattern: the first 200 characters, with ``#`` for each number."""
     reason: str
-    """One of them, as it is."""
+    """The full reason of one of them."""
     count: int
     first: float
-    """Unix seconds at which the oldest of them was given up."""
+    """Unix seconds of the oldest dead letter."""
     last: float
+    """Unix seconds of the newest dead letter."""
     newest: int
     """The highest id."""
 
 
 def reason_pattern(reason: str) -> str:
-    """Return what a reason has in common with those that differ from it in numbers only."""
+    """Return the start of a reason with ``#`` for each number."""
     return _NUMBERS.sub("#", reason)[:MAX_PATTERN_CHARS]
 
 
 Hide = Callable[[str], str]
 MAX_SENDER_CHARS = 1000
-"""Characters of what a sender may make as long as it likes."""
+"""Characters that a summary keeps of a text from the sender."""
 
 
 def format_time(at: float) -> str:
-    """Return Unix seconds as a person reads them, UTC."""
+    """Return Unix seconds as ``YYYY-MM-DD HH:MM:SS`` in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 class DeadLetterSummary(msgspec.Struct, frozen=True):
-    """A dead letter, in short."""
+    """The summary of a dead letter."""
 
     id: int
     destination: str
     source: str
     request: str
-    """The gateway's id of the request that it came in."""
+    """The gateway's id of the request."""
     event: str
-    """The id of its event."""
+    """The id of the event."""
     event_name: str
     user: str
     route: str
-    """The route whose steps it takes; empty where it takes none."""
+    """The route whose steps apply; empty if there are none."""
     cause: Cause
     reason: str
     at: float
-    """Unix seconds at which it was given up."""
+    """Unix seconds at which it became a dead letter."""
     received_at: float
     attempts: int
     way: int
-    """How many deliveries of the event the destination gets before this one, by other routes."""
+    """Number of earlier deliveries of the event to the destination, by other routes."""
 
 
 def summarize(dead: DeadLetter, hide: Hide) -> DeadLetterSummary:
-    """Return *dead* in short.
+    """Return the summary of *dead*.
 
     Args:
         dead: the dead letter.
-        hide: takes credentials out of a text; a sender may write one as a name.
+        hide: redacts secrets in a text, since a sender may put one into a name.
     """
     return DeadLetterSummary(
         id=dead.id,

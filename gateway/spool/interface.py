@@ -1,9 +1,9 @@
-"""What a spool is: the durable log between accepting and delivering, and the values it speaks in.
+"""The Protocol of a spool: the durable log between ingest and delivery.
 
-A spool holds requests exactly as they came, one log row each, and per destination a cursor: every
-delivery at or before it is finished or stands as an exception. An exception is a delivery that
-waits (``WaitingDelivery``) or that ended badly (``DeadLetter``).
-No spool knows a vendor, an event or HTTP.
+A spool stores requests exactly as received, one log row each. For each destination it has a cursor:
+every delivery at or before the cursor is finished or recorded as an exception. An exception is a
+waiting delivery (``WaitingDelivery``) or a dead letter (``DeadLetter``).
+A spool knows nothing of vendors, events or HTTP.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -36,69 +36,72 @@ from gateway.spool.values import (
 class Spool(Protocol):
     """A durable log with a cursor per destination.
 
-    Everything here is called on one event loop. Every method that touches the store raises
-    SpoolError, with a message that says where and what to do, when the store cannot serve.
+    All methods are called on one event loop. Every method that uses the store raises SpoolError if
+    the store fails; the message says where and what to do.
     """
 
     @property
     def clock(self) -> Clock:
-        """Return the clock that it goes by."""
+        """Return the clock of the spool."""
         ...
 
     def spares(self, what: Callable[[], None]) -> None:
-        """Call *what*, from any thread, when the disk is full: it gives up what matters less."""
+        """Call *what*, from any thread, when the disk is full; it frees less important space."""
         ...
 
     async def open(self) -> None:
-        """Open the store, creating or migrating it; it may be tried again.
+        """Open the store, and create or migrate it if needed; a failed call may be repeated.
 
-        Raises DiskFull where there is no room for even that, and SpoolError where another gateway
-        uses it, or a newer one wrote it. With little room it opens, and takes nothing new.
+        With little disk space the store opens but accepts no new entries. Raises DiskFull if there
+        is not even room to open it, and SpoolError if another gateway uses the store or a newer
+        version wrote it.
         """
         ...
 
     async def close(self) -> None:
-        """Finish what is queued, then close."""
+        """Finish queued work, then close."""
         ...
 
     def health(self) -> str | None:
-        """Return why nothing is appended, None when appends work.
+        """Return why appends fail; None while they work.
 
-        It turns both ways by itself, and asks what appends ask (``gateway.spool.sqlite.room``).
+        It recovers by itself, and applies the same rule as appends
+        (``gateway.spool.sqlite.room``).
         """
         ...
 
     def refusing(self) -> Mapping[str, str]:
-        """Return the destinations that take nothing new, and why.
+        """Return the destinations that accept nothing new, each with the reason.
 
-        An entry for one of them and for others is appended for the others; what the one refuses
-        becomes dead letters (overflow), or is dropped where it is past its share of the store.
+        An entry for such a destination and others is appended for the others. Its own deliveries
+        become dead letters (overflow), or are dropped if it exceeds its share of the store.
         """
         ...
 
     async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
-        """Say which destinations there are, all of them; new ones start at the log's end.
+        """Set all destinations; new ones start at the end of the log.
 
-        One that is no longer named keeps its cursor and all that is pending (``orphans``).
+        A destination that is no longer named keeps its cursor and pending deliveries
+        (``orphans``).
         """
         ...
 
     async def orphans(self) -> dict[str, QueueDepth]:
-        """Return the destinations that are known and not registered."""
+        """Return the destinations in the store that are not registered."""
         ...
 
     async def forget(self, destination: str) -> int:
-        """Give up an orphan's cursor and pending deliveries; return how many were pending.
+        """Delete an orphan's cursor and pending deliveries; return how many were pending.
 
         Its dead letters stay. Raises SpoolError for a registered or unknown destination.
         """
         ...
 
     async def pause(self, destination: str, *, paused: bool) -> None:
-        """Remember that an operator paused the destination, or does so no more.
+        """Store whether an operator paused the destination.
 
-        It is remembered until the destination is forgotten, restarts included, and changes nothing
-        here. Raises SpoolError for an unknown destination.
+        The mark survives restarts, until the destination is forgotten. The spool itself ignores
+        it. Raises SpoolError for an unknown destination.
         """
         ...
 
@@ -114,45 +117,43 @@ class Spool(Protocol):
     ) -> Awaitable[int]:
         """Return the entry's seq once it is durable.
 
-        ``accepted`` is called on the loop at that point, in the order of the log, before the
-        waiter resumes, and also if the waiter was cancelled meanwhile: it is the place to hand
-        the entry to the workers. Raises SpoolFull at a bound, SpoolError otherwise; then
-        nothing of it is kept. Every target must be registered. Where some targets are at a bound
-        and refuse, the item that ``accepted`` gets is without them (see ``refusing``).
+        ``accepted`` is called on the loop once the entry is durable, in the order of the log and
+        before the waiter resumes, even if the waiter was cancelled. It should give the entry to
+        the workers. Raises SpoolFull at a limit and SpoolError for other failures; then nothing
+        is stored. Every target must be registered. The record that ``accepted`` gets lacks the
+        targets that refuse it (see ``refusing``).
 
-        With ``once``, an event whose id was appended before, from the same source and within
-        the window of that time, leaves ``entry.targets``: the item that ``accepted`` gets, and
-        that is read again, is without it. Where no target is left, nothing is stored,
-        ``accepted`` is not called, and the seq is 0. An id counts from when its entry is
-        durable, and only if the event goes anywhere; what repeats an entry that is still on
-        its way waits for how that ends. Ids are kept whatever becomes of the entry, count
-        towards ``max_bytes``, and are forgotten once their window has passed, not earlier.
+        With ``once``, events are removed from ``entry.targets`` if the same source sent the same
+        id within the window before. The record that ``accepted`` gets, and the stored one, lack
+        them. If no target is left, nothing is stored, ``accepted`` is not called, and the seq is 0.
+        An id counts once its entry is durable, and only if the event has a target; a repeat of an
+        entry that is being written waits for its result. Ids are kept for the whole window, even
+        if the entry is deleted, and count towards ``max_bytes``.
         """
         ...
 
     def settle(self, destination: str, progress: Progress) -> Awaitable[None]:
         """Record a worker's progress in one transaction; done when it is durable.
 
-        Raises SpoolError where it could not be recorded: report the same again. Reporting
-        twice does no harm. Raises Outdated, which tells so, where the spool took something from
-        the destination of which the listeners had not heard when the report was made: report
-        again, with what ended well of that.
+        Raises SpoolError if it could not be recorded: report the same again. Reporting twice does
+        no harm. Raises Outdated if the spool evicted deliveries and the listeners had not got the
+        notice when the report was made: report again, with the evicted deliveries that succeeded.
         """
         ...
 
     def save_consent(
         self, said: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
     ) -> Awaitable[None]:
-        """Remember what users said of consent; done when it is durable.
+        """Store users' consent; done when it is durable.
 
-        By user, and then by category, of which the last word stays. What is known of a user is
-        forgotten ``window`` seconds after their last word. It counts towards ``max_bytes``:
-        raises SpoolFull there.
+        *said* has a record by user and category; the newest record of a category wins. The records
+        of a user are deleted ``window`` seconds after the last change. They count towards
+        ``max_bytes``; at that limit it raises SpoolFull.
         """
         ...
 
     async def load_consent(self, users: Sequence[bytes]) -> dict[bytes, dict[str, ConsentRecord]]:
-        """Return what is remembered of these users, without those of whom nothing is."""
+        """Return the stored consent of *users*; users without any are left out."""
         ...
 
     def subscribe(self, listener: Callable[[SpoolNotice], None]) -> None:
@@ -160,17 +161,17 @@ class Spool(Protocol):
         ...
 
     def user_hash(self, user: str) -> int:
-        """Return 32 bits that stand for a user's key in ``Entry.users``; 0 for the empty one.
+        """Return a 32-bit hash of a user's key for ``Entry.users``; 0 for the empty key.
 
-        They are the same after a restart, and another spool's are others: a secret of the store's
-        own goes into them, so that nobody can make keys that meet another user's.
+        It is stable across restarts and differs between spools: it uses a secret of the store, so
+        that nobody can construct keys that collide with another user's.
         """
         ...
 
     def position(self) -> int:
         """Return the seq of the last entry, 0 in a new spool.
 
-        It never runs ahead of ``accepted``: what stands at or before it has been handed over.
+        ``accepted`` has been called for every entry at or before it.
         """
         ...
 
@@ -179,28 +180,29 @@ class Spool(Protocol):
         ...
 
     async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
-        """Return what of up to ``limit`` entries past ``after`` is pending for the destination.
+        """Return the pending deliveries of up to ``limit`` entries after ``after``.
 
-        Nothing past ``upto`` is looked at, no request is read, and what the cursor has passed,
-        stands as an exception or is over is left out.
+        Entries after ``upto`` are not read, and no requests are. Deliveries that the cursor has
+        passed, that are exceptions or that ended are left out.
         """
         ...
 
     async def balances(self) -> dict[str, Balance]:
-        """Return what became of all that was accepted, for every known destination.
+        """Return the balance of every known destination: accepted deliveries and their outcomes.
 
-        All of it is counted at one moment. A file of an earlier version begins with what it holds.
+        All counts are of the same moment. In a file of an earlier version, ``accepted`` starts
+        with what the file contains.
         """
         ...
 
     async def entries(self, seqs: Sequence[int]) -> list[LogRecord]:
-        """Return the entries at these places, in the order of the log, without the missing."""
+        """Return the entries with these seqs in the order of the log, without missing ones."""
         ...
 
     async def pending(self, request_id: str) -> PendingRequest | None:
-        """Return a request in the log and which of its deliveries are not over, replays included.
+        """Return a request in the log and its pending deliveries, including replays.
 
-        None where it is not in the log. That ids rise in the order of the log is relied on.
+        None if the request is not in the log. Request ids must rise in the order of the log.
         """
         ...
 
@@ -209,7 +211,7 @@ class Spool(Protocol):
     ) -> list[WaitingDelivery]:
         """Return retrying deliveries due at or before ``due_before``, by due time, seq, index.
 
-        ``after`` continues behind the last one of an earlier page.
+        ``after`` is the last delivery of the previous page.
         """
         ...
 
@@ -218,39 +220,39 @@ class Spool(Protocol):
         ...
 
     async def blocked(self, destination: str) -> dict[str, int]:
-        """Return how many deliveries wait, per user; those without a user are left out."""
+        """Return the number of waiting deliveries per user; those without a user are left out."""
         ...
 
     async def depths(self) -> dict[str, QueueDepth]:
-        """Return how things stand for every known destination."""
+        """Return the queue depth of every known destination."""
         ...
 
     def given_up(self) -> Mapping[str, GivenUp]:
-        """Return what was given up by itself, without being told to, by destination."""
+        """Return how many deliveries the spool evicted by itself, by destination."""
         ...
 
     def unaccounted(self) -> Mapping[str, int]:
-        """Return how many deliveries are missing (``Balance.missing``), as of a few seconds ago.
+        """Return the number of missing deliveries (``Balance.missing``) a few seconds ago.
 
-        The spool looks by itself, at its start and again and again, and logs ``balance_wrong``
-        when something is missing. It counts once two looks in a row find it.
+        The spool audits itself at the start and every few seconds, and logs ``balance_wrong`` for
+        missing deliveries. They count after two audits in a row found them.
         """
         ...
 
     async def size(self) -> int:
-        """Return how many bytes the store uses, of those that ``max_bytes`` bounds."""
+        """Return the used bytes of the store, which ``max_bytes`` limits."""
         ...
 
     async def dead_letters(
         self, which: DeadLetterFilter = ALL_DEAD_LETTERS, after: int = 0, limit: int = 50
     ) -> list[DeadLetter]:
-        """Return dead letters by id; ``after`` is the last id of the page before."""
+        """Return dead letters by id; ``after`` is the last id of the previous page."""
         ...
 
     async def letter_groups(
         self, which: DeadLetterFilter = ALL_DEAD_LETTERS, limit: int = 50
     ) -> list[DeadLetterGroup]:
-        """Return dead letters by destination, cause and alike reasons, the largest groups first."""
+        """Return groups by destination, cause and reason pattern, the largest first."""
         ...
 
     async def dead_letter(self, number: int) -> DeadLetter | None:
@@ -258,13 +260,13 @@ class Spool(Protocol):
         ...
 
     async def delete_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
-        """Throw dead letters away, by ids or by filter; return how many there were."""
+        """Delete dead letters, by ids or by filter; return how many there were."""
         ...
 
     async def replay_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
-        """Move dead letters back, by ids or by filter; return how many there were.
+        """Replay dead letters, by ids or by filter; return how many there were.
 
-        Each becomes a fresh entry that targets its destination alone and waits as retrying,
-        due now. Raises SpoolError if a destination is not known any more.
+        Each becomes a new entry for its destination alone that is retrying and due now. Raises
+        SpoolError if a destination is no longer known.
         """
         ...

@@ -1,4 +1,4 @@
-"""The values that a spool takes and gives."""
+"""Value types of the spool's interface."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -12,17 +12,17 @@ Cause = Literal["refused", "expired", "unrenderable", "overflow"]
 
 
 Deliveries = tuple[int, ...]
-"""The numbers of deliveries to one destination, sorted: see `numbered`."""
+"""The numbers of deliveries to one destination, sorted: see `delivery_number`."""
 Routes = dict[str, dict[str, Deliveries]]
 _EVENTS = 1 << 32
-"""More than any request has events."""
+"""Greater than the number of events of any request."""
 
 
 def delivery_number(event: int, way: int = 0) -> int:
-    """Return the number of a delivery among those of its request to one destination.
+    """Return the number of a delivery, unique per request and destination.
 
-    It is the event's index for the first delivery of an event to the destination, and unlike any
-    other's for each further one (*way* counts from 0).
+    For the first delivery of an event to a destination it is the event's index. Further deliveries
+    of the same event have *way* 1, 2 and so on.
     """
     return event + way * _EVENTS
 
@@ -33,15 +33,15 @@ def event_index(number: int) -> int:
 
 
 def copy_number(number: int) -> int:
-    """Return how many deliveries of the same event go before delivery *number*."""
+    """Return the number of deliveries of the same event before delivery *number*."""
     return number // _EVENTS
 
 
 class SpoolFull(SpoolError):
-    """A bound is reached; the sender should try again.
+    """A limit is reached; the sender should try again.
 
     Attributes:
-        retry_after: seconds after which trying again makes sense.
+        retry_after: seconds after which to try again.
     """
 
     def __init__(self, message: str, retry_after: float) -> None:
@@ -50,45 +50,43 @@ class SpoolFull(SpoolError):
 
 
 class Outdated(SpoolError):
-    """The spool took something from the worker (`Evicted`) that the report does not know of yet."""
+    """The spool evicted deliveries (`Evicted`) after the report was made."""
 
 
 class DiskFull(SpoolError):
-    """The disk has no room left; what is there is delivered, and nothing new is taken."""
+    """The disk is full: stored deliveries go on, new entries are not accepted."""
 
 
 NO_ROUTES: Mapping[str, Deliveries] = {}
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One accepted request and where its events go."""
+    """One accepted request and the destinations of its events."""
 
     id: str
-    """The gateway's request id. A replayed entry keeps the id of the request that it repeats."""
+    """The gateway's request id. A replayed entry keeps the id of the original request."""
     source: str
     request: Request
     targets: Mapping[str, Deliveries]
-    """Destination name to the deliveries that it gets: for each, the event's index, or what
-    `numbered` makes of it for a further delivery of the same event."""
+    """Deliveries by destination name; see `delivery_number`."""
     vendor: str = ""
-    """Whose format the request is in; kept for whoever parses it again."""
+    """The vendor whose format the request is in; needed to parse it again."""
     routes: Mapping[str, Mapping[str, Deliveries]] = {}
-    """Destination name to names of routes, to the deliveries that are made after the steps of
-    that route. A delivery that is not in it is of the event as it came."""
+    """Deliveries by destination name and route, for routes with steps. A delivery that is not in it
+    takes the event as it came."""
     dropped: Mapping[int, tuple[tuple[str | int, ...], ...]] = {}
-    """An event's index to the paths that its source's tracking plan left out of it, each as it is
-    after those before it."""
+    """Paths that the source's tracking plan removed, by event index. Each path is valid after the
+    removals before it."""
     users: tuple[int, ...] = ()
-    """For each event, what `Spool.user_hash` makes of its user's key. Empty where it is not known:
-    in entries of earlier versions."""
+    """The `Spool.user_hash` of each event's user. Empty in entries of earlier versions."""
 
     def user(self, number: int) -> int:
-        """Return the hash of the user of a delivery; 0 where it is nobody's, or not known."""
+        """Return the user hash of a delivery; 0 if it has no user, or the user is unknown."""
         event = event_index(number)
         return self.users[event] if event < len(self.users) else 0
 
     def route(self, destination: str, number: int) -> str:
-        """Return the route whose steps a delivery takes; empty where it takes none."""
+        """Return the route whose steps apply to a delivery; empty if there are none."""
         for route, numbers in self.routes.get(destination, NO_ROUTES).items():
             if number in numbers:
                 return route
@@ -96,16 +94,16 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class DedupWindow(msgspec.Struct, frozen=True):
-    """Which of an entry's events count only once, and for how long."""
+    """The events of an entry to deduplicate, and for how long."""
 
     ids: Mapping[int, str]
-    """Event index to the sender's own id; the same id from another source is another."""
+    """The sender's event ids, by event index; ids of other sources are different ids."""
     window: float
-    """Seconds from the first time, which further times do not prolong."""
+    """Seconds after the first occurrence; repeats do not extend it."""
 
 
 class ConsentRecord(msgspec.Struct, frozen=True):
-    """One user's last word on one category of consent."""
+    """The latest consent of one user for one category."""
 
     granted: bool
     at: float
@@ -113,45 +111,45 @@ class ConsentRecord(msgspec.Struct, frozen=True):
 
 
 class LogRecord(msgspec.Struct, frozen=True):
-    """An entry with its place in the log."""
+    """An entry with its seq: its position in the log."""
 
     seq: int
     entry: Entry
 
 
 class UnreadEntry(msgspec.Struct, frozen=True):
-    """An entry's place in the log and what of it is pending for one destination."""
+    """The pending deliveries of one entry for one destination."""
 
     seq: int
     source: str
     vendor: str
     numbers: Deliveries
     users: tuple[int, ...]
-    """The hash of each delivery's user, as in `Entry.users`; 0 where it is not known."""
+    """The user hash of each delivery, as in `Entry.users`; 0 if unknown."""
 
 
 class UnreadPage(msgspec.Struct, frozen=True):
-    """One page of what is pending for a destination, without the requests."""
+    """One page of the pending deliveries of a destination, without the requests."""
 
     items: list[UnreadEntry]
     scanned: int
-    """Every entry up to this seq was looked at: read on after it."""
+    """The page covers all entries up to this seq: continue after it."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One HTTP try of a delivery."""
+    """One attempt to deliver by HTTP."""
 
     at: float
     """Unix seconds."""
     status: int | None
-    """None where no answer came."""
+    """None if no response came."""
     latency: float
     """Seconds."""
     response_excerpt: str
-    """The start of the answer, or the error."""
+    """The start of the response, or the error."""
     isolated: float = 0.0
-    """How far the vendor took other users' events since the attempt before: from 0, not at all,
-    to 1, nearly all."""
+    """Share of other users' events that the vendor accepted since the previous attempt: from 0
+    (none) to 1 (nearly all)."""
 
 
 class DeliveryRef(msgspec.Struct, frozen=True):
@@ -167,26 +165,26 @@ class DeliveryRef(msgspec.Struct, frozen=True):
 
     @property
     def copy(self) -> int:
-        """Return how many deliveries of the same event go before this one."""
+        """Return the number of deliveries of the same event before this one."""
         return copy_number(self.index)
 
 
 class WaitingDelivery(msgspec.Struct, frozen=True):
-    """A delivery that waits: for its next try, or, ``parked``, behind its user's earlier event."""
+    """A delivery that waits for its next attempt or, ``parked``, for its user's earlier event."""
 
     mark: DeliveryRef
     due: float
-    """Unix seconds of the next try; a parked delivery's is of no consequence."""
+    """Unix seconds of the next attempt; ignored for a parked delivery."""
     attempts: tuple[Attempt, ...] = ()
     reason: str = ""
     user: str = ""
-    """The ordering key; empty where the event stands alone."""
+    """The ordering key; empty if the event has no user."""
     event_name: str = ""
     parked: bool = False
 
 
 class FailedDelivery(msgspec.Struct, frozen=True):
-    """A delivery that its worker gives up: the spool makes a dead letter of it."""
+    """A delivery that its worker gave up: the spool makes it a dead letter."""
 
     mark: DeliveryRef
     cause: Cause
@@ -195,24 +193,23 @@ class FailedDelivery(msgspec.Struct, frozen=True):
     """Unix seconds."""
     attempts: tuple[Attempt, ...] = ()
     rendered: bytes = b""
-    """The request that was last sent, as JSON, its credential already redacted; may be empty."""
+    """The last request sent, as JSON with the key redacted; may be empty."""
     event_name: str = ""
     user: str = ""
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """What a worker reports about its destination, applied whole or not at all.
+    """A worker's report about its destination, applied completely or not at all.
 
-    ``cursor`` says that every delivery at or before it is finished or stands as an exception,
-    those of this same report included; it never moves back, and 0 leaves it alone. ``later``
-    adds or replaces waiting deliveries. ``done`` names deliveries that are over: they waited, or
-    stand ahead of the cursor, or the spool took them (``Evicted``) and they arrived all the
-    same. ``dead`` names deliveries, waiting or not, that ended badly.
+    ``cursor``: every delivery at or before it is finished or an exception, including the exceptions
+    of this report. It never moves back; 0 leaves it unchanged. ``later`` adds or replaces waiting
+    deliveries. ``done`` lists finished deliveries that waited, that are after the cursor, or that
+    the spool evicted (``Evicted``) but that arrived nevertheless. ``dead`` lists deliveries,
+    waiting or not, that become dead letters.
 
-    ``delivered``, ``declined`` and ``shadowed`` say how many of the destination's deliveries
-    ended so, ever: of those that the cursor has passed and those that ``done`` named, up to and
-    with this report. They go on from what ``Spool.balances`` says at a worker's start, never move
-    back, and None leaves them alone.
+    ``delivered``, ``declined`` and ``shadowed`` are total counts of the destination's deliveries
+    with that outcome, including this report. They continue from ``Spool.balances`` at the worker's
+    start and never decrease; None leaves them unchanged.
     """
 
     cursor: int = 0
@@ -225,44 +222,44 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Balance(msgspec.Struct, frozen=True):
-    """What became of the deliveries that were accepted for one destination, ever."""
+    """The number of accepted deliveries of one destination since the start, and their outcomes."""
 
     accepted: int
-    """Deliveries of the entries that were appended, without repeats. One that arrives after its
-    dead letter was dropped or replayed counts once more."""
+    """Deliveries of appended entries, without duplicates. A delivery that succeeds after its dead
+    letter was dropped or replayed counts again."""
     delivered: int
     declined: int
     shadowed: int
     dead: int
-    """Dead letters that exist."""
+    """Existing dead letters."""
     dropped: int
-    """Thrown away: dead letters by an operator, and what the policy ``drop`` forgot."""
+    """Dead letters that an operator deleted, and deliveries dropped by the policy ``drop``."""
     waiting: int
-    """Pending: its turn has not come, or it waits for its next try or behind its user's events."""
+    """Pending: in the backlog, retrying or parked."""
 
     @property
     def missing(self) -> int:
-        """Return how many of the accepted are nowhere: 0 when all is well."""
+        """Return how many accepted deliveries have no outcome and are not pending; 0 is right."""
         ended = self.delivered + self.declined + self.shadowed
         return self.accepted - (ended + self.dead + self.dropped + self.waiting)
 
 
 class BacklogLimit(msgspec.Struct, frozen=True):
-    """How much may be pending for one destination, and what happens past that.
+    """How much may be pending for one destination, and what happens above that.
 
-    ``refuse``: append raises SpoolFull. ``dead``: the oldest become dead letters (overflow).
-    ``drop``: they are forgotten, and so is what is too old; nothing becomes a dead letter.
+    ``refuse``: append raises SpoolFull. ``dead_letter``: the oldest become dead letters (overflow).
+    ``drop``: the oldest and the expired are dropped; nothing becomes a dead letter.
     """
 
     max_backlog: int | None = None
-    """Entries past their source's position plus waiting deliveries."""
+    """Entries after the cursor plus waiting deliveries."""
     overflow: Literal["refuse", "dead_letter", "drop"] = "refuse"
 
 
 class SpoolLimits(msgspec.Struct, frozen=True):
-    """What the whole store may hold.
+    """Limits of the whole store.
 
-    ``max_bytes``: pages in use, dead letters included; the write-ahead log adds a few MB.
+    ``max_bytes``: used pages, including dead letters; the write-ahead log adds a few MB.
     ``max_age``: seconds after which a pending delivery becomes a dead letter (expired).
     """
 
@@ -271,51 +268,50 @@ class SpoolLimits(msgspec.Struct, frozen=True):
 
 
 class GivenUp(msgspec.Struct, frozen=True):
-    """How many deliveries the spool gave up by itself, since it was opened."""
+    """How many deliveries the spool evicted by itself since it was opened."""
 
     dead: int = 0
-    """They became dead letters."""
+    """Deliveries that became dead letters."""
     dropped: int = 0
-    """They were forgotten, or were dead letters that had to make room."""
+    """Dropped deliveries, and dead letters deleted to free space."""
 
 
 class QueueDepth(msgspec.Struct, frozen=True):
-    """How things stand for one destination."""
+    """The queue of one destination."""
 
     cursor: int
     backlog: int
-    """Entries past their source's position that target it."""
+    """Entries after the cursor that target the destination."""
     retrying: int
     parked: int
     dead: int
     oldest: float | None
-    """Unix seconds at which the oldest pending delivery was appended; None: nothing is pending."""
+    """Unix seconds at which the oldest pending delivery was appended; None if none is pending."""
 
 
 class DeadLettersReplayed(msgspec.Struct, frozen=True):
-    """Notice: dead letters came back, here or from another process; look at the exceptions."""
+    """Notice: dead letters were replayed, by this or another process; read the exceptions again."""
 
     destination: str
 
 
 class Evicted(msgspec.Struct, frozen=True):
-    """Notice: the spool made dead letters of deliveries by itself (expired, overflow).
+    """Notice: the spool evicted deliveries by itself (expired, overflow).
 
-    The deliveries at or before ``cursor`` that stood in the log, and the waiting ones in
-    ``marks``, are no longer the worker's. One that nevertheless ended well (it was in flight,
-    or not yet settled) goes into ``Progress.done``, which withdraws its dead letter again.
-    It may come twice, after a failure of the disk.
+    The worker must no longer deliver those at or before ``cursor`` in the log, and the waiting ones
+    in ``marks``. If one succeeds nevertheless (it was in flight, or not yet settled), report it in
+    ``Progress.done``, which deletes its dead letter. After a disk failure a notice may come twice.
     """
 
     destination: str
     cursor: int
     marks: tuple[DeliveryRef, ...]
     dropped: int = 0
-    """How many deliveries were forgotten without becoming dead letters."""
+    """Number of deliveries dropped without a dead letter."""
     letters: tuple[int, ...] = ()
-    """The ids of the dead letters that were made; of many the first."""
+    """Ids of the new dead letters; only the first if there are many."""
     dead: int = 0
-    """How many were made."""
+    """Number of new dead letters."""
 
 
 SpoolNotice = DeadLettersReplayed | Evicted
@@ -325,12 +321,12 @@ Waits = Mapping[tuple[str, int], WaitingDelivery | None]
 
 
 class PendingRequest(msgspec.Struct, frozen=True):
-    """A request in the log, and those of its deliveries that are not over."""
+    """A request in the log and its pending deliveries."""
 
     entry: Entry
-    """What is left of it, where only replays are in the log, with their targets."""
+    """The original entry; if only replays are in the log, the first of them with its targets."""
     waits: Waits
-    """By destination and number. None is for one whose turn has not come; another waits for its
-    next try, or behind an earlier event of its user."""
+    """Pending deliveries by destination and number: None for one in the backlog, else the retrying
+    or parked delivery."""
     whole: bool = True
-    """The entry is the request as it was appended, with all of its targets."""
+    """Whether the entry is the original one with all targets."""

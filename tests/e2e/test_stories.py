@@ -336,7 +336,7 @@ async def test_what_overflows_is_recorded_within_bounds_and_told_in_any_case(
             (one,) = story["events"]
             (delivery,) = one["deliveries"]
             assert (one["event"], one["name"]) == (event, "Viewed")
-            assert delivery["reason"] == "overflow: more than 1 were pending"
+            assert delivery["reason"] == "overflow: more than max_backlog (1) pending"
             assert delivery["letter"]["event"] == event
 
 

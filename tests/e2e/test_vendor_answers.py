@@ -131,5 +131,5 @@ async def test_a_failure_in_a_success_is_a_dead_letter(tmp_path: Path) -> None:
         await bought(run)
         await run.watch.until(lambda w: bool(w.settled))
         ((_, _, verdict),) = run.watch.settled
-        assert verdict == Refused(f"HTTP 200, and its body says 400: {body.decode()}")
+        assert verdict == Refused(f"HTTP 200, but status 400 in the body: {body.decode()}")
         assert len(upstream.got) == 1

@@ -180,10 +180,10 @@ def test_times_are_said_as_people_do(seconds: float, shown: str) -> None:
 def test_a_destination_that_is_at_a_bound_is_told_of() -> None:
     """That no new events are taken for it is an alert of its own, beside that of its trouble."""
     story = Story(paused_for=30)
-    full = DestinationReading("crm", full="destination 'crm' has its max_backlog of 3 pending")
+    full = DestinationReading("crm", full="destination 'crm' has reached max_backlog (3)")
     assert story.at(0, full) == []
     (alert,) = story.at(30, full)
     assert (alert.kind, alert.state, alert.destination) == ("destination_full", "firing", "crm")
-    assert "max_backlog of 3" in alert.text
+    assert "max_backlog (3)" in alert.text
     (over,) = story.at(45, WELL)
     assert (over.kind, over.state) == ("destination_full", "resolved")

@@ -275,7 +275,7 @@ def test_a_spool_that_is_not_there_is_told(tmp_path: Path) -> None:
     config = Place(tmp_path).config
     found = CliRunner().invoke(main, ["dead-letters", "list", "--config", str(config)])
     assert found.exit_code == 1
-    assert "there is no spool; check the folder's name" in found.stderr
+    assert "no spool found; check the folder's name" in found.stderr
 
 
 def test_every_write_key_of_a_batch_is_hidden() -> None:

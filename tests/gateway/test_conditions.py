@@ -235,7 +235,7 @@ def test_the_worst_that_is_let_through_takes_milliseconds() -> None:
         ('event.context.os == "x"', "column 15: there is no field event.context.os; known: app"),
         ('event.type == "a" ||\n  event.nme == "b"', "line 2, column 9: there is no field"),
         ("event.type.x == 1", "column 12: type has no members"),
-        ("event.properties.extra.x == 1", "column 18: further names stand in properties itself"),
+        ("event.properties.extra.x == 1", "18: extra cannot be named; write properties.NAME"),
         ("event.properties.products.price > 4", "products is a list; ask with .exists("),
         ("event.properties > 1", "column 1: event.properties is not one field"),
         ("sorce == 'a'", "column 1: there is nothing called sorce; did you mean source?"),

@@ -74,7 +74,7 @@ retention = "30d"
         ("whne = ''", "whne: unknown key; did you mean when?"),
         ("on_error = 'retry'\nwhen = 'event.consent.a'", "on_error: must be 'skip' or 'send'"),
         ("steps = 'x'", "steps: must be a list; write [{ drop = [...] }]"),
-        ("steps = ['x']", "steps: item 1: there is no step list 'x'; there is none"),
+        ("steps = ['x']", "steps: item 1: there is no step list 'x'; none is defined"),
         ("steps = [1]", "steps: item 1, must be a table"),
         ("steps = [{ drp = ['context.ip'] }]", "no key names a step; did you mean drop?"),
         (

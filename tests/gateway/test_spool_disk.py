@@ -104,7 +104,7 @@ async def test_a_broken_disk_costs_no_computing(
     ("where", "error", "advice"),
     [
         ("writing", apsw.FullError, "free some space"),
-        ("writing", apsw.ReadOnlyError, "cannot be written"),
+        ("writing", apsw.ReadOnlyError, "the file is read-only"),
         ("writing", apsw.IOError, "check the disk"),
         ("syncing", apsw.IOError, "check the disk"),
         ("syncing", apsw.FullError, "free some space"),
@@ -326,7 +326,7 @@ async def test_damaged_pages_are_errors(spool: SqliteSpool, tmp_path: Path) -> N
             file.seek(page * 4096)
             file.write(b"\xff" * 4096)
     spool = SqliteSpool(tmp_path)
-    with pytest.raises(SpoolError, match=rf"{path}: it is damaged"):
+    with pytest.raises(SpoolError, match=rf"{path}: the file is corrupt"):
         await spool.open()
     assert path.stat().st_size == size
 
@@ -335,7 +335,7 @@ async def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
     """A file that is no spool is an error, and is left as it was."""
     path = tmp_path / FILE
     path.write_bytes(b"not a database, by far" * 1000)
-    with pytest.raises(SpoolError, match="damaged"):
+    with pytest.raises(SpoolError, match="the file is corrupt"):
         await SqliteSpool(tmp_path).open()
     assert path.read_bytes() == b"not a database, by far" * 1000
 

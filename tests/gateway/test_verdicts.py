@@ -27,7 +27,7 @@ def test_a_redirect_is_the_destinations_trouble(status: int, output: Output) -> 
     location = "https://user:pw@new.example/v2/track?key=hidden#part"
     judged = output.verdict(Response(status, {"location": location}), NOW)
     assert judged == RetryLater(
-        f"HTTP {status}: the vendor moved to https://new.example/v2/track; change the url of this "
+        f"HTTP {status}: redirected to https://new.example/v2/track; change the url of this "
         f"destination",
         cause="moved",
     )
@@ -39,7 +39,7 @@ def test_a_redirect_to_nowhere(location: str | None) -> None:
     headers = {} if location is None else {"location": location}
     judged = BY_NAME["chrts"].verdict(Response(308, headers), NOW)
     assert isinstance(judged, RetryLater)
-    assert "does not say where to" in judged.reason
+    assert "without a new address" in judged.reason
 
 
 @pytest.mark.parametrize("status", [300, 304, 305, 306])

@@ -1,4 +1,4 @@
-"""The balance of every destination: what was accepted for it, and what became of that."""
+"""The balance of every destination: accepted deliveries and their outcomes."""
 
 from collections.abc import Mapping
 
@@ -17,8 +17,8 @@ _COUNTS = "SELECT name, accepted, delivered, declined, shadowed, dropped FROM de
 def balances(connection: apsw.Connection, lanes: DestinationCursors) -> dict[str, Balance]:
     """Return the balances of all known destinations, within the caller's transaction.
 
-    ``lanes`` is what there is according to the rows, however that was counted; the rest comes
-    from counts that were kept in the transactions that changed them.
+    Pending deliveries and dead letters come from ``lanes``, which counts rows. The other counts are
+    columns that the transactions themselves updated.
     """
     found = {}
     for name, accepted, delivered, declined, shadowed, dropped in fetch(connection, _COUNTS):
@@ -36,18 +36,18 @@ def balances(connection: apsw.Connection, lanes: DestinationCursors) -> dict[str
 
 
 class Auditor:
-    """Says when a destination's balance is wrong, once for each change.
+    """Logs each change of a destination's missing deliveries.
 
-    What is missing counts when two looks in a row find the same.
+    A count is accepted after two checks in a row found the same.
     """
 
     def __init__(self) -> None:
         self.unaccounted: Mapping[str, int] = {}
-        """How many deliveries are missing, by destination; replaced at every look."""
+        """Number of missing deliveries by destination; replaced at every check."""
         self._found: Mapping[str, int] | None = None
 
     def look(self, found: Mapping[str, Balance]) -> None:
-        """Compare with the last look; the first one, at start, has nothing in flight."""
+        """Check the balances; the first check counts at once, since nothing is in flight."""
         missing = {name: balance.missing for name, balance in found.items()}
         before = missing if self._found is None else self._found
         known, self._found = self.unaccounted, missing
@@ -57,10 +57,10 @@ class Auditor:
         }
         for name, count in self.unaccounted.items():
             if count != known.get(name, 0):
-                _say(name, found[name])
+                _log_balance(name, found[name])
 
 
-def _say(name: str, balance: Balance) -> None:
+def _log_balance(name: str, balance: Balance) -> None:
     if balance.missing:
         numbers = {field: getattr(balance, field) for field in Balance.__struct_fields__}
         log.error("balance_wrong", destination=name, missing=balance.missing, **numbers)

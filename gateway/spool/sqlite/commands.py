@@ -1,7 +1,8 @@
 """Commands to the writer thread, and the queue that groups them into commits.
 
-One batch is on its way at a time. The next one is whatever the loop has gathered when the
-answer to the last one reaches it, so batches grow with the load and nobody waits for a timer.
+The writer handles one batch at a time. The next batch is all commands that the loop has collected
+when the result of the last one arrives, so batches grow with the load and no command waits for a
+timer.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ T = TypeVar("T")
 
 
 class Command(msgspec.Struct):
-    """Something that a coroutine waits for."""
+    """A command whose result a coroutine awaits."""
 
     future: asyncio.Future[Any]
     result: Any = None
@@ -43,55 +44,55 @@ class Command(msgspec.Struct):
 
 
 class AppendEntry(Command, kw_only=True):
-    """An entry to append; the result is its seq, 0 where it only repeats what is there."""
+    """Append an entry; the result is its seq, or 0 if all its events are duplicates."""
 
     entry: Entry
     accepted: Callable[[LogRecord], None] | None
     kept: Entry | None
-    """The entry without repeats, at first itself; None where nothing is left of it."""
+    """The entry without duplicates; None if nothing is left."""
     ids: Mapping[int, bytes]
-    """What makes an event a repeat, by event (see `dedup_keys`)."""
+    """The dedup key of each event, by index (see `dedup_keys`)."""
     window: float
-    """Seconds to remember these."""
+    """Seconds to remember the keys."""
 
 
 class RecordProgress(Command, kw_only=True):
-    """A worker's progress to record."""
+    """Record a worker's progress."""
 
     destination: str
     progress: Progress
     heard: int
-    """The number of the last notice `Evicted` that the listeners had heard by then."""
+    """Number of the last notice `Evicted` that the listeners had got by then."""
 
 
 class SaveConsent(Command, kw_only=True):
-    """What users said, to be remembered for ``window`` seconds."""
+    """Store users' consent for ``window`` seconds."""
 
     said: Mapping[bytes, Mapping[str, ConsentRecord]]
     window: float
 
 
 class TransactionResult(msgspec.Struct):
-    """What a rarer act came to."""
+    """The result of a `RunTransaction`."""
 
     result: Any = None
     notices: Sequence[SpoolNotice] = ()
     then: Callable[[], None] | None = None
-    """What to change in memory once the transaction is durable."""
+    """Changes the state in memory once the transaction is durable."""
 
 
 class RunTransaction(Command, kw_only=True):
-    """Something rarer to do in a transaction of its own."""
+    """Run a rare operation in its own transaction."""
 
     act: Callable[[apsw.Connection, DestinationCursors], TransactionResult]
 
 
 class CloseWriter(Command):
-    """The end."""
+    """Close the store and end the thread."""
 
 
 def answer(job: Command) -> None:
-    """Settle the job's future; runs on the loop."""
+    """Set the result of the job's future; runs on the loop."""
     future = job.future
     if job.error is not None:
         if not future.done():
@@ -104,18 +105,18 @@ def answer(job: Command) -> None:
 
 
 def guarded(callback: Callable[[T], None], value: T) -> None:
-    """Call back on the loop; what it raises goes to the loop's exception handler."""
+    """Call *callback* on the loop; its exceptions go to the loop's exception handler."""
     try:
         callback(value)
-    except Exception as e:  # noqa: BLE001 - one callback must not withhold the others' answers
+    except Exception as e:  # noqa: BLE001 - other callbacks must still run
         context = {"message": f"the spool's callback {callback!r} failed", "exception": e}
         asyncio.get_running_loop().call_exception_handler(context)
 
 
 def fail(jobs: Sequence[Command], error: Exception) -> None:
-    """Let the jobs end in an error, those that have none of their own yet."""
+    """Set an error on the jobs that have none yet."""
     for job in jobs:
-        if job.error is None:  # an error of one's own for each, since each waiter raises it
+        if job.error is None:  # a separate exception for each, since each waiter raises it
             job.error = _as_spool_error(error)
             job.error.__cause__ = error
 
@@ -141,12 +142,12 @@ _FORGET = (
 def register(
     connection: apsw.Connection, lanes: DestinationCursors, destinations: Mapping[str, BacklogLimit]
 ) -> TransactionResult:
-    """Give new destinations a cursor at the end of the log."""
+    """Add new destinations with a cursor at the end of the log."""
     added: list[DestinationCursor] = []
     for name in destinations:
         if name not in lanes.by_name:
             query = "SELECT count(*) FROM letter WHERE destination = ?"
-            ((dead,),) = fetch(connection, query, (name,))  # of one that was forgotten
+            ((dead,),) = fetch(connection, query, (name,))  # from before it was forgotten
             connection.execute(
                 "INSERT INTO destination(name, cursor, accepted) VALUES (?, ?, ?)",
                 (name, lanes.position, dead),
@@ -164,16 +165,16 @@ def register(
 
 
 def secret(connection: apsw.Connection, _lanes: DestinationCursors) -> TransactionResult:
-    """Return the store's own secret."""
+    """Return the secret of the store."""
     ((found,),) = fetch(connection, "SELECT bytes FROM secret")
     return TransactionResult(found)
 
 
 def forget(connection: apsw.Connection, lanes: DestinationCursors, name: str) -> TransactionResult:
-    """Give up an orphan's cursor and its pending deliveries."""
+    """Delete an orphan's cursor and its pending deliveries."""
     lane = lanes[name]
     if lane.bounds is not None:
-        raise SpoolError(f"destination {name!r} is registered; take it out of the config first")
+        raise SpoolError(f"destination {name!r} is registered; remove it from the config first")
     for query in _FORGET:
         connection.execute(query, (lane.number,))
     given_up = lane.backlog + lane.waiting
@@ -189,7 +190,7 @@ def forget(connection: apsw.Connection, lanes: DestinationCursors, name: str) ->
 def pause(
     connection: apsw.Connection, lanes: DestinationCursors, name: str, *, paused: bool
 ) -> TransactionResult:
-    """Note that an operator paused a destination, or does so no more."""
+    """Store whether an operator paused a destination."""
     number = lanes[name].number
     connection.execute("UPDATE destination SET paused = ? WHERE number = ?", (paused, number))
     return TransactionResult()
@@ -198,7 +199,7 @@ def pause(
 def drop_some(
     connection: apsw.Connection, lanes: DestinationCursors, ids: Sequence[int]
 ) -> TransactionResult:
-    """Throw dead letters away."""
+    """Delete dead letters."""
     dropped = drop(connection, ids)
     _take_from_dead(lanes, dropped)
     return TransactionResult(dropped.total())
@@ -207,7 +208,7 @@ def drop_some(
 def replay_some(
     connection: apsw.Connection, lanes: DestinationCursors, ids: Sequence[int], now: float
 ) -> TransactionResult:
-    """Move dead letters back and tell their workers."""
+    """Replay dead letters and notify their workers."""
     moved = replay(connection, ids, now)
     _take_from_dead(lanes, moved)
     for name, count in moved.items():
@@ -232,15 +233,15 @@ def _take_from_dead(lanes: DestinationCursors, gone: Mapping[str, int]) -> None:
 
 
 class CommandQueue:
-    """Carries jobs to one thread; everything without a note to the contrary runs on the loop."""
+    """Carries jobs to the writer thread. All methods run on the loop, unless they say otherwise."""
 
     def __init__(self, listeners: Sequence[Callable[[SpoolNotice], None]]) -> None:
         self.queued = 0
         """Bytes of request bodies that wait to be written."""
         self.heard = 0
-        """The number of the last notice that the spool took something."""
+        """Number of the last eviction notice."""
         self.position = 0
-        """The last seq of which the loop knows: the log may be further in the file."""
+        """The last seq that the loop knows; the file may have more entries."""
         self._listeners = listeners
         self._loop = asyncio.get_running_loop()
         self._gathered: list[Command] = []
@@ -266,7 +267,7 @@ class CommandQueue:
         self._queue.put(gathered)
 
     def take(self, patience: float) -> list[Command]:
-        """Return the next batch, empty if none comes within ``patience`` seconds (the thread)."""
+        """Return the next batch, empty after ``patience`` seconds; runs on the writer thread."""
         with contextlib.suppress(Empty):
             return self._queue.get(timeout=patience)
         return []
@@ -274,8 +275,11 @@ class CommandQueue:
     def answer(
         self, jobs: Sequence[Command], notices: Sequence[SpoolNotice], position: int, number: int
     ) -> None:
-        """Send answers, notices, the last one's number and the log's end to the loop."""
-        with contextlib.suppress(RuntimeError):  # the loop is gone, and so is whoever waited
+        """Send results, notices, the log's end and the last eviction number to the loop.
+
+        Runs on the writer thread.
+        """
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
             self._loop.call_soon_threadsafe(self._arrived, jobs, notices, position, number)
 
     def _arrived(

@@ -1,7 +1,7 @@
-"""What users consented to, in the store beside the log.
+"""The stored consent of users.
 
-A row is one user's last word per category. It is kept for a time that has nothing to do with the
-log, and each new word of the user's prolongs it.
+A row has one user's latest consent per category. Each change of it starts the retention window
+again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from gateway.spool.values import ConsentRecord
 from gateway.sqlite import fetch
 
 ROOM = 96
-"""Bytes that a user takes in the file at most, beside the names of the categories."""
+"""Most bytes per user in the file, without the names of the categories."""
 
 CATEGORIES = 100
-"""Categories of which a user's word is remembered."""
+"""Most categories that are stored per user."""
 
 _KNOWN = "SELECT said FROM consent WHERE user = ? AND until > ?"
 _REMEMBER = "INSERT OR REPLACE INTO consent(user, until, said) VALUES (?, ?, ?)"
@@ -30,12 +30,12 @@ _decode = msgspec.msgpack.Decoder(dict[str, tuple[bool, float]]).decode
 
 
 def bytes_needed(said: Mapping[bytes, Mapping[str, ConsentRecord]]) -> int:
-    """Return the bytes that *said* may need."""
+    """Return the bytes that the records may need."""
     return sum(ROOM + sum(12 + len(name) for name in words) for words in said.values())
 
 
 def newest(words: dict[str, ConsentRecord]) -> dict[str, ConsentRecord]:
-    """Return a user's last *words*, of many categories the newest; senders can invent some."""
+    """Return the newest `CATEGORIES` of a user's records, since senders may invent categories."""
     if len(words) <= CATEGORIES:
         return words
     order = sorted(words, key=lambda name: words[name].at)
@@ -48,7 +48,7 @@ def remember(
     now: float,
     window: float,
 ) -> None:
-    """Write down what users said, each category by its last word."""
+    """Store the records of users; the newest of each category wins."""
     for user, words in said.items():
         known = recall(connection, [user], now).get(user, {})
         later = {n: w for n, w in words.items() if n not in known or known[n].at <= w.at}
@@ -60,7 +60,7 @@ def remember(
 def recall(
     connection: apsw.Connection, users: Sequence[bytes], now: float
 ) -> dict[bytes, dict[str, ConsentRecord]]:
-    """Return what these users said, without those of whom nothing is known."""
+    """Return the stored records of *users*; users without any are left out."""
     return {
         user: {name: ConsentRecord(*word) for name, word in _decode(packed).items()}
         for user in users
@@ -69,6 +69,6 @@ def recall(
 
 
 def purge(connection: apsw.Connection, now: float, count: int) -> bool:
-    """Forget up to ``count`` users whose time is over; say whether there may be more."""
+    """Delete up to ``count`` expired users; return whether there may be more."""
     connection.execute(_PURGE, (now, count))
     return connection.changes() >= count

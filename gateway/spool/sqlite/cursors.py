@@ -1,4 +1,4 @@
-"""What the writer knows in memory: per destination, the entries that are still to be passed."""
+"""The writer's state in memory: per destination, its cursor and the entries after it."""
 
 from array import array
 from bisect import bisect_left, bisect_right
@@ -13,16 +13,16 @@ from gateway.spool.values import BacklogLimit
 from gateway.sqlite import fetch
 
 _COMPACT = 4096
-"""Passed places at the front of a lane that are worth giving back."""
+"""Passed entries at the front of the arrays at which they are compacted."""
 
 
 class DestinationCursor:
-    """One destination's part of the log: the entries that it has still to pass, in their order.
+    """One destination's part of the log: the entries after its cursor, in log order.
 
-    What has a ``new_`` twin mirrors the store as committed; the twin is what the transaction at
-    hand would make of it. ``coming`` counts the entries that it is about to add. The writer's
-    thread changes all this; the loop looks at ``cursor``, ``backlog`` and ``first``, which comes
-    from ``_shown``, which is replaced as a whole.
+    A field with a ``new_`` twin has the committed value; the twin has the value after the current
+    transaction. ``coming`` counts the entries that the transaction will add. Only the writer thread
+    changes these fields. The loop reads ``cursor``, ``backlog`` and ``first``, which uses
+    ``_shown``; that tuple is always replaced as a whole.
     """
 
     def __init__(self, name: str, number: int, cursor: int) -> None:
@@ -32,25 +32,25 @@ class DestinationCursor:
         self.bounds: BacklogLimit | None = None
         self.cursor = self.new_cursor = cursor
         self.waiting = self.new_waiting = 0
-        """Deliveries that wait."""
+        """Number of waiting deliveries."""
         self.dead = self.new_dead = 0
-        """Dead letters."""
+        """Number of dead letters."""
         self.backlog = 0
-        """Entries past the cursor that target this destination."""
+        """Number of entries after the cursor that target this destination."""
         self.pending = self.new_pending = 0
-        """Deliveries of these entries that are neither finished nor exceptions."""
+        """Number of deliveries of these entries that are neither finished nor exceptions."""
         self.coming = 0
         self.bytes = self.new_bytes = 0
         """Bytes of these entries."""
         self.evicted = self.new_evicted = 0
-        """The number of the last notice that deliveries were taken from the worker."""
+        """Number of the last eviction notice for this destination."""
         self.reported = self.new_reported = 0
-        """The cursor that the worker reported: everything before it has left its hands."""
+        """The cursor of the worker's last report: nothing at or before it is in flight."""
         self._seqs = array("q")
         self._open = array("i")
-        """For each entry, how many of its deliveries are neither finished nor exceptions."""
+        """For each entry, the number of deliveries that are neither finished nor exceptions."""
         self._sizes = array("I")
-        """For each entry, how many bytes it takes."""
+        """For each entry, its bytes."""
         self._head = self._durable = 0
         self._shown = (self._seqs, 0)
         self._left: list[int] = []
@@ -58,26 +58,26 @@ class DestinationCursor:
 
     @property
     def new_backlog(self) -> int:
-        """Return how many entries are past the cursor to be."""
+        """Return the number of entries after the new cursor."""
         return len(self._seqs) - self._head
 
     def first(self) -> int | None:
-        """Return the seq of the first entry past the cursor that targets this destination."""
+        """Return the seq of the first entry after the cursor that targets this destination."""
         seqs, head = self._shown
         return seqs[head] if head < len(seqs) else None
 
     def ahead(self, count: int) -> list[int]:
-        """Return the seqs of the first ``count`` entries past the cursor to be."""
+        """Return the seqs of the first ``count`` entries after the new cursor."""
         return self._seqs[self._head : self._head + count].tolist()
 
     def excess(self) -> int:
-        """Return how far what is pending, with all that is coming, exceeds ``max_backlog``."""
+        """Return how far pending and coming entries together exceed ``max_backlog``."""
         if self.bounds is None or self.bounds.max_backlog is None:
             return 0
         return self.new_backlog + self.coming + self.new_waiting - self.bounds.max_backlog
 
     def refuses(self) -> bool:
-        """Say whether one more entry is to be refused."""
+        """Return whether one more entry must be refused."""
         bounds = self.bounds
         if bounds is None or bounds.max_backlog is None or bounds.overflow != "refuse":
             return False
@@ -88,19 +88,19 @@ class DestinationCursor:
         return at if at < len(self._seqs) and self._seqs[at] == seq else None
 
     def has(self, seq: int) -> bool:
-        """Say whether an entry is still to be passed."""
+        """Return whether an entry is after the new cursor and targets this destination."""
         return self._find(seq) is not None
 
     def count_of(self, size: int, most: int) -> int:
-        """Return about how many entries take *size* bytes, but no more than *most*."""
+        """Estimate how many entries take *size* bytes; at most *most*."""
         return min(most, 1 + (size * self.backlog // self.bytes if self.bytes else most))
 
     def left(self) -> list[int]:
-        """Return the entries that are still to be passed."""
+        """Return the seqs of the entries after the new cursor."""
         return self._seqs[self._head :].tolist()
 
     def add(self, seq: int, deliveries: int, size: int) -> bool:
-        """Take note of an entry in the log; say whether it is still to be passed."""
+        """Add an entry of the log; return whether it is after the new cursor."""
         if seq <= self.new_cursor:
             return False
         self._seqs.append(seq)
@@ -111,14 +111,14 @@ class DestinationCursor:
         return True
 
     def leave(self, seq: int) -> None:
-        """Note that a delivery of the entry is open no more: it ended, or is an exception."""
+        """Record that a delivery of the entry finished or became an exception."""
         if (at := self._find(seq)) is not None:
             self._left.append(at)
             self._open[at] -= 1
             self.new_pending -= 1
 
     def advance(self, cursor: int) -> bool:
-        """Move the cursor; say whether it moved."""
+        """Move the cursor; return whether it moved."""
         if cursor <= self.new_cursor:
             return False
         begin, end = self._head, bisect_right(self._seqs, cursor, self._head)
@@ -129,7 +129,7 @@ class DestinationCursor:
         return True
 
     def commit(self) -> list[int]:
-        """The transaction at hand is durable; return the entries that it passed."""
+        """Accept the changes of the transaction; return the entries that the cursor passed."""
         self.evicted, self.reported = self.new_evicted, self.new_reported
         self.waiting, self.dead, self.coming = self.new_waiting, self.new_dead, 0
         self.backlog, self.pending = self.new_backlog, self.new_pending
@@ -145,7 +145,7 @@ class DestinationCursor:
         return passed
 
     def rollback(self) -> None:
-        """The transaction at hand did not happen."""
+        """Undo the changes of the transaction."""
         self.new_evicted, self.new_reported = self.evicted, self.reported
         self.new_waiting, self.new_dead, self.coming = self.waiting, self.dead, 0
         self.new_pending = self.pending
@@ -159,40 +159,38 @@ class DestinationCursor:
 
 
 class DestinationCursors:
-    """Every known destination's lane, and the ends of the log."""
+    """The cursors of all known destinations, and both ends of the log."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, DestinationCursor] = {}
         self.position = self.new_position = 0
         self.evictions = self.new_evictions = 0
-        """How often something was taken from a worker: each time has a number."""
+        """Number of the last eviction."""
         self.trimmed = self.new_trimmed = 0
-        """Rows up to here are gone, or stay because a delivery of theirs waits."""
+        """Rows up to here are deleted, or stay for a waiting delivery."""
         self.ended: set[int] = set()
-        """Seqs where a delivery waits no more, so that the row may be free."""
+        """Seqs where a delivery no longer waits, so that the row may be deletable."""
         self.loose: deque[int] = deque()
-        """Seqs that a destination passed before another one that is still further back."""
+        """Seqs that a destination passed while another destination is further back."""
         self._forget_looks()
 
     def _forget_looks(self) -> None:
         self.new_ended: list[int] = []
         self.new_loose = 0
-        """What of both the transaction at hand has looked at."""
+        """The part of both that the transaction has handled."""
         self.new_last: list[int] = []
-        """The last row, where it is among these: it stays until it is the last no more."""
+        """The last row of the log if it is among them: it must stay while it is the last."""
 
     def __getitem__(self, name: str) -> DestinationCursor:
         try:
             return self.by_name[name]
         except KeyError:
-            raise SpoolError(
-                f"destination {name!r} is unknown to the spool; register it first"
-            ) from None
+            raise SpoolError(f"unknown destination {name!r}; register it first") from None
 
     def load(self, connection: apsw.Connection) -> None:
-        """Read everything from the store, keeping the bounds that were registered.
+        """Read everything from the store; the registered limits stay.
 
-        The loop may look at the lanes meanwhile, so the new ones take their place when complete.
+        The loop may read the lanes meanwhile, so they are replaced once the new ones are complete.
         """
         rows = fetch(connection, "SELECT name, number, cursor FROM destination")
         lanes = {name: DestinationCursor(name, number, cursor) for name, number, cursor in rows}
@@ -210,7 +208,7 @@ class DestinationCursors:
         self.commit()
 
     def recount(self, connection: apsw.Connection) -> None:
-        """Read the end of the log, and how many deliveries wait or are dead letters."""
+        """Read the end of the log, and count waiting deliveries and dead letters."""
         ((end,),) = fetch(connection, "SELECT coalesce(max(seq), 0) FROM log")
         self.position = self.new_position = end
         waiting: dict[int, int] = dict(
@@ -224,30 +222,30 @@ class DestinationCursors:
             lane.dead = lane.new_dead = dead.get(lane.name, 0)
 
     def rescan(self, connection: apsw.Connection) -> None:
-        """Let trimming look at the whole log again."""
+        """Start trimming again at the first row of the log."""
         query = "SELECT coalesce(min(seq) - 1, 0) FROM log"
         ((start,),) = fetch(connection, query)
         self.trimmed = self.new_trimmed = start
 
     def passed(self) -> int:
-        """Return the last seq that no destination has still to pass and that may be trimmed.
+        """Return the last seq that every destination has passed and that may be deleted.
 
-        The last row of the log always stays, so that SQLite never gives a seq twice.
+        The last row of the log always stays, so that SQLite never assigns a seq twice.
         """
         firsts = [first for lane in self.by_name.values() if (first := lane.first()) is not None]
         return min([*firsts, self.position]) - 1
 
     def wanted(self, seq: int) -> bool:
-        """Say whether a destination is still to pass an entry."""
+        """Return whether any destination still needs an entry."""
         return any(lane.has(seq) for lane in self.by_name.values())
 
     def evict(self, lane: DestinationCursor) -> None:
-        """Note that deliveries are taken from a destination's worker."""
+        """Record an eviction of deliveries of a destination."""
         self.new_evictions += 1
         lane.new_evicted = self.new_evictions
 
     def commit(self) -> None:
-        """The transaction at hand is durable."""
+        """Accept the changes of the transaction."""
         self.evictions = self.new_evictions
         self.trimmed, self.position = self.new_trimmed, self.new_position
         passed = [lane.commit() for lane in self.by_name.values()]
@@ -261,7 +259,7 @@ class DestinationCursors:
         self._forget_looks()
 
     def rollback(self) -> None:
-        """The transaction at hand did not happen."""
+        """Undo the changes of the transaction."""
         self.new_trimmed, self.new_position = self.trimmed, self.position
         self.new_evictions = self.evictions
         self._forget_looks()
@@ -279,7 +277,7 @@ _EXCEPTIONS = (
 
 
 def _fill(connection: apsw.Connection, lanes: dict[str, DestinationCursor]) -> list[int]:
-    """Let the lanes know all that is pending; return the entries that no lane has to pass."""
+    """Add all pending entries to the lanes; return the entries that no lane needs."""
     start = min((lane.cursor for lane in lanes.values()), default=None)
     if start is None:
         return []
@@ -288,7 +286,7 @@ def _fill(connection: apsw.Connection, lanes: dict[str, DestinationCursor]) -> l
     seq: Any
     body: Any
     loose: list[int] = []
-    for seq, meta, body in connection.execute(query, (start,)):  # one by one: it can be long
+    for seq, meta, body in connection.execute(query, (start,)):  # row by row: there can be many
         pending = False
         for target, numbers in targets_of(meta).items():
             if target in lanes:

@@ -1,8 +1,8 @@
-"""The database: tables, migrations, packed rows, errors in words.
+"""The database file: tables, migrations, packed rows, error messages.
 
 The file is in WAL mode with ``synchronous=FULL``, so a commit is on the disk when it returns
 (https://www.sqlite.org/pragma.html#pragma_synchronous), and in incremental auto-vacuum mode, so
-space can be given back in small steps (https://www.sqlite.org/pragma.html#pragma_auto_vacuum).
+space is freed in small steps (https://www.sqlite.org/pragma.html#pragma_auto_vacuum).
 """
 
 import fcntl
@@ -23,9 +23,9 @@ from gateway.sqlite import DISK_FULL, SchemaError, Synchronous, describe, open_f
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Everything of an entry except its id and its request's body, as MessagePack.
+    """An entry except its id and body, as MessagePack.
 
-    Later fields have defaults, so that rows of older gateways are read; older gateways pass over
+    Newer fields have defaults, so that rows of older gateways can be read. Older gateways ignore
     fields that they do not know.
     """
 
@@ -41,7 +41,7 @@ class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     routes: Routes = {}
     dropped: dict[int, tuple[tuple[str | int, ...], ...]] = {}
     unkeyed: tuple[int, ...] = ()
-    """Hashes of users that earlier gateways made without a secret; they are of no use."""
+    """User hashes that earlier gateways made without a secret; unused."""
     users: tuple[int, ...] = ()
 
 
@@ -55,7 +55,7 @@ class _Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     latency: float
     said: str
     isolated: float | bool = 0.0
-    """Yes or no in earlier versions."""
+    """A boolean in earlier versions."""
 
 
 Row = tuple[int, float, str, bytes, bytes]
@@ -71,7 +71,7 @@ _attempts = msgspec.msgpack.Decoder(tuple[_Attempt, ...]).decode
 
 
 def pack(entry: Entry) -> bytes:
-    """Return what ``unpack`` needs beside the id and the body."""
+    """Return the meta of an entry: ``unpack`` needs it, the id and the body."""
     request = entry.request
     return _encode(
         (
@@ -117,14 +117,14 @@ def unpack(entry_id: str, meta: bytes, body: bytes) -> Entry:
 
 
 def targets_of(meta: bytes) -> dict[str, Deliveries]:
-    """Return where a row's events go, without unpacking the rest."""
+    """Return a row's targets, without unpacking the rest."""
     return _targets(meta).targets
 
 
 def unread_entry(
     seq: int, meta: bytes, destination: str, excepted: Collection[int]
 ) -> UnreadEntry | None:
-    """Return what of a row is pending for a destination; None where nothing is."""
+    """Return a row's pending deliveries for a destination; None if there are none."""
     known = _meta(meta)
     numbers = known.targets.get(destination, ())
     if excepted:
@@ -137,19 +137,19 @@ def unread_entry(
 
 
 def retarget(meta: bytes, targets: dict[str, Deliveries]) -> bytes:
-    """Return the same request's meta with other targets."""
+    """Return *meta* with other targets."""
     return _encode(msgspec.structs.replace(_meta(meta), targets=targets))
 
 
 def pack_attempts(attempts: tuple[Attempt, ...]) -> bytes:
-    """Return a delivery's tries as MessagePack; nothing for none."""
+    """Return a delivery's attempts as MessagePack; no bytes if there are none."""
     if not attempts:
         return b""
     return _encode([(a.at, a.status, a.latency, a.response_excerpt, a.isolated) for a in attempts])
 
 
 def unpack_attempts(packed: bytes) -> tuple[Attempt, ...]:
-    """Return the tries that ``pack_attempts`` packed."""
+    """Return the attempts that ``pack_attempts`` packed."""
     return (
         tuple(
             Attempt(row.at, row.status, row.latency, row.said, float(row.isolated))
@@ -161,10 +161,10 @@ def unpack_attempts(packed: bytes) -> tuple[Attempt, ...]:
 
 
 def insert(connection: apsw.Connection, rows: list[Row]) -> int:
-    """Append rows to the log; return the first one's seq, the others' follow it.
+    """Append rows to the log with consecutive seqs; return the first seq.
 
-    Several rows share a statement, because each run of one means waiting for the GIL again.
-    Within a write transaction nobody else can take a seq in between.
+    A statement inserts several rows, because each statement must wait for the GIL. In a write
+    transaction no other connection can take a seq in between.
     """
     done = 0
     for size, statement in _BY_SIZE.items():
@@ -178,7 +178,7 @@ def insert(connection: apsw.Connection, rows: list[Row]) -> int:
 FILE = "spool.db"
 LOCK = "lock"
 SYNCHRONOUS: Synchronous = "FULL"
-"""Less than this loses acknowledged entries when the power fails; a test shows it."""
+"""A lower setting loses acknowledged entries in a power failure; a test proves it."""
 
 MIGRATIONS = [
     """
@@ -290,19 +290,21 @@ MIGRATIONS = [
     INSERT INTO secret VALUES (1, randomblob(16));
     """,
 ]
-"""One script per schema version. ``log.mask`` has a bit per destination (see ``bit``), and is 0
-in the row of a replay. ``kept`` holds a request once for all the dead letters made of it.
-``seen.seq`` is the entry that brought the id, and need not be in the log any more. Since the third
-version rows may name routes, whose steps an earlier gateway would not take. ``ended`` has the
-deliveries that are over ahead of the cursor and are neither waiting nor letters, ``taken`` those
-that the spool took from a worker that may have them in flight; an earlier file's ``accepted``
-begins with what it holds. What destinations hold in dead letters and in what waits is
-counted by triggers, whichever process writes: the request once, and about 200 bytes for each.
-``secret`` is what users' keys are hashed with (`gateway.spool.sqlite.user_hash`), made once."""
+"""One script per schema version.
+
+``log.mask`` has a bit per destination (see `mask_bit`); it is 0 in the row of a replay. ``kept``
+stores a request once for all its dead letters. ``seen.seq`` is the entry that brought the id; its
+row may be deleted. Since the third version rows may name routes; an earlier gateway would skip
+their steps. ``ended`` has the finished deliveries after the cursor that are neither waiting nor
+dead letters. ``taken`` has the deliveries that the spool evicted while a worker may have them in
+flight. In an earlier file ``accepted`` starts with what the file contains. Triggers count the
+bytes of dead letters and waiting deliveries per destination, whichever process writes: the request
+once, and about 200 bytes for each. ``secret`` is the key of the user hashes
+(`gateway.spool.sqlite.user_hash`); it never changes."""
 
 
 def mask_bit(number: int) -> int:
-    """Return the bit of ``log.mask`` that destination ``number`` sets; beyond 62 they share."""
+    """Return the bit of destination ``number`` in ``log.mask``; above 62 they share bits."""
     return 1 << ((number - 1) % 62)
 
 
@@ -314,11 +316,10 @@ def connect(
     readonly: bool = False,
     migrate: bool = True,
 ) -> apsw.Connection:
-    """Connect to the folder's file, creating it unless ``readonly``.
+    """Connect to the file in the folder, and create it unless ``readonly``.
 
-    ``wait`` is how many seconds to wait for a lock that another connection holds. Raises
-    SpoolError for a newer schema, and for an older one where it must not ``migrate``;
-    apsw.Error for everything that the disk does.
+    ``wait`` is the longest wait for another connection's lock, in seconds. Raises SpoolError for a
+    newer schema, and for an older one unless ``migrate``; apsw.Error for disk failures.
     """
     path = folder / FILE
     try:
@@ -328,9 +329,9 @@ def connect(
         )  # fmt: skip
     except SchemaError as error:
         what = (
-            "start that version, or choose another spool folder"
+            "use that version, or another spool folder"
             if error.newer
-            else "start the gateway once, it brings the file up to date"
+            else "start the gateway once to migrate the file"
         )
         raise SpoolError(f"{path}: {error}; {what}") from error
     if not readonly:
@@ -348,23 +349,23 @@ def _prepare(connection: apsw.Connection) -> None:
 
 
 def _deliveries(*of: Any) -> int:
-    """Return how many deliveries a row's meta has for a destination."""
+    """Return the number of deliveries for a destination in a row's meta (SQL function)."""
     meta, name = of
     return len(targets_of(meta).get(name, ()))
 
 
 def lock(folder: Path) -> int:
-    """Create the folder if need be and return the descriptor that holds its lock.
+    """Lock the folder, creating it if needed; return the file descriptor that holds the lock.
 
-    Raises SpoolError when another process holds it, or when the folder cannot be made.
+    Raises SpoolError if another process holds the lock, or the folder cannot be created.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         held = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as e:
         raise SpoolError(
-            f"{folder}: cannot be used as the spool folder ({e.strerror}); "
-            f"make it writable for this user, or choose another"
+            f"{folder}: cannot be used as spool folder ({e.strerror}); "
+            f"make it writable for this user, or choose another folder"
         ) from e
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -372,17 +373,17 @@ def lock(folder: Path) -> int:
         os.close(held)
         raise SpoolError(
             f"{folder}: another gateway process uses this spool folder; "
-            f"stop that one, or give this one a folder of its own"
+            f"stop that process, or choose another folder"
         ) from e
     return held
 
 
 def no_room(folder: Path, error: apsw.Error | None = None) -> str:
-    """Return what to say where the disk is full."""
-    why = f" ({error})" if error else "; nothing new is taken until there is some"
+    """Return the error message for a full disk."""
+    why = f" ({error})" if error else "; until then no new events are accepted"
     return f"{folder / FILE}: {DISK_FULL}{why}"
 
 
 def describe_error(error: apsw.Error, folder: Path) -> SpoolError:
-    """Return the error for people: the file, what is wrong with it, what to do."""
+    """Return the error with a message for people: the file, the problem, the remedy."""
     return SpoolError(describe(error, folder / FILE))

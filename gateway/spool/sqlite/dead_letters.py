@@ -1,4 +1,4 @@
-"""Dead letters: listing, dropping and replaying them, in the gateway or beside it."""
+"""List, drop and replay dead letters, in the gateway or in another process."""
 
 import contextlib
 import time
@@ -33,7 +33,7 @@ from gateway.spool.values import Balance, DeliveryRef, PendingRequest, delivery_
 from gateway.sqlite import fetch, transaction
 
 STEP = 200
-"""Dead letters per transaction, so that no append waits long for the file."""
+"""Dead letters per transaction, so that appends wait only briefly."""
 
 _SELECT = """
     SELECT letter.id, destination, letter.seq, idx, kept.id, meta, body, cause, reason, at,
@@ -84,7 +84,7 @@ def _where(which: DeadLetterFilter) -> tuple[str, list[Any]]:
 def listing(
     connection: apsw.Connection, which: DeadLetterFilter, after: int, limit: int
 ) -> list[DeadLetter]:
-    """Return up to ``limit`` dead letters with an id beyond ``after``."""
+    """Return up to ``limit`` dead letters with an id above ``after``."""
     terms, values = _where(which)
     query = f"{_SELECT} WHERE {terms} AND letter.id > ? ORDER BY letter.id LIMIT ?"
     return [_dead(row) for row in fetch(connection, query, [*values, after, limit])]
@@ -93,7 +93,7 @@ def listing(
 def groups(
     connection: apsw.Connection, which: DeadLetterFilter, limit: int
 ) -> list[DeadLetterGroup]:
-    """Return the largest groups of dead letters that have the same cause and alike reasons."""
+    """Return the largest groups of dead letters with the same cause and reason pattern."""
     terms, values = _where(which)
     query = f"{_GROUPS} WHERE {terms} GROUP BY 1, 2, 3 ORDER BY 5 DESC, 8 DESC LIMIT ?"
     return [DeadLetterGroup(*row) for row in fetch(connection, query, [*values, limit])]
@@ -124,13 +124,13 @@ def _dead(row: tuple[Any, ...]) -> DeadLetter:
 
 
 def newest(connection: apsw.Connection) -> int:
-    """Return the highest id of a dead letter."""
+    """Return the highest id of all dead letters."""
     ((number,),) = fetch(connection, "SELECT coalesce(max(id), 0) FROM letter")
     return int(number)
 
 
 def portion(connection: apsw.Connection, which: Which, after: int, upto: int) -> list[int]:
-    """Return the next ids that are meant, past ``after`` and not past ``upto``."""
+    """Return the next selected ids above ``after``, up to ``upto``."""
     if not isinstance(which, DeadLetterFilter):
         return sorted({number for number in which if after < number <= upto})[:STEP]
     terms, values = _where(which)
@@ -148,7 +148,7 @@ def drop(connection: apsw.Connection, ids: Sequence[int]) -> Counter[str]:
 
 
 def _remove(connection: apsw.Connection, ids: Iterable[int]) -> Counter[str]:
-    """Delete dead letters; what stands ahead of the cursor is not to be delivered again."""
+    """Delete dead letters; those after the cursor are marked as ended."""
     removed: Counter[str] = Counter()
     seqs = set()
     for number in ids:
@@ -173,10 +173,10 @@ def drop_oldest(connection: apsw.Connection, destination: str, size: int, most: 
 
 
 def replay(connection: apsw.Connection, ids: Sequence[int], now: float) -> Counter[str]:
-    """Move dead letters back within the caller's transaction; return how many, by destination.
+    """Replay dead letters within the caller's transaction; return how many, by destination.
 
-    Those of one request and one destination share a fresh entry. Raises SpoolError if a
-    destination is not known any more.
+    Dead letters of the same request and destination share a new entry. Raises SpoolError if a
+    destination is no longer known.
     """
     groups: dict[tuple[str, int], list[_Moving]] = {}
     for number in ids:
@@ -186,8 +186,8 @@ def replay(connection: apsw.Connection, ids: Sequence[int], now: float) -> Count
         found = fetch(connection, "SELECT number FROM destination WHERE name = ?", (name,))
         if not found:
             raise SpoolError(
-                f"destination {name!r} of dead letter {group[0].id} is known no more; "
-                f"put it back into the config, or drop its dead letters"
+                f"dead letter {group[0].id}: destination {name!r} no longer exists; "
+                f"add it to the configuration again, or drop its dead letters"
             )
         indexes = tuple(sorted(letter.event for letter in group))
         fresh = _repeat(connection, seq, {name: indexes}, now)
@@ -214,7 +214,7 @@ def replay(connection: apsw.Connection, ids: Sequence[int], now: float) -> Count
 
 
 AT_ONCE = 0.0
-"""When a replayed delivery is due: in the past by every clock."""
+"""Due time of a replayed delivery: in the past by any clock."""
 
 
 class _Moving(NamedTuple):
@@ -235,10 +235,10 @@ def _repeat(
 
 
 class DeadLetterStore:
-    """The dead letters of a spool folder, for another process than the gateway.
+    """The dead letters of a spool folder, for a process other than the gateway.
 
-    The gateway may be running, and notices within about a second what is replayed. Use it as
-    a context manager; every method raises SpoolError with what to do.
+    The gateway may be running; it notices a replay within about a second. Use it as a context
+    manager. Every method raises SpoolError if the file cannot be used; the message says what to do.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
@@ -248,7 +248,7 @@ class DeadLetterStore:
 
     def __enter__(self) -> Self:
         if not (self._folder / FILE).exists():
-            raise SpoolError(f"{self._folder / FILE}: there is no spool; check the folder's name")
+            raise SpoolError(f"{self._folder / FILE}: no spool found; check the folder's name")
         with self._explained():
             self._connection = connect(self._folder, wait=10, migrate=False)
         return self
@@ -267,13 +267,13 @@ class DeadLetterStore:
     @property
     def _open(self) -> apsw.Connection:
         if self._connection is None:
-            raise SpoolError("a LetterBox is used in a with statement")
+            raise SpoolError("use DeadLetterStore in a with statement")
         return self._connection
 
     def dead_letters(
         self, which: DeadLetterFilter = ALL_DEAD_LETTERS, after: int = 0, limit: int = 50
     ) -> list[DeadLetter]:
-        """Return dead letters by id; ``after`` is the last id of the page before."""
+        """Return dead letters by id; ``after`` is the last id of the previous page."""
         with self._explained():
             return listing(self._open, which, after, limit)
 
@@ -283,14 +283,14 @@ class DeadLetterStore:
             return one(self._open, number)
 
     def owing(self, request_id: str) -> PendingRequest | None:
-        """Return what is owed of the request with this id; None where it is not in the log."""
+        """Return the pending deliveries of a request; None if it is not in the log."""
         with self._explained():
             return read_pending(self._open, request_id)
 
     def balances(self) -> dict[str, Balance]:
-        """Return what became of all that was accepted, by destination, counted from the rows."""
+        """Return the balance of each destination, counted from the rows."""
         with self._explained():
-            self._open.execute("BEGIN")  # one snapshot, which keeps no writer waiting
+            self._open.execute("BEGIN")  # one snapshot; it does not block the writer
             try:
                 lanes = DestinationCursors()
                 lanes.load(self._open)
@@ -299,11 +299,11 @@ class DeadLetterStore:
                 self._open.execute("COMMIT")
 
     def drop(self, which: Which) -> int:
-        """Throw dead letters away, by ids or by filter; return how many there were."""
+        """Delete dead letters, by ids or by filter; return how many there were."""
         return self._each(which, lambda ids: drop(self._open, ids).total())
 
     def replay(self, which: Which) -> int:
-        """Move dead letters back, by ids or by filter; return how many there were."""
+        """Replay dead letters, by ids or by filter; return how many there were."""
         return self._each(which, self._replay)
 
     def _replay(self, ids: list[int]) -> int:

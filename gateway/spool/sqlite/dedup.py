@@ -1,7 +1,7 @@
-"""Events that count once: the ids of what came in lately, in the store beside the log.
+"""Drop duplicate events: the store remembers the ids of recent events.
 
-An id is remembered in the transaction that appends its entry, and for a time that has nothing
-to do with when the entry leaves the log.
+An id is stored in the transaction that appends its entry. It is kept for the dedup window, even if
+the entry is deleted earlier.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from gateway.spool.values import DedupWindow, Entry, event_index
 from gateway.sqlite import fetch
 
 ROOM = 72
-"""Bytes that one id takes in the file, table and index together: a million of them took 70 each."""
+"""Bytes per id in the file, with table and index: a million ids took 70 bytes each."""
 
 _SIZES = (64, 16, 4, 1)
 _SELECT = "SELECT id FROM seen WHERE +until > ? AND id IN "
-"""The plus sign keeps SQLite from walking the index of ``until``."""
+"""The plus sign stops SQLite from using the index on ``until``."""
 _KNOWN = {n: _SELECT + f"({', '.join('?' * n)})" for n in _SIZES}
 _INSERT = "INSERT OR REPLACE INTO seen(id, until, seq) VALUES "
 _REMEMBER = {n: _INSERT + ", ".join(["(?, ?, ?)"] * n) for n in _SIZES}
@@ -29,9 +29,9 @@ _PURGE = """
 
 
 def dedup_keys(entry: Entry, once: DedupWindow) -> dict[int, bytes]:
-    """Return what to remember, by event: 16 bytes for an id of any length, per source.
+    """Return the dedup key of each event by index: 16 bytes from the source and the event's id.
 
-    Events that go nowhere are left out.
+    Events without a target are left out.
     """
     wanted = sorted({event_index(n) for numbers in entry.targets.values() for n in numbers})
     source = entry.source.encode("utf-8", "surrogatepass") + b"\0"
@@ -45,11 +45,11 @@ def dedup_keys(entry: Entry, once: DedupWindow) -> dict[int, bytes]:
 
 
 class Deduplicator:
-    """Tells new events from repeats in one batch, which is one transaction.
+    """Separates new events from duplicates in one batch, which is one transaction.
 
-    It asks the store for all ids of the batch at once, and writes the new ones at once: each run
-    of a statement means waiting for the GIL again. What is remembered ends by ``sure`` and is
-    written by ``now`` (see `gateway.spool.clock`).
+    It reads and writes the ids of a batch in few statements, because each statement must wait for
+    the GIL. Ids are stored with the time ``now`` and expire by ``sure`` (see
+    `gateway.spool.clock`).
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class Deduplicator:
         return found
 
     def sift(self, job: AppendEntry) -> int:
-        """Take the repeats out of the job's entry; return the bytes that its new ids will need.
+        """Remove duplicates from the job's entry; return the bytes that its new ids need.
 
-        Where nothing is left, the job's result is 0.
+        If nothing is left, the job's result is 0.
         """
         new: dict[bytes, None] = {}
         repeats = set()
@@ -89,12 +89,12 @@ class Deduplicator:
         return ROOM * len(new)
 
     def note(self, job: AppendEntry) -> None:
-        """Count the new ids of the job that was sifted last: its entry is taken."""
+        """Keep the new ids of the last job passed to `sift`: its entry is accepted."""
         self._met.update(self._new)
         self._noted.append((job, self._new))
 
     def remember(self) -> None:
-        """Write down what was noted; the results of the jobs are their seqs by now."""
+        """Store the kept ids; the results of their jobs must be their seqs."""
         rows = [(k, self._now + job.window, job.result) for job, new in self._noted for k in new]
         done = 0
         for size, statement in _REMEMBER.items():
@@ -113,6 +113,6 @@ def _without(entry: Entry, repeats: set[int]) -> Entry | None:
 
 
 def purge(connection: apsw.Connection, now: float, count: int) -> bool:
-    """Forget up to ``count`` ids whose time is over; say whether there may be more."""
+    """Delete up to ``count`` expired ids; return whether there may be more."""
     connection.execute(_PURGE, (now, count))
     return connection.changes() >= count

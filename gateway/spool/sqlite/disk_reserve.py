@@ -1,8 +1,8 @@
-"""Space on the disk that is set aside for the day when there is none left.
+"""A reserve of disk space, freed when the disk is full.
 
-A disk that is full to the last byte lets nothing be delivered either: that has to be recorded, and
-a file that was not closed in order has to be recovered. What is set aside is given back then, and
-nothing new is taken until it can be set aside again.
+On a completely full disk nothing can be delivered either: outcomes must be recorded, and a file
+that was not closed cleanly must be recovered. Then the reserve is freed, and the spool accepts no
+new entries until the reserve can be allocated again.
 """
 
 import contextlib
@@ -12,13 +12,13 @@ from pathlib import Path
 
 FILE = "reserve"
 MOST = 2 * 1024 * 1024
-"""Bytes that are set aside, or an eighth of what is free."""
+"""Bytes of the reserve, or an eighth of the free space if that is less."""
 ROOM = 65_536
-"""Bytes that must be free beside them before the trouble counts as over."""
+"""Bytes that must be free besides the reserve; below it the disk counts as full."""
 
 
 class Reserve:
-    """The space that is set aside in a folder."""
+    """The disk reserve in a folder: one file."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
@@ -26,9 +26,9 @@ class Reserve:
         self._size = 0
 
     def set_aside(self) -> bool:
-        """Set the space aside, unless it is; say whether there is room enough beside it.
+        """Allocate the reserve if needed; return whether there is enough room besides it.
 
-        It is as much as it was before, so that what was given back is not used up bit by bit.
+        A new reserve has the size of the last one, so that it does not shrink each time.
         """
         with contextlib.suppress(OSError):
             if self._known():
@@ -42,7 +42,7 @@ class Reserve:
         return False
 
     def _known(self) -> bool:
-        """Tell whether the space is set aside, and note how much it is."""
+        """Return whether the reserve is allocated, and remember its size."""
         try:
             self._size = self._path.stat().st_size
         except FileNotFoundError:
@@ -60,7 +60,7 @@ class Reserve:
             os.close(held)
 
     def give_back(self) -> bool:
-        """Give the space back; say whether there was any."""
+        """Free the reserve; return whether there was one."""
         with contextlib.suppress(OSError):
             if self._known():
                 self._path.unlink()
@@ -69,7 +69,7 @@ class Reserve:
 
     @property
     def free(self) -> int:
-        """Return how many bytes are free on the disk; none where it cannot be told."""
+        """Return the free bytes of the disk; 0 if unknown."""
         try:
             return shutil.disk_usage(self._folder).free
         except OSError:
@@ -77,7 +77,7 @@ class Reserve:
 
     @property
     def short(self) -> bool:
-        """Tell whether the disk is full, as far as the system says."""
+        """Return whether the disk is full; False if unknown."""
         try:
             return shutil.disk_usage(self._folder).free < ROOM
         except OSError:

@@ -1,4 +1,4 @@
-"""What the spool gives up by itself: the oldest, for age or for room, and what is refused."""
+"""Evict deliveries: the oldest, for age or space, and those that a destination refuses."""
 
 import math
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 
 class RefusedEntry(NamedTuple):
-    """What a destination refuses of an entry."""
+    """The deliveries of an entry that a destination refuses."""
 
     lane: DestinationCursor
     numbers: Deliveries
@@ -45,7 +45,7 @@ class RefusedEntry(NamedTuple):
 
 @dataclass
 class Unsaid:
-    """What was given up and is not logged yet."""
+    """Evictions that are not logged yet."""
 
     reason: str
     dead: int = 0
@@ -53,10 +53,10 @@ class Unsaid:
 
 
 class Evictions:
-    """Gives deliveries up, within the writer's transactions, and counts them.
+    """Evicts deliveries within the writer's transactions, and counts them.
 
     Attributes:
-        given_up: what was given up since the start, by destination.
+        given_up: evicted deliveries since the start, by destination.
     """
 
     def __init__(self, lanes: DestinationCursors, room: Room, clock: Clock) -> None:
@@ -65,13 +65,13 @@ class Evictions:
         self._lanes, self._room, self._clock = lanes, room, clock
 
     def overflow(self, connection: apsw.Connection, lane: DestinationCursor) -> list[SpoolNotice]:
-        """Let the oldest of what a destination has too much of give way, if its policy says so."""
+        """Evict a destination's oldest deliveries above its limits, unless its policy is refuse."""
         bounds = lane.bounds
         if bounds is None or bounds.overflow == "refuse":
             return []
         at = self._clock.now() + self._clock.ahead
         if (excess := lane.excess()) > 0:
-            reason = f"more than {bounds.max_backlog} were pending"
+            reason = f"more than max_backlog ({bounds.max_backlog}) pending"
             why = FailedDelivery(NOWHERE, "overflow", reason, at)
             return self.evict(connection, lane, why, min(excess, STEP), math.inf)
         return self._keep_to_share(connection, lane, at) if self._room.is_past(lane) else []
@@ -79,10 +79,10 @@ class Evictions:
     def _keep_to_share(
         self, connection: apsw.Connection, lane: DestinationCursor, at: float
     ) -> list[SpoolNotice]:
-        """Free what a destination holds beyond its share, the oldest first.
+        """Free the bytes that a destination uses above its share, the oldest first.
 
-        What was pending becomes dead letters, which free nothing: of these as much is dropped, so
-        that in time a half of the share is pending and the other half dead letters.
+        Pending deliveries become dead letters, which frees nothing, so as many bytes of dead
+        letters are dropped. In the long run half of the share is pending, half is dead letters.
         """
         size, reason = self._room.excess(lane), self._room.past_share(lane)
         if not size:
@@ -107,14 +107,14 @@ class Evictions:
         count: int,
         before: float,
     ) -> list[SpoolNotice]:
-        """Give up the oldest deliveries of a destination, by its policy.
+        """Evict the oldest deliveries of a destination, by its policy.
 
         Args:
-            connection: within a transaction of the writer.
-            lane: the destination's.
-            why: the cause, the reason and the time that their dead letters get.
-            count: how many at most.
-            before: Unix seconds; only those whose request came earlier.
+            connection: in a transaction of the writer.
+            lane: of the destination.
+            why: cause, reason and time of the dead letters.
+            count: evict at most so many.
+            before: Unix seconds; evict only deliveries of earlier requests.
         """
         progress, waiting = evict(connection, lane, why, count, before)
         if progress == NOTHING:
@@ -131,9 +131,9 @@ class Evictions:
         return [eviction_notice(connection, lane, progress, waiting, dropped)]
 
     def refuse(self, connection: apsw.Connection, seq: int, refusal: RefusedEntry) -> None:
-        """Give up what a destination refuses of an entry that others take.
+        """Evict the deliveries that a destination refuses of an entry that others accept.
 
-        It becomes dead letters as long as the destination is within its share of the store.
+        They become dead letters, or are dropped if the destination exceeds its share of the store.
         """
         lane, numbers, why = refusal
         if self._room.is_past(lane):
@@ -148,7 +148,7 @@ class Evictions:
     def _count(
         self, lane: DestinationCursor, cause: Cause, dead: int, dropped: int, reason: str
     ) -> None:
-        """Count what is given up, and let it be said: nothing ends unheard."""
+        """Count evicted deliveries, and keep them to be logged."""
         known = self.given_up.get(lane.name, GivenUp())
         self.given_up[lane.name] = GivenUp(known.dead + dead, known.dropped + dropped)
         unsaid = self._unsaid.setdefault((lane.name, cause), Unsaid(reason))
@@ -156,7 +156,7 @@ class Evictions:
         unsaid.dropped += dropped
 
     def say(self) -> None:
-        """Log what was given up since the last time: a line a second for a destination."""
+        """Log the evictions since the last call: one line per destination and cause."""
         unsaid, self._unsaid = self._unsaid, {}
         for (name, cause), found in unsaid.items():
             log.warning(

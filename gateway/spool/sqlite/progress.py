@@ -1,4 +1,4 @@
-"""What a worker's progress does to the store, within a transaction that the caller opened."""
+"""Record a worker's progress, and evict deliveries, within the caller's transaction."""
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
@@ -12,13 +12,13 @@ from gateway.spool.values import DeliveryRef, Evicted, FailedDelivery, Progress,
 from gateway.sqlite import fetch
 
 NOWHERE = DeliveryRef(0, 0)
-"""The mark of a ``FailedDelivery`` that stands for many (see ``take``)."""
+"""The mark of a ``FailedDelivery`` that is a template for many (see ``evict``)."""
 IN_FLIGHT = 65_536
-"""What was taken last is remembered, where the worker does not say what it has left."""
+"""Number of recent evictions to remember: the worker may have those deliveries in flight."""
 NAMED = 20
-"""Dead letters that a notice names."""
+"""Most dead letters that a notice names."""
 NOTHING = Progress(dead=[])
-"""What ``take`` returns where there is nothing to take."""
+"""The result of ``evict`` if there is nothing to evict."""
 
 _WAIT = """
     INSERT INTO waiting
@@ -42,7 +42,7 @@ _CLAIM = """
 _KEEP_TAKEN = """
     UPDATE taken SET waited = 1 WHERE destination = ? AND waited = 0 AND seq = ? AND idx = ?
 """
-"""It may be in flight although the worker's cursor passes it."""
+"""Keeps the record after the worker's cursor passes it, since it may still be in flight."""
 _LEFT = "DELETE FROM taken WHERE destination = ? AND waited = 0 AND seq <= ?"
 _LONG_AGO = "DELETE FROM taken WHERE id <= (SELECT max(id) FROM taken) - ?"
 _KEEP = "INSERT OR IGNORE INTO kept SELECT seq, id, meta, body FROM log WHERE seq = ?"
@@ -92,12 +92,12 @@ def apply_progress(
     *,
     terse: bool,
 ) -> None:
-    """Record the progress; the lane's ``new_`` side follows.
+    """Record the progress in the store and in the lane's ``new_`` fields.
 
-    Adds to ``ended`` the seqs where a delivery waits no more. What the spool has taken from the
-    worker in the meantime stays taken, unless it ended. A delivery that neither waits, nor is
-    ahead of the cursor, nor was taken is over: what is said of it is a report that is repeated.
-    ``terse`` keeps dead letters without what was rendered: the store is full.
+    Adds to ``ended`` the seqs where a delivery no longer waits. Deliveries that the spool evicted
+    meanwhile stay evicted, unless they ended. A delivery that is not waiting, not after the cursor
+    and not evicted has already ended: its report is a repeat and is ignored. ``terse`` stores dead
+    letters without the rendered request, because the store is full.
     """
     for later in progress.later:
         _wait(connection, lane, later)
@@ -118,7 +118,7 @@ def _advance(connection: apsw.Connection, lane: DestinationCursor, progress: Pro
 def _end(
     connection: apsw.Connection, lane: DestinationCursor, mark: DeliveryRef, ended: set[int]
 ) -> None:
-    """Record that a delivery is over; what is over already stays as it is."""
+    """Record that a delivery ended; a repeat changes nothing."""
     if _unwait(connection, lane, mark, ended):
         if lane.has(mark.seq):
             _remember(connection, lane, mark)
@@ -132,7 +132,7 @@ def _end(
 
 
 def _remember(connection: apsw.Connection, lane: DestinationCursor, mark: DeliveryRef) -> bool:
-    """Write down that a delivery is over, until the cursor passes it; say whether it is new."""
+    """Store that a delivery ended, until the cursor passes it; return whether that is new."""
     connection.execute(_END, (lane.number, lane.name, mark.seq, mark.index))
     return connection.changes() > 0
 
@@ -145,13 +145,13 @@ def note_taken(
     *,
     dropped: bool,
 ) -> None:
-    """Write down what is taken from a worker, which may have it in flight."""
+    """Store the evicted deliveries, since the worker may have them in flight."""
     rows = ((lane.number, mark in waited, mark.seq, mark.index, dropped) for mark in marks)
     connection.executemany(_TAKE, rows)
 
 
 def _claim(connection: apsw.Connection, lane: DestinationCursor, mark: DeliveryRef) -> bool | None:
-    """Let a worker have what was taken from it; say whether it was dropped, None if not taken."""
+    """Undo an eviction; return whether the delivery was dropped, None if it was not evicted."""
     for (dropped,) in fetch(connection, _CLAIM, (lane.number, mark.seq, mark.index)):
         return bool(dropped)
     return None
@@ -167,10 +167,10 @@ def _withdraw(connection: apsw.Connection, lane: DestinationCursor, mark: Delive
 
 
 def _count_claim(connection: apsw.Connection, lane: DestinationCursor, *, dropped: bool) -> None:
-    """Balance a delivery that ended although the spool took it, and of which there is no letter.
+    """Correct the balance for an evicted delivery that ended and has no dead letter.
 
-    Either it was dropped, or its dead letter was dropped or replayed meanwhile. What was dropped
-    once and ends once more, or comes again, is one more than was accepted.
+    If it was dropped, it no longer counts as dropped. Otherwise its dead letter was dropped or
+    replayed meanwhile, and so counted already: the delivery counts as accepted once more.
     """
     if dropped:
         connection.execute(_DROPPED, (-1, lane.number))
@@ -179,25 +179,25 @@ def _count_claim(connection: apsw.Connection, lane: DestinationCursor, *, droppe
 
 
 def count_dropped(connection: apsw.Connection, lane: DestinationCursor, count: int) -> None:
-    """Count deliveries that are forgotten."""
+    """Count dropped deliveries."""
     connection.execute(_DROPPED, (count, lane.number))
 
 
 def forget_ended(connection: apsw.Connection, lane: DestinationCursor, count: int) -> bool:
-    """Forget up to ``count`` ends that the cursor has passed; say whether there may be more."""
+    """Delete up to ``count`` records that the cursor has passed; return whether more may exist."""
     connection.execute(_FORGET, (lane.number, lane.new_cursor, count))
     return connection.changes() >= count
 
 
 def forget_taken(connection: apsw.Connection, lanes: Iterable[DestinationCursor]) -> None:
-    """Forget what was taken from workers that do not have it in flight any more."""
+    """Delete the records of evicted deliveries that cannot be in flight any more."""
     for lane in lanes:
         connection.execute(_LEFT, (lane.number, lane.new_reported))
     connection.execute(_LONG_AGO, (IN_FLIGHT,))
 
 
 def unkeep(connection: apsw.Connection, seqs: Iterable[int]) -> None:
-    """Throw away the kept requests that no dead letter needs any more."""
+    """Delete the kept requests that no dead letter needs any more."""
     connection.executemany(_UNKEEP, ((seq,) for seq in seqs))
 
 
@@ -270,7 +270,7 @@ def _end_badly(
 def refuse(
     connection: apsw.Connection, lane: DestinationCursor, refused: Iterable[FailedDelivery]
 ) -> None:
-    """Make dead letters of what a destination refuses of an entry that others take."""
+    """Store the deliveries that a destination refuses as dead letters."""
     for failed in refused:
         _bury(connection, lane.name, failed, b"")
         lane.new_dead += 1
@@ -305,11 +305,11 @@ def evict(
     count: int,
     before: float,
 ) -> tuple[Progress, tuple[DeliveryRef, ...]]:
-    """Return the progress that makes dead letters of a destination's oldest pending deliveries.
+    """Return the progress that turns the oldest pending deliveries into dead letters.
 
-    It covers up to ``count`` entries and waiting deliveries that were appended before
-    ``before`` (Unix seconds), all with the cause, the reason and the time of ``why``. Beside it
-    stand the marks of those that waited.
+    It covers up to ``count`` entries and waiting deliveries that were appended before ``before``
+    (Unix seconds). All get the cause, reason and time of ``why``. The second value is the marks of
+    those that waited.
     """
     found: list[tuple[int, bool, list[FailedDelivery]]] = []
     for at, mark, rest in _oldest_waiting(connection, lane, count):
@@ -338,7 +338,7 @@ def eviction_notice(
     waited: tuple[DeliveryRef, ...],
     dropped: int,
 ) -> Evicted:
-    """Return the notice of what ``take`` returned, once that is applied."""
+    """Return the notice for a result of ``evict`` after it was applied."""
     letters = tuple(
         number
         for failed in progress.dead[:NAMED]
@@ -348,10 +348,10 @@ def eviction_notice(
 
 
 def taken_again(connection: apsw.Connection, lane: DestinationCursor) -> Evicted | None:
-    """Return the notice of all that was taken from a worker and may be in its hands.
+    """Return a notice of all evictions whose deliveries may be in flight; None if there are none.
 
-    It is for a worker that may not have heard: a commit that was reported as failed, and so was
-    not told, may have reached the file all the same.
+    The worker may not know them: a commit that was reported as failed may have reached the file
+    nevertheless.
     """
     rows = fetch(connection, _TAKEN, (lane.number,))
     if not rows:
@@ -382,7 +382,7 @@ def _oldest_waiting(
 def _open(
     connection: apsw.Connection, lane: DestinationCursor, seq: int
 ) -> tuple[float, list[int]]:
-    """Return when an entry was appended and which of its deliveries are no exceptions."""
+    """Return the time an entry was appended, and its deliveries that are not exceptions."""
     at, meta = fetch(connection, "SELECT at, meta FROM log WHERE seq = ?", (seq,))[0]
     excepted = {index for (index,) in fetch(connection, _EXCEPTED, (lane.number, lane.name, seq))}
     return at, [index for index in targets_of(meta)[lane.name] if index not in excepted]

@@ -1,4 +1,4 @@
-"""Read the spool from a thread of its own."""
+"""Read the spool in its own thread."""
 
 import asyncio
 import contextlib
@@ -57,7 +57,7 @@ _BLOCKED = """
 
 
 class SpoolReader:
-    """Runs functions with a read-only connection, one after the other."""
+    """Runs functions with a read-only connection, one at a time."""
 
     def __init__(self, folder: Path, vfs: str | None) -> None:
         self._folder, self._vfs = folder, vfs
@@ -82,7 +82,7 @@ class SpoolReader:
         try:
             if self._connection is None:
                 self._connection = connect(self._folder, vfs=self._vfs, readonly=True)
-            # One snapshot for all that the act asks; BEGIN alone locks nothing.
+            # All queries of the function see one snapshot; BEGIN alone locks nothing.
             self._connection.execute("BEGIN")
             try:
                 found = act(self._connection, *args, **kwargs)
@@ -103,7 +103,7 @@ class SpoolReader:
                 connection.close(force=True)
 
     async def close(self) -> None:
-        """Finish what runs, then close the connection."""
+        """Finish the running function, then close the connection."""
         pool, self._pool = self._pool, None
         if pool:
             await asyncio.get_running_loop().run_in_executor(pool, self._disconnect)
@@ -119,11 +119,11 @@ def _known(connection: apsw.Connection, name: str) -> _Known:
     query = "SELECT number, cursor FROM destination WHERE name = ?"
     for row in fetch(connection, query, (name,)):
         return _Known(*row)
-    raise SpoolError(f"destination {name!r} is unknown to the spool; register it first")
+    raise SpoolError(f"unknown destination {name!r}; register it first")
 
 
 def unread(connection: apsw.Connection, name: str, after: int, upto: int, limit: int) -> UnreadPage:
-    """Return a page of what is pending for a destination (see ``Spool.unread``)."""
+    """Return a page of a destination's pending deliveries (see ``Spool.unread``)."""
     known = _known(connection, name)
     after = max(after, known.cursor)
     rows = fetch(connection, _METAS, (after, upto, limit))
@@ -136,7 +136,7 @@ def unread(connection: apsw.Connection, name: str, after: int, upto: int, limit:
 
 
 def entries(connection: apsw.Connection, seqs: Sequence[int]) -> list[LogRecord]:
-    """Return the entries at these places."""
+    """Return the entries with these seqs."""
     query = "SELECT seq, id, meta, body FROM log WHERE seq = ?"
     return [
         LogRecord(seq, unpack(entry_id, meta, body))
@@ -152,38 +152,38 @@ def retrying(
     limit: int,
     after: WaitingDelivery | None,
 ) -> list[WaitingDelivery]:
-    """Return retrying deliveries in the order of their due times."""
+    """Return retrying deliveries by due time."""
     start = (after.due, after.mark.seq, after.mark.index) if after else (float("-inf"), 0, 0)
     values = (_known(connection, name).number, due_before, *start, limit)
     return [later_of(row) for row in fetch(connection, _RETRYING, values)]
 
 
 def parked(connection: apsw.Connection, name: str, user: str, limit: int) -> list[WaitingDelivery]:
-    """Return a user's parked deliveries in the order of the log."""
+    """Return a user's parked deliveries in log order."""
     values = (_known(connection, name).number, user, limit)
     return [later_of(row) for row in fetch(connection, _PARKED, values)]
 
 
 def blocked(connection: apsw.Connection, name: str) -> dict[str, int]:
-    """Return how many deliveries wait, per user."""
+    """Return the number of waiting deliveries per user."""
     return dict(fetch(connection, _BLOCKED, (_known(connection, name).number,)))
 
 
 def size(connection: apsw.Connection) -> int:
-    """Return how many bytes of the file's pages are in use."""
+    """Return the bytes of the file's used pages."""
     pages = connection.pragma("page_count") - connection.pragma("freelist_count")
     return int(pages * connection.pragma("page_size"))
 
 
 def last_time(connection: apsw.Connection) -> float | None:
-    """Return when the last entry came; None where there never was one."""
+    """Return the arrival of the last entry in Unix seconds; None in an empty log."""
     for (at,) in fetch(connection, "SELECT at FROM log ORDER BY seq DESC LIMIT 1"):
         return float(at)
     return None
 
 
 def ahead(connection: apsw.Connection) -> float:
-    """Return how far the time of day is ahead of the times in the file."""
+    """Return how many seconds the system clock is ahead of the times in the file."""
     ((seconds,),) = fetch(connection, "SELECT coalesce(max(ahead), 0.0) FROM clock")
     return float(seconds)
 
@@ -211,7 +211,7 @@ def later_of(row: tuple[int, int, int, float, str, str, str, bytes]) -> WaitingD
 def depths(
     connection: apsw.Connection, known: Sequence[tuple[str, int, int, int | None]]
 ) -> dict[str, QueueDepth]:
-    """Return how things stand, given name, cursor, backlog and first pending seq of each."""
+    """Return queue depths, given name, cursor, backlog and first pending seq of each."""
     waiting = {
         (number, is_parked): count
         for number, is_parked, count in fetch(
@@ -253,9 +253,9 @@ _CURSOR = "SELECT number, cursor FROM destination WHERE name = ?"
 
 
 def read_pending(connection: apsw.Connection, request_id: str) -> PendingRequest | None:
-    """Return what is owed of the request with this id, its replays included.
+    """Return the pending deliveries of a request, including replays.
 
-    None where it is not in the log.
+    None if the request is not in the log.
     """
     place, there = _place(connection, request_id)
     replays = [seq for (seq,) in fetch(connection, _REPLAYS, (place, request_id))]
@@ -270,10 +270,10 @@ def read_pending(connection: apsw.Connection, request_id: str) -> PendingRequest
 
 
 def _place(connection: apsw.Connection, request_id: str) -> tuple[int, bool]:
-    """Return where a request stands, or would stand, and whether it is there.
+    """Return the seq of a request, or where it would be, and whether it exists.
 
-    Ids rise with the log, which has no index of them. Replays, which have the ids of earlier
-    requests, are passed over: their mask is 0.
+    It is a binary search: request ids rise with the seq, and the log has no index of them. Replays
+    have the ids of earlier requests and are skipped; their mask is 0.
     """
     ((low, high),) = fetch(connection, _ENDS)
     while low <= high:

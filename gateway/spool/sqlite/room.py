@@ -1,9 +1,8 @@
-"""Whether there is room: in the store for a request, and at a destination for its deliveries.
+"""Decide whether the store has room for a request, and a destination for its deliveries.
 
-Appends ask here, and so does whoever wants to know whether they would be taken. A destination may
-hold twice what is free, so that those in trouble share the store between them and leave something
-for the others: one alone holds two thirds, two hold two fifths each. What one of so many may hold
-in any case is about half of an equal part.
+Appends and the health check use the same rule. A destination may use twice as many bytes as are
+free, so destinations with a backlog share the store and leave room for the others: one alone can
+use two thirds, two can use two fifths each. About half of an equal share is always allowed.
 """
 
 from collections.abc import Mapping
@@ -16,19 +15,19 @@ from gateway.spool.sqlite.vacuum import SpaceGauge
 from gateway.sqlite import fetch
 
 SHARE = 2
-"""How many times as much as is free a destination may hold."""
+"""A destination may use this many times the free bytes."""
 _RELIEVED = 0.8
-"""Part of its share below which a destination that was past it counts as within it again."""
+"""Fraction of its share below which a destination no longer counts as above it."""
 _KEPT = "SELECT destination, bytes FROM letter_bytes"
 _WAITING = "SELECT name, bytes FROM waiting_bytes JOIN destination USING (number)"
 
 
 class Room:
-    """Says who is refused, and why.
+    """Decides which appends are refused, and why.
 
     Attributes:
-        full: why the store takes nothing; None while it does.
-        refusing: why a destination takes nothing new, by its name; those that do are left out.
+        full: why the store accepts nothing; None while it accepts entries.
+        refusing: by destination, why it accepts nothing new; only refusing ones are listed.
     """
 
     def __init__(self, lanes: DestinationCursors, gauge: SpaceGauge, folder: Path) -> None:
@@ -40,11 +39,11 @@ class Room:
         self._waiting: dict[str, int] = {}
 
     def look(self, connection: apsw.Connection) -> None:
-        """Find out anew how much there is, and who holds it."""
+        """Measure the free space and the space of each destination."""
         gauge = self._gauge
         if gauge.tight:
             gauge.measure(connection)
-        self.full = self.says_full() if gauge.full else None
+        self.full = self.full_reason() if gauge.full else None
         if gauge.tight:
             self._measure(connection)
         else:
@@ -55,49 +54,49 @@ class Room:
                 refusing[lane.name] = why
         self.refusing = refusing
 
-    def says_full(self) -> str:
-        """Return what to say while the store takes nothing."""
+    def full_reason(self) -> str:
+        """Return the error message while the store is full."""
         return (
-            f"{self._folder}: the spool holds its max_bytes of {self._gauge.max_bytes}; let it "
-            f"drain, drop dead letters, dedup for a shorter time, or raise max_bytes"
+            f"{self._folder}: the spool has reached max_bytes ({self._gauge.max_bytes}); wait for "
+            f"deliveries, drop dead letters, shorten dedup, or raise max_bytes"
         )
 
     def refusal(self, lane: DestinationCursor) -> str | None:
-        """Return why one more entry for a destination is refused; None where it is taken."""
+        """Return why one more entry for a destination is refused; None if it is accepted."""
         bounds = lane.bounds
         if bounds is None or bounds.overflow != "refuse":
             return None
         if lane.refuses():
             return (
-                f"destination {lane.name!r} has its max_backlog of {bounds.max_backlog} pending; "
-                f"see why it does not take its events"
+                f"destination {lane.name!r} has reached max_backlog ({bounds.max_backlog}); "
+                f"check why its deliveries fail"
             )
         return self.past_share(lane) if lane.name in self._past else None
 
     def past_share(self, lane: DestinationCursor) -> str:
-        """Return what to say of a destination that is past its share."""
+        """Return the error message for a destination above its share."""
         return (
-            f"destination {lane.name!r} has used up its share of the spool, "
-            f"{self.held(lane)} bytes of max_bytes {self._gauge.max_bytes}; see why it does not "
-            f"take its events, drop its dead letters, or raise max_bytes"
+            f"destination {lane.name!r} has used its share of the spool: "
+            f"{self.held(lane)} bytes of max_bytes {self._gauge.max_bytes}; check why its "
+            f"deliveries fail, drop its dead letters, or raise max_bytes"
         )
 
     def is_past(self, lane: DestinationCursor) -> bool:
-        """Tell whether a destination holds more than its share."""
+        """Return whether a destination uses more than its share."""
         return lane.name in self._past
 
     def held(self, lane: DestinationCursor) -> int:
-        """Return how many bytes are kept for a destination: what is pending, and dead letters."""
+        """Return the bytes of a destination's pending deliveries and dead letters."""
         return lane.new_bytes + self._waiting.get(lane.name, 0) + self.letters(lane)
 
     def letters(self, lane: DestinationCursor) -> int:
-        """Return how many bytes the dead letters of a destination take."""
+        """Return the bytes of a destination's dead letters."""
         return self._letters.get(lane.name, 0)
 
     def excess(self, lane: DestinationCursor) -> int:
-        """Return how many bytes a destination has to give up to be within its share.
+        """Return how many bytes a destination must free to be within its share.
 
-        What it gives up is free then, and lets the share grow.
+        Freed bytes also raise the share.
         """
         return max(0, self.held(lane) - self._share()) // (1 + SHARE)
 
@@ -106,7 +105,7 @@ class Room:
         return [lane for lane in self._lanes.by_name.values() if lane.bounds is not None]
 
     def _share(self) -> int:
-        """Return how many bytes a destination may hold."""
+        """Return how many bytes a destination may use."""
         least = (self._gauge.max_bytes or 0) // (2 * (len(self._known) + 1))
         return max(SHARE * self._gauge.free, least)
 

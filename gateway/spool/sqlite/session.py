@@ -1,4 +1,4 @@
-"""The writing connection: opened, given up when the disk fails, and opened again."""
+"""The writer's connection: it is closed when the disk fails, and opened again."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -18,9 +18,9 @@ from gateway.spool.values import DiskFull, Evicted
 from gateway.sqlite import transaction
 
 WAL_PAGES = 256
-"""A checkpoint copies the write-ahead log into the file once it holds this many pages.
+"""Pages in the write-ahead log at which a checkpoint copies them into the file.
 
-It holds up the next batch: for 6 ms with SQLite's own 1000 pages, for 2 ms with these.
+A checkpoint delays the next batch: by 6 ms with SQLite's default of 1000 pages, by 2 ms with 256.
 """
 _GHOSTS = (
     "CREATE TEMP TABLE ghost AS SELECT seq, meta FROM log WHERE seq > :end AND mask <> 0",
@@ -39,42 +39,42 @@ _GHOSTS = (
     "DELETE FROM taken WHERE seq IN (SELECT seq FROM ghost)",
     "DELETE FROM log WHERE seq IN (SELECT seq FROM ghost)",
     "DROP TABLE ghost",
-    # What takes their place in the log would be passed, had they been taken from a worker.
+    # Otherwise a cursor moved by an eviction would pass the entries that reuse these seqs.
     "UPDATE destination SET cursor = :end WHERE cursor > :end",
-    # Their senders were told to try again, which must not be taken for a repeat.
+    # Their senders will send them again; those must not count as duplicates.
     "DELETE FROM seen WHERE seq > :end",
 )
-"""Undo entries that a commit left in the file although it was reported as failed."""
+"""Deletes entries that reached the file although their commit was reported as failed."""
 
 
 class WriterSession:
-    """The connection, and what is known in memory about the store behind it."""
+    """The connection, and the state of the store in memory."""
 
     def __init__(self, folder: Path, vfs: str | None, max_bytes: int | None, clock: Clock) -> None:
         self.lanes = DestinationCursors()
         self.gauge = SpaceGauge(max_bytes)
         self.trouble: str | None = None
         self.untold: list[Evicted] = []
-        """Notices that their workers may not have got, since the disk failed."""
+        """Notices to repeat: their workers may not have got them when the disk failed."""
         self.checked = 0
-        """The end of the log when other processes' doings were last looked at."""
+        """The end of the log at the last check for changes by other processes."""
         self.folder = folder
         self._vfs, self._clock = vfs, clock
         self._connection: apsw.Connection | None = None
         self._loaded = False
         self.short: str | None = None
-        """Why nothing new is taken while there is too little room on the disk."""
+        """Why no new entries are accepted while the disk is full; None if it is not."""
         self.spare: Callable[[], None] = _nothing
-        """Gives up what matters less than events and is on the same disk."""
+        """Frees less important space on the same disk."""
         self._reserve = Reserve(folder)
         self._wal = 0
         self._version = self._counted = 0
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[apsw.Connection]:
-        """Run the body in a transaction; what it does to the lanes stands or falls with it.
+        """Run the body in a transaction; changes of the lanes are committed or rolled back with it.
 
-        Raises SpoolError for whatever the disk does; the next transaction opens the file again.
+        Raises SpoolError for any disk failure; the next transaction opens the file again.
         """
         with self.using() as connection:
             try:
@@ -88,7 +88,7 @@ class WriterSession:
 
     @contextlib.contextmanager
     def using(self) -> Iterator[apsw.Connection]:
-        """Run the body with the connection, outside a transaction."""
+        """Run the body with the connection, without a transaction."""
         try:
             yield self._connection or self._begin()
         except apsw.Error as e:
@@ -104,7 +104,7 @@ class WriterSession:
             raise explained from e
 
     def _begin(self) -> apsw.Connection:
-        """Connect; where the disk is too full for that, with what can be spared."""
+        """Connect; if the disk is too full, free space first."""
         try:
             connection = self._connect()
         except apsw.Error as e:
@@ -118,16 +118,16 @@ class WriterSession:
         return connection
 
     def _make_do(self) -> None:
-        """Take no more, and give up what can be spared, so that what is there can be delivered."""
+        """Accept no new entries and free space, so that stored entries can be delivered."""
         self.short = self.short or no_room(self.folder)
         self.spare()
         self._reserve.give_back()
         self._reuse_log()
 
     def _reuse_log(self) -> None:
-        """Let what comes next overwrite the write-ahead log, which takes no more room then.
+        """Restart the write-ahead log, so that further writes need no more space.
 
-        Copying the log into the file may take some, so it is done while there is some.
+        The checkpoint itself may need space, so it is done while there is some.
         """
         if self.short is not None and self._connection is not None:
             with contextlib.suppress(apsw.Error):
@@ -135,11 +135,11 @@ class WriterSession:
 
     @property
     def no_room(self) -> DiskFull:
-        """Return what to tell whoever wants to add something."""
+        """Return the error for appends while the disk is full."""
         return DiskFull(self.short or "")
 
     def has_room(self) -> bool:
-        """Say whether new entries may be taken, by the room on the disk."""
+        """Return whether the disk has room for new entries."""
         if self.short is not None and self._reserve.set_aside():
             self.short = None
         return self.short is None
@@ -148,7 +148,7 @@ class WriterSession:
         connection = connect(self.folder, vfs=self._vfs)
         try:
             if self._loaded:
-                # A commit that was reported as failed may have reached the file all the same.
+                # A commit that was reported as failed may have reached the file nevertheless.
                 with transaction(connection):
                     for undo in _GHOSTS:
                         connection.execute(undo, {"end": self.lanes.position})
@@ -168,7 +168,7 @@ class WriterSession:
             self.checked = self.lanes.position
             self._clock.begin(last_time(connection), ahead(connection))
         self._connection, self._loaded = connection, True
-        self._version = self._counted = 0  # a new connection counts others' doings anew
+        self._version = self._counted = 0  # data_version differs per connection
         return connection
 
     def _tell_again(self, connection: apsw.Connection) -> None:
@@ -183,18 +183,18 @@ class WriterSession:
         return apsw.SQLITE_OK
 
     def disconnect(self) -> None:
-        """Close the connection, which also checkpoints if the disk lets it."""
+        """Close the connection; SQLite makes a checkpoint if the disk works."""
         connection, self._connection = self._connection, None
         if connection:
             with contextlib.suppress(apsw.Error):
                 connection.close(force=True)
 
     def end(self) -> None:
-        """Leave nothing behind but the file."""
+        """Remove the disk reserve; only the database stays."""
         self._reserve.give_back()
 
     def checkpoint(self, pages: int = WAL_PAGES) -> None:
-        """Copy the write-ahead log into the file once it holds so many pages."""
+        """Copy the write-ahead log into the file if it has at least *pages* pages."""
         if self._wal < (pages if self.short is None else 1):
             return
         with self.using() as connection:
@@ -202,12 +202,12 @@ class WriterSession:
             self._wal = 0
 
     def probe(self) -> None:
-        """Write something harmless, so that an end of the trouble shows without traffic."""
+        """Write the same version again, to detect without traffic that the disk works again."""
         with contextlib.suppress(SpoolError), self.writing() as connection:
             connection.pragma("user_version", connection.pragma("user_version"))
 
     def others_wrote(self) -> bool:
-        """Say whether another connection has changed the file since the last call."""
+        """Return whether another connection has changed the file since the last call."""
         with self.using() as connection:
             version = connection.pragma("data_version")
         changed = bool(version != self._version)
@@ -215,7 +215,7 @@ class WriterSession:
         return changed
 
     def count_again(self, connection: apsw.Connection) -> None:
-        """Count what other connections may have changed, if they have, within a transaction."""
+        """Recount within a transaction if other connections have changed the file."""
         version = connection.pragma("data_version")
         if version != self._counted:
             self._counted = version
@@ -223,4 +223,4 @@ class WriterSession:
 
 
 def _nothing() -> None:
-    """Give up nothing."""
+    """Free nothing."""

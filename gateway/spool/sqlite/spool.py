@@ -1,4 +1,4 @@
-"""The embedded spool: one SQLite file, one writing thread, group commit."""
+"""The embedded spool: one SQLite file, one writer thread, group commit."""
 
 import asyncio
 import os
@@ -54,20 +54,20 @@ from gateway.spool.values import (
 )
 
 MAX_QUEUED = 64 * 1024 * 1024
-"""Bytes of bodies that may wait for a slow disk before appends are refused."""
+"""Bytes of request bodies that may wait for the disk; above it appends are refused."""
 _RETRY_AFTER = 1.0
 _NO_LIMITS = SpoolLimits()
 _NO_IDS: Mapping[int, bytes] = {}
 
 
 class SqliteSpool:
-    """A ``Spool`` in a folder of its own.
+    """A ``Spool`` in its own folder.
 
-    ``vfs`` names a SQLite VFS to use instead of the system's; ``clock`` tells the time;
-    one that just returns Unix seconds is believed whatever it says.
+    ``vfs`` names a SQLite VFS to use instead of the default one. ``clock`` is a `Clock`, or a
+    function that returns Unix seconds and is always trusted.
 
     Attributes:
-        clock: what it goes by.
+        clock: the clock of the spool.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class SqliteSpool:
         self._lock: int | None = None
         self._open = False
         self._session = WriterSession(folder, vfs, limits.max_bytes, self.clock)
-        self._user_hash = UserHash(b"")  # nothing is kept before the store is open
+        self._user_hash = UserHash(b"")  # replaced once the store is open
 
     async def open(self) -> None:
         """Open the store (see ``Spool.open``)."""
@@ -116,7 +116,7 @@ class SqliteSpool:
         return self._reader
 
     async def close(self) -> None:
-        """Finish what is queued, then close; does nothing the second time."""
+        """Finish queued work, then close; a second call does nothing."""
         if not self._open:
             return
         self._open = False
@@ -129,41 +129,41 @@ class SqliteSpool:
             self._lock = None
 
     def health(self) -> str | None:
-        """Return the present trouble (see ``Spool.health``)."""
+        """Return why appends fail now (see ``Spool.health``)."""
         if not self._open:
             return f"{self._folder}: the spool is closed"
         session = self._session
         trouble = session.trouble or session.short or self._reader.trouble or self._writer.room.full
-        return trouble or self._says_slow(0)
+        return trouble or self._slow_disk_reason(0)
 
     def refusing(self) -> Mapping[str, str]:
-        """Return which destinations take nothing new (see ``Spool.refusing``)."""
+        """Return which destinations accept nothing new (see ``Spool.refusing``)."""
         return self._writer.room.refusing if self._open else {}
 
-    def _says_slow(self, size: int) -> str | None:
-        """Return what to say while too much waits for the disk to take *size* bytes more."""
+    def _slow_disk_reason(self, size: int) -> str | None:
+        """Return why *size* more bytes cannot be queued; None if they can."""
         queued = self._batches.queued
         if not queued or queued + size <= MAX_QUEUED:
             return None
-        return f"{self._folder}: {queued} bytes wait to be written; the disk is too slow, or hangs"
+        return f"{self._folder}: {queued} bytes wait to be written; the disk is too slow or hangs"
 
     async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
-        """Say which destinations there are (see ``Spool.register``)."""
+        """Set all destinations (see ``Spool.register``)."""
         await self._call(partial(commands.register, destinations=dict(destinations)))
 
     async def orphans(self) -> dict[str, QueueDepth]:
-        """Return the destinations that are known and not registered."""
+        """Return the destinations in the store that are not registered."""
         lanes = self._session.lanes.by_name
         depths = await self.depths()
         return {n: depth for n, depth in depths.items() if n in lanes and lanes[n].bounds is None}
 
     async def forget(self, destination: str) -> int:
-        """Give up an orphan's pending deliveries (see ``Spool.forget``)."""
+        """Delete an orphan's cursor and pending deliveries (see ``Spool.forget``)."""
         given_up: int = await self._call(partial(commands.forget, name=destination))
         return given_up
 
     async def pause(self, destination: str, *, paused: bool) -> None:
-        """Remember that an operator paused the destination, or not (see ``Spool.pause``)."""
+        """Store whether an operator paused the destination (see ``Spool.pause``)."""
         await self._call(partial(commands.pause, name=destination, paused=paused))
 
     async def paused(self) -> frozenset[str]:
@@ -178,7 +178,7 @@ class SqliteSpool:
     ) -> Awaitable[int]:
         """Return the entry's seq once it is durable (see ``Spool.append``)."""
         future = self._future()
-        if slow := self._says_slow(len(entry.request.body)):
+        if slow := self._slow_disk_reason(len(entry.request.body)):
             raise SpoolFull(slow, _RETRY_AFTER)
         job = AppendEntry(
             future,
@@ -203,13 +203,13 @@ class SqliteSpool:
     def save_consent(
         self, said: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
     ) -> Awaitable[None]:
-        """Remember what users said of consent (see ``Spool.save_consent``)."""
+        """Store users' consent (see ``Spool.save_consent``)."""
         job = SaveConsent(self._future(), said=said, window=window)
         self._batches.put(job)
         return job.future
 
     async def load_consent(self, users: Sequence[bytes]) -> dict[bytes, dict[str, ConsentRecord]]:
-        """Return what is remembered of these users (see ``Spool.load_consent``)."""
+        """Return the stored consent of *users* (see ``Spool.load_consent``)."""
         return await self._reads.run(consent.recall, users, self.clock.sure())
 
     async def _call(
@@ -229,7 +229,7 @@ class SqliteSpool:
         self._listeners.append(listener)
 
     def user_hash(self, user: str) -> int:
-        """Return 32 bits that stand for a user (see ``Spool.user_hash``)."""
+        """Return a 32-bit hash of a user's key (see ``Spool.user_hash``)."""
         return self._user_hash(user)
 
     def position(self) -> int:
@@ -241,28 +241,28 @@ class SqliteSpool:
         return self._session.lanes[destination].cursor
 
     async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
-        """Return a page of what is pending for a destination (see ``Spool.unread``)."""
+        """Return a page of a destination's pending deliveries (see ``Spool.unread``)."""
         return await self._reads.run(reader.unread, destination, after, upto, limit)
 
     async def balances(self) -> dict[str, Balance]:
-        """Return what became of all that was accepted, by destination (see ``Spool.balances``)."""
+        """Return the balance of each destination (see ``Spool.balances``)."""
         found: dict[str, Balance] = await self._call(
             partial(commands.balance, session=self._session)
         )
         return found
 
     async def entries(self, seqs: Sequence[int]) -> list[LogRecord]:
-        """Return the entries at these places, without the missing."""
+        """Return the entries with these seqs, without missing ones."""
         return await self._reads.run(reader.entries, seqs)
 
     async def pending(self, request_id: str) -> PendingRequest | None:
-        """Return what is owed of a request (see ``Spool.pending``)."""
+        """Return the pending deliveries of a request (see ``Spool.pending``)."""
         return await self._reads.run(read_pending, request_id)
 
     async def retrying(
         self, destination: str, due_before: float, limit: int, after: WaitingDelivery | None = None
     ) -> list[WaitingDelivery]:
-        """Return retrying deliveries by their due times (see ``Spool.retrying``)."""
+        """Return retrying deliveries by due time (see ``Spool.retrying``)."""
         return await self._reads.run(reader.retrying, destination, due_before, limit, after)
 
     async def parked(self, destination: str, user: str, limit: int) -> list[WaitingDelivery]:
@@ -270,11 +270,11 @@ class SqliteSpool:
         return await self._reads.run(reader.parked, destination, user, limit)
 
     async def blocked(self, destination: str) -> dict[str, int]:
-        """Return how many deliveries wait, per user."""
+        """Return the number of waiting deliveries per user."""
         return await self._reads.run(reader.blocked, destination)
 
     async def depths(self) -> dict[str, QueueDepth]:
-        """Return how things stand for every known destination."""
+        """Return the queue depth of every known destination."""
         lanes = list(self._session.lanes.by_name.values())
         known = [(lane.name, lane.cursor, lane.backlog, lane.first()) for lane in lanes]
         found = await self._reads.run(reader.depths, known)
@@ -287,27 +287,27 @@ class SqliteSpool:
         }
 
     def given_up(self) -> Mapping[str, GivenUp]:
-        """Return what was given up, by destination (see ``Spool.given_up``)."""
+        """Return how many deliveries were evicted, by destination (see ``Spool.given_up``)."""
         return dict(self._writer.evictions.given_up) if self._open else {}
 
     def unaccounted(self) -> Mapping[str, int]:
-        """Return how many deliveries are missing, by destination (see ``Spool.unaccounted``)."""
+        """Return the number of missing deliveries (see ``Spool.unaccounted``)."""
         return self._writer.auditor.unaccounted
 
     async def size(self) -> int:
-        """Return how many bytes of the file are in use."""
+        """Return the used bytes of the file."""
         return await self._reads.run(reader.size)
 
     async def dead_letters(
         self, which: DeadLetterFilter = ALL_DEAD_LETTERS, after: int = 0, limit: int = 50
     ) -> list[DeadLetter]:
-        """Return dead letters by id; ``after`` is the last id of the page before."""
+        """Return dead letters by id; ``after`` is the last id of the previous page."""
         return await self._reads.run(dead_letters.listing, which, after, limit)
 
     async def letter_groups(
         self, which: DeadLetterFilter = ALL_DEAD_LETTERS, limit: int = 50
     ) -> list[DeadLetterGroup]:
-        """Return dead letters by alike reasons (see ``Spool.letter_groups``)."""
+        """Return groups of dead letters (see ``Spool.letter_groups``)."""
         return await self._reads.run(dead_letters.groups, which, limit)
 
     async def dead_letter(self, number: int) -> DeadLetter | None:
@@ -315,11 +315,11 @@ class SqliteSpool:
         return await self._reads.run(dead_letters.one, number)
 
     async def delete_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
-        """Throw dead letters away; return how many there were."""
+        """Delete dead letters; return how many there were."""
         return await self._each(which, commands.drop_some)
 
     async def replay_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
-        """Move dead letters back (see ``Spool.replay_dead_letters``)."""
+        """Replay dead letters (see ``Spool.replay_dead_letters``)."""
         return await self._each(which, partial(commands.replay_some, now=self.clock.now()))
 
     async def _each(

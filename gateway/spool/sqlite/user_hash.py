@@ -1,23 +1,23 @@
-"""Numbers that stand for users, where many are kept."""
+"""Short hashes of user keys, since many are kept in memory."""
 
 from hashlib import blake2b
 
 _SOMEBODY = 1 << 31
-"""The bit that no number lacks, so that 0 stands for nobody."""
+"""A bit that every hash has, so that 0 can mean no user."""
 
 
 class UserHash:
-    """Makes a number of a user's key, by a secret.
+    """Hashes user keys with a secret of 16 random bytes.
 
-    Whoever does not know the secret cannot make keys whose numbers meet another user's, and so
-    take their turns from them. The secret is 16 random bytes.
+    Without the secret nobody can construct a key with another user's hash and so delay that user's
+    deliveries.
     """
 
     def __init__(self, secret: bytes) -> None:
         self._keyed = blake2b(key=secret, digest_size=4)
 
     def __call__(self, key: str) -> int:
-        """Return 32 bits that stand for a user's key; 0 for nobody's, the empty one."""
+        """Return a 32-bit hash of a user's key; 0 for the empty key."""
         if not key:
             return 0
         keyed = self._keyed.copy()

@@ -1,4 +1,4 @@
-"""Giving space back, in steps small enough that no append waits for long."""
+"""Free space in small steps, so that appends wait only briefly."""
 
 from itertools import islice
 
@@ -9,12 +9,12 @@ from gateway.spool.sqlite.reader import size
 from gateway.sqlite import fetch
 
 STEP = 256
-"""Rows per step, which take 0.3 ms."""
+"""Rows per step; they take 0.3 ms."""
 PAGES = 64
-"""Pages per step, which take 1 ms: SQLite moves one from the file's end for each."""
+"""Pages per step; they take 1 ms, since SQLite moves a page from the file's end for each."""
 
 RESERVE = 4 * 1024 * 1024
-"""Bytes that stay free below ``max_bytes``, or a sixteenth of these."""
+"""Bytes that stay free below ``max_bytes``, or a sixteenth of it if that is less."""
 
 _NEXT = "SELECT max(seq) FROM (SELECT seq FROM log WHERE seq > ? ORDER BY seq LIMIT ?)"
 _UNPINNED = " AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.seq = log.seq)"
@@ -25,10 +25,9 @@ _FREE = f"DELETE FROM log WHERE seq = ?{_UNPINNED}"  # noqa: S608 - both parts a
 def trim(connection: apsw.Connection, lanes: DestinationCursors, count: int) -> None:
     """Delete up to ``count`` log rows that every destination has passed, and as many in between.
 
-    It runs within the caller's transaction. Rows that a waiting delivery refers to stay until
-    that ends; another process may have put such a row there unnoticed (a replay). A row that
-    nobody needs any more goes although a destination is still further back: one that takes
-    nothing for days keeps what is its own, and no more.
+    It runs within the caller's transaction. Rows of waiting deliveries stay until those end;
+    another process may add such a row by a replay. A row that no destination needs is deleted even
+    if a destination's cursor is before it, so a destination that is down keeps only its own rows.
     """
     passed = lanes.passed()
     if passed > lanes.trimmed:
@@ -45,43 +44,43 @@ def trim(connection: apsw.Connection, lanes: DestinationCursors, count: int) -> 
 
 
 def trimmable(lanes: DestinationCursors) -> int:
-    """Return how many places of the log could be trimmed now."""
+    """Return how many log rows could be deleted now, at most."""
     return lanes.passed() - lanes.trimmed + len(lanes.ended) + len(lanes.loose)
 
 
 class SpaceGauge:
-    """How many bytes of the file are in use, measured now and then and never underestimated."""
+    """The used bytes of the file: measured now and then, never underestimated."""
 
     def __init__(self, max_bytes: int | None) -> None:
         self.max_bytes = max_bytes
         self.reserve = 0 if max_bytes is None else min(RESERVE, max_bytes // 16)
-        """Bytes below ``max_bytes`` at which the store counts as full: whatever request is let in
-        has room as long as it does not, and what is written of deliveries has some in any case."""
+        """Bytes below ``max_bytes`` at which the store counts as full. They leave room for any
+        accepted request and for the outcomes of deliveries."""
         self.bytes = 0
 
     def measure(self, connection: apsw.Connection) -> None:
-        """Read how many of the file's pages are in use."""
+        """Read the number of used pages."""
         self.bytes = size(connection)
 
     @property
     def free(self) -> int:
-        """Return how many bytes there are left."""
+        """Return the bytes left below the limit."""
         return 0 if self.max_bytes is None else max(0, self.max_bytes - self.reserve - self.bytes)
 
     @property
     def full(self) -> bool:
-        """Say whether the bound is reached, as far as is known."""
+        """Return whether the limit is reached, by the last measurement."""
         return self.max_bytes is not None and not self.free
 
     @property
     def tight(self) -> bool:
-        """Say whether so much is in use that somebody may hold more than their share."""
+        """Return whether so much is used that a destination may exceed its share."""
         return self.max_bytes is not None and self.bytes > self.max_bytes // 2
 
     def has_room(self, connection: apsw.Connection, size: int) -> bool:
-        """Say whether a row of ``size`` bytes keeps the file within bounds, and count it.
+        """Return whether a row of ``size`` bytes fits below the limit, and count it if so.
 
-        A page holds at least half its size in rows, hence the factor of two.
+        Pages are at least half full of rows, hence the factor of two.
         """
         if self.max_bytes is None:
             return True
@@ -96,10 +95,9 @@ class SpaceGauge:
 
 
 def shrink(connection: apsw.Connection, *, all_of_it: bool = False) -> bool:
-    """Give some free pages at the file's end back to the disk; say whether more could follow.
+    """Return some free pages at the file's end to the disk; return whether there are more.
 
-    A part of them stays, since the next appends would only ask for it again, unless the disk is
-    full and needs ``all_of_it``.
+    Some free pages stay for the next appends, unless the disk is full and needs ``all_of_it``.
     """
     free, pages = connection.pragma("freelist_count"), connection.pragma("page_count")
     if free <= (0 if all_of_it else max(4 * PAGES, pages // 8)):

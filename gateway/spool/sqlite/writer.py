@@ -1,4 +1,4 @@
-"""The one thread that writes: a batch of jobs is one commit; between batches it keeps house."""
+"""The writer thread: a batch of jobs is one commit; maintenance runs between batches."""
 
 import math
 import threading
@@ -50,18 +50,18 @@ from gateway.spool.values import (
 from gateway.sqlite import fetch
 
 TICK = 1.0
-"""Seconds between two looks at what no append brings up: age, other processes, a broken disk."""
+"""Seconds between two checks for expired deliveries, other processes and a failed disk."""
 AUDIT = 3
-"""Ticks between two looks at the balances."""
+"""Ticks between two audits of the balances."""
 _PAUSE = 0.005
-"""Seconds between two steps of housekeeping while nothing queues."""
+"""Seconds between two steps of maintenance while the queue is empty."""
 _REPLAYED = """
     SELECT name FROM destination WHERE number IN
     (SELECT destination FROM waiting JOIN log USING (seq) WHERE seq > ? AND mask = 0)
 """
 _ACCEPT = "UPDATE destination SET accepted = accepted + ? WHERE number = ?"
 _SHRINK = 0.05
-"""Seconds between two steps of giving space back while jobs queue."""
+"""Seconds between two steps of freeing space while jobs are queued."""
 _HURRY = 4 * STEP
 _RETRY_AFTER = 5.0
 _BATCHED = AppendEntry | RecordProgress | SaveConsent
@@ -70,7 +70,7 @@ log = structlog.get_logger()
 
 
 class _Taking(NamedTuple):
-    """An entry that is taken."""
+    """An accepted entry."""
 
     job: AppendEntry
     entry: Entry
@@ -79,7 +79,7 @@ class _Taking(NamedTuple):
 
 
 class Writer:
-    """Serves batches until it is told to close."""
+    """Handles batches until it gets a `CloseWriter`."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Writer:
         self._audited = -math.inf
         self.auditor = Auditor()
         self._stale = False
-        """Whether there are ids to forget."""
+        """Whether there are expired ids to delete."""
 
     def start(self) -> None:
         """Start the thread; the first job opens the store."""
@@ -161,7 +161,7 @@ class Writer:
         except SpoolError as e:
             fail(jobs, e)
             return []
-        except Exception as e:  # noqa: BLE001 - the thread outlives whatever one job brings
+        except Exception as e:  # noqa: BLE001 - the thread must survive any job
             if len(jobs) > 1:
                 return [notice for job in jobs for notice in self._serve([job])]
             fail(jobs, e)
@@ -176,7 +176,7 @@ class Writer:
                 job.error = e
                 continue
             if job.heard < lane.evicted:
-                job.error = Outdated(f"the spool took deliveries of {lane.name!r}; report again")
+                job.error = Outdated(f"the spool evicted deliveries of {lane.name!r}; report again")
                 continue
             terse = self.room.full is not None
             apply_progress(connection, lane, job.progress, self._lanes.ended, terse=terse)
@@ -215,7 +215,7 @@ class Writer:
             lane.coming = 0
 
     def _place(self, connection: apsw.Connection, taken: Sequence["_Taking"], seq: int) -> None:
-        """Note the entries that were inserted from *seq* on."""
+        """Record in memory the entries that were inserted from *seq* on."""
         by_name, accepted = self._lanes.by_name, Counter[str]()
         for taking in taken:
             taking.job.result = self._lanes.new_position = seq
@@ -230,9 +230,10 @@ class Writer:
         connection.executemany(_ACCEPT, counts)
 
     def _admitted(self, entry: Entry) -> tuple[Entry, list["RefusedEntry"], int]:
-        """Return the entry for those destinations that take it, what the others refuse, the mask.
+        """Return the entry for the destinations that accept it, the refused parts, and the mask.
 
-        Raises SpoolFull where none takes it, a shadow aside, and SpoolError for an unknown one.
+        Raises SpoolFull if no destination except shadows accepts it, and SpoolError for an unknown
+        destination.
         """
         refused: list[RefusedEntry] = []
         lanes: list[DestinationCursor] = []
@@ -266,11 +267,11 @@ class Writer:
                 consent.remember(connection, job.said, self._clock.now(), job.window)
 
     def _make_room(self, connection: apsw.Connection, size: int) -> None:
-        """Count *size* bytes more; raises SpoolFull where they are too many."""
+        """Reserve *size* more bytes; raises SpoolFull if there is no room for them."""
         if not self._gauge.has_room(connection, size):
             trim(connection, self._lanes, _HURRY)
         if not self._gauge.has_room(connection, size):
-            raise SpoolFull(self.room.says_full(), _RETRY_AFTER)
+            raise SpoolFull(self.room.full_reason(), _RETRY_AFTER)
 
     # ---- the rest ------------------------------------------------------------------------
 
@@ -281,13 +282,13 @@ class Writer:
             if outcome.then:
                 outcome.then()
             job.result = outcome.result
-        except Exception as e:  # noqa: BLE001 - the thread outlives whatever one act does
+        except Exception as e:  # noqa: BLE001 - the thread must survive any operation
             fail([job], e)
             return ()
         return outcome.notices
 
     def _keep_house(self, *, idle: bool) -> bool:
-        """Do a step of what is due; say whether more of it could follow at once."""
+        """Do a step of maintenance; return whether there is more to do at once."""
         now = time.monotonic()
         due = now - self._ticked >= TICK
         if due:
@@ -305,7 +306,7 @@ class Writer:
             if idle or now - self._shrunk >= _SHRINK:
                 self._shrunk = now
                 more |= self._shrink(idle=idle)
-        except Exception as e:  # noqa: BLE001 - the thread outlives a broken disk
+        except Exception as e:  # noqa: BLE001 - the thread must survive a failed disk
             self._session.trouble = f"{type(e).__name__}: {e}"
             return False
         return more
@@ -338,11 +339,11 @@ class Writer:
             self.room.look(connection)
             shrunk = shrink(connection, all_of_it=self._session.short is not None)
         if idle:
-            self._session.checkpoint(1)  # which is also what cuts the file
+            self._session.checkpoint(1)  # only a checkpoint truncates the file
         return shrunk
 
     def _look(self) -> None:
-        """Find out what other processes have done to the file."""
+        """Check for changes by other processes, and announce replayed dead letters."""
         session, lanes = self._session, self._lanes
         if not session.others_wrote():
             return
@@ -353,7 +354,7 @@ class Writer:
         self._answer([], [DeadLettersReplayed(name) for name in names])
 
     def _audit(self) -> None:
-        """Compare what was accepted with what became of it, every few ticks."""
+        """Check the balances, every few ticks."""
         now = time.monotonic()
         if now - self._audited < AUDIT * TICK:
             return
@@ -364,7 +365,7 @@ class Writer:
         self.auditor.look(found)
 
     def _follow_clock(self) -> None:
-        """Look whether the machine's clock was set, and keep by how much once that is believed."""
+        """Check whether the system clock was set, and store the offset once it is trusted."""
         changed, ahead = self._clock.look(), self._clock.ahead
         if changed:
             log.warning("clock_was_set", seconds=round(changed))
@@ -374,7 +375,7 @@ class Writer:
             self._ahead = ahead
 
     def _expire(self) -> bool:
-        """Make dead letters of some deliveries that are too old; say whether there were any."""
+        """Turn some expired deliveries into dead letters; return whether there were any."""
         if self._limits.max_age is None:
             return False
         clock = self._clock
