@@ -310,7 +310,7 @@ class Gateway:
             spool=self.spool,
             parse=self.parse,
             steps_of=self.steps_of,
-            witness=self.observer.for_destination(name, rendering.output),
+            observer=self.observer.for_destination(name, rendering.output),
             settled=self._settled,
         )
         worker.configured = config

@@ -1,4 +1,4 @@
-"""From the spool to the destinations: one isolated worker each."""
+"""Deliver events from the spool: one independent worker per destination."""
 
 from gateway.delivery.worker import Worker, WorkerStatus
 

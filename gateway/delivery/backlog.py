@@ -1,4 +1,4 @@
-"""What stands in the log and has no job yet: new entries, and the backlog."""
+"""Make jobs from the log: from new entries, and from the backlog."""
 
 import asyncio
 from collections import Counter
@@ -19,41 +19,41 @@ from gateway.event import Event
 from gateway.spool import DeadLettersReplayed, DeliveryRef, Entry, LogRecord, Spool, SpoolNotice
 
 PAGE = 100
-"""Entries brought at once."""
+"""Entries read at once."""
 SCANNED = 10_000
-"""Entries of the log whose places are read at once."""
+"""Entries whose seqs are read at once."""
 TICK = 1.0
 """Seconds after which an idle destination's cursor follows the log, so that it can be trimmed."""
 OVERTAKEN = 1024
-"""Deliveries that may overtake one user's backlog before that is parked, so that the cursor goes
-on and the log can be trimmed."""
+"""Deliveries that may overtake a user's backlog. Then that backlog is parked, so that the cursor
+can move and the log can be trimmed."""
 
 log = structlog.get_logger()
 
 
 class BacklogReader:
-    """Makes jobs of what a destination is owed, and puts them into its queue.
+    """Makes jobs of a destination's pending deliveries, and adds them to its queue.
 
-    An entry that was just accepted becomes jobs at once, while there is room and none of its
-    users has anything older that is unread. Everything else stays in the log; of that only the
-    places are kept here (`UnreadIndex`), and it is read back source by source.
+    A new entry becomes jobs at once if there is room and its users have no older unread events.
+    All others stay in the log. Only their places are kept in memory (`UnreadIndex`), and they are
+    read back source by source.
 
     Args:
-        name: the destination's.
+        name: name of the destination.
         spool: the log.
-        queue: takes the jobs.
-        breaker: says whether the destination is in trouble.
-        concurrency: how many attempts are made at once.
-        retry_max: seconds that nothing waits for longer after a start.
-        parse: a stored request to its events.
-        steps_of: a route's name to its steps.
-        whole: whether requests in a vendor's format go on as they came.
+        queue: gets the jobs.
+        breaker: the circuit breaker of the destination.
+        concurrency: number of parallel attempts.
+        retry_max: longest wait for a retry after a start, in seconds.
+        parse: returns the events of a stored request.
+        steps_of: returns the steps of a route by its name.
+        whole: returns whether requests in a vendor's format are forwarded unchanged.
 
     Attributes:
-        waiting: what waits in the spool; it is brought in turns with the log.
+        waiting: reads waiting deliveries, in turns with the log.
     """
 
-    def __init__(  # noqa: PLR0913 - what a reader needs of the world, each once
+    def __init__(  # noqa: PLR0913 - all dependencies of a reader
         self,
         name: str,
         spool: Spool,
@@ -94,28 +94,28 @@ class BacklogReader:
         self._task: asyncio.Task[None] | None = None
         self._tracker: ProgressTracker
 
-    def start(self, tracker: ProgressTracker, burials: DeadLetterWriter) -> None:
-        """Begin where the cursor stands; from now on every new entry has to be offered."""
+    def start(self, tracker: ProgressTracker, dead_letters: DeadLetterWriter) -> None:
+        """Start at the cursor; from now on every new entry must be passed to `offer`."""
         self._tracker = tracker
-        self._maker.start(burials)
+        self._maker.start(dead_letters)
         self.waiting.start(tracker)
         self._began = self._reached = self._spool.position()
         self._wake.set()
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{self._name}/log")
 
     async def stop(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def ready(self) -> None:
-        """Wait until it is known what is owed."""
+        """Wait until the pending deliveries are known."""
         await self._ready.wait()
 
     @property
     def unread(self) -> int:
-        """Return how many deliveries stand in the log and have no job yet."""
+        """Return the number of deliveries in the log without a job."""
         return len(self._unread) + len(self._early)
 
     def _first_unread(self, user: int) -> int | None:
@@ -125,9 +125,9 @@ class BacklogReader:
     # Called by the worker
 
     def read_position(self) -> int:
-        """Return the seq up to which everything was taken, or was not for this destination.
+        """Return the seq up to which every delivery for this destination has become a job.
 
-        Nothing beyond what this reader was offered or has read can count as taken.
+        It is never after the last entry that was offered or read.
         """
         if not self._loaded:
             return 0
@@ -135,7 +135,7 @@ class BacklogReader:
         return self._reached if first is None else first - 1
 
     def offer(self, item: LogRecord, events: Sequence[Event]) -> None:
-        """Take an entry that was just accepted, in the order of the log."""
+        """Accept a new entry; entries must come in the order of the log."""
         seq, entry = item.seq, item.entry
         if seq <= self._reached:
             return
@@ -156,7 +156,7 @@ class BacklogReader:
             self._admit(seq, entry, going, events, ahead=bool(self._unread))
 
     def _going(self, entry: Entry, numbers: Sequence[int], *, whole: bool) -> Sequence[int]:
-        """Return which deliveries of an entry that was just accepted become jobs at once."""
+        """Return the deliveries of a new entry that become jobs at once."""
         if not self._takes_live(entry.source):
             return ()
         users = [entry.user(number) for number in numbers]
@@ -173,7 +173,7 @@ class BacklogReader:
         return going
 
     def _may_overtake(self, user: int) -> bool:
-        """Tell whether a new event of the user may go before all that is unread."""
+        """Return whether a new event of the user may overtake all unread deliveries."""
         if user == NOBODY:
             return True
         if self._queue.room_for(user) <= 0 or user in self._loading:
@@ -186,34 +186,34 @@ class BacklogReader:
         return self._in_flight.room(source, len(self._unread.sources)) > 0
 
     def prompt(self) -> bool:
-        """Tell whether a new entry would become jobs that can go at once."""
+        """Return whether a new entry would become jobs that can be sent at once."""
         return self._loaded and not (self._unread or self._queue.closed or self._breaker.opened)
 
     def request_more(self) -> None:
-        """Read on, if there is anything to read."""
+        """Continue reading if there is anything to read."""
         if (self._unread and not self._queue.closed) or self.waiting.due:
             self._wake.set()
 
     def freed(self, user: int) -> None:
-        """Note that the user with this hash has a job less."""
+        """Record that a job of the user with this hash ended."""
         if self._unread and user != NOBODY:
             self._unread.freed(user)
 
     def on_notice(self, notice: SpoolNotice) -> None:
-        """Note what the spool did by itself; see `Evicted`, `DeadLettersReplayed`."""
+        """Handle a notice of the spool; see `Evicted`, `DeadLettersReplayed`."""
         if isinstance(notice, DeadLettersReplayed):
             self.waiting.due_at(0.0)
             return
         self._in_flight.on_evicted(notice)
         self._evicted_to = max(self._evicted_to, notice.cursor)
-        self._unread.evict(self._evicted_to)  # the reader goes on with what is left of it
+        self._unread.evict(self._evicted_to)  # the reader evicts the rest in steps
         self._early = [(one, whole) for one, whole in self._early if one.seq > notice.cursor]
         self._reached = max(self._reached, notice.cursor)
         self.waiting.count_in(DOUBT)
         self._tracker.on_evicted(notice.cursor, notice.marks)
 
     def _again(self) -> None:
-        """Let the reader have another round, once others have had their turn."""
+        """Wake the reader again, after other tasks of the loop have run."""
         asyncio.get_running_loop().call_soon(self._wake.set)
 
     # The reader
@@ -243,10 +243,10 @@ class BacklogReader:
         return max(0.0, min(TICK, self.waiting.next_at - steady_time()))
 
     async def _load_index(self) -> None:
-        """Find out what is unread, and who waits behind what.
+        """Read the places of unread deliveries, and the waiting deliveries.
 
         Raises:
-            SpoolError: the spool cannot tell.
+            SpoolError: the spool cannot be read.
         """
         balance = (await self._spool.balances())[self._name]
         index = UnreadIndex()
@@ -259,7 +259,7 @@ class BacklogReader:
                     index.add(Unread(found.seq, number, user, found.source), whole=whole)
             after = page.scanned
         await self.waiting.count()
-        # The clock may have been set back since what waits was told until when.
+        # The system clock may have been set back since the retries were scheduled.
         await self.waiting.retry_by(steady_time() + self._retry_max)
         for one, whole in self._early:
             index.add(one, whole=whole)
@@ -270,7 +270,7 @@ class BacklogReader:
         self._ready.set()
 
     async def _bring(self) -> None:
-        """Bring a little of everything, so that nothing of it keeps the rest waiting."""
+        """Read a part of each kind of pending deliveries, so that none blocks the others."""
         await self.waiting.bring()
         if steady_time() - self._swept >= TICK:
             self._swept = steady_time()
@@ -288,7 +288,7 @@ class BacklogReader:
         self._tracker.advance()
 
     async def _bring_unread(self) -> bool:
-        """Bring some of each source's backlog; return whether there may be more at once."""
+        """Read a part of each source's backlog; return whether to continue at once."""
         sources = self._unread.sources
         taken: list[Unread] = []
         interrupted = False
@@ -302,26 +302,26 @@ class BacklogReader:
         return bool(taken) or interrupted
 
     def _wanted(self, source: str, taken: Sequence[Unread]) -> int:
-        """Return how many deliveries of a source are wanted: more than could go at once.
+        """Return how many deliveries of a source to read: more than can be sent at once.
 
-        While the circuit is open, one that was never tried is enough to probe with; the rest of
-        the backlog stays in the log, where it costs nothing.
+        While the circuit is open, one without attempts is enough for the probe; the rest of the
+        backlog stays in the log, where it needs no memory.
         """
         if self._breaker.opened:
             return 0 if taken or self._queue.fresh else 1
         return PAGE if self._queue.fresh_of(source) < 2 * self._concurrency else 0
 
     async def _read(self, taken: Sequence[Unread], *, park: bool = False) -> None:
-        """Make jobs of what was taken out of the index.
+        """Make jobs of deliveries that were taken from the index.
 
         Raises:
-            SpoolError: it cannot be read; it is in the index again.
+            SpoolError: the spool cannot be read; the deliveries are in the index again.
         """
         floor = self._unread.first()
         by_seq: dict[int, list[Unread]] = {}
         for one in sorted(taken):
             by_seq.setdefault(one.seq, []).append(one)
-        # While a read failed, new entries may have been opened before these are again.
+        # After a failed read, newer entries may already be open.
         newest = self._tracker.newest
         ahead = {s: s < newest or (floor is not None and s >= floor) for s in by_seq}
         for seq, group in by_seq.items():
@@ -340,7 +340,7 @@ class BacklogReader:
         found = {item.seq: item.entry for item in items}
         for seq, group in by_seq.items():
             entry = found.get(seq)
-            if entry is None:  # the spool gave it up meanwhile
+            if entry is None:  # evicted meanwhile
                 for _ in group:
                     self._closed(seq, ahead=ahead[seq])
                 continue
@@ -349,7 +349,7 @@ class BacklogReader:
             self._admit(seq, entry, numbers, events, ahead=ahead[seq], park=park)
 
     async def _park_lowest(self) -> None:
-        """Let the oldest of a user's backlog wait in the spool, so that the cursor can pass it."""
+        """Park the oldest of a user's backlog in the spool, so that the cursor can pass it."""
         taken = self._unread.take_lowest(PAGE)
         if taken:
             await self._read(taken, park=True)
@@ -367,7 +367,7 @@ class BacklogReader:
         else:
             self._tracker.close(seq)
 
-    def _admit(  # noqa: PLR0913 - one entry, and how it is taken
+    def _admit(  # noqa: PLR0913 - an entry, and how to handle it
         self,
         seq: int,
         entry: Entry,
@@ -377,7 +377,7 @@ class BacklogReader:
         ahead: bool,
         park: bool = False,
     ) -> None:
-        """Make jobs of deliveries that were opened."""
+        """Make jobs of opened deliveries."""
         for number in numbers:
             job = self._maker.job(DeliveryRef(seq, number), entry, events, ahead=ahead)
             if job is None:

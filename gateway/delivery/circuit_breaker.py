@@ -1,8 +1,8 @@
-"""Whether a destination is in trouble, and when it may be tried meanwhile.
+"""Stop attempts while a destination is down, and probe it meanwhile.
 
-A circuit opens on what speaks of the vendor, not of an event: failures of several users' events,
-while it has taken nothing for some seconds. An event that fails again although the vendor took
-others' meanwhile is *isolated*: it says nothing of the vendor, however often it fails.
+The circuit opens when events of several users fail and the vendor has accepted nothing for some
+seconds. An event that fails again although the vendor accepted others meanwhile is *isolated*: the
+problem is the event, not the vendor, so its failures do not count.
 """
 
 import random
@@ -11,56 +11,56 @@ from typing import Literal
 from gateway.spool import DeliveryRef
 
 THRESHOLD = 5
-"""Different users' events that fail one after the other before the circuit opens; as many attempts
-to connect."""
+"""Events of different users that must fail in a row to open the circuit; also the number of failed
+connection attempts."""
 KEY_THRESHOLD = 3
-"""The same where what the vendor refuses is the key (401, 403)."""
+"""The same if the vendor refuses the key (401, 403)."""
 RECENT = 5.0
-"""Seconds since the vendor last took an event within which no circuit opens, however many events
-fail: whoever sends bad ones by many users does not stop all others."""
+"""Seconds after the vendor's last answer to an event during which no circuit opens, so that bad
+events of many users do not stop all others."""
 MAX_PROBE_WAIT = 5.0
-"""Seconds between probes of an open circuit at most: so long one may have been opened in vain."""
+"""Most seconds between probes of an open circuit; it limits the cost of a wrongly opened one."""
 LIMITED_USERS = 2
-"""Different users' events that are answered 429 before all others wait as long as is asked."""
+"""Users that must get 429 before all events wait as long as the vendor asks."""
 NEARLY_ALL = 0.9
-"""The share of others' events that must be taken for a failure to count in full."""
+"""Share of other events that must succeed for a failure to count as fully isolated."""
 DOUBTFUL = 0.5
-"""What it counts where fewer are taken, times their share: the vendor may be to blame as well."""
+"""Factor for a smaller share: the vendor may be the cause as well."""
 MAX_REMEMBERED = 100_000
-"""Events of which is known what the vendor did since they failed."""
+"""Failed events for which the later results of others are remembered."""
 MAX_DOUBLINGS = 30
-"""How often a wait is doubled at most: past that it is over any bound, and later over any float."""
+"""Most doublings of a wait; more would exceed any limit, and finally overflow."""
 
 BreakerState = Literal["closed", "open", "probing"]
 
 
 def backoff(attempts: int, low: float, high: float) -> float:
-    """Return a wait in seconds: exponential with full jitter, so that nobody retries in step.
+    """Return a wait in seconds: exponential with full jitter, so that retries spread out.
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
     Args:
-        attempts: how often it failed so far, at least 1.
-        low: the first wait's upper bound.
-        high: the upper bound of all.
+        attempts: number of failures so far, at least 1.
+        low: upper bound of the first wait.
+        high: upper bound of all waits.
     """
     return random.uniform(0, min(high, low * 2.0 ** min(attempts - 1, MAX_DOUBLINGS)))  # noqa: S311 - no secret
 
 
 class CircuitBreaker:
-    """Lets attempts through, or says how long to wait.
+    """Allows attempts, or says how long to wait.
 
     Args:
-        low: seconds of the first wait after the circuit opened.
-        high: the longest wait.
+        low: first wait after the circuit opened, in seconds.
+        high: longest wait, in seconds.
     """
 
     def __init__(self, *, low: float, high: float) -> None:
         self.state: BreakerState = "closed"
         self.reason: str | None = None
-        """What the last attempt in vain said; None where none failed since one went well."""
+        """The reason of the last failure; None if none failed since the last success."""
         self.opened = 0
-        """How often the circuit opened since it was last closed."""
+        """Number of times the circuit opened since it was last closed."""
         self._low = low
         self._high = min(high, MAX_PROBE_WAIT)
         self._until = 0.0
@@ -73,10 +73,10 @@ class CircuitBreaker:
         self._known: dict[DeliveryRef, tuple[int, int]] = {}
 
     def wait_time(self, now: float) -> float:
-        """Return the seconds until the next attempt may start; 0 where it may now.
+        """Return the seconds until the next attempt may start; 0 if it may start now.
 
         Args:
-            now: a clock that never jumps, in seconds.
+            now: monotonic seconds.
         """
         until = self.resumes_at(now)
         if until is not None:
@@ -84,23 +84,23 @@ class CircuitBreaker:
         return self._high if self.state == "probing" else 0.0
 
     def begin_attempt(self) -> None:
-        """Note that an attempt is let through; while the circuit is open, it is the only one."""
+        """Record the start of an attempt; while the circuit is open, it is the only one."""
         if self.state == "open":
             self.state = "probing"
 
     def resumes_at(self, now: float) -> float | None:
-        """Return when the next attempt may start, by the clock of *now*; None where it may now."""
+        """Return when the next attempt may start, by the clock of *now*; None if it may now."""
         until = max(self._until, self._paused_until)
         return until if until > now else None
 
     def paused_until(self, now: float) -> float | None:
-        """Return until when the vendor asked for no attempts; None where it did not."""
+        """Return the end of a pause that the vendor asked for; None if there is none."""
         return self._paused_until if self._paused_until > now else None
 
     def record_success(self, now: float) -> None:
-        """Note that the vendor answered as it should, whatever it said of the event.
+        """Record a final answer of the vendor, even one that refuses the event.
 
-        That may be an attempt from before a pause that the vendor asked for: the pause stands.
+        The attempt may have started before a pause that the vendor asked for, so a pause stays.
         """
         self._taken += 1
         self._taken_at = now
@@ -111,7 +111,7 @@ class CircuitBreaker:
         self.state = "closed"
         self.reason = None
 
-    def record_failure(  # noqa: PLR0913 - what there is to know of a failure, each once
+    def record_failure(  # noqa: PLR0913 - all properties of a failure
         self,
         mark: DeliveryRef,
         user: str,
@@ -122,19 +122,19 @@ class CircuitBreaker:
         now: float,
         isolated_before: bool,
     ) -> float:
-        """Note an attempt that should be made again later; return how far it was isolated.
+        """Record an attempt that will be retried; return how far the failure is isolated.
 
-        That is 1 where nearly all other events were taken since the same event failed before, less
-        where fewer were, and 0 where none was, or where it never failed before.
+        It is 1 if nearly all other events succeeded since the same event failed before, less if
+        fewer did, and 0 if none did or the event never failed before.
 
         Args:
             mark: the delivery.
-            user: whose event it is; empty for nobody's.
-            cause: as in `gateway.verdict.RetryLater`, or ``internal``: the gateway's own mistake.
-            reason: what went wrong.
-            after: the least wait in seconds that the vendor asked for.
-            now: a clock that never jumps, in seconds.
-            isolated_before: an earlier attempt was.
+            user: the user of the event; empty if it has none.
+            cause: as in `gateway.verdict.RetryLater`, or ``internal`` for an error of the gateway.
+            reason: why it failed.
+            after: shortest wait in seconds that the vendor asked for.
+            now: monotonic seconds.
+            isolated_before: whether an earlier attempt was isolated.
         """
         isolated = 1.0 if cause == "internal" else self._isolated(mark)
         who = user or f"{mark.seq}/{mark.index}"
@@ -159,7 +159,7 @@ class CircuitBreaker:
         return isolated
 
     def _isolated(self, mark: DeliveryRef) -> float:
-        """Return how far the vendor took others' events since this one failed before."""
+        """Return how far the vendor accepted others' events since this one failed before."""
         known = self._known.pop(mark, None)
         self._failed += known is None
         self._known[mark] = self._taken, self._failed
@@ -172,11 +172,11 @@ class CircuitBreaker:
         return 1.0 if share >= NEARLY_ALL else DOUBTFUL * share
 
     def forget(self, mark: DeliveryRef) -> None:
-        """Note that a delivery is settled."""
+        """Forget a settled delivery."""
         self._known.pop(mark, None)
 
     def _limit(self, who: str, after: float | None, now: float) -> None:
-        """Wait as long as the vendor asks, where it asks more than one user's events."""
+        """Pause as long as the vendor asks if several users got 429, else only briefly."""
         self._limited.add(who)
         wait = after if after is not None else backoff(len(self._limited), self._low, self._high)
         if len(self._limited) < LIMITED_USERS:
@@ -194,10 +194,10 @@ class CircuitBreaker:
         self._until = now + max(after, random.uniform(bound / 2, bound))  # noqa: S311 - no secret
 
     def retry_now(self) -> None:
-        """Let the next attempt through whatever was to be waited for."""
+        """Allow the next attempt now."""
         self._until = self._paused_until = 0.0
 
     def cancel_probe(self) -> None:
-        """Note that an attempt was let through and not made."""
+        """Record that an allowed attempt was not made."""
         if self.state == "probing":
             self.state = "open"

@@ -1,4 +1,4 @@
-"""Deliveries that are given up."""
+"""Turn failed deliveries into dead letters."""
 
 import time
 
@@ -13,38 +13,38 @@ from gateway.log_limit import LogLimit
 from gateway.spool import Attempt, Cause, DeliveryRef, Entry
 
 LINES = 50
-"""Dead letters that are logged each second; all of them are kept."""
+"""Dead letters logged per second; all of them are stored."""
 
 log = structlog.get_logger()
 
 
 class DeadLetterWriter:
-    """Makes dead letters for one destination, its credentials kept out of them.
+    """Writes dead letters of one destination, with secrets redacted.
 
     Args:
         destination: its name.
-        tracker: where they are recorded.
-        sender: keeps credentials out of what is said, and says whether anything is kept at all.
-        witness: sees every end.
+        tracker: records them.
+        sender: has the redactor, and whether dead letters are kept at all.
+        observer: observes every outcome.
     """
 
     def __init__(
-        self, destination: str, tracker: ProgressTracker, sender: Sender, witness: DeliveryObserver
+        self, destination: str, tracker: ProgressTracker, sender: Sender, observer: DeliveryObserver
     ) -> None:
         self.count = 0
-        """Dead letters made so far."""
+        """Number of dead letters written."""
         self._destination = destination
         self._tracker = tracker
         self._redactor = sender.rendering.redactor
-        self._witness = witness
+        self._observer = observer
         self._keeps = sender.keeps_dead_letters
         self._lines = LogLimit(LINES, 1.0)
 
     def write(self, job: Job, cause: Cause, reason: str, attempt: Attempt | None = None) -> None:
-        """Make a dead letter of *job*, after an *attempt* if there was one."""
+        """Write a dead letter of *job*; *attempt* is the last attempt, if there was one."""
         if not self._keeps:
             self._tracker.completed(job.mark, "shadowed")
-            self._witness.on_attempt(job, "shadowed", reason, attempt)
+            self._observer.on_attempt(job, "shadowed", reason, attempt)
             return
         redact = self._redactor(job)
         rendered = b"" if job.sent is None else dumps(redact.request(job.sent))
@@ -61,9 +61,9 @@ class DeadLetterWriter:
                 reason=clean,
                 times=times,
             )
-        self._witness.on_attempt(job, "dead", f"{cause}: {clean}", attempt)
+        self._observer.on_attempt(job, "dead", f"{cause}: {clean}", attempt)
 
     def write_unparsable(self, mark: DeliveryRef, entry: Entry, reason: str) -> None:
-        """Make a dead letter of a delivery that what is stored no longer leads to."""
+        """Write a dead letter of a stored delivery that cannot be parsed any more."""
         nothing = Event(type="track", id=f"{entry.id}-{mark.event}")
         self.write(Job(mark, entry, nothing), "unrenderable", reason)

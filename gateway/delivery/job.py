@@ -1,4 +1,4 @@
-"""A job: one delivery in memory, its attempts, and how it ends."""
+"""A job: one delivery in memory, its attempts and its outcome."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,29 +15,29 @@ from gateway.spool import Attempt, Cause, DeliveryRef, Entry, FailedDelivery, Wa
 from gateway.verdict import Declined, Delivered, Verdict
 
 StepsOf = Callable[[str], StepChain | None]
-"""A route's name to its steps."""
+"""Returns the steps of a route by its name; None if there are none."""
 
 REMEMBERED_ATTEMPTS = 100
-"""Attempts that a delivery keeps, the newest; a vendor down for a week makes thousands."""
+"""Number of latest attempts that a delivery keeps; a vendor down for a week causes thousands."""
 
 
 class Job:
-    """One event on its way to one destination.
+    """One delivery of an event to one destination.
 
     Attributes:
         mark: its place in the log.
-        event: as accepted. A further delivery of an event to the same destination has ids of its
-            own, since it is another message to whoever counts them.
-        steps: those of its route; None where the event goes as it came.
-        siblings: how many events its request has in all.
-        waiting: it stands as an exception in the spool, so its end must be recorded there.
-        parked: there it stands behind another, rather than for a try of its own.
-        alone: it was refused in company, so it is tried without.
-        sent: the request of the latest try.
-        forwarded: it was its own request, as it came.
-        troubled: it went wrong before: it was tried in vain, or was given up and is replayed.
-        ahead: it overtakes others of the log, so its end is recorded by itself.
-        user_hash: stands for its user where many are kept; 0 where it is not known.
+        event: as accepted. A further delivery of the same event to the same destination has other
+            ids, because it is another message.
+        steps: the steps of its route; None if the event is sent as it came.
+        siblings: number of events of its request.
+        waiting: it is a waiting delivery in the spool, so its outcome must be recorded there.
+        parked: it waits there for an earlier event of its user, not for its own next attempt.
+        unbatched: it was refused in a batch or as forwarded, so it is sent alone and rendered.
+        sent: the request of the latest attempt.
+        forwarded: the latest attempt forwarded the received request.
+        had_trouble: an attempt failed before, or it was a dead letter and is replayed.
+        ahead: it overtakes others of the log, so its outcome is recorded separately.
+        user_hash: the hash of its user, as in `gateway.spool.Entry.users`; 0 if unknown.
     """
 
     __slots__ = (
@@ -58,7 +58,7 @@ class Job:
         "waiting",
     )  # fmt: skip
 
-    def __init__(  # noqa: PLR0913 - what there is to know of a delivery, each once
+    def __init__(  # noqa: PLR0913 - all properties of a delivery
         self,
         mark: DeliveryRef,
         entry: Entry,
@@ -99,31 +99,31 @@ class Job:
 
     @property
     def size(self) -> int:
-        """Return the bytes that the job keeps in memory, roughly: its share of the request."""
+        """Return roughly the bytes of the job in memory: its share of the request."""
         return len(self.entry.request.body) // self.siblings
 
     @property
     def in_order(self) -> bool:
-        """Tell whether the cursor alone says that it ended well."""
+        """Return whether the cursor alone records its success."""
         return not (self.waiting or self.ahead)
 
     @property
     def isolated(self) -> bool:
-        """Tell whether it has failed while the vendor took other users' events."""
+        """Return whether it failed while the vendor accepted other users' events."""
         return any(attempt.isolated > 0 for attempt in self.attempts)
 
     def tried(self, attempt: Attempt) -> None:
-        """Note an attempt."""
+        """Add an attempt."""
         self.attempts = (*self.attempts, attempt)[-REMEMBERED_ATTEMPTS:]
 
     def to_waiting(self, due: float, reason: str = "", *, parked: bool = False) -> WaitingDelivery:
-        """Return the job as a delivery that waits."""
+        """Return the job as a waiting delivery."""
         return WaitingDelivery(
             self.mark, due, self.attempts, reason, self.user, self.event.name or "", parked
         )
 
     def to_failed(self, cause: Cause, reason: str, at: float, rendered: bytes) -> FailedDelivery:
-        """Return the job as a delivery that is given up; *rendered* has no credential in it."""
+        """Return the job as a failed delivery; secrets in *rendered* must be redacted."""
         return FailedDelivery(
             self.mark,
             cause,
@@ -141,7 +141,7 @@ def _further(event: Event, way: int) -> Event:
     return msgspec.structs.replace(event, id=f"{event.id}-{way}", message_id=message)
 
 
-def build_job(  # noqa: PLR0913 - what a delivery is made of
+def build_job(  # noqa: PLR0913 - all parts of a delivery
     mark: DeliveryRef,
     entry: Entry,
     destination: str,
@@ -151,21 +151,21 @@ def build_job(  # noqa: PLR0913 - what a delivery is made of
     later: WaitingDelivery | None = None,
     ahead: bool = False,
 ) -> Job:
-    """Return the job for a delivery that the spool keeps.
+    """Return the job of a stored delivery.
 
     Raises:
-        Unrenderable: what is kept does not lead to it any more.
+        Unrenderable: the stored request has no such event any more, or the route has no steps.
     """
     if mark.event >= len(events):
         raise Unrenderable(
-            "the stored request no longer parses into this event; its plugin has changed"
+            "the stored request no longer contains this event; the plugin has changed"
         )
     route = entry.route(destination, mark.index) if entry.routes else ""
     steps = steps_of(route) if route else None
     if route and steps is None:
         raise Unrenderable(
-            f"it is to be sent after the steps of the route {route!r}, and there is no such route "
-            f"with steps any more; give a route this name and its steps, then replay it"
+            f"route {route!r}, whose steps apply to this event, no longer exists or has no steps; "
+            f"add it again, then replay the dead letter"
         )
     return Job(
         mark,
@@ -185,37 +185,37 @@ _ORIGIN = time.time() - time.monotonic()
 
 
 def steady_time() -> float:
-    """Return Unix seconds as they stood when the process began, and what has passed since.
+    """Return Unix seconds that never jump: the system time at the start plus monotonic seconds.
 
-    Waits end by this clock, so that setting the machine's clock back makes none of them longer,
-    and setting it forward makes no retries all at once.
+    Retries are scheduled by this clock, so that setting the system clock neither delays them nor
+    makes all of them due at once.
     """
     return _ORIGIN + time.monotonic()
 
 
 class Shadowed(NamedTuple):
-    """A shadow has looked at it: it is neither delivered nor refused."""
+    """A shadow destination handled the event; nothing was sent."""
 
 
 class AttemptResult(NamedTuple):
-    """How one try ended."""
+    """The result of one attempt."""
 
     verdict: Verdict | Declined | Shadowed
     attempt: Attempt | None
-    """None where nothing was sent."""
+    """None if nothing was sent."""
     cause: Cause = "refused"
-    """Of the dead letter, if the verdict makes one."""
+    """Cause of the dead letter, if the verdict leads to one."""
     covers: int = 1
-    """How many of the jobs it is about, from the first on."""
+    """Number of jobs that it covers, from the first on."""
     told: bool = False
-    """Whoever sent the request has been told the vendor's own answer."""
+    """Whether the sender got the vendor's own response."""
 
 
 OnSettled = Callable[[Event, str, Verdict | Declined], None]
-"""Told the event, the destination and how it ended."""
+"""Called with event, destination and final verdict."""
 
 Completion = Literal["delivered", "declined", "shadowed"]
-"""How a delivery may end well."""
+"""Successful outcomes of a delivery."""
 DeliveryOutcome = Completion | Literal["later", "dead"]
 EndedWell = Delivered | Declined | Shadowed
 ENDS: Mapping[type[EndedWell], Completion] = {
@@ -227,37 +227,37 @@ log = structlog.get_logger()
 
 
 class DeliveryObserver(Protocol):
-    """Sees every try of one destination's deliveries."""
+    """Observes every attempt of one destination's deliveries."""
 
     def on_attempt(
         self, job: Job, outcome: DeliveryOutcome, reason: str = "", attempt: Attempt | None = None
     ) -> None:
-        """Note how a try of *job* ended; *attempt* is None where nothing was sent."""
+        """Record the outcome of an attempt; *attempt* is None if nothing was sent."""
 
 
 class Guarded:
-    """A witness, and whom to tell of ends, whose mistakes cost no delivery: they are logged.
+    """Calls an observer and a callback, and logs their exceptions, so that no delivery fails.
 
     Args:
-        witness: sees every try.
-        settled: called at each delivery's end; None where nobody listens.
+        observer: observes every attempt.
+        settled: called at the end of each delivery, if given.
     """
 
-    def __init__(self, witness: DeliveryObserver, settled: OnSettled | None) -> None:
-        self._witness = witness
+    def __init__(self, observer: DeliveryObserver, settled: OnSettled | None) -> None:
+        self._observer = observer
         self._settled = settled
 
     def on_attempt(
         self, job: Job, outcome: DeliveryOutcome, reason: str = "", attempt: Attempt | None = None
     ) -> None:
-        """Note how a try of *job* ended (see `DeliveryObserver`)."""
+        """Record the outcome of an attempt (see `DeliveryObserver`)."""
         try:
-            self._witness.on_attempt(job, outcome, reason, attempt)
+            self._observer.on_attempt(job, outcome, reason, attempt)
         except Exception:
             log.exception("not_witnessed", delivery=job.event.id, outcome=outcome)
 
     def settled(self, event: Event, destination: str, verdict: Verdict | Declined) -> None:
-        """Tell that a delivery ended, and how."""
+        """Report the end of a delivery."""
         if self._settled is None:
             return
         try:

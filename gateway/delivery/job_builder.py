@@ -1,4 +1,4 @@
-"""From what the spool keeps to jobs."""
+"""Make jobs from stored requests."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -12,8 +12,9 @@ from gateway.event import Event
 from gateway.spool import DeliveryRef, Entry, WaitingDelivery
 
 PARSED_ENTRIES = 4
-"""Requests of many events whose events are kept, since they are taken a few at a time."""
+"""Number of large requests whose parsed events are cached, since jobs are made a few at a time."""
 MANY_EVENTS = 16
+"""Requests with more events than this are cached."""
 
 log = structlog.get_logger()
 
@@ -21,12 +22,12 @@ Parse = Callable[[Entry], Sequence[Event]]
 
 
 class JobBuilder:
-    """Makes jobs of stored requests, for one destination.
+    """Makes jobs from stored requests for one destination.
 
     Args:
         destination: its name.
-        parse: a stored request to its events.
-        steps_of: a route's name to its steps.
+        parse: returns the events of a stored request.
+        steps_of: returns the steps of a route by its name.
     """
 
     def __init__(self, destination: str, parse: Parse, steps_of: StepsOf) -> None:
@@ -34,11 +35,11 @@ class JobBuilder:
         self._parse = parse
         self._steps_of = steps_of
         self._parsed: OrderedDict[int, Sequence[Event]] = OrderedDict()
-        self._burials: DeadLetterWriter
+        self._dead_letters: DeadLetterWriter
 
-    def start(self, burials: DeadLetterWriter) -> None:
-        """Begin; *burials* takes what cannot be made."""
-        self._burials = burials
+    def start(self, dead_letters: DeadLetterWriter) -> None:
+        """Set the writer of dead letters, for deliveries that cannot be made."""
+        self._dead_letters = dead_letters
 
     def job(
         self,
@@ -49,17 +50,17 @@ class JobBuilder:
         later: WaitingDelivery | None = None,
         ahead: bool = False,
     ) -> Job | None:
-        """Return a delivery as a job; None, and a dead letter, where it cannot be made any more."""
+        """Return the job of a delivery; if it cannot be made, write a dead letter, return None."""
         try:
             return build_job(
                 mark, entry, self._destination, events, self._steps_of, later=later, ahead=ahead
             )
         except Unrenderable as error:
-            self._burials.write_unparsable(mark, entry, str(error))
+            self._dead_letters.write_unparsable(mark, entry, str(error))
             return None
 
     def events(self, seq: int, entry: Entry) -> Sequence[Event]:
-        """Return the events of the request at *seq*; none where it no longer parses."""
+        """Return the events of the request at *seq*; none if it can no longer be parsed."""
         known = self._parsed.get(seq)
         if known is not None:
             return known

@@ -1,4 +1,4 @@
-"""What a worker has taken from the log and not yet recorded."""
+"""Track a worker's progress, and record it in the spool in batches."""
 
 import asyncio
 import heapq
@@ -14,56 +14,55 @@ from gateway.errors import SpoolError
 from gateway.spool import DeliveryRef, FailedDelivery, Outdated, Progress, Spool, WaitingDelivery
 
 INTERVAL = 0.05
-"""Seconds over which progress is gathered before it is recorded. What is delivered and not yet
-recorded when the process dies is delivered again, so this bounds the duplicates of a crash."""
+"""Seconds for which progress is collected before it is recorded. After a crash, deliveries that
+were not recorded are repeated, so this limits the duplicates."""
 RETRY_INTERVAL = 1.0
-"""Seconds before progress that could not be recorded is reported again."""
+"""Seconds until the next try after progress could not be recorded."""
 
 log = structlog.get_logger()
 
 
 class _Entry:
-    """An entry that the cursor has not passed, and how its deliveries ended so far."""
+    """An entry that the cursor has not passed, and the outcomes of its deliveries so far."""
 
     __slots__ = ("before", "ended", "left")
 
     def __init__(self, before: int, left: int) -> None:
         self.before = before
-        """Deliveries that were opened before its own."""
+        """Number of deliveries opened before its own."""
         self.left = left
         self.ended: list[Completion] = []
 
 
 class ProgressTracker:
-    """A destination's progress, recorded in batches.
+    """Records a destination's progress in batches.
 
-    A delivery that is taken in the order of the log is *opened* and *closed*; the cursor alone
-    says that it ended well. One that overtakes others is *ahead*: its end is recorded by itself.
+    A delivery in the order of the log is *opened* and *closed*; only the cursor records its
+    success. A delivery that overtakes others is *ahead*: its outcome is recorded separately.
 
     Args:
         destination: its name.
-        spool: where it is recorded.
-        reached: returns the seq up to which everything was taken from the log, or was not for
-            this destination.
+        spool: stores the progress.
+        reached: returns the seq up to which every delivery for the destination has become a job.
     """
 
     def __init__(self, destination: str, spool: Spool, reached: Callable[[], int]) -> None:
         self.destination = destination
         self.stalled = False
-        """Progress cannot be recorded now; nothing more should be delivered meanwhile."""
+        """Whether progress cannot be recorded now; then nothing more should be delivered."""
         self.version = 0
-        """Rises with every exception that is reported or ends."""
+        """Increases with every exception that is reported or ends."""
         self.overtaken = 0
-        """Deliveries that ended ahead of the cursor since it last caught up with them."""
+        """Number of deliveries that ended ahead of the cursor since it last caught up."""
         self.newest = 0
-        """The highest seq that was opened in order; nothing before it may be any more."""
+        """The highest seq opened in order; lower ones must be opened ahead."""
         self._spool = spool
         self._reached = reached
         self._open: dict[int, _Entry] = {}
         self._opened = 0
         self._left = 0
         self._closed: deque[tuple[int, _Entry]] = deque()
-        """Finished entries that the cursor has not passed; they count when it does."""
+        """Finished entries that the cursor has not passed; they are counted when it does."""
         self._ahead: Counter[int] = Counter()
         self._ahead_seqs: list[int] = []
         self._counts: Counter[str] = Counter()
@@ -81,17 +80,17 @@ class ProgressTracker:
         self._ended = False
 
     def begin(self, delivered: int, declined: int, shadowed: int) -> None:
-        """Count on from what the spool knows of the destination's deliveries."""
+        """Set the counts that the spool has at the start."""
         self._counts.update(delivered=delivered, declined=declined, shadowed=shadowed)
 
     def open(self, seq: int, deliveries: int) -> None:
-        """Note that *deliveries* of the entry at *seq* are in flight, in the order of the log."""
+        """Open *deliveries* of the entry at *seq*, in the order of the log."""
         self.newest = max(self.newest, seq)
         entry = self._open.get(seq)
         if entry is None:
             again = self._open and seq < next(reversed(self._open))
             self._open[seq] = _Entry(self._opened, deliveries)
-            if again:  # it could not be read before
+            if again:  # an earlier read of it failed
                 self._open = dict(sorted(self._open.items()))
         else:
             entry.left += deliveries
@@ -99,7 +98,7 @@ class ProgressTracker:
         self._left += deliveries
 
     def close(self, seq: int, ended: Completion | None = None) -> None:
-        """Note that one of them ended well; without *ended*, that it stands as an exception."""
+        """Close one delivery with its outcome; without *ended* it is an exception."""
         entry = self._open[seq]
         entry.left -= 1
         self._left -= 1
@@ -116,13 +115,13 @@ class ProgressTracker:
         self._soon()
 
     def open_ahead(self, seq: int) -> None:
-        """Note that a delivery of the entry at *seq* is in flight that overtakes others."""
+        """Open a delivery of the entry at *seq* that overtakes others."""
         self._ahead[seq] += 1
         if self._ahead[seq] == 1:
             heapq.heappush(self._ahead_seqs, seq)
 
     def close_ahead(self, seq: int) -> None:
-        """Note that it stands as an exception, is recorded, or is in flight no more."""
+        """Close a delivery that was opened ahead: it is recorded, an exception, or removed."""
         self._ahead[seq] -= 1
         while self._ahead_seqs and not self._ahead[self._ahead_seqs[0]]:
             del self._ahead[heapq.heappop(self._ahead_seqs)]
@@ -131,14 +130,14 @@ class ProgressTracker:
 
     @property
     def unrecorded(self) -> int:
-        """Return how many deliveries have ended well of which the spool does not know."""
+        """Return the number of successful deliveries that the spool does not know."""
         return len(self._done) + self._done_going + len(self._delivered)
 
     @property
     def completed_ahead(self) -> int:
-        """Return how many deliveries ended well of which only the cursor would tell, and cannot.
+        """Return the number of successful deliveries that the cursor cannot pass yet.
 
-        An older one is in flight, or another one of the same entry.
+        An older delivery, or another one of the same entry, is in flight.
         """
         count = 0
         if self._open:
@@ -149,14 +148,14 @@ class ProgressTracker:
         return count
 
     def waiting(self, later: WaitingDelivery) -> None:
-        """Record a delivery that waits."""
+        """Record a waiting delivery."""
         self.version += 1
         self._reported.add(later.mark)
         self._later.append(later)
         self._soon()
 
     def completed(self, mark: DeliveryRef, ended: Completion | None) -> None:
-        """Record by itself that a delivery ended well; without *ended* it does not count."""
+        """Record the success of a delivery separately; without *ended* it is not counted."""
         if ended is not None:
             self._counts[ended] += 1
         self.version += 1
@@ -165,21 +164,21 @@ class ProgressTracker:
         self._soon()
 
     def dead_lettered(self, failed: FailedDelivery) -> None:
-        """Record a delivery that is given up."""
+        """Record a failed delivery."""
         self.version += 1
         self._reported.add(failed.mark)
         self._dead.append(failed)
         self._soon()
 
     def delivered(self, mark: DeliveryRef) -> None:
-        """Note that a delivery ended well of which the spool will know by the cursor alone."""
+        """Add a successful delivery that the cursor will record."""
         self._delivered.append(mark)
 
     def on_evicted(self, cursor: int, marks: Iterable[DeliveryRef] = ()) -> None:
-        """Claim what ended well, now that the spool has given up all at or before *cursor*.
+        """Report successful deliveries at or before *cursor*, since the spool evicted them.
 
-        It counts from now on, although an older delivery is in flight: the spool takes it out of
-        what is dead or dropped with the claim. What waited in the spool, *marks*, has moved.
+        They count from now on, even if an older delivery is in flight; the report removes them from
+        the spool's dead or dropped deliveries. *marks* are evicted waiting deliveries.
         """
         if self._looked is not None:
             self._looked.update(marks)
@@ -197,9 +196,9 @@ class ProgressTracker:
 
     @contextmanager
     def watch_moves(self) -> Iterator[Callable[[DeliveryRef], bool]]:
-        """Yield what tells whether a mark moved on since the spool was looked at.
+        """Yield a function that returns whether a delivery changed since the context was entered.
 
-        What is read from the spool within this context may be out of date for such a mark.
+        Data that was read from the spool in this context may be outdated for such a delivery.
         """
         self._looked = set()
         try:
@@ -213,12 +212,12 @@ class ProgressTracker:
 
     @property
     def unreported(self) -> bool:
-        """Tell whether there are exceptions of which the spool does not know yet."""
+        """Return whether there are exceptions that the spool does not know yet."""
         return bool(self._reported or self._recording)
 
     @property
     def open_entries(self) -> int:
-        """Return how many entries are not finished."""
+        """Return the number of unfinished entries."""
         return sum(1 for entry in self._open.values() if entry.left) + len(self._ahead)
 
     def _watermark(self) -> int:
@@ -230,7 +229,7 @@ class ProgressTracker:
         return min(firsts)
 
     def end(self) -> None:
-        """Record no more."""
+        """Stop recording."""
         self._ended = True
         if self._timer is not None:
             self._timer.cancel()
@@ -254,10 +253,10 @@ class ProgressTracker:
         return bool(self._later or self._done or self._dead or self._watermark() > self._cursor)
 
     async def flush(self) -> None:
-        """Record everything up to now.
+        """Record all progress so far.
 
         Raises:
-            SpoolError: it cannot be recorded now; it is kept, and reported again.
+            SpoolError: it cannot be recorded now; it is kept and reported again.
         """
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -275,7 +274,7 @@ class ProgressTracker:
             pass
 
     async def _is_outdated(self) -> bool:
-        """Report once; return whether the spool wants it anew, with what it took meanwhile."""
+        """Report once; return whether the report was outdated and must be repeated."""
         cursor = self._watermark()
         while self._closed and self._closed[0][0] <= cursor:
             self._count(self._closed.popleft()[1])
@@ -330,6 +329,6 @@ class ProgressTracker:
         self._dead[:0] = dead
 
     def advance(self) -> None:
-        """Record that the log went on without anything for this destination."""
+        """Move the cursor past entries that are not for this destination."""
         if self._watermark() > self._cursor:
             self._soon()

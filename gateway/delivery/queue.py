@@ -1,4 +1,4 @@
-"""One destination's jobs in memory: which may go next, and whose turn waits for what.
+"""One destination's jobs in memory: which may be sent next, and which wait for others.
 
 live ─┐                           ┌─ ready, by source ─┐
 ├─ JobQueue.add ─ UserOrder ┤                    ├─ JobQueue.pop ─ an attempt
@@ -13,28 +13,29 @@ from gateway.delivery.job import Job
 from gateway.spool import DeliveryRef, Evicted, WaitingDelivery
 
 WINDOW = 16 * 1024 * 1024
-"""Bytes of requests that a worker holds in memory; past them it reads from the spool, later."""
+"""Bytes of requests that a worker holds in memory; above it further ones stay in the spool."""
 WINDOW_JOBS = 4096
+"""Jobs that a worker holds in memory."""
 USER_JOBS = 32
 """Jobs that one user may have in memory."""
 SOURCE_JOBS = 64
-"""Jobs that a source may have in memory however many others there are."""
+"""Jobs that any source may have in memory, regardless of the number of sources."""
 ISOLATED_SHARE = 4
-"""Of so many attempts one at most is of an event that fails while others are taken."""
+"""At most one of this many parallel attempts is of an event that failed while others succeeded."""
 MET = 4096
-"""Users of whom is known that the vendor took an event of theirs lately."""
+"""Number of users to remember whose event the vendor answered recently."""
 RETRIES = "\0retries"
-"""The flow of all sources' jobs that were tried before; no source has such a name."""
+"""The flow of retried jobs of all sources; no source can have this name."""
 ISOLATED = "\0isolated"
-"""The flow of those that failed while the vendor took others."""
+"""The flow of jobs that failed while the vendor accepted others."""
 
 
 class UserOrder:
-    """Order per user: the next event of a user waits until the one before is settled.
+    """Keeps the order per user: the next event of a user waits until the one before is settled.
 
-    A user is *active* while one of their events is on its way, and *blocked* while some of them
-    stand as exceptions in the spool: then those that follow must queue up behind them there.
-    Events of nobody in particular wait for nobody.
+    A user is *active* while one of their events is in flight. A user is *blocked* while some of
+    their deliveries wait in the spool: then the following ones must wait behind them there. Events
+    without a user never wait for others.
     """
 
     def __init__(self) -> None:
@@ -43,20 +44,20 @@ class UserOrder:
         self._jobs: Counter[int] = Counter()
 
     def load(self, blocked: dict[str, int]) -> None:
-        """Say who is blocked by how many deliveries, as the spool knows it."""
+        """Set the number of waiting deliveries in the spool, by user."""
         self._blocked = blocked
 
     def blocked(self, user: str) -> bool:
-        """Tell whether the user has deliveries that wait in the spool."""
+        """Return whether the user has waiting deliveries in the spool."""
         return user in self._blocked
 
     def block(self, user: str) -> None:
-        """Note one more delivery of the user that waits in the spool."""
+        """Count one more waiting delivery of the user in the spool."""
         if user:
             self._blocked[user] = self._blocked.get(user, 0) + 1
 
     def unblock(self, user: str) -> None:
-        """Note that one of them is settled."""
+        """Count one waiting delivery of the user less."""
         left = self._blocked.get(user, 0) - 1
         if left > 0:
             self._blocked[user] = left
@@ -64,18 +65,18 @@ class UserOrder:
             self._blocked.pop(user, None)
 
     def jobs(self, user: int) -> int:
-        """Return how many jobs the user with this hash has."""
+        """Return the number of jobs of the user with this hash."""
         return self._jobs[user]
 
     def count(self, user: int, more: int) -> None:
-        """Note that the user with this hash has so many jobs more."""
+        """Count *more* jobs of the user with this hash."""
         if user:
             self._jobs[user] += more
             if not self._jobs[user]:
                 del self._jobs[user]
 
     def acquire(self, job: Job) -> bool:
-        """Tell whether *job* may go at once; otherwise it is kept until it may."""
+        """Return whether *job* may be sent now; otherwise keep it until `release` returns it."""
         user = job.user
         if not user:
             return True
@@ -89,11 +90,11 @@ class UserOrder:
         return False
 
     def is_active(self, user: str) -> bool:
-        """Tell whether an event of the user is on its way."""
+        """Return whether an event of the user is in flight."""
         return user in self._active
 
     def release(self, user: str) -> Job | None:
-        """Return the user's next job, now that the one before is settled."""
+        """Return the user's next job after the one before is settled; None if there is none."""
         if not user:
             return None
         queue = self._active.get(user)
@@ -103,14 +104,14 @@ class UserOrder:
         return None
 
     def followers(self, user: str, most: int) -> list[Job]:
-        """Return the user's next jobs, to go together with the one on its way."""
+        """Remove and return the user's next jobs, to send them together with the one in flight."""
         queue = self._active.get(user)
         if not queue:
             return []
         return [queue.popleft() for _ in range(min(most, len(queue)))]
 
     def put_back(self, user: str, jobs: Sequence[Job]) -> None:
-        """Let *jobs*, which `followers` gave, be the user's next again."""
+        """Put *jobs*, which `followers` returned, back as the user's next ones."""
         if not jobs:
             return
         queue = self._active.get(user)
@@ -119,7 +120,7 @@ class UserOrder:
         queue.extendleft(reversed(jobs))
 
     def waiting(self, user: str) -> list[Job]:
-        """Return the user's jobs that wait in memory, and forget them; the user stays active."""
+        """Remove and return the user's jobs that wait in memory; the user stays active."""
         queue = self._active.get(user)
         if not queue:
             return []
@@ -128,12 +129,12 @@ class UserOrder:
 
 
 class InFlight:
-    """The jobs of one destination, and what of them stands in the spool as waiting all the same.
+    """The jobs of one destination, and which of them are waiting deliveries in the spool.
 
-    A delivery that waits in the spool is in flight while there is a job for it, and rests
-    otherwise. What rests blocks its user: what follows must be parked behind it. What is in flight
-    does not, since what follows can queue up behind it here. A delivery that is spilled waits in
-    the spool only so that the cursor can pass it.
+    A waiting delivery is in flight while it has a job here, and resting otherwise. A resting one
+    blocks its user: later events must be parked behind it. One in flight does not, because later
+    events can queue behind it in memory. A spilled delivery is in flight, but recorded as waiting
+    so that the cursor can pass it.
     """
 
     def __init__(self, users: UserOrder) -> None:
@@ -149,11 +150,11 @@ class InFlight:
         self._evicted_to = 0
 
     def __len__(self) -> int:
-        """Return how many jobs there are."""
+        """Return the number of jobs."""
         return self._jobs
 
     def room(self, source: str, sources: int) -> int:
-        """Return how many more jobs a source may have, if so many *sources* want some."""
+        """Return how many more jobs a source may have if *sources* sources have a backlog."""
         sources = max(sources, len(self._by_source) + (source not in self._by_source))
         if self._bytes[source] > WINDOW // sources:
             return 0
@@ -161,15 +162,15 @@ class InFlight:
 
     @property
     def waiting(self) -> int:
-        """Return how many of them stand in the spool as waiting."""
+        """Return the number of jobs that are waiting deliveries in the spool."""
         return len(self._restored)
 
     def has(self, mark: DeliveryRef) -> bool:
-        """Tell whether there is a job for a delivery that waits in the spool."""
+        """Return whether a waiting delivery has a job."""
         return mark in self._restored
 
     def take(self, job: Job) -> None:
-        """Take *job*, of the log or restored."""
+        """Add *job*, from the log or restored."""
         self._jobs += 1
         self._bytes[job.entry.source] += job.size
         self._by_source[job.entry.source] += 1
@@ -180,7 +181,7 @@ class InFlight:
             self._ahead[job.mark] = job
 
     def release(self, job: Job) -> None:
-        """Let go of *job*."""
+        """Remove *job*."""
         source = job.entry.source
         self._jobs -= 1
         self._bytes[source] -= job.size
@@ -192,17 +193,17 @@ class InFlight:
         self._ahead.pop(job.mark, None)
 
     def oldest(self) -> Job | None:
-        """Return the first of the log that is in flight and does not wait in the spool."""
+        """Return the job with the lowest seq that is not a waiting delivery in the spool."""
         first = next(iter(self._fresh.values()), None)
         ahead = min(self._ahead.values(), key=lambda job: job.mark.seq, default=None)
         if first is None or (ahead is not None and ahead.mark.seq < first.mark.seq):
             return ahead
         return first
 
-    # What waits in the spool
+    # Waiting deliveries in the spool
 
     def spill(self, job: Job) -> None:
-        """Note that *job*, which stays in flight, stands in the spool as waiting."""
+        """Mark *job*, which stays in flight, as a waiting delivery in the spool."""
         self._fresh.pop(job.mark, None)
         self._ahead.pop(job.mark, None)
         job.waiting, job.parked, job.ahead = True, bool(job.user), False
@@ -211,11 +212,11 @@ class InFlight:
             self._evicted.add(job.mark)
 
     def restore(self, later: WaitingDelivery) -> None:
-        """Note that there is a job for what waits in the spool."""
+        """Mark a waiting delivery as in flight."""
         mark, user = later.mark, later.user
         self._restored[mark] = user
         retrying = self._retrying.get(user, set())
-        known = later.parked or mark in retrying  # nobody knew of a replay
+        known = later.parked or mark in retrying  # a replay was not counted before
         retrying.discard(mark)
         if not retrying:
             self._retrying.pop(user, None)
@@ -223,7 +224,7 @@ class InFlight:
             self._users.unblock(user)
 
     def requeue(self, job: Job) -> None:
-        """Note that *job*, which waits in the spool, only rests there again."""
+        """Mark *job*, a waiting delivery, as resting in the spool."""
         self._restored.pop(job.mark, None)
         if job.mark in self._evicted:
             self._evicted.discard(job.mark)
@@ -233,32 +234,32 @@ class InFlight:
             self._retrying.setdefault(job.user, set()).add(job.mark)
 
     def retry_later(self, job: Job) -> None:
-        """Note that *job* waits in the spool for its next attempt."""
+        """Mark *job* as waiting in the spool for its next attempt."""
         job.parked = False
         self.requeue(job)
 
     def settle(self, mark: DeliveryRef) -> None:
-        """Note that a waiting delivery is settled; the spool does not know it yet."""
+        """Mark a waiting delivery as settled, before the spool knows it."""
         self._restored.pop(mark, None)
         self._evicted.discard(mark)
 
     @property
     def retries(self) -> bool:
-        """Tell whether something rests in the spool until its next attempt."""
+        """Return whether any delivery rests in the spool until its next attempt."""
         return bool(self._retrying)
 
     def retries_for(self, user: str) -> bool:
-        """Tell whether something of the user's rests in the spool until its next attempt."""
+        """Return whether a delivery of the user rests in the spool until its next attempt."""
         return user in self._retrying
 
     def resync(self, blocked: dict[str, int], retrying: Iterable[WaitingDelivery]) -> set[str]:
-        """Take over what the spool says of all that waits; return who is to be followed.
+        """Take over the spool's state of waiting deliveries; return the users to continue.
 
-        Those are blocked, and have neither a job in flight nor a retry to come.
+        These users are blocked, but have neither a job in flight nor a retry to come.
 
         Args:
-            blocked: how many deliveries wait, by user.
-            retrying: those that wait for their next attempt.
+            blocked: number of waiting deliveries by user.
+            retrying: all retrying deliveries.
         """
         self._retrying = {}
         for later in retrying:
@@ -273,10 +274,10 @@ class InFlight:
             user for user in blocked if not (self._users.is_active(user) or self.retries_for(user))
         }
 
-    # What the spool gave up
+    # Evictions
 
     def is_evicted(self, job: Job) -> bool:
-        """Tell whether the spool gave *job* up meanwhile; the job keeps that it did."""
+        """Return whether the spool evicted *job*; if so, set its ``had_trouble``."""
         evicted = job.mark.seq <= self._evicted_to
         if job.waiting:
             evicted = job.mark in self._evicted
@@ -284,44 +285,44 @@ class InFlight:
         return evicted
 
     def on_evicted(self, notice: Evicted) -> None:
-        """Note that the spool gave deliveries up by itself."""
+        """Record an eviction by the spool."""
         self._evicted_to = max(self._evicted_to, notice.cursor)
         self._evicted.update(mark for mark in notice.marks if mark in self._restored)
 
 
 class JobQueue:
-    """The jobs that may go, one source's after the other's.
+    """The jobs that may be sent; sources take turns.
 
     Args:
-        concurrency: how many attempts are made at once.
-        wake: called when there is one more that may go.
+        concurrency: number of parallel attempts.
+        wake: called when one more job may be sent.
     """
 
     def __init__(self, concurrency: int, wake: Callable[[], None]) -> None:
         self.users = UserOrder()
         self.in_flight = InFlight(self.users)
         self.closed = False
-        """Nothing more is taken: it is paused, or ends."""
+        """Whether no more jobs are taken, because the worker is paused or stops."""
         self._wake = wake
         self._flows: dict[str, deque[Job]] = {}
-        """Jobs that may go, by source, and those of `RETRIES` and `ISOLATED`; the next is first."""
+        """Jobs that may be sent, by source, `RETRIES` and `ISOLATED`, in the order of turns."""
         self._most_isolated = max(1, concurrency // ISOLATED_SHARE)
         self._isolated_out = 0
         self._met: dict[int, None] = {}
 
     def __len__(self) -> int:
-        """Return how many jobs could go at once."""
+        """Return the number of jobs that may be sent now."""
         return sum(len(jobs) for jobs in self._flows.values())
 
     @property
     def fresh(self) -> int:
-        """Return how many of them were never tried."""
+        """Return the number of these that had no attempt yet."""
         return sum(
             len(jobs) for flow, jobs in self._flows.items() if flow not in (RETRIES, ISOLATED)
         )
 
     def fresh_of(self, source: str) -> int:
-        """Return how many of a source's jobs could go at once."""
+        """Return the number of a source's jobs that may be sent now and had no attempt yet."""
         return len(self._flows.get(source, ()))
 
     def room_for(self, user: int) -> int:
@@ -329,7 +330,7 @@ class JobQueue:
         return USER_JOBS - self.users.jobs(user)
 
     def add(self, job: Job) -> None:
-        """Let *job* go as soon as its user's turn comes."""
+        """Queue *job*; it may be sent when the earlier events of its user are settled."""
         self.in_flight.take(job)
         if self.users.acquire(job):
             self._push(job)
@@ -345,11 +346,10 @@ class JobQueue:
         self._wake()
 
     def pop(self, *, probe: bool = False) -> Job | None:
-        """Return the next job that may go.
+        """Remove and return the next job to send; None if there is none.
 
-        For a *probe* that is one that was never tried, if there is: the newest of a user of whom
-        the vendor took an event lately, else the newest, since those before it may be what opened
-        the circuit.
+        A *probe* prefers a job without attempts: the newest of a user whose event the vendor
+        answered recently, else the newest of all, since older ones may have opened the circuit.
         """
         for flow in self._order(probe=probe):
             if flow == ISOLATED:
@@ -364,7 +364,7 @@ class JobQueue:
         return None
 
     def _probe(self, jobs: deque[Job]) -> Job:
-        """Take the job out that tells most of the vendor."""
+        """Remove and return the job that says most about the vendor's health."""
         for back, job in enumerate(reversed(jobs), 1):
             if job.user_hash in self._met:
                 del jobs[-back]
@@ -372,7 +372,7 @@ class JobQueue:
         return jobs.pop()
 
     def passed(self, job: Job) -> None:
-        """Note that the vendor took *job*."""
+        """Record that the vendor answered an attempt of *job*."""
         if not job.user_hash:
             return
         self._met.pop(job.user_hash, None)
@@ -385,11 +385,11 @@ class JobQueue:
         return sorted(flows, key=_tried) if probe else flows
 
     def tried(self, job: Job) -> None:
-        """Note that the attempt of *job*, which `pop` gave, has ended, before it is noted on it."""
+        """Record the end of an attempt of *job*; call it before the attempt is added to the job."""
         self._isolated_out -= job.isolated
 
     def release(self, job: Job) -> None:
-        """Let the user's next job go."""
+        """Allow the user's next job to be sent."""
         following = self.users.release(job.user)
         if following is not None:
             self._push(following)

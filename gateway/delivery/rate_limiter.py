@@ -1,4 +1,4 @@
-"""How often a destination may be tried."""
+"""Limit the rate of attempts of a destination."""
 
 
 class RateLimiter:
@@ -6,7 +6,7 @@ class RateLimiter:
 
     Args:
         rate: attempts per second; None for no limit.
-        burst: attempts that may go at once after a quiet time.
+        burst: attempts that are allowed at once after a quiet time.
     """
 
     def __init__(self, rate: float | None = None, burst: float = 1) -> None:
@@ -16,10 +16,10 @@ class RateLimiter:
         self._filled = 0.0
 
     def wait_time(self, now: float) -> float:
-        """Return the seconds until the next attempt may start; 0 lets one through.
+        """Return the seconds until the next attempt may start; 0 allows and counts one.
 
         Args:
-            now: a clock that never jumps, in seconds.
+            now: monotonic seconds.
         """
         if self._rate is None:
             return 0.0

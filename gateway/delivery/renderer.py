@@ -1,4 +1,4 @@
-"""What goes out for a delivery: the request, made and not sent."""
+"""Make the request of a delivery: rendered by the vendor's output, or forwarded as received."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from gateway.spool import Cause, DeliveryRef
 from gateway.verdict import Declined
 
 FIELD = "field"
-"""In place of a header's name: the address goes out in the vendor's own field."""
+"""Used instead of a header's name: the client's address is sent in the vendor's own field."""
 
 log = structlog.get_logger()
 
@@ -35,41 +35,41 @@ class PreparedRequest(NamedTuple):
 
     request: Request
     covers: int = 1
-    """How many of the jobs it delivers, from the first on."""
+    """Number of jobs that it delivers, from the first on."""
     forwarded: bool = False
-    """It is the received request as it came, with nothing but the credential exchanged."""
+    """Whether it is the received request, with only the key replaced."""
 
 
 class RenderFailure(NamedTuple):
-    """The first of the jobs has no request, and will never have one."""
+    """The first of the jobs cannot be rendered."""
 
     reason: str
     cause: Cause | None
-    """Of the dead letter; None where the vendor just has no way to say the event."""
+    """Cause of the dead letter; None if the vendor's format cannot express the event."""
 
 
 class Renderer:
     """Renders events for one destination.
 
-    A plugin's mistake costs the one event that met it: it becomes a dead letter that says so.
+    An exception in a plugin costs only the event that caused it: it becomes a dead letter.
 
     Args:
-        output: the vendor's.
-        passthrough: forward a request in the vendor's own format as it came, if all of its
-            events go and no step changes them, with nothing but the credential exchanged. One that
-            names nobody but by the client's cookie is rendered: its body does not say what the
-            cookie says. So is one of which a tracking plan left something out.
+        output: the vendor's output.
+        passthrough: forward a request in the vendor's own format with only the key replaced, if
+            all its events are sent and no step changes them. A request that identifies its user
+            only by the client's cookie is rendered, since its body lacks that id. So is a request
+            from which a tracking plan removed fields.
         max_age: seconds after which an event is given up instead of sent.
-        client_ip: the header in which what is forwarded says the address of the person's device;
-            `FIELD` has it translated instead, so that the vendor's own field says it, and empty
-            says it nowhere.
-        lends: the same vendor's input, where the client's own credential goes out; None where
-            the destination's does.
-        hides: returns what hides every credential of the configuration in effect.
-        clock: tells the time, in Unix seconds.
+        client_ip: the header that gets the client's address in a forwarded request. With `FIELD`
+            the request is rendered, so that the address is in the vendor's own field. If empty, the
+            address is not sent.
+        lends: the same vendor's input if the client's own key is sent; None if the destination's
+            key is.
+        hides: returns the redactor of all secrets of the current configuration.
+        clock: returns Unix seconds.
     """
 
-    def __init__(  # noqa: PLR0913 - what may differ from destination to destination, each once
+    def __init__(  # noqa: PLR0913 - all settings that differ between destinations
         self,
         output: Output,
         *,
@@ -91,19 +91,20 @@ class Renderer:
         self._known = self._own, self._own
 
     def forwards_from(self, vendor: str) -> bool:
-        """Tell whether whole requests in *vendor*'s format are forwarded as they came."""
+        """Return whether requests in *vendor*'s format are forwarded unchanged."""
         return self.passthrough and vendor == self.output.name
 
     def own(self, job: Job) -> Redactor:
-        """Return what hides the credentials with which *job* is sent."""
+        """Return the redactor of the keys that *job* is sent with."""
         if self.client_input is None or job.entry.vendor != self.client_input.name:
             return self._own
         return Redactor(self.output.config, client_secrets(job.entry.request, self.client_input))
 
     def redactor(self, job: Job) -> Redactor:
-        """Return what keeps credentials out of whatever is said of *job*.
+        """Return the redactor for all texts about *job*.
 
-        Not only its own: a sender may have written another's as a name, which a vendor repeats.
+        It redacts all secrets of the configuration: a sender may have used one as a name, and the
+        vendor may repeat it.
         """
         own, whole = self.own(job), self._hides()
         if own is not self._own:
@@ -113,7 +114,7 @@ class Renderer:
         return self._known[1]
 
     def batch_room(self, job: Job) -> int:
-        """Return how many of the user's next jobs could go in one request with *job*."""
+        """Return how many of the user's next jobs fit into one request with *job*."""
         if job.unbatched:
             return 0
         if self._forwards(job):
@@ -121,7 +122,7 @@ class Renderer:
         return 0 if self.client_input else self.output.batch_size - 1
 
     def prepare(self, jobs: Sequence[Job]) -> PreparedRequest | RenderFailure:
-        """Return the request for the first of *jobs*, and for as many as go with it."""
+        """Return the request for the first of *jobs*, and for those that fit in with it."""
         first = jobs[0]
         if (late := self._expired(first)) is not None:
             return RenderFailure(late, "expired")
@@ -135,7 +136,7 @@ class Renderer:
             request = self.output.render(first.outgoing_event)
         except Unrenderable as error:
             return RenderFailure(str(error), "unrenderable")
-        except Exception as error:  # noqa: BLE001 - whatever it is, it costs one event
+        except Exception as error:  # noqa: BLE001 - any exception costs only this event
             return self._failed(error)
         if isinstance(request, Declined):
             return RenderFailure(request.reason, None)
@@ -146,35 +147,37 @@ class Renderer:
         return PreparedRequest(request)
 
     def _failed(self, error: Exception) -> RenderFailure:
-        if is_too_deep(error):  # which is the sender's doing
-            what = "it holds something that is nested too deeply to be written"
-            return RenderFailure(what, "unrenderable")
+        if is_too_deep(error):  # caused by the sender, not by the plugin
+            return RenderFailure("a value of the event is nested too deeply", "unrenderable")
         log.error("plugin_failed", vendor=self.output.name, step="render", exc_info=error)
         return RenderFailure(f"render failed: {error!r}", "unrenderable")
 
     def _expired(self, job: Job) -> str | None:
-        """Return why *job* is too old to be sent, if it is."""
+        """Return why *job* is too old to be sent; None if it is not."""
         age = self._age(job)
         if self._max_age is None or age <= self._max_age:
             return None
-        return f"given up after {age:.0f} s; max_age is {self._max_age:g} s"
+        return f"expired after {age:.0f} s; max_age is {self._max_age:g} s"
 
     def _age(self, job: Job) -> float:
         """Return the seconds since the request arrived."""
         return self._clock() - job.entry.request.received_at.timestamp()
 
     def _forwarded(self, jobs: Sequence[Job]) -> Request | None:
-        """Return the request of *jobs* as it came, with the address that its body does not say."""
+        """Return the received request of *jobs*, with the client's address if its body lacks it.
+
+        None if the request must be rendered to contain the address.
+        """
         request = jobs[0].entry.request
         ip = request.client.ip if request.client is not None else ""
-        told = bool(ip) and any(job.event.context.ip == ip for job in jobs)
-        if told and self._client_ip == FIELD:
+        lacks_ip = bool(ip) and any(job.event.context.ip == ip for job in jobs)
+        if lacks_ip and self._client_ip == FIELD:
             return None
         if self.client_input is not None:
             forwarded: Request | None = forward_as_sent(request, self.output.config.url)
         else:
             forwarded = self.output.forward(request)
-        if forwarded is None or not told or not self._client_ip:
+        if forwarded is None or not lacks_ip or not self._client_ip:
             return forwarded
         return replace(forwarded, headers={**forwarded.headers, self._client_ip: ip})
 
@@ -187,14 +190,14 @@ class Renderer:
         return within is None or self.client_input is not None or self._age(job) <= within
 
     def _batch(self, request: Request, jobs: Sequence[Job]) -> PreparedRequest:
-        """Return *request* with as many of the following jobs as fit into it."""
+        """Return *request* merged with as many of the following jobs as fit."""
         covers = 1
         for job in jobs[1:]:
             if job.unbatched:
                 break
             try:
                 further = self.output.render(job.outgoing_event)
-            except Exception:  # noqa: BLE001 - it is met again, and reported, when its turn comes
+            except Exception:  # noqa: BLE001 - reported when that job is the first
                 break
             merged = None
             if not isinstance(further, Declined):
@@ -211,7 +214,7 @@ def make_renderer(
     hides: Callable[[], Redactor],
     clock: Callable[[], float] = time.time,
 ) -> Renderer:
-    """Return what renders events for a destination as it is configured."""
+    """Return the renderer of a configured destination."""
     return Renderer(
         registry.outputs[config.vendor](config.settings),
         passthrough=config.passthrough and not config.shadow,
@@ -224,7 +227,7 @@ def make_renderer(
 
 
 def _complete(jobs: Sequence[Job]) -> bool:
-    """Tell whether *jobs* begin with all events of one request."""
+    """Return whether *jobs* begin with all events of one request."""
     first = jobs[0]
     return len(jobs) >= first.siblings and all(
         job.mark == DeliveryRef(first.mark.seq, index) and not job.unbatched and job.steps is None

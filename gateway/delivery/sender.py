@@ -1,4 +1,4 @@
-"""Render, send and judge one event; give the vendor's response to whoever waits for it."""
+"""Render, send and judge events; pass the vendor's response to a waiting client."""
 
 import asyncio
 import time
@@ -21,13 +21,13 @@ from gateway.verdict import Declined, Delivered, Refused, RetryLater, Verdict
 
 
 class ReplyWaiters:
-    """Waiters by the request's id; each gets the answer, or None, once."""
+    """Waiting clients by request id; each gets the vendor's response, or None, once."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, asyncio.Future[Response | None]] = {}
 
     def register(self, request_id: str) -> "asyncio.Future[Response | None]":
-        """Return what will be the answer; whoever stops waiting is forgotten."""
+        """Return a future of the response to a request; it is removed when done or cancelled."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = waiter
         waiter.add_done_callback(partial(self._forget, request_id))
@@ -38,11 +38,11 @@ class ReplyWaiters:
             del self._waiting[request_id]
 
     def asked(self, job: Job) -> bool:
-        """Tell whether somebody waits for the answer to the request of *job*."""
+        """Return whether a client waits for the response to the request of *job*."""
         return job.entry.id in self._waiting
 
     def resolve(self, jobs: Sequence[Job], answer: Response | None) -> None:
-        """Tell those who wait for *jobs*, if any do; None says that there is no answer."""
+        """Pass the response to the clients that wait for *jobs*; None means no response."""
         if not self._waiting:
             return
         for job in jobs:
@@ -53,25 +53,25 @@ class ReplyWaiters:
 
 HOUR = 3600.0
 SAID = 200
-"""Bytes of an answer that an attempt keeps."""
+"""Bytes of a response that an attempt keeps."""
 
 log = structlog.get_logger()
 
 
 class Sender:
-    """Sends and judges what one destination gets.
+    """Sends the requests of one destination, and judges the responses.
 
     Args:
         rendering: makes the requests.
-        transport: carries them.
-        longest_pause: seconds; a vendor that asks for more gets no more.
+        transport: sends them.
+        longest_pause: longest wait in seconds that a vendor may ask for; more is shortened to it.
     """
 
     def __init__(
         self, rendering: Renderer, transport: Transport, *, longest_pause: float = HOUR
     ) -> None:
         self.keeps_dead_letters = True
-        """What cannot be sent becomes a dead letter."""
+        """Whether failed deliveries become dead letters."""
         self.answers = ReplyWaiters()
         self.losses = LossCounter(rendering.output)
         self.rendering = rendering
@@ -79,11 +79,11 @@ class Sender:
         self._longest_pause = longest_pause
 
     def batch_room(self, job: Job) -> int:
-        """Return how many of the user's next jobs could go in one request with *job*."""
+        """Return how many of the user's next jobs fit into one request with *job*."""
         return self.rendering.batch_room(job)
 
     async def send(self, jobs: Sequence[Job]) -> AttemptResult:
-        """Return how the try of the first of *jobs*, and of as many as go with it, ended."""
+        """Send the first of *jobs*, and those that fit in with it; return the result."""
         prepared = self.rendering.prepare(jobs)
         if isinstance(prepared, RenderFailure):
             self.answers.resolve(jobs[:1], None)
@@ -91,10 +91,9 @@ class Sender:
         return await self._sent(jobs, prepared)
 
     async def send_otherwise(self, job: Job, than: Request) -> AttemptResult | None:
-        """Return how the try of *job* ended; None where nothing is sent.
+        """Send *job* alone; return the result, or None if nothing is sent.
 
-        That is so where its request says the same as *than*, which was sent, or where there is
-        none.
+        Nothing is sent if its request equals *than*, which was sent before, or if there is none.
         """
         prepared = self.rendering.prepare([job])
         if isinstance(prepared, RenderFailure) or _alike(prepared.request, than):
@@ -102,15 +101,15 @@ class Sender:
         return await self._sent([job], prepared)
 
     async def _sent(self, jobs: Sequence[Job], prepared: PreparedRequest) -> AttemptResult:
-        """Return how the last request of those that deliver *jobs* ended: the first not taken."""
-        outcome = await self._asked(jobs, prepared)
+        """Send all requests of *jobs* until one fails; return the last result."""
+        outcome = await self._attempt(jobs, prepared)
         for further in prepared.request.also:
             if not isinstance(outcome.verdict, Delivered):
                 break
-            outcome = await self._asked(jobs, prepared._replace(request=further))
+            outcome = await self._attempt(jobs, prepared._replace(request=further))
         return outcome
 
-    async def _asked(self, jobs: Sequence[Job], prepared: PreparedRequest) -> AttemptResult:
+    async def _attempt(self, jobs: Sequence[Job], prepared: PreparedRequest) -> AttemptResult:
         request, covers, forwarded = prepared
         for job in jobs[:covers]:
             job.sent, job.forwarded = request, forwarded
@@ -126,7 +125,7 @@ class Sender:
             attempt = Attempt(at, None, time.monotonic() - began, said)
             return AttemptResult(RetryLater(said, cause=error.cause), attempt, covers=covers)
         latency = time.monotonic() - began
-        verdict = self._judge(self._shown(response, jobs[0]))
+        verdict = self._judge(self._redacted(response, jobs[0]))
         final = asked and not response.truncated and not isinstance(verdict, RetryLater)
         self.answers.resolve(jobs[:covers], response if final else None)
         said = ""
@@ -142,22 +141,22 @@ class Sender:
         attempt = Attempt(at, response.status, latency, said)
         return AttemptResult(verdict, attempt, covers=covers, told=final)
 
-    def _shown(self, response: Response, job: Job) -> Response:
-        """Return an answer whose words may be quoted: one that repeats a credential does not."""
+    def _redacted(self, response: Response, job: Job) -> Response:
+        """Return the response without the keys of *job*, since a reason may quote its body."""
         if not response.body or response.status < 300:  # noqa: PLR2004 - RFC 9110, section 15.3
             return response
-        # Its own only: what else is hidden could spoil what the plugin judges by.
+        # Other secrets stay for now: redacting them could change the plugin's verdict.
         said = self.rendering.own(job).text_short(response.body.decode("utf-8", "replace"))
         return Response(response.status, response.headers, said.encode(), response.truncated)
 
     def _bounded(self, verdict: RetryLater | Refused) -> RetryLater | Refused:
-        """Return *verdict* with a wait that is neither none nor too long, and a word about it."""
+        """Return *verdict* with its wait limited to the longest pause, and say so in its reason."""
         if isinstance(verdict, Refused) or verdict.after is None:
             return verdict
         if verdict.after <= self._longest_pause:
             return verdict if verdict.after > 0 else replace(verdict, after=None)
-        most = f"retry_after_max makes it {self._longest_pause:g} s"
-        reason = f"{verdict.reason} (it asks for a wait of {verdict.after:.0f} s; {most})"
+        most = f"limited to {self._longest_pause:g} s by retry_after_max"
+        reason = f"{verdict.reason} (requested wait {verdict.after:.0f} s, {most})"
         return replace(verdict, reason=reason, after=self._longest_pause)
 
     def _judge(self, response: Response) -> Verdict:
@@ -166,10 +165,10 @@ class Sender:
             verdict = output.verdict(response, datetime.now(UTC))
         except Exception as error:
             log.exception("plugin_failed", vendor=output.name, step="verdict")
-            return Refused(f"HTTP {response.status}, and judging it failed: {error!r}")
+            return Refused(f"HTTP {response.status}, but the plugin failed to judge it: {error!r}")
         lends = self.rendering.client_input is not None
         if lends and isinstance(verdict, RetryLater) and verdict.cause == "credential":
-            return Refused(verdict.reason)  # it is this client's; nobody else's events wait for it
+            return Refused(verdict.reason)  # the client's key: other clients must not wait for it
         return verdict
 
     async def close(self) -> None:
@@ -184,7 +183,7 @@ def _unsent(why: RenderFailure) -> AttemptResult:
 
 
 def _alike(one: Request, other: Request) -> bool:
-    """Tell whether both say the same to the same address."""
+    """Return whether both requests have the same method, URL and body; JSON bodies by value."""
     if (one.method, one.url) != (other.method, other.url):
         return False
     try:

@@ -1,4 +1,4 @@
-"""The lanes of a worker: tasks that take what may go and wait while nothing may."""
+"""The tasks of a worker: each takes a job, works on it, and waits while there is none."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,19 +8,19 @@ import structlog
 from gateway.delivery.job import Job
 
 PAUSE = 1.0
-"""Seconds before it is tried again to take a job, where that failed."""
+"""Seconds before the next try after taking a job failed."""
 
 log = structlog.get_logger()
 
 
 class TaskPool:
-    """Several tasks that each work on one job at a time.
+    """Tasks that each work on one job at a time.
 
     Args:
-        name: of the destination, for logs.
-        count: how many jobs may be worked on at once.
-        take: returns the next job that may go now, or None.
-        work: does a job, to its end.
+        name: name of the destination, for logs.
+        count: number of tasks.
+        take: returns the next job to work on, or None.
+        work: completes a job.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class TaskPool:
     ) -> None:
         self.name = name
         self.active = 0
-        """Jobs that are being worked on."""
+        """Number of jobs being worked on."""
         self._count = count
         self._take = take
         self._work = work
@@ -40,20 +40,20 @@ class TaskPool:
         self._tasks: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ends = 0.0
-        """When it does, by the loop's time: uvloop's cannot tell where that is now."""
+        """The loop's time at which the timer ends; a timer of uvloop cannot tell it."""
         self._quiet = asyncio.Event()
 
     def start(self) -> None:
-        """Begin."""
+        """Start the tasks."""
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(self._lane(), name=f"{self.name}/{n}") for n in range(self._count)
+            loop.create_task(self._run(), name=f"{self.name}/{n}") for n in range(self._count)
         ]
 
     async def stop(self, grace: float) -> None:
-        """Wait for what is being worked on, at most *grace* seconds, and end.
+        """Wait at most *grace* seconds for running jobs, then end the tasks.
 
-        ``take`` should return nothing any more.
+        ``take`` must return None from now on.
         """
         self._quiet.clear()
         if self.active:
@@ -68,17 +68,17 @@ class TaskPool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def wake(self) -> None:
-        """Set an idle lane to work, unless all wait for a time to come."""
+        """Wake an idle task, unless a `wake_after` is pending."""
         if self._timer is not None:
             return
         while self._idle:
-            lane = self._idle.pop()
-            if not lane.done():
-                lane.set_result(None)
+            idle = self._idle.pop()
+            if not idle.done():
+                idle.set_result(None)
                 return
 
     def wake_all(self) -> None:
-        """Set every idle lane to work, whatever they wait for."""
+        """Wake all idle tasks now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -86,7 +86,7 @@ class TaskPool:
             self.wake()
 
     def wake_after(self, seconds: float) -> None:
-        """Set every idle lane to work in some *seconds*, unless that happens sooner anyway."""
+        """Wake all idle tasks in *seconds*, or earlier if that is already planned."""
         loop = asyncio.get_running_loop()
         at = loop.time() + seconds
         if self._timer is not None:
@@ -96,18 +96,18 @@ class TaskPool:
         self._timer_ends = at
         self._timer = loop.call_at(at, self.wake_all)
 
-    def _taken(self) -> Job | None:
+    def _next_job(self) -> Job | None:
         try:
             return self._take()
-        except Exception:  # a lane outlives it, and tries again
+        except Exception:  # the task must survive it and try again
             log.exception("not_taken", destination=self.name)
             self.wake_after(PAUSE)
             return None
 
-    async def _lane(self) -> None:
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            job = self._taken()
+            job = self._next_job()
             if job is None:
                 idle = loop.create_future()
                 self._idle.append(idle)

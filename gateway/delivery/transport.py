@@ -1,4 +1,4 @@
-"""Requests over real sockets to one destination."""
+"""Send requests to one destination over HTTP."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,27 +12,27 @@ from gateway.http import Request, Response, check_final_status, end_to_end_heade
 from gateway.http_client import LINE, Answer, Connector, StatusLine, unpacked, vendor_session
 
 KEPT = ("content-type", "retry-after", "x-ratelimit-reset", "location")
-"""Headers of an answer that a verdict or a person may need."""
+"""Response headers that a verdict or a person may need."""
 LARGEST = 64 * 1024
-"""Bytes of an answer that are read; a vendor's answer to an event is short."""
+"""Bytes of a response that are read; vendors' responses to events are short."""
 LARGEST_WHOLE = 1024 * 1024
-"""Bytes of an answer that are read where it is handed back to a client."""
+"""Bytes of a response that are read if it is passed to a client."""
 REWRITTEN = frozenset({"content-length", "content-encoding"})
-"""Headers that no longer hold of a body that was read and inflated."""
+"""Headers that are wrong for a decompressed body."""
 
 REMEMBERED = 256
-"""URLs kept in parsed form; forwarded ones have queries of the senders' own."""
+"""Number of cached parsed URLs; URLs of forwarded requests have the senders' queries."""
 
 
 class Transport(Protocol):
-    """Whatever can carry a request to a destination."""
+    """Sends requests to a destination."""
 
     async def send(self, request: Request, *, whole: bool = False) -> Response:
-        """Return the answer to *request*, or raise `TransportError`.
+        """Return the response to *request*, or raise `TransportError`.
 
         Args:
-            request: to be sent.
-            whole: keep every header of the answer, and more of its body.
+            request: the request to send.
+            whole: keep all headers of the response, and more of its body.
         """
 
     async def close(self) -> None:
@@ -40,11 +40,11 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """HTTP/1.1 with kept connections; one per destination, so that none waits for another.
+    """HTTP/1.1 with keep-alive; each destination has its own, so that none waits for another.
 
     Args:
-        timeout: seconds from sending to the end of the answer.
-        connections: the most that may be open at once.
+        timeout: seconds from sending to the end of the response.
+        connections: most open connections.
     """
 
     def __init__(self, *, timeout: float, connections: int) -> None:
@@ -57,11 +57,11 @@ class HttpTransport:
         self._urls: dict[str, URL] = {}
 
     async def send(self, request: Request, *, whole: bool = False) -> Response:
-        """Return the answer to *request*, the *whole* of it or what a verdict needs.
+        """Return the response to *request*: all of it if *whole*, else what a verdict needs.
 
-        Redirects are not followed: an event goes where the configuration says. Once a status line
-        has come the vendor has decided, so an answer that cannot be read further is one with that
-        status, and says why in `unread`.
+        Redirects are not followed: events go only to the configured host. After the status line
+        the vendor's decision is known, so a response that cannot be read further is returned with
+        that status, and `unread` says why.
 
         Raises:
             TransportError: no status line came in time.
@@ -73,7 +73,7 @@ class HttpTransport:
             with self._watchdog:
                 return await self._exchange(request, body, whole=whole)
         except TimeoutError as error:
-            failed = TransportError("timeout", f"no answer in {self._timeout:g} s")
+            failed = TransportError("timeout", f"no response in {self._timeout:g} s")
             cause: Exception = error
         except aiohttp.ClientConnectorError as error:
             why = f"cannot connect: {error}".replace(": Cannot connect", "", 1)
@@ -81,7 +81,7 @@ class HttpTransport:
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             failed, cause = TransportError("reset", f"connection lost: {error}"), error
         except (aiohttp.ClientError, ValueError) as error:
-            failed, cause = TransportError("protocol", f"no sensible answer: {error}"), error
+            failed, cause = TransportError("protocol", f"invalid response: {error}"), error
         status = lines[-1].status if lines else None
         if status is None:
             raise failed from cause
@@ -89,7 +89,7 @@ class HttpTransport:
         return Response(status, body=said, truncated=True, unread=str(failed))
 
     async def _exchange(self, request: Request, body: bytearray, *, whole: bool) -> Response:
-        """Return the answer; what has come of its body is in *body* also when that fails."""
+        """Return the response; *body* gets what has come of its body, even if reading fails."""
         answer = await self._session.request(
             request.method,
             self._url(request.url),
@@ -126,10 +126,10 @@ class HttpTransport:
 
 
 class DeadlineTimer:
-    """Ends what takes too long: one timer for all requests, instead of one each.
+    """Cancels requests after a timeout, with one timer for all instead of one per request.
 
-    Used as a context around a request, in the task that waits for it; raises `TimeoutError`
-    there, between once and 1.1 times *timeout* seconds after it was entered.
+    Use it as a context manager around a request, in the task that waits for it. It raises
+    `TimeoutError` there, 1 to 1.1 times *timeout* seconds after it was entered.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -142,7 +142,7 @@ class DeadlineTimer:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         if task is None:
-            raise RuntimeError("a watchdog needs a task to watch")
+            raise RuntimeError("use DeadlineTimer in a task")
         self._since[task] = loop.time()
         if self._timer is None:
             self._timer = loop.call_later(self._timeout / 10, self._look)
@@ -172,7 +172,7 @@ class DeadlineTimer:
         self._timer = loop.call_later(self._timeout / 10, self._look)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

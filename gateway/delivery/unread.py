@@ -1,8 +1,8 @@
-"""Which deliveries of one destination stand in the log and have no job yet.
+"""The index of one destination's deliveries in the log that have no job yet.
 
-They are kept by source, and within a source by user where one has many, so that neither a
-source's backlog nor a user's stands before anybody else's events. A delivery costs 24 bytes here,
-and nothing that is done at once takes longer the more there are.
+They are grouped by source, and within a source by user if a user has many, so that the backlog of
+one source or user does not delay others. A delivery costs 24 bytes, and no single step takes longer
+when there are more.
 """
 
 import heapq
@@ -14,23 +14,23 @@ from itertools import islice
 from typing import NamedTuple
 
 SHARE = 32
-"""Deliveries of one user that lie among a source's others; more of them are kept apart."""
+"""Most deliveries of one user in a source's common flow; further ones get the user's own flow."""
 SLOTS = 1 << 16
-"""Users whose hashes have the same remainder by this are told apart one after the other."""
+"""Number of hash chains: users whose hashes have the same remainder share one."""
 COMPACT = 4096
-"""Taken places at the front of a flow that are worth giving back."""
+"""Removed places at the front of a flow at which its arrays are compacted."""
 LOOKED = 500
-"""Deliveries, or users, that are looked at before others have their turn on the event loop."""
+"""Deliveries or users handled before other tasks of the event loop may run."""
 NOBODY = 0
-"""The hash of those who are not known; their events wait for nobody's."""
+"""The hash of an unknown user; such events never wait for others."""
 
 
 class Unread(NamedTuple):
-    """One delivery that stands in the log."""
+    """One delivery in the log."""
 
     seq: int
     number: int
-    """Of the delivery among those of its request, as in `gateway.spool.Entry.targets`."""
+    """The number of the delivery in its request, as in `gateway.spool.Entry.targets`."""
     user: int
     """The hash of its user, as in `gateway.spool.Entry.users`."""
     source: str
@@ -46,23 +46,23 @@ class Flow:
         self._numbers = array("Q")
         self._head = 0
         self.gate = gate
-        """Their deliveries up to here may still be among the others."""
+        """Place up to which the common flow may still have deliveries of the user."""
 
     def __len__(self) -> int:
         return len(self._seqs) - self._head
 
     @property
     def first(self) -> int:
-        """Return the first one's seq; there has to be one."""
+        """Return the seq of the first delivery; the flow must not be empty."""
         return self._seqs[self._head]
 
     @property
     def place(self) -> tuple[int, int]:
-        """Return the first one's seq and number; there has to be one."""
+        """Return seq and number of the first delivery; the flow must not be empty."""
         return self._seqs[self._head], self._numbers[self._head]
 
     def add(self, seq: int, number: int) -> None:
-        """Take a delivery, wherever it belongs in the order of the log."""
+        """Insert a delivery in the order of the log."""
         if not len(self) or (seq, number) > (self._seqs[-1], self._numbers[-1]):
             self._seqs.append(seq)
             self._numbers.append(number)
@@ -74,13 +74,13 @@ class Flow:
         self._numbers.insert(at, number)
 
     def pop(self) -> tuple[int, int]:
-        """Take the first one out: its seq and its number."""
+        """Remove the first delivery; return its seq and number."""
         found = self.place
         self._move(self._head + 1)
         return found
 
     def skip(self, cursor: int) -> int:
-        """Drop all at or before *cursor*; return how many these were."""
+        """Remove all deliveries at or before *cursor*; return their number."""
         before = self._head
         after = bisect_right(self._seqs, cursor, before)
         self._move(after)
@@ -97,11 +97,11 @@ class Flow:
 
 
 class Common(Flow):
-    """Many users' deliveries in the order of the log; a user's are found without a search.
+    """Deliveries of many users in the order of the log, with a hash index by user.
 
-    Each knows how far before it the last one is whose user has the same remainder by `SLOTS`, as
-    the hash chains of deflate do: whoever looks for a user's goes back along these. Nothing has to
-    be done to them when the first ones are taken out.
+    Each delivery has the distance to the previous one of the same `SLOTS` chain, as in deflate
+    (RFC 1951, section 4), and a search for a user follows the chain backwards. The chains need no
+    update when the first deliveries are removed.
     """
 
     __slots__ = ("_back", "_gone", "_newest", "_users")
@@ -111,22 +111,22 @@ class Common(Flow):
         self._users = array("I")
         self._back = array("I")
         self._newest: dict[int, int] = {}
-        """By remainder, the place of the newest delivery, counted from the very first."""
+        """By chain, the index of the newest delivery, counted from the first ever added."""
         self._gone = 0
-        """Deliveries that were here before the first of the arrays."""
+        """Number of deliveries removed from the arrays."""
 
     @property
     def last_place(self) -> tuple[int, int]:
-        """Return the last one's seq and number, (0, 0) where there is none."""
+        """Return seq and number of the last delivery; (0, 0) if there is none."""
         return (self._seqs[-1], self._numbers[-1]) if len(self) else (0, 0)
 
     @property
     def user(self) -> int:
-        """Return the first one's user."""
+        """Return the user of the first delivery."""
         return self._users[self._head]
 
     def append(self, seq: int, number: int, user: int) -> None:
-        """Take a delivery that comes after all others."""
+        """Add a delivery after all others."""
         back = 0
         if user != NOBODY:
             here, slot = self._gone + len(self._seqs), user % SLOTS
@@ -138,7 +138,7 @@ class Common(Flow):
         self._back.append(back)
 
     def find(self, user: int) -> tuple[int, int | None]:
-        """Return how many deliveries of a user there are, and the first one's seq."""
+        """Return the number of a user's deliveries, and the seq of the first."""
         count, first = 0, None
         at = self._newest.get(user % SLOTS, -1) - self._gone
         while at >= self._head:
@@ -157,9 +157,9 @@ class Common(Flow):
 
 
 class _Source:
-    """One source's deliveries.
+    """The deliveries of one source.
 
-    A user in ``own`` has a flow of their own, to which everything further of theirs is added.
+    A user in ``own`` has a separate flow, which gets all further deliveries of the user.
     """
 
     def __init__(self) -> None:
@@ -167,7 +167,7 @@ class _Source:
         self.common = Common()
         self.own: dict[int, Flow] = {}
         self.turns: dict[int, None] = {}
-        """Users with a flow of their own that may have a delivery that can go."""
+        """Users with an own flow that may have a delivery to take."""
         self._gated: list[tuple[tuple[int, int], int]] = []
         self._heads: list[tuple[int, int]] = []
 
@@ -175,7 +175,7 @@ class _Source:
         return bool(self.common or self.own)
 
     def first(self) -> int | None:
-        """Return the lowest seq."""
+        """Return the lowest seq; None if there are no deliveries."""
         heads = self._heads
         while heads:
             flow = self.own.get(heads[0][1])
@@ -188,7 +188,7 @@ class _Source:
         return min(firsts, default=None)
 
     def lowest(self) -> int | None:
-        """Return the user whose flow begins with the lowest seq of all, if it is one of theirs."""
+        """Return the user whose own flow has the lowest seq of all; None if no own flow has it."""
         first = self.first()
         if first is None or (self.common and self.common.first == first):
             return None
@@ -203,12 +203,12 @@ class _Source:
         return own.first
 
     def older(self, user: int, seq: int) -> bool:
-        """Tell whether a user has a delivery before *seq*."""
+        """Return whether a user has a delivery before *seq*."""
         first = self.first_of(user)
         return first is not None and first < seq
 
     def add(self, seq: int, number: int, user: int) -> None:
-        """Add a delivery: among the others, as long as it is their last and its user has few."""
+        """Add a delivery: to the common flow if it is the last and its user has few, else apart."""
         late = (seq, number) < self.common.last_place
         if late or user in self.own or self.common.find(user)[0] >= SHARE:
             self.add_own(seq, number, user)
@@ -226,7 +226,7 @@ class _Source:
             heapq.heappush(self._heads, (seq, user))
 
     def pop_own(self, user: int) -> tuple[int, int]:
-        """Take the first delivery out of a user's own flow."""
+        """Remove and return the first delivery of a user's own flow."""
         found = self.own[user].pop()
         self._moved(user)
         return found
@@ -239,7 +239,7 @@ class _Source:
             self.turns.pop(user, None)
 
     def evict(self, cursor: int) -> int:
-        """Drop deliveries at or before *cursor*, of some users; return how many these were."""
+        """Remove deliveries at or before *cursor*, of some users; return their number."""
         count, heads = self.common.skip(cursor), self._heads
         for _ in range(LOOKED):
             if not heads or heads[0][0] > cursor:
@@ -252,7 +252,10 @@ class _Source:
         return count
 
     def gated(self, user: int) -> bool:
-        """Tell whether earlier deliveries of a user may be among the others; look again later."""
+        """Return whether the common flow may have earlier deliveries of a user.
+
+        If so, the user gets a turn again once it has none (`went_on`).
+        """
         flow = self.own[user]
         if flow.place <= flow.gate or not self.common or self.common.place > flow.gate:
             return False
@@ -260,7 +263,7 @@ class _Source:
         return True
 
     def went_on(self) -> None:
-        """Let users have their turn whose earlier deliveries are not among the others any more."""
+        """Give users a turn whose earlier deliveries have left the common flow."""
         place = self.common.place if self.common else None
         for _ in range(LOOKED):
             if not self._gated or (place is not None and self._gated[0][0] >= place):
@@ -271,35 +274,35 @@ class _Source:
 
 
 class UnreadIndex:
-    """What is unread, and what of it may have a job next.
+    """All unread deliveries, and the choice of those that become jobs next.
 
-    What is taken of one user keeps the order of the log, over all sources.
+    Deliveries of one user are taken in the order of the log, across all sources.
     """
 
     def __init__(self) -> None:
         self._sources: dict[str, _Source] = {}
         self._count = 0
         self.interrupted = False
-        """The last turn of a source ended because enough was looked at, whatever it found."""
+        """Whether the last turn of a source ended at the limit of `LOOKED`."""
 
     def __len__(self) -> int:
-        """Return how many deliveries there are."""
+        """Return the number of deliveries."""
         return self._count
 
     @property
     def sources(self) -> Sequence[str]:
-        """Return the sources that have any; the one that had its turn last is last."""
+        """Return the sources with deliveries, in the order of their turns."""
         return [name for name, source in self._sources.items() if source]
 
     def first(self) -> int | None:
-        """Return the lowest seq."""
+        """Return the lowest seq; None if there are no deliveries."""
         if not self._count:
             return None
         firsts = (source.first() for source in self._sources.values())
         return min((first for first in firsts if first is not None), default=None)
 
     def holds(self, user: int) -> bool:
-        """Tell whether there is a delivery of the user."""
+        """Return whether the user has a delivery."""
         return self.first_of(user) is not None
 
     def first_of(self, user: int) -> int | None:
@@ -310,10 +313,10 @@ class UnreadIndex:
         return min((first for first in firsts if first is not None), default=None)
 
     def add(self, one: Unread, *, whole: bool | None = None) -> None:
-        """Take a delivery, which comes after all of its user's that were taken out.
+        """Add a delivery; it must come after all taken deliveries of its user.
 
-        *whole* says whether the source's requests may go on as they came, for which all of a
-        request's deliveries are needed at once; None leaves it as it was.
+        *whole* says whether the source's requests may be forwarded unchanged, which needs all
+        deliveries of a request at once; None keeps the last value.
         """
         seq, number, user, name = one
         source = self._sources.get(name)
@@ -325,12 +328,12 @@ class UnreadIndex:
         source.add(seq, number, user)
 
     def take(self, name: str, most: int, room_for: Callable[[int], int]) -> list[Unread]:
-        """Take deliveries of a source out, no more than *most* unless they belong together.
+        """Remove and return deliveries of a source: at most *most*, unless they belong together.
 
         Args:
-            name: the source; it is the last to have its turn again.
-            most: how many are wanted.
-            room_for: returns how many jobs a user may have now.
+            name: the source; it becomes the last in the order of turns.
+            most: number of deliveries wanted.
+            room_for: returns how many more jobs a user may have now.
         """
         source = self._sources.pop(name)
         self._sources[name] = source
@@ -345,9 +348,9 @@ class UnreadIndex:
         return taking.taken
 
     def take_lowest(self, most: int) -> list[Unread]:
-        """Take up to *most* deliveries of the user out whose flow holds the cursor back.
+        """Remove and return up to *most* deliveries of the user whose own flow blocks the cursor.
 
-        None are taken where it is not one user's flow that does.
+        The result is empty if no user's own flow does.
         """
         first = self.first()
         for name, source in self._sources.items():
@@ -365,20 +368,20 @@ class UnreadIndex:
         return []
 
     def freed(self, user: int) -> None:
-        """Note that the user may have more jobs than before."""
+        """Record that the user may have more jobs than before."""
         for source in self._sources.values():
             if user in source.own:
                 source.turns[user] = None
 
     def sweep(self) -> None:
-        """Let every user have their turn again."""
+        """Give every user a turn again."""
         for source in self._sources.values():
             source.turns.update(dict.fromkeys(source.own))
 
     def evict(self, cursor: int) -> bool:
-        """Drop deliveries at or before *cursor*, which the spool has given up.
+        """Remove deliveries at or before *cursor*, which the spool evicted.
 
-        It is not done at once where these are many users': tell whether there are more.
+        If they are of many users, one call removes only a part; return whether there are more.
         """
         for name, source in list(self._sources.items()):
             self._count -= source.evict(cursor)
@@ -389,12 +392,12 @@ class UnreadIndex:
         return first is not None and first <= cursor
 
     def take_common(self, name: str, source: _Source) -> Unread:
-        """Take the first of a source's common flow out."""
+        """Remove and return the first delivery of a source's common flow."""
         user = source.common.user
         return self._took(Unread(*source.common.pop(), user, name))
 
     def take_own(self, name: str, source: _Source, user: int) -> Unread:
-        """Take the first of a user's own flow out."""
+        """Remove and return the first delivery of a user's own flow."""
         return self._took(Unread(*source.pop_own(user), user, name))
 
     def _took(self, one: Unread) -> Unread:
@@ -404,7 +407,7 @@ class UnreadIndex:
         return one
 
     def older_elsewhere(self, user: int, seq: int, source: _Source) -> bool:
-        """Tell whether a source other than theirs has a delivery of the user before *seq*."""
+        """Return whether another source has a delivery of the user before *seq*."""
         if user == NOBODY:
             return False
         return any(one.older(user, seq) for one in self._sources.values() if one is not source)
@@ -418,7 +421,7 @@ class _Taking:
     ) -> None:
         self.taken: list[Unread] = []
         self.looks = LOOKED
-        """How many more deliveries may be looked at."""
+        """Number of deliveries that may still be handled in this turn."""
         self._index = index
         self._name = name
         self._source = source
@@ -433,7 +436,7 @@ class _Taking:
         return not self._index.older_elsewhere(user, seq, self._source)
 
     def _goes_with_last(self, user: int, seq: int) -> bool:
-        """Tell whether a delivery is of the same request and user as the one taken last."""
+        """Return whether a delivery has the same request and user as the last one taken."""
         if not (self._source.whole and self.taken):
             return False
         last = self.taken[-1]
@@ -445,7 +448,7 @@ class _Taking:
             self._of[one.user] += 1
 
     def from_common(self, most: int) -> None:
-        """Take what has no flow of its own; what may not go yet gets one."""
+        """Take deliveries of the common flow; those that may not be sent yet get an own flow."""
         source, common = self._source, self._source.common
         while common:
             user, seq = common.user, common.first
@@ -459,7 +462,7 @@ class _Taking:
             self._took(self._index.take_common(self._name, source))
 
     def from_own(self, most: int) -> None:
-        """Take what has a flow of its own, one user after the other."""
+        """Take deliveries of the users' own flows, one user after the other."""
         source = self._source
         for user in list(islice(source.turns, LOOKED)):
             if len(self.taken) >= most or self.looks <= 0:

@@ -1,4 +1,4 @@
-"""What waits in the spool: retries that come due, and what is parked behind a user's events."""
+"""Make jobs of waiting deliveries: retries that are due, and parked deliveries."""
 
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -10,35 +10,35 @@ from gateway.delivery.queue import WINDOW_JOBS, JobQueue
 from gateway.spool import DeliveryRef, Spool, WaitingDelivery
 
 PAGE = 100
-"""Waiting deliveries brought at once."""
+"""Waiting deliveries read at once."""
 LISTED = 1000
-"""Waiting deliveries asked for at once where only their marks matter."""
+"""Waiting deliveries read at once if only their marks are needed."""
 DOUBT = 0.1
-"""Seconds before the spool is asked again where it does not say what was expected."""
+"""Seconds until the spool is read again after an unexpected answer."""
 TRIES = 5
-"""How often a count is repeated at once because something ended meanwhile."""
+"""How often a count is repeated at once because a delivery ended meanwhile."""
 RECOUNT = 1.0
-"""Seconds before it is counted again, where it could not be done."""
+"""Seconds until the next count after it failed."""
 NEVER = float("inf")
 
 
 class WaitingReader:
-    """Makes jobs of one destination's deliveries that wait in the spool, when their time comes.
+    """Makes jobs of one destination's waiting deliveries when their time comes.
 
-    A user who is blocked has a job in flight, or a retry that is still to come due, or is about to
-    be followed: what is parked behind anything else would stay in the spool for ever.
+    A blocked user has a job in flight, a retry that is not due yet, or an entry in the list of
+    users to continue. Otherwise the user's parked deliveries would stay in the spool forever.
 
     Args:
-        name: the destination's.
-        spool: where they wait.
-        queue: takes the jobs.
-        maker: makes them.
-        first_unread: returns the lowest seq of a user's deliveries that stand in the log, by the
+        name: name of the destination.
+        spool: has the waiting deliveries.
+        queue: gets the jobs.
+        maker: makes the jobs.
+        first_unread: returns the lowest seq of a user's unread deliveries in the log, by the
             user's hash.
-        wake: called when there is something to bring.
+        wake: called when there is something to read.
     """
 
-    def __init__(  # noqa: PLR0913 - what a reader needs of the world, each once
+    def __init__(  # noqa: PLR0913 - all dependencies of a reader
         self,
         name: str,
         spool: Spool,
@@ -60,41 +60,41 @@ class WaitingReader:
         self._recovering = False
         self._follow: set[str] = set()
         self._held: dict[str, None] = {}
-        """Users whose parked deliveries stand behind what seems to be theirs in the log."""
+        """Users whose parked deliveries wait for unread ones with the same user hash."""
         self._inherited: dict[DeliveryRef, float] = {}
         self._tracker: ProgressTracker
 
     def start(self, tracker: ProgressTracker) -> None:
-        """Begin; *tracker* knows what is not recorded yet."""
+        """Set the tracker, which knows the progress that is not recorded yet."""
         self._tracker = tracker
 
     @property
     def due(self) -> bool:
-        """Tell whether something may have come due."""
+        """Return whether a retry may be due."""
         return self._due <= steady_time()
 
     @property
     def next_at(self) -> float:
-        """Return when there is something to do next, by the clock of `steady`."""
+        """Return when there is something to do next, by `steady_time`."""
         return min(NEVER if self._queue.closed else self._due, self._recount)
 
     def doubt(self) -> None:
-        """Ask the spool for everything again."""
+        """Read everything from the spool again."""
         self._due = self._recount = 0.0
 
     def due_at(self, due: float) -> None:
-        """Note that something waits in the spool until *due*."""
+        """Record that a delivery waits in the spool until *due*."""
         if due < self._due:
             self._due = due
             self._wake()
 
     async def retry_by(self, latest: float, *, isolated: bool = True) -> None:
-        """Let nothing that waits in the spool for its next attempt wait longer than *latest*.
+        """Make all retrying deliveries due at *latest*, unless they are due earlier.
 
-        Without *isolated*, what failed while the vendor took others keeps its own time.
+        Without *isolated*, those that failed while the vendor accepted others keep their time.
 
         Raises:
-            SpoolError: the spool cannot tell what waits.
+            SpoolError: the spool cannot be read.
         """
         for later in await self._list_retrying():
             if isolated or not (later.attempts and later.attempts[-1].isolated):
@@ -103,17 +103,17 @@ class WaitingReader:
 
     @property
     def hurries(self) -> bool:
-        """Tell whether something waits that may go by now, before its own time."""
+        """Return whether a retry that `retry_by` made due earlier is still waiting."""
         now = steady_time()
         return any(due <= now for due in self._inherited.values())
 
     def recover(self) -> None:
-        """Try soon what an outage made wait, now that it is over."""
+        """Retry soon the deliveries that an outage delayed."""
         self._recovering = True
         self._wake()
 
     def continue_user(self, user: str) -> None:
-        """Bring what waits in the spool behind the user's last delivery in flight."""
+        """Continue with the user's parked deliveries after the last one in flight."""
         if not user or not self._queue.users.blocked(user):
             return
         if not (self._queue.users.is_active(user) or self._in_flight.retries_for(user)):
@@ -121,10 +121,10 @@ class WaitingReader:
             self._wake()
 
     async def bring(self) -> None:
-        """Make jobs of some of what is due, and of what goes on behind a user's last job.
+        """Make jobs of some due retries, and of parked deliveries of users to continue.
 
         Raises:
-            SpoolError: the spool cannot tell.
+            SpoolError: the spool cannot be read.
         """
         if self._recount <= steady_time():
             await self.count()
@@ -138,7 +138,7 @@ class WaitingReader:
             await self._bring_parked(user)
 
     async def _bring_due(self) -> None:
-        if self._in_flight.waiting >= WINDOW_JOBS:  # however many events a sender makes fail
+        if self._in_flight.waiting >= WINDOW_JOBS:  # a sender may make many events fail
             self._due = steady_time() + DOUBT
             return
         self._due = NEVER
@@ -168,7 +168,7 @@ class WaitingReader:
             parked = await self._spool.parked(self._name, user, PAGE)
             if self._queue.users.is_active(user) or self._in_flight.retries_for(user):
                 return
-            # After a crash, earlier events that were in flight may stand in the log again.
+            # After a crash, earlier events that were in flight may be unread in the log.
             first = self._first_unread(self._spool.user_hash(user))
             ready = [x for x in parked if first is None or x.mark.seq < first]
             await self._load(ready, moved)
@@ -179,22 +179,22 @@ class WaitingReader:
             self._held[user] = None
 
     def look_at_held(self) -> None:
-        """Look again for users whom nobody else may wake.
+        """Continue users whose parked deliveries waited for unread ones in the log.
 
-        What stood before their parked deliveries may have been another's with the same hash, or
-        may be a dead letter that names no user.
+        Nothing else continues them if those were of another user with the same hash, or became
+        dead letters without a user.
         """
         for user in list(islice(self._held, PAGE)):
             del self._held[user]
             self.continue_user(user)
 
     def count_in(self, seconds: float) -> None:
-        """Count again in some *seconds* who is blocked."""
+        """Plan to count the blocked users again in *seconds*."""
         self._recount = min(self._recount, steady_time() + seconds)
         self._wake()
 
     async def count(self) -> None:
-        """Ask the spool who is blocked, at a moment when it knows all that we know."""
+        """Read the blocked users from the spool, at a time when it has all reported progress."""
         for _ in range(TRIES):
             await self._tracker.flush()
             self._recount = NEVER

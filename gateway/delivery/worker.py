@@ -40,30 +40,30 @@ from gateway.spool import Attempt, LogRecord, Spool
 from gateway.verdict import Declined, Delivered, Refused, RetryLater
 
 AHEAD = 256
-"""Finished deliveries that may lie before the cursor because an older delivery is still in flight.
-Past that the older one is recorded as waiting, so that a crash repeats no more than these."""
+"""Most finished deliveries after the cursor that an older delivery in flight holds back. Above it
+the older one is recorded as waiting, so that a crash repeats no more than these."""
 
 UNRECORDED = 1024
-"""Deliveries that may have ended without the spool knowing; past that it is waited for."""
+"""Most finished deliveries that the spool does not know; above it the worker waits."""
 
 OUTAGE = 5
-"""Probes in vain, one after the other, that are an outage; at its end all is tried that waits."""
+"""Failed probes in a row that count as an outage; after it all waiting deliveries are retried."""
 
 ISOLATED_ATTEMPTS = {"credential": 5}
-"""By cause: after how many attempts an event is given up that fails while nearly all others are
-taken. A vendor's firewall that dislikes an event says so at once."""
+"""By cause: attempts before an event becomes a dead letter that fails while nearly all others
+succeed. A firewall of the vendor that rejects an event answers 401 or 403 at once."""
 MAX_ISOLATED_ATTEMPTS = 8
-"""For the other causes: one to two minutes with the default waits."""
+"""The same for other causes: one to two minutes with the default waits."""
 
 log = structlog.get_logger()
 
 
 class WorkerStatus(NamedTuple):
-    """How a worker is doing; the counts are since it began."""
+    """The state of a worker; counts are since its start."""
 
     circuit: BreakerState
     reason: str
-    """What the last attempt in vain said."""
+    """The reason of the last failed attempt."""
     paused: bool
     in_hand: int
     delivered: int
@@ -71,26 +71,26 @@ class WorkerStatus(NamedTuple):
     dead: int
     retried: int
     shadowed: int
-    """Events that a shadow has looked at; they count as nothing else."""
+    """Events that a shadow handled; they count only here."""
     paused_for: float = 0.0
-    """Seconds for which the vendor asked for no attempts."""
+    """Remaining seconds of a pause that the vendor asked for."""
 
 
 class Worker:
-    """Delivers to one destination, sharing nothing with the others but the spool.
+    """Delivers to one destination; it shares only the spool with other workers.
 
     Args:
-        name: the destination's name.
-        config: how delivery behaves.
-        sender: renders, sends and judges one event.
+        name: name of the destination.
+        config: its configuration.
+        sender: renders, sends and judges events.
         spool: the log.
-        parse: a stored request to its events.
-        steps_of: a route's name to its steps.
-        witness: sees every try.
-        settled: called at each delivery's end, where someone listens.
+        parse: returns the events of a stored request.
+        steps_of: returns the steps of a route by its name.
+        observer: observes every attempt.
+        settled: called at the end of each delivery, if given.
     """
 
-    def __init__(  # noqa: PLR0913 - what a worker needs of the world, each once
+    def __init__(  # noqa: PLR0913 - all dependencies of a worker
         self,
         name: str,
         config: DestinationConfig,
@@ -99,18 +99,18 @@ class Worker:
         spool: Spool,
         parse: Parse,
         steps_of: StepsOf,
-        witness: DeliveryObserver,
+        observer: DeliveryObserver,
         settled: OnSettled | None = None,
     ) -> None:
         self.name = name
         self.config = config
         self.configured = config
-        """The destination as it is configured, where *config* differs from it."""
+        """The configuration as written, in case *config* was changed."""
         self.sender = sender
         self.breaker = CircuitBreaker(low=config.retry_min, high=config.retry_max)
         self.limiter = RateLimiter(config.rate, config.burst)
-        self._lanes = TaskPool(name, config.concurrency, self._take, self._deliver)
-        self.queue = JobQueue(config.concurrency, self._lanes.wake)
+        self._pool = TaskPool(name, config.concurrency, self._take, self._deliver)
+        self.queue = JobQueue(config.concurrency, self._pool.wake)
         self.backlog = BacklogReader(
             name,
             spool,
@@ -123,46 +123,46 @@ class Worker:
             whole=sender.rendering.forwards_from,
         )
         self.tracker = ProgressTracker(name, spool, self.backlog.read_position)
-        self._witness = Guarded(witness, settled)
-        self.burials = DeadLetterWriter(name, self.tracker, sender, self._witness)
+        self._observer = Guarded(observer, settled)
+        self.dead_letters = DeadLetterWriter(name, self.tracker, sender, self._observer)
         self._spool = spool
         self._stopping = self._paused = self._drained = self._drained_late = False
         self.delivered = self.declined = self.retried = self.shadowed = 0
 
     def start(self) -> None:
-        """Take up what is owed, and begin; from now on every new entry has to be offered."""
-        self.backlog.start(self.tracker, self.burials)
-        self._lanes.start()
+        """Start to deliver; from now on every new entry must be passed to `offer`."""
+        self.backlog.start(self.tracker, self.dead_letters)
+        self._pool.start()
 
     async def stop(self, grace: float) -> None:
-        """Let what is on its way arrive for *grace* seconds, record it, and end.
+        """Wait at most *grace* seconds for deliveries in flight, record their outcomes, and end.
 
-        What is finished is recorded even where an older delivery is not, so that it is not
-        repeated after the next start. What is offered meanwhile stays in the spool.
+        Finished deliveries are recorded even if an older one is not finished, so that the next
+        start does not repeat them. Entries offered meanwhile stay in the spool.
         """
         self._stopping = self.queue.closed = True
-        await self._lanes.stop(grace)
+        await self._pool.stop(grace)
         await self.backlog.stop()
         self._spill(1)
-        with contextlib.suppress(SpoolError):  # it has been said; a restart repeats it
+        with contextlib.suppress(SpoolError):  # already logged; a restart repeats the deliveries
             await self.tracker.flush()
         self.tracker.end()
         await self.sender.close()
 
     @property
     def paused(self) -> bool:
-        """Tell whether an operator lets nothing new go."""
+        """Return whether an operator paused the destination."""
         return self._paused
 
     @property
     def paused_for(self) -> float:
-        """Return the seconds for which the vendor asked for no attempts; 0 where it did not."""
+        """Return the remaining seconds of a pause that the vendor asked for; 0 if there is none."""
         now = time.monotonic()
         until = self.breaker.paused_until(now)
         return 0.0 if until is None else until - now
 
     def pause(self, *, paused: bool = True) -> None:
-        """Let nothing new go, or go on; what is on its way arrives, what comes in stays."""
+        """Pause or resume; deliveries in flight continue, and new events wait in the spool."""
         self._paused = paused
         self.queue.closed = self._stopping or paused
         if not paused:
@@ -170,15 +170,15 @@ class Worker:
 
     @property
     def drains(self) -> bool:
-        """Tell whether it ends before what it was to let go at once has gone."""
+        """Return whether a `drain` is not finished."""
         left = self.backlog.waiting.hurries or self.queue.in_flight.waiting > 0
         return self._drained and (self._drained_late or left)
 
     async def drain(self) -> None:
-        """Let all that is owed go at once, whatever it waited for; the rate limit stays.
+        """Retry all pending deliveries now; only the rate limit still applies.
 
         Raises:
-            SpoolError: the spool cannot tell what waits.
+            SpoolError: the spool cannot be read.
         """
         self._drained, self._drained_late = True, self._stopping
         await self.tracker.flush()
@@ -187,7 +187,7 @@ class Worker:
         self.wake()
 
     def status(self) -> WorkerStatus:
-        """Return how the worker is doing."""
+        """Return the state of the worker."""
         return WorkerStatus(
             self.breaker.state,
             self.breaker.reason or "",
@@ -195,64 +195,64 @@ class Worker:
             self.tracker.open_entries,
             self.delivered,
             self.declined,
-            self.burials.count,
+            self.dead_letters.count,
             self.retried,
             self.shadowed,
             self.paused_for,
         )
 
-    # Replies that a sender waits for
+    # Upstream replies
 
     def forwards_from(self, vendor: str) -> bool:
-        """Tell whether requests in a vendor's format go on as they came."""
+        """Return whether requests in a vendor's format are forwarded unchanged."""
         return self.sender.rendering.forwards_from(vendor)
 
     def own_secrets(self) -> tuple[str, ...]:
-        """Return the destination's own credentials."""
+        """Return the secrets in the destination's settings."""
         return find_secrets(self.sender.rendering.output.config)
 
     def wait_for_reply(self, request_id: str) -> "asyncio.Future[Response | None]":
-        """Return what will be the response to a request; None where there is none."""
+        """Return a future of the vendor's response to a request; its result may be None."""
         return self.sender.answers.register(request_id)
 
-    # What comes in
+    # Input
 
     def offer(self, item: LogRecord, events: Sequence[Event]) -> None:
-        """Take an entry that was just accepted, in the order of the log."""
+        """Accept a new entry; entries must come in the order of the log."""
         self.backlog.offer(item, events)
 
     def sends_now(self, user: str) -> bool:
-        """Tell whether an event of *user* that is offered now would go as soon as it may."""
+        """Return whether a new event of *user* would be sent without waiting behind others."""
         if self.queue.users.blocked(user) or self.queue.room_for(self._spool.user_hash(user)) <= 0:
             return False
         return self.backlog.prompt()
 
     def wake(self) -> None:
-        """Look at once for what may go."""
-        self._lanes.wake_all()
+        """Check now for jobs to send."""
+        self._pool.wake_all()
         self.backlog.request_more()
 
     def _spill(self, most: int) -> None:
-        """Record the oldest in flight as waiting, until fewer than *most* finished are ahead."""
+        """Record the oldest jobs as waiting, until they hold back fewer than *most* finished."""
         while self.tracker.completed_ahead >= most and (job := self.queue.in_flight.oldest()):
             close = self.tracker.close_ahead if job.ahead else self.tracker.close
             self.queue.in_flight.spill(job)
             self.tracker.waiting(job.to_waiting(steady_time(), parked=job.parked))
             close(job.mark.seq)
 
-    # What goes out
+    # Attempts
 
     def _take(self) -> Job | None:
         if self.tracker.stalled or self.tracker.unrecorded >= UNRECORDED:
-            self._lanes.wake_after(1.0 if self.tracker.stalled else INTERVAL)
+            self._pool.wake_after(1.0 if self.tracker.stalled else INTERVAL)
             return None
         while not self.queue.closed and len(self.queue):
             wait = self._wait()
             if wait:
-                self._lanes.wake_after(wait)
+                self._pool.wake_after(wait)
                 return None
             job = self.queue.pop(probe=self.breaker.state == "probing")
-            if job is None:  # what may go is as much as may be on its way of its kind
+            if job is None:  # the limit of isolated attempts is reached
                 self.breaker.cancel_probe()
                 return None
             if not self.queue.in_flight.is_evicted(job):
@@ -264,7 +264,7 @@ class Worker:
         return None
 
     def _wait(self) -> float:
-        """Return the seconds until the next attempt may start; 0 lets one through."""
+        """Return the seconds until the next attempt may start; 0 allows and counts one."""
         now = time.monotonic()
         wait = self.breaker.wait_time(now) or self.limiter.wait_time(now)
         if not wait:
@@ -279,7 +279,7 @@ class Worker:
             outcome = await self._send(jobs)
             if isinstance(outcome.verdict, Delivered):
                 covers = outcome.covers
-        except Exception as error:  # whatever it was, it may cost neither the user nor the others
+        except Exception as error:  # neither this user nor others may get stuck
             log.exception("delivery_failed", destination=self.name, delivery=job.event.id)
             attempt = _failed(error)
             outcome = AttemptResult(RetryLater(attempt.response_excerpt, cause="internal"), attempt)
@@ -290,7 +290,7 @@ class Worker:
         self._settle(job, outcome)
 
     async def _send(self, jobs: Sequence[Job]) -> AttemptResult:
-        """Return how the attempt ended; what is refused together is sent once more, alone."""
+        """Send *jobs*; if the vendor refuses a batch, send the first job again alone."""
         outcome = await self.sender.send(jobs)
         if isinstance(outcome.verdict, Refused) and (
             outcome.covers > 1 or (jobs[0].forwarded and not outcome.told)
@@ -299,10 +299,10 @@ class Worker:
         return outcome
 
     async def _translated(self, jobs: Sequence[Job], refused: AttemptResult) -> AttemptResult:
-        """Return how the first of *jobs* ends when it is sent alone, as the gateway writes it.
+        """Send the first of *jobs* alone, rendered by the gateway.
 
-        The vendor refused them together, or as the client wrote them. Where the gateway writes the
-        same, or cannot write it at all, the refusal stands.
+        The vendor refused them as a batch, or as the client wrote them. If the rendered request is
+        the same, or there is none, the refusal stands.
         """
         for one in jobs:
             one.unbatched = True
@@ -316,13 +316,13 @@ class Worker:
             first.tried(refused.attempt)
         return again
 
-    # How it ends
+    # Outcomes
 
     def _settle(self, job: Job, outcome: AttemptResult, *, leave: bool = True) -> None:
-        """Record how *job* ended, and let go of it; what cannot be recorded so is tried again."""
+        """Record the outcome of *job*, and remove it; if recording fails, it is retried."""
         try:
-            waits, ended = self._recorded(job, outcome)
-        except Exception as error:  # it may cost neither the user nor the others either
+            waits, ended = self._record(job, outcome)
+        except Exception as error:  # neither this user nor others may get stuck
             log.exception("not_settled", destination=self.name, delivery=job.event.id)
             self.breaker.cancel_probe()
             waits, ended = not self.queue.in_flight.is_evicted(job), None
@@ -335,46 +335,44 @@ class Worker:
         else:
             self._finish(job, ended, leave=leave)
 
-    def _recorded(self, job: Job, outcome: AttemptResult) -> tuple[bool, Completion | None]:
-        """Record how *job* ended; tell whether it waits, else what the cursor will say of it.
+    def _record(self, job: Job, outcome: AttemptResult) -> tuple[bool, Completion | None]:
+        """Record the outcome of *job*; return whether it waits, else the outcome for the cursor.
 
-        Whatever may fail comes before what is recorded, which then stands.
+        All that can fail happens before anything is recorded.
         """
         verdict, attempt = outcome.verdict, outcome.attempt
         if isinstance(verdict, RetryLater):
-            return self._again(job, verdict, attempt), None
+            return self._retry(job, verdict, attempt), None
         if attempt is None:
             self.breaker.cancel_probe()
         else:
             job.tried(attempt)
-            self._passed(job)
+            self._on_response(job)
         evicted = self.queue.in_flight.is_evicted(job)
         ended: Completion | None = None
         if isinstance(verdict, Refused):
             if not evicted:
-                self.burials.write(job, outcome.cause, verdict.reason, attempt)
+                self.dead_letters.write(job, outcome.cause, verdict.reason, attempt)
         else:
             ended = ENDS[type(verdict)]
             if job.in_order and not evicted:
                 self.tracker.delivered(job.mark)
             else:
                 self.tracker.completed(job.mark, ended)
-            self._ended_well(job, verdict, ended, attempt)
+            self._count(job, verdict, ended, attempt)
             if evicted or not job.in_order:
                 ended = None
         if not isinstance(verdict, Shadowed):
-            self._witness.settled(job.event, self.name, verdict)
+            self._observer.settled(job.event, self.name, verdict)
         return False, ended
 
-    def _ended_well(
-        self, job: Job, how: EndedWell, ended: Completion, attempt: Attempt | None
-    ) -> None:
+    def _count(self, job: Job, how: EndedWell, ended: Completion, attempt: Attempt | None) -> None:
         self.delivered += isinstance(how, Delivered)
         self.declined += isinstance(how, Declined)
         self.shadowed += isinstance(how, Shadowed)
-        self._witness.on_attempt(job, ended, getattr(how, "reason", ""), attempt)
+        self._observer.on_attempt(job, ended, getattr(how, "reason", ""), attempt)
 
-    def _passed(self, job: Job) -> None:
+    def _on_response(self, job: Job) -> None:
         opened, trouble = self.breaker.opened, self.breaker.reason
         self.breaker.record_success(time.monotonic())
         self.breaker.forget(job.mark)
@@ -384,10 +382,10 @@ class Worker:
         if opened >= OUTAGE:
             self.backlog.waiting.recover()
         if trouble is not None:
-            self._lanes.wake_all()
+            self._pool.wake_all()
 
-    def _again(self, job: Job, verdict: RetryLater, attempt: Attempt | None) -> bool:
-        """Record that *job* is tried again; tell whether it is: it may have to be given up."""
+    def _retry(self, job: Job, verdict: RetryLater, attempt: Attempt | None) -> bool:
+        """Schedule a retry of *job*, or give it up; return whether it is retried."""
         self.retried += 1
         before = self.breaker.opened
         isolated = self.breaker.record_failure(
@@ -409,29 +407,29 @@ class Worker:
         why = self._exhausted(job, verdict)
         if why:
             self.breaker.forget(job.mark)
-            self.burials.write(job, "expired", f"{why}; last: {verdict.reason}", attempt)
+            self.dead_letters.write(job, "expired", f"{why}; last: {verdict.reason}", attempt)
             return False
         self._postpone(job, verdict.reason, verdict.after or 0.0)
-        self._witness.on_attempt(job, "later", verdict.reason, attempt)
+        self._observer.on_attempt(job, "later", verdict.reason, attempt)
         return True
 
     def _postpone(self, job: Job, reason: str, least: float = 0.0) -> None:
-        """Record that *job* waits for its next attempt, at *least* so many seconds."""
+        """Record that *job* waits for its next attempt; it waits at *least* so many seconds."""
         wait = backoff(max(1, len(job.attempts)), self.config.retry_min, self.config.retry_max)
         due = steady_time() + max(wait, least)
         self.tracker.waiting(job.to_waiting(due, reason))
         self.backlog.waiting.due_at(due)
 
     def _leave_waiting(self, job: Job) -> None:
-        """Let go of *job*, which waits in the spool, and let its user's others wait behind it."""
+        """Remove *job*, which waits in the spool, and park its user's later jobs behind it."""
         self.queue.in_flight.retry_later(job)
         for behind in self.queue.users.waiting(job.user):
-            self._rest(behind)
+            self._park(behind)
             self._release(behind, leave=False)
         self._release(job)
 
-    def _rest(self, job: Job) -> None:
-        """Let *job* wait in the spool behind its user's, which is tried again later."""
+    def _park(self, job: Job) -> None:
+        """Park *job* in the spool behind an earlier event of its user."""
         self.sender.answers.resolve([job], None)
         if job.waiting:
             self.queue.in_flight.requeue(job)
@@ -440,18 +438,18 @@ class Worker:
         self.tracker.waiting(job.to_waiting(steady_time(), parked=True))
 
     def _exhausted(self, job: Job, verdict: RetryLater) -> str:
-        """Return why *job* is not tried again; empty where it is."""
+        """Return why *job* is not retried; empty if it is."""
         attempts, most = len(job.attempts), self.config.max_attempts
         if most:
             return f"given up after {attempts} attempts" if attempts >= most else ""
         isolated = sum(attempt.isolated for attempt in job.attempts)
         most = ISOLATED_ATTEMPTS.get(verdict.cause, MAX_ISOLATED_ATTEMPTS)
         if isolated + 1 >= most:
-            return f"given up after {attempts} attempts while other users' events were taken"
+            return f"given up after {attempts} attempts while other users' events were accepted"
         return ""
 
     def _finish(self, job: Job, ended: Completion | None = None, *, leave: bool = True) -> None:
-        """Let the user's next event go, now that *job* is settled."""
+        """Remove *job*, which is settled, and continue with its user's next event."""
         if job.waiting:
             self.queue.in_flight.settle(job.mark)
         self._release(job, ended, leave=leave)
@@ -459,14 +457,14 @@ class Worker:
         self.backlog.waiting.continue_user(job.user)
 
     def _release(self, job: Job, ended: Completion | None = None, *, leave: bool = True) -> None:
-        """Let go of *job*, whatever became of it."""
+        """Remove *job*."""
         try:
             self.queue.in_flight.release(job)
             if job.in_order:
                 self.tracker.close(job.mark.seq, ended)
             elif job.ahead:
                 self.tracker.close_ahead(job.mark.seq)
-        finally:  # its user goes on, whatever happens
+        finally:  # the user's next event must go on in any case
             if leave:
                 self.queue.release(job)
         self.backlog.freed(job.user_hash)
@@ -474,5 +472,5 @@ class Worker:
 
 
 def _failed(error: Exception) -> Attempt:
-    """Return the attempt that met a mistake of the gateway's own."""
-    return Attempt(time.time(), None, 0.0, f"the gateway failed: {error!r}")
+    """Return the attempt for an internal error of the gateway."""
+    return Attempt(time.time(), None, 0.0, f"internal error: {error!r}")

@@ -164,17 +164,17 @@ async def test_an_exception_while_an_end_is_recorded_costs_neither_a_lane_nor_it
                 patch.setattr("gateway.delivery.task_pool.PAUSE", 0.01)
                 for part, name in (
                     (DestinationObserver, "on_attempt"),
-                    (worker._witness, "_settled"),
+                    (worker._observer, "_settled"),
                     (worker, "_take"),
                     (worker.breaker, "record_success"),
                     (worker.breaker, "record_failure"),
-                    (worker.burials, "write"),
+                    (worker.dead_letters, "write"),
                     (worker.tracker, "delivered"),
                     (worker.tracker, "completed"),
                     (worker.tracker, "dead_lettered"),
                 ):
                     patch.setattr(part, name, faulty(getattr(part, name), dice))
-                patch.setattr(worker._lanes, "_take", worker._take)
+                patch.setattr(worker._pool, "_take", worker._take)
                 await on.send(400)
                 await vendor.until(lambda told: len(told.accepted) > 300, PATIENCE)
             vendor.weights = {"ok": 1}
@@ -182,7 +182,7 @@ async def test_an_exception_while_an_end_is_recorded_costs_neither_a_lane_nor_it
             must = on.load.acknowledged.keys() - bad
             await vendor.until(lambda told: must <= told.accepted.keys(), PATIENCE)
             await until(
-                lambda: worker.burials.count >= len(bad) and not len(worker.queue.in_flight)
+                lambda: worker.dead_letters.count >= len(bad) and not len(worker.queue.in_flight)
             )
             assert not disordered(vendor.accepted)
     assert {"not_settled", "not_witnessed", "not_taken"} <= said_in(logs)
@@ -494,7 +494,7 @@ async def test_a_backlog_that_no_longer_parses_is_read_to_its_end(
     await filled(tmp_path / "spool", [EventMark(4 * n, 1) for n in range(250)], {})
     assert not _refusing(monkeypatch, b"m-")
     async with inside(tmp_path, "chrts", delivery=PROMPT) as on:
-        await until(lambda: on.gateway.workers["chrts"].burials.count == 250)
+        await until(lambda: on.gateway.workers["chrts"].dead_letters.count == 250)
 
 
 async def test_who_waits_behind_what_no_longer_parses_goes_on(

@@ -118,7 +118,7 @@ async def test_a_pause_of_a_year_is_cut(tmp_path: Path) -> None:
         )
         await bought(run)
         assert (await buried(run)).endswith(
-            "HTTP 429: slow (it asks for a wait of 31536000 s; retry_after_max makes it 0.2 s)"
+            "HTTP 429: slow (requested wait 31536000 s, limited to 0.2 s by retry_after_max)"
         )
         assert len(upstream.got) == 2
 
