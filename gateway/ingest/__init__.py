@@ -1,1 +1,1 @@
-"""From an HTTP request to durable events."""
+"""Receive HTTP requests and store their events."""

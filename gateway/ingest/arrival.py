@@ -1,4 +1,4 @@
-"""Ids of requests: unique over processes and restarts, and in order of arrival."""
+"""Request ids, the context of one request, and the observer of all requests."""
 
 import re
 import secrets
@@ -13,15 +13,15 @@ from gateway.ingest.sources import Source
 from gateway.routing.router import RouteOutcome
 
 FIRST = 1_600_000_000
-"""Unix seconds before which there was no id."""
+"""Unix seconds; no id is older."""
 
 _ID = re.compile(r"([0-9a-f]{16})[0-9a-f]{8}(?:-\d+)?")
 
 
 def time_of_id(identity: str) -> float | None:
-    """Return the Unix seconds at which the request of an id came; None where it is no such id.
+    """Return the arrival time in an id of a request or event, in Unix seconds.
 
-    The id may be that of an event of it.
+    None if it is not such an id.
     """
     found = _ID.fullmatch(identity)
     at = int(found[1], 16) / 1e9 if found else 0.0
@@ -29,11 +29,11 @@ def time_of_id(identity: str) -> float | None:
 
 
 class RequestIdGenerator:
-    """A source of ids such as ``18a3f0c2b7d4e100a1b2c3d4``.
+    """Generates ids such as ``18a3f0c2b7d4e100a1b2c3d4``, unique and in order of arrival.
 
-    Sixteen hexadecimal digits of Unix nanoseconds, made to rise even where the clock does not,
-    then eight that are this process's own. The last of these is odd where the request is traced,
-    so that whoever has the id knows, after a restart too (`gateway.trace.recorder`).
+    The first 16 hexadecimal digits are Unix nanoseconds, increased if the clock does not rise. The
+    last 8 are random per process. The last digit is odd if the request is traced, so that this is
+    known after a restart too (`gateway.trace.recorder`).
     """
 
     def __init__(self) -> None:
@@ -49,11 +49,11 @@ class RequestIdGenerator:
 
 
 MARKS = frozenset("13579bdf")
-"""The last digit of a request id that is traced (`gateway.ingest.arrival`)."""
+"""Last digits of the ids of traced requests."""
 
 
 def is_sampled(request_id: str) -> bool:
-    """Tell whether the request of that id was chosen to be traced when it came."""
+    """Return whether the request with that id was selected for tracing."""
     return request_id[-1:] in MARKS
 
 
@@ -61,21 +61,21 @@ NOBODY: Mapping[int, Mapping[str, bool]] = {}
 
 
 class RequestContext:
-    """A request on its way in; whoever learns something of it notes it here.
+    """The facts about one request, collected while it is processed.
 
     Attributes:
-        request: as received, with every header, without its body.
-        source: that it is for; any of several where the credential could not tell.
-        key: the credential that came along.
-        stored: as the spool keeps it; None where it did not come so far.
-        events: those in it.
-        kept: those that do not repeat what came before; None where none does.
-        consented: what was remembered of the events' users, by the event's index.
-        turns: what the routes did with each event.
-        refused: why it became no events.
-        relayed: it was no event, and was passed through or answered.
-        status: of the answer.
-        seconds: until the answer was ready.
+        request: as received, with all headers, without its body.
+        source: its source; any candidate if the key could not decide.
+        key: the key that the client sent.
+        stored: the request as the spool stores it; None if it did not get so far.
+        events: its events.
+        kept: its events without duplicates; None if none were stored.
+        consented: stored consent of the events' users, by event index.
+        turns: the outcome of each route for each event.
+        refused: why it was rejected.
+        relayed: it was not an event; it was relayed, or answered by the gateway.
+        status: status of the response.
+        seconds: seconds until the response was ready.
     """
 
     __slots__ = (
@@ -99,16 +99,16 @@ class RequestContext:
 
 
 class IngestObserver(Protocol):
-    """What sees every request on its way in."""
+    """Observes every incoming request."""
 
     def sample(self) -> bool:
-        """Tell whether the request that comes now is traced."""
+        """Return whether to trace the next request."""
 
     def no_source(self, fault: Fault = Fault.NOT_FOUND) -> None:
-        """Count a request that was for no source."""
+        """Count a request for no source."""
 
     def failed(self, arrival: RequestContext) -> None:
-        """Count a request that met a mistake of ours."""
+        """Count a request that failed with an internal error."""
 
     def received(self, arrival: RequestContext) -> None:
-        """Note that the answer to a request is ready."""
+        """Record a request whose response is ready."""

@@ -1,8 +1,7 @@
-"""The body of a request that came in.
+"""Read and decompress the body of a request, up to a size limit.
 
-The server hands it over packed, as it was sent, and what is inflated is inflated here, up to the
-cap: the server would go on inflating what nobody reads, and half a megabyte can be made to become a
-gigabyte.
+aiohttp's own decompression is off: it would go on decompressing a body that nobody reads, and half
+a megabyte can expand to a gigabyte.
 """
 
 import zlib
@@ -18,28 +17,29 @@ from gateway.ingest.connections import Halted, connection_of
 
 GZIP = frozenset({"gzip", "x-gzip"})
 INFLATED = GZIP | {"deflate"}
-"""Content codings that are undone (RFC 9110, section 8.4.1)."""
+"""Content codings that are decompressed (RFC 9110, section 8.4.1)."""
 FOREIGN = frozenset({"br", "zstd", "compress", "x-compress"})
-"""Content codings that are refused: no vendor's client sends them. What is no coding at all is
-taken for a mistake in the label."""
+"""Content codings that are refused, since no vendor's client sends them. Any other value is ignored
+as a wrong label."""
 _MARKS = frozenset({b"\xef", b"\xfe", b"\xff"})
-"""What byte order marks begin with."""
+"""First bytes of byte order marks."""
 PARTS = 16
-"""Packed parts that one body may be made of (RFC 1952, section 2.2). Each costs a copy of what
-follows it, and a megabyte has room for 100,000 empty ones."""
+"""Most gzip members of one body (RFC 1952, section 2.2). Each costs a copy of the rest, and a
+megabyte has room for 100,000 empty ones."""
 _METHOD = 8
-"""How zlib's header begins (RFC 1950, section 2.2); some senders of ``deflate`` leave it out."""
+"""The method in zlib's header (RFC 1950, section 2.2); some senders of ``deflate`` omit the
+header."""
 
 
 async def read_body(http: web.Request) -> bytes:
-    """Return the body, inflated, without the mark that some senders put before UTF-8.
+    """Return the body, decompressed and without a UTF-8 byte order mark.
 
-    A sender that asks whether it may send it is told so, or why not, before it does.
+    If the sender waits for it (``expect: 100-continue``), it is asked for the body first.
 
     Raises:
-        Rejected: it is larger than the cap, as declared, sent or inflated, or cannot be inflated,
-            or is in UTF-16, which JSON is not sent in (RFC 8259, section 8.1), or there is no room
-            for it.
+        Rejected: the body is larger than the limit (declared, sent or decompressed), cannot be
+            decompressed, is in UTF-16, which JSON forbids (RFC 8259, section 8.1), or there is no
+            memory for it.
     """
     cap = http.client_max_size
     if (http.content_length or 0) > cap:
@@ -54,31 +54,31 @@ async def read_body(http: web.Request) -> bytes:
         body = _inflated(body, coding, cap)
         _held(http, len(body))
     elif coding in FOREIGN:
-        raise Rejected("$", f"a body in {coding} is not read; send gzip", Fault.MALFORMED)
+        raise Rejected("$", f"{coding} is not supported; use gzip", Fault.MALFORMED)
     return _utf8(body) if body[:1] in _MARKS else body
 
 
 async def read_remaining(http: web.Request) -> bytes:
-    """Return the body as it was sent, however large it is; its sender has said that it is not.
+    """Return the body as sent, without a size limit; the caller has checked its declared length.
 
     Raises:
-        Rejected: it did not arrive whole.
+        Rejected: the body is incomplete.
     """
     await invite(http)
     return await _read(http.content.read)
 
 
 def waits(http: web.Request) -> bool:
-    """Tell whether the sender waits to be asked for the body (RFC 9110, section 10.1.1)."""
+    """Return whether the sender waits for "100 Continue" (RFC 9110, section 10.1.1)."""
     expected = http.headers.get("expect", "")
     return expected.strip().lower() == "100-continue" and http.version >= HttpVersion11
 
 
 async def invite(http: web.Request) -> None:
-    """Ask for the body, if the sender waits for that.
+    """Send "100 Continue" if the sender waits for it.
 
     Raises:
-        Rejected: the sender has gone.
+        Rejected: the sender has closed the connection.
     """
     if waits(http) and http.body_exists:
         connection = connection_of(http)
@@ -87,22 +87,22 @@ async def invite(http: web.Request) -> None:
         try:
             await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         except ConnectionError as error:
-            raise Rejected("$", "the body did not arrive whole", Fault.MALFORMED) from error
-        http.writer.output_size = 0  # the answer itself has not begun
+            raise Rejected("$", "the body is incomplete", Fault.MALFORMED) from error
+        http.writer.output_size = 0  # the response itself has not begun
 
 
 async def uninvited(http: web.Request) -> None:
-    """Let whoever handles a request ask for its body; as aiohttp's handlers of ``Expect`` are."""
+    """Postpone "100 Continue" to the handler of the request; this is aiohttp's expect handler."""
     connection = connection_of(http)
     if connection is not None:
         connection.uninvited = waits(http) and http.body_exists
 
 
 def _held(http: web.Request, size: int) -> None:
-    """Count an inflated body among what is held.
+    """Count the bytes of a decompressed body.
 
     Raises:
-        Rejected: there is no room for it.
+        Rejected: there is no memory for it.
     """
     connection = connection_of(http)
     if connection is not None:
@@ -113,13 +113,13 @@ def _held(http: web.Request, size: int) -> None:
 
 
 async def _read(read: Callable[[], Awaitable[bytes]]) -> bytes:
-    """Return what *read* does.
+    """Return the result of *read*.
 
-    The traceback of what goes wrong is dropped: it holds the part of the body that has come, in a
-    circle of references that stays until the garbage is collected.
+    The traceback of an error is dropped: it would keep the received part of the body in memory
+    until the next garbage collection.
 
     Raises:
-        Rejected: the body did not arrive whole.
+        Rejected: the body is incomplete.
     """
     try:
         return await read()
@@ -130,7 +130,7 @@ async def _read(read: Callable[[], Awaitable[bytes]]) -> bytes:
         ClientPayloadError, ConnectionError, HttpProcessingError, web.RequestPayloadError,
     ) as error:  # fmt: skip
         error.__traceback__ = None
-        raise Rejected("$", "the body did not arrive whole", Fault.MALFORMED) from error
+        raise Rejected("$", "the body is incomplete", Fault.MALFORMED) from error
 
 
 def _coding(http: web.Request) -> str:
@@ -138,7 +138,7 @@ def _coding(http: web.Request) -> str:
 
 
 def inflated(http: web.Request) -> bool:
-    """Tell whether `whole` returns the body in another form than it was sent in."""
+    """Return whether `read_body` decompresses the body."""
     return _coding(http) in INFLATED
 
 
@@ -150,19 +150,20 @@ def _inflated(body: bytes, coding: str, cap: int) -> bytes:
     try:
         while body and room:
             if len(pieces) == PARTS:
-                said = f"a body of more than {PARTS} packed parts is not read; pack it as one"
-                raise Rejected("$", said, Fault.MALFORMED)
+                what = f"the body has more than {PARTS} compressed parts; compress it as one"
+                raise Rejected("$", what, Fault.MALFORMED)
             unpacking = zlib.decompressobj(bits)
             pieces.append(unpacking.decompress(body, room))
             room -= len(pieces[-1])
             if room and not unpacking.eof:
-                raise Rejected("$", "the body cannot be inflated: its end is missing",
+                raise Rejected("$", "the compressed body is incomplete",
                                Fault.MALFORMED)  # fmt: skip
             body = unpacking.unused_data
     except zlib.error as error:
-        raise Rejected("$", "the body cannot be inflated", Fault.MALFORMED) from error
+        raise Rejected("$", "the body cannot be decompressed", Fault.MALFORMED) from error
     if not room:
-        raise Rejected("$", f"the body is larger than {cap} bytes when inflated", Fault.TOO_LARGE)
+        what = f"the body is larger than {cap} bytes after decompression"
+        raise Rejected("$", what, Fault.TOO_LARGE)
     return b"".join(pieces)
 
 
@@ -173,11 +174,11 @@ def _utf8(body: bytes) -> bytes:
 
 
 class BodyStream:
-    """A body that goes on as it comes in, once. What has gone on is held no more.
+    """A body that is streamed on as it arrives, once; pieces that were sent use no more memory.
 
     Args:
         http: the request.
-        moved: called with each piece.
+        moved: called for each piece.
     """
 
     def __init__(self, http: web.Request, moved: Callable[[], None]) -> None:
@@ -185,16 +186,16 @@ class BodyStream:
         self._moved = moved
         self._used = False
         self.error: Exception | None = None
-        """Why it did not come in whole."""
+        """Why the body is incomplete."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Begin.
+        """Start to stream.
 
         Raises:
-            ValueError: it was sent before; a client would have to send it anew.
+            ValueError: the body was streamed before; only the client can send it again.
         """
         if self._used:
-            raise ValueError("the body was sent before")
+            raise ValueError("the body was streamed before")
         self._used = True
         return self._pieces()
 

@@ -1,11 +1,11 @@
-"""The client behind a request: address, user agent and device id.
+"""Identify the client of a request: its address, user agent and device id.
 
-Segment fills ``context.ip`` for client libraries only, and leaves one that the sender names
+Segment fills ``context.ip`` for client libraries only, and keeps one that the sender sets
 (https://segment.com/docs/connections/spec/common/#context-fields-automatically-collected).
 
-A proxy says for whom it calls in a header, and so can anybody else. Only what a trusted proxy
-added is believed: the addresses are read from the right, where the nearest proxy wrote, until
-one is not trusted. Further left stands what that one said of itself.
+A proxy puts the client's address into a header, but so can anybody. Only addresses added by
+trusted proxies count: the header is read from the right, where the nearest proxy wrote, up to the
+first address that is not trusted. Everything to the left of it came from that client itself.
 
 ``X-Forwarded-For``: https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/X-Forwarded-For;
 ``Forwarded``: RFC 7239.
@@ -26,23 +26,23 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _NODE = re.compile(r"\[([^\]]*)\](?::\d+)?|([^:]*):\d+")
-"""An address in brackets, with or without a port, or one without colons and with a port."""
+"""An address in brackets, with or without a port, or an IPv4 address or name with a port."""
 
 
 class MultiValueHeaders(Protocol):
-    """Headers of which one name may have several values."""
+    """Headers in which a name may have several values."""
 
     def getall(self, key: str, default: list[str], /) -> list[str]:
-        """Return the values of *key*, in their order."""
+        """Return the values of *key* in their order."""
 
 
 class RemoteAddress(NamedTuple):
-    """Who called."""
+    """The address of a client."""
 
     ip: str
-    """Its address; empty where that cannot be told."""
+    """Its address; empty if unknown."""
     secure: bool
-    """It called over TLS, says the proxy that ended it."""
+    """Whether it used TLS, according to the proxy."""
 
 
 class _Hop(NamedTuple):
@@ -51,11 +51,11 @@ class _Hop(NamedTuple):
 
 
 class TrustedProxies:
-    """The proxies whose word is taken.
+    """The proxies whose headers are trusted.
 
     Args:
-        trusted: the networks that they are in; with none, nobody's word is.
-        header: the one header in which they tell; the other is the sender's own invention.
+        trusted: their networks; if empty, no proxy is trusted.
+        header: the header that they set; others are ignored, since any sender can set them.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class TrustedProxies:
         self._header = header
 
     def caller(self, peer: str, headers: MultiValueHeaders) -> RemoteAddress:
-        """Return who called, from the address of *peer*, whose connection it is.
+        """Return the address of the client; *peer* is the address of the connection.
 
-        Where every address is trusted, it is the first one. Where a trusted proxy names none
-        that can be read, it cannot be told who it is.
+        If all addresses are trusted, it is the first in the header. If a trusted proxy sends one
+        that cannot be read, the client is unknown.
         """
         here = parse_ip(peer)
         if here is None:
@@ -84,7 +84,7 @@ class TrustedProxies:
         return RemoteAddress("" if found is None else str(found), proto.strip().lower() == "https")
 
     def trusts(self, peer: str) -> bool:
-        """Tell whether the address of *peer* is a trusted proxy's."""
+        """Return whether *peer* is the address of a trusted proxy."""
         here = parse_ip(peer)
         return here is not None and self._trusts(here)
 
@@ -92,10 +92,10 @@ class TrustedProxies:
         return any(found in network for network in self._trusted)
 
     def _hops(self, lines: Iterable[str]) -> Iterator[_Hop]:
-        """Yield what the proxies said, the nearest one first.
+        """Yield the addresses that the proxies added, the nearest proxy first.
 
-        A comma always ends an element, in quotes too: no address has one, and a quote that the
-        sender left open would otherwise swallow what the proxies added behind it.
+        A comma always ends an element, even in quotes: no address contains one, and an open quote
+        of the sender could otherwise hide the addresses that the proxies added after it.
         """
         elements = ",".join(lines).split(",")
         for element in filter(None, map(str.strip, reversed(elements))):
@@ -108,9 +108,9 @@ class TrustedProxies:
 
 
 def parse_ip(text: str) -> Address | None:
-    """Return the address in *text*, without a port, brackets or zone; None where it is none.
+    """Return the address in *text*, without port, brackets and zone; None if there is none.
 
-    An IPv4 address that is written as IPv6 (RFC 4291, section 2.5.5.2) is the IPv4 one.
+    An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) becomes the IPv4 address.
     """
     text = text.strip()
     node = _NODE.fullmatch(text)
@@ -125,17 +125,17 @@ def parse_ip(text: str) -> Address | None:
 
 
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,128}", re.ASCII)
-"""What a cookie must hold to be taken for an id; other values are replaced by a new one."""
+"""Valid values of the cookie; any other value is replaced by a new id."""
 
 
 class ClientCookie(NamedTuple):
-    """A first-party cookie that holds an id."""
+    """A first-party cookie with the id of a device."""
 
     name: str
     domain: str = ""
-    """The domain whose hosts share it; empty for the gateway's own host alone."""
+    """The domain whose hosts share it; empty for only the gateway's own host."""
     max_age: float = YEAR
-    """Seconds for which a browser keeps it after the last request."""
+    """Seconds that a browser keeps it after the last request."""
 
     def header(self, value: str, *, secure: bool) -> str:
         """Return the ``set-cookie`` header (RFC 6265, section 4.1)."""
@@ -148,23 +148,23 @@ class ClientCookie(NamedTuple):
 
 
 class Identified(NamedTuple):
-    """Who sent a request, and what its answer tells that device."""
+    """The client of a request, and the cookie to set in the response."""
 
     client: ClientInfo | None
     set_cookie: str = ""
-    """A header; empty for none."""
+    """The ``set-cookie`` header; empty if there is none."""
 
 
 NOBODY = Identified(None)
 
 
 class ClientIdentifier:
-    """Tells who is behind the requests of one source.
+    """Identifies the clients of one source.
 
     Args:
-        kind: whose requests they are.
-        proxies: those whose word is taken for an address.
-        cookie: holds an id for people whom a request does not name; None for none.
+        kind: whether browsers, devices or servers send the requests.
+        proxies: the trusted proxies.
+        cookie: the cookie for users that a request does not identify; None for no cookie.
     """
 
     def __init__(
@@ -178,12 +178,12 @@ class ClientIdentifier:
         self._cookie = cookie
 
     def address(self, http: "web.BaseRequest") -> str:
-        """Return the address of whoever sent *http*, person or backend."""
+        """Return the address of the sender of *http*, whether a device or a server."""
         remote = http.remote or ""
         return self._proxies.caller(remote, http.headers).ip or remote
 
     def identify(self, http: "web.BaseRequest") -> Identified:
-        """Return who sent *http*."""
+        """Return the client that sent *http*."""
         if self._kind == "server" or (self._kind == "auto" and not sent_by_browser(http.headers)):
             return NOBODY
         caller = self._proxies.caller(http.remote or "", http.headers)
@@ -196,12 +196,12 @@ class ClientIdentifier:
 
 
 def sent_by_browser(headers: Mapping[str, str]) -> bool:
-    """Tell whether a browser sent these *headers* for a page.
+    """Return whether a page in a browser sent these *headers*.
 
-    Browsers name the origin with every POST, and say how the two sites relate
+    Browsers send ``origin`` with every POST, and ``sec-fetch-site``
     (https://fetch.spec.whatwg.org/#origin-header,
-    https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header). Node's ``fetch`` sends
-    ``sec-fetch-mode`` too, so that one does not count; it sent ``origin: client`` for a while
+    https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header). ``sec-fetch-mode`` does not
+    count, since Node's ``fetch`` sends it too; Node also sent ``origin: client`` for a while
     (https://github.com/nodejs/undici/pull/3235).
     """
     origin = headers.get("origin")

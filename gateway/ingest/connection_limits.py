@@ -1,11 +1,11 @@
-"""Limits over all clients' connections: how many there are, and how much they may hold.
+"""Limits over all connections: their number, and their memory.
 
-Under pressure the client that holds most gives way, and of its connections the one that has been
-silent longest, so that whoever sends a request that is whole is served:
+At a limit the client with most connections or bytes is closed first, and of its connections the one
+that was silent longest, so that complete requests are always served. A connection that
 
-    waits for a request, or for its head   closed
-    waits for the rest of a body           answered with "try later", in the vendor's words, closed
-    is being answered                      left alone
+    waits for a request or its head   is closed
+    waits for the rest of a body      gets "try again" in the vendor's format, and is closed
+    waits for the gateway's response  stays
 """
 
 import asyncio
@@ -21,50 +21,49 @@ import structlog
 from gateway.log_limit import LogLimit
 
 SPARE = 256
-"""Files that are open besides connections, and those that these need at vendors."""
+"""Open files for other purposes than clients' connections."""
 SMALL = 16 * 1024
-"""Bytes that a client may hold although the budget is spent, while the others hold no more than an
-eighth above it: what they hold may be worked on for a while."""
+"""Bytes that a connection may use although the limit is reached, up to an eighth above the limit:
+large requests may take a while to process."""
 BATCH = 64
-"""A look for connections that can be closed goes over all of them, so it frees this part of a limit
-at once."""
+"""A search for connections to close covers all of them, so it closes 1/64 of a limit at once."""
 VAIN = 0.05
-"""Seconds between two looks for connections that can be closed, where the last one found none."""
+"""Seconds until the next search after one that found nothing to close."""
 QUIET = 10.0
-"""Seconds between two log lines about connections of one kind."""
+"""Seconds between two log lines of the same reason."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What clients may take."""
+    """Limits and timeouts of clients' connections; times in seconds, sizes in bytes."""
 
     header_timeout: float = 15.0
     body_timeout: float = 30.0
     idle_timeout: float = 75.0
     max_connections: int = 4096
     per_client: int = 2048
-    """Connections from one address, unless it is a trusted proxy's."""
+    """Connections from one address, except a trusted proxy's."""
     max_headers: int = 32 * 1024
     max_bodies: int = 64 * 1024 * 1024
-    """Bytes that were received and are not yet answered, over all connections."""
+    """Bytes of unanswered requests, over all connections."""
 
     @property
     def tick(self) -> float:
-        """Return the seconds between two looks at all connections."""
+        """Return the seconds between two checks of timeouts."""
         return min(1.0, max(0.02, min(self.header_timeout, self.body_timeout) / 10))
 
 
 class LimitedConnection(Protocol):
-    """A connection, as far as the limits over all of them go.
+    """A connection, as the `Guard` sees it.
 
     Attributes:
-        client: the peer's address; empty for a proxy's, behind which there are many.
-        speaks_for: whose address the last request had that came through a proxy.
-        heard: when something last came.
-        held: bytes that were received and are not yet answered.
-        refused: why its requests are not taken; empty where they are.
+        client: the peer's address; empty for a proxy, which has many clients.
+        speaks_for: the client's address of the last request through a proxy.
+        heard: loop time of the last data from the client.
+        held: bytes of requests that were received and not yet answered.
+        refused: why its requests are refused; empty if they are not.
     """
 
     client: str
@@ -75,37 +74,37 @@ class LimitedConnection(Protocol):
 
     @property
     def reads_body(self) -> bool:
-        """Tell whether the rest of a body is waited for."""
+        """Return whether a request's body is incomplete."""
 
     @property
     def queues(self) -> bool:
-        """Tell whether requests wait behind the one that is being answered."""
+        """Return whether further requests wait behind the current one."""
 
     @property
     def waits(self) -> bool:
-        """Tell whether nothing happens here until the client sends more."""
+        """Return whether the connection waits for data from the client."""
 
     def halt(self, reason: str) -> None:
-        """Wait no longer for the client."""
+        """Stop waiting for the client."""
 
     def turn_away(self, reason: str) -> None:
-        """Answer the first request with "try later", and close."""
+        """Respond "try again" to the first request, and close."""
 
     def overdue(self, now: float) -> str | None:
-        """End what takes too long; return what it was."""
+        """Close the connection if a timeout has passed; return its name, or None."""
 
     def force_close(self) -> None:
         """Close at once."""
 
 
 class Guard:
-    """What holds for all connections of an application, and what is told of them.
+    """Applies the limits to all connections of an application, and reports closed ones.
 
     Args:
-        limits: what clients may take.
-        trusts: tells whether an address is a proxy's, through which many clients come.
-        closed: told, with the reason, of each connection that is closed or turned away.
-        unreadable: told, with the kind of mistake, of each request that is no HTTP.
+        limits: the limits.
+        trusts: returns whether an address is that of a trusted proxy.
+        closed: called with the reason for each connection that is closed or refused.
+        unreadable: called with the kind of error for each request that is not valid HTTP.
     """
 
     def __init__(
@@ -119,7 +118,7 @@ class Guard:
         self.trusts = trusts
         self.unreadable = unreadable
         self.held = 0
-        """Bytes that were received and are not yet answered."""
+        """Bytes of unanswered requests."""
         self._closed = closed
         self._open: set[LimitedConnection] = set()
         self._leaving: set[LimitedConnection] = set()
@@ -129,11 +128,11 @@ class Guard:
         self._vain: dict[str, float] = {}
 
     def __len__(self) -> int:
-        """Return how many connections there are."""
+        """Return the number of connections."""
         return len(self._open)
 
     def admit(self, new: LimitedConnection) -> None:
-        """Make room for a connection; where there is none, it is answered with "try later"."""
+        """Add a connection; at a limit close others, or refuse it if none can be closed."""
         limits = self.limits
         self._open.add(new)
         client = new.client
@@ -154,7 +153,7 @@ class Guard:
             self._look()
 
     def leave(self, one: LimitedConnection) -> None:
-        """Count a connection no more, as it is about to end."""
+        """Stop counting a connection that is about to end."""
         if one not in self._open:
             return
         self._open.discard(one)
@@ -166,12 +165,12 @@ class Guard:
         one.held = 0
 
     def forget(self, one: LimitedConnection) -> None:
-        """Forget a connection that has ended."""
+        """Remove a connection that has ended."""
         self.leave(one)
         self._leaving.discard(one)
 
     def take(self, one: LimitedConnection, size: int) -> None:
-        """Count bytes that a connection holds now; past the budget somebody has to give way."""
+        """Count further bytes of a connection; above the limit close others, or this one."""
         if one not in self._open:
             return
         one.held += size
@@ -187,33 +186,33 @@ class Guard:
                     break
                 self.leave(other)
                 self.report("memory")
-                other.halt("too many large requests at once; try again")
+                other.halt("too many large requests; try again")
             self._looked("memory", found=self.held <= goal)
         if self.held > most:
             self.leave(one)
             self.report("memory")
-            one.halt("too many large requests at once; try again")
+            one.halt("too many large requests; try again")
 
     def release(self, one: LimitedConnection, size: int) -> None:
-        """Count bytes that a connection holds no more."""
+        """Release bytes of a connection."""
         if one in self._open:
             one.held -= size
             self.held -= size
 
     def report(self, why: str) -> None:
-        """Count a connection that is closed or turned away, and say so now and then."""
+        """Count a closed or refused connection, and log it at a limited rate."""
         self._closed(why)
         if self._lines.take(why):
             log.info("connection_closed", reason=why, connections=len(self._open), held=self.held)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _close(self, some: Iterable[LimitedConnection], limit: int, why: str) -> int:
-        """Close connections that wait for their client; return how many."""
+        """Close some connections that wait for their client; return their number."""
         if not self._may_look(why):
             return 0
         count = 0
@@ -229,16 +228,16 @@ class Guard:
         return count
 
     def _may_look(self, why: str) -> bool:
-        """Tell whether a look over all connections may find any, so soon after the last one."""
+        """Return whether to search all connections again, after a search that found nothing."""
         return asyncio.get_running_loop().time() >= self._vain.get(why, 0.0)
 
     def _looked(self, why: str, *, found: bool) -> None:
-        """Note whether a look found any: while all are busy, looking each time would cost more."""
+        """Record whether a search found any; while all are busy, searches would cost too much."""
         if not found:
             self._vain[why] = asyncio.get_running_loop().time() + VAIN
 
     def _look(self) -> None:
-        """Close what takes too long."""
+        """Close connections whose timeout has passed."""
         loop = asyncio.get_running_loop()
         self._timer = None
         now = loop.time()
@@ -253,10 +252,10 @@ class Guard:
 def _heaviest(
     some: Iterable[LimitedConnection], weight: Callable[[LimitedConnection], int]
 ) -> Iterator[LimitedConnection]:
-    """Yield connections in the order in which they give way.
+    """Yield connections in the order in which they are closed.
 
-    Those of the client that holds most come first, and of one client's those that have been silent
-    longest. A proxy's connection counts for the client of its last request.
+    Those of the client with the highest total weight come first, and of one client those that were
+    silent longest. A proxy's connection counts for the client of its last request.
     """
     clients: dict[str, list[LimitedConnection]] = {}
     for one in some:
@@ -267,10 +266,10 @@ def _heaviest(
 
 
 def allow_files(connections: int) -> int:
-    """Let the process open as many files as *connections* need; return how many of them it may.
+    """Raise the limit of open files for *connections*; return how many connections are possible.
 
-    A quarter of all files is for everything else: vendors, the spool. Without one to accept with,
-    nobody would be served.
+    A quarter of all files stays for vendors and the spool. Without a free file the server could
+    not even accept a connection.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections * 4 // 3 + SPARE

@@ -1,7 +1,7 @@
-"""One client's connection: how long it may take, and how it ends.
+"""One client's connection: its timeouts and size limits, and how it is closed.
 
-aiohttp closes connections that are idle; everything else is here, and in `Guard`, which knows all
-of them.
+aiohttp closes idle connections. Other limits of one connection are here; those over all connections
+are in `Guard`.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from yarl import URL
 from gateway.ingest.connection_limits import Guard
 
 NO_AUTO_DECOMPRESS = {"auto_decompress": False}
-"""How the server is to hand over bodies."""
+"""Option of aiohttp's server: bodies stay compressed."""
 LINES = 256
-"""Header lines of a request; past them its head is too large."""
+"""Most header lines of a request."""
 AHEAD = 64 * 1024
-"""Bytes of a body that are read before somebody takes them; aiohttp stops at twice as many."""
+"""Bytes of a body that are buffered before they are read; aiohttp stops at twice as many."""
 REQUEST, LINE = 1024, 160
-"""Bytes that a request takes, and each line of its head, beside those that were sent."""
+"""Extra bytes of memory per request, and per header line."""
 LINGER = 2.0
-"""Seconds in which the client of a connection that is about to be closed may read why."""
+"""Seconds before a connection is closed, so that the client can read the response."""
 NO_HTTP, TOO_LONG_URI, TOO_LARGE_HEAD = 400, 414, 431
 
 
 class Halted(Exception):
-    """The rest of a body is not waited for; the text says why."""
+    """The gateway stopped reading a body; the text says why."""
 
 
 class ClientGone(ConnectionResetError):
@@ -40,16 +40,16 @@ class ClientGone(ConnectionResetError):
 
 
 class ClientConnection(web.RequestHandler):
-    """One client's connection, as aiohttp handles it, within the limits of its `Guard`.
+    """aiohttp's handler of one connection, with the limits of its `Guard`.
 
     Attributes:
-        client: the peer's address; empty for a proxy's, behind which there are many.
-        heard: when something last came.
-        held: bytes that were received and are not yet answered.
-        speaks_for: whose address the last request had that came through a proxy.
-        refused: why its requests are not taken; empty where they are.
+        client: the peer's address; empty for a proxy, which has many clients.
+        heard: loop time of the last data from the client.
+        held: bytes of requests that were received and not yet answered.
+        speaks_for: the client's address of the last request through a proxy.
+        refused: why its requests are refused; empty if they are not.
         left: called when the connection ends.
-        uninvited: whether the client waits to be asked for a body (RFC 9110, section 10.1.1).
+        uninvited: whether the client waits for "100 Continue" (RFC 9110, section 10.1.1).
     """
 
     __slots__ = (
@@ -81,15 +81,15 @@ class ClientConnection(web.RequestHandler):
         self.refused = ""
         self.uninvited = False
         self.left: Callable[[], object] | None = None
-        self._bad: list[tuple[object, int]] = []  # raw headers of those that are refused, a status
-        self._owed = 0  # requests that came and are not answered
-        self._body: StreamReader | None = None  # that of the last request
+        self._bad: list[tuple[object, int]] = []  # raw headers and status of refused requests
+        self._owed = 0  # requests without a response yet
+        self._body: StreamReader | None = None  # of the last request
         self._body_until = 0.0
-        self._deaf = False  # nothing that comes now is a request
-        self._head = b""  # of the next request, as far as it came
+        self._deaf = False  # further data is ignored
+        self._head = b""  # of the next request, incomplete
         self._head_since: float | None = None
-        self._stuck_since: float | None = None  # the client does not read
-        self._wire: asyncio.Transport | None = None  # aiohttp forgets its own before it is closed
+        self._stuck_since: float | None = None  # since when the client does not read
+        self._wire: asyncio.Transport | None = None  # aiohttp drops its own before it is closed
 
     @property
     def _in_body(self) -> bool:
@@ -97,21 +97,21 @@ class ClientConnection(web.RequestHandler):
 
     @property
     def reads_body(self) -> bool:
-        """Tell whether the rest of a request's body is to come."""
+        """Return whether a request's body is incomplete."""
         return self._owed > 0 and self._in_body
 
     @property
     def queues(self) -> bool:
-        """Tell whether requests wait here behind the one that is being answered."""
+        """Return whether further requests wait behind the current one."""
         return self._owed > 1
 
     @property
     def waits(self) -> bool:
-        """Tell whether nothing happens here until the client sends more."""
+        """Return whether the connection waits for data from the client."""
         return not self._owed or (self._owed == 1 and self.reads_body)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, if there is room."""
+        """Register the connection; the guard refuses it if there are too many."""
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
         self.client = "" if not address or self._guard.trusts(address) else address
@@ -120,7 +120,7 @@ class ClientConnection(web.RequestHandler):
         self._guard.admit(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End."""
+        """Unregister the connection, and call ``left``."""
         super().connection_lost(exc)
         self._guard.forget(self)
         left, self.left = self.left, None
@@ -128,17 +128,17 @@ class ClientConnection(web.RequestHandler):
             left()
 
     def pause_writing(self) -> None:
-        """Note that the client does not read."""
+        """Record that the client does not read."""
         super().pause_writing()
         self._stuck_since = self._loop.time()
 
     def resume_writing(self) -> None:
-        """Note that the client reads again."""
+        """Record that the client reads again."""
         super().resume_writing()
         self._stuck_since = None
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, count it, and keep the head of a request within its limit."""
+        """Parse and count data, and limit the size of a request's head."""
         if self._force_close or self._close or self._deaf:
             return
         now = self.heard = self._loop.time() if data else self.heard
@@ -162,7 +162,7 @@ class ClientConnection(web.RequestHandler):
                 self._give_up(b"", None)
         self._guard.take(self, len(data) + self._weight(new))
         if self._upgraded and self._parser is not None:
-            # Nothing here speaks another protocol, so what follows is the next request.
+            # The gateway never switches protocols, so the rest is the next request.
             self._parser.set_upgraded(False)
             self._upgraded = False
             tail, self._message_tail = self._message_tail, b""
@@ -171,7 +171,7 @@ class ClientConnection(web.RequestHandler):
                 self.data_received(tail)
 
     def _arrived(self, data: bytes, now: float, new: int) -> None:
-        """Note that *new* requests have come, at least the head of the last one."""
+        """Record *new* requests, of which at least the heads have come."""
         message, self._body = self._messages[-1]
         self._body_until = now + self._guard.limits.body_timeout
         if len(self._head) + len(data) > self._guard.limits.max_headers:
@@ -184,7 +184,7 @@ class ClientConnection(web.RequestHandler):
         self._head, self._head_since = b"", None
 
     def _weight(self, new: int) -> int:
-        """Return the bytes that the *new* requests take, beside what was sent of them."""
+        """Return the extra bytes of memory of the last *new* requests."""
         last = islice(reversed(self._messages), new) if new else ()
         heads = (one for one, _ in last if isinstance(one, RawRequestMessage))
         return sum(REQUEST + LINE * len(head.raw_headers) for head in heads)
@@ -194,19 +194,19 @@ class ClientConnection(web.RequestHandler):
         return size > self._guard.limits.max_headers
 
     def _break_off(self, body: StreamReader | None) -> None:
-        """End the *body* that is on its way, as what came of it is no HTTP."""
+        """Fail the current *body*, because it is not valid HTTP."""
         self._deaf = True
         self._lingering_time = LINGER
         if self._owed and body is not None:
-            body.set_exception(web.RequestPayloadError("the body is no HTTP"))
+            body.set_exception(web.RequestPayloadError("the body is not valid HTTP"))
         else:
             self.force_close()
 
     def _give_up(self, data: bytes, error: BaseException | None) -> None:
-        """Queue what is known of a request whose head is too large or wrong, as the last one.
+        """Queue a request whose head is too large or invalid, as the last one of the connection.
 
-        The rest of what the client sends is let pass for a while, so that it reads the answer: a
-        connection that is closed with bytes unread is reset.
+        Further data is read and ignored for a while, so that the client can read the response:
+        closing a connection with unread data resets it.
         """
         head, self._head = self._head + data, b""
         body = StreamReader(self, self._read_bufsize, loop=self._loop)
@@ -235,10 +235,10 @@ class ClientConnection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send the answer to a request, which is held no more.
+        """Send the response to a request, and release its bytes.
 
-        Where it is the last one, the client is told so at once, though some of its body may still
-        come: what is said behind a body that was never asked for could be that body.
+        If the connection closes after it, the gateway sends that at once, even if a part of the
+        body is still to come: data after a body that was never requested could be that body.
         """
         if self.refused or self.uninvited or (self._deaf and self._owed == 1):
             self.uninvited = False
@@ -251,17 +251,17 @@ class ClientConnection(web.RequestHandler):
                 self._bad = [bad for bad in self._bad if bad[0] is not request.raw_headers]
             waiting = sum(body.total_bytes for _, body in self._messages)
             waiting += self._weight(len(self._messages))
-            if not self._buffer_paused:  # else requests that are not even parsed wait, too
+            if not self._buffer_paused:  # else there are requests that are not parsed yet
                 self._guard.release(self, max(0, self.held - waiting))
             if self._in_body and self._body is not None and self._body.exception() is not None:
-                # What still comes is let pass: reading it is no mistake any more.
+                # The rest of the body is read and ignored without an error.
                 self._body.set_exception(cast("BaseException", None))
             wire = self.transport
             if not resp.keep_alive and wire is not None and wire.can_write_eof():
                 wire.write_eof()
 
     def halt(self, reason: str) -> None:
-        """Wait no longer for the client: answer "try later" if a body is awaited, and close."""
+        """Stop waiting for the client: respond "try again" to an incomplete request, and close."""
         if self.reads_body and self._body is not None:
             self._lingering_time = LINGER
             self.refused = reason
@@ -275,13 +275,13 @@ class ClientConnection(web.RequestHandler):
             self._forget_queue()
 
     def _forget_queue(self) -> None:
-        """Let go of all that came behind the request that is being answered, or is about to be."""
+        """Remove all requests behind the current one."""
         while len(self._messages) > (not self._request_in_progress):
             self._messages.pop()
         self._parser, self._deaf, self._owed = None, True, 1
 
     def overdue(self, now: float) -> str | None:
-        """End what takes too long; return what it was."""
+        """Close the connection if a timeout has passed; return its name, or None."""
         limits = self._guard.limits
         wire = self._wire
         if wire is not None and wire.is_closing() and self._stuck_since is None:
@@ -292,7 +292,7 @@ class ClientConnection(web.RequestHandler):
             self._wire = None
             return "write_timeout"
         if self.reads_body and not self.refused and now > self._body_until:
-            self.halt("the body did not arrive in time; try again")
+            self.halt("the body was sent too slowly; try again")
             return "body_timeout"
         since = self._head_since
         if since is not None and now - since > limits.header_timeout:
@@ -306,28 +306,28 @@ class ClientConnection(web.RequestHandler):
         return None
 
     def wrong(self, request: web.BaseRequest) -> int:
-        """Return the status for a request whose head is too large, or no HTTP; 0 for others."""
+        """Return the status for a request with a too large or invalid head; 0 for others."""
         known = (status for raw, status in self._bad if raw is request.raw_headers)
         return next(known, 0)
 
     def turn_away(self, reason: str) -> None:
-        """Take no request: the first one is answered with "try later", if it comes in time."""
+        """Refuse all requests: the first one gets "try again", if it comes in time."""
         self.refused = reason
         self._head_since = self._loop.time()
 
     def allow(self, seconds: float) -> None:
-        """Let the body that is on its way take so long from now on."""
+        """Set the time that the current body may take from now on, in seconds."""
         self._body_until = self._loop.time() + seconds
 
     def passed(self, size: int) -> None:
-        """Note that bytes of the body have gone on, and are held no more."""
+        """Release bytes of the body that were streamed on."""
         self._guard.release(self, min(size, self.held))
 
     def hold(self, size: int) -> None:
-        """Note that a body takes more room than it came with.
+        """Count further bytes of a body, such as after decompression.
 
         Raises:
-            Halted: there is no such room.
+            Halted: there is no memory for them.
         """
         self._guard.take(self, size)
         error = None if self._body is None else self._body.exception()
@@ -336,7 +336,7 @@ class ClientConnection(web.RequestHandler):
 
 
 def _salvaged(head: bytes) -> RawRequestMessage | None:
-    """Return a request of whose *head* a part came; None where not even its target did."""
+    """Return the request of an incomplete *head*; None if even the target is missing."""
     line, _, rest = head.partition(b"\r\n")
     method, _, target = line.partition(b" ")
     path = target.partition(b" ")[0].decode("utf-8", "surrogateescape")
@@ -354,7 +354,7 @@ def _salvaged(head: bytes) -> RawRequestMessage | None:
 def _message(method: str, path: str, headers: CIMultiDict[str]) -> RawRequestMessage:
     plain, _, query = path.partition("?")
     url = URL.build(path=plain, query_string=query, encoded=True)
-    raw = tuple([(b"", b"")])  # noqa: C409 - one of its own, by which the request is known again
+    raw = tuple([(b"", b"")])  # noqa: C409 - a new object, which identifies the request
     return RawRequestMessage(
         method,
         path,
@@ -370,14 +370,14 @@ def _message(method: str, path: str, headers: CIMultiDict[str]) -> RawRequestMes
 
 
 def connection_of(http: web.BaseRequest) -> ClientConnection | None:
-    """Return the connection of a request; None where the server keeps no limits."""
+    """Return the connection of a request; None if the server has no limits."""
     protocol = http.protocol
     return protocol if isinstance(protocol, ClientConnection) else None
 
 
 @contextmanager
 def while_connected(http: web.BaseRequest) -> Iterator[None]:
-    """Cancel what is done within when the client goes; raise `ClientGone` then."""
+    """Cancel the body and raise `ClientGone` when the client closes the connection."""
     connection, task = connection_of(http), asyncio.current_task()
     if connection is None or task is None:
         yield
@@ -390,27 +390,27 @@ def while_connected(http: web.BaseRequest) -> Iterator[None]:
         task.cancel()
 
     if connection.transport is None:
-        raise ClientGone("the client has gone")
+        raise ClientGone("the client closed the connection")
     connection.left = left
     try:
         yield
     except asyncio.CancelledError:
         if gone and task.uncancel() == 0:
-            raise ClientGone("the client has gone") from None
+            raise ClientGone("the client closed the connection") from None
         raise
     finally:
         connection.left = None
 
 
 class Server(web.Server):
-    """aiohttp's server with connections that keep to the limits of a guard, as they are now."""
+    """aiohttp's server with the current limits of a guard."""
 
     def __init__(self, guard: Guard, plain: web.Server) -> None:
         super().__init__(plain.request_handler, request_factory=plain.request_factory)
         self.guard = guard
 
     def __call__(self) -> web.RequestHandler:
-        """Return what handles a new connection."""
+        """Return the handler of a new connection."""
         limits = self.guard.limits
         return ClientConnection(
             self,
@@ -429,7 +429,7 @@ GUARD = web.AppKey("guard", Guard)
 
 
 class Runner(web.AppRunner):
-    """Runs an application; its connections keep to the limits of its `GUARD`, if it has one."""
+    """Runs an application with the connection limits of its `GUARD`, if it has one."""
 
     async def _make_server(self) -> web.Server:
         plain = await super()._make_server()
@@ -437,7 +437,7 @@ class Runner(web.AppRunner):
         return plain if guard is None else Server(guard, plain)
 
     async def cleanup(self) -> None:
-        """Stop."""
+        """Stop the server and its guard."""
         await super().cleanup()
         guard = self.app.get(GUARD)
         if guard is not None:

@@ -1,7 +1,7 @@
-"""What browsers are told about pages of other origins; https://fetch.spec.whatwg.org/#http-cors-protocol.
+"""CORS headers for pages of other origins; https://fetch.spec.whatwg.org/#http-cors-protocol.
 
-A browser asks before it sends what no form could send, and hides answers from pages that may not
-read them. None of this keeps an event out: who may send is decided by its credential.
+A browser sends a preflight before a request that no form could send, and hides the response from
+pages that may not read it. CORS does not protect the gateway from events: the key decides that.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -14,10 +14,10 @@ from gateway.http import Response
 Origins = Literal["*"] | Collection[str]
 
 MAX_AGE = "900"
-"""Seconds for which a browser may remember a preflight, as RudderStack's server has it
+"""Seconds that a browser may cache a preflight, as in RudderStack's server
 (https://github.com/rudderlabs/rudder-server, gateway/handle_lifecycle.go)."""
 METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
-"""Allowed on paths that no vendor documents, so that a page can read that there is no such one."""
+"""Allowed on undocumented paths, so that a page can read the error for them."""
 TRACING = frozenset({
     "b3", "baggage", "elastic-apm-traceparent", "newrelic", "request-context", "request-id",
     "sentry-trace", "traceparent", "tracestate", "uber-trace-id", "x-amzn-trace-id", "x-b3-flags",
@@ -25,22 +25,22 @@ TRACING = frozenset({
     "x-correlation-id", "x-datadog-origin", "x-datadog-parent-id", "x-datadog-sampling-priority",
     "x-datadog-tags", "x-datadog-trace-id", "x-request-id",
 })  # fmt: skip
-"""Request headers with which tracing tools mark whatever a page sends: W3C Trace Context and
-Baggage, Sentry, Datadog, New Relic, Elastic, Zipkin's B3, Jaeger, AWS, Google Cloud, Application
-Insights. A browser drops the event of a page whose tool adds one that is not allowed."""
+"""Request headers that tracing tools add to all requests of a page: W3C Trace Context and Baggage,
+Sentry, Datadog, New Relic, Elastic, Zipkin's B3, Jaeger, AWS, Google Cloud, Application Insights.
+If one is not allowed, the browser does not send the event."""
 NOT_NAMED = (
-    b"this origin is not among those that the gateway's configuration names for this source\n"
+    b"this origin is not allowed; add it to the origins of this source in the configuration\n"
 )
 PREFIX = "access-control-"
 
 
 class Cors:
-    """What one source tells browsers.
+    """The CORS policy of one source.
 
     Args:
-        origins: whose pages may send and read; ``"*"`` for every one, without credentials.
-        sent: the names of the request headers that those pages may send.
-        exposed: the names of the response headers that they may read.
+        origins: origins whose pages may send and read; ``"*"`` for all, without credentials.
+        sent: request headers that these pages may send.
+        exposed: response headers that they may read.
     """
 
     def __init__(self, origins: Origins, sent: Iterable[str], exposed: Iterable[str]) -> None:
@@ -50,11 +50,11 @@ class Cors:
         self._exposed = ", ".join(sorted(exposed))
 
     def preflight(self, asked: Mapping[str, str], methods: Collection[str]) -> Response | None:
-        """Return the answer to a preflight; None where *asked* is none, or no origin is let in.
+        """Return the response to a preflight; None if it is not one, or no origin is allowed.
 
         Args:
             asked: the headers of an OPTIONS request.
-            methods: those of its path; none for a path that nobody documents.
+            methods: the methods of its path; empty for an undocumented path.
         """
         origin = asked.get("origin")
         if not origin or "access-control-request-method" not in asked:
@@ -64,17 +64,17 @@ class Cors:
         if not self._every and origin not in self._named:
             plain = {"content-type": "text/plain; charset=utf-8", "vary": "origin"}
             return Response(403, plain, NOT_NAMED)
-        leave = {
+        allowed = {
             f"{PREFIX}allow-methods": ", ".join(sorted(methods) or METHODS),
             f"{PREFIX}allow-headers": self._sent,
             f"{PREFIX}max-age": MAX_AGE,
         }
-        return Response(204, {**self._allow(origin), **leave})
+        return Response(204, {**self._allow(origin), **allowed})
 
     def with_headers(self, headers: Mapping[str, str], origin: str | None) -> CIMultiDict[str]:
-        """Return *headers* of an answer with those that let the pages of *origin* read it.
+        """Return response *headers* with those that let pages of *origin* read the response.
 
-        What a vendor said to browsers in an answer that is passed on is not theirs to say here.
+        The CORS headers of a vendor in a relayed response are removed.
         """
         marked = CIMultiDict(
             (name, value) for name, value in headers.items() if not name.lower().startswith(PREFIX)

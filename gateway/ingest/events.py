@@ -1,7 +1,6 @@
-"""The one way from a request to its events: read, complete, check against the plan.
+"""Turn a request into events: read them, add client data, check the tracking plan.
 
-The receiver goes it when a request comes; a restart, a replay, ``gateway explain`` and traces go it
-again.
+The receiver, restarts, replays, ``gateway explain`` and traces all use these functions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,21 +21,21 @@ from gateway.tracking.field_removal import without_fields
 
 
 def read_events(source: Source, stored: Request, payload: Any) -> list[Event]:
-    """Return the events of a request, completed with what it says of its sender.
+    """Return the events of a request, with the client's data added.
 
     Args:
-        source: that it came to.
-        stored: the request as the spool keeps it.
+        source: the source of the request.
+        stored: the request as the spool stores it.
         payload: its body, decoded by the source's input.
 
     Raises:
-        Rejected: the vendor would refuse it, there are too many of them, or its second credential
-            is not accepted.
+        Rejected: the vendor would refuse the request, it has too many events, or its second key is
+            not accepted.
     """
     source.check_secret(stored, payload)
     events = source.input.read(stored, payload)
     if source.max_events is not None and len(events) > source.max_events:
-        what = f"more than {source.max_events} events in one request"
+        what = f"more than {source.max_events} events in one request; send fewer"
         raise Rejected("$", what, Fault.TOO_LARGE)
     return with_client(events, stored)
 
@@ -48,17 +47,17 @@ def plan_events(
     events: list[Event],
     counter: ViolationCounter | None = None,
 ) -> PlannedEvents:
-    """Return which *events* the source's tracking plan lets through, and without which fields.
+    """Apply the source's tracking plan; return the events and the removed fields.
 
     Args:
-        source: that they came to.
-        stored: the request as the spool keeps it.
+        source: the source of the request.
+        stored: the request as the spool stores it.
         payload: its body, decoded by the source's input.
-        events: those in it.
-        counter: counts violations; None where nobody counts.
+        events: its events.
+        counter: counts violations, if given.
 
     Raises:
-        Rejected: an event violates the plan, and the plan refuses such.
+        Rejected: an event violates a plan that refuses violations.
     """
     if source.plan is None:
         return PlannedEvents(events)
@@ -71,27 +70,27 @@ def plan_events(
 
 
 def with_client(events: list[Event], request: Request) -> list[Event]:
-    """Return *events* of *request* with what they do not say of their sender themselves.
+    """Return the *events* of *request* with data of the client that they lack.
 
-    That is the address and the user agent, and the id in the cookie for one that names neither a
-    user nor an anonymous id. It depends on the stored request alone, so that it is the same after
-    a restart and in a replay.
+    These are the address, the user agent, and the cookie's id for an event without user id and
+    anonymous id. It depends only on the stored request, so the result is the same after a restart
+    and in a replay.
     """
     client = request.client
     if client is None:
         return events
     agent = request.headers.get("user-agent")
-    return [_introduced(event, client, agent) for event in events]
+    return [_with_client(event, client, agent) for event in events]
 
 
-def _introduced(event: Event, client: ClientInfo, agent: str | None) -> Event:
+def _with_client(event: Event, client: ClientInfo, agent: str | None) -> Event:
     if event.type == "product":
         return event
-    said = event.context
+    sent = event.context
     context = replace(
-        said,
-        ip=said.ip if said.ip is not None else client.ip or None,
-        user_agent=said.user_agent if said.user_agent is not None else agent,
+        sent,
+        ip=sent.ip if sent.ip is not None else client.ip or None,
+        user_agent=sent.user_agent if sent.user_agent is not None else agent,
     )
     nameless = client.id and _blank(event.user_id) and _blank(event.anonymous_id)
     return replace(
@@ -100,7 +99,7 @@ def _introduced(event: Event, client: ClientInfo, agent: str | None) -> Event:
 
 
 def without_unused_client_id(request: Request, events: Sequence[Event]) -> Request:
-    """Return *request* without the cookie's id where none of its *events* goes by it."""
+    """Return *request* without the cookie's id if none of its *events* uses it."""
     client = request.client
     if client is None or not client.id or any(e.anonymous_id == client.id for e in events):
         return request
@@ -108,14 +107,14 @@ def without_unused_client_id(request: Request, events: Sequence[Event]) -> Reque
 
 
 def parse_stored(entry: Entry, inputs: Mapping[str, Input]) -> list[Event]:
-    """Return the events of a stored request, by its vendor's present plugin.
+    """Return the events of a stored request, parsed by the current plugin of its vendor.
 
     Args:
-        entry: as it is stored.
-        inputs: the vendors', by name.
+        entry: the stored entry.
+        inputs: the inputs of all vendors, by name.
 
     Raises:
-        Rejected: the plugin does not take it any more.
+        Rejected: the plugin rejects the request.
     """
     events = with_client(inputs[entry.vendor].parse(entry.request), entry.request)
     if not entry.dropped:

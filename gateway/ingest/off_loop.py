@@ -1,4 +1,4 @@
-"""What keeps large requests from holding the loop: threads, and turns."""
+"""Keep large requests from blocking the event loop, by a thread and by small steps."""
 
 import asyncio
 from collections import deque
@@ -8,20 +8,20 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 LARGE_REQUEST = 16 * 1024
-"""Bytes past which a request is none of the loop's business."""
+"""Bytes; a larger request is handled in a thread."""
 
 TURN_SIZE = 100
-"""What is done in one turn of the loop: each is worth some microseconds for one event."""
+"""Events handled in one step of the loop; each takes some microseconds."""
 
 
 class OffLoop:
-    """Does the work on large requests in a thread, for one of them at a time."""
+    """Runs functions for large requests in a thread, one at a time."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Semaphore(1)
 
     async def __call__(self, size: int, call: Callable[..., T], *args: Any) -> T:
-        """Return what *call* does; *size* is that of the request, in bytes."""
+        """Return the result of *call*; *size* is the size of the request in bytes."""
         if size <= LARGE_REQUEST:
             return call(*args)
         async with self._turn:
@@ -29,14 +29,14 @@ class OffLoop:
 
 
 class TurnQueue:
-    """Does soon what it is given, in its order, and not too much of it in one turn of the loop."""
+    """Runs functions soon and in order, a limited number per step of the loop."""
 
     def __init__(self) -> None:
         self._left: deque[tuple[Callable[[], object], int]] = deque()
         self._going = False
 
     def put(self, call: Callable[[], object], size: int = 1) -> None:
-        """Do *call*, after all that was put before; *size* says for how many events it is."""
+        """Run *call* after all earlier ones; *size* is its number of events."""
         self._left.append((call, size))
         if not self._going:
             self._going = True

@@ -1,7 +1,7 @@
 """Receive requests: find the source, read, route, store, respond.
 
-With an upstream they go there. Without one a few reads have an answer of the gateway's own, and
-all else is refused as the vendor would refuse it.
+Requests that are not events are relayed to the source's upstream. Without an upstream, the gateway
+answers a few reads itself and refuses all others in the vendor's format.
 """
 
 import secrets
@@ -36,115 +36,115 @@ log = structlog.get_logger()
 
 
 async def _pass_through(
-    http: web.Request, found: SourceMatch, request: Request, apart: OffLoop
+    http: web.Request, found: SourceMatch, request: Request, off_loop: OffLoop
 ) -> web.StreamResponse | Response:
-    """Return what the sender of *request*, for the source that was *found*, is told.
+    """Return the response to a *request* that is not an event.
 
-    A large one is read *apart* from the loop.
+    A large body is read *off_loop*.
 
     Raises:
-        Rejected: there is no answer, or the credential is not accepted.
+        Rejected: nothing serves the request, or its key is not accepted.
     """
     reads, key = found.source.input, found.source.input.relayed_credential(request)
     if key is None and found.relays_with_own_key:
-        said = await body.read_body(http)
-        key = await apart(len(said), key_in_body, said, reads)
+        payload = await body.read_body(http)
+        key = await off_loop(len(payload), key_in_body, payload, reads)
     if found.can_relay or f"{request.method} {found.path}" in reads.unsupported:
         source = found.source if key is None else found.for_key(key)
         if source.relay is not None:
             if source.relay.uses_own_key and key is None:
-                raise Rejected("$", "no credential came along", Fault.UNAUTHENTICATED)
+                raise Rejected("$", "the request has no key", Fault.UNAUTHENTICATED)
             if not source.relay.serves(request):
                 log.info("relay_not_served", source=source.name, request=request.id)
                 raise source.rejection_for(request.method, found.path)
             client = source.client_identifier.address(http)
-            return await source.relay.forward(http, request, source.cors, apart, client)
-        told = reads.static_response(request, secrets.token_hex(16))
-        if told is not None:
-            return told
+            return await source.relay.forward(http, request, source.cors, off_loop, client)
+        static = reads.static_response(request, secrets.token_hex(16))
+        if static is not None:
+            return static
     raise found.source.rejection_for(request.method, found.path)
 
 
 QUIET = 10.0
-"""Seconds in which a source is logged once whose events cannot be kept."""
-TOO_LARGE_HEAD = "the request's line and headers are too large"
+"""Seconds between two log lines about events of a source that cannot be stored."""
+TOO_LARGE_HEAD = "the request line and headers are too large"
 
 
 class DeliveryQueue(ReplySource, Protocol):
-    """A worker, as far as the way in knows it."""
+    """A destination's worker, as the receiver sees it."""
 
     def offer(self, item: LogRecord, events: Sequence[Event]) -> None:
-        """Take an entry that was just accepted."""
+        """Accept a new entry."""
 
 
 class IngestServices(Protocol):
-    """What the running gateway gives to the way in; a reload changes it between requests."""
+    """The parts of the running gateway that the receiver needs; a reload may replace them."""
 
     accepting: bool
-    """Whether new events are taken."""
+    """Whether new events are accepted."""
 
     @property
     def sources(self) -> SourceIndex:
-        """Return which source a request is for."""
+        """Return the index that finds a request's source."""
 
     @property
     def router(self) -> Router:
-        """Return which destinations an event goes to."""
+        """Return the router of events to destinations."""
 
     @property
     def consents(self) -> ConsentMemory:
-        """Return what users consented to."""
+        """Return the stored consent of users."""
 
     @property
     def spool(self) -> Spool:
-        """Return where events are kept."""
+        """Return the spool."""
 
     @property
     def workers(self) -> Mapping[str, DeliveryQueue]:
-        """Return who delivers, by destination."""
+        """Return the workers by destination."""
 
     @property
     def observer(self) -> IngestObserver:
-        """Return what sees every request."""
+        """Return the observer of requests."""
 
     @property
     def tally(self) -> ViolationCounter:
-        """Return what counts events that are not as planned."""
+        """Return the counter of tracking plan violations."""
 
     def accepted(self, events: Sequence[Event], source: str) -> None:
-        """Tell those who listen that *events* are safe."""
+        """Report that *events* are stored."""
 
 
 class Receiver:
     """Receives the requests of all sources."""
 
-    def __init__(self, world: IngestServices) -> None:
-        self._world = world
+    def __init__(self, services: IngestServices) -> None:
+        self._services = services
         self._ids = RequestIdGenerator()
-        self._apart = OffLoop()
-        self._not_kept = LogLimit(1, QUIET)
+        self._off_loop = OffLoop()
+        self._not_stored = LogLimit(1, QUIET)
         self._offers = TurnQueue()
 
     async def receive(self, http: web.Request) -> web.StreamResponse:
-        """Answer one HTTP request as its source's vendor would."""
+        """Return the response to one HTTP request, in the format of its source's vendor."""
         began = time.perf_counter()
-        observed, connection = self._world.observer, connection_of(http)
+        observed, connection = self._services.observer, connection_of(http)
         wrong = 0 if connection is None else connection.wrong(http)
         if wrong == NO_HTTP:
-            return web.Response(status=wrong, text="This is no HTTP request.\n")
+            return web.Response(status=wrong, text="This is not an HTTP request.\n")
         target = http.raw_path if http.raw_path.startswith("/") else http.path_qs
         path, mark, query = target.partition("?")
-        found = self._world.sources.find(path, http.headers, http.method)
+        found = self._services.sources.find(path, http.headers, http.method)
         if found is None:
-            return self._nowhere(wrong)
+            return self._no_source(wrong)
         source = found.source
         if (
             http.method == "OPTIONS"
             and not wrong
-            and (leave := _preflight_response(http, found)) is not None
+            and (preflight := _preflight_response(http, found)) is not None
         ):
-            return leave
-        met = source.client_identifier.identify(http)
+            return preflight
+        identified = source.client_identifier.identify(http)
         if connection is not None and not connection.client:
             connection.speaks_for = source.client_identifier.address(http)
         request = Request(
@@ -152,11 +152,11 @@ class Receiver:
             url=found.path + mark + query,
             headers=http.headers,
             id=self._ids.next(traced=observed.sample()),
-            received_at=moment(self._world.spool.clock.of_day()),
-            client=met.client,
+            received_at=moment(self._services.spool.clock.of_day()),
+            client=identified.client,
         )
         arrival = RequestContext(request, source)
-        response = await self._answer(http, found, arrival)
+        response = await self._respond(http, found, arrival)
         if wrong and isinstance(response, Response):
             response = Response(wrong, response.headers, response.body)
         arrival.status = response.status
@@ -170,28 +170,28 @@ class Receiver:
             headers.setdefault(source.input.timing_header, f"{arrival.seconds:.6f}")
         answer = web.Response(status=response.status, body=response.body, headers=headers)
         if not http.content.is_eof() and body.waits(http):
-            answer.force_close()  # its sender may leave out the body that nobody asked for
-        if met.set_cookie and not (arrival.relayed or arrival.refused):
-            answer.headers.add("set-cookie", met.set_cookie)
+            answer.force_close()  # the sender may omit a body that was not requested
+        if identified.set_cookie and not (arrival.relayed or arrival.refused):
+            answer.headers.add("set-cookie", identified.set_cookie)
         return answer
 
-    def _nowhere(self, wrong: int) -> web.Response:
-        """Return the answer to a request that is for no source."""
-        self._world.observer.no_source(Fault.TOO_LARGE if wrong else Fault.NOT_FOUND)
-        said = TOO_LARGE_HEAD if wrong else "not found"
-        return web.json_response({"error": said}, status=wrong or 404)
+    def _no_source(self, wrong: int) -> web.Response:
+        """Return the response to a request for no source."""
+        self._services.observer.no_source(Fault.TOO_LARGE if wrong else Fault.NOT_FOUND)
+        error = TOO_LARGE_HEAD if wrong else "not found"
+        return web.json_response({"error": error}, status=wrong or 404)
 
-    async def _answer(
+    async def _respond(
         self, http: web.Request, found: SourceMatch, arrival: RequestContext
     ) -> Response | web.StreamResponse:
-        """Return the answer to a request; one that is on its way already is whole."""
+        """Return the response to a request; a StreamResponse has been sent already."""
         source, request = found.source, arrival.request
         try:
             _check_head(http)
             if source.translates(request.method, found.path):
-                return await self._take(http, found, arrival)
+                return await self._ingest(http, found, arrival)
             arrival.relayed = True
-            return await _pass_through(http, found, request, self._apart)
+            return await _pass_through(http, found, request, self._off_loop)
         except Rejected as error:
             arrival.refused, arrival.relayed = error, False
             response = source.input.refuse(request, error)
@@ -199,10 +199,10 @@ class Receiver:
                 response = _with_header(response, "retry-after", str(error.value))
             return response
         except Exception:
-            self._world.observer.failed(arrival)
+            self._services.observer.failed(arrival)
             raise
 
-    async def _take(
+    async def _ingest(
         self, http: web.Request, found: SourceMatch, arrival: RequestContext
     ) -> Response:
         source, reads, request = found.source, found.source.input, arrival.request
@@ -211,42 +211,43 @@ class Receiver:
             source = arrival.source = found.for_key(arrival.key)
         stored = arrival.stored = source.to_stored(request, await body.read_body(http))
         size = max(len(stored.body), len(stored.url))
-        payload = await self._apart(size, reads.decode, stored)
+        payload = await self._off_loop(size, reads.decode, stored)
         if reads.credential_in_body:
             arrival.key = reads.credential(request, payload)
             source = arrival.source = found.for_key(arrival.key)
             stored = source.to_stored(request, stored.body) if found.by_key else stored
-        events = arrival.events = await self._apart(size, read_events, source, stored, payload)
+        events = await self._off_loop(size, read_events, source, stored, payload)
+        arrival.events = events
         arrival.stored = stored = without_unused_client_id(stored, events)
         kept = PlannedEvents(events)
         if source.plan is not None:
-            tally = self._world.tally
-            kept = await self._apart(size, plan_events, source, stored, payload, events, tally)
+            tally = self._services.tally
+            kept = await self._off_loop(size, plan_events, source, stored, payload, events, tally)
             arrival.events = kept.events
         return await self._store(source, stored, kept, arrival) or reads.accept(stored, events)
 
     async def _store(
         self, source: Source, stored: Request, kept: PlannedEvents, arrival: RequestContext
     ) -> Response | None:
-        """Return once *events* are safe for every destination that they are routed to.
+        """Route events and return once they are stored for every destination.
 
-        The vendor's own answer is returned where the source asks for it and it comes in time.
+        The result is the vendor's own response if the source asks for it and it comes in time.
 
         Raises:
-            Rejected: they cannot be kept now.
+            Rejected: the events cannot be stored now.
         """
-        world = self._world
-        if not world.accepting:
+        services = self._services
+        if not services.accepting:
             raise Rejected("$", "shutting down; try again", Fault.UNAVAILABLE, TRY_AGAIN)
-        asking = (
+        reply = (
             None
             if source.reply_timeout is None
             else UpstreamReply(source.input, source.reply_timeout)
         )
         try:
-            events = await self._route(source, stored, kept, asking, arrival)
+            events = await self._route(source, stored, kept, reply, arrival)
         except SpoolError as error:
-            if times := self._not_kept.take(source.name):
+            if times := self._not_stored.take(source.name):
                 log.warning(
                     "append_failed",
                     source=source.name,
@@ -259,26 +260,26 @@ class Receiver:
             wait = max(1, round(after))
             raise Rejected("$", reason, Fault.UNAVAILABLE, wait) from error
         arrival.kept = events
-        world.accepted(events, source.name)
-        return await asking.wait() if asking else None
+        services.accepted(events, source.name)
+        return await reply.wait() if reply else None
 
     async def _route(
         self,
         source: Source,
         stored: Request,
         kept: PlannedEvents,
-        asking: UpstreamReply | None,
+        reply: UpstreamReply | None,
         arrival: RequestContext,
     ) -> Sequence[Event]:
-        """Write down where events go, if they go anywhere; return them without repeats.
+        """Store events that have a destination; return all events without duplicates.
 
         Raises:
-            SpoolError: they cannot be kept now.
+            SpoolError: the events cannot be stored now.
         """
-        world, events = self._world, kept.events
-        router = world.router
-        if world.consents.on:
-            consented = await world.consents.update(source.name, events, asked=router.asks_consent)
+        services, events = self._services, kept.events
+        router, consents = services.router, services.consents
+        if consents.on:
+            consented = await consents.update(source.name, events, asked=router.asks_consent)
             arrival.consented = consented
             plan = await _plan(router, source.name, events, consented)
         else:
@@ -294,31 +295,31 @@ class Receiver:
             source.input.name,
             plan.routes,
             kept.dropped,
-            tuple([world.spool.user_hash(event.user_key) for event in events]),
+            tuple([services.spool.user_hash(event.user_key) for event in events]),
         )
         if source.dedup is not None:
-            return await self._append_once(entry, events, source.dedup, asking)
-        await world.spool.append(entry, lambda item: self._hand_to_workers(item, events, asking))
+            return await self._append_once(entry, events, source.dedup, reply)
+        await services.spool.append(entry, lambda item: self._hand_to_workers(item, events, reply))
         return events
 
     async def _append_once(
-        self, entry: Entry, events: Sequence[Event], window: float, asking: UpstreamReply | None
+        self, entry: Entry, events: Sequence[Event], window: float, reply: UpstreamReply | None
     ) -> Sequence[Event]:
-        """Append what of *entry* repeats nothing; return its *events* without the repeats.
+        """Append *entry* without duplicates; return *events* without duplicates.
 
-        A message id counts as seen for *window* seconds.
+        A message id is a duplicate for *window* seconds.
 
         Raises:
-            SpoolError: it cannot be kept now.
+            SpoolError: the entry cannot be stored now.
         """
         new: set[int] = set()
 
         def accepted(item: LogRecord) -> None:
             new.update(_events_of(item.entry))
-            self._hand_to_workers(item, events, asking)
+            self._hand_to_workers(item, events, reply)
 
         ids = {i: event.message_id for i, event in enumerate(events) if event.message_id}
-        await self._world.spool.append(entry, accepted, DedupWindow(ids, window))
+        await self._services.spool.append(entry, accepted, DedupWindow(ids, window))
         repeats = _events_of(entry) - new
         if not repeats:
             return events
@@ -328,16 +329,19 @@ class Receiver:
         return [event for i, event in enumerate(events) if i not in repeats]
 
     def _hand_to_workers(
-        self, item: LogRecord, events: Sequence[Event], asking: UpstreamReply | None
+        self, item: LogRecord, events: Sequence[Event], reply: UpstreamReply | None
     ) -> None:
-        if asking:
-            asking.register(item, events, self._world.workers)
+        if reply:
+            reply.register(item, events, self._services.workers)
         for destination, numbers in item.entry.targets.items():
             self._offers.put(partial(self._offer, destination, item, events), len(numbers))
 
     def _offer(self, destination: str, item: LogRecord, events: Sequence[Event]) -> None:
-        """Offer an entry to whoever delivers by now; one that began since has it from the spool."""
-        worker = self._world.workers.get(destination)
+        """Offer an entry to the destination's current worker.
+
+        A worker that started after the entry was stored reads it from the spool.
+        """
+        worker = self._services.workers.get(destination)
         if worker is not None:
             worker.offer(item, events)
 
@@ -348,17 +352,17 @@ async def _plan(
     events: Sequence[Event],
     consented: Mapping[int, Consented] = NOBODY,
 ) -> Routed:
-    """Return where the *events* of one request go."""
+    """Return the deliveries of one request's *events*."""
     if len(events) > AT_ONCE:
         return await router.plan_many(source, events, consented)
     return router.plan(source, events, consented)
 
 
 def _check_head(http: web.Request) -> None:
-    """Pass a request whose head is within its limit, over a connection that there is room for.
+    """Check the size of a request's head, and that there is room for its connection.
 
     Raises:
-        Rejected: it is not.
+        Rejected: the head is too large, or there are too many connections.
     """
     connection = connection_of(http)
     if connection is None:
@@ -370,16 +374,16 @@ def _check_head(http: web.Request) -> None:
 
 
 def _preflight_response(http: web.Request, found: SourceMatch) -> web.Response | None:
-    """Return the answer to a browser's preflight; None where it is none."""
+    """Return the response to a browser's preflight; None if the request is not a preflight."""
     source = found.source
-    leave = source.cors.preflight(http.headers, source.allowed(found.path))
-    if leave is None:
+    answer = source.cors.preflight(http.headers, source.allowed(found.path))
+    if answer is None:
         return None
-    return web.Response(status=leave.status, body=leave.body, headers=leave.headers)
+    return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
 
 
 def _events_of(entry: Entry) -> set[int]:
-    """Return the indexes of the events that go anywhere."""
+    """Return the indexes of the events that have a destination."""
     return {event_index(number) for numbers in entry.targets.values() for number in numbers}
 
 

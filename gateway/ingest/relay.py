@@ -1,8 +1,8 @@
 """Relay requests to the vendor: forward, stream the response back, pool connections.
 
-A careful reverse proxy, to one address only: hop-by-hop headers stay behind (RFC 9110, section
-7.6.1), everything else goes on unchanged in both directions, bodies stream with backpressure, and
-nothing is added that could change what the vendor does; see docs/relay.md.
+It is a reverse proxy to one address. Hop-by-hop headers are removed (RFC 9110, section 7.6.1);
+everything else goes on unchanged in both directions. Bodies stream with backpressure. Nothing is
+added that could change the vendor's behaviour; see docs/relay.md.
 """
 
 import asyncio
@@ -32,31 +32,31 @@ from gateway.ingest.response_masking import AS_IT_IS, Masking, inflated
 from gateway.log_limit import LogLimit
 
 CONNECTIONS = 256
-"""Calls to one upstream that may be under way; further ones wait for their turn."""
+"""Most parallel calls to one upstream; further ones wait."""
 CALLS_EACH = 192
-"""Calls of one client to one upstream that may be under way."""
+"""Most parallel calls of one client to one upstream."""
 UPLOADS, UPLOADS_EACH = 128, 32
-"""Bodies that may go up to one upstream as they come in, and those of one client: whoever sends
-them decides how long each takes."""
+"""Most bodies that are streamed to one upstream in parallel, in total and per client. The client
+decides how long such an upload takes."""
 IDLE = 15.0
-"""Seconds that an unused connection is kept: less than most servers do, since a call that is
-sent down a connection just closed fails, and only some methods may be tried twice."""
+"""Seconds that an unused connection is kept. Most servers keep it longer: a call on a connection
+that the server has just closed fails, and only some methods may be retried."""
 
 
 class UpstreamAddress(NamedTuple):
-    """Where an upstream is, and how long it may be silent."""
+    """The URL and idle timeout of an upstream."""
 
     url: str
     idle_timeout: float
-    """Seconds in which nothing moves, in neither direction, after which a call is given up."""
+    """Seconds without data in either direction after which a call is ended."""
 
 
 class Turns:
-    """So many at once, and so many of one client; all others wait for their turn.
+    """Limits the number of parallel calls, in total and per client; further ones wait.
 
     Args:
-        total: at once.
-        each: of them of one client.
+        total: most calls at once.
+        each: most calls of one client at once.
     """
 
     def __init__(self, total: int, each: int) -> None:
@@ -66,7 +66,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:
-        """Wait for a turn of *client*, and keep it."""
+        """Wait for a turn of *client*, and hold it in the context."""
         mine, users = self._clients.setdefault(client, (asyncio.Semaphore(self._each), set()))
         user = object()
         users.add(user)
@@ -80,11 +80,11 @@ class Turns:
 
 
 class Upstream:
-    """One vendor's server: whatever is passed on to it stays below its address.
+    """One vendor's server; all calls go to URLs below its address.
 
     Attributes:
-        calls: the turns of calls.
-        uploads: the turns of those whose body goes up as it comes in.
+        calls: limits parallel calls.
+        uploads: limits parallel calls with a streamed body.
     """
 
     def __init__(self, place: UpstreamAddress) -> None:
@@ -98,16 +98,16 @@ class Upstream:
         self._closing: asyncio.Task[None] | None = None
 
     def url(self, target: str) -> URL:
-        """Return the address of *target*, a path with its query, not a letter of it changed.
+        """Return the URL of *target*, a path with its query, without any change of spelling.
 
         Raises:
-            ValueError: there is no such address.
+            ValueError: the URL is invalid.
         """
         return URL(self._base + target, encoded=True)
 
     @contextmanager
     def session(self) -> Iterator[aiohttp.ClientSession]:
-        """Lend the connections for one call; they stay open until it ends."""
+        """Return a session for one call; it stays open until the call ends."""
         if self._session is None:
             self._session = vendor_session(
                 Connector(limit=CONNECTIONS, ttl_dns_cache=300, keepalive_timeout=IDLE),
@@ -122,20 +122,20 @@ class Upstream:
                 self._closing = asyncio.get_running_loop().create_task(self.close())
 
     async def retire(self) -> None:
-        """Close every connection as soon as no call needs it."""
+        """Close all connections when the last call has ended."""
         self._retired = True
         if not self._lent:
             await self.close()
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
 
 class UpstreamPool:
-    """The upstreams of a configuration; those that the next one has as well are kept."""
+    """The upstreams of a configuration; a reload keeps those that the new one has too."""
 
     def __init__(self) -> None:
         self._open: dict[UpstreamAddress, Upstream] = {}
@@ -146,29 +146,29 @@ class UpstreamPool:
         return self._open.setdefault(place, Upstream(place))
 
     async def retain(self, wanted: Iterable[UpstreamAddress]) -> None:
-        """Let go of all others, each when its last call has ended."""
+        """Close all other upstreams, each when its last call has ended."""
         kept = set(wanted)
         for place in [place for place in self._open if place not in kept]:
             await self._open.pop(place).retire()
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         for upstream in self._open.values():
             await upstream.close()
 
 
 OURS = frozenset({"host", "expect", "content-length"})
-"""Request headers that are between the client and the gateway. ``expect`` has been met by then."""
+"""Request headers between client and gateway. The gateway has already handled ``expect``."""
 UNPASSABLE = frozenset({"CONNECT", "TRACE"})
-"""Methods that speak to proxies; a vendor's API has neither."""
+"""Methods for proxies; no vendor's API has them."""
 SMALL = 64 * 1024
-"""Bytes of a body that is read whole first: it may then be sent again if a kept connection
-turns out to be closed."""
+"""Bytes; a smaller body is read first, so that it can be sent again if a kept connection turns out
+to be closed."""
 CLIENT_GONE = 499
-"""The status under which a call is noted whose client has left, as nginx does."""
+"""Recorded status of a call whose client has closed the connection, as in nginx."""
 
 QUIET = 10.0
-"""Seconds in which calls of a source that fail in the same way are logged once."""
+"""Seconds between two log lines about the same failure of a source's calls."""
 
 log = structlog.get_logger()
 
@@ -176,14 +176,13 @@ Body = bytes | body.BodyStream | None
 
 
 class Relay:
-    """One source's way through to its vendor.
+    """Relays the requests of one source to its vendor.
 
     Args:
-        source: its name.
+        source: name of the source.
         upstream: the vendor's server.
-        lender: puts the gateway's own credential in place of the client's; None leaves the
-            client's.
-        upload_timeout: seconds in which a body has to arrive.
+        lender: replaces the client's key by the gateway's own; None keeps the client's key.
+        upload_timeout: seconds within which a body must arrive.
     """
 
     def __init__(
@@ -202,24 +201,24 @@ class Relay:
 
     @property
     def uses_own_key(self) -> bool:
-        """Tell whether the gateway's own credential goes out."""
+        """Return whether calls use the gateway's own key."""
         return self._lender is not None
 
     def serves(self, request: Request) -> bool:
-        """Tell whether *request* may go on: with our credential, to some endpoints only."""
+        """Return whether *request* may be relayed; the gateway's own key has limited endpoints."""
         return self._lender is None or self._lender.check(request)
 
     async def forward(
-        self, http: web.Request, request: Request, cors: Cors, apart: OffLoop, client: str = ""
+        self, http: web.Request, request: Request, cors: Cors, off_loop: OffLoop, client: str = ""
     ) -> web.StreamResponse:
-        """Return the vendor's answer to *request*, which has been sent by then.
+        """Relay *request*; return the vendor's response after it has been sent to the client.
 
-        What the vendor says to browsers is replaced by what the source does, as *cors* has it. The
-        call ends when the client leaves, and waits for a turn of *client*, whose address it is.
-        Large ones are looked into *apart* from the loop.
+        The vendor's CORS headers are replaced by those of the source. The call ends when the client
+        closes its connection. *client* is the client's address, for the limits per client. Large
+        bodies are read *off_loop*.
 
         Raises:
-            Rejected: it cannot be passed on, or the vendor gave no answer.
+            Rejected: the request cannot be relayed, or the vendor sent no response.
         """
         _check(request)
         call = _Call()
@@ -227,7 +226,7 @@ class Relay:
             with self._upstream.session() as session, while_connected(http):
                 async with asyncio.timeout(self._upstream.patience) as clock:
                     moved = partial(self._moved, clock)
-                    url, headers, call.upload = await self._outgoing(http, request, apart, moved)
+                    url, headers, call.upload = await self._outgoing(http, request, off_loop, moved)
                     call.ready = True
                     async with self._turn(call, client):
                         moved()
@@ -245,7 +244,7 @@ class Relay:
                             call.answer = _Answer(found, headers, self._masking(request))
                             await _copied(found, call.answer, http, moved)
         except ClientGone:
-            self._say("relay_abandoned", request)
+            self._log("relay_abandoned", request)
             return call.answer or web.Response(status=CLIENT_GONE, reason="Client Gone")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if call.answer is None:
@@ -253,15 +252,15 @@ class Relay:
             self._break_off(http, request, error)
         return call.answer
 
-    def _say(self, event: str, request: Request, **more: str) -> None:
-        """Log how a call failed, now and then."""
+    def _log(self, event: str, request: Request, **more: str) -> None:
+        """Log the failure of a call, at a limited rate."""
         if times := self._lines.take(event):
             write = log.info if event == "relay_abandoned" else log.warning
             write(event, source=self._source, request=request.id, **more, times=times)
 
     @asynccontextmanager
     async def _turn(self, call: "_Call", client: str) -> AsyncIterator[None]:
-        """Wait until *client* may have one more call under way, or upload."""
+        """Wait until *client* may make one more call."""
         async with AsyncExitStack() as turns:
             if isinstance(call.upload, body.BodyStream):
                 await turns.enter_async_context(self._upstream.uploads.turn(client))
@@ -270,27 +269,27 @@ class Relay:
             yield
 
     def _masking(self, request: Request) -> Masking:
-        """Return what keeps our credential out of the answer to *request*."""
+        """Return the masking of the gateway's own key in the response to *request*."""
         return AS_IT_IS if self._lender is None else self._lender.masking(request)
 
     def _moved(self, clock: asyncio.Timeout) -> None:
-        """Put off the end of patience, as something has moved."""
+        """Restart the idle timeout, because data has moved."""
         clock.reschedule(asyncio.get_running_loop().time() + self._upstream.patience)
 
     async def _outgoing(
-        self, http: web.Request, request: Request, apart: OffLoop, moved: Callable[[], None]
+        self, http: web.Request, request: Request, off_loop: OffLoop, moved: Callable[[], None]
     ) -> tuple[URL, CIMultiDict[str], Body]:
-        """Return the address, the headers and the body that go out."""
+        """Return URL, headers and body of the call to the vendor."""
         headers = end_to_end_headers(http.headers, OURS)
         if self._lender is not None:
             if body.inflated(http):
                 headers.popall("content-encoding")
             whole = replace(request, body=await body.read_body(http))
-            lent = await apart(len(whole.body), self._lender.lend, whole)
+            keyed = await off_loop(len(whole.body), self._lender.lend, whole)
             without_unreadable(headers)
-            for name, value in lent.headers.items():
+            for name, value in keyed.headers.items():
                 headers[name] = value
-            return self._upstream.url(lent.url), headers, lent.body or None
+            return self._upstream.url(keyed.url), headers, keyed.body or None
         url = self._upstream.url(request.url)
         if not http.body_exists:
             return url, headers, None
@@ -309,38 +308,38 @@ class Relay:
         if isinstance(broken, Halted):
             return Rejected("$", str(broken), Fault.UNAVAILABLE, TRY_AGAIN)
         if broken is not None:
-            return Rejected("$", "the body did not arrive whole", Fault.MALFORMED)
+            return Rejected("$", "the body is incomplete", Fault.MALFORMED)
         if not call.begun and call.ready:
-            self._say("relay_full", request)
-            what = "too many calls are on their way to the vendor; try again"
+            self._log("relay_full", request)
+            what = "too many parallel calls to the vendor; try again"
             return Rejected("$", what, Fault.UNAVAILABLE, TRY_AGAIN)
         cause = _cause(error)
-        self._say("relay_failed", request, cause=cause)
-        return Rejected("$", f"the vendor gave no answer: {cause}", Fault.UNAVAILABLE, TRY_AGAIN)
+        self._log("relay_failed", request, cause=cause)
+        return Rejected("$", f"no response from the vendor: {cause}", Fault.UNAVAILABLE, TRY_AGAIN)
 
     def _break_off(self, http: web.Request, request: Request, error: Exception) -> None:
-        """End the client's connection, so that half an answer does not pass for a whole one."""
+        """Abort the client's connection, so that a partial response does not look complete."""
         client = http.transport
         if client is not None and not client.is_closing():
             cause = _cause(error)
-            self._say("relay_broken", request, cause=cause)
+            self._log("relay_broken", request, cause=cause)
             client.abort()
 
 
 @dataclass
 class _Call:
-    """How far one call has come."""
+    """The progress of one call."""
 
     upload: Body = None
     ready: bool = False
-    """It can be sent."""
+    """Whether it can be sent."""
     begun: bool = False
-    """Its turn has come."""
+    """Whether its turn has come."""
     answer: "_Answer | None" = None
 
 
 class _Answer(web.StreamResponse):
-    """The vendor's answer, as it goes back."""
+    """The vendor's response on its way to the client."""
 
     def __init__(
         self, found: aiohttp.ClientResponse, headers: CIMultiDict[str], masking: Masking
@@ -353,10 +352,10 @@ class _Answer(web.StreamResponse):
         said = reason(found.reason)
         super().__init__(status=found.status, reason=said and masking.text(said), headers=headers)
         self._typed = "content-type" in headers
-        self._send_headers_immediately = not found.content.is_eof()  # else with the body, at once
+        self._send_headers_immediately = not found.content.is_eof()  # else together with the body
 
     async def _prepare_headers(self) -> None:
-        """Add no content type where the vendor named none; aiohttp would."""
+        """Add no content type if the vendor sent none; aiohttp would."""
         await super()._prepare_headers()
         if not self._typed:
             self.headers.popall("content-type", None)
@@ -381,10 +380,10 @@ async def _copied(
 
 
 def _check(request: Request) -> None:
-    """Pass what stays below the upstream's address, whoever resolves it.
+    """Check that the path stays below the upstream's address, however it is resolved.
 
     Raises:
-        Rejected: it does not, or it is no method of an API.
+        Rejected: the path may leave it, or the method is for proxies.
     """
     if request.method in UNPASSABLE:
         raise Rejected("$", f"{request.method} is not allowed here", Fault.METHOD)
@@ -396,11 +395,11 @@ def _check(request: Request) -> None:
 
 
 def _cause(error: Exception) -> str:
-    """Return what went wrong in a word or two; an error's own text may hold the whole address."""
+    """Return the cause in a few words; the error's own text may contain the whole URL."""
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, aiohttp.ClientConnectorError):
         return "cannot connect"
     if isinstance(error, aiohttp.ServerDisconnectedError | OSError):
         return "connection lost"
-    return "no sensible answer"
+    return "invalid response"

@@ -1,8 +1,8 @@
-"""Our credential in place of a client's, in what is relayed, where the client may have it.
+"""Replace a client's key by the gateway's own key in relayed requests.
 
-Nobody gets a credential for one that is less secret than it. A key that stands in pages is
-exchanged for our key; what only servers know (`Output.more_secret`) goes out for those alone who
-prove that they know such a secret. Either goes to the endpoints that the source names, no further.
+A client's public key, as in web pages, is replaced by the gateway's public key. Keys that only
+servers know (`Output.more_secret`) are sent only if the client proves that it knows such a secret.
+Both are sent only to the endpoints that the source lists.
 """
 
 import re
@@ -22,27 +22,26 @@ from gateway.plugin.vendor import Input, Output
 from gateway.redact import find_secrets
 
 PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$'()*+,=@:-]+)+/?")
-"""A path that every server reads alike: nothing escaped, no parameters, no empty segment."""
+"""A path that all servers read the same way: no escapes, no parameters, no empty segments."""
 OVERRIDES = frozenset({
     "x-http-method", "x-http-method-override", "x-method-override", "x-original-url",
     "x-original-uri", "x-rewrite-url",
 })  # fmt: skip
-"""Headers in which some servers look for another method or path than the request line has."""
+"""Headers with which some servers replace the method or path of the request line."""
 METHOD_FIELD = "_method"
-"""The field of a query or a form in which some frameworks look for another method."""
+"""Field of a query or form with which some frameworks replace the method."""
 UNREADABLE = frozenset({"accept-encoding", "if-range", "range"})
-"""Headers that ask for an answer, or a part of one, in which a credential could not be found."""
+"""Headers that could make the response compressed or partial, so that a key is not found in it."""
 
 
 class Lender:
-    """Lends the credential of a destination to the calls of a source.
+    """Puts the keys of a destination into relayed requests of a source.
 
     Args:
-        output: the destination's.
+        output: the output of the destination.
         reads: the vendor's input.
-        serves: the endpoints that it is lent to, as ``"GET /search"``; a path may hold
-            ``{values}``.
-        secrets: the second credentials that the source accepts.
+        serves: the allowed endpoints, such as ``"GET /search"``; a path may have ``{values}``.
+        secrets: the second keys that the source accepts.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class Lender:
         self._accepted = frozenset(secrets) | _values(output)
 
     def check(self, request: Request) -> bool:
-        """Tell whether *request* goes to an endpoint that the credential is lent to."""
+        """Return whether *request* is for an allowed endpoint."""
         method = "GET" if request.method == "HEAD" else request.method
         overridden = OVERRIDES & {name.lower() for name in request.headers}
         fields = {name for name, _ in query_fields(request.query)}
@@ -66,33 +65,30 @@ class Lender:
         return bool(plain) and not overridden and f"{method} {request.path}" in self._serves
 
     def lend(self, request: Request) -> Request:
-        """Return *request* with our credential in it.
-
-        The ``headers`` are those that take the place of the client's own.
+        """Return *request* with the gateway's own key; its ``headers`` replace the client's.
 
         Raises:
-            Rejected: it has a second credential that is not accepted, or has it where nobody
-                can tell which one holds.
+            Rejected: its second key is not accepted, or it has several and they are ambiguous.
         """
         found = list(second_credentials(request, self._reads))
         if not all(one in self._accepted for one in found):
-            raise Rejected("$", "the credential is not known here", Fault.FORBIDDEN)
+            raise Rejected("$", "unknown key", Fault.FORBIDDEN)
         output = self._full if found else self._plain
         lent = output.with_credential(request)
         return replace(lent, headers={**lent.headers, "accept-encoding": "identity"})
 
     def masking(self, request: Request) -> Masking:
-        """Return what keeps our credential out of the answer to a client's *request*."""
+        """Return the masking of the gateway's own keys in the response to *request*."""
         return Masking(self._ours, client_secrets(request, self._reads))
 
 
 def without_unreadable(headers: CIMultiDict[str]) -> None:
-    """Take out of *headers* what would keep credentials in an answer from being found."""
+    """Remove the `UNREADABLE` headers."""
     for name in UNREADABLE:
         headers.popall(name, None)
 
 
 def _values(output: Output) -> frozenset[str]:
-    """Return the destination's own second credentials: whoever sends one knows it anyway."""
+    """Return the destination's own second keys; a client that sends one already knows it."""
     found = (getattr(output.config, name) for name in output.more_secret)
     return frozenset(one.get_secret_value() for one in found if one is not None)

@@ -1,6 +1,6 @@
-"""Taking our credentials out of what a vendor answers, before it goes back to a client.
+"""Mask the gateway's own keys in a vendor's response before it goes back to a client.
 
-Every character of a credential becomes an asterisk, so that a body keeps its length and its shape.
+Every character of a key becomes an asterisk, so that a body keeps its length and structure.
 """
 
 import re
@@ -14,15 +14,15 @@ from gateway.http_client import WBITS
 from gateway.redact import SHORTEST, spellings
 
 PIECE = 64 * 1024
-"""Bytes that are inflated at once."""
+"""Bytes that are decompressed at once."""
 
 
 class Masking:
-    """Replaces credentials in answers, in whatever way they are spelt.
+    """Masks keys in responses, in all spellings.
 
     Args:
-        secrets: ours.
-        presented: what the client sent itself, which it may read again.
+        secrets: the gateway's own keys.
+        presented: keys that the client itself sent; they are not masked.
     """
 
     def __init__(self, secrets: Iterable[str], presented: Collection[str] = ()) -> None:
@@ -34,15 +34,15 @@ class Masking:
 
     @property
     def hides(self) -> bool:
-        """Tell whether there is anything to look for."""
+        """Return whether there are keys to mask."""
         return bool(self._spelt)
 
     def whole(self, body: bytes) -> bytes:
-        """Return *body* without credentials."""
+        """Return *body* with keys masked."""
         return self._found.sub(lambda found: b"*" * len(found[0]), body)
 
     def text(self, text: str) -> str:
-        """Return a header's value, or a reason, without credentials."""
+        """Return a header's value or a reason phrase with keys masked."""
         if not self._spelt:
             return text
         return self.whole(text.encode("utf-8", "surrogateescape")).decode(
@@ -50,11 +50,11 @@ class Masking:
         )
 
     def headers(self, headers: CIMultiDict[str]) -> CIMultiDict[str]:
-        """Return *headers* without credentials, in their names either."""
+        """Return *headers* with keys masked in names and values."""
         return CIMultiDict((self.text(name), self.text(value)) for name, value in headers.items())
 
     def response(self, response: Response) -> Response:
-        """Return an answer that was read whole without credentials."""
+        """Return a completely read response with keys masked."""
         named = ((self.text(name), self.text(said)) for name, said in response.headers.items())
         return Response(
             response.status,
@@ -65,7 +65,7 @@ class Masking:
         )
 
     async def pieces(self, body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-        """Yield *body*, as it comes in, without credentials, those across two pieces included."""
+        """Yield *body* as it arrives with keys masked, even those split over two pieces."""
         held = b""
         async for piece in body:
             held = self.whole(held + piece)
@@ -77,7 +77,7 @@ class Masking:
             yield held
 
     def _begun(self, text: bytes) -> int:
-        """Return how many bytes at the end of *text* may be the beginning of a credential."""
+        """Return how many bytes at the end of *text* may be the start of a key."""
         for length in range(min(self._longest - 1, len(text)), 0, -1):
             end = text[-length:]
             if any(form.startswith(end) for form in self._spelt):
@@ -86,14 +86,14 @@ class Masking:
 
 
 AS_IT_IS = Masking(())
-"""Hides nothing."""
+"""Masks nothing."""
 
 
 async def inflated(body: AsyncIterable[bytes], coding: str) -> AsyncIterator[bytes]:
-    """Yield *body* inflated, a little at a time.
+    """Yield *body* decompressed, in small pieces.
 
     Raises:
-        ValueError: nobody can look into it.
+        ValueError: the body cannot be decompressed.
     """
     coding = coding.strip().lower()
     if coding in {"", "identity"}:
@@ -101,7 +101,7 @@ async def inflated(body: AsyncIterable[bytes], coding: str) -> AsyncIterator[byt
             yield piece
         return
     if coding not in WBITS:
-        raise ValueError("the answer is packed in a way that cannot be looked into")
+        raise ValueError("the response has an unknown content-encoding")
     stream = zlib.decompressobj(WBITS[coding][0])
     try:
         async for piece in body:
@@ -110,6 +110,6 @@ async def inflated(body: AsyncIterable[bytes], coding: str) -> AsyncIterator[byt
                 yield stream.decompress(rest, PIECE)
                 rest = stream.unconsumed_tail
     except zlib.error as error:
-        raise ValueError("the answer is not packed as it says") from error
+        raise ValueError("the response does not match its content-encoding") from error
     if not stream.eof:
-        raise ValueError("the answer is cut off")
+        raise ValueError("the response is incomplete")

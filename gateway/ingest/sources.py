@@ -1,4 +1,4 @@
-"""Where the sources' endpoints stand: which source a request is for."""
+"""Find the source of a request by path, host and key."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,28 +18,28 @@ NO_RIVALS: Mapping[str, "Source"] = {}
 
 
 class Source:
-    """A source, ready to receive.
+    """A source that is ready to receive requests.
 
     Args:
         name: its name in the configuration.
         reads: the vendor's input.
-        keys: the credentials that it accepts; None accepts any.
-        mount: the prefix under which the vendor's paths stand; empty for none.
-        hosts: the host names that it answers to, lower-case; empty for any.
-        dedup: seconds in which an event counts once, by its sender's message id; None for off.
-        origins: whose pages may call it from browsers; None leaves it to the vendor's input.
-        clients: tells who is behind its requests.
-        relay: passes through what the gateway does not translate; None where nothing is.
-        respond: seconds to wait for the vendor's own answer to events; None answers at once.
-        lends: a destination sends the client's own credential on, so it must be stored.
-        plan: what its events should look like; None where nobody says.
-        traced: the caller's trace is stored, so that deliveries can continue it.
+        keys: the keys that it accepts; None accepts any key.
+        mount: prefix of all paths of the source; may be empty.
+        hosts: its host names in lower case; empty for any host.
+        dedup: seconds during which a repeated message id is a duplicate; None for no dedup.
+        origins: origins of the pages that may call it; None for the vendor's default.
+        clients: identifies the clients of its requests.
+        relay: relays requests that are not events; None for no relay.
+        respond: seconds to wait for the vendor's own response to events; None to respond at once.
+        lends: whether to store the client's key, because a destination sends it on.
+        plan: the tracking plan; None for none.
+        traced: whether to store the caller's trace, so that deliveries can continue it.
         browser_headers: further headers that pages of other origins may send.
-        max_events: how many events one request may hold.
-        secrets: the second credentials that it accepts; none of them leaves the vendor to judge.
+        max_events: most events in one request.
+        secrets: the second keys that it accepts; empty leaves the check to the vendor.
     """
 
-    def __init__(  # noqa: PLR0913 - what there is to know of a source, each once
+    def __init__(  # noqa: PLR0913 - all settings of a source
         self,
         name: str,
         reads: Input,
@@ -97,11 +97,11 @@ class Source:
         }
 
     def translates(self, method: str, path: str) -> bool:
-        """Tell whether the gateway makes events of such requests."""
+        """Return whether the gateway translates such requests into events."""
         return f"{method} {path}" in self.input.endpoints
 
     def rejection_for(self, method: str, path: str) -> Rejected:
-        """Return why the gateway does not translate such requests."""
+        """Return the error for a request that the gateway does not translate."""
         endpoint = f"{method} {path}"
         if endpoint in self.input.unsupported:
             return Rejected("$", f"{endpoint} is not served by this gateway", Fault.UNSUPPORTED)
@@ -110,44 +110,44 @@ class Source:
         return Rejected("$", "no such endpoint", Fault.NOT_FOUND)
 
     def check_key(self, key: str | None) -> None:
-        """Pass a credential that this source accepts.
+        """Check that this source accepts *key*.
 
         Raises:
-            Rejected: there is none, or it is another's.
+            Rejected: the key is missing or unknown.
         """
         if not key:
-            raise Rejected("$", "no credential came along", Fault.UNAUTHENTICATED)
+            raise Rejected("$", "the request has no key", Fault.UNAUTHENTICATED)
         if self.keys is not None and key not in self.keys:
-            raise Rejected("$", "the credential is not known here", Fault.FORBIDDEN)
+            raise Rejected("$", "unknown key", Fault.FORBIDDEN)
 
     def check_secret(self, request: Request, payload: Any) -> None:
-        """Pass a call whose second credential this source accepts, or that needs none.
+        """Check the second key of a request, if the source has second keys.
 
         Args:
-            request: as it is stored.
+            request: the stored request.
             payload: its decoded body.
 
         Raises:
-            Rejected: it has another one, or has none where the vendor asks for one.
+            Rejected: the second key is unknown, or is missing although the vendor requires one.
         """
         if not self._secrets:
             return
         found = list(second_credentials(request, self.input))
         if not all(one in self._secrets for one in found):
-            raise Rejected("$", "the credential is not known here", Fault.FORBIDDEN)
+            raise Rejected("$", "unknown key", Fault.FORBIDDEN)
         if not found and self.input.needs_secret(request, payload):
             raise Rejected(self.input.secret_keys[0], "required", Fault.MISSING)
 
     def key_name(self, key: str | None) -> str:
-        """Return what may be shown of a credential that came along; empty for an unknown one."""
+        """Return a name of *key* that may be shown, such as ``keys[0]``; empty if unknown."""
         if not key:
             return ""
         return "any" if self.keys is None else self._key_names.get(key, "")
 
     def to_stored(self, request: Request, body: bytes) -> Request:
-        """Return *request* as the spool keeps it: with its body, and the headers that matter.
+        """Return *request* as the spool stores it: with its body and the headers that are needed.
 
-        Those with credentials matter only where a destination sends the client's own on.
+        Headers with keys are only needed if a destination sends the client's own key.
         """
         sent = request.headers
         return Request(
@@ -162,20 +162,20 @@ class Source:
 
 
 class SourceMatch(NamedTuple):
-    """The source that a request is for."""
+    """The source of a request, or several if the key decides."""
 
     source: Source
-    """Any of them, where the credential decides between several."""
+    """The source; any of the candidates if the key decides."""
     path: str
-    """The path as the vendor knows it."""
+    """The path without the mount, as the vendor defines it."""
     by_key: Mapping[str, Source] = NO_RIVALS
-    """Sources of one vendor at one address, by the credentials that tell them apart."""
+    """Sources of one vendor at the same address, by key."""
 
     def for_key(self, key: str | None) -> Source:
-        """Return the source that accepts a credential.
+        """Return the source that accepts *key*.
 
         Raises:
-            Rejected: none does.
+            Rejected: no source does.
         """
         source = self.by_key.get(key or "", self.source)
         source.check_key(key)
@@ -183,19 +183,19 @@ class SourceMatch(NamedTuple):
 
     @property
     def can_relay(self) -> bool:
-        """Tell whether a request that is no event may have somewhere to go."""
+        """Return whether any candidate relays requests that are not events."""
         sources = self.by_key.values() or (self.source,)
         return any(source.relay is not None for source in sources)
 
     @property
     def relays_with_own_key(self) -> bool:
-        """Tell whether it may go there with the gateway's own credential."""
+        """Return whether any candidate relays with the gateway's own key."""
         sources = self.by_key.values() or (self.source,)
         return any(source.relay is not None and source.relay.uses_own_key for source in sources)
 
 
 class _Endpoint:
-    """The sources at one path: per host name, and for all others."""
+    """The sources at one path: by host name, and one for all other hosts."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -203,21 +203,21 @@ class _Endpoint:
         self._other: SourceMatch | None = None
 
     def add(self, source: Source) -> None:
-        """Let *source* answer here, beside those of its vendor that do."""
+        """Add *source*, next to other sources of its vendor."""
         for host in source.hosts:
             self._hosts[host] = _joined(self._hosts.get(host), source, self._path)
         if not source.hosts:
             self._other = _joined(self._other, source, self._path)
 
     def at(self, headers: Mapping[str, str]) -> SourceMatch | None:
-        """Return who answers to the host that *headers* name."""
+        """Return the source for the host in *headers*."""
         if not self._hosts:
             return self._other
         return self._hosts.get(_host(headers), self._other)
 
 
 def _joined(found: SourceMatch | None, source: Source, path: str) -> SourceMatch:
-    """Return *found* with one more source, which comes second where keys do not decide."""
+    """Return *found* with one more source; the first one wins if no key decides."""
     if found is None:
         return SourceMatch(source, path)
     rivals = dict(found.by_key) or dict.fromkeys(found.source.keys or (), found.source)
@@ -225,19 +225,19 @@ def _joined(found: SourceMatch | None, source: Source, path: str) -> SourceMatch
 
 
 class _Mount:
-    """The sources under one mount, for paths that none of their documents names."""
+    """The sources under one mount, for paths that no vendor documents."""
 
     def __init__(self, mount: str) -> None:
         self._mount = mount
         self._vendors: dict[str, _Endpoint] = {}
 
     def add(self, source: Source) -> None:
-        """Let *source* stand here."""
+        """Add *source*."""
         self._vendors.setdefault(source.input.name, _Endpoint("")).add(source)
 
     def at(self, path: str, headers: Mapping[str, str]) -> SourceMatch | None:
-        """Return whose *path* is: by its beginning, else by who alone passes on what it can."""
-        here = [found for door in self._vendors.values() if (found := door.at(headers))]
+        """Return the source of *path*: by the vendors' prefixes, else the only one with a relay."""
+        here = [found for vendor in self._vendors.values() if (found := vendor.at(headers))]
         path = path.removeprefix(self._mount)
         for some in ([found for found in here if found.source.hosts], here):
             begun = {len(p): f for f in some for p in f.source.input.prefixes if path.startswith(p)}
@@ -250,26 +250,26 @@ class _Mount:
 class SourceIndex:
     """The endpoints of all sources.
 
-    Native paths of all vendors differ, so sources share a port; a source with a mount or with
-    hosts stands apart, so that one vendor can have several. A source with hosts is preferred
-    to one without. Several of one vendor may also stand at the same place, each with its own keys.
+    The paths of all vendors differ, so sources share a port. A mount or hosts separate several
+    sources of one vendor; a source with hosts is preferred to one without. Several sources of one
+    vendor may also share an address, each with its own keys.
     """
 
     def __init__(self, sources: Iterable[Source]) -> None:
         self._exact: dict[str, _Endpoint] = {}
-        places: dict[str, _Mount] = {}
+        mounts: dict[str, _Mount] = {}
         for source in sources:
             for path in source.methods:
                 self._exact.setdefault(source.mount + path, _Endpoint(path)).add(source)
-            places.setdefault(source.mount, _Mount(source.mount)).add(source)
-        self._places = sorted(places.items(), key=lambda place: -len(place[0]))
+            mounts.setdefault(source.mount, _Mount(source.mount)).add(source)
+        self._mounts = sorted(mounts.items(), key=lambda item: -len(item[0]))
 
     def find(self, path: str, headers: Mapping[str, str], method: str = "") -> SourceMatch | None:
-        """Return the source that answers for *path*, if any does.
+        """Return the source of *path*; None if there is none.
 
-        A path with a slash too many, as concatenation makes them, is that of the endpoint without
-        it, if events are sent there with *method*. Whatever else has one stays as it was written:
-        what it means is the vendor's to say.
+        Extra slashes, as string concatenation produces them, are ignored if the path without them
+        is an event endpoint for *method*. Other paths stay as written, since only the vendor knows
+        what they mean.
         """
         found = self._at(path, headers)
         if not ("//" in path or path.endswith("/")):
@@ -284,17 +284,17 @@ class SourceIndex:
         return found
 
     def _at(self, path: str, headers: Mapping[str, str]) -> SourceMatch | None:
-        door = self._exact.get(path)
-        if door is not None and (found := door.at(headers)):
+        endpoint = self._exact.get(path)
+        if endpoint is not None and (found := endpoint.at(headers)):
             return found
-        for mount, place in self._places:
-            if path.startswith(f"{mount}/") and (found := place.at(path, headers)):
+        for prefix, mount in self._mounts:
+            if path.startswith(f"{prefix}/") and (found := mount.at(path, headers)):
                 return found
         return None
 
 
 def _host(headers: Mapping[str, str]) -> str:
-    """Return the name in a ``host`` header, without its port (RFC 9110, section 7.2)."""
+    """Return the ``host`` header without its port (RFC 9110, section 7.2)."""
     host = headers.get("host", "").lower()
     if host.startswith("["):
         return host.partition("]")[0] + "]"

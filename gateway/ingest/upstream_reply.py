@@ -1,4 +1,4 @@
-"""Handing back the vendor's own answer to events, where a source asks for it."""
+"""Return the vendor's own response to events, if a source asks for it."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,27 +13,27 @@ from gateway.spool import LogRecord
 
 
 class ReplySource(Protocol):
-    """A destination whose vendor's response can be waited for."""
+    """A destination whose vendor's response can be awaited."""
 
     def forwards_from(self, vendor: str) -> bool:
-        """Tell whether requests in a vendor's format go on as they came."""
+        """Return whether requests in a vendor's format are forwarded unchanged."""
 
     def own_secrets(self) -> Iterable[str]:
-        """Return the destination's own credentials."""
+        """Return the secrets in the destination's settings."""
 
     def wait_for_reply(self, request_id: str) -> "asyncio.Future[Response | None]":
-        """Return what will be the response to a request; None where there is none."""
+        """Return a future of the vendor's response to a request; its result may be None."""
 
     def sends_now(self, user: str) -> bool:
-        """Tell whether an event of *user* that is offered now would go as soon as it may."""
+        """Return whether a new event of *user* would be sent without waiting behind others."""
 
 
 class UpstreamReply:
-    """The wait for one vendor's answer to one request.
+    """Waits for a vendor's response to one request.
 
     Args:
-        reads: of the vendor whose format the request is in.
-        patience: seconds to wait, from when the request is safe.
+        reads: input of the vendor whose format the request is in.
+        patience: seconds to wait after the request was stored.
     """
 
     def __init__(self, reads: Input, patience: float) -> None:
@@ -45,7 +45,7 @@ class UpstreamReply:
     def register(
         self, item: LogRecord, events: Sequence[Event], workers: Mapping[str, ReplySource]
     ) -> None:
-        """Ask the first destination that gets all of *item*; it has not been offered yet."""
+        """Register at the first destination of all events of *item*, before it is offered."""
         for name, indexes in item.entry.targets.items():
             worker = workers.get(name)
             if worker is None or len(indexes) < len(events):
@@ -58,10 +58,10 @@ class UpstreamReply:
                 return
 
     async def wait(self) -> Response | None:
-        """Return the vendor's answer; None where the gateway should answer by itself.
+        """Return the vendor's response; None if the gateway should respond itself.
 
-        A vendor may repeat what it was sent, the destination's credential included: that stays
-        here, unless the client sent the same.
+        A vendor may repeat the destination's key in it. The key is masked, unless the client sent
+        the same one.
         """
         if self._answer is None:
             return None

@@ -59,7 +59,7 @@ class QuarticInput(Input):
             said = {"qrId": f"ad_{made[:13]}", "duplicatesCount": 0, "data": []}
             return json_response(200, {"status": "OK", "timestamp": at, **said})
         if self.credential(request, None) is None:
-            raise Rejected("$", "no credential came along", Fault.UNAUTHENTICATED)
+            raise Rejected("$", "the request has no key", Fault.UNAUTHENTICATED)
         return self.refuse(request, Rejected("$", "there is no such contact", Fault.NOT_FOUND))
 
     def decode(self, request: Request) -> Any:

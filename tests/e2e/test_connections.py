@@ -486,7 +486,7 @@ async def test_a_body_that_is_no_http_ends(tmp_path: Path, rest: bytes) -> None:
         answer = await answered(kept)
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert answer.count(b"HTTP/1.1 ") == 1
-        assert b"did not arrive whole" in answer
+        assert b"the body is incomplete" in answer
         await until(lambda: run.gateway.guard.held == 0)
 
 

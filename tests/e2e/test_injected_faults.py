@@ -469,7 +469,7 @@ async def test_a_stored_request_that_no_longer_parses_is_said(
             await on.gateway.workers["chrts"].tracker.flush()
             (letter,) = await on.gateway.spool.dead_letters()
         assert refused
-    assert "no longer parses" in letter.reason
+    assert "no longer contains this event" in letter.reason
     assert "stored_request_unparsable" in said_in(logs)
 
 

@@ -242,7 +242,7 @@ async def test_a_dead_upstream_is_the_vendors_own_error(tmp_path: Path) -> None:
         assert (answer.status, answer.headers["retry-after"]) == (503, "5")
         said = await answer.json()
         assert said["status"] == "error"
-        assert said["message"] == "the vendor gave no answer: cannot connect"
+        assert said["message"] == "no response from the vendor: cannot connect"
 
 
 async def test_a_silent_upstream_is_given_up(tmp_path: Path) -> None:

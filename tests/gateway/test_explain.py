@@ -216,7 +216,7 @@ def test_path_host_and_credential_decide_where_no_source_is_named(tmp_path: Path
     told = explain(tmp_path, ExplainRequest(body, path="/backend/event/track", at=NOW))
     assert told.source == "backend"
     assert told.refusal is not None
-    assert told.refusal.reason.startswith("no credential came along; name the source")
+    assert told.refusal.reason.startswith("the request has no key; name the source")
     headers = {"authorization": "Bearer the-backend"}
     told = explain(
         tmp_path, ExplainRequest(body, path="/backend/event/track", headers=headers, at=NOW)
