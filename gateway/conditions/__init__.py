@@ -1,1 +1,1 @@
-"""The condition language (CEL): syntax, types, analysis, evaluation."""
+"""Conditions of routes in CEL: syntax, types, analysis, evaluation."""

@@ -1,4 +1,4 @@
-"""What is known of a condition before any event: types, fields, mistakes, cost."""
+"""Analyse a condition before its first use: types, fields, mistakes, cost."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,24 +24,24 @@ from gateway.event_fields import (
 from gateway.suggestions import did_you_mean
 
 DEEPEST = 2
-"""How many comprehensions may stand in each other: each multiplies the work."""
+"""Most levels of nested comprehensions; each level multiplies the work."""
 WIDEST = {0: 200, 1: 200, 2: 30}
-"""How many members a list may have, by how deep comprehensions stand in each other."""
+"""Most members of a list, by levels of nested comprehensions."""
 
 
 SOURCE = EventField(("source",), frozenset({str}))
-"""The source, which is no field of the event."""
+"""The name of the source, which is not a field of the event."""
 
 
 class Diagnostic(NamedTuple):
-    """What is to be said of a place in a condition."""
+    """A problem or warning at a position of a condition."""
 
     at: int
     what: str
 
 
 class _Bound(NamedTuple):
-    """What a name stands for within a comprehension."""
+    """The type of a variable of a comprehension."""
 
     kinds: Types
     struct: type | None
@@ -51,14 +51,14 @@ _Scope = Mapping[str, _Bound]
 
 
 class TypeInference:
-    """Goes through a condition from its leaves up.
+    """Infers the types of a condition, from its leaves up.
 
     Attributes:
-        problems: why it cannot be used.
-        doubts: what is probably not meant.
-        uses: the fields that it refers to.
-        depth: how deep comprehensions stand in each other.
-        members: what of the structs in lists is asked for; None where it is all of them.
+        problems: errors, because of which it cannot be used.
+        doubts: warnings about probable mistakes.
+        uses: the fields that it uses.
+        depth: levels of nested comprehensions.
+        members: used members of the structs in lists; None for all members.
     """
 
     def __init__(self, text: str) -> None:
@@ -70,16 +70,16 @@ class TypeInference:
         self.members: frozenset[str] | None = frozenset()
 
     def wrong(self, at: int, what: str) -> None:
-        """Note why the condition cannot be used."""
+        """Add a problem."""
         self.problems.append(Diagnostic(at, what))
 
     def kinds_of(self, node: CelNode, scope: _Scope, depth: int) -> Types:
-        """Return what *node* may be; nothing after a problem, so that one mistake makes one."""
+        """Return the types of *node*; empty after a problem, so that it is reported only once."""
         use = self._use(node, scope)
         if use is not None:
             return use
         if node.kind in {"name", "index"} and self._struct(node, scope):
-            self.members = None  # it stands alone, to be compared or listed whole
+            self.members = None  # the whole struct is compared or listed
         match node.kind:
             case "literal":
                 return self._literal(node)
@@ -100,15 +100,15 @@ class TypeInference:
 
     def _literal(self, node: CelNode) -> Types:
         if node.name == "null":
-            self.wrong(node.start, "null never occurs: a value is missing or there; use has(...)")
+            self.wrong(node.start, "null never occurs; use has(...) to test for a missing value")
             return frozenset()
         value = value_of(node)
         if value is None:
-            self.wrong(node.start, f"{node.name} is no value that CEL knows")
+            self.wrong(node.start, f"{node.name} is not a valid CEL value")
             return frozenset()
         found = types.OF_CLASS.get(type(value))
         if found is None or (node.name[-1] in "uU" and node.name[0].isdigit()):
-            self.wrong(node.start, f"{node.name} is of a kind that no event holds")
+            self.wrong(node.start, f"{node.name} has a type that no field has")
             return frozenset()
         return found
 
@@ -122,11 +122,11 @@ class TypeInference:
             meant = f"did you mean event.{node.name}?"
         else:
             meant = did_you_mean(node.name, {"event", "source", *scope})
-        self.wrong(node.start, f"there is nothing called {node.name}; {meant}")
+        self.wrong(node.start, f"unknown name {node.name}; {meant}")
         return frozenset()
 
     def _use(self, node: CelNode, scope: _Scope, *, has: bool = False) -> Types | None:
-        """Return the kinds of a field of the event; None where *node* is none."""
+        """Return the types of a field of the event; None if *node* is not a field."""
         chain = reference_path(node)
         if chain is None or "event" in scope:
             return None
@@ -137,11 +137,11 @@ class TypeInference:
             wrong = chain[error.position]
             what = str(error).replace("field ", "field event.").replace("mean ", "mean event.")
             if EACH in what:
-                what = f"event.{what.partition(';')[0]}; ask with .exists(x, x.NAME == ...)"
+                what = f"event.{what.partition(';')[0]}; use .exists(x, x.NAME == ...)"
             self.wrong(wrong.end - len(wrong.name) if wrong.kind == "member" else wrong.start, what)
             return frozenset()
         if field is None or (field.struct is not None and list not in field.classes):
-            what = f"{'.'.join(('event', *names))} is not one field; name one in it"
+            what = f"{'.'.join(('event', *names))} is not a single field; name a field in it"
             self.wrong(node.start, f"{what}, such as event.properties.total")
             return frozenset()
         if field.hint:
@@ -177,7 +177,7 @@ class TypeInference:
         return self._struct(node, {}) is not None and node.kind != "index"
 
     def _struct(self, node: CelNode, scope: _Scope) -> type | None:
-        """Return the struct that *node* is, or is a list of."""
+        """Return the struct that *node* holds, alone or in a list."""
         if node.kind == "name":
             return scope[node.name].struct if node.name in scope else None
         if node.kind == "index" or (node.macro and node.name == "filter"):
@@ -214,9 +214,9 @@ class TypeInference:
         said = types.describe_types(*operands)
         doubles = tuple(found | NUMBERS if found == WHOLE else found for found in operands)
         if types.operator_type(sign, doubles):
-            hint = "numbers of an event have a fraction: write 2.0, not 2"
-            return f"{sign} does not go with {said}; {hint}"
-        return f"{sign} does not go with {said}"
+            hint = "numbers of an event are decimals: write 2.0, not 2"
+            return f"{sign} cannot be used with {said}; {hint}"
+        return f"{sign} cannot be used with {said}"
 
     def _call(self, node: CelNode, scope: _Scope, depth: int) -> Types:
         if node.name == "has" and not node.method:
@@ -233,21 +233,20 @@ class TypeInference:
             self.wrong(at, f"there is no function {node.name}; {hint}")
             return frozenset()
         if known.arguments != arguments or known.method != node.method:
-            self.wrong(node.start, f"is written {known.written(node.name)}")
+            self.wrong(node.start, f"must have the form {known.written(node.name)}")
             return frozenset()
         operands = tuple(self.kinds_of(part, scope, depth) for part in node.parts)
         if node.name == "matches" and node.parts[1].kind != "literal":
-            self.wrong(node.parts[1].start, "a pattern must be written out, in quotes")
+            self.wrong(node.parts[1].start, "the pattern must be a text in quotes")
         elif all(operands) and not types.takes(node.name, operands):
-            self.wrong(
-                node.start, f"{node.name} does not go with {types.describe_types(*operands)}"
-            )
+            what = f"{node.name} cannot be used with {types.describe_types(*operands)}"
+            self.wrong(node.start, what)
         else:
             self._try(node)
         return known.gives
 
     def _try(self, node: CelNode) -> None:
-        """Call what is written out, so that a bad pattern or time shows now."""
+        """Evaluate a call with literal arguments, to find a bad pattern or time now."""
         text = self.text[node.start : node.end]
         last = node.parts[-1]
         if node.name == "matches":
@@ -256,13 +255,13 @@ class TypeInference:
             return
         try:
             cel.evaluate(text)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it would be so for every event
+        except Exception as error:  # noqa: BLE001 - any error would occur for every event
             lines = str(error).splitlines()
             self.wrong(last.start, next((x for x in lines if x.startswith("error: ")), lines[0]))
 
     def _has(self, node: CelNode, scope: _Scope, depth: int) -> Types:
         if len(node.parts) != 1 or node.parts[0].kind not in {"member", "index"}:
-            self.wrong(node.start, "is written has(event.FIELD)")
+            self.wrong(node.start, "must have the form has(event.FIELD)")
             return FLAG
         use = self._use(node.parts[0], scope, has=True)
         if use is None:
@@ -276,22 +275,22 @@ class TypeInference:
         wanted = {2, 3} if node.name == "map" else {2}
         if len(inner) not in wanted or inner[0].kind != "name":
             result = "VALUE" if node.name == "map" else "CONDITION"
-            self.wrong(node.start, f"is written LIST.{node.name}(x, {result})")
+            self.wrong(node.start, f"must have the form LIST.{node.name}(x, {result})")
             return frozenset()
         self.depth = max(self.depth, depth + 1)
         if depth + 1 > DEEPEST:
-            what = f"comprehensions stand in each other more than {DEEPEST} deep; split the route"
+            what = f"comprehensions are nested more than {DEEPEST} deep; split the route"
             self.wrong(node.start, what)
             return frozenset()
         name = inner[0].name
         if name in {"event", "source", *scope} or name.startswith("__"):
-            self.wrong(inner[0].start, f"{name} is taken; call it something else")
+            self.wrong(inner[0].start, f"{name} is reserved; use another name")
             return frozenset()
         found = self.kinds_of(over, scope, depth)
         if found and not found & (LIST | MAP):
-            self.wrong(over.start, f"{types.describe_types(found)} has no members to go over")
+            self.wrong(over.start, f"{types.describe_types(found)} has no members")
         elif over.kind in {"operator", "call"} and not over.macro:
-            self.wrong(over.start, "a comprehension goes over a field, or over a list written out")
+            self.wrong(over.start, "a comprehension needs a field or a literal list")
         member = TEXT if found == MAP else ANY | NUMBERS | types.TIME | types.SPAN
         bound = {
             **scope,
@@ -307,14 +306,14 @@ _LOGIC = frozenset({"&&", "||", "!"})
 
 
 LONGEST = 2000
-"""Characters of a condition."""
+"""Most characters of a condition."""
 
 
 class ConditionAnalysis(TypeInference):
-    """What is known of a condition; nothing but problems where it cannot be used.
+    """The analysis of a condition; if it cannot be used, only its problems are valid.
 
     Attributes:
-        node: what it is made of; None where it is no CEL.
+        node: its root node; None if it is not valid CEL.
     """
 
     def __init__(self, text: str) -> None:
@@ -338,24 +337,23 @@ class ConditionAnalysis(TypeInference):
     def _conclude(self, node: CelNode) -> None:
         found = self.kinds_of(node, {}, 0)
         if found and not found & FLAG and not self.problems:
-            self.wrong(
-                node.start, f"gives {types.describe_types(found)}; a condition is true or false"
-            )
+            what = f"is {types.describe_types(found)}; a condition must be true or false"
+            self.wrong(node.start, what)
         if self.depth == DEEPEST:
             what = (
-                f"comprehensions stand in each other: that takes time, so that lists of more than "
-                f"{WIDEST[DEEPEST]} members make it fail"
+                f"nested comprehensions are slow, so the condition fails for lists of more than "
+                f"{WIDEST[DEEPEST]} members"
             )
             self.doubts.append(Diagnostic(node.start, what))
         if not self.uses and not self.problems:
-            self.doubts.append(Diagnostic(node.start, "refers to nothing of the event"))
+            self.doubts.append(Diagnostic(node.start, "uses no field of the event"))
 
     @property
     def widest(self) -> int:
-        """Return how many members a list may have."""
+        """Return the most members that a list may have."""
         return WIDEST[min(self.depth, DEEPEST)]
 
 
 def placed(text: str, remark: Diagnostic) -> str:
-    """Return a remark with its place in *text*."""
+    """Return a problem or warning with its position in *text*."""
     return f"{place(text, remark.at)}: {remark.what}"

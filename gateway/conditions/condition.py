@@ -1,11 +1,11 @@
-"""A compiled condition: evaluate it, and say which part decided.
+"""A compiled condition: evaluate it, and find the part that decided.
 
-Each field becomes a variable of its own, so that an event costs one conversion per field in use
-however many conditions ask for it. A field that an event lacks is no variable; a condition that
-comes upon it is false, unless what it says elsewhere decides (``a || b`` is true if ``b`` is).
+Each field becomes a variable, so that it is converted once per event for all conditions. A missing
+field is an undefined variable: a condition that needs it is false, unless another part decides
+(``a || b`` is true if ``b`` is).
 
-What must hold of source, type and name alone (``event.type == "track" && ...``) is split off, so
-that it is asked once for all events of one kind.
+The part about source, type and name alone (``event.type == "track" && ...``) is split off, so that
+it is evaluated once for all events that share them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,27 +21,27 @@ from gateway.event import Event
 YES, NO = frozenset({True}), frozenset({False})
 EITHER = YES | NO
 KIND = frozenset({"source", "type", "name"})
-"""What all events of one kind have in common."""
+"""Fields that all events of one kind share."""
 
 
 class Evaluation(NamedTuple):
-    """What a condition says of an event."""
+    """The result of a condition for one event."""
 
     holds: bool
     missing: str = ""
-    """The variable or the member that the event lacks, where that decided."""
+    """The missing variable or member that decided; empty if none did."""
     error: str = ""
-    """Why it could not be judged."""
+    """Why the evaluation failed; empty if it did not."""
 
 
 _MISSING = f"Undefined variable or function: '{PREFIX}"
 
 
 class Predicate:
-    """A condition, or the parts of one that must all hold, ready to be asked.
+    """A compiled condition, or some parts of one that must all hold.
 
     Attributes:
-        names: the variables that it refers to.
+        names: the variables that it uses.
     """
 
     def __init__(self, condition: "Condition", nodes: Sequence[CelNode]) -> None:
@@ -52,7 +52,7 @@ class Predicate:
         self._widest = condition.study.widest if condition.study.depth else MOST
 
     def ask(self, scene: ConditionInput) -> bool | str:
-        """Return whether it holds, or why that cannot be said."""
+        """Return whether it holds, or the error if the evaluation fails."""
         if scene.excess or scene.widest > self._widest:
             too_much = self.too_much(scene)
             if too_much:
@@ -61,23 +61,23 @@ class Predicate:
             return False
         try:
             result = self._execute(scene.context)
-        except Exception as error:  # noqa: BLE001 - whatever the library raises is the condition's
+        except Exception as error:  # noqa: BLE001 - any error of the library is an error of the condition
             return failed(error).error or False
         return result if result is True or result is False else _neither(result)
 
     def lacks(self, scene: ConditionInput) -> str:
-        """Return the first variable that it needs and that the event lacks; empty for none."""
+        """Return the first needed variable that the event lacks; empty if it has all."""
         return min(self._needed - scene.known, default="")
 
     def too_much(self, scene: ConditionInput) -> str:
-        """Return what of the event is too large for it; empty where nothing is."""
+        """Return which field of the event is too large for it; empty if none is."""
         path = self._condition.path
         for name in sorted(self.names):
             if name in scene.excess:
-                return f"{path(name)} is too large to be looked at: {scene.excess[name]}"
+                return f"{path(name)} is too large: {scene.excess[name]}"
             width = scene.widths.get(name, 0)
             if width > self._widest:
-                return f"{path(name)} has {width} members; at most {self._widest} are looked at"
+                return f"{path(name)} has {width} members; at most {self._widest} are allowed"
         return ""
 
 
@@ -86,10 +86,10 @@ class Condition:
 
     Args:
         text: the expression.
-        slots: the variables that it shares with the router's other conditions.
+        slots: the variables of all conditions of the router.
 
     Raises:
-        ValueError: it cannot be used; the message says where and why.
+        ValueError: the expression is invalid; the message says where and why.
     """
 
     def __init__(self, text: str, slots: VariableSet) -> None:
@@ -113,11 +113,11 @@ class Condition:
         self._rest = Predicate(self, rest) if common and rest else None
 
     def of_kind(self, source: str, event: Event) -> "Predicate | bool":
-        """Return what is left to be asked of events of this one's kind; a bool for nothing.
+        """Return the rest of the condition for all events of a kind; a bool if nothing is left.
 
         Args:
-            source: through which they come.
-            event: one of them; another's type and name are the same.
+            source: their source.
+            event: one of them; all have its type and name.
         """
         if self._common is None:
             return self.whole
@@ -127,7 +127,7 @@ class Condition:
         return False if answer is False else self._rest or True
 
     def program(self, nodes: Sequence[CelNode]) -> cel.Program:
-        """Return parts of the expression, joined by ``&&`` and compiled over the variables."""
+        """Return parts of the expression, joined by ``&&`` and compiled with the variables."""
         texts = []
         for node in nodes:
             text = self.text[node.start : node.end]
@@ -138,7 +138,7 @@ class Condition:
         return cel.compile(" && ".join(texts))
 
     def names_in(self, node: CelNode) -> Iterator[str]:
-        """Yield the variables that a part of the condition refers to."""
+        """Yield the variables that a part of the condition uses."""
         for (start, end), name in self._uses.items():
             if node.start <= start and end <= node.end:
                 yield name
@@ -151,11 +151,11 @@ class Condition:
         )
 
     def path(self, missing: str) -> str:
-        """Return what is missing, as the condition writes it."""
+        """Return a missing field, as the condition writes it."""
         return self._slots.path(missing) if missing.startswith(PREFIX) else missing
 
     def judge(self, scene: ConditionInput) -> Evaluation:
-        """Return what the condition says, with what decided."""
+        """Evaluate the condition; the result names a missing field or an error."""
         answer = self.whole.ask(scene)
         if isinstance(answer, str):
             return Evaluation(holds=False, error=answer)
@@ -163,21 +163,21 @@ class Condition:
         return Evaluation(holds=False, missing=lacks) if lacks else self.outcome(self.node, scene)
 
     def outcome(self, node: CelNode, scene: ConditionInput) -> Evaluation:
-        """Return what a part of the condition comes to."""
+        """Evaluate a part of the condition."""
         place = (node.start, node.end)
         try:
             program = self._parts.get(place)
             if program is None:
                 program = self._parts[place] = self.program([node])
             result = program.execute(scene.context)
-        except Exception as error:  # noqa: BLE001 - likewise
+        except Exception as error:  # noqa: BLE001 - any error of the library is an error of the condition
             return failed(error)
         if result is True or result is False:
             return Evaluation(holds=result)
         return Evaluation(holds=False, error=_neither(result))
 
     def needs(self, node: CelNode, outcomes: frozenset[bool]) -> frozenset[str]:
-        """Return the variables without which *node* cannot come to any of the *outcomes*."""
+        """Return the variables that *node* needs to have any of the *outcomes*."""
         use = self._uses.get((node.start, node.end))
         if use is not None:
             return frozenset({use})
@@ -203,24 +203,24 @@ def _conjuncts(node: CelNode) -> Iterator[CelNode]:
 
 
 def failed(error: Exception) -> Evaluation:
-    """Return what an expression that raised *error* comes to."""
+    """Return the result of an expression that raised *error*."""
     said = str(error)
     if said.startswith(_MISSING):
         return Evaluation(holds=False, missing=said.split("'", 2)[1])
-    if isinstance(error, LookupError):  # a member that a list or a table lacks
+    if isinstance(error, LookupError):  # a missing member of a list or table
         return Evaluation(holds=False, missing=str(error.args[0]))
     first = said.partition("\n")[0].partition(". ")[0]
     return Evaluation(holds=False, error=first or type(error).__name__)
 
 
 def _neither(result: object) -> str:
-    return f"gives {result!r:.80}, which is neither true nor false"
+    return f"the result {result!r:.80} is neither true nor false"
 
 
 def deciding_part(condition: Condition, scene: ConditionInput) -> str:
-    """Return the smallest part of *condition* that decided what it comes to.
+    """Return the text of the smallest part of *condition* that decided its result.
 
-    It is given as it is written; the whole where no part alone decided.
+    It is the whole condition if no single part decided.
     """
     decided = _decided(condition, scene, condition.node)
     return condition.text[decided.start : decided.end]
@@ -239,7 +239,7 @@ def _decided(condition: Condition, scene: ConditionInput, node: CelNode) -> CelN
         return _decided(condition, scene, node.parts[chosen])
     if node.name not in {"&&", "||"}:
         return node
-    if (node.name == "&&") == result.holds:  # all of it was needed
+    if (node.name == "&&") == result.holds:  # both sides were needed
         return node
     for part in node.parts:
         if _same(condition.outcome(part, scene), result):

@@ -1,8 +1,8 @@
-"""The syntax of CEL, as far as conditions need it: what an expression is made of, and where.
+"""Parse CEL expressions into nodes with their positions in the text.
 
-The library that evaluates CEL gives away neither paths nor places; this reads them off the text
-(https://github.com/google/cel-spec/blob/master/doc/langdef.md#syntax). What it takes is
-compiled by the library afterwards, so the library has the last word on what is CEL.
+The library that evaluates CEL exposes neither field paths nor positions, so this module parses the
+text itself (https://github.com/google/cel-spec/blob/master/doc/langdef.md#syntax). The library
+compiles the text afterwards, so it has the last word on valid CEL.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 Kind = Literal["literal", "name", "member", "index", "call", "operator", "list", "map"]
 MACROS = frozenset({"all", "exists", "exists_one", "map", "filter"})
 DEEPEST = 40
-"""Levels of brackets."""
+"""Most levels of brackets."""
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -43,15 +43,15 @@ _HABITS = {
     "not": "!",
     "like": ".contains(...) or .matches(...)",
 }
-"""What other languages write, and CEL's way."""
+"""Words and signs of other languages, and their CEL equivalents."""
 _RUN = re.compile(r"\w+|[=<>!&|~]+")
 
 
 class CelSyntaxError(ValueError):
-    """The text is no expression.
+    """The text is not a valid expression.
 
     Attributes:
-        at: where, counted from 0.
+        at: position of the error, counted from 0.
     """
 
     def __init__(self, at: int, message: str) -> None:
@@ -63,8 +63,8 @@ class CelSyntaxError(ValueError):
 class CelNode:
     """A part of an expression, from ``start`` up to ``end`` in its text.
 
-    A call's first part is what stands before the dot where it is a ``method``; a map's parts are
-    keys and values in turn.
+    The first part of a ``method`` call is the value before the dot. The parts of a map are keys and
+    values in turn.
     """
 
     kind: Kind
@@ -76,11 +76,11 @@ class CelNode:
 
     @property
     def macro(self) -> bool:
-        """Tell whether it goes over the members of something."""
+        """Return whether it is a comprehension: a loop over members."""
         return self.kind == "call" and self.method and self.name in MACROS
 
     def walk(self) -> Iterator["CelNode"]:
-        """Yield it and everything in it."""
+        """Yield the node and all nodes below it."""
         yield self
         for part in self.parts:
             yield from part.walk()
@@ -94,10 +94,10 @@ class _Token(NamedTuple):
 
 
 def parse(text: str) -> CelNode:
-    """Return what *text* is made of.
+    """Return the root node of the expression *text*.
 
     Raises:
-        NotCel: it is no expression.
+        CelSyntaxError: the text is not a valid expression.
     """
     try:
         reading = _Reading(list(_tokens(text)))
@@ -109,9 +109,9 @@ def parse(text: str) -> CelNode:
 
 
 def _meant(text: str, at: int) -> str:
-    """Return a hint where another language's sign or word stands at *at*, or right before."""
+    """Return a hint if another language's sign or word is at *at*, or right before it."""
     if text[at : at + 1] in {"'", '"'}:
-        return "; a text that begins here does not end"
+        return "; the text that starts here has no closing quote"
     around = [run for run in _RUN.finditer(text) if run.start() <= at and run.end() >= at - 1]
     for run in reversed(around):
         if run[0].lower() in _HABITS:
@@ -120,7 +120,7 @@ def _meant(text: str, at: int) -> str:
 
 
 def place(text: str, at: int) -> str:
-    """Return where position *at* of *text* is, for people: lines and columns count from 1."""
+    """Return position *at* of *text* for people: lines and columns count from 1."""
     line, column = text.count("\n", 0, at), at - (text.rfind("\n", 0, at) + 1) + 1
     return f"line {line + 1}, column {column}" if "\n" in text.strip() else f"column {at + 1}"
 
@@ -133,7 +133,7 @@ def _tokens(text: str) -> Iterator[_Token]:
         found = _TOKEN.match(text, at)
         if found is None:
             at += len(text[at:]) - len(text[at:].lstrip())
-            raise CelSyntaxError(at, f"{text[at]!r} belongs to no expression")
+            raise CelSyntaxError(at, f"unexpected {text[at]!r}")
         group = str(found.lastgroup)
         if group != "comment":
             kind = "text" if group in {"raw", "quoted"} else group
@@ -164,21 +164,20 @@ class _Reading:
 
     def _expect(self, sign: str) -> _Token:
         if not self._is(sign):
-            raise CelSyntaxError(self._next.start, f"{self._said()} stands where {sign!r} should")
+            raise CelSyntaxError(self._next.start, f"expected {sign!r}, found {self._found()}")
         return self._take()
 
-    def _said(self) -> str:
+    def _found(self) -> str:
         return repr(self._next.text) if self._next.text else "the end"
 
     def end(self) -> None:
-        """Pass the end of the text."""
+        """Check that the text ends here."""
         if self._next.kind != "end":
-            raise CelSyntaxError(
-                self._next.start, f"{self._said()} stands where the expression should end"
-            )
+            what = f"expected the end of the expression, found {self._found()}"
+            raise CelSyntaxError(self._next.start, what)
 
     def expression(self) -> CelNode:
-        """Return the expression that begins here."""
+        """Parse and return the expression that starts here."""
         self._depth += 1
         if self._depth > DEEPEST:
             raise CelSyntaxError(self._next.start, f"brackets are nested more than {DEEPEST} deep")
@@ -207,7 +206,7 @@ class _Reading:
             return self._chain()
         self._depth += 1
         if self._depth > DEEPEST:
-            raise CelSyntaxError(self._next.start, f"signs are repeated more than {DEEPEST} times")
+            raise CelSyntaxError(self._next.start, f"more than {DEEPEST} signs in a row")
         sign = self._take()
         inner = self._unary()
         self._depth -= 1
@@ -223,7 +222,7 @@ class _Reading:
                 continue
             word = self._take()
             if word.kind != "word":
-                raise CelSyntaxError(word.start, "a name should follow the dot")
+                raise CelSyntaxError(word.start, "expected a name after the dot")
             if self._is("("):
                 arguments, end = self._list("(")
                 node = CelNode("call", node.start, end, word.text, (node, *arguments), method=True)
@@ -247,16 +246,16 @@ class _Reading:
             end = self._expect(")").end
             return CelNode(
                 inner.kind, token.start, end, inner.name, inner.parts, inner.method
-            )  # its own brackets belong to it
+            )  # the brackets are part of the node
         if token.text in {"[", "{"} and token.kind == "sign":
             self._at -= 1
             parts, end = self._list(token.text)
             return CelNode("list" if token.text == "[" else "map", token.start, end, parts=parts)
         self._at -= 1
-        raise CelSyntaxError(token.start, f"{self._said()} stands where a value should")
+        raise CelSyntaxError(token.start, f"expected a value, found {self._found()}")
 
     def _list(self, opens: str) -> tuple[tuple[CelNode, ...], int]:
-        """Return what stands in brackets, separated by commas, and where they end."""
+        """Return the comma-separated parts in brackets, and the end of the brackets."""
         self._take()
         found: list[CelNode] = []
         while not self._is(_CLOSES[opens]):

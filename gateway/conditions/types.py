@@ -1,7 +1,7 @@
-"""What kinds of values CEL's operators and functions take and give.
+"""The types of CEL's operators and functions.
 
-The library says so itself: each operator is tried once on a sample of every kind that its
-operands may be of, so that this cannot drift from what happens at run time.
+They come from the library itself: each operator is run once on sample values of every type of its
+operands, so that the result always agrees with the evaluation.
 """
 
 import itertools
@@ -24,7 +24,7 @@ TIME = frozenset({"time"})
 SPAN = frozenset({"duration"})
 NUMBERS = NUMBER | WHOLE
 ANY = TEXT | NUMBER | FLAG | LIST | MAP
-"""What JSON may hold; numbers of an event are doubles, whatever they look like."""
+"""Types of JSON values; all numbers of an event are doubles."""
 
 _SAMPLES: Mapping[str, Any] = {
     "text": "a", "number": 1.5, "whole number": 1, "true or false": True, "list": ["a"],
@@ -41,12 +41,12 @@ class Function(NamedTuple):
 
     gives: Types
     method: bool = False
-    """It is written behind a dot."""
+    """Whether it is called as ``VALUE.name()``."""
     arguments: int = 0
-    """Beside what stands before the dot."""
+    """Number of arguments, without the value before the dot."""
 
     def written(self, name: str) -> str:
-        """Return how the function *name* is written."""
+        """Return a call of the function *name*, as an example."""
         argument = "VALUE" if self.arguments else ""
         return f"VALUE.{name}({argument})" if self.method else f"{name}({argument})"
 
@@ -69,23 +69,23 @@ FUNCTIONS: Mapping[str, Function] = {
     **_parts("FullYear", "Month", "Date", "DayOfMonth", "DayOfWeek", "DayOfYear"),
     **_parts("Hours", "Minutes", "Seconds", "Milliseconds"),
 }
-"""Of CEL's standard functions those that an event has a use for and the library knows."""
+"""CEL's standard functions that are useful for events and that the library supports."""
 
 
 def of_classes(found: Iterable[type]) -> Types:
-    """Return the kinds of values of these classes."""
+    """Return the CEL types of values of these classes."""
     return frozenset[str]().union(*(OF_CLASS[one] for one in found))
 
 
 def describe_types(*operands: Types) -> str:
-    """Return kinds in words."""
+    """Return types in words."""
     words = ("anything" if kinds >= ANY else " or ".join(sorted(kinds)) for kinds in operands)
     return " and ".join(words)
 
 
 @cache
 def operator_type(sign: str, operands: tuple[Types, ...]) -> Types:
-    """Return what an operator gives for operands of these kinds; empty where it takes none."""
+    """Return the result types of an operator; empty if it accepts no such operands."""
     names = ["a", "b"][: len(operands)]
     text = f"{sign}a" if len(operands) == 1 else "a[b]" if sign == "[]" else f"a {sign} b"
     return frozenset[str]().union(*(
@@ -95,7 +95,7 @@ def operator_type(sign: str, operands: tuple[Types, ...]) -> Types:
 
 @cache
 def takes(name: str, operands: tuple[Types, ...]) -> bool:
-    """Tell whether the function *name* takes operands of these kinds."""
+    """Return whether the function *name* accepts operands of these types."""
     names = ["a", "b", "c"][: len(operands)]
     if FUNCTIONS[name].method:
         text = f"{names[0]}.{name}({', '.join(names[1:])})"
@@ -105,7 +105,7 @@ def takes(name: str, operands: tuple[Types, ...]) -> bool:
 
 
 def _tried(text: str, names: Sequence[str], operands: Sequence[Types]) -> list[Any]:
-    """Return what *text* gives for all samples of these kinds that it takes."""
+    """Return the results of *text* for all samples of these types that it accepts."""
     program = cel.compile(text)
     results = []
     for kinds in itertools.product(*operands):
@@ -115,7 +115,7 @@ def _tried(text: str, names: Sequence[str], operands: Sequence[Types]) -> list[A
         except TypeError:
             continue
         except RuntimeError as error:
-            if "Undefined" not in str(error):  # it takes the kind, and not this sample
+            if "Undefined" not in str(error):  # it accepts the type, but not this sample
                 results.append(None)
         except (LookupError, ArithmeticError):
             results.append(None)

@@ -1,4 +1,4 @@
-"""Fields that a condition refers to, and the values it is evaluated on."""
+"""The fields that conditions use, and their values for one event."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -13,19 +13,19 @@ from gateway.event_fields import EventField, make_reader, plain
 
 
 class FieldReference(NamedTuple):
-    """Where a condition refers to a field."""
+    """A use of a field in a condition."""
 
     start: int
     end: int
     field: EventField
     has: bool = False
-    """It only asks whether the field is there."""
+    """Whether it only tests that the field exists: ``has(...)``."""
 
 
 def reference_path(node: CelNode) -> list[CelNode] | None:
-    """Return the members from ``event`` down to *node*; None where it is none of the event's.
+    """Return the members from ``event`` down to *node*; None if *node* is not a field of it.
 
-    A member's name stands in ``name``, also where it is written in brackets.
+    The name of a member is in ``name``, even if it is written in brackets.
     """
     found: list[CelNode] = []
     while node.kind in {"member", "index"}:
@@ -42,7 +42,7 @@ def reference_path(node: CelNode) -> list[CelNode] | None:
 
 
 def value_of(literal: CelNode) -> Any:
-    """Return what a literal stands for; None where the library does not know it."""
+    """Return the value of a literal; None if the library does not accept it."""
     try:
         return cel.evaluate(literal.name)
     except ValueError:
@@ -50,27 +50,27 @@ def value_of(literal: CelNode) -> Any:
 
 
 LONGEST_TEXT = 16 * 1024
-"""Characters of a text that a condition looks at."""
+"""Most characters of a text in a condition's input."""
 MOST = 1000
-"""Values in a list or table that a condition looks at, those within counted."""
+"""Most values of a list or table in a condition's input, including nested ones."""
 PREFIX = "__f"
-"""What variables begin with; no condition may call anything so."""
+"""Prefix of variable names; conditions must not use it."""
 
 _SIMPLE = frozenset({int, float, bool})
 
 
 class ConditionInput(NamedTuple):
-    """What conditions know of one event."""
+    """The values of one event for the evaluation of conditions."""
 
     context: cel.Context
     known: AbstractSet[str]
-    """The variables that there are: the fields that the event has."""
+    """The defined variables: fields that the event has."""
     widths: Mapping[str, int]
-    """The most members that a list or table in a variable has, where it has any."""
+    """The largest number of members of a list or table, by variable."""
     widest: int
-    """The most of these."""
+    """The largest of these numbers."""
     excess: Mapping[str, str]
-    """Variables that are too large to be looked at, and how large they are."""
+    """Variables with too large values, and their sizes in words."""
 
 
 class _Slot:
@@ -82,7 +82,7 @@ class _Slot:
         self.has = has
         self.read: Callable[[Event], Any] = make_reader(field)
         self.members: set[str] | None = set() if field.struct and not has else None
-        """Which members of the structs in it are asked for; None for all there are."""
+        """The members of its structs that conditions use; None for all."""
 
 
 class VariableSet:
@@ -93,7 +93,7 @@ class VariableSet:
         self._by_name: dict[str, _Slot] = {}
 
     def name(self, use: FieldReference) -> str:
-        """Return the variable that stands for a field, or for whether it is there."""
+        """Return the variable for a field, or for its existence."""
         if use.field.path == "source":
             return "source"
         key = (use.field.names, use.has)
@@ -103,23 +103,23 @@ class VariableSet:
         return self._slots[key].name
 
     def ask(self, name: str, members: frozenset[str] | None) -> None:
-        """Say which members of the structs in a variable are asked for; None for all."""
+        """Add used members of the structs in a variable; None for all members."""
         slot = self._by_name.get(name)
         if slot is not None and slot.members is not None:
             slot.members = None if members is None else slot.members | members
 
     def path(self, name: str) -> str:
-        """Return the field that a variable stands for, as a condition writes it."""
+        """Return the field of a variable, as a condition writes it."""
         return f"event.{self._by_name[name].field.path}"
 
     def stage(self, names: Iterable[str]) -> "InputBuilder":
-        """Return what makes scenes for conditions over the variables *names*."""
+        """Return the builder of inputs with the variables *names*."""
         known = frozenset(names)
         return InputBuilder([slot for name, slot in self._by_name.items() if name in known], known)
 
 
 class InputBuilder:
-    """Makes scenes with the same variables for one event after the other."""
+    """Makes condition inputs with the same variables for any event."""
 
     def __init__(self, slots: Sequence[_Slot], names: AbstractSet[str]) -> None:
         self._asks_source = "source" in names
@@ -127,7 +127,7 @@ class InputBuilder:
         self._slots = [(slot.name, slot.read, slot) for slot in slots if not slot.has]
 
     def scene(self, source: str, event: Event) -> ConditionInput:
-        """Return what the conditions are to know of *event*."""
+        """Return the condition input for *event*."""
         values: dict[str, Any] = {"source": source} if self._asks_source else {}
         widths: dict[str, int] = {}
         excess: dict[str, str] = {}
@@ -166,9 +166,9 @@ def _asked(struct: msgspec.Struct, members: Iterable[str]) -> dict[str, Any]:
 
 
 def value_extent(value: Any) -> tuple[int, int]:
-    """Return how many values there are in *value*, and the most members of a list in it.
+    """Return the number of values in *value*, and the largest number of members of a list.
 
-    The count stops soon after `MOST`.
+    Counting stops soon after `MOST`.
     """
     kind = type(value)
     if kind is str:

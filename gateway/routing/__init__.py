@@ -1,5 +1,5 @@
-"""Routing: which events go where, when, and after which steps; docs/routing.md is its guide.
+"""Routing: decide which destinations get an event, and after which steps; see docs/routing.md.
 
-`gateway.conditions` judges an event in CEL, ``steps`` change it, ``router`` decides, ``consent``
-remembers what users agreed to.
+`gateway.conditions` evaluates conditions in CEL, ``steps`` change events, ``router`` decides,
+``consent`` stores users' consent.
 """

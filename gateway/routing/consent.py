@@ -1,8 +1,8 @@
-"""What users consented to lately, for steps that ask where an event itself does not say.
+"""Store users' consent, for consent steps on events that do not contain it themselves.
 
-Each category counts by itself, by its last word. A user is known by user id and by anonymous id,
-so that what was said before a login holds after it. What is said is durable before the request is
-answered, and counts from when it is heard.
+For each category the latest consent counts. It is stored by user id and by anonymous id, so that
+consent from before a login is valid after it. It is durable before the request gets its response,
+and valid from the arrival of the request.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,20 +14,20 @@ from gateway.spool import ConsentRecord, Spool
 from gateway.spool.sqlite.consent import newest
 
 NEAR = 10_000
-"""Users whose consent is kept in memory too."""
+"""Users whose consent is cached in memory."""
 
 LONGEST = 200
-"""Characters of a category's name; a longer one is not remembered."""
+"""Characters; categories with a longer name are not stored."""
 
 Statements = dict[str, ConsentRecord]
 
 
 class ConsentMemory:
-    """The memory of consent.
+    """Stores users' consent in the spool, with a cache in memory.
 
     Args:
-        spool: keeps it.
-        config: whether, and for how long.
+        spool: the store.
+        config: the retention; None stores nothing.
     """
 
     def __init__(self, spool: Spool, config: ConsentConfig) -> None:
@@ -37,28 +37,28 @@ class ConsentMemory:
         self.configure(config)
 
     def configure(self, config: ConsentConfig) -> None:
-        """Go on with another configuration; what is remembered stays for as long as was said."""
+        """Use another configuration; stored consent keeps its old retention."""
         self._config = config
         self._near.clear()
         self._whole.clear()
 
     @property
     def on(self) -> bool:
-        """Tell whether anything is remembered."""
+        """Return whether consent is stored."""
         return self._config.retention is not None
 
     async def update(
         self, source: str, events: Sequence[Event], *, asked: bool
     ) -> Mapping[int, Mapping[str, bool]]:
-        """Note what the *events* of one request say, durably; return what is known of their users.
+        """Store the consent in the *events* of one request; return the consent of their users.
 
         Args:
-            source: through which they came.
+            source: their source.
             events: in the order of the request.
-            asked: whether anybody wants to know.
+            asked: whether to return consent; if not, the result is empty.
 
         Raises:
-            SpoolError: it cannot be noted, or looked up, now.
+            SpoolError: the spool cannot store or read it now.
         """
         said = self._said(source, events)
         if said and self._config.retention is not None:
@@ -91,7 +91,7 @@ class ConsentMemory:
         return said
 
     async def _look_up(self, keys: Collection[bytes]) -> Mapping[bytes, Statements]:
-        """Return what is known of each; others may push them out of memory meanwhile."""
+        """Return the consent of each key; the cache may lose entries meanwhile."""
         known = {key: self._near[key] for key in keys if key in self._whole}
         unknown = [key for key in keys if key not in known]
         if unknown:
@@ -128,7 +128,7 @@ class ConsentMemory:
 
 
 def merged(earlier: Statements, later: Mapping[str, ConsentRecord]) -> Statements:
-    """Return the last word of each category; of two at one time, that of *later*."""
+    """Return the latest record of each category; at equal times, that of *later*."""
     found = dict(earlier)
     for category, said in later.items():
         if category not in found or found[category].at <= said.at:

@@ -1,4 +1,4 @@
-"""The router: which destination gets which event, by which route."""
+"""The router: decide which destinations get an event, by which route."""
 
 import asyncio
 import time
@@ -18,16 +18,16 @@ from gateway.routing.steps import StepChain
 from gateway.spool.values import Deliveries, Routes, delivery_number
 
 QUIET = 60.0
-"""Seconds in which one route is logged once."""
+"""Seconds between two log lines about failures of one route."""
 
 log = structlog.get_logger()
 
 
 class RuleErrors:
-    """What failed, by route. It outlives the router, so that a reload does not begin anew.
+    """Counts failed conditions and filters by route; a reload keeps the counts.
 
     Attributes:
-        counts: how often, by the route's name.
+        counts: number of failures by route.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,14 +35,14 @@ class RuleErrors:
         self._lines = LogLimit(1, QUIET, clock)
 
     def note(self, route: str, error: str) -> None:
-        """Count a failure of *route*, and log it if none was logged lately."""
+        """Count a failure of *route*, and log it at a limited rate."""
         self.counts[route] += 1
         if self._lines.take(route):
             log.warning("condition_failed", route=route, error=error, times=self.counts[route])
 
 
 RouteOutcome = tuple[str, Literal["given", "kept_back"]]
-"""A route's name, and what it did with an event: gave it to a destination, or kept it back."""
+"""The name of a route, and whether it routed an event to a destination or filtered it."""
 
 
 class RoutedDelivery(NamedTuple):
@@ -50,31 +50,31 @@ class RoutedDelivery(NamedTuple):
 
     destination: str
     route: str
-    """The route whose steps change it first; empty where none do."""
+    """The route whose steps apply; empty if it has none."""
     way: int = 0
-    """How many deliveries of the event the destination gets before this one."""
+    """Number of earlier deliveries of the event to the same destination."""
 
 
 class EventRouting(NamedTuple):
-    """What the routes do with one event."""
+    """The result of all routes for one event."""
 
     leads: Sequence[RoutedDelivery] = ()
     """Its deliveries, in the order of the routes."""
     turns: Sequence[RouteOutcome] = ()
-    """Which routes gave it to a destination, and which kept it back; none where it goes nowhere."""
+    """The routes that routed or filtered it; empty if no route took it."""
 
 
 class DeliveryPlan(NamedTuple):
-    """What an entry of the spool says of deliveries; see `gateway.spool.Entry`."""
+    """The deliveries of a request, as in `gateway.spool.Entry`."""
 
     targets: Mapping[str, Deliveries]
     routes: Mapping[str, Mapping[str, Deliveries]]
     turns: Sequence[Sequence[RouteOutcome]] = ()
-    """Which routes did what, event by event."""
+    """The outcomes of the routes, by event."""
 
 
 def planned(ways: Sequence[EventRouting]) -> DeliveryPlan:
-    """Return the plan for the deliveries of each event of a request, in order."""
+    """Return the delivery plan of a request, from the routing of its events in order."""
     targets: dict[str, list[int]] = {}
     routes: dict[str, dict[str, list[int]]] = {}
     for index, one in enumerate(ways):
@@ -92,38 +92,37 @@ def planned(ways: Sequence[EventRouting]) -> DeliveryPlan:
 
 
 AT_ONCE = 100
-"""Events of one request that are routed before others have a turn."""
+"""Events of one request that are routed before other tasks of the loop may run."""
 REMEMBERED = 4096
-"""How many combinations of source, type and name keep their answer; names are the senders' own,
-so the number of combinations is not ours to bound."""
+"""Most cached combinations of source, type and name; senders can invent any number of names."""
 LONGEST_NAME = 256
-"""Characters of a name up to which its answer is kept; a longer one is asked about each time."""
+"""Characters; combinations with a longer name are not cached."""
 NOBODY: Mapping[int, Mapping[str, bool]] = {}
 
 Consented = Mapping[str, bool]
-"""What is remembered of a user's consent, by category."""
+"""A user's stored consent, by category."""
 
 
 class RouteDecision(NamedTuple):
-    """What one route says of one event."""
+    """The decision of one route about one event, with the reason."""
 
     route: str
     destinations: tuple[str, ...]
-    """Where the route leads, whether or not it is taken."""
+    """The destinations of the route, whether or not it is taken."""
     taken: bool
     reason: str
     part: str = ""
-    """The part of the condition that decided; empty where there is none, or it was not asked."""
+    """The part of the condition that decided; empty if no condition was evaluated."""
     error: str = ""
-    """Why the condition could not be judged."""
+    """Why the condition failed; empty if it did not."""
     kept_back: str = ""
-    """Why a step of the route, which is taken, keeps the event back."""
+    """Why a step of the taken route filters the event; empty if none does."""
     gives: tuple[str, ...] = ()
     """The destinations that get a delivery from this route."""
 
 
 class _Route:
-    """A route, ready to be asked."""
+    """A route with its compiled condition and steps."""
 
     def __init__(self, config: RouteConfig, slots: VariableSet) -> None:
         self.config = config
@@ -131,10 +130,10 @@ class _Route:
         self.steps = StepChain(config.name, config.steps) if config.steps else None
         self.to = tuple(dict.fromkeys(config.to))
         self.alone = not (config.additional or config.stop)
-        """It neither adds a delivery to another's nor ends the asking."""
+        """Whether it neither adds deliveries to those of other routes nor stops the evaluation."""
 
     def kept_back(self, event: Event, consented: Consented) -> tuple[str, str]:
-        """Return why the route's steps keep *event* back, empty where it goes, and any failure."""
+        """Return why the steps filter *event* (empty if they do not), and the error of a step."""
         if self.steps is None or not self.steps.filters:
             return "", ""
         try:
@@ -144,8 +143,8 @@ class _Route:
             return failure, failure
 
 
-class _Gifts:
-    """Who gets an event, as the routes are asked one after the other."""
+class _DeliveryBuilder:
+    """Collects the deliveries of an event while its routes are evaluated in order."""
 
     def __init__(self) -> None:
         self.leads: list[RoutedDelivery] = []
@@ -155,9 +154,9 @@ class _Gifts:
         self._ways: dict[str, int] = {}
 
     def give(self, route: _Route, *, kept_back: bool) -> tuple[str, ...]:
-        """Let *route* deliver; a destination that another one has won stays that one's.
+        """Add the deliveries of *route*, except to destinations that an earlier route has won.
 
-        What a filter keeps back counts as won: no later route may deliver it after all.
+        A filtered delivery counts as won, so that no later route delivers the event after all.
         """
         self.taken = True
         meant = [to for to in route.to if route.config.additional or to not in self.won]
@@ -173,14 +172,14 @@ class _Gifts:
         return () if kept_back else tuple(meant)
 
     def has_all(self, route: _Route) -> bool:
-        """Tell whether asking *route* could change nothing any more."""
+        """Return whether *route* cannot change the result any more."""
         return route.alone and self.won.issuperset(route.to)
 
 
 class _Candidates:
     """The routes that may take events of one source, type and name.
 
-    Beside each stands what is still to be asked of an event; None for nothing.
+    Each has the rest of its condition that depends on the single event; None if nothing is left.
     """
 
     def __init__(
@@ -199,8 +198,8 @@ class Router:
     """The routes of a configuration.
 
     Args:
-        routes: as configured; their conditions have been checked.
-        failures: notes conditions and filters that fail.
+        routes: as configured; their conditions are valid.
+        failures: counts conditions and filters that fail.
     """
 
     def __init__(self, routes: Sequence[RouteConfig], failures: RuleErrors | None = None) -> None:
@@ -211,11 +210,11 @@ class Router:
         conditions = [route.condition for route in self._routes if route.condition]
         self._all = self._slots.stage(frozenset[str]().union(*(one.names for one in conditions)))
         self.asks_consent = any(steps.asks_consent for steps in self._steps.values())
-        """Some route lets events through by consent."""
+        """Whether any route has a consent step."""
         self._known: dict[tuple[str, str, str | None], _Candidates] = {}
 
     def steps(self, route: str) -> StepChain | None:
-        """Return the steps of the route of that name; None where there is none with steps."""
+        """Return the steps of *route*; None if it does not exist or has no steps."""
         return self._steps.get(route)
 
     def plan(
@@ -224,12 +223,12 @@ class Router:
         events: Sequence[Event],
         consented: Mapping[int, Consented] = NOBODY,
     ) -> DeliveryPlan:
-        """Return where the *events* of one request go.
+        """Return the delivery plan for the *events* of one request.
 
         Args:
-            source: through which they came.
+            source: their source.
             events: in the order of the request.
-            consented: what is remembered of their users, by the event's index.
+            consented: stored consent of their users, by event index.
         """
         if len(events) == 1:
             candidates = self._candidates(source, events[0])
@@ -248,7 +247,7 @@ class Router:
         events: Sequence[Event],
         consented: Mapping[int, Consented] = NOBODY,
     ) -> DeliveryPlan:
-        """Return what `plan` does, and let others have a turn now and then."""
+        """Return the result of `plan`, and let other tasks of the loop run in between."""
         ways: list[EventRouting] = []
         for event in events:
             ways.append(self._way(source, event, consented.get(len(ways), NOTHING)))
@@ -292,11 +291,11 @@ class Router:
     def _judged(
         self, candidates: _Candidates, source: str, event: Event, consented: Consented
     ) -> EventRouting:
-        gifts = _Gifts()
+        builder = _DeliveryBuilder()
         scene: ConditionInput | None = None
         for routes in (candidates.ordinary, candidates.fallback):
             for route, question in routes:
-                if gifts.taken and gifts.has_all(route):
+                if builder.taken and builder.has_all(route):
                     continue
                 if question is not None:
                     scene = scene or candidates.stage.scene(source, event)
@@ -306,15 +305,15 @@ class Router:
                 kept_back, failure = route.kept_back(event, consented)
                 if failure:
                     self.failures.note(route.config.name, failure)
-                gifts.give(route, kept_back=bool(kept_back))
+                builder.give(route, kept_back=bool(kept_back))
                 if route.config.stop:
                     break
-            if gifts.taken:
+            if builder.taken:
                 break
-        return EventRouting(gifts.leads, gifts.turns)
+        return EventRouting(builder.leads, builder.turns)
 
     def _sent(self, route: _Route, error: str) -> bool:
-        """Note that a condition failed; return whether its route is taken all the same."""
+        """Count a failed condition; return whether its route is taken nevertheless."""
         self.failures.note(route.config.name, error)
         return route.config.on_error == "send"
 
@@ -323,28 +322,27 @@ class Router:
     def explain(
         self, source: str, event: Event, consented: Consented = NOTHING
     ) -> list[RouteDecision]:
-        """Return what each route says of *event*, in order, each with its reason.
+        """Return the decision of each route about *event*, in order, with reasons.
 
-        Every condition is asked, also where nothing hangs on it any more. Nothing is counted.
+        All conditions are evaluated, even those that no longer matter. Failures are not counted.
         """
-        gifts, stopped = _Gifts(), ""
+        builder, stopped = _DeliveryBuilder(), ""
         scene = self._all.scene(source, event)
         said: dict[int, RouteDecision] = {}
         for fallback in (False, True):
-            any_ordinary = gifts.taken
+            any_ordinary = builder.taken
             for number, route in enumerate(self._routes):
                 if route.config.fallback != fallback:
                     continue
                 found = _decision(route, source, event, scene)
                 if found.taken and fallback and any_ordinary:
-                    found = found._replace(taken=False, reason="another route takes it")
+                    found = found._replace(taken=False, reason="another route takes the event")
                 elif found.taken and stopped:
-                    found = found._replace(
-                        taken=False, reason=f"{stopped} takes it and stops there"
-                    )
+                    reason = f"route {stopped} takes the event and stops (stop = true)"
+                    found = found._replace(taken=False, reason=reason)
                 elif found.taken:
                     kept_back, _ = route.kept_back(event, consented)
-                    gives = gifts.give(route, kept_back=bool(kept_back))
+                    gives = builder.give(route, kept_back=bool(kept_back))
                     found = found._replace(kept_back=kept_back, gives=gives)
                     stopped = route.config.name if route.config.stop else ""
                 said[number] = found
@@ -365,8 +363,8 @@ def _decision(route: _Route, source: str, event: Event, scene: ConditionInput) -
 
 def _reason(condition: Condition, judgement: Evaluation, *, taken: bool) -> str:
     if judgement.error:
-        how = "taken all the same" if taken else "not taken"
-        return f"the condition could not be judged, so that it is {how}: {judgement.error}"
+        how = 'taken (on_error = "send")' if taken else "not taken"
+        return f"the condition failed, so the route is {how}: {judgement.error}"
     if judgement.holds:
         return "the condition holds"
     if judgement.missing:
@@ -378,11 +376,11 @@ def _fits(route: RouteConfig, source: str, event: Event) -> tuple[bool, str]:
     if route.sources is not None and source not in route.sources:
         return False, f"not from {', '.join(route.sources)}"
     if route.types is not None and event.type not in route.types:
-        return False, f"{event.type} is none of the types {', '.join(route.types)}"
+        return False, f"type {event.type} is not one of {', '.join(route.types)}"
     if route.names is not None:
         name = event.name or ""
         glob = next((glob for glob in route.names if fnmatchcase(name, glob)), None)
         if glob is None:
             return False, f"{name!r} matches none of the names {', '.join(route.names)}"
         return True, f"{name!r} matches {glob!r}"
-    return True, "every event of the source" if route.types is None else f"it is a {event.type}"
+    return True, "all events" if route.types is None else f"type {event.type} matches"

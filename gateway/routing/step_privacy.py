@@ -1,4 +1,4 @@
-"""Steps that hide what a destination must not see: hash, mask, truncate_ip."""
+"""Steps that hide values from a destination: hash, mask, truncate_ip."""
 
 import hashlib
 import hmac
@@ -18,14 +18,14 @@ EMAIL_NAMES = frozenset({"email", "e_mail", "mail", "email_address", "emailaddre
 PHONE_NAMES = frozenset({"phone", "phone_number", "phonenumber", "mobile", "telephone", "msisdn"})
 _NOT_DIGITS = re.compile(r"\D+")
 V6_KEPT = 6
-"""Bytes of an IPv6 address that stay: all but the last 80 bits, as Google Analytics does it
+"""Bytes of an IPv6 address that stay: all but the last 80 bits, as in Google Analytics
 (https://support.google.com/analytics/answer/2763052)."""
 MAPPED = bytes(10) + b"\xff\xff"
-"""What an IPv4 address in an IPv6 address begins with (RFC 4291, section 2.5.5.2)."""
+"""Prefix of an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2)."""
 
 
 def hash_values(step: Hash) -> Change:
-    """Return what the step does."""
+    """Return the change of a ``hash`` step."""
     digest = _digest(step.key.get_secret_value().encode() if step.key else None)
     changes: list[Change] = [without_leftovers]
     for path in step.hash:
@@ -33,7 +33,7 @@ def hash_values(step: Hash) -> Change:
 
         def hashed(
             value: Any, prepared: Callable[[str], str] = prepared
-        ) -> str | None:  # bound early
+        ) -> str | None:  # bound at each iteration
             if value is None:
                 return None
             return digest(prepared(value if isinstance(value, str) else _text(value)).encode())
@@ -67,7 +67,7 @@ def _preparation(name: str, step: Hash) -> Callable[[str], str]:
 
 
 def _text(value: Any) -> str:
-    """Return a value that is no text as one: the same for the same value, whatever its order."""
+    """Return a value that is not text as JSON; the order of keys does not matter."""
     if type(value) is float and value.is_integer():
         value = int(value)
     return dumps(value, option=orjson.OPT_SORT_KEYS, default=str).decode()
@@ -77,17 +77,17 @@ def email(text: str) -> str:
     """Return an e-mail address as ad platforms hash it: trimmed, in lower case.
 
     https://developers.facebook.com/docs/marketing-api/conversions-api/parameters/customer-information-parameters
-    https://developers.google.com/google-ads/api/docs/conversions/upload-online (which also takes
-    the dots out of Gmail addresses; the others do not, so that it is not done here)
+    https://developers.google.com/google-ads/api/docs/conversions/upload-online (it also removes the
+    dots from Gmail addresses; this function does not, because other platforms do not)
     """
     return text.strip().lower()
 
 
 def phone_digits(text: str) -> str:
-    """Return a phone number as Meta hashes it: digits alone, without leading zeros.
+    """Return a phone number as Meta hashes it: only digits, without leading zeros.
 
     https://developers.facebook.com/docs/marketing-api/conversions-api/parameters/customer-information-parameters
-    The country code must be there; nothing here could know it.
+    The number must include the country code.
     """
     return _NOT_DIGITS.sub("", text.replace("(0)", "")).lstrip("0")
 
@@ -101,7 +101,7 @@ def e164(text: str) -> str:
 
 
 def mask_values(step: Mask) -> Change:
-    """Return what the step does."""
+    """Return the change of a ``mask`` step."""
 
     def masked(value: Any) -> str | None:
         if value is None:
@@ -116,12 +116,12 @@ def mask_values(step: Mask) -> Change:
 
 
 def truncate_ips(step: TruncateIp) -> Change:
-    """Return what the step does."""
+    """Return the change of a ``truncate_ip`` step."""
     return in_turn([without_leftovers, *(edit(path, truncated) for path in step.truncate_ip)])
 
 
 def truncated(value: Any) -> str | None:
-    """Return an address without its last part; None for what is no address."""
+    """Return an IP address with its last part zero; None if *value* is not an address."""
     text = value.strip() if isinstance(value, str) else ""
     with suppress(OSError):
         return inet_ntop(AF_INET, inet_pton(AF_INET, text)[:3] + b"\0")

@@ -1,8 +1,7 @@
-"""What a new name says about an event's properties.
+"""Read an event's properties again after a step renamed it.
 
-Which properties are a product's depends on the event's name. Where a step gives an event another
-name, what was read by the old one is read again, so that a ``Viewed Product`` renamed to
-``Product Viewed`` has its product.
+The event's name decides which properties are its product's. After a rename they are read again, so
+that a ``Viewed Product`` renamed to ``Product Viewed`` gets its product.
 """
 
 from typing import Any, Final
@@ -16,11 +15,11 @@ from gateway.plugin.spec_spellings import ORDERS, PRODUCT, PROPERTIES, in_spec_s
 from gateway.routing.step_values import Change
 
 SHARED: Final = PRODUCT & PROPERTIES
-"""Properties of an event that are its product's, where it is about one."""
+"""Properties of an event that are those of its product, if it is about one product."""
 
 
 def rereading(change: Change) -> Change:
-    """Return what does *change*, and reads the event again if it has another name then."""
+    """Return *change*, followed by `reread` if it changed the event's name."""
 
     def changed(event: Event) -> Event:
         made = change(event)
@@ -32,9 +31,9 @@ def rereading(change: Change) -> Change:
 
 
 def reread(event: Event) -> Event:
-    """Return *event* with what its free properties say by its present name.
+    """Return *event* with its free properties read by its current name.
 
-    What is known already holds.
+    Fields that are already set stay.
     """
     name, properties = event.name or "", event.properties
     if name in SINGLE_PRODUCT and not properties.products:

@@ -17,20 +17,20 @@ KEPT: Mapping[str, Any] = {
     "properties": Properties(), "traits": Traits(), "context": Context(), "consent": NOTHING,
     "extra": NOTHING,
 }  # fmt: skip
-"""What `keep` clears, and what is there afterwards."""
+"""The parts that a ``keep`` step clears, with their empty values."""
 
 
 def without_leftovers(event: Event) -> Event:
-    """Return *event* without what no table maps.
+    """Return *event* without its unmapped fields.
 
-    What a step hides may stand there once more under a name of the vendor's own, and an output
-    of the same vendor would put it back.
+    They may contain a hidden value once more under a vendor's name, and an output of the same
+    vendor would send it.
     """
     return msgspec.structs.replace(event, extra=NOTHING) if event.extra else event
 
 
 def edit(path: str, change: Callable[[Any], Any]) -> Change:
-    """Return what replaces the value at *path* by what *change* makes of it."""
+    """Return a change of the value at *path*."""
     names = path.split(".")
     if EACH in names:
 
@@ -51,7 +51,7 @@ def edit(path: str, change: Callable[[Any], Any]) -> Change:
 
 
 def in_turn(changes: Sequence[Change]) -> Change:
-    """Return what makes several changes, one after the other."""
+    """Return one change that makes several changes in order."""
     if len(changes) == 1:
         return changes[0]
 
@@ -64,7 +64,7 @@ def in_turn(changes: Sequence[Change]) -> Change:
 
 
 def set_values(step: Set) -> Change:
-    """Return what the step does."""
+    """Return the change of a ``set`` step."""
 
     def always(value: Any) -> Callable[[Any], Any]:
         return lambda _: value
@@ -73,7 +73,7 @@ def set_values(step: Set) -> Change:
 
 
 def default_values(step: Default) -> Change:
-    """Return what the step does."""
+    """Return the change of a ``default`` step."""
 
     def unless_there(value: Any) -> Callable[[Any], Any]:
         return lambda held: value if held is None else held
@@ -84,14 +84,14 @@ def default_values(step: Default) -> Change:
 
 
 def _written(path: str, value: Any) -> Any:
-    """Return *value* as the field holds it: numbers of the vocabulary are doubles."""
+    """Return *value* in the type of the field: numbers of known fields are doubles."""
     field = find_field(path.split("."))
     typed = not field.free and float in field.classes
     return float(value) if typed and type(value) is int else value
 
 
 def copy_values(step: Copy) -> Change:
-    """Return what the step does."""
+    """Return the change of a ``copy`` step."""
     return in_turn([_copy(source, target) for source, target in step.copy_.items()])
 
 
@@ -107,12 +107,12 @@ def _copy(source: str, target: str) -> Change:
 
 
 def drop_values(step: Drop) -> Change:
-    """Return what the step does."""
+    """Return the change of a ``drop`` step."""
     return in_turn([without_leftovers, *(edit(path, lambda _: None) for path in step.drop)])
 
 
 def keep_values(step: Keep) -> Change:
-    """Return what the step does."""
+    """Return the change of a ``keep`` step."""
     trees: dict[str, Any] = {}
     for path in step.keep:
         here = trees
@@ -135,7 +135,7 @@ def keep_values(step: Keep) -> Change:
 
 
 def _kept(value: Any, tree: Mapping[str, Any] | None) -> Any:
-    """Return of *value* what *tree* names; None in it names everything below."""
+    """Return the parts of *value* that *tree* names; None in *tree* means everything below."""
     if tree is None:
         return value
     if isinstance(value, msgspec.Struct):
@@ -155,7 +155,7 @@ def _kept(value: Any, tree: Mapping[str, Any] | None) -> Any:
 
 
 def map_value(step: Map) -> Change:
-    """Return what the step does."""
+    """Return the change of a ``map`` step."""
     table = step.table or {}
     source, into = find_field(step.map.split(".")), find_field((step.to or step.map).split("."))
     results = {key: _written(into.path, value) for key, value in table.items()}
@@ -178,7 +178,7 @@ def map_value(step: Map) -> Change:
 
 
 def key_of(value: Any) -> str:
-    """Return a value that is no text as a table names it: a whole double without its fraction."""
+    """Return the table key of a value that is not text: JSON, whole numbers without fraction."""
     if type(value) is float and value.is_integer():
         value = int(value)
     try:

@@ -1,7 +1,7 @@
-"""Steps of a route: filters, renames, times; values and privacy beside it.
+"""Steps of a route: filters, renames, times, and the chain of all steps.
 
-A step either changes an event, purely, or filters: it says whether the event goes at all. An event
-is frozen, and a change makes another one, so that no route sees what another one did.
+A step either changes an event, as a pure function, or filters it. Events are frozen and a change
+makes a new one, so routes do not affect each other.
 """
 
 import re
@@ -23,11 +23,11 @@ from gateway.routing.step_spellings import rereading
 from gateway.routing.step_values import Change
 
 Filter = Callable[[Event, Mapping[str, bool]], str]
-"""Returns why an event is kept back, given what is remembered of its user; empty where it goes."""
+"""Returns why an event is filtered, given its user's stored consent; empty if it is not."""
 
 
 def sample(step: SampleStep) -> Filter:
-    """Return what the step says."""
+    """Return the filter of a ``sample`` step."""
     least = int(step.sample * 2**64)
     seed = step.seed.encode() + b"\0"
 
@@ -36,13 +36,13 @@ def sample(step: SampleStep) -> Filter:
         drawn = blake2b(seed + who.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         if int.from_bytes(drawn, "big") < least:
             return ""
-        return f"not among the {step.sample:.4g} of the users who are sampled"
+        return f"the user is not in the sample of {step.sample:.4g}"
 
     return sampled
 
 
 def consent(step: Consent) -> Filter:
-    """Return what the step says."""
+    """Return the filter of a ``consent`` step."""
 
     def consented(event: Event, remembered: Mapping[str, bool]) -> str:
         for category in step.consent:
@@ -50,7 +50,7 @@ def consent(step: Consent) -> Filter:
             if granted is None:
                 granted = remembered.get(category)
                 if granted is None:
-                    return f"no consent to {category} is known"
+                    return f"no recorded consent to {category}"
             if granted is not True:
                 return f"the user has not consented to {category}"
         return ""
@@ -59,9 +59,9 @@ def consent(step: Consent) -> Filter:
 
 
 def rename(step: Rename) -> Callable[[Event], Event]:
-    """Return what the step does.
+    """Return the change of a ``rename`` step.
 
-    An old name that is the Spec's in another spelling stands for the Spec's: events are read so.
+    An old name in another spelling of a Spec name means the Spec name, because inputs read it so.
     """
     exact = {old: new for old, new in step.rename.items() if not _is_pattern(old)}
     exact = {spec_name(old): new for old, new in exact.items()} | exact
@@ -96,8 +96,8 @@ def _is_pattern(name: str) -> bool:
 def _groups(pattern: str) -> str:
     """Return *pattern* as a regular expression with a group for each star.
 
-    What a star stood for is settled as soon as what follows it is found (only the last one reaches
-    to the end), so that no name makes the search go back: names are the senders' own.
+    Each star but the last matches as little as possible, in an atomic group, so that the search
+    never backtracks: senders can invent names that would make it slow.
     """
     first, *parts = [translate(part)[len("(?s:") : -len(r")\Z")] for part in pattern.split("*")]
     if not parts:
@@ -108,7 +108,7 @@ def _groups(pattern: str) -> str:
 
 
 def clamp_timestamp(step: Timestamp) -> Change:
-    """Return what the step does. Arrival is stored, so that a later try comes to the same."""
+    """Return the change of a ``timestamp`` step; it uses the stored arrival, so retries agree."""
     past = None if step.past is None else timedelta(seconds=step.past)
     future = timedelta(seconds=step.future)
 
@@ -145,21 +145,21 @@ FILTERS: Mapping[type[StepConfig], Callable[[Any], Filter]] = {
 
 
 class StepResult(NamedTuple):
-    """One step, as it was taken."""
+    """The result of one step."""
 
     word: str
     before: Event
     after: Event
     kept_back: str = ""
-    """Why a filter lets the event go no further."""
+    """Why the step filters the event; empty if it does not."""
 
 
 class StepChain:
     """The steps of one route, in order.
 
     Args:
-        route: its name.
-        steps: as the configuration has them.
+        route: name of the route.
+        steps: as configured.
     """
 
     def __init__(self, route: str, steps: Sequence[StepConfig]) -> None:
@@ -180,20 +180,20 @@ class StepChain:
 
     @property
     def filters(self) -> bool:
-        """Tell whether some step may keep events back."""
+        """Return whether any step may filter events."""
         return bool(self._judging)
 
     @property
     def changes(self) -> bool:
-        """Tell whether some step changes events."""
+        """Return whether any step changes events."""
         return bool(self._changes)
 
     def filtered_by(self, event: Event, remembered: Mapping[str, bool] = NOTHING) -> str:
-        """Return why a filter keeps *event* back; empty where it goes.
+        """Return why *event* is filtered; empty if it is not.
 
         Args:
-            event: as accepted; each filter judges it as the steps before it left it.
-            remembered: what the user consented to before.
+            event: as accepted; each filter gets it after the steps before it.
+            remembered: stored consent of the user.
         """
         for word, change, judge in self._judging:
             if judge is not None:
@@ -205,9 +205,9 @@ class StepChain:
         return ""
 
     def apply(self, event: Event) -> Event:
-        """Return what the steps make of *event*.
+        """Return *event* after all steps.
 
-        Destinations of one route that keep pace share the work.
+        The last result is cached, so that several destinations of a route share the work.
 
         Raises:
             Unrenderable: a step failed; the message says which.
@@ -219,7 +219,7 @@ class StepChain:
         return changed
 
     def made(self, event: Event) -> Event:
-        """Return what the steps make of *event*; unlike `apply` it may be called in any thread.
+        """Return *event* after all steps; unlike `apply`, it may be called in any thread.
 
         Raises:
             Unrenderable: a step failed; the message says which.
@@ -234,7 +234,7 @@ class StepChain:
         return changed
 
     def each(self, event: Event, remembered: Mapping[str, bool] = NOTHING) -> Iterator[StepResult]:
-        """Yield the steps one by one, until a filter keeps the event back."""
+        """Yield the result of each step, until one filters the event."""
         for word, change, judge in self._steps:
             reason = judge(event, remembered) if judge else ""
             after = change(event) if change else event

@@ -1,7 +1,7 @@
-"""Tracking plans: what events of a source should look like, and what becomes of those that do not.
+"""Tracking plans: schemas for the events of a source, and the handling of violations.
 
-TrackingPlan.apply   [Event] -> [Event] and what was dropped | Rejected -> the vendor's own 4xx
-without_fields       Event   -> the same event without what was dropped, also after a restart
+TrackingPlan.apply   [Event] -> [Event] and dropped fields | Rejected -> a 4xx
+without_fields       Event   -> the event without the dropped fields, after a restart too
 """
 
 from gateway.tracking.plan import PlannedEvents, TrackingPlan, ViolationCounter, ViolationPolicy

@@ -1,4 +1,4 @@
-"""Taking fields out of an event."""
+"""Remove fields from an event."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -10,19 +10,19 @@ from gateway.event import NOTHING, Event
 from gateway.tracking.schema import FieldPath
 
 KEPT = frozenset({"type", "name"})
-"""Without these an event would be another one."""
+"""Fields that are never dropped, because they identify the kind of event."""
 
 
 def can_drop(path: FieldPath) -> bool:
-    """Tell whether what stands at *path* can be left out of an event."""
+    """Return whether the field at *path* can be dropped from an event."""
     return bool(path) and path[0] not in KEPT
 
 
 def without_fields(event: Event, paths: Iterable[FieldPath]) -> Event:
-    """Return *event* without what stands at *paths*, each as it is after those before it.
+    """Return *event* without the fields at *paths*; each path is valid after the removals before.
 
-    What no table maps goes too: a value may stand there once more, under a name of the vendor's
-    own, and an output of the same vendor would put it back.
+    Unmapped fields are removed too: they may contain a dropped value once more under a vendor's
+    name, and an output of the same vendor would send it.
     """
     left = event
     for path in paths:
@@ -31,9 +31,9 @@ def without_fields(event: Event, paths: Iterable[FieldPath]) -> Event:
 
 
 def in_order(paths: Iterable[FieldPath]) -> list[FieldPath]:
-    """Return *paths* so that none of them moves what a later one means.
+    """Return *paths* in an order in which no removal changes the meaning of a later path.
 
-    Later members of a list come before earlier ones; what is within another path is left out.
+    Later members of a list come before earlier ones; paths inside another path are left out.
     """
     wanted = set(paths)
     outer = [p for p in wanted if not any(p[:n] in wanted for n in range(1, len(p)))]
@@ -41,7 +41,7 @@ def in_order(paths: Iterable[FieldPath]) -> list[FieldPath]:
 
 
 def _dropped(value: Any, path: Sequence[str | int]) -> Any:
-    """Return *value* without what stands at *path*; itself where nothing does."""
+    """Return *value* without the value at *path*; the same object if there is none."""
     step, rest = path[0], path[1:]
     if isinstance(value, msgspec.Struct):
         return _out_of_struct(value, str(step), path)

@@ -1,4 +1,4 @@
-"""Tracking plans: check events, count violations."""
+"""Tracking plans: check events against schemas, and count violations."""
 
 import time
 from collections import Counter
@@ -14,24 +14,24 @@ from gateway.tracking.field_removal import can_drop, in_order, without_fields
 from gateway.tracking.schema import FieldPath, Schema, Violation, as_schema_input, written
 
 QUIET = 60.0
-"""Seconds in which one kind of violation is logged once."""
+"""Seconds between two log lines about the same kind of violation."""
 KINDS = 2000
-"""Kinds that are told apart; further ones count as `OTHER`. Senders can invent new ones."""
+"""Most kinds counted separately, since senders can invent any number; others are `OTHER`."""
 LONGEST = 500
-"""Characters of a kind that is told apart; fields are named by senders."""
+"""Characters; longer kinds count as `OTHER`, since senders name the fields."""
 OTHER = "other violations"
 
 log = structlog.get_logger()
 
 Key = tuple[str, str, str]
-"""The source, the schema's name in the configuration, and what is wrong with which field."""
+"""Source, name of the schema in the configuration, and kind of violation."""
 
 
 class ViolationCounter:
-    """What was wrong, by source, schema and kind. It outlives reloads.
+    """Counts violations by source, schema and kind; a reload keeps the counts.
 
     Attributes:
-        counts: how often.
+        counts: number of violations by key.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,14 +40,14 @@ class ViolationCounter:
         self._logged: dict[Key, float] = {}
 
     def note(self, source: str, schema: str, kind: str, *, request: str, done: str) -> None:
-        """Count a violation, and log it if none of its kind was logged lately.
+        """Count a violation, and log it at a limited rate.
 
         Args:
-            source: the source's name.
-            schema: the schema's name.
-            kind: what is wrong, without any value in it.
-            request: the id of the request.
-            done: what became of it: ``allowed``, ``dropped`` or ``refused``.
+            source: name of the source.
+            schema: name of the schema.
+            kind: field and problem, without the value.
+            request: id of the request.
+            done: the action taken: ``allowed``, ``dropped`` or ``refused``.
         """
         key = (source, schema, kind)
         if key not in self.counts and (len(self.counts) >= KINDS or len(kind) > LONGEST):
@@ -65,37 +65,37 @@ class ViolationCounter:
 
 
 ViolationPolicy = Literal["allow", "drop-field", "refuse"]
-"""What becomes of violations."""
+"""How violations are handled."""
 Spelt = Callable[[Event, int, FieldPath], str]
-"""An event, its index in the request and a path in it, to the path as the sender spells it."""
+"""Returns the sender's path of a field, given event, index in the request, and path."""
 
 REMEMBERED = 4096
-"""How many names keep their schema; names are the senders' own, so their number is not ours."""
+"""Most names whose schema is cached; senders can invent any number of names."""
 LONGEST_NAME = 256
-"""Characters of a name up to which it does."""
+"""Characters; longer names are not cached."""
 ROUNDS = 4
-"""How often an event is looked at again after a drop; each may uncover what others hid."""
+"""Most rounds of dropping fields; each may reveal violations that others hid."""
 NOTHING_DROPPED: Mapping[int, tuple[FieldPath, ...]] = {}
 LEFT_OUT = " (left out)"
-"""Stands behind the words for what is wrong with a field that goes no further."""
+"""Suffix of a violation whose field was dropped."""
 
 
 class NamedSchema(NamedTuple):
-    """A schema and the name by which the configuration has it."""
+    """A schema and its name in the configuration."""
 
     name: str
     schema: Schema
 
 
 class PlanResult(NamedTuple):
-    """What one event's schema says of it."""
+    """The violations of one event, and the fields to drop."""
 
     schema: str
     violations: tuple[Violation, ...]
     dropped: tuple[FieldPath, ...] = ()
 
     def told(self) -> Iterator[tuple[str, bool]]:
-        """Yield what is wrong in words, each with whether it is left out for that."""
+        """Yield each violation in words, and whether its field is dropped."""
         wrong = {violation.path for violation in self.violations}
         for violation in self.violations:
             gone = violation.there and _within(violation.path, self.dropped)
@@ -104,23 +104,23 @@ class PlanResult(NamedTuple):
 
 
 class PlannedEvents(NamedTuple):
-    """What goes on of a request's events."""
+    """The events of a request after its tracking plan was applied."""
 
     events: Sequence[Event]
     dropped: Mapping[int, tuple[FieldPath, ...]] = NOTHING_DROPPED
-    """An event's index to what is left out of it."""
+    """The dropped fields by event index."""
 
 
 class TrackingPlan:
     """The schemas of one source.
 
-    An event is judged by the schema of its name, else by the first pattern that fits. The name of
-    an event that is not tracked is its type: ``identify``, ``page`` and so on.
+    An event is checked against the schema of its name, else of the first matching pattern. For
+    events other than ``track`` the type counts as name: ``identify``, ``page`` and so on.
 
     Args:
-        source: its name.
-        schemas: by name or pattern, in the order of the configuration.
-        violations: what becomes of them.
+        source: name of the source.
+        schemas: schemas by name or pattern, in the order of the configuration.
+        violations: how violations are handled.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class TrackingPlan:
         self._known: dict[str, NamedSchema | None] = {}
 
     def schema(self, event: Event) -> NamedSchema | None:
-        """Return the schema by which *event* is judged; None where none is for it."""
+        """Return the schema for *event*; None if there is none."""
         name = (event.name or "") if event.type == "track" else event.type
         try:
             return self._known[name]
@@ -148,7 +148,7 @@ class TrackingPlan:
         return planned
 
     def judge(self, event: Event) -> PlanResult | None:
-        """Return what is wrong with *event*, and what would be left out; None for nothing."""
+        """Return the violations of *event* and the fields to drop; None if it is valid."""
         planned = self.schema(event)
         if planned is None:
             return None
@@ -163,16 +163,16 @@ class TrackingPlan:
     def apply(
         self, events: Sequence[Event], spelt: Spelt, request: str, tally: ViolationCounter | None
     ) -> PlannedEvents:
-        """Return what goes on of *events*.
+        """Return *events* without the dropped fields.
 
         Args:
-            events: those of one request.
-            spelt: how the sender spells a path.
-            request: its id.
-            tally: counts what is wrong; None where nobody counts.
+            events: the events of one request.
+            spelt: returns the sender's path of a field.
+            request: id of the request.
+            tally: counts violations, if given.
 
         Raises:
-            Rejected: an event is not as planned, and such are refused.
+            Rejected: an event violates the plan, and violations are refused.
         """
         kept, dropped = list(events), dict[int, tuple[FieldPath, ...]]()
         for index, event in enumerate(events):
@@ -196,7 +196,7 @@ class TrackingPlan:
             tally.note(self.source, found.schema, wrong.kind, request=request, done=done)
 
     def done(self, wrong: Violation) -> str:
-        """Return what becomes of a violation: ``refused``, ``dropped`` or ``allowed``."""
+        """Return the action for a violation: ``refused``, ``dropped`` or ``allowed``."""
         if self.violations == "refuse":
             return "refused"
         can = self.violations == "drop-field" and wrong.there and can_drop(wrong.path)
@@ -204,7 +204,7 @@ class TrackingPlan:
 
 
 def _droppable(event: Event, schema: Schema, wrong: list[Violation]) -> tuple[FieldPath, ...]:
-    """Return the paths without which *event* fits *schema*, as far as leaving out can do that."""
+    """Return the paths to drop so that *event* fits *schema*, as far as dropping helps."""
     dropped: list[FieldPath] = []
     for _ in range(ROUNDS):
         paths = in_order(v.path for v in wrong if v.there and can_drop(v.path))
@@ -217,5 +217,5 @@ def _droppable(event: Event, schema: Schema, wrong: list[Violation]) -> tuple[Fi
 
 
 def _within(path: FieldPath, others: Collection[FieldPath]) -> bool:
-    """Tell whether *path* is one of *others*, or below one."""
+    """Return whether *path* is one of *others*, or below one."""
     return any(path[:steps] in others for steps in range(1, len(path) + 1))

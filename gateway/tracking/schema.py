@@ -1,4 +1,4 @@
-"""Schemas of a tracking plan, and what violates them."""
+"""JSON Schemas of a tracking plan, and their violations in words."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -17,17 +17,16 @@ from gateway.event import Event
 from gateway.json_text import LongInteger, LongNumber
 
 OWN = ("id", "origin", "received_at")
-"""Fields that the gateway fills; no sender is to blame for them."""
+"""Fields that the gateway fills; senders cannot violate them."""
 LONGEST = 300
-"""Digits of a whole number that is judged exactly."""
+"""Digits; longer integers are checked as the nearest double."""
 
 
 def as_schema_input(event: Event) -> dict[str, Any]:
-    """Return *event* as a schema judges it.
+    """Return *event* as JSON values for a schema.
 
-    Names under ``properties``, ``traits`` and a product that the vocabulary lacks stand beside
-    those that it has; elsewhere they are in ``extra``. Times are ISO 8601 text. What nobody said
-    is left out.
+    Under ``properties``, ``traits`` and a product, further names are next to the known ones;
+    elsewhere they are in ``extra``. Times are ISO 8601 text. Missing fields are left out.
     """
     seen: dict[str, Any] = msgspec.to_builtins(event, enc_hook=_judged)
     for name in OWN:
@@ -47,7 +46,7 @@ def as_schema_input(event: Event) -> dict[str, Any]:
 
 
 def _judged(value: Any) -> Any:
-    """Return a long number as schemas take it: whole, or the nearest double."""
+    """Return a long number for a schema: as an integer, or the nearest double."""
     if isinstance(value, LongInteger) and len(value.text) <= LONGEST:
         return int(value.text)
     if isinstance(value, LongNumber):
@@ -56,7 +55,7 @@ def _judged(value: Any) -> Any:
 
 
 def _united(held: dict[str, Any]) -> dict[str, Any]:
-    """Return what is known together with the free names beside it."""
+    """Return the known fields together with those in ``extra``."""
     free = held.pop("extra", None)
     return {**held, **free, **held} if free else held
 
@@ -65,8 +64,8 @@ FieldPath: TypeAlias = tuple[str | int, ...]
 """Names and positions from the event down."""
 
 FEW = 12
-"""Allowed values that a sentence lists."""
-UNKNOWN = "is not a field that the schema knows"
+"""Most allowed values that a message lists."""
+UNKNOWN = "is not in the schema"
 
 Kind = ValidationErrorKind
 _BOUNDS: dict[type, str] = {
@@ -84,15 +83,15 @@ _BOUNDS: dict[type, str] = {
 
 
 class Violation(NamedTuple):
-    """One way in which an event is not what its schema says."""
+    """One violation of a schema by an event."""
 
     path: FieldPath
     what: str
     fault: Fault
     value: Any = None
-    """What stands there; None where nothing does."""
+    """The invalid value; None if it is missing."""
     there: bool = True
-    """Something stands there, so that it could be dropped."""
+    """Whether there is a value, which could be dropped."""
 
     @property
     def place(self) -> str:
@@ -101,7 +100,7 @@ class Violation(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Return path and complaint for counting, whichever member of a list it is about."""
+        """Return path and problem for counting, without positions in lists."""
         return f"{'.'.join('[]' if type(p) is int else str(p) for p in self.path)}: {self.what}"
 
 
@@ -111,11 +110,11 @@ def written(path: FieldPath) -> str:
 
 
 def violations(error: ValidationError, whole: Any = None) -> Iterator[Violation]:
-    """Yield what *error* says of *whole*, one violation per field."""
+    """Yield the violations in *error*, one per field; *whole* is the checked value."""
     path, kind = tuple(error.instance_path), error.kind
     match kind:
         case Kind.FalseSchema() if error.schema_path[-1:] == ["additionalProperties"]:
-            # Where nothing is known, the library names no field, only what holds them.
+            # If the schema has no fields, the library names only the object, not its fields.
             for name in _at(whole, path):
                 yield Violation((*path, name), UNKNOWN, Fault.VALUE)
         case Kind.Required():
@@ -147,22 +146,22 @@ def _sentence(error: ValidationError) -> str:
         case Kind.Pattern():
             return f"must match {kind.pattern}"
         case Kind.Format():
-            return f"must be of the format {kind.format}"
+            return f"must have the format {kind.format}"
         case Kind.FalseSchema():
-            return "is not in the plan" if not error.instance_path else "must not be there"
+            return "is not in the plan" if not error.instance_path else "is not allowed"
         case Kind.UniqueItems():
-            return "must not repeat a member"
+            return "must not contain duplicates"
         case Kind.AnyOf() | Kind.OneOfNotValid():
             wanted = dict.fromkeys(_alternatives(kind.context, len(error.instance_path)))
-            return f"must fit one of several descriptions: {'; or '.join(wanted)}"
+            return f"must match one of these: {'; or '.join(wanted)}"
     bound = _BOUNDS.get(type(kind))
     if bound is not None:
         return bound.format(error.kind.as_dict()["limit"])
-    return f"does not fit: {error.message}"
+    return f"does not match the schema: {error.message}"
 
 
 def _alternatives(context: list[list[ValidationError]], depth: int) -> Iterator[str]:
-    """Yield what each of several schemas of a value at *depth* misses first."""
+    """Yield the first violation of each alternative schema of a value at *depth*."""
     for missed in context[:FEW]:
         for found in missed[:1]:
             first = _first(found)
@@ -172,7 +171,7 @@ def _alternatives(context: list[list[ValidationError]], depth: int) -> Iterator[
 
 def _first(error: ValidationError) -> Violation:
     if isinstance(error.kind, Kind.FalseSchema):
-        what = "has what the schema does not allow"
+        what = "is not allowed"
         return Violation(tuple(error.instance_path), what, Fault.VALUE)
     return next(violations(error))
 
@@ -184,34 +183,34 @@ def _types(types: list[str]) -> str:
 
 
 MASK = "the value"
-"""Stands in messages where the value stood."""
+"""Replaces the value in messages of the library."""
 
 
 class SchemaError(Exception):
-    """A schema cannot be used; the message says where in it, and why."""
+    """A schema is invalid; the message says where, and why."""
 
 
 class Schema:
-    """What events of one name should look like.
+    """The schema of events with one name.
 
-    Patterns are those of an engine whose time is bounded by the length of the text, so that no
-    sender can make one run away; it has neither look-around nor back-references. ``format`` is
-    checked. References lead to other files at most, never to the network.
+    Patterns run in linear time, so that no sender can make one slow; they have neither look-around
+    nor back-references. ``format`` is checked. References may lead to other files, but not to the
+    network.
 
     Args:
-        schema: as JSON has it.
-        at: the file that it stands in, for relative references.
+        schema: the JSON Schema.
+        at: the file of the schema, for relative references.
 
     Attributes:
-        files: the further files that references led to.
+        files: further files that references led to.
 
     Raises:
-        SchemaError: it is no schema.
+        SchemaError: the schema is invalid.
     """
 
     def __init__(self, schema: Any, at: Path) -> None:
         if not isinstance(schema, dict | bool):
-            raise SchemaError("is no JSON Schema; it must be an object, true or false")
+            raise SchemaError("is not a JSON Schema; it must be an object, true or false")
         self.files: list[Path] = []
         self.raw = schema
         try:
@@ -229,13 +228,13 @@ class Schema:
         self._errors = validator.iter_errors
 
     def violations(self, value: Any) -> list[Violation]:
-        """Return what is wrong with *value*; nothing where it fits."""
+        """Return the violations of *value*; empty if it is valid."""
         return [found for error in self._errors(value) for found in violations(error, value)]
 
     def _referred(self, uri: str) -> Any:
         parts = urlsplit(uri)
         if parts.scheme != "file":
-            raise ValueError(f"{uri} is no file, and nothing is fetched from elsewhere")
+            raise ValueError(f"{uri} is not a file; schemas are never fetched from the network")
         path = Path(unquote(parts.path))
         self.files.append(path)
         try:
@@ -245,37 +244,38 @@ class Schema:
 
 
 def json_of(path: Path) -> Any:
-    """Return what the JSON file *path* holds.
+    """Return the JSON values in the file *path*.
 
     Raises:
-        SchemaError: it cannot be read, or is no JSON.
+        SchemaError: the file cannot be read, or is not JSON.
     """
     try:
         return orjson.loads(path.read_bytes())
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
-        raise SchemaError(f"cannot be read: {reason}; mend the path, or write the file") from error
+        what = f"cannot be read: {reason}; correct the path or create the file"
+        raise SchemaError(what) from error
     except orjson.JSONDecodeError as error:
-        raise SchemaError(f"is no JSON: {error}") from error
+        raise SchemaError(f"is not JSON: {error}") from error
 
 
 def _reason(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
-        return f"is no JSON Schema: {error}"
+        return f"is not a JSON Schema: {error}"
     place = "/".join(map(str, error.instance_path))
     kind = error.kind
     if isinstance(kind, ValidationErrorKind.Referencing):
-        return f"refers to what cannot be had: {_cause(kind.error.message)}"
+        return f"has a reference that cannot be resolved: {_cause(kind.error.message)}"
     if isinstance(kind, ValidationErrorKind.Format) and kind.format == "regex":
-        what = "is no pattern that can be used; look-around and back-references cannot"
-        return f"is no JSON Schema: {place} {what}"
+        what = "is not a valid pattern; look-around and back-references are not supported"
+        return f"is not a JSON Schema: {place} {what}"
     found = next(violations(error))
     if place.endswith("type") and found.path == tuple(error.instance_path):
         what = 'must be "string", "number", "integer", "boolean", "object", "array" or "null"'
-        return f"is no JSON Schema: {place} {what}"
-    return f"is no JSON Schema: {'/'.join(map(str, found.path)) or 'it'} {found.what}"
+        return f"is not a JSON Schema: {place} {what}"
+    return f"is not a JSON Schema: {'/'.join(map(str, found.path)) or 'it'} {found.what}"
 
 
 def _cause(message: str) -> str:
-    """Return why a reference failed, without what the library says around it."""
+    """Return why a reference failed, without the library's own words around it."""
     return message.partition("retrieving it failed: ")[2].removeprefix("ValueError: ") or message

@@ -206,7 +206,7 @@ async def test_nothing_goes_without_the_steps_of_a_route_that_is_gone(tmp_path: 
         write(tmp_path, sandbox, routes.replace('"hashed"', '"renamed"'))
         async with gateway_process(path) as gateway:
             line = await gateway.saw("dead_letter")
-            assert "the steps of the route 'hashed'" in str(line["reason"])
+            assert "route 'hashed', whose steps apply" in str(line["reason"])
             gateway.process.terminate()
             assert await gateway.ended() == 0
         with DeadLetterStore(tmp_path / "spool") as box:

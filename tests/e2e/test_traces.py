@@ -91,7 +91,7 @@ async def test_a_trace_says_where_an_event_went_and_why(tmp_path: Path) -> None:
     assert f"event {request}-0  track 'Order Viewed'" in text
     assert "orders: not taken; the condition does not hold" in text
     assert 'decided by: event.name == "Order Completed"' in text
-    assert "all: to chrts; every event of the source" in text
+    assert "all: to chrts; all events" in text
     assert "chrts, attempt 1: HTTP 200" in text
     assert "delivered" in text
     assert "after the steps of all" in text

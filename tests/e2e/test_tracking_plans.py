@@ -86,13 +86,11 @@ async def test_what_is_allowed_is_counted_and_delivered(tmp_path: Path) -> None:
         await run.watch.until(lambda w: len(w.settled) == 2)
         (sent,) = await run.journal("chrts")
         assert sent["body"] == CARD
-        assert run.gateway.tally.counts == {
-            ("shop", "paid", "properties.card: must not be there"): 1
-        }
+        assert run.gateway.tally.counts == {("shop", "paid", "properties.card: is not allowed"): 1}
         await run.gateway.observer.recorder.stop()
         (trace,) = await run.gateway.observer.traces.show(answer.headers["x-gateway-request-id"])
-        assert trace.events[0].planned == ("properties.card: must not be there",)
-        assert "  violates the tracking plan: properties.card: must not be there" in trace_lines(
+        assert trace.events[0].planned == ("properties.card: is not allowed",)
+        assert "  violates the tracking plan: properties.card: is not allowed" in trace_lines(
             trace, whole=False
         )
 
@@ -164,7 +162,7 @@ async def test_a_reload_changes_the_plan(tmp_path: Path) -> None:
             await gateway.saw("reloaded")
             async with client.post(url, json=CARD, headers=KEY) as answer:
                 assert answer.status == 400
-                assert "properties.card: must not be there" in await answer.text()
+                assert "properties.card: is not allowed" in await answer.text()
 
 
 async def test_violations_are_counted_without_credentials(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_explain_reads_a_whole_request(tmp_path: Path) -> None:
     shown = run("explain", "--config", path, "-", stdin=request)
     assert "✓ route 2  → crm" in shown.output
     assert "- large orders  → ads" in shown.output
-    assert "consent      filtered: no consent to advertising is known" in shown.output
+    assert "consent      filtered: no recorded consent to advertising" in shown.output
     shown = run("explain", "--config", path, "-", stdin="GET /init?shop_id=x\n\n")
     assert "no event: the gateway answers such reads by itself" in shown.output
 
@@ -132,7 +132,7 @@ def test_explain_says_what_to_do(tmp_path: Path, options: tuple[str, ...], said:
 def test_a_test_passes(tmp_path: Path) -> None:
     """Who gets it, what, and why the others do not: where all of it is so, the test passes."""
     more = """
-withheld = { ads = "no consent to advertising" }
+withheld = { ads = "no recorded consent to advertising" }
 [tests.expect.crm]
 method = "POST"
 path = "/event/track"
@@ -149,7 +149,10 @@ body = '{"name": "Order Completed", "properties": {"total": 120.5, "order_id": "
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ('expect = ["crm", "ads"]', "ads: gets nothing: large orders: consent: no consent to"),
+        (
+            'expect = ["crm", "ads"]',
+            "ads: gets nothing: large orders: consent: no recorded consent to",
+        ),
         ("expect = []", "crm: gets a request, and should get nothing"),
         ('withheld = { ads = "too small" }', "ads: gets nothing for another reason"),
         ('withheld = { ads = "too small" }', '- reason  "too small"'),

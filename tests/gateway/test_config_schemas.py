@@ -32,11 +32,11 @@ def test_schemas_stand_inline_or_in_files(tmp_path: Path) -> None:
         (
             '"plan/order.json"', '"plan/none.json"',
             ("gateway.toml:7: [sources.shop.schemas] Order Completed: its schema plan/none.json "
-            "cannot be read: no such file or directory; mend the path, or write the file"),
+            "cannot be read: no such file or directory; correct the path or create the file"),
         ),
         (
             '["products"]', '"products"',
-            ("gateway.toml:8: [sources.shop.schemas] Product *: its schema is no JSON Schema: "
+            ("gateway.toml:8: [sources.shop.schemas] Product *: its schema is not a JSON Schema: "
             "properties/properties/required must be a list"),
         ),
         (
@@ -65,7 +65,7 @@ def test_a_file_that_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "plan").mkdir()
     (tmp_path / "plan" / "order.json").write_text('{"required": }')
     (problem,) = problems(tmp_path, PLANNED)
-    assert "its schema plan/order.json is no JSON: " in problem
+    assert "its schema plan/order.json is not JSON: " in problem
     assert "line 1 column 14" in problem
 
 

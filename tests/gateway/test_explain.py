@@ -144,7 +144,7 @@ def test_what_a_filter_keeps_back_is_told(tmp_path: Path) -> None:
     large = route(explain(tmp_path, ExplainRequest(order(), path="/push", at=NOW)), "large")
     assert large.decision.taken
     assert large.decision.gives == ()
-    assert [step.kept_back for step in large.steps] == ["no consent to advertising is known"]
+    assert [step.kept_back for step in large.steps] == ["no recorded consent to advertising"]
 
 
 def test_what_a_vendor_cannot_say_is_told(tmp_path: Path) -> None:

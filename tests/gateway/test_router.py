@@ -72,7 +72,7 @@ def test_every_decision_has_its_reason() -> None:
     assert [d.taken for d in decisions] == [False, False, False, True]
     assert [d.reason for d in decisions] == [
         "not from shop",
-        "track is none of the types identify",
+        "type track is not one of identify",
         "'Product Viewed' matches none of the names Order *",
         "'Product Viewed' matches 'Product *'",
     ]
@@ -254,11 +254,11 @@ def test_explain_tells_what_every_route_says() -> None:
         "the condition does not hold: event.properties.absent is missing"
     )
     assert said["kept"].taken
-    assert said["kept"].kept_back == "consent: no consent to ads is known"
+    assert said["kept"].kept_back == "consent: no recorded consent to ads"
     assert said["kept"].gives == ()
     assert said["won"].gives == ("a",)
-    assert said["after"].reason == "won takes it and stops there"
-    assert said["rest"].reason == "another route takes it"
+    assert said["after"].reason == "route won takes the event and stops (stop = true)"
+    assert said["rest"].reason == "another route takes the event"
     assert said["elsewhere"].reason == "not from other"
 
 

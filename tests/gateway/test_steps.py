@@ -285,7 +285,7 @@ def test_a_sample_takes_users_for_good() -> None:
         ({"ads": True}, {"ads": False}, ""),
         ({"ads": False}, {"ads": True}, "consent: the user has not consented to ads"),
         ({}, {"ads": False}, "consent: the user has not consented to ads"),
-        ({"mail": True}, {}, "consent: no consent to ads is known"),
+        ({"mail": True}, {}, "consent: no recorded consent to ads"),
     ],
 )
 def test_consent_is_the_events_own_before_what_is_remembered(
@@ -308,7 +308,7 @@ def test_all_categories_are_needed() -> None:
 def test_a_filter_judges_what_the_steps_before_it_left() -> None:
     """Steps are taken in order: a consent that was dropped, or set, before counts so."""
     dropped = [step(drop=["consent"]), step(consent="ads")]
-    assert StepChain("r", dropped).filtered_by(EVENT) == "consent: no consent to ads is known"
+    assert StepChain("r", dropped).filtered_by(EVENT) == "consent: no recorded consent to ads"
     assert StepChain("r", dropped[::-1]).filtered_by(EVENT) == ""
 
 
@@ -326,7 +326,7 @@ def test_steps_can_be_watched_one_at_a_time() -> None:
         ("set", "Product Viewed", "A"), ("rename", "A", "B"), ("sample", "B", "B"),
         ("consent", "B", "B"),
     ]  # fmt: skip
-    assert taken[-1].kept_back == "no consent to none is known"
+    assert taken[-1].kept_back == "no recorded consent to none"
 
 
 def test_a_step_that_fails_says_which() -> None:
