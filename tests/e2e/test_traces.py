@@ -95,8 +95,8 @@ async def test_a_trace_says_where_an_event_went_and_why(tmp_path: Path) -> None:
     assert "chrts, attempt 1: HTTP 200" in text
     assert "delivered" in text
     assert "after the steps of all" in text
-    assert '"colour": "red"' in text.partition("try 1")[0]
-    assert '"colour": "red"' not in text.partition("try 1")[2]
+    assert '"colour": "red"' in text.partition("attempt 1")[0]
+    assert '"colour": "red"' not in text.partition("attempt 1")[2]
     assert "authorization: ***" in text
     assert "second-key" not in text
     assert shown(tmp_path, f"{request}-0") == text
