@@ -253,7 +253,7 @@ class Gateway:
             await self.report_orphans()
         except SpoolError as error:  # the next reload, or the next start, does it again
             log.warning("removed_destinations_kept", reason=str(error))
-        for key in found.unheeded:
+        for key in found.restart_required:
             log.warning("restart_required", key=key)
         log.info(
             "reloaded",

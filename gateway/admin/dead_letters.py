@@ -1,4 +1,4 @@
-"""Dead letters: finding them, looking at them, replaying and dropping them."""
+"""Dead letters: finding them, looking at them, replaying and deleting them."""
 
 import time
 from collections.abc import Iterable
@@ -35,8 +35,8 @@ class DeadLetterQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     destination: Text | UnsetType = UNSET
     reason: Text | UnsetType = UNSET
     """A part of the reason, in any case."""
-    alike: Text | UnsetType = UNSET
-    """What a group's ``alike`` says."""
+    reason_pattern: Text | UnsetType = UNSET
+    """The ``reason_pattern`` of a group."""
     cause: Cause | UnsetType = UNSET
     since: Seconds | UnsetType = UNSET
     until: Seconds | UnsetType = UNSET
@@ -65,7 +65,7 @@ class Listing(DeadLetterQuery, frozen=True, forbid_unknown_fields=True):
 class DeadLetterPage(msgspec.Struct, frozen=True):
     """Dead letters by id."""
 
-    letters: list[DeadLetterSummary]
+    dead_letters: list[DeadLetterSummary]
     next: int | None
     """``after`` of the next page; null where there is none."""
 
@@ -79,7 +79,7 @@ class Groups(msgspec.Struct, frozen=True):
 class DeadLetterDetail(msgspec.Struct, frozen=True):
     """A dead letter with all that is known of it, without credentials."""
 
-    letter: DeadLetterSummary
+    dead_letter: DeadLetterSummary
     received: RedactedRequest
     """The request as it came."""
     sent: RedactedRequest | None
@@ -159,12 +159,12 @@ async def replay_dead_letters(
     return await _move(desk, body, desk.gateway.spool.replay_dead_letters, "dead_letters_replayed")
 
 
-@endpoint("POST", "/dead-letters/drop")
-async def drop_dead_letters(
+@endpoint("POST", "/dead-letters/delete")
+async def delete_dead_letters(
     desk: AdminContext, body: Annotated[DeadLetterSelection, EITHER]
 ) -> DeadLettersMoved:
-    """Throw dead letters away."""
-    return await _move(desk, body, desk.gateway.spool.delete_dead_letters, "dead_letters_dropped")
+    """Delete dead letters."""
+    return await _move(desk, body, desk.gateway.spool.delete_dead_letters, "dead_letters_deleted")
 
 
 async def _move(
@@ -181,7 +181,7 @@ async def _move(
         following = ids[-1] if len(ids) == MOST else None
     moved = await act(ids) if ids else 0
     if moved:
-        log.info(event, letters=moved)
+        log.info(event, dead_letters=moved)
     return DeadLettersMoved(moved, following)
 
 
@@ -211,5 +211,5 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     list_dead_letter_groups,
     show_dead_letter,
     replay_dead_letters,
-    drop_dead_letters,
+    delete_dead_letters,
 )

@@ -1,4 +1,4 @@
-"""Destinations: how they are doing; pausing them, going on, trying everything at once."""
+"""Destinations: how they are doing; pausing, resuming and draining them."""
 
 import asyncio
 import contextlib
@@ -29,13 +29,13 @@ class Accounts(msgspec.Struct, frozen=True):
     delivered: int
     declined: int
     shadowed: int
-    dead: int
-    """Dead letters that exist."""
+    dead_letters: int
+    """Those that exist."""
     dropped: int
     """Thrown away: dead letters by an operator, or for want of room."""
-    waiting: int
-    """Deliveries that are still owed to it."""
-    missing: int
+    pending: int
+    """Deliveries that are pending."""
+    unaccounted: int
     """Accepted, and none of the others: 0, or something was lost."""
 
 
@@ -46,30 +46,32 @@ class Destination(msgspec.Struct, frozen=True):
     vendor: str
     url: str
     shadow: bool
-    """It only looks on: nothing is owed to it, and what it sees is counted apart."""
-    state: Literal["delivering", "paused", "probing", "open"]
-    """``open``: its circuit is, and nothing is tried for a while; ``probing``: one attempt is."""
+    """It only looks on: nothing is sent, and its events are counted apart."""
+    state: Literal["delivering", "paused", "half_open", "open"]
+    """``open``: its circuit is, and nothing is tried for a while; ``half_open``: one attempt
+    probes whether it is well again."""
     reason: str
     """Why it is in trouble; empty where it is not."""
-    full: str
+    refuses_reason: str
     """Why no new events are taken for it; empty where they are."""
     paused_until: float | None
     """Unix seconds until which the vendor asked for no attempts; null where it did not."""
     delivered: int
     declined: int
-    dead: int
-    """Dead letters made of its deliveries, with those that the spool made since the start."""
+    dead_lettered: int
+    """Deliveries that became dead letters since the start, whether the worker or the spool gave
+    them up."""
     dropped: int
     """Deliveries that were given up for want of room, without a dead letter, since the start."""
     retried: int
     shadowed: int
     """Events that it looked at, as a shadow."""
-    in_hand: int
-    """Requests that are in memory, on their way or about to be."""
+    in_flight: int
+    """Jobs of its worker in memory."""
     backlog: int
-    """Requests in the log that are still owed to it, those in hand included."""
+    """Requests in the log that are pending for it, those in flight included."""
     retrying: int
-    """Deliveries that wait for their next try."""
+    """Deliveries that wait for their next attempt."""
     parked: int
     """Deliveries that wait behind an earlier one of the same user."""
     dead_letters: int
@@ -80,8 +82,8 @@ class Destination(msgspec.Struct, frozen=True):
     """The most attempts a second; null where there is no limit."""
     max_backlog: int | None
     balance: Accounts | None
-    """Accepted = delivered + declined + shadowed + dead + dropped + waiting + missing; null while
-    the spool cannot say, since the disk fails."""
+    """accepted = delivered + declined + shadowed + dead_letters + dropped + pending + unaccounted;
+    null while the disk fails."""
 
 
 class Destinations(msgspec.Struct, frozen=True):
@@ -101,7 +103,7 @@ async def balances(spool: Spool) -> dict[str, Balance]:
 def _accounts(balance: Balance | None) -> Accounts | None:
     if balance is None:
         return None
-    return Accounts(**msgspec.structs.asdict(balance), missing=balance.missing)
+    return Accounts(**msgspec.structs.asdict(balance), unaccounted=balance.unaccounted)
 
 
 def described(
@@ -112,7 +114,7 @@ def described(
     config = desk.gateway.config.destinations[name]
     state = worker.status()
     given_up = desk.gateway.spool.given_up().get(name, GivenUp())
-    circuit: Literal["delivering", "probing", "open"] = (
+    circuit: Literal["delivering", "half_open", "open"] = (
         "delivering" if state.circuit == "closed" else state.circuit
     )
     return Destination(
@@ -122,19 +124,19 @@ def described(
         shadow=bool(config.shadow),
         state="paused" if state.paused else circuit,
         reason=state.reason,
-        full=desk.gateway.refusing().get(name, ""),
+        refuses_reason=desk.gateway.refusing().get(name, ""),
         paused_until=time.time() + state.paused_for if state.paused_for else None,
         delivered=state.delivered,
         declined=state.declined,
-        dead=state.dead + given_up.dead,
+        dead_lettered=state.dead + given_up.dead,
         dropped=given_up.dropped,
         retried=state.retried,
         shadowed=state.shadowed,
-        in_hand=state.in_hand,
+        in_flight=state.in_flight,
         backlog=depth.backlog,
         retrying=depth.retrying,
         parked=depth.parked,
-        dead_letters=depth.dead,
+        dead_letters=depth.dead_letters,
         oldest=depth.oldest,
         concurrency=config.concurrency,
         rate=config.rate,
@@ -188,7 +190,7 @@ async def pause_destination(desk: AdminContext, name: Name) -> Destination:
 
 @endpoint("POST", "/destinations/{name}/resume", refuses=UNKNOWN)
 async def resume_destination(desk: AdminContext, name: Name) -> Destination:
-    """Go on with a destination that was paused."""
+    """Resume a paused destination."""
     desk.worker(name)
     await desk.gateway.spool.pause(name, paused=False)
     desk.worker(name).pause(paused=False)
@@ -198,7 +200,7 @@ async def resume_destination(desk: AdminContext, name: Name) -> Destination:
 
 @endpoint("POST", "/destinations/{name}/drain", refuses=UNKNOWN | {409: "It is paused."})
 async def drain_destination(desk: AdminContext, name: Name) -> Destination:
-    """Try everything that is owed to a destination at once.
+    """Try everything that is pending for a destination now.
 
     Retries do not wait for their time, nor attempts for the circuit or for what the vendor asked
     for; the rate limit stays. New events are taken as ever.

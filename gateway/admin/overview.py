@@ -26,11 +26,11 @@ class SourceState(msgspec.Struct, frozen=True):
     mount: str
     accepted: int
     """Events since the gateway began."""
-    rate: float
+    accepted_rate: float
     """Events a second, now."""
     unrouted: int
     """Events since the gateway began that no route took."""
-    nowhere: float
+    unrouted_rate: float
     """Events a second that no route takes, now."""
 
 
@@ -43,35 +43,36 @@ class RouteState(msgspec.Struct, frozen=True):
     conditions: list[str]
     """What must hold for it to take an event; nothing where it takes all."""
     steps: list[str]
-    otherwise: bool
-    events: int
-    """Events that it gave to a destination since the gateway began."""
-    rate: float
-    """Events a second that it gives to a destination, now."""
-    withheld: int
-    """Events that its steps kept back since the gateway began."""
-    kept_back: float
-    """Events a second that its steps keep back, now."""
+    fallback: bool
+    """It takes what no other route takes."""
+    routed: int
+    """Events that it let through to a destination since the gateway began."""
+    routed_rate: float
+    """Events a second that it lets through to a destination, now."""
+    filtered: int
+    """Events that its steps stopped since the gateway began."""
+    filtered_rate: float
+    """Events a second that its steps stop, now."""
 
 
 class DestinationActivity(msgspec.Struct, frozen=True):
     """A destination, and what goes out."""
 
     destination: Destination
-    arrived: int
+    delivered: int
     """Events that arrived since the gateway began."""
-    delivered: float
+    delivered_rate: float
     """Events a second, now."""
-    failed: float
+    failed_rate: float
     """Attempts a second that did not arrive, now."""
 
 
 class Attention(msgspec.Struct, frozen=True):
     """Something that a person should look at."""
 
-    level: Literal["trouble", "notice"]
+    level: Literal["error", "warning"]
     text: str
-    about: str
+    page: str
     """The page of the console where it is to be seen, such as ``destinations/crm``."""
 
 
@@ -95,13 +96,13 @@ async def show_overview(desk: AdminContext) -> Overview:
     now = gateway.spool.clock.of_day()
     tallies = tallied(gateway.observer.counts)
     exits = [
-        DestinationActivity(one, tallies.arrived.get(one.name, 0), *series.delivered(one.name))
+        DestinationActivity(one, tallies.delivered.get(one.name, 0), *series.delivered(one.name))
         for one in await listed(desk)
     ]
     used = await gateway.spool.size() / config.spool.max_bytes
     found = sorted(
         [*_gateway(desk, used), *(one for exit_ in exits for one in _exit(exit_.destination, now))],
-        key=lambda one: one.level != "trouble",
+        key=lambda one: one.level != "error",
     )
     sources = [
         SourceState(
@@ -109,9 +110,9 @@ async def show_overview(desk: AdminContext) -> Overview:
             vendor=source.vendor,
             mount=source.mount,
             accepted=tallies.taken.get(name, 0),
-            rate=series.accepted(name)[0],
-            unrouted=tallies.nowhere.get(name, 0),
-            nowhere=series.accepted(name)[1],
+            accepted_rate=series.accepted(name)[0],
+            unrouted=tallies.unrouted.get(name, 0),
+            unrouted_rate=series.accepted(name)[1],
         )
         for name, source in config.sources.items()
     ]
@@ -132,52 +133,52 @@ def routes_of(desk: AdminContext) -> list[RouteState]:
                 *([" ".join(route.when.split())] if route.when else []),
             ],
             steps=[step.word for step in route.steps],
-            otherwise=route.fallback,
-            events=counts.routed[route.name, "given"],
-            rate=series.routed(route.name)[0],
-            withheld=counts.routed[route.name, "kept_back"],
-            kept_back=series.routed(route.name)[1],
+            fallback=route.fallback,
+            routed=counts.routed[route.name, "routed"],
+            routed_rate=series.routed(route.name)[0],
+            filtered=counts.routed[route.name, "filtered"],
+            filtered_rate=series.routed(route.name)[1],
         )
         for route in config.routes
     ]
 
 
 def _gateway(desk: AdminContext, used: float) -> Iterator[Attention]:
-    if trouble := desk.gateway.not_ready_reason():
-        yield Attention("trouble", f"Nothing is accepted: {trouble}.", "config")
+    if reason := desk.gateway.not_ready_reason():
+        yield Attention("error", f"Nothing is accepted: {reason}.", "config")
     for name, why in desk.gateway.refusing().items():
         text = f"{why[0].upper()}{why[1:]}."
-        yield Attention("trouble", text, f"destinations/{name}")
+        yield Attention("error", text, f"destinations/{name}")
     if used >= NEARLY_FULL:
-        yield Attention("trouble", f"The spool is {used:.0%} full.", "destinations")
+        yield Attention("error", f"The spool is {used:.0%} full.", "destinations")
     for route, failed in desk.gateway.router.failures.counts.items():
         events = "event" if failed == 1 else "events"
         text = f"{route} could not be judged for {failed:,} {events}; the log says why."
-        yield Attention("notice", text, "config")
+        yield Attention("warning", text, "config")
     warnings = desk.gateway.config.warnings
     for warning in warnings[:NAMED]:
-        yield Attention("notice", f"{warning[0].upper()}{warning[1:]}.", "config")
+        yield Attention("warning", f"{warning[0].upper()}{warning[1:]}.", "config")
     if len(warnings) > NAMED:
         text = f"{len(warnings) - NAMED} more warnings of the configuration."
-        yield Attention("notice", text, "config")
+        yield Attention("warning", text, "config")
 
 
 def _exit(exit_: Destination, now: float) -> Iterator[Attention]:
     about = f"destinations/{exit_.name}"
     owed = exit_.backlog + exit_.retrying + exit_.parked
-    if exit_.state in {"open", "probing"}:
+    if exit_.state in {"open", "half_open"}:
         text = f"{exit_.name} is in trouble, {owed:,} wait: {exit_.reason}."
-        yield Attention("trouble", text, about)
+        yield Attention("error", text, about)
     elif exit_.state == "paused":
-        yield Attention("notice", f"{exit_.name} is paused; {owed:,} wait.", about)
+        yield Attention("warning", f"{exit_.name} is paused; {owed:,} wait.", about)
     elif exit_.oldest is not None and now - exit_.oldest > OLD:
         minutes = (now - exit_.oldest) / 60
         text = f"{exit_.name} is {minutes:,.0f} minutes behind; {owed:,} wait."
-        yield Attention("notice", text, about)
+        yield Attention("warning", text, about)
     if exit_.dead_letters:
         letters = "dead letter" if exit_.dead_letters == 1 else "dead letters"
         text = f"{exit_.name} has {exit_.dead_letters:,} {letters}."
-        yield Attention("notice", text, f"dead?destination={exit_.name}")
+        yield Attention("warning", text, f"dead-letters?destination={exit_.name}")
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (show_overview,)
@@ -186,23 +187,23 @@ ENDPOINTS: tuple[Endpoint, ...] = (show_overview,)
 class History(msgspec.Struct, frozen=True):
     """The last hour, as far as the gateway ran, the oldest first."""
 
-    every: float
+    interval: float
     """Seconds between two samples."""
     sources: dict[str, list[SourceSample]]
     routes: dict[str, list[RouteSample]]
     destinations: dict[str, list[DestinationSample]]
 
 
-@endpoint("GET", "/series")
-async def show_series(desk: AdminContext) -> History:
+@endpoint("GET", "/history")
+async def show_history(desk: AdminContext) -> History:
     """Show the last hour: what sources took, what routes and destinations did."""
     gateway, series = desk.gateway, desk.series
     return History(
-        every=EVERY,
+        interval=EVERY,
         sources={name: list(series.sources[name]) for name in gateway.config.sources},
         routes={one.name: list(series.routes[one.name]) for one in gateway.config.routes},
         destinations={name: list(series.destinations[name]) for name in gateway.workers},
     )
 
 
-HISTORY_ENDPOINTS: tuple[Endpoint, ...] = (show_series,)
+HISTORY_ENDPOINTS: tuple[Endpoint, ...] = (show_history,)

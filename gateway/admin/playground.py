@@ -33,7 +33,9 @@ from gateway.spool.dead_letters import Hide
 from gateway.trace.records import RecordedLoss, RouteRecord
 from gateway.tracking.plan import LEFT_OUT
 
-OURS = frozenset({"destination", "destinations", "gives", "source", "vendor", "route", "request"})
+OURS = frozenset(
+    {"destination", "destinations", "routed_to", "source", "vendor", "route", "request"}
+)
 """Fields that hold names of the configuration's: what leads from page to page must not change."""
 
 T = TypeVar("T")
@@ -52,8 +54,12 @@ def _hidden(value: Any, hide: Hide) -> Any:
     if isinstance(value, str):
         return hide(value)
     if isinstance(value, msgspec.Struct):
-        fields = (name for name in value.__struct_fields__ if name not in OURS)
-        clean = {name: _hidden(getattr(value, name), hide) for name in fields}
+        held = msgspec.structs.asdict(value)
+        clean = {
+            name: _hidden(inner, hide)
+            for name, inner in held.items()
+            if name not in OURS or isinstance(inner, msgspec.Struct)
+        }
         return msgspec.structs.replace(value, **clean)
     if isinstance(value, dict):
         return {_hidden(name, hide): _hidden(inner, hide) for name, inner in value.items()}
@@ -107,11 +113,11 @@ class PlaygroundResponse(msgspec.Struct, frozen=True):
 class PlaygroundResult(msgspec.Struct, frozen=True):
     """What would become of a request."""
 
-    answer: PlaygroundResponse | None
-    """Null where the gateway would not answer by itself."""
-    refused: str
-    """Why it would become no events; empty where it would."""
-    story: RequestView
+    response: PlaygroundResponse | None
+    """Null where the gateway would not respond by itself."""
+    refused_reason: str
+    """Empty where the request would be accepted."""
+    request: RequestView
 
 
 @endpoint("GET", "/playground")
@@ -135,10 +141,10 @@ async def list_entrances(desk: AdminContext) -> PlaygroundSources:
 
 @endpoint("POST", "/explain", refuses={409: "There is no such source, or no such endpoint."})
 async def explain_request(desk: AdminContext, body: PlaygroundRequest) -> PlaygroundResult:
-    """Tell what would become of a request, step by step; nothing is stored or sent.
+    """Show what would become of a request, step by step; nothing is stored or sent.
 
-    It is what `gateway explain` tells, by the configuration in effect: the request is told as if it
-    were alone, and nothing is known of its users.
+    It is what `gateway explain` shows, by the configuration in effect: as if the request came
+    alone, and nothing were known of its users.
     """
     gateway = desk.gateway
     asked = ExplainRequest(body.body.encode(), body.source, body.path, JSON, datetime.now(UTC))
@@ -153,21 +159,21 @@ async def explain_request(desk: AdminContext, body: PlaygroundRequest) -> Playgr
         body.body,
         mapped.flat() if mapped else (),
     )
-    story = RequestView(
+    request = RequestView(
         request="playground",
         at=None,
         source=told.source,
         vendor=told.vendor,
         status=told.answer.status if told.answer else None,
-        refused="",
+        refused_reason="",
         received=was_received,
         events=[_event(desk, event, mapped, was_received) for event in told.events],
-        more=0,
+        omitted_events=0,
     )
     answer, refused = told.answer, ""
     if told.refusal is not None:
         answer, refused = told.refusal.answer, told.refusal.reason
-    return redact_struct(PlaygroundResult(_answer(answer), refused, story), desk.hide)
+    return redact_struct(PlaygroundResult(_answer(answer), refused, request), desk.hide)
 
 
 def _answer(response: Response | None) -> PlaygroundResponse | None:
@@ -184,7 +190,7 @@ def _event(
         event=event.id,
         type=event.type,
         name=event.name or event.type,
-        repeated=False,
+        duplicate=False,
         fields=event_fields(as_json(event)),
         decisions=[RouteRecord(*route.decision) for route in told.routes],
         deliveries=[
@@ -193,10 +199,10 @@ def _event(
             for delivery in route.deliveries
         ],
         steps=[_step(route.decision.route, step) for route in told.routes for step in route.steps],
-        planned=[f"{what}{LEFT_OUT if gone else ''}" for what, gone in planned.told()]
+        violations=[f"{what}{LEFT_OUT if gone else ''}" for what, gone in planned.told()]
         if planned
         else [],
-        left_out=left_out(mapped, was_received, told.came, planned.dropped)
+        dropped_fields=left_out(mapped, was_received, told.came, planned.dropped)
         if mapped and planned
         else [],
     )
@@ -207,7 +213,7 @@ def _step(route: str, step: StepResult) -> StepView:
         ChangeView(path, *(_shown(path, value) for value in (before, after)))
         for path, before, after in diff_events(step.before, step.after)
     ]
-    return StepView(route, step.word, step.kept_back, changed)
+    return StepView(route, step.word, step.filtered, changed)
 
 
 def _shown(path: str, value: Any) -> Any:
@@ -219,9 +225,9 @@ def _shown(path: str, value: Any) -> Any:
 def _delivery(desk: AdminContext, told: DeliveryExplanation, route: str) -> DeliveryView:
     config, sent = desk.gateway.config.destinations[told.destination], told.request
     output = desk.gateway.registry.outputs[config.vendor](config.settings)
-    outcome = "sent" if sent else "dead" if told.dead else "declined"
+    outcome = "sent" if sent else "dead_letter" if told.dead else "declined"
     if config.shadow is True and sent:
-        outcome = "compared"
+        outcome = "shadowed"
     return DeliveryView(
         destination=told.destination,
         vendor=told.vendor,

@@ -33,7 +33,7 @@ class SourceSample(msgspec.Struct, frozen=True):
     """Unix seconds of the later one."""
     accepted: float
     """Events a second."""
-    nowhere: float
+    unrouted: float
     """Events a second of these that no route took."""
 
 
@@ -42,10 +42,10 @@ class RouteSample(msgspec.Struct, frozen=True):
 
     at: float
     """Unix seconds of the later one."""
-    given: float
-    """Events a second that it gave to a destination."""
-    kept_back: float
-    """Events a second that its steps kept back."""
+    routed: float
+    """Events a second that it let through to a destination."""
+    filtered: float
+    """Events a second that its steps stopped."""
 
 
 class DestinationSample(msgspec.Struct, frozen=True):
@@ -57,12 +57,12 @@ class DestinationSample(msgspec.Struct, frozen=True):
     """Events a second."""
     failed: float
     """Deliveries a second that did not arrive, or not yet."""
-    latency: float | None
+    latency_mean: float | None
     """Mean seconds of an attempt; null where there was none."""
-    slow: float | None
+    latency_p95: float | None
     """Seconds within which 19 of 20 attempts ended, roughly; null where there was none."""
     backlog: int
-    """Requests and waiting deliveries that were owed to it at the later one."""
+    """Requests and waiting deliveries that were pending for it at the later one."""
 
 
 class ActivitySampler:
@@ -89,7 +89,7 @@ class ActivitySampler:
         """Take a sample.
 
         Raises:
-            SpoolError: the spool cannot tell what is owed.
+            SpoolError: the spool cannot tell what is pending.
         """
         gateway = self._gateway
         depths = await gateway.spool.depths()
@@ -99,20 +99,20 @@ class ActivitySampler:
         before, self._before = self._before, now
         for name in gateway.config.sources:
             taken = now.taken.get(name, 0) - before.taken.get(name, 0)
-            nowhere = now.nowhere.get(name, 0) - before.nowhere.get(name, 0)
-            self.sources[name].append(SourceSample(at, taken / since, nowhere / since))
+            unrouted = now.unrouted.get(name, 0) - before.unrouted.get(name, 0)
+            self.sources[name].append(SourceSample(at, taken / since, unrouted / since))
         for route in gateway.config.routes:
-            given, kept_back = (
-                (now.routed.get((route.name, how), 0) - before.routed.get((route.name, how), 0))
+            routed, filtered = (
+                (now.routed.get((route.name, end), 0) - before.routed.get((route.name, end), 0))
                 / since
-                for how in ("given", "kept_back")
+                for end in ("routed", "filtered")
             )
-            self.routes[route.name].append(RouteSample(at, given, kept_back))
+            self.routes[route.name].append(RouteSample(at, routed, filtered))
         for name in gateway.workers:
             depth = depths.get(name)
             sample = DestinationSample(
                 at=at,
-                delivered=(now.arrived.get(name, 0) - before.arrived.get(name, 0)) / since,
+                delivered=(now.delivered.get(name, 0) - before.delivered.get(name, 0)) / since,
                 failed=(now.failed.get(name, 0) - before.failed.get(name, 0)) / since,
                 **latencies(now.tries.get(name, NO_TRIES), before.tries.get(name, NO_TRIES)),
                 backlog=depth.backlog + depth.retrying + depth.parked if depth else 0,
@@ -120,12 +120,12 @@ class ActivitySampler:
             self.destinations[name].append(sample)
 
     def accepted(self, source: str) -> tuple[float, float]:
-        """Return how many events a second a source takes now, and how many go nowhere."""
-        return lately((one.accepted, one.nowhere) for one in self.sources[source])
+        """Return how many events a second a source takes now, and of how many no route takes."""
+        return lately((one.accepted, one.unrouted) for one in self.sources[source])
 
     def routed(self, route: str) -> tuple[float, float]:
-        """Return how many events a second a route gives to destinations now, and keeps back."""
-        return lately((one.given, one.kept_back) for one in self.routes[route])
+        """Return how many events a second a route lets through now, and its steps stop."""
+        return lately((one.routed, one.filtered) for one in self.routes[route])
 
     def delivered(self, destination: str) -> tuple[float, float]:
         """Return how many events a second arrive at a destination now, and fail."""
@@ -158,21 +158,21 @@ class CounterTotals(NamedTuple):
     """What was counted since the gateway began, by source, route or destination."""
 
     taken: dict[str, int]
-    nowhere: dict[str, int]
+    unrouted: dict[str, int]
     routed: dict[tuple[str, str], int]
-    arrived: dict[str, int]
+    delivered: dict[str, int]
     failed: dict[str, int]
     tries: dict[str, LatencyTotals]
 
 
 def tallied(counts: Counters) -> CounterTotals:
     """Return *counts* as sampling needs them, as they are now."""
-    taken, arrived, failed = Counter[str](), Counter[str](), Counter[str]()
+    taken, delivered, failed = Counter[str](), Counter[str](), Counter[str]()
     for (source, _), count in counts.events.items():
         taken[source] += count
     for (destination, outcome), count in counts.deliveries.items():
         if outcome == "delivered":
-            arrived[destination] += count
+            delivered[destination] += count
         elif outcome in FAILED:
             failed[destination] += count
     tries = {
@@ -181,8 +181,8 @@ def tallied(counts: Counters) -> CounterTotals:
         )
         for name, held in counts.attempt_seconds.items()
     }
-    nowhere, routed = dict(counts.unrouted), dict(counts.routed)
-    return CounterTotals(taken, nowhere, routed, arrived, failed, tries)
+    unrouted, routed = dict(counts.unrouted), dict(counts.routed)
+    return CounterTotals(taken, unrouted, routed, delivered, failed, tries)
 
 
 def latencies(now: LatencyTotals, before: LatencyTotals) -> dict[str, float | None]:
@@ -191,8 +191,8 @@ def latencies(now: LatencyTotals, before: LatencyTotals) -> dict[str, float | No
     fresh = [(bound, count - earlier.get(bound, 0)) for bound, count in now.upto]
     tried = fresh[-1][1] if fresh else 0
     if not tried:
-        return {"latency": None, "slow": None}
+        return {"latency_mean": None, "latency_p95": None}
     mean = (now.seconds - before.seconds) / tried
     slow = next(bound for bound, count in fresh if count >= SLOW * tried)
     finite = max(bound for bound, _ in fresh if bound != float("inf"))
-    return {"latency": mean, "slow": min(slow, finite)}
+    return {"latency_mean": mean, "latency_p95": min(slow, finite)}

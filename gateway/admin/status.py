@@ -65,12 +65,12 @@ log = structlog.get_logger()
 
 
 class Status(msgspec.Struct, frozen=True):
-    """How the gateway is."""
+    """Whether the gateway is ready, and since when it runs."""
 
     version: str
     ready: bool
-    trouble: str
-    """Why it is not ready; empty where it is."""
+    not_ready_reason: str
+    """Empty where it is ready."""
     started: float
     """Unix seconds."""
     now: float
@@ -82,7 +82,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class Orphan(msgspec.Struct, frozen=True):
-    """A destination that is not configured any more, and what is still owed to it."""
+    """A destination that is not configured any more, and what is still pending for it."""
 
     name: str
     depth: QueueDepth
@@ -97,8 +97,8 @@ class SpoolState(msgspec.Struct, frozen=True):
     max_bytes: int
     position: int
     """Requests written since the spool was made."""
-    trouble: str
-    """Why it takes nothing; empty where it does."""
+    not_ready_reason: str
+    """Why it takes no requests; empty where it does."""
     depths: dict[str, QueueDepth]
     """By destination."""
     orphans: list[Orphan]
@@ -131,19 +131,19 @@ class ReloadResult(msgspec.Struct, frozen=True):
     """Destinations."""
     changed: list[str]
     removed: list[str]
-    unheeded: list[str]
+    restart_required: list[str]
     """Keys that take effect at the next start only."""
 
 
 @endpoint("GET", "/status")
 async def show_status(desk: AdminContext) -> Status:
-    """Tell how the gateway is."""
+    """Show whether the gateway is ready, and since when it runs."""
     gateway = desk.gateway
-    trouble = gateway.not_ready_reason()
+    reason = gateway.not_ready_reason()
     return Status(
         version=version("cdp-gateway"),
-        ready=trouble is None,
-        trouble=trouble or "",
+        ready=reason is None,
+        not_ready_reason=reason or "",
         started=desk.started,
         now=time.time(),
         config=str(gateway.config.path),
@@ -163,7 +163,7 @@ async def show_spool(desk: AdminContext) -> SpoolState:
         bytes=await spool.size(),
         max_bytes=config.max_bytes,
         position=spool.position(),
-        trouble=spool.health() or "",
+        not_ready_reason=spool.health() or "",
         depths={name: depth for name, depth in depths.items() if name not in orphans},
         orphans=[Orphan(name, depth) for name, depth in orphans.items()],
     )
@@ -197,7 +197,7 @@ async def reload_config(desk: AdminContext) -> ReloadResult:
     """Put the configuration file into effect as it is now, as SIGHUP does."""
     log.info("reload_requested")
     changes = await desk.reloading.reload_now()
-    return ReloadResult(changes.added, changes.changed, changes.removed, changes.unheeded)
+    return ReloadResult(changes.added, changes.changed, changes.removed, changes.restart_required)
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (

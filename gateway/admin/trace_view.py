@@ -152,7 +152,8 @@ class AttemptView(msgspec.Struct, frozen=True):
     status: int | None
     seconds: float | None
     reason: str
-    said: str
+    response_excerpt: str
+    """The start of the response, or the error."""
 
 
 class DeliveryView(msgspec.Struct, frozen=True):
@@ -163,8 +164,8 @@ class DeliveryView(msgspec.Struct, frozen=True):
     route: str
     """The route whose steps it took; empty where it took none."""
     outcome: str
-    """How it stands: as the last try, ``dead``, or ``waits``; ``ended`` where its end was not
-    traced."""
+    """As of the last attempt, or ``dead_letter`` or ``pending``; ``finished`` where its end was not
+    traced. In the playground also ``sent``: what would be sent."""
     reason: str
     sent: Payload | None
     """What was sent last; null where nothing was."""
@@ -173,12 +174,12 @@ class DeliveryView(msgspec.Struct, frozen=True):
     attempts: list[AttemptView]
     changes: list[RecordedChange] = []
     """What the steps changed; in the playground the steps themselves say it."""
-    more_changes: int = 0
+    omitted_changes: int = 0
     """How many fields they changed besides."""
-    letter: DeadLetterSummary | None = None
+    dead_letter: DeadLetterSummary | None = None
     """Its dead letter; null where there is none, or none any more."""
-    then: str = ""
-    """What became of it since."""
+    next_step: str = ""
+    """What happens to it next, or what became of it since."""
 
 
 class ChangeView(msgspec.Struct, frozen=True):
@@ -196,8 +197,8 @@ class StepView(msgspec.Struct, frozen=True):
 
     route: str
     word: str
-    kept_back: str
-    """Why it lets the event go no further; empty where it does not."""
+    filtered: str
+    """Why it stops the event; empty where it lets the event through."""
     changes: list[ChangeView]
 
 
@@ -207,7 +208,8 @@ class EventView(msgspec.Struct, frozen=True):
     event: str
     type: str
     name: str
-    repeated: bool
+    duplicate: bool
+    """A repeat, which goes nowhere (``dedup``)."""
     fields: list[LinkedField]
     """The neutral event, without what the tracking plan left out; nothing where it cannot be made
     of what is kept."""
@@ -215,10 +217,10 @@ class EventView(msgspec.Struct, frozen=True):
     deliveries: list[DeliveryView]
     steps: list[StepView] = []
     """In the playground; traces do not keep them."""
-    planned: list[str] = []
-    """What the source's tracking plan has against it; what it left out for that says so."""
-    left_out: list[str] = []
-    """Fields of what was received that went no further for that, such as ``items[1].price``."""
+    violations: list[str] = []
+    """Of the source's tracking plan; where a field was dropped for one, it says so."""
+    dropped_fields: list[str] = []
+    """Fields of what was received that were dropped for that, such as ``items[1].price``."""
 
 
 class RequestView(msgspec.Struct, frozen=True):
@@ -231,12 +233,12 @@ class RequestView(msgspec.Struct, frozen=True):
     vendor: str
     status: int | None
     """Of the answer; null where that is not kept."""
-    refused: str
+    refused_reason: str
     """Why it was refused; empty where it was not."""
     received: Payload | None
     events: list[EventView]
-    more: int
-    """Further events of the request, which are not told here."""
+    omitted_events: int
+    """How many further events the request has."""
 
 
 _LIST_INDEX = re.compile(r"\[(\d+)\]")
@@ -302,24 +304,25 @@ class ViewBuilder:
         self._told = (one or list(trace.events))[:MAX_DELIVERIES]
         self._events = {event.id: event for event in self._parsed()}
 
-    async def story(self) -> RequestView:
-        """Return the story.
+    async def view(self) -> RequestView:
+        """Return what became of it.
 
         Raises:
             SpoolError: the spool cannot tell what was given up.
         """
         trace, received = self._trace, self._trace.received
         self._held = await held_of(self._desk, trace, self._told)
+        count = max(len(trace.events), received.events if received else 0)
         return RequestView(
             request=trace.request,
             at=received.at if received else None,
             source=received.source if received else "",
             vendor=self._vendor,
             status=received.status if received else None,
-            refused=received.reason if received else "",
+            refused_reason=received.reason if received else "",
             received=self._received,
             events=[self._event(parsed) for parsed in self._told],
-            more=max(len(trace.events), received.events if received else 0) - len(self._told),
+            omitted_events=count - len(self._told),
         )
 
     def _endpoint(self, message: RecordedMessage) -> EventMapping | None:
@@ -328,7 +331,7 @@ class ViewBuilder:
 
     def _parsed(self) -> list[Event]:
         received = self._trace.received
-        if received is None or self._reads is None or received.message.cut:
+        if received is None or self._reads is None or received.message.truncated:
             return []
         message = received.message
         request = Request(
@@ -345,39 +348,41 @@ class ViewBuilder:
 
     def _event(self, parsed: EventRecord) -> EventView:
         came = self._events.get(parsed.event)
-        event = without_fields(came, parsed.left_out) if came and parsed.left_out else came
+        event = (
+            without_fields(came, parsed.dropped_fields) if came and parsed.dropped_fields else came
+        )
         ended = delivery_statuses(self._trace, parsed, self._held)
         return EventView(
             event=parsed.event,
             type=parsed.type,
             name=parsed.name,
-            repeated=parsed.repeated,
+            duplicate=parsed.duplicate,
             fields=event_fields(as_json(event)) if event else [],
             decisions=list(parsed.decisions),
-            planned=list(parsed.planned),
-            left_out=self._left_out(came, parsed),
+            violations=list(parsed.violations),
+            dropped_fields=self._left_out(came, parsed),
             deliveries=[self._delivery(event, end) for end in ended],
         )
 
     def _delivery(self, event: Event | None, end: DeliveryStatus) -> DeliveryView:
         """Return how a delivery stands."""
-        worker, letter = self._gateway.workers.get(end.destination), end.letter
-        vendor = end.tries[-1].vendor if end.tries else worker.config.vendor if worker else ""
+        worker, letter = self._gateway.workers.get(end.destination), end.dead_letter
+        vendor = end.attempts[-1].vendor if end.attempts else worker.config.vendor if worker else ""
         said = sentence(end.words(traced=is_sampled(self._trace.request)))
-        outcome, reason, then = "waits" if end.owed else "ended", said, ""
+        outcome, reason, next_step = "pending" if end.pending else "finished", said, ""
         if letter is not None:
-            outcome, reason = "dead", f"{letter.cause}: {letter.reason}"
-        elif end.tries:
-            outcome, reason, then = end.tries[-1].outcome, end.tries[-1].reason, said
-            if outcome == "later" and not worker:
-                then = ORPHANED
-        elif end.standing is not None and end.owed and not end.standing.behind:
+            outcome, reason = "dead_letter", f"{letter.cause}: {letter.reason}"
+        elif end.attempts:
+            outcome, reason, next_step = end.attempts[-1].outcome, end.attempts[-1].reason, said
+            if outcome == "retry" and not worker:
+                next_step = ORPHANED
+        elif end.state is not None and end.pending and not end.state.parked:
             reason = waits_for(worker)
         told = DeliveryView(
-            end.destination, vendor, end.route, outcome, reason, None, [], [], letter=letter,
-            then=then,
+            end.destination, vendor, end.route, outcome, reason, None, [], [], dead_letter=letter,
+            next_step=next_step,
         )  # fmt: skip
-        return self._tried(event, end.tries, told) if end.tries else told
+        return self._tried(event, end.attempts, told) if end.attempts else told
 
     def _tried(
         self, event: Event | None, tries: Sequence[AttemptRecord], told: DeliveryView
@@ -389,18 +394,18 @@ class ViewBuilder:
             sent=payload(sent.sent, self._rows_out(event, sent)) if sent and sent.sent else None,
             losses=list(sent.losses) if sent else [],
             attempts=[
-                AttemptView(t.at, t.outcome, t.status, t.seconds, t.reason, t.said)
+                AttemptView(t.at, t.outcome, t.status, t.seconds, t.reason, t.response_excerpt)
                 for t in tries
                 if t.number
             ],
             changes=list(tries[-1].changes),
-            more_changes=tries[-1].omitted_changes,
+            omitted_changes=tries[-1].omitted_changes,
         )
 
     def _left_out(self, came: Event | None, parsed: EventRecord) -> list[str]:
         if came is None or self._mapped is None or self._received is None:
             return []
-        return left_out(self._mapped, self._received, came, parsed.left_out)
+        return left_out(self._mapped, self._received, came, parsed.dropped_fields)
 
     def _rows_out(self, event: Event | None, tried: AttemptRecord) -> list[Row]:
         config = self._gateway.config.destinations.get(tried.destination)

@@ -71,8 +71,8 @@ def _maker(desk: AdminContext) -> RecordBuilder:
 
 def _both(trace: Trace, told: Trace) -> Trace:
     """Return the trace of a request with a further event of it."""
-    events, tries = (*trace.events, *told.events), (*trace.tries, *told.tries)
-    return replace(trace, events=events, tries=tries)
+    events, tries = (*trace.events, *told.events), (*trace.attempts, *told.attempts)
+    return replace(trace, events=events, attempts=tries)
 
 
 def _trace(desk: AdminContext, found: list[DeadLetter]) -> Trace:
@@ -148,10 +148,10 @@ class TraceResult(msgspec.Struct, frozen=True):
     """What is kept under an id, the newest first."""
 
     traces: list[Trace]
-    letters: list[DeadLetterSummary]
+    dead_letters: list[DeadLetterSummary]
     """The dead letters that there are of these requests' events."""
-    standings: list[DeliveryState]
-    """Those of their deliveries that the spool's log still has."""
+    delivery_states: list[DeliveryState]
+    """Of those of their deliveries that the spool still has."""
 
 
 OFF = {409: "Nothing is traced."}
@@ -169,7 +169,7 @@ def check_traced(desk: AdminContext) -> None:
 
 @endpoint("GET", "/traces", refuses=OFF)
 async def list_traces(desk: AdminContext, query: TraceQuery) -> LinePage:
-    """List what happened, the newest first: requests, events and tries to deliver them."""
+    """List what happened, the newest first: requests, events and attempts."""
     check_traced(desk)
     before = None if query.before is UNSET else query.before
     limit = query.limit
@@ -185,8 +185,8 @@ async def show_trace(desk: AdminContext, query: TraceLookup) -> TraceResult:
     if not found:
         raise ApiProblem(404, explain_missing(query.id))
     held = [await held_of(desk, trace, trace.events) for trace in found]
-    letters = [letter for one in held for letter in one.letters]
-    return TraceResult(found, letters, [standing for one in held for standing in one.standings])
+    letters = [letter for one in held for letter in one.dead_letters]
+    return TraceResult(found, letters, [state for one in held for state in one.delivery_states])
 
 
 @endpoint(
@@ -223,20 +223,20 @@ async def _parts(desk: AdminContext, which: TraceFilter) -> AsyncIterator[bytes 
 ENDPOINTS: tuple[Endpoint, ...] = (list_traces, show_trace, tail)
 
 
-class Stories(msgspec.Struct, frozen=True):
+class Requests(msgspec.Struct, frozen=True):
     """Requests, the newest first."""
 
-    stories: list[RequestView]
+    requests: list[RequestView]
 
 
-@endpoint("GET", "/story", refuses=OFF | {404: "Nothing is kept under this id."})
-async def tell_story(desk: AdminContext, query: TraceLookup) -> Stories:
+@endpoint("GET", "/request", refuses=OFF | {404: "Nothing is kept under this id."})
+async def show_request(desk: AdminContext, query: TraceLookup) -> Requests:
     """Show what became of a request or an event, its fields linked from end to end."""
     check_traced(desk)
     found = await traced(desk, query.id)
     if not found:
         raise ApiProblem(404, explain_missing(query.id))
-    return Stories([await ViewBuilder(desk, trace, query.id).story() for trace in found])
+    return Requests([await ViewBuilder(desk, trace, query.id).view() for trace in found])
 
 
-REQUEST_ENDPOINTS: tuple[Endpoint, ...] = (tell_story,)
+REQUEST_ENDPOINTS: tuple[Endpoint, ...] = (show_request,)

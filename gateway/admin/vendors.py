@@ -34,8 +34,8 @@ class FieldRow(msgspec.Struct, frozen=True):
     """The vendor's paths: the first that is present is read, the first is written."""
     event: str
     """The event's; empty where it is not passed on."""
-    how: str
-    """How the value changes; empty where it does not."""
+    codec: str
+    """The codec that converts the value; empty where it stays as it is."""
     required: bool
     note: str
     words: list[str]
@@ -46,7 +46,8 @@ class Meaning(msgspec.Struct, frozen=True):
     """What a vendor's word for an event means."""
 
     word: str
-    becomes: str
+    event: str
+    """The neutral name of the event, or its type."""
 
 
 class EndpointTable(msgspec.Struct, frozen=True):
@@ -74,7 +75,7 @@ async def list_vendors(desk: AdminContext) -> Vendors:
 
 @endpoint("GET", "/vendors/{name}", refuses={404: "There is no such vendor."})
 async def show_vendor(desk: AdminContext, name: Name) -> VendorTables:
-    """Show how a vendor's fields and the event's are tied."""
+    """Show how a vendor's fields map to the event's."""
     registry = desk.gateway.registry
     if name not in registry.vendors:
         known = ", ".join(registry.vendors)

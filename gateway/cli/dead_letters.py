@@ -25,6 +25,8 @@ PAGE_SIZE = 200
 """Dead letters that are replayed or deleted in one transaction."""
 MAX_REASON = 200
 """Characters that a list shows of a reason."""
+BALANCE_WIDTH = 132
+"""Columns of the table of balances, so that no number is folded."""
 
 
 def parse_time(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
@@ -232,16 +234,18 @@ def _pages(
 @dead_letters.command("balance")
 @config_option
 def balance(path: Path) -> None:
-    """Count the deliveries of each destination by outcome; exit with 1 if any is missing."""
+    """Count each destination's deliveries by outcome; exit with 1 if one is unaccounted for."""
     with _store(path) as store:
         found = store.balances()
-    names = (*Balance.__struct_fields__, "missing")
+    names = (*Balance.__struct_fields__, "unaccounted")
     rows = [
         (strip_control_characters(destination), *(str(getattr(one, name)) for name in names))
         for destination, one in found.items()
     ]
-    console().print(table(("destination", *names), rows))
-    wrong = [name for name, one in found.items() if one.missing]
+    out = console()
+    out.width = max(out.width, BALANCE_WIDTH)
+    out.print(table(("destination", *names), rows))
+    wrong = [name for name, one in found.items() if one.unaccounted]
     if wrong:
         raise click.ClickException(
             "deliveries are unaccounted for: "

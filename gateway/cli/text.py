@@ -98,25 +98,25 @@ def _event(explained: EventExplanation, number: int, count: int, out: RedactingC
 def _route(explained: RouteExplanation, out: RedactingConsole) -> None:
     decision = explained.decision
     mark, style = ("✓", "green") if decision.taken else ("✗", "dim")
-    if decision.taken and not decision.gives:
+    if decision.taken and not decision.routed_to:
         mark, style = "-", "yellow"
     say(out, 0, f"\n{mark} {decision.route}  → {', '.join(decision.destinations)}", style=style)
     say(out, 4, decision.reason)
-    if decision.part:
-        say(out, 4, decision.part, label="decided by", width=LABEL, style="cyan")
+    if decision.decided_by:
+        say(out, 4, decision.decided_by, label="decided by", width=LABEL, style="cyan")
     for step in explained.steps:
         _step(step, out)
-    if decision.taken and decision.kept_back and not explained.steps:
-        say(out, 4, decision.kept_back, style="yellow")
-    elif decision.taken and not decision.gives and not decision.kept_back:
+    if decision.taken and decision.filtered and not explained.steps:
+        say(out, 4, decision.filtered, style="yellow")
+    elif decision.taken and not decision.routed_to and not decision.filtered:
         say(out, 4, "an earlier route already sends the event there", style="yellow")
     for delivery in explained.deliveries:
         _delivery(delivery, out)
 
 
 def _step(step: StepResult, out: RedactingConsole) -> None:
-    if step.kept_back:
-        say(out, 4, f"filtered: {step.kept_back}", label=step.word, width=LABEL, style="yellow")
+    if step.filtered:
+        say(out, 4, f"filtered: {step.filtered}", label=step.word, width=LABEL, style="yellow")
         return
     found = diff_events(step.before, step.after)
     if not found:
@@ -270,7 +270,7 @@ def _request_lines(request: RedactedRequest) -> Iterator[str]:
 
 
 Latest = Callable[[str], TraceLine | None]
-STYLES = {"delivered": "green", "accepted": "", "declined": "yellow", "repeated": "yellow"}
+STYLES = {"delivered": "green", "accepted": "", "declined": "yellow", "duplicate": "yellow"}
 
 
 def trace_lines(
@@ -298,15 +298,15 @@ def trace_lines(
         yield ""
         yield from _trace_event(event)
         for status in delivery_statuses(trace, event, held):
-            for attempt in status.tries:
+            for attempt in status.attempts:
                 yield from _attempt(attempt, whole=whole)
             yield from _status(status, latest, trace.request, asked=held is not None)
-    for attempt in trace.tries:
+    for attempt in trace.attempts:
         if attempt.event not in known:
             yield ""
             yield f"event {attempt.event}  {attempt.name}"
             yield from _attempt(attempt, whole=whole)
-    for letter in held.letters if held else ():
+    for letter in held.dead_letters if held else ():
         if letter.event not in known:
             yield ""
             yield f"event {letter.event}  {letter.event_name}".rstrip()
@@ -315,7 +315,7 @@ def trace_lines(
 
 def _status(status: DeliveryStatus, latest: Latest, request: str, *, asked: bool) -> Iterator[str]:
     """Yield the status of a delivery, unless its attempts show it already."""
-    letter, attempts = status.letter, status.tries
+    letter, attempts = status.dead_letter, status.attempts
     if letter is not None:
         shown = bool(attempts) and attempts[-1].reason == f"{letter.cause}: {letter.reason}"
         yield f"    it is dead letter {letter.id}" if shown else dead_letter_line(letter)
@@ -324,7 +324,7 @@ def _status(status: DeliveryStatus, latest: Latest, request: str, *, asked: bool
     words = status.words(traced=traced, asked=asked)
     if attempts and words:
         yield f"    {words}"
-    elif status.owed or (traced and not asked):
+    elif status.pending or (traced and not asked):
         yield f"  {to}: no attempt yet; {_waiting(status, latest(to), words)}"
     elif words:
         yield f"  {to}: {words}"
@@ -332,8 +332,8 @@ def _status(status: DeliveryStatus, latest: Latest, request: str, *, asked: bool
 
 def _waiting(status: DeliveryStatus, latest: TraceLine | None, words: str) -> str:
     """Return why a delivery had no attempt yet, by the *latest* line about its destination."""
-    behind = status.standing is not None and status.standing.behind
-    if latest is None or latest.outcome != "later" or behind:
+    behind = status.state is not None and status.state.parked
+    if latest is None or latest.outcome != "retry" or behind:
         return words
     at = format_time(latest.at)
     return f"the destination fails: {latest.reason} ({at} UTC)"
@@ -368,22 +368,22 @@ def _trace_event(event: EventRecord) -> Iterator[str]:
     ids = {"user": event.user_id, "anonymous": event.anonymous_id, "message": event.message_id}
     if any(ids.values()):
         yield "  " + ", ".join(f"{what} {one}" for what, one in ids.items() if one)
-    if event.repeated:
+    if event.duplicate:
         yield "  duplicate; not delivered again"
-    for violation in event.planned:
+    for violation in event.violations:
         yield f"  violates the tracking plan: {violation}"
     for decision in event.decisions:
         yield from _decision(decision)
 
 
 def _decision(decision: RouteRecord) -> Iterator[str]:
-    to = ", ".join(decision.gives) or "no further destination"
-    how = f"to {to}" if decision.taken and not decision.kept_back else "not taken"
-    if decision.kept_back:
+    to = ", ".join(decision.routed_to) or "no further destination"
+    how = f"to {to}" if decision.taken and not decision.filtered else "not taken"
+    if decision.filtered:
         how = "filtered"
-    yield f"  {decision.route}: {how}; {decision.kept_back or decision.reason}"
-    if decision.part and not decision.kept_back:
-        yield f"    decided by: {decision.part}"
+    yield f"  {decision.route}: {how}; {decision.filtered or decision.reason}"
+    if decision.decided_by and not decision.filtered:
+        yield f"    decided by: {decision.decided_by}"
 
 
 def _attempt(attempt: AttemptRecord, *, whole: bool) -> Iterator[str]:
@@ -393,22 +393,24 @@ def _attempt(attempt: AttemptRecord, *, whole: bool) -> Iterator[str]:
     seconds = "" if attempt.seconds is None else f" in {attempt.seconds:.3f} s"
     figures = f", attempt {attempt.number}: {response}{seconds}" if attempt.number else ""
     why = f": {attempt.reason}" if attempt.reason else ""
-    outcome = {"later": "will retry", "dead": "dead letter"}.get(attempt.outcome, attempt.outcome)
+    outcome = {"retry": "will retry", "dead_letter": "dead letter"}.get(
+        attempt.outcome, attempt.outcome
+    )
     yield f"  {format_time(attempt.at)} {attempt.destination}{figures}; {outcome}{why}"
     if attempt.route:
         yield f"    after the steps of {attempt.route}{_changes(attempt)}"
-    if attempt.said and attempt.said not in attempt.reason:
-        yield f"    response: {attempt.said}"
-    for how in ("lost", "coerced"):
-        paths = ", ".join(loss.path for loss in attempt.losses if loss.how == how)
+    if attempt.response_excerpt and attempt.response_excerpt not in attempt.reason:
+        yield f"    response: {attempt.response_excerpt}"
+    for kind in ("lost", "coerced"):
+        paths = ", ".join(loss.path for loss in attempt.losses if loss.kind == kind)
         if paths:
-            yield f"    {how}: {paths}"
+            yield f"    {kind}: {paths}"
     if whole and attempt.sent is not None:
         yield from _message(attempt.sent, 4)
 
 
 def _changes(attempt: AttemptRecord) -> str:
-    changes = [f"{change.path} {change.how}" for change in attempt.changes]
+    changes = [f"{change.path} {change.kind}" for change in attempt.changes]
     if attempt.omitted_changes:
         changes.append(f"and {attempt.omitted_changes} more")
     return f": {', '.join(changes)}" if changes else ""
@@ -419,7 +421,7 @@ def _message(message: RecordedMessage, indent: int) -> Iterator[str]:
     yield f"{space}{message.method} {message.url}"
     yield from (f"{space}{name}: {value}" for name, value in message.headers.items())
     yield from (f"{space}{line}" for line in indented(message.body).splitlines())
-    if message.cut:
+    if message.truncated:
         yield f"{space}… ({message.size} bytes in all)"
 
 
@@ -435,7 +437,7 @@ def tail_line(line: TraceLine) -> Text:
     text = Text(f"{format_time(line.at)[11:]} ", style="dim")
     style = "red" if line.failed else STYLES.get(line.outcome, "")
     way = f"{line.source} > {line.destination}" if line.destination else line.source
-    text.append(f"{line.outcome:<9} ", style=style or "none")
+    text.append(f"{line.outcome:<11} ", style=style or "none")
     text.append(
         strip_control_characters(f"{way}  {line.name}{f'  {user}' if user else ''}"), style="none"
     )

@@ -44,8 +44,8 @@ Known = Callable[[], Redactor]
 class TraceOutput(Trace, frozen=True):
     """A trace, with the spool's records of its request; null if the spool cannot be read."""
 
-    letters: Sequence[DeadLetterSummary] | None = None
-    standings: Sequence[DeliveryState] | None = None
+    dead_letters: Sequence[DeadLetterSummary] | None = None
+    delivery_states: Sequence[DeliveryState] | None = None
 
 
 @click.command("trace")
@@ -103,7 +103,7 @@ def _traces(
                 for trace in found
                 for event in trace.events
                 for decided in event.decisions
-                for to in decided.gives
+                for to in decided.routed_to
             }
     except NoTraceFile as error:
         return [], {}, error

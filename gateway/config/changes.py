@@ -12,7 +12,7 @@ class ConfigChanges(NamedTuple):
     added: list[str]
     changed: list[str]
     removed: list[str]
-    unheeded: list[str]
+    restart_required: list[str]
     """Changed keys that take effect at the next start only. ``listen`` is such a key but is not
     compared, since the command line may have replaced it."""
 
@@ -22,19 +22,21 @@ def diff_configs(
 ) -> ConfigChanges:
     """Compare two configurations, and the new one with the running destinations."""
     before, after = running, new.destinations
-    unheeded = [
+    restart_required = [
         f"[server] {k}" for k in ("max_body", "metrics") if _differ(old.server, new.server, k)
     ]
     if (old.admin and old.admin.listen) != (new.admin and new.admin.listen):
-        unheeded.append("[admin] listen")
+        restart_required.append("[admin] listen")
     for table in ("spool", "trace", "log"):
         one, other = getattr(old, table), getattr(new, table)
-        unheeded += [f"[{table}] {k}" for k in type(one).model_fields if _differ(one, other, k)]
+        restart_required += [
+            f"[{table}] {k}" for k in type(one).model_fields if _differ(one, other, k)
+        ]
     return ConfigChanges(
         added=[name for name in after if name not in before],
         changed=[name for name in after if name in before and after[name] != before[name]],
         removed=[name for name in before if name not in after],
-        unheeded=unheeded,
+        restart_required=restart_required,
     )
 
 

@@ -31,7 +31,7 @@ MAX_REMEMBERED = 100_000
 MAX_DOUBLINGS = 30
 """Most doublings of a wait; more would exceed any limit, and finally overflow."""
 
-BreakerState = Literal["closed", "open", "probing"]
+BreakerState = Literal["closed", "open", "half_open"]
 
 
 def backoff(attempts: int, low: float, high: float) -> float:
@@ -81,12 +81,12 @@ class CircuitBreaker:
         until = self.resumes_at(now)
         if until is not None:
             return until - now
-        return self._high if self.state == "probing" else 0.0
+        return self._high if self.state == "half_open" else 0.0
 
     def begin_attempt(self) -> None:
         """Record the start of an attempt; while the circuit is open, it is the only one."""
         if self.state == "open":
-            self.state = "probing"
+            self.state = "half_open"
 
     def resumes_at(self, now: float) -> float | None:
         """Return when the next attempt may start, by the clock of *now*; None if it may now."""
@@ -143,7 +143,7 @@ class CircuitBreaker:
         elif cause == "connect":
             self._row += 1
         elif isolated or isolated_before:
-            if self.state == "probing":
+            if self.state == "half_open":
                 self._open(now, 0.0, longer=False)
             return isolated
         elif who not in self._users:
@@ -154,7 +154,7 @@ class CircuitBreaker:
             return isolated
         threshold = KEY_THRESHOLD if cause == "credential" else THRESHOLD
         silent = cause == "connect" or now - self._taken_at >= RECENT
-        if self.state == "probing" or (self._row >= threshold and silent):
+        if self.state == "half_open" or (self._row >= threshold and silent):
             self._open(now, after or 0.0)
         return isolated
 
@@ -182,7 +182,7 @@ class CircuitBreaker:
         if len(self._limited) < LIMITED_USERS:
             wait = min(wait, MAX_PROBE_WAIT)
         self._paused_until = max(self._paused_until, now + wait)
-        if self.state == "probing":
+        if self.state == "half_open":
             self.state = "open"
 
     def _open(self, now: float, after: float, *, longer: bool = True) -> None:
@@ -199,5 +199,5 @@ class CircuitBreaker:
 
     def cancel_probe(self) -> None:
         """Record that an allowed attempt was not made."""
-        if self.state == "probing":
+        if self.state == "half_open":
             self.state = "open"

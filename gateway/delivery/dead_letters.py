@@ -61,7 +61,7 @@ class DeadLetterWriter:
                 reason=clean,
                 times=times,
             )
-        self._observer.on_attempt(job, "dead", f"{cause}: {clean}", attempt)
+        self._observer.on_attempt(job, "dead_letter", f"{cause}: {clean}", attempt)
 
     def write_unparsable(self, mark: DeliveryRef, entry: Entry, reason: str) -> None:
         """Write a dead letter of a stored delivery that cannot be parsed any more."""

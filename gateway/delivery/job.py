@@ -216,7 +216,7 @@ OnSettled = Callable[[Event, str, Verdict | Declined], None]
 
 Completion = Literal["delivered", "declined", "shadowed"]
 """Successful outcomes of a delivery."""
-DeliveryOutcome = Completion | Literal["later", "dead"]
+DeliveryOutcome = Completion | Literal["retry", "dead_letter"]
 EndedWell = Delivered | Declined | Shadowed
 ENDS: Mapping[type[EndedWell], Completion] = {
     Delivered: "delivered", Declined: "declined", Shadowed: "shadowed",

@@ -65,7 +65,7 @@ class WorkerStatus(NamedTuple):
     reason: str
     """The reason of the last failed attempt."""
     paused: bool
-    in_hand: int
+    in_flight: int
     delivered: int
     declined: int
     dead: int
@@ -251,7 +251,7 @@ class Worker:
             if wait:
                 self._pool.wake_after(wait)
                 return None
-            job = self.queue.pop(probe=self.breaker.state == "probing")
+            job = self.queue.pop(probe=self.breaker.state == "half_open")
             if job is None:  # the limit of isolated attempts is reached
                 self.breaker.cancel_probe()
                 return None
@@ -410,7 +410,7 @@ class Worker:
             self.dead_letters.write(job, "expired", f"{why}; last: {verdict.reason}", attempt)
             return False
         self._postpone(job, verdict.reason, verdict.after or 0.0)
-        self._observer.on_attempt(job, "later", verdict.reason, attempt)
+        self._observer.on_attempt(job, "retry", verdict.reason, attempt)
         return True
 
     def _postpone(self, job: Job, reason: str, least: float = 0.0) -> None:

@@ -138,10 +138,10 @@ def why_not(name: str, explanation: Explanation) -> str:
                 if delivery.destination == name and delivery.reason:
                     reasons[delivery.reason] = None
             if not decision.taken:
-                part = f": {decision.part}" if decision.part else ""
+                part = f": {decision.decided_by}" if decision.decided_by else ""
                 reasons[f"{decision.route}: {decision.reason}{part}"] = None
-            elif decision.kept_back:
-                reasons[f"{decision.route}: {decision.kept_back}"] = None
+            elif decision.filtered:
+                reasons[f"{decision.route}: {decision.filtered}"] = None
     return "; ".join(reasons) or "no route leads there"
 
 

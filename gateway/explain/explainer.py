@@ -119,7 +119,7 @@ class Explainer:
         ways: dict[str, int] = {}
         for decision in self._router.explain(source, event, consented):
             mine = []
-            for to in decision.gives:
+            for to in decision.routed_to:
                 mine.append(stories[to, delivery_number(index, ways.get(to, 0))])
                 ways[to] = ways.get(to, 0) + 1
             yield RouteExplanation(decision, self._steps(decision, event, consented), tuple(mine))
@@ -128,7 +128,7 @@ class Explainer:
         self, decision: RouteDecision, event: Event, consented: Consented
     ) -> tuple[StepResult, ...]:
         steps = self._router.steps(decision.route)
-        goes = decision.taken and (decision.gives or decision.kept_back)
+        goes = decision.taken and (decision.routed_to or decision.filtered)
         return tuple(_taken(steps, event, consented)) if steps is not None and goes else ()
 
 
@@ -138,7 +138,7 @@ def _same_user(one: Event, other: Event) -> bool:
 
 
 def _taken(steps: StepChain, event: Event, consented: Consented) -> Iterator[StepResult]:
-    """Yield the steps until one keeps the event back, or fails; its delivery says which."""
+    """Yield the steps until one filters the event, or fails; its delivery says which."""
     told = steps.each(event, consented)
     while True:
         try:

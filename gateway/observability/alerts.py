@@ -325,7 +325,13 @@ class AlertWatcher:
                 full, lost = refusing.get(name, ""), missing.get(name, 0)
                 found.append(
                     DestinationReading(
-                        name, trouble, depth.oldest, depth.backlog, depth.dead, full, missing=lost
+                        name,
+                        trouble,
+                        depth.oldest,
+                        depth.backlog,
+                        depth.dead_letters,
+                        full,
+                        missing=lost,
                     )
                 )
         return found

@@ -62,8 +62,8 @@ class Counters:
             source ``unreadable``, too.
         answers: seconds until an answer was ready, by source.
         events: accepted ones, by source and type.
-        repeated: events that came before, by source.
-        routed: events by route and by what that did with them: ``given`` or ``kept_back``.
+        deduplicated: duplicates that were dropped, by source.
+        routed: events by route and by what that did with them: ``routed`` or ``filtered``.
         unrouted: events that no route took, by source.
         closed: clients' connections that were closed or turned away, by why.
         turned_away: calls of the admin API that were refused, by why.
@@ -77,7 +77,7 @@ class Counters:
         self.requests = Counter[tuple[str, str]]()
         self.answers = Histograms(FAST)
         self.events = Counter[tuple[str, str]]()
-        self.repeated = Counter[str]()
+        self.deduplicated = Counter[str]()
         self.routed = Counter[tuple[str, str]]()
         self.unrouted = Counter[str]()
         self.closed = Counter[str]()
@@ -104,7 +104,7 @@ class Counters:
         """
         known = None
         if len(fresh) < len(events):
-            self.repeated[source] += len(events) - len(fresh)
+            self.deduplicated[source] += len(events) - len(fresh)
             known = {event.id for event in fresh}
         for event, mine in zip(events, turns, strict=True):
             if known is not None and event.id not in known:

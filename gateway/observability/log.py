@@ -11,7 +11,7 @@ from gateway.json_text import dumps
 from gateway.redact import HIDDEN, Redactor, is_secret
 
 NOTHING = Redactor()
-QUOTING = frozenset({"event", "reason", "error", "was", "said"})
+QUOTING = frozenset({"event", "reason", "error", "message"})
 """What may quote a vendor's answer, and be cut off in the middle of a credential."""
 
 
@@ -66,7 +66,11 @@ class _Libraries(logging.Handler):
             structlog.get_logger().debug("unreadable_request", error=type(error).__name__)
             return
         structlog.get_logger().log(
-            record.levelno, "library", of=record.name, said=record.getMessage(), exc_info=error
+            record.levelno,
+            "library",
+            logger=record.name,
+            message=record.getMessage(),
+            exc_info=error,
         )
 
 

@@ -27,10 +27,10 @@ from gateway.observability.counters import Histogram
 from gateway.observability.status import GatewayStatus
 from gateway.spool import QueueDepth
 
-CIRCUITS = ("closed", "probing", "open")
+CIRCUITS = ("closed", "half_open", "open")
 OUTCOMES = ("accepted", "unavailable", "error")
-ENDS = ("delivered", "declined", "later", "dead")
-TURNS = ("given", "kept_back")
+DELIVERY_OUTCOMES = ("delivered", "declined", "retry", "dead_letter")
+ROUTE_OUTCOMES = ("routed", "filtered")
 CLOSED = (
     "body_timeout", "client_limit", "header_timeout", "limit", "memory", "refused",
     "write_timeout",
@@ -149,7 +149,7 @@ def _coming_in(gateway: GatewayStatus) -> Iterator[Metric]:
         "cdp_gateway_events_deduplicated_total",
         "Events that came before, within the source's dedup.",
         ("source",),
-        counts.repeated,
+        counts.deduplicated,
     )
     yield counter(
         "cdp_gateway_plan_violations_total",
@@ -178,9 +178,10 @@ def _routes(gateway: GatewayStatus) -> Iterator[Metric]:
     )
     yield counter(
         "cdp_gateway_route_events_total",
-        "Events that a route gave to a destination, or that its steps kept back.",
+        "Events that a route let through to a destination, or that its steps filtered.",
         ("route", "outcome"),
-        dict.fromkeys(product((one.name for one in config.routes), TURNS), 0) | dict(counts.routed),
+        dict.fromkeys(product((one.name for one in config.routes), ROUTE_OUTCOMES), 0)
+        | dict(counts.routed),
     )
     yield counter(
         "cdp_gateway_route_errors_total",
@@ -194,10 +195,10 @@ def _going_out(gateway: GatewayStatus) -> Iterator[Metric]:
     counts = gateway.observer.counts
     yield counter(
         "cdp_gateway_deliveries_total",
-        "Tries that ended: delivered, declined, shadowed, later (tried again), or dead; and what "
-        "was given up untried: dead, or dropped.",
+        "Attempts that ended: delivered, declined, shadowed, retry, or dead_letter; and what the "
+        "spool gave up untried: dead_letter, or dropped.",
         ("destination", "outcome"),
-        dict.fromkeys(product(gateway.config.destinations, (*ENDS, "dropped")), 0)
+        dict.fromkeys(product(gateway.config.destinations, (*DELIVERY_OUTCOMES, "dropped")), 0)
         | _ended(gateway),
     )
     yield counter(
@@ -224,7 +225,7 @@ def _ended(gateway: GatewayStatus) -> Counter[tuple[str, str]]:
     """Return how deliveries ended, with what the spool gave up by itself."""
     ended = Counter(dict(gateway.observer.counts.deliveries))
     for name, given_up in gateway.spool.given_up().items():
-        ended[name, "dead"] += given_up.dead
+        ended[name, "dead_letter"] += given_up.dead
         ended[name, "dropped"] += given_up.dropped
     return ended
 
@@ -257,7 +258,7 @@ def _workers(gateway: GatewayStatus) -> Iterator[Metric]:
         "cdp_gateway_deliveries_in_flight",
         "Deliveries that a worker holds in memory.",
         "destination",
-        ((name, state.in_hand) for name, state in states.items()),
+        ((name, state.in_flight) for name, state in states.items()),
     )
 
 
@@ -272,11 +273,11 @@ def _losses(gateway: GatewayStatus) -> Iterator[Metric]:
     yield counter(
         "cdp_gateway_losses_total",
         "Of these, those of which a field was lost or coerced.",
-        ("destination", "field", "how"),
+        ("destination", "field", "kind"),
         {
-            (name, field, how): count
+            (name, field, kind): count
             for name, meter in meters.items()
-            for (field, how), count in dict(meter.counts).items()
+            for (field, kind), count in dict(meter.counts).items()
         },
     )
 
@@ -312,7 +313,7 @@ def _waiting(snapshot: MetricsSnapshot, now: float) -> Iterator[Metric]:
         "cdp_gateway_dead_letters",
         "Dead letters that are kept.",
         label,
-        ((name, depth.dead) for name, depth in depths.items()),
+        ((name, depth.dead_letters) for name, depth in depths.items()),
     )
 
 
@@ -337,9 +338,9 @@ def _files(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterator[Metric
     if recorder.spans is not None:
         yield counter(
             "cdp_gateway_trace_spans_total",
-            "Spans that the collector took, and those that it did not get.",
+            "Spans that the collector took, and those that were dropped.",
             ("outcome",),
-            {"sent": recorder.spans.sent, "lost": recorder.spans.lost},
+            {"sent": recorder.spans.sent, "dropped": recorder.spans.dropped},
         )
     yield GaugeMetricFamily(
         "cdp_gateway_trace_bytes", "Size of the file of traces on disk.", snapshot.trace_bytes

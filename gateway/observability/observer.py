@@ -87,7 +87,7 @@ class Observer:
         self._strange_lines = RateSampler(rate)
         self._refusals = LogLimit(FAILURES, 1.0)
         self.delivery_lines = RateSampler(rate)
-        self.later_lines = LogLimit(1, QUIET)
+        self.retry_lines = LogLimit(1, QUIET)
 
     def reconfigure(self, setting: RecordSettings) -> None:
         """Make records with another *setting* from now on."""
@@ -232,7 +232,7 @@ class DestinationObserver:
             self._delivery_seconds.observe(waited)
         if outcome not in FAILED and self._observed.delivery_lines.take():
             self._say(job, outcome, reason, attempt)
-        elif outcome == "later" and (times := self._observed.later_lines.take(destination)):
+        elif outcome == "retry" and (times := self._observed.retry_lines.take(destination)):
             self._say(job, outcome, reason, attempt, times=times)
         self._observed.record(job, self, outcome, reason, attempt)
 

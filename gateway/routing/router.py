@@ -41,7 +41,7 @@ class RuleErrors:
             log.warning("condition_failed", route=route, error=error, times=self.counts[route])
 
 
-RouteOutcome = tuple[str, Literal["given", "kept_back"]]
+RouteOutcome = tuple[str, Literal["routed", "filtered"]]
 """The name of a route, and whether it routed an event to a destination or filtered it."""
 
 
@@ -51,7 +51,7 @@ class RoutedDelivery(NamedTuple):
     destination: str
     route: str
     """The route whose steps apply; empty if it has none."""
-    way: int = 0
+    copy: int = 0
     """Number of earlier deliveries of the event to the same destination."""
 
 
@@ -78,8 +78,8 @@ def planned(ways: Sequence[EventRouting]) -> DeliveryPlan:
     targets: dict[str, list[int]] = {}
     routes: dict[str, dict[str, list[int]]] = {}
     for index, one in enumerate(ways):
-        for to, route, way in one.leads:
-            number = delivery_number(index, way)
+        for to, route, copy in one.leads:
+            number = delivery_number(index, copy)
             targets.setdefault(to, []).append(number)
             if route:
                 routes.setdefault(to, {}).setdefault(route, []).append(number)
@@ -111,13 +111,13 @@ class RouteDecision(NamedTuple):
     """The destinations of the route, whether or not it is taken."""
     taken: bool
     reason: str
-    part: str = ""
+    decided_by: str = ""
     """The part of the condition that decided; empty if no condition was evaluated."""
     error: str = ""
     """Why the condition failed; empty if it did not."""
-    kept_back: str = ""
+    filtered: str = ""
     """Why a step of the taken route filters the event; empty if none does."""
-    gives: tuple[str, ...] = ()
+    routed_to: tuple[str, ...] = ()
     """The destinations that get a delivery from this route."""
 
 
@@ -132,7 +132,7 @@ class _Route:
         self.alone = not (config.additional or config.stop)
         """Whether it neither adds deliveries to those of other routes nor stops the evaluation."""
 
-    def kept_back(self, event: Event, consented: Consented) -> tuple[str, str]:
+    def filtered(self, event: Event, consented: Consented) -> tuple[str, str]:
         """Return why the steps filter *event* (empty if they do not), and the error of a step."""
         if self.steps is None or not self.steps.filters:
             return "", ""
@@ -151,9 +151,9 @@ class _DeliveryBuilder:
         self.turns: list[RouteOutcome] = []
         self.won: set[str] = set()
         self.taken = False
-        self._ways: dict[str, int] = {}
+        self._copies: dict[str, int] = {}
 
-    def give(self, route: _Route, *, kept_back: bool) -> tuple[str, ...]:
+    def give(self, route: _Route, *, filtered: bool) -> tuple[str, ...]:
         """Add the deliveries of *route*, except to destinations that an earlier route has won.
 
         A filtered delivery counts as won, so that no later route delivers the event after all.
@@ -161,15 +161,15 @@ class _DeliveryBuilder:
         self.taken = True
         meant = [to for to in route.to if route.config.additional or to not in self.won]
         if meant:
-            self.turns.append((route.config.name, "kept_back" if kept_back else "given"))
+            self.turns.append((route.config.name, "filtered" if filtered else "routed"))
         if not route.config.additional:
             self.won.update(meant)
-        if not kept_back:
+        if not filtered:
             for to in meant:
-                way = self._ways[to] = self._ways.get(to, -1) + 1
+                copy = self._copies[to] = self._copies.get(to, -1) + 1
                 steps = route.config.name if route.steps and route.steps.changes else ""
-                self.leads.append(RoutedDelivery(to, steps, way))
-        return () if kept_back else tuple(meant)
+                self.leads.append(RoutedDelivery(to, steps, copy))
+        return () if filtered else tuple(meant)
 
     def has_all(self, route: _Route) -> bool:
         """Return whether *route* cannot change the result any more."""
@@ -302,10 +302,10 @@ class Router:
                     answer = question.ask(scene)
                     if answer is False or (answer is not True and not self._sent(route, answer)):
                         continue
-                kept_back, failure = route.kept_back(event, consented)
+                filtered, failure = route.filtered(event, consented)
                 if failure:
                     self.failures.note(route.config.name, failure)
-                builder.give(route, kept_back=bool(kept_back))
+                builder.give(route, filtered=bool(filtered))
                 if route.config.stop:
                     break
             if builder.taken:
@@ -341,9 +341,9 @@ class Router:
                     reason = f"route {stopped} takes the event and stops (stop = true)"
                     found = found._replace(taken=False, reason=reason)
                 elif found.taken:
-                    kept_back, _ = route.kept_back(event, consented)
-                    gives = builder.give(route, kept_back=bool(kept_back))
-                    found = found._replace(kept_back=kept_back, gives=gives)
+                    filtered, _ = route.filtered(event, consented)
+                    routed_to = builder.give(route, filtered=bool(filtered))
+                    found = found._replace(filtered=filtered, routed_to=routed_to)
                     stopped = route.config.name if route.config.stop else ""
                 said[number] = found
         return [said[number] for number in range(len(self._routes))]

@@ -150,7 +150,7 @@ class StepResult(NamedTuple):
     word: str
     before: Event
     after: Event
-    kept_back: str = ""
+    filtered: str = ""
     """Why the step filters the event; empty if it does not."""
 
 

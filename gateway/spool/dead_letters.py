@@ -45,8 +45,8 @@ class DeadLetterFilter(msgspec.Struct, frozen=True):
     event_name: str | None = None
     user: str | None = None
     cause: Cause | None = None
-    alike: str | None = None
-    """The reason pattern, as in `DeadLetterGroup.alike`."""
+    reason_pattern: str | None = None
+    """As in `DeadLetterGroup`."""
     request: str | None = None
     """The id of the request."""
     event: int | None = None
@@ -66,7 +66,7 @@ class DeadLetterGroup(msgspec.Struct, frozen=True):
 
     destination: str
     cause: Cause
-    alike: str
+    reason_pattern: str
     """The reason pattern: the first 200 characters, with ``#`` for each number."""
     reason: str
     """The full reason of one of them."""
@@ -114,7 +114,7 @@ class DeadLetterSummary(msgspec.Struct, frozen=True):
     """Unix seconds at which it became a dead letter."""
     received_at: float
     attempts: int
-    way: int
+    copy: int
     """Number of earlier deliveries of the event to the destination, by other routes."""
 
 
@@ -139,5 +139,5 @@ def summarize(dead: DeadLetter, hide: Hide) -> DeadLetterSummary:
         at=dead.at,
         received_at=dead.entry.request.received_at.timestamp(),
         attempts=len(dead.attempts),
-        way=dead.mark.copy,
+        copy=dead.mark.copy,
     )

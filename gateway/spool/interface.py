@@ -232,10 +232,10 @@ class Spool(Protocol):
         ...
 
     def unaccounted(self) -> Mapping[str, int]:
-        """Return the number of missing deliveries (``Balance.missing``) a few seconds ago.
+        """Return the number of unaccounted deliveries (``Balance.unaccounted``) a few seconds ago.
 
         The spool audits itself at the start and every few seconds, and logs ``balance_wrong`` for
-        missing deliveries. They count after two audits in a row found them.
+        unaccounted deliveries. They count after two audits in a row found them.
         """
         ...
 

@@ -230,18 +230,18 @@ class Balance(msgspec.Struct, frozen=True):
     delivered: int
     declined: int
     shadowed: int
-    dead: int
-    """Existing dead letters."""
+    dead_letters: int
+    """Those that exist."""
     dropped: int
     """Dead letters that an operator deleted, and deliveries dropped by the policy ``drop``."""
-    waiting: int
-    """Pending: in the backlog, retrying or parked."""
+    pending: int
+    """In the backlog, retrying or parked."""
 
     @property
-    def missing(self) -> int:
+    def unaccounted(self) -> int:
         """Return how many accepted deliveries have no outcome and are not pending; 0 is right."""
         ended = self.delivered + self.declined + self.shadowed
-        return self.accepted - (ended + self.dead + self.dropped + self.waiting)
+        return self.accepted - (ended + self.dead_letters + self.dropped + self.pending)
 
 
 class BacklogLimit(msgspec.Struct, frozen=True):
@@ -284,7 +284,7 @@ class QueueDepth(msgspec.Struct, frozen=True):
     """Entries after the cursor that target the destination."""
     retrying: int
     parked: int
-    dead: int
+    dead_letters: int
     oldest: float | None
     """Unix seconds at which the oldest pending delivery was appended; None if none is pending."""
 

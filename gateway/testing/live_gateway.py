@@ -80,7 +80,7 @@ def check_balance(spool: Path) -> None:
         if not _is_used(spool):
             looked_at = Path(shutil.copytree(spool, Path(place) / "spool"))
         with DeadLetterStore(looked_at) as box:
-            wrong = {name: found for name, found in box.balances().items() if found.missing}
+            wrong = {name: found for name, found in box.balances().items() if found.unaccounted}
     assert not wrong, f"{spool}: unaccounted for: {wrong}"
 
 

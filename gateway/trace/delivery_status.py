@@ -41,23 +41,22 @@ class DeliveryState(msgspec.Struct, frozen=True):
     destination: str
     route: str
     """The route whose steps it takes; empty where it takes none."""
-    way: int
+    copy: int
     """How many deliveries of the event the destination gets before this one, by other routes."""
-    owed: bool
-    """It has not come to its end."""
-    next: float | None = None
-    """Unix seconds of its next try; null where its turn has not come, or it waits for another. A
+    pending: bool
+    """It is not finished."""
+    next_attempt_at: float | None = None
+    """Unix seconds of its next attempt; null where its turn has not come, or it is parked. A
     replay's turn comes at once."""
-    behind: bool = False
+    parked: bool = False
     """It waits behind an earlier event of its user."""
 
 
 class SpoolRecords(NamedTuple):
     """What the spool has of one request."""
 
-    letters: Sequence[DeadLetterSummary]
-    """Dead letters."""
-    standings: Sequence[DeliveryState]
+    dead_letters: Sequence[DeadLetterSummary]
+    delivery_states: Sequence[DeliveryState]
 
 
 class DeliveryStatus(NamedTuple):
@@ -66,25 +65,29 @@ class DeliveryStatus(NamedTuple):
     destination: str
     route: str
     """The route whose steps it takes; empty where it takes none, or is not known to."""
-    tries: Sequence[AttemptRecord]
+    attempts: Sequence[AttemptRecord]
     """In the order in which they happened; none where nothing happened so far."""
-    letter: DeadLetterSummary | None
+    dead_letter: DeadLetterSummary | None
     """Its dead letter, while there is one."""
-    standing: DeliveryState | None = None
+    state: DeliveryState | None = None
     """As the spool's log has it; None where that has it no more, or was not asked."""
 
     @property
     def gone(self) -> bool:
         """Tell whether it was given up, and its dead letter is not there any more."""
-        return self.letter is None and bool(self.tries) and self.tries[-1].outcome == "dead"
+        return (
+            self.dead_letter is None
+            and bool(self.attempts)
+            and self.attempts[-1].outcome == "dead_letter"
+        )
 
     @property
-    def owed(self) -> bool:
-        """Tell whether it has not come to its end, as far as is known."""
-        return self.standing is not None and self.standing.owed
+    def pending(self) -> bool:
+        """Tell whether it is not finished, as far as is known."""
+        return self.state is not None and self.state.pending
 
     def words(self, *, traced: bool, asked: bool = True) -> str:
-        """Return what there is to say of it besides its tries and its letter, if anything.
+        """Return what there is to say of it besides its attempts and its dead letter, if anything.
 
         It begins in lower case and has no stop.
 
@@ -92,25 +95,25 @@ class DeliveryStatus(NamedTuple):
             traced: its request was chosen to be traced.
             asked: the spool could be asked.
         """
-        if self.letter is not None or (self.tries and not asked):
+        if self.dead_letter is not None or (self.attempts and not asked):
             return ""
         if not asked:
             return UNLESS if traced else EITHER
         if self.gone:
-            return REPLAYED if self.owed else DROPPED
-        if self.tries and self.tries[-1].outcome != "later":
+            return REPLAYED if self.pending else DROPPED
+        if self.attempts and self.attempts[-1].outcome != "retry":
             return ""
-        if not self.owed:
-            return LEFT if traced or self.tries else WELL
+        if not self.pending:
+            return LEFT if traced or self.attempts else WELL
         return self._waiting()
 
     def _waiting(self) -> str:
-        assert self.standing is not None  # noqa: S101 - it is owed
-        if self.standing.behind:
+        assert self.state is not None  # noqa: S101 - it is pending
+        if self.state.parked:
             return BEHIND
-        if self.standing.next is None:
+        if self.state.next_attempt_at is None:
             return "it waits in the spool for its turn"
-        return f"its next try is due at {format_time(self.standing.next)} UTC"
+        return f"its next try is due at {format_time(self.state.next_attempt_at)} UTC"
 
 
 def delivery_states(owing: PendingRequest | None) -> Iterator[DeliveryState]:
@@ -121,15 +124,15 @@ def delivery_states(owing: PendingRequest | None) -> Iterator[DeliveryState]:
     targets = {(to, number) for to, numbers in entry.targets.items() for number in numbers}
     for to, number in sorted(targets | waits.keys()):
         later = waits.get((to, number))
-        behind = later is not None and later.parked
+        parked = later is not None and later.parked
         yield DeliveryState(
             event=f"{entry.id}-{event_index(number)}",
             destination=to,
             route=entry.route(to, number),
-            way=copy_number(number),
-            owed=(to, number) in waits,
-            next=None if later is None or behind else later.due or None,
-            behind=behind,
+            copy=copy_number(number),
+            pending=(to, number) in waits,
+            next_attempt_at=None if later is None or parked else later.due or None,
+            parked=parked,
         )
 
 
@@ -169,21 +172,21 @@ def delivery_statuses(
     """
     letters, standings = held or SpoolRecords((), ())
     tries: dict[tuple[str, int], list[AttemptRecord]] = {}
-    for tried in trace.tries:
+    for tried in trace.attempts:
         if tried.event == event.event:
-            tries.setdefault((tried.destination, tried.way), []).append(tried)
-    mine = {(one.destination, one.way): one for one in letters if one.event == event.event}
-    stands = {(one.destination, one.way): one for one in standings if one.event == event.event}
-    for key in dict.fromkeys((*tries, *mine, *stands, *_given(event))):
+            tries.setdefault((tried.destination, tried.copy), []).append(tried)
+    mine = {(one.destination, one.copy): one for one in letters if one.event == event.event}
+    stands = {(one.destination, one.copy): one for one in standings if one.event == event.event}
+    for key in dict.fromkeys((*tries, *mine, *stands, *_routed(event))):
         made, letter, stand = tries.get(key, ()), mine.get(key), stands.get(key)
         told = (*made[-1:], *filter(None, (letter, stand)))
         yield DeliveryStatus(key[0], told[0].route if told else "", made, letter, stand)
 
 
-def _given(event: EventRecord) -> Iterator[tuple[str, int]]:
-    """Yield who gets *event*, with how many deliveries of it the destination gets before."""
-    ways = Counter[str]()
+def _routed(event: EventRecord) -> Iterator[tuple[str, int]]:
+    """Yield where *event* goes, with how many deliveries of it the destination gets before."""
+    copies = Counter[str]()
     for decided in event.decisions:
-        for to in decided.gives:
-            yield to, ways[to]
-            ways[to] += 1
+        for to in decided.routed_to:
+            yield to, copies[to]
+            copies[to] += 1

@@ -103,7 +103,7 @@ def snapshot_of_dead_letter(
         number=0,
         destination=dead.destination,
         output=output,
-        outcome="dead",
+        outcome="dead_letter",
         reason=f"{dead.cause}: {dead.reason}",
         attempt=None,
     )
@@ -137,15 +137,16 @@ def trace_from_spool(entry: Entry, maker: RecordBuilder, *, whole: bool) -> Trac
         if isinstance(record, RequestRecord):
             received = record
         elif isinstance(record, EventRecord):
-            parsed.append(_given(record, entry) if whole else record)
+            parsed.append(_routed(record, entry) if whole else record)
     return Trace(entry.id, received, tuple(parsed), ())
 
 
-def _given(parsed: EventRecord, entry: Entry) -> EventRecord:
+def _routed(parsed: EventRecord, entry: Entry) -> EventRecord:
     index = int(parsed.event.rpartition("-")[2])
-    given = {to for to, numbers in entry.targets.items() if index in map(event_index, numbers)}
+    routed = {to for to, numbers in entry.targets.items() if index in map(event_index, numbers)}
     decisions = tuple(
-        replace(one, gives=tuple(to for to in one.gives if to in given)) for one in parsed.decisions
+        replace(one, routed_to=tuple(to for to in one.routed_to if to in routed))
+        for one in parsed.decisions
     )
     return replace(parsed, decisions=decisions)
 

@@ -197,22 +197,22 @@ class _Collector(SpanExporter):
 
     Attributes:
         sent: spans that it took.
-        lost: spans that it did not take.
+        dropped: spans that it did not take.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         self.sent = 0
-        self.lost = 0
+        self.dropped = 0
         self._otlp = OTLPSpanExporter(url, headers=headers, timeout=PATIENCE)
         self._ended = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send *spans*; they are lost where that fails."""
+        """Send *spans*; they are dropped where that fails."""
         result = SpanExportResult.FAILURE if self._ended else self._otlp.export(spans)
         if result is SpanExportResult.SUCCESS:
             self.sent += len(spans)
         else:
-            self.lost += len(spans)
+            self.dropped += len(spans)
         return result
 
     def shutdown(self) -> None:
@@ -271,9 +271,9 @@ class OtelExporter:
         return self._collector.sent
 
     @property
-    def lost(self) -> int:
+    def dropped(self) -> int:
         """Return how many it did not get."""
-        return self._collector.lost + self._refused
+        return self._collector.dropped + self._refused
 
     def add(self, raw: RequestContext | AttemptSnapshot, records: Sequence[Record]) -> None:
         """Make a span of what happened; what the caller's own tracing left out makes none."""
@@ -288,7 +288,7 @@ class OtelExporter:
             self._send(tried(last), request, _parent(request))
 
     def _send(self, said: Span, request: Request, context: Context) -> None:
-        if self._made - self._collector.sent - self._collector.lost >= MOST:
+        if self._made - self._collector.sent - self._collector.dropped >= MOST:
             self._refused += 1
             return
         self._ids.trace = trace_id(request.id)

@@ -26,8 +26,8 @@ from gateway.routing.steps import StepChain
 from gateway.spool import Attempt, DeliveryRef, Entry, event_index
 from gateway.trace.records import (
     AttemptRecord,
+    ChangeKind,
     EventRecord,
-    How,
     Outcome,
     RecordedChange,
     RecordedLoss,
@@ -62,9 +62,9 @@ def changed(
     except RecursionError:  # nested too deeply to be looked into; the rest is worth keeping
         differing = ()
     for path, old, new in differing:
-        how: How = "set" if old is MISSING else "gone" if new is MISSING else "changed"
-        found[RecordedChange(_INDEX.sub("[]", path), how)] = None
-    named = tuple(RecordedChange(hide(one.path), one.how) for one in list(found)[:MOST])
+        kind: ChangeKind = "added" if old is MISSING else "removed" if new is MISSING else "changed"
+        found[RecordedChange(_INDEX.sub("[]", path), kind)] = None
+    named = tuple(RecordedChange(hide(one.path), one.kind) for one in list(found)[:MOST])
     return named, len(found) - len(named)
 
 
@@ -234,12 +234,12 @@ class RecordBuilder:
         fresh = None if arrival.kept is None else {event.id for event in arrival.kept}
         told = planned(arrival, _briefly(redactor))
         for index, (event, plan) in enumerate(zip(arrival.events, told, strict=True)):
-            repeated = fresh is not None and event.id not in fresh
+            duplicate = fresh is not None and event.id not in fresh
             consented = arrival.consented.get(index, {})
-            explained = index < EXPLAINED and not repeated
+            explained = index < EXPLAINED and not duplicate
             decided = self._decided(source.name, event, consented) if explained else ()
-            parsed = _parsed(event, received, redactor, decided, repeated=repeated)
-            yield replace(parsed, planned=plan.said, left_out=plan.left_out)
+            parsed = _parsed(event, received, redactor, decided, duplicate=duplicate)
+            yield replace(parsed, violations=plan.said, dropped_fields=plan.left_out)
 
     def tried(self, trial: AttemptSnapshot, *, whole: bool = False) -> Iterator[Record]:
         """Yield the record of a try; before it, what its request's would be, if none was made.
@@ -269,14 +269,14 @@ class RecordBuilder:
             number=trial.number,
             status=attempt.status if attempt else None,
             seconds=attempt.latency if attempt else None,
-            said=redactor.text_short(attempt.response_excerpt) if attempt else "",
+            response_excerpt=redactor.text_short(attempt.response_excerpt) if attempt else "",
             sent=self._message(trial.sent, redactor, trial.output) if trial.sent else None,
             losses=_losses(trial, outgoing, hide),
             user_id=hide(event.user_id or ""),
             anonymous_id=hide(event.anonymous_id or ""),
             changes=changes,
             omitted_changes=more,
-            way=trial.mark.copy,
+            copy=trial.mark.copy,
         )
 
     def stored(self, entry: Entry, events: Mapping[int, Event]) -> Iterator[Record]:
@@ -305,7 +305,7 @@ class RecordBuilder:
             plain = replace(event, id=f"{entry.id}-{index}")
             plan = left_out(entry.dropped.get(index, ()), _briefly(redactor))
             parsed = _parsed(plain, received, redactor, decided)
-            yield replace(parsed, planned=plan.said, left_out=plan.left_out)
+            yield replace(parsed, violations=plan.said, dropped_fields=plan.left_out)
 
     def _redactor(self, request: Request, reads: Input | None) -> Redactor:
         """Return what hides the configured credentials and those that *request* came with."""
@@ -343,7 +343,7 @@ class RecordBuilder:
             },
             body=redactor.text(cut.decode("utf-8", "replace"))[:most],
             size=len(request.body),
-            cut=len(request.body) > most,
+            truncated=len(request.body) > most,
         )
 
     def _decided(
@@ -363,7 +363,7 @@ def _parsed(
     redactor: Redactor,
     decided: Sequence[RouteRecord],
     *,
-    repeated: bool = False,
+    duplicate: bool = False,
 ) -> EventRecord:
     hide = _briefly(redactor)
     return EventRecord(
@@ -376,7 +376,7 @@ def _parsed(
         message_id=hide(event.message_id or ""),
         user_id=hide(event.user_id or ""),
         anonymous_id=hide(event.anonymous_id or ""),
-        repeated=repeated,
+        duplicate=duplicate,
         decisions=tuple(decided),
     )
 

@@ -50,7 +50,7 @@ class SpanSink(Protocol):
         """Return how many spans the collector took."""
 
     @property
-    def lost(self) -> int:
+    def dropped(self) -> int:
         """Return how many it did not get."""
 
     def add(self, raw: Raw, records: Sequence[Record]) -> None:

@@ -16,12 +16,19 @@ from gateway.event import Event
 from gateway.tracking.schema import FieldPath
 
 Outcome = Literal[
-    "accepted", "repeated", "refused", "delivered", "declined", "shadowed", "later", "dead"
+    "accepted",
+    "duplicate",
+    "refused",
+    "delivered",
+    "declined",
+    "shadowed",
+    "retry",
+    "dead_letter",
 ]
-"""What happened: an event was accepted, or came before (``repeated``); a request was refused; a
-delivery arrived, was declined (the vendor's format has no word for it), was only looked at by a
-shadow, is tried again later, or became a dead letter."""
-FAILED = frozenset({"refused", "later", "dead"})
+"""What happened: an event was accepted, or was a duplicate; a request was refused; a delivery
+arrived, was declined (the vendor's format has no word for it), was only looked at by a shadow, is
+retried, or became a dead letter."""
+FAILED = frozenset({"refused", "retry", "dead_letter"})
 """Outcomes that mean that something went wrong."""
 
 
@@ -35,7 +42,7 @@ class RecordedMessage(msgspec.Struct, frozen=True):
     body: str
     size: int
     """Bytes of the whole body."""
-    cut: bool = False
+    truncated: bool = False
     """``body`` is the beginning of it only."""
 
 
@@ -71,10 +78,10 @@ class RouteRecord(msgspec.Struct, frozen=True):
     destinations: tuple[str, ...]
     taken: bool
     reason: str
-    part: str = ""
+    decided_by: str = ""
     error: str = ""
-    kept_back: str = ""
-    gives: tuple[str, ...] = ()
+    filtered: str = ""
+    routed_to: tuple[str, ...] = ()
 
 
 class EventRecord(msgspec.Struct, frozen=True):
@@ -92,29 +99,28 @@ class EventRecord(msgspec.Struct, frozen=True):
     message_id: str = ""
     user_id: str = ""
     anonymous_id: str = ""
-    repeated: bool = False
-    """It came before, within the source's ``dedup``, and goes nowhere."""
+    duplicate: bool = False
+    """It repeats an event, within the source's ``dedup``, and goes nowhere."""
     decisions: tuple[RouteRecord, ...] = ()
     """What every route said, in the order of the configuration."""
-    planned: tuple[str, ...] = ()
-    """What the source's tracking plan has against it: what it lets through, and what it left out,
-    which says so."""
-    left_out: tuple[FieldPath, ...] = ()
-    """The paths that the plan left out, each as it is after those before it. What no table maps
-    went with them."""
+    violations: tuple[str, ...] = ()
+    """Of the source's tracking plan; where a field was dropped for one, it says so."""
+    dropped_fields: tuple[FieldPath, ...] = ()
+    """The paths that the plan dropped, each as it is after those before it. What no table maps was
+    dropped with them."""
 
 
 class RecordedLoss(msgspec.Struct, frozen=True):
     """A field that the event has and the destination's format cannot say."""
 
     path: str
-    how: str
+    kind: str
     """``lost`` or ``coerced``."""
-    why: str = ""
+    reason: str = ""
     """The reason, and what to write to have it sent, where it is known."""
 
 
-How = Literal["set", "changed", "gone"]
+ChangeKind = Literal["added", "changed", "removed"]
 
 
 class RecordedChange(msgspec.Struct, frozen=True):
@@ -122,11 +128,11 @@ class RecordedChange(msgspec.Struct, frozen=True):
 
     path: str
     """Such as ``properties.products[].price``."""
-    how: How
+    kind: ChangeKind
 
 
 class AttemptRecord(msgspec.Struct, frozen=True):
-    """One try of a delivery, or its end without one."""
+    """One attempt of a delivery, or its end without one."""
 
     event: str
     request: str
@@ -141,13 +147,13 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     route: str = ""
     """The route whose steps it took; empty where it took none."""
     number: int = 0
-    """Which try it was, from 1; 0 where nothing was sent."""
+    """Which attempt it was, from 1; 0 where nothing was sent."""
     status: int | None = None
     """Of the answer; None where none came."""
     seconds: float | None = None
     """Until the whole answer was there; None where nothing was sent."""
-    said: str = ""
-    """The start of the answer, or the error, of a try that did not arrive."""
+    response_excerpt: str = ""
+    """The start of the response, or the error, of an attempt that did not arrive."""
     sent: RecordedMessage | None = None
     losses: tuple[RecordedLoss, ...] = ()
     """What of the event, as the steps left it, did not arrive."""
@@ -157,7 +163,7 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     """What the steps changed."""
     omitted_changes: int = 0
     """How many fields they changed besides."""
-    way: int = 0
+    copy: int = 0
     """How many deliveries of the event the destination gets before this one, by other routes."""
 
     @property
@@ -173,7 +179,7 @@ class Trace(msgspec.Struct, frozen=True):
     received: RequestRecord | None
     """None where that part is too old to be kept still."""
     events: tuple[EventRecord, ...]
-    tries: tuple[AttemptRecord, ...]
+    attempts: tuple[AttemptRecord, ...]
     """In the order in which they happened."""
 
 

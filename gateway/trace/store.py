@@ -47,8 +47,9 @@ CREATE INDEX record_message ON record(message_id) WHERE kind = 'event' AND messa
 CREATE INDEX record_user ON record(user_id) WHERE kind = 'event' AND user_id != '';
 CREATE INDEX record_anonymous ON record(anonymous_id) WHERE kind = 'event' AND anonymous_id != '';
 """
-SCHEMA = (_CREATE,)
-"""One script per version of the schema."""
+SCHEMA = (_CREATE, "DELETE FROM record")
+"""One script per version of the schema. The second names fields anew; records of the first are
+deleted, because traces may be lost."""
 UNREADABLE = (*DAMAGED, SchemaError)
 """Errors of a file that is replaced by a new one."""
 _INSERT = (
@@ -87,7 +88,7 @@ def line_of(record: Record, number: int = 0) -> TraceLine | None:
     if isinstance(record, EventRecord):
         return TraceLine(
             number, "event", record.at, record.request, record.source,
-            "repeated" if record.repeated else "accepted", record.event, "", record.name,
+            "duplicate" if record.duplicate else "accepted", record.event, "", record.name,
             record.user_id, record.anonymous_id,
         )  # fmt: skip
     return TraceLine(

@@ -20,6 +20,43 @@ CHECK = """async (tags) => {
 }"""
 
 
+WATCH = """
+const BAD = /\\bundefined\\b|\\bNaN\\b|\\[object \\w+\\]/;
+const see = (node) => {
+  const text = node.outerHTML ?? node.data ?? "";
+  if (BAD.test(text)) console.error(`the page shows ${text.match(BAD)[0]}: ${text.slice(0, 300)}`);
+};
+new MutationObserver((changes) => changes.forEach(({type, target, addedNodes}) => {
+  if (type === "characterData") see(target);
+  else if (type === "attributes") see(target.cloneNode());
+  else addedNodes.forEach(see);
+})).observe(document, {subtree: true, childList: true, characterData: true, attributes: true});
+const strict = (value, above = "") => {
+  if (Array.isArray(value)) return value.map((one) => strict(one));
+  if (value === null || typeof value !== "object") return value;
+  const fields = Object.entries(value).map(([key, one]) => [key, strict(one, key)]);
+  const held = Object.fromEntries(fields);
+  if (MAPS.includes(above)) return held;
+  return new Proxy(held, {get: (object, key) => {
+    if (typeof key === "string" && !OWN.includes(key) && !Object.hasOwn(object, key)) {
+      console.error(`the page asks for ${key} of ${Object.keys(object).join(", ")}`);
+    }
+    return object[key];
+  }});
+};
+const MAPS = ["tables", "headers", "depths", "destinations", "sources", "routes"];
+const OWN = ["then", "toJSON"];
+const {json} = Response.prototype;
+Response.prototype.json = async function () {
+  const found = await json.call(this);
+  return this.ok ? strict(found) : found;
+};
+"""
+"""Complains where a page shows what no person should see, and where it asks a response of the API
+for a field that this does not have. ``MAPS`` are objects whose keys are names; a promise and
+``JSON.stringify`` ask for the fields in ``OWN``."""
+
+
 @dataclass
 class Visit:
     """A page of the console."""
@@ -62,6 +99,7 @@ async def visiting(admin: Admin, **options: Any) -> AsyncIterator[Visit]:
         page = await browser.new_page(viewport={"width": 1360, "height": 860}, **options)
         page.set_default_timeout(PATIENCE * 1000)
         visit = Visit(admin, page)
+        await page.add_init_script(WATCH)
         page.on("console", visit.note_message)
         page.on("pageerror", visit.note_error)
         yield visit

@@ -150,7 +150,7 @@ def _traces(number: int) -> Iterator[EventRecord | AttemptRecord]:
     yield EventRecord(event, request, at, "shop", "track", name, user_id=user)
     yield AttemptRecord(
         event, request, at, "shop", ("crm", "mail")[number % 2], "chrts", name,
-        "later" if number % 50 == 0 else "delivered", number=1, status=200, seconds=0.01,
+        "retry" if number % 50 == 0 else "delivered", number=1, status=200, seconds=0.01,
         sent=RecordedMessage("POST", "/event/track", {}, '{"uid":"u1"}', 12), user_id=user,
     )  # fmt: skip
 

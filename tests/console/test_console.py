@@ -30,7 +30,7 @@ async def test_every_page_is_accessible(tmp_path: Path, theme: str) -> None:
         event = await an_event(admin)
         for place in (
             "overview", "events", f"events/{event}", "destinations", "destinations/mail",
-            "destinations/ads", "dead", "dead/1", "playground", "vendors",
+            "destinations/ads", "dead-letters", "dead-letters/1", "playground", "vendors",
             "vendors/personaclick", "config",
         ):  # fmt: skip
             await visit.open(place)
@@ -118,7 +118,7 @@ async def test_dead_letters_are_chosen_and_replayed(tmp_path: Path) -> None:
     setup = SETUP.replace('token = "{token}"', "")
     async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
         page, watch = visit.page, admin.running.watch
-        await visit.open("dead")
+        await visit.open("dead-letters")
         await expect(page.locator("tbody tr")).to_have_count(4)
         await page.locator("tbody tr", has_text="no such field").first.get_by_role("link").click()
         await expect(page.locator("tbody tr")).to_have_count(20)
@@ -134,7 +134,7 @@ async def test_dead_letters_are_chosen_and_replayed(tmp_path: Path) -> None:
         await watch.until(
             lambda w: len([s for s in w.settled if isinstance(s[2], Delivered)]) == 120
         )
-        assert (await admin.get("/dead-letters"))["letters"] == []
+        assert (await admin.get("/dead-letters"))["dead_letters"] == []
 
 
 async def test_the_configuration_is_checked_and_reloaded(tmp_path: Path) -> None:

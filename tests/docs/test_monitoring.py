@@ -12,7 +12,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.config.models import ServerConfig
-from gateway.observability.metrics import ENDS
+from gateway.observability.metrics import DELIVERY_OUTCOMES
 from tests.docs.pages import ROOT, snippets
 from tests.docs.promql import TARGET, Scrape, metrics
 from tests.docs.queries import RULES, Query, dashboard, fill, panels, queries, rules, variables
@@ -97,7 +97,7 @@ def test_everything_happened(families: list[Metric]) -> None:
         for family in families for sample in family.samples
         if "outcome" in sample.labels and sample.value
     }  # fmt: skip
-    for end in ENDS:
+    for end in DELIVERY_OUTCOMES:
         assert ("cdp_gateway_deliveries_total", end) in seen
     for outcome in ("accepted", "relayed", "unavailable", "forbidden", "malformed", "missing"):
         assert ("cdp_gateway_requests_total", outcome) in seen
@@ -116,6 +116,10 @@ def test_queries_find_what_was_scraped(query: Query, scrape: Scrape) -> None:
         ("gateway_nothing", "no such metric"),
         ('cdp_gateway_ready{source="shop"}', "has no label source"),
         ('cdp_gateway_requests_total{outcome="lost"}', "is never lost"),
+        ('cdp_gateway_deliveries_total{outcome="later"}', "is never later"),
+        ('cdp_gateway_breaker_state{state="probing"}', "is never probing"),
+        ('cdp_gateway_route_events_total{outcome!="given"}', "is never given"),
+        ("sum by (how) (cdp_gateway_losses_total)", "there is no"),
         ('cdp_gateway_requests_total{outcome=~"accepted|lost"}', "is never lost"),
         ('cdp_gateway_requests_total{outcome!~"accepted|lost"}', "is never lost"),
         (

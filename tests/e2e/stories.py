@@ -52,9 +52,9 @@ async def story_of(admin: Admin, identity: str, enough: Callable[[Any], bool]) -
     """Return a story, once its first event is *enough*."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            status, found = await admin.call("GET", f"/api/v1/story?id={identity}")
+            status, found = await admin.call("GET", f"/api/v1/request?id={identity}")
             if status == 200:
-                (story,) = found["stories"]
+                (story,) = found["requests"]
                 if story["events"] and enough(story["events"][0]):
                     return story
 

@@ -84,7 +84,7 @@ async def test_a_reload_opens_nothing(tmp_path: Path) -> None:
         path = tmp_path / "gateway.toml"
         text = path.read_text()
         path.write_text(text.replace(text[text.index("[admin]") : text.index("[sources")], ""))
-        assert (await admin.post("/config/reload"))["unheeded"] == ["[admin] listen"]
+        assert (await admin.post("/config/reload"))["restart_required"] == ["[admin] listen"]
         status, said = await admin.call("GET", "/api/v1/status")
         assert (status, "no [admin] any more" in said["detail"]) == (503, True)
 
@@ -225,12 +225,14 @@ async def test_dead_letters_are_grouped_by_reason(tmp_path: Path) -> None:
     await fill(tmp_path / "spool", 12)
     async with administered(tmp_path) as admin:
         groups = (await admin.get("/dead-letter-groups"))["groups"]
-        assert [(g["destination"], g["alike"], g["count"]) for g in groups] == [
+        assert [(g["destination"], g["reason_pattern"], g["count"]) for g in groups] == [
             ("mail", "HTTP #: no product #", 4), ("crm", "HTTP #: no product #", 4),
             ("crm", "HTTP #: no such field", 2), ("mail", "HTTP #: no such field", 2),
         ]  # fmt: skip
-        found = await admin.get("/dead-letters?destination=crm&alike=HTTP+%23:+no+product+%23")
-        assert [letter["id"] for letter in found["letters"]] == [1, 3, 7, 9]
+        found = await admin.get(
+            "/dead-letters?destination=crm&reason_pattern=HTTP+%23:+no+product+%23"
+        )
+        assert [letter["id"] for letter in found["dead_letters"]] == [1, 3, 7, 9]
 
 
 async def test_dead_letters_come_in_pages(tmp_path: Path) -> None:
@@ -241,7 +243,7 @@ async def test_dead_letters_come_in_pages(tmp_path: Path) -> None:
         after: int | None = 0
         while after is not None:
             page = await admin.get(f"/dead-letters?limit=5&after={after}")
-            seen += [letter["id"] for letter in page["letters"]]
+            seen += [letter["id"] for letter in page["dead_letters"]]
             after = page["next"]
         assert seen == list(range(1, 13))
         assert (await admin.call("GET", "/api/v1/dead-letters/4711"))[0] == 404
@@ -260,8 +262,11 @@ async def test_a_replay_delivers_again(tmp_path: Path) -> None:
         await admin.running.watch.until(
             lambda w: (delivered(w, "crm"), delivered(w, "mail")) == (4, 1)
         )
-        assert await admin.post("/dead-letters/drop", {"filter": {}}) == {"moved": 7, "next": None}
-        assert (await admin.get("/dead-letters"))["letters"] == []
+        assert await admin.post("/dead-letters/delete", {"filter": {}}) == {
+            "moved": 7,
+            "next": None,
+        }
+        assert (await admin.get("/dead-letters"))["dead_letters"] == []
 
 
 async def test_a_filter_moves_in_portions(tmp_path: Path) -> None:
@@ -271,7 +276,7 @@ async def test_a_filter_moves_in_portions(tmp_path: Path) -> None:
         moved: list[int] = []
         after: int | None = 0
         while after is not None:
-            found = await admin.post("/dead-letters/drop", {"filter": {}, "after": after})
+            found = await admin.post("/dead-letters/delete", {"filter": {}, "after": after})
             moved.append(found["moved"])
             after = found["next"]
         assert moved == [200, 200, 50]
@@ -305,7 +310,7 @@ async def test_a_reload_says_what_it_changed(tmp_path: Path) -> None:
         assert found["differs"] is True
         assert "no route leads to it" in found["warnings"][0]
         assert await admin.post("/config/reload") == {
-            "added": [], "changed": [], "removed": [], "unheeded": []
+            "added": [], "changed": [], "removed": [], "restart_required": []
         }  # fmt: skip
         path.write_text(good.replace('"mail"]', '"male"]').replace("api_key", "apikey"))
         assert len((await admin.get("/config/check"))["problems"]) == 3
@@ -323,8 +328,8 @@ async def test_the_spool_is_shown(tmp_path: Path) -> None:
         found = await admin.get("/spool")
         assert found["bytes"] > 4096
         assert found["position"] == 4
-        assert found["depths"]["crm"]["dead"] == 2
-        assert [(o["name"], o["depth"]["dead"]) for o in found["orphans"]] == [("mail", 2)]
+        assert found["depths"]["crm"]["dead_letters"] == 2
+        assert [(o["name"], o["depth"]["dead_letters"]) for o in found["orphans"]] == [("mail", 2)]
 
 
 async def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
@@ -334,9 +339,9 @@ async def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
             ("GET", "/dead-letters?limit=0", None, 400, "limit"),
             ("GET", "/dead-letters?limt=5", None, 400, "limt"),
             ("GET", "/dead-letters?after=1&after=2", None, 400, "say it once"),
-            ("POST", "/dead-letters/drop", {}, 400, "one of the two"),
-            ("POST", "/dead-letters/drop", {"ids": ["1"]}, 400, "ids[0]"),
-            ("POST", "/dead-letters/drop", {"ids": [1], "pad": "x" * 300_000}, 413, "Too Large"),
+            ("POST", "/dead-letters/delete", {}, 400, "one of the two"),
+            ("POST", "/dead-letters/delete", {"ids": ["1"]}, 400, "ids[0]"),
+            ("POST", "/dead-letters/delete", {"ids": [1], "pad": "x" * 300_000}, 413, "Too Large"),
             ("GET", "/destinations/crm/pause", None, 405, "POST"),
             ("GET", "/nothing", None, 404, "openapi.json"),
             ("GET", "/destinations/cmr", None, 404, "crm, mail"),
@@ -344,7 +349,7 @@ async def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
             found, problem = await admin.call(method, f"/api/v1{path}", body)
             assert (found, problem["status"]) == (status, status), problem
             assert said in problem["detail"], problem
-        url = f"{admin.url}/api/v1/dead-letters/drop"
+        url = f"{admin.url}/api/v1/dead-letters/delete"
         headers = {"authorization": f"Bearer {TOKEN}", "x-gateway-admin": "1"}
         async with admin.running.client.post(url, data=b"ids=1", headers=headers) as answer:
             assert answer.status == 415
@@ -445,7 +450,7 @@ async def test_a_body_that_is_nested_too_deeply_is_the_callers_mistake(tmp_path:
             deep = b"[" * depth + b"]" * depth
             for path, body in (
                 ("/explain", b'{"source":"shop","path":"POST /event/track","body":%s}' % deep),
-                ("/dead-letters/drop", b'{"ids":%s}' % deep),
+                ("/dead-letters/delete", b'{"ids":%s}' % deep),
                 ("/dead-letters/replay", deep),
             ):
                 url = f"{admin.url}/api/v1{path}"
@@ -471,7 +476,7 @@ async def test_an_event_can_be_followed(tmp_path: Path) -> None:
         assert len({line["event"] for line in page["lines"] + rest["lines"]}) == 5
         (trace,) = (await admin.get(f"/trace?id={page['lines'][0]['event']}"))["traces"]
         assert trace["received"]["source"] == "shop"
-        assert {tried["destination"] for tried in trace["tries"]} == {"crm", "mail"}
+        assert {tried["destination"] for tried in trace["attempts"]} == {"crm", "mail"}
         assert (await admin.call("GET", "/api/v1/trace?id=nobody"))[0] == 404
 
 
@@ -498,30 +503,30 @@ async def test_the_overview_says_what_needs_attention(tmp_path: Path) -> None:
                 while (await admin.get("/destinations/crm"))["state"] != "open":
                     pass
             found = (await admin.get("/overview"))["attention"]
-            assert [(one["level"], one["about"]) for one in found[:2]] == [
-                ("trouble", "destinations/crm"), ("notice", "config")
+            assert [(one["level"], one["page"]) for one in found[:2]] == [
+                ("error", "destinations/crm"), ("warning", "config")
             ]  # fmt: skip
             assert "crm is in trouble, 6 wait: HTTP 500" in found[0]["text"]
             assert "mail is paused; 0 wait." in [one["text"] for one in found]
-            assert "dead?destination=mail" in [one["about"] for one in found]
+            assert "dead-letters?destination=mail" in [one["page"] for one in found]
 
 
 async def test_the_last_hour_is_sampled(tmp_path: Path) -> None:
     """A sample has what came in and went out since the one before, per second."""
     async with administered(tmp_path) as admin:
-        assert (await admin.get("/series"))["destinations"] == {"crm": [], "mail": []}
+        assert (await admin.get("/history"))["destinations"] == {"crm": [], "mail": []}
         desk = admin.desk
         await desk.series.sample()
         for number in range(10):
             await send(admin, number)
         await admin.running.watch.until(lambda w: delivered(w, "crm") == 10)
         await desk.series.sample()
-        series = await admin.get("/series")
-        assert series["sources"]["shop"][-1]["accepted"] > 0
-        last = series["destinations"]["crm"][-1]
+        history = await admin.get("/history")
+        assert history["sources"]["shop"][-1]["accepted"] > 0
+        last = history["destinations"]["crm"][-1]
         assert last["delivered"] > 0
         assert last["failed"] == 0
-        assert 0 < last["latency"] < last["slow"] * 20
+        assert 0 < last["latency_mean"] < last["latency_p95"] * 20
 
 
 async def test_vendors_tables_are_told(tmp_path: Path) -> None:
@@ -533,6 +538,6 @@ async def test_vendors_tables_are_told(tmp_path: Path) -> None:
             found = await admin.get(f"/vendors/{name}")
             assert all(table["rows"] for table in found["tables"]), name
         (push, *_) = (await admin.get("/vendors/personaclick"))["tables"]
-        assert {"word": "view", "becomes": "Product Viewed"} in push["meanings"]
+        assert {"word": "view", "event": "Product Viewed"} in push["meanings"]
         assert "context.page.url" in [row["event"] for row in push["rows"]]
         assert (await admin.call("GET", "/api/v1/vendors/nobody"))[0] == 404

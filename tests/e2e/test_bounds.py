@@ -86,7 +86,7 @@ async def test_the_oldest_gives_way_where_that_is_asked_for(tmp_path: Path) -> N
                 if dead:
                     break
         depth = (await run.gateway.spool.depths())["chrts"]
-        assert depth.backlog + depth.retrying + depth.parked + depth.dead >= 40
+        assert depth.backlog + depth.retrying + depth.parked + depth.dead_letters >= 40
         assert dead[0].entry.request.body
         assert SETTINGS["chrts"].split('"')[1].encode() not in dead[0].rendered
 
@@ -187,8 +187,8 @@ async def test_a_dead_destination_leaves_room_for_the_others(tmp_path: Path, ful
         async with serving(make_admin(desk)) as admin:
             async with run.client.get(f"{admin}/api/v1/destinations/growlytics") as answer:
                 told = await answer.json()
-            assert told["full"] == refusing
-            assert told["dead"] >= given_up.dead
+            assert told["refuses_reason"] == refusing
+            assert told["dead_lettered"] >= given_up.dead
             async with run.client.get(f"{admin}/metrics") as answer:
                 page = await answer.text()
             (counted,) = DROPPED.findall(page)
@@ -202,7 +202,7 @@ async def test_a_dead_destination_leaves_room_for_the_others(tmp_path: Path, ful
         await run.fault(vendor="growlytics", status=503, count=0)
         await becomes_ready(run)
         depths = await run.gateway.spool.depths()
-        owed = 200 - given_up.dropped - depths["growlytics"].dead
+        owed = 200 - given_up.dropped - depths["growlytics"].dead_letters
         await run.watch.until(lambda _: arrived(run, "growlytics") >= owed)
 
 
@@ -254,12 +254,13 @@ async def test_what_expired_is_among_a_destinations_dead(tmp_path: Path) -> None
             assert await post(run, number) == 200
         spool = run.gateway.spool
         async with asyncio.timeout(PATIENCE):
-            while (await spool.depths())["growlytics"].dead < 5:  # noqa: ASYNC110 - by the clock
+            while (await spool.depths())["growlytics"].dead_letters < 5:  # noqa: ASYNC110 - by the clock
                 await asyncio.sleep(0.05)
         desk = AdminContext(run.gateway, Reloader(run.gateway))
         async with serving(make_admin(desk)) as admin:
             async with run.client.get(f"{admin}/api/v1/destinations/growlytics") as answer:
-                assert (await answer.json())["dead"] == 5
+                assert (await answer.json())["dead_lettered"] == 5
             async with run.client.get(f"{admin}/metrics") as answer:
-                line = 'cdp_gateway_deliveries_total{destination="growlytics",outcome="dead"} 5.0'
+                labels = 'destination="growlytics",outcome="dead_letter"'
+                line = f"cdp_gateway_deliveries_total{{{labels}}} 5.0"
                 assert line in await answer.text()

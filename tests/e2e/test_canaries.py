@@ -148,7 +148,7 @@ async def test_no_credential_in_anything_that_the_gateway_emits(tmp_path: Path) 
             running.process.send_signal(signal.SIGTERM)
             assert await running.ended() == 0
     assert len(b"".join(spans)) > 100_000
-    assert any("who is ***" in str(line.get("said")) for line in running.lines)
+    assert any("who is ***" in str(line.get("message")) for line in running.lines)
     found += spans
     found.append(orjson.dumps(running.lines))
     found.append((tmp_path / "spool/traces.db").read_bytes())

@@ -77,7 +77,7 @@ EVENTS = len(CREDENTIALS)
 TROUBLED = "destinations/away"
 PATHS = (
     "overview", "destinations", TROUBLED, "status", "spool", "config", "config/check",
-    "series", "traces?limit=200", "traces?limit=200&failed=true", "dead-letters?limit=200",
+    "history", "traces?limit=200", "traces?limit=200&failed=true", "dead-letters?limit=200",
     "dead-letter-groups", "vendors", "playground", "openapi.json", "/metrics", "/readyz",
 )  # fmt: skip
 
@@ -160,12 +160,12 @@ async def test_a_credential_used_as_a_name_is_shown_nowhere(tmp_path: Path) -> N
         await caller.until("destinations/crm", f'"dead_letters":{EVENTS * 2}')
         await caller.until("destinations/new", f'"shadowed":{EVENTS}')
         for request in requests:
-            await caller.until(f"trace?id={request}", "dead")
+            await caller.until(f"trace?id={request}", "dead_letter")
         for path in PATHS:
             found[path] = await caller.ask(path)
         asked = {"source": "shop", "path": "POST /event/track"}
         for number, request in enumerate(requests):
-            found[f"story {number}"] = await caller.ask(f"story?id={request}")
+            found[f"story {number}"] = await caller.ask(f"request?id={request}")
             found[f"trace {number}"] = await caller.ask(f"trace?id={request}")
             body = orjson.dumps(payload(CREDENTIALS[number])).decode()
             found[f"explain {number}"] = await caller.ask("explain", {**asked, "body": body})

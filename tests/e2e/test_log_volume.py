@@ -84,6 +84,6 @@ async def test_it_is_told_why_a_destination_makes_no_progress(tmp_path: Path) ->
             async with asyncio.timeout(PATIENCE):
                 while run.gateway.workers["chrts"].retried < 4:  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(0.01)
-        (line,) = [line for line in of(lines, "delivery") if line["outcome"] == "later"]
+        (line,) = [line for line in of(lines, "delivery") if line["outcome"] == "retry"]
         assert (line["destination"], line["times"], line["status"]) == ("chrts", 1, None)
         assert line["reason"].lower().count("cannot connect") == 1

@@ -57,8 +57,8 @@ async def test_what_happens_is_counted(tmp_path: Path) -> None:
     assert requests["not_found", ""] == 1
     assert found["cdp_gateway_events_total"] == {("chrts", "track"): 1}
     deliveries = found["cdp_gateway_deliveries_total"]
-    assert deliveries["chrts", "delivered"] == deliveries["segment", "dead"] == 1
-    assert deliveries["tracardi", "later"] == deliveries["tracardi", "delivered"] == 1
+    assert deliveries["chrts", "delivered"] == deliveries["segment", "dead_letter"] == 1
+    assert deliveries["tracardi", "retry"] == deliveries["tracardi", "delivered"] == 1
     assert found["cdp_gateway_attempts_total"]["tracardi", "5xx"] == 1
     assert found["cdp_gateway_attempt_duration_seconds_count"]["tracardi",] == 2
     assert found["cdp_gateway_delivery_duration_seconds_bucket"]["chrts", "+Inf"] == 1
@@ -104,7 +104,7 @@ async def test_what_alerts_go_by_starts_at_zero(tmp_path: Path) -> None:
     for vendor in VENDORS:
         for outcome in ("accepted", "unavailable", "error"):
             assert requests[outcome, vendor] == 0
-        for outcome in ("delivered", "declined", "later", "dead"):
+        for outcome in ("delivered", "declined", "retry", "dead_letter"):
             assert deliveries[vendor, outcome] == 0
     assert found["cdp_gateway_route_errors_total"] == {("route 1",): 0}
     assert found["cdp_gateway_trace_dropped_total"] == {(): 0}

@@ -205,7 +205,7 @@ async def test_above_the_rate_failures_hang_from_the_caller(tmp_path: Path) -> N
         await settled(run)
     (only,) = collector.spans
     assert (only.trace_id.hex(), only.parent_span_id.hex()) == (TRACE, CALLER)
-    assert (said(only)["gateway.outcome"], said(only)["error.type"]) == ("dead", "422")
+    assert (said(only)["gateway.outcome"], said(only)["error.type"]) == ("dead_letter", "422")
 
 
 async def test_a_refused_request_has_its_reason(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ async def test_a_collector_in_trouble_costs_spans_and_nothing_else(
         release.set()
     spans = run.gateway.observer.recorder.spans
     assert spans is not None
-    assert (spans.sent, spans.lost) == (0, 60)
+    assert (spans.sent, spans.dropped) == (0, 60)
     assert run.gateway.observer.recorder.dropped == 0
     assert took < 2 * SENDING + 5
     assert caplog.text.count("spans batch") <= 1
@@ -273,7 +273,7 @@ async def test_spans_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         while 'cdp_gateway_trace_spans_total{outcome="sent"} 3.0' not in page:
             async with run.client.get(f"{run.url}/metrics") as answer:
                 page = await answer.text()
-    assert 'cdp_gateway_trace_spans_total{outcome="lost"} 0.0' in page
+    assert 'cdp_gateway_trace_spans_total{outcome="dropped"} 0.0' in page
     assert collector.resource["service.name"] == "front door"
 
 

@@ -58,7 +58,7 @@ async def counted(admin: Admin, name: str) -> dict[tuple[str, ...], float]:
 
 
 async def test_each_event_counts_for_the_routes_that_it_takes(tmp_path: Path) -> None:
-    """An event counts for each route that gives it or keeps it back; a repeat counts nowhere."""
+    """An event counts for each route that lets it through or filters it; a repeat for none."""
     async with administered(tmp_path, SETUP_OF_ROUTES) as admin:
         await send(admin, "Order Completed", message="m1")
         await send(admin, "Order Completed", message="m1")
@@ -66,14 +66,14 @@ async def test_each_event_counts_for_the_routes_that_it_takes(tmp_path: Path) ->
         await send(admin, "Signed In")
         routes = await counted(admin, "cdp_gateway_route_events_total")
         assert {key: value for key, value in routes.items() if value} == {
-            ("given", "orders"): 2, ("kept_back", "half"): 2, ("given", "odd"): 1
+            ("routed", "orders"): 2, ("filtered", "half"): 2, ("routed", "odd"): 1
         }  # fmt: skip
-        assert routes["given", "half"] == 0
+        assert routes["routed", "half"] == 0
         assert await counted(admin, "cdp_gateway_events_unrouted_total") == {("shop",): 1}
 
 
 async def test_the_overview_has_the_rates_of_routes(tmp_path: Path) -> None:
-    """Each route has what it gives on and keeps back, each source what goes nowhere."""
+    """Each route has what it lets through and filters, each source what no route takes."""
     async with administered(tmp_path, SETUP_OF_ROUTES) as admin:
         await admin.desk.series.sample()
         await send(admin, "Order Completed")
@@ -81,16 +81,16 @@ async def test_the_overview_has_the_rates_of_routes(tmp_path: Path) -> None:
         await admin.running.watch.until(lambda watch: len(watch.settled) == 1)
         await admin.desk.series.sample()
         found = await admin.get("/overview")
-        assert [one["arrived"] for one in found["destinations"]] == [1, 0]
+        assert [one["delivered"] for one in found["destinations"]] == [1, 0]
         orders, half, odd = found["routes"]
-        assert (orders["events"], half["withheld"], odd["events"]) == (1, 1, 0)
-        assert orders["rate"] == half["kept_back"] > 0
-        assert odd["rate"] == half["rate"] == 0
+        assert (orders["routed"], half["filtered"], odd["routed"]) == (1, 1, 0)
+        assert orders["routed_rate"] == half["filtered_rate"] > 0
+        assert odd["routed_rate"] == half["routed_rate"] == 0
         (shop,) = found["sources"]
         assert (shop["accepted"], shop["unrouted"]) == (2, 1)
-        assert shop["rate"] == 2 * shop["nowhere"] > 0
-        series = await admin.get("/series")
-        assert series["routes"]["orders"][-1]["given"] > 0
+        assert shop["accepted_rate"] == 2 * shop["unrouted_rate"] > 0
+        history = await admin.get("/history")
+        assert history["routes"]["orders"][-1]["routed"] > 0
 
 
 async def test_a_rule_that_cannot_be_judged_needs_attention(tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ async def test_traces_and_dead_letters_hide_by_name(tmp_path: Path) -> None:
                 request = answer.headers["x-gateway-request-id"]
             for path, holds in (
                 ("dead-letters/1", "received"), ("dead-letters", "Signed In"),
-                (f"trace?id={request}", "dead"), (f"story?id={request}", "dead"),
-                ("traces?limit=10", "dead"), ("destinations/crm", "crm"),
+                (f"trace?id={request}", "dead_letter"), (f"request?id={request}", "dead_letter"),
+                ("traces?limit=10", "dead_letter"), ("destinations/crm", "crm"),
             ):  # fmt: skip
                 async with asyncio.timeout(PATIENCE):
                     while holds.encode() not in found.get(path, b""):  # nobody tells of it

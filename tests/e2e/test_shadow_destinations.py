@@ -172,7 +172,7 @@ async def test_a_dead_test_account_holds_nothing_up(tmp_path: Path) -> None:
         assert answers(counts)["unanswered"] < 10
         await until(lambda: run.gateway.spool.cursor("new") == 20)
         depth = (await run.gateway.spool.depths())["new"]
-        assert (depth.retrying, depth.parked, depth.dead) == (0, 0, 0)
+        assert (depth.retrying, depth.parked, depth.dead_letters) == (0, 0, 0)
 
 
 async def test_what_a_new_shadow_still_owes_is_told(tmp_path: Path) -> None:

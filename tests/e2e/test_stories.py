@@ -40,7 +40,8 @@ retry_max = "20ms"
 name = "all"
 to = ["crm"]
 """
-PAID = {"uid": "u1", "name": "paid", "properties": {"price": "12", "card": "4111", "plan": "pro"}}
+PAYMENT = {"price": "12", "card": "4111 1111", "plan": "pro"}
+PAID = {"uid": "u1", "name": "paid", "properties": PAYMENT}
 LEFT_OUT = [
     "properties.price: must be a number (left out)",
     "properties.card: is not allowed (left out)",
@@ -92,7 +93,7 @@ async def track(admin: Admin, body: dict[str, Any]) -> str:
 def ended(event: Any) -> bool:
     """Tell whether all deliveries of an event have an end."""
     return bool(event["deliveries"]) and all(
-        one["outcome"] in {"delivered", "declined", "dead"} for one in event["deliveries"]
+        one["outcome"] in {"delivered", "declined", "dead_letter"} for one in event["deliveries"]
     )
 
 
@@ -112,22 +113,22 @@ async def test_what_a_plan_left_out_is_told(tmp_path: Path) -> None:
         story = await story_of(admin, await track(admin, PAID), ended)
         lines = await lines_of(tmp_path, story["request"], "--short")
     (event,) = story["events"]
-    assert sorted(event["planned"]) == sorted(LEFT_OUT)
+    assert sorted(event["violations"]) == sorted(LEFT_OUT)
     assert {f"violates the tracking plan: {one}" for one in LEFT_OUT} <= set(lines)
-    assert event["left_out"] == ["properties.price", "properties.card"]
+    assert event["dropped_fields"] == ["properties.price", "properties.card"]
     fields = {one["path"]: one["value"] for one in event["fields"]}
     assert "pro" in fields.values()
-    assert {"12", "4111"}.isdisjoint(fields.values())
+    assert {"12", "4111 1111"}.isdisjoint(fields.values())
 
 
 async def test_the_playground_marks_what_would_be_left_out(tmp_path: Path) -> None:
     """A request that is only tried says the same of the plan as one that is sent."""
     async with administered(tmp_path, SETUP) as admin:
         asked = {"source": "shop", "path": "POST /event/track", "body": json.dumps(PAID)}
-        story = (await admin.post("/explain", asked))["story"]
+        story = (await admin.post("/explain", asked))["request"]
     (event,) = story["events"]
-    assert sorted(event["planned"]) == sorted(LEFT_OUT[:2])
-    assert event["left_out"] == ["properties.price", "properties.card"]
+    assert sorted(event["violations"]) == sorted(LEFT_OUT[:2])
+    assert event["dropped_fields"] == ["properties.price", "properties.card"]
 
 
 async def test_members_of_lists_are_marked_as_their_sender_numbers_them(tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ async def test_members_of_lists_are_marked_as_their_sender_numbers_them(tmp_path
         request = await batch(admin, [VIEWED_CALL, call])
         story = await story_of(admin, f"{request}-1", lambda _: True)
     (event,) = story["events"]
-    assert event["left_out"] == [f"batch[1].properties.products[{n}].price" for n in (1, 3)]
+    assert event["dropped_fields"] == [f"batch[1].properties.products[{n}].price" for n in (1, 3)]
 
 
 async def test_what_was_left_out_of_a_failure_is_told(tmp_path: Path) -> None:
@@ -154,9 +155,9 @@ async def test_what_was_left_out_of_a_failure_is_told(tmp_path: Path) -> None:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         story = await story_of(admin, await track(admin, PAID), tried)
         (event,) = story["events"]
-        assert event["deliveries"][0]["outcome"] == "dead"
-        assert event["planned"] == ["properties.card (left out)", "properties.price (left out)"]
-        assert "4111" not in str(event)
+        assert event["deliveries"][0]["outcome"] == "dead_letter"
+        assert event["violations"] == ["properties.card (left out)", "properties.price (left out)"]
+        assert "4111 1111" not in str(event)
         lines = await lines_of(tmp_path, story["request"], "--short")
         assert "violates the tracking plan: properties.price (left out)" in lines
 
@@ -194,13 +195,13 @@ async def test_what_the_steps_of_a_route_changed_is_told(tmp_path: Path) -> None
         (trace,) = (await admin.get(f"/trace?id={story['request']}"))["traces"]
     (delivery,) = story["events"][0]["deliveries"]
     assert delivery["outcome"] == "delivered"
-    changed = {one["path"]: one["how"] for one in delivery["changes"]}
+    changed = {one["path"]: one["kind"] for one in delivery["changes"]}
     assert changed == {
-        "name": "changed", "user_id": "changed", "properties.extra.card": "gone",
-        "properties.extra.via": "set",
+        "name": "changed", "user_id": "changed", "properties.extra.card": "removed",
+        "properties.extra.via": "added",
     }  # fmt: skip
     assert changed.keys().isdisjoint(one["path"] for one in delivery["losses"])
-    assert trace["tries"][0]["changes"] == delivery["changes"]
+    assert trace["attempts"][0]["changes"] == delivery["changes"]
     (line,) = (line for line in lines if line.startswith("after the steps of web: "))
     said = set(line.partition(": ")[2].split(", "))
     assert said == {f"{path} {how}" for path, how in changed.items()}
@@ -250,17 +251,17 @@ async def test_what_waits_is_told_until_the_spool_gives_it_up(tmp_path: Path) ->
         request = await track(admin, VIEWED)
         story = await story_of(admin, request, lambda _: True)
         (delivery,) = story["events"][0]["deliveries"]
-        assert (delivery["outcome"], delivery["letter"]) == ("waits", None)
+        assert (delivery["outcome"], delivery["dead_letter"]) == ("pending", None)
         assert delivery["reason"] == "An operator paused the destination."
         lines = await lines_of(tmp_path, request, "--short")
         assert "crm: no attempt yet; it waits in the spool for its turn" in lines
-        story = await story_of(admin, request, lambda event: outcome(event) == "dead")
+        story = await story_of(admin, request, lambda event: outcome(event) == "dead_letter")
         (delivery,) = story["events"][0]["deliveries"]
-        letter = delivery["letter"]
+        letter = delivery["dead_letter"]
         assert delivery["reason"] == "expired: pending for more than 3 s"
         page = await admin.get(f"/dead-letters?request={request}")
-        assert [one["id"] for one in page["letters"]] == [letter["id"]]
-        assert (await admin.get(f"/trace?id={request}"))["letters"] == page["letters"]
+        assert [one["id"] for one in page["dead_letters"]] == [letter["id"]]
+        assert (await admin.get(f"/trace?id={request}"))["dead_letters"] == page["dead_letters"]
         async with asyncio.timeout(PATIENCE):
             while not (found := (await admin.get("/traces?failed=true"))["lines"]):
                 pass
@@ -281,23 +282,23 @@ async def test_a_letter_is_told_as_it_stands_now(tmp_path: Path) -> None:
             return lambda event: bool(
                 event["deliveries"]
                 and len(event["deliveries"][0]["attempts"]) == times
-                and event["deliveries"][0]["letter"]
+                and event["deliveries"][0]["dead_letter"]
             )
 
         story = await story_of(admin, request, died(1))
-        first = story["events"][0]["deliveries"][0]["letter"]["id"]
+        first = story["events"][0]["deliveries"][0]["dead_letter"]["id"]
         assert (await admin.post("/dead-letters/replay", {"ids": [first]}))["moved"] == 1
         story = await story_of(admin, request, died(2))
         (delivery,) = story["events"][0]["deliveries"]
-        second = delivery["letter"]["id"]
+        second = delivery["dead_letter"]["id"]
         assert second > first
         assert delivery["reason"].startswith("refused: HTTP 422")
         filter_ = {"filter": {"request": request}}
-        assert (await admin.post("/dead-letters/drop", filter_))["moved"] == 1
+        assert (await admin.post("/dead-letters/delete", filter_))["moved"] == 1
         story = await story_of(admin, request, lambda _: True)
         (delivery,) = story["events"][0]["deliveries"]
-        assert (delivery["outcome"], delivery["letter"]) == ("dead", None)
-        assert delivery["then"].startswith("Its dead letter is there no more")
+        assert (delivery["outcome"], delivery["dead_letter"]) == ("dead_letter", None)
+        assert delivery["next_step"].startswith("Its dead letter is there no more")
         text = "\n".join(await lines_of(tmp_path, request, "--short"))
         assert "its dead letter is there no more" in text
 
@@ -337,7 +338,7 @@ async def test_what_overflows_is_recorded_within_bounds_and_told_in_any_case(
             (delivery,) = one["deliveries"]
             assert (one["event"], one["name"]) == (event, "Viewed")
             assert delivery["reason"] == "overflow: more than max_backlog (1) pending"
-            assert delivery["letter"]["event"] == event
+            assert delivery["dead_letter"]["event"] == event
 
 
 async def test_a_request_that_was_not_traced_is_told_by_its_letters(tmp_path: Path) -> None:
@@ -346,7 +347,7 @@ async def test_a_request_that_was_not_traced_is_told_by_its_letters(tmp_path: Pa
     async with administered(tmp_path, waiting('max_age = "1s"', trace)) as admin:
         await admin.post("/destinations/crm/pause")
         request = await track(admin, VIEWED)
-        await story_of(admin, request, lambda event: outcome(event) == "dead")
+        await story_of(admin, request, lambda event: outcome(event) == "dead_letter")
     for file in (tmp_path / "traces").iterdir():
         file.unlink()
     lines = await lines_of(tmp_path, f"{request}-0")
@@ -356,9 +357,9 @@ async def test_a_request_that_was_not_traced_is_told_by_its_letters(tmp_path: Pa
         story = await story_of(admin, request, ended)
         assert story["received"]["body"]
         (event,) = story["events"]
-        assert (event["name"], event["deliveries"][0]["letter"]["id"]) == ("viewed", 1)
+        assert (event["name"], event["deliveries"][0]["dead_letter"]["id"]) == ("viewed", 1)
         assert [one["taken"] for one in event["decisions"]] == [True]
-        assert len((await admin.get(f"/trace?id={request}"))["letters"]) == 1
+        assert len((await admin.get(f"/trace?id={request}"))["dead_letters"]) == 1
 
 
 async def test_what_neither_waits_nor_was_traced_is_said_to_be_unknown(tmp_path: Path) -> None:
@@ -370,6 +371,6 @@ async def test_what_neither_waits_nor_was_traced_is_said_to_be_unknown(tmp_path:
         file.set_busy_timeout(5000)
         file.execute("DELETE FROM record WHERE kind = 'delivery'")
         file.close()
-        story = await story_of(admin, request, lambda event: outcome(event) == "ended")
+        story = await story_of(admin, request, lambda event: outcome(event) == "finished")
         (delivery,) = story["events"][0]["deliveries"]
         assert delivery["reason"].endswith("how it ended was not traced.")

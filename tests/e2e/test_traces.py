@@ -67,7 +67,9 @@ async def lines_until(run: Running, enough: Callable[[list[TraceLine]], bool]) -
 
 def ended(count: int) -> Callable[[list[TraceLine]], bool]:
     """Tell whether so many deliveries have ended."""
-    return lambda lines: sum(x.outcome in {"delivered", "dead", "declined"} for x in lines) >= count
+    return lambda lines: (
+        sum(x.outcome in {"delivered", "dead_letter", "declined"} for x in lines) >= count
+    )
 
 
 def shown(folder: Path, *args: str) -> str:
@@ -127,7 +129,7 @@ async def test_a_credential_that_is_the_name_of_a_field_is_hidden(tmp_path: Path
         request = await track(run, name="Order Completed", properties=order)
         await seen
         (trace,) = await run.gateway.observer.traces.show(request)
-    assert any("***" in loss.path for tried in trace.tries for loss in tried.losses)
+    assert any("***" in loss.path for tried in trace.attempts for loss in tried.losses)
     assert "first-key" not in str(trace)
 
 
@@ -140,11 +142,11 @@ async def test_every_try_is_told(tmp_path: Path) -> None:
         request = await track(run)
         await seen
         (trace,) = await run.gateway.observer.traces.show(request)
-    assert [(tried.number, tried.outcome, tried.status) for tried in trace.tries] == [
-        (1, "later", 503),
+    assert [(tried.number, tried.outcome, tried.status) for tried in trace.attempts] == [
+        (1, "retry", 503),
         (2, "delivered", 200),
     ]
-    assert "HTTP 503" in trace.tries[0].reason
+    assert "HTTP 503" in trace.attempts[0].reason
 
 
 async def opened(run: Running, destination: str) -> None:
@@ -167,14 +169,14 @@ async def test_what_waits_is_told(tmp_path: Path) -> None:
         second = await track(run, uid="u4", name="Second")
         await seen
         (trace,) = await run.gateway.observer.traces.show(second)
-    assert trace.tries == ()
+    assert trace.attempts == ()
     assert "chrts: no attempt yet; the destination fails: HTTP 401" in shown(tmp_path, second)
 
 
 async def test_repeats_say_so(tmp_path: Path) -> None:
-    """An event that came before is traced as repeated, and is delivered no second time."""
+    """An event that came before is traced as a duplicate, and is delivered no second time."""
     async with running(tmp_path, configured(tmp_path)) as run:
-        seen = asyncio.ensure_future(lines_until(run, lambda x: x[-1].outcome == "repeated"))
+        seen = asyncio.ensure_future(lines_until(run, lambda x: x[-1].outcome == "duplicate"))
         await asyncio.sleep(0)
         body = {"userId": "u1", "event": "Order Viewed", "messageId": "m1", "writeKey": "key"}
         for _ in range(2):
@@ -182,8 +184,8 @@ async def test_repeats_say_so(tmp_path: Path) -> None:
                 request = answer.headers["x-gateway-request-id"]
         await seen
         first, again = reversed(await run.gateway.observer.traces.show("m1"))
-        assert run.gateway.observer.counts.repeated == {"pages": 1}
-    assert [event.repeated for event in (*first.events, *again.events)] == [False, True]
+        assert run.gateway.observer.counts.deduplicated == {"pages": 1}
+    assert [event.duplicate for event in (*first.events, *again.events)] == [False, True]
     assert again.request == request
     assert "duplicate; not delivered again" in shown(tmp_path, request)
 
@@ -205,8 +207,8 @@ async def test_above_the_rate_only_what_goes_wrong_is_kept_and_that_whole(tmp_pa
     assert trace.received is not None
     assert (trace.received.source, trace.received.events) == ("shop", 1)
     assert [event.name for event in trace.events] == ["Cart Viewed"]
-    assert [tried.outcome for tried in trace.tries] == ["dead"]
-    assert "refused: HTTP 422" in trace.tries[0].reason
+    assert [tried.outcome for tried in trace.attempts] == ["dead_letter"]
+    assert "refused: HTTP 422" in trace.attempts[0].reason
     assert "all: to chrts" in text
 
 

@@ -15,7 +15,7 @@ from tests.e2e.test_crash import down
 from tests.e2e.test_refusals import CREDENTIALS, VALID, says_no
 
 KEY = {"authorization": "Bearer right"}
-CARD = {"uid": "u", "name": "paid", "properties": {"card": "4111", "plan": "pro"}}
+CARD = {"uid": "u", "name": "paid", "properties": {"card": "4111 1111", "plan": "pro"}}
 NO_CARD = """
 [sources.shop.schemas.paid.properties.properties.properties]
 card = false
@@ -89,7 +89,7 @@ async def test_what_is_allowed_is_counted_and_delivered(tmp_path: Path) -> None:
         assert run.gateway.tally.counts == {("shop", "paid", "properties.card: is not allowed"): 1}
         await run.gateway.observer.recorder.stop()
         (trace,) = await run.gateway.observer.traces.show(answer.headers["x-gateway-request-id"])
-        assert trace.events[0].planned == ("properties.card: is not allowed",)
+        assert trace.events[0].violations == ("properties.card: is not allowed",)
         assert "  violates the tracking plan: properties.card: is not allowed" in trace_lines(
             trace, whole=False
         )
@@ -105,7 +105,7 @@ async def test_a_dropped_field_reaches_nobody(tmp_path: Path) -> None:
         await run.watch.until(lambda w: len(w.settled) == 2)
         sent = await run.journal()
         assert {entry["vendor"] for entry in sent} == {"chrts", "growlytics"}
-        assert "4111" not in str([entry["body"] for entry in sent])
+        assert "4111 1111" not in str([entry["body"] for entry in sent])
         assert "pro" in str(sent)
 
 
@@ -141,7 +141,7 @@ async def test_a_dropped_field_stays_dropped_after_a_crash(tmp_path: Path, later
         async with gateway_process(path):
             sent = await _sent(client, sandbox, 2)
     assert {entry["vendor"] for entry in sent} == {"chrts", "growlytics"}
-    assert "4111" not in str([entry["body"] for entry in sent])
+    assert "4111 1111" not in str([entry["body"] for entry in sent])
     assert "pro" in str(sent)
 
 
@@ -156,7 +156,7 @@ async def test_a_reload_changes_the_plan(tmp_path: Path) -> None:
                 assert answer.status == 200
             line = await gateway.saw("not_as_planned")
             assert (line["source"], line["schema"], line["done"]) == ("shop", "paid", "allowed")
-            assert "4111" not in str(line)
+            assert "4111 1111" not in str(line)
             path.write_text(config(tmp_path, sandbox, "refuse", NO_CARD))
             gateway.process.send_signal(signal.SIGHUP)
             await gateway.saw("reloaded")

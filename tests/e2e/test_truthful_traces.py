@@ -16,7 +16,7 @@ async def test_how_a_delivery_that_went_wrong_ends_is_kept(tmp_path: Path) -> No
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.running.fault(vendor="growlytics", status=503, count=1)
         told = await until(admin, await send(admin), stands("crm", "delivered"))
-    assert [one["outcome"] for one in told["crm"]["attempts"]] == ["later", "delivered"]
+    assert [one["outcome"] for one in told["crm"]["attempts"]] == ["retry", "delivered"]
 
 
 async def test_what_became_of_a_replay_is_kept(tmp_path: Path) -> None:
@@ -24,10 +24,10 @@ async def test_what_became_of_a_replay_is_kept(tmp_path: Path) -> None:
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         request = await send(admin)
-        told = await until(admin, request, stands("crm", "dead"))
-        await admin.post("/dead-letters/replay", {"ids": [told["crm"]["letter"]["id"]]})
+        told = await until(admin, request, stands("crm", "dead_letter"))
+        await admin.post("/dead-letters/replay", {"ids": [told["crm"]["dead_letter"]["id"]]})
         told = await until(admin, request, stands("crm", "delivered"))
-    assert (told["crm"]["letter"], told["crm"]["then"]) == (None, "")
+    assert (told["crm"]["dead_letter"], told["crm"]["next_step"]) == (None, "")
 
 
 async def test_what_was_not_chosen_is_not_said_to_wait(tmp_path: Path) -> None:
@@ -37,19 +37,19 @@ async def test_what_was_not_chosen_is_not_said_to_wait(tmp_path: Path) -> None:
         request = await send(admin)
         watch = admin.running.watch
         await watch.until(lambda seen: len(seen.settled) == 2)
-        await until(admin, request, stands("mail", "ended"))
+        await until(admin, request, stands("mail", "finished"))
         async with asyncio.timeout(PATIENCE):
             while not (await admin.get("/traces?failed=true"))["lines"]:
                 pass
         await admin.post("/destinations/mail/pause")
         other = await send(admin, "Another")
-        told = await until(admin, request, stands("mail", "ended"))
+        told = await until(admin, request, stands("mail", "finished"))
         assert told["mail"]["reason"].startswith(
             "It has left the spool without trouble: it arrived"
         )
         lines = await printed(tmp_path, "trace", request, "--short")
         assert "mail: it has left the spool without trouble: it arrived" in lines
-        told = await until(admin, other, stands("mail", "waits"))
+        told = await until(admin, other, stands("mail", "pending"))
         assert told["mail"]["reason"] == "An operator paused the destination."
         lines = await printed(tmp_path, "trace", other, "--short")
         assert "mail: no attempt yet; it waits in the spool for its turn" in lines
@@ -67,7 +67,7 @@ async def test_what_a_removed_destination_is_owed_is_told(tmp_path: Path) -> Non
         config.write_text(f'{without}[[routes]]\nname = "all"\nto = ["crm"]\n')
         assert (await admin.post("/config/reload"))["removed"] == ["mail"]
         told = await until(admin, request, lambda told: "mail" in told)
-    assert (told["mail"]["outcome"], told["crm"]["outcome"]) == ("waits", "waits")
+    assert (told["mail"]["outcome"], told["crm"]["outcome"]) == ("pending", "pending")
     assert told["mail"]["reason"].startswith("The destination is not in the configuration any more")
 
 
@@ -87,7 +87,7 @@ async def test_the_end_of_what_a_removed_destination_was_owed_is_recorded(tmp_pa
             while len(given_up) < 2:
                 lines = (await admin.get("/traces?failed=true"))["lines"]
                 given_up = {line["destination"]: line["reason"] for line in lines}
-        told = await until(admin, request, stands("crm", "dead"))
+        told = await until(admin, request, stands("crm", "dead_letter"))
     assert given_up == dict.fromkeys(("crm", "mail"), "expired: pending for more than 2 s")
     assert told["crm"]["vendor"] == "growlytics"
 
@@ -100,12 +100,12 @@ async def test_several_deliveries_to_one_destination_are_told_apart(tmp_path: Pa
         request = await send(admin)
         async with asyncio.timeout(PATIENCE):
             while True:
-                status, found = await admin.call("GET", f"/api/v1/story?id={request}")
-                told = found["stories"][0]["events"][0]["deliveries"] if status == 200 else []
+                status, found = await admin.call("GET", f"/api/v1/request?id={request}")
+                told = found["requests"][0]["events"][0]["deliveries"] if status == 200 else []
                 stands = sorted((one["destination"], one["outcome"]) for one in told)
-                if told and {outcome for _, outcome in stands} <= {"dead", "delivered"}:
+                if told and {outcome for _, outcome in stands} <= {"dead_letter", "delivered"}:
                     break
-    assert stands == [("crm", "dead"), ("crm", "delivered"), ("mail", "delivered")]
+    assert stands == [("crm", "dead_letter"), ("crm", "delivered"), ("mail", "delivered")]
     assert all(len(one["attempts"]) == 1 for one in told)
 
 
@@ -127,8 +127,8 @@ async def test_what_is_nested_too_deeply_is_told_all_the_same(tmp_path: Path) ->
         async with asyncio.timeout(PATIENCE):
             while len((await admin.get("/traces?destination=mail&failed=true"))["lines"]) < 2:
                 pass
-        told = await until(admin, request, stands("mail", "dead"))
-        number = told["mail"]["letter"]["id"]
+        told = await until(admin, request, stands("mail", "dead_letter"))
+        number = told["mail"]["dead_letter"]["id"]
         letter = await admin.get(f"/dead-letters/{number}")
         lines = await printed(tmp_path, "trace", request)
         shown = await printed(tmp_path, "dead-letters", "show", str(number))
@@ -165,7 +165,7 @@ async def test_a_user_whose_id_is_that_of_an_event_gets_nothing_of_another(tmp_p
         await admin.post("/destinations/mail/pause")
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         victim = await send(admin)
-        await until(admin, victim, stands("crm", "dead"))
+        await until(admin, victim, stands("crm", "dead_letter"))
         other = await send(admin, user=f"{victim}-0")
         await until(admin, other, stands("crm", "delivered"))
         file = apsw.Connection(str(tmp_path / "spool/traces.db"))
@@ -185,9 +185,9 @@ async def test_credentials_among_names_are_hidden_in_dead_letters_too(tmp_path: 
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         keys = ("growlytics-sandbox-key", "api_chrts_sandbox")
         request = await send(admin, *keys)
-        told = await until(admin, request, stands("crm", "dead"))
-        number = told["crm"]["letter"]["id"]
-        paths = (f"/trace?id={request}", f"/story?id={request}", "/dead-letters")
+        told = await until(admin, request, stands("crm", "dead_letter"))
+        number = told["crm"]["dead_letter"]["id"]
+        paths = (f"/trace?id={request}", f"/request?id={request}", "/dead-letters")
         found = [await admin.get(path) for path in (*paths, f"/dead-letters/{number}")]
-    assert found[2]["letters"][0]["event_name"] == "***"
+    assert found[2]["dead_letters"][0]["event_name"] == "***"
     assert not [key for key in keys if key in str(found)]

@@ -21,9 +21,9 @@ async def test_what_was_not_chosen_is_told_while_it_waits(tmp_path: Path) -> Non
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.post("/destinations/mail/pause")
         request = await send(admin)
-        told = await until(admin, request, stands("crm", "ended"))
+        told = await until(admin, request, stands("crm", "finished"))
         assert told["mail"]["reason"] == "An operator paused the destination."
-        (story,) = (await admin.get(f"/story?id={request}-0"))["stories"]
+        (story,) = (await admin.get(f"/request?id={request}-0"))["requests"]
         assert story["received"]["body"].startswith('{"writeKey": "***"')
         assert [one["route"] for one in story["events"][0]["decisions"]] == ["all"]
         (trace,) = (await admin.get(f"/trace?id={request}"))["traces"]
@@ -34,7 +34,7 @@ async def test_what_was_not_chosen_is_told_while_it_waits(tmp_path: Path) -> Non
         assert "crm: it has left the spool without trouble: it arrived" in lines
         assert "write-key" not in lines
         await admin.post("/destinations/mail/resume")
-        told = await until(admin, request, stands("mail", "ended"))
+        told = await until(admin, request, stands("mail", "finished"))
         assert told["mail"]["reason"].startswith(
             "It has left the spool without trouble: it arrived"
         )
@@ -48,12 +48,12 @@ async def test_what_came_before_is_not_said_to_have_gone_anywhere(tmp_path: Path
             await admin.post(f"/destinations/{to}/pause")
         await batch(admin, "m1")
         request = await batch(admin, "m1", "m2")
-        (story,) = (await admin.get(f"/story?id={request}"))["stories"]
+        (story,) = (await admin.get(f"/request?id={request}"))["requests"]
         lines = await printed(tmp_path, "trace", request, "--short")
     before, fresh = story["events"]
     assert before["deliveries"] == []
     assert [(one["destination"], one["outcome"]) for one in fresh["deliveries"]] == [
-        ("crm", "waits"), ("mail", "waits"),
+        ("crm", "pending"), ("mail", "pending"),
     ]  # fmt: skip
     assert lines.count("no attempt yet; it waits in the spool for its turn") == 2
 
@@ -76,7 +76,7 @@ async def test_what_nobody_has_any_more_is_told_by_its_id(tmp_path: Path) -> Non
     async with administered(tmp_path, APP) as admin:
         await until(admin, await send(admin), stands("mail", "delivered"))
         said = await printed(tmp_path, "trace", plain, fails=True)
-        status, problem = await admin.call("GET", f"/api/v1/story?id={plain}")
+        status, problem = await admin.call("GET", f"/api/v1/request?id={plain}")
         late = await printed(tmp_path, "trace", f"{chosen}-0", fails=True)
     came = f"a request of this id came {format_time(at)} UTC"
     assert f"{came}, and was not chosen to be traced" in said
@@ -90,20 +90,20 @@ async def test_what_waits_says_for_what(tmp_path: Path) -> None:
     async with administered(tmp_path, QUIET + SLOWLY) as admin:
         await admin.running.fault(**DOWN)
         first, second = await send(admin), await send(admin, "Bought")
-        told = await until(admin, first, stands("mail", "later"))
-        assert told["mail"]["then"].startswith("Its next try is due at 20")
+        told = await until(admin, first, stands("mail", "retry"))
+        assert told["mail"]["next_step"].startswith("Its next try is due at 20")
         lines = await printed(tmp_path, "trace", first, "--short")
         assert "its next try is due at 20" in lines
         behind = await until(
             admin, second, lambda told: "behind" in told.get("mail", {}).get("reason", "")
         )
-        assert behind["mail"]["outcome"] == "waits"
+        assert behind["mail"]["outcome"] == "pending"
         assert behind["mail"]["reason"] == "It waits behind an earlier event of the same user."
         lines = await printed(tmp_path, "trace", second, "--short")
         assert "mail: no attempt yet; it waits behind an earlier event of the same user" in lines
         found = await admin.get(f"/trace?id={second}")
-        stands_so = {one["destination"]: one for one in found["standings"]}
-        assert (stands_so["mail"]["owed"], stands_so["mail"]["behind"]) == (True, True)
+        stands_so = {one["destination"]: one for one in found["delivery_states"]}
+        assert (stands_so["mail"]["pending"], stands_so["mail"]["parked"]) == (True, True)
 
 
 async def test_a_replay_that_waits_is_told_from_a_letter_that_was_dropped(tmp_path: Path) -> None:
@@ -112,17 +112,21 @@ async def test_a_replay_that_waits_is_told_from_a_letter_that_was_dropped(tmp_pa
         await admin.running.fault(vendor="chrts", status=422, count=2)
         first, second = await send(admin), await send(admin, user="u2")
         letters = [
-            (await until(admin, request, stands("mail", "dead")))["mail"]["letter"]["id"]
+            (await until(admin, request, stands("mail", "dead_letter")))["mail"]["dead_letter"][
+                "id"
+            ]
             for request in (first, second)
         ]
         await admin.post("/destinations/mail/pause")
         await admin.post("/dead-letters/replay", {"ids": letters[:1]})
-        await admin.post("/dead-letters/drop", {"ids": letters[1:]})
-        told = await until(admin, first, stands("mail", "dead"))
-        assert told["mail"]["then"] == "Its dead letter was replayed, and waits for its turn."
+        await admin.post("/dead-letters/delete", {"ids": letters[1:]})
+        told = await until(admin, first, stands("mail", "dead_letter"))
+        assert told["mail"]["next_step"] == "Its dead letter was replayed, and waits for its turn."
         assert "its dead letter was replayed" in await printed(tmp_path, "trace", first)
-        told = await until(admin, second, stands("mail", "dead"))
-        assert told["mail"]["then"].startswith("Its dead letter is there no more, and nothing of")
+        told = await until(admin, second, stands("mail", "dead_letter"))
+        assert told["mail"]["next_step"].startswith(
+            "Its dead letter is there no more, and nothing of"
+        )
         assert "nothing of it waits" in await printed(tmp_path, "trace", second)
 
 

@@ -300,11 +300,11 @@ async def test_the_route_whose_steps_are_meant_is_shown(place: Place) -> None:
 
 
 async def test_the_balance_is_a_line_for_each_destination(place: Place) -> None:
-    """Every count has a column; the command fails where something is missing, and says what."""
+    """Every count has a column; a delivery that is unaccounted for fails the command."""
     found = await place.gateway("balance")
     assert found.exit_code == 0, found.stderr
     lines = [line.split() for line in found.stdout.splitlines()]
-    counts = "accepted delivered declined shadowed dead dropped waiting missing"
+    counts = "accepted delivered declined shadowed dead_letters dropped pending unaccounted"
     assert " ".join(lines[0]) == f"destination {counts}"
     assert ["crm", "2", "0", "0", "0", "2", "0", "0", "0"] in lines
     await place.spool.settle("mail", Progress(delivered=1))

@@ -170,7 +170,7 @@ async def test_a_flush_records_whatever_there_is(spool: SqliteSpool, what: str) 
         tracker.dead_lettered(FailedDelivery(mark, "refused", "no", at=0))
     await tracker.flush()
     depth = (await spool.depths())["crm"]
-    assert (depth.retrying, depth.dead) == (what == "waiting", what == "dead_lettered")
+    assert (depth.retrying, depth.dead_letters) == (what == "waiting", what == "dead_lettered")
     assert (await spool.balances())["crm"].delivered == (what == "completed")
     assert not tracker.unreported
 
@@ -202,7 +202,7 @@ def test_a_pause_that_was_asked_for_outlasts_a_success() -> None:
 
 async def missing(spool: SqliteSpool) -> int:
     """Return how many deliveries the spool cannot account for."""
-    return (await spool.balances())["crm"].missing
+    return (await spool.balances())["crm"].unaccounted
 
 
 async def test_what_the_cursor_has_not_passed_is_not_counted(spool: SqliteSpool) -> None:
@@ -224,7 +224,12 @@ async def test_what_the_cursor_has_not_passed_is_not_counted(spool: SqliteSpool)
     tracker.close(4, "declined")
     await tracker.flush()
     balance = (await spool.balances())["crm"]
-    assert (balance.delivered, balance.declined, balance.dead, balance.missing) == (2, 1, 1, 0)
+    assert (balance.delivered, balance.declined, balance.dead_letters, balance.unaccounted) == (
+        2,
+        1,
+        1,
+        0,
+    )
 
 
 @pytest.mark.parametrize("overflow", ["dead_letter", "drop"])
@@ -252,15 +257,15 @@ async def test_what_the_spool_took_and_arrived_is_counted_with_its_claim(
         tracker.on_evicted(cursor)
     await tracker.flush()
     balance = (await spool.balances())["crm"]
-    assert (balance.delivered, balance.dead + balance.dropped, balance.waiting) == (1, 2, 2)
-    assert balance.missing == 0
+    assert (balance.delivered, balance.dead_letters + balance.dropped, balance.pending) == (1, 2, 2)
+    assert balance.unaccounted == 0
     for seq in (1, 3):
         tracker.close(seq)
     tracker.close(4, "delivered")
     tracker.close(5, "delivered")
     await tracker.flush()
     balance = (await spool.balances())["crm"]
-    assert (balance.delivered, balance.waiting, balance.missing) == (3, 0, 0)
+    assert (balance.delivered, balance.pending, balance.unaccounted) == (3, 0, 0)
 
 
 async def test_a_report_that_the_taking_overtakes_is_made_anew_with_its_claims(
@@ -285,7 +290,12 @@ async def test_a_report_that_the_taking_overtakes_is_made_anew_with_its_claims(
     await tracker.flush()
     await taking
     balance = (await spool.balances())["crm"]
-    assert (balance.delivered, balance.dead, balance.waiting, balance.missing) == (1, 0, 1, 0)
+    assert (balance.delivered, balance.dead_letters, balance.pending, balance.unaccounted) == (
+        1,
+        0,
+        1,
+        0,
+    )
     assert not tracker.stalled
 
 

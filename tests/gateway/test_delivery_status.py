@@ -43,12 +43,12 @@ NEXT = WaitingDelivery(DeliveryRef(1, 0), 1_700_000_000.0)
         ((), standing(WaitingDelivery(DeliveryRef(1, 0), 0.0)), TURN),
         ((), standing(WaitingDelivery(DeliveryRef(1, 0), 5.0, parked=True)), BEHIND),
         ((), None, LEFT),
-        (("later",), standing(NEXT), "its next try is due at 2023-11-14 22:13:20 UTC"),
-        (("later",), None, LEFT),
-        (("later", "delivered"), None, ""),
+        (("retry",), standing(NEXT), "its next try is due at 2023-11-14 22:13:20 UTC"),
+        (("retry",), None, LEFT),
+        (("retry", "delivered"), None, ""),
         (("delivered",), standing(None), ""),
-        (("dead",), standing(WaitingDelivery(DeliveryRef(1, 0), 0.0)), REPLAYED),
-        (("dead",), None, DROPPED),
+        (("dead_letter",), standing(WaitingDelivery(DeliveryRef(1, 0), 0.0)), REPLAYED),
+        (("dead_letter",), None, DROPPED),
     ],
 )
 def test_a_delivery_is_told_by_its_last_try_and_the_spool(
@@ -65,13 +65,16 @@ def test_what_was_not_chosen_or_cannot_be_asked_is_not_guessed() -> None:
     assert end.words(traced=False) == WELL
     assert end.words(traced=False, asked=False) == EITHER
     assert end.words(traced=True, asked=False) == UNLESS
-    assert DeliveryStatus("crm", "", [tried("dead")], None).words(traced=True, asked=False) == ""
+    assert (
+        DeliveryStatus("crm", "", [tried("dead_letter")], None).words(traced=True, asked=False)
+        == ""
+    )
 
 
 def test_what_is_in_the_log_is_told_whether_it_is_owed_or_not() -> None:
     """Each target of a request stands somehow as long as the log has the request."""
     found = list(delivery_states(PendingRequest(SENT, {("crm", 1): NEXT})))
-    assert [(one.event, one.destination, one.owed) for one in found] == [
+    assert [(one.event, one.destination, one.pending) for one in found] == [
         ("r1-0", "crm", False), ("r1-1", "crm", True), ("r1-0", "mail", False),
     ]  # fmt: skip
     assert list(delivery_states(None)) == []

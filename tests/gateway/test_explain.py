@@ -94,7 +94,7 @@ def test_every_route_says_why(tmp_path: Path) -> None:
     assert (told.source, told.vendor) == ("shop", "personaclick")
     large = route(told, "large").decision
     assert not large.taken
-    assert large.part == "event.properties.total > 100"
+    assert large.decided_by == "event.properties.total > 100"
     assert [one.decision.route for one in told.events[0].routes] == ["large", "all", "again"]
     assert route(told, "again").decision.taken
     assert route(told, "again").deliveries == (), "the route before it has won the destination"
@@ -143,8 +143,8 @@ def test_what_a_filter_keeps_back_is_told(tmp_path: Path) -> None:
     """A filter that lets an event go no further is the last step, with its reason."""
     large = route(explain(tmp_path, ExplainRequest(order(), path="/push", at=NOW)), "large")
     assert large.decision.taken
-    assert large.decision.gives == ()
-    assert [step.kept_back for step in large.steps] == ["no recorded consent to advertising"]
+    assert large.decision.routed_to == ()
+    assert [step.filtered for step in large.steps] == ["no recorded consent to advertising"]
 
 
 def test_what_a_vendor_cannot_say_is_told(tmp_path: Path) -> None:

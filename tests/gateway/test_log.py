@@ -94,8 +94,8 @@ def test_what_libraries_log_is_among_the_lines() -> None:
     )
     (line,) = found.stderr.splitlines()
     read = json.loads(line)
-    assert (read["event"], read["of"], read["level"]) == ("library", "aiohttp.server", "error")
-    assert read["said"] == f"Error handling {HIDDEN}"
+    assert (read["event"], read["logger"], read["level"]) == ("library", "aiohttp.server", "error")
+    assert read["message"] == f"Error handling {HIDDEN}"
     assert f"ValueError: {HIDDEN} in a traceback" in read["exception"]
     assert "canary" not in line
 

@@ -248,15 +248,15 @@ def test_explain_tells_what_every_route_says() -> None:
         route(["c"], name="elsewhere", **{"from": ["other"]}),
     ])  # fmt: skip
     said = {d.route: d for d in router.explain("shop", ORDER)}
-    assert said["cheap"].part == "event.properties.total < 10.0"
+    assert said["cheap"].decided_by == "event.properties.total < 10.0"
     assert said["cheap"].reason == "the condition does not hold"
     assert said["missing"].reason == (
         "the condition does not hold: event.properties.absent is missing"
     )
     assert said["kept"].taken
-    assert said["kept"].kept_back == "consent: no recorded consent to ads"
-    assert said["kept"].gives == ()
-    assert said["won"].gives == ("a",)
+    assert said["kept"].filtered == "consent: no recorded consent to ads"
+    assert said["kept"].routed_to == ()
+    assert said["won"].routed_to == ("a",)
     assert said["after"].reason == "route won takes the event and stops (stop = true)"
     assert said["rest"].reason == "another route takes the event"
     assert said["elsewhere"].reason == "not from other"
@@ -301,14 +301,14 @@ def test_routing_is_a_pure_function(made: Any, events: list[Event]) -> None:
         assert plans[0] == plans[1] == plans[2]
         for event in events:
             leads = router.route("s", event)
-            ways: dict[str, int] = {}
+            copies: dict[str, int] = {}
             for lead in leads:
-                assert lead.way == ways.get(lead.destination, 0)
-                ways[lead.destination] = lead.way + 1
-            gives = [to for d in router.explain("s", event) for to in d.gives]
-            assert sorted(gives) == sorted(lead.destination for lead in leads)
+                assert lead.copy == copies.get(lead.destination, 0)
+                copies[lead.destination] = lead.copy + 1
+            routed = [to for d in router.explain("s", event) for to in d.routed_to]
+            assert sorted(routed) == sorted(lead.destination for lead in leads)
             also = [set(r.to) for r in routes if r.additional]
-            for to, count in ways.items():
+            for to, count in copies.items():
                 assert count <= 1 + sum(to in mine for mine in also)
     assert [msgspec.to_builtins(event) for event in events] == before
     for numbers in plans[0].targets.values():

@@ -54,7 +54,7 @@ def said(looks: list[Balance]) -> list[tuple[str, int]]:
     with capture_logs() as logs:
         for balance in looks:
             auditor.look({"a": balance})
-    return [(line["event"], line.get("missing", 0)) for line in logs]
+    return [(line["event"], line.get("unaccounted", 0)) for line in logs]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ async def test_what_is_lost_while_it_runs_is_said(spool: SqliteSpool) -> None:
         await eventually(lambda: noticed(0))
     wrong, right = [line for line in logs if line["event"].startswith("balance")]
     assert (wrong["event"], wrong["log_level"]) == ("balance_wrong", "error")
-    counts = {"accepted": 6, "delivered": 3, "waiting": 2, "missing": 1}
+    counts = {"accepted": 6, "delivered": 3, "pending": 2, "unaccounted": 1}
     assert {name: wrong[name] for name in counts} == counts
     assert (right["event"], right["destination"]) == ("balance_right", "a")
 
@@ -106,7 +106,7 @@ async def test_an_end_ahead_of_the_cursor_that_is_reported_twice_counts_once(
     for _ in range(2):
         await spool.settle("a", Progress(done=[DeliveryRef(1, 0)], delivered=1))
     balance = (await spool.balances())["a"]
-    assert (balance.delivered, balance.waiting, balance.missing) == (1, 1, 0)
+    assert (balance.delivered, balance.pending, balance.unaccounted) == (1, 1, 0)
 
 
 async def test_a_row_that_is_gone_is_noticed_at_start(spool: SqliteSpool, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ async def test_a_row_that_is_gone_is_noticed_at_start(spool: SqliteSpool, tmp_pa
     connection.execute("DELETE FROM log WHERE seq = 2")
     connection.close()
     with DeadLetterStore(tmp_path) as box:
-        assert box.balances()["a"].missing == 2
+        assert box.balances()["a"].unaccounted == 2
     with capture_logs() as logs:
         again = SqliteSpool(tmp_path)
         await again.open()
@@ -128,7 +128,7 @@ async def test_a_row_that_is_gone_is_noticed_at_start(spool: SqliteSpool, tmp_pa
 
         await eventually(noticed)
         await again.close()
-    assert [line["missing"] for line in logs if line["event"] == "balance_wrong"] == [2]
+    assert [line["unaccounted"] for line in logs if line["event"] == "balance_wrong"] == [2]
 
 
 async def test_nothing_is_said_while_all_is_well(spool: SqliteSpool, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ async def test_nothing_is_said_while_all_is_well(spool: SqliteSpool, tmp_path: P
             while not over.is_set():
                 box.drop([letter.id for letter in box.dead_letters(limit=3)])
                 box.replay([letter.id for letter in box.dead_letters(limit=3)])
-                assert box.balances()["a"].missing == 0
+                assert box.balances()["a"].unaccounted == 0
 
     over = asyncio.Event()
     with capture_logs() as logs:
@@ -157,7 +157,7 @@ async def test_nothing_is_said_while_all_is_well(spool: SqliteSpool, tmp_path: P
                 seq, later=[later(first)], dead=[failed(first, 1)], done=done, delivered=ended
             )
             await spool.settle("a", progress)
-            assert (await spool.balances())["a"].missing == 0
+            assert (await spool.balances())["a"].unaccounted == 0
         over.set()
         await beside
     assert [line for line in logs if line["event"].startswith("balance")] == []
@@ -176,7 +176,7 @@ async def test_another_process_reads_the_balance_of_what_a_crash_left(
         assert box.drop(DeadLetterFilter()) == 1
         beside = box.balances()
         assert beside == await spool.balances()
-    assert beside["a"] == Balance(8, 4, 0, 0, dead=0, dropped=1, waiting=3)
+    assert beside["a"] == Balance(8, 4, 0, 0, dead_letters=0, dropped=1, pending=3)
 
 
 async def test_a_file_of_before_begins_with_what_it_holds(
@@ -207,11 +207,11 @@ async def test_a_file_of_before_begins_with_what_it_holds(
         await spool.register({"a": BacklogLimit(), "b": BacklogLimit()})
         balances = await spool.balances()
         # Three entries of three are past the cursor, two of their deliveries are exceptions.
-        assert balances["a"] == Balance(13, 0, 0, 0, dead=3, dropped=0, waiting=10)
-        assert balances["b"] == Balance(5, 0, 0, 0, dead=0, dropped=0, waiting=5)
-        assert {one.missing for one in balances.values()} == {0}
+        assert balances["a"] == Balance(13, 0, 0, 0, dead_letters=3, dropped=0, pending=10)
+        assert balances["b"] == Balance(5, 0, 0, 0, dead_letters=0, dropped=0, pending=5)
+        assert {one.unaccounted for one in balances.values()} == {0}
         await spool.settle("a", Progress(6, delivered=7))
         await spool.settle("a", Progress(done=[DeliveryRef(1, 0)], delivered=8))
-        assert (await spool.balances())["a"].missing == 0
+        assert (await spool.balances())["a"].unaccounted == 0
     finally:
         await spool.close()

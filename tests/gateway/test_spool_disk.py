@@ -135,7 +135,9 @@ async def test_failing_disk_is_no_lie(  # noqa: PLR0917 - the cases' columns and
     assert spool.health() is None
     assert (await spool.depths())["a"].backlog == 2
     await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
-    assert (await spool.balances())["a"] == Balance(2, 0, 0, 0, dead=1, dropped=0, waiting=1)
+    assert (await spool.balances())["a"] == Balance(
+        2, 0, 0, 0, dead_letters=1, dropped=0, pending=1
+    )
     assert [item.entry.id for item in await pending(spool, "a")] == ["r2"]
     assert [dead.entry.id for dead in await spool.dead_letters()] == ["r1"]
     await spool.close()
@@ -205,8 +207,10 @@ async def test_counts_are_right_after_a_failure(
     disk.heal()
     await spool.settle("a", Progress(cursor=1, later=[later(1)]))
     depth = (await spool.depths())["a"]
-    assert (depth.cursor, depth.backlog, depth.retrying, depth.dead) == (1, 0, 1, 0)
-    assert (await spool.balances())["a"] == Balance(1, 0, 0, 0, dead=0, dropped=0, waiting=1)
+    assert (depth.cursor, depth.backlog, depth.retrying, depth.dead_letters) == (1, 0, 1, 0)
+    assert (await spool.balances())["a"] == Balance(
+        1, 0, 0, 0, dead_letters=0, dropped=0, pending=1
+    )
     await spool.register({"a": BacklogLimit(max_backlog=2)})
     assert await spool.append(entry("r2", a=(0,))) == 2
     with pytest.raises(SpoolError, match="max_backlog"):
@@ -234,8 +238,8 @@ async def test_a_failed_append_takes_nothing_from_what_comes_after(
     letters = [dead.entry.id for dead in await spool.dead_letters()]
     assert letters == (["r1"] if overflow == "dead_letter" else [])
     balance = (await spool.balances())["a"]
-    assert (balance.accepted, balance.dead + balance.dropped, balance.waiting) == (3, 1, 2)
-    assert balance.missing == 0
+    assert (balance.accepted, balance.dead_letters + balance.dropped, balance.pending) == (3, 1, 2)
+    assert balance.unaccounted == 0
 
 
 @pytest.mark.parametrize("overflow", ["dead_letter", "drop"])
@@ -250,14 +254,16 @@ async def test_a_worker_hears_what_a_failed_commit_took_all_the_same(
         await spool.append(entry("lost", a=(0,)))
     disk.heal()
     notice = await notices.next()
-    assert (notice, (await spool.balances())["a"].waiting) == (Evicted("a", 1, ()), 0)
+    assert (notice, (await spool.balances())["a"].pending) == (Evicted("a", 1, ()), 0)
     claim = Progress(done=[DeliveryRef(1, 0)], delivered=1)
     disk.syncing = apsw.IOError
     with pytest.raises(SpoolError):
         await spool.settle("a", claim)
     disk.heal()
     await settled(spool, claim)
-    assert (await spool.balances())["a"] == Balance(1, 1, 0, 0, dead=0, dropped=0, waiting=0)
+    assert (await spool.balances())["a"] == Balance(
+        1, 1, 0, 0, dead_letters=0, dropped=0, pending=0
+    )
 
 
 async def test_a_worker_hears_what_expired_though_the_next_commit_fails(

@@ -365,12 +365,12 @@ class SpoolModel(RuleBasedStateMachine):
                 delivered=self.delivered[name],
                 declined=0,
                 shadowed=0,
-                dead=sum(key[0] == name for key in self.dead),
+                dead_letters=sum(key[0] == name for key in self.dead),
                 dropped=self.dropped[name],
-                waiting=len(self.open_deliveries(name))
+                pending=len(self.open_deliveries(name))
                 + sum(key[0] == name for key in self.waiting),
             )
-            assert balances[name].missing == 0
+            assert balances[name].unaccounted == 0
         with DeadLetterStore(self.folder) as box:
             assert box.balances() == balances
 

@@ -185,7 +185,7 @@ async def losses(after: Path) -> list[str]:
         dead = {one.mark for one in await spool.dead_letters(limit=10_000)}
         unread = {item.seq for item in await pending(spool, "b")}
         balances = await spool.balances()
-        lost = [f"balance of {name}" for name, one in balances.items() if one.missing]
+        lost = [f"balance of {name}" for name, one in balances.items() if one.unaccounted]
         for what, number, more in told:
             seq = int(number)
             if what == "settled":

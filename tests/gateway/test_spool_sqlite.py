@@ -293,6 +293,6 @@ async def test_acknowledged_survives_kill_9(tmp_path: Path, lines: int) -> None:
         assert spool.cursor("b") == 0
         ended = {seq for _, seq in settled}
         assert not ended & {item.seq for item in await pending(spool, "b")}
-        assert {one.missing for one in (await spool.balances()).values()} == {0}
+        assert {one.unaccounted for one in (await spool.balances()).values()} == {0}
     finally:
         await spool.close()

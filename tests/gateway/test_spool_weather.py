@@ -196,10 +196,10 @@ async def test_nothing_is_ever_missing(weather: Weather) -> None:
     for _ in range(STEPS):
         await weather.step()
         balance = (await weather.spool.balances())["a"]
-        assert balance.missing == 0, balance
+        assert balance.unaccounted == 0, balance
     while weather.worker.fresh or weather.worker.waiting or weather.worker.lost:
         await weather.worker.work()
     balance = (await weather.spool.balances())["a"]
-    assert (balance.missing, balance.waiting) == (0, 0)
+    assert (balance.unaccounted, balance.pending) == (0, 0)
     assert weather.faults > STEPS // 20
     assert weather.lives

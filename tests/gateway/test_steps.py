@@ -326,7 +326,7 @@ def test_steps_can_be_watched_one_at_a_time() -> None:
         ("set", "Product Viewed", "A"), ("rename", "A", "B"), ("sample", "B", "B"),
         ("consent", "B", "B"),
     ]  # fmt: skip
-    assert taken[-1].kept_back == "no recorded consent to none"
+    assert taken[-1].filtered == "no recorded consent to none"
 
 
 def test_a_step_that_fails_says_which() -> None:

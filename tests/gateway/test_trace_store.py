@@ -36,8 +36,8 @@ from gateway.trace.store import (
 )
 
 NOW = time.time()
-SINCE = {"planned", "left_out", "changes", "omitted_changes", "way"}
-"""Fields that records did not have at first."""
+OPTIONAL = {"violations", "dropped_fields", "changes", "omitted_changes", "copy"}
+"""Fields that the records of a file may lack."""
 MESSAGE = RecordedMessage("POST", "/event/track?x=1", {"content-type": "application/json"}, "{}", 2)
 
 
@@ -81,7 +81,7 @@ def test_a_trace_is_found_by_every_id(store: TraceWriter, identity: str) -> None
     reader = TraceReader(store.path)
     (found,) = reader.show(identity)
     received, event, tried = request(3)
-    assert (found.received, found.events, found.tries) == (received, (event,), (tried,))
+    assert (found.received, found.events, found.attempts) == (received, (event,), (tried,))
     assert reader.show("r00000") == []
 
 
@@ -100,12 +100,24 @@ def test_what_an_older_gateway_wrote_is_read(store: TraceWriter) -> None:
     store.add(records)
     connection = apsw.Connection(str(store.path))
     for kind, record in zip(("request", "event", "delivery"), records, strict=True):
-        old = {k: v for k, v in msgspec.to_builtins(record).items() if k not in SINCE}
+        old = {k: v for k, v in msgspec.to_builtins(record).items() if k not in OPTIONAL}
         packed = msgspec.msgpack.encode(old)
         connection.execute("UPDATE record SET packed = ? WHERE kind = ?", (packed, kind))
     connection.close()
     (found,) = TraceReader(store.path).show("r000001")
-    assert [found.received, *found.events, *found.tries] == records
+    assert [found.received, *found.events, *found.attempts] == records
+
+
+async def test_records_of_an_older_schema_are_thrown_away(store: TraceWriter) -> None:
+    """A file whose records have other fields is refused by a reader, and emptied by the writer."""
+    store.add(request(1))
+    store.close()
+    with apsw.Connection(str(store.path)) as connection:
+        connection.pragma("user_version", 1)
+    with pytest.raises(TraceError, match=r"another version of the gateway wrote it \(schema 1\)"):
+        TraceReader(store.path)
+    TraceWriter(store.path, 3600, 64 << 20).close()
+    assert TraceReader(store.path).lines() == []
 
 
 def test_changed_fields_are_named_once_and_so_many() -> None:
@@ -118,12 +130,12 @@ def test_changed_fields_are_named_once_and_so_many() -> None:
     named, more = changed(before, after, str.upper)
     assert named[:2] == (
         RecordedChange("PROPERTIES.PRODUCTS[].PRICE", "changed"),
-        RecordedChange("NAME", "set"),
+        RecordedChange("NAME", "added"),
     )
     assert (len(named), more) == (MOST, 2)
     assert changed(before, before, str) == ((), 0)
     assert changed(before, replace(before, user_id="u"), str) == (
-        (RecordedChange("user_id", "set"),),
+        (RecordedChange("user_id", "added"),),
         0,
     )
 
@@ -138,7 +150,7 @@ def test_what_is_known_already_is_not_kept_twice(store: TraceWriter) -> None:
     (found,) = TraceReader(store.path).show("r000001")
     assert found.received is not None
     assert found.received.credential == "keys[0]"
-    assert len(found.tries) == 2
+    assert len(found.attempts) == 2
 
 
 def test_what_is_too_old_goes(store: TraceWriter) -> None:
@@ -244,7 +256,7 @@ async def test_lines_are_found_as_they_are_handed_out(
     refused = RequestRecord(
         "r7", NOW, "other", "chrts", MESSAGE, 0, fault="type", reason="no text", status=400
     )
-    records = [*request(1), refused, *request(2, outcome="later")]
+    records = [*request(1), refused, *request(2, outcome="retry")]
     store.add(records)
     found = await StoredTraces(store.path).find(which)
     assert [line.kind for line in found] == kinds

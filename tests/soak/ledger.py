@@ -75,9 +75,9 @@ def unbalanced(spool: Path) -> list[str]:
     with DeadLetterStore(spool) as box:
         balances = box.balances()
     return [
-        f"{name}: {balance.missing} unaccounted for: {balance}"
+        f"{name}: {balance.unaccounted} unaccounted for: {balance}"
         for name, balance in balances.items()
-        if balance.missing
+        if balance.unaccounted
     ]
 
 

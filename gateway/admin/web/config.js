@@ -21,7 +21,7 @@ function findings(checked, again) {
   const reload = h("button", {type: "button", class: checked.differs && !checked.problems.length ? "main" : null, onclick: async () => {
     const done = await post("/config/reload");
     const parts = ["added", "changed", "removed"].filter((word) => done[word].length).map((word) => `${word} ${done[word].join(", ")}`);
-    toast(["Reloaded", ...parts, ...done.unheeded.map((key) => `${key} needs a restart`)].join("; "));
+    toast(["Reloaded", ...parts, ...done.restart_required.map((key) => `${key} needs a restart`)].join("; "));
     await again();
   }}, "Reload the file");
   const said = checked.problems.length ? [badge("cannot be used", "bad"), " The file as it is now has problems; what is in effect stays."]

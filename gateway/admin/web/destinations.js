@@ -24,24 +24,24 @@ async function showAll(box, signal) {
   });
 }
 
-function row({destination: one, delivered, failed}, now) {
+function row({destination: one, delivered_rate: arriving, failed_rate: failing}, now) {
   const owed = one.backlog + one.retrying + one.parked;
   return {props: {"data-row": "", id: `row-${one.name}`}, cells: [
     [h("a", {href: `#destinations/${encodeURIComponent(one.name)}`}, one.name), h("span", {class: "soft"}, ` ${one.vendor}`)],
     [outcome(one.state), one.shadow && badge("shadow", "calm"), one.reason && h("span", {class: "why", title: one.reason}, one.reason)],
-    rate(delivered), failed > 0 ? h("span", {class: "bad"}, rate(failed)) : "0/s", count(owed),
+    rate(arriving), failing > 0 ? h("span", {class: "bad"}, rate(failing)) : "0/s", count(owed),
     one.oldest === null ? "" : duration(now - one.oldest),
-    one.dead_letters ? h("a", {href: `#dead?destination=${encodeURIComponent(one.name)}`}, count(one.dead_letters)) : "0",
+    one.dead_letters ? h("a", {href: `#dead-letters?destination=${encodeURIComponent(one.name)}`}, count(one.dead_letters)) : "0",
   ]};
 }
 
 function spoolState(held) {
   const share = held.bytes / held.max_bytes;
-  const orphans = held.orphans.filter(({depth}) => depth.backlog + depth.retrying + depth.parked + depth.dead > 0);
+  const orphans = held.orphans.filter(({depth}) => depth.backlog + depth.retrying + depth.parked + depth.dead_letters > 0);
   return [
     h("p", {}, h("meter", {min: 0, max: 1, value: share, high: 0.8, "aria-label": "How full the spool is"}), ` ${bytes(held.bytes)} of ${bytes(held.max_bytes)} in `, h("code", {}, held.path), `, ${count(held.position)} requests written`),
-    held.trouble && h("p", {class: "bad"}, held.trouble),
-    orphans.length > 0 && [h("h3", {}, "Owed to nobody"), h("ul", {}, orphans.map(({name, depth}) => h("li", {}, `${name}: ${count(depth.backlog + depth.retrying + depth.parked)} wait, ${count(depth.dead)} dead letters. Configure it again under this name, and it goes on.`)))],
+    held.not_ready_reason && h("p", {class: "bad"}, held.not_ready_reason),
+    orphans.length > 0 && [h("h3", {}, "Destinations that are not configured any more"), h("ul", {}, orphans.map(({name, depth}) => h("li", {}, `${name}: ${count(depth.backlog + depth.retrying + depth.parked)} wait, ${count(depth.dead_letters)} dead letters. Configure it again under this name, and it goes on.`)))],
   ];
 }
 
@@ -65,7 +65,7 @@ async function showOne(box, name, signal) {
   };
   await refresh();
   await every(FRESH, signal, async () => {
-    const [{destinations}] = await Promise.all([get("/series", {}, signal), refresh()]);
+    const [{destinations}] = await Promise.all([get("/history", {}, signal), refresh()]);
     draw(charts, destinations[name] ?? []);
     const {lines} = await get("/traces", {destination: name, limit: 25}, signal).catch(() => ({lines: []}));
     fill(attempts, lines.length ? recent(lines) : empty("Nothing was sent here lately.", "What is sent shows here, with each answer."));
@@ -75,29 +75,29 @@ async function showOne(box, name, signal) {
 function draw([rates, latencies, backlog], samples) {
   const at = samples.map((one) => one.at);
   rates.update([at, samples.map((one) => one.delivered), samples.map((one) => one.failed)]);
-  latencies.update([at, samples.map((one) => one.latency), samples.map((one) => one.slow)]);
+  latencies.update([at, samples.map((one) => one.latency_mean), samples.map((one) => one.latency_p95)]);
   backlog.update([at, samples.map((one) => one.backlog)]);
 }
 
 function factsOf(one) {
   const facts = [
-    ["State", [outcome(one.state), one.shadow && badge("shadow", "calm"), one.reason && ` ${one.reason}`, one.full && ` ${one.full}`]], ["Address", h("code", {}, one.url)], ["Vendor", h("a", {href: `#vendors/${one.vendor}`}, one.vendor)],
+    ["State", [outcome(one.state), one.shadow && badge("shadow", "calm"), one.reason && ` ${one.reason}`, one.refuses_reason && ` ${one.refuses_reason}`]], ["Address", h("code", {}, one.url)], ["Vendor", h("a", {href: `#vendors/${one.vendor}`}, one.vendor)],
     ["Waiting", `${count(one.backlog)} in the log, ${count(one.retrying)} for their next try, ${count(one.parked)} behind an earlier event of their user`],
     one.balance && ["Balance", balanceOf(one.balance)],
     one.oldest !== null && ["Oldest", moment(one.oldest)],
     one.paused_until !== null && ["Paused by the vendor until", moment(one.paused_until)],
     one.shadow && ["Shadow", `It only looks on: ${count(one.shadowed)} events compared, nothing owed to it`],
-    ["Since the start", `${count(one.delivered)} delivered, ${count(one.declined)} declined, ${count(one.retried)} tries to be repeated, ${count(one.dead)} dead letters${one.dropped ? `, ${count(one.dropped)} dropped` : ""}`],
+    ["Since the start", `${count(one.delivered)} delivered, ${count(one.declined)} declined, ${count(one.retried)} tries to be repeated, ${count(one.dead_lettered)} dead letters${one.dropped ? `, ${count(one.dropped)} dropped` : ""}`],
     ["Limits", `${one.concurrency} at once${one.rate === null ? "" : `, ${rate(one.rate)} at most`}${one.max_backlog === null ? "" : `, ${count(one.max_backlog)} may wait`}`],
-    one.dead_letters > 0 && ["Dead letters", h("a", {href: `#dead?destination=${encodeURIComponent(one.name)}`}, `${count(one.dead_letters)} to look at`)],
+    one.dead_letters > 0 && ["Dead letters", h("a", {href: `#dead-letters?destination=${encodeURIComponent(one.name)}`}, `${count(one.dead_letters)} to look at`)],
   ];
   return h("dl", {class: "pairs"}, facts.filter(Boolean).map(([name, what]) => [h("dt", {}, name), h("dd", {}, what)]));
 }
 
 function balanceOf(held) {
-  const parts = ["delivered", "declined", "shadowed", "dead", "dropped", "waiting"].filter((name) => held[name] || name === "delivered");
-  return [`${count(held.accepted)} accepted = ${parts.map((name) => `${count(held[name])} ${name}`).join(" + ")}`,
-    held.missing !== 0 && h("span", {class: "bad"}, `; ${count(Math.abs(held.missing))} ${held.missing > 0 ? "missing" : "too many"}`)];
+  const parts = ["delivered", "declined", "shadowed", "dead_letters", "dropped", "pending"].filter((name) => held[name] || name === "delivered");
+  return [`${count(held.accepted)} accepted = ${parts.map((name) => `${count(held[name])} ${name.replace("_", " ")}`).join(" + ")}`,
+    held.unaccounted !== 0 && h("span", {class: "bad"}, `; ${count(Math.abs(held.unaccounted))} ${held.unaccounted > 0 ? "unaccounted for" : "too many"}`)];
 }
 
 function buttons(box, one, refresh) {

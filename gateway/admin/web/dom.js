@@ -73,11 +73,11 @@ export function badge(text, tone) {
 }
 
 export const TONES = {
-  accepted: "plain", delivered: "good", declined: "calm", repeated: "calm",
-  later: "warn", waits: "warn", refused: "bad", dead: "bad",
-  sent: "good", compared: "calm", delivering: "good", paused: "warn", probing: "warn", open: "bad",
+  accepted: "plain", delivered: "good", declined: "calm", duplicate: "calm", shadowed: "calm",
+  retry: "warn", pending: "warn", refused: "bad", dead_letter: "bad",
+  sent: "good", delivering: "good", paused: "warn", half_open: "warn", open: "bad",
 };
-export const WORDS = {sent: "would be sent", compared: "a shadow: compared, not sent", later: "tried again later", dead: "dead letter", ended: "left the spool", open: "in trouble", probing: "being probed"};
+export const WORDS = {sent: "would be sent", shadowed: "a shadow: compared, not sent", retry: "will retry", dead_letter: "dead letter", finished: "left the spool", open: "in trouble", half_open: "probed"};
 
 export const outcome = (word) => badge(WORDS[word] ?? word, TONES[word] ?? "plain");
 

@@ -1,8 +1,8 @@
-// What happened: the live tail, search, and the story of one event.
+// What happened: the live tail, search, and one request from end to end.
 
 import {get, tail} from "./api.js";
 import {clock, duration, empty, fill, h, outcome, table} from "./dom.js";
-import {stories} from "./story.js";
+import {requests} from "./request.js";
 
 export const TITLE = "Events";
 const PAGE = 100;
@@ -119,7 +119,7 @@ async function follow(list, state, which, signal) {
 }
 
 async function showOne(box, id, signal) {
-  const found = await get("/story", {id}, signal);
+  const found = await get("/request", {id}, signal);
   fill(box, h("nav", {class: "crumbs", "aria-label": "Way back"}, h("a", {href: "#events"}, TITLE), " / "),
-    h("h1", {class: "id"}, id), stories(found.stories));
+    h("h1", {class: "id"}, id), requests(found.requests));
 }

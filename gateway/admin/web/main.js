@@ -3,16 +3,16 @@
 import {Problem} from "./api.js";
 import {empty, fill, h, toast} from "./dom.js";
 import * as config from "./config.js";
-import * as dead from "./dead.js";
+import * as deadLetters from "./dead-letters.js";
 import * as destinations from "./destinations.js";
 import * as events from "./events.js";
 import * as overview from "./overview.js";
 import * as playground from "./playground.js";
 import * as vendors from "./vendors.js";
 
-const PAGES = {overview, events, destinations, dead, playground, vendors, config};
+const PAGES = {overview, events, destinations, "dead-letters": deadLetters, playground, vendors, config};
 const KEYS = {
-  overview: "o", events: "e", destinations: "d", dead: "l", playground: "p", vendors: "v", config: "c",
+  overview: "o", events: "e", destinations: "d", "dead-letters": "l", playground: "p", vendors: "v", config: "c",
 };
 const page = document.querySelector("#page");
 const nav = document.querySelector("#nav");

@@ -38,15 +38,15 @@ function keep(list, items) {
 function told({attention, sources}) {
   if (attention.length) {
     return h("ul", {}, attention.map((one) => h("li", {class: one.level, "data-row": ""},
-      h("a", {href: `#${one.about}`}, one.text))));
+      h("a", {href: `#${one.page}`}, one.text))));
   }
   const quiet = sources.every((one) => one.accepted === 0);
   if (quiet) {
     return empty("Nothing has come in yet.", h("p", {}, "Send an event to a source, or try one in the ", h("a", {href: "#playground"}, "playground"), "."));
   }
-  const nowhere = sources.reduce((sum, one) => sum + one.unrouted, 0);
-  return h("p", {class: "fine"}, nowhere
-    ? `Everything that a route took is delivered or on its way; no route took ${compact(nowhere)} ${nowhere === 1 ? "event" : "events"}.`
+  const unrouted = sources.reduce((sum, one) => sum + one.unrouted, 0);
+  return h("p", {class: "fine"}, unrouted
+    ? `Everything that a route took is delivered or on its way; no route took ${compact(unrouted)} ${unrouted === 1 ? "event" : "events"}.`
     : "Everything that came in is delivered or on its way.");
 }
 
@@ -54,27 +54,27 @@ function source(one) {
   return h("li", {id: `source-${one.name}`, class: "card"},
     h("a", {href: `#events?source=${encodeURIComponent(one.name)}`}, one.name),
     h("span", {class: "soft"}, one.vendor + (one.mount ? ` at ${one.mount}` : "")),
-    h("span", {class: "figure"}, h("b", {}, rate(one.rate)), h("span", {class: "soft"}, `${compact(one.accepted)} since the start`)),
-    one.unrouted > 0 && h("span", {class: "soft"}, `${compact(one.unrouted)} of them went nowhere`, one.nowhere > 0 && `, ${rate(one.nowhere)} now`));
+    h("span", {class: "figure"}, h("b", {}, rate(one.accepted_rate)), h("span", {class: "soft"}, `${compact(one.accepted)} since the start`)),
+    one.unrouted > 0 && h("span", {class: "soft"}, `${compact(one.unrouted)} of them unrouted`, one.unrouted_rate > 0 && `, ${rate(one.unrouted_rate)} now`));
 }
 
 function route(one, number) {
   return h("li", {id: `route-${number}`, class: "card"},
     h("a", {href: "#config"}, one.name),
-    one.otherwise && h("span", {class: "soft"}, "what no other route takes"),
+    one.fallback && h("span", {class: "soft"}, "what no other route takes"),
     one.conditions.map((text) => h("code", {title: text}, text)),
     one.steps.length > 0 && h("span", {class: "steps"}, one.steps.map((word) => h("span", {}, word))),
-    h("span", {class: "figure"}, h("b", {}, rate(one.rate)), h("span", {class: "soft"}, `${compact(one.events)} since the start`)),
-    one.withheld > 0 && h("span", {class: "soft"}, `${compact(one.withheld)} kept back by its steps`, one.kept_back > 0 && `, ${rate(one.kept_back)} now`));
+    h("span", {class: "figure"}, h("b", {}, rate(one.routed_rate)), h("span", {class: "soft"}, `${compact(one.routed)} since the start`)),
+    one.filtered > 0 && h("span", {class: "soft"}, `${compact(one.filtered)} filtered by its steps`, one.filtered_rate > 0 && `, ${rate(one.filtered_rate)} now`));
 }
 
-function exit({destination: one, arrived, delivered, failed}, now) {
+function exit({destination: one, delivered, delivered_rate: arriving, failed_rate: failing}, now) {
   const owed = one.backlog + one.retrying + one.parked;
   return h("li", {id: `exit-${one.name}`, class: `card ${one.state}`},
     h("a", {href: `#destinations/${encodeURIComponent(one.name)}`}, one.name),
     h("span", {class: "soft"}, one.vendor), one.shadow ? badge("shadow", "calm") : outcome(one.state),
-    h("span", {class: "figure"}, h("b", {}, rate(delivered)), h("span", {class: "soft"}, `${compact(arrived)} since the start`),
-      failed > 0 && h("span", {class: "bad"}, `${rate(failed)} fail`)),
+    h("span", {class: "figure"}, h("b", {}, rate(arriving)), h("span", {class: "soft"}, `${compact(delivered)} since the start`),
+      failing > 0 && h("span", {class: "bad"}, `${rate(failing)} fail`)),
     owed > 0 && h("span", {class: "soft"}, `${compact(owed)} wait`, one.oldest !== null && `, the oldest for ${duration(now - one.oldest)}`),
     one.dead_letters > 0 && h("span", {class: "bad"}, `${compact(one.dead_letters)} dead letter${one.dead_letters === 1 ? "" : "s"}`));
 }
@@ -86,11 +86,11 @@ function wire(house, lines, {sources, routes, destinations}) {
     const found = house.querySelector(`#${CSS.escape(id)}`)?.getBoundingClientRect();
     return found && {x: (right ? found.right : found.left) - origin.left, y: found.top + Math.min(found.height / 2, 26) - origin.top};
   };
-  const rates = Object.fromEntries(sources.map((one) => [one.name, one.rate]));
+  const rates = Object.fromEntries(sources.map((one) => [one.name, one.accepted_rate]));
   const states = Object.fromEntries(destinations.map(({destination}) => [destination.name, destination.state]));
   const paths = routes.flatMap((one, number) => [
-    ...one.sources.map((name) => curve(side(`source-${name}`, true), side(`route-${number}`, false), Math.min(rates[name] ?? 0, one.rate + one.kept_back), "")),
-    ...one.destinations.map((name) => curve(side(`route-${number}`, true), side(`exit-${name}`, false), one.rate, states[name] ?? "")),
+    ...one.sources.map((name) => curve(side(`source-${name}`, true), side(`route-${number}`, false), Math.min(rates[name] ?? 0, one.routed_rate + one.filtered_rate), "")),
+    ...one.destinations.map((name) => curve(side(`route-${number}`, true), side(`exit-${name}`, false), one.routed_rate, states[name] ?? "")),
   ]);
   lines.setAttribute("viewBox", `0 0 ${origin.width} ${origin.height}`);
   lines.replaceChildren(...paths.filter(Boolean));

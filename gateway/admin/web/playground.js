@@ -2,7 +2,7 @@
 
 import {get, post} from "./api.js";
 import {empty, fill, h, toast} from "./dom.js";
-import {story} from "./story.js";
+import {requestView} from "./request.js";
 
 export const TITLE = "Playground";
 
@@ -30,13 +30,13 @@ export async function show(box, here, signal) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const told = await post("/explain", {source: field.source.value, path: field.path.value, body: field.body.value}, signal);
-    destinations(only, told, () => fill(result, told.refused ? refusal(told) : picked(told, only)));
+    destinations(only, told, () => fill(result, told.refused_reason ? refusal(told) : picked(told, only)));
   });
   choose();
 }
 
 function destinations(box, told, changed) {
-  const names = [...new Set(told.story.events.flatMap((event) => event.deliveries.map((one) => one.destination)))];
+  const names = [...new Set(told.request.events.flatMap((event) => event.deliveries.map((one) => one.destination)))];
   const known = new Set([...box.querySelectorAll("input")].filter((one) => !one.checked).map((one) => one.value));
   fill(box, h("legend", {}, "Destinations"), names.map((name) => h("label", {class: "check"}, h("input", {type: "checkbox", value: name, checked: !known.has(name), onchange: changed}), name)));
   changed();
@@ -44,12 +44,12 @@ function destinations(box, told, changed) {
 
 function picked(told, box) {
   const shown = new Set([...box.querySelectorAll("input:checked")].map((one) => one.value));
-  const events = told.story.events.map((event) => ({...event, deliveries: event.deliveries.filter((one) => shown.has(one.destination))}));
-  return [told.answer && h("p", {}, "Its sender is answered ", h("code", {}, `${told.answer.status}`), " ", h("code", {}, told.answer.body || "(no body)")), story({...told.story, events}, false)];
+  const events = told.request.events.map((event) => ({...event, deliveries: event.deliveries.filter((one) => shown.has(one.destination))}));
+  return [told.response && h("p", {}, "Its sender is answered ", h("code", {}, `${told.response.status}`), " ", h("code", {}, told.response.body || "(no body)")), requestView({...told.request, events}, false)];
 }
 
 function refusal(told) {
-  return empty("It would be refused.", h("p", {}, told.refused), told.answer && h("p", {}, "Its sender reads ", h("code", {}, `${told.answer.status}`), " ", h("code", {}, told.answer.body)));
+  return empty("It would be refused.", h("p", {}, told.refused_reason), told.response && h("p", {}, "Its sender reads ", h("code", {}, `${told.response.status}`), " ", h("code", {}, told.response.body)));
 }
 
 async function copy(sources, form) {

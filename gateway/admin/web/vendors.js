@@ -29,15 +29,15 @@ async function showOne(box, name, signal) {
 
 function section(one) {
   return h("section", {class: "mapped"}, h("h2", {}, one.endpoints.map((path) => h("code", {}, path))),
-    one.meanings.length > 0 && h("details", {}, h("summary", {}, `What ${one.field} may say`), h("dl", {class: "pairs"}, one.meanings.map(({word, becomes}) => [h("dt", {}, h("code", {}, word)), h("dd", {}, becomes)]))),
+    one.meanings.length > 0 && h("details", {}, h("summary", {}, `What ${one.field} may say`), h("dl", {class: "pairs"}, one.meanings.map(({word, event}) => [h("dt", {}, h("code", {}, word)), h("dd", {}, event)]))),
     one.rows.length ? table(`Fields of ${one.endpoints.join(", ")}`, ["Theirs", "Ours", "How it changes", "Notes"], one.rows.map(fieldRow)) : empty("It has no fields."));
 }
 
 function fieldRow(row) {
   const few = row.words.length > 0 && h("span", {class: "soft"}, ` in ${row.words.slice(0, 4).join(", ")}${row.words.length > 4 ? ` and ${row.words.length - 4} more` : ""}`);
-  return {props: {"data-text": [...row.wire, row.event, row.how, row.note].join(" ").toLowerCase()}, cells: [
+  return {props: {"data-text": [...row.wire, row.event, row.codec, row.note].join(" ").toLowerCase()}, cells: [
     row.wire.map((path, i) => [i > 0 && " or ", h("code", {}, path)]), row.event ? h("code", {}, row.event) : h("span", {class: "soft"}, "not passed on"),
-    row.how, [row.required && badge("required", "plain"), row.note, few],
+    row.codec, [row.required && badge("required", "plain"), row.note, few],
   ]};
 }
 

@@ -28,32 +28,32 @@ def balances(connection: apsw.Connection, lanes: DestinationCursors) -> dict[str
             delivered=delivered,
             declined=declined,
             shadowed=shadowed,
-            dead=lane.new_dead,
+            dead_letters=lane.new_dead,
             dropped=dropped,
-            waiting=lane.new_pending + lane.new_waiting,
+            pending=lane.new_pending + lane.new_waiting,
         )
     return found
 
 
 class Auditor:
-    """Logs each change of a destination's missing deliveries.
+    """Logs each change of a destination's unaccounted deliveries.
 
     A count is accepted after two checks in a row found the same.
     """
 
     def __init__(self) -> None:
         self.unaccounted: Mapping[str, int] = {}
-        """Number of missing deliveries by destination; replaced at every check."""
+        """Number of unaccounted deliveries by destination; replaced at every check."""
         self._found: Mapping[str, int] | None = None
 
     def look(self, found: Mapping[str, Balance]) -> None:
         """Check the balances; the first check counts at once, since nothing is in flight."""
-        missing = {name: balance.missing for name, balance in found.items()}
-        before = missing if self._found is None else self._found
-        known, self._found = self.unaccounted, missing
+        unaccounted = {name: balance.unaccounted for name, balance in found.items()}
+        before = unaccounted if self._found is None else self._found
+        known, self._found = self.unaccounted, unaccounted
         self.unaccounted = {
             name: count if before.get(name) == count else known.get(name, 0)
-            for name, count in missing.items()
+            for name, count in unaccounted.items()
         }
         for name, count in self.unaccounted.items():
             if count != known.get(name, 0):
@@ -61,8 +61,8 @@ class Auditor:
 
 
 def _log_balance(name: str, balance: Balance) -> None:
-    if balance.missing:
+    if balance.unaccounted:
         numbers = {field: getattr(balance, field) for field in Balance.__struct_fields__}
-        log.error("balance_wrong", destination=name, missing=balance.missing, **numbers)
+        log.error("balance_wrong", destination=name, unaccounted=balance.unaccounted, **numbers)
     else:
         log.info("balance_right", destination=name)

@@ -341,7 +341,7 @@ def connect(
 
 def _prepare(connection: apsw.Connection) -> None:
     connection.create_scalar_function(
-        "alike", lambda *of: reason_pattern(str(of[0])), 1, deterministic=True
+        "reason_pattern", lambda *of: reason_pattern(str(of[0])), 1, deterministic=True
     )
     connection.create_scalar_function("deliveries", _deliveries, 2, deterministic=True)
     if not connection.readonly("main"):

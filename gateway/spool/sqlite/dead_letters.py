@@ -48,12 +48,13 @@ _TERMS = {
     "event_name": "event_name = ?",
     "user": "user = ?",
     "cause": "cause = ?",
-    "alike": "alike(reason) = ?",
+    "reason_pattern": "reason_pattern(reason) = ?",
     "request": "letter.seq IN (SELECT seq FROM kept WHERE kept.id = ?)",
     "event": f"letter.idx % {delivery_number(0, 1)} = ?",
 }
 _GROUPS = """
-    SELECT destination, cause, alike(reason), max(reason), count(*), min(at), max(at), max(id)
+    SELECT destination, cause, reason_pattern(reason), max(reason), count(*), min(at), max(at),
+        max(id)
     FROM letter"""
 
 _OLDEST = """

@@ -228,7 +228,7 @@ def depths(
             backlog=backlog,
             retrying=waiting.get((number, 0), 0),
             parked=waiting.get((number, 1), 0),
-            dead=dead.get(name, 0),
+            dead_letters=dead.get(name, 0),
             oldest=oldest,
         )
     return found

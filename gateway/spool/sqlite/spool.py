@@ -291,7 +291,7 @@ class SqliteSpool:
         return dict(self._writer.evictions.given_up) if self._open else {}
 
     def unaccounted(self) -> Mapping[str, int]:
-        """Return the number of missing deliveries (see ``Spool.unaccounted``)."""
+        """Return the number of unaccounted deliveries (see ``Spool.unaccounted``)."""
         return self._writer.auditor.unaccounted
 
     async def size(self) -> int:

@@ -32,7 +32,7 @@ from gateway.testing.spool.contract import (
 async def of(spool: Spool, destination: str = "a") -> dict[str, int]:
     """Return the numbers of a balance that are not 0, and say that nothing is missing."""
     balance = (await spool.balances())[destination]
-    assert balance.missing == 0, balance
+    assert balance.unaccounted == 0, balance
     return {
         name: count for name in Balance.__struct_fields__ if (count := getattr(balance, name)) != 0
     }
@@ -45,7 +45,7 @@ class BalancesSuite(SpoolContract):
         """Deliveries, not entries, are counted; each is in one place."""
         await spool.append(entry("r0", a=(0, 1, 2), b=(0,)))
         await spool.append(entry("r1", a=(0, 1)))
-        assert await of(spool) == {"accepted": 5, "waiting": 5}
+        assert await of(spool) == {"accepted": 5, "pending": 5}
         await spool.settle(
             "a",
             Progress(
@@ -56,24 +56,24 @@ class BalancesSuite(SpoolContract):
                 declined=1,
             ),
         )
-        assert await of(spool) == {"accepted": 5, "declined": 1, "dead": 1, "waiting": 3}
+        assert await of(spool) == {"accepted": 5, "declined": 1, "dead_letters": 1, "pending": 3}
         await spool.settle(
             "a", Progress(cursor=2, done=[DeliveryRef(1, 0)], delivered=2, declined=1)
         )
-        expected = {"accepted": 5, "delivered": 2, "declined": 1, "dead": 1, "waiting": 1}
+        expected = {"accepted": 5, "delivered": 2, "declined": 1, "dead_letters": 1, "pending": 1}
         assert await of(spool) == expected
         await spool.settle("a", Progress(done=[DeliveryRef(2, 0)], shadowed=1))
-        del expected["waiting"]
+        del expected["pending"]
         assert await of(spool) == expected | {"shadowed": 1}
-        assert await of(spool, "b") == {"accepted": 1, "waiting": 1}
+        assert await of(spool, "b") == {"accepted": 1, "pending": 1}
 
     async def test_what_nobody_accounts_for_is_missing(self, spool: Spool) -> None:
         """A cursor that passes a delivery without its end shows, and so does an end too many."""
         await spool.append(entry("r0", a=(0, 1)))
         await spool.settle("a", Progress(cursor=1, delivered=1))
-        assert (await spool.balances())["a"].missing == 1
+        assert (await spool.balances())["a"].unaccounted == 1
         await spool.settle("a", Progress(delivered=3))
-        assert (await spool.balances())["a"].missing == -1
+        assert (await spool.balances())["a"].unaccounted == -1
 
     async def test_counts_are_absolute(self, spool: Spool) -> None:
         """Reporting twice does no harm; a count never moves back, and None leaves it alone."""
@@ -84,15 +84,15 @@ class BalancesSuite(SpoolContract):
         await spool.settle("a", report)
         await spool.settle("a", Progress(delivered=1))
         await spool.settle("a", Progress())
-        assert await of(spool) == {"accepted": 3, "delivered": 2, "waiting": 1}
+        assert await of(spool) == {"accepted": 3, "delivered": 2, "pending": 1}
 
     async def test_repeats_are_not_accepted(self, spool: Spool) -> None:
         """An event that is left out as a repeat is counted the first time only."""
         once = DedupWindow({0: "x", 1: "y"}, 60.0)
         await spool.append(entry("r0", a=(0,), b=(0, 1)), once=once)
         await spool.append(entry("r1", a=(0, 1), b=(0, 1)), once=once)
-        assert await of(spool) == {"accepted": 1, "waiting": 1}
-        assert await of(spool, "b") == {"accepted": 2, "waiting": 2}
+        assert await of(spool) == {"accepted": 1, "pending": 1}
+        assert await of(spool, "b") == {"accepted": 2, "pending": 2}
 
     async def test_letters_that_move_are_counted_where_they_are(self, spool: Spool) -> None:
         """A replayed letter waits, a dropped one is dropped, ahead of the position or not."""
@@ -100,15 +100,15 @@ class BalancesSuite(SpoolContract):
         await spool.append(entry("r1", a=(0, 1, 2)))
         dead = [failed(seq, index) for seq in (1, 2) for index in (0, 1)]
         await spool.settle("a", Progress(cursor=1, dead=dead, delivered=1))
-        assert await of(spool) == {"accepted": 6, "delivered": 1, "dead": 4, "waiting": 1}
+        assert await of(spool) == {"accepted": 6, "delivered": 1, "dead_letters": 4, "pending": 1}
         numbers = [letter.id for letter in await spool.dead_letters()]
         await spool.delete_dead_letters([numbers[0], numbers[2]])
-        moved = {"accepted": 6, "delivered": 1, "dead": 2, "dropped": 2, "waiting": 1}
+        moved = {"accepted": 6, "delivered": 1, "dead_letters": 2, "dropped": 2, "pending": 1}
         assert await of(spool) == moved
         await spool.replay_dead_letters([numbers[1], numbers[3]])
-        assert await of(spool) == {"accepted": 6, "delivered": 1, "dropped": 2, "waiting": 3}
+        assert await of(spool) == {"accepted": 6, "delivered": 1, "dropped": 2, "pending": 3}
         await spool.settle("a", Progress(cursor=2, delivered=2))
-        assert await of(spool) == {"accepted": 6, "delivered": 2, "dropped": 2, "waiting": 2}
+        assert await of(spool) == {"accepted": 6, "delivered": 2, "dropped": 2, "pending": 2}
 
     async def test_balance_survives_a_crash(
         self, opened: SpoolFactory, clock: ManualClock, tmp_path: Path
@@ -142,11 +142,11 @@ class BalancesSuite(SpoolContract):
         await spool.append(entry("r0", a=(0,)))
         await spool.append(entry("r1", a=(0,)))
         await notices.next()
-        assert await of(spool) == {"accepted": 2, "dead": 1, "waiting": 1}
+        assert await of(spool) == {"accepted": 2, "dead_letters": 1, "pending": 1}
         report = Progress(done=[DeliveryRef(1, 0)], delivered=1)
         await spool.settle("a", report)
         await spool.settle("a", report)
-        assert await of(spool) == {"accepted": 2, "delivered": 1, "waiting": 1}
+        assert await of(spool) == {"accepted": 2, "delivered": 1, "pending": 1}
 
     async def test_letter_that_moved_before_its_delivery_arrived(
         self, opened: SpoolFactory
@@ -162,11 +162,11 @@ class BalancesSuite(SpoolContract):
         first, second = await spool.dead_letters()
         await spool.delete_dead_letters([first.id])
         await spool.replay_dead_letters([second.id])
-        assert await of(spool) == {"accepted": 3, "dropped": 1, "waiting": 2}
+        assert await of(spool) == {"accepted": 3, "dropped": 1, "pending": 2}
         report = Progress(done=[DeliveryRef(1, 0), DeliveryRef(2, 0)], delivered=2)
         await spool.settle("a", report)
         await spool.settle("a", report)
-        assert await of(spool) == {"accepted": 5, "delivered": 2, "dropped": 1, "waiting": 2}
+        assert await of(spool) == {"accepted": 5, "delivered": 2, "dropped": 1, "pending": 2}
 
     async def test_what_was_forgotten_and_arrives_is_delivered(self, opened: SpoolFactory) -> None:
         """With ``drop``, a delivery in flight that ends well is not counted as dropped."""
@@ -177,13 +177,13 @@ class BalancesSuite(SpoolContract):
         await spool.settle("a", Progress(later=[later(2, 1)]))
         await spool.append(entry("r2", a=(0,)))
         await notices.next()
-        while (found := await of(spool))["waiting"] != 2:
+        while (found := await of(spool))["pending"] != 2:
             await notices.next()
-        assert found == {"accepted": 4, "dropped": 2, "waiting": 2}
+        assert found == {"accepted": 4, "dropped": 2, "pending": 2}
         report = Progress(done=[DeliveryRef(1, 0)], delivered=1)
         await spool.settle("a", report)
         await spool.settle("a", report)
-        assert await of(spool) == {"accepted": 4, "delivered": 1, "dropped": 1, "waiting": 2}
+        assert await of(spool) == {"accepted": 4, "delivered": 1, "dropped": 1, "pending": 2}
         # What the spool forgot waits no more, and what ends badly of it is kept all the same.
         await spool.settle("a", Progress(later=[later(2, 0)], dead=[failed(2, 0)]))
         assert (await of(spool))["accepted"] == 4
@@ -200,11 +200,11 @@ class BalancesSuite(SpoolContract):
         await notices.next()
         await spool.settle("a", Progress(cursor=2, delivered=1))
         await spool.settle("a", Progress(cursor=2, delivered=1))
-        assert await of(spool) == {"accepted": 3, "delivered": 1, "dropped": 1, "waiting": 1}
+        assert await of(spool) == {"accepted": 3, "delivered": 1, "dropped": 1, "pending": 1}
         report = Progress(cursor=2, done=[DeliveryRef(1, 0)], delivered=2)
         for _ in range(2):
             await spool.settle("a", report)
-            assert await of(spool) == {"accepted": 3, "delivered": 2, "waiting": 1}
+            assert await of(spool) == {"accepted": 3, "delivered": 2, "pending": 1}
 
     async def test_what_was_taken_is_claimed_by_what_became_of_it(
         self, opened: SpoolFactory
@@ -220,10 +220,10 @@ class BalancesSuite(SpoolContract):
         await notices.next()
         await spool.register({"a": BacklogLimit(max_backlog=1, overflow="drop"), "b": FREE})
         await spool.delete_dead_letters(DeadLetterFilter(destination="a"))
-        assert await of(spool) == {"accepted": 3, "dropped": 2, "waiting": 1}
+        assert await of(spool) == {"accepted": 3, "dropped": 2, "pending": 1}
         await spool.settle("a", Progress(done=[DeliveryRef(1, 0), DeliveryRef(2, 0)], delivered=2))
         # The first was not dropped after all, the second was, and arrived beside that.
-        assert await of(spool) == {"accepted": 4, "delivered": 2, "dropped": 1, "waiting": 1}
+        assert await of(spool) == {"accepted": 4, "delivered": 2, "dropped": 1, "pending": 1}
 
     async def test_what_was_to_wait_and_was_taken_before_is_claimed(
         self, opened: SpoolFactory
@@ -254,10 +254,10 @@ class BalancesSuite(SpoolContract):
         with pytest.raises(Outdated, match="report again"):
             await spool.settle("a", Progress(cursor=1, delivered=1))
         await second
-        assert await of(spool) == {"accepted": 2, "dead": 1, "waiting": 1}
+        assert await of(spool) == {"accepted": 2, "dead_letters": 1, "pending": 1}
         await notices.next()
         await spool.settle("a", Progress(cursor=1, done=[DeliveryRef(1, 0)], delivered=1))
-        assert await of(spool) == {"accepted": 2, "delivered": 1, "waiting": 1}
+        assert await of(spool) == {"accepted": 2, "delivered": 1, "pending": 1}
 
     async def test_report_that_comes_late_changes_nothing(self, spool: Spool) -> None:
         """What is over is not buried or made to wait again by a report that is repeated."""
@@ -279,7 +279,7 @@ class BalancesSuite(SpoolContract):
         await spool.append(entry("r2", a=(0,)))
         await notices.next()
         await spool.settle("a", Progress(done=[DeliveryRef(1, 0), DeliveryRef(2, 0)], delivered=2))
-        assert await of(spool) == {"accepted": 3, "delivered": 2, "waiting": 1}
+        assert await of(spool) == {"accepted": 3, "delivered": 2, "pending": 1}
 
     async def test_expiry_keeps_the_balance(self, opened: SpoolFactory, clock: ManualClock) -> None:
         """What is too old is dead, wherever it stood."""
@@ -290,9 +290,9 @@ class BalancesSuite(SpoolContract):
         await spool.settle("a", Progress(later=[later(1, 0), later(2, 1)]))
         clock.now += 61
         await notices.next()
-        while (await of(spool)).get("waiting"):
+        while (await of(spool)).get("pending"):
             await notices.next()
-        assert await of(spool) == {"accepted": 4, "dead": 4}
+        assert await of(spool) == {"accepted": 4, "dead_letters": 4}
 
     async def test_forgotten_destination_has_no_balance(self, spool: Spool) -> None:
         """A name that returns begins with the dead letters that it left."""
@@ -302,6 +302,6 @@ class BalancesSuite(SpoolContract):
         await spool.forget("a")
         assert set(await spool.balances()) == {"b"}
         await spool.register({"a": BacklogLimit(), "b": BacklogLimit()})
-        assert await of(spool) == {"accepted": 1, "dead": 1}
+        assert await of(spool) == {"accepted": 1, "dead_letters": 1}
         await spool.delete_dead_letters(DeadLetterFilter(destination="a"))
         assert await of(spool) == {"accepted": 1, "dropped": 1}

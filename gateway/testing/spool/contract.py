@@ -113,7 +113,7 @@ class Notices:
 
 
 async def _missing(spool: Spool) -> dict[str, int]:
-    return {name: balance.missing for name, balance in (await spool.balances()).items()}
+    return {name: balance.unaccounted for name, balance in (await spool.balances()).items()}
 
 
 class SpoolFactory(Protocol):

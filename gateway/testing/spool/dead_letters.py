@@ -72,7 +72,7 @@ class DeadLettersSuite(SpoolContract):
         await spool.settle("b", Progress(cursor=3, dead=[third]))
         assert [dead.mark.seq for dead in await spool.dead_letters(which)] == expected
 
-    async def test_groups_are_of_alike_reasons(self, spool: Spool) -> None:
+    async def test_groups_are_of_one_reason_pattern(self, spool: Spool) -> None:
         """Reasons that differ in numbers only are one group per destination; the largest first."""
         for name in ("r1", "r2", "r3", "r4"):
             await spool.append(entry(name, a=(0,), b=(0,)))
@@ -88,13 +88,15 @@ class DeadLettersSuite(SpoolContract):
         assert first == DeadLetterGroup(
             "a", "refused", "HTTP #: no item #", "HTTP 400: no item 7", 2, 10.0, 20.0, 2
         )
-        assert [(group.destination, group.alike, group.count) for group in rest] == [
+        assert [(group.destination, group.reason_pattern, group.count) for group in rest] == [
             ("b", "HTTP #: no item #", 1),
             ("a", "HTTP #: no item #", 1),
             ("a", "HTTP #: no shop", 1),
         ]
         assert await spool.letter_groups(DeadLetterFilter(cause="refused"), limit=1) == [first]
-        found = await spool.dead_letters(DeadLetterFilter(alike=first.alike, destination="a"))
+        found = await spool.dead_letters(
+            DeadLetterFilter(reason_pattern=first.reason_pattern, destination="a")
+        )
         assert [dead.mark.seq for dead in found] == [1, 2, 4]
 
     async def test_listing_goes_page_by_page(self, spool: Spool) -> None:

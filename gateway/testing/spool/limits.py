@@ -78,7 +78,7 @@ class LimitsSuite(SpoolContract):
         assert "max_backlog" in letters[0].reason
         assert letters[0].entry.request.body
         assert spool.given_up()["a"] == GivenUp(dead=2)
-        assert (await spool.balances())["a"].missing == 0
+        assert (await spool.balances())["a"].unaccounted == 0
         assert list(spool.refusing()) == ["a"]
         assert spool.health() is None
         await spool.settle("a", Progress(cursor=1))
@@ -147,7 +147,7 @@ class LimitsSuite(SpoolContract):
         assert letters[0].attempts == (TRY,)
         assert "HTTP 503" in letters[0].reason
         depth = (await spool.depths())["a"]
-        assert (depth.backlog, depth.retrying, depth.dead) == (3, 0, 3)
+        assert (depth.backlog, depth.retrying, depth.dead_letters) == (3, 0, 3)
         assert (await spool.depths())["b"].backlog == 3
 
     async def test_what_is_dropped_leaves_no_trace(
@@ -169,7 +169,7 @@ class LimitsSuite(SpoolContract):
         assert await notices.next() == Evicted("a", 4, (), 2)
         assert await spool.dead_letters() == []
         depth = (await spool.depths())["a"]
-        assert (depth.backlog, depth.retrying, depth.dead) == (0, 0, 0)
+        assert (depth.backlog, depth.retrying, depth.dead_letters) == (0, 0, 0)
 
     async def test_overflow_goes_by_age_and_respects_exceptions(self, opened: SpoolFactory) -> None:
         """The oldest entry gives way before a younger waiting one; what is dead stays as it is."""
@@ -240,21 +240,21 @@ class LimitsSuite(SpoolContract):
             assert await spool.size() <= 2_000_000
         depth = (await spool.depths())["a"]
         given_up = spool.given_up()["a"]
-        assert depth.backlog + depth.dead + given_up.dropped == 600
-        assert 60 < depth.backlog + depth.dead < 180
-        assert (await spool.balances())["a"].missing == 0
+        assert depth.backlog + depth.dead_letters + given_up.dropped == 600
+        assert 60 < depth.backlog + depth.dead_letters < 180
+        assert (await spool.balances())["a"].unaccounted == 0
         assert "b" not in spool.given_up()
         assert spool.health() is None
         if overflow == "dead_letter":
             assert spool.refusing() == {}
-            assert depth.dead > 0
+            assert depth.dead_letters > 0
             newest = (await pending(spool, "a"))[-1]
             assert newest.entry.id == "r599"
             return
         assert "share" in spool.refusing()["a"]
         with pytest.raises(SpoolFull, match="share"):
             await spool.append(entry("alone", a=(0,)))
-        assert depth.dead == 0
+        assert depth.dead_letters == 0
         assert (await pending(spool, "a"))[0].entry.id == "r0"
         await spool.settle("a", Progress(cursor=spool.position()))
 
@@ -294,10 +294,10 @@ class LimitsSuite(SpoolContract):
                 dead = [failed(seq, rendered=b"")]
                 await spool.settle("a", Progress(cursor=seq, dead=dead, delivered=8 * taken))
         depths = await spool.depths()
-        assert depths["a"].dead > 50
+        assert depths["a"].dead_letters > 50
         assert depths["b"].backlog == 0
         assert spool.given_up()["a"].dropped > 50
-        assert (await spool.balances())["a"].missing == 0
+        assert (await spool.balances())["a"].unaccounted == 0
         assert spool.health() is None
 
     async def test_two_share_the_store(self, opened: SpoolFactory) -> None:

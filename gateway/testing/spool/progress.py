@@ -183,7 +183,7 @@ class ProgressSuite(SpoolContract):
         await spool.append(entry("r1", a=(0,)))
         await spool.settle("a", Progress(later=[later(77)], dead=[failed(78)]))
         depth = (await spool.depths())["a"]
-        assert (depth.retrying, depth.dead) == (0, 0)
+        assert (depth.retrying, depth.dead_letters) == (0, 0)
 
     async def test_settling_after_close_is_refused(self, spool: Spool) -> None:
         """A closed spool says so instead of waiting for ever."""
@@ -226,7 +226,9 @@ class DestinationsSuite(SpoolContract):
         await spool.settle("b", Progress(cursor=2, later=[later(1), later(2, parked=True)]))
         await spool.settle("a", Progress(cursor=4))
         await spool.register({"a": FREE})
-        expected = QueueDepth(cursor=2, backlog=2, retrying=1, parked=1, dead=0, oldest=clock.now)
+        expected = QueueDepth(
+            cursor=2, backlog=2, retrying=1, parked=1, dead_letters=0, oldest=clock.now
+        )
         assert await spool.orphans() == {"b": expected}
         with pytest.raises(SpoolError, match="'b'"):
             await spool.append(entry("r9", b=(0,)))
@@ -304,10 +306,12 @@ class DestinationsSuite(SpoolContract):
         )
         depth = (await spool.depths())["a"]
         assert depth == QueueDepth(
-            cursor=3, backlog=2, retrying=2, parked=1, dead=1, oldest=clock.now - 40
+            cursor=3, backlog=2, retrying=2, parked=1, dead_letters=1, oldest=clock.now - 40
         )
         await spool.settle(
             "a", Progress(cursor=5, done=[DeliveryRef(2, 0), DeliveryRef(3, 0), DeliveryRef(5, 0)])
         )
         depth = (await spool.depths())["a"]
-        assert depth == QueueDepth(cursor=5, backlog=0, retrying=0, parked=0, dead=1, oldest=None)
+        assert depth == QueueDepth(
+            cursor=5, backlog=0, retrying=0, parked=0, dead_letters=1, oldest=None
+        )

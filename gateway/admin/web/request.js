@@ -1,27 +1,27 @@
-// The story of a request, side by side: received, the event, what each destination got.
+// A request from end to end, side by side: received, the event, what each destination got.
 
 import {badge, clock, duration, fill, h, moment, outcome} from "./dom.js";
 
-export function stories(found) {
+export function requests(found) {
   return found.length > 1
-    ? [h("p", {class: "soft"}, `${found.length} requests, the newest first.`), found.map((one, i) => h("details", {open: i === 0}, h("summary", {}, title(one)), story(one)))]
-    : found.map((one) => story(one));
+    ? [h("p", {class: "soft"}, `${found.length} requests, the newest first.`), found.map((one, i) => h("details", {open: i === 0}, h("summary", {}, title(one)), requestView(one)))]
+    : found.map((one) => requestView(one));
 }
 
-const title = (one) => `${one.at === null ? "" : `${moment(one.at)} · `}${one.source} · ${one.events.map((event) => event.name).join(", ") || one.refused}`;
+const title = (one) => `${one.at === null ? "" : `${moment(one.at)} · `}${one.source} · ${one.events.map((event) => event.name).join(", ") || one.refused_reason}`;
 
-export function story(one, happened = true) {
-  return h("article", {class: "story"},
+export function requestView(one, happened = true) {
+  return h("article", {class: "request"},
     happened && h("p", {class: "facts"},
       one.at !== null && ["Received ", clock(one.at)], one.source && [" by ", h("b", {}, one.source), ` (${one.vendor})`],
-      one.status !== null && [`, answered ${one.status}`], one.refused && [". ", badge("refused", "bad"), ` ${one.refused}`]),
+      one.status !== null && [`, answered ${one.status}`], one.refused_reason && [". ", badge("refused", "bad"), ` ${one.refused_reason}`]),
     happened && one.received === null && h("p", {class: "soft"}, "What was received is too old to be kept still."),
     one.events.length > 0 && h("p", {class: "soft hint"}, "Point at a field, or move to it, to see where it came from and where it went. Dotted ones are not passed on."),
-    one.events.length ? one.events.map((event) => eventStory(event, one.received)) : one.received && h("div", {class: "panes"}, pane("Received", one.received)),
-    one.more > 0 && h("p", {class: "soft"}, `${one.more} further events of this request are not shown; look for one by its id.`));
+    one.events.length ? one.events.map((event) => eventView(event, one.received)) : one.received && h("div", {class: "panes"}, pane("Received", one.received)),
+    one.omitted_events > 0 && h("p", {class: "soft"}, `${one.omitted_events} further events of this request are not shown; look for one by its id.`));
 }
 
-function eventStory(event, received) {
+function eventView(event, received) {
   const exits = event.deliveries.map((one) => {
     const made = delivery(one);
     made.tabIndex = -1;
@@ -30,14 +30,14 @@ function eventStory(event, received) {
   const panes = h("div", {class: "panes"});
   const neutral = h("section", {class: "pane", "aria-label": "Neutral event"},
     h("h3", {}, "Event"), h("p", {class: "soft"}, event.name === event.type ? event.type : `${event.type} · ${event.name}`),
-    event.left_out.length > 0 && h("p", {class: "soft"}, "Without what the tracking plan left out: ", listed(event.left_out), "."),
+    event.dropped_fields.length > 0 && h("p", {class: "soft"}, "Without what the tracking plan left out: ", listed(event.dropped_fields), "."),
     event.fields.length ? fields(event.fields) : h("p", {class: "soft"}, "It cannot be made again of what is kept: the body is cut, or its plugin has changed."));
-  const gone = new Set(event.left_out);
+  const gone = new Set(event.dropped_fields);
   fill(panes, received && pane("Received", received, gone), neutral, exits);
   linked(panes);
   return h("section", {class: "event", "aria-label": event.event},
-    h("h2", {}, event.name, " ", h("span", {class: "soft id"}, event.event), event.repeated && badge("came before, goes nowhere", "calm")),
-    event.planned.length > 0 && h("ul", {class: "planned"}, event.planned.map((text) => h("li", {}, badge("not as planned", "warn"), text))),
+    h("h2", {}, event.name, " ", h("span", {class: "soft id"}, event.event), event.duplicate && badge("duplicate, goes nowhere", "calm")),
+    event.violations.length > 0 && h("ul", {class: "violations"}, event.violations.map((text) => h("li", {}, badge("not as planned", "warn"), text))),
     ways(event, exits), decisions(event.decisions, event.steps), panes);
 }
 
@@ -45,7 +45,7 @@ function eventStory(event, received) {
 function ways({deliveries, decisions}, exits) {
   const gone = new Set(deliveries.map((one) => one.destination));
   const others = new Map();
-  for (const one of [...decisions.filter((said) => said.kept_back), ...decisions]) {
+  for (const one of [...decisions.filter((said) => said.filtered), ...decisions]) {
     for (const to of one.destinations) if (!gone.has(to) && !others.has(to)) others.set(to, one);
   }
   const reveal = (pane) => {
@@ -54,7 +54,7 @@ function ways({deliveries, decisions}, exits) {
   };
   const items = [
     ...deliveries.map((one, i) => h("button", {type: "button", onclick: () => reveal(exits[i])}, h("b", {}, one.destination), " ", outcome(one.outcome))),
-    ...[...others].map(([to, said]) => h("span", {title: said.kept_back || said.reason}, h("b", {}, to), " ", said.kept_back ? badge("kept back", "warn") : badge("not routed", "plain"))),
+    ...[...others].map(([to, said]) => h("span", {title: said.filtered || said.reason}, h("b", {}, to), " ", said.filtered ? badge("filtered", "warn") : badge("not routed", "plain"))),
   ];
   return items.length > 0 && h("ul", {class: "ways", "aria-label": "How it stands with each destination"}, items.map((item) => h("li", {}, item)));
 }
@@ -71,19 +71,19 @@ function pane(name, payload, gone, ...more) {
 }
 
 function delivery(one) {
-  const losses = new Map(one.losses.map((loss) => [loss.path, loss.how]));
-  const reasons = new Map(one.losses.map((loss) => [loss.path, loss.why]));
+  const losses = new Map(one.losses.map((loss) => [loss.path, loss.kind]));
+  const reasons = new Map(one.losses.map((loss) => [loss.path, loss.reason]));
   const head = [
     h("p", {}, outcome(one.outcome), one.route && h("span", {class: "soft"}, ` after the steps of ${one.route}`)),
-    one.reason && h("p", {class: one.outcome === "ended" ? null : "reason"}, one.reason),
-    one.then && h("p", {}, one.then),
-    one.letter && h("p", {}, "Given up at ", clock(one.letter.at), ": ", h("a", {href: `#dead/${one.letter.id}`}, `dead letter ${one.letter.id}`)),
-    one.changes.length > 0 && h("div", {class: "losses"}, h("h4", {}, `Changed by the steps of ${one.route}`), h("ul", {}, one.changes.map(({path, how}) => h("li", {"data-link": path, tabindex: "0"}, h("code", {}, path), badge(how, "plain")))),
-      one.more_changes > 0 && h("p", {class: "soft"}, `and ${one.more_changes} more`)),
-    losses.size > 0 && h("div", {class: "losses"}, h("h4", {}, "Does not arrive as it is"), h("ul", {}, [...losses].map(([path, how]) => h("li", {"data-link": path, tabindex: "0", title: reasons.get(path) || null}, h("code", {}, path), reasons.get(path) && h("span", {class: "soft"}, reasons.get(path)), badge(how, how === "lost" ? "bad" : "warn"))))),
+    one.reason && h("p", {class: one.outcome === "finished" ? null : "reason"}, one.reason),
+    one.next_step && h("p", {}, one.next_step),
+    one.dead_letter && h("p", {}, "Given up at ", clock(one.dead_letter.at), ": ", h("a", {href: `#dead-letters/${one.dead_letter.id}`}, `dead letter ${one.dead_letter.id}`)),
+    one.changes.length > 0 && h("div", {class: "losses"}, h("h4", {}, `Changed by the steps of ${one.route}`), h("ul", {}, one.changes.map(({path, kind}) => h("li", {"data-link": path, tabindex: "0"}, h("code", {}, path), badge(kind, "plain")))),
+      one.omitted_changes > 0 && h("p", {class: "soft"}, `and ${one.omitted_changes} more`)),
+    losses.size > 0 && h("div", {class: "losses"}, h("h4", {}, "Does not arrive as it is"), h("ul", {}, [...losses].map(([path, kind]) => h("li", {"data-link": path, tabindex: "0", title: reasons.get(path) || null}, h("code", {}, path), reasons.get(path) && h("span", {class: "soft"}, reasons.get(path)), badge(kind, kind === "lost" ? "bad" : "warn"))))),
   ];
   const tail = one.attempts.length > 0 && h("details", {open: one.outcome !== "delivered"}, h("summary", {}, one.attempts.length === 1 ? "1 attempt" : `${one.attempts.length} attempts`),
-    h("ol", {class: "attempts"}, one.attempts.map((attempt) => h("li", {}, clock(attempt.at), ` ${attempt.status ?? "no answer"} in ${duration(attempt.seconds)} `, outcome(attempt.outcome), attempt.said && h("pre", {tabindex: "0"}, attempt.said)))));
+    h("ol", {class: "attempts"}, one.attempts.map((attempt) => h("li", {}, clock(attempt.at), ` ${attempt.status ?? "no answer"} in ${duration(attempt.seconds)} `, outcome(attempt.outcome), attempt.response_excerpt && h("pre", {tabindex: "0"}, attempt.response_excerpt)))));
   const name = one.vendor ? `${one.destination} · ${one.vendor}` : one.destination;
   if (one.sent) {
     const made = pane(name, one.sent, undefined, head);
@@ -91,7 +91,7 @@ function delivery(one) {
     return made;
   }
   return h("section", {class: "pane", "aria-label": name}, h("h3", {}, name), head,
-    h("p", {class: "soft"}, one.outcome === "ended" ? "What was sent was not traced." : "Nothing was sent."), tail);
+    h("p", {class: "soft"}, one.outcome === "finished" ? "What was sent was not traced." : "Nothing was sent."), tail);
 }
 
 /** Returns fields as a list; those that are tied to the same field of the event light up together. */
@@ -126,19 +126,19 @@ function linked(panes) {
 
 function stepTaken(step) {
   const written = (held) => (held === null ? "nothing" : JSON.stringify(held));
-  return h("p", {class: "step"}, badge(step.word, step.kept_back ? "warn" : "plain"), step.kept_back,
-    !step.kept_back && !step.changes.length && h("span", {}, "changes nothing"),
+  return h("p", {class: "step"}, badge(step.word, step.filtered ? "warn" : "plain"), step.filtered,
+    !step.filtered && !step.changes.length && h("span", {}, "changes nothing"),
     step.changes.map((one) => h("span", {}, h("code", {}, one.path), `: ${written(one.before)} → ${written(one.after)}`)));
 }
 
 export function decisions(list, steps = []) {
   if (!list.length) return null;
   return h("details", {class: "decisions", open: true}, h("summary", {}, "What the routes said"),
-    h("ol", {}, list.map((one) => h("li", {class: one.taken && !one.kept_back ? "taken" : ""},
-      badge(one.kept_back ? "kept back" : one.taken ? "taken" : "not taken", one.kept_back ? "warn" : one.taken ? "good" : "plain"),
-      h("b", {}, one.route), " ", one.kept_back || one.reason,
-      one.gives.length > 0 && h("span", {class: "soft"}, ` → ${one.gives.join(", ")}`),
-      one.part && !one.kept_back && h("code", {}, one.part),
+    h("ol", {}, list.map((one) => h("li", {class: one.taken && !one.filtered ? "taken" : ""},
+      badge(one.filtered ? "filtered" : one.taken ? "taken" : "not taken", one.filtered ? "warn" : one.taken ? "good" : "plain"),
+      h("b", {}, one.route), " ", one.filtered || one.reason,
+      one.routed_to.length > 0 && h("span", {class: "soft"}, ` → ${one.routed_to.join(", ")}`),
+      one.decided_by && !one.filtered && h("code", {}, one.decided_by),
       steps.filter((step) => step.route === one.route).map(stepTaken)))));
 }
 

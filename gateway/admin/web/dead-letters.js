@@ -1,4 +1,4 @@
-// Dead letters: grouped by reason, looked at, replayed or dropped with progress.
+// Dead letters: grouped by reason, looked at, replayed or deleted with progress.
 
 import {get, post} from "./api.js";
 import {clock, count, empty, fill, h, moment, duration, table, toast} from "./dom.js";
@@ -9,8 +9,8 @@ const AT_ONCE = 50; // ids in one call, so that progress shows
 
 export async function show(box, here, signal) {
   if (here.id) return showOne(box, here.id, signal);
-  const {destination, cause, alike} = here.query;
-  return alike ? showGroup(box, {destination, cause, alike}, signal) : showGroups(box, {destination, cause}, signal);
+  const {destination, cause, reason_pattern} = here.query;
+  return reason_pattern ? showGroup(box, {destination, cause, reason_pattern}, signal) : showGroups(box, {destination, cause}, signal);
 }
 
 async function showGroups(box, which, signal) {
@@ -18,18 +18,18 @@ async function showGroups(box, which, signal) {
   const total = groups.reduce((sum, group) => sum + group.count, 0);
   const again = () => showGroups(box, which, signal);
   fill(box, h("h1", {}, TITLE),
-    which.destination && h("p", {class: "soft"}, `Of ${which.destination}. `, h("a", {href: "#dead"}, "Show all")),
+    which.destination && h("p", {class: "soft"}, `Of ${which.destination}. `, h("a", {href: "#dead-letters"}, "Show all")),
     total ? [tools({filter: clean(which)}, total, again, signal), table("Dead letters by reason", ["Destination", "Reason", "n Letters", "n Last (UTC)"], groups.map(groupRow))]
-      : empty("There are no dead letters.", "What a destination refuses, or what is given up, is kept here with its reason until it is replayed or dropped."));
+      : empty("There are no dead letters.", "What a destination refuses, or what is given up, is kept here with its reason until it is replayed or deleted."));
 }
 
 const clean = (which) => Object.fromEntries(Object.entries(which).filter(([, value]) => value));
-const address = (which) => `#dead?${new URLSearchParams(clean(which))}`;
+const address = (which) => `#dead-letters?${new URLSearchParams(clean(which))}`;
 
 function groupRow(group) {
-  const {destination, cause, alike} = group;
+  const {destination, cause, reason_pattern} = group;
   return {props: {"data-row": ""}, cells: [
-    destination, [h("a", {href: address({destination, cause, alike})}, group.reason || "(no reason)"), h("span", {class: "soft"}, ` ${cause}`)],
+    destination, [h("a", {href: address({destination, cause, reason_pattern})}, group.reason || "(no reason)"), h("span", {class: "soft"}, ` ${cause}`)],
     count(group.count), h("span", {class: "when"}, moment(group.last).slice(0, 19)),
   ]};
 }
@@ -40,8 +40,8 @@ async function showGroup(box, which, signal) {
   const body = h("div");
   const more = h("button", {type: "button", hidden: true}, "Further letters");
   const again = () => showGroup(box, which, signal);
-  fill(box, h("nav", {class: "crumbs", "aria-label": "Way back"}, h("a", {href: "#dead"}, TITLE), " / "),
-    h("h1", {class: "long"}, which.alike), h("p", {class: "soft"}, `${which.destination ?? "every destination"}, ${which.cause ?? "whatever the cause"}`), bar, body, more);
+  fill(box, h("nav", {class: "crumbs", "aria-label": "Way back"}, h("a", {href: "#dead-letters"}, TITLE), " / "),
+    h("h1", {class: "long"}, which.reason_pattern), h("p", {class: "soft"}, `${which.destination ?? "every destination"}, ${which.cause ?? "whatever the cause"}`), bar, body, more);
   let after = 0;
   const list = table("Dead letters of this reason", ["", "Id", "Event", "User", "Reason", "n Tries", "Given up (UTC)"], []);
   const rows = list.querySelector("tbody");
@@ -56,11 +56,11 @@ async function showGroup(box, which, signal) {
     const page = await get("/dead-letters", {...which, after, limit: PAGE}, signal);
     after = page.next;
     more.hidden = after === null;
-    rows.append(...page.letters.map((letter) => letterRow(letter, chosen, acts)));
-    return page.letters.length;
+    rows.append(...page.dead_letters.map((letter) => letterRow(letter, chosen, acts)));
+    return page.dead_letters.length;
   };
   more.addEventListener("click", load);
-  fill(body, await load() ? list : empty("There are none of this reason any more.", h("p", {}, h("a", {href: "#dead"}, "Back to all reasons"))));
+  fill(body, await load() ? list : empty("There are none of this reason any more.", h("p", {}, h("a", {href: "#dead-letters"}, "Back to all reasons"))));
   acts();
 }
 
@@ -70,7 +70,7 @@ function letterRow(letter, chosen, changed) {
     else chosen.delete(letter.id);
     changed();
   }});
-  const cells = [field, h("a", {href: `#dead/${letter.id}`, class: "id"}, letter.id), letter.event_name, letter.user,
+  const cells = [field, h("a", {href: `#dead-letters/${letter.id}`, class: "id"}, letter.id), letter.event_name, letter.user,
     h("span", {class: "why", title: letter.reason}, letter.reason), count(letter.attempts), clock(letter.at)];
   return h("tr", {"data-row": ""}, cells.map((cell, i) => h("td", {class: i === 5 ? "n" : null}, cell)));
 }
@@ -80,11 +80,11 @@ function tools(which, number, done, signal) {
   const box = h("div", {class: "tools"});
   const label = (verb) => `${verb} ${number === null ? "all of this reason" : count(number)}`;
   const act = (verb, word, props) => h("button", {type: "button", ...props, onclick: async () => {
-    if (verb === "drop" && !confirm(`Throw ${number === null ? "all of these" : count(number)} dead letters away? They cannot be brought back.`)) return;
+    if (verb === "delete" && !confirm(`Delete ${number === null ? "all of these" : count(number)} dead letters? They cannot be brought back.`)) return;
     await move(box, verb, word, which, number, signal);
     await done();
-  }}, label(verb === "replay" ? "Replay" : "Drop"));
-  return fill(box, act("replay", "replayed", {class: "main"}), act("drop", "dropped", {}));
+  }}, label(verb === "replay" ? "Replay" : "Delete"));
+  return fill(box, act("replay", "replayed", {class: "main"}), act("delete", "deleted", {}));
 }
 
 async function move(box, verb, word, which, number, signal) {
@@ -118,17 +118,17 @@ async function* steps(verb, which) {
 }
 
 async function showOne(box, id, signal) {
-  const {letter, received, sent, attempts} = await get(`/dead-letters/${encodeURIComponent(id)}`, {}, signal);
+  const {dead_letter: letter, received, sent, attempts} = await get(`/dead-letters/${encodeURIComponent(id)}`, {}, signal);
   const facts = [
     ["Destination", h("a", {href: `#destinations/${encodeURIComponent(letter.destination)}`}, letter.destination)],
     ["Given up", `${moment(letter.at)}, ${letter.cause}`], ["Reason", letter.reason], ["Event", letter.event_name], ["User", letter.user || "(none)"],
     ["Its way", h("a", {href: `#events/${encodeURIComponent(letter.event)}`, class: "id"}, letter.event)],
   ];
-  fill(box, h("nav", {class: "crumbs", "aria-label": "Way back"}, h("a", {href: "#dead"}, TITLE), " / "),
-    h("h1", {}, `Dead letter ${letter.id}`), tools({ids: [letter.id]}, 1, () => { location.hash = "dead"; }, signal),
+  fill(box, h("nav", {class: "crumbs", "aria-label": "Way back"}, h("a", {href: "#dead-letters"}, TITLE), " / "),
+    h("h1", {}, `Dead letter ${letter.id}`), tools({ids: [letter.id]}, 1, () => { location.hash = "dead-letters"; }, signal),
     h("dl", {class: "pairs"}, facts.map(([name, what]) => [h("dt", {}, name), h("dd", {}, what)])),
     h("div", {class: "panes"}, whole(`Received by ${letter.source}`, received), sent ? whole("Sent last", sent) : h("section", {class: "pane"}, h("h2", {}, "Nothing was sent"))),
-    attempts.length > 0 && [h("h2", {}, "Attempts"), h("ol", {class: "attempts"}, attempts.map((one) => h("li", {}, h("time", {}, moment(one.at)), ` ${one.status ?? "no answer"} in ${duration(one.latency)}`, one.said && h("pre", {tabindex: "0"}, one.said))))]);
+    attempts.length > 0 && [h("h2", {}, "Attempts"), h("ol", {class: "attempts"}, attempts.map((one) => h("li", {}, h("time", {}, moment(one.at)), ` ${one.status ?? "no answer"} in ${duration(one.latency)}`, one.response_excerpt && h("pre", {tabindex: "0"}, one.response_excerpt))))]);
 }
 
 function whole(name, request) {
