@@ -1,4 +1,4 @@
-"""``python -m tests.soak``: all weather at once for a while, or a long outage."""
+"""Run the obligation ledger under all faults, or a long outage: ``python -m tests.soak``."""
 
 import argparse
 import datetime as dt
@@ -27,15 +27,15 @@ USERS = 40
 EVENTS = 1500
 """Acknowledged events per round, at most."""
 JUMPY, FULL = 2, 3
-"""Of four runs, the one whose clock jumps and the one whose disk is full for moments."""
+"""Which of every four runs has a clock that jumps, and which a disk that fills up."""
 DISK = 48
-"""MiB of that disk."""
+"""Size of that disk in MiB."""
 CHECKED = 6
-"""Rounds after which all is let settle and judged, and a new spool begun."""
+"""Rounds on one spool; then the run settles and is judged."""
 PAUSE = 0.2
-"""Seconds between an answer and the user's next request: vendors are to keep up with them."""
+"""Seconds between a response and the user's next request, so that vendors keep up."""
 LEAVES = 0.002
-"""How likely it is that a client goes away without waiting for its answer."""
+"""Probability that a client leaves without waiting for the response."""
 
 NOTHING = Count(0, 0, 0, 0, 0, 0, 0)
 
@@ -47,7 +47,7 @@ def say(text: str) -> None:
 
 
 def weather(seed: int) -> Weather:
-    """Return what happens in the run of *seed*: everything, in an order of its own."""
+    """Return the faults of the run with *seed*: all of them, in random order."""
     dice = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
     return Weather(
         acts=dice.sample(ACTS, len(ACTS)),
@@ -60,7 +60,7 @@ def weather(seed: int) -> Weather:
 
 
 class Totals:
-    """What all runs together come to; it keeps counts, and nothing of the runs themselves."""
+    """Sums over all runs; runs themselves are not kept."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
@@ -69,7 +69,7 @@ class Totals:
         self.complaints = 0
 
     def add(self, chaos: Chaos, verdict: Judgement) -> None:
-        """Add what a run found."""
+        """Add a run's result."""
         self.complaints += len(verdict.complaints)
         self.sums.update(
             events=len(chaos.load.acknowledged), reloads=chaos.reloads, crashes=chaos.crashes
@@ -79,7 +79,7 @@ class Totals:
             self.counts[name] = Count(*map(add, known, count))
 
     def text(self) -> str:
-        """Return the sums: per destination, then all together."""
+        """Return the sums as text: per destination, then in total."""
         counts = Judgement(self.counts)
         lost = sum(count.lost for count in self.counts.values())
         disordered = sum(count.disordered for count in self.counts.values())
@@ -87,16 +87,16 @@ class Totals:
         passed = dt.timedelta(seconds=round(time.monotonic() - self.began))
         kept = f"BROKEN, {self.complaints} complaints" if self.complaints else "kept"
         return (
-            f"all of it:\n{counts.table()}\n{kept}: {sums}, {lost} lost, "
+            f"total:\n{counts.table()}\n{kept}: {sums}, {lost} lost, "
             f"{counts.duplicates} duplicated, {disordered} out of order, "
             f"in {self.sums['runs']} runs of {self.sums['rounds']} rounds and {passed}"
         )
 
 
 async def soak(minutes: float, seed: int) -> int:
-    """Run rounds for so long; return how many complaints there were.
+    """Run for *minutes*; return the number of complaints.
 
-    A run that fails is a complaint, and the next one begins all the same.
+    A failed run is a complaint, and the next run starts.
     """
     totals = Totals()
     until = totals.began + 60 * minutes
@@ -105,7 +105,7 @@ async def soak(minutes: float, seed: int) -> int:
             totals.sums["runs"] += 1
             try:
                 await run(seed, until, totals)
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is one run's
+            except Exception as error:  # noqa: BLE001 - any failure ends one run only
                 totals.complaints += 1
                 say(f"seed {seed} failed:\n{''.join(traceback.format_exception(error))}")
             seed += 1
@@ -115,7 +115,7 @@ async def soak(minutes: float, seed: int) -> int:
 
 
 async def run(seed: int, until: float, totals: Totals) -> None:
-    """Run `CHECKED` rounds on one spool, or fewer where the time is over, and judge."""
+    """Run up to `CHECKED` rounds on one spool until *until*, and judge."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         clock = Clock(folder / "offset") if seed % 4 == JUMPY else None
@@ -143,7 +143,7 @@ async def run(seed: int, until: float, totals: Totals) -> None:
 
 
 async def remember(events: int, users: int) -> int:
-    """Run a long outage; return how many complaints there were."""
+    """Run a long outage; return the number of complaints."""
     with tempfile.TemporaryDirectory() as folder:
         async with vendors(*DESTINATIONS[:3]) as made:
             found = await outage(Path(folder), made, events, users)
@@ -154,13 +154,13 @@ async def remember(events: int, users: int) -> int:
 def main() -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=5, help="how long")
-    parser.add_argument("--seed", type=int, default=1, help="of the dice")
+    parser.add_argument("--minutes", type=float, default=5, help="duration")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first run")
     parser.add_argument(
         "--memory", type=int, metavar="N", nargs="?", const=1_000_000,
-        help="an outage of N events instead, one million unless told",
+        help="run an outage of N events instead (default: one million)",
     )  # fmt: skip
-    parser.add_argument("--users", type=int, default=5000, help="how many people those are of")
+    parser.add_argument("--users", type=int, default=5000, help="number of users in the outage")
     asked = parser.parse_args()
     work = remember(asked.memory, asked.users) if asked.memory else soak(asked.minutes, asked.seed)
     return 1 if uvloop.run(work) else 0

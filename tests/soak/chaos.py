@@ -1,4 +1,4 @@
-"""Rounds of weather: bad vendors, busy operators, bursts, clients that leave, and a sudden end."""
+"""Run rounds of chaos: bad vendors, a busy operator, bursts, clients that leave, a sudden end."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ CHAOS: Mapping[Behaviour, float] = {
 BROKEN: Mapping[Behaviour, float] = {"500": 3, "reset": 1, "401": 0.1}
 MOODS: tuple[Mapping[Behaviour, float], ...] = (OK, CHAOS, CHAOS, BROKEN)
 SURE: tuple[Behaviour, ...] = ("ok", "slow", "reset", "500", "400")
-"""What a vendor in chaos does so often that it cannot fail to happen among `ENOUGH` requests."""
+"""Behaviours of a vendor in chaos that must occur among `ENOUGH` requests."""
 ENOUGH = 400
 DELIVERY = """
 retry_min = "20ms"
@@ -32,25 +32,25 @@ retry_max = "150ms"
 timeout = "2s"
 """
 PATIENT = 'timeout = "2s"'
-"""Delivery as it is where nobody says anything but how long an attempt may take."""
+"""Default delivery settings, except for a short timeout."""
 TASTE: Mapping[int, Behaviour] = {0: "403", 1: "500", 2: "413", 3: "400", 4: "hang"}
-"""How some events are always met, by their number in turn."""
+"""How vendors react to disliked events, by event number modulo `OF`."""
 OF = 211
-"""One of so many events is met in each of these ways."""
+"""One in so many events is disliked in each of these ways."""
 BURST, TOGETHER, CROWD = 240, 80, 60
-"""Events of one user in a burst, and in one of its requests; users in a burst of one source."""
+"""Events in one user's burst, events per request of it, and users in one source's burst."""
 FAR = 100_000
-"""Where the users begin who send nothing but a burst."""
+"""Numbers of users who send only a burst start here."""
 JUMPS = (-86_400, -7_200, -30, 0, 45, 3_600, 100_000)
-"""Seconds by which a clock may be wrong."""
+"""Offsets of the clock, in seconds."""
 SETTLING = 60.0
-"""Seconds in which something should arrive while anything is owed, once all faults are over."""
+"""Seconds without progress, while something is pending and no fault is on, that fail a run."""
 ENDLESS = 900.0
-"""Seconds after which a round, or the settling, will not come to an end any more."""
+"""Seconds after which a round, or settling, is given up."""
 
 
 class Round(NamedTuple):
-    """What happened in one."""
+    """What happened in one round."""
 
     end: End
     acknowledged: int
@@ -59,36 +59,36 @@ class Round(NamedTuple):
 
 
 class Weather(NamedTuple):
-    """What happens besides vendors that fail and a gateway that ends; nothing, where left out."""
+    """Further faults of a run, beside failing vendors and a gateway that ends; none by default."""
 
     acts: Sequence[Act] = ()
-    """What an operator does, one after the other, in every round."""
+    """The operator's actions in every round, in this order."""
     dislikes: bool = False
-    """Every vendor has events that it always meets in the same bad way, until all settles."""
+    """Vendors dislike some events (`TASTE`) until the run settles."""
     bursts: bool = False
-    """In every round one user sends a burst, and so does one source."""
+    """In every round one user sends a burst, and one source too."""
     leaves: float = 0.0
-    """How likely it is that a client goes away without waiting for its answer."""
+    """Probability that a client leaves without waiting for the response."""
     delivery: str = DELIVERY
-    """Lines for every destination's table."""
+    """Lines for every `[destinations.*]` table."""
     pause: float = 0.001
-    """Seconds between an answer and the user's next request."""
+    """Seconds between a response and the user's next request."""
 
 
 CALM = Weather()
 
 
 class Chaos:
-    """A gateway as a process of its own, its vendors, its client, and dice.
+    """A gateway process with vendors, a client and random faults.
 
     Args:
         folder: for the configuration and the spool.
         vendors: the destinations.
-        users: how many send at the same time.
-        seed: of the dice.
-        clock: jumps in every round.
-        disk: is full for a moment in every round; the spool is kept on it.
-        weather: what happens besides.
+        users: the number of concurrent users.
+        seed: of the random faults.
+        clock: jumps in every round, if given.
+        disk: holds the spool and is full for a moment in every round, if given.
+        weather: further faults.
     """
 
     def __init__(
@@ -120,11 +120,11 @@ class Chaos:
             vendor.dislikes = lambda mark: TASTE.get((mark.user + mark.number) % OF)
 
     async def round(self, end: End, events: int) -> Round:
-        """Run the gateway until about so many events are acknowledged; then *end* it.
+        """Run the gateway until half to all of *events* are acknowledged; then *end* it.
 
         Raises:
-            RuntimeError: a gateway that was asked to stop failed.
-            TimeoutError: it goes on for more than `ENDLESS` seconds.
+            RuntimeError: the gateway failed when it was asked to stop.
+            TimeoutError: the round took more than `ENDLESS` seconds.
         """
         moods = [await self._humour(vendor) for vendor in self.vendors]
         before = len(self.load.acknowledged)
@@ -133,9 +133,9 @@ class Chaos:
             goal = before + self._dice.randint(events // 2, events)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._act(gateway))
-                group.create_task(self._mischief(gateway, before, goal))
+                group.create_task(self._faults(gateway, before, goal))
             if self._weather.acts:
-                self.operator.begin(gateway)  # the end comes in the middle of it
+                self.operator.begin(gateway)  # so that the end comes in the middle of a reload
             if end == "kill":
                 if not self.crashes:
                     self._repeats = repeated(self.vendors)
@@ -153,7 +153,7 @@ class Chaos:
         return Round(end, acknowledged, tuple(moods), tuple(self._weather.acts))
 
     def calm(self) -> list[str]:
-        """Return which faults did not happen that should have."""
+        """Return a complaint for each fault that should have happened and did not."""
         weather, answered = self._weather, sum((v.answered for v in self.vendors), Counter())
         disliked = sum((v.disliked for v in self.vendors), Counter[str]())
         enough = self._chaotic and answered.total() >= ENOUGH * len(self.vendors)
@@ -167,10 +167,10 @@ class Chaos:
         return [f"it never happened: {what}" for what in missed]
 
     async def settle(self) -> Judgement:
-        """End all faults, let everything arrive, and judge.
+        """End all faults, deliver everything, and judge the run.
 
         Raises:
-            TimeoutError: something arrives all the time, and it never ends.
+            TimeoutError: it took more than `ENDLESS` seconds.
         """
         for vendor in self.vendors:
             vendor.weights, vendor.dislikes = OK, lambda _: None
@@ -184,7 +184,7 @@ class Chaos:
             await self.load.everyone()
             await self.load.stop()
             if not await self.operator.empty(gateway, SETTLING):
-                late = f"nothing moved for {SETTLING:g} s, with something owed"
+                late = f"no progress for {SETTLING:g} s, with deliveries pending"
             gateway.process.send_signal(signal.SIGTERM)
             await gateway.ended()
         verdict = judge(
@@ -205,7 +205,7 @@ class Chaos:
         )
 
     async def _act(self, gateway: GatewayProcess) -> None:
-        """Do what the operator does, one act after the other."""
+        """Do the operator's actions one after the other."""
         for act in self._weather.acts:
             await self._more(MEANWHILE)
             await self.operator.act(act, gateway)
@@ -214,7 +214,7 @@ class Chaos:
         await self.load.reaches(len(self.load.acknowledged) + events)
 
     async def _burst(self, gateway: GatewayProcess) -> None:
-        """Send a burst of one user, and one of many users by the same source."""
+        """Send a burst of one user, then a burst of many users of one source."""
         self.bursts += 1
         first = FAR * self.bursts
         await self.load.burst(first + 3, BURST, TOGETHER)
@@ -223,8 +223,8 @@ class Chaos:
         self.load.sent.update(dict.fromkeys(sent, began))
         self.load.acknowledged.update(dict.fromkeys(sent, time.monotonic()))
 
-    async def _mischief(self, gateway: GatewayProcess, begin: int, end: int) -> None:
-        """Set the clock, fill the disk and send bursts, between so many and so many events."""
+    async def _faults(self, gateway: GatewayProcess, begin: int, end: int) -> None:
+        """Set the clock, fill the disk and send bursts between event *begin* and event *end*."""
         for part in (1, 2, 3):
             await self.load.reaches(begin + (end - begin) * part // 4)
             if self._weather.bursts and part == 1:

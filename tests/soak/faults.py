@@ -1,4 +1,4 @@
-"""What may go wrong around a gateway: its clock jumps, its disk is full."""
+"""Faults around a gateway: a clock that jumps, a disk that is full."""
 
 import os
 import subprocess
@@ -13,10 +13,10 @@ BLOCK = 64 * 1024
 
 
 class Clock:
-    """The time of day of a process, set from outside while it runs.
+    """Sets a process's time of day from outside while it runs.
 
     Args:
-        file: where the offset stands; see `tests.soak.jumping`.
+        file: holds the offset in seconds; see `tests.soak.jumping`.
     """
 
     def __init__(self, file: Path) -> None:
@@ -25,26 +25,26 @@ class Clock:
         file.write_bytes(OFFSET.pack(0))
 
     def jump(self, seconds: int) -> None:
-        """Put the clock so many seconds before or after the true time."""
+        """Set the clock to the true time plus *seconds*."""
         with self._file.open("r+b", buffering=0) as opened:
             opened.write(OFFSET.pack(seconds))
         self.jumps.append(seconds)
 
     @property
     def launcher(self) -> Sequence[str]:
-        """Return how Python runs a gateway by this clock."""
+        """Return the arguments with which Python runs a gateway by this clock."""
         return ("-m", "tests.soak.jumping", str(self._file))
 
 
 class SmallDisk:
-    """A file system of a few megabytes that can be filled to the last byte and emptied again."""
+    """A small file system that can be filled to the last byte and freed again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.fills = 0
 
     def fill(self) -> None:
-        """Leave no room at all."""
+        """Fill it completely."""
         self.fills += 1
         with (self.folder / BALLAST).open("wb", buffering=0) as ballast:
             for size in (BLOCK, 1):
@@ -55,16 +55,16 @@ class SmallDisk:
                     continue
 
     def free(self) -> None:
-        """Give the room back."""
+        """Free what `fill` took."""
         (self.folder / BALLAST).unlink(missing_ok=True)
 
 
 @contextmanager
 def small_disk(folder: Path, mebibytes: int) -> Iterator[SmallDisk]:
-    """Mount a small file system on *folder*, which takes root's rights.
+    """Mount a small file system on *folder*; this needs root.
 
     Raises:
-        PermissionError: they are not there.
+        PermissionError: the process is not root.
     """
     if os.geteuid() != 0:
         raise PermissionError("only root can mount a small file system")

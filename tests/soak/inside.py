@@ -1,4 +1,4 @@
-"""A gateway in the test's own process, so that faults can be put into its parts."""
+"""Run a gateway in the test's own process, so that tests can inject faults into its parts."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ BRIEF = 'drain_timeout = "200ms"'
 
 
 class Inside(NamedTuple):
-    """A gateway, its vendors by name, and a client that has not begun."""
+    """A gateway, its vendors by name, and a client that has not started."""
 
     gateway: Gateway
     vendors: dict[str, Vendor]
@@ -30,23 +30,23 @@ class Inside(NamedTuple):
     url: str
 
     async def send(self, events: int) -> None:
-        """Let about so many more events be acknowledged."""
+        """Send until about *events* more events are acknowledged."""
         self.load.aim(self.url)
         self.load.start()
         await self.load.reaches(len(self.load.acknowledged) + events)
         await self.load.stop()
 
     async def arrived(self, name: str, patience: float = PATIENCE) -> None:
-        """Wait until a destination has all that it is owed.
+        """Wait until a vendor has accepted every event that is meant for it.
 
         Raises:
-            TimeoutError: it has not, after so much *patience*.
+            TimeoutError: it has not after *patience* seconds.
         """
         must = owed(self.load.acknowledged, name)
         await self.vendors[name].until(lambda told: must <= told.accepted.keys(), patience)
 
     async def reload(self) -> None:
-        """Put the setup as it is now into effect."""
+        """Write the setup and reload it."""
         self.setup.write()
         await self.reloading.reload_now()
 
@@ -60,7 +60,7 @@ async def inside(
     server: str = BRIEF,
     more: str = "",
 ) -> AsyncIterator[Inside]:
-    """Run vendors, and a gateway that sends them everything."""
+    """Run vendors and a gateway that sends them everything, in this process."""
     async with vendors(*names, traced=True) as made:
         ports = {vendor.name: vendor.port for vendor in made}
         setup = Setup(

@@ -1,6 +1,7 @@
-"""``python -m tests.soak.jumping FILE ...``: ``gateway ...`` whose time of day is wrong by FILE.
+"""Run ``gateway ...`` with a wrong time of day: ``python -m tests.soak.jumping FILE ...``.
 
-What only counts seconds goes on as ever, as it does where a machine's clock is set.
+FILE holds the offset in seconds. Monotonic clocks are not affected, as on a machine whose clock is
+set.
 """
 
 import datetime as dt
@@ -12,11 +13,11 @@ from importlib import import_module
 from pathlib import Path
 
 OFFSET = struct.Struct("q")
-"""Seconds, as they stand in the file."""
+"""The offset in the file, in seconds."""
 
 
 def jump(file: Path) -> None:
-    """Let the time of day of this process follow the offset in *file*."""
+    """Shift this process's time of day by the offset in *file*, from now on."""
     with file.open("rb") as opened:
         offset = mmap.mmap(opened.fileno(), OFFSET.size, access=mmap.ACCESS_READ)
     true_time, true_time_ns = time.time, time.time_ns
@@ -40,7 +41,7 @@ def jump(file: Path) -> None:
 def main() -> None:
     """Run the command line after the first argument."""
     jump(Path(sys.argv[1]))
-    from gateway.cli import main as gateway  # noqa: PLC0415 - it is to find the time of day changed
+    from gateway.cli import main as gateway  # noqa: PLC0415 - after the time of day is changed
 
     gateway(sys.argv[2:], prog_name="gateway")
 

@@ -1,4 +1,4 @@
-"""The obligation ledger: what was acknowledged, held against what became of it."""
+"""The obligation ledger: compare acknowledged events with what happened to them."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -15,11 +15,11 @@ from tests.soak.vendor import Vendor
 PAGE = 1000
 NOTHING: Mapping[str, Collection[EventMark]] = {}
 SHOWN = 5
-"""Examples that a complaint names."""
+"""Number of examples in a complaint."""
 
 
 class Count(NamedTuple):
-    """One destination's account."""
+    """The counts of one destination."""
 
     routed: int
     delivered: int
@@ -32,14 +32,14 @@ class Count(NamedTuple):
 
 @dataclass
 class Judgement:
-    """What the ledger says; without complaints all is well."""
+    """The ledger's result; without complaints the run is good."""
 
     counts: dict[str, Count] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
 
     @property
     def duplicates(self) -> int:
-        """Return how often an event was accepted once more than needed."""
+        """Return the number of superfluous deliveries."""
         return sum(count.duplicates for count in self.counts.values())
 
     def table(self) -> str:
@@ -53,12 +53,12 @@ class Judgement:
 
 
 def owed(acknowledged: Iterable[EventMark], destination: str) -> set[EventMark]:
-    """Return what *destination* must have been told of, or have a dead letter for."""
+    """Return the events that *destination* must have received or have as dead letters."""
     return {mark for mark in acknowledged if destination not in mark.declined_by}
 
 
 def dead_letters(spool: Path) -> dict[str, Counter[EventMark]]:
-    """Return the dead letters of each destination, in a spool folder that may be in use."""
+    """Return each destination's dead letters; the spool may be in use."""
     found: dict[str, Counter[EventMark]] = {}
     with DeadLetterStore(spool) as box:
         after = 0
@@ -71,7 +71,7 @@ def dead_letters(spool: Path) -> dict[str, Counter[EventMark]]:
 
 
 def unbalanced(spool: Path) -> list[str]:
-    """Return the destinations of which the spool does not know where all they are owed has gone."""
+    """Return a complaint per destination whose balance in the spool is wrong."""
     with DeadLetterStore(spool) as box:
         balances = box.balances()
     return [
@@ -82,7 +82,7 @@ def unbalanced(spool: Path) -> list[str]:
 
 
 def repeated(vendors: Iterable[Vendor]) -> list[str]:
-    """Return the vendors that accepted events more than once, which needs a crash."""
+    """Return a complaint per vendor that got duplicates; only a crash may cause them."""
     twice = {
         vendor.name: {mark for mark, times in vendor.accepted.items() if times > 1}
         - vendor.unanswered
@@ -96,7 +96,7 @@ def repeated(vendors: Iterable[Vendor]) -> list[str]:
 
 
 async def left_over(spool: Path) -> dict[str, QueueDepth]:
-    """Return the destinations for which something is pending, in a spool that nobody uses."""
+    """Return the destinations with something pending; the spool must not be in use."""
     opened = SqliteSpool(spool)
     await opened.open()
     try:
@@ -116,19 +116,19 @@ def judge(
     ordered: bool = True,
     perhaps: Mapping[str, Collection[EventMark]] = NOTHING,
 ) -> Judgement:
-    """Hold what was acknowledged against what the vendors accepted and the dead letters.
+    """Compare acknowledged events with what vendors accepted and with the dead letters.
 
     Args:
-        acknowledged: events that were answered with success.
-        unsure: events whose answer never came: they may have been taken.
-        vendors: where events went.
+        acknowledged: events whose sender got a success response.
+        unsure: events without a response; they may have been accepted.
+        vendors: the destinations.
         dead: dead letters by destination.
-        once: whether each event must have ended once only, as it must where nothing crashed.
-        ordered: whether every event was sent only after the user's one before was answered.
-            One that a vendor refused, and accepts when a crash makes the gateway ask again, is
-            late by no fault of the gateway's. One whose answer never came has no certain place.
-        perhaps: by destination, what came while it was being taken out of the configuration and
-            put back: it may have been meant for it or not.
+        once: require that each event ended only once, as it must without a crash.
+        ordered: require each user's order: every event was sent after the response to the one
+            before. Excused are events that a vendor first refused and then accepted after a crash,
+            and events without a response.
+        perhaps: by destination, events that came while it was removed and put back; they may or
+            may not arrive there.
     """
     verdict = Judgement()
     for vendor in vendors:
@@ -167,7 +167,10 @@ def _examples(marks: Iterable[EventMark]) -> str:
 
 
 def disordered(accepted: Iterable[EventMark]) -> list[EventMark]:
-    """Return what arrived after a later event of its user; *accepted* is in order of arrival."""
+    """Return the events that arrived after a later one of their user.
+
+    *accepted* is in order of arrival.
+    """
     last: dict[int, int] = {}
     late = []
     for mark in accepted:

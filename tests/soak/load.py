@@ -1,4 +1,4 @@
-"""A client that writes down what was acknowledged, and only that."""
+"""A client that records which events were acknowledged."""
 
 import asyncio
 import random
@@ -11,25 +11,25 @@ from tests.soak.marks import EventMark, request
 from tests.soak.wire import read_message, status_of
 
 TIRED = 0.02
-"""Seconds before the client tries again after the gateway did not take an event."""
+"""Seconds before the client tries again after a refusal."""
 
 
 class Load:
-    """Users that each send one request after the other, all of them at the same time.
+    """Concurrent users; each sends one request after the other.
 
     Args:
-        users: how many.
-        pause: seconds between an answer and the user's next request.
-        padding: makes every event longer.
-        leaves: how likely it is that a client goes away without waiting for its answer.
-        seed: of these dice.
+        users: the number of users.
+        pause: seconds between a response and the user's next request.
+        padding: text that makes every event longer.
+        leaves: probability that a client leaves without waiting for the response.
+        seed: for that probability.
 
     Attributes:
-        sent: the moment at which each acknowledged event was sent.
-        acknowledged: the moment at which each event was answered with success.
-        unsure: events sent without an answer; they may arrive or not.
-        turned_away: how many requests were answered with anything but success.
-        left: how often a client went away without waiting.
+        sent: when each acknowledged event was sent.
+        acknowledged: when each success response arrived.
+        unsure: events without a response; they may or may not arrive.
+        turned_away: requests that were refused.
+        left: how often a client left without waiting.
     """
 
     def __init__(
@@ -66,20 +66,20 @@ class Load:
         self._up.set()
 
     async def rest(self) -> None:
-        """Send nothing more for now, and wait for the answers to what was sent."""
+        """Pause, and wait for outstanding responses."""
         self._up.clear()
         while self._busy:
             self._quiet.clear()
             await self._quiet.wait()
 
     async def reaches(self, count: int) -> None:
-        """Wait until so many events in all are acknowledged."""
+        """Wait until *count* events in total are acknowledged."""
         while len(self.acknowledged) < count:
             self._answered.clear()
             await self._answered.wait()
 
     async def turned(self, count: int) -> None:
-        """Wait until so many requests in all were answered with anything but success."""
+        """Wait until *count* requests in total were refused."""
         while self.turned_away < count:
             self._answered.clear()
             await self._answered.wait()
@@ -92,13 +92,13 @@ class Load:
             await self._answered.wait()
 
     def start(self) -> None:
-        """Begin."""
+        """Start sending."""
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._user(user)) for user in self._numbers]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Begin, and send nothing more in the end, whatever happens."""
+        """Start sending; stop at the end."""
         self.start()
         try:
             yield
@@ -106,7 +106,7 @@ class Load:
             await self.stop()
 
     async def stop(self) -> None:
-        """Send nothing more."""
+        """Stop sending."""
         await self.rest()
         for task in self._tasks:
             task.cancel()
@@ -124,7 +124,7 @@ class Load:
             await asyncio.sleep(TIRED)
 
     async def _converse(self, user: int) -> None:
-        """Send requests over one connection until it breaks or the client is to rest."""
+        """Send requests over one connection until it breaks or the client pauses."""
         try:
             reader, writer = await asyncio.open_connection(*self._address)
         except OSError:
@@ -162,13 +162,13 @@ class Load:
         self._answered.set()
 
     async def burst(self, user: int, events: int, together: int) -> None:
-        """Send *events* of one *user* who sends nothing else, so many *together* in a request.
+        """Send *events* of a *user* who sends nothing else, *together* per request.
 
         Raises:
-            RuntimeError: some were not taken.
+            RuntimeError: a request was refused.
         """
         reader, writer = await asyncio.open_connection(*self._address)
-        number = self._numbers.pop(user, 1)  # nobody waits for the next one
+        number = self._numbers.pop(user, 1)  # this user sends no more
         try:
             for first in range(number, number + events, together):
                 data, marks = request(user, first, together=min(together, number + events - first))
@@ -193,13 +193,13 @@ async def pour(
     padding: str = "",
     first: int = 0,
 ) -> list[EventMark]:
-    """Send *count* events of *users* in turn, as fast as they are taken; return them.
+    """Send *count* events of *users* users in turn, as fast as possible; return them.
 
-    The users are every fourth one from *first* on, whose events come one by one: each has one
-    connection, since nothing orders what comes over two.
+    Users are every fourth number from *first* on, because these send single events. Each has one
+    connection, because nothing orders what comes over two.
 
     Raises:
-        RuntimeError: one was not taken.
+        RuntimeError: a request was refused.
     """
     parts = urlsplit(url)
     sent: list[EventMark] = []
@@ -225,6 +225,6 @@ async def pour(
 
 
 def _of_connection(connection: int, connections: int, count: int, users: int) -> Iterator[int]:
-    """Return which of *count* events a connection sends: all of every so many-th user."""
+    """Yield the numbers of the events that a connection sends: all events of its users."""
     for lap in range(0, count, users):
         yield from range(lap + connection, min(lap + users, count), connections)

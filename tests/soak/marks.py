@@ -1,4 +1,4 @@
-"""Marks that tell events apart in whatever format a destination is told of them."""
+"""Marks that identify events in every vendor's format, and configurations for them."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,48 +19,48 @@ keys = "any"
 """
 KEY = "api_chrts_client"
 ALIAS_EVERY = 7
-"""Every so many events a user sends one that only chrts can be told of."""
+"""Every so many events a user sends an alias, which only chrts can express."""
 TOGETHER = 3
-"""Events in a request of a user of Tracardi's."""
+"""Events per request of users who send Tracardi's format."""
 _FOUND = re.compile(rb"m-(\d+)-(\d+)-m")
 
 
 class EventMark(NamedTuple):
-    """One event: the *number*-th of a *user*."""
+    """One event: number *number* of user *user*."""
 
     user: int
     number: int
 
     @property
     def text(self) -> str:
-        """Return the mark as it stands in a payload."""
+        """Return the mark as payloads contain it."""
         return f"m-{self.user}-{self.number}-m"
 
     @property
     def declined_by(self) -> frozenset[str]:
-        """Return the destinations whose format has no way to say it (an alias)."""
+        """Return the destinations that decline the event (an alias)."""
         if batches(self.user) or self.number % ALIAS_EVERY:
             return frozenset()
         return frozenset(DESTINATIONS) - {"chrts"}
 
 
 def marks_in(body: bytes) -> list[EventMark]:
-    """Return the marks in a request's body, in order, each once."""
+    """Return the distinct marks in a request's body, in order."""
     found = (EventMark(int(user), int(number)) for user, number in _FOUND.findall(body))
     return list(dict.fromkeys(found))
 
 
 def batches(user: int) -> bool:
-    """Tell whether this user's events come several in a request."""
+    """Tell whether this user sends several events per request."""
     return user % 4 == TOGETHER
 
 
 def request(
     user: int, number: int, padding: str = "", together: int = TOGETHER
 ) -> tuple[bytes, list[EventMark]]:
-    """Return the user's request that begins with event *number*, and the events in it.
+    """Return the user's request from event *number* on, and the events in it.
 
-    Where the user's events come several in a request, there are so many *together*.
+    Users who send several events per request send *together* of them.
     """
     if batches(user):
         marks = [EventMark(user, number + n) for n in range(together)]
@@ -74,7 +74,7 @@ def request(
     mark = EventMark(user, number)
     who = {"uid": f"user-{user}"}
     if mark.declined_by:
-        alias = {"uid": mark.text, "knownUid": who["uid"]}  # the known one is the customer
+        alias = {"uid": mark.text, "knownUid": who["uid"]}  # knownUid is the customer
         return _http("/customer/alias", orjson.dumps(alias)), [mark]
     properties = {"mark": mark.text, "padding": padding}
     track = {**who, "name": "counted", "properties": properties}
@@ -95,11 +95,11 @@ def config(
     """Return a configuration that sends everything to the vendors at *ports* on loopback.
 
     Args:
-        folder: where the spool is kept.
+        folder: the spool's folder.
         ports: by destination.
         more: lines for every destination's table.
-        server: lines for the server's table.
-        spool: lines for the spool's table.
+        server: lines for `[server]`.
+        spool: lines for `[spool]`.
     """
     tables = {name: destination(name, port, more) for name, port in ports.items()}
     return configured(folder, tables, ports, server=server, spool=spool)
@@ -108,7 +108,7 @@ def config(
 def destination(name: str, port: int, more: str) -> str:
     """Return the table of the destination *name*, with *more* lines.
 
-    It is called like its vendor; what stands behind a hyphen tells several of one vendor apart.
+    The name is the vendor's, with a hyphen and a suffix where a vendor has several destinations.
     """
     vendor = name.partition("-")[0]
     return (
@@ -120,7 +120,7 @@ def destination(name: str, port: int, more: str) -> str:
 def configured(
     folder: str, tables: Mapping[str, str], to: Iterable[str], *, server: str = "", spool: str = ""
 ) -> str:
-    """Return a configuration with the *tables* of destinations, and a route *to* some of them."""
+    """Return a configuration with destinations' *tables* and a route *to* some of them."""
     names = ", ".join(f'"{name}"' for name in to)
     return (
         f'[server]\nlisten = "127.0.0.1:0"\n{server}\n[spool]\npath = "{folder}"\n{spool}\n'

@@ -1,4 +1,4 @@
-"""A long outage: how much memory a gateway takes that can deliver nothing, and what comes of it."""
+"""Measure a gateway's memory in a long outage, then check that everything arrives."""
 
 import asyncio
 import time
@@ -12,14 +12,14 @@ from tests.soak.marks import EventMark, config
 from tests.soak.vendor import Vendor
 
 BOUND = 200
-"""MiB that the gateway may take."""
+"""Limit of the gateway's memory in MiB."""
 EVERY = 0.25
-"""Seconds between two looks at it."""
+"""Seconds between two samples."""
 DELIVERY = 'retry_min = "100ms"\nretry_max = "2s"\ntimeout = "5s"\n'
 PADDING = "x" * 300
-"""Makes an event about as large as real ones are."""
+"""Makes events about as large as real ones."""
 DRAIN = 1800.0
-"""Seconds after which everything should have been delivered."""
+"""Seconds within which everything must be delivered."""
 
 
 def resident(process: int) -> float:
@@ -35,20 +35,20 @@ class Sampled:
     samples: list[float] = field(default_factory=list)
 
     async def sample(self, process: GatewayProcess) -> None:
-        """Look now and then until cancelled."""
+        """Sample until cancelled."""
         while True:
             self.samples.append(resident(process.process.pid))
             await asyncio.sleep(EVERY)
 
     @property
     def most(self) -> float:
-        """Return the highest."""
+        """Return the highest sample."""
         return max(self.samples)
 
 
 @dataclass
 class Outage:
-    """What a run found."""
+    """The result of an outage."""
 
     judgement: Judgement
     accepting: Sampled
@@ -76,7 +76,7 @@ class Outage:
 
 
 async def outage(folder: Path, vendors: list[Vendor], events: int, users: int) -> Outage:
-    """Accept *events* while every vendor is down, then bring them up, and judge."""
+    """Accept *events* while every vendor is down, then deliver them and judge."""
     for vendor in vendors:
         await vendor.down()
     spool = folder / "spool"
@@ -106,7 +106,7 @@ async def outage(folder: Path, vendors: list[Vendor], events: int, users: int) -
 
 
 async def _drain(vendors: list[Vendor], sent: list[EventMark]) -> list[str]:
-    """Bring the vendors up and wait for everything; return who did not get it in time."""
+    """Start the vendors and wait for everything; return complaints about late ones."""
     late = []
     for vendor in vendors:
         await vendor.up()

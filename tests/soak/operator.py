@@ -1,4 +1,4 @@
-"""An operator who changes a running gateway while events flow, and knows what that may cost."""
+"""An operator who changes a running gateway under load, and knows which losses that explains."""
 
 import asyncio
 import random
@@ -20,24 +20,24 @@ from tests.soak.marks import EventMark, configured, destination
 Act = Literal["change", "remove", "unroute", "storm", "pause", "drain", "replay"]
 ACTS: tuple[Act, ...] = get_args(Act)
 MEANWHILE = 40
-"""Events acknowledged before an operator takes back what was done."""
+"""Events that are acknowledged before an operator reverts a change."""
 STORM = 8
-"""Reloads of a storm."""
+"""Reloads in a storm."""
 LOOK = 0.5
-"""Seconds between two looks at what is owed."""
+"""Seconds between two checks of what is pending."""
 INTENT = {"x-gateway-admin": "1"}
 
 
 class Setup:
-    """A configuration file that an operator goes on changing.
+    """A configuration file that an operator changes.
 
     Args:
         path: the file.
         spool: the spool's folder.
-        ports: of the destinations.
+        ports: by destination.
         delivery: lines for every destination's table.
-        server: lines for the server's table.
-        more: lines for the spool's table.
+        server: lines for `[server]`.
+        more: lines for `[spool]`.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class Setup:
         self.write()
 
     def change(self, name: str) -> None:
-        """Let a destination differ from what it was in something that takes a new worker."""
+        """Change a setting of a destination that needs a new worker."""
         keys = self._keys[name]
         keys["burst"] = keys.get("burst", 1) + 1
 
     def write(self) -> None:
-        """Put the file in place, whole, as an editor does."""
+        """Replace the file atomically, as an editor does."""
         tables = {}
         for name in self.present:
             lines = [f"{key} = {orjson.dumps(v).decode()}" for key, v in self._keys[name].items()]
@@ -79,17 +79,16 @@ class Setup:
 
 
 class Operator:
-    """Acts at moments that nobody chose.
+    """Acts on random destinations while events flow.
 
     Args:
         setup: the configuration.
-        load: what is sent meanwhile.
-        seed: of the dice.
+        load: the client that sends meanwhile.
+        seed: of the random choices.
 
     Attributes:
         done: how often each act was done.
-        absent: by destination, the spans of time in which an event may have been meant for it or
-            not.
+        absent: by destination, the spans of time in which events may or may not go to it.
     """
 
     def __init__(self, setup: Setup, load: Load, seed: int) -> None:
@@ -100,7 +99,7 @@ class Operator:
         self._dice = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
 
     def perhaps(self) -> dict[str, set[EventMark]]:
-        """Return the acknowledged events that may have been meant for a destination or not."""
+        """Return, by destination, the acknowledged events that may or may not go to it."""
         load = self._load
         return {
             name: {
@@ -112,25 +111,25 @@ class Operator:
         }
 
     async def act(self, what: Act, gateway: GatewayProcess) -> None:
-        """Do *what* to a destination that the dice choose; when it is over, all is as before."""
+        """Do *what* to a random destination, and revert it."""
         name = self._dice.choice(self.setup.present)
         await getattr(self, what)(gateway, name)
         self.done[what] += 1
 
     def begin(self, gateway: GatewayProcess) -> None:
-        """Ask for a reload that changes something, and do not wait for it."""
+        """Request a reload with a change; do not wait for it."""
         self.setup.change(self._dice.choice(self.setup.present))
         self.setup.write()
         gateway.hang_up()
         self.done["begun"] += 1
 
     async def change(self, gateway: GatewayProcess, name: str) -> None:
-        """Change a destination, which takes a new worker."""
+        """Change a destination, so that it gets a new worker."""
         self.setup.change(name)
         await self._reload(gateway, "changed", name)
 
     async def remove(self, gateway: GatewayProcess, name: str) -> None:
-        """Take a destination out of the configuration, and put it back a little later."""
+        """Remove a destination from the configuration, and put it back a little later."""
         place, began = self.setup.present.index(name), time.monotonic()
         self.setup.present.remove(name)
         await self._reload(gateway, "removed", name)
@@ -140,7 +139,7 @@ class Operator:
         self._away(name, began)
 
     async def unroute(self, gateway: GatewayProcess, name: str) -> None:
-        """Let no route lead to a destination for a while."""
+        """Remove a destination from the route for a while."""
         began = time.monotonic()
         self.setup.routed.remove(name)
         self.setup.write()
@@ -152,7 +151,7 @@ class Operator:
         self._away(name, began)
 
     async def storm(self, gateway: GatewayProcess, name: str) -> None:
-        """Reload again and again, one before the other is over, to something else each time."""
+        """Reload repeatedly, before the last reload is over, with a different change each time."""
         began, since = time.monotonic(), len(gateway.lines)
         for number in range(STORM):
             if number % 4 == 1:
@@ -169,20 +168,20 @@ class Operator:
         self.done["reloads"] += sum(1 for x in gateway.lines[since:] if x["event"] == "reloaded")
 
     async def pause(self, gateway: GatewayProcess, name: str) -> None:
-        """Pause a destination, and resume it a little later."""
+        """Pause a destination and resume it a little later."""
         await self.call(gateway, f"/destinations/{name}/pause")
         await self._meanwhile()
         await self.call(gateway, f"/destinations/{name}/resume")
 
     async def drain(self, gateway: GatewayProcess, name: str) -> int:
-        """Let all that is owed to a destination go at once; return about how much that is."""
+        """Drain a destination; return about how much is pending."""
         found = await self.call(gateway, f"/destinations/{name}/drain")
         return sum(found[where] for where in ("backlog", "retrying", "parked"))
 
     async def empty(self, gateway: GatewayProcess, patience: float) -> bool:
-        """Drain all destinations until nothing is owed; return whether it came to that.
+        """Drain all destinations until nothing is pending; return False if that fails.
 
-        It did not where nothing has moved for *patience* seconds.
+        It fails when nothing has changed for *patience* seconds.
         """
         owed: list[int] = []
         moved = time.monotonic()
@@ -200,11 +199,11 @@ class Operator:
         await self.call(gateway, "/dead-letters/replay", {"filter": {"destination": name}})
 
     async def call(self, gateway: GatewayProcess, path: str, body: object = None) -> dict[str, Any]:
-        """Ask the admin API for something, again while the disk is full; return its answer.
+        """Post to the admin API, repeatedly while the disk is full; return the response.
 
         Raises:
-            RuntimeError: it refuses.
-            TimeoutError: the disk does not get any room.
+            RuntimeError: the call is refused.
+            TimeoutError: the disk stays full.
         """
         async with asyncio.timeout(PATIENCE), aiohttp.ClientSession(headers=INTENT) as client:
             while True:
@@ -218,7 +217,7 @@ class Operator:
                 await asyncio.sleep(LOOK)
 
     async def _reload(self, gateway: GatewayProcess, how: str, name: str) -> None:
-        """Put the setup into effect, again while the disk is full, until *name* is *how*."""
+        """Reload, repeatedly while the disk is full, until *name* is reported as *how*."""
         since = len(gateway.lines)
         self.setup.write()
         refused = True

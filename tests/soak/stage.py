@@ -1,4 +1,4 @@
-"""One gateway process, its scripted vendors and its client, set up for a test."""
+"""Set up a gateway process, scripted vendors and a client for a test."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,30 +17,30 @@ PROMPT = 'retry_min = "20ms"\nretry_max = "200ms"\ntimeout = "1s"\n'
 
 
 class Stage(NamedTuple):
-    """A gateway process, its vendors by name, a client that has not begun, and an operator."""
+    """A gateway process, its vendors by name, a client that has not started, and an operator."""
 
     gateway: GatewayProcess
     vendors: dict[str, Vendor]
     load: Load
     spool: Path
     path: Path
-    """The configuration, for another process."""
+    """The configuration file."""
     operator: Operator
 
     @property
     def setup(self) -> Setup:
-        """Return the configuration, for whoever changes it."""
+        """Return the configuration, to change it."""
         return self.operator.setup
 
     async def send(self, events: int) -> None:
-        """Let about so many events be acknowledged."""
+        """Send until about *events* events are acknowledged."""
         self.load.aim(self.gateway.url)
         self.load.start()
         await self.load.reaches(events)
         await self.load.stop()
 
     async def arrived(self, *names: str) -> None:
-        """Wait until these destinations have all that they are owed, and have said so."""
+        """Wait until these vendors have everything meant for them, and have responded."""
         for name in names:
             much = len(owed(self.load.acknowledged, name))
             vendor = self.vendors[name]
@@ -52,7 +52,7 @@ class Stage(NamedTuple):
             )
 
     def judged(self, *, once: bool = True) -> Judgement:
-        """Return what the ledger says, of a gateway that is stopped."""
+        """Return the ledger's judgement; the gateway must be stopped."""
         verdict = judge(
             self.load.acknowledged, self.load.unsure, self.vendors.values(),
             dead_letters(self.spool), once=once, perhaps=self.operator.perhaps(),
@@ -61,7 +61,7 @@ class Stage(NamedTuple):
         return verdict
 
     async def ends(self) -> None:
-        """Stop the gateway, so that all its progress is recorded."""
+        """Stop the gateway, so that it records all progress."""
         self.gateway.process.terminate()
         assert await self.gateway.ended() == 0
 
@@ -77,17 +77,17 @@ async def stage(
     pause: float = 0.005,
     launcher: Sequence[str] = LAUNCHER,
 ) -> AsyncIterator[Stage]:
-    """Run vendors, and a gateway that sends them everything.
+    """Run vendors and a gateway that sends them everything.
 
     Args:
         folder: for the configuration and the spool.
-        names: of the vendors.
+        names: the vendors' names.
         delivery: lines for every destination's table.
-        users: how many send at the same time.
-        server: lines for the server's table.
-        more: lines for the spool's table.
-        pause: seconds between an answer and the user's next request.
-        launcher: how Python runs the gateway.
+        users: the number of concurrent users.
+        server: lines for `[server]`.
+        more: lines for `[spool]`.
+        pause: seconds between a response and the user's next request.
+        launcher: Python's arguments that run the gateway.
     """
     async with vendors(*names, traced=True) as made:
         spool = folder / "spool"

@@ -1,4 +1,4 @@
-"""A vendor on a real socket that does as it is told: answers, fails, hangs, or is not there."""
+"""A scripted vendor on a real socket: it answers, fails, hangs, or is down."""
 
 import asyncio
 import random
@@ -15,24 +15,24 @@ Behaviour = Literal[
     "ok", "slow", "held", "cut", "hang", "reset",
     "500", "429", "401", "403", "400", "413",
 ]  # fmt: skip
-"""How a request is met.
+"""How a vendor reacts to a request.
 
-The first four accept it: at once, after a while, when told to, and with an answer that breaks off
-behind its status line. Of the others nothing is accepted.
+The first four accept it: at once, after a while, when released, and with a response that breaks off
+after its head. The others accept nothing.
 """
 ACCEPTING: Collection[Behaviour] = frozenset({"ok", "slow", "held", "cut"})
 FINAL: Collection[Behaviour] = frozenset({"400", "413"})
-"""Answers that refuse for good what they are about."""
+"""Responses that refuse an event for good."""
 OK: Mapping[Behaviour, float] = {"ok": 1}
 RETRY_AFTER = 1
-"""Seconds that a 429 asks for."""
+"""The `Retry-After` of a 429, in seconds."""
 SLOW = (0.02, 0.25)
-"""Seconds, at least and at most, that a slow answer takes."""
+"""Minimum and maximum seconds of a slow response."""
 OVERSLEPT = 0.6
-"""Seconds after which an answer that was meant to be quick may have come too late to be heard: the
-machine was busy, and the vendor is in the same process as the test."""
+"""Seconds after which a quick response may have come after the gateway's timeout: the machine was
+busy, and the vendor runs in the test's process."""
 BEAT = 0.1
-"""Seconds between two looks whether the process was held up."""
+"""Seconds between two checks whether the process was held up."""
 _STATUS = {
     "ok": b"200 OK", "slow": b"200 OK", "held": b"200 OK", "cut": b"200 OK",
     "500": b"500 Internal Server Error", "429": b"429 Too Many Requests",
@@ -42,34 +42,34 @@ _STATUS = {
 
 
 class Attempt(NamedTuple):
-    """One request that arrived."""
+    """A request that arrived."""
 
     at: float
-    """Seconds of the clock that never jumps."""
+    """By the monotonic clock."""
     marks: tuple[EventMark, ...]
     behaviour: Behaviour
 
 
 class Vendor:
-    """Accepts events, or not, at random by weights and by a seed.
+    """Accepts or refuses events at random, by weights and a seed.
 
-    What it accepts is written down before it answers, so that an attempt which the gateway gives
-    up meanwhile, and makes again, shows as a duplicate.
+    It records what it accepts before it responds, so an attempt that the gateway times out and
+    repeats shows as a duplicate.
 
     Attributes:
-        weights: how likely each behaviour is.
-        decide: overrules the weights for one request, where it returns a behaviour.
-        dislikes: how an event is always met, in whatever request; overrules everything else.
+        weights: relative probability of each behaviour.
+        decide: returns a behaviour for one request, or None to use the weights.
+        dislikes: returns the behaviour for an event in any request; it precedes everything else.
         accepted: how often each event was accepted, in the order of first arrival.
-        when: the moment of each event's first acceptance.
-        refused: events that were refused for good, in a request of their own.
-        unanswered: accepted events whose answer the vendor itself never gave.
-        disliked: how often a request was met as an event in it is.
-        unwelcome: the events that were; what is tried again later, or replayed, is out of order.
-        attempts: every request, where *traced*.
-        pace: seconds, at least and at most, that a slow answer takes.
-        answering: requests that were accepted and are not answered yet.
-        most: as many as that were at the same time.
+        when: when each event was first accepted.
+        refused: events that were refused for good, each in a request of its own.
+        unanswered: accepted events to which the vendor gave no response in time.
+        disliked: requests by the behaviour of a disliked event in them.
+        unwelcome: those events; when retried or replayed they are out of order.
+        attempts: every request, if *traced*.
+        pace: minimum and maximum seconds of a slow response.
+        answering: accepted requests without a response so far.
+        most: the highest value of `answering`.
     """
 
     def __init__(self, name: str, seed: int = 0, *, traced: bool = False) -> None:
@@ -98,22 +98,22 @@ class Vendor:
         self._released = asyncio.Event()
 
     def release(self) -> None:
-        """Answer all that is held, and hold nothing from now on."""
+        """Respond to all held requests, and hold none from now on."""
         self._released.set()
 
     def hold(self) -> None:
-        """Hold again what is met with "held"."""
+        """Hold requests with the behaviour "held" again."""
         self._released.clear()
 
     async def up(self) -> None:
-        """Listen, at the same port as before."""
+        """Listen, on the same port as before."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         self._beat = time.monotonic()
         self._beating = asyncio.get_running_loop().create_task(self._beats())
 
     async def down(self) -> None:
-        """Refuse connections, and cut those that are open."""
+        """Refuse connections, and abort open ones."""
         if self._server is None or self._beating is None:
             return
         self._beating.cancel()
@@ -126,10 +126,10 @@ class Vendor:
         await asyncio.gather(*open_, return_exceptions=True)
 
     async def until(self, enough: Callable[["Vendor"], bool], patience: float) -> None:
-        """Wait until *enough* holds, at most *patience* seconds.
+        """Wait until *enough* returns true.
 
         Raises:
-            TimeoutError: it did not come to hold.
+            TimeoutError: it did not within *patience* seconds.
         """
         async with asyncio.timeout(patience):
             while not enough(self):
@@ -137,7 +137,7 @@ class Vendor:
                 await self._changed.wait()
 
     async def _beats(self) -> None:
-        """Note when the process goes on after something held it up."""
+        """Record when the process continues after a hold-up."""
         while True:
             await asyncio.sleep(BEAT)
             before, self._beat = self._beat, time.monotonic()
@@ -145,7 +145,7 @@ class Vendor:
                 self._woke = self._beat
 
     def _overslept(self) -> bool:
-        """Tell whether what was read just now may have been waiting for too long."""
+        """Tell whether the request just read may have waited too long."""
         now = time.monotonic()
         return now - self._beat > OVERSLEPT or now - self._woke < OVERSLEPT
 
@@ -166,7 +166,7 @@ class Vendor:
             writer.transport.abort()
 
     async def _answer(self, marks: list[EventMark], writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; tell whether the connection goes on."""
+        """Respond to one request; tell whether the connection stays open."""
         chosen = self._met(marks)
         if self._traced:
             self.attempts.append(Attempt(time.monotonic(), tuple(marks), chosen))
@@ -232,7 +232,7 @@ class Vendor:
 
 @asynccontextmanager
 async def vendors(*names: str, seed: int = 0, traced: bool = False) -> AsyncIterator[list[Vendor]]:
-    """Run vendors, each at a port of its own."""
+    """Run vendors, each on its own port."""
     made = [Vendor(name, seed * 100 + n, traced=traced) for n, name in enumerate(names)]
     try:
         for vendor in made:

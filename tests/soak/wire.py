@@ -1,4 +1,4 @@
-"""As much of HTTP/1.1 as two programs that know each other need."""
+"""Minimal HTTP/1.1 for the load generator and the vendors."""
 
 import asyncio
 import re
@@ -7,10 +7,10 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 async def read_message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """Return the head and the body of a request or an answer.
+    """Read a request or response; return its head and body.
 
     Raises:
-        asyncio.IncompleteReadError: the connection ended before.
+        asyncio.IncompleteReadError: the connection ended first.
     """
     head = await reader.readuntil(b"\r\n\r\n")
     found = _LENGTH.search(head)
@@ -18,5 +18,5 @@ async def read_message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 
 def status_of(head: bytes) -> int:
-    """Return the status of an answer."""
+    """Return the status of a response."""
     return int(head[9:12])
