@@ -145,7 +145,7 @@ def routes_of(desk: AdminContext) -> list[RouteState]:
 
 def _gateway(desk: AdminContext, used: float) -> Iterator[Attention]:
     if reason := desk.gateway.not_ready_reason():
-        yield Attention("error", f"Nothing is accepted: {reason}.", "config")
+        yield Attention("error", f"The gateway accepts no events: {reason}.", "config")
     for name, why in desk.gateway.refusing().items():
         text = f"{why[0].upper()}{why[1:]}."
         yield Attention("error", text, f"destinations/{name}")
@@ -153,13 +153,13 @@ def _gateway(desk: AdminContext, used: float) -> Iterator[Attention]:
         yield Attention("error", f"The spool is {used:.0%} full.", "destinations")
     for route, failed in desk.gateway.router.failures.counts.items():
         events = "event" if failed == 1 else "events"
-        text = f"{route} could not be judged for {failed:,} {events}; the log says why."
+        text = f"The condition of {route} failed for {failed:,} {events}; the log has the reasons."
         yield Attention("warning", text, "config")
     warnings = desk.gateway.config.warnings
     for warning in warnings[:NAMED]:
         yield Attention("warning", f"{warning[0].upper()}{warning[1:]}.", "config")
     if len(warnings) > NAMED:
-        text = f"{len(warnings) - NAMED} more warnings of the configuration."
+        text = f"{len(warnings) - NAMED} more configuration warnings."
         yield Attention("warning", text, "config")
 
 
@@ -167,13 +167,13 @@ def _exit(exit_: Destination, now: float) -> Iterator[Attention]:
     about = f"destinations/{exit_.name}"
     owed = exit_.backlog + exit_.retrying + exit_.parked
     if exit_.state in {"open", "half_open"}:
-        text = f"{exit_.name} is in trouble, {owed:,} wait: {exit_.reason}."
+        text = f"{exit_.name} is failing, {owed:,} pending: {exit_.reason}."
         yield Attention("error", text, about)
     elif exit_.state == "paused":
-        yield Attention("warning", f"{exit_.name} is paused; {owed:,} wait.", about)
+        yield Attention("warning", f"{exit_.name} is paused; {owed:,} pending.", about)
     elif exit_.oldest is not None and now - exit_.oldest > OLD:
         minutes = (now - exit_.oldest) / 60
-        text = f"{exit_.name} is {minutes:,.0f} minutes behind; {owed:,} wait."
+        text = f"{exit_.name} is {minutes:,.0f} minutes behind; {owed:,} pending."
         yield Attention("warning", text, about)
     if exit_.dead_letters:
         letters = "dead letter" if exit_.dead_letters == 1 else "dead letters"

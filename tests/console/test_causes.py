@@ -133,11 +133,11 @@ async def test_the_console_says_what_changed_on_the_way(tmp_path: Path) -> None:
         page = visit.page
         await visit.open(f"events/{request}")
         received = page.get_by_role("region", name="Received")
-        await expect(received.locator("li", has_text="left out")).to_have_count(2)
+        await expect(received.locator("li", has_text="dropped")).to_have_count(2)
         neutral = page.get_by_role("region", name="Neutral event")
         await expect(neutral).not_to_contain_text("4111 1111")
         crm = page.get_by_role("region", name="crm · growlytics")
-        await expect(crm).to_contain_text("Changed by the steps of all")
+        await expect(crm).to_contain_text("Changed by the steps of route “all”")
         await expect(crm.locator("li", has_text="user_id")).to_contain_text("changed")
         assert await visit.flaws() == []
         await crm.get_by_role("link", name="dead letter 1").click()
@@ -156,7 +156,7 @@ async def test_the_console_says_why(tmp_path: Path) -> None:
         await expect(page.locator("tbody tr").nth(2)).to_be_visible()  # and more with each retry
         await page.locator("tbody tr").first.get_by_role("link").click()
         await expect(page.get_by_role("heading", level=2).first).to_contain_text("Level Reached")
-        ways = page.get_by_role("list", name="How it stands with each destination")
+        ways = page.get_by_role("list", name="Status at each destination")
         for to, words in CAUSES.items():
             await expect(ways.get_by_role("listitem").filter(has_text=to)).to_contain_text(WAYS[to])
             for word in (to, *words):
@@ -177,7 +177,7 @@ async def test_the_console_tells_what_was_not_traced(tmp_path: Path) -> None:
             await visit.open(f"events/{request}")
             crm = visit.page.get_by_role("region", name="crm · growlytics")
             await expect(crm).to_contain_text("left the spool without trouble: it arrived, or")
-            await expect(crm).to_contain_text("What was sent was not traced.")
+            await expect(crm).to_contain_text("The request sent was not traced.")
             await expect(crm.locator(".reason")).to_have_count(0)
             mail = visit.page.get_by_role("region", name="mail · chrts")
             await expect(mail.locator(".reason")).to_contain_text("An operator paused")

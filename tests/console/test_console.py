@@ -44,7 +44,7 @@ async def test_the_overview_shows_the_house(tmp_path: Path) -> None:
         await visit.open("overview")
         page = visit.page
         first = page.locator(".attention li").first
-        await expect(first).to_contain_text("ads is in trouble")
+        await expect(first).to_contain_text("ads is failing")
         await expect(page.locator("#exit-warehouse")).to_contain_text("paused")
         await expect(page.locator("#exit-recommendations")).to_contain_text("14 dead letters")
         await expect(page.locator("#source-webshop")).to_contain_text("personaclick")
@@ -60,12 +60,12 @@ async def test_events_are_watched_and_found(tmp_path: Path) -> None:
         page = visit.page
         await visit.open("events")
         await expect(page.locator("tbody tr")).to_have_count(100)
-        await page.get_by_role("button", name="Older").click()
+        await page.get_by_role("button", name="Show older").click()
         await expect(page.locator("tbody tr")).to_have_count(200)
         await page.get_by_label("Destination").select_option("crm")
         await page.get_by_label("User").fill("device-4711")
         await page.get_by_label("User").blur()
-        await expect(page.locator("#page")).to_contain_text("Nothing of this kind is kept.")
+        await expect(page.locator("#page")).to_contain_text("No traces match these filters.")
         await page.get_by_role("button", name="Live").click()
         await expect(page.locator("#page [role=status]")).to_have_text("live")
         await say(admin, "/push", view(4711, 1))
@@ -94,7 +94,9 @@ async def test_an_events_story_is_told_side_by_side(tmp_path: Path) -> None:
         decisions = page.locator(".decisions li")
         await expect(decisions).to_have_count(3)
         await expect(decisions.nth(1)).to_contain_text("taken")
-        await expect(page.locator("#page")).to_contain_text("after the steps of buyers to mail")
+        await expect(page.locator("#page")).to_contain_text(
+            "after the steps of route “buyers to mail”"
+        )
         await expect(page.locator("#page")).not_to_contain_text("0d42fd8b713d0752776ca589cc0056")
 
 
@@ -108,7 +110,7 @@ async def test_a_destination_is_paused_and_goes_on(tmp_path: Path) -> None:
         await expect(page.locator("#toasts")).to_contain_text("mail is paused")
         assert (await admin.get("/destinations/mail"))["state"] == "paused"
         await page.get_by_role("button", name="Resume").click()
-        await expect(page.get_by_role("button", name="Try everything now")).to_be_visible()
+        await expect(page.get_by_role("button", name="Retry all now")).to_be_visible()
         assert (await admin.get("/destinations/mail"))["state"] == "delivering"
 
 
@@ -130,7 +132,7 @@ async def test_dead_letters_are_chosen_and_replayed(tmp_path: Path) -> None:
         await expect(page.locator("tbody tr")).to_have_count(17)
         await page.get_by_role("link", name="Dead letters").first.click()
         await page.get_by_role("button", name="Replay 117").click()
-        await expect(page.locator("#page")).to_contain_text("There are no dead letters.")
+        await expect(page.locator("#page")).to_contain_text("No dead letters.")
         await watch.until(
             lambda w: len([s for s in w.settled if isinstance(s[2], Delivered)]) == 120
         )
@@ -144,14 +146,16 @@ async def test_the_configuration_is_checked_and_reloaded(tmp_path: Path) -> None
         path = tmp_path / "gateway.toml"
         good = path.read_text()
         await visit.open("config")
-        await expect(page.locator(".findings")).to_contain_text("The file is what is in effect.")
+        await expect(page.locator(".findings")).to_contain_text(
+            "The file matches the running configuration."
+        )
         await expect(page.locator("#page")).not_to_contain_text("growlytics-sandbox-key")
         path.write_text(good.replace('rate = "200/s"', 'rate = "300/s"\nburst = 0'))
         await page.reload()
         await expect(page.locator(".findings li.bad")).to_contain_text("[destinations.mail] burst")
         path.write_text(good.replace('rate = "200/s"', 'rate = "300/s"'))
         await page.reload()
-        await page.get_by_role("button", name="Reload the file").click()
+        await page.get_by_role("button", name="Reload configuration").click()
         await expect(page.locator("#toasts")).to_contain_text("changed mail")
         await expect(page.locator("#page")).to_contain_text("300/s")
 
@@ -163,11 +167,11 @@ async def test_the_token_is_asked_for_once(tmp_path: Path) -> None:
         await page.goto(f"{admin.url}/")
         await expect(page.get_by_role("dialog")).to_be_visible()
         await page.get_by_role("textbox", name="Token").fill("not the token at all")
-        await page.get_by_role("button", name="Go on").click()
+        await page.get_by_role("button", name="Sign in").click()
         await expect(page.locator("#token-wrong")).to_be_visible()
         assert await visit.flaws() == []
         await page.get_by_role("textbox", name="Token").fill(TOKEN)
-        await page.get_by_role("button", name="Go on").click()
+        await page.get_by_role("button", name="Sign in").click()
         await expect(page.locator("#source-shop")).to_be_visible()
         await page.reload()
         await expect(page.locator("#source-shop")).to_be_visible()
@@ -239,7 +243,7 @@ async def test_a_request_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
         await expect(page.locator(".pane")).to_have_count(2 + 4)
         await page.get_by_role("textbox", name="Body").fill('{"event": "view"}')
         await page.get_by_role("button", name="Show every step").click()
-        await expect(page.locator(".result")).to_contain_text("It would be refused.")
+        await expect(page.locator(".result")).to_contain_text("The request would be refused.")
         await page.get_by_role("combobox", name="Source").select_option("backend")
         await page.get_by_role("button", name="Show every step").click()
         crm = page.get_by_role("region", name="crm · chrts")

@@ -506,8 +506,8 @@ async def test_the_overview_says_what_needs_attention(tmp_path: Path) -> None:
             assert [(one["level"], one["page"]) for one in found[:2]] == [
                 ("error", "destinations/crm"), ("warning", "config")
             ]  # fmt: skip
-            assert "crm is in trouble, 6 wait: HTTP 500" in found[0]["text"]
-            assert "mail is paused; 0 wait." in [one["text"] for one in found]
+            assert "crm is failing, 6 pending: HTTP 500" in found[0]["text"]
+            assert "mail is paused; 0 pending." in [one["text"] for one in found]
             assert "dead-letters?destination=mail" in [one["page"] for one in found]
 
 

@@ -98,7 +98,7 @@ async def test_a_rule_that_cannot_be_judged_needs_attention(tmp_path: Path) -> N
     async with administered(tmp_path, SETUP_OF_ROUTES) as admin:
         await send(admin, "Signed In", number="many")
         found = (await admin.get("/overview"))["attention"]
-        assert "odd could not be judged for 1 event; the log says why." in [
+        assert "The condition of odd failed for 1 event; the log has the reasons." in [
             one["text"] for one in found
         ]
 

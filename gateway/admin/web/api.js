@@ -76,7 +76,7 @@ export async function tail(values, take, say, signal) {
       if (signal.aborted) return;
       if (error instanceof Problem) throw error;
     }
-    say("the stream broke; trying again");
+    say("connection lost; reconnecting");
     await new Promise((done) => setTimeout(done, 1000));
   }
 }
@@ -89,7 +89,7 @@ async function each(reader, take, say) {
     const parts = (rest + value).split("\n\n");
     rest = parts.pop();
     for (const part of parts) {
-      if (/^event: (dropped|skipped)/.test(part)) say("too much at once; some were left out");
+      if (/^event: (dropped|skipped)/.test(part)) say("too many events; some are not shown");
       else if (part.startsWith("data: ")) take(JSON.parse(part.slice(6)));
     }
   }

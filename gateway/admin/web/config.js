@@ -1,4 +1,4 @@
-// The configuration that is in effect, and what `gateway check` says of the file as it is now.
+// The running configuration, and what `gateway check` finds in the file as it is now.
 
 import {get, post} from "./api.js";
 import {badge, fill, h, toast} from "./dom.js";
@@ -9,7 +9,7 @@ const TABLES = ["server", "spool", "admin", "trace", "log", "consent"];
 export async function show(box, here, signal) {
   const [running, checked] = await Promise.all([get("/config", {}, signal), get("/config/check", {}, signal)]);
   const {tables} = running;
-  fill(box, h("h1", {}, TITLE), h("p", {class: "soft"}, "In effect, every default filled in, credentials hidden. Read from ", running.files.map((file, i) => [i > 0 && ", ", h("code", {}, file)]), "."),
+  fill(box, h("h1", {}, TITLE), h("p", {class: "soft"}, "The running configuration with all defaults; credentials are hidden. Read from ", running.files.map((file, i) => [i > 0 && ", ", h("code", {}, file)]), "."),
     findings(checked, () => show(box, here, signal)),
     h("div", {class: "tables"},
       ["sources", "destinations"].flatMap((kind) => Object.entries(tables[kind]).map(([name, held]) => section(`[${kind}.${name}]`, held))),
@@ -23,11 +23,11 @@ function findings(checked, again) {
     const parts = ["added", "changed", "removed"].filter((word) => done[word].length).map((word) => `${word} ${done[word].join(", ")}`);
     toast(["Reloaded", ...parts, ...done.restart_required.map((key) => `${key} needs a restart`)].join("; "));
     await again();
-  }}, "Reload the file");
-  const said = checked.problems.length ? [badge("cannot be used", "bad"), " The file as it is now has problems; what is in effect stays."]
-    : checked.differs ? [badge("changed", "warn"), " The file says something else than what is in effect."]
-      : [badge("in effect", "good"), " The file is what is in effect."];
-  return h("section", {class: "findings", "aria-label": "The file as it is now"}, h("p", {}, said), h("div", {class: "tools"}, reload),
+  }}, "Reload configuration");
+  const said = checked.problems.length ? [badge("invalid", "bad"), " The file has errors. The gateway keeps running with the configuration below."]
+    : checked.differs ? [badge("changed", "warn"), " The file differs from the running configuration. Reload it to apply the changes."]
+      : [badge("up to date", "good"), " The file matches the running configuration."];
+  return h("section", {class: "findings", "aria-label": "Configuration file"}, h("p", {}, said), h("div", {class: "tools"}, reload),
     [...checked.problems.map((text) => [text, "bad"]), ...checked.warnings.map((text) => [text, "warn"])].length > 0 &&
       h("ul", {}, checked.problems.map((text) => h("li", {class: "bad"}, text)), checked.warnings.map((text) => h("li", {class: "warn"}, text))));
 }

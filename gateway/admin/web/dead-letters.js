@@ -1,4 +1,4 @@
-// Dead letters: grouped by reason, looked at, replayed or deleted with progress.
+// Dead letters: groups by reason, details, replay and deletion with progress.
 
 import {get, post} from "./api.js";
 import {clock, count, empty, fill, h, moment, duration, table, toast} from "./dom.js";
@@ -18,9 +18,9 @@ async function showGroups(box, which, signal) {
   const total = groups.reduce((sum, group) => sum + group.count, 0);
   const again = () => showGroups(box, which, signal);
   fill(box, h("h1", {}, TITLE),
-    which.destination && h("p", {class: "soft"}, `Of ${which.destination}. `, h("a", {href: "#dead-letters"}, "Show all")),
-    total ? [tools({filter: clean(which)}, total, again, signal), table("Dead letters by reason", ["Destination", "Reason", "n Letters", "n Last (UTC)"], groups.map(groupRow))]
-      : empty("There are no dead letters.", "What a destination refuses, or what is given up, is kept here with its reason until it is replayed or deleted."));
+    which.destination && h("p", {class: "soft"}, `Only ${which.destination}. `, h("a", {href: "#dead-letters"}, "Show all")),
+    total ? [tools({filter: clean(which)}, total, again, signal), table("Dead letters by reason", ["Destination", "Reason", "n Count", "n Latest (UTC)"], groups.map(groupRow))]
+      : empty("No dead letters.", "Events that a destination refuses, or that cannot be delivered after all attempts, appear here with the reason. You can replay or delete them."));
 }
 
 const clean = (which) => Object.fromEntries(Object.entries(which).filter(([, value]) => value));
@@ -38,15 +38,15 @@ async function showGroup(box, which, signal) {
   const chosen = new Map();
   const bar = h("div", {class: "bar-of-acts"});
   const body = h("div");
-  const more = h("button", {type: "button", hidden: true}, "Further letters");
+  const more = h("button", {type: "button", hidden: true}, "Show more");
   const again = () => showGroup(box, which, signal);
-  fill(box, h("nav", {class: "crumbs", "aria-label": "Way back"}, h("a", {href: "#dead-letters"}, TITLE), " / "),
-    h("h1", {class: "long"}, which.reason_pattern), h("p", {class: "soft"}, `${which.destination ?? "every destination"}, ${which.cause ?? "whatever the cause"}`), bar, body, more);
+  fill(box, h("nav", {class: "crumbs", "aria-label": "Breadcrumb"}, h("a", {href: "#dead-letters"}, TITLE), " / "),
+    h("h1", {class: "long"}, which.reason_pattern), h("p", {class: "soft"}, `Destination: ${which.destination ?? "all"} · cause: ${which.cause ?? "all"}`), bar, body, more);
   let after = 0;
-  const list = table("Dead letters of this reason", ["", "Id", "Event", "User", "Reason", "n Tries", "Given up (UTC)"], []);
+  const list = table("Dead letters of this reason", ["", "Id", "Event", "User", "Reason", "n Attempts", "Time (UTC)"], []);
   const rows = list.querySelector("tbody");
   const acts = () => fill(bar, chosen.size ? tools({ids: [...chosen.keys()]}, chosen.size, again, signal) : tools({filter: clean(which)}, null, again, signal));
-  const all = h("input", {type: "checkbox", "aria-label": "Choose all that are shown", onchange: () => {
+  const all = h("input", {type: "checkbox", "aria-label": "Select all shown", onchange: () => {
     for (const field of rows.querySelectorAll("input")) {
       if (field.checked !== all.checked) field.click();
     }
@@ -60,12 +60,12 @@ async function showGroup(box, which, signal) {
     return page.dead_letters.length;
   };
   more.addEventListener("click", load);
-  fill(body, await load() ? list : empty("There are none of this reason any more.", h("p", {}, h("a", {href: "#dead-letters"}, "Back to all reasons"))));
+  fill(body, await load() ? list : empty("No dead letters left with this reason.", h("p", {}, h("a", {href: "#dead-letters"}, "Show all dead letters"))));
   acts();
 }
 
 function letterRow(letter, chosen, changed) {
-  const field = h("input", {type: "checkbox", "aria-label": `Choose letter ${letter.id}`, onchange: () => {
+  const field = h("input", {type: "checkbox", "aria-label": `Select dead letter ${letter.id}`, onchange: () => {
     if (field.checked) chosen.set(letter.id, letter);
     else chosen.delete(letter.id);
     changed();
@@ -78,9 +78,9 @@ function letterRow(letter, chosen, changed) {
 /** Returns the buttons that move dead letters: those of ids, or all of a filter. */
 function tools(which, number, done, signal) {
   const box = h("div", {class: "tools"});
-  const label = (verb) => `${verb} ${number === null ? "all of this reason" : count(number)}`;
+  const label = (verb) => `${verb} ${number === null ? "all with this reason" : count(number)}`;
   const act = (verb, word, props) => h("button", {type: "button", ...props, onclick: async () => {
-    if (verb === "delete" && !confirm(`Delete ${number === null ? "all of these" : count(number)} dead letters? They cannot be brought back.`)) return;
+    if (verb === "delete" && !confirm(`Delete ${number === null ? "all dead letters with this reason" : `${count(number)} dead letter${number === 1 ? "" : "s"}`}? This cannot be undone.`)) return;
     await move(box, verb, word, which, number, signal);
     await done();
   }}, label(verb === "replay" ? "Replay" : "Delete"));
@@ -99,7 +99,7 @@ async function move(box, verb, word, which, number, signal) {
     said.textContent = `${count(moved)} ${word}`;
     if (stop.signal.aborted || signal.aborted) break;
   }
-  toast(moved ? `${count(moved)} dead letter${moved === 1 ? "" : "s"} ${word}` : "There was nothing to move any more");
+  toast(moved ? `${count(moved)} dead letter${moved === 1 ? "" : "s"} ${word}` : "There was nothing left to do");
 }
 
 async function* steps(verb, which) {
@@ -121,14 +121,14 @@ async function showOne(box, id, signal) {
   const {dead_letter: letter, received, sent, attempts} = await get(`/dead-letters/${encodeURIComponent(id)}`, {}, signal);
   const facts = [
     ["Destination", h("a", {href: `#destinations/${encodeURIComponent(letter.destination)}`}, letter.destination)],
-    ["Given up", `${moment(letter.at)}, ${letter.cause}`], ["Reason", letter.reason], ["Event", letter.event_name], ["User", letter.user || "(none)"],
+    ["Failed", `${moment(letter.at)}, cause: ${letter.cause}`], ["Reason", letter.reason], ["Event", letter.event_name], ["User", letter.user || "(none)"],
     ["Its way", h("a", {href: `#events/${encodeURIComponent(letter.event)}`, class: "id"}, letter.event)],
   ];
-  fill(box, h("nav", {class: "crumbs", "aria-label": "Way back"}, h("a", {href: "#dead-letters"}, TITLE), " / "),
+  fill(box, h("nav", {class: "crumbs", "aria-label": "Breadcrumb"}, h("a", {href: "#dead-letters"}, TITLE), " / "),
     h("h1", {}, `Dead letter ${letter.id}`), tools({ids: [letter.id]}, 1, () => { location.hash = "dead-letters"; }, signal),
     h("dl", {class: "pairs"}, facts.map(([name, what]) => [h("dt", {}, name), h("dd", {}, what)])),
-    h("div", {class: "panes"}, whole(`Received by ${letter.source}`, received), sent ? whole("Sent last", sent) : h("section", {class: "pane"}, h("h2", {}, "Nothing was sent"))),
-    attempts.length > 0 && [h("h2", {}, "Attempts"), h("ol", {class: "attempts"}, attempts.map((one) => h("li", {}, h("time", {}, moment(one.at)), ` ${one.status ?? "no answer"} in ${duration(one.latency)}`, one.response_excerpt && h("pre", {tabindex: "0"}, one.response_excerpt))))]);
+    h("div", {class: "panes"}, whole(`Received by source ${letter.source}`, received), sent ? whole("Last request sent", sent) : h("section", {class: "pane"}, h("h2", {}, "Nothing was sent"))),
+    attempts.length > 0 && [h("h2", {}, "Attempts"), h("ol", {class: "attempts"}, attempts.map((one) => h("li", {}, h("time", {}, moment(one.at)), ` ${one.status ?? "no response"} in ${duration(one.latency)}`, one.response_excerpt && h("pre", {tabindex: "0"}, one.response_excerpt))))]);
 }
 
 function whole(name, request) {

@@ -1,4 +1,4 @@
-// Destinations: how they do, over the last hour; pausing them, going on, trying everything at once.
+// Destinations: their state over the last hour; pause, resume and drain them.
 
 import {every, get, post} from "./api.js";
 import {chart} from "./chart.js";
@@ -18,7 +18,7 @@ async function showAll(box, signal) {
   await every(FRESH, signal, async () => {
     const [{destinations, now}, held] = await Promise.all([get("/overview", {}, signal), get("/spool", {}, signal)]);
     const focused = document.activeElement?.closest("tr")?.id;
-    fill(list, table("Destinations", ["Name", "State", "n Delivered", "n Failing", "n Waiting", "n Oldest", "n Dead letters"], destinations.map((one) => row(one, now))));
+    fill(list, table("Destinations", ["Name", "State", "n Delivered", "n Failed", "n Pending", "n Oldest", "n Dead letters"], destinations.map((one) => row(one, now))));
     if (focused) document.getElementById(focused)?.querySelector("a").focus({preventScroll: true});
     fill(spool, spoolState(held));
   });
@@ -39,24 +39,24 @@ function spoolState(held) {
   const share = held.bytes / held.max_bytes;
   const orphans = held.orphans.filter(({depth}) => depth.backlog + depth.retrying + depth.parked + depth.dead_letters > 0);
   return [
-    h("p", {}, h("meter", {min: 0, max: 1, value: share, high: 0.8, "aria-label": "How full the spool is"}), ` ${bytes(held.bytes)} of ${bytes(held.max_bytes)} in `, h("code", {}, held.path), `, ${count(held.position)} requests written`),
+    h("p", {}, h("meter", {min: 0, max: 1, value: share, high: 0.8, "aria-label": "Spool usage"}), ` ${bytes(held.bytes)} of ${bytes(held.max_bytes)} used in `, h("code", {}, held.path), `; ${count(held.position)} requests written so far`),
     held.not_ready_reason && h("p", {class: "bad"}, held.not_ready_reason),
-    orphans.length > 0 && [h("h3", {}, "Destinations that are not configured any more"), h("ul", {}, orphans.map(({name, depth}) => h("li", {}, `${name}: ${count(depth.backlog + depth.retrying + depth.parked)} wait, ${count(depth.dead_letters)} dead letters. Configure it again under this name, and it goes on.`)))],
+    orphans.length > 0 && [h("h3", {}, "Pending for removed destinations"), h("ul", {}, orphans.map(({name, depth}) => h("li", {}, `${name}: ${count(depth.backlog + depth.retrying + depth.parked)} pending, ${count(depth.dead_letters)} dead letters. To deliver them, add this destination to the configuration again.`)))],
   ];
 }
 
 async function showOne(box, name, signal) {
-  const facts = h("section", {class: "facts", "aria-label": "How it is doing"});
+  const facts = h("section", {class: "facts", "aria-label": "Status"});
   const acts = h("div", {class: "tools"});
   const charts = [
-    chart("Events a second", [{label: "delivered", colour: "--good", fill: "--good-wash"}, {label: "failed", colour: "--bad"}], (held) => rate(held), signal),
-    chart("How long attempts take", [{label: "mean", colour: "--accent"}, {label: "19 of 20 within", colour: "--warn"}], (held) => duration(held), signal),
-    chart("Waiting", [{label: "deliveries", colour: "--accent", fill: "--accent-wash"}], (held) => compact(held), signal),
+    chart("Events per second", [{label: "delivered", colour: "--good", fill: "--good-wash"}, {label: "failed", colour: "--bad"}], (held) => rate(held), signal),
+    chart("Attempt duration", [{label: "mean", colour: "--accent"}, {label: "95th percentile", colour: "--warn"}], (held) => duration(held), signal),
+    chart("Pending", [{label: "deliveries", colour: "--accent", fill: "--accent-wash"}], (held) => compact(held), signal),
   ];
   const attempts = h("div");
-  fill(box, h("nav", {class: "crumbs", "aria-label": "Way back"}, h("a", {href: "#destinations"}, TITLE), " / "),
+  fill(box, h("nav", {class: "crumbs", "aria-label": "Breadcrumb"}, h("a", {href: "#destinations"}, TITLE), " / "),
     h("h1", {}, name), acts, facts, h("div", {class: "charts"}, charts),
-    h("h2", {}, "What happened lately"), attempts);
+    h("h2", {}, "Recent deliveries"), attempts);
   const refresh = async () => {
     const one = await get(`/destinations/${encodeURIComponent(name)}`, {}, signal);
     fill(facts, factsOf(one));
@@ -68,7 +68,7 @@ async function showOne(box, name, signal) {
     const [{destinations}] = await Promise.all([get("/history", {}, signal), refresh()]);
     draw(charts, destinations[name] ?? []);
     const {lines} = await get("/traces", {destination: name, limit: 25}, signal).catch(() => ({lines: []}));
-    fill(attempts, lines.length ? recent(lines) : empty("Nothing was sent here lately.", "What is sent shows here, with each answer."));
+    fill(attempts, lines.length ? recent(lines) : empty("No recent deliveries.", "Deliveries to this destination appear here with the vendor's response, as far as they are traced."));
   });
 }
 
@@ -82,14 +82,14 @@ function draw([rates, latencies, backlog], samples) {
 function factsOf(one) {
   const facts = [
     ["State", [outcome(one.state), one.shadow && badge("shadow", "calm"), one.reason && ` ${one.reason}`, one.refuses_reason && ` ${one.refuses_reason}`]], ["Address", h("code", {}, one.url)], ["Vendor", h("a", {href: `#vendors/${one.vendor}`}, one.vendor)],
-    ["Waiting", `${count(one.backlog)} in the log, ${count(one.retrying)} for their next try, ${count(one.parked)} behind an earlier event of their user`],
+    ["Pending", `${count(one.backlog)} new, ${count(one.retrying)} waiting to retry, ${count(one.parked)} parked behind an earlier event of the same user`],
     one.balance && ["Balance", balanceOf(one.balance)],
-    one.oldest !== null && ["Oldest", moment(one.oldest)],
-    one.paused_until !== null && ["Paused by the vendor until", moment(one.paused_until)],
-    one.shadow && ["Shadow", `It only looks on: ${count(one.shadowed)} events compared, nothing owed to it`],
-    ["Since the start", `${count(one.delivered)} delivered, ${count(one.declined)} declined, ${count(one.retried)} tries to be repeated, ${count(one.dead_lettered)} dead letters${one.dropped ? `, ${count(one.dropped)} dropped` : ""}`],
-    ["Limits", `${one.concurrency} at once${one.rate === null ? "" : `, ${rate(one.rate)} at most`}${one.max_backlog === null ? "" : `, ${count(one.max_backlog)} may wait`}`],
-    one.dead_letters > 0 && ["Dead letters", h("a", {href: `#dead-letters?destination=${encodeURIComponent(one.name)}`}, `${count(one.dead_letters)} to look at`)],
+    one.oldest !== null && ["Oldest pending", moment(one.oldest)],
+    one.paused_until !== null && ["Vendor asks to wait until", moment(one.paused_until)],
+    one.shadow && ["Shadow", `${count(one.shadowed)} events compared; nothing is delivered`],
+    ["Since start", `${count(one.delivered)} delivered, ${count(one.declined)} declined, ${count(one.retried)} failed attempts to retry, ${count(one.dead_lettered)} dead letters${one.dropped ? `, ${count(one.dropped)} dropped` : ""}`],
+    ["Limits", `${count(one.concurrency)} ${one.concurrency === 1 ? "attempt" : "attempts"} at once${one.rate === null ? "" : `, at most ${rate(one.rate)}`}${one.max_backlog === null ? "" : `, backlog of at most ${count(one.max_backlog)} requests`}`],
+    one.dead_letters > 0 && ["Dead letters", h("a", {href: `#dead-letters?destination=${encodeURIComponent(one.name)}`}, `${count(one.dead_letters)} to review`)],
   ];
   return h("dl", {class: "pairs"}, facts.filter(Boolean).map(([name, what]) => [h("dt", {}, name), h("dd", {}, what)]));
 }
@@ -111,13 +111,13 @@ function buttons(box, one, refresh) {
   if (box.dataset.acts === wanted) return;
   box.dataset.acts = wanted;
   fill(box, one.state === "paused"
-    ? act("resume", "Resume", "goes on", {class: "main"})
-    : [act("pause", "Pause", "is paused; what comes in waits in the spool", {}),
-      act("drain", "Try everything now", "tries everything that waits", {title: "Retries do not wait for their time, nor for the circuit; the rate limit stays"})]);
+    ? act("resume", "Resume", "is resumed", {class: "main"})
+    : [act("pause", "Pause", "is paused. New events wait in the spool.", {}),
+      act("drain", "Retry all now", "retries everything pending", {title: "Sends everything pending at once, without waiting for retry times or an open circuit. The rate limit still applies."})]);
 }
 
 function recent(lines) {
-  return table("What happened lately", ["Time (UTC)", "Outcome", "Event", "n Status", "n Took", "Id"], lines.map((line) => ({props: {"data-row": ""}, cells: [
+  return table("Recent deliveries", ["Time (UTC)", "Outcome", "Event", "n Status", "n Duration", "Id"], lines.map((line) => ({props: {"data-row": ""}, cells: [
     clock(line.at), [outcome(line.outcome), line.reason && h("span", {class: "why", title: line.reason}, line.reason)], line.name,
     line.status ?? "", line.seconds === null ? "" : duration(line.seconds),
     h("a", {href: `#events/${encodeURIComponent(line.event)}`, class: "id"}, line.event),

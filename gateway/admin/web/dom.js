@@ -77,7 +77,7 @@ export const TONES = {
   retry: "warn", pending: "warn", refused: "bad", dead_letter: "bad",
   sent: "good", delivering: "good", paused: "warn", half_open: "warn", open: "bad",
 };
-export const WORDS = {sent: "would be sent", shadowed: "a shadow: compared, not sent", retry: "will retry", dead_letter: "dead letter", finished: "left the spool", open: "in trouble", half_open: "probed"};
+export const WORDS = {sent: "would be sent", shadowed: "shadow: compared, not sent", retry: "will retry", dead_letter: "dead letter", finished: "finished, not traced", open: "circuit open", half_open: "probing"};
 
 export const outcome = (word) => badge(WORDS[word] ?? word, TONES[word] ?? "plain");
 

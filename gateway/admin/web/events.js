@@ -1,4 +1,4 @@
-// What happened: the live tail, search, and one request from end to end.
+// Traces: the live tail, search, and one request from end to end.
 
 import {get, tail} from "./api.js";
 import {clock, duration, empty, fill, h, outcome, table} from "./dom.js";
@@ -7,7 +7,7 @@ import {requests} from "./request.js";
 export const TITLE = "Events";
 const PAGE = 100;
 const MOST = 500; // rows that the live tail keeps
-const HEADS = ["Time (UTC)", "Outcome", "Way", "Event", "User", "n Status", "n Took", "Id"];
+const HEADS = ["Time (UTC)", "Outcome", "Source → destination", "Event", "User", "n Status", "n Duration", "Id"];
 
 export async function show(box, here, signal) {
   if (here.id) return showOne(box, here.id, signal);
@@ -16,7 +16,7 @@ export async function show(box, here, signal) {
   const live = h("button", {type: "button", "aria-pressed": "false", class: "live"}, "Live");
   const state = h("span", {class: "soft", role: "status"});
   const list = h("div");
-  const older = h("button", {type: "button", hidden: true}, "Older");
+  const older = h("button", {type: "button", hidden: true}, "Show older");
   fill(box, h("h1", {}, TITLE), search(), h("div", {class: "tools"}, filters, live, state), list, older);
   let watching = null;
   let next = null;
@@ -58,8 +58,8 @@ export async function show(box, here, signal) {
 
 function nothing(narrowed) {
   return narrowed
-    ? empty("Nothing of this kind is kept.", "Widen the filters; successes are sampled under load, what goes wrong is kept.")
-    : empty("Nothing has happened yet.", h("p", {}, "Send an event to a source, or try one in the ", h("a", {href: "#playground"}, "playground"), "."));
+    ? empty("No traces match these filters.", "Remove a filter. Under load only some successes are traced; failures always are.")
+    : empty("No events yet.", h("p", {}, "Send an event to a source. To see first what would happen to it, use the ", h("a", {href: "#playground"}, "playground"), "."));
 }
 
 function search() {
@@ -78,11 +78,11 @@ function form(chosen, {sources, destinations}) {
     select("source", "Source", sources.map((one) => one.name)),
     select("destination", "Destination", destinations.map((one) => one.destination.name)),
     text("name", "Event", "Product Viewed"), text("user", "User", "id"),
-    h("label", {class: "check"}, h("input", {type: "checkbox", name: "failed", value: "true", checked: chosen.failed === "true"}), "only what went wrong"));
+    h("label", {class: "check"}, h("input", {type: "checkbox", name: "failed", value: "true", checked: chosen.failed === "true"}), "failures only"));
 }
 
 const rowsOf = (lines) => {
-  const made = table("What happened, the newest first", HEADS, []);
+  const made = table("Traces, newest first", HEADS, []);
   made.querySelector("tbody").append(...lines.map(row));
   return made;
 };
@@ -120,6 +120,6 @@ async function follow(list, state, which, signal) {
 
 async function showOne(box, id, signal) {
   const found = await get("/request", {id}, signal);
-  fill(box, h("nav", {class: "crumbs", "aria-label": "Way back"}, h("a", {href: "#events"}, TITLE), " / "),
+  fill(box, h("nav", {class: "crumbs", "aria-label": "Breadcrumb"}, h("a", {href: "#events"}, TITLE), " / "),
     h("h1", {class: "id"}, id), requests(found.requests));
 }

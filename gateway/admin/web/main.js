@@ -54,9 +54,9 @@ async function show() {
 
 function wrong(error) {
   if (error instanceof Problem) return empty(error.message, ...error.problems);
-  if (error instanceof TypeError) return empty("The gateway does not answer.", "It may be starting again; this page tries once more when you reload it.");
+  if (error instanceof TypeError) return empty("Cannot reach the gateway.", "It may be restarting. Reload this page to try again.");
   console.error(error);
-  return empty("This page met a mistake.", String(error));
+  return empty("This page failed to load.", String(error));
 }
 
 window.addEventListener("hashchange", show);
@@ -89,7 +89,7 @@ const help = document.querySelector("#help");
 const said = [
   ...Object.entries(PAGES).map(([name, one]) => [`g ${KEYS[name]}`, one.TITLE]),
   ["/", "Search events"], ["j k", "Next and previous row"], ["Enter", "Open the row"],
-  ["x", "Choose the dead letter"], ["t", "Light or dark"], ["?", "This list"],
+  ["x", "Select the dead letter"], ["t", "Switch theme"], ["?", "Show this list"],
 ];
 fill(document.querySelector("#help-keys"), said.map(([keys, what]) => [
   h("dt", {}, keys.split(" ").map((key) => h("kbd", {}, key))), h("dd", {}, what),

@@ -7,7 +7,7 @@ export const TITLE = "Overview";
 const FRESH = 2000;
 
 export async function show(box, here, signal) {
-  const attention = h("section", {class: "attention", "aria-label": "What needs attention"});
+  const attention = h("section", {class: "attention", "aria-label": "Needs attention"});
   const lines = draw("svg", {class: "wires", "aria-hidden": "true"});
   const columns = ["Sources", "Routes", "Destinations"].map((name) => h("section", {"aria-label": name}, h("h2", {}, name), h("ul", {})));
   const house = h("div", {class: "house"}, lines, columns);
@@ -42,29 +42,29 @@ function told({attention, sources}) {
   }
   const quiet = sources.every((one) => one.accepted === 0);
   if (quiet) {
-    return empty("Nothing has come in yet.", h("p", {}, "Send an event to a source, or try one in the ", h("a", {href: "#playground"}, "playground"), "."));
+    return empty("No events yet.", h("p", {}, "Send an event to a source. To see first what would happen to it, use the ", h("a", {href: "#playground"}, "playground"), "."));
   }
   const unrouted = sources.reduce((sum, one) => sum + one.unrouted, 0);
   return h("p", {class: "fine"}, unrouted
-    ? `Everything that a route took is delivered or on its way; no route took ${compact(unrouted)} ${unrouted === 1 ? "event" : "events"}.`
-    : "Everything that came in is delivered or on its way.");
+    ? `All routed events are delivered or on their way. ${compact(unrouted)} ${unrouted === 1 ? "event" : "events"} matched no route.`
+    : "All events are delivered or on their way.");
 }
 
 function source(one) {
   return h("li", {id: `source-${one.name}`, class: "card"},
     h("a", {href: `#events?source=${encodeURIComponent(one.name)}`}, one.name),
     h("span", {class: "soft"}, one.vendor + (one.mount ? ` at ${one.mount}` : "")),
-    h("span", {class: "figure"}, h("b", {}, rate(one.accepted_rate)), h("span", {class: "soft"}, `${compact(one.accepted)} since the start`)),
-    one.unrouted > 0 && h("span", {class: "soft"}, `${compact(one.unrouted)} of them unrouted`, one.unrouted_rate > 0 && `, ${rate(one.unrouted_rate)} now`));
+    h("span", {class: "figure"}, h("b", {}, rate(one.accepted_rate)), h("span", {class: "soft"}, `${compact(one.accepted)} since start`)),
+    one.unrouted > 0 && h("span", {class: "soft"}, `${compact(one.unrouted)} matched no route`, one.unrouted_rate > 0 && `, ${rate(one.unrouted_rate)} now`));
 }
 
 function route(one, number) {
   return h("li", {id: `route-${number}`, class: "card"},
     h("a", {href: "#config"}, one.name),
-    one.fallback && h("span", {class: "soft"}, "what no other route takes"),
+    one.fallback && h("span", {class: "soft"}, "fallback: events that no other route takes"),
     one.conditions.map((text) => h("code", {title: text}, text)),
     one.steps.length > 0 && h("span", {class: "steps"}, one.steps.map((word) => h("span", {}, word))),
-    h("span", {class: "figure"}, h("b", {}, rate(one.routed_rate)), h("span", {class: "soft"}, `${compact(one.routed)} since the start`)),
+    h("span", {class: "figure"}, h("b", {}, rate(one.routed_rate)), h("span", {class: "soft"}, `${compact(one.routed)} since start`)),
     one.filtered > 0 && h("span", {class: "soft"}, `${compact(one.filtered)} filtered by its steps`, one.filtered_rate > 0 && `, ${rate(one.filtered_rate)} now`));
 }
 
@@ -73,9 +73,9 @@ function exit({destination: one, delivered, delivered_rate: arriving, failed_rat
   return h("li", {id: `exit-${one.name}`, class: `card ${one.state}`},
     h("a", {href: `#destinations/${encodeURIComponent(one.name)}`}, one.name),
     h("span", {class: "soft"}, one.vendor), one.shadow ? badge("shadow", "calm") : outcome(one.state),
-    h("span", {class: "figure"}, h("b", {}, rate(arriving)), h("span", {class: "soft"}, `${compact(delivered)} since the start`),
-      failing > 0 && h("span", {class: "bad"}, `${rate(failing)} fail`)),
-    owed > 0 && h("span", {class: "soft"}, `${compact(owed)} wait`, one.oldest !== null && `, the oldest for ${duration(now - one.oldest)}`),
+    h("span", {class: "figure"}, h("b", {}, rate(arriving)), h("span", {class: "soft"}, `${compact(delivered)} since start`),
+      failing > 0 && h("span", {class: "bad"}, `${rate(failing)} failing`)),
+    owed > 0 && h("span", {class: "soft"}, `${compact(owed)} pending`, one.oldest !== null && `, oldest ${duration(now - one.oldest)}`),
     one.dead_letters > 0 && h("span", {class: "bad"}, `${compact(one.dead_letters)} dead letter${one.dead_letters === 1 ? "" : "s"}`));
 }
 

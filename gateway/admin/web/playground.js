@@ -19,7 +19,7 @@ export async function show(box, here, signal) {
     h("div", {class: "row"}, h("label", {for: "from"}, "Source"), field.source, h("label", {for: "path"}, "Endpoint"), field.path),
     h("label", {for: "body"}, "Body"), field.body, only,
     h("div", {class: "tools"}, h("button", {type: "submit", class: "main"}, "Show every step"), h("button", {type: "button", onclick: () => copy(sources, form)}, "Copy as curl")));
-  fill(box, h("h1", {}, TITLE), h("p", {class: "soft"}, "What the configuration in effect would do with a request. Nothing is sent."), h("div", {class: "bench"}, form, result));
+  fill(box, h("h1", {}, TITLE), h("p", {class: "soft"}, "See what the running configuration would do with a request. Nothing is sent."), h("div", {class: "bench"}, form, result));
   const choose = () => {
     const one = sources.find(({name}) => name === field.source.value);
     fill(field.path, one.endpoints.map((path) => h("option", {value: path, selected: path === one.example.path}, path)));
@@ -45,11 +45,11 @@ function destinations(box, told, changed) {
 function picked(told, box) {
   const shown = new Set([...box.querySelectorAll("input:checked")].map((one) => one.value));
   const events = told.request.events.map((event) => ({...event, deliveries: event.deliveries.filter((one) => shown.has(one.destination))}));
-  return [told.response && h("p", {}, "Its sender is answered ", h("code", {}, `${told.response.status}`), " ", h("code", {}, told.response.body || "(no body)")), requestView({...told.request, events}, false)];
+  return [told.response && h("p", {}, "Response to the sender: ", h("code", {}, `${told.response.status}`), " ", h("code", {}, told.response.body || "(no body)")), requestView({...told.request, events}, false)];
 }
 
 function refusal(told) {
-  return empty("It would be refused.", h("p", {}, told.refused_reason), told.response && h("p", {}, "Its sender reads ", h("code", {}, `${told.response.status}`), " ", h("code", {}, told.response.body)));
+  return empty("The request would be refused.", h("p", {}, told.refused_reason), told.response && h("p", {}, "Response to the sender: ", h("code", {}, `${told.response.status}`), " ", h("code", {}, told.response.body)));
 }
 
 async function copy(sources, form) {
@@ -58,5 +58,5 @@ async function copy(sources, form) {
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
   const lines = [`curl -i -X ${method} ${quoted(one.url + path)}`, ...Object.entries(one.example.headers).map(([name, value]) => `-H ${quoted(`${name}: ${value}`)}`), `-d ${quoted(form.body.value)}`];
   await navigator.clipboard.writeText(lines.join(" \\\n  "));
-  toast("Copied; put the source's credential into it");
+  toast("Copied. Replace the credential with a key of the source before you run it.");
 }

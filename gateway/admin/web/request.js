@@ -4,7 +4,7 @@ import {badge, clock, duration, fill, h, moment, outcome} from "./dom.js";
 
 export function requests(found) {
   return found.length > 1
-    ? [h("p", {class: "soft"}, `${found.length} requests, the newest first.`), found.map((one, i) => h("details", {open: i === 0}, h("summary", {}, title(one)), requestView(one)))]
+    ? [h("p", {class: "soft"}, `${found.length} requests, newest first.`), found.map((one, i) => h("details", {open: i === 0}, h("summary", {}, title(one)), requestView(one)))]
     : found.map((one) => requestView(one));
 }
 
@@ -15,10 +15,10 @@ export function requestView(one, happened = true) {
     happened && h("p", {class: "facts"},
       one.at !== null && ["Received ", clock(one.at)], one.source && [" by ", h("b", {}, one.source), ` (${one.vendor})`],
       one.status !== null && [`, answered ${one.status}`], one.refused_reason && [". ", badge("refused", "bad"), ` ${one.refused_reason}`]),
-    happened && one.received === null && h("p", {class: "soft"}, "What was received is too old to be kept still."),
-    one.events.length > 0 && h("p", {class: "soft hint"}, "Point at a field, or move to it, to see where it came from and where it went. Dotted ones are not passed on."),
+    happened && one.received === null && h("p", {class: "soft"}, "The received request is no longer stored."),
+    one.events.length > 0 && h("p", {class: "soft hint"}, "Point at a field, or focus it, to highlight the same field in every other column. Fields with a dotted underline are not passed on."),
     one.events.length ? one.events.map((event) => eventView(event, one.received)) : one.received && h("div", {class: "panes"}, pane("Received", one.received)),
-    one.omitted_events > 0 && h("p", {class: "soft"}, `${one.omitted_events} further events of this request are not shown; look for one by its id.`));
+    one.omitted_events > 0 && h("p", {class: "soft"}, `${one.omitted_events} more events of this request are not shown. Search for one by its id.`));
 }
 
 function eventView(event, received) {
@@ -30,14 +30,14 @@ function eventView(event, received) {
   const panes = h("div", {class: "panes"});
   const neutral = h("section", {class: "pane", "aria-label": "Neutral event"},
     h("h3", {}, "Event"), h("p", {class: "soft"}, event.name === event.type ? event.type : `${event.type} · ${event.name}`),
-    event.dropped_fields.length > 0 && h("p", {class: "soft"}, "Without what the tracking plan left out: ", listed(event.dropped_fields), "."),
-    event.fields.length ? fields(event.fields) : h("p", {class: "soft"}, "It cannot be made again of what is kept: the body is cut, or its plugin has changed."));
+    event.dropped_fields.length > 0 && h("p", {class: "soft"}, "Dropped by the tracking plan: ", listed(event.dropped_fields), "."),
+    event.fields.length ? fields(event.fields) : h("p", {class: "soft"}, "The event cannot be rebuilt from the trace: the stored body is truncated, or the plugin has changed."));
   const gone = new Set(event.dropped_fields);
   fill(panes, received && pane("Received", received, gone), neutral, exits);
   linked(panes);
   return h("section", {class: "event", "aria-label": event.event},
-    h("h2", {}, event.name, " ", h("span", {class: "soft id"}, event.event), event.duplicate && badge("duplicate, goes nowhere", "calm")),
-    event.violations.length > 0 && h("ul", {class: "violations"}, event.violations.map((text) => h("li", {}, badge("not as planned", "warn"), text))),
+    h("h2", {}, event.name, " ", h("span", {class: "soft id"}, event.event), event.duplicate && badge("duplicate, not delivered", "calm")),
+    event.violations.length > 0 && h("ul", {class: "violations"}, event.violations.map((text) => h("li", {}, badge("violates the tracking plan", "warn"), text))),
     ways(event, exits), decisions(event.decisions, event.steps), panes);
 }
 
@@ -56,7 +56,7 @@ function ways({deliveries, decisions}, exits) {
     ...deliveries.map((one, i) => h("button", {type: "button", onclick: () => reveal(exits[i])}, h("b", {}, one.destination), " ", outcome(one.outcome))),
     ...[...others].map(([to, said]) => h("span", {title: said.filtered || said.reason}, h("b", {}, to), " ", said.filtered ? badge("filtered", "warn") : badge("not routed", "plain"))),
   ];
-  return items.length > 0 && h("ul", {class: "ways", "aria-label": "How it stands with each destination"}, items.map((item) => h("li", {}, item)));
+  return items.length > 0 && h("ul", {class: "ways", "aria-label": "Status at each destination"}, items.map((item) => h("li", {}, item)));
 }
 
 /** Returns paths as a sentence has them. */
@@ -74,16 +74,16 @@ function delivery(one) {
   const losses = new Map(one.losses.map((loss) => [loss.path, loss.kind]));
   const reasons = new Map(one.losses.map((loss) => [loss.path, loss.reason]));
   const head = [
-    h("p", {}, outcome(one.outcome), one.route && h("span", {class: "soft"}, ` after the steps of ${one.route}`)),
+    h("p", {}, outcome(one.outcome), one.route && h("span", {class: "soft"}, ` after the steps of route “${one.route}”`)),
     one.reason && h("p", {class: one.outcome === "finished" ? null : "reason"}, one.reason),
     one.next_step && h("p", {}, one.next_step),
-    one.dead_letter && h("p", {}, "Given up at ", clock(one.dead_letter.at), ": ", h("a", {href: `#dead-letters/${one.dead_letter.id}`}, `dead letter ${one.dead_letter.id}`)),
-    one.changes.length > 0 && h("div", {class: "losses"}, h("h4", {}, `Changed by the steps of ${one.route}`), h("ul", {}, one.changes.map(({path, kind}) => h("li", {"data-link": path, tabindex: "0"}, h("code", {}, path), badge(kind, "plain")))),
+    one.dead_letter && h("p", {}, "Since ", clock(one.dead_letter.at), ": ", h("a", {href: `#dead-letters/${one.dead_letter.id}`}, `dead letter ${one.dead_letter.id}`)),
+    one.changes.length > 0 && h("div", {class: "losses"}, h("h4", {}, `Changed by the steps of route “${one.route}”`), h("ul", {}, one.changes.map(({path, kind}) => h("li", {"data-link": path, tabindex: "0"}, h("code", {}, path), badge(kind, "plain")))),
       one.omitted_changes > 0 && h("p", {class: "soft"}, `and ${one.omitted_changes} more`)),
-    losses.size > 0 && h("div", {class: "losses"}, h("h4", {}, "Does not arrive as it is"), h("ul", {}, [...losses].map(([path, kind]) => h("li", {"data-link": path, tabindex: "0", title: reasons.get(path) || null}, h("code", {}, path), reasons.get(path) && h("span", {class: "soft"}, reasons.get(path)), badge(kind, kind === "lost" ? "bad" : "warn"))))),
+    losses.size > 0 && h("div", {class: "losses"}, h("h4", {}, "Lost or changed at this destination"), h("ul", {}, [...losses].map(([path, kind]) => h("li", {"data-link": path, tabindex: "0", title: reasons.get(path) || null}, h("code", {}, path), reasons.get(path) && h("span", {class: "soft"}, reasons.get(path)), badge(kind, kind === "lost" ? "bad" : "warn"))))),
   ];
   const tail = one.attempts.length > 0 && h("details", {open: one.outcome !== "delivered"}, h("summary", {}, one.attempts.length === 1 ? "1 attempt" : `${one.attempts.length} attempts`),
-    h("ol", {class: "attempts"}, one.attempts.map((attempt) => h("li", {}, clock(attempt.at), ` ${attempt.status ?? "no answer"} in ${duration(attempt.seconds)} `, outcome(attempt.outcome), attempt.response_excerpt && h("pre", {tabindex: "0"}, attempt.response_excerpt)))));
+    h("ol", {class: "attempts"}, one.attempts.map((attempt) => h("li", {}, clock(attempt.at), ` ${attempt.status ?? "no response"} in ${duration(attempt.seconds)} `, outcome(attempt.outcome), attempt.response_excerpt && h("pre", {tabindex: "0"}, attempt.response_excerpt)))));
   const name = one.vendor ? `${one.destination} · ${one.vendor}` : one.destination;
   if (one.sent) {
     const made = pane(name, one.sent, undefined, head);
@@ -91,13 +91,13 @@ function delivery(one) {
     return made;
   }
   return h("section", {class: "pane", "aria-label": name}, h("h3", {}, name), head,
-    h("p", {class: "soft"}, one.outcome === "finished" ? "What was sent was not traced." : "Nothing was sent."), tail);
+    h("p", {class: "soft"}, one.outcome === "finished" ? "The request sent was not traced." : "Nothing was sent."), tail);
 }
 
 /** Returns fields as a list; those that are tied to the same field of the event light up together. */
 function fields(list, gone = new Set()) {
   return h("ul", {class: "fields"}, list.map((one) => h("li", {"data-link": one.link, class: one.link && !gone.has(one.path) ? null : "alone"},
-    h("span", {class: "path"}, broken(one.path), gone.has(one.path) && [" ", badge("left out", "warn")]), value(one.value))));
+    h("span", {class: "path"}, broken(one.path), gone.has(one.path) && [" ", badge("dropped", "warn")]), value(one.value))));
 }
 
 /** Lets a long path break where its parts meet. */
@@ -125,15 +125,15 @@ function linked(panes) {
 }
 
 function stepTaken(step) {
-  const written = (held) => (held === null ? "nothing" : JSON.stringify(held));
+  const written = (held) => (held === null ? "(missing)" : JSON.stringify(held));
   return h("p", {class: "step"}, badge(step.word, step.filtered ? "warn" : "plain"), step.filtered,
-    !step.filtered && !step.changes.length && h("span", {}, "changes nothing"),
+    !step.filtered && !step.changes.length && h("span", {}, "no change"),
     step.changes.map((one) => h("span", {}, h("code", {}, one.path), `: ${written(one.before)} → ${written(one.after)}`)));
 }
 
 export function decisions(list, steps = []) {
   if (!list.length) return null;
-  return h("details", {class: "decisions", open: true}, h("summary", {}, "What the routes said"),
+  return h("details", {class: "decisions", open: true}, h("summary", {}, "Route decisions"),
     h("ol", {}, list.map((one) => h("li", {class: one.taken && !one.filtered ? "taken" : ""},
       badge(one.filtered ? "filtered" : one.taken ? "taken" : "not taken", one.filtered ? "warn" : one.taken ? "good" : "plain"),
       h("b", {}, one.route), " ", one.filtered || one.reason,
