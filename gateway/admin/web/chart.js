@@ -8,7 +8,8 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 /** Returns a chart that `update(data)` fills; data is [times, values, values, …]. */
 export function chart(title, series, write, signal) {
   const box = h("div", {class: "chart"});
-  const figure = h("figure", {}, h("figcaption", {}, title), box);
+  const note = h("p", {class: "soft"}, "No data yet. The gateway takes a sample every few seconds.");
+  const figure = h("figure", {}, h("figcaption", {}, title), note, box);
   let plot = null;
   let latest = null;
   const options = () => ({
@@ -21,6 +22,7 @@ export function chart(title, series, write, signal) {
   const axis = (more) => ({stroke: colour("--soft"), grid: {stroke: colour("--line"), width: 1}, ticks: {stroke: colour("--line"), width: 1}, font: "12px system-ui, sans-serif", ...more});
   const build = () => {
     plot?.destroy();
+    note.hidden = latest !== null;
     plot = latest && new uPlot(options(), latest, box);
   };
   const sizes = new ResizeObserver(() => plot?.setSize({width: Math.max(200, box.clientWidth), height: 170}));
@@ -29,8 +31,8 @@ export function chart(title, series, write, signal) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", build, {signal});
   signal.addEventListener("abort", () => { sizes.disconnect(); plot?.destroy(); });
   figure.update = (data) => {
-    latest = data;
-    if (plot) plot.setData(data);
+    latest = data[0].length > 1 ? data : null; // one sample is no line
+    if (plot && latest) plot.setData(latest);
     else build();
   };
   return figure;

@@ -41,7 +41,7 @@ async function showGroup(box, which, signal) {
   const more = h("button", {type: "button", hidden: true}, "Show more");
   const again = () => showGroup(box, which, signal);
   fill(box, h("nav", {class: "crumbs", "aria-label": "Breadcrumb"}, h("a", {href: "#dead-letters"}, TITLE), " / "),
-    h("h1", {class: "long"}, which.reason_pattern), h("p", {class: "soft"}, `Destination: ${which.destination ?? "all"} · cause: ${which.cause ?? "all"}`), bar, body, more);
+    h("h1", {class: "long"}, which.reason_pattern), h("p", {class: "soft"}, `Destination: ${which.destination ?? "all"} · cause: ${which.cause ?? "all"}${which.reason_pattern.includes("#") ? " · # stands for any number" : ""}`), bar, body, more);
   let after = 0;
   const list = table("Dead letters of this reason", ["", "Id", "Event", "User", "Reason", "n Attempts", "Time (UTC)"], []);
   const rows = list.querySelector("tbody");
@@ -122,7 +122,7 @@ async function showOne(box, id, signal) {
   const facts = [
     ["Destination", h("a", {href: `#destinations/${encodeURIComponent(letter.destination)}`}, letter.destination)],
     ["Failed", `${moment(letter.at)}, cause: ${letter.cause}`], ["Reason", letter.reason], ["Event", letter.event_name], ["User", letter.user || "(none)"],
-    ["Its way", h("a", {href: `#events/${encodeURIComponent(letter.event)}`, class: "id"}, letter.event)],
+    ["Trace", h("a", {href: `#events/${encodeURIComponent(letter.event)}`, class: "id"}, letter.event)],
   ];
   fill(box, h("nav", {class: "crumbs", "aria-label": "Breadcrumb"}, h("a", {href: "#dead-letters"}, TITLE), " / "),
     h("h1", {}, `Dead letter ${letter.id}`), tools({ids: [letter.id]}, 1, () => { location.hash = "dead-letters"; }, signal),

@@ -87,7 +87,7 @@ function factsOf(one) {
     one.oldest !== null && ["Oldest pending", moment(one.oldest)],
     one.paused_until !== null && ["Vendor asks to wait until", moment(one.paused_until)],
     one.shadow && ["Shadow", `${count(one.shadowed)} events compared; nothing is delivered`],
-    ["Since start", `${count(one.delivered)} delivered, ${count(one.declined)} declined, ${count(one.retried)} failed attempts to retry, ${count(one.dead_lettered)} dead letters${one.dropped ? `, ${count(one.dropped)} dropped` : ""}`],
+    ["Since start", `${count(one.delivered)} delivered, ${count(one.declined)} declined, ${count(one.retried)} retries, ${count(one.dead_lettered)} dead letters${one.dropped ? `, ${count(one.dropped)} dropped` : ""}`],
     ["Limits", `${count(one.concurrency)} ${one.concurrency === 1 ? "attempt" : "attempts"} at once${one.rate === null ? "" : `, at most ${rate(one.rate)}`}${one.max_backlog === null ? "" : `, backlog of at most ${count(one.max_backlog)} requests`}`],
     one.dead_letters > 0 && ["Dead letters", h("a", {href: `#dead-letters?destination=${encodeURIComponent(one.name)}`}, `${count(one.dead_letters)} to review`)],
   ];

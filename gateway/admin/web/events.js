@@ -59,7 +59,7 @@ export async function show(box, here, signal) {
 function nothing(narrowed) {
   return narrowed
     ? empty("No traces match these filters.", "Remove a filter. Under load only some successes are traced; failures always are.")
-    : empty("No events yet.", h("p", {}, "Send an event to a source. To see first what would happen to it, use the ", h("a", {href: "#playground"}, "playground"), "."));
+    : empty("No events yet.", h("p", {}, "Send an event to a source. The ", h("a", {href: "#playground"}, "playground"), " shows what would happen to it, and copies an example request as curl."));
 }
 
 function search() {

@@ -48,16 +48,18 @@ async function show() {
     await open(box, here, signal);
   } catch (error) {
     if (signal.aborted) return;
-    fill(box, h("h1", {}, TITLE), wrong(error));
+    fill(box, h("h1", {}, TITLE), wrong(error, here.id && h("p", {}, h("a", {href: `#${here.name}`}, `Back to ${TITLE.toLowerCase()}`))));
   }
 }
 
-function wrong(error) {
-  if (error instanceof Problem) return empty(error.message, ...error.problems);
+function wrong(error, ...more) {
+  if (error instanceof Problem) return empty(sentence(error.message), ...error.problems.map(sentence), ...more);
   if (error instanceof TypeError) return empty("Cannot reach the gateway.", "It may be restarting. Reload this page to try again.");
   console.error(error);
   return empty("This page failed to load.", String(error));
 }
+
+const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 
 window.addEventListener("hashchange", show);
 window.addEventListener("unhandledrejection", (event) => {

@@ -42,7 +42,7 @@ function told({attention, sources}) {
   }
   const quiet = sources.every((one) => one.accepted === 0);
   if (quiet) {
-    return empty("No events yet.", h("p", {}, "Send an event to a source. To see first what would happen to it, use the ", h("a", {href: "#playground"}, "playground"), "."));
+    return empty("No events yet.", h("p", {}, "Send an event to a source. The ", h("a", {href: "#playground"}, "playground"), " shows what would happen to it, and copies an example request as curl."));
   }
   const unrouted = sources.reduce((sum, one) => sum + one.unrouted, 0);
   return h("p", {class: "fine"}, unrouted

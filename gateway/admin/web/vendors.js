@@ -29,7 +29,7 @@ async function showOne(box, name, signal) {
 
 function section(one) {
   return h("section", {class: "mapped"}, h("h2", {}, one.endpoints.map((path) => h("code", {}, path))),
-    one.meanings.length > 0 && h("details", {}, h("summary", {}, `Values of ${one.field}`), h("dl", {class: "pairs"}, one.meanings.map(({word, event}) => [h("dt", {}, h("code", {}, word)), h("dd", {}, event)]))),
+    one.meanings.length > 0 && h("details", {}, h("summary", {}, "Values of ", h("code", {}, one.field)), h("dl", {class: "pairs"}, one.meanings.map(({word, event}) => [h("dt", {}, h("code", {}, word)), h("dd", {}, event)]))),
     one.rows.length ? table(`Fields of ${one.endpoints.join(", ")}`, ["Vendor field", "Event field", "Codec", "Notes"], one.rows.map(fieldRow)) : empty("No fields."));
 }
 
