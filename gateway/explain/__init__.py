@@ -1,10 +1,10 @@
-"""What becomes of one request, told without sending anything.
+"""Explain what the gateway would do with one request, without sending anything.
 
-Entrance.enter       Asked           -> the source, the request as stored, its events | Refusal
-Explaining.explain   Asked           -> Explanation: verdicts of routes, steps, requests, losses
-judging.judged       Case            -> Judged: what is not as the test expects
+DryRunIngest.enter   ExplainRequest -> DryRunRequest: the source, the stored request, its events
+Explainer.explain    ExplainRequest -> Explanation: routes, steps, outgoing requests, losses
+run_route_test       RouteTest      -> RouteTestResult: what differs from the test's expectations
 
-Values in, values out: the command line prints them, and whoever else likes to may show them.
+The command line, the admin API and `gateway test` print the results.
 """
 
 from gateway.explain.dry_run import DryRunIngest

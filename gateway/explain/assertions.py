@@ -1,4 +1,4 @@
-"""Tests of a configuration: what is not as a test expects."""
+"""Run the tests of a configuration: explain a request and compare the result with the test."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,27 +15,27 @@ from gateway.json_text import dumps
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One thing that is not as a test expects."""
+    """A difference between a test's expectation and the result."""
 
     about: str
-    """A destination; empty where it is the request as a whole."""
+    """The destination; empty for the request as a whole."""
     what: str
     changes: tuple[Difference, ...] = ()
-    """What was expected, and what is there, path by path."""
+    """The differences by path: before is the expected value, after the actual one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteTestResult:
-    """How a test went."""
+    """The result of a test."""
 
     case: RouteTest
     findings: tuple[Mismatch, ...]
     explanation: Explanation | None
-    """None where nothing could be explained; the only finding says why."""
+    """None if the request could not be explained; the only finding says why."""
 
     @property
     def passed(self) -> bool:
-        """Tell whether everything is as expected."""
+        """Return whether there is no mismatch."""
         return not self.findings
 
 
@@ -46,8 +46,8 @@ def run_route_test(
 
     Args:
         case: the test.
-        explaining: of its configuration.
-        destinations: all that there are, in the order in which they are looked at.
+        explaining: the explainer of the test's configuration.
+        destinations: the names of all destinations, in the order of the report.
     """
     try:
         explanation = explaining.explain(_asked(case))
@@ -57,7 +57,7 @@ def run_route_test(
     if refusal is not None:
         return RouteTestResult(case, tuple(_refused(config, refusal.reason)), explanation)
     if config.rejected is not None:
-        what = "the request is not refused: it holds events and is answered"
+        what = "the request is not rejected: its events are accepted"
         return RouteTestResult(case, (Mismatch("", what),), explanation)
     found = [one for name in destinations for one in _findings(name, config, explanation)]
     return RouteTestResult(case, tuple(found), explanation)
@@ -71,7 +71,7 @@ def _asked(case: RouteTest) -> ExplainRequest:
             written = (case.folder / config.file).read_bytes()
         except OSError as error:
             reason = (error.strerror or "cannot be read").lower()
-            raise ExplainRequestError(f"its file {config.file}: {reason}; mend the path") from error
+            raise ExplainRequestError(f"file {config.file}: {reason}; correct the path") from error
     elif body is None or isinstance(body, str):
         written = (body or "").strip().encode()
     else:
@@ -84,20 +84,20 @@ def _asked(case: RouteTest) -> ExplainRequest:
 
 def _refused(config: RouteTestConfig, reason: str) -> Iterator[Mismatch]:
     if config.rejected is None:
-        yield Mismatch("", f"the request becomes no event: {reason}")
+        yield Mismatch("", f"the request has no event: {reason}")
     elif config.rejected not in reason:
         change = Difference("reason", config.rejected, reason)
-        yield Mismatch("", "the request is refused for another reason", (change,))
+        yield Mismatch("", "the request is rejected for another reason", (change,))
 
 
 def _findings(name: str, config: RouteTestConfig, explanation: Explanation) -> Iterator[Mismatch]:
-    """Yield what is not as expected at one destination."""
+    """Yield the mismatches at one destination."""
     got = sent_to(name, explanation)
     wanted = None if config.expect is None else config.expect.get(name)
     why = why_not(name, explanation)
     if wanted is None and got:
         many = "a request" if len(got) == 1 else f"{len(got)} requests"
-        yield Mismatch(name, f"gets {many}, and should get nothing")
+        yield Mismatch(name, f"gets {many}, but should get nothing")
     elif wanted is not None and not got:
         yield Mismatch(name, f"gets nothing: {why}")
     elif wanted and len(wanted) != len(got):
@@ -114,7 +114,7 @@ def _findings(name: str, config: RouteTestConfig, explanation: Explanation) -> I
 
 
 def sent_to(name: str, explanation: Explanation) -> list[OutgoingRequest]:
-    """Return the requests that a destination gets, in order; forwarded ones once."""
+    """Return the requests for a destination, in order; a request for several events occurs once."""
     found: list[OutgoingRequest] = []
     for event in explanation.events:
         for delivery in event.deliveries:
@@ -127,7 +127,7 @@ def sent_to(name: str, explanation: Explanation) -> list[OutgoingRequest]:
 
 
 def why_not(name: str, explanation: Explanation) -> str:
-    """Return why a destination does not get what it does not get."""
+    """Return the reasons why a destination does not get events."""
     reasons: dict[str, None] = {}
     for event in explanation.events:
         for route in event.routes:
@@ -142,31 +142,31 @@ def why_not(name: str, explanation: Explanation) -> str:
                 reasons[f"{decision.route}: {decision.reason}{part}"] = None
             elif decision.filtered:
                 reasons[f"{decision.route}: {decision.filtered}"] = None
-    return "; ".join(reasons) or "no route leads there"
+    return "; ".join(reasons) or "no route leads to this destination"
 
 
 def _compared(
     name: str, which: str, expected: ExpectedRequestConfig, sent: OutgoingRequest
 ) -> Iterator[Mismatch]:
-    """Yield what of a request is not as expected."""
+    """Yield the mismatches of one request."""
     changes = list(_outside(expected, sent))
     got = _json(sent.body)
     if expected.body is not None:
         wanted = _json(expected.body) if isinstance(expected.body, str) else expected.body
         changes += diff_json(wanted, got) if expected.exact else _lacking(wanted, got)
     if changes:
-        yield Mismatch(name, f"{which} is not as expected", tuple(changes))
+        yield Mismatch(name, f"{which} differs from the expected one", tuple(changes))
     held = [
         Difference(path, MISSING, value)
         for path, value in leaf_values(got)
         if any(_within(path, lacked) for lacked in expected.absent)
     ]
     if held:
-        yield Mismatch(name, f"{which} has what it should lack", tuple(held))
+        yield Mismatch(name, f"{which} has fields that must be absent", tuple(held))
     text = "\n".join((sent.url, *sent.headers.values(), sent.body))
     for hidden in expected.must_not_contain:
         if hidden in text or json.dumps(hidden)[1:-1] in text:
-            yield Mismatch(name, f"{which} says {hidden!r}, which it should hide")
+            yield Mismatch(name, f"{which} contains {hidden!r}, which it must not")
 
 
 def _outside(expected: ExpectedRequestConfig, sent: OutgoingRequest) -> Iterator[Difference]:
@@ -182,7 +182,7 @@ def _outside(expected: ExpectedRequestConfig, sent: OutgoingRequest) -> Iterator
 
 
 def _lacking(wanted: Any, got: Any, path: str = "") -> Iterator[Difference]:
-    """Yield where *got* does not say all that is *wanted*; it may say more, in tables."""
+    """Yield the parts of *wanted* that *got* lacks; tables in *got* may have more keys."""
     if isinstance(wanted, Mapping) and isinstance(got, Mapping):
         for name, held in wanted.items():
             below = f"{path}.{name}" if path else str(name)
@@ -195,7 +195,7 @@ def _lacking(wanted: Any, got: Any, path: str = "") -> Iterator[Difference]:
 
 
 def _within(path: str, lacked: str) -> bool:
-    """Tell whether *path* is *lacked* or below it; positions in lists do not count."""
+    """Return whether *path* is *lacked* or below it; list indexes are ignored."""
     plain = "".join(part.partition("]")[2] if n else part for n, part in enumerate(path.split("[")))
     return plain == lacked or plain.startswith(f"{lacked}.")
 

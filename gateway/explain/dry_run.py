@@ -1,4 +1,4 @@
-"""The way in for a request that is only talked about: its source, and its events."""
+"""Take a request through the ingest steps without storing it: find its source, read its events."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -18,28 +18,28 @@ from gateway.tracking import PlannedEvents
 from gateway.tracking.plan import PlanResult
 
 REQUEST_ID = "request"
-"""Stands for the id that the gateway would give; ids of events derive from it."""
+"""The id of explained requests; the ids of their events derive from it."""
 PLAIN = "application/x-www-form-urlencoded"
-"""What HTTP libraries write where nobody names a content type."""
+"""The content type that HTTP libraries send by default."""
 
 
 class DryRunRequest(NamedTuple):
-    """A request, as far as the way in takes it."""
+    """A request after ingest: its source and events, or the reason why it has none."""
 
     request: Request
     source: str = ""
     vendor: str = ""
     events: Sequence[Event] = ()
-    """As they came."""
+    """The events as parsed, before the tracking plan."""
     kept: PlannedEvents = PlannedEvents(())
     planned: tuple[PlanResult | None, ...] = ()
-    """What the tracking plan has against each event."""
+    """The result of the tracking plan for each event."""
     refusal: Refusal | None = None
     answer: Response | None = None
 
 
 class DryRunIngest:
-    """The sources of a configuration, for requests that nobody sends."""
+    """The sources of a configuration, for requests that are only explained."""
 
     def __init__(self, config: Config, registry: PluginRegistry) -> None:
         self._urls = {name: source.url for name, source in config.sources.items()}
@@ -59,25 +59,26 @@ class DryRunIngest:
             )
             for name, source in config.sources.items()
         }
-        self._doors = SourceIndex(self._sources.values())
+        self._index = SourceIndex(self._sources.values())
 
     def enter(self, asked: ExplainRequest) -> DryRunRequest:
-        """Return what becomes of a request until it is routed.
+        """Find the source of a request and read its events.
 
         Raises:
-            AskedError: it cannot be told which source or endpoint is meant.
+            ExplainRequestError: it is ambiguous which source or endpoint is meant, or there is
+                none.
         """
         if asked.source or not asked.path:
             source = self._named(asked.source)
             request, taken = _found(source, asked)
             return taken if taken is not None else self._taken(source, request)
         method, path = _split(asked.path, "POST")
-        found = self._doors.find(path.partition("?")[0], asked.headers, method)
+        found = self._index.find(path.partition("?")[0], asked.headers, method)
         if found is None:
-            nobody = Refusal(
+            refusal = Refusal(
                 "no source serves this path", json_response(404, {"error": "not found"})
             )
-            return DryRunRequest(_request(asked, method, path), refusal=nobody)
+            return DryRunRequest(_request(asked, method, path), refusal=refusal)
         query = path.partition("?")[1:]
         request = _request(asked, method, found.path + "".join(query))
         source = found.source
@@ -104,16 +105,16 @@ class DryRunIngest:
             return next(iter(self._sources.values()))
         known = ", ".join(self._sources)
         raise ExplainRequestError(
-            f"say with `from` which source it comes through, or give its path; there are {known}"
+            f"there are several sources; name one of {known} in `from`, or give the `path`"
         )
 
     def _taken(self, source: Source, request: Request) -> DryRunRequest:
-        """Return what *source* makes of a request whose credential is fine."""
+        """Read a request whose key is valid, or was not checked."""
         if not source.translates(request.method, request.path):
             url = self._urls[source.name]
             if url:
-                passed = Refusal(f"it is passed on to {url} at once", None)
-                return DryRunRequest(request, source.name, source.input.name, refusal=passed)
+                relayed = Refusal(f"it is relayed to {url}", None)
+                return DryRunRequest(request, source.name, source.input.name, refusal=relayed)
             return _unread(source, request)
         try:
             return _read(source, request)
@@ -122,10 +123,10 @@ class DryRunIngest:
 
 
 def _read(source: Source, request: Request) -> DryRunRequest:
-    """Return the events of a request, as they are routed.
+    """Read the events of a request, as they are routed.
 
     Raises:
-        Rejected: the vendor, or the tracking plan, refuses it.
+        Rejected: the vendor's input or the tracking plan rejects the request.
     """
     reads = source.input
     stored = source.to_stored(request, request.body)
@@ -141,18 +142,18 @@ def _read(source: Source, request: Request) -> DryRunRequest:
 
 
 def _unread(source: Source, request: Request) -> DryRunRequest:
-    """Return what becomes of a request that is no event, where nothing is passed on."""
+    """Explain a request that is no event and is not relayed."""
     refusal = source.rejection_for(request.method, request.path)
     try:
         endpoint = f"{request.method} {request.path}"
         known = endpoint in source.input.unsupported
-        told = source.input.static_response(request, "0" * 32) if known else None
+        response = source.input.static_response(request, "0" * 32) if known else None
     except Rejected as error:
-        refusal, told = error, None
-    if told is None:
+        refusal, response = error, None
+    if response is None:
         return _refused(source, request, refusal)
-    answered = Refusal("the gateway answers such reads by itself", told)
-    return DryRunRequest(request, source.name, source.input.name, refusal=answered)
+    static = Refusal("the gateway responds to such reads itself", response)
+    return DryRunRequest(request, source.name, source.input.name, refusal=static)
 
 
 def _refused(source: Source, request: Request, error: Rejected) -> DryRunRequest:
@@ -162,10 +163,10 @@ def _refused(source: Source, request: Request, error: Rejected) -> DryRunRequest
 
 
 def _found(source: Source, asked: ExplainRequest) -> tuple[Request, DryRunRequest | None]:
-    """Return the request for the endpoint that is meant; with what it is refused, if it is.
+    """Return the request with its endpoint; or else the rejection, if the only endpoint rejects it.
 
     Raises:
-        AskedError: there is no such endpoint, or several take the body.
+        ExplainRequestError: there is no such endpoint, or several accept the body.
     """
     if asked.path:
         return _request(asked, *_endpoint(source, asked.path)), None
@@ -180,19 +181,17 @@ def _found(source: Source, asked: ExplainRequest) -> tuple[Request, DryRunReques
             taken.append(request)
     if len(taken) > 1:
         paths = ", ".join(request.path for request in taken)
-        raise ExplainRequestError(
-            f"{paths} would all take this body; say with `path` where it is posted"
-        )
+        raise ExplainRequestError(f"several endpoints accept this body: {paths}; give the `path`")
     if taken:
         return taken[0], None
     if len(refused) == 1:
         return refused[0][0], _refused(source, *refused[0])
     reasons = "".join(f"\n  {one.method} {one.path}: {error}" for one, error in refused)
-    raise ExplainRequestError(f"no endpoint of {source.input.name} takes this body:{reasons}")
+    raise ExplainRequestError(f"no endpoint of {source.input.name} accepts this body:{reasons}")
 
 
 def _endpoint(source: Source, written: str) -> tuple[str, str]:
-    """Return the method and the path, as the vendor knows it, with its query."""
+    """Return the method, and the path without the source's mount but with its query."""
     known = source.input.endpoints
     method, path = _split(written, "")
     if source.mount and path.startswith(f"{source.mount}/"):

@@ -1,4 +1,4 @@
-"""From a request that is only talked about to the requests that it would make."""
+"""Explain a request: route its events and render the requests that would be sent."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,44 +27,45 @@ from gateway.spool import DeliveryRef, Entry
 from gateway.spool.values import delivery_number
 
 Stories = Mapping[tuple[str, int], DeliveryExplanation]
-"""What becomes of deliveries, by destination and by number among the request's."""
+"""Explained deliveries, by destination and by number among the request's deliveries."""
 
 
 class Explainer:
-    """Tells what a configuration does with requests.
+    """Explains what a configuration does with requests.
 
-    A request is told as if it were alone: nothing is a repeat, nothing waits, and events that
-    could share a request go one by one.
+    Each request is explained alone: no event is a duplicate, no delivery waits, and events are not
+    batched into one outgoing request.
     """
 
     def __init__(self, config: Config, registry: PluginRegistry) -> None:
-        self._entrance = DryRunIngest(config, registry)
+        self._ingest = DryRunIngest(config, registry)
         self._router = Router(config.routes)
         self._remembers = config.consent.retention is not None
         self._shadows = {name for name, to in config.destinations.items() if to.shadow}
         self._at = 0.0
         self.redactor = redactor_of(config)
-        """Hides the configured credentials, wherever a sender may have written one."""
+        """Hides the configured credentials wherever a sender may have written them."""
         self._exits = {
             name: make_renderer(destination, registry, lambda: self.redactor, lambda: self._at)
             for name, destination in config.destinations.items()
         }
 
     def explain(self, asked: ExplainRequest) -> Explanation:
-        """Return what becomes of a request.
+        """Explain a request.
 
         Raises:
-            AskedError: it cannot be told which source or endpoint is meant.
+            ExplainRequestError: it is ambiguous which source or endpoint is meant, or there is
+                none.
         """
         self._at = asked.at.timestamp()
-        entered = self._entrance.enter(asked)
+        entered = self._ingest.enter(asked)
         request, source, vendor = entered.request, entered.source, entered.vendor
         if entered.refusal is not None:
             return Explanation(request, source, vendor, refusal=entered.refusal)
         events = entered.kept.events
         consented = self._consented(events, asked.consented)
         stories = self._deliveries(entered, consented)
-        told = tuple(
+        explained = tuple(
             EventExplanation(
                 event,
                 entered.events[index],
@@ -73,22 +74,22 @@ class Explainer:
             )
             for index, event in enumerate(events)
         )
-        return Explanation(request, source, vendor, answer=entered.answer, events=told)
+        return Explanation(request, source, vendor, answer=entered.answer, events=explained)
 
     def _consented(
         self, events: Sequence[Event], before: Mapping[str, bool]
     ) -> dict[int, Consented]:
-        """Return what is remembered of each event's user once the request has been heard."""
+        """Return the stored consent of each event's user, after this request was stored."""
         if not self._remembers:
             return {index: {} for index in range(len(events))}
-        heard = []
+        stored = []
         for event in events:
-            words = dict(before)
+            consent = dict(before)
             for other in events:
                 if _same_user(event, other):
-                    words.update(other.consent)
-            heard.append(words)
-        return dict(enumerate(heard))
+                    consent.update(other.consent)
+            stored.append(consent)
+        return dict(enumerate(stored))
 
     def _deliveries(self, entered: DryRunRequest, consented: Mapping[int, Consented]) -> Stories:
         kept = entered.kept
@@ -138,19 +139,19 @@ def _same_user(one: Event, other: Event) -> bool:
 
 
 def _taken(steps: StepChain, event: Event, consented: Consented) -> Iterator[StepResult]:
-    """Yield the steps until one filters the event, or fails; its delivery says which."""
-    told = steps.each(event, consented)
+    """Yield the steps until one filters the event or fails; the delivery has the reason."""
+    results = steps.each(event, consented)
     while True:
         try:
-            yield next(told)
+            yield next(results)
         except StopIteration:
             return
-        except Exception:  # noqa: BLE001 - the delivery tells the failure in words
+        except Exception:  # noqa: BLE001 - the delivery's explanation has the failure
             return
 
 
 def _stories(to: str, exit_: Renderer, jobs: Sequence[Job]) -> Iterator[DeliveryExplanation]:
-    """Yield what becomes of the *jobs* of one destination, each by itself or all forwarded."""
+    """Yield the explained *jobs* of one destination: forwarded together, or each by itself."""
     rest = list(jobs)
     whole = exit_.prepare(rest)
     if not isinstance(whole, RenderFailure) and whole.forwarded:

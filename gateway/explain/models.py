@@ -1,4 +1,4 @@
-"""What is asked, and what there is to tell. Credentials of destinations are not among it."""
+"""Models of requests to explain, and of explanations, in which credentials are hidden."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,94 +14,94 @@ from gateway.tracking.plan import PlanResult
 
 
 class ExplainRequestError(GatewayError):
-    """A question that cannot be answered: it does not say which source, or which endpoint."""
+    """A request cannot be explained: its source or endpoint is ambiguous, or does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainRequest:
-    """A request as a person states it, with as much left out as goes without saying."""
+    """A request to explain; everything that has an obvious value may be left out."""
 
     body: bytes
     source: str = ""
-    """Through which source it comes; its credential is not asked for then. Where this is left
-    out, path, host and credential decide as they do for the running gateway."""
+    """The source that gets it; its key is not checked then. If empty, path, host and key decide, as
+    in the running gateway."""
     path: str = ""
-    """``/push`` or ``POST /push``, with its query; the endpoint that takes the body where this is
-    left out."""
+    """``/push`` or ``POST /push``, with its query. If empty, the endpoint that accepts the body."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """With names in lower case."""
+    """Names are in lower case."""
     at: datetime = EPOCH
-    """When it arrives."""
+    """The time of arrival."""
     ip: str = ""
-    """The address of the person's device behind it; empty for a backend."""
+    """The address of the user's device; empty for a server's request."""
     consented: Mapping[str, bool] = field(default_factory=dict)
-    """What is remembered of its users' consent."""
+    """The stored consent of its users, by category."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request becomes no events, and what its sender is told."""
+    """Why a request has no events, and the response that its sender gets."""
 
     reason: str
     answer: Response | None
-    """None where the gateway would not answer by itself."""
+    """None if the gateway would not respond by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutgoingRequest:
-    """A request as it would go out, with the credentials hidden."""
+    """A request as it would be sent, with the credentials hidden."""
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: str
     forwarded: bool
-    """It is the received request as it came, all of its events in one."""
+    """It is the received request, unchanged, with all of its events."""
     also: "tuple[OutgoingRequest, ...]" = ()
-    """Further requests that say the rest of the event."""
+    """Further requests for the same event."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryExplanation:
-    """One event on its way to one destination."""
+    """One event for one destination."""
 
     destination: str
     vendor: str
     event: Event
-    """As it is rendered, after the route's steps; as accepted where a step fails."""
+    """The event after the route's steps; as accepted if a step fails."""
     request: OutgoingRequest | None = None
     reason: str = ""
     """Why there is no request."""
     dead: bool = False
-    """For that reason it becomes a dead letter."""
+    """The delivery becomes a dead letter for that reason."""
     losses: tuple[Loss, ...] = ()
-    """What the event knows and the request does not say."""
+    """Fields of the event that the request lacks, or has in another form."""
     derived: Mapping[str, str] = field(default_factory=dict)
-    """What the request says although nobody said it, to what it follows from."""
+    """Fields of the request that the event does not have, each with the fields that it follows
+    from."""
     shadow: bool = False
-    """The destination is a shadow, so that the request is made for comparison."""
+    """The destination is a shadow: the request is only compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteExplanation:
-    """What one route says of one event, and does with it."""
+    """One route's decision about one event, its steps and its deliveries."""
 
     decision: RouteDecision
     steps: tuple[StepResult, ...] = ()
-    """The steps that are taken, the last of which may keep the event back."""
+    """The steps that were applied; the last one may filter the event."""
     deliveries: tuple[DeliveryExplanation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EventExplanation:
-    """What becomes of one event."""
+    """One event with its routes."""
 
     event: Event
-    """As it is routed, without what the tracking plan left out."""
+    """The event as routed, without the fields that the tracking plan removed."""
     came: Event
-    """As it came, with that."""
+    """The event as parsed, with those fields."""
     planned: PlanResult | None
-    """What its source's tracking plan has against it."""
+    """The result of the tracking plan."""
     routes: tuple[RouteExplanation, ...]
     """All routes, in the order of the configuration."""
 
@@ -113,14 +113,14 @@ class EventExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What becomes of one request."""
+    """An explained request."""
 
     request: Request
-    """As it is stored."""
+    """The request as it would be stored."""
     source: str
-    """Empty where no source takes it."""
+    """Empty if no source serves the request."""
     vendor: str
     refusal: Refusal | None = None
     answer: Response | None = None
-    """What its sender is told where it is not refused."""
+    """The sender's response, unless there is a refusal."""
     events: tuple[EventExplanation, ...] = ()

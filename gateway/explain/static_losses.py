@@ -1,4 +1,4 @@
-"""What is lost on a route whatever the event: told by the tables, before any event comes."""
+"""Compute from the mapping tables which fields never reach a destination."""
 
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,48 +33,49 @@ PLAUSIBLE = {
     "currency": "EUR",
     "address": {"city": "London", "country": "GB", "postalCode": "NW1"},
 }
-"""Values of fields in which not any text will do."""
+"""Values of fields that need a certain format."""
 
 
 @dataclass(frozen=True, slots=True)
 class StaticLosses:
-    """What one route can never bring to one destination."""
+    """The fields that one route can never deliver to one destination."""
 
     route: str
     destination: str
     vendors: tuple[str, ...]
-    """Whose formats its events come in."""
+    """The vendors in whose formats its events arrive."""
     fields: tuple[str, ...] = ()
-    """Fields that its events may have, and that no request to the destination says."""
+    """Fields that its events may have and that no request to the destination contains."""
     nothing: str = ""
-    """Why the destination gets none of its events; empty where it gets some."""
+    """Why the destination gets none of its events; empty if it gets some."""
     failed: str = ""
-    """What a plugin made of an event that has every field, where that was a mistake of its own."""
+    """The exception of a plugin that fails on an event with every field; empty otherwise."""
 
 
 def static_losses(config: Config, registry: PluginRegistry) -> Iterator[StaticLosses]:
-    """Yield, per route and destination, what is lost of every event.
+    """Yield the losses of every route at every destination.
 
-    What the tables of a source's vendor can say counts, and what the route's steps set. Events in
-    the destination's own format lose nothing by its tables.
+    Considered are the fields that the source vendor's tables can fill and that the route's steps
+    set. Events in the destination's own format lose nothing.
     """
     kinds = known_kinds([*registry.inputs.values(), *registry.outputs.values()])
     for route in config.routes:
         sources = config.sources if route.sources is None else route.sources
         vendors = tuple(dict.fromkeys(config.sources[name].vendor for name in sources))
         for to in dict.fromkeys(route.to):
-            exit_ = config.destinations[to]
-            output = registry.outputs[exit_.vendor](exit_.settings)
-            others = tuple(vendor for vendor in vendors if vendor != exit_.vendor)
-            if not others or exit_.credentials == "client":
+            destination = config.destinations[to]
+            output = registry.outputs[destination.vendor](destination.settings)
+            others = tuple(vendor for vendor in vendors if vendor != destination.vendor)
+            if not others or destination.credentials == "client":
                 continue
             tally = _Tally(output, StepChain(route.name, route.steps))
             try:
                 for vendor in others:
                     for event in _events(route, registry.inputs[vendor].endpoints.values(), kinds):
                         tally.look(event, registry.inputs[vendor].endpoints.values())
-            except Exception as error:  # noqa: BLE001 - whatever a stranger's plugin raises
-                yield StaticLosses(route.name, to, others, failed=f"{exit_.vendor}: {error!r}")
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                failed = f"{destination.vendor}: {error!r}"
+                yield StaticLosses(route.name, to, others, failed=failed)
                 continue
             if tally.lost or (tally.declined and not tally.taken):
                 nothing = "" if tally.taken else tally.declined
@@ -83,7 +84,7 @@ def static_losses(config: Config, registry: PluginRegistry) -> Iterator[StaticLo
 
 
 def known_kinds(vendors: Iterable[type[Vendor]]) -> frozenset[Kind]:
-    """Return all kinds of events that some vendor's tables name."""
+    """Return all kinds of events in the tables of *vendors*."""
     return frozenset(
         kind
         for vendor in vendors
@@ -93,11 +94,11 @@ def known_kinds(vendors: Iterable[type[Vendor]]) -> frozenset[Kind]:
 
 
 class _Tally:
-    """What becomes of one route's events at one destination.
+    """Collects the losses of one route's events at one destination.
 
     Attributes:
-        taken: some event arrives.
-        declined: why some event does not.
+        taken: at least one event is delivered.
+        declined: why an event is declined; the last reason.
     """
 
     def __init__(self, output: Output, steps: StepChain) -> None:
@@ -110,19 +111,25 @@ class _Tally:
 
     @property
     def lost(self) -> list[str]:
-        """Return the fields that some event has and that no request says, wholes for parts."""
+        """Return the fields that events have and no request contains.
+
+        If no field of a whole part is sent, the part is listed instead of its fields.
+        """
         paths = (path for path in self._lost if path not in self._said)
         return list(dict.fromkeys(self._whole(path) for path in paths))
 
     def _whole(self, path: str) -> str:
-        """Return the largest part of the event around *path* of which nothing is said."""
+        """Return the largest part of the event around *path* of which no field is sent."""
         above = path.rpartition(".")[0]
         if not above or any(said.startswith(f"{above}.") or said == above for said in self._said):
             return path
         return self._whole(above)
 
     def look(self, event: Event, sources: Iterable[EventMapping]) -> None:
-        """Note what becomes of an event that has every field, as far as its *sources* tell them."""
+        """Add the losses of an event that has every field.
+
+        Only the fields that the *sources* can fill count.
+        """
         try:
             changed = self._steps.apply(event)
             if isinstance(request := self._output.render(changed), Declined):
@@ -145,7 +152,7 @@ class _Tally:
 
 def _told(event: Event, sources: Iterable[EventMapping]) -> Iterator[str]:
     """Yield the fields that the tables of *sources* can fill in such an event."""
-    nameless = msgspec.structs.replace(event, name=event.type)  # by which any name's table goes
+    nameless = msgspec.structs.replace(event, name=event.type)  # selects the table for any name
     for mapped in sources:
         table = mapped.table_for(event) or mapped.table_for(nameless)
         for row in table.said(event) if table is not None else ():
@@ -154,7 +161,7 @@ def _told(event: Event, sources: Iterable[EventMapping]) -> Iterator[str]:
 
 
 def _plain(path: str) -> str:
-    """Return a path without positions, and without the free names that it may end in."""
+    """Return *path* without list positions, and without free keys at its end."""
     path = path.replace("[]", "").replace("[0]", "").replace("[1:]", "")
     head, extra, _ = path.partition(".extra")
     return head + extra
@@ -163,7 +170,7 @@ def _plain(path: str) -> str:
 def _events(
     route: RouteConfig, sources: Iterable[EventMapping], kinds: frozenset[Kind]
 ) -> Iterator[Event]:
-    """Yield an event with every field, of each kind that the *sources* have and the route takes."""
+    """Yield events with every field: one per kind that the *sources* have and the route takes."""
     can = {kind for mapped in sources for kind in mapped.kinds()}
     for kind, name in sorted(kinds | can, key=str):
         if (kind, name) not in can and (kind, None) not in can:
@@ -179,7 +186,7 @@ def _events(
 
 
 def full(kind: str, name: str | None) -> Event:
-    """Return an event with something in every field."""
+    """Return an event with a value in every field."""
     return msgspec.structs.replace(_whole(), type=kind, name=name or "x")
 
 
@@ -189,7 +196,7 @@ def _whole() -> Event:
 
 
 def _variants(kind: str, name: str | None) -> Iterator[Event]:
-    """Yield full events, and those whose user is known by one id alone: vendors' calls differ."""
+    """Yield full events with both user ids and with one: vendors use different calls for them."""
     event = full(kind, name)
     yield event
     yield msgspec.structs.replace(event, anonymous_id=None)
@@ -202,7 +209,7 @@ def _filled(struct: type) -> dict[str, Any]:
 
 
 def _sample(hint: Any) -> Any:
-    """Return some value of a type."""
+    """Return a value of a type."""
     if hint in SAMPLES:
         return SAMPLES[hint]
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):

@@ -1,1 +1,1 @@
-"""What an event knows and a destination's format cannot say: computed from the mapping tables."""
+"""Compute what an event loses at a destination, from the mapping tables."""

@@ -1,4 +1,4 @@
-"""What becomes of each field of an event at a destination, and how often it is lost."""
+"""Determine for each field of an event whether a destination gets it, and count losses."""
 
 import re
 import time
@@ -20,29 +20,29 @@ How: TypeAlias = Literal["kept", "coerced", "lost"]
 PART = re.compile(r"\[|\.")
 
 NO_PLACE = "has no place for it"
-"""Why most fields are lost."""
+"""The reason of most losses."""
 QUOTED = re.compile(r"(?<!\w)'[^']*'")
 
 
 class FieldOutcome(NamedTuple):
-    """What becomes of one field."""
+    """The outcome of one field."""
 
     path: str
-    """In the event, e.g. ``properties.products[].name``."""
+    """The path in the event, such as ``properties.products[].name``."""
     how: How
     value: Any
-    """What the event has there; of a list's members, the first one's."""
+    """The value in the event; of the first item, if the field is in a list."""
     to: str
-    """Where the vendor's payload has it; empty where it is lost, or where no row says."""
+    """The path in the vendor's payload; empty if the field is lost, or no row writes it."""
     why: str
-    """Why it is lost or coerced, for a person; empty where it is kept."""
+    """Why the field is lost or coerced; empty if it is kept."""
 
 
 def field_outcomes(output: Output, event: Event) -> list[FieldOutcome]:
-    """Return what becomes of each field that *event* has, in the order of its fields.
+    """Return the outcome of each field of *event*, in the order of its fields.
 
-    Fields that are the gateway's own are not among them. It is empty where *output* declines the
-    event, and where no field is left to speak of.
+    The gateway's own fields are left out. The list is empty if *output* declines the event, or if
+    the event has no other field.
     """
     call = output.select(event)
     if isinstance(call, Declined):
@@ -57,37 +57,37 @@ def field_outcomes(output: Output, event: Event) -> list[FieldOutcome]:
         if loss is not None:
             used.add(loss.path)
         row = rows.get(path) or rows.get(_free(path))
-        fate = _fate(output.name, path, value, loss, row)
-        if fate.how == "lost" and (reason := why(output, event, path, free=free)):
-            fate = fate._replace(why=reason)
-        found.append(fate)
+        outcome = _outcome(output.name, path, value, loss, row)
+        if outcome.how == "lost" and (reason := why(output, event, path, free=free)):
+            outcome = outcome._replace(why=reason)
+        found.append(outcome)
     parts = (loss for path, loss in told.items() if path not in used)
-    return found + [_fate(output.name, loss.path, loss.value, loss, None) for loss in parts]
+    return found + [_outcome(output.name, loss.path, loss.value, loss, None) for loss in parts]
 
 
 def derived(output: Output, event: Event) -> dict[str, str]:
-    """Return what *output* is told although nobody said it, to what it follows from."""
+    """Return the fields that *output* adds to *event*, each with the fields it follows from."""
     call = output.select(event)
     return {} if isinstance(call, Declined) else dict(call.event.derived)
 
 
 def with_reasons(output: Output, event: Event) -> list[Loss]:
-    """Return the losses of *event* at *output*, each with the reason."""
-    reasons = {fate.path: fate.why for fate in field_outcomes(output, event)}
+    """Return the losses of *event* at *output*, each with its reason."""
+    reasons = {outcome.path: outcome.why for outcome in field_outcomes(output, event)}
     return [loss._replace(why=reasons.get(loss.path, loss.why)) for loss in output.losses(event)]
 
 
 def spellings(vendor: Vendor) -> dict[str, str]:
-    """Return the fields of the event to where *vendor*'s payloads have them, the first place.
+    """Return the event's fields with their wire paths in *vendor*'s payloads.
 
-    Free keys stand under the name that `named` gives them.
+    The first place counts. Free keys have the name that `named` gives them.
     """
     rows = (row for mapped in vendor.endpoints.values() for row in mapped.flat())
     return {path: row.synonyms[0] for path, row in _told(rows).items()}
 
 
 def spelt(path: str, known: Mapping[str, str]) -> str:
-    """Return where a payload has the event's *path*, by `spellings`; empty where it is unknown."""
+    """Return the wire path of the event's *path* according to `spellings`; empty if unknown."""
     mark = FREE.search(path)
     wire = known.get(path) or known.get(_free(path), "")
     if mark is None or not wire.endswith("*"):
@@ -96,7 +96,7 @@ def spelt(path: str, known: Mapping[str, str]) -> str:
 
 
 def reason_of(said: str) -> str:
-    """Return a reason without what it quotes of the event, so that alike reasons are counted."""
+    """Replace quoted values in a reason by "…", so that equal reasons can be counted together."""
     return QUOTED.sub("'…'", said)
 
 
@@ -110,18 +110,20 @@ def _told(rows: Any) -> dict[str, Row]:
 
 
 def _free(path: str) -> str:
-    """Return the mapping of free keys that has *path*, as `_told` has it."""
+    """Return the key of `_told` for the free keys that *path* is one of."""
     mark = FREE.search(path)
     return f"{path[: mark.end(2)]}.*" if mark else path
 
 
 def _whole(path: str, told: Mapping[str, Loss]) -> Loss | None:
-    """Return what is said of the whole that *path* is a part of."""
+    """Return the loss of the whole that *path* is a part of."""
     wholes = (path[: mark.start()] for mark in PART.finditer(path))
     return next((told[whole] for whole in wholes if whole in told), None)
 
 
-def _fate(vendor: str, path: str, value: Any, loss: Loss | None, row: Row | None) -> FieldOutcome:
+def _outcome(
+    vendor: str, path: str, value: Any, loss: Loss | None, row: Row | None
+) -> FieldOutcome:
     to = "" if row is None else _place(path, row)
     if loss is None:
         return FieldOutcome(path, "kept", value, to, "")
@@ -140,7 +142,7 @@ def _fate(vendor: str, path: str, value: Any, loss: Loss | None, row: Row | None
 
 
 def _place(path: str, row: Row) -> str:
-    """Return where *row* writes what the event has at *path*."""
+    """Return the wire path where *row* writes the event's *path*."""
     wire = row.synonyms[0]
     if not wire.endswith("*"):
         return wire
@@ -149,34 +151,33 @@ def _place(path: str, row: Row) -> str:
 
 
 PER_SECOND = 10
-"""Events a second that are looked at: 0.03 to 0.25 ms each, however many are delivered."""
+"""Events per second that are examined; each takes 0.03 to 0.25 ms."""
 
 log = structlog.get_logger()
 
 
 class LossCounter:
-    """Counts what delivered events lost at one destination.
+    """Counts the losses of delivered events at one destination.
 
-    It looks at no more than some events a second, so that it costs a reading of the clock for
-    each of the others. Free keys count as one field, so that there are no more counts than the
-    event has fields, times two.
+    It examines only some events per second; for the others it only reads the clock. Free keys count
+    as one field, so the number of counters is at most twice the number of event fields.
 
     Args:
-        output: the destination's.
-        per_second: how many events are looked at.
+        output: the output of the destination.
+        per_second: how many events are examined per second.
     """
 
     def __init__(self, output: Output, per_second: float = PER_SECOND) -> None:
         self.looked = 0
-        """Events that were looked at."""
+        """The number of examined events."""
         self.counts: Counter[tuple[str, str]] = Counter()
-        """Field, and ``lost`` or ``coerced``, to the events among them of which that is true."""
+        """The number of examined events by field and ``lost`` or ``coerced``."""
         self._output = output
         self._every = 1 / per_second
         self._next = 0.0
 
     def offer(self, event: Callable[[], Event]) -> None:
-        """Look at a delivered event, if it is time to."""
+        """Examine a delivered event if the rate permits it."""
         now = time.monotonic()
         if now < self._next:
             return

@@ -1,7 +1,7 @@
-"""The fullest event of every kind: each field that Segment's specs give it, with a likely value.
+"""Sample events with every field that Segment's specs give them, with plausible values.
 
-https://segment.com/docs/connections/spec/ecommerce/v2/ says which properties belong to which
-event; names of our own (`gateway.event.Names`) have those of their nearest relative there.
+The properties of each event follow https://segment.com/docs/connections/spec/ecommerce/v2/; events
+that only the gateway knows (`gateway.event.Names`) have those of the most similar event there.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from gateway.event import (
 )
 
 OTHER = "any other event"
-"""What a track event is called here that no spec names."""
+"""The label of track events whose names are in no spec."""
 AT = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
 CONTEXT = Context(
     page=Page(
@@ -95,7 +95,7 @@ PROPERTIES: dict[str, Properties] = {
     Names.SMS_LINK_CLICKED: MESSAGE,
     OTHER: Properties(category="plans", currency="EUR", value=9.9, extra=FREE),
 }
-"""Names of track events to what such an event says."""
+"""Names of track events with their properties."""
 
 
 def _event(kind: EventType, **more: Any) -> Event:
@@ -107,7 +107,7 @@ def _event(kind: EventType, **more: Any) -> Event:
 
 
 def full_events() -> Iterator[tuple[str, Event]]:
-    """Yield what each kind of event is called, and the fullest of its kind."""
+    """Yield the label of each kind of event with a full event."""
     yield "identify", _event("identify", traits=TRAITS)
     yield "alias", _event("alias", previous_id="p-1")
     yield "group", _event("group", group_id="g-1", traits=TRAITS)

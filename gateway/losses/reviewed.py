@@ -1,8 +1,8 @@
-"""Losses that were reviewed and accepted, each with its reason.
+"""Read losses that were reviewed and accepted, each with its reason.
 
-A vendor with free properties could be told every field. What its mapping leaves out on purpose
-stands in ``losses.toml`` beside it, each with the reason and, where a setting of the destination
-or a step of a route would mend it, with that. `gateway.testing` checks that the list is complete.
+A vendor with free properties could get every field. Fields that its mapping leaves out on purpose
+are listed in ``losses.toml`` beside it, each with the reason and, if possible, with the setting or
+the step that sends the field. `gateway.testing` checks that the list is complete.
 """
 
 import re
@@ -23,12 +23,12 @@ INDEX: Final = re.compile(r"\[\d+\]")
 
 
 def named(path: str) -> str:
-    """Return the name under which *path* is counted: free keys count as one, and so do members."""
+    """Return the name under which *path* is counted; free keys and list items are joined."""
     return FREE.sub(r"\1\2.*", membered(path))
 
 
 def membered(path: str) -> str:
-    """Return *path* without saying which member of a list it is about."""
+    """Return *path* with ``[]`` in place of list indexes."""
     return INDEX.sub("[]", path)
 
 
@@ -40,25 +40,25 @@ class Reviewed(NamedTuple):
     """Fields that are left out for one reason."""
 
     fields: tuple[str, ...]
-    """As globs, such as ``context.device.*``."""
+    """Glob patterns, such as ``context.device.*``."""
     events: tuple[str, ...]
-    """Types and names of the events that it is about; empty for all."""
+    """Types and names of events that it applies to; empty for all."""
     reason: str
     step: str
-    """What to write to have the field told; ``{field}`` is its name, and ``{place}``
-    what of the event has it, properties or traits. Empty where nothing would."""
+    """The setting or step that sends the field; ``{field}`` stands for its name and ``{place}`` for
+    "properties" or "traits". Empty if there is none."""
 
     def holds(self, event: Event, path: str) -> bool:
-        """Tell whether this is why *event*'s field at *path* does not arrive."""
+        """Return whether it applies to *event*'s field at *path*."""
         if self.events and not {event.type, event.name or ""} & set(self.events):
             return False
         field = named(path)
         return any(fnmatchcase(field, glob) for glob in self.fields)
 
     def why(self, path: str) -> str:
-        """Return the reason with the step, for the field at *path*."""
+        """Return the reason for the field at *path*, with the step that sends it."""
         if not self.step or (self.step.startswith("copy") and "[]" in path):
-            return self.reason  # no step copies a field of each member of a list
+            return self.reason  # no step can copy a field of every item in a list
         head, mark, rest = path.partition(".extra.")
         field = f"{head}.{rest}" if mark else path
         if self.step.startswith("include"):
@@ -71,29 +71,28 @@ class Reviewed(NamedTuple):
 
 
 def reviewed(output: type[Output]) -> tuple[Reviewed, ...]:
-    """Return the list of *output*'s vendor; empty where it has none.
+    """Return the reviewed losses of *output*'s vendor; empty without a file.
 
     Raises:
-        PluginError: the file is none that can be read.
+        PluginError: the file is invalid.
     """
     source = getattr(sys.modules.get(output.__module__), "__file__", None)
     return _read(Path(source).with_name(FILE)) if source else ()
 
 
 def takes_anything(call: OutgoingCall) -> bool:
-    """Tell whether the payload of *call* has a place for whatever an event knows."""
+    """Return whether the payload of *call* has a place for any field."""
     return any(row.wire.endswith("*") for row in call.table.said(call.event))
 
 
 def why(output: Output, event: Event, path: str, *, free: bool = True) -> str:
-    """Return the reviewed reason for which *event*'s field at *path* is lost; empty for none.
+    """Return the reviewed reason why *event*'s field at *path* is lost; empty if there is none.
 
     Args:
-        output: the destination.
-        event: as it is told.
-        path: of a field that is lost.
-        free: whether the payload `takes_anything`; where it does not, only the steps that are about
-            this kind of event would help.
+        output: the destination's output.
+        event: the event as rendered.
+        path: the path of a lost field.
+        free: whether the payload `takes_anything`; if not, only steps for this kind of event help.
     """
     for one in reviewed(type(output)):
         if one.holds(event, path) and (free or one.events or not one.step):
@@ -109,16 +108,16 @@ def _read(path: Path) -> tuple[Reviewed, ...]:
         listed = tomllib.loads(path.read_text()).get("lost", [])
         return tuple(_entries(listed))
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-        what = "each [[lost]] has fields, a reason, and at most events and a step"
+        what = "each [[lost]] needs fields and reason, and may have events and step"
         raise PluginError(f"{path}: {error}; {what}") from error
 
 
 def _entries(listed: list[dict[str, object]]) -> Iterator[Reviewed]:
     for entry in listed:
         if unknown := entry.keys() - KEYS:
-            raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+            raise ValueError(f"unknown keys: {', '.join(sorted(unknown))}")
         fields, events = entry["fields"], entry.get("events", [])
         if not isinstance(fields, list) or not isinstance(events, list):
-            raise TypeError("fields and events are lists")
+            raise TypeError("fields and events must be lists")
         step = str(entry.get("step", ""))
         yield Reviewed(tuple(fields), tuple(events), str(entry["reason"]), step)

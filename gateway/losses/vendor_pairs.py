@@ -1,7 +1,8 @@
-"""What each vendor's events lose at each other's, kind by kind, from the tables alone.
+"""Compute the losses between every two vendors, by kind of event, from the tables alone.
 
-A kind of event comes from a vendor as that vendor's tables can say it: the fullest event of its
-kind is written in the vendor's format and read again. What is left is asked of the other vendor.
+For each kind of event the fullest event is written in the source vendor's format and parsed again:
+the result has all fields that the vendor's clients can send. Then its losses at the target are
+computed.
 """
 
 from collections import Counter
@@ -22,16 +23,16 @@ from gateway.plugin.vendor import Input, Output
 from gateway.verdict import Declined
 
 WORST: tuple[How, ...] = ("lost", "coerced", "kept")
-"""Of several keys that count as one field the worst counts."""
+"""If several keys count as one field, the first of these outcomes counts."""
 
 
 class EventLosses(NamedTuple):
-    """What becomes of one kind of event on its way from one vendor to another."""
+    """The losses of one kind of event between two vendors."""
 
     fields: Mapping[str, How]
-    """The neutral fields that the first vendor says, in the order of the event."""
+    """The neutral fields that the source vendor can send, in the order of the event."""
     declined: str = ""
-    """Why the second vendor gets no such event; then there are no fields."""
+    """Why the target declines the event; there are no fields then."""
 
     def counts(self) -> Counter[str]:
         """Return how many fields are kept, coerced and lost."""
@@ -39,18 +40,18 @@ class EventLosses(NamedTuple):
 
 
 Pair = dict[str, EventLosses]
-"""Kinds of events to what becomes of them; without those that the first vendor cannot say."""
+"""Losses by kind of event; kinds that the source vendor cannot send are left out."""
 
 
 def pairs(
     registry: PluginRegistry, source: str | None = None, target: str | None = None
 ) -> dict[tuple[str, str], Pair]:
-    """Return what becomes of everything between vendors that read and write, the sender first.
+    """Return the losses between vendors, by source and target.
 
     Args:
         registry: the vendors.
-        source: whose events; everybody's where it is left out.
-        target: where they go; to everybody where it is left out.
+        source: the source vendor; all if left out.
+        target: the target vendor; all if left out.
     """
     both = vendors(registry)
     senders = both if source is None else [source]
@@ -68,7 +69,7 @@ def pairs(
 
 
 def vendors(registry: PluginRegistry) -> list[str]:
-    """Return the vendors that both read and write, which a pair is made of."""
+    """Return the vendors that have both an input and an output."""
     return sorted(registry.inputs.keys() & registry.outputs.keys())
 
 
@@ -83,7 +84,7 @@ def sendable_events(reads: Input, writes: Output) -> dict[str, Event]:
 
 
 def _sent(reads: Input, writes: Output, specimen: Event) -> Event | None:
-    """Return *specimen* as the vendor's own clients would send it; None where they cannot."""
+    """Return *specimen* as the vendor's own clients would send it; None if they cannot."""
     try:
         request = writes.render(replace(specimen, origin=writes.name))
         if isinstance(request, Declined):
@@ -117,9 +118,9 @@ def _told(output: Output, event: Event) -> EventLosses:
         return EventLosses({}, sent.reason)
     found: dict[str, How] = {}
     has = {named(path) for path, _ in filled_fields(event) if not path.startswith("extra.")}
-    for fate in field_outcomes(output, event):
-        field = named(fate.path)
+    for outcome in field_outcomes(output, event):
+        field = named(outcome.path)
         if field not in has:
             continue
-        found[field] = min(fate.how, found.get(field, fate.how), key=WORST.index)
+        found[field] = min(outcome.how, found.get(field, outcome.how), key=WORST.index)
     return EventLosses(found)

@@ -1,7 +1,8 @@
-"""The vendors' servers, emulated: strict about auth and shape, for trials and tests.
+"""Emulate the vendors' servers for trials and tests, strict about authentication and structure.
 
-The engine is here: the journal, planned faults and the page. Each vendor's own rules are in its
-folder's ``sandbox.py``, written from the vendor's document alone, in the words of ``checks``.
+This package has the server, the journal, planned faults and the page. The rules of each vendor are
+in its plugin's ``sandbox.py``, written from the vendor's documentation with the functions of
+``checks``.
 """
 
 from gateway.plugin.sandbox import Sandbox, SandboxResponse, json_response, status_text

@@ -1,4 +1,4 @@
-"""The sandbox's own endpoints: the journal, the planned faults, and the page."""
+"""The sandbox's own endpoints: journal, planned faults and page."""
 
 from typing import Any, Final
 
@@ -11,12 +11,12 @@ from gateway.sandbox.faults import BadFaultError, FaultPlan, UnknownVendorError
 from gateway.sandbox.journal import Journal
 
 HEARTBEAT: Final = 15.0
-"""Seconds of silence after which a stream is tested, so that one nobody reads comes to its end."""
+"""Seconds without entries after which a comment is sent, so that a dead connection is noticed."""
 _STREAM: Final = {"content-type": "text/event-stream", "cache-control": "no-store"}
 
 
 class SandboxApi:
-    """Serve what is under ``/_sandbox/`` and the page at ``/``."""
+    """Serves ``/_sandbox/``, and the page at ``/``."""
 
     def __init__(self, journal: Journal, faults: FaultPlan, vendors: list[str]) -> None:
         self._journal = journal
@@ -24,7 +24,7 @@ class SandboxApi:
         self._vendors = vendors
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the desk's endpoints."""
+        """Return the endpoints."""
         return [
             web.get("/", self.show),
             web.get("/_sandbox/requests", self.requests),
@@ -36,7 +36,7 @@ class SandboxApi:
         ]
 
     async def show(self, http: web.Request) -> web.Response:
-        """Return the page, of one vendor if ``?vendor=`` names one."""
+        """Return the page; only one vendor's requests with ``?vendor=``."""
         vendor = self._vendor(http)
         body = page.render(self._journal, self._vendors, vendor)
         return web.Response(
@@ -44,7 +44,7 @@ class SandboxApi:
         )
 
     async def requests(self, http: web.Request) -> web.Response:
-        """Return the journal in order of arrival: ``?vendor=`` and ``?after=`` narrow it."""
+        """Return the journal in order of arrival; ``?vendor=`` and ``?after=`` filter it."""
         entries = self._journal.after(_number(http.query.get("after", "0")), self._vendor(http))
         entries.sort(key=lambda entry: entry.arrival)
         return _json([entry.as_json() for entry in entries])
@@ -56,12 +56,12 @@ class SandboxApi:
         return web.Response(status=204)
 
     async def faults(self, http: web.Request) -> web.Response:
-        """Return the faults that are planned."""
+        """Return the planned faults."""
         del http
         return _json(self._faults.listed())
 
     async def plan(self, http: web.Request) -> web.Response:
-        """Plan a fault and return the whole plan."""
+        """Plan a fault and return all planned faults."""
         try:
             self._faults.plan(await http.read())
         except BadFaultError as error:
@@ -71,30 +71,30 @@ class SandboxApi:
         return _json(self._faults.listed())
 
     async def unplan(self, http: web.Request) -> web.Response:
-        """Clear every planned fault."""
+        """Remove all planned faults."""
         del http
         self._faults.clear()
         return web.Response(status=204)
 
     async def follow(self, http: web.Request) -> web.StreamResponse:
-        """Stream new entries as server-sent events until the reader leaves.
+        """Stream new entries as server-sent events until the reader disconnects.
 
-        Each has its number as ``id``, so that a reader who reconnects misses none. ``?as=page``
-        sends them as the page's rows instead of JSON, and after them ``counts``, and ``cleared``
-        when the journal was.
+        The ``id`` of each is its number, so a reader that reconnects misses none. With ``?as=page``
+        the entries are rows of the page instead of JSON, followed by ``counts``; ``cleared`` comes
+        first if the journal was cleared.
         """
         vendor = self._vendor(http)
         since = http.headers.get("last-event-id") or http.query.get("after")
         at = self._journal.last if since is None else _number(since)
-        news = self._for_page if http.query.get("as") == "page" else self._as_json
+        render = self._for_page if http.query.get("as") == "page" else self._as_json
         cleared = self._journal.cleared
         stream = web.StreamResponse(headers=_STREAM)
         await stream.prepare(http)
         try:
             while not self._journal.closed:
-                said = news(at, vendor, cleared)
+                data = render(at, vendor, cleared)
                 at, cleared = self._journal.last, self._journal.cleared
-                await stream.write(said or b": nothing new\n\n")
+                await stream.write(data or b": nothing new\n\n")
                 if (at, cleared) == (self._journal.last, self._journal.cleared):
                     await self._journal.changed(HEARTBEAT)
         except ConnectionError:
@@ -102,7 +102,7 @@ class SandboxApi:
         return stream
 
     def _as_json(self, at: int, vendor: str | None, _cleared: int) -> bytes:
-        # JSON as its sender wrote it may have a carriage return between its tokens.
+        # A sender's JSON may have carriage returns between its tokens.
         return b"".join(
             _event(entry.index, orjson.dumps(entry.as_json()).replace(b"\r", b" "))
             for entry in self._journal.after(at, vendor)
@@ -118,12 +118,12 @@ class SandboxApi:
         return start + rows + b"event: counts\ndata: " + counts + b"\n\n"
 
     async def no_such_vendor(self, http: web.Request) -> web.Response:
-        """Refuse a path that starts with no vendor's name."""
+        """Respond 404 to a path that does not start with a vendor's name."""
         name = http.path.split("/")[1]
         raise web.HTTPNotFound(text=str(UnknownVendorError(name, self._vendors)))
 
     async def close(self, app: web.Application) -> None:
-        """End the streams, so that the server can stop."""
+        """End the streams so that the server can stop."""
         del app
         self._journal.close()
 

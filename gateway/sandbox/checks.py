@@ -1,6 +1,6 @@
-"""A small vocabulary for checking JSON bodies, from which each vendor's rules are written.
+"""Check JSON bodies against a vendor's rules.
 
-A rule walks a body from ``json_body`` downwards and never stops at the first problem::
+A check walks the body from ``json_body`` downwards and does not stop at the first problem::
 
     body = json_body(request)
     body.need("source", OBJECT).need("id", TEXT).filled()
@@ -8,8 +8,8 @@ A rule walks a body from ``json_body`` downwards and never stops at the first pr
         event.need("type", TEXT)
     if body.problems: ...
 
-A place that is absent, or already known to be wrong, takes every further check in silence:
-one cause gives one problem.
+A field that is absent, or already has a problem, ignores further checks: one cause gives one
+problem.
 """
 
 import re
@@ -26,7 +26,7 @@ from gateway.json_text import LongInteger, LongNumber, loads
 
 
 class JsonType(Enum):
-    """A JSON type, as a person reads it."""
+    """A JSON type; its value is its name in messages."""
 
     TEXT = "a string"
     INTEGER = "an integer"
@@ -37,7 +37,7 @@ class JsonType(Enum):
     NULL = "null"
 
     def holds(self, value: Any) -> bool:
-        """Tell whether a parsed JSON value is of this type; a boolean is no number."""
+        """Return whether a parsed JSON value has this type; a boolean is not a number."""
         return type(value) in _PYTHON[self]
 
 
@@ -55,7 +55,7 @@ TEXT, INTEGER, NUMBER, BOOLEAN, OBJECT, LIST, NULL = JsonType
 
 
 class ProblemKind(StrEnum):
-    """What kind of problem a place has, as far as vendors word them differently."""
+    """The kinds of problems that vendors report differently."""
 
     MALFORMED = "malformed"
     MISSING = "missing"
@@ -68,10 +68,10 @@ class ProblemKind(StrEnum):
 
 
 class BodyProblem(msgspec.Struct, frozen=True):
-    """Something that a vendor's document rules out.
+    """A violation of a vendor's documented rules.
 
-    ``rule`` completes the sentence "expected ...". ``value`` is what was found there, for the
-    vendors that echo it; it may be any JSON value.
+    ``rule`` completes the sentence "expected ...". ``value`` is the value that was found, for
+    vendors that repeat it; it may be any JSON value.
     """
 
     path: tuple[str | int, ...]
@@ -81,12 +81,12 @@ class BodyProblem(msgspec.Struct, frozen=True):
 
     @property
     def place(self) -> str:
-        """Return the path for people: ``events.0.type``, ``the body`` for the whole of it."""
+        """Return the path as text: ``events.0.type``, or ``the body`` for the whole body."""
         return ".".join(map(str, self.path)) or "the body"
 
     @property
     def reason(self) -> str:
-        """Return the problem as one line; values stay out of it, they may be personal."""
+        """Return the problem as one line, without the value, which may be personal data."""
         if self.wrong is ProblemKind.MISSING:
             return f"{self.place} is missing: expected {self.rule}"
         return f"{self.place}: expected {self.rule}"
@@ -100,7 +100,7 @@ ABSENT: Final = _Absent.ABSENT
 
 
 class BodyField:
-    """A value in a body, where it stands, and the list that its problems go to."""
+    """A value in a body, its path, and the list to which its problems are added."""
 
     __slots__ = ("path", "problems", "value")
 
@@ -112,27 +112,27 @@ class BodyField:
         self.problems = problems
 
     def __bool__(self) -> bool:
-        """Tell whether there is a value of the expected type here."""
+        """Return whether the value exists and has the expected type."""
         return self.value is not ABSENT
 
     def __contains__(self, key: str) -> bool:
-        """Tell whether this is an object with that key, whatever its value."""
+        """Return whether this is an object with that key."""
         return isinstance(self.value, dict) and key in self.value
 
     def need(self, key: str, *kinds: JsonType) -> "BodyField":
-        """Return the member ``key``, which must be there and be of one of ``kinds``."""
+        """Return the member ``key``, which is required and must have one of the types ``kinds``."""
         if isinstance(self.value, dict) and key not in self:
             self._note((*self.path, key), ProblemKind.MISSING, _either(kinds), self.value)
         return self.may(key, *kinds)
 
     def may(self, key: str, *kinds: JsonType) -> "BodyField":
-        """Return the member ``key``, which must be of one of ``kinds`` if it is there at all."""
+        """Return the member ``key``, which is optional and must have one of the types ``kinds``."""
         if key not in self:
             return BodyField(ABSENT, (*self.path, key), self.problems)
         return BodyField(self.value[key], (*self.path, key), self.problems).of(*kinds)
 
     def need_one(self, keys: Collection[str], *kinds: JsonType) -> None:
-        """Require at least one of ``keys``; every one that is there must be filled."""
+        """Require at least one of ``keys``; each one that exists must not be blank."""
         if self and not any(key in self for key in keys):
             self._note(
                 (*self.path, next(iter(keys))), ProblemKind.MISSING, one_of(keys), self.value
@@ -141,55 +141,55 @@ class BodyField:
             self.may(key, *kinds).filled()
 
     def each(self, *kinds: JsonType) -> Iterator["BodyField"]:
-        """Yield the items of an array, which must be of one of ``kinds``."""
+        """Yield the items of an array, each of which must have one of the types ``kinds``."""
         for index, value in enumerate(self.value if isinstance(self.value, list) else ()):
             yield BodyField(value, (*self.path, index), self.problems).of(*kinds)
 
     def of(self, *kinds: JsonType) -> Self:
-        """Require one of the JSON types ``kinds``; none means any type."""
+        """Require one of the JSON types ``kinds``; without any, all types are allowed."""
         if self and kinds and not any(kind.holds(self.value) for kind in kinds):
             self.fail(ProblemKind.TYPE, _either(kinds))
         return self
 
     def filled(self) -> Self:
-        """Require that a string has more than white space in it; other types always do."""
+        """Require that a string is not blank; other types always pass."""
         if isinstance(self.value, str) and not self.value.strip():
             self.fail(ProblemKind.BLANK, "a string that is not empty")
         return self
 
     def sized(self, most: int) -> Self:
-        """Require at most so many characters of a string, or items of an array."""
+        """Require at most ``most`` characters in a string, or items in an array."""
         if isinstance(self.value, str | list) and len(self.value) > most:
             unit = "characters" if isinstance(self.value, str) else "items"
             self.fail(ProblemKind.LENGTH, f"at most {most} {unit}")
         return self
 
     def among(self, allowed: Collection[Any]) -> Self:
-        """Require one of the values ``allowed``."""
+        """Require one of the ``allowed`` values."""
         if self and self.value not in allowed:
             self.fail(ProblemKind.CHOICE, one_of(allowed))
         return self
 
     def matches(self, pattern: re.Pattern[str], rule: str) -> Self:
-        """Require that the whole of a string matches; other types pass."""
+        """Require that the whole string matches ``pattern``; other types pass."""
         if isinstance(self.value, str) and not pattern.fullmatch(self.value):
             self.fail(ProblemKind.FORMAT, rule)
         return self
 
     def satisfies(self, holds: Callable[[Any], bool], rule: str) -> Self:
-        """Require what ``holds`` says of the value."""
+        """Require that ``holds`` returns true for the value."""
         if self and not holds(self.value):
             self.fail(ProblemKind.FORMAT, rule)
         return self
 
     def fail(self, wrong: ProblemKind, rule: str) -> None:
-        """Note a problem here, and take further checks in silence."""
+        """Add a problem with this field, and ignore further checks of it."""
         if self:
             self._note(self.path, wrong, rule, self.value)
             self.value = ABSENT
 
     def clash(self, key: str, rule: str) -> None:
-        """Note that the member ``key`` must not stand beside another one."""
+        """Add the problem that the member ``key`` must not occur together with another one."""
         self._note((*self.path, key), ProblemKind.CLASH, rule, self.value)
 
     def _note(self, path: tuple[str | int, ...], wrong: ProblemKind, rule: str, value: Any) -> None:
@@ -197,7 +197,7 @@ class BodyField:
 
 
 def json_body(request: Request) -> BodyField:
-    """Return the body as the place to check from; it must be one JSON object."""
+    """Return the body for checks; it must be one JSON object."""
     root = BodyField(request.body, (), [])
     try:
         root.value = loads(request.body, mend=False)
@@ -207,7 +207,7 @@ def json_body(request: Request) -> BodyField:
 
 
 def json_labelled(request: Request) -> bool:
-    """Tell whether the content type says JSON (RFC 8259, RFC 6839 for ``+json``)."""
+    """Return whether the content type is JSON (RFC 8259; RFC 6839 for ``+json``)."""
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return media == "application/json" or (
         media.startswith("application/") and media.endswith("+json")
@@ -215,12 +215,12 @@ def json_labelled(request: Request) -> bool:
 
 
 def query(request: Request) -> BodyField:
-    """Return the query's parameters, the last of each name, as a place to check from."""
+    """Return the query's parameters for checks; of repeated names, the last."""
     return BodyField(dict(parse_qsl(request.query, keep_blank_values=True)), (), [])
 
 
 def one_of(names: Collection[Any]) -> str:
-    """Return the names as a person lists them: ``a, b or c``."""
+    """Return the names as a list in English: ``a, b or c``."""
     *most, last = map(str, names)
     return f"{', '.join(most)} or {last}" if most else last
 
@@ -230,4 +230,4 @@ def _either(kinds: Collection[JsonType]) -> str:
 
 
 EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
-"""An address as far as a syntax check is worth it: one ``@``, a dot in the domain."""
+"""An e-mail address, checked superficially: one ``@``, and a dot in the domain."""

@@ -1,4 +1,4 @@
-"""Trouble on request: a vendor that fails, is slow, or hangs up, for a number of requests."""
+"""Planned faults: let a vendor fail, respond slowly or drop connections for some requests."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
@@ -10,26 +10,26 @@ from gateway.errors import GatewayError
 from gateway.sandbox.checks import one_of
 
 LONGEST_DELAY: Final = 3600.0
-"""Seconds; a fault that outlasts every time limit is as good as none."""
+"""Seconds."""
 
 
 class BadFaultError(GatewayError):
-    """A fault cannot be planned as described; the message names the key and what it takes."""
+    """A fault's description is invalid; the message names the key and the allowed values."""
 
 
 class UnknownVendorError(GatewayError):
-    """The sandbox has no vendor of that name."""
+    """The sandbox has no vendor with this name."""
 
     def __init__(self, name: object, vendors: Collection[str]) -> None:
-        super().__init__(f"there is no vendor {name!r} here; there is {one_of(sorted(vendors))}")
+        super().__init__(f"there is no vendor {name!r}; use {one_of(sorted(vendors))}")
 
 
 class PlannedFault(msgspec.Struct, omit_defaults=True):
-    """What happens to the next ``count`` requests of a vendor.
+    """A fault for the next ``count`` requests of a vendor.
 
-    ``delay`` is in seconds and comes first. Then the connection is dropped (``reset``), or
-    ``status`` is answered, or else the request is answered as usual. ``retry_after`` is sent
-    as it stands in the header of that name (RFC 9110, section 10.2.3).
+    First the response is delayed for ``delay`` seconds. Then the connection is dropped (``reset``),
+    or the response has ``status``; otherwise the vendor responds as usual. ``retry_after`` is sent
+    unchanged in the header of that name (RFC 9110, section 10.2.3).
     """
 
     vendor: str
@@ -41,25 +41,25 @@ class PlannedFault(msgspec.Struct, omit_defaults=True):
 
     @property
     def reason(self) -> str:
-        """Return what the journal says of a request that met this fault."""
+        """Return the text for the journal."""
         if self.reset:
             return "a planned fault dropped the connection"
-        return f"a planned fault answered {self.status}"
+        return f"a planned fault responded {self.status}"
 
 
 class FaultPlan:
-    """The faults that are planned, at most one for each vendor."""
+    """The planned faults, at most one for each vendor."""
 
     def __init__(self, vendors: Collection[str]) -> None:
         self._vendors = vendors
         self._planned: dict[str, PlannedFault] = {}
 
     def plan(self, description: bytes) -> PlannedFault:
-        """Replace a vendor's fault by the one described in JSON; ``count`` 0 clears it.
+        """Replace a vendor's fault by the one described in JSON; ``count`` 0 removes it.
 
         Raises:
-            BadFaultError: the description says something that cannot be.
-            UnknownVendorError: there is no such vendor here.
+            BadFaultError: the description is invalid.
+            UnknownVendorError: the sandbox has no such vendor.
         """
         fault = _read(description, self._vendors)
         self._planned.pop(fault.vendor, None)
@@ -68,7 +68,7 @@ class FaultPlan:
         return fault
 
     def take(self, vendor: str) -> PlannedFault | None:
-        """Return the fault that the next request of ``vendor`` meets, and count it."""
+        """Return the fault for the next request of ``vendor``, and decrement its count."""
         fault = self._planned.get(vendor)
         if fault:
             fault.count -= 1
@@ -77,11 +77,11 @@ class FaultPlan:
         return fault
 
     def clear(self) -> None:
-        """Plan no fault at all."""
+        """Remove all faults."""
         self._planned.clear()
 
     def listed(self) -> list[PlannedFault]:
-        """Return what is planned; ``count`` is what is left of it."""
+        """Return the planned faults; ``count`` is the number of remaining requests."""
         return list(self._planned.values())
 
 
@@ -94,7 +94,7 @@ def _seconds(value: Any) -> bool:
 
 
 def _waiting_time(value: Any) -> bool:
-    """Hold for what a ``retry-after`` header may say: whole seconds, or a date in one line."""
+    """Return whether a value is valid in ``retry-after``: whole seconds, or a date on one line."""
     if isinstance(value, str):
         return bool(value.strip()) and value.isascii() and value.isprintable()
     return type(value) is int and value >= 0
@@ -112,34 +112,34 @@ _KEYS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 
 def _read(description: bytes, vendors: Collection[str]) -> PlannedFault:
     try:
-        said = orjson.loads(description)
+        fault = orjson.loads(description)
     except orjson.JSONDecodeError as error:
-        raise BadFaultError(f"the fault is no JSON: {error}") from None
-    if not isinstance(said, dict):
+        raise BadFaultError(f"the fault is not JSON: {error}") from None
+    if not isinstance(fault, dict):
         raise BadFaultError(
             'the fault: expected a JSON object such as {"vendor": "chrts", "count": 1}'
         )
-    for key, value in said.items():
+    for key, value in fault.items():
         if key not in _KEYS:
-            raise BadFaultError(f"{key}: there is no such key; expected {one_of(_KEYS)}")
+            raise BadFaultError(f"{key}: unknown key; expected {one_of(_KEYS)}")
         holds, expected = _KEYS[key]
         if not holds(value):
             raise BadFaultError(f"{key}: expected {expected}")
     for key in ("vendor", "count"):
-        if key not in said:
+        if key not in fault:
             raise BadFaultError(f"{key}: is missing; expected {_KEYS[key][1]}")
-    if said["vendor"] not in vendors:
-        raise UnknownVendorError(said["vendor"], vendors)
-    if "retry_after" in said:
-        said["retry_after"] = str(said["retry_after"])
-    return _consistent(PlannedFault(**said))
+    if fault["vendor"] not in vendors:
+        raise UnknownVendorError(fault["vendor"], vendors)
+    if "retry_after" in fault:
+        fault["retry_after"] = str(fault["retry_after"])
+    return _consistent(PlannedFault(**fault))
 
 
 def _consistent(fault: PlannedFault) -> PlannedFault:
     if fault.count and not (fault.status or fault.delay or fault.reset):
         raise BadFaultError("status, delay, reset: expected at least one of them")
     if fault.reset and fault.status:
-        raise BadFaultError("reset: a dropped connection has no status; expected one of the two")
+        raise BadFaultError("reset, status: expected only one of them")
     if fault.retry_after is not None and fault.status is None:
         raise BadFaultError("retry_after: needs a status to be sent with, such as 429 or 503")
     return fault

@@ -1,4 +1,4 @@
-"""What the sandbox was sent and what it answered, newest kept."""
+"""The journal of the sandbox: the newest requests with their responses."""
 
 import asyncio
 from collections import Counter, deque
@@ -17,11 +17,10 @@ REFUSED: Final = "refused"
 
 
 class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One request with its answer.
+    """One request with its response.
 
-    ``arrival`` counts requests in the order in which they arrived, ``index`` in the order in
-    which they were answered; the two differ only while delays are planned. ``response`` is
-    None where the sender got no answer.
+    ``arrival`` numbers requests in the order of arrival, ``index`` in the order of the responses;
+    they differ only if faults have delays. ``response`` is None if the connection was dropped.
     """
 
     index: int
@@ -37,7 +36,7 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
         return ACCEPTED if self.reason is None else REFUSED
 
     def as_json(self) -> dict[str, Any]:
-        """Return the entry as the journal's readers get it."""
+        """Return the entry as the API returns it."""
         answer = self.response and {
             "status": self.response.status,
             "headers": dict(self.response.headers),
@@ -62,15 +61,15 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
 class Journal:
     """The newest entries, numbered without gaps, for one event loop.
 
-    Readers that follow it keep a number of their own and ask for what came after it, so a slow
-    reader costs no memory.
+    A reader that follows the journal keeps the number of its last entry and asks for newer ones, so
+    a slow reader needs no memory here.
     """
 
     def __init__(self, size: int) -> None:
         self._entries: deque[JournalEntry] = deque(maxlen=size)
         self._waiting: set[asyncio.Future[None]] = set()
         self.last = 0
-        """The number of the newest entry; never starts again, not even after ``clear``."""
+        """The number of the newest entry. ``clear`` does not reset it."""
         self.cleared = 0
         """How often the journal was cleared."""
         self.closed = False
@@ -85,7 +84,7 @@ class Journal:
         response: Response | None,
         reason: str | None,
     ) -> None:
-        """Write one answered request down."""
+        """Add a request with its response."""
         self.last += 1
         entry = JournalEntry(
             index=self.last,
@@ -100,29 +99,29 @@ class Journal:
         self._wake()
 
     def after(self, index: int, vendor: str | None = None) -> list[JournalEntry]:
-        """Return the entries numbered above ``index`` by number, of one vendor if named."""
+        """Return the entries with numbers above ``index``, in order; of one vendor if given."""
         wanted = min(self.last - index, len(self._entries))
         newest = list(islice(reversed(self._entries), max(wanted, 0)))
         return [entry for entry in reversed(newest) if vendor in (None, entry.vendor)]
 
     def newest(self, vendor: str | None = None) -> Iterator[JournalEntry]:
-        """Yield entries from the newest to the oldest, of one vendor if named."""
+        """Yield entries from the newest to the oldest, of one vendor if given."""
         return (entry for entry in reversed(self._entries) if vendor in (None, entry.vendor))
 
     def clear(self) -> None:
-        """Forget every entry and every count."""
+        """Delete all entries and counts."""
         self._entries.clear()
         self.counts.clear()
         self.cleared += 1
         self._wake()
 
     def close(self) -> None:
-        """Tell everyone who follows that nothing more will come."""
+        """Tell all followers that no more entries will come."""
         self.closed = True
         self._wake()
 
     async def changed(self, limit: float) -> None:
-        """Wait until something changes, at most ``limit`` seconds."""
+        """Wait for a change, at most ``limit`` seconds."""
         if self.closed:
             return
         waiting = asyncio.get_running_loop().create_future()
@@ -139,7 +138,7 @@ class Journal:
 
 
 def _readable(body: bytes) -> Any:
-    """Return JSON as JSON, byte for byte, and anything else as text."""
+    """Return JSON unchanged as a JSON fragment, and anything else as text."""
     try:
         loads(body, mend=False)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""The page that shows the journal live: rendered here, kept up to date by the script in it."""
+"""Render the page that shows the journal; a script in it adds new entries."""
 
 import base64
 import hashlib
@@ -17,15 +17,15 @@ from gateway.json_text import dumps, loads
 from gateway.sandbox.journal import ACCEPTED, REFUSED, Journal, JournalEntry
 
 NEWEST: Final = 200
-"""Rows on a fresh page, and of a burst; the script lets the page grow to its own limit."""
+"""Rows of a new page, and of one update; the script has its own limit for the whole page."""
 LONGEST: Final = 20_000
-"""Characters of a body that the page shows; the journal's JSON has the whole of it."""
+"""Characters that the page shows of a body; the journal's JSON has the whole body."""
 
 _TEMPLATE: Final = files("gateway.sandbox").joinpath("page.html").read_text("utf-8")
 
 
 def _allowed(tag: str) -> str:
-    """Return the CSP source that allows the template's own inline ``tag`` and no other."""
+    """Return the CSP source that allows only the template's own inline ``tag``."""
     inline = _TEMPLATE.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
     digest = hashlib.sha256(inline.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
@@ -37,11 +37,11 @@ HEADERS: Final = {
     f"script-src {_allowed('script')}; style-src {_allowed('style')}",
     "cache-control": "no-store",
 }
-"""Should an escape ever be forgotten, a script in a body still does not run."""
+"""The CSP stops scripts in bodies even if an escape is forgotten."""
 
 
 def render(journal: Journal, vendors: list[str], vendor: str | None) -> bytes:
-    """Return the page with the newest entries, of one vendor if named."""
+    """Return the page with the newest entries, of one vendor if given."""
     stream = {"after": journal.last, "vendor": vendor or ""}
     parts = {
         "@FILTERS@": _filters(journal, vendors, vendor or ""),
@@ -52,14 +52,14 @@ def render(journal: Journal, vendors: list[str], vendor: str | None) -> bytes:
 
 
 def counts(journal: Journal, vendors: list[str]) -> dict[str, list[int]]:
-    """Return how many requests each vendor accepted and refused; ``""`` counts all of them."""
+    """Return how many requests each vendor accepted and refused; ``""`` has the totals."""
     told = journal.counts
     each = {name: [told[name, ACCEPTED], told[name, REFUSED]] for name in vendors}
     return {"": [sum(both) for both in zip([0, 0], *each.values(), strict=True)], **each}
 
 
 def row(entry: JournalEntry) -> str:
-    """Return an entry as a group of two table rows, the second one closed."""
+    """Return an entry as two table rows, the second one collapsed."""
     request = entry.request
     at = request.received_at
     clock = f"{at:%H:%M:%S}.{at.microsecond // 1000:03}"
@@ -112,7 +112,7 @@ def _message(headers: Mapping[str, str], body: bytes) -> str:
 
 
 def _pretty(body: bytes) -> str:
-    """Return JSON indented, and anything else, nesting too deep to print included, as text."""
+    """Return JSON indented; anything else, and JSON that is nested too deeply, unchanged."""
     if not body:
         return "(no body)"
     try:

@@ -1,4 +1,4 @@
-"""The sandbox server: every emulated vendor under its own path."""
+"""Serve every emulated vendor under its own path."""
 
 import asyncio
 import itertools
@@ -19,13 +19,13 @@ from gateway.sandbox.api import SandboxApi
 from gateway.sandbox.faults import FaultPlan, PlannedFault, UnknownVendorError
 from gateway.sandbox.journal import Journal
 
-GONE: Final = "the sender went away during a planned delay"
+GONE: Final = "the sender disconnected during a planned delay"
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-"""``SO_LINGER``, on, zero seconds: closing the socket sends a RST (socket(7))."""
+"""``SO_LINGER``, on, zero seconds: closing the socket sends RST (socket(7))."""
 
 
 class VendorServer:
-    """Serve one vendor, count its faults down, and write the journal where there is one."""
+    """Serves one vendor: applies its faults, responds, and writes the journal if there is one."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class VendorServer:
         self._prefix = len(vendor.name) + 1
 
     async def serve(self, http: web.Request) -> web.StreamResponse:
-        """Answer one request as the vendor would, unless a fault was planned."""
+        """Respond to a request as the vendor would, unless a fault is planned."""
         arrival = next(self._arrivals)
         fault = self._faults.take(self._vendor.name)
         body, unreadable = await _read(http)
@@ -54,21 +54,21 @@ class VendorServer:
             self._note(arrival, request, None, str(lost))
             return web.Response()
         except asyncio.CancelledError:
-            # A server may be set to cancel what nobody waits for any more.
+            # aiohttp can be set to cancel the handler when the client disconnects.
             self._note(arrival, request, None, GONE)
             raise
         if answer is None and unreadable:
             answer = SandboxResponse(
                 self._vendor.failure(unreadable, request),
-                f"the body cannot be read: {status_text(unreadable)}",
+                f"cannot read the body: {status_text(unreadable)}",
             )
         answer = answer or self._vendor.respond(request, self._key)
         self._note(arrival, request, answer.response, answer.reason)
-        said = answer.response
-        told = web.Response(status=said.status, headers=said.headers, body=said.body or None)
+        sent = answer.response
+        response = web.Response(status=sent.status, headers=sent.headers, body=sent.body or None)
         if unreadable:
-            told.force_close()
-        return told
+            response.force_close()
+        return response
 
     def _received(self, http: web.Request, body: bytes, arrival: int) -> Request:
         url = _printable(http.raw_path)[self._prefix :]
@@ -92,11 +92,11 @@ class VendorServer:
             raise _NoAnswer(fault.reason)
         if fault.status is None:
             return None
-        said = self._vendor.failure(fault.status, request)
+        failure = self._vendor.failure(fault.status, request)
         if fault.retry_after is not None:
-            headers = {**said.headers, "retry-after": fault.retry_after}
-            said = Response(said.status, headers, said.body)
-        return SandboxResponse(said, fault.reason)
+            headers = {**failure.headers, "retry-after": fault.retry_after}
+            failure = Response(failure.status, headers, failure.body)
+        return SandboxResponse(failure, fault.reason)
 
     def _note(
         self, arrival: int, request: Request, response: Response | None, reason: str | None
@@ -106,17 +106,17 @@ class VendorServer:
 
 
 class _NoAnswer(Exception):
-    """The sender gets no answer, for the reason given."""
+    """The sender gets no response; the message is the reason."""
 
 
 async def _read(http: web.Request) -> tuple[bytes, int]:
-    """Return the body, inflated, and 0; or the status for why it cannot be had."""
+    """Return the decompressed body and 0; or no body and the status of the error."""
     try:
         return await http.read(), 0
     except web.HTTPRequestEntityTooLarge:
         return b"", HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     except web.RequestPayloadError:
-        # aiohttp would read on to the end after the answer, and log the same error again.
+        # Without this, aiohttp reads on after the response and logs the same error again.
         http.content.feed_eof()
         return b"", HTTPStatus.BAD_REQUEST
 
@@ -131,14 +131,14 @@ def _drop(http: web.Request) -> None:
 
 
 def _printable(text: str) -> str:
-    """Replace what was no UTF-8 on the wire, so that the journal can be written as JSON."""
+    """Replace bytes that are not UTF-8, so that the journal can be written as JSON."""
     if text.isascii():
         return text
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 LARGEST_BODY: Final = 16 * 1024 * 1024
-"""Bytes, inflated; well above anything that the vendors document for events."""
+"""Bytes after decompression; more than any vendor documents for events."""
 JOURNAL_SIZE: Final = 100_000
 
 
@@ -149,14 +149,17 @@ def make_app(
     journal: bool = True,
     journal_size: int = JOURNAL_SIZE,
 ) -> web.Application:
-    """Return the sandbox, ready to be served.
+    """Return the sandbox as an application.
 
-    ``keys`` names for some vendors the one credential to accept; the others accept any.
-    Without the ``journal`` nothing is remembered and the page stays empty, which is what a
-    measurement wants. ``journal_size`` is in requests; the oldest are forgotten.
+    Args:
+        sandboxes: the vendors.
+        keys: the only key to accept, by vendor; other vendors accept any key.
+        journal: write a journal. Without it the page stays empty and no time is spent on it, as in
+            benchmarks.
+        journal_size: the number of requests to keep.
 
     Raises:
-        ConfigError: two sandboxes share a name, or a key is for a vendor that is not here.
+        ConfigError: two sandboxes have the same name, or a key is for an unknown vendor.
     """
     vendors = list(sandboxes)
     names = _checked_names(vendors, keys)
@@ -164,25 +167,25 @@ def make_app(
     written = Journal(journal_size)
     arrivals = itertools.count(1)
     app = web.Application(client_max_size=LARGEST_BODY)
-    desk = SandboxApi(written, faults, names)
-    app.add_routes(desk.routes())
+    api = SandboxApi(written, faults, names)
+    app.add_routes(api.routes())
     for vendor in vendors:
         server = VendorServer(
             vendor, keys.get(vendor.name), faults, written if journal else None, arrivals
         )
         app.router.add_route("*", f"/{vendor.name}", server.serve)
         app.router.add_route("*", f"/{vendor.name}/{{path:.*}}", server.serve)
-    app.router.add_route("*", "/{vendor}{path:.*}", desk.no_such_vendor)
-    app.on_shutdown.append(desk.close)
+    app.router.add_route("*", "/{vendor}{path:.*}", api.no_such_vendor)
+    app.on_shutdown.append(api.close)
     return app
 
 
 def _checked_names(vendors: Iterable[Sandbox], keys: Mapping[str, str]) -> list[str]:
     counted = Counter(vendor.name for vendor in vendors)
     names = sorted(counted)
-    problems = [f"two sandboxes are called {name!r}" for name in names if counted[name] > 1]
+    problems = [f"two sandboxes have the name {name!r}" for name in names if counted[name] > 1]
     problems += [
-        f"a key: {UnknownVendorError(name, names)}" for name in keys if name not in counted
+        f"--key {name}: {UnknownVendorError(name, names)}" for name in keys if name not in counted
     ]
     if problems:
         raise ConfigError(problems)

@@ -1,4 +1,4 @@
-"""Destinations that only look on: what they would get is compared, aggregated and kept apart."""
+"""Shadow destinations: compare and count what they would receive, without delivering it."""
 
 from gateway.shadow.recorder import ShadowRecorder
 from gateway.shadow.sender import ShadowSender

@@ -1,4 +1,4 @@
-"""The shadows of a running gateway: what they see, and when it is written down."""
+"""Run the shadows of a gateway: count what they would receive, and write the counts to disk."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -18,19 +18,19 @@ from gateway.shadow.tally import ShadowTally
 from gateway.spool import BacklogLimit, Evicted, Spool, SpoolNotice
 
 EVERY = 1.0
-"""Seconds between two writings."""
+"""Seconds between two writes."""
 MAX_BACKLOG = 10_000
-"""Requests that may wait for a shadow unless its table says otherwise; it skips what is more."""
+"""Default number of requests that may wait for a shadow; it skips the rest."""
 
 log = structlog.get_logger()
 
 
 class ShadowRecorder:
-    """What all shadows of a gateway share.
+    """The state that all shadows of a gateway share.
 
     Args:
-        folder: the spool's.
-        hides: returns what hides every credential of the configuration in effect.
+        folder: the spool's folder.
+        hides: returns the redactor of the current configuration.
     """
 
     def __init__(self, folder: Path, hides: Callable[[], Redactor]) -> None:
@@ -41,7 +41,7 @@ class ShadowRecorder:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Take up what was seen before, and begin to write.
+        """Load the earlier counts, and start to write once a second.
 
         Raises:
             SpoolError: the file cannot be read.
@@ -50,14 +50,14 @@ class ShadowRecorder:
         self._task = asyncio.get_running_loop().create_task(self._write(), name="shadows")
 
     async def stop(self) -> None:
-        """Write the rest, and end."""
+        """Write the remaining counts and stop."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self.flush()
 
     async def flush(self) -> None:
-        """Write down what was seen; it is kept for the next time where the disk does not serve."""
+        """Write the counts; if the disk fails, keep them for the next time."""
         counts = self.tally.drain(self._hides())
         if not counts:
             return
@@ -73,7 +73,7 @@ class ShadowRecorder:
             await asyncio.shield(self.flush())
 
     async def know(self, destinations: Mapping[str, DestinationConfig], spool: Spool) -> None:
-        """Note which of *destinations* are shadows; say what *spool* still owes to new ones.
+        """Register which *destinations* are shadows; log the deliveries that new shadows discard.
 
         Raises:
             SpoolError: the file cannot be written.
@@ -85,12 +85,12 @@ class ShadowRecorder:
         depths = await spool.depths() if fresh else {}
         for name in fresh:
             depth = depths[name]
-            owed = depth.backlog + depth.retrying + depth.parked
-            if owed:
-                log.warning("shadow_backlog_discarded", destination=name, deliveries=owed)
+            pending = depth.backlog + depth.retrying + depth.parked
+            if pending:
+                log.warning("shadow_backlog_discarded", destination=name, deliveries=pending)
 
     async def known(self) -> set[str]:
-        """Return the destinations that are shadows, and those removed ones that were.
+        """Return the destinations that are shadows, and removed ones that were.
 
         Raises:
             SpoolError: the file cannot be read.
@@ -100,28 +100,28 @@ class ShadowRecorder:
     def sender(
         self, name: str, config: DestinationConfig, rendering: Renderer, transport: Transport
     ) -> Sender:
-        """Return what looks at a shadow's events."""
+        """Return the sender of a shadow."""
         beside = self.beside if config.shadow == "send" else None
         longest = config.retry_after_max
         return ShadowSender(name, rendering, transport, self.tally, beside, longest_pause=longest)
 
     def noticed(self, notice: SpoolNotice, at: float) -> None:
-        """Count what the spool dropped because a shadow was too far behind."""
+        """Count the deliveries that the spool dropped because a shadow was too slow."""
         if isinstance(notice, Evicted) and notice.dropped:
             self.tally.skipped(notice.destination, notice.dropped, at)
 
 
 def bounds_of(config: DestinationConfig) -> BacklogLimit:
-    """Return how much may be pending for a destination."""
+    """Return the backlog limit of a destination."""
     if config.shadow:
         return BacklogLimit(config.max_backlog or MAX_BACKLOG, "drop")
     return BacklogLimit(config.max_backlog, config.on_full)
 
 
 def shadow_delivery(config: DestinationConfig) -> DestinationConfig:
-    """Return how the worker of a shadow goes about it.
+    """Return the delivery settings of a shadow's worker.
 
-    What only looks uses the processor and waits for nobody, so one event at a time is enough.
+    A shadow that sends nothing only computes, so one event at a time is enough.
     """
     if config.shadow is True:
         return config.model_copy(update={"concurrency": 1, "rate": None})

@@ -1,4 +1,4 @@
-"""What a shadow's sums come to: what would arrive, what would not, and whether to switch."""
+"""Make the report of a shadow from its counts: what would arrive, and whether to switch."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -8,34 +8,34 @@ from typing import NamedTuple
 from gateway.shadow.tally import Count, Key
 
 Spelt = Callable[[str, str], str]
-"""A vendor and a field to where that vendor's payloads have it."""
+"""Returns the wire path of a field, given a vendor and the field."""
 WORSE = ("lost", "coerced", "removed")
 
 
 class EventLine(NamedTuple):
-    """One kind of event of one vendor's clients."""
+    """One kind of event, by source vendor."""
 
     event: str
     vendor: str
     seen: int
     goes: int
     reasons: tuple[tuple[str, int], ...]
-    """Why the others would not arrive, and how many."""
+    """Why the other events would not arrive, with their number."""
     accepted: bool = False
-    """The reader has said to live with it."""
+    """The user accepts that it does not arrive."""
 
 
 class FieldLine(NamedTuple):
-    """One field that does not arrive as it is."""
+    """One field that is lost, coerced or removed."""
 
     field: str
     vendor: str
     sent_as: str
-    """In the payloads of the vendor whose format the events came in."""
+    """Its wire path in the source vendor's payloads."""
     how: str
     number: int
     of: int
-    """Events that have the field and go."""
+    """The number of events that have the field and would arrive."""
     events: tuple[str, ...]
     why: str
     example: str
@@ -43,7 +43,7 @@ class FieldLine(NamedTuple):
 
 
 class AnswerLine(NamedTuple):
-    """What the test account said."""
+    """One kind of response of the test account."""
 
     how: str
     number: int
@@ -51,7 +51,7 @@ class AnswerLine(NamedTuple):
 
 
 class ComparisonLine(NamedTuple):
-    """How events ended at a destination that delivers, and how the test account took them."""
+    """An outcome at a real destination (``there``) and in the test account (``here``)."""
 
     destination: str
     there: str
@@ -60,18 +60,18 @@ class ComparisonLine(NamedTuple):
 
 
 class ShadowReport(NamedTuple):
-    """What one shadow has seen."""
+    """The report of one shadow."""
 
     destination: str
     first: float
-    """Unix seconds, of the first event and the last."""
+    """Unix seconds of the first event, as ``last`` of the last."""
     last: float
     seen: int
     goes: int
     skipped: int
-    """Deliveries that it did not get to see, being too far behind."""
+    """Deliveries that it skipped because it was too slow."""
     kept: int
-    """Fields that arrive as they are, each once."""
+    """The number of different fields that arrive unchanged."""
     events: Sequence[EventLine]
     fields: Sequence[FieldLine]
     answers: Sequence[AnswerLine]
@@ -79,43 +79,43 @@ class ShadowReport(NamedTuple):
 
     @property
     def open(self) -> list[str]:
-        """Return what speaks against switching, in words; empty where nothing does."""
+        """Return the reasons not to switch; empty if there is none."""
         missing = sum(line.seen - line.goes for line in self.events if not line.accepted)
-        against = [f"{missing} of {self.seen} events would not arrive"] if missing else []
+        reasons = [f"{missing} of {self.seen} events would not arrive"] if missing else []
         for how in ("lost", "coerced"):
             names = {line.field for line in self.fields if line.how == how and not line.accepted}
             if names:
                 fields = "1 field" if len(names) == 1 else f"{len(names)} fields"
-                against.append(f"{fields} would be {how}")
+                reasons.append(f"{fields} would be {how}")
         refused = sum(line.number for line in self.answers if line.how == "refused")
         if refused:
-            against.append(f"the test account refused {refused}")
-        return against
+            reasons.append(f"the test account refused {refused}")
+        return reasons
 
     @property
     def verdict(self) -> str:
-        """Return whether to switch, in a sentence."""
+        """Return in one sentence whether it is safe to switch."""
         if not self.seen:
-            return "No event has come by yet, so that nothing can be said."
+            return "No event seen yet."
         if self.open:
             return f"Not safe to switch yet: {'; '.join(self.open)}."
         but = any(e.accepted for e in self.events) or any(f.accepted for f in self.fields)
-        what = "all but what you accept" if but else "everything"
+        what = "everything except what you accept" if but else "everything"
         removed = any(line.how == "removed" for line in self.fields)
-        aside = ", what the route's steps change aside" if removed else ""
+        aside = ", except what the route's steps remove" if removed else ""
         return f"Safe to switch: {what} of {self.seen} events would arrive{aside}."
 
 
 def report(
     destination: str, counts: Mapping[Key, Count], spelt: Spelt, accepted: Sequence[str] = ()
 ) -> ShadowReport:
-    """Return what *counts* come to.
+    """Make the report of a shadow.
 
     Args:
-        destination: whose counts these are.
-        counts: the sums.
-        spelt: how the senders' vendors spell fields.
-        accepted: patterns of fields, and of names of events, that need not arrive.
+        destination: the name of the shadow.
+        counts: its counts.
+        spelt: returns the wire path of a field in a source vendor's payloads.
+        accepted: patterns of fields and event names that need not arrive.
     """
     whole = {key: count for key, count in counts.items() if key.event}
     events = _events(counts, accepted)

@@ -1,4 +1,4 @@
-"""The sender of a shadow destination, and its response beside the real one."""
+"""Send the events of a shadow to its test account, if any, and compare the responses."""
 
 import asyncio
 import time
@@ -22,31 +22,31 @@ from gateway.shadow.tally import ShadowTally
 from gateway.verdict import Declined, Delivered, Refused, RetryLater, Verdict
 
 REMEMBERED = 10_000
-"""Events of which one side is known; of an older one nothing is compared any more."""
+"""Events of which one outcome is known; older ones are not compared."""
 
 
 class _Sides(NamedTuple):
-    """What is known of one event, by destination."""
+    """The outcomes of one event, by destination."""
 
     shadows: dict[str, str]
     others: dict[str, str]
 
 
 class LiveComparison:
-    """Brings both sides of an event together, in whichever order they come.
+    """Pairs the outcomes of an event at a shadow and at real destinations, in any order.
 
     Args:
-        tally: takes the pairs.
+        tally: counts the pairs.
     """
 
     def __init__(self, tally: ShadowTally) -> None:
         self.wanted = False
-        """Some shadow has a test account."""
+        """At least one shadow has a test account."""
         self._tally = tally
         self._events: OrderedDict[str, _Sides] = OrderedDict()
 
     def answered(self, shadow: str, event_id: str, how: str, at: float) -> None:
-        """Note how a shadow's test account took an event."""
+        """Record the response of a shadow's test account."""
         sides = self._sides(event_id)
         sides.shadows[shadow] = how
         for other, verdict in sides.others.items():
@@ -55,14 +55,14 @@ class LiveComparison:
     def settled(
         self, destination: str, event_id: str, verdict: Verdict | Declined, at: float
     ) -> None:
-        """Note how an event ended where it was really sent."""
+        """Record the outcome of an event at a real destination."""
         if isinstance(verdict, Declined):
             return
-        said = "delivered" if isinstance(verdict, Delivered) else "refused"
+        outcome = "delivered" if isinstance(verdict, Delivered) else "refused"
         sides = self._sides(event_id)
-        sides.others[destination] = said
+        sides.others[destination] = outcome
         for shadow, how in sides.shadows.items():
-            self._tally.beside(shadow, destination, f"{said}, {how}", at)
+            self._tally.beside(shadow, destination, f"{outcome}, {how}", at)
 
     def _sides(self, event_id: str) -> _Sides:
         sides = self._events.get(event_id)
@@ -74,28 +74,28 @@ class LiveComparison:
 
 
 PAUSE = 30.0
-"""Seconds in which a test account that was in trouble is not asked again."""
+"""Seconds without requests after a test account failed."""
 LOOKED = AttemptResult(Shadowed(), None)
 
 log = structlog.get_logger()
 
 
 class ShadowSender(Sender):
-    """Renders an event, notes what became of it, and sends it to a test account if it is to.
+    """Renders events, counts their losses, and sends them to the test account if there is one.
 
-    Nothing is tried again: what a shadow cannot do now it has missed, so that it never falls
-    behind for long. It never fails either, whatever the event, the plugin or the account does.
+    Nothing is retried, so a shadow is never behind for long. No event, plugin or account makes it
+    fail.
 
     Args:
-        name: the destination's.
+        name: the name of the destination.
         rendering: makes the requests.
-        transport: carries requests.
-        tally: takes what was seen.
-        beside: takes the test account's answers; None where events are not sent.
-        longest_pause: seconds; an account that asks for more gets no more.
+        transport: sends them.
+        tally: counts the results.
+        beside: gets the test account's responses; None if events are not sent.
+        longest_pause: the longest pause in seconds that the account can request.
     """
 
-    def __init__(  # noqa: PLR0913 - what it takes to send, and to note what came of it
+    def __init__(  # noqa: PLR0913 - one parameter per collaborator
         self,
         name: str,
         rendering: Renderer,
@@ -114,11 +114,11 @@ class ShadowSender(Sender):
         self._again = 0.0
 
     async def send(self, jobs: Sequence[Job]) -> AttemptResult:
-        """Look at the first of *jobs*; the outcome settles it as neither delivered nor refused."""
+        """Examine the first of *jobs*; its outcome is always "shadowed"."""
         job = jobs[0]
         request = self._look(job)
         if request is None or self._beside is None:
-            await asyncio.sleep(0)  # the others' turn: a shadow does not wait for anything else
+            await asyncio.sleep(0)  # yield: nothing else in here waits, so other tasks would starve
             return LOOKED
         how, why = await self._ask(request, self.rendering.redactor(job))
         now = time.time()
@@ -128,7 +128,7 @@ class ShadowSender(Sender):
         return LOOKED
 
     def batch_room(self, job: Job) -> int:  # noqa: ARG002 - each event is looked at by itself
-        """Return none: each event is looked at by itself."""
+        """Return 0: each event is examined alone."""
         return 0
 
     def _look(self, job: Job) -> Request | None:
@@ -153,9 +153,9 @@ class ShadowSender(Sender):
         return request
 
     async def _ask(self, request: Request, redactor: Redactor) -> tuple[str, str]:
-        """Return how the test account took *request*, and why it did not."""
+        """Return the outcome of *request* in the test account, and its reason."""
         if time.monotonic() < self._again:
-            return "unasked", f"it was in trouble in the last {PAUSE:g} s"
+            return "unasked", f"it failed in the last {PAUSE:g} s"
         try:
             verdict = self._judge(await self._transport.send(request))
         except TransportError as error:
@@ -171,7 +171,7 @@ class ShadowSender(Sender):
 
 
 def _removed(job: Job, outgoing: Event) -> dict[str, str]:
-    """Return the fields that the route's steps took away, each with the route's name."""
+    """Return the fields that the route's steps removed, each with the route's name."""
     if job.steps is None:
         return {}
     left = {path for path, _ in filled_fields(outgoing)}

@@ -1,4 +1,4 @@
-"""The file of what shadows have seen: ``shadow.db`` beside the spool's, sums by key."""
+"""Store the counts of shadows in ``shadow.db`` in the spool's folder."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -34,19 +34,19 @@ _READ = """
 
 
 class ShadowStore:
-    """What shadows have seen, on disk; used beside the running gateway, too.
+    """The counts of shadows on disk; other processes may use it while the gateway runs.
 
-    It is not what was accepted: the last second of it may be missing after a crash.
+    After a crash the counts of the last second may be missing.
 
     Args:
-        folder: the spool's.
+        folder: the spool's folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
 
     def add(self, counts: Mapping[Key, Count]) -> None:
-        """Add to what was seen.
+        """Add *counts* to the stored ones.
 
         Raises:
             SpoolError: the file cannot be written.
@@ -55,7 +55,7 @@ class ShadowStore:
             connection.executemany(_ADD, ((*key, *count) for key, count in counts.items()))
 
     def read(self, destination: str | None = None) -> dict[Key, Count]:
-        """Return what was seen, of all shadows or of one; nothing where there is no file.
+        """Return the counts of all shadows or of one; empty without a file.
 
         Raises:
             SpoolError: the file cannot be read.
@@ -67,7 +67,7 @@ class ShadowStore:
         return {Key(*row[:7]): Count(*row[7:]) for row in rows}
 
     def clear(self, destination: str | None = None) -> int:
-        """Forget what was seen; return how many sums that were.
+        """Delete the counts of all shadows or of one; return the number of deleted rows.
 
         Raises:
             SpoolError: the file cannot be written.
@@ -92,7 +92,7 @@ class ShadowStore:
         return {str(name) for (name,) in rows}
 
     def name(self, shadows: set[str], others: set[str]) -> None:
-        """Note which destinations are shadows, and which are none.
+        """Register which destinations are shadows, and which are not.
 
         Raises:
             SpoolError: the file cannot be written.

@@ -15,14 +15,14 @@ PERSONAL = (
     "user_id", "anonymous_id", "previous_id", "group_id", "session_id", "traits.", "context.ip",
     "context.device.id", "context.page.",
 )  # fmt: skip
-"""How the paths begin of fields whose texts are not shown."""
+"""Prefixes of paths whose texts may identify a person and are not shown."""
 
 
 def example(path: str, value: Any) -> str:
     """Return *value*, the event's at *path*, as the report shows it.
 
-    Texts that may say who somebody is are told by their length; so are those with an ``@``, and
-    those of free keys, whose meaning nobody here knows. Objects and lists are told by their size.
+    Of texts that may identify a person, that contain ``@`` or that are free keys' values, only the
+    length is shown; of objects and lists only the size.
     """
     hidden = path.startswith(PERSONAL) or "extra" in path.split(".")
     if isinstance(value, str):
@@ -45,43 +45,44 @@ def _short(value: Any) -> str:
 
 
 MOST_NAMES = 200
-"""Names of events per destination that are told apart; they are the senders' own."""
+"""Event names that are counted separately per destination; senders choose them."""
 MOST_FIELDS = 300
-"""Fields per destination that are told apart; past them free keys count as one."""
+"""Fields that are counted separately per destination; above it, free keys count as one."""
 MOST_REASONS = 100
 MAX_REASON_CHARS = 160
-"""Characters of a reason that are kept."""
+"""Characters that are stored of a reason."""
 LONGEST_NAME = 80
-"""Characters of a name that are kept, of an event or of a free key."""
+"""Characters that are stored of an event's name or of a free key."""
 CUT = frozenset({MAX_REASON_CHARS, LONGEST_NAME})
-"""Lengths of what may have been cut off, in the middle of a credential perhaps."""
+"""Lengths of texts that may be truncated, possibly in the middle of a credential."""
 NOTHING_HIDDEN = Redactor()
 VARYING = re.compile(r"[^\s\"',]+@[^\s\"',]+|\d{5,}")
-"""What of a reason says who somebody is, or is another for each event."""
+"""Parts of a reason that may identify a person, or that differ for each event."""
 OTHERS = "(others)"
 
 What = Literal["goes", "declined", "unrenderable"]
 
 
 class Key(NamedTuple):
-    """What is counted together."""
+    """The properties that are counted together."""
 
     destination: str
     vendor: str
-    """Whose format the events came in; empty for what is about no event."""
+    """The vendor in whose format the events arrived; empty if no event is counted."""
     event: str
     what: str
-    """``goes``, ``declined``, ``unrenderable`` of events; and ``field``, ``answer``, ``beside``,
-    ``skipped``."""
+    """Of events: ``goes``, ``declined`` or ``unrenderable``; else ``field``, ``answer``, ``beside``
+    or ``skipped``."""
     field: str = ""
     how: str = ""
-    """Of a field: kept, coerced, lost or removed (by the route's steps). Of an answer: accepted,
-    refused, unanswered, unasked; beside another destination (``field``), both."""
+    """Of a field: kept, coerced, lost, or removed by the route's steps. Of an answer: accepted,
+    refused, unanswered or unasked. Of ``beside``: the outcome at the destination in ``field``, and
+    in the test account."""
     why: str = ""
 
 
 class Count(NamedTuple):
-    """How often, when, and for example."""
+    """A number, its first and last time, and an example."""
 
     number: int
     first: float
@@ -91,13 +92,13 @@ class Count(NamedTuple):
 
 
 class BoundedNames:
-    """The names that one destination tells apart, each kind bounded."""
+    """The names that are counted separately for one destination, limited for each kind."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, set[str]] = {}
 
     def name(self, kind: str, name: str, most: int, other: str = OTHERS) -> str:
-        """Return *name*, or *other* where there are too many already."""
+        """Return *name*, or *other* if there are too many names already."""
         names = self._kinds.setdefault(kind, set())
         if name not in names:
             if len(names) >= most:
@@ -107,14 +108,14 @@ class BoundedNames:
 
 
 class ShadowTally:
-    """Counts by key; `taken` hands them over."""
+    """Counts by key until `drain` returns the counts."""
 
     def __init__(self) -> None:
         self._counts: dict[Key, Count] = {}
         self._known: dict[str, BoundedNames] = {}
 
     def know(self, keys: Iterable[Key]) -> None:
-        """Note what was told apart before a restart."""
+        """Register the names from before a restart."""
         for key in keys:
             known = self._known.setdefault(key.destination, BoundedNames())
             known.name("event", key.event, MOST_NAMES)
@@ -122,11 +123,11 @@ class ShadowTally:
             known.name(f"why {key.what}", key.why, MOST_REASONS)
 
     def event(self, destination: str, event: Event, what: What, at: float, why: str = "") -> None:
-        """Count an event that would go, or would not."""
+        """Count an event that would arrive, or would not."""
         self._add(self._key(destination, event, what, why=why), at)
 
     def answer(self, destination: str, event: Event, how: str, at: float, why: str = "") -> None:
-        """Count what the test account said of an event."""
+        """Count a response of the test account."""
         self._add(self._key(destination, event, "answer", how=how, why=why), at)
 
     def fields(
@@ -137,14 +138,14 @@ class ShadowTally:
         at: float,
         removed: Mapping[str, str] = NOTHING,
     ) -> None:
-        """Count what became of an event's fields, each field once per event.
+        """Count the outcomes of an event's fields, each field once per event.
 
         Args:
             destination: the shadow.
-            event: as accepted.
-            fates: those of what the route's steps left.
+            event: the event as accepted.
+            fates: the outcomes of the fields after the route's steps.
             at: Unix seconds.
-            removed: the paths that they removed, and by which route.
+            removed: the paths that the steps removed, each with the route's name.
         """
         seen: set[Key] = set()
         for fate in fates:
@@ -156,25 +157,25 @@ class ShadowTally:
                 shown = "" if fate.how == "kept" else example(fate.path, fate.value)
                 self._add(key, at, shown)
         for path, route in removed.items():
-            why = f"the steps of the route {route!r} change it"
+            why = f"the steps of the route {route!r} remove or move it"
             key = self._key(destination, event, "field", field=path, how="removed", why=why)
             if key not in seen:
                 seen.add(key)
                 self._add(key, at)
 
     def beside(self, destination: str, other: str, how: str, at: float) -> None:
-        """Count how an event ended at another destination, and then here."""
+        """Count the outcomes of an event at another destination and in the test account."""
         self._add(Key(destination, "", "", "beside", other, how), at)
 
     def skipped(self, destination: str, number: int, at: float) -> None:
-        """Count deliveries that a shadow did not get to see."""
+        """Count deliveries that a shadow skipped."""
         self._add(Key(destination, "", "", "skipped"), at, number=number)
 
     def drain(self, redactor: Redactor = NOTHING_HIDDEN) -> dict[Key, Count]:
-        """Return what was counted, and begin anew.
+        """Return the counts and start again from zero.
 
         Args:
-            redactor: hides credentials: a sender may write one as the name of a field.
+            redactor: hides credentials; a sender may have used one as a field's name.
         """
 
         def hide(text: str) -> str:
@@ -189,11 +190,11 @@ class ShadowTally:
         return clean._counts
 
     def restore(self, counts: dict[Key, Count]) -> None:
-        """Count again what could not be written down."""
+        """Add counts back that could not be written."""
         for key, count in counts.items():
             self._put(key, count)
 
-    def _key(  # noqa: PLR0913 - what is told apart, each once
+    def _key(  # noqa: PLR0913 - one parameter per part of the key
         self,
         destination: str,
         event: Event,

@@ -131,9 +131,9 @@ def test_every_reason_is_a_sentence_part(vendor: str) -> None:
     ("text", "said"),
     [
         ("[[lost]]\nfields = ['x']", "'reason'"),
-        ("[[lost]]\nfields = 'x'\nreason = 'y'", "fields and events are lists"),
-        ("[[lost]]\nfields = ['x']\nreason = 'y'\nwhy = 1", "unknown: why"),
-        ("[[lost]", "each [[lost]] has fields"),
+        ("[[lost]]\nfields = 'x'\nreason = 'y'", "fields and events must be lists"),
+        ("[[lost]]\nfields = ['x']\nreason = 'y'\nwhy = 1", "unknown keys: why"),
+        ("[[lost]", "each [[lost]] needs fields"),
     ],
 )
 def test_a_broken_list_says_what_it_should_be(tmp_path: Path, text: str, said: str) -> None:

@@ -106,7 +106,7 @@ def test_explain_reads_a_whole_request(tmp_path: Path) -> None:
     assert "- large orders  → ads" in shown.output
     assert "consent      filtered: no recorded consent to advertising" in shown.output
     shown = run("explain", "--config", path, "-", stdin="GET /init?shop_id=x\n\n")
-    assert "no event: the gateway answers such reads by itself" in shown.output
+    assert "no event: the gateway responds to such reads itself" in shown.output
 
 
 @pytest.mark.parametrize(
@@ -153,10 +153,10 @@ body = '{"name": "Order Completed", "properties": {"total": 120.5, "order_id": "
             'expect = ["crm", "ads"]',
             "ads: gets nothing: large orders: consent: no recorded consent to",
         ),
-        ("expect = []", "crm: gets a request, and should get nothing"),
+        ("expect = []", "crm: gets a request, but should get nothing"),
         ('withheld = { ads = "too small" }', "ads: gets nothing for another reason"),
         ('withheld = { ads = "too small" }', '- reason  "too small"'),
-        ('rejected = "credential"', "the request is not refused: it holds events"),
+        ('rejected = "credential"', "the request is not rejected: its events are accepted"),
         ("expect.crm = [{}, {}]", "crm: gets 1 requests, not 2"),
         ('expect.crm.path = "/event"', '- path  "/event"'),
         ('expect.crm.path = "/event"', '+ path  "/event/track"'),
@@ -166,8 +166,8 @@ body = '{"name": "Order Completed", "properties": {"total": 120.5, "order_id": "
         ("expect.crm.body.properties.total = 120", "+ properties.total  120.5"),
         ("expect.crm.body.properties.products = []", "- properties.products"),
         ('expect.crm = { exact = true, body.name = "x" }', "+ properties.order_id"),
-        ('expect.crm.absent = ["properties.products.price"]', "has what it should lack"),
-        ('expect.crm.must_not_contain = ["A-1"]', "says 'A-1', which it should hide"),
+        ('expect.crm.absent = ["properties.products.price"]', "has fields that must be absent"),
+        ('expect.crm.must_not_contain = ["A-1"]', "contains 'A-1', which it must not"),
     ],
 )
 def test_a_test_fails_with_a_difference(tmp_path: Path, more: str, said: str) -> None:
@@ -232,7 +232,7 @@ def test_tests_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
     assert run("test", "-c", tests).exit_code == 0
     (tmp_path / "order.json").unlink()
     shown = run("test", "-c", tests)
-    assert "its file order.json: no such file or directory; mend the path" in shown.output
+    assert "file order.json: no such file or directory; correct the path" in shown.output
 
 
 def test_there_must_be_a_test(tmp_path: Path) -> None:

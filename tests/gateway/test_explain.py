@@ -230,7 +230,7 @@ def test_path_host_and_credential_decide_where_no_source_is_named(tmp_path: Path
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("GET /init?shop_id=the-shop", "the gateway answers such reads by itself"),
+        ("GET /init?shop_id=the-shop", "the gateway responds to such reads itself"),
         ("GET /search", "GET /search is not served by this gateway"),
         ("GET /rule/list", "no source serves this path"),
     ],
@@ -246,15 +246,15 @@ def test_what_is_no_event_says_so(tmp_path: Path, path: str, reason: str) -> Non
     ("asked", "said"),
     [
         (ExplainRequest(b"{}", "shpo"), "there is no source 'shpo'; did you mean shop?"),
-        (ExplainRequest(b"{}"), "say with `from` which source it comes through, or give its path;"),
+        (ExplainRequest(b"{}"), "there are several sources; name one of "),
         (
             ExplainRequest(b"{}", "shop", "/psuh"),
             "no endpoint '/psuh' for events; did you mean /push?",
         ),
-        (ExplainRequest(b"nonsense", "shop"), "no endpoint of personaclick takes this body:"),
+        (ExplainRequest(b"nonsense", "shop"), "no endpoint of personaclick accepts this body:"),
         (
             ExplainRequest(order(), "shop"),
-            "would all take this body; say with `path` where it is posted",
+            "several endpoints accept this body: ",
         ),
     ],
 )

@@ -108,7 +108,7 @@ async def test_the_journal_is_narrowed_by_vendor_and_index(client: Client) -> No
     [
         ("?after=x", 400, "after: expected the index of an entry"),
         ("?after=-1", 400, "after: expected the index of an entry"),
-        ("?vendor=nobody", 404, "there is chrts or quartic"),
+        ("?vendor=nobody", 404, "use chrts or quartic"),
     ],
 )
 async def test_a_wrong_filter_is_told_what_it_takes(
@@ -174,8 +174,8 @@ def test_impossible_sandboxes_are_all_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         make_app([ChrtsSandbox(), ChrtsSandbox()], {"nobody": "x"})
     assert caught.value.problems == [
-        "two sandboxes are called 'chrts'",
-        "a key: there is no vendor 'nobody' here; there is chrts",
+        "two sandboxes have the name 'chrts'",
+        "--key nobody: there is no vendor 'nobody'; use chrts",
     ]
 
 
@@ -184,7 +184,7 @@ async def test_a_path_of_no_vendor_lists_the_vendors(client: Client, path: str) 
     """A mistyped vendor is answered with the names that exist."""
     async with client.post(path) as answer:
         assert answer.status == 404
-        assert "there is chrts or quartic" in await answer.text()
+        assert "use chrts or quartic" in await answer.text()
 
 
 async def test_a_gzipped_body_is_inflated(client: Client) -> None:

@@ -65,7 +65,7 @@ async def test_a_status_is_answered_so_many_times_in_the_vendors_shape(client: C
     assert "retry-after" not in third.headers
     entries = await journal(client)
     assert [entry["verdict"] for entry in entries] == ["refused", "refused", "accepted"]
-    assert entries[0]["reason"] == "a planned fault answered 503"
+    assert entries[0]["reason"] == "a planned fault responded 503"
 
 
 async def test_a_status_unknown_to_the_standard_is_answered_too(client: Client) -> None:
@@ -172,7 +172,7 @@ async def test_a_sender_who_went_away_during_a_delay_was_refused(*, cancels: boo
             entry = orjson.loads(await following.content.readline())
     await runner.cleanup()
     assert (entry["verdict"], entry["answer"]) == ("refused", None)
-    assert entry["reason"] == "the sender went away during a planned delay"
+    assert entry["reason"] == "the sender disconnected during a planned delay"
 
 
 async def listed(client: Client) -> list[dict[str, Any]]:
@@ -212,7 +212,7 @@ async def test_a_listed_fault_tells_what_is_left_of_it(client: Client) -> None:
 
 
 BAD = [
-    (b"{", "the fault is no JSON"),
+    (b"{", "the fault is not JSON"),
     (b"[]", "expected a JSON object"),
     (b'{"count": 1, "status": 500}', "vendor: is missing"),
     (b'{"vendor": "chrts", "status": 500}', "count: is missing"),
@@ -224,9 +224,12 @@ BAD = [
     (b'{"vendor": "chrts", "count": 1, "delay": "1s"}', "delay: expected a number of seconds"),
     (b'{"vendor": "chrts", "count": 1, "reset": 1}', "reset: expected true or false"),
     (b'{"vendor": 7, "count": 1, "status": 500}', "vendor: expected the name of a vendor"),
-    (b'{"vendor": "chrts", "count": 1, "statsu": 500}', "statsu: there is no such key"),
+    (b'{"vendor": "chrts", "count": 1, "statsu": 500}', "statsu: unknown key"),
     (b'{"vendor": "chrts", "count": 1}', "status, delay, reset: expected at least one"),
-    (b'{"vendor": "chrts", "count": 1, "status": 500, "reset": true}', "reset: a dropped"),
+    (
+        b'{"vendor": "chrts", "count": 1, "status": 500, "reset": true}',
+        "reset, status: expected only",
+    ),
     (b'{"vendor": "chrts", "count": 1, "delay": 1, "retry_after": 1}', "retry_after: needs"),
     (
         b'{"vendor": "chrts", "count": 1, "status": 503, "retry_after": "a\\r\\nb: c"}',
@@ -250,4 +253,4 @@ async def test_a_fault_for_an_unknown_vendor_lists_the_vendors(client: Client) -
     """A mistyped vendor gets 404 with the names that exist."""
     async with client.post(FAULTS, json={"vendor": "quartz", "count": 1, "reset": True}) as answer:
         assert answer.status == 404
-        assert "no vendor 'quartz' here; there is chrts or quartic" in await answer.text()
+        assert "no vendor 'quartz'; use chrts or quartic" in await answer.text()

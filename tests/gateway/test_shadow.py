@@ -360,7 +360,7 @@ def test_a_broken_file_is_told(tmp_path: Path) -> None:
 
 def test_nothing_seen_is_no_reason_to_switch() -> None:
     """Without events nothing can be said."""
-    assert "nothing can be said" in concluded({}).verdict
+    assert "No event seen yet" in concluded({}).verdict
 
 
 def test_what_all_arrives_is_safe() -> None:
@@ -403,14 +403,17 @@ def test_what_is_accepted_does_not_speak_against_it() -> None:
     """Fields and events that the reader can do without are marked and not counted against."""
     counts = {key: each for key, each in COUNTS.items() if key.what != "answer"}
     found = concluded(counts, "session_*", "timestamp", "alias")
-    assert found.verdict == "Safe to switch: all but what you accept of 11 events would arrive."
+    assert (
+        found.verdict
+        == "Safe to switch: everything except what you accept of 11 events would arrive."
+    )
     assert all(line.accepted for line in found.fields)
 
 
 def test_what_steps_remove_does_not_speak_against_it() -> None:
     """What the route takes away on purpose is told and is no loss."""
     found = concluded({goes(): count(2), field("session_id", "removed", "a step"): count(2)})
-    assert found.verdict.endswith("would arrive, what the route's steps change aside.")
+    assert found.verdict.endswith("would arrive, except what the route's steps remove.")
     assert found.fields
 
 
