@@ -1,4 +1,4 @@
-"""Canaries: credentials that are known again wherever they come up."""
+"""Canaries: credentials that a test can recognise wherever they appear."""
 
 import asyncio
 import base64
@@ -13,11 +13,11 @@ from tests.e2e.running import PATIENCE
 
 MARK = "CANARY"
 STATUS = {"ok": 200, "refuse": 422, "later": 503, "locked": 401}
-"""What a vendor answers, by the beginning of the path; it repeats all that it was sent."""
+"""The status of `echo`'s response, by the first segment of the path."""
 
 
 def forms() -> Iterator[bytes]:
-    """Yield the mark as it may stand in bytes: as it is, and within base64 at any place."""
+    """Yield the forms of the mark in bytes: plain, reversed, and inside base64 at each offset."""
     yield MARK.encode()
     yield MARK[::-1].encode()
     for before in range(3):
@@ -26,7 +26,7 @@ def forms() -> Iterator[bytes]:
 
 
 def check_hidden(emitted: Iterable[tuple[object, bytes]]) -> None:
-    """Fail where one of *emitted*, each with what it is, has a canary in it."""
+    """Fail if one of *emitted*, pairs of a name and bytes, contains a canary."""
     for place, found in emitted:
         for form in forms():
             at = found.find(form)
@@ -34,7 +34,7 @@ def check_hidden(emitted: Iterable[tuple[object, bytes]]) -> None:
 
 
 async def echo(request: web.Request) -> web.Response:
-    """Answer as the path says, with the whole request."""
+    """Respond with the status that the path names, and repeat the whole request."""
     body = (await request.read()).decode("utf-8", "replace")
     said = f"{request.method} {request.path_qs} {dict(request.headers)} {body}"
     return web.Response(text=said, status=STATUS[request.path.split("/")[1]])

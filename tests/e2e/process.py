@@ -1,4 +1,4 @@
-"""The gateway as a process of its own, to be stopped and killed."""
+"""Run the gateway as a process of its own, which tests can stop and kill."""
 
 import asyncio
 import os
@@ -17,10 +17,10 @@ from tests.e2e.running import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 LAUNCHER = ("-m", "gateway")
-"""How Python runs the command."""
+"""Python's arguments that run the command."""
 
 UNCOMPILED = "PYTHONDONTWRITEBYTECODE"
-"""Where this is set each start compiles the gateway anew, which is a fifth of what it takes."""
+"""An environment variable; with it each start compiles the gateway again, a fifth of its time."""
 
 
 class GatewayProcess:
@@ -31,7 +31,7 @@ class GatewayProcess:
         self.lines: list[dict[str, object]] = []
         self.url = ""
         self.admin = ""
-        """Where the admin API is, if the configuration has one."""
+        """The address of the admin API, if the configuration has one."""
         self._reader = asyncio.get_running_loop().create_task(self._read())
         self._changed = asyncio.Event()
 
@@ -46,7 +46,7 @@ class GatewayProcess:
         self._changed.set()
 
     async def saw(self, event: str, times: int = 1) -> dict[str, object]:
-        """Wait until the log has so many lines of *event*; return the first."""
+        """Wait until the log has *times* lines of *event*; return the first."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 found = [line for line in self.lines if line["event"] == event]
@@ -62,7 +62,7 @@ class GatewayProcess:
         event: str | Collection[str],
         holds: Callable[[dict[str, object]], bool] = bool,
     ) -> dict[str, object]:
-        """Wait for a line of *event* of which something *holds*, behind the first *since* lines."""
+        """Wait for a line of *event* for which *holds* is true, after the first *since* lines."""
         events = {event} if isinstance(event, str) else event
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -74,15 +74,15 @@ class GatewayProcess:
                 await self._changed.wait()
 
     def hang_up(self) -> None:
-        """Ask for a reload, as ``kill -HUP`` does."""
+        """Request a reload, as ``kill -HUP`` does."""
         self.process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:
-        """Kill it at once, as ``kill -9`` does."""
+        """Kill the process, as ``kill -9`` does."""
         os.kill(self.process.pid, signal.SIGKILL)
 
     async def ended(self) -> int:
-        """Wait for its end; return the exit status."""
+        """Wait for the end of the process; return its exit status."""
         async with asyncio.timeout(PATIENCE):
             status = await self.process.wait()
             await self._reader
@@ -93,7 +93,7 @@ class GatewayProcess:
 async def gateway_process(
     config: Path, *options: str, launcher: Sequence[str] = LAUNCHER
 ) -> AsyncIterator[GatewayProcess]:
-    """Run a gateway until it listens; end it in the end, and check its balance."""
+    """Start a gateway and yield it once it listens; at the end kill it and check its balance."""
     environ = {name: value for name, value in os.environ.items() if name != UNCOMPILED}
     process = await asyncio.create_subprocess_exec(
         sys.executable, *launcher, "run", "--config", str(config), *options,

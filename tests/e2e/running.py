@@ -1,4 +1,4 @@
-"""The real thing, running: a sandbox and a gateway on loopback sockets."""
+"""Run a sandbox and a gateway in the test's process, on loopback sockets."""
 
 import types
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -20,7 +20,7 @@ __all__ = ["PATIENCE", "Running", "SettledEvents", "running", "sandboxed", "serv
 
 @dataclass
 class Running:
-    """A gateway that runs, its sandbox, and a client."""
+    """A running gateway, its sandbox, and a client."""
 
     gateway: Gateway
     url: str
@@ -36,7 +36,7 @@ class Running:
             return found
 
     async def fault(self, **fault: Any) -> None:
-        """Plan a fault in the sandbox."""
+        """Add a fault to the sandbox."""
         async with self.client.post(f"{self.sandbox}/_sandbox/faults", json=fault) as answer:
             assert answer.status < 300, await answer.text()
 
@@ -56,7 +56,7 @@ async def sandboxed() -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
 async def running(
     folder: Path, config: Callable[[str], str], plugins: Iterable[types.ModuleType] = ()
 ) -> AsyncIterator[Running]:
-    """Run a sandbox, and a gateway whose configuration *config* makes of its address."""
+    """Run a sandbox and a gateway; *config* returns the configuration for the sandbox's address."""
     watch = SettledEvents()
     registry: PluginRegistry = load_plugins([watch.plugin(), *plugins])
     sandboxes = [sandbox() for sandbox in registry.sandboxes.values()]

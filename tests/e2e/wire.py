@@ -1,4 +1,4 @@
-"""HTTP byte by byte: a vendor that answers what it is told to, and a client that sends anything."""
+"""HTTP byte by byte: a scripted vendor, and a client that sends any bytes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,14 +16,14 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 @dataclass
 class Got:
-    """A request as it arrived."""
+    """A request that arrived."""
 
     line: str
     headers: list[tuple[str, str]]
     body: bytes = b""
 
     def header(self, name: str) -> str | None:
-        """Return the first header of that name."""
+        """Return the first header called *name*."""
         return next((value for key, value in self.headers if key == name), None)
 
     @property
@@ -34,19 +34,19 @@ class Got:
 
 @dataclass
 class Vendor:
-    """A server that keeps what it got."""
+    """A server that records its requests."""
 
     url: str = ""
     answer: bytes = OK
-    """What it answers to everything, byte by byte."""
+    """The bytes of every response."""
     script: Script | None = None
-    """What it does instead."""
+    """Handles requests instead of `answer`, if set."""
     got: list[Got] = field(default_factory=list)
     connections: int = 0
     _serving: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one connection's requests until it ends, or the vendor does."""
+        """Respond to the requests of one connection until it or the vendor ends."""
         self.connections += 1
         serving = asyncio.current_task()
         assert serving is not None
@@ -71,7 +71,7 @@ class Vendor:
             writer.close()
 
     async def end(self) -> None:
-        """Break off what is under way."""
+        """Cancel all connections."""
         serving = list(self._serving)
         for task in serving:
             task.cancel()
@@ -79,7 +79,7 @@ class Vendor:
 
 
 async def body_of(got: Got, reader: asyncio.StreamReader) -> bytes:
-    """Read a request's body, by its length or in chunks."""
+    """Read a request's body, by `content-length` or chunks."""
     if got.header("transfer-encoding") == "chunked":
         body = b""
         while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
@@ -104,7 +104,7 @@ async def vendor() -> AsyncIterator[Vendor]:
 
 
 async def exchange(url: str, sent: bytes) -> bytes:
-    """Send bytes to *url*; return all that comes back until the connection is closed."""
+    """Send bytes to *url*; return everything received until the connection closes."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
