@@ -100,7 +100,11 @@ class Gateway:
             config, record_settings(config, self.router, self._inputs), self.spool.clock.sure_of_day
         )
         self.guard = Guard(
-            limits_of(config), self._trusts, self.observer.closed, self.observer.unreadable
+            limits_of(config),
+            self._trusts,
+            self.observer.closed,
+            self.observer.unreadable,
+            self.observer.late,
         )
         self.evictions = EvictionRecorder(
             self.spool,

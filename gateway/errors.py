@@ -5,6 +5,7 @@
   - PluginError           start-up fails; names the plugin
     + MappingError        a translation table does not match its types
   - Rejected              an input rejects a request: the sender gets a 4xx in the vendor's format
+    + Unavailable         the gateway cannot accept it now: the sender should try again later
   - Unrenderable          an output cannot write an event: dead letter
   - TransportError        a destination sent no response: retried
   - SpoolError            the spool cannot read or write: the sender should try again later
@@ -68,6 +69,65 @@ class Fault(StrEnum):
     """The gateway cannot accept the event now; the sender should try again later."""
 
 
+class RefusalCause(StrEnum):
+    """Why a request is refused, as ``cdp_gateway_requests_refused_total`` counts it."""
+
+    NO_HTTP = "no_http"
+    """The client sent no valid HTTP."""
+    HEADER_TIMEOUT = "header_timeout"
+    """The request line and headers were sent too slowly (``header_timeout``)."""
+    HEAD_TOO_LARGE = "head_too_large"
+    """The request line and headers exceed ``max_headers``."""
+    BODY_TIMEOUT = "body_timeout"
+    """The body was sent too slowly (``body_timeout``)."""
+    BODY_TOO_LARGE = "body_too_large"
+    """The body exceeds ``max_body``, before or after decompression."""
+    CONNECTION_LIMIT = "connection_limit"
+    """``max_connections`` or the limit of one client is reached."""
+    MEMORY = "memory"
+    """Unanswered requests exceed ``max_bodies``."""
+    NOT_FOUND = "not_found"
+    """No source has the path, or the vendor has no such endpoint."""
+    METHOD = "method"
+    """The endpoint has another method."""
+    UNSUPPORTED = "unsupported"
+    """The gateway does not serve the endpoint."""
+    UNAUTHENTICATED = "unauthenticated"
+    """The request has no key."""
+    FORBIDDEN = "forbidden"
+    """The source does not accept the key."""
+    MALFORMED = "malformed"
+    """The body cannot be parsed, or is incomplete."""
+    INVALID = "invalid"
+    """A field is missing or has a wrong value."""
+    NOT_ACCEPTING = "not_accepting"
+    """The gateway is starting or stopping."""
+    SPOOL_FULL = "spool_full"
+    """The spool or the backlog of a destination is full."""
+    SPOOL_FAILED = "spool_failed"
+    """The spool cannot be written."""
+    RELAY_FULL = "relay_full"
+    """Too many parallel calls to the vendor."""
+    RELAY_FAILED = "relay_failed"
+    """The vendor sent no response to a relayed call."""
+
+
+_CAUSES = {
+    Fault.MALFORMED: RefusalCause.MALFORMED,
+    Fault.MISSING: RefusalCause.INVALID,
+    Fault.TYPE: RefusalCause.INVALID,
+    Fault.VALUE: RefusalCause.INVALID,
+    Fault.UNAUTHENTICATED: RefusalCause.UNAUTHENTICATED,
+    Fault.FORBIDDEN: RefusalCause.FORBIDDEN,
+    Fault.TOO_LARGE: RefusalCause.BODY_TOO_LARGE,
+    Fault.NOT_FOUND: RefusalCause.NOT_FOUND,
+    Fault.METHOD: RefusalCause.METHOD,
+    Fault.UNSUPPORTED: RefusalCause.UNSUPPORTED,
+    Fault.UNAVAILABLE: RefusalCause.NOT_ACCEPTING,
+}
+"""The default cause of each fault."""
+
+
 class Rejected(GatewayError):
     """A request is invalid and yields no events.
 
@@ -76,21 +136,41 @@ class Rejected(GatewayError):
         reason: the problem, for people.
         fault: the kind of problem; it decides status and body of the response.
         value: the invalid value, if any; some vendors repeat it in the response.
+        cause: why it is refused, for the metric; it follows from the fault by default.
     """
 
     def __init__(
-        self, path: str, reason: str, fault: Fault = Fault.VALUE, value: object = None
+        self,
+        path: str,
+        reason: str,
+        fault: Fault = Fault.VALUE,
+        value: object = None,
+        cause: RefusalCause | None = None,
     ) -> None:
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
         self.fault = fault
         self.value = value
+        self.cause = cause or _CAUSES[fault]
 
     def below(self, place: str) -> "Rejected":
         """Return the same error with *place* put before its path."""
         path = place if self.path == "$" else f"{place}.{self.path}"
         return Rejected(path, self.reason, self.fault, self.value)
+
+
+class Unavailable(Rejected):
+    """The gateway cannot accept a request now; the sender should try again later.
+
+    Args:
+        reason: the problem, for people.
+        cause: for the metric.
+        after: seconds after which the sender should try again.
+    """
+
+    def __init__(self, reason: str, cause: RefusalCause, after: int = TRY_AGAIN) -> None:
+        super().__init__("$", reason, Fault.UNAVAILABLE, after, cause)
 
 
 class Unrenderable(GatewayError):

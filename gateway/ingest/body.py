@@ -12,7 +12,7 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.errors import TRY_AGAIN, Fault, Rejected
+from gateway.errors import Fault, Rejected
 from gateway.ingest.connections import Halted, connection_of
 
 GZIP = frozenset({"gzip", "x-gzip"})
@@ -109,7 +109,7 @@ def _held(http: web.Request, size: int) -> None:
         try:
             connection.hold(size)
         except Halted as error:
-            raise Rejected("$", str(error), Fault.UNAVAILABLE, TRY_AGAIN) from error
+            raise error.refusal.error() from error
 
 
 async def _read(read: Callable[[], Awaitable[bytes]]) -> bytes:
@@ -125,7 +125,7 @@ async def _read(read: Callable[[], Awaitable[bytes]]) -> bytes:
         return await read()
     except Halted as error:
         error.__traceback__ = None
-        raise Rejected("$", str(error), Fault.UNAVAILABLE, TRY_AGAIN) from error
+        raise error.refusal.error() from error
     except (
         ClientPayloadError, ConnectionError, HttpProcessingError, web.RequestPayloadError,
     ) as error:  # fmt: skip

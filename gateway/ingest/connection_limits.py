@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
+from gateway.errors import RefusalCause, Unavailable
 from gateway.log_limit import LogLimit
 
 SPARE = 256
@@ -33,6 +34,25 @@ QUIET = 10.0
 """Seconds between two log lines of the same reason."""
 
 log = structlog.get_logger()
+
+
+class ConnectionRefusal(NamedTuple):
+    """Why the requests of a connection are refused."""
+
+    cause: RefusalCause
+    reason: str
+
+    def error(self) -> Unavailable:
+        """Return an error to raise."""
+        return Unavailable(self.reason, self.cause)
+
+
+TOO_MANY = ConnectionRefusal(RefusalCause.CONNECTION_LIMIT, "too many connections; try again")
+TOO_MANY_OF_CLIENT = ConnectionRefusal(
+    RefusalCause.CONNECTION_LIMIT, "too many connections from this address; try again"
+)
+TOO_LARGE = ConnectionRefusal(RefusalCause.MEMORY, "too many large requests; try again")
+BODY_LATE = ConnectionRefusal(RefusalCause.BODY_TIMEOUT, "the body was sent too slowly; try again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +83,14 @@ class LimitedConnection(Protocol):
         speaks_for: the client's address of the last request through a proxy.
         heard: loop time of the last data from the client.
         held: bytes of requests that were received and not yet answered.
-        refused: why its requests are refused; empty if they are not.
+        refusal: why its requests are refused; None if they are not.
     """
 
     client: str
     speaks_for: str
     heard: float
     held: int
-    refused: str
+    refusal: ConnectionRefusal | None
 
     @property
     def reads_body(self) -> bool:
@@ -84,10 +104,10 @@ class LimitedConnection(Protocol):
     def waits(self) -> bool:
         """Return whether the connection waits for data from the client."""
 
-    def halt(self, reason: str) -> None:
+    def halt(self, refusal: ConnectionRefusal) -> None:
         """Stop waiting for the client."""
 
-    def turn_away(self, reason: str) -> None:
+    def turn_away(self, refusal: ConnectionRefusal) -> None:
         """Respond "try again" to the first request, and close."""
 
     def overdue(self, now: float) -> str | None:
@@ -105,6 +125,7 @@ class Guard:
         trusts: returns whether an address is that of a trusted proxy.
         closed: called with the reason for each connection that is closed or refused.
         unreadable: called with the kind of error for each request that is not valid HTTP.
+        late: called for each request whose line and headers were sent too slowly.
     """
 
     def __init__(
@@ -113,10 +134,12 @@ class Guard:
         trusts: Callable[[str], bool],
         closed: Callable[[str], None],
         unreadable: Callable[[str], None],
+        late: Callable[[], None],
     ) -> None:
         self.limits = limits
         self.trusts = trusts
         self.unreadable = unreadable
+        self.late = late
         self.held = 0
         """Bytes of unanswered requests."""
         self._closed = closed
@@ -140,12 +163,12 @@ class Guard:
         if client and self._clients[client] > limits.per_client:
             own = [one for one in self._open if one.client == client and one is not new]
             if not self._close(own, limits.per_client, "client_limit"):
-                new.turn_away("too many connections from this address; try again")
+                new.turn_away(TOO_MANY_OF_CLIENT)
         elif len(self._open) > limits.max_connections:
             others = [one for one in self._open if one is not new]
             if not self._close(others, limits.max_connections, "limit"):
-                new.turn_away("too many connections; try again")
-        if new.refused:
+                new.turn_away(TOO_MANY)
+        if new.refusal:
             self.report("refused")
             if len(self._open) > limits.max_connections + limits.max_connections // 16 + 1:
                 new.force_close()
@@ -186,12 +209,12 @@ class Guard:
                     break
                 self.leave(other)
                 self.report("memory")
-                other.halt("too many large requests; try again")
+                other.halt(TOO_LARGE)
             self._looked("memory", found=self.held <= goal)
         if self.held > most:
             self.leave(one)
             self.report("memory")
-            one.halt("too many large requests; try again")
+            one.halt(TOO_LARGE)
 
     def release(self, one: LimitedConnection, size: int) -> None:
         """Release bytes of a connection."""
@@ -223,7 +246,7 @@ class Guard:
             count += 1
             self.leave(one)
             self.report(why)
-            one.halt("too many connections; try again")
+            one.halt(TOO_MANY)
         self._looked(why, found=count > 0)
         return count
 

@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import LineTooLong
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from gateway.ingest.connection_limits import Guard
+from gateway.ingest.connection_limits import BODY_LATE, ConnectionRefusal, Guard
 
 NO_AUTO_DECOMPRESS = {"auto_decompress": False}
 """Option of aiohttp's server: bodies stay compressed."""
@@ -32,7 +32,15 @@ NO_HTTP, TOO_LONG_URI, TOO_LARGE_HEAD = 400, 414, 431
 
 
 class Halted(Exception):
-    """The gateway stopped reading a body; the text says why."""
+    """The gateway stopped reading a body.
+
+    Attributes:
+        refusal: why.
+    """
+
+    def __init__(self, refusal: ConnectionRefusal) -> None:
+        super().__init__(refusal.reason)
+        self.refusal = refusal
 
 
 class ClientGone(ConnectionResetError):
@@ -47,7 +55,7 @@ class ClientConnection(web.RequestHandler):
         heard: loop time of the last data from the client.
         held: bytes of requests that were received and not yet answered.
         speaks_for: the client's address of the last request through a proxy.
-        refused: why its requests are refused; empty if they are not.
+        refusal: why its requests are refused; None if they are not.
         left: called when the connection ends.
         uninvited: whether the client waits for "100 Continue" (RFC 9110, section 10.1.1).
     """
@@ -67,7 +75,7 @@ class ClientConnection(web.RequestHandler):
         "heard",
         "held",
         "left",
-        "refused",
+        "refusal",
         "speaks_for",
         "uninvited",
     )
@@ -78,7 +86,7 @@ class ClientConnection(web.RequestHandler):
         self.client = self.speaks_for = ""
         self.heard = self._loop.time()
         self.held = 0
-        self.refused = ""
+        self.refusal: ConnectionRefusal | None = None
         self.uninvited = False
         self.left: Callable[[], object] | None = None
         self._bad: list[tuple[object, int]] = []  # raw headers and status of refused requests
@@ -240,7 +248,7 @@ class ClientConnection(web.RequestHandler):
         If the connection closes after it, the gateway sends that at once, even if a part of the
         body is still to come: data after a body that was never requested could be that body.
         """
-        if self.refused or self.uninvited or (self._deaf and self._owed == 1):
+        if self.refusal or self.uninvited or (self._deaf and self._owed == 1):
             self.uninvited = False
             resp.force_close()
         try:
@@ -260,18 +268,18 @@ class ClientConnection(web.RequestHandler):
             if not resp.keep_alive and wire is not None and wire.can_write_eof():
                 wire.write_eof()
 
-    def halt(self, reason: str) -> None:
+    def halt(self, refusal: ConnectionRefusal) -> None:
         """Stop waiting for the client: respond "try again" to an incomplete request, and close."""
         if self.reads_body and self._body is not None:
             self._lingering_time = LINGER
-            self.refused = reason
-            self._body.set_exception(Halted(reason))
+            self.refusal = refusal
+            self._body.set_exception(Halted(refusal))
         elif not self._owed:
             self.force_close()
         else:
-            self.refused = reason
+            self.refusal = refusal
             if self._body is not None:
-                self._body.set_exception(Halted(reason))
+                self._body.set_exception(Halted(refusal))
             self._forget_queue()
 
     def _forget_queue(self) -> None:
@@ -291,11 +299,14 @@ class ClientConnection(web.RequestHandler):
             wire.abort()
             self._wire = None
             return "write_timeout"
-        if self.reads_body and not self.refused and now > self._body_until:
-            self.halt("the body was sent too slowly; try again")
+        if self.reads_body and not self.refusal and now > self._body_until:
+            self.halt(BODY_LATE)
             return "body_timeout"
         since = self._head_since
         if since is not None and now - since > limits.header_timeout:
+            self._head_since = None  # closing may take longer than until the next look
+            if self._head:
+                self._guard.late()
             if not self._owed and self.transport is not None:
                 self.transport.write(
                     b"HTTP/1.1 408 Request Timeout\r\n"
@@ -310,9 +321,9 @@ class ClientConnection(web.RequestHandler):
         known = (status for raw, status in self._bad if raw is request.raw_headers)
         return next(known, 0)
 
-    def turn_away(self, reason: str) -> None:
+    def turn_away(self, refusal: ConnectionRefusal) -> None:
         """Refuse all requests: the first one gets "try again", if it comes in time."""
-        self.refused = reason
+        self.refusal = refusal
         self._head_since = self._loop.time()
 
     def allow(self, seconds: float) -> None:

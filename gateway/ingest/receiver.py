@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 from aiohttp import web
 
-from gateway.errors import TRY_AGAIN, Fault, Rejected, SpoolError
+from gateway.errors import TRY_AGAIN, Fault, RefusalCause, Rejected, SpoolError, Unavailable
 from gateway.event import Event
 from gateway.http import REQUEST_ID, Request, Response
 from gateway.ingest import body
@@ -238,7 +238,7 @@ class Receiver:
         """
         services = self._services
         if not services.accepting:
-            raise Rejected("$", "shutting down; try again", Fault.UNAVAILABLE, TRY_AGAIN)
+            raise Unavailable("shutting down; try again", RefusalCause.NOT_ACCEPTING)
         reply = (
             None
             if source.reply_timeout is None
@@ -255,10 +255,11 @@ class Receiver:
                     error=str(error),
                     times=times,
                 )
-            after = error.retry_after if isinstance(error, SpoolFull) else TRY_AGAIN
+            cause, after = RefusalCause.SPOOL_FAILED, float(TRY_AGAIN)
+            if isinstance(error, SpoolFull):
+                cause, after = RefusalCause.SPOOL_FULL, error.retry_after
             reason = "the event cannot be stored now; try again"
-            wait = max(1, round(after))
-            raise Rejected("$", reason, Fault.UNAVAILABLE, wait) from error
+            raise Unavailable(reason, cause, max(1, round(after))) from error
         arrival.kept = events
         services.accepted(events, source.name)
         return await reply.wait() if reply else None
@@ -368,9 +369,10 @@ def _check_head(http: web.Request) -> None:
     if connection is None:
         return
     if connection.wrong(http):
-        raise Rejected("$", TOO_LARGE_HEAD, Fault.TOO_LARGE)
-    if connection.refused:
-        raise Rejected("$", connection.refused, Fault.UNAVAILABLE, TRY_AGAIN)
+        cause = RefusalCause.HEAD_TOO_LARGE
+        raise Rejected("$", TOO_LARGE_HEAD, Fault.TOO_LARGE, cause=cause)
+    if connection.refusal:
+        raise connection.refusal.error()
 
 
 def _preflight_response(http: web.Request, found: SourceMatch) -> web.Response | None:

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from multidict import CIMultiDict
 from yarl import URL
 
-from gateway.errors import TRY_AGAIN, Fault, Rejected
+from gateway.errors import Fault, RefusalCause, Rejected, Unavailable
 from gateway.http import REQUEST_ID, Request, check_final_status, end_to_end_headers, reason
 from gateway.http_client import Connector, vendor_session
 from gateway.ingest import body
@@ -306,16 +306,16 @@ class Relay:
     def _failed(self, request: Request, call: "_Call", error: Exception) -> Rejected:
         broken = call.upload.error if isinstance(call.upload, body.BodyStream) else None
         if isinstance(broken, Halted):
-            return Rejected("$", str(broken), Fault.UNAVAILABLE, TRY_AGAIN)
+            return broken.refusal.error()
         if broken is not None:
             return Rejected("$", "the body is incomplete", Fault.MALFORMED)
         if not call.begun and call.ready:
             self._log("relay_full", request)
             what = "too many parallel calls to the vendor; try again"
-            return Rejected("$", what, Fault.UNAVAILABLE, TRY_AGAIN)
+            return Unavailable(what, RefusalCause.RELAY_FULL)
         cause = _cause(error)
         self._log("relay_failed", request, cause=cause)
-        return Rejected("$", f"no response from the vendor: {cause}", Fault.UNAVAILABLE, TRY_AGAIN)
+        return Unavailable(f"no response from the vendor: {cause}", RefusalCause.RELAY_FAILED)
 
     def _break_off(self, http: web.Request, request: Request, error: Exception) -> None:
         """Abort the client's connection, so that a partial response does not look complete."""

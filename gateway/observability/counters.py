@@ -60,6 +60,7 @@ class Counters:
     Attributes:
         requests: by source and outcome: ``accepted``, ``relayed``, ``error`` or a fault; for no
             source ``unreadable``, too.
+        refused: requests that were refused, by source and cause (`gateway.errors.RefusalCause`).
         answers: seconds until an answer was ready, by source.
         events: accepted ones, by source and type.
         deduplicated: duplicates that were dropped, by source.
@@ -75,6 +76,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.requests = Counter[tuple[str, str]]()
+        self.refused = Counter[tuple[str, str]]()
         self.answers = Histograms(FAST)
         self.events = Counter[tuple[str, str]]()
         self.deduplicated = Counter[str]()

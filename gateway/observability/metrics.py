@@ -22,7 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from gateway.errors import SpoolError
+from gateway.errors import RefusalCause, SpoolError
 from gateway.observability.counters import Histogram
 from gateway.observability.status import GatewayStatus
 from gateway.spool import QueueDepth
@@ -34,6 +34,10 @@ ROUTE_OUTCOMES = ("routed", "filtered")
 CLOSED = (
     "body_timeout", "client_limit", "header_timeout", "limit", "memory", "refused",
     "write_timeout",
+)  # fmt: skip
+NOT_READ = (
+    RefusalCause.NO_HTTP, RefusalCause.HEADER_TIMEOUT, RefusalCause.HEAD_TOO_LARGE,
+    RefusalCause.NOT_FOUND,
 )  # fmt: skip
 PACKAGE = "cdp-gateway"
 REFUSALS = ("no_token", "token", "origin", "host")
@@ -123,6 +127,13 @@ def _coming_in(gateway: GatewayStatus) -> Iterator[Metric]:
         "Requests answered, by how: accepted, relayed, error, or why they were refused.",
         ("source", "outcome"),
         dict.fromkeys(product(config.sources, OUTCOMES), 0) | dict(counts.requests),
+    )
+    yield counter(
+        "cdp_gateway_requests_refused_total",
+        "Requests refused, by cause; no source where the path is nobody's, or was not read.",
+        ("source", "cause"),
+        dict.fromkeys([*product(config.sources, RefusalCause), *product([""], NOT_READ)], 0)
+        | dict(counts.refused),
     )
     yield GaugeMetricFamily(
         "cdp_gateway_connections", "Clients' connections that are open.", len(gateway.guard)

@@ -13,7 +13,7 @@ from gateway.config import Config
 from gateway.config.models import redactor_of
 from gateway.config.operations import TraceConfig
 from gateway.delivery.job import Job
-from gateway.errors import Fault
+from gateway.errors import Fault, RefusalCause
 from gateway.event import Event
 from gateway.ingest.arrival import RequestContext, is_sampled
 from gateway.log_limit import LogLimit
@@ -114,18 +114,26 @@ class Observer:
 
     def no_source(self, fault: Fault = Fault.NOT_FOUND) -> None:
         """Count a request that was for no source."""
+        known = fault is Fault.NOT_FOUND
+        cause = RefusalCause.NOT_FOUND if known else RefusalCause.HEAD_TOO_LARGE
         self.counts.requests["", fault.value] += 1
-        if fault is not Fault.NOT_FOUND:
+        self.counts.refused["", cause] += 1
+        if not known:
             self._say_unreadable(fault.value)
 
     def unreadable(self, kind: str) -> None:
         """Count a request that is no HTTP; *kind* is aiohttp's word for what is wrong with it."""
         self.counts.requests["", "unreadable"] += 1
+        self.counts.refused["", RefusalCause.NO_HTTP] += 1
         self._say_unreadable(kind)
 
     def _say_unreadable(self, kind: str) -> None:
         if self._strange_lines.take():
             log.info("unreadable_request", error=kind)
+
+    def late(self) -> None:
+        """Count a request whose head did not arrive in time."""
+        self.counts.refused["", RefusalCause.HEADER_TIMEOUT] += 1
 
     def closed(self, why: str) -> None:
         """Count a client's connection that was closed or turned away."""
@@ -143,6 +151,8 @@ class Observer:
             outcome = "relayed"
         counts.requests[source, outcome] += 1
         counts.answers[source].observe(arrival.seconds)
+        if refused is not None:
+            counts.refused[source, refused.cause] += 1
         if refused is None and arrival.kept is not None:
             counts.accepted(source, arrival.events, arrival.kept, arrival.turns)
         strange = refused is not None and refused.fault in UNAUTHENTICATED_FAULTS
