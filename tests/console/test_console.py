@@ -222,6 +222,30 @@ async def test_nothing_from_elsewhere_is_loaded(tmp_path: Path) -> None:
         visit.complaints = [said for said in visit.complaints if "elsewhere" not in said]
 
 
+async def test_empty_pages_say_what_to_do(tmp_path: Path) -> None:
+    """A page with nothing to show says what to do next, and links lead there."""
+    setup = SETUP.replace('token = "{token}"', "")
+    async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+        page = visit.page
+        for place, text in (
+            ("overview", "No events yet."),
+            ("events", "No events yet."),
+            ("dead-letters", "No dead letters."),
+            ("destinations/crm", "No recent deliveries."),
+        ):
+            await visit.open(place)
+            await expect(page.locator(".empty")).to_contain_text(text)
+            assert await visit.flaws() == [], place
+        await visit.open("destinations/nobody")
+        await expect(page.locator(".empty h2")).to_contain_text("nobody")
+        await page.get_by_role("link", name="Back to destinations").click()
+        await expect(page.get_by_role("link", name="mail")).to_be_visible()
+        await visit.open("overview")
+        await page.get_by_role("link", name="playground", exact=True).click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Playground")
+        visit.complaints = [said for said in visit.complaints if "404" not in said]
+
+
 async def accepted(admin: Admin) -> int:
     """Return how many requests the vendors took; one of them is in trouble and takes none."""
     journal = await admin.running.journal()
