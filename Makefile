@@ -52,7 +52,8 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	cd tests/example_plugin && ../../$(BIN)/mypy --cache-dir ../../.mypy_cache
+	for each in tests/example_plugins/*/pyproject.toml; do \
+	  (cd $$(dirname $$each) && ../../../$(BIN)/mypy --cache-dir ../../../.mypy_cache) || exit 1; done
 	$(BIN)/cog --check --check-fail-msg "run make docs" $(DOCS)
 	@$(BIN)/gateway schema | cmp -s - $(SCHEMA) || { echo "$(SCHEMA) has changed; run make docs"; exit 1; }
 
@@ -68,8 +69,9 @@ bench: $(INSTALLED)
 	$(BIN)/python -m tests.bench
 
 mutate: $(INSTALLED)
-	@echo tests/vendors/*/ tests/example_plugin/ | xargs -n 1 -P 2 sh -c '\
-	  said=$$($(BIN)/python -m pytest -q -p gateway.testing.mutation "$$0" 2>&1); ended=$$?; \
+	@echo tests/vendors/*/ tests/example_plugins/*/ | xargs -n 1 -P 2 sh -c '\
+	  case $$0 in tests/vendors/*) shared=--shared-rows;; esac; \
+	  said=$$($(BIN)/python -m pytest -q -p gateway.testing.mutation $$shared "$$0" 2>&1); ended=$$?; \
 	  printf "%s\n%s\n" "$$0" "$$said"; exit $$ended'
 
 mutate-core: $(INSTALLED)
@@ -77,7 +79,7 @@ mutate-core: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n 2 --maxprocesses 2 -p gateway.testing.fuzz \
-	  --payloads $(or $(PAYLOADS),100000) $(if $(SEED),--seed $(SEED)) tests/vendors tests/example_plugin
+	  --payloads $(or $(PAYLOADS),100000) $(if $(SEED),--seed $(SEED)) tests/vendors tests/example_plugins
 
 dev: $(INSTALLED)
 	$(BIN)/adev runserver --app-factory create_app --host 127.0.0.1 --port 8080 --no-livereload gateway/server.py

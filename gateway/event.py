@@ -13,13 +13,14 @@ from typing import Any, Literal, get_args
 import msgspec
 
 EPOCH = datetime.fromtimestamp(0, UTC)
-
+"""1970, in UTC: the time of what has none."""
 
 Json = Mapping[str, Any]
 EventType = Literal["track", "identify", "alias", "page", "screen", "group", "product"]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
 
 NOTHING: Json = {}
+"""An empty mapping, which nobody may change: the default of free fields."""
 EMPTY: tuple[Any, ...] = ("", {}, [])
 
 

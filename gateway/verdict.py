@@ -44,6 +44,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 Verdict = Delivered | RetryLater | Refused
+"""What `Output.verdict` returns."""
 
 TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 MOVED = frozenset({301, 302, 303, 307, 308})

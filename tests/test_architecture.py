@@ -46,7 +46,8 @@ PURE = frozenset({
     "json", "math", "msgspec", "orjson", "plugins", "re", "string", "typing", "urllib", "uuid",
 })  # fmt: skip
 IMPURE_NAMES = frozenset({"now", "utcnow", "today", "uuid1", "uuid4", "getenv", "environ", "open"})
-PUBLIC = frozenset({"gateway", "gateway.plugin", "gateway.plugin.spec", "gateway.sandbox"})
+PUBLIC = frozenset({"gateway.plugin", "gateway.plugin.spec", "gateway.sandbox"})
+VENDORS = ("plugins/*/*.py", "tests/example_plugins/*/*/*.py")
 LONGEST_FUNCTION = 60
 VAGUE = frozenset({"utils", "util", "helpers", "base", "manager", "handler", "processor", "common"})
 
@@ -61,7 +62,7 @@ def _name(path: Path) -> str:
 
 def _imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
+        if isinstance(node, ast.ImportFrom) and not node.level:
             yield node.module or ""
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -147,7 +148,7 @@ def test_no_class_name_occurs_twice() -> None:
                 assert other == path, f"{node.name} is in {_name(other)} and {_name(path)}"
 
 
-@pytest.mark.parametrize("path", _modules("plugins/*/*.py"), ids=_name)
+@pytest.mark.parametrize("path", _modules(*VENDORS), ids=_name)
 def test_vendors_translate_and_do_nothing_else(path: Path) -> None:
     """A vendor imports no socket, no event loop, no gateway internals and no other vendor."""
     vendor = path.parent.name
@@ -157,7 +158,14 @@ def test_vendors_translate_and_do_nothing_else(path: Path) -> None:
         assert name.split(".")[0] != "gateway" or name in PUBLIC, f"{name} is internal"
 
 
-@pytest.mark.parametrize("path", _modules("plugins/*/*.py"), ids=_name)
+@pytest.mark.parametrize("path", _modules("tests/example_plugins/*/test_*.py"), ids=_name)
+def test_examples_are_tested_with_the_kit_alone(path: Path) -> None:
+    """The tests of an example import the gateway's kit beside what a vendor may import."""
+    inner = {name for name in _imports(path) if name.split(".")[0] == "gateway"}
+    assert inner <= PUBLIC | {"gateway.testing"}
+
+
+@pytest.mark.parametrize("path", _modules(*VENDORS), ids=_name)
 def test_vendors_have_no_clock_and_no_chance(path: Path) -> None:
     """A vendor reads no clock, no environment and no file, and draws no random number."""
     for node in ast.walk(ast.parse(path.read_text())):
@@ -167,7 +175,9 @@ def test_vendors_have_no_clock_and_no_chance(path: Path) -> None:
             assert node.func.id not in IMPURE_NAMES, f"{path.name}:{node.lineno}: {node.func.id}"
 
 
-@pytest.mark.parametrize("path", _modules("plugins/*/sandbox.py"), ids=_name)
+@pytest.mark.parametrize(
+    "path", _modules("plugins/*/sandbox.py", "tests/example_plugins/*/*/sandbox.py"), ids=_name
+)
 def test_a_sandbox_shares_nothing_with_the_tables(path: Path) -> None:
     """One mistake cannot hide in a vendor's tables and in its emulated server alike."""
     for node in ast.walk(ast.parse(path.read_text())):

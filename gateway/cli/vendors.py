@@ -12,11 +12,16 @@ import gateway
 from gateway.plugin.registry import PluginRegistry, load_plugins
 
 ROOT = Path(gateway.__file__).parent
-TEMPLATES = (ROOT / "template", ROOT.parent / "tests/example_plugin")
-"""The example's folder: in an installed gateway, or in the repository."""
+PLACES = (ROOT / "template", ROOT.parent / "tests/example_plugins")
+"""Where the examples are: in an installed gateway, or in the repository."""
 SUFFIXES = frozenset({".py", ".json", ".toml", ".md"})
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 DASHED = re.compile(r"acme(?=\.example|-)|(?<=-)acme")
+WITHOUT = {
+    "output-only": ("acme/input.py", "samples/"),
+    "input-only": ("acme/output.py", "acme/losses.toml", "acme/sandbox.py", "samples/"),
+}
+"""Files of the whole example that an example of one half does without."""
 
 
 @click.command("new-vendor")
@@ -27,7 +32,9 @@ DASHED = re.compile(r"acme(?=\.example|-)|(?<=-)acme")
     type=click.Path(path_type=Path),
     help="The folder to create.  [default: NAME]",
 )
-def new_vendor(name: str, folder: Path | None) -> None:
+@click.option("--output-only", "half", flag_value="output-only", help="Create no input.")
+@click.option("--input-only", "half", flag_value="input-only", help="Create no output.")
+def new_vendor(name: str, folder: Path | None, half: str | None) -> None:
     """Create a plugin for a new vendor, with samples and passing tests.
 
     The plugin is a copy of the example in docs/add-a-vendor.md. NAME is the vendor's name in
@@ -37,7 +44,7 @@ def new_vendor(name: str, folder: Path | None) -> None:
     folder = folder or Path(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise click.ClickException(f"{folder} is not empty; choose another folder with --into")
-    for path, text in _plugin_files(name):
+    for path, text in _plugin_files(name, half):
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
@@ -68,14 +75,29 @@ def _check(name: str) -> None:
         )
 
 
-def _plugin_files(name: str) -> Iterator[tuple[Path, str]]:
-    """Yield the path and text of each file of the example, with *name* in place of "acme"."""
-    template = next(path for path in TEMPLATES if path.is_dir())
-    for path in sorted(template.rglob("*")):
-        inner = path.relative_to(template)
-        hidden = any(part.startswith((".", "__pycache__")) for part in inner.parts)
-        if path.suffix in SUFFIXES and not hidden:
-            yield Path(_named(str(inner), name)), _named(path.read_text(encoding="utf-8"), name)
+def _plugin_files(name: str, half: str | None) -> Iterator[tuple[Path, str]]:
+    """Yield the path and text of each file of the example, with *name* in place of "acme".
+
+    Where *half* is given, it is the example of that half.
+    """
+    place = next(path for path in PLACES if path.is_dir())
+    found = _files(place / "acme")
+    if half is not None:
+        kept = {path: file for path, file in found.items() if not path.startswith(WITHOUT[half])}
+        found = {**kept, **_files(place / f"acme-{half}")}
+    for path, file in sorted(found.items()):
+        yield Path(_named(path, name)), _named(file.read_text(encoding="utf-8"), name)
+
+
+def _files(template: Path) -> dict[str, Path]:
+    """Return the files of *template* by their paths in it."""
+    found = {path.relative_to(template): path for path in template.rglob("*")}
+    return {
+        str(inner): path
+        for inner, path in found.items()
+        if path.suffix in SUFFIXES
+        and not any(part.startswith((".", "__pycache__")) for part in inner.parts)
+    }
 
 
 def _named(text: str, name: str) -> str:

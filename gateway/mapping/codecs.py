@@ -109,17 +109,23 @@ def _from_epoch(scale: int) -> Callable[[Any], datetime]:
 
 
 AS_IS = Codec("", _same, _same)
+"""The value stays as it is; what a row does that names no codec."""
 TEXT = Codec("text or number", _text, _same, (str,))
 """An id that some clients send as a number; written as text."""
 NUMBER = Codec("number or numeric text", _number, _same, (int, float))
+"""A number that some clients send as a text, such as ``"59.90"``; written as a number."""
 INTEGER = Codec("whole number", _integer, round, (int,))
+"""A number without a fraction, of at most 64 bits; a fraction is rounded when it is written."""
 ISO8601_OR_UNIX = Codec("ISO 8601, or Unix time in s or ms", _as_pydantic_reads, _iso, (datetime,))
 """What pydantic takes for a datetime; a server that reads with it refuses all else."""
 ISO8601 = Codec("ISO 8601, UTC if it names no zone", _instant, _iso, (datetime,))
+"""A time such as ``"2026-01-02T03:04:05.000Z"``; written in UTC with milliseconds."""
 EPOCH_SECONDS = Codec("Unix time in s", _from_epoch(1), lambda t: int(t.timestamp()), (datetime,))
+"""Seconds since 1970, as a number or a numeric text; written as whole seconds."""
 EPOCH_MILLIS = Codec(
     "Unix time in ms", _from_epoch(1000), lambda t: int(t.timestamp() * 1000), (datetime,)
 )
+"""Milliseconds since 1970, as a number or a numeric text; written as whole milliseconds."""
 
 
 def vocabulary(theirs_to_ours: Mapping[str, str], label: str = "names") -> Codec:

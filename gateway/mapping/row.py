@@ -25,6 +25,7 @@ class Row:
         codec: how the value changes shape.
         required: without it the payload is refused, and the event cannot be written.
         note: what a reader of the generated documentation should know.
+        shared: it is one of `gateway.plugin.spec`'s, of which the kit asks a vendor for no sample.
     """
 
     wire: str
@@ -32,6 +33,7 @@ class Row:
     codec: Codec = AS_IS
     required: bool = False
     note: str = ""
+    shared: bool = False
 
     @property
     def synonyms(self) -> list[str]:

@@ -52,12 +52,12 @@ class Table:
     Args:
         wire: the TypedDict of the payload.
         rows: its fields.
-        says: what an event of this payload is: a type (``"identify"``, ``"track"``), or the
+        event: what an event of this payload is: a type (``"identify"``, ``"track"``), or the
             name of a track event (``"Product Viewed"``).
         into: the struct that it becomes.
-        each: the key of a list of events inside, and what translates one of them. What the
-            payload says around the list is true of each.
-        apart: an event about several products is several events about one.
+        items: the key of a list of events inside, and what translates one of them. What the
+            payload says around the list is true of each. One event is written as a list of one.
+        split_products: an event about several products is several events about one.
         strict: an optional field of the wrong type refuses the payload; otherwise it is kept
             among the leftovers, verbatim.
 

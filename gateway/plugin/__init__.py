@@ -21,6 +21,8 @@ from gateway.event import (
 from gateway.http import Request, Response, as_basic, basic, bearer, in_form, with_query_values
 from gateway.json_text import as_valid_json, dumps, loads, query_fields, quoted, text_of
 from gateway.mapping import (
+    AS_IS,
+    EPOCH_MILLIS,
     EPOCH_SECONDS,
     INTEGER,
     ISO8601,
@@ -46,12 +48,21 @@ from gateway.mapping import (
     restore_leftovers,
     vocabulary,
 )
+from gateway.plugin.batches import merge_lists
 from gateway.plugin.commerce import with_amounts
 from gateway.plugin.context_properties import Included
-from gateway.plugin.endpoints import Endpoints, EndpointSet
+from gateway.plugin.endpoints import Endpoints, EndpointSet, fill_path
+from gateway.plugin.hookspecs import hookimpl
 from gateway.plugin.quantities import Duration
 from gateway.plugin.settings import CONVENTIONS, FreeFormSettings, Naming, Secret, Settings
-from gateway.plugin.spec_spellings import BOTH, ORDERS, PRODUCT, PROPERTIES, respelled, spec_name
+from gateway.plugin.spec_spellings import (
+    ALL_NAMES,
+    ORDER_EVENTS,
+    PRODUCT_NAMES,
+    PROPERTY_NAMES,
+    respelled,
+    spec_name,
+)
 from gateway.plugin.vendor import (
     JSON,
     Input,
@@ -75,9 +86,11 @@ from gateway.verdict import (
 )
 
 __all__ = [
-    "BOTH",
+    "ALL_NAMES",
+    "AS_IS",
     "CONVENTIONS",
     "EPOCH",
+    "EPOCH_MILLIS",
     "EPOCH_SECONDS",
     "INTEGER",
     "ISO8601",
@@ -88,9 +101,9 @@ __all__ = [
     "NOTHING",
     "NO_FIELD",
     "NUMBER",
-    "ORDERS",
-    "PRODUCT",
-    "PROPERTIES",
+    "ORDER_EVENTS",
+    "PRODUCT_NAMES",
+    "PROPERTY_NAMES",
     "SINGLE_PRODUCT",
     "TEXT",
     "Campaign",
@@ -137,12 +150,15 @@ __all__ = [
     "constant",
     "dumps",
     "envelope",
+    "fill_path",
     "filled_fields",
     "forwarded_headers",
+    "hookimpl",
     "in_form",
     "json_name",
     "json_response",
     "loads",
+    "merge_lists",
     "nested_list",
     "nested_object",
     "prefixed",

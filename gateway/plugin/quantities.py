@@ -91,5 +91,6 @@ class Quantity:
 
 
 Duration = Annotated[float, BeforeValidator(duration), Quantity("duration")]
+"""A setting in seconds, written as ``"500ms"``, ``"10s"``, ``"5m"``, ``"2h"``, or a number."""
 Size = Annotated[int, BeforeValidator(size), Quantity("size")]
 Rate = Annotated[float, BeforeValidator(rate), Quantity("rate")]

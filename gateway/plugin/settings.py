@@ -10,6 +10,7 @@ from gateway.errors import PluginError
 from gateway.plugin.context_properties import check
 
 Naming: TypeAlias = Literal["as-is", "snake_case", "kebab-case", "camelCase", "Title Case"]
+"""How a destination spells the names of events, as configurations say it."""
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W_A-Z]+|\d+", re.UNICODE)
 
@@ -43,6 +44,7 @@ CONVENTIONS: Mapping[Naming, Callable[[str], str]] = {
     "camelCase": _camel,
     "Title Case": _title,
 }
+"""Each naming convention, with the function that spells a name by it."""
 
 
 def apply_convention(name: str, vendor: str, config: Any) -> str:

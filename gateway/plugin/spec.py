@@ -6,6 +6,7 @@ A vendor that takes whatever properties it is given gets them by these names, so
 every origin look alike there.
 """
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any, TypedDict
 
@@ -93,9 +94,15 @@ def phone_text(value: str | float) -> str:
 
 
 PHONE = Codec("text or number", phone_text, lambda text: text, (str,))
+"""A phone number, which some senders write as a number; written as text."""
+
+
+def _shared(*rows: Row) -> tuple[Row, ...]:
+    return tuple(dataclasses.replace(row, shared=True) for row in rows)
+
 
 # fmt: off
-PRODUCT_ROWS = (
+PRODUCT_ROWS = _shared(
     Row("product_id",           "product_id",       TEXT),
     Row("sku",                  "sku",              TEXT),
     Row("name",                 "name"),
@@ -112,9 +119,10 @@ PRODUCT_ROWS = (
 )
 """The product object, relative to it on both sides."""
 
-PRODUCT = Table(SpecProduct, [*PRODUCT_ROWS, Row("*", "extra")], into=Product)
+PRODUCT = Table(SpecProduct, _shared(*PRODUCT_ROWS, Row("*", "extra")), into=Product)
+"""A product, with whatever keys of its own; for `gateway.plugin.nested_list`."""
 
-AMOUNT_ROWS = (
+AMOUNT_ROWS = _shared(
     Row("order_id",             "order_id",         TEXT),
     Row("checkout_id",          "checkout_id",      TEXT),
     Row("cart_id",              "cart_id",          TEXT),
@@ -132,8 +140,9 @@ AMOUNT_ROWS = (
     Row("currency",             "currency"),
     Row("value",                "value",            MONEY),
 )
+"""Properties of any event: ids and amounts, relative to the properties on both sides."""
 
-PROPERTY_ROWS = (
+PROPERTY_ROWS = _shared(
     *AMOUNT_ROWS,
     Row("category",             "category"),
     Row("coupon",               "coupon"),
@@ -142,7 +151,7 @@ PROPERTY_ROWS = (
 )
 """Properties of an event about any number of products, relative to them on both sides."""
 
-PRODUCT_PROPERTY_ROWS = (
+PRODUCT_PROPERTY_ROWS = _shared(
     *prefixed("", "products[0]", PRODUCT_ROWS),
     *AMOUNT_ROWS,
     Row("*",                    "extra"),
@@ -151,7 +160,7 @@ PRODUCT_PROPERTY_ROWS = (
 """Properties of an event about one product (`is_single_product`), relative to them on both
 sides."""
 
-TRAIT_ROWS = (
+TRAIT_ROWS = _shared(
     Row("email",                "email"),
     Row("phone",                "phone",            PHONE),
     Row("name",                 "name"),
@@ -174,7 +183,9 @@ TRAIT_ROWS = (
 # fmt: on
 
 PROPERTIES = Table(SpecProperties, PROPERTY_ROWS, into=Properties)
+"""Properties as one object; for `gateway.plugin.nested_object`."""
 TRAITS = Table(SpecTraits, TRAIT_ROWS, into=Traits)
+"""Traits as one object; for `gateway.plugin.nested_object`."""
 
 
 def is_single_product(event: Event) -> bool:

@@ -54,17 +54,20 @@ V1: Final[Mapping[str, str]] = {
     "Wishlist Product Removed": "Product Removed from Wishlist",
 }
 """Names of the first version, and others that analytics-events knows, to today's."""
-ORDERS: Final = frozenset({
+ORDER_EVENTS: Final = frozenset({
     "Checkout Started", "Order Completed", "Order Updated", "Order Refunded", "Order Cancelled",
 })  # fmt: skip
 """Events whose ``id`` is the order's."""
 LONGEST_NAME: Final = 64
 _SPACES: Final = str.maketrans("", "", " _")
 _SIGNS: Final = re.compile(r"[^a-z0-9]+")
-PROPERTIES: Final = frozenset(SpecProperties.__annotations__)
-PRODUCT: Final = frozenset(SpecProduct.__annotations__)
-BOTH: Final = PROPERTIES | PRODUCT
-_BY_LETTERS: Final = {_SIGNS.sub("", name): name for name in BOTH}
+PROPERTY_NAMES: Final = frozenset(SpecProperties.__annotations__)
+"""Names of the properties that the E-commerce Spec V2 has."""
+PRODUCT_NAMES: Final = frozenset(SpecProduct.__annotations__)
+"""Names of a product's fields in the E-commerce Spec V2."""
+ALL_NAMES: Final = PROPERTY_NAMES | PRODUCT_NAMES
+"""Both: the names that the properties of an event about one product may have."""
+_BY_LETTERS: Final = {_SIGNS.sub("", name): name for name in ALL_NAMES}
 
 
 def _letters(name: str) -> str:

@@ -48,6 +48,7 @@ def _looks_like_json(body: bytes) -> bool:
 
 
 JSON = {"content-type": "application/json"}
+"""The headers of a body in JSON."""
 
 
 class Vendor(ABC):
@@ -184,6 +185,7 @@ class OutgoingCall(NamedTuple):
     endpoint: str
     """``"POST /track"``."""
     table: Table
+    """What writes the body."""
     event: Event
     """The event, as prepared for the table."""
 

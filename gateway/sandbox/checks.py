@@ -51,7 +51,20 @@ _PYTHON: Final[Mapping[JsonType, tuple[type, ...]]] = {
     JsonType.NULL: (type(None),),
 }
 
-TEXT, INTEGER, NUMBER, BOOLEAN, OBJECT, LIST, NULL = JsonType
+TEXT: Final = JsonType.TEXT
+"""A string."""
+INTEGER: Final = JsonType.INTEGER
+"""A number without a fraction."""
+NUMBER: Final = JsonType.NUMBER
+"""Any number."""
+BOOLEAN: Final = JsonType.BOOLEAN
+"""True or false."""
+OBJECT: Final = JsonType.OBJECT
+"""An object."""
+LIST: Final = JsonType.LIST
+"""An array."""
+NULL: Final = JsonType.NULL
+"""Null."""
 
 
 class ProblemKind(StrEnum):

@@ -34,6 +34,7 @@ from gateway.plugin.registry import PluginRegistry, load_plugins
 from gateway.plugin.vendor import Input, Output
 from gateway.spool import DeadLetter, QueueDepth
 from gateway.testing.live_gateway import PATIENCE, SettledEvents, serving
+from gateway.testing.plugin_watch import PluginSuite
 from gateway.testing.samples import EVENTS, PATH, NeutralInput, load_samples, request_of
 from gateway.verdict import Declined, Delivered, Refused
 
@@ -148,7 +149,7 @@ class DeliveryReport:
     dead: list[DeadLetter]
 
 
-class DeliverySuite:
+class DeliverySuite(PluginSuite):
     """What must come out even when a destination is in trouble, as tests.
 
     The gateway runs as it does in production, from the entrance over the spool to the
@@ -283,10 +284,11 @@ class DeliverySuite:
                 if only is None or event is only:
                     await _post(client, f"{url}/kit{PATH}", orjson.dumps({"number": number}))
                     sent += 1
-            for sample in load_samples(self.samples).values() if self.samples and not only else ():
-                request = request_of(sample)
-                await _post(client, url + request.url, request.body, request)
-                sent += len(sample["events"])
+            if self.input is not None and self.samples is not None and only is None:
+                for sample in load_samples(self.samples).values():
+                    request = request_of(sample)
+                    await _post(client, url + request.url, request.body, request)
+                    sent += len(sample["events"])
         return sent
 
 

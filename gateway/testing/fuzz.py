@@ -24,8 +24,9 @@ from gateway.errors import Rejected, Unrenderable
 from gateway.event import Event
 from gateway.http import Request, Response
 from gateway.plugin.endpoints import match_endpoint
-from gateway.plugin.vendor import Input, Output
+from gateway.plugin.vendor import Input
 from gateway.testing.load_fuzzer import STRICT, LoadFuzzer, LoadResult
+from gateway.testing.plugin_watch import PluginSuite
 from gateway.testing.request_fuzzer import RequestFuzzer
 from gateway.testing.samples import ARRIVAL, REQUEST_ID, Sample, json_of, load_samples, request_of
 from gateway.testing.strategies import HOSTILE, Strategy, bodies, drawn, payloads, spoilt
@@ -40,7 +41,7 @@ TO_STRICT = 0.1
 """How many of a storm's requests go to the source that knows keys."""
 
 
-class FuzzSuite:
+class FuzzSuite(PluginSuite):
     """What `InputSuite` asks of an input in the face of any payload; hypothesis makes them up.
 
     How many is hypothesis' own setting (``max_examples`` of the profile that is loaded), 100 if
@@ -49,7 +50,6 @@ class FuzzSuite:
 
     samples: ClassVar[Path]
     input: ClassVar[Input]
-    output: ClassVar[Output]
     wires: ClassVar[Mapping[str, Any]] = {}
     """Endpoint to the type of its body, where the tables read another shape than is sent."""
     untold: ClassVar[frozenset[str]] = frozenset()
@@ -101,7 +101,7 @@ class FuzzSuite:
         """Send *count* requests to *endpoint* of a running gateway; *seed* decides which."""
         found = [request_of(sample) for sample in load_samples(self.samples).values()]
         keys = {key for request in found if (key := self._key(request))}
-        storm = LoadFuzzer(self.input, getattr(self, "output", None), keys, self._is_native)
+        storm = LoadFuzzer(self.input, self.output, keys, self._is_native)
         listed = self.input.endpoints
         likes = [request for request in found if match_endpoint(listed, request) == endpoint]
         assert likes, f"no sample is a request to {endpoint}"
@@ -175,7 +175,7 @@ class FuzzSuite:
             self._goes_out(event)
 
     def _goes_out(self, event: Event) -> None:
-        output = getattr(self, "output", None)
+        output = self.output
         if output is None:
             return
         try:

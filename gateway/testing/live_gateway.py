@@ -13,11 +13,11 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway import hookimpl
 from gateway.app import GATEWAY
 from gateway.event import Event
 from gateway.http import Response
 from gateway.ingest.connections import Runner
+from gateway.plugin.hookspecs import hookimpl
 from gateway.spool.sqlite.database import FILE, LOCK
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.verdict import Declined, Verdict

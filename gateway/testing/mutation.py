@@ -13,7 +13,8 @@ of one module, or, where that is not known, in the same words.
 The collected tests run once as they are, and must pass. Then each mutant of the tables that
 their suites test (`gateway.testing.mutation`) is put in place, and the tests run until one
 fails. What no test notices is a survivor; the session fails if there is any. No test reports
-by itself. Tests that draw their data by chance do not take part.
+by itself. Tests that draw their data by chance do not take part. A mistake in the rows that
+`gateway.plugin.spec` shares is no vendor's: such mutants are made with ``--shared-rows`` only.
 
 A mutant that changes nothing may stand in ``equivalent-mutants.txt`` in the folder of the suite's
 samples, under a comment that says why. One that does not survive has no place there.
@@ -36,7 +37,7 @@ from gateway.errors import MappingError
 from gateway.event_fields import bare
 from gateway.mapping import Row, Switch, Table
 from gateway.mapping.row import NestedCodec
-from gateway.plugin.vendor import Vendor
+from gateway.plugin.vendor import Input, Vendor
 
 _LINES: dict[int, tuple[Row, str]] = {}
 """By the row's id; the row itself is kept so that no other gets that id."""
@@ -83,13 +84,15 @@ class RowLocation(NamedTuple):
     into: type
     line: str
     """Its file and line; empty where that is not known."""
+    shared: bool
+    """Whether it is one of `gateway.plugin.spec`'s."""
 
 
 def place_of(row: Row, table: Table) -> RowLocation:
     """Return where *row* of *table* is written."""
     codec = row.codec
     how = f"{codec.name} #{id(codec.table)}" if isinstance(codec, NestedCodec) else codec.name
-    return RowLocation(row.wire, row.event, how, row.required, table.into, line_of(row))
+    return RowLocation(row.wire, row.event, how, row.required, table.into, line_of(row), row.shared)
 
 
 class RowMutation(NamedTuple):
@@ -118,6 +121,11 @@ class Mutant:
         """Return the files and lines of the rows that it changes, as far as they are known."""
         return ", ".join(dict.fromkeys(filter(None, (place.line for place in self.changes))))
 
+    @property
+    def shared(self) -> bool:
+        """Tell whether all rows that it changes are ones that vendors share."""
+        return all(place.shared for place in self.changes)
+
 
 def tables_of(vendors: Iterable[Vendor]) -> list[Table]:
     """Return every table that the packages of *vendors* hold, nested ones too."""
@@ -129,8 +137,14 @@ def tables_of(vendors: Iterable[Vendor]) -> list[Table]:
     return list(found.values())
 
 
-def mutants(tables: Sequence[Table]) -> Iterator[Mutant]:
-    """Yield the mistakes that can be made in *tables*; some are stopped at start-up."""
+def mutants(tables: Sequence[Table], *, read: bool = True) -> Iterator[Mutant]:
+    """Yield the mistakes that can be made in *tables*; some are stopped at start-up.
+
+    Args:
+        tables: not changed.
+        read: whether payloads are read by them. Where they are only written, a synonym that is
+            not the first is no mistake whatever it is.
+    """
     places: dict[RowLocation, None] = {}
     pairs: dict[tuple[RowLocation, RowLocation], None] = {}
     for table in tables:
@@ -140,7 +154,7 @@ def mutants(tables: Sequence[Table]) -> Iterator[Mutant]:
             pairs[one, other] = None
     for place in places:
         yield Mutant(f"drop {_told(place)}", {place: None})
-        yield from _respelt(place)
+        yield from _respelt(place, read=read)
     for one, other in pairs:
         if one.event != other.event:
             yield _swapped(one, other)
@@ -196,21 +210,23 @@ def _spelt(wire: Any, path: list[str], wrong: list[str]) -> Any:
     return TypedDict("Misspelt", hints, total=False)  # type: ignore[operator]  # made of another's fields
 
 
-def _respelt(place: RowLocation) -> Iterator[Mutant]:
+def _respelt(place: RowLocation, *, read: bool) -> Iterator[Mutant]:
     """Yield *place* with each of its spellings wrong, missing, or in another's turn."""
     spellings = place.wire.split("|")
     told = _told(place)
-    for path in spellings:
+    for path in spellings if read else spellings[:1]:
         wrong = _wrong(path)
         if wrong:
             wire = "|".join(wrong if other == path else other for other in spellings)
             change = RowMutation(wire, place.event)
             yield Mutant(f"misspell {path!r} in {told}", {place: change}, (path, wrong))
     for fewer in combinations(spellings, len(spellings) - 1):
-        if fewer:
+        if fewer and (read or fewer[0] != spellings[0]):
             change = RowMutation("|".join(fewer), place.event)
             yield Mutant(f"leave only {change.wire!r} of {told}", {place: change})
     for turned in list(permutations(spellings))[1:]:
+        if not read and turned[0] == spellings[0]:
+            continue
         change = RowMutation("|".join(turned), place.event)
         yield Mutant(f"read and write {change.wire!r} for {told}", {place: change})
     if _is_free(place.event):
@@ -284,18 +300,23 @@ DRAWING = frozenset({"gateway.testing.fuzz", "gateway.testing.delivery_suite"})
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--mutants``."""
     parser.addoption("--mutants", default="", help="Only mutants with this text in their names.")
+    parser.addoption("--shared-rows", action="store_true", help="Mutants of shared rows, too.")
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool:
     """Hunt for survivors instead of running the tests once."""
     if session.testsfailed or session.config.option.collectonly:
         return False
-    tables = tables_of(_vendors(session.items))
+    vendors = list(_vendors(session.items))
+    tables = tables_of(vendors)
+    read = any(isinstance(vendor, Input) for vendor in vendors)
     if not tables:
         raise pytest.UsageError("no suite with an input or an output is among these tests")
     began = time.monotonic()
     hunt = MutationRun([item for item in session.items if not _draws(item)])
-    chosen = [m for m in mutants(tables) if session.config.option.mutants in m.name]
+    option = session.config.option
+    made_up = (m for m in mutants(tables, read=read) if option.shared_rows or not m.shared)
+    chosen = [mutant for mutant in made_up if option.mutants in mutant.name]
     found = [mutant for mutant in chosen if not hunt.notices(mutant, tables)]
     allowed = _equivalent(session.items) & {mutant.name for mutant in chosen}
     wrong = [f"SURVIVED {m.name} {m.where}".rstrip() for m in found if m.name not in allowed]
@@ -381,7 +402,7 @@ def _equivalent(items: Iterable[pytest.Item]) -> set[str]:
     """Return the names of the mutants that are said to change nothing."""
     found: set[str] = set()
     for suite in _suites(items):
-        path = getattr(suite, "samples", Path()) / "equivalent-mutants.txt"
+        path = (getattr(suite, "samples", None) or Path()) / "equivalent-mutants.txt"
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines()
             found.update(line for line in lines if line and not line.startswith("#"))

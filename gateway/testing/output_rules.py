@@ -14,6 +14,7 @@ from gateway.event import Event
 from gateway.http import Request
 from gateway.plugin.settings import CONVENTIONS, FreeFormSettings, Naming
 from gateway.plugin.vendor import Output
+from gateway.testing.plugin_watch import PluginSuite
 from gateway.testing.samples import ARRIVAL, EVENTS
 from gateway.verdict import Declined
 
@@ -36,7 +37,7 @@ HOPELESS: tuple[tuple[dict[str, Any], str], ...] = (
 )
 
 
-class OutputRules:
+class OutputRules(PluginSuite):
     """Rules of an output that need no sample; `gateway.testing.OutputSuite` has them."""
 
     output: ClassVar[Output]
@@ -47,6 +48,7 @@ class OutputRules:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test of a fact once per fact."""
+        super().pytest_generate_tests(metafunc)
         if "unsayable" in metafunc.fixturenames:
             metafunc.parametrize(("unsayable", "reason"), self.declined, ids=_id)
         if "wrong" in metafunc.fixturenames:

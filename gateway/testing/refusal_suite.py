@@ -15,6 +15,7 @@ from gateway.errors import Fault, Rejected
 from gateway.http import Request
 from gateway.plugin.endpoints import match_endpoint
 from gateway.plugin.vendor import Input
+from gateway.testing.plugin_watch import PluginSuite
 from gateway.testing.samples import ARRIVAL, REQUEST_ID
 
 OUTSIDE: frozenset[Fault] = frozenset({
@@ -58,7 +59,7 @@ def post(url: str, body: object = b"", headers: Mapping[str, str] | None = None)
     )
 
 
-class RefusalSuite:
+class RefusalSuite(PluginSuite):
     """The contract of an input's refusals, as tests."""
 
     input: ClassVar[Input]
@@ -75,6 +76,7 @@ class RefusalSuite:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test once per fact."""
+        super().pytest_generate_tests(metafunc)
         if "fault" in metafunc.fixturenames:
             metafunc.parametrize("fault", sorted(OUTSIDE | self.faults.keys()))
         if "refused" in metafunc.fixturenames:

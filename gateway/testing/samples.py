@@ -3,11 +3,15 @@
     about       what the case shows, in one sentence
     source      the URL of the document or code that the request is taken from
     request     method, url, headers, body (JSON, or text for a body that is none)
-    events      what the gateway makes of it (`gateway.event.as_json`, less id, arrival, origin)
+    events      what the gateway makes of it, as JSON: the fields of `gateway.plugin.Event`, without
+                its id, received_at and origin, and without what is empty
     answer      status, body (JSON, or "base64:…" for bytes that are none), and the headers that
                 matter: what the sender reads back
     deliveries  per event, what goes out to the same vendor: method, url, headers, body;
                 or {"declined": reason}
+
+An input without an output needs no ``deliveries``; an output without an input needs no ``request``
+and no ``answer``.
 
 Samples are written by hand from the vendor's documents, never recorded from the code's output.
 """
@@ -16,9 +20,11 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, ClassVar, Final, TypeAlias, TypedDict
 
+import msgspec
 import orjson
+import pytest
 from msgspec.structs import replace
 
 from gateway.errors import Rejected
@@ -37,12 +43,18 @@ from gateway.event import (
 from gateway.http import Request, Response
 from gateway.mapping import NO_FIELD, EventMapping, Row, Table
 from gateway.plugin.vendor import Input, json_response
+from gateway.testing.plugin_watch import PluginSuite
 
 Sample: TypeAlias = dict[str, Any]
 
 ARRIVAL = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 """When every sample is said to have arrived: Unix time 1767323045."""
 REQUEST_ID = "sample"
+GARBAGE = [b"", b"{", b"null", b"[]", b"0", b'"x"', b'{"a":' * 300, b"\xff\xfe"]
+"""Bodies that no vendor takes."""
+
+
+KEYS: Final = ("about", "source", "request", "events", "answer", "deliveries")
 
 
 def load_samples(folder: Path) -> dict[str, Sample]:
@@ -50,11 +62,59 @@ def load_samples(folder: Path) -> dict[str, Sample]:
 
     Raises:
         FileNotFoundError: it has none.
+        ValueError: one is no JSON, or has a key that no sample has.
     """
     paths = sorted(folder.glob("*.json"))
     if not paths:
         raise FileNotFoundError(f"no samples (*.json) in {folder}")
-    return {path.stem: orjson.loads(path.read_bytes()) for path in paths}
+    return {path.stem: _loaded(path) for path in paths}
+
+
+def _loaded(path: Path) -> Sample:
+    try:
+        sample: Sample = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"{path}: {error}") from error
+    unknown = ", ".join(sorted(sample.keys() - set(KEYS)))
+    if unknown:
+        raise ValueError(f"{path}: unknown: {unknown}; a sample has {', '.join(KEYS)}")
+    return sample
+
+
+def events_of(sample: Sample) -> list[Event]:
+    """Return the events of *sample*, as they come from a vendor that is none of the tested.
+
+    Raises:
+        msgspec.ValidationError: one is no event; the message names the field.
+    """
+    return [
+        msgspec.convert({**event, "id": f"{REQUEST_ID}-{index}", "received_at": ARRIVAL}, Event)
+        for index, event in enumerate(sample["events"])
+    ]
+
+
+class SampleSuite(PluginSuite):
+    """What all suites with samples have."""
+
+    samples: ClassVar[Path]
+    """The folder of the samples."""
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run each sample test once per file, each endpoint test once per endpoint."""
+        super().pytest_generate_tests(metafunc)
+        if "sample" in metafunc.fixturenames:
+            if not hasattr(self, "samples"):
+                where = 'samples = Path(__file__).parent / "samples"'
+                pytest.fail(f"{type(self).__name__} has no samples; write {where}", pytrace=False)
+            found = load_samples(self.samples)
+            metafunc.parametrize("sample", found.values(), ids=found.keys())
+        if "endpoint" in metafunc.fixturenames:
+            metafunc.parametrize("endpoint", sorted(self.input.endpoints))
+
+    def test_cites_its_source(self, sample: Sample) -> None:
+        """A sample says what it shows and where it is taken from."""
+        assert sample["source"].startswith("https://")
+        assert sample["about"]
 
 
 def request_of(sample: Sample) -> Request:

@@ -16,13 +16,22 @@ from gateway.http import Request
 from gateway.plugin.vendor import Input, Output
 from gateway.sandbox import Sandbox, SandboxResponse
 from gateway.testing.output_rules import rendered
-from gateway.testing.samples import ARRIVAL, EVENTS, Sample, load_samples, request_of
+from gateway.testing.plugin_watch import PluginSuite
+from gateway.testing.samples import (
+    ARRIVAL,
+    EVENTS,
+    Sample,
+    events_of,
+    load_samples,
+    request_of,
+)
+from gateway.testing.side_effects import forbid_side_effects
 
 NO_OBJECTS = [b"", b"{", b"[]", b"\xff"]
 """Bodies that hold no call of any vendor."""
 
 
-class SandboxSuite:
+class SandboxSuite(PluginSuite):
     """The contract of a vendor's sandbox, and of the output in front of it."""
 
     sandbox: ClassVar[Sandbox]
@@ -38,6 +47,8 @@ class SandboxSuite:
     """The statuses of an accepted request."""
     unauthorized: ClassVar[int] = 401
     """The status of a request with another credential."""
+    wrong_path: ClassVar[int] = 404
+    """The status of a path that is not documented."""
     wrong_method: ClassVar[int] = 405
     """The status of a documented path under another method."""
     wrong_body: ClassVar[int] = 400
@@ -45,10 +56,11 @@ class SandboxSuite:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test about what goes out once per destination."""
+        super().pytest_generate_tests(metafunc)
         if "output" in metafunc.fixturenames:
             metafunc.parametrize("output", self.outputs.values(), ids=self.outputs.keys())
         if "sample" in metafunc.fixturenames:
-            found = load_samples(self.samples) if self.input and self.samples else {}
+            found = load_samples(self.samples) if self.samples else {}
             metafunc.parametrize("sample", found.values(), ids=found.keys())
 
     @pytest.mark.parametrize("own", [False, True], ids=["foreign", "own"])
@@ -65,11 +77,23 @@ class SandboxSuite:
             self._check_accepted(output, request)
 
     def test_takes_what_goes_back(self, sample: Sample, output: Output) -> None:
-        """A strict server accepts what comes from its own vendor's clients and goes back."""
-        assert self.input is not None
-        for event in self.input.parse(request_of(sample)):
+        """A strict server accepts the events of the samples, where it can from its own clients."""
+        own = self.input
+        for event in events_of(sample) if own is None else own.parse(request_of(sample)):
             for request in _requests(output, event):
                 self._check_accepted(output, request)
+
+    def test_sees_nothing_but_the_request(self, output: Output) -> None:
+        """Responding needs no clock, no chance, no socket and no file; it is the same each time."""
+        request = self._some(output)
+        before = self._respond(output, request, self.key)
+        with forbid_side_effects():
+            after = self._respond(output, request, self.key)
+        assert before == after
+
+    def halves(self) -> list[Input | Output | Sandbox]:
+        """Return the sandbox and its outputs."""
+        return [*super().halves(), *self.outputs.values()]
 
     def _check_accepted(self, output: Output, request: Request) -> None:
         answer = self._respond(output, request, self.key)
@@ -102,10 +126,10 @@ class SandboxSuite:
         assert answer.reason
 
     def test_knows_no_other_path(self, output: Output) -> None:
-        """An undocumented path is a 404."""
+        """An undocumented path is refused."""
         base = output.config.url.rstrip("/")
         answer = self._respond(output, replace(self._some(output), url=f"{base}/nothing"), None)
-        assert answer.response.status == 404
+        assert answer.response.status == self.wrong_path
         assert answer.reason
 
     def test_knows_no_other_method(self, output: Output) -> None:

@@ -1,16 +1,9 @@
 """The vendor suite: what every input, output and sandbox must do."""
 
-import gc
-import os
+import json
 import re
-import socket
-import sys
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from datetime import date
-from pathlib import Path
-from types import CodeType, FrameType
+from contextlib import nullcontext, suppress
 from typing import Any, ClassVar
 
 import pytest
@@ -32,97 +25,19 @@ from gateway.testing.output_rules import OutputRules, rendered
 from gateway.testing.samples import (
     ARRIVAL,
     EVENTS,
+    GARBAGE,
     REQUEST_ID,
     Sample,
+    SampleSuite,
+    events_of,
     json_of,
     load_samples,
     paths_in,
     plain,
     request_of,
 )
+from gateway.testing.side_effects import forbid_side_effects
 from gateway.verdict import Declined, Refused, RetryLater
-
-CLOCK = frozenset({
-    "time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns",
-    "process_time", "process_time_ns", "thread_time", "clock_gettime", "clock_gettime_ns",
-    "localtime", "sleep",
-})  # fmt: skip
-SYSTEM = frozenset({"posix", "nt"})
-HARMLESS = frozenset({"fspath"})
-"""Functions of the operating system's modules that ask it nothing."""
-TODAY = frozenset({"now", "utcnow", "today"})
-CHANCE = frozenset({"urandom", "getrandom"})
-SEEN: dict[CodeType, str] = {
-    os.getenv.__code__: "os.getenv",
-    type(os.environ).__getitem__.__code__: "os.environ",
-    uuid.uuid1.__code__: "uuid.uuid1",
-    uuid.getnode.__code__: "uuid.getnode",
-}
-"""Functions written in Python that look at the world without calling one of the above."""
-
-
-class SideEffect(AssertionError):
-    """A plugin reached beyond the values that it was given."""
-
-
-@contextmanager
-def forbid_side_effects() -> Iterator[None]:
-    """Fail if what runs inside reads a clock, draws chance, or opens anything.
-
-    It looks at every call (`sys.setprofile`), so that it sees through whatever name the plugin
-    gave to a function when it was imported.
-
-    Raises:
-        Impure: it does; the message names the call and who made it.
-    """
-    found: list[str] = []
-
-    def look(frame: FrameType, kind: str, called: Any) -> None:
-        what = _seen_c(called) if kind == "c_call" else _seen(frame) if kind == "call" else ""
-        if what:
-            caller = frame if kind == "c_call" else frame.f_back or frame
-            place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-            found.append(f"{what} is called at {place}")
-
-    before, collected = sys.getprofile(), gc.isenabled()
-    gc.disable()  # what is collected meanwhile may have closed a socket
-    sys.setprofile(look)
-    try:
-        yield
-    finally:
-        sys.setprofile(before)
-        if collected:
-            gc.enable()
-    if found:
-        raise SideEffect(f"{found[0]}; a plugin sees only the values that it is given")
-
-
-def _seen_c(called: Any) -> str:
-    """Return what a function in C looks at; nothing if it is harmless."""
-    name = getattr(called, "__name__", "")
-    module = getattr(called, "__module__", None) or ""
-    owner = getattr(called, "__self__", None)
-    if module == "time" and name in CLOCK:
-        return f"time.{name}"
-    if name in TODAY and isinstance(owner, type) and issubclass(owner, date):
-        return f"{owner.__name__}.{name}"
-    if type(owner).__module__ == "random" or name in CHANCE:
-        return f"random.{name}"
-    if module in SYSTEM and name not in HARMLESS:
-        return f"os.{name}"
-    return "open" if name == "open" and module in {"io", "_io"} else ""
-
-
-def _seen(frame: FrameType) -> str:
-    """Return what a function in Python looks at; nothing if it is harmless."""
-    code = frame.f_code
-    if code.co_filename == socket.__file__:
-        return f"socket.{code.co_name}"
-    return SEEN.get(code, "")
-
-
-GARBAGE = [b"", b"{", b"null", b"[]", b"0", b'"x"', b'{"a":' * 300, b"\xff\xfe"]
-
 
 FULL: dict[str, Event] = {
     **dict(full_events()),
@@ -137,25 +52,10 @@ FULL: dict[str, Event] = {
 """The fullest event of every kind, and what is in none of them."""
 
 
-class InputSuite(FuzzSuite):
+class InputSuite(SampleSuite, FuzzSuite):
     """The contract of an input, as tests."""
 
-    samples: ClassVar[Path]
-    """The folder of its samples."""
     input: ClassVar[Input]
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run each sample test once per file, each endpoint test once per endpoint."""
-        if "sample" in metafunc.fixturenames:
-            found = load_samples(self.samples)
-            metafunc.parametrize("sample", found.values(), ids=found.keys())
-        if "endpoint" in metafunc.fixturenames:
-            metafunc.parametrize("endpoint", sorted(self.input.endpoints))
-
-    def test_cites_its_source(self, sample: Sample) -> None:
-        """A sample says what it shows and where its request is taken from."""
-        assert sample["source"].startswith("https://")
-        assert sample["about"]
 
     def test_parses(self, sample: Sample) -> None:
         """A request becomes the events that its sample lists."""
@@ -219,11 +119,12 @@ class InputSuite(FuzzSuite):
         assert self._is_native(answer), f"not in the vendor's words: {answer}"
 
     def test_every_row_is_exercised(self) -> None:
-        """Every row and every synonym is reached by some sample."""
+        """Every row and synonym is reached by some sample, but for those of the shared spec."""
         seen: set[str] = set()
         for sample in load_samples(self.samples).values():
             seen.update(paths_in(self.input.decode(request_of(sample))))
-        rows = {path for row in _rows(self.input) for path in row.synonyms}
+        own = [row for row in _rows(self.input) if not row.shared]
+        rows = {path for row in own for path in row.synonyms}
         unseen = {path for path in rows if not path.endswith("*")} - seen
         assert not unseen, f"no sample has {sorted(unseen)}"
 
@@ -234,8 +135,17 @@ class InputSuite(FuzzSuite):
         assert endpoint in reached, f"no sample is a request to {endpoint}"
 
 
-class OutputSuite(OutputRules):
+class OutputSuite(SampleSuite, OutputRules):
     """The contract of an output, as tests."""
+
+    def sample_events(self, sample: Sample) -> list[Event]:
+        """Return the events that go out as *sample* lists."""
+        return events_of(sample)
+
+    def test_renders(self, sample: Sample) -> None:
+        """Events go out as the sample lists."""
+        sent = [self.output.render(event) for event in self.sample_events(sample)]
+        assert [_shown(request) for request in sent] == sample["deliveries"]
 
     @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
     def test_renders_or_declines(self, event: Event) -> None:
@@ -284,7 +194,8 @@ class OutputSuite(OutputRules):
             for fate in field_outcomes(self.output, event)
             if fate.how == "lost" and not why(self.output, event, fate.path)
         ]
-        assert not unsaid, f"send {unsaid}, or give a reason in losses.toml beside the output"
+        entry = f'[[lost]]\nfields = {json.dumps(unsaid)}\nreason = "…"'
+        assert not unsaid, f"send these, or say why not in losses.toml beside the output:\n{entry}"
 
     def test_leaves_out_nothing_that_arrives(self) -> None:
         """Each entry of ``losses.toml`` is about some field that does not arrive."""
@@ -323,15 +234,9 @@ class VendorSuite(InputSuite, OutputSuite):
     unsaid: ClassVar[frozenset[str]] = frozenset()
     """Fields of the event that its own vendor must not be told again; its page says why."""
 
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run each half's tests once per sample, endpoint and fact."""
-        InputSuite.pytest_generate_tests(self, metafunc)
-        OutputSuite.pytest_generate_tests(self, metafunc)
-
-    def test_renders(self, sample: Sample) -> None:
-        """Events go out to their own vendor as the sample lists."""
-        sent = [self.output.render(event) for event in self.input.parse(request_of(sample))]
-        assert [_shown(request) for request in sent] == sample["deliveries"]
+    def sample_events(self, sample: Sample) -> list[Event]:
+        """Return the events of the request: they go out to their own vendor."""
+        return self.input.parse(request_of(sample))
 
     def test_survives_a_round_trip(self, sample: Sample) -> None:
         """What goes out to the vendor that it came from says everything that came in."""

@@ -4,7 +4,7 @@ Three endpoints, one customer or event per request, a Bearer key. Properties are
 stand loose beside the documented keys.
 """
 
-from gateway import hookimpl
+from gateway.plugin import hookimpl
 from plugins.chrts.input import ChrtsInput
 from plugins.chrts.output import ChrtsOutput
 from plugins.chrts.sandbox import ChrtsSandbox

@@ -4,7 +4,7 @@ Two endpoints, one customer or event per request, a key in ``x-growlytics-key``.
 free by name and typed: string, number, boolean or date.
 """
 
-from gateway import hookimpl
+from gateway.plugin import hookimpl
 from plugins.growlytics.input import GrowlyticsInput
 from plugins.growlytics.output import GrowlyticsOutput
 from plugins.growlytics.sandbox import GrowlyticsSandbox

@@ -5,7 +5,7 @@ device id issued by PersonaClick names the visitor. Standard events have words a
 their own; all others are custom events, whose names the shop declares in its account.
 """
 
-from gateway import hookimpl
+from gateway.plugin import hookimpl
 from plugins.personaclick.input import PersonaclickInput
 from plugins.personaclick.output import PersonaclickOutput
 from plugins.personaclick.sandbox import PersonaclickSandbox

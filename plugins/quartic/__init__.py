@@ -4,7 +4,7 @@ Four endpoints that write, one profile, contact, event or product per request, a
 ``x-api-key``. Fields are fixed; bad input is answered with 405.
 """
 
-from gateway import hookimpl
+from gateway.plugin import hookimpl
 from plugins.quartic.input import QuarticInput
 from plugins.quartic.output import QuarticOutput
 from plugins.quartic.sandbox import QuarticSandbox

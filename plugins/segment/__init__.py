@@ -4,7 +4,7 @@ One endpoint per kind of call, one for a batch of any kinds, and pixels for plac
 but an image can be loaded. A write key, in one of several places, names the source.
 """
 
-from gateway import hookimpl
+from gateway.plugin import hookimpl
 from plugins.segment.input import SegmentInput
 from plugins.segment.output import SegmentOutput
 from plugins.segment.sandbox import SegmentSandbox

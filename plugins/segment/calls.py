@@ -10,10 +10,10 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from gateway.plugin import (
-    BOTH,
-    ORDERS,
-    PRODUCT,
-    PROPERTIES,
+    ALL_NAMES,
+    ORDER_EVENTS,
+    PRODUCT_NAMES,
+    PROPERTY_NAMES,
     SINGLE_PRODUCT,
     Event,
     respelled,
@@ -92,8 +92,8 @@ def spelled(call: dict[str, Any]) -> dict[str, Any]:
     spelling: dict[str, Any] = {"event": name} if changed else {}
     if type(properties) is dict and properties:
         one = known in SINGLE_PRODUCT
-        an_id = "product_id" if one else "order_id" if known in ORDERS else ""
-        fields = BOTH if one else PROPERTIES
+        an_id = "product_id" if one else "order_id" if known in ORDER_EVENTS else ""
+        fields = ALL_NAMES if one else PROPERTY_NAMES
         if an_id or not fields.issuperset(properties):
             theirs = respelled(properties, fields, an_id)
             if theirs:
@@ -116,7 +116,7 @@ def _with_products(
     for product in products:
         if type(product) is not dict or "product_id" not in product:
             break
-        if not PRODUCT.issuperset(product):
+        if not PRODUCT_NAMES.issuperset(product):
             break
     else:
         return properties
@@ -124,7 +124,7 @@ def _with_products(
     made = []
     for product in products:
         if type(product) is dict:
-            theirs = respelled(product, PRODUCT, "product_id")
+            theirs = respelled(product, PRODUCT_NAMES, "product_id")
             all_theirs |= theirs
             made.append({theirs.get(key, key): value for key, value in product.items()})
         else:

@@ -29,6 +29,7 @@ from gateway.plugin import (
     as_basic,
     dumps,
     forwarded_headers,
+    merge_lists,
     verdict_by_status,
     wait_of,
     with_amounts,
@@ -222,12 +223,16 @@ class SegmentOutput(Output):
 
         A call whose context stands on its batch stays alone: it would hold for the others too.
         """
-        url = self._batch_url
-        body = request.body if request.url == url else b'{"batch":[%b]}' % request.body
-        if further.url == url or not body.startswith(b'{"batch":['):
+        if further.url == self._batch_url:
             return None
-        merged = b"%b,%b]}" % (body[:-2], further.body)
-        return replace(request, url=url, body=merged) if len(merged) <= LARGEST_BATCH else None
+        batches = (self._batch(request), self._batch(further))
+        return merge_lists(*batches, "batch", max_bytes=LARGEST_BATCH)
+
+    def _batch(self, request: Request) -> Request:
+        """Return a call as a batch of one; a batch as it is."""
+        if request.url == self._batch_url:
+            return request
+        return replace(request, url=self._batch_url, body=b'{"batch":[%b]}' % request.body)
 
     def forward(self, request: Request) -> Request | None:
         """Return *request* with our write key in every place where it has one.

@@ -4,7 +4,7 @@ One endpoint, ``POST /track``, for a payload of any number of events. The id of 
 in the body and is the credential.
 """
 
-from gateway import hookimpl
+from gateway.plugin import hookimpl
 from plugins.tracardi.input import TracardiInput
 from plugins.tracardi.output import TracardiOutput
 from plugins.tracardi.sandbox import TracardiSandbox

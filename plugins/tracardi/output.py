@@ -23,9 +23,8 @@ from gateway.plugin import (
     Table,
     Traits,
     Verdict,
-    dumps,
     envelope,
-    loads,
+    merge_lists,
     restore_leftovers,
     with_amounts,
 )
@@ -137,13 +136,7 @@ class TracardiOutput(Output):
 
     def merge(self, request: Request, further: Request) -> Request | None:
         """Return one request with the events of both, if they say the same around them."""
-        if request.url != further.url:
-            return None
-        payload, other = loads(request.body), loads(further.body)
-        events = payload.pop("events") + other.pop("events")
-        if payload != other:
-            return None
-        return replace(request, body=dumps({**payload, "events": events}))
+        return merge_lists(request, further, "events")
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
         """Judge by the status; 226 and a list of ``errors`` say that processing failed."""

@@ -33,7 +33,7 @@ from typing import Any
 
 from gateway.event import Event
 from gateway.http import Request
-from tests.example_plugin.acme.mapping import THING as PERSON, THING
+from tests.example_plugins.acme.acme.mapping import THING as PERSON, THING
 """,
     "docs/mapping.md": "from gateway.mapping import *\nfrom plugins.personaclick.mapping import *",
     "docs/sandbox.md": "from plugins.chrts.sandbox import ChrtsSandbox",
@@ -41,7 +41,7 @@ from tests.example_plugin.acme.mapping import THING as PERSON, THING
 """What a page's code takes for granted."""
 CLIENTS = ROOT / "docs/vendors/segment.md"
 """Its Python and js use vendors' libraries; tests/clients/test_client_snippets.py runs them."""
-LISTINGS = "tests/example_plugin"
+LISTINGS = "tests/example_plugins"
 """Its files are shown whole, and tested where they are."""
 REQUEST = re.compile(r"(?:GET|POST|PUT|DELETE) /\S* HTTP/1\.1\n(?:[\w-]+: .*\n)*")
 STEPS_SHOWN = re.compile(r"^\| `(\{ .*? \})` \|", re.MULTILINE)

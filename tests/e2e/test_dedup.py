@@ -13,10 +13,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway import app, hookimpl
+from gateway import app
 from gateway.app import Gateway, make_app
 from gateway.config.loader.load import load as load_config
 from gateway.event import Event
+from gateway.plugin import hookimpl
 from gateway.plugin.registry import load_plugins
 from gateway.sandbox import make_app as make_sandbox
 from gateway.spool.sqlite.spool import SqliteSpool

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "tests/example_plugin"
+EXAMPLE = ROOT / "tests/example_plugins/acme"
 PATIENCE = 480
 """Seconds that one command may take."""
 pytestmark = pytest.mark.xdist_group("stranger")

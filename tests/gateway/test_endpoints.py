@@ -15,8 +15,8 @@ from gateway.plugin.settings import Secret
 from gateway.plugin.vendor import OutgoingCall
 from gateway.testing import DeliverySuite, VendorSuite
 from gateway.verdict import Declined
-from tests.example_plugin.acme.input import AcmeInput
-from tests.example_plugin.acme.output import AcmeOutput
+from tests.example_plugins.acme.acme.input import AcmeInput
+from tests.example_plugins.acme.acme.output import AcmeOutput
 
 
 class Wave(TypedDict, total=False):

@@ -32,14 +32,14 @@ from gateway.testing import (
 )
 from gateway.testing.mutation import made, mutants, tables_of
 from gateway.testing.samples import EVENTS
+from gateway.testing.side_effects import SideEffect, forbid_side_effects
 from gateway.testing.strategies import payloads, spoilt
-from gateway.testing.vendor_suite import SideEffect, forbid_side_effects
 from gateway.verdict import Declined, Delivered, Verdict
-from tests.example_plugin.acme.input import AcmeInput
-from tests.example_plugin.acme.mapping import ENDPOINTS, THING
-from tests.example_plugin.acme.output import AcmeOutput
+from tests.example_plugins.acme.acme.input import AcmeInput
+from tests.example_plugins.acme.acme.mapping import ENDPOINTS, THING
+from tests.example_plugins.acme.acme.output import AcmeOutput
 
-SAMPLES = Path(__file__).parents[1] / "example_plugin/samples"
+SAMPLES = Path(__file__).parents[1] / "example_plugins/acme/samples"
 CONFIG = AcmeOutput.Config(url="https://acme.example", api_key=Secret("acme-out"))
 
 
@@ -71,6 +71,7 @@ class TestInputAlone(InputSuite):
 class TestOutputAlone(OutputSuite):
     """So has an output without an input."""
 
+    samples = SAMPLES.parents[1] / "acme-output-only/samples"
     output = AcmeOutput(CONFIG)
 
 
@@ -182,7 +183,7 @@ def test_a_traceback_on_a_payload_that_type_checks_fails() -> None:
     class Wrong(Suite):
         input = Trusting()
 
-    with pytest.raises((KeyError, AssertionError, ExceptionGroup)):
+    with pytest.raises(pytest.fail.Exception, match=r"test_kit\.py:\d+ in read: KeyError: 'page'"):
         Wrong().test_reads_or_refuses_what_its_types_allow("POST /v1/events")
 
 
@@ -197,7 +198,7 @@ def test_a_traceback_on_a_spoilt_sample_fails(looked: Sample) -> None:
     class Wrong(Suite):
         input = Trusting()
 
-    with pytest.raises((KeyError, AttributeError, TypeError, ExceptionGroup)):
+    with pytest.raises(pytest.fail.Exception, match=r"test_kit\.py:\d+ in decode: "):
         Wrong().test_reads_or_refuses_spoilt_samples(looked)
 
 

@@ -6,6 +6,9 @@ from typing import Any, ClassVar
 import orjson
 import pytest
 from msgspec.structs import replace
+from tests.example_plugin.acme.input import AcmeInput
+from tests.example_plugin.acme.output import AcmeOutput
+from tests.example_plugin.acme.sandbox import AcmeSandbox
 
 from gateway.errors import Fault, Rejected
 from gateway.event import Event
@@ -16,9 +19,6 @@ from gateway.plugin.settings import FreeFormSettings, Secret
 from gateway.testing import FaultAnswer, RefusalSuite, RefusedRequest, SandboxSuite, post
 from gateway.testing.output_rules import OutputRules
 from gateway.testing.samples import EVENTS
-from tests.example_plugin.acme.input import AcmeInput
-from tests.example_plugin.acme.output import AcmeOutput
-from tests.example_plugin.acme.sandbox import AcmeSandbox
 
 CONFIG = AcmeOutput.Config(url="https://acme.example", api_key=Secret("acme-out"))
 VIEWED = next(event for event in EVENTS if event.name == "Product Viewed")

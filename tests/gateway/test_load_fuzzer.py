@@ -21,10 +21,10 @@ from gateway.testing.request_fuzzer import RequestFuzzer
 from gateway.testing.samples import request_of
 from gateway.testing.strategies import HOSTILE, drawn
 from gateway.verdict import Declined
-from tests.example_plugin.acme.input import AcmeInput
-from tests.example_plugin.acme.output import AcmeOutput
+from tests.example_plugins.acme.acme.input import AcmeInput
+from tests.example_plugins.acme.acme.output import AcmeOutput
 
-EXAMPLE = Path(__file__).parents[1] / "example_plugin"
+EXAMPLE = Path(__file__).parents[1] / "example_plugins/acme"
 SAMPLES = EXAMPLE / "samples"
 CONFIG = AcmeOutput.Config(url="https://acme.example", api_key=Secret("acme-out"))
 ENDPOINT = "POST /v1/events"

@@ -104,6 +104,7 @@ class TestPersonaclick(VendorSuite):
 class TestPersonaclickWithoutSecret(OutputSuite):
     """A destination that has not been given the shop's secret."""
 
+    samples = TestPersonaclick.samples / "without-secret"
     output = destination()
     declined = ((Event(type="identify", user_id="u1"), UNVOUCHED),)
 

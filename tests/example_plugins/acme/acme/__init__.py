@@ -1,6 +1,6 @@
 """Acme: an imaginary vendor with one endpoint, to copy from."""
 
-from gateway import hookimpl
+from gateway.plugin import hookimpl
 
 from .input import AcmeInput
 from .output import AcmeOutput

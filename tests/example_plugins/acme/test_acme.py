@@ -10,11 +10,7 @@ from acme.input import AcmeInput
 from acme.output import AcmeOutput
 from acme.sandbox import AcmeSandbox
 
-from gateway.errors import Fault
-from gateway.event import Event
-from gateway.http import Request, Response
-from gateway.plugin.registry import load_plugins
-from gateway.plugin.settings import Secret
+from gateway.plugin import Event, Fault, Request, Response, Secret
 from gateway.testing import (
     DeliverySuite,
     FaultAnswer,
@@ -22,6 +18,7 @@ from gateway.testing import (
     RefusedRequest,
     SandboxSuite,
     VendorSuite,
+    load_plugins,
     post,
 )
 
