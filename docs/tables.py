@@ -172,7 +172,7 @@ def _notes(row: Row) -> str:
 
 
 def vendors(registry: PluginRegistry) -> str:
-    """Return the list of vendors, each with the first sentence of its page."""
+    """Return the list of vendors, each with what its page says that it is."""
     rows = []
     for vendor in registry.vendors:
         title, sentence = _opening(vendor)
@@ -183,9 +183,13 @@ def vendors(registry: PluginRegistry) -> str:
 
 @cache
 def _opening(vendor: str) -> tuple[str, str]:
-    """Return the title of a vendor's page and its first sentence."""
-    title, _, rest = (ROOT / f"docs/vendors/{vendor}.md").read_text().partition("\n")
-    paragraph = " ".join(rest.strip().partition("\n\n")[0].split())
+    """Return the title of a vendor's page and the sentence that says what the vendor is.
+
+    The paragraph between them says what a reader can do after the page.
+    """
+    page = (ROOT / f"docs/vendors/{vendor}.md").read_text()
+    title, _, about, *_ = page.split("\n\n")
+    paragraph = " ".join(about.split())
     return title.removeprefix("# "), paragraph.partition(". ")[0].rstrip(".") + "."
 
 

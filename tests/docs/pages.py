@@ -20,12 +20,15 @@ _FENCE = re.compile(
 
 
 class Snippet(NamedTuple):
-    """A block of code on a page; ``line`` is where its text begins."""
+    """A block of code on a page."""
 
     page: Path
     line: int
+    """Where its text begins."""
     kind: str
     text: str
+    above: str
+    """The text between the block before it and this one."""
 
 
 def name(path: Path) -> str:
@@ -47,7 +50,10 @@ def snippets(*kinds: str) -> Iterator[Snippet]:
     """Yield the blocks of code of *kinds*, or all where none is named."""
     for page in PAGES:
         text = page.read_text()
+        above = 0
         for found in _FENCE.finditer(text):
             if not kinds or found["kind"] in kinds:
                 line = text.count("\n", 0, found.start("text")) + 1
-                yield Snippet(page, line, found["kind"], textwrap.dedent(found["text"]))
+                block = textwrap.dedent(found["text"])
+                yield Snippet(page, line, found["kind"], block, text[above : found.start()])
+            above = found.end()

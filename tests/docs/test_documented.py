@@ -4,9 +4,11 @@ import inspect
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from pluggy import PluginManager
 
 from docs.command_tables import contexts
@@ -14,6 +16,7 @@ from gateway.cli import main
 from gateway.delivery.circuit_breaker import KEY_THRESHOLD, RECENT, THRESHOLD
 from gateway.delivery.worker import ISOLATED_ATTEMPTS, MAX_ISOLATED_ATTEMPTS
 from gateway.plugin import hookspecs
+from gateway.plugin.registry import load_plugins
 from tests.docs.pages import PAGES, ROOT, name, prose
 
 HOOKS = (ROOT / "docs/hooks.md").read_text()
@@ -76,6 +79,42 @@ def test_commands_in_sentences_exist(page: str, text: str) -> None:
     for word in words:
         if word.startswith("-") and word != "-":
             assert word.partition("=")[0] in known, f"{page}: gateway {text}"
+
+
+SECRETS = re.compile(r"^\| `gateway (\w+)` \| .*? \| (yes|no)\b", re.MULTILINE)
+"""Rows of docs/testing-rules.md that say whether a command needs the credentials."""
+NEEDY = """
+[sources.shop]
+vendor = "personaclick"
+keys = ["${A_VARIABLE_THAT_IS_NOT_SET}"]
+[destinations.crm]
+vendor = "chrts"
+api_key = "file:no-such-file"
+[[routes]]
+to = ["crm"]
+[[tests]]
+name = "a view goes to the CRM"
+from = "shop"
+path = "/push"
+file = "view.json"
+expect = ["crm"]
+"""
+
+
+def test_commands_need_the_credentials_where_the_page_says_so(tmp_path: Path) -> None:
+    """docs/testing-rules.md says which commands fail where a credential cannot be read."""
+    config, view = tmp_path / "gateway.toml", tmp_path / "view.json"
+    config.write_text(NEEDY)
+    view.write_bytes(load_plugins().inputs["personaclick"].example.body)
+    more = {"explain": ["--from", "shop", "--path", "/push", str(view)]}
+    told = dict(SECRETS.findall((ROOT / "docs/testing-rules.md").read_text()))
+    assert set(told) == {"check", "explain", "test"}
+    for command, needs in told.items():
+        ran = CliRunner().invoke(main, [command, "-c", str(config), *more.get(command, [])])
+        assert ran.exit_code == (1 if needs == "yes" else 0), ran.output
+        if needs == "yes":
+            assert "A_VARIABLE_THAT_IS_NOT_SET" in ran.output
+            assert "no-such-file" in ran.output
 
 
 WORDS = {3: "three", 5: "five"}

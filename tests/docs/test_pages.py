@@ -13,8 +13,6 @@ from tests.docs.pages import PAGES, ROOT, name, prose
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
-BUILT = "docs/_build/"
-"""What `make docs` writes; a fresh clone has none of it."""
 OURS = re.compile(r"(?:gateway|plugins|tests|docs|config)/[\w./-]*")
 DOTTED = re.compile(r"(?:gateway|plugins)(?:\.[A-Za-z_]\w*)+")
 FILE = re.compile(r"\.(?:toml|md|py)$")
@@ -23,6 +21,14 @@ BUILT = "docs/_build/"
 """What is there once `make docs` has run."""
 FRONT_DOOR = 120
 """Lines of README.md: two screens."""
+KINDS = ["Tutorials", "How-to guides", "Reference", "Explanation"]
+"""The four kinds of pages (https://diataxis.fr)."""
+GUIDES = [
+    page
+    for page in PAGES
+    if page.parent.name != "decisions" and name(page) not in {"README.md", "docs/index.md"}
+]
+"""Pages that teach a reader something: not those that lead to others, and no decisions."""
 
 
 def _anchors(page: Path) -> set[str]:
@@ -78,6 +84,20 @@ def test_every_decision_is_listed() -> None:
 def test_the_front_door_is_short() -> None:
     """README.md fills two screens at most; what needs more has a page."""
     assert (ROOT / "README.md").read_text().count("\n") <= FRONT_DOOR
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=name)
+def test_a_page_begins_with_what_its_reader_can_do_after_it(page: Path) -> None:
+    """Below the title stands one sentence that begins "After this page you can"."""
+    title, sentence, *_ = page.read_text().split("\n\n")
+    assert re.fullmatch(r"# [^\n]+", title)
+    assert re.fullmatch(r"After this page you can [^.]+\.", sentence)
+
+
+def test_the_index_has_the_four_kinds() -> None:
+    """The index, and with it the sidebar of the site, has a heading for each kind of page."""
+    index = (ROOT / "docs/index.md").read_text()
+    assert re.findall(r"^## (.+)$", index, re.MULTILINE) == KINDS
 
 
 @pytest.mark.parametrize("vendor", load_plugins().vendors)

@@ -1,4 +1,4 @@
-"""The commands on a page are run, in the page's order, on a gateway with dead letters."""
+"""The commands of a page are run as one session, line by line, as a reader would run them."""
 
 import asyncio
 import re
@@ -10,22 +10,33 @@ import pytest
 
 from gateway.plugin.registry import load_plugins
 from tests.docs.pages import PAGES, Snippet, name, place, snippets
-from tests.docs.stage import LONGEST, Stage, commands, runs, staged
+from tests.docs.session import Session, commands, is_run_elsewhere, premise, server, session
 
+pytestmark = pytest.mark.xdist_group("shell")
 WITH_COMMANDS = [page for page in PAGES if any(s.page == page for s in snippets("sh", "console"))]
 PROMPT = "$ "
-SETTLING = "gateway dead-letters list"
-"""A command that is asked again until it prints what the page shows: deliveries take a moment."""
+SAVED = re.compile(r"[Ss]ave this as\s`([\w./-]+)`")
+"""Says, above a block, which file the reader makes of it."""
+STOP = "with Ctrl-C"
+"""Says, above a block, that the reader ends the servers."""
+SETTLING = ("gateway dead-letters list", "gateway trace")
+"""Commands that are asked again until they print what the page shows: it takes a moment."""
+PATIENCE = 60.0
+"""Seconds for which they are asked again."""
 ANY = "…"
 """Stands in what a command prints for any text, and alone on a line for any lines."""
 
 
-def _parts(snippet: Snippet) -> list[tuple[str, str]]:
-    """Return the scripts of a block, each with what it is said to print, if it is."""
-    if snippet.kind == "toml":
-        return []
+def _run(snippet: Snippet) -> list[tuple[str, str]]:
+    """Return the commands of a block that are run here, each with what it is said to print."""
+    return [(one, said) for one, said in _commands(snippet) if not is_run_elsewhere(one)]
+
+
+def _commands(snippet: Snippet) -> list[tuple[str, str]]:
     if snippet.kind == "sh":
-        return [("".join(filter(runs, commands(snippet.text))), "")]
+        return [(command, "") for command in commands(snippet.text)]
+    if snippet.kind != "console":
+        return []
     found = re.split(rf"^{re.escape(PROMPT)}", snippet.text, flags=re.MULTILINE)
     assert not found[0], "begins with a prompt"
     parts = ((next(commands(text)), text) for text in found[1:])
@@ -46,26 +57,50 @@ def _even(text: str) -> list[str]:
     return [re.sub(r"(?<=\S) +", " ", line.rstrip()) for line in text.strip("\n").splitlines()]
 
 
-async def _printed(stage: Stage, script: str, said: str) -> str:
-    """Return what *script* prints; where the page shows what comes in time, once it came."""
-    async with asyncio.timeout(LONGEST):
-        while True:
-            printed = await stage.run(script)
-            if not said or not script.startswith(SETTLING) or _is_said(said, printed):
+async def _read(reader: Session, snippet: Snippet) -> None:
+    """Do what a reader does with a block of a page."""
+    if STOP in snippet.above:
+        await reader.interrupt()
+    if saved := SAVED.search(snippet.above):
+        (reader.folder / saved[1]).write_text(snippet.text)
+    for command, said in _run(snippet):
+        if server(command):
+            await reader.serve(command)
+            continue
+        printed = await _printed(reader, command, said)
+        assert not said or _is_said(said, printed), f"{place(snippet)}:\n{printed}"
+
+
+async def _printed(reader: Session, command: str, said: str) -> str:
+    """Return what *command* prints; where that takes a moment, once it is what the page shows."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    while True:
+        late = asyncio.get_running_loop().time() > deadline or not command.startswith(SETTLING)
+        try:
+            printed = await reader.run(command)
+        except AssertionError:
+            if late:
+                raise
+        else:
+            if late or not said or _is_said(said, printed):
                 return printed
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name)
 async def test_commands_run(page: Path, tmp_path: Path) -> None:
-    """Every command on a page succeeds, in the page's order, and prints what the page shows."""
-    async with staged(tmp_path) as stage:
-        for snippet in snippets("sh", "console", "toml"):
-            if snippet.page != page:
-                continue
-            stage.write(snippet)
-            for script, said in _parts(snippet):
-                printed = await _printed(stage, script, said)
-                assert not said or _is_said(said, printed), f"{place(snippet)}:\n{printed}"
+    """Every command of a page succeeds where the page has it, and prints what the page shows.
+
+    A page that starts a gateway or a sandbox begins in a fresh clone; another is about a gateway
+    that runs.
+    """
+    blocks = [snippet for snippet in snippets() if snippet.page == page]
+    run = [one for block in blocks for one, _ in _run(block)]
+    begins = {server(command) for command in run} & {"demo", "run", "sandbox"}
+    async with session(tmp_path, installed="make run\n" not in run) as reader:
+        if not begins:
+            await premise(reader)
+        for snippet in blocks:
+            await _read(reader, snippet)
 
 
 def test_the_quick_starts_event_is_the_vendors_example() -> None:

@@ -20,7 +20,7 @@ from gateway.config.steps import STEPS
 from gateway.plugin.registry import load_plugins
 from tests.docs.completing import environment, written
 from tests.docs.pages import ROOT, Snippet, place, snippets
-from tests.docs.stage import parsed
+from tests.docs.session import parsed
 from tests.e2e.running import PATIENCE
 
 KINDS = frozenset({

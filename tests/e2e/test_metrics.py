@@ -14,7 +14,7 @@ from tests.e2e.configs import VENDORS, everything
 from tests.e2e.process import ROOT, gateway_process
 from tests.e2e.running import Running, running
 
-ROW = re.compile(r"^\| `(gateway_\w+)(?:\{([\w, ]+)\})?` \|", re.MULTILINE)
+ROW = re.compile(r"^\| `(cdp_gateway_\w+)(?:\{([\w, ]+)\})?` \|", re.MULTILINE)
 EVENT = {"uid": "u1", "name": "Product Viewed", "properties": {"product_id": "1"}}
 KEY = {"authorization": "Bearer any"}
 
@@ -111,8 +111,8 @@ async def test_what_alerts_go_by_starts_at_zero(tmp_path: Path) -> None:
 
 
 async def test_the_documentation_names_every_metric(tmp_path: Path) -> None:
-    """docs/operations.md has a row per metric, with its labels, and none besides."""
-    text = (ROOT / "docs/operations.md").read_text()
+    """docs/metrics.md has a row per metric, with its labels, and none besides."""
+    text = (ROOT / "docs/metrics.md").read_text()
     told = {name: set((labels or "").split(", ")) - {""} for name, labels in ROW.findall(text)}
     collected = '[trace]\notlp_url = "http://127.0.0.1:9/v1/traces"\n'
     async with running(tmp_path, lambda at: configured(tmp_path, at) + collected) as run:
@@ -120,8 +120,9 @@ async def test_the_documentation_names_every_metric(tmp_path: Path) -> None:
         async with run.client.get(f"{run.url}/metrics", headers={"accept": "x/y"}) as answer:
             families = list(text_string_to_metric_families(await answer.text()))
     assert body.endswith(b"# EOF\n")
-    ours = {f.name: f for f in families if f.name.startswith("gateway_")}
+    ours = {f.name: f for f in families if f.name.startswith("cdp_gateway_")}
     named = {f"{n}_total" if f.type == "counter" else n for n, f in ours.items()}
+    assert named
     assert named == set(told)
     for name, family in ours.items():
         for sample in family.samples:
