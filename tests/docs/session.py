@@ -99,13 +99,10 @@ class Session:
         self._started += 1
         terminal = f"terminal-{self._started}"
         (self.folder / terminal).write_text(f"exec {command}")
-        (self.folder / f"{terminal}.log").touch()
-        pid = int(
-            await self.run(
-                f"PATH={shlex.quote(self._path)} bash {terminal} >{terminal}.log 2>&1 </dev/null &\n"
-                "echo $!"
-            )
-        )
+        log, path = f"{terminal}.log", shlex.quote(self._path)
+        (self.folder / log).touch()
+        started = f"PATH={path} bash {terminal} >{log} 2>&1 </dev/null &\necho $!"
+        pid = int(await self.run(started))
         self._servers.append((pid, command))
         ready = READY[server(command) or ""]
         async with asyncio.timeout(COMMAND_TIMEOUT):
