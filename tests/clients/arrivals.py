@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.verdict import Declined, Delivered
-from tests.e2e.configs import VENDORS, destination
+from tests.e2e.configs import VENDORS, base_config, destination, route, source
 from tests.e2e.running import Running, running
 
 KEY: Final = "the-clients-write-key"
@@ -80,18 +80,17 @@ WHO: Final = "ada"
 """What stands in every id and address of the person whom the clients send calls about."""
 
 
-def gateway(folder: Path, source: str = "") -> AbstractAsyncContextManager[Running]:
-    """Run a gateway that takes the clients' calls; *source* is more of that source's table."""
+def gateway(folder: Path, more: str = "") -> AbstractAsyncContextManager[Running]:
+    """Run a gateway that takes the clients' calls; *more* are lines of its source's table."""
 
     def config(sandbox: str) -> str:
         behind = "".join(destination(vendor, sandbox) for vendor in VENDORS)
-        names = ", ".join(f'"{name}"' for name in DESTINATIONS)
         return (
-            f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-            f'[sources.clients]\nvendor = "segment"\nkeys = ["{KEY}"]\n{source}\n{behind}'
-            f'[destinations.{TRANSLATED}]\nvendor = "segment"\nurl = "{sandbox}/segment"\n'
-            f'write_key = "{TRANSLATED_KEY}"\npassthrough = false\n'
-            f"[[routes]]\nto = [{names}]\n"
+            base_config(folder)
+            + source("segment", KEY, name="clients", more=more)
+            + behind
+            + f'[destinations.{TRANSLATED}]\nvendor = "segment"\nurl = "{sandbox}/segment"\n'
+            f'write_key = "{TRANSLATED_KEY}"\npassthrough = false\n' + route(*DESTINATIONS)
         )
 
     return running(folder, config)

@@ -12,71 +12,37 @@ from gateway.plugin.quantities import DAY, GIB
 from gateway.trace.records import AttemptRecord, EventRecord, RecordedMessage
 from gateway.trace.store import TraceWriter
 from tests.e2e.admin import Admin, administered
+from tests.e2e.configs import ADMIN, base_config, destination, route, source
 from tests.e2e.running import PATIENCE
 
-SETUP = """
-[server]
-listen = "127.0.0.1:0"
-[spool]
-path = "{folder}/spool"
-[admin]
-listen = "127.0.0.1:0"
-
-[sources.webshop]
-vendor = "personaclick"
-keys = ["0d42fd8b713d0752776ca589cc0056"]
-[sources.app]
-vendor = "segment"
-keys = ["YOUR_WRITE_KEY"]
-[sources.backend]
-vendor = "chrts"
-keys = ["api_chrts_shop"]
-
-[destinations.crm]
-vendor = "chrts"
-url = "{url}/chrts"
-api_key = "api_chrts_sandbox"
-[destinations.mail]
-vendor = "growlytics"
-url = "{url}/growlytics"
-api_key = "growlytics-sandbox-key"
-rate = "200/s"
-[destinations.ads]
-vendor = "tracardi"
-url = "{url}/tracardi"
-source_id = "sandbox"
-retry_min = "30s"
-[destinations.recommendations]
-vendor = "quartic"
-url = "{url}/quartic"
-api_key = "quartic-sandbox-key"
-customer = "sandbox"
-[destinations.warehouse]
-vendor = "segment"
-url = "{url}/segment"
-write_key = "segment-sandbox-key"
-
-[[routes]]
-name = "everything to the crm"
-to = ["crm", "warehouse"]
-[[routes]]
-name = "buyers to mail"
+SHOP_ID = "0d42fd8b713d0752776ca589cc0056"
+BUYERS = """
 from = ["webshop", "app"]
 when = "event.properties.total > 20.0 || event.name == 'Product Viewed'"
-to = ["mail"]
-steps = [{{ drop = ["traits.phone"] }}, {{ rename = {{ "Order Completed" = "Purchase" }} }}]
-[[routes]]
-name = "shoppers to ads"
-from = ["webshop"]
-to = ["ads", "recommendations"]
+steps = [{ drop = ["traits.phone"] }, { rename = { "Order Completed" = "Purchase" } }]
 """
+SETUP = (
+    base_config()
+    + ADMIN
+    + source("personaclick", SHOP_ID, name="webshop")
+    + source("segment", "YOUR_WRITE_KEY", name="app")
+    + source("chrts", "api_chrts_shop", name="backend")
+    + destination("chrts", name="crm")
+    + destination("growlytics", more='rate = "200/s"', name="mail")
+    + destination("tracardi", more='retry_min = "30s"', name="ads")
+    + destination("quartic", name="recommendations")
+    + destination("segment", name="warehouse")
+    + route("crm", "warehouse", name="everything to the crm")
+    + route("mail", name="buyers to mail", more=BUYERS)
+    + route("ads", "recommendations", name="shoppers to ads", more='from = ["webshop"]')
+)
 TITLES = ("Lamp", "Chair", "Desk", "Shelf", "Rug", "Vase")
 
 
 def view(user: int, item: int) -> dict[str, Any]:
     """Return what the shop's page sends when a product is looked at."""
     return {
-        "event": "view", "shop_id": "0d42fd8b713d0752776ca589cc0056", "did": f"device-{user}",
+        "event": "view", "shop_id": SHOP_ID, "did": f"device-{user}",
         "seance": f"session-{user}", "stream": "web", "referer": f"https://shop.example/{item}",
         "items": [{"id": str(100500 + item), "price": 9.5 + item, "name": TITLES[item % 6]}],
     }  # fmt: skip
@@ -85,7 +51,7 @@ def view(user: int, item: int) -> dict[str, Any]:
 def purchase(user: int, order: int) -> dict[str, Any]:
     """Return what the shop's page sends when something is bought."""
     return {
-        "event": "purchase", "shop_id": "0d42fd8b713d0752776ca589cc0056", "did": f"device-{user}",
+        "event": "purchase", "shop_id": SHOP_ID, "did": f"device-{user}",
         "seance": f"session-{user}", "stream": "web", "order_id": f"ORD-{order}",
         "order_price": 42.5 + order, "email": f"buyer{user}@shop.example",
         "items": [{"id": str(100500 + order), "amount": 2, "price": 21.25}],

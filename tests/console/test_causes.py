@@ -12,6 +12,7 @@ from playwright.async_api import expect
 from tests.console.browsing import visiting
 from tests.console.scene import say
 from tests.e2e.admin import Admin, administered
+from tests.e2e.configs import ADMIN, base_config, destination, route, source
 from tests.e2e.running import PATIENCE
 from tests.e2e.stories import APP, QUIET, send, stands, story_of, until
 from tests.e2e.test_stories import PAID, track, tried
@@ -19,62 +20,22 @@ from tests.e2e.test_stories import SETUP as PLANNED
 
 pytestmark = pytest.mark.xdist_group("console")
 
-SETUP = """
-[server]
-listen = "127.0.0.1:0"
-[spool]
-path = "{folder}/spool"
-[admin]
-listen = "127.0.0.1:0"
-[sources.app]
-vendor = "segment"
-keys = ["YOUR_WRITE_KEY"]
-[destinations.archive]
-vendor = "segment"
-url = "{url}/segment"
-write_key = "segment-sandbox-key"
-[destinations.crm]
-vendor = "segment"
-url = "{url}/segment"
-write_key = "segment-sandbox-key"
-[destinations.offers]
-vendor = "quartic"
-url = "{url}/quartic"
-api_key = "quartic-sandbox-key"
-customer = "sandbox"
-[destinations.ads]
-vendor = "growlytics"
-url = "{url}/growlytics"
-api_key = "growlytics-sandbox-key"
-[destinations.strict]
-vendor = "chrts"
-url = "{url}/chrts"
-api_key = "api_chrts_sandbox"
-[destinations.down]
-vendor = "tracardi"
-url = "{url}/tracardi"
-source_id = "sandbox"
-retry_min = "30s"
-
-[[routes]]
-name = "orders to the archive"
-names = ["Order *"]
-to = ["archive"]
-[[routes]]
-name = "high scores to the crm"
-when = "event.properties.level > 100"
-to = ["crm"]
-[[routes]]
-name = "everything to offers"
-to = ["offers"]
-[[routes]]
-name = "who agreed to ads"
-to = ["ads"]
-steps = [{{ consent = "advertising" }}]
-[[routes]]
-name = "everything to the rest"
-to = ["strict", "down"]
-"""
+SETUP = (
+    base_config()
+    + ADMIN
+    + source("segment", "YOUR_WRITE_KEY", name="app")
+    + destination("segment", name="archive")
+    + destination("segment", name="crm")
+    + destination("quartic", name="offers")
+    + destination("growlytics", name="ads")
+    + destination("chrts", name="strict")
+    + destination("tracardi", more='retry_min = "30s"', name="down")
+    + route("archive", name="orders to the archive", more='names = ["Order *"]')
+    + route("crm", name="high scores to the crm", more='when = "event.properties.level > 100"')
+    + route("offers", name="everything to offers")
+    + route("ads", name="who agreed to ads", more='steps = [{ consent = "advertising" }]')
+    + route("strict", "down", name="everything to the rest")
+)
 USERS = 9
 """Enough for a circuit to open."""
 CAUSES = {
@@ -124,7 +85,7 @@ async def test_the_command_line_says_why(tmp_path: Path) -> None:
 
 async def test_the_console_says_what_changed_on_the_way(tmp_path: Path) -> None:
     """What the plan left out is marked, what the steps changed is listed, the letter is linked."""
-    steps = 'to = ["crm"]\nsteps = [{{ set = {{ user_id = "somebody" }} }}]'
+    steps = 'to = ["crm"]\nsteps = [{ set = { user_id = "somebody" } }]'
     setup = PLANNED.replace('to = ["crm"]', steps)
     async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
         await admin.running.fault(vendor="growlytics", status=422, count=1)

@@ -117,7 +117,7 @@ async def test_a_destination_is_paused_and_goes_on(tmp_path: Path) -> None:
 async def test_dead_letters_are_chosen_and_replayed(tmp_path: Path) -> None:
     """A group opens to its letters; some are chosen and replayed, then the rest, with progress."""
     await fill(tmp_path / "spool", 120)
-    setup = SETUP.replace('token = "{token}"', "")
+    setup = SETUP.replace(f'token = "{TOKEN}"', "")
     async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
         page, watch = visit.page, admin.running.watch
         await visit.open("dead-letters")
@@ -284,7 +284,7 @@ async def shown_within(folder: Path, traces: int) -> dict[str, float]:
     """Return the seconds until each page of events is there, beside so many traces."""
     await asyncio.to_thread(folder.mkdir)
     await asyncio.to_thread(traced, folder / "spool" / "traces.db", traces)
-    setup = SETUP.replace('token = "{token}"', "")
+    setup = SETUP.replace(f'token = "{TOKEN}"', "")
     took: dict[str, float] = {}
     async with administered(folder, setup) as admin, visiting(admin) as visit:
         for place in ("events", "events?destination=mail", "events?user=u77", "events?failed=true"):

@@ -14,32 +14,20 @@ from gateway.http import Request
 from gateway.reload import Reloader
 from gateway.spool import Attempt, BacklogLimit, DeliveryRef, Entry, FailedDelivery, Progress
 from gateway.spool.sqlite.spool import SqliteSpool
+from tests.e2e.configs import ADMIN, base_config, destination, filled, route, source
 from tests.e2e.running import Running, running, serving
 
 TOKEN = "a-token-for-tests-only"  # noqa: S105 - it opens nothing
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC).timestamp()
-SETUP = """
-[server]
-listen = "127.0.0.1:0"
-[spool]
-path = "{folder}/spool"
-[admin]
-listen = "127.0.0.1:0"
-token = "{token}"
-[sources.shop]
-vendor = "chrts"
-keys = ["api_chrts_test"]
-[destinations.crm]
-vendor = "chrts"
-url = "{url}/chrts"
-api_key = "api_chrts_canary"
-[destinations.mail]
-vendor = "growlytics"
-url = "{url}/growlytics"
-api_key = "growlytics-canary"
-[[routes]]
-to = ["crm", "mail"]
-"""
+SETUP = (
+    base_config()
+    + ADMIN
+    + f'token = "{TOKEN}"\n'
+    + source("chrts", "api_chrts_test", name="shop")
+    + destination("chrts", name="crm", settings='api_key = "api_chrts_canary"')
+    + destination("growlytics", name="mail", settings='api_key = "growlytics-canary"')
+    + route("crm", "mail")
+)
 SENT = {
     "method": "POST",
     "url": "https://crm.example/track",
@@ -118,10 +106,10 @@ class Admin:
 async def administered(
     folder: Path, setup: str = SETUP, url: str | None = None
 ) -> AsyncIterator[Admin]:
-    """Run a gateway with its admin API; its destinations are the sandbox, or at *url*."""
+    """Run a gateway with its admin API on *setup*; its destinations are at the sandbox or *url*."""
 
     def config(sandbox: str) -> str:
-        return setup.format(folder=folder, token=TOKEN, url=url or sandbox)
+        return filled(setup, folder, url or sandbox)
 
     async with running(folder, config) as found:
         desk = AdminContext(found.gateway, Reloader(found.gateway))

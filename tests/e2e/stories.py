@@ -9,34 +9,19 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 from tests.e2e.admin import Admin
+from tests.e2e.configs import ADMIN, PROMPT_RETRIES, base_config, destination, route, source
 from tests.e2e.running import PATIENCE
 
 QUIET = "[trace]\nsuccess_rate_limit = 0\n"
 """Only what goes wrong is traced."""
-APP = """
-[server]
-listen = "127.0.0.1:0"
-[spool]
-path = "{folder}/spool"
-[admin]
-listen = "127.0.0.1:0"
-[sources.app]
-vendor = "segment"
-keys = ["write-key"]
-[destinations.crm]
-vendor = "growlytics"
-url = "{url}/growlytics"
-api_key = "growlytics-sandbox-key"
-retry_min = "10ms"
-retry_max = "20ms"
-[destinations.mail]
-vendor = "chrts"
-url = "{url}/chrts"
-api_key = "api_chrts_sandbox"
-[[routes]]
-name = "all"
-to = ["crm", "mail"]
-"""
+APP = (
+    base_config()
+    + ADMIN
+    + source("segment", "write-key", name="app")
+    + destination("growlytics", more=PROMPT_RETRIES, name="crm")
+    + destination("chrts", name="mail")
+    + route("crm", "mail", name="all")
+)
 
 
 async def send(admin: Admin, name: str = "Viewed", user: str = "u1") -> str:

@@ -19,6 +19,7 @@ from gateway.spool import Balance
 from gateway.trace.records import TraceLine
 from gateway.verdict import Delivered
 from tests.e2e.admin import AT, SETUP, TOKEN, Admin, administered, fill
+from tests.e2e.configs import filled, route
 from tests.e2e.process import ROOT
 from tests.e2e.running import PATIENCE, SettledEvents
 from tests.e2e.wire import vendor
@@ -97,7 +98,7 @@ async def test_an_address_that_is_taken_is_told(tmp_path: Path) -> None:
     setup = SETUP.replace(
         '[admin]\nlisten = "127.0.0.1:0"', f'[admin]\nlisten = "127.0.0.1:{port}"'
     )
-    path.write_text(setup.format(folder=tmp_path, token=TOKEN, url="http://127.0.0.1:9"))
+    path.write_text(filled(setup, tmp_path, "http://127.0.0.1:9"))
     command = (sys.executable, "-m", "gateway", "run", "--config", str(path))
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=PIPE)
     async with asyncio.timeout(PATIENCE):
@@ -129,7 +130,7 @@ async def test_only_its_own_names_lead_to_it(tmp_path: Path, host: str, status: 
 
 async def test_pages_of_other_origins_change_nothing(tmp_path: Path) -> None:
     """What changes something needs a header that a page could send after a preflight only."""
-    setup = SETUP.replace('token = "{token}"', "")
+    setup = SETUP.replace(f'token = "{TOKEN}"', "")
     async with administered(tmp_path, setup) as admin:
         path = "/api/v1/destinations/crm/pause"
         assert (await admin.call("POST", path, headers={}))[0] == 403
@@ -323,7 +324,7 @@ async def test_a_reload_says_what_it_changed(tmp_path: Path) -> None:
 async def test_the_spool_is_shown(tmp_path: Path) -> None:
     """The spool says how full it is, and what is owed to those who are not configured any more."""
     await fill(tmp_path / "spool", 4)
-    without = SETUP[: SETUP.index("[destinations.mail]")] + '[[routes]]\nto = ["crm"]\n'
+    without = SETUP[: SETUP.index("[destinations.mail]")] + route("crm")
     async with administered(tmp_path, without) as admin:
         found = await admin.get("/spool")
         assert found["bytes"] > 4096

@@ -15,6 +15,7 @@ from schemathesis.config import SchemathesisConfig
 from gateway.admin.app import ENDPOINTS
 from gateway.admin.endpoint import document
 from tests.e2e.admin import SETUP, TOKEN, fill
+from tests.e2e.configs import filled
 from tests.e2e.process import ROOT
 
 schema = schemathesis.openapi.from_dict(
@@ -28,7 +29,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the address of the admin API of a gateway with dead letters of several kinds."""
     folder = tmp_path_factory.mktemp("admin")
     path = folder / "gateway.toml"
-    path.write_text(SETUP.format(folder=folder, token=TOKEN, url="http://127.0.0.1:9"))
+    path.write_text(filled(SETUP, folder, "http://127.0.0.1:9"))
     asyncio.run(fill(folder / "spool", 12))
     command = [sys.executable, "-m", "gateway", "run", "--config", str(path)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:

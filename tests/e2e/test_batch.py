@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.verdict import Delivered, Refused
-from tests.e2e.configs import SETTINGS, destination
+from tests.e2e.configs import SETTINGS, base_config, destination, route, source
 from tests.e2e.running import PATIENCE, Running, running, serving
 
 HEADERS = {"authorization": "Bearer any"}
@@ -48,10 +48,12 @@ async def tracardi(folder: Path) -> AsyncIterator[tuple[Running, Vendor]]:
 
         def config(_: str) -> str:
             return (
-                f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-                '[sources.shop]\nvendor = "chrts"\nkeys = "any"\n'
-                f'[destinations.cdp]\nvendor = "tracardi"\nurl = "{url}"\n{SETTINGS["tracardi"]}\n'
-                '[[routes]]\nto = ["cdp"]\n'
+                base_config(folder)
+                + source("chrts", name="shop")
+                + f'[destinations.cdp]\nvendor = "tracardi"\nurl = "{url}"\n'
+                + SETTINGS["tracardi"]
+                + "\n"
+                + route("cdp")
             )
 
         async with running(folder, config) as run:
@@ -91,9 +93,9 @@ async def test_segment_gets_calls_and_batches(tmp_path: Path) -> None:
 
     def config(sandbox: str) -> str:
         return (
-            f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{tmp_path / "spool"}"\n'
-            '[sources.shop]\nvendor = "chrts"\nkeys = "any"\n'
-            f'{destination("segment", sandbox)}[[routes]]\nto = ["segment"]\n'
+            base_config(tmp_path)
+            + source("chrts", name="shop")
+            + f'{destination("segment", sandbox)}[[routes]]\nto = ["segment"]\n'
         )
 
     names = [f"event-{number}" for number in range(12)]

@@ -17,7 +17,7 @@ from gateway.cli import main
 from gateway.plugin.registry import load_plugins
 from gateway.testing.spool.contract import pending
 from gateway.verdict import Delivered, Refused
-from tests.e2e.configs import VENDORS
+from tests.e2e.configs import VENDORS, base_config
 from tests.e2e.process import gateway_process
 from tests.e2e.running import Running, running
 from tests.e2e.wire import Got, Vendor, body_of, vendor
@@ -47,8 +47,7 @@ def example(of: str, secret: str = CANARY) -> tuple[str, dict[str, str], bytes]:
 def written(folder: Path, of: str, url: str, more: str = "") -> str:
     """Return a configuration that only passes on."""
     return (
-        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-        f'[sources.shop]\nvendor = "{of}"\nkeys = "any"\n'
+        base_config(folder) + f'[sources.shop]\nvendor = "{of}"\nkeys = "any"\n'
         f'{URL_SETTING.format(of, url)}[[routes]]\nto = ["own"]\n{more}\n'
     )
 

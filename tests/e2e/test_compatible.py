@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.configs import base_config, source
 from tests.e2e.running import running
 
 KEY = "api_chrts_of_the_client"
@@ -32,9 +33,9 @@ async def test_chrts_takes_segments_calls_with_its_own_key(
 
     def config(sandbox: str) -> str:
         return (
-            f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{tmp_path / "spool"}"\n'
-            f'[sources.app]\nvendor = "segment"\nkeys = ["{KEY}"]\n'
-            f'[destinations.chrts]\nvendor = "segment"\nurl = "{sandbox}/segment"\n'
+            base_config(tmp_path)
+            + source("segment", KEY, name="app")
+            + f'[destinations.chrts]\nvendor = "segment"\nurl = "{sandbox}/segment"\n'
             'write_key = "api_chrts_ours"\ndialect = "compatible"\n'
             '[[routes]]\nto = ["chrts"]\n'
         )

@@ -18,7 +18,7 @@ from gateway.event import Event
 from gateway.http import Request
 from gateway.ingest.connections import REQUEST
 from plugins.segment.input import SegmentInput
-from tests.e2e.configs import destination
+from tests.e2e.configs import base_config, destination
 from tests.e2e.running import PATIENCE, Running, running
 from tests.e2e.wire import OK, Got, Vendor, vendor
 
@@ -31,8 +31,8 @@ def limited(folder: Path, server: str = "", source: str = "") -> Callable[[str],
 
     def text(sandbox: str) -> str:
         return (
-            f'[server]\nlisten = "127.0.0.1:0"\n{server}\n[spool]\npath = "{folder / "spool"}"\n'
-            f'[sources.site]\nvendor = "segment"\nkeys = ["WK"]\n{source}\n'
+            base_config(folder, server=server)
+            + f'[sources.site]\nvendor = "segment"\nkeys = ["WK"]\n{source}\n'
             f'{destination("chrts", sandbox)}[[routes]]\nto = ["chrts"]\n'
         )
 

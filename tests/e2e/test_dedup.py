@@ -22,7 +22,7 @@ from gateway.plugin.registry import load_plugins
 from gateway.sandbox import make_app as make_sandbox
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.testing.spool import ManualClock
-from tests.e2e.configs import destination
+from tests.e2e.configs import base_config, destination
 from tests.e2e.process import gateway_process
 from tests.e2e.running import PATIENCE, serving
 
@@ -37,8 +37,7 @@ def config(folder: Path, sandbox: str, more: str = "") -> Path:
     brisk = f'retry_min = "20ms"\nretry_max = "50ms"\n{more}'
     path = folder / "gateway.toml"
     path.write_text(
-        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-        f'[sources.shop]\n{chrts}dedup = "{WINDOW}s"\n'
+        base_config(folder) + f'[sources.shop]\n{chrts}dedup = "{WINDOW}s"\n'
         f'[sources.app]\n{chrts}mount = "/app"\ndedup = "{WINDOW}s"\n'
         f'[sources.plain]\n{chrts}mount = "/plain"\n'
         f'[sources.batches]\nvendor = "tracardi"\nkeys = "any"\ndedup = "{WINDOW}s"\n'

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from gateway.reload import Reloader
-from tests.e2e.configs import SETTINGS, VENDORS, destination
+from tests.e2e.configs import SETTINGS, VENDORS, base_config, destination, source
 from tests.e2e.running import running
 from tests.e2e.wire import exchange, vendor
 
@@ -98,9 +98,9 @@ async def test_no_request_holds_the_loop(tmp_path: Path, attack: bytes) -> None:
         def config(sandbox: str) -> str:
             names = ", ".join(f'"{name}"' for name in VENDORS)
             return (
-                f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{tmp_path / "spool"}"\n'
-                f'[sources.site]\nvendor = "segment"\nkeys = ["WK"]\n'
-                f'[sources.shop]\nvendor = "personaclick"\nkeys = ["{SHOP}"]\n'
+                base_config(tmp_path)
+                + source("segment", "WK", name="site")
+                + f'[sources.shop]\nvendor = "personaclick"\nkeys = ["{SHOP}"]\n'
                 f'secrets = ["ours"]\nurl = "{upstream.url}"\nrelay_as = "personaclick"\n'
                 'relay_endpoints = ["POST /sync/orders"]\n'
                 + "".join(destination(name, sandbox) for name in SETTINGS)
@@ -118,10 +118,7 @@ async def test_no_request_holds_the_loop(tmp_path: Path, attack: bytes) -> None:
 
 async def test_no_reload_holds_the_loop(tmp_path: Path) -> None:
     """A configuration of many routes, whose conditions are compiled, is read beside the events."""
-    head = (
-        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{tmp_path / "spool"}"\n'
-        '[sources.site]\nvendor = "segment"\nkeys = ["WK"]\n'
-    )
+    head = base_config(tmp_path) + source("segment", "WK", name="site")
     when = 'event.name == "x" && event.properties.total > 1.0'
     routes = f"[[routes]]\nto = ['chrts']\nwhen = '{when}'\n" * 300
 

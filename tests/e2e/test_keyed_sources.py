@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.configs import destination
+from tests.e2e.configs import base_config, destination
 from tests.e2e.process import gateway_process
 from tests.e2e.running import running, sandboxed
 from tests.e2e.test_reload import hang_up
@@ -23,8 +23,8 @@ def sources(of: str, more: str = "") -> str:
 def config(folder: Path, of: str, sandbox: str, more: str = "") -> str:
     """Return the configuration."""
     return (
-        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-        f"{destination('chrts', sandbox)}{destination('growlytics', sandbox)}{sources(of, more)}"
+        base_config(folder)
+        + f"{destination('chrts', sandbox)}{destination('growlytics', sandbox)}{sources(of, more)}"
     )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from tests.e2e.configs import base_config, source
 from tests.e2e.running import Running, running
 from tests.e2e.wire import Vendor, exchange, vendor
 
@@ -30,9 +31,9 @@ async def lending(
 
         def config(_: str) -> str:
             return (
-                f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-                f'[sources.pc]\nvendor = "personaclick"\nkeys = ["{PUBLIC}"]\n'
-                f'url = "{upstream.url}"\nrelay_as = "pc"\n{more}\n'
+                base_config(folder)
+                + source("personaclick", PUBLIC, name="pc")
+                + f'url = "{upstream.url}"\nrelay_as = "pc"\n{more}\n'
                 f'[destinations.pc]\nvendor = "personaclick"\nurl = "{upstream.url}"\n'
                 f"shop_id = \"{OURS}\"\nshop_secret = '{SECRET}'\n"
                 f'retry_min = "10ms"\nretry_max = "50ms"\n{route}\n'

@@ -8,7 +8,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from gateway.observability.observer import FAILURES
-from tests.e2e.configs import destination
+from tests.e2e.configs import base_config, destination
 from tests.e2e.running import PATIENCE, Running, running
 from tests.soak.wire import read_message, status_of
 
@@ -20,7 +20,7 @@ TRACK = b'{"writeKey":"WK","userId":"u","event":"Seen"}'
 def config(folder: Path, more: str = "", delivery: str = "") -> str:
     """Return a configuration whose vendor, and whose upstream, are not there."""
     return (
-        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n{more}\n'
+        base_config(folder) + f"{more}\n"
         f'[sources.site]\nvendor = "segment"\nkeys = ["WK"]\nurl = "{NOWHERE}"\n'
         f'{destination("chrts", NOWHERE, delivery)}[[routes]]\nto = ["chrts"]\n'
     )

@@ -13,7 +13,7 @@ import pytest
 from gateway.plugin.registry import load_plugins
 from gateway.testing import load_samples
 from gateway.testing.samples import request_of
-from tests.e2e.configs import SETTINGS, VENDORS, destination, everything
+from tests.e2e.configs import SETTINGS, VENDORS, base_config, destination, everything, source
 from tests.e2e.running import Running, running
 from tests.e2e.test_matrix import SAMPLES, post
 
@@ -46,9 +46,9 @@ async def test_the_body_goes_on_as_it_came(tmp_path: Path) -> None:
 
     def config(_: str) -> str:
         return (
-            f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{tmp_path / "spool"}"\n'
-            '[sources.shop]\nvendor = "chrts"\nkeys = "any"\n'
-            f'[destinations.chrts]\nvendor = "chrts"\nurl = "http://127.0.0.1:{port}/prefix"\n'
+            base_config(tmp_path)
+            + source("chrts", name="shop")
+            + f'[destinations.chrts]\nvendor = "chrts"\nurl = "http://127.0.0.1:{port}/prefix"\n'
             f"{SETTINGS['chrts']}\n[[routes]]\nto = ['chrts']\n"
         )
 

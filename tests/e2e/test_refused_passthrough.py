@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.e2e.configs import SETTINGS
+from tests.e2e.configs import SETTINGS, base_config
 from tests.e2e.running import Running, running
 
 SHOP = "0d42fd8b713d0752776ca589cc0056"
@@ -40,8 +40,7 @@ def config(folder: Path, vendor: str, more: str = "") -> Any:
 
     def made(sandbox: str) -> str:
         return (
-            f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-            f'[sources.shop]\nvendor = "{vendor}"\nkeys = "any"\n'
+            base_config(folder) + f'[sources.shop]\nvendor = "{vendor}"\nkeys = "any"\n'
             f'[destinations.back]\nvendor = "{vendor}"\nurl = "{sandbox}/{vendor}"\n'
             f"{SETTINGS[vendor]}\n[[routes]]\nto = ['back']\n{more}"
         )

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.e2e.configs import destination
+from tests.e2e.configs import base_config, destination, source
 from tests.e2e.process import gateway_process
 from tests.e2e.running import PATIENCE, sandboxed
 from tests.e2e.wire import Got, body_of, vendor
@@ -47,8 +47,9 @@ async def test_fifty_megabytes_stream_in_bounded_memory(
         upstream.script = large
         path = tmp_path / "gateway.toml"
         path.write_text(
-            f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{tmp_path / "spool"}"\n'
-            f'[sources.shop]\nvendor = "personaclick"\nkeys = "any"\nurl = "{upstream.url}"\n'
+            base_config(tmp_path)
+            + source("personaclick", name="shop")
+            + f'url = "{upstream.url}"\n'
             f'{destination("chrts", sandbox)}[[routes]]\nto = ["chrts"]\n'
         )
         async with gateway_process(path) as gateway, asyncio.timeout(3 * PATIENCE):

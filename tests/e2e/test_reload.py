@@ -5,7 +5,7 @@ import os
 import signal
 from pathlib import Path
 
-from tests.e2e.configs import destination
+from tests.e2e.configs import base_config, destination
 from tests.e2e.process import GatewayProcess, gateway_process
 from tests.e2e.running import PATIENCE, sandboxed
 from tests.e2e.test_crash import HEADERS, arrived, post
@@ -16,8 +16,8 @@ def write(folder: Path, sandbox: str, vendors: list[str], source: str = "shop") 
     path = folder / "gateway.toml"
     names = ", ".join(f'"{vendor}"' for vendor in vendors)
     path.write_text(
-        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-        f'[sources.{source}]\nvendor = "chrts"\nkeys = ["api_chrts_test"]\n'
+        base_config(folder)
+        + f'[sources.{source}]\nvendor = "chrts"\nkeys = ["api_chrts_test"]\n'
         + "".join(destination(vendor, sandbox) for vendor in vendors)
         + f"[[routes]]\nto = [{names}]\n"
     )

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from gateway.delivery import Worker
 from gateway.errors import SpoolError
 from gateway.reload import Reloader
-from tests.e2e.configs import destination
+from tests.e2e.configs import base_config, destination
 from tests.e2e.running import PATIENCE, Running, running
 
 SENT = {"authorization": "Bearer api_chrts_test"}
@@ -19,8 +19,8 @@ EVENT = {"uid": "u-1", "name": "opened", "properties": {"plan": "gold"}}
 def setup(folder: Path, sandbox: str, more: str = "", source: str = "") -> str:
     """Return a configuration of one source and one destination, with *more* tables."""
     return (
-        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-        f'[sources.shop]\nvendor = "chrts"\nkeys = ["api_chrts_test"]\n{source}\n'
+        base_config(folder)
+        + f'[sources.shop]\nvendor = "chrts"\nkeys = ["api_chrts_test"]\n{source}\n'
         f"{destination('chrts', sandbox)}{more}\n"
     )
 

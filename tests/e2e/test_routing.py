@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
-from tests.e2e.configs import destination
+from tests.e2e.configs import base_config, destination, source
 from tests.e2e.process import GatewayProcess, gateway_process
 from tests.e2e.running import PATIENCE, Running, running, sandboxed
 
@@ -23,8 +23,8 @@ def config(folder: Path, sandbox: str, routes: str, more: str = "") -> str:
     """Return a configuration of one source and two destinations with these routes."""
     again = 'retry_min = "50ms"\nretry_max = "100ms"'
     return (
-        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-        '[sources.shop]\nvendor = "chrts"\nkeys = ["api_chrts_test"]\n'
+        base_config(folder)
+        + source("chrts", "api_chrts_test", name="shop")
         + destination("chrts", sandbox, again)
         + destination("growlytics", sandbox, again)
         + more

@@ -10,36 +10,22 @@ import apsw
 
 from gateway.trace.from_spool import RATE
 from tests.e2e.admin import Admin, administered
+from tests.e2e.configs import ADMIN, PROMPT_RETRIES, base_config, destination, route, source
 from tests.e2e.running import PATIENCE
 from tests.e2e.stories import QUIET, printed, story_of
 
 KEY = {"authorization": "Bearer shop-key"}
-SETUP = """
-[server]
-listen = "127.0.0.1:0"
-[spool]
-path = "{folder}/spool"
-[admin]
-listen = "127.0.0.1:0"
-[sources.shop]
-vendor = "chrts"
-keys = ["shop-key"]
+PLAN = """
 on_violation = "drop-field"
 [sources.shop.schemas.paid.properties.properties]
 required = ["price"]
 [sources.shop.schemas.paid.properties.properties.properties]
-price = {{ type = "number" }}
+price = { type = "number" }
 card = false
-[destinations.crm]
-vendor = "growlytics"
-url = "{url}/growlytics"
-api_key = "growlytics-sandbox-key"
-retry_min = "10ms"
-retry_max = "20ms"
-[[routes]]
-name = "all"
-to = ["crm"]
 """
+CRM = destination("growlytics", more=PROMPT_RETRIES, name="crm")
+TO_CRM = route("crm", name="all")
+SETUP = base_config() + ADMIN + source("chrts", "shop-key", name="shop", more=PLAN) + CRM + TO_CRM
 PAYMENT = {"price": "12", "card": "4111 1111", "plan": "pro"}
 PAID = {"uid": "u1", "name": "paid", "properties": PAYMENT}
 LEFT_OUT = [
@@ -49,26 +35,13 @@ LEFT_OUT = [
 ]
 
 
-BATCHES = """
-[server]
-listen = "127.0.0.1:0"
-[spool]
-path = "{folder}/spool"
-[admin]
-listen = "127.0.0.1:0"
-[sources.app]
-vendor = "segment"
-keys = ["write-key"]
-[destinations.crm]
-vendor = "growlytics"
-url = "{url}/growlytics"
-api_key = "growlytics-sandbox-key"
-max_backlog = 1
-on_full = "dead_letter"
-[[routes]]
-name = "all"
-to = ["crm"]
-"""
+BATCHES = (
+    base_config()
+    + ADMIN
+    + source("segment", "write-key", name="app")
+    + destination("growlytics", more='max_backlog = 1\non_full = "dead_letter"', name="crm")
+    + TO_CRM
+)
 
 
 VIEWED_CALL = {"type": "track", "userId": "u1", "event": "Viewed"}
@@ -162,29 +135,18 @@ async def test_what_was_left_out_of_a_failure_is_told(tmp_path: Path) -> None:
         assert "violates the tracking plan: properties.price (left out)" in lines
 
 
-STEPPED = """
-[server]
-listen = "127.0.0.1:0"
-[spool]
-path = "{folder}/spool"
-[admin]
-listen = "127.0.0.1:0"
-[sources.shop]
-vendor = "chrts"
-keys = ["shop-key"]
-[destinations.crm]
-vendor = "growlytics"
-url = "{url}/growlytics"
-api_key = "growlytics-sandbox-key"
-[[routes]]
-name = "web"
-to = ["crm"]
+STEPS = """
 steps = [
-  {{ drop = ["properties.card"] }},
-  {{ set = {{ "properties.via" = "web", user_id = "somebody" }} }},
-  {{ rename = {{ paid = "bought" }} }},
+  { drop = ["properties.card"] },
+  { set = { "properties.via" = "web", user_id = "somebody" } },
+  { rename = { paid = "bought" } },
 ]
 """
+SHOP = source("chrts", "shop-key", name="shop")
+STEPPED = (
+    base_config() + ADMIN + SHOP + destination("growlytics", name="crm")
+    + route("crm", name="web", more=STEPS)
+)  # fmt: skip
 
 
 async def test_what_the_steps_of_a_route_changed_is_told(tmp_path: Path) -> None:
@@ -207,35 +169,12 @@ async def test_what_the_steps_of_a_route_changed_is_told(tmp_path: Path) -> None
     assert said == {f"{path} {how}" for path, how in changed.items()}
 
 
-WAITING = """
-[server]
-listen = "127.0.0.1:0"
-[spool]
-path = "{folder}/spool"
-{spool}
-[admin]
-listen = "127.0.0.1:0"
-{trace}
-[sources.shop]
-vendor = "chrts"
-keys = ["shop-key"]
-[destinations.crm]
-vendor = "growlytics"
-url = "{url}/growlytics"
-api_key = "growlytics-sandbox-key"
-retry_min = "10ms"
-retry_max = "20ms"
-[[routes]]
-name = "all"
-to = ["crm"]
-"""
 VIEWED = {"uid": "u1", "name": "viewed"}
 
 
 def waiting(spool: str = "", trace: str = "") -> str:
-    """Return a setup."""
-    kept = {name: f"{{{name}}}" for name in ("folder", "url")}
-    return WAITING.format(spool=spool, trace=trace, **kept)
+    """Return a setup with further lines for the spool, and a table for the traces."""
+    return base_config(spool=spool) + ADMIN + trace + SHOP + CRM + TO_CRM
 
 
 def outcome(event: Any) -> str:
@@ -343,7 +282,7 @@ async def test_what_overflows_is_recorded_within_bounds_and_told_in_any_case(
 
 async def test_a_request_that_was_not_traced_is_told_by_its_letters(tmp_path: Path) -> None:
     """Where the file of traces is gone, the story and the command tell what was given up."""
-    trace = f'[trace]\npath = "{tmp_path}/traces/traces.db"'
+    trace = f'[trace]\npath = "{tmp_path}/traces/traces.db"\n'
     async with administered(tmp_path, waiting('max_age = "1s"', trace)) as admin:
         await admin.post("/destinations/crm/pause")
         request = await track(admin, VIEWED)

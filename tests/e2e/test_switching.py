@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from gateway.testing import load_samples
-from tests.e2e.configs import SETTINGS, VENDORS, destination
+from tests.e2e.configs import SETTINGS, VENDORS, base_config, destination
 from tests.e2e.running import Running, running
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +83,7 @@ def config(folder: Path, sandbox: str, respond: str) -> str:
         f'url = "{sandbox}/segment"\n{SETTINGS["segment"]}\ndialect = "rudderstack"\n'
         '[[routes]]\nfrom = ["rudder"]\nto = ["rudder"]\n'
     )
-    return f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n{tables}'
+    return base_config(folder) + tables
 
 
 async def send(run: Running, call: Call, base: str) -> tuple[int, str]:

@@ -18,7 +18,7 @@ from gateway.trace.record_builder import LONGEST
 from gateway.trace.recorder import MOST, MOST_BYTES, Recorder
 from gateway.trace.records import TraceFilter, TraceLine
 from gateway.trace.store import TraceWriter
-from tests.e2e.configs import destination
+from tests.e2e.configs import base_config, destination
 from tests.e2e.process import ROOT
 from tests.e2e.running import PATIENCE, Running, running
 
@@ -30,7 +30,7 @@ def configured(folder: Path, more: str = "") -> Callable[[str], str]:
 
     def config(sandbox: str) -> str:
         return (
-            f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n{more}\n'
+            base_config(folder) + f"{more}\n"
             '[sources.shop]\nvendor = "chrts"\nkeys = ["first-key", "second-key"]\n'
             '[sources.pages]\nvendor = "segment"\nkeys = ["key"]\ndedup = "1h"\n'
             f"{destination('chrts', sandbox, QUICK)}{destination('quartic', sandbox, QUICK)}"

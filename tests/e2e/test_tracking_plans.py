@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.text import trace_lines
-from tests.e2e.configs import VENDORS, destination
+from tests.e2e.configs import VENDORS, base_config, destination, source
 from tests.e2e.process import gateway_process
 from tests.e2e.running import PATIENCE, running, sandboxed
 from tests.e2e.test_crash import down
@@ -25,8 +25,9 @@ card = false
 def config(folder: Path, sandbox: str, violations: str, schemas: str) -> str:
     """Return a configuration of one source, with a plan, and two destinations."""
     return (
-        f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-        f'[sources.shop]\nvendor = "chrts"\nkeys = ["right"]\non_violation = "{violations}"\n'
+        base_config(folder)
+        + source("chrts", "right", name="shop")
+        + f'on_violation = "{violations}"\n'
         + schemas
         + destination("chrts", sandbox, 'retry_min = "50ms"\nretry_max = "200ms"')
         + destination("growlytics", sandbox, 'retry_min = "50ms"\nretry_max = "200ms"')
@@ -41,8 +42,8 @@ async def test_a_refusal_is_the_vendors_own(tmp_path: Path, vendor: str) -> None
 
     def planned(sandbox: str) -> str:
         return (
-            f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{tmp_path / "spool"}"\n'
-            f'[sources.{vendor}]\nvendor = "{vendor}"\nkeys = "any"\non_violation = "refuse"\n'
+            base_config(tmp_path)
+            + f'[sources.{vendor}]\nvendor = "{vendor}"\nkeys = "any"\non_violation = "refuse"\n'
             'schemas = { "*" = { required = ["group_id"] } }\n'
             + destination(vendor, sandbox)
             + f'[[routes]]\nto = ["{vendor}"]\n'

@@ -116,7 +116,7 @@ DEPTH = 1015
 async def test_what_is_nested_too_deeply_is_told_all_the_same(tmp_path: Path) -> None:
     """A body deeper than Python calls functions breaks no story, no command and no dead letter."""
     steps = '[[routes]]\nname = "less"\nto = ["mail"]\nadditional = true\n'
-    steps += 'steps = [{{ drop = ["properties.colour"] }}]\n'
+    steps += 'steps = [{ drop = ["properties.colour"] }]\n'
     setup = APP.replace('to = ["crm", "mail"]', 'to = ["mail"]')
     async with administered(tmp_path, QUIET + setup + steps) as admin:
         run = admin.running

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.verdict import Delivered, Refused
-from tests.e2e.configs import SETTINGS, destination
+from tests.e2e.configs import SETTINGS, base_config, destination
 from tests.e2e.running import PATIENCE, Running, running
 from tests.e2e.wire import Got, Vendor, body_of, vendor
 
@@ -37,8 +37,8 @@ async def responding(
 
         def config(sandbox: str) -> str:
             return (
-                f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-                f'[sources.shop]\nvendor = "{of}"\nkeys = "any"\nrespond = "upstream"\n{more}\n'
+                base_config(folder)
+                + f'[sources.shop]\nvendor = "{of}"\nkeys = "any"\nrespond = "upstream"\n{more}\n'
                 f'[destinations.own]\nvendor = "{of}"\nurl = "{upstream.url}"\n{SETTINGS[of]}\n'
                 f'retry_min = "10ms"\nretry_max = "50ms"\n{to}\n{destination("chrts", sandbox)}'
                 f'[[routes]]\nto = ["own", "chrts"]\n{route}\n'

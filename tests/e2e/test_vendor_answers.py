@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.verdict import Delivered, Refused
+from tests.e2e.configs import base_config, source
 from tests.e2e.running import PATIENCE, Running, running
 from tests.e2e.wire import OK, Got, Vendor, body_of, vendor
 
@@ -36,9 +37,9 @@ async def selling(
 
         def config(_: str) -> str:
             return (
-                f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
-                '[sources.s]\nvendor = "segment"\nkeys = ["WK"]\n'
-                f'[destinations.to]\nvendor = "{to}"\nurl = "{upstream.url}"\n{own}\n'
+                base_config(folder)
+                + source("segment", "WK", name="s")
+                + f'[destinations.to]\nvendor = "{to}"\nurl = "{upstream.url}"\n{own}\n'
                 f'timeout = "500ms"\nretry_min = "10ms"\nretry_max = "50ms"\n{more}\n'
                 '[[routes]]\nto = ["to"]\n'
             )
