@@ -1,4 +1,4 @@
-"""The running gateway: sources, spool, workers, and the HTTP application around them."""
+"""Compose the running gateway: sources, spool, workers, and the HTTP application."""
 
 import asyncio
 import contextlib
@@ -49,31 +49,31 @@ from gateway.tracking import ViolationCounter
 from gateway.verdict import Declined, Verdict
 
 LOADING = 2.0
-"""Seconds that a start waits, at most, until it is known what each destination is owed."""
+"""Seconds that a start waits for the backlog of every destination to be counted."""
 AGAIN = 1.0
-"""Seconds after which a start on a full disk is tried again."""
+"""Seconds between two attempts to start on a full disk."""
 ROOM = 1024 * 1024
-"""Bytes on a disk below which a start that fails is put down to that."""
+"""Free bytes on a disk below which a failed start is attributed to a full disk."""
 
 log = structlog.get_logger()
 
 
 class Gateway:
-    """Everything that runs, put together from a configuration.
+    """All parts of the gateway, made from a configuration.
 
     Attributes:
-        doors: which source a request is for.
-        router: which destinations an event goes to.
-        spool: what is owed.
-        consents: what users consented to.
-        shadows: what the destinations saw that only look on.
+        sources: finds the source of a request.
+        router: decides which destinations an event goes to.
+        spool: the durable log.
+        consents: the stored consent of users.
+        shadows: the counts of shadow destinations.
         workers: one per destination.
-        observed: what is seen of all this.
-        given_up: records what the spool gives up by itself.
-        tally: counts events that are not as planned.
-        guard: keeps clients' connections within their limits.
-        accepting: whether new events are taken.
-        last_reload: how the configuration file was last read.
+        observer: metrics, log and traces.
+        evictions: records what the spool gives up by itself.
+        tally: counts events that violate a tracking plan.
+        guard: keeps client connections within their limits.
+        accepting: new events are accepted.
+        last_reload: the result of the last reload.
     """
 
     def __init__(self, config: Config, registry: PluginRegistry) -> None:
@@ -116,13 +116,13 @@ class Gateway:
         )
         hooks = registry.manager.hook
         self._on_accepted = bool(hooks.event_accepted.get_hookimpls())
-        self._told = TurnQueue()
+        self._hook_calls = TurnQueue()
         self._on_settled = bool(hooks.delivery_settled.get_hookimpls())
 
     async def start(self) -> None:
-        """Open the spool, take up what is owed, and accept.
+        """Open the spool, start the workers, and accept events.
 
-        Where the disk is too full for that, it is tried again and again, and senders are refused
+        If the disk is full, the start is repeated until it succeeds; requests are rejected
         meanwhile.
 
         Raises:
@@ -149,7 +149,7 @@ class Gateway:
                 self._starting = str(error)
 
     async def _take_up(self) -> None:
-        """Do what of the start has not been done yet."""
+        """Do the steps of the start that have not succeeded yet."""
         if not self._opened:
             await self.spool.open()
             self._opened = True
@@ -162,7 +162,7 @@ class Gateway:
         for name, config in self.config.destinations.items():
             if name not in self.workers:
                 self.start_worker(self.make_worker(name, config), paused=name in paused)
-        with contextlib.suppress(TimeoutError):  # a long backlog is read beside what comes in
+        with contextlib.suppress(TimeoutError):  # a long backlog is read while events arrive
             async with asyncio.timeout(LOADING):
                 await asyncio.gather(*(worker.backlog.ready() for worker in self.workers.values()))
         await self.report_orphans()
@@ -172,7 +172,7 @@ class Gateway:
         )
 
     def _disk_is_full(self, error: SpoolError) -> bool:
-        """Tell whether *error* came of a full disk, which ends by itself or by an operator."""
+        """Return whether *error* was caused by a full disk, which can end without a restart."""
         if isinstance(error, DiskFull):
             return True
         try:
@@ -181,25 +181,25 @@ class Gateway:
             return False
 
     async def register(self, destinations: Mapping[str, DestinationConfig]) -> None:
-        """Tell the spool of all *destinations* that there are.
+        """Register all *destinations* with the spool.
 
         Raises:
-            SpoolError: the spool cannot take them.
+            SpoolError: the spool cannot add them.
         """
         await self.spool.register({name: bounds_of(c) for name, c in destinations.items()})
         await self.shadows.know(destinations, self.spool)
 
     def start_worker(self, worker: Worker, *, paused: bool) -> None:
-        """Begin to deliver to a destination what is owed to it."""
+        """Start to deliver a destination's backlog."""
         worker.pause(paused=paused)
         self.workers[worker.name] = worker
         worker.start()
 
     async def exchange(self, worker: Worker) -> None:
-        """Let *worker* go on where the one of the same destination stops.
+        """Replace the worker of a destination by *worker*.
 
-        There is one at every moment: what is accepted while the old one ends is left to the new
-        one, which reads it from the spool. So are a pause and a drain that an operator asks for.
+        Two workers never run at once: events that are accepted while the old one stops are left to
+        the new one, which reads them from the spool. It also takes over a pause and a drain.
         """
         old = self.workers[worker.name]
         try:
@@ -207,25 +207,25 @@ class Gateway:
         finally:
             self.start_worker(worker, paused=old.paused)
         if old.drains:
-            with contextlib.suppress(SpoolError):  # what waits goes when its time comes
+            with contextlib.suppress(SpoolError):  # deliveries are then retried at their due times
                 await worker.drain()
 
     async def stop_worker(self, name: str) -> None:
-        """Settle what is on its way to a destination, and deliver no more."""
+        """Finish a destination's attempts in progress, and deliver no more."""
         try:
             await self.workers[name].stop(self.config.server.drain_timeout)
         finally:
             del self.workers[name]
 
     async def apply(self, new: Config) -> ConfigChanges:
-        """Put *new* into effect.
+        """Apply the configuration *new*.
 
-        New destinations begin before a route leads to them; routes and sources change at one
-        instant; then what was removed or changed is settled and ended. What is still owed to a
-        removed destination stays in the spool.
+        New destinations start before a route leads to them. Then routes and sources change at one
+        instant. Then removed and changed destinations finish their attempts and stop. The pending
+        deliveries of a removed destination stay in the spool.
 
         Raises:
-            SpoolError: the spool cannot take the new destinations; nothing has changed then.
+            SpoolError: the spool cannot add the new destinations; nothing has changed then.
         """
         router = await asyncio.to_thread(Router, new.routes, self.router.failures)
         if not self.accepting:
@@ -238,9 +238,9 @@ class Gateway:
             paused = await self.spool.paused()
             for name in found.added:
                 self.start_worker(made[name], paused=name in paused)
-            told = self.config.alerts
+            old_alerts = self.config.alerts
             self.activate(new, router)
-            if new.alerts != told:
+            if new.alerts != old_alerts:
                 await self.alerting.configure(new.alerts)
             await self.upstreams.retain(
                 UpstreamAddress(source.url, source.relay_timeout)
@@ -255,7 +255,7 @@ class Gateway:
         try:
             await self.register(new.destinations)
             await self.report_orphans()
-        except SpoolError as error:  # the next reload, or the next start, does it again
+        except SpoolError as error:  # the next reload or start repeats it
             log.warning("removed_destinations_kept", reason=str(error))
         for key in found.restart_required:
             log.warning("restart_required", key=key)
@@ -270,9 +270,9 @@ class Gateway:
         return found
 
     async def report_orphans(self) -> None:
-        """Say what is still owed to destinations that are not configured any more.
+        """Log the pending deliveries of destinations that are no longer configured.
 
-        Nothing is owed to a shadow.
+        Those of shadows are dropped.
         """
         orphans = await self.spool.orphans()
         shadows = await self.shadows.known() if orphans else set()
@@ -283,7 +283,7 @@ class Gateway:
                 log.warning("orphaned_backlog", destination=name, deliveries=owed)
 
     async def stop(self) -> None:
-        """Settle what is on its way, record it, and close."""
+        """Finish the attempts in progress, record their outcomes, and close everything."""
         self.accepting = False
         if self._start is not None:
             self._start.cancel()
@@ -299,7 +299,7 @@ class Gateway:
         log.info("stopped")
 
     def make_worker(self, name: str, config: DestinationConfig) -> Worker:
-        """Return a worker for a destination, which has not begun."""
+        """Return a worker for a destination, not started."""
         transport = HttpTransport(timeout=config.timeout, connections=config.concurrency)
         rendering = make_renderer(
             config, self.registry, self._redactor, self.spool.clock.sure_of_day
@@ -328,15 +328,15 @@ class Gateway:
         return self.observer.redactor
 
     def parse(self, entry: Entry) -> list[Event]:
-        """Return the events of a stored request, by its vendor's present plugin.
+        """Return the events of a stored request, parsed by its vendor's current plugin.
 
         Raises:
-            Rejected: the plugin does not take it any more.
+            Rejected: the plugin no longer accepts the request.
         """
         return parse_stored(entry, self._inputs)
 
     def activate(self, config: Config, router: Router) -> None:
-        """Let requests that come from now on meet another configuration."""
+        """Use another configuration for all later requests."""
         self.config = config
         self.sources = self.doors_of(config)
         self.router = router
@@ -345,12 +345,12 @@ class Gateway:
         self.observer.reconfigure(record_settings(config, router, self._inputs))
 
     def output_of(self, destination: str) -> Output | None:
-        """Return what renders for a destination; None where it is not configured any more."""
+        """Return the output of a destination; None if it is no longer configured."""
         config = self.config.destinations.get(destination)
         return None if config is None else self.registry.outputs[config.vendor](config.settings)
 
     def steps_of(self, route: str) -> StepChain | None:
-        """Return the steps of a route by its name, as it is configured now."""
+        """Return the current steps of the route with this name."""
         return self.router.steps(route)
 
     def _noticed(self, notice: SpoolNotice) -> None:
@@ -361,21 +361,23 @@ class Gateway:
             worker.backlog.on_notice(notice)
 
     def accepted(self, events: Sequence[Event], source: str) -> None:
-        """Tell observers, off the answer's path, that *events* are safe."""
+        """Call the ``event_accepted`` hooks for stored *events*, without delaying the response."""
         if self._on_accepted:
             call = self.registry.manager.hook.event_accepted
             for event in events:
-                self._told.put(partial(call, event=event, source=source))
+                self._hook_calls.put(partial(call, event=event, source=source))
 
     def _settled(self, event: Event, destination: str, verdict: Verdict | Declined) -> None:
         if self.shadows.beside.wanted:
             self.shadows.beside.settled(destination, event.id, verdict, time.time())
         if self._on_settled:
             call = self.registry.manager.hook.delivery_settled
-            self._told.put(partial(call, event=event, destination=destination, verdict=verdict))
+            self._hook_calls.put(
+                partial(call, event=event, destination=destination, verdict=verdict)
+            )
 
     def doors_of(self, config: Config) -> SourceIndex:
-        """Return the endpoints of all sources of *config*."""
+        """Return the index of all sources in *config*."""
         return SourceIndex(self._source(name, config) for name in config.sources)
 
     def _source(self, name: str, config: Config) -> Source:
@@ -416,9 +418,9 @@ class Gateway:
         )
 
     def not_ready_reason(self) -> str | None:
-        """Return why no event is taken, without credentials; None when some are.
+        """Return why no events are accepted, without credentials; None if some are.
 
-        It asks what appends ask, so that it turns when they do, and by itself.
+        It checks the same conditions as an append, so it changes when they do.
         """
         if not self.accepting:
             return self._starting
@@ -430,11 +432,11 @@ class Gateway:
         return None
 
     def refusing(self) -> Mapping[str, str]:
-        """Return why a destination takes no new events, by name; the others still do."""
+        """Return the destinations that accept no new events, with the reason; others still do."""
         return self.spool.refusing()
 
     def _led(self) -> set[str]:
-        """Return the destinations to which events are owed: routes lead there, to deliver."""
+        """Return the destinations that routes lead to, without shadows."""
         found = {name for route in self.config.routes for name in route.to}
         return {name for name in found if not self.config.destinations[name].shadow}
 
@@ -443,7 +445,7 @@ GATEWAY = web.AppKey("GATEWAY", Gateway)
 
 
 def make_app(gateway: Gateway) -> web.Application:
-    """Return the HTTP application; it starts and stops *gateway* with itself."""
+    """Return the HTTP application; it starts and stops the *gateway*."""
     app = web.Application(
         client_max_size=gateway.config.server.max_body, handler_args=NO_AUTO_DECOMPRESS
     )
@@ -455,7 +457,7 @@ def make_app(gateway: Gateway) -> web.Application:
 
     app[GATEWAY], app[GUARD] = gateway, gateway.guard
     app.on_response_prepare.append(harden)
-    app.cleanup_ctx.append(running)  # type: ignore[arg-type]  # an async generator is what it wants
+    app.cleanup_ctx.append(running)  # type: ignore[arg-type]  # it accepts async generators
     add_pages(app, gateway, metrics=gateway.config.server.metrics)
     receive = Receiver(gateway).receive
     app.router.add_route("*", "/{path:.*}", receive, expect_handler=uninvited)
@@ -463,7 +465,7 @@ def make_app(gateway: Gateway) -> web.Application:
 
 
 def limits_of(config: Config) -> ConnectionLimits:
-    """Return what clients' connections may take."""
+    """Return the limits of client connections."""
     server = config.server
     most = allow_files(server.max_connections)
     each = server.max_connections_per_client or -(-most // 2)
@@ -481,7 +483,7 @@ def limits_of(config: Config) -> ConnectionLimits:
 
 
 async def _each(works: Iterable[Awaitable[None]]) -> None:
-    """Do all *works* together, each to its end; raise what one of them raised."""
+    """Run all *works* concurrently, each to its end; then raise the first exception."""
     for ended in await asyncio.gather(*works, return_exceptions=True):
         if isinstance(ended, BaseException):
             raise ended

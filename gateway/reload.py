@@ -1,4 +1,4 @@
-"""Reload the configuration, on request or when a file changes."""
+"""Reload the configuration on SIGHUP, through the admin API, or when a file changes."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class Reloader:
-    """Reads the configuration file again when asked, one request at a time."""
+    """Reads the configuration again and applies it, one reload at a time."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -29,7 +29,7 @@ class Reloader:
         self._turn = asyncio.Lock()
         self._again = False
         self.refused = False
-        """The files as they were last read are not in effect."""
+        """The files as last read are invalid, so an older configuration is in effect."""
 
     @property
     def config(self) -> Config:
@@ -37,25 +37,25 @@ class Reloader:
         return self._gateway.config
 
     def request(self) -> None:
-        """Reload now, or once more after the reload that is under way."""
+        """Start a reload; if one is running, reload once more after it."""
         if self._task is not None and not self._task.done():
             self._again = True
             return
         self._task = asyncio.get_running_loop().create_task(self._reload())
 
     async def settled(self) -> None:
-        """Wait for the reload that is under way."""
+        """Wait for the running reload."""
         if self._task is not None:
             await asyncio.wait([self._task])
         async with self._turn:
             pass
 
     async def reload_now(self) -> ConfigChanges:
-        """Reload, after the reload that is under way; return what changed.
+        """Reload after the running reload; return what changed.
 
         Raises:
-            ConfigError: the file has problems; nothing has changed.
-            GatewayError: the spool cannot take the new destinations; nothing has changed.
+            ConfigError: the configuration is invalid; nothing has changed.
+            GatewayError: the spool cannot add the new destinations; nothing has changed.
         """
         gateway = self._gateway
         async with self._turn:
@@ -81,45 +81,45 @@ class Reloader:
     async def _reload(self) -> None:
         while True:
             self._again = False
-            with contextlib.suppress(GatewayError):  # said in the log
+            with contextlib.suppress(GatewayError):  # already logged
                 await self.reload_now()
             if not self._again:
                 return
 
 
 GATHER = 300
-"""Milliseconds in which changes that belong together are gathered."""
+"""Milliseconds in which changes are collected into one reload."""
 
 LOOK_AGAIN = 1000
-"""Milliseconds after which the files are looked at anyway: not every file system tells."""
+"""Milliseconds after which the files are compared anyway: some file systems report no changes."""
 
 KINDS = ("*.toml", "*.csv", "*.json")
-"""What a configuration may be waiting for."""
+"""Files that an invalid configuration may be waiting for."""
 
 FileStates = dict[Path, tuple[int, int, int]]
-"""What tells one state of files from another: inode, size and time of each."""
+"""Inode, size and modification time of each file."""
 
 
 class ReloadTarget(Protocol):
-    """What reloads, as far as the watch knows it."""
+    """The reloader as the file watcher uses it."""
 
     refused: bool
-    """The files as they were last read are not in effect. What is missing may be a file that
-    nothing in effect names, so that all files beside them count then."""
+    """The files as last read are invalid. The missing file may be one that the configuration in
+    effect does not name, so all files in the same folders count then."""
 
     @property
     def config(self) -> Config:
-        """Return the configuration in effect, whose files may be others after a reload."""
+        """Return the configuration in effect; a reload may change its files."""
 
     def request(self) -> None:
-        """Reload, once for changes that come together."""
+        """Request a reload; several requests in a short time make one reload."""
 
 
 async def watch_files(reloads: ReloadTarget) -> None:
-    """Ask for a reload whenever a file of the configuration is another one than before.
+    """Request a reload whenever a file of the configuration changes.
 
-    The folders are watched, not the files, since editors and container platforms put a new file
-    in an old one's place; files that come to match an `include` count too.
+    Folders are watched, not files, since editors and container platforms replace files. New files
+    that match an `include` count too.
     """
     seen, was, known = reloads.config, False, _print(reloads.config)
     beside = _print(seen, beside=True)
@@ -136,7 +136,7 @@ async def watch_files(reloads: ReloadTarget) -> None:
         ):
             config, broken = reloads.config, reloads.refused
             now = _print(config, beside=broken)
-            if config is not seen or broken != was:  # other files count; that alone is no change
+            if config is not seen or broken != was:  # other files count now: not itself a change
                 old = [f for f in now if f in known or not broken or now[f] == beside.get(f)]
                 known = {file: known.get(file, now[file]) for file in old}
                 seen, was = config, broken
@@ -148,7 +148,7 @@ async def watch_files(reloads: ReloadTarget) -> None:
 
 
 def _folders(config: Config) -> set[Path]:
-    """Return the folders in which a file of the configuration is, or may come to be."""
+    """Return the folders that contain files of the configuration, or may contain new ones."""
     read = {file.parent for file in config.files.read}
     above = [str(Path(pattern).parent) for pattern in config.files.patterns]
     matched = {Path(found) for folder in above for found in glob(folder)}  # noqa: PTH207 - absolute

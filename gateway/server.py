@@ -1,4 +1,4 @@
-"""The server process: listens, handles signals, stops in order."""
+"""Run the server process: listen, handle signals, stop in order."""
 
 import asyncio
 import contextlib
@@ -24,8 +24,8 @@ from gateway.plugin.registry import PluginRegistry, load_plugins
 from gateway.reload import Reloader, watch_files
 
 TURN = 0.0005
-"""Seconds after which a thread that computes lets another one have the interpreter. The loop waits
-so long whenever it has written a log line or an answer while a large request is read."""
+"""The interpreter's thread switch interval in seconds. While a thread reads a large request, the
+event loop waits this long whenever it has written a log line or a response."""
 
 log = structlog.get_logger()
 
@@ -33,8 +33,8 @@ log = structlog.get_logger()
 def serve(config: Config, registry: PluginRegistry, *, watch: bool = False) -> int:
     """Run until SIGTERM or SIGINT; return the exit status.
 
-    With *watch*, a change of the configuration's files is a reload, as SIGHUP is. A SIGHUP that
-    comes before everything runs is obeyed then.
+    SIGHUP reloads the configuration; with *watch*, a change of its files does too. A SIGHUP during
+    the start is handled after it.
     """
     early_hangup.note()
     logs.configure()
@@ -51,8 +51,8 @@ async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> in
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    again = Reloader(gateway)
-    admin = AdminSite(AdminContext(gateway, again))
+    reloader = Reloader(gateway)
+    admin = AdminSite(AdminContext(gateway, reloader))
     host, port = config.server.address
     try:
         await runner.setup()
@@ -67,10 +67,10 @@ async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> in
         return 1
     for found in runner.addresses:
         log.info("listening", host=found[0], port=found[1])
-    loop.add_signal_handler(signal.SIGHUP, again.request)
+    loop.add_signal_handler(signal.SIGHUP, reloader.request)
     if early_hangup.noted():
-        again.request()
-    watching = loop.create_task(watch_files(again)) if watch else None
+        reloader.request()
+    watching = loop.create_task(watch_files(reloader)) if watch else None
     await stop.wait()
     if watching is not None:
         watching.cancel()
@@ -79,7 +79,7 @@ async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> in
     gateway.accepting = False
     loop.remove_signal_handler(signal.SIGHUP)
     early_hangup.ignore()
-    await again.settled()
+    await reloader.settled()
     await admin.stop()
     await site.stop()
     await runner.cleanup()
@@ -87,10 +87,12 @@ async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> in
 
 
 def create_app() -> web.Application:
-    """Return the gateway on the file that ``GATEWAY_CONFIG`` names, by default config/gateway.toml.
+    """Return the gateway as an application, configured by the file in ``GATEWAY_CONFIG``.
+
+    The default is config/gateway.toml.
 
     Raises:
-        ConfigError: the file has problems.
+        ConfigError: the configuration is invalid.
     """
     logs.configure()
     registry = load_plugins()

@@ -1,4 +1,4 @@
-"""Metrics: plain counts on the data path, gathered for Prometheus when they are asked for."""
+"""Observe the data path: metrics, logs, traces, alerts and health pages."""
 
 from gateway.observability.counters import Counters
 

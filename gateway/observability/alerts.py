@@ -1,6 +1,6 @@
-"""Alerts: which are due, and how they are sent.
+"""Decide which alerts are due, and send them.
 
-`AlertRules` decides which are due, `AlertWebhook` sends them, `AlertWatcher` asks again and again.
+`AlertRules` decides which alerts are due, `AlertWebhook` sends them, `AlertWatcher` repeats both.
 """
 
 import asyncio
@@ -29,40 +29,41 @@ Kind = Literal[
     "destination_full",
 ]
 GATEWAY = ""
-"""Stands for the gateway itself where a destination's name would be."""
+"""The destination's name in an alert about the gateway itself."""
 
 
 class Moment(NamedTuple):
-    """What time it is."""
+    """A time on two clocks."""
 
     wall: float
     """Unix seconds."""
     steady: float
-    """Seconds of a clock that never jumps."""
+    """Seconds of a monotonic clock."""
 
 
 class DestinationReading(NamedTuple):
-    """How a destination, or the gateway itself, is doing."""
+    """The state of a destination, or of the gateway itself."""
 
     destination: str
     trouble: str = ""
-    """Why nothing is sent, or taken; empty where something is."""
+    """Why nothing is sent, or no events are accepted; empty otherwise."""
     oldest: float | None = None
-    """Unix seconds at which the oldest event that is owed to it came."""
+    """Unix seconds at which its oldest pending event arrived."""
     owed: int = 0
-    """Requests that are owed to it."""
+    """Its pending requests."""
     dead: int = 0
     """Its dead letters."""
     full: str = ""
-    """Why no new events are taken for it; empty where they are."""
+    """Why no new events are accepted for it; empty otherwise."""
     missing: int = 0
-    """Accepted for it and nowhere now; below 0 where more ended than was accepted."""
+    """Accepted deliveries that are neither finished nor pending; below 0 if there are more of these
+    than were accepted."""
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """What somebody is told.
+    """An alert as it is posted.
 
-    ``text`` says it in a sentence, under the name that chat programs read
+    ``text`` is a sentence; chat programs show the field of that name
     (https://api.slack.com/messaging/webhooks).
     """
 
@@ -70,28 +71,29 @@ class Alert(msgspec.Struct, frozen=True):
     kind: Kind
     state: Literal["firing", "resolved"]
     destination: str
-    """Empty where it is about the gateway itself."""
+    """Empty for an alert about the gateway itself."""
     since: float
-    """Unix seconds at which it began."""
+    """Unix seconds at which the condition began."""
     at: float
     """Unix seconds at which it was noticed."""
     reason: str
     value: float
-    """How long it has lasted or how old the oldest event is, in seconds; how many dead letters."""
+    """The duration of the condition or the age of the oldest event in seconds, or a number of dead
+    letters."""
     bound: float
-    """What the configuration allows of that."""
+    """The configured limit of that value."""
 
 
 class _Symptom(NamedTuple):
     reason: str
     bound: float
     age: float | None = None
-    """Seconds; None where it is as old as it has been seen."""
+    """Seconds; None if it is measured from when the symptom was first seen."""
 
 
 @dataclass
 class _Case:
-    """A symptom that is there, and when it was last told of."""
+    """A present symptom, and when its last alert was sent."""
 
     began: Moment
     told: float | None = None
@@ -99,17 +101,17 @@ class _Case:
 
 @dataclass
 class _Count:
-    """How many dead letters a destination had when they were last told of, and when that was."""
+    """The number of a destination's dead letters at the last alert, and when that was sent."""
 
     dead: int
     told: float | None = None
 
 
 class AlertRules:
-    """Remembers what has been told, and decides what is to be told next.
+    """Decides which alerts are due, and remembers which were sent.
 
     Args:
-        config: the bounds.
+        config: the limits.
     """
 
     def __init__(self, config: AlertsConfig) -> None:
@@ -118,7 +120,7 @@ class AlertRules:
         self._counts: dict[str, _Count] = {}
 
     def evaluate(self, readings: Sequence[DestinationReading], now: Moment) -> list[Alert]:
-        """Return what is to be told of *readings*; it stays due until it is `told`."""
+        """Return the alerts that are due; an alert stays due until `mark_sent` is called."""
         symptoms = {key: found for r in readings for key, found in self._symptoms(r, now)}
         alerts = [self._fires(*key, symptom, now) for key, symptom in symptoms.items()]
         for key, case in list(self._cases.items()):
@@ -130,7 +132,7 @@ class AlertRules:
         return [alert for alert in alerts if alert is not None]
 
     def mark_sent(self, alert: Alert, now: Moment) -> None:
-        """Note that *alert* has reached somebody."""
+        """Record that *alert* was delivered."""
         if alert.kind == "dead_letters":
             count = self._counts[alert.destination]
             count.dead += int(alert.value)
@@ -152,13 +154,13 @@ class AlertRules:
         age = 0.0 if reading.oldest is None else now.wall - reading.oldest
         if age > bounds.backlog_age:
             reason = "1 request is" if reading.owed == 1 else f"{reading.owed} requests are"
-            reason += " owed to it" + (f"; {reading.trouble}" if reading.trouble else "")
+            reason += " pending" + (f"; {reading.trouble}" if reading.trouble else "")
             yield (name, "backlog_old"), _Symptom(reason, bounds.backlog_age, age)
         if reading.missing:
             count = abs(reading.missing)
             reason = "1 delivery" if count == 1 else f"{count} deliveries"
-            reason += " fewer ended or wait" if reading.missing > 0 else " more ended or wait"
-            yield (name, "unaccounted"), _Symptom(f"{reason} than were accepted for it", 0)
+            reason += " missing" if reading.missing > 0 else " more than were accepted"
+            yield (name, "unaccounted"), _Symptom(reason, 0)
 
     def _fires(self, name: str, kind: Kind, symptom: _Symptom, now: Moment) -> Alert | None:
         case = self._cases.setdefault((name, kind), _Case(now))
@@ -178,10 +180,10 @@ class AlertRules:
         added = dead - count.dead
         if added < self.config.dead_letters or self._rests(count.told, now):
             return None
-        text = f"{name} has {added} more dead letters, {dead} in all; to see why: "
+        text = f"{name} has {added} new dead letters, {dead} in total. To see why, run "
         text += f"gateway dead-letters list --destination {name}"
         return Alert(
-            text, "dead_letters", "firing", name, now.wall, now.wall, f"{dead} in all",
+            text, "dead_letters", "firing", name, now.wall, now.wall, f"{dead} in total",
             added, self.config.dead_letters,
         )  # fmt: skip
 
@@ -190,18 +192,18 @@ class AlertRules:
 
 
 _BEGINS: dict[Kind, str] = {
-    "destination_paused": "Nothing is sent to {name}, for {time} now: {reason}",
+    "destination_paused": "Nothing has been sent to {name} for {time}: {reason}",
     "backlog_old": "{name} is {time} behind: {reason}",
-    "unaccounted": "Events for {name} are unaccounted for: {reason}",
-    "not_accepting": "The gateway takes no events, for {time} now: {reason}",
-    "destination_full": "No new events are taken for {name}, for {time} now: {reason}",
+    "unaccounted": "Deliveries to {name} are unaccounted for: {reason}",
+    "not_accepting": "The gateway has accepted no events for {time}: {reason}",
+    "destination_full": "No new events have been accepted for {name} for {time}: {reason}",
 }
 _ENDS: dict[Kind, str] = {
     "destination_paused": "Events are sent to {name} again, after {time}",
-    "backlog_old": "{name} is not behind any more, after {time}",
-    "unaccounted": "All events for {name} are accounted for again, after {time}",
-    "not_accepting": "The gateway takes events again, after {time}",
-    "destination_full": "New events are taken for {name} again, after {time}",
+    "backlog_old": "{name} is no longer behind, after {time}",
+    "unaccounted": "All deliveries to {name} are accounted for again, after {time}",
+    "not_accepting": "The gateway accepts events again, after {time}",
+    "destination_full": "New events are accepted for {name} again, after {time}",
 }
 
 
@@ -219,7 +221,7 @@ def _time(seconds: float) -> str:
 
 
 TIMEOUT = 10.0
-"""Seconds for one alert."""
+"""Seconds for one request."""
 
 log = structlog.get_logger()
 
@@ -228,7 +230,7 @@ class AlertWebhook:
     """Posts alerts as JSON.
 
     Args:
-        config: where to, and with which headers.
+        config: the URL and the headers.
     """
 
     def __init__(self, config: AlertsConfig) -> None:
@@ -239,7 +241,7 @@ class AlertWebhook:
         self._transport = HttpTransport(timeout=TIMEOUT, connections=1)
 
     async def post(self, alert: Alert) -> bool:
-        """Return whether *alert* was taken: answered with 2xx. What goes wrong is logged."""
+        """Post *alert*; return whether the response was 2xx. Failures are logged."""
         request = Request(
             method="POST", url=self._url, headers=self._headers, body=msgspec.json.encode(alert)
         )
@@ -250,8 +252,8 @@ class AlertWebhook:
         else:
             if answer.status // 100 == 2:  # noqa: PLR2004 - 2xx, RFC 9110 section 15.3
                 return True
-            said = answer.body[:200].decode(errors="replace")
-            reason = f"answered {answer.status}: {said}"
+            excerpt = answer.body[:200].decode(errors="replace")
+            reason = f"HTTP {answer.status}: {excerpt}"
         log.warning(
             "alert_failed",
             destination=alert.destination,
@@ -261,25 +263,25 @@ class AlertWebhook:
         return False
 
     async def close(self) -> None:
-        """Close its connection."""
+        """Close the connection."""
         await self._transport.close()
 
 
 class AlertWatcher:
-    """Tells somebody what is wrong with a running gateway, as its configuration says."""
+    """Checks a running gateway at intervals and sends the alerts that are due."""
 
     def __init__(self, gateway: GatewayStatus) -> None:
         self._gateway = gateway
         self._task: asyncio.Task[None] | None = None
 
     async def configure(self, config: AlertsConfig | None) -> None:
-        """Go by *config* from now on; what was told before is told again where it lasts."""
+        """Use *config* from now on; alerts whose cause lasts are sent again."""
         await self.stop()
         if config is not None:
             self._task = asyncio.get_running_loop().create_task(self._watch(config))
 
     async def stop(self) -> None:
-        """Tell nothing more."""
+        """Send no more alerts."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -287,23 +289,23 @@ class AlertWatcher:
                 await task
 
     async def _watch(self, config: AlertsConfig) -> None:
-        judge, webhook = AlertRules(config), AlertWebhook(config)
+        rules, webhook = AlertRules(config), AlertWebhook(config)
         try:
             while True:
                 try:
-                    await self._look(judge, webhook)
+                    await self._check(rules, webhook)
                 except Exception:
-                    log.exception("alert_check_failed")  # the next look may go well
+                    log.exception("alert_check_failed")  # the next check may succeed
                 await asyncio.sleep(config.check_interval)
         finally:
             await webhook.close()
 
-    async def _look(self, judge: AlertRules, webhook: AlertWebhook) -> None:
+    async def _check(self, rules: AlertRules, webhook: AlertWebhook) -> None:
         readings = await self._readings()
-        for alert in judge.evaluate(readings, self._now()):
+        for alert in rules.evaluate(readings, self._now()):
             log.warning("alert", destination=alert.destination, kind=alert.kind, state=alert.state)
             if await webhook.post(alert):
-                judge.mark_sent(alert, self._now())
+                rules.mark_sent(alert, self._now())
 
     async def _readings(self) -> list[DestinationReading]:
         gateway = self._gateway
@@ -318,7 +320,7 @@ class AlertWatcher:
             state, depth = worker.status(), depths.get(name)
             trouble = ""
             if state.paused:
-                trouble = "an operator paused it"
+                trouble = "paused by an operator"
             elif state.circuit != "closed":
                 trouble = state.reason
             if depth is not None:

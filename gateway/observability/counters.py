@@ -1,7 +1,7 @@
-"""Counts that the data path keeps: plain numbers, because it pays for each of them.
+"""Counters of the data path: plain numbers, since every event pays for them.
 
-They outlive reloads. Every label is a name of the configuration or a word of ours, so that their
-number is bounded whatever senders do.
+They survive reloads. Every label is a name from the configuration or a fixed word, so senders
+cannot increase the number of labels.
 """
 
 from bisect import bisect_left
@@ -12,16 +12,16 @@ from gateway.event import Event
 from gateway.routing.router import RouteOutcome
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds in seconds, for answers and attempts."""
+"""Upper bounds in seconds, for responses and attempts."""
 SLOW = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0)
-"""Upper bounds in seconds, for what may wait for a destination to come back."""
+"""Upper bounds in seconds, for deliveries, which may wait for a destination to recover."""
 
 
 class Histogram:
-    """How many observations there were up to each bound.
+    """The number of observations up to each bound.
 
     Attributes:
-        sum: of all of them.
+        sum: the sum of all observations.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
@@ -35,7 +35,7 @@ class Histogram:
         self.sum += value
 
     def buckets(self) -> Iterator[tuple[str, float]]:
-        """Yield each bound, as Prometheus writes it, with how many were at or below it."""
+        """Yield each bound as Prometheus writes it, with the number of observations up to it."""
         total = 0
         for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
             total += count
@@ -43,7 +43,7 @@ class Histogram:
 
 
 class Histograms(dict[str, Histogram]):
-    """Histograms by a label, made when the label is first met."""
+    """Histograms by label, created on first use."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         super().__init__()
@@ -55,23 +55,23 @@ class Histograms(dict[str, Histogram]):
 
 
 class Counters:
-    """What is counted.
+    """All counters.
 
     Attributes:
-        requests: by source and outcome: ``accepted``, ``relayed``, ``error`` or a fault; for no
-            source ``unreadable``, too.
-        refused: requests that were refused, by source and cause (`gateway.errors.RefusalCause`).
-        answers: seconds until an answer was ready, by source.
-        events: accepted ones, by source and type.
-        deduplicated: duplicates that were dropped, by source.
-        routed: events by route and by what that did with them: ``routed`` or ``filtered``.
+        requests: by source and outcome: ``accepted``, ``relayed``, ``error`` or a fault; without a
+            source also ``unreadable``.
+        refused: rejected requests, by source and cause (`gateway.errors.RefusalCause`).
+        answers: seconds until the response was ready, by source.
+        events: accepted events, by source and type.
+        deduplicated: dropped duplicates, by source.
+        routed: events by route and outcome: ``routed`` or ``filtered``.
         unrouted: events that no route took, by source.
-        closed: clients' connections that were closed or turned away, by why.
-        turned_away: calls of the admin API that were refused, by why.
+        closed: client connections that were closed or rejected, by reason.
+        admin_refused: rejected calls of the admin API, by reason.
         deliveries: by destination and outcome.
-        attempts: by destination and class of status, such as ``2xx``; ``none`` for no answer.
-        attempt_seconds: by destination, until the whole answer was there.
-        delivery_seconds: by destination, from a request's arrival to its event's.
+        attempts: by destination and class of status, such as ``2xx``; ``none`` without a response.
+        attempt_seconds: seconds until the whole response was received, by destination.
+        delivery_seconds: seconds from a request's arrival to its event's delivery, by destination.
     """
 
     def __init__(self) -> None:
@@ -99,10 +99,10 @@ class Counters:
         """Count the *events* of one request.
 
         Args:
-            source: through which they came.
-            events: those in it.
-            fresh: those of them that repeat nothing; only these count.
-            turns: what the routes did with each of *events*.
+            source: the source that got the request.
+            events: the events in it.
+            fresh: the events that are not duplicates; only these count.
+            turns: the outcomes of the routes for each of *events*.
         """
         known = None
         if len(fresh) < len(events):

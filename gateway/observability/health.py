@@ -1,4 +1,4 @@
-"""The gateway's own pages: is it alive, is it ready, how is it doing."""
+"""Serve ``/healthz``, ``/readyz`` and ``/metrics``."""
 
 from aiohttp import web
 
@@ -6,14 +6,14 @@ from gateway.observability.status import GatewayStatus
 
 
 def add_pages(app: web.Application, gateway: GatewayStatus, *, metrics: bool) -> None:
-    """Serve the pages of *gateway*, with *metrics* `/metrics` too."""
+    """Add the pages of *gateway*; ``/metrics`` only with *metrics*."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        if trouble := gateway.not_ready_reason():
-            return web.Response(text=f"{trouble}\n", status=503)
+        if reason := gateway.not_ready_reason():
+            return web.Response(text=f"{reason}\n", status=503)
         lines = ["ok", *gateway.refusing().values()]
         return web.Response(text="".join(f"{line}\n" for line in lines))
 
@@ -24,7 +24,7 @@ def add_pages(app: web.Application, gateway: GatewayStatus, *, metrics: bool) ->
 
 
 def add_metrics(app: web.Application, gateway: GatewayStatus) -> None:
-    """Serve `/metrics`."""
+    """Add ``/metrics``."""
     from gateway.observability.metrics import MetricsPage  # noqa: PLC0415 - a library that few starts need
 
     page = MetricsPage(gateway)

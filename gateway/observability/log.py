@@ -1,4 +1,4 @@
-"""Structured logs: JSON lines in a pipe, colours on a terminal; no credential in either."""
+"""Structured logs: JSON lines in a pipe, colours on a terminal, never a credential."""
 
 import logging
 import sys
@@ -12,16 +12,16 @@ from gateway.redact import HIDDEN, Redactor, is_secret
 
 NOTHING = Redactor()
 QUOTING = frozenset({"event", "reason", "error", "message"})
-"""What may quote a vendor's answer, and be cut off in the middle of a credential."""
+"""Keys that may quote a vendor's response, truncated perhaps in the middle of a credential."""
 
 
 class RedactionProcessor:
-    """A processor that hides credentials in whatever a line says, tracebacks included.
+    """A structlog processor that redacts credentials in all values of a line, tracebacks included.
 
-    It stands last but for the renderer, where tracebacks are text already.
+    It is the last processor before the renderer, where tracebacks are already text.
 
     Attributes:
-        redactor: knows the configured credentials; a reload brings another.
+        redactor: hides the configured credentials; a reload replaces it.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class RedactionProcessor:
         return {name: self.clean(name, value) for name, value in line.items()}
 
     def clean(self, name: str, value: Any) -> Any:
-        """Return what a line may say under *name*."""
+        """Return *value* without credentials; *name* is its key."""
         if isinstance(value, str):
             if is_secret(name):
                 return HIDDEN
@@ -50,16 +50,16 @@ class RedactionProcessor:
 
 
 redaction = RedactionProcessor()
-"""The one of the process, as its log is."""
+"""The processor of this process."""
 
 
 class _Libraries(logging.Handler):
-    """Takes what libraries log through the standard library."""
+    """Passes on what libraries log with the standard library."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; of what a client sent, nothing but what was wrong with it.
+        """Log one line; of an HTTP parsing error only its type.
 
-        The server's own complaints quote the request, which may hold a credential.
+        The server's message quotes the request, which may contain a credential.
         """
         error = record.exc_info[1] if record.exc_info else None
         if type(error).__module__.startswith("aiohttp."):
@@ -75,9 +75,9 @@ class _Libraries(logging.Handler):
 
 
 def configure(*, level: int = logging.INFO) -> None:
-    """Set up structlog for the process; one line per event, on standard error.
+    """Set up structlog for the process: one line per event on standard error.
 
-    What libraries log becomes such lines too.
+    Lines that libraries log with the standard library are included.
     """
     terminal = sys.stderr.isatty()
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(dumps)

@@ -1,7 +1,7 @@
-"""Prometheus metrics and the page that shows them.
+"""Collect Prometheus metrics and serve them.
 
 Names and units follow https://prometheus.io/docs/practices/naming/. docs/operations.md lists them;
-a test compares.
+a test compares the two.
 """
 
 import asyncio
@@ -41,13 +41,13 @@ NOT_READ = (
 )  # fmt: skip
 PACKAGE = "cdp-gateway"
 REFUSALS = ("no_token", "token", "origin", "host")
-"""What is counted from zero for every source and every destination, before it first happens: an
-increase from nothing at all is none to Prometheus
+"""Labels that are reported as zero before they first occur, for every source and destination:
+Prometheus cannot compute an increase from a missing series
 (https://prometheus.io/docs/practices/instrumentation/#avoid-missing-metrics)."""
 
 
 class MetricsSnapshot(NamedTuple):
-    """What must be asked for on the loop before metrics can be written elsewhere."""
+    """Values that must be read on the event loop before the metrics are written in a thread."""
 
     depths: Mapping[str, QueueDepth]
     spool_bytes: int
@@ -61,16 +61,16 @@ def counter(
     labels: tuple[str, ...],
     values: Mapping[str, int] | Mapping[tuple[str, str], int] | Mapping[tuple[str, str, str], int],
 ) -> Metric:
-    """Return a counter; the keys of *values* are a label, or one per label."""
+    """Return a counter; the keys of *values* are the label, or a tuple of labels."""
     family = CounterMetricFamily(name, about, labels=labels)
-    found: dict[Any, int] = dict[Any, int](values)  # at once: the loop goes on counting
+    found: dict[Any, int] = dict[Any, int](values)  # a copy: the event loop keeps counting
     for key, value in found.items():
         family.add_metric(key if isinstance(key, tuple) else (str(key),), value)
     return family
 
 
 def histogram(name: str, about: str, label: str, values: Mapping[str, Histogram]) -> Metric:
-    """Return a histogram in seconds, by a label."""
+    """Return a histogram in seconds with one label."""
     family = HistogramMetricFamily(name, about, labels=(label,))
     for key, one in dict(values).items():
         family.add_metric((key,), list(one.buckets()), one.sum)
@@ -78,7 +78,7 @@ def histogram(name: str, about: str, label: str, values: Mapping[str, Histogram]
 
 
 def gauge(name: str, about: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:
-    """Return a gauge by a label."""
+    """Return a gauge with one label."""
     family = GaugeMetricFamily(name, about, labels=(label,))
     for key, value in values:
         family.add_metric((key,), value)
@@ -86,22 +86,24 @@ def gauge(name: str, about: str, label: str, values: Iterable[tuple[str, float]]
 
 
 def metric_families(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterator[Metric]:
-    """Yield every metric of a gateway."""
-    yield GaugeMetricFamily("cdp_gateway_ready", "1 while it takes events.", snapshot.ready)
+    """Yield all metrics of a gateway."""
+    yield GaugeMetricFamily(
+        "cdp_gateway_ready", "1 while the gateway accepts events.", snapshot.ready
+    )
     yield gauge("cdp_gateway_build_info", "1, by version.", "version", [(version(PACKAGE), 1)])
     yield GaugeMetricFamily(
         "cdp_gateway_config_last_reload_successful",
-        "1 while the configuration file, as it was last read, is in force.",
+        "1 if the last reload of the configuration succeeded.",
         gateway.last_reload.successful,
     )
     yield GaugeMetricFamily(
         "cdp_gateway_config_last_reload_timestamp_seconds",
-        "When the configuration in force was loaded, in Unix seconds.",
+        "When the configuration in effect was loaded, in Unix seconds.",
         gateway.last_reload.loaded_at,
     )
     yield counter(
         "cdp_gateway_admin_refused_total",
-        "Calls of the admin API that were turned away, by why.",
+        "Rejected calls of the admin API, by reason.",
         ("reason",),
         dict.fromkeys(REFUSALS, 0) | dict(gateway.observer.counts.admin_refused),
     )
@@ -113,7 +115,7 @@ def metric_families(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterat
     yield from _waiting(snapshot, gateway.spool.clock.of_day())
     yield gauge(
         "cdp_gateway_destination_unaccounted",
-        "Accepted deliveries that are neither ended nor pending: 0, or something was lost.",
+        "Accepted deliveries that are neither finished nor pending; other than 0, some were lost.",
         "destination",
         {**dict.fromkeys(gateway.config.destinations, 0), **gateway.spool.unaccounted()}.items(),
     )
@@ -124,7 +126,7 @@ def _coming_in(gateway: GatewayStatus) -> Iterator[Metric]:
     counts, config = gateway.observer.counts, gateway.config
     yield counter(
         "cdp_gateway_requests_total",
-        "Requests answered, by how: accepted, relayed, error, or why they were refused.",
+        "Requests by outcome: accepted, relayed, error, or the kind of rejection.",
         ("source", "outcome"),
         dict.fromkeys(product(config.sources, OUTCOMES), 0) | dict(counts.requests),
     )
@@ -136,42 +138,42 @@ def _coming_in(gateway: GatewayStatus) -> Iterator[Metric]:
         | dict(counts.refused),
     )
     yield GaugeMetricFamily(
-        "cdp_gateway_connections", "Clients' connections that are open.", len(gateway.guard)
+        "cdp_gateway_connections", "Open client connections.", len(gateway.guard)
     )
     yield counter(
         "cdp_gateway_connections_closed_total",
-        "Clients' connections that were closed or turned away, by why.",
+        "Client connections that the gateway closed or rejected, by reason.",
         ("reason",),
         dict.fromkeys(CLOSED, 0) | dict(counts.closed),
     )
     yield GaugeMetricFamily(
         "cdp_gateway_requests_held_bytes",
-        "Bytes of requests that are not answered yet.",
+        "Bytes of unfinished requests in memory.",
         gateway.guard.held,
     )
     yield histogram(
         "cdp_gateway_request_duration_seconds",
-        "Until an answer was ready.",
+        "Time until the response was ready.",
         "source",
         counts.answers,
     )
-    yield counter("cdp_gateway_events_total", "Events accepted.", ("source", "type"), counts.events)
+    yield counter("cdp_gateway_events_total", "Accepted events.", ("source", "type"), counts.events)
     yield counter(
         "cdp_gateway_events_deduplicated_total",
-        "Events that came before, within the source's dedup.",
+        "Duplicate events that were dropped, within the source's dedup window.",
         ("source",),
         counts.deduplicated,
     )
     yield counter(
         "cdp_gateway_plan_violations_total",
-        "Events that are not as their tracking plan has them, by what is wrong.",
+        "Events that violate their tracking plan, by violation.",
         ("source", "schema", "violation"),
         _violations(gateway),
     )
 
 
 def _violations(gateway: GatewayStatus) -> Counter[tuple[str, str, str]]:
-    """Return the counts of violations; a sender may have given a field the name of a credential."""
+    """Return the counts of violations, redacted: a field's name may be a sender's credential."""
     hide = gateway.observer.redactor.text
     found = Counter[tuple[str, str, str]]()
     for (source, schema, kind), count in dict(gateway.tally.counts).items():
@@ -189,14 +191,14 @@ def _routes(gateway: GatewayStatus) -> Iterator[Metric]:
     )
     yield counter(
         "cdp_gateway_route_events_total",
-        "Events that a route let through to a destination, or that its steps filtered.",
+        "Events that a route sent to destinations, or that its steps filtered.",
         ("route", "outcome"),
         dict.fromkeys(product((one.name for one in config.routes), ROUTE_OUTCOMES), 0)
         | dict(counts.routed),
     )
     yield counter(
         "cdp_gateway_route_errors_total",
-        "Conditions and filters that could not be judged.",
+        "Conditions and filters that failed with an error.",
         ("route",),
         {route.name: 0 for route in config.routes} | dict(gateway.router.failures.counts),
     )
@@ -206,34 +208,34 @@ def _going_out(gateway: GatewayStatus) -> Iterator[Metric]:
     counts = gateway.observer.counts
     yield counter(
         "cdp_gateway_deliveries_total",
-        "Attempts that ended: delivered, declined, shadowed, retry, or dead_letter; and what the "
-        "spool gave up untried: dead_letter, or dropped.",
+        "Attempts by outcome: delivered, declined, shadowed, retry or dead_letter; and deliveries "
+        "that the spool gave up without an attempt: dead_letter or dropped.",
         ("destination", "outcome"),
         dict.fromkeys(product(gateway.config.destinations, (*DELIVERY_OUTCOMES, "dropped")), 0)
         | _ended(gateway),
     )
     yield counter(
         "cdp_gateway_attempts_total",
-        "HTTP requests sent, by class of the answer's status; none where none came.",
+        "HTTP requests sent, by class of the response's status; none without a response.",
         ("destination", "status"),
         counts.attempts,
     )
     yield histogram(
         "cdp_gateway_attempt_duration_seconds",
-        "Until a destination's whole answer was there.",
+        "Time until the destination's whole response was received.",
         "destination",
         counts.attempt_seconds,
     )
     yield histogram(
         "cdp_gateway_delivery_duration_seconds",
-        "From a request's arrival until its event was delivered.",
+        "Time from a request's arrival until its event was delivered.",
         "destination",
         counts.delivery_seconds,
     )
 
 
 def _ended(gateway: GatewayStatus) -> Counter[tuple[str, str]]:
-    """Return how deliveries ended, with what the spool gave up by itself."""
+    """Return the outcomes of deliveries, including those that the spool gave up by itself."""
     ended = Counter(dict(gateway.observer.counts.deliveries))
     for name, given_up in gateway.spool.given_up().items():
         ended[name, "dead_letter"] += given_up.dead
@@ -245,7 +247,7 @@ def _workers(gateway: GatewayStatus) -> Iterator[Metric]:
     states = {name: worker.status() for name, worker in dict(gateway.workers).items()}
     family = GaugeMetricFamily(
         "cdp_gateway_breaker_state",
-        "1 for the state that the circuit breaker is in.",
+        "1 for the current state of the circuit breaker.",
         labels=("destination", "state"),
     )
     for name, state in states.items():
@@ -254,14 +256,14 @@ def _workers(gateway: GatewayStatus) -> Iterator[Metric]:
     yield family
     yield gauge(
         "cdp_gateway_destination_paused",
-        "1 while an operator has paused it.",
+        "1 while an operator has paused the destination.",
         "destination",
         ((name, state.paused) for name, state in states.items()),
     )
     refusing = gateway.refusing()
     yield gauge(
         "cdp_gateway_destination_full",
-        "1 while no new events are taken for it, since it is at a bound.",
+        "1 while the destination is at a limit and gets no new events.",
         "destination",
         ((name, name in refusing) for name in states),
     )
@@ -277,13 +279,13 @@ def _losses(gateway: GatewayStatus) -> Iterator[Metric]:
     meters = {name: worker.sender.losses for name, worker in dict(gateway.workers).items()}
     yield counter(
         "cdp_gateway_losses_sampled_total",
-        "Delivered events that were looked at for losses, some a second.",
+        "Delivered events that were examined for losses: a sample.",
         ("destination",),
         {name: meter.looked for name, meter in meters.items()},
     )
     yield counter(
         "cdp_gateway_losses_total",
-        "Of these, those of which a field was lost or coerced.",
+        "Examined events with a lost or coerced field.",
         ("destination", "field", "kind"),
         {
             (name, field, kind): count
@@ -298,31 +300,31 @@ def _waiting(snapshot: MetricsSnapshot, now: float) -> Iterator[Metric]:
     label = "destination"
     yield gauge(
         "cdp_gateway_backlog_requests",
-        "Requests in the spool that a destination has not got yet.",
+        "Requests in the spool that are pending for a destination.",
         label,
         ((name, depth.backlog) for name, depth in depths.items()),
     )
     yield gauge(
         "cdp_gateway_backlog_oldest_seconds",
-        "Age of the oldest of what is pending; 0 where nothing is.",
+        "Age of the oldest pending request; 0 without one.",
         label,
         ((n, 0.0 if d.oldest is None else max(0.0, now - d.oldest)) for n, d in depths.items()),
     )
     yield gauge(
         "cdp_gateway_retrying_deliveries",
-        "Deliveries that wait for their next try.",
+        "Deliveries that wait for their next attempt.",
         label,
         ((name, depth.retrying) for name, depth in depths.items()),
     )
     yield gauge(
         "cdp_gateway_parked_deliveries",
-        "Deliveries that wait behind an earlier one of their user.",
+        "Deliveries that wait behind an earlier one of the same user.",
         label,
         ((name, depth.parked) for name, depth in depths.items()),
     )
     yield gauge(
         "cdp_gateway_dead_letters",
-        "Dead letters that are kept.",
+        "Stored dead letters.",
         label,
         ((name, depth.dead_letters) for name, depth in depths.items()),
     )
@@ -334,48 +336,48 @@ def _files(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterator[Metric
     )
     yield GaugeMetricFamily(
         "cdp_gateway_spool_limit_bytes",
-        "Size at which the spool refuses senders.",
+        "Size at which the spool accepts no more events.",
         gateway.config.spool.max_bytes,
     )
     recorder = gateway.observer.recorder
     yield CounterMetricFamily(
-        "cdp_gateway_trace_records_total", "Requests and tries that were traced.", recorder.recorded
+        "cdp_gateway_trace_records_total", "Traced requests and attempts.", recorder.recorded
     )
     yield CounterMetricFamily(
         "cdp_gateway_trace_dropped_total",
-        "Requests and tries that should have been traced and could not be.",
+        "Requests and attempts whose traces were lost.",
         recorder.dropped,
     )
     if recorder.spans is not None:
         yield counter(
             "cdp_gateway_trace_spans_total",
-            "Spans that the collector took, and those that were dropped.",
+            "Spans that the collector accepted, and spans that were dropped.",
             ("outcome",),
             {"sent": recorder.spans.sent, "dropped": recorder.spans.dropped},
         )
     yield GaugeMetricFamily(
-        "cdp_gateway_trace_bytes", "Size of the file of traces on disk.", snapshot.trace_bytes
+        "cdp_gateway_trace_bytes", "Size of the traces' file on disk.", snapshot.trace_bytes
     )
 
 
 FRESH = 1.0
-"""Seconds for which a page is served again as it is: whoever asks too often costs nothing."""
+"""Seconds for which a page is cached, so that frequent scrapes cost nothing."""
 
 
 class _Collected:
-    """The metrics of one moment, as `prometheus_client` wants them."""
+    """A snapshot as a collector for `prometheus_client`."""
 
     def __init__(self, gateway: GatewayStatus, snapshot: MetricsSnapshot) -> None:
         self._gateway = gateway
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric."""
+        """Yield all metrics."""
         return metric_families(self._gateway, self._snapshot)
 
 
 class MetricsPage:
-    """Writes the page, off the loop."""
+    """Writes the page in a thread."""
 
     def __init__(self, gateway: GatewayStatus) -> None:
         self._gateway = gateway
@@ -409,7 +411,7 @@ class MetricsPage:
         config = gateway.config
         try:
             depths = await gateway.spool.depths()
-        except SpoolError:  # readiness says so; the other metrics matter the more
+        except SpoolError:  # cdp_gateway_ready shows it; serve the other metrics
             depths = {}
         spool, trace = config.spool.path, config.trace.file(config.spool.path)
         return MetricsSnapshot(
@@ -421,5 +423,5 @@ class MetricsPage:
 
 
 def _size(file: Path) -> int:
-    """Return the bytes of a SQLite file and of what belongs to it."""
+    """Return the size in bytes of a SQLite file with its journal files."""
     return sum(one.stat().st_size for one in file.parent.glob(f"{file.name}*") if one.is_file())

@@ -1,6 +1,6 @@
-"""What is seen of the data path: counted always; traced, logged and handed on as far as it may be.
+"""Observe the data path: count everything, log and trace as much as the limits permit.
 
-Everything here is called on the path of every event, so it does nothing that can wait.
+All of it runs for every event, so nothing in here waits.
 """
 
 import time
@@ -32,36 +32,36 @@ from gateway.trace.store import StoredTraces
 UNAUTHENTICATED_FAULTS = frozenset(
     {Fault.UNAUTHENTICATED, Fault.FORBIDDEN, Fault.NOT_FOUND, Fault.METHOD, Fault.UNSUPPORTED}
 )
-"""Refusals that anybody can bring about, as often as they like: they are sampled as successes are,
-so that they push nothing out."""
+"""Rejections that anybody can cause without a key. They are sampled like successes, so that they do
+not displace other traces and log lines."""
 
 FAILURES = 50
-"""Refused requests of one source, for one kind of reason, that are logged and traced each second:
-senders can bring them about, too."""
+"""Rejected requests that are logged and traced per second, source and kind of reason; senders can
+cause these too."""
 QUIET = 10.0
-"""Seconds in which it is logged once for a destination that a delivery will be tried again."""
+"""Seconds between two log lines about retries to the same destination."""
 
 log = structlog.get_logger()
 
 
 SHOWN = 20
-"""Requests and tries a second that are shown to those who watch and not kept: nobody reads faster,
-and those who watch must not slow anything."""
+"""Requests and attempts per second that are shown to live viewers but not stored; viewers must not
+slow down the gateway."""
 
 
 class Observer:
-    """What is seen of one gateway.
+    """Counts, logs and traces what one gateway does.
 
     Args:
-        config: says what is kept.
+        config: the limits of logs and traces.
         setting: what records are made with.
-        clock: tells by which time traces have been kept for long enough.
+        clock: returns Unix seconds; traces expire by it.
 
     Attributes:
-        counts: for metrics.
-        hub: those who watch.
-        traces: those that are kept.
-        recorder: writes them.
+        counts: the counters of the metrics.
+        hub: the live viewers.
+        traces: the stored traces.
+        recorder: writes traces.
     """
 
     def __init__(
@@ -90,30 +90,30 @@ class Observer:
         self.retry_lines = LogLimit(1, QUIET)
 
     def reconfigure(self, setting: RecordSettings) -> None:
-        """Make records with another *setting* from now on."""
+        """Make later records with another *setting*."""
         self.recorder.maker.setting = setting
         redaction.redactor = setting.redactor
 
     @property
     def redactor(self) -> Redactor:
-        """Return what hides every credential of the configuration in effect."""
+        """Return the redactor of the configuration in effect."""
         return self.recorder.maker.setting.redactor
 
     def sample(self) -> bool:
-        """Tell whether the request that comes now is traced."""
+        """Return whether the next request is traced."""
         return self._chosen.take()
 
     async def stop(self) -> None:
-        """Write what is under way, and let those who watch go."""
+        """Write the pending records, and disconnect live viewers."""
         await self.recorder.stop()
         self.hub.close()
 
     def for_destination(self, destination: str, output: Output) -> "DestinationObserver":
-        """Return what sees the deliveries to a destination."""
+        """Return the observer of a destination's deliveries."""
         return DestinationObserver(self, destination, output)
 
     def no_source(self, fault: Fault = Fault.NOT_FOUND) -> None:
-        """Count a request that was for no source."""
+        """Count a request that no source serves."""
         known = fault is Fault.NOT_FOUND
         cause = RefusalCause.NOT_FOUND if known else RefusalCause.HEAD_TOO_LARGE
         self.counts.requests["", fault.value] += 1
@@ -122,7 +122,7 @@ class Observer:
             self._say_unreadable(fault.value)
 
     def unreadable(self, kind: str) -> None:
-        """Count a request that is no HTTP; *kind* is aiohttp's word for what is wrong with it."""
+        """Count a request that is not valid HTTP; *kind* is the name of aiohttp's error."""
         self.counts.requests["", "unreadable"] += 1
         self.counts.refused["", RefusalCause.NO_HTTP] += 1
         self._say_unreadable(kind)
@@ -136,15 +136,15 @@ class Observer:
         self.counts.refused["", RefusalCause.HEADER_TIMEOUT] += 1
 
     def closed(self, why: str) -> None:
-        """Count a client's connection that was closed or turned away."""
+        """Count a client connection that was closed or rejected."""
         self.counts.closed[why] += 1
 
     def failed(self, arrival: RequestContext) -> None:
-        """Count a request that met a mistake of ours."""
+        """Count a request that failed because of a bug."""
         self.counts.requests[arrival.source.name, "error"] += 1
 
     def received(self, arrival: RequestContext) -> None:
-        """Note that the answer to a request is ready."""
+        """Count, log and trace a request whose response is ready."""
         counts, source, refused = self.counts, arrival.source.name, arrival.refused
         outcome = "accepted" if refused is None else refused.fault.value
         if arrival.relayed:
@@ -176,7 +176,7 @@ class Observer:
             self.recorder.put(arrival, size, keep=keep)
 
     def _watched(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:
-        """Tell whether what is not kept is shown all the same: to those who want just that."""
+        """Return whether to show live viewers a record that is not stored."""
         hub, shown = self.hub, self._shown
         if not hub.lines or not shown.ready:
             return False
@@ -206,7 +206,7 @@ class Observer:
         reason: str,
         attempt: Attempt | None,
     ) -> None:
-        """Record a try of a delivery, if it is to be recorded."""
+        """Trace an attempt, if it is sampled or failed."""
         failed = outcome in FAILED
         keep = self._on and (failed or job.had_trouble or is_sampled(job.entry.id))
         if keep or self._watched(job.entry.source, end.destination, (job.event,), failed=failed):
@@ -215,7 +215,7 @@ class Observer:
 
 
 class DestinationObserver:
-    """What sees the deliveries to one destination."""
+    """Counts, logs and traces the deliveries to one destination."""
 
     def __init__(self, observed: Observer, destination: str, output: Output) -> None:
         self.destination = destination
@@ -229,7 +229,7 @@ class DestinationObserver:
     def on_attempt(
         self, job: Job, outcome: Outcome, reason: str = "", attempt: Attempt | None = None
     ) -> None:
-        """Note how a try of *job* ended; *attempt* is None where nothing was sent."""
+        """Record the outcome of an attempt; *attempt* is None if nothing was sent."""
         counts, destination = self._counts, self.destination
         counts.deliveries[destination, outcome] += 1
         if attempt is not None:
@@ -271,8 +271,8 @@ def _figures(attempt: Attempt) -> dict[str, object]:
 
 
 def make_span_sink(trace: TraceConfig) -> Callable[[], SpanSink]:
-    """Return what begins to send traces to a collector, which needs the extra ``otel``."""
-    from gateway.trace.otel import OtelExporter  # noqa: PLC0415 - most have not installed the extra
+    """Return a function that starts the export of spans; it needs the extra ``otel``."""
+    from gateway.trace.otel import OtelExporter  # noqa: PLC0415 - the extra may not be installed
 
     headers = {name: value.get_secret_value() for name, value in trace.otlp_headers.items()}
     return partial(OtelExporter, trace.otlp_url, headers)

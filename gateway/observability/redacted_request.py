@@ -1,4 +1,4 @@
-"""Requests as people may see them: without credentials, their bodies readable."""
+"""Redact requests for display: no credentials, readable bodies."""
 
 import contextlib
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class RedactedRequest(msgspec.Struct, frozen=True):
     url: str
     headers: dict[str, str]
     body: str
-    """The text, indented where it is JSON; empty where it cannot be shown."""
+    """The text, indented if it is JSON; empty if it cannot be shown."""
     unread: str = ""
     """Why the body is not shown."""
 
@@ -31,9 +31,9 @@ def redact_received(request: Request, reads: type[Input] | None) -> RedactedRequ
     """Return a stored request without the credentials in its headers and its body.
 
     Args:
-        request: as it was received.
-        reads: its vendor's input; None where that is not installed, so that nobody knows where
-            credentials stand.
+        request: the request as received.
+        reads: its vendor's input; None if it is not installed, so that nobody knows where the
+            credentials are.
     """
     hidden = frozenset() if reads is None else reads.credential_headers
     headers = {
@@ -43,12 +43,12 @@ def redact_received(request: Request, reads: type[Input] | None) -> RedactedRequ
     body, unread = "", ""
     if reads is None:
         size = len(request.body)
-        unread = f"{size} bytes; the plugin that could read them is not installed"
+        unread = f"{size} bytes; the plugin that can read them is not installed"
     else:
         try:
             payload = reads().decode(request)
             credential = reads().credential(request, payload)
-        except Exception as error:  # noqa: BLE001 - whatever a plugin trips over, the rest is worth showing
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; show the rest
             unread = f"{len(request.body)} bytes that {reads.name} cannot read: {error!r}"
         else:
             try:
@@ -62,7 +62,7 @@ def redact_received(request: Request, reads: type[Input] | None) -> RedactedRequ
 
 
 def redact_sent(rendered: bytes) -> RedactedRequest | None:
-    """Return a request that went out, from what a dead letter keeps of it; None where none did."""
+    """Return the request that a dead letter stored; None if nothing was sent."""
     if not rendered:
         return None
     kept = orjson.loads(rendered)
@@ -70,7 +70,7 @@ def redact_sent(rendered: bytes) -> RedactedRequest | None:
 
 
 def redact_texts(shown: RedactedRequest, hide: Callable[[str], str]) -> RedactedRequest:
-    """Return a request without what *hide* takes out of its texts."""
+    """Return a request with *hide* applied to its texts."""
     headers = {
         hide(name): _credential(value) if is_secret(name) else hide(value)
         for name, value in shown.headers.items()
@@ -80,7 +80,7 @@ def redact_texts(shown: RedactedRequest, hide: Callable[[str], str]) -> Redacted
 
 
 def _credential(value: str) -> str:
-    """Return the scheme of a credential in a header (RFC 9110, section 11.4), and no more of it."""
+    """Return the scheme of a credential in a header (RFC 9110, section 11.4), and hide the rest."""
     scheme, _, rest = value.partition(" ")
     return f"{scheme} {HIDDEN}" if rest and scheme.lower() in SCHEMES else HIDDEN
 
@@ -98,9 +98,10 @@ def _unlike(value: Any, credential: str | None) -> Any:
 
 
 def indented(body: str) -> str:
-    """Return a body for reading: JSON indented, anything else as it is.
+    """Return a body for display: JSON is indented, other text is unchanged.
 
-    So is JSON that is nested too deeply: what reads it goes further down than what writes it.
+    JSON that is nested too deeply is unchanged too: the writer supports fewer levels than the
+    parser.
     """
     with contextlib.suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
         return dumps(loads(body), option=orjson.OPT_INDENT_2).decode()

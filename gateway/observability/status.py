@@ -1,4 +1,4 @@
-"""The running gateway, as health pages, metrics and alerts see it."""
+"""The running gateway as health pages, metrics and alerts use it."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
@@ -13,23 +13,23 @@ from gateway.tracking import ViolationCounter
 
 
 class LastReload(NamedTuple):
-    """How the configuration file was last read."""
+    """The result of the last reload."""
 
     successful: bool
     loaded_at: float
-    """Unix seconds at which the configuration in force was loaded."""
+    """Unix seconds at which the configuration in effect was loaded."""
 
 
 class GatewayStatus(Protocol):
-    """The running gateway, as those see it who ask how it is doing."""
+    """The parts of the running gateway that are observed."""
 
     @property
     def config(self) -> Config:
-        """Return the configuration in force."""
+        """Return the configuration in effect."""
 
     @property
     def spool(self) -> Spool:
-        """Return where events are kept."""
+        """Return the spool."""
 
     @property
     def workers(self) -> Mapping[str, Worker]:
@@ -37,26 +37,26 @@ class GatewayStatus(Protocol):
 
     @property
     def router(self) -> Router:
-        """Return which destinations an event goes to."""
+        """Return the router."""
 
     @property
     def observer(self) -> Observer:
-        """Return what counts and records."""
+        """Return the observer."""
 
     @property
     def tally(self) -> ViolationCounter:
-        """Return what counts events that are not as planned."""
+        """Return the counters of tracking plan violations."""
 
     @property
     def guard(self) -> Guard:
-        """Return what keeps clients' connections within their limits."""
+        """Return the limits of client connections."""
 
     @property
     def last_reload(self) -> LastReload:
-        """Return how the configuration file was last read."""
+        """Return the result of the last reload."""
 
     def not_ready_reason(self) -> str | None:
-        """Return why no event is taken; None when some are."""
+        """Return why no events are accepted; None if some are."""
 
     def refusing(self) -> Mapping[str, str]:
-        """Return why a destination takes no new events, by name."""
+        """Return the destinations that accept no new events, with the reason."""

@@ -1,1 +1,1 @@
-"""What became of every request: recorded beside the data path, kept for a while, shown."""
+"""Record what happens to each request, store it for a while, and show it."""

@@ -1,7 +1,7 @@
-"""The status of deliveries: attempts, and what the spool says.
+"""Determine the status of deliveries from their attempts and from the spool.
 
-The spool gives deliveries up by itself, and an operator replays or drops what was given up. So a
-dead letter that is there is a delivery's present state, whatever was tried before.
+The spool gives up deliveries by itself, and operators replay or delete dead letters. So a present
+dead letter decides the status, whatever the last attempt was.
 """
 
 from collections import Counter
@@ -15,66 +15,57 @@ from gateway.spool.dead_letters import DeadLetterSummary, format_time
 from gateway.spool.values import copy_number, event_index
 from gateway.trace.records import AttemptRecord, EventRecord, Trace
 
-BEHIND = "it waits behind an earlier event of the same user"
-LEFT = "it has left the spool; how it ended was not traced"
-WELL = (
-    "it has left the spool without trouble: it arrived, or was declined; its request was not "
-    "chosen to be traced"
-)
-UNLESS = "it waits in the spool, unless that gave it up"
-EITHER = (
-    "it has arrived, or waits in the spool; the request was not chosen, so that only what goes "
-    "wrong is traced"
-)
-REPLAYED = "its dead letter was replayed, and waits for its turn"
-DROPPED = (
-    "its dead letter is there no more, and nothing of it waits: it was dropped, or its replay was "
-    "not traced"
-)
+PARKED = "it waits behind an earlier event of the same user"
+FINISHED = "it is finished; its outcome was not traced"
+FINISHED_NOT_SAMPLED = "it was delivered or declined at the first attempt; not sampled"
+PENDING_OR_EVICTED = "it is pending in the spool, unless the spool gave it up"
+NOT_SAMPLED = "it was delivered or is pending; not sampled, so only failures are traced"
+REPLAYED = "its dead letter was replayed, and is pending"
+DELETED = "its dead letter was deleted, or replayed without a trace"
 
 
 class DeliveryState(msgspec.Struct, frozen=True):
-    """A delivery of a request that the spool's log still has."""
+    """A delivery that is still in the spool's log."""
 
     event: str
     """The id of its event."""
     destination: str
     route: str
-    """The route whose steps it takes; empty where it takes none."""
+    """The route whose steps are applied; empty without steps."""
     copy: int
-    """How many deliveries of the event the destination gets before this one, by other routes."""
+    """How many deliveries of the event the destination gets before this one, from other routes."""
     pending: bool
     """It is not finished."""
     next_attempt_at: float | None = None
-    """Unix seconds of its next attempt; null where its turn has not come, or it is parked. A
-    replay's turn comes at once."""
+    """Unix seconds of the next attempt; null if it is not due yet, or parked. A replay is due at
+    once."""
     parked: bool = False
     """It waits behind an earlier event of its user."""
 
 
 class SpoolRecords(NamedTuple):
-    """What the spool has of one request."""
+    """The spool's records of one request."""
 
     dead_letters: Sequence[DeadLetterSummary]
     delivery_states: Sequence[DeliveryState]
 
 
 class DeliveryStatus(NamedTuple):
-    """One event on its way to one destination."""
+    """The delivery of one event to one destination."""
 
     destination: str
     route: str
-    """The route whose steps it takes; empty where it takes none, or is not known to."""
+    """The route whose steps are applied; empty without steps, or if it is unknown."""
     attempts: Sequence[AttemptRecord]
-    """In the order in which they happened; none where nothing happened so far."""
+    """In order; empty if there was none so far."""
     dead_letter: DeadLetterSummary | None
-    """Its dead letter, while there is one."""
+    """Its dead letter, if there is one."""
     state: DeliveryState | None = None
-    """As the spool's log has it; None where that has it no more, or was not asked."""
+    """The state in the spool's log; None if it has none, or the spool was not read."""
 
     @property
     def gone(self) -> bool:
-        """Tell whether it was given up, and its dead letter is not there any more."""
+        """Return whether it was given up, and its dead letter no longer exists."""
         return (
             self.dead_letter is None
             and bool(self.attempts)
@@ -83,41 +74,41 @@ class DeliveryStatus(NamedTuple):
 
     @property
     def pending(self) -> bool:
-        """Tell whether it is not finished, as far as is known."""
+        """Return whether it is known to be unfinished."""
         return self.state is not None and self.state.pending
 
     def words(self, *, traced: bool, asked: bool = True) -> str:
-        """Return what there is to say of it besides its attempts and its dead letter, if anything.
+        """Return the status in words, without attempts and dead letter; empty if these say it all.
 
-        It begins in lower case and has no stop.
+        The text begins in lower case and has no full stop.
 
         Args:
-            traced: its request was chosen to be traced.
-            asked: the spool could be asked.
+            traced: the request was sampled for tracing.
+            asked: the spool was read.
         """
         if self.dead_letter is not None or (self.attempts and not asked):
             return ""
         if not asked:
-            return UNLESS if traced else EITHER
+            return PENDING_OR_EVICTED if traced else NOT_SAMPLED
         if self.gone:
-            return REPLAYED if self.pending else DROPPED
+            return REPLAYED if self.pending else DELETED
         if self.attempts and self.attempts[-1].outcome != "retry":
             return ""
         if not self.pending:
-            return LEFT if traced or self.attempts else WELL
+            return FINISHED if traced or self.attempts else FINISHED_NOT_SAMPLED
         return self._waiting()
 
     def _waiting(self) -> str:
         assert self.state is not None  # noqa: S101 - it is pending
         if self.state.parked:
-            return BEHIND
+            return PARKED
         if self.state.next_attempt_at is None:
-            return "it waits in the spool for its turn"
-        return f"its next try is due at {format_time(self.state.next_attempt_at)} UTC"
+            return "it is pending in the spool"
+        return f"its next attempt is due at {format_time(self.state.next_attempt_at)} UTC"
 
 
 def delivery_states(owing: PendingRequest | None) -> Iterator[DeliveryState]:
-    """Yield how the deliveries of a request stand that the spool's log has."""
+    """Yield the states of a request's deliveries in the spool's log."""
     if owing is None:
         return
     entry, waits = owing.entry, owing.waits
@@ -137,20 +128,20 @@ def delivery_states(owing: PendingRequest | None) -> Iterator[DeliveryState]:
 
 
 MOST = 100
-"""Dead letters of one event that are told."""
+"""Dead letters that are shown of one event."""
 LONGEST = 10
-"""Digits of an event's number, at most."""
+"""Maximum number of digits of an event's index."""
 
 
 def asks(trace: Trace, events: Iterable[EventRecord]) -> Iterator[DeadLetterFilter]:
-    """Yield which dead letters to ask for where those of *events* of a request are wanted."""
+    """Yield the filters for the dead letters of *events*."""
     for event in events:
         index = event.event.rpartition("-")[2]
         yield DeadLetterFilter(request=trace.request, event=int(index))
 
 
 def filters_for_id(identity: str) -> Iterator[DeadLetterFilter]:
-    """Yield which dead letters *identity* may mean: a request's id, or an event's."""
+    """Yield filters for the dead letters of *identity*: the id of a request or of an event."""
     yield DeadLetterFilter(request=identity)
     request, _, index = identity.rpartition("-")
     if request and index.isdecimal() and len(index) < LONGEST:
@@ -160,15 +151,15 @@ def filters_for_id(identity: str) -> Iterator[DeadLetterFilter]:
 def delivery_statuses(
     trace: Trace, event: EventRecord, held: SpoolRecords | None
 ) -> Iterator[DeliveryStatus]:
-    """Yield how each delivery of *event* stands.
+    """Yield the status of each delivery of *event*.
 
-    First those that were tried, then those that the spool gave up untried or still has, then those
-    that are only known from what the routes said.
+    First come deliveries with attempts, then those that the spool gave up or still has, then those
+    that are only known from the routes' decisions.
 
     Args:
-        trace: of its request.
-        event: one of it.
-        held: what the spool has of the request; None where it could not be asked.
+        trace: the trace of its request.
+        event: an event of the request.
+        held: the spool's records of the request; None if the spool was not read.
     """
     letters, standings = held or SpoolRecords((), ())
     tries: dict[tuple[str, int], list[AttemptRecord]] = {}
@@ -184,7 +175,7 @@ def delivery_statuses(
 
 
 def _routed(event: EventRecord) -> Iterator[tuple[str, int]]:
-    """Yield where *event* goes, with how many deliveries of it the destination gets before."""
+    """Yield each destination of *event*, with the number of its earlier deliveries there."""
     copies = Counter[str]()
     for decided in event.decisions:
         for to in decided.routed_to:

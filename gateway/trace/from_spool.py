@@ -1,4 +1,4 @@
-"""Traces of requests that were not recorded, from the spool."""
+"""Make traces from the spool for requests that were not sampled."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -18,26 +18,26 @@ from gateway.trace.recorder import RateSampler, Recorder
 from gateway.trace.records import EventRecord, RequestRecord, Trace
 
 RATE = 20
-"""Deliveries a second and destination that are recorded; an outage makes thousands at once."""
+"""Deliveries per second and destination that are recorded; an outage can end thousands at once."""
 
 Parse = Callable[[Entry], Sequence[Event]]
 OutputOf = Callable[[str], Output | None]
-"""A destination's output; None where it is not configured any more."""
+"""Returns a destination's output; None if it is no longer configured."""
 
 
 class EvictionRecorder:
-    """Records what the spool gives up, as far as its notices name it.
+    """Records the deliveries that the spool gives up, as far as its notices name them.
 
     Args:
         spool: has the dead letters.
         recorder: takes the records.
-        hub: those who watch.
+        hub: the live viewers.
         parse: returns the events of a stored request.
         output_of: returns a destination's output.
-        keep: traces are kept.
+        keep: traces are stored.
     """
 
-    def __init__(  # noqa: PLR0913 - what it takes to tell, each once
+    def __init__(  # noqa: PLR0913 - one parameter per collaborator
         self,
         spool: Spool,
         recorder: Recorder,
@@ -53,7 +53,7 @@ class EvictionRecorder:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def noticed(self, notice: SpoolNotice) -> None:
-        """Record what a notice says was given up; call it on the loop."""
+        """Record the deliveries in a notice of the spool; call it on the event loop."""
         if (
             not isinstance(notice, Evicted)
             or not notice.dead
@@ -70,7 +70,7 @@ class EvictionRecorder:
             task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Finish what is under way."""
+        """Finish the records in progress."""
         await asyncio.gather(*self._tasks)
 
     async def _record(self, letters: Sequence[int]) -> None:
@@ -80,7 +80,7 @@ class EvictionRecorder:
             except SpoolError:
                 self._recorder.dropped += 1
                 continue
-            if dead is None:  # it arrived after all, or was moved meanwhile
+            if dead is None:  # it was delivered after all, or replayed or deleted meanwhile
                 continue
             output = self._output_of(dead.destination)
             trial = await asyncio.to_thread(snapshot_of_dead_letter, dead, self._parse, output)
@@ -90,7 +90,7 @@ class EvictionRecorder:
 def snapshot_of_dead_letter(
     dead: DeadLetter, parse: Parse, output: Output | None
 ) -> AttemptSnapshot:
-    """Return the end of a delivery as it is recorded, by its dead letter."""
+    """Return the end of a delivery from its dead letter."""
     entry = dead.entry
     return AttemptSnapshot(
         at=dead.at,
@@ -112,24 +112,24 @@ def snapshot_of_dead_letter(
 def _event(dead: DeadLetter, parse: Parse) -> Event:
     try:
         return parse(dead.entry)[dead.index]
-    except Exception:  # noqa: BLE001 - what is stored leads to no event any more
+    except Exception:  # noqa: BLE001 - the current plugin cannot parse the stored request
         name = dead.event_name or None
         return Event(type="track", name=name, id=f"{dead.entry.id}-{dead.index}")
 
 
 def trace_from_spool(entry: Entry, maker: RecordBuilder, *, whole: bool) -> Trace:
-    """Return a request as it would be traced, from what the spool has of it.
+    """Return the trace of a request from its entry in the spool.
 
     Args:
-        entry: as the spool has it.
+        entry: the entry.
         maker: makes the records.
-        whole: the entry has all targets of the request. What the routes would give besides was
-            not given: the event came before, or the routes were others.
+        whole: the entry has all targets of the request. Other destinations in the routes' decisions
+            got nothing: the event was a duplicate, or the routes were different then.
     """
     events: Sequence[Event] = ()
     try:
         events = parse_stored(entry, maker.setting.inputs)
-    except Exception:  # noqa: BLE001 - the plugin does not take it any more, or is not there
+    except Exception:  # noqa: BLE001 - the plugin rejects it now, or is not installed
         events = ()
     received: RequestRecord | None = None
     parsed: list[EventRecord] = []
@@ -152,24 +152,24 @@ def _routed(parsed: EventRecord, entry: Entry) -> EventRecord:
 
 
 def explain_missing(identity: str, *, asked: bool = True) -> str:
-    """Return what to say where nothing is kept under an id.
+    """Return a message for an id without a trace.
 
     Args:
-        identity: what was asked for.
-        asked: the spool could be asked, and has nothing of it either.
+        identity: the id.
+        asked: the spool was read, and has nothing either.
     """
     at = time_of_id(identity)
     if at is None:
         return (
-            f"nothing is kept under {identity!r}; it may be too old, or not traced: "
-            f"see [trace] success_rate_limit"
+            f"no trace of {identity!r}; it may have expired, or was not sampled: see [trace] "
+            f"retention and success_rate_limit"
         )
-    came = f"a request of this id came {format_time(at)} UTC"
+    came = f"a request with this id arrived {format_time(at)} UTC"
     if is_sampled(identity.partition("-")[0]):
-        kept = "see [trace] retention and max_bytes"
-        return f"nothing is kept under {identity!r} any more; {came}: {kept}"
-    well = "; nothing of it waits, and it has no dead letter" if asked else ""
+        limits = "see [trace] retention and max_bytes"
+        return f"the trace of {identity!r} has expired; {came}: {limits}"
+    spool = "; nothing of it is pending, and it has no dead letter" if asked else ""
     return (
-        f"nothing that went wrong is kept under {identity!r}; {came}, and was not chosen to be "
-        f"traced (see [trace] success_rate_limit){well}"
+        f"no failure of {identity!r} is recorded; {came}, and was not sampled (see [trace] "
+        f"success_rate_limit){spool}"
     )

@@ -1,4 +1,4 @@
-"""What happens, handed out to those who watch: each has room, and nobody waits."""
+"""Pass trace lines to live viewers; each has a bounded queue, and the gateway waits for none."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -10,13 +10,13 @@ from gateway.trace.records import ALL_LINES, TraceFilter, TraceLine
 
 
 class LiveSubscription:
-    """Lines as they happen, until the reader leaves or is too slow.
+    """New lines until the viewer disconnects or is too slow.
 
-    It is a context manager and an iterator: ``with feed.subscribe(which) as lines: async for``.
-    The iterator ends where the reader did not keep up, or the gateway stops.
+    It is a context manager and an iterator: ``with feed.subscribe(which) as lines: async for``. The
+    iterator ends if the viewer is too slow, or the gateway stops.
 
     Attributes:
-        dropped: the reader was too slow, so that it gets no more.
+        dropped: the viewer was too slow, and gets no more lines.
     """
 
     def __init__(self, hub: "LiveFeed", which: TraceFilter, room: int) -> None:
@@ -44,7 +44,7 @@ class LiveSubscription:
                 yield line
 
     async def batches(self) -> AsyncIterator[Sequence[TraceLine]]:
-        """Yield lines, each time as many as have come by then."""
+        """Yield all lines that have arrived since the last batch."""
         going_on = True
         while going_on:
             found = [await self._queue.get()]
@@ -55,11 +55,11 @@ class LiveSubscription:
 
     @property
     def which(self) -> TraceFilter:
-        """Return what the reader wants to see."""
+        """Return the viewer's filter."""
         return self._which
 
     def offer(self, line: TraceLine) -> None:
-        """Take *line* if it is wanted; a reader with no room left for it is dropped."""
+        """Queue *line* if it matches the filter; drop the viewer if its queue is full."""
         if not self._which.takes(line):
             return
         if self._queue.qsize() >= self._room:
@@ -69,13 +69,13 @@ class LiveSubscription:
             self._queue.put_nowait(line)
 
     def end(self) -> None:
-        """Let the reader come to an end behind what is in its room."""
+        """End the iterator after the queued lines."""
         self._hub.lines.discard(self)
         self._queue.put_nowait(None)
 
 
 class LiveFeed:
-    """Those who watch. It is used on the event loop only.
+    """The live viewers. Use it on the event loop only.
 
     Attributes:
         lines: their subscriptions.
@@ -85,22 +85,25 @@ class LiveFeed:
         self.lines: set[LiveSubscription] = set()
 
     def subscribe(self, which: TraceFilter = ALL_LINES, room: int = 1000) -> LiveSubscription:
-        """Return the lines to come; one who lets *room* of them pile up is dropped.
+        """Return a subscription; a viewer with *room* unread lines is dropped.
 
-        While anybody watches, whatever happens is handed out, sampled or not. Call it, and leave
-        it, on the event loop.
+        While there are viewers, everything is published, sampled or not. Enter and leave the
+        subscription on the event loop.
         """
         return LiveSubscription(self, which, room)
 
     def wants(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:
-        """Tell whether anybody may want to see lines about this (see `Which.concerns`)."""
+        """Return whether a viewer may want lines about these events.
+
+        See `TraceFilter.concerns`.
+        """
         for reader in self.lines:
             if reader.which.concerns(source, to, events, failed=failed):
                 return True
         return False
 
     def publish(self, lines: Sequence[TraceLine]) -> None:
-        """Hand *lines* to those who want them."""
+        """Pass *lines* to the viewers whose filters they match."""
         for reader in tuple(self.lines):
             for line in lines:
                 reader.offer(line)

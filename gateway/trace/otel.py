@@ -1,11 +1,11 @@
-"""Spans over OTLP, made of trace records.
+"""Send trace records as spans over OTLP.
 
-Nothing but `gateway.observability.observer` imports this, and only where the configuration names
-a collector. Spans are made in the recorder's thread; a thread of the SDK sends them.
+Only `gateway.observability.observer` imports this module, and only if a collector is configured.
+Spans are made in the recorder's thread; a thread of the SDK sends them.
 
-Names of attributes follow https://opentelemetry.io/docs/specs/semconv/http/http-spans/ and
-https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/; what is the gateway's own
-begins with ``gateway.``. Bodies, headers, queries and users' ids are not among them.
+Attributes are named after https://opentelemetry.io/docs/specs/semconv/http/http-spans/ and
+https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/; the gateway's own begin with
+``gateway.``. Bodies, headers, queries and user ids are left out.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ BROKEN = 500
 METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
 )
-"""Any other is ``_OTHER``, so that a sender cannot invent values."""
+"""Other methods become ``_OTHER``, so that senders cannot invent values."""
 OTHER = "_OTHER"
 
 Kind = Literal["server", "client", "internal"]
@@ -62,12 +62,12 @@ Attributes = dict[str, str | int]
 
 
 class Span(NamedTuple):
-    """What a span says, its place in a trace aside."""
+    """A span without its place in a trace."""
 
     name: str
     kind: Kind
     at: float
-    """Unix seconds at which it began."""
+    """Unix seconds of its start."""
     seconds: float
     attributes: Attributes
     failed: bool
@@ -76,10 +76,10 @@ class Span(NamedTuple):
 
 
 def received(record: RequestRecord, request: Request, source: Source) -> Span:
-    """Return the span of a *request* that *source* was sent.
+    """Return the span of a *request* to *source*.
 
-    Its name has the path only where that is one of the vendor's: others are the sender's to invent.
-    An answer below 500 is no failure of the one who gives it, as the conventions have it.
+    Its name includes the path only if it is one of the vendor's, since senders can invent others.
+    As the conventions say, a server's response below 500 is not an error.
     """
     method = _method(record.message.method)
     name = "HTTP" if method == OTHER else method
@@ -106,7 +106,10 @@ def received(record: RequestRecord, request: Request, source: Source) -> Span:
 
 
 def tried(record: AttemptRecord) -> Span:
-    """Return the span of a try; it takes no time, and is internal, where nothing was sent."""
+    """Return the span of an attempt.
+
+    Without an outgoing request it is internal and has no duration.
+    """
     attributes: Attributes = {
         "messaging.system": SYSTEM,
         "messaging.operation.name": "deliver",
@@ -153,7 +156,7 @@ def _answered(method: str, status: int | None, *, failed: bool) -> Attributes:
 
 
 def _address(url: str) -> Attributes:
-    """Return where a request went, without its query, in which some vendors have credentials."""
+    """Return where a request went, without its query, which may contain a credential."""
     bare = url.partition("?")[0]
     parts = urlsplit(bare)
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -162,25 +165,25 @@ def _address(url: str) -> Attributes:
 
 PACKAGE = "cdp-gateway"
 PATIENCE = 5.0
-"""Seconds that sending one batch may take, tries included."""
+"""Seconds for sending one batch, retries included."""
 GRACE = 2.0
-"""Seconds after which nothing more is tried when the gateway stops."""
+"""Seconds after which retries end when the gateway stops."""
 MOST = 4096
-"""Spans that may be under way."""
+"""Spans that may be queued."""
 QUIET = 60.0
-"""Seconds in which trouble with the collector is logged once."""
+"""Seconds between two log lines about failures of the collector."""
 KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
 
 
 class _Seldom(logging.Filter):
-    """Lets one record through, and the next after a while."""
+    """Passes one record per `QUIET` seconds."""
 
     def __init__(self) -> None:
         super().__init__()
         self._until = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether *record* is written."""
+        """Return whether *record* is logged."""
         del record
         now = time.monotonic()
         if now < self._until:
@@ -193,11 +196,11 @@ logging.getLogger(OTLPSpanExporter.__module__).addFilter(_Seldom())
 
 
 class _Collector(SpanExporter):
-    """The collector; it can be given up while spans are on their way.
+    """The exporter to the collector; it can be stopped while it sends.
 
     Attributes:
-        sent: spans that it took.
-        dropped: spans that it did not take.
+        sent: spans that the collector accepted.
+        dropped: spans that it did not accept.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
@@ -207,7 +210,7 @@ class _Collector(SpanExporter):
         self._ended = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send *spans*; they are dropped where that fails."""
+        """Send *spans*; drop them if that fails."""
         result = SpanExportResult.FAILURE if self._ended else self._otlp.export(spans)
         if result is SpanExportResult.SUCCESS:
             self.sent += len(spans)
@@ -216,18 +219,18 @@ class _Collector(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        """Give up what is tried again, and send no more."""
+        """Stop retrying, and send no more."""
         if not self._ended:
             self._ended = True
-            self._otlp.shutdown()  # type: ignore[no-untyped-call]  # the library leaves it out
+            self._otlp.shutdown()  # type: ignore[no-untyped-call]  # the library has no annotation
 
 
 class _Ids(RandomIdGenerator):
-    """Ids that follow from the request's, so that nothing has to be remembered.
+    """Derives ids from the request's id, so that none must be stored.
 
     Attributes:
-        trace: of the next span that continues no trace.
-        span: of the next span; None leaves it to chance.
+        trace: the trace id of the next span without a parent.
+        span: the id of the next span; None for a random one.
     """
 
     def __init__(self) -> None:
@@ -235,7 +238,7 @@ class _Ids(RandomIdGenerator):
         self.span: int | None = None
 
     def generate_trace_id(self) -> int:
-        """Return the id of a trace that begins here."""
+        """Return the id of a new trace."""
         return self.trace
 
     def generate_span_id(self) -> int:
@@ -244,11 +247,11 @@ class _Ids(RandomIdGenerator):
 
 
 class OtelExporter:
-    """Sends what is traced to a collector (`gateway.trace.recorder.SpanSink`).
+    """Sends spans to a collector (`gateway.trace.recorder.SpanSink`).
 
     Args:
-        url: of the collector, such as ``http://127.0.0.1:4318/v1/traces``.
-        headers: that go along.
+        url: the URL of the collector, such as ``http://127.0.0.1:4318/v1/traces``.
+        headers: the headers of the requests.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
@@ -267,16 +270,16 @@ class OtelExporter:
 
     @property
     def sent(self) -> int:
-        """Return how many spans the collector took."""
+        """Return how many spans the collector accepted."""
         return self._collector.sent
 
     @property
     def dropped(self) -> int:
-        """Return how many it did not get."""
+        """Return how many spans were dropped."""
         return self._collector.dropped + self._refused
 
     def add(self, raw: RequestContext | AttemptSnapshot, records: Sequence[Record]) -> None:
-        """Make a span of what happened; what the caller's own tracing left out makes none."""
+        """Make a span; none if the caller's own trace is not sampled."""
         first, last = records[0], records[-1]
         if isinstance(raw, RequestContext) and isinstance(first, RequestRecord):
             self._ids.span = span_id(raw.request.id)
@@ -302,7 +305,7 @@ class OtelExporter:
         span.end(start + int(said.seconds * 1e9))
 
     def close(self) -> None:
-        """Send what is under way, for a few seconds at most."""
+        """Send the queued spans, for a few seconds at most."""
         limit = threading.Timer(GRACE, self._collector.shutdown)
         limit.start()
         self._provider.shutdown()
@@ -310,28 +313,28 @@ class OtelExporter:
 
 
 def trace_id(request: str) -> int:
-    """Return the id of the trace that begins with a request: the request's own, zeros before it.
+    """Return the id of a trace that begins with a request: the request's id, padded with zeros.
 
-    So whoever has ``x-gateway-request-id`` finds the trace. W3C wants shorter ids at the right end
+    So the trace can be found by ``x-gateway-request-id``. W3C wants shorter ids to be right-aligned
     (https://www.w3.org/TR/trace-context/, "Considerations for trace-id field generation").
     """
     return int(request, 16)
 
 
 def span_id(request: str) -> int:
-    """Return the id of a request's span, the same after a restart."""
+    """Return the id of a request's span; it is the same after a restart."""
     return int.from_bytes(hashlib.sha256(request.encode()).digest()[:8])
 
 
 def _caller(request: Request) -> Context:
-    """Return the context that came with *request*; one without a span where none did."""
+    """Return the trace context in *request*'s headers; one without a span if there is none."""
     return TraceContextTextMapPropagator().extract(request.headers, Context())
 
 
 def _parent(request: Request) -> Context:
-    """Return where tries of a request's deliveries hang: below its span, if that was made.
+    """Return the parent of a request's attempts: the request's span, if the request was sampled.
 
-    Where the request was not chosen it has none, and they hang where it would.
+    Otherwise it is the parent that this span would have.
     """
     caller = _caller(request)
     if not is_sampled(request.id):

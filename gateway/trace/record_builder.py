@@ -1,6 +1,6 @@
-"""Build trace records from what the data path hands over.
+"""Build trace records from what happened on the data path.
 
-Records are made of them off the loop (`gateway.trace.record_builder`).
+The event loop only takes snapshots; records are built in the recorder's thread.
 """
 
 import re
@@ -41,7 +41,7 @@ from gateway.tracking.plan import LEFT_OUT
 from gateway.tracking.schema import FieldPath, written
 
 MOST = 50
-"""Fields that are named, those of all members of a list as one; more are counted."""
+"""Changed fields that are recorded, a field of all list items as one; of more, only the number."""
 
 _INDEX = re.compile(r"\[\d+\]")
 
@@ -49,17 +49,17 @@ _INDEX = re.compile(r"\[\d+\]")
 def changed(
     before: Event, after: Event, hide: Callable[[str], str]
 ) -> tuple[tuple[RecordedChange, ...], int]:
-    """Return the fields that differ, and how many there are besides.
+    """Return the fields that differ, and the number of those left out.
 
     Args:
-        before: as accepted.
-        after: as rendered.
-        hide: takes credentials out of a text; names of fields may be the sender's own.
+        before: the event as accepted.
+        after: the event as rendered.
+        hide: redacts a text; names of fields may be the sender's own.
     """
     found: dict[RecordedChange, None] = {}
     try:
         differing = () if before is after else diff_events(before, after)
-    except RecursionError:  # nested too deeply to be looked into; the rest is worth keeping
+    except RecursionError:  # nested too deeply to compare; record the rest
         differing = ()
     for path, old, new in differing:
         kind: ChangeKind = "added" if old is MISSING else "removed" if new is MISSING else "changed"
@@ -69,7 +69,7 @@ def changed(
 
 
 class AttemptSnapshot(NamedTuple):
-    """A try of a delivery, or its end without one."""
+    """An attempt, or the end of a delivery without one."""
 
     at: float
     """Unix seconds."""
@@ -80,10 +80,10 @@ class AttemptSnapshot(NamedTuple):
     sent: Request | None
     forwarded: bool
     number: int
-    """How many tries there were, this one included; 0 where nothing was sent."""
+    """The number of attempts, this one included; 0 if nothing was sent."""
     destination: str
     output: Output | None
-    """None where the destination is not configured any more."""
+    """None if the destination is no longer configured."""
     outcome: Outcome
     reason: str
     attempt: Attempt | None
@@ -92,7 +92,7 @@ class AttemptSnapshot(NamedTuple):
 def snapshot_attempt(
     job: Job, to: tuple[str, Output], outcome: Outcome, reason: str, attempt: Attempt | None
 ) -> AttemptSnapshot:
-    """Return what is to be recorded of *job*, which changes with its next try."""
+    """Return a snapshot of *job*, which changes with its next attempt."""
     return AttemptSnapshot(
         time.time() if attempt is None else attempt.at,
         job.entry,
@@ -110,11 +110,11 @@ def snapshot_attempt(
 
 
 Hide = Callable[[str], str]
-"""Takes credentials out of a text."""
+"""Redacts a text."""
 
 
 class PlanNote(NamedTuple):
-    """What there is to say of one event; see `gateway.trace.records.EventRecord`."""
+    """The tracking plan's result for one event; see `gateway.trace.records.EventRecord`."""
 
     said: tuple[str, ...] = ()
     left_out: tuple[FieldPath, ...] = ()
@@ -124,10 +124,10 @@ NOTHING = PlanNote()
 
 
 def planned(arrival: RequestContext, hide: Hide) -> Iterator[PlanNote]:
-    """Yield what there is to say of each event of a request.
+    """Yield the tracking plan's result for each event of a request.
 
-    The way in hands over the events as they go on. So those that something may have been left out
-    of are parsed again.
+    Ingest passes on the events after the plan was applied, so events that may have lost fields are
+    parsed again.
     """
     plan = arrival.source.plan
     if plan is None:
@@ -138,7 +138,7 @@ def planned(arrival: RequestContext, hide: Hide) -> Iterator[PlanNote]:
 
 
 def left_out(paths: Sequence[FieldPath], hide: Hide) -> PlanNote:
-    """Return what there is to say where no more is known than the *paths* that were left out."""
+    """Return the result for an event of which only the removed *paths* are known."""
     return PlanNote(tuple(hide(written(path)) + LEFT_OUT for path in paths), _hidden(paths, hide))
 
 
@@ -155,38 +155,39 @@ def _judged(plan: TrackingPlan, came: Event, event: Event, hide: Hide) -> PlanNo
         return NOTHING
     told = dict(found.told())
     left = plan.judge(event) if found.dropped else None
-    if left is not None:  # without what was left out, something else may be wrong
+    if left is not None:  # without the removed fields, the event may have other violations
         told |= {what: False for what, _ in left.told() if what not in told}
     said = tuple(hide(what) + (LEFT_OUT if gone else "") for what, gone in told.items())
     return PlanNote(said, _hidden(found.dropped, hide))
 
 
 def _hidden(paths: Sequence[FieldPath], hide: Hide) -> tuple[FieldPath, ...]:
-    """Return *paths* without credentials, which a sender might use as names."""
+    """Return *paths* redacted: a sender may use a credential as a field's name."""
     return tuple(
         tuple(hide(step) if isinstance(step, str) else step for step in path) for path in paths
     )
 
 
 EXPLAINED = 20
-"""Events of one request whose routes are explained; of a longer one the first."""
+"""Events of one request whose routes are recorded; later events have none."""
 LONGEST = 1000
-"""Characters of a reason, an address, a name or an id; all of these can be a sender's own."""
+"""Characters that are recorded of a reason, a URL, a name or an id; all can be the sender's own."""
 REMEMBERED = 256
-"""Redactors that are kept, by the credentials that they hide besides the configured ones."""
+"""Redactors that are cached, by the credentials that they hide in addition to the configured
+ones."""
 _CREDENTIAL = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
-"""Names of headers that hold credentials, whosever they are."""
+"""Names of headers that contain credentials, of any vendor."""
 
 
 class RecordSettings(NamedTuple):
-    """What records are made with; a reload changes it.
+    """What records are made with; a reload replaces it.
 
     Attributes:
-        router: says why an event goes where it goes.
-        inputs: the vendors', by name.
+        router: explains the decisions about an event.
+        inputs: the vendors' inputs, by name.
         redactor: hides every configured credential.
-        keys: the names of the credentials of sources that have only one, by source.
-        consents: remembered consent has a say, so that routes cannot be explained later.
+        keys: the key's name of each source that has only one key.
+        consents: stored consent is used, so routes cannot be explained later.
     """
 
     router: Router
@@ -197,11 +198,11 @@ class RecordSettings(NamedTuple):
 
 
 class RecordBuilder:
-    """Makes records.
+    """Builds records.
 
     Args:
         setting: what they are made with.
-        bodies: bytes that are kept of each body.
+        bodies: bytes to record of each body.
     """
 
     def __init__(self, setting: RecordSettings, bodies: int) -> None:
@@ -211,7 +212,7 @@ class RecordBuilder:
         self._for = setting
 
     def arrived(self, arrival: RequestContext) -> Iterator[Record]:
-        """Yield the records of a request that came."""
+        """Yield the records of a received request."""
         request, refused, source = arrival.request, arrival.refused, arrival.source
         stored = arrival.stored or source.to_stored(request, b"")
         redactor = self._redactor(replace(request, body=stored.body), source.input)
@@ -242,9 +243,9 @@ class RecordBuilder:
             yield replace(parsed, violations=plan.said, dropped_fields=plan.left_out)
 
     def tried(self, trial: AttemptSnapshot, *, whole: bool = False) -> Iterator[Record]:
-        """Yield the record of a try; before it, what its request's would be, if none was made.
+        """Yield the record of an attempt, after its request's records if these were not made.
 
-        Or, for the *whole*, in any case.
+        With *whole*, the request's records come in any case.
         """
         entry, event = trial.entry, trial.event
         request = entry.request
@@ -280,11 +281,11 @@ class RecordBuilder:
         )
 
     def stored(self, entry: Entry, events: Mapping[int, Event]) -> Iterator[Record]:
-        """Yield what there would be of a stored request, had it been chosen.
+        """Yield the records of a stored request as if it had been sampled.
 
         Args:
-            entry: as the spool has it.
-            events: those of it that are wanted, by index.
+            entry: the entry in the spool.
+            events: the wanted events, by index.
         """
         reads = self.setting.inputs.get(entry.vendor)
         redactor = self._redactor(entry.request, reads)
@@ -308,7 +309,7 @@ class RecordBuilder:
             yield replace(parsed, violations=plan.said, dropped_fields=plan.left_out)
 
     def _redactor(self, request: Request, reads: Input | None) -> Redactor:
-        """Return what hides the configured credentials and those that *request* came with."""
+        """Return a redactor for the configured credentials and for those in *request*."""
         if self._for is not self.setting:
             self._for = self.setting
             self._redactors.clear()
@@ -386,22 +387,22 @@ def _briefly(redactor: Redactor) -> Callable[[str], str]:
 
 
 def _readable(refused: Rejected | None) -> bool:
-    """Tell whether what is a credential in a body can be told from what is not."""
+    """Return whether the body can be parsed, so that credentials in it can be found."""
     return refused is None or refused.fault is not Fault.MALFORMED
 
 
 def _event_id(trial: AttemptSnapshot) -> str:
-    """Return the id of the event that is delivered; a further delivery of it has one of its own."""
+    """Return the id of the delivered event, without the suffix of a further delivery."""
     return f"{trial.entry.id}-{trial.mark.event}"
 
 
 def _outgoing(trial: AttemptSnapshot) -> Event | None:
-    """Return the event as the steps leave it; None where one fails, which is told as the reason."""
+    """Return the event after the steps; None if a step fails, which is recorded as the reason."""
     if trial.steps is None:
         return trial.event
     try:
         return trial.steps.made(trial.event)
-    except Exception:  # noqa: BLE001 - a step's mistake has been met, and told, when rendering
+    except Exception:  # noqa: BLE001 - the step's failure was already recorded when rendering
         return None
 
 
@@ -413,7 +414,7 @@ def _losses(
     try:
         found = with_reasons(trial.output, event)
         return tuple(RecordedLoss(hide(loss.path), loss.how, hide(loss.why)) for loss in found)
-    except Exception:  # noqa: BLE001 - a plugin's mistake has been met, and told, when rendering
+    except Exception:  # noqa: BLE001 - the plugin's failure was already recorded when rendering
         return ()
 
 

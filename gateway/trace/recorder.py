@@ -1,9 +1,9 @@
-"""The recorder: which requests are traced, written by a thread of its own.
+"""Write traces in a thread.
 
-What happens is gathered on the loop and handed over ten times a second, so that an event pays for
-no lock and no wake-up. A thread of its own makes the records and writes them. It rests after each
-for as long as that took, because the loop waits meanwhile: Python runs one thread at a time. Where
-it does not keep up, what comes on top is dropped and counted.
+The event loop collects snapshots and passes them on ten times per second, so that an event costs no
+lock and no wake-up. The thread builds the records and writes them. After each one it sleeps for as
+long as that took, because the event loop cannot run meanwhile: Python runs one thread at a time. If
+the thread is too slow, further snapshots are dropped and counted.
 """
 
 import asyncio
@@ -27,38 +27,41 @@ from gateway.trace.records import TraceLine
 from gateway.trace.store import BESIDE, Record, TraceWriter, line_of
 
 GATHERED = 0.1
-"""Seconds for which records are gathered."""
+"""Seconds for which snapshots are collected."""
 MOST = 10_000
-"""Records that may be under way."""
+"""Snapshots that may be queued."""
 MOST_BYTES = 32 * 1024 * 1024
-"""Bytes of the bodies that they hold."""
+"""Bytes of their bodies that may be queued."""
 QUIET = 60.0
-"""Seconds in which trouble is logged once."""
+"""Seconds between two log lines about failures."""
 
 Raw = RequestContext | AttemptSnapshot
 Batch = list[tuple[Raw, bool]]
-"""Each with whether it is kept; what is not is for those who watch."""
+"""Each with whether it is stored; otherwise it is only for live viewers."""
 
 log = structlog.get_logger()
 
 
 class SpanSink(Protocol):
-    """Sends what is traced to a collector; all but the figures is for the recorder's thread."""
+    """Sends traces to a collector.
+
+    All methods except the counters are called in the recorder's thread.
+    """
 
     @property
     def sent(self) -> int:
-        """Return how many spans the collector took."""
+        """Return how many spans the collector accepted."""
 
     @property
     def dropped(self) -> int:
-        """Return how many it did not get."""
+        """Return how many spans were dropped."""
 
     def add(self, raw: Raw, records: Sequence[Record]) -> None:
-        """Take what happened, and the records made of it; never wait."""
+        """Add a snapshot with its records; never wait."""
         ...
 
     def close(self) -> None:
-        """Send what is under way, for a few seconds at most."""
+        """Send the queued spans, for a few seconds at most."""
         ...
 
 
@@ -66,15 +69,15 @@ class Recorder:
     """Records what happens.
 
     Args:
-        maker: makes records.
-        hub: those who watch.
-        store: opens the file; None keeps nothing.
-        spans: begins to send to a collector what is kept; None sends nothing.
+        maker: builds records.
+        hub: the live viewers.
+        store: opens the file; None stores nothing.
+        spans: starts the export to a collector; None exports nothing.
 
     Attributes:
-        dropped: what could not be recorded, since the start.
-        recorded: what was written, since the start.
-        spans: what sends it to a collector; None where nothing does.
+        dropped: snapshots that could not be recorded, since the start.
+        recorded: snapshots that were written, since the start.
+        spans: the export to a collector; None without one.
     """
 
     def __init__(
@@ -104,16 +107,16 @@ class Recorder:
         self._resumes = 0.0
 
     def start(self) -> None:
-        """Begin; call it on the loop."""
+        """Start the thread; call it on the event loop."""
         self._loop = asyncio.get_running_loop()
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
         self._thread.start()
 
     def give_up_file(self) -> None:
-        """Throw the file of traces away: the disk has no room for it (any thread).
+        """Delete the traces' file, because the disk is full (from any thread).
 
-        It is begun anew after a while, by when there may be room again.
+        A new file is created after a while, when there may be space again.
         """
         if self._thread is None:
             self._lose_file()
@@ -129,10 +132,10 @@ class Recorder:
                 self._store.close()
                 self._store = None
             self._opens.remove()
-            log.warning("traces_given_up", reason="the disk is full, and events go first")
+            log.warning("traces_given_up", reason="the disk is full; events need the space")
 
     async def stop(self) -> None:
-        """Write what is under way, and end."""
+        """Write the queued records, and end the thread."""
         if self._thread is None:
             return
         self._hand_over()
@@ -142,7 +145,7 @@ class Recorder:
         self._thread = None
 
     def put(self, raw: Raw, size: int, *, keep: bool) -> None:
-        """Take what happened; *size* is how many bytes it holds on to."""
+        """Queue a snapshot; *size* is the number of bytes that it holds."""
         if self._count >= MOST or self._bytes >= MOST_BYTES:
             self.dropped += 1
             return
@@ -185,7 +188,7 @@ class Recorder:
             self.spans.close()
 
     def _write(self, batch: Batch) -> "_Written":
-        """Write what of *batch* is to be kept."""
+        """Write the records of *batch* that are to be stored."""
         kept: list[Record] = []
         shown: list[Record] = []
         recorded = lost = 0
@@ -195,7 +198,7 @@ class Recorder:
                 made = self._made(raw)
                 if keep and self.spans is not None:
                     self.spans.add(raw, made)
-            except Exception as error:  # noqa: BLE001 - one event's oddity must not end the thread
+            except Exception as error:  # noqa: BLE001 - one bad event must not end the thread
                 lost += 1
                 self._say("trace_failed", repr(error))
                 continue
@@ -237,15 +240,15 @@ class Recorder:
 
 class _Written(NamedTuple):
     lines: Sequence[TraceLine]
-    """What those who watch get to see."""
+    """The lines for live viewers."""
     recorded: int
-    """How much was kept: requests and tries."""
+    """How many requests and attempts were stored."""
     lost: int
-    """How much was to be kept, or shown, and is not."""
+    """How many should have been stored or shown, and were not."""
 
 
 class TraceFile(NamedTuple):
-    """Where traces are kept, for the thread that writes them."""
+    """The settings of the traces' file, for the thread that writes it."""
 
     path: Path
     keep: float
@@ -257,21 +260,21 @@ class TraceFile(NamedTuple):
         return TraceWriter(*self)
 
     def remove(self) -> None:
-        """Throw the file away, and give its room back though somebody may have it open."""
+        """Delete the file, and free its space even while others have it open."""
         for ending in ("", *BESIDE):
             path = self.path.with_name(self.path.name + ending)
             with contextlib.suppress(OSError):
-                if not ending.endswith("shm"):  # which is mapped
+                if not ending.endswith("shm"):  # that file is mapped into memory
                     os.truncate(path, 0)
                 path.unlink()
 
 
 class RateSampler:
-    """Takes the first ones of every second.
+    """Takes the first items of each second.
 
     Args:
-        rate: how many a second.
-        clock: seconds; it never jumps.
+        rate: items per second.
+        clock: returns seconds; monotonic.
     """
 
     def __init__(self, rate: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -282,11 +285,11 @@ class RateSampler:
 
     @property
     def ready(self) -> bool:
-        """Tell whether `take` would take one more, now."""
+        """Return whether `take` would return True now."""
         return self._left > 0 or (self._rate > 0 and self._clock() >= self._until)
 
     def take(self) -> bool:
-        """Tell whether one more is taken, now."""
+        """Return whether one more item is taken now."""
         if self._left > 0:
             self._left -= 1
             if self._left == self._rate - 1:

@@ -1,10 +1,10 @@
-"""Trace records, and filters over them.
+"""Trace records, and filters for them.
 
-Later fields have defaults, so that what an older gateway wrote is read.
+A trace is the history of one request: what was received, its events, each route's decision about
+each event, and each attempt to deliver it. Credentials are redacted before a record is stored or
+shown.
 
-A trace is what became of one request: what was received, what it was parsed into, what each route
-said of each event, and every try to deliver it. No credential is in any of it: they are hidden
-before anything is written or handed to those who watch.
+New fields need defaults, so that records of an older gateway can be read.
 """
 
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ Outcome = Literal[
     "retry",
     "dead_letter",
 ]
-"""What happened: an event was accepted, or was a duplicate; a request was refused; a delivery
-arrived, was declined (the vendor's format has no word for it), was only looked at by a shadow, is
+"""What happened: an event was accepted, or was a duplicate; a request was refused; a delivery was
+delivered, was declined (the vendor's format cannot express it), was compared by a shadow, will be
 retried, or became a dead letter."""
 FAILED = frozenset({"refused", "retry", "dead_letter"})
-"""Outcomes that mean that something went wrong."""
+"""Outcomes of failures."""
 
 
 class RecordedMessage(msgspec.Struct, frozen=True):
@@ -38,41 +38,40 @@ class RecordedMessage(msgspec.Struct, frozen=True):
     method: str
     url: str
     headers: dict[str, str]
-    """Those that the gateway keeps, where it was received."""
+    """Of a received request only those that the gateway stores."""
     body: str
     size: int
-    """Bytes of the whole body."""
+    """The size of the whole body in bytes."""
     truncated: bool = False
-    """``body`` is the beginning of it only."""
+    """``body`` is only the beginning."""
 
 
 class RequestRecord(msgspec.Struct, frozen=True):
-    """A request of a source, and what its sender was told."""
+    """A request to a source, and the response to its sender."""
 
     request: str
-    """The gateway's id of it, which its sender was told in ``x-gateway-request-id``."""
+    """The gateway's id of the request, which is in the response's ``x-gateway-request-id``."""
     at: float
     """Unix seconds."""
     source: str
     vendor: str
     message: RecordedMessage
     events: int
-    """How many events were in it."""
+    """The number of events."""
     credential: str = ""
-    """The name of the credential that came along, such as ``keys[0]``; empty where it is not
-    known."""
+    """The name of the key that was sent, such as ``keys[0]``; empty if it is unknown."""
     status: int | None = None
-    """Of the answer; None where it was not kept, and the request was accepted."""
+    """The response's status; None if it was not recorded, and the request was accepted."""
     seconds: float | None = None
-    """Until the answer was ready."""
+    """Seconds until the response was ready."""
     fault: str = ""
-    """Why it was refused, as a word (`gateway.errors.Fault`); empty where it was accepted."""
+    """The kind of rejection (`gateway.errors.Fault`); empty if it was accepted."""
     reason: str = ""
-    """Why it was refused, as a sentence."""
+    """The reason of the rejection, as a sentence."""
 
 
 class RouteRecord(msgspec.Struct, frozen=True):
-    """What one route said of an event; see `gateway.routing.router.RouteDecision`."""
+    """One route's decision about an event; see `gateway.routing.router.RouteDecision`."""
 
     route: str
     destinations: tuple[str, ...]
@@ -88,36 +87,36 @@ class EventRecord(msgspec.Struct, frozen=True):
     """An event of a request."""
 
     event: str
-    """Its id: the request's, a dash and its number."""
+    """The event's id: the request's id, a dash and the event's index."""
     request: str
     at: float
-    """Unix seconds at which the request came."""
+    """Unix seconds at which the request arrived."""
     source: str
     type: str
     name: str
-    """Its neutral name; its type where it has none."""
+    """The neutral name, or the type if it has none."""
     message_id: str = ""
     user_id: str = ""
     anonymous_id: str = ""
     duplicate: bool = False
-    """It repeats an event, within the source's ``dedup``, and goes nowhere."""
+    """The event is a duplicate within the source's ``dedup`` window, and is not delivered."""
     decisions: tuple[RouteRecord, ...] = ()
-    """What every route said, in the order of the configuration."""
+    """All routes' decisions, in the order of the configuration."""
     violations: tuple[str, ...] = ()
-    """Of the source's tracking plan; where a field was dropped for one, it says so."""
+    """Violations of the source's tracking plan; each says whether the field was dropped."""
     dropped_fields: tuple[FieldPath, ...] = ()
-    """The paths that the plan dropped, each as it is after those before it. What no table maps was
-    dropped with them."""
+    """The paths that the plan dropped, each as it is after the earlier ones are dropped. Leftovers
+    of the payload were dropped with them."""
 
 
 class RecordedLoss(msgspec.Struct, frozen=True):
-    """A field that the event has and the destination's format cannot say."""
+    """A field of the event that the destination's format cannot carry, or carries less exactly."""
 
     path: str
     kind: str
     """``lost`` or ``coerced``."""
     reason: str = ""
-    """The reason, and what to write to have it sent, where it is known."""
+    """The reason, and if known how to get the field sent."""
 
 
 ChangeKind = Literal["added", "changed", "removed"]
@@ -145,52 +144,52 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     outcome: Outcome
     reason: str = ""
     route: str = ""
-    """The route whose steps it took; empty where it took none."""
+    """The route whose steps were applied; empty without steps."""
     number: int = 0
-    """Which attempt it was, from 1; 0 where nothing was sent."""
+    """The number of the attempt, from 1; 0 if nothing was sent."""
     status: int | None = None
-    """Of the answer; None where none came."""
+    """The response's status; None without a response."""
     seconds: float | None = None
-    """Until the whole answer was there; None where nothing was sent."""
+    """Seconds until the whole response was received; None if nothing was sent."""
     response_excerpt: str = ""
-    """The start of the response, or the error, of an attempt that did not arrive."""
+    """The beginning of the response, or the error, of a failed attempt."""
     sent: RecordedMessage | None = None
     losses: tuple[RecordedLoss, ...] = ()
-    """What of the event, as the steps left it, did not arrive."""
+    """The losses of the event after the steps."""
     user_id: str = ""
     anonymous_id: str = ""
     changes: tuple[RecordedChange, ...] = ()
-    """What the steps changed."""
+    """The fields that the steps changed."""
     omitted_changes: int = 0
-    """How many fields they changed besides."""
+    """The number of further changed fields."""
     copy: int = 0
-    """How many deliveries of the event the destination gets before this one, by other routes."""
+    """How many deliveries of the event the destination gets before this one, from other routes."""
 
     @property
     def failed(self) -> bool:
-        """Tell whether it did not arrive."""
+        """Return whether the attempt failed."""
         return self.outcome in FAILED
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """What became of one request, as far as it is kept."""
+    """The history of one request, as far as it is stored."""
 
     request: str
     received: RequestRecord | None
-    """None where that part is too old to be kept still."""
+    """None if this part has expired."""
     events: tuple[EventRecord, ...]
     attempts: tuple[AttemptRecord, ...]
-    """In the order in which they happened."""
+    """In order."""
 
 
 Kind = Literal["request", "event", "delivery"]
 
 
 class TraceLine(msgspec.Struct, frozen=True):
-    """One thing that happened, in short: what ``gateway tail`` prints."""
+    """One occurrence in short, as ``gateway tail`` prints it."""
 
     number: int
-    """Rises; where to go on from. 0 for what is shown and not kept."""
+    """Increases; use it to continue after a line. 0 for a line that is not stored."""
     kind: Kind
     at: float
     """Unix seconds."""
@@ -198,7 +197,7 @@ class TraceLine(msgspec.Struct, frozen=True):
     source: str
     outcome: Outcome
     event: str = ""
-    """Its id; empty for a request."""
+    """The event's id; empty for a request."""
     destination: str = ""
     name: str = ""
     user_id: str = ""
@@ -209,29 +208,29 @@ class TraceLine(msgspec.Struct, frozen=True):
 
     @property
     def failed(self) -> bool:
-        """Tell whether something went wrong."""
+        """Return whether it is a failure."""
         return self.outcome in FAILED
 
 
 class TraceFilter(msgspec.Struct, frozen=True):
-    """Which lines; every field that is set must hold."""
+    """A filter for lines; all fields that are set must match."""
 
     source: str | None = None
     destination: str | None = None
-    """Deliveries to this one."""
+    """Only deliveries to this destination."""
     name: str | None = None
     """The neutral name of the event."""
     user: str | None = None
     """A user id or an anonymous id."""
     failed: bool = False
-    """Only what went wrong."""
+    """Only failures."""
     since: float | None = None
     """Unix seconds, inclusive."""
     until: float | None = None
     """Unix seconds, exclusive."""
 
     def takes(self, line: TraceLine) -> bool:
-        """Tell whether *line* is one of them."""
+        """Return whether *line* matches."""
         return (
             self.source in {None, line.source}
             and self.destination in {None, line.destination}
@@ -243,12 +242,15 @@ class TraceFilter(msgspec.Struct, frozen=True):
         )
 
     def concerns(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:
-        """Tell whether lines may be among them that are about *events* of *source*.
+        """Return whether lines about *events* of *source* may match.
 
-        They are on their way to *to*, or it is empty, and they have just come; they *failed*, or
-        not.
+        Args:
+            source: the source of the events.
+            to: the destination of a delivery; empty for events that have just arrived.
+            events: the events.
+            failed: whether the lines are failures.
         """
-        # Asked about every event while anybody watches: what is not wanted must cost nothing.
+        # Called for every event while there are viewers, so it must be fast.
         if (
             (self.failed and not failed)
             or (self.source is not None and self.source != source)

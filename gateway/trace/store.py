@@ -1,6 +1,7 @@
-"""The trace file: one writer, and readers.
+"""The traces' file: one writer, several readers.
 
-Traces may be lost, events never: ``synchronous=OFF``, and a file that cannot be read is begun anew.
+Unlike events, traces may be lost: the file has ``synchronous=OFF``, and an unreadable file is
+replaced by a new one.
 """
 
 import asyncio
@@ -29,9 +30,9 @@ from gateway.trace.records import (
 )
 
 BESIDE = ("-wal", "-shm")
-"""Ends of the names of the files that SQLite has beside its own."""
+"""Suffixes of the files that SQLite keeps beside its own."""
 STEP = 500
-"""Records that are looked at, and may be thrown away, at a time."""
+"""Records that are examined, and possibly deleted, at a time."""
 
 _CREATE = """
 CREATE TABLE record(
@@ -48,10 +49,10 @@ CREATE INDEX record_user ON record(user_id) WHERE kind = 'event' AND user_id != 
 CREATE INDEX record_anonymous ON record(anonymous_id) WHERE kind = 'event' AND anonymous_id != '';
 """
 SCHEMA = (_CREATE, "DELETE FROM record")
-"""One script per version of the schema. The second names fields anew; records of the first are
+"""One script per version of the schema. The second renames fields; records of the first version are
 deleted, because traces may be lost."""
 UNREADABLE = (*DAMAGED, SchemaError)
-"""Errors of a file that is replaced by a new one."""
+"""Errors after which the file is replaced by a new one."""
 _INSERT = (
     "INSERT OR IGNORE INTO record(kind, at, failed, shown, request, event, source, destination, "
     "name, message_id, user_id, anonymous_id, packed) "
@@ -60,10 +61,10 @@ _INSERT = (
 
 Record = RequestRecord | EventRecord | AttemptRecord
 HEADER = b"SQLite format 3\0"
-"""How the file begins (https://www.sqlite.org/fileformat.html#magic_header_string)."""
+"""The beginning of the file (https://www.sqlite.org/fileformat.html#magic_header_string)."""
 Identity = tuple[int, int, bool]
-"""What tells a file from another that comes in its place, and whether it has the header: who has
-it open goes by what it remembers, and does not notice."""
+"""Device, inode, and whether the header is intact. A connection works on its cached pages and does
+not notice that its file was replaced or damaged."""
 _encode = msgspec.msgpack.Encoder().encode
 _KINDS: dict[type[Record], Kind] = {
     RequestRecord: "request",
@@ -76,7 +77,7 @@ _DECODERS: dict[Kind, msgspec.msgpack.Decoder[Any]] = {
 
 
 def line_of(record: Record, number: int = 0) -> TraceLine | None:
-    """Return *record* in short; None for a request whose events stand for it."""
+    """Return *record* in short; None for a request with events, whose lines stand for it."""
     if isinstance(record, RequestRecord):
         if record.events and not record.fault:
             return None
@@ -111,22 +112,22 @@ def _row(record: Record) -> tuple[Any, ...]:
 
 
 def unpack(kind: Kind, packed: bytes) -> Record:
-    """Return the record of a row."""
+    """Decode the record of a row."""
     record: Record = _DECODERS[kind].decode(packed)
     return record
 
 
 class TraceWriter:
-    """The file, as its one writer has it.
+    """The traces' file for its only writer.
 
     Args:
-        path: of the file.
-        keep: seconds for which records are kept.
-        max_size: bytes that they may take.
-        clock: Unix seconds, by which they have been kept.
+        path: the path of the file.
+        keep: seconds after which records are deleted.
+        max_size: the maximum size in bytes.
+        clock: returns Unix seconds.
 
     Raises:
-        TraceError: it cannot be written.
+        TraceError: the file cannot be written.
     """
 
     def __init__(
@@ -160,22 +161,21 @@ class TraceWriter:
         return self.path.with_name(self.path.name + ending)
 
     def add(self, records: Iterable[Record]) -> dict[int, int]:
-        """Keep *records*, and throw the oldest away where there are too many.
+        """Store *records*; delete the oldest ones if there are too many.
 
-        A file that was taken away or damaged meanwhile is begun anew.
+        The file is created again if it was deleted or damaged.
 
         Returns:
-            The numbers that they got, by their place among *records*; what is known already
-            gets none.
+            The numbers of the stored records, by their index in *records*; known records get none.
 
         Raises:
-            TraceError: they could not be kept.
+            TraceError: they could not be stored.
         """
         rows = [_row(record) for record in records]
         with explained(self.path):
             if identity_of(self.path) != self._identity or not self._beside("-wal").exists():
                 self.close()
-                self._remove(*BESIDE)  # a reader may have left them there; they are of no other
+                self._remove(*BESIDE)  # left by a reader of the old file
                 self._open()
             try:
                 return self._add(rows)
@@ -196,7 +196,7 @@ class TraceWriter:
         return numbers
 
     def _purge(self, oldest: float, most: int) -> None:
-        """Throw *most* of what is too old or too much away; what is left over goes next time."""
+        """Delete up to *most* records that are too old or too many; later calls delete more."""
         query = "SELECT number, at FROM record ORDER BY number LIMIT ?"
         first = fetch(self._connection, query, (most,))
         old = [number for number, at in first if at < oldest]
@@ -219,7 +219,7 @@ class TraceWriter:
 
 
 def identity_of(path: Path) -> Identity | None:
-    """Return what tells the file at *path* from others; None where there is none."""
+    """Return the identity of the file at *path*; None if there is none."""
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
@@ -230,7 +230,7 @@ def identity_of(path: Path) -> Identity | None:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the disk say into `TraceError`."""
+    """Convert errors of SQLite and the disk into `TraceError`."""
     try:
         yield
     except apsw.Error as error:
@@ -263,24 +263,24 @@ ORDER BY number
 
 
 class NoTraceFile(TraceError):
-    """There is no file of traces, or it is only just being made."""
+    """There is no traces' file, or it is still being created."""
 
 
 class TraceReader:
-    """The file of traces, for reading; it may be written meanwhile.
+    """The traces' file for reading; it may be written at the same time.
 
     Args:
-        path: of the file.
+        path: the path of the file.
 
     Raises:
-        NothingTraced: there is none yet.
+        NoTraceFile: there is none yet.
         TraceError: it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
-        nothing = f"{path}: nothing was traced yet, or [trace] is off"
+        missing = f"{path}: no traces yet, or [trace] has enabled = false"
         if not path.exists():
-            raise NoTraceFile(nothing)
+            raise NoTraceFile(missing)
         self._path = path
         with explained(path):
             self._connection = open_file(path, SCHEMA, readonly=True)
@@ -289,9 +289,12 @@ class TraceReader:
         if version != len(SCHEMA):
             self._connection.close()
         if not version:
-            raise NoTraceFile(nothing)
+            raise NoTraceFile(missing)
         if version != len(SCHEMA):
-            raise TraceError(f"{path}: another version of the gateway wrote it (schema {version})")
+            raise TraceError(
+                f"{path}: written by another version of the gateway (schema {version}); use that "
+                f"version"
+            )
 
     def close(self) -> None:
         """Close the file."""
@@ -299,11 +302,11 @@ class TraceReader:
 
     @property
     def replaced(self) -> bool:
-        """Tell whether another file has come in its place: it was taken away, or damaged."""
+        """Return whether the file was replaced by another one."""
         return identity_of(self._path) not in {self._identity, None}
 
     def last(self) -> int:
-        """Return the number of the newest record; 0 where there is none."""
+        """Return the number of the newest record; 0 if there is none."""
         with explained(self._path):
             ((number,),) = fetch(self._connection, "SELECT max(number) FROM record")
         return number or 0
@@ -317,7 +320,7 @@ class TraceReader:
         limit: int = 50,
         newest: bool = True,
     ) -> list[TraceLine]:
-        """Return lines between two numbers, neither included, in the order asked for."""
+        """Return lines with numbers between *after* and *before*, both excluded."""
         terms, values = _where(which)
         upper = before if before is not None else 1 << 62
         order = "DESC" if newest else "ASC"
@@ -331,9 +334,9 @@ class TraceReader:
         return [line for line in found if line is not None]
 
     def show(self, identity: str, limit: int = 20) -> list[Trace]:
-        """Return what is kept under an id, the newest first.
+        """Return the traces for an id, the newest first.
 
-        It is the id of a request or an event, a message id, a user id or an anonymous id.
+        The id may be that of a request or an event, a message id, a user id or an anonymous id.
         """
         with explained(self._path):
             for request in found_ids(identity):
@@ -380,10 +383,10 @@ def _where(which: TraceFilter) -> tuple[str, list[Any]]:
 
 @contextlib.contextmanager
 def open_traces(path: Path) -> Iterator[TraceReader]:
-    """Open the file of traces for a while.
+    """Open the traces' file as a context manager.
 
     Raises:
-        NothingTraced: there is none yet.
+        NoTraceFile: there is none yet.
         TraceError: it cannot be read.
     """
     reader = TraceReader(path)
@@ -394,7 +397,7 @@ def open_traces(path: Path) -> Iterator[TraceReader]:
 
 
 class StoredTraces:
-    """The traces of a running gateway, read off the loop."""
+    """The stored traces of a running gateway, read in threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -415,10 +418,10 @@ class StoredTraces:
         return []
 
     async def show(self, identity: str, limit: int = 20) -> list[Trace]:
-        """Return what is kept under an id, the newest first.
+        """Return the traces for an id, the newest first.
 
         Raises:
-            TraceError: it cannot be read.
+            TraceError: they cannot be read.
         """
         return await asyncio.to_thread(partial(self._show, identity, limit))
 
@@ -429,6 +432,6 @@ class StoredTraces:
 
 
 def found_ids(identity: str) -> Sequence[str]:
-    """Return what of *identity* may be a request's id: all of it, or what stands before a dash."""
+    """Return the possible request ids in *identity*: all of it, and the part before a dash."""
     request, dash, _ = identity.partition("-")
     return (identity, request) if dash else (identity,)

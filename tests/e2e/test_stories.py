@@ -193,7 +193,7 @@ async def test_what_waits_is_told_until_the_spool_gives_it_up(tmp_path: Path) ->
         assert (delivery["outcome"], delivery["dead_letter"]) == ("pending", None)
         assert delivery["reason"] == "An operator paused the destination."
         lines = await lines_of(tmp_path, request, "--short")
-        assert "crm: no attempt yet; it waits in the spool for its turn" in lines
+        assert "crm: no attempt yet; it is pending in the spool" in lines
         story = await story_of(admin, request, lambda event: outcome(event) == "dead_letter")
         (delivery,) = story["events"][0]["deliveries"]
         letter = delivery["dead_letter"]
@@ -237,9 +237,9 @@ async def test_a_letter_is_told_as_it_stands_now(tmp_path: Path) -> None:
         story = await story_of(admin, request, lambda _: True)
         (delivery,) = story["events"][0]["deliveries"]
         assert (delivery["outcome"], delivery["dead_letter"]) == ("dead_letter", None)
-        assert delivery["next_step"].startswith("Its dead letter is there no more")
+        assert delivery["next_step"].startswith("Its dead letter was deleted, or replayed without")
         text = "\n".join(await lines_of(tmp_path, request, "--short"))
-        assert "its dead letter is there no more" in text
+        assert "its dead letter was deleted, or replayed without a trace" in text
 
 
 async def test_a_spool_that_cannot_be_asked_is_not_spoken_for(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ async def test_a_spool_that_cannot_be_asked_is_not_spoken_for(tmp_path: Path) ->
         await story_of(admin, request, lambda _: True)
     (tmp_path / "spool/spool.db").unlink()
     lines = await lines_of(tmp_path, request, "--short")
-    assert "crm: no attempt yet; it waits in the spool, unless that gave it up" in lines
+    assert "crm: no attempt yet; it is pending in the spool, unless the spool gave it up" in lines
 
 
 MANY = 50
@@ -312,4 +312,4 @@ async def test_what_neither_waits_nor_was_traced_is_said_to_be_unknown(tmp_path:
         file.close()
         story = await story_of(admin, request, lambda event: outcome(event) == "finished")
         (delivery,) = story["events"][0]["deliveries"]
-        assert delivery["reason"].endswith("how it ended was not traced.")
+        assert delivery["reason"].endswith("its outcome was not traced.")

@@ -344,4 +344,4 @@ def test_an_id_that_nobody_knows_is_one_sentence(tmp_path: Path) -> None:
     args = ["trace", "--config", str(tmp_path / "gateway.toml"), "x\x1b[31m"]
     result = CliRunner().invoke(main, args)
     assert result.exit_code == 1
-    assert r"nothing is kept under 'x\x1b[31m'; it may be too old" in result.output
+    assert r"no trace of 'x\x1b[31m'; it may have expired" in result.output

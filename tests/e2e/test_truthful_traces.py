@@ -45,14 +45,14 @@ async def test_what_was_not_chosen_is_not_said_to_wait(tmp_path: Path) -> None:
         other = await send(admin, "Another")
         told = await until(admin, request, stands("mail", "finished"))
         assert told["mail"]["reason"].startswith(
-            "It has left the spool without trouble: it arrived"
+            "It was delivered or declined at the first attempt"
         )
         lines = await printed(tmp_path, "trace", request, "--short")
-        assert "mail: it has left the spool without trouble: it arrived" in lines
+        assert "mail: it was delivered or declined at the first attempt; not sampled" in lines
         told = await until(admin, other, stands("mail", "pending"))
         assert told["mail"]["reason"] == "An operator paused the destination."
         lines = await printed(tmp_path, "trace", other, "--short")
-        assert "mail: no attempt yet; it waits in the spool for its turn" in lines
+        assert "mail: no attempt yet; it is pending in the spool" in lines
 
 
 async def test_what_a_removed_destination_is_owed_is_told(tmp_path: Path) -> None:

@@ -30,13 +30,13 @@ async def test_what_was_not_chosen_is_told_while_it_waits(tmp_path: Path) -> Non
         assert trace["received"]["source"] == "app"
         lines = await printed(tmp_path, "trace", request)
         assert '"event": "Viewed"' in lines
-        assert "mail: no attempt yet; it waits in the spool for its turn" in lines
-        assert "crm: it has left the spool without trouble: it arrived" in lines
+        assert "mail: no attempt yet; it is pending in the spool" in lines
+        assert "crm: it was delivered or declined at the first attempt; not sampled" in lines
         assert "write-key" not in lines
         await admin.post("/destinations/mail/resume")
         told = await until(admin, request, stands("mail", "finished"))
         assert told["mail"]["reason"].startswith(
-            "It has left the spool without trouble: it arrived"
+            "It was delivered or declined at the first attempt"
         )
 
 
@@ -55,7 +55,7 @@ async def test_what_came_before_is_not_said_to_have_gone_anywhere(tmp_path: Path
     assert [(one["destination"], one["outcome"]) for one in fresh["deliveries"]] == [
         ("crm", "pending"), ("mail", "pending"),
     ]  # fmt: skip
-    assert lines.count("no attempt yet; it waits in the spool for its turn") == 2
+    assert lines.count("no attempt yet; it is pending in the spool") == 2
 
 
 async def batch(admin: Admin, *messages: str) -> str:
@@ -78,11 +78,11 @@ async def test_what_nobody_has_any_more_is_told_by_its_id(tmp_path: Path) -> Non
         said = await printed(tmp_path, "trace", plain, fails=True)
         status, problem = await admin.call("GET", f"/api/v1/request?id={plain}")
         late = await printed(tmp_path, "trace", f"{chosen}-0", fails=True)
-    came = f"a request of this id came {format_time(at)} UTC"
-    assert f"{came}, and was not chosen to be traced" in said
-    assert "nothing of it waits, and it has no dead letter" in said
+    came = f"a request with this id arrived {format_time(at)} UTC"
+    assert f"{came}, and was not sampled" in said
+    assert "nothing of it is pending, and it has no dead letter" in said
     assert (status, f"Error: {problem['detail']}\n") == (404, said)
-    assert "any more" in late
+    assert "has expired" in late
 
 
 async def test_what_waits_says_for_what(tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ async def test_what_waits_says_for_what(tmp_path: Path) -> None:
         await admin.running.fault(**DOWN)
         first, second = await send(admin), await send(admin, "Bought")
         told = await until(admin, first, stands("mail", "retry"))
-        assert told["mail"]["next_step"].startswith("Its next try is due at 20")
+        assert told["mail"]["next_step"].startswith("Its next attempt is due at 20")
         lines = await printed(tmp_path, "trace", first, "--short")
-        assert "its next try is due at 20" in lines
+        assert "its next attempt is due at 20" in lines
         behind = await until(
             admin, second, lambda told: "behind" in told.get("mail", {}).get("reason", "")
         )
@@ -121,13 +121,15 @@ async def test_a_replay_that_waits_is_told_from_a_letter_that_was_dropped(tmp_pa
         await admin.post("/dead-letters/replay", {"ids": letters[:1]})
         await admin.post("/dead-letters/delete", {"ids": letters[1:]})
         told = await until(admin, first, stands("mail", "dead_letter"))
-        assert told["mail"]["next_step"] == "Its dead letter was replayed, and waits for its turn."
+        assert told["mail"]["next_step"] == "Its dead letter was replayed, and is pending."
         assert "its dead letter was replayed" in await printed(tmp_path, "trace", first)
         told = await until(admin, second, stands("mail", "dead_letter"))
         assert told["mail"]["next_step"].startswith(
-            "Its dead letter is there no more, and nothing of"
+            "Its dead letter was deleted, or replayed without"
         )
-        assert "nothing of it waits" in await printed(tmp_path, "trace", second)
+        assert "its dead letter was deleted, or replayed without a trace" in await printed(
+            tmp_path, "trace", second
+        )
 
 
 async def test_what_is_only_shown_is_not_counted_as_traced(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_pause_is_told_of_once_it_lasts() -> None:
     assert story.at(0, DOWN) == story.at(59, DOWN) == []
     (alert,) = story.at(60, DOWN)
     assert (alert.kind, alert.state, alert.since, alert.value) == (*FIRING[0], START, 60)
-    assert alert.text == "Nothing is sent to crm, for 60 seconds now: answered 401: no such key"
+    assert alert.text == "Nothing has been sent to crm for 60 seconds: answered 401: no such key"
     assert story.at(61, DOWN) == story.at(3659, DOWN) == []
     assert said(story.at(3660, DOWN)) == FIRING
     (over,) = story.at(3700, WELL)
@@ -93,7 +93,7 @@ def test_an_old_backlog_is_told_of_with_its_age() -> None:
         901,
         900,
     )
-    assert alert.text == "crm is 15 minutes behind: 4 requests are owed to it"
+    assert alert.text == "crm is 15 minutes behind: 4 requests are pending"
     assert said(story.at(2, DestinationReading("crm", oldest=START - 1))) == [
         ("backlog_old", "resolved")
     ]
@@ -109,7 +109,7 @@ def test_dead_letters_are_told_of_as_they_are_added() -> None:
     )
     (alert,) = story.at(30, DestinationReading("crm", dead=43))
     assert (alert.kind, alert.value) == ("dead_letters", 3)
-    assert "crm has 3 more dead letters, 43 in all" in alert.text
+    assert "crm has 3 new dead letters, 43 in total" in alert.text
     assert story.at(45, DestinationReading("crm", dead=50)) == []
     (alert,) = story.at(3630, DestinationReading("crm", dead=52))
     assert alert.value == 9
@@ -145,9 +145,9 @@ def test_a_gateway_that_takes_nothing() -> None:
     assert story.at(0, full) == []
     (alert,) = story.at(60, full)
     assert (alert.kind, alert.destination) == ("not_accepting", "")
-    assert alert.text == "The gateway takes no events, for 60 seconds now: the disk is full"
+    assert alert.text == "The gateway has accepted no events for 60 seconds: the disk is full"
     (over,) = story.at(75, DestinationReading(""))
-    assert over.text == "The gateway takes events again, after 75 seconds"
+    assert over.text == "The gateway accepts events again, after 75 seconds"
 
 
 def test_what_is_unaccounted_for_is_told_at_once() -> None:
@@ -155,15 +155,12 @@ def test_what_is_unaccounted_for_is_told_at_once() -> None:
     story = Story()
     (alert,) = story.at(0, DestinationReading("crm", missing=1))
     assert (alert.kind, alert.state, alert.destination) == ("unaccounted", "firing", "crm")
-    assert alert.text == (
-        "Events for crm are unaccounted for: 1 delivery fewer ended or wait than were "
-        "accepted for it"
-    )
+    assert alert.text == "Deliveries to crm are unaccounted for: 1 delivery missing"
     assert story.at(15, DestinationReading("crm", missing=2)) == []
     (over,) = story.at(30, WELL)
-    assert over.text == "All events for crm are accounted for again, after 30 seconds"
+    assert over.text == "All deliveries to crm are accounted for again, after 30 seconds"
     (alert,) = story.at(45, DestinationReading("crm", missing=-7))
-    assert "7 deliveries more ended or wait than were accepted for it" in alert.text
+    assert "7 deliveries more than were accepted" in alert.text
 
 
 @pytest.mark.parametrize(

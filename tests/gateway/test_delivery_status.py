@@ -5,13 +5,13 @@ import pytest
 from gateway.spool import DeliveryRef, Entry, PendingRequest, WaitingDelivery
 from gateway.testing.spool.contract import entry
 from gateway.trace.delivery_status import (
-    BEHIND,
-    DROPPED,
-    EITHER,
-    LEFT,
+    DELETED,
+    FINISHED,
+    FINISHED_NOT_SAMPLED,
+    NOT_SAMPLED,
+    PARKED,
+    PENDING_OR_EVICTED,
     REPLAYED,
-    UNLESS,
-    WELL,
     DeliveryState,
     DeliveryStatus,
     delivery_states,
@@ -19,7 +19,7 @@ from gateway.trace.delivery_status import (
 from gateway.trace.records import AttemptRecord, Outcome
 
 SENT: Entry = entry("r1", crm=(0, 1), mail=(0,))
-TURN = "it waits in the spool for its turn"
+TURN = "it is pending in the spool"
 
 
 def tried(outcome: Outcome) -> AttemptRecord:
@@ -41,14 +41,14 @@ NEXT = WaitingDelivery(DeliveryRef(1, 0), 1_700_000_000.0)
     [
         ((), standing(None), TURN),
         ((), standing(WaitingDelivery(DeliveryRef(1, 0), 0.0)), TURN),
-        ((), standing(WaitingDelivery(DeliveryRef(1, 0), 5.0, parked=True)), BEHIND),
-        ((), None, LEFT),
-        (("retry",), standing(NEXT), "its next try is due at 2023-11-14 22:13:20 UTC"),
-        (("retry",), None, LEFT),
+        ((), standing(WaitingDelivery(DeliveryRef(1, 0), 5.0, parked=True)), PARKED),
+        ((), None, FINISHED),
+        (("retry",), standing(NEXT), "its next attempt is due at 2023-11-14 22:13:20 UTC"),
+        (("retry",), None, FINISHED),
         (("retry", "delivered"), None, ""),
         (("delivered",), standing(None), ""),
         (("dead_letter",), standing(WaitingDelivery(DeliveryRef(1, 0), 0.0)), REPLAYED),
-        (("dead_letter",), None, DROPPED),
+        (("dead_letter",), None, DELETED),
     ],
 )
 def test_a_delivery_is_told_by_its_last_try_and_the_spool(
@@ -62,9 +62,9 @@ def test_a_delivery_is_told_by_its_last_try_and_the_spool(
 def test_what_was_not_chosen_or_cannot_be_asked_is_not_guessed() -> None:
     """Without a trace only what goes wrong is known; without the spool not even what waits."""
     end = DeliveryStatus("crm", "", (), None)
-    assert end.words(traced=False) == WELL
-    assert end.words(traced=False, asked=False) == EITHER
-    assert end.words(traced=True, asked=False) == UNLESS
+    assert end.words(traced=False) == FINISHED_NOT_SAMPLED
+    assert end.words(traced=False, asked=False) == NOT_SAMPLED
+    assert end.words(traced=True, asked=False) == PENDING_OR_EVICTED
     assert (
         DeliveryStatus("crm", "", [tried("dead_letter")], None).words(traced=True, asked=False)
         == ""

@@ -114,7 +114,7 @@ async def test_records_of_an_older_schema_are_thrown_away(store: TraceWriter) ->
     store.close()
     with apsw.Connection(str(store.path)) as connection:
         connection.pragma("user_version", 1)
-    with pytest.raises(TraceError, match=r"another version of the gateway wrote it \(schema 1\)"):
+    with pytest.raises(TraceError, match=r"written by another version of the gateway \(schema 1\)"):
         TraceReader(store.path)
     TraceWriter(store.path, 3600, 64 << 20).close()
     assert TraceReader(store.path).lines() == []
@@ -233,7 +233,7 @@ async def test_a_file_that_is_only_just_being_made_holds_nothing(
         path.touch()
     assert await StoredTraces(path).find() == []
     assert await StoredTraces(path).show("r000001") == []
-    with pytest.raises(NoTraceFile, match=r"traces\.db: nothing was traced yet, or \[trace\] is"):
+    with pytest.raises(NoTraceFile, match=r"traces\.db: no traces yet, or \[trace\] has enabled"):
         TraceReader(path)
 
 
