@@ -10,6 +10,7 @@
   - TransportError        a destination sent no response: retried
   - SpoolError            the spool cannot read or write: the sender should try again later
   - TraceError            traces cannot be read: the admin API and the command line say so
+  - UnknownName           somebody asks for a name that does not exist: exit status 2, 400 or 404
 """
 
 from enum import StrEnum
@@ -195,3 +196,7 @@ class SpoolError(GatewayError):
 
 class TraceError(GatewayError):
     """Traces cannot be read."""
+
+
+class UnknownName(GatewayError):
+    """A command or a call names something that does not exist."""

@@ -41,7 +41,7 @@ _ADVICE: dict[tuple[type[apsw.Error], ...], str] = {
 }
 
 
-class SchemaError(Exception):
+class SchemaVersionError(Exception):
     """The file has another schema than this gateway.
 
     Attributes:
@@ -80,7 +80,7 @@ def open_file(  # noqa: PLR0913 - each is a property of the file or of the conne
         prepare: called with the connection before the file is created or read.
 
     Raises:
-        SchemaError: the file is newer, or is older and must not be migrated.
+        SchemaVersionError: the file is newer, or is older and must not be migrated.
         apsw.Error: the disk fails; `describe` explains it.
     """
     if not readonly:
@@ -107,7 +107,7 @@ def _migrate(connection: apsw.Connection, schema: Sequence[str], *, migrate: boo
     if version == len(schema):
         return
     if version > len(schema) or not migrate:
-        raise SchemaError(version, len(schema))
+        raise SchemaVersionError(version, len(schema))
     with transaction(connection):
         for script in schema[connection.pragma("user_version") :]:
             connection.execute(script)

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from gateway.errors import UnknownName
+
 
 def did_you_mean(
     word: str, known: Iterable[str], cutoff: float = 0.6, *, only: bool = False
@@ -22,3 +24,20 @@ def did_you_mean(
     if only:
         return ""
     return f"known: {', '.join(words)}" if words else "none is defined"
+
+
+def check_name(kind: str, name: str, known: Iterable[str], *, more: str = "") -> None:
+    """Check that a name exists.
+
+    Args:
+        kind: what it names, such as ``destination``.
+        name: the name.
+        known: the valid names.
+        more: what the message says of the name besides, such as `` for --from``.
+
+    Raises:
+        UnknownName: it does not exist; the message names the most similar one, or all.
+    """
+    names = set(known)
+    if name not in names:
+        raise UnknownName(f"there is no {kind} {name!r}{more}; {did_you_mean(name, names)}")

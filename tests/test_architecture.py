@@ -36,8 +36,8 @@ ground
 
 GROUND = """
 redact verdict http_client event_fields event_diff
-http json_text
-event errors suggestions sqlite log_limit early_hangup __init__
+http json_text suggestions
+event errors sqlite log_limit early_hangup __init__
 """
 """The modules of the ground, which has stairs of its own."""
 

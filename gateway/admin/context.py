@@ -16,8 +16,10 @@ from aiohttp.typedefs import Handler
 from gateway.admin.sampler import ActivitySampler
 from gateway.app import Gateway
 from gateway.delivery import Worker
-from gateway.errors import ConfigError, GatewayError, SpoolError, TraceError
+from gateway.errors import ConfigError, GatewayError, SpoolError, TraceError, UnknownName
 from gateway.reload import Reloader
+from gateway.suggestions import check_name
+from gateway.trace.records import TraceFilter
 
 CONTENT_TYPE = "application/problem+json"
 SERVER_ERROR = 500
@@ -84,6 +86,9 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
         return ApiProblem(422, detail, problems=error.problems).answer()
     except (SpoolError, TraceError) as error:
         return ApiProblem(503, str(error)).answer()
+    except UnknownName as error:
+        status = 404 if "name" in request.match_info else 400
+        return ApiProblem(status, str(error)).answer()
     except GatewayError as error:
         return ApiProblem(409, str(error)).answer()
     except web.HTTPException as error:
@@ -245,14 +250,31 @@ class AdminContext:
         """Return the worker of a destination.
 
         Raises:
-            Problem: there is none, or a reload is just removing it.
+            UnknownName: there is none, or a reload is just removing it.
         """
         workers = self.gateway.workers
-        if name not in workers or name not in self.gateway.config.destinations:
-            raise self.unknown(name)
+        check_name("destination", name, workers.keys() & self.gateway.config.destinations.keys())
         return workers[name]
 
-    def unknown(self, name: str) -> ApiProblem:
-        """Return what there is to say of a destination that there is not."""
-        known = ", ".join(sorted(self.gateway.workers)) or "none"
-        return ApiProblem(404, f"there is no destination {name!r}; there is {known}")
+    async def check_names(self, source: str | None, destination: str | None) -> None:
+        """Check the names by which somebody selects; None selects all.
+
+        Names that only traces or the spool still have are valid, too.
+
+        Raises:
+            UnknownName: one does not exist.
+        """
+        gateway = self.gateway
+        find = gateway.observer.traces.find
+        config = gateway.config
+        if (
+            source is not None
+            and source not in config.sources
+            and not await find(TraceFilter(source=source), limit=1)
+        ):
+            check_name("source", source, config.sources)
+        if destination is None or destination in config.destinations:
+            return
+        if not await find(TraceFilter(destination=destination), limit=1):
+            known = {*config.destinations, *await gateway.spool.orphans()}
+            check_name("destination", destination, known)

@@ -118,7 +118,8 @@ class DeadLettersMoved(msgspec.Struct, frozen=True):
 @endpoint("GET", "/dead-letters")
 async def list_dead_letters(desk: AdminContext, query: Listing) -> DeadLetterPage:
     """List dead letters, the oldest first."""
-    found = await desk.gateway.spool.dead_letters(query.letters(), query.after, query.limit)
+    which = await _checked(desk, query)
+    found = await desk.gateway.spool.dead_letters(which, query.after, query.limit)
     following = found[-1].id if len(found) == query.limit else None
     return DeadLetterPage([summarize(dead, desk.hide) for dead in found], following)
 
@@ -126,7 +127,7 @@ async def list_dead_letters(desk: AdminContext, query: Listing) -> DeadLetterPag
 @endpoint("GET", "/dead-letter-groups")
 async def list_dead_letter_groups(desk: AdminContext, query: DeadLetterQuery) -> Groups:
     """Group dead letters by destination and reason, the largest groups first."""
-    found = await desk.gateway.spool.letter_groups(query.letters(), limit=100)
+    found = await desk.gateway.spool.letter_groups(await _checked(desk, query), limit=100)
     return Groups([replace(one, reason=desk.hide(one.reason)) for one in found])
 
 
@@ -177,12 +178,23 @@ async def _move(
         ids = which.ids
     else:
         assert isinstance(which.filter, DeadLetterQuery)  # noqa: S101 - one of the two is given
-        ids = await _page(desk, which.filter.letters(), which.after)
+        ids = await _page(desk, await _checked(desk, which.filter), which.after)
         following = ids[-1] if len(ids) == MOST else None
     moved = await act(ids) if ids else 0
     if moved:
         log.info(event, dead_letters=moved)
     return DeadLettersMoved(moved, following)
+
+
+async def _checked(desk: AdminContext, query: DeadLetterQuery) -> DeadLetterFilter:
+    """Return the filter of a query.
+
+    Raises:
+        UnknownName: there is no such destination.
+    """
+    which = query.letters()
+    await desk.check_names(None, which.destination)
+    return which
 
 
 async def _page(desk: AdminContext, which: DeadLetterFilter, after: int) -> list[int]:

@@ -13,6 +13,7 @@ from gateway.admin.endpoint import Endpoint, Name, endpoint
 from gateway.errors import SpoolError
 from gateway.redact import without_password
 from gateway.spool import Balance, GivenUp, QueueDepth, Spool
+from gateway.suggestions import check_name
 
 UNKNOWN = {404: "There is no such destination."}
 
@@ -169,8 +170,7 @@ async def _shown(desk: AdminContext, name: str) -> Destination:
     depths = await desk.gateway.spool.depths()
     held = await balances(desk.gateway.spool)
     desk.worker(name)  # a reload may have removed it meanwhile
-    if name not in depths:
-        raise desk.unknown(name)
+    check_name("destination", name, depths)
     return described(desk, name, depths[name], held.get(name))
 
 

@@ -239,7 +239,7 @@ def _operation(
 ) -> dict[str, Any]:
     refusals = {**ALWAYS, **found.refuses}
     if found.takes:
-        refusals[400] = "What is asked cannot be read."
+        refusals[400] = "The request cannot be read, or names something that does not exist."
     operation: dict[str, Any] = {
         "operationId": found.serve.__name__,
         "summary": found.summary,

@@ -139,7 +139,7 @@ async def list_entrances(desk: AdminContext) -> PlaygroundSources:
     return PlaygroundSources(found)
 
 
-@endpoint("POST", "/explain", refuses={409: "There is no such source, or no such endpoint."})
+@endpoint("POST", "/explain", refuses={409: "It is not clear which endpoint is meant."})
 async def explain_request(desk: AdminContext, body: PlaygroundRequest) -> PlaygroundResult:
     """Show what would become of a request, step by step; nothing is stored or sent.
 

@@ -173,7 +173,9 @@ async def list_traces(desk: AdminContext, query: TraceQuery) -> LinePage:
     check_traced(desk)
     before = None if query.before is UNSET else query.before
     limit = query.limit
-    lines = await desk.gateway.observer.traces.find(query.which(), before, limit)
+    which = query.which()
+    await desk.check_names(which.source, which.destination)
+    lines = await desk.gateway.observer.traces.find(which, before, limit)
     return LinePage(lines, lines[-1].number if len(lines) == limit else None)
 
 
@@ -201,7 +203,9 @@ async def tail(desk: AdminContext, http: web.Request, query: TailQuery) -> web.S
     Of more than 500 lines a second the rest is left out, and an event ``skipped`` says how many.
     The stream ends, after an event ``dropped``, where its reader does not keep up.
     """
-    return await desk.streams.send(http, _parts(desk, query.which()))
+    which = query.which()
+    await desk.check_names(which.source, which.destination)
+    return await desk.streams.send(http, _parts(desk, which))
 
 
 async def _parts(desk: AdminContext, which: TraceFilter) -> AsyncIterator[bytes | None]:

@@ -2,9 +2,10 @@
 
 import msgspec
 
-from gateway.admin.context import AdminContext, ApiProblem
+from gateway.admin.context import AdminContext
 from gateway.admin.endpoint import Endpoint, Name, endpoint
 from gateway.mapping import EventMapping, Row, Switch
+from gateway.suggestions import check_name
 
 
 class VendorInfo(msgspec.Struct, frozen=True):
@@ -77,9 +78,7 @@ async def list_vendors(desk: AdminContext) -> Vendors:
 async def show_vendor(desk: AdminContext, name: Name) -> VendorTables:
     """Show how a vendor's fields map to the event's."""
     registry = desk.gateway.registry
-    if name not in registry.vendors:
-        known = ", ".join(registry.vendors)
-        raise ApiProblem(404, f"there is no vendor {name!r}; there is {known}")
+    check_name("vendor", name, registry.vendors)
     halves = [half[name] for half in (registry.inputs, registry.outputs) if name in half]
     endpoints: dict[str, EventMapping] = {}
     for half in halves:

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from gateway.cli.errors import InvalidConfig
-from gateway.errors import ConfigError, GatewayError
+from gateway.cli.errors import InvalidConfig, InvalidName
+from gateway.errors import ConfigError, GatewayError, UnknownName
 
 COMMANDS = {
     "demo": "Start the sandbox and the gateway, and print example requests.",
@@ -70,6 +70,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except ConfigError as error:
             raise InvalidConfig(error.problems) from error
+        except UnknownName as error:
+            raise InvalidName(str(error)) from error
         except GatewayError as error:
             raise click.ClickException(str(error)) from error
 

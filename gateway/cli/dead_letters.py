@@ -13,13 +13,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from gateway.cli.output import config_option, console, redactor_of, strip_control_characters, table
 from gateway.cli.text import lines
-from gateway.config.loader.load import load_spool
+from gateway.config.loader.load import load_names, load_spool
 from gateway.plugin.quantities import duration
 from gateway.spool import Balance, DeadLetterFilter
 from gateway.spool.dead_letters import DeadLetterSummary, format_time, summarize
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.spool.values import Cause
-from gateway.suggestions import did_you_mean
+from gateway.suggestions import check_name
 
 PAGE_SIZE = 200
 """Dead letters that are replayed or deleted in one transaction."""
@@ -77,12 +77,12 @@ def _store(path: Path, destination: str | None = None) -> Iterator[DeadLetterSto
     """Open the dead letters of the configuration's spool.
 
     Raises:
-        click.ClickException: the spool never had an event for *destination*.
+        UnknownName: there is no *destination*, and there never was one in this spool.
     """
     with DeadLetterStore(load_spool(path).path) as store:
-        if destination is not None and destination not in (known := store.balances()):
-            hint = did_you_mean(destination, known)
-            raise click.ClickException(f"there is no destination {destination!r}; {hint}")
+        if destination is not None:
+            known = {*store.balances(), *load_names(path, "destinations")}
+            check_name("destination", destination, known)
         yield store
 
 

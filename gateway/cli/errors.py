@@ -1,4 +1,4 @@
-"""Print a configuration's problems on the command line."""
+"""Errors on the command line."""
 
 from typing import Any
 
@@ -23,3 +23,9 @@ class InvalidConfig(click.ClickException):
         for problem in self.problems:
             where, colon, what = problem.partition(": ")
             click.echo(click.style(f"  {where}{colon}", fg="red") + what, err=True)
+
+
+class InvalidName(click.ClickException):
+    """An option or an argument names something that does not exist. Exit status 2."""
+
+    exit_code = 2

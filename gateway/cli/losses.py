@@ -7,11 +7,12 @@ import click
 import orjson
 
 from gateway.cli.output import console, table, title
+from gateway.errors import UnknownName
 from gateway.losses.field_outcomes import reason_of
 from gateway.losses.full_events import full_events
 from gateway.losses.vendor_pairs import EventLosses, Pair, pairs, vendors
 from gateway.plugin.registry import load_plugins
-from gateway.suggestions import did_you_mean
+from gateway.suggestions import check_name
 
 MAX_NAMES = 3
 """Up to this many names of events are listed; above it, their number is printed."""
@@ -31,18 +32,15 @@ def losses(source: str | None, target: str | None, event: str | None, *, as_json
     registry = load_plugins()
     known = vendors(registry)
     for name in (source, target):
-        if name is not None and name not in known:
-            what = f"there is no vendor {name!r} that both reads and writes"
-            raise click.UsageError(f"{what}; {did_you_mean(name, known)}")
+        if name is not None:
+            check_name("vendor", name, known, more=" that both reads and writes")
     found = {
         pair: {kind: losses for kind, losses in kinds.items() if event in {None, kind}}
         for pair, kinds in pairs(registry, source, target).items()
     }
     if event is not None and not any(found.values()):
-        kinds = [kind for kind, _ in full_events()]
-        raise click.UsageError(
-            f"no such event {event!r} between these vendors; {did_you_mean(event, kinds)}"
-        )
+        check_name("event", event, [kind for kind, _ in full_events()])
+        raise UnknownName(f"there is no event {event!r} between these vendors")
     if as_json:
         click.echo(_json(found))
     elif source and target:

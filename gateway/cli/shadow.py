@@ -17,7 +17,7 @@ from gateway.shadow.report import EventLine, FieldLine, ShadowReport, Spelt, rep
 from gateway.shadow.store import ShadowStore
 from gateway.shadow.tally import Count, Key
 from gateway.spool.dead_letters import format_time
-from gateway.suggestions import did_you_mean
+from gateway.suggestions import check_name
 
 MAX_NAMES = 3
 """Names of events that are listed for a reason."""
@@ -47,11 +47,7 @@ def report_(path: Path, destination: str | None, accepted: Sequence[str], *, as_
     file = ShadowStore(load_spool(path).path)
     counts = _by_destination(file.read())
     if destination is not None and destination not in counts:
-        known = {*counts, *file.names()}
-        if destination not in known:
-            raise click.ClickException(
-                f"no shadow {destination!r}; {did_you_mean(destination, known)}"
-            )
+        check_name("shadow", destination, {*counts, *file.names()})
         counts[destination] = {}
     wire_name = _wire_names()
     reports = [
@@ -74,7 +70,11 @@ def report_(path: Path, destination: str | None, accepted: Sequence[str], *, as_
 @click.option("--destination", metavar="NAME", help="Only this shadow.")
 def reset(path: Path, destination: str | None) -> None:
     """Delete the report's counts, to start again after a change of routes, for example."""
-    cleared = ShadowStore(load_spool(path).path).clear(destination)
+    file = ShadowStore(load_spool(path).path)
+    if destination is not None:
+        known = {*_by_destination(file.read()), *file.names()}
+        check_name("shadow", destination, known)
+    cleared = file.clear(destination)
     click.echo("the counts were deleted" if cleared else "there was nothing to delete")
 
 

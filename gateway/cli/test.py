@@ -11,6 +11,7 @@ from gateway.event_diff import MISSING, Difference
 from gateway.explain import Explainer
 from gateway.explain.assertions import Mismatch, RouteTestResult, run_route_test
 from gateway.plugin.registry import load_plugins
+from gateway.suggestions import check_name
 
 NO_TESTS = """{path} has no tests; add one, such as
 
@@ -41,8 +42,8 @@ def test(path: Path, *, only: str, explain: bool) -> None:
     config = load(path, registry, stand_ins=True)
     chosen = [case for case in config.tests if only.lower() in case.config.name.lower()]
     if not chosen:
-        if only:
-            raise click.ClickException(f"no test in {path} has {only!r} in its name")
+        if only and config.tests:
+            check_name("test", only, [case.config.name for case in config.tests])
         raise click.ClickException(NO_TESTS.format(path=path))
     explainer = Explainer(config, registry)
     out = console(hide=explainer.redactor.text)

@@ -15,7 +15,7 @@ from watchfiles import watch
 
 from gateway.cli.output import config_option, console, redactor_of, strip_control_characters
 from gateway.cli.text import tail_line, trace_lines
-from gateway.config.loader.load import load_spool, load_trace
+from gateway.config.loader.load import load_names, load_spool, load_trace
 from gateway.config.operations import TraceConfig
 from gateway.errors import SpoolError, TraceError
 from gateway.plugin.registry import load_plugins
@@ -24,6 +24,7 @@ from gateway.routing.router import Router
 from gateway.spool import DeadLetterFilter
 from gateway.spool.dead_letters import DeadLetterSummary, summarize
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
+from gateway.suggestions import check_name
 from gateway.trace.delivery_status import (
     MOST,
     DeliveryState,
@@ -182,6 +183,11 @@ def tail(path: Path, lines: int, count: int | None, *, as_json: bool, **which: A
     Above [trace] success_rate_limit successes are sampled; failed deliveries never are.
     """
     out, left, file = console(), count, load_trace(path)
+    source, destination = which["source"], which["destination"]
+    if source is not None and not _is_traced(file, TraceFilter(source=source)):
+        check_name("source", source, load_names(path, "sources"))
+    if destination is not None and not _is_traced(file, TraceFilter(destination=destination)):
+        check_name("destination", destination, load_names(path, "destinations"))
     for line in _follow(file, TraceFilter(**which), lines):
         if as_json:
             click.echo(msgspec.json.encode(line))
@@ -191,6 +197,13 @@ def tail(path: Path, lines: int, count: int | None, *, as_json: bool, **which: A
             left -= 1
             if not left:
                 return
+
+
+def _is_traced(file: Path, which: TraceFilter) -> bool:
+    """Return whether there are traces of a source or destination, configured or not."""
+    with contextlib.suppress(NoTraceFile), open_traces(file) as reader:
+        return bool(reader.lines(which, limit=1))
+    return False
 
 
 def _follow(file: Path, which: TraceFilter, earlier: int) -> Iterator[TraceLine]:

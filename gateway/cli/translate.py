@@ -8,7 +8,7 @@ import click
 import orjson
 
 from gateway.cli.output import console, table
-from gateway.errors import Rejected, Unrenderable
+from gateway.errors import Rejected, UnknownName, Unrenderable
 from gateway.event import Event, as_json
 from gateway.http import Request, Response
 from gateway.json_text import dumps, loads
@@ -16,7 +16,7 @@ from gateway.losses.field_outcomes import FieldOutcome, derived, field_outcomes
 from gateway.plugin.registry import load_plugins, placeholder_output
 from gateway.plugin.vendor import JSON, Input, Output
 from gateway.redact import Redactor
-from gateway.suggestions import did_you_mean
+from gateway.suggestions import check_name, did_you_mean
 from gateway.verdict import Declined
 
 MAX_VALUE = 40
@@ -49,10 +49,7 @@ def translate(source: str, target: str, path: str | None, file: IO[bytes]) -> No
 
 
 def _named(name: str, known: Mapping[str, V], option: str) -> V:
-    if name not in known:
-        raise click.UsageError(
-            f"there is no vendor {name!r} for {option}; {did_you_mean(name, known)}"
-        )
+    check_name("vendor", name, known, more=f" for {option}")
     return known[name]
 
 
@@ -99,7 +96,7 @@ def _endpoint(reader: Input, path: str) -> str:
         if candidate in reader.endpoints and path in {wanted, candidate}:
             return candidate
     known = (endpoint.partition(" ")[2] for endpoint in reader.endpoints)
-    raise click.UsageError(f"{reader.name} has no endpoint {path!r}; {did_you_mean(wanted, known)}")
+    raise UnknownName(f"{reader.name} has no endpoint {path!r}; {did_you_mean(wanted, known)}")
 
 
 def _request(endpoint: str, body: bytes) -> Request:

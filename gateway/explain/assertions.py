@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.config.route_tests import ExpectedRequestConfig, RouteTest, RouteTestConfig
+from gateway.errors import UnknownName
 from gateway.event_diff import MISSING, Difference, diff_json, json_equal, leaf_values
 from gateway.explain.explainer import Explainer
 from gateway.explain.models import ExplainRequest, ExplainRequestError, Explanation, OutgoingRequest
@@ -51,7 +52,7 @@ def run_route_test(
     """
     try:
         explanation = explaining.explain(_asked(case))
-    except ExplainRequestError as error:
+    except (ExplainRequestError, UnknownName) as error:
         return RouteTestResult(case, (Mismatch("", str(error)),), None)
     config, refusal = case.config, explanation.refusal
     if refusal is not None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from gateway.config import Config
 from gateway.config.models import destinations_of
-from gateway.errors import Fault, Rejected
+from gateway.errors import Fault, Rejected, UnknownName
 from gateway.event import Event
 from gateway.explain.models import ExplainRequest, ExplainRequestError, Refusal
 from gateway.http import ClientInfo, Request, Response
@@ -13,7 +13,7 @@ from gateway.ingest.events import plan_events, read_events, without_unused_clien
 from gateway.ingest.sources import Source, SourceIndex
 from gateway.plugin.registry import PluginRegistry
 from gateway.plugin.vendor import JSON, json_response
-from gateway.suggestions import did_you_mean
+from gateway.suggestions import check_name, did_you_mean
 from gateway.tracking import PlannedEvents
 from gateway.tracking.plan import PlanResult
 
@@ -95,12 +95,9 @@ class DryRunIngest:
         return self._taken(source, request)
 
     def _named(self, name: str) -> Source:
-        if name in self._sources:
-            return self._sources[name]
         if name:
-            raise ExplainRequestError(
-                f"there is no source {name!r}; {did_you_mean(name, self._sources)}"
-            )
+            check_name("source", name, self._sources)
+            return self._sources[name]
         if len(self._sources) == 1:
             return next(iter(self._sources.values()))
         known = ", ".join(self._sources)
@@ -201,7 +198,7 @@ def _endpoint(source: Source, written: str) -> tuple[str, str]:
     if not methods:
         paths = {endpoint.partition(" ")[2] for endpoint in known}
         vendor = source.input.name
-        raise ExplainRequestError(
+        raise UnknownName(
             f"{vendor} has no endpoint {plain!r} for events; {did_you_mean(plain, paths)}"
         )
     default = "POST" if "POST" in methods else methods[0]

@@ -9,7 +9,7 @@ import apsw
 
 from gateway.errors import SpoolError
 from gateway.shadow.tally import Count, Key
-from gateway.sqlite import SchemaError, describe, open_file
+from gateway.sqlite import SchemaVersionError, describe, open_file
 
 FILE = "shadow.db"
 _CREATE = """
@@ -112,7 +112,7 @@ class ShadowStore:
                 yield connection
             finally:
                 connection.close()
-        except SchemaError as error:
+        except SchemaVersionError as error:
             raise SpoolError(f"{self.path}: {error}; start that version") from error
         except apsw.Error as error:
             raise SpoolError(describe(error, self.path)) from error

@@ -17,7 +17,7 @@ import apsw
 import msgspec
 
 from gateway.errors import TraceError
-from gateway.sqlite import DAMAGED, SchemaError, describe, fetch, open_file, transaction
+from gateway.sqlite import DAMAGED, SchemaVersionError, describe, fetch, open_file, transaction
 from gateway.trace.records import (
     ALL_LINES,
     AttemptRecord,
@@ -51,7 +51,7 @@ CREATE INDEX record_anonymous ON record(anonymous_id) WHERE kind = 'event' AND a
 SCHEMA = (_CREATE, "DELETE FROM record")
 """One script per version of the schema. The second renames fields; records of the first version are
 deleted, because traces may be lost."""
-UNREADABLE = (*DAMAGED, SchemaError)
+UNREADABLE = (*DAMAGED, SchemaVersionError)
 """Errors after which the file is replaced by a new one."""
 _INSERT = (
     "INSERT OR IGNORE INTO record(kind, at, failed, shown, request, event, source, destination, "

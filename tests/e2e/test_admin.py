@@ -345,7 +345,7 @@ async def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
             ("POST", "/dead-letters/delete", {"ids": [1], "pad": "x" * 300_000}, 413, "Too Large"),
             ("GET", "/destinations/crm/pause", None, 405, "POST"),
             ("GET", "/nothing", None, 404, "openapi.json"),
-            ("GET", "/destinations/cmr", None, 404, "crm, mail"),
+            ("GET", "/destinations/cmr", None, 404, "did you mean crm?"),
         ):
             found, problem = await admin.call(method, f"/api/v1{path}", body)
             assert (found, problem["status"]) == (status, status), problem

@@ -120,7 +120,7 @@ async def test_a_list_shows_what_a_person_needs(place: Place) -> None:
 async def test_an_unknown_destination_is_an_error(place: Place, command: str) -> None:
     """A misspelt destination is told with the nearest name, and nothing is done."""
     found = await place.gateway(command, "--destination", "crn")
-    assert found.exit_code == 1
+    assert found.exit_code == 2
     assert found.stderr == "Error: there is no destination 'crn'; did you mean crm?\n"
     assert len(await place.ids()) == 4
 

@@ -241,8 +241,8 @@ def test_there_must_be_a_test(tmp_path: Path) -> None:
     assert shown.exit_code == 1
     assert "has no tests; add one" in shown.output
     shown = test(tmp_path, "expect = []", "--name", "nonesuch")
-    assert shown.exit_code == 1
-    assert "no test in" in shown.output
+    assert shown.exit_code == 2
+    assert "there is no test 'nonesuch'; known: " in shown.output
 
 
 def test_two_tests_of_one_name_are_both_run(tmp_path: Path) -> None:

@@ -493,14 +493,13 @@ def test_the_report_speaks_json(seen: Path) -> None:
 def test_the_report_names_the_nearest(seen: Path) -> None:
     """An unknown shadow is told with a known one."""
     found = shadow("report", "--config", seen, "--destination", "nwe")
-    assert found.exit_code == 1
+    assert found.exit_code == 2
     assert "no shadow 'nwe'; did you mean new?" in found.stderr
 
 
 def test_what_was_seen_can_be_forgotten(seen: Path) -> None:
-    """After ``clear`` there is nothing to report, and the report says how to begin."""
-    assert shadow("reset", "--config", seen, "--destination", "other").stdout == (
-        "there was nothing to delete\n"
-    )
+    """After ``reset`` there is nothing to report, and the report says how to begin."""
+    assert shadow("reset", "--config", seen, "--destination", "other").exit_code == 2
     assert shadow("reset", "--config", seen).stdout == "the counts were deleted\n"
+    assert shadow("reset", "--config", seen).stdout == "there was nothing to delete\n"
     assert "no shadow has seen an event yet" in shadow("report", "--config", seen).stdout

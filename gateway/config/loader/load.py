@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -101,6 +101,17 @@ def load_spool(path: Path, environ: Mapping[str, str] = os.environ) -> SpoolConf
         ConfigError: the file cannot be read, or its ``[spool]`` is invalid.
     """
     return _load_one(path, "spool", SpoolConfig, environ)
+
+
+def load_names(
+    path: Path, table: Literal["sources", "destinations"], environ: Mapping[str, str] = os.environ
+) -> set[str]:
+    """Return the names of sources or destinations; the file may have mistakes otherwise."""
+    report = ConfigReport()
+    gathered = FileMerger(ReferenceResolver(environ, report), report)
+    gathered.read(path)
+    found = gathered.raw.get(table)
+    return set(found) if isinstance(found, dict) else set()
 
 
 def load_trace(path: Path, environ: Mapping[str, str] = os.environ) -> Path:

@@ -19,7 +19,7 @@ from gateway.errors import SpoolError
 from gateway.http import ClientInfo, Request
 from gateway.spool.dead_letters import reason_pattern
 from gateway.spool.values import Attempt, Deliveries, Entry, Routes, UnreadEntry, event_index
-from gateway.sqlite import DISK_FULL, SchemaError, Synchronous, describe, open_file
+from gateway.sqlite import DISK_FULL, SchemaVersionError, Synchronous, describe, open_file
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -327,7 +327,7 @@ def connect(
             path, MIGRATIONS, synchronous=SYNCHRONOUS, wait=wait, readonly=readonly,
             migrate=migrate, vfs=vfs, prepare=_prepare,
         )  # fmt: skip
-    except SchemaError as error:
+    except SchemaVersionError as error:
         what = (
             "use that version, or another spool folder"
             if error.newer
