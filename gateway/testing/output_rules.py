@@ -62,11 +62,11 @@ class OutputRules(PluginSuite):
         assert self.output.render(unsayable) == Declined(reason)
         assert self.output.losses(unsayable) == []
 
-    @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
-    def test_declared_losses_are_of_what_goes_out(self, event: Event) -> None:
+    def test_declared_losses_are_of_what_goes_out(self) -> None:
         """A declined event has no losses: it is the reason that tells what becomes of it."""
-        if isinstance(rendered(self.output, event), Declined):
-            assert self.output.losses(event) == []
+        for event in EVENTS:
+            if isinstance(rendered(self.output, event), Declined):
+                assert self.output.losses(event) == [], event
 
     def test_takes_no_settings_that_cannot_work(
         self, wrong: Mapping[str, Any], problem: str
@@ -89,20 +89,16 @@ class OutputRules(PluginSuite):
             elif sent is not None:
                 assert not any(secret in sent.reason for secret in _secrets(self.output))
 
-    @pytest.mark.parametrize("own", [False, True], ids=["foreign", "own"])
     @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
-    def test_keeps_what_json_cannot_say(
-        self,
-        event: Event,
-        own: bool,  # noqa: FBT001 - a case
-    ) -> None:
+    def test_keeps_what_json_cannot_say(self, event: Event) -> None:
         """A value that JSON has no form for keeps the event from being sent; nothing crashes."""
-        told = replace(event, origin=self.output.name if own else FOREIGN)
-        for place in FREE_PLACES:
-            sent = rendered(self.output, place(told, {"odd": [MARK]}))
-            goes_out = isinstance(sent, Request) and MARK.encode() in sent.body
-            unwritable = rendered(self.output, place(told, {"odd": [object()]}))
-            assert unwritable is None if goes_out else type(unwritable) is type(sent)
+        for origin in (FOREIGN, self.output.name):
+            told = replace(event, origin=origin)
+            for place in FREE_PLACES:
+                sent = rendered(self.output, place(told, {"odd": [MARK]}))
+                goes_out = isinstance(sent, Request) and MARK.encode() in sent.body
+                unwritable = rendered(self.output, place(told, {"odd": [object()]}))
+                assert unwritable is None if goes_out else type(unwritable) is type(sent)
 
     def test_spells_names_by_the_convention(self, naming: Naming) -> None:
         """A foreign event is named by the destination's convention; the vendor's own keeps its."""

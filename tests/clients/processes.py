@@ -8,7 +8,7 @@ import pytest
 
 from tests.clients.arrivals import CLIENTS
 from tests.e2e.running import PATIENCE
-from tests.machine import node
+from tests.external_programs import node
 
 
 def packages() -> Path:

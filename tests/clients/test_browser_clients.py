@@ -16,7 +16,7 @@ from playwright.async_api import TimeoutError as TooLate
 from tests.clients.arrivals import CLIENTS, KEY, WORDS_OF_PAGES, arrived, gateway
 from tests.clients.processes import packages
 from tests.e2e.running import PATIENCE, Running, serving
-from tests.machine import chromium
+from tests.external_programs import chromium
 
 LIBRARIES = {
     "/analytics-next/bundles": "@segment/analytics-next/dist/umd",

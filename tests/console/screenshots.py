@@ -9,9 +9,9 @@ from pathlib import Path
 
 from playwright.async_api import Page
 
-from tests.console.scene import shop, weekday
+from tests.console.demo_shop import demo_shop, send_mixed_events
 from tests.e2e.admin import Admin
-from tests.machine import chromium
+from tests.external_programs import chromium
 
 SETTLED = 1500
 """Milliseconds after which a page that asks every other second has drawn everything."""
@@ -40,7 +40,7 @@ async def going_on(admin: Admin) -> None:
     """Let events come in for as long as pictures are taken."""
     dice = random.Random(5)  # noqa: S311 - the same each time
     while True:
-        await weekday(admin, 6, dice)
+        await send_mixed_events(admin, 6, dice)
         await asyncio.sleep(0.2)
 
 
@@ -59,7 +59,7 @@ async def picture(page: Page, admin: Admin, name: str, place: str, path: Path) -
 
 async def main(folder: Path) -> None:
     """Write all pictures into *folder*."""
-    async with shop(Path(), 60) as admin, chromium() as browser:
+    async with demo_shop(Path(), 60) as admin, chromium() as browser:
         found = await places(admin)
         traffic = asyncio.get_running_loop().create_task(going_on(admin))
         for theme in ("light", "dark"):

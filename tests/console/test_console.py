@@ -9,8 +9,8 @@ import pytest
 from playwright.async_api import expect
 
 from gateway.verdict import Delivered
-from tests.console.browsing import visiting
-from tests.console.scene import say, shop, traced, view
+from tests.console.browser import visiting
+from tests.console.demo_shop import demo_shop, post, view, write_traces
 from tests.e2e.admin import SETUP, TOKEN, Admin, administered, fill
 from tests.e2e.running import PATIENCE
 
@@ -26,7 +26,7 @@ async def an_event(admin: Admin) -> str:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 async def test_every_page_is_accessible(tmp_path: Path, theme: str) -> None:
     """By axe nothing is wrong with any page, light or dark; the browser complains of nothing."""
-    async with shop(tmp_path) as admin, visiting(admin, color_scheme=theme) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(admin, color_scheme=theme) as visit:
         event = await an_event(admin)
         for place in (
             "overview", "events", f"events/{event}", "destinations", "destinations/mail",
@@ -40,7 +40,7 @@ async def test_every_page_is_accessible(tmp_path: Path, theme: str) -> None:
 
 async def test_the_overview_shows_the_house(tmp_path: Path) -> None:
     """What needs attention comes first; sources, routes and destinations are tied together."""
-    async with shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         await visit.open("overview")
         page = visit.page
         first = page.locator(".attention li").first
@@ -56,7 +56,7 @@ async def test_the_overview_shows_the_house(tmp_path: Path) -> None:
 
 async def test_events_are_watched_and_found(tmp_path: Path) -> None:
     """The live tail puts on top what happens; filters narrow it; older ones come page by page."""
-    async with shop(tmp_path, 12) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path, 12) as admin, visiting(admin) as visit:
         page = visit.page
         await visit.open("events")
         await expect(page.locator("tbody tr")).to_have_count(100)
@@ -68,7 +68,7 @@ async def test_events_are_watched_and_found(tmp_path: Path) -> None:
         await expect(page.locator("#page")).to_contain_text("No traces match these filters.")
         await page.get_by_role("button", name="Live").click()
         await expect(page.locator("#page [role=status]")).to_have_text("live")
-        await say(admin, "/push", view(4711, 1))
+        await post(admin, "/push", view(4711, 1))
         row = page.locator("tbody tr")
         await expect(row).to_have_count(1)
         await expect(row).to_contain_text("webshop → crm")
@@ -78,7 +78,7 @@ async def test_events_are_watched_and_found(tmp_path: Path) -> None:
 
 async def test_an_events_story_is_told_side_by_side(tmp_path: Path) -> None:
     """A field lights up wherever it stands; losses are marked; routes say why in words."""
-    async with shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         page = visit.page
         await visit.open(f"events/{await an_event(admin)}")
         panes = page.locator(".pane")
@@ -102,7 +102,7 @@ async def test_an_events_story_is_told_side_by_side(tmp_path: Path) -> None:
 
 async def test_a_destination_is_paused_and_goes_on(tmp_path: Path) -> None:
     """The buttons do what they say, and the page says what they did."""
-    async with shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         page = visit.page
         await visit.open("destinations/mail")
         await page.get_by_role("button", name="Pause").click()
@@ -141,7 +141,7 @@ async def test_dead_letters_are_chosen_and_replayed(tmp_path: Path) -> None:
 
 async def test_the_configuration_is_checked_and_reloaded(tmp_path: Path) -> None:
     """What is in effect is shown without credentials, with findings in the file as it is now."""
-    async with shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         page = visit.page
         path = tmp_path / "gateway.toml"
         good = path.read_text()
@@ -181,7 +181,7 @@ async def test_the_token_is_asked_for_once(tmp_path: Path) -> None:
 
 async def test_the_keyboard_is_enough(tmp_path: Path) -> None:
     """Pages, rows, search and help are reached without a mouse."""
-    async with shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         page = visit.page
         await visit.open("overview")
         await page.keyboard.type("gd")
@@ -206,7 +206,7 @@ async def test_the_keyboard_is_enough(tmp_path: Path) -> None:
 
 async def test_nothing_from_elsewhere_is_loaded(tmp_path: Path) -> None:
     """Every request of the console goes to the gateway, and its policy lets nothing else in."""
-    async with shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         asked: list[str] = []
         visit.page.on("request", lambda request: asked.append(request.url))
         for place in ("overview", "events", "destinations/mail", "vendors", "config"):
@@ -254,7 +254,7 @@ async def accepted(admin: Admin) -> int:
 
 async def test_a_request_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
     """The playground shows every step, of the destinations chosen; refusals as the vendor says."""
-    async with shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         page = visit.page
         before = await accepted(admin)
         await visit.open("playground")
@@ -283,7 +283,7 @@ async def test_a_request_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
 async def shown_within(folder: Path, traces: int) -> dict[str, float]:
     """Return the seconds until each page of events is there, beside so many traces."""
     await asyncio.to_thread(folder.mkdir)
-    await asyncio.to_thread(traced, folder / "spool" / "traces.db", traces)
+    await asyncio.to_thread(write_traces, folder / "spool" / "traces.db", traces)
     setup = SETUP.replace(f'token = "{TOKEN}"', "")
     took: dict[str, float] = {}
     async with administered(folder, setup) as admin, visiting(admin) as visit:

@@ -10,8 +10,8 @@ from gateway.config.loader.load import load as load_config
 from gateway.event import Context, Event, Properties, Traits
 from gateway.plugin.registry import load_plugins
 from gateway.routing.router import Router
-from tests.docs.completing import environment, written
 from tests.docs.pages import ROOT
+from tests.docs.snippet_config import environment, written
 
 RECIPES = dict(
     re.findall(

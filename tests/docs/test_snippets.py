@@ -18,9 +18,9 @@ from gateway.conditions.analysis import ConditionAnalysis
 from gateway.config.loader.load import load as load_config
 from gateway.config.steps import STEPS
 from gateway.plugin.registry import load_plugins
-from tests.docs.completing import environment, written
 from tests.docs.pages import ROOT, Snippet, place, snippets
 from tests.docs.session import parsed
+from tests.docs.snippet_config import environment, written
 from tests.e2e.running import PATIENCE
 
 KINDS = frozenset({

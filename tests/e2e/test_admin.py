@@ -21,8 +21,8 @@ from gateway.verdict import Delivered
 from tests.e2e.admin import AT, SETUP, TOKEN, Admin, administered, fill
 from tests.e2e.configs import filled, route
 from tests.e2e.process import ROOT
+from tests.e2e.raw_http import vendor
 from tests.e2e.running import PATIENCE, SettledEvents
-from tests.e2e.wire import vendor
 
 CANARIES = ("canary", TOKEN, "api_chrts_test")
 REFUSED = b"HTTP/1.1 500 Down\r\ncontent-length: 0\r\n\r\n"

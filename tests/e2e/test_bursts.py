@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.running import PATIENCE
 from tests.soak.load import pour
 from tests.soak.marks import EventMark, batches
-from tests.soak.stage import Stage, stage
+from tests.soak.process_harness import ProcessHarness, process_harness
 
 LATENCY = 0.1
 """Seconds that the vendor takes to answer."""
@@ -22,7 +22,7 @@ GREEDY = 100_003
 """A user whose events come many in a request."""
 
 
-async def delays(on: Stage, users: set[int], events: int) -> list[float]:
+async def delays(on: ProcessHarness, users: set[int], events: int) -> list[float]:
     """Return the seconds from acknowledgement to arrival of *events* of some users."""
     vendor, sent = on.vendors["chrts"], on.load.acknowledged
     on.load.start()
@@ -33,12 +33,12 @@ async def delays(on: Stage, users: set[int], events: int) -> list[float]:
     return sorted(vendor.when[mark] - sent[mark] for mark in theirs)
 
 
-async def burst_of_a_user(on: Stage) -> None:
+async def burst_of_a_user(on: ProcessHarness) -> None:
     """Send what one user sends."""
     await on.load.burst(GREEDY, BACKLOG, 200)
 
 
-async def burst_of_a_source(on: Stage) -> None:
+async def burst_of_a_source(on: ProcessHarness) -> None:
     """Send what many users send by the shop's source."""
     sent = await pour(on.gateway.url, BACKLOG, users=1000, first=200_000)
     on.load.acknowledged.update(dict.fromkeys(sent, time.monotonic()))
@@ -47,7 +47,7 @@ async def burst_of_a_source(on: Stage) -> None:
 @pytest.mark.parametrize("burst", [burst_of_a_user, burst_of_a_source])
 async def test_a_burst_delays_no_bystander(tmp_path: Path, burst) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - one of the two above
     """While a burst is worked off, others' events arrive as soon as the vendor allows."""
-    async with stage(tmp_path, "chrts", delivery=DEFAULTS, users=8, pause=0.5) as on:
+    async with process_harness(tmp_path, "chrts", delivery=DEFAULTS, users=8, pause=0.5) as on:
         vendor = on.vendors["chrts"]
         vendor.weights, vendor.pace = {"slow": 1}, (LATENCY, LATENCY)
         on.load.aim(on.gateway.url)
@@ -62,7 +62,7 @@ async def test_a_burst_delays_no_bystander(tmp_path: Path, burst) -> None:  # ty
 
 async def test_a_burst_keeps_its_own_order(tmp_path: Path) -> None:
     """What one user sends in a burst arrives in order, whatever goes between."""
-    async with stage(tmp_path, "chrts", delivery=DEFAULTS) as on:
+    async with process_harness(tmp_path, "chrts", delivery=DEFAULTS) as on:
         on.load.aim(on.gateway.url)
         on.load.start()
         await asyncio.gather(*(on.load.burst(GREEDY + 4 * n, 300, 100) for n in range(3)))

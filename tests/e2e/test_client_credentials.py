@@ -19,8 +19,8 @@ from gateway.testing.spool.contract import pending
 from gateway.verdict import Delivered, Refused
 from tests.e2e.configs import VENDORS, base_config
 from tests.e2e.process import gateway_process
+from tests.e2e.raw_http import Got, Vendor, body_of, vendor
 from tests.e2e.running import Running, running
-from tests.e2e.wire import Got, Vendor, body_of, vendor
 
 CANARY = "canary-7Qf3"
 SECRET_OF = {

@@ -19,8 +19,8 @@ from gateway.http import Request
 from gateway.ingest.connections import REQUEST
 from plugins.segment.input import SegmentInput
 from tests.e2e.configs import base_config, destination
+from tests.e2e.raw_http import OK, Got, Vendor, vendor
 from tests.e2e.running import PATIENCE, Running, running
-from tests.e2e.wire import OK, Got, Vendor, vendor
 
 TRACK = orjson.dumps({"userId": "u", "event": "Seen", "writeKey": "WK"})
 KEPT = tuple[asyncio.StreamReader, asyncio.StreamWriter]

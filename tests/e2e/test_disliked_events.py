@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.e2e.running import PATIENCE
 from tests.soak.ledger import dead_letters
 from tests.soak.marks import EventMark
-from tests.soak.stage import Stage, stage
+from tests.soak.process_harness import ProcessHarness, process_harness
 from tests.soak.vendor import Behaviour, Vendor
 
 DEFAULTS = 'timeout = "1s"'
@@ -24,10 +24,10 @@ HASTY = 'timeout = "500ms"\nretry_min = "20ms"\nretry_max = "100ms"\nmax_attempt
 @asynccontextmanager
 async def several(
     folder: Path, ways: Iterable[Behaviour], delivery: str = DEFAULTS, *, pause: float = 0.005
-) -> AsyncIterator[tuple[Stage, dict[Behaviour, Vendor]]]:
+) -> AsyncIterator[tuple[ProcessHarness, dict[Behaviour, Vendor]]]:
     """Run a gateway with one vendor for each of some *ways* to fail, which share nothing."""
     names = {f"chrts-{way}": way for way in ways}
-    async with stage(folder, *names, delivery=delivery, pause=pause) as on:
+    async with process_harness(folder, *names, delivery=delivery, pause=pause) as on:
         yield on, {way: on.vendors[name] for name, way in names.items()}
 
 
@@ -38,7 +38,7 @@ def disliking(
     return lambda mark: way if mark in bad else None
 
 
-async def others_arrive(on: Stage, vendor: Vendor, bad_users: set[int]) -> None:
+async def others_arrive(on: ProcessHarness, vendor: Vendor, bad_users: set[int]) -> None:
     """Wait until everything of everybody else has arrived."""
     others = {mark for mark in on.load.acknowledged if mark.user not in bad_users}
     await vendor.until(lambda told: others <= told.accepted.keys(), SOON)
@@ -73,7 +73,7 @@ async def test_five_users_whose_events_always_fail_hold_up_nobody(tmp_path: Path
 async def test_one_bad_event_in_a_quiet_hour_holds_up_nobody(tmp_path: Path) -> None:
     """Where events come seconds apart, one that always fails is not the only one that is tried."""
     bad = EventMark(user=0, number=1)
-    async with stage(tmp_path, "chrts", delivery=DEFAULTS, users=4, pause=1.5) as on:
+    async with process_harness(tmp_path, "chrts", delivery=DEFAULTS, users=4, pause=1.5) as on:
         vendor = on.vendors["chrts"]
         vendor.dislikes = disliking({bad}, "500")
         await on.send(13)
@@ -102,7 +102,7 @@ async def test_what_always_fails_ends_as_a_dead_letter_and_its_user_goes_on(tmp_
 
 async def test_an_answer_that_breaks_off_behind_a_good_status_line_counts(tmp_path: Path) -> None:
     """What a vendor answered with 200 is delivered, whatever becomes of the rest of the answer."""
-    async with stage(tmp_path, "chrts", delivery=DEFAULTS) as on:
+    async with process_harness(tmp_path, "chrts", delivery=DEFAULTS) as on:
         vendor = on.vendors["chrts"]
         vendor.dislikes = lambda mark: "cut" if mark.number % 3 == 0 else None
         await on.send(120)
@@ -114,7 +114,7 @@ async def test_an_answer_that_breaks_off_behind_a_good_status_line_counts(tmp_pa
         assert not verdict.complaints, verdict.table()
 
 
-async def recovers(on: Stage, vendor: Vendor, probe: Behaviour) -> None:
+async def recovers(on: ProcessHarness, vendor: Vendor, probe: Behaviour) -> None:
     """Let the first probe of an opened circuit end as *probe* says; wait until it is closed."""
     await on.gateway.after(0, "circuit_open", lambda line: line["destination"] == vendor.name)
     planned: list[Behaviour] = ["slow", probe]
@@ -143,7 +143,7 @@ async def test_a_probe_that_fails_in_any_way_is_followed_by_another(tmp_path: Pa
 async def test_probes_of_an_outage_are_spaced(tmp_path: Path) -> None:
     """While a vendor fails everybody it is asked ever more rarely, not by every user in turn."""
     slow = 'timeout = "500ms"\nretry_min = "200ms"\nretry_max = "400ms"'
-    async with stage(tmp_path, "chrts", delivery=slow) as on:
+    async with process_harness(tmp_path, "chrts", delivery=slow) as on:
         vendor = on.vendors["chrts"]
         vendor.weights = {"500": 1}
         await on.send(120)
@@ -156,7 +156,7 @@ async def test_probes_of_an_outage_are_spaced(tmp_path: Path) -> None:
 
 async def test_a_redundant_retry_does_not_wait_for_the_night(tmp_path: Path) -> None:
     """A vendor that is down for a moment has everything soon after, at default timings."""
-    async with stage(tmp_path, "chrts", delivery=DEFAULTS) as on:
+    async with process_harness(tmp_path, "chrts", delivery=DEFAULTS) as on:
         vendor: Vendor = on.vendors["chrts"]
         on.load.aim(on.gateway.url)
         on.load.start()

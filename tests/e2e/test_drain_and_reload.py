@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.running import PATIENCE
-from tests.soak.inside import Inside, inside
+from tests.soak.in_process_harness import InProcessHarness, in_process_harness
 
 EVENTS = 12
 HOUR = 'retry_min = "1h"\nretry_max = "1h"\ntimeout = "20s"\n'
@@ -14,7 +14,7 @@ HOUR = 'retry_min = "1h"\nretry_max = "1h"\ntimeout = "20s"\n'
 SLOWLY = f"{HOUR}rate = 20\nconcurrency = 1\n"
 
 
-async def failed(sky: Inside) -> None:
+async def failed(sky: InProcessHarness) -> None:
     """Send events, of which each waits for an hour."""
     vendor = sky.vendors["chrts"]
     vendor.weights = {"500": 1}
@@ -27,7 +27,7 @@ async def failed(sky: Inside) -> None:
 
 async def test_a_drain_during_a_reload_holds_for_the_new_worker(tmp_path: Path) -> None:
     """Asked for while the old worker waits for its last answer, it is done by the one after it."""
-    async with inside(
+    async with in_process_harness(
         tmp_path, "chrts", users=EVENTS, delivery=HOUR, server='drain_timeout = "20s"'
     ) as sky:
         await failed(sky)
@@ -52,7 +52,7 @@ async def test_a_drain_during_a_reload_holds_for_the_new_worker(tmp_path: Path) 
 @pytest.mark.parametrize("tried", [0, 3])
 async def test_a_reload_does_not_end_a_drain(tmp_path: Path, tried: int) -> None:
     """What is still to go when the destination changes goes at once all the same."""
-    async with inside(tmp_path, "chrts", users=EVENTS, delivery=SLOWLY) as sky:
+    async with in_process_harness(tmp_path, "chrts", users=EVENTS, delivery=SLOWLY) as sky:
         await failed(sky)
         vendor = sky.vendors["chrts"]
         await sky.gateway.workers["chrts"].drain()

@@ -11,8 +11,8 @@ import pytest
 
 from tests.e2e.configs import everything
 from tests.e2e.process import GatewayProcess, gateway_process
+from tests.e2e.raw_http import exchange
 from tests.e2e.running import PATIENCE, running, sandboxed
-from tests.e2e.wire import exchange
 
 VIEW = orjson.dumps({
     "event": "view", "shop_id": "0d42fd8b713d0752776ca589cc0056", "did": "d", "seance": "s",

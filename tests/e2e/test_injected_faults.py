@@ -23,11 +23,11 @@ from gateway.spool import BacklogLimit, DeliveryRef, Entry, Evicted, Progress, W
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.verdict import RetryLater, Verdict
 from tests.e2e.running import PATIENCE
-from tests.soak.inside import inside
+from tests.soak.in_process_harness import in_process_harness
 from tests.soak.ledger import dead_letters, disordered
 from tests.soak.load import pour
 from tests.soak.marks import EventMark, request
-from tests.soak.stage import PROMPT
+from tests.soak.process_harness import PROMPT
 from tests.soak.vendor import Behaviour
 
 FIRST = EventMark(0, 1)
@@ -72,7 +72,7 @@ async def test_failing_reads_of_the_spool_leave_nothing_parked(
     """While reads of the spool fail at random it is said; afterwards everything arrives."""
     dice = random.Random(7)  # noqa: S311 - no secret, and it must be repeatable
     with capture_logs() as logs:
-        async with inside(tmp_path, "chrts") as on:
+        async with in_process_harness(tmp_path, "chrts") as on:
             vendor, spool = on.vendors["chrts"], on.gateway.spool
             vendor.weights = {"500": 1, "ok": 2}
             with monkeypatch.context() as patch:
@@ -111,7 +111,7 @@ async def test_one_failing_read_is_made_again_though_nothing_else_happens(
         return await read(*args)
 
     monkeypatch.setattr(SqliteSpool, name, fails_once)
-    async with inside(tmp_path, "chrts", delivery=PROMPT) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=PROMPT) as on:
         await on.vendors["chrts"].until(lambda told: len(told.accepted) == len(marks), PATIENCE)
     assert calls > nth
     assert list(on.vendors["chrts"].accepted) == marks
@@ -123,7 +123,7 @@ async def test_an_exception_in_a_delivery_costs_neither_a_lane_nor_its_user(
     """Deliveries that fail with an exception are said and made again; nobody waits for ever."""
     dice = random.Random(3)  # noqa: S311 - no secret, and it must be repeatable
     with capture_logs() as logs:
-        async with inside(tmp_path, "chrts") as on:
+        async with in_process_harness(tmp_path, "chrts") as on:
             sender = on.gateway.workers["chrts"].sender
             sends = sender.send
 
@@ -156,7 +156,7 @@ async def test_an_exception_while_an_end_is_recorded_costs_neither_a_lane_nor_it
     """Whatever fails as a delivery ends is said, and the delivery is made again; nobody waits."""
     dice = random.Random(5)  # noqa: S311 - no secret, and it must be repeatable
     with capture_logs() as logs:
-        async with inside(tmp_path, "chrts") as on:
+        async with in_process_harness(tmp_path, "chrts") as on:
             vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
             vendor.weights = {"500": 1, "ok": 3}
             vendor.dislikes = lambda mark: "400" if mark.number == 2 else None
@@ -192,7 +192,7 @@ async def test_after_an_outage_without_a_word_all_lanes_work_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A vendor that is back is asked at full concurrency at once, though no failure had words."""
-    async with inside(tmp_path, "chrts", users=64, delivery=PATIENT) as on:
+    async with in_process_harness(tmp_path, "chrts", users=64, delivery=PATIENT) as on:
         vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
         judges = worker.sender._judge
 
@@ -217,7 +217,7 @@ async def test_what_cannot_be_recorded_stops_deliveries_and_is_said(
 ) -> None:
     """While progress cannot be recorded next to nothing more is sent; then all goes on, once."""
     with capture_logs() as logs:
-        async with inside(tmp_path, "chrts") as on:
+        async with in_process_harness(tmp_path, "chrts") as on:
             vendor, spool = on.vendors["chrts"], on.gateway.spool
             with monkeypatch.context() as patch:
                 always = random.Random(1)  # noqa: S311 - no secret
@@ -236,7 +236,7 @@ async def test_deliveries_wait_for_a_record_that_takes_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No more than `UNRECORDED` deliveries end while the spool has not heard of the first."""
-    async with inside(tmp_path, "chrts", users=64, delivery=SLOW) as on:
+    async with in_process_harness(tmp_path, "chrts", users=64, delivery=SLOW) as on:
         vendor, spool = on.vendors["chrts"], on.gateway.spool
         goes_on, settles = asyncio.Event(), spool.settle
 
@@ -257,7 +257,7 @@ async def test_events_that_come_while_a_destination_begins_arrive_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A destination that takes long to begin gets what comes meanwhile, once."""
-    async with inside(tmp_path, "chrts", "tracardi") as on:
+    async with in_process_harness(tmp_path, "chrts", "tracardi") as on:
         spool, counts = on.gateway.spool, on.gateway.spool.blocked
         on.setup.present.remove("tracardi")
         await on.reload()
@@ -287,7 +287,7 @@ async def test_events_that_come_while_a_destination_begins_arrive_once(
 @pytest.mark.parametrize("how", ["change", "remove"])
 async def test_a_reload_waits_for_what_is_on_its_way(tmp_path: Path, how: str) -> None:
     """Attempts that the vendor has accepted end before their worker does, and are not repeated."""
-    async with inside(tmp_path, "chrts", "tracardi", delivery=SLOW, server=AMPLE) as on:
+    async with in_process_harness(tmp_path, "chrts", "tracardi", delivery=SLOW, server=AMPLE) as on:
         vendor, old = on.vendors["chrts"], on.gateway.workers["chrts"]
         vendor.decide = lambda _: "held"
         sent = await pour(on.url, 4, users=4)
@@ -310,7 +310,7 @@ async def test_a_reload_waits_for_what_is_on_its_way(tmp_path: Path, how: str) -
 async def test_what_was_delivered_and_then_overflowed_is_no_dead_letter(tmp_path: Path) -> None:
     """Deliveries that ended behind an older one are none of those that an overflow gives up."""
     more = SLOW + 'max_backlog = 60\non_full = "dead_letter"'
-    async with inside(tmp_path, "chrts", delivery=more, users=12) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=more, users=12) as on:
         vendor = on.vendors["chrts"]
         vendor.decide = lambda marks: "hang" if marks[0].user == FIRST.user else None
         await on.send(400)
@@ -325,7 +325,7 @@ async def test_what_was_delivered_and_then_overflowed_is_no_dead_letter(tmp_path
 async def test_a_user_goes_on_when_an_overflow_took_their_retry(tmp_path: Path) -> None:
     """Once the spool has given up what a user's events waited behind, the next ones go."""
     more = PROMPT + 'max_backlog = 10\non_full = "dead_letter"'
-    async with inside(tmp_path, "chrts", delivery=more, users=4) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=more, users=4) as on:
         vendor = on.vendors["chrts"]
         vendor.weights = {"500": 3, "slow": 1}
         await on.send(300)
@@ -380,7 +380,7 @@ async def test_a_retry_that_ends_ahead_of_the_log_comes_once(tmp_path: Path) -> 
         for seq in range(300, 380)
     }
     await filled(tmp_path / "spool", marks, waits)
-    async with inside(tmp_path, "chrts", delivery=SLOW + "concurrency = 2") as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=SLOW + "concurrency = 2") as on:
         vendor = on.vendors["chrts"]
         vendor.weights, vendor.pace = {"slow": 1}, (0.005, 0.01)
         await vendor.until(lambda told: set(marks) <= told.accepted.keys(), PATIENCE)
@@ -403,7 +403,7 @@ async def test_more_retries_than_a_page_keep_their_users_order(tmp_path: Path) -
             parked=behind,
         )  # fmt: skip
     await filled(tmp_path / "spool", marks, waits)
-    async with inside(tmp_path, "chrts", delivery=PATIENT) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=PATIENT) as on:
         vendor = on.vendors["chrts"]
         await vendor.until(lambda told: set(marks) <= told.accepted.keys(), PATIENCE)
     assert not disordered(vendor.accepted)
@@ -412,7 +412,7 @@ async def test_more_retries_than_a_page_keep_their_users_order(tmp_path: Path) -
 
 async def test_large_events_are_held_within_a_bound_of_bytes(tmp_path: Path) -> None:
     """In an outage, requests of 200 KB do not stay in memory past the window of bytes."""
-    async with inside(tmp_path, "chrts", delivery=SLOW) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=SLOW) as on:
         vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
         vendor.decide = lambda _: "held"
         sent = await pour(on.url, 160, users=160, padding="x" * 200_000)
@@ -427,7 +427,7 @@ async def test_one_user_has_a_bounded_number_of_events_in_memory(
     tmp_path: Path, requests: int
 ) -> None:
     """Of a user's burst, in one request or in several, no more than `USER_JOBS` are taken."""
-    async with inside(tmp_path, "chrts", delivery=SLOW) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=SLOW) as on:
         vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
         vendor.decide = lambda _: "held"
         on.load.aim(on.url)
@@ -442,7 +442,7 @@ async def test_one_user_has_a_bounded_number_of_events_in_memory(
 
 async def test_a_request_that_goes_on_as_it_came_is_taken_whole(tmp_path: Path) -> None:
     """However many events of a user are in a request in the vendor's own format, it stays one."""
-    async with inside(tmp_path, "tracardi", delivery=SLOW) as on:
+    async with in_process_harness(tmp_path, "tracardi", delivery=SLOW) as on:
         vendor, worker = on.vendors["tracardi"], on.gateway.workers["tracardi"]
         vendor.decide = lambda _: "held"
         on.load.aim(on.url)
@@ -462,7 +462,7 @@ async def test_a_stored_request_that_no_longer_parses_is_said(
     await filled(tmp_path / "spool", marks, {})
     with capture_logs() as logs:
         refused = _refusing(monkeypatch, b"m-4-1-m")
-        async with inside(tmp_path, "chrts", delivery=PROMPT) as on:
+        async with in_process_harness(tmp_path, "chrts", delivery=PROMPT) as on:
             vendor = on.vendors["chrts"]
             must = {mark for mark in marks if mark.user != 4}
             await vendor.until(lambda told: must <= told.accepted.keys(), PATIENCE)
@@ -493,7 +493,7 @@ async def test_a_backlog_that_no_longer_parses_is_read_to_its_end(
     monkeypatch.setattr("gateway.delivery.backlog.TICK", 3600.0)
     await filled(tmp_path / "spool", [EventMark(4 * n, 1) for n in range(250)], {})
     assert not _refusing(monkeypatch, b"m-")
-    async with inside(tmp_path, "chrts", delivery=PROMPT) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=PROMPT) as on:
         await until(lambda: on.gateway.workers["chrts"].dead_letters.count == 250)
 
 
@@ -505,7 +505,7 @@ async def test_who_waits_behind_what_no_longer_parses_goes_on(
     behind = WaitingDelivery(DeliveryRef(2, 0), due=0, reason="", user="user-4", parked=True)
     await filled(tmp_path / "spool", marks, {2: behind})
     refused = _refusing(monkeypatch, b"m-4-1-m")
-    async with inside(tmp_path, "chrts", delivery=PROMPT) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=PROMPT) as on:
         await on.vendors["chrts"].until(lambda told: marks[1] in told.accepted, PATIENCE)
     assert refused
 
@@ -515,7 +515,7 @@ async def test_who_waits_is_counted_again_where_the_count_is_out_of_date(
 ) -> None:
     """An event that fails while the spool counts who waits holds its user's next one back."""
     slow = 'timeout = "20s"\nretry_min = "1h"\nretry_max = "1h"'
-    async with inside(tmp_path, "chrts", delivery=slow) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=slow) as on:
         vendor, spool, worker = on.vendors["chrts"], on.gateway.spool, on.gateway.workers["chrts"]
         vendor.dislikes = lambda mark: "500" if mark == FIRST else None
         counting, goes_on, counts = asyncio.Event(), asyncio.Event(), spool.blocked
@@ -554,7 +554,7 @@ async def test_the_cursor_stays_before_what_is_read_again_after_a_failed_read(
         return await reads(spool, seqs)
 
     monkeypatch.setattr(SqliteSpool, "entries", fails_once)
-    async with inside(tmp_path, "chrts", delivery=SLOW) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=SLOW) as on:
         vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
         vendor.decide = lambda _: "held"
         await asyncio.wait_for(reading.wait(), PATIENCE)
@@ -582,7 +582,7 @@ async def test_no_more_retries_than_a_window_are_in_memory(
         for seq, mark in enumerate(marks, 1)
     }
     await filled(tmp_path / "spool", marks, waits)
-    async with inside(tmp_path, "chrts", delivery=SLOW) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=SLOW) as on:
         vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
         vendor.decide = lambda _: "held"
         await vendor.until(lambda told: told.answering == 8, PATIENCE)

@@ -18,7 +18,7 @@ from tests.soak.faults import Clock
 from tests.soak.ledger import dead_letters, judge
 from tests.soak.load import Load
 from tests.soak.marks import EventMark, config
-from tests.soak.stage import PROMPT, USERS, stage
+from tests.soak.process_harness import PROMPT, USERS, process_harness
 from tests.soak.vendor import RETRY_AFTER, Behaviour, vendors
 
 EVENTS = 600
@@ -42,7 +42,7 @@ async def p99(folder: Path, dead: Behaviour | None) -> float:
     A delay is counted from the acknowledgement to the arrival, once the gateway has warmed up.
     """
     await asyncio.to_thread(folder.mkdir)
-    async with stage(folder, "chrts", "tracardi", "growlytics") as on:
+    async with process_harness(folder, "chrts", "tracardi", "growlytics") as on:
         third = on.vendors["growlytics"]
         if dead == "reset":
             await third.down()
@@ -85,7 +85,7 @@ async def test_one_users_failing_event_holds_up_nobody_else(
 ) -> None:
     """A refused event becomes one dead letter, a failing one is retried; others go on meanwhile."""
     bad = EventMark(user=4, number=5)
-    async with stage(tmp_path, "chrts", delivery=f"{PROMPT}max_attempts = 10000\n") as on:
+    async with process_harness(tmp_path, "chrts", delivery=f"{PROMPT}max_attempts = 10000\n") as on:
         vendor = on.vendors["chrts"]
         vendor.decide = lambda marks: behaviour if bad in marks else None
         await on.send(EVENTS)
@@ -110,7 +110,9 @@ async def test_one_users_failing_event_holds_up_nobody_else(
 
 async def test_a_refused_credential_pauses_and_buries_nothing(tmp_path: Path) -> None:
     """A vendor that answers 401 is asked ever more rarely and nothing dies; then all arrives."""
-    async with stage(tmp_path, "chrts", delivery='retry_min = "20ms"\nretry_max = "1s"\n') as on:
+    async with process_harness(
+        tmp_path, "chrts", delivery='retry_min = "20ms"\nretry_max = "1s"\n'
+    ) as on:
         vendor = on.vendors["chrts"]
         vendor.weights = {"401": 1}
         await on.send(EVENTS)
@@ -129,7 +131,7 @@ async def test_a_refused_credential_pauses_and_buries_nothing(tmp_path: Path) ->
 async def test_a_clock_set_back_makes_no_retry_late(tmp_path: Path) -> None:
     """A retry that was due in a moment is due in that moment still, though it is yesterday now."""
     clock = Clock(tmp_path / "offset")
-    async with stage(tmp_path, "chrts", launcher=clock.launcher) as on:
+    async with process_harness(tmp_path, "chrts", launcher=clock.launcher) as on:
         vendor = on.vendors["chrts"]
         vendor.weights = {"500": 1}
         await on.send(USERS)
@@ -142,7 +144,7 @@ async def test_a_clock_set_back_before_a_start_makes_no_retry_late(tmp_path: Pat
     """No retry from before a start waits longer than a wait between attempts may be."""
     clock = Clock(tmp_path / "offset")
     clock.jump(86_400)
-    async with stage(tmp_path, "chrts", launcher=clock.launcher) as on:
+    async with process_harness(tmp_path, "chrts", launcher=clock.launcher) as on:
         vendor = on.vendors["chrts"]
         vendor.weights = {"500": 1}
         await on.send(USERS)
@@ -155,7 +157,7 @@ async def test_a_clock_set_back_before_a_start_makes_no_retry_late(tmp_path: Pat
 
 async def test_retry_after_is_honoured(tmp_path: Path) -> None:
     """After a 429 no attempt is made before its Retry-After is over, whatever others answered."""
-    async with stage(tmp_path, "chrts") as on:
+    async with process_harness(tmp_path, "chrts") as on:
         vendor = on.vendors["chrts"]
         planned: list[Behaviour] = ["429", *["slow"] * 40]  # type: ignore[list-item]  # mypy widens what is multiplied
         vendor.decide = lambda _: planned.pop() if planned else None
@@ -207,7 +209,7 @@ async def _orphan(folder: Path) -> None:
 
 async def test_time_limits_hold_in_every_lane(tmp_path: Path) -> None:
     """Attempts that hang end after their time-out and are made again, as often as it takes."""
-    async with stage(tmp_path, "chrts", delivery=PROMPT.replace("1s", "200ms")) as on:
+    async with process_harness(tmp_path, "chrts", delivery=PROMPT.replace("1s", "200ms")) as on:
         vendor = on.vendors["chrts"]
         vendor.weights = {"hang": 1, "ok": 4}
         await on.send(EVENTS // 4)
@@ -222,7 +224,7 @@ async def test_time_limits_hold_in_every_lane(tmp_path: Path) -> None:
 
 async def test_a_request_refused_in_company_costs_the_bad_event_only(tmp_path: Path) -> None:
     """Where a vendor refuses several events sent together, each gets a verdict of its own."""
-    async with stage(tmp_path, "tracardi", users=4 * USERS) as on:
+    async with process_harness(tmp_path, "tracardi", users=4 * USERS) as on:
         vendor = on.vendors["tracardi"]
         together: list[int] = []
 

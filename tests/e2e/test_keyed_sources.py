@@ -6,9 +6,9 @@ from typing import Any
 
 from tests.e2e.configs import base_config, destination
 from tests.e2e.process import gateway_process
+from tests.e2e.raw_http import OK, Got, vendor
 from tests.e2e.running import running, sandboxed
 from tests.e2e.test_reload import hang_up
-from tests.e2e.wire import OK, Got, vendor
 
 
 def sources(of: str, more: str = "") -> str:

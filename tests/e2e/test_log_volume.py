@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from gateway.observability.observer import FAILURES
 from tests.e2e.configs import base_config, destination
 from tests.e2e.running import PATIENCE, Running, running
-from tests.soak.wire import read_message, status_of
+from tests.soak.raw_http import read_message, status_of
 
 NOWHERE = "http://127.0.0.1:9"
 MANY = 3 * FAILURES

@@ -14,7 +14,7 @@ from tests.e2e.running import PATIENCE
 from tests.soak.chaos import End
 from tests.soak.ledger import disordered, judge, left_over
 from tests.soak.marks import EventMark
-from tests.soak.stage import PROMPT, Stage, stage
+from tests.soak.process_harness import PROMPT, ProcessHarness, process_harness
 from tests.soak.vendor import Behaviour, Vendor
 
 FIRST = EventMark(0, 1)
@@ -23,10 +23,12 @@ SLOW = range(4, 12)
 PACE = (0.01, 0.06)
 """Seconds that it takes, at least and at most."""
 
+SHORT_DRAIN = 'drain_timeout = "100ms"'
+
 Record = Callable[[str, object], None]
 
 
-async def end(on: Stage, how: End) -> None:
+async def end(on: ProcessHarness, how: End) -> None:
     """Kill the gateway, or ask it to stop."""
     if how == "kill":
         on.gateway.kill()
@@ -35,7 +37,7 @@ async def end(on: Stage, how: End) -> None:
         await on.ends()
 
 
-async def resume(on: Stage, vendor: Vendor) -> None:
+async def resume(on: ProcessHarness, vendor: Vendor) -> None:
     """Run the gateway again, with a vendor that refuses nothing, until everything has arrived."""
     vendor.pace = PACE
     vendor.decide = lambda marks: "slow" if marks[0].user in SLOW else None
@@ -52,7 +54,7 @@ async def resume(on: Stage, vendor: Vendor) -> None:
 
 async def test_order_holds_through_retries(tmp_path: Path) -> None:
     """While every third attempt fails, each user's events still arrive in order, once."""
-    async with stage(tmp_path, "chrts", "tracardi") as on:
+    async with process_harness(tmp_path, "chrts", "tracardi") as on:
         for vendor in on.vendors.values():
             vendor.weights = {"ok": 12, "500": 3, "reset": 2, "401": 0.1}
         await on.send(600)
@@ -67,7 +69,7 @@ async def test_order_holds_through_retries(tmp_path: Path) -> None:
 async def test_what_is_parked_goes_on_after_a_restart(tmp_path: Path, how: End) -> None:
     """Events parked behind one that was delivered just before the end arrive after a restart."""
     slow = PROMPT.replace("1s", "10s")
-    async with stage(
+    async with process_harness(
         tmp_path, "chrts", users=1, delivery=slow, server='drain_timeout = "100ms"'
     ) as on:
         vendor = on.vendors["chrts"]
@@ -90,7 +92,9 @@ async def test_one_slow_user_makes_few_duplicates(
 ) -> None:
     """A delivery that takes long holds back the recording of no more than `AHEAD` others."""
     slow = PROMPT.replace("1s", "20s")
-    async with stage(tmp_path, "chrts", delivery=slow, server='drain_timeout = "100ms"') as on:
+    async with process_harness(
+        tmp_path, "chrts", delivery=slow, server='drain_timeout = "100ms"'
+    ) as on:
         vendor = on.vendors["chrts"]
         vendor.decide = lambda marks: "hang" if any(m.user == FIRST.user for m in marks) else None
         await on.send(6 * AHEAD)
@@ -107,7 +111,9 @@ async def test_one_slow_user_makes_few_duplicates(
 async def test_what_waits_ahead_of_the_cursor_comes_once_after_a_crash(tmp_path: Path) -> None:
     """A retry that a crash leaves ahead of the cursor is not found in the log once more."""
     slow = PROMPT.replace("1s", "20s")
-    async with stage(tmp_path, "chrts", delivery=slow, server='drain_timeout = "100ms"') as on:
+    async with process_harness(
+        tmp_path, "chrts", delivery=slow, server='drain_timeout = "100ms"'
+    ) as on:
         vendor = on.vendors["chrts"]
         failing = {1, 2}
         vendor.decide = lambda marks: (
@@ -131,7 +137,9 @@ async def test_order_holds_when_a_user_waits_in_memory_and_in_the_spool(
 ) -> None:
     """A user whose slow delivery is held in the spool keeps the order of what came after it."""
     slow = PROMPT.replace("1s", "20s")
-    async with stage(tmp_path, "chrts", delivery=slow, server='drain_timeout = "100ms"') as on:
+    async with process_harness(
+        tmp_path, "chrts", delivery=slow, server='drain_timeout = "100ms"'
+    ) as on:
         vendor = on.vendors["chrts"]
         hanging: list[Behaviour] = ["hang"]
         vendor.decide = lambda marks: hanging[0] if marks[0] == FIRST else None
@@ -157,7 +165,7 @@ async def test_order_holds_when_a_user_waits_in_memory_and_in_the_spool(
 
 async def test_replayed_dead_letters_are_delivered(tmp_path: Path) -> None:
     """What was refused is delivered when it is replayed, beside what the users go on to send."""
-    async with stage(tmp_path, "chrts") as on:
+    async with process_harness(tmp_path, "chrts") as on:
         vendor = on.vendors["chrts"]
         vendor.decide = lambda marks: "400" if marks[0].number % 3 == 0 else None
         await on.send(300)

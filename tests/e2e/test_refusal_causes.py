@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import RefusalCause
 from tests.e2e.configs import destination
+from tests.e2e.raw_http import OK, Got, vendor
 from tests.e2e.running import Running, running
 from tests.e2e.test_connections import TRACK, answered, connected, head, many, until
-from tests.e2e.wire import OK, Got, vendor
 
 METRIC = "cdp_gateway_requests_refused_total"
 TRACKS = "POST /site/v1/track HTTP/1.1"

@@ -12,8 +12,8 @@ import orjson
 import pytest
 
 from tests.e2e.configs import destination
+from tests.e2e.raw_http import Got, Vendor, body_of, exchange, vendor
 from tests.e2e.running import PATIENCE, Running, running
-from tests.e2e.wire import Got, Vendor, body_of, exchange, vendor
 
 CLOSE = "connection: close\r\n"
 SOURCE = '[sources.shop]\nvendor = "{}"\nkeys = ["key-1"]\nurl = "{}"\n{}\n'

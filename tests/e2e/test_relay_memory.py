@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.e2e.configs import base_config, destination, source
 from tests.e2e.process import gateway_process
+from tests.e2e.raw_http import Got, body_of, vendor
 from tests.e2e.running import PATIENCE, sandboxed
-from tests.e2e.wire import Got, body_of, vendor
 
 SIZE = 50 * 1024 * 1024
 PIECE = b"x" * 65536

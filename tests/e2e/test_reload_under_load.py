@@ -10,7 +10,7 @@ from tests.e2e.process import gateway_process
 from tests.e2e.running import PATIENCE
 from tests.soak.marks import EventMark
 from tests.soak.operator import Act
-from tests.soak.stage import PROMPT, Stage, stage
+from tests.soak.process_harness import PROMPT, ProcessHarness, process_harness
 
 DRAIN = 2.0
 """Seconds that a stop or a reload waits for what is on its way."""
@@ -28,7 +28,7 @@ PAUSE = 0.05
 """Seconds between two requests of a user, whose vendors are to keep up."""
 
 
-async def all_of_it(on: Stage, *names: str) -> None:
+async def all_of_it(on: ProcessHarness, *names: str) -> None:
     """Wait until all has arrived, stop the gateway, and judge."""
     await on.load.stop()
     perhaps = on.operator.perhaps()
@@ -50,7 +50,7 @@ async def test_what_an_operator_does_under_load_loses_and_repeats_nothing(
     tmp_path: Path, act: Act
 ) -> None:
     """Done again and again under load, an act of an operator costs no event and doubles none."""
-    async with stage(
+    async with process_harness(
         tmp_path, "chrts", "tracardi", delivery=DEFAULTS, server=SERVER, pause=PAUSE
     ) as on:
         for vendor in on.vendors.values():
@@ -68,7 +68,7 @@ async def test_what_an_operator_does_under_load_loses_and_repeats_nothing(
 
 async def test_what_is_accepted_while_an_old_worker_drains_is_delivered(tmp_path: Path) -> None:
     """Events that come while a changed destination settles its last attempt arrive too, once."""
-    async with stage(tmp_path, "chrts", delivery=DEFAULTS, server=SERVER) as on:
+    async with process_harness(tmp_path, "chrts", delivery=DEFAULTS, server=SERVER) as on:
         vendor = on.vendors["chrts"]
         vendor.decide = lambda marks: "held" if marks[0].user == LONE else None
         on.load.aim(on.gateway.url)
@@ -89,7 +89,7 @@ async def test_what_is_accepted_while_an_old_worker_drains_is_delivered(tmp_path
 
 async def test_what_is_owed_to_a_removed_destination_waits_for_its_return(tmp_path: Path) -> None:
     """What a destination was owed when it was removed is said, kept, and delivered on return."""
-    async with stage(tmp_path, "chrts", "tracardi", delivery=PROMPT, server=SERVER) as on:
+    async with process_harness(tmp_path, "chrts", "tracardi", delivery=PROMPT, server=SERVER) as on:
         vendor = on.vendors["tracardi"]
         vendor.weights = {"500": 1}
         await on.send(60)
@@ -116,7 +116,7 @@ async def test_what_is_owed_to_a_removed_destination_waits_for_its_return(tmp_pa
 @pytest.mark.parametrize("how", ["change", "term"])
 async def test_what_is_on_its_way_is_not_sent_again(tmp_path: Path, how: str) -> None:
     """An attempt that the vendor accepted and answers late is waited for, not made again."""
-    async with stage(tmp_path, "chrts", delivery='timeout = "20s"', users=4) as on:
+    async with process_harness(tmp_path, "chrts", delivery='timeout = "20s"', users=4) as on:
         vendor = on.vendors["chrts"]
         vendor.decide = lambda _: "held"
         on.load.aim(on.gateway.url)
@@ -149,7 +149,7 @@ async def test_what_is_on_its_way_is_not_sent_again(tmp_path: Path, how: str) ->
 async def test_an_end_takes_one_drain_timeout_whoever_hangs(tmp_path: Path, how: str) -> None:
     """With three destinations that never answer, a reload or a stop takes one ``drain_timeout``."""
     names = ("chrts", "growlytics", "tracardi")
-    async with stage(tmp_path, *names, delivery='timeout = "60s"', server=SERVER) as on:
+    async with process_harness(tmp_path, *names, delivery='timeout = "60s"', server=SERVER) as on:
         for vendor in on.vendors.values():
             vendor.weights = {"hang": 1}
         await on.send(24)
@@ -173,7 +173,7 @@ async def test_an_end_takes_one_drain_timeout_whoever_hangs(tmp_path: Path, how:
 
 async def test_a_replay_under_load_delivers_each_letter_once(tmp_path: Path) -> None:
     """Dead letters that are replayed while events flow are delivered, once, and leave the box."""
-    async with stage(tmp_path, "chrts", delivery=PROMPT.replace("1s", "20s")) as on:
+    async with process_harness(tmp_path, "chrts", delivery=PROMPT.replace("1s", "20s")) as on:
         vendor = on.vendors["chrts"]
         bad = {EventMark(user, 3) for user in (0, 1, 2)}
         vendor.dislikes = lambda mark: "400" if mark in bad else None
@@ -192,7 +192,7 @@ async def test_a_replay_under_load_delivers_each_letter_once(tmp_path: Path) -> 
 
 async def test_nothing_new_goes_after_a_pause(tmp_path: Path) -> None:
     """After the call that pauses a destination has returned no attempt begins, many as wait."""
-    async with stage(tmp_path, "chrts", users=64, delivery='timeout = "30s"') as on:
+    async with process_harness(tmp_path, "chrts", users=64, delivery='timeout = "30s"') as on:
         vendor = on.vendors["chrts"]
         vendor.decide = lambda _: "held"
         await on.send(500)

@@ -7,8 +7,8 @@ import aiohttp
 import orjson
 
 from tests.e2e.process import gateway_process
+from tests.e2e.raw_http import vendor
 from tests.e2e.running import PATIENCE
-from tests.e2e.wire import vendor
 
 MARK = "canary-nobody-configured"
 SETUP = """

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.siege.attacks import SIEGES, Siege
-from tests.siege.measuring import HEAD, besiege
+from tests.siege.measurements import HEAD, besiege
 
 pytestmark = pytest.mark.xdist_group("siege")
 

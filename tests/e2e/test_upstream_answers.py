@@ -10,8 +10,8 @@ import pytest
 
 from gateway.verdict import Delivered, Refused
 from tests.e2e.configs import SETTINGS, base_config, destination
+from tests.e2e.raw_http import Got, Vendor, body_of, vendor
 from tests.e2e.running import PATIENCE, Running, running
-from tests.e2e.wire import Got, Vendor, body_of, vendor
 
 TRACK: dict[str, Any] = {
     "source": {"id": "s-1"}, "session": {"id": "session"},

@@ -9,8 +9,8 @@ import pytest
 
 from gateway.verdict import Delivered, Refused
 from tests.e2e.configs import base_config, source
+from tests.e2e.raw_http import OK, Got, Vendor, body_of, vendor
 from tests.e2e.running import PATIENCE, Running, running
-from tests.e2e.wire import OK, Got, Vendor, body_of, vendor
 
 ORDER = {
     "userId": "buyer", "event": "Order Completed", "writeKey": "WK",

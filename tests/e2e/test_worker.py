@@ -14,10 +14,10 @@ from gateway.plugin.vendor import Input
 from gateway.spool import DeliveryRef, Entry, WaitingDelivery
 from tests.e2e.running import PATIENCE
 from tests.e2e.test_injected_faults import filled, until
-from tests.soak.inside import inside
+from tests.soak.in_process_harness import in_process_harness
 from tests.soak.load import pour
 from tests.soak.marks import ALIAS_EVERY, EventMark
-from tests.soak.stage import PROMPT
+from tests.soak.process_harness import PROMPT
 from tests.soak.vendor import Behaviour
 
 LANES = 8
@@ -32,7 +32,7 @@ async def test_all_lanes_work_again_with_the_first_success_after_an_outage(
     monkeypatch.setattr("gateway.delivery.circuit_breaker.MAX_PROBE_WAIT", 3600.0)
     marks = [EventMark(4 * n, 1) for n in range(40)]
     await filled(tmp_path / "spool", marks, {})
-    async with inside(tmp_path, "chrts", delivery=LONG) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=LONG) as on:
         vendor, breaker = on.vendors["chrts"], on.gateway.workers["chrts"].breaker
         vendor.weights = {"500": 1}
         await until(lambda: breaker.opened > 1)  # what was on its way before has ended
@@ -47,7 +47,7 @@ async def test_a_retry_goes_when_it_is_due(tmp_path: Path, monkeypatch: pytest.M
     """A retry does not wait for the reader to look around, nor for any other event."""
     monkeypatch.setattr("gateway.delivery.backlog.TICK", 3600.0)
     brisk = 'timeout = "20s"\nretry_min = "20ms"\nretry_max = "50ms"'
-    async with inside(tmp_path, "chrts", delivery=brisk) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=brisk) as on:
         vendor = on.vendors["chrts"]
         await on.gateway.workers["chrts"].backlog.ready()
         answers: list[Behaviour] = ["500"] * 3
@@ -64,7 +64,7 @@ async def test_a_wait_from_before_a_start_ends_within_the_longest(tmp_path: Path
     await filled(
         tmp_path / "spool", marks, {1: WaitingDelivery(DeliveryRef(1, 0), due=hours, user="user-4")}
     )
-    async with inside(tmp_path, "chrts", delivery=PROMPT) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=PROMPT) as on:
         await on.vendors["chrts"].until(lambda told: mark in told.accepted, PATIENCE)
 
 
@@ -75,7 +75,7 @@ async def test_a_drain_tries_at_once_whatever_waits(tmp_path: Path) -> None:
     await filled(
         tmp_path / "spool", marks, {1: WaitingDelivery(DeliveryRef(1, 0), due=hours, user="user-4")}
     )
-    async with inside(tmp_path, "chrts", delivery=LONG.replace("1h", "10h")) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=LONG.replace("1h", "10h")) as on:
         vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
         await worker.backlog.ready()
         assert not vendor.attempts
@@ -86,14 +86,14 @@ async def test_a_drain_tries_at_once_whatever_waits(tmp_path: Path) -> None:
 async def test_what_ended_is_not_repeated_though_an_older_one_hangs(tmp_path: Path) -> None:
     """A stop records what is delivered, be it a single one, where an older delivery is cut off."""
     hanging, other, later = EventMark(0, 1), EventMark(4, 1), EventMark(8, 1)
-    async with inside(tmp_path, "chrts", delivery=LONG) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=LONG) as on:
         vendor = on.vendors["chrts"]
         vendor.dislikes = lambda mark: "hang" if mark == hanging else None
         await pour(on.url, 1, users=1)
         await vendor.until(lambda told: told.answered["hang"] == 1, PATIENCE)
         await pour(on.url, 1, users=1, first=other.user)
         await vendor.until(lambda told: other in told.accepted, PATIENCE)
-    async with inside(tmp_path, "chrts", delivery=LONG) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=LONG) as on:
         vendor = on.vendors["chrts"]
         await vendor.until(lambda told: hanging in told.accepted, PATIENCE)
         await pour(on.url, 1, users=1, first=later.user)  # goes after all that is repeated
@@ -112,7 +112,7 @@ async def test_a_large_request_is_parsed_once_though_it_is_taken_in_parts(
         return parse_stored(entry, inputs)
 
     monkeypatch.setattr("gateway.app.parse_stored", parse)
-    async with inside(tmp_path, "chrts", delivery=LONG) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=LONG) as on:
         on.load.aim(on.url)
         await on.load.burst(3, 300, 300)
         await on.arrived("chrts")
@@ -121,7 +121,7 @@ async def test_a_large_request_is_parsed_once_though_it_is_taken_in_parts(
 
 async def test_what_a_worker_has_done_is_counted_from_nothing(tmp_path: Path) -> None:
     """Before the first event every count is 0, and each end is one more of its kind."""
-    async with inside(tmp_path, "chrts", "tracardi", delivery=PROMPT) as on:
+    async with in_process_harness(tmp_path, "chrts", "tracardi", delivery=PROMPT) as on:
         worker = on.gateway.workers["tracardi"]
         assert counts(worker) == (0, 0, 0, 0, 0)
         vendor = on.vendors["tracardi"]
@@ -143,7 +143,7 @@ async def test_a_backlog_stays_in_the_log_while_the_circuit_is_open(tmp_path: Pa
     marks = [EventMark(4 * n, 1) for n in range(5 * PAGE)]
     await filled(tmp_path / "spool", marks, {})
     brisk = 'timeout = "20s"\nretry_min = "20ms"\nretry_max = "50ms"'
-    async with inside(tmp_path, "chrts", delivery=brisk) as on:
+    async with in_process_harness(tmp_path, "chrts", delivery=brisk) as on:
         vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
         vendor.weights = {"500": 1}
         await until(lambda: worker.breaker.opened > 0)

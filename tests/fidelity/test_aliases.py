@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.fidelity.translating import read, refused, sent, translated
+from tests.fidelity.translation import read, refused, sent, translated
 
 ALIAS = "/customer/alias"
 

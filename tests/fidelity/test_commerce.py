@@ -7,7 +7,7 @@ import pytest
 from gateway.event import Event, Product, Properties
 from gateway.plugin.commerce import goods, with_amounts
 from gateway.verdict import Declined
-from tests.fidelity.translating import (
+from tests.fidelity.translation import (
     OUTPUTS,
     SHOP,
     attributes,

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.event import Event, Names, Traits
 from gateway.verdict import Declined
-from tests.fidelity.translating import (
+from tests.fidelity.translation import (
     OUTPUTS,
     attributes,
     configured,

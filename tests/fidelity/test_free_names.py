@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.fidelity.translating import attributes, read, translated
+from tests.fidelity.translation import attributes, read, translated
 
 LOOSE = {"type": "annual", "version": "3.2", "channel": "email", "timestamp": "2024-01-01"}
 NESTED = {"context": {"a": 1}, "traits": {"b": 2}, "integrations": {}, "previousId": "p"}

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.event import Context, Device, Event, Properties, Traits
 from gateway.verdict import Declined
-from tests.fidelity.translating import (
+from tests.fidelity.translation import (
     OUTPUTS,
     SHOP,
     attributes,

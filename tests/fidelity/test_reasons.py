@@ -18,7 +18,7 @@ from gateway.losses.reviewed import Reviewed, _read, reviewed
 from gateway.plugin.vendor import Output
 from gateway.routing.step_values import copy_values
 from gateway.verdict import Declined
-from tests.fidelity.translating import OUTPUTS, REGISTRY, configured
+from tests.fidelity.translation import OUTPUTS, REGISTRY, configured
 
 EVENT = Event(
     type="track", name="x", user_id="u", session_id="s-1", consent={"ads": True},

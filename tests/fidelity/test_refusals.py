@@ -14,7 +14,7 @@ from gateway.http import Request
 from gateway.plugin.vendor import Output
 from gateway.testing.samples import load_samples, request_of
 from gateway.verdict import Declined
-from tests.fidelity.translating import INPUTS, OUTPUTS, REGISTRY, SHOP, refused
+from tests.fidelity.translation import INPUTS, OUTPUTS, REGISTRY, SHOP, refused
 
 SAMPLES = Folder(__file__).parent.parent / "vendors"
 ABSENT = object()

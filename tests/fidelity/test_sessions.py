@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.event import Event
-from tests.fidelity.translating import configured, read, sent
+from tests.fidelity.translation import configured, read, sent
 
 AT = datetime(2026, 5, 4, 10, 5, tzinfo=UTC)
 

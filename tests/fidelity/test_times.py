@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from tests.fidelity.translating import (
+from tests.fidelity.translation import (
     SHOP,
     attributes,
     configured,

@@ -16,7 +16,7 @@ from gateway.plugin.client_credentials import (
     with_client_key,
 )
 from plugins.segment.input import SegmentInput
-from tests.gateway.configuring import AcmeInput
+from tests.gateway.config_loading import AcmeInput
 
 
 class Both(AcmeInput):

@@ -12,7 +12,7 @@ from gateway.config.types import Address
 from gateway.errors import ConfigError, PluginError
 from gateway.plugin.quantities import duration, rate, shown, size
 from gateway.plugin.registry import load_plugins
-from tests.gateway.configuring import FINE, AcmeOutput, read, registry
+from tests.gateway.config_loading import FINE, AcmeOutput, read, registry
 
 ROOT = Path(__file__).parents[2]
 FULL = """

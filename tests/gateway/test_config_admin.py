@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.configuring import FINE, problems, read
+from tests.gateway.config_loading import FINE, problems, read
 
 LONG = "0123456789abcdef"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.configuring import FINE, problems, read
+from tests.gateway.config_loading import FINE, problems, read
 
 HOOK = "https://hooks.example/services/T0/B0/secret"
 

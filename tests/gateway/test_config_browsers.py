@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.config.types import YEAR
-from tests.gateway.configuring import FINE, problems, read
+from tests.gateway.config_loading import FINE, problems, read
 
 SOURCE = "[sources.shop]\n"
 

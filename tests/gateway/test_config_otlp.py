@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.loader.load import load_trace
-from tests.gateway.configuring import FINE, problems, read
+from tests.gateway.config_loading import FINE, problems, read
 
 CANARY = "canary-7c41aa"
 URL = "http://127.0.0.1:4318/v1/traces"

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.config.loader.load import load
 from gateway.errors import ConfigError
-from tests.gateway.configuring import FINE, problems, registry
+from tests.gateway.config_loading import FINE, problems, registry
 
 TWELVE = """\
 [server]

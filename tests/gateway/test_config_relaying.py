@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.configuring import FINE, AcmeInput, AcmeOutput, problems, read
+from tests.gateway.config_loading import FINE, AcmeInput, AcmeOutput, problems, read
 
 URL = 'url = "https://api.acme.example"\n'
 HORN = '[sources.other]\nvendor = "horn"\nkeys = ["h"]\nmount = "/h"\n'

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.config.loader.load import load_spool
 from gateway.config.steps import Consent, Drop, Hash, Map, SampleStep
-from tests.gateway.configuring import FINE, problems, read
+from tests.gateway.config_loading import FINE, problems, read
 
 HEAD = FINE.partition("[[routes]]")[0]
 

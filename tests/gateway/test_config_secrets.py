@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.configuring import FINE, AcmeOutput, problems, read
+from tests.gateway.config_loading import FINE, AcmeOutput, problems, read
 
 CANARY = "canary-5f2d9c"
 

@@ -82,7 +82,7 @@ class WavingOutput(AcmeOutput):
 class TestWaving(VendorSuite):
     """The kit finds the samples of an endpoint whose path holds a value."""
 
-    samples = Path(__file__).parent / "by_path"
+    samples = Path(__file__).parent / "endpoint_samples"
     input = WavingInput()
     output = WavingOutput(
         WavingOutput.Config(url="https://acme.example", api_key=Secret("acme-out"))

@@ -8,8 +8,8 @@ from multidict import CIMultiDict
 
 from gateway.http import end_to_end_headers
 from tests.e2e.configs import everything
+from tests.e2e.raw_http import exchange
 from tests.e2e.running import running
-from tests.e2e.wire import exchange
 
 
 @pytest.mark.parametrize(

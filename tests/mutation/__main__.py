@@ -24,8 +24,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.mutation.covering import modules
 from tests.mutation.mutants import Mutant, mutants, mutated
+from tests.mutation.targets import modules
 from tests.mutation.tree import Tree
 
 ROOT = Path(__file__).parents[2]

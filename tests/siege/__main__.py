@@ -9,7 +9,7 @@ from pathlib import Path
 import uvloop
 
 from tests.siege.attacks import SIEGES
-from tests.siege.measuring import HEAD, besiege
+from tests.siege.measurements import HEAD, besiege
 
 FILES = 8192
 """File descriptors for the connections of an attack and of the gateway."""

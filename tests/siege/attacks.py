@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from tests.e2e.running import PATIENCE
 from tests.soak.marks import request
-from tests.soak.stage import Stage
+from tests.soak.process_harness import ProcessHarness
+from tests.soak.raw_http import read_message, status_of
 from tests.soak.vendor import Behaviour
-from tests.soak.wire import read_message, status_of
 
 FAR = 100_000
 """Numbers of the attackers' users start here."""
@@ -28,7 +28,7 @@ AGAIN = 0.1
 
 Happened = Counter[str]
 """What an attack did, by kind; it shows an attack that did not take place."""
-Attack = Callable[[Stage, int], AbstractAsyncContextManager[Happened]]
+Attack = Callable[[ProcessHarness, int], AbstractAsyncContextManager[Happened]]
 
 
 class Siege(NamedTuple):
@@ -59,13 +59,13 @@ async def _meanwhile(works: Iterable[Coroutine[None, None, None]]) -> AsyncItera
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _connect(on: Stage) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(on: ProcessHarness) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     parts = urlsplit(on.gateway.url)
     return await asyncio.open_connection(parts.hostname, parts.port, local_addr=(ELSEWHERE, 0))
 
 
 @asynccontextmanager
-async def stalled(on: Stage, size: int) -> AsyncIterator[Happened]:
+async def stalled(on: ProcessHarness, size: int) -> AsyncIterator[Happened]:
     """Hold *size* connections open: half stop within the headers, half within a body."""
     happened, all_open = Happened(), asyncio.Event()
 
@@ -99,7 +99,7 @@ async def stalled(on: Stage, size: int) -> AsyncIterator[Happened]:
 
 
 @asynccontextmanager
-async def burst(on: Stage, size: int) -> AsyncIterator[Happened]:
+async def burst(on: ProcessHarness, size: int) -> AsyncIterator[Happened]:
     """Send *size* events of one user as fast as the gateway takes them."""
     happened = Happened()
 
@@ -113,7 +113,9 @@ async def burst(on: Stage, size: int) -> AsyncIterator[Happened]:
         yield happened
 
 
-async def _flood(on: Stage, first: int, size: int, padding: str, happened: Happened) -> None:
+async def _flood(
+    on: ProcessHarness, first: int, size: int, padding: str, happened: Happened
+) -> None:
     """Send *size* events of *size* users repeatedly, whatever the response.
 
     With more than one user, each round has new users.
@@ -141,7 +143,7 @@ def disliked(behaviour: Behaviour) -> Attack:
     """Return an attack with events to which the vendor always reacts with *behaviour*."""
 
     @asynccontextmanager
-    async def attack(on: Stage, size: int) -> AsyncIterator[Happened]:
+    async def attack(on: ProcessHarness, size: int) -> AsyncIterator[Happened]:
         vendor = on.vendors["chrts"]
         vendor.dislikes = lambda mark: behaviour if mark.user >= FAR else None
         happened = Happened()
@@ -154,7 +156,7 @@ def disliked(behaviour: Behaviour) -> Attack:
 
 
 @asynccontextmanager
-async def full(on: Stage, size: int) -> AsyncIterator[Happened]:
+async def full(on: ProcessHarness, size: int) -> AsyncIterator[Happened]:
     """Send large events as fast as possible while one destination takes nothing."""
     happened = Happened()
     works = [_flood(on, FAR + 4_000_000 * n, size, PADDING, happened) for n in range(FLOODERS)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.soak.jumping import OFFSET
+from tests.soak.wrong_clock import OFFSET
 
 BALLAST = "ballast"
 BLOCK = 64 * 1024
@@ -16,7 +16,7 @@ class Clock:
     """Sets a process's time of day from outside while it runs.
 
     Args:
-        file: holds the offset in seconds; see `tests.soak.jumping`.
+        file: holds the offset in seconds; see `tests.soak.wrong_clock`.
     """
 
     def __init__(self, file: Path) -> None:
@@ -33,7 +33,7 @@ class Clock:
     @property
     def launcher(self) -> Sequence[str]:
         """Return the arguments with which Python runs a gateway by this clock."""
-        return ("-m", "tests.soak.jumping", str(self._file))
+        return ("-m", "tests.soak.wrong_clock", str(self._file))
 
 
 class SmallDisk:

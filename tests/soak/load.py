@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from tests.soak.marks import EventMark, request
-from tests.soak.wire import read_message, status_of
+from tests.soak.raw_http import read_message, status_of
 
 TIRED = 0.02
 """Seconds before the client tries again after a refusal."""

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple
 
 from tests.soak.marks import EventMark, marks_in
-from tests.soak.wire import read_message
+from tests.soak.raw_http import read_message
 
 Behaviour = Literal[
     "ok", "slow", "held", "cut", "hang", "reset",

@@ -14,7 +14,7 @@ from gateway.http import Request, Response
 from gateway.mapping import NO_FIELD
 from gateway.plugin.settings import Secret
 from gateway.testing import DeliverySuite, SandboxSuite, VendorSuite
-from gateway.testing.vendor_suite import GARBAGE
+from gateway.testing.samples import GARBAGE
 from plugins.segment.input import SegmentInput
 from plugins.segment.output import SegmentOutput
 from plugins.segment.pixel import GIF, PIXELS

@@ -16,7 +16,7 @@ USERS = 12
 PROMPT = 'retry_min = "20ms"\nretry_max = "200ms"\ntimeout = "1s"\n'
 
 
-class Stage(NamedTuple):
+class ProcessHarness(NamedTuple):
     """A gateway process, its vendors by name, a client that has not started, and an operator."""
 
     gateway: GatewayProcess
@@ -67,7 +67,7 @@ class Stage(NamedTuple):
 
 
 @asynccontextmanager
-async def stage(
+async def process_harness(
     folder: Path,
     *names: str,
     delivery: str = PROMPT,
@@ -76,7 +76,7 @@ async def stage(
     more: str = "",
     pause: float = 0.005,
     launcher: Sequence[str] = LAUNCHER,
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[ProcessHarness]:
     """Run vendors and a gateway that sends them everything.
 
     Args:
@@ -97,5 +97,5 @@ async def stage(
             load = Load(users, pause=pause)
             by_name = {v.name: v for v in made}
             operator = Operator(setup, load, seed=1)
-            yield Stage(gateway, by_name, load, spool, setup.path, operator)
+            yield ProcessHarness(gateway, by_name, load, spool, setup.path, operator)
             await load.stop()

@@ -68,40 +68,40 @@ def tracked(user: int, number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def say(admin: Admin, path: str, body: Any, headers: dict[str, str] | None = None) -> None:
+async def post(admin: Admin, path: str, body: Any, headers: dict[str, str] | None = None) -> None:
     """Send a request to the gateway."""
     url = f"{admin.running.url}{path}"
     async with admin.running.client.post(url, json=body, headers=headers) as answer:
         await answer.read()
 
 
-async def weekday(admin: Admin, events: int, dice: random.Random) -> None:
+async def send_mixed_events(admin: Admin, events: int, dice: random.Random) -> None:
     """Send some events of all kinds, some of them refused."""
     key = {"authorization": "Bearer api_chrts_shop"}
     for number in range(events):
         user = dice.randrange(40)
         match number % 6:
             case 0 | 1:
-                await say(admin, "/push", view(user, dice.randrange(12)))
+                await post(admin, "/push", view(user, dice.randrange(12)))
             case 2:
-                await say(admin, "/push", purchase(user, number))
+                await post(admin, "/push", purchase(user, number))
             case 3 | 4:
-                await say(admin, "/v1/track", tracked(user, number))
+                await post(admin, "/v1/track", tracked(user, number))
             case _:
                 body = {"uid": f"u{user}", "name": "invoice_paid", "properties": {"total": number}}
-                await say(admin, "/event/track", body, key)
+                await post(admin, "/event/track", body, key)
 
 
-async def minutes(admin: Admin, samples: int) -> None:
+async def fill_series(admin: Admin, samples: int) -> None:
     """Let time go by in haste: each sample is of real events, a moment after the one before."""
     dice = random.Random(3)  # noqa: S311 - the same each time
     for number in range(samples):
         lull = 1 if number % 40 > 30 else 6
-        await weekday(admin, dice.randrange(lull, 2 * lull + 2), dice)
+        await send_mixed_events(admin, dice.randrange(lull, 2 * lull + 2), dice)
         await admin.desk.series.sample()
 
 
-def traced(path: Path, count: int) -> None:
+def write_traces(path: Path, count: int) -> None:
     """Write *count* traces into a file of traces that nobody has open."""
     path.parent.mkdir(parents=True, exist_ok=True)
     store = TraceWriter(path, DAY, GIB)
@@ -122,22 +122,22 @@ def _traces(number: int) -> Iterator[EventRecord | AttemptRecord]:
 
 
 @asynccontextmanager
-async def shop(folder: Path, samples: int = 4) -> AsyncIterator[Admin]:
+async def demo_shop(folder: Path, samples: int = 4) -> AsyncIterator[Admin]:
     """Run the shop's gateway: one destination down, one that refuses, one paused, two well."""
     dice = random.Random(7)  # noqa: S311 - the same day each time
     async with administered(folder, SETUP) as admin:
-        await minutes(admin, samples)
+        await fill_series(admin, samples)
         await admin.running.fault(vendor="tracardi", count=100_000, status=503)
         await admin.running.fault(vendor="quartic", count=14, status=422)
-        await weekday(admin, 60, dice)
-        await say(admin, "/push", {"event": "view", "shop_id": "somebody-else", "did": "x"})
+        await send_mixed_events(admin, 60, dice)
+        await post(admin, "/push", {"event": "view", "shop_id": "somebody-else", "did": "x"})
         async with asyncio.timeout(PATIENCE):
             while (await admin.get("/destinations/ads"))["state"] != "open":
                 pass
             while (await admin.get("/destinations/warehouse"))["backlog"]:
                 pass
         await admin.post("/destinations/warehouse/pause")
-        await minutes(admin, samples)
+        await fill_series(admin, samples)
         async with asyncio.timeout(PATIENCE):
             while (await admin.get("/destinations/recommendations"))["backlog"]:
                 pass

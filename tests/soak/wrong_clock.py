@@ -1,4 +1,4 @@
-"""Run ``gateway ...`` with a wrong time of day: ``python -m tests.soak.jumping FILE ...``.
+"""Run ``gateway ...`` with a wrong time of day: ``python -m tests.soak.wrong_clock FILE ...``.
 
 FILE holds the offset in seconds. Monotonic clocks are not affected, as on a machine whose clock is
 set.

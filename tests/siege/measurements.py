@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tests.siege.attacks import FAR, Happened, Siege
 from tests.soak.marks import EventMark
 from tests.soak.memory import resident
-from tests.soak.stage import Stage, stage
+from tests.soak.process_harness import ProcessHarness, process_harness
 
 USERS = 16
 PAUSE = 0.5
@@ -63,7 +63,9 @@ def _ms(seconds: float) -> str:
 async def besiege(folder: Path, siege: Siege, *, without: float, beside: float) -> SiegeResult:
     """Measure bystanders for *without* seconds without, then *beside* seconds with the attack."""
     names = ("chrts", "growlytics") if siege.dead else ("chrts",)
-    async with stage(folder, *names, delivery="", users=USERS, pause=PAUSE, more=siege.more) as on:
+    async with process_harness(
+        folder, *names, delivery="", users=USERS, pause=PAUSE, more=siege.more
+    ) as on:
         vendor = on.vendors["chrts"]
         if siege.latency:
             vendor.weights, vendor.pace = {"slow": 1}, (siege.latency, siege.latency)
@@ -82,7 +84,7 @@ async def besiege(folder: Path, siege: Siege, *, without: float, beside: float) 
         )
 
 
-async def _measured(on: Stage, seconds: float) -> Delays:
+async def _measured(on: ProcessHarness, seconds: float) -> Delays:
     load, vendor = on.load, on.vendors["chrts"]
     before = set(load.acknowledged)
     await asyncio.gather(asyncio.sleep(seconds), load.everyone())
@@ -96,7 +98,7 @@ async def _measured(on: Stage, seconds: float) -> Delays:
     return Delays(_share(found, 0.5), _share(found, 0.99), len(found), missing)
 
 
-def _delay(on: Stage, mark: EventMark) -> float:
+def _delay(on: ProcessHarness, mark: EventMark) -> float:
     return on.vendors["chrts"].when.get(mark, math.inf) - on.load.sent[mark]
 
 

@@ -13,13 +13,13 @@ from tests.e2e.running import PATIENCE, serving
 from tests.soak.ledger import owed
 from tests.soak.load import Load
 from tests.soak.operator import Setup
-from tests.soak.stage import PROMPT, USERS
+from tests.soak.process_harness import PROMPT, USERS
 from tests.soak.vendor import Vendor, vendors
 
 BRIEF = 'drain_timeout = "200ms"'
 
 
-class Inside(NamedTuple):
+class InProcessHarness(NamedTuple):
     """A gateway, its vendors by name, and a client that has not started."""
 
     gateway: Gateway
@@ -52,14 +52,14 @@ class Inside(NamedTuple):
 
 
 @asynccontextmanager
-async def inside(
+async def in_process_harness(
     folder: Path,
     *names: str,
     delivery: str = PROMPT,
     users: int = USERS,
     server: str = BRIEF,
     more: str = "",
-) -> AsyncIterator[Inside]:
+) -> AsyncIterator[InProcessHarness]:
     """Run vendors and a gateway that sends them everything, in this process."""
     async with vendors(*names, traced=True) as made:
         ports = {vendor.name: vendor.port for vendor in made}
@@ -71,5 +71,5 @@ async def inside(
         async with serving(make_app(gateway)) as url:
             sender = Load(users, pause=0.005)
             by_name = {vendor.name: vendor for vendor in made}
-            yield Inside(gateway, by_name, sender, setup, Reloader(gateway), url)
+            yield InProcessHarness(gateway, by_name, sender, setup, Reloader(gateway), url)
             await sender.stop()

@@ -11,8 +11,8 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from tests.e2e.configs import base_config, source
+from tests.e2e.raw_http import Vendor, exchange, vendor
 from tests.e2e.running import Running, running
-from tests.e2e.wire import Vendor, exchange, vendor
 
 PUBLIC, OURS = "PUBLICSHOPID", "OURSHOPID0001"
 SECRET = 'our/S3cret+"k\u00e9y" <&>'  # noqa: S105 - made up

@@ -111,7 +111,7 @@ def modules(root: Path) -> dict[str, tuple[str, ...]]:
     for place, tests in COVERING.items():
         for name in (place, *tests):
             if not (root / name.partition("::")[0]).exists():
-                raise FileNotFoundError(f"{name}, which tests/mutation/covering.py names")
+                raise FileNotFoundError(f"{name}, which tests/mutation/targets.py names")
         under = sorted((root / place).glob("**/*.py")) or [root / place]
         found.update({str(path.relative_to(root)): tests for path in under})
     return found

@@ -14,8 +14,8 @@ import pytest
 
 from gateway.reload import Reloader
 from tests.e2e.configs import SETTINGS, VENDORS, base_config, destination, source
+from tests.e2e.raw_http import exchange, vendor
 from tests.e2e.running import running
-from tests.e2e.wire import exchange, vendor
 
 MOST = 0.1
 """Seconds of work between two turns of the loop."""

@@ -6,9 +6,9 @@ from pathlib import Path
 import apsw
 
 from tests.e2e.admin import administered
+from tests.e2e.raw_http import exchange
 from tests.e2e.running import PATIENCE
 from tests.e2e.stories import APP, QUIET, printed, send, stands, until
-from tests.e2e.wire import exchange
 
 
 async def test_how_a_delivery_that_went_wrong_ends_is_kept(tmp_path: Path) -> None:

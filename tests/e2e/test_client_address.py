@@ -5,8 +5,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from tests.e2e.raw_http import Got, vendor
 from tests.e2e.running import running
-from tests.e2e.wire import Got, vendor
 
 PAGE = {"origin": "https://shop.example", "content-type": "text/plain"}
 THROUGH = {"x-forwarded-for": "203.0.113.7"}

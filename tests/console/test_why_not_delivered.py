@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from tests.console.browsing import visiting
-from tests.console.scene import say
+from tests.console.browser import visiting
+from tests.console.demo_shop import post
 from tests.e2e.admin import Admin, administered
 from tests.e2e.configs import ADMIN, base_config, destination, route, source
 from tests.e2e.running import PATIENCE
@@ -63,7 +63,7 @@ async def lost(admin: Admin) -> None:
             "userId": user, "event": "Level Reached", "properties": {"level": 7},
             "writeKey": "YOUR_WRITE_KEY",
         }  # fmt: skip
-        await say(admin, "/v1/track", body)
+        await post(admin, "/v1/track", body)
     async with asyncio.timeout(PATIENCE):
         while (await admin.get("/destinations/down"))["state"] != "open":
             pass

@@ -11,7 +11,7 @@ from playwright.async_api import ConsoleMessage, Error, Page, expect
 from tests.clients.processes import packages
 from tests.e2e.admin import Admin
 from tests.e2e.running import PATIENCE
-from tests.machine import chromium
+from tests.external_programs import chromium
 
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 CHECK = """async (tags) => {
