@@ -194,7 +194,7 @@ async def test_an_event_that_no_plugin_reads_any_more_holds_up_nobody(tmp_path: 
     with DeadLetterStore(spool) as box:
         (letter,) = box.dead_letters()
     assert letter.cause == "unrenderable"
-    assert "no longer parses" in letter.reason
+    assert "no longer contains this event" in letter.reason
 
 
 async def _orphan(folder: Path) -> None:
