@@ -76,7 +76,7 @@ LONGEST_NAME = 256
 ROUNDS = 4
 """Most rounds of dropping fields; each may reveal violations that others hid."""
 NOTHING_DROPPED: Mapping[int, tuple[FieldPath, ...]] = {}
-LEFT_OUT = " (left out)"
+LEFT_OUT = " (dropped)"
 """Suffix of a violation whose field was dropped."""
 
 

@@ -29,8 +29,8 @@ SETUP = base_config() + ADMIN + source("chrts", "shop-key", name="shop", more=PL
 PAYMENT = {"price": "12", "card": "4111 1111", "plan": "pro"}
 PAID = {"uid": "u1", "name": "paid", "properties": PAYMENT}
 LEFT_OUT = [
-    "properties.price: must be a number (left out)",
-    "properties.card: is not allowed (left out)",
+    "properties.price: must be a number (dropped)",
+    "properties.card: is not allowed (dropped)",
     "properties.price: is required",
 ]
 
@@ -129,10 +129,10 @@ async def test_what_was_left_out_of_a_failure_is_told(tmp_path: Path) -> None:
         story = await story_of(admin, await track(admin, PAID), tried)
         (event,) = story["events"]
         assert event["deliveries"][0]["outcome"] == "dead_letter"
-        assert event["violations"] == ["properties.card (left out)", "properties.price (left out)"]
+        assert event["violations"] == ["properties.card (dropped)", "properties.price (left out)"]
         assert "4111 1111" not in str(event)
         lines = await lines_of(tmp_path, story["request"], "--short")
-        assert "violates the tracking plan: properties.price (left out)" in lines
+        assert "violates the tracking plan: properties.price (dropped)" in lines
 
 
 STEPS = """
