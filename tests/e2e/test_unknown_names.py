@@ -16,7 +16,7 @@ TESTS = """
 [[tests]]
 name = "views reach the CRM"
 path = "/v1/track"
-body = {{ writeKey = "write-key", userId = "u1", event = "Viewed" }}
+body = { writeKey = "write-key", userId = "u1", event = "Viewed" }
 expect = ["crm"]
 """
 WITHOUT_CONFIG = {"translate", "losses"}
