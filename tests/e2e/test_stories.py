@@ -123,13 +123,13 @@ async def test_members_of_lists_are_marked_as_their_sender_numbers_them(tmp_path
 
 
 async def test_what_was_left_out_of_a_failure_is_told(tmp_path: Path) -> None:
-    """Where the request was not chosen, its first failure knows what was left out, if not why."""
+    """Where the request was not chosen, its first failure knows what was dropped, if not why."""
     async with administered(tmp_path, QUIET + SETUP) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         story = await story_of(admin, await track(admin, PAID), tried)
         (event,) = story["events"]
         assert event["deliveries"][0]["outcome"] == "dead_letter"
-        assert event["violations"] == ["properties.card (dropped)", "properties.price (left out)"]
+        assert event["violations"] == ["properties.card (dropped)", "properties.price (dropped)"]
         assert "4111 1111" not in str(event)
         lines = await lines_of(tmp_path, story["request"], "--short")
         assert "violates the tracking plan: properties.price (dropped)" in lines
