@@ -301,7 +301,7 @@ def test_the_command_tells_what_is_declined() -> None:
     """Kinds that do not go are marked, with the reason."""
     found = gateway("--from", "quartic", "--to", "chrts", "--event", "product")
     assert "product declined" in lines(found)
-    assert "product chrts has no catalogue to put a product in" in lines(found)
+    assert "product chrts has no catalogue for products" in lines(found)
 
 
 def test_the_command_says_where_nothing_is_lost() -> None:

@@ -1,4 +1,4 @@
-"""chrts in: requests become events; https://chrts.co/docs/api."""
+"""The chrts input: turn requests into events; https://chrts.co/docs/api."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,7 +42,7 @@ NO_KNOWN_UID = (
 )
 NO_NAME = "Event name is required. You can use `name` to name the event"
 NO_KEY = "API key is required. You can send it in the header `Authorization: Bearer <key>`"
-OTHER_KEY = "API key is not known here. You can find it in your list of sources"
+OTHER_KEY = "API key is unknown. You can find it in your list of sources"
 WORDS = {
     ("/customer/identify", "uid"): NO_UID,
     ("/customer/alias", "uid"): NO_ALIAS_UID,
@@ -50,17 +50,17 @@ WORDS = {
     ("/event/track", "uid"): NO_UID,
     ("/event/track", "name"): NO_NAME,
 }
-"""What is said of a missing field. chrts documents ``NO_UID`` and ``NO_KNOWN_UID``; the other
-texts are made after them."""
+"""Messages for missing fields. chrts documents ``NO_UID`` and ``NO_KNOWN_UID``; the others follow
+their style."""
 STATUS = {
     Fault.UNAUTHENTICATED: 401, Fault.FORBIDDEN: 401, Fault.TOO_LARGE: 413,
     Fault.NOT_FOUND: 404, Fault.METHOD: 405, Fault.UNSUPPORTED: 501, Fault.UNAVAILABLE: 503,
 }  # fmt: skip
-"""chrts documents 200 and 400 only; the others are HTTP's own, in chrts' shape."""
+"""chrts documents only 200 and 400; the others are standard HTTP statuses, in chrts' format."""
 
 
 class ChrtsInput(Input):
-    """What chrts' customers post."""
+    """Reads the requests of chrts' customers."""
 
     name = "chrts"
     docs = "https://chrts.co/docs/api"
@@ -85,10 +85,10 @@ class ChrtsInput(Input):
         return bearer(request)
 
     def read(self, request: Request, payload: Any) -> list[Event]:
-        """Return the one event in *payload*, loose properties gathered.
+        """Return the event in *payload*, with top-level properties moved into ``properties``.
 
         Raises:
-            Rejected: nothing names the customer, or the event has no name.
+            Rejected: there is no customer id, or the event has no name.
         """
         if type(payload) is dict:
             _check_ids(payload)
@@ -106,11 +106,11 @@ class ChrtsInput(Input):
         return [_dated(event)] if event.extra else [event]
 
     def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it depends on the path alone
-        """Answer with the documented message of the endpoint."""
+        """Return the documented response of the endpoint."""
         return json_response(200, {"status": True, "code": 200, "message": DONE[request.path]})
 
     def refuse(self, request: Request, error: Rejected) -> Response:
-        """Answer in chrts' shape; the two documented messages where they apply."""
+        """Return an error in chrts' format, with its documented message if there is one."""
         status = STATUS.get(error.fault, 400)
         return json_response(
             status, {"status": False, "code": status, "message": _message(request.path, error)}
@@ -139,13 +139,13 @@ def _filled(text: str | None) -> bool:
 
 
 def united(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return *payload* with its ``traits`` among its ``attributes``, where it has both.
+    """Return *payload* with its ``traits`` merged into its ``attributes``, if it has both.
 
-    chrts documents that only one of them is to be used, and not what becomes of the other;
-    where a key stands in both, the one in ``attributes`` holds.
+    chrts documents that only one of them may be used, but not the result of both. If a key is in
+    both, the value in ``attributes`` wins.
 
     Raises:
-        Rejected: either is no object.
+        Rejected: one of them is not an object.
     """
     attributes, traits = payload.get("attributes"), payload.get("traits")
     for key, value in (("attributes", attributes), ("traits", traits)):
@@ -158,14 +158,13 @@ def united(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def gather(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return *payload* with its loose properties moved into ``properties``.
+    """Return *payload* with its top-level properties moved into ``properties``.
 
-    Where a key stands in both places, the one in ``properties`` holds. A name of Segment's
-    envelope, such as ``type`` or ``timestamp``, is a property like any other unless the whole body
-    is Segment-shaped.
+    If a key is in both places, the value in ``properties`` wins. Names of Segment's envelope, such
+    as ``type`` or ``timestamp``, are ordinary properties unless the body is Segment-shaped.
 
     Raises:
-        Rejected: ``properties`` is no object.
+        Rejected: ``properties`` is not an object.
     """
     own = ENVELOPE if segment_shaped(payload) else DOCUMENTED
     loose = {key: value for key, value in payload.items() if key not in own}
@@ -180,7 +179,7 @@ def gather(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _joining(event: Event, payload: dict[str, Any]) -> Event:
-    """Return an alias that keeps which of Segment's words it came with, for chrts itself.
+    """Return an alias that keeps the Segment keys it came with, to restore them for chrts.
 
     Raises:
         Rejected: one of its two ids is blank.
@@ -199,7 +198,7 @@ def _joining(event: Event, payload: dict[str, Any]) -> Event:
 
 
 def _dated(event: Event) -> Event:
-    """Return *event* with what a Segment-shaped envelope knows of it."""
+    """Return *event* with message id and timestamp of a Segment-shaped envelope."""
     message_id, text = event.extra.get("messageId"), event.extra.get("timestamp")
     moment = None
     if type(text) is str:

@@ -1,9 +1,9 @@
-"""chrts' vocabulary beside ours; https://chrts.co/docs/api.
+"""The mapping between chrts' fields and the neutral event; https://chrts.co/docs/api.
 
 An alias is read by its unambiguous keys. In chrts' own example ``knownUid`` is the customer's id,
-the one that identify uses, and ``uid`` the id that was tracked before: ``knownUid`` survives.
-``previousId`` and ``anonymousId`` are Segment's words for an id that is given up, so beside them
-``uid`` or ``userId`` survives. What goes out is in chrts' own words.
+as in identify, and ``uid`` the id that was tracked before: ``knownUid`` survives. ``previousId``
+and ``anonymousId`` are Segment's keys for the id that is given up: with them ``uid`` or ``userId``
+survives. The output uses chrts' own keys.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ ALIAS_OF_VISITOR = Table(Alias, [
     Row("uid|userId",                       "user_id",      required=True),
     Row("anonymousId",                      "previous_id",  required=True),
 ], event="alias", strict=True)
-"""An alias whose only old id was ``anonymousId``; only written, to chrts itself."""
+"""An alias whose only old id is ``anonymousId``; only written, for events from chrts."""
 
 NAMED = (
     *CUSTOMER,
@@ -77,22 +77,23 @@ ENDPOINTS: Mapping[str, EventMapping] = {
 }
 
 IDS = ("uid", "userId", "anonymousId", "knownUid", "previousId")
-"""Keys that name a customer; all of them are text."""
+"""Keys with a customer's id; all are text."""
 GIVEN_UP = ("previousId", "anonymousId")
-"""Keys of an alias that name an id that is given up, the one that counts first."""
+"""Keys of an alias with the old id, the preferred one first."""
 
 DOCUMENTED = frozenset({"uid", "userId", "anonymousId", "name", "properties"})
-"""Keys of an event that the document names; any other is a loose property."""
+"""Documented keys of an event; any other key is a top-level property."""
 ENVELOPE = DOCUMENTED | {
     "type", "event", "context", "integrations", "messageId", "timestamp", "sentAt",
     "originalTimestamp", "receivedAt", "writeKey", "version", "channel", "_metadata", "traits",
     "attributes", "groupId", "previousId", "knownUid",
 }  # fmt: skip
-"""Keys of a Segment-shaped body, which chrts says it takes, that are no loose properties."""
+"""Keys of a Segment-shaped body that are not properties; chrts documents that it accepts such
+bodies."""
 
 
 def segment_shaped(payload: Mapping[str, object]) -> bool:
-    """Tell whether *payload*, an event, is Segment's: of its type, or named as Segment names it."""
+    """Return whether an event is Segment-shaped: of type ``track``, or named by ``event``."""
     if payload.get("type") == "track":
         return True
     return payload.get("event") is not None and payload.get("name") is None

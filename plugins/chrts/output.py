@@ -1,4 +1,4 @@
-"""chrts out: events become requests; https://chrts.co/docs/api."""
+"""The chrts output: turn events into requests; https://chrts.co/docs/api."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -35,13 +35,11 @@ INCLUDED = (
     "timestamp", "traits.email", "traits.phone", "context.page.url", "context.campaign",
     "context.channel",
 )  # fmt: skip
-NOBODY = (
-    "chrts needs to know whom it is about: no user, anonymous or device id, no e-mail and no phone"
-)
+NOBODY = "chrts needs a user: the event has no user, anonymous or device id, no e-mail and no phone"
 
 
 class ChrtsOutput(Output):
-    """Posts one customer or event per request."""
+    """Sends one customer or event per request."""
 
     name = "chrts"
     docs = "https://chrts.co/docs/api"
@@ -65,9 +63,9 @@ class ChrtsOutput(Output):
         return {**JSON, "authorization": f"Bearer {self.config.api_key.get_secret_value()}"}
 
     def select(self, event: Event) -> OutgoingCall | Declined:
-        """Identify and alias have endpoints; all else that happens is tracked by name."""
+        """Return the call for *event*: identify, alias, or track by name."""
         if event.type == "product":
-            return Declined("chrts has no catalogue to put a product in")
+            return Declined("chrts has no catalogue for products")
         if event.type == "alias":
             return _alias(event)
         known = _identified(event)
@@ -78,7 +76,7 @@ class ChrtsOutput(Output):
         tracked = to_track(known) or known
         name = self.event_name(tracked)
         if not name.strip():
-            return Declined("chrts takes no event without a name")
+            return Declined("chrts needs an event name")
         if event.origin != self.name:
             tracked = with_amounts(with_flags(tracked))
         table = TRACK_ONE if is_single_product(tracked) else TRACK
@@ -86,9 +84,9 @@ class ChrtsOutput(Output):
         return OutgoingCall("POST /event/track", table, replace(said, name=name))
 
     def losses(self, event: Event) -> list[Loss]:
-        """Return what *event* knows and its request will not say.
+        """Return the fields of *event* that its request lacks or changes.
 
-        A Segment-shaped body goes back to chrts with its envelope, so nothing of that is lost.
+        A Segment-shaped body goes back to chrts with its envelope, so its fields are not lost.
         """
         found = super().losses(event)
         if event.origin != self.name:
@@ -97,20 +95,22 @@ class ChrtsOutput(Output):
         return [loss for loss in found if told.get(loss.path) not in event.extra]
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
-        """Judge by the status; a body with ``status`` false tells its own in ``code``."""
+        """Judge by the status; a body with ``status`` false has its own status in ``code``."""
         return verdict_by_envelope(
             response, lambda said: said.get("status") is False or said.get("success") is False, now
         )
 
 
 def _alias(event: Event) -> OutgoingCall | Declined:
-    """Return the alias: the customer as the known one, the id that is given up as ``uid``.
+    """Return the alias call: the customer's id as ``knownUid``, the old id as ``uid``.
 
-    One that came to chrts in Segment's words goes back in them.
+    An alias that came to chrts with Segment's keys goes back with them.
     """
     previous = _filled(event.previous_id) or _filled(event.anonymous_id)
     if not _filled(event.user_id) or not previous:
-        return Declined("chrts joins two ids: a user id and the known one; one of them is missing")
+        return Declined(
+            "chrts needs two ids for an alias: the user id or the previous id is missing"
+        )
     table = ALIAS
     if event.origin == "chrts":
         words = [key for key in GIVEN_UP if key in event.extra]
@@ -123,9 +123,9 @@ def _alias(event: Event) -> OutgoingCall | Declined:
 
 
 def _identified(event: Event) -> Event | None:
-    """Return *event* with the ids that go out; None where nothing names anybody.
+    """Return *event* with the ids to send; None if it identifies no user.
 
-    Somebody who is known by e-mail or phone alone has that for an id.
+    If only an e-mail address or phone number is known, it becomes the user id.
     """
     user, visitor = _filled(event.user_id), _filled(event.anonymous_id)
     device = event.context.device

@@ -1,7 +1,7 @@
-"""chrts' servers as https://chrts.co/docs/api describes them (the source of every rule here).
+"""The emulated chrts server; every rule comes from https://chrts.co/docs/api.
 
-The document gives the shape and the words of a 400; it is silent about 401, 404 and 405, which
-use the same shape here with words of our own.
+The document has format and messages of a 400. It does not describe 401, 404 and 405; here they
+have the same format and other messages.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ NO_CUSTOMER: Final = (
     "You can use `uid`, `userId` or `anonymousId` to identify the customer"
 )
 NO_ALIAS: Final = "Customer UID is required. You can use `uid` or `userId` to identify the customer"
-"""Not in the document, which leaves open what an alias without ``uid`` is told."""
+"""Not documented: the message for an alias without ``uid``."""
 NO_KNOWN: Final = (
     "Known UID is required. You can use `knownUid`, `previousId` or `anonymousId` "
     "to identify the known customer UID"
@@ -41,7 +41,7 @@ IN_WORDS: Final[Mapping[tuple[str, str], str]] = {
     ("/customer/alias", "knownUid"): NO_KNOWN,
     ("/event/track", "uid"): NO_CUSTOMER,
 }
-"""By path and by the field that the problem is with."""
+"""Messages by path and field of the problem."""
 
 
 def identify(body: BodyField) -> None:
@@ -59,7 +59,7 @@ def alias(body: BodyField) -> None:
 
 
 def track(body: BodyField) -> None:
-    """Check "Track an event": an id and a name; what else there is are properties."""
+    """Check "Track an event": an id and a name; all other keys are properties."""
     body.need_one(CUSTOMER, TEXT)
     body.need("name", TEXT).filled()
     body.may("properties", OBJECT)
@@ -73,7 +73,7 @@ ENDPOINTS: Final[Mapping[str, tuple[Callable[[BodyField], None], str]]] = {
 
 
 class ChrtsSandbox(Sandbox):
-    """The three documented calls, behind a Bearer key."""
+    """Emulates the three documented calls, with a Bearer key."""
 
     name: ClassVar[str] = "chrts"
     docs: ClassVar[str] = "https://chrts.co/docs/api"
@@ -82,7 +82,7 @@ class ChrtsSandbox(Sandbox):
         """Judge one request; see ``Sandbox.respond``."""
         token = _bearer(request)
         if token is None or key not in (None, token):
-            why = "no Bearer key in the authorization header" if token is None else "another key"
+            why = "no Bearer key in the authorization header" if token is None else "wrong key"
             return SandboxResponse(self.failure(401, request), why)
         if request.path not in ENDPOINTS:
             return SandboxResponse(self.failure(404, request), "no such path")
@@ -103,7 +103,7 @@ class ChrtsSandbox(Sandbox):
         return _refused(problem.reason, IN_WORDS.get((request.path, field), problem.reason))
 
     def failure(self, status: int, request: Request) -> Response:
-        """Return an error in the shape of the documented 400."""
+        """Return an error in the format of the documented 400."""
         del request
         message = status_text(status)
         return json_response(status, {"status": False, "code": status, "message": message})

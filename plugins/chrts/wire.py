@@ -1,4 +1,4 @@
-"""chrts' payloads, spelled as chrts spells them: https://chrts.co/docs/api."""
+"""Types of chrts' payloads: https://chrts.co/docs/api."""
 
 from typing import TypedDict
 
@@ -6,7 +6,7 @@ from gateway.plugin.spec import SpecProductProperties, SpecProperties, SpecTrait
 
 
 class Customer(TypedDict, total=False):
-    """Whom a request is about; one of the three is required."""
+    """The customer of a request; one of the three ids is required."""
 
     uid: str
     userId: str
@@ -31,9 +31,9 @@ class Alias(TypedDict, total=False):
 
 
 class Track(Customer, total=False):
-    """The body of ``POST /event/track``, loose properties gathered.
+    """The body of ``POST /event/track``, with top-level properties in ``properties``.
 
-    ``event`` is what a Segment-shaped body calls ``name``.
+    ``event`` is the name in a Segment-shaped body.
     """
 
     name: str
@@ -42,6 +42,6 @@ class Track(Customer, total=False):
 
 
 class TrackProduct(Track, total=False):
-    """The same, about one product."""
+    """The same for an event about one product."""
 
     properties: SpecProductProperties  # type: ignore[misc]  # narrowed for its own table

@@ -1,8 +1,8 @@
-"""The typed attributes of a customer or an event: a list on the wire, an object in the tables.
+"""Convert typed attributes: a list in Growlytics' payloads, an object in the tables.
 
-Source: https://docs.growlytics.in/rest-apis/tracking-users-1: each is ``{name, type, value}``
-with the type string, number, boolean or date, and one that comes with another type than the
-first time is ignored without a word. So the type that came in is the type that goes back out.
+Source: https://docs.growlytics.in/rest-apis/tracking-users-1. Each attribute is ``{name, type,
+value}`` with the type string, number, boolean or date. Growlytics silently ignores an attribute
+whose type differs from the first time, so the received type is kept for the way back.
 """
 
 import re
@@ -18,18 +18,18 @@ from plugins.growlytics.wire import Attribute, Kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
-"""Text that JSON would have as a number, digit by digit."""
+"""Text that is a valid JSON number."""
 
 
 class Listed(NamedTuple):
-    """Attributes as Growlytics takes them, and what became of the others.
+    """The attributes to send, and those that were dropped or changed.
 
     Attributes:
-        attributes: the list.
-        dropped: names, nested ones with dots, that no attribute can have or that exceed the
-            limit.
-        reshaped: names as given whose value is no longer what it was: an object taken apart,
-            an array as text, a time without its fraction of a second.
+        attributes: the list to send.
+        dropped: dropped values by name (dots for nesting): the name is invalid or the limit is
+            exceeded.
+        reshaped: values that were changed, by original name: an object was flattened, an array
+            became text, or a time lost its fraction of a second.
     """
 
     attributes: list[Attribute]
@@ -38,13 +38,13 @@ class Listed(NamedTuple):
 
 
 def read_attributes(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes in *payload* by name; where a name comes twice, the last holds.
+    """Return the attributes in *payload* by name; of a repeated name the last one counts.
 
     Numbers and booleans may be text, as Joi converts them; a date may be any ISO 8601 text.
-    Dates become times in UTC, since they name no zone.
+    Dates have no time zone and are read as UTC.
 
     Raises:
-        Violation: there is no list, or one of it is not as documented.
+        Violation: the list is missing, or an attribute is not as documented.
     """
     listed = payload.get("attributes")
     if "attributes" not in payload:
@@ -80,7 +80,7 @@ def _read_value(item: dict[str, Any], above: str) -> Any:
 
 
 def unpacked(value: Any) -> Any:
-    """Return the products that *value* says if it is a JSON text of them, else *value*."""
+    """Return the products in *value* if it is JSON text with a list of them, else *value*."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
@@ -93,13 +93,13 @@ def unpacked(value: Any) -> Any:
 def list_attributes(
     values: Mapping[str, Any], kinds: Mapping[str, str], most: int, *, standard: bool
 ) -> Listed:
-    """Return *values* as Growlytics takes them, in their order, up to the limit.
+    """Return *values* as Growlytics' attributes, in order and up to the limit.
 
     Args:
-        values: by name; objects are taken apart and arrays become JSON text.
-        kinds: names that go out as another type than their value suggests, if it allows it.
-        most: how many attributes there may be.
-        standard: the attributes are a customer's, where Growlytics' own do not count.
+        values: values by name; objects are flattened and arrays become JSON text.
+        kinds: types by name that override the type of the value, if it can be converted.
+        most: most attributes.
+        standard: whether the attributes are a customer's; then standard ones do not count.
     """
     listed: dict[str, Attribute] = {}
     dropped: dict[str, Any] = {}
@@ -119,7 +119,7 @@ def list_attributes(
 
 
 def kind_of(value: Any) -> Kind:
-    """Return the type that Growlytics would call *value*'s; an array goes as text."""
+    """Return Growlytics' type of *value*; an array is text."""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, datetime):
@@ -128,10 +128,10 @@ def kind_of(value: Any) -> Kind:
 
 
 def converted(value: str, kind: str) -> Any:
-    """Return the value that *value* is as text.
+    """Return the text *value* converted to *kind*.
 
     Raises:
-        ValueError: it is no text of that kind.
+        ValueError: the text cannot be converted.
     """
     if kind == "number":
         number = NUMBER.decode(value)
@@ -157,7 +157,7 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _said(value: Any, kind: str | None) -> tuple[Any, bool]:
-    """Return *value* as *kind* if it can be that, and whether it still says the same."""
+    """Return *value* as *kind* if possible, and whether it is unchanged."""
     if isinstance(value, list | tuple):
         return dumps(value).decode(), False
     if kind == "string" and isinstance(value, int | float):

@@ -1,4 +1,7 @@
-"""Growlytics in: requests become events; https://docs.growlytics.in/rest-apis/tracking-users-1."""
+"""The Growlytics input: turn requests into events.
+
+Source: https://docs.growlytics.in/rest-apis/tracking-users-1.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,16 +27,16 @@ STATUS = {
     Fault.UNAUTHENTICATED: 401, Fault.FORBIDDEN: 401, Fault.TOO_LARGE: 413,
     Fault.NOT_FOUND: 404, Fault.METHOD: 405, Fault.UNSUPPORTED: 501, Fault.UNAVAILABLE: 503,
 }  # fmt: skip
-"""Growlytics documents 200 and 422, and its SDK knows 401; the others are HTTP's own."""
+"""Growlytics documents 200 and 422, and its SDK handles 401; the others are standard HTTP."""
 WORDS = {
     Fault.UNAUTHENTICATED: "no API key: send it in the header x-growlytics-key",
-    Fault.FORBIDDEN: "the API key in x-growlytics-key is not one that is accepted here",
+    Fault.FORBIDDEN: "unknown API key in x-growlytics-key",
 }
-"""What to do about a key; Growlytics documents no text of its own."""
+"""Messages about keys; Growlytics documents none."""
 
 
 class GrowlyticsInput(Input):
-    """What Growlytics' customers post from their backends."""
+    """Reads the requests of Growlytics' customers."""
 
     name = "growlytics"
     docs = "https://docs.growlytics.in/rest-apis/tracking-users-1"
@@ -53,8 +56,8 @@ class GrowlyticsInput(Input):
         "POST /mcrs_appl_v1", "POST /msv_cevt", "POST /msv_cs_id", "POST /logout",
         "POST /mpush_token",
     })  # fmt: skip
-    """Of the Shopify app (https://docs.growlytics.in/rest-apis/tracking-events), the catalogue
-    (https://docs.growlytics.in/rest-apis/syncing-products) and mobile apps
+    """Endpoints of the Shopify app (https://docs.growlytics.in/rest-apis/tracking-events), the
+    catalogue (https://docs.growlytics.in/rest-apis/syncing-products) and mobile apps
     (https://docs.growlytics.in/rest-apis/mobile-app-apis)."""
 
     credential_headers = frozenset({"x-growlytics-key"})
@@ -68,10 +71,10 @@ class GrowlyticsInput(Input):
         return request.headers.get("x-growlytics-key", "").strip() or None
 
     def decode(self, request: Request) -> Any:
-        """Return the body of *request*, its attributes as an object by name.
+        """Return the body of *request*, with its attributes as an object by name.
 
         Raises:
-            Rejected: it is no JSON, or breaks a rule that Growlytics documents.
+            Rejected: the body is not JSON, or violates a documented rule.
         """
         payload = super().decode(request)
         if type(payload) is not dict:
@@ -81,16 +84,16 @@ class GrowlyticsInput(Input):
         return _event(payload)
 
     def read(self, request: Request, payload: Any) -> list[Event]:
-        """Return the one event in *payload*, with the types of attributes it cannot say."""
+        """Return the event in *payload*; types that it cannot express are in its leftovers."""
         (event,) = super().read(request, payload)
         return [_with_contact(_with_kinds(event, payload["attributes"]))]
 
     def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it is always the same
-        """Answer as documented."""
+        """Return the documented response."""
         return json_response(200, {"success": True})
 
     def refuse(self, request: Request, error: Rejected) -> Response:  # noqa: ARG002 - it depends on the error alone
-        """Answer with Joi's report where the body is at fault, else in the shape of a success."""
+        """Return Joi's report for an invalid body, else an error in the format of a success."""
         status = STATUS.get(error.fault, 422)
         if status == 422:  # noqa: PLR2004 - the documented one
             return json_response(status, report(error))
@@ -123,10 +126,10 @@ def _limit(count: int, most: int) -> None:
 
 
 def _with_contact(event: Event) -> Event:
-    """Return *event* with the e-mail address or the phone number that its customer's id is.
+    """Return *event* with the customer's id as e-mail address or phone number, if it is one.
 
-    "The identifier can be a customer's email id or mobile number", says the document. A number is
-    one for certain only with its country's code.
+    The document: "The identifier can be a customer's email id or mobile number". Only a number with
+    a country code is certainly a phone number.
     """
     found = event.user_id or ""
     for name, pattern in CONTACTS.items():
@@ -137,10 +140,10 @@ def _with_contact(event: Event) -> Event:
 
 
 def _with_kinds(event: Event, found: dict[str, Any]) -> Event:
-    """Return *event* with the types of attributes that would go back out as another.
+    """Return *event* with the types of attributes that would be sent back with another type.
 
-    An order id that came as a number is text in an event, for example. Growlytics ignores an
-    attribute whose type changes, so the type is kept among the leftovers.
+    For example, an order id that came as a number is text in an event. Growlytics ignores an
+    attribute whose type changes, so the type is kept in the leftovers.
     """
     if RETYPED.isdisjoint(found):
         return event

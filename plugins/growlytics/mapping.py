@@ -1,9 +1,9 @@
-"""Growlytics' vocabulary beside ours.
+"""The mapping between Growlytics' fields and the neutral event.
 
 Sources: https://docs.growlytics.in/rest-apis/tracking-users-1 and
-https://docs.growlytics.in/rest-apis/tracking-events-1. Names of attributes are case-sensitive
-and create a column each, so every row has one spelling and no synonym: what Growlytics' own
-clients call otherwise stays a custom attribute under exactly that name.
+https://docs.growlytics.in/rest-apis/tracking-events-1. Attribute names are case-sensitive and each
+creates a column, so every row has exactly one spelling. Any other spelling stays a custom attribute
+under its exact name.
 """
 
 from datetime import datetime
@@ -86,11 +86,11 @@ RETYPED = frozenset(
     for row in (*CUSTOMER.rows, *TRACK.rows, *TRACK_ONE.rows)
     if row.codec.name
 )
-"""Names of attributes that may go back out as another type than they came as."""
+"""Names of attributes whose type may differ when they are sent back."""
 
 
 def table_for(event: Event) -> Table:
-    """Return the table that writes *event*, an identify or a track event."""
+    """Return the table that writes *event*, an identify or track event."""
     if event.type == "identify":
         return CUSTOMER
     return TRACK_ONE if is_single_product(event) else TRACK

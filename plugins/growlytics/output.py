@@ -1,4 +1,7 @@
-"""Growlytics out: events become requests; https://docs.growlytics.in/rest-apis/tracking-events-1."""
+"""The Growlytics output: turn events into requests.
+
+Source: https://docs.growlytics.in/rest-apis/tracking-events-1.
+"""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -37,8 +40,8 @@ from plugins.growlytics.rules import (
 )
 
 UNSAYABLE = {
-    "alias": "growlytics cannot join two customers: its REST API knows one id per customer",
-    "product": "growlytics takes its catalogue at another host (POST /product), not as events",
+    "alias": "growlytics cannot merge customers: its REST API has one id per customer",
+    "product": "growlytics accepts products only at another host (POST /product), not as events",
 }
 
 INCLUDED = (
@@ -46,17 +49,16 @@ INCLUDED = (
     "context.channel",
 )  # fmt: skip
 NOBODY = (
-    "growlytics needs to know whom it is about: no user, anonymous or device id, no e-mail "
-    "and no phone"
+    "growlytics needs a customer: the event has no user, anonymous or device id, no "
+    "e-mail and no phone"
 )
 DECLINES_ANONYMOUS = (
-    "growlytics knows no anonymous users, and this destination declines them "
-    '(anonymous = "decline")'
+    'growlytics has no anonymous users, and this destination declines them (anonymous = "decline")'
 )
 
 
 class GrowlyticsOutput(Output):
-    """Posts one customer or event per request."""
+    """Sends one customer or event per request."""
 
     name = "growlytics"
     docs = "https://docs.growlytics.in/rest-apis/tracking-events-1"
@@ -86,7 +88,7 @@ class GrowlyticsOutput(Output):
         return {**JSON, "x-growlytics-key": self.config.api_key.get_secret_value()}
 
     def select(self, event: Event) -> OutgoingCall | Declined:
-        """An identify updates the customer; all else that happens is an event by name."""
+        """Return the call for *event*: a customer for an identify, else an event by name."""
         if event.type in UNSAYABLE:
             return Declined(UNSAYABLE[event.type])
         if event.origin == self.name:
@@ -99,27 +101,28 @@ class GrowlyticsOutput(Output):
         tracked = self._told(known).event
         name = self.event_name(tracked)
         if name.lower() in RESERVED:
-            return Declined(f"growlytics makes events called {name!r} itself; rename it")
+            what = f"growlytics reserves the event name {name!r}; rename the event in a step"
+            return Declined(what)
         if len(name) > LONGEST_NAME or not name.strip():
-            return Declined(f"growlytics takes event names of 1 to {LONGEST_NAME} characters")
+            return Declined(f"growlytics needs an event name of 1 to {LONGEST_NAME} characters")
         return OutgoingCall("POST /rest-api/event", table_for(tracked), replace(tracked, name=name))
 
     def time(self, moment: datetime) -> Any:
-        """Return *moment*, which becomes a date."""
+        """Return *moment* without its fraction of a second, since it becomes a date."""
         return moment.replace(microsecond=0)
 
     def _told(self, event: Event) -> Included:
-        """Return *event* as a track event with all that goes among its attributes."""
+        """Return *event* as a track event with all fields that become attributes."""
         tracked = to_track(event) or event
         if event.origin != self.name:
             tracked = with_amounts(with_flags(tracked, "mobile"))
         return self.included(tracked, phone="mobile")
 
     def render(self, event: Event) -> Request | Declined:
-        """Return the request that delivers *event*, or why Growlytics cannot take it.
+        """Return the request for *event*, or why Growlytics cannot express it.
 
         Raises:
-            Unrenderable: a value is none that JSON can say.
+            Unrenderable: a value cannot be written as JSON.
         """
         call = self.select(event)
         if isinstance(call, Declined):
@@ -135,7 +138,7 @@ class GrowlyticsOutput(Output):
         return self.request(call.endpoint, payload, event)
 
     def losses(self, event: Event) -> list[Loss]:
-        """Return what *event* knows and its request will not say, limits included."""
+        """Return the fields of *event* that its request lacks or changes, limits included."""
         call = self.select(event)
         if isinstance(call, Declined):
             return []
@@ -148,21 +151,21 @@ class GrowlyticsOutput(Output):
         return found + [loss for loss in self._unsaid(call) if loss.path not in told]
 
     def _of_included(self, event: Event, call: OutgoingCall) -> Iterator[Loss]:
-        """Yield what is no longer whole of the circumstances that became attributes."""
+        """Yield losses of context fields that became attributes."""
         paths = self._told(event).paths
         if "timestamp" in paths.values() and event.timestamp and event.timestamp.microsecond:
-            yield Loss("timestamp", "coerced", event.timestamp, "its fraction of a second is cut")
+            yield Loss("timestamp", "coerced", event.timestamp, "without its fraction of a second")
         for loss in self._unsaid(call):
             name = loss.path.removeprefix("properties.extra.")
             if name in paths and name != loss.path:
                 yield loss._replace(path=paths[name])
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
-        """Judge by the status; a body with ``success`` false says that nothing was taken."""
+        """Judge by the status; a body with ``success`` false is a failure."""
         return verdict_by_envelope(response, lambda said: said.get("success") is False, now)
 
     def _unsaid(self, call: OutgoingCall) -> Iterator[Loss]:
-        """Yield what has no attribute, by its place in the event that was written."""
+        """Yield fields without an attribute, by their path in the written event."""
         values = call.table.write(call.event).get("attributes", {})
         for group, extra in _free(call.event):
             for key, value in extra.items():
@@ -195,7 +198,7 @@ class GrowlyticsOutput(Output):
 
 
 def _as_sent(event: Event) -> Event:
-    """Return an event of Growlytics' own without the contact that its customer's id is."""
+    """Return an event from Growlytics without the contact that was derived from its id."""
     if "user_id" not in event.derived.values():
         return event
     gone = {path.partition(".")[2]: None for path in event.derived}
@@ -207,12 +210,12 @@ def _filled(text: str | None) -> str | None:
 
 
 def _contact(event: Event) -> str | None:
-    """Return the user's e-mail or phone, either of which Growlytics' document allows as the id."""
+    """Return the user's e-mail or phone; Growlytics' document allows both as the id."""
     return None if event.type == "group" else event.traits.email or event.traits.phone
 
 
 def _free(event: Event) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the mappings of *event* that become attributes key by key, with their paths."""
+    """Yield path and content of each mapping whose keys become attributes."""
     if event.type == "identify":
         yield "traits.extra", event.traits.extra
         return
@@ -222,7 +225,7 @@ def _free(event: Event) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _path(call: OutgoingCall, name: str) -> str:
-    """Return where the attribute *name* comes from, as paths of losses are spelled."""
+    """Return the path of the event field of the attribute *name*, as losses write it."""
     for row in call.table.rows:
         place, _, key = row.wire.partition(".")
         if place == "attributes" and f"{name}.".startswith(f"{key}."):

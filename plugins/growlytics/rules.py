@@ -1,10 +1,10 @@
-"""What Growlytics checks in a body, and how it reports what is wrong with one.
+"""Growlytics' rules for a body, and its error report.
 
 Limits: https://docs.growlytics.in/rest-apis/tracking-users-1 and
-https://docs.growlytics.in/rest-apis/tracking-events-1, "Terms & Considerations"; names of
-Growlytics' own events: https://github.com/growlytics/growlytics-ios-sdk. The report is that of
-https://docs.growlytics.in/rest-apis/syncing-products: one problem, as the validator Joi words
-it, the label without quotes.
+https://docs.growlytics.in/rest-apis/tracking-events-1, "Terms & Considerations". Names of
+Growlytics' own events: https://github.com/growlytics/growlytics-ios-sdk. Report:
+https://docs.growlytics.in/rest-apis/syncing-products; it has one problem in the words of the
+validator Joi, with the label unquoted.
 """
 
 import re
@@ -13,17 +13,17 @@ from typing import Any
 from gateway.plugin import Fault, Rejected
 
 CONTACTS = {"email": re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+"), "phone": re.compile(r"\+\d{7,15}")}
-"""Traits that a customer's id may be."""
+"""Traits that may serve as a customer's id, with their patterns."""
 LONGEST_NAME = 49
 MOST_FOR_CUSTOMER = 100
 MOST_FOR_EVENT = 50
 STANDARD = frozenset({"name", "email", "mobile"})
-"""Attributes of a customer that are Growlytics' own, so that the limit does not count them."""
+"""Growlytics' own attributes of a customer; the limit does not count them."""
 RESERVED = frozenset({
     "grwnotification clicked", "grwnotification viewed", "grwnotification sent",
     "grwnotification bounced", "utm visited", "app launched", "app uninstalled",
 })  # fmt: skip
-"""Names of Growlytics' own events; it compares them without regard to case."""
+"""Names of Growlytics' own events, compared without case."""
 
 MESSAGES = {
     "any.required": "is required",
@@ -43,11 +43,11 @@ MESSAGES = {
 
 
 class Violation(Rejected):
-    """A rule of Growlytics' is broken.
+    """A body violates a rule of Growlytics.
 
     Attributes:
         rule: Joi's type, such as ``string.max``.
-        context: what Joi tells beside value, key and label: ``limit`` or ``valids``.
+        context: Joi's context besides value, key and label: ``limit`` or ``valids``.
     """
 
     def __init__(self, path: str, rule: str, value: object = None, **context: Any) -> None:
@@ -60,11 +60,10 @@ class Violation(Rejected):
 def checked_text(
     holder: dict[str, Any], key: str, longest: int | None = None, above: str = ""
 ) -> str:
-    """Return the text that *holder* must have under *key*.
+    """Return the required text under *key* of *holder*; *above* is its path with a dot at the end.
 
     Raises:
-        Violation: it is absent, no text, blank or longer than *longest*; *above* is the path
-            of *holder* with a dot behind it.
+        Violation: it is missing, not text, blank, or longer than *longest*.
     """
     value = holder.get(key)
     if key not in holder:
@@ -79,7 +78,7 @@ def checked_text(
 
 
 def report(error: Rejected) -> dict[str, Any]:
-    """Return the body of the 422 that says *error*."""
+    """Return the body of the 422 for *error*."""
     steps = [] if error.path == "$" else error.path.split(".")
     path = [int(step) if step.isdigit() else step for step in steps]
     label = path[-1] if path else "value"

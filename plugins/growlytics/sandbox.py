@@ -1,12 +1,12 @@
-"""Growlytics' REST API as its documents describe it, as strict as they are.
+"""The emulated Growlytics REST API, as strict as its documents.
 
 Sources: https://docs.growlytics.in/rest-apis/tracking-users-1 (customers, attributes and their
 limits), https://docs.growlytics.in/rest-apis/tracking-events-1 (events), and
 https://docs.growlytics.in/rest-apis/syncing-products for the 422, which is a Joi report. No 401
 is documented: its body here is ``{"success": false, ...}``.
 
-Not emulated: that an attribute of another type than the first time is ignored, since the
-sandbox remembers nothing.
+Not emulated: Growlytics ignores an attribute whose type differs from the first time. The sandbox
+stores no attributes.
 """
 
 import re
@@ -31,11 +31,11 @@ from gateway.sandbox import (
 )
 
 LONGEST_NAME: Final = 49
-"""Names have less than 50 characters ("Terms & Considerations")."""
+"""Names have fewer than 50 characters ("Terms & Considerations")."""
 MOST_FOR_CUSTOMER: Final = 100
 MOST_FOR_EVENT: Final = 50
 STANDARD: Final = ("name", "email", "mobile")
-"""Customer attributes that are no custom ones, by the document's example."""
+"""Customer attributes that are not custom ones, by the document's example."""
 RESERVED: Final = frozenset(
     {
         "grwnotification clicked",
@@ -47,7 +47,7 @@ RESERVED: Final = frozenset(
         "app uninstalled",
     }
 )
-"""Event names that are Growlytics' own, in any case (its iOS SDK, GitHub growlytics)."""
+"""Names of Growlytics' own events, compared without case (its iOS SDK, GitHub growlytics)."""
 
 TYPES: Final[Mapping[str, JsonType]] = {
     "string": JsonType.TEXT,
@@ -78,7 +78,7 @@ def event(body: BodyField) -> None:
 
 
 def _attributes(attributes: BodyField) -> list[str]:
-    """Check ``{name, type, value}`` each, the value by its type, and return the names."""
+    """Check each ``{name, type, value}`` and return the names."""
     names = []
     for attribute in attributes.each(OBJECT):
         name = attribute.need("name", TEXT).filled().sized(LONGEST_NAME)
@@ -108,7 +108,7 @@ ENDPOINTS: Final[Mapping[str, Callable[[BodyField], None]]] = {
 
 
 class GrowlyticsSandbox(Sandbox):
-    """The two calls of the REST API, behind the key in ``x-growlytics-key``."""
+    """Emulates the two calls of the REST API, with the key in ``x-growlytics-key``."""
 
     name: ClassVar[str] = "growlytics"
     docs: ClassVar[str] = "https://docs.growlytics.in/rest-apis/tracking-users-1"
@@ -117,7 +117,7 @@ class GrowlyticsSandbox(Sandbox):
         """Judge one request; see ``Sandbox.respond``."""
         sent = request.headers.get("x-growlytics-key", "").strip()
         if not sent or key not in (None, sent):
-            why = "x-growlytics-key is another key" if sent else "there is no x-growlytics-key"
+            why = "wrong key in x-growlytics-key" if sent else "no x-growlytics-key header"
             return SandboxResponse(self.failure(401, request), why)
         if request.path not in ENDPOINTS:
             return SandboxResponse(self.failure(404, request), "no such path")
@@ -133,7 +133,7 @@ class GrowlyticsSandbox(Sandbox):
         return SandboxResponse(json_response(422, report), problem.reason)
 
     def failure(self, status: int, request: Request) -> Response:
-        """Return an error in the shape of the success, which is all there is to go by."""
+        """Return an error in the format of a success; no other format is documented."""
         del request
         return json_response(status, {"success": False, "message": status_text(status)})
 
@@ -143,7 +143,7 @@ JOI: Final[Mapping[ProblemKind, str]] = {
     ProblemKind.BLANK: "any.empty",
     ProblemKind.CHOICE: "any.allowOnly",
 }
-"""Joi's own names for what went wrong, where they do not depend on the type."""
+"""Joi's names of problems that do not depend on the type."""
 BASE: Final[Mapping[str, str]] = {
     JsonType.TEXT.value: "string.base",
     JsonType.NUMBER.value: "number.base",
@@ -154,7 +154,7 @@ BASE: Final[Mapping[str, str]] = {
 
 
 def _detail(problem: BodyProblem) -> dict[str, Any]:
-    """Return one problem as Joi reports it; the first is the only one, as Joi stops there."""
+    """Return a problem as Joi reports it; Joi reports only the first."""
     label = str(problem.path[-1]) if problem.path else "value"
     scalar = isinstance(problem.value, str | int | float)
     return {

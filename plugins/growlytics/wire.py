@@ -1,10 +1,10 @@
-"""Growlytics' payloads, spelled as Growlytics spells them.
+"""Types of Growlytics' payloads.
 
 Customers: https://docs.growlytics.in/rest-apis/tracking-users-1; events:
 https://docs.growlytics.in/rest-apis/tracking-events-1.
 
-On the wire ``attributes`` is a list of `Attribute`. The tables see it as an object by name,
-which plugins/growlytics/attributes.py makes of the list and turns back into one.
+In a payload ``attributes`` is a list of `Attribute`. In the tables it is an object by name;
+plugins/growlytics/attributes.py converts between them.
 """
 
 from datetime import datetime
@@ -26,8 +26,8 @@ class Attribute(TypedDict):
 class CustomerAttributes(TypedDict, total=False):
     """Attributes of a customer, by name.
 
-    ``name``, ``email`` and ``mobile`` are Growlytics' own; the others are what the Segment Spec
-    calls such traits. Any other may stand beside them.
+    ``name``, ``email`` and ``mobile`` are Growlytics' own; the others are traits of the Segment
+    Spec. Further attributes are allowed.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Customer(TypedDict, total=False):
 
 
 class Track(TypedDict, total=False):
-    """The body of ``POST /rest-api/event``; the attributes are free."""
+    """The body of ``POST /rest-api/event``; any attributes are allowed."""
 
     customerId: str
     name: str
@@ -64,6 +64,6 @@ class Track(TypedDict, total=False):
 
 
 class TrackProduct(Track, total=False):
-    """The same, about one product."""
+    """The same for an event about one product."""
 
     attributes: SpecProductProperties  # type: ignore[misc]  # narrowed for its own table

@@ -1,6 +1,6 @@
-"""An event, brought within what PersonaClick takes; `plugins.personaclick.rules` has the limits.
+"""Reduce events to what PersonaClick accepts; `plugins.personaclick.rules` has the limits.
 
-Whatever is cut or reshaped here is told by `plugins.personaclick.unsaid`, which compares the two.
+`plugins.personaclick.unsaid` compares both events and lists the losses.
 """
 
 import re
@@ -42,13 +42,13 @@ from plugins.personaclick.rules import (
 )
 
 Fit = Callable[[Any], Any]
-"""A value to what PersonaClick takes in its place; None where it takes none."""
+"""Converts a value to one that PersonaClick accepts; None if there is none."""
 SESSION = 10
-"""Characters of the sessions that PersonaClick issues."""
+"""Characters of PersonaClick's session ids."""
 GENDERS = {"m": "male", "male": "male", "f": "female", "female": "female"}
 OWN_TRAITS = frozenset({"email", "phone", "first_name", "last_name", "gender", "birthday", "age"})
 TAKEN = RESERVED | OWN_TRAITS | {"kids", "auto", "location"}
-"""Names of a profile's fields that no free trait can have."""
+"""Names of a profile's fields that free traits cannot have."""
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -61,7 +61,7 @@ def _list(value: Any) -> list[Any] | None:
 
 
 def _declared(custom: Any) -> dict[str, Any] | None:
-    """Return an order's own properties: text and whole numbers, says the page."""
+    """Return an order's custom properties: the page allows text and whole numbers."""
     if not isinstance(custom, Mapping):
         return None
     plain = {key: as_json(value) for key, value in custom.items()}
@@ -95,22 +95,22 @@ OWN_WORDS: Mapping[str, tuple[str, ...]] = {
     "shipping_method": ("delivery_type",),
     "delivery_address": ("shipping_address", "address"),
 }
-"""Free properties of an order to what else they are called; the Spec has the first two names."""
+"""Free properties of an order, with their other names; the first two are the Spec's."""
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 ADDRESS_PARTS = ("street", "postalCode", "city", "state", "country")
-"""In the order in which they are read aloud."""
+"""Parts of an address, in the order of the text."""
 
 
 PROFILE: Mapping[str, Fit] = {
     "loyalty_id": text, "telegram_id": text, "location": text, "fb_id": text, "vk_id": text,
     "kids": _list, "auto": _list,
 }  # fmt: skip
-"""Free traits that PersonaClick knows (https://github.com/rees46/documentation-unified,
+"""Free traits that PersonaClick supports (https://github.com/rees46/documentation-unified,
 docs/integration/cdp/profile/set.md)."""
 
 
 def on_its_page(event: Event) -> Event:
-    """Return *event* as a track event that keeps its page's address where it was."""
+    """Return *event* as a track event with the page's URL still in its context."""
     tracked = to_track(event)
     if tracked is None or event.type not in {"page", "screen"}:
         return tracked or event
@@ -125,9 +125,9 @@ def on_its_page(event: Event) -> Event:
 
 
 def fit_basics(event: Event, stream: str, window: float) -> Event:
-    """Return *event* with what every call says: person, session, *stream*, page, campaign.
+    """Return *event* with the fields of every call: person, session, *stream*, page, campaign.
 
-    A sender's own session holds; without one a visit goes on for a *window* of seconds.
+    The sender's session id is kept; without one a session lasts *window* seconds.
     """
     context, traits = event.context, event.traits
     device = text(event.anonymous_id)
@@ -157,7 +157,7 @@ def fit_basics(event: Event, stream: str, window: float) -> Event:
 
 
 def person(event: Event) -> str | None:
-    """Return what names the person behind *event* without a device."""
+    """Return an id of the event's person other than the device id; None if there is none."""
     traits = event.traits
     extra = traits.extra
     named = event.user_id or traits.email or traits.phone
@@ -165,10 +165,10 @@ def person(event: Event) -> str | None:
 
 
 def _session(event: Event, window: float) -> str | None:
-    """Return a session for a sender who has none: the same for one person in one visit.
+    """Return a session id computed from the person and the time window; None without a person.
 
-    The device counts before the person, so that a visit goes on through a login, and what kind of
-    id it is counts too: a cookie may read like somebody's user id.
+    The device id is used before other ids, so that a session continues after a login. The kind of
+    id is part of it, since a cookie may equal another user's id.
     """
     kind = "device" if event.anonymous_id else "user" if event.user_id else "contact"
     key = event.anonymous_id or person(event)
@@ -179,7 +179,7 @@ def _session(event: Event, window: float) -> str | None:
 
 
 def _campaign(event: Event) -> Campaign:
-    """Return the campaign without what ``source`` cannot say: it needs both, of a known kind."""
+    """Return the campaign for ``source``, which needs both medium and name, with a known medium."""
     campaign = event.context.campaign
     medium, code = text(campaign.medium), text(campaign.name)
     if medium and code and (event.origin == "personaclick" or medium in RECOMMENDED_BY):
@@ -188,10 +188,10 @@ def _campaign(event: Event) -> Campaign:
 
 
 def fit_products(event: Event, *, most: int | None = None, counted: bool = False) -> Event:
-    """Return *event* with the products that PersonaClick takes, at *most* so many.
+    """Return *event* with the products that PersonaClick accepts, at *most* so many.
 
-    Where they are *counted*, an unknown quantity is 1, as PersonaClick has it; elsewhere they
-    have none, save where PersonaClick's own client said so.
+    If they are *counted*, a missing quantity is 1, as in PersonaClick. Otherwise they have no
+    quantity, unless the event came from PersonaClick.
     """
     found = [p for p in event.properties.products if is_product_id(p.product_id)][:most]
     kept = counted or event.origin == "personaclick"
@@ -216,10 +216,10 @@ def _product(product: Product, *, counted: bool, kept: bool) -> Product:
 
 
 def fit_order(event: Event, prefix: str) -> Event:
-    """Return an order whose fields are of the types that PersonaClick takes.
+    """Return an order with fields of PersonaClick's types.
 
-    ``order_price`` is what the customer pays. An id that is a UUID gets the *prefix*: the account
-    shows no such ids, says the page, and advises one.
+    ``order_price`` is the amount that the customer pays. An id that is a UUID gets the *prefix*:
+    according to the page the account does not show such ids, and a prefix helps.
     """
     order = event.properties
     order_id = order.order_id if len(order.order_id or "") <= LONGEST_ID else None
@@ -240,7 +240,7 @@ def fit_order(event: Event, prefix: str) -> Event:
 
 
 def _address(found: Any) -> Any:
-    """Return an address in parts as one line."""
+    """Return an address as one line of text."""
     if not isinstance(found, Mapping):
         return found
     parts = [text(found.get(part)) for part in ADDRESS_PARTS]
@@ -250,9 +250,9 @@ def _address(found: Any) -> Any:
 def fit_custom(event: Event) -> Event:
     """Return *event* with its properties as the free fields of a custom event.
 
-    The fields are scalars, and their names are in ``[a-z0-9_]+``: other names are spelled in
-    snake_case. What is nested goes out under names such as ``a_b``, a list as JSON text, and so do
-    products, save for the one of an event about one product, whose fields stand by themselves.
+    Fields are scalars with names in ``[a-z0-9_]+``; other names become snake_case. Nested values
+    get names such as ``a_b``, lists become JSON text. Products become JSON text too, except in an
+    event about one product: its fields become separate fields.
     """
     held = event.properties
     one = is_single_product(event)
@@ -282,7 +282,7 @@ def _whole_or_none(value: float | None) -> int | None:
 
 
 def fit_profile(event: Event) -> Event:
-    """Return an identify with traits of the types that PersonaClick takes."""
+    """Return an identify with traits of PersonaClick's types."""
     held = _with_loose(event.traits)
     birthday, age = held.birthday or "", held.age
     typed = {name: getattr(held, name) for name in held.__struct_fields__ if name != "extra"}
@@ -306,9 +306,9 @@ def fit_profile(event: Event) -> Event:
 
 
 def _with_loose(held: Traits) -> Traits:
-    """Return *held* with PersonaClick's own fields from free traits of that name.
+    """Return *held* with PersonaClick's own fields filled from free traits of the same name.
 
-    Growlytics' attributes are called ``First Name`` as well as ``firstName``.
+    For example, Growlytics' attributes have names such as ``First Name`` and ``firstName``.
     """
     found = {free_name(key): as_json(value) for key, value in held.extra.items()}
     known = {name: text(found[name]) for name in OWN_TRAITS - {"age"} if name in found}
@@ -319,9 +319,9 @@ def _with_loose(held: Traits) -> Traits:
 
 
 def _city(address: Any, loose: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
-    """Return the city of a profile, and *loose* traits without it.
+    """Return the city of a profile, and the *loose* traits without it.
 
-    It is a part of the address, or stands by itself, as in chrts' and Growlytics' own examples.
+    It is in the address, or a separate trait, as in the examples of chrts and Growlytics.
     """
     within = address.get("city") if isinstance(address, Mapping) else None
     if text(within) is not None:
@@ -344,7 +344,7 @@ def _is_day(birthday: str) -> bool:
 
 
 def fit_message(event: Event, stream: str) -> Event:
-    """Return the fate of a message with its *stream*; ``delivered`` is told by the endpoint."""
+    """Return an event about a message, with its *stream*; the endpoint expresses ``delivered``."""
     properties = event.properties
     extra = {**properties.extra, "code": text(properties.extra["code"])}
     extra.pop("delivered", None)
@@ -358,7 +358,7 @@ def fit_message(event: Event, stream: str) -> Event:
 
 
 def _fitted(extra: Mapping[str, Any], fits: Mapping[str, Fit]) -> dict[str, Any]:
-    """Return *extra* with the values of *fits* reshaped, or left out."""
+    """Return *extra* with the values in *fits* converted, or removed if that is impossible."""
     if not extra:
         return {}
     found = {key: fits[key](value) if key in fits else value for key, value in extra.items()}
@@ -371,13 +371,13 @@ def free_fields(
     own: str,
     taken: frozenset[str] = RESERVED,
 ) -> dict[str, Any]:
-    """Return the free fields that *held* can be said in; the first of two alike holds.
+    """Return *held* as free fields; of two equal names the first counts.
 
     Args:
-        held: by the names that the event has.
-        fits: fields that PersonaClick knows, with what they take.
-        own: stands before a name that means something else to PersonaClick.
-        taken: those names.
+        held: values by the event's names.
+        fits: fields that PersonaClick has, with their conversions.
+        own: prefix for names with another meaning in PersonaClick.
+        taken: these names.
     """
     found: dict[str, Any] = {}
     for key, value in held.items():
@@ -395,15 +395,15 @@ def free_fields(
 
 
 def free_name(key: str) -> str:
-    """Return *key* as a free field can be called, if it can be."""
+    """Return *key* as the name of a free field: unchanged if valid, else in snake_case."""
     return key if FREE_NAME.fullmatch(key) else CONVENTIONS["snake_case"](key)
 
 
 def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the scalars that *value* is made of: nested ones by ``a_b``, a list as JSON text.
+    """Yield the scalars in *value*: nested ones as ``a_b``, a list as JSON text.
 
     Raises:
-        Unrenderable: a list holds something that JSON cannot say.
+        Unrenderable: a list cannot be written as JSON.
     """
     if isinstance(value, Mapping):
         for key, below in value.items():

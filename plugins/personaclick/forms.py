@@ -1,9 +1,9 @@
-"""Requests that are no JSON: forms, and queries in place of a body.
+"""Read requests that are not JSON: forms, and queries instead of a body.
 
-PersonaClick is a white label of REES46, a Rails application, which takes ``items[][id]=1`` in a
-body or a query as it takes JSON (https://github.com/rees46/documentation-unified,
+PersonaClick is a white label of REES46, a Rails application, which accepts ``items[][id]=1`` in a
+body or query like JSON (https://github.com/rees46/documentation-unified,
 docs/integration/cdp/standard-events/events-errors.md, and https://github.com/rees46/api-docs,
-source/includes). How names nest: https://github.com/rack/rack, lib/rack/query_parser.rb.
+source/includes). Nesting of names: https://github.com/rack/rack, lib/rack/query_parser.rb.
 """
 
 import re
@@ -15,7 +15,7 @@ from plugins.personaclick.rules import number
 
 LABEL = "application/x-www-form-urlencoded"
 DEEPEST = 32
-"""Levels of a name, as Rack has it."""
+"""Most levels of a name, as in Rack."""
 _LEVEL = re.compile(r"\[([^\[\]]*)\]")
 _PLACE = re.compile(r"\d{1,6}", re.ASCII)
 _NUMBERS = ("value", "time")
@@ -23,18 +23,18 @@ _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 def is_form(request: Request) -> bool:
-    """Tell whether the body of *request* is a form; JSON may be labelled as one."""
+    """Return whether the body of *request* is a form, not JSON that is labelled as one."""
     label = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return label == LABEL and request.body[:64].lstrip()[:1] not in {b"{", b"["}
 
 
 def fields(text: str) -> dict[str, Any]:
-    """Return the fields of a form or a query as the JSON that it stands for.
+    """Return the fields of a form or query as the equivalent JSON.
 
-    Values are text, except for the few that the document knows as numbers or truths.
+    Values are text, except for the few that are numbers or booleans in the document.
 
     Raises:
-        Rejected: names contradict each other, or nest too deep.
+        Rejected: names contradict each other, or are nested too deeply.
     """
     found: dict[str, Any] = {}
     for name, value in query_fields(text):
@@ -43,14 +43,14 @@ def fields(text: str) -> dict[str, Any]:
             continue
         levels = [head, *_LEVEL.findall(bracket + rest)]
         if len(levels) > DEEPEST:
-            raise Rejected(head, "nested too deep", Fault.MALFORMED)
+            raise Rejected(head, "nested too deeply", Fault.MALFORMED)
         _put(found, levels, value)
     _type(found)
     return found
 
 
 def _put(node: dict[str, Any], levels: list[str], value: str) -> None:
-    """Put *value* where *levels* lead, below *node*; an empty level is a list."""
+    """Put *value* at *levels* below *node*; an empty level is a list."""
     name, *below = levels
     if not below:
         node[name] = value
@@ -73,7 +73,7 @@ def _put(node: dict[str, Any], levels: list[str], value: str) -> None:
 
 
 def _has(node: Any, levels: list[str]) -> bool:
-    """Tell whether the member of a list says something at *levels*, so that the next one begins."""
+    """Return whether a list member has a value at *levels*, so that the next member begins."""
     for level in levels:
         if type(node) is not dict or level not in node:
             return False

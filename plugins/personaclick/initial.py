@@ -1,9 +1,9 @@
-"""``GET /init``, answered without PersonaClick: a device's id and a session's.
+"""Respond to ``GET /init`` without PersonaClick: a device id and a session id.
 
-Sources: PersonaClick, "Initialization (REST API)", https://personaclick.atlassian.net/wiki (the
-query and the answer; a device that is not named gets an id); GitHub PersonaClick/rn-sdk,
-lib/client.js (the cookie ``did``) and MainSDK.js (``did`` and ``seance`` are all that it needs, and
-a ``message`` would be a failure).
+Sources: PersonaClick, "Initialization (REST API)", https://personaclick.atlassian.net/wiki (query
+and response; a device without an id gets one); GitHub PersonaClick/rn-sdk, lib/client.js (the
+cookie ``did``) and MainSDK.js (it needs only ``did`` and ``seance``, and a ``message`` means a
+failure).
 """
 
 from string import ascii_letters, digits
@@ -13,25 +13,25 @@ from urllib.parse import parse_qs
 from gateway.plugin import Request, Response, json_response
 
 ALPHABET: Final = digits + ascii_letters
-"""Of the ids in the documents' examples, ``7rjVGhMykT`` and ``R5eQXkrKCf``."""
+"""Characters of the ids in the documents' examples, ``7rjVGhMykT`` and ``R5eQXkrKCf``."""
 LENGTH: Final = 10
 COOKIE: Final = "did={}; Path=/; Max-Age=31536000; SameSite=Lax"
-"""A year; PersonaClick's own attributes are not documented."""
+"""It lasts a year; PersonaClick's own attributes are not documented."""
 LONGEST: Final = 255
 
 
 def parameter(request: Request, *names: str) -> str | None:
-    """Return the first of some parameters that the query has; blank ones count as absent."""
+    """Return the first of *names* that the query has; blank ones count as missing."""
     query = parse_qs(request.query)
     return next((query[name][0] for name in names if query.get(name)), None)
 
 
 def initialised(request: Request, made: str) -> Response:
-    """Return the answer to ``GET /init``: the ids that came along, and new ones for the others.
+    """Return the response to ``GET /init``: the received ids, and new ones for missing ids.
 
     Args:
-        request: as received; ``did`` may stand in its query or its cookie.
-        made: 32 hexadecimal digits that nobody can guess.
+        request: as received; ``did`` may be in its query or cookie.
+        made: 32 random hexadecimal digits.
     """
     device = parameter(request, "did") or _cookie(request) or _id(made[:16])
     session = parameter(request, "seance", "sid") or _id(made[16:])
@@ -58,5 +58,5 @@ def _cookie(request: Request) -> str | None:
 
 
 def _plain(device: str) -> bool:
-    """Tell whether *device* can stand in a cookie as it is (RFC 6265, section 4.1.1)."""
+    """Return whether *device* is valid in a cookie (RFC 6265, section 4.1.1)."""
     return 0 < len(device) <= LONGEST and all(c in ALPHABET or c in "-_." for c in device)

@@ -1,6 +1,6 @@
-"""PersonaClick in: requests become events.
+"""The PersonaClick input: turn requests into events.
 
-Sources: the pages that `plugins.personaclick.wire` names; answers also
+Sources: the pages in `plugins.personaclick.wire`; for responses also
 https://github.com/rees46/documentation-unified (docs/integration/cdp) and
 https://github.com/rees46/ios-sdk, which reads them.
 """
@@ -32,19 +32,19 @@ STATUS = {
     Fault.UNAUTHENTICATED: 403, Fault.FORBIDDEN: 403, Fault.NOT_FOUND: 404, Fault.METHOD: 405,
     Fault.TOO_LARGE: 413, Fault.UNSUPPORTED: 501, Fault.UNAVAILABLE: 503,
 }  # fmt: skip
-"""The page documents 400 and 403; the others are HTTP's own, in PersonaClick's shape."""
+"""The page documents 400 and 403; the others are standard HTTP, in PersonaClick's format."""
 SILENT = {
     "/push/custom": Response(204),
     "/track/received": Response(200),
     "/track/clicked": Response(200),
     "/track/closed": Response(200),
 }
-"""Answers without a body, as the page has them."""
+"""Responses without a body, according to the page."""
 SUCCESS = json_response(200, {"status": "success"})
 
 
 class PersonaclickInput(Input):
-    """What PersonaClick's customers post."""
+    """Reads the requests of PersonaClick's customers."""
 
     name = "personaclick"
     docs = DOCS
@@ -67,9 +67,9 @@ class PersonaclickInput(Input):
         "/push", "/profile", "/track/", "/init", "/search", "/recommend/", "/products",
         "/subscriptions", "/sync/", "/import/", "/mobile_push_tokens",
     )  # fmt: skip
-    """https://github.com/rees46/documentation-unified, docs/integration, and the apps' SDKs."""
+    """https://github.com/rees46/documentation-unified, docs/integration, and the app SDKs."""
     browsers_allowed = True
-    """The script of its pages, cdn.personaclick.com/v3.js
+    """For its browser script, cdn.personaclick.com/v3.js
     (https://github.com/rees46/api-docs, source/includes/_init.md)."""
     unsupported = frozenset({
         "GET /init", "GET /profile", "GET /search", "GET /products/cart",
@@ -78,10 +78,10 @@ class PersonaclickInput(Input):
     })  # fmt: skip
 
     def decode(self, request: Request) -> Any:
-        """Return what *request* says in its body, JSON or a form, and in its query.
+        """Return the fields in the query and the body (JSON or a form) of *request*.
 
         Raises:
-            Rejected: it is neither, or names the shop by what is no key.
+            Rejected: the body is invalid, or ``shop_id`` is not a key.
         """
         payload = self._decoded(request)
         shop = payload.get("shop_id") if type(payload) is dict else None
@@ -103,24 +103,24 @@ class PersonaclickInput(Input):
         return {**asked, **fields(text_of(request.body))}
 
     def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in the body
-        """Return the shop's id."""
+        """Return the id of the shop."""
         shop = payload.get("shop_id") if type(payload) is dict else None
         return shop if type(shop) is str else None
 
     def relayed_credential(self, request: Request) -> str | None:
-        """Return the shop's id from the query, where reads have it."""
+        """Return the id of the shop from the query, as in reads."""
         return parameter(request, "shop_id")
 
     def needs_secret(self, request: Request, payload: Any) -> bool:
-        """Tell whether it sets the profile of somebody who is not known by a device."""
+        """Return whether the request sets a profile without a device id."""
         named = type(payload) is dict and payload.get("did")
         return request.path == "/profile/set" and not named
 
     def static_response(self, request: Request, made: str) -> Response | None:
-        """Answer ``GET /init`` with a device and a session; nothing else can be read here.
+        """Return a device id and a session id for ``GET /init``; None for other reads.
 
         Raises:
-            Rejected: the shop is not named.
+            Rejected: ``shop_id`` is missing.
         """
         if request.path != "/init":
             return None
@@ -129,10 +129,10 @@ class PersonaclickInput(Input):
         return initialised(request, made)
 
     def read(self, request: Request, payload: Any) -> list[Event]:
-        """Return the events in *payload*: one, or one per product where several are listed.
+        """Return the events in *payload*: one, or one per listed product.
 
         Raises:
-            Rejected: PersonaClick would answer 400 or 403.
+            Rejected: PersonaClick would respond 400 or 403.
         """
         if type(payload) is not dict:
             raise Rejected("$", "expected an object", Fault.TYPE, payload)
@@ -145,19 +145,20 @@ class PersonaclickInput(Input):
         return [_in_category(event) for event in events]
 
     def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it depends on the request alone
-        """Answer as the page says, and with ``{"status":"success"}`` where it says nothing.
+        """Return the documented response; ``{"status":"success"}`` if none is documented.
 
-        A client that asks for JSON gets it for a custom event too: iOS' SDK reports an empty
-        answer as a failure (https://github.com/rees46/ios-sdk), and newer servers give one.
+        A client that asks for JSON gets it for a custom event too: the iOS SDK reports an empty
+        response as a failure (https://github.com/rees46/ios-sdk), and newer servers send one.
         """
         if request.path == "/push/custom" and "json" in request.headers.get("accept", ""):
             return SUCCESS
         return SILENT.get(request.path, SUCCESS)
 
     def refuse(self, request: Request, error: Rejected) -> Response:
-        """Answer in PersonaClick's shape; 403 is all that the page knows of a message's fate.
+        """Return an error in PersonaClick's format; the page has only 403 for ``/track/``.
 
-        The message stands twice: the page has it on top, newer documentation in ``payload``.
+        The message is in two places: the page has it at the top level, newer documentation in
+        ``payload``.
         """
         message_call = request.path.startswith("/track/")
         status = STATUS.get(error.fault, 403 if message_call else 400)
@@ -170,12 +171,12 @@ class PersonaclickInput(Input):
 
 
 def _check_person(event: Event, *, session: bool, cookie: str) -> None:
-    """Pass an event that says whom it is about, or whose *cookie* does.
+    """Check that an event, or its *cookie*, identifies a person.
 
-    A device needs a *session*, too.
+    With *session*, a device id needs a session id.
 
     Raises:
-        Rejected: it does not.
+        Rejected: an id is missing.
     """
     traits = event.traits
     known = (
@@ -190,7 +191,7 @@ def _check_person(event: Event, *, session: bool, cookie: str) -> None:
 
 
 def _in_category(event: Event) -> Event:
-    """Return *event* with its category's id as its category: PersonaClick has no more of it."""
+    """Return *event* with the id of its category as category: PersonaClick has only the id."""
     properties = event.properties
     if properties.list_id is None:
         return event

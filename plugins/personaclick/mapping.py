@@ -1,6 +1,6 @@
-"""PersonaClick's vocabulary beside ours; `plugins.personaclick.wire` names the sources.
+"""The mapping between PersonaClick's fields and the neutral event.
 
-``referer`` is the page on which it happened, not the one before
+Sources: see `plugins.personaclick.wire`. ``referer`` is the page of the event, not the previous one
 (https://github.com/rees46/documentation-unified, docs/integration/cdp/standard-events/view.md).
 """
 
@@ -174,13 +174,13 @@ def _message(says: str) -> Table:
 
 
 FULL = {"cart": "full_cart", "wish": "full_wish"}
-"""Events to the field that makes them about the whole list."""
+"""The field that makes an event about the whole list, by event."""
 FALSE = frozenset({"", "0", "f", "false", "off"})
-"""Texts that do not set such a field; any other does."""
+"""Texts that mean false in such a field; any other means true."""
 
 
 def is_full(payload: dict[str, Any]) -> bool:
-    """Tell whether a ``cart`` or ``wish`` is about the whole list."""
+    """Return whether a ``cart`` or ``wish`` event is about the whole list."""
     event = payload.get("event")
     said = payload.get(FULL[event]) if type(event) is str and event in FULL else False
     if type(said) is str:
@@ -189,10 +189,10 @@ def is_full(payload: dict[str, Any]) -> bool:
 
 
 def which(payload: dict[str, Any]) -> str:
-    """Return which of the tables a ``POST /push`` is for.
+    """Return the key of the table for a ``POST /push``.
 
     Raises:
-        Rejected: it names no event, or one that PersonaClick does not have.
+        Rejected: the event is missing, or PersonaClick does not have it.
     """
     event = payload.get("event")
     if event is None:

@@ -1,4 +1,7 @@
-"""PersonaClick out: events become requests; `plugins.personaclick.wire` names the sources."""
+"""The PersonaClick output: turn events into requests.
+
+Sources: see `plugins.personaclick.wire`.
+"""
 
 import re
 from collections.abc import Mapping
@@ -67,34 +70,38 @@ from plugins.personaclick.unsaid import unsaid
 from plugins.personaclick.wire import DOCS
 
 UNSAYABLE = {
-    "alias": "personaclick has no call that joins two ids: it links a device to a person when a "
-    "profile names both, so send an identify with the anonymous id and the user id",
-    "group": "personaclick knows persons, not groups",
-    "product": "personaclick takes its catalogue as a feed or an import, not as events",
+    "alias": (
+        "personaclick has no alias call: it links a device to a person by a "
+        "profile with both ids; send an identify with the anonymous id and the "
+        "user id"
+    ),
+    "group": "personaclick has no groups",
+    "product": "personaclick accepts products only as a feed or an import, not as events",
 }
 NOBODY = (
-    "personaclick needs to know whom it is about: no anonymous, device or user id, no e-mail, "
-    "no phone"
+    "personaclick needs a person: the event has no anonymous, device or user id, no "
+    "e-mail and no phone"
 )
 UNVOUCHED = (
-    "personaclick takes a profile without a device's id only with the shop's secret: no anonymous "
-    "or device id, and the destination has no shop_secret"
+    "personaclick needs the shop secret for a profile without a device id: set "
+    "shop_secret, or send an anonymous id"
 )
 NO_PRODUCT = (
-    "personaclick needs products by their ids of 1 to 255 characters without a backslash: "
-    "{name!r} has none"
+    "personaclick needs a product id of 1 to 255 characters without a backslash: {name!r} has none"
 )
-NO_CATEGORY = "personaclick needs the id of the category: neither list_id nor category is known"
-NO_QUERY = "personaclick needs what was searched for: no query"
-NO_NAME = "personaclick needs a name for a custom event: this one has none"
+NO_CATEGORY = (
+    "personaclick needs the id of the category: the event has neither list_id nor category"
+)
+NO_QUERY = "personaclick needs the search query: the event has none"
+NO_NAME = "personaclick needs an event name"
 SET_PROFILE = "POST /profile/set"
 ABOUT_ONE = frozenset({
     "Product Viewed", "Product Added", "Product Removed", "Product Added to Wishlist",
     "Product Removed from Wishlist",
 })  # fmt: skip
-"""Events whose ``items`` hold one product, says the page."""
+"""Events whose ``items`` have one product, according to the page."""
 COUNTED = frozenset({"Product Added", "Order Completed", Names.CART_UPDATED})
-"""Events whose items need an amount, says the page."""
+"""Events whose items need an amount, according to the page."""
 MESSAGES: Mapping[str, tuple[str, Table]] = {
     "Push Notification Received": ("POST /track/received", RECEIVED),
     "Push Notification Tapped": ("POST /track/clicked", TAPPED),
@@ -103,12 +110,12 @@ MESSAGES: Mapping[str, tuple[str, Table]] = {
     Names.PUSH_DISMISSED: ("POST /track/closed", CLOSED),
 }
 NOT_THE_KEY = re.compile(rb"device|identifier", re.IGNORECASE)
-"""What newer servers' messages name when a 401 is about the person, not the shop
+"""Words in newer servers' messages if a 401 is about the person, not the shop
 (https://github.com/rees46/documentation-unified, docs/integration/cdp)."""
 
 
 class PersonaclickOutput(Output):
-    """Posts one event per request."""
+    """Sends one event per request."""
 
     name = "personaclick"
     docs = DOCS
@@ -160,7 +167,7 @@ class PersonaclickOutput(Output):
         return JSON
 
     def select(self, event: Event) -> OutgoingCall | Declined:
-        """Standard events have fields of their own, messages and profiles calls of their own."""
+        """Return the call for *event*: message, profile, standard event or custom event."""
         if event.type in UNSAYABLE:
             return Declined(UNSAYABLE[event.type])
         own = event.origin == self.name
@@ -181,13 +188,14 @@ class PersonaclickOutput(Output):
         return _push(known, table, self.config.order_prefix)
 
     def envelope(self) -> dict[str, Any]:
-        """Return the shop's key."""
+        """Return the shop's key, which every payload contains."""
         return {"shop_id": self.config.shop_id.get_secret_value()}
 
     def forward(self, request: Request) -> Request | None:
-        """Return *request* with our key; None for one whose query or form may hold the client's.
+        """Return *request* with the destination's key; None if its query or form may have a key.
 
-        None also for one with a secret that is not ours, unless ours goes out there anyway.
+        None also for a request with another secret, unless it is a profile, which gets the
+        destination's secret.
         """
         if request.query or is_form(request):
             return None
@@ -197,13 +205,13 @@ class PersonaclickOutput(Output):
         return super().forward(request)
 
     def _ours(self, body: bytes) -> bool:
-        """Tell whether the secret in a *body* is the destination's own."""
+        """Return whether the secret in *body* is the destination's own."""
         said, secret = loads(body), self.config.shop_secret
         held = said.get("shop_secret") if type(said) is dict else None
         return secret is not None and held == secret.get_secret_value()
 
     def credential_fields(self, path: str, body: bytes) -> dict[str, Any]:
-        """Return the shop's key, and its secret where a profile has one."""
+        """Return the shop's key, and its secret if a profile has one."""
         secret = self.config.shop_secret
         if secret is None or path != "/profile/set" or b'"shop_secret"' not in body:
             return self.envelope()
@@ -212,7 +220,7 @@ class PersonaclickOutput(Output):
     def with_credential(
         self, request: Request, changes: Mapping[str, Any] | None = None
     ) -> Request:
-        """Return *request* with our keys where it has the client's, in its query or its body."""
+        """Return *request* with keys in its query or body replaced by the destination's."""
         ours, secret = self.envelope(), self.config.shop_secret
         if secret is not None:
             ours["shop_secret"] = secret.get_secret_value()
@@ -229,10 +237,10 @@ class PersonaclickOutput(Output):
         return replace(super().with_credential(request, changes), url=url)
 
     def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
-        """Return *payload* as a request: its campaign as JSON text, a profile with the secret.
+        """Return *payload* as a request: the campaign as JSON text, a profile with the secret.
 
         Raises:
-            Unrenderable: *event* holds something that JSON cannot say.
+            Unrenderable: a value of *event* cannot be written as JSON.
         """
         if type(payload.get("source")) is dict:
             payload["source"] = dumps(payload["source"]).decode()
@@ -241,7 +249,7 @@ class PersonaclickOutput(Output):
         return super().request(endpoint, payload, event)
 
     def losses(self, event: Event) -> list[Loss]:
-        """Return what *event* knows and its request will not say, limits included."""
+        """Return the fields of *event* that its request lacks or changes, limits included."""
         call = self.select(event)
         if isinstance(call, Declined):
             return []
@@ -251,7 +259,7 @@ class PersonaclickOutput(Output):
         return list(found.values())
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
-        """Judge by the status; a body with the status ``error`` says that nothing was taken.
+        """Judge by the status; a body with the status ``error`` is a failure.
 
         A 401 or 403 about the person refuses the event, not the key.
         """
@@ -268,7 +276,7 @@ class PersonaclickOutput(Output):
         return channel if allowed.fullmatch(channel) else "web"
 
     def _message(self, event: Event) -> OutgoingCall | None:
-        """Return how the fate of one of PersonaClick's own messages goes out, if it is that."""
+        """Return the call for an event about a message of PersonaClick; None for other events."""
         extra = event.properties.extra
         found = MESSAGES.get(event.name or "") if event.type == "track" else None
         if found is None or not text(extra.get("code")) or extra.get("type") not in MESSAGE_TYPES:
@@ -299,10 +307,10 @@ class PersonaclickOutput(Output):
 
 
 def _in_cart(event: Event) -> Event:
-    """Return a look at the cart as what the whole cart holds.
+    """Return a Cart Viewed as Cart Updated, with the whole cart.
 
-    "This method is required for use on the cart page", says the page of that call. A cart of
-    which no product is known is not told so, for that would empty it.
+    The page of that call: "This method is required for use on the cart page". A cart without known
+    products stays as it is, because the call would empty it.
     """
     known = any(is_product_id(product.product_id) for product in event.properties.products)
     if event.type != "track" or event.name != "Cart Viewed" or not known:
@@ -311,7 +319,7 @@ def _in_cart(event: Event) -> Event:
 
 
 def _push(event: Event, table: Table, prefix: str) -> OutgoingCall | Declined:
-    """Return how a standard event goes out by *table*, or what it lacks."""
+    """Return the call for a standard event by *table*, or what the event lacks."""
     name, properties = event.name or "", event.properties
     fitted = event
     if name == "Product List Viewed":
@@ -334,6 +342,6 @@ def _push(event: Event, table: Table, prefix: str) -> OutgoingCall | Declined:
 
 
 def _failed(said: Mapping[str, Any]) -> bool:
-    """Tell whether a body is PersonaClick's error, or says so as its neighbours' do."""
+    """Return whether a body reports an error, as PersonaClick or as related products do."""
     status = said.get("status")
     return status == "error" or status is False or said.get("success") is False

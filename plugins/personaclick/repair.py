@@ -1,8 +1,8 @@
-"""What PersonaClick's clients send, brought into the form that its page documents.
+"""Convert requests of PersonaClick's clients to the documented format.
 
-Odd shapes, by client: https://github.com/PersonaClick/rn-sdk,
-https://github.com/rees46/android-sdk, https://github.com/rees46/ios-sdk; what the vendor passes
-over in silence: https://github.com/rees46/documentation-unified,
+Formats of the clients: https://github.com/PersonaClick/rn-sdk,
+https://github.com/rees46/android-sdk, https://github.com/rees46/ios-sdk. Values that the vendor
+silently ignores: https://github.com/rees46/documentation-unified,
 docs/integration/cdp/standard-events/events-errors.md.
 """
 
@@ -17,16 +17,16 @@ from plugins.personaclick.rules import RESERVED, is_product_id, text
 WITH_ITEMS = frozenset({"view", "cart", "remove_from_cart", "purchase", "wish", "remove_wish"})
 
 BLANKABLE = frozenset({"line_id", "fashion_size"})
-"""Fields of an item that count as absent where they are blank."""
+"""Fields of an item that count as missing if they are blank."""
 LISTS = ("kids", "auto")
-"""Fields of a profile that hold lists."""
+"""Fields of a profile with lists."""
 
 
 def repaired(path: str, payload: dict[str, Any]) -> dict[str, Any]:
-    """Return *payload*, posted to *path*, as the page documents it; *payload* stays as it is.
+    """Return *payload* of a request to *path* in the documented format, as a copy.
 
     Raises:
-        Rejected: ``source`` is no JSON, or ``items`` has none that counts.
+        Rejected: ``source`` is not JSON, or ``items`` has no valid item.
     """
     found = {key: value for key, value in payload.items() if value is not None}
     if "sid" in found and "seance" in found:
@@ -46,7 +46,7 @@ def repaired(path: str, payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settle_session(payload: dict[str, Any]) -> None:
-    """Drop ``sid`` where it repeats ``seance``, as the apps' SDKs do."""
+    """Drop ``sid`` if it equals ``seance``; the app SDKs send both."""
     sid = payload["sid"]
     if type(sid) is not str or not sid.strip():
         raise Rejected("sid", "expected a string that is not empty", Fault.TYPE, sid)
@@ -55,7 +55,7 @@ def _settle_session(payload: dict[str, Any]) -> None:
 
 
 def _unpack_source(payload: dict[str, Any]) -> None:
-    """Make ``source`` an object, and drop one without ``from`` or ``code``, as the vendor does."""
+    """Convert ``source`` to an object, and drop one without ``from`` or ``code``, as the vendor."""
     source = payload["source"]
     if type(source) is str:
         try:
@@ -63,7 +63,7 @@ def _unpack_source(payload: dict[str, Any]) -> None:
         except orjson.JSONDecodeError as error:
             raise Rejected("source", "must be JSON", Fault.VALUE, source) from error
     if type(source) is not dict:
-        reason = 'expected JSON of an object such as {"from":"chain","code":"…"}'
+        reason = 'expected a JSON object such as {"from":"chain","code":"…"}'
         raise Rejected("source", reason, Fault.TYPE, source)
     if type(source.get("from")) is str and text(source["from"]) and text(source.get("code")):
         payload["source"] = {**source, "code": text(source["code"])}
@@ -72,7 +72,7 @@ def _unpack_source(payload: dict[str, Any]) -> None:
 
 
 def _sift_items(payload: dict[str, Any]) -> None:
-    """Keep the items whose ids count; none at all empties the list of a full cart or wish."""
+    """Keep the items with valid ids; an empty list clears a full cart or wishlist."""
     items = payload.get("items")
     if items is None:
         return
@@ -90,7 +90,7 @@ def _sift_items(payload: dict[str, Any]) -> None:
 
 
 def _tidied(item: dict[str, Any], first: str, second: str) -> dict[str, Any]:
-    """Return *item* without blank fields, and without an amount that is said *first* already."""
+    """Return *item* without blank fields, and without *second* if *first* has the same amount."""
     found = {k: v for k, v in item.items() if k not in BLANKABLE or text(v) is not None}
     repeated = found.get(second)
     if found.get(first) is not None and (repeated == found[first] or type(repeated) is not int):
@@ -99,9 +99,9 @@ def _tidied(item: dict[str, Any], first: str, second: str) -> dict[str, Any]:
 
 
 def _merge_fields(payload: dict[str, Any]) -> None:
-    """Take free fields out of ``payload``, where the apps' SDKs repeat them.
+    """Move free fields out of ``payload``, where the app SDKs repeat them.
 
-    Where a field has two values, the one outside holds.
+    If a field has two values, the outer one counts.
     """
     inner = payload.pop("payload")
     for name, value in inner.items():
@@ -110,7 +110,7 @@ def _merge_fields(payload: dict[str, Any]) -> None:
 
 
 def _as_list(value: str) -> Any:
-    """Return the list that *value* is the JSON of, as React Native's SDK sends it, or *value*."""
+    """Return the list in the JSON text *value*, as the React Native SDK sends it, else *value*."""
     try:
         found = loads(value)
     except orjson.JSONDecodeError:

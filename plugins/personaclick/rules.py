@@ -1,7 +1,7 @@
-"""What PersonaClick takes, value by value, and how values change shape.
+"""PersonaClick's rules for values, and their conversion.
 
-Sources: the pages that `plugins.personaclick.wire` names. Limits and what is passed over in
-silence: https://github.com/rees46/documentation-unified,
+Sources: the pages in `plugins.personaclick.wire`. Limits, and values that are silently ignored:
+https://github.com/rees46/documentation-unified,
 docs/integration/cdp/standard-events/events-errors.md.
 """
 
@@ -13,23 +13,23 @@ from gateway.plugin import NUMBER, Codec
 from gateway.plugin.spec import phone_text
 
 IDENTIFIERS = ("did", "email", "phone", "external_id", "loyalty_id", "telegram_id")
-"""Any of them names a person (docs/integration/cdp/custom-events.md)."""
+"""Any of them identifies a person (docs/integration/cdp/custom-events.md)."""
 SEGMENTS = ("A", "B")
 RECOMMENDED_BY = (
     "dynamic", "chain", "bulk", "transactional", "instant_search", "full_search", "stories",
     "web_push_digest",
 )  # fmt: skip
-"""What the apps' SDKs send (`plugins.personaclick.wire` names them); also what ``source.from``
-says, for a ``source`` of another kind is passed over."""
+"""Values that the app SDKs send (see `plugins.personaclick.wire`). They are also the values of
+``source.from``; PersonaClick ignores a ``source`` with another one."""
 MESSAGE_TYPES = ("bulk", "chain", "transactional")
 """Kinds of messages (docs/integration/cdp/communications-events)."""
 LONGEST_ID = 255
 """Characters of a product's or an order's id."""
 LEAST, MOST = 1, 1000
-"""Amounts beyond are brought within."""
+"""Range of amounts; others are limited to it."""
 LARGEST = 2**63
 STREAM_KEPT = re.compile(r"[A-Za-z0-9_]{1,16}", re.ASCII)
-"""The page says letters and digits; newer documentation adds ``_``."""
+"""The page allows letters and digits; newer documentation adds ``_``."""
 STREAM_SENT = re.compile(r"[A-Za-z0-9]{1,16}", re.ASCII)
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 FREE_NAME = re.compile(r"[a-z0-9_]+")
@@ -38,17 +38,17 @@ RESERVED = frozenset({
     "shop_id", "shop_secret", *IDENTIFIERS, "id", "seance", "sid", "stream", "segment", "referer",
     "source", "from", "code", "event", "payload", "time", "category", "label", "value",
 })  # fmt: skip
-"""Keys that mean something of their own, so that no free field can have them
+"""Keys with their own meaning, which free fields cannot have
 (https://github.com/PersonaClick/rn-sdk, lib/buildTrackCustomEventParams.js)."""
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether *value* is one of JSON's numbers."""
+    """Return whether *value* is a JSON number."""
     return isinstance(value, int | float) and type(value) is not bool
 
 
 def is_product_id(value: Any) -> bool:
-    """Tell whether PersonaClick takes *value* for a product's id; others are filtered out."""
+    """Return whether PersonaClick accepts *value* as product id; it ignores other products."""
     if is_number(value):
         return True
     return (
@@ -57,14 +57,14 @@ def is_product_id(value: Any) -> bool:
 
 
 def text(value: Any) -> str | None:
-    """Return *value* as text that is not blank; numbers are written out, all else is None."""
+    """Return *value* as text that is not blank; numbers become text, all else None."""
     if is_number(value):
         return phone_text(value)
     return value if type(value) is str and value.strip() else None
 
 
 def number(value: Any) -> float | None:
-    """Return *value* as a number, numeric text included; None for all else."""
+    """Return *value*, a number or numeric text, as a number; None for all else."""
     if type(value) is not str and not is_number(value):
         return None
     try:
@@ -74,7 +74,7 @@ def number(value: Any) -> float | None:
 
 
 def amount(value: Any) -> int | None:
-    """Return *value* as a whole number from 1 to 1000; None for what is no number."""
+    """Return *value* as a whole number limited to 1 to 1000; None if it is not a number."""
     found = number(value)
     return None if found is None else int(min(max(found, LEAST), MOST))
 
@@ -112,7 +112,7 @@ def _stream(value: str) -> str:
 
 
 def whole(value: float) -> int:
-    """Return *value* as the integer that it is.
+    """Return *value* as an integer.
 
     Raises:
         ValueError: it has a fraction, or more than 64 bits.
@@ -129,7 +129,7 @@ def _email(value: str) -> str | None:
 
 
 def one_of(words: Iterable[str]) -> Codec:
-    """Return a codec that takes *words* only."""
+    """Return a codec that accepts only *words*."""
     allowed = tuple(words)
     listed = ", ".join(allowed)
 

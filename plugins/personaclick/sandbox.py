@@ -1,4 +1,4 @@
-"""PersonaClick's user activity API as its documents describe it.
+"""The emulated user activity API of PersonaClick, by its documents.
 
 Sources, by the names used below:
 
@@ -9,8 +9,8 @@ Sources, by the names used below:
   cdp/custom-events
 * *the clients*: GitHub PersonaClick/rn-sdk, rees46/ios-sdk and rees46/android-sdk
 
-Status codes are the document's 400 and 403, where the catalogue has finer ones. What the
-vendor would drop in silence, such as an item without an id, is refused here.
+Status codes are the document's 400 and 403; the catalogue has more. Values that the vendor would
+silently drop, such as an item without an id, are refused here.
 """
 
 import re
@@ -43,7 +43,7 @@ from gateway.sandbox import (
 )
 
 IDENTIFIERS: Final = ("did", "email", "phone", "external_id", "loyalty_id", "telegram_id")
-"""The document knows ``did``; any other may stand for it (the catalogue)."""
+"""The document has ``did``; the catalogue allows any of the others instead."""
 RECOMMENDED_BY: Final = (
     "dynamic", "chain", "bulk", "transactional",
     "instant_search", "full_search", "stories", "web_push_digest",
@@ -233,12 +233,12 @@ ENDPOINTS: Final[Mapping[str, tuple[Callable[[BodyField], None], Response]]] = {
     "/profile/set": (profile, json_response(200, SUCCESS)),
     **{f"/track/{call}": (message, Response(200)) for call in MESSAGE_CALLS},
 }
-"""What checks a call, and what it is told: the document has no body for ``/push/custom`` and
+"""Check and success response of each call: the document has no body for ``/push/custom`` and
 ``/track/…``."""
 
 
 class PersonaclickSandbox(Sandbox):
-    """The activity API, where ``shop_id`` in the body is the credential."""
+    """Emulates the activity API; ``shop_id`` in the body is the key."""
 
     name: ClassVar[str] = "personaclick"
     docs: ClassVar[str] = "https://personaclick.atlassian.net/wiki"
@@ -248,7 +248,7 @@ class PersonaclickSandbox(Sandbox):
         if (request.method, request.path) == ("GET", "/init"):
             return _init(request, key)
         if request.path not in ENDPOINTS:
-            return _refused(404, "there is no such path")
+            return _refused(404, "no such path")
         if request.method != "POST":
             return _refused(405, "only POST is documented")
         if not json_labelled(request):
@@ -264,7 +264,7 @@ class PersonaclickSandbox(Sandbox):
         return SandboxResponse(success)
 
     def failure(self, status: int, request: Request) -> Response:
-        """Return an error in the shape of "API Response Data"."""
+        """Return an error in the format of "API Response Data"."""
         del request
         return _refused(status, status_text(status)).response
 
@@ -275,12 +275,12 @@ def _stranger(asked: BodyField, key: str | None) -> SandboxResponse | None:
         return _refused(403, "shop_id is missing")
     shop = asked.may("shop_id", TEXT).filled()
     if shop and key not in (None, shop.value):
-        return _refused(403, "shop_id is another shop's")
+        return _refused(403, "wrong shop_id")
     return None
 
 
 def _init(request: Request, key: str | None) -> SandboxResponse:
-    """Answer "Initialization (REST API)": what is sent is kept, and what is not is made."""
+    """Return the response of "Initialization (REST API)": received ids, or new ones."""
     asked = query(request)
     stranger = _stranger(asked, key)
     if stranger or asked.problems:

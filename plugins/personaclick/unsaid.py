@@ -1,4 +1,4 @@
-"""What fitting an event to PersonaClick cut off or reshaped."""
+"""List the losses of fitting an event to PersonaClick."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,11 +7,11 @@ from gateway.plugin import NEVER_LOST, Event, Loss, Product, filled_fields
 from plugins.personaclick.fitting import free_name, leaves
 
 DELIVERED = "properties.extra.delivered"
-"""Told by the endpoint, ``/track/delivered``."""
+"""A field that the endpoint ``/track/delivered`` expresses."""
 
 
 def unsaid(event: Event, fitted: Event) -> Iterator[Loss]:
-    """Yield what of *event* is no longer in *fitted*, or is there with another value."""
+    """Yield the fields of *event* that *fitted* lacks or has with another value."""
     before, after = dict(filled_fields(event)), dict(filled_fields(fitted))
     moved = [value for path, value in after.items() if path not in before]
     kept = fitted.properties.products
@@ -20,7 +20,7 @@ def unsaid(event: Event, fitted: Event) -> Iterator[Loss]:
         if path in NEVER_LOST or (kept and of_product):
             continue
         if of_product and type(fitted.properties.extra.get("products")) is str:
-            yield Loss(path, "coerced", value, "products go out as JSON text")
+            yield Loss(path, "coerced", value, "products are sent as JSON text")
             continue
         if value is True and path == DELIVERED:
             continue
@@ -28,9 +28,7 @@ def unsaid(event: Event, fitted: Event) -> Iterator[Loss]:
             continue
         if path not in after:
             if _taken_apart(path, value, fitted):
-                yield Loss(
-                    path, "coerced", value, "taken apart: a_b for b in a, lists as JSON text"
-                )
+                yield Loss(path, "coerced", value, "flattened: b in a becomes a_b, lists JSON text")
             elif not any(_alike(value, other) for other in moved):
                 yield Loss(path, "lost", value)
         elif not _alike(value, after[path]):
@@ -39,7 +37,7 @@ def unsaid(event: Event, fitted: Event) -> Iterator[Loss]:
 
 
 def _taken_apart(path: str, value: Any, fitted: Event) -> bool:
-    """Tell whether all of what is nested in *value* has fields of its own."""
+    """Return whether all values nested in *value* are separate fields."""
     if not isinstance(value, Mapping | list | tuple):
         return False
     named = f"{free_name(path.rpartition('.')[2])}"

@@ -1,11 +1,11 @@
-"""PersonaClick's payloads, spelled as PersonaClick spells them.
+"""Types of PersonaClick's payloads.
 
 Sources: PersonaClick, User Activity Tracking (REST API),
 https://personaclick.atlassian.net/wiki/spaces/english/pages/100303799/User+Activity+Tracking+REST+API
 (``DOCS``); PersonaClick, User Profile (REST API),
 https://personaclick.atlassian.net/wiki/spaces/english/pages/100303840/User+Profile+REST+API;
 newer names and other identifiers than ``did``:
-https://github.com/rees46/documentation-unified (docs/integration/cdp); what the apps send:
+https://github.com/rees46/documentation-unified (docs/integration/cdp); requests of the app SDKs:
 https://github.com/PersonaClick/rn-sdk, https://github.com/rees46/android-sdk and
 https://github.com/rees46/ios-sdk.
 """
@@ -18,14 +18,14 @@ DOCS = (
 )
 
 Source = TypedDict("Source", {"from": str, "code": str}, total=False)
-"""The campaign that led here: ``from`` is its kind, ``code`` its own code. The page sends it as
-JSON text under ``source``, React Native and iOS as an object, Android as two keys of the body."""
+"""The campaign of the visit: ``from`` is its kind, ``code`` its code. The page has it as JSON text
+under ``source``, React Native and iOS send an object, Android two keys of the body."""
 
 
 class Basics(Source, total=False):
-    """What every call about a person says; one of ``did`` to ``telegram_id`` is required.
+    """Fields of every call about a person; one of ``did`` to ``telegram_id`` is required.
 
-    ``sid`` is what newer documentation calls ``seance``. ``shop_secret`` comes from servers.
+    ``sid`` is the name of ``seance`` in newer documentation. Only servers send ``shop_secret``.
     """
 
     shop_id: str
@@ -45,7 +45,7 @@ class Basics(Source, total=False):
 
 
 class Item(TypedDict, total=False):
-    """A product. What is wrong with it beyond its id is passed over in silence, hence ``Any``."""
+    """A product; ``Any``, because PersonaClick silently ignores errors in fields except the id."""
 
     id: str | int | float
     amount: Any
@@ -56,7 +56,7 @@ class Item(TypedDict, total=False):
 
 
 class Push(Basics, total=False):
-    """The body of ``POST /push``; ``event`` says which of the fields count."""
+    """The body of ``POST /push``; ``event`` decides which fields are used."""
 
     event: str
     items: list[Item | str | int]
@@ -81,7 +81,7 @@ class Push(Basics, total=False):
 
 
 class Custom(Basics, total=False):
-    """The body of ``POST /push/custom``; any other key in ``[a-z0-9_]+`` may stand beside."""
+    """The body of ``POST /push/custom``; further keys in ``[a-z0-9_]+`` are allowed."""
 
     event: str
     category: str
@@ -91,7 +91,7 @@ class Custom(Basics, total=False):
 
 
 class Message(TypedDict, total=False):
-    """The body of ``POST /track/…``: what became of a message that PersonaClick sent."""
+    """The body of ``POST /track/…``: an event about a message that PersonaClick sent."""
 
     shop_id: str
     shop_secret: str
@@ -104,9 +104,9 @@ class Message(TypedDict, total=False):
 
 
 class Profile(Basics, total=False):
-    """The body of ``POST /profile/set``; any other key in ``[a-z0-9_]+`` may stand beside.
+    """The body of ``POST /profile/set``; further keys in ``[a-z0-9_]+`` are allowed.
 
-    ``id`` is what PersonaClick's page calls ``external_id``, the shop's own id of the person.
+    ``id`` is another name of ``external_id``, the shop's own id of the person.
     """
 
     id: str | int

@@ -1,4 +1,4 @@
-"""Events cut to what Quartic takes, and what that cuts off.
+"""Reduce events to what Quartic accepts, and list the losses.
 
 Source: https://docs.quarticon.com/storeapi/documentation/.
 """
@@ -15,25 +15,25 @@ from plugins.quartic.mapping import TAGS
 from plugins.quartic.rules import CATEGORY, SYMBOL, check_members, email, filled, in_time
 
 APPS = frozenset({"ios", "ipados", "android", "huawei", "mobile", "app", "tvos", "watchos"})
-"""Channels and kinds of devices that are no browser's."""
+"""Channels and device types of apps, as opposed to browsers."""
 PARTS: Mapping[str, str] = {
     "city": "city", "country": "country", "state": "state", "street": "street",
     "zip": "postalCode", "postcode": "postalCode", "postalcode": "postalCode",
     "postal_code": "postalCode",
 }  # fmt: skip
-"""Tags to the parts of an address, as the Segment Spec names them."""
+"""Tags, and the names of address parts in the Segment Spec."""
 SIGNS = {ord(sign): None for sign in " -_"}
-"""Between the words of a name: ``Loyalty Level`` and ``loyalty_level`` are one tag."""
+"""Separators that names are compared without: ``Loyalty Level`` is ``loyalty_level``."""
 OBJECTS = ("traits.address", "traits.company")
 FREE_FIELDS: Mapping[str, tuple[type, ...]] = {
     "price_old": (int, float), "custom1": (str,), "custom2": (str,), "custom3": (str,),
     "status": (bool,), "categories": (list,), "catalog_symbol": (str,),
 }  # fmt: skip
-"""Fields of a catalogue's product that the event has no field for, and their types."""
+"""Fields of a catalogue product that the event has no field for, with their types."""
 
 
 def fit_basics(event: Event) -> Event:
-    """Return *event* without blank ids and without an address that is none."""
+    """Return *event* without blank ids and without an invalid e-mail address."""
     return replace(
         event,
         user_id=filled(event.user_id),
@@ -46,9 +46,9 @@ def fit_basics(event: Event) -> Event:
 
 
 def on_its_device(event: Event) -> Event:
-    """Return *event* with the id of an app's device where Quartic has it: a cookie is a page's.
+    """Return *event* with an app's anonymous id as device id: in Quartic a cookie is a browser's.
 
-    What came from Quartic's own clients says itself which of the two it is.
+    Events from Quartic's own clients already distinguish the two.
     """
     visitor, device = event.anonymous_id, event.context.device
     if visitor is None or device.id not in {None, visitor} or not _in_app(event):
@@ -63,7 +63,7 @@ def _in_app(event: Event) -> bool:
 
 
 def fit_time(event: Event) -> Event:
-    """Return *event* with a time that Quartic can say: its own, else that of its arrival."""
+    """Return *event* with a time that Quartic accepts: its own, else its arrival."""
     moment = event.timestamp
     if moment is not None and in_time(moment.timestamp()):
         return event
@@ -71,19 +71,19 @@ def fit_time(event: Event) -> Event:
 
 
 def fields_beside_email(traits: Traits) -> bool:
-    """Tell whether *traits* know anything but the e-mail address."""
+    """Return whether *traits* contain more than the e-mail address."""
     return any(path != "email" for path, _ in fields_of(traits))
 
 
 def fit_contact(event: Event, tags: Collection[str] | None, texts: Mapping[str, str]) -> Event:
-    """Return *event* with the traits that are *tags* and the consents that can be told.
+    """Return *event* with only the traits that are *tags* and the consents that can be sent.
 
-    A consent needs the text that was agreed to. Its withdrawal does not, and goes out in any case.
+    Granted consent needs the text that the user agreed to. Withdrawn consent is always sent.
 
     Args:
-        event: it names an e-mail address.
-        tags: those that the account has; None for every one.
-        texts: what was agreed to, by category of consent.
+        event: it has an e-mail address.
+        tags: the tags of the account; None for all.
+        texts: the agreed texts by category of consent.
     """
     traits = event.traits
     objects = {k: v for path in OBJECTS for k, v in _tags_of(path, _at(traits, path)).items()}
@@ -103,7 +103,7 @@ def fit_contact(event: Event, tags: Collection[str] | None, texts: Mapping[str, 
 
 
 def _called(tags: Collection[str] | None, held: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *held* by the names of the account's *tags*: what others call ``City`` is ``city``."""
+    """Return *held* with the spelling of the account's *tags*: ``City`` becomes ``city``."""
     names = {_folded(tag): tag for tag in tags or ()}
     called = {names.get(_folded(key), key): value for key, value in held.items()}
     return {**called, **held}
@@ -118,7 +118,7 @@ def _at(traits: Traits, path: str) -> Any:
 
 
 def _tags_of(path: str, value: Any) -> dict[str, Any]:
-    """Return an address or a company as tags: ``address.city``, and ``city`` for short."""
+    """Return an address or company as tags: ``address.city``, and also ``city``."""
     name = path.rpartition(".")[2]
     parts = {}
     if name == "address" and isinstance(value, Mapping):
@@ -127,7 +127,7 @@ def _tags_of(path: str, value: Any) -> dict[str, Any]:
 
 
 def _flat(held: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Return *held* with what is nested under names such as ``company.name``."""
+    """Return *held* flattened, with names such as ``company.name``."""
     found: dict[str, Any] = {}
     for key, value in held.items():
         if isinstance(value, Mapping):
@@ -146,9 +146,9 @@ def _tag_text(value: Any) -> str | None:
 
 
 def fit_ordered(product: Product) -> Product:
-    """Return *product* as one of a whole quantity: 0.5 of it at 8 is 1 of it at 4.
+    """Return *product* with a whole quantity: 0.5 at price 8 becomes 1 at price 4.
 
-    A quantity that is not said is 1, as it is for everybody who sells.
+    A missing quantity becomes 1.
     """
     price, quantity = product.price, product.quantity
     if quantity is None:
@@ -159,7 +159,7 @@ def fit_ordered(product: Product) -> Product:
 
 
 def fit_catalogued(event: Event) -> Event:
-    """Return *event* with those free fields of its product that have the types Quartic takes."""
+    """Return *event* with only those free fields of its product that have Quartic's types."""
     product = event.properties.products[0]
     kept = {
         key: value
@@ -180,22 +180,22 @@ def _are_categories(listed: list[Any]) -> bool:
 
 
 def unfit_id(product: Product) -> str | None:
-    """Return why Quartic takes no product of this id; None if it does."""
+    """Return why Quartic rejects the product's id; None if it accepts it."""
     found = filled(product.product_id)
     if found is None:
-        return "quartic knows products by their ids: this one has none"
+        return "quartic needs a product id: the product has none"
     if not SYMBOL.fullmatch(found):
-        return f"quartic takes product ids of letters, digits, - and _ only: {found!r} is none"
+        return f"quartic accepts only letters, digits, - and _ in product ids, not {found!r}"
     return None
 
 
 def unfit_order(event: Event) -> str | None:
-    """Return what *event*, an order, lacks for Quartic; None if it has all."""
+    """Return what the order *event* lacks for Quartic; None if it is complete."""
     properties = event.properties
     if filled(properties.order_id) is None:
-        return "quartic takes orders by their ids: this one has no order id"
+        return "quartic needs an order id: the order has none"
     if not properties.products:
-        return "quartic takes orders as their products: this one has none"
+        return "quartic needs the products of an order: the order has none"
     for product in properties.products:
         reason = unfit_id(product)
         if reason is not None:
@@ -209,14 +209,14 @@ def unfit_order(event: Event) -> str | None:
 
 
 def cut(event: Event, fitted: Event) -> Iterator[Loss]:
-    """Yield what of *event* is no longer in *fitted*, or is there with another value."""
+    """Yield the fields of *event* that *fitted* lacks or has with another value."""
     after = dict(fields_of(fitted))
     for path, value in fields_of(event):
         if path in NEVER_LOST or path.startswith("properties.products[]") or value == "":
             continue
         if path in OBJECTS and not fitted.traits.extra.keys().isdisjoint(_tags_of(path, value)):
             yield Loss(
-                path, "coerced", value, "its parts go out as tags, where there are such tags"
+                path, "coerced", value, "its parts are sent as tags, if the account has them"
             )
         elif path not in after and not _moved(path, value, fitted):
             yield Loss(path, "lost", value)
@@ -232,7 +232,7 @@ def cut(event: Event, fitted: Event) -> Iterator[Loss]:
 
 
 def _moved(path: str, value: Any, fitted: Event) -> bool:
-    """Tell whether the visitor's id goes out as the device's, or a trait as a tag of its name."""
+    """Return whether the anonymous id is sent as device id, or a trait as a tag of its name."""
     if path.startswith("traits.extra."):
         name, tags = _folded(path.removeprefix("traits.extra.")), fitted.traits.extra
         return any(_folded(tag) == name and _alike(tags[tag], value) for tag in tags)

@@ -1,4 +1,7 @@
-"""Quartic in: requests become events; https://docs.quarticon.com/storeapi/documentation/."""
+"""The Quartic input: turn requests into events.
+
+Source: https://docs.quarticon.com/storeapi/documentation/.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,18 +16,18 @@ STATUS = {
     Fault.UNAUTHENTICATED: 401, Fault.FORBIDDEN: 401, Fault.TOO_LARGE: 413,
     Fault.NOT_FOUND: 404, Fault.UNSUPPORTED: 501, Fault.UNAVAILABLE: 503,
 }  # fmt: skip
-"""Quartic documents 200, 405 for bad input, and 500; the others are HTTP's own."""
+"""Quartic documents 200, 405 for invalid input, and 500; the others are standard HTTP."""
 WORDS = {
     Fault.UNAUTHENTICATED: "no API key: send it in the header x-api-key",
-    Fault.FORBIDDEN: "the API key in x-api-key is not one that is accepted here",
+    Fault.FORBIDDEN: "unknown API key in x-api-key",
 }
-"""What to do about a key; Quartic documents no text of its own."""
+"""Messages about keys; Quartic documents none."""
 INVALID = frozenset({Fault.MALFORMED, Fault.MISSING, Fault.TYPE, Fault.VALUE})
 KINDS = f"one of {', '.join(EVENTS.tables)}"
 
 
 class QuarticInput(Input):
-    """What shops post to Quartic."""
+    """Reads the requests of Quartic's shops."""
 
     name = "quartic"
     docs = "https://docs.quarticon.com/storeapi/documentation/"
@@ -39,7 +42,7 @@ class QuarticInput(Input):
         b'"productId": "101"}',
     )
     unsupported = frozenset({"GET /store/contact", "GET /store/recommendation"})
-    """They ask for something instead of telling it."""
+    """Endpoints that read data."""
     stored_headers = Input.stored_headers | {"accept-version"}
     credential_headers = frozenset({"x-api-key"})
     credential_keys = ("customer",)
@@ -50,9 +53,9 @@ class QuarticInput(Input):
         return request.headers.get("x-api-key", "").strip() or None
 
     def static_response(self, request: Request, made: str) -> Response | None:
-        """Answer that there is nothing to recommend, and that no such contact is known.
+        """Return no recommendations, and 404 for a contact.
 
-        The document lists ``x-api-key`` for contacts only.
+        The document requires ``x-api-key`` only for contacts.
         """
         if request.path == "/store/recommendation":
             at = int(request.received_at.timestamp())
@@ -60,13 +63,13 @@ class QuarticInput(Input):
             return json_response(200, {"status": "OK", "timestamp": at, **said})
         if self.credential(request, None) is None:
             raise Rejected("$", "the request has no key", Fault.UNAUTHENTICATED)
-        return self.refuse(request, Rejected("$", "there is no such contact", Fault.NOT_FOUND))
+        return self.refuse(request, Rejected("$", "no such contact", Fault.NOT_FOUND))
 
     def decode(self, request: Request) -> Any:
-        """Return the body of *request*, a contact's lists as objects by name.
+        """Return the body of *request*, with a contact's lists as objects by name.
 
         Raises:
-            Rejected: it is no JSON, or holds a list that Quartic does not take.
+            Rejected: the body is not JSON, or has a list that Quartic does not accept.
         """
         payload = super().decode(request)
         if type(payload) is not dict:
@@ -83,10 +86,10 @@ class QuarticInput(Input):
         return payload
 
     def read(self, request: Request, payload: Any) -> list[Event]:
-        """Return the one event in *payload*; an order with the total that its basket makes.
+        """Return the event in *payload*; an order gets the total of its basket.
 
         Raises:
-            Rejected: Quartic would refuse it.
+            Rejected: Quartic would refuse the request.
         """
         (event,) = super().read(request, payload)
         if event.name != "Order Completed":
@@ -97,7 +100,7 @@ class QuarticInput(Input):
         return [replace(event, properties=order, derived=derived)]
 
     def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it depends on the path alone
-        """Answer with the time in the way of each endpoint's own example."""
+        """Return success with the time in the format of the endpoint's example."""
         arrived = request.received_at
         at: int | str = f"{arrived:%Y-%m-%d %H:%M:%S}"
         if request.path == "/store/track/event":
@@ -105,7 +108,7 @@ class QuarticInput(Input):
         return json_response(200, {"status": "OK", "timestamp": at})
 
     def refuse(self, request: Request, error: Rejected) -> Response:
-        """Answer in the envelope of Quartic's errors; 405 where the body is at fault."""
+        """Return an error in Quartic's envelope; 405 for an invalid body."""
         status = STATUS.get(error.fault, 405)
         data = {"error_code": f"http.status.{status}", "error_message": _message(error)}
         at = int(request.received_at.timestamp())

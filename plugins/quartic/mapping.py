@@ -1,7 +1,8 @@
-"""Quartic's vocabulary beside ours; https://docs.quarticon.com/storeapi/documentation/.
+"""The mapping between Quartic's fields and the neutral event.
 
-``eventProductView`` is a look at the product's own page, says
-https://help.quarticon.com (API integration), though the page speaks of products displayed.
+Source: https://docs.quarticon.com/storeapi/documentation/. ``eventProductView`` is a view of the
+product's own page according to https://help.quarticon.com (API integration), although the document
+speaks of displayed products.
 """
 
 from collections.abc import Mapping
@@ -128,4 +129,4 @@ TAGS = {
     for row in CONTACT.rows
     if row.wire.startswith("tags.") and not row.wire.endswith("*")
 }
-"""Names of tags to the traits that they are."""
+"""Trait by name of tag."""

@@ -1,4 +1,7 @@
-"""Quartic out: events become requests; https://docs.quarticon.com/storeapi/documentation/."""
+"""The Quartic output: turn events into requests.
+
+Source: https://docs.quarticon.com/storeapi/documentation/.
+"""
 
 import re
 from collections.abc import Mapping
@@ -51,35 +54,34 @@ from plugins.quartic.mapping import (
 from plugins.quartic.rules import TEXTS, as_lists, derived_total, filled
 
 TAKES = (
-    "quartic takes product views, clicks on its own recommendations, orders, profiles and products"
+    "quartic accepts only product views, clicks on its own recommendations, orders, "
+    "profiles and products"
 )
 NOBODY = (
-    "quartic takes a profile by user id and anonymous id, or a contact by e-mail address: "
-    "this one has neither"
+    "quartic needs a user id and an anonymous id for a profile, or an e-mail address "
+    "for a contact: the event has neither"
 )
-NOT_RECOMMENDED = (
-    "quartic takes a click only with the tracking string that it issued with the recommendation"
-)
+NOT_RECOMMENDED = "quartic needs the tracking string of its recommendation for a click"
 ALIAS = (
-    "quartic has no call that joins two ids: it links a cookie to a user when a profile names "
-    "both, so send an identify with the anonymous id and the user id"
+    "quartic has no alias call: it links a cookie to a user by a profile with both "
+    "ids; send an identify with the anonymous id and the user id"
 )
 CONSENT = (
-    "quartic takes consent with a contact, by e-mail address, or with a profile, by user id and "
-    "anonymous id and for the category email: this one names neither"
+    "quartic needs an e-mail address for consent, or a user id, an anonymous id and "
+    "the category email: the event has neither"
 )
 UNKNOWN_AGREEMENT = (
-    "quartic takes a profile that does not say whether e-mails may be sent for one that forbids "
-    "it: this one has no consent of the category email, and no e-mail address for a contact"
+    "quartic reads a profile without consent to e-mails as a refusal: the event has no "
+    "consent of the category email, and no e-mail address for a contact"
 )
 TRACK = "POST /store/track/event"
 EMAILS = "email"
-"""The category of consent that a profile's ``agreement`` is."""
+"""The category of consent of a profile's ``agreement``."""
 CODE = re.compile(r"http\.status\.([45]\d\d)")
 
 
 class QuarticOutput(Output):
-    """Posts one profile, contact, event or product per request."""
+    """Sends one profile, contact, event or product per request."""
 
     name = "quartic"
     docs = "https://docs.quarticon.com/storeapi/documentation/"
@@ -105,18 +107,18 @@ class QuarticOutput(Output):
         only with its text, so other categories do not go out."""
 
         def model_post_init(self, _: Any, /) -> None:
-            """Check what Quartic would not take.
+            """Check the settings.
 
             Raises:
-                ValueError: a text is blank, or the URL has the part that every path begins with.
+                ValueError: a text is blank, or the URL ends with ``/store``.
             """
             if self.url.rstrip("/").endswith("/store"):
-                raise ValueError("url: leave out the /store at its end; it is part of the paths")
+                raise ValueError("url: remove /store at the end; it is part of the paths")
             if not filled(self.customer):
-                raise ValueError("customer: is blank; it is the symbol of your Quartic account")
+                raise ValueError("customer: is blank; write the symbol of your Quartic account")
             for kind, said in self.agreements.items():
                 if not filled(kind) or not filled(said):
-                    raise ValueError(f"agreements: {kind!r} needs the text that was agreed to")
+                    raise ValueError(f"agreements: {kind!r} needs the text that users agree to")
 
     config: Config
 
@@ -130,22 +132,22 @@ class QuarticOutput(Output):
     def with_credential(
         self, request: Request, changes: Mapping[str, Any] | None = None
     ) -> Request:
-        """Return *request* with our key, and with our account's symbol where it names one."""
+        """Return *request* with the destination's key, and its account symbol if it has one."""
         lent = super().with_credential(request, changes)
         return replace(lent, url=with_query_values(lent.url, {"customer": self.config.customer}))
 
     def credential_fields(self, path: str, body: bytes) -> dict[str, Any]:
-        """Return the account's symbol, which events carry beside the key."""
+        """Return the account's symbol, which events contain besides the key."""
         del body
         return {"customer": self.config.customer} if path == "/store/track/event" else {}
 
     def select(self, event: Event) -> OutgoingCall | Declined:
-        """Return the first of the calls by which *event* goes out, or why there is none."""
+        """Return the first call for *event*, or why there is none."""
         calls = self.calls(event)
         return calls if isinstance(calls, Declined) else calls[0]
 
     def calls(self, event: Event) -> tuple[OutgoingCall, ...] | Declined:
-        """Each kind that Quartic takes has its own fields, and nothing else can be said."""
+        """Return all calls for *event*, or why Quartic cannot express it."""
         known = fit_basics(event)
         if event.type == "identify":
             return self._identify(known)
@@ -162,14 +164,14 @@ class QuarticOutput(Output):
             call = _about_one(on_its_device(known))
         else:
             what = repr(event.name) if event.type == "track" else f"a {event.type} call"
-            call = Declined(f"{TAKES}: it has no way to say {what}")
+            call = Declined(f"{TAKES}, not {what}")
         return call if isinstance(call, Declined) else (call,)
 
     def render(self, event: Event) -> Request | Declined:
-        """Return the request that delivers *event*, or why Quartic cannot take it.
+        """Return the request for *event*, or why Quartic cannot express it.
 
         Raises:
-            Unrenderable: a value is none that JSON can say.
+            Unrenderable: a value cannot be written as JSON.
         """
         calls = self.calls(event)
         if isinstance(calls, Declined):
@@ -195,9 +197,9 @@ class QuarticOutput(Output):
         return Request(method="POST", url=url, headers=self.headers(), body=body)
 
     def losses(self, event: Event) -> list[Loss]:
-        """Return what *event* knows and its requests will not say, limits included.
+        """Return the fields of *event* that its requests lack or change, limits included.
 
-        A total that is the sum of the basket is told by the basket.
+        A total that equals the sum of the basket is not lost.
         """
         calls = self.calls(event)
         if isinstance(calls, Declined):
@@ -210,7 +212,7 @@ class QuarticOutput(Output):
         return [loss for loss in found if loss.path != "properties.total"]
 
     def _cut(self, call: OutgoingCall, event: Event) -> dict[str, Loss]:
-        """Return what *call* does not say of *event*, by path."""
+        """Return the losses of *event* in *call*, by path."""
         found: dict[str, Loss] = {}
         for loss in (*self.unsaid(call), *cut(event, call.event)):
             if loss.path not in call.event.derived:
@@ -218,10 +220,10 @@ class QuarticOutput(Output):
         return found
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
-        """Judge the answer by its status, and by its envelope where that tells of an error.
+        """Judge the response by its status, or by the error in its envelope.
 
-        Every error is said to come in the envelope, and only some with a status of their own. One
-        without a code is taken for "unexpected", 500.
+        The document: every error has the envelope, but only some have their own status. An error
+        without a code counts as "unexpected", 500.
         """
         if envelope(response).get("status") != "ERROR":
             return super().verdict(response, now)
@@ -229,10 +231,10 @@ class QuarticOutput(Output):
         return verdict_as_told(response, int(found[1]) if found else 500, now)
 
     def _identify(self, event: Event) -> tuple[OutgoingCall, ...] | Declined:
-        """Return a profile, a contact, or both, for each says something that the other cannot.
+        """Return a profile, a contact, or both, since each has fields that the other lacks.
 
-        A profile that does not say whether e-mails may be sent forbids it, so that of another
-        vendor's event it is sent only where that is known.
+        A profile without the agreement forbids e-mails. So an event of another vendor becomes a
+        profile only if its consent to e-mails is known.
         """
         own = event.origin == self.name
         named = bool(event.user_id and event.anonymous_id)
@@ -258,7 +260,7 @@ class QuarticOutput(Output):
         )
 
     def _consent(self, event: Event) -> tuple[OutgoingCall, ...] | Declined:
-        """Return a contact with nothing but the consent, or a profile where no e-mail is known."""
+        """Return a contact with only the consent, or a profile if there is no e-mail address."""
         if event.traits.email:
             bare = fit_contact(on_its_device(event), frozenset(), self._texts(event))
             return (OutgoingCall("POST /store/contact", CONTACT, bare),)
@@ -267,14 +269,14 @@ class QuarticOutput(Output):
         return Declined(CONSENT)
 
     def _texts(self, event: Event) -> Mapping[str, str]:
-        """Return what was agreed to by category: as it came from Quartic, else as configured."""
+        """Return the agreed texts by category: as received from Quartic, else as configured."""
         own = event.extra.get(TEXTS, {}) if event.origin == self.name else {}
         return {**self.config.agreements, **own}
 
 
 def _about_one(event: Event) -> OutgoingCall | Declined:
     products = event.properties.products
-    reason = unfit_id(products[0]) if products else "quartic needs a product: there is none"
+    reason = unfit_id(products[0]) if products else "quartic needs a product: the event has none"
     if reason is not None:
         return Declined(reason)
     if event.name == "Product Viewed":
@@ -302,7 +304,7 @@ def _order(event: Event) -> OutgoingCall | Declined:
 
 def _catalogued(event: Event) -> OutgoingCall | Declined:
     products = event.properties.products
-    reason = unfit_id(products[0]) if products else "quartic needs a product: there is none"
+    reason = unfit_id(products[0]) if products else "quartic needs a product: the event has none"
     if reason is not None:
         return Declined(reason)
     return OutgoingCall("POST /store/data/product", CATALOGUED, fit_catalogued(event))

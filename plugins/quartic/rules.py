@@ -1,4 +1,4 @@
-"""What Quartic takes, value by value, and the lists of a contact as objects by name.
+"""Quartic's rules for values, and the conversion of a contact's lists to objects by name.
 
 Source: https://docs.quarticon.com/storeapi/documentation/, version 1.0.6.
 """
@@ -11,14 +11,13 @@ from typing import Any
 from gateway.plugin import EPOCH_SECONDS, NUMBER, TEXT, Codec, Fault, Product, Rejected
 
 SYMBOL = re.compile(r"[A-Za-z0-9_-]+")
-"""A product's id: "allowed characters: [a-z0-9A-Z-_]"."""
+"""A product id: "allowed characters: [a-z0-9A-Z-_]"."""
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
-"""A "valid user email", as far as a pattern can tell."""
+"""A "valid user email", as far as a pattern can check it."""
 LATEST = 10**11
-"""Unix time in s stays below it until the year 5138; in ms it has been above it since 1973."""
+"""Unix seconds are below it until the year 5138; milliseconds have been above it since 1973."""
 TEXTS = "agreements[].c"
-"""Where the texts of a contact's agreements stand by type, beside the agreements themselves. No
-field of Quartic's is called so."""
+"""The key with the texts of a contact's agreements by type. No field of Quartic has this name."""
 AGREEMENT: Mapping[str, type] = {"t": str, "c": str, "s": bool}
 TAG: Mapping[str, type] = {"n": str, "v": str}
 CATEGORY: Mapping[str, type] = {"id": int, "name": str}
@@ -26,17 +25,17 @@ JSON_NAMES = {str: "string", int: "integer", bool: "boolean"}
 
 
 def filled(value: Any) -> str | None:
-    """Return *value* if it is text that is not blank."""
+    """Return *value* if it is text and not blank, else None."""
     return value if type(value) is str and value.strip() else None
 
 
 def email(value: Any) -> str | None:
-    """Return *value* if Quartic would take it for an e-mail address."""
+    """Return *value* if Quartic accepts it as e-mail address, else None."""
     return value if type(value) is str and EMAIL.fullmatch(value) else None
 
 
 def in_time(seconds: float) -> bool:
-    """Tell whether *seconds* can be Unix time in s."""
+    """Return whether *seconds* can be Unix time in seconds."""
     return 0 < seconds < LATEST
 
 
@@ -48,20 +47,20 @@ def _checked_text(value: str) -> str:
 
 def _checked_email(value: str) -> str:
     if not EMAIL.fullmatch(value):
-        raise ValueError("is no valid e-mail address")
+        raise ValueError("is not a valid e-mail address")
     return value
 
 
 def _checked_symbol(value: Any) -> str:
     text: str = TEXT.decode(value)
     if not SYMBOL.fullmatch(text):
-        raise ValueError("takes letters, digits, - and _ only")
+        raise ValueError("must have only letters, digits, - and _")
     return text
 
 
 def _checked_time(value: int) -> Any:
     if not in_time(value):
-        raise ValueError("is no UNIX timestamp in seconds")
+        raise ValueError("is not a UNIX timestamp in seconds")
     return EPOCH_SECONDS.decode(value)
 
 
@@ -88,10 +87,10 @@ AGE = Codec("number as text", _age, _age_text, (int, float))
 
 
 def check_members(payload: Mapping[str, Any], key: str, fields: Mapping[str, type]) -> list[Any]:
-    """Return the list under *key*, empty if there is none, if its members have *fields*.
+    """Check that the members of the list under *key* have *fields*; return it, empty if missing.
 
     Raises:
-        Rejected: it is no list of such objects.
+        Rejected: it is not a list of such objects.
     """
     listed = payload.get(key)
     if listed is None:
@@ -119,10 +118,10 @@ def _check_member(path: str, value: object, kind: type) -> None:
 def by_name(contact: Mapping[str, Any]) -> dict[str, Any]:
     """Return *contact* with its agreements and tags as objects, by type and by name.
 
-    Where two have one name, the last one holds.
+    If two have the same name, the last one counts.
 
     Raises:
-        Rejected: they are no such lists.
+        Rejected: the lists are invalid.
     """
     found = {key: value for key, value in contact.items() if key != TEXTS}
     agreements = check_members(contact, "agreements", AGREEMENT)
@@ -138,7 +137,7 @@ def by_name(contact: Mapping[str, Any]) -> dict[str, Any]:
 def as_lists(contact: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
     """Return *contact* with its agreements and tags as lists again; *texts* are by type.
 
-    A withdrawal without a text has the type in its place.
+    A withdrawn agreement without a text gets its type as text.
     """
     found = dict(contact)
     if "agreements" in found:
@@ -152,5 +151,5 @@ def as_lists(contact: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, 
 
 
 def derived_total(products: Iterable[Product]) -> float:
-    """Return what *products* cost together, by price and quantity."""
+    """Return the sum of price times quantity of *products*."""
     return round(math.fsum((p.price or 0) * (p.quantity or 0) for p in products), 6)

@@ -1,8 +1,8 @@
-"""Quartic's Store API as its document describes it.
+"""The emulated Store API of Quartic.
 
 The source of every rule is https://docs.quarticon.com/storeapi/documentation/ (version 1.0.6).
-Bad input is answered with 405 in the error envelope. 401 and 404 are not documented: they use
-the same envelope with the code written alike.
+Invalid input gets 405 in the error envelope. 401 and 404 are not documented; they have the same
+envelope with a code in the same format.
 """
 
 import re
@@ -34,7 +34,7 @@ SYMBOL: Final = re.compile(r"[A-Za-z0-9_-]+")
 SYMBOL_RULE: Final = "letters, digits, - and _ only"
 DECIMAL: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
 LATEST: Final = 10**11
-"""Unix seconds stay below it for three thousand years; milliseconds have passed it in 1973."""
+"""Unix seconds are below it until the year 5138; milliseconds have been above it since 1973."""
 
 
 def collect_profile(body: BodyField) -> None:
@@ -106,8 +106,8 @@ EVENTS: Final[Mapping[str, Callable[[BodyField], None]]] = {
 def product(body: BodyField) -> None:
     """Check "Product".
 
-    Its schema says string ids and float prices, its example has an integer and a string: both
-    pass, as long as the string is a decimal number.
+    The schema has text ids and numeric prices, the example has an integer id and text prices: both
+    are accepted, if the text is a decimal number.
     """
     body.need("id", TEXT, INTEGER).matches(SYMBOL, SYMBOL_RULE)
     for name in ("title", "image", "description", "url", "catalogSymbol"):
@@ -123,7 +123,7 @@ def product(body: BodyField) -> None:
 
 
 def recommendation(asked: BodyField) -> None:
-    """Check the query of "Recommendation": whose, for whom, and the alphabet of each id."""
+    """Check the query of "Recommendation": account, user, and the characters of each id."""
     asked.need("customer", TEXT).filled()
     asked.need_one(("cookie", "deviceId"), TEXT)
     for name in ("placementId", "cookie", "deviceId", "userId", "requestId", "filterProduct"):
@@ -134,7 +134,7 @@ def recommendation(asked: BodyField) -> None:
 
 
 def contact_query(asked: BodyField) -> None:
-    """Check "GET /contact", which names the contact by ``email`` in its body."""
+    """Check "GET /contact", which has the contact's ``email`` in its body."""
     asked.need("email", TEXT).matches(EMAIL, "a valid email")
 
 
@@ -148,7 +148,7 @@ READS: Final = ("/store/contact", "/store/recommendation")
 
 
 class QuarticSandbox(Sandbox):
-    """The Store API, behind the key in ``x-api-key``."""
+    """Emulates the Store API, with the key in ``x-api-key``."""
 
     name: ClassVar[str] = "quartic"
     docs: ClassVar[str] = "https://docs.quarticon.com/storeapi/documentation/"
@@ -161,7 +161,7 @@ class QuarticSandbox(Sandbox):
             return self._recommend(request)
         sent = request.headers.get("x-api-key", "").strip()
         if not sent or key not in (None, sent):
-            why = "x-api-key is another key" if sent else "there is no x-api-key"
+            why = "wrong key in x-api-key" if sent else "no x-api-key header"
             return SandboxResponse(self.failure(401, request), why)
         if (request.method, request.path) == ("GET", "/store/contact"):
             return self._contact(request)
@@ -179,7 +179,7 @@ class QuarticSandbox(Sandbox):
         )
 
     def _contact(self, request: Request) -> SandboxResponse:
-        """Answer "GET /contact" with a contact that nobody told the sandbox anything about."""
+        """Return an empty contact for "GET /contact", since the sandbox stores none."""
         asked = json_body(request) if request.body else query(request)
         contact_query(asked)
         if asked.problems:
@@ -188,7 +188,7 @@ class QuarticSandbox(Sandbox):
         return _read(request, {"data": found})
 
     def _recommend(self, request: Request) -> SandboxResponse:
-        """Answer "Recommendation" with no products, as the sandbox has no catalogue."""
+        """Return no products for "Recommendation", since the sandbox has no catalogue."""
         asked = query(request)
         recommendation(asked)
         if asked.problems:
@@ -196,7 +196,7 @@ class QuarticSandbox(Sandbox):
         return _read(request, {"qrId": f"ad_{request.id}", "duplicatesCount": 0, "data": []})
 
     def _invalid(self, request: Request, reason: str) -> SandboxResponse:
-        """Return the document's 405: what is wrong stays between the sandbox and its reader."""
+        """Return the documented 405, without the reason; only the journal has it."""
         said = _envelope(request, 405, "Invalid data")
         return SandboxResponse(said, reason)
 
@@ -218,7 +218,7 @@ def _read(request: Request, found: dict[str, Any]) -> SandboxResponse:
 
 
 def _timestamp(request: Request) -> int | str:
-    """Return the time in the way of each endpoint's own example: two of them write it out."""
+    """Return the time in the format of each endpoint's example: two of them use text."""
     if request.path in ("/store/collectprofile", "/store/contact"):
         return request.received_at.strftime("%Y-%m-%d %H:%M:%S")
     return int(request.received_at.timestamp())

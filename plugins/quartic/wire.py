@@ -1,9 +1,9 @@
-"""Quartic's payloads, spelled as Quartic spells them.
+"""Types of Quartic's payloads.
 
 Source: https://docs.quarticon.com/storeapi/documentation/, version 1.0.6.
 
-On the wire a contact's ``agreements`` and ``tags`` are lists. The tables see them as objects by
-name, which plugins/quartic/rules.py makes of the lists and turns back into them.
+In a payload ``agreements`` and ``tags`` of a contact are lists. In the tables they are objects by
+name; plugins/quartic/rules.py converts between them.
 """
 
 from typing import TypedDict
@@ -59,7 +59,7 @@ class Contact(TypedDict, total=False):
 
 
 class Tracked(TypedDict, total=False):
-    """What every body of ``POST /store/track/event`` may hold.
+    """Common fields of a body of ``POST /store/track/event``.
 
     ``customer``, ``eventType`` and ``timestamp`` are required.
     """
@@ -82,7 +82,7 @@ class Click(Tracked, total=False):
 
 
 class View(Tracked, total=False):
-    """A look at a product: ``eventProductView``."""
+    """A view of a product: ``eventProductView``."""
 
     productId: str
 
@@ -112,7 +112,7 @@ class Category(TypedDict):
 class Catalogued(TypedDict, total=False):
     """The body of ``POST /store/data/product``.
 
-    The page's schema says text for ``id`` and numbers for the prices; its example has them the
+    The document's schema has text for ``id`` and numbers for the prices; its example has them the
     other way round.
     """
 

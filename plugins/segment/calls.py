@@ -1,4 +1,4 @@
-"""What a call says beyond its rows: what its batch says of it, and when it really happened.
+"""Prepare calls for the tables: shared fields of a batch, spelling, and clock correction.
 
 Sources: https://segment.com/docs/connections/spec/common/ (timestamps, context);
 https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/ (batches).
@@ -22,21 +22,21 @@ from gateway.plugin import (
 from plugins.segment.mapping import CALLS, TIME
 
 SPELLING: Final = "properties.*"
-"""The leftover that says how the sender spelled what the Spec spells in another way."""
+"""The leftover with the sender's spelling of names that the Spec spells differently."""
 SHARED: Final = ("context", "integrations")
-"""What a batch may say for each of its calls."""
+"""Fields of a batch that apply to each of its calls."""
 DEEPEST: Final = 8
-"""Objects within objects that are merged; deeper ones are taken whole."""
+"""Levels of nested objects that are merged; deeper ones are replaced as a whole."""
 MOST_SKEWED: Final = timedelta(days=1)
-"""How far a sender's clock may be ahead to be corrected by ``sentAt``."""
+"""A sender's clock that is further ahead is not corrected by ``sentAt``."""
 PAGE_FIELDS: Final = ("url", "path", "title", "referrer", "search")
 
 
 def of_batch(batch: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the calls in *batch*, each with what the batch says of all of them.
+    """Return the calls in *batch*, each with the shared fields of the batch.
 
-    What a call says itself holds. Members that name no call are left out, as Segment leaves them
-    out: the others are not to blame.
+    Fields of a call take precedence. Members without a known call type are skipped, as Segment
+    does, so that they do not cost the others.
     """
     calls = []
     for member in batch["batch"]:
@@ -53,10 +53,10 @@ def of_batch(batch: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def prepared(call: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Return *call* as the tables read it.
+    """Return *call* in the form that the tables read.
 
-    An identify has its traits in one place, a page has its address in its context, wherever
-    they came, and a track has the Spec's names.
+    The traits of an identify are in one place, the address of a page is in its context, and a track
+    has the Spec's names.
     """
     if kind == "track":
         return spelled(call)
@@ -82,9 +82,9 @@ def prepared(call: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def spelled(call: dict[str, Any]) -> dict[str, Any]:
-    """Return a track *call* with the Spec's names for its event and its properties.
+    """Return a track *call* with the Spec's names of its event and properties.
 
-    How the sender spelled them goes to a leftover, `SPELLING`, for the way back.
+    The sender's spelling is kept in the leftover `SPELLING`, for the way back.
     """
     name, properties = call.get("event"), call.get("properties")
     known = spec_name(name) if type(name) is str else ""
@@ -112,7 +112,7 @@ def spelled(call: dict[str, Any]) -> dict[str, Any]:
 def _with_products(
     properties: dict[str, Any], products: list[Any], spelling: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return *properties* with the Spec's names in their *products*; note the *spelling*."""
+    """Return *properties* with the Spec's names in their *products*; add to the *spelling*."""
     for product in products:
         if type(product) is not dict or "product_id" not in product:
             break
@@ -136,7 +136,7 @@ def _with_products(
 
 
 def sent_back(payload: dict[str, Any], spelling: dict[str, Any]) -> None:
-    """Give the names in *payload* their sender's spelling, where it still says the same."""
+    """Restore the sender's spelling of names in *payload*, if they still match."""
     if spec_name(spelling.get("event", "")) == payload.get("event"):
         payload["event"] = spelling["event"]
     properties = payload.get("properties")
@@ -154,10 +154,10 @@ def _renamed(held: dict[str, Any], theirs: dict[str, str]) -> None:
 
 
 def dated(event: Event, call: dict[str, Any]) -> Event:
-    """Return *event*, which *call* became, with the time at which it really happened.
+    """Return the *event* of *call* with its time corrected for the sender's clock.
 
-    ``receivedAt - (sentAt - originalTimestamp)``, where a ``timestamp`` that the sender gives
-    counts as the original one. A call with both was corrected before.
+    It is ``receivedAt - (sentAt - originalTimestamp)``; a ``timestamp`` of the sender counts as the
+    original one. A call with both was already corrected.
     """
     original = event.extra.get("originalTimestamp")
     if event.timestamp is not None and original is not None:
@@ -173,11 +173,11 @@ def dated(event: Event, call: dict[str, Any]) -> Event:
 
 
 def _corrected(event: Event, base: datetime) -> datetime:
-    """Return *base* without the fault of the sender's clock, as far as that is believable.
+    """Return *base* corrected for the sender's clock, if that is plausible.
 
-    A time of sending that lies ahead of the arrival by more than `MOST_SKEWED` is more likely no
-    time of sending. A time in the past then holds as it is, and one in the future is brought to no
-    later than the arrival. One that lies behind, however far, corrects as Segment's page says.
+    A ``sentAt`` that is more than `MOST_SKEWED` after the arrival is probably not a time of
+    sending. Then a time in the past stays, and one in the future is moved back, at most to the
+    arrival. A ``sentAt`` before the arrival always corrects, as Segment's page says.
     """
     if event.sent_at is None:
         return base
@@ -201,7 +201,7 @@ def _instant(text: Any) -> datetime | None:
 
 
 def _merged(outer: dict[str, Any], inner: Any, depth: int = DEEPEST) -> Any:
-    """Return both objects as one; where both say something, *inner* holds."""
+    """Return both objects merged; values of *inner* take precedence."""
     if inner is None:
         return outer
     if type(inner) is not dict:

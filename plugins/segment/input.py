@@ -1,4 +1,4 @@
-"""Segment in: requests become events; https://segment.com/docs/connections/spec/."""
+"""The Segment input: turn requests into events; https://segment.com/docs/connections/spec/."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
@@ -28,8 +28,8 @@ LARGEST_CALL: Final = 32 * 1024
 LARGEST_BATCH: Final = 500 * 1024
 """Bytes, https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/."""
 LARGEST_SPREAD: Final = 8 * 1024 * 1024
-"""Bytes that the context of a batch may make, repeated in each of its calls; ours. It is no limit
-for what libraries share, and one for a body that would be a thousand times as large."""
+"""Bytes of a batch's context, repeated for each call. It is the gateway's own limit: libraries
+never reach it, but a hostile body could expand a thousandfold."""
 NO_ID: Final = "no_user_anon_id"
 EMPTY_BATCH: Final = "empty_batch"
 NOTHING_IN_BATCH: Final = "empty_batch_result"
@@ -42,17 +42,17 @@ TROUBLE: Final = {
     Fault.UNSUPPORTED: (501, "not_supported"),
     Fault.UNAVAILABLE: (429, "too_many_requests"),
 }
-"""Status and code. 400 for what is too large and 429 are the document's, 401 is RudderStack's
+"""Status and code. 400 for too large bodies and 429 are from the document, 401 is RudderStack's
 (GitHub rudderlabs/rudder-server, gateway/response/response.go), the codes ``project_not_found``
-and ``too_many_requests`` are among Segment's discard reasons
-(https://segment.com/docs/connections/delivery-overview/); the others are HTTP's own."""
+and ``too_many_requests`` are discard reasons of Segment
+(https://segment.com/docs/connections/delivery-overview/); the others are standard HTTP."""
 
 
 class Incomplete(Rejected):
-    """A call that Segment has a code for.
+    """An invalid call with a code of Segment.
 
     Attributes:
-        code: Segment's, https://segment.com/docs/connections/delivery-overview/.
+        code: Segment's code, https://segment.com/docs/connections/delivery-overview/.
     """
 
     def __init__(self, path: str, reason: str, code: str) -> None:
@@ -61,24 +61,24 @@ class Incomplete(Rejected):
 
 
 class SegmentInput(Input):
-    """What Segment's and RudderStack's libraries post, and what pixels ask for."""
+    """Reads requests of Segment's and RudderStack's libraries, and pixels."""
 
     name = "segment"
     docs = "https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/"
     endpoints = ENDPOINTS
     unsupported = frozenset({"POST /v1/merge"})
-    """RudderStack's, of two identities in its warehouse (GitHub rudderlabs/rudder-server)."""
+    """RudderStack's merge of two identities in its warehouse (GitHub rudderlabs/rudder-server)."""
     credential_in_body = True
     browsers_allowed = True
-    """Analytics.js, and RudderStack's; both servers take any origin."""
+    """For Analytics.js and RudderStack's library; both servers accept any origin."""
     browser_headers = frozenset({
         "content-type", "authorization", "x-retry-count", "anonymousid", "sentat",
         "rsa-recovered", "rsa-retry-attempt", "rsa-retry-reason", "rsa-since-first-attempt",
         "rsa-since-last-attempt",
     })  # fmt: skip
-    """The third comes with further tries of Segment's library (npm @segment/analytics-next 1.84,
-    plugins/segmentio), the next two with every call of RudderStack's, and the last with its further
-    tries (npm @rudderstack/analytics-js 3.34, XhrQueue)."""
+    """``x-retry-count`` comes with retries of Segment's library (npm @segment/analytics-next 1.84,
+    plugins/segmentio), ``anonymousid`` and ``sentat`` with every call of RudderStack's, and
+    ``rsa-*`` with its retries (npm @rudderstack/analytics-js 3.34, XhrQueue)."""
     words: ClassVar[Mapping[str, str]] = {CONSENT: Names.CONSENT_UPDATED}
     credential_headers = frozenset({"authorization"})
     credential_keys = ("writeKey",)
@@ -98,18 +98,18 @@ class SegmentInput(Input):
     )  # fmt: skip
 
     def credential(self, request: Request, payload: Any) -> str | None:
-        """Return the write key, from whichever of its places."""
+        """Return the write key, from any of its places."""
         return keys.found(request, payload)
 
     def relayed_credential(self, request: Request) -> str | None:
-        """Return the write key of a call that is none of these, from its header or query."""
+        """Return the write key of a call that is not an event, from its header or query."""
         return keys.found(request, None)
 
     def decode(self, request: Request) -> Any:
-        """Return the call or the batch that *request* says, in its body or in its query.
+        """Return the call or batch in the body or query of *request*.
 
         Raises:
-            Rejected: it is too large, or no JSON.
+            Rejected: it is too large, or not JSON.
         """
         if request.path in PIXELS:
             return call_in(request.query)
@@ -126,7 +126,7 @@ class SegmentInput(Input):
         """Return the events in *payload*.
 
         Raises:
-            Rejected: it is no call, or nothing in it says whom it is about.
+            Rejected: it is not a call, or it identifies no user.
         """
         if type(payload) is not dict:
             raise Rejected("$", "expected an object", Fault.TYPE, payload)
@@ -143,12 +143,12 @@ class SegmentInput(Input):
             raise Incomplete("userId", "a userId or an anonymousId is required", NO_ID)
         return events
 
-    def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - all are answered alike
-        """Answer as Segment does: with a pixel where one was asked for."""
+    def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - all get the same response
+        """Return Segment's success response; an image for a pixel."""
         return image() if request.path in PIXELS else json_response(200, {"success": True})
 
     def refuse(self, request: Request, error: Rejected) -> Response:
-        """Answer in Segment's shape; with a pixel, whatever is wrong, where one was asked for."""
+        """Return an error in Segment's format; always an image for a pixel."""
         if request.path in PIXELS:
             return image()
         status, code = TROUBLE.get(error.fault, (400, "invalid_request"))
@@ -169,27 +169,27 @@ class SegmentInput(Input):
 def _batch(payload: dict[str, Any], stamp: Stamp) -> list[Event]:
     members = payload.get("batch")
     if members is None or members == []:
-        raise Incomplete("batch", "there is nothing in it", EMPTY_BATCH)
+        raise Incomplete("batch", "must not be empty", EMPTY_BATCH)
     if type(members) is not list:
         raise Rejected("batch", "expected an array", Fault.TYPE, members)
     calls = of_batch(payload)
     if not calls:
-        raise Incomplete("batch", "nothing in it is a call of a known type", NOTHING_IN_BATCH)
+        raise Incomplete("batch", "has no call of a known type", NOTHING_IN_BATCH)
     read = BATCH.read({"batch": calls}, stamp)
     return [dated(_alone(event), call) for event, call in zip(read, calls, strict=True)]
 
 
 def _alone(event: Event) -> Event:
-    """Return *event* with its leftovers as if it had come by itself."""
+    """Return *event* with the leftovers of its call only, without the batch."""
     (left,) = event.extra.get("batch", ({},))
     return replace(event, extra=left)
 
 
 def _check_sizes(payload: Any) -> None:
-    """Pass a batch of calls that are small enough, as they are and with what they share.
+    """Check the sizes of the calls in a batch, alone and with the shared fields.
 
     Raises:
-        Rejected: one of them is too large, or what the batch says would be repeated too often.
+        Rejected: a call is too large, or the shared fields repeated for all calls are.
     """
     members = payload.get("batch") if type(payload) is dict else None
     if type(members) is list:
@@ -210,7 +210,7 @@ def _check_spread(shared: dict[str, Any], calls: int) -> None:
     except orjson.JSONEncodeError:
         return
     if size > LARGEST_SPREAD:
-        reason = f"it holds for {calls} calls, which makes more than {LARGEST_SPREAD // 1024} KB"
+        reason = f"repeated for {calls} calls it has more than {LARGEST_SPREAD // 1024} KB"
         raise Rejected("context", reason, Fault.TOO_LARGE)
 
 

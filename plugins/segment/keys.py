@@ -1,4 +1,4 @@
-"""Where write keys stand, and how one takes the place of another.
+"""Find write keys in requests, and replace them.
 
 Source: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/
 (Basic, ``writeKey`` in the body, Bearer beside it); GitHub rudderlabs/rudder-server,
@@ -28,10 +28,10 @@ BEACON: Final = "/beacon/v1/batch"
 
 
 def found(request: Request, payload: Any) -> str | None:
-    """Return the write key that came along.
+    """Return the write key of a request.
 
-    Of several the first of these holds: the user name of a Basic header, ``writeKey`` in the
-    query of a beacon or a pixel, ``writeKey`` in the body, the token of a Bearer header.
+    The first of these counts: the user name of a Basic header, ``writeKey`` in the query of a
+    beacon or pixel, ``writeKey`` in the body, the token of a Bearer header.
     """
     named = payload.get("writeKey") if type(payload) is dict else None
     asked = dict(query_fields(request.query)) if request.path in {BEACON, *PIXELS} else {}
@@ -45,14 +45,14 @@ def found(request: Request, payload: Any) -> str | None:
 
 
 def in_body(body: bytes, key: str) -> bytes:
-    """Return *body* with *key* for every write key in it, and every other byte as it was.
+    """Return *body* with every write key replaced by *key*; every other byte stays.
 
-    The keys stand in the call or the batch, and in the members of the batch. Where one of them
-    cannot be told from other text, the body is written anew.
+    Keys are in the call or batch, and in the members of the batch. If a key also occurs in other
+    text, the whole JSON is written again.
 
     Raises:
-        ValueError: it is no JSON.
-        Unrenderable: it would have to be written anew, and is nested too deep for that.
+        ValueError: the body is not JSON.
+        Unrenderable: the JSON must be written again, but is nested too deeply.
     """
     body = as_valid_json(body)
     payload = loads(body)
@@ -71,11 +71,11 @@ def in_body(body: bytes, key: str) -> bytes:
     try:
         return dumps(payload)
     except orjson.JSONEncodeError as error:
-        raise Unrenderable(f"its write key cannot be exchanged: {error}") from error
+        raise Unrenderable(f"its write key cannot be replaced: {error}") from error
 
 
 def in_query(query: str, key: str) -> str:
-    """Return *query* with *key* for every write key in it, and every other byte as it was."""
+    """Return *query* with every write key replaced by *key*; every other byte stays."""
     return "&".join(_parameter(part, key) for part in query.split("&"))
 
 
@@ -87,7 +87,10 @@ def _parameter(part: str, key: str) -> str:
 
 
 def _data(value: str, key: str) -> str:
-    """Return the JSON in *value* with *key* in it, encoded as *value* is; *value* if it is none."""
+    """Return the JSON in *value* with its keys replaced, in the same encoding.
+
+    A value that is not JSON stays.
+    """
     text = unquote(value)
     plain = text.lstrip().startswith("{")
     try:

@@ -1,4 +1,4 @@
-"""Segment's vocabulary beside ours, which is Segment's own in snake_case.
+"""The mapping between Segment's fields and the neutral event, which has Segment's names.
 
 Sources: https://segment.com/docs/connections/spec/ (the calls) and
 https://segment.com/docs/connections/spec/ecommerce/v2/ (the properties).
@@ -38,7 +38,7 @@ from plugins.segment.wire import (
 CALLS: Final = ("track", "identify", "page", "screen", "group", "alias")
 SHORT: Final = {"t": "track", "i": "identify", "p": "page", "s": "screen", "g": "group",
                 "a": "alias"}  # fmt: skip
-"""Analytics.js writes the first letter (GitHub segmentio/analytics-next,
+"""Analytics.js sends the first letter (GitHub segmentio/analytics-next,
 packages/browser/src/plugins/segmentio)."""
 
 
@@ -105,7 +105,7 @@ COMMON = (
     Row("context.consent.categoryPreferences", "consent",           FLAGS),
     Row("context.*",                    "context.extra"),
 )
-"""What every call has."""
+"""Rows of every call."""
 
 GROUP_OF = (
     Row("context.groupId",              "group_id",                 TEXT),
@@ -114,7 +114,7 @@ PERSON = (
     *GROUP_OF,
     *prefixed("context.traits", "traits", TRAIT_ROWS),
 )
-"""Who it was, on calls that are about something else."""
+"""The user on calls that are not about the user."""
 
 VISIT = (
     Row("name|properties.name",         "name"),
@@ -145,7 +145,7 @@ NAME = Row("name",                      "name")
 PROPERTIES = tuple(prefixed("properties", "properties", PROPERTY_ROWS))
 FULL_PAGE = _call("page", VisitInFull, *PERSON, NAME, *PROPERTIES)
 FULL_SCREEN = _call("screen", VisitInFull, *PERSON, NAME, *PROPERTIES)
-"""With what other vendors' pages and screens know; only written."""
+"""With all properties of other vendors' pages and screens; only written."""
 TRACK = _call("track", Track, *PERSON, EVENT, *PROPERTIES)
 TRACK_ONE = _call(
     "track", TrackOne, *PERSON, EVENT, *prefixed("properties", "properties", PRODUCT_PROPERTY_ROWS)
@@ -200,8 +200,8 @@ KINDS: Final[Mapping[str, str]] = {
     "POST /beacon/v1/batch": "batch",
     **{f"GET {path}": kind for path, kind in PIXELS.items()},
 }
-"""The endpoints, each with the kind of call that it takes. ``/v1/import`` and the beacon are
-RudderStack's (GitHub rudderlabs/rudder-server, gateway/handle_lifecycle.go)."""
+"""The kind of call of each endpoint. ``/v1/import`` and the beacon are RudderStack's (GitHub
+rudderlabs/rudder-server, gateway/handle_lifecycle.go)."""
 ENDPOINTS: Final[Mapping[str, EventMapping]] = {
     endpoint: TABLES[kind] for endpoint, kind in KINDS.items()
 }

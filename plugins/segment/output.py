@@ -1,4 +1,4 @@
-"""Segment out: events become requests; https://segment.com/docs/connections/spec/."""
+"""The Segment output: turn events into requests; https://segment.com/docs/connections/spec/."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -66,8 +66,7 @@ TABLES: Final[Mapping[str, Table]] = {
 
 IDS: Final = frozenset({"userId", "anonymousId"})
 NOBODY: Final = (
-    "segment needs to know whom it is about: no user, anonymous or device id, no e-mail and no "
-    "phone"
+    "segment needs a user: the event has no user, anonymous or device id, no e-mail and no phone"
 )
 NAMESPACE: Final = uuid5(NAMESPACE_URL, "https://segment.com/docs/connections/spec/identify/")
 
@@ -77,7 +76,7 @@ LARGEST: Final[Mapping[Dialect, int]] = {
     "rudderstack": 4000 * 1024,
     "compatible": LARGEST_CALL,
 }
-"""Bytes of a call. RudderStack's servers bound the request (GitHub rudderlabs/rudder-server,
+"""Most bytes of a call. RudderStack's servers limit the request (GitHub rudderlabs/rudder-server,
 ``maxReqSizeInKB``)."""
 SAME: Final = frozenset(f"/v1/{kind}" for kind in (*CALLS, "batch"))
 FORWARDED: Final[Mapping[Dialect, frozenset[str]]] = {
@@ -91,8 +90,8 @@ FORWARDED: Final[Mapping[Dialect, frozenset[str]]] = {
 
 LATER: Final = frozenset({410, 460})
 NEVER: Final = frozenset({501, 505, 511})
-"""What Segment's library for Node.js tries again beyond the usual, and what it does not (npm
-@segment/analytics-node 3)."""
+"""Statuses that Segment's library for Node.js retries besides the usual ones, and statuses that it
+does not retry (npm @segment/analytics-node 3)."""
 DISABLED: Final = b"source is disabled"
 """RudderStack's 404 (GitHub rudderlabs/rudder-server, gateway/response/response.go)."""
 
@@ -125,9 +124,9 @@ class SegmentOutput(Output):
         return {**JSON, "authorization": as_basic(self.config.write_key.get_secret_value())}
 
     def select(self, event: Event) -> OutgoingCall | Declined:
-        """Each type of event has a call of its own; only a catalogue entry has none."""
+        """Return the call for *event*: each type has its own; products have none."""
         if event.type == "product":
-            return Declined("segment has no call for an entry of a catalogue")
+            return Declined("segment has no call for products of a catalogue")
         user, visitor = _filled(event.user_id), _filled(event.anonymous_id)
         if not user and not visitor:
             visitor = _filled(event.context.device.id) or _by_contact(event)
@@ -149,20 +148,20 @@ class SegmentOutput(Output):
         if event.type == "alias":
             return _alias(known)
         if event.type == "group" and not _filled(event.group_id):
-            return Declined("segment's group call needs a group, and there is no group id")
+            return Declined("segment needs a group id for a group call")
         if event.type == "page" and event.origin != self.name:
             known = _paged(known)
         return OutgoingCall(f"POST /v1/{event.type}", TABLES[event.type], known)
 
     def _track(self, event: Event) -> OutgoingCall | Declined:
         if event.name is None:
-            return Declined("segment takes no event without a name")
+            return Declined("segment needs an event name")
         name = self.event_name(event)
         if event.name in {Names.CONSENT_UPDATED, CONSENT}:
             name = event.name
             if not (event.anonymous_id and event.consent):
                 return Declined(
-                    "segment takes a consent only with an anonymous id and at least one category"
+                    "segment needs an anonymous id and at least one category for consent"
                 )
         known = event if event.origin == self.name else with_amounts(event)
         table = TRACK_ONE if is_single_product(known) else TRACK
@@ -172,10 +171,10 @@ class SegmentOutput(Output):
         )
 
     def render(self, event: Event) -> Request | Declined:
-        """Return the call that delivers *event*, without an id that came as no text.
+        """Return the request for *event*, without received ids that are not text.
 
         Raises:
-            Unrenderable: it is larger than Segment takes, or JSON cannot say it.
+            Unrenderable: it is too large for Segment, or cannot be written as JSON.
         """
         if event.origin == self.name and not IDS.isdisjoint(event.extra):
             event = replace(event, extra={k: v for k, v in event.extra.items() if k not in IDS})
@@ -185,7 +184,7 @@ class SegmentOutput(Output):
         """Return *payload* as a request to *endpoint*, in its sender's spelling.
 
         Raises:
-            Unrenderable: JSON cannot say it, or it is larger than Segment takes.
+            Unrenderable: it cannot be written as JSON, or is too large for Segment.
         """
         spelling = payload.pop(SPELLING, None)
         if spelling is not None:
@@ -196,14 +195,14 @@ class SegmentOutput(Output):
             return request
         shared = self._with_shared_context(request, payload)
         if shared is None:
-            raise Unrenderable(f"{event.id}: {size} bytes, and segment takes {most}")
+            raise Unrenderable(f"{event.id}: {size} bytes; segment accepts at most {most}")
         return shared
 
     def _with_shared_context(self, request: Request, payload: dict[str, Any]) -> Request | None:
-        """Return a call as a batch of one whose context stands on the batch, if it fits then.
+        """Return a batch of one call with the context on the batch, if it fits that way.
 
-        Segment merges it into the call. That is how a context that is larger than a call may be
-        came in, and RudderStack takes no context there.
+        Segment merges it into the call. A context that is larger than a call came in the same way.
+        RudderStack ignores a context there.
         """
         if self.config.dialect != "segment":
             return None
@@ -235,13 +234,13 @@ class SegmentOutput(Output):
         return replace(request, url=self._batch_url, body=b'{"batch":[%b]}' % request.body)
 
     def forward(self, request: Request) -> Request | None:
-        """Return *request* with our write key in every place where it has one.
+        """Return *request* with every write key replaced by the destination's.
 
-        JSON goes out as JSON, whatever it was labelled as, and a pixel without a body. None where
-        the server that stands there does not have the path.
+        JSON is labelled as JSON, and a pixel has no body. None if the server does not have the
+        path.
 
         Raises:
-            Unrenderable: the key cannot be exchanged.
+            Unrenderable: a key cannot be replaced.
         """
         if request.path not in FORWARDED[self.config.dialect]:
             return None
@@ -263,10 +262,10 @@ class SegmentOutput(Output):
     def with_credential(
         self, request: Request, changes: Mapping[str, Any] | None = None
     ) -> Request:
-        """Return *request*, a call of another kind, with our write key where it has the client's.
+        """Return *request*, which is not an event, with every write key replaced.
 
         Raises:
-            Rejected: the key in its body cannot be exchanged.
+            Rejected: the key in its body cannot be replaced.
         """
         key, lent = (
             self.config.write_key.get_secret_value(),
@@ -282,14 +281,14 @@ class SegmentOutput(Output):
         return replace(lent, url=f"{path}{mark}{keys.in_query(query, key)}", body=body)
 
     def losses(self, event: Event) -> list[Loss]:
-        """Return what *event* knows and its request will not say."""
+        """Return the fields of *event* that its request lacks or changes."""
         found = super().losses(event)
         if event.sent_at is None or isinstance(self.select(event), Declined):
             return found
         return [Loss("sent_at", "lost", event.sent_at), *found]
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
-        """Judge by the status, as Segment's own libraries do."""
+        """Judge by the status, as Segment's libraries do."""
         status = response.status
         judged = verdict_by_status(response, now)
         if status == 404 and DISABLED in response.body:  # noqa: PLR2004 - RudderStack's
@@ -306,19 +305,19 @@ class SegmentOutput(Output):
 
 
 def _alias(event: Event) -> OutgoingCall | Declined:
-    """Return the alias: the id that is given up, and the one that takes its place."""
+    """Return the alias call with the old id and the new one."""
     previous = _filled(event.previous_id) or event.anonymous_id
     if not event.user_id or not previous:
         return Declined(
-            "segment joins two ids: a user id and the previous one; one of them is missing"
+            "segment needs two ids for an alias: the user id or the previous id is missing"
         )
     return OutgoingCall("POST /v1/alias", ALIAS, replace(event, previous_id=previous))
 
 
 def _by_contact(event: Event) -> str | None:
-    """Return an anonymous id for somebody who is known by e-mail or phone alone.
+    """Return an anonymous id for a user with only an e-mail address or phone number.
 
-    It is always the same one for the same contact. Segment joins it to others by the trait.
+    The same contact always has the same id. Segment connects it to other ids by the trait.
     """
     contact = _filled(event.traits.email) or _filled(event.traits.phone)
     if contact is None or event.type in {"group", "alias"}:
@@ -327,7 +326,7 @@ def _by_contact(event: Event) -> str | None:
 
 
 def _paged(event: Event) -> Event:
-    """Return a page with its address among its properties too, where the Spec has it."""
+    """Return a page with its address in its properties too, as in the Spec."""
     page = {key: getattr(event.context.page, key) for key in PAGE_FIELDS}
     known = {key: value for key, value in page.items() if value is not None}
     extra = {**known, **event.properties.extra}

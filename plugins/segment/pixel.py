@@ -1,4 +1,4 @@
-"""Calls that stand in the query of an image's address.
+"""Read calls from the query of a pixel, an image URL.
 
 Sources: https://segment.com/docs/connections/sources/catalog/libraries/server/pixel-tracking-api/
 (``?data=`` with JSON, base64-encoded or not); GitHub rudderlabs/rudder-server,
@@ -19,25 +19,26 @@ PIXELS: Final = {
     "/pixel/v1/page": "page",
     "/pixel/v1/track": "track",
 }
-"""The paths that answer with an image, Segment's and RudderStack's, each with its kind of call."""
+"""Kind of call by pixel path, of Segment and RudderStack."""
 GIF: Final = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 """One transparent pixel."""
 DEEPEST: Final = 32
-"""Steps in a dotted name."""
+"""Most steps in a dotted name."""
 URL_SAFE: Final = str.maketrans("-_ ", "+/+")
-"""Both alphabets of RFC 4648 to the first; a plus sign may have been read as a space."""
+"""Converts the URL-safe alphabet of RFC 4648 to the standard one; a plus sign may have become a
+space."""
 
 
 def image() -> Response:
-    """Return the answer to every pixel."""
+    """Return the response to every pixel."""
     return Response(200, {"content-type": "image/gif"}, GIF)
 
 
 def call_in(query: str) -> dict[str, Any]:
-    """Return the call that *query* says.
+    """Return the call in *query*.
 
     Raises:
-        Rejected: its data is no JSON object, or a name goes too deep.
+        Rejected: its data is not a JSON object, or a name has too many steps.
     """
     pairs = query_fields(query)
     given = dict(pairs)
@@ -56,7 +57,7 @@ def unpacked(data: str) -> bytes:
     """Return the JSON in *data*, which may be base64 of either alphabet, padded or not.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither JSON nor base64.
     """
     if data.lstrip().startswith("{"):
         return data.encode()

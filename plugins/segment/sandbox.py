@@ -1,4 +1,4 @@
-"""Segment's Tracking API, and RudderStack's, as their documents describe them.
+"""The emulated Tracking API of Segment and RudderStack, by their documents.
 
 Sources: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/ (paths,
 authentication, limits, statuses); https://segment.com/docs/connections/spec/common/ and its
@@ -7,8 +7,8 @@ discarded, and the codes); .../server/pixel-tracking-api/ (pixels); GitHub
 rudderlabs/rudder-server, gateway/handle_lifecycle.go, handle_http_beacon.go and
 handle_http_pixel.go (the paths that only RudderStack has).
 
-Segment answers 200 to a call that it then discards: so does this, and its journal says why.
-A single call about nobody gets 400, as from RudderStack: Segment's status is not documented.
+Segment answers 200 to a call that it then discards; so does the sandbox, and its journal says why.
+A single call without a user gets 400, as from RudderStack: Segment's status is not documented.
 """
 
 import base64
@@ -39,7 +39,7 @@ BATCH_CALLS: Final = 2500
 LABELS: Final = frozenset({
     "", "application/json", "text/plain", "application/x-www-form-urlencoded",
 })  # fmt: skip
-"""JSON; what Analytics.js and RudderStack's library for Node.js say instead of it."""
+"""Accepted content types: JSON, and those of Analytics.js and RudderStack's library for Node.js."""
 CONSENT: Final = "Segment Consent Preference Updated"
 TRANSPARENT: Final = (
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,"
@@ -102,7 +102,7 @@ GETS: Final[Mapping[str, str]] = {
 
 
 def common(call: BodyField) -> None:
-    """Check what every call has: https://segment.com/docs/connections/spec/common/."""
+    """Check the fields of every call: https://segment.com/docs/connections/spec/common/."""
     call.need_one(("userId", "anonymousId"), TEXT, NULL)
     if call and not any(_filled(call.value.get(name)) for name in ("userId", "anonymousId")):
         call.clash("userId", "a userId or an anonymousId")
@@ -114,7 +114,7 @@ def common(call: BodyField) -> None:
 
 
 class SegmentSandbox(Sandbox):
-    """Both servers' calls, behind a write key."""
+    """Emulates the calls of both servers, with a write key."""
 
     name: ClassVar[str] = "segment"
     docs: ClassVar[str] = (
@@ -146,7 +146,7 @@ class SegmentSandbox(Sandbox):
         return _batch(body) if kind == "batch" else _single(body, kind)
 
     def failure(self, status: int, request: Request) -> Response:
-        """Return an error in the shape that Segment's libraries read."""
+        """Return an error in the format that Segment's libraries read."""
         del request
         return _error(status, "error", status_text(status))
 
@@ -180,7 +180,7 @@ def _batch(body: BodyField) -> SandboxResponse:
 
 
 def _taken(body: BodyField) -> SandboxResponse:
-    """Answer what Segment answers to a call that it takes, and to one that it discards."""
+    """Return Segment's response to a call that it accepts or discards."""
     reason = f"discarded: {body.problems[0].reason}" if body.problems else None
     return SandboxResponse(json_response(200, {"success": True}), reason)
 
@@ -236,7 +236,7 @@ def _write_key(request: Request, payload: Mapping[str, Any]) -> Any:
 def _unwelcome(sent: Any, key: str | None) -> str | None:
     if not isinstance(sent, str) or not sent:
         return "no write key"
-    return None if key in (None, sent) else "another write key"
+    return None if key in (None, sent) else "wrong write key"
 
 
 def _refused(status: int, code: str, reason: str) -> SandboxResponse:
@@ -253,7 +253,7 @@ def _filled(value: Any) -> bool:
 
 
 def _dated(value: Any) -> bool:
-    """Tell whether *value* is ISO 8601; the document's batch has a month of one digit."""
+    """Return whether *value* is ISO 8601; the document's batch has a month with one digit."""
     if value is None:
         return True
     try:

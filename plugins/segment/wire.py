@@ -1,7 +1,7 @@
-"""Segment's payloads, spelled as Segment spells them.
+"""Types of Segment's payloads.
 
-Sources: https://segment.com/docs/connections/spec/common/ (what every call has) and its
-neighbours identify, track, page, screen, group and alias;
+Sources: https://segment.com/docs/connections/spec/common/ (fields of every call) and the pages
+next to it: identify, track, page, screen, group and alias;
 https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/ (the batch).
 """
 
@@ -56,7 +56,7 @@ class Consent(TypedDict, total=False):
 
 
 class Context(TypedDict, total=False):
-    """``context``; any other key may stand beside these."""
+    """``context``; further keys are allowed."""
 
     app: App
     campaign: Campaign
@@ -75,7 +75,7 @@ class Context(TypedDict, total=False):
 
 
 class Call(TypedDict, total=False):
-    """What every call has."""
+    """Fields of every call."""
 
     type: str
     writeKey: str
@@ -90,34 +90,34 @@ class Call(TypedDict, total=False):
 
 
 class Identify(Call, total=False):
-    """Who someone is."""
+    """An ``identify`` call."""
 
     traits: SpecTraits
 
 
 class Track(Call, total=False):
-    """Something that someone did."""
+    """A ``track`` call."""
 
     event: str
     properties: SpecProperties
 
 
 class TrackOne(Call, total=False):
-    """Something that someone did with one product."""
+    """A ``track`` call about one product."""
 
     event: str
     properties: SpecProductProperties
 
 
 class Visited(TypedDict, total=False):
-    """Properties of a page or a screen; any other key may stand beside these."""
+    """Properties of a page or screen; further keys are allowed."""
 
     name: str
     category: str
 
 
 class Visit(Call, total=False):
-    """A page or a screen that someone saw."""
+    """A ``page`` or ``screen`` call."""
 
     name: str
     category: str
@@ -125,27 +125,27 @@ class Visit(Call, total=False):
 
 
 class VisitInFull(Call, total=False):
-    """The same, with every property that the Spec names for events."""
+    """The same, with all event properties of the Spec."""
 
     name: str
     properties: SpecProperties
 
 
 class Group(Call, total=False):
-    """A group that someone belongs to."""
+    """A ``group`` call."""
 
     groupId: str | int
     traits: SpecTraits
 
 
 class Alias(Call, total=False):
-    """An id that takes the place of another."""
+    """An ``alias`` call."""
 
     previousId: str | int | float
 
 
 class Batch(TypedDict, total=False):
-    """Several calls; ``context`` and ``integrations`` hold for each of them."""
+    """Several calls; ``context`` and ``integrations`` apply to all of them."""
 
     writeKey: str
     sentAt: str

@@ -1,8 +1,8 @@
-"""Products and orders in Tracardi's predefined events, beside the Segment Spec's.
+"""Rows of products and orders in Tracardi's predefined events.
 
 Source: GitHub Tracardi/tracardi, tracardi/service/setup/events/ecommerce.json (0.9) and
-traffic.json. Properties are free: what an event knows beyond the predefined ones goes by the
-Spec's name.
+traffic.json. Any properties are allowed: those that are not predefined have the Segment Spec's
+names.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""Tracardi in: requests become events; https://docs.tracardi.com/events/event_tracking/."""
+"""The Tracardi input: turn requests into events.
+
+Source: https://docs.tracardi.com/events/event_tracking/.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -24,20 +27,20 @@ from plugins.tracardi.rules import TRUE, Invalid, detail, problems, told
 from plugins.tracardi.values import TIME, derived
 
 SESSION_CONTEXT: Final = frozenset({"utm", "browser", "time"})
-"""What Tracardi reads of the payload's context for the session; all else holds for the events."""
+"""Keys of the payload's context that Tracardi uses for the session; others apply to the events."""
 STATUS: Final = {
     Fault.UNAUTHENTICATED: 401, Fault.FORBIDDEN: 401, Fault.TOO_LARGE: 413,
     Fault.NOT_FOUND: 404, Fault.METHOD: 405, Fault.UNSUPPORTED: 501, Fault.UNAVAILABLE: 503,
 }  # fmt: skip
 """401, 404 and 405 are Tracardi's (GitHub Tracardi/tracardi-api,
-app/api/track/event_server_endpoint.py, and FastAPI's own); the others are HTTP's."""
+app/api/track/event_server_endpoint.py, and FastAPI); the others are standard HTTP."""
 WORDS: Final = {
     Fault.UNAUTHENTICATED: "Access denied. Invalid source.",
     Fault.FORBIDDEN: "Access denied. Invalid source.",
     Fault.NOT_FOUND: "Not Found",
     Fault.METHOD: "Method Not Allowed",
 }
-"""What clients know (GitHub Tracardi/tracardi-js, README.md; FastAPI)."""
+"""Messages that clients know (GitHub Tracardi/tracardi-js, README.md; FastAPI)."""
 INTERNAL_SOURCE: Final = "Internal event sources are not allowed via API."
 ALLOW: Final = {"allow": "POST"}
 
@@ -63,7 +66,7 @@ EXAMPLE: Final = Request(
 
 
 class TracardiInput(Input):
-    """What tracardi-js and the SDKs for servers post."""
+    """Reads requests of tracardi-js and of the server SDKs."""
 
     name = "tracardi"
     docs = "https://docs.tracardi.com/events/event_tracking/"
@@ -71,7 +74,7 @@ class TracardiInput(Input):
     example = EXAMPLE
     credential_in_body = True
     browsers_allowed = True
-    """tracardi-js; the server takes any origin (GitHub Tracardi/tracardi-api, app/main.py)."""
+    """tracardi-js; the server accepts any origin (GitHub Tracardi/tracardi-api, app/main.py)."""
     browser_headers = frozenset({"content-type", "x-timestamp", "x-context"})
     """tracardi-js sends ``x-timestamp`` (GitHub Tracardi/tracardi-js); the server reads
     ``x-context``."""
@@ -82,15 +85,15 @@ class TracardiInput(Input):
     """GitHub Tracardi/tracardi-api, app/api/track and app/main.py."""
 
     def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - it is in the body
-        """Return the source's id."""
+        """Return the id of the source."""
         found: str = payload["source"]["id"]
         return found.strip() or None
 
     def decode(self, request: Request) -> Any:
-        """Return the body of *request*, checked as the server checks it: before the source.
+        """Return the body of *request*, checked before the source, as in the server.
 
         Raises:
-            Rejected: it is no JSON, breaks a rule, or names one of Tracardi's own sources.
+            Rejected: the body is not JSON, violates a rule, or has an internal source of Tracardi.
         """
         if not request.body:
             raise Invalid([detail("missing", (), None)])
@@ -103,7 +106,7 @@ class TracardiInput(Input):
         return payload
 
     def read(self, request: Request, payload: Any) -> list[Event]:
-        """Return the events in *payload*; each has the profile id that the answer tells."""
+        """Return the events in *payload*, each with the profile id of the response."""
         loose = profile_less(request)
         arranged = _arranged(payload, loose=loose)
         read = super().read(request, arranged)
@@ -113,12 +116,12 @@ class TracardiInput(Input):
         ]
 
     def accept(self, request: Request, events: Sequence[Event]) -> Response:
-        """Answer with what versions 0.7 (the document's) and 0.9 answer; ``null`` to no events."""
+        """Return the response of versions 0.7 (the document) and 0.9; ``null`` without events."""
         said = _tracked(request, events) if events else None
         return json_response(200, said, _echoed(request))
 
     def refuse(self, request: Request, error: Rejected) -> Response:
-        """Answer in FastAPI's shape."""
+        """Return an error in FastAPI's format."""
         status = STATUS.get(error.fault, 422)
         headers = _echoed(request)
         if status == 422:  # noqa: PLR2004 - the documented one
@@ -131,16 +134,16 @@ class TracardiInput(Input):
 
 
 def profile_less(request: Request) -> bool:
-    """Tell whether the query asks for events that belong to no profile."""
+    """Return whether the query asks for events without a profile."""
     return parse_qs(request.query).get("profile_less", [""])[-1].lower() in TRUE
 
 
 def _arranged(payload: dict[str, Any], *, loose: bool) -> dict[str, Any]:
-    """Return *payload* as the tables read it.
+    """Return *payload* in the form that the tables read.
 
-    Types are trimmed. What the payload's context says beside what is the session's holds for
-    each event, so it moves into theirs; `MOVED` lists the keys, which is how the output knows
-    what to put back. A key that some event's own context has stays above.
+    Event types are trimmed. Keys of the payload's context that apply to the events are moved into
+    each event's context; `MOVED` lists them, so that the output can move them back. A key that an
+    event's own context has is not moved.
     """
     events = [{**event, "type": event["type"].strip()} for event in payload.get("events", ())]
     _tell_orders_apart(events)
@@ -164,7 +167,7 @@ def _arranged(payload: dict[str, Any], *, loose: bool) -> dict[str, Any]:
 
 
 def _tell_orders_apart(events: list[dict[str, Any]]) -> None:
-    """Mark what completes an order that was started in the same payload: it is placed once."""
+    """Mark the completion of an order that was started in the same payload: it is placed once."""
     placed = {_order_id(event) for event in events if event["type"] == STARTED} - {None}
     for event in events:
         if event["type"] == COMPLETED and _order_id(event) in placed:
@@ -177,7 +180,7 @@ def _order_id(event: Mapping[str, Any]) -> str | None:
 
 
 def _finished(event: Event, word: str, request: Request, *, loose: bool) -> Event:
-    """Return *event* with what no single row says: see the functions below."""
+    """Return *event* with fields that depend on several values: see the functions below."""
     known: dict[str, Any] = {}
     if event.anonymous_id is None and not loose:
         known["anonymous_id"] = request.client_id or derived(
@@ -195,10 +198,10 @@ def _finished(event: Event, word: str, request: Request, *, loose: bool) -> Even
 
 
 def _collected(event: Event) -> datetime | None:
-    """Return when the event was collected, where the sender says so: of itself, else of the whole.
+    """Return the time of collection: of the event, else of the payload; None if there is none.
 
-    The document has ``metadata.time`` for the time of the event. Python's SDK writes it in a form
-    of its own, and what cannot be read is passed over.
+    In the document ``metadata.time`` is the time of the event. The Python SDK writes another
+    format, and unreadable times are ignored.
     """
     if (own := inserted(event)) is not None:
         return TIME.decode(own)  # type: ignore[no-any-return]  # codecs are untyped
@@ -218,7 +221,7 @@ def _instant(time: Any) -> datetime | None:
 
 
 def _consent(event: Event) -> dict[str, Any]:
-    """Return the properties that are true or false as consent, the others as they are."""
+    """Return boolean properties as consent, and the other properties unchanged."""
     extra = event.properties.extra
     flags = {key: value for key, value in extra.items() if type(value) is bool}
     rest = {key: value for key, value in extra.items() if key not in flags}
@@ -252,7 +255,7 @@ def _tracked(request: Request, events: Sequence[Event]) -> dict[str, Any]:
 
 
 def _debugger(event: Event) -> bool:
-    """Tell whether the payload's options ask for the debugger, or the event's own do."""
+    """Return whether the options of the payload or the event ask for the debugger."""
     holders = (event.extra, leftover(event))
     return any((holder.get("options") or {}).get("debugger") is True for holder in holders)
 
@@ -271,6 +274,6 @@ def _debugging(session: str, events: list[str], profile: str) -> dict[str, Any]:
 
 
 def _echoed(request: Request) -> dict[str, str]:
-    """Return ``x-context`` where the request had it (tracardi-api, app/main.py)."""
+    """Return the request's ``x-context`` header, if any (tracardi-api, app/main.py)."""
     sent = request.headers.get("x-context")
     return {} if sent is None else {"x-context": sent}

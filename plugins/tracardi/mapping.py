@@ -1,7 +1,7 @@
-"""Tracardi's vocabulary beside ours.
+"""The mapping between Tracardi's fields and the neutral event.
 
 Sources: https://docs.tracardi.com/events/event_tracking/ (the payload); GitHub Tracardi/tracardi,
-tracardi/service/setup/events (the predefined types), tracardi/domain/payload (what it reads).
+tracardi/service/setup/events (the predefined types), tracardi/domain/payload (the fields read).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ CONSENT: Final = Names.CONSENT_UPDATED
 STARTED: Final = "order-started"
 COMPLETED: Final = "order-completed"
 ALREADY_PLACED: Final = "order-completed, of an order that was placed before"
-"""What an ``order-completed`` is that says no more than an id and a status, which is all that
-Tracardi predefines of it, or that comes with the ``order-started`` of the same order."""
+"""An ``order-completed`` with only an id and a status, which is all that Tracardi predefines for
+it, or one that comes with the ``order-started`` of the same order."""
 MOVED: Final = "context.*"
-"""The leftover that lists the keys of the payload's context that became their events'."""
+"""The leftover that lists the keys of the payload's context that were moved into the events."""
 
 # fmt: off
 PAYLOAD = (
@@ -46,7 +46,7 @@ PAYLOAD = (
     Row("context.browser.local.browser.language",  "context.locale"),
     Row("context.time.tz",              "context.timezone"),
 )
-"""What holds for every event of a payload."""
+"""Rows that apply to every event of a payload."""
 
 COMMON = (
     Row("id",                           "message_id"),
@@ -75,9 +75,9 @@ COMMON = (
     Row("context.consent",              "consent",                  FLAGS),
     Row("context.*",                    "context.extra"),
 )
-"""What every event may have."""
+"""Rows of every event."""
 WHO = tuple(prefixed("context.traits", "traits", TRAIT_ROWS))
-"""Who it was, on events that are about something else; a context is free."""
+"""The user on events that are not about the user; any keys are allowed in a context."""
 
 ANYTHING = tuple(prefixed("properties", "properties", commerce.ANYTHING))
 VISIT = (
@@ -139,8 +139,8 @@ PREDEFINED: Final[dict[str, Table]] = dict((
     _about(  "consent-update",               CONSENT),
     _about(  "consent-granted",              CONSENT),
 ))
-"""The predefined types that the Segment Spec knows too, and the document's ``consent-granted``.
-Of two that mean the same, the first is the one written."""
+"""The predefined types that the Segment Spec has too, and the document's ``consent-granted``. Of
+two types with the same meaning, the first is written."""
 
 ANY_TYPE = Table(TrackedEvent, [
     Row("type",                         "name"),
@@ -155,14 +155,14 @@ ANY_TYPE_ONE = Table(ProductEvent, [
     *WHO,
     *prefixed("properties", "properties", commerce.ONE_PRODUCT),
 ])
-"""The same, about one product; only written."""
+"""The same for an event about one product; only written."""
 LOOSE = Table(TrackedEvent, [
     Row("type",                         "name"),
     *COMMON,
     *WHO,
     Row("properties.*",                 "properties.extra"),
 ])
-"""The same, with ``products`` that are something else; only read."""
+"""The same with ``products`` of another shape; only read."""
 # fmt: on
 
 LOOSE_WORD: Final = "any type, with products of another shape"
@@ -172,16 +172,16 @@ ORDER_TYPES: Final = frozenset(
 )
 """The types with an income."""
 ONLY_READ: Final = frozenset({"product-returned", "product-search-result", ALREADY_PLACED})
-"""Not written: a refund of the Segment Spec is about an order, and this about a product; a list
-of products, such as a category's, need not come of a search."""
+"""Types that are only read: a refund in the Segment Spec is about an order, not a product; and a
+list of products, such as a category, is not always a search result."""
 SPEAKS: Final[Mapping[str, str]] = {
     PREDEFINED[word].says: word for word in reversed(PREDEFINED) if word not in ONLY_READ
 }
-"""What is written for what an event says: the name of a track event, or the kind."""
+"""The type to write, by the name of a track event, or by the event type."""
 
 
 SOLD: Final = frozenset({"products", "income", "total", "revenue"})
-"""Properties of an order that say what was bought, or for how much."""
+"""Properties of an order with the products or the amount."""
 
 
 def _pick(event: dict[str, Any]) -> str:
@@ -211,25 +211,25 @@ ANY_ONE_WRITER: Final = _whole(ANY_TYPE_ONE)
 
 
 def spoken(event: Event) -> str | None:
-    """Return the predefined type that says what *event* does, if one does."""
+    """Return the predefined type for *event*; None if there is none."""
     word = SPEAKS.get((event.name or "") if event.type == "track" else event.type)
     return word if word is not None and PREDEFINED[word].table_for(event) is not None else None
 
 
 def leftover(event: Event) -> Mapping[str, Any]:
-    """Return what no row mapped of the event itself, as opposed to its payload."""
+    """Return the unmapped fields of the event itself, without those of its payload."""
     items = event.extra.get("events")
     found: Mapping[str, Any] = items[0] if items else {}
     return found
 
 
 def sent_as(event: Event) -> str | None:
-    """Return the type that *event* came with, where it is not the one that would be written."""
+    """Return the type that *event* came with, if another one would be written; else None."""
     word = leftover(event).get("type")
     return word if type(word) is str else None
 
 
 def inserted(event: Event) -> Any:
-    """Return the time of collection, where the sender set it itself."""
+    """Return the time of collection if the sender set it, else None."""
     time = leftover(event).get("time")
     return time.get("insert") if time else None

@@ -1,4 +1,7 @@
-"""Tracardi out: events become requests; https://docs.tracardi.com/events/event_tracking/."""
+"""The Tracardi output: turn events into requests.
+
+Source: https://docs.tracardi.com/events/event_tracking/.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -51,16 +54,16 @@ TRACK: Final = "POST /track"
 PROFILE_LESS: Final = "POST /track?profile_less=true"
 UNSAYABLE: Final = {
     "alias": (
-        "tracardi joins profiles by the merge keys set up in it; its /track has no way to join two"
+        "tracardi has no alias call: it merges profiles by the merge keys in its configuration"
     ),
-    "product": "tracardi keeps no catalogue to put a product in",
+    "product": "tracardi has no catalogue for products",
 }
 NOBODY: Final = (
-    "tracardi updates a profile, and nothing says whose: no anonymous, session, user or device id "
-    "and no e-mail or phone"
+    "tracardi needs a user for a profile: the event has no anonymous, session, user or "
+    "device id, no e-mail and no phone"
 )
 WITH_ERRORS: Final = 226
-"""The event was taken and its processing failed (GitHub Tracardi/tracardi-api,
+"""Status of an accepted event whose processing failed (GitHub Tracardi/tracardi-api,
 app/api/track/event_server_endpoint.py)."""
 
 
@@ -89,15 +92,15 @@ class TracardiOutput(Output):
     batch_size = 20
 
     def headers(self) -> Mapping[str, str]:
-        """Return the content type; the credential is in the body."""
+        """Return the content type; the key is in the body."""
         return JSON
 
     def envelope(self) -> dict[str, Any]:
-        """Return the source."""
+        """Return the source, which every payload contains."""
         return {"source": {"id": self.config.source_id.get_secret_value()}}
 
     def select(self, event: Event) -> OutgoingCall | Declined:
-        """A predefined type where there is one, else the event's own name as the type."""
+        """Return the call for *event*: with a predefined type, else with its name as type."""
         if event.type in UNSAYABLE:
             return Declined(UNSAYABLE[event.type])
         loose = event.origin == self.name and event.extra.get("profile_less") is True
@@ -112,10 +115,10 @@ class TracardiOutput(Output):
         return OutgoingCall(endpoint, table, prepared)
 
     def render(self, event: Event) -> Request | Declined:
-        """Return the request that delivers *event*, or why Tracardi cannot take it.
+        """Return the request for *event*, or why Tracardi cannot express it.
 
         Raises:
-            Unrenderable: it holds something that JSON cannot say.
+            Unrenderable: a value cannot be written as JSON.
         """
         call = self.select(event)
         if isinstance(call, Declined):
@@ -139,14 +142,14 @@ class TracardiOutput(Output):
         return merge_lists(request, further, "events")
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
-        """Judge by the status; 226 and a list of ``errors`` say that processing failed."""
+        """Judge by the status; 226 or a list of ``errors`` means that the processing failed."""
         if response.status == WITH_ERRORS or envelope(response).get("errors"):
             said = response.body[:200].decode("utf-8", "replace")
             return Refused(f"HTTP {response.status}, processed with errors: {said}")
         return super().verdict(response, now)
 
     def _said(self, event: Event) -> tuple[Table, Event] | Declined:
-        """Return the table that writes *event*, and the event as it reads it."""
+        """Return the table for *event*, and the event in the form that the table reads."""
         if event.origin != self.name:
             event = with_amounts(event)
         word = self._word(event)
@@ -156,12 +159,12 @@ class TracardiOutput(Output):
             return WRITERS[word], _prepared(event, word)
         tracked = self.included(to_track(event) or event).event
         if _filled(tracked.name) is None:
-            return Declined("tracardi takes no event without a type, and this one has no name")
+            return Declined("tracardi needs an event name")
         table = ANY_ONE_WRITER if is_single_product(tracked) else ANY_WRITER
         return table, replace(tracked, name=self.event_name(tracked))
 
     def _word(self, event: Event) -> str | None:
-        """Return the predefined type of *event*: the one it came with, if it still says that."""
+        """Return the predefined type of *event*: the one it came with, if that still matches."""
         sent = sent_as(event) if event.origin == self.name else None
         if sent is not None:
             if sent == COMPLETED and event.name == "Order Updated":
@@ -175,7 +178,7 @@ class TracardiOutput(Output):
 
 
 def _identified(event: Event, window: float, *, loose: bool) -> Event:
-    """Return *event* with the ids that go out; without a session id nothing names the user."""
+    """Return *event* with the ids to send; without a session id it identifies no user."""
     visitor = _filled(event.anonymous_id)
     session = _filled(event.session_id)
     if session is None and not loose:
@@ -190,10 +193,10 @@ def _identified(event: Event, window: float, *, loose: bool) -> Event:
 
 
 def _visit(event: Event, window: float) -> str | None:
-    """Return the id of the visit in which *event* happened; None where nothing names anybody.
+    """Return the session id of *event*, by user and time window; None if it identifies no user.
 
-    The visitor counts before the user, so that a visit goes on through a login. What kind of id
-    it is counts too: a cookie may read like somebody's user id.
+    The anonymous id is used before the user id, so that a session continues after a login. The kind
+    of id is part of it, since a cookie may equal another user's id.
     """
     traits = event.traits
     names = {
@@ -211,10 +214,10 @@ def _visit(event: Event, window: float) -> str | None:
 
 
 def _prepared(event: Event, word: str) -> Event:
-    """Return *event* as the predefined types tell it.
+    """Return *event* in the form of the predefined types.
 
-    The categories of a consent are its properties. An income is the total; where only the
-    revenue is known, it is the income as well.
+    The categories of consent are properties. The income is the total, or the revenue if there is no
+    total.
     """
     properties = event.properties
     if word in CONSENT_TYPES and event.consent:
@@ -226,7 +229,7 @@ def _prepared(event: Event, word: str) -> Event:
 
 
 def _consent_of(event: Event) -> dict[str, Any] | None:
-    """Return the event that tells a profile's consent as Tracardi has it, if there is any."""
+    """Return the consent event for a profile with consent; None if it has none."""
     if event.type != "identify" or not event.consent:
         return None
     change = replace(
@@ -244,7 +247,7 @@ def _consent_of(event: Event) -> dict[str, Any] | None:
 def _lifted(
     payload: dict[str, Any], item: dict[str, Any], extra: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """Move what came in the payload's context back there; return the other leftovers."""
+    """Move keys that came in the payload's context back there; return the other leftovers."""
     if MOVED not in extra:
         return extra
     inner = item.get("context", {})

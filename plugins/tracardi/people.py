@@ -1,7 +1,7 @@
-"""People in Tracardi's predefined events, beside the Segment Spec's traits.
+"""Rows of persons in Tracardi's predefined events.
 
 Source: GitHub Tracardi/tracardi, tracardi/service/setup/events/data.json, customer.json and
-identity.json. Version 0.8.2 turned the e-mail address and the phone number into objects.
+identity.json. Since version 0.8.2 e-mail address and phone number are objects.
 """
 
 from gateway.plugin import NUMBER, TEXT, Row

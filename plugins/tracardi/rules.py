@@ -1,8 +1,8 @@
-"""What Tracardi's server refuses, told as FastAPI tells it.
+"""The rules of Tracardi's server, with errors in FastAPI's format.
 
 Sources: https://docs.tracardi.com/events/event_tracking/ (422 for a payload that lacks data);
 GitHub Tracardi/tracardi (0.9), tracardi/domain/payload/tracker_payload.py and event_payload.py,
-pydantic models, whose words and types of errors these are
+pydantic models, whose messages and error types these are
 (https://docs.pydantic.dev/latest/errors/validation_errors/).
 """
 
@@ -29,17 +29,17 @@ WORDS: Final = {
     "value_error": "Value error, an event type cannot be blank",
     "model_attributes_type": "Input should be a valid dictionary or object to extract fields from",
 }
-"""pydantic's words; those of ``value_error`` are ours, Tracardi's own are not documented."""
+"""pydantic's messages; ``value_error`` is the gateway's own, since Tracardi's is not documented."""
 TRUE: Final = frozenset({"1", "on", "t", "true", "y", "yes"})
 FALSE: Final = frozenset({"0", "off", "f", "false", "n", "no"})
-"""Texts that pydantic takes for booleans, in any case."""
+"""Texts that pydantic accepts as booleans, in any case."""
 
 
 class Invalid(Rejected):
-    """A body that breaks the rules.
+    """The body violates the rules.
 
     Attributes:
-        details: every problem in it, as FastAPI lists them.
+        details: all problems, as FastAPI lists them.
     """
 
     def __init__(self, details: list[Detail]) -> None:
@@ -52,12 +52,12 @@ class Invalid(Rejected):
 
 
 def detail(kind: str, loc: Loc, value: Any) -> Detail:
-    """Return one problem; *loc* is relative to the body, *value* is what stands there."""
+    """Return one problem; *loc* is relative to the body, *value* is the invalid value."""
     return {"type": kind, "loc": ["body", *loc], "msg": WORDS[kind], "input": value}
 
 
 def problems(payload: Any) -> list[Detail]:
-    """Return what is wrong with a decoded body, in the order of the server's model."""
+    """Return the problems of a decoded body, in the order of the server's model."""
     if payload is None:
         return [detail("missing", (), None)]
     if type(payload) is not dict:
@@ -80,7 +80,7 @@ def problems(payload: Any) -> list[Detail]:
 
 
 def told(error: Rejected) -> list[Detail]:
-    """Return the problems of *error*; an echo that JSON cannot say is left out."""
+    """Return the problems of *error*; a value that cannot be written as JSON becomes null."""
     if isinstance(error, Invalid):
         details = error.details
     else:
@@ -167,7 +167,7 @@ def _time(time: Any, loc: Loc, found: list[Detail]) -> None:
 
 
 def _unwanted(error: Rejected) -> Detail:
-    """Return what the gateway minds in a body that Tracardi would take, as a validator would."""
+    """Return an error of the gateway, which Tracardi itself would not report, as a value error."""
     steps = () if error.path == "$" else error.path.split(".")
     loc = ["body", *(int(step) if step.isdigit() else step for step in steps)]
     said = f"Value error, {error.reason}"
@@ -187,7 +187,7 @@ def _malformed(error: Rejected) -> Detail:
 
 
 def _python_words(error: orjson.JSONDecodeError) -> tuple[int, str]:
-    """Return where the body stops being JSON, and what FastAPI, which reads with Python's, says."""
+    """Return position and message of a JSON error as FastAPI reports them, with Python's json."""
     try:
         json.loads(error.doc)
     except json.JSONDecodeError as same:

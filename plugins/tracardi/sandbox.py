@@ -1,4 +1,4 @@
-"""Tracardi's ``/track`` as its document and its source describe it.
+"""The emulated ``/track`` of Tracardi, by its document and its source code.
 
 Sources: https://docs.tracardi.com/events/event_tracking/ for what is required and for the
 answer; GitHub Tracardi/tracardi (tracardi/domain/payload/tracker_payload.py and
@@ -39,16 +39,16 @@ from gateway.sandbox import (
 )
 
 ELAPSED: Final = "0.001"
-"""Seconds, as the header tells them; the sandbox has no clock to measure with."""
+"""Seconds in the header; the sandbox does not measure the time."""
 BOT: Final = re.compile(r"bot\b|crawler|spider|slurp", re.IGNORECASE)
-"""User agents that Tracardi turns away by default, roughly: the original asks a library."""
+"""User agents that Tracardi refuses by default, roughly: the original uses a library."""
 
 
 def track(body: BodyField, *, profile_less: bool) -> None:
     """Check a tracker payload.
 
     Required are ``source.id``, ``session.id`` (not in a profile-less call) and ``events``; every
-    id is a string. ``metadata`` is replaced by the server before anything looks at it.
+    id is a string. ``metadata`` is not checked, since the server replaces it.
     """
     body.need("source", OBJECT).need("id", TEXT)
     if not profile_less or body.value.get("session") is not None:
@@ -63,7 +63,7 @@ def track(body: BodyField, *, profile_less: bool) -> None:
 
 
 def _event(event: BodyField) -> None:
-    """Check one event: ``type`` is the only thing it needs (event_payload.py)."""
+    """Check one event: only ``type`` is required (event_payload.py)."""
     event.need("type", TEXT).filled()
     event.may("id", TEXT, NULL)
     time = event.may("time", OBJECT, NULL)
@@ -85,7 +85,7 @@ def _is_time(value: Any) -> bool:
 
 
 class TracardiSandbox(Sandbox):
-    """``POST /track``, where the source's id is the credential."""
+    """Emulates ``POST /track``; the id of the source is the key."""
 
     name: ClassVar[str] = "tracardi"
     docs: ClassVar[str] = "https://docs.tracardi.com/events/event_tracking/"
@@ -113,34 +113,33 @@ class TracardiSandbox(Sandbox):
         return SandboxResponse(_said(200, tracked, request))
 
     def failure(self, status: int, request: Request) -> Response:
-        """Return an error in FastAPI's shape."""
+        """Return an error in FastAPI's format."""
         return _said(status, {"detail": status_text(status)}, request)
 
 
 def _body(request: Request) -> BodyField:
-    """Return the body; FastAPI takes one that is labelled as anything but JSON for a string."""
+    """Return the body; FastAPI reads a body as text if it is not labelled as JSON."""
     if request.headers.get("content-type") and not json_labelled(request):
         return BodyField(request.body.decode("utf-8", "replace"), (), []).of(OBJECT)
     return json_body(request)
 
 
 def _unwelcome(source: str, key: str | None, request: Request) -> str | None:
-    """Return why a source is refused: unknown, beginning with ``@``, or used by a bot."""
+    """Return why a source is refused: unknown, internal (``@``), or used by a bot."""
     if not source or source.startswith("@"):
-        return "source.id names no source"
+        return "source.id is empty or an internal source"
     if key is not None and source != key:
-        return "source.id is another source"
+        return "wrong source.id"
     if BOT.search(request.headers.get("user-agent", "")):
-        return "the user-agent is a bot's"
+        return "the user agent is a bot"
     return None
 
 
 def _tracked(payload: Mapping[str, Any], request: Request, *, profile_less: bool) -> Any:
-    """Return the answer to an accepted payload: the document's shape and that of version 0.9.
+    """Return the response to an accepted payload, in the format of the document and version 0.9.
 
-    Nothing is tracked when there are no events, and the answer is ``null``. The profile sent
-    is taken as known; without one the session's profile is minted, the same each time.
-    ``debugging`` comes only where the payload's options ask for it.
+    Without events it is ``null``. A sent profile counts as known; without one the profile id is
+    computed from the session. ``debugging`` comes only if the payload's options ask for it.
     """
     if not payload["events"]:
         return None
@@ -182,7 +181,7 @@ def _id(seed: str) -> str:
 
 
 def _said(status: int, payload: Any, request: Request) -> Response:
-    """Return an answer with ``x-process-time``, and ``x-context`` where one was sent."""
+    """Return a response with ``x-process-time``, and ``x-context`` if one was sent."""
     headers = {"x-process-time": ELAPSED}
     if "x-context" in request.headers:
         headers["x-context"] = request.headers["x-context"]
@@ -195,11 +194,11 @@ PYDANTIC: Final[Mapping[str, tuple[str, str]]] = {
     JsonType.BOOLEAN.value: ("bool_type", "Input should be a valid boolean"),
     JsonType.OBJECT.value: ("dict_type", "Input should be a valid dictionary"),
 }
-"""pydantic 2's name and words for a value of another type than this."""
+"""pydantic 2's error type and message for a value of another type."""
 
 
 def _detail(problem: BodyProblem, request: Request) -> dict[str, Any]:
-    """Return one problem as FastAPI tells it."""
+    """Return one problem in FastAPI's format."""
     if problem.wrong is ProblemKind.MALFORMED and not request.body.strip():
         return {"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}
     if problem.wrong is ProblemKind.MALFORMED:
@@ -218,7 +217,7 @@ def _detail(problem: BodyProblem, request: Request) -> dict[str, Any]:
 
 
 def _echo(value: Any) -> Any:
-    """Return what FastAPI echoes; what is nested too deep to be written is left out."""
+    """Return the value that FastAPI repeats, without values that are nested too deeply."""
     try:
         return orjson.Fragment(dumps(value))
     except orjson.JSONEncodeError:

@@ -1,4 +1,4 @@
-"""How Tracardi spells single values, where it differs from the event.
+"""Conversions of values that Tracardi writes differently from the event.
 
 Source: GitHub Tracardi/tracardi (tracardi/domain), whose models are pydantic's.
 """
@@ -16,12 +16,12 @@ from gateway.plugin.spec import phone_text
 NAMESPACE: Final = uuid5(NAMESPACE_URL, "https://docs.tracardi.com/events/event_tracking/")
 MIDNIGHT: Final = " 00:00:00"
 PLACES: Final = {"town": "city", "county": "state", "postcode": "postalCode"}
-"""Keys of an address to the Segment Spec's."""
+"""Keys of an address, and those of the Segment Spec."""
 SPEC_PLACES: Final = {ours: theirs for theirs, ours in PLACES.items()}
 
 
 def derived(kind: str, seed: str) -> str:
-    """Return an id that follows from *seed*, the same every time."""
+    """Return an id computed from *kind* and *seed*, the same every time."""
     return str(uuid5(NAMESPACE, f"{kind} {seed}"))
 
 
@@ -78,9 +78,9 @@ def _phone(value: Any) -> str:
 
 PHONE = Codec("text or number", _phone, _as_it_is, (str,))
 TRIMMED = Codec("without the spaces around it", _trimmed, _as_it_is, (str,))
-"""An id; the server trims it too (tracardi/service/tracker.py)."""
+"""An id; the server trims it as well (tracardi/service/tracker.py)."""
 TIME = Codec(ISO8601_OR_UNIX.name, ISO8601_OR_UNIX.decode, _written, (datetime,))
-"""Whatever pydantic takes for a datetime; a time without a zone is UTC."""
+"""Any text or number that pydantic accepts as datetime; without a zone it is UTC."""
 HOST = Codec("the host alone", _as_it_is, _host, (str,))
 FLAGS = Codec("true or false by category", _flags, _as_it_is, (dict,))
 ADDRESS = Codec(

@@ -1,4 +1,4 @@
-"""Tracardi's payload, spelled as Tracardi spells it.
+"""Types of Tracardi's payload.
 
 Sources: https://docs.tracardi.com/events/event_tracking/ (the payload); GitHub Tracardi/tracardi,
 tracardi/domain/payload (types) and tracardi/service/setup/events (properties of predefined
@@ -11,7 +11,7 @@ from gateway.plugin.spec import SpecProperties, SpecTraits
 
 
 class Entity(TypedDict, total=False):
-    """What Tracardi refers to by its id."""
+    """An object with only an id."""
 
     id: Required[str]
 
@@ -52,7 +52,7 @@ class Clock(TypedDict, total=False):
 
 
 class SessionContext(TypedDict, total=False):
-    """What Tracardi reads of the payload's context when a session begins."""
+    """Keys of the payload's context that Tracardi uses when a session begins."""
 
     utm: Utm
     browser: Browser
@@ -66,7 +66,7 @@ class SentFrom(TypedDict, total=False):
 
 
 class Referer(TypedDict, total=False):
-    """The page before, as far as tracardi-js tells it."""
+    """The previous page, as tracardi-js sends it."""
 
     host: str
 
@@ -82,7 +82,7 @@ class Page(TypedDict, total=False):
 
 
 class Device(TypedDict, total=False):
-    """``context.device`` of an event; not Tracardi's, a context is free."""
+    """``context.device`` of an event; not Tracardi's, but a context may have any keys."""
 
     id: str | int
     type: str
@@ -92,7 +92,7 @@ class Device(TypedDict, total=False):
 
 
 class App(TypedDict, total=False):
-    """``context.app`` of an event; not Tracardi's, a context is free."""
+    """``context.app`` of an event; not Tracardi's, but a context may have any keys."""
 
     name: str
     version: str
@@ -101,7 +101,7 @@ class App(TypedDict, total=False):
 
 
 class EventContext(TypedDict, total=False):
-    """``context`` of an event; any other key may stand beside these."""
+    """``context`` of an event; further keys are allowed."""
 
     page: Page
     device: Device
@@ -121,7 +121,7 @@ class EventTime(TypedDict, total=False):
 
 
 class AnyEvent(TypedDict, total=False):
-    """What each of ``events[]`` may have."""
+    """One of ``events[]``."""
 
     id: str
     type: Required[str]
@@ -141,7 +141,7 @@ class TrackerPayload(TypedDict, total=False):
 
 
 class Product(TypedDict, total=False):
-    """A product, as predefined events have it."""
+    """A product in predefined events."""
 
     id: str | int
     name: str
@@ -149,12 +149,12 @@ class Product(TypedDict, total=False):
     category: str
     brand: str
     variant: Any
-    """``{name, color, size}``, or the name alone."""
+    """``{name, color, size}``, or only the name."""
     price: float | str
     quantity: float | str
     position: int | float | str
     url: Any
-    """``{page, image}``, or the page alone."""
+    """``{page, image}``, or only the page."""
     coupon: str
     description: str
 
@@ -167,7 +167,7 @@ class Money(TypedDict, total=False):
 
 
 class AnyProperties(SpecProperties, total=False):
-    """Properties of an event of any type; what the Segment Spec names goes by its name."""
+    """Properties of an event of any type; those of the Segment Spec have its names."""
 
     products: list[Product]  # type: ignore[misc]  # products are spelled as Tracardi does
     id: str | int
@@ -239,7 +239,7 @@ class Job(TypedDict, total=False):
 
 
 class Profile(TypedDict, total=False):
-    """Properties of ``profile-update``; the last four are not Tracardi's, properties are free."""
+    """Properties of ``profile-update``; the last four are not Tracardi's, but any are allowed."""
 
     pii: Pii
     identifier: Identifier

@@ -136,7 +136,7 @@ def test_what_is_unknown_is_no_refusal_at_quartic() -> None:
     }
     declined = quartic.render(profile({}))
     assert isinstance(declined, Declined)
-    assert "forbids" in declined.reason
+    assert "as a refusal" in declined.reason
 
 
 @pytest.mark.parametrize("given", [True, False])

@@ -293,7 +293,7 @@ def test_translate_says_why_an_event_does_not_go() -> None:
     found = gateway("translate", "--from", "chrts", "--to", "growlytics", "--path",
                     "/customer/alias", "-", stdin=alias)  # fmt: skip
     assert found.exit_code == 0
-    assert "declined, not sent to growlytics: growlytics cannot join two customers" in found.stdout
+    assert "declined, not sent to growlytics: growlytics cannot merge customers" in found.stdout
 
 
 def test_translate_shows_the_vendors_own_refusal() -> None:

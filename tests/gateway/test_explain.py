@@ -155,7 +155,7 @@ def test_what_a_vendor_cannot_say_is_told(tmp_path: Path) -> None:
     told = explain(tmp_path, ExplainRequest(body, "backend", "/customer/alias", at=NOW), config)
     (delivery,) = (d for d in told.events[0].deliveries if d.destination == "ads")
     assert delivery.request is None
-    assert delivery.reason.startswith("growlytics cannot join two customers")
+    assert delivery.reason.startswith("growlytics cannot merge customers")
     assert not delivery.dead
 
 
@@ -169,7 +169,7 @@ def test_a_dead_letter_is_foretold(tmp_path: Path) -> None:
     (delivery,) = told.events[0].deliveries
     assert delivery.request is None
     assert delivery.dead
-    assert "and segment takes 32768" in delivery.reason
+    assert "segment accepts at most 32768" in delivery.reason
 
 
 def test_too_many_events_are_refused_as_they_would_be(tmp_path: Path) -> None:

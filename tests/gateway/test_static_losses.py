@@ -73,7 +73,7 @@ def test_a_destination_that_gets_nothing_is_foretold(tmp_path: Path) -> None:
     """A route whose every event its destination has no way to say is told with the reason."""
     crm, *_ = told(tmp_path, 'types = ["alias"]')
     assert crm.fields == ()
-    assert "cannot join two customers" in crm.nothing
+    assert "cannot merge customers" in crm.nothing
 
 
 @cache

@@ -13,10 +13,8 @@ from plugins.chrts.input import ChrtsInput
 from plugins.chrts.output import ChrtsOutput
 from plugins.chrts.sandbox import ChrtsSandbox
 
-NOBODY = (
-    "chrts needs to know whom it is about: no user, anonymous or device id, no e-mail and no phone"
-)
-HALF_AN_ALIAS = "chrts joins two ids: a user id and the known one; one of them is missing"
+NOBODY = "chrts needs a user: the event has no user, anonymous or device id, no e-mail and no phone"
+HALF_AN_ALIAS = "chrts needs two ids for an alias: the user id or the previous id is missing"
 
 
 class TestChrts(VendorSuite):
@@ -28,11 +26,11 @@ class TestChrts(VendorSuite):
         ChrtsOutput.Config(url="https://chrts.example", api_key=Secret("api_chrts_out"))
     )
     declined = (
-        (Event(type="product", user_id="u1"), "chrts has no catalogue to put a product in"),
+        (Event(type="product", user_id="u1"), "chrts has no catalogue for products"),
         (Event(type="track", name="x", origin="growlytics"), NOBODY),
         (
             Event(type="track", name="  ", user_id="u1", origin="growlytics"),
-            "chrts takes no event without a name",
+            "chrts needs an event name",
         ),
         (Event(type="alias", user_id="u1"), HALF_AN_ALIAS),
         (Event(type="alias", previous_id="p1", anonymous_id="a1"), HALF_AN_ALIAS),

@@ -69,7 +69,7 @@ class TestChrtsRefusals(RefusalSuite):
             401, "API key is required. You can send it in the header `Authorization: Bearer <key>`"
         ),
         Fault.FORBIDDEN: FaultAnswer(
-            401, "API key is not known here. You can find it in your list of sources"
+            401, "API key is unknown. You can find it in your list of sources"
         ),
         Fault.TOO_LARGE: FaultAnswer(413),
         Fault.NOT_FOUND: FaultAnswer(404),

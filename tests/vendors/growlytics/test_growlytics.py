@@ -16,8 +16,8 @@ from plugins.growlytics.wire import Attribute
 from tests.vendors.growlytics.rendering import output, track
 
 NOBODY = (
-    "growlytics needs to know whom it is about: no user, anonymous or device id, no e-mail "
-    "and no phone"
+    "growlytics needs a customer: the event has no user, anonymous or device id, no "
+    "e-mail and no phone"
 )
 
 
@@ -50,23 +50,23 @@ class TestGrowlytics(VendorSuite):
             track(user_id=None),
             NOBODY,
         ),
-        (track("n" * 50), "growlytics takes event names of 1 to 49 characters"),
-        (track("  "), "growlytics takes event names of 1 to 49 characters"),
+        (track("n" * 50), "growlytics needs an event name of 1 to 49 characters"),
+        (track("  "), "growlytics needs an event name of 1 to 49 characters"),
         (
             track("UTM Visited"),
-            "growlytics makes events called 'UTM Visited' itself; rename it",
+            ("growlytics reserves the event name 'UTM Visited'; rename the event in a step"),
         ),
         (
             track("app uninstalled"),
-            "growlytics makes events called 'app uninstalled' itself; rename it",
+            ("growlytics reserves the event name 'app uninstalled'; rename the event in a step"),
         ),
         (
             Event(type="alias", user_id="u1", previous_id="a1"),
-            "growlytics cannot join two customers: its REST API knows one id per customer",
+            "growlytics cannot merge customers: its REST API has one id per customer",
         ),
         (
             Event(type="product", user_id="u1"),
-            "growlytics takes its catalogue at another host (POST /product), not as events",
+            ("growlytics accepts products only at another host (POST /product), not as events"),
         ),
     )
 

@@ -157,7 +157,7 @@ def test_sends_a_group_as_an_event() -> None:
         "name": "Group Joined",
         "attributes": [text("group_id", "g1"), text("email", "g@g.example")],
     }
-    assert "needs to know whom" in declined(replace(event, user_id=None))
+    assert "growlytics needs a customer" in declined(replace(event, user_id=None))
 
 
 @pytest.mark.parametrize(

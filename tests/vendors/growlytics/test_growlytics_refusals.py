@@ -197,9 +197,7 @@ class TestGrowlyticsRefusals(RefusalSuite):
         Fault.UNAUTHENTICATED: FaultAnswer(
             401, "no API key: send it in the header x-growlytics-key"
         ),
-        Fault.FORBIDDEN: FaultAnswer(
-            401, "the API key in x-growlytics-key is not one that is accepted here"
-        ),
+        Fault.FORBIDDEN: FaultAnswer(401, "unknown API key in x-growlytics-key"),
         Fault.TOO_LARGE: FaultAnswer(413),
         Fault.NOT_FOUND: FaultAnswer(404),
         Fault.METHOD: FaultAnswer(405),

@@ -173,7 +173,7 @@ def test_a_missing_key_is_refused_in_the_shape_of_a_failure() -> None:
     answer = send(CUSTOMER, good, headers={})
     assert answer.response.status == 401
     assert said(answer) == {"success": False, "message": "Unauthorized"}
-    assert answer.reason == "there is no x-growlytics-key"
+    assert answer.reason == "no x-growlytics-key header"
     assert send(CUSTOMER, good, headers={"x-growlytics-key": " "}).response.status == 401
 
 

@@ -21,17 +21,17 @@ from plugins.personaclick.sandbox import PersonaclickSandbox
 
 SHOES = Product(product_id="42", name="Red shoes", price=59.9, quantity=2)
 UNVOUCHED = (
-    "personaclick takes a profile without a device's id only with the shop's secret: no anonymous "
-    "or device id, and the destination has no shop_secret"
+    "personaclick needs the shop secret for a profile without a device id: set "
+    "shop_secret, or send an anonymous id"
 )
 NO_ALIAS = (
-    "personaclick has no call that joins two ids: it links a device to a person when a profile "
-    "names both, so send an identify with the anonymous id and the user id"
+    "personaclick has no alias call: it links a device to a person by a profile with "
+    "both ids; send an identify with the anonymous id and the user id"
 )
-NO_PRODUCT = "personaclick needs products by their ids of 1 to 255 characters without a backslash: "
+NO_PRODUCT = "personaclick needs a product id of 1 to 255 characters without a backslash: "
 NOBODY = (
-    "personaclick needs to know whom it is about: no anonymous, device or user id, no e-mail, "
-    "no phone"
+    "personaclick needs a person: the event has no anonymous, device or user id, no "
+    "e-mail and no phone"
 )
 
 
@@ -70,11 +70,11 @@ class TestPersonaclick(VendorSuite):
         (Event(type="alias", user_id="u1", previous_id="a1"), NO_ALIAS),
         (
             Event(type="group", user_id="u1", group_id="g1"),
-            "personaclick knows persons, not groups",
+            "personaclick has no groups",
         ),
         (
             Event(type="product", properties=Properties(products=(SHOES,))),
-            "personaclick takes its catalogue as a feed or an import, not as events",
+            "personaclick accepts products only as a feed or an import, not as events",
         ),
         (Event(type="track", name="Plan Chosen"), NOBODY),
         (Event(type="track", name="Product Viewed", anonymous_id=" "), NOBODY),
@@ -85,12 +85,15 @@ class TestPersonaclick(VendorSuite):
             f"{NO_PRODUCT}'Order Completed' has none",
         ),
         (track(Names.CART_UPDATED), f"{NO_PRODUCT}'Cart Updated' has none"),
-        (track("Products Searched"), "personaclick needs what was searched for: no query"),
+        (track("Products Searched"), "personaclick needs the search query: the event has none"),
         (
             track("Product List Viewed"),
-            "personaclick needs the id of the category: neither list_id nor category is known",
+            (
+                "personaclick needs the id of the category: the event has neither list_id "
+                "nor category"
+            ),
         ),
-        (track(" "), "personaclick needs a name for a custom event: this one has none"),
+        (track(" "), "personaclick needs an event name"),
     )
 
     def native(self, answer: Response) -> bool:

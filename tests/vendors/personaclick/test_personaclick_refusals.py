@@ -81,7 +81,7 @@ BROKEN: list[tuple[str, object, str]] = [
     (
         "/push",
         {**VIEW, "source": 5},
-        'source: expected JSON of an object such as {"from":"chain","code":"…"}',
+        'source: expected a JSON object such as {"from":"chain","code":"…"}',
     ),
     (
         "/push",

@@ -17,22 +17,21 @@ from plugins.quartic.wire import Agreement, Tag
 from tests.vendors.quartic.rendering import SHOES, identify, track
 
 KINDS = (
-    "quartic takes product views, clicks on its own recommendations, orders, profiles and products"
+    "quartic accepts only product views, clicks on its own recommendations, orders, "
+    "profiles and products"
 )
 NO_ALIAS = (
-    "quartic has no call that joins two ids: it links a cookie to a user when a profile names "
-    "both, so send an identify with the anonymous id and the user id"
+    "quartic has no alias call: it links a cookie to a user by a profile with both "
+    "ids; send an identify with the anonymous id and the user id"
 )
 NO_CONSENT = (
-    "quartic takes consent with a contact, by e-mail address, or with a profile, by user id and "
-    "anonymous id and for the category email: this one names neither"
+    "quartic needs an e-mail address for consent, or a user id, an anonymous id and "
+    "the category email: the event has neither"
 )
-NO_CLICK = (
-    "quartic takes a click only with the tracking string that it issued with the recommendation"
-)
+NO_CLICK = "quartic needs the tracking string of its recommendation for a click"
 NO_PERSON = (
-    "quartic takes a profile by user id and anonymous id, or a contact by e-mail address: this "
-    "one has neither"
+    "quartic needs a user id and an anonymous id for a profile, or an e-mail address "
+    "for a contact: the event has neither"
 )
 
 
@@ -57,19 +56,19 @@ class TestQuartic(VendorSuite):
         )
     )
     declined = (
-        (track("Product Added", SHOES), f"{KINDS}: it has no way to say 'Product Added'"),
-        (Event(type="page", name="Home"), f"{KINDS}: it has no way to say a page call"),
-        (Event(type="group", group_id="g1"), f"{KINDS}: it has no way to say a group call"),
+        (track("Product Added", SHOES), f"{KINDS}, not 'Product Added'"),
+        (Event(type="page", name="Home"), f"{KINDS}, not a page call"),
+        (Event(type="group", group_id="g1"), f"{KINDS}, not a group call"),
         (Event(type="alias", user_id="u1", previous_id="a1"), NO_ALIAS),
         (track(Names.CONSENT_UPDATED), NO_CONSENT),
-        (track("Product Viewed"), "quartic needs a product: there is none"),
+        (track("Product Viewed"), "quartic needs a product: the event has none"),
         (
             track("Product Viewed", Product(sku="S")),
-            "quartic knows products by their ids: this one has none",
+            "quartic needs a product id: the product has none",
         ),
         (
             track("Product Viewed", Product(product_id="a b")),
-            "quartic takes product ids of letters, digits, - and _ only: 'a b' is none",
+            "quartic accepts only letters, digits, - and _ in product ids, not 'a b'",
         ),
         (track("Product Clicked", SHOES), NO_CLICK),
         (
@@ -78,11 +77,11 @@ class TestQuartic(VendorSuite):
         ),
         (
             track("Order Completed", SHOES),
-            "quartic takes orders by their ids: this one has no order id",
+            "quartic needs an order id: the order has none",
         ),
         (
             track("Order Completed", order_id="o1"),
-            "quartic takes orders as their products: this one has none",
+            "quartic needs the products of an order: the order has none",
         ),
         (
             track("Order Completed", Product(product_id="44"), order_id="o1"),
@@ -90,18 +89,18 @@ class TestQuartic(VendorSuite):
         ),
         (
             track("Order Completed", replace(SHOES, product_id="4/2"), order_id="o1"),
-            "quartic takes product ids of letters, digits, - and _ only: '4/2' is none",
+            "quartic accepts only letters, digits, - and _ in product ids, not '4/2'",
         ),
         (identify(user_id="u1", traits=Traits(phone="+44")), NO_PERSON),
         (identify(user_id="u1", traits=Traits(email="nobody")), NO_PERSON),
-        (Event(type="product"), "quartic needs a product: there is none"),
+        (Event(type="product"), "quartic needs a product: the event has none"),
         (
             Event(type="product", properties=Properties(products=(Product(name="x"),))),
-            "quartic knows products by their ids: this one has none",
+            "quartic needs a product id: the product has none",
         ),
     )
     wrong_settings: ClassVar = [
-        ({"url": "https://restapi.quartic.pl/store/"}, "leave out the /store"),
+        ({"url": "https://restapi.quartic.pl/store/"}, "remove /store at the end"),
         ({"customer": " "}, "customer: is blank"),
         ({"agreements": {"newsletter": ""}}, "'newsletter' needs the text"),
     ]

@@ -39,7 +39,7 @@ def test_nobody_is_known() -> None:
         404,
         {
             "status": "ERROR", "timestamp": 1486987417,
-            "data": {"error_code": "http.status.404", "error_message": "there is no such contact"},
+            "data": {"error_code": "http.status.404", "error_message": "no such contact"},
         },
     )  # fmt: skip
 

@@ -235,7 +235,7 @@ def test_a_missing_or_another_key_is_refused(path: str) -> None:
     answer = send(path, {}, headers=bare)
     assert answer.response.status == 401
     assert said(answer)["data"]["error_code"] == "http.status.401"
-    assert answer.reason == "there is no x-api-key"
+    assert answer.reason == "no x-api-key header"
     assert send(path, {}, "key-2").response.status == 401
     assert get(CONTACT, orjson.dumps({"email": "a@b.co"}), headers=bare).response.status == 401
 

@@ -21,11 +21,10 @@ from plugins.segment.pixel import GIF, PIXELS
 from plugins.segment.sandbox import SegmentSandbox
 
 NOBODY = (
-    "segment needs to know whom it is about: no user, anonymous or device id, no e-mail and no "
-    "phone"
+    "segment needs a user: the event has no user, anonymous or device id, no e-mail and no phone"
 )
-HALF_A_CONSENT = "segment takes a consent only with an anonymous id and at least one category"
-HALF_AN_ALIAS = "segment joins two ids: a user id and the previous one; one of them is missing"
+HALF_A_CONSENT = "segment needs an anonymous id and at least one category for consent"
+HALF_AN_ALIAS = "segment needs two ids for an alias: the user id or the previous id is missing"
 
 
 def track(**fields: Any) -> Event:
@@ -47,15 +46,15 @@ class TestSegment(VendorSuite):
     unsaid = frozenset({"sent_at"})
     untold = frozenset(f"GET {path}" for path in PIXELS)
     declined = (
-        (Event(type="product"), "segment has no call for an entry of a catalogue"),
+        (Event(type="product"), "segment has no call for products of a catalogue"),
         (track(user_id=" "), NOBODY),
-        (track(name=" "), "segment takes no event without a name"),
+        (track(name=" "), "segment needs an event name"),
         (replace(CONSENT, anonymous_id=None), HALF_A_CONSENT),
         (replace(CONSENT, consent={}), HALF_A_CONSENT),
         (track(name="Segment Consent Preference Updated", anonymous_id="a1"), HALF_A_CONSENT),
         (
             Event(type="group", user_id="u1", group_id=" "),
-            "segment's group call needs a group, and there is no group id",
+            "segment needs a group id for a group call",
         ),
         (Event(type="alias", user_id="u1"), HALF_AN_ALIAS),
         (Event(type="alias", previous_id="a1", anonymous_id="a"), HALF_AN_ALIAS),

@@ -197,7 +197,7 @@ def test_sends_nothing_larger_than_segment_takes() -> None:
     fits = track(properties=Properties(extra={"text": "x" * (32 * 1024 - empty)}))
     assert len(request_for(fits).body) == 32 * 1024
     large = track(properties=Properties(extra={"text": "x" * (32 * 1024 - empty + 1)}))
-    with pytest.raises(Unrenderable, match="32769 bytes, and segment takes 32768"):
+    with pytest.raises(Unrenderable, match="32769 bytes; segment accepts at most 32768"):
         output().render(large)
 
 
@@ -268,7 +268,7 @@ def test_exchanges_the_key_in_the_body_and_nothing_else(before: bytes, after: by
 def test_gives_up_a_key_that_cannot_be_exchanged() -> None:
     """A body that would have to be written anew, and cannot be, is not sent with another's key."""
     body = b'{"writeKey": "x", "a": "x", "b": %b}' % (b"[" * 300 + b"]" * 300)
-    with pytest.raises(Unrenderable, match="write key cannot be exchanged"):
+    with pytest.raises(Unrenderable, match="write key cannot be replaced"):
         forwarded("POST", "/v1/track", body)
 
 
@@ -442,5 +442,5 @@ def test_what_no_batch_can_carry_is_kept() -> None:
 
 def test_a_context_is_not_multiplied_without_bound() -> None:
     """A batch whose context would be repeated into megabytes is refused at the door."""
-    with pytest.raises(Rejected, match="context: it holds for 300 calls"):
+    with pytest.raises(Rejected, match="context: repeated for 300 calls"):
         shared(300)

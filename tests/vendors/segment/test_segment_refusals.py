@@ -78,9 +78,9 @@ NO_IDS: list[dict[str, Any]] = [
     {"userId": True},
     {"anonymousId": "\t"},
 ]
-EMPTY = refusal("batch: there is nothing in it", "empty_batch")
+EMPTY = refusal("batch: must not be empty", "empty_batch")
 NO_ARRAY = refusal("batch: expected an array", "invalid_request")
-NO_CALL = refusal("batch: nothing in it is a call of a known type", "empty_batch_result")
+NO_CALL = refusal("batch: has no call of a known type", "empty_batch_result")
 NO_BATCH: list[tuple[dict[str, Any], object]] = [
     ({}, EMPTY),
     ({"batch": None}, EMPTY),

@@ -15,13 +15,11 @@ from plugins.tracardi.sandbox import TracardiSandbox
 from tests.vendors.tracardi.rendering import SHOES, track
 
 NOBODY = (
-    "tracardi updates a profile, and nothing says whose: no anonymous, session, user or device id "
-    "and no e-mail or phone"
+    "tracardi needs a user for a profile: the event has no anonymous, session, user or "
+    "device id, no e-mail and no phone"
 )
-NO_ALIAS = (
-    "tracardi joins profiles by the merge keys set up in it; its /track has no way to join two"
-)
-NO_TYPE = "tracardi takes no event without a type, and this one has no name"
+NO_ALIAS = "tracardi has no alias call: it merges profiles by the merge keys in its configuration"
+NO_TYPE = "tracardi needs an event name"
 
 
 class TestTracardi(VendorSuite):
@@ -43,7 +41,7 @@ class TestTracardi(VendorSuite):
         ),
         (
             Event(type="product", properties=Properties(products=(SHOES,))),
-            "tracardi keeps no catalogue to put a product in",
+            "tracardi has no catalogue for products",
         ),
         (track(""), NO_TYPE),
         (track("  "), NO_TYPE),
