@@ -142,8 +142,10 @@ def sent_back(payload: dict[str, Any], spelling: dict[str, Any]) -> None:
     properties = payload.get("properties")
     if type(properties) is not dict:
         return
-    for product in properties.get("products") or ():
-        _renamed(product, spelling.get("products", {}))
+    products = properties.get("products")
+    for product in products if type(products) is list else ():
+        if type(product) is dict:
+            _renamed(product, spelling.get("products", {}))
     _renamed(properties, spelling.get("properties", {}))
 
 

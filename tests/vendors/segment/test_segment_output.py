@@ -358,6 +358,17 @@ def test_forwards_what_the_server_has() -> None:
         assert taken == expected, endpoint
 
 
+@pytest.mark.parametrize("products", [True, 5, "order_id", ["order_id", 5]])
+def test_restores_the_spelling_beside_products_of_another_type(products: Any) -> None:
+    """A misspelt event whose ``products`` have no products goes back as it came."""
+    properties = {"orderID": "o1", "products": products}
+    body = {"userId": "u1", "event": "completed order", "properties": properties}
+    request = Request(method="POST", url="/v1/track", body=orjson.dumps(body), id="r")
+    (event,) = SegmentInput().parse(request)
+    back = sent(event)
+    assert (back["event"], back["properties"]) == ("completed order", properties)
+
+
 @pytest.mark.parametrize("status", [408, 410, 429, 460, 500, 502, 503, 504, 529])
 def test_tries_again_what_segments_libraries_try_again(status: int) -> None:
     """What Segment's library for Node.js tries again is temporary."""
