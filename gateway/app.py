@@ -136,7 +136,7 @@ class Gateway:
             if not self._disk_is_full(error):
                 raise
             self._starting = str(error)
-            log.warning("starts_refusing", reason=self._starting)
+            log.warning("waiting_for_disk_space", reason=self._starting)
             self._start = asyncio.get_running_loop().create_task(self._start_later())
         await self.alerting.configure(self.config.alerts)
 
@@ -470,7 +470,7 @@ def limits_of(config: Config) -> ConnectionLimits:
     most = allow_files(server.max_connections)
     each = server.max_connections_per_client or -(-most // 2)
     if most < server.max_connections:
-        log.warning("too_few_files", max_connections=server.max_connections, possible=most)
+        log.warning("file_limit_too_low", max_connections=server.max_connections, possible=most)
     return ConnectionLimits(
         header_timeout=server.header_timeout,
         body_timeout=server.body_timeout,

@@ -254,7 +254,7 @@ class Guarded:
         try:
             self._observer.on_attempt(job, outcome, reason, attempt)
         except Exception:
-            log.exception("not_witnessed", delivery=job.event.id, outcome=outcome)
+            log.exception("observer_failed", delivery=job.event.id, outcome=outcome)
 
     def settled(self, event: Event, destination: str, verdict: Verdict | Declined) -> None:
         """Report the end of a delivery."""
@@ -263,4 +263,4 @@ class Guarded:
         try:
             self._settled(event, destination, verdict)
         except Exception:
-            log.exception("not_witnessed", delivery=event.id, destination=destination)
+            log.exception("observer_failed", delivery=event.id, destination=destination)

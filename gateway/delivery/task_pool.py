@@ -100,7 +100,7 @@ class TaskPool:
         try:
             return self._take()
         except Exception:  # the task must survive it and try again
-            log.exception("not_taken", destination=self.name)
+            log.exception("task_failed", destination=self.name)
             self.wake_after(PAUSE)
             return None
 

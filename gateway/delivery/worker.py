@@ -323,7 +323,7 @@ class Worker:
         try:
             waits, ended = self._record(job, outcome)
         except Exception as error:  # neither this user nor others may get stuck
-            log.exception("not_settled", destination=self.name, delivery=job.event.id)
+            log.exception("settle_failed", destination=self.name, delivery=job.event.id)
             self.breaker.cancel_probe()
             waits, ended = not self.queue.in_flight.is_evicted(job), None
             if waits:

@@ -55,7 +55,7 @@ async def _pass_through(
             if source.relay.uses_own_key and key is None:
                 raise Rejected("$", "the request has no key", Fault.UNAUTHENTICATED)
             if not source.relay.serves(request):
-                log.info("relay_not_served", source=source.name, request=request.id)
+                log.info("relay_refused", source=source.name, request=request.id)
                 raise source.rejection_for(request.method, found.path)
             client = source.client_identifier.address(http)
             return await source.relay.forward(http, request, source.cors, off_loop, client)

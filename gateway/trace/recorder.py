@@ -132,7 +132,7 @@ class Recorder:
                 self._store.close()
                 self._store = None
             self._opens.remove()
-            log.warning("traces_given_up", reason="the disk is full; events need the space")
+            log.warning("traces_deleted", reason="the disk is full; events need the space")
 
     async def stop(self) -> None:
         """Write the queued records, and end the thread."""

@@ -59,7 +59,7 @@ class ViolationCounter:
         if not quiet:
             self._logged[key] = now
         write(
-            "not_as_planned", source=source, schema=schema, violation=kind[:LONGEST], done=done,
+            "plan_violation", source=source, schema=schema, violation=kind[:LONGEST], done=done,
             request=request, times=self.counts[key],
         )  # fmt: skip
 

@@ -124,7 +124,7 @@ async def test_a_start_waits_for_room(tmp_path: Path, disk: SmallDisk) -> None:
             (disk.folder / "spool" / name).unlink(missing_ok=True)
         disk.fill()
         async with gateway_process(config) as gateway:
-            await gateway.saw("starts_refusing")
+            await gateway.saw("waiting_for_disk_space")
             status, said = await ready(client, gateway.url)
             assert status == 503
             assert "free some space" in said

@@ -185,7 +185,7 @@ async def test_an_exception_while_an_end_is_recorded_costs_neither_a_lane_nor_it
                 lambda: worker.dead_letters.count >= len(bad) and not len(worker.queue.in_flight)
             )
             assert not disordered(vendor.accepted)
-    assert {"not_settled", "not_witnessed", "not_taken"} <= said_in(logs)
+    assert {"settle_failed", "observer_failed", "task_failed"} <= said_in(logs)
 
 
 async def test_after_an_outage_without_a_word_all_lanes_work_again(

@@ -155,7 +155,7 @@ async def test_a_reload_changes_the_plan(tmp_path: Path) -> None:
             url = f"{gateway.url}/event/track"
             async with client.post(url, json=CARD, headers=KEY) as answer:
                 assert answer.status == 200
-            line = await gateway.saw("not_as_planned")
+            line = await gateway.saw("plan_violation")
             assert (line["source"], line["schema"], line["done"]) == ("shop", "paid", "allowed")
             assert "4111 1111" not in str(line)
             path.write_text(config(tmp_path, sandbox, "refuse", NO_CARD))

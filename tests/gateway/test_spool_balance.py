@@ -67,7 +67,7 @@ def said(looks: list[Balance]) -> list[tuple[str, int]]:
         ([WELL, LOST, LOST, LOST], [("balance_wrong", 1)]),
         ([WELL, TWICE, TWICE], [("balance_wrong", -1)]),
         ([LOST, WORSE, WORSE], [("balance_wrong", 1), ("balance_wrong", 2)]),
-        ([LOST, WELL, WELL, WELL], [("balance_wrong", 1), ("balance_right", 0)]),
+        ([LOST, WELL, WELL, WELL], [("balance_wrong", 1), ("balance_restored", 0)]),
         ([LOST, WELL, LOST], [("balance_wrong", 1)]),
     ],
 )
@@ -95,7 +95,7 @@ async def test_what_is_lost_while_it_runs_is_said(spool: SqliteSpool) -> None:
     assert (wrong["event"], wrong["log_level"]) == ("balance_wrong", "error")
     counts = {"accepted": 6, "delivered": 3, "pending": 2, "unaccounted": 1}
     assert {name: wrong[name] for name in counts} == counts
-    assert (right["event"], right["destination"]) == ("balance_right", "a")
+    assert (right["event"], right["destination"]) == ("balance_restored", "a")
 
 
 async def test_an_end_ahead_of_the_cursor_that_is_reported_twice_counts_once(

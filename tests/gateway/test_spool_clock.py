@@ -162,7 +162,7 @@ async def test_a_clock_that_is_set_for_good_makes_nothing_older(
     with capture_logs() as logs:
         machine.passes(CONFIRM)
         await machine.looked_at()
-    assert [one["seconds"] for one in logs if one["event"] == "clock_was_set"] == [seconds]
+    assert [one["seconds"] for one in logs if one["event"] == "clock_changed"] == [seconds]
     oldest = (await spool.depths())["a"].oldest
     assert oldest == pytest.approx(machine.day() - CONFIRM, abs=1)
     spool = await starts()
@@ -239,10 +239,12 @@ async def test_days_without_the_gateway_count_once_the_time_has_stood(
         machine.passes(CONFIRM)
 
         async def old_expired() -> bool:
-            return await pending(spool) == 1 and "given_up" in {one["event"] for one in logs}
+            return await pending(spool) == 1 and "deliveries_evicted" in {
+                one["event"] for one in logs
+            }
 
         await eventually(old_expired)
-    said = [one for one in logs if one["event"] == "given_up"]
+    said = [one for one in logs if one["event"] == "deliveries_evicted"]
     assert sum(one["dead_letters"] for one in said) == 2
     assert {(one["destination"], one["cause"]) for one in said} == {("a", "expired")}
     assert spool.given_up()["a"].dead == 2

@@ -111,7 +111,7 @@ async def test_an_exception_in_looking_for_a_job_costs_no_lane(
         await crowd.reaches(3)
     crowd.go.set()
     await work.lanes.stop(PATIENCE)
-    assert [line["event"] for line in logs] == ["not_taken"] * 3
+    assert [line["event"] for line in logs] == ["task_failed"] * 3
 
 
 async def after_a_wait(seconds: float) -> None:

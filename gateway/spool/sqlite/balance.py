@@ -65,4 +65,4 @@ def _log_balance(name: str, balance: Balance) -> None:
         numbers = {field: getattr(balance, field) for field in Balance.__struct_fields__}
         log.error("balance_wrong", destination=name, unaccounted=balance.unaccounted, **numbers)
     else:
-        log.info("balance_right", destination=name)
+        log.info("balance_restored", destination=name)

@@ -160,7 +160,7 @@ class Evictions:
         unsaid, self._unsaid = self._unsaid, {}
         for (name, cause), found in unsaid.items():
             log.warning(
-                "given_up",
+                "deliveries_evicted",
                 destination=name,
                 cause=cause,
                 dead_letters=found.dead,

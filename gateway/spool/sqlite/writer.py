@@ -368,7 +368,7 @@ class Writer:
         """Check whether the system clock was set, and store the offset once it is trusted."""
         changed, ahead = self._clock.look(), self._clock.ahead
         if changed:
-            log.warning("clock_was_set", seconds=round(changed))
+            log.warning("clock_changed", seconds=round(changed))
         if abs(ahead - self._ahead) > SLACK:
             with self._session.writing() as connection:
                 connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (ahead,))
