@@ -9,6 +9,7 @@ import pytest
 
 from gateway import mapping
 from gateway.plugin.registry import load_plugins
+from tests.mutation.targets import modules
 
 ROOT = Path(__file__).parent.parent
 ROOMS = """
@@ -222,3 +223,8 @@ def test_every_test_states_its_rule(path: Path) -> None:
             "test_"
         ):
             assert ast.get_docstring(node), node.name
+
+
+def test_the_tests_that_must_notice_mutants_exist() -> None:
+    """`make mutate-core` names modules and tests that are there."""
+    assert modules(ROOT)

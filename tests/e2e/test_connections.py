@@ -216,17 +216,24 @@ async def test_behind_a_proxy_the_client_with_most_gives_way(tmp_path: Path) -> 
             writer.close()
 
 
+@asynccontextmanager
+async def slow_vendor() -> AsyncIterator[tuple[Vendor, asyncio.Semaphore, asyncio.Event]]:
+    """Run a vendor that counts what it is asked, and answers nothing until it is let."""
+    asked, let = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.release()
+        await let.wait()
+        writer.write(OK)
+
+    async with vendor() as upstream:
+        upstream.script = slow
+        yield upstream, asked, let
+
+
 async def test_busy_connections_are_not_cut_short(tmp_path: Path) -> None:
     """Where every connection is being answered, a new one is told to try again later."""
-    async with vendor() as upstream:
-        asked, let = asyncio.Semaphore(0), asyncio.Event()
-
-        async def slow(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            asked.release()
-            await let.wait()
-            writer.write(OK)
-
-        upstream.script = slow
+    async with slow_vendor() as (upstream, asked, let):
         config = limited(tmp_path, "max_connections = 4", f'url = "{upstream.url}"')
         get = b"GET /v1/other HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
         async with running(tmp_path, config) as run:
@@ -273,15 +280,7 @@ async def test_what_was_answered_or_left_is_held_no_more(tmp_path: Path) -> None
 
 async def test_what_waits_behind_a_slow_answer_counts_as_what_it_takes(tmp_path: Path) -> None:
     """Heads of many lines take far more memory than was sent; past the budget they are let go."""
-    async with vendor() as upstream:
-        asked, let = asyncio.Semaphore(0), asyncio.Event()
-
-        async def slow(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            asked.release()
-            await let.wait()
-            writer.write(OK)
-
-        upstream.script = slow
+    async with slow_vendor() as (upstream, asked, let):
         config = limited(tmp_path, 'max_bodies = "2MiB"', f'url = "{upstream.url}"')
         first = b"GET /v1/other HTTP/1.1\r\nhost: h\r\n\r\n"
         lines = "\r\n".join(f"x{n}: y" for n in range(200))

@@ -10,7 +10,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.spool import (
-    BacklogLimit,
     Balance,
     DeadLetterFilter,
     DeliveryRef,
@@ -23,6 +22,7 @@ from gateway.spool.sqlite.database import FILE, MIGRATIONS, connect, insert, pac
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.testing.spool.contract import entry, eventually, failed, later, pending
+from tests.gateway.opened_spool import opened_spool
 
 WELL = Balance(3, 3, 0, 0, 0, 0, 0)
 LOST = msgspec.structs.replace(WELL, delivered=2)
@@ -41,11 +41,8 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def spool(tmp_path: Path) -> AsyncIterator[SqliteSpool]:
     """Return an open spool with one destination."""
-    spool = SqliteSpool(tmp_path)
-    await spool.open()
-    await spool.register({"a": BacklogLimit()})
-    yield spool
-    await spool.close()
+    async with opened_spool(tmp_path) as spool:
+        yield spool
 
 
 def said(looks: list[Balance]) -> list[tuple[str, int]]:
@@ -201,10 +198,7 @@ async def test_a_file_of_before_begins_with_what_it_holds(
         """
         connection.executemany(letter, [("a", 2, 0), ("a", 5, 1), ("a", 6, 1), ("gone", 1, 0)])
         connection.close()
-    spool = SqliteSpool(tmp_path)
-    await spool.open()
-    try:
-        await spool.register({"a": BacklogLimit(), "b": BacklogLimit()})
+    async with opened_spool(tmp_path, destinations=("a", "b")) as spool:
         balances = await spool.balances()
         # Three entries of three are past the cursor, two of their deliveries are exceptions.
         assert balances["a"] == Balance(13, 0, 0, 0, dead_letters=3, dropped=0, pending=10)
@@ -213,5 +207,3 @@ async def test_a_file_of_before_begins_with_what_it_holds(
         await spool.settle("a", Progress(6, delivered=7))
         await spool.settle("a", Progress(done=[DeliveryRef(1, 0)], delivered=8))
         assert (await spool.balances())["a"].unaccounted == 0
-    finally:
-        await spool.close()

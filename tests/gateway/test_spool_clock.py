@@ -101,6 +101,14 @@ async def fill(spool: SqliteSpool, machine: Machine) -> None:
     await machine.looked_at()
 
 
+async def started_and_filled(starts: Starts, machine: Machine) -> SqliteSpool:
+    """Return a spool whose clock is confirmed, with something pending in each of the two ways."""
+    spool = await starts()
+    machine.passes(CONFIRM)
+    await fill(spool, machine)
+    return spool
+
+
 async def pending(spool: SqliteSpool) -> int:
     """Return how many deliveries are pending; the rest must be dead letters."""
     depth = (await spool.depths())["a"]
@@ -127,9 +135,7 @@ async def test_a_clock_that_is_set_for_some_seconds_ends_nothing(
     starts: Starts, machine: Machine, seconds: float
 ) -> None:
     """What is pending stays so, and what is accepted meanwhile gets its whole time afterwards."""
-    spool = await starts()
-    machine.passes(CONFIRM)
-    await fill(spool, machine)
+    spool = await started_and_filled(starts, machine)
     machine.sets(seconds)
     await machine.looked_at()
     await spool.append(entry("r3", a=(0,)))
@@ -154,9 +160,7 @@ async def test_a_clock_that_is_set_for_good_makes_nothing_older(
     starts: Starts, machine: Machine, seconds: float
 ) -> None:
     """What waits is as old as was counted; people are told by the new time once it has stood."""
-    spool = await starts()
-    machine.passes(CONFIRM)
-    await fill(spool, machine)
+    spool = await started_and_filled(starts, machine)
     machine.sets(seconds)
     await machine.looked_at()
     with capture_logs() as logs:
@@ -182,9 +186,7 @@ async def test_a_clock_that_is_wrong_before_the_start_ends_nothing(
     starts: Starts, machine: Machine, ahead: float
 ) -> None:
     """Neither while it is wrong, nor when it is set right, nor after another start."""
-    spool = await starts()
-    machine.passes(CONFIRM)
-    await fill(spool, machine)
+    spool = await started_and_filled(starts, machine)
     machine.sets(ahead)
     spool = await starts()
     await machine.looked_at()
@@ -207,9 +209,7 @@ async def test_a_time_that_was_wrong_before_a_crash_ends_nothing(
     starts: Starts, machine: Machine
 ) -> None:
     """A time ahead that stands in the file is not the time by which the rest ends."""
-    spool = await starts()
-    machine.passes(CONFIRM)
-    await fill(spool, machine)
+    spool = await started_and_filled(starts, machine)
     machine.sets(8 * DAY)
     spool = await starts()
     await spool.append(entry("r3", a=(0,)))
@@ -225,9 +225,7 @@ async def test_days_without_the_gateway_count_once_the_time_has_stood(
     starts: Starts, machine: Machine
 ) -> None:
     """What waited while nothing ran expires some minutes after the start, and is told."""
-    spool = await starts()
-    machine.passes(CONFIRM)
-    await fill(spool, machine)
+    spool = await started_and_filled(starts, machine)
     await spool.close()
     machine.passes(3 * DAY)
     spool = await starts()
@@ -293,9 +291,7 @@ async def test_replays_from_another_process_go_by_the_files_time(
     starts: Starts, machine: Machine, tmp_path: Path
 ) -> None:
     """After the clock was set for good, a replay counts its age from when it came back."""
-    spool = await starts()
-    machine.passes(CONFIRM)
-    await fill(spool, machine)
+    spool = await started_and_filled(starts, machine)
     machine.passes(DAY + 1)
 
     async def expired() -> bool:

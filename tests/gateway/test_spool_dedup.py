@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.spool import BacklogLimit, DedupWindow, SpoolFull, SpoolLimits
+from gateway.spool import DedupWindow, SpoolFull, SpoolLimits
 from gateway.spool.sqlite import database, vacuum, writer
 from gateway.spool.sqlite.database import MIGRATIONS, connect, insert, pack
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.sqlite import fetch
 from gateway.testing.spool.contract import ManualClock, entry, eventually, pending
+from tests.gateway.opened_spool import opened_spool
 
 MANY = 2000
 WINDOW = 60.0
@@ -29,15 +30,10 @@ async def test_spool_of_the_first_schema_is_migrated(
         insert(connection, [(1, 1.7e9, old.id, pack(old), old.request.body)])
         assert connection.pragma("user_version") == 1
         connection.close()
-    spool = SqliteSpool(tmp_path)
-    await spool.open()
-    try:
-        await spool.register({"a": BacklogLimit()})
+    async with opened_spool(tmp_path) as spool:
         assert [item.entry for item in await pending(spool, "a")] == [old]
         assert await spool.append(entry("r2", a=(0,)), None, DedupWindow({0: "m"}, WINDOW)) == 2
         assert await spool.append(entry("r3", a=(0,)), None, DedupWindow({0: "m"}, WINDOW)) == 0
-    finally:
-        await spool.close()
 
 
 @pytest.fixture
@@ -52,15 +48,12 @@ async def spool(
 ) -> AsyncIterator[SqliteSpool]:
     """Return a spool whose time is over for most of the ids that it holds."""
     monkeypatch.setattr(writer, "TICK", 0.05)
-    spool = SqliteSpool(tmp_path, clock=clock)
-    await spool.open()
-    await spool.register({"a": BacklogLimit()})
-    many = DedupWindow({i: f"m{i}" for i in range(MANY)}, WINDOW)
-    await spool.append(entry("r1", a=tuple(range(MANY))), None, many)
-    await spool.append(entry("r2", a=(0,)), None, DedupWindow({0: "young"}, WINDOW + 1))
-    assert remembered(tmp_path) == MANY + 1
-    yield spool
-    await spool.close()
+    async with opened_spool(tmp_path, clock=clock) as spool:
+        many = DedupWindow({i: f"m{i}" for i in range(MANY)}, WINDOW)
+        await spool.append(entry("r1", a=tuple(range(MANY))), None, many)
+        await spool.append(entry("r2", a=(0,)), None, DedupWindow({0: "young"}, WINDOW + 1))
+        assert remembered(tmp_path) == MANY + 1
+        yield spool
 
 
 def remembered(folder: Path) -> int:
@@ -128,15 +121,10 @@ async def test_ids_stay_within_the_bound_between_measurements(
     """Ids are counted as they come: the file's use is within ``max_bytes`` when it refuses."""
     for pause in ("TICK", "_PAUSE", "_SHRINK"):
         monkeypatch.setattr(writer, pause, 60.0)
-    spool = SqliteSpool(tmp_path, SpoolLimits(max_bytes=2_000_000))
-    await spool.open()
-    try:
-        await spool.register({"a": BacklogLimit()})
+    async with opened_spool(tmp_path, SpoolLimits(max_bytes=2_000_000)) as spool:
         with pytest.raises(SpoolFull):
             await flood(spool)
         assert 1_500_000 < used(tmp_path) <= 2_000_000
-    finally:
-        await spool.close()
 
 
 async def flood(spool: SqliteSpool) -> None:

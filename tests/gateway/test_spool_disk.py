@@ -38,6 +38,7 @@ from gateway.testing.spool.contract import (
     pending,
 )
 from tests.gateway.failing_disk import Disk
+from tests.gateway.opened_spool import opened_spool
 
 EVER = 1e12
 
@@ -59,13 +60,10 @@ def disk() -> Iterator[Disk]:
 @pytest.fixture
 async def spool(disk: Disk, tmp_path: Path) -> AsyncIterator[SqliteSpool]:
     """Return a spool on that disk with one entry and one destination."""
-    spool = SqliteSpool(tmp_path, vfs=disk.vfs)
-    await spool.open()
-    await spool.register({"a": BacklogLimit()})
-    await spool.append(entry("r1", a=(0,)))
-    yield spool
-    disk.heal()
-    await spool.close()
+    async with opened_spool(tmp_path, vfs=disk.vfs) as spool:
+        await spool.append(entry("r1", a=(0,)))
+        yield spool
+        disk.heal()
 
 
 async def healthy(spool: SqliteSpool) -> None:
@@ -293,17 +291,14 @@ async def test_a_worker_hears_what_expired_though_the_next_commit_fails(
 async def test_failing_reads_are_errors(spool: SqliteSpool, disk: Disk) -> None:
     """A read that the disk fails is an error, the next one that works ends the trouble."""
     await spool.close()
-    spool = SqliteSpool(spool._folder, vfs=disk.vfs)
-    await spool.open()
-    await spool.register({"a": BacklogLimit()})
-    disk.reading = apsw.IOError
-    with pytest.raises(SpoolError, match="check the disk"):
-        await spool.entries([1])
-    assert "check the disk" in (spool.health() or "")
-    disk.heal()
-    assert len(await pending(spool, "a")) == 1
-    await healthy(spool)
-    await spool.close()
+    async with opened_spool(spool._folder, vfs=disk.vfs) as again:
+        disk.reading = apsw.IOError
+        with pytest.raises(SpoolError, match="check the disk"):
+            await again.entries([1])
+        assert "check the disk" in (again.health() or "")
+        disk.heal()
+        assert len(await pending(again, "a")) == 1
+        await healthy(again)
 
 
 async def test_locked_file_is_an_error_and_then_works(spool: SqliteSpool, tmp_path: Path) -> None:
@@ -385,18 +380,15 @@ async def test_really_full_disk(small_disk: Path) -> None:
     """On a full file system appends fail, health says so, and space that comes back is used."""
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(300_000))
-    spool = SqliteSpool(small_disk / "spool")
-    await spool.open()
-    await spool.register({"a": BacklogLimit()})
-    kept: list[int] = []
-    with pytest.raises(SpoolError, match="free some space"):
-        await fill(spool, kept)
-    assert len(kept) > 10
-    assert "free some space" in (spool.health() or "")
-    ballast.unlink()
-    kept.append(await spool.append(entry("after", body=b"x" * 9000, a=(0,))))
-    assert [item.seq for item in await pending(spool, "a")] == kept
-    await spool.close()
+    async with opened_spool(small_disk / "spool") as spool:
+        kept: list[int] = []
+        with pytest.raises(SpoolError, match="free some space"):
+            await fill(spool, kept)
+        assert len(kept) > 10
+        assert "free some space" in (spool.health() or "")
+        ballast.unlink()
+        kept.append(await spool.append(entry("after", body=b"x" * 9000, a=(0,))))
+        assert [item.seq for item in await pending(spool, "a")] == kept
 
 
 async def fill(spool: SqliteSpool, kept: list[int]) -> None:

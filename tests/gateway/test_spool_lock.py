@@ -6,24 +6,21 @@ from pathlib import Path
 import apsw
 
 from gateway.http import Request
-from gateway.spool import BacklogLimit, Entry
+from gateway.spool import Entry
 from gateway.spool.sqlite.database import FILE
-from gateway.spool.sqlite.spool import SqliteSpool
+from tests.gateway.opened_spool import opened_spool
 
 ENTRY = Entry("r-1", "shop", Request(method="POST", url="/", body=b"{}"), {"crm": (0,)})
 
 
 async def test_an_append_waits_for_a_lock_that_another_holds(tmp_path: Path) -> None:
     """An event that comes while dead letters are moved from outside is kept a moment later."""
-    spool = SqliteSpool(tmp_path / "spool")
-    await spool.open()
-    await spool.register({"crm": BacklogLimit()})
-    other = apsw.Connection(str(tmp_path / "spool" / FILE))
-    other.execute("BEGIN IMMEDIATE")
-    appending = asyncio.ensure_future(spool.append(ENTRY))
-    done, _ = await asyncio.wait([appending], timeout=0.3)
-    assert not done, "the lock was not held"
-    other.execute("ROLLBACK")
-    other.close()
-    assert await asyncio.wait_for(appending, 10) == 1
-    await spool.close()
+    async with opened_spool(tmp_path / "spool", destinations=("crm",)) as spool:
+        other = apsw.Connection(str(tmp_path / "spool" / FILE))
+        other.execute("BEGIN IMMEDIATE")
+        appending = asyncio.ensure_future(spool.append(ENTRY))
+        done, _ = await asyncio.wait([appending], timeout=0.3)
+        assert not done, "the lock was not held"
+        other.execute("ROLLBACK")
+        other.close()
+        assert await asyncio.wait_for(appending, 10) == 1

@@ -14,6 +14,7 @@ from gateway.spool import BacklogLimit, DeliveryRef, Progress
 from gateway.spool.sqlite import database, session
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.testing.spool.contract import entry, failed, later, pending
+from tests.gateway.opened_spool import opened_spool
 
 SECTOR = 512
 EVER = 1e12
@@ -177,10 +178,7 @@ async def run_until_power_fails(disk: Disk, tmp_path: Path, seed: int) -> list[P
 async def losses(after: Path) -> list[str]:
     """Return what had been acknowledged and is not there after the power failed."""
     told = [line.split() for line in (after / "told").read_text().splitlines()]
-    spool = SqliteSpool(after)
-    await spool.open()
-    try:
-        await spool.register({"a": BacklogLimit(), "b": BacklogLimit()})
+    async with opened_spool(after, destinations=("a", "b")) as spool:
         waiting = {one.mark for one in await spool.retrying("a", EVER, 10_000)}
         dead = {one.mark for one in await spool.dead_letters(limit=10_000)}
         unread = {item.seq for item in await pending(spool, "b")}
@@ -195,8 +193,6 @@ async def losses(after: Path) -> list[str]:
             else:
                 gone = [item.entry.id for item in await spool.entries([seq])] != [more]
             lost += [f"{what} {seq} {more}"] * gone
-    finally:
-        await spool.close()
     connection = apsw.Connection(str(after / database.FILE))
     assert connection.pragma("integrity_check") == "ok"
     connection.close()

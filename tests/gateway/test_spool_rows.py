@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.spool import BacklogLimit, ConsentRecord, DeadLetterFilter
+from gateway.spool import ConsentRecord, DeadLetterFilter
 from gateway.spool.sqlite import database, writer
 from gateway.spool.sqlite.database import (
     MIGRATIONS,
@@ -20,6 +20,7 @@ from gateway.spool.sqlite.dead_letters import listing
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.sqlite import fetch
 from gateway.testing.spool.contract import ManualClock, entry, eventually, pending
+from tests.gateway.opened_spool import opened_spool
 
 
 async def test_rows_that_know_of_no_routes_are_read(
@@ -35,14 +36,9 @@ async def test_rows_that_know_of_no_routes_are_read(
         connection.execute("INSERT INTO destination(name, cursor) VALUES ('a', 0)")
         insert(connection, [(1, 1.7e9, old.id, msgspec.msgpack.encode(before), old.request.body)])
         connection.close()
-    spool = SqliteSpool(tmp_path)
-    await spool.open()
-    try:
-        await spool.register({"a": BacklogLimit()})
+    async with opened_spool(tmp_path) as spool:
         assert [item.entry for item in await pending(spool, "a")] == [old]
         assert old.route("a", 0) == ""
-    finally:
-        await spool.close()
 
 
 def test_hashes_of_users_that_anybody_can_compute_are_not_read() -> None:

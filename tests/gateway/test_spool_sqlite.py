@@ -14,7 +14,6 @@ import pytest
 
 from gateway.errors import SpoolError
 from gateway.spool import (
-    BacklogLimit,
     DeadLettersReplayed,
     DeliveryRef,
     Progress,
@@ -27,6 +26,7 @@ from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.testing.spool import SpoolSuite
 from gateway.testing.spool.contract import Notices, entry, eventually, failed, pending
+from tests.gateway.opened_spool import opened_spool
 
 
 @pytest.fixture(autouse=True)
@@ -54,26 +54,18 @@ class TestSqliteSpool(SpoolSuite):
 @pytest.fixture
 async def spool(tmp_path: Path) -> AsyncIterator[SqliteSpool]:
     """Return an open spool with one destination."""
-    spool = SqliteSpool(tmp_path)
-    await spool.open()
-    await spool.register({"a": BacklogLimit()})
-    yield spool
-    await spool.close()
+    async with opened_spool(tmp_path) as spool:
+        yield spool
 
 
 async def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
     """The folder is made with mode 0700, every file in it with 0600."""
     folder = tmp_path / "deep" / "spool"
-    spool = SqliteSpool(folder)
-    await spool.open()
-    try:
-        await spool.register({"a": BacklogLimit()})
+    async with opened_spool(folder):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
         assert {FILE, f"{FILE}-wal", "lock"} <= set(modes)
         assert set(modes.values()) == {0o600}
-    finally:
-        await spool.close()
 
 
 async def test_second_gateway_is_refused(spool: SqliteSpool, tmp_path: Path) -> None:
@@ -279,10 +271,7 @@ async def test_acknowledged_survives_kill_9(tmp_path: Path, lines: int) -> None:
     said += (await writer.stdout.read()).splitlines(keepends=True)
     await writer.wait()
     told = [line.split() for line in said if line.endswith(b"\n")]
-    spool = SqliteSpool(tmp_path)
-    await spool.open()
-    try:
-        await spool.register({"a": BacklogLimit(), "b": BacklogLimit()})
+    async with opened_spool(tmp_path, destinations=("a", "b")) as spool:
         appended = {int(seq): name.decode() for kind, seq, name in told if kind == b"appended"}
         kept = {item.seq: item.entry.id for item in await spool.entries(list(appended))}
         assert kept == appended
@@ -294,5 +283,3 @@ async def test_acknowledged_survives_kill_9(tmp_path: Path, lines: int) -> None:
         ended = {seq for _, seq in settled}
         assert not ended & {item.seq for item in await pending(spool, "b")}
         assert {one.unaccounted for one in (await spool.balances()).values()} == {0}
-    finally:
-        await spool.close()

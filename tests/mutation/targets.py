@@ -30,13 +30,13 @@ ANSWERS = (f"{G}verdicts.py", f"{G}unreadable_answers.py", f"{E}vendor_answers.p
 RENDERED = (
     f"{G}renderer.py",
     f"{E}batch.py",
-    f"{E}bounds.py",
+    f"{E}resource_limits.py",
     f"{E}client_credentials.py",
-    f"{E}lending.py",
+    f"{E}relay_credentials.py",
     f"{E}passthrough.py",
     f"{E}refused_passthrough.py",
     f"{E}upstream_answers.py",
-    f"{E}visitors_address.py",
+    f"{E}client_address.py",
 )
 SPOOL = (
     f"{G}spool_sqlite.py",
@@ -49,7 +49,7 @@ SPOOL = (
     f"{G}spool_rows.py",
     f"{G}spool_weather.py",
     f"{G}cli_dead_letters.py",
-    f"{E}bounds.py",
+    f"{E}resource_limits.py",
     f"{E}full_disk.py",
 )
 LIFE = (
@@ -62,9 +62,9 @@ LIFE = (
     f"{E}injected_faults.py",
     f"{E}keyed_sources.py",
     f"{E}reload.py",
-    f"{E}reload_reaches.py",
+    f"{E}reload_scope.py",
     f"{E}shadow_destinations.py",
-    f"{E}truthful_traces.py",
+    f"{E}trace_accuracy.py",
     f"{E}upstream_answers.py",
 )
 INGEST = (
@@ -110,7 +110,8 @@ def modules(root: Path) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for place, tests in COVERING.items():
         for name in (place, *tests):
-            if not (root / name.partition("::")[0]).exists():
+            file, _, test = name.partition("::")
+            if not (root / file).exists() or (test and test not in (root / file).read_text()):
                 raise FileNotFoundError(f"{name}, which tests/mutation/targets.py names")
         under = sorted((root / place).glob("**/*.py")) or [root / place]
         found.update({str(path.relative_to(root)): tests for path in under})
