@@ -20,13 +20,15 @@ from typing import Any, ClassVar, Final, NamedTuple, NoReturn
 import pytest
 
 from gateway.errors import Rejected, Unrenderable
+from gateway.event import Event, as_json
+from gateway.http import Request
 from gateway.plugin.sandbox import Sandbox
 from gateway.plugin.vendor import Input, Output
 
 LIMIT: Final = 5.0
 """Seconds that one call of a plugin may take; a real one takes less than a millisecond."""
-SHOWN: Final = 1000
-"""Characters of a call's arguments that a message shows."""
+SHOWN: Final = 500
+"""Characters of an argument that a message shows."""
 METHODS: Final[Mapping[type, tuple[str, ...]]] = {
     Input: (
         "credential", "relayed_credential", "needs_secret", "static_response", "decode", "read",
@@ -213,11 +215,21 @@ def _told(call: _Call, error: BaseException, what: str = "") -> str:
     own = list(_own_lines(error.__traceback__, kind))
     lines = own[::-1] or [f"{kind.__module__}: in {kind.__name__}.{call.method}"]
     first, mark, source = lines[0].partition("\n")
-    said = ", ".join(map(repr, call.args))
-    shown = said if len(said) <= SHOWN else f"{said[:SHOWN]}…"
+    said = ", ".join(map(_shown, call.args))
     below = [f"called from {line}" for line in lines[1:]]
-    whole = f"in {kind.__name__}.{call.method}({shown})"
+    whole = f"in {kind.__name__}.{call.method}({said})"
     return "\n".join([f"{first}: {what}{mark}{source}", *below, whole])
+
+
+def _shown(value: object) -> str:
+    """Return an argument of a call, as short as it can be understood."""
+    if isinstance(value, Request):
+        said = f"{value.method} {value.url} {value.body!r}"
+    elif isinstance(value, Event):
+        said = repr(as_json(value))
+    else:
+        said = repr(value)
+    return said if len(said) <= SHOWN else f"{said[:SHOWN]}…"
 
 
 def _own_lines(trace: TracebackType | None, kind: type) -> Iterator[str]:

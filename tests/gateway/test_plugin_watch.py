@@ -1,0 +1,85 @@
+"""The kit names the plugin's own line where a plugin raises or hangs, and ends soon."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli.vendors import new_vendor
+
+SECONDS = 120
+"""Within which a suite ends that takes about 20 on an idle machine, a hanging call included."""
+RAISES = 'raise KeyError("who")'
+HANGS = "while True:\n        pass"
+PLACES = {
+    "parse": ("input", "BrokenInput", "read"),
+    "answer": ("input", "BrokenInput", "accept"),
+    "render": ("output", "BrokenOutput", "select"),
+    "request": ("output", "BrokenOutput", "request"),
+    "verdict": ("output", "BrokenOutput", "verdict"),
+    "sandbox": ("sandbox", "BrokenSandbox", "respond"),
+}
+"""What may be wrong, to the module, the class and the method that is made wrong."""
+
+
+def broken(folder: Path, place: str, fault: str) -> Path:
+    """Return a new vendor's plugin with a method that begins with *fault*."""
+    plugin = folder / "broken"
+    made = CliRunner().invoke(new_vendor, ["broken", "--into", str(plugin)])
+    assert made.exit_code == 0, made.output
+    module, kind, method = PLACES[place]
+    source = plugin / f"broken/{module}.py"
+    source.write_text(
+        f"{source.read_text()}\n\ndef at_fault(*_, **__):\n    {fault}\n\n\n"
+        f"{kind}.{method} = at_fault\n"
+    )
+    return plugin
+
+
+def kit_output(plugin: Path, *options: str) -> str:
+    """Return what the tests of *plugin* print; some must fail, and none may take long."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
+        cwd=plugin, capture_output=True, text=True, timeout=2 * SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert time.monotonic() - began < SECONDS
+    return done.stdout
+
+
+def reports(said: str) -> dict[str, str]:
+    """Return what pytest printed of each test that failed, by its name."""
+    _, *found = re.split(r"^_+ (Test\w+\.test_.*|test_.*?) _+\n", said, flags=re.MULTILINE)
+    assert found, said
+    texts = (text.partition("\n=====")[0] for text in found[1::2])
+    return dict(zip(found[::2], texts, strict=True))
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [(RAISES, "KeyError: 'who'"), (HANGS, "no end after 5 s")],
+    ids=["raises", "hangs"],
+)
+def test_the_first_line_is_the_plugins(place: str, fault: str, what: str, tmp_path: Path) -> None:
+    """The report of the first failure begins with the line of the plugin, and is short."""
+    module, kind, _ = PLACES[place]
+    (report,) = reports(kit_output(broken(tmp_path, place, fault), "-x")).values()
+    first, *others = report.splitlines()
+    assert re.fullmatch(rf"broken/{module}\.py:\d+ in at_fault: {what}", first), report
+    assert len(others) < 10, report
+    assert any(line.startswith(f"in {kind}.") for line in others), report
+
+
+@pytest.mark.parametrize(("place", "fault"), [("parse", HANGS), ("verdict", RAISES)])
+def test_a_whole_suite_ends_soon(place: str, fault: str, tmp_path: Path) -> None:
+    """Each test that fails names the plugin's line, those of a running gateway included."""
+    module, _, _ = PLACES[place]
+    found = reports(kit_output(broken(tmp_path, place, fault)))
+    assert {n: t for n, t in found.items() if not t.startswith(f"broken/{module}.py:")} == {}
+    assert any(name.startswith("TestBrokenDelivery.") for name in found)
