@@ -47,7 +47,8 @@ def register_sandboxes() -> Iterable[type[Sandbox]]:  # type: ignore[empty-body]
 def event_accepted(event: Event, source: str) -> None:
     """Observe an event that is safe in the spool.
 
-    It runs after the sender has its answer. What it raises is logged.
+    It runs in the gateway's event loop, after the sender has its answer: keep it short. What it
+    raises is logged.
 
     Args:
         event: as the input read it, before any route.
@@ -61,7 +62,7 @@ def delivery_settled(
 ) -> None:
     """Observe the end of one delivery: delivered, declined, or refused into the dead letters.
 
-    What it raises is logged.
+    It runs in the gateway's event loop: keep it short. What it raises is logged.
 
     Args:
         event: as it was accepted, without the changes of the route's steps.

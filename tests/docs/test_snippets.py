@@ -31,8 +31,7 @@ PRELUDES = {
     "docs/add-a-vendor.md": """
 from typing import Any
 
-from gateway.event import Event
-from gateway.http import Request
+from gateway.plugin import Event, Request, merge_lists
 from tests.example_plugins.acme.acme.mapping import THING as PERSON, THING
 """,
     "docs/mapping.md": "from gateway.mapping import *\nfrom plugins.personaclick.mapping import *",
