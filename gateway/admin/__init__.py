@@ -1,7 +1,6 @@
-"""The admin API and the console: looking at a running gateway and steering it.
+"""The admin API and the console: show and control a running gateway.
 
-They have an address of their own, beside the one where events come in, and share nothing with the
-path of an event but the objects that they look at.
+They have their own address and share no code path with events, only the objects that they show.
 """
 
 from gateway.admin.app import AdminSite, make_app

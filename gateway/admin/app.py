@@ -45,7 +45,7 @@ class Asset(NamedTuple):
 
 
 def assets() -> dict[str, Asset]:
-    """Return the files by the paths at which they are served."""
+    """Return the console's files by path."""
     found = dict(_below(files("gateway.admin").joinpath("web"), "/console/"))
     found["/"] = found["/console/index.html"]
     return found
@@ -62,7 +62,7 @@ def _below(folder: Traversable, path: str) -> Iterator[tuple[str, Asset]]:
 
 
 def routes() -> Iterator[web.RouteDef]:
-    """Yield how the console's files are served."""
+    """Yield the routes of the console's files."""
     for path, asset in assets().items():
         yield web.get(path, _serving(asset))
 
@@ -93,18 +93,18 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )
 
 
-def make_app(desk: AdminContext) -> web.Application:
-    """Return the admin application of a gateway that runs."""
-    started = desk.gateway.config.admin or AdminConfig()
-    refusals = RefusalLog(desk.gateway.observer.counts.admin_refused)
-    guarded = auth_middleware(started, lambda: desk.gateway.config.admin, refusals)
+def make_app(context: AdminContext) -> web.Application:
+    """Return the admin application of a running gateway."""
+    started = context.gateway.config.admin or AdminConfig()
+    refusals = RefusalLog(context.gateway.observer.counts.admin_refused)
+    guarded = auth_middleware(started, lambda: context.gateway.config.admin, refusals)
     app = web.Application(middlewares=[as_problems, guarded], client_max_size=LARGEST_BODY)
-    app.add_routes(found.route(desk) for found in ENDPOINTS)
+    app.add_routes(found.route(context) for found in ENDPOINTS)
     app.add_routes(routes())
     described = orjson.dumps(document(ENDPOINTS))
 
     async def sampling(_: web.Application) -> AsyncIterator[None]:
-        task = asyncio.get_running_loop().create_task(desk.series.run(), name="admin/series")
+        task = asyncio.get_running_loop().create_task(context.series.run(), name="admin/series")
         yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -113,30 +113,30 @@ def make_app(desk: AdminContext) -> web.Application:
         return web.Response(body=described, headers=JSON)
 
     app.cleanup_ctx.append(sampling)
-    app.on_shutdown.append(desk.streams.close)
+    app.on_shutdown.append(context.streams.close)
     app.on_response_prepare.append(harden)
     app.router.add_get(f"{PREFIX}/openapi.json", openapi)
-    add_pages(app, desk.gateway, metrics=True)
+    add_pages(app, context.gateway, metrics=True)
     return app
 
 
 class AdminSite:
-    """The admin application, listening where the configuration says; nothing without one."""
+    """Runs the admin application on its configured address; does nothing without one."""
 
-    def __init__(self, desk: AdminContext) -> None:
+    def __init__(self, context: AdminContext) -> None:
         self._runner: web.AppRunner | None = None
-        self._desk = desk
+        self._context = context
 
     async def start(self, config: AdminConfig | None) -> None:
         """Listen.
 
         Raises:
-            OSError: the address cannot be had.
+            OSError: the address is not available.
         """
         if config is None:
             return
         self._runner = web.AppRunner(
-            make_app(self._desk), access_log=None, handle_signals=False, shutdown_timeout=1
+            make_app(self._context), access_log=None, handle_signals=False, shutdown_timeout=1
         )
         await self._runner.setup()
         await web.TCPSite(self._runner, *config.address).start()
@@ -144,6 +144,6 @@ class AdminSite:
             log.info("admin_listening", host=host, port=port, token=config.token is not None)
 
     async def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._runner is not None:
             await self._runner.cleanup()

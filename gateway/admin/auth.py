@@ -1,4 +1,4 @@
-"""Who may call the admin API: by its own names, with the token, and on nobody else's behalf."""
+"""Authorize calls of the admin API by host name, token and origin."""
 
 import hmac
 import ipaddress
@@ -17,25 +17,26 @@ from gateway.log_limit import LogLimit
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER = "x-gateway-admin"
-"""The header of every call that changes something. A page of another origin can send it only after
-a preflight (https://fetch.spec.whatwg.org/#cors-preflight-fetch), which is never granted."""
+"""Required in every call that changes something. A page of another origin can send it only after a
+preflight (https://fetch.spec.whatwg.org/#cors-preflight-fetch), which is never granted."""
 OPEN = frozenset({"/healthz", "/readyz", "/api/v1/openapi.json"})
-"""What needs no token, beside the console's own files: none of it says anything of the events."""
+"""Paths that need no token, in addition to the console's files; none reveals anything about
+events."""
 REASONS = {401: "token", 403: "origin", 421: "host"}
-"""Why somebody is turned away, by the status that they read."""
+"""Reasons of rejections by status."""
 QUIET = 60.0
-"""Seconds in which those who are turned away for the same reason are logged once."""
+"""Seconds between two log lines about rejections for the same reason."""
 _PORT = re.compile(r":[0-9]*\Z")
 
 log = structlog.get_logger()
 
 
 class RefusalLog:
-    """Those who were turned away: each is counted, and now and then one is logged.
+    """Counts rejected calls, and logs some of them.
 
     Args:
-        counts: how many, by why.
-        clock: tells the time, in seconds.
+        counts: the counter, by reason.
+        clock: returns seconds; monotonic.
     """
 
     def __init__(self, counts: Counter[str], clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,9 +44,9 @@ class RefusalLog:
         self._lines = LogLimit(1, QUIET, clock)
 
     def note(self, request: web.Request, problem: ApiProblem) -> None:
-        """Note that *request* met *problem*.
+        """Record that *request* was rejected with *problem*.
 
-        One without any token is how everybody begins who opens the console, and is not logged.
+        Calls without a token are not logged: everybody who opens the console begins with one.
         """
         why = REASONS.get(problem.status)
         if why is None:
@@ -66,12 +67,12 @@ class RefusalLog:
 def auth_middleware(
     started: AdminConfig, present: Callable[[], AdminConfig | None], refusals: RefusalLog
 ) -> Middleware:
-    """Return the middleware that turns others away.
+    """Return the middleware that rejects unauthorized calls.
 
     Args:
-        started: the configuration with which the address was opened.
-        present: returns the one in effect, which a reload may have changed.
-        refusals: notes those whom it turns away.
+        started: the configuration at the start, whose address is open.
+        present: returns the configuration in effect, which a reload may have changed.
+        refusals: records rejected calls.
     """
 
     @web.middleware
@@ -87,10 +88,10 @@ def auth_middleware(
 
 
 def check(http: web.Request, admin: AdminConfig) -> None:
-    """Check that a call may be made.
+    """Check that a call is authorized.
 
     Raises:
-        Problem: it may not.
+        ApiProblem: it is not.
     """
     check_host(http, admin)
     if http.path.startswith("/api/") or http.path == "/metrics":
@@ -100,43 +101,45 @@ def check(http: web.Request, admin: AdminConfig) -> None:
 
 
 def in_force(started: AdminConfig, present: AdminConfig | None) -> AdminConfig:
-    """Return whom to let in.
+    """Return the configuration to authorize calls with.
 
-    The address stays the one that was opened, whatever a reload says of it, so that a token that
-    it needs is not forgotten by a configuration that would need none at another address.
+    The open address stays the one from the start, whatever a reload says. So its token stays
+    required even if the new configuration has none because its new address would need none.
 
     Raises:
-        Problem: the configuration has no admin API any more.
+        ApiProblem: the configuration no longer has an admin API.
     """
     if present is None:
-        raise ApiProblem(503, "the configuration has no [admin] any more; this ends when it stops")
+        raise ApiProblem(
+            503, "the configuration no longer has [admin]; the API ends when the gateway stops"
+        )
     if present.token is None and not started.address.loopback:
         return present.model_copy(update={"token": started.token})
     return present
 
 
 def check_host(http: web.Request, admin: AdminConfig) -> None:
-    """Check that the gateway is called by a name of its own.
+    """Check that the gateway is called under one of its own names.
 
-    A web page whose name is made to lead here would be of the same origin as what it asks for
-    ("DNS rebinding"); it comes with that name in ``host``. An address is no such name.
+    This prevents DNS rebinding: a web page whose name is made to resolve to the gateway would have
+    the same origin as the gateway. Its requests have that name in ``host``; IP addresses are safe.
 
     Raises:
-        Problem: it is not.
+        ApiProblem: the name is unknown.
     """
     host = http.headers.get("host", "").lower()
     name = _PORT.sub("", host)
     if name == "localhost" or name in admin.hosts or _is_address(name):
         return
-    what = f"called as {name!r}, which is none of its names; add it to hosts in [admin]"
+    what = f"called as {name!r}, which is not a known name; add it to hosts in [admin]"
     raise ApiProblem(421, what)
 
 
 def _is_address(name: str) -> bool:
-    """Tell whether *name* is an address as RFC 3986, section 3.2.2 writes it in a URL.
+    """Return whether *name* is an IP address as RFC 3986, section 3.2.2 writes it in a URL.
 
-    A zone, as in ``fe80::1%eth0``, means something on the caller's machine only, and no client
-    sends it (RFC 6874 is withdrawn): one that does is refused.
+    A zone, as in ``fe80::1%eth0``, has a meaning only on the caller's machine, and no client sends
+    it (RFC 6874 is withdrawn); it is rejected.
     """
     bare = name.removeprefix("[").removesuffix("]")
     try:
@@ -149,24 +152,24 @@ def _is_address(name: str) -> bool:
 
 
 def check_intent(http: web.Request) -> None:
-    """Check that no page of another origin makes a browser change something.
+    """Check that a changing call does not come from a page of another origin.
 
     Raises:
-        Problem: it may be one.
+        ApiProblem: it may.
     """
     if http.method in SAFE:
         return
     if http.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-        raise ApiProblem(403, "pages of other origins may not call this")
+        raise ApiProblem(403, "web pages of other origins must not call this")
     if http.headers.get(CSRF_HEADER) != "1":
-        raise ApiProblem(403, f"calls that change something need the header {CSRF_HEADER}: 1")
+        raise ApiProblem(403, f"this call needs the header {CSRF_HEADER}: 1")
 
 
 def check_token(http: web.Request, admin: AdminConfig) -> None:
     """Check the token of a call.
 
     Raises:
-        Problem: there is none, or another one.
+        ApiProblem: it is missing or wrong.
     """
     if admin.token is None:
         return
@@ -174,5 +177,5 @@ def check_token(http: web.Request, admin: AdminConfig) -> None:
     known = admin.token.get_secret_value().encode()
     shown = token.strip().encode("utf-8", "surrogateescape")
     if scheme.lower() != "bearer" or not hmac.compare_digest(shown, known):
-        what = "the token of [admin] is needed; send it as authorization: Bearer TOKEN"
+        what = "the token in [admin] is required; send it as authorization: Bearer TOKEN"
         raise ApiProblem(401, what, headers={"www-authenticate": 'Bearer realm="gateway admin"'})

@@ -1,4 +1,4 @@
-"""What every endpoint works with: the gateway, problems (RFC 9457), event streams."""
+"""Shared by all endpoints: the gateway, problem responses (RFC 9457), and event streams."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What went wrong (RFC 9457)."""
+    """An error (RFC 9457)."""
 
     title: str
     """The status in words."""
@@ -36,17 +36,17 @@ class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str
     """What is wrong, and what to do."""
     problems: tuple[str, ...] = ()
-    """Where there are several: each, such as the findings in a configuration file."""
+    """Single problems if there are several, such as those of a configuration file."""
 
 
 class ApiProblem(Exception):
-    """A request that ends in an error, on purpose.
+    """An expected error.
 
     Attributes:
-        status: of the answer.
+        status: the status of the response.
         detail: what is wrong, and what to do.
-        problems: each of them, where there are several.
-        headers: of the answer.
+        problems: single problems if there are several.
+        headers: additional headers of the response.
     """
 
     def __init__(
@@ -64,19 +64,19 @@ class ApiProblem(Exception):
         self.headers = headers or {}
 
     def answer(self) -> web.Response:
-        """Return the problem as an answer."""
+        """Return the problem as a response."""
         title = HTTPStatus(self.status).phrase
-        said = ProblemDetails(title, self.status, self.detail, self.problems)
+        details = ProblemDetails(title, self.status, self.detail, self.problems)
         return web.Response(
             status=self.status,
-            body=orjson.dumps(msgspec.to_builtins(said)),
+            body=orjson.dumps(msgspec.to_builtins(details)),
             headers={**self.headers, "content-type": CONTENT_TYPE},
         )
 
 
 @web.middleware
 async def as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer whatever goes wrong as a problem; what nobody foresaw is logged."""
+    """Convert every exception to a problem response; log unexpected ones."""
     try:
         return await handler(request)
     except ApiProblem as problem:
@@ -98,34 +98,34 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
         return ApiProblem(error.status, _detail(request, error), headers=kept).answer()
     except Exception as error:
         if isinstance(error, RecursionError) and request.body_exists:
-            # The parser has no other bound.
-            detail = "the body is nested too deeply to be read; send it with fewer levels"
+            # The JSON parser has no limit of its own.
+            detail = "the body is nested too deeply; use fewer levels"
             return ApiProblem(HTTPStatus.BAD_REQUEST, detail).answer()
         log.exception("admin_failed", method=request.method, path=request.path)
-        detail = "the gateway made a mistake; its log has the details"
+        detail = "internal error; see admin_failed in the gateway's log"
         return ApiProblem(SERVER_ERROR, detail).answer()
 
 
 def _detail(request: web.Request, error: web.HTTPException) -> str:
     if error.status == HTTPStatus.NOT_FOUND:
-        return f"there is nothing at {request.path}; /api/v1/openapi.json lists what there is"
+        return f"there is nothing at {request.path}; see /api/v1/openapi.json for all paths"
     if isinstance(error, web.HTTPMethodNotAllowed):
-        return f"{request.path} takes {', '.join(sorted(error.allowed_methods))} only"
+        return f"{request.path} allows only {', '.join(sorted(error.allowed_methods))}"
     return error.reason
 
 
 MOST = 32
-"""Streams that may be open at once: each costs the loop something for every event."""
+"""Streams that may be open at once; each costs time for every event."""
 RETRY_AFTER = 15
 HEARTBEAT = 15.0
-"""Seconds of silence after which a stream is tested, so that one nobody reads comes to its end."""
+"""Seconds without data after which a comment is sent, so that a dead connection is noticed."""
 HEADERS = {"content-type": "text/event-stream", "cache-control": "no-store"}
 
 T = TypeVar("T")
 
 
 async def with_heartbeat(source: AsyncIterator[T]) -> AsyncIterator[T | None]:
-    """Yield what *source* yields, and None wherever it has nothing for a while."""
+    """Yield the items of *source*, and None after each `HEARTBEAT` without an item."""
     coming: asyncio.Future[T] | None = None
     try:
         while True:
@@ -147,7 +147,7 @@ async def with_heartbeat(source: AsyncIterator[T]) -> AsyncIterator[T | None]:
 
 
 class EventStreams:
-    """The streams that are open, so that they can be ended before the server stops."""
+    """The open streams; they are ended before the server stops."""
 
     def __init__(self) -> None:
         self._open: set[_Open] = set()
@@ -155,10 +155,10 @@ class EventStreams:
     async def send(
         self, http: web.Request, parts: AsyncIterator[bytes | None]
     ) -> web.StreamResponse:
-        """Send *parts* as they come, until they end, the reader leaves, or the server stops.
+        """Send *parts* until they end, the client disconnects, or the server stops.
 
         Raises:
-            Problem: as many are open as may be.
+            ApiProblem: too many streams are open.
         """
         opened = self._admit(http)
         try:
@@ -181,13 +181,13 @@ class EventStreams:
                 raise
 
     def _admit(self, http: web.Request) -> "_Open":
-        """Count one more stream; those that nobody reads any more are ended and do not count."""
+        """Register a stream; streams whose clients are gone are ended and do not count."""
         read = [one for one in self._open if one.read]
         if len(self._open) >= MOST:
             for one in self._open.difference(read):
                 one.end()
         if len(read) >= MOST:
-            detail = f"{MOST} streams are open, which is as many as may be; end one, then try again"
+            detail = f"{MOST} streams are open, which is the limit; close one and try again"
             raise ApiProblem(503, detail, headers={"retry-after": str(RETRY_AFTER)})
         opened = _Open(http.transport)
         self._open.add(opened)
@@ -195,7 +195,7 @@ class EventStreams:
 
     async def _copy(self, stream: web.StreamResponse, parts: AsyncIterator[bytes | None]) -> None:
         with contextlib.suppress(ConnectionError):
-            await stream.write(b": here it begins\n\n")
+            await stream.write(b": the stream begins\n\n")
             async for part in parts:
                 await stream.write(part or b": nothing new\n\n")
 
@@ -207,7 +207,7 @@ class EventStreams:
 
 
 class _Open:
-    """A stream that is open."""
+    """An open stream."""
 
     def __init__(self, transport: asyncio.Transport | None) -> None:
         self._transport = transport
@@ -215,24 +215,24 @@ class _Open:
 
     @property
     def read(self) -> bool:
-        """Tell whether its reader is there, as far as is known."""
+        """Return whether the client is still connected, as far as is known."""
         return self._transport is not None and not self._transport.is_closing()
 
     def end(self) -> None:
-        """End it, once it has begun."""
+        """End the stream if it has started."""
         if self.task is not None:
             self.task.cancel()
 
 
 class AdminContext:
-    """The running gateway, as those see it who look after it.
+    """The running gateway for the endpoints.
 
     Attributes:
-        gateway: what is looked at.
-        reloading: reads its configuration again.
-        started: Unix seconds at which the gateway began.
-        series: what happened in the last hour.
-        streams: those who watch now.
+        gateway: the gateway.
+        reloading: reloads its configuration.
+        started: Unix seconds at which the gateway started.
+        series: samples of the last hour.
+        streams: the open streams.
     """
 
     def __init__(self, gateway: "Gateway", reloading: Reloader) -> None:
@@ -243,26 +243,26 @@ class AdminContext:
         self.streams = EventStreams()
 
     def hide(self, text: str) -> str:
-        """Return *text* without the credentials of the configuration in effect."""
+        """Return *text* without the configured credentials."""
         return self.gateway.observer.redactor.text(text)
 
     def worker(self, name: str) -> Worker:
         """Return the worker of a destination.
 
         Raises:
-            UnknownName: there is none, or a reload is just removing it.
+            UnknownName: there is no such destination, or a reload is removing it.
         """
         workers = self.gateway.workers
         check_name("destination", name, workers.keys() & self.gateway.config.destinations.keys())
         return workers[name]
 
     async def check_names(self, source: str | None, destination: str | None) -> None:
-        """Check the names by which somebody selects; None selects all.
+        """Check the names in a filter; None selects all.
 
-        Names that only traces or the spool still have are valid, too.
+        Names that only traces or the spool still have are valid too.
 
         Raises:
-            UnknownName: one does not exist.
+            UnknownName: a name does not exist.
         """
         gateway = self.gateway
         find = gateway.observer.traces.find

@@ -1,4 +1,4 @@
-"""Destinations: how they are doing; pausing, resuming and draining them."""
+"""Endpoints for destinations: show, pause, resume and drain them."""
 
 import asyncio
 import contextlib
@@ -18,69 +18,68 @@ from gateway.suggestions import check_name
 UNKNOWN = {404: "There is no such destination."}
 
 _PATIENCE = 1.0
-"""Seconds to wait for the balances; a disk that hangs would keep everybody waiting."""
+"""Seconds to wait for the balances, since a disk may hang."""
 
 log = structlog.get_logger()
 
 
 class Accounts(msgspec.Struct, frozen=True):
-    """What became of every delivery that was accepted for a destination, restarts included."""
+    """All deliveries that were accepted for a destination, by outcome, across restarts."""
 
     accepted: int
     delivered: int
     declined: int
     shadowed: int
     dead_letters: int
-    """Those that exist."""
+    """Present dead letters."""
     dropped: int
-    """Thrown away: dead letters by an operator, or for want of room."""
+    """Deleted dead letters, and deliveries dropped for lack of space."""
     pending: int
-    """Deliveries that are pending."""
+    """Pending deliveries."""
     unaccounted: int
-    """Accepted, and none of the others: 0, or something was lost."""
+    """Accepted deliveries with no other outcome: other than 0, some were lost."""
 
 
 class Destination(msgspec.Struct, frozen=True):
-    """A destination, and how it is doing. The counts are since its worker began."""
+    """A destination and its state. The counts start with its worker."""
 
     name: str
     vendor: str
     url: str
     shadow: bool
-    """It only looks on: nothing is sent, and its events are counted apart."""
+    """It is a shadow: nothing is delivered, and its events are counted separately."""
     state: Literal["delivering", "paused", "half_open", "open"]
-    """``open``: its circuit is, and nothing is tried for a while; ``half_open``: one attempt
-    probes whether it is well again."""
+    """``open``: the circuit breaker is open, and nothing is sent for a while; ``half_open``: one
+    attempt probes whether the destination works again."""
     reason: str
-    """Why it is in trouble; empty where it is not."""
+    """Why it fails; empty if it does not."""
     refuses_reason: str
-    """Why no new events are taken for it; empty where they are."""
+    """Why no new events are accepted for it; empty if they are."""
     paused_until: float | None
-    """Unix seconds until which the vendor asked for no attempts; null where it did not."""
+    """Unix seconds until which the vendor asked for no attempts; null if it did not."""
     delivered: int
     declined: int
     dead_lettered: int
-    """Deliveries that became dead letters since the start, whether the worker or the spool gave
-    them up."""
+    """Deliveries that became dead letters since the start."""
     dropped: int
-    """Deliveries that were given up for want of room, without a dead letter, since the start."""
+    """Deliveries that were dropped for lack of space, without a dead letter, since the start."""
     retried: int
     shadowed: int
-    """Events that it looked at, as a shadow."""
+    """Events that it compared as a shadow."""
     in_flight: int
     """Jobs of its worker in memory."""
     backlog: int
-    """Requests in the log that are pending for it, those in flight included."""
+    """Requests in the log that are pending for it, including those in flight."""
     retrying: int
     """Deliveries that wait for their next attempt."""
     parked: int
     """Deliveries that wait behind an earlier one of the same user."""
     dead_letters: int
     oldest: float | None
-    """Unix seconds at which the oldest pending event came; null where nothing is pending."""
+    """Unix seconds at which the oldest pending event arrived; null if nothing is pending."""
     concurrency: int
     rate: float | None
-    """The most attempts a second; null where there is no limit."""
+    """Maximum attempts per second; null without a limit."""
     max_backlog: int | None
     balance: Accounts | None
     """accepted = delivered + declined + shadowed + dead_letters + dropped + pending + unaccounted;
@@ -94,7 +93,7 @@ class Destinations(msgspec.Struct, frozen=True):
 
 
 async def balances(spool: Spool) -> dict[str, Balance]:
-    """Return the balances; none while the disk does not serve, for which nobody is to wait."""
+    """Return the balances; empty while the disk fails or hangs."""
     with contextlib.suppress(SpoolError, TimeoutError):
         async with asyncio.timeout(_PATIENCE):
             return await spool.balances()
@@ -108,13 +107,13 @@ def _accounts(balance: Balance | None) -> Accounts | None:
 
 
 def described(
-    desk: AdminContext, name: str, depth: QueueDepth, balance: Balance | None
+    context: AdminContext, name: str, depth: QueueDepth, balance: Balance | None
 ) -> Destination:
-    """Return how a destination is doing."""
-    worker = desk.worker(name)
-    config = desk.gateway.config.destinations[name]
+    """Return a destination with its state."""
+    worker = context.worker(name)
+    config = context.gateway.config.destinations[name]
     state = worker.status()
-    given_up = desk.gateway.spool.given_up().get(name, GivenUp())
+    given_up = context.gateway.spool.given_up().get(name, GivenUp())
     circuit: Literal["delivering", "half_open", "open"] = (
         "delivering" if state.circuit == "closed" else state.circuit
     )
@@ -125,7 +124,7 @@ def described(
         shadow=bool(config.shadow),
         state="paused" if state.paused else circuit,
         reason=state.reason,
-        refuses_reason=desk.gateway.refusing().get(name, ""),
+        refuses_reason=context.gateway.refusing().get(name, ""),
         paused_until=time.time() + state.paused_for if state.paused_for else None,
         delivered=state.delivered,
         declined=state.declined,
@@ -146,71 +145,73 @@ def described(
     )
 
 
-async def listed(desk: AdminContext) -> list[Destination]:
-    """Return all destinations that have a worker now."""
-    depths = await desk.gateway.spool.depths()
-    held = await balances(desk.gateway.spool)
-    names = [name for name in desk.gateway.config.destinations if name in desk.gateway.workers]
-    return [described(desk, n, depths[n], held.get(n)) for n in names if n in depths]
+async def listed(context: AdminContext) -> list[Destination]:
+    """Return all destinations that have a worker."""
+    depths = await context.gateway.spool.depths()
+    held = await balances(context.gateway.spool)
+    names = [
+        name for name in context.gateway.config.destinations if name in context.gateway.workers
+    ]
+    return [described(context, n, depths[n], held.get(n)) for n in names if n in depths]
 
 
 @endpoint("GET", "/destinations")
-async def list_destinations(desk: AdminContext) -> Destinations:
-    """List the destinations and how they are doing."""
-    return Destinations(await listed(desk))
+async def list_destinations(context: AdminContext) -> Destinations:
+    """List the destinations with their states."""
+    return Destinations(await listed(context))
 
 
 @endpoint("GET", "/destinations/{name}", refuses=UNKNOWN)
-async def show_destination(desk: AdminContext, name: Name) -> Destination:
+async def show_destination(context: AdminContext, name: Name) -> Destination:
     """Show one destination."""
-    return await _shown(desk, name)
+    return await _shown(context, name)
 
 
-async def _shown(desk: AdminContext, name: str) -> Destination:
-    depths = await desk.gateway.spool.depths()
-    held = await balances(desk.gateway.spool)
-    desk.worker(name)  # a reload may have removed it meanwhile
+async def _shown(context: AdminContext, name: str) -> Destination:
+    depths = await context.gateway.spool.depths()
+    held = await balances(context.gateway.spool)
+    context.worker(name)  # a reload may have removed it meanwhile
     check_name("destination", name, depths)
-    return described(desk, name, depths[name], held.get(name))
+    return described(context, name, depths[name], held.get(name))
 
 
 @endpoint("POST", "/destinations/{name}/pause", refuses=UNKNOWN)
-async def pause_destination(desk: AdminContext, name: Name) -> Destination:
+async def pause_destination(context: AdminContext, name: Name) -> Destination:
     """Pause a destination.
 
-    What is on its way arrives; everything else waits in the spool until it is resumed, over
-    reloads and restarts. The bounds of the spool hold meanwhile.
+    Attempts in progress finish; everything else waits in the spool until the destination is
+    resumed, across reloads and restarts. The limits of the spool still apply.
     """
-    desk.worker(name)
-    await desk.gateway.spool.pause(name, paused=True)
-    desk.worker(name).pause()
+    context.worker(name)
+    await context.gateway.spool.pause(name, paused=True)
+    context.worker(name).pause()
     log.info("destination_paused", destination=name)
-    return await _shown(desk, name)
+    return await _shown(context, name)
 
 
 @endpoint("POST", "/destinations/{name}/resume", refuses=UNKNOWN)
-async def resume_destination(desk: AdminContext, name: Name) -> Destination:
+async def resume_destination(context: AdminContext, name: Name) -> Destination:
     """Resume a paused destination."""
-    desk.worker(name)
-    await desk.gateway.spool.pause(name, paused=False)
-    desk.worker(name).pause(paused=False)
+    context.worker(name)
+    await context.gateway.spool.pause(name, paused=False)
+    context.worker(name).pause(paused=False)
     log.info("destination_resumed", destination=name)
-    return await _shown(desk, name)
+    return await _shown(context, name)
 
 
 @endpoint("POST", "/destinations/{name}/drain", refuses=UNKNOWN | {409: "It is paused."})
-async def drain_destination(desk: AdminContext, name: Name) -> Destination:
-    """Try everything that is pending for a destination now.
+async def drain_destination(context: AdminContext, name: Name) -> Destination:
+    """Attempt all pending deliveries of a destination now.
 
-    Retries do not wait for their time, nor attempts for the circuit or for what the vendor asked
-    for; the rate limit stays. New events are taken as ever.
+    Waits before retries, an open circuit breaker and a pause requested by the vendor are ignored;
+    the rate limit still applies. New events are accepted as usual.
     """
-    worker = desk.worker(name)
+    worker = context.worker(name)
     if worker.paused:
         raise ApiProblem(409, f"{name} is paused; resume it, then drain it")
     await worker.drain()
     log.info("destination_drained", destination=name)
-    return await _shown(desk, name)
+    return await _shown(context, name)
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (

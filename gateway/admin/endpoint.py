@@ -1,7 +1,6 @@
-"""An endpoint of the admin API, and the OpenAPI document made of all endpoints.
+"""Define endpoints of the admin API, and make the OpenAPI document from them.
 
-The same annotations check what comes in and describe it in the OpenAPI document, so that neither
-can say what the other does not.
+The same annotations validate requests and describe them in the document, so the two cannot differ.
 """
 
 import ast
@@ -29,7 +28,7 @@ def plain(docstring: str) -> str:
 
 
 def structs(kind: Any) -> Iterator[type[msgspec.Struct]]:
-    """Yield the structs that *kind* is made of, itself and those within."""
+    """Yield the structs in *kind*, itself and nested ones."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         yield kind
         for hint in get_type_hints(kind).values():
@@ -39,7 +38,7 @@ def structs(kind: Any) -> Iterator[type[msgspec.Struct]]:
 
 
 def said(kind: type[msgspec.Struct]) -> dict[str, str]:
-    """Return the fields of a struct, inherited ones included, to what their docstrings say."""
+    """Return the docstrings of a struct's fields, inherited ones included, by field."""
     found: dict[str, str] = {}
     for one in reversed(kind.__mro__):
         if issubclass(one, msgspec.Struct) and one is not msgspec.Struct:
@@ -67,20 +66,20 @@ _encode = msgspec.json.Encoder(enc_hook=digits).encode
 class Endpoint(NamedTuple):
     """One operation.
 
-    Its parameters after the desk are the variables of the path, by name, ``query`` (a struct) for
-    the query string, and ``body`` (a struct) for a JSON body.
+    The parameters of ``serve`` after the context are the variables of the path by name, ``query``
+    (a struct) for the query string, and ``body`` (a struct) for a JSON body.
     """
 
     method: str
     path: str
     serve: Callable[..., Awaitable[Any]]
     takes: Mapping[str, Any]
-    """Parameters to their annotations."""
+    """The annotations of the parameters."""
     gives: Any
     refuses: Mapping[int, str]
-    """Statuses of its own to when they come."""
+    """Its own error statuses, with when they occur."""
     streams: str = ""
-    """The content type of an answer that is no JSON, which ``serve`` writes by itself."""
+    """The content type of a response that is not JSON and that ``serve`` writes itself."""
 
     @property
     def variables(self) -> list[str]:
@@ -97,31 +96,31 @@ class Endpoint(NamedTuple):
         """Return the rest of its docstring."""
         return plain((inspect.getdoc(self.serve) or "").partition("\n")[2])
 
-    def route(self, desk: AdminContext) -> web.RouteDef:
-        """Return how aiohttp serves it."""
+    def route(self, context: AdminContext) -> web.RouteDef:
+        """Return the aiohttp route."""
 
         async def served(http: web.Request) -> web.StreamResponse:
             given = self._given(http, await _body(http) if "body" in self.takes else b"")
             if self.streams:
-                answered: web.StreamResponse = await self.serve(desk, http, **given)
+                answered: web.StreamResponse = await self.serve(context, http, **given)
                 return answered
-            answer = await self.serve(desk, **given)
+            answer = await self.serve(context, **given)
             return web.Response(body=_encode(answer), headers=JSON)
 
         return web.route(self.method, PREFIX + self._pattern(), served)
 
     def _pattern(self) -> str:
-        # A number and a word may stand in the same place of two paths.
+        # Two paths may differ only in a number and a word at the same place.
         return _VARIABLE.sub(
             lambda found: f"{{{found[1]}:[0-9]+}}" if _counts(self.takes[found[1]]) else found[0],
             self.path,
         )
 
     def _given(self, http: web.Request, body: bytes) -> dict[str, Any]:
-        """Return what *http* says, as the types that are wanted.
+        """Return the arguments from *http*, converted to their types.
 
         Raises:
-            Problem: it cannot be said so.
+            ApiProblem: a value is invalid.
         """
         given: dict[str, Any] = {}
         for name, kind in self.takes.items():
@@ -139,7 +138,7 @@ class Endpoint(NamedTuple):
 
 
 def _whole(value: Any) -> Any:
-    """Return JSON values with 1.0 as 1, which JSON Schema takes for the same integer."""
+    """Return JSON values with 1.0 as 1: in JSON Schema both are the same integer."""
     if isinstance(value, dict):
         return {name: _whole(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -152,14 +151,14 @@ def _counts(kind: Any) -> bool:
 
 
 def _once(http: web.Request) -> dict[str, str]:
-    """Return the query string.
+    """Return the parameters of the query string.
 
     Raises:
-        Problem: a name stands twice in it.
+        ApiProblem: a name occurs twice.
     """
     twice = {name for name in http.query if len(http.query.getall(name)) > 1}
     if twice:
-        raise ApiProblem(400, f"query: {', '.join(sorted(twice))}: say it once")
+        raise ApiProblem(400, f"query: {', '.join(sorted(twice))} occurs twice; give it once")
     return dict(http.query)
 
 
@@ -172,12 +171,12 @@ async def _body(http: web.Request) -> bytes:
 def endpoint(
     method: str, path: str, *, refuses: Mapping[int, str] | None = None, streams: str = ""
 ) -> Callable[[Callable[..., Awaitable[Any]]], Endpoint]:
-    """Return what makes an endpoint of a coroutine."""
+    """Return a decorator that makes an endpoint of a coroutine."""
 
     def made(serve: Callable[..., Awaitable[Any]]) -> Endpoint:
         hints = get_type_hints(serve, include_extras=True)
         gives = hints.pop("return")
-        takes = {name: kind for name, kind in hints.items() if name not in {"desk", "http"}}
+        takes = {name: kind for name, kind in hints.items() if name not in {"context", "http"}}
         return Endpoint(method, path, serve, takes, gives, refuses or {}, streams)
 
     return made
@@ -186,18 +185,18 @@ def endpoint(
 REF = "#/components/schemas/{name}"
 ALWAYS = {
     401: "The token is missing or wrong.",
-    421: "The gateway is called by a name that is not in `hosts`.",
-    503: "The spool, or the file of traces, cannot serve now.",
+    421: "The gateway is called under a name that is not in `hosts`.",
+    503: "The spool or the traces' file cannot be used now.",
 }
 INFO = {
     "title": "Gateway admin API",
-    "description": "Looking at a running gateway, and steering it. See docs/admin.md.",
+    "description": "Show and control a running gateway. See docs/admin.md.",
     "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
 }
 
 
 def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
-    """Return the document of *endpoints*."""
+    """Return the OpenAPI document of *endpoints*."""
     endpoints = list(endpoints)
     kinds = [ProblemDetails, *(kind for found in endpoints for kind in _kinds(found))]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=REF)
@@ -239,7 +238,7 @@ def _operation(
 ) -> dict[str, Any]:
     refusals = {**ALWAYS, **found.refuses}
     if found.takes:
-        refusals[400] = "The request cannot be read, or names something that does not exist."
+        refusals[400] = "The request is invalid, or names something that does not exist."
     operation: dict[str, Any] = {
         "operationId": found.serve.__name__,
         "summary": found.summary,
@@ -250,14 +249,14 @@ def _operation(
         operation["description"] = found.description
     if found.method not in SAFE:
         refusals[403] = (
-            f"The header {CSRF_HEADER} is missing, or the caller is a page of another origin."
+            f"The header {CSRF_HEADER} is missing, or the call comes from a page of another origin."
         )
         constant = {"type": "string", "const": "1"}
         operation["parameters"].append(
             {"name": CSRF_HEADER, "in": "header", "required": True, "schema": constant}
         )
     if "body" in found.takes:
-        refusals |= {413: "The body is too large.", 415: "The body is no JSON."}
+        refusals |= {413: "The body is too large.", 415: "The body is not JSON."}
         operation["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": shown["body"]}},
@@ -273,8 +272,8 @@ def _operation(
 
 def _good(found: Endpoint, shown: Mapping[str, Any]) -> dict[str, Any]:
     if found.streams:
-        return {"description": "As it happens.", "content": {found.streams: {}}}
-    return {"description": "Done.", "content": {"application/json": {"schema": shown["return"]}}}
+        return {"description": "A stream of events.", "content": {found.streams: {}}}
+    return {"description": "Success.", "content": {"application/json": {"schema": shown["return"]}}}
 
 
 def _variables(found: Endpoint, shown: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -296,10 +295,12 @@ def _query(
     ]
 
 
-Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]*$", description="A name in the file.")]
+Name = Annotated[
+    str, Meta(pattern="^[a-z0-9][a-z0-9_-]*$", description="A name in the configuration.")
+]
 Number = Annotated[int, Meta(ge=1, le=2**53)]
-"""An id that the gateway counted."""
+"""An id that the gateway assigned."""
 Offset = Annotated[int, Meta(ge=0, le=2**53)]
-Limit = Annotated[int, Meta(ge=1, le=500, description="How many, at most.")]
+Limit = Annotated[int, Meta(ge=1, le=500, description="The maximum number of items.")]
 Seconds = Annotated[float, Meta(ge=0, le=1e11, description="Unix seconds.")]
 Text = Annotated[str, Meta(min_length=1, max_length=500)]

@@ -1,4 +1,4 @@
-"""The overview and the history of the last hour."""
+"""Endpoints for the overview and the history of the last hour."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -11,97 +11,100 @@ from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.admin.sampler import EVERY, DestinationSample, RouteSample, SourceSample, tallied
 
 OLD = 300.0
-"""Seconds after which a pending event is worth a look, though nothing else is wrong."""
+"""Seconds after which an old pending event is reported, even without other problems."""
 NEARLY_FULL = 0.8
-"""Share of ``max_bytes`` that is worth a look."""
+"""Share of ``max_bytes`` above which a warning is shown."""
 NAMED = 3
-"""Warnings of the configuration that are told by themselves."""
+"""Warnings of the configuration that are shown in full."""
 
 
 class SourceState(msgspec.Struct, frozen=True):
-    """A source, and what comes in."""
+    """A source and its events."""
 
     name: str
     vendor: str
     mount: str
     accepted: int
-    """Events since the gateway began."""
+    """Events since the start."""
     accepted_rate: float
-    """Events a second, now."""
+    """Events per second, now."""
     unrouted: int
-    """Events since the gateway began that no route took."""
+    """Events that no route took, since the start."""
     unrouted_rate: float
-    """Events a second that no route takes, now."""
+    """Events per second that no route takes, now."""
 
 
 class RouteState(msgspec.Struct, frozen=True):
-    """A route: from where, to where."""
+    """A route, with its sources, destinations and events."""
 
     name: str
     sources: list[str]
     destinations: list[str]
     conditions: list[str]
-    """What must hold for it to take an event; nothing where it takes all."""
+    """What an event must match; empty if the route takes all events."""
     steps: list[str]
     fallback: bool
-    """It takes what no other route takes."""
+    """The route takes only events that no other route takes."""
     routed: int
-    """Events that it let through to a destination since the gateway began."""
+    """Events that it sent to a destination, since the start."""
     routed_rate: float
-    """Events a second that it lets through to a destination, now."""
+    """Events per second that it sends to a destination, now."""
     filtered: int
-    """Events that its steps stopped since the gateway began."""
+    """Events that its steps filtered, since the start."""
     filtered_rate: float
-    """Events a second that its steps stop, now."""
+    """Events per second that its steps filter, now."""
 
 
 class DestinationActivity(msgspec.Struct, frozen=True):
-    """A destination, and what goes out."""
+    """A destination and its deliveries."""
 
     destination: Destination
     delivered: int
-    """Events that arrived since the gateway began."""
+    """Events delivered since the start."""
     delivered_rate: float
-    """Events a second, now."""
+    """Events per second, now."""
     failed_rate: float
-    """Attempts a second that did not arrive, now."""
+    """Failed attempts per second, now."""
 
 
 class Attention(msgspec.Struct, frozen=True):
-    """Something that a person should look at."""
+    """A problem that an operator should look at."""
 
     level: Literal["error", "warning"]
     text: str
     page: str
-    """The page of the console where it is to be seen, such as ``destinations/crm``."""
+    """The page of the console that shows it, such as ``destinations/crm``."""
 
 
 class Overview(msgspec.Struct, frozen=True):
-    """The whole gateway at a glance."""
+    """The state of the whole gateway."""
 
     now: float
-    """Unix seconds, by the gateway's clock."""
+    """Unix seconds of the gateway's clock."""
     attention: list[Attention]
-    """What needs looking at, the worst first."""
+    """Problems, the worst first."""
     sources: list[SourceState]
     routes: list[RouteState]
     destinations: list[DestinationActivity]
 
 
 @endpoint("GET", "/overview")
-async def show_overview(desk: AdminContext) -> Overview:
-    """Show sources, routes and destinations with their present rates, and what is wrong."""
-    gateway, series = desk.gateway, desk.series
+async def show_overview(context: AdminContext) -> Overview:
+    """Show sources, routes and destinations with their current rates, and problems."""
+    gateway, series = context.gateway, context.series
     config = gateway.config
     now = gateway.spool.clock.of_day()
     tallies = tallied(gateway.observer.counts)
-    exits = [
+    destinations = [
         DestinationActivity(one, tallies.delivered.get(one.name, 0), *series.delivered(one.name))
-        for one in await listed(desk)
+        for one in await listed(context)
     ]
     used = await gateway.spool.size() / config.spool.max_bytes
     found = sorted(
-        [*_gateway(desk, used), *(one for exit_ in exits for one in _exit(exit_.destination, now))],
+        [
+            *_gateway(context, used),
+            *(one for to in destinations for one in _destination(to.destination, now)),
+        ],
         key=lambda one: one.level != "error",
     )
     sources = [
@@ -116,12 +119,12 @@ async def show_overview(desk: AdminContext) -> Overview:
         )
         for name, source in config.sources.items()
     ]
-    return Overview(now, found, sources, routes_of(desk), exits)
+    return Overview(now, found, sources, routes_of(context), destinations)
 
 
-def routes_of(desk: AdminContext) -> list[RouteState]:
-    """Return the routes, as the configuration in effect has them."""
-    config, counts, series = desk.gateway.config, desk.gateway.observer.counts, desk.series
+def routes_of(context: AdminContext) -> list[RouteState]:
+    """Return the routes of the configuration in effect."""
+    config, counts, series = context.gateway.config, context.gateway.observer.counts, context.series
     return [
         RouteState(
             name=route.name,
@@ -143,19 +146,19 @@ def routes_of(desk: AdminContext) -> list[RouteState]:
     ]
 
 
-def _gateway(desk: AdminContext, used: float) -> Iterator[Attention]:
-    if reason := desk.gateway.not_ready_reason():
+def _gateway(context: AdminContext, used: float) -> Iterator[Attention]:
+    if reason := context.gateway.not_ready_reason():
         yield Attention("error", f"The gateway accepts no events: {reason}.", "config")
-    for name, why in desk.gateway.refusing().items():
+    for name, why in context.gateway.refusing().items():
         text = f"{why[0].upper()}{why[1:]}."
         yield Attention("error", text, f"destinations/{name}")
     if used >= NEARLY_FULL:
         yield Attention("error", f"The spool is {used:.0%} full.", "destinations")
-    for route, failed in desk.gateway.router.failures.counts.items():
+    for route, failed in context.gateway.router.failures.counts.items():
         events = "event" if failed == 1 else "events"
         text = f"The condition of {route} failed for {failed:,} {events}; the log has the reasons."
         yield Attention("warning", text, "config")
-    warnings = desk.gateway.config.warnings
+    warnings = context.gateway.config.warnings
     for warning in warnings[:NAMED]:
         yield Attention("warning", f"{warning[0].upper()}{warning[1:]}.", "config")
     if len(warnings) > NAMED:
@@ -163,29 +166,29 @@ def _gateway(desk: AdminContext, used: float) -> Iterator[Attention]:
         yield Attention("warning", text, "config")
 
 
-def _exit(exit_: Destination, now: float) -> Iterator[Attention]:
-    about = f"destinations/{exit_.name}"
-    owed = exit_.backlog + exit_.retrying + exit_.parked
-    if exit_.state in {"open", "half_open"}:
-        text = f"{exit_.name} is failing, {owed:,} pending: {exit_.reason}."
-        yield Attention("error", text, about)
-    elif exit_.state == "paused":
-        yield Attention("warning", f"{exit_.name} is paused; {owed:,} pending.", about)
-    elif exit_.oldest is not None and now - exit_.oldest > OLD:
-        minutes = (now - exit_.oldest) / 60
-        text = f"{exit_.name} is {minutes:,.0f} minutes behind; {owed:,} pending."
-        yield Attention("warning", text, about)
-    if exit_.dead_letters:
-        letters = "dead letter" if exit_.dead_letters == 1 else "dead letters"
-        text = f"{exit_.name} has {exit_.dead_letters:,} {letters}."
-        yield Attention("warning", text, f"dead-letters?destination={exit_.name}")
+def _destination(to: Destination, now: float) -> Iterator[Attention]:
+    page = f"destinations/{to.name}"
+    pending = to.backlog + to.retrying + to.parked
+    if to.state in {"open", "half_open"}:
+        text = f"{to.name} is failing, {pending:,} pending: {to.reason}."
+        yield Attention("error", text, page)
+    elif to.state == "paused":
+        yield Attention("warning", f"{to.name} is paused; {pending:,} pending.", page)
+    elif to.oldest is not None and now - to.oldest > OLD:
+        minutes = (now - to.oldest) / 60
+        text = f"{to.name} is {minutes:,.0f} minutes behind; {pending:,} pending."
+        yield Attention("warning", text, page)
+    if to.dead_letters:
+        letters = "dead letter" if to.dead_letters == 1 else "dead letters"
+        text = f"{to.name} has {to.dead_letters:,} {letters}."
+        yield Attention("warning", text, f"dead-letters?destination={to.name}")
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (show_overview,)
 
 
 class History(msgspec.Struct, frozen=True):
-    """The last hour, as far as the gateway ran, the oldest first."""
+    """The last hour, or since the start; the oldest sample first."""
 
     interval: float
     """Seconds between two samples."""
@@ -195,9 +198,9 @@ class History(msgspec.Struct, frozen=True):
 
 
 @endpoint("GET", "/history")
-async def show_history(desk: AdminContext) -> History:
-    """Show the last hour: what sources took, what routes and destinations did."""
-    gateway, series = desk.gateway, desk.series
+async def show_history(context: AdminContext) -> History:
+    """Show the last hour of all sources, routes and destinations."""
+    gateway, series = context.gateway, context.series
     return History(
         interval=EVERY,
         sources={name: list(series.sources[name]) for name in gateway.config.sources},

@@ -1,4 +1,4 @@
-"""Try a request: what the gateway would answer, route and send."""
+"""Endpoints for the playground: what the gateway would do with a request."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -36,15 +36,15 @@ from gateway.tracking.plan import LEFT_OUT
 OURS = frozenset(
     {"destination", "destinations", "routed_to", "source", "vendor", "route", "request"}
 )
-"""Fields that hold names of the configuration's: what leads from page to page must not change."""
+"""Fields with names from the configuration; they are links between pages and stay unchanged."""
 
 T = TypeVar("T")
 
 
 def redact_struct(value: T, hide: Hide) -> T:
-    """Return a struct, however deep, with *hide* applied to the texts in it.
+    """Return a struct with *hide* applied to all texts in it, nested ones included.
 
-    What leads from one page to another stays as it is.
+    Fields that link pages stay unchanged.
     """
     found: T = _hidden(value, hide)
     return found
@@ -69,7 +69,7 @@ def _hidden(value: Any, hide: Hide) -> Any:
 
 
 class Example(msgspec.Struct, frozen=True):
-    """A request of the vendor's own document."""
+    """A request from the vendor's documentation."""
 
     path: str
     """Such as ``POST /push``."""
@@ -78,24 +78,24 @@ class Example(msgspec.Struct, frozen=True):
 
 
 class PlaygroundSource(msgspec.Struct, frozen=True):
-    """A source to send to."""
+    """A source with an example request."""
 
     name: str
     vendor: str
     url: str
-    """Where it is, as seen from the gateway's own machine."""
+    """Its URL on the gateway's own machine."""
     endpoints: list[str]
     example: Example
 
 
 class PlaygroundSources(msgspec.Struct, frozen=True):
-    """The sources that there are to try."""
+    """All sources."""
 
     sources: list[PlaygroundSource]
 
 
 class PlaygroundRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request to tell about. Its credential is not asked for."""
+    """A request to explain; its key is not checked."""
 
     source: Name
     path: Annotated[str, Meta(min_length=1, max_length=200)]
@@ -104,30 +104,30 @@ class PlaygroundRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class PlaygroundResponse(msgspec.Struct, frozen=True):
-    """What the sender would read."""
+    """The response that the sender would get."""
 
     status: int
     body: str
 
 
 class PlaygroundResult(msgspec.Struct, frozen=True):
-    """What would become of a request."""
+    """The explanation of a request."""
 
     response: PlaygroundResponse | None
-    """Null where the gateway would not respond by itself."""
+    """Null if the gateway would not respond by itself."""
     refused_reason: str
-    """Empty where the request would be accepted."""
+    """Empty if the request would be accepted."""
     request: RequestView
 
 
 @endpoint("GET", "/playground")
-async def list_entrances(desk: AdminContext) -> PlaygroundSources:
-    """List the sources, each with a request to try."""
-    config = desk.gateway.config
+async def list_entrances(context: AdminContext) -> PlaygroundSources:
+    """List the sources, each with an example request."""
+    config = context.gateway.config
     host, port = config.server.address
     found = []
     for name, source in config.sources.items():
-        reads = desk.gateway.registry.inputs[source.vendor]
+        reads = context.gateway.registry.inputs[source.vendor]
         example = reads.example
         tried = Example(
             f"{example.method} {example.path}",
@@ -140,13 +140,13 @@ async def list_entrances(desk: AdminContext) -> PlaygroundSources:
 
 
 @endpoint("POST", "/explain", refuses={409: "It is not clear which endpoint is meant."})
-async def explain_request(desk: AdminContext, body: PlaygroundRequest) -> PlaygroundResult:
-    """Show what would become of a request, step by step; nothing is stored or sent.
+async def explain_request(context: AdminContext, body: PlaygroundRequest) -> PlaygroundResult:
+    """Show what the gateway would do with a request; nothing is stored or sent.
 
-    It is what `gateway explain` shows, by the configuration in effect: as if the request came
-    alone, and nothing were known of its users.
+    The result is that of `gateway explain` with the configuration in effect and without stored
+    consent: as if the request were the only one.
     """
-    gateway = desk.gateway
+    gateway = context.gateway
     asked = ExplainRequest(body.body.encode(), body.source, body.path, JSON, datetime.now(UTC))
     explaining = Explainer(gateway.config, gateway.registry)
     told = await asyncio.to_thread(explaining.explain, asked)
@@ -167,13 +167,13 @@ async def explain_request(desk: AdminContext, body: PlaygroundRequest) -> Playgr
         status=told.answer.status if told.answer else None,
         refused_reason="",
         received=was_received,
-        events=[_event(desk, event, mapped, was_received) for event in told.events],
+        events=[_event(context, event, mapped, was_received) for event in told.events],
         omitted_events=0,
     )
     answer, refused = told.answer, ""
     if told.refusal is not None:
         answer, refused = told.refusal.answer, told.refusal.reason
-    return redact_struct(PlaygroundResult(_answer(answer), refused, request), desk.hide)
+    return redact_struct(PlaygroundResult(_answer(answer), refused, request), context.hide)
 
 
 def _answer(response: Response | None) -> PlaygroundResponse | None:
@@ -183,7 +183,10 @@ def _answer(response: Response | None) -> PlaygroundResponse | None:
 
 
 def _event(
-    desk: AdminContext, told: EventExplanation, mapped: EventMapping | None, was_received: Payload
+    context: AdminContext,
+    told: EventExplanation,
+    mapped: EventMapping | None,
+    was_received: Payload,
 ) -> EventView:
     event, planned = told.event, told.planned
     return EventView(
@@ -194,7 +197,7 @@ def _event(
         fields=event_fields(as_json(event)),
         decisions=[RouteRecord(*route.decision) for route in told.routes],
         deliveries=[
-            _delivery(desk, delivery, route.decision.route if route.steps else "")
+            _delivery(context, delivery, route.decision.route if route.steps else "")
             for route in told.routes
             for delivery in route.deliveries
         ],
@@ -222,9 +225,9 @@ def _shown(path: str, value: Any) -> Any:
     return HIDDEN if hides(path) else value
 
 
-def _delivery(desk: AdminContext, told: DeliveryExplanation, route: str) -> DeliveryView:
-    config, sent = desk.gateway.config.destinations[told.destination], told.request
-    output = desk.gateway.registry.outputs[config.vendor](config.settings)
+def _delivery(context: AdminContext, told: DeliveryExplanation, route: str) -> DeliveryView:
+    config, sent = context.gateway.config.destinations[told.destination], told.request
+    output = context.gateway.registry.outputs[config.vendor](config.settings)
     outcome = "sent" if sent else "dead_letter" if told.dead else "declined"
     if config.shadow is True and sent:
         outcome = "shadowed"

@@ -1,4 +1,4 @@
-"""What happened lately, sampled: rates, latencies and backlogs of the last hour, in memory."""
+"""Sample rates, latencies and backlogs, and keep the samples of the last hour in memory."""
 
 import asyncio
 import time
@@ -17,9 +17,9 @@ from gateway.trace.records import FAILED
 EVERY = 5.0
 """Seconds between two samples."""
 KEPT = 720
-"""Samples: an hour of them."""
+"""Samples that are kept: one hour."""
 LATELY = 4
-"""Samples that a present rate is the mean of."""
+"""Samples whose mean is the current rate."""
 
 SLOW = 0.95
 
@@ -27,42 +27,42 @@ log = structlog.get_logger()
 
 
 class SourceSample(msgspec.Struct, frozen=True):
-    """What a source took between two samples."""
+    """The activity of a source between two samples."""
 
     at: float
-    """Unix seconds of the later one."""
+    """Unix seconds of the later sample."""
     accepted: float
-    """Events a second."""
+    """Events per second."""
     unrouted: float
-    """Events a second of these that no route took."""
+    """Events per second that no route took."""
 
 
 class RouteSample(msgspec.Struct, frozen=True):
-    """What a route did between two samples."""
+    """The activity of a route between two samples."""
 
     at: float
-    """Unix seconds of the later one."""
+    """Unix seconds of the later sample."""
     routed: float
-    """Events a second that it let through to a destination."""
+    """Events per second that it sent to a destination."""
     filtered: float
-    """Events a second that its steps stopped."""
+    """Events per second that its steps filtered."""
 
 
 class DestinationSample(msgspec.Struct, frozen=True):
-    """What a destination did between two samples."""
+    """The activity of a destination between two samples."""
 
     at: float
-    """Unix seconds of the later one."""
+    """Unix seconds of the later sample."""
     delivered: float
-    """Events a second."""
+    """Events per second."""
     failed: float
-    """Deliveries a second that did not arrive, or not yet."""
+    """Failed attempts per second."""
     latency_mean: float | None
-    """Mean seconds of an attempt; null where there was none."""
+    """Mean duration of an attempt in seconds; null without attempts."""
     latency_p95: float | None
-    """Seconds within which 19 of 20 attempts ended, roughly; null where there was none."""
+    """Approximate 95th percentile of the duration in seconds; null without attempts."""
     backlog: int
-    """Requests and waiting deliveries that were pending for it at the later one."""
+    """Pending requests and waiting deliveries at the later sample."""
 
 
 class ActivitySampler:
@@ -89,7 +89,7 @@ class ActivitySampler:
         """Take a sample.
 
         Raises:
-            SpoolError: the spool cannot tell what is pending.
+            SpoolError: the backlogs cannot be read.
         """
         gateway = self._gateway
         depths = await gateway.spool.depths()
@@ -120,20 +120,20 @@ class ActivitySampler:
             self.destinations[name].append(sample)
 
     def accepted(self, source: str) -> tuple[float, float]:
-        """Return how many events a second a source takes now, and of how many no route takes."""
+        """Return a source's current events per second, and those that no route takes."""
         return lately((one.accepted, one.unrouted) for one in self.sources[source])
 
     def routed(self, route: str) -> tuple[float, float]:
-        """Return how many events a second a route lets through now, and its steps stop."""
+        """Return the events per second that a route currently sends to destinations, or filters."""
         return lately((one.routed, one.filtered) for one in self.routes[route])
 
     def delivered(self, destination: str) -> tuple[float, float]:
-        """Return how many events a second arrive at a destination now, and fail."""
+        """Return a destination's current deliveries per second, and its failures."""
         return lately((one.delivered, one.failed) for one in self.destinations[destination])
 
 
 def lately(figures: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    """Return the means of the latest of two figures that were sampled together."""
+    """Return the means of the latest samples of two values."""
     latest = list(figures)[-LATELY:]
     count = len(latest) or 1
     return sum(one for one, _ in latest) / count, sum(other for _, other in latest) / count
@@ -144,18 +144,18 @@ def _rings() -> Any:
 
 
 class LatencyTotals(NamedTuple):
-    """How long the attempts for one destination took, since the gateway began."""
+    """The durations of all attempts for one destination since the start."""
 
     seconds: float
     upto: tuple[tuple[float, float], ...]
-    """Upper bounds to how many attempts took no longer."""
+    """Upper bounds in seconds, with the number of attempts that took no longer."""
 
 
 NO_TRIES = LatencyTotals(0.0, ())
 
 
 class CounterTotals(NamedTuple):
-    """What was counted since the gateway began, by source, route or destination."""
+    """The counters since the start, by source, route or destination."""
 
     taken: dict[str, int]
     unrouted: dict[str, int]
@@ -166,7 +166,7 @@ class CounterTotals(NamedTuple):
 
 
 def tallied(counts: Counters) -> CounterTotals:
-    """Return *counts* as sampling needs them, as they are now."""
+    """Return the current values of *counts* in the form that sampling needs."""
     taken, delivered, failed = Counter[str](), Counter[str](), Counter[str]()
     for (source, _), count in counts.events.items():
         taken[source] += count
@@ -186,7 +186,7 @@ def tallied(counts: Counters) -> CounterTotals:
 
 
 def latencies(now: LatencyTotals, before: LatencyTotals) -> dict[str, float | None]:
-    """Return the mean and the slow seconds of the attempts between two tallies."""
+    """Return the mean and the 95th percentile of the durations between two totals."""
     earlier = dict(before.upto)
     fresh = [(bound, count - earlier.get(bound, 0)) for bound, count in now.upto]
     tried = fresh[-1][1] if fresh else 0

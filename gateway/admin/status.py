@@ -1,4 +1,4 @@
-"""The state of the gateway, the configuration in force, checks and reloads."""
+"""Endpoints for the gateway's state and its configuration: show, check and reload it."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ from gateway.spool import QueueDepth
 
 
 def plain(value: Any, kind: QuantityKind | None = None) -> Any:
-    """Return a part of the configuration as the file would say it, without credentials."""
+    """Return a part of the configuration as in the file, without credentials."""
     if kind is not None and isinstance(value, int | float):
         return shown(value, kind)
     if isinstance(value, SecretStr):
@@ -41,7 +41,7 @@ def plain(value: Any, kind: QuantityKind | None = None) -> Any:
 
 
 def tables(config: Config) -> dict[str, Any]:
-    """Return the tables of *config*, as the file has them."""
+    """Return the tables of *config* as in the file."""
     found = {name: getattr(config, name) for name in TABLES}
     return {name: plain(table) for name, table in found.items() if table is not None}
 
@@ -55,7 +55,7 @@ def _table(table: BaseModel) -> dict[str, Any]:
 
 
 def kind_of(field: FieldInfo) -> QuantityKind | None:
-    """Return what kind of quantity a field holds; None for no quantity."""
+    """Return the kind of quantity that a field holds; None if it holds none."""
     within = (mark for part in get_args(field.annotation) for mark in get_args(part))
     marks = (mark for mark in (*field.metadata, *within) if isinstance(mark, Quantity))
     return next((mark.kind for mark in marks), None)
@@ -65,16 +65,16 @@ log = structlog.get_logger()
 
 
 class Status(msgspec.Struct, frozen=True):
-    """Whether the gateway is ready, and since when it runs."""
+    """Whether the gateway is ready, and when it started."""
 
     version: str
     ready: bool
     not_ready_reason: str
-    """Empty where it is ready."""
+    """Empty if it is ready."""
     started: float
     """Unix seconds."""
     now: float
-    """Unix seconds, by the gateway's clock."""
+    """Unix seconds of the gateway's clock."""
     config: str
     """The configuration file."""
     sources: int
@@ -82,50 +82,50 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class Orphan(msgspec.Struct, frozen=True):
-    """A destination that is not configured any more, and what is still pending for it."""
+    """A destination that is no longer configured, and its pending deliveries."""
 
     name: str
     depth: QueueDepth
 
 
 class SpoolState(msgspec.Struct, frozen=True):
-    """The spool, and how full it is."""
+    """The spool and its size."""
 
     path: str
     bytes: int
-    """In use, dead letters included."""
+    """Used bytes, dead letters included."""
     max_bytes: int
     position: int
-    """Requests written since the spool was made."""
+    """Requests written since the spool was created."""
     not_ready_reason: str
-    """Why it takes no requests; empty where it does."""
+    """Why it accepts no requests; empty if it does."""
     depths: dict[str, QueueDepth]
     """By destination."""
     orphans: list[Orphan]
 
 
 class RunningConfig(msgspec.Struct, frozen=True):
-    """The configuration that is in effect, every default filled in, without credentials."""
+    """The configuration in effect, with all defaults and without credentials."""
 
     path: str
     files: list[str]
     tables: Annotated[dict[str, Any], Meta(description="As the file has them, as JSON.")]
     warnings: list[str]
-    """What is suspicious and allowed, one sentence each."""
+    """One sentence for each suspicious but allowed setting."""
 
 
 class ConfigCheck(msgspec.Struct, frozen=True):
-    """What `gateway check` says of the file as it is now."""
+    """The result of `gateway check` for the present file."""
 
     problems: list[str]
-    """Why it cannot be used; nothing where it can."""
+    """Why it is invalid; empty if it is valid."""
     warnings: list[str]
     differs: bool
-    """It says something else than what is in effect."""
+    """It differs from the configuration in effect."""
 
 
 class ReloadResult(msgspec.Struct, frozen=True):
-    """What a reload changed."""
+    """The result of a reload."""
 
     added: list[str]
     """Destinations."""
@@ -136,15 +136,15 @@ class ReloadResult(msgspec.Struct, frozen=True):
 
 
 @endpoint("GET", "/status")
-async def show_status(desk: AdminContext) -> Status:
-    """Show whether the gateway is ready, and since when it runs."""
-    gateway = desk.gateway
+async def show_status(context: AdminContext) -> Status:
+    """Show whether the gateway is ready, and when it started."""
+    gateway = context.gateway
     reason = gateway.not_ready_reason()
     return Status(
         version=version("cdp-gateway"),
         ready=reason is None,
         not_ready_reason=reason or "",
-        started=desk.started,
+        started=context.started,
         now=time.time(),
         config=str(gateway.config.path),
         sources=len(gateway.config.sources),
@@ -153,9 +153,9 @@ async def show_status(desk: AdminContext) -> Status:
 
 
 @endpoint("GET", "/spool")
-async def show_spool(desk: AdminContext) -> SpoolState:
-    """Show the spool: how full it is, and what is pending for whom."""
-    spool, config = desk.gateway.spool, desk.gateway.config.spool
+async def show_spool(context: AdminContext) -> SpoolState:
+    """Show the spool: its size, and the backlog of each destination."""
+    spool, config = context.gateway.spool, context.gateway.config.spool
     orphans = await spool.orphans()
     depths = await spool.depths()
     return SpoolState(
@@ -170,9 +170,9 @@ async def show_spool(desk: AdminContext) -> SpoolState:
 
 
 @endpoint("GET", "/config")
-async def show_config(desk: AdminContext) -> RunningConfig:
-    """Show the configuration that is in effect."""
-    config = desk.gateway.config
+async def show_config(context: AdminContext) -> RunningConfig:
+    """Show the configuration in effect."""
+    config = context.gateway.config
     return RunningConfig(
         path=str(config.path),
         files=[str(path) for path in config.files.read],
@@ -182,9 +182,9 @@ async def show_config(desk: AdminContext) -> RunningConfig:
 
 
 @endpoint("GET", "/config/check")
-async def check_config(desk: AdminContext) -> ConfigCheck:
-    """Check the configuration file as it is now, without putting it into effect."""
-    config, registry = desk.gateway.config, desk.gateway.registry
+async def check_config(context: AdminContext) -> ConfigCheck:
+    """Check the present configuration file without applying it."""
+    config, registry = context.gateway.config, context.gateway.registry
     try:
         found = await asyncio.to_thread(load, config.path, registry, listen=config.server.listen)
     except ConfigError as error:
@@ -192,11 +192,11 @@ async def check_config(desk: AdminContext) -> ConfigCheck:
     return ConfigCheck([], list(found.warnings), differs=found != config)
 
 
-@endpoint("POST", "/config/reload", refuses={422: "The file has problems; nothing has changed."})
-async def reload_config(desk: AdminContext) -> ReloadResult:
-    """Put the configuration file into effect as it is now, as SIGHUP does."""
+@endpoint("POST", "/config/reload", refuses={422: "The file is invalid; nothing has changed."})
+async def reload_config(context: AdminContext) -> ReloadResult:
+    """Apply the present configuration file, as SIGHUP does."""
     log.info("reload_requested")
-    changes = await desk.reloading.reload_now()
+    changes = await context.reloading.reload_now()
     return ReloadResult(changes.added, changes.changed, changes.removed, changes.restart_required)
 
 

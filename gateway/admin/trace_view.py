@@ -1,4 +1,4 @@
-"""One request from end to end, as the API and the console show it."""
+"""The history of one request, as the API and the console show it."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -36,31 +36,31 @@ from gateway.tracking.schema import FieldPath
 from gateway.verdict import Declined
 
 MAX_FIELDS = 400
-"""Fields of one payload that are shown."""
+"""Fields that are shown of one payload."""
 
 DEEPEST = 100
-"""Levels of a payload whose fields are shown."""
+"""Levels of a payload that are shown."""
 TOO_DEEP = "(nested too deeply to be shown)"
 
 _INDEX = re.compile(r"\[\d+\]")
 
 
 class LinkedField(msgspec.Struct, frozen=True):
-    """One value of a payload or an event."""
+    """One value in a payload or an event."""
 
     path: str
     """Such as ``items[0].price``."""
     value: Any
-    """Text, number, truth value or null; an empty object or array."""
+    """Text, number, boolean or null, or an empty object or array."""
     link: str = ""
-    """The field of the event that it says, such as ``properties.products[].price``; empty where
-    it says none."""
+    """The corresponding field of the event, such as ``properties.products[].price``; empty if there
+    is none."""
 
 
 def flattened(value: Any, above: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Yield the paths of all leaves of JSON values, and what they hold; of what is too deep, none.
+    """Yield the paths and values of all leaves in JSON, down to `DEEPEST` levels.
 
-    JSON may be nested deeper than Python calls functions.
+    JSON may be nested deeper than Python can recurse.
     """
     if depth > DEEPEST and isinstance(value, dict | list):
         yield above, TOO_DEEP
@@ -75,19 +75,19 @@ def flattened(value: Any, above: str = "", depth: int = 0) -> Iterator[tuple[str
 
 
 def general(path: str) -> str:
-    """Return a path without its indexes: ``items[].price``."""
+    """Return a path without list indexes: ``items[].price``."""
     return _INDEX.sub("[]", path)
 
 
 def event_fields(event: Any) -> list[LinkedField]:
-    """Return the fields of an event, which are what others link to."""
+    """Return the fields of an event; fields of payloads link to them."""
     return [
         LinkedField(path, value, general(path)) for path, value in _some(without_secrets(event))
     ]
 
 
 def payload_fields(payload: Any, rows: Iterable[Row]) -> list[LinkedField]:
-    """Return the fields of a vendor's payload, each with the field of the event that it says."""
+    """Return the fields of a vendor's payload, each with the corresponding field of the event."""
     links, clean = FieldLinks(rows), without_secrets(payload)
     return [LinkedField(path, value, links.find(general(path))) for path, value in _some(clean)]
 
@@ -100,7 +100,7 @@ def _some(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 class FieldLinks:
-    """Rows, as a way from paths of a payload to paths of the event."""
+    """Maps paths in a payload to paths in the event, by the rows of a table."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._exact: dict[str, str] = {}
@@ -114,7 +114,7 @@ class FieldLinks:
                     self._exact.setdefault(general(path), event)
 
     def find(self, path: str) -> str:
-        """Return the field of the event that *path* says; what no row maps is its ``extra``."""
+        """Return the event's field for *path*; fields without a row are in ``extra``."""
         if path in self._exact:
             return self._exact[path]
         for above, rest in _above(path):
@@ -126,26 +126,26 @@ class FieldLinks:
 
 
 def _above(path: str) -> Iterator[tuple[str, str]]:
-    """Yield what holds *path*, the nearest first, and the way down from there; last, all of it."""
+    """Yield the parents of *path*, the nearest first, each with the remaining path."""
     for found in reversed(list(re.finditer(r"\.|\[\]", path))):
         yield path[: found.start()], path[found.start() :]
     yield "", f".{path}"
 
 
 class Payload(msgspec.Struct, frozen=True):
-    """A request, taken apart."""
+    """A request with its parsed fields."""
 
     method: str
     url: str
     headers: dict[str, str]
     body: str
-    """As text; it may be its beginning only."""
+    """As text; possibly truncated."""
     fields: list[LinkedField]
-    """What is in it, where it is JSON and whole."""
+    """The fields of the body; empty if it is truncated or not JSON."""
 
 
 class AttemptView(msgspec.Struct, frozen=True):
-    """One try."""
+    """One attempt."""
 
     at: float
     outcome: str
@@ -153,33 +153,33 @@ class AttemptView(msgspec.Struct, frozen=True):
     seconds: float | None
     reason: str
     response_excerpt: str
-    """The start of the response, or the error."""
+    """The beginning of the response, or the error."""
 
 
 class DeliveryView(msgspec.Struct, frozen=True):
-    """An event on its way to one destination."""
+    """The delivery of an event to one destination."""
 
     destination: str
     vendor: str
     route: str
-    """The route whose steps it took; empty where it took none."""
+    """The route whose steps were applied; empty without steps."""
     outcome: str
-    """As of the last attempt, or ``dead_letter`` or ``pending``; ``finished`` where its end was not
-    traced. In the playground also ``sent``: what would be sent."""
+    """The outcome of the last attempt, or ``dead_letter`` or ``pending``; ``finished`` if the
+    outcome was not traced. In the playground also ``sent``: it would be sent."""
     reason: str
     sent: Payload | None
-    """What was sent last; null where nothing was."""
+    """The last outgoing request; null if nothing was sent."""
     losses: list[RecordedLoss]
-    """What of the event, as the steps left it, did not arrive."""
+    """The losses of the event after the steps."""
     attempts: list[AttemptView]
     changes: list[RecordedChange] = []
-    """What the steps changed; in the playground the steps themselves say it."""
+    """The fields that the steps changed; the playground shows the steps instead."""
     omitted_changes: int = 0
-    """How many fields they changed besides."""
+    """The number of further changed fields."""
     dead_letter: DeadLetterSummary | None = None
-    """Its dead letter; null where there is none, or none any more."""
+    """Its dead letter; null if there is none, or no longer."""
     next_step: str = ""
-    """What happens to it next, or what became of it since."""
+    """What will happen to it next, or happened since."""
 
 
 class ChangeView(msgspec.Struct, frozen=True):
@@ -187,18 +187,18 @@ class ChangeView(msgspec.Struct, frozen=True):
 
     path: str
     before: Any
-    """Null where there was none."""
+    """Null if the field was missing."""
     after: Any
-    """Null where there is none."""
+    """Null if the field is missing."""
 
 
 class StepView(msgspec.Struct, frozen=True):
-    """A step of a route, as it was taken."""
+    """A step that was applied."""
 
     route: str
     word: str
     filtered: str
-    """Why it stops the event; empty where it lets the event through."""
+    """Why it filters the event; empty if the event passes."""
     changes: list[ChangeView]
 
 
@@ -209,32 +209,32 @@ class EventView(msgspec.Struct, frozen=True):
     type: str
     name: str
     duplicate: bool
-    """A repeat, which goes nowhere (``dedup``)."""
+    """The event is a duplicate and is not delivered (``dedup``)."""
     fields: list[LinkedField]
-    """The neutral event, without what the tracking plan left out; nothing where it cannot be made
-    of what is kept."""
+    """The neutral event, without the fields that the tracking plan dropped; empty if it cannot be
+    made from the stored trace."""
     decisions: list[RouteRecord]
     deliveries: list[DeliveryView]
     steps: list[StepView] = []
-    """In the playground; traces do not keep them."""
+    """Only in the playground; traces do not store them."""
     violations: list[str] = []
-    """Of the source's tracking plan; where a field was dropped for one, it says so."""
+    """Violations of the source's tracking plan; each says whether the field was dropped."""
     dropped_fields: list[str] = []
-    """Fields of what was received that were dropped for that, such as ``items[1].price``."""
+    """The received fields that were dropped for a violation, such as ``items[1].price``."""
 
 
 class RequestView(msgspec.Struct, frozen=True):
-    """What became of one request."""
+    """The history of one request."""
 
     request: str
     at: float | None
-    """Unix seconds at which it came; null where that is not kept."""
+    """Unix seconds of its arrival; null if that is not stored."""
     source: str
     vendor: str
     status: int | None
-    """Of the answer; null where that is not kept."""
+    """The response's status; null if that is not stored."""
     refused_reason: str
-    """Why it was refused; empty where it was not."""
+    """Why it was refused; empty if it was accepted."""
     received: Payload | None
     events: list[EventView]
     omitted_events: int
@@ -247,13 +247,13 @@ _LIST_INDEX = re.compile(r"\[(\d+)\]")
 def left_out(
     mapped: EventMapping, received: Payload, came: Event, paths: Collection[FieldPath]
 ) -> list[str]:
-    """Return the paths of those fields of a request that went no further.
+    """Return the paths of the fields in a request that were dropped.
 
     Args:
-        mapped: what read it.
+        mapped: the mapping that parsed the request.
         received: the request.
-        came: the event as it was before.
-        paths: what was left out of it.
+        came: the event before fields were dropped.
+        paths: the dropped paths of the event.
     """
     if not (paths and received.fields):
         return []
@@ -279,19 +279,17 @@ def _below(path: str, above: str) -> bool:
     return path == above or path.startswith(f"{above}.")
 
 
-ORPHANED = (
-    "The destination is not in the configuration any more; what it is owed stays in the spool."
-)
+ORPHANED = "The destination is no longer configured; its pending deliveries stay in the spool."
 MAX_DELIVERIES = 20
-"""Events of one request that are told, where no one event is asked for."""
+"""Events of one request that are shown, unless one event is asked for."""
 
 
 class ViewBuilder:
-    """Tells one trace, with what the present plugins and routes know of it."""
+    """Makes the view of one trace, with the current plugins and routes."""
 
-    def __init__(self, desk: AdminContext, trace: Trace, asked: str) -> None:
-        self._gateway = desk.gateway
-        self._desk = desk
+    def __init__(self, context: AdminContext, trace: Trace, asked: str) -> None:
+        self._gateway = context.gateway
+        self._context = context
         self._trace = trace
         self._held = SpoolRecords((), ())
         received = trace.received
@@ -305,13 +303,13 @@ class ViewBuilder:
         self._events = {event.id: event for event in self._parsed()}
 
     async def view(self) -> RequestView:
-        """Return what became of it.
+        """Return the view.
 
         Raises:
-            SpoolError: the spool cannot tell what was given up.
+            SpoolError: the dead letters cannot be read.
         """
         trace, received = self._trace, self._trace.received
-        self._held = await held_of(self._desk, trace, self._told)
+        self._held = await held_of(self._context, trace, self._told)
         count = max(len(trace.events), received.events if received else 0)
         return RequestView(
             request=trace.request,
@@ -342,7 +340,7 @@ class ViewBuilder:
             id=self._trace.request,
             received_at=datetime.fromtimestamp(received.at, UTC),
         )
-        with suppress(Exception):  # what is kept has no credentials, which a plugin may insist on
+        with suppress(Exception):  # stored requests have no credentials; a plugin may require them
             return self._reads().parse(request)
         return []
 
@@ -365,7 +363,7 @@ class ViewBuilder:
         )
 
     def _delivery(self, event: Event | None, end: DeliveryStatus) -> DeliveryView:
-        """Return how a delivery stands."""
+        """Return the view of a delivery."""
         worker, letter = self._gateway.workers.get(end.destination), end.dead_letter
         vendor = end.attempts[-1].vendor if end.attempts else worker.config.vendor if worker else ""
         said = sentence(end.words(traced=is_sampled(self._trace.request)))
@@ -387,7 +385,7 @@ class ViewBuilder:
     def _tried(
         self, event: Event | None, tries: Sequence[AttemptRecord], told: DeliveryView
     ) -> DeliveryView:
-        """Return *told* with what was sent, and each try."""
+        """Return *told* with the last outgoing request and all attempts."""
         sent = next((tried for tried in reversed(tries) if tried.sent), None)
         return replace(
             told,
@@ -415,30 +413,28 @@ class ViewBuilder:
         if tried.vendor == self._vendor and self._trace.received:
             return self._rows_in
         steps = self._gateway.steps_of(tried.route) if tried.route else None
-        with suppress(Exception):  # steps may have changed since, and may fail now
+        with suppress(Exception):  # the steps may have changed since, and may fail now
             return list(rows_of(output, steps.apply(event) if steps else event))
         return []
 
 
 def sentence(words: str) -> str:
-    """Return *words* as a sentence; nothing of nothing."""
+    """Return *words* as a sentence; empty if there are none."""
     return f"{words[0].upper()}{words[1:]}." if words else ""
 
 
 def waits_for(worker: Worker | None) -> str:
-    """Return why nothing was sent to a destination so far; None is one that is not configured."""
+    """Return why nothing was sent to a destination so far; None stands for an unconfigured one."""
     if worker is None:
         return ORPHANED
     state = worker.status()
     if state.paused:
         return "An operator paused the destination."
     if state.circuit != "closed":
-        return (
-            f"The destination is in trouble, and is tried again from time to time: {state.reason}"
-        )
+        return f"The destination fails, and is probed at intervals: {state.reason}"
     if worker.config.shadow:
-        return "It waits for the shadow to look at it; one that is far behind skips some."
-    return "It waits in the spool for its turn."
+        return "It waits for the shadow, which skips events if it is too slow."
+    return "It is pending in the spool."
 
 
 def rows_of(output: Output, event: Event) -> Iterable[Row]:
@@ -448,7 +444,7 @@ def rows_of(output: Output, event: Event) -> Iterable[Row]:
 
 
 def payload(message: RecordedMessage, rows: Iterable[Row]) -> Payload:
-    """Return a kept request, its fields linked by *rows*."""
+    """Return a stored request with its fields linked by *rows*."""
     return taken_apart(message.method, message.url, message.headers, message.body, rows)
 
 

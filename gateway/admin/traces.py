@@ -1,4 +1,4 @@
-"""Traces: search, look up, follow, and one request from end to end."""
+"""Endpoints for traces: search them, look one up, follow new ones."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,56 +28,56 @@ from gateway.trace.records import (
 )
 
 MOST = 20
-"""Dead letters that are read."""
+"""Dead letters that are read for one id."""
 
 
-async def traced(desk: AdminContext, identity: str) -> list[Trace]:
-    """Return what is traced under an id; where that is not all, with what dead letters say.
+async def traced(context: AdminContext, identity: str) -> list[Trace]:
+    """Return the traces for an id, completed from dead letters and the spool.
 
     Raises:
-        TraceError: traces cannot be read.
-        SpoolError: the spool cannot tell.
+        TraceError: the traces cannot be read.
+        SpoolError: the spool cannot be read.
     """
-    found = await desk.gateway.observer.traces.show(identity)
+    found = await context.gateway.observer.traces.show(identity)
     if any(identity in {one.request, *(event.event for event in one.events)} for one in found):
         return found
     for which in filters_for_id(identity):
-        letters = await desk.gateway.spool.dead_letters(which, limit=MOST)
+        letters = await context.gateway.spool.dead_letters(which, limit=MOST)
         if letters:
-            told = await asyncio.to_thread(_trace, desk, letters)
+            told = await asyncio.to_thread(_trace, context, letters)
             mine = [_both(one, told) for one in found if one.request == told.request]
             others = [one for one in found if one.request != told.request]
             return [*(mine or [told]), *others]
-    return found or await _untraced(desk, identity)
+    return found or await _untraced(context, identity)
 
 
-async def _untraced(desk: AdminContext, identity: str) -> list[Trace]:
-    """Return a request that the spool still has, and of which nothing is traced."""
+async def _untraced(context: AdminContext, identity: str) -> list[Trace]:
+    """Return a trace made from the spool, for a request that is still there."""
     for which in filters_for_id(identity):
-        owing = await desk.gateway.spool.pending(which.request or "")
+        owing = await context.gateway.spool.pending(which.request or "")
         if owing is not None:
             return [
                 await asyncio.to_thread(
-                    trace_from_spool, owing.entry, _maker(desk), whole=owing.whole
+                    trace_from_spool, owing.entry, _maker(context), whole=owing.whole
                 )
             ]
     return []
 
 
-def _maker(desk: AdminContext) -> RecordBuilder:
-    gateway = desk.gateway
+def _maker(context: AdminContext) -> RecordBuilder:
+    gateway = context.gateway
     return RecordBuilder(gateway.observer.recorder.maker.setting, gateway.config.trace.max_body)
 
 
 def _both(trace: Trace, told: Trace) -> Trace:
-    """Return the trace of a request with a further event of it."""
+    """Return the trace of a request with another event added."""
     events, tries = (*trace.events, *told.events), (*trace.attempts, *told.attempts)
     return replace(trace, events=events, attempts=tries)
 
 
-def _trace(desk: AdminContext, found: list[DeadLetter]) -> Trace:
-    gateway = desk.gateway
-    maker = _maker(desk)
+def _trace(context: AdminContext, found: list[DeadLetter]) -> Trace:
+    gateway = context.gateway
+    maker = _maker(context)
     received: RequestRecord | None = None
     events: dict[str, EventRecord] = {}
     tries: list[AttemptRecord] = []
@@ -94,99 +94,99 @@ def _trace(desk: AdminContext, found: list[DeadLetter]) -> Trace:
 
 
 SHOWN = 500
-"""Lines a second that a stream shows: more nobody reads, and each takes time from events."""
+"""Lines per second that a stream sends; nobody reads faster, and each costs time."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class TailQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which lines; every field that is given must hold."""
+    """A filter for lines; all given fields must match."""
 
     source: Text | UnsetType = UNSET
     destination: Text | UnsetType = UNSET
-    """Deliveries to this one."""
+    """Only deliveries to this destination."""
     name: Text | UnsetType = UNSET
     """The neutral name of the event."""
     user: Text | UnsetType = UNSET
     """A user id or an anonymous id."""
     failed: bool = False
-    """Only what went wrong."""
+    """Only failures."""
     since: Seconds | UnsetType = UNSET
     until: Seconds | UnsetType = UNSET
-    """Before then."""
+    """Exclusive."""
 
     def which(self) -> TraceFilter:
-        """Return it as traces take it."""
+        """Return the filter for traces."""
         said = {name: getattr(self, name) for name in TailQuery.__struct_fields__}
         return TraceFilter(**{name: value for name, value in said.items() if value is not UNSET})
 
 
 class TraceQuery(TailQuery, frozen=True, forbid_unknown_fields=True):
-    """Which lines, and which page of them."""
+    """A filter for lines, and a page."""
 
     before: Number | UnsetType = UNSET
-    """The number of the last line of the page before."""
+    """The number of the last line on the previous page."""
     limit: Limit = 50
 
 
 class LinePage(msgspec.Struct, frozen=True):
-    """What happened, the newest first."""
+    """A page of lines, the newest first."""
 
     lines: list[TraceLine]
     next: int | None
-    """``before`` of the next page; null where there is none."""
+    """``before`` of the next page; null on the last page."""
 
 
 class TraceLookup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whose traces."""
+    """An id to look up."""
 
     id: Text
-    """Of a request or an event, a message id, a user id or an anonymous id."""
+    """The id of a request or an event, a message id, a user id or an anonymous id."""
 
 
 class TraceResult(msgspec.Struct, frozen=True):
-    """What is kept under an id, the newest first."""
+    """The traces for an id, the newest first."""
 
     traces: list[Trace]
     dead_letters: list[DeadLetterSummary]
-    """The dead letters that there are of these requests' events."""
+    """The present dead letters of these requests."""
     delivery_states: list[DeliveryState]
-    """Of those of their deliveries that the spool still has."""
+    """The states of their deliveries that are still in the spool."""
 
 
-OFF = {409: "Nothing is traced."}
+OFF = {409: "Tracing is disabled."}
 
 
-def check_traced(desk: AdminContext) -> None:
-    """Check that requests are traced at all.
+def check_traced(context: AdminContext) -> None:
+    """Check that tracing is enabled.
 
     Raises:
-        Problem: none ever are.
+        ApiProblem: it is not.
     """
-    if not desk.gateway.config.trace.enabled:
-        raise ApiProblem(409, "nothing is traced; set enabled = true in [trace], and start again")
+    if not context.gateway.config.trace.enabled:
+        raise ApiProblem(409, "tracing is disabled; set enabled = true in [trace], and restart")
 
 
 @endpoint("GET", "/traces", refuses=OFF)
-async def list_traces(desk: AdminContext, query: TraceQuery) -> LinePage:
-    """List what happened, the newest first: requests, events and attempts."""
-    check_traced(desk)
+async def list_traces(context: AdminContext, query: TraceQuery) -> LinePage:
+    """List requests, events and attempts, the newest first."""
+    check_traced(context)
     before = None if query.before is UNSET else query.before
     limit = query.limit
     which = query.which()
-    await desk.check_names(which.source, which.destination)
-    lines = await desk.gateway.observer.traces.find(which, before, limit)
+    await context.check_names(which.source, which.destination)
+    lines = await context.gateway.observer.traces.find(which, before, limit)
     return LinePage(lines, lines[-1].number if len(lines) == limit else None)
 
 
-@endpoint("GET", "/trace", refuses=OFF | {404: "Nothing is kept under this id."})
-async def show_trace(desk: AdminContext, query: TraceLookup) -> TraceResult:
-    """Show what became of a request, an event, or what a user sent, step by step."""
-    check_traced(desk)
-    found = await traced(desk, query.id)
+@endpoint("GET", "/trace", refuses=OFF | {404: "There is no trace for this id."})
+async def show_trace(context: AdminContext, query: TraceLookup) -> TraceResult:
+    """Show the history of a request or an event, or of what a user sent."""
+    check_traced(context)
+    found = await traced(context, query.id)
     if not found:
         raise ApiProblem(404, explain_missing(query.id))
-    held = [await held_of(desk, trace, trace.events) for trace in found]
+    held = [await held_of(context, trace, trace.events) for trace in found]
     letters = [letter for one in held for letter in one.dead_letters]
     return TraceResult(found, letters, [state for one in held for state in one.delivery_states])
 
@@ -194,28 +194,28 @@ async def show_trace(desk: AdminContext, query: TraceLookup) -> TraceResult:
 @endpoint(
     "GET",
     "/tail",
-    refuses={503: "As many streams are open as may be."},
+    refuses={503: "Too many streams are open."},
     streams=HEADERS["content-type"],
 )
-async def tail(desk: AdminContext, http: web.Request, query: TailQuery) -> web.StreamResponse:
-    """Watch what happens, as server-sent events with one line each.
+async def tail(context: AdminContext, http: web.Request, query: TailQuery) -> web.StreamResponse:
+    """Stream requests, events and attempts as server-sent events, one line each.
 
-    Of more than 500 lines a second the rest is left out, and an event ``skipped`` says how many.
-    The stream ends, after an event ``dropped``, where its reader does not keep up.
+    Above 500 lines per second the rest is left out, and an event ``skipped`` has their number. If
+    the client is too slow, the stream ends after an event ``dropped``.
     """
     which = query.which()
-    await desk.check_names(which.source, which.destination)
-    return await desk.streams.send(http, _parts(desk, which))
+    await context.check_names(which.source, which.destination)
+    return await context.streams.send(http, _parts(context, which))
 
 
-async def _parts(desk: AdminContext, which: TraceFilter) -> AsyncIterator[bytes | None]:
+async def _parts(context: AdminContext, which: TraceFilter) -> AsyncIterator[bytes | None]:
     sampler = RateSampler(SHOWN)
-    with desk.gateway.observer.hub.subscribe(which) as lines:
+    with context.gateway.observer.hub.subscribe(which) as lines:
         async for batch in with_heartbeat(lines.batches()):
             if batch is None:
                 yield None
                 continue
-            # One write for all of them: each costs as much as a line does.
+            # One write for the whole batch, since a write costs as much as a line.
             shown = [b"data: %s\n\n" % _encode(line) for line in batch if sampler.take()]
             if skipped := len(batch) - len(shown):
                 shown.append(b'event: skipped\ndata: {"lines": %d}\n\n' % skipped)
@@ -233,14 +233,14 @@ class Requests(msgspec.Struct, frozen=True):
     requests: list[RequestView]
 
 
-@endpoint("GET", "/request", refuses=OFF | {404: "Nothing is kept under this id."})
-async def show_request(desk: AdminContext, query: TraceLookup) -> Requests:
-    """Show what became of a request or an event, its fields linked from end to end."""
-    check_traced(desk)
-    found = await traced(desk, query.id)
+@endpoint("GET", "/request", refuses=OFF | {404: "There is no trace for this id."})
+async def show_request(context: AdminContext, query: TraceLookup) -> Requests:
+    """Show the history of a request or an event, with its fields linked to each other."""
+    check_traced(context)
+    found = await traced(context, query.id)
     if not found:
         raise ApiProblem(404, explain_missing(query.id))
-    return Requests([await ViewBuilder(desk, trace, query.id).view() for trace in found])
+    return Requests([await ViewBuilder(context, trace, query.id).view() for trace in found])
 
 
 REQUEST_ENDPOINTS: tuple[Endpoint, ...] = (show_request,)

@@ -1,4 +1,4 @@
-"""The vendors, and how their fields and the event's are tied: the tables, as data."""
+"""Endpoints for vendors: their endpoints and the tables that map their fields."""
 
 import msgspec
 
@@ -9,17 +9,17 @@ from gateway.suggestions import check_name
 
 
 class VendorInfo(msgspec.Struct, frozen=True):
-    """A vendor, and what the gateway does of it."""
+    """A vendor, and what the gateway supports."""
 
     name: str
     docs: str
-    """The vendor's own page for its format."""
+    """The vendor's documentation of its format."""
     input: bool
     output: bool
     endpoints: list[str]
-    """Those that are translated."""
+    """Translated endpoints."""
     unsupported: list[str]
-    """Documented ones that are no events."""
+    """Documented endpoints that are no events."""
 
 
 class Vendors(msgspec.Struct, frozen=True):
@@ -29,22 +29,22 @@ class Vendors(msgspec.Struct, frozen=True):
 
 
 class FieldRow(msgspec.Struct, frozen=True):
-    """One field, as the vendor spells it and as the event does."""
+    """One field, in the vendor's payload and in the event."""
 
     wire: list[str]
-    """The vendor's paths: the first that is present is read, the first is written."""
+    """The vendor's paths: the first one present is read, the first one is written."""
     event: str
-    """The event's; empty where it is not passed on."""
+    """The event's path; empty if the field is not passed on."""
     codec: str
-    """The codec that converts the value; empty where it stays as it is."""
+    """The codec that converts the value; empty if it is unchanged."""
     required: bool
     note: str
     words: list[str]
-    """The vendor's words for events that have it; nothing where all do."""
+    """The vendor's names of the events that have the field; empty if all have it."""
 
 
 class Meaning(msgspec.Struct, frozen=True):
-    """What a vendor's word for an event means."""
+    """The neutral meaning of a vendor's event name."""
 
     word: str
     event: str
@@ -52,32 +52,32 @@ class Meaning(msgspec.Struct, frozen=True):
 
 
 class EndpointTable(msgspec.Struct, frozen=True):
-    """The fields of one or several endpoints that are alike."""
+    """The fields of one endpoint, or of several that are equal."""
 
     endpoints: list[str]
     field: str
-    """The field that has the word; empty where there is none."""
+    """The field that has the event's name; empty if there is none."""
     meanings: list[Meaning]
     rows: list[FieldRow]
 
 
 class VendorTables(msgspec.Struct, frozen=True):
-    """Everything that is translated of a vendor."""
+    """A vendor with all of its tables."""
 
     vendor: VendorInfo
     tables: list[EndpointTable]
 
 
 @endpoint("GET", "/vendors")
-async def list_vendors(desk: AdminContext) -> Vendors:
-    """List the vendors that are installed."""
-    return Vendors([_vendor(desk, name) for name in desk.gateway.registry.vendors])
+async def list_vendors(context: AdminContext) -> Vendors:
+    """List the installed vendors."""
+    return Vendors([_vendor(context, name) for name in context.gateway.registry.vendors])
 
 
 @endpoint("GET", "/vendors/{name}", refuses={404: "There is no such vendor."})
-async def show_vendor(desk: AdminContext, name: Name) -> VendorTables:
+async def show_vendor(context: AdminContext, name: Name) -> VendorTables:
     """Show how a vendor's fields map to the event's."""
-    registry = desk.gateway.registry
+    registry = context.gateway.registry
     check_name("vendor", name, registry.vendors)
     halves = [half[name] for half in (registry.inputs, registry.outputs) if name in half]
     endpoints: dict[str, EventMapping] = {}
@@ -87,11 +87,11 @@ async def show_vendor(desk: AdminContext, name: Name) -> VendorTables:
     for path, mapped in endpoints.items():
         alike.setdefault(id(mapped), []).append(path)
     tables = [_table(endpoints[paths[0]], paths) for paths in alike.values()]
-    return VendorTables(_vendor(desk, name), tables)
+    return VendorTables(_vendor(context, name), tables)
 
 
-def _vendor(desk: AdminContext, name: str) -> VendorInfo:
-    registry = desk.gateway.registry
+def _vendor(context: AdminContext, name: str) -> VendorInfo:
+    registry = context.gateway.registry
     reads, writes = registry.inputs.get(name), registry.outputs.get(name)
     known = reads or writes
     return VendorInfo(
@@ -113,7 +113,7 @@ def _table(mapped: EventMapping, paths: list[str]) -> EndpointTable:
     held: dict[Row, list[str]] = {}
     for word, table in tables.items():
         for row in dict.fromkeys(table.flat()):
-            if row.wire != mapped.field:  # the meanings say it
+            if row.wire != mapped.field:  # the meanings have it
                 held.setdefault(row, []).append(word)
     rows = [_row(row, [] if len(w) == len(tables) else w) for row, w in held.items()]
     meanings = [

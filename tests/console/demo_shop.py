@@ -98,7 +98,7 @@ async def fill_series(admin: Admin, samples: int) -> None:
     for number in range(samples):
         lull = 1 if number % 40 > 30 else 6
         await send_mixed_events(admin, dice.randrange(lull, 2 * lull + 2), dice)
-        await admin.desk.series.sample()
+        await admin.context.series.sample()
 
 
 def write_traces(path: Path, count: int) -> None:

@@ -76,7 +76,7 @@ class Admin:
 
     running: Running
     url: str
-    desk: AdminContext
+    context: AdminContext
 
     async def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -112,6 +112,6 @@ async def administered(
         return filled(setup, folder, url or sandbox)
 
     async with running(folder, config) as found:
-        desk = AdminContext(found.gateway, Reloader(found.gateway))
-        async with serving(make_app(desk)) as address:
-            yield Admin(found, address, desk)
+        context = AdminContext(found.gateway, Reloader(found.gateway))
+        async with serving(make_app(context)) as address:
+            yield Admin(found, address, context)

@@ -87,7 +87,7 @@ async def test_a_reload_opens_nothing(tmp_path: Path) -> None:
         path.write_text(text.replace(text[text.index("[admin]") : text.index("[sources")], ""))
         assert (await admin.post("/config/reload"))["restart_required"] == ["[admin] listen"]
         status, said = await admin.call("GET", "/api/v1/status")
-        assert (status, "no [admin] any more" in said["detail"]) == (503, True)
+        assert (status, "no longer has [admin]" in said["detail"]) == (503, True)
 
 
 async def test_an_address_that_is_taken_is_told(tmp_path: Path) -> None:
@@ -187,14 +187,14 @@ async def test_a_destination_that_a_reload_removes_meanwhile_is_unknown(
 ) -> None:
     """What is done to a destination that goes in the middle of it ends as for one that is not."""
     async with administered(tmp_path) as admin:
-        gateway = admin.desk.gateway
+        gateway = admin.context.gateway
         asked = gateway.spool.balances
         path = tmp_path / "gateway.toml"
         gone = path.read_text().partition("[destinations.mail]")[0] + '[[routes]]\nto = ["crm"]\n'
 
         async def meanwhile() -> dict[str, Balance]:
             path.write_text(gone)
-            await admin.desk.reloading.reload_now()
+            await admin.context.reloading.reload_now()
             return await asked()
 
         monkeypatch.setattr(gateway.spool, "balances", meanwhile)
@@ -339,8 +339,8 @@ async def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
         for method, path, body, status, said in (
             ("GET", "/dead-letters?limit=0", None, 400, "limit"),
             ("GET", "/dead-letters?limt=5", None, 400, "limt"),
-            ("GET", "/dead-letters?after=1&after=2", None, 400, "say it once"),
-            ("POST", "/dead-letters/delete", {}, 400, "one of the two"),
+            ("GET", "/dead-letters?after=1&after=2", None, 400, "occurs twice; give it once"),
+            ("POST", "/dead-letters/delete", {}, 400, "give either ids or filter"),
             ("POST", "/dead-letters/delete", {"ids": ["1"]}, 400, "ids[0]"),
             ("POST", "/dead-letters/delete", {"ids": [1], "pad": "x" * 300_000}, 413, "Too Large"),
             ("GET", "/destinations/crm/pause", None, 405, "POST"),
@@ -516,12 +516,12 @@ async def test_the_last_hour_is_sampled(tmp_path: Path) -> None:
     """A sample has what came in and went out since the one before, per second."""
     async with administered(tmp_path) as admin:
         assert (await admin.get("/history"))["destinations"] == {"crm": [], "mail": []}
-        desk = admin.desk
-        await desk.series.sample()
+        context = admin.context
+        await context.series.sample()
         for number in range(10):
             await send(admin, number)
         await admin.running.watch.until(lambda w: delivered(w, "crm") == 10)
-        await desk.series.sample()
+        await context.series.sample()
         history = await admin.get("/history")
         assert history["sources"]["shop"][-1]["accepted"] > 0
         last = history["destinations"]["crm"][-1]

@@ -183,8 +183,8 @@ async def test_a_dead_destination_leaves_room_for_the_others(tmp_path: Path, ful
         refusing = run.gateway.refusing().get("growlytics", "")
         assert "'growlytics'" in said if refusing else said == "ok\n"
         assert given_up.dropped > 50
-        desk = AdminContext(run.gateway, Reloader(run.gateway))
-        async with serving(make_admin(desk)) as admin:
+        context = AdminContext(run.gateway, Reloader(run.gateway))
+        async with serving(make_admin(context)) as admin:
             async with run.client.get(f"{admin}/api/v1/destinations/growlytics") as answer:
                 told = await answer.json()
             assert told["refuses_reason"] == refusing
@@ -256,8 +256,8 @@ async def test_what_expired_is_among_a_destinations_dead(tmp_path: Path) -> None
         async with asyncio.timeout(PATIENCE):
             while (await spool.depths())["growlytics"].dead_letters < 5:  # noqa: ASYNC110 - by the clock
                 await asyncio.sleep(0.05)
-        desk = AdminContext(run.gateway, Reloader(run.gateway))
-        async with serving(make_admin(desk)) as admin:
+        context = AdminContext(run.gateway, Reloader(run.gateway))
+        async with serving(make_admin(context)) as admin:
             async with run.client.get(f"{admin}/api/v1/destinations/growlytics") as answer:
                 assert (await answer.json())["dead_lettered"] == 5
             async with run.client.get(f"{admin}/metrics") as answer:

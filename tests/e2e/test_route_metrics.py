@@ -75,11 +75,11 @@ async def test_each_event_counts_for_the_routes_that_it_takes(tmp_path: Path) ->
 async def test_the_overview_has_the_rates_of_routes(tmp_path: Path) -> None:
     """Each route has what it lets through and filters, each source what no route takes."""
     async with administered(tmp_path, SETUP_OF_ROUTES) as admin:
-        await admin.desk.series.sample()
+        await admin.context.series.sample()
         await send(admin, "Order Completed")
         await send(admin, "Signed In")
         await admin.running.watch.until(lambda watch: len(watch.settled) == 1)
-        await admin.desk.series.sample()
+        await admin.context.series.sample()
         found = await admin.get("/overview")
         assert [one["delivered"] for one in found["destinations"]] == [1, 0]
         orders, half, odd = found["routes"]

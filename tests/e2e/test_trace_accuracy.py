@@ -68,7 +68,7 @@ async def test_what_a_removed_destination_is_owed_is_told(tmp_path: Path) -> Non
         assert (await admin.post("/config/reload"))["removed"] == ["mail"]
         told = await until(admin, request, lambda told: "mail" in told)
     assert (told["mail"]["outcome"], told["crm"]["outcome"]) == ("pending", "pending")
-    assert told["mail"]["reason"].startswith("The destination is not in the configuration any more")
+    assert told["mail"]["reason"].startswith("The destination is no longer configured")
 
 
 async def test_the_end_of_what_a_removed_destination_was_owed_is_recorded(tmp_path: Path) -> None:
