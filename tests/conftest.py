@@ -1,4 +1,4 @@
-"""What all tests share: a table that a test prints survives to the end of the run."""
+"""Shared set-up of all tests: uvloop, and tables that tests record for the end of the run."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from hypothesis import settings
 TABLE = "table"
 
 settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")  # how long an example takes says more of the machine than of us
+settings.load_profile("unhurried")  # the time of an example depends on the machine
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -24,5 +24,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run tests on the loop that the gateway runs on."""
+    """Run tests on uvloop, as the gateway does."""
     return {"uvloop": uvloop.new_event_loop}

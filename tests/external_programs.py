@@ -1,4 +1,4 @@
-"""Programs that are neither Python's nor the project's: Node.js, and a browser to drive."""
+"""Find and start programs from outside the project: Node.js and Chromium."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ ALONE: Final = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-proxy-server",
 )  # fmt: skip
-"""It may run as root, and calls nobody but the pages that it is given."""
+"""Chromium's options: run as root, and open no connections but those of its pages."""
 
 
 def program(*names: str, package: str) -> str:
@@ -35,7 +35,7 @@ def node() -> str:
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """Run Chromium without a window, with a profile of its own that is gone in the end."""
+    """Run Chromium without a window, with a temporary profile."""
     path = program(*BROWSERS, package="Chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=ALONE)

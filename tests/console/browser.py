@@ -1,4 +1,4 @@
-"""The console in a browser: a page that is looked at, and what its browser complains of."""
+"""Open the console in a browser, and collect the browser's complaints."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -64,15 +64,15 @@ class Visit:
     admin: Admin
     page: Page
     complaints: list[str] = field(default_factory=list)
-    """Errors in the page, and those that its browser shows on the console."""
+    """Uncaught errors of the page, and errors in the browser's console."""
 
     async def open(self, place: str) -> None:
-        """Go to a page of the console, and wait until it shows something."""
+        """Go to a page of the console and wait for its content."""
         await self.page.goto(f"{self.admin.url}/#{place}")
         await expect(self.page.locator("#page .page > *").first).to_be_attached()
 
     async def flaws(self) -> list[str]:
-        """Return what axe finds wrong with the page as it is."""
+        """Return the violations that axe finds on the page."""
         if not await self.page.evaluate("typeof axe === 'object'"):
             # A debugger's script, which the policy of the page does not hold for.
             source = (packages() / "axe-core/axe.min.js").read_text()
@@ -82,18 +82,18 @@ class Visit:
         return found
 
     def note_message(self, message: ConsoleMessage) -> None:
-        """Keep what the browser shows as an error."""
+        """Record an error in the browser's console."""
         if message.type == "error":
             self.complaints.append(message.text)
 
     def note_error(self, error: Error) -> None:
-        """Keep an error that nobody caught."""
+        """Record an uncaught error."""
         self.complaints.append(str(error))
 
 
 @asynccontextmanager
 async def visiting(admin: Admin, **options: Any) -> AsyncIterator[Visit]:
-    """Open a browser on the console of a gateway; in the end it has complained of nothing."""
+    """Open the console in a browser; fail at the end if there are complaints."""
     expect.set_options(timeout=PATIENCE * 1000)
     async with chromium() as browser:
         page = await browser.new_page(viewport={"width": 1360, "height": 860}, **options)

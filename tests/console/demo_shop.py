@@ -1,4 +1,4 @@
-"""A shop on a weekday, for the console to show: sources, routes, and destinations in all states."""
+"""A shop's gateway for the console: sources, routes, and destinations in every state."""
 
 import asyncio
 import random
@@ -40,7 +40,7 @@ TITLES = ("Lamp", "Chair", "Desk", "Shelf", "Rug", "Vase")
 
 
 def view(user: int, item: int) -> dict[str, Any]:
-    """Return what the shop's page sends when a product is looked at."""
+    """Return the body of a product view from the shop's page."""
     return {
         "event": "view", "shop_id": SHOP_ID, "did": f"device-{user}",
         "seance": f"session-{user}", "stream": "web", "referer": f"https://shop.example/{item}",
@@ -49,7 +49,7 @@ def view(user: int, item: int) -> dict[str, Any]:
 
 
 def purchase(user: int, order: int) -> dict[str, Any]:
-    """Return what the shop's page sends when something is bought."""
+    """Return the body of a purchase from the shop's page."""
     return {
         "event": "purchase", "shop_id": SHOP_ID, "did": f"device-{user}",
         "seance": f"session-{user}", "stream": "web", "order_id": f"ORD-{order}",
@@ -59,7 +59,7 @@ def purchase(user: int, order: int) -> dict[str, Any]:
 
 
 def tracked(user: int, number: int) -> dict[str, Any]:
-    """Return what the app sends."""
+    """Return the body of an event from the app."""
     return {
         "userId": f"user-{user}", "event": ("Screen Opened", "Level Reached")[number % 2],
         "properties": {"level": number % 40, "nickname": f"player{user}"},
@@ -76,7 +76,7 @@ async def post(admin: Admin, path: str, body: Any, headers: dict[str, str] | Non
 
 
 async def send_mixed_events(admin: Admin, events: int, dice: random.Random) -> None:
-    """Send some events of all kinds, some of them refused."""
+    """Send *events* events of all kinds."""
     key = {"authorization": "Bearer api_chrts_shop"}
     for number in range(events):
         user = dice.randrange(40)
@@ -93,7 +93,7 @@ async def send_mixed_events(admin: Admin, events: int, dice: random.Random) -> N
 
 
 async def fill_series(admin: Admin, samples: int) -> None:
-    """Let time go by in haste: each sample is of real events, a moment after the one before."""
+    """Take *samples* samples of the charts, with events before each."""
     dice = random.Random(3)  # noqa: S311 - the same each time
     for number in range(samples):
         lull = 1 if number % 40 > 30 else 6
@@ -102,7 +102,7 @@ async def fill_series(admin: Admin, samples: int) -> None:
 
 
 def write_traces(path: Path, count: int) -> None:
-    """Write *count* traces into a file of traces that nobody has open."""
+    """Write *count* traces into a trace file that is not in use."""
     path.parent.mkdir(parents=True, exist_ok=True)
     store = TraceWriter(path, DAY, GIB)
     for first in range(0, count // 2, 1000):
@@ -123,7 +123,7 @@ def _traces(number: int) -> Iterator[EventRecord | AttemptRecord]:
 
 @asynccontextmanager
 async def demo_shop(folder: Path, samples: int = 4) -> AsyncIterator[Admin]:
-    """Run the shop's gateway: one destination down, one that refuses, one paused, two well."""
+    """Run the shop's gateway: one destination down, one that refuses, one paused, two fine."""
     dice = random.Random(7)  # noqa: S311 - the same day each time
     async with administered(folder, SETUP) as admin:
         await fill_series(admin, samples)

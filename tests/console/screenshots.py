@@ -1,4 +1,4 @@
-"""Pictures of every page of the console, for the documentation: ``make screenshots``."""
+"""Take pictures of the console's pages for the documentation: ``make screenshots``."""
 
 import asyncio
 import contextlib
@@ -14,13 +14,13 @@ from tests.e2e.admin import Admin
 from tests.external_programs import chromium
 
 SETTLED = 1500
-"""Milliseconds after which a page that asks every other second has drawn everything."""
+"""Milliseconds after which a page has drawn everything."""
 DARK = frozenset({"overview", "event"})
-"""Pages that are shown by night, too."""
+"""Pages that are also shown in the dark theme."""
 
 
 async def places(admin: Admin) -> dict[str, str]:
-    """Return what to look at: a name for the picture, and the page."""
+    """Return the pages to show, by the name of their picture."""
     found = await admin.get("/traces?destination=mail&name=Order%20Completed&limit=1")
     return {
         "overview": "overview",
@@ -37,7 +37,7 @@ async def places(admin: Admin) -> dict[str, str]:
 
 
 async def going_on(admin: Admin) -> None:
-    """Let events come in for as long as pictures are taken."""
+    """Send events until cancelled."""
     dice = random.Random(5)  # noqa: S311 - the same each time
     while True:
         await send_mixed_events(admin, 6, dice)

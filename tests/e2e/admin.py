@@ -1,4 +1,4 @@
-"""A gateway with an admin API, and dead letters in its spool."""
+"""Run a gateway with an admin API, and write dead letters into a spool."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,7 +38,7 @@ REASONS = ("HTTP 400: no product 17", "HTTP 422: no such field", "HTTP 400: no p
 
 
 async def fill(folder: Path, count: int) -> None:
-    """Make *count* dead letters in a spool that nobody has open."""
+    """Write *count* dead letters into a spool that is not in use."""
     spool = SqliteSpool(folder)
     await spool.open()
     await spool.register({"crm": BacklogLimit(), "mail": BacklogLimit()})
@@ -72,7 +72,7 @@ async def fill(folder: Path, count: int) -> None:
 
 @dataclass
 class Admin:
-    """An admin API, and the gateway that it is of."""
+    """A running admin API and its gateway."""
 
     running: Running
     url: str
@@ -81,7 +81,7 @@ class Admin:
     async def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
-        """Return the status and the JSON of an answer, asked for as an operator would."""
+        """Call the API as an operator does; return the status and the JSON of the response."""
         sent = {"authorization": f"Bearer {TOKEN}", "x-gateway-admin": "1"}
         client = self.running.client
         async with client.request(
@@ -90,13 +90,13 @@ class Admin:
             return answer.status, orjson.loads(await answer.read())
 
     async def get(self, path: str) -> Any:
-        """Return what there is at a path of the API."""
+        """Return the JSON at *path*; it must succeed."""
         status, found = await self.call("GET", f"/api/v1{path}")
         assert status == 200, found
         return found
 
     async def post(self, path: str, body: Any = None) -> Any:
-        """Return what an act comes to."""
+        """Post to *path*; return the JSON; it must succeed."""
         status, found = await self.call("POST", f"/api/v1{path}", body)
         assert status == 200, found
         return found

@@ -16,14 +16,14 @@ SETTINGS = {
     "growlytics": 'api_key = "growlytics-sandbox-key"',
     "segment": 'write_key = "segment-sandbox-key"',
 }
-"""What a destination of each vendor needs beside its URL."""
+"""The required settings of each vendor's destination, without its URL."""
 FOLDER, SANDBOX = "{folder}", "{url}"
 ADMIN = '[admin]\nlisten = "127.0.0.1:0"\n'
 PROMPT_RETRIES = 'retry_min = "10ms"\nretry_max = "20ms"'
 
 
 def base_config(folder: object = FOLDER, *, server: str = "", spool: str = "") -> str:
-    """Return the tables of a server on a free port and of its spool, each with further lines."""
+    """Return `[server]` on a free port and `[spool]`, each with further lines."""
     return (
         f'[server]\nlisten = "127.0.0.1:0"\n{server}\n[spool]\npath = "{folder}/spool"\n{spool}\n'
     )
@@ -59,7 +59,7 @@ def filled(text: str, folder: Path, url: str) -> str:
 
 
 def everything(folder: Path, sandbox: str, more: str = "") -> str:
-    """Return a configuration of all vendors in and out, everything to everything."""
+    """Return a configuration in which every vendor's source goes to every vendor."""
     sources = "".join(source(vendor) for vendor in VENDORS)
     destinations = "".join(destination(vendor, sandbox, more) for vendor in VENDORS)
     return f"{base_config(folder)}{sources}{destinations}{route(*VENDORS)}"

@@ -1,4 +1,4 @@
-"""A gateway whose stories are asked for: its configuration, its events, the asking."""
+"""Send events to a gateway and read what happened to them, by the API and the command line."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tests.e2e.configs import ADMIN, PROMPT_RETRIES, base_config, destination, r
 from tests.e2e.running import PATIENCE
 
 QUIET = "[trace]\nsuccess_rate_limit = 0\n"
-"""Only what goes wrong is traced."""
+"""Only failures are traced."""
 APP = (
     base_config()
     + ADMIN
@@ -34,7 +34,7 @@ async def send(admin: Admin, name: str = "Viewed", user: str = "u1") -> str:
 
 
 async def story_of(admin: Admin, identity: str, enough: Callable[[Any], bool]) -> Any:
-    """Return a story, once its first event is *enough*."""
+    """Return a request's view, once its first event satisfies *enough*."""
     async with asyncio.timeout(PATIENCE):
         while True:
             status, found = await admin.call("GET", f"/api/v1/request?id={identity}")
@@ -47,7 +47,7 @@ async def story_of(admin: Admin, identity: str, enough: Callable[[Any], bool]) -
 async def until(
     admin: Admin, identity: str, enough: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any]:
-    """Return the deliveries of an event by their destinations, once they are *enough*."""
+    """Return an event's deliveries by destination, once they satisfy *enough*."""
     story = await story_of(admin, identity, lambda event: enough(_by_destination(event)))
     return _by_destination(story["events"][0])
 
@@ -57,12 +57,12 @@ def _by_destination(event: Any) -> dict[str, Any]:
 
 
 def stands(to: str, *outcomes: str) -> Callable[[dict[str, Any]], bool]:
-    """Tell whether the delivery to a destination stands so."""
+    """Return a condition: the delivery to *to* has one of *outcomes*."""
     return lambda told: to in told and told[to]["outcome"] in outcomes
 
 
 async def printed(folder: Path, *args: str, fails: bool = False) -> str:
-    """Return what a command prints; it *fails*, or does not."""
+    """Run a command and return its output; it must succeed, or fail if *fails*."""
     config = ("--config", str(folder / "gateway.toml"))
     result = await asyncio.to_thread(CliRunner().invoke, main, [*args, *config])
     assert result.exit_code == int(fails), result.output
