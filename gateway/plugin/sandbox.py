@@ -1,7 +1,7 @@
 """The contract between the sandbox's engine and each vendor's own rules."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -38,6 +38,14 @@ class Sandbox(ABC):
         and ``request.received_at`` is the time. ``key`` is the one credential to accept; None
         accepts any that is not empty.
         """
+
+    def unknown_call(self, request: Request, paths: Collection[str]) -> SandboxResponse | None:
+        """Return a 404 outside *paths*, and a 405 for another method than POST; else None."""
+        if request.path not in paths:
+            return SandboxResponse(self.failure(404, request), "no such path")
+        if request.method != "POST":
+            return SandboxResponse(self.failure(405, request), "only POST is documented")
+        return None
 
     def failure(self, status: int, request: Request) -> Response:
         """Return an error of the vendor's servers themselves, with the given HTTP status.

@@ -84,11 +84,9 @@ class ChrtsSandbox(Sandbox):
         if token is None or key not in (None, token):
             why = "no Bearer key in the authorization header" if token is None else "wrong key"
             return SandboxResponse(self.failure(401, request), why)
-        if request.path not in ENDPOINTS:
-            return SandboxResponse(self.failure(404, request), "no such path")
-        if request.method != "POST":
-            why = "only POST is documented"
-            return SandboxResponse(self.failure(405, request), why)
+        unknown = self.unknown_call(request, ENDPOINTS)
+        if unknown is not None:
+            return unknown
         if not json_labelled(request):
             return _refused("content-type: expected application/json", "Invalid request body")
         check, success = ENDPOINTS[request.path]

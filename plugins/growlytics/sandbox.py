@@ -119,11 +119,9 @@ class GrowlyticsSandbox(Sandbox):
         if not sent or key not in (None, sent):
             why = "wrong key in x-growlytics-key" if sent else "no x-growlytics-key header"
             return SandboxResponse(self.failure(401, request), why)
-        if request.path not in ENDPOINTS:
-            return SandboxResponse(self.failure(404, request), "no such path")
-        if request.method != "POST":
-            why = "only POST is documented"
-            return SandboxResponse(self.failure(405, request), why)
+        unknown = self.unknown_call(request, ENDPOINTS)
+        if unknown is not None:
+            return unknown
         body = json_body(request)
         ENDPOINTS[request.path](body)
         if not body.problems:

@@ -126,10 +126,9 @@ class SegmentSandbox(Sandbox):
         if request.path in GETS and request.method == "GET":
             gif = Response(200, {"content-type": "image/gif"}, TRANSPARENT)
             return SandboxResponse(gif, _pixel(request, key))
-        if request.path not in POSTS:
-            return SandboxResponse(self.failure(404, request), "no such path")
-        if request.method != "POST":
-            return SandboxResponse(self.failure(405, request), "only POST is documented")
+        unknown = self.unknown_call(request, POSTS)
+        if unknown is not None:
+            return unknown
         kind = POSTS[request.path]
         most = BATCH_BYTES if kind == "batch" else CALL_BYTES
         if len(request.body) > most:

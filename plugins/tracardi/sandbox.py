@@ -92,11 +92,9 @@ class TracardiSandbox(Sandbox):
 
     def respond(self, request: Request, key: str | None) -> SandboxResponse:
         """Judge one request; see ``Sandbox.respond``."""
-        if request.path != "/track":
-            return SandboxResponse(self.failure(404, request), "no such path")
-        if request.method != "POST":
-            why = "only POST is documented"
-            return SandboxResponse(self.failure(405, request), why)
+        unknown = self.unknown_call(request, ("/track",))
+        if unknown is not None:
+            return unknown
         profile_less = query(request).value.get("profile_less", "").lower() in ("true", "1")
         body = _body(request)
         if body:
