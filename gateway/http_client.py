@@ -8,7 +8,6 @@ parsed here a second time.
 import re
 import zlib
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -73,7 +72,7 @@ class StatusLine:
         return True
 
 
-class Connection(ResponseHandler):
+class GuardedConnection(ResponseHandler):
     """A connection to a vendor that keeps the status line of its latest response."""
 
     line = StatusLine()
@@ -101,26 +100,12 @@ class Connection(ResponseHandler):
         super().data_received(data)
 
 
-LINE: ContextVar[list[StatusLine]] = ContextVar("LINE")
-"""Receives the status line of the response to the current task's request."""
-
-
-class Answer(aiohttp.ClientResponse):
-    """A response that adds its status line to `LINE` of the task that waits for it."""
-
-    async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        """Read the head; aiohttp calls it."""
-        if isinstance(connection.protocol, Connection):
-            LINE.get().append(connection.protocol.line)
-        return await super().start(connection)
-
-
 class Connector(aiohttp.TCPConnector):
     """Makes connections that keep status lines."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        made: Callable[..., ResponseHandler] = Connection
+        made: Callable[..., ResponseHandler] = GuardedConnection
         self._factory = partial(made, loop=self._loop)
 
 
@@ -132,7 +117,6 @@ MOST_FIELDS = 512
 def vendor_session(
     connector: Connector,
     *,
-    answers: type[aiohttp.ClientResponse] = aiohttp.ClientResponse,
     also_skip: Iterable[str] = (),
 ) -> aiohttp.ClientSession:
     """Return a session that adds nothing to requests and leaves responses unchanged.
@@ -141,12 +125,10 @@ def vendor_session(
 
     Args:
         connector: makes its connections.
-        answers: class of its responses.
         also_skip: further headers that aiohttp must not add.
     """
     return aiohttp.ClientSession(
         connector=connector,
-        response_class=answers,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         max_line_size=LONGEST_FIELD,

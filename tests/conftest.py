@@ -23,6 +23,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                     terminalreporter.write_line(text)
 
 
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run tests on uvloop, as the gateway does."""
-    return {"uvloop": uvloop.new_event_loop}
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker of tests that run on both loops."""
+    config.addinivalue_line("markers", "both_loops: run on uvloop and on asyncio's own loop")
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run tests on uvloop, as the gateway does; marked ones on asyncio's loop as well."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"uvloop": uvloop.new_event_loop}
+    if item.get_closest_marker("both_loops"):
+        loops["asyncio"] = asyncio.new_event_loop
+    return loops

@@ -1,38 +1,41 @@
-"""Send requests to one destination over HTTP."""
+"""HTTP/1.1 requests to one destination over kept connections."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Protocol
+import contextlib
+import functools
+import socket
+import ssl
+from collections import deque
+from typing import Protocol
 
-import aiohttp
-from yarl import URL
+import aiohappyeyeballs
 
+from gateway.delivery.connection import Connection, Exchange, OnEnd
+from gateway.delivery.request_head import Origin, RequestHeads
 from gateway.errors import TransportError
-from gateway.http import Request, Response, check_final_status, end_to_end_headers
-from gateway.http_client import LINE, Answer, Connector, StatusLine, unpacked, vendor_session
+from gateway.http import Request, Response
 
-KEPT = ("content-type", "retry-after", "x-ratelimit-reset", "location")
-"""Response headers that a verdict or a person may need."""
-LARGEST = 64 * 1024
-"""Bytes of a response that are read; vendors' responses to events are short."""
-LARGEST_WHOLE = 1024 * 1024
-"""Bytes of a response that are read if it is passed to a client."""
-REWRITTEN = frozenset({"content-length", "content-encoding"})
-"""Headers that are wrong for a decompressed body."""
+KEEP_ALIVE = 60.0
+"""Seconds for which an idle connection is kept."""
+LOOKUP_TTL = 300.0
+"""Seconds for which the addresses of a host are remembered."""
+HAPPY_EYEBALLS_DELAY = 0.25
+"""Seconds after which the next address is tried as well (RFC 8305, section 5)."""
 
-REMEMBERED = 256
-"""Number of cached parsed URLs; URLs of forwarded requests have the senders' queries."""
+AddressInfo = tuple[
+    int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]
+]
 
 
 class Transport(Protocol):
-    """Sends requests to a destination."""
+    """Whatever can carry a request to a destination."""
 
     async def send(self, request: Request, *, whole: bool = False) -> Response:
         """Return the response to *request*, or raise `TransportError`.
 
         Args:
-            request: the request to send.
-            whole: keep all headers of the response, and more of its body.
+            request: to be sent.
+            whole: keep every header of the response, and more of its body.
         """
 
     async def close(self) -> None:
@@ -40,143 +43,245 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """HTTP/1.1 with keep-alive; each destination has its own, so that none waits for another.
+    """HTTP/1.1 with kept connections; one per destination, so that none waits for another.
+
+    Redirects are not followed: an event goes where the configuration says. Nothing is sent twice.
 
     Args:
-        timeout: seconds from sending to the end of the response.
-        connections: most open connections.
+        timeout: seconds from sending to the end of the response, a wait for a connection included;
+            it is noticed up to a tenth later.
+        connections: the most that may be open at once.
+        tls: settings for https addresses; the system's where left out.
     """
 
-    def __init__(self, *, timeout: float, connections: int) -> None:
+    def __init__(
+        self, *, timeout: float, connections: int, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._timeout = timeout
-        self._watchdog = DeadlineTimer(timeout)
-        connector = Connector(
-            limit=connections, ttl_dns_cache=300, keepalive_timeout=60, enable_cleanup_closed=False
-        )
-        self._session = vendor_session(connector, answers=Answer)
-        self._urls: dict[str, URL] = {}
+        self._most = connections
+        self._tls = tls
+        self._heads = RequestHeads()
+        self._addresses = Addresses()
+        self._open: dict[Connection, asyncio.Task[None] | None] = {}
+        """Every connection; with the task that opens it, where it is not open yet."""
+        self._idle: dict[Origin, list[Connection]] = {}
+        self._under_way: dict[Exchange, None] = {}
+        """In the order of their deadlines."""
+        self._waiting: deque[Exchange] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def send(self, request: Request, *, whole: bool = False) -> Response:
-        """Return the response to *request*: all of it if *whole*, else what a verdict needs.
+        """Return the response to *request*, the *whole* of it or what a verdict needs.
 
-        Redirects are not followed: events go only to the configured host. After the status line
-        the vendor's decision is known, so a response that cannot be read further is returned with
-        that status, and `unread` says why.
+        Once a status line has come the vendor has decided, so a response that cannot be read
+        further has that status, and says why in ``unread``.
 
         Raises:
             TransportError: no status line came in time.
         """
-        lines: list[StatusLine] = []
-        body = bytearray()
-        LINE.set(lines)
+        ended: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+        def on_end(end: Response | TransportError) -> None:
+            if ended.done():
+                return
+            if isinstance(end, Response):
+                ended.set_result(end)
+            else:
+                ended.set_exception(end)
+
+        exchange = self.post(request, on_end, whole=whole)
         try:
-            with self._watchdog:
-                return await self._exchange(request, body, whole=whole)
-        except TimeoutError as error:
-            failed = TransportError("timeout", f"no response in {self._timeout:g} s")
-            cause: Exception = error
-        except aiohttp.ClientConnectorError as error:
-            why = f"cannot connect: {error}".replace(": Cannot connect", "", 1)
-            failed, cause = TransportError("connect", why), error
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            failed, cause = TransportError("reset", f"connection lost: {error}"), error
-        except (aiohttp.ClientError, ValueError) as error:
-            failed, cause = TransportError("protocol", f"invalid response: {error}"), error
-        status = lines[-1].status if lines else None
-        if status is None:
-            raise failed from cause
-        said = bytes(body) if status >= 300 else b""  # noqa: PLR2004 - RFC 9110, section 15.3
-        return Response(status, body=said, truncated=True, unread=str(failed))
+            return await ended
+        except asyncio.CancelledError:
+            if exchange is not None:
+                self.cancel(exchange)
+            raise
 
-    async def _exchange(self, request: Request, body: bytearray, *, whole: bool) -> Response:
-        """Return the response; *body* gets what has come of its body, even if reading fails."""
-        answer = await self._session.request(
-            request.method,
-            self._url(request.url),
-            data=request.body,
-            headers=request.headers,
-            allow_redirects=False,
-        )
-        async with answer:
-            check_final_status(answer.status)
-            most = LARGEST_WHOLE if whole else LARGEST
-            while len(body) < most and (piece := await answer.content.read(most - len(body))):
-                body += piece
-            cut = not answer.content.at_eof()
-            plain = unpacked(bytes(body), answer.headers.get("content-encoding", ""), most)
-            headers = (
-                end_to_end_headers(answer.headers, REWRITTEN) if whole else _kept(answer.headers)
-            )
-            return Response(
-                answer.status, headers, plain.body, cut or plain.cut, unread=plain.unread
-            )
+    def post(self, request: Request, on_end: OnEnd, *, whole: bool = False) -> Exchange | None:
+        """Send *request*, and call *on_end* once with its response or `TransportError`.
 
-    def _url(self, url: str) -> URL:
-        found = self._urls.get(url)
-        if found is None:
-            if len(self._urls) >= REMEMBERED:
-                self._urls.clear()
-            found = self._urls[url] = URL(url, encoded=True)
-        return found
+        Returns:
+            What `cancel` takes; None where the request cannot be sent, which *on_end* learns soon.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            head = self._heads.of(request)
+        except ValueError as error:
+            why = TransportError("protocol", f"the request cannot be sent: {error}")
+            loop.call_soon(on_end, why)
+            return None
+        payload = b"%b%d\r\n\r\n%b" % (head.start, len(request.body), request.body)
+        exchange = Exchange(
+            head.origin, payload, on_end, loop.time() + self._timeout,
+            whole=whole, bodyless=request.method == "HEAD",
+        )  # fmt: skip
+        self._under_way[exchange] = None
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout / 10, self._end_overdue)
+        self._begin(exchange, loop)
+        return exchange
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Give *exchange* up; nobody is told, and its connection is not used again."""
+        self._under_way.pop(exchange, None)
+        if exchange.connection is not None:
+            self._give_up(exchange.connection)
+        elif exchange in self._waiting:
+            self._waiting.remove(exchange)
+
+    def _begin(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
+        idle = self._idle.get(exchange.origin)
+        oldest = loop.time() - KEEP_ALIVE
+        while idle:
+            connection = idle.pop()
+            if connection.is_usable and connection.idle_since >= oldest:
+                connection.begin(exchange)
+                return
+            self._forget(connection)
+        if len(self._open) >= self._most and not self._drop_idle():
+            self._waiting.append(exchange)
+            return
+        connection = Connection(self, exchange.origin)
+        connection.begin(exchange)
+        self._open[connection] = loop.create_task(self._connect(connection))
+
+    def _drop_idle(self) -> bool:
+        """Close an idle connection to another server; tell whether there was one."""
+        for idle in self._idle.values():
+            if idle:
+                self._forget(idle.pop(0))
+                return True
+        return False
+
+    def _forget(self, connection: Connection) -> None:
+        connection.abort()
+        task = self._open.pop(connection, None)
+        if task is not None:
+            task.cancel()
+
+    def _give_up(self, connection: Connection) -> None:
+        connection.drop()
+
+    async def _connect(self, connection: Connection) -> None:
+        origin = connection.origin
+        loop = asyncio.get_running_loop()
+        try:
+            found = await self._addresses.of(origin)
+            made = await aiohappyeyeballs.start_connection(
+                found, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY, interleave=1, loop=loop
+            )
+            try:
+                tls = (self._tls or tls_context()) if origin.tls else None
+                await loop.create_connection(
+                    lambda: connection, sock=made, ssl=tls,
+                    server_hostname=origin.host if origin.tls else None,
+                )  # fmt: skip
+            except BaseException:
+                made.close()
+                raise
+        except (OSError, ssl.SSLError, ValueError) as error:
+            self._addresses.forget(origin)
+            connection.fail("connect", f"cannot connect to {origin.host}:{origin.port}: {error}")
+        finally:
+            if connection in self._open:
+                self._open[connection] = None
+
+    def on_exchange_end(self, connection: Connection, exchange: Exchange, *, keep: bool) -> None:
+        """Take *connection* back from *exchange*, and begin what waits for one."""
+        self._under_way.pop(exchange, None)
+        loop = asyncio.get_running_loop()
+        if keep and not self._closed:
+            connection.idle_since = loop.time()
+            self._idle.setdefault(connection.origin, []).append(connection)
+        else:
+            self._forget(connection)
+        if self._waiting:
+            loop.call_soon(self._begin_next)
+
+    def _begin_next(self) -> None:
+        if self._waiting and not self._closed:
+            self._begin(self._waiting.popleft(), asyncio.get_running_loop())
+
+    def on_connection_lost(self, connection: Connection) -> None:
+        """Forget a connection that the server closed."""
+        self._open.pop(connection, None)
+        idle = self._idle.get(connection.origin)
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    def _end_overdue(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        message = f"no response in {self._timeout:g} s"
+        while self._under_way:
+            exchange = next(iter(self._under_way))
+            if exchange.deadline > now:
+                self._timer = loop.call_later(self._timeout / 10, self._end_overdue)
+                return
+            self._under_way.pop(exchange)
+            if exchange.connection is not None:
+                exchange.connection.fail("timeout", message)
+            else:
+                self._waiting.remove(exchange)
+                exchange.on_end(TransportError("timeout", message))
 
     async def close(self) -> None:
-        """Close every connection."""
-        self._watchdog.stop()
-        await self._session.close()
-
-
-class DeadlineTimer:
-    """Cancels requests after a timeout, with one timer for all instead of one per request.
-
-    Use it as a context manager around a request, in the task that waits for it. It raises
-    `TimeoutError` there, 1 to 1.1 times *timeout* seconds after it was entered.
-    """
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self._since: dict[asyncio.Task[Any], float] = {}
-        self._overdue: set[asyncio.Task[Any]] = set()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
-        if task is None:
-            raise RuntimeError("use DeadlineTimer in a task")
-        self._since[task] = loop.time()
-        if self._timer is None:
-            self._timer = loop.call_later(self._timeout / 10, self._look)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
-    ) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            return
-        self._since.pop(task, None)
-        if task in self._overdue:
-            self._overdue.discard(task)
-            if kind is asyncio.CancelledError and task.uncancel() == 0:
-                raise TimeoutError from error
-
-    def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = None
-        if not self._since:
-            return
-        late = loop.time() - self._timeout
-        for task, since in self._since.items():
-            if since <= late and task not in self._overdue:
-                self._overdue.add(task)
-                task.cancel()
-        self._timer = loop.call_later(self._timeout / 10, self._look)
-
-    def stop(self) -> None:
-        """Stop the timer."""
+        """Close every connection, and end what is under way."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        gone = TransportError("reset", "connection lost: the destination is closed")
+        waiting, self._waiting = self._waiting, deque()
+        for exchange in waiting:
+            exchange.on_end(gone)
+        opening = [task for task in self._open.values() if task is not None]
+        for connection in list(self._open):
+            if connection.exchange is not None:
+                connection.fail("reset", str(gone))
+            self._forget(connection)
+        self._idle.clear()
+        await asyncio.gather(*opening, return_exceptions=True)
 
 
-def _kept(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: headers[name] for name in KEPT if name in headers}
+class Addresses:
+    """Looks up the addresses of hosts, and remembers them for `LOOKUP_TTL` seconds."""
+
+    def __init__(self) -> None:
+        self._found: dict[Origin, tuple[float, asyncio.Future[list[AddressInfo]]]] = {}
+
+    async def of(self, origin: Origin) -> list[AddressInfo]:
+        """Return the addresses of *origin*; one look-up serves all who ask meanwhile.
+
+        Raises:
+            OSError: there are none.
+        """
+        loop = asyncio.get_running_loop()
+        until, found = self._found.get(origin, (0.0, None))
+        if found is None or until < loop.time():
+            found = loop.create_task(self._look_up(origin))
+            self._found[origin] = loop.time() + LOOKUP_TTL, found
+        try:
+            return await asyncio.shield(found)
+        except OSError:
+            self.forget(origin)
+            raise
+
+    @staticmethod
+    async def _look_up(origin: Origin) -> list[AddressInfo]:
+        loop = asyncio.get_running_loop()
+        return [*await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)]
+
+    def forget(self, origin: Origin) -> None:
+        """Look *origin* up anew next time."""
+        with contextlib.suppress(KeyError):
+            del self._found[origin]
+
+
+@functools.cache
+def tls_context() -> ssl.SSLContext:
+    """Return the settings of TLS: the system's certificate authorities, and HTTP/1.1."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.delivery.transport import LARGEST, DeadlineTimer, HttpTransport
+from gateway.delivery.connection import MAX_BODY as LARGEST
+from gateway.delivery.transport import HttpTransport
 from gateway.errors import TransportError
 from gateway.http import Request
 
@@ -183,26 +184,3 @@ async def test_silence_after_an_idle_while_is_a_timeout_too(transport: HttpTrans
         with pytest.raises(TransportError) as caught:
             await asyncio.wait_for(transport.send(to(url)), 10)
     assert caught.value.cause == "timeout"
-
-
-async def test_what_is_slow_to_end_still_ends_as_a_timeout() -> None:
-    """A request that takes a while to be cancelled is cancelled once, and told as a time-out."""
-    watchdog = DeadlineTimer(0.1)
-    loop = asyncio.get_running_loop()
-    cleaned = False
-
-    async def slow_to_end() -> None:
-        nonlocal cleaned
-        with watchdog:
-            try:
-                await asyncio.Event().wait()
-            finally:
-                rested = loop.create_future()
-                loop.call_later(0.3, rested.set_result, None)
-                await rested
-                cleaned = True
-
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(loop.create_task(slow_to_end()), 10)
-    watchdog.stop()
-    assert cleaned

@@ -4,19 +4,14 @@ The status line decides. Only where none comes is there no answer.
 """
 
 import asyncio
-import gzip
-import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import pytest
 from pydantic import SecretStr
 
+from gateway.delivery.connection import Connection
 from gateway.delivery.transport import HttpTransport
 from gateway.errors import TransportError
 from gateway.http import Request, Response
-from gateway.http_client import Connection
 from gateway.plugin.vendor import Output
 from gateway.verdict import Delivered, Refused, RetryLater
 from plugins.chrts.output import ChrtsOutput
@@ -25,9 +20,20 @@ from plugins.personaclick.output import PersonaclickOutput
 from plugins.quartic.output import QuarticOutput
 from plugins.segment.output import SegmentOutput
 from plugins.tracardi.output import TracardiOutput
+from tests.gateway.odd_servers import (
+    CUT,
+    EITHER,
+    NONE,
+    OK,
+    WELL,
+    Said,
+    Tls,
+    http,
+    once,
+    server,
+    unsized,
+)
 
-OK = b'{"success":true,"status":true,"code":200}'
-LONG = b"y" * 500
 URL = "http://vendor.example"
 KEY = SecretStr("k")
 OUTPUTS: list[Output] = [
@@ -40,172 +46,17 @@ OUTPUTS: list[Output] = [
 ]
 
 
-def http(body: bytes = OK, more: bytes = b"", status: bytes = b"200 OK") -> bytes:
-    """Return an answer with its length and *more* headers."""
-    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n"
-    return head % (status, more, len(body)) + body
+pytestmark = pytest.mark.both_loops
 
 
-def unsized(body: bytes, more: bytes = b"", status: bytes = b"200 OK") -> bytes:
-    """Return an answer without a length of its own."""
-    return b"HTTP/1.1 %b\r\ncontent-type: application/json\r\n%b\r\n%b" % (status, more, body)
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a server sends, in pieces, and whether it then closes or says no more."""
-
-    pieces: tuple[bytes, ...]
-    closes: bool = False
-    pause: float = 0.0
-    """Seconds between the pieces."""
-
-
-def once(said: bytes, *, closes: bool = False) -> Said:
-    """Return an answer in one piece."""
-    return Said((said,), closes)
-
-
-WELL: dict[str, Said] = {
-    "plain": once(http()),
-    "no body": once(http(b"", status=b"202 Accepted")),
-    "no content": once(b"HTTP/1.1 204 No Content\r\n\r\n"),
-    "gzip": once(http(gzip.compress(OK), b"content-encoding: gzip\r\n")),
-    "x-gzip": once(http(gzip.compress(OK), b"content-encoding: X-GZIP\r\n")),
-    "deflate": once(http(zlib.compress(OK), b"content-encoding: deflate\r\n")),
-    "bare deflate": once(http(zlib.compress(OK, wbits=-15), b"content-encoding: deflate\r\n")),
-    "identity": once(http(OK, b"content-encoding: identity\r\n")),
-    "chunks": once(unsized(b"5\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (OK[:5], len(OK) - 5, OK[5:]),
-                           b"transfer-encoding: chunked\r\n")),
-    "an oversized header": once(http(more=b"content-security-policy: %b\r\n" % (b"x" * 9000))),
-    "many headers": once(http(more=b"".join(b"x-%d: %b\r\n" % (n, LONG) for n in range(200)))),
-    "no reason": once(b"HTTP/1.1 200\r\ncontent-length: 2\r\n\r\n{}"),
-    "HTTP/1.0": once(b"HTTP/1.0 200 OK\r\n\r\n{}", closes=True),
-    "an interim answer": once(b"HTTP/1.1 100 Continue\r\n\r\n" + http()),
-    "early hints": once(b"HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\n\r\n" + http()),
-    "odd characters": once(http(more="x-a: caf\xe9 \u00b2\r\n".encode("latin-1"))),
-    "a cookie": once(http(more=b"set-cookie: AWSALB=abc; Path=/\r\n")),
-    "large": once(http(b"x" * 3_000_000)),
-    "byte by byte": Said(tuple(bytes([one]) for one in http()), pause=0.001),
-}  # fmt: skip
-"""Answers that are read whole, or as far as a verdict needs."""
-
-CUT: dict[str, Said] = {
-    "a header that never ends": once(b"HTTP/1.1 200 OK\r\nx-a: " + b"x" * 200_000),
-    "too many headers": once(http(more=b"".join(b"x-%d: y\r\n" % n for n in range(5000)))),
-    "a head that is cut": once(b"HTTP/1.1 200 OK\r\ncontent-le", closes=True),
-    "a head that stops": once(b"HTTP/1.1 200 OK\r\ncontent-le"),
-    "a cut body": once(unsized(b'{"succ', b"content-length: 400\r\n"), closes=True),
-    "a body that stops": once(unsized(b'{"succ', b"content-length: 400\r\n")),
-    "a dripping body": Said(
-        (unsized(b"", b"content-length: 400\r\n"), *([b" "] * 400)), pause=0.02
-    ),
-    "a body that never ends": once(unsized(b"{", b"transfer-encoding: identity\r\n")),
-    "a chunk that is cut": once(unsized(b"%x\r\n%b\r\n" % (len(OK), OK),
-                                        b"transfer-encoding: chunked\r\n"), closes=True),
-    "a chunk without a size": once(unsized(b"zz\r\n{}\r\n", b"transfer-encoding: chunked\r\n")),
-    "brotli": once(http(b"\x0b\x02\x80{}\x03", b"content-encoding: br\r\n")),
-    "zstd": once(http(b"\x28\xb5\x2f\xfd\x04\x00\x11\x00\x00{}", b"content-encoding: zstd\r\n")),
-    "a false gzip": once(http(OK, b"content-encoding: gzip\r\n")),
-    "two codings": once(http(OK, b"content-encoding: gzip, br\r\n")),
-    "a second length": once(http(more=b"content-length: %d\r\n" % len(OK))),
-    "two lengths": once(http(more=b"content-length: 7\r\n")),
-    "a length that is none": once(unsized(OK, b"content-length: many\r\n")),
-    "a negative length": once(unsized(OK, b"content-length: -1\r\n")),
-    "a space in a header": once(http(more=b"x bad : 1\r\n")),
-    "a header without a colon": once(http(more=b"nonsense\r\n")),
-    "NUL in a header": once(http(more=b"x-a: a\0b\r\n")),
-    "HTTP/2 in words": once(b"HTTP/2 200\r\ncontent-length: 2\r\n\r\n{}"),
-    "an interim answer, and a cut one": once(
-        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nx", closes=True
-    ),
-}  # fmt: skip
-"""Answers of which no more than the status line can be read."""
-
-EITHER: dict[str, Said] = {
-    "line feeds alone": once(http().replace(b"\r\n", b"\n")),
-    "identity as a transfer coding": once(http(more=b"transfer-encoding: identity\r\n")),
-    "closes without saying so": once(http(), closes=True),
-    "more than its length": once(http(b"{}", b"") + b"rest"),
-}
-"""Answers that some readers read and some do not; either way the status line holds."""
-
-NONE: dict[str, tuple[Said, str]] = {
-    "closed at once": (once(b"", closes=True), "reset"),
-    "silence": (once(b""), "timeout"),
-    "a cut status line": (once(b"HTTP/1.1 20", closes=True), "reset"),
-    "a status line that stops": (once(b"HTTP/1.1 200 OK"), "timeout"),
-    "nonsense": (once(b"nonsense\r\n\r\n"), "protocol"),
-    "no HTTP": (once(b"SSH-2.0-OpenSSH_9.2\r\n"), "protocol"),
-    "another protocol": (
-        once(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"),
-        "protocol",
-    ),
-    "interim answers alone": (once(b"HTTP/1.1 102 Processing\r\n\r\n" * 3, closes=True), "reset"),
-    "a flood of interim answers": (once(b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000), "protocol"),
-}
-
-
-@dataclass
-class Server:
-    """A server that says one thing to every request, and counts them."""
-
-    said: Said
-    url: str = ""
-    asked: int = 0
-    connections: int = 0
-    _serving: set[asyncio.Task[None]] = field(default_factory=set)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one connection's requests."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
-        self.connections += 1
-        try:
-            while True:
-                await reader.readuntil(b"\r\n\r\n")
-                await reader.readexactly(2)
-                self.asked += 1
-                for piece in self.said.pieces:
-                    writer.write(piece)
-                    await writer.drain()
-                    if self.said.pause:
-                        await asyncio.sleep(self.said.pause)
-                if self.said.closes:
-                    return
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    async def end(self) -> None:
-        """End what is under way."""
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
-
-
-@asynccontextmanager
-async def server(said: Said) -> AsyncIterator[Server]:
-    """Run a server on a free port."""
-    made = Server(said)
-    running = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.url = f"http://127.0.0.1:{running.sockets[0].getsockname()[1]}"
-    try:
-        yield made
-    finally:
-        running.close()
-        await made.end()
-
-
-async def asked(said: Said, times: int = 1, *, whole: bool = False) -> list[Response]:
+async def asked(said: Said, times: int = 1, tls: Tls = None) -> list[Response]:
     """Return the answers to as many requests, one after the other."""
-    transport = HttpTransport(timeout=0.5, connections=1)
+    served, trusted = tls or (None, None)
+    transport = HttpTransport(timeout=0.5, connections=1, tls=trusted)
     try:
-        async with server(said) as vendor:
+        async with server(said, served) as vendor:
             request = Request(method="POST", url=f"{vendor.url}/a", body=b"{}")
-            return [await transport.send(request, whole=whole) for _ in range(times)]
+            return [await transport.send(request) for _ in range(times)]
     finally:
         await transport.close()
 
@@ -216,9 +67,9 @@ def cases(*tables: dict[str, Said]) -> list[object]:
 
 
 @pytest.mark.parametrize("said", cases(WELL))
-async def test_what_can_be_read_is_read(said: Said) -> None:
+async def test_what_can_be_read_is_read(said: Said, tls: Tls) -> None:
     """An answer comes back with nothing to say about it, as often as it is asked for."""
-    for response in await asked(said, times=2):
+    for response in await asked(said, 2, tls):
         assert 200 <= response.status < 300
         assert response.unread == ""
 
@@ -226,16 +77,16 @@ async def test_what_can_be_read_is_read(said: Said) -> None:
 @pytest.mark.parametrize("name", ["gzip", "x-gzip", "deflate", "bare deflate", "chunks", "plain",
                                   "an oversized header", "many headers",
                                   "byte by byte"])  # fmt: skip
-async def test_a_verdict_has_the_whole_body(name: str) -> None:
+async def test_a_verdict_has_the_whole_body(name: str, tls: Tls) -> None:
     """A body is unpacked and put together, whatever surrounds it."""
-    (response,) = await asked(WELL[name])
+    (response,) = await asked(WELL[name], 1, tls)
     assert (response.body, response.truncated) == (OK, False)
 
 
 @pytest.mark.parametrize("said", cases(CUT))
-async def test_the_status_line_decides_where_no_more_can_be_read(said: Said) -> None:
+async def test_the_status_line_decides_where_no_more_can_be_read(said: Said, tls: Tls) -> None:
     """An unreadable answer has its status, says why it ends there, and the next request works."""
-    for response in await asked(said, times=2):
+    for response in await asked(said, 2, tls):
         assert response.status == 200
         assert response.unread
         assert response.truncated, "it would be handed back as if it were whole"
@@ -262,10 +113,10 @@ async def test_any_other_status_decides_as_well(status: bytes, kind: type, endin
 
 
 @pytest.mark.parametrize(("said", "cause"), NONE.values(), ids=NONE)
-async def test_without_a_status_line_there_is_no_answer(said: Said, cause: str) -> None:
+async def test_without_a_status_line_there_is_no_answer(said: Said, cause: str, tls: Tls) -> None:
     """What was not answered is sent again."""
     with pytest.raises(TransportError) as caught:
-        await asked(said)
+        await asked(said, 1, tls)
     assert caught.value.cause == cause
 
 

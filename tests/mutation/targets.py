@@ -95,7 +95,10 @@ COVERING: Mapping[str, tuple[str, ...]] = {
     "gateway/ingest/receiver.py": INGEST,
     "gateway/app.py": LIFE,
     "gateway/reload.py": LIFE,
-    "gateway/delivery/transport.py": (f"{G}transport.py", f"{G}unreadable_answers.py"),
+    **dict.fromkeys(
+        (f"gateway/delivery/{name}.py" for name in ("connection", "request_head", "transport")),
+        (f"{G}transport.py", f"{G}connection.py", f"{G}unreadable_answers.py"),
+    ),
 }  # fmt: skip
 """Modules and folders of the core to the tests that cover them; a module's own overrule its
 folder's."""

@@ -1,0 +1,300 @@
+"""One HTTP/1.1 connection to a vendor, which carries one request at a time.
+
+The vendor has decided once a status line has come. So a response that cannot be read further is
+one with that status, and says why in ``unread``; only without a status line is there none.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import httptools
+from multidict import CIMultiDict
+
+from gateway.delivery.request_head import Origin
+from gateway.errors import TransportError
+from gateway.http import FINAL, Response, end_to_end_headers
+from gateway.http_client import MOST_INTERIM, StatusLine, unpacked
+
+KEPT_HEADERS = {
+    name: name.decode()
+    for name in (b"content-type", b"retry-after", b"x-ratelimit-reset", b"location")
+}
+"""Headers of a response that a verdict or a person may need."""
+MAX_BODY = 64 * 1024
+"""Bytes of a response that are read; a vendor's response to an event is short."""
+MAX_WHOLE_BODY = 1024 * 1024
+"""Bytes of a response that are read where it is handed back to a client."""
+MAX_HEAD = 256 * 1024
+"""Bytes of a response's head, interim responses included."""
+MAX_HEADERS = 512
+_REWRITTEN = frozenset({"content-length", "content-encoding"})
+"""Headers that no longer hold of a body that was read and inflated."""
+_BODYLESS = frozenset({204, 304})
+"""Statuses whose responses have no body (RFC 9112, section 6.3)."""
+MAX_UNSURE_PAYLOAD = 16 * 1024
+"""Bytes of a request that any socket takes at once."""
+_MULTIPLE_CHOICES, _BAD_REQUEST = 300, 400
+
+OnEnd = Callable[[Response | TransportError], object]
+
+
+class Exchange:
+    """A request on its way, and who is told how it ended; told exactly once.
+
+    Args:
+        origin: the server that it goes to.
+        payload: the whole request.
+        on_end: called with the response, or with the reason why there is none.
+        whole: keep every header of the response, and more of its body.
+        bodyless: a HEAD request, whose response has no body.
+    """
+
+    __slots__ = ("bodyless", "connection", "deadline", "on_end", "origin", "payload", "whole")
+
+    def __init__(  # noqa: PLR0913 - what a request on its way is
+        self, origin: Origin, payload: bytes, on_end: OnEnd, deadline: float, *,
+        whole: bool, bodyless: bool,
+    ) -> None:  # fmt: skip
+        self.origin = origin
+        self.payload = payload
+        self.on_end = on_end
+        self.deadline = deadline
+        self.whole = whole
+        self.bodyless = bodyless
+        self.connection: Connection | None = None
+
+
+class ConnectionOwner(Protocol):
+    """Keeps connections."""
+
+    def on_exchange_end(self, connection: "Connection", exchange: Exchange, *, keep: bool) -> None:
+        """Take *connection* back; where not to *keep*, it is closed already."""
+
+    def on_connection_lost(self, connection: "Connection") -> None:
+        """Forget *connection*."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection to *origin*; not open before asyncio says so."""
+
+    def __init__(self, owner: ConnectionOwner, origin: Origin) -> None:
+        self.origin = origin
+        self.exchange: Exchange | None = None
+        self.idle_since = 0.0
+        self.closed = False
+        self._owner = owner
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
+        self._reset()
+
+    def _reset(self) -> None:
+        self._head = b""
+        self._head_complete = self._complete = self._truncated = self._surplus = False
+        self._status = self._interim = self._size = 0
+        self._sized = self._chunked = self._persistent = False
+        self._body: list[bytes] = []
+        self._coding = ""
+        self._error = ""
+        self._fields: list[tuple[bytes, bytes]] = []
+
+    def begin(self, exchange: Exchange) -> None:
+        """Send a request, as soon as the connection is open."""
+        self.exchange = exchange
+        exchange.connection = self
+        if self._transport is not None:
+            self._reset()
+            self._transport.write(exchange.payload)
+
+    @property
+    def is_usable(self) -> bool:
+        """Tell whether a further request may be sent."""
+        return not self.closed and self._transport is not None and not self._transport.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the request that the connection was made for."""
+        self._transport = cast("asyncio.Transport", transport)
+        if self.exchange is None:  # given up meanwhile
+            self.abort()
+        else:
+            self._transport.write(self.exchange.payload)
+
+    def data_received(self, data: bytes) -> None:
+        """Read a response; what nobody asked for ends the connection.
+
+        It would pass for the response to the next request.
+        """
+        if self.exchange is None:
+            self.abort()
+            return
+        head = self._head + data if self._head else data
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._error = self._error or "status 101 is no response"
+        except httptools.HttpParserError as error:
+            self._error = self._error or str(error)
+        if self._complete or self._truncated:
+            self._finish()
+            return
+        if not self._head_complete:
+            self._head = head
+            if len(head) > MAX_HEAD:
+                self._error = self._error or f"a head of more than {MAX_HEAD} bytes"
+        if self._error:
+            self.fail("protocol", f"invalid response: {self._error}")
+
+    def eof_received(self) -> None:
+        """Close: a vendor that says no more has no more to say."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the request; a body without a length ends so."""
+        self.closed = True
+        if self.exchange is not None:
+            if self._head_complete and exc is None and not (self._sized or self._chunked):
+                self._finish()
+            else:
+                self.fail("reset", f"connection lost: {exc or 'the server closed it'}")
+        self._owner.on_connection_lost(self)
+
+    def on_message_begin(self) -> None:
+        """Begin a response, or notice one too many."""
+        if self._complete:
+            self._surplus = True
+        else:
+            self._fields = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; those behind the body are left out."""
+        if self._head_complete or self._error:
+            return
+        self._fields.append((name, value))
+        if b"\0" in value:
+            self._error = "NUL in a header"
+        elif len(self._fields) > MAX_HEADERS:
+            self._error = f"more than {MAX_HEADERS} headers"
+
+    def on_headers_complete(self) -> None:
+        """Note the status, and how the body is framed."""
+        if self._surplus or self._error:
+            return
+        status = self._parser.get_status_code()
+        if status < FINAL:
+            return
+        self._head_complete, self._status, self._head = True, status, b""
+        for name, value in self._fields:
+            low = name.lower()
+            if low == b"content-length":
+                self._sized = True
+            elif low == b"transfer-encoding":
+                self._chunked = value.lower().endswith(b"chunked")
+            elif low == b"content-encoding":
+                self._coding = self._coding or value.decode("latin-1")
+        if self.exchange is not None and self.exchange.bodyless:
+            self._complete = self._surplus = True
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a piece of the body, up to the limit."""
+        if self.exchange is None or self._truncated or self._surplus or self._error:
+            return
+        self._body.append(data)
+        self._size += len(data)
+        self._truncated = self._size > self._limit
+
+    def on_message_complete(self) -> None:
+        """Note the end of a response; interim ones are skipped and counted."""
+        if self._head_complete:
+            self._complete = True
+            self._persistent = self._parser.should_keep_alive()
+            return
+        self._interim += 1
+        if self._interim >= MOST_INTERIM:
+            self._error = self._error or "too many interim responses"
+
+    @property
+    def _limit(self) -> int:
+        return MAX_WHOLE_BODY if self.exchange is not None and self.exchange.whole else MAX_BODY
+
+    def _finish(self) -> None:
+        limit = self._limit
+        plain = unpacked(b"".join(self._body)[:limit], self._coding, limit)
+        keep = (
+            self._complete
+            and not (self._truncated or self._surplus or self._error or self.closed)
+            and (self._sized or self._chunked or self._status in _BODYLESS)
+            and self._persistent
+            and self._is_sent
+        )
+        truncated = self._truncated or plain.cut
+        headers = self._headers(whole=self.exchange is not None and self.exchange.whole)
+        response = Response(self._status, headers, plain.body, truncated, plain.unread)
+        self._end(response, keep=keep)
+
+    @property
+    def _is_sent(self) -> bool:
+        """Tell whether the whole request has gone out.
+
+        An answer may come before. What is left of a request would delay the next one for as long
+        as the vendor does not read it. With TLS nobody says what is left, so that large requests
+        that were refused count as not sent.
+        """
+        if self._transport is None or self.exchange is None:
+            return False
+        large = self.origin.tls and len(self.exchange.payload) > MAX_UNSURE_PAYLOAD
+        refused = self._status >= _BAD_REQUEST
+        return not (self._transport.get_write_buffer_size() or (large and refused))
+
+    def _headers(self, *, whole: bool) -> CIMultiDict[str] | dict[str, str]:
+        if whole:
+            every = CIMultiDict(
+                (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
+                for name, value in self._fields
+            )
+            return end_to_end_headers(every, _REWRITTEN)
+        kept: dict[str, str] = {}
+        for name, value in self._fields:
+            if known := KEPT_HEADERS.get(name.lower()):
+                kept.setdefault(known, value.decode("utf-8", "surrogateescape"))
+        return kept
+
+    def fail(self, cause: str, message: str) -> None:
+        """End the request for *cause*; with the status, where its line has come."""
+        status: int | None = self._status
+        if not self._head_complete:
+            line = StatusLine()
+            line.feed(self._head)
+            status = line.status
+        if status is None:
+            self._end(TransportError(cause, message), keep=False)
+            return
+        limit = self._limit
+        body = b"".join(self._body)[:limit] if status >= _MULTIPLE_CHOICES else b""
+        self._end(Response(status, body=body, truncated=True, unread=message), keep=False)
+
+    def _end(self, end: Response | TransportError, *, keep: bool) -> None:
+        exchange, self.exchange = self.exchange, None
+        if not keep:
+            self.abort()
+        if exchange is not None:
+            exchange.connection = None
+            self._owner.on_exchange_end(self, exchange, keep=keep)
+            exchange.on_end(end)
+
+    def drop(self) -> None:
+        """Close without telling anybody: the request was given up."""
+        exchange, self.exchange = self.exchange, None
+        self.abort()
+        if exchange is not None:
+            exchange.connection = None
+            self._owner.on_exchange_end(self, exchange, keep=False)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.closed = True
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,365 @@
+"""When a connection to a vendor is used again, and what goes out over it."""
+
+import asyncio
+import contextlib
+import gzip
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from yarl import URL
+
+from gateway.delivery.connection import MAX_BODY, Connection
+from gateway.delivery.transport import HttpTransport
+from gateway.errors import TransportError
+from gateway.http import Request, Response
+from gateway.http_client import Connector, vendor_session
+from tests.gateway.odd_servers import OK, WELL, Said, Server, Tls, http, once, server, unsized
+
+pytestmark = pytest.mark.both_loops
+
+
+@pytest.fixture
+async def transport(tls: Tls) -> AsyncIterator[HttpTransport]:
+    """Return a transport that has at most two connections, and a second's patience."""
+    made = HttpTransport(timeout=1.0, connections=2, tls=tls and tls[1])
+    yield made
+    await made.close()
+
+
+def to(vendor: Server, **more: object) -> Request:
+    """Return a request with a body of two bytes."""
+    return Request(**{"method": "POST", "url": f"{vendor.url}/a", "body": b"{}"} | more)  # type: ignore[arg-type]
+
+
+def served(tls: Tls, said: Said) -> contextlib.AbstractAsyncContextManager[Server]:
+    """Run a server that says *said*."""
+    return server(said, tls and tls[0])
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[None]:
+    """Return a queue with an item for each connection that was lost."""
+    queue: asyncio.Queue[None] = asyncio.Queue()
+    forget = HttpTransport.on_connection_lost
+
+    def note(self: HttpTransport, connection: Connection) -> None:
+        forget(self, connection)
+        queue.put_nowait(None)
+
+    monkeypatch.setattr(HttpTransport, "on_connection_lost", note)
+    return queue
+
+
+async def test_requests_one_after_the_other_share_a_connection(
+    transport: HttpTransport, tls: Tls
+) -> None:
+    """A connection that ended well is used for the next request."""
+    async with served(tls, WELL["chunks"]) as vendor:
+        for _ in range(5):
+            assert (await transport.send(to(vendor))).body == OK
+        assert vendor.connections == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        once(http(more=b"connection: close\r\n")),
+        once(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
+        once(http() + http(status=b"500 Nobody asked")),
+        once(http() + b"x"),
+        once(http(b"x" * (MAX_BODY + 1))),
+        once(unsized(b"{}", b"content-length: 3\r\n"), closes=True),
+    ],
+    ids=["close", "HTTP/1.0", "two responses", "a byte too many", "more than is read", "cut"],
+)
+async def test_a_connection_that_did_not_end_well_is_not_used_again(
+    transport: HttpTransport, tls: Tls, said: Said
+) -> None:
+    """Nothing that is left on a connection is taken for the response to another request."""
+    async with served(tls, said) as vendor:
+        for _ in range(3):
+            assert (await transport.send(to(vendor))).status == 200
+        assert vendor.connections == 3
+
+
+async def test_an_answer_before_the_request_was_sent_ends_the_connection(
+    transport: HttpTransport, tls: Tls
+) -> None:
+    """What is left of the request would be taken for the next one."""
+    connections, ended = 0, asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(http(status=b"413 Too large"))
+        await ended.wait()
+        writer.close()
+
+    running = await asyncio.start_server(refuse, "127.0.0.1", 0, ssl=tls and tls[0])
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{running.sockets[0].getsockname()[1]}/"
+    try:
+        for _ in range(2):
+            request = Request(method="POST", url=url, body=b"x" * 8_000_000)
+            assert (await transport.send(request)).status == 413
+        assert connections == 2
+    finally:
+        ended.set()
+        running.close()
+
+
+async def test_a_request_goes_on_a_new_connection_where_the_server_closed_the_old(
+    transport: HttpTransport, tls: Tls, lost: asyncio.Queue[None]
+) -> None:
+    """A connection that the server closed while it was idle is noticed before it is used."""
+    async with served(tls, once(http(), closes=True)) as vendor:
+        for _ in range(3):
+            assert (await transport.send(to(vendor))).status == 200
+            await asyncio.wait_for(lost.get(), 10)
+        assert vendor.asked == vendor.connections == 3
+
+
+async def test_nothing_is_sent_twice(transport: HttpTransport, tls: Tls) -> None:
+    """A request whose connection ends without a response fails, and is left to whoever sent it."""
+    async with served(tls, once(b"", closes=True)) as vendor:
+        with pytest.raises(TransportError) as caught:
+            await transport.send(to(vendor))
+        assert caught.value.cause == "reset"
+        assert vendor.asked == 1
+
+
+async def test_a_cancelled_request_ends_its_connection(transport: HttpTransport, tls: Tls) -> None:
+    """The response to a request that was given up is not the next one's."""
+    async with served(tls, once(b"")) as vendor:
+        given_up = asyncio.ensure_future(transport.send(to(vendor)))
+        await vendor.asking.wait()
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        vendor.said = once(http())
+        assert (await transport.send(to(vendor))).status == 200
+        assert vendor.connections == 2
+
+
+async def test_no_more_connections_than_allowed(transport: HttpTransport, tls: Tls) -> None:
+    """Requests beyond that wait for their turn, and each gets its own response."""
+    async with served(tls, WELL["plain"]) as vendor:
+        ended = await asyncio.gather(*(transport.send(to(vendor)) for _ in range(50)))
+        assert [one.body for one in ended] == [OK] * 50
+        assert (vendor.asked, vendor.connections) == (50, 2)
+
+
+async def test_waiting_for_a_connection_counts(transport: HttpTransport, tls: Tls) -> None:
+    """A request that no connection becomes free for in time is a time-out as well."""
+    async with served(tls, once(b"")) as vendor:
+        sent = (transport.send(to(vendor)) for _ in range(5))
+        ended = await asyncio.gather(*sent, return_exceptions=True)
+        causes = [end.cause for end in ended if isinstance(end, TransportError)]
+        assert causes == ["timeout"] * 5
+        vendor.said = once(http())
+        assert (await transport.send(to(vendor))).status == 200
+
+
+async def test_an_idle_connection_gives_way_to_another_server(
+    transport: HttpTransport, tls: Tls
+) -> None:
+    """Connections that lie idle keep nobody from a server that has none yet."""
+    async with (
+        served(tls, WELL["plain"]) as one, served(tls, WELL["plain"]) as two,
+        served(tls, WELL["plain"]) as three,
+    ):  # fmt: skip
+        for vendor in (one, two, three):
+            assert (await transport.send(to(vendor))).status == 200
+
+
+async def test_a_bomb_is_not_inflated(transport: HttpTransport, tls: Tls) -> None:
+    """The limit of a body holds after inflating too."""
+    packed = gzip.compress(bytes(20_000_000))
+    async with served(tls, once(http(packed, b"content-encoding: gzip\r\n"))) as vendor:
+        response = await transport.send(to(vendor))
+    assert (len(response.body), response.truncated) == (MAX_BODY, True)
+
+
+async def test_a_folded_header_is_read(transport: HttpTransport, tls: Tls) -> None:
+    """A header that goes on in the next line is read (RFC 9112, section 5.2)."""
+    async with served(tls, once(http(more=b"retry-after:\r\n 7\r\n"))) as vendor:
+        response = await transport.send(to(vendor))
+    assert (response.status, response.unread) == (200, "")
+    assert response.headers["retry-after"].strip() == "7"
+
+
+async def test_a_head_request_has_no_body(transport: HttpTransport, tls: Tls) -> None:
+    """The response to HEAD ends with its head, whatever length it names."""
+    async with served(tls, once(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n")) as vendor:
+        response = await transport.send(to(vendor, method="HEAD"))
+    assert (response.status, response.body, response.truncated) == (200, b"", False)
+
+
+async def test_the_whole_of_an_answer_has_every_header(transport: HttpTransport, tls: Tls) -> None:
+    """What is handed back to a client has each header, repeated ones too, but those of framing."""
+    cookies = b"set-cookie: a=1\r\nset-cookie: b=2\r\nkeep-alive: timeout=5\r\n"
+    async with served(tls, once(http(b"x" * 100_000, cookies))) as vendor:
+        response = await transport.send(to(vendor), whole=True)
+    assert list(response.headers.items()) == [
+        ("content-type", "application/json"), ("set-cookie", "a=1"), ("set-cookie", "b=2"),
+    ]  # fmt: skip
+    assert (len(response.body), response.truncated) == (100_000, False)
+
+
+async def test_a_certificate_of_nobody_is_refused(tls: Tls) -> None:
+    """Nothing is sent to a server whose certificate nobody vouches for, or is another's."""
+    transport = HttpTransport(timeout=5.0, connections=2)
+    async with served(tls, WELL["plain"]) as vendor:
+        if tls is None:
+            assert (await transport.send(to(vendor))).status == 200
+        else:
+            named = HttpTransport(timeout=5.0, connections=2, tls=tls[1])
+            other = vendor.url.replace("127.0.0.1", "localhost")
+            for sends, url in ((transport, vendor.url), (named, other)):
+                with pytest.raises(TransportError) as caught:
+                    await sends.send(Request(method="POST", url=url, body=b"{}"))
+                assert caught.value.cause == "connect"
+                assert "certificate" in str(caught.value).lower()
+            assert vendor.asked == 0
+            await named.close()
+    await transport.close()
+
+
+async def test_closing_ends_what_is_under_way(transport: HttpTransport, tls: Tls) -> None:
+    """Nobody waits for a response that cannot come any more, on a connection or for one."""
+    async with served(tls, once(b"")) as vendor:
+        sent = [asyncio.ensure_future(transport.send(to(vendor))) for _ in range(4)]
+        await vendor.asking.wait()
+        await transport.close()
+        ended = await asyncio.gather(*sent, return_exceptions=True)
+    assert [end.cause for end in ended if isinstance(end, TransportError)] == ["reset"] * 4
+
+
+NAMES = st.sampled_from(["x-key", "Authorization", "Content-Type", "Host", "Content-Length", "x"])
+VALUES = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=12).map(
+    str.strip
+)
+
+
+Heard = tuple[bytes, dict[str, list[str]], bytes]
+
+
+async def heard(request: Request, *, ours: bool) -> Heard:
+    """Return first line, headers and body as a server gets them from our client or aiohttp's."""
+    got: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line, *fields = (await reader.readuntil(b"\r\n\r\n"))[:-4].split(b"\r\n")
+        named: dict[str, list[str]] = {}
+        for one in fields:
+            name, _, value = one.decode().partition(":")
+            named.setdefault(name.lower(), []).append(value.strip())
+        body = await reader.readexactly(int(named.get("content-length", ["0"])[0]))
+        got.set_result((line, named, body))
+        writer.write(http())
+        writer.close()
+
+    running = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = running.sockets[0].getsockname()[1]
+    url = request.url.replace("vendor", f"127.0.0.1:{port}")
+    try:
+        if ours:
+            transport = HttpTransport(timeout=10, connections=1)
+            sent = Request(
+                method=request.method, url=url, headers=request.headers, body=request.body
+            )
+            await transport.send(sent)
+            await transport.close()
+        else:
+            async with vendor_session(Connector()) as session:
+                answer = await session.request(
+                    request.method, URL(url, encoded=True), data=request.body,
+                    headers=request.headers, allow_redirects=False,
+                )  # fmt: skip
+                answer.release()
+        line, named, body = await asyncio.wait_for(got, 10)
+    finally:
+        running.close()
+    named["host"] = [value.replace(str(port), "PORT") for value in named["host"]]
+    return line, named, body
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    method=st.sampled_from(["POST", "PUT", "PATCH", "GET", "DELETE"]),
+    url=st.sampled_from(
+        [
+            "http://vendor/",
+            "http://vendor/a%20b?x=1&y=%C3%A9",
+            "http://vendor",
+            "http://vendor/?q",
+            "http://me:secret@vendor/a",
+            "http://vendor/a//b/",
+        ]
+    ),
+    headers=st.dictionaries(NAMES, VALUES, max_size=3),
+    body=st.binary(max_size=20),
+)
+@example(method="POST", url="http://vendor/a", headers={}, body=b"")
+async def test_a_request_is_what_aiohttp_would_send(
+    method: str, url: str, headers: dict[str, str], body: bytes
+) -> None:
+    """First line, headers and body of a request are those of aiohttp's client."""
+    headers = {k: v for k, v in headers.items() if v and (k.lower() != "host" or v.isascii())}
+    if "@" in url:
+        headers.pop("Authorization", None)  # aiohttp refuses both
+    if "Content-Length" in headers:
+        headers["Content-Length"] = str(len(body))
+    request = Request(method=method, url=url, headers=headers, body=body)
+    assert await heard(request, ours=True) == await heard(request, ours=False)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"x": "a\r\nb: c"}, {"x\r\ny": "1"}, {"x": "a\nb"}, {"x": "\0"}, {"x y": "1"}, {"": "1"}],
+)
+async def test_nobody_adds_a_header_by_a_line_break(
+    transport: HttpTransport, tls: Tls, headers: dict[str, str]
+) -> None:
+    """A request with a line break in a name or value of a header is not sent."""
+    async with served(tls, WELL["plain"]) as vendor:
+        for _ in range(2):
+            with pytest.raises(TransportError) as caught:
+                await transport.send(to(vendor, headers=headers))
+            assert caught.value.cause == "protocol"
+        assert vendor.asked == 0
+
+
+PIECES = st.sampled_from([
+    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.0 503 No\r\n", b"\r\n",
+    b"content-length: 2\r\n", b"content-length: 0\r\n", b"transfer-encoding: chunked\r\n",
+    b"connection: close\r\n", b"content-encoding: gzip\r\n", b"x-a: b\r\n", b" folded\r\n", b"{}",
+    b"2\r\n{}\r\n", b"0\r\n\r\n", b"\x00", b"\xff", b"HTTP/1.1", b"retry-after: 7\r\n",
+])  # fmt: skip
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pieces=st.lists(PIECES, max_size=8), closes=st.booleans())
+async def test_the_status_is_what_aiohttp_reads(pieces: list[bytes], closes: bool) -> None:  # noqa: FBT001 - drawn
+    """Whatever bytes come, aiohttp's client reads no other status than the gateway does."""
+    said = once(b"HTTP/1.1 200 OK\r\n" * closes + b"".join(pieces), closes=True)
+    async with server(said) as vendor:
+        transport = HttpTransport(timeout=5, connections=1)
+        try:
+            ours: Response | None = await transport.send(to(vendor))
+        except TransportError:
+            ours = None
+        await transport.close()
+        theirs: int | None = None
+        async with vendor_session(Connector()) as session:
+            try:
+                async with session.post(vendor.url, data=b"{}") as answer:
+                    theirs = answer.status
+            except aiohttp.ClientError:
+                pass
+    if theirs is not None and theirs >= 200:
+        assert ours is not None
+        assert ours.status == theirs
