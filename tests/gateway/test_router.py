@@ -206,7 +206,7 @@ def test_otherwise_takes_what_no_ordinary_route_takes() -> None:
 
 
 def test_what_a_filter_keeps_back_goes_nowhere_else_instead() -> None:
-    """What a route keeps back counts as taken: for its destinations, stop and fallback."""
+    """What a route filters counts as taken: for its destinations, stop and fallback."""
     consent = (Consent(consent=("ads",)),)
     for more, expected in (({}, ("b",)), ({"stop": True}, ()), ({"additional": True}, ("a", "b"))):
         router = Router([
@@ -226,7 +226,7 @@ def test_a_route_that_only_filters_leaves_the_event_as_it_came() -> None:
 
 
 def test_a_filter_that_fails_lets_nothing_through() -> None:
-    """An exception in a filter is counted, and the event is kept back."""
+    """An exception in a filter is counted, and the event is filtered."""
     router = Router(
         [route(["a"], name="r", steps=(Hash(hash=("user_id",)), Consent(consent=("x",))))]
     )

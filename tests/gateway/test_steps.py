@@ -316,7 +316,7 @@ def test_a_filter_judges_what_the_steps_before_it_left() -> None:
 
 
 def test_steps_can_be_watched_one_at_a_time() -> None:
-    """Each step is told with the event before and after, until a filter keeps it back."""
+    """Each step is told with the event before and after, until one filters it."""
     steps = StepChain("r", [
         step(set={"name": "A"}), step(rename={"A": "B"}), step(sample=1), step(consent="none"),
         step(drop=["traits"]),

@@ -188,7 +188,7 @@ def replay(connection: apsw.Connection, ids: Sequence[int], now: float) -> Count
         if not found:
             raise SpoolError(
                 f"dead letter {group[0].id}: destination {name!r} no longer exists; "
-                f"add it to the configuration again, or drop its dead letters"
+                f"add it to the configuration again, or delete its dead letters"
             )
         indexes = tuple(sorted(letter.event for letter in group))
         fresh = _repeat(connection, seq, {name: indexes}, now)

@@ -58,7 +58,7 @@ class Room:
         """Return the error message while the store is full."""
         return (
             f"{self._folder}: the spool has reached max_bytes ({self._gauge.max_bytes}); wait for "
-            f"deliveries, drop dead letters, shorten dedup, or raise max_bytes"
+            f"deliveries, delete dead letters, shorten dedup, or raise max_bytes"
         )
 
     def refusal(self, lane: DestinationCursor) -> str | None:
@@ -78,7 +78,7 @@ class Room:
         return (
             f"destination {lane.name!r} has used its share of the spool: "
             f"{self.held(lane)} bytes of max_bytes {self._gauge.max_bytes}; check why its "
-            f"deliveries fail, drop its dead letters, or raise max_bytes"
+            f"deliveries fail, delete its dead letters, or raise max_bytes"
         )
 
     def is_past(self, lane: DestinationCursor) -> bool:

@@ -125,7 +125,7 @@ class LimitsSuite(SpoolContract):
             await spool.append(entry("r2", a=(0,)))
 
     async def test_overflow_makes_dead_letters_of_the_oldest(self, opened: SpoolFactory) -> None:
-        """Under the policy ``dead`` the oldest pending deliveries give way to the new."""
+        """Under the policy ``dead_letter`` the oldest pending deliveries give way to the new."""
         spool = await opened(a=BacklogLimit(max_backlog=3, overflow="dead_letter"))
         notices = Notices(spool)
         for i in range(3):
