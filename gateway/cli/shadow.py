@@ -93,7 +93,7 @@ def _wire_names() -> Spelt:
 
 def _json(found: ShadowReport) -> dict[str, object]:
     plain = found._asdict()
-    for key in ("events", "fields", "answers", "beside"):
+    for key in ("events", "fields", "responses", "comparisons"):
         plain[key] = [line._asdict() for line in plain[key]]
     return {**plain, "safe": bool(found.seen) and not found.open, "verdict": found.verdict}
 
@@ -126,12 +126,13 @@ def _tables(found: ShadowReport) -> Iterator[tuple[str, Sequence[str], Sequence[
         columns = ("field", "sent as", "how", "of events", "example", "reason")
         heading = f"Lost or coerced fields ({found.kept} others are kept)"
         yield heading, columns, [_field(line) for line in found.fields]
-    if found.answers:
-        answers = [(str(line.number), line.how, line.why) for line in found.answers]
+    if found.responses:
+        answers = [(str(line.number), line.outcome, line.reason) for line in found.responses]
         yield "Responses of the test account", ("events", "response", "reason"), [*answers]
-    if found.beside:
+    if found.comparisons:
         rows = [
-            (str(line.number), line.destination, line.there, line.here) for line in found.beside
+            (str(line.number), line.destination, line.outcome, line.test_account)
+            for line in found.comparisons
         ]
         columns = ("events", "destination", "outcome there", "outcome in the test account")
         yield "The same events at the destinations that really got them", columns, [*rows]
@@ -142,7 +143,7 @@ def _safe(found: ShadowReport) -> bool:
 
 
 def _event(line: EventLine) -> tuple[str, ...]:
-    return _marked(line.event, line.accepted), line.vendor, str(line.seen), str(line.goes)
+    return _marked(line.event, line.accepted), line.vendor, str(line.seen), str(line.arriving)
 
 
 def _reasons(lines: Sequence[EventLine]) -> list[tuple[str, ...]]:
@@ -156,10 +157,10 @@ def _reasons(lines: Sequence[EventLine]) -> list[tuple[str, ...]]:
 
 
 def _field(line: FieldLine) -> tuple[str, ...]:
-    number = f"{line.number} of {line.of}"
-    why = "" if line.why.endswith(NO_PLACE) else line.why
+    number = f"{line.number} of {line.total}"
+    why = "" if line.reason.endswith(NO_PLACE) else line.reason
     name = _marked(line.field, line.accepted)
-    return name, line.sent_as, line.how, number, line.example, why
+    return name, line.sent_as, line.kind, number, line.example, why
 
 
 def _listed(names: Sequence[str]) -> str:

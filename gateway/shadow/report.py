@@ -18,7 +18,7 @@ class EventLine(NamedTuple):
     event: str
     vendor: str
     seen: int
-    goes: int
+    arriving: int
     reasons: tuple[tuple[str, int], ...]
     """Why the other events would not arrive, with their number."""
     accepted: bool = False
@@ -32,30 +32,30 @@ class FieldLine(NamedTuple):
     vendor: str
     sent_as: str
     """Its wire path in the source vendor's payloads."""
-    how: str
+    kind: str
     number: int
-    of: int
+    total: int
     """The number of events that have the field and would arrive."""
     events: tuple[str, ...]
-    why: str
+    reason: str
     example: str
     accepted: bool = False
 
 
-class AnswerLine(NamedTuple):
+class ResponseLine(NamedTuple):
     """One kind of response of the test account."""
 
-    how: str
+    outcome: str
     number: int
-    why: str
+    reason: str
 
 
 class ComparisonLine(NamedTuple):
-    """An outcome at a real destination (``there``) and in the test account (``here``)."""
+    """How many events had an outcome at a real destination, and another in the test account."""
 
     destination: str
-    there: str
-    here: str
+    outcome: str
+    test_account: str
     number: int
 
 
@@ -67,27 +67,27 @@ class ShadowReport(NamedTuple):
     """Unix seconds of the first event, as ``last`` of the last."""
     last: float
     seen: int
-    goes: int
+    arriving: int
     skipped: int
     """Deliveries that it skipped because it was too slow."""
     kept: int
     """The number of different fields that arrive unchanged."""
     events: Sequence[EventLine]
     fields: Sequence[FieldLine]
-    answers: Sequence[AnswerLine]
-    beside: Sequence[ComparisonLine]
+    responses: Sequence[ResponseLine]
+    comparisons: Sequence[ComparisonLine]
 
     @property
     def open(self) -> list[str]:
         """Return the reasons not to switch; empty if there is none."""
-        missing = sum(line.seen - line.goes for line in self.events if not line.accepted)
+        missing = sum(line.seen - line.arriving for line in self.events if not line.accepted)
         reasons = [f"{missing} of {self.seen} events would not arrive"] if missing else []
         for how in ("lost", "coerced"):
-            names = {line.field for line in self.fields if line.how == how and not line.accepted}
+            names = {line.field for line in self.fields if line.kind == how and not line.accepted}
             if names:
                 fields = "1 field" if len(names) == 1 else f"{len(names)} fields"
                 reasons.append(f"{fields} would be {how}")
-        refused = sum(line.number for line in self.answers if line.how == "refused")
+        refused = sum(line.number for line in self.responses if line.outcome == "refused")
         if refused:
             reasons.append(f"the test account refused {refused}")
         return reasons
@@ -101,7 +101,7 @@ class ShadowReport(NamedTuple):
             return f"Not safe to switch yet: {'; '.join(self.open)}."
         but = any(e.accepted for e in self.events) or any(f.accepted for f in self.fields)
         what = "everything except what you accept" if but else "everything"
-        removed = any(line.how == "removed" for line in self.fields)
+        removed = any(line.kind == "removed" for line in self.fields)
         aside = ", except what the route's steps remove" if removed else ""
         return f"Safe to switch: {what} of {self.seen} events would arrive{aside}."
 
@@ -125,7 +125,7 @@ def report(
         min((count.first for count in whole.values()), default=0.0),
         max((count.last for count in whole.values()), default=0.0),
         sum(line.seen for line in events),
-        sum(line.goes for line in events),
+        sum(line.arriving for line in events),
         sum(count.number for key, count in counts.items() if key.what == "skipped"),
         kept,
         events,
@@ -184,16 +184,16 @@ def _fields(
         )
         for (field, vendor, how, why), within in found.items()
     ]
-    lines.sort(key=lambda line: (WORSE.index(line.how), -line.number, line.field))
+    lines.sort(key=lambda line: (WORSE.index(line.kind), -line.number, line.field))
     return lines, len({field for field, _ in whole - {(f.field, f.vendor) for f in lines}})
 
 
-def _answers(counts: Mapping[Key, Count]) -> list[AnswerLine]:
+def _answers(counts: Mapping[Key, Count]) -> list[ResponseLine]:
     found: Counter[tuple[str, str]] = Counter()
     for key, count in counts.items():
         if key.what == "answer":
             found[key.how, key.why] += count.number
-    return [AnswerLine(how, number, why) for (how, why), number in found.most_common()]
+    return [ResponseLine(how, number, why) for (how, why), number in found.most_common()]
 
 
 def _beside(counts: Mapping[Key, Count]) -> list[ComparisonLine]:

@@ -95,8 +95,8 @@ async def test_a_shop_looks_before_it_switches(tmp_path: Path) -> None:
         assert {entry["vendor"] for entry in await run.journal()} == {"personaclick"}
 
         report = told(tmp_path)
-        assert (report["seen"], report["goes"], report["safe"]) == (3, 3, False)
-        lost = {line["field"]: line for line in report["fields"] if line["how"] == "lost"}
+        assert (report["seen"], report["arriving"], report["safe"]) == (3, 3, False)
+        lost = {line["field"]: line for line in report["fields"] if line["kind"] == "lost"}
         assert lost["session_id"]["sent_as"] == "seance"
         assert lost["session_id"]["number"] == 3
         accepted = [word for field in lost for word in ("--accept", field)]
@@ -149,7 +149,9 @@ async def test_a_test_account_is_asked_and_compared(tmp_path: Path) -> None:
         assert {where for _, where, _ in run.watch.settled} == {"personaclick"}
         assert len(await run.journal("chrts")) == 2
     report = told(tmp_path)
-    beside = {(line["there"], line["here"]): line["number"] for line in report["beside"]}
+    beside = {
+        (line["outcome"], line["test_account"]): line["number"] for line in report["comparisons"]
+    }
     assert beside == {("delivered", "accepted"): 1, ("delivered", "refused"): 1}
     assert "the test account refused 1" in report["verdict"]
     with DeadLetterStore(tmp_path / SPOOL) as box:

@@ -367,7 +367,7 @@ def test_what_all_arrives_is_safe() -> None:
     """Where every event goes and every field is kept it is safe to switch."""
     found = concluded({goes(): count(7), field("user_id", "kept"): count(7)})
     assert found.verdict == "Safe to switch: everything of 7 events would arrive."
-    assert (found.open, found.kept, found.seen, found.goes) == ([], 1, 7, 7)
+    assert (found.open, found.kept, found.seen, found.arriving) == ([], 1, 7, 7)
     assert (found.first, found.last) == (1.0, 2.0)
 
 
@@ -393,10 +393,10 @@ def test_a_report_says_what_speaks_against_it() -> None:
     )
     assert found.skipped == 9
     lost, coerced = found.fields
-    assert (lost.field, lost.sent_as, lost.number, lost.of) == ("session_id", "SESSION_ID", 5, 8)
-    assert coerced.how == "coerced"
+    assert (lost.field, lost.sent_as, lost.number, lost.total) == ("session_id", "SESSION_ID", 5, 8)
+    assert coerced.kind == "coerced"
     assert found.events[1].reasons == (("no way", 2), ("a dead letter: no id", 1))
-    assert found.beside == [("old", "delivered", "refused", 4)]
+    assert found.comparisons == [("old", "delivered", "refused", 4)]
 
 
 def test_what_is_accepted_does_not_speak_against_it() -> None:
@@ -487,7 +487,7 @@ def test_the_report_speaks_json(seen: Path) -> None:
     (found,) = orjson.loads(shadow("report", "--config", seen, "--json").stdout)
     assert found["safe"] is False
     assert found["fields"][0]["sent_as"] == "seance"
-    assert found["beside"][0]["destination"] == "old"
+    assert found["comparisons"][0]["destination"] == "old"
 
 
 def test_the_report_names_the_nearest(seen: Path) -> None:
