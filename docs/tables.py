@@ -42,9 +42,9 @@ GROUPS = {
 }
 """What the fields of the event begin with, and what that part of it is called."""
 LEGEND = (
-    "Of several spellings the first that is present is read, and the first is written. `*` is "
-    "every key that no other row names, `[]` each member of an array, `[0]` the only product of an "
-    "event about one. Where nothing stands under *how*, the value stays as it is."
+    "If a row has several spellings, the gateway reads the first that is present, and writes the "
+    "first. `*` is every key that no other row names, `[]` each member of an array, `[0]` the only "
+    "product of an event about one. If *how* is empty, the value stays as it is."
 )
 
 
