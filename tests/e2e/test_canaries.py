@@ -26,7 +26,7 @@ SETTLING = ("ok", "refuse")
 """Destinations that soon have whatever they get; the others pause."""
 ENDED = re.compile(
     r'cdp_gateway_deliveries_total\{destination="([^"]+)",'
-    r'outcome="(?:delivered|declined|dead)"\} (\S+)'
+    r'outcome="(?:delivered|declined|dead_letter)"\} (\S+)'
 )
 SETTINGS = {
     "chrts": ("api_key",),
