@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.plugin.registry import load_plugins
-from tests.bench import console, routing, traces
+from tests.bench import console, fan_out, routing, traces
 from tests.bench.gateways import (
     CLOSED_PORT,
     CONNECTIONS,
@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     count, figures = options.requests, dict[str, list[float]]()
+    fan_out.show(fan_out.rounds(fan_out.CASES, options.rounds, count), fan_out.CASES, count)
 
     def note(name: str, value: float) -> None:
         figures.setdefault(name, []).append(value)

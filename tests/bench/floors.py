@@ -5,6 +5,7 @@ prints its number of posts.
 """
 
 import asyncio
+import ssl
 import sys
 
 import aiohttp
@@ -45,9 +46,14 @@ class Sink(asyncio.Protocol):
             self._transport.write(ANSWER)  # type: ignore[attr-defined]  # it is a stream
 
 
-async def sink(port: int = 0) -> None:
-    """Serve the sink for ever, on a free port unless *port* is given."""
-    server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", port)
+async def sink(port: str = "0", certificate: str = "") -> None:
+    """Serve the sink for ever, on a free port unless *port* is given; with TLS by *certificate*."""
+    tls = None
+    if certificate:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Sink, "127.0.0.1", int(port), ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -70,8 +76,9 @@ async def echo() -> None:
     await asyncio.Event().wait()
 
 
-async def client(port: int, count: int, lanes: int = 8) -> None:
-    """Post with a bare aiohttp client, *lanes* at a time: a warm-up, then *count* when asked."""
+async def client(port: str, number: str, lanes: int = 8) -> None:
+    """Post with a bare aiohttp client, *lanes* at a time: a warm-up, then *number* when asked."""
+    count = int(number)
     body = b'{"uid":"1","name":"Product Viewed","properties":{"product_id":"100500"}}'
     headers = {"content-type": "application/json", "authorization": "Bearer k"}
     url = f"http://127.0.0.1:{port}/event/track"
@@ -90,4 +97,4 @@ async def client(port: int, count: int, lanes: int = 8) -> None:
 
 if __name__ == "__main__":
     what, *numbers = sys.argv[1:]
-    uvloop.run({"echo": echo, "sink": sink, "client": client}[what](*map(int, numbers)))
+    uvloop.run({"echo": echo, "sink": sink, "client": client}[what](*numbers))

@@ -1,10 +1,12 @@
 """Start processes and read their CPU time."""
 
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 
@@ -18,14 +20,27 @@ def cpu(pid: int) -> float:
 
 @contextmanager
 def started(
-    *command: str, marker: str = "", stdin: int | None = None
+    *command: str,
+    marker: str = "",
+    stdin: int | None = None,
+    core: int | None = None,
+    off_core: int | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run ``python -m`` *command*; yield the process and its first line that contains *marker*.
 
     With a marker, later output is read and discarded, because a full pipe would stop the process.
+    It runs on one *core*, or on all others (*off_core*), and has *environ* besides this process's.
     """
+    cores = os.sched_getaffinity(1)
+    if core is not None:
+        cores &= {core}
+    if off_core is not None and len(cores) > 1:
+        cores -= {off_core}
     process = subprocess.Popen(
         [sys.executable, "-m", *command],
+        env={**os.environ, **(environ or {})},
+        preexec_fn=partial(os.sched_setaffinity, 0, cores),  # noqa: PLW1509 - no thread forks here
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
