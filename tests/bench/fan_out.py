@@ -207,7 +207,7 @@ def show(found: dict[str, list[tuple[float, ...]]], cases: Sequence[Case], event
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         table.add_row(
             case.name, f"{statistics.median(micros):.0f}",
-            f"{statistics.median(ratios):.2f} × {to}", spread,
+            f"{statistics.median(ratios):.2f} x {to}", spread,
             f"{statistics.median(rates):.0f}", f"{statistics.median(kept):.0%}",
         )  # fmt: skip
     Console().print(table)
