@@ -1,6 +1,6 @@
-"""The conformance kit that plugin authors import: contracts, as test classes.
+"""The conformance kit for plugin authors: the contract of a plugin as pytest classes.
 
-Subclass a suite, give it what it needs, and run pytest. docs/add-a-vendor.md shows it at work.
+Subclass a suite, set its attributes, and run pytest. docs/add-a-vendor.md shows an example.
 """
 
 import pkgutil
@@ -8,7 +8,7 @@ import pkgutil
 import pytest
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
-    pytest.register_assert_rewrite(_module.name)  # or a failed law would not say why
+    pytest.register_assert_rewrite(_module.name)  # else failed assertions show no values
 
 from gateway.plugin.registry import load_plugins  # noqa: E402 - after the lines above
 from gateway.testing.delivery_suite import DeliverySuite  # noqa: E402 - likewise

@@ -1,4 +1,4 @@
-"""The delivery suite: an output against a scripted vendor over real sockets."""
+"""The delivery suite: test an output against a scripted vendor over real sockets."""
 
 import asyncio
 from collections import Counter
@@ -40,16 +40,16 @@ from gateway.verdict import Declined, Delivered, Refused
 
 
 class ConnectionFault(Enum):
-    """What may come instead of an answer."""
+    """What a scripted vendor does instead of responding."""
 
     RESET = "reset"
-    """The connection is lost when the request is read."""
+    """It drops the connection after it has read the request."""
     HANG = "hang"
-    """No answer comes at all."""
+    """It never responds."""
 
 
 Step = int | Response | ConnectionFault
-"""A status alone is an answer without body; 200 is what the vendor answers to what it takes."""
+"""A status alone is a response without a body; 200 stands for the vendor's success response."""
 BUSY = Response(429, {"retry-after": "1"})
 SCRIPTS: dict[str, tuple[Step, ...]] = {
     "well": (),
@@ -63,23 +63,23 @@ SCRIPTS: dict[str, tuple[Step, ...]] = {
         ConnectionFault.RESET, 500, 200,
     ),
 }  # fmt: skip
-"""What a vendor may do with the first attempts that it gets; it takes all that come later."""
+"""What a vendor does with the first attempts; it accepts all later ones."""
 
 
 class ReceivedAttempt(NamedTuple):
-    """An attempt that came in."""
+    """An attempt that the vendor received."""
 
     at: float
     """Seconds of the event loop's clock."""
     status: int | None
-    """How it was answered; None where it was not."""
+    """The status of the response; None without one."""
 
 
 class ScriptedVendor:
-    """Answers one attempt after the other as *script* says, and those after it with *success*.
+    """Responds to attempts as *script* says, and after its end with *success*.
 
     Attributes:
-        met: every attempt, in the order in which they came in.
+        met: every attempt, in order of arrival.
     """
 
     def __init__(self, script: Sequence[Step], success: Response) -> None:
@@ -89,13 +89,13 @@ class ScriptedVendor:
         self.met: list[ReceivedAttempt] = []
 
     def app(self) -> web.Application:
-        """Return what to serve."""
+        """Return the vendor as an application."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
         return app
 
     def end(self) -> None:
-        """Let go of the attempts that were kept waiting."""
+        """Finish the attempts that hang."""
         self._over.set()
 
     async def _answer(self, http: web.Request) -> web.Response:
@@ -123,23 +123,23 @@ def _said(step: Step, success: Response) -> Response | None:
 
 
 VENDOR = "vendor"
-"""What the one destination is called."""
+"""The name of the only destination."""
 SILENCE = 1.0
-"""Seconds that an attempt may take where the script has answers that never come."""
+"""The timeout of an attempt in seconds, for scripts with hanging attempts."""
 HASTE = 0.05
-"""Seconds by which two clocks may differ about one second."""
+"""Seconds by which two clocks may differ over one second."""
 
 
 @dataclass(frozen=True)
 class DeliveryReport:
-    """What became of everything that was sent.
+    """The outcome of all events that were sent.
 
     Attributes:
-        sent: how many events the senders were told are taken.
-        settled: the ids of the events that were settled, by how.
-        met: every attempt that the vendor saw.
-        depth: what the spool says is still owed.
-        dead: its dead letters.
+        sent: how many events were accepted.
+        settled: the ids of the settled events, by verdict.
+        met: every attempt that the vendor received.
+        depth: the backlog in the spool.
+        dead: the dead letters.
     """
 
     sent: int
@@ -150,25 +150,25 @@ class DeliveryReport:
 
 
 class DeliverySuite(PluginSuite):
-    """What must come out even when a destination is in trouble, as tests.
+    """Tests that no event is lost or delivered twice when a destination fails.
 
-    The gateway runs as it does in production, from the entrance over the spool to the
-    connections; the vendor is the kit's, which answers by a script. Sent are the neutral events
-    of the kit, and the samples where there are any. The tests need no plugin of pytest's.
+    The gateway runs as in production, with HTTP server, spool and connections; the vendor is a
+    scripted one. The tests send the kit's neutral events, and the samples if there are any. They
+    need no pytest plugin.
     """
 
     output: ClassVar[Output]
-    """Any destination of the vendor; its URL is replaced by that of the scripted one."""
+    """An output of the vendor; its URL is replaced by that of the scripted vendor."""
     input: ClassVar[Input | None] = None
-    """The vendor's other half, if it has one."""
+    """The vendor's input, if it has one."""
     samples: ClassVar[Path | None] = None
     """The folder of its samples."""
     success: ClassVar[Response] = Response(200)
-    """What the vendor answers when it takes something."""
+    """The vendor's response to a request that it accepts."""
 
     @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
     def test_every_event_has_one_end(self, script: Sequence[Step]) -> None:
-        """Delivered, dead and declined add up to routed, and no event ends twice."""
+        """Delivered, dead and declined events add up to the routed ones; none has two outcomes."""
         account = asyncio.run(self._run(script))
         delivered, dead, declined = (
             account.settled.get(end, []) for end in (Delivered, Refused, Declined)
@@ -178,31 +178,31 @@ class DeliverySuite(PluginSuite):
         assert set(ends.values()) <= {1}, [event for event, times in ends.items() if times > 1]
         owed = account.depth
         assert (owed.backlog, owed.retrying, owed.parked) == (0, 0, 0)
-        assert len(account.dead) == len(dead), "a refused event is kept as a dead letter"
+        assert len(account.dead) == len(dead), "each refused event must become a dead letter"
         refused = sum(letter.cause == "refused" for letter in account.dead)
         self._check_answers(account, len(delivered), refused)
 
     def _check_answers(self, account: DeliveryReport, delivered: int, refused: int) -> None:
-        """Compare the ends of events with the answers that the vendor gave."""
+        """Compare the outcomes of events with the vendor's responses."""
         said = [met.status for met in account.met if met.status is not None]
         taken = said.count(self.success.status)
         noes = sum(400 <= status < 500 and status != BUSY.status for status in said)
         if self.output.batch_size == 1:
-            assert (delivered, refused) == (taken, noes), "one answer for each event"
+            assert (delivered, refused) == (taken, noes), "outcomes must match the responses"
         else:
             assert taken <= delivered
             assert refused <= noes
 
     def test_waits_as_long_as_it_is_asked_to(self) -> None:
-        """After 429 with Retry-After an event is not tried again until that time has passed."""
+        """After 429 with Retry-After, the next attempt waits for that time."""
         account = asyncio.run(self._run((BUSY,), self._first()))
-        assert len(account.met) == 2, "one event that is refused once is tried twice"
+        assert len(account.met) == 2, "expected two attempts"
         first, again = account.met
         waited = again.at - first.at
-        assert waited >= 1 - HASTE, f"tried again after {waited:.2f} s, before the second was over"
+        assert waited >= 1 - HASTE, f"retried after {waited:.2f} s instead of 1 s"
 
     def _first(self) -> Event:
-        """Return one of the kit's events that the vendor takes."""
+        """Return the first of the kit's events that the output renders."""
         for event in EVENTS:
             with suppress(Unrenderable):
                 if isinstance(self.output.render(event), Request):
@@ -220,7 +220,7 @@ class DeliverySuite(PluginSuite):
             try:
                 await watch.until(lambda watch: len(watch.settled) >= sent)
             except TimeoutError:
-                pytest.fail(f"{sent - len(watch.settled)} of {sent} events met no end")
+                pytest.fail(f"{sent - len(watch.settled)} of {sent} events have no outcome")
             finally:
                 vendor.end()
             async with asyncio.timeout(PATIENCE):
@@ -277,7 +277,7 @@ class DeliverySuite(PluginSuite):
         )
 
     async def _send(self, url: str, only: Event | None) -> int:
-        """Send everything, or one of the kit's events; return how many events that was."""
+        """Send all events, or only one of the kit's; return their number."""
         sent = 0
         async with aiohttp.ClientSession() as client:
             for number, event in enumerate(EVENTS):
@@ -293,10 +293,10 @@ class DeliverySuite(PluginSuite):
 
 
 def _timeout(script: Sequence[Step]) -> float:
-    """Return how long an attempt may take.
+    """Return the timeout of an attempt.
 
-    An answer that came and was not waited for would count on one side only, so a busy machine
-    must not bring that about where no answer is missing.
+    It is long unless the script has hanging attempts: on a busy machine, a response after the
+    timeout would be counted by the vendor only.
     """
     return SILENCE if ConnectionFault.HANG in script else PATIENCE
 

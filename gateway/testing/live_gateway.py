@@ -1,4 +1,4 @@
-"""A running gateway for tests, over sockets or in memory."""
+"""Run a gateway in tests, over sockets or in memory."""
 
 import asyncio
 import fcntl
@@ -23,19 +23,19 @@ from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.verdict import Declined, Verdict
 
 PATIENCE = 60.0
-"""Seconds after which something that should have happened did not."""
+"""Seconds after which a test gives up waiting."""
 
 
 @dataclass
 class SettledEvents:
-    """Sees every event accepted and every delivery settled, and wakes those who wait for it."""
+    """Records accepted events and settled deliveries, and lets tests wait for them."""
 
     accepted: list[Event] = field(default_factory=list)
     settled: list[tuple[Event, str, Verdict | Declined]] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def plugin(self) -> types.ModuleType:
-        """Return a plugin that observes."""
+        """Return a plugin with the hooks."""
         module = types.ModuleType("watching")
 
         @hookimpl
@@ -53,7 +53,7 @@ class SettledEvents:
         return module
 
     async def until(self, enough: Callable[["SettledEvents"], bool]) -> None:
-        """Wait until *enough* holds, at most `PATIENCE` seconds.
+        """Wait until *enough* returns True, at most `PATIENCE` seconds.
 
         Raises:
             TimeoutError: it did not.
@@ -65,13 +65,13 @@ class SettledEvents:
 
 
 def check_balance(spool: Path) -> None:
-    """Check that all that was accepted is accounted for, in a spool's folder.
+    """Check that no delivery in a spool's folder is missing.
 
-    The gateway that it belongs to may run, have ended, or have been killed: then a copy is looked
-    at, so that the next start finds the files as they were left.
+    The gateway may be running, stopped or killed. If it is not running, a copy is read, so that the
+    next start finds the files unchanged.
 
     Raises:
-        AssertionError: deliveries are missing, or ended more often than they were accepted.
+        AssertionError: deliveries are missing, or were finished more often than accepted.
     """
     if not (spool / FILE).exists():
         return
@@ -97,9 +97,9 @@ def _is_used(spool: Path) -> bool:
 
 @asynccontextmanager
 async def serving(app: web.Application) -> AsyncIterator[str]:
-    """Serve *app* on a free loopback port; yield its address.
+    """Serve *app* on a free loopback port; yield its URL.
 
-    Where it is a gateway's, its balance is checked once it has ended.
+    If it is a gateway, its balance is checked after it has stopped.
     """
     runner = Runner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
@@ -118,10 +118,10 @@ HEAD = b"\r\n\r\n"
 
 
 class InMemoryClient:
-    """A client's connections to *server*, one after the other where it closes them.
+    """A client of *server* without sockets; it reconnects after the server closes a connection.
 
     Args:
-        server: of an `aiohttp.web.AppRunner` that is set up.
+        server: the server of an `aiohttp.web.AppRunner` that is set up.
     """
 
     def __init__(self, server: web.Server) -> None:
@@ -129,10 +129,10 @@ class InMemoryClient:
         self._end: _End | None = None
 
     async def exchange(self, request: bytes) -> Response:
-        """Return the answer to the whole bytes of one *request*.
+        """Send one *request* as bytes, and return the response.
 
         Raises:
-            ConnectionError: the server ended a new connection without one.
+            ConnectionError: the server closed a new connection without a response.
         """
         if self._end is not None and not self._end.closed:
             with suppress(ConnectionError):  # it may end one after any answer
@@ -141,13 +141,13 @@ class InMemoryClient:
         return await self._end.exchange(request)
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._end is not None:
             self._end.close()
 
 
 class _End(asyncio.Transport):
-    """The server's end."""
+    """The server's end of a connection."""
 
     def __init__(self, protocol: Any) -> None:
         super().__init__({"peername": ("192.0.2.1", 4000), "sockname": ("192.0.2.2", 80)})
@@ -184,14 +184,14 @@ class _End(asyncio.Transport):
         return self.closed
 
     def pause_reading(self) -> None:
-        """Nothing: all there is to read was handed over at once."""
+        """Do nothing: all bytes are passed on at once."""
 
     def resume_reading(self) -> None:
-        """Nothing, likewise."""
+        """Do nothing."""
 
 
 def _whole(written: bytes) -> Response | None:
-    """Return the answer that the server has *written*, once it is all there."""
+    """Return the response in *written* if it is complete, else None."""
     head, mark, body = written.partition(HEAD)
     if not mark:
         return None

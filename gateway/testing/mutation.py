@@ -1,23 +1,23 @@
-"""Mutate every row of the tables and report what no test notices.
+"""Mutate every row of the tables, and report mutants that no test detects.
 
-Every row is dropped, misspelt, and exchanged with every row beside it that the types allow. A
-misspelt path is misspelt in the payload's type, too: whoever misreads a vendor's document writes
-both alike, and the check at start-up cannot tell.
+Every row is dropped, misspelt, and swapped with every row beside it that the types allow. A
+misspelt path is misspelt in the payload's type too: an author who misreads the vendor's
+documentation makes the same mistake in both, and the check at the start cannot find it.
 
-A row that stands in several tables is changed in all of them if it is written once: on one line
-of one module, or, where that is not known, in the same words.
+A row in several tables is changed in all of them if it is written once: on one line of one module,
+or, if that is unknown, in the same words.
 
     python -m pytest -p gateway.testing.mutation
-    python -m pytest -p gateway.testing.mutation --mutants "drop "      those whose names say that
+    python -m pytest -p gateway.testing.mutation --mutants "drop "      only names with this text
 
-The collected tests run once as they are, and must pass. Then each mutant of the tables that
-their suites test (`gateway.testing.mutation`) is put in place, and the tests run until one
-fails. What no test notices is a survivor; the session fails if there is any. No test reports
-by itself. Tests that draw their data by chance do not take part. A mistake in the rows that
-`gateway.plugin.spec` shares is no vendor's: such mutants are made with ``--shared-rows`` only.
+The collected tests run once without a mutant, and must pass. Then each mutant of the tables that
+their suites test is applied, and the tests run until one fails. A mutant that no test detects has
+survived; the session fails if there is one. Single tests are not reported. Tests with random data
+do not take part. Mutants of the rows that vendors share (`gateway.plugin.spec`) are made only with
+``--shared-rows``.
 
-A mutant that changes nothing may stand in ``equivalent-mutants.txt`` in the folder of the suite's
-samples, under a comment that says why. One that does not survive has no place there.
+A mutant that changes nothing may be listed in ``equivalent-mutants.txt`` in the folder of the
+suite's samples, under a comment with the reason. A listed mutant that is detected is an error.
 """
 
 import sys
@@ -40,13 +40,13 @@ from gateway.mapping.row import NestedCodec
 from gateway.plugin.vendor import Input, Vendor
 
 _LINES: dict[int, tuple[Row, str]] = {}
-"""By the row's id; the row itself is kept so that no other gets that id."""
+"""By the row's id; the row is stored too, so that its id is not reused."""
 
 
 def watch_rows() -> None:
-    """Note from now on where rows are made; tables that were imported before are unknown.
+    """Record where rows are created from now on; tables that were imported before are unknown.
 
-    A row that is made of another one (`dataclasses.replace`) is written where that one is.
+    A row that is copied from another one (`dataclasses.replace`) has the line of that one.
     """
     make = Row.__init__
 
@@ -64,9 +64,9 @@ def watch_rows() -> None:
 
 
 def line_of(row: Row) -> str:
-    """Return the file and the line of *row*, relative to the working directory if it is in it.
+    """Return the file and line of *row*, relative to the working directory if possible.
 
-    Empty where that is not known.
+    Empty if it is unknown.
     """
     _, line = _LINES.get(id(row), (None, ""))
     here = f"{Path.cwd()}/"
@@ -74,29 +74,29 @@ def line_of(row: Row) -> str:
 
 
 class RowLocation(NamedTuple):
-    """A row as it is written: the same words on the same line, in tables of the same kind."""
+    """A row in the source: the same text on the same line, in tables of the same kind."""
 
     wire: str
     event: str
     how: str
-    """The codec's name, and the table below if it has one: two codecs made alike are one."""
+    """The codec's name, and the nested table if there is one; equal codecs count as one."""
     required: bool
     into: type
     line: str
-    """Its file and line; empty where that is not known."""
+    """Its file and line; empty if unknown."""
     shared: bool
-    """Whether it is one of `gateway.plugin.spec`'s."""
+    """Whether it comes from `gateway.plugin.spec`."""
 
 
 def place_of(row: Row, table: Table) -> RowLocation:
-    """Return where *row* of *table* is written."""
+    """Return the location of *row* in *table*."""
     codec = row.codec
     how = f"{codec.name} #{id(codec.table)}" if isinstance(codec, NestedCodec) else codec.name
     return RowLocation(row.wire, row.event, how, row.required, table.into, line_of(row), row.shared)
 
 
 class RowMutation(NamedTuple):
-    """What becomes of one row."""
+    """The paths of a changed row."""
 
     wire: str
     event: str
@@ -107,9 +107,9 @@ class Mutant:
     """One mistake.
 
     Attributes:
-        name: what it does to which row, in one line.
-        changes: what becomes of which rows; None drops one.
-        misspelt: a wire path, and how the payload's type spells it in this mutant.
+        name: the change and the row, in one line.
+        changes: the changed rows; None drops a row.
+        misspelt: a wire path, and its misspelling in the payload's type.
     """
 
     name: str
@@ -118,17 +118,17 @@ class Mutant:
 
     @property
     def where(self) -> str:
-        """Return the files and lines of the rows that it changes, as far as they are known."""
+        """Return the files and lines of the changed rows, as far as known."""
         return ", ".join(dict.fromkeys(filter(None, (place.line for place in self.changes))))
 
     @property
     def shared(self) -> bool:
-        """Tell whether all rows that it changes are ones that vendors share."""
+        """Return whether all changed rows are shared by vendors."""
         return all(place.shared for place in self.changes)
 
 
 def tables_of(vendors: Iterable[Vendor]) -> list[Table]:
-    """Return every table that the packages of *vendors* hold, nested ones too."""
+    """Return all tables in the packages of *vendors*, nested ones included."""
     found: dict[int, Table] = {}
     for vendor in vendors:
         _gather(vendor.endpoints, found)
@@ -138,12 +138,12 @@ def tables_of(vendors: Iterable[Vendor]) -> list[Table]:
 
 
 def mutants(tables: Sequence[Table], *, read: bool = True) -> Iterator[Mutant]:
-    """Yield the mistakes that can be made in *tables*; some are stopped at start-up.
+    """Yield the possible mutants of *tables*; the types reject some of them.
 
     Args:
-        tables: not changed.
-        read: whether payloads are read by them. Where they are only written, a synonym that is
-            not the first is no mistake whatever it is.
+        tables: the tables; they are not changed.
+        read: whether payloads are parsed with them. If not, synonyms after the first have no
+            effect.
     """
     places: dict[RowLocation, None] = {}
     pairs: dict[tuple[RowLocation, RowLocation], None] = {}
@@ -162,10 +162,10 @@ def mutants(tables: Sequence[Table], *, read: bool = True) -> Iterator[Mutant]:
 
 @contextmanager
 def made(mutant: Mutant, tables: Iterable[Table]) -> Iterator[None]:
-    """Put *mutant* in place of the rows of *tables*, for as long as the context lasts.
+    """Apply *mutant* to the rows of *tables* within the context.
 
     Raises:
-        MappingError: the types do not allow it, so that the gateway would not start with it.
+        MappingError: the types reject it, so the gateway would not start with it.
     """
     kept: list[tuple[Table, dict[str, Any]]] = []
     try:
@@ -201,7 +201,7 @@ def _rebuilt(mutant: Mutant, table: Table, rows: list[Row]) -> Table:
 
 
 def _spelt(wire: Any, path: list[str], wrong: list[str]) -> Any:
-    """Return the TypedDict *wire* with a further field, *wrong*, of the type of that at *path*."""
+    """Return the TypedDict *wire* with a field *wrong* of the same type as the one at *path*."""
     if not is_typeddict(bare(wire)):
         return wire
     hints = get_type_hints(bare(wire))
@@ -211,7 +211,7 @@ def _spelt(wire: Any, path: list[str], wrong: list[str]) -> Any:
 
 
 def _respelt(place: RowLocation, *, read: bool) -> Iterator[Mutant]:
-    """Yield *place* with each of its spellings wrong, missing, or in another's turn."""
+    """Yield mutants of *place* with a path misspelt, missing, or at another position."""
     spellings = place.wire.split("|")
     told = _told(place)
     for path in spellings if read else spellings[:1]:
@@ -235,7 +235,7 @@ def _respelt(place: RowLocation, *, read: bool) -> Iterator[Mutant]:
 
 
 def _is_free(path: str) -> bool:
-    """Tell whether the last key of *path* is a free one, which no type can check."""
+    """Return whether the last key of *path* is free, so that no type checks it."""
     above = path.rpartition(".")[0]
     return above in {"extra", "consent"} or above.endswith(".extra")
 
@@ -258,7 +258,7 @@ def _order(place: RowLocation) -> tuple[str, str, str, str]:
 
 
 def _wrong(path: str) -> str:
-    """Return *path* with its last key misspelt; nothing for a bare star."""
+    """Return *path* with its last key misspelt; empty for a bare star."""
     *above, last = path.split(".")
     if last != "*":
         return ".".join([*above, f"{last}x"])
@@ -275,7 +275,7 @@ def _modules(name: str) -> list[ModuleType]:
 
 
 def _gather(value: Any, found: dict[int, Table]) -> None:
-    """Add to *found* every table that *value* holds."""
+    """Add every table in *value* to *found*."""
     if isinstance(value, Table):
         if id(value) not in found:
             found[id(value)] = value
@@ -298,20 +298,20 @@ DRAWING = frozenset({"gateway.testing.fuzz", "gateway.testing.delivery_suite"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--mutants``."""
+    """Add ``--mutants`` and ``--shared-rows``."""
     parser.addoption("--mutants", default="", help="Only mutants with this text in their names.")
-    parser.addoption("--shared-rows", action="store_true", help="Mutants of shared rows, too.")
+    parser.addoption("--shared-rows", action="store_true", help="Also mutants of shared rows.")
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool:
-    """Hunt for survivors instead of running the tests once."""
+    """Test all mutants instead of running the tests once."""
     if session.testsfailed or session.config.option.collectonly:
         return False
     vendors = list(_vendors(session.items))
     tables = tables_of(vendors)
     read = any(isinstance(vendor, Input) for vendor in vendors)
     if not tables:
-        raise pytest.UsageError("no suite with an input or an output is among these tests")
+        raise pytest.UsageError("none of these tests is in a suite with an input or an output")
     began = time.monotonic()
     hunt = MutationRun([item for item in session.items if not _draws(item)])
     option = session.config.option
@@ -335,17 +335,17 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Print what was found."""
+    """Print the results."""
     for line in config.stash.get(REPORT, []):
         terminalreporter.write_line(line)
 
 
 class MutationRun:
-    """The tests, those first that are quick and noticed a mistake lately.
+    """The tests, ordered by duration and by which detected a mutant last.
 
     Attributes:
-        killed: how many mutants some test noticed.
-        stopped: how many would not let the gateway start.
+        killed: how many mutants a test detected.
+        stopped: how many mutants the types rejected.
     """
 
     def __init__(self, items: Sequence[pytest.Item]) -> None:
@@ -355,12 +355,12 @@ class MutationRun:
         for item in items:
             began = time.perf_counter()
             if _fails(item):
-                raise pytest.UsageError(f"{item.nodeid} fails without any mistake in the tables")
+                raise pytest.UsageError(f"{item.nodeid} fails without a mutant; fix it first")
             taken[item] = time.perf_counter() - began
         self._items = sorted(items, key=taken.__getitem__)
 
     def notices(self, mutant: Mutant, tables: Iterable[Table]) -> bool:
-        """Tell whether some test fails while *mutant* stands in *tables*."""
+        """Return whether a test fails while *mutant* is applied to *tables*."""
         try:
             with made(mutant, tables):
                 killer = next((item for item in self._items if _fails(item)), None)
@@ -381,7 +381,7 @@ def _fails(item: pytest.Item) -> bool:
 
 
 def _draws(item: pytest.Item) -> bool:
-    """Tell whether chance has a part in the test, so that what it notices once it may miss."""
+    """Return whether the test uses random data, so that it may detect a mutant only sometimes."""
     function = getattr(item, "function", None)
     drawn = getattr(function, "is_hypothesis_test", False)
     return drawn or getattr(function, "__module__", "") in DRAWING
@@ -399,7 +399,7 @@ def _vendors(items: Iterable[pytest.Item]) -> Iterator[Vendor]:
 
 
 def _equivalent(items: Iterable[pytest.Item]) -> set[str]:
-    """Return the names of the mutants that are said to change nothing."""
+    """Return the names of the mutants that are listed as equivalent."""
     found: set[str] = set()
     for suite in _suites(items):
         path = (getattr(suite, "samples", None) or Path()) / "equivalent-mutants.txt"

@@ -1,4 +1,4 @@
-"""What every output must do with names, secrets, settings, and events that it cannot send."""
+"""Rules of an output about names, secrets, settings, and events that it cannot send."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,18 +19,18 @@ from gateway.testing.samples import ARRIVAL, EVENTS
 from gateway.verdict import Declined
 
 FOREIGN = "neutral"
-"""The origin of an event that came in another vendor's format."""
+"""The origin of an event from another vendor's format."""
 NAME = "my ownEvent_two"
-"""A name that no vendor has a word for, and that each convention spells in another way."""
+"""A name that no vendor knows, and that each naming convention writes differently."""
 MASK = str(SecretStr("masked"))
-"""What a secret is printed as."""
+"""The printed form of a secret."""
 MARK = "a-mark-of-the-kit"
 FREE_PLACES: tuple[Callable[[Event, Mapping[str, Any]], Event], ...] = (
     lambda event, free: replace(event, properties=replace(event.properties, extra=free)),
     lambda event, free: replace(event, traits=replace(event.traits, extra=free)),
     lambda event, free: replace(event, extra=free),
 )
-"""Each puts fields of a sender's own into an event."""
+"""Functions that add a sender's own fields to an event."""
 HOPELESS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"url": "api.vendor.example"}, "must be an http or https URL"),
     ({"no_such_setting": 1}, "no_such_setting"),
@@ -38,13 +38,13 @@ HOPELESS: tuple[tuple[dict[str, Any], str], ...] = (
 
 
 class OutputRules(PluginSuite):
-    """Rules of an output that need no sample; `gateway.testing.OutputSuite` has them."""
+    """Rules of an output that need no sample; part of `gateway.testing.OutputSuite`."""
 
     output: ClassVar[Output]
     declined: ClassVar[Sequence[tuple[Event, str]]] = ()
-    """Events that the vendor cannot be told of, each with the whole reason."""
+    """Events that the vendor's format cannot carry, each with the complete reason."""
     wrong_settings: ClassVar[Sequence[tuple[Mapping[str, Any], str]]] = ()
-    """Settings that can never work, each with a pattern of what the start says about them."""
+    """Settings that can never work, each with a pattern of the error message."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test of a fact once per fact."""
@@ -58,12 +58,12 @@ class OutputRules(PluginSuite):
             metafunc.parametrize("naming", CONVENTIONS if named else ())
 
     def test_declines_what_it_cannot_say(self, unsayable: Event, reason: str) -> None:
-        """An event that the vendor has no way to say is declined with the reason."""
+        """An event that the vendor's format cannot carry is declined with the reason."""
         assert self.output.render(unsayable) == Declined(reason)
         assert self.output.losses(unsayable) == []
 
     def test_declared_losses_are_of_what_goes_out(self) -> None:
-        """A declined event has no losses: it is the reason that tells what becomes of it."""
+        """A declined event has no losses; the reason says it all."""
         for event in EVENTS:
             if isinstance(rendered(self.output, event), Declined):
                 assert self.output.losses(event) == [], event
@@ -71,13 +71,13 @@ class OutputRules(PluginSuite):
     def test_takes_no_settings_that_cannot_work(
         self, wrong: Mapping[str, Any], problem: str
     ) -> None:
-        """A setting with which no event could be delivered stops the start instead."""
+        """A setting that can never work is an error at the start."""
         settings = {**dict(self.output.config), **wrong}
         with pytest.raises(ValidationError, match=problem):
             type(self.output.config).model_validate(settings)
 
     def test_sends_its_secrets_and_shows_them_nowhere(self) -> None:
-        """A credential goes out as it is, and whoever prints the settings sees none."""
+        """A secret is sent as it is, and never shown when settings are printed."""
         shown = repr(self.output.config)
         for secret in _secrets(self.output):
             assert secret not in shown
@@ -91,7 +91,7 @@ class OutputRules(PluginSuite):
 
     @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
     def test_keeps_what_json_cannot_say(self, event: Event) -> None:
-        """A value that JSON has no form for keeps the event from being sent; nothing crashes."""
+        """An event with a value that JSON cannot express is unrenderable; nothing crashes."""
         for origin in (FOREIGN, self.output.name):
             told = replace(event, origin=origin)
             for place in FREE_PLACES:
@@ -101,7 +101,7 @@ class OutputRules(PluginSuite):
                 assert unwritable is None if goes_out else type(unwritable) is type(sent)
 
     def test_spells_names_by_the_convention(self, naming: Naming) -> None:
-        """A foreign event is named by the destination's convention; the vendor's own keeps its."""
+        """Foreign events are named by the destination's convention; the vendor's own names stay."""
         output = type(self.output)(self.output.config.model_copy(update={"naming": naming}))
         for origin, name in ((FOREIGN, CONVENTIONS[naming](NAME)), (output.name, NAME)):
             event = Event(
@@ -114,7 +114,7 @@ class OutputRules(PluginSuite):
 
 
 def rendered(output: Output, event: Event) -> Request | Declined | None:
-    """Return what *output* makes of *event*; None where it cannot write it."""
+    """Return the rendered *event*; None if it is unrenderable."""
     with suppress(Unrenderable):
         return output.render(event)
     return None

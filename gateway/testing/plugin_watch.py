@@ -1,7 +1,7 @@
-"""Name the plugin's own line where a plugin raises or hangs under a suite.
+"""Name the plugin's own line if a plugin raises or hangs in a suite.
 
-A plugin works inside the gateway: without this, a mistake in it shows as a traceback through the
-gateway, as an event that meets no end, or as a test that never ends.
+Plugins run inside the gateway. Without this module, a bug in one shows as a long traceback, as an
+event without an outcome, or as a test that never ends.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from gateway.plugin.vendor import Input, Output
 LIMIT: Final = 5.0
 """Seconds that one call of a plugin may take; a real one takes less than a millisecond."""
 SHOWN: Final = 500
-"""Characters of an argument that a message shows."""
+"""Characters that a message shows of an argument."""
 METHODS: Final[Mapping[type, tuple[str, ...]]] = {
     Input: (
         "credential", "relayed_credential", "needs_secret", "static_response", "decode", "read",
@@ -40,21 +40,21 @@ METHODS: Final[Mapping[type, tuple[str, ...]]] = {
     ),
     Sandbox: ("respond", "failure"),
 }  # fmt: skip
-"""The methods that the gateway calls, by what has them."""
+"""The methods that the gateway calls, by base class."""
 _hung: dict[type, str] = {}
 """Classes that hung once, with the message; they are not called again."""
 _busy = threading.local()
 
 
 class PluginStopped(KeyboardInterrupt):
-    """A plugin hung, or failed inside a running gateway: the test ends here.
+    """A plugin hung, or failed inside a running gateway: the test ends.
 
-    It is no `Exception`, so that neither the gateway nor hypothesis goes on after it.
+    It is not an `Exception`, so neither the gateway nor hypothesis continues after it.
     """
 
 
 class PluginSuite:
-    """Base of the suites: where a plugin fails, the message begins with its own line."""
+    """Base of the suites: if a plugin fails, the message begins with the plugin's own line."""
 
     input: ClassVar[Any] = None
     output: ClassVar[Any] = None
@@ -64,12 +64,12 @@ class PluginSuite:
         """Run each test once per fact; each suite adds its own."""
 
     def halves(self) -> list[Input | Output | Sandbox]:
-        """Return what is tested."""
+        """Return the tested parts of the plugin."""
         found = (self.input, self.output, self.sandbox)
         return [half for half in found if half is not None]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Watch the plugin during each test that *cls* defines."""
+        """Watch the plugin in each test that *cls* defines."""
         super().__init_subclass__(**kwargs)
         for name, test in list(vars(cls).items()):
             if name.startswith("test_") and _is_plain_function(test):
@@ -92,9 +92,9 @@ def _watched(test: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def watch(*halves: Input | Output | Sandbox) -> Iterator[None]:
-    """Fail the test with the plugin's own line first where one of *halves* raises or hangs.
+    """Fail the test with the plugin's own line if one of *halves* raises or hangs.
 
-    `Rejected` and `Unrenderable` are no failures: a plugin may raise them.
+    `Rejected` and `Unrenderable` are allowed.
     """
     __tracebackhide__ = True
     undo: list[Callable[[], None]] = []
@@ -117,7 +117,7 @@ def watch(*halves: Input | Output | Sandbox) -> Iterator[None]:
 
 
 def _watch_class(half: type) -> Iterator[Callable[[], None]]:
-    """Put the watch around the methods of *half*; yield what takes it away again."""
+    """Wrap the methods of *half*; yield functions that unwrap them."""
     for base, names in METHODS.items():
         if issubclass(half, base):
             for name in names:

@@ -1,6 +1,7 @@
-"""The refusal suite: what an input refuses, with which status, in which words.
+"""The refusal suite: what an input rejects, with which status and body.
 
-The facts are the vendor's: statuses and bodies from its document, requests that break its rules.
+The expected statuses and bodies, and the requests that break rules, come from the vendor's
+documentation.
 """
 
 from abc import abstractmethod
@@ -22,29 +23,29 @@ OUTSIDE: frozenset[Fault] = frozenset({
     Fault.UNAUTHENTICATED, Fault.FORBIDDEN, Fault.TOO_LARGE, Fault.NOT_FOUND, Fault.METHOD,
     Fault.UNSUPPORTED, Fault.UNAVAILABLE,
 })  # fmt: skip
-"""Faults that lie outside of a body; every vendor has to answer each of them."""
+"""Faults that do not depend on a body; every vendor needs a response to each."""
 REASON = "the gateway's own words"
 WAIT = 7
-"""Seconds after which the sender should try again."""
+"""Seconds after which the sender should retry."""
 
 
 class FaultAnswer(NamedTuple):
-    """What the sender of a faulty request reads back."""
+    """The response to a fault."""
 
     status: int
     message: str = REASON
-    """The vendor's words; `REASON` where it passes the gateway's on."""
+    """The vendor's message; `REASON` if it contains the gateway's own message."""
     headers: Mapping[str, str] = {}
-    """Headers of this answer alone; no other fault's has them."""
+    """Headers of this response only; responses to other faults do not have them."""
 
 
 class RefusedRequest(NamedTuple):
-    """A request that breaks a rule of the vendor's, and the answer."""
+    """A request that breaks a rule of the vendor, and its response."""
 
     request: Request
     status: int
     answer: object
-    """The body of the answer, as JSON values."""
+    """The body of the response, as JSON values."""
 
 
 def post(url: str, body: object = b"", headers: Mapping[str, str] | None = None) -> Request:
@@ -60,19 +61,19 @@ def post(url: str, body: object = b"", headers: Mapping[str, str] | None = None)
 
 
 class RefusalSuite(PluginSuite):
-    """The contract of an input's refusals, as tests."""
+    """Tests the contract of an input's rejections."""
 
     input: ClassVar[Input]
     faults: ClassVar[Mapping[Fault, FaultAnswer]]
-    """The answer to each fault; those that lie outside of a body (`OUTSIDE`) must be there."""
+    """The response to each fault; those in `OUTSIDE` are required."""
     refused: ClassVar[Sequence[RefusedRequest]]
-    """Requests whose bodies break a documented rule; each endpoint has one."""
+    """Requests whose bodies break a documented rule; at least one per endpoint."""
     credentials: ClassVar[Sequence[tuple[Request, str | None]]]
-    """Requests, and the credential that each carries; some carry none."""
+    """Requests with the key that each contains; at least one with None."""
     headers: ClassVar[Mapping[str, str]] = {"content-type": "application/json"}
-    """The headers of every refused body."""
+    """The headers of the response to a rejected body."""
     untold: ClassVar[frozenset[str]] = frozenset()
-    """Endpoints that answer what they refuse as they answer what they take."""
+    """Endpoints whose rejections look like their success responses."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test once per fact."""
@@ -89,7 +90,7 @@ class RefusalSuite(PluginSuite):
         """Return the body of an error, as JSON values."""
 
     def test_answers_each_fault(self, fault: Fault) -> None:
-        """Each fault has its status, its words and its headers."""
+        """Each fault has its status, message and headers."""
         assert fault in self.faults, f"say in `faults` how the vendor answers {fault}"
         expected = self.faults[fault]
         request = replace(self.input.example, received_at=ARRIVAL)
@@ -101,7 +102,7 @@ class RefusalSuite(PluginSuite):
         assert sent == expected.headers
 
     def test_refuses_what_breaks_a_rule(self, refused: RefusedRequest) -> None:
-        """A body that breaks a documented rule is refused with the documented answer."""
+        """A body that breaks a documented rule gets the documented response."""
         with pytest.raises(Rejected) as caught:
             self.input.parse(refused.request)
         answer = self.input.refuse(refused.request, caught.value)
@@ -109,18 +110,18 @@ class RefusalSuite(PluginSuite):
         assert orjson.loads(answer.body) == refused.answer
 
     def test_every_endpoint_refuses_something(self) -> None:
-        """Each endpoint has a rule that a body can break, and a case that breaks it."""
+        """Each endpoint has a request that breaks a rule."""
         listed = self.input.endpoints
         cases = {match_endpoint(listed, case.request) for case in self.refused}
         assert listed.keys() - self.untold - cases == set()
 
     def test_finds_the_credential(self, request_: Request, credential: str | None) -> None:
-        """The credential is found where the vendor's document puts it, and nowhere else."""
+        """The key is found where the vendor's documentation puts it, and nowhere else."""
         payload = self.input.decode(request_) if self.input.credential_in_body else None
         assert self.input.credential(request_, payload) == credential
 
     def test_knows_both_with_and_without_a_credential(self) -> None:
-        """There is a request with a credential, and one without."""
+        """There is a request with a key, and one without."""
         assert {found is None for _, found in self.credentials} == {True, False}
 
 

@@ -48,10 +48,10 @@ from gateway.testing.plugin_watch import PluginSuite
 Sample: TypeAlias = dict[str, Any]
 
 ARRIVAL = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-"""When every sample is said to have arrived: Unix time 1767323045."""
+"""The arrival time of every sample: Unix time 1767323045."""
 REQUEST_ID = "sample"
 GARBAGE = [b"", b"{", b"null", b"[]", b"0", b'"x"', b'{"a":' * 300, b"\xff\xfe"]
-"""Bodies that no vendor takes."""
+"""Bodies that no vendor accepts."""
 
 
 KEYS: Final = ("about", "source", "request", "events", "answer", "deliveries")
@@ -62,7 +62,7 @@ def load_samples(folder: Path) -> dict[str, Sample]:
 
     Raises:
         FileNotFoundError: it has none.
-        ValueError: one is no JSON, or has a key that no sample has.
+        ValueError: a sample is not JSON, or has an unknown key.
     """
     paths = sorted(folder.glob("*.json"))
     if not paths:
@@ -82,10 +82,10 @@ def _loaded(path: Path) -> Sample:
 
 
 def events_of(sample: Sample) -> list[Event]:
-    """Return the events of *sample*, as they come from a vendor that is none of the tested.
+    """Return the events of *sample*, as if from another vendor.
 
     Raises:
-        msgspec.ValidationError: one is no event; the message names the field.
+        msgspec.ValidationError: one is not an event; the message names the field.
     """
     return [
         msgspec.convert({**event, "id": f"{REQUEST_ID}-{index}", "received_at": ARRIVAL}, Event)
@@ -94,7 +94,7 @@ def events_of(sample: Sample) -> list[Event]:
 
 
 class SampleSuite(PluginSuite):
-    """What all suites with samples have."""
+    """Base of the suites with samples."""
 
     samples: ClassVar[Path]
     """The folder of the samples."""
@@ -112,13 +112,13 @@ class SampleSuite(PluginSuite):
             metafunc.parametrize("endpoint", sorted(self.input.endpoints))
 
     def test_cites_its_source(self, sample: Sample) -> None:
-        """A sample says what it shows and where it is taken from."""
+        """A sample has a description and a source."""
         assert sample["source"].startswith("https://")
         assert sample["about"]
 
 
 def request_of(sample: Sample) -> Request:
-    """Return the request of *sample*, as the gateway would hand it to an input."""
+    """Return the request of *sample*, as the gateway passes it to an input."""
     raw = sample["request"]
     body = raw.get("body", "")
     return Request(
@@ -132,7 +132,7 @@ def request_of(sample: Sample) -> Request:
 
 
 def plain(event: Event) -> dict[str, Any]:
-    """Return *event* as a sample shows it."""
+    """Return *event* in the form of a sample."""
     shown: dict[str, Any] = orjson.loads(orjson.dumps(as_json(event)))
     for own in ("id", "received_at", "origin"):
         shown.pop(own, None)
@@ -140,7 +140,7 @@ def plain(event: Event) -> dict[str, Any]:
 
 
 def json_of(body: bytes) -> Any:
-    """Return *body* as JSON values; None for an empty one, base64 for one that is no JSON."""
+    """Return *body* as JSON values; None if it is empty, base64 if it is not JSON."""
     try:
         return orjson.loads(body) if body else None
     except orjson.JSONDecodeError:
@@ -148,7 +148,7 @@ def json_of(body: bytes) -> Any:
 
 
 def paths_in(node: Any, here: str = "") -> Iterator[str]:
-    """Yield the dotted paths that a JSON value holds; ``[]`` marks the members of an array."""
+    """Yield the dotted paths in a JSON value; ``[]`` stands for the items of an array."""
     if isinstance(node, dict):
         for key, below in node.items():
             yield from paths_in(below, f"{here}.{key}".removeprefix("."))
@@ -210,7 +210,7 @@ _TEXTS = (
     "avatar", "website", "description", "created_at", "address", "company",
 )  # fmt: skip
 ODD = Traits(**dict.fromkeys(_TEXTS, "neither a date nor a number"))  # type: ignore[arg-type]
-"""Texts as other vendors' senders write them: no date where one is expected, no address."""
+"""Texts as other vendors' senders write them, where a date or a number is expected."""
 EVENTS: tuple[Event, ...] = (
     *(_track(name, Properties(products=(SHOES,), currency="EUR")) for name in _ONE),
     *(_track(name, ORDER) for name in _MANY),
@@ -237,7 +237,7 @@ PATH = "/neutral"
 
 
 class Numbered(TypedDict):
-    """The body: which of the kit's events."""
+    """The body: the index of one of the kit's events."""
 
     number: int
 
@@ -248,7 +248,7 @@ ENDPOINTS: Mapping[str, EventMapping] = {
 
 
 class NeutralInput(Input):
-    """Takes the number of one of the kit's `EVENTS`, and reads that event."""
+    """Takes the index of one of the kit's `EVENTS`, and returns that event."""
 
     name = "neutral"
     docs = "https://segment.com/docs/connections/spec/"
@@ -256,19 +256,19 @@ class NeutralInput(Input):
     example = Request(method="POST", url=PATH, body=b'{"number": 0}')
 
     def credential(self, request: Request, payload: Any) -> str | None:  # noqa: ARG002 - anybody may send
-        """Return a credential that is always there."""
+        """Return a constant key."""
         return "anybody"
 
     def read(self, request: Request, payload: Any) -> list[Event]:
-        """Return the event of the number in *payload*."""
+        """Return the event with the index in *payload*."""
         (read,) = super().read(request, payload)
         event = EVENTS[payload["number"]]
         return [replace(event, id=read.id, received_at=read.received_at, origin=self.name)]
 
     def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it is always the same
-        """Answer that it is taken."""
+        """Respond 200."""
         return json_response(200, {})
 
     def refuse(self, request: Request, error: Rejected) -> Response:  # noqa: ARG002 - it depends on the error alone
-        """Answer what is wrong."""
+        """Respond 400 with the error."""
         return json_response(400, {"error": str(error)})

@@ -1,6 +1,6 @@
-"""The sandbox suite: a server as strict as the vendor's document takes what goes out.
+"""The sandbox suite: the vendor's sandbox accepts every request that the output renders.
 
-The sandbox is written from the vendor's document, the output from its own mapping: where the two
+The sandbox is written from the vendor's documentation, the output from its mapping: if they
 disagree, one of them is wrong.
 """
 
@@ -28,31 +28,31 @@ from gateway.testing.samples import (
 from gateway.testing.side_effects import forbid_side_effects
 
 NO_OBJECTS = [b"", b"{", b"[]", b"\xff"]
-"""Bodies that hold no call of any vendor."""
+"""Bodies that are not JSON objects."""
 
 
 class SandboxSuite(PluginSuite):
-    """The contract of a vendor's sandbox, and of the output in front of it."""
+    """Tests the contract of a vendor's sandbox, and of its output."""
 
     sandbox: ClassVar[Sandbox]
     outputs: ClassVar[Mapping[str, Output]]
-    """Destinations of the vendor, by what is special about their settings; all have `key`."""
+    """Outputs of the vendor, by a name for their settings; all use `key`."""
     key: ClassVar[str]
-    """The credential of the outputs, as the sandbox compares it."""
+    """The key of the outputs, as the sandbox compares it."""
     input: ClassVar[Input | None] = None
-    """The vendor's other half, if it has one."""
+    """The vendor's input, if it has one."""
     samples: ClassVar[Path | None] = None
     """The folder of its samples."""
     success: ClassVar[frozenset[int]] = frozenset({200})
     """The statuses of an accepted request."""
     unauthorized: ClassVar[int] = 401
-    """The status of a request with another credential."""
+    """The status of a request with another key."""
     wrong_path: ClassVar[int] = 404
     """The status of a path that is not documented."""
     wrong_method: ClassVar[int] = 405
-    """The status of a documented path under another method."""
+    """The status of a documented path with another method."""
     wrong_body: ClassVar[int] = 400
-    """The status of a body that is no JSON object."""
+    """The status of a body that is not a JSON object."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test about what goes out once per destination."""
@@ -65,20 +65,20 @@ class SandboxSuite(PluginSuite):
 
     @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
     def test_takes_what_goes_out(self, event: Event, output: Output) -> None:
-        """A strict server accepts every request that is rendered, of any vendor's events."""
+        """The sandbox accepts every rendered request, whatever the event's origin."""
         for told in (event, replace(event, origin=output.name)):
             for request in _requests(output, told):
                 self._check_accepted(output, request)
 
     def test_takes_what_goes_back(self, sample: Sample, output: Output) -> None:
-        """A strict server accepts the events of the samples, where it can from its own clients."""
+        """The sandbox accepts the samples' events, parsed from requests if there is an input."""
         own = self.input
         for event in events_of(sample) if own is None else own.parse(request_of(sample)):
             for request in _requests(output, event):
                 self._check_accepted(output, request)
 
     def test_sees_nothing_but_the_request(self, output: Output) -> None:
-        """Responding needs no clock, no chance, no socket and no file; it is the same each time."""
+        """Responding uses no clock, randomness, socket or file, and repeats the same response."""
         request = self._some(output)
         before = self._respond(output, request, self.key)
         with forbid_side_effects():
@@ -103,7 +103,7 @@ class SandboxSuite(PluginSuite):
         return next(request for event in EVENTS for request in _requests(output, event))
 
     def test_knows_its_key(self, output: Output) -> None:
-        """Only the key that the sandbox is given gets in; where it is given none, any key does."""
+        """With a key, only that key is accepted; without one, any key is."""
         request = self._some(output)
         assert self._respond(output, request, None).reason is None
         refused = self._respond(output, request, "not-the-key")
@@ -111,7 +111,7 @@ class SandboxSuite(PluginSuite):
         assert refused.reason
 
     def test_needs_a_key(self, output: Output) -> None:
-        """A request without a credential is refused with a 4xx, even where any key would do."""
+        """A request without a key gets a 4xx response, even if any key is accepted."""
         request = self._some(output)
         headers = {name: text for name, text in request.headers.items() if name == "content-type"}
         body = request.body.replace(self.key.encode(), b"")
@@ -120,27 +120,27 @@ class SandboxSuite(PluginSuite):
         assert answer.reason
 
     def test_knows_no_other_path(self, output: Output) -> None:
-        """An undocumented path is refused."""
+        """An undocumented path is rejected."""
         base = output.config.url.rstrip("/")
         answer = self._respond(output, replace(self._some(output), url=f"{base}/nothing"), None)
         assert answer.response.status == self.wrong_path
         assert answer.reason
 
     def test_knows_no_other_method(self, output: Output) -> None:
-        """A documented path under an undocumented method is refused."""
+        """A documented path with an undocumented method is rejected."""
         answer = self._respond(output, replace(self._some(output), method="DELETE"), None)
         assert answer.response.status == self.wrong_method
         assert answer.reason
 
     @pytest.mark.parametrize("body", NO_OBJECTS, ids=repr)
     def test_needs_an_object(self, body: bytes, output: Output) -> None:
-        """A body that is no JSON object is refused in the vendor's way."""
+        """A body that is not a JSON object is rejected as the vendor does."""
         answer = self._respond(output, replace(self._some(output), body=body), None)
         assert answer.response.status == self.wrong_body
         assert answer.reason
 
     def test_shows_no_key(self, output: Output) -> None:
-        """The reason of a refusal is shown to people, so it has no credential in it."""
+        """The reason of a rejection contains no key, since people see it."""
         request = self._some(output)
         for answer in (
             self._respond(output, request, "not-the-key"),
@@ -152,7 +152,7 @@ class SandboxSuite(PluginSuite):
 
 
 def _requests(output: Output, event: Event) -> Iterator[Request]:
-    """Yield the requests that deliver *event*; none where the output declines it."""
+    """Yield the requests that deliver *event*; none if the output declines it."""
     request = rendered(output, event)
     if isinstance(request, Request):
         yield request

@@ -1,4 +1,4 @@
-"""The vendor suite: what every input, output and sandbox must do."""
+"""The vendor suite: the contract of inputs and outputs."""
 
 import json
 import re
@@ -49,11 +49,11 @@ FULL: dict[str, Event] = {
         traits=Traits(gender="unknown", birthday="yesterday", email="nobody"),
     ),
 }
-"""The fullest event of every kind, and what is in none of them."""
+"""The fullest event of every kind, and some with rare values."""
 
 
 class InputSuite(SampleSuite, FuzzSuite):
-    """The contract of an input, as tests."""
+    """Tests the contract of an input."""
 
     input: ClassVar[Input]
 
@@ -63,23 +63,23 @@ class InputSuite(SampleSuite, FuzzSuite):
         assert [plain(event) for event in events] == sample["events"]
 
     def test_stamps_events(self, sample: Sample) -> None:
-        """An event's id derives from its request's, and it knows its arrival and origin."""
+        """An event's id derives from its request's id; its arrival and origin are set."""
         for index, event in enumerate(self.input.parse(request_of(sample))):
             assert event.id == f"{REQUEST_ID}-{index}"
             assert event.received_at == ARRIVAL
             assert event.origin == self.input.name
 
     def test_parses_alike_every_time(self, sample: Sample) -> None:
-        """Parsing and answering are functions of the request, so a replay gives the same."""
+        """Parsing and responding depend only on the request, so a replay gives the same result."""
         request = request_of(sample)
         events = self.input.parse(request)
         answer = self.input.accept(request, events)
         assert self.input.parse(request) == events
         assert self.input.accept(request, events) == answer
-        assert request == request_of(sample), "the request was changed"
+        assert request == request_of(sample), "parsing changed the request"
 
     def test_sees_nothing_but_the_request(self, sample: Sample) -> None:
-        """Reading and answering need no clock, no chance, no socket and no file."""
+        """Parsing and responding use no clock, randomness, socket or file."""
         request = request_of(sample)
         events = self.input.parse(request)
         self.input.accept(request, events)
@@ -87,7 +87,7 @@ class InputSuite(SampleSuite, FuzzSuite):
             self.input.accept(request, self.input.parse(request))
 
     def test_answers(self, sample: Sample) -> None:
-        """The sender reads back what the vendor's own server would say."""
+        """The sender gets the response of the vendor's own server."""
         request = request_of(sample)
         answer = self.input.accept(request, self.input.parse(request))
         assert answer.status == sample["answer"]["status"]
@@ -95,31 +95,31 @@ class InputSuite(SampleSuite, FuzzSuite):
         assert sample["answer"].get("headers", {}).items() <= answer.headers.items()
 
     def test_knows_its_credential(self, sample: Sample) -> None:
-        """The credential is found where the vendor's clients put it."""
+        """The key is found where the vendor's clients send it."""
         request = request_of(sample)
         payload = self.input.decode(request) if self.input.credential_in_body else None
         credential = self.input.credential(request, payload)
         assert credential
-        where = "name its place in credential_headers or credential_keys"
+        where = "add its place to credential_headers or credential_keys"
         assert credential in client_secrets(request, self.input), where
 
     def test_its_paths_are_known_by_their_beginning(self, endpoint: str) -> None:
-        """Every endpoint begins with one of the vendor's prefixes, and so does what is no event."""
+        """Every endpoint, supported or not, begins with one of the vendor's prefixes."""
         for path in (endpoint, *self.input.unsupported):
             assert path.partition(" ")[2].startswith(self.input.prefixes), path
 
     @pytest.mark.parametrize("body", GARBAGE, ids=lambda body: repr(body[:8]))
     def test_refuses_garbage(self, body: bytes, endpoint: str) -> None:
-        """Bad bytes are the sender's fault: a 4xx in its own dialect, never a traceback."""
+        """Invalid bytes get a 4xx response like the vendor's, never a traceback."""
         method, url = endpoint.split()
         request = Request(method=method, url=url, body=body)
         with pytest.raises(Rejected) as caught:
             self.input.parse(request)
         answer = self.input.refuse(request, caught.value)
-        assert self._is_native(answer), f"not in the vendor's words: {answer}"
+        assert self._is_native(answer), f"the vendor would not respond like this: {answer}"
 
     def test_every_row_is_exercised(self) -> None:
-        """Every row and synonym is reached by some sample, but for those of the shared spec."""
+        """Every row and synonym occurs in a sample, except those of the shared spec."""
         seen: set[str] = set()
         for sample in load_samples(self.samples).values():
             seen.update(paths_in(self.input.decode(request_of(sample))))
@@ -136,20 +136,20 @@ class InputSuite(SampleSuite, FuzzSuite):
 
 
 class OutputSuite(SampleSuite, OutputRules):
-    """The contract of an output, as tests."""
+    """Tests the contract of an output."""
 
     def sample_events(self, sample: Sample) -> list[Event]:
-        """Return the events that go out as *sample* lists."""
+        """Return the events that are sent as *sample* lists."""
         return events_of(sample)
 
     def test_renders(self, sample: Sample) -> None:
-        """Events go out as the sample lists."""
+        """Events are rendered as the sample lists."""
         sent = [self.output.render(event) for event in self.sample_events(sample)]
         assert [_shown(request) for request in sent] == sample["deliveries"]
 
     @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
     def test_renders_or_declines(self, event: Event) -> None:
-        """Whatever comes, an output answers with a request or a reason, and changes nothing."""
+        """An output returns a request or a reason for any event, and does not change the event."""
         before = as_json(event)
         try:
             sent = self.output.render(event)
@@ -161,13 +161,13 @@ class OutputSuite(SampleSuite, OutputRules):
         assert as_json(event) == before
 
     def test_renders_something(self) -> None:
-        """An output that has no word for any of the neutral events is of no use."""
+        """An output renders at least one of the neutral events."""
         taken = [event for event in EVENTS if isinstance(rendered(self.output, event), Request)]
-        assert taken, "it declines every neutral event; see gateway.testing.samples"
+        assert taken, "the output declines every event in gateway.testing.samples.EVENTS"
 
     @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
     def test_sees_nothing_but_the_event(self, event: Event) -> None:
-        """Rendering, telling losses and judging need no clock, no chance, no socket, no file."""
+        """Rendering, losses and verdicts use no clock, randomness, socket or file."""
         for sees in (nullcontext, forbid_side_effects):
             with sees(), suppress(Unrenderable):
                 self.output.losses(event)
@@ -176,7 +176,7 @@ class OutputSuite(SampleSuite, OutputRules):
 
     @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
     def test_knows_its_losses(self, event: Event) -> None:
-        """Losses can be told for every event, and name fields that the event has."""
+        """Losses can be computed for every event, and name fields that the event has."""
         held = {key for path, _ in filled_fields(event) for key in _keys(path)}
         for loss in self.output.losses(event):
             assert loss.how in {"lost", "coerced"}
@@ -184,7 +184,7 @@ class OutputSuite(SampleSuite, OutputRules):
 
     @pytest.mark.parametrize("kind", FULL)
     def test_gives_a_reason_for_what_it_leaves_out(self, kind: str) -> None:
-        """Where a payload has a place for anything, what is left out stands in ``losses.toml``."""
+        """If a payload has free properties, every omitted field is in ``losses.toml``."""
         event = FULL[kind]
         call = self.output.select(event)
         if isinstance(call, Declined) or not takes_anything(call):
@@ -195,10 +195,10 @@ class OutputSuite(SampleSuite, OutputRules):
             if fate.how == "lost" and not why(self.output, event, fate.path)
         ]
         entry = f'[[lost]]\nfields = {json.dumps(unsaid)}\nreason = "…"'
-        assert not unsaid, f"send these, or say why not in losses.toml beside the output:\n{entry}"
+        assert not unsaid, f"send these fields, or add to losses.toml beside the output:\n{entry}"
 
     def test_leaves_out_nothing_that_arrives(self) -> None:
-        """Each entry of ``losses.toml`` is about some field that does not arrive."""
+        """Each entry of ``losses.toml`` is about a field that is lost."""
         lost = [
             (event, fate.path)
             for event in (*FULL.values(), *EVENTS)
@@ -210,50 +210,51 @@ class OutputSuite(SampleSuite, OutputRules):
 
     @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
     def test_retries_what_may_pass(self, status: int) -> None:
-        """Overload and failure on the vendor's side are temporary."""
+        """Overload and failures of the vendor are retried."""
         verdict = self.output.verdict(Response(status, {"retry-after": "7"}))
         assert isinstance(verdict, RetryLater)
         assert verdict.after == 7
 
     @pytest.mark.parametrize("status", [400, 404, 413, 422])
     def test_refuses_what_will_not(self, status: int) -> None:
-        """Retrying a malformed request only makes noise."""
+        """An invalid request is not retried."""
         assert isinstance(self.output.verdict(Response(status)), Refused)
 
     @pytest.mark.parametrize("status", [401, 403])
     def test_keeps_what_a_key_would_mend(self, status: int) -> None:
-        """A refused credential is the destination's trouble, not the event's."""
+        """A rejected key is a failure of the destination, not of the event."""
         verdict = self.output.verdict(Response(status))
         assert isinstance(verdict, RetryLater)
         assert verdict.cause == "credential"
 
 
 class VendorSuite(InputSuite, OutputSuite):
-    """The contract of a vendor that can both send and receive."""
+    """Tests the contract of a vendor with both an input and an output."""
 
     unsaid: ClassVar[frozenset[str]] = frozenset()
-    """Fields of the event that its own vendor must not be told again; its page says why."""
+    """Fields of the event that are not sent back to their own vendor; the vendor's page says
+    why."""
 
     def sample_events(self, sample: Sample) -> list[Event]:
-        """Return the events of the request: they go out to their own vendor."""
+        """Return the events of the request; they are sent to their own vendor."""
         return self.input.parse(request_of(sample))
 
     def test_survives_a_round_trip(self, sample: Sample) -> None:
-        """What goes out to the vendor that it came from says everything that came in."""
+        """An event that is sent to its own vendor arrives with all of its fields."""
         for event in self.input.parse(request_of(sample)):
             sent = self.output.render(event)
             assert isinstance(sent, Request), sent
             path = sent.url.removeprefix(self.output.config.url.rstrip("/"))
             back = replace(sent, url=path, id=REQUEST_ID, received_at=ARRIVAL)
             asked = f"{back.method} {back.path}"
-            assert asked in self.input.endpoints, f"{asked} is no endpoint of the input"
+            assert asked in self.input.endpoints, f"{asked} is not an endpoint of the input"
             again = self.input.parse(back)
             before = {k: v for k, v in plain(event).items() if k not in self.unsaid}
             assert [_said(plain(e), before) for e in again] == [before]
 
 
 def _keys(path: str) -> list[str]:
-    """Return the keys of *path* without what stands in brackets."""
+    """Return the keys in *path*, without brackets."""
     return re.sub(r"\[.*?\]", "", path).split(".")
 
 
@@ -269,7 +270,7 @@ def _shown(sent: Request | Declined) -> dict[str, Any]:
 
 
 def _said(again: Any, before: Any) -> Any:
-    """Return *again* without the keys that *before* lacks: more may be said, never less."""
+    """Return *again* without the keys that *before* lacks: it may have more, never less."""
     if isinstance(again, dict) and isinstance(before, dict):
         return {key: _said(again[key], before[key]) for key in before if key in again}
     if isinstance(again, list) and isinstance(before, list) and len(again) == len(before):

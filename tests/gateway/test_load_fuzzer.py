@@ -163,7 +163,7 @@ def test_an_output_without_words_fails() -> None:
     class Wrong(OutputSuite):
         output = Mute(CONFIG)
 
-    with pytest.raises(AssertionError, match="declines every neutral event"):
+    with pytest.raises(AssertionError, match="declines every event in"):
         Wrong().test_renders_something()
 
 
