@@ -7,8 +7,9 @@ import ast
 import inspect
 import itertools
 import re
-import textwrap
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from functools import cache
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
@@ -47,13 +48,19 @@ def said(kind: type[msgspec.Struct]) -> dict[str, str]:
 
 
 def _own(kind: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
-    (defined,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    body = defined.body if isinstance(defined, ast.ClassDef) else []
+    body = _classes(kind.__module__).get(kind.__name__, [])
     for field, text in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             match text:
                 case ast.Expr(value=ast.Constant(value=str(words))):
                     yield field.target.id, plain(words)
+
+
+@cache
+def _classes(module: str) -> Mapping[str, list[ast.stmt]]:
+    """Return the bodies of a module's classes by name; parsing is most of what a document costs."""
+    parsed = ast.parse(inspect.getsource(sys.modules[module])).body
+    return {one.name: one.body for one in parsed if isinstance(one, ast.ClassDef)}
 
 
 PREFIX = "/api/v1"
