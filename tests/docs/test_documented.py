@@ -1,5 +1,6 @@
 """Every hook, command and option is documented, compared with the code; and nothing else is."""
 
+import ast
 import inspect
 import re
 import shlex
@@ -79,6 +80,30 @@ def test_commands_in_sentences_exist(page: str, text: str) -> None:
     for word in words:
         if word.startswith("-") and word != "-":
             assert word.partition("=")[0] in known, f"{page}: gateway {text}"
+
+
+LOG_METHODS = frozenset({"debug", "info", "warning", "error", "exception"})
+
+
+def test_every_log_event_is_described() -> None:
+    """docs/metrics.md has a row for each event that the gateway logs, and none that it does not."""
+    table = (ROOT / "docs/metrics.md").read_text().partition("## Log lines")[2]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    described = {event for row in rows for event in re.findall(r"`(\w+)`", row)}
+    logged, texts = set(), set()
+    for path in (ROOT / "gateway").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Constant(value=str(text)):
+                    texts.add(text)
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="log"), attr=method),
+                    args=[ast.Constant(value=str(event)), *_],
+                ) if method in LOG_METHODS:
+                    logged.add(event)
+    assert logged
+    assert sorted(logged - described) == []
+    assert sorted(described - texts) == []
 
 
 SECRETS = re.compile(r"^\| `gateway (\w+)` \| .*? \| (yes|no)\b", re.MULTILINE)
