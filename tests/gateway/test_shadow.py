@@ -49,8 +49,7 @@ LOST = FieldOutcome(
     "lost",
     "s1",
     "",
-    "it says how the event came about and is none of its properties; "
-    'to send it: include = ["session_id"]',
+    'it is context of the event, not one of its properties; to send it: include = ["session_id"]',
 )
 KEPT = FieldOutcome("user_id", "kept", "u1", "uid", "")
 
