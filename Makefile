@@ -54,6 +54,8 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	for each in tests/example_plugins/*/pyproject.toml; do \
 	  (cd $$(dirname $$each) && ../../../$(BIN)/mypy --cache-dir ../../../.mypy_cache) || exit 1; done
+	for half in tests/example_plugins/acme-*-only; do \
+	  MYPYPATH=tests/example_plugins/acme $(BIN)/mypy --strict $$half/test_acme.py || exit 1; done
 	$(BIN)/cog --check --check-fail-msg "run make docs" $(DOCS)
 	@$(BIN)/gateway schema | cmp -s - $(SCHEMA) || { echo "$(SCHEMA) has changed; run make docs"; exit 1; }
 

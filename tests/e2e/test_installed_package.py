@@ -11,25 +11,29 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "tests/example_plugins/acme"
+EXAMPLES = {name: ROOT / "tests/example_plugins" / name for name in ("acme", "amplitude")}
 PATIENCE = 480
 """Seconds that one command may take."""
 pytestmark = pytest.mark.xdist_group("stranger")
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    """Return what *command* prints; it must succeed, and sees nothing of this repository."""
+def ended(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Return how *command* ended; it sees nothing of this repository."""
     hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"}
-    environ = {name: value for name, value in os.environ.items() if name not in hidden}
-    done = subprocess.run(
+    return subprocess.run(
         command,
         cwd=cwd,
-        env=environ,
+        env={name: value for name, value in os.environ.items() if name not in hidden},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Return what *command* prints; it must succeed."""
+    done = ended(*command, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -48,12 +52,14 @@ def wheel(source: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of an environment with the gateway, its kit, and Acme's package."""
+    """Return the folder of an environment with the gateway, its kit, and the examples."""
     folder = tmp_path_factory.mktemp("stranger")
-    plugin = shutil.copytree(
-        EXAMPLE, folder / "acme-source", ignore=shutil.ignore_patterns("__pycache__", ".*")
-    )
-    gateway, acme = wheel(ROOT, folder), wheel(plugin, folder)
+    hidden = shutil.ignore_patterns("__pycache__", ".*")
+    plugins = [
+        wheel(shutil.copytree(example, folder / f"{name}-source", ignore=hidden), folder)
+        for name, example in EXAMPLES.items()
+    ]
+    gateway = wheel(ROOT, folder)
     locked = re.findall(
         r"^([\w.-]+==[^\s;]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE
     )
@@ -62,38 +68,50 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder / "venv", with_pip=True)
     run(
         *(folder / "venv/bin/python", "-m", "pip", "install", "--quiet", "--constraint"),
-        *(constraints, f"{gateway}[testing]", acme),
+        *(constraints, f"{gateway}[testing]"),
+        *plugins,
         cwd=folder,
     )
     return folder
 
 
-def test_is_found_by_its_entry_point(stranger: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "endpoint", "source"),
+    [
+        ("acme", "POST /v1/events", "acme.example"),
+        ("amplitude", "POST /2/httpapi", "amplitude.com/docs"),
+    ],
+)
+def test_is_found_by_its_entry_point(name: str, endpoint: str, source: str, stranger: Path) -> None:
     """An installed package is among the vendors, with what it can do."""
     said = run(stranger / "venv/bin/gateway", "plugins", cwd=stranger)
-    block = re.search(r"^acme\n((?:  .*\n?)+)", said, re.MULTILINE)
+    block = re.search(rf"^{name}\n((?:  .*\n?)+)", said, re.MULTILINE)
     assert block, said
-    for fact in ("input, output, sandbox", "POST /v1/events", "acme.example"):
+    for fact in ("input, output, sandbox", endpoint, source):
         assert fact in block[1]
 
 
-def test_the_kit_runs_outside_of_the_repository(stranger: Path) -> None:
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_kit_runs_outside_of_the_repository(name: str, stranger: Path) -> None:
     """The stranger's tests pass on what the wheel and its extra bring, nothing more."""
-    folder = stranger / "tests"
+    folder = stranger / f"{name}-tests"
     folder.mkdir()
-    shutil.copy(EXAMPLE / "test_acme.py", folder)
-    shutil.copytree(EXAMPLE / "samples", folder / "samples")
-    said = run(stranger / "venv/bin/python", "-m", "pytest", "-q", "test_acme.py", cwd=folder)
+    shutil.copy(EXAMPLES[name] / f"test_{name}.py", folder)
+    shutil.copytree(EXAMPLES[name] / "samples", folder / "samples")
+    said = run(stranger / "venv/bin/python", "-m", "pytest", "-q", f"test_{name}.py", cwd=folder)
     assert re.search(r"\d{3} passed", said), said
 
 
-def test_a_new_vendor_passes_its_own_tests(stranger: Path) -> None:
+@pytest.mark.parametrize("half", ["", "--output-only", "--input-only"])
+def test_a_new_vendor_passes_its_own_tests(half: str, stranger: Path) -> None:
     """What `gateway new-vendor` writes passes its tests, and leaves no mutant unnoticed."""
-    python = stranger / "venv/bin/python"
-    run(stranger / "venv/bin/gateway", "new-vendor", "my_shop", cwd=stranger)
-    folder = stranger / "my_shop"
+    python, folder = stranger / "venv/bin/python", stranger / f"my_shop{half}"
+    command = (stranger / "venv/bin/gateway", "new-vendor", "my_shop", "--into", folder)
+    run(*command, *filter(None, [half]), cwd=stranger)
     assert "Acme" not in "".join(path.read_text() for path in folder.rglob("*.*") if path.is_file())
-    assert re.search(r"\d{3} passed", run(python, "-m", "pytest", "-q", cwd=folder))
+    assert (folder / "my_shop/input.py").exists() == (half != "--output-only")
+    assert (folder / "my_shop/output.py").exists() == (half != "--input-only")
+    assert re.search(r"\d{2,3} passed", run(python, "-m", "pytest", "-q", cwd=folder))
     hunt = run(python, "-m", "pytest", "-q", "-p", "gateway.testing.mutation", cwd=folder)
     assert re.search(r"^\d+ mutants noticed, .* 0 wrong", hunt, re.MULTILINE), hunt
 
@@ -105,19 +123,16 @@ def test_an_extra_that_is_missing_is_named(stranger: Path) -> None:
         'keys = ["key"]\n[destinations.b]\nvendor = "chrts"\napi_key = "key"\n'
         '[[routes]]\nto = ["b"]\n'
     )
-    done = subprocess.run(
-        [stranger / "venv/bin/gateway", "check", "-c", "gateway.toml"],
-        cwd=stranger, capture_output=True, text=True, timeout=PATIENCE, check=False,
-    )  # fmt: skip
+    done = ended(stranger / "venv/bin/gateway", "check", "-c", "gateway.toml", cwd=stranger)
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 1, said
-    assert "[trace] otlp_url: needs what is not installed; pip install 'cdp-gateway[otel]'" in said
+    assert "[trace] otlp_url: needs the extra otel; run pip install 'cdp-gateway[otel]'" in said
 
 
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("json", "there is a Python module 'json' already"),
+        ("json", "there is already a Python module 'json'"),
         ("acme", "there is already a vendor 'acme'"),
         ("class", "cannot be a module's name"),
         ("My-Shop", "cannot be a module's name"),
@@ -128,10 +143,7 @@ def test_a_name_that_cannot_be_is_refused(stranger: Path, name: str, why: str) -
     """A name that would hide something, or a folder that would be overwritten, is refused."""
     (stranger / "tests").mkdir(exist_ok=True)
     (stranger / "tests/mine.txt").touch()
-    done = subprocess.run(
-        [stranger / "venv/bin/gateway", "new-vendor", name],
-        cwd=stranger, capture_output=True, text=True, timeout=PATIENCE, check=False,
-    )  # fmt: skip
+    done = ended(stranger / "venv/bin/gateway", "new-vendor", name, cwd=stranger)
     assert done.returncode == 1
     assert why in done.stderr
     assert "Traceback" not in done.stderr
