@@ -115,9 +115,10 @@ class TraceConfig(ConfigTable):
     max_bytes: Size = Field(default=512 * MIB, ge=MIB)
     """How large the file may grow; above it, the oldest traces are deleted."""
     success_rate_limit: int = Field(default=50, ge=0)
-    """How many requests are traced per second. Above this rate successes are sampled; failures
-    never are. Of rejected requests 50 more per second are traced for each source and kind of
-    reason. Requests rejected for their key or their address count as successes here."""
+    """How many events are traced per second; a request of ten events counts as ten. Above this
+    rate requests that succeed are sampled; failures never are. Of rejected requests 50 more per
+    second are traced for each source and kind of reason. Requests rejected for their key or their
+    address count as successes here."""
     max_body: Size = Field(default=64 * KIB, ge=0)
     """How much of each body, received or sent, is stored. 0 stores none."""
     otlp_url: Annotated[str, BeforeValidator(_collector)] = ""

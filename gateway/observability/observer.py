@@ -171,6 +171,8 @@ class Observer:
             is_sampled(arrival.request.id) or wrong or (strange and self._strangers.take())
         )
         events = arrival.events
+        if len(events) > 1 and is_sampled(arrival.request.id):
+            self._chosen.charge(len(events) - 1)
         if keep or self._watched(source, "", events, failed=refused is not None):
             size = 0 if arrival.stored is None else len(arrival.stored.body)
             self.recorder.put(arrival, size, keep=keep)

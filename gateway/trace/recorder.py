@@ -32,6 +32,8 @@ MOST = 10_000
 """Snapshots that may be queued."""
 MOST_BYTES = 32 * 1024 * 1024
 """Bytes of their bodies that may be queued."""
+DEBT = 10
+"""Seconds of a sampler's rate that may be spent in advance."""
 QUIET = 60.0
 """Seconds between two log lines about failures."""
 
@@ -298,6 +300,17 @@ class RateSampler:
         now = self._clock()
         if not self._rate or now < self._until:
             return False
-        self._left = self._rate - 1
+        seconds = 1 + int(now - self._until)
+        self._left = min(self._rate, self._left + self._rate * seconds)
         self._until = now + 1
+        if self._left <= 0:
+            return False
+        self._left -= 1
         return True
+
+    def charge(self, more: int) -> None:
+        """Count *more* items, taken together with the last one.
+
+        If this second has no room for them, the next ones have less, for at most `DEBT` seconds.
+        """
+        self._left = max(self._left - more, -DEBT * self._rate)

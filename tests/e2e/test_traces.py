@@ -14,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
+from gateway.http import as_basic
+from gateway.ingest.arrival import is_sampled
 from gateway.trace.record_builder import LONGEST
 from gateway.trace.recorder import MOST, MOST_BYTES, Recorder
 from gateway.trace.records import TraceFilter, TraceLine
@@ -210,6 +212,20 @@ async def test_above_the_rate_only_what_goes_wrong_is_kept_and_that_whole(tmp_pa
     assert [tried.outcome for tried in trace.attempts] == ["dead_letter"]
     assert "refused: HTTP 422" in trace.attempts[0].reason
     assert "all: to chrts" in text
+
+
+async def test_the_rate_is_one_of_events(tmp_path: Path) -> None:
+    """A request of many events leaves no room for the next ones of the second."""
+    config = configured(tmp_path, "[trace]\nsuccess_rate_limit = 5")
+    body = {"batch": [{"type": "track", "event": "A", "userId": f"u{n}"} for n in range(20)]}
+    headers = {"authorization": as_basic("key")}
+    async with running(tmp_path, config) as run:
+        ids = []
+        for _ in range(3):
+            path = f"{run.url}/v1/batch"
+            async with run.client.post(path, json=body, headers=headers) as answer:
+                ids.append(answer.headers["x-gateway-request-id"])
+    assert [is_sampled(one) for one in ids] == [True, False, False]
 
 
 @pytest.mark.parametrize(

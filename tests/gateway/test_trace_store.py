@@ -4,6 +4,7 @@ import asyncio
 import stat
 import time
 from collections.abc import Iterator
+from itertools import count, islice
 from pathlib import Path
 
 import apsw
@@ -323,6 +324,26 @@ def test_a_second_has_room_for_so_many() -> None:
     now = 101.1
     assert [sampler.take() for _ in range(4)] == [True, True, True, False]
     assert not RateSampler(0, lambda: now).take()
+
+
+def test_what_is_taken_together_counts_as_so_many() -> None:
+    """More items than a second has room for leave less room in the next ones, for a while."""
+    seconds = count(100.0, 1.1)
+    now = next(seconds)
+    sampler = RateSampler(3, lambda: now)
+
+    def taken(times: int) -> list[int]:
+        nonlocal now
+        found = []
+        for now in islice(seconds, times):  # noqa: B007 - the sampler reads it
+            found.append(sum(sampler.take() for _ in range(5)))
+        return found
+
+    assert sampler.take()
+    sampler.charge(9)
+    assert taken(4) == [0, 0, 2, 3]
+    sampler.charge(1_000_000)
+    assert taken(14) == [0] * 10 + [3] * 4
 
 
 def test_a_clock_that_is_ahead_purges_no_traces(tmp_path: Path) -> None:
