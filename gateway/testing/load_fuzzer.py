@@ -1,4 +1,4 @@
-"""Many good and broken requests at a running gateway."""
+"""Send many valid and broken requests to a running gateway, and check what it stores."""
 
 import asyncio
 import logging
@@ -44,9 +44,9 @@ from gateway.verdict import Declined
 def observing_output(
     vendor: str, tried: Callable[[Event], None], forwarded: Callable[[Request], None]
 ) -> type[Output]:
-    """Return an output that calls *tried* with each event, and *forwarded* with its own requests.
+    """Return an output named *vendor* that calls functions instead of sending.
 
-    The latter are those that came in the format of *vendor*, whose name it bears.
+    It calls *tried* with each event, and *forwarded* with each request in the format of *vendor*.
     """
 
     class Reader(Output):
@@ -69,29 +69,29 @@ def observing_output(
 
 
 STRICT = "/strict"
-"""Where the source stands that knows keys; the one at the root takes any."""
+"""The mount of the source that checks keys; the source at the root accepts any."""
 READER = "reader"
-"""The destination that reads everything."""
+"""The destination that reads all events."""
 ROUND = 250
-"""Requests that lie in the spool before the destination reads them."""
+"""Requests that are sent before the destination reads them from the spool."""
 AT_ONCE = 16
 """Connections."""
 SHOWN = 5
-"""Findings after which a storm ends."""
+"""Findings after which a run ends."""
 LARGEST = MIB // 4
-"""Bytes of a body."""
+"""Maximum bytes of a body."""
 
 
 @dataclass
 class LoadResult:
-    """What a storm came to.
+    """The result of a run.
 
     Attributes:
-        sent: requests.
-        statuses: their answers by status.
-        events: what was accepted.
-        seconds: how long it took.
-        found: what should not be, with the request that brought it about.
+        sent: the number of requests.
+        statuses: the number of responses by status.
+        events: the number of accepted events.
+        seconds: the duration.
+        found: the problems, each with its request.
     """
 
     sent: int = 0
@@ -102,23 +102,23 @@ class LoadResult:
 
     @property
     def refused(self) -> int:
-        """Return how many requests were answered with an error."""
+        """Return how many requests got an error."""
         return sum(count for status, count in self.statuses.items() if status >= 400)
 
 
 class LoadFuzzer:
-    """Sends requests to a gateway that has one vendor's sources, and reads what it stored.
+    """Sends requests to a gateway with one vendor's sources, and checks what it stored.
 
-    They go through its HTTP parser, over its entrance into its spool. Then one destination takes
-    all of it from there, where each request is parsed again: the events must be those that were
-    accepted. It has every output render them, and the vendor's own forward the request; it sends
-    nothing.
+    The requests pass through the gateway's HTTP parser and ingest into its spool. Then one
+    destination takes them from there, where each request is parsed again: the events must equal the
+    accepted ones. Every output renders them, and the vendor's own output forwards the request;
+    nothing is sent.
 
     Args:
         reads: the vendor's input.
         output: the vendor's output; None if it has none.
-        keys: the credentials that the strict source accepts.
-        native: tells whether a refusal is the vendor's own.
+        keys: the keys that the strict source accepts.
+        native: returns whether a rejection looks like the vendor's.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class LoadFuzzer:
         self._own = output
 
     async def run(self, requests: Iterable[bytes]) -> LoadResult:
-        """Return what became of *requests*; after the first findings it is soon over."""
+        """Send *requests* and return the result; stop soon after the first findings."""
         tally, left = self._tally, iter(requests)
         began = time.monotonic()
         asyncio.get_running_loop().set_exception_handler(self._loose_end)
@@ -175,7 +175,7 @@ class LoadFuzzer:
                     async with asyncio.timeout(PATIENCE):
                         answer = await pipe.exchange(raw)
                 except (ConnectionError, TimeoutError) as error:
-                    self._find(raw, f"no answer: {error!r}")
+                    self._find(raw, f"no response: {error!r}")
                 else:
                     self._judge(raw, answer)
 
@@ -186,10 +186,10 @@ class LoadFuzzer:
         tally.statuses[answer.status] += 1
         self._raw[answer.headers.get(REQUEST_ID, "")] = raw
         if answer.status >= 500 or (answer.status >= 400 and not self._native(answer)):
-            self._find(raw, f"the answer is {answer.status} {answer.body[:300]!r}")
+            self._find(raw, f"the response is {answer.status} {answer.body[:300]!r}")
 
     async def _read(self, gateway: Gateway) -> None:
-        """Let the destination read what was accepted, and wait until it has."""
+        """Let the destination read the accepted events, and wait until it has."""
         watch = self._watch
         self._tally.events += len(watch.accepted)
         self._accepted = {event.id: event for event in watch.accepted}
@@ -200,32 +200,32 @@ class LoadFuzzer:
                 await watch.until(partial(_went_on, count))
         except TimeoutError:
             for lost in self._accepted.keys() - {event.id for event, _, _ in watch.settled}:
-                self._find(self._raw_of(lost), "accepted, and never delivered")
+                self._find(self._raw_of(lost), "accepted, but never delivered")
         for event, _, verdict in watch.settled:
             if not isinstance(verdict, Declined):
-                self._find(self._raw_of(event.id), f"accepted, and then {verdict}")
+                self._find(self._raw_of(event.id), f"accepted, but then {verdict}")
         for seen in (watch.accepted, watch.settled, self._raw):
             seen.clear()
 
     def _tried(self, event: Event) -> None:
-        """Have every output render *event*, which was read from the spool."""
+        """Render *event*, which was read from the spool, with every output."""
         if event != self._accepted.get(event.id):
-            self._find(self._raw_of(event.id), f"read again, it is another event: {event}")
+            self._find(self._raw_of(event.id), f"parsed from the spool, the event differs: {event}")
         for output in self._outputs:
             try:
                 with suppress(Unrenderable):
                     output.render(event)
                 output.losses(event)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+            except Exception as error:  # noqa: BLE001 - every exception is a finding
                 self._find(self._raw_of(event.id), f"{output.name}, {_told(error)}")
 
     def _forwarded(self, request: Request) -> None:
-        """Have the vendor's own output forward *request*, which was read from the spool."""
+        """Forward *request*, which was read from the spool, with the vendor's own output."""
         try:
             with suppress(Unrenderable):
                 if self._own is not None:
                     self._own.forward(request)
-        except Exception as error:  # noqa: BLE001 - likewise
+        except Exception as error:  # noqa: BLE001 - every exception is a finding
             self._find(self._raw.get(request.id, b""), f"forwarding, {_told(error)}")
 
     def _raw_of(self, event: str) -> bytes:
@@ -241,7 +241,7 @@ class LoadFuzzer:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep a line for each refusal out of the log."""
+    """Log only errors."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     try:
@@ -253,9 +253,9 @@ def _quiet() -> Iterator[None]:
 def _outputs(
     known: Mapping[str, type[Output]], vendor: str, own: Output | None
 ) -> Iterator[Output]:
-    """Yield the *known* outputs, *own* in place of that of its *vendor*.
+    """Yield the *known* outputs, with *own* in place of that of its *vendor*.
 
-    One that cannot be set up without a configuration is left out.
+    Outputs that need a configuration are left out.
     """
     for name, output in known.items():
         if own is None or name != vendor:

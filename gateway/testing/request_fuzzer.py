@@ -1,7 +1,6 @@
-"""Requests without end, made from good ones: what clients, proxies and attackers make of them.
+"""Generate requests from valid ones, with the changes that clients, proxies and attackers make.
 
-They are made much faster than hypothesis draws them, which gives the first ones and the values
-that stand where something else belongs.
+This is much faster than hypothesis, which provides the first payloads and the hostile values.
 """
 
 import gzip
@@ -16,56 +15,56 @@ from gateway.testing.samples import json_of
 from gateway.testing.strategies import GONE, Path, changed, places
 
 Carry = Callable[[Request, Any], Request]
-"""Puts a payload where an endpoint's clients put it."""
+"""Puts a payload into a request, as clients of the endpoint do."""
 
 TURNS = (0, 1, 1, 1, 2, 2, 3, 6)
-"""How many mistakes one payload has."""
+"""Numbers of mistakes in one payload; one is chosen at random."""
 FRAGMENTS = (
     b"\xff", b"\x00", b"\xc3", b"\xef\xbb\xbf", b"NaN", b"-", b"1e999", b"9" * 400, b'"\\ud800"',
     b"\\u0000", b"\\", b'"', b"{", b"}", b"[" * 2000, b"]", b",", b":", b"null", b"%zz", b"%00",
     b"%F0%9F%91%9F", b"&", b"=", b"+", b"\r\n\r\n", b"\xf0\x9f\x91\x9f", b" " * 300_000,
 )  # fmt: skip
-"""What may turn up in the middle of a body."""
+"""Bytes that are inserted into a body."""
 CODINGS = ("gzip", "deflate", "br", "zstd", "identity", "x")
-"""How a plain body may be labelled."""
+"""Content encodings of a body that is not encoded."""
 LABELS = (
     "application/json", "application/json; charset=utf-8", "application/json; charset=utf-16",
     "text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded",
     "multipart/form-data; boundary=x", "multipart/form-data", "application/octet-stream",
     "application/gzip", "json", ";", "", "\udcff",
 )  # fmt: skip
-"""What a body may be labelled as, whatever it is."""
+"""Content types, whatever the body is."""
 HEADERS = (
     "accept", "accept-language", "cookie", "forwarded", "origin", "referer", "user-agent",
     "x-forwarded-for", "x-forwarded-host", "x-http-method-override", "x-request-id",
 )  # fmt: skip
-"""Headers that any client may send, beside those that its vendor knows."""
+"""Headers that any client may send, in addition to those that the vendor knows."""
 VALUES = (
     "", " ", "0", "null", "*", ",", ";=", "Basic", "Basic !", "Basic Og==", "Basic /w==", "Bearer",
     "Bearer \udcff", "json", "\udcc3", "\udcf0\udc9f\udc91\udc9f", "é", "a" * 4000, "127.0.0.1",
     "for=[::1", "https://shop.example", "%00",
 )  # fmt: skip
-"""What may stand in them; what is no UTF-8 as Python's ``surrogateescape`` has it."""
+"""Values of headers; bytes that are not UTF-8 are written with ``surrogateescape``."""
 QUERIES = (
     "x", "=", "&&", "%", "%zz=%00", "a=%ff", "shop_id=", "profile_less=true", "data=%7B%7D",
     "data=e30", "data=!", "writeKey=a", "debug", "a=1&a=2", "%F0%9F=%91",
 )  # fmt: skip
-"""What may follow the path."""
+"""Queries that are appended to the path."""
 
 
 class RequestFuzzer:
-    """Makes requests to one endpoint.
+    """Generates requests to one endpoint.
 
     Args:
-        chance: the dice; the same seed gives the same requests.
-        likes: good requests to the endpoint, with their headers.
+        chance: the random generator; the same seed gives the same requests.
+        likes: valid requests to the endpoint, with their headers.
         bodies: payloads that its types allow.
-        hostile: what stands where something else belongs.
+        hostile: values that replace others.
         carry: puts a payload into a request.
-        headers: lower-case names of headers that the vendor knows.
+        headers: names of headers that the vendor knows, in lower case.
     """
 
-    def __init__(  # noqa: PLR0913 - what there is to make a mess of, each once
+    def __init__(  # noqa: PLR0913 - one parameter per kind of data
         self,
         chance: Random,
         *,
@@ -88,7 +87,7 @@ class RequestFuzzer:
         self._headers = [*headers, *HEADERS]
 
     def request(self) -> Request:
-        """Return one more request; its body is as it stands before it is packed."""
+        """Return one more request, with its body before encoding."""
         chance = self._chance
         like = chance.choice(self._likes)
         if self._raw and chance.random() < 0.2:
@@ -105,7 +104,7 @@ class RequestFuzzer:
         return made
 
     def packed(self, request: Request) -> bytes:
-        """Return *request* as it goes over the wire: now and then zipped or in pieces."""
+        """Return *request* as bytes for the connection; sometimes compressed or chunked."""
         turn = self._chance.random()
         headers, body = dict(request.headers), request.body
         if turn < 0.05:
@@ -133,11 +132,11 @@ class RequestFuzzer:
         return body
 
     def _seed(self) -> tuple[Any, list[Path]]:
-        """Return a payload and its places: as often a sample's as one that was made by its type."""
+        """Return a payload and its paths; equally often from a sample and from the types."""
         return self._chance.choice(self._chance.choice(self._seeds))
 
     def _value(self, body: Any, path: Path) -> Any:
-        """Return what takes the place of what *body* has at *path*."""
+        """Return a replacement for the value in *body* at *path*."""
         turn = self._chance.random()
         if turn < 0.15:
             return GONE
@@ -149,7 +148,7 @@ class RequestFuzzer:
         return self._bent(_at(body, path))
 
     def _bent(self, value: Any) -> Any:
-        """Return something that is nearly *value*."""
+        """Return a slightly changed *value*."""
         odd = self._chance.choice(self._hostile)
         if type(value) is dict:
             keys = [*value, "id", "properties", "__proto__", ""]
@@ -162,7 +161,7 @@ class RequestFuzzer:
         return [value] if type(value) is bool or value is None else -value
 
     def _broken(self, request: Request) -> Request:
-        """Return *request* with bytes of its body lost, doubled, or put in."""
+        """Return *request* with bytes of its body removed, repeated or inserted."""
         body = self._cut(request.body)
         if self._chance.random() < 0.7:
             at = self._chance.randint(0, len(request.body))
@@ -175,7 +174,7 @@ class RequestFuzzer:
         return self._chance.choice((body[:first], body[:first] + body[last:], body[:last] + body))
 
     def _dressed(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Return *headers* with one of them gone, strange, or new."""
+        """Return *headers* with one removed, changed or added."""
         dressed = dict(headers)
         turn = self._chance.random()
         if turn < 0.4:
@@ -188,7 +187,7 @@ class RequestFuzzer:
 
 
 def _at(node: Any, path: Path) -> Any:
-    """Return what *node* has at *path*; nothing where an earlier mistake took it away."""
+    """Return the value in *node* at *path*; None if an earlier change removed it."""
     for key in path:
         there = node if type(node) is dict else range(len(node)) if type(node) is list else ()
         if key not in there:

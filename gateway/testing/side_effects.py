@@ -1,4 +1,4 @@
-"""Notice a plugin that looks beyond the values that it is given."""
+"""Detect plugins that use more than the values that they are given."""
 
 import gc
 import os
@@ -18,7 +18,7 @@ CLOCK = frozenset({
 })  # fmt: skip
 SYSTEM = frozenset({"posix", "nt"})
 HARMLESS = frozenset({"fspath"})
-"""Functions of the operating system's modules that ask it nothing."""
+"""Functions of the operating system's modules without side effects."""
 TODAY = frozenset({"now", "utcnow", "today"})
 CHANCE = frozenset({"urandom", "getrandom"})
 SEEN: dict[CodeType, str] = {
@@ -27,22 +27,21 @@ SEEN: dict[CodeType, str] = {
     uuid.uuid1.__code__: "uuid.uuid1",
     uuid.getnode.__code__: "uuid.getnode",
 }
-"""Functions written in Python that look at the world without calling one of the above."""
+"""Python functions with side effects that call none of the above."""
 
 
 class SideEffect(AssertionError):
-    """A plugin reached beyond the values that it was given."""
+    """A plugin used more than the values that it was given."""
 
 
 @contextmanager
 def forbid_side_effects() -> Iterator[None]:
-    """Fail if what runs inside reads a clock, draws chance, or opens anything.
+    """Fail if the code inside reads a clock, uses randomness, or opens anything.
 
-    It looks at every call (`sys.setprofile`), so that it sees through whatever name the plugin
-    gave to a function when it was imported.
+    Every call is inspected (`sys.setprofile`), so aliases of functions are detected too.
 
     Raises:
-        SideEffect: it does; the message names the call and who made it.
+        SideEffect: it does; the message names the call and its caller.
     """
     found: list[str] = []
 
@@ -54,7 +53,7 @@ def forbid_side_effects() -> Iterator[None]:
             found.append(f"{what} is called at {place}")
 
     before, collected = sys.getprofile(), gc.isenabled()
-    gc.disable()  # what is collected meanwhile may have closed a socket
+    gc.disable()  # a collection could close a socket of other code
     sys.setprofile(look)
     try:
         yield
@@ -63,11 +62,11 @@ def forbid_side_effects() -> Iterator[None]:
         if collected:
             gc.enable()
     if found:
-        raise SideEffect(f"{found[0]}; a plugin sees only the values that it is given")
+        raise SideEffect(f"{found[0]}; a plugin may use only the values that it is given")
 
 
 def _seen_c(called: Any) -> str:
-    """Return what a function in C looks at; nothing if it is harmless."""
+    """Return the name of a C function with side effects; empty for others."""
     name = getattr(called, "__name__", "")
     module = getattr(called, "__module__", None) or ""
     owner = getattr(called, "__self__", None)
@@ -83,7 +82,7 @@ def _seen_c(called: Any) -> str:
 
 
 def _seen(frame: FrameType) -> str:
-    """Return what a function in Python looks at; nothing if it is harmless."""
+    """Return the name of a Python function with side effects; empty for others."""
     code = frame.f_code
     if code.co_filename == socket.__file__:
         return f"socket.{code.co_name}"

@@ -1,9 +1,8 @@
-"""Payloads for hypothesis: whatever their types allow, and whatever a sender may get wrong.
+"""Hypothesis strategies for payloads: valid by type, and hostile.
 
-payloads(Thing)    what the TypedDict allows
-bodies(table)      what a sender of that table's payload may write
-spoilt(body)       a good body with some of its values exchanged for hostile ones
-drawn(strategy)    some of any of these, the same ones for the same number
+payloads(Thing)    values that the TypedDict allows bodies(table)      payloads that a sender may
+write for that table spoilt(body)       a valid body with some values replaced by hostile ones
+drawn(strategy)    some values of a strategy; the same ones for the same number
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,7 +30,7 @@ from gateway.mapping import EventMapping, Switch, Table
 Strategy: TypeAlias = st.SearchStrategy[Any]
 Path: TypeAlias = tuple[Any, ...]
 GONE = object()
-"""In place of a value that is left out."""
+"""Replaces a value that is removed."""
 
 LARGE = 2**63
 TEXTS: Strategy = st.one_of(
@@ -44,7 +43,7 @@ TEXTS: Strategy = st.one_of(
         "\u202e", "a" * 300,
     ]),
 )  # fmt: skip
-"""Texts that JSON can hold; among them those that look like something else."""
+"""Texts that JSON can hold, including some that look like other types."""
 WHOLE: Strategy = st.one_of(
     st.integers(-LARGE, LARGE - 1), st.sampled_from([0, 1, -1, 1767323045, 1767323045000])
 )
@@ -72,14 +71,14 @@ HOSTILE: Strategy = st.one_of(
     st.sampled_from([None, "", 0, True, [], {}, [None], [[]], [{}], {"": None}, -LARGE, LARGE]),
     st.builds(_nested, st.sampled_from([30, 200])),
 )
-"""What stands where something else belongs."""
+"""Values that replace others."""
 
 
 def payloads(annotation: Any) -> Strategy:
-    """Return JSON values that *annotation* allows: a TypedDict, a union, a list, a scalar.
+    """Return JSON values that *annotation* allows: a TypedDict, a union, a list, or a scalar.
 
     Raises:
-        TypeError: it is no type of JSON values.
+        TypeError: it is not a type of JSON values.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in {Required, NotRequired}:
@@ -96,7 +95,7 @@ def payloads(annotation: Any) -> Strategy:
         return st.dictionaries(TEXTS, payloads(arguments[1]), max_size=3)
     if annotation in _SCALARS:
         return _SCALARS[annotation]
-    raise TypeError(f"{annotation!r} is no type of JSON values")
+    raise TypeError(f"{annotation!r} is not a type of JSON values")
 
 
 _SCALARS: dict[Any, Strategy] = {
@@ -109,7 +108,7 @@ _SCALARS: dict[Any, Strategy] = {
 
 @cache
 def _objects(wire: Any) -> Strategy:
-    """Return objects with the fields of the TypedDict *wire*; some have fields that it lacks."""
+    """Return objects with the fields of the TypedDict *wire*; some have additional fields."""
     hints = get_type_hints(wire)
     fields = {name: payloads(hint) for name, hint in hints.items()}
     needed = {name: fields.pop(name) for name in hints if name in wire.__required_keys__}
@@ -119,7 +118,7 @@ def _objects(wire: Any) -> Strategy:
 
 
 def bodies(mapped: EventMapping) -> Strategy:
-    """Return what a sender of *mapped* may write by its types; most have what is required."""
+    """Return payloads for *mapped* by their types; most have the required fields."""
     if isinstance(mapped, Switch):
         tables = [*mapped.tables.values(), *filter(None, [mapped.otherwise])]
         said = st.one_of([bodies(table) for table in dict.fromkeys(tables)])
@@ -141,14 +140,14 @@ def _joined(said: Strategy, more: dict[str, Strategy]) -> Strategy:
 
 
 def spoilt(body: Any) -> Strategy:
-    """Return *body* with up to three of its places left out or taken by something hostile."""
+    """Return *body* with up to three values removed or replaced by hostile ones."""
     change = st.tuples(st.sampled_from(list(places(body))), st.just(GONE) | HOSTILE)
     changes = st.lists(change, min_size=1, max_size=3)
     return changes.map(lambda chosen: reduce(changed, chosen, body))
 
 
 def drawn(strategy: Strategy, count: int, number: int) -> list[Any]:
-    """Return up to *count* values of *strategy*; *number* decides which."""
+    """Return up to *count* values of *strategy*; *number* is the seed."""
     made: list[Any] = []
 
     @settings(
@@ -165,7 +164,7 @@ def drawn(strategy: Strategy, count: int, number: int) -> list[Any]:
 
 
 def places(node: Any, here: Path = ()) -> Iterator[Path]:
-    """Yield the paths of all values in *node*, itself included."""
+    """Yield the paths of all values in *node*, and of *node* itself."""
     yield here
     inner: Iterable[tuple[Any, Any]] = ()
     if isinstance(node, dict):
@@ -177,7 +176,7 @@ def places(node: Any, here: Path = ()) -> Iterator[Path]:
 
 
 def changed(node: Any, change: tuple[Path, Any]) -> Any:
-    """Return *node* with the value at a path exchanged; as it is if nothing is there any more."""
+    """Return *node* with the value at a path replaced; unchanged if the path does not exist."""
     (path, value) = change
     if not path:
         return {} if value is GONE else value

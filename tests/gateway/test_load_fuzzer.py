@@ -73,7 +73,7 @@ def test_a_traceback_while_reading_is_found() -> None:
     class Wrong(Suite):
         input = Trusting()
 
-    assert found(Wrong).startswith("the answer is 500 ")
+    assert found(Wrong).startswith("the response is 500 ")
     assert "sent: b'POST /" in found(Wrong)
 
 
@@ -92,7 +92,7 @@ def test_other_words_than_the_vendors_are_found() -> None:
         def native(self, answer: Response) -> bool:
             return b'"ok":false' in answer.body
 
-    assert found(Wrong).startswith("the answer is 400 b'[\"who?\"]'")
+    assert found(Wrong).startswith("the response is 400 b'[\"who?\"]'")
 
 
 def test_an_event_that_is_another_when_read_again_is_found() -> None:
@@ -107,7 +107,7 @@ def test_an_event_that_is_another_when_read_again_is_found() -> None:
     class Wrong(Suite):
         input = Counting()
 
-    assert found(Wrong).startswith("read again, it is another event")
+    assert found(Wrong).startswith("parsed from the spool, the event differs")
 
 
 def test_a_traceback_while_rendering_is_found() -> None:

@@ -1,4 +1,4 @@
-"""The contract of every ``Spool``, as tests: subclass ``SpoolSuite`` and say how to make one."""
+"""The contract of every ``Spool`` as tests: subclass ``SpoolSuite`` and define ``make``."""
 
 from gateway.testing.spool.balance import BalancesSuite
 from gateway.testing.spool.consent import ConsentSuite
@@ -24,9 +24,9 @@ class SpoolSuite(
     UnreadSuite,
     BalancesSuite,
 ):
-    """Every sentence of the ``Spool`` interface.
+    """Tests every sentence of the ``Spool`` interface.
 
-    A subclass provides ``make`` and ``after_crash`` (see ``SpoolContract``); its name begins with
-    ``Test``, so that pytest collects it. The tests are coroutines: run them with pytest-aiohttp
-    or pytest-asyncio in auto mode.
+    A subclass provides ``make`` and ``after_crash`` (see ``SpoolContract``). Its name begins with
+    ``Test``, so that pytest collects it. The tests are coroutines: run them with pytest-aiohttp, or
+    with pytest-asyncio in auto mode.
     """

@@ -1,4 +1,4 @@
-"""What the suites for spools stand on: the values that they append, the fixtures that they use."""
+"""Values and fixtures that the suites for spools share."""
 
 import asyncio
 import contextlib
@@ -26,13 +26,13 @@ from gateway.spool import (
 )
 
 PATIENCE = 10.0
-"""Seconds after which something that should have happened counts as not happening."""
+"""Seconds after which a test stops waiting."""
 FREE = BacklogLimit()
 TRY = Attempt(at=1_700_000_001.5, status=503, latency=0.25, response_excerpt="try later")
 
 
 class ManualClock:
-    """A clock that stands still until it is told to go on; Unix seconds."""
+    """A clock that stands still until a test sets it; Unix seconds."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -43,7 +43,7 @@ class ManualClock:
 
 
 def entry(name: str, *, body: bytes = b'{"event":"view"}', **targets: tuple[int, ...]) -> Entry:
-    """Return an entry with something in every field; ``a=(0,)`` sends its event 0 to ``a``."""
+    """Return an entry with a value in every field; ``a=(0,)`` sends its event 0 to ``a``."""
     request = Request(
         method="POST",
         url="/push?shop=1&x=%20",
@@ -57,7 +57,7 @@ def entry(name: str, *, body: bytes = b'{"event":"view"}', **targets: tuple[int,
 
 
 def later(seq: int, index: int = 0, **changes: Any) -> WaitingDelivery:
-    """Return a waiting delivery with something in every field."""
+    """Return a waiting delivery with a value in every field."""
     known: dict[str, Any] = {
         "due": 100.0,
         "attempts": (TRY,),
@@ -69,7 +69,7 @@ def later(seq: int, index: int = 0, **changes: Any) -> WaitingDelivery:
 
 
 def failed(seq: int, index: int = 0, **changes: Any) -> FailedDelivery:
-    """Return a delivery that was given up, with something in every field."""
+    """Return a delivery that was given up, with a value in every field."""
     known: dict[str, Any] = {
         "cause": "refused",
         "reason": "HTTP 400: no such shop",
@@ -83,7 +83,7 @@ def failed(seq: int, index: int = 0, **changes: Any) -> FailedDelivery:
 
 
 async def pending(spool: Spool, destination: str) -> list[LogRecord]:
-    """Return the entries past the cursor, with the destination's open deliveries."""
+    """Return the entries after the cursor, with the destination's open deliveries."""
     page = await spool.unread(destination, 0, spool.position(), 100_000)
     numbers = {found.seq: found.numbers for found in page.items}
     return [
@@ -93,7 +93,7 @@ async def pending(spool: Spool, destination: str) -> list[LogRecord]:
 
 
 async def eventually(check: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until the spool's housekeeping has brought something about."""
+    """Wait until *check* returns true, after the spool's maintenance."""
     async with asyncio.timeout(PATIENCE):
         while not await check():  # noqa: ASYNC110 - the contract has no event for housekeeping
             await asyncio.sleep(0.01)
@@ -117,28 +117,28 @@ async def _missing(spool: Spool) -> dict[str, int]:
 
 
 class SpoolFactory(Protocol):
-    """Returns an open spool with the destinations ``a`` and ``b``; it is closed at the end."""
+    """Returns an open spool with the destinations ``a`` and ``b``; it is closed after the test."""
 
     def __call__(self, limits: SpoolLimits = ..., **bounds: BacklogLimit) -> Awaitable[Spool]:
-        """Open it, with bounds by destination where the test needs them."""
+        """Open the spool, with backlog limits by destination."""
         ...
 
 
 class SpoolContract:
-    """What a suite has to provide, and the fixtures that follow from it."""
+    """The methods that a suite must provide, and fixtures that use them."""
 
     def make(self, place: Path, limits: SpoolLimits, clock: Callable[[], float]) -> Spool:
-        """Return a spool, not yet open, that keeps what it holds at ``place``."""
+        """Return a spool, not yet open, that stores its data at ``place``."""
         raise NotImplementedError
 
     async def after_crash(
         self, spool: Spool, place: Path, limits: SpoolLimits, clock: Callable[[], float]
     ) -> Spool:
-        """Return a spool, not yet open, with what a sudden end of ``spool`` would leave."""
+        """Return a spool, not yet open, with the data that a crash of ``spool`` would leave."""
         raise NotImplementedError
 
     async def reopened(self, spool: Spool, place: Path, clock: ManualClock) -> Spool:
-        """Return an open spool with what a sudden end of ``spool`` would leave."""
+        """Return an open spool with the data that a crash of ``spool`` would leave."""
         again = await self.after_crash(spool, place, SpoolLimits(), clock)
         await again.open()
         await again.register({"a": FREE, "b": FREE})
@@ -177,5 +177,5 @@ class SpoolContract:
 
     @pytest.fixture
     async def spool(self, opened: SpoolFactory) -> Spool:
-        """Return an open spool without bounds and with the destinations ``a`` and ``b``."""
+        """Return an open spool without limits and with the destinations ``a`` and ``b``."""
         return await opened()
