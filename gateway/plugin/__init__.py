@@ -1,7 +1,7 @@
-"""What a vendor package imports.
+"""All that a vendor's plugin imports.
 
-Everything that a vendor implements or uses, but for the Spec's spelling of events
-(`gateway.plugin.spec`) and the checks of emulated servers (`gateway.sandbox`).
+The two exceptions are the rows that vendors share (`gateway.plugin.spec`) and the checks for
+emulated servers (`gateway.sandbox`). docs/add-a-vendor.md shows how to write a plugin.
 """
 
 from gateway.errors import Fault, Rejected, Unrenderable

@@ -12,10 +12,10 @@ from gateway.http import Request, Response
 
 
 class SandboxResponse(msgspec.Struct, frozen=True):
-    """What the emulated vendor says, and what the sandbox's own reader should know.
+    """The response of an emulated vendor, and the reason for people.
 
-    ``reason`` is None when the request was accepted; otherwise it says why it was refused,
-    which may be more than the vendor itself gives away. It never contains a credential.
+    ``reason`` is None if the request was accepted. Otherwise it says why it was refused, which
+    may be more than the vendor says. It never contains a credential.
     """
 
     response: Response
@@ -23,20 +23,21 @@ class SandboxResponse(msgspec.Struct, frozen=True):
 
 
 class Sandbox(ABC):
-    """One vendor's servers, emulated: values in, values out, no clock and no socket."""
+    """One vendor's server, emulated: values in, values out, without a clock or a socket."""
 
     name: ClassVar[str]
     """The first segment of every path, and the vendor's name in the journal."""
     docs: ClassVar[str]
-    """Where the rules come from: the address of the vendor's own document."""
+    """The URL of the vendor's document that the rules come from."""
 
     @abstractmethod
     def respond(self, request: Request, key: str | None) -> SandboxResponse:
-        """Judge one request.
+        """Return the response to one request.
 
-        ``request.url`` is the vendor's own path, query included (``/track?profile_less=true``),
-        and ``request.received_at`` is the time. ``key`` is the one credential to accept; None
-        accepts any that is not empty.
+        Args:
+            request: its ``url`` is the vendor's own path with the query, such as
+                ``/track?profile_less=true``; ``received_at`` is the time, UTC.
+            key: the one credential to accept; None accepts any that is not empty.
         """
 
     def unknown_call(self, request: Request, paths: Collection[str]) -> SandboxResponse | None:
@@ -48,10 +49,10 @@ class Sandbox(ABC):
         return None
 
     def failure(self, status: int, request: Request) -> Response:
-        """Return an error of the vendor's servers themselves, with the given HTTP status.
+        """Return an error of the vendor's server with an HTTP status from 300 to 599.
 
-        The engine asks for it when a fault was planned and when a body cannot be read. This
-        one is for vendors without an error shape of their own.
+        It is called for a planned fault, and for a body that cannot be read. By default the body
+        is the phrase of the status, as plain text.
         """
         del request
         text = {"content-type": "text/plain; charset=utf-8"}
@@ -59,7 +60,7 @@ class Sandbox(ABC):
 
 
 def json_response(status: int, payload: Any, headers: Mapping[str, str] | None = None) -> Response:
-    """Return ``payload`` as a JSON answer."""
+    """Return a response with ``payload`` as JSON; further headers have lower-case names."""
     return Response(
         status, {"content-type": "application/json", **(headers or {})}, orjson.dumps(payload)
     )

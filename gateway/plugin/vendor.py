@@ -29,11 +29,15 @@ from gateway.verdict import Declined, Verdict, verdict_by_status
 
 
 def forwarded_headers(request: Request, ours: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers with which *request* goes on: those stored with it, and *ours*.
+    """Return the headers of a forwarded *request*: those stored with it, and *ours*.
 
-    Ours hold where both have one, but for the label of the body: that is the client's. JSON is
-    labelled as JSON all the same: pages label it as text so that their browser asks for no leave,
-    and a vendor may go by the label. The caller's trace stays behind: it is no vendor's business.
+    Ours replace the client's, except for the content type. JSON is labelled as JSON even if the
+    client labelled it as text, as pages do to avoid a CORS preflight. Headers of the caller's
+    trace are left out.
+
+    Args:
+        request: as stored.
+        ours: lower-case names to values, credentials included.
     """
     own = {name: said for name, said in request.headers.items() if name not in TRACE_CONTEXT}
     headers = {**own, **ours}
@@ -52,58 +56,58 @@ JSON = {"content-type": "application/json"}
 
 
 class Vendor(ABC):
-    """What both halves of a vendor have in common."""
+    """Base of `Input` and `Output`: the vendor's name, its document and its tables."""
 
     name: ClassVar[str]
-    """Config word, metric label and docs heading, e.g. ``"tracardi"``."""
+    """The vendor's name in configurations and metrics, such as ``"tracardi"``."""
     docs: ClassVar[str]
-    """The vendor's own page for this wire format."""
+    """The URL of the vendor's document of this format."""
     endpoints: ClassVar[Mapping[str, EventMapping]]
-    """``"POST /track"`` to the table that reads and writes its body. Several endpoints may write
-    the same event; the first one named does. `Endpoints`, where paths hold values."""
+    """Each endpoint, such as ``"POST /track"``, with the table or switch of its body. If several
+    can write an event, the first does. Use `Endpoints` where paths hold values."""
 
 
 class Input(Vendor):
-    """Turns a vendor's requests into events, and events' fates into the vendor's answers."""
+    """Reads a vendor's requests, and responds as the vendor does."""
 
     example: ClassVar[Request]
-    """A request from the vendor's own document, for people to try; its credential is public."""
+    """A request from the vendor's document, for people to try, with a made-up credential."""
     unsupported: ClassVar[frozenset[str]] = frozenset()
-    """Documented endpoints that are no events, such as ``"GET /store/contact"``. `EndpointSet`,
-    where they hold values."""
+    """Documented endpoints that are no events, such as ``"GET /store/contact"``. Use `EndpointSet`
+    where paths hold values."""
     credential_in_body: ClassVar[bool] = False
-    """The credential stands in the body, so that it must be decoded to be checked."""
+    """Whether the credential is in the body, so that the body is decoded to check it."""
     stored_headers: ClassVar[frozenset[str]] = frozenset({"content-type", "user-agent"})
-    """Lower-case names of the request headers that are stored with it."""
+    """Lower-case names of the headers that are stored with a request."""
     browsers_allowed: ClassVar[bool] = False
-    """The vendor's own clients run in browsers, on any site: a source lets every origin in unless
-    its ``origins`` say otherwise."""
+    """Whether the vendor's clients run in browsers on any site. A source then accepts every origin
+    unless its ``origins`` say otherwise."""
     browser_headers: ClassVar[frozenset[str]] = frozenset({"content-type"})
-    """Lower-case names of the request headers that pages of other origins may send: those that
-    the vendor's clients send, and its credential's."""
+    """Lower-case names of the headers that pages of other origins may send (CORS): those of the
+    vendor's clients and of its credential."""
     timing_header: ClassVar[str] = ""
-    """A response header in which the vendor tells the seconds that a request took."""
+    """A response header in which the vendor says how many seconds a request took; or empty."""
     credential_headers: ClassVar[frozenset[str]] = frozenset()
-    """Lower-case names of the request headers in which credentials come. They are stored only
-    where a destination sends the client's own on."""
+    """Lower-case names of the headers that hold credentials. They are stored only if a destination
+    forwards the client's key, and are redacted wherever a request is shown."""
     credential_keys: ClassVar[tuple[str, ...]] = ()
-    """Dotted paths in a body of what names the client's account, such as ``"source.id"``; those
-    without a dot are names in a query, too."""
+    """Dotted paths of credentials in a body, such as ``"source.id"``. Those without a dot are names
+    in a query, too."""
     secret_keys: ClassVar[tuple[str, ...]] = ()
-    """Names in a body and a query of a second credential, which is more secret than the first:
-    one that servers send beside a key that stands in pages."""
+    """Names, in a body or a query, of a second and more secret credential, which servers send
+    beside a key that is public in pages."""
     relayed_reads: ClassVar[frozenset[str] | None] = None
-    """Documented reads that `relay_as` serves unless the source names others; the ``GET`` ones
-    among ``unsupported`` where this is left out. A path may hold ``{values}``."""
+    """Documented reads that ``relay_as`` serves unless the source names others. None means the
+    ``GET`` endpoints in ``unsupported``. A path may hold ``{values}``."""
     words: ClassVar[Mapping[str, str]] = {}
-    """The vendor's names of events to neutral ones, where no table says so."""
+    """The vendor's names of events to the event's, where no table has them."""
     prefixes: ClassVar[tuple[str, ...]] = ()
-    """How the vendor's paths begin, those that are no endpoints included. They tell whose an
-    unknown path is where several vendors share an address."""
+    """Beginnings of all of the vendor's paths. If several vendors share an address, they say whose
+    an unknown path is."""
 
     @classmethod
     def lent_to(cls) -> tuple[str, ...]:
-        """Return the endpoints that `relay_as` serves where a source names none."""
+        """Return the endpoints that ``relay_as`` serves if the source names none."""
         if cls.relayed_reads is not None:
             return tuple(sorted(cls.relayed_reads))
         return tuple(sorted(one for one in cls.unsupported if one.startswith("GET ")))
@@ -119,11 +123,11 @@ class Input(Vendor):
 
     @abstractmethod
     def credential(self, request: Request, payload: Any) -> str | None:
-        """Return the credential that came along, or None.
+        """Return the credential of *request*, or None if it has none.
 
         Args:
-            request: as received, with every header.
-            payload: the decoded body; None where ``credential_in_body`` is false.
+            request: as received, with all headers.
+            payload: the decoded body, any JSON value; None unless `credential_in_body`.
         """
 
     def relayed_credential(self, request: Request) -> str | None:
@@ -131,11 +135,11 @@ class Input(Vendor):
         return None if self.credential_in_body else self.credential(request, None)
 
     def static_response(self, request: Request, made: str) -> Response | None:  # noqa: ARG002 - for vendors that can be read from
-        """Return what a read is told where no upstream is configured; None for no such read.
+        """Return the response to a read if the source has no upstream; None for no such read.
 
         Args:
-            request: one of ``unsupported``, as received, without its body.
-            made: 32 hexadecimal digits that nobody can guess, to make ids of.
+            request: to one of the `unsupported` endpoints, without its body.
+            made: 32 random hexadecimal digits, to make ids of.
 
         Raises:
             Rejected: the vendor would refuse it.
@@ -145,8 +149,10 @@ class Input(Vendor):
     def decode(self, request: Request) -> Any:
         """Return the body of *request* as JSON values.
 
+        Long numbers keep their digits (`gateway.plugin.loads`).
+
         Raises:
-            Rejected: it is no JSON.
+            Rejected: the body is no JSON.
         """
         try:
             return loads(request.body)
@@ -154,58 +160,71 @@ class Input(Vendor):
             raise not_json(error, request.headers.get("content-type", "")) from error
 
     def read(self, request: Request, payload: Any) -> list[Event]:
-        """Return the events in *payload*, the decoded body of *request*.
+        """Return the events in *payload*, by the table of the endpoint.
+
+        Args:
+            request: its id and time of arrival go into the events.
+            payload: its decoded body, any JSON value.
 
         Raises:
-            Rejected: the vendor would refuse it.
+            Rejected: the vendor would refuse the request; the path names the field.
         """
         table = self.endpoints[f"{request.method} {request.path}"]
         return table.read(payload, Stamp(self.name, request.id, request.received_at))
 
     def parse(self, request: Request) -> list[Event]:
-        """Return the events in *request*.
+        """Return the events in *request*: `read` of `decode`.
 
         Raises:
-            Rejected: the vendor would refuse it.
+            Rejected: the vendor would refuse the request.
         """
         return self.read(request, self.decode(request))
 
     @abstractmethod
     def accept(self, request: Request, events: Sequence[Event]) -> Response:
-        """Return what the vendor's own server would answer."""
+        """Return the vendor's response to a request that it takes.
+
+        Args:
+            request: as received.
+            events: what was read of it; they are safe in the spool.
+        """
 
     @abstractmethod
     def refuse(self, request: Request, error: Rejected) -> Response:
-        """Return the error that the vendor's own server would answer."""
+        """Return the vendor's response to a request that it refuses.
+
+        Args:
+            request: as received; its body may be no JSON.
+            error: why. Choose the status by its ``fault``; ``path`` names the field.
+        """
 
 
 class OutgoingCall(NamedTuple):
-    """How an event goes out."""
+    """The endpoint, the table and the event of a request to be sent."""
 
     endpoint: str
-    """``"POST /track"``."""
+    """Such as ``"POST /track"``."""
     table: Table
     """What writes the body."""
     event: Event
-    """The event, as prepared for the table."""
+    """The event as the table writes it."""
 
 
 class Output(Vendor):
-    """Turns events into a vendor's requests."""
+    """Makes a vendor's requests of events, and judges the vendor's responses."""
 
     Config: ClassVar[type[Settings]]
-    """The vendor's settings; the gateway fills them from the destination's table."""
+    """The settings of a destination, filled from its table in the configuration."""
     account: ClassVar[frozenset[str]] = frozenset()
-    """Settings that say whose account it is, beside those that are credentials."""
+    """Names of settings that identify the account, beside those of type `Secret`."""
     more_secret: ClassVar[frozenset[str]] = frozenset()
-    """Settings, none of them required, that are more secret than the key which the vendor's clients
-    send. `relay_as` lends them only to calls that have proved a second credential
-    (`Input.secret_keys`)."""
+    """Names of optional settings that are more secret than the key of the vendor's clients.
+    ``relay_as`` uses them only for calls that prove a second credential (`Input.secret_keys`)."""
     batch_size: ClassVar[int] = 1
-    """How many events of one user one request may carry; `merge` puts them together."""
+    """How many events one request may hold. They are one user's, in order; `merge` joins them."""
     forward_max_age: ClassVar[float | None] = None
-    """Seconds after a request's arrival in which it may be forwarded as it came, where the vendor
-    reckons its times from when it receives it; None where it does not matter."""
+    """Seconds after its arrival in which a request may be forwarded as it came, for a vendor that
+    computes times from when it receives a request; None for no limit."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -213,31 +232,35 @@ class Output(Vendor):
 
     @abstractmethod
     def headers(self) -> Mapping[str, str]:
-        """Return the headers of every request, credentials included."""
+        """Return the headers of every request, with credentials; names are lower-case."""
 
     def envelope(self) -> dict[str, Any]:
-        """Return what the configuration adds to every body, such as a source id."""
+        """Return the keys that the configuration adds to every body, such as a credential."""
         return {}
 
     @cached_property
     def frame(self) -> tuple[Mapping[str, str], dict[str, Any]]:
-        """Return the headers and the envelope, which the configuration alone decides."""
+        """Return `headers` and `envelope`, computed once."""
         return self.headers(), self.envelope()
 
     def select(self, event: Event) -> OutgoingCall | Declined:
-        """Return how *event* goes out, or why it cannot."""
+        """Return how *event* goes out, or why the vendor has no way to express it.
+
+        By default it is the first endpoint with a table for the event.
+        """
         for endpoint, mapped in self.endpoints.items():
             table = mapped.table_for(event)
             if table is not None:
                 return OutgoingCall(endpoint, table, event)
-        what = repr(event.name) if event.type == "track" else f"a {event.type} call"
+        article = "an" if event.type in {"identify", "alias"} else "a"
+        what = repr(event.name) if event.type == "track" else f"{article} {event.type} call"
         return Declined(f"{self.name} has no way to say {what}")
 
     def render(self, event: Event) -> Request | Declined:
-        """Return the request that delivers *event*, or why this vendor cannot take it.
+        """Return the request that delivers *event*, or why the vendor has no way to express it.
 
         Raises:
-            Unrenderable: the vendor could, and the event lacks what it insists on.
+            Unrenderable: the event lacks a value that the vendor requires: a dead letter.
         """
         call = self.select(event)
         if isinstance(call, Declined):
@@ -249,10 +272,15 @@ class Output(Vendor):
         return self.request(call.endpoint, payload, event)
 
     def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
-        """Return *payload* as a request to *endpoint*, framed by what the configuration says.
+        """Return *payload*, with `envelope` and `headers`, as a request to *endpoint*.
+
+        Args:
+            endpoint: such as ``"POST /track"``.
+            payload: the body; the envelope is added to it.
+            event: what the request delivers, for error messages.
 
         Raises:
-            Unrenderable: *event* holds something that JSON cannot say.
+            Unrenderable: the payload holds a value that JSON cannot express.
         """
         headers, envelope = self.frame
         target = self._targets.get(endpoint)
@@ -269,14 +297,24 @@ class Output(Vendor):
         return Request(method=target[0], url=target[1], headers=headers, body=body)
 
     def merge(self, request: Request, further: Request) -> Request | None:  # noqa: ARG002 - for vendors that batch
-        """Return one request that says what both say, in this order, or None if none can."""
+        """Return one request with the events of both; None if they cannot go together.
+
+        `gateway.plugin.merge_lists` does it for a list in the body.
+
+        Args:
+            request: of the first event, or what `merge` returned before.
+            further: of the user's next event, which comes after those in *request*.
+        """
         return None
 
     def forward(self, request: Request) -> Request | None:
-        """Return *request*, which came in this vendor's format, with our credential in it.
+        """Return *request*, which came in this vendor's format, with our credential.
 
-        Nothing else is changed, but for the headers (`gateway.plugin.vendor`). None where this
-        vendor's requests cannot be forwarded.
+        The body and the query stay as they are, except for the credential; `forwarded_headers`
+        has the headers. None means that the events are rendered instead.
+
+        Raises:
+            Unrenderable: the credential cannot be exchanged.
         """
         body = as_valid_json(request.body)
         changes = self.credential_fields(request.path, body)
@@ -287,21 +325,29 @@ class Output(Vendor):
         return Request(method=request.method, url=url, headers=headers, body=body)
 
     def credential_fields(self, path: str, body: bytes) -> dict[str, Any]:  # noqa: ARG002 - for vendors whose endpoints differ
-        """Return what of a forwarded *body* the configuration replaces, such as a source id."""
+        """Return the keys of a forwarded body that the configuration replaces.
+
+        By default those of `envelope`.
+
+        Args:
+            path: of the request.
+            body: as it came.
+        """
         return self.frame[1]
 
     def with_credential(
         self, request: Request, changes: Mapping[str, Any] | None = None
     ) -> Request:
-        """Return *request*, a call in this vendor's format, with our credential in it.
+        """Return *request*, a relayed call in this vendor's format, with our credential.
 
-        The ``url`` stays without a host, and ``headers`` are those that take the place of the
-        client's own.
+        The ``url`` stays without a host. The ``headers`` are those that replace the client's.
 
         Args:
             request: the call.
-            changes: what takes the place of the client's in a body in JSON; where it is left out,
-                what `credential_fields` returns.
+            changes: keys of a JSON body to replace; those of `credential_fields` if left out.
+
+        Raises:
+            Rejected: the credential cannot be exchanged.
         """
         body = request.body
         if changes is None:
@@ -312,34 +358,37 @@ class Output(Vendor):
         return Request(method=request.method, url=request.url, headers=headers, body=body)
 
     def losses(self, event: Event) -> list[Loss]:
-        """Return what *event* knows and its request will not say."""
+        """Return the fields of *event* that its request lacks, or has less exactly."""
         call = self.select(event)
         return [] if isinstance(call, Declined) else self.unsaid(call)
 
     def unsaid(self, call: OutgoingCall) -> list[Loss]:
-        """Return what the event of *call* knows and its table does not say."""
+        """Return the fields of the event of *call* that its table does not write."""
         same = call.event.origin == self.name
         found = losses(call.event, call.table.said(call.event), same=same)
         return [loss for loss in found if loss.path not in call.event.derived]
 
     def included(self, event: Event, **names: str) -> Included:
-        """Return *event*, a track event, with what the destination's `FreeFormSettings` include.
+        """Return *event* with the fields that the destination's ``include`` adds to its properties.
 
         Args:
-            event: not changed. One in this vendor's own format gets nothing.
-            names: of properties where the vendor has its own, by the usual ones.
+            event: a track event. One that came in this vendor's own format gets none.
+            names: the vendor's own names of properties, by the usual ones.
         """
         own = event.origin == self.name
         return include(event, () if own else self.config.include, self.time, names)
 
     def time(self, moment: datetime) -> Any:
-        """Return *moment* as this vendor has a time among free properties."""
+        """Return *moment* as this vendor writes a time among free properties."""
         return ISO8601.encode(moment)
 
     def event_name(self, event: Event) -> str:
-        """Return the event's name by the convention of the destination's `FreeFormSettings`.
+        """Return the event's name, spelled by the destination's ``naming``.
 
-        It is empty where the event has none: no vendor may call it something else.
+        It is empty if the event has none. An event in this vendor's own format keeps its name.
+
+        Raises:
+            PluginError: ``Config`` does not derive from `FreeFormSettings`.
         """
         name = event.name or ""
         if event.origin == self.name or not name.strip():
@@ -347,10 +396,21 @@ class Output(Vendor):
         return apply_convention(name, self.name, self.config)
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
-        """Judge the vendor's answer."""
+        """Return what *response* means for the delivery; by default, `verdict_by_status`.
+
+        Args:
+            response: the vendor's.
+            now: UTC, to read a ``retry-after`` that is a date.
+        """
         return verdict_by_status(response, now)
 
 
 def json_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer in JSON."""
+    """Return a response with *body* as JSON.
+
+    Args:
+        status: of HTTP.
+        body: JSON values.
+        headers: further ones, with lower-case names.
+    """
     return Response(status, {**JSON, **headers} if headers else JSON, dumps(body))
