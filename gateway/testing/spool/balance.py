@@ -1,4 +1,4 @@
-"""The contract of balances: what was accepted for a destination, and what became of it."""
+"""The contract of balances: all deliveries that were accepted for a destination, by outcome."""
 
 import asyncio
 from pathlib import Path
@@ -30,7 +30,7 @@ from gateway.testing.spool.contract import (
 
 
 async def of(spool: Spool, destination: str = "a") -> dict[str, int]:
-    """Return the numbers of a balance that are not 0, and say that nothing is missing."""
+    """Return the numbers of a balance that are not 0; check that nothing is missing."""
     balance = (await spool.balances())[destination]
     assert balance.unaccounted == 0, balance
     return {
@@ -39,10 +39,10 @@ async def of(spool: Spool, destination: str = "a") -> dict[str, int]:
 
 
 class BalancesSuite(SpoolContract):
-    """Accepted = delivered + declined + shadowed + dead + dropped + waiting."""
+    """Accepted = delivered + declined + shadowed + dead letters + dropped + pending."""
 
     async def test_every_end_is_counted_once(self, spool: Spool) -> None:
-        """Deliveries, not entries, are counted; each is in one place."""
+        """Deliveries are counted, not entries; each under one outcome."""
         await spool.append(entry("r0", a=(0, 1, 2), b=(0,)))
         await spool.append(entry("r1", a=(0, 1)))
         assert await of(spool) == {"accepted": 5, "pending": 5}
@@ -68,7 +68,7 @@ class BalancesSuite(SpoolContract):
         assert await of(spool, "b") == {"accepted": 1, "pending": 1}
 
     async def test_what_nobody_accounts_for_is_missing(self, spool: Spool) -> None:
-        """A cursor that passes a delivery without its end shows, and so does an end too many."""
+        """A delivery with no outcome behind the cursor is unaccounted for; so is one with two."""
         await spool.append(entry("r0", a=(0, 1)))
         await spool.settle("a", Progress(cursor=1, delivered=1))
         assert (await spool.balances())["a"].unaccounted == 1
@@ -76,7 +76,7 @@ class BalancesSuite(SpoolContract):
         assert (await spool.balances())["a"].unaccounted == -1
 
     async def test_counts_are_absolute(self, spool: Spool) -> None:
-        """Reporting twice does no harm; a count never moves back, and None leaves it alone."""
+        """Reporting a count again has no effect; counts never decrease, and None changes none."""
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,)))
         report = Progress(cursor=2, delivered=2)
@@ -87,7 +87,7 @@ class BalancesSuite(SpoolContract):
         assert await of(spool) == {"accepted": 3, "delivered": 2, "pending": 1}
 
     async def test_repeats_are_not_accepted(self, spool: Spool) -> None:
-        """An event that is left out as a repeat is counted the first time only."""
+        """A duplicate event is counted the first time only."""
         once = DedupWindow({0: "x", 1: "y"}, 60.0)
         await spool.append(entry("r0", a=(0,), b=(0, 1)), once=once)
         await spool.append(entry("r1", a=(0, 1), b=(0, 1)), once=once)
@@ -95,7 +95,7 @@ class BalancesSuite(SpoolContract):
         assert await of(spool, "b") == {"accepted": 2, "pending": 2}
 
     async def test_letters_that_move_are_counted_where_they_are(self, spool: Spool) -> None:
-        """A replayed letter waits, a dropped one is dropped, ahead of the position or not."""
+        """A replayed dead letter is pending, a deleted one dropped, wherever the cursor is."""
         await spool.append(entry("r0", a=(0, 1, 2)))
         await spool.append(entry("r1", a=(0, 1, 2)))
         dead = [failed(seq, index) for seq in (1, 2) for index in (0, 1)]
@@ -113,7 +113,7 @@ class BalancesSuite(SpoolContract):
     async def test_balance_survives_a_crash(
         self, opened: SpoolFactory, clock: ManualClock, tmp_path: Path
     ) -> None:
-        """The counts are as durable as what they count, and are counted anew from the rows."""
+        """Counts are as durable as the rows, and are computed again from the rows."""
         spool = await opened()
         for i in range(4):
             await spool.append(entry(f"r{i}", a=(0, 1)))
@@ -136,7 +136,7 @@ class BalancesSuite(SpoolContract):
             await again.close()
 
     async def test_letter_that_is_withdrawn_is_delivered(self, opened: SpoolFactory) -> None:
-        """What the spool took and arrived all the same is no dead letter any more."""
+        """A delivery that was evicted in flight and succeeded is no longer a dead letter."""
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
         notices = Notices(spool)
         await spool.append(entry("r0", a=(0,)))
@@ -151,7 +151,7 @@ class BalancesSuite(SpoolContract):
     async def test_letter_that_moved_before_its_delivery_arrived(
         self, opened: SpoolFactory
     ) -> None:
-        """Then the delivery counts once more: what was replayed comes again."""
+        """If its dead letter was already replayed or deleted, the delivery counts once more."""
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
         notices = Notices(spool)
         for i in range(3):
@@ -169,7 +169,7 @@ class BalancesSuite(SpoolContract):
         assert await of(spool) == {"accepted": 5, "delivered": 2, "dropped": 1, "pending": 2}
 
     async def test_what_was_forgotten_and_arrives_is_delivered(self, opened: SpoolFactory) -> None:
-        """With ``drop``, a delivery in flight that ends well is not counted as dropped."""
+        """With ``drop``, a delivery in flight that succeeds is not counted as dropped."""
         spool = await opened(a=BacklogLimit(max_backlog=2, overflow="drop"))
         notices = Notices(spool)
         await spool.append(entry("r0", a=(0,)))
@@ -191,7 +191,7 @@ class BalancesSuite(SpoolContract):
     async def test_retry_that_was_forgotten_and_arrives_is_delivered(
         self, opened: SpoolFactory
     ) -> None:
-        """What waited is claimed too, however far the cursor is by then."""
+        """With ``drop``, a retry that succeeds is not counted as dropped."""
         spool = await opened(a=BacklogLimit(max_backlog=2, overflow="drop"))
         notices = Notices(spool)
         await spool.append(entry("r0", a=(0, 1)))
@@ -209,7 +209,7 @@ class BalancesSuite(SpoolContract):
     async def test_what_was_taken_is_claimed_by_what_became_of_it(
         self, opened: SpoolFactory
     ) -> None:
-        """A policy that changes meanwhile changes nothing about what it did before."""
+        """A change of the overflow policy does not change what was evicted before it."""
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="drop"))
         notices = Notices(spool)
         for i in range(2):
@@ -228,7 +228,7 @@ class BalancesSuite(SpoolContract):
     async def test_what_was_to_wait_and_was_taken_before_is_claimed(
         self, opened: SpoolFactory
     ) -> None:
-        """A delivery that its worker lets wait while it is in flight may end long after."""
+        """A delivery that was evicted in flight and then waits can still succeed much later."""
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="drop"))
         notices = Notices(spool)
         for i in range(2):
@@ -245,7 +245,7 @@ class BalancesSuite(SpoolContract):
         assert await of(spool) == {"accepted": 2, "delivered": 2}
 
     async def test_report_of_before_the_taking_is_made_anew(self, opened: SpoolFactory) -> None:
-        """Counts come with the claim, so that a crash between the two leaves nothing wrong."""
+        """Counts are recorded with the outcome, so a crash in between leaves them right."""
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
         notices = Notices(spool)
         await spool.append(entry("r0", a=(0,)))
@@ -260,7 +260,7 @@ class BalancesSuite(SpoolContract):
         assert await of(spool) == {"accepted": 2, "delivered": 1, "pending": 1}
 
     async def test_report_that_comes_late_changes_nothing(self, spool: Spool) -> None:
-        """What is over is not buried or made to wait again by a report that is repeated."""
+        """A repeated report does not give a finished delivery another outcome."""
         await spool.append(entry("r0", a=(0, 1)))
         report = Progress(cursor=1, dead=[failed(1, 0)], later=[later(1, 1)])
         await spool.settle("a", report)
@@ -270,7 +270,7 @@ class BalancesSuite(SpoolContract):
         assert await of(spool) == {"accepted": 2, "delivered": 1, "dropped": 1}
 
     async def test_claiming_what_was_not_taken_changes_nothing(self, opened: SpoolFactory) -> None:
-        """A worker that claims more than was taken, since it heard of it late, does no harm."""
+        """Claiming deliveries that were not evicted has no effect."""
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="drop"))
         notices = Notices(spool)
         await spool.append(entry("r0", a=(0,)))
@@ -282,7 +282,7 @@ class BalancesSuite(SpoolContract):
         assert await of(spool) == {"accepted": 3, "delivered": 2, "pending": 1}
 
     async def test_expiry_keeps_the_balance(self, opened: SpoolFactory, clock: ManualClock) -> None:
-        """What is too old is dead, wherever it stood."""
+        """A delivery that is too old becomes a dead letter, whatever its state was."""
         spool = await opened(SpoolLimits(max_age=60.0))
         notices = Notices(spool)
         await spool.append(entry("r0", a=(0, 1)))
@@ -295,7 +295,7 @@ class BalancesSuite(SpoolContract):
         assert await of(spool) == {"accepted": 4, "dead_letters": 4}
 
     async def test_forgotten_destination_has_no_balance(self, spool: Spool) -> None:
-        """A name that returns begins with the dead letters that it left."""
+        """A destination that returns under its old name starts with its old dead letters."""
         await spool.append(entry("r0", a=(0, 1)))
         await spool.settle("a", Progress(dead=[failed(1, 0)]))
         await spool.register({"b": BacklogLimit()})

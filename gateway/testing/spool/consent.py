@@ -1,4 +1,4 @@
-"""The contract of what an entry says of routes, and of what users consented to."""
+"""The contract of routes in entries, and of stored consent."""
 
 import asyncio
 from pathlib import Path
@@ -32,10 +32,10 @@ ADA, BOB = b"a" * 16, b"b" * 16
 
 
 class ConsentSuite(SpoolContract):
-    """Routes of deliveries, deliveries of one event more than once, consent."""
+    """Routes of deliveries, several deliveries of one event, and consent."""
 
     async def test_routes_come_back_with_the_entry(self, spool: Spool) -> None:
-        """Which route gives which delivery is read again exactly, and outlives a replay."""
+        """The route of each delivery is read back exactly, and survives a replay."""
         again = delivery_number(0, 1)
         sent = msgspec.structs.replace(
             entry("r1", a=(0, 1, again), b=(0,)), routes={"a": {"hashed": (1,), "ads": (again,)}}
@@ -55,7 +55,7 @@ class ConsentSuite(SpoolContract):
         assert item.entry.route("a", again) == "ads"
 
     async def test_deliveries_of_one_event_are_settled_by_themselves(self, spool: Spool) -> None:
-        """A second delivery of an event is excepted, and ends, apart from the first."""
+        """Two deliveries of one event wait and end independently."""
         again = delivery_number(0, 1)
         seq = await spool.append(entry("r1", a=(0, again)))
         await spool.settle("a", Progress(dead=[failed(seq, 0)]))
@@ -63,7 +63,7 @@ class ConsentSuite(SpoolContract):
         assert item.entry.targets["a"] == (again,)
 
     async def test_a_repeat_loses_all_its_deliveries(self, spool: Spool) -> None:
-        """An event that came before is delivered by no route, however many lead there."""
+        """No route delivers a duplicate event."""
         both = (0, 1, delivery_number(0, 1), delivery_number(1, 1))
         await spool.append(entry("r1", a=both), None, DedupWindow({0: "x"}, DAY))
         seq = await spool.append(entry("r2", a=both), None, DedupWindow({0: "x", 1: "y"}, DAY))
@@ -71,7 +71,7 @@ class ConsentSuite(SpoolContract):
         assert item.entry.targets == {"a": (1, delivery_number(1, 1))}
 
     async def test_consent_is_remembered_by_its_last_word(self, spool: Spool) -> None:
-        """Each category counts by itself; an earlier word changes nothing after a later one."""
+        """The latest decision of each category is stored; an older one does not replace it."""
         assert await spool.load_consent([ADA]) == {}
         await spool.save_consent({ADA: {"ads": ConsentRecord(granted=True, at=5.0)}}, DAY)
         await spool.save_consent(
@@ -97,7 +97,7 @@ class ConsentSuite(SpoolContract):
     async def test_consent_is_forgotten_after_its_time(
         self, spool: Spool, clock: ManualClock
     ) -> None:
-        """What a user said is gone so long after their last word, and not before."""
+        """A user's consent expires a fixed time after their last decision."""
         await spool.save_consent({ADA: {"ads": ConsentRecord(granted=True, at=1.0)}}, DAY)
         clock.now += DAY - 1
         await spool.save_consent({BOB: {"ads": ConsentRecord(granted=True, at=1.0)}}, DAY)
@@ -108,7 +108,7 @@ class ConsentSuite(SpoolContract):
     async def test_consent_survives_a_crash(
         self, spool: Spool, tmp_path: Path, clock: ManualClock
     ) -> None:
-        """What was acknowledged is there after a sudden end."""
+        """Acknowledged consent survives a crash."""
         await asyncio.gather(*[
             spool.save_consent({bytes([n]) * 16: {"ads": ConsentRecord(granted=True, at=1.0)}}, DAY)
             for n in range(50)
@@ -122,7 +122,7 @@ class ConsentSuite(SpoolContract):
             await again.close()
 
     async def test_consent_counts_towards_the_bound(self, opened: SpoolFactory) -> None:
-        """Past max_bytes it is refused, as events are, and what was there stays."""
+        """Above max_bytes new consent is rejected like events; stored consent is kept."""
         spool = await opened(SpoolLimits(max_bytes=400_000))
         words = {f"category-{n}": ConsentRecord(granted=True, at=1.0) for n in range(50)}
         kept = 0

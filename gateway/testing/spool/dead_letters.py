@@ -1,4 +1,4 @@
-"""The contract of dead letters: finding, dropping and replaying them."""
+"""The contract of dead letters: find, delete and replay them."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ EVER = 1e12
 
 
 async def die(spool: Spool, destination: str, *letters: tuple[int, int]) -> None:
-    """Make dead letters of some deliveries and pass everything."""
+    """Turn some deliveries into dead letters, and move the cursor past everything."""
     dead = [failed(seq, index, user=f"u{seq}") for seq, index in letters]
     await spool.settle(destination, Progress(cursor=spool.position(), dead=dead))
 
@@ -60,7 +60,7 @@ class DeadLettersSuite(SpoolContract):
     async def test_filters(
         self, spool: Spool, which: DeadLetterFilter, expected: list[int]
     ) -> None:
-        """Each filter selects by its field; several must hold together."""
+        """Each filter selects by its field; several are combined with "and"."""
         for name in ("r1", "r2", "r3"):
             await spool.append(entry(name, a=(0,), b=(0,)))
         first = failed(1, at=10.0, user="u1", reason="HTTP 400: no such shop")
@@ -73,7 +73,7 @@ class DeadLettersSuite(SpoolContract):
         assert [dead.mark.seq for dead in await spool.dead_letters(which)] == expected
 
     async def test_groups_are_of_one_reason_pattern(self, spool: Spool) -> None:
-        """Reasons that differ in numbers only are one group per destination; the largest first."""
+        """Reasons that differ only in numbers are one group per destination, the largest first."""
         for name in ("r1", "r2", "r3", "r4"):
             await spool.append(entry(name, a=(0,), b=(0,)))
         dead = [
@@ -100,7 +100,7 @@ class DeadLettersSuite(SpoolContract):
         assert [dead.mark.seq for dead in found] == [1, 2, 4]
 
     async def test_listing_goes_page_by_page(self, spool: Spool) -> None:
-        """Listing continues behind the last id of the page before."""
+        """A page continues after the last id of the previous one."""
         for i in range(5):
             await spool.append(entry(f"r{i}", a=(0,)))
         await die(spool, "a", *[(seq, 0) for seq in range(1, 6)])
@@ -117,7 +117,7 @@ class DeadLettersSuite(SpoolContract):
         assert await spool.dead_letter(dead.id + 1) is None
 
     async def test_letter_outlives_its_log_row(self, spool: Spool) -> None:
-        """A dead letter is whole after the log was trimmed."""
+        """A dead letter is complete after the log was trimmed."""
         sent = entry("r1", body=b"x" * 10_000, a=(0, 1))
         await spool.append(sent)
         await spool.append(entry("r2", a=(0,)))
@@ -130,7 +130,7 @@ class DeadLettersSuite(SpoolContract):
         assert [dead.entry for dead in await spool.dead_letters()] == [sent, sent]
 
     async def test_drop_by_ids_and_by_filter(self, spool: Spool) -> None:
-        """Dropping removes exactly what is named and returns how many there were."""
+        """Deleting removes exactly the selected dead letters and returns their number."""
         for i in range(5):
             await spool.append(entry(f"r{i}", a=(0,)))
         await die(spool, "a", *[(seq, 0) for seq in range(1, 6)])
@@ -142,7 +142,7 @@ class DeadLettersSuite(SpoolContract):
         assert await spool.delete_dead_letters(DeadLetterFilter()) == 0
 
     async def test_letters_of_one_request_end_one_by_one(self, spool: Spool) -> None:
-        """Dropping one event's dead letter leaves its request's other one whole."""
+        """Deleting one event's dead letter does not affect another one of its request."""
         sent = entry("r1", a=(0, 1))
         await spool.append(sent)
         await die(spool, "a", (1, 0), (1, 1))
@@ -151,7 +151,7 @@ class DeadLettersSuite(SpoolContract):
         assert await spool.dead_letter(second.id) == second
 
     async def test_replay_appends_a_fresh_entry(self, spool: Spool, clock: ManualClock) -> None:
-        """Replayed letters of a request come back as one entry, for their destination alone."""
+        """Replayed dead letters of a request become one entry, for their destination only."""
         sent = entry("r1", a=(0, 1, 2), b=(0,))
         await spool.append(sent)
         await die(spool, "b")
@@ -176,7 +176,7 @@ class DeadLettersSuite(SpoolContract):
         assert [owing.waits["a", 0], owing.waits["a", 2]] == waiting
 
     async def test_letters_are_found_by_their_request(self, spool: Spool) -> None:
-        """All letters of a request are found, those that died again after a replay once only."""
+        """All dead letters of a request are found, each once, even after a replay that failed."""
         await spool.append(entry("r1", a=(0, 1), b=(0,)))
         await spool.append(entry("r2", a=(0,)))
         await die(spool, "a", (1, 0), (1, 1), (2, 0))
@@ -197,7 +197,7 @@ class DeadLettersSuite(SpoolContract):
         assert [dead.entry.id for dead in await spool.dead_letters()] == ["r2"]
 
     async def test_replay_by_ids(self, spool: Spool) -> None:
-        """Replaying ids moves these and no others."""
+        """Replaying by ids affects only these."""
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,)))
         await die(spool, "a", (1, 0), (2, 0), (3, 0))
@@ -208,7 +208,7 @@ class DeadLettersSuite(SpoolContract):
         assert item.entry.id == "r1"
 
     async def test_replay_of_many(self, spool: Spool) -> None:
-        """Replay and drop know no upper number."""
+        """Any number of dead letters can be replayed or deleted."""
         for i in range(450):
             await spool.append(entry(f"r{i}", a=(0,)))
         await die(spool, "a", *[(seq, 0) for seq in range(1, 451)])
@@ -220,7 +220,7 @@ class DeadLettersSuite(SpoolContract):
         assert await spool.delete_dead_letters(DeadLetterFilter()) == 450
 
     async def test_replayed_ends_like_any_other(self, spool: Spool) -> None:
-        """A replayed delivery can be done or die again, and its entry then leaves the log."""
+        """A replayed delivery can succeed or fail again; then its entry leaves the log."""
         for i in range(2):
             await spool.append(entry(f"r{i}", a=(0,)))
         await die(spool, "a", (1, 0), (2, 0))
@@ -237,7 +237,7 @@ class DeadLettersSuite(SpoolContract):
     async def test_replay_survives_a_crash(
         self, spool: Spool, tmp_path: Path, clock: ManualClock
     ) -> None:
-        """A replayed delivery is pending after a sudden end, even where a cursor has passed it."""
+        """A replayed delivery is pending after a crash, even if a cursor has passed it."""
         await spool.append(entry("r1", a=(0,)))
         await die(spool, "a", (1, 0))
         await spool.replay_dead_letters(DeadLetterFilter())
@@ -254,7 +254,7 @@ class DeadLettersSuite(SpoolContract):
             await again.close()
 
     async def test_replay_needs_a_known_destination(self, spool: Spool) -> None:
-        """Replaying for a forgotten destination is refused, and nothing of the step is moved."""
+        """A replay for a removed destination is rejected, and nothing is replayed."""
         await spool.append(entry("r1", a=(0,), b=(0,)))
         await die(spool, "a", (1, 0))
         await die(spool, "b", (1, 0))

@@ -1,4 +1,4 @@
-"""The contract of events that count once: repeats, windows, refusals, crashes."""
+"""The contract of deduplication: duplicates, windows, rejections, crashes."""
 
 import asyncio
 from pathlib import Path
@@ -38,7 +38,7 @@ def once(*names: str, window: float = WINDOW, **more: str) -> DedupWindow:
 
 
 async def flood(spool: Spool, sent: list[DedupWindow]) -> None:
-    """Append requests of fifty events with fresh ids, noting what was taken, for ever."""
+    """Append requests of fifty events with new ids without end; record the accepted ones."""
     while True:
         names = once(*[f"{len(sent)}-{i}" for i in range(50)])
         seq = await spool.append(entry("r", body=b"", a=tuple(range(50))), None, names)
@@ -47,10 +47,10 @@ async def flood(spool: Spool, sent: list[DedupWindow]) -> None:
 
 
 class DedupSuite(SpoolContract):
-    """What happens to an event that came before."""
+    """Deduplication of events."""
 
     async def test_repeat_is_not_stored(self, spool: Spool) -> None:
-        """An entry that only repeats events is answered with 0, and nothing comes of it."""
+        """An entry with duplicates only returns 0 and is not stored."""
         told: list[LogRecord] = []
         assert await spool.append(entry("r1", a=(0,)), told.append, once("m1")) == 1
         assert await spool.append(entry("r2", a=(0,)), told.append, once("m1")) == 0
@@ -61,7 +61,7 @@ class DedupSuite(SpoolContract):
         assert await spool.pending("r2") is None
 
     async def test_only_repeats_leave_an_entry(self, spool: Spool) -> None:
-        """Of several events the new ones go on, as the workers are told and as the log says."""
+        """Only the duplicates are removed from an entry, for workers and in the log."""
         told: list[LogRecord] = []
         await spool.append(entry("r1", a=(0, 1)), None, once("m1", "m2"))
         sent = entry("r2", a=(0, 1, 2, 3), b=(1,))
@@ -73,18 +73,18 @@ class DedupSuite(SpoolContract):
         assert (depths["a"].backlog, depths["b"].backlog) == (2, 0)
 
     async def test_first_of_two_in_one_entry_counts(self, spool: Spool) -> None:
-        """Where two events of one request have the same id, the first one goes."""
+        """If two events of one request have the same id, the first one is delivered."""
         seq = await spool.append(entry("r1", a=(0, 1), b=(1,)), None, once("m1", "m1"))
         (item,) = await spool.entries([seq])
         assert item.entry.targets == {"a": (0,)}
 
     async def test_event_that_goes_nowhere_does_not_count(self, spool: Spool) -> None:
-        """An id counts only if its event goes to some destination."""
+        """An id is stored only if its event goes to a destination."""
         await spool.append(entry("r1", a=(1,)), None, once("m1", "m2"))
         assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 2
 
     async def test_events_without_an_id_always_count(self, spool: Spool) -> None:
-        """An event without an id repeats nothing, whatever else its request holds."""
+        """An event without an id is never a duplicate."""
         assert await spool.append(entry("r1", a=(0, 1)), None, once("m1")) == 1
         assert await spool.append(entry("r1", a=(0, 1)), None, once("m1")) == 2
         assert await spool.append(entry("r1", a=(0,)), None, once()) == 3
@@ -93,7 +93,7 @@ class DedupSuite(SpoolContract):
         assert item.entry.targets == {"a": (1,)}
 
     async def test_each_source_has_its_own_ids(self, spool: Spool) -> None:
-        """The same id from another source is another, and one without ``once`` is not looked at."""
+        """Each source has its own ids; without ``once`` ids are not checked."""
         other = msgspec.structs.replace(entry("r2", a=(0,)), source="app")
         assert await spool.append(entry("r1", a=(0,)), None, once("m1")) == 1
         assert await spool.append(other, None, once("m1")) == 2
@@ -108,7 +108,7 @@ class DedupSuite(SpoolContract):
         assert await spool.append(entry("r3", a=(0,)), None, once(name + "x")) == 2
 
     async def test_repeat_waits_for_what_it_repeats(self, spool: Spool) -> None:
-        """Of equal entries in flight one is stored, and the others' answers come after it."""
+        """Of equal entries in flight one is stored; the others return after it."""
         order: list[str] = []
 
         async def send(name: str) -> int:
@@ -122,7 +122,7 @@ class DedupSuite(SpoolContract):
         assert order == ["stored 1"] + ["answered"] * 20
 
     async def test_many_ids_at_once(self, spool: Spool) -> None:
-        """However many ids come together, each is found again."""
+        """Any number of ids can be stored at once, and each is found again."""
         names = [f"m{i}" for i in range(333)]
         everything = tuple(range(len(names)))
         await spool.append(entry("r1", a=everything), None, once(*names))
@@ -132,7 +132,7 @@ class DedupSuite(SpoolContract):
         assert item.entry.targets == {"a": (333,)}
 
     async def test_refused_entry_leaves_no_id(self, opened: SpoolFactory) -> None:
-        """What a bound refused is no repeat when it comes again, even in the same batch."""
+        """A rejected entry is no duplicate when it is sent again, even in the same batch."""
         spool = await opened(a=BacklogLimit(max_backlog=1))
         await spool.append(entry("r1", a=(0,)))
         refused = spool.append(entry("r2", a=(0,)), None, once("m2"))
@@ -145,20 +145,20 @@ class DedupSuite(SpoolContract):
         assert await spool.append(entry("r4", a=(0,)), None, once("m4")) == 3
 
     async def test_unwritable_entry_leaves_no_id(self, spool: Spool) -> None:
-        """An entry that cannot be written down leaves no id behind."""
+        """An entry that cannot be written stores no id."""
         odd = msgspec.structs.replace(entry("r1", a=(0,)), vendor="\ud800")
         with pytest.raises(SpoolError):
             await spool.append(odd, None, once("m1"))
         assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 1
 
     async def test_full_backlog_takes_a_repeat(self, opened: SpoolFactory) -> None:
-        """A repeat adds nothing, so a bound that is reached does not refuse it."""
+        """A duplicate adds nothing, so a full backlog does not reject it."""
         spool = await opened(a=BacklogLimit(max_backlog=1))
         await spool.append(entry("r1", a=(0,)), None, once("m1"))
         assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 0
 
     async def test_window_begins_with_the_first(self, spool: Spool, clock: ManualClock) -> None:
-        """An id counts again once its window has passed, which repeats do not prolong."""
+        """An id expires at the end of its window; duplicates do not prolong it."""
         await spool.append(entry("r1", a=(0,)), None, once("m1"))
         clock.now += WINDOW - 1
         assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 0
@@ -182,7 +182,7 @@ class DedupSuite(SpoolContract):
     async def test_ids_survive_a_crash(
         self, spool: Spool, tmp_path: Path, clock: ManualClock
     ) -> None:
-        """What was acknowledged before a sudden end is a repeat after it, for as long as before."""
+        """Ids that were acknowledged before a crash are duplicates after it until they expire."""
         await spool.append(entry("r1", a=(0,)), None, once("m1"))
         again = await self.after_crash(spool, tmp_path, SpoolLimits(), clock)
         await again.open()
@@ -196,7 +196,7 @@ class DedupSuite(SpoolContract):
             await again.close()
 
     async def test_ids_survive_a_restart(self, opened: SpoolFactory) -> None:
-        """Closing and opening forgets no id."""
+        """A restart loses no id."""
         spool = await opened()
         await spool.append(entry("r1", a=(0,)), None, once("m1"))
         await spool.close()
@@ -204,7 +204,7 @@ class DedupSuite(SpoolContract):
         assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 0
 
     async def test_replay_is_no_repeat(self, spool: Spool) -> None:
-        """A dead letter comes back by replay though its id was seen, and by that way only."""
+        """A replayed dead letter is not a duplicate, although its id is stored."""
         await spool.append(entry("r1", a=(0,)), None, once("m1"))
         await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
         assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 0
@@ -214,7 +214,7 @@ class DedupSuite(SpoolContract):
     async def test_ids_fill_the_store_until_their_time_is_over(
         self, opened: SpoolFactory, clock: ManualClock
     ) -> None:
-        """Ids count towards ``max_bytes``; none is forgotten early, all are in the end."""
+        """Ids count towards ``max_bytes``; none is deleted early, all are deleted in the end."""
         spool = await opened(SpoolLimits(max_bytes=400_000))
         sent: list[DedupWindow] = []
         with pytest.raises(SpoolFull, match="max_bytes"):

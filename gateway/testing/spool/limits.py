@@ -1,4 +1,4 @@
-"""The contract of bounds: backlog, bytes and age."""
+"""The contract of limits: backlog, bytes and age."""
 
 import asyncio
 from typing import Literal
@@ -37,7 +37,7 @@ DAY = 86_400.0
 
 
 async def fill(spool: Spool, *, dead: bool = False) -> None:
-    """Append entries of about 10 kB, and make dead letters of them if asked, for ever."""
+    """Append entries of about 10 kB without end; turn them into dead letters if asked."""
     while True:
         seq = await spool.append(entry("r", body=b"x" * 10_000, a=(0,)))
         if dead:
@@ -45,10 +45,10 @@ async def fill(spool: Spool, *, dead: bool = False) -> None:
 
 
 class LimitsSuite(SpoolContract):
-    """What happens at the bounds."""
+    """Behaviour at the limits."""
 
     async def test_full_backlog_refuses(self, opened: SpoolFactory) -> None:
-        """At ``max_backlog`` an append for that destination is refused with a time to wait."""
+        """At ``max_backlog`` an append for that destination is rejected, with a time to wait."""
         spool = await opened(a=BacklogLimit(max_backlog=2))
         await spool.append(entry("r1", a=(0,)))
         await spool.append(entry("r2", a=(0,), b=(0,)))
@@ -62,7 +62,7 @@ class LimitsSuite(SpoolContract):
         assert await spool.append(entry("r5", a=(0,))) == 4
 
     async def test_a_full_destination_holds_up_no_other(self, opened: SpoolFactory) -> None:
-        """What others take of an entry is appended for them; the rest becomes dead letters."""
+        """Other destinations get an entry; for the full one it becomes dead letters."""
         spool = await opened(a=BacklogLimit(max_backlog=1))
         await spool.append(entry("r1", a=(0,)))
         told: list[LogRecord] = []
@@ -87,7 +87,7 @@ class LimitsSuite(SpoolContract):
         assert {one.mark.index for one in await spool.retrying("a", EVER, 9)} == {0, 1}
 
     async def test_a_shadow_alone_takes_nothing(self, opened: SpoolFactory) -> None:
-        """An entry that nobody takes but one that only looks on is refused."""
+        """An entry that only a shadow can take is rejected."""
         spool = await opened(
             a=BacklogLimit(max_backlog=1), b=BacklogLimit(max_backlog=5, overflow="drop")
         )
@@ -97,7 +97,7 @@ class LimitsSuite(SpoolContract):
         assert await spool.append(entry("r3", b=(0,))) == 2
 
     async def test_bound_holds_within_a_batch(self, opened: SpoolFactory) -> None:
-        """Of many appends at once exactly as many are taken as there is room for."""
+        """Of many appends at once, exactly as many are accepted as fit."""
         spool = await opened(a=BacklogLimit(max_backlog=3))
         sent = [spool.append(entry(f"r{i}", a=(0,))) for i in range(8)]
         results = await asyncio.gather(*sent, return_exceptions=True)
@@ -116,7 +116,7 @@ class LimitsSuite(SpoolContract):
         assert await spool.append(entry("r4", a=(0,))) == 3
 
     async def test_replayed_deliveries_count_as_backlog(self, opened: SpoolFactory) -> None:
-        """Deliveries that came back count towards ``max_backlog`` like others."""
+        """Replayed deliveries count towards ``max_backlog`` like others."""
         spool = await opened(a=BacklogLimit(max_backlog=1))
         await spool.append(entry("r1", a=(0,)))
         await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
@@ -125,7 +125,7 @@ class LimitsSuite(SpoolContract):
             await spool.append(entry("r2", a=(0,)))
 
     async def test_overflow_makes_dead_letters_of_the_oldest(self, opened: SpoolFactory) -> None:
-        """Under the policy ``dead_letter`` the oldest pending deliveries give way to the new."""
+        """With the policy ``dead_letter`` the oldest pending deliveries become dead letters."""
         spool = await opened(a=BacklogLimit(max_backlog=3, overflow="dead_letter"))
         notices = Notices(spool)
         for i in range(3):
@@ -153,7 +153,7 @@ class LimitsSuite(SpoolContract):
     async def test_what_is_dropped_leaves_no_trace(
         self, opened: SpoolFactory, clock: ManualClock
     ) -> None:
-        """Under the policy ``drop`` what is too much, or too old, is forgotten, and counted."""
+        """With the policy ``drop`` deliveries above the limits are dropped and counted."""
         spool = await opened(
             SpoolLimits(max_age=DAY), a=BacklogLimit(max_backlog=2, overflow="drop")
         )
@@ -172,7 +172,7 @@ class LimitsSuite(SpoolContract):
         assert (depth.backlog, depth.retrying, depth.dead_letters) == (0, 0, 0)
 
     async def test_overflow_goes_by_age_and_respects_exceptions(self, opened: SpoolFactory) -> None:
-        """The oldest entry gives way before a younger waiting one; what is dead stays as it is."""
+        """The oldest entry is evicted before a younger waiting one; dead letters stay."""
         spool = await opened(a=BacklogLimit(max_backlog=4, overflow="dead_letter"))
         await spool.append(entry("r1", a=(0, 1)))
         await spool.append(entry("r2", a=(0,)))
@@ -187,7 +187,7 @@ class LimitsSuite(SpoolContract):
         assert await spool.retrying("a", EVER, 9) == [later(2)]
 
     async def test_taken_delivery_that_ended_well_is_withdrawn(self, opened: SpoolFactory) -> None:
-        """A delivery that the spool took while it was in flight, and that arrived, is no letter."""
+        """A delivery that was evicted in flight and succeeded is no dead letter."""
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -196,7 +196,7 @@ class LimitsSuite(SpoolContract):
         assert [dead.mark for dead in await spool.dead_letters()] == [DeliveryRef(2, 0)]
 
     async def test_taken_delivery_does_not_wait_again(self, opened: SpoolFactory) -> None:
-        """A retry reported for a delivery that the spool has taken does not bring it back."""
+        """A retry that is reported for an evicted delivery does not bring it back."""
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
         for i in range(2):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -209,14 +209,14 @@ class LimitsSuite(SpoolContract):
         ]
 
     async def test_refused_letter_is_not_withdrawn(self, spool: Spool) -> None:
-        """Only the spool's own dead letters are withdrawn by ``done``."""
+        """``done`` withdraws only dead letters that the spool made by itself."""
         await spool.append(entry("r1", a=(0,)))
         await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
         await spool.settle("a", Progress(done=[DeliveryRef(1, 0)]))
         assert len(await spool.dead_letters()) == 1
 
     async def test_full_store_refuses_until_space_is_given_back(self, opened: SpoolFactory) -> None:
-        """Past ``max_bytes`` appends are refused, health says why, and draining ends it."""
+        """Above ``max_bytes`` appends are rejected, and health says why, until there is space."""
         spool = await opened(SpoolLimits(max_bytes=400_000))
         with pytest.raises(SpoolFull, match="max_bytes") as caught:
             await fill(spool)
@@ -232,7 +232,7 @@ class LimitsSuite(SpoolContract):
     async def test_one_destination_does_not_fill_the_store(
         self, opened: SpoolFactory, overflow: Literal["refuse", "dead_letter"]
     ) -> None:
-        """One that takes nothing keeps to its share, and what goes to others is appended on."""
+        """A failing destination keeps to its share; entries for others are appended."""
         spool = await opened(SpoolLimits(max_bytes=2_000_000), a=BacklogLimit(overflow=overflow))
         for number in range(600):
             seq = await spool.append(entry(f"r{number}", body=b"x" * 10_000, a=(0,), b=(0,)))
@@ -265,7 +265,7 @@ class LimitsSuite(SpoolContract):
         assert await spool.append(entry("alone", a=(0,))) > 0
 
     async def test_entries_of_others_are_not_kept_behind_one(self, opened: SpoolFactory) -> None:
-        """A destination that takes nothing keeps its own entries, and nobody else's."""
+        """A failing destination keeps only its own entries in the log."""
         spool = await opened(SpoolLimits(max_bytes=2_000_000))
         await spool.append(entry("pending", a=(0,)))
         for number in range(600):
@@ -282,7 +282,7 @@ class LimitsSuite(SpoolContract):
     async def test_one_destinations_dead_letters_do_not_fill_the_store(
         self, opened: SpoolFactory, overflow: Literal["refuse", "dead_letter"]
     ) -> None:
-        """Dead letters count towards the share, however few events of each request they are."""
+        """Dead letters count towards the share, however few events of a request they are."""
         spool = await opened(SpoolLimits(max_bytes=2_000_000), a=BacklogLimit(overflow=overflow))
         taken = 0
         for number in range(400):
@@ -301,7 +301,7 @@ class LimitsSuite(SpoolContract):
         assert spool.health() is None
 
     async def test_two_share_the_store(self, opened: SpoolFactory) -> None:
-        """Two that take nothing hold about as much each, and a third one's entries go on."""
+        """Two failing destinations get about the same share; entries for a third are appended."""
         spool = await opened(SpoolLimits(max_bytes=2_000_000))
         await spool.register(dict.fromkeys(("a", "b", "c"), FREE))
         for number in range(300):
@@ -317,7 +317,7 @@ class LimitsSuite(SpoolContract):
     async def test_health_knows_without_an_append_that_there_is_no_room(
         self, opened: SpoolFactory
     ) -> None:
-        """The store counts as full as soon as it takes no more, and as long as it takes none."""
+        """Health reports a full spool exactly while it rejects appends."""
         spool = await opened(SpoolLimits(max_bytes=800_000), a=BacklogLimit(), b=BacklogLimit())
         refused = 0
         for number in range(200):
@@ -340,7 +340,7 @@ class LimitsSuite(SpoolContract):
         assert await spool.append(entry("again", body=b"x" * 10_000, a=(0,), b=(0,)))
 
     async def test_dead_letters_fill_the_store_too(self, opened: SpoolFactory) -> None:
-        """Dead letters count towards ``max_bytes``; dropping them makes room."""
+        """Dead letters count towards ``max_bytes``; deleting them frees space."""
         spool = await opened(SpoolLimits(max_bytes=400_000))
         with pytest.raises(SpoolFull):
             await fill(spool, dead=True)
@@ -349,7 +349,7 @@ class LimitsSuite(SpoolContract):
         assert await spool.append(entry("again", body=b"x" * 10_000, a=(0,))) > 10
 
     async def test_old_deliveries_expire(self, opened: SpoolFactory, clock: ManualClock) -> None:
-        """What is pending for longer than ``max_age`` becomes a dead letter, whatever it awaits."""
+        """A delivery that is pending longer than ``max_age`` becomes a dead letter."""
         spool = await opened(SpoolLimits(max_age=DAY))
         notices = Notices(spool)
         for i in range(3):
@@ -370,7 +370,7 @@ class LimitsSuite(SpoolContract):
         assert await spool.retrying("a", EVER, 9) == [later(4, 1)]
 
     async def test_orphans_expire(self, opened: SpoolFactory, clock: ManualClock) -> None:
-        """An orphan's backlog does not outlive ``max_age`` either."""
+        """Deliveries of a removed destination expire after ``max_age`` too."""
         spool = await opened(SpoolLimits(max_age=DAY))
         await spool.append(entry("r1", b=(0,)))
         await spool.register({"a": FREE})
@@ -385,7 +385,7 @@ class LimitsSuite(SpoolContract):
     async def test_replay_counts_its_age_anew(
         self, opened: SpoolFactory, clock: ManualClock
     ) -> None:
-        """A replayed delivery has ``max_age`` from its replay on."""
+        """The age of a replayed delivery starts with its replay."""
         spool = await opened(SpoolLimits(max_age=DAY))
         notices = Notices(spool)
         await spool.append(entry("r1", a=(0,)))

@@ -1,4 +1,4 @@
-"""The contract of a spool's log: appending, reading, trimming."""
+"""The contract of the log: append, read, trim."""
 
 import asyncio
 from pathlib import Path
@@ -22,7 +22,7 @@ from gateway.testing.spool.contract import (
 
 
 class LogSuite(SpoolContract):
-    """Appending, reading, trimming."""
+    """Append, read and trim."""
 
     async def test_seqs_rise_from_one(self, spool: Spool) -> None:
         """Entries get rising seqs in the order in which they were appended."""
@@ -32,14 +32,14 @@ class LogSuite(SpoolContract):
         assert spool.position() == 50
 
     async def test_entry_comes_back_verbatim(self, spool: Spool) -> None:
-        """What was appended is read again exactly, any bytes of a body included."""
+        """An entry is read back exactly, whatever bytes its body has."""
         sent = entry("r1", body=bytes(range(256)) * 40, a=(0, 2), b=(1,))
         seq = await spool.append(sent)
         assert await spool.entries([seq]) == [LogRecord(seq, sent)]
         assert await pending(spool, "a") == [LogRecord(seq, sent)]
 
     async def test_entries_leaves_out_what_is_not_there(self, spool: Spool) -> None:
-        """Asking for places returns those that exist, in the order of the log."""
+        """Reading seqs returns the entries that exist, in order."""
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,)))
         found = await spool.entries([3, 99, 1, 3])
@@ -47,7 +47,7 @@ class LogSuite(SpoolContract):
         assert await spool.pending("unknown") is None
 
     async def test_read_gives_a_destination_its_own(self, spool: Spool) -> None:
-        """Reading returns only entries that target the destination, and how far it looked."""
+        """Reading returns only entries for the destination, and the last seq that was examined."""
         for i in range(6):
             await spool.append(entry(f"r{i}", a=(0,)) if i % 3 else entry(f"r{i}", b=(0,)))
         page = await spool.unread("b", 0, 6, 10)
@@ -68,7 +68,7 @@ class LogSuite(SpoolContract):
         assert seen == list(range(1, 8))
 
     async def test_accepted_is_called_in_order_before_the_waiter(self, spool: Spool) -> None:
-        """``accepted`` gets every item in the order of the log, before append returns."""
+        """``accepted`` is called with every entry in order, before append returns."""
         told: list[str] = []
 
         async def send(name: str) -> None:
@@ -81,7 +81,7 @@ class LogSuite(SpoolContract):
             assert told.index(f"r{i}") < told.index(f"r{i} is {i}")
 
     async def test_position_does_not_run_ahead_of_accepted(self, spool: Spool) -> None:
-        """Nothing up to ``position`` is still to be handed over, at any moment on the loop."""
+        """``accepted`` has been called for everything up to ``position``, at any moment."""
         handed = 0
         ahead: list[int] = []
 
@@ -103,7 +103,7 @@ class LogSuite(SpoolContract):
         assert max(ahead) == 0
 
     async def test_accepted_is_called_for_a_cancelled_waiter(self, spool: Spool) -> None:
-        """A waiter that was cancelled does not keep its entry from the workers, nor others'."""
+        """If an append is cancelled, workers still get its entry, and those of others."""
         told: list[int] = []
         futures = [
             asyncio.ensure_future(
@@ -116,7 +116,7 @@ class LogSuite(SpoolContract):
         assert told == [1, 2, 3]
 
     async def test_failing_callback_stays_alone(self, spool: Spool) -> None:
-        """What ``accepted`` raises reaches the loop's exception handler and nobody else."""
+        """An exception in ``accepted`` goes to the event loop's exception handler only."""
         seen: list[BaseException] = []
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _loop, context: seen.append(context["exception"]))
@@ -130,7 +130,7 @@ class LogSuite(SpoolContract):
         assert await spool.append(entry("r3", a=(0,))) == 3
 
     async def test_unregistered_target_is_refused(self, spool: Spool) -> None:
-        """An entry for a destination that is not registered is refused whole, others are not."""
+        """An entry with an unregistered destination is rejected; others are not affected."""
         results = await asyncio.gather(
             spool.append(entry("r1", a=(0,))),
             spool.append(entry("r2", a=(0,), stranger=(0,))),
@@ -143,7 +143,7 @@ class LogSuite(SpoolContract):
         assert await spool.pending("r2") is None
 
     async def test_unwritable_entry_is_refused_alone(self, spool: Spool) -> None:
-        """An entry that cannot be written down fails by itself; its neighbours are kept."""
+        """An entry that cannot be written fails alone; others in its batch are stored."""
         odd = msgspec.structs.replace(entry("odd", a=(0,)), source="\ud800")
         results = await asyncio.gather(
             spool.append(entry("r1", a=(0,))),
@@ -155,14 +155,14 @@ class LogSuite(SpoolContract):
         assert [results[0], results[2]] == [1, 2]
 
     async def test_entry_without_targets_is_taken(self, spool: Spool) -> None:
-        """A request whose events go nowhere is durable like any other, and nobody's backlog."""
+        """An entry without destinations is stored too, and is in nobody's backlog."""
         assert await spool.append(entry("r1")) == 1
         assert [depth.backlog for depth in (await spool.depths()).values()] == [0, 0]
 
     async def test_acknowledged_survives_a_crash(
         self, spool: Spool, tmp_path: Path, clock: ManualClock
     ) -> None:
-        """What was acknowledged or settled before a sudden end is there after it."""
+        """Acknowledged entries and settled deliveries survive a crash."""
         for i in range(5):
             await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
         await spool.settle("a", Progress(cursor=3, later=[later(2)], dead=[failed(3)]))
@@ -180,7 +180,7 @@ class LogSuite(SpoolContract):
             await again.close()
 
     async def test_passed_entries_are_trimmed(self, spool: Spool) -> None:
-        """An entry leaves the log once every destination it targets has passed it, not before."""
+        """An entry leaves the log when every one of its destinations has passed it, not before."""
         for i in range(10):
             await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
         await spool.settle("a", Progress(cursor=10))
@@ -193,7 +193,7 @@ class LogSuite(SpoolContract):
         assert [item.seq for item in await pending(spool, "b")] == list(range(5, 11))
 
     async def test_waiting_delivery_pins_its_entry(self, spool: Spool) -> None:
-        """An entry stays while a delivery of it waits, and goes when that ends."""
+        """An entry stays in the log while one of its deliveries waits."""
         for i in range(6):
             await spool.append(entry(f"r{i}", a=(0,)))
         waiting = [later(2), later(4, parked=True)]
@@ -211,7 +211,7 @@ class LogSuite(SpoolContract):
         await eventually(freed)
 
     async def test_seqs_are_never_given_twice(self, opened: SpoolFactory) -> None:
-        """After everything was trimmed, and after a restart, seqs still rise."""
+        """Seqs increase even after everything was trimmed, and after a restart."""
         spool = await opened()
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,)))

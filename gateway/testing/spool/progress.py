@@ -1,4 +1,4 @@
-"""Contract: progress, destinations, orphans, depths."""
+"""The contract of progress, destinations, orphans and depths."""
 
 import asyncio
 
@@ -22,10 +22,10 @@ EVER = 1e12
 
 
 class ProgressSuite(SpoolContract):
-    """What a worker's progress does."""
+    """Progress that workers report."""
 
     async def test_cursor_moves_forward_only(self, spool: Spool) -> None:
-        """A cursor takes the highest value reported; 0 leaves it alone."""
+        """A cursor takes the highest reported value; 0 does not change it."""
         for i in range(5):
             await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
         await spool.settle("a", Progress(cursor=3))
@@ -35,7 +35,7 @@ class ProgressSuite(SpoolContract):
         assert spool.cursor("b") == 0
 
     async def test_waiting_deliveries_come_by_due_time(self, spool: Spool) -> None:
-        """Retrying deliveries return complete, those due by then, earliest first, then by place."""
+        """Due deliveries are returned completely, the earliest first, then by position."""
         await spool.append(entry("r1", a=(0, 1)))
         await spool.append(entry("r2", a=(0,)))
         first, second, third = later(1, 1, due=50.0), later(2, due=70.0), later(1, 0, due=70.0)
@@ -47,7 +47,7 @@ class ProgressSuite(SpoolContract):
         assert await spool.retrying("b", EVER, 10) == []
 
     async def test_waiting_delivery_is_replaced(self, spool: Spool) -> None:
-        """Reporting a waiting delivery again replaces it: another due time, parked or retrying."""
+        """Reporting a waiting delivery again replaces its due time and whether it is parked."""
         await spool.append(entry("r1", a=(0,)))
         await spool.settle("a", Progress(cursor=1, later=[later(1, parked=True)]))
         assert await spool.retrying("a", EVER, 10) == []
@@ -57,7 +57,7 @@ class ProgressSuite(SpoolContract):
         assert (await spool.depths())["a"].parked == 0
 
     async def test_what_is_owed_of_a_request_is_told(self, spool: Spool) -> None:
-        """Deliveries whose turn has not come are told, and those that wait; what is over is not."""
+        """A request's unread and waiting deliveries are returned; finished ones are not."""
         sent = entry("r1", a=(0, 1, 2), b=(0,))
         await spool.append(sent)
         everything = {("a", 0): None, ("a", 1): None, ("a", 2): None, ("b", 0): None}
@@ -75,7 +75,7 @@ class ProgressSuite(SpoolContract):
         assert found == PendingRequest(sent, {("a", 1): behind})
 
     async def test_what_is_owed_is_found_by_the_id(self, spool: Spool) -> None:
-        """A request is found wherever it stands, also between what is gone and what came back."""
+        """A request is found by its id anywhere in the log, replayed ones included."""
         places = {}
         for number in range(60):
             place = await spool.append(entry(f"r{number:02}", a=(0,), b=(0,)))
@@ -96,7 +96,7 @@ class ProgressSuite(SpoolContract):
         assert await spool.pending("") is None
 
     async def test_parked_and_blocked_are_by_user(self, spool: Spool) -> None:
-        """A user's parked deliveries come in their order; users with waiting ones are counted."""
+        """A user's parked deliveries are returned in order; users with waiting ones are counted."""
         for i in range(5):
             await spool.append(entry(f"r{i}", a=(0,)))
         u1 = [later(3, parked=True), later(1), later(2, parked=True)]
@@ -109,7 +109,7 @@ class ProgressSuite(SpoolContract):
         assert await spool.blocked("b") == {}
 
     async def test_done_ends_waiting(self, spool: Spool) -> None:
-        """A waiting delivery that ended well leaves nothing behind; the others stay."""
+        """A waiting delivery that succeeds is removed; others are not affected."""
         await spool.append(entry("r1", a=(0, 1), b=(0,)))
         await spool.settle("a", Progress(cursor=1, later=[later(1, 0), later(1, 1)]))
         await spool.settle("b", Progress(cursor=1, later=[later(1, 0)]))
@@ -119,7 +119,7 @@ class ProgressSuite(SpoolContract):
         assert await spool.dead_letters() == []
 
     async def test_dead_ends_waiting_and_is_kept_whole(self, spool: Spool) -> None:
-        """A delivery that is given up becomes a dead letter with all that is known about it."""
+        """A delivery that is given up becomes a dead letter with all details."""
         sent = entry("r1", a=(0, 1))
         await spool.append(sent)
         await spool.settle("a", Progress(cursor=1, later=[later(1, 1)]))
@@ -138,7 +138,7 @@ class ProgressSuite(SpoolContract):
         assert (dead.event_name, dead.user) == (gone.event_name, gone.user)
 
     async def test_settling_twice_does_no_harm(self, spool: Spool) -> None:
-        """The same progress reported again changes nothing."""
+        """Reporting the same progress again has no effect."""
         for i in range(4):
             await spool.append(entry(f"r{i}", a=(0,)))
         await spool.settle("a", Progress(cursor=1, later=[later(1)]))
@@ -149,7 +149,7 @@ class ProgressSuite(SpoolContract):
         assert (await spool.depths(), await spool.dead_letters()) == before
 
     async def test_progress_is_all_or_nothing(self, spool: Spool) -> None:
-        """Progress that cannot be recorded moves no cursor, and harms nobody else's."""
+        """Progress that cannot be recorded moves no cursor, and does not affect others."""
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
         bad = Progress(cursor=3, later=[later(1), later(2, reason="\ud800")], dead=[failed(3)])
@@ -166,7 +166,7 @@ class ProgressSuite(SpoolContract):
         assert await spool.dead_letters() == []
 
     async def test_read_omits_what_stands_as_an_exception(self, spool: Spool) -> None:
-        """Deliveries ahead of the cursor that wait or are dead are not read a second time."""
+        """Waiting and dead deliveries ahead of the cursor are not read again."""
         for name in ("r1", "r2", "r3"):
             await spool.append(entry(name, a=(0, 1, 2), b=(0,)))
         progress = Progress(
@@ -179,14 +179,14 @@ class ProgressSuite(SpoolContract):
         assert len(await pending(spool, "b")) == 3
 
     async def test_settling_what_is_not_in_the_log_is_ignored(self, spool: Spool) -> None:
-        """Waiting or dead deliveries of an entry that is not there leave no trace."""
+        """Progress of an entry that does not exist is ignored."""
         await spool.append(entry("r1", a=(0,)))
         await spool.settle("a", Progress(later=[later(77)], dead=[failed(78)]))
         depth = (await spool.depths())["a"]
         assert (depth.retrying, depth.dead_letters) == (0, 0)
 
     async def test_settling_after_close_is_refused(self, spool: Spool) -> None:
-        """A closed spool says so instead of waiting for ever."""
+        """A closed spool raises an error instead of waiting."""
         await spool.close()
         with pytest.raises(SpoolError, match="closed"):
             await spool.settle("a", Progress(cursor=1))
@@ -195,10 +195,10 @@ class ProgressSuite(SpoolContract):
 
 
 class DestinationsSuite(SpoolContract):
-    """What a spool knows about its destinations."""
+    """Registered and removed destinations."""
 
     async def test_new_destination_starts_at_the_end(self, opened: SpoolFactory) -> None:
-        """A destination that appears later gets what is appended from then on."""
+        """A new destination gets only entries that are appended after it."""
         spool = await opened()
         await spool.append(entry("r1", a=(0,)))
         await spool.register({"a": FREE, "b": FREE, "c": FREE})
@@ -209,7 +209,7 @@ class DestinationsSuite(SpoolContract):
         assert (await opened(c=FREE)).cursor("c") == 1
 
     async def test_unknown_destination_is_an_error(self, spool: Spool) -> None:
-        """Asking about a destination that was never registered says so."""
+        """An operation on an unregistered destination raises an error."""
         with pytest.raises(SpoolError, match="stranger"):
             spool.cursor("stranger")
         with pytest.raises(SpoolError, match="stranger"):
@@ -220,7 +220,7 @@ class DestinationsSuite(SpoolContract):
             await spool.retrying("stranger", 0, 1)
 
     async def test_orphan_keeps_everything(self, spool: Spool, clock: ManualClock) -> None:
-        """A destination that is no longer named keeps cursor and backlog, and is reported."""
+        """A removed destination keeps its cursor and backlog, and is reported."""
         for i in range(4):
             await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
         await spool.settle("b", Progress(cursor=2, later=[later(1), later(2, parked=True)]))
@@ -238,7 +238,7 @@ class DestinationsSuite(SpoolContract):
         assert await spool.retrying("b", 1e12, 9) == [later(1)]
 
     async def test_forget_gives_an_orphan_up(self, spool: Spool) -> None:
-        """Forgetting ends what is pending, keeps dead letters, and frees the log."""
+        """Forgetting a destination ends its deliveries, keeps its dead letters, frees the log."""
         for i in range(4):
             await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
         progress = Progress(cursor=2, later=[later(1)], dead=[failed(2)])
@@ -266,7 +266,7 @@ class DestinationsSuite(SpoolContract):
         assert spool.cursor("b") == 4
 
     async def test_a_pause_is_remembered(self, opened: SpoolFactory) -> None:
-        """A pause lasts over a restart, and as long as the destination is known."""
+        """A pause survives restarts, as long as the destination is registered."""
         spool = await opened()
         assert await spool.paused() == frozenset()
         await spool.pause("b", paused=True)
@@ -285,14 +285,14 @@ class DestinationsSuite(SpoolContract):
         assert await spool.paused() == frozenset()
 
     async def test_the_size_grows_with_what_is_kept(self, spool: Spool) -> None:
-        """The size counts what entries take."""
+        """The size includes entries."""
         before = await spool.size()
         for i in range(20):
             await spool.append(entry(f"r{i}", body=b"x" * 50_000, a=(0,)))
         assert await spool.size() >= before + 1_000_000
 
     async def test_depths_count_what_is_pending(self, spool: Spool, clock: ManualClock) -> None:
-        """Depths tell backlog, retrying, parked, dead and the age of the oldest pending."""
+        """Depths count backlog, retrying, parked and dead deliveries, and have the oldest age."""
         for i in range(5):
             await spool.append(entry(f"r{i}", a=(0,)))
             clock.now += 10

@@ -1,4 +1,4 @@
-"""What is pending: the places without the requests, and what is over ahead of the cursor."""
+"""The contract of ``Spool.unread``: pending deliveries without their requests."""
 
 from pathlib import Path
 
@@ -26,10 +26,10 @@ from gateway.testing.spool.contract import (
 
 
 class UnreadSuite(SpoolContract):
-    """What ``Spool.unread`` says of the log."""
+    """``Spool.unread``."""
 
     async def test_places_are_told_without_the_requests(self, spool: Spool) -> None:
-        """Each pending entry is told with its source, its deliveries and their users' hashes."""
+        """Each pending entry has its source, its deliveries and the hashes of their users."""
         users = tuple(spool.user_hash(key) for key in ("ann", "", "zoë\ud800"))
         assert users[1] == 0
         assert 0 not in {users[0], users[2]}
@@ -50,7 +50,7 @@ class UnreadSuite(SpoolContract):
     async def test_users_are_hashed_with_a_secret_of_the_spools_own(
         self, spool: Spool, clock: ManualClock, tmp_path: Path
     ) -> None:
-        """A user's hash outlives a restart, and nobody can compute it from elsewhere."""
+        """A user's hash survives restarts, and cannot be computed outside the spool."""
         keys = ["", "ann", "bob", "zoë\ud800"]
         here = [spool.user_hash(key) for key in keys]
         assert here[0] == 0
@@ -69,7 +69,7 @@ class UnreadSuite(SpoolContract):
             await again.close()
 
     async def test_what_is_excepted_is_left_out_and_paging_goes_on(self, spool: Spool) -> None:
-        """A page without anything pending still says how far the log was looked at."""
+        """A page without pending deliveries still has the last seq that was examined."""
         for i in range(6):
             await spool.append(entry(f"r{i}", a=(0,)))
         await spool.settle("a", Progress(later=[later(1)], done=[DeliveryRef(2, 0)]))
@@ -81,7 +81,7 @@ class UnreadSuite(SpoolContract):
     async def test_what_is_over_ahead_of_the_cursor_is_not_read_again(
         self, spool: Spool, clock: ManualClock, tmp_path: Path
     ) -> None:
-        """A delivery that ended as a waiting one, or as a fresh one, ahead of it stays ended."""
+        """A delivery that is finished ahead of the cursor is not read again."""
         await spool.append(entry("r0", a=(0, 1, 2)))
         await spool.append(entry("r1", a=(0,)))
         await spool.settle("a", Progress(later=[later(1, 0)], done=[DeliveryRef(1, 2)]))
@@ -99,7 +99,7 @@ class UnreadSuite(SpoolContract):
     async def test_letters_that_go_ahead_of_the_cursor_do_not_come_again(
         self, spool: Spool
     ) -> None:
-        """A dead letter that is dropped or replayed is not read from its old place."""
+        """A dead letter that was deleted or replayed is not read at its old position."""
         await spool.append(entry("r0", a=(0, 1, 2)))
         await spool.settle("a", Progress(dead=[failed(1, 0), failed(1, 1)]))
         first, second = await spool.dead_letters()
@@ -110,7 +110,7 @@ class UnreadSuite(SpoolContract):
     async def test_bounds_and_age_take_only_what_is_not_over(
         self, opened: SpoolFactory, clock: ManualClock
     ) -> None:
-        """What overflows, or is too old, becomes a dead letter unless it is over already."""
+        """Only unfinished deliveries above the limits, or too old, become dead letters."""
         spool = await opened(
             SpoolLimits(max_age=60.0), a=BacklogLimit(max_backlog=3, overflow="dead_letter")
         )
@@ -137,7 +137,7 @@ class UnreadSuite(SpoolContract):
         assert (await spool.balances())["a"] == Balance(8, 3, 0, 0, 5, 0, 0)
 
     async def test_forgotten_destination_begins_anew(self, spool: Spool) -> None:
-        """What is over of a destination goes with it; its name starts at the end again."""
+        """A forgotten destination that is registered again starts at the end of the log."""
         await spool.append(entry("r0", a=(0,)))
         await spool.append(entry("r1", a=(0,)))
         await spool.settle("a", Progress(done=[DeliveryRef(2, 0)]))
