@@ -48,6 +48,20 @@ def _listening(process: "subprocess.Popen[bytes]") -> str:
     raise AssertionError("the gateway ended")
 
 
+KNOWN = {"source": "shop", "destination": "crm", "path": "POST /event/track"}
+"""Names that this gateway has; its document cannot say which those are."""
+
+
+def with_known_names(case: schemathesis.Case[Any]) -> None:
+    """Put names that exist into a *case* that is valid by the document."""
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    body = case.body if isinstance(case.body, dict) else {}
+    for filters in (case.query, body, body.get("filter")):
+        if isinstance(filters, dict):
+            filters.update({name: KNOWN[name] for name in KNOWN if filters.get(name)})
+
+
 @pytest.mark.xdist_group("admin_schema")
 @schema.parametrize()
 @settings(
@@ -60,6 +74,7 @@ def _listening(process: "subprocess.Popen[bytes]") -> str:
 )
 def test_the_api_is_as_its_document_says(case: schemathesis.Case[Any], url: str) -> None:
     """Answers have the status, type and shape that the document has; nothing is a 500."""
+    with_known_names(case)
     case.call_and_validate(base_url=url, timeout=20)
 
 
