@@ -224,7 +224,7 @@ async def test_nothing_from_elsewhere_is_loaded(tmp_path: Path) -> None:
 
 async def test_empty_pages_say_what_to_do(tmp_path: Path) -> None:
     """A page with nothing to show says what to do next, and links lead there."""
-    setup = SETUP.replace('token = "{token}"', "")
+    setup = SETUP.replace(f'token = "{TOKEN}"', "")
     async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
         page = visit.page
         for place, text in (
