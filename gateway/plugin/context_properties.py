@@ -4,8 +4,9 @@ A vendor whose events are a name and free properties has no place of its own for
 page, the campaign. ``include = ["timestamp", "context.page.url"]`` puts them among the properties.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
@@ -66,6 +67,13 @@ FREE: Mapping[str, tuple[str, ...]] = {
 CLOSE = 0.75
 """How much an own name may resemble one of the vocabulary, of 1, before it counts as a mistake."""
 GROUPS = frozenset({"context", "traits", *(f"context.{name}" for name in PREFIXES)})
+
+
+_MEMBERS = {
+    group: tuple(place for path, place in PLACES.items() if path.startswith(f"{group}."))
+    for group in GROUPS
+}
+_VALUES = {path: attrgetter(path) for path in PLACES}
 
 
 def check(path: str) -> str:
@@ -135,9 +143,8 @@ def _found(event: Event, paths: Iterable[str]) -> Iterator[tuple[str, str, Any]]
 
 
 def _group(event: Event, path: str) -> Iterator[tuple[str, str, Any]]:
-    for inner, place in PLACES.items():
-        if inner.startswith(f"{path}."):
-            yield from _set(event, place)
+    for place in _MEMBERS[path]:
+        yield from _set(event, place)
     if path in FREE:
         for key, value in _extra(event, path).items():
             yield f"{path}.extra.{key}", key, value
@@ -149,25 +156,34 @@ def _extra(event: Event, group: str) -> Mapping[str, Any]:
 
 
 def _set(event: Event, place: Place) -> Iterator[tuple[str, str, Any]]:
-    value: Any = event
-    for step in place.path.split("."):
-        value = getattr(value, step)
+    value = _VALUES[place.path](event)
     if value is not None:
         yield place.path, place.name, value
 
 
-def _without(holder: Any, paths: Iterable[str], above: str = "") -> Any:
-    """Return *holder* without what stands at *paths*."""
-    gone = set(paths)
+def _without(event: Event, paths: Collection[str]) -> Event:
+    """Return *event* without what stands at *paths*."""
+    above = set[str]()
+    for path in paths:
+        while (path := path.rpartition(".")[0]) and path not in above:
+            above.add(path)
+    without: Event = _pruned(event, set(paths), above, "")
+    return without
+
+
+def _pruned(holder: Any, gone: set[str], parents: set[str], above: str) -> Any:
+    """Return *holder*, which stands at *above*, without *gone*; *parents* lead there."""
     changes: dict[str, Any] = {}
     for name in holder.__struct_fields__:
-        path, held = f"{above}{name}", getattr(holder, name)
+        path = f"{above}{name}"
         if path in gone:
             changes[name] = None
-        elif not any(one.startswith(f"{path}.") for one in gone):
             continue
-        elif isinstance(held, msgspec.Struct):
-            changes[name] = _without(held, gone, f"{path}.")
+        if path not in parents:
+            continue
+        held = getattr(holder, name)
+        if isinstance(held, msgspec.Struct):
+            changes[name] = _pruned(held, gone, parents, f"{path}.")
         elif isinstance(held, Mapping):
             kept = {key: value for key, value in held.items() if f"{path}.{key}" not in gone}
             changes[name] = kept or NOTHING
