@@ -194,17 +194,22 @@ def is_single_product(event: Event) -> bool:
 
 
 def reads_as_one(name: object, properties: object) -> bool:
-    """Tell whether properties that came with the event *name* hold their product flat."""
+    """Tell whether properties of the event *name* hold one product flat, not in ``products``.
+
+    Args:
+        name: the event's, in the Spec's spelling; any JSON value.
+        properties: as they came; any JSON value.
+    """
     if type(name) is not str or name not in SINGLE_PRODUCT:
         return False
     return not (type(properties) is dict and "products" in properties)
 
 
 def to_track(event: Event) -> Event | None:
-    """Return *event* as a track event, for vendors that know no other kind.
+    """Return *event* as a track event, for vendors that have no other type; None if it is none.
 
-    A page becomes Page Viewed, a screen Screen Viewed, a group Group Joined, each with what it
-    knows among the properties. An alias, an identify and a product are no events: None.
+    A page becomes Page Viewed, a screen Screen Viewed, a group Group Joined. Their names, page
+    fields and traits become properties. An alias, an identify and a product become None.
     """
     if event.type == "track":
         return event
@@ -234,15 +239,15 @@ def to_track(event: Event) -> Event | None:
 
 
 def with_flags(event: Event, *taken: str) -> Event:
-    """Return *event* with its consent among what is free: for vendors without a place for it.
+    """Return *event* with its consent among its free fields, for vendors without a field for it.
 
-    A profile has the categories among its traits, a change of consent among its properties, each
-    true or false, by the category's own name. ``consent_email`` is that of a category whose name
-    is a field's, such as ``email``. The consent that other events repeat stays where it is.
+    An identify gets the categories as traits, a change of consent as properties, each true or
+    false. A category with the name of a field is prefixed: ``consent_email``. Other events keep
+    their consent where it is.
 
     Args:
         event: not changed.
-        taken: names that mean something else to the vendor, beside those of the Spec.
+        taken: further names that have another meaning for the vendor.
     """
     if not event.consent:
         return event
@@ -260,7 +265,7 @@ def with_flags(event: Event, *taken: str) -> Event:
 
 
 def flags(consent: Mapping[str, bool], taken: Collection[str]) -> dict[str, bool]:
-    """Return *consent* by names that are not *taken*."""
+    """Return *consent* by category, with ``consent_`` before each name that is *taken*."""
     return {f"consent_{key}" if key in taken else key: given for key, given in consent.items()}
 
 
