@@ -149,30 +149,30 @@ async def explain_request(context: AdminContext, body: PlaygroundRequest) -> Pla
     gateway = context.gateway
     asked = ExplainRequest(body.body.encode(), body.source, body.path, JSON, datetime.now(UTC))
     explaining = Explainer(gateway.config, gateway.registry)
-    told = await asyncio.to_thread(explaining.explain, asked)
-    reads = gateway.registry.inputs[told.vendor]
-    mapped = reads.endpoints.get(f"{told.request.method} {told.request.path}")
+    explained = await asyncio.to_thread(explaining.explain, asked)
+    reads = gateway.registry.inputs[explained.vendor]
+    mapped = reads.endpoints.get(f"{explained.request.method} {explained.request.path}")
     was_received = taken_apart(
-        told.request.method,
-        told.request.url,
-        told.request.headers,
+        explained.request.method,
+        explained.request.url,
+        explained.request.headers,
         body.body,
         mapped.flat() if mapped else (),
     )
     request = RequestView(
         request="playground",
         at=None,
-        source=told.source,
-        vendor=told.vendor,
-        status=told.answer.status if told.answer else None,
+        source=explained.source,
+        vendor=explained.vendor,
+        status=explained.answer.status if explained.answer else None,
         refused_reason="",
         received=was_received,
-        events=[_event(context, event, mapped, was_received) for event in told.events],
+        events=[_event(context, event, mapped, was_received) for event in explained.events],
         omitted_events=0,
     )
-    answer, refused = told.answer, ""
-    if told.refusal is not None:
-        answer, refused = told.refusal.answer, told.refusal.reason
+    answer, refused = explained.answer, ""
+    if explained.refusal is not None:
+        answer, refused = explained.refusal.answer, explained.refusal.reason
     return redact_struct(PlaygroundResult(_answer(answer), refused, request), context.hide)
 
 
@@ -184,28 +184,30 @@ def _answer(response: Response | None) -> PlaygroundResponse | None:
 
 def _event(
     context: AdminContext,
-    told: EventExplanation,
+    explained: EventExplanation,
     mapped: EventMapping | None,
     was_received: Payload,
 ) -> EventView:
-    event, planned = told.event, told.planned
+    event, planned = explained.event, explained.planned
     return EventView(
         event=event.id,
         type=event.type,
         name=event.name or event.type,
         duplicate=False,
         fields=event_fields(as_json(event)),
-        decisions=[RouteRecord(*route.decision) for route in told.routes],
+        decisions=[RouteRecord(*route.decision) for route in explained.routes],
         deliveries=[
             _delivery(context, delivery, route.decision.route if route.steps else "")
-            for route in told.routes
+            for route in explained.routes
             for delivery in route.deliveries
         ],
-        steps=[_step(route.decision.route, step) for route in told.routes for step in route.steps],
+        steps=[
+            _step(route.decision.route, step) for route in explained.routes for step in route.steps
+        ],
         violations=[f"{what}{LEFT_OUT if gone else ''}" for what, gone in planned.told()]
         if planned
         else [],
-        dropped_fields=left_out(mapped, was_received, told.came, planned.dropped)
+        dropped_fields=left_out(mapped, was_received, explained.came, planned.dropped)
         if mapped and planned
         else [],
     )
@@ -225,24 +227,24 @@ def _shown(path: str, value: Any) -> Any:
     return HIDDEN if hides(path) else value
 
 
-def _delivery(context: AdminContext, told: DeliveryExplanation, route: str) -> DeliveryView:
-    config, sent = context.gateway.config.destinations[told.destination], told.request
+def _delivery(context: AdminContext, explained: DeliveryExplanation, route: str) -> DeliveryView:
+    config, sent = context.gateway.config.destinations[explained.destination], explained.request
     output = context.gateway.registry.outputs[config.vendor](config.settings)
-    outcome = "sent" if sent else "dead_letter" if told.dead else "declined"
+    outcome = "sent" if sent else "dead_letter" if explained.dead else "declined"
     if config.shadow is True and sent:
         outcome = "shadowed"
     return DeliveryView(
-        destination=told.destination,
-        vendor=told.vendor,
+        destination=explained.destination,
+        vendor=explained.vendor,
         route=route,
         outcome=outcome,
-        reason=told.reason,
+        reason=explained.reason,
         sent=taken_apart(
-            sent.method, sent.url, sent.headers, sent.body, rows_of(output, told.event)
+            sent.method, sent.url, sent.headers, sent.body, rows_of(output, explained.event)
         )
         if sent
         else None,
-        losses=[RecordedLoss(loss.path, loss.how, loss.why) for loss in told.losses],
+        losses=[RecordedLoss(loss.path, loss.how, loss.why) for loss in explained.losses],
         attempts=[],
     )
 

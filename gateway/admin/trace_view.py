@@ -299,7 +299,7 @@ class ViewBuilder:
         self._rows_in = list(self._mapped.flat()) if self._mapped else []
         self._received = payload(received.message, self._rows_in) if received else None
         one = [event for event in trace.events if event.event == asked]
-        self._told = (one or list(trace.events))[:MAX_DELIVERIES]
+        self._shown = (one or list(trace.events))[:MAX_DELIVERIES]
         self._events = {event.id: event for event in self._parsed()}
 
     async def view(self) -> RequestView:
@@ -309,7 +309,7 @@ class ViewBuilder:
             SpoolError: the dead letters cannot be read.
         """
         trace, received = self._trace, self._trace.received
-        self._held = await held_of(self._context, trace, self._told)
+        self._held = await held_of(self._context, trace, self._shown)
         count = max(len(trace.events), received.events if received else 0)
         return RequestView(
             request=trace.request,
@@ -319,8 +319,8 @@ class ViewBuilder:
             status=received.status if received else None,
             refused_reason=received.reason if received else "",
             received=self._received,
-            events=[self._event(parsed) for parsed in self._told],
-            omitted_events=count - len(self._told),
+            events=[self._event(parsed) for parsed in self._shown],
+            omitted_events=count - len(self._shown),
         )
 
     def _endpoint(self, message: RecordedMessage) -> EventMapping | None:
@@ -376,19 +376,19 @@ class ViewBuilder:
                 next_step = ORPHANED
         elif end.state is not None and end.pending and not end.state.parked:
             reason = waits_for(worker)
-        told = DeliveryView(
+        view = DeliveryView(
             end.destination, vendor, end.route, outcome, reason, None, [], [], dead_letter=letter,
             next_step=next_step,
         )  # fmt: skip
-        return self._tried(event, end.attempts, told) if end.attempts else told
+        return self._tried(event, end.attempts, view) if end.attempts else view
 
     def _tried(
-        self, event: Event | None, tries: Sequence[AttemptRecord], told: DeliveryView
+        self, event: Event | None, tries: Sequence[AttemptRecord], view: DeliveryView
     ) -> DeliveryView:
-        """Return *told* with the last outgoing request and all attempts."""
+        """Return *view* with the last outgoing request and all attempts."""
         sent = next((tried for tried in reversed(tries) if tried.sent), None)
         return replace(
-            told,
+            view,
             sent=payload(sent.sent, self._rows_out(event, sent)) if sent and sent.sent else None,
             losses=list(sent.losses) if sent else [],
             attempts=[

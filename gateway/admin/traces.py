@@ -44,10 +44,12 @@ async def traced(context: AdminContext, identity: str) -> list[Trace]:
     for which in filters_for_id(identity):
         letters = await context.gateway.spool.dead_letters(which, limit=MOST)
         if letters:
-            told = await asyncio.to_thread(_trace, context, letters)
-            mine = [_both(one, told) for one in found if one.request == told.request]
-            others = [one for one in found if one.request != told.request]
-            return [*(mine or [told]), *others]
+            from_letters = await asyncio.to_thread(_trace, context, letters)
+            mine = [
+                _both(one, from_letters) for one in found if one.request == from_letters.request
+            ]
+            others = [one for one in found if one.request != from_letters.request]
+            return [*(mine or [from_letters]), *others]
     return found or await _untraced(context, identity)
 
 
@@ -69,9 +71,9 @@ def _maker(context: AdminContext) -> RecordBuilder:
     return RecordBuilder(gateway.observer.recorder.maker.setting, gateway.config.trace.max_body)
 
 
-def _both(trace: Trace, told: Trace) -> Trace:
+def _both(trace: Trace, from_letters: Trace) -> Trace:
     """Return the trace of a request with another event added."""
-    events, tries = (*trace.events, *told.events), (*trace.attempts, *told.attempts)
+    events, tries = (*trace.events, *from_letters.events), (*trace.attempts, *from_letters.attempts)
     return replace(trace, events=events, attempts=tries)
 
 

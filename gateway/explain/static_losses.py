@@ -138,19 +138,19 @@ class _Tally:
         except Unrenderable:
             changed = event
         self.taken = True
-        told = set(_told(event, sources))
+        fillable = set(_fillable(event, sources))
         if changed is not event:
-            told |= {
+            fillable |= {
                 _plain(one.path) for one in diff_events(event, changed) if one.after is not MISSING
             }
         lost = {
             _plain(loss.path): None for loss in self._output.losses(changed) if loss.how == "lost"
         }
-        self._lost |= {path: None for path in lost if path in told}
-        self._said |= told - lost.keys()
+        self._lost |= {path: None for path in lost if path in fillable}
+        self._said |= fillable - lost.keys()
 
 
-def _told(event: Event, sources: Iterable[EventMapping]) -> Iterator[str]:
+def _fillable(event: Event, sources: Iterable[EventMapping]) -> Iterator[str]:
     """Yield the fields that the tables of *sources* can fill in such an event."""
     nameless = msgspec.structs.replace(event, name=event.type)  # selects the table for any name
     for mapped in sources:

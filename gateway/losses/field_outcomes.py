@@ -47,13 +47,13 @@ def field_outcomes(output: Output, event: Event) -> list[FieldOutcome]:
     call = output.select(event)
     if isinstance(call, Declined):
         return []
-    rows, free = _told(call.table.said(call.event)), takes_anything(call)
-    told = {loss.path: loss for loss in output.losses(event)}
+    rows, free = _rows_by_path(call.table.said(call.event)), takes_anything(call)
+    losses = {loss.path: loss for loss in output.losses(event)}
     found, used = [], set()
     for path, value in filled_fields(event):
         if path in NEVER_LOST:
             continue
-        loss = told.get(path) or _whole(path, told)
+        loss = losses.get(path) or _whole(path, losses)
         if loss is not None:
             used.add(loss.path)
         row = rows.get(path) or rows.get(_free(path))
@@ -61,7 +61,7 @@ def field_outcomes(output: Output, event: Event) -> list[FieldOutcome]:
         if outcome.how == "lost" and (reason := why(output, event, path, free=free)):
             outcome = outcome._replace(why=reason)
         found.append(outcome)
-    parts = (loss for path, loss in told.items() if path not in used)
+    parts = (loss for path, loss in losses.items() if path not in used)
     return found + [_outcome(output.name, loss.path, loss.value, loss, None) for loss in parts]
 
 
@@ -83,7 +83,7 @@ def spellings(vendor: Vendor) -> dict[str, str]:
     The first place counts. Free keys have the name that `named` gives them.
     """
     rows = (row for mapped in vendor.endpoints.values() for row in mapped.flat())
-    return {path: row.synonyms[0] for path, row in _told(rows).items()}
+    return {path: row.synonyms[0] for path, row in _rows_by_path(rows).items()}
 
 
 def spelt(path: str, known: Mapping[str, str]) -> str:
@@ -100,7 +100,7 @@ def reason_of(said: str) -> str:
     return QUOTED.sub("'…'", said)
 
 
-def _told(rows: Any) -> dict[str, Row]:
+def _rows_by_path(rows: Any) -> dict[str, Row]:
     found: dict[str, Row] = {}
     for row in rows:
         if row.event:
@@ -110,15 +110,15 @@ def _told(rows: Any) -> dict[str, Row]:
 
 
 def _free(path: str) -> str:
-    """Return the key of `_told` for the free keys that *path* is one of."""
+    """Return the key of `_rows_by_path` for the free keys that *path* is one of."""
     mark = FREE.search(path)
     return f"{path[: mark.end(2)]}.*" if mark else path
 
 
-def _whole(path: str, told: Mapping[str, Loss]) -> Loss | None:
+def _whole(path: str, losses: Mapping[str, Loss]) -> Loss | None:
     """Return the loss of the whole that *path* is a part of."""
     wholes = (path[: mark.start()] for mark in PART.finditer(path))
-    return next((told[whole] for whole in wholes if whole in told), None)
+    return next((losses[whole] for whole in wholes if whole in losses), None)
 
 
 def _outcome(

@@ -64,7 +64,7 @@ def pairs(
     for name in senders:
         said = sendable_events(registry.inputs[name](), outputs[name])
         for to in receivers:
-            found[name, to] = {kind: _told(outputs[to], event) for kind, event in said.items()}
+            found[name, to] = {kind: _losses_of(outputs[to], event) for kind, event in said.items()}
     return found
 
 
@@ -109,7 +109,7 @@ def _same(event: Event, specimen: Event) -> bool:
     return event.type != "track" or event.name == specimen.name
 
 
-def _told(output: Output, event: Event) -> EventLosses:
+def _losses_of(output: Output, event: Event) -> EventLosses:
     try:
         sent = output.render(event)
     except Unrenderable as error:

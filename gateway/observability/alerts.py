@@ -96,7 +96,7 @@ class _Case:
     """A present symptom, and when its last alert was sent."""
 
     began: Moment
-    told: float | None = None
+    sent_at: float | None = None
 
 
 @dataclass
@@ -104,7 +104,7 @@ class _Count:
     """The number of a destination's dead letters at the last alert, and when that was sent."""
 
     dead: int
-    told: float | None = None
+    sent_at: float | None = None
 
 
 class AlertRules:
@@ -124,7 +124,7 @@ class AlertRules:
         symptoms = {key: found for r in readings for key, found in self._symptoms(r, now)}
         alerts = [self._fires(*key, symptom, now) for key, symptom in symptoms.items()]
         for key, case in list(self._cases.items()):
-            if key not in symptoms and case.told is None:
+            if key not in symptoms and case.sent_at is None:
                 del self._cases[key]
             elif key not in symptoms:
                 alerts.append(_resolved(*key, case, now))
@@ -136,11 +136,11 @@ class AlertRules:
         if alert.kind == "dead_letters":
             count = self._counts[alert.destination]
             count.dead += int(alert.value)
-            count.told = now.steady
+            count.sent_at = now.steady
         elif alert.state == "resolved":
             del self._cases[alert.destination, alert.kind]
         else:
-            self._cases[alert.destination, alert.kind].told = now.steady
+            self._cases[alert.destination, alert.kind].sent_at = now.steady
 
     def _symptoms(
         self, reading: DestinationReading, now: Moment
@@ -165,7 +165,7 @@ class AlertRules:
     def _fires(self, name: str, kind: Kind, symptom: _Symptom, now: Moment) -> Alert | None:
         case = self._cases.setdefault((name, kind), _Case(now))
         age = now.steady - case.began.steady if symptom.age is None else symptom.age
-        if age < symptom.bound or self._rests(case.told, now):
+        if age < symptom.bound or self._rests(case.sent_at, now):
             return None
         text = _BEGINS[kind].format(name=name, reason=symptom.reason, time=_time(age))
         return Alert(
@@ -178,7 +178,7 @@ class AlertRules:
         count = self._counts.setdefault(name, _Count(dead))
         count.dead = min(count.dead, dead)
         added = dead - count.dead
-        if added < self.config.dead_letters or self._rests(count.told, now):
+        if added < self.config.dead_letters or self._rests(count.sent_at, now):
             return None
         text = f"{name} has {added} new dead letters, {dead} in total. To see why, run "
         text += f"gateway dead-letters list --destination {name}"
@@ -187,8 +187,8 @@ class AlertRules:
             added, self.config.dead_letters,
         )  # fmt: skip
 
-    def _rests(self, told: float | None, now: Moment) -> bool:
-        return told is not None and now.steady - told < self.config.repeat_interval
+    def _rests(self, sent_at: float | None, now: Moment) -> bool:
+        return sent_at is not None and now.steady - sent_at < self.config.repeat_interval
 
 
 _BEGINS: dict[Kind, str] = {

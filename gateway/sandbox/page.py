@@ -53,8 +53,8 @@ def render(journal: Journal, vendors: list[str], vendor: str | None) -> bytes:
 
 def counts(journal: Journal, vendors: list[str]) -> dict[str, list[int]]:
     """Return how many requests each vendor accepted and refused; ``""`` has the totals."""
-    told = journal.counts
-    each = {name: [told[name, ACCEPTED], told[name, REFUSED]] for name in vendors}
+    totals = journal.counts
+    each = {name: [totals[name, ACCEPTED], totals[name, REFUSED]] for name in vendors}
     return {"": [sum(both) for both in zip([0, 0], *each.values(), strict=True)], **each}
 
 

@@ -207,8 +207,8 @@ class ShadowTally:
         known = self._known.setdefault(destination, BoundedNames())
         name = known.name("event", (event.name or event.type)[:LONGEST_NAME], MOST_NAMES)
         if field:
-            told = membered(field)[:LONGEST_NAME]
-            field = known.name("field", told, MOST_FIELDS, named(told))
+            counted = membered(field)[:LONGEST_NAME]
+            field = known.name("field", counted, MOST_FIELDS, named(counted))
         if why:
             if what != "field":
                 why = VARYING.sub("…", reason_of(why.removeprefix(f"{event.id}: ")))

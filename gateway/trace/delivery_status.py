@@ -170,8 +170,8 @@ def delivery_statuses(
     stands = {(one.destination, one.copy): one for one in standings if one.event == event.event}
     for key in dict.fromkeys((*tries, *mine, *stands, *_routed(event))):
         made, letter, stand = tries.get(key, ()), mine.get(key), stands.get(key)
-        told = (*made[-1:], *filter(None, (letter, stand)))
-        yield DeliveryStatus(key[0], told[0].route if told else "", made, letter, stand)
+        known = (*made[-1:], *filter(None, (letter, stand)))
+        yield DeliveryStatus(key[0], known[0].route if known else "", made, letter, stand)
 
 
 def _routed(event: EventRecord) -> Iterator[tuple[str, int]]:

@@ -153,11 +153,11 @@ def _judged(plan: TrackingPlan, came: Event, event: Event, hide: Hide) -> PlanNo
     found = plan.judge(came)
     if found is None:
         return NOTHING
-    told = dict(found.told())
+    violations = dict(found.told())
     left = plan.judge(event) if found.dropped else None
     if left is not None:  # without the removed fields, the event may have other violations
-        told |= {what: False for what, _ in left.told() if what not in told}
-    said = tuple(hide(what) + (LEFT_OUT if gone else "") for what, gone in told.items())
+        violations |= {what: False for what, _ in left.told() if what not in violations}
+    said = tuple(hide(what) + (LEFT_OUT if gone else "") for what, gone in violations.items())
     return PlanNote(said, _hidden(found.dropped, hide))
 
 
@@ -233,8 +233,8 @@ class RecordBuilder:
         if refused:
             return
         fresh = None if arrival.kept is None else {event.id for event in arrival.kept}
-        told = planned(arrival, _briefly(redactor))
-        for index, (event, plan) in enumerate(zip(arrival.events, told, strict=True)):
+        notes = planned(arrival, _briefly(redactor))
+        for index, (event, plan) in enumerate(zip(arrival.events, notes, strict=True)):
             duplicate = fresh is not None and event.id not in fresh
             consented = arrival.consented.get(index, {})
             explained = index < EXPLAINED and not duplicate
