@@ -90,6 +90,10 @@ def unpacked(value: Any) -> Any:
     return members if any(type(member) is dict for member in members) else value
 
 
+SCALARS: Mapping[type, Kind] = {str: "string", int: "number", float: "number", bool: "boolean"}
+"""Types whose values are written as they are."""
+
+
 def list_attributes(
     values: Mapping[str, Any], kinds: Mapping[str, str], most: int, *, standard: bool
 ) -> Listed:
@@ -111,8 +115,12 @@ def list_attributes(
             dropped[name] = value
             continue
         room -= counts
-        said, exact = _said(value, kinds.get(name))
-        listed[name] = Attribute(name=name, type=kind_of(said), value=_written(said))
+        kind = SCALARS.get(type(value)) if name not in kinds else None
+        if kind is not None:
+            listed[name], exact = Attribute(name=name, type=kind, value=value), True
+        else:
+            said, exact = _said(value, kinds.get(name))
+            listed[name] = Attribute(name=name, type=kind_of(said), value=_written(said))
         if name != top or not exact:
             reshaped[top] = values[top]
     return Listed(list(listed.values()), dropped, reshaped)
@@ -145,6 +153,9 @@ def converted(value: str, kind: str) -> Any:
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     for top, value in values.items():
+        if type(value) in SCALARS:
+            yield top, top, value
+            continue
         yield from ((top, name, inner) for name, inner in _leaves(top, value))
 
 
