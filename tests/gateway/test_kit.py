@@ -28,10 +28,11 @@ from gateway.testing import (
     OutputSuite,
     Sample,
     VendorSuite,
+    events_of,
     load_samples,
 )
 from gateway.testing.mutation import made, mutants, tables_of
-from gateway.testing.samples import EVENTS
+from gateway.testing.samples import ARRIVAL, EVENTS, plain
 from gateway.testing.side_effects import SideEffect, forbid_side_effects
 from gateway.testing.strategies import payloads, spoilt
 from gateway.verdict import Declined, Delivered, Verdict
@@ -79,6 +80,24 @@ class TestOutputAlone(OutputSuite):
 def looked() -> Sample:
     """Return one sample."""
     return load_samples(SAMPLES)["looked"]
+
+
+def test_a_misspelt_key_of_a_sample_is_named(tmp_path: Path) -> None:
+    """A key that no sample has is named, with the known keys; so is a file that is no JSON."""
+    sample = tmp_path / "looked.json"
+    sample.write_text('{"about": "a look", "delivery": []}')
+    with pytest.raises(ValueError, match=r"looked\.json: unknown: delivery; a sample has about, "):
+        load_samples(tmp_path)
+    sample.write_text("{")
+    with pytest.raises(ValueError, match=r"looked\.json: "):
+        load_samples(tmp_path)
+
+
+def test_events_of_a_sample_are_as_they_are_written() -> None:
+    """An output without an input renders the sample's events, stamped as requests are."""
+    (event,) = events_of(load_samples(SAMPLES)["looked"])
+    assert (event.id, event.received_at, event.origin) == ("sample-0", ARRIVAL, "")
+    assert plain(event) == load_samples(SAMPLES)["looked"]["events"][0]
 
 
 IMPURE: dict[str, Callable[[], object]] = {
