@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import structlog
 
+from gateway.errors import Unrenderable
 from gateway.event import Event
 from gateway.json_text import is_too_deep
 from gateway.losses.reviewed import FREE, named, takes_anything, why
@@ -43,6 +44,9 @@ def field_outcomes(output: Output, event: Event) -> list[FieldOutcome]:
 
     The gateway's own fields are left out. The list is empty if *output* declines the event, or if
     the event has no other field.
+
+    Raises:
+        Unrenderable: *event* cannot be sent to *output*.
     """
     call = output.select(event)
     if isinstance(call, Declined):
@@ -184,6 +188,8 @@ class LossCounter:
         self._next = now + self._every
         try:
             found = field_outcomes(self._output, event())
+        except Unrenderable:
+            return
         except Exception as error:
             if not is_too_deep(error):
                 log.exception("plugin_failed", vendor=self._output.name, step="losses")
