@@ -1,12 +1,11 @@
 """Translation tables: one row per field, read in both directions.
 
-A `Row` ties a dotted path in the vendor's payload to a dotted path in `Event`. Both ends are
-checked against their types when the module is imported, so a misspelt path stops the gateway
-from starting instead of losing data quietly.
+A `Row` connects a dotted path in the vendor's payload with a dotted path in `Event`. Both paths are
+checked against their types at import, so a misspelt path stops the start instead of losing data.
 
-Four ideas, and no more: a `Row` renames, a `Codec` converts, a `Table` holds the rows of one
-payload, a `Switch` picks a table by what the vendor calls the event. Anything conditional is a
-Python function in the plugin, not a fifth idea. docs/mapping.md shows each at work.
+There are four concepts: a `Row` renames, a `Codec` converts, a `Table` has the rows of one payload,
+and a `Switch` selects a table by the vendor's name of the event. Conditions are Python functions in
+the plugin. See docs/mapping.md for examples.
 """
 
 from gateway.mapping.codecs import (

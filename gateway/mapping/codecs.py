@@ -1,4 +1,4 @@
-"""How one value changes shape on its way in and back out."""
+"""Conversions of single values between a vendor's format and the event."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ _DATETIME: Final = TypeAdapter(datetime)
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """A named pair of inverse functions; `ValueError` means bad input.
+    """A named pair of inverse functions; `ValueError` means invalid input.
 
     Attributes:
-        name: what the documentation calls the conversion; empty for none.
-        decode: the vendor's value to ours.
-        encode: our value to the vendor's.
-        gives: the classes that ``decode`` returns, for the check against the event's types;
-            empty when it returns whatever it was given.
+        name: name of the conversion in the documentation; empty if there is none.
+        decode: converts the vendor's value to the event's.
+        encode: converts the event's value to the vendor's.
+        gives: classes that ``decode`` returns, for the check against the event's types; empty if it
+            returns its argument.
     """
 
     name: str
@@ -79,11 +79,11 @@ def _instant(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError as error:
-        raise ValueError("must be a time by ISO 8601") from error
+        raise ValueError("must be an ISO 8601 time") from error
     try:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError as error:
-        raise ValueError("must be a time of the years 1 to 9999") from error
+        raise ValueError("must be a time in the years 1 to 9999") from error
 
 
 def _as_pydantic_reads(value: Any) -> datetime:
@@ -91,7 +91,7 @@ def _as_pydantic_reads(value: Any) -> datetime:
         moment = _DATETIME.validate_python(value)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValidationError, OverflowError) as error:
-        raise ValueError(f"no such time: {value!r}") from error
+        raise ValueError(f"is not a valid time: {value!r}") from error
 
 
 def _iso(moment: datetime) -> str:
@@ -103,21 +103,21 @@ def _from_epoch(scale: int) -> Callable[[Any], datetime]:
         try:
             return datetime.fromtimestamp(_number(value) / scale, UTC)
         except (OverflowError, OSError) as error:
-            raise ValueError("must be a time of the years 1 to 9999") from error
+            raise ValueError("must be a time in the years 1 to 9999") from error
 
     return decode
 
 
 AS_IS = Codec("", _same, _same)
-"""The value stays as it is; what a row does that names no codec."""
+"""The value stays unchanged; the default of a row."""
 TEXT = Codec("text or number", _text, _same, (str,))
 """An id that some clients send as a number; written as text."""
 NUMBER = Codec("number or numeric text", _number, _same, (int, float))
-"""A number that some clients send as a text, such as ``"59.90"``; written as a number."""
+"""A number that some clients send as text, such as ``"59.90"``; written as a number."""
 INTEGER = Codec("whole number", _integer, round, (int,))
-"""A number without a fraction, of at most 64 bits; a fraction is rounded when it is written."""
+"""A whole number of at most 64 bits; fractions are rounded when written."""
 ISO8601_OR_UNIX = Codec("ISO 8601, or Unix time in s or ms", _as_pydantic_reads, _iso, (datetime,))
-"""What pydantic takes for a datetime; a server that reads with it refuses all else."""
+"""Any value that pydantic accepts as datetime, for servers that use pydantic."""
 ISO8601 = Codec("ISO 8601, UTC if it names no zone", _instant, _iso, (datetime,))
 """A time such as ``"2026-01-02T03:04:05.000Z"``; written in UTC with milliseconds."""
 EPOCH_SECONDS = Codec("Unix time in s", _from_epoch(1), lambda t: int(t.timestamp()), (datetime,))
@@ -129,9 +129,9 @@ EPOCH_MILLIS = Codec(
 
 
 def vocabulary(theirs_to_ours: Mapping[str, str], label: str = "names") -> Codec:
-    """Translate a vocabulary; words that it does not know pass through.
+    """Return a codec that translates names; unknown names stay unchanged.
 
-    Where several of theirs mean one of ours, the first is the one written.
+    If several names of the vendor mean the same, the first one is written.
     """
     ours_to_theirs: dict[str, str] = {}
     for theirs, ours in theirs_to_ours.items():
@@ -145,5 +145,5 @@ def vocabulary(theirs_to_ours: Mapping[str, str], label: str = "names") -> Codec
 
 
 def constant(value: Any) -> Codec:
-    """Write always *value*, and read nothing: for a field that only names the payload's kind."""
+    """Return a codec that always writes *value*, for a field that only has the payload's kind."""
     return Codec(f"always {value!r}", lambda _: value, lambda _: value)

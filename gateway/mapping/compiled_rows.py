@@ -1,6 +1,6 @@
 """Rows compiled for one walk over a payload.
 
-The walk costs as much as the payload has keys, however many rows the table has.
+The time of a walk depends on the number of keys in the payload, not on the number of rows.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,27 +28,27 @@ READ_AS: Mapping[type, frozenset[type]] = {
     int: frozenset({int, LongInteger}),
     float: frozenset({float, LongInteger, LongNumber}),
 }
-"""What numbers of a payload are read as, by the class that its type names."""
+"""Classes of decoded numbers, by the class in the payload's type."""
 
 
 def json_name(value: Any) -> str:
-    """Return what JSON calls the type of *value*."""
+    """Return the JSON name of the type of *value*."""
     return JSON_NAMES.get(type(value), type(value).__name__)
 
 
 class CompiledRow:
-    """A row, resolved.
+    """A row with resolved paths and types.
 
     Attributes:
         paths: its synonyms as tuples of keys.
-        key: the only key of its only synonym, where it is as simple as that.
-        star: it takes whatever no other row claims.
-        fast: its value is read as it is.
-        plain: its value is written as it is, under ``key``.
-        single: it is about the event's only product.
-        whole: an object is its value, rather than a place where other rows find theirs.
+        key: the only key, if it has one synonym with one key; else empty.
+        star: whether it takes all keys that no other row has.
+        fast: whether its value is read without conversion.
+        plain: whether its value is written without conversion, under ``key``.
+        single: whether it is a field of the event's only product.
+        whole: whether an object is its value, and not only a parent of other rows' fields.
         get: reads the value from the event, or from its only product.
-        group: the event's group that holds its field; see `gateway.mapping.struct_builder`.
+        group: the event's group with its field; see `gateway.mapping.struct_builder`.
     """
 
     __slots__ = (
@@ -83,7 +83,7 @@ class CompiledRow:
                 self.accepts &= classes(target)
             self._resolve(into, target)
             if row.codec is AS_IS and classes(target) <= NUMERIC:
-                self.fast, self.decode = False, NUMBER.decode  # a long number is a double here
+                self.fast, self.decode = False, NUMBER.decode  # long numbers become doubles
         self.accepts = frozenset().union(*(READ_AS.get(c, {c}) for c in self.accepts))
 
         gives = frozenset(row.codec.gives) or self.accepts
@@ -93,7 +93,7 @@ class CompiledRow:
         row = self.row
         if self.star:
             if not is_mapping(target):
-                raise MappingError(f"{row.wire!r}: {row.event!r} is no mapping of free keys")
+                raise MappingError(f"{row.wire!r}: {row.event!r} is not a mapping with free keys")
             self.group = row.event
         else:
             self.group, self.field = split(into, row.event)
@@ -108,7 +108,7 @@ class CompiledRow:
             given = frozenset({self.nested.gives_class(bare(target))})
         if not given <= wanted:
             bad = ", ".join(sorted(c.__name__ for c in given - wanted))
-            raise MappingError(f"{row.wire!r} to {row.event!r}: {bad} does not fit, give a codec")
+            raise MappingError(f"{row.wire!r} to {row.event!r}: {bad} does not fit; add a codec")
 
     def find(self, payload: dict[str, Any]) -> Any:
         """Return the first synonym's value in *payload*, or None."""
@@ -121,26 +121,26 @@ class CompiledRow:
         return None
 
     def beaten(self, payload: dict[str, Any], rank: int) -> bool:
-        """Tell whether *payload* has a synonym that comes before the one of *rank*."""
+        """Return whether *payload* has a synonym before the one of *rank*."""
         return any(_at(payload, path) is not None for path in self.paths[:rank])
 
     def wrong(self, value: Any, rank: int = 0) -> Rejected:
-        """Return the complaint about *value*'s type."""
+        """Return the error for a *value* of the wrong type."""
         wanted = " or ".join(sorted({JSON_NAMES[c] for c in self.accepts if c in JSON_NAMES}))
         reason = f"expected {wanted}, got {json_name(value)}"
         return Rejected(self.row.synonyms[rank], reason, Fault.TYPE, value)
 
     def missing(self) -> None:
-        """Complain, if the row is required, that the event has no value for it.
+        """Handle a missing value of the event.
 
         Raises:
-            Unrenderable: it is.
+            Unrenderable: the row is required.
         """
         if self.row.required and self.row.event:
             raise Unrenderable(f"{self.row.event}: required by {self.row.synonyms[0]}")
 
     def put(self, value: Any, into: dict[str, Any], *, same: bool) -> None:
-        """Write the event's *value* into the payload *into*."""
+        """Write the event's *value* to the payload *into*."""
         if self.encode is not None:
             value = self.encode(value)
         elif self.nested is not None:
@@ -155,7 +155,7 @@ class CompiledRow:
     def put_star(
         self, free: Mapping[str, Any], into: dict[str, Any], claimed: frozenset[str]
     ) -> None:
-        """Write the *free* keys that no other row of the table has *claimed*."""
+        """Write the *free* keys that no other row of the table has (*claimed*)."""
         for key in self.paths[0][:-1]:
             into = into.setdefault(key, {})
         for key, value in free.items():
@@ -168,7 +168,7 @@ class CompiledRow:
 
 
 def getter(path: str) -> Callable[[Any], Any]:
-    """Return a function that reads *path*; it gives None where nothing is."""
+    """Return a function that reads *path*; it returns None for a missing value."""
     group, _, key = path.rpartition(".")
     if group == "extra" or group.endswith(".extra") or group == "consent":
         mapping = attrgetter(group)
@@ -184,7 +184,7 @@ def _at(payload: dict[str, Any], path: Path) -> Any:
 
 
 def _joined(mine: dict[str, Any], free: dict[str, Any]) -> dict[str, Any]:
-    """Return both objects as one; what *mine* says holds, and neither is changed."""
+    """Return both objects merged; *mine* takes precedence, and neither is changed."""
     joined = {**free, **mine}
     for key in mine.keys() & free.keys():
         if type(mine[key]) is dict and type(free[key]) is dict:
@@ -197,12 +197,11 @@ def _nothing(_: Any) -> None:
 
 
 class TrieNode:
-    """The keys that some row names at one place in the payload.
+    """The keys of rows at one place in the payload.
 
     Attributes:
-        keys: a key to the step that ends here, if any, which of its synonyms this is, and the
-            keys below.
-        star: the event's mapping that takes whatever else stands here; empty for none.
+        keys: entries by key.
+        star: the event's mapping for all other keys at this place; empty if there is none.
     """
 
     __slots__ = ("keys", "star")
@@ -213,19 +212,19 @@ class TrieNode:
 
 
 class TrieEntry(NamedTuple):
-    """What a key of the payload means."""
+    """The meaning of a key in the payload."""
 
     step: CompiledRow | None = None
-    """The step that ends here, if any does."""
+    """The row whose path ends here; None if none does."""
     rank: int = 0
-    """Which of its synonyms this is."""
+    """The index of its synonym."""
     below: TrieNode | None = None
     fast: CompiledRow | None = None
-    """The step again, if its value is taken as it is."""
+    """The same row, if its value is read without conversion."""
 
 
 def build_trie(steps: Iterable[CompiledRow]) -> TrieNode:
-    """Return the rows of *steps* by the keys of their wire paths."""
+    """Return the trie of the wire paths of *steps*."""
     root = TrieNode()
     for step in steps:
         for rank, path in enumerate(step.paths):
@@ -250,9 +249,9 @@ class PayloadWalk:
     """One walk over one payload.
 
     Args:
-        payload: the whole of it.
-        built: takes the values that are found.
-        strict: a value of the wrong type refuses the payload instead of being left over.
+        payload: the whole payload.
+        built: gets the values that are found.
+        strict: whether a value of the wrong type is an error; otherwise it stays unmapped.
     """
 
     __slots__ = ("built", "payload", "strict")
@@ -263,10 +262,10 @@ class PayloadWalk:
         self.strict = strict
 
     def over(self, here: dict[str, Any], node: TrieNode, place: str = "") -> dict[str, Any]:
-        """Take what *node* names of *here*; return what is left over. A null says nothing.
+        """Read the keys of *node* from *here*; return the unmapped fields. Null counts as missing.
 
         Raises:
-            Rejected: a value is not what the vendor takes.
+            Rejected: the vendor does not accept a value.
         """
         rest: dict[str, Any] = {}
         keys, built = node.keys, self.built
@@ -296,7 +295,7 @@ class PayloadWalk:
         return rest
 
     def _key(self, entry: TrieEntry, value: Any, place: str) -> Any:
-        """Return what is left over of the *value* of a key that some row names; None for none."""
+        """Return the unmapped part of the *value* of a key with an entry; None if there is none."""
         step, rank, below, _ = entry
         inside = below if type(value) is dict else None
         if step is not None and (inside is None or step.whole):
@@ -311,10 +310,10 @@ class PayloadWalk:
         return value
 
     def take(self, step: CompiledRow, rank: int, value: Any) -> bool:  # noqa: C901 - one case a line
-        """Note *value* for the event; tell whether it is taken care of.
+        """Store *value* for the event; return whether the row has handled it.
 
         Raises:
-            Rejected: it is not what the vendor takes.
+            Rejected: the vendor does not accept the value.
         """
         if step.literal:
             return True

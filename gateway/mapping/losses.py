@@ -1,4 +1,4 @@
-"""What an event knows and a destination's format cannot say, computed from the tables."""
+"""Compute the losses of an event in a destination's format, from the tables."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -9,28 +9,28 @@ from gateway.event import Event
 from gateway.mapping.row import NestedCodec, Row
 
 NEVER_LOST = frozenset({"type", "name", "origin", "received_at", "id", "derived"})
-"""Fields that are the gateway's own, or that say which table applies."""
+"""The gateway's own fields, and fields that select the table."""
 
 
 class Loss(NamedTuple):
-    """One field of an event that does not arrive as it is."""
+    """One field of an event that is missing or changed in a payload."""
 
     path: str
-    """In the event, e.g. ``properties.products[].name``."""
+    """Path in the event, such as ``properties.products[].name``."""
     how: str
     """``lost`` or ``coerced``."""
     value: Any
     why: str = ""
-    """The reason, for a person, where it is not simply that there is no place for it."""
+    """The reason, for people; empty if the format just has no such field."""
 
 
 def losses(event: Event, rows: Iterable[Row], *, same: bool) -> list[Loss]:
-    """Return what of *event* a payload made by *rows* does not say, in the order of its fields.
+    """Return the losses of *event* in a payload made by *rows*, in the order of its fields.
 
     Args:
-        event: what was to be said.
+        event: the event.
         rows: the rows that wrote the payload, nested ones with their full paths.
-        same: the payload is in the format that the event came in, so its leftovers went too.
+        same: whether the event came in the same format; then its unmapped fields are restored.
     """
     said: dict[str, Row] = {}
     for row in rows:
@@ -53,7 +53,7 @@ def losses(event: Event, rows: Iterable[Row], *, same: bool) -> list[Loss]:
 
 
 def filled_fields(value: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted paths of a struct that hold something, with what they hold."""
+    """Yield dotted path and value of the fields of a struct that are set."""
     for name in value.__struct_fields__:
         path, held = f"{above}{name}", getattr(value, name)
         if held is None:
@@ -73,12 +73,12 @@ def filled_fields(value: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _is_note(path: str) -> bool:
-    """Tell whether a leftover only says how the sender spelled what stands elsewhere."""
+    """Return whether an unmapped field only has the sender's spelling of mapped fields."""
     return path.startswith("extra.") and path.endswith(".*")
 
 
 def _holder(path: str) -> str:
-    """Return what holds *path*: a mapping of free keys, which may have dots, or a struct."""
+    """Return the parent of *path*: a mapping, whose keys may have dots, or a struct."""
     mark = ".consent" if path.startswith("consent.") else ".extra"
     above, found, _ = f".{path}".partition(f"{mark}.")
     return f"{above}{mark}"[1:] if found else path.rpartition(".")[0]

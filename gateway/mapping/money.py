@@ -1,8 +1,8 @@
-"""Amounts of money, as people write them.
+"""Read amounts of money that are written as text.
 
-Segment's own destinations strip ``$`` and read what JavaScript's ``parseFloat`` reads
+Segment's own destinations strip ``$`` and use JavaScript's ``parseFloat``
 (https://github.com/segmentio/facade, lib/track.js): "$25.50" is 25.5, and "1 299,00" would be 1.
-Here it is 1299: what can mean one number only is read as that, and anything else is no amount.
+This module reads 1299: text that can only mean one number is accepted, all other text is rejected.
 """
 
 import re
@@ -12,7 +12,7 @@ from gateway.mapping.codecs import NUMBER, Codec
 
 PLAIN: Final = frozenset({int, float})
 LONGEST: Final = 64
-"""Characters of an amount."""
+"""Most characters of an amount."""
 _SIGN: Final = (
     r"(?:[A-Za-z]{0,3}[$\u00a2-\u00a5\u058f\u060b\u09f2\u09f3\u0e3f\u17db\u20a0-\u20bf\ufdfc]"
     r"|[A-Z]{3}|kr|z\u0142|K\u010d|Ft)"
@@ -29,11 +29,11 @@ _WAYS: Final = (
     (re.compile(r"[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+|[0-9]{1,3}(?:\.[0-9]{3}){2,}"), r"\."),
     (re.compile(r"[0-9]+(?:[.,][0-9]+)?"), ""),
 )
-"""Ways of writing an amount, each with what stands between its thousands."""
+"""Formats of an amount, each with its thousands separator."""
 _UNCLEAR: Final = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
-"""A thousand, or a fraction of three digits."""
+"""Ambiguous: thousands, or a fraction with three digits."""
 _COMMA_GROUPS: Final = ("$", "\u00a3", "\u00a5")
-"""Currencies whose amounts have commas between thousands and a dot before the fraction."""
+"""Currencies with a comma as thousands separator and a decimal point."""
 
 
 def _amount(value: Any) -> float:
@@ -49,10 +49,10 @@ def _amount(value: Any) -> float:
 
 
 def _as_number(text: str) -> str:
-    """Return an amount as a program writes it.
+    """Return an amount in the syntax of a number.
 
     Raises:
-        ValueError: it is none, or may mean two.
+        ValueError: the text is not an amount, or is ambiguous.
     """
     found = _AMOUNT.fullmatch(text.strip()) if len(text) <= LONGEST else None
     if found is None or (found["minus"] and found["inner"]):
@@ -61,7 +61,7 @@ def _as_number(text: str) -> str:
     minus = "-" if found["minus"] or found["inner"] else ""
     if _UNCLEAR.fullmatch(digits):
         if not sign.endswith(_COMMA_GROUPS):
-            raise ValueError("may mean two numbers; write 1299.00")
+            raise ValueError("is ambiguous; write 1299.00")
         return minus + digits.replace(",", "")
     for way, group in _WAYS:
         if way.fullmatch(digits):
@@ -71,4 +71,4 @@ def _as_number(text: str) -> str:
 
 
 MONEY: Final = Codec('number, also "$25.50"', _amount, NUMBER.encode, (int, float))
-"""An amount of money; text that may mean two numbers, such as 1,299, is none."""
+"""An amount of money; ambiguous text such as 1,299 is rejected."""

@@ -1,4 +1,4 @@
-"""Edit payloads: replace values, put unmapped keys back."""
+"""Edit payloads: replace values, restore unmapped fields."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from gateway.json_text import dumps, loads
 
 
 def is_object(body: bytes) -> bool:
-    """Tell whether *body* is a JSON object."""
+    """Return whether *body* is a JSON object."""
     try:
         return type(loads(body)) is dict
     except orjson.JSONDecodeError:
@@ -17,14 +17,14 @@ def is_object(body: bytes) -> bool:
 
 
 def replace_values(body: bytes, changes: Mapping[str, Any]) -> bytes:
-    """Return *body* with the values of *changes* in place of its own.
+    """Return *body* with the values of *changes*.
 
-    A value that is found once in the body is exchanged there, so that every other byte stays as
-    the sender wrote it; otherwise the body is written anew.
+    A value that occurs once in the body is replaced there, so that every other byte stays.
+    Otherwise the whole JSON is written again.
 
     Args:
         body: a JSON object.
-        changes: new values by key; a mapping changes keys below.
+        changes: new values by key; a mapping changes nested keys.
     """
     payload = loads(body)
     for old, new in _pairs(payload, changes):
@@ -33,7 +33,7 @@ def replace_values(body: bytes, changes: Mapping[str, Any]) -> bytes:
             return dumps(_changed(payload, changes))
         body = body.replace(mark, dumps(new))
     if b"\\" in body and loads(body) != (wanted := _changed(payload, changes)):
-        return dumps(wanted)  # the value was written with escapes, and another field found
+        return dumps(wanted)  # an escaped value: another field was replaced
     return body
 
 
@@ -57,9 +57,9 @@ def _changed(payload: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def restore_leftovers(payload: dict[str, Any], extra: Any) -> dict[str, Any]:
-    """Put leftovers back where they were; what the payload says itself stays.
+    """Put unmapped fields back to their places; values of the payload take precedence.
 
-    Lists are merged member by member: a request that is written carries one event.
+    Lists are merged member by member, since a written request has one event.
     """
     for key, value in extra.items():
         mine = payload.get(key)

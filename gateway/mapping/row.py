@@ -1,4 +1,4 @@
-"""A row of a table: one field, or a value with a table of its own."""
+"""A row of a table: one field, or a nested value with its own table."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -9,23 +9,24 @@ from gateway.json_text import LongInteger, LongNumber
 from gateway.mapping.codecs import AS_IS, Codec
 
 NO_FIELD = ""
-"""The event side of a row that is not passed on, such as a credential."""
+"""The event path of a row without a field in the event, such as a key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One field, as the vendor spells it and as the event does.
+    """One field: its path in the vendor's payload and in the event.
 
     Attributes:
         wire: dotted path in the vendor's payload. ``"sid|seance"`` lists synonyms: the first
-            present is read, the first named is written. ``"properties.*"`` means whatever no
-            other row of the table claims there.
-        event: dotted path in the event. ``"properties.products[0].price"`` is the only
-            product of an event about one; ``"traits.extra.city"`` is a key of a mapping.
-        codec: how the value changes shape.
-        required: without it the payload is refused, and the event cannot be written.
-        note: what a reader of the generated documentation should know.
-        shared: it is one of `gateway.plugin.spec`'s, of which the kit asks a vendor for no sample.
+            present one is read, the first one is written. ``"properties.*"`` means all keys that no
+            other row of the table has.
+        event: dotted path in the event. ``"properties.products[0].price"`` is a field of the only
+            product; ``"traits.extra.city"`` is a key of a mapping.
+        codec: the conversion of the value.
+        required: whether a payload without the field is refused, and an event without it cannot be
+            written.
+        note: a remark for the generated documentation.
+        shared: whether the row is from `gateway.plugin.spec`; the kit then requires no sample.
     """
 
     wire: str
@@ -37,12 +38,12 @@ class Row:
 
     @property
     def synonyms(self) -> list[str]:
-        """Return the paths of ``wire``, the one that is written first."""
+        """Return the paths of ``wire``; the first one is written."""
         return self.wire.split("|")
 
 
 def prefixed(wire: str, event: str, rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield *rows* as they read from one level up, on both sides."""
+    """Yield *rows* with the prefixes *wire* and *event* before their paths."""
     for row in rows:
         yield replace(
             row,
@@ -56,46 +57,46 @@ def _join(above: str, below: str) -> str:
 
 
 BARE = frozenset({str, int, float, LongInteger, LongNumber})
-"""Types of the values that may stand in an array for an object of one key."""
+"""Types of values that may replace an object with one key in an array."""
 
 
 class NestedTable(Protocol):
-    """A table, as far as a codec uses it for the values inside another."""
+    """A table, as a nested codec uses it."""
 
     into: type
 
     def build(self, payload: dict[str, Any]) -> Any:
-        """Return the struct that *payload* says."""
+        """Return the struct of *payload*."""
 
     def write(self, value: Any, *, same: bool) -> Any:
-        """Return what says *value*."""
+        """Return the payload of *value*."""
 
     def flat(self) -> "Iterator[Row]":
-        """Yield every row, those of tables within too."""
+        """Yield every row, including those of nested tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class NestedCodec(Codec):
-    """A value with a table of its own; `one` and `many` make it."""
+    """A value with its own table; made by `nested_object` and `nested_list`."""
 
     table: NestedTable = None  # type: ignore[assignment]  # a field after those with defaults
     many: bool = False
     bare: str = ""
 
     def fits(self, value: Any) -> bool:
-        """Tell whether an item of an array can be read; another array is somebody's own."""
+        """Return whether any item of an array can be read; otherwise the array is unmapped."""
         return not self.many or not value or any(map(self._readable, value))
 
     def _readable(self, item: Any) -> bool:
         return type(item) is dict or (bool(self.bare) and type(item) in BARE)
 
     def read(self, value: Any, place: str) -> Any:
-        """Return the struct, or the tuple of structs, that *value* says.
+        """Return the struct, or tuple of structs, of *value*.
 
-        An item of an array that is none of these, such as a null, costs itself alone.
+        Items of an array that are not objects, such as null, are skipped.
 
         Raises:
-            Rejected: as the table does, with the path from *place* on.
+            Rejected: the table rejects a value; the path begins with *place*.
         """
         if not self.many:
             try:
@@ -116,26 +117,26 @@ class NestedCodec(Codec):
         return tuple(members)
 
     def write(self, value: Any, *, same: bool) -> Any:
-        """Return *value* as the vendor spells it."""
+        """Return *value* in the vendor's format."""
         if self.many:
             return [self.table.write(member, same=same) for member in value]
         member = value[0] if isinstance(value, tuple) else value
         return self.table.write(member, same=same)
 
     def gives_class(self, target: Any) -> type:
-        """Return the class that `read` gives, for the check against *target*."""
+        """Return the class that `read` returns, for the check against *target*."""
         return tuple if self.many else self.table.into if isinstance(target, type) else dict
 
 
 def nested_object(table: NestedTable) -> NestedCodec:
-    """Translate an object by *table* into a struct."""
+    """Return a codec that translates an object by *table* into a struct."""
     return NestedCodec("object", _unused, _unused, (), table)
 
 
 def nested_list(table: NestedTable, *, bare: str = "") -> NestedCodec:
-    """Translate each item of an array by *table* into a tuple of structs.
+    """Return a codec that translates the items of an array by *table* into a tuple of structs.
 
-    A bare value ``x`` in the array means ``{bare: x}``, where *bare* is given.
+    With *bare*, a plain value ``x`` in the array means ``{bare: x}``.
     """
     return NestedCodec("array", _unused, _unused, (), table, many=True, bare=bare)
 

@@ -1,4 +1,4 @@
-"""The groups of a struct, and how they are put together again from flat values."""
+"""Split a struct into groups of fields, and build it from flat values."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -8,7 +8,7 @@ from gateway.errors import MappingError
 from gateway.event_fields import bare, is_mapping, is_struct
 
 Built: TypeAlias = dict[str, dict[str, Any]]
-"""Group to the values found for its fields; the struct itself is group ``""``."""
+"""Values by group and field; the struct itself is the group ``""``."""
 
 
 class StructGroup(NamedTuple):
@@ -18,9 +18,9 @@ class StructGroup(NamedTuple):
     above: str
     field: str
     make: Any
-    """The struct's class; None for a mapping, which needs no making."""
+    """The class of the struct; None for a mapping."""
     indexed: bool
-    """It is the only member of a tuple."""
+    """Whether it is the only member of a tuple."""
 
 
 @cache
@@ -46,20 +46,20 @@ def _groups(into: type, above: str) -> list[StructGroup]:
 
 
 def split(into: type, path: str) -> tuple[str, str]:
-    """Return the group that holds *path*, and the field in it.
+    """Return the group of *path*, and the field in it.
 
     Raises:
-        MappingError: the path goes deeper than one key into a mapping.
+        MappingError: the path has more than one key below a mapping.
     """
     known = {group.path for group in groups(into)} | {""}
     group, _, field = path.rpartition(".")
     if group not in known:
-        raise MappingError(f"{path!r}: only one key below a mapping can be named")
+        raise MappingError(f"{path!r}: only one key below a mapping is allowed")
     return group, field
 
 
 def needed(into: type, held: Iterable[str]) -> tuple[StructGroup, ...]:
-    """Return those groups of *into* that are *held* or hold such a one, and its free keys."""
+    """Return the groups of *into* that are in *held*, their parents, and its free keys."""
     wanted = {"extra"}
     for path in held:
         here = path
@@ -70,12 +70,12 @@ def needed(into: type, held: Iterable[str]) -> tuple[StructGroup, ...]:
 
 
 def build_struct(into: type, built: Built, order: Sequence[StructGroup]) -> Any:
-    """Build *into* from *built*, which it uses up.
+    """Build *into* from *built*, which is changed.
 
     Args:
-        into: the struct's class.
-        built: the values by group.
-        order: its groups, innermost first; those that *built* cannot have may be left out.
+        into: class of the struct.
+        built: values by group.
+        order: its groups, innermost first; groups that are never in *built* may be missing.
     """
     for path, above, field, make, indexed in order:
         values = built.get(path)

@@ -14,13 +14,13 @@ from gateway.mapping.row import NestedCodec, Row, prefixed
 from gateway.mapping.struct_builder import Built, StructGroup, build_struct, groups, needed
 
 Found: TypeAlias = tuple[Built, dict[str, Any]]
-"""The values of one event by group, and what no row mapped."""
+"""The values of one event by group, and its unmapped fields."""
 Kind: TypeAlias = tuple[str, str | None]
-"""A type of events, and a name; None for any."""
+"""Type and name of events; None for any name."""
 
 
 class Stamp(NamedTuple):
-    """What the gateway knows of an event before its payload is read."""
+    """Values that the gateway adds to an event: vendor, request id and arrival."""
 
     origin: str = ""
     request_id: str = ""
@@ -28,44 +28,44 @@ class Stamp(NamedTuple):
 
 
 class EventMapping(Protocol):
-    """What a `Table` and a `Switch` have in common."""
+    """The common interface of `Table` and `Switch`."""
 
     def find(self, payload: Any) -> Iterator[Found]:
-        """Yield mapped values and leftovers, once per event."""
+        """Yield mapped values and unmapped fields, once per event."""
 
     def read(self, payload: Any, stamp: Stamp = ...) -> list[Event]:
         """Return the events in a decoded payload."""
 
     def table_for(self, event: Event) -> "Table | None":
-        """Return the table that writes *event*, if there is one."""
+        """Return the table that writes *event*; None if there is none."""
 
     def flat(self) -> Iterator[Row]:
         """Yield every row, nested ones with their full paths."""
 
     def kinds(self) -> Iterator[Kind]:
-        """Yield the kinds of events that it knows."""
+        """Yield the kinds of events that it reads."""
 
 
 class Table:
-    """The rows of one payload, and of the list of events inside it if it carries one.
+    """The rows of one payload, and of its list of events if it has one.
 
     Args:
         wire: the TypedDict of the payload.
         rows: its fields.
-        event: what an event of this payload is: a type (``"identify"``, ``"track"``), or the
-            name of a track event (``"Product Viewed"``).
-        into: the struct that it becomes.
-        items: the key of a list of events inside, and what translates one of them. What the
-            payload says around the list is true of each. One event is written as a list of one.
-        split_products: an event about several products is several events about one.
-        strict: an optional field of the wrong type refuses the payload; otherwise it is kept
-            among the leftovers, verbatim.
+        event: type of the events (``"identify"``, ``"track"``), or name of the track events
+            (``"Product Viewed"``).
+        into: the struct that a payload becomes.
+        items: key of a list of events in the payload, and the mapping of one of them. Fields around
+            the list apply to each event. An event is written as a list of one.
+        split_products: whether an event about several products becomes several events about one.
+        strict: whether an optional field of the wrong type refuses the payload; otherwise it stays
+            unmapped, unchanged.
 
     Raises:
-        MappingError: a row disagrees with the types.
+        MappingError: a row does not match the types.
     """
 
-    def __init__(  # noqa: PLR0913 - each is one independent fact about the payload
+    def __init__(  # noqa: PLR0913 - independent properties of the payload
         self,
         wire: type,
         rows: Sequence[Row],
@@ -103,7 +103,7 @@ class Table:
         """Return the events in a decoded *payload*.
 
         Raises:
-            Rejected: a required field is missing, or a value is not what the vendor takes.
+            Rejected: a required field is missing, or the vendor does not accept a value.
         """
         if self.each is None and not self.apart:
             built: Built = {}
@@ -117,7 +117,7 @@ class Table:
         ]
 
     def find(self, payload: Any) -> Iterator[Found]:
-        """Yield mapped values and leftovers, once per event."""
+        """Yield mapped values and unmapped fields, once per event."""
         built: Built = {}
         rest = self._pick(payload, built)
         if self.each is not None:
@@ -147,7 +147,7 @@ class Table:
                 raise error.below(f"{key}.{index}") from error
 
     def build(self, payload: Any) -> Any:
-        """Return *payload* as the struct that the table is for; leftovers go to its ``extra``."""
+        """Return *payload* as the struct of the table; unmapped fields are in its ``extra``."""
         built: Built = {}
         rest = self._pick(payload, built)
         if rest:
@@ -155,7 +155,7 @@ class Table:
         return build_struct(self.into, built, self._order)
 
     def _pick(self, payload: Any, built: Built) -> dict[str, Any]:
-        """Copy the mapped values of *payload* into *built*; return what is left over."""
+        """Copy the mapped values of *payload* into *built*; return the unmapped fields."""
         if type(payload) is not dict:
             raise Rejected("$", "expected an object", Fault.TYPE, payload)
         for step in self._required:
@@ -164,11 +164,12 @@ class Table:
         return PayloadWalk(payload, built, strict=self.strict).over(payload, self._trie)
 
     def write(self, event: Any, *, same: bool = False) -> dict[str, Any]:
-        """Return the payload that says *event*.
+        """Return the payload of *event*.
 
         Args:
-            event: an `Event`, or the struct that the table is for.
-            same: the event came in this vendor's format, so its leftovers go back too.
+            event: an `Event`, or the struct of the table.
+            same: whether the event came in this vendor's format; then its unmapped fields are
+                restored.
 
         Raises:
             Unrenderable: the event lacks a required field.
@@ -201,7 +202,7 @@ class Table:
         return payload
 
     def table_for(self, event: Event) -> "Table | None":
-        """Return itself if it can say what *event* is."""
+        """Return this table if it can write *event*, else None."""
         if self.each is not None:
             return self if self.each[1].table_for(event) is not None else None
         if self.fixed["type"] != event.type:
@@ -209,7 +210,7 @@ class Table:
         return self if self.fixed.get("name") in {None, event.name} else None
 
     def kinds(self) -> Iterator[Kind]:
-        """Yield the kind of its events, or those of the events inside."""
+        """Yield the kind of its events, or the kinds of the events in its list."""
         if self.each is not None:
             yield from self.each[1].kinds()
         else:
@@ -273,11 +274,11 @@ class Switch:
     """Several tables, chosen by one field of the payload.
 
     Args:
-        field: the payload's key that names the kind of event.
-        tables: the vendor's word to its table; a table may serve several words.
-        vocabulary: translates the words of tables that say just ``"track"``.
-        otherwise: the table of every other word; without it they are refused.
-        pick: the word of a payload, where one field does not tell it all.
+        field: the payload's key with the vendor's name of the event.
+        tables: tables by the vendor's names; several names may have the same table.
+        vocabulary: translates the names of tables for any ``"track"`` event.
+        otherwise: the table of all other names; without it they are rejected.
+        pick: returns the name for a payload, if one field is not enough.
     """
 
     def __init__(
@@ -300,19 +301,19 @@ class Switch:
             self._writers.setdefault(says, table)
 
     def find(self, payload: Any) -> Iterator[Found]:
-        """Yield mapped values and leftovers, once per event."""
+        """Yield mapped values and unmapped fields, once per event."""
         return self._table(payload).find(payload)
 
     def read(self, payload: Any, stamp: Stamp = Stamp()) -> list[Event]:  # noqa: B008 - immutable
         """Return the events in a decoded *payload*.
 
         Raises:
-            Rejected: the word is missing or unknown, or the table refuses the payload.
+            Rejected: the name is missing or unknown, or the table rejects the payload.
         """
         return self._table(payload).read(payload, stamp)
 
     def table_for(self, event: Event) -> Table | None:
-        """Return the table that writes *event*, if there is one."""
+        """Return the table that writes *event*; None if there is none."""
         found = self._writers.get((event.name or "") if event.type == "track" else event.type)
         table = None if found is None else found.table_for(event)
         if table is None and self.otherwise is not None:
@@ -320,7 +321,7 @@ class Switch:
         return table
 
     def kinds(self) -> Iterator[Kind]:
-        """Yield the kinds of events that it knows, each once."""
+        """Yield the kinds of events that it reads, each once."""
         for says in self._writers:
             yield (says, None) if says in EVENT_TYPES else ("track", says)
         if self.otherwise is not None:

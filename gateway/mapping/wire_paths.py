@@ -1,4 +1,4 @@
-"""How the sender of a payload spells a field of the event that it became."""
+"""Find the path of an event's field in the payload that the event was read from."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,16 +14,16 @@ _MEMBER = re.compile(r"\[\d*\]")
 def wire_path(
     mapped: EventMapping, payload: Any, event: Event, index: int, path: Sequence[str | int]
 ) -> str:
-    """Return the dotted path in *payload* of what stands at *path* in *event*.
+    """Return the dotted path in *payload* of the value at *path* in *event*.
 
     Args:
-        mapped: what read the payload.
-        payload: as decoded.
-        event: an event that it became.
-        index: the event's number among those of the payload.
-        path: names and positions, from the event down.
+        mapped: the mapping that read the payload.
+        payload: the decoded payload.
+        event: an event of it.
+        index: index of the event in the payload.
+        path: names and positions, starting at the event.
 
-    Returns the path of the event where no row tells another.
+    Returns the path in the event if no row has it.
     """
     names = [step for step in path if isinstance(step, str)]
     members = [str(step) for step in path if isinstance(step, int)]
@@ -45,7 +45,7 @@ def _generality(row: Row) -> tuple[bool, int]:
 
 
 def _rest(row: Row, names: list[str]) -> list[str] | None:
-    """Return what of *names* goes beyond the row's field; None where the row is of another."""
+    """Return the part of *names* below the row's field; None if the row has another field."""
     mine = _MEMBER.sub("", row.event).split(".")
     star = row.wire.endswith("*")
     if not star:

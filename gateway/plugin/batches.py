@@ -1,4 +1,4 @@
-"""Put several events into one request: `merge_lists`."""
+"""Combine several events into one request: `merge_lists`."""
 
 from typing import Final
 
@@ -12,21 +12,20 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def merge_lists(
     request: Request, further: Request, path: str, *, max_bytes: int | None = None
 ) -> Request | None:
-    """Return *request* with the list of *further* behind its own; for `Output.merge`.
+    """Return *request* with the list of *further* appended to its own; for `Output.merge`.
 
-    Everything but the two lists must be the same: method, URL, headers, and the rest of the body.
-    What stands in the lists is copied byte by byte.
+    Method, URL, headers and the rest of the body must be equal. Members are copied byte by byte.
 
     Args:
-        request: with a body in JSON, as `Output.request` writes it.
+        request: a request with a JSON body, as from `Output.request`.
         further: the request of the user's next event.
-        path: where the list is in both bodies, such as ``"events"``; dotted within objects.
-        max_bytes: the largest body that the vendor takes; None where it names none.
+        path: dotted path of the list in both bodies, such as ``"events"``.
+        max_bytes: largest body that the vendor accepts; None for no limit.
 
     Returns:
-        The merged request. None if the two cannot go together: something else differs, there is
-        no list at *path*, it would be larger than *max_bytes*, or one of them has further
-        requests of its own (`Request.also`).
+        The merged request. None if they cannot be merged: they differ in more than the list, there
+        is no list at *path*, the body would exceed *max_bytes*, or one of them has further requests
+        (`Request.also`).
     """
     if (request.method, request.url) != (further.method, further.url):
         return None
@@ -42,7 +41,7 @@ def merge_lists(
 
 
 def _merged(ours: bytes, theirs: bytes, path: list[str]) -> bytes | None:
-    """Return *ours* with the list of *theirs*; None where that cannot be."""
+    """Return *ours* with the list of *theirs* appended; None if they cannot be merged."""
     if not path:
         return _appended(ours.strip(), theirs.strip())
     members, others = _OBJECT.decode(ours), _OBJECT.decode(theirs)

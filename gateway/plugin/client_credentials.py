@@ -1,4 +1,4 @@
-"""The client's own credential: where it stands, and how it goes on."""
+"""Find the client's own key in a request, and send it on."""
 
 import base64
 import json
@@ -18,27 +18,27 @@ from gateway.redact import CREDENTIAL_NAME
 
 
 def check_client_key(request: Request, vendor: str, reads: Input) -> None:
-    """Check that a stored request has the client's credential to send on.
+    """Check that a stored request has the client's key to send on.
 
     Args:
-        request: as it was stored.
-        vendor: whose format it is in.
+        request: the stored request.
+        vendor: the vendor whose format it is in.
         reads: the input of the destination's vendor.
 
     Raises:
-        Unrenderable: it came in another vendor's format, or was stored without its credential.
+        Unrenderable: the request is in another vendor's format, or was stored without its key.
     """
     if vendor != reads.name:
         raise Unrenderable(
-            f"the destination sends the client's own credential, and a request in the format of "
-            f"{vendor} has none for {reads.name}"
+            f"the destination sends the client's own key, but a {vendor} request has no key for "
+            f"{reads.name}"
         )
     if not reads.credential_in_body and reads.credential(request, None) is None:
-        raise Unrenderable("the request was stored without the client's credential")
+        raise Unrenderable("the request was stored without the client's key")
 
 
 def forward_as_sent(request: Request, base: str) -> Request:
-    """Return a stored *request* as it goes on to *base*: as its client sent it, key and all."""
+    """Return a stored *request* to *base* as its client sent it, with the client's key."""
     return Request(
         method=request.method,
         url=base.rstrip("/") + request.url,
@@ -48,11 +48,11 @@ def forward_as_sent(request: Request, base: str) -> Request:
 
 
 def with_client_key(rendered: Request, client: Request, reads: Input) -> Request:
-    """Return *rendered*, which has a stand-in for a credential, with that of *client* in it.
+    """Return *rendered*, which has a placeholder key, with the key of *client*.
 
     Args:
-        rendered: a request that an output has made.
-        client: the stored request that the event came in, in the same vendor's format.
+        rendered: a request from an output.
+        client: the stored request of the event, in the same vendor's format.
         reads: that vendor's input.
     """
     headers = {k: v for k, v in rendered.headers.items() if k not in reads.credential_headers}
@@ -69,7 +69,7 @@ def with_client_key(rendered: Request, client: Request, reads: Input) -> Request
 
 
 def _copy(payload: Any, original: Any, path: list[str]) -> None:
-    """Put what *original* has at *path* there in *payload*, or take it out where it has nothing."""
+    """Copy the value at *path* from *original* to *payload*; if it is missing, remove it there."""
     name, *below = path
     mine = original.get(name) if isinstance(original, dict) else None
     if below:
@@ -83,7 +83,7 @@ def _copy(payload: Any, original: Any, path: list[str]) -> None:
 
 
 def client_secrets(request: Request, reads: Input) -> tuple[str, ...]:
-    """Return every form of every credential in a *request* of a client, the longest first."""
+    """Return all keys in a client's *request* in all spellings, the longest first."""
     found = {form for text in _texts(request, reads) for form in _forms(text)}
     return tuple(sorted(found, key=len, reverse=True))
 
@@ -103,18 +103,18 @@ def _texts(request: Request, reads: Input) -> Iterator[str]:
 
 
 def _credential(request: Request, reads: Input) -> str | None:
-    """Return the credential as the vendor's input finds it; None where it finds none."""
+    """Return the key that the vendor's input finds; None if it finds none."""
     try:
         payload = reads.decode(request) if reads.credential_in_body else None
         return reads.credential(request, payload)
-    except Exception:  # noqa: BLE001 - whatever a plugin trips over, the other places are looked at
+    except Exception:  # noqa: BLE001 - after any error of a plugin, the other places are still searched
         return None
 
 
 def _below(payload: Any, names: Collection[str]) -> Iterator[str]:
-    """Yield the texts under any of *names* anywhere in *payload*, as in calls of a batch.
+    """Yield the texts under any of *names* at any depth in *payload*, as in calls of a batch.
 
-    So are those under names that only credentials have, whosever they are.
+    It also yields the texts under names of secrets, whoever they belong to.
     """
     left = [payload]
     while left:
@@ -131,10 +131,10 @@ def _below(payload: Any, names: Collection[str]) -> Iterator[str]:
 
 
 def second_credentials(request: Request, reads: Input) -> Iterator[str | None]:
-    """Yield each second credential in *request*, such as a server's secret beside a page's key.
+    """Yield each second key in *request*, such as a server's secret besides a page's key.
 
-    None stands for one that servers may read differently: a name in other letters, in brackets or
-    deeper within, a value that is no text, a cookie or a header of its name.
+    It yields None for one that servers may read differently: a name in another spelling, in
+    brackets or nested, a value that is not text, or a cookie or header of that name.
     """
     for key in reads.secret_keys:
         word = _letters(key)
@@ -153,7 +153,7 @@ def _seconds(pairs: Iterable[tuple[str, Any, bool]], key: str) -> Iterator[str |
 
 
 def _parts(query: str) -> Iterator[tuple[str, Any, bool]]:
-    """Yield the names and values of a query or a form, and whether each name is written plainly."""
+    """Yield the names and values of a query or form, and whether each name has no escapes."""
     for part in re.split("[&;]", query):
         name, _, value = part.partition("=")
         decoded = unquote_plus(unquote_plus(name))
@@ -161,9 +161,9 @@ def _parts(query: str) -> Iterator[tuple[str, Any, bool]]:
 
 
 def _pairs(body: bytes) -> list[tuple[str, Any, bool]]:
-    """Return the names and values in a body, those that are said twice included.
+    """Return the names and values in a body, including repeated ones.
 
-    Only the members of the body itself are plain, not those deeper within.
+    Only members at the top level are plain, not nested ones.
     """
     if not body:
         return []
@@ -174,7 +174,7 @@ def _pairs(body: bytes) -> list[tuple[str, Any, bool]]:
     except ValueError:
         return list(_parts(text))
     except RecursionError as error:
-        raise Rejected("$", "it is nested too deeply", Fault.MALFORMED) from error
+        raise Rejected("$", "the body is nested too deeply", Fault.MALFORMED) from error
     top = len(within) - 1 if whole is None and text.lstrip()[:1] == "{" else -1
     return [
         (name, value, index == top)
@@ -184,12 +184,12 @@ def _pairs(body: bytes) -> list[tuple[str, Any, bool]]:
 
 
 def _letters(name: str) -> str:
-    """Return the letters and digits of *name*, lower-case, as lax servers compare names."""
+    """Return the letters and digits of *name* in lower case, as lenient servers compare names."""
     return re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKC", name).lower())
 
 
 def key_in_body(body: bytes, reads: Input) -> str | None:
-    """Return the credential in the *body* of a call that is no event, if it has one there."""
+    """Return the key in the *body* of a request that is not an event; None if it has none there."""
     return next(_keyed(_said(body), reads), None) if reads.credential_in_body else None
 
 
@@ -203,7 +203,7 @@ def _keyed(payload: Any, reads: Input) -> Iterator[str]:
 
 
 def _header(value: str) -> Iterator[str]:
-    """Yield a header's value, and what stands in it (RFC 9110, section 11.4; RFC 7617)."""
+    """Yield a header's value, and the keys in it (RFC 9110, section 11.4; RFC 7617)."""
     yield value
     scheme, _, rest = value.partition(" ")
     if rest.strip():
@@ -211,13 +211,13 @@ def _header(value: str) -> Iterator[str]:
     if scheme.lower() == "basic":
         try:
             decoded = base64.b64decode(rest, validate=True).decode()
-        except ValueError:  # no base64, or no text in it
+        except ValueError:  # not base64, or not text
             return
         yield from (decoded, *decoded.split(":", 1))
 
 
 def _forms(text: str) -> Iterator[str]:
-    """Yield *text*, without spaces around it too, and as JSON and addresses have it."""
+    """Yield *text*, trimmed, and as in JSON and in URLs."""
     yield text
     yield text.strip()
     yield orjson.dumps(text).decode()[1:-1]
@@ -225,7 +225,7 @@ def _forms(text: str) -> Iterator[str]:
 
 
 def _said(body: bytes, query: str = "") -> dict[str, Any]:
-    """Return the fields of a body, JSON or form, and those of the query that it lacks."""
+    """Return the fields of a body (JSON or form), and the fields of the query that it lacks."""
     found: dict[str, Any] = dict(parse_qsl(query))
     try:
         payload = loads(body)

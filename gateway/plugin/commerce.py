@@ -1,7 +1,7 @@
-"""Amounts of an order that follow from others: in one place, for all vendors.
+"""Compute missing amounts of an order from others, for all vendors.
 
-Segment's E-commerce Spec V2 has the sums: the revenue is what the goods cost after discounts, the
-total is the revenue with shipping and tax. What is derived stands in `Event.derived`.
+By Segment's E-commerce Spec V2 the revenue is the price of the products after discounts, and the
+total is the revenue plus shipping and tax. Computed fields are listed in `Event.derived`.
 """
 
 import math
@@ -12,15 +12,15 @@ from msgspec.structs import replace
 from gateway.event import Event, Product, Properties
 
 ORDERS = frozenset({"Order Completed", "Order Updated", "Checkout Started"})
-"""Events whose amounts are those of a whole order. A refund's may be those of a part of it."""
+"""Events with the amounts of a whole order. The amounts of a refund may be of a part of it."""
 PLACES = 6
-"""Decimal places, beyond which a sum of floats has noise."""
+"""Decimal places of a sum; further ones are rounding errors of floats."""
 
 
 def goods(products: Iterable[Product]) -> float | None:
-    """Return what *products* cost together; None where a price is unknown, or there is none.
+    """Return the price of all *products* together; None if a price is missing, or there are none.
 
-    A quantity that is not said is 1.
+    A missing quantity is 1.
     """
     listed = list(products)
     if not listed or any(product.price is None for product in listed):
@@ -29,7 +29,7 @@ def goods(products: Iterable[Product]) -> float | None:
 
 
 def with_amounts(event: Event) -> Event:
-    """Return *event*, an order, with the revenue, total, shipping and tax that follow."""
+    """Return an order *event* with its missing revenue, total, shipping and tax computed."""
     if event.type != "track" or event.name not in ORDERS:
         return event
     order = event.properties
@@ -91,4 +91,4 @@ RULES: Mapping[str, Rule] = {
     "revenue": _revenue,
     "total": _total,
 }
-"""In this order: what is between a total and a revenue follows only where both are said."""
+"""In this order: shipping and tax can only be computed if total and revenue were sent."""

@@ -1,7 +1,7 @@
-"""Circumstances of an event as its properties, for destinations that ask for them.
+"""Send context fields of an event as properties, if a destination includes them.
 
-A vendor whose events are a name and free properties has no place of its own for the time, the
-page, the campaign. ``include = ["timestamp", "context.page.url"]`` puts them among the properties.
+A vendor whose events have only a name and free properties has no fields for time, page or
+campaign. ``include = ["timestamp", "context.page.url"]`` adds them to the properties.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -17,14 +17,14 @@ from gateway.event_fields import is_struct
 from gateway.suggestions import did_you_mean
 
 PREFIXES = {"page": "page_", "device": "device_", "app": "app_", "campaign": "utm_"}
-"""Of the names of what a part of the context holds."""
+"""Prefixes of property names, by part of the context."""
 CAMPAIGN = {"name": "utm_campaign"}
-"""What does not follow from its prefix: https://ga-dev-tools.google/campaign-url-builder."""
+"""Exceptions from the prefix: https://ga-dev-tools.google/campaign-url-builder."""
 TOP = ("timestamp", "message_id", "anonymous_id", "session_id", "group_id", "consent")
 """Fields of the event itself."""
 CONTACT = ("email", "phone")
-"""Traits that no event has as properties of its own; of the others ``name`` could be a product's.
-"""
+"""Traits without a prefix, since no event has such properties. Other names, such as ``name``, could
+be a product's."""
 
 
 class Place(NamedTuple):
@@ -32,16 +32,16 @@ class Place(NamedTuple):
 
     path: str
     name: str
-    """Of the property."""
+    """Name of the property."""
 
 
 class Included(NamedTuple):
-    """An event with its circumstances among its properties."""
+    """An event with included fields as properties."""
 
     event: Event
-    """Without them where they were, so that they are told once."""
+    """The event; included fields are removed from their old places."""
     paths: Mapping[str, str]
-    """Names of properties to the fields that they came from."""
+    """Paths of the included fields, by property name."""
 
 
 def _places() -> Iterator[Place]:
@@ -63,9 +63,9 @@ FREE: Mapping[str, tuple[str, ...]] = {
     "context": Context.__struct_fields__,
     "traits": Traits.__struct_fields__,
 }
-"""Where other names are the sender's own."""
+"""Known names of the parts that allow any further names."""
 CLOSE = 0.75
-"""How much an own name may resemble one of the vocabulary, of 1, before it counts as a mistake."""
+"""Similarity to a known name, from 0 to 1, above which another name counts as a typo."""
 GROUPS = frozenset({"context", "traits", *(f"context.{name}" for name in PREFIXES)})
 
 
@@ -77,7 +77,7 @@ _VALUES = {path: attrgetter(path) for path in PLACES}
 
 
 def check(path: str) -> str:
-    """Return *path*, which is to be included.
+    """Check and return a *path* to include.
 
     Raises:
         ValueError: there is no such field.
@@ -87,7 +87,8 @@ def check(path: str) -> str:
     above, _, own = path.rpartition(".")
     if above in FREE and own and not did_you_mean(own, FREE[above], CLOSE, only=True):
         return path
-    raise ValueError(f"{path!r} is no field of an event; {did_you_mean(path, [*PLACES, *GROUPS])}")
+    hint = did_you_mean(path, [*PLACES, *GROUPS])
+    raise ValueError(f"{path!r} is not a field of an event; {hint}")
 
 
 def include(
@@ -96,15 +97,16 @@ def include(
     time: Callable[[datetime], Any] = as_json,
     names: Mapping[str, str] = NOTHING,
 ) -> Included:
-    """Return *event*, which is a track event, with what stands at *paths* among its properties.
+    """Return a track *event* with the fields at *paths* as properties.
 
-    A property that it has already keeps its name: ``event_timestamp`` is the other one then.
+    If it already has a property of that name, the field gets the prefix ``event_``, such as
+    ``event_timestamp``.
 
     Args:
-        event: not changed.
-        paths: fields and groups of fields; the time is that of arrival where the sender has none.
-        time: writes a time.
-        names: of properties, where a vendor has its own, by the names that they have here.
+        event: a track event.
+        paths: fields and groups of fields; a missing time is the arrival.
+        time: converts a time.
+        names: the vendor's own property names, by the usual names.
     """
     held = event.properties.extra
     told: dict[str, Any] = {}
@@ -162,7 +164,7 @@ def _set(event: Event, place: Place) -> Iterator[tuple[str, str, Any]]:
 
 
 def _without(event: Event, paths: Collection[str]) -> Event:
-    """Return *event* without what stands at *paths*."""
+    """Return *event* without the fields at *paths*."""
     above = set[str]()
     for path in paths:
         while (path := path.rpartition(".")[0]) and path not in above:
@@ -172,7 +174,7 @@ def _without(event: Event, paths: Collection[str]) -> Event:
 
 
 def _pruned(holder: Any, gone: set[str], parents: set[str], above: str) -> Any:
-    """Return *holder*, which stands at *above*, without *gone*; *parents* lead there."""
+    """Return *holder*, whose prefix is *above*, without the paths *gone* below *parents*."""
     changes: dict[str, Any] = {}
     for name in holder.__struct_fields__:
         path = f"{above}{name}"

@@ -1,4 +1,4 @@
-"""Endpoints whose paths hold values, such as the id in ``PUT /customers/{id}``."""
+"""Endpoints with values in their paths, such as the id in ``PUT /customers/{id}``."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,14 +11,14 @@ from gateway.mapping import EventMapping
 
 PLACE = re.compile(r"\{(\w+)\}")
 DOTS = frozenset({"", ".", ".."})
-"""What cannot be a step of a path: clients and proxies take it away (RFC 3986, section 5.2.4)."""
+"""Invalid path segments: clients and proxies remove them (RFC 3986, section 5.2.4)."""
 
 
 class Endpoints(Mapping[str, EventMapping]):
-    """The tables by endpoint, where some paths hold values.
+    """Tables by endpoint, with values in some paths.
 
-    It lists the endpoints as they are documented, ``"PUT /customers/{id}"``, and finds them by
-    what was asked for, ``endpoints["PUT /customers/5"]``. A value is one step of the path.
+    It lists the documented endpoints, ``"PUT /customers/{id}"``, and finds them by the requested
+    ones, ``endpoints["PUT /customers/5"]``. A value is one segment of the path.
     """
 
     def __init__(self, tables: Mapping[str, EventMapping]) -> None:
@@ -26,21 +26,21 @@ class Endpoints(Mapping[str, EventMapping]):
         self._patterns = _patterns(tables)
 
     def __getitem__(self, endpoint: str) -> EventMapping:
-        """Return the table of a documented or an actual endpoint."""
+        """Return the table of a documented or requested endpoint."""
         return self._tables[self.documented(endpoint)]
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the endpoints as they are documented."""
+        """Yield the documented endpoints."""
         return iter(self._tables)
 
     def __len__(self) -> int:
-        """Return how many are documented."""
+        """Return the number of documented endpoints."""
         return len(self._tables)
 
     def documented(self, endpoint: str) -> str:
-        """Return an actual *endpoint* as it is documented; as it is, if it is not.
+        """Return the documented endpoint of a requested one; *endpoint* itself if there is none.
 
-        One that is documented without values goes before one that has the same path by its value.
+        An endpoint without values takes precedence over one whose values match.
         """
         if endpoint in self._tables:
             return endpoint
@@ -48,7 +48,7 @@ class Endpoints(Mapping[str, EventMapping]):
         return next(found, endpoint)
 
     def told(self, request: Request) -> dict[str, str]:
-        """Return what the path of *request* tells, by name, percent-decoded.
+        """Return the values in the path of *request* by name, percent-decoded.
 
         Raises:
             Rejected: a value is not UTF-8.
@@ -64,21 +64,21 @@ class Endpoints(Mapping[str, EventMapping]):
 
 
 class EndpointSet(frozenset[str]):
-    """Documented endpoints, some of whose paths hold values.
+    """A set of documented endpoints, with values in some paths.
 
-    It lists ``"GET /customers/{id}"``, and ``"GET /customers/5"`` is in it, too.
+    It lists ``"GET /customers/{id}"``, and also contains ``"GET /customers/5"``.
     """
 
     _shapes: Mapping[str, re.Pattern[str]]
 
     def __new__(cls, endpoints: Iterable[str] = ()) -> Self:
-        """Return the *endpoints*, as they are documented."""
+        """Return a set of documented *endpoints*."""
         made = super().__new__(cls, endpoints)
         made._shapes = _patterns(made)
         return made
 
     def __contains__(self, endpoint: object) -> bool:
-        """Tell whether a documented or an actual endpoint is one of them."""
+        """Return whether a documented or requested endpoint is in the set."""
         if super().__contains__(endpoint):
             return True
         return isinstance(endpoint, str) and any(
@@ -87,26 +87,26 @@ class EndpointSet(frozenset[str]):
 
 
 def match_endpoint(endpoints: Mapping[str, EventMapping], request: Request) -> str:
-    """Return the endpoint of *request* as *endpoints* list it, if they do."""
+    """Return the endpoint of *request* as listed in *endpoints*, or as requested."""
     asked = f"{request.method} {request.path}"
     return endpoints.documented(asked) if isinstance(endpoints, Endpoints) else asked
 
 
 def fill_path(url: str, values: Mapping[str, str]) -> str:
-    """Return *url* with *values* in the places of their names, percent-encoded.
+    """Return *url* with *values* instead of their names, percent-encoded.
 
     Raises:
-        Unrenderable: a value is one that no path can hold.
+        Unrenderable: a value is not allowed in a path.
     """
     for name, value in values.items():
         if value in DOTS:
-            raise Unrenderable(f"{name}: {value!r} cannot stand in a path")
+            raise Unrenderable(f"{name}: {value!r} is not allowed in a path")
         url = url.replace(f"{{{name}}}", quote(value, safe=""))
     return url
 
 
 def _patterns(endpoints: Iterable[str]) -> dict[str, re.Pattern[str]]:
-    """Return the shapes of the *endpoints* whose paths hold values."""
+    """Return a pattern for each of the *endpoints* with values in its path."""
     return {name: _pattern(name) for name in endpoints if PLACE.search(name)}
 
 

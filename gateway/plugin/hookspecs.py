@@ -1,7 +1,7 @@
-"""The hooks of a plugin: what the gateway asks it for, and what it tells it.
+"""The hooks that a plugin can implement.
 
-docs/hooks.md is made of these docstrings. A plugin marks its functions with `hookimpl`; one that
-leaves out an argument does not get it.
+docs/hooks.md is generated from these docstrings. A plugin marks its functions with `hookimpl`; a
+function may omit arguments that it does not need.
 """
 
 from collections.abc import Iterable
@@ -16,39 +16,39 @@ from gateway.verdict import Declined, Delivered, Refused
 
 hookspec = HookspecMarker("gateway")
 hookimpl: Final = HookimplMarker("gateway")
-"""Mark a function of a plugin as one of the hooks."""
+"""Decorator that marks a function of a plugin as a hook."""
 
 
 @hookspec
 def register_inputs() -> Iterable[type[Input]]:  # type: ignore[empty-body]  # a specification has no body
-    """Return the classes of the inputs that the plugin offers; no instances.
+    """Return the plugin's input classes (not instances).
 
-    The gateway calls it once, at start-up. Two inputs with one name stop the start.
+    The gateway calls it once, at start-up. Two inputs with the same name stop the start.
     """
 
 
 @hookspec
 def register_outputs() -> Iterable[type[Output]]:  # type: ignore[empty-body]  # a specification has no body
-    """Return the classes of the outputs that the plugin offers; no instances.
+    """Return the plugin's output classes (not instances).
 
-    The gateway calls it once, at start-up. Two outputs with one name stop the start.
+    The gateway calls it once, at start-up. Two outputs with the same name stop the start.
     """
 
 
 @hookspec
 def register_sandboxes() -> Iterable[type[Sandbox]]:  # type: ignore[empty-body]  # a specification has no body
-    """Return the classes of the emulated vendor servers that the plugin offers; no instances.
+    """Return the plugin's classes of emulated vendor servers (not instances).
 
-    ``gateway sandbox`` serves each below its name. Two with one name stop the start.
+    ``gateway sandbox`` serves each under its name. Two with the same name stop the start.
     """
 
 
 @hookspec
 def event_accepted(event: Event, source: str) -> None:
-    """Observe an event that is safe in the spool.
+    """Observe an event that is stored in the spool.
 
-    It runs in the gateway's event loop, after the sender has its answer: keep it short. What it
-    raises is logged.
+    It runs in the gateway's event loop, after the sender got its response: keep it short.
+    Exceptions are logged.
 
     Args:
         event: as the input read it, before any route.
@@ -60,12 +60,12 @@ def event_accepted(event: Event, source: str) -> None:
 def delivery_settled(
     event: Event, destination: str, verdict: Delivered | Declined | Refused
 ) -> None:
-    """Observe the end of one delivery: delivered, declined, or refused into the dead letters.
+    """Observe the end of a delivery: delivered, declined, or refused (a dead letter).
 
-    It runs in the gateway's event loop: keep it short. What it raises is logged.
+    It runs in the gateway's event loop: keep it short. Exceptions are logged.
 
     Args:
         event: as it was accepted, without the changes of the route's steps.
         destination: the name of the destination in the configuration.
-        verdict: the end, with the reason where there is one.
+        verdict: the outcome, with the reason if there is one.
     """

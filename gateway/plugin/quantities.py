@@ -1,4 +1,4 @@
-"""Durations, sizes and rates, as people write them and as the gateway counts them."""
+"""Durations, sizes and rates: from their text in the configuration to numbers, and back."""
 
 import re
 from typing import Annotated, Literal
@@ -29,11 +29,11 @@ def duration(value: object) -> object:
     """Return a duration in seconds: ``"500ms"``, ``"10s"``, ``"5m"``, ``"2h"``, ``"7d"``, ``10``.
 
     Raises:
-        ValueError: it is no duration.
+        ValueError: it is not a duration.
     """
     number, unit = _split(value)
     if number is None or unit not in {"", *DURATIONS}:
-        raise ValueError('is no duration; write "500ms", "10s", "5m", "2h", "7d", or seconds')
+        raise ValueError('is not a duration; write "500ms", "10s", "5m", "2h", "7d", or seconds')
     return number * DURATIONS.get(unit, SECOND)
 
 
@@ -41,11 +41,11 @@ def size(value: object) -> object:
     """Return a size in bytes: ``"1MiB"``, ``"10GiB"``, ``"500kB"``, ``4096``.
 
     Raises:
-        ValueError: it is no size, or a part of a byte.
+        ValueError: it is not a size, or not a whole number of bytes.
     """
     number, unit = _split(value)
     if number is None or unit not in {"", *SIZES}:
-        raise ValueError('is no size; write "500kB", "1MiB", "10GiB", or a number of bytes')
+        raise ValueError('is not a size; write "500kB", "1MiB", "10GiB", or a number of bytes')
     count = number * SIZES.get(unit, 1)
     if count != int(count):
         raise ValueError("is not a whole number of bytes; write a rounder size")
@@ -56,17 +56,17 @@ def rate(value: object) -> object:
     """Return a rate per second: ``"50/s"``, ``"600/m"``, ``"1000/h"``, ``50``.
 
     Raises:
-        ValueError: it is no rate.
+        ValueError: it is not a rate.
     """
     number, unit = _split(value)
     per = unit.removeprefix("/").strip()
     if number is None or unit not in {"", f"/{per}", f"/ {per}"} or (unit and per not in RATES):
-        raise ValueError('is no rate; write "50/s", "600/m", "1000/h", or a number per second')
+        raise ValueError('is not a rate; write "50/s", "600/m", "1000/h", or a number per second')
     return number / RATES.get(per, SECOND)
 
 
 def _split(value: object) -> tuple[float | None, str]:
-    """Return the number and the unit of *value*; no number where it has none."""
+    """Return number and unit of *value*; None as number if it has none."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (float(value), "") if 0 <= value < float("inf") else (None, "")
     found = _WRITTEN.fullmatch(value) if isinstance(value, str) else None
@@ -74,7 +74,7 @@ def _split(value: object) -> tuple[float | None, str]:
 
 
 def shown(value: float, kind: QuantityKind) -> str:
-    """Return a quantity as the configuration would say it, in the largest unit that fits."""
+    """Return a quantity as text for the configuration, in the largest unit that fits."""
     if kind == "rate":
         return f"{value:g}/s"
     units = DURATIONS if kind == "duration" else {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
@@ -84,7 +84,7 @@ def shown(value: float, kind: QuantityKind) -> str:
 
 
 class Quantity:
-    """Marks a field that is written as a quantity."""
+    """Marks a setting that is written as a quantity."""
 
     def __init__(self, kind: QuantityKind) -> None:
         self.kind = kind

@@ -20,7 +20,7 @@ from gateway.plugin.vendor import Input, Output
 
 @dataclass(frozen=True, slots=True)
 class PluginRegistry:
-    """Every known vendor by name; nothing on an event's path calls a hook."""
+    """All vendors by name. No hook is called while an event is processed."""
 
     inputs: dict[str, type[Input]]
     outputs: dict[str, type[Output]]
@@ -34,10 +34,10 @@ class PluginRegistry:
 
 
 def load_plugins(extra: Iterable[ModuleType] = ()) -> PluginRegistry:
-    """Register ``plugins/*``, installed plugins, then those of *extra* that are not among them.
+    """Register ``plugins/*``, installed plugins, and further ones in *extra*.
 
     Raises:
-        PluginError: two plugins share a name, or one has a hook that does not exist.
+        PluginError: two vendors have the same name, or a plugin has an unknown hook.
     """
     manager = pluggy.PluginManager("gateway")
     manager.add_hookspecs(hookspecs)
@@ -67,7 +67,8 @@ def _by_name(offers: Iterable[Iterable[type[V]]]) -> dict[str, type[V]]:
     for vendor in _all(offers):
         if vendor.name in found:
             other = found[vendor.name].__module__
-            raise PluginError(f"{vendor.__module__} and {other} are both called {vendor.name!r}")
+            what = f"{vendor.__module__} and {other} have the same name {vendor.name!r}"
+            raise PluginError(f"{what}; rename one of them")
         found[vendor.name] = vendor
     return dict(sorted(found.items()))
 
@@ -78,18 +79,18 @@ def _all(offers: Iterable[Iterable[type[V]]]) -> Iterator[type[V]]:
 
 
 CREDENTIAL = "placeholder-credential"
-"""Stands for credentials that are not there; whoever shows a request blanks it again."""
+"""Placeholder for missing secrets; it is redacted when a request is shown."""
 
 
 def placeholder_output(output: type[Output], *, every: bool = False) -> Output:
-    """Return *output* with made-up settings.
+    """Return an instance of *output* with placeholder settings.
 
     Args:
-        output: the vendor's.
-        every: fill in the credentials that it can do without, too.
+        output: the vendor's output class.
+        every: whether to fill in optional secrets too.
 
     Raises:
-        PluginError: a setting takes no made-up value.
+        PluginError: a setting does not accept a placeholder.
     """
     settings: dict[str, Any] = {}
     for name, field in output.Config.model_fields.items():
@@ -104,7 +105,7 @@ def placeholder_output(output: type[Output], *, every: bool = False) -> Output:
     except ValidationError as error:
         names = ", ".join(str(found["loc"][0]) for found in error.errors() if found["loc"])
         raise PluginError(
-            f"{output.name} takes no placeholder for {names}; it can be tried in the sandbox only"
+            f"{output.name} accepts no placeholder for {names}; it can only be tried in the sandbox"
         ) from error
 
 

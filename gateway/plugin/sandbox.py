@@ -1,4 +1,4 @@
-"""The contract between the sandbox's engine and each vendor's own rules."""
+"""The interface between the sandbox's engine and the emulated vendors."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
@@ -67,7 +67,7 @@ def json_response(status: int, payload: Any, headers: Mapping[str, str] | None =
 
 
 def status_text(status: int) -> str:
-    """Return the phrase that RFC 9110 gives a status, ``Error`` for one it does not know."""
+    """Return the reason phrase of a status in RFC 9110; ``Error`` for an unknown status."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

@@ -1,4 +1,4 @@
-"""Settings of a destination that every vendor shares, event naming included."""
+"""Settings of a destination that all vendors share, including event naming."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,13 +10,13 @@ from gateway.errors import PluginError
 from gateway.plugin.context_properties import check
 
 Naming: TypeAlias = Literal["as-is", "snake_case", "kebab-case", "camelCase", "Title Case"]
-"""How a destination spells the names of events, as configurations say it."""
+"""Naming conventions for events, as in the configuration."""
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W_A-Z]+|\d+", re.UNICODE)
 
 
 def split_words(name: str) -> list[str]:
-    """Return the words of *name*, however they are joined: ``"myEvent_2"`` is my, Event, 2."""
+    """Return the words of *name* in any convention: ``"myEvent_2"`` has my, Event, 2."""
     return _WORDS.findall(name) or [name]
 
 
@@ -44,14 +44,14 @@ CONVENTIONS: Mapping[Naming, Callable[[str], str]] = {
     "camelCase": _camel,
     "Title Case": _title,
 }
-"""Each naming convention, with the function that spells a name by it."""
+"""Naming conventions, each with its function."""
 
 
 def apply_convention(name: str, vendor: str, config: Any) -> str:
-    """Return *name* by the convention that a destination's *config* asks for.
+    """Return *name* in the naming convention of *config*.
 
     Raises:
-        PluginError: the *vendor*'s settings have none.
+        PluginError: the *vendor*'s settings have no ``naming``.
     """
     try:
         naming: Naming = config.naming
@@ -64,7 +64,7 @@ def apply_convention(name: str, vendor: str, config: Any) -> str:
 
 
 Secret = SecretStr
-"""A credential: shown as asterisks wherever it is printed."""
+"""A secret setting; it is printed as asterisks."""
 
 
 class Settings(BaseModel):
@@ -86,17 +86,17 @@ class Settings(BaseModel):
 
 
 class FreeFormSettings(Settings):
-    """Settings of a vendor that takes events of any name."""
+    """Settings of a vendor that accepts events of any name."""
 
     naming: Naming = "as-is"
-    """How to spell the names of events that the vendor has no word for; events that came in the
-    vendor's own format keep theirs."""
+    """Naming convention for events that the vendor does not predefine. Events that came in the
+    vendor's own format keep their names."""
     include: tuple[str, ...] = ()
-    """What of an event's circumstances goes out among its properties, where the vendor has no
-    place of its own for it: `"timestamp"`, `"session_id"`, `"consent"`, `"context.page.url"`, all
-    of `"context.page"`, `"context.campaign"`, `"traits.email"`, a name of the sender's own such as
-    `"context.os"`. The page's fields become `page_url` and so on, the campaign's `utm_source` and
-    so on. Events that came in the vendor's own format get none of it."""
+    """Fields of the event to send as properties, if the vendor has no other place for them:
+    `"timestamp"`, `"session_id"`, `"consent"`, `"context.page.url"`, all of `"context.page"`,
+    `"context.campaign"`, `"traits.email"`, or the sender's own such as `"context.os"`. The page's
+    fields become `page_url` and so on, the campaign's `utm_source` and so on. Events that came in
+    the vendor's own format get none."""
 
     @field_validator("include")
     @classmethod

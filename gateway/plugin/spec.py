@@ -1,9 +1,8 @@
-"""The neutral event as Segment spells it: tables for vendors whose fields are free.
+"""Tables with the Segment Spec's names, for vendors that accept any properties.
 
 Sources: https://segment.com/docs/connections/spec/identify/ (traits),
 https://segment.com/docs/connections/spec/ecommerce/v2/ (properties, the product object).
-A vendor that takes whatever properties it is given gets them by these names, so that events of
-every origin look alike there.
+Such vendors get properties by these names, so that events of all origins look the same there.
 """
 
 import dataclasses
@@ -35,7 +34,7 @@ class SpecProduct(TypedDict, total=False):
 
 
 class SpecProperties(TypedDict, total=False):
-    """Properties, E-commerce Spec V2; any other key may stand beside them."""
+    """Properties, E-commerce Spec V2; further keys are allowed."""
 
     order_id: str | int
     checkout_id: str | int
@@ -63,7 +62,7 @@ class SpecProductProperties(SpecProperties, SpecProduct, total=False):
 
 
 class SpecTraits(TypedDict, total=False):
-    """Traits, Segment Spec; any other key may stand beside them."""
+    """Traits, Segment Spec; further keys are allowed."""
 
     email: str
     phone: str | int | float
@@ -87,7 +86,7 @@ class SpecTraits(TypedDict, total=False):
 
 
 def phone_text(value: str | float) -> str:
-    """Return a phone number as text; a spreadsheet's ``4.4e11`` has no fraction there either."""
+    """Return a phone number as text; ``4.4e11``, as in a spreadsheet, becomes ``440000000000``."""
     if type(value) is float and value.is_integer():
         return str(int(value))
     return str(value)
@@ -117,10 +116,10 @@ PRODUCT_ROWS = _shared(
     Row("image_url",            "image_url"),
     Row("description",          "description"),
 )
-"""The product object, relative to it on both sides."""
+"""Rows of the product object; paths are relative to it on both sides."""
 
 PRODUCT = Table(SpecProduct, _shared(*PRODUCT_ROWS, Row("*", "extra")), into=Product)
-"""A product, with whatever keys of its own; for `gateway.plugin.nested_list`."""
+"""A product with any further keys; for `gateway.plugin.nested_list`."""
 
 AMOUNT_ROWS = _shared(
     Row("order_id",             "order_id",         TEXT),
@@ -140,7 +139,7 @@ AMOUNT_ROWS = _shared(
     Row("currency",             "currency"),
     Row("value",                "value",            MONEY),
 )
-"""Properties of any event: ids and amounts, relative to the properties on both sides."""
+"""Rows of ids and amounts of any event; paths are relative to the properties on both sides."""
 
 PROPERTY_ROWS = _shared(
     *AMOUNT_ROWS,
@@ -149,7 +148,7 @@ PROPERTY_ROWS = _shared(
     Row("products",             "products",         nested_list(PRODUCT)),
     Row("*",                    "extra"),
 )
-"""Properties of an event about any number of products, relative to them on both sides."""
+"""Rows of an event about any number of products; paths are relative to the properties."""
 
 PRODUCT_PROPERTY_ROWS = _shared(
     *prefixed("", "products[0]", PRODUCT_ROWS),
@@ -157,8 +156,8 @@ PRODUCT_PROPERTY_ROWS = _shared(
     Row("*",                    "extra"),
     Row("*",                    "products[0].extra"),
 )
-"""Properties of an event about one product (`is_single_product`), relative to them on both
-sides."""
+"""Rows of an event about one product (`is_single_product`); paths are relative to the
+properties."""
 
 TRAIT_ROWS = _shared(
     Row("email",                "email"),
@@ -179,7 +178,7 @@ TRAIT_ROWS = _shared(
     Row("company",              "company"),
     Row("*",                    "extra"),
 )
-"""Traits, relative to them on both sides."""
+"""Rows of traits; paths are relative to the traits on both sides."""
 # fmt: on
 
 PROPERTIES = Table(SpecProperties, PROPERTY_ROWS, into=Properties)
@@ -189,12 +188,12 @@ TRAITS = Table(SpecTraits, TRAIT_ROWS, into=Traits)
 
 
 def is_single_product(event: Event) -> bool:
-    """Tell whether the Spec writes *event*'s product flat among its properties."""
+    """Return whether the Spec writes the product of *event* flat among the properties."""
     return event.name in SINGLE_PRODUCT and len(event.properties.products) == 1
 
 
 def reads_as_one(name: object, properties: object) -> bool:
-    """Tell whether properties of the event *name* hold one product flat, not in ``products``.
+    """Return whether properties of event *name* hold one product flat, not in ``products``.
 
     Args:
         name: the event's, in the Spec's spelling; any JSON value.

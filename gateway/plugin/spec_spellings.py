@@ -1,6 +1,6 @@
-"""How senders of the Segment Spec spell it, beside the way it is written today.
+"""Recognise other spellings of the Segment Spec's names.
 
-Segment's own destinations read events through two libraries, and so does this module:
+Segment's own destinations read events with two libraries; this module follows both:
 
 - names of events: https://github.com/segmentio/analytics-events (any case; a space, an underscore
   or nothing between words; the first version's order of words, ``Completed Order``);
@@ -53,11 +53,11 @@ V1: Final[Mapping[str, str]] = {
     "Payment Info Added": "Payment Info Entered",
     "Wishlist Product Removed": "Product Removed from Wishlist",
 }
-"""Names of the first version, and others that analytics-events knows, to today's."""
+"""Current names, by the names of the first version and others in analytics-events."""
 ORDER_EVENTS: Final = frozenset({
     "Checkout Started", "Order Completed", "Order Updated", "Order Refunded", "Order Cancelled",
 })  # fmt: skip
-"""Events whose ``id`` is the order's."""
+"""Events whose ``id`` is the order id."""
 LONGEST_NAME: Final = 64
 _SPACES: Final = str.maketrans("", "", " _")
 _SIGNS: Final = re.compile(r"[^a-z0-9]+")
@@ -81,19 +81,19 @@ _NAMES: Final = {_letters(name): name for name in SPELT} | {
 
 
 def spec_name(name: str) -> str:
-    """Return the Spec's name of an event that is spelled in another way; any other as it is."""
+    """Return the Spec's name for another spelling of it; any other name stays."""
     if name in SPELT or len(name) > LONGEST_NAME:
         return name
     return _NAMES.get(_letters(name), name)
 
 
 def respelled(held: dict[str, Any], names: Collection[str], an_id: str = "") -> dict[str, str]:
-    """Return which keys of an object are the Spec's in another spelling, and which they are.
+    """Return the Spec's names of keys in another spelling, by key.
 
     Args:
-        held: the object; a key that it has in the Spec's own spelling holds.
-        names: the Spec's.
-        an_id: which of them ``id`` means, where the object has no other key for it.
+        held: the object; keys in the Spec's own spelling take precedence.
+        names: the Spec's names.
+        an_id: the name that ``id`` means, if the object has no other key for it.
     """
     found: dict[str, str] = {}
     for key in held:
@@ -114,5 +114,5 @@ def in_spec_spelling(held: dict[str, Any], names: Collection[str], an_id: str) -
 
 @lru_cache(maxsize=4096)
 def _meant(key: str) -> str:
-    """Return the Spec's name with the letters of *key*; empty where it has none."""
+    """Return the Spec's name with the same letters as *key*; empty if there is none."""
     return _BY_LETTERS.get(_SIGNS.sub("", key.lower()), "")

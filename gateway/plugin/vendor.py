@@ -1,11 +1,11 @@
-"""What a vendor implements: `Vendor`, `Input`, `Output`.
+"""The base classes of vendors: `Vendor`, `Input`, `Output`.
 
     Input.parse    Request  -> [Event]         Output.render   Event -> Request | Declined
     Input.accept   [Event]  -> Response        Output.verdict  Response -> Verdict
     Input.refuse   Rejected -> Response
 
-A plugin never opens a socket, never reads the clock, never awaits. The gateway does all of
-that around it; docs/architecture.md gives the order.
+A plugin never opens a socket, never reads the clock, and never awaits: the gateway does that. See
+docs/architecture.md for the order of calls.
 """
 
 from abc import ABC, abstractmethod
@@ -113,7 +113,7 @@ class Input(Vendor):
         return tuple(sorted(one for one in cls.unsupported if one.startswith("GET ")))
 
     def needs_secret(self, request: Request, payload: Any) -> bool:  # noqa: ARG002 - for vendors with two credentials
-        """Tell whether the vendor takes a call only with its second credential.
+        """Return whether the vendor requires the second credential for a request.
 
         Args:
             request: as received.
@@ -131,7 +131,7 @@ class Input(Vendor):
         """
 
     def relayed_credential(self, request: Request) -> str | None:
-        """Return the credential of a call that is no event, from its headers or query alone."""
+        """Return the credential of a request that is not an event, from headers or query only."""
         return None if self.credential_in_body else self.credential(request, None)
 
     def static_response(self, request: Request, made: str) -> Response | None:  # noqa: ARG002 - for vendors that can be read from
@@ -142,7 +142,7 @@ class Input(Vendor):
             made: 32 random hexadecimal digits, to make ids of.
 
         Raises:
-            Rejected: the vendor would refuse it.
+            Rejected: the vendor would refuse the request.
         """
         return None
 
@@ -205,7 +205,7 @@ class OutgoingCall(NamedTuple):
     endpoint: str
     """Such as ``"POST /track"``."""
     table: Table
-    """What writes the body."""
+    """The table that writes the body."""
     event: Event
     """The event as the table writes it."""
 
@@ -292,8 +292,8 @@ class Output(Vendor):
         try:
             body = dumps(payload)
         except orjson.JSONEncodeError as error:
-            said = "it is nested too deeply" if is_too_deep(error) else str(error)
-            raise Unrenderable(f"{event.id} cannot be written as JSON: {said}") from error
+            why = "it is nested too deeply" if is_too_deep(error) else str(error)
+            raise Unrenderable(f"{event.id} cannot be written as JSON: {why}") from error
         return Request(method=target[0], url=target[1], headers=headers, body=body)
 
     def merge(self, request: Request, further: Request) -> Request | None:  # noqa: ARG002 - for vendors that batch

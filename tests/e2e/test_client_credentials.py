@@ -200,5 +200,5 @@ async def test_what_was_stored_without_a_credential_is_kept(tmp_path: Path) -> N
     async with passing(tmp_path, "chrts") as (run, upstream):
         await run.watch.until(lambda w: bool(w.settled))
         ((_, _, verdict),) = run.watch.settled
-        assert verdict == Refused("the request was stored without the client's credential")
+        assert verdict == Refused("the request was stored without the client's key")
         assert upstream.got == []

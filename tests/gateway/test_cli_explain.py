@@ -261,7 +261,7 @@ def test_what_nothing_can_stand_in_for_is_named(tmp_path: Path) -> None:
     (tmp_path / "gateway.toml").write_text(f'[server]\nmax_body = "${{MOST}}"\n{text}')
     shown = run("test", "-c", tmp_path / "gateway.toml")
     assert shown.exit_code == 2
-    assert "[server] max_body: is no size;" in shown.output
+    assert "[server] max_body: is not a size;" in shown.output
     assert "MOST is not set; set it, or write ${MOST:-default}" in shown.output
 
 

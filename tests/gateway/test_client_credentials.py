@@ -132,7 +132,7 @@ def test_what_has_no_credential_to_lend_is_kept_back() -> None:
     sent = request({}, {"authorization": "k"})
     check_client_key(sent, "acme", Both())
     check_client_key(request({}), "acme", InBody())
-    with pytest.raises(Unrenderable, match="in the format of horn has none for acme"):
+    with pytest.raises(Unrenderable, match="a horn request has no key for acme"):
         check_client_key(sent, "horn", Both())
     with pytest.raises(Unrenderable, match="stored without"):
         check_client_key(request({}), "acme", Both())

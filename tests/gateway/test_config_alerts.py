@@ -33,7 +33,7 @@ def test_an_address_is_enough(tmp_path: Path) -> None:
         ('url = "hooks.example/secret"', "url: is not an http or https URL; write one like"),
         (f'url = "{HOOK}"\ndead_letters = 0', "dead_letters"),
         (f'url = "{HOOK}"\nbacklog = "5m"', "backlog: unknown key; did you mean backlog_age?"),
-        (f'url = "{HOOK}"\npaused_for = "soon"', "paused_for: is no duration"),
+        (f'url = "{HOOK}"\npaused_for = "soon"', "paused_for: is not a duration"),
     ],
 )
 def test_mistakes_are_told(tmp_path: Path, lines: str, said: str) -> None:

@@ -58,7 +58,7 @@ def test_twelve_mistakes_are_twelve_sentences(tmp_path: Path) -> None:
             "https://api.example.com"
         ),
         (
-            'gateway.toml:16: [destinations.crm] timeout: is no duration; write "500ms", "10s", '
+            'gateway.toml:16: [destinations.crm] timeout: is not a duration; write "500ms", "10s", '
             '"5m", "2h", "7d", or seconds'
         ),
         "gateway.toml:18: [destinations.in] vendor: horn has no output; known: acme",
@@ -107,12 +107,12 @@ CRM = "destinations.crm"
         (changed(CRM, "concurrency = 1.5"), "[destinations.crm] concurrency: must be a whole"),
         (changed(CRM, 'concurrency = "many"'), "[destinations.crm] concurrency: must be a whole"),
         (changed(CRM, "timeout = 0"), "[destinations.crm] timeout: must be more than 0"),
-        (changed(CRM, "timeout = -1"), "[destinations.crm] timeout: is no duration"),
-        (changed(CRM, "timeout = true"), "[destinations.crm] timeout: is no duration"),
+        (changed(CRM, "timeout = -1"), "[destinations.crm] timeout: is not a duration"),
+        (changed(CRM, "timeout = true"), "[destinations.crm] timeout: is not a duration"),
         (changed(CRM, 'retry_min = "1h"'), ("[destinations.crm] retry_min: is longer than "
          "retry_max, 5m; swap them")),
-        (changed(CRM, 'rate = "5/day"'), "[destinations.crm] rate: is no rate"),
-        (changed(CRM, 'rate = "5s"'), "[destinations.crm] rate: is no rate"),
+        (changed(CRM, 'rate = "5/day"'), "[destinations.crm] rate: is not a rate"),
+        (changed(CRM, 'rate = "5s"'), "[destinations.crm] rate: is not a rate"),
         (changed(CRM, 'on_full = "explode"'), ("[destinations.crm] on_full: must be 'refuse' or "
          "'dead_letter'")),
         (changed(CRM, 'mode = "fats"'), ("[destinations.crm] mode: must be 'fast' or 'careful'; "
@@ -138,7 +138,7 @@ CRM = "destinations.crm"
          "[destinations.crm2]")),
         ("server = 3\n" + FINE, "server: must be a table; write [server]"),
         ("servr = 3\n" + FINE, "servr: unknown table; did you mean server?"),
-        (FINE + "[spool]\nmax_bytes = '1 gigabyte'", "[spool] max_bytes: is no size"),
+        (FINE + "[spool]\nmax_bytes = '1 gigabyte'", "[spool] max_bytes: is not a size"),
         (FINE + "[spool]\nmax_bytes = '0.5B'", "[spool] max_bytes: is not a whole number of"),
         (FINE + "[spool]\nmax_age = 0", "[spool] max_age: must be more than 0"),
         (FINE + "[spool]\npath = ''", "[spool] path: is empty; name a folder"),

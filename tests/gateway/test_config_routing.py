@@ -335,7 +335,7 @@ def test_mistakes_are_told_in_the_file_where_they_stand(tmp_path: Path) -> None:
     found = problems(tmp_path, text + FINE + "[server]\nlisten = 2\n")
     said = "\n".join(found)
     assert "a.toml:3: [[routes]] #1 to: there is no destination 'crn'" in said
-    assert "sub/c.toml:2: [server] max_body: is no size" in said
+    assert "sub/c.toml:2: [server] max_body: is not a size" in said
     assert "gateway.toml:1: include: there is no file" in said
     assert "include: " in said
     assert "is included twice; include each file once" in said
