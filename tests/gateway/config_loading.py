@@ -1,4 +1,4 @@
-"""What the tests of the configuration share: a vendor of their own, and a file that is fine."""
+"""A plugin, a valid file and a registry that the configuration tests share."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from gateway.plugin.vendor import Input, Output
 
 
 class AcmeInput(Input):
-    """Takes nothing; it is only configured."""
+    """An input that takes nothing; the tests only configure it."""
 
     name = "acme"
     docs = "https://acme.example/docs"
@@ -33,25 +33,25 @@ class AcmeInput(Input):
         return None
 
     def accept(self, request: Request, events: Sequence[Event]) -> Response:
-        """Answer that it is fine."""
+        """Return a success."""
         del request, events
         return Response(200)
 
     def refuse(self, request: Request, error: Rejected) -> Response:
-        """Answer that it is not."""
+        """Return an error."""
         del request, error
         return Response(400)
 
 
 class AcmeOutput(Output):
-    """Sends nothing; it is only configured."""
+    """An output that sends nothing; the tests only configure it."""
 
     name = "acme"
     docs = "https://acme.example/docs"
     endpoints: ClassVar[Mapping[str, EventMapping]] = {}
 
     class Config(Settings):
-        """Settings of every kind."""
+        """Settings of every type."""
 
         url: str = "https://api.acme.example"
         """Where Acme is."""
@@ -79,21 +79,21 @@ class AcmeOutput(Output):
 
 
 class HornInput(AcmeInput):
-    """Shares a path with Acme's."""
+    """An input that shares a path with Acme's."""
 
     name = "horn"
     unsupported = frozenset({"POST /acme/events"})
 
 
 class BellInput(AcmeInput):
-    """Has paths of its own."""
+    """An input with paths of its own."""
 
     name = "bell"
     unsupported = frozenset({"POST /bell"})
 
 
 def registry() -> PluginRegistry:
-    """Return the vendors of these tests: acme both ways, horn and bell in only."""
+    """Return the vendors of these tests: acme as input and output, horn and bell as inputs."""
     return PluginRegistry(
         {"acme": AcmeInput, "bell": BellInput, "horn": HornInput},
         {"acme": AcmeOutput},
@@ -117,7 +117,7 @@ to = ["crm"]
 def read(
     folder: Path, text: str, environ: Mapping[str, str] | None = None, listen: str | None = None
 ) -> Config:
-    """Return the configuration that *text* says."""
+    """Return the configuration in *text*."""
     path = folder / "gateway.toml"
     path.write_text(text)
     return load(path, registry(), environ or {}, listen=listen)
@@ -126,7 +126,7 @@ def read(
 def problems(
     folder: Path, text: str, environ: Mapping[str, str] | None = None, listen: str | None = None
 ) -> list[str]:
-    """Return what is wrong with *text*, each without the folder."""
+    """Return the problems in *text*, each without the folder."""
     with pytest.raises(ConfigError) as caught:
         read(folder, text, environ, listen)
     return [problem.removeprefix(f"{folder}/") for problem in caught.value.problems]

@@ -1,4 +1,4 @@
-"""Fixtures of tests that speak HTTP."""
+"""Fixtures for tests that speak HTTP."""
 
 import ssl
 
@@ -10,13 +10,13 @@ from tests.gateway.odd_servers import Tls
 
 @pytest.fixture(scope="session")
 def certificate_authority() -> trustme.CA:
-    """Return an authority that nobody but tests trusts."""
+    """Return a certificate authority that only the tests trust."""
     return trustme.CA()
 
 
 @pytest.fixture(params=["plain", "TLS"])
 def tls(request: pytest.FixtureRequest, certificate_authority: trustme.CA) -> Tls:
-    """Return no TLS, and TLS with a certificate of 127.0.0.1."""
+    """Return no TLS, then TLS with a certificate for 127.0.0.1."""
     if request.param == "plain":
         return None
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

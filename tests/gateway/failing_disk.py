@@ -6,7 +6,7 @@ import apsw
 
 
 class Disk(apsw.VFS):
-    """A VFS over the system's that fails on demand."""
+    """A SQLite VFS over the system's own that fails on demand."""
 
     _numbers = count()
 
@@ -24,13 +24,13 @@ class Disk(apsw.VFS):
         super().__init__(self.vfs, base="")
 
     def heal(self) -> None:
-        """Work again."""
+        """Make the disk work again."""
         self.writing = self.syncing = self.reading = self.good_syncs = None
 
     def xOpen(  # noqa: N802 - SQLite's name
         self, name: str | apsw.URIFilename | None, flags: list[int]
     ) -> apsw.VFSFile:
-        """Open a file that fails when the disk does."""
+        """Open a file that fails when the disk fails."""
         return FailingFile(self, name, flags)
 
 
@@ -42,7 +42,7 @@ class FailingFile(apsw.VFSFile):
         super().__init__("", name, flags)
 
     def excepthook(self, *_: object) -> bool:
-        """Keep the errors, which the tests expect, out of the error stream."""
+        """Hide expected errors from the error stream."""
         return True
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
@@ -54,7 +54,7 @@ class FailingFile(apsw.VFSFile):
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
-        """Sync, or fail, when everything has been written already."""
+        """Sync, or fail after all data is written."""
         if self.disk.good_syncs is not None:
             self.disk.good_syncs -= 1
             if self.disk.good_syncs < 0:

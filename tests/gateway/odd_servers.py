@@ -1,4 +1,4 @@
-"""Servers that answer as vendors, their proxies and the network really do, byte by byte."""
+"""Servers that send the odd responses of real vendors, proxies and networks, byte by byte."""
 
 import asyncio
 import gzip
@@ -13,13 +13,13 @@ LONG = b"y" * 500
 
 
 def http(body: bytes = OK, more: bytes = b"", status: bytes = b"200 OK") -> bytes:
-    """Return an answer with its length and *more* headers."""
+    """Return a response with its length and *more* headers."""
     head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n"
     return head % (status, more, len(body)) + body
 
 
 def unsized(body: bytes, more: bytes = b"", status: bytes = b"200 OK") -> bytes:
-    """Return an answer without a length of its own."""
+    """Return a response without a content length."""
     return b"HTTP/1.1 %b\r\ncontent-type: application/json\r\n%b\r\n%b" % (status, more, body)
 
 
@@ -29,7 +29,7 @@ Tls = tuple[ssl.SSLContext, ssl.SSLContext] | None
 
 @dataclass(frozen=True)
 class Said:
-    """What a server sends, in pieces, and whether it then closes or says no more."""
+    """The pieces that a server sends, and whether it then closes the connection or falls silent."""
 
     pieces: tuple[bytes, ...]
     closes: bool = False
@@ -38,7 +38,7 @@ class Said:
 
 
 def once(said: bytes, *, closes: bool = False) -> Said:
-    """Return an answer in one piece."""
+    """Return a response in one piece."""
     return Said((said,), closes)
 
 
@@ -124,7 +124,7 @@ NONE: dict[str, tuple[Said, str]] = {
 
 @dataclass
 class Server:
-    """A server that says one thing to every request, and counts them."""
+    """A server that gives every request the same response, and counts the requests."""
 
     said: Said
     url: str = ""
@@ -135,7 +135,7 @@ class Server:
     _serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one connection's requests."""
+        """Respond to the requests of one connection."""
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
@@ -159,7 +159,7 @@ class Server:
             writer.close()
 
     async def end(self) -> None:
-        """End what is under way."""
+        """Close the open connections."""
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)

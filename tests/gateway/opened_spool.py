@@ -13,7 +13,7 @@ from gateway.spool.sqlite.spool import SqliteSpool
 async def opened_spool(
     folder: Path, *limits: Any, destinations: Sequence[str] = ("a",), **settings: Any
 ) -> AsyncIterator[SqliteSpool]:
-    """Open a spool in *folder* and register *destinations*; close it in the end.
+    """Open a spool in *folder* and register *destinations*; close it at the end.
 
     Args:
         folder: of its files.

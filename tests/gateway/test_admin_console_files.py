@@ -1,4 +1,4 @@
-"""The console's files, as they lie in the package."""
+"""The console's files in the package."""
 
 import hashlib
 import re
@@ -15,7 +15,7 @@ LONGEST = 300
 
 
 def test_what_others_wrote_is_unchanged() -> None:
-    """Each file of another project is the one that was published, and its licence is with it."""
+    """Each third-party file has its published checksum, and each project its licence."""
     said = (THIRD_PARTY / "SHA256SUMS").read_text().splitlines()
     sums = {name: digest for digest, name in (line.split("  ") for line in said)}
     found = {
@@ -32,7 +32,7 @@ def test_what_others_wrote_is_unchanged() -> None:
 
 
 def test_every_file_is_served_with_the_policy() -> None:
-    """No file goes out without its type and the policy; the start page stands at the root."""
+    """Every file has a content type and the security policy; / is the start page."""
     found = assets()
     assert found["/"] == found["/console/index.html"]
     for path, asset in found.items():
@@ -42,7 +42,7 @@ def test_every_file_is_served_with_the_policy() -> None:
 
 @pytest.mark.parametrize("path", sorted(WEB.glob("*.js")), ids=lambda path: path.name)
 def test_modules_are_found_and_short(path: Path) -> None:
-    """Each module imports what exists, and is a room one can see across."""
+    """Each module imports files that exist, and stays within the line limit."""
     text = path.read_text()
     assert text.count("\n") <= LONGEST
     for name in re.findall(r'from "\./([^"]+)"', text):
@@ -50,7 +50,7 @@ def test_modules_are_found_and_short(path: Path) -> None:
 
 
 def test_the_page_has_nothing_inline() -> None:
-    """The policy allows no inline script and no inline style, and the page has none."""
+    """The page has no inline script and no inline style, which the policy forbids."""
     text = (WEB / "index.html").read_text()
     assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=", text)
     assert "http" not in text

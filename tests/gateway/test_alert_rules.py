@@ -1,4 +1,4 @@
-"""What is to be told, and when."""
+"""When alerts fire, repeat and resolve."""
 
 import pytest
 
@@ -9,7 +9,7 @@ START = 1_800_000_000.0
 
 
 class Story:
-    """A judge, and a clock; alerts reach somebody unless said otherwise."""
+    """The alert rules and a clock; alerts are sent unless a test says otherwise."""
 
     def __init__(self, **bounds: float) -> None:
         given = {
@@ -25,7 +25,7 @@ class Story:
     def at(
         self, seconds: float, *readings: DestinationReading, reaches: bool = True
     ) -> list[Alert]:
-        """Return what is told at a time after the start."""
+        """Return the alerts at a time after the start."""
         now = Moment(START + seconds, seconds)
         found = self.judge.evaluate(readings, now)
         for alert in found if reaches else ():
@@ -34,7 +34,7 @@ class Story:
 
 
 def said(alerts: list[Alert]) -> list[tuple[str, str]]:
-    """Return the kinds and the states."""
+    """Return the kinds and the states of *alerts*."""
     return [(alert.kind, alert.state) for alert in alerts]
 
 
@@ -45,7 +45,7 @@ RESOLVED = [("destination_paused", "resolved")]
 
 
 def test_a_pause_is_told_of_once_it_lasts() -> None:
-    """Not before its bound, once, again after a while, and its end."""
+    """A pause fires after its bound, repeats after an interval, and resolves once."""
     story = Story()
     assert story.at(0, DOWN) == story.at(59, DOWN) == []
     (alert,) = story.at(60, DOWN)
@@ -60,13 +60,13 @@ def test_a_pause_is_told_of_once_it_lasts() -> None:
 
 
 def test_a_short_pause_is_nobodys_business() -> None:
-    """What ends before its bound is not told of, and the next pause begins anew."""
+    """A pause that ends before its bound fires no alert, and the next pause starts at zero."""
     story = Story()
     assert [story.at(n * 50, DOWN if n % 2 == 0 else WELL) for n in range(6)] == [[]] * 6
 
 
 def test_what_did_not_reach_anybody_stays_due() -> None:
-    """A message that was lost is sent again at the next look, beginning and end alike."""
+    """An alert that could not be sent is sent at the next check, firing and resolved alike."""
     story = Story(paused_for=0)
     assert said(story.at(0, DOWN, reaches=False)) == FIRING
     assert said(story.at(15, DOWN)) == FIRING
@@ -76,14 +76,14 @@ def test_what_did_not_reach_anybody_stays_due() -> None:
 
 
 def test_the_end_of_what_nobody_heard_of_is_not_told() -> None:
-    """Where the beginning reached nobody, neither does the end."""
+    """An alert whose firing was never sent does not send a resolved message."""
     story = Story(paused_for=0)
     story.at(0, DOWN, reaches=False)
     assert story.at(15, WELL) == []
 
 
 def test_an_old_backlog_is_told_of_with_its_age() -> None:
-    """It is the age of the oldest event that counts, however long somebody has been looking."""
+    """The age of the oldest event fires the alert, not the time since the first check."""
     story = Story()
     assert story.at(0, DestinationReading("crm", oldest=START - 900, owed=4)) == []
     (alert,) = story.at(1, DestinationReading("crm", oldest=START - 900, owed=4))
@@ -100,7 +100,7 @@ def test_an_old_backlog_is_told_of_with_its_age() -> None:
 
 
 def test_dead_letters_are_told_of_as_they_are_added() -> None:
-    """Those from before do not count, and those that are replayed or dropped do not count back."""
+    """Only new dead letters count; replaying or deleting old ones lowers no count."""
     story = Story()
     assert (
         story.at(0, DestinationReading("crm", dead=40))
@@ -122,7 +122,7 @@ def test_dead_letters_are_told_of_as_they_are_added() -> None:
 
 
 def test_a_destination_that_is_gone_is_in_no_trouble() -> None:
-    """Its alerts end; should it come back, its dead letters of then are not new."""
+    """A removed destination's alerts resolve; if it returns, its old dead letters are not new."""
     story = Story(paused_for=0, dead_letters=1)
     story.at(0, DOWN)
     assert said(story.at(15)) == RESOLVED
@@ -130,7 +130,7 @@ def test_a_destination_that_is_gone_is_in_no_trouble() -> None:
 
 
 def test_destinations_are_told_of_apart() -> None:
-    """The trouble of one neither hides nor ends that of another."""
+    """An alert of one destination neither hides nor resolves that of another."""
     story = Story(paused_for=0)
     mail = DestinationReading("mail", trouble="connection refused")
     assert [alert.destination for alert in story.at(0, DOWN, mail)] == ["crm", "mail"]
@@ -139,7 +139,7 @@ def test_destinations_are_told_of_apart() -> None:
 
 
 def test_a_gateway_that_takes_nothing() -> None:
-    """The gateway's own trouble has a kind of its own, and names no destination."""
+    """A gateway that accepts no events fires an alert of its own kind without a destination."""
     story = Story()
     full = DestinationReading("", trouble="the disk is full")
     assert story.at(0, full) == []
@@ -151,7 +151,7 @@ def test_a_gateway_that_takes_nothing() -> None:
 
 
 def test_what_is_unaccounted_for_is_told_at_once() -> None:
-    """A balance that is wrong either way waits for nothing, and its end is told."""
+    """A wrong balance, too low or too high, fires at once, and resolves."""
     story = Story()
     (alert,) = story.at(0, DestinationReading("crm", missing=1))
     assert (alert.kind, alert.state, alert.destination) == ("unaccounted", "firing", "crm")
@@ -168,14 +168,14 @@ def test_what_is_unaccounted_for_is_told_at_once() -> None:
     [(61, "61 seconds"), (180, "3 minutes"), (7200, "2 hours"), (200_000, "2 days")],
 )
 def test_times_are_said_as_people_do(seconds: float, shown: str) -> None:
-    """In the largest unit of which there are two."""
+    """An alert shows a time in the largest unit of which there are at least two."""
     story = Story(backlog_age=60)
     (alert,) = story.at(0, DestinationReading("crm", oldest=START - seconds))
     assert f"crm is {shown} behind" in alert.text
 
 
 def test_a_destination_that_is_at_a_bound_is_told_of() -> None:
-    """That no new events are taken for it is an alert of its own, beside that of its trouble."""
+    """A destination at its limit fires `destination_full`, apart from its delivery alerts."""
     story = Story(paused_for=30)
     full = DestinationReading("crm", full="destination 'crm' has reached max_backlog (3)")
     assert story.at(0, full) == []

@@ -17,7 +17,7 @@ def asked(header: str | None) -> Request:
     ("user", "password"), [("site", "key"), ("write-key", ""), ("ü", "a:b:c"), ("", "key")]
 )
 def test_what_is_written_is_read(user: str, password: str) -> None:
-    """A user has no colon; a password may have some, and both may be any text."""
+    """A Basic header is read back: the password may contain colons, both parts any text."""
     header = as_basic(user, password)
     assert basic(asked(header)) == Basic(user, password)
     assert basic(asked(header.replace("Basic", "bAsIc  "))) == Basic(user, password)
@@ -25,7 +25,7 @@ def test_what_is_written_is_read(user: str, password: str) -> None:
 
 
 def test_a_user_may_come_without_a_colon() -> None:
-    """Some clients leave out the colon where there is no password."""
+    """A Basic header without a colon has an empty password, as some clients send it."""
     assert basic(asked("Basic " + base64.b64encode(b"key").decode())) == Basic("key", "")
 
 
@@ -33,11 +33,11 @@ def test_a_user_may_come_without_a_colon() -> None:
     "header", [None, "", "Basic", "Bearer dTpw", "Basic no base64!", "Basic /w==", "Basic dTp"]
 )
 def test_what_is_no_basic_header_says_nobody(header: str | None) -> None:
-    """Nothing, another scheme, what is not base64, and what is not UTF-8 name no user."""
+    """A missing header, another scheme, bad base64 and bad UTF-8 give no user."""
     assert basic(asked(header)) is None
 
 
 def test_a_bearer_token_is_read() -> None:
-    """The scheme may be in any case; an empty token is none."""
+    """The Bearer scheme ignores case, and an empty token counts as none."""
     assert bearer(asked("bearer  t ")) == "t"
     assert bearer(asked("Bearer ")) is None

@@ -18,7 +18,7 @@ JSON = st.recursive(
 
 
 def request_with(content: Any, /, **more: Any) -> Request:
-    """Return a request to be sent whose body says *content*."""
+    """Return an output request whose body is *content*."""
     return replace(
         Request(method="POST", url="https://a.example/x", headers={"k": "v"}, body=dumps(content)),
         **more,
@@ -27,7 +27,7 @@ def request_with(content: Any, /, **more: Any) -> Request:
 
 @given(st.lists(JSON), st.lists(JSON), st.dictionaries(st.text(), JSON))
 def test_lists_are_joined_in_order(ours: list[Any], theirs: list[Any], around: Any) -> None:
-    """The merged body has the events of the one, then of the other; nothing else changes."""
+    """The merged body has both lists in order, and nothing else changes."""
     one = request_with({**around, "events": ours})
     other = request_with({**around, "events": theirs})
     merged = merge_lists(one, other, "events")
@@ -37,7 +37,7 @@ def test_lists_are_joined_in_order(ours: list[Any], theirs: list[Any], around: A
 
 
 def test_a_list_may_stand_within_objects() -> None:
-    """A dotted path leads to the list; what stands beside it on the way must be the same."""
+    """A dotted path leads to the list; the values beside the path must be equal."""
     one = request_with({"a": {"b": [1], "c": 2}})
     merged = merge_lists(one, request_with({"a": {"b": [3], "c": 2}}), "a.b")
     assert merged is not None
@@ -46,7 +46,7 @@ def test_a_list_may_stand_within_objects() -> None:
 
 
 def test_numbers_stay_as_they_are_written() -> None:
-    """An event is copied byte by byte: no digit of a number is lost."""
+    """Events are copied byte by byte, so that no digit of a number is lost."""
     long = b'{"events":[12345678901234567890123.10, 1.0]}'
     merged = merge_lists(request_with({}, body=long), request_with({"events": [2]}), "events")
     assert merged is not None
@@ -70,14 +70,14 @@ def test_numbers_stay_as_they_are_written() -> None:
     ],
 )
 def test_what_differs_is_not_merged(other: Request) -> None:
-    """Requests that differ in anything but the list go out one by one."""
+    """Requests that differ in anything but the list are not merged."""
     one = request_with({"events": [1], "who": "u"})
     assert merge_lists(one, other, "events") is None
     assert merge_lists(other, one, "events") is None
 
 
 def test_a_body_keeps_within_its_size() -> None:
-    """A merged body has at most so many bytes as are allowed; without a limit any size will do."""
+    """A merged body stays within ``max_bytes``; without it, any size is allowed."""
     one, whole = request_with({"events": [1]}), len(b'{"events":[1,1]}')
     assert merge_lists(one, one, "events") is not None
     assert merge_lists(one, one, "events", max_bytes=whole) is not None

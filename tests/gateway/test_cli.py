@@ -1,4 +1,4 @@
-"""The commands that look and tell: help, check, plugins, translate."""
+"""The commands help, check, plugins, run and translate."""
 
 import json
 from pathlib import Path
@@ -49,20 +49,20 @@ VIEW = {
 
 
 def gateway(*args: str | Path, stdin: bytes | None = None) -> Result:
-    """Return how the command ended."""
+    """Run a command and return its result."""
     return CliRunner().invoke(main, [str(arg) for arg in args], input=stdin)
 
 
 @pytest.fixture
 def body(tmp_path: Path) -> Path:
-    """Return a file with a chrts request's body."""
+    """Return a file with the body of a chrts request."""
     path = tmp_path / "body.json"
     path.write_bytes(orjson.dumps(VIEW))
     return path
 
 
 def test_help_lists_every_command() -> None:
-    """``gateway --help`` says in one line each what the commands do."""
+    """``gateway --help`` lists each command with its purpose in one line."""
     shown = " ".join(gateway("--help").stdout.split())
     for name, purpose in COMMANDS.items():
         assert f"{name} {purpose}" in shown
@@ -70,21 +70,21 @@ def test_help_lists_every_command() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_says_of_itself_what_the_list_says(name: str) -> None:
-    """The list is kept apart so that it imports nothing; it may not differ from the commands."""
+    """Each command's own help equals its line in the list, which imports no command."""
     found = gateway(name, "--help")
     assert found.exit_code == 0
     assert COMMANDS[name].rstrip(".") in " ".join(found.stdout.split())
 
 
 def test_a_misspelt_command_is_recognised() -> None:
-    """An unknown command is told, with the nearest known one."""
+    """An unknown command is an error that suggests the closest known one."""
     found = gateway("chek")
     assert found.exit_code == 2
     assert "There is no command 'chek'. Did you mean 'check'?" in found.stderr
 
 
 def test_check_shows_what_a_file_comes_to(tmp_path: Path) -> None:
-    """The graph is shown with vendors, mounts, hosts, counts of keys, conditions and addresses."""
+    """``check`` shows vendors, mounts, hosts, numbers of keys, conditions and addresses."""
     path = tmp_path / "gateway.toml"
     path.write_text(FINE)
     found = gateway("check", "-c", path)
@@ -100,7 +100,7 @@ def test_check_shows_what_a_file_comes_to(tmp_path: Path) -> None:
 
 
 def test_check_shows_what_leads_on_to_the_vendor(tmp_path: Path) -> None:
-    """Upstreams, whose credential they get, who answers, and lent credentials are shown."""
+    """``check`` shows relay URLs, whose key they use, who replies, and forwarded client keys."""
     path = tmp_path / "gateway.toml"
     path.write_text(
         '[sources.shop]\nvendor = "chrts"\nkeys = ["k"]\nurl = "https://up.example"\n'
@@ -117,7 +117,7 @@ def test_check_shows_what_leads_on_to_the_vendor(tmp_path: Path) -> None:
 
 
 def test_check_shows_conditions_steps_and_files(tmp_path: Path) -> None:
-    """A route is shown with its words, its condition and its steps; included files are listed."""
+    """``check`` shows each route's name, condition and steps, and lists included files."""
     path = tmp_path / "gateway.toml"
     (tmp_path / "more.toml").write_text(
         '[[routes]]\nname = "ads"\nadditional = true\nto = ["crm"]\n'
@@ -143,7 +143,7 @@ def test_check_shows_conditions_steps_and_files(tmp_path: Path) -> None:
 
 
 def test_check_is_plain_in_a_pipe(tmp_path: Path) -> None:
-    """Piped, the graph has no colours and stays below 100 columns, warnings aside."""
+    """In a pipe, the graph has no colours and fewer than 100 columns."""
     path = tmp_path / "gateway.toml"
     path.write_text(FINE)
     graph = gateway("check", "-c", path).stdout.partition("Warnings")[0]
@@ -152,7 +152,7 @@ def test_check_is_plain_in_a_pipe(tmp_path: Path) -> None:
 
 
 def test_check_shows_no_credential(tmp_path: Path) -> None:
-    """Neither a file that is fine nor one that is not gives a credential away."""
+    """``check`` prints no credential, whether the file is valid or not."""
     path = tmp_path / "gateway.toml"
     for text in (FINE, FINE.replace("api_key", "api_kye").replace("keys = [", "keys = [3, ")):
         path.write_text(text)
@@ -160,7 +160,7 @@ def test_check_shows_no_credential(tmp_path: Path) -> None:
 
 
 def test_check_lists_every_problem(tmp_path: Path) -> None:
-    """A file with problems ends in 1, with each problem on a line of its own."""
+    """A file with problems exits with 1 and prints one line per problem."""
     path = tmp_path / "gateway.toml"
     path.write_text(FINE.replace("rate", "rat").replace('to = ["crm"]', 'to = ["crn"]'))
     found = gateway("check", "-c", path)
@@ -174,7 +174,7 @@ def test_check_lists_every_problem(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["check", "run"])
 def test_a_missing_file_is_one_sentence(tmp_path: Path, command: str) -> None:
-    """A file that is not there is told by name, without a traceback."""
+    """A missing file is one error with the path, without a traceback."""
     missing = tmp_path / "missing.toml"
     found = gateway(command, "-c", missing)
     assert found.exit_code == (1 if command == "check" else 2)
@@ -183,7 +183,7 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path, command: str) -> None:
 
 
 def test_run_ends_with_two_where_the_file_is_wrong(tmp_path: Path) -> None:
-    """An unusable configuration is told like ``check`` tells it, and nothing starts."""
+    """``run`` prints a wrong configuration's problems as ``check`` does, and exits with 2."""
     path = tmp_path / "gateway.toml"
     path.write_text(FINE.replace('"chrts"', '"charts"', 1))
     found = gateway("run", "--config", path)
@@ -193,7 +193,7 @@ def test_run_ends_with_two_where_the_file_is_wrong(tmp_path: Path) -> None:
 
 
 def test_run_checks_the_address_that_it_is_given(tmp_path: Path) -> None:
-    """``--listen`` must be an address, and meets the rule about ``keys = "any"``."""
+    """``--listen`` must be an address, and obeys the rule about ``keys = "any"``."""
     path = tmp_path / "gateway.toml"
     path.write_text(FINE)
     found = gateway("run", "--config", path, "--listen", "here")
@@ -226,7 +226,7 @@ def test_run_hands_on_what_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_plugins_are_listed() -> None:
-    """Every vendor is shown with its endpoints, its documentation and its package."""
+    """``plugins`` shows each vendor's endpoints, documentation and package."""
     shown = gateway("plugins").stdout
     registry = load_plugins()
     for vendor in registry.vendors:
@@ -239,7 +239,7 @@ def test_plugins_are_listed() -> None:
 
 
 def parts(text: str) -> list[Any]:
-    """Return the JSON documents in what ``translate`` printed."""
+    """Return the JSON documents in the output of ``translate``."""
     decoder, found, at = json.JSONDecoder(), [], text.find("{")
     while at >= 0:
         value, end = decoder.raw_decode(text, at)
@@ -249,7 +249,7 @@ def parts(text: str) -> list[Any]:
 
 
 def test_translate_shows_event_request_and_loss(body: Path) -> None:
-    """The neutral event, the outgoing request and what it does not say are shown."""
+    """``translate`` shows the neutral event, the outgoing request and the lost fields."""
     found = gateway("translate", "--from", "chrts", "--to", "personaclick", "--path",
                     "/event/track", body)  # fmt: skip
     assert found.exit_code == 0, found.stderr
@@ -266,7 +266,7 @@ def test_translate_shows_event_request_and_loss(body: Path) -> None:
 
 
 def test_translate_hides_the_credential_and_reads_standard_input() -> None:
-    """A header that carries the credential is shown with asterisks; nothing is lost at home."""
+    """A credential is shown as asterisks; an event sent back to its own vendor loses nothing."""
     found = gateway("translate", "--from", "chrts", "--to", "chrts", "--path", "POST /event/track",
                     "-", stdin=orjson.dumps(VIEW))  # fmt: skip
     assert found.exit_code == 0, found.stderr
@@ -276,7 +276,7 @@ def test_translate_hides_the_credential_and_reads_standard_input() -> None:
 
 
 def test_translate_finds_the_endpoint() -> None:
-    """Where one endpoint alone takes the body, it need not be named; where several do, it must."""
+    """``--path`` is needed only where several endpoints accept the body."""
     alias = orjson.dumps({"uid": "u1", "knownUid": "a1"})
     found = gateway("translate", "--from", "chrts", "--to", "personaclick", "-", stdin=alias)
     assert "several endpoints accept this body" in found.stderr
@@ -288,7 +288,7 @@ def test_translate_finds_the_endpoint() -> None:
 
 
 def test_translate_says_why_an_event_does_not_go() -> None:
-    """An event that the other vendor cannot say is declined with its reason, and ends in 0."""
+    """An event that the other vendor cannot express is declined with a reason; the exit is 0."""
     alias = orjson.dumps({"uid": "u1", "knownUid": "a1"})
     found = gateway("translate", "--from", "chrts", "--to", "growlytics", "--path",
                     "/customer/alias", "-", stdin=alias)  # fmt: skip
@@ -297,7 +297,7 @@ def test_translate_says_why_an_event_does_not_go() -> None:
 
 
 def test_translate_shows_the_vendors_own_refusal() -> None:
-    """A body that is refused ends in 1, with the reason and the answer that the vendor gives."""
+    """A rejected body exits with 1 and shows the reason and the vendor's response."""
     found = gateway("translate", "--from", "chrts", "--to", "chrts", "--path", "/event/track",
                     "-", stdin=b'{"name": "x"}')  # fmt: skip
     assert found.exit_code == 1
@@ -307,7 +307,7 @@ def test_translate_shows_the_vendors_own_refusal() -> None:
 
 
 def test_translate_tells_each_endpoints_reason() -> None:
-    """Where no endpoint takes the body, each one's reason is told."""
+    """If no endpoint accepts the body, each endpoint's reason is shown."""
     found = gateway("translate", "--from", "chrts", "--to", "chrts", "-", stdin=b"[1")
     assert found.exit_code == 1
     assert found.stderr.startswith("no endpoint of chrts accepts this body:")
@@ -325,7 +325,7 @@ def test_translate_tells_each_endpoints_reason() -> None:
     ],
 )  # fmt: skip
 def test_translate_names_the_nearest(body: Path, args: list[str], said: str) -> None:
-    """Unknown vendors and paths are told with the nearest known one."""
+    """An unknown vendor or path is an error that suggests the closest known one."""
     found = gateway("translate", *args, body)
     assert found.exit_code == 2
     assert said in found.stderr
@@ -333,7 +333,7 @@ def test_translate_names_the_nearest(body: Path, args: list[str], said: str) -> 
 
 @pytest.mark.parametrize("vendor", sorted(load_plugins().outputs))
 def test_every_output_can_be_tried_without_settings(vendor: str, body: Path) -> None:
-    """Placeholders are enough to translate into every vendor's format, and are not shown."""
+    """``translate`` fills required settings with placeholders, and does not show them."""
     found = gateway("translate", "--from", "chrts", "--to", vendor, "--path", "/event/track", body)
     assert found.exit_code == 0, found.stderr
     assert "placeholder" not in found.output

@@ -40,7 +40,7 @@ SENT = {
 
 
 class Place:
-    """A folder with a configuration, and a spool that is open in this process."""
+    """A folder with a configuration, and a spool that this process holds open."""
 
     def __init__(self, folder: Path) -> None:
         self.config = folder / "gateway.toml"
@@ -55,7 +55,7 @@ class Place:
     async def give_up(
         self, destination: str, cause: Cause, reason: str, *, at: float, name: str, user: str
     ) -> None:
-        """Make a dead letter."""
+        """Create a dead letter."""
         request = Request(
             method="POST",
             url="/push",
@@ -73,12 +73,12 @@ class Place:
         await self.spool.settle(destination, Progress(seq, dead=[failed]))
 
     async def gateway(self, *args: str) -> Result:
-        """Return how ``gateway dead-letters`` ended, run beside the open spool."""
+        """Run ``gateway dead-letters`` beside the open spool, and return its result."""
         command = ["dead-letters", args[0], "--config", str(self.config), *args[1:]]
         return await asyncio.to_thread(CliRunner().invoke, main, command)
 
     async def ids(self) -> list[int]:
-        """Return the ids of the dead letters that there are."""
+        """Return the ids of all dead letters."""
         return [letter.id for letter in await self.spool.dead_letters()]
 
 
@@ -118,7 +118,7 @@ async def test_a_list_shows_what_a_person_needs(place: Place) -> None:
 
 @pytest.mark.parametrize("command", ["list", "replay", "delete"])
 async def test_an_unknown_destination_is_an_error(place: Place, command: str) -> None:
-    """A misspelt destination is told with the nearest name, and nothing is done."""
+    """A misspelt destination is an error that suggests the closest name; nothing changes."""
     found = await place.gateway(command, "--destination", "crn")
     assert found.exit_code == 2
     assert found.stderr == "Error: there is no destination 'crn'; did you mean crm?\n"
@@ -153,7 +153,7 @@ async def test_what_strangers_wrote_moves_no_cursor(place: Place) -> None:
     ],
 )
 async def test_a_list_can_be_narrowed(place: Place, options: list[str], ids: list[int]) -> None:
-    """Every filter holds, and all of them together; none that matches is said."""
+    """All given filters must match, and an empty result prints a message."""
     found = await place.gateway("list", *options)
     assert found.exit_code == 0, found.stderr
     firsts = [line.split()[0] for line in found.stdout.splitlines()]
@@ -163,14 +163,14 @@ async def test_a_list_can_be_narrowed(place: Place, options: list[str], ids: lis
 
 
 async def test_a_long_list_says_how_to_go_on(place: Place) -> None:
-    """A list that is cut says so, and names where to continue."""
+    """A truncated list says so, and names the id to continue after."""
     found = await place.gateway("list", "--limit", "3")
     assert found.stderr == "there are more; continue with --after 3\n"
     assert (await place.gateway("list", "--limit", "4")).stderr == ""
 
 
 async def test_one_is_shown_whole_and_without_credentials(place: Place) -> None:
-    """The request, each attempt and what was sent last are shown; credentials are blanked."""
+    """``show`` prints the request, each attempt and the last sent request, redacted."""
     found = await place.gateway("show", "1")
     assert found.exit_code == 0, found.stderr
     for part in (
@@ -188,7 +188,7 @@ async def test_one_is_shown_whole_and_without_credentials(place: Place) -> None:
 async def test_a_credential_that_is_not_known_here_is_named(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A configured credential is hidden as a name, too; where it cannot be, that is said."""
+    """A configured key is redacted in names, too; a key that is not set here draws a warning."""
     await place.give_up("crm", "refused", "no", at=AT, name="key-of-crm", user="key-of-crm")
     monkeypatch.delenv("CRM_KEY")
     found = await place.gateway("list", "--cause", "refused")
@@ -208,14 +208,14 @@ async def test_a_credential_that_is_not_known_here_is_named(
 
 
 async def test_one_that_is_not_there_is_told(place: Place) -> None:
-    """An unknown id is one sentence and ends in 1."""
+    """An unknown id prints one sentence and exits with 1."""
     found = await place.gateway("show", "99")
     assert found.exit_code == 1
     assert found.stderr == "Error: there is no dead letter 99; see `gateway dead-letters list`\n"
 
 
 async def test_replaying_reaches_the_gateway_that_runs(place: Place) -> None:
-    """Replayed dead letters are gone from the list, and the open spool gives notice of them."""
+    """Replayed dead letters leave the list, and the open spool notifies its subscribers."""
     notices: asyncio.Queue[SpoolNotice] = asyncio.Queue()
     place.spool.subscribe(notices.put_nowait)
     found = await place.gateway("replay", "--destination", "crm")
@@ -228,14 +228,14 @@ async def test_replaying_reaches_the_gateway_that_runs(place: Place) -> None:
 
 
 async def test_some_can_be_moved_by_id(place: Place) -> None:
-    """Ids name the dead letters that are replayed or dropped, and no others."""
+    """Given ids, only those dead letters are replayed or deleted."""
     assert (await place.gateway("delete", "1", "4")).stdout == "deleted 2\n"
     assert (await place.gateway("replay", "3")).stdout == "replayed 1\n"
     assert await place.ids() == [2]
 
 
 async def test_an_unknown_id_moves_nothing(place: Place) -> None:
-    """Where one of the ids is not there, none of them is touched."""
+    """If one of the ids does not exist, no dead letter changes."""
     found = await place.gateway("delete", "1", "98", "99")
     assert found.exit_code == 1
     assert "there is no dead letter 98, 99; nothing was done" in found.stderr
@@ -247,7 +247,7 @@ async def test_an_unknown_id_moves_nothing(place: Place) -> None:
     "args", [[], ["1", "--all"], ["1", "--user", "u1"], ["--user", "", "--all"]]
 )
 async def test_what_is_meant_must_be_said(place: Place, verb: str, args: list[str]) -> None:
-    """Without ids, filters or ``--all``, or with two of them, nothing is touched."""
+    """Exactly one of ids, filters and ``--all`` is required; otherwise nothing changes."""
     found = await place.gateway(verb, *args)
     assert found.exit_code == 2
     assert "give ids, filters or --all: exactly one of the three" in found.stderr
@@ -255,7 +255,7 @@ async def test_what_is_meant_must_be_said(place: Place, verb: str, args: list[st
 
 
 async def test_all_are_moved_when_all_are_meant(place: Place) -> None:
-    """``--all`` takes every one, over several pages too, and an empty list is no error."""
+    """``--all`` takes every dead letter across pages, and accepts an empty list."""
     for number in range(450):
         await place.give_up("mail", "refused", "x", at=AT + number, name="", user="")
     assert (await place.gateway("delete", "--all")).stdout == "deleted 454\n"
@@ -264,14 +264,14 @@ async def test_all_are_moved_when_all_are_meant(place: Place) -> None:
 
 
 async def test_a_time_must_be_one(place: Place) -> None:
-    """What is neither a time nor a duration is told with what to write."""
+    """A text that is neither a time nor a duration is an error that shows what to write."""
     found = await place.gateway("list", "--since", "yesterday")
     assert found.exit_code == 2
     assert "'yesterday' is not a time; write \"2h\" for two hours ago" in found.stderr
 
 
 def test_a_spool_that_is_not_there_is_told(tmp_path: Path) -> None:
-    """A folder without a spool is one sentence and ends in 1."""
+    """A folder without a spool prints one sentence and exits with 1."""
     config = Place(tmp_path).config
     found = CliRunner().invoke(main, ["dead-letters", "list", "--config", str(config)])
     assert found.exit_code == 1
@@ -279,13 +279,13 @@ def test_a_spool_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_every_write_key_of_a_batch_is_hidden() -> None:
-    """Segment's calls may have keys of their own within a batch, beside the one that counted."""
+    """Every ``writeKey`` in a Segment batch is redacted, not only the one that was checked."""
     shown = _without({"writeKey": "one", "batch": [{"writeKey": "two", "event": "x"}]}, "one")
     assert shown == {"writeKey": "***", "batch": [{"writeKey": "***", "event": "x"}]}
 
 
 async def test_the_route_whose_steps_are_meant_is_shown(place: Place) -> None:
-    """A letter names its route and the event's own number, for a second delivery of it too."""
+    """A dead letter shows its route and event number, also for a second delivery of the event."""
     request = Request(method="POST", url="/push", body=orjson.dumps(BODY), id="r")
     again = delivery_number(0, 1)
     entry = Entry(
@@ -300,7 +300,7 @@ async def test_the_route_whose_steps_are_meant_is_shown(place: Place) -> None:
 
 
 async def test_the_balance_is_a_line_for_each_destination(place: Place) -> None:
-    """Every count has a column; a delivery that is unaccounted for fails the command."""
+    """``balance`` prints every count, and fails if a delivery is unaccounted for."""
     found = await place.gateway("balance")
     assert found.exit_code == 0, found.stderr
     lines = [line.split() for line in found.stdout.splitlines()]

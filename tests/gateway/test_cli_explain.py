@@ -1,4 +1,4 @@
-"""`gateway explain` and `gateway test`, as a person sees them."""
+"""The output of `gateway explain` and `gateway test`."""
 
 from pathlib import Path
 
@@ -58,12 +58,12 @@ def config(folder: Path, more: str = "") -> Path:
 
 
 def run(*args: str | Path, stdin: str = "") -> Result:
-    """Return how a command ended."""
+    """Run a command and return its result."""
     return CliRunner().invoke(main, [str(arg) for arg in args], input=stdin.encode())
 
 
 def test(folder: Path, more: str, *options: str) -> Result:
-    """Return how `gateway test` ended with the test of an order that says *more*."""
+    """Run `gateway test` with the test of an order and *more* lines; return the result."""
     return run("test", *options, "-c", config(folder, TEST + more))
 
 
@@ -71,7 +71,7 @@ test.__test__ = False  # type: ignore[attr-defined]  # it is no test of its own
 
 
 def test_explain_tells_the_whole_way(tmp_path: Path) -> None:
-    """Event, verdicts, steps, requests and losses are all there, in lines of under 100 columns."""
+    """The output has event, verdicts, steps, requests and losses, in fewer than 100 columns."""
     path = config(tmp_path)
     shown = run(
         "explain", "--config", path, "--path", "/push", "--consent", "advertising", "-",
@@ -98,7 +98,7 @@ def test_explain_tells_the_whole_way(tmp_path: Path) -> None:
 
 
 def test_explain_reads_a_whole_request(tmp_path: Path) -> None:
-    """A request as it stands in HTTP has its own path, headers and credential."""
+    """A raw HTTP request brings its own path, headers and credential."""
     path = config(tmp_path)
     request = f"POST /push HTTP/1.1\r\nHost: shop.example\r\n\r\n{BODY}"
     shown = run("explain", "--config", path, "-", stdin=request)
@@ -122,7 +122,7 @@ def test_explain_reads_a_whole_request(tmp_path: Path) -> None:
     ],
 )
 def test_explain_says_what_to_do(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
-    """A mistake in the question is a sentence, and no traceback."""
+    """A wrong option prints a sentence without a traceback."""
     shown = run("explain", "--config", config(tmp_path), *options, "-", stdin=BODY)
     assert shown.exit_code != 0
     assert said in shown.output
@@ -130,7 +130,7 @@ def test_explain_says_what_to_do(tmp_path: Path, options: tuple[str, ...], said:
 
 
 def test_a_test_passes(tmp_path: Path) -> None:
-    """Who gets it, what, and why the others do not: where all of it is so, the test passes."""
+    """A test passes if destinations, requests and reasons for withholding are as expected."""
     more = """
 withheld = { ads = "no recorded consent to advertising" }
 [tests.expect.crm]
@@ -171,7 +171,7 @@ body = '{"name": "Order Completed", "properties": {"total": 120.5, "order_id": "
     ],
 )
 def test_a_test_fails_with_a_difference(tmp_path: Path, more: str, said: str) -> None:
-    """What is not as expected is said per destination, with the paths that differ."""
+    """A failed test shows each destination's difference with its paths."""
     shown = test(tmp_path, more)
     assert shown.exit_code != 0
     assert said in shown.output
@@ -179,7 +179,7 @@ def test_a_test_fails_with_a_difference(tmp_path: Path, more: str, said: str) ->
 
 
 def test_a_failing_test_can_be_explained(tmp_path: Path) -> None:
-    """A test that fails names its line; --explain tells all that became of its request."""
+    """A failed test names its line; ``--explain`` adds every route's decision."""
     shown = test(tmp_path, "expect = []")
     assert f"{tmp_path}/gateway.toml:21" in shown.output
     assert "✓ route 2" not in shown.output
@@ -205,7 +205,7 @@ def test_a_failing_test_can_be_explained(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_in_a_test_are_found(tmp_path: Path, more: str, said: str) -> None:
-    """A test is checked like everything else in the file: place, key, what to do."""
+    """A mistake in a test is reported with place, key and correction."""
     shown = run("check", "-c", config(tmp_path, TEST + more))
     assert shown.exit_code == 1
     assert said in shown.output
@@ -213,7 +213,7 @@ def test_mistakes_in_a_test_are_found(tmp_path: Path, more: str, said: str) -> N
 
 
 def test_consent_that_is_not_remembered_cannot_be_given(tmp_path: Path) -> None:
-    """A test that gives remembered consent needs a configuration that remembers it."""
+    """A test with recorded consent is an error if [consent] has no retention."""
     text = config(tmp_path, TEST + 'expect = []\nconsented = ["advertising"]\n').read_text()
     (tmp_path / "gateway.toml").write_text(text.replace('retention = "1d"', ""))
     shown = run("test", "-c", tmp_path / "gateway.toml")
@@ -221,7 +221,7 @@ def test_consent_that_is_not_remembered_cannot_be_given(tmp_path: Path) -> None:
 
 
 def test_tests_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
-    """A file of tests includes the configuration; its bodies may stand in files beside it."""
+    """A test file can include the configuration, and read bodies from files beside it."""
     config(tmp_path)
     (tmp_path / "order.json").write_text(BODY)
     tests = tmp_path / "tests.toml"
@@ -236,7 +236,7 @@ def test_tests_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
 
 
 def test_there_must_be_a_test(tmp_path: Path) -> None:
-    """Nothing to run is an error, not a success; so is a text that stands in no test's name."""
+    """A file without tests fails, and so does a ``--name`` that matches no test."""
     shown = run("test", "-c", config(tmp_path))
     assert shown.exit_code == 1
     assert "has no tests; add one" in shown.output
@@ -246,14 +246,14 @@ def test_there_must_be_a_test(tmp_path: Path) -> None:
 
 
 def test_two_tests_of_one_name_are_both_run(tmp_path: Path) -> None:
-    """Each test counts, and a failure of one is the exit status of all."""
+    """Tests with the same name all run, and one failure fails the command."""
     shown = run("test", "-c", config(tmp_path, f'{TEST}expect = ["crm"]{TEST}expect = []'))
     assert shown.exit_code == 1
     assert "1 of 2 tests failed" in shown.output
 
 
 def test_what_nothing_can_stand_in_for_is_named(tmp_path: Path) -> None:
-    """Addresses are stood in for as well; a size cannot be, and the error names the variable."""
+    """An unset URL gets a placeholder; an unset size is an error that names the variable."""
     text = config(tmp_path, f'{TEST}expect = ["crm"]').read_text()
     text = text.replace('api_key = "${CRM_KEY}"', 'api_key = "${CRM_KEY}"\nurl = "${CRM_URL}"')
     (tmp_path / "gateway.toml").write_text(text)
@@ -266,7 +266,7 @@ def test_what_nothing_can_stand_in_for_is_named(tmp_path: Path) -> None:
 
 
 def test_variables_that_are_set_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that is set is what it is, and is never shown."""
+    """A variable that is set keeps its value, and its value is never printed."""
     monkeypatch.setenv("SHOP_ID", "canary-9f8e")
     body = BODY.replace("value-of-SHOP_ID", "canary-9f8e")
     shown = run("explain", "--config", config(tmp_path), "--path", "/push", "-", stdin=body)

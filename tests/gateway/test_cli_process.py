@@ -1,4 +1,4 @@
-"""The real command, as a process: how it starts, tells where it is, and ends."""
+"""The real command as a process: start, printed address, and exit."""
 
 import json
 import os
@@ -28,7 +28,7 @@ HEAVY = ("aiohttp", "apsw", "msgspec", "orjson", "pydantic", "rich", "structlog"
 
 @contextmanager
 def process(*args: str) -> Iterator[subprocess.Popen[str]]:
-    """Yield the running command; it is killed at the end if it has not ended."""
+    """Yield the running command; kill it at the end if it still runs."""
     running = subprocess.Popen(
         [*COMMAND, *args], env=ENVIRON, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -40,7 +40,7 @@ def process(*args: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def line_with(stream: IO[str] | None, part: str) -> str:
-    """Return the first line that holds *part*; the stream's end is a failure."""
+    """Return the first line that contains *part*; fail at the end of the stream."""
     assert stream is not None
     seen = []
     for line in stream:
@@ -51,13 +51,13 @@ def line_with(stream: IO[str] | None, part: str) -> str:
 
 
 def get(url: str) -> bytes:
-    """Return what stands at a loopback address."""
+    """Return the response body of a loopback address."""
     with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310 - loopback
         return bytes(answer.read())
 
 
 def test_help_needs_nothing_heavy() -> None:
-    """``gateway --help`` imports none of the libraries that the gateway runs on."""
+    """``gateway --help`` imports none of the gateway's heavy libraries."""
     code = (
         "import sys; from click.testing import CliRunner; from gateway.cli import main\n"
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0\n"
@@ -70,7 +70,7 @@ def test_help_needs_nothing_heavy() -> None:
 
 
 def test_help_is_quick() -> None:
-    """``gateway --help`` answers in 150 ms beyond what Python itself needs, at its best of five."""
+    """``gateway --help`` takes at most 150 ms more than Python alone, best of five runs."""
 
     def best(command: list[str]) -> float:
         times = []
@@ -85,7 +85,7 @@ def test_help_is_quick() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_sandbox_says_where_it_is_and_ends_cleanly(number: signal.Signals) -> None:
-    """One line names the address; Ctrl-C and SIGTERM end it with 0 and without a traceback."""
+    """The sandbox prints its address; Ctrl-C and SIGTERM end it with 0 and no traceback."""
     with process("sandbox", "--listen", "127.0.0.1:0", "--key", "chrts=key-1") as sandbox:
         line = line_with(sandbox.stdout, "is the sandbox of")
         url = line.split()[0]
@@ -97,7 +97,7 @@ def test_the_sandbox_says_where_it_is_and_ends_cleanly(number: signal.Signals) -
 
 
 def test_a_port_in_use_is_one_sentence() -> None:
-    """A sandbox that cannot listen says so in a line, and ends with 1."""
+    """A port in use prints one sentence, and the sandbox exits with 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with process("sandbox", "--listen", f"127.0.0.1:{port}") as sandbox:
@@ -118,7 +118,7 @@ def test_a_port_in_use_is_one_sentence() -> None:
     ],
 )
 def test_a_mistake_in_the_options_is_told(args: list[str], said: str) -> None:
-    """Options that make no sense end with 2 and a sentence, not a traceback."""
+    """Wrong options print a sentence without a traceback, and exit with 2."""
     with process("sandbox", *args) as sandbox:
         _, errors = sandbox.communicate(timeout=PATIENCE)
     assert sandbox.returncode == 2
@@ -147,7 +147,7 @@ to = ["crm"]
 
 
 def test_an_event_goes_from_run_to_the_sandbox(tmp_path: Path) -> None:
-    """Two processes: what ``gateway run`` accepts arrives at ``gateway sandbox``."""
+    """An event that ``gateway run`` accepts arrives at ``gateway sandbox``."""
     config = tmp_path / "gateway.toml"
     with process("sandbox", "--listen", "127.0.0.1:0") as sandbox:
         there = line_with(sandbox.stdout, "is the sandbox of").split()[0].rstrip("/")

@@ -1,4 +1,4 @@
-"""The client's own credential: where it is found, and how it takes another's place."""
+"""Where a client's key is found, and how it replaces the placeholder in a request."""
 
 import base64
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from tests.gateway.config_loading import AcmeInput
 
 
 class Both(AcmeInput):
-    """Has credentials everywhere."""
+    """A vendor with keys in header, body and query."""
 
     credential_headers = frozenset({"authorization"})
     credential_keys = ("key", "source.id")
@@ -32,7 +32,7 @@ class Both(AcmeInput):
 
 
 class InBody(Both):
-    """Needs no header."""
+    """A vendor with a key in the body only."""
 
     credential_in_body: ClassVar[bool] = True
 
@@ -43,7 +43,7 @@ def request(body: object, headers: Mapping[str, str] | None = None, url: str = "
 
 
 def test_every_form_of_a_credential_is_known() -> None:
-    """Headers with and without their scheme, decoded user names, keys of body and query."""
+    """Keys are found in headers, Basic user names, body and query, decoded and encoded."""
     basic = base64.b64encode(b"user-1:pass-1").decode()
     sent = request(
         {"key": 'a"b', "source": {"id": "s-1"}, "other": "public"},
@@ -60,7 +60,7 @@ def test_every_form_of_a_credential_is_known() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"source": 3, "key": null}'])
 def test_odd_bodies_have_no_credential(body: bytes) -> None:
-    """What is no object, or has something else at the place, has none."""
+    """A body that is no object, or has another type at the key's path, contains no key."""
     sent = Request(method="POST", url="/e", headers={"authorization": "Basic %%%"}, body=body)
     assert set(client_secrets(sent, Both())) == {
         "Basic %%%",
@@ -71,7 +71,7 @@ def test_odd_bodies_have_no_credential(body: bytes) -> None:
 
 
 def test_a_stand_in_is_exchanged_or_taken_out() -> None:
-    """What the client sent takes the stand-in's place; what it did not send goes out as nothing."""
+    """A placeholder becomes the client's key; where the client sent none, it is removed."""
     rendered = Request(
         method="POST", url="https://v/e", headers={"authorization": "Bearer -", "x": "1"},
         body=orjson.dumps({"key": "-", "source": {"id": "-", "kind": 1}, "a": 1}),
@@ -86,7 +86,7 @@ def test_a_stand_in_is_exchanged_or_taken_out() -> None:
 
 
 def test_forms_and_queries_have_credentials_too() -> None:
-    """What stands in a form or a query takes the stand-in's place in JSON, and is a secret."""
+    """A key from a form or a query replaces the placeholder in JSON, and is a secret."""
     rendered = Request(method="POST", url="https://v/e", body=b'{"key":"-","a":1}')
     form = Request(method="POST", url="/e", body=b"key=mi%20ne&a=1")
     query = Request(method="POST", url="/e?key=mi+ne&a=1")
@@ -99,7 +99,7 @@ def test_forms_and_queries_have_credentials_too() -> None:
 
 
 def test_segments_keys_are_found_wherever_they_are() -> None:
-    """In a pixel's packed call, in the calls of a batch, in a Basic header; and lent from there."""
+    """Segment keys are found in pixel data, batch calls and Basic headers, and forwarded."""
     packed = base64.b64encode(b'{"writeKey":"canary-1","userId":"u","event":"e"}').decode()
     pixel = Request(method="GET", url=f"/v1/pixel/track?data={packed}")
     batch = request({"batch": [{"writeKey": "canary-2"}], "deep": [[{"writeKey": "canary-3"}]]})
@@ -120,7 +120,7 @@ def test_segments_keys_are_found_wherever_they_are() -> None:
 
 
 def test_a_whole_request_goes_on_as_it_was_stored() -> None:
-    """Path, query, stored headers and body stay."""
+    """A request forwarded as sent keeps path, query, stored headers and body."""
     sent = forward_as_sent(request({"a": 1}, {"authorization": "k"}, "/e?x=1"), "https://v/prefix/")
     assert (sent.url, sent.headers, sent.body) == (
         "https://v/prefix/e?x=1", {"authorization": "k"}, b'{"a":1}',
@@ -128,7 +128,7 @@ def test_a_whole_request_goes_on_as_it_was_stored() -> None:
 
 
 def test_what_has_no_credential_to_lend_is_kept_back() -> None:
-    """Another vendor's request, and one stored without its header, cannot go."""
+    """A request without the destination vendor's key is unrenderable."""
     sent = request({}, {"authorization": "k"})
     check_client_key(sent, "acme", Both())
     check_client_key(request({}), "acme", InBody())
@@ -150,5 +150,5 @@ def test_what_has_no_credential_to_lend_is_kept_back() -> None:
     ],
 )
 def test_values_are_exchanged_in_a_query(url: str, made: str) -> None:
-    """Only what stands there is exchanged, escaped as it must be; all else stays as written."""
+    """Only the named query values change, and are escaped; the rest stays byte for byte."""
     assert with_query_values(url, {"key": "n &", "none": "x"}) == made

@@ -1,4 +1,4 @@
-"""Who is behind a request, and what events learn from it."""
+"""How a request's client is identified, and which fields events get from it."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def request(client: ClientInfo | None, **headers: str) -> Request:
 
 
 def introduce(client: ClientInfo | None, **known: Any) -> Event:
-    """Return an event as it is after its sender was introduced."""
+    """Return an event after it got its client's fields."""
     before = Event(**{"type": "track", "name": "x"} | known)
     (event,) = with_client([before], request(client, **AGENT))
     return event
@@ -42,12 +42,12 @@ def introduce(client: ClientInfo | None, **known: Any) -> Event:
     ],
 )
 def test_browsers_are_told_from_programs(headers: dict[str, str], *, page: bool) -> None:
-    """What only a browser sends tells a page; Node has a fetch too, and a user agent is a word."""
+    """Only headers that browsers alone send identify a browser; a user agent does not."""
     assert sent_by_browser(CIMultiDict(headers)) is page
 
 
 def test_an_event_learns_where_it_came_from() -> None:
-    """Address and user agent fill what the event does not say itself, and nothing else."""
+    """Address and user agent fill only the fields that the event leaves empty."""
     event = introduce(ClientInfo(IP))
     assert (event.context.ip, event.context.user_agent) == (IP, "Mozilla/5.0")
     said = introduce(ClientInfo(IP), context=Context(ip="", user_agent="own", locale="pl"))
@@ -55,13 +55,13 @@ def test_an_event_learns_where_it_came_from() -> None:
 
 
 def test_an_unknown_address_is_left_out() -> None:
-    """Where the address cannot be told the event has none; without a client it learns nothing."""
+    """An unknown address stays unset, and without a client no field is filled."""
     assert introduce(ClientInfo()).context == Context(user_agent="Mozilla/5.0")
     assert introduce(None).context == Context()
 
 
 def test_a_catalogue_entry_is_nobody_s() -> None:
-    """What says nothing of a person learns nothing of one."""
+    """A product event gets no client address, user agent or anonymous id."""
     event = introduce(ClientInfo(IP, "c-1"), type="product")
     assert (event.context, event.anonymous_id) == (Context(), None)
 
@@ -77,12 +77,12 @@ def test_a_catalogue_entry_is_nobody_s() -> None:
     ],
 )
 def test_the_cookie_names_whom_nothing_names(known: dict[str, str], anonymous: str | None) -> None:
-    """The cookie's id is the anonymous id of an event that has neither it nor a user id."""
+    """The cookie's id becomes the anonymous id if the event has no user and no anonymous id."""
     assert introduce(ClientInfo(IP, "c-1"), **known).anonymous_id == anonymous
 
 
 def test_an_idle_id_is_not_kept() -> None:
-    """An id that no event goes by is not stored; one that some event goes by is."""
+    """The cookie's id is stored only if an event uses it."""
     kept = request(ClientInfo(IP, "c-1"))
     own, by_cookie = Event(type="track", anonymous_id="a"), Event(type="track", anonymous_id="c-1")
     assert without_unused_client_id(kept, [own]).client == ClientInfo(IP)
@@ -108,12 +108,12 @@ def test_an_idle_id_is_not_kept() -> None:
     ],
 )
 def test_a_cookie_is_written(cookie: ClientCookie, header: str, *, secure: bool) -> None:
-    """No script reads it, no other site's page sends it, and over TLS it stays on TLS."""
+    """The cookie is HttpOnly and SameSite, and Secure over TLS."""
     assert cookie.header("1", secure=secure) == header
 
 
 def test_a_row_of_an_older_gateway_has_no_client() -> None:
-    """What was stored before clients were kept is read as a backend's, and stays so when moved."""
+    """A row from before clients were stored has no client, also after it is retargeted."""
     entry = Entry("r", "shop", request(None, **AGENT), {"a": (0,)}, "chrts")
     older = msgspec.msgpack.encode(msgspec.msgpack.decode(pack(entry))[:8])
     assert unpack("r", older, b"") == entry
@@ -121,7 +121,7 @@ def test_a_row_of_an_older_gateway_has_no_client() -> None:
 
 
 def test_a_row_of_a_newer_gateway_can_be_read() -> None:
-    """A field that a later gateway adds is passed over, in the row and in the client alike."""
+    """Unknown fields that a later gateway adds to row or client are ignored."""
     entry = Entry("r", "shop", request(ClientInfo(IP, "c-1")), {"a": (0,)}, "chrts")
     fields = msgspec.msgpack.decode(pack(entry))
     fields[8].append("new")

@@ -1,4 +1,4 @@
-"""Conditions in CEL: what is said of them before any event comes, and what they say of events."""
+"""Conditions in CEL: checks before any event arrives, and evaluation on events."""
 
 import time
 from datetime import UTC, datetime
@@ -36,12 +36,12 @@ ORDER = Event(
 
 
 def scene_of(condition: Condition, slots: VariableSet, event: Event = ORDER) -> ConditionInput:
-    """Return what *condition* is to know of an event of the source ``shop``."""
+    """Return the variables of *condition* for an event of the source ``shop``."""
     return slots.stage(condition.names).scene("shop", event)
 
 
 def judged(text: str, event: Event = ORDER) -> Evaluation:
-    """Return what a condition says of an event of the source ``shop``."""
+    """Return the evaluation of a condition for an event of the source ``shop``."""
     slots = VariableSet()
     condition = Condition(text, slots)
     judgement = condition.judge(scene_of(condition, slots, event))
@@ -49,19 +49,19 @@ def judged(text: str, event: Event = ORDER) -> Evaluation:
 
 
 def holds(text: str, event: Event = ORDER) -> bool:
-    """Return whether a condition holds, which nothing may keep from being judged."""
+    """Return whether a condition holds; fail if it cannot be evaluated."""
     found = judged(text, event)
     assert not found.error, found.error
     return found.holds
 
 
 def problems(text: str) -> list[str]:
-    """Return why a condition cannot be used."""
+    """Return the errors in a condition."""
     return [placed(text, remark) for remark in ConditionAnalysis(text).problems]
 
 
 def doubts(text: str) -> list[str]:
-    """Return what is suspicious of a condition that can be used."""
+    """Return the warnings about a valid condition."""
     study = ConditionAnalysis(text)
     assert not study.problems
     return [placed(text, remark) for remark in study.doubts]
@@ -88,7 +88,7 @@ def doubts(text: str) -> list[str]:
     ],
 )
 def test_conditions_reach_everything_that_an_event_holds(text: str) -> None:
-    """Typed fields, free names at any depth, products, consent, times and the source are there."""
+    """Conditions can read typed and free fields, products, consent, times and the source."""
     assert holds(text)
 
 
@@ -105,7 +105,7 @@ def test_conditions_reach_everything_that_an_event_holds(text: str) -> None:
     ],
 )
 def test_a_missing_value_makes_a_condition_false_and_is_no_error(text: str, missing: str) -> None:
-    """What is missing, null or beyond a list's end makes the whole false, negated or not."""
+    """A missing, null or out-of-range value makes the whole condition false, even negated."""
     assert judged(text) == Evaluation(holds=False, missing=missing)
 
 
@@ -121,7 +121,7 @@ def test_a_missing_value_makes_a_condition_false_and_is_no_error(text: str, miss
     ],
 )
 def test_what_is_missing_does_not_matter_where_something_else_decides(text: str) -> None:
-    """``||``, a false ``&&``, ``?:``, has() and exists() decide without what is missing."""
+    """``||``, a false ``&&``, ``?:``, has() and exists() tolerate a missing value."""
     assert holds(text)
 
 
@@ -145,7 +145,7 @@ def _formulas() -> st.SearchStrategy[str]:
 
 @given(_formulas(), st.dictionaries(st.sampled_from("abc"), st.sampled_from([1, 2])))
 def test_conditions_mean_what_cel_says(text: str, extra: dict[str, int]) -> None:
-    """A condition holds exactly where CEL, given the whole event, says true."""
+    """A condition holds exactly where the CEL library, given the whole event, returns true."""
     plain = {"event": {"properties": {name: float(value) for name, value in extra.items()}}}
     try:
         expected = cel.evaluate(text, plain) is True
@@ -157,7 +157,7 @@ def test_conditions_mean_what_cel_says(text: str, extra: dict[str, int]) -> None
 
 @given(_formulas(), st.dictionaries(st.sampled_from("abc"), st.sampled_from([1, 2])))
 def test_what_is_asked_once_changes_no_answer(text: str, extra: dict[str, int]) -> None:
-    """Splitting off what source, type and name decide leaves the answer as it was."""
+    """Deciding source, type and name in advance does not change a condition's result."""
     whole = f'event.type == "track" && ({text}) && event.name != "x"'
     event = Event(type="track", name="y", properties=Properties(extra=extra))
     slots = VariableSet()
@@ -168,7 +168,7 @@ def test_what_is_asked_once_changes_no_answer(text: str, extra: dict[str, int]) 
 
 
 def test_only_fields_in_use_are_converted() -> None:
-    """A scene has a variable per field in use, once for all conditions, and nothing else."""
+    """The variables contain each field that conditions use, once for all, and no other."""
     slots = VariableSet()
     one = Condition("event.properties.total > 1 && event.user_id == 'u1'", slots)
     other = Condition("event.properties.total > 2 && has(event.user_id)", slots)
@@ -177,7 +177,7 @@ def test_only_fields_in_use_are_converted() -> None:
 
 
 def test_of_products_only_members_in_use_are_converted() -> None:
-    """Each product is a table of what conditions ask of it, unless one asks for it whole."""
+    """A product has only the members that conditions use, unless one uses it whole."""
     slots = VariableSet()
     condition = Condition("event.properties.products.exists(p, p.price > 4)", slots)
     (held,) = scene_of(condition, slots).context.variables.values()
@@ -198,12 +198,12 @@ def test_of_products_only_members_in_use_are_converted() -> None:
     ],
 )
 def test_what_cannot_be_judged_is_an_error_and_not_an_exception(text: str, error: str) -> None:
-    """A failure at run time comes back as a sentence."""
+    """A failure at run time is returned as an error text, not raised."""
     assert judged(text).error.startswith(error)
 
 
 def test_expensive_conditions_are_bounded() -> None:
-    """A list that is too long, or a value that is too large, fails instead of taking its time."""
+    """A list that is too long or a value that is too large is an error."""
     assert "has 500 members; at most 200" in judged("event.properties.many.all(x, x > 1)").error
     assert holds("size(event.properties.many) == 500")
     large: dict[str, Any] = {"l": [[0] * 20] * (MOST // 10), "t": "x" * 20_000}
@@ -216,7 +216,7 @@ def test_expensive_conditions_are_bounded() -> None:
 
 
 def test_the_worst_that_is_let_through_takes_milliseconds() -> None:
-    """Whatever a condition does within its bounds, the gateway goes on soon."""
+    """The most expensive allowed conditions take less than half a second."""
     inner = "event.properties.l.filter(y, y > x)"
     for size, text in (
         (30, f"event.properties.l.filter(x, {inner}.size() > 1).size() > 40"),
@@ -281,7 +281,7 @@ def test_the_worst_that_is_let_through_takes_milliseconds() -> None:
     ],
 )  # fmt: skip
 def test_mistakes_are_found_before_any_event_comes(text: str, problem: str) -> None:
-    """What could never work is an error that says where it is and what was meant."""
+    """A condition that can never work is an error with its column and a suggestion."""
     (found,) = problems(text)
     assert problem in found
     with pytest.raises(ValueError, match="column"):
@@ -298,7 +298,7 @@ def test_mistakes_are_found_before_any_event_comes(text: str, problem: str) -> N
     ],
 )
 def test_what_is_probably_not_meant_is_a_doubt(text: str, doubt: str) -> None:
-    """Near misses of the vocabulary, nested comprehensions and constants can be used."""
+    """Near misses of field names, nested comprehensions and constants draw a warning only."""
     (found,) = doubts(text)
     assert doubt in found
 
@@ -318,14 +318,14 @@ def test_what_is_probably_not_meant_is_a_doubt(text: str, doubt: str) -> None:
     ],
 )
 def test_the_part_that_decided_can_be_named(text: str, part: str) -> None:
-    """The smallest part that made the whole come out as it did is told apart."""
+    """The smallest part of a condition that decided its result is identified."""
     slots = VariableSet()
     condition = Condition(text, slots)
     assert deciding_part(condition, scene_of(condition, slots)) == part
 
 
 def test_what_is_no_expression_is_refused_as_the_library_does() -> None:
-    """The parser here takes what the library takes, on a list of odd and broken texts."""
+    """The parser accepts the same texts as the CEL library, on odd and broken texts."""
     for text in (
         "a && b || !c", 'x["z w"] > 1.5e3 // c\n', "r'\\d' == \"q\"", "[1, 2,]", '{"a": 1,}',
         "- -1", "1-1", "((a))", 'b"x" == b"y"', '"""a\nb""" == x', "0x1F == .5", "a.b(1).c[2]",
@@ -344,7 +344,7 @@ def test_what_is_no_expression_is_refused_as_the_library_does() -> None:
 
 
 def test_what_functions_take_is_what_the_library_takes() -> None:
-    """Every function that conditions may call is one that the library knows."""
+    """The CEL library knows every function that conditions may call."""
     for name, function in types.FUNCTIONS.items():
         every = frozenset(types._SAMPLES)
         assert types.takes(name, (every,) * (function.arguments + function.method)), name

@@ -1,4 +1,4 @@
-"""A configuration without mistakes, as it is read."""
+"""Reading a valid configuration."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ to = ["plain"]
 
 
 def test_every_key_arrives(tmp_path: Path) -> None:
-    """What the file says is what the models hold, in seconds, bytes and attempts per second."""
+    """Every key's value reaches the models, in seconds, bytes and attempts per second."""
     config = read(tmp_path, FULL)
     assert config.path == tmp_path / "gateway.toml"
     assert config.server.address == Address("::1", 9000)
@@ -90,7 +90,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
-    """A destination's ``on_full`` is the spool's; a route has its number as name."""
+    """A destination's default ``on_full`` is the spool's; a route's default name is its number."""
     config = read(tmp_path, FULL)
     plain, every = config.destinations["plain"], config.routes[1]
     assert (plain.on_full, plain.max_backlog, plain.rate) == ("dead_letter", None, None)
@@ -103,7 +103,7 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
 
 
 def test_a_configuration_cannot_change(tmp_path: Path) -> None:
-    """Nothing that was read can be assigned to afterwards."""
+    """The models cannot be changed after loading."""
     config = read(tmp_path, FINE)
     for model in (config.server, config.sources["shop"], config.destinations["crm"]):
         with pytest.raises(ValidationError):
@@ -126,7 +126,7 @@ def test_a_configuration_cannot_change(tmp_path: Path) -> None:
 def test_where_to_listen(
     tmp_path: Path, *, listen: str, address: tuple[str | None, int], loopback: bool
 ) -> None:
-    """An address is a host, or none for all of them, and a port; loopback ones are known."""
+    """A listen address is an optional host and a port, and loopback hosts are recognised."""
     found = read(tmp_path, FINE, listen=listen).server.address
     assert found == address
     assert found.loopback is loopback
@@ -137,7 +137,7 @@ def test_where_to_listen(
     [("500ms", 0.5), ("10s", 10), ("1.5m", 90), ("2h", 7200), ("7d", 604800), ("3", 3), (0, 0)],
 )
 def test_durations(text: object, seconds: float) -> None:
-    """A duration is a number with a unit, or seconds."""
+    """A duration is a number with a unit, or a number of seconds."""
     assert duration(text) == seconds
 
 
@@ -146,7 +146,7 @@ def test_durations(text: object, seconds: float) -> None:
     [("1MiB", 1024**2), ("10GiB", 10 * 1024**3), ("500kB", 500_000), ("0.5KiB", 512), (7, 7)],
 )
 def test_sizes(text: object, count: int) -> None:
-    """A size is a number with a unit, or bytes."""
+    """A size is a number with a unit, or a number of bytes."""
     assert size(text) == count
 
 
@@ -154,13 +154,13 @@ def test_sizes(text: object, count: int) -> None:
     ("text", "per_second"), [("50/s", 50), ("600 / m", 10), ("1800/h", 0.5), (5, 5), ("2.5", 2.5)]
 )
 def test_rates(text: object, per_second: float) -> None:
-    """A rate is a number per second, minute or hour, or a plain one per second."""
+    """A rate is a number per second, minute or hour; without a unit, per second."""
     assert rate(text) == per_second
 
 
 @pytest.mark.parametrize("text", ["7d", "90m", "2h", "10s", "250ms", "1d"])
 def test_durations_are_shown_as_they_are_written(text: str) -> None:
-    """What is shown of a duration reads back as the same one."""
+    """A displayed duration reads back as the same duration."""
     seconds = duration(text)
     assert isinstance(seconds, float)
     assert shown(seconds, "duration") == text
@@ -168,14 +168,14 @@ def test_durations_are_shown_as_they_are_written(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["10GiB", "1MiB", "1500B", "256KiB"])
 def test_sizes_are_shown_as_they_are_written(text: str) -> None:
-    """What is shown of a size reads back as the same one."""
+    """A displayed size reads back as the same size."""
     count = size(text)
     assert isinstance(count, int)
     assert shown(count, "size") == text
 
 
 def test_a_route_to_nothing_and_from_nothing_is_a_warning(tmp_path: Path) -> None:
-    """What no route touches is said, with its place, and does not stop the gateway."""
+    """A source or destination that no route uses draws a warning with its place."""
     more = '[sources.lonely]\nvendor = "horn"\nkeys = ["x"]\nmount = "/h"\n'
     idle = '[destinations.idle]\nvendor = "acme"\ntoken = "t"\nburst = 5\n'
     text = f"{FINE}from = ['shop']\n{more}{idle}"
@@ -197,14 +197,14 @@ def test_a_route_to_nothing_and_from_nothing_is_a_warning(tmp_path: Path) -> Non
 
 
 def test_an_open_source_with_keys_is_a_warning(tmp_path: Path) -> None:
-    """``allow_any_key`` beside listed keys opens nothing, and is said to."""
+    """``allow_any_key`` with a list of keys has no effect, and draws a warning."""
     config = read(tmp_path, FINE.replace("[destinations", "allow_any_key = true\n[destinations"))
     (warning,) = config.warnings
     assert "[sources.shop] allow_any_key: has no effect with a list of keys" in warning
 
 
 def test_a_source_with_hosts_stands_beside_one_without(tmp_path: Path) -> None:
-    """Different hosts, different mounts, and hosts beside none, do not overlap."""
+    """Sources with different hosts, different mounts, or hosts beside none do not overlap."""
     text = FINE + "".join(
         f'[sources.{name}]\nvendor = "acme"\nkeys = ["x"]\n{more}\n'
         for name, more in (
@@ -218,7 +218,7 @@ def test_a_source_with_hosts_stands_beside_one_without(tmp_path: Path) -> None:
 
 
 def test_the_spool_alone_can_be_read(tmp_path: Path) -> None:
-    """A command that needs the spool's folder works though other tables are wrong."""
+    """The spool's settings load although other tables are wrong."""
     path = tmp_path / "gateway.toml"
     path.write_text('[spool]\npath = "${PLACE}/spool"\n[destinations.x]\ntoken = "${UNSET}"\n')
     assert load_spool(path, {"PLACE": "/srv"}).path == Path("/srv/spool")
@@ -230,7 +230,7 @@ def test_the_spool_alone_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_plugin_may_not_take_a_shared_key(tmp_path: Path) -> None:
-    """An output whose settings shadow a key of every destination is refused, by name."""
+    """An output whose settings redefine a key of every destination is an error."""
 
     class Clashing(AcmeOutput):
         class Config(AcmeOutput.Config):
@@ -251,7 +251,7 @@ def test_a_plugin_may_not_take_a_shared_key(tmp_path: Path) -> None:
     ids=lambda path: path.name,
 )  # fmt: skip
 def test_the_files_that_come_along_are_fine(path: Path, tmp_path: Path) -> None:
-    """Every file in config/ loads, with its variables set, and without a warning."""
+    """Every file in config/ loads without a warning if its variables are set."""
     for name in ("chrts_api_key", "growlytics_api_key"):
         (tmp_path / name).write_text(f"{name}-from-its-file\n")
     names = ("PERSONACLICK_SHOP_ID", "CHRTS_API_KEY", "BACKEND_KEY", "SHOP_A_ID", "SHOP_B_ID")
@@ -263,7 +263,7 @@ def test_the_files_that_come_along_are_fine(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_first_file_needs_no_environment() -> None:
-    """config/gateway.toml works as it is: every vendor in and out, on this machine only."""
+    """config/gateway.toml needs no variables, has every vendor, and listens on loopback."""
     vendors = load_plugins()
     config = load(ROOT / "config/gateway.toml", vendors, {})
     assert config.server.address.loopback
@@ -286,7 +286,7 @@ def test_the_first_file_takes_the_vendors_examples() -> None:
 
 
 def test_every_key_is_documented() -> None:
-    """Each key of each table, the vendors' settings too, has a sentence in the reference."""
+    """Each key of each table and each vendor has a sentence in the reference."""
     vendors = load_plugins()
     text = reference(vendors)
     settings = {name: output.Config for name, output in vendors.outputs.items()}
@@ -301,7 +301,7 @@ def test_every_key_is_documented() -> None:
 
 
 def test_the_reference_says_what_is_taken_and_what_is_meant() -> None:
-    """A row has the key, what may be written, its default as it would be written, its meaning."""
+    """A reference row has the key, its type, its default as written, and its meaning."""
     text = reference(registry())
     assert '| `max_body` | size | `"1MiB"` | The largest accepted request body' in text
     assert '| `on_full` | `"refuse"` or `"dead_letter"` | `"refuse"` |' in text

@@ -10,17 +10,17 @@ LONG = "0123456789abcdef"
 
 
 def admin(lines: str) -> str:
-    """Return a file that is fine, with *lines* about the admin API."""
+    """Return a valid file with *lines* in [admin]."""
     return f"{FINE}[admin]\n{lines}\n"
 
 
 def test_without_its_table_there_is_none(tmp_path: Path) -> None:
-    """Nothing listens that nobody asked for."""
+    """Without [admin], the admin API is off."""
     assert read(tmp_path, FINE).admin is None
 
 
 def test_an_empty_table_is_enough(tmp_path: Path) -> None:
-    """It listens on a loopback address, without a token, under no further names."""
+    """An empty [admin] listens on loopback, without a token and without further hosts."""
     found = read(tmp_path, admin("")).admin
     assert found is not None
     assert (found.address.loopback, found.token, found.hosts) == (True, None, ())
@@ -28,7 +28,7 @@ def test_an_empty_table_is_enough(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("listen", [":8081", "0.0.0.0:8081", "10.0.0.7:8081", "gateway.example:1"])
 def test_other_machines_need_a_token(tmp_path: Path, listen: str) -> None:
-    """Wherever others reach it, a token is demanded, and enough."""
+    """An address that other machines can reach requires a token."""
     (found,) = problems(tmp_path, admin(f'listen = "{listen}"'))
     assert (
         f"[admin] token: is required on {listen}, which other machines can reach; set it" in found
@@ -37,7 +37,7 @@ def test_other_machines_need_a_token(tmp_path: Path, listen: str) -> None:
 
 
 def test_a_token_may_come_from_elsewhere(tmp_path: Path) -> None:
-    """A token is a secret like any other: from the environment, or from a file."""
+    """The token may come from the environment or a file, and is not shown."""
     (tmp_path / "token").write_text(f"{LONG}-file\n")
     for said, expected in (("${TOKEN}", LONG), (f"file:{tmp_path}/token", f"{LONG}-file")):
         found = read(tmp_path, admin(f'token = "{said}"'), {"TOKEN": LONG}).admin
@@ -62,7 +62,7 @@ def test_a_token_may_come_from_elsewhere(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_told(tmp_path: Path, lines: str, said: str) -> None:
-    """Every mistake in the table is named with its key, and no token is repeated."""
+    """Each mistake in [admin] is reported with its key, without the token."""
     (found,) = problems(tmp_path, admin(lines))
     assert said in found
     assert '"tiny"' not in found

@@ -10,12 +10,12 @@ HOOK = "https://hooks.example/services/T0/B0/secret"
 
 
 def test_without_its_table_nobody_is_told(tmp_path: Path) -> None:
-    """There are no alerts that nobody asked for."""
+    """Without [alerts], no alerts are sent."""
     assert read(tmp_path, FINE).alerts is None
 
 
 def test_an_address_is_enough(tmp_path: Path) -> None:
-    """The rest has defaults; neither the address nor a header is shown."""
+    """Only the URL is required; neither the URL nor a header is shown."""
     lines = f'[alerts]\nurl = "${{HOOK}}"\nheaders = {{ x-key = "file:{tmp_path}/key" }}\n'
     (tmp_path / "key").write_text("secret-of-a-header\n")
     found = read(tmp_path, FINE + lines, {"HOOK": HOOK}).alerts
@@ -37,7 +37,7 @@ def test_an_address_is_enough(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_told(tmp_path: Path, lines: str, said: str) -> None:
-    """Every mistake in the table is named with its key, and the address is not repeated."""
+    """Each mistake in [alerts] is reported with its key, without the URL."""
     (found,) = problems(tmp_path, f"{FINE}[alerts]\n{lines}\n")
     assert said in found
     assert "hooks.example/se" not in found

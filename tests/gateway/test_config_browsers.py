@@ -12,22 +12,22 @@ SOURCE = "[sources.shop]\n"
 
 
 def source(lines: str) -> str:
-    """Return a file that is fine, with *lines* in its source."""
+    """Return a valid file with *lines* in its source."""
     return FINE.replace(SOURCE, f"{SOURCE}{lines}\n")
 
 
 def destination(lines: str) -> str:
-    """Return a file that is fine, with *lines* in its destination."""
+    """Return a valid file with *lines* in its destination."""
     return FINE.replace("[[routes]]", f"{lines}\n[[routes]]")
 
 
 def server(lines: str) -> str:
-    """Return a file that is fine, with *lines* about the server."""
+    """Return a valid file with *lines* in [server]."""
     return f"{FINE}[server]\n{lines}\n"
 
 
 def test_everything_about_browsers_arrives(tmp_path: Path) -> None:
-    """What the file says is what the models hold, in the spelling that browsers use."""
+    """Origins, proxies and cookies reach the models, with origins spelled as browsers do."""
     text = source(
         'origins = ["https://Shop.example/", "http://localhost:3000", "https://a.example:443",\n'
         '  "http://[::1]:80", "capacitor://localhost"]\n'
@@ -47,7 +47,7 @@ def test_everything_about_browsers_arrives(tmp_path: Path) -> None:
 
 
 def test_nothing_about_browsers_need_be_said(tmp_path: Path) -> None:
-    """Without a word nobody is trusted, no cookie is set, and the vendor decides on origins."""
+    """By default no proxy is trusted, no cookie is set, and the vendor decides on origins."""
     config = read(tmp_path, FINE)
     shop = config.sources["shop"]
     assert (config.server.trusted_proxies, config.server.proxy_header) == ((), "x-forwarded-for")
@@ -60,26 +60,26 @@ def test_nothing_about_browsers_need_be_said(tmp_path: Path) -> None:
     [('"X-Real-IP"', "x-real-ip"), ('"field"', "field"), ('""', ""), ("false", "")],
 )
 def test_where_an_address_goes(tmp_path: Path, said: str, holds: str) -> None:
-    """An address goes into a header of any name, into the vendor's field, or nowhere."""
+    """``client_ip`` names a header, the vendor's field, or nothing."""
     config = read(tmp_path, destination(f"client_ip = {said}"))
     assert config.destinations["crm"].client_ip == holds
     assert read(tmp_path, FINE).destinations["crm"].client_ip == "x-forwarded-for"
 
 
 def test_headers_that_pages_send_are_in_lower_case(tmp_path: Path) -> None:
-    """Names of headers have no case."""
+    """Names in ``browser_headers`` are read in lower case."""
     config = read(tmp_path, source('browser_headers = ["X-Shop-Version"]'))
     assert config.sources["shop"].browser_headers == ("x-shop-version",)
 
 
 @pytest.mark.parametrize(("said", "origins"), [('"*"', "*"), ("[]", ())])
 def test_all_origins_and_none(tmp_path: Path, said: str, origins: Any) -> None:
-    """Every origin is a word of its own, and no origin is an empty list."""
+    """``"*"`` allows every origin, and an empty list allows none."""
     assert read(tmp_path, source(f"origins = {said}")).sources["shop"].origins == origins
 
 
 def test_a_leading_dot_of_a_domain_is_dropped(tmp_path: Path) -> None:
-    """A domain is the same with and without the dot of older specifications."""
+    """A leading dot of ``cookie_domain`` is removed."""
     text = source('cookie = "id"\ncookie_domain = ".Shop.example"')
     assert read(tmp_path, text).sources["shop"].cookie_domain == "shop.example"
 
@@ -164,7 +164,7 @@ def test_a_leading_dot_of_a_domain_is_dropped(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_says_what_to_write(tmp_path: Path, text: str, said: str) -> None:
-    """A mistake is told once, at its table and key, with what can stand there."""
+    """A mistake is reported once, at its table and key, with the allowed values."""
     (problem,) = problems(tmp_path, text)
     assert problem.partition(": ")[2].startswith(said)
 
@@ -192,6 +192,6 @@ def test_a_mistake_says_what_to_write(tmp_path: Path, text: str, said: str) -> N
     ],
 )
 def test_what_works_and_is_probably_not_meant(tmp_path: Path, text: str, said: str) -> None:
-    """What no browser would follow, or what believes everybody, is a warning."""
+    """Settings that browsers ignore, or that trust every proxy, draw a warning."""
     (warning,) = read(tmp_path, text).warnings
     assert warning.partition(": ")[2].startswith(said)

@@ -1,4 +1,4 @@
-"""Where traces go for OpenTelemetry, as the configuration says it."""
+"""The OpenTelemetry collector in the configuration file."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ URL = "http://127.0.0.1:4318/v1/traces"
 
 
 def trace(*lines: str) -> str:
-    """Return a configuration whose ``[trace]`` says *lines*."""
+    """Return a configuration with *lines* in ``[trace]``."""
     return "\n".join(("[trace]", *lines)) + FINE
 
 
 def test_a_collector_and_its_headers_are_read(tmp_path: Path) -> None:
-    """The address may have any path; headers are credentials, from the environment or a file."""
+    """The URL may have any path; headers are secrets from the environment or a file."""
     (tmp_path / "key").write_text(f"{CANARY}\n")
     headers = f'{{ authorization = "Bearer ${{KEY}}", x-key = "file:{tmp_path}/key" }}'
     text = trace(f'otlp_url = "{URL}"', f"otlp_headers = {headers}")
@@ -57,7 +57,7 @@ def test_a_collector_and_its_headers_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_collector_is_told(tmp_path: Path, lines: list[str], problem: str) -> None:
-    """A mistake is one sentence that says where it is and what to write, without credentials."""
+    """A mistake is one sentence with its place and correction, without credentials."""
     said = problems(tmp_path, trace(*lines))
     assert len(said) == 1
     assert said[0].endswith(f"[trace] {problem}")
@@ -75,13 +75,13 @@ def test_what_is_no_collector_is_told(tmp_path: Path, lines: list[str], problem:
     ],
 )
 def test_what_has_no_effect_is_told(tmp_path: Path, lines: list[str], warning: str) -> None:
-    """Keys that do nothing beside the others draw a warning."""
+    """Keys without an effect draw a warning."""
     (said,) = read(tmp_path, trace(*lines)).warnings
     assert f"[trace] {warning}" in said
 
 
 def test_those_who_only_read_traces_need_no_collector(tmp_path: Path) -> None:
-    """``gateway trace`` works where the collector's credential is not set."""
+    """``gateway trace`` works without the variables of the collector's headers."""
     path = tmp_path / "gateway.toml"
     path.write_text(trace('path = "a.db"', 'otlp_headers = { key = "${NOT_SET}" }'))
     assert load_trace(path, {}) == Path("a.db")

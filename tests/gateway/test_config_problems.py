@@ -1,4 +1,4 @@
-"""Mistakes in a configuration: all of them at once, each with its place and what to do."""
+"""Mistakes in a configuration are reported together, each with its place and correction."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ types = ["trak"]
 
 
 def test_twelve_mistakes_are_twelve_sentences(tmp_path: Path) -> None:
-    """Every mistake of a file is listed, in its order, with line, table, key and what to do."""
+    """All mistakes of a file are listed in order, with line, table, key and correction."""
     assert problems(tmp_path, TWELVE) == [
         (
             "gateway.toml:2: [server] listen: is not an address to listen on; write "
@@ -71,7 +71,7 @@ def test_twelve_mistakes_are_twelve_sentences(tmp_path: Path) -> None:
 
 
 def changed(table: str, lines: str) -> str:
-    """Return the file that is fine, with *lines* added to one of its tables."""
+    """Return the valid file with *lines* added to one of its tables."""
     return FINE.replace(f"[{table}]\n", f"[{table}]\n{lines}\n")
 
 
@@ -148,7 +148,7 @@ CRM = "destinations.crm"
     ],
 )  # fmt: skip
 def test_one_mistake_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:
-    """A mistake is told once, at its table and key, and draws no second complaint."""
+    """A mistake is reported once, at its table and key, and causes no second problem."""
     (problem,) = problems(tmp_path, text)
     place, _, sentence = problem.partition(": ")
     assert place.partition(":")[0] == "gateway.toml"
@@ -156,7 +156,7 @@ def test_one_mistake_is_one_sentence(tmp_path: Path, text: str, said: str) -> No
 
 
 def test_an_empty_file_says_what_is_needed(tmp_path: Path) -> None:
-    """A gateway needs a source and a destination."""
+    """A file without sources and destinations has a problem for each."""
     assert problems(tmp_path, "") == [
         "gateway.toml: [sources]: there is none; add [sources.NAME]",
         "gateway.toml: [destinations]: there is none; add [destinations.NAME]",
@@ -168,19 +168,19 @@ def test_an_empty_file_says_what_is_needed(tmp_path: Path) -> None:
     [("[server]\nlisten = \n", ":2: is not TOML: "), ("[server]\n\na = '", ":3: is not TOML: ")],
 )
 def test_broken_toml_is_told_with_its_line(tmp_path: Path, text: str, place: str) -> None:
-    """What is no TOML is told with the line, at the end of the file too."""
+    """Invalid TOML is reported with its line, also at the end of the file."""
     (problem,) = problems(tmp_path, text)
     assert problem.startswith(f"gateway.toml{place}")
 
 
 def test_a_file_nested_without_end_is_told(tmp_path: Path) -> None:
-    """Brackets in brackets in brackets are a mistake in the file, not the end of the command."""
+    """TOML that is nested too deeply is reported, and does not crash the command."""
     (found,) = problems(tmp_path, "include = " + "[" * 100_000)
     assert "is nested too deeply" in found
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    """A file that is not there, a folder, and one that is no text, are each told by name."""
+    """A missing file, a folder, and a file that is not UTF-8 are each reported by path."""
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")
     for name, reason in (
         ("missing.toml", "no such file or directory; name a readable file"),
@@ -215,7 +215,7 @@ def _source(name: str, more: str = "", vendor: str = "acme") -> str:
     ],
 )  # fmt: skip
 def test_sources_that_overlap_are_told(tmp_path: Path, sources: str, said: str) -> None:
-    """Two sources that would answer the same request are a mistake, and no key is told."""
+    """Two sources that match the same request are a problem, and no key is printed."""
     (problem,) = problems(tmp_path, FINE + sources)
     assert "shop-key" not in problem
     assert problem.partition(": ")[2].startswith(said)
@@ -226,7 +226,7 @@ OPEN = FINE.replace('["shop-key"]', '"any"')
 
 @pytest.mark.parametrize("listen", [":8080", "0.0.0.0:8080", "[::]:8080", "gateway.internal:80"])
 def test_any_key_is_not_taken_from_everywhere(tmp_path: Path, listen: str) -> None:
-    """``keys = "any"`` beyond this machine is a mistake unless the source is called open."""
+    """``keys = "any"`` on a public address is an error unless ``allow_any_key`` is set."""
     (problem,) = problems(tmp_path, OPEN + f'[server]\nlisten = "{listen}"\n')
     assert f'[sources.shop] keys: "any" would let everybody who can reach {listen} send' in problem
     opened = OPEN.replace('"any"', '"any"\nallow_any_key = true')
@@ -236,7 +236,7 @@ def test_any_key_is_not_taken_from_everywhere(tmp_path: Path, listen: str) -> No
 
 
 def test_a_listen_address_from_outside_is_checked_too(tmp_path: Path) -> None:
-    """An address that takes the place of the file's meets the same rules."""
+    """An address from the command line obeys the same rules as the file's."""
     (problem,) = problems(tmp_path, OPEN, listen=":8080")
     assert "[sources.shop] keys:" in problem
 
@@ -272,5 +272,5 @@ TEST = '[[tests]]\nname = "a sale"\nbody = {}\n'
     ],
 )  # fmt: skip
 def test_an_old_key_names_the_new_one(tmp_path: Path, text: str, said: str) -> None:
-    """A key that was renamed is an error, and the error names the key to write instead."""
+    """A renamed key is an error that names the new key."""
     assert said in "\n".join(problems(tmp_path, text))

@@ -1,4 +1,4 @@
-"""Sources that lead on to their vendor, and destinations that lend clients' credentials."""
+"""Sources that relay to their vendor, and destinations that use clients' keys."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def source(lines: str, text: str = FINE) -> str:
 
 
 def test_every_key_of_a_relay_arrives(tmp_path: Path) -> None:
-    """Upstream, patience, whose credential and who answers are as the file says."""
+    """All keys of a relay reach the models, and have defaults."""
     lines = URL + 'relay_as = "crm"\nrelay_timeout = "5s"\nrespond = "upstream"\n'
     shop = read(tmp_path, source(lines + 'respond_timeout = "200ms"\n')).sources["shop"]
     assert (shop.url, shop.relay_as, shop.relay_timeout) == ("https://api.acme.example", "crm", 5)
@@ -29,7 +29,7 @@ def test_every_key_of_a_relay_arrives(tmp_path: Path) -> None:
 
 
 def test_a_destination_of_the_clients_credentials_needs_none(tmp_path: Path) -> None:
-    """Required credentials get a stand-in, which is no credential."""
+    """With ``credentials = "client"`` a required key gets a placeholder."""
     crm = read(tmp_path, LENT).destinations["crm"]
     assert isinstance(crm.settings, AcmeOutput.Config)
     assert crm.settings.token.get_secret_value() == "-"
@@ -37,7 +37,7 @@ def test_a_destination_of_the_clients_credentials_needs_none(tmp_path: Path) -> 
 
 
 def test_sources_of_one_vendor_may_share_a_place(tmp_path: Path) -> None:
-    """Disjoint keys tell them apart."""
+    """Sources of one vendor may share a path if their keys are disjoint."""
     more = '[sources.two]\nvendor = "acme"\nkeys = ["x", "y"]\n'
     assert len(read(tmp_path, FINE + more).sources) == 2
 
@@ -109,7 +109,7 @@ def test_sources_of_one_vendor_may_share_a_place(tmp_path: Path) -> None:
     ],
 )
 def test_one_mistake_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:
-    """A contradiction is told once, at its table and key, with what to do."""
+    """A contradiction is reported once, at its table and key, with a correction."""
     (problem,) = problems(tmp_path, text)
     assert problem.partition(": ")[2].startswith(said)
 
@@ -133,7 +133,7 @@ def test_one_mistake_is_one_sentence(tmp_path: Path, text: str, said: str) -> No
     ],
 )
 def test_what_does_nothing_is_a_warning(tmp_path: Path, text: str, said: str) -> None:
-    """A key without effect, and paths that nobody could tell apart, are said and do not stop it."""
+    """A key without effect, or ambiguous paths, draw a warning and do not stop the gateway."""
     if "sources.other" in text:
         text = text.replace('vendor = "horn"', 'vendor = "bell"')
     (warning,) = read(tmp_path, text).warnings
@@ -141,7 +141,7 @@ def test_what_does_nothing_is_a_warning(tmp_path: Path, text: str, said: str) ->
 
 
 def test_what_is_lent_is_as_the_file_says(tmp_path: Path) -> None:
-    """The endpoints are those that are named, else the reads of the vendor's documents."""
+    """Relay endpoints are the configured ones; by default the vendor's documented reads."""
     lines = URL + 'relay_as = "crm"\nsecrets = ["s-1"]\nrelay_endpoints = ["GET /a/{id}", "PUT /b"]'
     shop = read(tmp_path, source(lines)).sources["shop"]
     assert shop.relay_endpoints == ("GET /a/{id}", "PUT /b")
@@ -172,7 +172,7 @@ def test_what_is_lent_is_as_the_file_says(tmp_path: Path) -> None:
     ],
 )
 def test_an_endpoint_is_a_method_and_a_path(tmp_path: Path, endpoint: str) -> None:
-    """Whatever else is written is told with what to write."""
+    """An endpoint that is not a method and a path is an error that shows what to write."""
     lines = URL + f'relay_as = "crm"\nrelay_endpoints = ["{endpoint}"]'
     (problem,) = problems(tmp_path, source(lines))
     assert f"relay_endpoints: has '{endpoint}', which is not a method and a path; write" in problem
@@ -190,13 +190,13 @@ def test_an_endpoint_is_a_method_and_a_path(tmp_path: Path, endpoint: str) -> No
     ],
 )
 def test_what_lends_nothing_is_a_warning(tmp_path: Path, lines: str, said: str) -> None:
-    """A key without effect is said and does not stop it."""
+    """A key without effect draws a warning."""
     (warning,) = read(tmp_path, source(lines)).warnings
     assert said in warning
 
 
 @pytest.mark.parametrize("value", ['"any"', "[1]", '[""]', '"s"'])
 def test_secrets_are_a_list(tmp_path: Path, value: str) -> None:
-    """There is no "any" of a second credential."""
+    """``secrets`` must be a list of texts; ``"any"`` is not allowed."""
     (problem,) = problems(tmp_path, source(f"secrets = {value}"))
     assert "[sources.shop] secrets: must be a list of secrets; write secrets" in problem

@@ -1,4 +1,4 @@
-"""Routes, steps, includes in the configuration: what is read, and what is said of mistakes."""
+"""Routes, steps and included files in the configuration, and their mistakes."""
 
 from pathlib import Path
 
@@ -17,18 +17,18 @@ def routed(*routes: str) -> str:
 
 
 def problem(folder: Path, text: str) -> str:
-    """Return what is wrong with a configuration that has one mistake."""
+    """Return the only problem in a configuration."""
     (found,) = problems(folder, text)
     return found
 
 
 def warnings(folder: Path, text: str) -> list[str]:
-    """Return what is suspicious in a configuration, each without the folder."""
+    """Return the warnings about a configuration, each without the folder."""
     return [w.removeprefix(f"{folder}/") for w in read(folder, text).warnings]
 
 
 def test_a_route_says_everything_it_can(tmp_path: Path) -> None:
-    """Condition, steps, named lists and the words of the structure are read."""
+    """Every key of a route and every step is read."""
     text = routed(
         """
 name = "ads"
@@ -138,7 +138,7 @@ retention = "30d"
 def test_mistakes_in_routes_say_where_and_what_to_do(
     tmp_path: Path, route: str, expected: str
 ) -> None:
-    """File, line, table, key, the step's number, and the column in a condition are named."""
+    """A mistake in a route names file, line, table, key, step, and column of a condition."""
     found = problem(tmp_path, routed(f'name = "r"\nto = ["crm"]\n{route}'))
     assert found.startswith("gateway.toml:")
     assert "[[routes]] #1" in found
@@ -146,7 +146,7 @@ def test_mistakes_in_routes_say_where_and_what_to_do(
 
 
 def test_a_route_with_steps_needs_a_name_of_its_own(tmp_path: Path) -> None:
-    """The name is stored with deliveries, so it is asked for, and must be one route's alone."""
+    """A route with steps needs a unique name, since the spool stores it with deliveries."""
     steps = 'to = ["crm"]\nsteps = [{ drop = ["user_id"] }]'
     assert "a route with steps needs a name" in problem(tmp_path, routed(steps))
     twice = routed(f'name = "a"\n{steps}', f'name = "a"\n{steps}\nadditional = true')
@@ -157,7 +157,7 @@ def test_a_route_with_steps_needs_a_name_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_route_without_a_name_shares_what_it_is_called_with_none(tmp_path: Path) -> None:
-    """It is counted and traced as "route 2", so that no other route may have that name."""
+    """No route may have the default name of an unnamed route, such as "route 2"."""
     named, nameless = 'name = "route {}"\nto = ["crm"]', 'to = ["crm"]\nadditional = true'
     for routes in ((named.format(2), nameless), (nameless, named.format(1))):
         assert "is the name, or the default name, of another route" in problem(
@@ -166,7 +166,7 @@ def test_a_route_without_a_name_shares_what_it_is_called_with_none(tmp_path: Pat
 
 
 def test_a_step_list_is_read_once_and_named_where_it_stands(tmp_path: Path) -> None:
-    """A mistake in a list is one problem; a list that no route names is a warning."""
+    """A mistake in a named step list is one problem; an unused list draws a warning."""
     text = routed(
         'name = "a"\nto = ["crm"]\nsteps = ["p"]',
         'name = "b"\nadditional = true\nto = ["crm"]\nsteps = ["p"]',
@@ -182,7 +182,7 @@ def test_a_step_list_is_read_once_and_named_where_it_stands(tmp_path: Path) -> N
 
 
 def test_lookup_tables_are_read_from_files(tmp_path: Path) -> None:
-    """JSON or CSV, found from the file that names them, part of what a reload reads."""
+    """A map table is read from JSON or CSV beside the file that names it, and is watched."""
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables/a.csv").write_text('DE,Germany\n\n"A,T",Austria\n')
     (tmp_path / "b.json").write_text('{"1": 2.5}')
@@ -251,7 +251,7 @@ def test_lookup_tables_are_read_from_files(tmp_path: Path) -> None:
 def test_a_route_that_is_never_taken_is_a_warning(
     tmp_path: Path, routes: tuple[str, ...], expected: str
 ) -> None:
-    """What earlier routes leave nothing for is named, with the route that does so."""
+    """A route that earlier routes leave no event for draws a warning that names them."""
     found = [w for w in warnings(tmp_path, routed(*routes)) if "never matches" in w]
     (line,) = found
     assert "[[routes]] #2: never matches" in line
@@ -269,12 +269,12 @@ def test_a_route_that_is_never_taken_is_a_warning(
     ],
 )
 def test_a_route_that_may_be_taken_is_none(tmp_path: Path, routes: tuple[str, ...]) -> None:
-    """A route that some event may reach makes no warning."""
+    """A route that some event can reach draws no warning."""
     assert warnings(tmp_path, routed(*routes)) == []
 
 
 def test_what_only_dead_routes_touch_is_not_reached(tmp_path: Path) -> None:
-    """A dead route neither reaches its destinations nor lets events leave a source."""
+    """A route that never matches does not count as a use of its source and destinations."""
     text = routed('to = ["crm"]\nstop = true', 'to = ["crm", "other"]\nfrom = ["shop"]')
     text += '[destinations.other]\nvendor = "acme"\ntoken = "t-token"\n'
     found = warnings(tmp_path, text)
@@ -283,7 +283,7 @@ def test_what_only_dead_routes_touch_is_not_reached(tmp_path: Path) -> None:
 
 
 def test_doubts_about_conditions_and_fields_are_warnings(tmp_path: Path) -> None:
-    """Near misses of the vocabulary and useless keys are told, and taken."""
+    """Near misses of field names and useless keys draw a warning, and are accepted."""
     found = warnings(tmp_path, routed(
         'name = "r"\nto = ["crm"]\nwhen = "event.properties.totl > 1"\n'
         'steps = [{ drop = ["traits.emial"] }]',
@@ -300,7 +300,7 @@ def test_doubts_about_conditions_and_fields_are_warnings(tmp_path: Path) -> None
 
 
 def test_included_files_stand_at_the_end(tmp_path: Path) -> None:
-    """Tables of several files make one configuration; routes follow in the order of the files."""
+    """Included tables join the configuration; routes follow in the order of the files."""
     (tmp_path / "env").mkdir()
     (tmp_path / "routes").mkdir()
     (tmp_path / "env/prod.toml").write_text('[server]\nmax_body = "2MiB"\n[spool]\npath = "p"\n')
@@ -326,7 +326,7 @@ def test_included_files_stand_at_the_end(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_told_in_the_file_where_they_stand(tmp_path: Path) -> None:
-    """Each problem names its own file and line, and counts routes as that file does."""
+    """Each problem names its own file and line, and numbers routes within that file."""
     (tmp_path / "a.toml").write_text('\n[[routes]]\nto = ["crn"]\nadditional = true\n')
     (tmp_path / "b.toml").write_text("[destinations.crm]\nvendor = 'acme'\n[server]\nlisten = 1\n")
     (tmp_path / "sub").mkdir()
@@ -345,7 +345,7 @@ def test_mistakes_are_told_in_the_file_where_they_stand(tmp_path: Path) -> None:
 
 
 def test_an_include_is_a_pattern_only_where_it_is_written_as_one(tmp_path: Path) -> None:
-    """Brackets in the folder's name mean nothing; a pattern that nothing matches is told."""
+    """Brackets in the folder's name are no pattern; a pattern without matches draws a warning."""
     folder = tmp_path / "shop [eu]"
     folder.mkdir()
     (folder / "more.toml").write_text('[[routes]]\nname = "one"\nto = ["crm"]\nadditional = true\n')
@@ -361,7 +361,7 @@ def test_an_include_is_a_pattern_only_where_it_is_written_as_one(tmp_path: Path)
 
 
 def test_a_mark_before_the_text_is_none_of_it(tmp_path: Path) -> None:
-    """Files of editors that put a byte order mark first are read all the same, secrets too."""
+    """A byte order mark at the start of a file is ignored, in secret files too."""
     (tmp_path / "hash-key").write_text("\ufeffhash-key\n")
     text = routed(
         f'name = "r"\nto = ["crm"]\n'
@@ -374,7 +374,7 @@ def test_a_mark_before_the_text_is_none_of_it(tmp_path: Path) -> None:
 
 
 def test_a_broken_included_file_is_named(tmp_path: Path) -> None:
-    """A file that is no TOML stops the reading with its own name and line."""
+    """Invalid TOML in an included file is reported with that file's name and line."""
     (tmp_path / "a.toml").write_text("\nx = = 1\n")
     (found,) = problems(tmp_path, 'include = ["a.toml"]\n' + FINE)
     assert found.startswith("a.toml:2: is not TOML")

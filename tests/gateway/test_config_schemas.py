@@ -1,4 +1,4 @@
-"""Tracking plans in the configuration: found, compiled, and what is wrong with them placed."""
+"""Tracking plans in the configuration: where schemas come from, and their mistakes."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ identify = true
 
 
 def test_schemas_stand_inline_or_in_files(tmp_path: Path) -> None:
-    """A schema is a table, a truth value, or a path that counts from the configuration file."""
+    """A schema is a table, a boolean, or a path relative to the configuration file."""
     (tmp_path / "plan").mkdir()
     (tmp_path / "plan" / "order.json").write_text('{"required": ["user_id"]}')
     plan = read(tmp_path, PLANNED).plans["shop"]
@@ -54,14 +54,14 @@ def test_schemas_stand_inline_or_in_files(tmp_path: Path) -> None:
 def test_a_bad_schema_is_a_mistake_with_a_place(
     tmp_path: Path, old: str, new: str, problem: str
 ) -> None:
-    """What is wrong with a schema is said with file, line, table, event name and reason."""
+    """A mistake in a schema names file, line, table, event name and reason."""
     (tmp_path / "plan").mkdir()
     (tmp_path / "plan" / "order.json").write_text("{}")
     assert problems(tmp_path, PLANNED.replace(old, new)) == [problem]
 
 
 def test_a_file_that_is_no_json(tmp_path: Path) -> None:
-    """A schema's file that is no JSON says where it stops being any."""
+    """Invalid JSON in a schema file is reported with its line and column."""
     (tmp_path / "plan").mkdir()
     (tmp_path / "plan" / "order.json").write_text('{"required": }')
     (problem,) = problems(tmp_path, PLANNED)
@@ -70,7 +70,7 @@ def test_a_file_that_is_no_json(tmp_path: Path) -> None:
 
 
 def test_a_schema_of_fields_that_there_are_not(tmp_path: Path) -> None:
-    """A schema that names a field in another spelling is suspicious: it would find it missing."""
+    """A schema that names a misspelt field draws a warning with the right spelling."""
     text = PLANNED.replace("identify = true", 'identify = { required = ["userId"] }')
     (tmp_path / "plan").mkdir()
     (tmp_path / "plan" / "order.json").write_text("{}")
@@ -82,7 +82,7 @@ def test_a_schema_of_fields_that_there_are_not(tmp_path: Path) -> None:
 
 
 def test_violations_without_schemas_are_suspicious(tmp_path: Path) -> None:
-    """Saying what becomes of violations where there can be none is pointed out."""
+    """``on_violation`` without schemas draws a warning."""
     text = FINE.replace("[destinations.crm]", 'on_violation = "refuse"\n[destinations.crm]')
     (warning,) = read(tmp_path, text).warnings
     assert "[sources.shop] on_violation: has no effect without schemas" in warning

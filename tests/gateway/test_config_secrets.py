@@ -1,4 +1,4 @@
-"""References to the environment and to files, and the secrets that come through them."""
+"""References to environment variables and files, and the secrets read through them."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ CANARY = "canary-5f2d9c"
 
 
 def token(folder: Path, text: str, environ: dict[str, str] | None = None) -> str:
-    """Return the destination's credential when its table says *text*."""
+    """Return the destination's credential when *text* is written for it."""
     config = read(folder, FINE.replace("crm-token", text), environ)
     settings = config.destinations["crm"].settings
     assert isinstance(settings, AcmeOutput.Config)
@@ -36,7 +36,7 @@ def test_variables_are_replaced(tmp_path: Path, text: str, value: str) -> None:
 
 
 def test_variables_work_in_any_text(tmp_path: Path) -> None:
-    """Addresses, numbers, lists and names of destinations may come from the environment."""
+    """URLs, numbers, lists and destination names may contain variables."""
     text = FINE.replace('["shop-key"]', '["${A}", "${B:-b}"]').replace('["crm"]', '["${TO}"]')
     text = text.replace("token =", 'concurrency = "${N}"\nurl = "${URL}"\ntoken =')
     environ = {"A": "a", "TO": "crm", "N": "3", "URL": "http://127.0.0.1:9100/acme"}
@@ -49,7 +49,7 @@ def test_variables_work_in_any_text(tmp_path: Path) -> None:
 
 
 def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
-    """An unset variable is told with its table and key, and draws no second complaint."""
+    """An unset variable is reported once, with its table and key."""
     text = FINE.replace("crm-token", "${CRM_TOKEN}").replace("token =", 'url = "${URL}"\ntoken =')
     assert problems(tmp_path, text) == [
         (
@@ -64,7 +64,7 @@ def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
 
 
 def test_a_broken_reference_is_told(tmp_path: Path) -> None:
-    """A ``${`` that starts no reference is a mistake, not text."""
+    """A ``${`` that starts no valid reference is a problem."""
     (problem,) = problems(tmp_path, FINE.replace("crm-token", "${9KEY}"))
     assert "[destinations.crm] token: has an invalid reference; write ${NAME}" in problem
     (problem,) = problems(tmp_path, FINE.replace("crm-token", "${KEY:-${OTHER}}"))
@@ -72,7 +72,7 @@ def test_a_broken_reference_is_told(tmp_path: Path) -> None:
 
 
 def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
-    """``file:`` reads a credential without the white space around it, by variable too."""
+    """``file:`` reads a credential and strips white space, also inside a variable's value."""
     (tmp_path / "token").write_text(f"\n {CANARY} \n")
     assert token(tmp_path, f"file:{tmp_path}/token") == CANARY
     assert token(tmp_path, "file:${DIR}/token", {"DIR": str(tmp_path)}) == CANARY
@@ -83,13 +83,13 @@ def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
 
 
 def test_only_credentials_are_read_from_files(tmp_path: Path) -> None:
-    """Other text that begins with ``file:`` is just text."""
+    """In a key that is no credential, ``file:`` is plain text."""
     config = read(tmp_path, FINE + 'names = ["file:*"]\n')
     assert config.routes[0].names == ("file:*",)
 
 
 def test_a_missing_or_empty_secret_file_is_told(tmp_path: Path) -> None:
-    """A secret's file that cannot be read, is empty, or is no text, is a mistake."""
+    """A secret file that is missing, empty or not UTF-8 is a problem."""
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for name, said in (
@@ -122,11 +122,11 @@ WRONG = [
 
 @pytest.mark.parametrize("text", WRONG)
 def test_no_mistake_gives_a_secret_away(tmp_path: Path, text: str) -> None:
-    """Credentials, misplaced ones too, and values of variables stand in no sentence."""
+    """No problem contains a credential or a variable's value, even in a wrong place."""
     assert CANARY not in "\n".join(problems(tmp_path, text, {"KEY": CANARY}))
 
 
 def test_a_configuration_shows_no_secret(tmp_path: Path) -> None:
-    """Printing a whole configuration prints asterisks for its credentials."""
+    """The repr of a configuration contains no credential."""
     text = FINE.replace("crm-token", CANARY).replace("shop-key", CANARY)
     assert CANARY not in repr(read(tmp_path, text))

@@ -1,4 +1,4 @@
-"""When a connection to a vendor is used again, and what goes out over it."""
+"""When a connection to a vendor is reused, and which bytes go out over it."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.both_loops
 
 @pytest.fixture
 async def transport(tls: Tls) -> AsyncIterator[HttpTransport]:
-    """Return a transport that has at most two connections, and a second's patience."""
+    """Return a transport with at most two connections and a timeout of one second."""
     made = HttpTransport(timeout=1.0, connections=2, tls=tls and tls[1])
     yield made
     await made.close()
@@ -35,13 +35,13 @@ def to(vendor: Server, **more: object) -> Request:
 
 
 def served(tls: Tls, said: Said) -> contextlib.AbstractAsyncContextManager[Server]:
-    """Run a server that says *said*."""
+    """Run a server that responds with *said*."""
     return server(said, tls and tls[0])
 
 
 @pytest.fixture
 def lost(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[None]:
-    """Return a queue with an item for each connection that was lost."""
+    """Return a queue that gets an item for each lost connection."""
     queue: asyncio.Queue[None] = asyncio.Queue()
     forget = HttpTransport.on_connection_lost
 
@@ -56,7 +56,7 @@ def lost(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[None]:
 async def test_requests_one_after_the_other_share_a_connection(
     transport: HttpTransport, tls: Tls
 ) -> None:
-    """A connection that ended well is used for the next request."""
+    """A connection whose response was complete is used for the next request."""
     async with served(tls, WELL["chunks"]) as vendor:
         for _ in range(5):
             assert (await transport.send(to(vendor))).body == OK
@@ -78,7 +78,7 @@ async def test_requests_one_after_the_other_share_a_connection(
 async def test_a_connection_that_did_not_end_well_is_not_used_again(
     transport: HttpTransport, tls: Tls, said: Said
 ) -> None:
-    """Nothing that is left on a connection is taken for the response to another request."""
+    """A connection with extra, incomplete or closing data is not reused."""
     async with served(tls, said) as vendor:
         for _ in range(3):
             assert (await transport.send(to(vendor))).status == 200
@@ -88,7 +88,7 @@ async def test_a_connection_that_did_not_end_well_is_not_used_again(
 async def test_an_answer_before_the_request_was_sent_ends_the_connection(
     transport: HttpTransport, tls: Tls
 ) -> None:
-    """What is left of the request would be taken for the next one."""
+    """A response before the whole request was sent closes the connection."""
     connections, ended = 0, asyncio.Event()
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -114,7 +114,7 @@ async def test_an_answer_before_the_request_was_sent_ends_the_connection(
 async def test_a_request_goes_on_a_new_connection_where_the_server_closed_the_old(
     transport: HttpTransport, tls: Tls, lost: asyncio.Queue[None]
 ) -> None:
-    """A connection that the server closed while it was idle is noticed before it is used."""
+    """A connection that the server closed while idle is not used again."""
     async with served(tls, once(http(), closes=True)) as vendor:
         for _ in range(3):
             assert (await transport.send(to(vendor))).status == 200
@@ -123,7 +123,7 @@ async def test_a_request_goes_on_a_new_connection_where_the_server_closed_the_ol
 
 
 async def test_nothing_is_sent_twice(transport: HttpTransport, tls: Tls) -> None:
-    """A request whose connection ends without a response fails, and is left to whoever sent it."""
+    """A request whose connection ends without a response fails, and is not resent."""
     async with served(tls, once(b"", closes=True)) as vendor:
         with pytest.raises(TransportError) as caught:
             await transport.send(to(vendor))
@@ -132,7 +132,7 @@ async def test_nothing_is_sent_twice(transport: HttpTransport, tls: Tls) -> None
 
 
 async def test_a_cancelled_request_ends_its_connection(transport: HttpTransport, tls: Tls) -> None:
-    """The response to a request that was given up is not the next one's."""
+    """A cancelled request closes its connection, so its response reaches no other request."""
     async with served(tls, once(b"")) as vendor:
         given_up = asyncio.ensure_future(transport.send(to(vendor)))
         await vendor.asking.wait()
@@ -145,7 +145,7 @@ async def test_a_cancelled_request_ends_its_connection(transport: HttpTransport,
 
 
 async def test_no_more_connections_than_allowed(transport: HttpTransport, tls: Tls) -> None:
-    """Requests beyond that wait for their turn, and each gets its own response."""
+    """Requests beyond the connection limit wait, and each gets its own response."""
     async with served(tls, WELL["plain"]) as vendor:
         ended = await asyncio.gather(*(transport.send(to(vendor)) for _ in range(50)))
         assert [one.body for one in ended] == [OK] * 50
@@ -153,7 +153,7 @@ async def test_no_more_connections_than_allowed(transport: HttpTransport, tls: T
 
 
 async def test_waiting_for_a_connection_counts(transport: HttpTransport, tls: Tls) -> None:
-    """A request that no connection becomes free for in time is a time-out as well."""
+    """The wait for a free connection counts towards the timeout."""
     async with served(tls, once(b"")) as vendor:
         sent = (transport.send(to(vendor)) for _ in range(5))
         ended = await asyncio.gather(*sent, return_exceptions=True)
@@ -166,7 +166,7 @@ async def test_waiting_for_a_connection_counts(transport: HttpTransport, tls: Tl
 async def test_an_idle_connection_gives_way_to_another_server(
     transport: HttpTransport, tls: Tls
 ) -> None:
-    """Connections that lie idle keep nobody from a server that has none yet."""
+    """An idle connection is closed if another server needs one."""
     async with (
         served(tls, WELL["plain"]) as one, served(tls, WELL["plain"]) as two,
         served(tls, WELL["plain"]) as three,
@@ -176,7 +176,7 @@ async def test_an_idle_connection_gives_way_to_another_server(
 
 
 async def test_a_bomb_is_not_inflated(transport: HttpTransport, tls: Tls) -> None:
-    """The limit of a body holds after inflating too."""
+    """The limit on a body's size applies to the decompressed body."""
     packed = gzip.compress(bytes(20_000_000))
     async with served(tls, once(http(packed, b"content-encoding: gzip\r\n"))) as vendor:
         response = await transport.send(to(vendor))
@@ -184,7 +184,7 @@ async def test_a_bomb_is_not_inflated(transport: HttpTransport, tls: Tls) -> Non
 
 
 async def test_a_folded_header_is_read(transport: HttpTransport, tls: Tls) -> None:
-    """A header that goes on in the next line is read (RFC 9112, section 5.2)."""
+    """A header that continues on the next line is read (RFC 9112, section 5.2)."""
     async with served(tls, once(http(more=b"retry-after:\r\n 7\r\n"))) as vendor:
         response = await transport.send(to(vendor))
     assert (response.status, response.unread) == (200, "")
@@ -192,14 +192,14 @@ async def test_a_folded_header_is_read(transport: HttpTransport, tls: Tls) -> No
 
 
 async def test_a_head_request_has_no_body(transport: HttpTransport, tls: Tls) -> None:
-    """The response to HEAD ends with its head, whatever length it names."""
+    """A response to HEAD has no body, whatever its content length."""
     async with served(tls, once(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n")) as vendor:
         response = await transport.send(to(vendor, method="HEAD"))
     assert (response.status, response.body, response.truncated) == (200, b"", False)
 
 
 async def test_the_whole_of_an_answer_has_every_header(transport: HttpTransport, tls: Tls) -> None:
-    """What is handed back to a client has each header, repeated ones too, but those of framing."""
+    """A relayed response keeps all headers, repeated ones too, except framing headers."""
     cookies = b"set-cookie: a=1\r\nset-cookie: b=2\r\nkeep-alive: timeout=5\r\n"
     async with served(tls, once(http(b"x" * 100_000, cookies))) as vendor:
         response = await transport.send(to(vendor), whole=True)
@@ -210,7 +210,7 @@ async def test_the_whole_of_an_answer_has_every_header(transport: HttpTransport,
 
 
 async def test_a_certificate_of_nobody_is_refused(tls: Tls) -> None:
-    """Nothing is sent to a server whose certificate nobody vouches for, or is another's."""
+    """No request is sent to a server with an untrusted certificate or another host's."""
     transport = HttpTransport(timeout=5.0, connections=2)
     async with served(tls, WELL["plain"]) as vendor:
         if tls is None:
@@ -229,7 +229,7 @@ async def test_a_certificate_of_nobody_is_refused(tls: Tls) -> None:
 
 
 async def test_closing_ends_what_is_under_way(transport: HttpTransport, tls: Tls) -> None:
-    """Nobody waits for a response that cannot come any more, on a connection or for one."""
+    """Closing the transport fails running requests and those that wait for a connection."""
     async with served(tls, once(b"")) as vendor:
         sent = [asyncio.ensure_future(transport.send(to(vendor))) for _ in range(4)]
         await vendor.asking.wait()
@@ -248,7 +248,7 @@ Heard = tuple[bytes, dict[str, list[str]], bytes]
 
 
 async def heard(request: Request, *, ours: bool) -> Heard:
-    """Return first line, headers and body as a server gets them from our client or aiohttp's."""
+    """Return the first line, headers and body that a server gets from our client or aiohttp's."""
     got: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -307,7 +307,7 @@ async def heard(request: Request, *, ours: bool) -> Heard:
 async def test_a_request_is_what_aiohttp_would_send(
     method: str, url: str, headers: dict[str, str], body: bytes
 ) -> None:
-    """First line, headers and body of a request are those of aiohttp's client."""
+    """First line, headers and body of a request equal those of aiohttp's client."""
     headers = {k: v for k, v in headers.items() if v and (k.lower() != "host" or v.isascii())}
     if "@" in url:
         headers.pop("Authorization", None)  # aiohttp refuses both
@@ -324,7 +324,7 @@ async def test_a_request_is_what_aiohttp_would_send(
 async def test_nobody_adds_a_header_by_a_line_break(
     transport: HttpTransport, tls: Tls, headers: dict[str, str]
 ) -> None:
-    """A request with a line break in a name or value of a header is not sent."""
+    """A request with a line break in a header's name or value is not sent."""
     async with served(tls, WELL["plain"]) as vendor:
         for _ in range(2):
             with pytest.raises(TransportError) as caught:
@@ -344,7 +344,7 @@ PIECES = st.sampled_from([
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces=st.lists(PIECES, max_size=8), closes=st.booleans())
 async def test_the_status_is_what_aiohttp_reads(pieces: list[bytes], closes: bool) -> None:  # noqa: FBT001 - drawn
-    """Whatever bytes come, aiohttp's client reads no other status than the gateway does."""
+    """For any bytes, aiohttp's client and the gateway read the same status."""
     said = once(b"HTTP/1.1 200 OK\r\n" * closes + b"".join(pieces), closes=True)
     async with server(said) as vendor:
         transport = HttpTransport(timeout=5, connections=1)

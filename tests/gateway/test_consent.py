@@ -1,4 +1,4 @@
-"""The memory of consent: who is meant, what counts, for how long."""
+"""The consent store: users, categories and retention."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ DAY = 86400.0
 
 
 def event(day: float = 0, **fields: Any) -> Event:
-    """Return an event that came so many days after the first."""
+    """Return an event that arrives so many days after the first."""
     return Event(type="track", received_at=AT + timedelta(days=day), **fields)
 
 
@@ -33,19 +33,19 @@ async def spool(tmp_path: Path) -> AsyncIterator[SqliteSpool]:
 
 
 class Hears:
-    """A memory that is told one event at a time."""
+    """A consent store that gets one event at a time."""
 
     def __init__(self, spool: SqliteSpool, **config: Any) -> None:
         self.consents = ConsentMemory(spool, ConsentConfig(**({"retention": 30 * DAY} | config)))
 
     async def __call__(self, told: Event, source: str = "shop") -> dict[str, bool]:
-        """Return what is known of the event's user afterwards."""
+        """Return the recorded consent of the event's user after the event."""
         found = await self.consents.update(source, [told], asked=True)
         return dict(found.get(0, {}))
 
 
 async def test_the_last_word_on_each_category_counts(spool: SqliteSpool) -> None:
-    """A category that is not mentioned stays as it was; a withdrawal counts at once."""
+    """The latest value of each category holds, and other categories stay unchanged."""
     hear = Hears(spool)
     await hear(event(0, user_id="u", consent={"ads": True, "mail": True}))
     assert await hear(event(1, user_id="u", consent={"ads": False})) == {"ads": False, "mail": True}
@@ -55,7 +55,7 @@ async def test_the_last_word_on_each_category_counts(spool: SqliteSpool) -> None
 
 
 async def test_invented_categories_do_not_add_up(spool: SqliteSpool) -> None:
-    """Of a user's many categories the newest are remembered, in memory and on the disk."""
+    """Only a user's newest categories are kept, in memory and on disk."""
     hear = Hears(spool)
     for day in range(3):
         told = {f"c{day}-{n}": True for n in range(CATEGORIES)}
@@ -68,14 +68,14 @@ async def test_invented_categories_do_not_add_up(spool: SqliteSpool) -> None:
 
 
 async def test_it_survives_a_restart(spool: SqliteSpool) -> None:
-    """Another process, with nothing in memory, knows the same."""
+    """Recorded consent survives a restart."""
     await Hears(spool)(event(0, user_id="u", consent={"ads": True}))
     again = Hears(spool)
     assert await again(event(1, user_id="u", consent={"mail": True})) == {"ads": True, "mail": True}
 
 
 async def test_users_are_known_by_both_their_ids(spool: SqliteSpool) -> None:
-    """What was said before a login holds after it, and a later withdrawal under either id."""
+    """Consent from before a login holds after it; a withdrawal under either id holds for both."""
     hear = Hears(spool)
     await hear(event(0, anonymous_id="a", consent={"ads": True}))
     assert await hear(event(1, anonymous_id="a", user_id="u")) == {"ads": True}
@@ -86,7 +86,7 @@ async def test_users_are_known_by_both_their_ids(spool: SqliteSpool) -> None:
 
 
 async def test_it_is_forgotten_after_its_time(spool: SqliteSpool) -> None:
-    """Each category is remembered from its own last word on, in memory too."""
+    """Each category expires after its own last change, in memory too."""
     hear = Hears(spool)
     await hear(event(0, user_id="u", consent={"ads": True}))
     await hear(event(20, user_id="u", consent={"mail": True}))
@@ -95,7 +95,7 @@ async def test_it_is_forgotten_after_its_time(spool: SqliteSpool) -> None:
 
 
 async def test_sources_share_it_only_where_they_are_told_to(spool: SqliteSpool) -> None:
-    """An id of one source may be somebody else in another."""
+    """Sources share recorded consent only if the configuration says so."""
     apart, shared = Hears(spool), Hears(spool, across_sources=True)
     for hear, expected in ((apart, {}), (shared, {"ads": True})):
         await hear(event(0, user_id="u", consent={"ads": True}), "shop")
@@ -105,7 +105,7 @@ async def test_sources_share_it_only_where_they_are_told_to(spool: SqliteSpool) 
 async def test_memory_is_bounded_and_the_store_knows_the_rest(
     spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many users there are, only the last ones are in memory."""
+    """Memory holds only the last users; older ones are read from the spool."""
     monkeypatch.setattr(consent, "NEAR", 5)
     hear = Hears(spool)
     for number in range(20):
@@ -117,7 +117,7 @@ async def test_memory_is_bounded_and_the_store_knows_the_rest(
 async def test_one_request_may_be_about_more_users_than_are_kept_in_memory(
     spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is known of a batch's first users still counts when the last have been looked up."""
+    """A batch with more users than memory holds gets the consent of all of them."""
     monkeypatch.setattr(consent, "NEAR", 5)
     memory = Hears(spool).consents
     batch = [event(0, user_id=f"u{n}", consent={"ads": True}) for n in range(20)]
@@ -128,7 +128,7 @@ async def test_one_request_may_be_about_more_users_than_are_kept_in_memory(
 
 
 async def test_nobody_is_looked_up_where_nobody_asks(spool: SqliteSpool) -> None:
-    """What is said is noted all the same, for a route that asks later."""
+    """Consent is recorded, but not looked up, if no route asks for it."""
     hear = Hears(spool)
     told = [event(0, user_id="u", consent={"ads": True})]
     assert await hear.consents.update("shop", told, asked=False) == {}

@@ -1,4 +1,4 @@
-"""What browsers are told: preflights, answers, and origins that nobody named."""
+"""CORS: preflights, response headers, and origins that are not allowed."""
 
 import pytest
 from multidict import CIMultiDict
@@ -16,12 +16,12 @@ ASKS = {"origin": SHOP, "access-control-request-method": "POST"}
 
 
 def cors(origins: Origins) -> Cors:
-    """Return what a source with *origins* tells."""
+    """Return the CORS rules of a source with *origins*."""
     return Cors(origins, {"content-type", "authorization"}, {"x-gateway-request-id"})
 
 
 def test_a_preflight_from_a_named_origin() -> None:
-    """A named origin may send the vendor's headers with credentials, and is asked again later."""
+    """An allowed origin may send the vendor's headers and credentials, for a limited time."""
     leave = cors([SHOP]).preflight(ASKS, {"POST"})
     assert leave is not None
     assert (leave.status, leave.body) == (204, b"")
@@ -36,7 +36,7 @@ def test_a_preflight_from_a_named_origin() -> None:
 
 
 def test_a_preflight_where_every_origin_may() -> None:
-    """Every origin is let in as every origin, which browsers never combine with credentials."""
+    """With ``"*"`` the response allows ``*``, and never credentials."""
     leave = cors("*").preflight(ASKS, {"POST", "GET"})
     assert leave is not None
     assert leave.headers["access-control-allow-origin"] == "*"
@@ -50,7 +50,7 @@ def test_a_preflight_where_every_origin_may() -> None:
      "https://shop.example.evil.example", "https://SHOP.example"],
 )  # fmt: skip
 def test_a_preflight_from_another_origin(origin: str) -> None:
-    """An origin that is not named, letter by letter, is told so and gets no leave."""
+    """An origin that differs in one letter is refused with 403 and no CORS header."""
     leave = cors([SHOP]).preflight({**ASKS, "origin": origin}, {"POST"})
     assert leave is not None
     assert leave.status == 403
@@ -59,7 +59,7 @@ def test_a_preflight_from_another_origin(origin: str) -> None:
 
 
 def test_no_header_is_reflected() -> None:
-    """What a page asks for does not change what it may send."""
+    """Requested headers and methods do not change the allowed ones."""
     asks = {
         **ASKS,
         "access-control-request-headers": "x-evil",
@@ -75,19 +75,19 @@ def test_no_header_is_reflected() -> None:
     "headers", [{}, {"origin": SHOP}, {"access-control-request-method": "GET"}]
 )
 def test_other_options_are_no_preflights(headers: dict[str, str]) -> None:
-    """OPTIONS without an origin or a method that is asked for is the vendor's to answer."""
+    """OPTIONS without an origin or a requested method is not a preflight."""
     assert cors("*").preflight(headers, {"POST"}) is None
 
 
 def test_a_source_without_origins_knows_no_preflights() -> None:
-    """Where no origin is let in, nothing is said to browsers at all."""
+    """A source with no allowed origin sends no CORS headers."""
     closed = cors(())
     assert closed.preflight(ASKS, {"POST"}) is None
     assert closed.with_headers({"content-type": "x"}, SHOP) == {"content-type": "x"}
 
 
 def test_answers_are_marked() -> None:
-    """An answer says whose pages may read it, and which headers; caches keep origins apart."""
+    """A response names the allowed origin and exposed headers, and varies by origin."""
     named, every = cors([SHOP]), cors("*")
     assert named.with_headers({"content-type": "x"}, SHOP) == {
         "content-type": "x",
@@ -108,7 +108,7 @@ def test_answers_are_marked() -> None:
 
 
 def test_a_vendor_tells_browsers_nothing_through_us() -> None:
-    """An answer that is passed on does not open the gateway to origins that nobody named."""
+    """CORS headers of a relayed response are removed."""
     vendors = {"access-control-allow-origin": "*", "access-control-allow-credentials": "true"}
     assert cors([SHOP]).with_headers(vendors, "https://evil.example") == {"vary": "origin"}
 
@@ -121,7 +121,7 @@ def test_a_vendor_tells_browsers_nothing_through_us() -> None:
     ],
 )
 def test_vendors_with_clients_in_browsers_are_open(source: Source, headers: str) -> None:
-    """A vendor whose clients run in browsers takes any origin unless the source has its own."""
+    """A vendor with browser clients allows any origin, unless the source lists origins."""
     leave = source.cors.preflight(ASKS, {"POST"})
     assert leave is not None
     assert leave.headers["access-control-allow-origin"] == "*"
@@ -142,7 +142,7 @@ def test_vendors_with_clients_in_browsers_are_open(source: Source, headers: str)
 def test_vendors_of_backends_are_closed(
     source: type[ChrtsInput | GrowlyticsInput | QuarticInput], key: str
 ) -> None:
-    """Other vendors take no page's call until the source names origins; then their key may come."""
+    """Other vendors allow no origin by default; with origins, their key header is allowed."""
     assert Source("x", source(), None).cors.preflight(ASKS, {"POST"}) is None
     leave = Source("x", source(), None, origins=[SHOP]).cors.preflight(ASKS, {"POST"})
     assert leave is not None
@@ -150,7 +150,7 @@ def test_vendors_of_backends_are_closed(
 
 
 def test_the_vendors_own_headers_are_exposed() -> None:
-    """Scripts may read the request's id, when to try again, and what the vendor adds."""
+    """Scripts may read the request id, Retry-After and the vendor's own headers."""
     marked = Source("t", TracardiInput(), None).cors.with_headers({}, SHOP)
     exposed = marked["access-control-expose-headers"]
     assert exposed == "retry-after, x-gateway-request-id, x-process-time"

@@ -1,4 +1,4 @@
-"""The parts of a worker that decide when and in what order."""
+"""The parts of a worker that decide when attempts are made, and in which order."""
 
 from datetime import UTC, datetime
 from itertools import count
@@ -37,14 +37,14 @@ def job(index: int, user: str = "u") -> Job:
 
 
 def fail(breaker: CircuitBreaker, user: str, cause: str = "server", **said: Any) -> float:
-    """Let an event of *user* fail, for the first time unless *number* says otherwise."""
+    """Record a failure of an event of *user*, its first unless *number* says otherwise."""
     number = said.pop("number", next(NUMBERS))
     given = {"reason": "no", "after": None, "now": 0.0, "isolated_before": False, **said}
     return breaker.record_failure(DeliveryRef(number, 0), user, cause=cause, **given)
 
 
 def attempt_at(breaker: CircuitBreaker, now: float) -> bool:
-    """Begin an attempt if the breaker lets one through; tell whether it does."""
+    """Begin an attempt if the breaker allows one, and return whether it does."""
     if breaker.wait_time(now):
         return False
     breaker.begin_attempt()
@@ -52,12 +52,12 @@ def attempt_at(breaker: CircuitBreaker, now: float) -> bool:
 
 
 def state(breaker: CircuitBreaker) -> str:
-    """Return the breaker's state, which the calls between two looks change."""
+    """Return the breaker's state, read anew."""
     return breaker.state
 
 
 def test_the_circuit_opens_after_failures_of_several_users_and_one_probe_closes_it() -> None:
-    """Failures of different users' events in a row open the circuit; one attempt decides."""
+    """Failures of several users in a row open the circuit, and one successful probe closes it."""
     breaker = CircuitBreaker(low=1, high=60)
     for user in range(THRESHOLD - 1):
         fail(breaker, f"u{user}")
@@ -75,7 +75,7 @@ def test_the_circuit_opens_after_failures_of_several_users_and_one_probe_closes_
 
 @pytest.mark.parametrize("cause", ["server", "timeout", "reset", "protocol", "credential"])
 def test_one_users_events_open_no_circuit(cause: str) -> None:
-    """However often the events of one user fail, and whatever they are answered, others go on."""
+    """Failures of a single user's events never open the circuit, whatever their cause."""
     breaker = CircuitBreaker(low=1, high=60)
     for _ in range(100):
         fail(breaker, "u", cause)
@@ -84,7 +84,7 @@ def test_one_users_events_open_no_circuit(cause: str) -> None:
 
 @pytest.mark.parametrize("cause", ["server", "timeout", "credential"])
 def test_while_the_vendor_takes_events_no_circuit_opens(cause: str) -> None:
-    """Where an event was taken a moment ago, any number of users who fail open no circuit."""
+    """Failures do not open the circuit shortly after a success."""
     breaker = CircuitBreaker(low=1, high=60)
     breaker.record_success(100.0)
     for user in range(1000):
@@ -95,7 +95,7 @@ def test_while_the_vendor_takes_events_no_circuit_opens(cause: str) -> None:
 
 
 def test_events_of_nobody_are_different_users() -> None:
-    """Events that name no user speak of the vendor as those of different users do."""
+    """Events without a user count as events of different users."""
     breaker = CircuitBreaker(low=1, high=60)
     for _ in range(THRESHOLD):
         fail(breaker, "")
@@ -103,7 +103,7 @@ def test_events_of_nobody_are_different_users() -> None:
 
 
 def test_a_destination_that_cannot_be_reached_is_in_trouble_whoevers_events_fail() -> None:
-    """A refused connection never depends on the event."""
+    """Connect failures open the circuit even if they are all of one event."""
     breaker = CircuitBreaker(low=1, high=60)
     for _ in range(THRESHOLD):
         fail(breaker, "u", "connect", number=1)
@@ -111,7 +111,7 @@ def test_a_destination_that_cannot_be_reached_is_in_trouble_whoevers_events_fail
 
 
 def test_an_event_that_fails_while_others_are_taken_says_nothing_of_the_vendor() -> None:
-    """Events that were isolated once never open the circuit again, at night or ever."""
+    """Failures of an isolated event never open the circuit again."""
     breaker = CircuitBreaker(low=1, high=60)
     bad = range(-THRESHOLD, 0)
     for number in bad:
@@ -132,7 +132,7 @@ def test_an_event_that_fails_while_others_are_taken_says_nothing_of_the_vendor()
 def test_an_event_counts_as_isolated_as_far_as_others_were_taken(
     bad: int, good: int, counts: float
 ) -> None:
-    """In full where nine of ten others were taken since it failed before, less where fewer were."""
+    """A failure counts as isolated by the share of successes since the event's last failure."""
     breaker = CircuitBreaker(low=1, high=60)
     fail(breaker, "u", number=-1)
     for _ in range(10):
@@ -145,7 +145,7 @@ def test_an_event_counts_as_isolated_as_far_as_others_were_taken(
 
 @pytest.mark.parametrize(("bad", "good"), [(1, 3), (1, 1), (6, 1)])
 def test_an_event_ends_although_as_many_others_fail_anew(bad: int, good: int) -> None:
-    """Whoever sends bad events without end makes none of them be tried without end."""
+    """A failing event ends after bounded attempts, even if many other events fail."""
     breaker = CircuitBreaker(low=1, high=60)
     counted = [fail(breaker, "u", number=-1)]
     while sum(counted) + 1 < MAX_ISOLATED_ATTEMPTS:
@@ -159,13 +159,13 @@ def test_an_event_ends_although_as_many_others_fail_anew(bad: int, good: int) ->
 
 
 def test_in_an_outage_no_event_is_isolated() -> None:
-    """Where the vendor takes nothing, an event that fails again and again is not to blame."""
+    """While the vendor accepts nothing, no event counts as isolated."""
     breaker = CircuitBreaker(low=1, high=60)
     assert not any(fail(breaker, "u", number=-1) for _ in range(100))
 
 
 def test_a_probe_that_meets_a_limit_is_followed_by_another() -> None:
-    """A probe that is answered 429 decides nothing: the next one goes once it may."""
+    """A probe that gets 429 leaves the circuit open, and the next probe waits for Retry-After."""
     breaker = CircuitBreaker(low=1, high=60)
     for user in range(THRESHOLD):
         fail(breaker, f"u{user}")
@@ -179,14 +179,14 @@ def test_a_probe_that_meets_a_limit_is_followed_by_another() -> None:
 
 
 def test_waits_double_up_to_the_longest_and_are_drawn_at_random() -> None:
-    """A first wait is short however long the longest may be, and no two are alike."""
+    """Waits double up to the maximum, and each is drawn at random."""
     for attempts, bound in ((1, 0.5), (2, 1.0), (3, 2.0), (50, 8.0), (5000, 8.0)):
         waits = [backoff(attempts, 0.5, 8.0) for _ in range(200)]
         assert min(waits) < bound / 2 < max(waits) <= bound
 
 
 def test_an_isolated_probe_does_not_lengthen_the_wait() -> None:
-    """An event that is known to be disliked may probe, and says nothing if it fails."""
+    """A failed probe with an isolated event does not lengthen the wait."""
     breaker = CircuitBreaker(low=1, high=60)
     for user in range(THRESHOLD):
         fail(breaker, f"u{user}")
@@ -197,7 +197,7 @@ def test_an_isolated_probe_does_not_lengthen_the_wait() -> None:
 
 
 def test_an_outage_may_last_for_any_number_of_probes() -> None:
-    """After thousands of failed probes the wait is still the longest one, and no error."""
+    """After thousands of failed probes the wait stays at its maximum, without an overflow."""
     breaker, now = CircuitBreaker(low=1, high=8), 0.0
     for number in range(5000):
         assert attempt_at(breaker, now)
@@ -208,7 +208,7 @@ def test_an_outage_may_last_for_any_number_of_probes() -> None:
 
 
 def test_a_failed_probe_opens_the_circuit_for_longer() -> None:
-    """Each failed probe doubles the wait before the next, up to the bound."""
+    """Each failed probe doubles the wait before the next, up to the maximum."""
     breaker = CircuitBreaker(low=1, high=600)
     now = 0.0
     for _ in range(THRESHOLD):
@@ -222,7 +222,7 @@ def test_a_failed_probe_opens_the_circuit_for_longer() -> None:
 
 
 def test_one_success_forgets_the_failures_before() -> None:
-    """Only failures in a row open the circuit."""
+    """A success resets the count of failures."""
     breaker = CircuitBreaker(low=1, high=60)
     for _ in range(3 * THRESHOLD):
         fail(breaker, "", "timeout")
@@ -231,7 +231,7 @@ def test_one_success_forgets_the_failures_before() -> None:
 
 
 def test_a_key_that_is_refused_to_several_users_opens_the_circuit() -> None:
-    """A refused key opens the circuit once the events of a few users met it."""
+    """A rejected key opens the circuit after failures of a few users."""
     breaker = CircuitBreaker(low=1, high=60)
     for user in range(KEY_THRESHOLD - 1):
         fail(breaker, f"u{user}", "credential")
@@ -241,7 +241,7 @@ def test_a_key_that_is_refused_to_several_users_opens_the_circuit() -> None:
 
 
 def test_a_vendors_limit_is_honoured_to_the_second() -> None:
-    """Retry-After of a 429 holds every attempt back, and opens no circuit."""
+    """Retry-After of a 429 pauses all attempts for exactly that time, and opens no circuit."""
     breaker = CircuitBreaker(low=1, high=60)
     fail(breaker, "u", "limit", after=7.0, now=100.0)
     fail(breaker, "v", "limit", after=7.0, now=100.0)
@@ -253,7 +253,7 @@ def test_a_vendors_limit_is_honoured_to_the_second() -> None:
 
 
 def test_a_limit_that_meets_one_user_alone_holds_others_for_seconds() -> None:
-    """A 429 that only one user's events are answered does not pause all others for an hour."""
+    """A 429 that only one event gets pauses other events for a short time only."""
     breaker = CircuitBreaker(low=1, high=60)
     for _ in range(5):
         fail(breaker, "u", "limit", after=3600.0, number=1)
@@ -261,7 +261,7 @@ def test_a_limit_that_meets_one_user_alone_holds_others_for_seconds() -> None:
 
 
 def test_a_rate_is_kept_after_its_burst() -> None:
-    """A burst goes at once, then attempts are spaced by the rate."""
+    """A burst goes at once; further attempts are spaced by the rate."""
     limiter = RateLimiter(rate=10, burst=3)
     assert [limiter.wait_time(50.0) for _ in range(3)] == [0, 0, 0]
     assert limiter.wait_time(50.0) == pytest.approx(0.1)
@@ -270,7 +270,7 @@ def test_a_rate_is_kept_after_its_burst() -> None:
 
 
 def test_a_probe_that_sent_nothing_leaves_the_question_open() -> None:
-    """An event that is declined says nothing about the destination, so the next one probes."""
+    """A cancelled probe, such as a declined event, allows another probe at once."""
     breaker = CircuitBreaker(low=1, high=60)
     for _ in range(THRESHOLD):
         fail(breaker, "", "connect")
@@ -281,7 +281,7 @@ def test_a_probe_that_sent_nothing_leaves_the_question_open() -> None:
 
 
 def queue_of(*jobs: Job, concurrency: int = 8) -> JobQueue:
-    """Return a queue that holds *jobs*."""
+    """Return a queue with *jobs*."""
     queue = JobQueue(concurrency, lambda: None)
     for one in jobs:
         queue.add(one)
@@ -289,14 +289,14 @@ def queue_of(*jobs: Job, concurrency: int = 8) -> JobQueue:
 
 
 def from_source(source: str, index: int, *attempts: Attempt) -> Job:
-    """Return a job of a source, of a user of its own."""
+    """Return a job of a source, with a user of its own."""
     entry = msgspec.structs.replace(ENTRY, source=source)
     event = Event(type="track", name="e", user_id=f"{source}{index}")
     return Job(DeliveryRef(1, index), entry, event, attempts=attempts)
 
 
 def test_sources_take_turns() -> None:
-    """A source with many jobs does not stand before one with few."""
+    """Jobs of all sources are taken in turns, however many one source has."""
     many = [from_source("many", n) for n in range(50)]
     queue = queue_of(*many, from_source("few", 0), from_source("few", 1))
     first = [
@@ -306,7 +306,7 @@ def test_sources_take_turns() -> None:
 
 
 def test_a_sources_room_is_there_again_once_its_jobs_are_over() -> None:
-    """What a source may have in memory is less by each job, until that is let go."""
+    """Each job in flight takes room from its source, and releases it at its end."""
     in_flight = queue_of().in_flight
     jobs = [from_source("shop", number) for number in range(10)]
     for taken, one in enumerate(jobs, 1):
@@ -320,7 +320,7 @@ def test_a_sources_room_is_there_again_once_its_jobs_are_over() -> None:
 
 
 def test_sources_share_what_may_be_in_memory() -> None:
-    """Each source has an equal part of the jobs and the bytes, and some jobs in any case."""
+    """Sources share jobs and bytes in memory equally, with a minimum of jobs for each."""
     in_flight = queue_of().in_flight
     in_flight.take(from_source("other", 0))
     assert in_flight.room("shop", 1) == WINDOW_JOBS // 2
@@ -337,7 +337,7 @@ def test_sources_share_what_may_be_in_memory() -> None:
 
 
 def test_what_the_spool_says_of_who_waits_is_taken_over() -> None:
-    """Blocked are users with something at rest; those that no retry will bring on are followed."""
+    """Users with waiting deliveries are blocked; those without a retry are returned."""
     queue = queue_of(job(0, "active"))
     queue.in_flight.restore(WaitingDelivery(DeliveryRef(5, 0), due=0, user="tried now"))
     retry = WaitingDelivery(DeliveryRef(7, 0), due=9, user="tried later")
@@ -350,7 +350,7 @@ def test_what_the_spool_says_of_who_waits_is_taken_over() -> None:
 
 
 def test_a_retry_in_flight_blocks_nobody_and_does_again_once_it_rests() -> None:
-    """What is brought from the spool lets its user's events queue up here, until it rests again."""
+    """A retry does not block its user while it is in flight, and blocks it once it waits again."""
     queue = queue_of()
     users, in_flight = queue.users, queue.in_flight
     tried = job(0)
@@ -366,7 +366,7 @@ def test_a_retry_in_flight_blocks_nobody_and_does_again_once_it_rests() -> None:
 
 
 def test_the_oldest_in_flight_is_the_first_of_the_log_whether_it_overtook_or_not() -> None:
-    """Of those in order and those ahead it is the one that the cursor waits for."""
+    """The oldest job in flight is the first in the log, in order or ahead of it."""
     in_flight = queue_of().in_flight
     assert in_flight.oldest() is None
     event = Event(type="track", name="e")
@@ -385,7 +385,7 @@ def test_the_oldest_in_flight_is_the_first_of_the_log_whether_it_overtook_or_not
 
 
 def test_isolated_events_take_a_part_of_the_attempts_only() -> None:
-    """Events that fail while others are taken hold up one attempt in four at most."""
+    """Isolated events use at most a quarter of the concurrent attempts."""
     isolated = Attempt(0, None, 10, "no answer", isolated=True)
     queue = queue_of(*(from_source("s", n, isolated) for n in range(20)), concurrency=8)
     taken = [job for _ in range(20) if (job := queue.pop()) is not None]
@@ -396,7 +396,7 @@ def test_isolated_events_take_a_part_of_the_attempts_only() -> None:
 
 
 def test_a_probe_is_rather_an_event_that_was_never_tried() -> None:
-    """While the circuit is open, new events show whether it was opened in vain."""
+    """A probe prefers new events to failed ones, and failed ones to isolated ones."""
     failed, isolated = Attempt(0, 500, 1, "no"), Attempt(0, 500, 1, "no", isolated=True)
     queue = queue_of(
         from_source("a", 0, isolated), from_source("a", 1, failed), from_source("b", 2)
@@ -406,7 +406,7 @@ def test_a_probe_is_rather_an_event_that_was_never_tried() -> None:
 
 
 def test_a_probe_is_rather_an_event_of_a_user_whose_events_were_taken() -> None:
-    """Whoever sends bad events by new users does not keep the probes to himself."""
+    """A probe prefers events of users whose events succeeded before."""
     known = msgspec.structs.replace(ENTRY, users=(1,))
     strange = msgspec.structs.replace(ENTRY, users=(2,))
     event = Event(type="track", name="e")
@@ -418,7 +418,7 @@ def test_a_probe_is_rather_an_event_of_a_user_whose_events_were_taken() -> None:
 
 
 def test_a_users_next_event_waits_for_the_one_before() -> None:
-    """One event of a user is on its way at a time, in order; others' go on."""
+    """A user's events are sent one at a time in order; other users' events do not wait."""
     users = UserOrder()
     first, second, third, other = job(0), job(1), job(2), job(3, "v")
     assert users.acquire(first)
@@ -432,21 +432,21 @@ def test_a_users_next_event_waits_for_the_one_before() -> None:
 
 
 def test_events_of_nobody_wait_for_nobody() -> None:
-    """An event that names no user goes at once."""
+    """An event without a user waits for no other event."""
     users = UserOrder()
     assert all(users.acquire(job(n, "")) for n in range(3))
     assert users.release("") is None
 
 
 def test_no_user_is_taken_for_nobody() -> None:
-    """Every user's number differs from nobody's, and so their events keep their order."""
+    """No user's hash equals the hash of an event without a user."""
     numbered = UserHash(b"secret")
     assert numbered("") == 0
     assert all(numbered(f"u{n}") >> 31 for n in range(100))
 
 
 def test_users_numbers_meet_by_chance_only() -> None:
-    """Keys that one secret gives the same number have different ones under another."""
+    """Users whose hashes collide under one secret differ under another."""
     numbered, other = UserHash(b"a"), UserHash(b"b")
     met: dict[int, str] = {}
     pairs = []
@@ -460,7 +460,7 @@ def test_users_numbers_meet_by_chance_only() -> None:
 
 
 def test_a_user_is_blocked_until_all_exceptions_are_settled() -> None:
-    """A user with deliveries that wait in the spool stays blocked until the last is settled."""
+    """A user with several waiting deliveries is blocked until the last one is settled."""
     users = UserOrder()
     users.load({"u": 1})
     users.block("u")
@@ -471,7 +471,7 @@ def test_a_user_is_blocked_until_all_exceptions_are_settled() -> None:
 
 
 def test_a_delivery_keeps_a_bounded_number_of_attempts() -> None:
-    """A vendor that is down for a week does not fill the memory with its answers."""
+    """A job keeps only its last attempts."""
     tried = job(0)
     for n in range(REMEMBERED_ATTEMPTS + 10):
         tried.tried(Attempt(float(n), 500, 0.1, "no"))
@@ -485,12 +485,12 @@ def test_a_delivery_keeps_a_bounded_number_of_attempts() -> None:
      ("Sat, 21 Nov 2026 00:00:00 GMT", 0)],
 )  # fmt: skip
 def test_retry_after_is_read_as_seconds_or_as_a_date(asked: str, seconds: float | None) -> None:
-    """Both forms of RFC 9110, section 10.2.3, are understood; anything else is ignored."""
+    """Retry-After is seconds or a date (RFC 9110, section 10.2.3); other values are ignored."""
     now = datetime(2026, 11, 22, tzinfo=UTC)
     assert retry_after({"retry-after": asked}, now) == seconds
 
 
 def test_a_reason_quotes_the_vendor() -> None:
-    """A refusal's reason carries the status and the start of what the vendor said."""
+    """The reason of a refusal has the status and the start of the response body."""
     verdict = verdict_by_status(Response(400, {}, b'{"message":"no did"}'))
     assert verdict.reason == 'HTTP 400: {"message":"no did"}'  # type: ignore[union-attr]  # it is refused

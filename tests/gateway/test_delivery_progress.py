@@ -1,4 +1,4 @@
-"""What a worker reports to the spool, and what it may believe of what the spool says."""
+"""What a worker reports to the spool, and which rows read from the spool are out of date."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,7 +43,7 @@ async def append(spool: SqliteSpool, count: int) -> None:
 
 
 async def test_the_cursor_waits_for_the_oldest_and_counts_what_is_ahead(spool: SqliteSpool) -> None:
-    """The cursor stands before the oldest entry in hand; finished ones beyond it are counted."""
+    """The cursor stays before the oldest open entry; completed ones after it are counted."""
     await append(spool, 4)
     tracker = ProgressTracker("crm", spool, spool.position)
     for seq in (1, 2, 3, 4):
@@ -61,7 +61,7 @@ async def test_the_cursor_waits_for_the_oldest_and_counts_what_is_ahead(spool: S
 
 
 async def test_a_part_of_an_entry_is_ahead_too(spool: SqliteSpool) -> None:
-    """Of an entry with several deliveries, those that are finished count as ahead."""
+    """Completed deliveries of an open entry count as ahead."""
     tracker = ProgressTracker("crm", spool, lambda: 0)
     tracker.open(1, 3)
     assert tracker.completed_ahead == 0
@@ -78,7 +78,7 @@ async def test_a_part_of_an_entry_is_ahead_too(spool: SqliteSpool) -> None:
 async def test_what_overtook_others_holds_the_cursor_while_it_is_in_flight(
     spool: SqliteSpool,
 ) -> None:
-    """Finished deliveries behind one that overtook others count as ahead until that is settled."""
+    """A delivery opened ahead of order holds the cursor until it is settled."""
     await append(spool, 3)
     tracker = ProgressTracker("crm", spool, spool.position)
     tracker.open_ahead(1)
@@ -95,7 +95,7 @@ async def test_what_overtook_others_holds_the_cursor_while_it_is_in_flight(
 async def test_what_ends_while_the_spool_is_read_is_not_believed_to_wait(
     spool: SqliteSpool,
 ) -> None:
-    """A row read from the spool is out of date if its delivery ended before it could be used."""
+    """A row is out of date if its delivery ended after the read began."""
     await append(spool, 2)
     tracker = ProgressTracker("crm", spool, lambda: 0)
     for seq in (1, 2):
@@ -115,7 +115,7 @@ async def test_what_ends_while_the_spool_is_read_is_not_believed_to_wait(
 async def test_what_arrived_is_no_dead_letter_though_the_spool_gave_it_up(
     spool: SqliteSpool,
 ) -> None:
-    """A delivery that ended well before the spool gave it up, unknown to it, is claimed back."""
+    """A delivered event that the spool evicted in the meantime is claimed back."""
     taken: list[Evicted] = []
     spool.subscribe(lambda notice: taken.append(notice) if isinstance(notice, Evicted) else None)
     await append(spool, 2)
@@ -135,7 +135,7 @@ async def test_what_arrived_is_no_dead_letter_though_the_spool_gave_it_up(
 async def test_what_ends_while_a_report_is_on_its_way_is_reported_next(
     spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A delivery that ends while the spool writes is recorded too, though nothing comes after."""
+    """A delivery that ends during a report is recorded by the next report."""
     await append(spool, 2)
     tracker = ProgressTracker("crm", spool, lambda: 0)
     settles, goes_on = spool.settle, asyncio.Event()
@@ -158,7 +158,7 @@ async def test_what_ends_while_a_report_is_on_its_way_is_reported_next(
 
 @pytest.mark.parametrize("what", ["waiting", "completed", "dead_lettered"])
 async def test_a_flush_records_whatever_there_is(spool: SqliteSpool, what: str) -> None:
-    """An exception of any kind alone is recorded, though the cursor does not move."""
+    """A flush records a waiting, completed or dead delivery although the cursor does not move."""
     await append(spool, 2)
     tracker = ProgressTracker("crm", spool, lambda: 0)
     mark = DeliveryRef(1, 0)
@@ -176,7 +176,7 @@ async def test_a_flush_records_whatever_there_is(spool: SqliteSpool, what: str) 
 
 
 async def test_a_dead_letter_is_reported_once(spool: SqliteSpool) -> None:
-    """What is recorded is not reported again by the next flush."""
+    """A recorded dead letter is not reported again by the next flush."""
     await append(spool, 1)
     tracker = ProgressTracker("crm", spool, spool.position)
     tracker.dead_lettered(FailedDelivery(DeliveryRef(1, 0), "refused", "no", at=0))
@@ -188,7 +188,7 @@ async def test_a_dead_letter_is_reported_once(spool: SqliteSpool) -> None:
 
 
 def test_a_pause_that_was_asked_for_outlasts_a_success() -> None:
-    """An answer to an earlier attempt does not shorten what a 429 asked for."""
+    """A success of an earlier attempt does not shorten the pause of a 429."""
     breaker = CircuitBreaker(low=1, high=60)
     for user in ("u", "v"):
         breaker.record_failure(
@@ -206,7 +206,7 @@ async def missing(spool: SqliteSpool) -> int:
 
 
 async def test_what_the_cursor_has_not_passed_is_not_counted(spool: SqliteSpool) -> None:
-    """A delivery that overtook others holds the cursor back, and the counts with it."""
+    """Deliveries after the cursor are not counted as finished until the cursor passes them."""
     await append(spool, 4)
     tracker = ProgressTracker("crm", spool, spool.position)
     tracker.open_ahead(1)
@@ -236,7 +236,7 @@ async def test_what_the_cursor_has_not_passed_is_not_counted(spool: SqliteSpool)
 async def test_what_the_spool_took_and_arrived_is_counted_with_its_claim(
     spool: SqliteSpool, overflow: Literal["dead_letter", "drop"]
 ) -> None:
-    """However far back an entry in flight holds the cursor, and whatever the policy; once."""
+    """A delivered event that was evicted counts once, under each overflow policy."""
     await spool.register({"crm": BacklogLimit(2, overflow)})
     notices: asyncio.Queue[SpoolNotice] = asyncio.Queue()
     spool.subscribe(notices.put_nowait)
@@ -271,7 +271,7 @@ async def test_what_the_spool_took_and_arrived_is_counted_with_its_claim(
 async def test_a_report_that_the_taking_overtakes_is_made_anew_with_its_claims(
     spool: SqliteSpool,
 ) -> None:
-    """What is delivered is not counted before it is claimed: no crash comes between the two."""
+    """A delivery that was evicted during its report is counted only with its claim."""
     await spool.register({"crm": BacklogLimit(1, "dead_letter")})
     tracker = ProgressTracker("crm", spool, lambda: 1)
 
@@ -300,7 +300,7 @@ async def test_a_report_that_the_taking_overtakes_is_made_anew_with_its_claims(
 
 
 async def test_what_the_spool_takes_while_it_is_read_has_moved(spool: SqliteSpool) -> None:
-    """A row read from the spool is out of date if the spool gave its delivery up since."""
+    """A row is out of date if the spool evicted its delivery since the read began."""
     tracker = ProgressTracker("crm", spool, lambda: 0)
     with tracker.watch_moves() as moved:
         tracker.on_evicted(0, [DeliveryRef(1, 0)])
@@ -309,7 +309,7 @@ async def test_what_the_spool_takes_while_it_is_read_has_moved(spool: SqliteSpoo
 
 
 async def test_what_is_read_again_later_holds_the_cursor_like_the_rest(spool: SqliteSpool) -> None:
-    """An entry that is opened after later ones, since it could not be read, is not passed."""
+    """The cursor does not pass an entry that is opened after later ones."""
     await append(spool, 5)
     tracker = ProgressTracker("crm", spool, spool.position)
     tracker.open(4, 1)

@@ -1,4 +1,4 @@
-"""In which words it is told how a delivery stands."""
+"""The words that describe the state of a delivery."""
 
 import pytest
 
@@ -23,12 +23,12 @@ TURN = "it is pending in the spool"
 
 
 def tried(outcome: Outcome) -> AttemptRecord:
-    """Return a try that ended so."""
+    """Return an attempt with this outcome."""
     return AttemptRecord("r1-0", "r1", 0.0, "shop", "crm", "chrts", "Viewed", outcome)
 
 
 def standing(later: WaitingDelivery | None) -> DeliveryState:
-    """Return how a delivery stands that waits."""
+    """Return the pending state of a delivery that waits."""
     found = delivery_states(PendingRequest(SENT, {("crm", 0): later}))
     return next(one for one in found if (one.destination, one.event) == ("crm", "r1-0"))
 
@@ -54,13 +54,13 @@ NEXT = WaitingDelivery(DeliveryRef(1, 0), 1_700_000_000.0)
 def test_a_delivery_is_told_by_its_last_try_and_the_spool(
     tries: tuple[Outcome, ...], stands: DeliveryState | None, words: str
 ) -> None:
-    """What the spool has decides where the last try leaves it open."""
+    """The last attempt decides the words; if it leaves them open, the spool's state does."""
     end = DeliveryStatus("crm", "", [tried(one) for one in tries], None, stands)
     assert end.words(traced=True) == words
 
 
 def test_what_was_not_chosen_or_cannot_be_asked_is_not_guessed() -> None:
-    """Without a trace only what goes wrong is known; without the spool not even what waits."""
+    """Without a trace or without the spool, the words say what is unknown."""
     end = DeliveryStatus("crm", "", (), None)
     assert end.words(traced=False) == FINISHED_NOT_SAMPLED
     assert end.words(traced=False, asked=False) == NOT_SAMPLED
@@ -72,7 +72,7 @@ def test_what_was_not_chosen_or_cannot_be_asked_is_not_guessed() -> None:
 
 
 def test_what_is_in_the_log_is_told_whether_it_is_owed_or_not() -> None:
-    """Each target of a request stands somehow as long as the log has the request."""
+    """Each target of a logged request has a state, pending or not."""
     found = list(delivery_states(PendingRequest(SENT, {("crm", 1): NEXT})))
     assert [(one.event, one.destination, one.pending) for one in found] == [
         ("r1-0", "crm", False), ("r1-1", "crm", True), ("r1-0", "mail", False),

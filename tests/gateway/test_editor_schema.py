@@ -1,4 +1,4 @@
-"""The JSON Schema of configuration files: it takes what the gateway takes, and finds mistakes."""
+"""The JSON Schema of configuration files agrees with the loader."""
 
 import json
 import tomllib
@@ -63,12 +63,12 @@ private = [{ drop = ["traits.birthday"] }]
 
 
 def complaints(text: str) -> list[str]:
-    """Return what the schema says of a file."""
+    """Return the schema's errors about a file."""
     return [error.message for error in VALIDATOR.iter_errors(tomllib.loads(text))]
 
 
 def test_it_is_a_schema() -> None:
-    """It is JSON Schema of the draft that it names, and every reference in it leads somewhere."""
+    """The schema is valid JSON Schema draft 7, and every reference resolves."""
     jsonschema_rs.meta.validate(SCHEMA)
     assert SCHEMA["$schema"] == "http://json-schema.org/draft-07/schema#"
     referred = {part.split('"')[0] for part in json.dumps(SCHEMA).split("#/definitions/")[1:]}
@@ -77,12 +77,12 @@ def test_it_is_a_schema() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_files_that_come_along_fit(path: Path) -> None:
-    """Every file in config/ fits, references to the environment and to files included."""
+    """Every file in config/ is valid, with its references to the environment and files."""
     assert complaints(path.read_text()) == []
 
 
 def test_what_may_be_written_fits() -> None:
-    """Quantities, shares, step lists, lent credentials and references all fit."""
+    """Quantities, shares, step lists, client keys and references are valid."""
     assert complaints(WHOLE) == []
 
 
@@ -109,14 +109,14 @@ def test_what_may_be_written_fits() -> None:
     ],
 )
 def test_typical_mistakes_are_found(written: str, mistake: str, said: str) -> None:
-    """What the gateway refuses for its form, an editor underlines already."""
+    """The schema finds typical mistakes of form that the gateway rejects."""
     assert written in WHOLE
     found = complaints(WHOLE.replace(written, mistake))
     assert any(said in sentence for sentence in found), found
 
 
 def test_every_key_is_explained() -> None:
-    """Hovering over a key shows its sentence from the reference, a vendor's own keys included."""
+    """Every key, also a vendor's own, has a description."""
     shown: list[tuple[dict[str, Any], type]] = []
     for name, model in TABLES.items():
         part = SCHEMA["properties"][name]
@@ -133,7 +133,7 @@ def test_every_key_is_explained() -> None:
 
 @pytest.mark.parametrize("value", ["10", "10s", "500ms", "1.5h", "10 s", "s", "-1s", "1w", "1e3"])
 def test_durations_are_those_that_the_gateway_takes(value: str, tmp_path: Path) -> None:
-    """The pattern of a duration fits what the gateway reads as one, and nothing else."""
+    """The schema accepts exactly the durations that the gateway reads."""
     text = WHOLE.replace("${DRAIN:-5s}", value).partition("[sources.shop]")[0]
     text = text.replace('include = ["more/*.toml"]', "")
     path = tmp_path / "gateway.toml"
@@ -145,7 +145,7 @@ def test_durations_are_those_that_the_gateway_takes(value: str, tmp_path: Path) 
 
 
 def test_the_file_beside_the_examples_is_the_present_one() -> None:
-    """What editors find in config/ is what `gateway schema` prints."""
+    """The schema file in config/ equals the output of `gateway schema`."""
     printed = CliRunner().invoke(main, ["schema"])
     assert printed.exit_code == 0
     assert json.loads(printed.output) == json.loads(json.dumps(SCHEMA))
@@ -154,7 +154,7 @@ def test_the_file_beside_the_examples_is_the_present_one() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_files_that_come_along_name_it(path: Path) -> None:
-    """Editors find the schema from the first line of every file in config/."""
+    """The first line of every file in config/ names the schema file."""
     first = path.read_text().splitlines()[0]
     assert first.startswith("#:schema ")
     assert (path.parent / first.removeprefix("#:schema ")).resolve() == COMMITTED

@@ -1,4 +1,4 @@
-"""Vendors whose paths hold values: read, written, answered, and tried by the kit."""
+"""Endpoints with values in their paths: matched, filled, and tested by the kit."""
 
 from pathlib import Path
 from typing import Any, TypedDict
@@ -20,7 +20,7 @@ from tests.example_plugins.acme.acme.output import AcmeOutput
 
 
 class Wave(TypedDict, total=False):
-    """The body of a wave, and the person of its path beside it."""
+    """The body of a wave, and the person from its path."""
 
     what: str
     who: str
@@ -41,14 +41,14 @@ ENDPOINTS = Endpoints({WAVE: TABLE})
 
 
 class WavingInput(AcmeInput):
-    """Reads the person from the path."""
+    """An input that reads the person from the path."""
 
     name = "waving"
     endpoints = ENDPOINTS
     unsupported = EndpointSet({"GET /v1/people/{who}", "GET /v1/people"})
 
     def decode(self, request: Request) -> Any:
-        """Return the body, and the person."""
+        """Return the body with the person."""
         body = super().decode(request)
         if type(body) is not dict:
             raise Rejected("$", "expected an object", Fault.TYPE, body)
@@ -56,13 +56,13 @@ class WavingInput(AcmeInput):
 
 
 class WavingOutput(AcmeOutput):
-    """Writes the person into the path."""
+    """An output that writes the person into the path."""
 
     name = "waving"
     endpoints = ENDPOINTS
 
     def select(self, event: Event) -> OutgoingCall | Declined:
-        """Take what has a name and a person."""
+        """Select events with a name and a person."""
         if event.name is None or event.user_id is None:
             return Declined("nobody waved")
         return super().select(event)
@@ -80,7 +80,7 @@ class WavingOutput(AcmeOutput):
 
 
 class TestWaving(VendorSuite):
-    """The kit finds the samples of an endpoint whose path holds a value."""
+    """The kit finds the samples of an endpoint with a value in its path."""
 
     samples = Path(__file__).parent / "endpoint_samples"
     input = WavingInput()
@@ -95,7 +95,7 @@ class TestWaving(VendorSuite):
 
 
 class TestWavingDelivery(DeliverySuite):
-    """And the running gateway delivers to such paths."""
+    """The running gateway delivers to a path with a value."""
 
     samples = TestWaving.samples
     input = TestWaving.input
@@ -103,7 +103,7 @@ class TestWavingDelivery(DeliverySuite):
 
 
 def test_an_endpoint_is_found_by_what_was_asked_for() -> None:
-    """A value is one step of a path that is not empty; the listing has the documented names."""
+    """A path value is one non-empty segment; the endpoint keeps its documented name."""
     assert list(ENDPOINTS) == [WAVE]
     assert len(ENDPOINTS) == 1
     assert ENDPOINTS["PUT /v1/people/7/waves"] is ENDPOINTS[WAVE] is TABLE
@@ -117,7 +117,7 @@ def test_an_endpoint_is_found_by_what_was_asked_for() -> None:
 
 
 def test_an_endpoint_without_values_goes_first() -> None:
-    """What is documented word for word is meant by those words."""
+    """A literal endpoint is matched before one with a path value."""
     plain = Table(Wave, [Row("what", "name")])
     both = Endpoints({WAVE: TABLE, "PUT /v1/people/all/waves": plain})
     assert both["PUT /v1/people/all/waves"] is plain
@@ -129,20 +129,20 @@ def test_an_endpoint_without_values_goes_first() -> None:
 
 
 def test_a_path_that_is_no_text_is_refused() -> None:
-    """Percent-encoded bytes that are not UTF-8 are the sender's fault."""
+    """A path with percent-encoded bytes that are not UTF-8 is rejected."""
     with pytest.raises(Rejected, match="UTF-8"):
         ENDPOINTS.told(Request(method="PUT", url="/v1/people/%ff/waves"))
 
 
 @pytest.mark.parametrize("value", ["", ".", ".."])
 def test_no_path_holds_dots_or_nothing(value: str) -> None:
-    """What a client would resolve away is not written into a path."""
+    """An empty value, ``.`` and ``..`` are not written into a path."""
     with pytest.raises(Unrenderable, match="who"):
         fill_path("https://acme.example/v1/people/{who}/waves", {"who": value})
 
 
 def test_another_method_is_told_from_another_path() -> None:
-    """405 where the path exists under another method, 404 where it does not."""
+    """A known path with another method gets 405; an unknown path gets 404."""
     source = Source("s", WavingInput(), None)
     assert source.allowed("/v1/people/7/waves") == {"PUT"}
     assert source.translates("PUT", "/v1/people/7/waves")
@@ -151,7 +151,7 @@ def test_another_method_is_told_from_another_path() -> None:
 
 
 def test_what_is_no_event_may_have_values_in_its_path() -> None:
-    """An endpoint that the gateway does not serve is known by any path like the documented one."""
+    """An unsupported endpoint with a path value matches any value."""
     source = Source("s", WavingInput(), None)
     for path in ("/v1/people/7", "/v1/people/{who}", "/v1/people"):
         assert source.rejection_for("GET", path).fault is Fault.UNSUPPORTED

@@ -1,4 +1,4 @@
-"""Names of events in routes that no event has are told when the configuration is checked."""
+"""Routes with event names that no event has draw warnings."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ names = [{names}]
 
 
 def checked(folder: Path, *names: str) -> str:
-    """Return what `gateway check` says of a route of *names*, on one line."""
+    """Return the output of `gateway check` for a route of *names*, on one line."""
     path = folder / "gateway.toml"
     path.write_text(CONFIG.format(names=", ".join(f'"{name}"' for name in names)))
     shown = CliRunner().invoke(main, ["check", "-c", str(path)])
@@ -59,7 +59,7 @@ def checked(folder: Path, *names: str) -> str:
     ],
 )
 def test_a_name_that_no_event_has_is_told(tmp_path: Path, name: str, neutral: str) -> None:
-    """A slip, and a vendor's word, get a warning that has the neutral name."""
+    """A misspelt name, or a vendor's name, draws a warning with the neutral name."""
     said = checked(tmp_path, name)
     assert f"'{name}' is" in said
     assert neutral in said.partition(f"'{name}' is")[2]
@@ -73,5 +73,5 @@ def test_a_name_that_no_event_has_is_told(tmp_path: Path, name: str, neutral: st
     ],
 )  # fmt: skip
 def test_a_name_of_somebodys_own_is_no_mistake(tmp_path: Path, name: str) -> None:
-    """Neutral names, patterns and names of the sender's own are taken without a word."""
+    """Neutral names, patterns and custom names draw no warning."""
     assert f"'{name}' is" not in checked(tmp_path, name)

@@ -1,4 +1,4 @@
-"""What becomes of one request, told without sending it."""
+"""Explaining a request without sending it."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -71,7 +71,7 @@ ORDER = {
 
 
 def explain(folder: Path, asked: ExplainRequest, config: str = CONFIG) -> Explanation:
-    """Return what *config* does with a request."""
+    """Return the explanation of a request under *config*."""
     path = folder / "gateway.toml"
     path.write_text(config)
     return Explainer(load(path, PLUGINS, {}), PLUGINS).explain(asked)
@@ -83,13 +83,13 @@ def order(**more: object) -> bytes:
 
 
 def route(told: Explanation, name: str) -> RouteExplanation:
-    """Return what a route says of the only event."""
+    """Return the outcome of a route for the only event."""
     (event,) = told.events
     return next(one for one in event.routes if one.decision.route == name)
 
 
 def test_every_route_says_why(tmp_path: Path) -> None:
-    """Each route's verdict is there with the part of its condition that decided."""
+    """Each route has its decision and the part of its condition that decided."""
     asked = ExplainRequest(order(order_price=5), path="/push", at=NOW)
     told = explain(tmp_path, asked)
     assert (told.source, told.vendor) == ("shop", "personaclick")
@@ -102,7 +102,7 @@ def test_every_route_says_why(tmp_path: Path) -> None:
 
 
 def test_steps_show_before_and_after(tmp_path: Path) -> None:
-    """Each step is there with the event as it found it and as it left it."""
+    """Each step has the event before and after it."""
     asked = ExplainRequest(order(), path="/push", at=NOW, consented={"advertising": True})
     large = route(explain(tmp_path, asked), "large")
     assert [step.word for step in large.steps] == ["consent", "hash", "set"]
@@ -114,7 +114,7 @@ def test_steps_show_before_and_after(tmp_path: Path) -> None:
 
 
 def test_the_requests_are_those_that_would_go_out(tmp_path: Path) -> None:
-    """Each delivery has its request, rendered or forwarded as it came, without credentials."""
+    """Each delivery has its request, rendered or forwarded, without credentials."""
     asked = ExplainRequest(
         order(segment="B"), path="/push", at=NOW, consented={"advertising": True}
     )
@@ -130,7 +130,7 @@ def test_the_requests_are_those_that_would_go_out(tmp_path: Path) -> None:
 
 
 def test_losses_are_told_per_delivery(tmp_path: Path) -> None:
-    """What the event knows and a request does not say is told; forwarded ones lose nothing."""
+    """Each delivery lists its lost fields, and a forwarded request loses none."""
     asked = ExplainRequest(order(), path="/push", at=NOW, consented={"advertising": True})
     told = explain(tmp_path, asked)
     losses = {one.destination: [x.path for x in one.losses] for one in told.events[0].deliveries}
@@ -141,7 +141,7 @@ def test_losses_are_told_per_delivery(tmp_path: Path) -> None:
 
 
 def test_what_a_filter_keeps_back_is_told(tmp_path: Path) -> None:
-    """A filter that lets an event go no further is the last step, with its reason."""
+    """A step that filters the event is the last step, with its reason."""
     large = route(explain(tmp_path, ExplainRequest(order(), path="/push", at=NOW)), "large")
     assert large.decision.taken
     assert large.decision.routed_to == ()
@@ -149,7 +149,7 @@ def test_what_a_filter_keeps_back_is_told(tmp_path: Path) -> None:
 
 
 def test_what_a_vendor_cannot_say_is_told(tmp_path: Path) -> None:
-    """An event that a vendor has no way to say, or cannot take, has a reason and no request."""
+    """A declined event has a reason and no request."""
     config = CONFIG.replace('to = ["crm", "same"]', 'to = ["ads"]')
     body = b'{"uid": "17", "previousId": "x"}'
     told = explain(tmp_path, ExplainRequest(body, "backend", "/customer/alias", at=NOW), config)
@@ -160,7 +160,7 @@ def test_what_a_vendor_cannot_say_is_told(tmp_path: Path) -> None:
 
 
 def test_a_dead_letter_is_foretold(tmp_path: Path) -> None:
-    """An event that lacks what a vendor insists on has the reason of its dead letter."""
+    """An event that cannot be rendered has the reason of its dead letter."""
     body = orjson.dumps({"uid": "17", "name": "n", "properties": {"long": "x" * 40_000}})
     crm = f'[destinations.crm]\nvendor = "chrts"\napi_key = "{CANARY}-2"'
     segment = f'[destinations.crm]\nvendor = "segment"\nwrite_key = "{CANARY}-2"'
@@ -173,7 +173,7 @@ def test_a_dead_letter_is_foretold(tmp_path: Path) -> None:
 
 
 def test_too_many_events_are_refused_as_they_would_be(tmp_path: Path) -> None:
-    """A request of more events than a source takes is refused here too, in the vendor's words."""
+    """A request with more events than ``max_events`` is rejected, as in ingest."""
     config = '[server]\nmax_events = 1\n[sources.shop]\nvendor = "segment"\nkeys = "any"\n'
     batch = {"batch": [{"type": "track", "userId": "u", "event": "E"}] * 2}
     asked = ExplainRequest(orjson.dumps(batch), path="/v1/batch", at=NOW, source="shop")
@@ -184,7 +184,7 @@ def test_too_many_events_are_refused_as_they_would_be(tmp_path: Path) -> None:
 
 
 def test_a_refusal_is_the_vendors_own(tmp_path: Path) -> None:
-    """A request that is refused has the reason, and the answer in its vendor's words."""
+    """A rejected request has a reason and the vendor's own response."""
     told = explain(tmp_path, ExplainRequest(b'{"shop_id": "the-shop"}', path="/push", at=NOW))
     assert told.refusal is not None
     assert told.refusal.reason == "event: required"
@@ -194,7 +194,7 @@ def test_a_refusal_is_the_vendors_own(tmp_path: Path) -> None:
 
 
 def test_a_tracking_plan_has_its_say(tmp_path: Path) -> None:
-    """What a plan leaves out is told, and neither routed nor sent."""
+    """Fields that a tracking plan drops are shown, and are not sent."""
     plan = (
         'keys = ["the-shop"]\non_violation = "drop-field"\n[sources.shop.schemas]\n'
         '"Order Completed" = { properties = { properties = { properties = { '
@@ -212,7 +212,7 @@ def test_a_tracking_plan_has_its_say(tmp_path: Path) -> None:
 
 
 def test_path_host_and_credential_decide_where_no_source_is_named(tmp_path: Path) -> None:
-    """Without a source the request goes through the doors, its credential included."""
+    """Without a named source, path, host and credential select it, as in ingest."""
     body = b'{"uid": "17", "name": "n"}'
     told = explain(tmp_path, ExplainRequest(body, path="/backend/event/track", at=NOW))
     assert told.source == "backend"
@@ -237,7 +237,7 @@ def test_path_host_and_credential_decide_where_no_source_is_named(tmp_path: Path
     ],
 )
 def test_what_is_no_event_says_so(tmp_path: Path, path: str, reason: str) -> None:
-    """A read, or a path that nobody knows, makes no events, and it is told who answers it."""
+    """A request that is no event has a reason: a read, an unknown path, or not served."""
     told = explain(tmp_path, ExplainRequest(b"", path=path, at=NOW))
     assert told.refusal is not None
     assert told.refusal.reason == reason
@@ -262,14 +262,14 @@ def test_what_is_no_event_says_so(tmp_path: Path, path: str, reason: str) -> Non
 def test_a_question_that_is_not_clear_is_asked_back(
     tmp_path: Path, asked: ExplainRequest, said: str
 ) -> None:
-    """Where source or endpoint cannot be told, the error says what to add."""
+    """An ambiguous or unknown source or endpoint is an error that says what to add."""
     with pytest.raises((ExplainRequestError, UnknownName)) as caught:
         explain(tmp_path, asked)
     assert said in str(caught.value)
 
 
 def test_consent_within_a_request_counts_as_it_does_when_it_is_sent(tmp_path: Path) -> None:
-    """What one event of a batch says of its user's consent holds for the batch's others."""
+    """Consent in one event of a batch counts for the user's other events in it."""
     config = CONFIG.replace('vendor = "personaclick"\nkeys', 'vendor = "segment"\nkeys')
     config = config.replace(" && event.traits.email.contains('@')", "")
     calls: Sequence[object] = [
@@ -293,7 +293,7 @@ def test_consent_within_a_request_counts_as_it_does_when_it_is_sent(tmp_path: Pa
 
 
 def test_differences_go_by_path() -> None:
-    """Values are compared path by path, and 1 is 1.0."""
+    """Values are compared path by path, and 1 equals 1.0."""
     assert diff_json({"a": [1, {"b": "1"}]}, {"a": [1.0, {"b": 1}], "c": {}}) == [
         Difference("a[1].b", "1", 1),
         Difference("c", MISSING, {}),
@@ -301,5 +301,5 @@ def test_differences_go_by_path() -> None:
 
 
 def test_true_is_not_one() -> None:
-    """JSON's true and 1 differ, though Python's are equal."""
+    """JSON's true and 1 differ, although they are equal in Python."""
     assert [change.path for change in diff_json(orjson.loads("[true]"), [1])] == ["[0]"]

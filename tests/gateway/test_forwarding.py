@@ -1,4 +1,4 @@
-"""Requests that go on as they came: with which headers, and for how long."""
+"""Forwarded requests: which headers they carry, and until which age they are forwarded."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -38,7 +38,7 @@ OWN = BODY.replace(b'"userId"', b'"context": {"ip": "8.8.8.8"}, "userId"')
 def test_what_is_stored_goes_on_but_for_credentials_and_wrong_labels(
     headers: dict[str, str], body: bytes, wanted: dict[str, str]
 ) -> None:
-    """The client's headers go on, ours go before them, and JSON is labelled as JSON."""
+    """The client's headers stay, the gateway's override them, and a JSON body is labelled JSON."""
     assert (
         forwarded_headers(Request(method="POST", url="/x", headers=headers, body=body), OURS)
         == wanted
@@ -49,7 +49,7 @@ def test_what_is_stored_goes_on_but_for_credentials_and_wrong_labels(
 def test_a_late_request_is_written_anew_where_the_vendor_goes_by_its_own_clock(
     age: int, as_it_came: str
 ) -> None:
-    """Segment gets `sentAt` while it means something, and the corrected time alone after that."""
+    """A late Segment request is rendered anew without ``sentAt``; a recent one is forwarded."""
     config = SegmentOutput.Config(write_key=SecretStr("ours"))
     request = Request(
         method="POST", url="/v1/track", headers={"content-type": "application/json"}, body=BODY,
@@ -81,7 +81,7 @@ def test_a_late_request_is_written_anew_where_the_vendor_goes_by_its_own_clock(
 def test_the_visitors_address_reaches_the_same_vendor(
     client_ip: str, body: bytes, client: str, header: str | None, *, as_it_came: bool
 ) -> None:
-    """It stands in the configured header, or in the field, unless the payload has its own."""
+    """The client's address goes into the header or the field, unless the payload has one."""
     config = SegmentOutput.Config(write_key=SecretStr("ours"))
     request = Request(
         method="POST", url="/v1/t", headers={"content-type": "application/json"}, body=body,
@@ -100,7 +100,7 @@ def test_the_visitors_address_reaches_the_same_vendor(
 
 
 def test_the_visitors_address_is_the_same_when_it_is_late() -> None:
-    """What is too late to go on as it came says the address in its body."""
+    """A late request that is rendered anew carries the client's address in its body."""
     config = SegmentOutput.Config(write_key=SecretStr("ours"))
     request = Request(
         method="POST", url="/v1/t", headers={"content-type": "application/json"}, body=BODY,

@@ -1,4 +1,4 @@
-"""Header values are text that can be stored and sent again."""
+"""Header values become text that can be stored and sent again."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ from tests.e2e.running import running
     [("a", "a"), ("Zoë", "Zoë"), ("Zo\udceb", "Zoë"), ("\udcff\udcfe", "ÿþ"), ("", "")],
 )
 def test_values_are_utf8_or_else_latin1(sent: str, read: str) -> None:
-    """Bytes that are no UTF-8, which come as lone surrogates, are read as ISO-8859-1."""
+    """Header bytes that are not UTF-8 are read as ISO-8859-1."""
     headers = CIMultiDict([("user-agent", sent), ("x", "1"), ("x", "2")])
     found = end_to_end_headers(headers)
     assert list(found.items()) == [("user-agent", read), ("x", "1"), ("x", "2")]
 
 
 async def test_a_user_agent_in_latin1_is_kept(tmp_path: Path) -> None:
-    """An event whose client is named in ISO-8859-1 is stored and goes on; it is never refused."""
+    """An event with a user agent in ISO-8859-1 is accepted, stored and delivered."""
     body = orjson.dumps({"uid": "u1", "name": "x"})
     async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox)) as run:
         said = await exchange(

@@ -1,4 +1,4 @@
-"""JSON that orjson refuses or rounds is read whole."""
+"""The JSON reader keeps what orjson rejects or rounds."""
 
 import copy
 import math
@@ -56,14 +56,14 @@ OTHER = "18446744073709551618"
     ],
 )
 def test_what_is_no_character_is_read_as_the_replacement(body: bytes, wanted: Any) -> None:
-    """Lone surrogates and bytes that are no UTF-8 become U+FFFD; all else is read as it is."""
+    """Lone surrogates and invalid UTF-8 become U+FFFD; all other text stays."""
     assert loads(body) == wanted
     assert orjson.loads(as_valid_json(body)) == wanted
 
 
 @given(JSON)
 def test_json_is_read_as_it_was_written(value: Any) -> None:
-    """What was valid before is read alike, whole numbers of any length included."""
+    """Valid JSON is read and written unchanged, with integers of any length."""
     text = orjson.dumps if not _has_long(value) else dumps
     body = text(_long(value))
     assert dumps(loads(body)) == body
@@ -88,7 +88,7 @@ def _long(value: Any) -> Any:
 
 @given(st.integers(-(2**70), 2**70) | st.integers(2**63 - 2, 2**64 + 2))
 def test_whole_numbers_keep_their_digits(number: int) -> None:
-    """A whole number of any length comes out as it went in, and as an id it is its digits."""
+    """An integer of any length is written as it was read, and as an id keeps its digits."""
     found = loads(b'{"id":%d}' % number)["id"]
     assert TEXT.decode(found) == str(number)
     assert dumps(found) == b"%d" % number
@@ -107,7 +107,7 @@ def test_decimals_keep_their_digits(number: Any) -> None:
 
 @pytest.mark.parametrize("text", ["1e400", "-1E999", "9" * 400, "9" * 5000, "1." + "1" * 400])
 def test_numbers_beyond_doubles_are_numbers(text: str) -> None:
-    """JSON has no largest number: as a free value it is kept, as an amount it is none."""
+    """A number too large for a double is kept as a free value, and rejected as an amount."""
     found = loads(f'{{"v":{text}}}')
     assert dumps(found) == f'{{"v":{text}}}'.encode()
     if math.isinf(found["v"]):
@@ -117,7 +117,7 @@ def test_numbers_beyond_doubles_are_numbers(text: str) -> None:
 
 @pytest.mark.parametrize("body", [b'{"a":NaN}', b"[-Infinity]", b"[01]", b"[1.]", b'["\xff]', b""])
 def test_what_is_no_json_is_refused_without_a_library_in_the_words(body: bytes) -> None:
-    """The message says where, and nothing of the parser that found it."""
+    """The error for invalid JSON has line and column, and no text of a library."""
     with pytest.raises(orjson.JSONDecodeError) as caught:
         loads(body)
     said = str(not_json(caught.value))
@@ -125,13 +125,13 @@ def test_what_is_no_json_is_refused_without_a_library_in_the_words(body: bytes) 
 
 
 def test_marks_cannot_be_forged() -> None:
-    """A text beside a long number stays a text, whatever it looks like."""
+    """A text that looks like a long number stays a text."""
     body = f'{{"a":{LONG},"b":"{LONG}","c":":{LONG}"}}'
     assert loads(body) == {"a": LongInteger(LONG), "b": LONG, "c": f":{LONG}"}
 
 
 def test_long_numbers_are_told_apart() -> None:
-    """Two numbers that are one as doubles are two; copies are equal."""
+    """Long numbers that are equal as doubles differ, and their copies are equal."""
     one, other = LongInteger(LONG), LongInteger(OTHER)
     assert one != other
     assert copy.deepcopy(one) == one == pickle.loads(pickle.dumps(one))  # noqa: S301 - our own
@@ -140,7 +140,7 @@ def test_long_numbers_are_told_apart() -> None:
 
 @pytest.mark.parametrize("number", [LongInteger(LONG), LongInteger("9" * 400), LongNumber("1e400")])
 def test_conditions_and_schemas_see_numbers(number: LongNumber) -> None:
-    """A condition compares the nearest double, and a schema a number that it can judge."""
+    """Conditions and schemas get a long number as the closest ordinary number."""
     assert type(plain(number)) is float
     event = Event(type="track", properties=Properties(extra={"ref": [number]}))
     (seen,) = as_schema_input(event)["properties"]["ref"]
@@ -149,7 +149,7 @@ def test_conditions_and_schemas_see_numbers(number: LongNumber) -> None:
 
 
 def test_steps_tell_long_numbers_apart() -> None:
-    """Two long numbers are hashed and looked up as two."""
+    """Long numbers that are equal as doubles are hashed and looked up separately."""
     events = [
         Event(type="track", properties=Properties(extra={"ref": LongInteger(text)}))
         for text in (LONG, OTHER)
@@ -162,7 +162,7 @@ def test_steps_tell_long_numbers_apart() -> None:
 
 
 def test_a_value_is_exchanged_beside_what_is_no_text() -> None:
-    """Exchanging a key of a body leaves its long numbers and its repaired text."""
+    """Replacing a key in a body keeps its long numbers and repaired text."""
     body = as_valid_json(b'{"key":"old","n":%b,"q":"\\ud83d"}' % LONG.encode())
     assert (
         replace_values(body, {"key": "new"})
@@ -171,7 +171,7 @@ def test_a_value_is_exchanged_beside_what_is_no_text() -> None:
 
 
 def test_text_that_no_json_can_say_is_written_with_the_replacement() -> None:
-    """A surrogate from elsewhere than a body never makes an event that cannot be written."""
+    """A surrogate in an event's text is written as U+FFFD."""
     assert orjson.loads(dumps({"a\ud800": ["\udfff", LongInteger(LONG)]})) == {
         "a\ufffd": ["\ufffd", float(LONG)]
     }
@@ -188,5 +188,5 @@ def test_text_that_no_json_can_say_is_written_with_the_replacement() -> None:
     ],
 )
 def test_queries_are_read_as_bodies_are(text: str, value: str) -> None:
-    """What is no UTF-8 in a query or a form is U+FFFD, escaped or raw."""
+    """Invalid UTF-8 in a query or form, escaped or raw, becomes U+FFFD."""
     assert query_fields(text) == [("q", value)]
