@@ -44,7 +44,6 @@ class CompiledRow:
         key: the only key, if it has one synonym with one key; else empty.
         star: whether it takes all keys that no other row has.
         fast: whether its value is read without conversion.
-        plain: whether its value is written without conversion, under ``key``.
         single: whether it is a field of the event's only product.
         whole: whether an object is its value, and not only a parent of other rows' fields.
         get: reads the value from the event, or from its only product.
@@ -53,7 +52,7 @@ class CompiledRow:
 
     __slots__ = (
         "accepts", "decode", "encode", "fast", "field", "get", "group", "key", "literal", "nested",
-        "paths", "plain", "row", "single", "star", "whole",
+        "paths", "row", "single", "star", "whole",
     )  # fmt: skip
 
     def __init__(self, row: Row, wire: type, into: type) -> None:
@@ -72,7 +71,6 @@ class CompiledRow:
         )
         simple = len(self.paths) == 1 and len(self.paths[0]) == 1
         self.key = self.paths[0][0] if simple else ""
-        self.plain = bool(self.key) and self.encode is None and self.nested is None
         self.group, self.field = "", ""
         self.fast = row.codec is AS_IS and bool(row.event) and not self.star
         self.get: Callable[[Any], Any] = row.codec.encode if self.literal else _nothing
@@ -138,19 +136,6 @@ class CompiledRow:
         """
         if self.row.required and self.row.event:
             raise Unrenderable(f"{self.row.event}: required by {self.row.synonyms[0]}")
-
-    def put(self, value: Any, into: dict[str, Any], *, same: bool) -> None:
-        """Write the event's *value* to the payload *into*."""
-        if self.encode is not None:
-            value = self.encode(value)
-        elif self.nested is not None:
-            value = self.nested.write(value, same=same)
-            if not value:
-                return
-        *above, last = self.paths[0]
-        for key in above:
-            into = into.setdefault(key, {})
-        into[last] = value
 
     def put_star(
         self, free: Mapping[str, Any], into: dict[str, Any], claimed: frozenset[str]

@@ -9,7 +9,8 @@ from gateway.errors import Fault, Rejected
 from gateway.event import EPOCH, EVENT_TYPES, Event
 from gateway.json_text import quoted
 from gateway.mapping.codecs import Codec
-from gateway.mapping.compiled_rows import EMPTY, CompiledRow, PayloadWalk, build_trie
+from gateway.mapping.compiled_rows import CompiledRow, PayloadWalk, build_trie
+from gateway.mapping.compiled_writer import RowWriter, compile_writer
 from gateway.mapping.row import NestedCodec, Row, prefixed
 from gateway.mapping.struct_builder import Built, StructGroup, build_struct, groups, needed
 
@@ -88,6 +89,7 @@ class Table:
         steps = [CompiledRow(row, wire, into) for row in self.rows]
         self._steps = [step for step in steps if not step.star]
         self._stars = [step for step in steps if step.star]
+        self._write_rows: RowWriter | None = None
         self._single = any(step.single for step in steps)
         self._trie = build_trie(steps)
         self._said: dict[Table | None, tuple[Row, ...]] = {}
@@ -177,17 +179,9 @@ class Table:
         payload: dict[str, Any] = {}
         products = event.properties.products if self._single else ()
         product = products[0] if products else None
-        for step in self._steps:
-            if step.single:
-                value = None if product is None else step.get(product)
-            else:
-                value = step.get(event)
-            if value is None or (not value and value in EMPTY):
-                step.missing()
-            elif step.plain:
-                payload[step.key] = value
-            else:
-                step.put(value, payload, same=same)
+        if self._write_rows is None:
+            self._write_rows = compile_writer(self.wire.__name__, self._steps)
+        self._write_rows(event, product, payload, same)
         if self.each is not None:
             key, items = self.each
             inner = items.table_for(event)
