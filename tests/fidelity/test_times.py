@@ -110,7 +110,7 @@ def test_a_vendors_own_event_gets_nothing_added() -> None:
         ("context.pge", "did you mean context.page"),
         ("timestmp", "did you mean timestamp"),
         ("context.campaign.nme", "did you mean context.campaign.name"),
-        ("properties.total", "is no field"),
+        ("properties.total", "is not a field of an event"),
     ],
 )
 def test_a_misspelt_field_stops_the_configuration(path: str, hint: str) -> None:
