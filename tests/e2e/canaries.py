@@ -41,7 +41,7 @@ async def echo(request: web.Request) -> web.Response:
 
 
 async def told(config: Path, *command: str) -> bytes:
-    """Return what a command prints."""
+    """Return the output of a command."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", *command, "--config", str(config), cwd=ROOT,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,

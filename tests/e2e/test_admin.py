@@ -55,7 +55,7 @@ def delivered(watch: SettledEvents, destination: str) -> int:
     ],
 )
 async def test_the_token_is_needed(tmp_path: Path, headers: dict[str, str], status: int) -> None:
-    """Without the very token nothing is told; no answer has it."""
+    """Every path of the API needs the token, and no response contains it."""
     async with administered(tmp_path) as admin:
         for path in ("/api/v1/destinations", "/api/v1/config", "/api/v1/nothing"):
             expected = 404 if status == 200 and path.endswith("nothing") else status
@@ -65,7 +65,7 @@ async def test_the_token_is_needed(tmp_path: Path, headers: dict[str, str], stat
 
 
 async def test_a_reload_changes_the_token(tmp_path: Path) -> None:
-    """The token is the one of the configuration in effect."""
+    """After a reload the API accepts the new token and refuses the old one."""
     async with administered(tmp_path) as admin:
         path = tmp_path / "gateway.toml"
         path.write_text(path.read_text().replace(TOKEN, f"another-{TOKEN}"))
@@ -76,7 +76,7 @@ async def test_a_reload_changes_the_token(tmp_path: Path) -> None:
 
 
 async def test_a_reload_opens_nothing(tmp_path: Path) -> None:
-    """A reload without the table lets none in, nor does one without a token that is needed."""
+    """A reload that removes `[admin]` or a token that is needed does not open the API."""
     loopback = AdminConfig(token=SecretStr(TOKEN))
     everywhere = AdminConfig(listen=":8081", token=SecretStr(TOKEN))
     assert in_force(loopback, AdminConfig()).token is None
@@ -90,8 +90,8 @@ async def test_a_reload_opens_nothing(tmp_path: Path) -> None:
         assert (status, "no longer has [admin]" in said["detail"]) == (503, True)
 
 
-async def test_an_address_that_is_taken_is_told(tmp_path: Path) -> None:
-    """A gateway whose admin address cannot be had says so, and does not start."""
+async def test_an_admin_address_in_use_stops_the_start(tmp_path: Path) -> None:
+    """The gateway does not start when its admin address is in use."""
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     path = tmp_path / "gateway.toml"
@@ -119,8 +119,8 @@ async def test_an_address_that_is_taken_is_told(tmp_path: Path) -> None:
         ("[[::1]]", 421), ("[::ffff:127.0.0.1]:1", 200), ("127.0.0.1:", 200),
     ],
 )  # fmt: skip
-async def test_only_its_own_names_lead_to_it(tmp_path: Path, host: str, status: int) -> None:
-    """A name that somebody else made lead here is refused, the token notwithstanding."""
+async def test_unknown_hosts_are_refused(tmp_path: Path, host: str, status: int) -> None:
+    """A request for a host that is not configured gets 421, even with the right token."""
     setup = SETUP.replace("token =", 'hosts = ["gateway.example"]\ntoken =')
     async with administered(tmp_path, setup) as admin:
         headers = {"authorization": f"Bearer {TOKEN}", "host": host}
@@ -129,7 +129,7 @@ async def test_only_its_own_names_lead_to_it(tmp_path: Path, host: str, status: 
 
 
 async def test_pages_of_other_origins_change_nothing(tmp_path: Path) -> None:
-    """What changes something needs a header that a page could send after a preflight only."""
+    """A change needs a header that a page of another origin can send only after a preflight."""
     setup = SETUP.replace(f'token = "{TOKEN}"', "")
     async with administered(tmp_path, setup) as admin:
         path = "/api/v1/destinations/crm/pause"
@@ -144,8 +144,8 @@ async def test_pages_of_other_origins_change_nothing(tmp_path: Path) -> None:
         assert (await admin.call("POST", path, headers={"x-gateway-admin": "1"}))[0] == 200
 
 
-async def test_a_paused_destination_keeps_what_it_is_owed(tmp_path: Path) -> None:
-    """While paused nothing goes there; others go on; resumed, all of it arrives in order."""
+async def test_a_paused_destination_keeps_its_backlog(tmp_path: Path) -> None:
+    """A paused destination gets nothing, others do; after a resume its backlog arrives in order."""
     async with administered(tmp_path) as admin:
         watch = admin.running.watch
         assert (await admin.post("/destinations/crm/pause"))["state"] == "paused"
@@ -165,7 +165,7 @@ async def test_a_paused_destination_keeps_what_it_is_owed(tmp_path: Path) -> Non
 
 
 async def test_a_pause_outlives_reloads_and_restarts(tmp_path: Path) -> None:
-    """An operator's pause holds until an operator ends it, whatever happens to the gateway."""
+    """A pause lasts through a reload and a restart, until an operator resumes the destination."""
     async with administered(tmp_path) as admin:
         await admin.post("/destinations/crm/pause")
         path = tmp_path / "gateway.toml"
@@ -185,7 +185,7 @@ async def test_a_pause_outlives_reloads_and_restarts(tmp_path: Path) -> None:
 async def test_a_destination_that_a_reload_removes_meanwhile_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
-    """What is done to a destination that goes in the middle of it ends as for one that is not."""
+    """A command for a destination that a reload removes meanwhile gets 404."""
     async with administered(tmp_path) as admin:
         gateway = admin.context.gateway
         asked = gateway.spool.balances
@@ -203,7 +203,7 @@ async def test_a_destination_that_a_reload_removes_meanwhile_is_unknown(
 
 
 async def test_a_drain_waits_for_nothing(tmp_path: Path) -> None:
-    """Retries that would wait for an hour, and an open circuit, are tried at once."""
+    """A drain tries retries that wait for an hour, and an open circuit, at once."""
     async with vendor() as down:
         down.answer = REFUSED
         async with administered(tmp_path, SLOW, down.url) as admin:
@@ -222,7 +222,7 @@ async def test_a_drain_waits_for_nothing(tmp_path: Path) -> None:
 
 
 async def test_dead_letters_are_grouped_by_reason(tmp_path: Path) -> None:
-    """Reasons that differ in their numbers only make one group, by which letters are found."""
+    """Reasons that differ only in numbers form one group, and the group finds its dead letters."""
     await fill(tmp_path / "spool", 12)
     async with administered(tmp_path) as admin:
         groups = (await admin.get("/dead-letter-groups"))["groups"]
@@ -237,7 +237,7 @@ async def test_dead_letters_are_grouped_by_reason(tmp_path: Path) -> None:
 
 
 async def test_dead_letters_come_in_pages(tmp_path: Path) -> None:
-    """A page says where the next one begins; the last one says that it is the last."""
+    """A page of dead letters says where the next one begins; the last page says null."""
     await fill(tmp_path / "spool", 12)
     async with administered(tmp_path) as admin:
         seen: list[int] = []
@@ -251,7 +251,7 @@ async def test_dead_letters_come_in_pages(tmp_path: Path) -> None:
 
 
 async def test_a_replay_delivers_again(tmp_path: Path) -> None:
-    """Replayed letters, by ids and by filter, arrive and are no letters any more."""
+    """Dead letters that are replayed, by ids or by filter, arrive and leave the list."""
     await fill(tmp_path / "spool", 12)
     async with administered(tmp_path) as admin:
         assert await admin.post("/dead-letters/replay", {"ids": [1, 2]}) == {
@@ -271,7 +271,7 @@ async def test_a_replay_delivers_again(tmp_path: Path) -> None:
 
 
 async def test_a_filter_moves_in_portions(tmp_path: Path) -> None:
-    """Many letters are moved some at a time, each once, so that progress can be shown."""
+    """A filter that matches many dead letters deletes 200 per call, each once."""
     await fill(tmp_path / "spool", 450)
     async with administered(tmp_path) as admin:
         moved: list[int] = []
@@ -284,7 +284,7 @@ async def test_a_filter_moves_in_portions(tmp_path: Path) -> None:
 
 
 async def test_no_credential_is_shown(tmp_path: Path) -> None:
-    """Nothing that the API tells has a credential in it, of clients, destinations or its own."""
+    """No response of the API contains a credential of a client, of a destination or of the API."""
     await fill(tmp_path / "spool", 1)
     async with administered(tmp_path) as admin:
         for path in ("/status", "/spool", "/config", "/config/check", "/destinations",
@@ -301,7 +301,7 @@ async def test_no_credential_is_shown(tmp_path: Path) -> None:
 
 
 async def test_a_reload_says_what_it_changed(tmp_path: Path) -> None:
-    """A reload tells what changed; a file with problems changes nothing, and all are told."""
+    """A reload reports its changes; a file with problems changes nothing, and each is reported."""
     async with administered(tmp_path) as admin:
         path = tmp_path / "gateway.toml"
         good = path.read_text()
@@ -322,7 +322,7 @@ async def test_a_reload_says_what_it_changed(tmp_path: Path) -> None:
 
 
 async def test_the_spool_is_shown(tmp_path: Path) -> None:
-    """The spool says how full it is, and what is owed to those who are not configured any more."""
+    """The spool's page shows its size, and what is pending for removed destinations."""
     await fill(tmp_path / "spool", 4)
     without = SETUP[: SETUP.index("[destinations.mail]")] + route("crm")
     async with administered(tmp_path, without) as admin:
@@ -333,8 +333,8 @@ async def test_the_spool_is_shown(tmp_path: Path) -> None:
         assert [(o["name"], o["depth"]["dead_letters"]) for o in found["orphans"]] == [("mail", 2)]
 
 
-async def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
-    """Every refusal is a problem as RFC 9457 has it, which says what is wrong and where."""
+async def test_wrong_requests_get_a_problem(tmp_path: Path) -> None:
+    """Every refusal is a problem by RFC 9457, and its detail says what is wrong and where."""
     async with administered(tmp_path) as admin:
         for method, path, body, status, said in (
             ("GET", "/dead-letters?limit=0", None, 400, "limit"),
@@ -357,8 +357,8 @@ async def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
             assert answer.content_type == "application/problem+json"
 
 
-async def test_health_is_told_to_everybody(tmp_path: Path) -> None:
-    """Health and readiness need no token on the admin address either."""
+async def test_health_needs_no_token(tmp_path: Path) -> None:
+    """Health and readiness need no token on the admin address."""
     async with administered(tmp_path) as admin, aiohttp.ClientSession() as client:
         for path in ("/healthz", "/readyz"):
             async with client.get(f"{admin.url}{path}") as answer:
@@ -370,7 +370,7 @@ async def test_health_is_told_to_everybody(tmp_path: Path) -> None:
 
 
 async def test_what_happens_can_be_watched(tmp_path: Path) -> None:
-    """The tail tells each thing as it happens, of those that are asked for, and of no others."""
+    """The tail streams each delivery of the destination that it filters by, and no other."""
     async with administered(tmp_path) as admin:
         headers = {"authorization": f"Bearer {TOKEN}"}
         url = f"{admin.url}/api/v1/tail?destination=crm"
@@ -386,7 +386,7 @@ async def test_what_happens_can_be_watched(tmp_path: Path) -> None:
 
 
 async def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    """The gateway stops though somebody watches, and the watcher is told by the stream's end."""
+    """An open stream does not delay the gateway's stop; the stream ends."""
     headers = {"authorization": f"Bearer {TOKEN}"}
     async with aiohttp.ClientSession() as client:
         async with administered(tmp_path) as admin:
@@ -397,7 +397,7 @@ async def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path) -> None:
 
 
 async def test_streams_are_bounded(tmp_path: Path) -> None:
-    """As many may watch as cost the data path little; one more is told so, until one leaves."""
+    """A stream past the limit gets 503, until one of the open streams is closed."""
     headers = {"authorization": f"Bearer {TOKEN}"}
     connector = aiohttp.TCPConnector(limit=0)
     async with (
@@ -422,7 +422,7 @@ async def test_streams_are_bounded(tmp_path: Path) -> None:
 
 
 async def test_a_flooded_stream_leaves_lines_out(tmp_path: Path) -> None:
-    """Of more lines a second than anybody reads the rest is counted and not sent."""
+    """A stream shows a limited number of lines per second, and counts those that it leaves out."""
     headers = {"authorization": f"Bearer {TOKEN}"}
     async with administered(tmp_path) as admin:
         url = f"{admin.url}/api/v1/tail"
@@ -443,7 +443,7 @@ async def test_a_flooded_stream_leaves_lines_out(tmp_path: Path) -> None:
 
 
 async def test_a_body_that_is_nested_too_deeply_is_the_callers_mistake(tmp_path: Path) -> None:
-    """Whatever reads JSON answers a problem in the range of 4xx, however deep it is."""
+    """JSON that is nested too deeply gets a problem with a 4xx status, at any depth."""
     headers = {"x-gateway-admin": "1", "content-type": "application/json"}
     headers["authorization"] = f"Bearer {TOKEN}"
     async with administered(tmp_path) as admin:
@@ -462,7 +462,7 @@ async def test_a_body_that_is_nested_too_deeply_is_the_callers_mistake(tmp_path:
 
 
 async def test_an_event_can_be_followed(tmp_path: Path) -> None:
-    """What happened is listed by the newest; a request shows what was received and sent."""
+    """Traces come newest first and in pages; one trace shows the request and its attempts."""
     async with administered(tmp_path) as admin:
         for number in range(5):
             await send(admin, number)
@@ -482,7 +482,7 @@ async def test_an_event_can_be_followed(tmp_path: Path) -> None:
 
 
 async def test_metrics_need_the_token(tmp_path: Path) -> None:
-    """Prometheus reads the metrics on the admin address, with the token."""
+    """The metrics on the admin address need the token."""
     async with administered(tmp_path) as admin:
         headers = {"authorization": f"Bearer {TOKEN}"}
         async with admin.running.client.get(f"{admin.url}/metrics", headers=headers) as answer:
@@ -492,7 +492,7 @@ async def test_metrics_need_the_token(tmp_path: Path) -> None:
 
 
 async def test_the_overview_says_what_needs_attention(tmp_path: Path) -> None:
-    """What is wrong comes first, in words, and leads to the page about it."""
+    """The overview lists problems first, in words, each with the page that is about it."""
     await fill(tmp_path / "spool", 3)
     async with vendor() as down:
         down.answer = REFUSED
@@ -513,7 +513,7 @@ async def test_the_overview_says_what_needs_attention(tmp_path: Path) -> None:
 
 
 async def test_the_last_hour_is_sampled(tmp_path: Path) -> None:
-    """A sample has what came in and went out since the one before, per second."""
+    """A sample has the rates per second since the sample before."""
     async with administered(tmp_path) as admin:
         assert (await admin.get("/history"))["destinations"] == {"crm": [], "mail": []}
         context = admin.context
@@ -530,8 +530,8 @@ async def test_the_last_hour_is_sampled(tmp_path: Path) -> None:
         assert 0 < last["latency_mean"] < last["latency_p95"] * 20
 
 
-async def test_vendors_tables_are_told(tmp_path: Path) -> None:
-    """Each vendor's fields are told as the tables have them, with the words that they are for."""
+async def test_vendors_tables_are_shown(tmp_path: Path) -> None:
+    """A vendor's page has its tables' rows, and the vendor's word for each event."""
     async with administered(tmp_path) as admin:
         names = [one["name"] for one in (await admin.get("/vendors"))["vendors"]]
         assert "personaclick" in names

@@ -1,4 +1,4 @@
-"""The admin API does what its OpenAPI document says, whatever is asked of it."""
+"""The admin API does what its OpenAPI document says, for any request."""
 
 import asyncio
 import subprocess
@@ -49,7 +49,7 @@ def _listening(process: "subprocess.Popen[bytes]") -> str:
 
 
 KNOWN = {"source": "shop", "destination": "crm", "path": "POST /event/track"}
-"""Names that this gateway has; its document cannot say which those are."""
+"""Names that this gateway has; its document cannot list them."""
 
 
 def with_known_names(case: schemathesis.Case[Any]) -> None:
@@ -73,13 +73,13 @@ def with_known_names(case: schemathesis.Case[Any]) -> None:
     suppress_health_check=list(HealthCheck),
 )
 def test_the_api_is_as_its_document_says(case: schemathesis.Case[Any], url: str) -> None:
-    """Answers have the status, type and shape that the document has; nothing is a 500."""
+    """Responses have the status, type and shape that the document says; none is a 500."""
     with_known_names(case)
     case.call_and_validate(base_url=url, timeout=20)
 
 
 def test_every_endpoint_says_what_it_does() -> None:
-    """Each operation of the document has a summary, and a name of its own."""
+    """Each operation of the document has a summary and a unique name."""
     operations = [
         found for path in document(ENDPOINTS)["paths"].values() for found in path.values()
     ]

@@ -1,4 +1,4 @@
-"""Alerts of a gateway that runs, at a server that takes them."""
+"""Alerts that a running gateway sends to a server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -45,7 +45,7 @@ to = ["crm"]
 
 @dataclass
 class Hook:
-    """A server that takes alerts, or does not."""
+    """A server that accepts or refuses alerts."""
 
     url: str = ""
     status: int = 204
@@ -79,7 +79,7 @@ async def listening() -> AsyncIterator[Hook]:
 def config(
     folder: Path, hook: Hook, *, paused_for: str = "0", backlog_age: str = '"1h"'
 ) -> Callable[[str], str]:
-    """Return what makes a configuration of the sandbox's address."""
+    """Return a function that makes the configuration from the sandbox's address."""
     said = {"folder": folder, "hook": hook.url, "secret": HOOK, "key": KEY}
     return lambda sandbox: SETUP.format(
         sandbox=sandbox, paused_for=paused_for, backlog_age=backlog_age, **said
@@ -87,7 +87,7 @@ def config(
 
 
 async def send(run: Running, users: int = 1) -> None:
-    """Send an event of each of some users."""
+    """Send one event for each of *users* users."""
     for user in range(users):
         await post(run, f"ada-{user}")
 
@@ -100,8 +100,8 @@ async def post(run: Running, user: str) -> None:
         assert answer.status == 200
 
 
-async def test_a_refused_credential_is_told_of_until_it_is_mended(tmp_path: Path) -> None:
-    """The pause comes with the vendor's reason, its end when events go again; no secret does."""
+async def test_a_refused_credential_is_alerted_until_it_works(tmp_path: Path) -> None:
+    """A pause is reported with the vendor's reason, and its end too; neither shows the key."""
     async with listening() as hook, running(tmp_path, config(tmp_path, hook)) as run:
         await run.fault(vendor="chrts", status=401, count=MANY)
         await send(run, KEY_THRESHOLD)
@@ -118,8 +118,8 @@ async def test_a_refused_credential_is_told_of_until_it_is_mended(tmp_path: Path
         assert KEY not in f"{alert}{over}"
 
 
-async def test_an_old_backlog_is_told_of(tmp_path: Path) -> None:
-    """It is told of beside the pause, and ends when the backlog has gone."""
+async def test_an_old_backlog_is_alerted(tmp_path: Path) -> None:
+    """An old backlog is reported, and resolved when the backlog is empty."""
     async with listening() as hook:
         setup = config(tmp_path, hook, paused_for='"1h"', backlog_age='"100ms"')
         async with running(tmp_path, setup) as run:
@@ -132,8 +132,8 @@ async def test_an_old_backlog_is_told_of(tmp_path: Path) -> None:
             assert (await hook.next())["state"] == "resolved"
 
 
-async def test_dead_letters_are_told_of(tmp_path: Path) -> None:
-    """What a vendor refuses is told of, with the command that shows why."""
+async def test_dead_letters_are_alerted(tmp_path: Path) -> None:
+    """A dead letter is reported with the command that shows its reason."""
     async with listening() as hook, running(tmp_path, config(tmp_path, hook)) as run:
         await run.fault(vendor="chrts", status=422, count=MANY)
         await send(run)
@@ -145,7 +145,7 @@ async def test_dead_letters_are_told_of(tmp_path: Path) -> None:
 async def test_a_hook_that_is_down_gets_it_later(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What the server did not take is posted again; the log says so without the hook's secret."""
+    """An alert that the server refused is sent again; the log never shows the server's secret."""
     async with listening() as hook, running(tmp_path, config(tmp_path, hook)) as run:
         hook.status = 500
         await run.fault(vendor="chrts", status=401, count=MANY)
@@ -165,8 +165,8 @@ async def test_a_hook_that_is_down_gets_it_later(
     assert HOOK not in "".join(capfd.readouterr())
 
 
-async def test_a_reload_says_who_is_told(tmp_path: Path) -> None:
-    """From a reload on alerts go where the file says then."""
+async def test_a_reload_changes_the_alert_address(tmp_path: Path) -> None:
+    """After a reload alerts go to the new address."""
     async with listening() as one, listening() as other:
         async with running(tmp_path, config(tmp_path, one)) as run:
             path = tmp_path / "gateway.toml"

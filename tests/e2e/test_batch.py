@@ -1,4 +1,4 @@
-"""Vendors that take several events in one request get them together where it keeps order."""
+"""Vendors that take several events per request get batches where that keeps order."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ HEADERS = {"authorization": "Bearer any"}
 
 
 class Vendor:
-    """A server like Tracardi's that holds its first answer back, and refuses bad events."""
+    """A server like Tracardi's that holds its first response, and refuses bad events."""
 
     def __init__(self) -> None:
         self.requests: list[list[str]] = []
@@ -25,7 +25,7 @@ class Vendor:
         self.go = asyncio.Event()
 
     async def track(self, request: web.Request) -> web.Response:
-        """Answer as the events deserve."""
+        """Refuse a request with a bad event; accept any other."""
         payload = await request.json()
         types = [event["type"] for event in payload["events"]]
         self.requests.append(types)
@@ -39,7 +39,7 @@ class Vendor:
 
 @asynccontextmanager
 async def tracardi(folder: Path) -> AsyncIterator[tuple[Running, Vendor]]:
-    """Run a gateway from chrts to such a vendor."""
+    """Run a gateway that sends chrts' events to such a vendor."""
     vendor = Vendor()
     app = web.Application()
     app.router.add_post("/track", vendor.track)
@@ -69,7 +69,7 @@ async def send(run: Running, name: str, user: str = "u") -> None:
 
 
 async def send_behind(run: Running, vendor: Vendor, names: list[str]) -> None:
-    """Post the first event, and the others while it is on its way."""
+    """Post the first event, and the others while its delivery is in flight."""
     await send(run, names[0])
     async with asyncio.timeout(PATIENCE):
         await vendor.begun.wait()
@@ -80,7 +80,7 @@ async def send_behind(run: Running, vendor: Vendor, names: list[str]) -> None:
 
 
 async def test_events_of_one_user_go_together(tmp_path: Path) -> None:
-    """What gathers behind an event on its way goes in one request, in order."""
+    """Events of one user that wait behind a delivery go in one request, in order."""
     names = [f"event-{number}" for number in range(12)]
     async with tracardi(tmp_path) as (run, vendor):
         await send_behind(run, vendor, names)
@@ -89,7 +89,7 @@ async def test_events_of_one_user_go_together(tmp_path: Path) -> None:
 
 
 async def test_segment_gets_calls_and_batches(tmp_path: Path) -> None:
-    """What gathers for Segment goes as one batch, in order, each call with an id of its own."""
+    """Events that wait for Segment go in one batch, in order, each with its own message id."""
 
     def config(sandbox: str) -> str:
         return (
@@ -114,7 +114,7 @@ async def test_segment_gets_calls_and_batches(tmp_path: Path) -> None:
 
 
 async def test_a_refused_batch_costs_only_the_bad_event(tmp_path: Path) -> None:
-    """A refused batch is split, so that each event is judged alone and order holds."""
+    """A refused batch is split: each event gets its own verdict, and the order holds."""
     names = ["first", "one", "bad-two", "three", "four"]
     async with tracardi(tmp_path) as (run, vendor):
         await send_behind(run, vendor, names)

@@ -1,4 +1,4 @@
-"""Pages that call the gateway: preflights, beacons, who is behind a request, the id cookie."""
+"""Pages that call the gateway: preflights, beacons, the client's address, the id cookie."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -57,8 +57,8 @@ def asking(origin: str, method: str = "POST") -> dict[str, str]:
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-async def test_a_page_asks_then_sends(run: Running, vendor: str) -> None:
-    """A preflight is answered without a credential, and the page may read the answer after it."""
+async def test_a_page_sends_after_a_preflight(run: Running, vendor: str) -> None:
+    """A preflight needs no credential, and the page can read the response to its event."""
     path, body = VALID[vendor]
     async with run.client.options(run.url + path, headers=asking(SHOP)) as leave:
         assert leave.status == 204
@@ -76,7 +76,7 @@ async def test_a_page_asks_then_sends(run: Running, vendor: str) -> None:
 
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_a_page_can_read_why_it_was_refused(run: Running, vendor: str) -> None:
-    """Refusals of every kind are marked too, or the browser would hide them."""
+    """A refusal of any kind has the CORS headers, so that the page can read it."""
     path, _ = VALID[vendor]
     for method, below, credentials in (
         ("POST", path, {}),
@@ -93,7 +93,7 @@ async def test_a_page_can_read_why_it_was_refused(run: Running, vendor: str) -> 
 
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_another_page_reads_nothing(run: Running, vendor: str) -> None:
-    """A page of an origin that is not named gets no leave, and its browser shows it no answer."""
+    """A preflight from another origin is refused, and its page can read no response."""
     path, body = VALID[vendor]
     async with run.client.options(run.url + path, headers=asking(EVIL)) as leave:
         assert leave.status == 403
@@ -104,8 +104,8 @@ async def test_another_page_reads_nothing(run: Running, vendor: str) -> None:
         assert not any(name.lower().startswith("access-control") for name in answer.headers)
 
 
-async def test_without_origins_it_is_as_at_the_vendor(tmp_path: Path) -> None:
-    """Vendors with clients in browsers let every page in, without credentials; others none."""
+async def test_without_origins_cors_is_as_at_the_vendor(tmp_path: Path) -> None:
+    """Without `origins` a vendor with browser clients allows every page, without credentials."""
     async with running(tmp_path, lambda url: everything(tmp_path, url)) as run:
         for vendor in VENDORS:
             url = run.url + VALID[vendor][0]
@@ -118,7 +118,7 @@ async def test_without_origins_it_is_as_at_the_vendor(tmp_path: Path) -> None:
 
 
 async def test_an_unknown_path_below_a_mount_can_be_read(tmp_path: Path) -> None:
-    """A page that calls a path that there is not reads the vendor's 404, not a browser's riddle."""
+    """A page that calls an unknown path below a mount can read the vendor's 404."""
 
     def config(sandbox: str) -> str:
         mounted = f'keys = "any"\nmount = "/shop"\norigins = ["{SHOP}"]'
@@ -137,7 +137,7 @@ async def test_an_unknown_path_below_a_mount_can_be_read(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_beacons_are_read_by_their_path(run: Running, vendor: str) -> None:
-    """Whatever a beacon calls its body, it is what the vendor's path takes."""
+    """A beacon's body is read as the path's format, whatever its content type."""
     path, body = VALID[vendor]
     for label in (
         "text/plain;charset=UTF-8",
@@ -156,7 +156,7 @@ async def test_beacons_are_read_by_their_path(run: Running, vendor: str) -> None
 
 
 def tracked(folder: Path, more: str = "", to: str = "", server: str = PROXY) -> Any:
-    """Return a configuration: chrts and Quartic in, Tracardi and chrts out."""
+    """Return a function that makes a configuration: five vendors in, Tracardi and chrts out."""
 
     def config(sandbox: str) -> str:
         sources = "".join(
@@ -174,7 +174,7 @@ def tracked(folder: Path, more: str = "", to: str = "", server: str = PROXY) -> 
 
 
 async def send(run: Running, body: dict[str, Any], **headers: str) -> list[str]:
-    """Send a track call to chrts' source, taken; return the cookies that are set."""
+    """Send a track call to chrts' source, which accepts it; return the cookies that it sets."""
     known = {**CREDENTIALS["chrts"], **headers}
     async with run.client.post(f"{run.url}/event/track", json=body, headers=known) as answer:
         assert answer.status == 200, await answer.text()
@@ -182,7 +182,7 @@ async def send(run: Running, body: dict[str, Any], **headers: str) -> list[str]:
 
 
 async def delivered(run: Running, count: int) -> list[Event]:
-    """Wait for *count* events at both destinations; return them as Tracardi's worker had them."""
+    """Wait for *count* events at both destinations; return them as Tracardi's worker got them."""
     await run.watch.until(lambda w: len(w.settled) >= 2 * count)
     return [event for event, to, _ in run.watch.settled if to == "tracardi"]
 
@@ -191,8 +191,8 @@ NO_ADDRESS = "0.0.0.0"  # noqa: S104 - Segment's way to say that the address is 
 NAMED = {"uid": "u-1", "name": "looked"}
 
 
-async def test_a_page_s_events_know_the_person_s_device(tmp_path: Path) -> None:
-    """Address and user agent are those of the browser behind the proxies, and reach a vendor."""
+async def test_a_page_s_events_have_the_browser_s_address(tmp_path: Path) -> None:
+    """An event has the address and user agent of the browser behind the proxies."""
     async with running(tmp_path, tracked(tmp_path)) as run:
         await send(run, NAMED, **PAGE, **THROUGH)
         (event,) = await delivered(run, 1)
@@ -202,16 +202,16 @@ async def test_a_page_s_events_know_the_person_s_device(tmp_path: Path) -> None:
     assert entry["body"]["events"][0]["context"]["ip"] == "203.0.113.7"
 
 
-async def test_nobody_is_believed_unless_named(tmp_path: Path) -> None:
-    """Without trusted proxies the address is the connection's, whatever the headers say."""
+async def test_untrusted_proxies_are_ignored(tmp_path: Path) -> None:
+    """Without trusted proxies the event has the connection's address, whatever the headers say."""
     async with running(tmp_path, tracked(tmp_path, server="")) as run:
         await send(run, NAMED, **PAGE, **THROUGH, forwarded="for=6.6.6.6")
         (event,) = await delivered(run, 1)
     assert event.context.ip == "127.0.0.1"
 
 
-async def test_a_backend_is_nobody(tmp_path: Path) -> None:
-    """What a backend sends says nothing of the person's device, unless the source is of devices."""
+async def test_a_backend_s_address_is_not_the_user_s(tmp_path: Path) -> None:
+    """A backend's events have no address and no user agent, unless `client = "user"`."""
     async with running(tmp_path, tracked(tmp_path)) as run:
         await send(run, NAMED, **{"user-agent": "backend/1", "sec-fetch-mode": "cors"})
         (event,) = await delivered(run, 1)
@@ -228,8 +228,8 @@ async def test_a_backend_is_nobody(tmp_path: Path) -> None:
         assert (event.context.ip, event.context.user_agent) == (None, None)
 
 
-async def test_what_the_sender_says_stays(tmp_path: Path) -> None:
-    """An address that the payload names is not replaced, 0.0.0.0 for none included."""
+async def test_an_address_in_the_payload_is_kept(tmp_path: Path) -> None:
+    """An address in the payload is kept, also the 0.0.0.0 that stands for none."""
     body = {
         "source": {"id": "right"},
         "profile": {"id": "p"},
@@ -246,8 +246,8 @@ async def test_what_the_sender_says_stays(tmp_path: Path) -> None:
 COOKIE = f'cookie = "_id"\norigins = ["{SHOP}"]'
 
 
-async def test_a_restart_forgets_nobody(tmp_path: Path) -> None:
-    """After a restart, and under another configuration, events know what they knew before."""
+async def test_a_restart_keeps_the_client(tmp_path: Path) -> None:
+    """After a restart with another configuration an event still has its address and cookie id."""
     config = tracked(tmp_path, COOKIE, to="http://127.0.0.1:9")
     async with running(tmp_path, config) as run:
         cookies = await send(run, {"name": "looked"}, **PAGE, **THROUGH)
@@ -258,8 +258,8 @@ async def test_a_restart_forgets_nobody(tmp_path: Path) -> None:
     assert event.anonymous_id == value(cookies).value
 
 
-async def test_a_replay_forgets_nobody(tmp_path: Path) -> None:
-    """A dead letter that is replayed knows the device and the cookie's id of its request."""
+async def test_a_replay_keeps_the_client(tmp_path: Path) -> None:
+    """A replayed dead letter has the address and the cookie id of its request."""
     async with running(tmp_path, tracked(tmp_path, COOKIE)) as run:
         await run.fault(vendor="tracardi", status=422, count=1)
         cookies = await send(run, {"name": "looked"}, **PAGE, **THROUGH)
@@ -275,7 +275,7 @@ async def test_a_replay_forgets_nobody(tmp_path: Path) -> None:
 
 
 async def any_letter(run: Running) -> bool:
-    """Tell whether there is a dead letter by now."""
+    """Tell whether a dead letter exists."""
     return bool(await run.gateway.spool.dead_letters())
 
 
@@ -285,8 +285,8 @@ def value(cookies: list[str]) -> Morsel[str]:
     return cookie
 
 
-async def test_a_cookie_names_whom_nobody_names(tmp_path: Path) -> None:
-    """A browser that is met first gets an id, which names it from then on; a payload goes first."""
+async def test_a_cookie_identifies_a_browser(tmp_path: Path) -> None:
+    """A new browser gets a cookie whose id names its events; an id in the payload goes first."""
     async with running(tmp_path, tracked(tmp_path, COOKIE)) as run:
         cookie = value(await send(run, {"name": "first"}, **PAGE, **THROUGH))
         again = value(
@@ -316,7 +316,7 @@ async def test_a_cookie_names_whom_nobody_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("forged", ["a%20b", "x" * 129, "<script>", ""])
 async def test_a_cookie_that_is_none_of_ours_is_replaced(tmp_path: Path, forged: str) -> None:
-    """What cannot be an id names nobody, and is overwritten."""
+    """A cookie value that cannot be an id is ignored and overwritten."""
     async with running(tmp_path, tracked(tmp_path, COOKIE)) as run:
         cookie = value(await send(run, {"name": "looked"}, **PAGE, cookie=f"_id={forged}"))
         (event,) = await delivered(run, 1)
@@ -324,8 +324,8 @@ async def test_a_cookie_that_is_none_of_ours_is_replaced(tmp_path: Path, forged:
     assert uuid.UUID(cookie.value)
 
 
-async def test_a_cookie_is_for_people_and_for_what_was_taken(tmp_path: Path) -> None:
-    """Neither a backend nor a request that was refused gets a cookie; a backend names people."""
+async def test_backends_and_refused_requests_get_no_cookie(tmp_path: Path) -> None:
+    """Neither a backend nor a refused request gets a cookie."""
     more = f'{COOKIE}\ncookie_domain = "shop.example"\ncookie_max_age = "30d"'
     async with running(tmp_path, tracked(tmp_path, more)) as run:
         assert await send(run, NAMED) == []
@@ -339,8 +339,8 @@ async def test_a_cookie_is_for_people_and_for_what_was_taken(tmp_path: Path) -> 
     assert (cookie["domain"], cookie["max-age"]) == ("shop.example", "2592000")
 
 
-async def test_every_vendor_s_page_may_leave_the_naming_to_the_cookie(tmp_path: Path) -> None:
-    """With a cookie, a request that names nobody is taken, and all its events are one person's."""
+async def test_every_vendor_accepts_the_cookie_as_the_user(tmp_path: Path) -> None:
+    """With a cookie, a request without a user is accepted; its events have the cookie's id."""
     unnamed = {
         "personaclick": {"shop_id": "right", "event": "view", "items": [{"id": "1"}, {"id": "2"}]},
         "tracardi": {"source": {"id": "right"}, "events": [{"type": "a"}, {"type": "b"}]},
@@ -362,8 +362,8 @@ async def test_every_vendor_s_page_may_leave_the_naming_to_the_cookie(tmp_path: 
     assert {event.anonymous_id for event in events} == {"known-1"}
 
 
-async def test_a_reload_changes_whom_it_believes(tmp_path: Path) -> None:
-    """Origins, proxies and cookies take effect with a reload, without a restart."""
+async def test_a_reload_changes_origins_proxies_and_cookies(tmp_path: Path) -> None:
+    """Origins, trusted proxies and cookies take effect with a reload."""
     async with running(tmp_path, tracked(tmp_path, server="")) as run:
         path = tmp_path / "gateway.toml"
         path.write_text(tracked(tmp_path, COOKIE)(run.sandbox))
@@ -377,12 +377,12 @@ async def test_a_reload_changes_whom_it_believes(tmp_path: Path) -> None:
 
 
 def test_every_vendor_is_configured() -> None:
-    """The tables above have every vendor that the tests run."""
+    """The tables of this module have every vendor that the tests run."""
     assert set(BROWSER_HEADERS) == set(VENDORS) == set(SETTINGS)
 
 
-async def test_what_tools_add_to_every_request_may_be_sent(tmp_path: Path) -> None:
-    """A page whose tracing tool marks its requests is let through, as is what the source names."""
+async def test_tracing_headers_are_allowed(tmp_path: Path) -> None:
+    """A preflight allows the headers of tracing tools, and those in `browser_headers`."""
     more = '\nbrowser_headers = ["X-Shop-Version"]'
     config = tracked(tmp_path, more)
     wanted = "content-type,traceparent,tracestate,sentry-trace,baggage,x-shop-version"

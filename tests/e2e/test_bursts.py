@@ -1,4 +1,4 @@
-"""A burst of one user, or of one source, holds up nobody else."""
+"""A burst of one user or of one source does not delay others."""
 
 import asyncio
 import time
@@ -12,18 +12,18 @@ from tests.soak.marks import EventMark, batches
 from tests.soak.process_harness import ProcessHarness, process_harness
 
 LATENCY = 0.1
-"""Seconds that the vendor takes to answer."""
+"""Seconds that the vendor takes to respond."""
 BACKLOG = 4000
-"""Events of the burst: with this vendor, and one attempt of a user at a time, minutes of work."""
+"""Events of the burst: this vendor needs minutes for them, with one attempt per user at a time."""
 SOON = 5.0
-"""Seconds in which another's event should arrive; one is meant, and a busy machine is slow."""
+"""Seconds within which another user's event must arrive; a busy machine needs more than one."""
 DEFAULTS = 'timeout = "10s"'
 GREEDY = 100_003
-"""A user whose events come many in a request."""
+"""A user who sends many events per request."""
 
 
 async def delays(on: ProcessHarness, users: set[int], events: int) -> list[float]:
-    """Return the seconds from acknowledgement to arrival of *events* of some users."""
+    """Return the sorted seconds from acknowledgement to arrival of *events* events of *users*."""
     vendor, sent = on.vendors["chrts"], on.load.acknowledged
     on.load.start()
     await on.load.reaches(len(sent) + 3 * events)
@@ -34,19 +34,19 @@ async def delays(on: ProcessHarness, users: set[int], events: int) -> list[float
 
 
 async def burst_of_a_user(on: ProcessHarness) -> None:
-    """Send what one user sends."""
+    """Send a burst of one user."""
     await on.load.burst(GREEDY, BACKLOG, 200)
 
 
 async def burst_of_a_source(on: ProcessHarness) -> None:
-    """Send what many users send by the shop's source."""
+    """Send a burst of many users through the shop's source."""
     sent = await pour(on.gateway.url, BACKLOG, users=1000, first=200_000)
     on.load.acknowledged.update(dict.fromkeys(sent, time.monotonic()))
 
 
 @pytest.mark.parametrize("burst", [burst_of_a_user, burst_of_a_source])
 async def test_a_burst_delays_no_bystander(tmp_path: Path, burst) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - one of the two above
-    """While a burst is worked off, others' events arrive as soon as the vendor allows."""
+    """While a burst is delivered, other users' events arrive as soon as the vendor allows."""
     async with process_harness(tmp_path, "chrts", delivery=DEFAULTS, users=8, pause=0.5) as on:
         vendor = on.vendors["chrts"]
         vendor.weights, vendor.pace = {"slow": 1}, (LATENCY, LATENCY)
@@ -61,7 +61,7 @@ async def test_a_burst_delays_no_bystander(tmp_path: Path, burst) -> None:  # ty
 
 
 async def test_a_burst_keeps_its_own_order(tmp_path: Path) -> None:
-    """What one user sends in a burst arrives in order, whatever goes between."""
+    """The events of a user's burst arrive in order, also beside other users' events."""
     async with process_harness(tmp_path, "chrts", delivery=DEFAULTS) as on:
         on.load.aim(on.gateway.url)
         on.load.start()

@@ -1,4 +1,4 @@
-"""No credential in anything that the gateway emits: canaries wherever one can stand."""
+"""No output of the gateway contains a credential: canaries in every place for one."""
 
 import asyncio
 import base64
@@ -21,9 +21,9 @@ from tests.e2e.process import GatewayProcess, gateway_process
 from tests.e2e.running import PATIENCE, serving
 
 QUOTED = f"who is {MARK}-collector"
-"""What the collector says at first."""
+"""The collector's first response."""
 SETTLING = ("ok", "refuse")
-"""Destinations that soon have whatever they get; the others pause."""
+"""Destinations that soon settle every event; the others pause."""
 ENDED = re.compile(
     r'cdp_gateway_deliveries_total\{destination="([^"]+)",'
     r'outcome="(?:delivered|declined|dead_letter)"\} (\S+)'
@@ -66,7 +66,7 @@ def configured(folder: Path, vendor: str) -> tuple[str, int]:
 
 
 def calls(reads: Input, key: str) -> Iterator[Request]:
-    """Yield requests of a vendor's client: with *key*, beside it in other places, and garbage."""
+    """Yield requests of a vendor's client: with *key*, with other keys beside it, and malformed."""
     example = reads.example
     payload = orjson.loads(example.body)
     old = reads.credential(example, payload) or ""
@@ -87,7 +87,7 @@ def calls(reads: Input, key: str) -> Iterator[Request]:
 
 
 async def send(client: aiohttp.ClientSession, url: str) -> Iterator[bytes]:
-    """Send everything; return all that was answered."""
+    """Send all requests; return every response."""
     answers = []
     for name, cls in load_plugins().inputs.items():
         for mount, key in (("", f"{MARK}-in-{name}"), ("", f"{MARK}-bad"), ("/any", f"{MARK}-any")):
@@ -103,7 +103,7 @@ async def send(client: aiohttp.ClientSession, url: str) -> Iterator[bytes]:
 
 
 async def settled(running: GatewayProcess, client: aiohttp.ClientSession, wanted: int) -> None:
-    """Wait until every event that was accepted has ended at each of the *wanted* destinations.
+    """Wait until every accepted event has ended at each of the *wanted* destinations.
 
     The metrics count every end; lines about dead letters are limited.
     """
@@ -121,7 +121,7 @@ async def settled(running: GatewayProcess, client: aiohttp.ClientSession, wanted
 
 
 async def test_no_credential_in_anything_that_the_gateway_emits(tmp_path: Path) -> None:
-    """Answers, pages, metrics, log lines, traces, spans, dead letters: no canary, from anywhere."""
+    """No response, metric, log line, trace, span or dead letter contains a canary."""
     spans: list[bytes] = []
 
     async def collect(request: web.Request) -> web.Response:

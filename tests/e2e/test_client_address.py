@@ -1,4 +1,4 @@
-"""The visitor's address reaches the same vendor as it reaches others."""
+"""The client's address reaches a destination of the source's own vendor."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ EVENT = {"writeKey": "WK", "anonymousId": "a", "event": "Seen"}
 async def arrived(
     folder: Path, more: str, path: str, body: object, headers: dict[str, str]
 ) -> list[Got]:
-    """Return what the vendor gets of one request to a gateway behind a proxy."""
+    """Return the requests that the vendor gets for one request to a gateway behind a proxy."""
     async with vendor() as upstream:
         config = (
             '[server]\nlisten = "127.0.0.1:0"\ntrusted_proxies = ["127.0.0.1/32"]\n'
@@ -41,24 +41,24 @@ async def arrived(
         ("//v1/b", {"writeKey": "WK", "batch": [{**EVENT, "type": "track"}] * 2}),
     ],
 )
-async def test_it_is_told_in_a_header(tmp_path: Path, path: str, body: object) -> None:
-    """A request goes on as it came, to the path it came by, with the address in a header."""
+async def test_the_address_goes_in_a_header(tmp_path: Path, path: str, body: object) -> None:
+    """A request is passed through to its own path, with the address in a header."""
     (got,) = await arrived(tmp_path, "", path, body, {**PAGE, **THROUGH})
     assert got.line == f"POST {path.replace('//', '/').rstrip('/')} HTTP/1.1"
     assert got.header("x-forwarded-for") == "203.0.113.7"
     assert orjson.loads(got.body) == orjson.loads(orjson.dumps(body).replace(b"WK", b"OURS"))
 
 
-async def test_it_is_told_in_a_header_of_another_name(tmp_path: Path) -> None:
-    """The destination names the header."""
+async def test_the_address_goes_in_a_header_of_another_name(tmp_path: Path) -> None:
+    """`client_ip` names the header that carries the address."""
     more = 'client_ip = "X-Real-IP"'
     (got,) = await arrived(tmp_path, more, "/v1/track", EVENT, {**PAGE, **THROUGH})
     assert got.header("x-real-ip") == "203.0.113.7"
     assert "x-forwarded-for" not in got.names
 
 
-async def test_it_is_told_in_the_field(tmp_path: Path) -> None:
-    """With `field` the request is written anew, with the address where the vendor has it."""
+async def test_the_address_goes_in_the_field(tmp_path: Path) -> None:
+    """With `field` the gateway writes the request itself, with the address in a field."""
     more = 'client_ip = "field"'
     (got,) = await arrived(tmp_path, more, "/v1/track", EVENT, {**PAGE, **THROUGH})
     assert "x-forwarded-for" not in got.names
@@ -74,10 +74,10 @@ async def test_it_is_told_in_the_field(tmp_path: Path) -> None:
     ],
     ids=["off", "says-none", "backend"],
 )
-async def test_it_is_not_told(
+async def test_the_address_is_not_sent(
     tmp_path: Path, more: str, body: object, headers: dict[str, str]
 ) -> None:
-    """No address goes out where none is wanted, and none of a backend's."""
+    """No address is sent when `client_ip` is empty, the payload says none, or a backend sends."""
     (got,) = await arrived(tmp_path, more, "/v1/track", body, headers)
     assert "x-forwarded-for" not in got.names
     assert b"203.0.113.7" not in got.body

@@ -1,4 +1,4 @@
-"""`credentials = "client"`: each client's own credential goes on, and shows nowhere."""
+"""`credentials = "client"`: each client's own credential is sent on, and no output shows it."""
 
 import asyncio
 import base64
@@ -45,7 +45,7 @@ def example(of: str, secret: str = CANARY) -> tuple[str, dict[str, str], bytes]:
 
 
 def written(folder: Path, of: str, url: str, more: str = "") -> str:
-    """Return a configuration that only passes on."""
+    """Return a configuration of one source, and one destination with the clients' credentials."""
     return (
         base_config(folder) + f'[sources.shop]\nvendor = "{of}"\nkeys = "any"\n'
         f'{URL_SETTING.format(of, url)}[[routes]]\nto = ["own"]\n{more}\n'
@@ -54,7 +54,7 @@ def written(folder: Path, of: str, url: str, more: str = "") -> str:
 
 @asynccontextmanager
 async def passing(folder: Path, of: str, more: str = "") -> AsyncIterator[tuple[Running, Vendor]]:
-    """Run a vendor, and a gateway that sends the clients' credentials on to it."""
+    """Run a vendor, and a gateway that sends the clients' credentials to it."""
     async with (
         vendor() as upstream,
         running(folder, lambda _: written(folder, of, upstream.url, more)) as run,
@@ -71,7 +71,7 @@ async def post(run: Running, request: tuple[str, dict[str, str], bytes]) -> int:
 
 @pytest.mark.parametrize("of", VENDORS)
 async def test_the_clients_request_goes_on_as_it_came(tmp_path: Path, of: str) -> None:
-    """Without a credential of its own the gateway sends what the client sent, byte for byte."""
+    """Without a credential of its own the gateway sends the client's request byte for byte."""
     request = example(of)
     async with passing(tmp_path, of) as (run, upstream):
         assert await post(run, request) < 300
@@ -86,7 +86,7 @@ async def test_the_clients_request_goes_on_as_it_came(tmp_path: Path, of: str) -
 
 @pytest.mark.parametrize("of", VENDORS)
 async def test_a_credential_shows_nowhere(tmp_path: Path, of: str) -> None:
-    """Neither the log nor a dead letter's view has it, though the vendor's answer repeats it."""
+    """Neither the log nor the dead letter's output shows the key that the vendor repeats."""
 
     async def echo(got: Got, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         body = f"no: {CANARY} {await body_of(got, reader)!r}".encode()
@@ -126,7 +126,7 @@ async def test_a_credential_shows_nowhere(tmp_path: Path, of: str) -> None:
 
 
 async def test_one_clients_bad_credential_stops_nobody_else(tmp_path: Path) -> None:
-    """A 401 is about the client that sent it: a dead letter for it, and no pause for others."""
+    """A 401 makes a dead letter of the client's event, and does not pause the destination."""
 
     async def judge(got: Got, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await body_of(got, reader)
@@ -146,7 +146,7 @@ async def test_one_clients_bad_credential_stops_nobody_else(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("of", ["tracardi", "quartic", "chrts"])
 async def test_a_part_of_a_request_has_the_clients_credential(tmp_path: Path, of: str) -> None:
-    """What is not forwarded whole is written by the gateway with the client's credential in it."""
+    """A request that the gateway writes itself carries the client's credential."""
     route = 'types = ["page"]' if of == "tracardi" else ""
     async with passing(tmp_path, of, route) as (run, upstream):
         if of != "tracardi":
@@ -167,7 +167,7 @@ async def test_a_part_of_a_request_has_the_clients_credential(tmp_path: Path, of
 
 
 async def test_a_batch_of_several_people_has_the_clients_credential(tmp_path: Path) -> None:
-    """A batch that is taken apart for order goes out in parts, each with its client's key."""
+    """A batch that is split by user goes out in parts, each with the client's key."""
     body = {"batch": [{"type": "track", "event": "e", "userId": user} for user in ("a", "b")]}
     headers = {"authorization": f"Basic {base64.b64encode(f'{CANARY}:'.encode()).decode()}"}
     async with passing(tmp_path, "segment") as (run, upstream):
@@ -178,7 +178,7 @@ async def test_a_batch_of_several_people_has_the_clients_credential(tmp_path: Pa
 
 
 async def test_credentials_are_stored_only_where_they_are_sent_on(tmp_path: Path) -> None:
-    """Without such a destination the spool has no credential of a header."""
+    """Without a destination that sends it on, the spool stores no credential of a header."""
     text = written(tmp_path, "chrts", "http://127.0.0.1:9").replace(
         'credentials = "client"', 'api_key = "ours"'
     )
@@ -190,8 +190,8 @@ async def test_credentials_are_stored_only_where_they_are_sent_on(tmp_path: Path
     assert not any(CANARY.encode() in file.read_bytes() for file in files)
 
 
-async def test_what_was_stored_without_a_credential_is_kept(tmp_path: Path) -> None:
-    """Events from before the switch have none to send: dead letters that say so."""
+async def test_an_event_stored_without_a_credential_is_a_dead_letter(tmp_path: Path) -> None:
+    """An event stored without the client's credential becomes a dead letter with that reason."""
     down = written(tmp_path, "chrts", "http://127.0.0.1:9")
     async with running(
         tmp_path, lambda _: down.replace('credentials = "client"', 'api_key = "o"')

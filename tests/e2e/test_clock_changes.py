@@ -1,4 +1,4 @@
-"""A clock that is set while events wait: nothing of it is given up."""
+"""A change of the system clock while events wait gives up none of them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ async def counted(client: aiohttp.ClientSession, url: str, metric: str) -> float
 
 
 async def fault(client: aiohttp.ClientSession, sandbox: str, count: int) -> None:
-    """Let the vendor answer so many requests with 503."""
+    """Let the vendor respond to *count* requests with 503."""
     planned = {"vendor": "chrts", "status": 503, "count": count}
     async with client.post(f"{sandbox}/_sandbox/faults", json=planned) as answer:
         assert answer.status < 300
@@ -37,7 +37,7 @@ async def fault(client: aiohttp.ClientSession, sandbox: str, count: int) -> None
 async def waiting(
     config: Path, clock: Clock, client: aiohttp.ClientSession
 ) -> AsyncIterator[GatewayProcess]:
-    """Run a gateway that owes events to a vendor that is down."""
+    """Run a gateway with pending events for a vendor that is down."""
     async with gateway_process(config, launcher=clock.launcher) as gateway:
         for number in range(EVENTS):
             body = {"uid": f"u{number}", "name": "E"}
@@ -48,7 +48,7 @@ async def waiting(
 
 
 async def tries(client: aiohttp.ClientSession, url: str, more: int) -> None:
-    """Wait until so many more tries were made, and the spool has looked at the clock meanwhile."""
+    """Wait until *more* attempts were made, and long enough for the spool to read the clock."""
     until = asyncio.get_running_loop().time() + 3
     name = "cdp_gateway_attempts_total"
     before = await counted(client, url, name)
@@ -61,8 +61,8 @@ async def tries(client: aiohttp.ClientSession, url: str, more: int) -> None:
 
 
 @pytest.mark.parametrize("jump", [8 * DAY, -8 * DAY])
-async def test_a_clock_that_is_set_ends_nothing(tmp_path: Path, jump: int) -> None:
-    """Set for some seconds, or before a start, it makes no dead letter of what waits."""
+async def test_a_clock_change_causes_no_dead_letter(tmp_path: Path, jump: int) -> None:
+    """A clock that jumps by days, while running or before a start, causes no dead letter."""
     clock = Clock(tmp_path / "offset")
     async with sandboxed() as (sandbox, client):
         head = everything(tmp_path, sandbox).partition("[destinations.")[0]

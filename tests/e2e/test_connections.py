@@ -1,4 +1,4 @@
-"""Clients' connections: what takes too long ends, what holds too much gives way, others go on."""
+"""Clients' connections: slow ones time out, the largest are closed at a limit, others continue."""
 
 import asyncio
 import gzip
@@ -27,7 +27,7 @@ KEPT = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def limited(folder: Path, server: str = "", source: str = "") -> Callable[[str], str]:
-    """Return what makes a configuration with these limits: Segment in, chrts out."""
+    """Return a function that makes a configuration with these limits: Segment in, chrts out."""
 
     def text(sandbox: str) -> str:
         return (
@@ -40,12 +40,12 @@ def limited(folder: Path, server: str = "", source: str = "") -> Callable[[str],
 
 
 def head(*lines: str, line: str = "POST /v1/track HTTP/1.1", length: int = len(TRACK)) -> bytes:
-    """Return the head of a request with a body of that length."""
+    """Return the head of a request whose body has *length* bytes."""
     return "\r\n".join([line, "host: h", f"content-length: {length}", *lines, "", ""]).encode()
 
 
 async def connected(url: str, sent: bytes = b"", source: str = "127.0.0.1") -> KEPT:
-    """Open a connection from an address, and send."""
+    """Open a connection from the address *source*, and send *sent*."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(
         parts.hostname, parts.port, local_addr=(source, 0)
@@ -56,7 +56,7 @@ async def connected(url: str, sent: bytes = b"", source: str = "127.0.0.1") -> K
 
 
 async def answered(kept: KEPT) -> bytes:
-    """Return all that comes until the connection is closed."""
+    """Return everything received until the connection closes."""
     async with asyncio.timeout(PATIENCE):
         try:
             return await kept[0].read()
@@ -65,19 +65,19 @@ async def answered(kept: KEPT) -> bytes:
 
 
 async def ask(url: str, source: str = "127.0.0.1") -> bytes:
-    """Send one whole event over a connection of its own; return the answer."""
+    """Send one whole event over its own connection; return the response."""
     return await answered(await connected(url, head("connection: close") + TRACK, source))
 
 
 async def until(enough: Callable[[], bool]) -> None:
-    """Wait until something that the gateway counts is so, which it tells nobody."""
+    """Wait until *enough* returns true; it reads counters that signal no change."""
     async with asyncio.timeout(PATIENCE):
         while not enough():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.01)
 
 
 def closed(run: Running, why: str) -> int:
-    """Return how many connections were closed for a reason."""
+    """Return the number of connections that were closed for the reason *why*."""
     return run.gateway.observer.counts.closed[why]
 
 
@@ -85,7 +85,7 @@ def closed(run: Running, why: str) -> int:
 async def many(
     url: str, count: int, sent: bytes, source: str = "127.0.0.1"
 ) -> AsyncIterator[list[KEPT]]:
-    """Open connections that send this and then nothing; close them in the end."""
+    """Open *count* connections that send *sent* and then nothing; close them at the end."""
     kept = [await connected(url, sent, source) for _ in range(count)]
     try:
         yield kept
@@ -103,10 +103,10 @@ async def many(
     ],
     ids=["head", "body", "invited"],
 )
-async def test_what_does_not_arrive_in_time_ends(
+async def test_a_stalled_request_times_out(
     tmp_path: Path, sent: bytes, why: str, status: bytes
 ) -> None:
-    """A head or a body that stalls ends within its time, a body in the vendor's own words."""
+    """A head or body that stalls gets a time-out, a body in the vendor's own words."""
     limits = 'header_timeout = "300ms"\nbody_timeout = "300ms"'
     async with running(tmp_path, limited(tmp_path, limits)) as run:
         answer = await answered(await connected(run.url, sent))
@@ -118,8 +118,8 @@ async def test_what_does_not_arrive_in_time_ends(
         assert b" 200 OK" in await ask(run.url)
 
 
-async def test_a_trickle_is_not_progress_enough(tmp_path: Path) -> None:
-    """A body whose bytes come one by one ends when its time is over, however often one comes."""
+async def test_a_trickled_body_times_out(tmp_path: Path) -> None:
+    """A body that arrives byte by byte times out too: a byte does not restart the timer."""
     async with running(tmp_path, limited(tmp_path, 'body_timeout = "500ms"')) as run:
         kept = await connected(run.url, head(length=100_000))
         answer = asyncio.get_running_loop().create_task(kept[0].readuntil(b"\r\n\r\n"))
@@ -130,15 +130,15 @@ async def test_a_trickle_is_not_progress_enough(tmp_path: Path) -> None:
         kept[1].close()
 
 
-async def test_an_idle_connection_ends(tmp_path: Path) -> None:
-    """A connection is kept for `idle_timeout` after an answer, and no longer."""
+async def test_an_idle_connection_is_closed(tmp_path: Path) -> None:
+    """A connection without a request is closed after `idle_timeout`."""
     async with running(tmp_path, limited(tmp_path, 'idle_timeout = "300ms"')) as run:
         answer = await answered(await connected(run.url, head() + TRACK))
         assert answer.startswith(b"HTTP/1.1 200 OK")
 
 
-async def test_a_client_that_does_not_read_ends(tmp_path: Path) -> None:
-    """Who pipelines requests and reads no answer loses the connection."""
+async def test_a_client_that_does_not_read_is_closed(tmp_path: Path) -> None:
+    """A client that pipelines requests and reads no response loses its connection."""
     limits = 'body_timeout = "400ms"\nmetrics = true'
     async with running(tmp_path, limited(tmp_path, limits)) as run:
         parts = urlsplit(run.url)
@@ -159,8 +159,8 @@ async def test_a_client_that_does_not_read_ends(tmp_path: Path) -> None:
         assert closed(run, "write_timeout") == 1
 
 
-async def test_stalled_connections_keep_nobody_out(tmp_path: Path) -> None:
-    """At `max_connections` those that have been silent longest go, and whoever asks is served."""
+async def test_stalled_connections_make_room(tmp_path: Path) -> None:
+    """At `max_connections` the longest silent connections are closed, and new ones are served."""
     async with (
         running(tmp_path, limited(tmp_path, "max_connections = 20")) as run,
         many(run.url, 20, b"POST /v1/tr"),
@@ -172,8 +172,8 @@ async def test_stalled_connections_keep_nobody_out(tmp_path: Path) -> None:
         assert len(run.gateway.guard) <= 22
 
 
-async def test_one_client_has_its_share(tmp_path: Path) -> None:
-    """Who holds more than others gives way first, and past its own share only to itself."""
+async def test_a_client_past_its_share_loses_its_own_connections(tmp_path: Path) -> None:
+    """Past its share, a client with too many connections loses its own; other clients lose none."""
     limits = "max_connections = 40\nmax_connections_per_client = 10"
     async with (
         running(tmp_path, limited(tmp_path, limits)) as run,
@@ -186,8 +186,8 @@ async def test_one_client_has_its_share(tmp_path: Path) -> None:
             assert b" 200 OK" in await answered((reader, writer))
 
 
-async def test_a_proxy_has_no_share(tmp_path: Path) -> None:
-    """A trusted proxy brings many clients, so that the share of one does not hold for it."""
+async def test_a_trusted_proxy_has_no_limit_per_client(tmp_path: Path) -> None:
+    """The limit per client does not apply to a trusted proxy."""
     limits = 'max_connections_per_client = 3\ntrusted_proxies = ["127.0.0.0/8"]'
     async with (
         running(tmp_path, limited(tmp_path, limits)) as run,
@@ -199,7 +199,7 @@ async def test_a_proxy_has_no_share(tmp_path: Path) -> None:
 
 
 async def test_behind_a_proxy_the_client_with_most_gives_way(tmp_path: Path) -> None:
-    """A proxy's connection counts for the client of its last request, whose address it told."""
+    """A trusted proxy's connection counts for the client of its last request."""
     limits = 'max_connections = 6\ntrusted_proxies = ["127.0.0.0/8"]'
     async with running(tmp_path, limited(tmp_path, limits)) as run:
         kept = []
@@ -218,7 +218,7 @@ async def test_behind_a_proxy_the_client_with_most_gives_way(tmp_path: Path) -> 
 
 @asynccontextmanager
 async def slow_vendor() -> AsyncIterator[tuple[Vendor, asyncio.Semaphore, asyncio.Event]]:
-    """Run a vendor that counts what it is asked, and answers nothing until it is let."""
+    """Run a vendor that counts requests, and responds to none until the event is set."""
     asked, let = asyncio.Semaphore(0), asyncio.Event()
 
     async def slow(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -231,8 +231,8 @@ async def slow_vendor() -> AsyncIterator[tuple[Vendor, asyncio.Semaphore, asynci
         yield upstream, asked, let
 
 
-async def test_busy_connections_are_not_cut_short(tmp_path: Path) -> None:
-    """Where every connection is being answered, a new one is told to try again later."""
+async def test_busy_connections_are_not_closed(tmp_path: Path) -> None:
+    """When every connection waits for a response, a new one gets 429 and is closed."""
     async with slow_vendor() as (upstream, asked, let):
         config = limited(tmp_path, "max_connections = 4", f'url = "{upstream.url}"')
         get = b"GET /v1/other HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
@@ -249,7 +249,7 @@ async def test_busy_connections_are_not_cut_short(tmp_path: Path) -> None:
 
 
 async def test_stalled_bodies_hold_no_more_than_the_budget(tmp_path: Path) -> None:
-    """Past `max_bodies` the heaviest and most silent are told to try later; others are served."""
+    """Past `max_bodies` stalled bodies get 429, and other requests are served."""
     limits = 'max_body = "100KiB"\nmax_bodies = "500KiB"'
     part = head(length=100 * 1024) + b" " * (90 * 1024)
     async with (
@@ -264,8 +264,8 @@ async def test_stalled_bodies_hold_no_more_than_the_budget(tmp_path: Path) -> No
         assert b"too many large requests" in answer
 
 
-async def test_what_was_answered_or_left_is_held_no_more(tmp_path: Path) -> None:
-    """Answers, refusals, pipelined requests and clients that leave give back what they held."""
+async def test_finished_requests_free_their_memory(tmp_path: Path) -> None:
+    """Responses, refusals, pipelined requests and clients that leave free their memory."""
     async with running(tmp_path, limited(tmp_path)) as run:
         kept = await connected(run.url, (head() + TRACK) * 40 + head("connection: close") + TRACK)
         assert (await answered(kept)).count(b" 200 OK") == 41
@@ -278,8 +278,8 @@ async def test_what_was_answered_or_left_is_held_no_more(tmp_path: Path) -> None
         assert run.gateway.guard.held == 0
 
 
-async def test_what_waits_behind_a_slow_answer_counts_as_what_it_takes(tmp_path: Path) -> None:
-    """Heads of many lines take far more memory than was sent; past the budget they are let go."""
+async def test_pipelined_heads_count_with_their_memory(tmp_path: Path) -> None:
+    """Pipelined heads count with the memory that they take; past the budget they are closed."""
     async with slow_vendor() as (upstream, asked, let):
         config = limited(tmp_path, 'max_bodies = "2MiB"', f'url = "{upstream.url}"')
         first = b"GET /v1/other HTTP/1.1\r\nhost: h\r\n\r\n"
@@ -301,7 +301,7 @@ async def test_what_waits_behind_a_slow_answer_counts_as_what_it_takes(tmp_path:
 
 
 async def test_the_last_of_the_budget_is_for_small_requests(tmp_path: Path) -> None:
-    """Large requests that are being worked on, and cannot give way, keep no small one out."""
+    """When large requests in progress use up the budget, small requests are still served."""
     async with vendor() as upstream:
         asked, let = asyncio.Semaphore(0), asyncio.Event()
 
@@ -326,8 +326,8 @@ async def test_the_last_of_the_budget_is_for_small_requests(tmp_path: Path) -> N
             assert b" 200 OK" in await answered(first)
 
 
-async def test_a_body_that_inflates_counts_as_what_it_becomes(tmp_path: Path) -> None:
-    """The budget is one of memory: what a packed body becomes counts, too."""
+async def test_a_compressed_body_counts_inflated(tmp_path: Path) -> None:
+    """A compressed body counts with its inflated size."""
     limits = 'max_body = "1MiB"\nmax_bodies = "1MiB"'
     packed = gzip.compress(b" " * 1024 * 1024)
     sent = head("content-encoding: gzip", "connection: close", length=len(packed)) + packed
@@ -336,8 +336,8 @@ async def test_a_body_that_inflates_counts_as_what_it_becomes(tmp_path: Path) ->
         assert closed(run, "memory") == 1
 
 
-async def test_a_request_holds_so_many_events(tmp_path: Path) -> None:
-    """One event more than `max_events` is refused as the vendor refuses what is too large."""
+async def test_a_request_with_too_many_events_is_refused(tmp_path: Path) -> None:
+    """A request with more than `max_events` events is refused as the vendor refuses large ones."""
     async with running(tmp_path, limited(tmp_path, "max_events = 500")) as run:
         one = {"type": "track", "userId": "u", "event": "Seen"}
         for count, status, said in ((500, 200, "true"), (501, 400, "more than 500 events")):
@@ -348,10 +348,10 @@ async def test_a_request_holds_so_many_events(tmp_path: Path) -> None:
         await run.watch.until(lambda seen: len(seen.settled) == 500)
 
 
-async def test_others_have_their_turn_while_a_large_request_is_read(
+async def test_a_large_batch_is_parsed_in_a_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large batch is read apart from the loop, a single event is not worth the way there."""
+    """A large batch is parsed in a thread, and a single event in the event loop."""
     read, where = SegmentInput.read, dict[int, bool]()
 
     def noted(self: SegmentInput, request: Request, payload: Any) -> list[Event]:
@@ -373,7 +373,7 @@ async def test_others_have_their_turn_while_a_large_request_is_read(
 
 @pytest.mark.parametrize("size", [7_000, 9_000, 20_000, 31_000])
 async def test_large_heads_are_taken(tmp_path: Path, size: int) -> None:
-    """A request with up to 32 KiB of headers is one like any other, in one cookie or in many."""
+    """A request with up to 32 KiB of headers is accepted, in one header or in many."""
     async with running(tmp_path, limited(tmp_path)) as run:
         for lines in (
             [f"cookie: {'k' * size}"],
@@ -397,7 +397,7 @@ async def test_large_heads_are_taken(tmp_path: Path, size: int) -> None:
 async def test_larger_heads_are_refused_as_the_vendor_would(
     tmp_path: Path, lines: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Past that it is a 431 in the vendor's shape that the page may read; nothing is quoted."""
+    """A larger head gets a 431 in the vendor's format that the page can read; nothing is quoted."""
     async with running(tmp_path, limited(tmp_path)) as run:
         parts = head("connection: close", *lines) + TRACK
         answer = await answered(await connected(run.url, parts))
@@ -414,7 +414,7 @@ async def test_larger_heads_are_refused_as_the_vendor_would(
 
 
 async def test_every_head_of_a_pipeline_is_measured(tmp_path: Path) -> None:
-    """Requests before the last one that comes are held to the limit of heads as well."""
+    """The limit of heads also applies to earlier requests of a pipeline."""
     large = head(*[f"x-{n}: {'k' * 1000}" for n in range(60)]) + TRACK
     async with running(tmp_path, limited(tmp_path)) as run:
         sent = large + head() + TRACK + large + head("connection: close") + TRACK
@@ -423,7 +423,7 @@ async def test_every_head_of_a_pipeline_is_measured(tmp_path: Path) -> None:
 
 
 async def test_a_head_that_comes_in_pieces_is_measured_whole(tmp_path: Path) -> None:
-    """What is too large is refused as soon as it is, not when the last line has come."""
+    """A head that is too large is refused before its last line has come."""
     async with running(tmp_path, limited(tmp_path)) as run:
         kept = await connected(run.url, head("origin: https://shop.example")[:-2])
         for n in range(50):
@@ -450,10 +450,10 @@ async def test_a_head_that_comes_in_pieces_is_measured_whole(tmp_path: Path) -> 
         b"s3cret" * 9000,
     ],
 )
-async def test_what_is_no_http_is_refused_without_a_quote(
+async def test_invalid_http_is_refused_without_a_quote(
     tmp_path: Path, sent: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What cannot be read is answered plainly, counted and logged; nothing of it is repeated."""
+    """Bytes that are not HTTP get a plain 4xx, are counted and logged, and never repeated."""
     async with running(tmp_path, limited(tmp_path)) as run:
         answer = await answered(await connected(run.url, sent))
         assert answer[9:12] in {b"400", b"414"}
@@ -476,8 +476,8 @@ async def test_what_is_no_http_is_refused_without_a_quote(
         b"1\r\na\r\n0\r\nx: " + b"y" * 100_000,
     ],
 )
-async def test_a_body_that_is_no_http_ends(tmp_path: Path, rest: bytes) -> None:
-    """Chunks that are none, and trailers without end, are a request that did not arrive whole."""
+async def test_invalid_chunks_are_refused(tmp_path: Path, rest: bytes) -> None:
+    """Invalid chunks, and trailers past the limit, are refused as an incomplete body."""
     chunked = b"POST /v1/track HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n"
     async with running(tmp_path, limited(tmp_path)) as run:
         kept = await connected(run.url, chunked)
@@ -490,8 +490,8 @@ async def test_a_body_that_is_no_http_ends(tmp_path: Path, rest: bytes) -> None:
         await until(lambda: run.gateway.guard.held == 0)
 
 
-async def test_asking_for_another_protocol_passes_no_limit(tmp_path: Path) -> None:
-    """What follows a request to upgrade is the next request, within the same limits."""
+async def test_an_upgrade_request_keeps_the_limits(tmp_path: Path) -> None:
+    """The bytes after an upgrade request are the next request, with the same limits."""
     upgrade = (
         b"GET /readyz HTTP/1.1\r\nhost: h\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
     )
@@ -505,8 +505,8 @@ async def test_asking_for_another_protocol_passes_no_limit(tmp_path: Path) -> No
         assert answer.count(b"HTTP/1.1 200 OK") == 2
 
 
-async def test_what_came_before_nonsense_is_answered(tmp_path: Path) -> None:
-    """Requests that stand before one that cannot be read are answered first, in their order."""
+async def test_requests_before_invalid_http_are_answered(tmp_path: Path) -> None:
+    """Requests before one that cannot be parsed are answered first, in order."""
     async with vendor() as upstream:
         asked, let = asyncio.Event(), asyncio.Event()
 
@@ -531,7 +531,7 @@ async def test_what_came_before_nonsense_is_answered(tmp_path: Path) -> None:
 
 
 async def test_a_body_that_is_declared_too_large_is_not_invited(tmp_path: Path) -> None:
-    """`Expect: 100-continue` is answered by what the vendor says of the length, before the body."""
+    """`Expect: 100-continue` with too long a body gets the vendor's refusal before the body."""
     async with running(tmp_path, limited(tmp_path, 'max_body = "10KiB"')) as run:
         expect = "expect: 100-continue"
         kept = await connected(run.url, head(expect, length=20 * 1024))
@@ -548,7 +548,7 @@ async def test_a_body_that_is_declared_too_large_is_not_invited(tmp_path: Path) 
 
 
 async def test_a_reload_changes_limits(tmp_path: Path) -> None:
-    """Limits hold from the reload on, for connections that are open as well."""
+    """A reload changes the limits of open connections too."""
     async with running(tmp_path, limited(tmp_path)) as run:
         kept = await connected(run.url, b"POST /v1/tr")
         path = tmp_path / "gateway.toml"
@@ -559,7 +559,7 @@ async def test_a_reload_changes_limits(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def relaying(folder: Path, server: str = "") -> AsyncIterator[tuple[Running, Vendor]]:
-    """Run a vendor, and a gateway that passes on to it what is no event."""
+    """Run a vendor, and a gateway that relays to it."""
     async with vendor() as upstream:
         config = limited(folder, server, f'url = "{upstream.url}"')
         async with running(folder, config) as run:
@@ -567,7 +567,7 @@ async def relaying(folder: Path, server: str = "") -> AsyncIterator[tuple[Runnin
 
 
 def upload(number: int) -> bytes:
-    """Return the head of an upload in chunks, and its first byte."""
+    """Return the head of a chunked upload, and its first byte."""
     return (
         f"POST /v1/up/{number} HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n"
     ).encode()
@@ -577,7 +577,7 @@ GET = b"GET /v1/other HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
 
 
 async def test_trickled_uploads_block_no_other_call(tmp_path: Path) -> None:
-    """One client's uploads that never end leave room for its other calls, and for others'."""
+    """One client's endless uploads leave room for its other calls, and for other clients' calls."""
     async with relaying(tmp_path) as (run, upstream):
         kept = [await connected(run.url, upload(n)) for n in range(260)]
         for source in ("127.0.0.1", "127.0.0.2"):
@@ -592,7 +592,7 @@ async def test_trickled_uploads_block_no_other_call(tmp_path: Path) -> None:
 
 
 async def test_an_upload_has_a_deadline(tmp_path: Path) -> None:
-    """A body that is passed on has `upload_timeout` to arrive, however steadily it trickles."""
+    """A relayed body must arrive within `upload_timeout`, however steadily it trickles."""
     async with relaying(tmp_path, 'upload_timeout = "500ms"') as (run, _):
         kept = await connected(run.url, upload(1))
         answer = asyncio.get_running_loop().create_task(kept[0].readuntil(b"\r\n\r\n"))
@@ -604,8 +604,8 @@ async def test_an_upload_has_a_deadline(tmp_path: Path) -> None:
         assert closed(run, "body_timeout") == 1
 
 
-async def test_an_upload_is_held_only_as_far_as_it_has_not_gone_on(tmp_path: Path) -> None:
-    """The budget is no bound for what streams through."""
+async def test_a_streamed_upload_is_not_held(tmp_path: Path) -> None:
+    """`max_bodies` does not limit a body that streams through."""
     limits = 'max_body = "100KiB"\nmax_bodies = "1MiB"'
     async with relaying(tmp_path, limits) as (run, upstream):
         size = 8_000_000
@@ -620,7 +620,7 @@ async def test_an_upload_is_held_only_as_far_as_it_has_not_gone_on(tmp_path: Pat
 
 
 async def test_a_call_ends_when_its_client_leaves(tmp_path: Path) -> None:
-    """The connection to the vendor is closed, and its turn is free, as soon as nobody waits."""
+    """When its client leaves, the call's connection to the vendor is closed."""
     async with relaying(tmp_path) as (run, upstream):
         asked, gone = asyncio.Event(), asyncio.Event()
 
@@ -640,8 +640,8 @@ async def test_a_call_ends_when_its_client_leaves(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "one", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 100 \r\nx: y\r\n\r\n"]
 )
-async def test_interim_answers_without_end_hold_nothing_up(tmp_path: Path, one: bytes) -> None:
-    """A vendor that sends interim answers for ever is given up, and the loop goes on meanwhile."""
+async def test_endless_interim_answers_end(tmp_path: Path, one: bytes) -> None:
+    """A vendor that sends interim responses without end gets the client a 429."""
     async with relaying(tmp_path) as (run, upstream):
 
         async def flood(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -659,7 +659,7 @@ async def test_interim_answers_without_end_hold_nothing_up(tmp_path: Path, one: 
 
 @pytest.mark.parametrize("line", [b"200 O\x01K", b"200 caf\xe9", b"200 \x7f", b"299 a\x0bb"])
 async def test_an_odd_reason_phrase_comes_through(tmp_path: Path, line: bytes) -> None:
-    """Control characters in a vendor's reason phrase or headers cost themselves, not the answer."""
+    """Control characters in a vendor's reason phrase or headers do not spoil the response."""
     async with relaying(tmp_path) as (run, upstream):
         upstream.answer = b"HTTP/1.1 " + line + b"\r\nx-odd: a\x02b\r\ncontent-length: 2\r\n\r\nok"
         answer = await answered(await connected(run.url, GET))
@@ -668,8 +668,8 @@ async def test_an_odd_reason_phrase_comes_through(tmp_path: Path, line: bytes) -
         assert b"x-odd: a b" in answer.lower()
 
 
-async def test_answers_say_no_version_and_let_nobody_guess(tmp_path: Path) -> None:
-    """No answer names the software, but a vendor's own; every one forbids guessing its type."""
+async def test_answers_hide_the_software_and_forbid_sniffing(tmp_path: Path) -> None:
+    """Our responses do not name the software and have `nosniff`; a vendor's server name stays."""
     async with relaying(tmp_path) as (run, upstream):
         upstream.answer = b"HTTP/1.1 200 OK\r\nserver: theirs/1\r\ncontent-length: 2\r\n\r\nok"
         relayed = await answered(await connected(run.url, GET))

@@ -1,4 +1,4 @@
-"""What was answered survives the death of the process."""
+"""Events that were acknowledged survive the end of the process."""
 
 import asyncio
 import signal
@@ -31,14 +31,14 @@ def config(folder: Path, sandbox: str) -> Path:
 
 
 async def post(client: aiohttp.ClientSession, url: str, number: int) -> None:
-    """Post one event, and demand that it is accepted."""
+    """Post one event, which must be accepted."""
     body = {"uid": f"user-{number % 5}", "name": "counted", "properties": {"number": number}}
     async with client.post(f"{url}/event/track", json=body, headers=HEADERS) as answer:
         assert answer.status == 200, await answer.text()
 
 
 def number_in(entry: dict[str, Any]) -> int:
-    """Return the event's number, as either vendor is told it."""
+    """Return the event's number from either vendor's payload."""
     body = entry["body"]
     if entry["vendor"] == "chrts":
         return int(body["properties"]["number"])
@@ -60,7 +60,7 @@ async def arrived(
 
 
 async def down(client: aiohttp.ClientSession, sandbox: str) -> None:
-    """Let every request to the vendors fail for now."""
+    """Let every request to the vendors fail."""
     for vendor in ("chrts", "growlytics"):
         fault = {"vendor": vendor, "status": 503, "count": 1_000_000}
         async with client.post(f"{sandbox}/_sandbox/faults", json=fault) as answer:
@@ -68,7 +68,7 @@ async def down(client: aiohttp.ClientSession, sandbox: str) -> None:
 
 
 async def test_answered_events_survive_kill_9(tmp_path: Path) -> None:
-    """Every event answered before ``kill -9`` reaches every destination after a restart."""
+    """Each event acknowledged before ``kill -9`` reaches every destination after a restart."""
     async with sandboxed() as (sandbox, client):
         path = config(tmp_path, sandbox)
         await down(client, sandbox)
@@ -84,7 +84,7 @@ async def test_answered_events_survive_kill_9(tmp_path: Path) -> None:
 
 
 async def test_a_terminated_gateway_finishes_and_forgets_nothing(tmp_path: Path) -> None:
-    """SIGTERM ends the process with status 0; what was not delivered is delivered later, once."""
+    """SIGTERM ends the process with status 0; pending events arrive after a restart, once."""
     async with sandboxed() as (sandbox, client):
         path = config(tmp_path, sandbox)
         async with gateway_process(path) as gateway:
@@ -102,7 +102,7 @@ async def test_a_terminated_gateway_finishes_and_forgets_nothing(tmp_path: Path)
 
 
 async def test_a_second_gateway_on_the_same_spool_is_refused(tmp_path: Path) -> None:
-    """Two processes cannot share a spool; the second says so and ends with status 1."""
+    """A second process on the same spool fails, names the spool, and ends with status 1."""
     async with sandboxed() as (sandbox, _):
         path = config(tmp_path, sandbox)
         async with gateway_process(path):

@@ -1,4 +1,4 @@
-"""A configured credential that a sender uses as a name: nothing that is told of it shows it."""
+"""A sender uses a configured credential as a name: no output shows it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -83,7 +83,7 @@ PATHS = (
 
 
 def payload(credential: str) -> dict[str, Any]:
-    """Return an event that has a credential wherever a sender may write what it likes."""
+    """Return an event with a credential in every place that the sender fills."""
     return {
         "uid": credential,
         "name": credential,
@@ -92,7 +92,7 @@ def payload(credential: str) -> dict[str, Any]:
 
 
 class Caller:
-    """Sends events, and asks the admin API."""
+    """Sends events, and calls the admin API."""
 
     def __init__(self, client: aiohttp.ClientSession, running: GatewayProcess, admin: str) -> None:
         self._client = client
@@ -100,7 +100,7 @@ class Caller:
         self._admin = admin
 
     async def send(self, credential: str) -> str:
-        """Return the id of a request with one event."""
+        """Send one event; return the request's id."""
         key = {"authorization": f"Bearer {MARK}-of-shop"}
         url = f"{self._running.url}/event/track"
         async with self._client.post(url, json=payload(credential), headers=key) as answer:
@@ -108,7 +108,7 @@ class Caller:
             return answer.headers["x-gateway-request-id"]
 
     async def ask(self, path: str, body: Any = None) -> bytes:
-        """Return what the admin site answers."""
+        """Return the admin API's response."""
         headers = {"authorization": f"Bearer {TOKEN}", "x-gateway-admin": "1"}
         method = "GET" if body is None else "POST"
         url = f"{self._admin}{path if path.startswith('/') else f'/api/v1/{path}'}"
@@ -118,21 +118,21 @@ class Caller:
             return found
 
     async def until(self, path: str, holds: str) -> None:
-        """Wait until an answer has a text in it."""
+        """Wait until a response contains *holds*."""
         async with asyncio.timeout(PATIENCE):
-            while holds.encode() not in await self.ask(path):  # noqa: ASYNC110 - nobody tells of it
+            while holds.encode() not in await self.ask(path):  # noqa: ASYNC110 - nothing signals it
                 await asyncio.sleep(0.05)
 
 
 async def repeat(request: web.Request) -> web.Response:
-    """Answer as the path says, with what was sent first of all: reasons are the beginning of it."""
+    """Respond with the path's status and the request's body: a reason quotes a response's start."""
     said = (await request.read()).decode()
     return web.Response(text=said, status=STATUS[request.path.split("/")[1]])
 
 
 @asynccontextmanager
 async def called(folder: Path, alerts: list[bytes]) -> AsyncIterator[tuple[Path, Caller]]:
-    """Run a gateway before vendors that repeat what they are sent; keep its log in the folder."""
+    """Run a gateway whose vendors repeat their requests; write its log into the folder."""
 
     async def alerted(request: web.Request) -> web.Response:
         alerts.append(await request.read())
@@ -152,7 +152,7 @@ async def called(folder: Path, alerts: list[bytes]) -> AsyncIterator[tuple[Path,
 
 
 async def test_a_credential_used_as_a_name_is_shown_nowhere(tmp_path: Path) -> None:
-    """Commands, answers of the API, logs, traces, alerts, shadows' sums: none says it."""
+    """No command, API response, log, trace, alert or shadow report shows the credential."""
     alerts: list[bytes] = []
     found: dict[str, bytes] = {}
     async with called(tmp_path, alerts) as (config, caller):
@@ -190,7 +190,7 @@ async def test_a_credential_used_as_a_name_is_shown_nowhere(tmp_path: Path) -> N
 
 
 async def commands(folder: Path, config: Path, request: str) -> dict[str, bytes]:
-    """Return what the commands print that know of events."""
+    """Return the output of each command that shows events."""
     file = folder / "event.json"
     file.write_bytes(orjson.dumps(payload(f"{MARK}-of-crm")))
     asked = (

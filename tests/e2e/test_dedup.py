@@ -1,4 +1,4 @@
-"""A source with ``dedup``: what its sender repeats is answered again, and delivered once."""
+"""A source with ``dedup`` answers a repeated event again, and delivers it once."""
 
 import asyncio
 import signal
@@ -48,13 +48,13 @@ def config(folder: Path, sandbox: str, more: str = "") -> Path:
 
 
 class Vendor:
-    """The destination, and the client that sends to the gateway."""
+    """The destination, and a client that sends to the gateway."""
 
     def __init__(self, client: aiohttp.ClientSession, url: str) -> None:
         self.client, self.url = client, url
 
     async def post(self, url: str, message_id: str | None, name: str) -> int:
-        """Send a Segment-shaped event; return the status, and demand chrts' words with 200."""
+        """Send an event in Segment's format; return the status. A 200 must have chrts' response."""
         body = {"type": "track", "event": name, "userId": "u1", "messageId": message_id}
         send = self.client.post(f"{url}/event/track", json=body, headers=HEADERS)
         async with send as answer:
@@ -65,7 +65,7 @@ class Vendor:
             return answer.status
 
     async def down(self) -> None:
-        """Let every delivery fail for now."""
+        """Let every delivery fail."""
         fault = {"vendor": "growlytics", "status": 503, "count": 1_000_000}
         async with self.client.post(f"{self.url}/_sandbox/faults", json=fault) as answer:
             assert answer.status < 300
@@ -76,7 +76,7 @@ class Vendor:
             assert answer.status < 300
 
     async def got(self, name: str) -> list[str]:
-        """Wait until an event of that name is delivered; return the names of all that were."""
+        """Wait until the event *name* is delivered; return the names of all delivered events."""
         async with (
             asyncio.timeout(PATIENCE),
             self.client.get(f"{self.url}/_sandbox/events") as stream,
@@ -93,7 +93,7 @@ class Vendor:
     async def got_by_now(self, url: str) -> list[str]:
         """Return the names of the events delivered, in order.
 
-        One more event of the same user goes behind all that the gateway owes to the vendor.
+        It sends one more event of the same user, which arrives after all that is pending.
         """
         fence = f"fence {next(FENCE)}"
         assert await self.post(f"{url}/plain", None, fence) == 200
@@ -102,7 +102,7 @@ class Vendor:
 
 @pytest.fixture
 async def vendor() -> AsyncIterator[Vendor]:
-    """Return a destination that runs for the whole test."""
+    """Run the sandbox; yield a destination in it."""
     sandboxes = [sandbox() for sandbox in load_plugins().sandboxes.values()]
     async with serving(make_sandbox(sandboxes, {})) as url, aiohttp.ClientSession() as client:
         yield Vendor(client, url)
@@ -117,7 +117,7 @@ async def gateway(config: Path, plugins: Iterable[types.ModuleType] = ()) -> Asy
 
 
 async def test_repeated_event_is_delivered_once(vendor: Vendor, tmp_path: Path) -> None:
-    """A second event with the same message id is answered like the first, and goes nowhere."""
+    """A second event with the same message id gets the same response, and is not delivered."""
     async with gateway(config(tmp_path, vendor.url)) as url:
         for name in ("Viewed", "Viewed again", "Viewed once more"):
             assert await vendor.post(url, "m1", name) == 200
@@ -126,7 +126,7 @@ async def test_repeated_event_is_delivered_once(vendor: Vendor, tmp_path: Path) 
 
 
 async def test_each_source_has_its_own_message_ids(vendor: Vendor, tmp_path: Path) -> None:
-    """The same message id from another source is another event; without ``dedup`` every one is."""
+    """Message ids count per source; a source without ``dedup`` delivers every event."""
     async with gateway(config(tmp_path, vendor.url)) as url:
         for where in ("", "/app", "/plain", "/plain", "/app", ""):
             assert await vendor.post(f"{url}{where}", "m1", f"at {where}") == 200
@@ -134,7 +134,7 @@ async def test_each_source_has_its_own_message_ids(vendor: Vendor, tmp_path: Pat
 
 
 async def test_event_without_a_message_id_is_never_dropped(vendor: Vendor, tmp_path: Path) -> None:
-    """Where the sender names no message id, or an empty one, equal events are all delivered."""
+    """Equal events without a message id, or with an empty one, are all delivered."""
     async with gateway(config(tmp_path, vendor.url)) as url:
         for message_id in (None, None, "", ""):
             assert await vendor.post(url, message_id, "Viewed") == 200
@@ -142,7 +142,7 @@ async def test_event_without_a_message_id_is_never_dropped(vendor: Vendor, tmp_p
 
 
 async def test_only_the_new_events_of_a_batch_are_delivered(vendor: Vendor, tmp_path: Path) -> None:
-    """Repeats leave a request of several events, the answer tells of all, observers of the new."""
+    """Duplicates in a batch are left out; the response names all events, the hook only new ones."""
     heard: list[str | None] = []
     observer = types.ModuleType("observer")
 
@@ -172,7 +172,7 @@ async def test_only_the_new_events_of_a_batch_are_delivered(vendor: Vendor, tmp_
 
 
 async def test_equal_requests_in_flight_at_once(vendor: Vendor, tmp_path: Path) -> None:
-    """Of equal requests at the same time all are answered with success, and one is delivered."""
+    """Of equal requests at the same time all get a success response, and one is delivered."""
     async with gateway(config(tmp_path, vendor.url)) as url:
         sent = [vendor.post(url, "m1", "Viewed") for _ in range(30)]
         assert await asyncio.gather(*sent) == [200] * 30
@@ -180,7 +180,7 @@ async def test_equal_requests_in_flight_at_once(vendor: Vendor, tmp_path: Path) 
 
 
 async def test_message_ids_survive_a_restart(vendor: Vendor, tmp_path: Path) -> None:
-    """A gateway that was stopped and started again knows what came before."""
+    """A gateway that is restarted still knows the message ids from before."""
     path = config(tmp_path, vendor.url)
     async with gateway(path) as url:
         assert await vendor.post(url, "m1", "Viewed") == 200
@@ -193,7 +193,7 @@ async def test_message_ids_survive_a_restart(vendor: Vendor, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("down", [False, True])
 async def test_message_ids_survive_kill_9(vendor: Vendor, tmp_path: Path, *, down: bool) -> None:
-    """What was answered before ``kill -9`` is no new event when it is sent again after it."""
+    """An event acknowledged before ``kill -9`` is a duplicate when it is sent again afterwards."""
     path = config(tmp_path, vendor.url)
     if down:
         await vendor.down()
@@ -210,14 +210,14 @@ async def test_message_ids_survive_kill_9(vendor: Vendor, tmp_path: Path, *, dow
             assert await vendor.post(process.url, f"m{i}", "Viewed again") == 200
         names = await vendor.got_by_now(process.url)
     assert set(names) == {"Viewed"}
-    # What was delivered and not yet recorded when the process died is delivered again.
+    # An event delivered shortly before the kill may not be recorded, and is then delivered again.
     assert len(names) == 20 if down else len(names) >= 20
 
 
-async def test_window_passes(
+async def test_a_message_id_is_new_after_the_window(
     vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An event counts again once the window since its first time has passed, not before."""
+    """A message id counts as new once the window since its first event has passed, not before."""
     clock = ManualClock()
     monkeypatch.setattr(app, "SqliteSpool", partial(SqliteSpool, clock=clock))
     async with gateway(config(tmp_path, vendor.url)) as url:
@@ -229,8 +229,8 @@ async def test_window_passes(
         assert await vendor.got_by_now(url) == ["first", "after"]
 
 
-async def test_refused_first_copy_is_no_first_time(vendor: Vendor, tmp_path: Path) -> None:
-    """An event that the spool refused is taken, and delivered, when it is sent again."""
+async def test_a_refused_event_is_no_duplicate_later(vendor: Vendor, tmp_path: Path) -> None:
+    """An event that the spool refused is not a duplicate when it is sent again."""
     await vendor.down()
     async with gateway(config(tmp_path, vendor.url, "max_backlog = 1")) as url:
         assert await vendor.post(url, "m1", "Viewed") == 200

@@ -1,4 +1,4 @@
-"""A vendor's badness belongs to events: what it always refuses costs nobody but its sender."""
+"""A vendor that always rejects one event delays no user but the event's own."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
@@ -13,11 +13,11 @@ from tests.soak.process_harness import ProcessHarness, process_harness
 from tests.soak.vendor import Behaviour, Vendor
 
 DEFAULTS = 'timeout = "1s"'
-"""Delivery as it is where nobody says anything but how long an attempt may take."""
+"""Default delivery settings, except for a short timeout."""
 SOON = 20.0
-"""Seconds after which others' events should have arrived, far below the default `retry_max`."""
+"""Seconds within which other users' events must arrive, far below the default `retry_max`."""
 LANES = 8
-"""Attempts that are made at once by default."""
+"""Default number of concurrent attempts."""
 HASTY = 'timeout = "500ms"\nretry_min = "20ms"\nretry_max = "100ms"\nmax_attempts = 3'
 
 
@@ -25,7 +25,7 @@ HASTY = 'timeout = "500ms"\nretry_min = "20ms"\nretry_max = "100ms"\nmax_attempt
 async def several(
     folder: Path, ways: Iterable[Behaviour], delivery: str = DEFAULTS, *, pause: float = 0.005
 ) -> AsyncIterator[tuple[ProcessHarness, dict[Behaviour, Vendor]]]:
-    """Run a gateway with one vendor for each of some *ways* to fail, which share nothing."""
+    """Run a gateway with one vendor for each *way* to fail; the vendors share nothing."""
     names = {f"chrts-{way}": way for way in ways}
     async with process_harness(folder, *names, delivery=delivery, pause=pause) as on:
         yield on, {way: on.vendors[name] for name, way in names.items()}
@@ -34,18 +34,18 @@ async def several(
 def disliking(
     bad: Collection[EventMark], way: Behaviour
 ) -> Callable[[EventMark], Behaviour | None]:
-    """Return what meets the *bad* events in one *way*, and no others."""
+    """Return a function that reacts to the *bad* events in one *way*, and to no others."""
     return lambda mark: way if mark in bad else None
 
 
 async def others_arrive(on: ProcessHarness, vendor: Vendor, bad_users: set[int]) -> None:
-    """Wait until everything of everybody else has arrived."""
+    """Wait until every event of other users has arrived."""
     others = {mark for mark in on.load.acknowledged if mark.user not in bad_users}
     await vendor.until(lambda told: others <= told.accepted.keys(), SOON)
 
 
-async def test_one_event_that_always_fails_holds_up_nobody(tmp_path: Path) -> None:
-    """One event that a vendor never takes, however it says so, delays no other user's."""
+async def test_one_event_that_always_fails_delays_no_other_user(tmp_path: Path) -> None:
+    """One event that a vendor always rejects, in any way, delays no other user."""
     bad = EventMark(user=4, number=3)
     ways: tuple[Behaviour, ...] = ("403", "500", "hang", "reset", "413", "401")
     async with several(tmp_path, ways, pause=0.1) as (on, vendors):
@@ -58,8 +58,8 @@ async def test_one_event_that_always_fails_holds_up_nobody(tmp_path: Path) -> No
             assert bad not in vendor.accepted, way
 
 
-async def test_five_users_whose_events_always_fail_hold_up_nobody(tmp_path: Path) -> None:
-    """As many bad events as would open a circuit, of as many users, delay nobody else's."""
+async def test_five_users_whose_events_always_fail_delay_no_others(tmp_path: Path) -> None:
+    """As many bad events as would open a circuit, each of another user, delay no other user."""
     bad = {EventMark(user, 2) for user in (0, 1, 2, 4, 5)}
     async with several(tmp_path, ("500", "403", "hang"), pause=0.1) as (on, vendors):
         for way, vendor in vendors.items():
@@ -70,8 +70,8 @@ async def test_five_users_whose_events_always_fail_hold_up_nobody(tmp_path: Path
             assert vendor.disliked[way] >= len(bad), way
 
 
-async def test_one_bad_event_in_a_quiet_hour_holds_up_nobody(tmp_path: Path) -> None:
-    """Where events come seconds apart, one that always fails is not the only one that is tried."""
+async def test_one_bad_event_in_a_quiet_hour_delays_no_others(tmp_path: Path) -> None:
+    """When events are seconds apart, one that always fails does not take all attempts."""
     bad = EventMark(user=0, number=1)
     async with process_harness(tmp_path, "chrts", delivery=DEFAULTS, users=4, pause=1.5) as on:
         vendor = on.vendors["chrts"]
@@ -82,7 +82,7 @@ async def test_one_bad_event_in_a_quiet_hour_holds_up_nobody(tmp_path: Path) -> 
 
 
 async def test_what_always_fails_ends_as_a_dead_letter_and_its_user_goes_on(tmp_path: Path) -> None:
-    """After exactly ``max_attempts`` tries an event is given up, and its user goes on."""
+    """After exactly ``max_attempts`` attempts an event is a dead letter; its user's next go on."""
     bad = EventMark(user=4, number=3)
     async with several(tmp_path, ("403", "500", "hang"), HASTY) as (on, vendors):
         for way, vendor in vendors.items():
@@ -101,7 +101,7 @@ async def test_what_always_fails_ends_as_a_dead_letter_and_its_user_goes_on(tmp_
 
 
 async def test_an_answer_that_breaks_off_behind_a_good_status_line_counts(tmp_path: Path) -> None:
-    """What a vendor answered with 200 is delivered, whatever becomes of the rest of the answer."""
+    """A response with status 200 counts as delivered, even when its body breaks off."""
     async with process_harness(tmp_path, "chrts", delivery=DEFAULTS) as on:
         vendor = on.vendors["chrts"]
         vendor.dislikes = lambda mark: "cut" if mark.number % 3 == 0 else None
@@ -115,7 +115,7 @@ async def test_an_answer_that_breaks_off_behind_a_good_status_line_counts(tmp_pa
 
 
 async def recovers(on: ProcessHarness, vendor: Vendor, probe: Behaviour) -> None:
-    """Let the first probe of an opened circuit end as *probe* says; wait until it is closed."""
+    """Let the first probe of an open circuit end as *probe*; wait until the circuit is closed."""
     await on.gateway.after(0, "circuit_open", lambda line: line["destination"] == vendor.name)
     planned: list[Behaviour] = ["slow", probe]
     before = vendor.answered[probe]
@@ -126,7 +126,7 @@ async def recovers(on: ProcessHarness, vendor: Vendor, probe: Behaviour) -> None
 
 
 async def test_a_probe_that_fails_in_any_way_is_followed_by_another(tmp_path: Path) -> None:
-    """After an outage the first probe may fail as it likes; deliveries go on within the wait."""
+    """When the first probe after an outage fails, another follows, and deliveries go on."""
     slow = 'timeout = "500ms"\nretry_min = "50ms"\nretry_max = "1s"'
     probes: tuple[Behaviour, ...] = ("429", "403", "500", "hang", "reset")
     async with several(tmp_path, probes, slow) as (on, vendors):
@@ -141,7 +141,7 @@ async def test_a_probe_that_fails_in_any_way_is_followed_by_another(tmp_path: Pa
 
 
 async def test_probes_of_an_outage_are_spaced(tmp_path: Path) -> None:
-    """While a vendor fails everybody it is asked ever more rarely, not by every user in turn."""
+    """While a vendor fails every request, probes are spaced, and not one per user."""
     slow = 'timeout = "500ms"\nretry_min = "200ms"\nretry_max = "400ms"'
     async with process_harness(tmp_path, "chrts", delivery=slow) as on:
         vendor = on.vendors["chrts"]
@@ -154,8 +154,8 @@ async def test_probes_of_an_outage_are_spaced(tmp_path: Path) -> None:
         assert min(b - a for a, b in pairwise(probes)) > 0.05
 
 
-async def test_a_redundant_retry_does_not_wait_for_the_night(tmp_path: Path) -> None:
-    """A vendor that is down for a moment has everything soon after, at default timings."""
+async def test_a_short_outage_does_not_delay_for_long(tmp_path: Path) -> None:
+    """After a short outage everything arrives soon, at default timings."""
     async with process_harness(tmp_path, "chrts", delivery=DEFAULTS) as on:
         vendor: Vendor = on.vendors["chrts"]
         on.load.aim(on.gateway.url)

@@ -1,4 +1,4 @@
-"""No request holds the loop: whatever is sent, everybody else has a turn within a moment."""
+"""No request blocks the event loop for long."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from tests.e2e.raw_http import exchange, vendor
 from tests.e2e.running import running
 
 MOST = 0.1
-"""Seconds of work between two turns of the loop."""
+"""Maximum seconds of work between two turns of the loop."""
 MIB = 1024 * 1024 - 1000
 SHOP = "0d42fd8b713d0752776ca589cc0056"
 FORM = b"content-type: application/x-www-form-urlencoded"
@@ -26,7 +26,7 @@ NAMED = b'{"shop_id":"%s","x":[' % SHOP.encode()
 
 
 class Turns:
-    """How much the loop's thread computed, at most, between two turns of a task."""
+    """The most CPU time that the loop's thread used between two turns of a task."""
 
     def __init__(self) -> None:
         self.longest = 0.0
@@ -41,9 +41,9 @@ class Turns:
 
 @asynccontextmanager
 async def watched() -> AsyncIterator[Turns]:
-    """Watch the turns of the running loop, with what the tests hold out of the collector's way.
+    """Measure turns of the running loop, with the tests' own objects frozen in the collector.
 
-    A gateway's process does the same with what it holds at its start.
+    A gateway's process freezes its objects at its start too.
     """
     turns = Turns()
     gc.collect()
@@ -59,18 +59,18 @@ async def watched() -> AsyncIterator[Turns]:
 
 
 def post(path: str, body: bytes, *headers: bytes) -> bytes:
-    """Return a request after which the connection is closed."""
+    """Return a request whose connection is closed after the response."""
     lines = [b"POST %s HTTP/1.1" % path.encode(), b"host: h", b"connection: close"]
     return b"\r\n".join([*lines, b"content-length: %d" % len(body), *headers, b"", body])
 
 
 def full(piece: bytes, before: bytes = b"", behind: bytes = b"") -> bytes:
-    """Return a body as large as may be, of one *piece* again and again."""
+    """Return a body of the maximum size that repeats *piece*."""
     return before + piece * ((MIB - len(before) - len(behind)) // len(piece)) + behind
 
 
 def batch() -> bytes:
-    """Return as many events as one request may hold, each of another user."""
+    """Return a batch with the maximum number of events, each of another user."""
     one = [{"type": "track", "userId": f"u{n}", "event": "Seen"} for n in range(5000)]
     return orjson.dumps({"writeKey": "WK", "batch": one})
 
@@ -92,7 +92,7 @@ ATTACKS = {
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
 async def test_no_request_holds_the_loop(tmp_path: Path, attack: bytes) -> None:
-    """The loop never computes for more than a tenth of a second on end."""
+    """No request keeps the loop busy for more than a tenth of a second at a time."""
     async with vendor() as upstream:
 
         def config(sandbox: str) -> str:
@@ -117,7 +117,7 @@ async def test_no_request_holds_the_loop(tmp_path: Path, attack: bytes) -> None:
 
 
 async def test_no_reload_holds_the_loop(tmp_path: Path) -> None:
-    """A configuration of many routes, whose conditions are compiled, is read beside the events."""
+    """A reload that compiles many conditions does not block the loop."""
     head = base_config(tmp_path) + source("segment", "WK", name="site")
     when = 'event.name == "x" && event.properties.total > 1.0'
     routes = f"[[routes]]\nto = ['chrts']\nwhen = '{when}'\n" * 300

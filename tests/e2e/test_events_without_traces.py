@@ -1,4 +1,4 @@
-"""Where an event went of which nothing is traced: the spool knows what it still has."""
+"""Events without a trace: the spool still knows where they are."""
 
 import asyncio
 from pathlib import Path
@@ -16,8 +16,8 @@ DOWN = {"vendor": "chrts", "status": 503, "count": 1000}
 SLOWLY = APP.replace("[[routes]]", 'retry_min = "1h"\nretry_max = "2h"\n[[routes]]')
 
 
-async def test_what_was_not_chosen_is_told_while_it_waits(tmp_path: Path) -> None:
-    """A request that was not chosen is told whole, from the spool, as long as that has it."""
+async def test_an_unsampled_request_is_shown_while_it_is_pending(tmp_path: Path) -> None:
+    """A request that was not sampled is shown in full from the spool, as long as it is pending."""
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.post("/destinations/mail/pause")
         request = await send(admin)
@@ -40,8 +40,8 @@ async def test_what_was_not_chosen_is_told_while_it_waits(tmp_path: Path) -> Non
         )
 
 
-async def test_what_came_before_is_not_said_to_have_gone_anywhere(tmp_path: Path) -> None:
-    """Of a batch that waits, the event that came before has no deliveries; the new one waits."""
+async def test_a_duplicate_shows_no_deliveries(tmp_path: Path) -> None:
+    """In a batch, a duplicate event shows no deliveries, and the new event shows pending ones."""
     once = APP.replace("[destinations.crm]", 'dedup = "1h"\n[destinations.crm]')
     async with administered(tmp_path, QUIET + once) as admin:
         for to in ("crm", "mail"):
@@ -68,8 +68,8 @@ async def batch(admin: Admin, *messages: str) -> str:
         return answer.headers["x-gateway-request-id"]
 
 
-async def test_what_nobody_has_any_more_is_told_by_its_id(tmp_path: Path) -> None:
-    """An id says when its request came and whether it was chosen, where nothing else is left."""
+async def test_an_id_without_data_tells_its_time(tmp_path: Path) -> None:
+    """When nothing else is left, an id shows when its request arrived and if it was sampled."""
     plain, chosen = RequestIdGenerator().next(), RequestIdGenerator().next(traced=True)
     at = time_of_id(plain)
     assert at is not None
@@ -85,8 +85,8 @@ async def test_what_nobody_has_any_more_is_told_by_its_id(tmp_path: Path) -> Non
     assert "has expired" in late
 
 
-async def test_what_waits_says_for_what(tmp_path: Path) -> None:
-    """A failed delivery says when it is tried again, the user's next one that it is behind it."""
+async def test_a_waiting_event_shows_its_reason(tmp_path: Path) -> None:
+    """A failed delivery shows its next attempt; the user's next event shows that it is parked."""
     async with administered(tmp_path, QUIET + SLOWLY) as admin:
         await admin.running.fault(**DOWN)
         first, second = await send(admin), await send(admin, "Bought")
@@ -106,8 +106,8 @@ async def test_what_waits_says_for_what(tmp_path: Path) -> None:
         assert (stands_so["mail"]["pending"], stands_so["mail"]["parked"]) == (True, True)
 
 
-async def test_a_replay_that_waits_is_told_from_a_letter_that_was_dropped(tmp_path: Path) -> None:
-    """A letter that is gone was replayed where something of it waits, and else was dropped."""
+async def test_a_pending_replay_differs_from_a_deleted_dead_letter(tmp_path: Path) -> None:
+    """A dead letter that is gone shows as replayed while the replay is pending, else as deleted."""
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.running.fault(vendor="chrts", status=422, count=2)
         first, second = await send(admin), await send(admin, user="u2")
@@ -132,8 +132,8 @@ async def test_a_replay_that_waits_is_told_from_a_letter_that_was_dropped(tmp_pa
         )
 
 
-async def test_what_is_only_shown_is_not_counted_as_traced(tmp_path: Path) -> None:
-    """Those who watch see what was not chosen, too; it is kept nowhere, and not counted."""
+async def test_streamed_lines_are_not_counted_as_recorded(tmp_path: Path) -> None:
+    """A live stream also shows unsampled requests; these are not recorded and not counted."""
     async with administered(tmp_path, QUIET + APP) as admin:
         observed = admin.running.gateway.observer
         with observed.hub.subscribe(ALL_LINES) as lines:
@@ -147,13 +147,13 @@ async def test_what_is_only_shown_is_not_counted_as_traced(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("identity", ["", "u1", "18ea32", "f" * 24, "0" * 24, "18ea31aa3ce97da3-1"])
-def test_not_every_id_says_when_its_request_came(identity: str) -> None:
-    """What is no id of ours, or one of another time, is not taken for one."""
+def test_other_texts_have_no_time(identity: str) -> None:
+    """A text that is no id of the gateway has no time."""
     assert time_of_id(identity) is None
 
 
-def test_an_id_says_when_its_request_came() -> None:
-    """An id is read as the time at which it was made, an event's too."""
+def test_an_id_has_its_time() -> None:
+    """The id of a request, or of its event, has the time at which it was made."""
     made = RequestIdGenerator().next()
     at = time_of_id(made)
     assert at is not None

@@ -1,4 +1,4 @@
-"""A full disk and a sudden end: the gateway starts, says what is wrong, and goes on by itself."""
+"""After a full disk and a crash the gateway starts, reports the reason, and recovers by itself."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -29,7 +29,7 @@ def written(folder: Path, disk: Path, sandbox: str, more: str) -> Path:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """Return a real file system of some MB; skip where only root may mount one."""
+    """Mount a small real file system; skip the test unless root runs it."""
     try:
         with small_disk(tmp_path / "disk", 16) as disk:
             yield disk
@@ -47,13 +47,13 @@ async def post(client: aiohttp.ClientSession, url: str, number: int) -> int:
 
 
 async def ready(client: aiohttp.ClientSession, url: str) -> tuple[int, str]:
-    """Return what readiness says."""
+    """Return the status and text of ``/readyz``."""
     async with client.get(f"{url}/readyz") as answer:
         return answer.status, await answer.text()
 
 
 async def becomes(client: aiohttp.ClientSession, url: str, status: int) -> str:
-    """Wait until readiness says so without a request from anybody; return the reason."""
+    """Wait, without posting, until ``/readyz`` has *status*; return its text."""
     async with asyncio.timeout(PATIENCE):
         while (found := await ready(client, url))[0] != status:  # noqa: ASYNC110 - it is polled
             await asyncio.sleep(0.05)
@@ -61,14 +61,14 @@ async def becomes(client: aiohttp.ClientSession, url: str, status: int) -> str:
 
 
 async def fault(client: aiohttp.ClientSession, sandbox: str, count: int) -> None:
-    """Let the vendor answer so many requests with 503."""
+    """Let the vendor respond to *count* requests with 503."""
     planned = {"vendor": "chrts", "status": 503, "count": count}
     async with client.post(f"{sandbox}/_sandbox/faults", json=planned) as answer:
         assert answer.status < 300
 
 
 async def numbers(client: aiohttp.ClientSession, sandbox: str) -> set[int]:
-    """Return which events the vendor took."""
+    """Return the numbers of the events that the vendor accepted."""
     async with client.get(f"{sandbox}/_sandbox/requests?vendor=chrts") as answer:
         found = await answer.json()
     return {one["body"]["properties"]["n"] for one in found if one["answer"]["status"] == 200}
@@ -78,7 +78,7 @@ async def numbers(client: aiohttp.ClientSession, sandbox: str) -> set[int]:
 async def crashed(
     folder: Path, disk: SmallDisk, more: str = ""
 ) -> AsyncIterator[tuple[Path, str, aiohttp.ClientSession]]:
-    """Kill a gateway that owes events to a vendor that is down, and fill its disk."""
+    """Kill a gateway with pending events for a vendor that is down, and fill its disk."""
     async with sandboxed() as (sandbox, client):
         config = written(folder, disk.folder, sandbox, more)
         await fault(client, sandbox, 1_000_000)
@@ -91,15 +91,17 @@ async def crashed(
 
 
 async def all_arrive(client: aiohttp.ClientSession, sandbox: str) -> None:
-    """Wait until the vendor has every event that was acknowledged."""
+    """Wait until the vendor has every acknowledged event."""
     await fault(client, sandbox, 0)
     async with asyncio.timeout(PATIENCE):
         while not set(range(SENT)) <= await numbers(client, sandbox):  # noqa: ASYNC110 - likewise
             await asyncio.sleep(0.1)
 
 
-async def test_what_is_there_is_delivered_and_makes_room(tmp_path: Path, disk: SmallDisk) -> None:
-    """It starts with what traces and the reserve give back, refuses, delivers, and takes again."""
+async def test_pending_events_are_delivered_from_a_full_disk(
+    tmp_path: Path, disk: SmallDisk
+) -> None:
+    """A gateway on a full disk starts, delivers what is pending, and accepts again after that."""
     async with (
         crashed(tmp_path, disk) as (config, sandbox, client),
         gateway_process(config) as gateway,
@@ -117,8 +119,8 @@ async def test_what_is_there_is_delivered_and_makes_room(tmp_path: Path, disk: S
         assert await post(client, gateway.url, number + 1) == 200
 
 
-async def test_a_start_waits_for_room(tmp_path: Path, disk: SmallDisk) -> None:
-    """Where nothing can be spared it refuses, in the vendor's words, until there is room."""
+async def test_a_start_waits_for_disk_space(tmp_path: Path, disk: SmallDisk) -> None:
+    """With no space to free, a gateway refuses events in the vendor's words, then recovers."""
     async with crashed(tmp_path, disk, "[trace]\nenabled = false\n") as (config, sandbox, client):
         for name in ("reserve", "spool.db-shm"):
             (disk.folder / "spool" / name).unlink(missing_ok=True)

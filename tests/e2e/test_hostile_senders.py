@@ -1,4 +1,4 @@
-"""What unlucky and hostile senders send: it is taken, or refused, and holds up nobody."""
+"""Unusual and hostile requests are accepted or refused, and delay no other sender."""
 
 import asyncio
 import gzip
@@ -22,14 +22,14 @@ PIECE = bytes(1_000_000)
 
 
 def sent(body: bytes = VIEW, *headers: bytes, line: bytes = b"POST /push HTTP/1.1") -> bytes:
-    """Return a request, byte by byte, after which the connection is closed."""
+    """Return a request as bytes, whose connection is closed after the response."""
     usual = [line, b"host: x", b"content-length: %d" % len(body), b"connection: close"]
     return b"\r\n".join([*usual, *headers, b"", body])
 
 
 @pytest.fixture(scope="module")
 def bomb() -> tuple[bytes, float]:
-    """Return a body of a few kilobytes that becomes 400 MB, and what inflating it costs."""
+    """Return a small body that inflates to 400 MB, and the CPU seconds that inflating takes."""
     packing, unpacking = zlib.compressobj(9, wbits=31), zlib.decompressobj(wbits=31)
     packed = b"".join([*(packing.compress(PIECE) for _ in range(400)), packing.flush()])
     began = time.process_time()
@@ -72,7 +72,7 @@ def bomb() -> tuple[bytes, float]:
     ],
 )
 async def test_odd_encodings(tmp_path: Path, body: bytes, header: bytes, status: bytes) -> None:
-    """What can be read is taken and delivered; the rest is refused with what to send instead."""
+    """A readable body is accepted and delivered; any other is refused with a hint what to send."""
     async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox)) as run:
         answer = await exchange(run.url, sent(body, header))
         assert answer.startswith(b"HTTP/1.1 " + status), answer
@@ -90,10 +90,10 @@ async def test_odd_encodings(tmp_path: Path, body: bytes, header: bytes, status:
 @pytest.mark.parametrize(
     "line", [b"POST /push HTTP/1.1", b"POST /nobodys HTTP/1.1", b"GET /healthz HTTP/1.1"]
 )
-async def test_a_body_made_to_inflate_holds_up_nobody(
+async def test_a_compression_bomb_is_not_inflated(
     tmp_path: Path, line: bytes, bomb: tuple[bytes, float]
 ) -> None:
-    """A packed body is inflated up to the cap, or not at all, and its sender reads the answer."""
+    """A compressed body is inflated up to the limit at most, and its sender gets a response."""
     async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox)) as run:
         packed, whole = bomb
         began = time.process_time()
@@ -115,7 +115,7 @@ async def _provoke(gateway: GatewayProcess) -> None:
 
 
 async def test_senders_cannot_write_into_the_log(tmp_path: Path) -> None:
-    """Unreadable requests and senders who leave are no news, and nothing they sent is logged."""
+    """Unreadable requests and senders who leave log nothing above info, and none of their bytes."""
     async with sandboxed() as (sandbox, client):
         path = tmp_path / "gateway.toml"
         path.write_text(everything(tmp_path, sandbox))

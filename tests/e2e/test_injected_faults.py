@@ -1,4 +1,4 @@
-"""Faults put into the parts of a running gateway: nothing stays behind once they are over."""
+"""Faults injected into parts of a running gateway leave no trace once they are over."""
 
 import asyncio
 import random
@@ -32,31 +32,31 @@ from tests.soak.vendor import Behaviour
 
 FIRST = EventMark(0, 1)
 BATCHER = 3
-"""A user who sends several events in a request."""
+"""A user who sends several events per request."""
 READS = ("unread", "retrying", "parked", "blocked", "entries")
 SLOW = PROMPT.replace("1s", "20s")
 PATIENT = 'timeout = "20s"\nretry_min = "20ms"\nretry_max = "5m"'
 AMPLE = 'drain_timeout = "30s"'
 UNRECORDED = 1024
-"""Deliveries that may have ended without the spool knowing, at most."""
+"""Maximum number of ended deliveries that the spool has not recorded yet."""
 
 Call = Callable[..., Any]
 
 
 def said_in(logs: list[Any]) -> set[str]:
-    """Return the names of the log lines."""
+    """Return the events in *logs*."""
     return {line["event"] for line in logs}
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Wait until something *holds* that nothing tells of."""
+    """Wait until *holds* returns true; it reads state that signals no change."""
     async with asyncio.timeout(PATIENCE):
         while not holds():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.01)
 
 
 def failing(call: Call, dice: random.Random, share: float) -> Call:
-    """Return *call* failing now and then, as a spool does that cannot be read."""
+    """Return *call*, which fails at random as an unreadable spool does."""
 
     async def fails(*args: Any, **options: Any) -> Any:
         if dice.random() < share:
@@ -69,7 +69,7 @@ def failing(call: Call, dice: random.Random, share: float) -> Call:
 async def test_failing_reads_of_the_spool_leave_nothing_parked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While reads of the spool fail at random it is said; afterwards everything arrives."""
+    """Reads of the spool that fail at random are logged; afterwards everything arrives in order."""
     dice = random.Random(7)  # noqa: S311 - no secret, and it must be repeatable
     with capture_logs() as logs:
         async with in_process_harness(tmp_path, "chrts") as on:
@@ -90,10 +90,10 @@ async def test_failing_reads_of_the_spool_leave_nothing_parked(
     [("unread", 1), ("blocked", 1), ("retrying", 1), ("retrying", 2), ("retrying", 3),
      ("entries", 1), ("entries", 2), ("parked", 1)],
 )  # fmt: skip
-async def test_one_failing_read_is_made_again_though_nothing_else_happens(
+async def test_a_failed_read_is_repeated_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, nth: int
 ) -> None:
-    """Whichever read fails, of a retry or of what is parked behind it, is repeated by itself."""
+    """A read that fails, of a retry or of a parked event, is repeated without another trigger."""
     monkeypatch.setattr("gateway.delivery.backlog.TICK", 0.05)
     marks = [EventMark(4, 1), EventMark(4, 2)]
     waits = {
@@ -117,10 +117,10 @@ async def test_one_failing_read_is_made_again_though_nothing_else_happens(
     assert list(on.vendors["chrts"].accepted) == marks
 
 
-async def test_an_exception_in_a_delivery_costs_neither_a_lane_nor_its_user(
+async def test_an_exception_in_a_delivery_stops_no_task_and_no_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deliveries that fail with an exception are said and made again; nobody waits for ever."""
+    """A delivery that raises an exception is logged and made again; every event arrives."""
     dice = random.Random(3)  # noqa: S311 - no secret, and it must be repeatable
     with capture_logs() as logs:
         async with in_process_harness(tmp_path, "chrts") as on:
@@ -140,7 +140,7 @@ async def test_an_exception_in_a_delivery_costs_neither_a_lane_nor_its_user(
 
 
 def faulty(call: Call, dice: random.Random) -> Call:
-    """Return *call* failing now and then, before it does anything."""
+    """Return *call*, which fails at random before it does anything."""
 
     def fails(*args: Any, **options: Any) -> Any:
         if dice.random() < 0.1:
@@ -150,10 +150,10 @@ def faulty(call: Call, dice: random.Random) -> Call:
     return fails
 
 
-async def test_an_exception_while_an_end_is_recorded_costs_neither_a_lane_nor_its_user(
+async def test_an_exception_when_a_delivery_ends_stops_no_task_and_no_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever fails as a delivery ends is said, and the delivery is made again; nobody waits."""
+    """An exception at a delivery's end is logged, and the delivery is made again."""
     dice = random.Random(5)  # noqa: S311 - no secret, and it must be repeatable
     with capture_logs() as logs:
         async with in_process_harness(tmp_path, "chrts") as on:
@@ -188,10 +188,10 @@ async def test_an_exception_while_an_end_is_recorded_costs_neither_a_lane_nor_it
     assert {"settle_failed", "observer_failed", "task_failed"} <= said_in(logs)
 
 
-async def test_after_an_outage_without_a_word_all_lanes_work_again(
+async def test_after_failures_without_a_reason_all_tasks_work_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A vendor that is back is asked at full concurrency at once, though no failure had words."""
+    """After an outage without failure reasons, deliveries go on at full concurrency at once."""
     async with in_process_harness(tmp_path, "chrts", users=64, delivery=PATIENT) as on:
         vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
         judges = worker.sender._judge
@@ -212,10 +212,10 @@ async def test_after_an_outage_without_a_word_all_lanes_work_again(
         await on.arrived("chrts")
 
 
-async def test_what_cannot_be_recorded_stops_deliveries_and_is_said(
+async def test_deliveries_stop_while_progress_cannot_be_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While progress cannot be recorded next to nothing more is sent; then all goes on, once."""
+    """While progress cannot be recorded, deliveries stop and it is logged; then each arrives."""
     with capture_logs() as logs:
         async with in_process_harness(tmp_path, "chrts") as on:
             vendor, spool = on.vendors["chrts"], on.gateway.spool
@@ -232,10 +232,10 @@ async def test_what_cannot_be_recorded_stops_deliveries_and_is_said(
     assert {"progress_failed", "progress_recovered"} <= said_in(logs)
 
 
-async def test_deliveries_wait_for_a_record_that_takes_for_ever(
+async def test_deliveries_wait_for_a_slow_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No more than `UNRECORDED` deliveries end while the spool has not heard of the first."""
+    """While the first record is not written, at most `UNRECORDED` deliveries end."""
     async with in_process_harness(tmp_path, "chrts", users=64, delivery=SLOW) as on:
         vendor, spool = on.vendors["chrts"], on.gateway.spool
         goes_on, settles = asyncio.Event(), spool.settle
@@ -253,10 +253,10 @@ async def test_deliveries_wait_for_a_record_that_takes_for_ever(
         await on.arrived("chrts")
 
 
-async def test_events_that_come_while_a_destination_begins_arrive_once(
+async def test_events_during_a_slow_start_arrive_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A destination that takes long to begin gets what comes meanwhile, once."""
+    """Events that arrive while a destination's worker starts are delivered once."""
     async with in_process_harness(tmp_path, "chrts", "tracardi") as on:
         spool, counts = on.gateway.spool, on.gateway.spool.blocked
         on.setup.present.remove("tracardi")
@@ -285,8 +285,8 @@ async def test_events_that_come_while_a_destination_begins_arrive_once(
 
 
 @pytest.mark.parametrize("how", ["change", "remove"])
-async def test_a_reload_waits_for_what_is_on_its_way(tmp_path: Path, how: str) -> None:
-    """Attempts that the vendor has accepted end before their worker does, and are not repeated."""
+async def test_a_reload_waits_for_running_attempts(tmp_path: Path, how: str) -> None:
+    """A reload waits for attempts that the vendor has accepted, and does not repeat them."""
     async with in_process_harness(tmp_path, "chrts", "tracardi", delivery=SLOW, server=AMPLE) as on:
         vendor, old = on.vendors["chrts"], on.gateway.workers["chrts"]
         vendor.decide = lambda _: "held"
@@ -307,8 +307,8 @@ async def test_a_reload_waits_for_what_is_on_its_way(tmp_path: Path, how: str) -
     assert set(vendor.accepted.values()) == {1}
 
 
-async def test_what_was_delivered_and_then_overflowed_is_no_dead_letter(tmp_path: Path) -> None:
-    """Deliveries that ended behind an older one are none of those that an overflow gives up."""
+async def test_delivered_events_do_not_overflow(tmp_path: Path) -> None:
+    """An overflow gives up no event that was delivered, even behind an older pending one."""
     more = SLOW + 'max_backlog = 60\non_full = "dead_letter"'
     async with in_process_harness(tmp_path, "chrts", delivery=more, users=12) as on:
         vendor = on.vendors["chrts"]
@@ -322,8 +322,8 @@ async def test_what_was_delivered_and_then_overflowed_is_no_dead_letter(tmp_path
         assert not letters["chrts"].keys() & vendor.accepted.keys()
 
 
-async def test_a_user_goes_on_when_an_overflow_took_their_retry(tmp_path: Path) -> None:
-    """Once the spool has given up what a user's events waited behind, the next ones go."""
+async def test_a_user_goes_on_after_an_overflow_of_the_retry(tmp_path: Path) -> None:
+    """When an overflow gives up a user's retry, the events parked behind it are delivered."""
     more = PROMPT + 'max_backlog = 10\non_full = "dead_letter"'
     async with in_process_harness(tmp_path, "chrts", delivery=more, users=4) as on:
         vendor = on.vendors["chrts"]
@@ -347,7 +347,7 @@ def _pending(depths: Any) -> list[int]:
 async def filled(
     folder: Path, marks: Sequence[EventMark], waiting: dict[int, WaitingDelivery]
 ) -> None:
-    """Leave *marks* in a spool, some of them *waiting*, as a crash leaves them."""
+    """Leave *marks* in a spool, with some deliveries *waiting*, as a crash does."""
     spool = SqliteSpool(folder)
     await spool.open()
     await spool.register({"chrts": BacklogLimit()})
@@ -371,7 +371,7 @@ async def filled(
 
 
 async def test_a_retry_that_ends_ahead_of_the_log_comes_once(tmp_path: Path) -> None:
-    """What waits ahead of the cursor, and ends before the log is read that far, is not read too."""
+    """A retry ahead of the cursor that ends before the log is read that far is delivered once."""
     marks = [EventMark(4 * n, 1) for n in range(400)]
     waits = {
         seq: WaitingDelivery(
@@ -390,7 +390,7 @@ async def test_a_retry_that_ends_ahead_of_the_log_comes_once(tmp_path: Path) -> 
 
 
 async def test_more_retries_than_a_page_keep_their_users_order(tmp_path: Path) -> None:
-    """What is parked behind a retry waits for it, however many other retries are due before."""
+    """An event parked behind a retry waits for it, even with more retries due than fit a page."""
     users = 1200
     marks = [EventMark(4 * n, number) for number in (1, 2) for n in range(users)]
     due = time.time() + 2
@@ -411,7 +411,7 @@ async def test_more_retries_than_a_page_keep_their_users_order(tmp_path: Path) -
 
 
 async def test_large_events_are_held_within_a_bound_of_bytes(tmp_path: Path) -> None:
-    """In an outage, requests of 200 KB do not stay in memory past the window of bytes."""
+    """In an outage, requests of 200 KB stay in memory only up to the limit in bytes."""
     async with in_process_harness(tmp_path, "chrts", delivery=SLOW) as on:
         vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
         vendor.decide = lambda _: "held"
@@ -426,7 +426,7 @@ async def test_large_events_are_held_within_a_bound_of_bytes(tmp_path: Path) -> 
 async def test_one_user_has_a_bounded_number_of_events_in_memory(
     tmp_path: Path, requests: int
 ) -> None:
-    """Of a user's burst, in one request or in several, no more than `USER_JOBS` are taken."""
+    """At most `USER_JOBS` events of a user's burst are in memory, in one request or in several."""
     async with in_process_harness(tmp_path, "chrts", delivery=SLOW) as on:
         vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
         vendor.decide = lambda _: "held"
@@ -440,8 +440,8 @@ async def test_one_user_has_a_bounded_number_of_events_in_memory(
         assert not disordered(vendor.accepted)
 
 
-async def test_a_request_that_goes_on_as_it_came_is_taken_whole(tmp_path: Path) -> None:
-    """However many events of a user are in a request in the vendor's own format, it stays one."""
+async def test_a_passed_through_request_is_not_split(tmp_path: Path) -> None:
+    """A request that is passed through is sent whole, however many events of a user it has."""
     async with in_process_harness(tmp_path, "tracardi", delivery=SLOW) as on:
         vendor, worker = on.vendors["tracardi"], on.gateway.workers["tracardi"]
         vendor.decide = lambda _: "held"
@@ -454,10 +454,10 @@ async def test_a_request_that_goes_on_as_it_came_is_taken_whole(tmp_path: Path) 
         assert [len(attempt.marks) for attempt in vendor.attempts] == [2 * USER_JOBS] * 4
 
 
-async def test_a_stored_request_that_no_longer_parses_is_said(
+async def test_a_stored_request_that_no_longer_parses_is_a_dead_letter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stored request that its plugin does not take any more is one dead letter, and is said."""
+    """A stored request that its plugin rejects becomes one dead letter, and is logged."""
     marks = [EventMark(4 * n, 1) for n in range(4)]
     await filled(tmp_path / "spool", marks, {})
     with capture_logs() as logs:
@@ -486,10 +486,10 @@ def _refusing(monkeypatch: pytest.MonkeyPatch, what: bytes) -> list[str]:
     return refused
 
 
-async def test_a_backlog_that_no_longer_parses_is_read_to_its_end(
+async def test_a_backlog_that_no_longer_parses_is_read_without_a_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pages of which nothing can be sent are read one after the other, without a wait between."""
+    """Pages without a deliverable event are read one after the other, without a wait."""
     monkeypatch.setattr("gateway.delivery.backlog.TICK", 3600.0)
     await filled(tmp_path / "spool", [EventMark(4 * n, 1) for n in range(250)], {})
     assert not _refusing(monkeypatch, b"m-")
@@ -497,10 +497,10 @@ async def test_a_backlog_that_no_longer_parses_is_read_to_its_end(
         await until(lambda: on.gateway.workers["chrts"].dead_letters.count == 250)
 
 
-async def test_who_waits_behind_what_no_longer_parses_goes_on(
+async def test_a_parked_event_goes_on_after_an_unparsable_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A parked event goes when the one of its user before it turns out to be a dead letter."""
+    """A parked event is delivered when the event before it turns out to be unparsable."""
     marks = [EventMark(4, 1), EventMark(4, 2)]
     behind = WaitingDelivery(DeliveryRef(2, 0), due=0, reason="", user="user-4", parked=True)
     await filled(tmp_path / "spool", marks, {2: behind})
@@ -510,10 +510,10 @@ async def test_who_waits_behind_what_no_longer_parses_goes_on(
     assert refused
 
 
-async def test_who_waits_is_counted_again_where_the_count_is_out_of_date(
+async def test_blocked_users_are_counted_again_after_a_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An event that fails while the spool counts who waits holds its user's next one back."""
+    """An event that fails while the spool counts blocked users blocks its user's next event."""
     slow = 'timeout = "20s"\nretry_min = "1h"\nretry_max = "1h"'
     async with in_process_harness(tmp_path, "chrts", delivery=slow) as on:
         vendor, spool, worker = on.vendors["chrts"], on.gateway.spool, on.gateway.workers["chrts"]
@@ -539,10 +539,10 @@ async def test_who_waits_is_counted_again_where_the_count_is_out_of_date(
         assert worker.queue.users.blocked(f"user-{FIRST.user}")
 
 
-async def test_the_cursor_stays_before_what_is_read_again_after_a_failed_read(
+async def test_the_cursor_stays_before_an_entry_whose_read_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An entry whose read failed is not passed while in flight, though a new one began before."""
+    """The cursor does not pass an entry that is in flight after a failed read."""
     await filled(tmp_path / "spool", [EventMark(4, 1)], {})
     reading, goes_on, reads = asyncio.Event(), asyncio.Event(), SqliteSpool.entries
 
@@ -569,10 +569,10 @@ async def test_the_cursor_stays_before_what_is_read_again_after_a_failed_read(
         await vendor.until(lambda told: EventMark(4, 1) in told.accepted, PATIENCE)
 
 
-async def test_no_more_retries_than_a_window_are_in_memory(
+async def test_retries_in_memory_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many retries are due at once, a bounded number is in memory, and all arrive."""
+    """When many retries are due at once, a bounded number is in memory, and all arrive once."""
     monkeypatch.setattr("gateway.delivery.waiting.WINDOW_JOBS", 50)
     marks = [EventMark(4 * n, 1) for n in range(400)]
     waits = {

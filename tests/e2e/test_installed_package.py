@@ -1,4 +1,4 @@
-"""A stranger's package beside the gateway's wheel, in an environment that has nothing else."""
+"""A third-party package beside the gateway's wheel, in an environment with nothing else."""
 
 import os
 import re
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("stranger")
 
 
 def ended(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Return how *command* ended; it sees nothing of this repository."""
+    """Return how *command* ended; it runs without this repository's environment variables."""
     hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"}
     return subprocess.run(
         command,
@@ -32,14 +32,14 @@ def ended(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """Return what *command* prints; it must succeed."""
+    """Return the output of *command*, which must succeed."""
     done = ended(*command, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def wheel(source: Path, folder: Path) -> Path:
-    """Return a wheel of *source*."""
+    """Build a wheel of *source*."""
     target = folder / source.name
     run(
         *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
@@ -52,7 +52,7 @@ def wheel(source: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of an environment with the gateway, its kit, and the examples."""
+    """Return the folder of an environment with the gateway, its kit and the example packages."""
     folder = tmp_path_factory.mktemp("stranger")
     hidden = shutil.ignore_patterns("__pycache__", ".*")
     plugins = [
@@ -82,8 +82,10 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("amplitude", "POST /2/httpapi", "amplitude.com/docs"),
     ],
 )
-def test_is_found_by_its_entry_point(name: str, endpoint: str, source: str, stranger: Path) -> None:
-    """An installed package is among the vendors, with what it can do."""
+def test_a_package_is_found_by_its_entry_point(
+    name: str, endpoint: str, source: str, stranger: Path
+) -> None:
+    """``gateway plugins`` lists an installed package with its parts, endpoint and source."""
     said = run(stranger / "venv/bin/gateway", "plugins", cwd=stranger)
     block = re.search(rf"^{name}\n((?:  .*\n?)+)", said, re.MULTILINE)
     assert block, said
@@ -93,7 +95,7 @@ def test_is_found_by_its_entry_point(name: str, endpoint: str, source: str, stra
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_kit_runs_outside_of_the_repository(name: str, stranger: Path) -> None:
-    """The stranger's tests pass on what the wheel and its extra bring, nothing more."""
+    """The package's tests pass with only the wheel and its extra `testing`."""
     folder = stranger / f"{name}-tests"
     folder.mkdir()
     shutil.copy(EXAMPLES[name] / f"test_{name}.py", folder)
@@ -104,7 +106,7 @@ def test_the_kit_runs_outside_of_the_repository(name: str, stranger: Path) -> No
 
 @pytest.mark.parametrize("half", ["", "--output-only", "--input-only"])
 def test_a_new_vendor_passes_its_own_tests(half: str, stranger: Path) -> None:
-    """What `gateway new-vendor` writes passes its tests, and leaves no mutant unnoticed."""
+    """The tests that `gateway new-vendor` writes pass, and notice every mutant."""
     python, folder = stranger / "venv/bin/python", stranger / f"my_shop{half}"
     command = (stranger / "venv/bin/gateway", "new-vendor", "my_shop", "--into", folder)
     run(*command, *filter(None, [half]), cwd=stranger)
@@ -117,7 +119,7 @@ def test_a_new_vendor_passes_its_own_tests(half: str, stranger: Path) -> None:
 
 
 def test_an_extra_that_is_missing_is_named(stranger: Path) -> None:
-    """Who names a collector without the libraries for it is told what to install."""
+    """A configured collector without its extra names the extra to install."""
     (stranger / "gateway.toml").write_text(
         '[trace]\notlp_url = "http://127.0.0.1:4318/v1/traces"\n[sources.a]\nvendor = "chrts"\n'
         'keys = ["key"]\n[destinations.b]\nvendor = "chrts"\napi_key = "key"\n'
@@ -139,8 +141,8 @@ def test_an_extra_that_is_missing_is_named(stranger: Path) -> None:
         ("tests", "tests is not empty"),
     ],
 )
-def test_a_name_that_cannot_be_is_refused(stranger: Path, name: str, why: str) -> None:
-    """A name that would hide something, or a folder that would be overwritten, is refused."""
+def test_an_invalid_name_is_refused(stranger: Path, name: str, why: str) -> None:
+    """A vendor name that is taken or invalid, or a folder that is not empty, is refused."""
     (stranger / "tests").mkdir(exist_ok=True)
     (stranger / "tests/mine.txt").touch()
     done = ended(stranger / "venv/bin/gateway", "new-vendor", name, cwd=stranger)

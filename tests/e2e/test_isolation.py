@@ -1,4 +1,4 @@
-"""What one destination, or one user's event, does to the others: nothing."""
+"""One destination, or one user's event, does not affect the others."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,15 +23,15 @@ from tests.soak.vendor import RETRY_AFTER, Behaviour, vendors
 
 EVENTS = 600
 WARM = 300
-"""Events before those that count."""
+"""Events before the ones that are measured."""
 LATER = 1.2
-"""How much longer the slowest hundredth may take beside a dead destination."""
+"""Maximum ratio of the 99th percentile beside a dead destination to the one without."""
 MOST_RUNS = 6
-"""Runs of each kind, at most: other processes can only add to a delay, now here, now there."""
+"""Maximum runs of each kind: other processes on the machine can only increase a delay."""
 AT_ONCE, PROBES = 8, 9
-"""Attempts before the circuit opens, at most, and probes until the wait is the longest one."""
+"""Maximum attempts before the circuit opens, and probes until the wait is the longest."""
 SOON = 0.05
-"""Seconds in which an attempt that was on its way may still arrive after a vendor's 429."""
+"""Seconds after a vendor's 429 in which an attempt already sent may still arrive."""
 
 Record = Callable[[str, object], None]
 
@@ -39,7 +39,7 @@ Record = Callable[[str, object], None]
 async def p99(folder: Path, dead: Behaviour | None) -> float:
     """Return the 99th percentile of the delays at two destinations beside a third one, in ms.
 
-    A delay is counted from the acknowledgement to the arrival, once the gateway has warmed up.
+    A delay is from the acknowledgement to the arrival, measured after a warm-up.
     """
     await asyncio.to_thread(folder.mkdir)
     async with process_harness(folder, "chrts", "tracardi", "growlytics") as on:
@@ -64,7 +64,7 @@ async def p99(folder: Path, dead: Behaviour | None) -> float:
 
 
 async def test_a_dead_destination_delays_no_other(tmp_path: Path, record_property: Record) -> None:
-    """Beside a destination that refuses connections, or hangs, the others get all as promptly."""
+    """A destination that refuses connections, or hangs, does not delay the others."""
     found: dict[Behaviour | None, list[float]] = {None: [], "reset": [], "hang": []}
     for number in range(MOST_RUNS):
         for dead, each in found.items():
@@ -80,10 +80,10 @@ async def test_a_dead_destination_delays_no_other(tmp_path: Path, record_propert
 
 
 @pytest.mark.parametrize("behaviour", ["400", "500"])
-async def test_one_users_failing_event_holds_up_nobody_else(
+async def test_one_users_failing_event_delays_no_other_user(
     tmp_path: Path, behaviour: Behaviour
 ) -> None:
-    """A refused event becomes one dead letter, a failing one is retried; others go on meanwhile."""
+    """A rejected event becomes one dead letter, a failing one is retried; other users go on."""
     bad = EventMark(user=4, number=5)
     async with process_harness(tmp_path, "chrts", delivery=f"{PROMPT}max_attempts = 10000\n") as on:
         vendor = on.vendors["chrts"]
@@ -108,8 +108,8 @@ async def test_one_users_failing_event_holds_up_nobody_else(
         assert letters == ({"chrts": {bad: 1}} if behaviour == "400" else {})
 
 
-async def test_a_refused_credential_pauses_and_buries_nothing(tmp_path: Path) -> None:
-    """A vendor that answers 401 is asked ever more rarely and nothing dies; then all arrives."""
+async def test_a_refused_credential_makes_no_dead_letter(tmp_path: Path) -> None:
+    """After a 401 attempts become rare, no event becomes a dead letter, and all arrive later."""
     async with process_harness(
         tmp_path, "chrts", delivery='retry_min = "20ms"\nretry_max = "1s"\n'
     ) as on:
@@ -128,8 +128,8 @@ async def test_a_refused_credential_pauses_and_buries_nothing(tmp_path: Path) ->
         assert not letters
 
 
-async def test_a_clock_set_back_makes_no_retry_late(tmp_path: Path) -> None:
-    """A retry that was due in a moment is due in that moment still, though it is yesterday now."""
+async def test_a_clock_set_back_delays_no_retry(tmp_path: Path) -> None:
+    """A clock that is set back by a day does not delay a retry that is due soon."""
     clock = Clock(tmp_path / "offset")
     async with process_harness(tmp_path, "chrts", launcher=clock.launcher) as on:
         vendor = on.vendors["chrts"]
@@ -140,8 +140,8 @@ async def test_a_clock_set_back_makes_no_retry_late(tmp_path: Path) -> None:
         await on.arrived("chrts")
 
 
-async def test_a_clock_set_back_before_a_start_makes_no_retry_late(tmp_path: Path) -> None:
-    """No retry from before a start waits longer than a wait between attempts may be."""
+async def test_a_clock_set_back_before_a_start_delays_no_retry(tmp_path: Path) -> None:
+    """After a start with a clock set back, no retry waits longer than the longest wait."""
     clock = Clock(tmp_path / "offset")
     clock.jump(86_400)
     async with process_harness(tmp_path, "chrts", launcher=clock.launcher) as on:
@@ -156,7 +156,7 @@ async def test_a_clock_set_back_before_a_start_makes_no_retry_late(tmp_path: Pat
 
 
 async def test_retry_after_is_honoured(tmp_path: Path) -> None:
-    """After a 429 no attempt is made before its Retry-After is over, whatever others answered."""
+    """After a 429 no attempt begins before its Retry-After is over, despite other responses."""
     async with process_harness(tmp_path, "chrts") as on:
         vendor = on.vendors["chrts"]
         planned: list[Behaviour] = ["429", *["slow"] * 40]  # type: ignore[list-item]  # mypy widens what is multiplied
@@ -174,8 +174,8 @@ async def test_retry_after_is_honoured(tmp_path: Path) -> None:
         assert after
 
 
-async def test_an_event_that_no_plugin_reads_any_more_holds_up_nobody(tmp_path: Path) -> None:
-    """A stored request of a vendor whose plugin is gone becomes a dead letter; the rest goes on."""
+async def test_an_event_without_a_plugin_delays_no_other(tmp_path: Path) -> None:
+    """A stored request whose plugin is gone becomes a dead letter; other events are delivered."""
     path = tmp_path / "gateway.toml"
     spool = tmp_path / "spool"
     async with vendors("chrts") as (vendor,):
@@ -198,7 +198,7 @@ async def test_an_event_that_no_plugin_reads_any_more_holds_up_nobody(tmp_path: 
 
 
 async def _orphan(folder: Path) -> None:
-    """Leave an entry in the spool whose vendor nobody knows."""
+    """Append an entry whose vendor has no plugin."""
     spool = SqliteSpool(folder)
     await spool.open()
     await spool.register({"chrts": BacklogLimit()})
@@ -207,8 +207,8 @@ async def _orphan(folder: Path) -> None:
     await spool.close()
 
 
-async def test_time_limits_hold_in_every_lane(tmp_path: Path) -> None:
-    """Attempts that hang end after their time-out and are made again, as often as it takes."""
+async def test_the_timeout_holds_for_every_attempt(tmp_path: Path) -> None:
+    """An attempt that hangs ends after its timeout and is repeated until it succeeds."""
     async with process_harness(tmp_path, "chrts", delivery=PROMPT.replace("1s", "200ms")) as on:
         vendor = on.vendors["chrts"]
         vendor.weights = {"hang": 1, "ok": 4}
@@ -222,8 +222,8 @@ async def test_time_limits_hold_in_every_lane(tmp_path: Path) -> None:
         assert not verdict.complaints, verdict.table()
 
 
-async def test_a_request_refused_in_company_costs_the_bad_event_only(tmp_path: Path) -> None:
-    """Where a vendor refuses several events sent together, each gets a verdict of its own."""
+async def test_a_rejected_request_costs_only_the_bad_event(tmp_path: Path) -> None:
+    """When a vendor rejects several events in one request, each gets its own verdict."""
     async with process_harness(tmp_path, "tracardi", users=4 * USERS) as on:
         vendor = on.vendors["tracardi"]
         together: list[int] = []

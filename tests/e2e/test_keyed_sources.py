@@ -1,4 +1,4 @@
-"""Several sources of one vendor at one address: the credential chooses."""
+"""Several sources of one vendor at one address: the key chooses the source."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.e2e.test_reload import hang_up
 
 
 def sources(of: str, more: str = "") -> str:
-    """Return two sources of a vendor, one's events for chrts and the other's for growlytics."""
+    """Return two sources of a vendor: one routes to chrts, the other to growlytics."""
     return (
         f'[sources.a]\nvendor = "{of}"\nkeys = ["key-a", "key-a2"]\n{more}\n'
         f'[sources.b]\nvendor = "{of}"\nkeys = ["key-b"]\n'
@@ -21,7 +21,7 @@ def sources(of: str, more: str = "") -> str:
 
 
 def config(folder: Path, of: str, sandbox: str, more: str = "") -> str:
-    """Return the configuration."""
+    """Return a configuration of both sources and both destinations."""
     return (
         base_config(folder)
         + f"{destination('chrts', sandbox)}{destination('growlytics', sandbox)}{sources(of, more)}"
@@ -37,7 +37,7 @@ def push(key: str) -> dict[str, Any]:
 
 
 async def test_a_key_in_the_body_chooses_the_source(tmp_path: Path) -> None:
-    """Each key's events take the routes of the source that lists it; others are refused."""
+    """An event takes the routes of the source that lists its key; an unknown key is refused."""
     async with running(tmp_path, lambda sandbox: config(tmp_path, "personaclick", sandbox)) as run:
         statuses = []
         for key in ("key-a", "key-b", "key-a2", "neither"):
@@ -52,7 +52,7 @@ async def test_a_key_in_the_body_chooses_the_source(tmp_path: Path) -> None:
 
 
 async def test_a_key_in_a_header_chooses_the_source(tmp_path: Path) -> None:
-    """A header does as well, and a key known to none gets the vendor's own refusal."""
+    """A key in a header chooses too, and an unknown key gets the vendor's refusal."""
     async with running(tmp_path, lambda sandbox: config(tmp_path, "chrts", sandbox)) as run:
         for key, status in (("key-b", 200), ("key-a", 200), ("neither", 401)):
             async with run.client.post(
@@ -66,8 +66,8 @@ async def test_a_key_in_a_header_chooses_the_source(tmp_path: Path) -> None:
         assert found == {("key-a", "chrts"), ("key-b", "growlytics")}
 
 
-async def test_a_key_chooses_the_upstream(tmp_path: Path) -> None:
-    """A read goes to the upstream of its key's source; the other source has none."""
+async def test_a_key_chooses_the_relay_address(tmp_path: Path) -> None:
+    """A read goes to the vendor's address of its key's source; a source without one refuses it."""
     async with vendor() as upstream:
         more = f'url = "{upstream.url}"'
         async with running(
@@ -79,8 +79,8 @@ async def test_a_key_chooses_the_upstream(tmp_path: Path) -> None:
         assert len(upstream.got) == 1
 
 
-async def test_a_reload_changes_keys_and_upstreams(tmp_path: Path) -> None:
-    """SIGHUP puts new keys, upstreams and answers into effect; calls under way end as they were."""
+async def test_a_reload_changes_keys_and_relay_addresses(tmp_path: Path) -> None:
+    """SIGHUP changes keys and relay addresses; calls in progress end as they began."""
     async with sandboxed() as (sandbox, client), vendor() as one, vendor() as two:
         release = asyncio.Event()
 

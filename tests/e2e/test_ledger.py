@@ -1,4 +1,4 @@
-"""What was answered with success is delivered, or a dead letter, whatever happens meanwhile."""
+"""Every acknowledged event is delivered or a dead letter, whatever happens meanwhile."""
 
 import os
 from collections.abc import Callable
@@ -18,22 +18,22 @@ USERS = 24
 EVENTS = 700
 """Acknowledged events per round, at most."""
 WINDOW = 2 * AHEAD
-"""Duplicates that one crash may make at one destination: what may be finished before an older one
-is, what is on its way, and what is delivered in the time that progress is gathered for."""
+"""Maximum duplicates per crash and destination: deliveries that ended behind an older one, those in
+flight, and those not yet recorded."""
 
 DISK = 24
-"""MiB of a disk that is soon full."""
+"""Size of a disk that fills up, in MiB."""
 
 GROWTH = 40
-"""MiB that a gateway may grow by while it cannot deliver: the window of what it holds, and code."""
+"""Maximum growth of the gateway's memory in an outage, in MiB: events in flight, and code."""
 
 Record = Callable[[str, object], None]
 
 
-async def test_nothing_is_lost_and_nothing_comes_twice_where_nothing_crashes(
+async def test_nothing_is_lost_or_repeated_without_a_crash(
     tmp_path: Path, record_property: Record
 ) -> None:
-    """Whatever vendors do, and through restarts, every event ends once at each destination."""
+    """With failing vendors and restarts, every event ends once at each destination."""
     async with vendors(*DESTINATIONS, seed=1) as made:
         chaos = Chaos(tmp_path, made, USERS, seed=1)
         chaos.load.start()
@@ -47,7 +47,7 @@ async def test_nothing_is_lost_and_nothing_comes_twice_where_nothing_crashes(
 async def test_nothing_is_lost_in_crashes(
     tmp_path: Path, record_property: Record, seed: int
 ) -> None:
-    """Killed at any moment, the gateway loses nothing; duplicates are bounded per crash."""
+    """Killed at any moment, the gateway loses no event; duplicates per crash are bounded."""
     async with vendors(*DESTINATIONS, seed=seed) as made:
         chaos = Chaos(tmp_path, made, USERS, seed)
         chaos.load.start()
@@ -63,7 +63,7 @@ async def test_nothing_is_lost_in_crashes(
 async def test_nothing_is_lost_while_the_clock_jumps(
     tmp_path: Path, record_property: Record
 ) -> None:
-    """Set forth and back by seconds to days, the clock loses, repeats and delays nothing."""
+    """With a clock set back and forth by seconds to days, no event is lost, repeated or delayed."""
     clock = Clock(tmp_path / "offset")
     async with vendors(*DESTINATIONS, seed=4) as made:
         chaos = Chaos(tmp_path, made, USERS, seed=4, clock=clock)
@@ -76,7 +76,7 @@ async def test_nothing_is_lost_while_the_clock_jumps(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 async def test_nothing_is_lost_on_a_full_disk(tmp_path: Path, record_property: Record) -> None:
-    """A full disk makes senders try again, however the gateway ends; then all goes on."""
+    """On a full disk events are refused; afterwards every acknowledged event arrives."""
     with small_disk(tmp_path / "disk", DISK) as disk:
         async with vendors(*DESTINATIONS, seed=5) as made:
             chaos = Chaos(tmp_path, made, USERS, seed=5, disk=disk)
@@ -89,13 +89,13 @@ async def test_nothing_is_lost_on_a_full_disk(tmp_path: Path, record_property: R
     assert not verdict.complaints, verdict.table()
 
 
-async def test_nothing_is_lost_in_all_weather(tmp_path: Path, record_property: Record) -> None:
-    """All an operator does, disliked events, bursts, leaving clients and a crash cost nothing."""
-    sky = Weather(
+async def test_nothing_is_lost_under_all_faults(tmp_path: Path, record_property: Record) -> None:
+    """Operator's acts, bad events, bursts, leaving clients and a crash lose no event."""
+    all_faults = Weather(
         acts=ACTS, dislikes=True, bursts=True, leaves=0.005, delivery=PATIENT, pause=0.1
     )  # fmt: skip
     async with vendors(*DESTINATIONS, seed=6) as made:
-        chaos = Chaos(tmp_path, made, USERS, seed=6, weather=sky)
+        chaos = Chaos(tmp_path, made, USERS, seed=6, weather=all_faults)
         chaos.load.start()
         ends: tuple[End, ...] = ("term", "kill")
         rounds = [await chaos.round(end, EVENTS) for end in ends]
@@ -108,7 +108,7 @@ async def test_nothing_is_lost_in_all_weather(tmp_path: Path, record_property: R
 
 
 async def test_an_outage_takes_little_memory(tmp_path: Path, record_property: Record) -> None:
-    """What cannot be delivered waits on the disk, not in memory, and is all delivered later."""
+    """In an outage events wait on the disk, not in memory, and all arrive later."""
     async with vendors("chrts") as made:
         found = await outage(tmp_path, made, events=20_000, users=2_000)
     record_property("table", found.table())

@@ -1,4 +1,4 @@
-"""Whoever may send cannot fill the log, and what goes wrong repeatedly is told all the same."""
+"""No sender can fill the log, and repeated failures are still reported."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ TRACK = b'{"writeKey":"WK","userId":"u","event":"Seen"}'
 
 
 def config(folder: Path, more: str = "", delivery: str = "") -> str:
-    """Return a configuration whose vendor, and whose upstream, are not there."""
+    """Return a configuration whose vendor and relay address are unreachable."""
     return (
         base_config(folder) + f"{more}\n"
         f'[sources.site]\nvendor = "segment"\nkeys = ["WK"]\nurl = "{NOWHERE}"\n'
@@ -27,7 +27,7 @@ def config(folder: Path, more: str = "", delivery: str = "") -> str:
 
 
 async def sent(run: Running, path: bytes, body: bytes, count: int = MANY) -> list[int]:
-    """Send a request so often; return the statuses."""
+    """Send a request *count* times; return the statuses."""
     host, _, port = run.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     one = b"POST %s HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n%s" % (path, len(body), body)
@@ -39,12 +39,12 @@ async def sent(run: Running, path: bytes, body: bytes, count: int = MANY) -> lis
 
 
 def of(lines: Sequence[Any], event: str) -> list[Any]:
-    """Return the lines of an event."""
+    """Return the lines whose event is *event*."""
     return [line for line in lines if line["event"] == event]
 
 
 async def test_refused_requests_fill_neither_log_nor_traces(tmp_path: Path) -> None:
-    """So many refusals of one kind a second are logged and traced; one of another kind is, too."""
+    """Refusals are logged and traced up to a limit per second and kind."""
     async with running(tmp_path, lambda _: config(tmp_path)) as run:
         with capture_logs() as lines:
             assert set(await sent(run, b"/v1/track", b"{")) == {400}
@@ -56,8 +56,8 @@ async def test_refused_requests_fill_neither_log_nor_traces(tmp_path: Path) -> N
         assert counts["site", "malformed"] == MANY
 
 
-async def test_senders_who_are_told_to_try_later_are_one_line(tmp_path: Path) -> None:
-    """A full backlog is logged once in a while, with how often it was met."""
+async def test_refusals_by_a_full_backlog_are_one_line(tmp_path: Path) -> None:
+    """A full backlog is logged once per interval, with a count."""
     full = "max_backlog = 1"
     async with running(tmp_path, lambda _: config(tmp_path, delivery=full)) as run:
         with capture_logs() as lines:
@@ -67,22 +67,22 @@ async def test_senders_who_are_told_to_try_later_are_one_line(tmp_path: Path) ->
         assert line["times"] == 1
 
 
-async def test_calls_that_cannot_be_passed_on_are_one_line(tmp_path: Path) -> None:
-    """An upstream that is not there is logged once in a while."""
+async def test_failed_relayed_calls_are_one_line(tmp_path: Path) -> None:
+    """An unreachable relay address is logged once per interval."""
     async with running(tmp_path, lambda _: config(tmp_path)) as run:
         with capture_logs() as lines:
             await sent(run, b"/v1/other", b"", 20)
         assert len(of(lines, "relay_failed")) == 1
 
 
-async def test_it_is_told_why_a_destination_makes_no_progress(tmp_path: Path) -> None:
-    """A delivery that will be tried again has a line now and then, and says once what is wrong."""
+async def test_retries_are_logged_with_their_reason(tmp_path: Path) -> None:
+    """A delivery that is retried is logged once per interval, with its reason once."""
     hasty = 'retry_min = "1ms"\nretry_max = "5ms"'
     async with running(tmp_path, lambda _: config(tmp_path, delivery=hasty)) as run:
         with capture_logs() as lines:
             await sent(run, b"/v1/track", TRACK, 1)
             async with asyncio.timeout(PATIENCE):
-                while run.gateway.workers["chrts"].retried < 4:  # noqa: ASYNC110 - nobody tells
+                while run.gateway.workers["chrts"].retried < 4:  # noqa: ASYNC110 - nothing signals it
                     await asyncio.sleep(0.01)
         (line,) = [line for line in of(lines, "delivery") if line["outcome"] == "retry"]
         assert (line["destination"], line["times"], line["status"]) == ("chrts", 1, None)

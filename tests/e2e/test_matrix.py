@@ -17,7 +17,7 @@ SAMPLES = Path(__file__).parent.parent / "vendors"
 
 
 async def post(run: Running, sample: dict[str, Any]) -> None:
-    """Post *sample* as its client does, and check that the vendor's own answer comes back."""
+    """Post *sample* as its client does; the response must be the vendor's documented one."""
     raw = sample["request"]
     body = raw.get("body", "")
     data = body.encode() if isinstance(body, str) else orjson.dumps(body)
@@ -34,7 +34,7 @@ async def post(run: Running, sample: dict[str, Any]) -> None:
 async def test_every_sample_reaches_every_vendor(
     tmp_path: Path, record_property: pytest.FixtureRequest
 ) -> None:
-    """Every sample is answered as documented, and its events reach all vendors or are declined."""
+    """Every sample gets its documented response; its events reach all vendors or are declined."""
     samples = {vendor: load_samples(SAMPLES / vendor) for vendor in VENDORS}
     owed = sum(len(s["events"]) for found in samples.values() for s in found.values()) * len(
         VENDORS
@@ -67,14 +67,14 @@ async def test_every_sample_reaches_every_vendor(
 
 
 def _events(entry: dict[str, Any]) -> list[Any]:
-    """Return what one journalled request carries: Tracardi's and Segment's may carry several."""
+    """Return the events in one journalled request; Tracardi's and Segment's may have several."""
     body = entry["body"]
     found: list[Any] = body.get("events") or body.get("batch") or [body]
     return found
 
 
 def _further(journal: list[dict[str, Any]]) -> int:
-    """Return how much of it says the rest of an event: a profile's consent, at two vendors."""
+    """Return the requests or events that are the consent part of a profile, at two vendors."""
     profiles = {e["body"].get("email") for e in journal if e["path"] == "/store/collectprofile"}
     contacts = [e for e in journal if e["path"] == "/store/contact" and "cookie" in e["body"]]
     beside = sum(contact["body"]["email"] in profiles for contact in contacts)

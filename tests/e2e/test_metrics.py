@@ -1,4 +1,4 @@
-"""Metrics, readiness and log lines of a real gateway, and what the documentation says of them."""
+"""Metrics, readiness and log lines of a real gateway, compared with their documentation."""
 
 import re
 from importlib.metadata import version
@@ -26,7 +26,7 @@ def configured(folder: Path, sandbox: str) -> str:
 
 
 async def page(run: Running) -> dict[str, dict[tuple[str, ...], float]]:
-    """Return the samples by name, and by the values of their labels."""
+    """Return the samples by name and by the values of their labels."""
     async with run.client.get(f"{run.url}/metrics") as answer:
         assert answer.status == 200
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -38,8 +38,8 @@ async def page(run: Running) -> dict[str, dict[tuple[str, ...], float]]:
     return found
 
 
-async def test_what_happens_is_counted(tmp_path: Path) -> None:
-    """Requests, events, deliveries, tries and dead letters are there, by their names."""
+async def test_requests_and_deliveries_are_counted(tmp_path: Path) -> None:
+    """Requests, events, deliveries, attempts and dead letters are counted under their names."""
     async with running(tmp_path, lambda sandbox: configured(tmp_path, sandbox)) as run:
         await run.fault(vendor="segment", status=422, count=1)
         await run.fault(vendor="tracardi", status=503, count=1)
@@ -70,10 +70,8 @@ async def test_what_happens_is_counted(tmp_path: Path) -> None:
     assert found["process_cpu_seconds_total"][()] > 0
 
 
-async def test_a_reload_that_failed_is_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The metrics say whether the file as it was last read is in force, and since when."""
+async def test_a_failed_reload_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The metrics show whether the last reload succeeded, and when the last good one was."""
     monkeypatch.setattr("gateway.observability.metrics.FRESH", 0.0)
     async with running(tmp_path, lambda sandbox: configured(tmp_path, sandbox)) as run:
         good = run.gateway.config.path.read_text()
@@ -93,8 +91,8 @@ async def test_a_reload_that_failed_is_seen(
         assert found["cdp_gateway_build_info"][version("cdp-gateway"),] == 1
 
 
-async def test_what_alerts_go_by_starts_at_zero(tmp_path: Path) -> None:
-    """What can go wrong is there before it did, so that the first time is an increase."""
+async def test_alerting_counters_start_at_zero(tmp_path: Path) -> None:
+    """Counters that alerts read exist at zero, so that the first failure is an increase."""
     async with running(tmp_path, lambda sandbox: configured(tmp_path, sandbox)) as run:
         found = await page(run)
     requests, deliveries = (
@@ -111,7 +109,7 @@ async def test_what_alerts_go_by_starts_at_zero(tmp_path: Path) -> None:
 
 
 async def test_the_documentation_names_every_metric(tmp_path: Path) -> None:
-    """docs/metrics.md has a row per metric, with its labels, and none besides."""
+    """docs/metrics.md has a row with the labels of each metric, and no other row."""
     text = (ROOT / "docs/metrics.md").read_text()
     told = {name: set((labels or "").split(", ")) - {""} for name, labels in ROW.findall(text)}
     collected = '[trace]\notlp_url = "http://127.0.0.1:9/v1/traces"\n'
@@ -130,8 +128,8 @@ async def test_the_documentation_names_every_metric(tmp_path: Path) -> None:
             assert set(sample.labels) - {"le"} <= known, sample
 
 
-async def test_metrics_are_served_only_where_that_is_asked_for(tmp_path: Path) -> None:
-    """Whoever reaches the sources learns nothing of the gateway by default."""
+async def test_metrics_are_not_served_by_default(tmp_path: Path) -> None:
+    """By default the sources' address serves no metrics."""
     async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox)) as run:
         async with run.client.get(f"{run.url}/metrics") as answer:
             assert answer.status == 404
@@ -144,7 +142,7 @@ async def test_metrics_are_served_only_where_that_is_asked_for(tmp_path: Path) -
 
 @pytest.mark.parametrize(("rate", "lines"), [(50, 1), (0, 0)])
 async def test_one_line_per_request_and_per_delivery(tmp_path: Path, rate: int, lines: int) -> None:
-    """Each has one line with its figures, up to a rate; what goes wrong has one at any rate."""
+    """A request and a delivery log one line up to a rate; a failure logs one at any rate."""
     async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox)) as sandboxed:
         config = tmp_path / "second.toml"
         text = everything(tmp_path / "second", sandboxed.sandbox)

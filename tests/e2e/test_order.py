@@ -1,4 +1,4 @@
-"""Events of one user arrive in the order in which they were accepted, whatever happens."""
+"""Events of one user arrive in the order in which they were accepted."""
 
 import signal
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from tests.soak.vendor import Behaviour, Vendor
 
 FIRST = EventMark(0, 1)
 SLOW = range(4, 12)
-"""Users for whom a mended vendor takes its time, so that others overtake them."""
+"""Users whose events the recovered vendor handles slowly, so that others overtake them."""
 PACE = (0.01, 0.06)
-"""Seconds that it takes, at least and at most."""
+"""Minimum and maximum seconds of a slow response."""
 
 SHORT_DRAIN = 'drain_timeout = "100ms"'
 
@@ -29,7 +29,7 @@ Record = Callable[[str, object], None]
 
 
 async def end(on: ProcessHarness, how: End) -> None:
-    """Kill the gateway, or ask it to stop."""
+    """Kill the gateway, or stop it."""
     if how == "kill":
         on.gateway.kill()
         assert await on.gateway.ended() == -signal.SIGKILL
@@ -44,7 +44,7 @@ async def resume(on: ProcessHarness, vendor: Vendor) -> None:
     async with gateway_process(on.path) as gateway:
         on.load.aim(gateway.url)
         on.load.start()
-        await on.load.everyone()  # whose last events come behind all that is sent once more
+        await on.load.everyone()  # each user's last event comes after all that is sent again
         await on.load.stop()
         await on.arrived(vendor.name)
         gateway.process.terminate()
@@ -53,7 +53,7 @@ async def resume(on: ProcessHarness, vendor: Vendor) -> None:
 
 
 async def test_order_holds_through_retries(tmp_path: Path) -> None:
-    """While every third attempt fails, each user's events still arrive in order, once."""
+    """While every third attempt fails, each user's events arrive in order, once."""
     async with process_harness(tmp_path, "chrts", "tracardi") as on:
         for vendor in on.vendors.values():
             vendor.weights = {"ok": 12, "500": 3, "reset": 2, "401": 0.1}
@@ -66,8 +66,8 @@ async def test_order_holds_through_retries(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["kill", "term"])
-async def test_what_is_parked_goes_on_after_a_restart(tmp_path: Path, how: End) -> None:
-    """Events parked behind one that was delivered just before the end arrive after a restart."""
+async def test_parked_events_go_on_after_a_restart(tmp_path: Path, how: End) -> None:
+    """Events parked behind one that was delivered just before a stop arrive after a restart."""
     slow = PROMPT.replace("1s", "10s")
     async with process_harness(
         tmp_path, "chrts", users=1, delivery=slow, server='drain_timeout = "100ms"'
@@ -76,7 +76,7 @@ async def test_what_is_parked_goes_on_after_a_restart(tmp_path: Path, how: End) 
         vendor.decide = lambda _: "500"
         await on.send(60)
         await vendor.until(lambda told: told.answered["500"] > 2, PATIENCE)
-        # The retry succeeds, and the next one, brought back from the spool, is on its way then.
+        # The retry succeeds; the next event, read back from the spool, is then in flight.
         vendor.decide = lambda marks: "ok" if FIRST in marks else "hang"
         await vendor.until(lambda told: told.answered["hang"] > 0, PATIENCE)
         await end(on, how)
@@ -90,7 +90,7 @@ async def test_what_is_parked_goes_on_after_a_restart(tmp_path: Path, how: End) 
 async def test_one_slow_user_makes_few_duplicates(
     tmp_path: Path, record_property: Record, how: End
 ) -> None:
-    """A delivery that takes long holds back the recording of no more than `AHEAD` others."""
+    """A slow delivery delays the recording of at most `AHEAD` others."""
     slow = PROMPT.replace("1s", "20s")
     async with process_harness(
         tmp_path, "chrts", delivery=slow, server='drain_timeout = "100ms"'
@@ -108,8 +108,8 @@ async def test_one_slow_user_makes_few_duplicates(
         assert verdict.duplicates <= 2 * AHEAD
 
 
-async def test_what_waits_ahead_of_the_cursor_comes_once_after_a_crash(tmp_path: Path) -> None:
-    """A retry that a crash leaves ahead of the cursor is not found in the log once more."""
+async def test_a_retry_ahead_of_the_cursor_arrives_once_after_a_crash(tmp_path: Path) -> None:
+    """After a crash a retry ahead of the cursor is not also read from the log."""
     slow = PROMPT.replace("1s", "20s")
     async with process_harness(
         tmp_path, "chrts", delivery=slow, server='drain_timeout = "100ms"'
@@ -135,7 +135,7 @@ async def test_what_waits_ahead_of_the_cursor_comes_once_after_a_crash(tmp_path:
 async def test_order_holds_when_a_user_waits_in_memory_and_in_the_spool(
     tmp_path: Path, how: End
 ) -> None:
-    """A user whose slow delivery is held in the spool keeps the order of what came after it."""
+    """A user with a delivery that waits in the spool keeps the order of later events."""
     slow = PROMPT.replace("1s", "20s")
     async with process_harness(
         tmp_path, "chrts", delivery=slow, server='drain_timeout = "100ms"'
@@ -164,7 +164,7 @@ async def test_order_holds_when_a_user_waits_in_memory_and_in_the_spool(
 
 
 async def test_replayed_dead_letters_are_delivered(tmp_path: Path) -> None:
-    """What was refused is delivered when it is replayed, beside what the users go on to send."""
+    """A replayed dead letter is delivered, while its user sends new events."""
     async with process_harness(tmp_path, "chrts") as on:
         vendor = on.vendors["chrts"]
         vendor.decide = lambda marks: "400" if marks[0].number % 3 == 0 else None

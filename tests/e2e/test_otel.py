@@ -28,11 +28,11 @@ KEY = {"authorization": "Bearer shop-key"}
 
 
 class Collector:
-    """Takes what an OTLP exporter sends.
+    """Accepts the exports of an OTLP exporter.
 
     Attributes:
-        spans: in the order in which they came.
-        resource: what they say of who sent them.
+        spans: in order of arrival.
+        resource: the attributes of the sender.
         headers: of the last request.
     """
 
@@ -42,7 +42,7 @@ class Collector:
         self.headers: dict[str, str] = {}
 
     async def take(self, request: web.Request) -> web.Response:
-        """Answer one export (https://opentelemetry.io/docs/specs/otlp/#otlphttp-request)."""
+        """Accept one export (https://opentelemetry.io/docs/specs/otlp/#otlphttp-request)."""
         assert request.content_type == "application/x-protobuf"
         self.headers = dict(request.headers)
         for resource in ExportTraceServiceRequest.FromString(await request.read()).resource_spans:
@@ -52,7 +52,7 @@ class Collector:
         return web.Response(content_type="application/x-protobuf")
 
     def of(self, kind: "Span.SpanKind.ValueType") -> list[Span]:
-        """Return the spans of one kind, in the order of their beginning."""
+        """Return the spans of one kind, by start time."""
         found = [span for span in self.spans if span.kind == kind]
         return sorted(found, key=lambda span: span.start_time_unix_nano)
 
@@ -66,7 +66,7 @@ def said(span: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def collecting() -> AsyncIterator[tuple[Collector, str]]:
-    """Run a collector; yield it and where it takes traces."""
+    """Run a collector; yield it and its address for traces."""
     collector, app = Collector(), web.Application()
     app.router.add_post("/v1/traces", collector.take)
     async with serving(app) as url:
@@ -74,7 +74,7 @@ async def collecting() -> AsyncIterator[tuple[Collector, str]]:
 
 
 def configured(folder: Path, otlp: str, more: str = "") -> Callable[[str], str]:
-    """Return what makes a configuration of one source, two destinations and a collector."""
+    """Return a function that makes a configuration: one source, two destinations, a collector."""
 
     def config(sandbox: str) -> str:
         quick = 'retry_min = "10ms"\nretry_max = "20ms"'
@@ -100,12 +100,12 @@ async def track(run: Running, traceparent: str = "") -> str:
 
 
 async def settled(run: Running, count: int = 2) -> None:
-    """Wait until so many deliveries have ended."""
+    """Wait until *count* deliveries have ended."""
     await run.watch.until(lambda watch: len(watch.settled) >= count)
 
 
 async def test_the_callers_trace_is_continued(tmp_path: Path) -> None:
-    """The request's span is the caller's child, every try is the request's; nothing goes out."""
+    """The request's span is the caller's child, each attempt its child; vendors get no headers."""
     async with (
         collecting() as (collector, otlp),
         running(tmp_path, configured(tmp_path, otlp)) as run,
@@ -142,8 +142,8 @@ async def test_the_callers_trace_is_continued(tmp_path: Path) -> None:
     assert collector.resource["service.name"] == "cdp-gateway"
 
 
-async def test_a_trace_may_begin_here(tmp_path: Path) -> None:
-    """Without a caller's trace, or with a header that is none, the trace has the request's id."""
+async def test_a_trace_without_a_caller_has_the_request_id(tmp_path: Path) -> None:
+    """Without a caller's trace, or with an invalid header, the trace id is the request's id."""
     async with (
         collecting() as (collector, otlp),
         running(tmp_path, configured(tmp_path, otlp)) as run,
@@ -159,8 +159,8 @@ async def test_a_trace_may_begin_here(tmp_path: Path) -> None:
         assert {span.trace_id for span in children} == {server.trace_id}
 
 
-async def test_what_the_caller_does_not_sample_is_not_sent(tmp_path: Path) -> None:
-    """The caller's decision holds: its trace has no spans that only we know of."""
+async def test_an_unsampled_trace_sends_no_spans(tmp_path: Path) -> None:
+    """A trace that the caller does not sample has no spans from the gateway."""
     async with (
         collecting() as (collector, otlp),
         running(tmp_path, configured(tmp_path, otlp)) as run,
@@ -173,7 +173,7 @@ async def test_what_the_caller_does_not_sample_is_not_sent(tmp_path: Path) -> No
 
 
 async def test_a_delivery_after_a_restart_is_in_the_same_trace(tmp_path: Path) -> None:
-    """The spool keeps the caller's trace, so that later tries hang where the first ones did."""
+    """The spool keeps the caller's trace, so attempts after a restart have the same parent."""
     async with collecting() as (collector, otlp):
         async with running(tmp_path, configured(tmp_path, otlp)) as run:
             await run.fault(vendor="chrts", status=503, count=100_000)
@@ -193,8 +193,8 @@ async def test_a_delivery_after_a_restart_is_in_the_same_trace(tmp_path: Path) -
     }
 
 
-async def test_above_the_rate_failures_hang_from_the_caller(tmp_path: Path) -> None:
-    """A request that was not chosen has no span, so its failed tries are the caller's children."""
+async def test_failures_above_the_rate_are_children_of_the_caller(tmp_path: Path) -> None:
+    """An unsampled request has no span, so its failed attempts are children of the caller."""
     config = "success_rate_limit = 0"
     async with (
         collecting() as (collector, otlp),
@@ -209,7 +209,7 @@ async def test_above_the_rate_failures_hang_from_the_caller(tmp_path: Path) -> N
 
 
 async def test_a_refused_request_has_its_reason(tmp_path: Path) -> None:
-    """What a sender got wrong is in its span, which is no error of the gateway's."""
+    """A refused request's span has the reason, and is not an error of the gateway."""
     async with (
         collecting() as (collector, otlp),
         running(tmp_path, configured(tmp_path, otlp)) as run,
@@ -229,10 +229,10 @@ async def test_a_refused_request_has_its_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["down", "hanging", "refusing"])
-async def test_a_collector_in_trouble_costs_spans_and_nothing_else(
+async def test_a_failing_collector_loses_only_spans(
     tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Events are answered and delivered, the end waits seconds at most, lost spans are counted."""
+    """A failing collector delays no event, and the stop by seconds; lost spans are counted."""
     release = asyncio.Event()
 
     async def trouble(_: web.Request) -> web.Response:
@@ -260,7 +260,7 @@ async def test_a_collector_in_trouble_costs_spans_and_nothing_else(
 
 
 async def test_spans_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Metrics say how many spans the collector took; the SDK's own variables hold."""
+    """Metrics count the spans that the collector accepted; the SDK's own variables apply."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
     monkeypatch.setenv("OTEL_SERVICE_NAME", "front door")
     async with (
@@ -277,8 +277,8 @@ async def test_spans_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert collector.resource["service.name"] == "front door"
 
 
-def test_nothing_is_imported_where_nothing_is_sent(tmp_path: Path) -> None:
-    """A gateway without a collector loads none of the extra's libraries."""
+def test_no_otel_import_without_a_collector(tmp_path: Path) -> None:
+    """A gateway without a collector imports none of the extra's libraries."""
     config = tmp_path / "gateway.toml"
     config.write_text(
         f'[spool]\npath = "{tmp_path}/spool"\n[sources.a]\nvendor = "chrts"\nkeys = ["key"]\n'

@@ -1,4 +1,4 @@
-"""The same vendor in and out: the original bytes, with only the credential exchanged."""
+"""The same vendor in and out: the original bytes, with only the key exchanged."""
 
 import asyncio
 import base64
@@ -25,8 +25,8 @@ CREDENTIALS = {"shop_id", "shop_secret", "customer", "writeKey"}
 KEY = {"authorization": "Bearer api_chrts_of_the_client"}
 
 
-async def test_the_body_goes_on_as_it_came(tmp_path: Path) -> None:
-    """Path, query and every byte of the body are the client's; key and label are ours."""
+async def test_the_body_is_passed_through(tmp_path: Path) -> None:
+    """Path, query and body are the client's bytes; key and content type are the gateway's."""
     received = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,7 +71,9 @@ async def test_the_body_goes_on_as_it_came(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("vendor", "more"), [*((vendor, "") for vendor in VENDORS), ("segment", RUDDERSTACK)]
 )
-async def test_the_vendor_cannot_tell(tmp_path: Path, vendor: str, more: str) -> None:
+async def test_the_vendor_gets_what_it_would_get_directly(
+    tmp_path: Path, vendor: str, more: str
+) -> None:
     """A vendor receives through the gateway what it would have received directly."""
 
     def config(sandbox: str) -> str:
@@ -101,7 +103,7 @@ async def test_the_vendor_cannot_tell(tmp_path: Path, vendor: str, more: str) ->
 
 
 async def _directly(run: Running, vendor: str, sample: dict[str, Any]) -> dict[str, Any]:
-    """Post *sample* to the sandbox itself; return what the sandbox says of it."""
+    """Post *sample* to the sandbox itself; return the journal's entry for it."""
     raw = sample["request"]
     body = raw.get("body", "")
     data = body.encode() if isinstance(body, str) else orjson.dumps(body)
@@ -113,9 +115,9 @@ async def _directly(run: Running, vendor: str, sample: dict[str, Any]) -> dict[s
 
 
 def _forwarded(vendor: str, more: str, sample: dict[str, Any]) -> bool:
-    """Tell whether the request of *sample* goes on as it came.
+    """Tell whether the request of *sample* is passed through.
 
-    It does if it has events, all of them of one user, and its path is one that the server has.
+    It is if all its events are of one user, and the server has its path.
     """
     output = load_plugins().outputs[vendor]
     url = {"url": "http://127.0.0.1:1"}

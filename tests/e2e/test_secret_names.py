@@ -66,7 +66,7 @@ async def test_traces_and_dead_letters_hide_by_name(tmp_path: Path) -> None:
                 ("traces?limit=10", "dead_letter"), ("destinations/crm", "crm"),
             ):  # fmt: skip
                 async with asyncio.timeout(PATIENCE):
-                    while holds.encode() not in found.get(path, b""):  # nobody tells of it
+                    while holds.encode() not in found.get(path, b""):  # nothing signals it
                         await asyncio.sleep(0.02)
                         async with client.get(f"{admin}/{path}") as answer:
                             found[path] = await answer.read()

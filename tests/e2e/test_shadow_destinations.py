@@ -59,7 +59,7 @@ async def post(run: Running, sample: Mapping[str, Any]) -> None:
 async def until(holds: Callable[[], bool]) -> None:
     """Wait until something *holds* that nobody tells us of, at most `PATIENCE` seconds."""
     async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110 - nobody tells of it
+        while not holds():  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.005)
 
 

@@ -72,7 +72,7 @@ async def buried(run: Running) -> str:
     """Return the reason of the one dead letter, once there is one."""
     spool = run.gateway.spool
     async with asyncio.timeout(PATIENCE):
-        while not (letters := await spool.dead_letters()):  # noqa: ASYNC110 - nobody tells of it
+        while not (letters := await spool.dead_letters()):  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.01)
     (letter,) = letters
     return letter.reason
