@@ -1,4 +1,4 @@
-"""The kit notices what is wrong with a vendor: each mistake here fails the suite that is for it."""
+"""The kit finds mistakes in a vendor: each mistake here fails the suite that checks for it."""
 
 import os
 import random
@@ -45,7 +45,7 @@ CONFIG = AcmeOutput.Config(url="https://acme.example", api_key=Secret("acme-out"
 
 
 class Suite(VendorSuite):
-    """The example's, to be given one half that is wrong."""
+    """The example's suite; tests replace one half with a wrong one."""
 
     samples = SAMPLES
     input = AcmeInput()
@@ -53,13 +53,13 @@ class Suite(VendorSuite):
 
 
 class Deliveries(DeliverySuite):
-    """Likewise."""
+    """The example's delivery suite; tests replace its output with a wrong one."""
 
     output = AcmeOutput(CONFIG)
 
 
 class TestInputAlone(InputSuite):
-    """An input without an output has a suite of its own."""
+    """The suite for a vendor with an input only."""
 
     samples = SAMPLES
     input = AcmeInput()
@@ -70,7 +70,7 @@ class TestInputAlone(InputSuite):
 
 
 class TestOutputAlone(OutputSuite):
-    """So has an output without an input."""
+    """The suite for a vendor with an output only."""
 
     samples = SAMPLES.parents[1] / "acme-output-only/samples"
     output = AcmeOutput(CONFIG)
@@ -119,32 +119,32 @@ IMPURE: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("what", IMPURE)
 def test_looking_at_the_world_is_noticed(what: str) -> None:
-    """A clock, chance, a socket, a file and the environment are seen through any name."""
+    """Use of clock, random numbers, sockets, files or environment is detected under any name."""
     with pytest.raises(SideEffect, match=rf"^{what} is called at "), forbid_side_effects():
         IMPURE[what]()
 
 
 def test_values_in_values_out_is_pure() -> None:
-    """What computes with the values that it is given is left alone."""
+    """A computation on given values alone is allowed."""
     with forbid_side_effects():
         assert datetime.fromtimestamp(0, UTC).isoformat() == "1970-01-01T00:00:00+00:00"
         assert uuid.uuid5(uuid.NAMESPACE_URL, "a") == uuid.uuid5(uuid.NAMESPACE_URL, "a")
 
 
 def test_a_failed_assertion_shows_its_values(looked: Sample) -> None:
-    """An author sees the values that a failed assertion of the kit compared."""
+    """A failed assertion of the kit shows the compared values."""
     with pytest.raises(AssertionError, match=r"= 'acme\.example'\.startswith"):
         Suite().test_cites_its_source({**looked, "source": "acme.example"})
 
 
 def test_a_suite_that_knows_no_refusal_fails() -> None:
-    """Whoever leaves out what the vendor's refusals look like is asked for it."""
+    """A suite without a `native` check fails, and the message asks for it."""
     with pytest.raises(AssertionError, match="check in `native`"):
         Suite().test_knows_its_refusals()
 
 
 def test_an_input_with_a_clock_fails(looked: Sample) -> None:
-    """An answer that tells the gateway's own time fails the suite."""
+    """An input whose response contains the current time fails the suite."""
 
     class Hasty(AcmeInput):
         def accept(self, request: Request, events: Sequence[Event]) -> Response:
@@ -159,7 +159,7 @@ def test_an_input_with_a_clock_fails(looked: Sample) -> None:
 
 
 def test_an_answer_that_counts_fails(looked: Sample) -> None:
-    """An answer that depends on what was asked before fails the suite."""
+    """An input whose response depends on earlier requests fails the suite."""
     times = iter(range(10))
 
     class Counting(AcmeInput):
@@ -175,7 +175,7 @@ def test_an_answer_that_counts_fails(looked: Sample) -> None:
 
 
 def test_an_output_with_chance_fails() -> None:
-    """A request that differs every time fails the suite."""
+    """An output whose request differs each time fails the suite."""
 
     class Restless(AcmeOutput):
         def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
@@ -191,7 +191,7 @@ def test_an_output_with_chance_fails() -> None:
 
 
 def test_a_traceback_on_a_payload_that_type_checks_fails() -> None:
-    """An input that trusts an optional field to be there fails on payloads made by its types."""
+    """An input that requires an optional field fails on payloads generated from its types."""
 
     class Trusting(AcmeInput):
         def read(self, request: Request, payload: Any) -> list[Event]:
@@ -207,7 +207,7 @@ def test_a_traceback_on_a_payload_that_type_checks_fails() -> None:
 
 
 def test_a_traceback_on_a_spoilt_sample_fails(looked: Sample) -> None:
-    """An input that trusts a field's type fails on samples with something hostile in them."""
+    """An input that relies on a field's type fails on samples with wrong values."""
 
     class Trusting(AcmeInput):
         def decode(self, request: Request) -> Any:
@@ -222,7 +222,7 @@ def test_a_traceback_on_a_spoilt_sample_fails(looked: Sample) -> None:
 
 
 def test_an_optimist_breaks_the_counting_laws() -> None:
-    """An output that takes every answer for a yes has delivered more than the vendor took."""
+    """An output that counts every response as delivered fails the delivery suite."""
 
     class Optimist(AcmeOutput):
         def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
@@ -237,7 +237,7 @@ def test_an_optimist_breaks_the_counting_laws() -> None:
 
 
 def test_impatience_is_noticed() -> None:
-    """An output that overlooks Retry-After is caught trying again too early."""
+    """An output that ignores Retry-After fails the delivery suite."""
 
     class Impatient(AcmeOutput):
         def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
@@ -251,7 +251,7 @@ def test_impatience_is_noticed() -> None:
 
 
 def test_declining_is_an_end() -> None:
-    """What an output declines counts among the ends, and the vendor hears nothing of it."""
+    """A declined event is an outcome, and the vendor gets no request for it."""
 
     class Mute(AcmeOutput):
         def render(self, event: Event) -> Request | Declined:
@@ -264,14 +264,14 @@ def test_declining_is_an_end() -> None:
 
 
 class Inner(TypedDict):
-    """An object with a field that must be there."""
+    """An object with a required field."""
 
     id: str
     more: NotRequired[int | None]
 
 
 class Outer(TypedDict, total=False):
-    """Every way to annotate a field."""
+    """A field for every kind of annotation."""
 
     kind: Required[Literal["a", "b"]]
     inner: Inner
@@ -282,7 +282,7 @@ class Outer(TypedDict, total=False):
 
 @given(data())
 def test_payloads_are_of_their_types(drawn: Any) -> None:
-    """What is made by a TypedDict has its required fields, and the named ones of their types."""
+    """A generated payload has its required fields, and each field has its type."""
     made_up = drawn.draw(payloads(Outer))
     assert made_up["kind"] in {"a", "b"}
     assert type(made_up.get("number", 0.5)) is float
@@ -292,21 +292,21 @@ def test_payloads_are_of_their_types(drawn: Any) -> None:
 
 
 def test_types_that_json_cannot_say_are_refused() -> None:
-    """A wire type that holds no JSON is a mistake of the plugin's, and is named."""
+    """A wire type that JSON cannot express is an error that names the type."""
     with pytest.raises(TypeError, match="bytes"):
         payloads(bytes)
 
 
 @given(data())
 def test_spoiling_leaves_the_sample_alone(drawn: Any) -> None:
-    """A spoilt body is another value; the good one is as it was."""
+    """A spoilt body is a copy; the good body stays unchanged."""
     good = {"a": [{"b": 1}, 2], "c": None}
     drawn.draw(spoilt(good))
     assert good == {"a": [{"b": 1}, 2], "c": None}
 
 
 def test_every_row_has_its_mutants() -> None:
-    """Each row is dropped, misspelt in each of its spellings, and swapped with another."""
+    """Each row is dropped, misspelt in each synonym, and swapped with another."""
     names = [mutant.name for mutant in mutants(tables_of([AcmeInput()]))]
     for row in THING.rows:
         assert any(name.startswith(f"drop [{row.wire} ") for name in names), row.wire
@@ -316,7 +316,7 @@ def test_every_row_has_its_mutants() -> None:
 
 
 def test_a_mutant_is_gone_afterwards() -> None:
-    """A mutant stands in the tables for as long as it is asked to, and no longer."""
+    """A mutant changes the tables only inside its context manager."""
     tables = tables_of([AcmeInput()])
     before: tuple[Row, ...] = THING.rows
     dropped = next(mutants(tables))
@@ -327,7 +327,7 @@ def test_a_mutant_is_gone_afterwards() -> None:
 
 
 def hunt(folder: Path, samples: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run the hunt for survivors on the example's tables with only these *samples*."""
+    """Run the row mutations on the example's tables with only these *samples*."""
     (folder / "samples").mkdir(exist_ok=True)
     for name in samples:
         shutil.copy(SAMPLES / f"{name}.json", folder / "samples")
@@ -353,7 +353,7 @@ class TestHalf(InputSuite):
 
 
 def test_survivors_are_reported(tmp_path: Path) -> None:
-    """What no test notices is named, and fails the session."""
+    """A mutant that no test notices is reported, and fails the session."""
     done = hunt(tmp_path, ["looked"])
     assert done.returncode == 1
     survivor = "SURVIVED drop [more.* = properties.extra] "
@@ -365,7 +365,7 @@ def test_survivors_are_reported(tmp_path: Path) -> None:
 
 
 def test_an_equivalent_mutant_needs_to_be_one(tmp_path: Path) -> None:
-    """A listed mutant may survive; one that is listed and noticed is wrong itself."""
+    """A listed mutant may survive; a listed mutant that a test notices is an error."""
     (tmp_path / "samples").mkdir()
     listed = ["# why", "drop [more.* = properties.extra]", "drop [page = context.page.url]"]
     (tmp_path / "samples/equivalent-mutants.txt").write_text("\n".join(listed))

@@ -1,4 +1,4 @@
-"""Each rule of the kit's suites notices the mistake that it is about."""
+"""Each rule of the kit's suites fails on the mistake that it checks for."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -27,7 +27,7 @@ NO_PAGE = "acme has no way to say a page call"
 
 
 class Masked(AcmeOutput):
-    """Sends its key as it is printed."""
+    """An output that sends its key as asterisks."""
 
     def headers(self) -> Mapping[str, str]:
         """Return the asterisks."""
@@ -35,44 +35,44 @@ class Masked(AcmeOutput):
 
 
 class Unprotected(AcmeOutput):
-    """Prints its key."""
+    """An output that prints its key."""
 
     class Config(AcmeOutput.Config):
-        """Settings that hide nothing."""
+        """Settings that hide no value."""
 
         def __repr__(self) -> str:
             return self.api_key.get_secret_value()
 
 
 class Talkative(AcmeOutput):
-    """Tells losses of events that it declines."""
+    """An output that declares losses of events that it declines."""
 
     def losses(self, event: Event) -> list[Loss]:
-        """Return one loss of anything."""
+        """Return one loss for any event."""
         return [Loss("name", "lost", event.name)]
 
 
 class Crashing(AcmeOutput):
-    """Forgets that JSON cannot say everything."""
+    """An output that fails on values that JSON cannot express."""
 
     def request(self, endpoint: str, payload: dict[str, Any], event: Event) -> Request:
-        """Return *payload* with the free fields as text, too."""
+        """Return *payload* with the free fields also as text."""
         more = orjson.dumps(event.properties.extra).decode()
         return super().request(endpoint, {**payload, "also": more}, event)
 
 
 class Lenient(AcmeOutput):
-    """Takes any setting."""
+    """An output that accepts any setting."""
 
     class Config(AcmeOutput.Config, extra="ignore"):
-        """Settings with whatever beside them."""
+        """Settings that allow any further key."""
 
 
 class Stubborn(AcmeOutput):
-    """Has a convention for names, and no use for it."""
+    """An output that ignores its own naming convention."""
 
     class Config(FreeFormSettings):
-        """As Acme's, with names."""
+        """Acme's settings with names."""
 
         url: str = "https://acme.example"
         """Scheme and host."""
@@ -81,7 +81,7 @@ class Stubborn(AcmeOutput):
 
 
 def rules(made: type[AcmeOutput], **settings: Any) -> OutputRules:
-    """Return the rules, for an output of that class."""
+    """Return the suite's rules for an output of that class."""
     suite = OutputRules()
     known = {"url": "https://acme.example", "api_key": "acme-out", **settings}
     suite.output = made(made.Config.model_validate(known))  # type: ignore[misc]  # of this suite alone
@@ -104,29 +104,29 @@ def rules(made: type[AcmeOutput], **settings: Any) -> OutputRules:
 def test_an_output_that_breaks_a_rule_fails(
     made: type[AcmeOutput], check: Callable[[OutputRules], None]
 ) -> None:
-    """An output with a mistake fails the rule that is about it."""
+    """An output with a mistake fails the rule that checks for it."""
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         check(rules(made))
 
 
 def test_settings_that_take_anything_fail() -> None:
-    """Settings that accept what can never work fail the rule that is about them."""
+    """Settings that accept impossible values fail the rule that checks for them."""
     for wrong in ({"no_such_setting": 1}, {"url": "https://another.example"}):
         with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
             rules(Lenient).test_takes_no_settings_that_cannot_work(wrong, "what")
 
 
 class Open(AcmeSandbox):
-    """Knows no key."""
+    """A sandbox that ignores its configured key."""
 
     def respond(self, request: Request, key: str | None) -> SandboxResponse:
-        """Accept whatever has any key."""
+        """Accept any request with a key."""
         del key
         return super().respond(request, None)
 
 
 class Easy(AcmeSandbox):
-    """Accepts everything."""
+    """A sandbox that accepts every request."""
 
     def respond(self, request: Request, key: str | None) -> SandboxResponse:
         """Accept it."""
@@ -135,24 +135,24 @@ class Easy(AcmeSandbox):
 
 
 class Gossip(AcmeSandbox):
-    """Says which key it would take."""
+    """A sandbox that names the expected key in its refusal."""
 
     def respond(self, request: Request, key: str | None) -> SandboxResponse:
-        """Refuse it with the key in the reason."""
+        """Refuse the request with the key in the reason."""
         return SandboxResponse(Response(401), f"not {request.headers['x-acme-key']} but {key}")
 
 
 class Grim(AcmeSandbox):
-    """Accepts nothing."""
+    """A sandbox that accepts no request."""
 
     def respond(self, request: Request, key: str | None) -> SandboxResponse:
-        """Refuse it."""
+        """Refuse the request."""
         del request, key
         return SandboxResponse(Response(400), "no")
 
 
 class Sandboxed(SandboxSuite):
-    """Acme's, to be given a sandbox that is wrong."""
+    """Acme's suite; tests replace its sandbox with a wrong one."""
 
     sandbox = AcmeSandbox()
     outputs: ClassVar = {"": AcmeOutput(CONFIG)}
@@ -179,7 +179,7 @@ OUTPUT = Sandboxed.outputs[""]
 def test_a_sandbox_that_breaks_a_rule_fails(
     made: type[AcmeSandbox], check: Callable[[SandboxSuite], None]
 ) -> None:
-    """A sandbox that is not strict, or too strict, fails the rule that is about it."""
+    """A sandbox that is too lenient or too strict fails the rule that checks for it."""
     suite = Sandboxed()
     suite.sandbox = made()  # type: ignore[misc]  # of this suite alone
     with pytest.raises(AssertionError):
@@ -187,7 +187,7 @@ def test_a_sandbox_that_breaks_a_rule_fails(
 
 
 class Refusals(RefusalSuite):
-    """Acme's, some of them."""
+    """Some of Acme's refusals."""
 
     input = AcmeInput()
     faults: ClassVar = {Fault.FORBIDDEN: FaultAnswer(403), Fault.METHOD: FaultAnswer(405)}
@@ -205,33 +205,33 @@ class Refusals(RefusalSuite):
 
 
 class Curt(AcmeInput):
-    """Answers each refusal in the same way."""
+    """An input that gives the same response to each fault."""
 
     def refuse(self, request: Request, error: Rejected) -> Response:
-        """Return an answer with the status alone."""
+        """Return a response with a status only."""
         return replace(super().refuse(request, error), body=b'{"ok": false}')
 
 
 class Chatty(AcmeInput):
-    """Says in each refusal how to ask."""
+    """An input whose refusals carry a header that is not declared."""
 
     def refuse(self, request: Request, error: Rejected) -> Response:
-        """Return Acme's answer with a header."""
+        """Return Acme's response with a further header."""
         answer = super().refuse(request, error)
         return replace(answer, headers={**answer.headers, "allow": "POST"})
 
 
 class Trusting(AcmeInput):
-    """Takes the path for a key."""
+    """An input that reads the path as the key."""
 
     def credential(self, request: Request, payload: Any) -> str | None:
-        """Return a key, always."""
+        """Return a key for every request."""
         del payload
         return request.path
 
 
 class WithHeader(Refusals):
-    """Has a header in one of the answers."""
+    """A suite that declares a header for one of the responses."""
 
     faults: ClassVar = {
         **Refusals.faults, Fault.METHOD: FaultAnswer(405, headers={"allow": "POST"})
@@ -239,7 +239,7 @@ class WithHeader(Refusals):
 
 
 class Endless(Refusals):
-    """Has no request that is refused."""
+    """A suite without any refused request."""
 
     refused: ClassVar = []
 
@@ -269,14 +269,14 @@ class Endless(Refusals):
 def test_an_input_that_refuses_wrongly_fails(
     made: type[AcmeInput], suite: RefusalSuite, check: Callable[[RefusalSuite], None]
 ) -> None:
-    """An input whose refusals are not as declared fails the rule that is about it."""
+    """An input whose refusals differ from the declared ones fails the rule for them."""
     suite.input = made()  # type: ignore[misc]  # of this suite alone
     with pytest.raises(AssertionError):
         check(suite)
 
 
 def test_what_is_not_refused_fails() -> None:
-    """A request that is declared to be refused, and is not, fails."""
+    """A request that is declared as refused, but accepted, fails."""
     good = RefusedRequest(post("/v1/events", {"what": "looked", "who": "u1"}), 400, {})
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         Refusals().test_refuses_what_breaks_a_rule(good)

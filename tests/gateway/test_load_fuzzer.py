@@ -1,4 +1,4 @@
-"""The storm notices what is wrong with a vendor, and says what brought it about."""
+"""The load fuzzer finds mistakes of a vendor, and shows the request that caused each."""
 
 import shutil
 import subprocess
@@ -31,7 +31,7 @@ ENDPOINT = "POST /v1/events"
 
 
 class Suite(VendorSuite):
-    """The example's, to be given one half that is wrong."""
+    """The example's suite; tests replace one half with a wrong one."""
 
     samples = SAMPLES
     input = AcmeInput()
@@ -39,14 +39,14 @@ class Suite(VendorSuite):
 
 
 def found(suite: type[Suite]) -> str:
-    """Return the first thing that a storm over *suite* finds."""
+    """Return the first finding of the load fuzzer for *suite*."""
     tally = suite().storm(ENDPOINT, 300, 0)
     assert tally.found
     return tally.found[0]
 
 
 def test_a_calm_vendor_stands_it() -> None:
-    """A vendor that is right takes some, refuses others, and nothing is found."""
+    """A correct vendor accepts some requests, refuses others, and has no findings."""
     tally = Suite().storm(ENDPOINT, 300, 0)
     assert tally.found == []
     assert tally.sent == 300 == sum(tally.statuses.values())
@@ -55,14 +55,14 @@ def test_a_calm_vendor_stands_it() -> None:
 
 
 def test_the_same_seed_brings_the_same_storm() -> None:
-    """What a storm finds can be found again."""
+    """The same seed produces the same requests."""
     one, again, other = (Suite().storm(ENDPOINT, 200, seed).statuses for seed in (1, 1, 2))
     assert one == again
     assert one != other
 
 
 def test_a_traceback_while_reading_is_found() -> None:
-    """An input that fails on some payload answers 500, and the payload is told."""
+    """An input that raises responds 500, and the finding shows the payload."""
 
     class Trusting(AcmeInput):
         def read(self, request: Request, payload: Any) -> list[Event]:
@@ -78,7 +78,7 @@ def test_a_traceback_while_reading_is_found() -> None:
 
 
 def test_other_words_than_the_vendors_are_found() -> None:
-    """A refusal that the suite does not know as the vendor's is none of its own."""
+    """A refusal that is not in the vendor's own format is a finding."""
 
     class Foreign(AcmeInput):
         def refuse(self, request: Request, error: Rejected) -> Response:
@@ -96,7 +96,7 @@ def test_other_words_than_the_vendors_are_found() -> None:
 
 
 def test_an_event_that_is_another_when_read_again_is_found() -> None:
-    """What is read back from the spool must be what was accepted."""
+    """An event that differs when it is parsed again from the spool is a finding."""
     times = iter(range(10**6))
 
     class Counting(AcmeInput):
@@ -111,7 +111,7 @@ def test_an_event_that_is_another_when_read_again_is_found() -> None:
 
 
 def test_a_traceback_while_rendering_is_found() -> None:
-    """An output that fails on some event is named, with the request that the event came in."""
+    """An output that raises is a finding with the event's request."""
 
     class Fragile(AcmeOutput):
         def render(self, event: Event) -> Request | Declined:
@@ -126,7 +126,7 @@ def test_a_traceback_while_rendering_is_found() -> None:
 
 
 def test_a_traceback_while_forwarding_is_found() -> None:
-    """So is one that cannot forward what its own vendor's input took."""
+    """An output that raises while forwarding its own vendor's request is a finding."""
 
     class Fragile(AcmeOutput):
         def forward(self, request: Request) -> Request | None:
@@ -139,7 +139,7 @@ def test_a_traceback_while_forwarding_is_found() -> None:
 
 
 def test_samples_that_are_not_taken_are_no_storm() -> None:
-    """A storm whose requests are all refused proves nothing, and fails."""
+    """A run in which every request is refused counts no events."""
 
     class Closed(AcmeInput):
         def read(self, request: Request, payload: Any) -> list[Event]:
@@ -154,7 +154,7 @@ def test_samples_that_are_not_taken_are_no_storm() -> None:
 
 
 def test_an_output_without_words_fails() -> None:
-    """An output that declines whatever it is told does not pass its suite."""
+    """An output that declines every event fails its suite."""
 
     class Mute(AcmeOutput):
         def render(self, event: Event) -> Declined:
@@ -168,13 +168,13 @@ def test_an_output_without_words_fails() -> None:
 
 
 def test_a_folder_without_samples_is_named(tmp_path: Path) -> None:
-    """A suite without samples would pass with nothing tested; it says where it looked."""
+    """A suite without samples is an error that names the folder."""
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         load_samples(tmp_path)
 
 
 def test_a_mess_leaves_good_requests_as_they_are() -> None:
-    """Bad requests are made of copies."""
+    """The request fuzzer changes copies; the good requests stay unchanged."""
     likes: Sequence[Request] = [request_of(s) for s in load_samples(SAMPLES).values()]
     bodies = [{"what": "looked", "who": "u1", "more": {"list": [1, {"deep": None}]}}]
     mess = RequestFuzzer(
@@ -188,7 +188,7 @@ def test_a_mess_leaves_good_requests_as_they_are() -> None:
 
 
 def test_the_long_form_prints_what_it_came_to(tmp_path: Path) -> None:
-    """As a pytest plugin it runs the storms alone, as long as asked, and prints a table."""
+    """The pytest plugin runs only the fuzzer for the given time, and prints a table."""
     shutil.copytree(SAMPLES, tmp_path / "samples")
     shutil.copy(EXAMPLE / "test_acme.py", tmp_path)
     (tmp_path / "pytest.ini").write_text(

@@ -1,4 +1,4 @@
-"""Log lines: no vendor's credential in any, whatever says it and however deep it stands."""
+"""No log line contains a vendor's credential, in any field and at any depth."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ except ValueError:
 
 
 def spellings(secret: str) -> Iterator[str]:
-    """Yield *secret* as clients and vendors write it."""
+    """Yield *secret* in the encodings of clients and vendors."""
     yield secret
     yield f"Bearer {secret}"
     yield "Basic " + base64.b64encode(f"{secret}:".encode()).decode()
@@ -51,7 +51,7 @@ def redaction(vendor: str) -> tuple[RedactionProcessor, list[str]]:
 
 @pytest.mark.parametrize("vendor", sorted(OUTPUTS))
 def test_no_line_has_a_credential_of_a_vendor(vendor: str) -> None:
-    """Texts, lists, tables and objects in a line lose it in every spelling; the rest stays."""
+    """Credentials are redacted in every encoding and type of value; other values stay."""
     process, secrets = redaction(vendor)
     for secret in secrets:
         for said in spellings(secret):
@@ -67,7 +67,7 @@ def test_no_line_has_a_credential_of_a_vendor(vendor: str) -> None:
 
 @pytest.mark.parametrize("name", ["api_key", "authorization", "shop_secret", "Cookie", "writeKey"])
 def test_a_name_that_only_credentials_have_hides_what_is_there(name: str) -> None:
-    """Even a credential that nobody configured is hidden under such a name, and in a text."""
+    """A value under a credential's name is redacted even if it is not configured."""
     process = RedactionProcessor()
     assert process(None, "info", {name: "anything"}) == {name: HIDDEN}
     said = process(None, "info", {"event": 'with {"api_key": "anything", "x": 1}'})["event"]
@@ -76,7 +76,7 @@ def test_a_name_that_only_credentials_have_hides_what_is_there(name: str) -> Non
 
 
 def test_the_beginning_of_a_credential_at_a_cut_is_hidden() -> None:
-    """A text that was cut off in the middle of a credential ends before it."""
+    """The start of a credential at the end of a truncated text is redacted."""
     redactor = Redactor(None, ["canary-secret"])
     assert redactor.text_short("it said: canary-se") == f"it said: {HIDDEN}"
     assert redactor.text_short("it said: canary-secret and more") == f"it said: {HIDDEN} and more"
@@ -88,7 +88,7 @@ def test_the_beginning_of_a_credential_at_a_cut_is_hidden() -> None:
 
 
 def test_what_libraries_log_is_among_the_lines() -> None:
-    """A traceback of aiohttp's is one JSON line like the others, and as clean."""
+    """A traceback logged by aiohttp is one redacted JSON line."""
     found = subprocess.run(
         [sys.executable, "-c", LIBRARY], capture_output=True, text=True, check=True, timeout=60
     )
@@ -101,7 +101,7 @@ def test_what_libraries_log_is_among_the_lines() -> None:
 
 
 def test_a_terminal_gets_lines_for_people() -> None:
-    """The processor stands before any renderer, so that colours hide nothing less."""
+    """Redaction runs before every renderer, so the console renderer shows no credential."""
     process = RedactionProcessor()
     process.redactor = Redactor(None, ["canary-secret"])
     line = process(None, "info", {"event": "x", "reason": "canary-secret"})

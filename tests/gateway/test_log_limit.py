@@ -1,10 +1,10 @@
-"""Log lines that may come without end."""
+"""The limit on repeated log lines."""
 
 from gateway.log_limit import LogLimit
 
 
 def test_the_first_lines_of_a_kind_are_written_and_all_are_counted() -> None:
-    """In each while so many lines of a kind pass, and each tells how many there were by now."""
+    """Per interval only the first lines of a kind pass; each has the count of all so far."""
     now = [0.0]
     limit = LogLimit(2, 10.0, lambda: now[0])
     assert [limit.take("a") for _ in range(4)] == [1, 2, 0, 0]

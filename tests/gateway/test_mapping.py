@@ -1,4 +1,4 @@
-"""Tables translate in both directions, and refuse to be wrong."""
+"""Tables translate in both directions, and invalid tables are errors."""
 
 from datetime import UTC, datetime
 from typing import Any, TypedDict
@@ -31,20 +31,20 @@ from gateway.mapping.losses import losses
 
 
 class Item(TypedDict, total=False):
-    """An item on the made-up wire."""
+    """An item of the invented vendor."""
 
     id: str | int
     price: float | str
 
 
 class Where(TypedDict, total=False):
-    """A place on the made-up wire."""
+    """A place of the invented vendor."""
 
     url: str
 
 
 class Payload(TypedDict, total=False):
-    """A made-up payload with every shape in it."""
+    """A payload of the invented vendor, with every kind of value."""
 
     key: str
     what: str
@@ -71,13 +71,13 @@ STRICT = Table(Payload, ROWS, strict=True)
 
 
 def read(table: Table | Switch, **payload: Any) -> Event:
-    """Return the only event that *payload* says."""
+    """Return the only event in *payload*."""
     (event,) = table.read(payload)
     return event
 
 
 def test_a_row_ties_two_paths() -> None:
-    """What stands at the vendor's path is read into the event's, and written back there."""
+    """A row reads the value at the vendor's path into the event's path, and writes it back."""
     event = read(TABLE, key="k", what="Bought", who="u", at=86400, where={"url": "https://a/"})
     assert event.name == "Bought"
     assert event.user_id == "u"
@@ -92,7 +92,7 @@ def test_a_row_ties_two_paths() -> None:
 
 
 def test_the_first_synonym_present_is_read_and_the_other_is_kept() -> None:
-    """Of two synonyms the first named wins, whatever their order in the payload."""
+    """Of two synonyms the first named is read, whatever their order; the other is a leftover."""
     event = read(TABLE, uid="second", key="k", what="x", who="first")
     assert event.user_id == "first"
     assert event.extra == {"uid": "second"}
@@ -109,7 +109,7 @@ def test_the_first_synonym_present_is_read_and_the_other_is_kept() -> None:
     ],
 )
 def test_a_required_row_refuses_the_payload(payload: Any, path: str, fault: Fault) -> None:
-    """A payload without a required field, or with a wrong one, is refused with its path."""
+    """A missing or wrong required field rejects the payload, with its path."""
     with pytest.raises(Rejected) as caught:
         TABLE.read(payload)
     assert caught.value.path == path
@@ -117,7 +117,7 @@ def test_a_required_row_refuses_the_payload(payload: Any, path: str, fault: Faul
 
 
 def test_a_lenient_table_keeps_what_has_the_wrong_type() -> None:
-    """An optional field of the wrong type is left over verbatim, unless the table is strict."""
+    """An optional field of the wrong type is a leftover; a strict table rejects it."""
     event = read(TABLE, key="k", what="x", who=7, at="soon", where=["?"])
     assert event.user_id is None
     assert event.extra == {"who": 7, "at": "soon", "where": ["?"]}
@@ -128,7 +128,7 @@ def test_a_lenient_table_keeps_what_has_the_wrong_type() -> None:
 
 
 def test_nested_values_have_tables_of_their_own() -> None:
-    """An array becomes a tuple of structs; a bare member stands for an object."""
+    """A list becomes a tuple of structs; a plain member is read as an object's id."""
     event = read(TABLE, key="k", what="x", items=[{"id": 7, "price": "1.5", "size": "L"}, "8"])
     assert event.properties.products == (
         Product(product_id="7", price=1.5, extra={"size": "L"}),
@@ -139,7 +139,7 @@ def test_nested_values_have_tables_of_their_own() -> None:
 
 
 def test_a_fault_inside_an_array_says_where() -> None:
-    """The path of a refusal leads to the member."""
+    """The path of a rejection leads to the list member."""
     strict = Table(Item, [Row("price", "price", NUMBER)], into=Product, strict=True)
     table = Table(Payload, [Row("items", "properties.products", nested_list(strict))])
     with pytest.raises(Rejected) as caught:
@@ -148,7 +148,7 @@ def test_a_fault_inside_an_array_says_where() -> None:
 
 
 def test_one_event_per_product_where_the_table_says_so() -> None:
-    """A payload about several products is several events about one, ids in order."""
+    """With ``split_products`` each product becomes an event, with numbered ids."""
     table = Table(Payload, ROWS, event="Product Viewed", split_products=True)
     events = table.read(
         {"key": "k", "what": "Product Viewed", "items": [{"id": "a"}, {"id": "b"}]},
@@ -164,7 +164,7 @@ OUTER = Table(Payload, [Row("key", NO_FIELD), Row("uid", "anonymous_id")], items
 
 
 def test_a_table_carries_a_list_of_events() -> None:
-    """What the payload says around the list is true of each event; each has its own leftovers."""
+    """Fields around a list of events hold for each event; leftovers belong to one event."""
     first, second = OUTER.read(
         {"uid": "a", "v": 1, "events": [{"what": "x", "n": 1}, {"what": "y", "who": "u"}]}
     )
@@ -179,14 +179,14 @@ def test_a_table_carries_a_list_of_events() -> None:
     ("events", "path"), [(None, "events"), ({}, "events"), ([{}], "events.0.what")]
 )
 def test_a_list_of_events_is_required(events: Any, path: str) -> None:
-    """Without a proper list the payload is refused, with the path of what is wrong."""
+    """A missing or wrong list of events rejects the payload, with the path."""
     with pytest.raises(Rejected) as caught:
         OUTER.read({"events": events})
     assert caught.value.path == path
 
 
 def test_a_star_takes_what_no_row_claims() -> None:
-    """Free keys go to the event's mapping and come back from it; claimed keys do not."""
+    """A ``*`` row reads and writes the keys that no other row maps."""
     rows = prefixed("traits", "traits", [Row("email", "email"), Row("*", "extra")])
     table = Table(Payload, list(rows))
     event = read(table, traits={"email": "a@b.example", "city": "Oslo", "none": None})
@@ -195,14 +195,14 @@ def test_a_star_takes_what_no_row_claims() -> None:
 
 
 def test_a_literal_is_written_and_never_read() -> None:
-    """A constant names the payload's kind for the vendor and means nothing to the event."""
+    """A constant is written into the payload, and ignored on reading."""
     table = Table(Payload, [Row("what", NO_FIELD, constant("view"))], event="Product Viewed")
     assert read(table, what="anything").name == "Product Viewed"
     assert table.write(Event(type="track", name="Product Viewed")) == {"what": "view"}
 
 
 def test_a_switch_picks_the_table_by_the_vendors_word() -> None:
-    """The word chooses on reading, the event's name or type on writing."""
+    """A switch selects its table by the vendor's word on reading, by the event on writing."""
     viewed = Table(Payload, [Row("what", NO_FIELD, constant("view"))], event="Product Viewed")
     known = Table(Payload, [Row("what", NO_FIELD, constant("me"))], event="identify")
     switch = Switch("what", {"view": viewed, "me": known})
@@ -218,7 +218,7 @@ def test_a_switch_picks_the_table_by_the_vendors_word() -> None:
 
 @pytest.mark.parametrize("name", ["page", "identify", "Product Viewed"])
 def test_an_event_named_like_a_type_is_any_other_event(name: str) -> None:
-    """A track event that is called "page" is no page, and the table of all others writes it."""
+    """A track event named "page" is written by the table for other events."""
     page = Table(Payload, [Row("what", NO_FIELD, constant("page"))], event="page")
     other = Table(Payload, [Row("what", "name", required=True)])
     switch = Switch("what", {"page": page}, otherwise=other)
@@ -227,7 +227,7 @@ def test_an_event_named_like_a_type_is_any_other_event(name: str) -> None:
 
 
 def test_a_vocabulary_names_the_events_of_a_shared_table() -> None:
-    """One table may serve several words, which a codec translates."""
+    """One table may serve several of the vendor's words, which a codec translates."""
     words = vocabulary(
         {"seen": "Product Viewed", "looked-at": "Product Viewed", "put": "Product Added"}
     )
@@ -242,7 +242,7 @@ def test_a_vocabulary_names_the_events_of_a_shared_table() -> None:
 
 
 def test_an_event_without_a_required_field_cannot_be_written() -> None:
-    """The error names the event's field and the vendor's."""
+    """An event without a required field is unrenderable; the error names both fields."""
     with pytest.raises(Unrenderable, match=r"name: required by what"):
         TABLE.write(Event(type="track"))
 
@@ -262,7 +262,7 @@ def test_an_event_without_a_required_field_cannot_be_written() -> None:
     ids=lambda row: f"{row.wire}-{row.event}",
 )
 def test_a_misspelt_row_stops_the_import(row: Row) -> None:
-    """Both ends of a row are checked against their types when the table is made."""
+    """Both paths of a row are checked against their types when the table is made."""
     with pytest.raises(MappingError):
         Table(Payload, [row])
 
@@ -286,7 +286,7 @@ def test_a_misspelt_row_stops_the_import(row: Row) -> None:
 def test_a_codec_is_a_pair_of_inverse_functions(
     codec: Codec, theirs: Any, ours: Any, back: Any
 ) -> None:
-    """A value is decoded to ours, and encoded to the vendor's first spelling."""
+    """A codec decodes a vendor's value, and encodes it in the vendor's first form."""
     assert codec.decode(theirs) == ours
     assert codec.encode(ours) == back
 
@@ -297,21 +297,21 @@ def test_a_codec_is_a_pair_of_inverse_functions(
      (INTEGER, 1e30), (INTEGER, "9" * 30), (EPOCH_SECONDS, 1e300), (ISO8601, "tomorrow")],
 )  # fmt: skip
 def test_a_codec_calls_bad_input_a_value_error(codec: Codec, bad: Any) -> None:
-    """What cannot be decoded raises ValueError, never anything else."""
+    """A value that cannot be decoded raises ValueError."""
     with pytest.raises(ValueError, match=r"."):
         codec.decode(bad)
 
 
 @pytest.mark.parametrize("text", [str(2**64), str(-(2**63) - 1), "9" * 300])
 def test_a_number_beyond_64_bits_is_a_double(text: str) -> None:
-    """A whole number in a text becomes what it is outside of one, and can be written."""
+    """An integer in a text that exceeds 64 bits becomes a double, as in plain JSON."""
     number = NUMBER.decode(text)
     assert number == orjson.loads(text)
     assert orjson.loads(orjson.dumps(number)) == number
 
 
 def test_losses_are_what_the_rows_do_not_say() -> None:
-    """A field that no row writes is lost; one whose codec cannot give it back is coerced."""
+    """A field that no row writes is lost; one that cannot be read back exactly is coerced."""
     event = Event(
         type="track",
         name="x",
@@ -331,7 +331,7 @@ def test_losses_are_what_the_rows_do_not_say() -> None:
 
 
 def test_a_table_of_one_product_loses_the_others() -> None:
-    """Rows about the only product say nothing of a second."""
+    """A table for one product reports all further products as lost."""
     table = Table(Item, [Row("id", "properties.products[0].product_id", TEXT)])
     event = Event(
         type="track",
@@ -345,7 +345,7 @@ def test_a_table_of_one_product_loses_the_others() -> None:
 
 
 def test_a_single_object_has_a_table_too() -> None:
-    """An object becomes a struct, its unknown keys the struct's extra."""
+    """A nested object becomes a struct; its unknown keys become the struct's extra."""
     inner = Table(Item, [Row("id", "title", TEXT)], into=Traits)
     table = Table(Payload, [Row("traits", "traits", nested_object(inner))])
     event = read(table, traits={"id": 7, "more": 1})

@@ -1,4 +1,4 @@
-"""Values nested as deeply as a sender may nest them cost their own event, and no traceback."""
+"""Deeply nested values fail at most their own event, without a traceback."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ ENTRY = Entry("r", "shop", Request(method="POST", url="/"), {"out": (0,)})
 
 
 def nested(depth: int, kind: type) -> Any:
-    """Return lists or objects within each other."""
+    """Return lists or objects nested in each other."""
     value: Any = "deep"
     for _ in range(depth):
         value = [value] if kind is list else {"a": value}
@@ -29,7 +29,7 @@ def nested(depth: int, kind: type) -> Any:
 
 
 def events(deep: Any) -> list[Event]:
-    """Return an event of every kind with *deep* in each of its free fields."""
+    """Return an event of every type with *deep* in each of its free fields."""
     extra = {"deep": deep}
     return [
         replace(
@@ -48,7 +48,7 @@ def events(deep: Any) -> list[Event]:
 def test_what_is_nested_too_deeply_is_no_mistake_of_a_plugin(
     output: type[Output], depth: int, kind: type
 ) -> None:
-    """It is sent, or given up with a reason; losses are looked for in it without a complaint."""
+    """A deeply nested event is sent or fails with a reason, and nothing is logged."""
     rendering = Renderer(placeholder_output(output))
     meter = LossCounter(rendering.output, per_second=1e9)
     with capture_logs() as logged:

@@ -1,4 +1,4 @@
-"""What hides a configuration's credentials where not all of it can be read."""
+"""Redaction of a configuration's credentials if parts of it cannot be read."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,19 +31,19 @@ KNOWN = ("key-of-the-shop", "pass-of-crm")
 
 
 def hiding(folder: Path, environ: dict[str, str], more: str = "") -> LoadedRedactor:
-    """Return what hides the credentials of the set-up, with *more* in its file."""
+    """Return the redactor of the configuration, with *more* lines in its file."""
     path = folder / "gateway.toml"
     path.write_text(SETUP.format(folder=folder) + more)
     return load_redactor(path, load_plugins(), environ)
 
 
 def shown(found: LoadedRedactor, credentials: Sequence[str]) -> list[str]:
-    """Return those of *credentials* that are not hidden."""
+    """Return those of *credentials* that are not redacted."""
     return [one for one in credentials if found.redactor.text(f"<{one}>") != f"<{HIDDEN}>"]
 
 
 def test_all_credentials_are_hidden_where_all_can_be_read(tmp_path: Path) -> None:
-    """Those in the text, in variables and in files of secrets are known."""
+    """Credentials in the file, in variables and in secret files are redacted."""
     (tmp_path / "key").write_text("key-of-crm\n")
     found = hiding(tmp_path, {"TOKEN": "token-of-the-console", "SHOP_KEY": "second-key"})
     assert not shown(found, (*KNOWN, "key-of-crm", "token-of-the-console", "second-key"))
@@ -52,7 +52,7 @@ def test_all_credentials_are_hidden_where_all_can_be_read(tmp_path: Path) -> Non
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """Variables that are not set and files that are not there are named; the rest is hidden."""
+    """Missing variables and files are named; the other credentials are redacted."""
     found = hiding(tmp_path, {"TOKEN": "token-of-the-console"})
     assert not shown(found, (*KNOWN, "token-of-the-console"))
     assert found.missing == sorted([f"{tmp_path}/key", "SHOP_KEY"])
@@ -61,7 +61,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", ["[destinations.new]\nvendor = 'nobody'\n", "[server]\n", "}\n"])
 def test_a_file_with_mistakes_hides_what_it_can(tmp_path: Path, more: str) -> None:
-    """A mistake elsewhere leaves credentials hidden; where the file is no TOML it is said."""
+    """A mistake elsewhere in the file does not stop redaction; invalid TOML is reported."""
     (tmp_path / "key").write_text("key-of-crm\n")
     found = hiding(tmp_path, {"TOKEN": "token-of-the-console", "SHOP_KEY": "second-key"}, more)
     assert found.wrong
@@ -81,7 +81,7 @@ def test_a_file_with_mistakes_hides_what_it_can(tmp_path: Path, more: str) -> No
 def test_the_credential_within_a_secret_address_is_hidden(
     address: str, hidden: str, plain: str
 ) -> None:
-    """An address that is secret as a whole is hidden, and what in it is the credential, alone."""
+    """A secret URL is redacted as a whole, and its credential also by itself."""
     redactor = Redactor([SecretStr(address)])
     assert redactor.text(f"{address} {hidden}") == f"{HIDDEN} {HIDDEN}"
     assert redactor.text(f"the {plain} page") == f"the {plain} page"

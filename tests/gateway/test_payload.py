@@ -1,4 +1,4 @@
-"""A credential is exchanged inside a body, and nothing else."""
+"""A credential in a body is replaced, and nothing else changes."""
 
 import orjson
 import pytest
@@ -17,7 +17,7 @@ from gateway.mapping.payload import replace_values
     ],
 )  # fmt: skip
 def test_every_other_byte_stays(body: bytes, changes: dict[str, object], after: bytes) -> None:
-    """A value that stands once in the body is exchanged in place."""
+    """A value that occurs once in the body is replaced in place."""
     assert replace_values(body, changes) == after
 
 
@@ -34,5 +34,5 @@ def test_every_other_byte_stays(body: bytes, changes: dict[str, object], after: 
 def test_an_ambiguous_value_is_exchanged_by_its_key(
     body: bytes, changes: dict[str, object], after: object
 ) -> None:
-    """Where the value does not stand once, the body is written anew, with only the key changed."""
+    """If the value is not unique in the body, the body is rewritten and only the key changes."""
     assert orjson.loads(replace_values(body, changes)) == after

@@ -1,4 +1,4 @@
-"""What a plugin imports: each name says what it is, at the place where it is written."""
+"""Every name that a plugin imports has its own docstring."""
 
 import ast
 import importlib
@@ -30,7 +30,7 @@ def names(module: ModuleType) -> list[str]:
 
 
 def documented(module: ModuleType, name: str) -> str:
-    """Return the docstring that stands where *name* of *module* is written; empty if none does."""
+    """Return the docstring at the definition of *name* in *module*; empty if there is none."""
     tree = ast.parse(Path(str(module.__file__)).read_text())
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and name in {a.asname or a.name for a in node.names}:
@@ -65,13 +65,13 @@ def _defined(node: ast.stmt) -> Iterator[str]:
     ("module", "name"), [(module, name) for module in PUBLIC for name in names(module)]
 )
 def test_each_name_has_a_docstring_of_its_own(module: ModuleType, name: str) -> None:
-    """A docstring stands at each name that a plugin imports, none of them inherited."""
+    """Every name that a plugin imports has a docstring that is not inherited."""
     assert documented(module, name).strip(), f"{module.__name__}.{name}"
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_each_attribute_has_a_docstring(kind: type) -> None:
-    """So does each attribute and method of the classes that a plugin derives from."""
+    """Each attribute and method of the plugin base classes has a docstring."""
     tree = ast.parse(inspect.getsource(kind)).body[0]
     assert isinstance(tree, ast.ClassDef)
     missing = [name for name, text in _docs(tree).items() if not name.startswith("_") and not text]
@@ -79,7 +79,7 @@ def test_each_attribute_has_a_docstring(kind: type) -> None:
 
 
 def test_each_hook_has_a_docstring() -> None:
-    """So does each hook."""
+    """Each hook has a docstring."""
     hooks = [name for name in names(hookspecs) if name.startswith(("register", "event", "deliv"))]
     assert len(hooks) == 5
     assert all(documented(hookspecs, name) for name in hooks)

@@ -1,4 +1,4 @@
-"""The kit names the plugin's own line where a plugin raises or hangs, and ends soon."""
+"""The kit names the plugin's line if a plugin raises or hangs, and stops soon."""
 
 import re
 import subprocess
@@ -27,7 +27,7 @@ PLACES = {
 
 
 def broken(folder: Path, place: str, fault: str) -> Path:
-    """Return a new vendor's plugin with a method that begins with *fault*."""
+    """Return a new plugin with a method that starts with *fault*."""
     plugin = folder / "broken"
     made = CliRunner().invoke(new_vendor, ["broken", "--into", str(plugin)])
     assert made.exit_code == 0, made.output
@@ -41,7 +41,7 @@ def broken(folder: Path, place: str, fault: str) -> Path:
 
 
 def kit_output(plugin: Path, *options: str) -> str:
-    """Return what the tests of *plugin* print; some must fail, and none may take long."""
+    """Return the test output of *plugin*; at least one test must fail, and none may hang."""
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
@@ -53,7 +53,7 @@ def kit_output(plugin: Path, *options: str) -> str:
 
 
 def reports(said: str) -> dict[str, str]:
-    """Return what pytest printed of each test that failed, by its name."""
+    """Return the report of each failed test by its name."""
     _, *found = re.split(r"^_+ (Test\w+\.test_.*|test_.*?) _+\n", said, flags=re.MULTILINE)
     assert found, said
     texts = (text.partition("\n=====")[0] for text in found[1::2])
@@ -67,7 +67,7 @@ def reports(said: str) -> dict[str, str]:
     ids=["raises", "hangs"],
 )
 def test_the_first_line_is_the_plugins(place: str, fault: str, what: str, tmp_path: Path) -> None:
-    """The report of the first failure begins with the line of the plugin, and is short."""
+    """The report of the first failure starts with the plugin's line, and is short."""
     module, kind, _ = PLACES[place]
     (report,) = reports(kit_output(broken(tmp_path, place, fault), "-x")).values()
     first, *others = report.splitlines()
@@ -78,7 +78,7 @@ def test_the_first_line_is_the_plugins(place: str, fault: str, what: str, tmp_pa
 
 @pytest.mark.parametrize(("place", "fault"), [("parse", HANGS), ("verdict", RAISES)])
 def test_a_whole_suite_ends_soon(place: str, fault: str, tmp_path: Path) -> None:
-    """Each test that fails names the plugin's line, those of a running gateway included."""
+    """Each failed test, also of the running gateway, names the plugin's line."""
     module, _, _ = PLACES[place]
     found = reports(kit_output(broken(tmp_path, place, fault)))
     assert {n: t for n, t in found.items() if not t.startswith(f"broken/{module}.py:")} == {}

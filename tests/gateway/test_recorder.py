@@ -1,4 +1,4 @@
-"""What the recorder of traces hands on, and to whom."""
+"""Which records the trace recorder exports."""
 
 import asyncio
 from typing import Any
@@ -10,22 +10,22 @@ from gateway.trace.recorder import Recorder
 
 
 class Collected:
-    """Stands for what sends spans to a collector."""
+    """A replacement for the exporter that sends spans to a collector."""
 
     def __init__(self) -> None:
         self.added: list[Any] = []
 
     def add(self, raw: Any, made: Any) -> None:
-        """Take what is to be sent."""
+        """Store the records."""
         del made
         self.added.append(raw)
 
     def close(self) -> None:
-        """End."""
+        """Do nothing."""
 
 
 class Nothing:
-    """Makes no records of anything."""
+    """A reporter without records."""
 
     def tried(self, raw: Any) -> list[Any]:
         """Return no record."""
@@ -35,7 +35,7 @@ class Nothing:
 
 @pytest.mark.parametrize("keep", [True, False])
 async def test_what_is_not_chosen_goes_to_no_collector(*, keep: bool) -> None:
-    """Spans are sent of what is kept, not of what is only shown to those who watch."""
+    """Only sampled records are exported, not those shown only to live watchers."""
     collected = Collected()
     maker, spans = Nothing(), lambda: collected
     recorder = Recorder(maker, LiveFeed(), None, spans)  # type: ignore[arg-type]  # as much as it uses

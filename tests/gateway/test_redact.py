@@ -1,4 +1,4 @@
-"""Credentials do not show, however they are encoded."""
+"""Credentials are redacted in every encoding."""
 
 import base64
 from urllib.parse import quote
@@ -29,7 +29,7 @@ def redactor(secret: str) -> Redactor:
     after=st.binary(max_size=5),
 )
 def test_a_secret_is_hidden_within_base64(secret: str, before: bytes, after: bytes) -> None:
-    """A secret that was encoded together with other bytes cannot be decoded from what is left."""
+    """A secret inside a longer base64 text cannot be decoded from the redacted text."""
     text = before + secret.encode() + after
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         shown = redactor(secret).text(encode(text).decode())
@@ -46,7 +46,7 @@ def test_a_secret_is_hidden_within_base64(secret: str, before: bytes, after: byt
 
 @pytest.mark.parametrize("secret", ["a+b/c d&e=f", "plain-secret"])
 def test_a_secret_is_hidden_in_every_part_of_a_request(secret: str) -> None:
-    """Address, headers and body show a secret neither as it is nor quoted nor in a Basic header."""
+    """URL, headers and body show a secret neither plain, nor quoted, nor as Basic."""
     basic = "Basic " + base64.b64encode(f"{secret}:".encode()).decode()
     request = Request(
         method="GET",
@@ -63,6 +63,6 @@ def test_a_secret_is_hidden_in_every_part_of_a_request(secret: str) -> None:
 
 
 def test_what_is_no_secret_stays() -> None:
-    """Text without the secret is not touched, nor is any where the secret is very short."""
+    """Text without the secret stays, and a very short secret is not searched for."""
     assert redactor("a-long-secret").text("nothing of it") == "nothing of it"
     assert redactor("abc").text("abcabc") == "abcabc"

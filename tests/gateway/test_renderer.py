@@ -1,4 +1,4 @@
-"""What goes out in one request, and what one bad event costs the others in it: nothing."""
+"""Batches: an event that cannot be rendered does not affect the others."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ ENTRY = Entry("r", "shop", Request(method="POST", url="/"), {"tracardi": (0, 1, 
 
 
 class Failing(StepChain):
-    """Steps of a route that fail."""
+    """Route steps that fail."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -36,7 +36,7 @@ class Failing(StepChain):
 
 @pytest.fixture
 def rendering(tmp_path: Path) -> Renderer:
-    """Return what renders for a vendor that takes several events in a request."""
+    """Return a renderer for a vendor that takes several events per request."""
     path, registry = tmp_path / "gateway.toml", load_plugins()
     path.write_text(config(str(tmp_path / "spool"), {"tracardi": 9}))
     destination = load_config(path, registry).destinations["tracardi"]
@@ -53,7 +53,7 @@ def job(index: int, steps: StepChain | None = None) -> Job:
 def test_a_companion_that_cannot_be_rendered_costs_the_first_event_nothing(
     rendering: Renderer, error: Exception
 ) -> None:
-    """The request takes what comes before the bad one, and leaves it for a turn of its own."""
+    """A batch ends before an event that cannot be rendered, and leaves it for its own attempt."""
     together = rendering.prepare([job(0), job(1), job(2)])
     assert isinstance(together, PreparedRequest)
     assert together.covers == 3

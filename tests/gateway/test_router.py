@@ -1,4 +1,4 @@
-"""Which destinations an event goes to, and why."""
+"""Which destinations an event is routed to, and why."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,24 +20,24 @@ KNOWN = Event(type="identify")
 
 
 def route(to: Sequence[str], **keys: Any) -> RouteConfig:
-    """Return a route, written as in the configuration file."""
+    """Return a route from its keys in the configuration file."""
     return RouteConfig.model_validate({"to": list(to), **keys})
 
 
 def ends(router: Router, source: str, event: Event) -> tuple[str, ...]:
-    """Return the destinations of the event's deliveries, in order."""
+    """Return the destinations of the event's deliveries in order."""
     return tuple(lead.destination for lead in router.route(source, event))
 
 
 def test_a_route_without_matchers_takes_everything() -> None:
-    """No key narrows a route that has none."""
+    """A route without matchers takes every event."""
     router = Router([route(["crm", "cdp"])])
     assert ends(router, "shop", VIEWED) == ("crm", "cdp")
     assert ends(router, "other", KNOWN) == ("crm", "cdp")
 
 
 def test_every_matcher_must_hold() -> None:
-    """Source, type and name narrow a route together."""
+    """A route takes an event only if source, type and name all match."""
     router = Router([route(["crm"], **{"from": ["shop"]}, types=["track"], names=["Product *"])])
     assert ends(router, "shop", VIEWED) == ("crm",)
     assert ends(router, "other", VIEWED) == ()
@@ -46,7 +46,7 @@ def test_every_matcher_must_hold() -> None:
 
 
 def test_names_are_globs_that_mind_the_case() -> None:
-    """A glob matches the whole name, case included."""
+    """A glob matches the whole name, and is case-sensitive."""
     router = Router([route(["crm"], names=["Order *", "Product Viewed"])])
     assert ends(router, "s", VIEWED) == ("crm",)
     assert ends(router, "s", Event(type="track", name="Order Completed")) == ("crm",)
@@ -55,13 +55,13 @@ def test_names_are_globs_that_mind_the_case() -> None:
 
 
 def test_each_destination_is_named_once() -> None:
-    """Several routes to a destination make one delivery, in the order of the routes."""
+    """Several routes to one destination make one delivery, in the order of the routes."""
     router = Router([route(["b", "a"]), route(["a", "c"])])
     assert ends(router, "s", VIEWED) == ("b", "a", "c")
 
 
 def test_every_decision_has_its_reason() -> None:
-    """A route says why it takes an event and why not."""
+    """Each route's decision has a reason."""
     router = Router([
         route(["a"], **{"from": ["shop"]}),
         route(["b"], types=["identify"]),
@@ -79,7 +79,7 @@ def test_every_decision_has_its_reason() -> None:
 
 
 def test_answers_are_remembered_within_bounds() -> None:
-    """Names are the senders' own; however many there are, memory stays bounded."""
+    """The cache of routes by event name is bounded."""
     router = Router([route(["a"], names=["n1*"])])
     for number in range(REMEMBERED + 10):
         event = Event(type="track", name=f"n{number}")
@@ -105,7 +105,7 @@ def hashing(**more: Any) -> dict[str, Any]:
 
 
 def test_a_condition_narrows_a_route_too() -> None:
-    """Events of one name part where a condition tells them apart."""
+    """A condition separates events of the same name."""
     router = Router([
         route(["large"], when='event.type == "track" && event.properties.total > 100'),
         route(["small"], when="event.properties.total <= 100.0"),
@@ -118,7 +118,7 @@ def test_a_condition_narrows_a_route_too() -> None:
 
 
 def test_what_source_type_and_name_decide_is_asked_once() -> None:
-    """A condition over them alone costs nothing per event, as without one."""
+    """A condition on source, type and name alone is evaluated once, not per event."""
     router = Router([
         route(["a"], when='event.type == "track" && event.name.startsWith("Product")'),
         route(["b"], when='event.type == "page" && event.properties.total > 1'),
@@ -132,7 +132,7 @@ def test_what_source_type_and_name_decide_is_asked_once() -> None:
 def test_a_condition_that_fails_is_counted_and_does_as_it_is_told(
     on_error: str, expected: tuple[str, ...]
 ) -> None:
-    """Each failure counts, one a minute is logged, and on_error decides."""
+    """Each condition failure counts, one per minute is logged, and ``on_error`` decides."""
     now = [0.0]
     failures = RuleErrors(lambda: now[0])
     router = Router([route(["a"], name="r", when="event.properties.plan > 1", on_error=on_error)],
@@ -153,7 +153,7 @@ def test_a_condition_that_fails_is_counted_and_does_as_it_is_told(
 
 
 def test_the_first_route_to_a_destination_wins_it() -> None:
-    """A later route gives a destination nothing that an earlier one gave it, with its steps."""
+    """The first route to a destination delivers to it; later routes add no delivery."""
     router = Router([
         route(["a"], when="event.properties.total > 100"),
         route(["a", "b"], name="hashed", **hashing()),
@@ -166,7 +166,7 @@ def test_the_first_route_to_a_destination_wins_it() -> None:
 
 
 def test_also_delivers_beside_the_others() -> None:
-    """A route with additional = true adds a delivery, and takes none from anybody."""
+    """A route with ``additional = true`` adds a delivery, and replaces none."""
     router = Router([
         route(["a"], additional=True),
         route(["a"], name="hashed", **hashing()),
@@ -183,7 +183,7 @@ def test_also_delivers_beside_the_others() -> None:
 
 
 def test_stop_ends_the_asking() -> None:
-    """After a route with stop = true took an event, none after it is asked, not even a fallback."""
+    """After a route with ``stop = true`` takes an event, no later route is evaluated."""
     router = Router([
         route(["a"], stop=True, types=["track"]),
         route(["b"]),
@@ -194,7 +194,7 @@ def test_stop_ends_the_asking() -> None:
 
 
 def test_otherwise_takes_what_no_ordinary_route_takes() -> None:
-    """Wherever it stands, it is asked after the others, with its own matchers."""
+    """A fallback route is evaluated last, whatever its place, and uses its own matchers."""
     router = Router([
         route(["rest"], fallback=True),
         route(["pages"], fallback=True, types=["page"]),
@@ -206,7 +206,7 @@ def test_otherwise_takes_what_no_ordinary_route_takes() -> None:
 
 
 def test_what_a_filter_keeps_back_goes_nowhere_else_instead() -> None:
-    """What a route filters counts as taken: for its destinations, stop and fallback."""
+    """A filtered event counts as taken: for its destinations, ``stop`` and ``fallback``."""
     consent = (Consent(consent=("ads",)),)
     for more, expected in (({}, ("b",)), ({"stop": True}, ()), ({"additional": True}, ("a", "b"))):
         router = Router([
@@ -220,13 +220,13 @@ def test_what_a_filter_keeps_back_goes_nowhere_else_instead() -> None:
 
 
 def test_a_route_that_only_filters_leaves_the_event_as_it_came() -> None:
-    """Its deliveries need no steps, so that the original bytes may go."""
+    """A route with filters only has no steps to apply, so the request can be forwarded."""
     router = Router([route(["a"], name="sampled", steps=(SampleStep(sample=1),))])
     assert router.route("s", ORDER) == (RoutedDelivery("a", "", 0),)
 
 
 def test_a_filter_that_fails_lets_nothing_through() -> None:
-    """An exception in a filter is counted, and the event is filtered."""
+    """A filter that raises is counted, and filters the event."""
     router = Router(
         [route(["a"], name="r", steps=(Hash(hash=("user_id",)), Consent(consent=("x",))))]
     )
@@ -237,7 +237,7 @@ def test_a_filter_that_fails_lets_nothing_through() -> None:
 
 
 def test_explain_tells_what_every_route_says() -> None:
-    """Each route's verdict has its reason, the deciding part, and what it gives."""
+    """Each route's decision has its reason, its deciding part and its destinations."""
     router = Router([
         route(["a"], name="cheap", when="event.type == 'track' && event.properties.total < 10.0"),
         route(["a"], name="missing", when="event.properties.absent == 1"),
@@ -289,7 +289,7 @@ EVENT = st.builds(
 
 @given(st.lists(MAKE, max_size=6), st.lists(EVENT, min_size=1, max_size=3))
 def test_routing_is_a_pure_function(made: Any, events: list[Event]) -> None:
-    """No event changes, the outcome is always the same, no route delivers to anybody twice."""
+    """Routing is deterministic, changes no event, and delivers once per route and destination."""
     routes = [
         route(to, name=f"r{number}", **{k: v for k, v in keys.items() if v is not None})
         for number, (to, _, keys) in enumerate(made)

@@ -1,4 +1,4 @@
-"""The vocabulary that the sandbox's rules are written in."""
+"""The checks that sandbox rules consist of."""
 
 import re
 from typing import Any
@@ -25,12 +25,12 @@ from gateway.sandbox.checks import (
 
 
 def body(value: Any) -> BodyField:
-    """Return *value* as a received body."""
+    """Return *value* as the body of a request."""
     return json_body(Request(method="POST", url="/", body=orjson.dumps(value)))
 
 
 def reasons(place: BodyField) -> list[str]:
-    """Return what is wrong, as people read it."""
+    """Return the problems as text."""
     return [problem.reason for problem in place.problems]
 
 
@@ -47,12 +47,12 @@ HELD: list[tuple[Any, set[JsonType]]] = [
 
 @pytest.mark.parametrize(("value", "kinds"), HELD)
 def test_each_value_has_its_json_types_and_no_other(value: Any, kinds: set[JsonType]) -> None:
-    """A boolean is no number, a float no integer, and null nothing else."""
+    """A boolean is no number, a float is no integer, and null has a type of its own."""
     assert {kind for kind in JsonType if kind.holds(value)} == kinds
 
 
 def test_a_missing_member_is_told_with_its_place() -> None:
-    """The path leads to the member that should be there, through arrays by index."""
+    """A missing member is reported with its path, list indexes included."""
     root = body({"events": [{"type": "a"}, {}]})
     for event in root.need("events", LIST).each(OBJECT):
         event.need("type", TEXT)
@@ -61,7 +61,7 @@ def test_a_missing_member_is_told_with_its_place() -> None:
 
 
 def test_one_cause_gives_one_problem() -> None:
-    """What hangs on something absent or wrong is checked in silence."""
+    """Checks below a missing or wrong value report no further problem."""
     root = body({"source": 7})
     root.need("source", OBJECT).need("id", TEXT).filled().sized(3)
     root.need("events", LIST).sized(2).satisfies(bool, "some")
@@ -72,7 +72,7 @@ def test_one_cause_gives_one_problem() -> None:
 
 
 def test_what_may_be_absent_must_still_be_right_when_it_is_there() -> None:
-    """``may`` lets a member be absent, not be wrong; null is a value like any other."""
+    """``may`` allows a missing member, but a present one, also null, must be valid."""
     root = body({"a": None, "b": "x"})
     root.may("a", TEXT)
     root.may("b", TEXT, NULL)
@@ -81,7 +81,7 @@ def test_what_may_be_absent_must_still_be_right_when_it_is_there() -> None:
 
 
 def test_null_has_no_members_to_miss() -> None:
-    """Where null is allowed in place of an object, nothing within it is required."""
+    """Where null is allowed instead of an object, its members are not required."""
     root = body({"profile": None})
     root.may("profile", OBJECT, NULL).need("id", TEXT)
     assert reasons(root) == []
@@ -99,28 +99,28 @@ CHECKS: list[tuple[Any, Any, str]] = [
 
 @pytest.mark.parametrize(("value", "check", "rule"), CHECKS)
 def test_each_check_says_what_it_expected(value: Any, check: Any, rule: str) -> None:
-    """A broken rule is told as what was expected, without repeating what was sent."""
+    """A failed check reports the expectation, without the sent value."""
     root = body({"field": value})
     check(root.may("field"))
     assert reasons(root) == [f"field: expected {rule}"]
 
 
 def test_one_of_several_members_is_enough_and_all_must_be_filled() -> None:
-    """``need_one`` is content with any of them, and looks at every one that is there."""
+    """``need_one`` requires one of several members, and checks each that is present."""
     assert reasons(needing(body({"b": "x"}))) == []
     assert reasons(needing(body({}))) == ["a is missing: expected a, b or c"]
     assert reasons(needing(body({"b": "x", "c": ""}))) == ["c: expected a string that is not empty"]
 
 
 def needing(root: BodyField) -> BodyField:
-    """Return *root* after it was asked for one of a, b and c."""
+    """Return *root* after a check that requires one of a, b and c."""
     root.need_one(("a", "b", "c"), TEXT)
     return root
 
 
 @pytest.mark.parametrize("sent", [b"", b"{", b"\xff", b'{"a":NaN}', b'"\\ud800"'])
 def test_what_is_no_json_is_one_problem(sent: bytes) -> None:
-    """A body that cannot be parsed is malformed, and nothing more is said of it."""
+    """A body that is not JSON is one problem, and no further check reports."""
     root = json_body(Request(method="POST", url="/", body=sent))
     root.need("a", TEXT)
     assert [problem.wrong for problem in root.problems] == [ProblemKind.MALFORMED]
@@ -128,7 +128,7 @@ def test_what_is_no_json_is_one_problem(sent: bytes) -> None:
 
 @pytest.mark.parametrize("sent", [[], "a", 1, None])
 def test_a_body_must_be_an_object(sent: Any) -> None:
-    """JSON of another type has the wrong shape."""
+    """JSON that is no object has the wrong type."""
     assert reasons(body(sent)) == ["the body: expected an object"]
 
 
@@ -145,12 +145,12 @@ def test_a_body_must_be_an_object(sent: Any) -> None:
     ],
 )
 def test_a_content_type_is_json_or_not(label: str, json: bool) -> None:  # noqa: FBT001 - a table of cases
-    """Case and parameters do not matter, the type does."""
+    """A content type is compared without case and parameters."""
     request = Request(method="POST", url="/", headers={"content-type": label})
     assert json_labelled(request) is json
 
 
 def test_a_query_is_checked_like_a_body() -> None:
-    """Parameters are strings, decoded, the last of each name, empty ones kept."""
+    """Query values are decoded texts; the last of each name holds; empty ones are kept."""
     asked = query(Request(method="GET", url="/x?a=1&b=%20c&a=2&d="))
     assert asked.value == {"a": "2", "b": " c", "d": ""}

@@ -1,4 +1,4 @@
-"""The sandbox's engine over real sockets: serving, the journal and the stream."""
+"""The sandbox over real sockets: responses, the journal and the stream."""
 
 import asyncio
 import gzip
@@ -56,7 +56,7 @@ async def lines_until(client: Client, query: str, end: bytes, **headers: str) ->
 
 
 async def test_an_accepted_request_is_answered_and_written_down_whole(client: Client) -> None:
-    """The journal tells what was sent, decoded, and what was answered to it."""
+    """A journal entry has the decoded request and the response."""
     assert await track(client, plan="pro") == 200
     [entry] = await journal(client)
     sent = entry["headers"]
@@ -70,7 +70,7 @@ async def test_an_accepted_request_is_answered_and_written_down_whole(client: Cl
 
 
 async def test_a_refused_request_is_written_down_with_its_reason(client: Client) -> None:
-    """A refusal is journalled as such, and a body that is no JSON as the text it is."""
+    """A refusal is recorded with its reason, and a body that is not JSON as text."""
     async with client.post(
         TRACK, data=b"{no", headers={**BEARER, "content-type": "application/json"}
     ) as answer:
@@ -82,7 +82,7 @@ async def test_a_refused_request_is_written_down_with_its_reason(client: Client)
 
 
 async def test_the_query_stands_apart_from_the_path(client: Client) -> None:
-    """A path can be compared without its query, which is kept beside it."""
+    """A journal entry has path and query in separate fields."""
     async with client.get("/quartic/store/recommendation?customer=c&cookie=a") as answer:
         assert answer.status == 200
     [entry] = await journal(client)
@@ -90,7 +90,7 @@ async def test_the_query_stands_apart_from_the_path(client: Client) -> None:
 
 
 async def test_the_journal_is_narrowed_by_vendor_and_index(client: Client) -> None:
-    """``vendor`` picks one vendor, ``after`` what came after an entry, both together both."""
+    """``vendor`` selects a vendor, ``after`` later entries, and both combine."""
     for name in ("a", "b"):
         await track(client, name=name)
     async with client.get("/quartic/nothing"):
@@ -114,14 +114,14 @@ async def test_the_journal_is_narrowed_by_vendor_and_index(client: Client) -> No
 async def test_a_wrong_filter_is_told_what_it_takes(
     client: Client, query: str, status: int, said: str
 ) -> None:
-    """A filter that cannot be is refused with a sentence, never taken for no filter."""
+    """An invalid filter is an error with a sentence."""
     async with client.get(f"/_sandbox/requests{query}") as answer:
         assert answer.status == status
         assert said in await answer.text()
 
 
 async def test_clearing_forgets_entries_but_not_their_numbers(client: Client) -> None:
-    """After a clear the journal is empty, and numbers go on, so that no reader is confused."""
+    """After a clear the journal is empty, and numbering continues."""
     await track(client)
     async with client.delete("/_sandbox/requests") as answer:
         assert answer.status == 204
@@ -131,7 +131,7 @@ async def test_clearing_forgets_entries_but_not_their_numbers(client: Client) ->
 
 
 async def test_the_journal_keeps_the_newest(aiohttp_client: Open) -> None:
-    """A journal of a given size forgets its oldest entries."""
+    """A full journal drops its oldest entries."""
     client = await aiohttp_client(make_app([ChrtsSandbox()], {}, journal_size=3))
     for number in range(5):
         await track(client, name=str(number))
@@ -140,7 +140,7 @@ async def test_the_journal_keeps_the_newest(aiohttp_client: Open) -> None:
 
 
 async def test_without_a_journal_vendors_answer_all_the_same(aiohttp_client: Open) -> None:
-    """``journal=False`` remembers nothing and changes no answer."""
+    """``journal=False`` records nothing and changes no response."""
     client = await aiohttp_client(make_app([ChrtsSandbox()], {}, journal=False))
     assert await track(client) == 200
     assert await track(client, name="") == 400
@@ -148,7 +148,7 @@ async def test_without_a_journal_vendors_answer_all_the_same(aiohttp_client: Ope
 
 
 async def test_every_request_is_written_down_once(client: Client) -> None:
-    """Concurrent requests each get one entry and one number, with no gaps."""
+    """Concurrent requests get one entry each, numbered without gaps."""
     await asyncio.gather(*(track(client, name=str(number)) for number in range(100)))
     entries = await journal(client)
     assert sorted(entry["index"] for entry in entries) == list(range(1, 101))
@@ -156,7 +156,7 @@ async def test_every_request_is_written_down_once(client: Client) -> None:
 
 
 async def test_a_key_turns_other_credentials_away(aiohttp_client: Open) -> None:
-    """With a key for a vendor, only that key is accepted, and the reason does not name it."""
+    """A vendor with a configured key accepts only that key, and the reason does not show it."""
     client = await aiohttp_client(make_app([ChrtsSandbox()], {"chrts": "the-secret"}))
     assert await track(client) == 401
     async with client.post(
@@ -170,7 +170,7 @@ async def test_a_key_turns_other_credentials_away(aiohttp_client: Open) -> None:
 
 
 def test_impossible_sandboxes_are_all_named_at_once() -> None:
-    """A name used twice and a key for nobody are start-up errors, told together."""
+    """A duplicate name and a key for an unknown vendor are reported together."""
     with pytest.raises(ConfigError) as caught:
         make_app([ChrtsSandbox(), ChrtsSandbox()], {"nobody": "x"})
     assert caught.value.problems == [
@@ -181,14 +181,14 @@ def test_impossible_sandboxes_are_all_named_at_once() -> None:
 
 @pytest.mark.parametrize("path", ["/nobody", "/nobody/event", "/_sandbox/nothing"])
 async def test_a_path_of_no_vendor_lists_the_vendors(client: Client, path: str) -> None:
-    """A mistyped vendor is answered with the names that exist."""
+    """A path of an unknown vendor gets 404 and the list of vendors."""
     async with client.post(path) as answer:
         assert answer.status == 404
         assert "use chrts or quartic" in await answer.text()
 
 
 async def test_a_gzipped_body_is_inflated(client: Client) -> None:
-    """A compressed body is judged, and journalled, as what it inflates to."""
+    """A compressed body is checked and recorded in decompressed form."""
     headers = {**BEARER, "content-type": "application/json", "content-encoding": "gzip"}
     body = gzip.compress(json.dumps(EVENT).encode())
     async with client.post(TRACK, data=body, headers=headers) as answer:
@@ -205,7 +205,7 @@ async def test_a_gzipped_body_is_inflated(client: Client) -> None:
 async def test_a_body_that_cannot_be_read_is_refused_in_the_vendors_shape(
     client: Client, body: bytes, status: int
 ) -> None:
-    """A broken or bottomless body gets the vendor's error and an entry, and harms nobody else."""
+    """A broken or too large compressed body is refused in the vendor's format, and recorded."""
     headers = {**BEARER, "content-type": "application/json", "content-encoding": "gzip"}
     async with client.post(TRACK, data=body, headers=headers) as answer:
         assert answer.status == status
@@ -216,7 +216,7 @@ async def test_a_body_that_cannot_be_read_is_refused_in_the_vendors_shape(
 
 
 async def test_bytes_that_are_no_utf8_do_not_break_the_journal(client: Client) -> None:
-    """A header and a body in another encoding are readable with replacements."""
+    """Invalid UTF-8 in headers and body is recorded with replacement characters."""
     server = client.server
     assert isinstance(server, TestServer)
     reader, writer = await asyncio.open_connection(server.host, server.port)
@@ -234,7 +234,7 @@ async def test_bytes_that_are_no_utf8_do_not_break_the_journal(client: Client) -
 
 
 async def test_a_body_nested_deeper_than_json_is_written_can_be_read_back(client: Client) -> None:
-    """Nesting beyond the writer's own limit is journalled byte for byte."""
+    """A body that is nested too deeply for the JSON writer is recorded byte for byte."""
     deep = b'{"uid":"1","name":"n","properties":{"a":' + b"[" * 500 + b"]" * 500 + b"}}"
     headers = {**BEARER, "content-type": "application/json"}
     async with client.post(TRACK, data=deep, headers=headers) as answer:
@@ -246,7 +246,7 @@ async def test_a_body_nested_deeper_than_json_is_written_can_be_read_back(client
 
 
 async def test_the_stream_tells_new_entries_as_they_come(client: Client) -> None:
-    """A follower gets each new entry as one event with its number and the journal's JSON."""
+    """The stream sends each new entry as one event with its number and journal JSON."""
     following = asyncio.create_task(lines_until(client, "?after=0", b"second"))
     await track(client, name="first")
     await track(client, name="second")
@@ -259,7 +259,7 @@ async def test_the_stream_tells_new_entries_as_they_come(client: Client) -> None
 async def test_a_follower_who_reconnects_misses_nothing_and_sees_nothing_twice(
     client: Client,
 ) -> None:
-    """``Last-Event-ID`` continues after that entry, and ``vendor`` still narrows."""
+    """``Last-Event-ID`` resumes after that entry, and ``vendor`` still filters."""
     for name in ("one", "two"):
         await track(client, name=name)
     async with client.get("/quartic/nothing"):
@@ -270,7 +270,7 @@ async def test_a_follower_who_reconnects_misses_nothing_and_sees_nothing_twice(
 
 
 async def test_a_body_cannot_forge_an_event_of_the_stream(client: Client) -> None:
-    """Line ends between a body's tokens stay inside the event's data."""
+    """Line breaks in a body stay inside the data of its event."""
     body = b'{"uid":"1",\r"name":"n"\r\n\r\n,"event: x":\n\n1}'
     async with client.post(
         TRACK, data=body, headers={**BEARER, "content-type": "application/json"}
@@ -284,7 +284,7 @@ async def test_a_body_cannot_forge_an_event_of_the_stream(client: Client) -> Non
 
 
 async def test_stopping_the_server_ends_its_streams(aiohttp_client: Open) -> None:
-    """A follower does not hold up the end of the server."""
+    """An open stream does not delay the server's shutdown."""
     client = await aiohttp_client(make_app([ChrtsSandbox()], {}))
     async with client.get("/_sandbox/events") as following:
         assert following.headers["content-type"] == "text/event-stream"

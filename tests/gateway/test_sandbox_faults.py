@@ -56,7 +56,7 @@ async def journal(client: Client) -> list[dict[str, Any]]:
 
 
 async def test_a_status_is_answered_so_many_times_in_the_vendors_shape(client: Client) -> None:
-    """``count`` requests fail in the vendor's own words, are journalled refused, then it works."""
+    """``count`` requests fail in the vendor's format, recorded as refused; the next succeeds."""
     await plan(client, status=503, count=2, retry_after=7)
     first, second, third = [await track(client) for _ in range(3)]
     assert [first.status, second.status, third.status] == [503, 503, 200]
@@ -69,19 +69,19 @@ async def test_a_status_is_answered_so_many_times_in_the_vendors_shape(client: C
 
 
 async def test_a_status_unknown_to_the_standard_is_answered_too(client: Client) -> None:
-    """A status without a phrase, such as Cloudflare's 520, is no error of the sandbox."""
+    """A status without a standard phrase, such as Cloudflare's 520, can be planned."""
     await plan(client, status=520, count=1)
     assert (await track(client)).status == 520
 
 
 class Plain(Sandbox):
-    """A vendor without an error shape of its own."""
+    """A vendor without an error format."""
 
     name = "plain"
     docs = "https://example.com/docs"
 
     def respond(self, request: Received, key: str | None) -> SandboxResponse:
-        """Accept everything."""
+        """Accept every request."""
         del request, key
         return SandboxResponse(json_response(200, {}))
 
@@ -89,7 +89,7 @@ class Plain(Sandbox):
 async def test_a_vendor_without_an_error_shape_fails_in_plain_text(
     aiohttp_client: Callable[[Application], Awaitable[Client]],
 ) -> None:
-    """A planned status has a body even where the vendor documents none."""
+    """A planned status has a plain text body if the vendor documents no error format."""
     client = await aiohttp_client(make_app([Plain()], {}))
     await plan(client, vendor="plain", status=503, count=1)
     async with client.get("/plain/anything") as answer:
@@ -98,7 +98,7 @@ async def test_a_vendor_without_an_error_shape_fails_in_plain_text(
 
 
 async def test_a_fault_strikes_its_own_vendor_only(client: Client) -> None:
-    """Other vendors answer as ever."""
+    """A fault of one vendor does not affect other vendors."""
     await plan(client, vendor="quartic", status=500, count=1)
     assert (await track(client)).status == 200
     async with client.get("/quartic/store/recommendation?customer=c&cookie=a") as answer:
@@ -107,14 +107,14 @@ async def test_a_fault_strikes_its_own_vendor_only(client: Client) -> None:
 
 
 async def test_a_date_is_sent_as_retry_after(client: Client) -> None:
-    """``retry_after`` may be a date, the header's other form (RFC 9110, section 10.2.3)."""
+    """``retry_after`` may be a date (RFC 9110, section 10.2.3)."""
     date = "Wed, 21 Oct 2026 07:28:00 GMT"
     await plan(client, status=429, count=1, retry_after=date)
     assert (await track(client)).headers["retry-after"] == date
 
 
 async def test_a_reset_drops_the_connection_without_an_answer(client: Client) -> None:
-    """The sender sees a broken connection, and the journal a refusal without an answer."""
+    """A reset closes the connection, and is recorded as a refusal without a response."""
     await plan(client, reset=True, count=1)
     with pytest.raises(aiohttp.ClientOSError):
         await track(client)
@@ -126,7 +126,7 @@ async def test_a_reset_drops_the_connection_without_an_answer(client: Client) ->
 
 
 async def test_a_delay_alone_answers_as_usual_but_later(client: Client) -> None:
-    """A delayed request gets its real verdict; the journal stays in order of arrival."""
+    """A delayed request gets its normal response; the journal keeps the order of arrival."""
     await plan(client, delay=0.3, count=1)
     start = time.monotonic()
     late = asyncio.create_task(track(client, "late"))
@@ -143,7 +143,7 @@ async def test_a_delay_alone_answers_as_usual_but_later(client: Client) -> None:
 
 
 async def test_a_delay_with_a_status_answers_the_status_later(client: Client) -> None:
-    """Delay and status go together."""
+    """A fault may combine a delay and a status."""
     await plan(client, delay=0.1, status=500, count=1)
     start = time.monotonic()
     assert (await track(client)).status == 500
@@ -152,9 +152,9 @@ async def test_a_delay_with_a_status_answers_the_status_later(client: Client) ->
 
 @pytest.mark.parametrize("cancels", [True, False], ids=["cancelling", "patient"])
 async def test_a_sender_who_went_away_during_a_delay_was_refused(*, cancels: bool) -> None:
-    """What nobody waited for counts as refused, since the sender will try again.
+    """A request whose client left during a delay is recorded as refused.
 
-    It is so whether or not the server cancels what nobody waits for.
+    The rule holds whether or not the server cancels requests of clients that left.
     """
     runner = AppRunner(make_app([ChrtsSandbox()], {}), handler_cancellation=cancels)
     await runner.setup()
@@ -176,14 +176,14 @@ async def test_a_sender_who_went_away_during_a_delay_was_refused(*, cancels: boo
 
 
 async def listed(client: Client) -> list[dict[str, Any]]:
-    """Return the faults that are planned."""
+    """Return the planned faults."""
     async with client.get(FAULTS) as answer:
         planned: list[dict[str, Any]] = await answer.json()
         return planned
 
 
 async def test_a_new_plan_replaces_the_vendors_old_one(client: Client) -> None:
-    """There is one fault for each vendor, and count 0 clears it."""
+    """A vendor has one fault at most, and ``count`` 0 removes it."""
     await plan(client, status=500, count=5)
     await plan(client, vendor="quartic", status=502, count=1)
     planned = await plan(client, status=429, count=1)
@@ -196,7 +196,7 @@ async def test_a_new_plan_replaces_the_vendors_old_one(client: Client) -> None:
 
 
 async def test_all_faults_are_cleared_at_once(client: Client) -> None:
-    """``DELETE`` leaves no fault planned."""
+    """``DELETE`` removes all faults."""
     await plan(client, status=500, count=5)
     async with client.delete(FAULTS) as answer:
         assert answer.status == 204
@@ -205,7 +205,7 @@ async def test_all_faults_are_cleared_at_once(client: Client) -> None:
 
 
 async def test_a_listed_fault_tells_what_is_left_of_it(client: Client) -> None:
-    """``count`` goes down with each request that met the fault."""
+    """The listed ``count`` decreases with each request that gets the fault."""
     await plan(client, status=500, count=3)
     await track(client)
     assert await listed(client) == [{"vendor": "chrts", "count": 2, "status": 500}]
@@ -242,7 +242,7 @@ BAD = [
 async def test_a_fault_that_cannot_be_is_told_which_key_is_wrong(
     client: Client, body: bytes, said: str
 ) -> None:
-    """A bad fault gets 400 with the key and what it takes, and plans nothing."""
+    """An invalid fault gets 400 with the wrong key, and plans nothing."""
     async with client.post(FAULTS, data=body) as answer:
         assert answer.status == 400
         assert said in await answer.text()
@@ -250,7 +250,7 @@ async def test_a_fault_that_cannot_be_is_told_which_key_is_wrong(
 
 
 async def test_a_fault_for_an_unknown_vendor_lists_the_vendors(client: Client) -> None:
-    """A mistyped vendor gets 404 with the names that exist."""
+    """A fault for an unknown vendor gets 404 with the list of vendors."""
     async with client.post(FAULTS, json={"vendor": "quartz", "count": 1, "reset": True}) as answer:
         assert answer.status == 404
         assert "no vendor 'quartz'; use chrts or quartic" in await answer.text()

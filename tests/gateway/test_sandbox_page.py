@@ -1,4 +1,4 @@
-"""The sandbox's page: what it shows, and that nothing sent to a vendor can act in it."""
+"""The sandbox's page, and its protection against scripts in recorded requests."""
 
 import asyncio
 import re
@@ -31,7 +31,7 @@ async def client(aiohttp_client: Callable[[Application], Awaitable[Client]]) -> 
 
 
 async def track(client: Client, name: str, text: bytes | None = None) -> None:
-    """Send something to chrts: an event, or a body as it is."""
+    """Send an event, or a raw body, to chrts."""
     body = text if text is not None else orjson.dumps({"uid": "u", "name": name})
     headers = {"authorization": "Bearer k", "content-type": "application/json", "x-evil": EVIL}
     async with client.post("/chrts/event/track", data=body, headers=headers) as answer:
@@ -68,7 +68,7 @@ class Seen(HTMLParser):
 
 
 async def test_the_page_shows_the_newest_first_with_counts(client: Client) -> None:
-    """Requests stand newest first, and each vendor tells what it accepted and refused."""
+    """Requests are listed newest first, with accepted and refused counts per vendor."""
     await track(client, "older")
     await track(client, "")
     await track(client, "newer")
@@ -80,7 +80,7 @@ async def test_the_page_shows_the_newest_first_with_counts(client: Client) -> No
 
 
 async def test_the_page_narrows_to_one_vendor(client: Client) -> None:
-    """``?vendor=`` shows that vendor's requests only, and marks it."""
+    """``?vendor=`` shows only that vendor's requests, and marks the vendor."""
     await track(client, "Signed Up")
     text = await shown(client, "?vendor=quartic")
     assert "Signed Up" not in text
@@ -91,7 +91,7 @@ async def test_the_page_narrows_to_one_vendor(client: Client) -> None:
 
 
 async def test_the_page_needs_nothing_from_elsewhere(client: Client) -> None:
-    """The page loads no other resource, and its policy forbids all but its own script and style."""
+    """The page loads no other resource, and its policy allows only its own script and style."""
     async with client.get("/") as answer:
         policy = answer.headers["content-security-policy"]
         text = await answer.text()
@@ -112,7 +112,7 @@ async def test_the_page_needs_nothing_from_elsewhere(client: Client) -> None:
 def test_nothing_that_was_sent_becomes_markup(
     url: str, header: str, reason: str, body: bytes
 ) -> None:
-    """Whatever a request holds, a row has the same tags and attributes, and shows it as text."""
+    """Any request is shown as text, with the same tags and attributes."""
     dull = row("/", "x", "x", b"x")
     wild = row(url, header, reason, body)
     assert Seen(wild).tags == Seen(dull).tags
@@ -122,7 +122,7 @@ def test_nothing_that_was_sent_becomes_markup(
 
 
 def row(url: str, header: str, reason: str, body: bytes) -> str:
-    """Return the row of a refused request."""
+    """Return the HTML row of a refused request."""
     request = http.Request(
         method="POST",
         url=url,
@@ -138,7 +138,7 @@ def row(url: str, header: str, reason: str, body: bytes) -> str:
 
 
 async def test_hostile_bodies_are_shown_and_do_nothing(client: Client) -> None:
-    """A script in a body, a header and a name is text on the page."""
+    """A script in a body, a header or a name is shown as text."""
     await track(client, EVIL)
     await track(client, "", EVIL.encode())
     text = await shown(client)
@@ -147,7 +147,7 @@ async def test_hostile_bodies_are_shown_and_do_nothing(client: Client) -> None:
 
 
 async def test_an_endless_body_is_cut_on_the_page_only(client: Client) -> None:
-    """The page says how long a long body is instead of showing all of it."""
+    """The page truncates a long body and shows its length."""
     await track(client, "x" * 50_000)
     text = await shown(client)
     assert "(of 50,0" in text
@@ -155,7 +155,7 @@ async def test_an_endless_body_is_cut_on_the_page_only(client: Client) -> None:
 
 
 async def events(client: Client, end: bytes) -> bytes:
-    """Return what the page's own stream says, up to the first line that has *end* in it."""
+    """Return the page's stream up to the first line that contains *end*."""
     said = b""
     async with asyncio.timeout(5), client.get("/_sandbox/events?as=page&after=0") as stream:
         async for line in stream.content:
@@ -166,7 +166,7 @@ async def events(client: Client, end: bytes) -> bytes:
 
 
 async def test_the_stream_brings_the_same_rows_and_counts(client: Client) -> None:
-    """A live row is the very row of a fresh page, followed by the counts."""
+    """The stream sends the same row as a fresh page, then the counts."""
     await track(client, "Signed Up")
     said = await events(client, b'"chrts"')
     start, counts, _ = said.decode().rsplit("event: counts\ndata: ", 1)[0], said, None
@@ -182,7 +182,7 @@ async def test_the_stream_brings_the_same_rows_and_counts(client: Client) -> Non
 
 
 async def test_a_carriage_return_cannot_end_a_line_of_the_stream(client: Client) -> None:
-    """A body with every kind of line end cannot forge an event (WHATWG HTML, 9.2)."""
+    """No kind of line break in a body starts a new stream event (WHATWG HTML, 9.2)."""
     await track(client, "", b"a\rid: 9\r\nevent: cleared\n\ndata: b")
     said = await events(client, b"event: counts")
     assert b"\r" not in said
@@ -191,7 +191,7 @@ async def test_a_carriage_return_cannot_end_a_line_of_the_stream(client: Client)
 
 
 async def test_the_stream_tells_that_the_journal_was_cleared(client: Client) -> None:
-    """An open page empties itself when someone clears the journal."""
+    """Clearing the journal sends an event that empties open pages."""
     await track(client, "Signed Up")
     async with asyncio.timeout(5), client.get("/_sandbox/events?as=page") as stream:
         await stream.content.readuntil(b"\n\n")

@@ -1,4 +1,4 @@
-"""What stands under a name that only credentials have is shown to nobody."""
+"""Values under names that only credentials have are redacted."""
 
 import json
 import time
@@ -32,7 +32,7 @@ PLAIN = [
 
 @pytest.mark.parametrize("name", SECRET)
 def test_a_name_of_credentials(name: str) -> None:
-    """It is one in every way of writing it, and what stands there is hidden at any depth."""
+    """A credential's name is recognised in every spelling, and its value redacted at any depth."""
     assert is_secret(name)
     assert hides(f"properties.{name}")
     held = {"a": [{"b": {name: "canary"}}], name: ["canary"], "kept": "plain"}
@@ -52,7 +52,7 @@ def test_a_name_of_credentials(name: str) -> None:
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_name_of_anything_else(name: str) -> None:
-    """A harmless word that has such a name in it stays, and so does what stands there."""
+    """A harmless name that contains a credential's name is not redacted."""
     assert not is_secret(name)
     held = {"a": [{name: "plain"}], name: {"x": "plain"}}
     assert without_secrets(held) == held
@@ -66,7 +66,7 @@ def test_a_name_of_anything_else(name: str) -> None:
      (False, True), (None, True), ("", True), ([], True), ({}, True)],
 )  # fmt: skip
 def test_what_cannot_be_a_credential_stays(value: object, stays: bool) -> None:  # noqa: FBT001 - a case
-    """Truth, nothing and empty values are none; a number may be one, and how many there are not."""
+    """Booleans, null, empty values and counts stay; a number may be a credential."""
     assert without_secrets({"password": value}) == {"password": value if stays else HIDDEN}
     said = json.dumps({"password": value, "z": 1})
     assert orjson.loads(text_without_secrets(said)) == without_secrets({"password": value, "z": 1})
@@ -97,13 +97,13 @@ def test_what_cannot_be_a_credential_stays(value: object, stays: bool) -> None: 
     ],
 )  # fmt: skip
 def test_texts(said: str, shown: str) -> None:
-    """A value ends where it ends, in whatever it stands, cut off or not."""
+    """In text, exactly the value is redacted, in any format and also if truncated."""
     assert text_without_secrets(said) == shown
     assert Redactor().text(said) == shown
 
 
 def test_a_visitors_id_is_shown_as_other_ids_are() -> None:
-    """What stands in a field called ``cookie`` is an id, unless it is what a browser sends so."""
+    """A ``cookie`` field with a plain id stays; one with a browser's cookie is redacted."""
     held = {"cookie": "8sjfe8fh", "in": {"cookie": "sid=1"}, "Cookie": "x", "cookies": "x"}
     clean = {"cookie": "8sjfe8fh", "in": {"cookie": "***"}, "Cookie": "***", "cookies": "***"}
     assert without_secrets(held) == clean
@@ -117,7 +117,7 @@ WORDS = st.text(st.characters(exclude_characters="'\"[]{}\\", exclude_categories
     lambda inner: st.lists(inner) | st.dictionaries(WORDS | st.sampled_from(SECRET), inner),
 ))  # fmt: skip
 def test_json_stays_json(value: object) -> None:
-    """What is shown of JSON is JSON, so that it can be looked into."""
+    """Redacted JSON is valid JSON."""
     for said in (json.dumps(value), orjson.dumps(value).decode()):
         json.loads(text_without_secrets(said))
 
@@ -131,14 +131,14 @@ def test_json_stays_json(value: object) -> None:
     ids=lambda said: said[:12],
 )  # fmt: skip
 def test_no_text_takes_long(said: str) -> None:
-    """Whatever a sender writes, looking for names takes about as long as the text is."""
+    """The search for names takes time in proportion to the text."""
     began = time.process_time()
     text_without_secrets(said)
     assert time.process_time() - began < 3
 
 
 def test_what_is_nested_without_end_is_left_out() -> None:
-    """A value that Python cannot go down into is not shown."""
+    """A value nested too deeply for recursion is redacted as a whole."""
     deep: object = "x"
     for _ in range(100_000):
         deep = [deep]

@@ -1,4 +1,4 @@
-"""Shadows in parts: what is counted, bounded, kept and concluded."""
+"""The parts of shadows: counts, limits, storage and report."""
 
 import asyncio
 from collections.abc import Mapping
@@ -55,22 +55,22 @@ KEPT = FieldOutcome("user_id", "kept", "u1", "uid", "")
 
 
 def goes(event: str = "Product Viewed", vendor: str = "personaclick") -> Key:
-    """Return the key of events that would go."""
+    """Return the counter key of events that would be sent."""
     return Key("new", vendor, event, "goes")
 
 
 def field(name: str, how: str, why: str = "") -> Key:
-    """Return the key of a field's fate."""
+    """Return the counter key of a field's outcome."""
     return Key("new", "personaclick", "Product Viewed", "field", name, how, why)
 
 
 def count(number: int = 1, first: float = 1.0, last: float = 2.0, shown: str = "") -> Count:
-    """Return a sum."""
+    """Return a count."""
     return Count(number, first, last, shown)
 
 
 def concluded(counts: Mapping[Key, Count], *accepted: str) -> ShadowReport:
-    """Return what *counts* come to."""
+    """Return the report on *counts*."""
     return report("new", counts, lambda _, name: name.upper(), accepted)
 
 
@@ -78,7 +78,7 @@ def concluded(counts: Mapping[Key, Count], *accepted: str) -> ShadowReport:
 
 
 def test_a_field_counts_once_per_event() -> None:
-    """Sums are by destination, vendor, event and field; an example is of what is not kept."""
+    """A field counts once per event; only fields that are not kept have an example."""
     tally = ShadowTally()
     for at in (5.0, 7.0):
         tally.event("new", EVENT, "goes", at)
@@ -91,7 +91,7 @@ def test_a_field_counts_once_per_event() -> None:
 
 
 def test_what_cannot_be_written_is_counted_again() -> None:
-    """Counts that are given back are added to those that came meanwhile."""
+    """Restored counts are added to those that arrived in the meantime."""
     tally = ShadowTally()
     tally.event("new", EVENT, "goes", 1.0)
     before = tally.drain()
@@ -101,7 +101,7 @@ def test_what_cannot_be_written_is_counted_again() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """Names, fields and reasons that senders choose are told apart up to a number of each."""
+    """Names, fields and reasons from senders are counted separately up to a limit each."""
     tally = ShadowTally()
     for number in range(1000):
         event = replace(EVENT, name=f"event {number}")
@@ -116,7 +116,7 @@ def test_memory_is_bounded() -> None:
 
 
 def test_what_varies_is_counted_as_one() -> None:
-    """Reasons that differ in an id, a number or an address are one; names are cut short."""
+    """Reasons that differ only in an id, number or address count as one; names are truncated."""
     tally = ShadowTally()
     for number in range(3):
         event = replace(EVENT, id=f"r-{number}", name="n" * 9999)
@@ -131,7 +131,7 @@ def test_what_varies_is_counted_as_one() -> None:
 
 
 def test_bounds_hold_across_restarts() -> None:
-    """What was told apart before is, and counts towards the number."""
+    """Names known before a restart stay separate, and count towards the limit."""
     tally = ShadowTally()
     tally.know(goes(f"event {number}") for number in range(MOST_NAMES))
     tally.event("new", replace(EVENT, name="new one"), "goes", 1.0)
@@ -158,12 +158,12 @@ def test_bounds_hold_across_restarts() -> None:
     ],
 )
 def test_examples_do_not_say_who_somebody_is(path: str, value: Any, shown: str) -> None:
-    """Names, ids, addresses and free texts are told by their length; others are cut short."""
+    """Examples show only the length of personal values, and truncate others."""
     assert example(path, value) == shown
 
 
 def test_both_sides_of_an_event_meet_in_any_order() -> None:
-    """A test account's answer is counted beside each real ending of the same event."""
+    """The test account's response is compared with each live outcome, in any order."""
     tally = ShadowTally()
     beside = LiveComparison(tally)
     beside.answered("new", "r-0", "refused", 1.0)
@@ -179,7 +179,7 @@ def test_both_sides_of_an_event_meet_in_any_order() -> None:
 
 
 def test_one_side_is_remembered_for_a_while() -> None:
-    """Events of which only one side ever comes do not fill the memory."""
+    """Events with only one side are kept up to a limit."""
     tally = ShadowTally()
     beside = LiveComparison(tally)
     for number in range(REMEMBERED + 1):
@@ -193,14 +193,14 @@ def test_one_side_is_remembered_for_a_while() -> None:
 
 
 class Account:
-    """A transport that gives one answer after the other."""
+    """A transport that gives one prepared response after the other."""
 
     def __init__(self, *answers: Response | TransportError) -> None:
         self.answers = list(answers)
         self.sent: list[Request] = []
 
     async def send(self, request: Request, *, whole: bool = False) -> Response:
-        """Return the next answer, or raise it."""
+        """Return the next response, or raise it."""
         del whole
         self.sent.append(request)
         answer = self.answers.pop(0)
@@ -209,17 +209,17 @@ class Account:
         return answer
 
     async def close(self) -> None:
-        """Have nothing to close."""
+        """Do nothing."""
 
 
 def job(event: Event = EVENT, steps: StepChain | None = None) -> Job:
-    """Return a delivery of *event*."""
+    """Return a job for *event*."""
     entry = Entry("r", "shop", Request(method="POST", url="/"), {"new": (0,)}, "personaclick")
     return Job(DeliveryRef(1, 0), entry, event, steps=steps)
 
 
 async def looked(vendor: str, *jobs: Job, account: Account | None = None) -> Mapping[Key, Count]:
-    """Return what a shadow of *vendor* noted of *jobs*; it sends them if there is an account."""
+    """Return the counts after a shadow of *vendor* processed *jobs*; it sends only to *account*."""
     tally = ShadowTally()
     rendering = Renderer(placeholder_output(load_plugins().outputs[vendor]))
     beside = LiveComparison(tally) if account is not None else None
@@ -232,7 +232,7 @@ async def looked(vendor: str, *jobs: Job, account: Account | None = None) -> Map
 
 
 async def test_a_shadow_looks_and_does_not_send() -> None:
-    """An event is rendered, its fields are counted, and nothing goes out."""
+    """A shadow renders an event, counts its fields, and sends nothing."""
     found = await looked("chrts", job())
     assert found[goes()].number == 1
     assert found[field("session_id", "lost", LOST.why)].number == 1
@@ -240,7 +240,7 @@ async def test_a_shadow_looks_and_does_not_send() -> None:
 
 
 async def test_a_shadow_notes_why_an_event_would_not_go() -> None:
-    """A declined event, and one that would become a dead letter, count with their reasons."""
+    """Declined and unrenderable events count with their reasons."""
     declined = replace(EVENT, name="Cart Updated")
     found = await looked("quartic", job(declined))
     ((key, _),) = found.items()
@@ -252,14 +252,14 @@ async def test_a_shadow_notes_why_an_event_would_not_go() -> None:
 
 
 async def test_a_plugins_mistake_is_noted() -> None:
-    """An exception of a plugin's costs the shadow the one event."""
+    """An exception in a plugin counts as unrenderable, and the shadow continues."""
     broken = replace(EVENT, anonymous_id=3)
     found = await looked("chrts", job(broken), job())
     assert sorted(key.what for key in found if not key.field) == ["goes", "unrenderable"]
 
 
 async def test_what_a_route_takes_away_is_no_loss() -> None:
-    """A field that the steps of the route remove is counted as removed, with the route."""
+    """A field that a route's steps remove counts as removed by that route."""
     steps = StepChain("careful", [Drop.model_validate({"drop": ["session_id"]})])
     found = await looked("chrts", job(steps=steps))
     (removed,) = [key for key in found if key.how == "removed"]
@@ -269,7 +269,7 @@ async def test_what_a_route_takes_away_is_no_loss() -> None:
 
 
 async def test_a_test_accounts_answers_are_counted() -> None:
-    """What it takes is accepted; what it refuses is, with its reason; nothing is tried again."""
+    """The test account's responses count as accepted or refused, and are never retried."""
     account = Account(Response(200), Response(400, body=b"no such event"))
     found = await looked("chrts", job(), job(), account=account)
     answers = {key.how: key.why for key in found if key.what == "answer"}
@@ -283,7 +283,7 @@ async def test_a_test_accounts_answers_are_counted() -> None:
     ids=str,
 )
 async def test_a_test_account_in_trouble_is_left_alone(trouble: Response | TransportError) -> None:
-    """After one failure it is not asked for a while; events are compared all the same."""
+    """After a failure the test account gets no requests for a while; counting continues."""
     account = Account(trouble)
     found = await looked("chrts", job(), job(), job(), account=account)
     assert {key.how: n.number for key, n in found.items() if key.what == "answer"} == {
@@ -295,14 +295,14 @@ async def test_a_test_account_in_trouble_is_left_alone(trouble: Response | Trans
 
 
 async def test_no_credential_is_noted() -> None:
-    """A test account that repeats its credential does not get it into the report."""
+    """A credential in the test account's response is redacted."""
     body = b'no key "placeholder-credential" here'
     found = await looked("chrts", job(), account=Account(Response(400, body=body)))
     assert not any("placeholder" in part for key in found for part in key)
 
 
 async def test_others_have_their_turn() -> None:
-    """Looking at many events lets other tasks go on in between."""
+    """Other tasks run while a shadow processes many events."""
     turns = 0
 
     async def other() -> None:
@@ -321,7 +321,7 @@ async def test_others_have_their_turn() -> None:
 
 
 def test_sums_survive_and_add_up(tmp_path: Path) -> None:
-    """What is added twice is one sum, with the first time, the last, and the first example."""
+    """Stored counts add up, and keep the first time, the last time and the first example."""
     key = field("session_id", "lost")
     ShadowStore(tmp_path).add({key: count(2, 5.0, 6.0, "one"), goes(): count()})
     ShadowStore(tmp_path).add({key: count(3, 4.0, 9.0, "two")})
@@ -331,7 +331,7 @@ def test_sums_survive_and_add_up(tmp_path: Path) -> None:
 
 
 def test_nothing_is_made_without_shadows(tmp_path: Path) -> None:
-    """A gateway without shadows has no file of theirs."""
+    """A gateway without shadows creates no shadow file."""
     file = ShadowStore(tmp_path)
     file.name(set(), {"crm"})
     assert (file.read(), file.names(), file.clear()) == ({}, set(), 0)
@@ -339,7 +339,7 @@ def test_nothing_is_made_without_shadows(tmp_path: Path) -> None:
 
 
 def test_shadows_are_remembered_until_they_deliver(tmp_path: Path) -> None:
-    """A removed shadow is still known as one; one that delivers now is not."""
+    """A removed shadow stays known; a shadow that becomes a destination does not."""
     file = ShadowStore(tmp_path)
     file.name({"new", "newer"}, set())
     file.name(set(), {"new"})
@@ -347,7 +347,7 @@ def test_shadows_are_remembered_until_they_deliver(tmp_path: Path) -> None:
 
 
 def test_a_broken_file_is_told(tmp_path: Path) -> None:
-    """What is no such file is named, with what to do."""
+    """A file that is no shadow database is an error that names the file."""
     file = ShadowStore(tmp_path)
     file.path.write_bytes(b"no database, though long enough to be taken for one " * 99)
     with pytest.raises(SpoolError, match=r"shadow\.db"):
@@ -358,12 +358,12 @@ def test_a_broken_file_is_told(tmp_path: Path) -> None:
 
 
 def test_nothing_seen_is_no_reason_to_switch() -> None:
-    """Without events nothing can be said."""
+    """Without events, the report says so."""
     assert "No event seen yet" in concluded({}).verdict
 
 
 def test_what_all_arrives_is_safe() -> None:
-    """Where every event goes and every field is kept it is safe to switch."""
+    """It is safe to switch if every event is sent and every field is kept."""
     found = concluded({goes(): count(7), field("user_id", "kept"): count(7)})
     assert found.verdict == "Safe to switch: everything of 7 events would arrive."
     assert (found.open, found.kept, found.seen, found.arriving) == ([], 1, 7, 7)
@@ -384,7 +384,7 @@ COUNTS = {
 
 
 def test_a_report_says_what_speaks_against_it() -> None:
-    """Events that would not go, fields by their fate, and refusals are told in numbers."""
+    """The report counts undelivered events, lost and coerced fields, and refusals."""
     found = concluded(COUNTS)
     assert found.verdict == (
         "Not safe to switch yet: 3 of 11 events would not arrive; 1 field would be lost; "
@@ -399,7 +399,7 @@ def test_a_report_says_what_speaks_against_it() -> None:
 
 
 def test_what_is_accepted_does_not_speak_against_it() -> None:
-    """Fields and events that the reader can do without are marked and not counted against."""
+    """Accepted fields and events are marked, and do not affect the verdict."""
     counts = {key: each for key, each in COUNTS.items() if key.what != "answer"}
     found = concluded(counts, "session_*", "timestamp", "alias")
     assert (
@@ -410,7 +410,7 @@ def test_what_is_accepted_does_not_speak_against_it() -> None:
 
 
 def test_what_steps_remove_does_not_speak_against_it() -> None:
-    """What the route takes away on purpose is told and is no loss."""
+    """Fields that a route removes are listed, and do not affect the verdict."""
     found = concluded({goes(): count(2), field("session_id", "removed", "a step"): count(2)})
     assert found.verdict.endswith("would arrive, except what the route's steps remove.")
     assert found.fields
@@ -427,7 +427,7 @@ def test_what_steps_remove_does_not_speak_against_it() -> None:
     ],
 )
 def test_fields_are_told_as_the_sender_spells_them(path: str, wire: str) -> None:
-    """A field stands where the sender's payload has it, free keys and leftovers included."""
+    """A field has its path in the sender's payload, also a free key or a leftover."""
     assert spelt(path, spellings(load_plugins().inputs["personaclick"]())) == wire
 
 
@@ -436,7 +436,7 @@ def test_fields_are_told_as_the_sender_spells_them(path: str, wire: str) -> None
 
 @pytest.fixture
 def seen(tmp_path: Path) -> Path:
-    """Return a configuration's path whose shadow has seen something."""
+    """Return the path of a configuration whose shadow has counts."""
     folder = tmp_path / "spool"
     folder.mkdir()
     ShadowStore(folder).add(COUNTS)
@@ -446,17 +446,17 @@ def seen(tmp_path: Path) -> Path:
 
 
 def shadow(*args: str | Path) -> Result:
-    """Return how ``gateway shadow`` ended."""
+    """Run ``gateway shadow`` and return its result."""
     return CliRunner().invoke(main, ["shadow", *map(str, args)])
 
 
 def lines(found: Result) -> list[str]:
-    """Return what it printed, without the gaps of the columns."""
+    """Return the output's lines with single spaces."""
     return [" ".join(line.split()) for line in found.stdout.splitlines()]
 
 
 def test_the_report_is_printed(seen: Path) -> None:
-    """The verdict comes first; events, fields, answers and the other destinations follow."""
+    """The report starts with the verdict; events, fields, responses and comparisons follow."""
     found = shadow("report", "--config", seen)
     assert found.exit_code == 0, found.output
     told = lines(found)
@@ -476,13 +476,13 @@ def test_the_report_is_printed(seen: Path) -> None:
 
 
 def test_the_report_marks_what_is_accepted(seen: Path) -> None:
-    """What the reader accepts is marked where it stands."""
+    """``--accept`` marks the accepted fields."""
     told = lines(shadow("report", "--config", seen, "--accept", "session_id"))
     assert any(line.startswith("session_id (accepted) seance") for line in told)
 
 
 def test_the_report_speaks_json(seen: Path) -> None:
-    """As JSON it has everything, the verdict too."""
+    """``--json`` prints the whole report, with the verdict."""
     (found,) = orjson.loads(shadow("report", "--config", seen, "--json").stdout)
     assert found["safe"] is False
     assert found["fields"][0]["sent_as"] == "seance"
@@ -490,14 +490,14 @@ def test_the_report_speaks_json(seen: Path) -> None:
 
 
 def test_the_report_names_the_nearest(seen: Path) -> None:
-    """An unknown shadow is told with a known one."""
+    """An unknown shadow is an error that suggests the closest name."""
     found = shadow("report", "--config", seen, "--destination", "nwe")
     assert found.exit_code == 2
     assert "no shadow 'nwe'; did you mean new?" in found.stderr
 
 
 def test_what_was_seen_can_be_forgotten(seen: Path) -> None:
-    """After ``reset`` there is nothing to report, and the report says how to begin."""
+    """After ``reset`` there are no counts, and the report says so."""
     assert shadow("reset", "--config", seen, "--destination", "other").exit_code == 2
     assert shadow("reset", "--config", seen).stdout == "the counts were deleted\n"
     assert shadow("reset", "--config", seen).stdout == "there was nothing to delete\n"

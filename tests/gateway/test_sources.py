@@ -1,4 +1,4 @@
-"""Which source a request is for."""
+"""How a request's source is found."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def source(name: str, **more: Any) -> Source:
 def found(
     doors: SourceIndex, path: str, host: str = "gateway.example:8080"
 ) -> tuple[str, str] | None:
-    """Return the name of the source for *path*, and the vendor's own path."""
+    """Return the name of the source for *path*, and the path in the vendor's terms."""
     door = doors.find(path, {"host": host})
     return door and (door.source.name, door.path)
 
@@ -40,7 +40,7 @@ def found(
     ],
 )
 def test_a_slash_too_many_is_that_endpoint(path: str, method: str, *, meant: bool) -> None:
-    """Doubled and trailing slashes lead to the endpoint where events are sent, and to no other."""
+    """Doubled and trailing slashes are ignored for endpoints that take events, and no other."""
     doors = SourceIndex([source("a"), source("b", mount="/m")])
     asked = {"access-control-request-method": "POST"}
     door = doors.find(path, asked, method)
@@ -48,7 +48,7 @@ def test_a_slash_too_many_is_that_endpoint(path: str, method: str, *, meant: boo
 
 
 def test_a_source_stands_at_its_vendors_own_paths() -> None:
-    """Without a mount, the vendor's documented paths are served as they are."""
+    """Without a mount, a source serves its vendor's documented paths."""
     doors = SourceIndex([source("shop")])
     assert found(doors, TRACK) == ("shop", TRACK)
     assert found(doors, "/elsewhere") is None
@@ -56,7 +56,7 @@ def test_a_source_stands_at_its_vendors_own_paths() -> None:
 
 
 def test_a_mount_sets_a_source_apart() -> None:
-    """Two sources of a vendor coexist by mount; every path below a mount is its source's."""
+    """A source with a mount serves every path below it."""
     doors = SourceIndex([source("a"), source("b", mount="/shop-b")])
     assert found(doors, TRACK) == ("a", TRACK)
     assert found(doors, f"/shop-b{TRACK}") == ("b", TRACK)
@@ -65,7 +65,7 @@ def test_a_mount_sets_a_source_apart() -> None:
 
 
 def test_hosts_set_a_source_apart() -> None:
-    """Two sources of a vendor coexist by host name, whatever its case and port."""
+    """A source with hosts serves only them, without regard to case and port."""
     doors = SourceIndex([source("any"), source("a", hosts=("a.example",))])
     assert found(doors, TRACK, "A.example:8443") == ("a", TRACK)
     assert found(doors, TRACK, "b.example") == ("any", TRACK)
@@ -75,14 +75,14 @@ def test_hosts_set_a_source_apart() -> None:
 
 
 def test_the_longest_mount_holds() -> None:
-    """Of two mounts that a path begins with, the longer one is meant."""
+    """If two mounts match, the longer one is used."""
     doors = SourceIndex([source("a", mount="/m"), source("b", mount="/m/n")])
     assert found(doors, "/m/n/other") == ("b", "/other")
     assert found(doors, "/m/other") == ("a", "/other")
 
 
 def test_keys_tell_sources_at_one_place_apart() -> None:
-    """Sources of one vendor share a path, per host too; a credential says which is meant."""
+    """Sources of one vendor may share a path and hosts; the key selects the source."""
     doors = SourceIndex(
         [
             source("a", keys=["1", "2"]),
@@ -110,7 +110,7 @@ def test_keys_tell_sources_at_one_place_apart() -> None:
 
 
 def test_an_unknown_path_is_known_by_its_beginning() -> None:
-    """The vendor whose prefix a path has is meant, the longest prefix first, host by host."""
+    """An unknown path belongs to the vendor with the longest matching prefix on that host."""
     chrts, quartic = source("c"), Source("q", QuarticInput(), None)
     here = Source("here", QuarticInput(), None, hosts=("q.example",))
     doors = SourceIndex([chrts, quartic, here])
@@ -125,7 +125,7 @@ def test_an_unknown_path_is_known_by_its_beginning() -> None:
 
 
 def test_a_mount_with_hosts_needs_both() -> None:
-    """A source with a mount and hosts answers for neither alone."""
+    """A source with a mount and hosts requires both to match."""
     doors = SourceIndex([source("a", mount="/m", hosts=("a.example",))])
     assert found(doors, f"/m{TRACK}", "a.example") == ("a", TRACK)
     assert found(doors, "/m/other", "a.example") == ("a", "/other")
@@ -138,7 +138,7 @@ def test_a_mount_with_hosts_needs_both() -> None:
     [(None, Fault.UNAUTHENTICATED), ("", Fault.UNAUTHENTICATED), ("other", Fault.FORBIDDEN)],
 )
 def test_a_source_takes_its_own_credentials(key: str | None, fault: Fault) -> None:
-    """A listed key passes; another is forbidden, and none is no answer to the question."""
+    """A listed key is accepted, another is forbidden, and a missing one is unauthenticated."""
     door = source("shop", keys=["right", "also"])
     door.check_key("right")
     door.check_key("also")
@@ -149,7 +149,7 @@ def test_a_source_takes_its_own_credentials(key: str | None, fault: Fault) -> No
 
 
 def test_any_credential_is_still_a_credential() -> None:
-    """A source that takes any key refuses a request without one, as the vendor would."""
+    """A source with ``keys = "any"`` rejects a request without a key."""
     door = source("shop")
     door.check_key("whatever")
     with pytest.raises(Rejected):
@@ -165,7 +165,7 @@ def test_any_credential_is_still_a_credential() -> None:
     ],
 )
 def test_an_endpoint_that_is_not_translated_says_why(method: str, path: str, fault: Fault) -> None:
-    """A wrong method, a documented endpoint that is not served, and an unknown one differ."""
+    """Wrong method, unsupported endpoint and unknown path have different faults."""
     door = Source("q", QuarticInput(), None)
     assert door.translates("POST", "/store/contact")
     assert not door.translates(method, path)
@@ -173,7 +173,7 @@ def test_an_endpoint_that_is_not_translated_says_why(method: str, path: str, fau
 
 
 def test_credentials_are_not_stored() -> None:
-    """The stored request keeps the headers that matter and no credential."""
+    """The stored request keeps the relevant headers, and no credential."""
     request = Request(
         method="POST",
         url=TRACK,
@@ -186,14 +186,14 @@ def test_credentials_are_not_stored() -> None:
 
 
 def test_found_is_what_it_says() -> None:
-    """The source and the vendor's path come together."""
+    """A match has the source and the vendor's path."""
     door = SourceIndex([source("a")]).find(TRACK, {})
     assert isinstance(door, SourceMatch)
     assert door.path == TRACK
 
 
 def test_a_credential_is_stored_where_it_is_sent_on() -> None:
-    """A source that leads to a destination of its clients' credentials keeps their headers."""
+    """A source that forwards client keys stores the key's header."""
     request = Request(
         method="POST", url=TRACK, headers={"authorization": "Bearer k", "cookie": "c"}
     )

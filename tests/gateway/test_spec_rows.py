@@ -1,4 +1,4 @@
-"""The rows that vendors share are exercised by the vendors of this repository, not by strangers."""
+"""Segment's samples cover the rows that vendors share."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ SAMPLES = Path(__file__).parents[1] / "vendors/segment"
 
 
 def test_every_shared_row_is_marked() -> None:
-    """A shared row is marked wherever it is put; a vendor's own row is not."""
+    """A shared row is marked in every table, and a vendor's own row is not."""
     for row in (*PROPERTY_ROWS, *PRODUCT_PROPERTY_ROWS, *TRAIT_ROWS):
         assert row.shared, row
     assert all(row.shared for row in prefixed("data", "properties", PROPERTY_ROWS))
@@ -27,7 +27,7 @@ def test_every_shared_row_is_marked() -> None:
 
 @pytest.mark.parametrize(("place", "rows"), [("properties", PROPERTY_ROWS), ("traits", TRAIT_ROWS)])
 def test_every_shared_row_has_a_sample(place: str, rows: tuple[Row, ...]) -> None:
-    """Segment's samples, whose fields these are, reach each shared row and each of its synonyms."""
+    """Segment's samples contain each shared row and each of its synonyms."""
     seen: set[str] = set()
     for sample in load_samples(SAMPLES).values():
         seen.update(paths_in(SegmentInput().decode(request_of(sample))))

@@ -1,4 +1,4 @@
-"""The spool watches its own balance: what it says, when, and what a file of before begins with."""
+"""The spool checks its own balance: what it logs, when, and how older files start."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ BEFORE = 6
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the spool look more often than every few seconds."""
+    """Make the spool check every few milliseconds."""
     monkeypatch.setattr(writer, "TICK", 0.02)
 
 
@@ -46,7 +46,7 @@ async def spool(tmp_path: Path) -> AsyncIterator[SqliteSpool]:
 
 
 def said(looks: list[Balance]) -> list[tuple[str, int]]:
-    """Return what an auditor logs of one destination, and how much was missing each time."""
+    """Return what an auditor logs for one destination, with the missing number each time."""
     auditor = Auditor()
     with capture_logs() as logs:
         for balance in looks:
@@ -71,12 +71,12 @@ def said(looks: list[Balance]) -> list[tuple[str, int]]:
 def test_a_wrong_balance_is_said_once_for_each_change(
     looks: list[Balance], lines: list[tuple[str, int]]
 ) -> None:
-    """At start at once, later when two looks in a row agree; and that it is right again."""
+    """A wrong balance is logged at once at start, later after two checks; so is its correction."""
     assert said(looks) == lines
 
 
 async def test_what_is_lost_while_it_runs_is_said(spool: SqliteSpool) -> None:
-    """The line has every number; the spool tells how much is missing until it is found."""
+    """The log line has every number, and the spool reports the missing count until corrected."""
     for i in range(3):
         await spool.append(entry(f"r{i}", a=(0, 1)))
     with capture_logs() as logs:
@@ -98,7 +98,7 @@ async def test_what_is_lost_while_it_runs_is_said(spool: SqliteSpool) -> None:
 async def test_an_end_ahead_of_the_cursor_that_is_reported_twice_counts_once(
     spool: SqliteSpool,
 ) -> None:
-    """A report that is repeated takes nothing more from what waits."""
+    """A report ahead of the cursor that arrives twice counts once."""
     await spool.append(entry("r1", a=(0, 1)))
     for _ in range(2):
         await spool.settle("a", Progress(done=[DeliveryRef(1, 0)], delivered=1))
@@ -107,7 +107,7 @@ async def test_an_end_ahead_of_the_cursor_that_is_reported_twice_counts_once(
 
 
 async def test_a_row_that_is_gone_is_noticed_at_start(spool: SqliteSpool, tmp_path: Path) -> None:
-    """What is pending is counted from the rows when the file is opened."""
+    """A row that was deleted from the file is reported when the spool opens."""
     for i in range(3):
         await spool.append(entry(f"r{i}", a=(0, 1)))
     await spool.close()
@@ -129,7 +129,7 @@ async def test_a_row_that_is_gone_is_noticed_at_start(spool: SqliteSpool, tmp_pa
 
 
 async def test_nothing_is_said_while_all_is_well(spool: SqliteSpool, tmp_path: Path) -> None:
-    """Appends, reports, and another process that drops and replays: never a false alarm."""
+    """Concurrent appends, reports, deletes and replays cause no false alarm."""
     ended = 0
 
     def elsewhere() -> None:
@@ -163,7 +163,7 @@ async def test_nothing_is_said_while_all_is_well(spool: SqliteSpool, tmp_path: P
 async def test_another_process_reads_the_balance_of_what_a_crash_left(
     spool: SqliteSpool, tmp_path: Path
 ) -> None:
-    """The spool's own counts and those of its rows agree, while it runs and after its end."""
+    """Another process reads the same balance from the file as the running spool."""
     for i in range(4):
         await spool.append(entry(f"r{i}", a=(0, 1)))
     await spool.settle("a", Progress(2, later=[later(4, 1)], dead=[failed(3)], delivered=4))
@@ -179,7 +179,7 @@ async def test_another_process_reads_the_balance_of_what_a_crash_left(
 async def test_a_file_of_before_begins_with_what_it_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pending, waiting and dead ones of an older schema are accepted; nothing is missing."""
+    """A file of an older schema counts its deliveries as accepted, and none is missing."""
     with monkeypatch.context() as earlier:
         earlier.setattr(database, "MIGRATIONS", MIGRATIONS[:BEFORE])
         connection = connect(tmp_path)

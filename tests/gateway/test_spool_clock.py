@@ -1,4 +1,4 @@
-"""A clock that is set, however and whenever: nothing ends early, and no age is a lie for long."""
+"""Changes of the system clock expire nothing early, and displayed ages are soon right."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,14 +26,14 @@ START = 1_700_000_000.0
 
 
 class Machine:
-    """A machine: seconds pass, and somebody sets the time of day."""
+    """A simulated machine: time passes, and the system clock can be set."""
 
     def __init__(self) -> None:
         self.seconds, self.set_by = 5.0, START
         self.looks = 0
 
     def day(self) -> float:
-        """Return the time of day."""
+        """Return the system time."""
         self.looks += 1
         return self.seconds + self.set_by
 
@@ -42,15 +42,15 @@ class Machine:
         self.seconds += seconds
 
     def sets(self, seconds: float) -> None:
-        """Set the time of day forward or back."""
+        """Set the system clock forward or back."""
         self.set_by += seconds
 
     def clock(self) -> SteadyClock:
-        """Return the clock of a gateway that starts on it."""
+        """Return the clock of a gateway that starts on this machine."""
         return SteadyClock(self.day, lambda: self.seconds)
 
     async def looked_at(self) -> None:
-        """Wait until the time of day was looked at twice from now on."""
+        """Wait until the gateway has read the system time twice more."""
         until = self.looks + 2
 
         async def looked() -> bool:
@@ -61,7 +61,7 @@ class Machine:
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let housekeeping look around more often than once a second."""
+    """Make housekeeping run more often than once a second."""
     monkeypatch.setattr(writer, "TICK", 0.01)
 
 
@@ -76,7 +76,7 @@ Starts = Callable[[], Awaitable[SqliteSpool]]
 
 @pytest.fixture
 async def starts(tmp_path: Path, machine: Machine) -> AsyncIterator[Starts]:
-    """Return what starts the gateway's spool anew on the machine; the one before ends."""
+    """Return a function that restarts the gateway's spool on the machine."""
     running: list[SqliteSpool] = []
 
     async def start() -> SqliteSpool:
@@ -94,7 +94,7 @@ async def starts(tmp_path: Path, machine: Machine) -> AsyncIterator[Starts]:
 
 
 async def fill(spool: SqliteSpool, machine: Machine) -> None:
-    """Let something be pending in each of the two ways."""
+    """Add one retrying and one unread delivery."""
     await spool.append(entry("r1", a=(0,)))
     await spool.append(entry("r2", a=(0,)))
     await spool.settle("a", Progress(cursor=1, later=[later(1)]))
@@ -102,7 +102,7 @@ async def fill(spool: SqliteSpool, machine: Machine) -> None:
 
 
 async def started_and_filled(starts: Starts, machine: Machine) -> SqliteSpool:
-    """Return a spool whose clock is confirmed, with something pending in each of the two ways."""
+    """Return a spool with a confirmed clock and one delivery of each pending kind."""
     spool = await starts()
     machine.passes(CONFIRM)
     await fill(spool, machine)
@@ -110,14 +110,14 @@ async def started_and_filled(starts: Starts, machine: Machine) -> SqliteSpool:
 
 
 async def pending(spool: SqliteSpool) -> int:
-    """Return how many deliveries are pending; the rest must be dead letters."""
+    """Return how many deliveries are pending; all others must be dead letters."""
     depth = (await spool.depths())["a"]
     return depth.backlog + depth.retrying
 
 
 @pytest.mark.parametrize("drift", [0.5, -0.5])
 def test_a_clock_that_is_slewed_is_followed(machine: Machine, drift: float) -> None:
-    """A time of day that drifts bit by bit has not jumped, however far it gets, and is believed."""
+    """A system clock that drifts slowly is followed, however far it drifts."""
     clock = machine.clock()
     clock.begin(START, 0.0)
     clock.look()
@@ -134,7 +134,7 @@ def test_a_clock_that_is_slewed_is_followed(machine: Machine, drift: float) -> N
 async def test_a_clock_that_is_set_for_some_seconds_ends_nothing(
     starts: Starts, machine: Machine, seconds: float
 ) -> None:
-    """What is pending stays so, and what is accepted meanwhile gets its whole time afterwards."""
+    """A clock that is wrong for seconds expires nothing, and shortens no retention."""
     spool = await started_and_filled(starts, machine)
     machine.sets(seconds)
     await machine.looked_at()
@@ -159,7 +159,7 @@ async def test_a_clock_that_is_set_for_some_seconds_ends_nothing(
 async def test_a_clock_that_is_set_for_good_makes_nothing_older(
     starts: Starts, machine: Machine, seconds: float
 ) -> None:
-    """What waits is as old as was counted; people are told by the new time once it has stood."""
+    """A permanent clock change ages no delivery; after a while displayed times follow it."""
     spool = await started_and_filled(starts, machine)
     machine.sets(seconds)
     await machine.looked_at()
@@ -185,7 +185,7 @@ async def test_a_clock_that_is_set_for_good_makes_nothing_older(
 async def test_a_clock_that_is_wrong_before_the_start_ends_nothing(
     starts: Starts, machine: Machine, ahead: float
 ) -> None:
-    """Neither while it is wrong, nor when it is set right, nor after another start."""
+    """A wrong clock at start expires nothing, also after a correction and a restart."""
     spool = await started_and_filled(starts, machine)
     machine.sets(ahead)
     spool = await starts()
@@ -208,7 +208,7 @@ async def test_a_clock_that_is_wrong_before_the_start_ends_nothing(
 async def test_a_time_that_was_wrong_before_a_crash_ends_nothing(
     starts: Starts, machine: Machine
 ) -> None:
-    """A time ahead that stands in the file is not the time by which the rest ends."""
+    """A future time in the file expires no other entry."""
     spool = await started_and_filled(starts, machine)
     machine.sets(8 * DAY)
     spool = await starts()
@@ -224,7 +224,7 @@ async def test_a_time_that_was_wrong_before_a_crash_ends_nothing(
 async def test_days_without_the_gateway_count_once_the_time_has_stood(
     starts: Starts, machine: Machine
 ) -> None:
-    """What waited while nothing ran expires some minutes after the start, and is told."""
+    """Entries that aged while the gateway was off expire minutes after the start, with a log."""
     spool = await started_and_filled(starts, machine)
     await spool.close()
     machine.passes(3 * DAY)
@@ -251,7 +251,7 @@ async def test_days_without_the_gateway_count_once_the_time_has_stood(
 async def test_ids_are_remembered_for_their_window_whatever_the_clock_says(
     starts: Starts, machine: Machine
 ) -> None:
-    """A clock that is ahead forgets no id, and one remembered meanwhile is not kept for longer."""
+    """A wrong clock neither drops a dedup id early nor keeps one longer."""
     spool = await starts()
     machine.passes(CONFIRM)
     first, second = DedupWindow({0: "first"}, HOUR), DedupWindow({0: "second"}, HOUR)
@@ -272,7 +272,7 @@ async def test_ids_are_remembered_for_their_window_whatever_the_clock_says(
 async def test_consent_is_remembered_for_its_window_whatever_the_clock_says(
     starts: Starts, machine: Machine
 ) -> None:
-    """What users said is known while the clock is ahead for a while."""
+    """A wrong clock does not drop recorded consent early."""
     spool = await starts()
     machine.passes(CONFIRM)
     await spool.save_consent({b"u": {"ads": ConsentRecord(granted=True, at=START)}}, HOUR)
@@ -290,7 +290,7 @@ async def test_consent_is_remembered_for_its_window_whatever_the_clock_says(
 async def test_replays_from_another_process_go_by_the_files_time(
     starts: Starts, machine: Machine, tmp_path: Path
 ) -> None:
-    """After the clock was set for good, a replay counts its age from when it came back."""
+    """A replay from another process uses the file's time, not the changed system clock."""
     spool = await started_and_filled(starts, machine)
     machine.passes(DAY + 1)
 

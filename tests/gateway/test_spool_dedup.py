@@ -1,4 +1,4 @@
-"""The ids that the SQLite spool remembers: an older file, and forgetting."""
+"""Dedup ids in the SQLite spool: migration and expiry."""
 
 from collections.abc import AsyncIterator
 from itertools import count
@@ -21,7 +21,7 @@ WINDOW = 60.0
 async def test_spool_of_the_first_schema_is_migrated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file from before events counted once keeps what it holds, and remembers ids from now on."""
+    """A file from before dedup keeps its entries, and gets ids from then on."""
     old = entry("old", a=(0,))
     with monkeypatch.context() as before:
         before.setattr(database, "MIGRATIONS", MIGRATIONS[:1])
@@ -46,7 +46,7 @@ def clock() -> ManualClock:
 async def spool(
     tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[SqliteSpool]:
-    """Return a spool whose time is over for most of the ids that it holds."""
+    """Return a spool in which most ids have expired."""
     monkeypatch.setattr(writer, "TICK", 0.05)
     async with opened_spool(tmp_path, clock=clock) as spool:
         many = DedupWindow({i: f"m{i}" for i in range(MANY)}, WINDOW)
@@ -57,7 +57,7 @@ async def spool(
 
 
 def remembered(folder: Path) -> int:
-    """Return how many ids the file holds."""
+    """Return how many ids are in the file."""
     connection = connect(folder, readonly=True)
     found: int = fetch(connection, "SELECT count(*) FROM seen")[0][0]
     connection.close()
@@ -65,7 +65,7 @@ def remembered(folder: Path) -> int:
 
 
 async def noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait until the spool's look around has found ids to forget, and let it look no more."""
+    """Wait until housekeeping has found expired ids, then stop it from looking again."""
 
     async def some_gone() -> bool:
         return remembered(folder) < MANY
@@ -77,7 +77,7 @@ async def noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_idle_spool_forgets(
     spool: SqliteSpool, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ids whose time is over leave the file step by step while nothing comes; others stay."""
+    """An idle spool deletes expired ids step by step, and keeps the others."""
     clock.now += WINDOW
     await noticed(tmp_path, monkeypatch)
 
@@ -91,7 +91,7 @@ async def test_idle_spool_forgets(
 async def test_busy_spool_forgets(
     spool: SqliteSpool, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once a look found ids whose time is over, every commit forgets some, without idle time."""
+    """After expired ids were found, each commit deletes some of them."""
     monkeypatch.setattr(writer, "_PAUSE", 60.0)
     clock.now += WINDOW
     await noticed(tmp_path, monkeypatch)
@@ -106,7 +106,7 @@ async def test_busy_spool_forgets(
 async def test_forgetting_keeps_pace_with_large_requests(
     spool: SqliteSpool, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit that brings many ids forgets twice as many whose time is over."""
+    """A commit that adds many ids deletes twice as many expired ones."""
     monkeypatch.setattr(writer, "_PAUSE", 60.0)
     clock.now += WINDOW
     await noticed(tmp_path, monkeypatch)
@@ -118,7 +118,7 @@ async def test_forgetting_keeps_pace_with_large_requests(
 async def test_ids_stay_within_the_bound_between_measurements(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ids are counted as they come: the file's use is within ``max_bytes`` when it refuses."""
+    """Ids count towards ``max_bytes`` as they are added."""
     for pause in ("TICK", "_PAUSE", "_SHRINK"):
         monkeypatch.setattr(writer, pause, 60.0)
     async with opened_spool(tmp_path, SpoolLimits(max_bytes=2_000_000)) as spool:
@@ -128,7 +128,7 @@ async def test_ids_stay_within_the_bound_between_measurements(
 
 
 async def flood(spool: SqliteSpool) -> None:
-    """Append entries of a hundred events with fresh ids, for ever."""
+    """Append entries of a hundred events with new ids, without end."""
     for number in count():
         names = DedupWindow({i: f"{number}-{i}" for i in range(100)}, WINDOW)
         await spool.append(entry("r", a=tuple(range(100))), None, names)

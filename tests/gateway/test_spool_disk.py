@@ -1,4 +1,4 @@
-"""A failing disk: nothing is acknowledged that is not kept, nothing hangs, and it recovers."""
+"""A failing disk: nothing unsaved is acknowledged, nothing hangs, and the spool recovers."""
 
 import asyncio
 import contextlib
@@ -45,13 +45,13 @@ EVER = 1e12
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let housekeeping look around more often than once a second."""
+    """Make housekeeping run more often than once a second."""
     monkeypatch.setattr(writer, "TICK", 0.05)
 
 
 @pytest.fixture
 def disk() -> Iterator[Disk]:
-    """Return a disk that works until told otherwise."""
+    """Return a disk that works until a test makes it fail."""
     disk = Disk()
     yield disk
     disk.unregister()
@@ -67,7 +67,7 @@ async def spool(disk: Disk, tmp_path: Path) -> AsyncIterator[SqliteSpool]:
 
 
 async def healthy(spool: SqliteSpool) -> None:
-    """Wait until the spool finds out by itself that its trouble is over."""
+    """Wait until the spool reports no error any more."""
 
     async def is_healthy() -> bool:
         return spool.health() is None
@@ -78,7 +78,7 @@ async def healthy(spool: SqliteSpool) -> None:
 async def test_a_broken_disk_costs_no_computing(
     spool: SqliteSpool, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the disk fails the writer looks at it now and then, and rests in between."""
+    """While the disk fails, the writer retries at intervals, and not in a busy loop."""
     looks, keep = [0], writer.Writer._keep_house
 
     def counted(self: writer.Writer, *, idle: bool) -> bool:
@@ -116,7 +116,7 @@ async def test_failing_disk_is_no_lie(  # noqa: PLR0917 - the cases' columns and
     error: type[apsw.Error],
     advice: str,
 ) -> None:
-    """While the disk fails nothing is acknowledged or kept; afterwards appends work again."""
+    """A failing disk fails appends with a reason and keeps nothing; later appends work."""
     setattr(disk, where, error)
     lost = [spool.append(entry(f"lost{i}", a=(0,))) for i in range(3)]
     results = await asyncio.gather(*lost, return_exceptions=True)
@@ -150,7 +150,7 @@ async def test_failing_disk_is_no_lie(  # noqa: PLR0917 - the cases' columns and
 async def test_lost_entry_is_no_repeat_when_it_comes_again(
     spool: SqliteSpool, disk: Disk, tmp_path: Path, error: type[apsw.Error]
 ) -> None:
-    """An id that a failed commit wrote is not remembered; those of earlier commits are."""
+    """A dedup id of a failed commit is not remembered; ids of earlier commits are."""
     kept, lost = DedupWindow({0: "kept"}, 600.0), DedupWindow({0: "lost"}, 600.0)
     assert await spool.append(entry("r2", a=(0,)), None, kept) == 2
     disk.syncing = error
@@ -170,7 +170,7 @@ async def test_lost_entry_is_no_repeat_when_it_comes_again(
 
 
 async def test_health_recovers_without_traffic(spool: SqliteSpool, disk: Disk) -> None:
-    """Health tells of a trouble until the disk is back, which is noticed though nobody appends."""
+    """Health reports the disk's failure, and recovers without an append."""
     disk.syncing = apsw.IOError
     with pytest.raises(SpoolError):
         await spool.append(entry("lost", a=(0,)))
@@ -186,7 +186,7 @@ async def test_health_recovers_without_traffic(spool: SqliteSpool, disk: Disk) -
 
 
 async def test_file_is_opened_again(spool: SqliteSpool, disk: Disk) -> None:
-    """A disk that went away and came back serves again, though the open file is dead."""
+    """After a disk was removed and returned, the spool opens its file again."""
     disk.plugged += 1
     with pytest.raises(SpoolError, match="check the disk"):
         await spool.append(entry("lost", a=(0,)))
@@ -197,7 +197,7 @@ async def test_file_is_opened_again(spool: SqliteSpool, disk: Disk) -> None:
 async def test_counts_are_right_after_a_failure(
     spool: SqliteSpool, disk: Disk, error: type[apsw.Error]
 ) -> None:
-    """What is known in memory is what the file holds, after failed commits as well."""
+    """After failed commits, the counts in memory equal those of the file."""
     disk.syncing = error
     for progress in (Progress(cursor=1, later=[later(1)]), Progress(dead=[failed(1)])):
         with pytest.raises(SpoolError):
@@ -223,7 +223,7 @@ async def test_a_failed_append_takes_nothing_from_what_comes_after(
     error: type[apsw.Error],
     overflow: Literal["dead_letter", "drop"],
 ) -> None:
-    """What a failed commit took of its own entries is undone, and what is sent anew arrives."""
+    """Evictions of a failed append's own entries are undone, and a repeated append is kept."""
     await spool.register({"a": BacklogLimit(max_backlog=1, overflow=overflow)})
     disk.syncing = error
     for result in await asyncio.gather(
@@ -244,7 +244,7 @@ async def test_a_failed_append_takes_nothing_from_what_comes_after(
 async def test_a_worker_hears_what_a_failed_commit_took_all_the_same(
     spool: SqliteSpool, disk: Disk, overflow: Literal["dead_letter", "drop"]
 ) -> None:
-    """What it delivers meanwhile is claimed, and counts once though the claim's commit fails."""
+    """A delivery claimed after an eviction counts once, though the claim's first commit fails."""
     await spool.register({"a": BacklogLimit(max_backlog=1, overflow=overflow)})
     notices = Notices(spool)
     disk.syncing = apsw.IOError
@@ -267,7 +267,7 @@ async def test_a_worker_hears_what_a_failed_commit_took_all_the_same(
 async def test_a_worker_hears_what_expired_though_the_next_commit_fails(
     disk: Disk, tmp_path: Path
 ) -> None:
-    """One destination's expiry is told when it is durable, whatever becomes of the next one's."""
+    """A durable expiry is announced, even if the next destination's commit fails."""
     clock = ManualClock()
     spool = SqliteSpool(tmp_path, limits=SpoolLimits(max_age=60.0), clock=clock, vfs=disk.vfs)
     await spool.open()
@@ -289,7 +289,7 @@ async def test_a_worker_hears_what_expired_though_the_next_commit_fails(
 
 
 async def test_failing_reads_are_errors(spool: SqliteSpool, disk: Disk) -> None:
-    """A read that the disk fails is an error, the next one that works ends the trouble."""
+    """A failing read is an error, and the next successful read clears the health report."""
     await spool.close()
     async with opened_spool(spool._folder, vfs=disk.vfs) as again:
         disk.reading = apsw.IOError
@@ -302,7 +302,7 @@ async def test_failing_reads_are_errors(spool: SqliteSpool, disk: Disk) -> None:
 
 
 async def test_locked_file_is_an_error_and_then_works(spool: SqliteSpool, tmp_path: Path) -> None:
-    """While another process keeps the file locked, appends fail in time and say why."""
+    """While another process locks the file, appends fail within a bounded time, with the reason."""
     other = apsw.Connection(str(tmp_path / FILE))
     other.execute("BEGIN IMMEDIATE")
     async with asyncio.timeout(10):
@@ -316,7 +316,7 @@ async def test_locked_file_is_an_error_and_then_works(spool: SqliteSpool, tmp_pa
 
 
 async def test_damaged_pages_are_errors(spool: SqliteSpool, tmp_path: Path) -> None:
-    """A page that was overwritten is reported as damage with the file's name, and kills nothing."""
+    """Overwritten pages are an error that names the file, and do not crash the process."""
     for i in range(200):
         await spool.append(entry(f"r{i}", body=b"x" * 3000, a=(0,)))
     await spool.close()
@@ -333,7 +333,7 @@ async def test_damaged_pages_are_errors(spool: SqliteSpool, tmp_path: Path) -> N
 
 
 async def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
-    """A file that is no spool is an error, and is left as it was."""
+    """A file that is no spool is an error, and stays unchanged."""
     path = tmp_path / FILE
     path.write_bytes(b"not a database, by far" * 1000)
     with pytest.raises(SpoolError, match="the file is corrupt"):
@@ -343,7 +343,7 @@ async def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def mounted(place: Path, mebibytes: int) -> Iterator[Path]:
-    """Yield a real file system of so many MB; skip where this user may not mount one."""
+    """Yield a mounted file system of so many MB; skip if this user may not mount one."""
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(place)]
     try:
@@ -365,7 +365,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def roomy_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a real file system of some MB, with room for what is set aside."""
+    """Return a real file system of some MB, with room for the reserve."""
     with mounted(tmp_path / "disk", 16) as place:
         yield place
 
@@ -377,7 +377,7 @@ def remount(place: Path, how: str) -> None:
 
 
 async def test_really_full_disk(small_disk: Path) -> None:
-    """On a full file system appends fail, health says so, and space that comes back is used."""
+    """On a full file system appends fail and health says so; freed space is used."""
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(300_000))
     async with opened_spool(small_disk / "spool") as spool:
@@ -398,7 +398,7 @@ async def fill(spool: SqliteSpool, kept: list[int]) -> None:
 
 
 async def test_really_read_only_disk(small_disk: Path) -> None:
-    """On a file system that turned read-only appends fail; remounted for writing, they work."""
+    """On a read-only file system appends fail; once it is writable, they work."""
     spool = SqliteSpool(small_disk / "spool")
     await spool.open()
     await spool.register({"a": BacklogLimit()})
@@ -416,7 +416,7 @@ async def test_really_read_only_disk(small_disk: Path) -> None:
 
 
 async def crashed(small_disk: Path, tmp_path: Path, count: int) -> Path:
-    """Return a spool's folder on a small disk as a sudden end leaves it: its log is not copied."""
+    """Return the spool's folder on a small disk as a crash leaves it."""
     spool = SqliteSpool(tmp_path / "before")
     await spool.open()
     await spool.register({"a": BacklogLimit()})
@@ -430,7 +430,7 @@ async def crashed(small_disk: Path, tmp_path: Path, count: int) -> Path:
 
 
 def fill_up(place: Path) -> None:
-    """Leave no byte on a file system."""
+    """Fill a file system to its last byte."""
     with contextlib.suppress(OSError), (place / "filler").open("ab", buffering=0) as filler:
         for size in (4096, 1):
             with contextlib.suppress(OSError):
@@ -441,7 +441,7 @@ def fill_up(place: Path) -> None:
 async def test_a_full_disk_after_a_crash_delivers_what_is_there(
     roomy_disk: Path, tmp_path: Path
 ) -> None:
-    """A spool opens on a full disk, refuses, is drained, and takes entries with what that freed."""
+    """After a crash a spool opens on a full disk, delivers its entries, then accepts new ones."""
     folder = await crashed(roomy_disk, tmp_path, 200)
     reserve = folder / "reserve"
     assert reserve.exists()
@@ -469,7 +469,7 @@ async def test_a_full_disk_after_a_crash_delivers_what_is_there(
 
 
 async def settled(spool: SqliteSpool, progress: Progress) -> None:
-    """Settle as a worker does: what could not be recorded is reported again."""
+    """Settle like a worker: repeat what could not be recorded."""
     async with asyncio.timeout(PATIENCE):
         while True:
             try:
@@ -480,7 +480,7 @@ async def settled(spool: SqliteSpool, progress: Progress) -> None:
 
 
 async def test_what_matters_less_is_given_up_first(roomy_disk: Path, tmp_path: Path) -> None:
-    """Where nothing is set aside, others are asked for their room, and the spool opens with it."""
+    """Without a reserve, less important files are deleted so that the spool can open."""
     folder = await crashed(roomy_disk, tmp_path, 10)
     (folder / "reserve").unlink()
     ballast = roomy_disk / "ballast"

@@ -1,4 +1,4 @@
-"""A spool that another process holds locked for a moment is waited for, not given up."""
+"""The spool waits for a short lock of another process."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,7 @@ ENTRY = Entry("r-1", "shop", Request(method="POST", url="/", body=b"{}"), {"crm"
 
 
 async def test_an_append_waits_for_a_lock_that_another_holds(tmp_path: Path) -> None:
-    """An event that comes while dead letters are moved from outside is kept a moment later."""
+    """An append waits while another process holds the lock, and succeeds after it."""
     async with opened_spool(tmp_path / "spool", destinations=("crm",)) as spool:
         other = apsw.Connection(str(tmp_path / "spool" / FILE))
         other.execute("BEGIN IMMEDIATE")

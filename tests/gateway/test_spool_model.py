@@ -1,4 +1,4 @@
-"""The SQLite spool against a plain model of it, through any sequence of doings and crashes."""
+"""The SQLite spool agrees with a simple model under any sequence of operations and crashes."""
 
 import asyncio
 import shutil
@@ -49,7 +49,7 @@ Delivery = tuple[str, int, int]
 
 
 class SpoolModel(RuleBasedStateMachine):
-    """What a spool holds, kept in dictionaries, beside a real one."""
+    """The expected content of a spool in dictionaries, and the real spool beside it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class SpoolModel(RuleBasedStateMachine):
 
     @property
     def folder(self) -> Path:
-        """Return the present spool's folder."""
+        """Return the current spool's folder."""
         return self.home / str(self.lives)
 
     def start(self) -> None:
@@ -108,11 +108,11 @@ class SpoolModel(RuleBasedStateMachine):
     # ---- the model -----------------------------------------------------------------------
 
     def ahead(self, name: str, seq: int) -> bool:
-        """Tell whether an entry is one that the cursor has not passed."""
+        """Return whether the cursor has not passed the entry."""
         return seq > self.cursors[name] and seq not in self.fresh
 
     def open_deliveries(self, name: str) -> list[DeliveryRef]:
-        """Return what is past the cursor and neither exception nor over, as in the log."""
+        """Return the unread deliveries after the cursor, in the order of the log."""
         return [
             DeliveryRef(seq, index)
             for seq, one in self.log.items()
@@ -128,7 +128,7 @@ class SpoolModel(RuleBasedStateMachine):
         fates: list[str],
         cursor: int = 0,
     ) -> Progress:
-        """Return the progress that gives these fates to deliveries, and apply it to the model."""
+        """Return the progress with these outcomes, and apply it to the model."""
         done, waits, dead = [], [], []
         self.cursors[name] = max(self.cursors[name], cursor)
         for mark, fate in zip(marks, fates, strict=True):
@@ -157,13 +157,13 @@ class SpoolModel(RuleBasedStateMachine):
         )
 
     def buried(self, key: Delivery) -> None:
-        """Let a dead letter go; what stands ahead of the cursor does not come again."""
+        """Remove a dead letter from the model; it does not return if it is ahead of the cursor."""
         del self.dead[key]
         if self.ahead(*key[:2]):
             self.ended.add(key)
 
     def replayed(self, keys: list[Delivery]) -> None:
-        """Move dead letters of the model back, as the spool is expected to."""
+        """Move dead letters back to pending in the model."""
         groups: dict[tuple[str, int], list[Delivery]] = {}
         for key in keys:
             groups.setdefault(key[:2], []).append(key)
@@ -180,7 +180,7 @@ class SpoolModel(RuleBasedStateMachine):
     # ---- what can happen -----------------------------------------------------------------
 
     def sifted(self, sent: Entry, once: DedupWindow | None) -> Entry | None:
-        """Return what should be left of an entry, and note in the model what was seen."""
+        """Return the entry without duplicates, and record its ids in the model."""
         wanted = {index for indexes in sent.targets.values() for index in indexes}
         repeats = set()
         ids, window = (once.ids, once.window) if once else ({}, 0.0)
@@ -200,7 +200,7 @@ class SpoolModel(RuleBasedStateMachine):
     def append(
         self, batch: list[tuple[dict[str, tuple[int, ...]], str, DedupWindow | None]]
     ) -> None:
-        """Append some entries at once, some with ids."""
+        """Append some entries in one call, some with dedup ids."""
         start = max(self.log, default=0) + 1
         sent = [
             msgspec.structs.replace(
@@ -232,12 +232,12 @@ class SpoolModel(RuleBasedStateMachine):
         self.clock.now += seconds
 
     async def settle(self, name: str, progress: Progress) -> None:
-        """Settle, as a coroutine."""
+        """Settle in a coroutine."""
         await self.spool.settle(name, progress)
 
     @rule(name=st.sampled_from(NAMES), data=st.data())
     def advance(self, name: str, data: st.DataObject) -> None:
-        """Settle some entries in their order and move the cursor past them."""
+        """Settle some entries in order, and move the cursor past them."""
         seqs = sorted({mark.seq for mark in self.open_deliveries(name)})
         if seqs:
             cursor = data.draw(st.sampled_from(seqs))
@@ -254,19 +254,19 @@ class SpoolModel(RuleBasedStateMachine):
 
     @rule(fate=st.sampled_from(FATES), data=st.data())
     def settle_waiting(self, fate: str, data: st.DataObject) -> None:
-        """End a waiting delivery, or let it wait again."""
+        """Finish a waiting delivery, or make it wait again."""
         if self.waiting:
             name, seq, index = data.draw(st.sampled_from(sorted(self.waiting)))
             self.run(self.settle(name, self.progress(name, [DeliveryRef(seq, index)], [fate])))
 
     def numbers(self) -> dict[int, Delivery]:
-        """Return the ids of the dead letters."""
+        """Return the ids of all dead letters."""
         letters = self.run(self.spool.dead_letters(limit=10_000))
         return {dead.id: (dead.destination, dead.mark.seq, dead.index) for dead in letters}
 
     @rule(data=st.data())
     def drop(self, data: st.DataObject) -> None:
-        """Drop some dead letters."""
+        """Delete some dead letters."""
         if numbers := self.numbers():
             ids = data.draw(st.sets(st.sampled_from(sorted(numbers))))
             assert self.run(self.spool.delete_dead_letters(sorted(ids))) == len(ids)
@@ -284,7 +284,7 @@ class SpoolModel(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def replay_from_elsewhere(self, name: str) -> None:
-        """Replay a destination's dead letters through a connection of its own."""
+        """Replay a destination's dead letters through a separate connection."""
         numbers = self.numbers()
         keys = [numbers[number] for number in sorted(numbers) if numbers[number][0] == name]
         notices: asyncio.Queue[Any] = asyncio.Queue()
@@ -297,7 +297,7 @@ class SpoolModel(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def drop_from_elsewhere(self, name: str) -> None:
-        """Drop a destination's dead letters through a connection of its own."""
+        """Delete a destination's dead letters through a separate connection."""
         keys = [key for key in self.dead if key[0] == name]
         with DeadLetterStore(self.folder) as box:
             assert box.drop(DeadLetterFilter(destination=name)) == len(keys)
@@ -307,7 +307,7 @@ class SpoolModel(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        """Go on with what a sudden end would leave."""
+        """Continue with the files that a crash would leave."""
         shutil.copytree(self.folder, self.home / str(self.lives + 1))
         self.run(self.spool.close())
         self.lives += 1
@@ -323,11 +323,11 @@ class SpoolModel(RuleBasedStateMachine):
 
     @invariant()
     def same(self) -> None:
-        """The spool and the model agree about everything that can be asked."""
+        """Every query to the spool returns the model's content."""
         self.run(self.compare())
 
     async def compare(self) -> None:
-        """Ask the spool everything and compare."""
+        """Query the spool for everything, and compare it with the model."""
         spool = self.spool
         depths = await spool.depths()
         for name in NAMES:

@@ -1,4 +1,4 @@
-"""What is acknowledged survives a power failure, shown with a disk that forgets unsynced writes."""
+"""Acknowledged data survives a power failure, on a disk that loses unsynced writes."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ Write = tuple[int, bytes | None]
 
 
 class Disk(apsw.VFS):
-    """A VFS over the system's that knows what of each file has been synced."""
+    """A VFS over the system's that records which part of each file is synced."""
 
     _numbers = count()
 
@@ -37,29 +37,29 @@ class Disk(apsw.VFS):
     def xOpen(  # noqa: N802 - SQLite's name
         self, name: str | apsw.URIFilename | None, flags: list[int]
     ) -> apsw.VFSFile:
-        """Open a file whose writes are watched."""
+        """Open a file whose writes are recorded."""
         assert name is not None
         path = name if isinstance(name, str) else name.filename()
         self.unsynced.setdefault(path, [])
         return WatchedFile(self, path, name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802, FBT001 - SQLite's
-        """Delete a file; the directory is taken to be synced at once."""
+        """Delete a file; the directory counts as synced at once."""
         super().xDelete(filename, syncdir)
         self.synced.pop(filename, None)
         self.unsynced.pop(filename, None)
 
     def sync(self, path: str) -> None:
-        """Make durable what was written to the file."""
+        """Mark the file's writes as durable."""
         image = self.synced.setdefault(path, bytearray())
         for write in self.unsynced[path]:
             put(image, write)
         self.unsynced[path] = []
 
     def after_power_loss(self, chance: random.Random) -> dict[str, bytes]:
-        """Return the files as the disk might hold them if the power failed now.
+        """Return the files as a power failure now might leave them.
 
-        Of what was not synced, a random part arrived: whole writes, or some of their sectors.
+        A random part of the unsynced writes survives: whole writes, or some of their sectors.
         """
         files = {}
         for path in {**self.synced, **self.unsynced}:
@@ -86,12 +86,12 @@ class WatchedFile(apsw.VFSFile):
         super().__init__("", name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
-        """Write, and remember that it was not synced."""
+        """Write, and record the write as unsynced."""
         super().xWrite(data, offset)
         self.disk.unsynced[self.path].append((offset, bytes(data)))
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802 - SQLite's name
-        """Cut, and remember that it was not synced."""
+        """Truncate, and record the change as unsynced."""
         super().xTruncate(newsize)
         self.disk.unsynced[self.path].append((newsize, None))
 
@@ -113,7 +113,7 @@ def put(image: bytearray, write: Write) -> None:
 
 
 def torn(write: Write, chance: random.Random) -> Write:
-    """Return the first sectors of a write alone."""
+    """Return only the first sectors of a write."""
     offset, data = write
     if data is None:
         return write
@@ -122,16 +122,16 @@ def torn(write: Write, chance: random.Random) -> Write:
 
 @pytest.fixture
 def disk() -> Iterator[Disk]:
-    """Return a disk that can lose its power."""
+    """Return a disk whose power can fail."""
     disk = Disk()
     yield disk
     disk.unregister()
 
 
 async def run_until_power_fails(disk: Disk, tmp_path: Path, seed: int) -> list[Path]:
-    """Load a spool, let the power fail at random moments, and return what each one left.
+    """Run a spool, let the power fail at random moments, and return the folders left behind.
 
-    Beside the files of each stands ``told``: what had been acknowledged by then.
+    A file ``told`` in each folder lists what was acknowledged by then.
     """
     chance = random.Random(seed)  # noqa: S311 - nothing to guess
     spool = SqliteSpool(tmp_path / "spool", vfs=disk.vfs)
@@ -176,7 +176,7 @@ async def run_until_power_fails(disk: Disk, tmp_path: Path, seed: int) -> list[P
 
 
 async def losses(after: Path) -> list[str]:
-    """Return what had been acknowledged and is not there after the power failed."""
+    """Return what was acknowledged and is missing after the power failure."""
     told = [line.split() for line in (after / "told").read_text().splitlines()]
     async with opened_spool(after, destinations=("a", "b")) as spool:
         waiting = {one.mark for one in await spool.retrying("a", EVER, 10_000)}
@@ -203,7 +203,7 @@ async def losses(after: Path) -> list[str]:
 async def test_acknowledged_survives_power_loss(
     disk: Disk, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever append and settle acknowledged is there after the power failed at any moment."""
+    """Acknowledged appends and settlements survive a power failure at any moment."""
     monkeypatch.setattr(session, "WAL_PAGES", 40)  # so that checkpoints are hit as well
     remains = await run_until_power_fails(disk, tmp_path, seed)
     assert len(remains) > 5
@@ -215,7 +215,7 @@ async def test_acknowledged_survives_power_loss(
 async def test_less_synchronous_loses(
     disk: Disk, tmp_path: Path, synchronous: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With less syncing the same disk loses acknowledged entries: it really forgets."""
+    """With less syncing acknowledged entries are lost, so the simulated disk can lose data."""
     monkeypatch.setattr(database, "SYNCHRONOUS", synchronous)
     remains = await run_until_power_fails(disk, tmp_path, 0)
     monkeypatch.undo()

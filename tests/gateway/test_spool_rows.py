@@ -1,4 +1,4 @@
-"""Rows of older schemas, and what goes again from the file."""
+"""Rows of older schemas, indexes, and deletion of expired rows."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from tests.gateway.opened_spool import opened_spool
 async def test_rows_that_know_of_no_routes_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of the second schema keeps what it holds, as deliveries without steps."""
+    """Rows of the second schema are read as deliveries without steps."""
     old = entry("old", a=(0, 1))
     *before, routes, _dropped, _unkeyed, _users = msgspec.msgpack.decode(pack(old))
     assert routes == {}
@@ -42,7 +42,7 @@ async def test_rows_that_know_of_no_routes_are_read(
 
 
 def test_hashes_of_users_that_anybody_can_compute_are_not_read() -> None:
-    """A row of an earlier version has users' checksums, which say nothing from now on."""
+    """Unkeyed user hashes of an earlier version are ignored."""
     known = msgspec.structs.replace(entry("r", a=(0, 1)), users=(7, 8))
     *before, _unkeyed, users = msgspec.msgpack.decode(pack(known))
     assert users == [7, 8]
@@ -51,14 +51,14 @@ def test_hashes_of_users_that_anybody_can_compute_are_not_read() -> None:
 
 
 def test_attempts_of_earlier_versions_are_read() -> None:
-    """What was isolated or not, in a word, is so in full or not at all."""
+    """A boolean `isolated` of an earlier version is read as 1.0 or 0.0."""
     old = msgspec.msgpack.encode([(1.0, 500, 0.5, "no", True), (2.0, None, 0.5, "no", False)])
     assert [attempt.isolated for attempt in unpack_attempts(old)] == [1.0, 0.0]
     assert unpack_attempts(pack_attempts(unpack_attempts(old))) == unpack_attempts(old)
 
 
 def test_the_letters_of_a_request_are_found_by_an_index(tmp_path: Path) -> None:
-    """However many dead letters there are, those of one request are not searched for."""
+    """The dead letters of a request are found through an index."""
     connection = connect(tmp_path)
     asked: list[str] = []
 
@@ -78,7 +78,7 @@ def test_the_letters_of_a_request_are_found_by_an_index(tmp_path: Path) -> None:
 async def test_forgotten_consent_leaves_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows whose time is over are deleted while nothing else is to be done."""
+    """Expired consent is deleted from the file while the spool is idle."""
     monkeypatch.setattr(writer, "TICK", 0.05)
     clock = ManualClock()
     spool = SqliteSpool(tmp_path, clock=clock)

@@ -1,4 +1,4 @@
-"""The SQLite spool against the contract of every spool, and what only a file can show."""
+"""The SQLite spool: the contract of all spools, and its file."""
 
 import asyncio
 import shutil
@@ -31,12 +31,12 @@ from tests.gateway.opened_spool import opened_spool
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let housekeeping look around more often than once a second."""
+    """Make housekeeping run more often than once a second."""
     monkeypatch.setattr(writer, "TICK", 0.05)
 
 
 class TestSqliteSpool(SpoolSuite):
-    """``SqliteSpool`` keeps the contract."""
+    """``SqliteSpool`` keeps the contract of all spools."""
 
     def make(self, place: Path, limits: SpoolLimits, clock: Callable[[], float]) -> Spool:
         """Return a spool in a folder."""
@@ -45,7 +45,7 @@ class TestSqliteSpool(SpoolSuite):
     async def after_crash(
         self, spool: Spool, place: Path, limits: SpoolLimits, clock: Callable[[], float]
     ) -> Spool:
-        """Copy the files as they are while the spool is open: what ``kill -9`` would leave."""
+        """Copy the files of the open spool, as ``kill -9`` would leave them."""
         assert spool.health() is None
         shutil.copytree(place / "spool", place / "after")
         return SqliteSpool(place / "after", limits, clock=clock)
@@ -59,7 +59,7 @@ async def spool(tmp_path: Path) -> AsyncIterator[SqliteSpool]:
 
 
 async def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
-    """The folder is made with mode 0700, every file in it with 0600."""
+    """The folder has mode 0700, and every file in it 0600."""
     folder = tmp_path / "deep" / "spool"
     async with opened_spool(folder):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -69,7 +69,7 @@ async def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
 
 
 async def test_second_gateway_is_refused(spool: SqliteSpool, tmp_path: Path) -> None:
-    """A folder serves one gateway at a time; the error says so, and the first one goes on."""
+    """A second gateway on the same folder fails, and the first one continues."""
     with pytest.raises(SpoolError, match="another gateway process"):
         await SqliteSpool(tmp_path).open()
     assert await spool.append(entry("r1", a=(0,))) == 1
@@ -80,14 +80,14 @@ async def test_second_gateway_is_refused(spool: SqliteSpool, tmp_path: Path) -> 
 
 
 async def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
-    """A folder that cannot be used is named in the error."""
+    """A folder that cannot be created is an error that names it."""
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SpoolError, match="file/spool"):
         await SqliteSpool(tmp_path / "file" / "spool").open()
 
 
 async def test_newer_schema_is_refused(spool: SqliteSpool, tmp_path: Path) -> None:
-    """A file that a newer gateway wrote is left alone, and the lock is given back."""
+    """A file of a newer gateway is an error, and the lock is released."""
     await spool.close()
     connection = apsw.Connection(str(tmp_path / FILE))
     connection.pragma("user_version", len(MIGRATIONS) + 1)
@@ -98,7 +98,7 @@ async def test_newer_schema_is_refused(spool: SqliteSpool, tmp_path: Path) -> No
 
 
 async def test_unfinished_schema_is_brought_up_to_date(tmp_path: Path) -> None:
-    """Opening runs the migrations that a file lacks; a letter box does not."""
+    """Opening a spool runs missing migrations; opening a dead letter store does not."""
     apsw.Connection(str(tmp_path / FILE)).pragma("user_version", 0)
     with pytest.raises(SpoolError, match="older gateway"), DeadLetterStore(tmp_path):
         pass
@@ -109,7 +109,7 @@ async def test_unfinished_schema_is_brought_up_to_date(tmp_path: Path) -> None:
 
 
 async def test_commits_are_synced_and_logged_ahead(spool: SqliteSpool, tmp_path: Path) -> None:
-    """The file is in WAL mode with incremental vacuum, and closing empties the log into it."""
+    """The file uses WAL and incremental vacuum, and closing checkpoints the WAL."""
     await spool.append(entry("r1", a=(0,)))
     assert (tmp_path / f"{FILE}-wal").stat().st_size > 0
     await spool.close()
@@ -122,7 +122,7 @@ async def test_commits_are_synced_and_logged_ahead(spool: SqliteSpool, tmp_path:
 
 
 async def test_write_ahead_log_stays_short(spool: SqliteSpool, tmp_path: Path) -> None:
-    """Checkpoints keep the write-ahead log to a few MB however much is appended."""
+    """Checkpoints keep the write-ahead log within a few MB."""
     for start in range(0, 3000, 100):
         sent = [entry(f"r{start + i}", body=b"x" * 4000, a=(0,)) for i in range(100)]
         await asyncio.gather(*[spool.append(one) for one in sent])
@@ -133,7 +133,7 @@ async def test_write_ahead_log_stays_short(spool: SqliteSpool, tmp_path: Path) -
 async def test_log_stays_short_under_load(
     spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was delivered leaves the log with the commits that follow, idle or not."""
+    """Later commits delete delivered entries, also without idle time."""
     monkeypatch.setattr(writer, "TICK", 60.0)
     for start in range(0, 4000, 100):
         sent = [entry(f"r{start + i}", a=(0,)) for i in range(100)]
@@ -143,7 +143,7 @@ async def test_log_stays_short_under_load(
 
 
 async def test_space_is_given_back(spool: SqliteSpool, tmp_path: Path) -> None:
-    """Once a backlog is delivered, the file shrinks by itself while the spool is open."""
+    """After a backlog is delivered, the file shrinks while the spool is open."""
     for start in range(0, 2000, 100):
         sent = [entry(f"r{start + i}", body=b"x" * 4000, a=(0,)) for i in range(100)]
         await asyncio.gather(*[spool.append(one) for one in sent])
@@ -157,7 +157,7 @@ async def test_space_is_given_back(spool: SqliteSpool, tmp_path: Path) -> None:
 
 
 async def test_a_report_of_nobody_costs_the_others_nothing(spool: SqliteSpool) -> None:
-    """Progress of an unknown destination is an error of its own, whatever is written with it."""
+    """Progress of an unknown destination fails alone; the same commit keeps the rest."""
     await spool.append(entry("r0", a=(0,)))
     ahead = asyncio.ensure_future(spool.append(entry("r1", a=(0,))))
     await asyncio.sleep(0)  # its commit is on its way, so that the next two share one
@@ -173,7 +173,7 @@ async def test_a_report_of_nobody_costs_the_others_nothing(spool: SqliteSpool) -
 
 
 async def test_letter_box_beside_a_running_gateway(spool: SqliteSpool, tmp_path: Path) -> None:
-    """Another process lists, drops and replays; the gateway notices and never loses a replay."""
+    """Another process lists, deletes and replays dead letters, and the gateway gets each replay."""
     for i in range(4):
         await spool.append(entry(f"r{i}", a=(0,)))
     dead = [failed(seq, user=f"u{seq}") for seq in range(1, 5)]
@@ -204,7 +204,7 @@ with DeadLetterStore(Path(sys.argv[1])) as box:
 
 
 def test_letter_box_needs_a_spool(tmp_path: Path) -> None:
-    """A wrong folder is an error; no empty spool is left there."""
+    """A dead letter store on a wrong folder is an error, and creates no spool."""
     with pytest.raises(SpoolError, match="no spool"), DeadLetterStore(tmp_path / "typo"):
         pass
     assert not (tmp_path / "typo").exists()
@@ -213,7 +213,7 @@ def test_letter_box_needs_a_spool(tmp_path: Path) -> None:
 async def test_a_letter_box_is_open_within_its_with_statement(
     spool: SqliteSpool, tmp_path: Path
 ) -> None:
-    """Before it and after it every method is an error; the file is closed when it ends."""
+    """A dead letter store works only inside its ``with`` block, and closes its file after it."""
     box = DeadLetterStore(tmp_path)
     with pytest.raises(SpoolError, match="with statement"):
         box.balances()
@@ -260,7 +260,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("lines", [3, 200, 1500])
 async def test_acknowledged_survives_kill_9(tmp_path: Path, lines: int) -> None:
-    """Whatever was acknowledged before SIGKILL, at any moment, is there afterwards."""
+    """Acknowledged data survives SIGKILL at any moment."""
     writer = await asyncio.create_subprocess_exec(
         sys.executable, "-c", WRITER, str(tmp_path), stdout=subprocess.PIPE
     )

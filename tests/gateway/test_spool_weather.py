@@ -1,4 +1,4 @@
-"""The balance in all weather: evictions, failing commits, crashes, operators."""
+"""The balance stays right under random evictions, failing commits, crashes and operators."""
 
 import asyncio
 import random
@@ -31,14 +31,14 @@ EVER = 1e12
 
 @pytest.fixture
 def disk() -> Iterator[Disk]:
-    """Return a disk that works until told otherwise."""
+    """Return a disk that works until a test makes it fail."""
     disk = Disk()
     yield disk
     disk.unregister()
 
 
 class Worker:
-    """What a worker has in hand and reports, without what it needs to be fast or fair."""
+    """A simple worker: its jobs in flight, and its reports to the spool."""
 
     def __init__(self, spool: SqliteSpool, chance: random.Random, delivered: int) -> None:
         self.spool = spool
@@ -56,7 +56,7 @@ class Worker:
         self.fresh |= {DeliveryRef(item.seq, number) for number in item.entry.targets.get("a", ())}
 
     def hear(self, notice: SpoolNotice) -> None:
-        """Note what the spool gave up."""
+        """Record an eviction."""
         if isinstance(notice, Evicted):
             taken = {mark for mark in self.fresh if mark.seq <= notice.cursor}
             taken |= self.waiting.intersection(notice.marks)
@@ -65,7 +65,7 @@ class Worker:
             self.lost |= taken
 
     async def work(self) -> None:
-        """Let some end, some wait and some die, and report it until it is recorded."""
+        """Deliver some jobs, retry some, fail some, and report until it is recorded."""
         done: list[DeliveryRef] = []
         waits: list[DeliveryRef] = []
         dead: list[DeliveryRef] = []
@@ -99,7 +99,7 @@ class Worker:
 
 
 class Weather:
-    """A spool, a worker, and whatever may happen to them."""
+    """A spool, a worker, and random actions on them."""
 
     def __init__(self, folder: Path, disk: Disk, seed: int) -> None:
         self.chance = random.Random(seed)  # noqa: S311 - nothing to guess
@@ -107,7 +107,7 @@ class Weather:
         self.faults = 0
 
     async def start(self) -> None:
-        """Open the spool, and let a worker take what is pending."""
+        """Open the spool, and give a worker its pending deliveries."""
         self.spool = SqliteSpool(self.folder / str(self.lives), vfs=self.disk.vfs)
         await self.spool.open()
         await self.bound()
@@ -120,23 +120,23 @@ class Weather:
         self.worker.waiting |= {one.mark for one in waits}
 
     async def bound(self) -> None:
-        """Change the policy of the destination."""
+        """Change the destination's limits."""
         overflow: Literal["dead_letter", "drop"] = self.chance.choice(["dead_letter", "drop"])
         await self.spool.register({"a": BacklogLimit(self.chance.choice([1, 3, 9]), overflow)})
 
     async def append(self) -> None:
-        """Append some; the disk may fail it."""
+        """Append some entries; the disk may fail."""
         names = [f"r{self.sent + i}" for i in range(self.chance.randint(1, 4))]
         self.sent += len(names)
         appends = [self.spool.append(entry(n, a=(0, 1)), self.worker.offer) for n in names]
         await asyncio.gather(*appends, return_exceptions=True)
 
     async def both(self) -> None:
-        """Report while something is appended, so that one overtakes the other."""
+        """Report during an append, so that either may finish first."""
         await asyncio.gather(self.append(), self.worker.work())
 
     async def operate(self) -> None:
-        """Drop or replay dead letters; a replay comes back to the worker."""
+        """Delete or replay dead letters; the worker gets a replay."""
         which = DeadLetterFilter(destination="a")
         if self.chance.random() < 0.5:
             await self.spool.delete_dead_letters(which)
@@ -147,14 +147,14 @@ class Weather:
             self.worker.waiting |= {one.mark for one in waits} - known
 
     async def crash(self) -> None:
-        """Go on with what a sudden end would leave."""
+        """Continue with the files that a crash would leave."""
         self.lives += 1
         shutil.copytree(self.folder / str(self.lives - 1), self.folder / str(self.lives))
         await self.spool.close()
         await self.start()
 
     async def in_trouble(self, what: Coroutine[Any, Any, None]) -> None:
-        """Do something with a disk whose next sync fails, though all is written; then it works."""
+        """Run an action while the disk fails its next sync after all writes; then repair it."""
         error = self.chance.choice([apsw.IOError, apsw.FullError])
         failures = self.disk.failures
         self.disk.syncing = error
@@ -166,7 +166,7 @@ class Weather:
         self.faults += self.disk.failures > failures
 
     async def step(self) -> None:
-        """Let one thing happen."""
+        """Run one random action."""
         acts = [self.append, self.worker.work, self.both, self.both, self.operate, self.bound]
         act = self.chance.choice(acts)
         if self.chance.random() < 0.03:
@@ -181,7 +181,7 @@ class Weather:
 async def weather(
     tmp_path: Path, disk: Disk, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Weather]:
-    """Return the weather of a seed, over a spool that keeps house all the time."""
+    """Return the random actions of a seed, on a spool with continuous housekeeping."""
     monkeypatch.setattr(writer, "TICK", 0.002)
     weather = Weather(tmp_path, disk, request.param)
     await weather.start()
@@ -192,7 +192,7 @@ async def weather(
 
 @pytest.mark.parametrize("weather", range(6), indirect=True)
 async def test_nothing_is_ever_missing(weather: Weather) -> None:
-    """After every step each delivery is in one place, however it and its report went."""
+    """After every action each delivery is counted exactly once."""
     for _ in range(STEPS):
         await weather.step()
         balance = (await weather.spool.balances())["a"]

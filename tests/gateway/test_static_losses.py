@@ -1,4 +1,4 @@
-"""What a route loses whatever the event, told before any event comes."""
+"""Losses of a route that are certain before any event arrives."""
 
 import re
 from functools import cache
@@ -38,14 +38,14 @@ to = ["crm", "same"]
 
 
 def told(folder: Path, more: str = "", text: str = CONFIG) -> list[StaticLosses]:
-    """Return what is foretold where the route says *more*."""
+    """Return the static losses of a route with *more* keys."""
     path = folder / "gateway.toml"
     path.write_text(text + more)
     return list(static_losses(load(path, PLUGINS, {}), PLUGINS))
 
 
 def test_every_field_of_an_event_is_tried() -> None:
-    """The event that is held against the tables has something in every field that there is."""
+    """The full sample event has a value in every field."""
     event = full("track", "Order Completed")
     names = {path.partition(".")[0] for path, _ in filled_fields(event)}
     missing = set(event.__struct_fields__) - names
@@ -53,7 +53,7 @@ def test_every_field_of_an_event_is_tried() -> None:
 
 
 def test_what_no_request_says_is_foretold(tmp_path: Path) -> None:
-    """Growlytics' calls have no place for an event's device; another of Segment's has."""
+    """A field that no request of the vendor has is reported as lost; a kept field is not."""
     (crm,) = told(tmp_path, 'types = ["track"]')
     assert (crm.route, crm.destination, crm.vendors) == ("r", "crm", ("segment",))
     assert "context.device" in crm.fields
@@ -61,7 +61,7 @@ def test_what_no_request_says_is_foretold(tmp_path: Path) -> None:
 
 
 def test_what_steps_take_away_is_not_lost(tmp_path: Path) -> None:
-    """A field that a step drops is not lost on the way; one that a step sets may be."""
+    """A field that a step drops is not reported, unless a later step sets it."""
     dropped = 'types = ["track"]\nsteps = [{ drop = ["context", "traits"] }%s]'
     fields = told(tmp_path, dropped % "")[0].fields
     assert not {"context", "traits"} & set(fields)
@@ -70,7 +70,7 @@ def test_what_steps_take_away_is_not_lost(tmp_path: Path) -> None:
 
 
 def test_a_destination_that_gets_nothing_is_foretold(tmp_path: Path) -> None:
-    """A route whose every event its destination has no way to say is told with the reason."""
+    """A route whose events are all declined is reported with the reason."""
     crm, *_ = told(tmp_path, 'types = ["alias"]')
     assert crm.fields == ()
     assert "cannot merge customers" in crm.nothing
@@ -78,14 +78,14 @@ def test_a_destination_that_gets_nothing_is_foretold(tmp_path: Path) -> None:
 
 @cache
 def everything() -> tuple[Config, dict[str, tuple[str, ...]]]:
-    """Return the configuration with all vendors both ways, and what each is foretold to lose."""
+    """Return a configuration with all vendors, and the static losses of each."""
     config = load(ROOT / "config/gateway.toml", PLUGINS, {})
     return config, {one.destination: one.fields for one in static_losses(config, PLUGINS)}
 
 
 @pytest.mark.parametrize("vendor", PLUGINS.vendors)
 def test_what_is_foretold_comes_true(vendor: str) -> None:
-    """Whichever sample has a field that is foretold to be lost, loses it, at every destination."""
+    """A field reported as lost is lost in every sample that has it, at every destination."""
     config, foretold = everything()
     reads = PLUGINS.inputs[vendor]()
     for to, fields in foretold.items():
@@ -111,7 +111,7 @@ def _plain(path: str) -> str:
 
 
 def test_a_plugin_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a plugin raises becomes a sentence with the route and the vendor, not a traceback."""
+    """An exception in a plugin becomes a sentence with route and vendor, without a traceback."""
 
     def fails(_: object, event: Event) -> None:
         raise ValueError(f"no codec for {event.name}")
@@ -127,7 +127,7 @@ def test_a_plugin_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_check_tells_it(tmp_path: Path) -> None:
-    """`gateway check` shows what never arrives, and who gets nothing at all."""
+    """`gateway check` lists fields that never arrive, and destinations that get no events."""
     path = tmp_path / "gateway.toml"
     alias = '\n[[routes]]\nname = "joins"\ntypes = ["alias"]\nto = ["crm"]\nadditional = true\n'
     path.write_text(f'{CONFIG}types = ["track"]{alias}')

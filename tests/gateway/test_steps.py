@@ -77,12 +77,12 @@ def digest(text: str) -> str:
 
 
 def test_every_step_is_there() -> None:
-    """Each step that can be written can be taken, as a change or as a filter."""
+    """Every configurable step is implemented as a change or as a filter."""
     assert {*CHANGES, *FILTERS} == set(STEPS.values())
 
 
 def test_rename_by_map_and_by_glob() -> None:
-    """Exact names go first, then patterns in order; stars in the new name are what stood there."""
+    """Exact names are tried first, then patterns in order; a star keeps the matched text."""
     names = {"Product *": "Item *", "Product Viewed": "Seen", "* (?)": "*", "[XY]*": "letter *"}
     for old, new in {
         "Product Viewed": "Seen", "Product Added": "Item Added", "Order (1)": "Order",
@@ -96,7 +96,7 @@ def test_rename_by_map_and_by_glob() -> None:
 
 
 def test_a_name_cannot_make_a_pattern_search_for_long() -> None:
-    """The search for a pattern never goes back, however long a name and however many stars."""
+    """Pattern matching takes linear time, for any name and any number of stars."""
     began = time.process_time()
     event = Event(type="track", name="a" * 50_000)
     assert after(event, rename={"*a*a*a*a*b": "x"})["name"] == event.name
@@ -105,7 +105,7 @@ def test_a_name_cannot_make_a_pattern_search_for_long() -> None:
 
 
 def test_set_and_default() -> None:
-    """Set writes over what is there, default does not; free names are made."""
+    """``set`` overwrites a value, ``default`` does not; both create missing fields."""
     values = {"properties.total": 7, "properties.new.deeper": "x", "context.channel": "web"}
     made = {"properties.extra.new.deeper": "x", "context.channel": "web"}
     assert changed(set=values) == {"properties.total": 7.0, **made}
@@ -114,7 +114,7 @@ def test_set_and_default() -> None:
 
 
 def test_copy_leaves_the_source_and_fits_the_target() -> None:
-    """A copy stands at both places; what is missing or does not fit goes nowhere."""
+    """``copy`` keeps the source, and skips a value that is missing or has the wrong type."""
     assert changed(copy={"traits.plan": "properties.category"}) == {"properties.category": "pro"}
     assert changed(copy={"properties.n": "properties.total"}) == {"properties.total": 5}
     assert changed(copy={"properties.flag": "properties.total"}) == {}
@@ -122,7 +122,7 @@ def test_copy_leaves_the_source_and_fits_the_target() -> None:
 
 
 def test_drop_removes_fields_and_whole_parts() -> None:
-    """A field goes, within lists and tables too, and so does a part."""
+    """``drop`` removes fields, also within lists and tables, and whole parts."""
     assert changed(drop=["properties.coupon", "properties.deep.a"]) == {
         "properties.coupon": None, "properties.extra.deep.a": None, **GONE,
     }  # fmt: skip
@@ -138,7 +138,7 @@ def test_drop_removes_fields_and_whole_parts() -> None:
 
 
 def test_keep_leaves_what_it_names_and_what_identifies() -> None:
-    """Of properties, traits, context, consent and extra only what is named stays."""
+    """``keep`` removes all unnamed properties, traits, context, consent and extra."""
     left = after(keep=["properties.total", "properties.products.*.product_id", "properties.deep.b",
                        "traits.plan", "context.extra.os", "consent.ads"])  # fmt: skip
     assert left["properties"] == {
@@ -153,7 +153,7 @@ def test_keep_leaves_what_it_names_and_what_identifies() -> None:
 
 
 def test_hash_normalises_as_ad_platforms_ask() -> None:
-    """E-mail addresses are trimmed and lower case, phone numbers E.164, by the field's name."""
+    """E-mail addresses are trimmed and lower-cased, phone numbers become E.164, by field name."""
     assert changed(hash=["traits.email", "traits.phone", "user_id", "traits.absent"]) == {
         "traits.email": digest("ada@shop.example"), "traits.phone": digest("+442079460000"),
         "user_id": digest("u1"), **GONE,
@@ -184,13 +184,13 @@ def test_hash_gives_what_the_platforms_document() -> None:
 
 
 def test_hash_with_a_key_is_an_hmac() -> None:
-    """With a key, nobody without it can try values out."""
+    """With a key, the hash is an HMAC-SHA256."""
     expected = hmac.new(b"secret", b"u1", hashlib.sha256).hexdigest()
     assert changed(hash=["user_id"], key="secret")["user_id"] == expected
 
 
 def test_hash_lets_no_kind_of_value_through() -> None:
-    """Numbers, booleans, lists and tables are hashed too, alike for alike values."""
+    """Numbers, booleans, lists and tables are hashed too; equal values have equal hashes."""
     for path, text in (
         ("properties.n", "5"), ("properties.flag", "true"), ("properties.deep", '{"a":1,"b":2}'),
         ("properties.emails", '["A@b.c","d@e.f"]'),
@@ -200,7 +200,7 @@ def test_hash_lets_no_kind_of_value_through() -> None:
 
 
 def test_mask_leaves_as_much_as_is_asked_for() -> None:
-    """Characters in the middle become stars; a text that would stay whole is hidden whole."""
+    """Middle characters become stars; a text too short to be masked is masked as a whole."""
     assert changed(mask=["user_id"])["user_id"] == "**"
     assert changed(mask="properties.category", first=1, last=2)["properties.category"] == "s**es"
     assert changed(mask="properties.category", last=9)["properties.category"] == "*****"
@@ -220,13 +220,13 @@ def test_mask_leaves_as_much_as_is_asked_for() -> None:
     ],
 )
 def test_truncate_ip_blanks_the_end(address: str, expected: str | None) -> None:
-    """The last octet of IPv4 goes, the last 80 bits of IPv6, and whatever is no address."""
+    """The last octet of IPv4 and the last 80 bits of IPv6 become zero; a non-address is removed."""
     event = Event(type="page", context=Context(ip=address))
     assert after(event, truncate_ip="context.ip").get("context", {}).get("ip") == expected
 
 
 def test_map_looks_values_up() -> None:
-    """Values become what the table says; others stay, or go if that is asked for."""
+    """Values are replaced from the table; unknown ones stay, or are dropped on request."""
     table = {"shoes": "footwear", "5": "five", "true": "yes"}
     assert changed(map="properties.category", table=table) == {"properties.category": "footwear"}
     assert changed(map="properties.coupon", table=table) == {}
@@ -247,7 +247,7 @@ def test_map_looks_values_up() -> None:
     [(-10, -7), (-6.9, -6.9), (0, 0), (0.001, 0.001), (1, 0.0034722)],
 )
 def test_timestamps_are_clamped_to_their_arrival(offset: float, expected: float) -> None:
-    """A time too far before or after the arrival becomes the nearest that is allowed."""
+    """A time too far before or after the arrival becomes the nearest allowed time."""
     event = msgspec.structs.replace(EVENT, timestamp=AT + timedelta(days=offset))
     clamped = StepChain("r", [step(timestamp="clamp", past="7d", future="5m")]).apply(event)
     assert clamped.timestamp is not None
@@ -259,7 +259,7 @@ def test_timestamps_are_clamped_to_their_arrival(offset: float, expected: float)
 
 
 def test_a_sample_takes_users_for_good() -> None:
-    """A user is in or out, whatever they do; about the share is in; seeds draw anew."""
+    """A user is always in or always out; the share is about right; a seed changes the choice."""
     tenth, other = (
         StepChain("a", [step(sample="10%")]),
         StepChain("b", [step(sample=0.1, seed="other")]),
@@ -291,14 +291,14 @@ def test_a_sample_takes_users_for_good() -> None:
 def test_consent_is_the_events_own_before_what_is_remembered(
     own: dict[str, bool], remembered: dict[str, bool], reason: str
 ) -> None:
-    """Only a category that was granted lets an event through; silence grants nothing."""
+    """Only granted consent passes; the event's own consent overrides the recorded one."""
     steps = StepChain("r", [step(consent="ads")])
     assert steps.asks_consent
     assert steps.filtered_by(Event(type="track", consent=own), remembered) == reason
 
 
 def test_all_categories_are_needed() -> None:
-    """A consent step with several categories asks for each of them."""
+    """A consent step requires every listed category."""
     steps = StepChain("r", [step(consent=["ads", "mail"])])
     assert steps.filtered_by(EVENT) == "consent: the user has not consented to mail"
     both = msgspec.structs.replace(EVENT, consent={"ads": True, "mail": True})
@@ -306,7 +306,7 @@ def test_all_categories_are_needed() -> None:
 
 
 def test_a_filter_judges_what_the_steps_before_it_left() -> None:
-    """Steps are taken in order: a consent that was dropped, or set, before counts so."""
+    """A filter sees the event as the steps before it changed it."""
     dropped = [step(drop=["consent"]), step(consent="ads")]
     assert StepChain("r", dropped).filtered_by(EVENT) == "consent: no recorded consent to ads"
     assert StepChain("r", dropped[::-1]).filtered_by(EVENT) == ""
@@ -316,7 +316,7 @@ def test_a_filter_judges_what_the_steps_before_it_left() -> None:
 
 
 def test_steps_can_be_watched_one_at_a_time() -> None:
-    """Each step is told with the event before and after, until one filters it."""
+    """Each step is reported with the event before and after it, up to a filter."""
     steps = StepChain("r", [
         step(set={"name": "A"}), step(rename={"A": "B"}), step(sample=1), step(consent="none"),
         step(drop=["traits"]),
@@ -330,7 +330,7 @@ def test_steps_can_be_watched_one_at_a_time() -> None:
 
 
 def test_a_step_that_fails_says_which() -> None:
-    """Whatever goes wrong in a step makes the event unrenderable, with the step and the route."""
+    """A step that raises makes the event unrenderable, and names the step and the route."""
     steps = StepChain("ads", [step(set={"name": "A"}), step(hash=["user_id"])])
     odd = msgspec.structs.replace(EVENT, user_id="\ud800")
     with pytest.raises(Unrenderable, match=r"step 2 \(hash\) of route 'ads' failed"):
@@ -361,7 +361,7 @@ WRITTEN = st.one_of(
 def test_steps_never_change_the_event_that_they_are_given(
     steps: list[StepConfig], event: Event
 ) -> None:
-    """Whatever the steps, the accepted event is afterwards what it was, down to its tables."""
+    """Steps never change the accepted event, nor the tables inside it."""
     before = msgspec.to_builtins(event)
     first = StepChain("r", steps).apply(event)
     assert msgspec.to_builtins(event) == before
@@ -370,7 +370,7 @@ def test_steps_never_change_the_event_that_they_are_given(
 
 @given(st.lists(PATHS, min_size=1), st.booleans())
 def test_what_is_hidden_is_nowhere(paths: list[str], keyed: bool) -> None:  # noqa: FBT001 - drawn
-    """After a hash no value of the fields stands anywhere in the event."""
+    """A value that a step hashes does not occur anywhere in the event."""
     value = "a-value-to-hide"
     holding = StepChain("fill", [step(set={path: value}) for path in paths]).apply(
         msgspec.structs.replace(EVENT, extra={"again": value})
@@ -394,7 +394,7 @@ FLAT = {"product_id": "p1", "price": 5, "productUrl": "u", "free": True}
     ids=["rename", "pattern", "set", "copy", "map"],
 )
 def test_an_event_with_another_name_is_read_again(table: dict[str, Any]) -> None:
-    """Whichever step makes it an event about a product, it has its product then."""
+    """A step that renames an event to a product event reads its product from free properties."""
     free = {**FLAT, "extra_name": "Product Viewed"}
     properties = Properties(category="shoes", currency="EUR", extra=free)
     event = Event(type="track", name="my view", properties=properties)
@@ -407,7 +407,7 @@ def test_an_event_with_another_name_is_read_again(table: dict[str, Any]) -> None
 
 
 def test_an_order_with_another_name_is_read_again() -> None:
-    """Free properties that the new name gives a meaning are read; what is known already holds."""
+    """After a rename to an order, free properties are read; existing values stay."""
     free = {"id": "o1", "total": "$7", "Products": [{"id": "1"}, None], "free": 1}
     event = Event(type="track", name="bought", properties=Properties(revenue=3, extra=free))
     made = taken({"rename": {"bought": "Order Completed"}}, event).properties
@@ -417,14 +417,14 @@ def test_an_order_with_another_name_is_read_again() -> None:
 
 
 def test_an_event_about_something_else_stays_as_it_is() -> None:
-    """A new name that says nothing of the properties changes the name alone."""
+    """A rename to a name that is not in the Spec changes only the name."""
     event = Event(type="track", name="a", properties=Properties(extra={"free": 1, "id": 2}))
     made = taken({"rename": {"a": "b"}}, event)
     assert made == msgspec.structs.replace(event, name="b")
 
 
 def test_an_old_spelling_stands_for_the_name() -> None:
-    """A rename of `Viewed Product` renames Product Viewed, as which such an event is read."""
+    """A rename of `Viewed Product` also renames Product Viewed, its current name."""
     event = Event(type="track", name="Product Viewed")
     assert taken({"rename": {"Viewed Product": "Seen"}}, event).name == "Seen"
     both = {"viewed product": "Other", "Product Viewed": "Seen"}

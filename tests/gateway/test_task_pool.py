@@ -1,4 +1,4 @@
-"""The tasks of a worker: what sets them to work, what they rest for, and how they end."""
+"""The task pool of a worker: how tasks wake, wait and stop."""
 
 import asyncio
 from collections import deque
@@ -21,7 +21,7 @@ ENTRY = Entry("r", "shop", Request(method="POST", url="/"), {"crm": (0,)})
 
 
 class Work:
-    """Jobs to be done, and lanes that do them."""
+    """Jobs, and the task pool that runs them."""
 
     def __init__(self, count: int, does: Callable[[Job], Coroutine[Any, Any, None]]) -> None:
         self.jobs: deque[Job] = deque()
@@ -30,7 +30,7 @@ class Work:
         self.lanes = TaskPool("crm", count, self._take, does)
 
     def add(self, count: int) -> None:
-        """Add so many jobs, without waking anybody."""
+        """Add so many jobs without waking a task."""
         for number in range(count):
             event = Event(type="track", name="e", id=f"e-{number}")
             self.jobs.append(Job(DeliveryRef(1, number), ENTRY, event))
@@ -42,7 +42,7 @@ class Work:
 
 
 class Crowd:
-    """Counts those who wait at the same time, and lets them go together."""
+    """Counts waiting tasks, and releases them together."""
 
     def __init__(self) -> None:
         self.here = 0
@@ -50,7 +50,7 @@ class Crowd:
         self._changed = asyncio.Event()
 
     async def join(self, _: Job) -> None:
-        """Wait with the others."""
+        """Wait until the crowd is released."""
         self.here += 1
         self._changed.set()
         try:
@@ -59,7 +59,7 @@ class Crowd:
             self.here -= 1
 
     async def reaches(self, count: int) -> None:
-        """Wait until so many wait."""
+        """Wait until so many tasks wait."""
         async with asyncio.timeout(PATIENCE):
             while self.here < count:
                 self._changed.clear()
@@ -67,14 +67,14 @@ class Crowd:
 
 
 async def rested(work: Work) -> None:
-    """Let every lane find that there is nothing to do."""
+    """Wait until every task has found no job."""
     for _ in range(5):
         await asyncio.sleep(0)
     assert work.takes
 
 
 async def test_an_exception_costs_no_lane() -> None:
-    """A lane whose job ends in an exception says so, and takes the next one."""
+    """A task logs an exception of its job, and takes the next job."""
     done = asyncio.Event()
 
     async def does(job: Job) -> None:
@@ -94,7 +94,7 @@ async def test_an_exception_costs_no_lane() -> None:
 async def test_an_exception_in_looking_for_a_job_costs_no_lane(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where the next job cannot be found that is said, and it is looked for again."""
+    """A task logs an exception of the search for a job, and searches again."""
     monkeypatch.setattr(task_pool, "PAUSE", 0.01)
     crowd = Crowd()
     work = Work(3, crowd.join)
@@ -115,7 +115,7 @@ async def test_an_exception_in_looking_for_a_job_costs_no_lane(
 
 
 async def after_a_wait(seconds: float) -> None:
-    """Let all lanes be told to wait, and then work."""
+    """Make all tasks wait for a time, then work."""
     crowd = Crowd()
     work = Work(4, crowd.join)
     waits = [seconds] * 4
@@ -139,13 +139,13 @@ async def after_a_wait(seconds: float) -> None:
 def test_a_wait_of_any_length_costs_no_lane(
     loop: Callable[[], asyncio.AbstractEventLoop], seconds: float
 ) -> None:
-    """However short the wait is that all lanes are told of, all work after it, on any loop."""
+    """After a wait of any length all tasks work again, on each event loop."""
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(after_a_wait(seconds))
 
 
 async def test_one_more_job_wakes_one_lane_and_all_wake_all() -> None:
-    """Idle lanes are set to work one by one as jobs come, or all of them at once."""
+    """``wake`` wakes one idle task, and ``wake_all`` wakes all."""
     crowd = Crowd()
     work = Work(4, crowd.join)
     work.lanes.start()
@@ -162,7 +162,7 @@ async def test_one_more_job_wakes_one_lane_and_all_wake_all() -> None:
 
 
 async def test_who_waits_for_a_time_is_not_woken_by_a_job_but_by_all() -> None:
-    """While nothing may go before a time, one more job wakes nobody; whoever wakes all does."""
+    """During ``wake_after`` a new job wakes no task, but ``wake_all`` does."""
     crowd = Crowd()
     work = Work(2, crowd.join)
     work.lanes.start()
@@ -179,7 +179,7 @@ async def test_who_waits_for_a_time_is_not_woken_by_a_job_but_by_all() -> None:
 
 
 async def test_the_sooner_of_two_times_counts() -> None:
-    """A time that is named later does not put off a sooner one, and may bring it nearer."""
+    """Of several ``wake_after`` calls the earliest time holds."""
     crowd = Crowd()
     work = Work(1, crowd.join)
     work.lanes.start()
@@ -194,7 +194,7 @@ async def test_the_sooner_of_two_times_counts() -> None:
 
 
 async def test_an_end_waits_for_what_is_being_done_and_no_longer() -> None:
-    """What is worked on is waited for as long as the grace lasts; what is not is cancelled."""
+    """``stop`` waits for running jobs up to the grace time, then cancels them."""
     crowd = Crowd()
     work = Work(2, crowd.join)
     work.add(2)

@@ -1,4 +1,4 @@
-"""The file of traces, who watches, and how both stay bounded."""
+"""The trace file and the live feed, and the limits of both."""
 
 import asyncio
 import stat
@@ -43,7 +43,7 @@ MESSAGE = RecordedMessage("POST", "/event/track?x=1", {"content-type": "applicat
 
 
 def request(number: int, at: float = NOW, **more: str) -> list[Record]:
-    """Return the records of one request with one event that was delivered, or not."""
+    """Return the records of a request with one event and its attempt."""
     name = f"r{number:06}"
     received = RequestRecord(name, at, "shop", "chrts", MESSAGE, 1, "keys[0]", 200, 0.01)
     event = EventRecord(
@@ -61,14 +61,14 @@ def request(number: int, at: float = NOW, **more: str) -> list[Record]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[TraceWriter]:
-    """Return a store that keeps an hour."""
+    """Return a store that keeps traces for an hour."""
     made = TraceWriter(tmp_path / "traces.db", 3600, 64 << 20)
     yield made
     made.close()
 
 
 def test_nobody_else_may_read_the_file(store: TraceWriter) -> None:
-    """It has mode 0600, and so has what SQLite puts beside it."""
+    """The file and SQLite's files beside it have mode 0600."""
     store.add(request(1))
     for file in store.path.parent.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
@@ -76,7 +76,7 @@ def test_nobody_else_may_read_the_file(store: TraceWriter) -> None:
 
 @pytest.mark.parametrize("identity", ["r000003", "r000003-0", "m3"])
 def test_a_trace_is_found_by_every_id(store: TraceWriter, identity: str) -> None:
-    """A request's id, an event's and a message id lead to the one trace, whole."""
+    """A trace is found by request id, event id and message id."""
     for number in range(5):
         store.add(request(number))
     reader = TraceReader(store.path)
@@ -87,7 +87,7 @@ def test_a_trace_is_found_by_every_id(store: TraceWriter, identity: str) -> None
 
 
 def test_a_user_has_many_traces(store: TraceWriter) -> None:
-    """User ids and anonymous ids lead to the newest traces first, no more than asked for."""
+    """A user id or anonymous id finds the newest traces first, up to the limit."""
     for number in range(10):
         store.add(request(number))
     reader = TraceReader(store.path)
@@ -96,7 +96,7 @@ def test_a_user_has_many_traces(store: TraceWriter) -> None:
 
 
 def test_what_an_older_gateway_wrote_is_read(store: TraceWriter) -> None:
-    """Records that lack what was added since are shown without it."""
+    """Records without fields that were added later are read."""
     records = request(1)
     store.add(records)
     connection = apsw.Connection(str(store.path))
@@ -110,7 +110,7 @@ def test_what_an_older_gateway_wrote_is_read(store: TraceWriter) -> None:
 
 
 async def test_records_of_an_older_schema_are_thrown_away(store: TraceWriter) -> None:
-    """A file whose records have other fields is refused by a reader, and emptied by the writer."""
+    """A file of an older schema is an error for readers, and the writer empties it."""
     store.add(request(1))
     store.close()
     with apsw.Connection(str(store.path)) as connection:
@@ -122,7 +122,7 @@ async def test_records_of_an_older_schema_are_thrown_away(store: TraceWriter) ->
 
 
 def test_changed_fields_are_named_once_and_so_many() -> None:
-    """Members of a list are one field; past the bound fields are counted, not named."""
+    """A list's members count as one changed field; fields beyond the limit are only counted."""
     products = tuple(Product(product_id="1", price=2.0) for _ in range(30))
     extra = {f"field-{number}": number for number in range(MOST)}
     before = Event(type="track", id="r-0", origin="chrts", properties=Properties(products=products))
@@ -142,7 +142,7 @@ def test_changed_fields_are_named_once_and_so_many() -> None:
 
 
 def test_what_is_known_already_is_not_kept_twice(store: TraceWriter) -> None:
-    """A request that is made up for a failed try gives way to the one that is there."""
+    """A request and event that are stored already are not stored again."""
     first = request(1)
     numbers = store.add(first)
     assert sorted(numbers) == [0, 1, 2]
@@ -155,7 +155,7 @@ def test_what_is_known_already_is_not_kept_twice(store: TraceWriter) -> None:
 
 
 def test_what_is_too_old_goes(store: TraceWriter) -> None:
-    """Records older than they are kept for are thrown away as new ones come."""
+    """Records older than the retention are deleted when new ones arrive."""
     store.add(request(1, NOW - 7200))
     store.add(request(2))
     reader = TraceReader(store.path)
@@ -164,7 +164,7 @@ def test_what_is_too_old_goes(store: TraceWriter) -> None:
 
 
 def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
-    """However much is traced, the oldest go and the file does not grow past its bound for long."""
+    """The oldest records are deleted, so the file does not stay above its limit."""
     bound = 2 << 20
     store = TraceWriter(tmp_path / "traces.db", 3600, bound)
     body = "x" * 2000
@@ -187,7 +187,7 @@ def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
 def test_a_file_that_is_lost_while_it_is_written_is_begun_anew(
     store: TraceWriter, content: bytes | None
 ) -> None:
-    """What is traced after somebody took the file away, or damaged it, is kept in a fresh one."""
+    """If the file is deleted or corrupted while in use, a new one is created."""
     store.add(request(1))
     before = TraceReader(store.path)
     if content == b"":
@@ -209,7 +209,7 @@ def test_a_file_that_is_lost_while_it_is_written_is_begun_anew(
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b""])
 def test_a_file_that_is_no_file_of_traces_is_begun_anew(tmp_path: Path, content: bytes) -> None:
-    """A damaged file costs its traces and nothing else."""
+    """A corrupt file is replaced at start."""
     (tmp_path / "traces.db").write_bytes(content)
     store = TraceWriter(tmp_path / "traces.db", 3600, 64 << 20)
     store.add(request(1))
@@ -218,7 +218,7 @@ def test_a_file_that_is_no_file_of_traces_is_begun_anew(tmp_path: Path, content:
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """The error says where and what to do."""
+    """A folder that cannot be written is an error with path and correction."""
     (tmp_path / "file").touch()
     with pytest.raises(TraceError, match=r"file/traces\.db: (file exists|not a dir).*make it wri"):
         TraceWriter(tmp_path / "file" / "traces.db", 1, 1 << 20)
@@ -228,7 +228,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 async def test_a_file_that_is_only_just_being_made_holds_nothing(
     tmp_path: Path, *, there: bool
 ) -> None:
-    """Before the first trace is written a running gateway shows none, and a reader is told why."""
+    """Before the first trace, a gateway shows none, and the reader's error says why."""
     path = tmp_path / "traces.db"
     if there:
         path.touch()
@@ -253,7 +253,7 @@ async def test_a_file_that_is_only_just_being_made_holds_nothing(
 async def test_lines_are_found_as_they_are_handed_out(
     store: TraceWriter, which: TraceFilter, kinds: list[str]
 ) -> None:
-    """The file and those who watch agree on which lines are meant, the newest first."""
+    """A filter selects the same lines from the file and from the live feed, newest first."""
     refused = RequestRecord(
         "r7", NOW, "other", "chrts", MESSAGE, 0, fault="type", reason="no text", status=400
     )
@@ -269,7 +269,7 @@ async def test_lines_are_found_as_they_are_handed_out(
 
 
 async def test_lines_are_found_page_by_page(store: TraceWriter) -> None:
-    """A line's number leads on to the older ones, until there are none."""
+    """A line's number leads to the next page of older lines."""
     for number in range(STEP // 50):
         store.add(request(number))
     traces, seen, before = StoredTraces(store.path), list[TraceLine](), None
@@ -281,7 +281,7 @@ async def test_lines_are_found_page_by_page(store: TraceWriter) -> None:
 
 
 async def test_a_slow_reader_is_dropped_and_another_is_not() -> None:
-    """Whoever lets too much pile up gets what there was room for, and then the end."""
+    """A slow subscriber gets the lines in its buffer, then the end; others are unaffected."""
     hub = LiveFeed()
     line = TraceLine(0, "event", NOW, "r1", "shop", "accepted")
     with (
@@ -300,14 +300,14 @@ async def test_a_slow_reader_is_dropped_and_another_is_not() -> None:
 
 @pytest.mark.parametrize(("name", "wanted"), [("page", True), ("Viewed", True), ("track", False)])
 def test_an_event_without_a_name_goes_by_its_type(name: str, *, wanted: bool) -> None:
-    """Whoever watches for a name sees what its lines are named, sampled or not."""
+    """A filter by name matches the type of an event without a name."""
     page = Event(type="page", id="r-0", origin="chrts")
     viewed = Event(type="track", name="Viewed", id="r-1", origin="chrts")
     assert TraceFilter(name=name).concerns("shop", "", (page, viewed), failed=False) is wanted
 
 
 async def test_those_who_leave_are_forgotten() -> None:
-    """Leaving ends a subscription, so that nothing is made for nobody."""
+    """A subscription ends with its ``with`` block."""
     hub = LiveFeed()
     with hub.subscribe():
         assert hub.lines
@@ -315,7 +315,7 @@ async def test_those_who_leave_are_forgotten() -> None:
 
 
 def test_a_second_has_room_for_so_many() -> None:
-    """The first ones of a second are taken, then none until the next; zero takes none ever."""
+    """The sampler takes the first items of each second; a rate of zero takes none."""
     now = 100.0
     sampler = RateSampler(3, lambda: now)
     assert [sampler.take() for _ in range(5)] == [True, True, True, False, False]
@@ -327,7 +327,7 @@ def test_a_second_has_room_for_so_many() -> None:
 
 
 def test_what_is_taken_together_counts_as_so_many() -> None:
-    """More items than a second has room for leave less room in the next ones, for a while."""
+    """Items taken beyond the rate reduce the room of the next seconds."""
     seconds = count(100.0, 1.1)
     now = next(seconds)
     sampler = RateSampler(3, lambda: now)
@@ -347,7 +347,7 @@ def test_what_is_taken_together_counts_as_so_many() -> None:
 
 
 def test_a_clock_that_is_ahead_purges_no_traces(tmp_path: Path) -> None:
-    """How long traces are kept goes by the clock that is given, which is not the machine's."""
+    """Retention uses the given clock, not the system clock."""
     store = TraceWriter(tmp_path / "traces.db", 3600, 64 << 20, lambda: 1_000.0)
     store.add(request(1, 900.0))
     store.add(request(2, 1_000.0))

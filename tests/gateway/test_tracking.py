@@ -1,4 +1,4 @@
-"""Tracking plans: which schema judges an event, what is wrong with it, what is left out."""
+"""Tracking plans: which schema applies to an event, its violations, and dropped fields."""
 
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,12 @@ def of_properties(**properties: Any) -> dict[str, Any]:
 
 
 def neutral(_event: Event, _index: int, path: tuple[str | int, ...]) -> str:
-    """Spell a path as the event does."""
+    """Write a path in the event's own names."""
     return ".".join(map(str, path))
 
 
 def test_a_schema_sees_the_names_that_conditions_see() -> None:
-    """Free names stand beside those of the vocabulary; nothing is there that nobody said."""
+    """A schema sees free names beside typed ones, and no unset field."""
     assert as_schema_input(ORDER) == {
         "type": "track",
         "name": "Order Completed",
@@ -76,7 +76,7 @@ def test_a_schema_sees_the_names_that_conditions_see() -> None:
     ],
 )
 def test_an_exact_name_goes_before_patterns(event: Event, judge: str) -> None:
-    """The schema of an event's own name judges it, else the first pattern; types are names too."""
+    """An event's exact name selects its schema, else the first pattern; types count as names."""
     found = plan({"*": True, "Product *": True, "Product Viewed": True, "page": True})
     ordered = plan({"Product *": True, "Product Viewed": True, "page": True, "*": True})
     planned = ordered.schema(event)
@@ -122,7 +122,7 @@ def test_an_exact_name_goes_before_patterns(event: Event, judge: str) -> None:
     ],
 )  # fmt: skip
 def test_a_refusal_says_what_is_wrong(schema: Any, path: str, what: str, fault: Fault) -> None:
-    """What is refused says where and why, without the value, and of what kind the fault is."""
+    """A rejection has the path, the reason without the value, and the kind of fault."""
     tally = ViolationCounter()
     with pytest.raises(Rejected) as caught:
         plan({"Order *": schema}, "refuse").apply([ORDER], neutral, "r", tally)
@@ -131,7 +131,7 @@ def test_a_refusal_says_what_is_wrong(schema: Any, path: str, what: str, fault: 
 
 
 def test_what_is_allowed_is_counted_and_goes_on() -> None:
-    """With ``allow`` events go on as they are, and each violation counts by what it is."""
+    """With ``allow`` events pass unchanged, and each violation is counted."""
     tally = ViolationCounter()
     keeps = plan({"*": of_properties(products={"items": {"required": ["price", "sku"]}})})
     kept = keeps.apply([ORDER], neutral, "r", tally)
@@ -144,7 +144,7 @@ def test_what_is_allowed_is_counted_and_goes_on() -> None:
 
 
 def test_wrong_fields_are_left_out() -> None:
-    """With ``drop-field`` an event loses what is wrong, wherever it stands, and nothing else."""
+    """With ``drop-field`` exactly the invalid fields are removed, at any depth."""
     schema = of_properties(
         total={"type": "string"},
         plan={"const": "free"},
@@ -166,7 +166,7 @@ def test_wrong_fields_are_left_out() -> None:
 
 
 def test_members_go_without_moving_what_else_is_wrong() -> None:
-    """Members that are wrong as a whole, and fields of others, are left out together."""
+    """Invalid list members and invalid fields of other members are removed together."""
     items = {"properties": {"price": {"minimum": 0}}, "not": {"required": ["colour"]}}
     schema = of_properties(products={"items": items, "maxItems": 2})
     kept = plan({"*": schema}, "drop-field").apply([ORDER], neutral, "r", ViolationCounter())
@@ -180,7 +180,7 @@ def test_members_go_without_moving_what_else_is_wrong() -> None:
 
 
 def test_it_is_told_which_fields_were_left_out() -> None:
-    """Each violation says whether its field goes, also with what holds it; further drops follow."""
+    """Each violation says whether its field was dropped, alone or with its parent."""
     items = {"properties": {"price": {"minimum": 0}}, "required": ["sku"]}
     schema = of_properties(products={"items": items, "maxItems": 2}, plan=False)
     found = plan({"*": schema}, "drop-field").judge(ORDER)
@@ -200,7 +200,7 @@ def test_it_is_told_which_fields_were_left_out() -> None:
 
 
 def test_what_cannot_be_mended_goes_on() -> None:
-    """What leaving out does not mend, a missing field or the name itself, is only counted."""
+    """A violation that dropping cannot correct is only counted."""
     tally = ViolationCounter()
     schema = {"required": ["message_id"], "properties": {"name": {"const": "x"}}}
     kept = plan({"*": schema}, "drop-field").apply([ORDER], neutral, "r", tally)
@@ -209,7 +209,7 @@ def test_what_cannot_be_mended_goes_on() -> None:
 
 
 def test_a_free_name_that_a_typed_one_hides_goes_too() -> None:
-    """A value under a name of the vocabulary is left out also where it stands among free ones."""
+    """An invalid value is also dropped if it is among the free fields."""
     event = Event(type="track", name="x", properties=Properties(extra={"total": "much"}))
     schema = of_properties(total={"type": "number"})
     kept = plan({"*": schema}, "drop-field").apply([event], neutral, "r", ViolationCounter())
@@ -217,7 +217,7 @@ def test_a_free_name_that_a_typed_one_hides_goes_too() -> None:
 
 
 def test_one_kind_of_violation_is_logged_once_a_minute() -> None:
-    """Senders who are always wrong fill a counter, not the log; they cannot fill memory either."""
+    """The number of counted kinds of violation is bounded."""
     now = 0.0
     tally = ViolationCounter(lambda: now)
     for number in range(3000):
@@ -242,14 +242,14 @@ def test_one_kind_of_violation_is_logged_once_a_minute() -> None:
     ],
 )
 def test_what_is_no_schema_is_said_to_be_none(schema: Any, what: str) -> None:
-    """A schema that cannot be used says where it is wrong; nothing is fetched from the network."""
+    """An invalid schema is an error with its place, and no reference is read from the network."""
     with pytest.raises(SchemaError) as caught:
         Schema(schema, HERE)
     assert what in str(caught.value)
 
 
 def test_schemas_share_files(tmp_path: Path) -> None:
-    """A reference leads to a file beside the schema, and that file is known to be read."""
+    """A reference reads a file beside the schema, and the file is listed as read."""
     (tmp_path / "product.json").write_text('{"required": ["price"]}')
     schema = Schema(of_properties(products={"items": {"$ref": "product.json"}}), tmp_path / "x")
     assert [found.place for found in schema.violations(as_schema_input(ORDER))] == [

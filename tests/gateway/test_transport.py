@@ -1,4 +1,4 @@
-"""Requests over real sockets, and every way in which no answer comes."""
+"""Requests over real sockets, and each kind of failure."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,7 +16,7 @@ Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Non
 
 @asynccontextmanager
 async def server(answer: Answering) -> AsyncIterator[str]:
-    """Serve *answer* on a free loopback port; yield its address. What is under way ends with it."""
+    """Serve *answer* on a free loopback port, yield its URL, and end open requests."""
     serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -40,7 +40,7 @@ async def server(answer: Answering) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def transport() -> AsyncIterator[HttpTransport]:
-    """Return a transport of half a second's patience."""
+    """Return a transport with a timeout of half a second."""
     made = HttpTransport(timeout=0.5, connections=2)
     yield made
     await made.close()
@@ -52,7 +52,7 @@ def to(url: str) -> Request:
 
 
 async def test_an_answer_comes_back(transport: HttpTransport) -> None:
-    """The request goes out as it is, and status, the headers that matter and body come back."""
+    """A request is sent unchanged; status, relevant headers and body are returned."""
     seen = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,14 +77,14 @@ async def test_an_answer_comes_back(transport: HttpTransport) -> None:
 async def test_nobody_there_is_a_connect_failure(
     transport: HttpTransport, unused_tcp_port: int
 ) -> None:
-    """A closed port is told apart from a slow vendor."""
+    """A closed port is reported as a connect failure, not as a timeout."""
     with pytest.raises(TransportError) as caught:
         await transport.send(to(f"http://127.0.0.1:{unused_tcp_port}"))
     assert caught.value.cause == "connect"
 
 
 async def test_silence_is_a_timeout(transport: HttpTransport) -> None:
-    """An answer that does not begin in time ends the attempt, and the transport goes on."""
+    """A response that is not complete in time is a timeout, and the transport stays usable."""
     parts = [b"", b"HTTP/1.1 200 OK"]
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -107,7 +107,7 @@ async def test_silence_is_a_timeout(transport: HttpTransport) -> None:
      (b"", "reset"), (b"HTTP/1.1 2", "reset"), (b"nonsense\r\n\r\n", "protocol")],
 )  # fmt: skip
 async def test_a_broken_answer_is_none(transport: HttpTransport, said: bytes, cause: str) -> None:
-    """A connection that closes early, or says what is no HTTP, is a failure with its cause."""
+    """A connection that closes early, or sends no HTTP, is a failure with its cause."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -121,7 +121,7 @@ async def test_a_broken_answer_is_none(transport: HttpTransport, said: bytes, ca
 
 
 async def test_an_endless_answer_is_cut(transport: HttpTransport) -> None:
-    """A vendor's answer to an event is short; what is longer is not read into memory."""
+    """A response body is read only up to a limit."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -135,7 +135,7 @@ async def test_an_endless_answer_is_cut(transport: HttpTransport) -> None:
 
 
 async def test_redirects_are_not_followed(transport: HttpTransport) -> None:
-    """An event goes where the configuration says, and nowhere else."""
+    """A redirect is not followed."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -152,7 +152,7 @@ async def test_redirects_are_not_followed(transport: HttpTransport) -> None:
 
 
 async def test_a_cancelled_task_stays_cancelled(transport: HttpTransport) -> None:
-    """Shutting down is not mistaken for a timeout."""
+    """A cancellation is not reported as a timeout."""
     waiting = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -169,7 +169,7 @@ async def test_a_cancelled_task_stays_cancelled(transport: HttpTransport) -> Non
 
 
 async def test_silence_after_an_idle_while_is_a_timeout_too(transport: HttpTransport) -> None:
-    """What watches over attempts, and rests while there are none, watches over the next one."""
+    """The timeout works after the transport was idle."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

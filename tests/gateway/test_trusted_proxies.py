@@ -1,4 +1,4 @@
-"""Who called, behind proxies, and what a caller can make us believe."""
+"""The client's address behind proxies, and forged headers."""
 
 import pytest
 from multidict import CIMultiDict
@@ -15,22 +15,22 @@ def caller(
     header: ProxyHeader = "x-forwarded-for",
     trusted: bool = True,
 ) -> RemoteAddress:
-    """Return who called, with *lines* of headers."""
+    """Return the client for *lines* of headers."""
     return TrustedProxies(TRUSTED if trusted else (), header).caller(peer, CIMultiDict(lines))
 
 
 def told(*values: str, peer: str = "10.0.0.1") -> str:
-    """Return the address behind a trusted proxy that passed on *values*, one header each."""
+    """Return the address behind a trusted proxy that sends *values*, one header each."""
     return caller(peer, *(("X-Forwarded-For", value) for value in values)).ip
 
 
 def element(*values: str) -> RemoteAddress:
-    """Return who called, by RFC 7239."""
+    """Return the client from a ``Forwarded`` header (RFC 7239)."""
     return caller("10.0.0.1", *(("Forwarded", value) for value in values), header="forwarded")
 
 
 def test_without_trusted_proxies_the_peer_called() -> None:
-    """Nobody is believed who is not named: the address is the connection's own."""
+    """Without a trusted proxy the client's address is the connection's."""
     said = ("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-Proto", "https")
     assert caller("198.51.100.1", *said, trusted=False) == ("198.51.100.1", False)
     assert caller("198.51.100.1", *said) == ("198.51.100.1", False)
@@ -55,18 +55,18 @@ def test_without_trusted_proxies_the_peer_called() -> None:
     ],
 )
 def test_a_trusted_proxy_is_believed(value: str, ip: str) -> None:
-    """The address is the last one that is no trusted proxy's, IPv4 or IPv6, without a port."""
+    """The client's address is the last one that is no trusted proxy's, without a port."""
     assert told(value) == ip
 
 
 @pytest.mark.parametrize("peer", ["::ffff:10.0.0.1", "::1", "fd00::7"])
 def test_a_trusted_peer_is_known_in_every_spelling(peer: str) -> None:
-    """An IPv4 peer on a socket for both families is the IPv4 one."""
+    """An IPv4-mapped IPv6 peer counts as the IPv4 address."""
     assert told("203.0.113.7", peer=peer) == "203.0.113.7"
 
 
 def test_what_the_caller_says_of_itself_is_not_believed() -> None:
-    """What stands left of the first address that is not trusted is the caller's own invention."""
+    """Addresses left of the first untrusted one are ignored, since the client may forge them."""
     assert told("10.0.0.5, 1.1.1.1, 203.0.113.7") == "203.0.113.7"
     assert told("1.1.1.1", "10.0.0.5, 203.0.113.7, 10.0.0.2") == "203.0.113.7"
     assert told("x" * 4000 + ", 203.0.113.7") == "203.0.113.7"
@@ -74,20 +74,20 @@ def test_what_the_caller_says_of_itself_is_not_believed() -> None:
 
 @pytest.mark.parametrize("garbage", ["unknown", "_hidden", "300.1.1.1", "1.2.3", "shop.example"])
 def test_garbage_tells_nothing(garbage: str) -> None:
-    """Where a trusted proxy passes on what is no address, none is better than a wrong one."""
+    """If a trusted proxy sends no valid address, the client's address is unknown."""
     assert told(garbage) == ""
     assert told(f"203.0.113.7, {garbage}, 10.0.0.3") == ""
 
 
 def test_callers_within_the_trusted_networks_are_callers() -> None:
-    """Where everybody is trusted the first one called; a proxy that says nothing called itself."""
+    """If all addresses are trusted, the first is the client; without any, the peer is."""
     assert told("10.3.3.3, 10.2.2.2") == "10.3.3.3"
     assert told() == "10.0.0.1"
     assert told("") == "10.0.0.1"
 
 
 def test_a_peer_without_an_address_is_nobody() -> None:
-    """A connection over a Unix socket has no address, and nobody to trust."""
+    """A Unix socket peer has no address, and its headers are not trusted."""
     assert caller("", ("X-Forwarded-For", "203.0.113.7")) == ("", False)
 
 
@@ -95,7 +95,7 @@ def test_a_peer_without_an_address_is_nobody() -> None:
     ("proto", "secure"), [("https", True), ("HTTPS, http", True), ("http", False)]
 )
 def test_a_proxy_tells_of_tls(proto: str, *, secure: bool) -> None:
-    """Whether the caller came over TLS is what the outermost proxy says."""
+    """The outermost proxy's header decides whether the client used TLS."""
     lines = ("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-Proto", proto)
     assert caller("10.0.0.1", *lines) == ("203.0.113.7", secure)
 
@@ -114,19 +114,19 @@ def test_a_proxy_tells_of_tls(proto: str, *, secure: bool) -> None:
     ],
 )
 def test_rfc_7239(value: str, ip: str, *, secure: bool) -> None:
-    """``Forwarded`` is read as RFC 7239 has it, where the configuration names that header."""
+    """If configured, ``Forwarded`` is read as RFC 7239 defines it."""
     assert element(value) == (ip, secure)
 
 
 @pytest.mark.parametrize("forged", ['for=6.6.6.6;x="', 'for="6.6.6.6', 'for=6.6.6.6;x="\\'])
 def test_an_open_quote_hides_no_proxy(forged: str) -> None:
-    """A caller that leaves a quote open cannot swallow what the proxy adds behind it."""
+    """An unclosed quote from the client does not hide the proxy's element after it."""
     assert element(f'{forged}, for="[2001:db8::7]"').ip == "2001:db8::7"
     assert element(forged, "for=203.0.113.7").ip == "203.0.113.7"
 
 
 def test_only_the_named_header_counts() -> None:
-    """A proxy that sets one header passes the other on as the caller wrote it."""
+    """Only the configured header is read, since proxies forward others unchanged."""
     lines = ("X-Forwarded-For", "203.0.113.7"), ("Forwarded", "for=6.6.6.6")
     assert caller("10.0.0.1", *lines).ip == "203.0.113.7"
     assert caller("10.0.0.1", *lines, header="forwarded").ip == "6.6.6.6"
@@ -136,5 +136,5 @@ def test_only_the_named_header_counts() -> None:
     "text", ["", " ", "[", "[]", ":", "::1::", "[::1", "1.2.3.4:port", "1.2.3.4:"]
 )
 def test_no_address(text: str) -> None:
-    """What is no address is None, never an error."""
+    """An invalid address is read as None, without an error."""
     assert parse_ip(text) is None

@@ -1,4 +1,4 @@
-"""What is unread: whose turn it is, and that nothing is lost or overtakes its user's."""
+"""The index of unread deliveries: fair turns, order per user, and no losses."""
 
 from collections import Counter, deque
 from time import process_time
@@ -25,7 +25,7 @@ def turn(index: UnreadIndex, most: int = 10, room: int = FREE) -> list[Unread]:
 
 
 def test_a_source_alone_is_read_in_the_order_of_the_log() -> None:
-    """Without anybody who has many, deliveries come as they were accepted."""
+    """Without large backlogs, deliveries are taken in the order of the log."""
     index = UnreadIndex()
     made = fill(index, [(n, "a") for n in range(1, 101)])
     assert index.first() == 1
@@ -34,7 +34,7 @@ def test_a_source_alone_is_read_in_the_order_of_the_log() -> None:
 
 
 def test_a_backlog_of_one_user_does_not_stand_before_others() -> None:
-    """An event that comes after 100,000 of one user is among the first to be read."""
+    """An event after 100,000 events of one other user is taken in the first turns."""
     index = UnreadIndex()
     fill(index, [(7, "a")] * 100_000 + [(8, "a")])
     first = turn(index, most=2 * SHARE + 2, room=SHARE)
@@ -43,14 +43,14 @@ def test_a_backlog_of_one_user_does_not_stand_before_others() -> None:
 
 
 def test_a_backlog_of_one_source_does_not_stand_before_others() -> None:
-    """An event of another source that comes after 100,000 is read in the first turn."""
+    """An event after 100,000 events of another source is taken in the first turn."""
     index = UnreadIndex()
     fill(index, [(n + 10, "a") for n in range(100_000)] + [(1, "b")])
     assert "b" in [one.source for one in turn(index)]
 
 
 def test_a_user_with_no_room_is_passed_over_and_goes_on_when_there_is() -> None:
-    """Who has as many jobs as they may is left unread until they have fewer."""
+    """A user with too many jobs is skipped until some of them finish."""
     index = UnreadIndex()
     fill(index, [(1, "a"), (1, "a"), (2, "a")])
     rooms = Counter({1: 0, 2: 5})
@@ -62,7 +62,7 @@ def test_a_user_with_no_room_is_passed_over_and_goes_on_when_there_is() -> None:
 
 
 def test_a_users_events_keep_their_order_over_sources() -> None:
-    """A later event of a user in another source waits for the earlier ones in the first."""
+    """A user's events keep their order across sources."""
     index = UnreadIndex()
     fill(index, [(n + 10, "a") for n in range(50)] + [(1, "a"), (1, "b"), (2, "b")])
     first = turn(index, most=10)
@@ -72,7 +72,7 @@ def test_a_users_events_keep_their_order_over_sources() -> None:
 
 
 def test_what_holds_the_cursor_back_is_taken_where_it_is_one_users_backlog() -> None:
-    """The oldest are taken if they are of a user who has many, and none otherwise."""
+    """``take_lowest`` takes the oldest deliveries only from a user with a large backlog."""
     index = UnreadIndex()
     made = fill(index, [(7, "a")] * (SHARE + 10))
     assert index.take_lowest(5) == []
@@ -82,7 +82,7 @@ def test_what_holds_the_cursor_back_is_taken_where_it_is_one_users_backlog() -> 
 
 
 def test_what_the_spool_gave_up_is_dropped() -> None:
-    """Evicted deliveries are gone from every flow."""
+    """Evicted deliveries are removed from all queues of the index."""
     index = UnreadIndex()
     fill(index, [(1, "a")] * 50 + [(n, "b") for n in range(2, 52)])
     index.evict(75)
@@ -91,7 +91,7 @@ def test_what_the_spool_gave_up_is_dropped() -> None:
 
 
 def test_a_whole_request_is_taken_at_once_where_it_may_go_on_as_it_came() -> None:
-    """Deliveries of one request and user belong together, whatever the share of a user."""
+    """Deliveries of a request that may be forwarded are taken together, beyond the share."""
     index = UnreadIndex()
     for number in range(100):
         index.add(Unread(1, number, 5, "a"), whole=True)
@@ -100,7 +100,7 @@ def test_a_whole_request_is_taken_at_once_where_it_may_go_on_as_it_came() -> Non
 
 
 class Reading:
-    """An index, what was added to it, and what was taken out, by users who have few jobs."""
+    """An index, the deliveries added to it, and those taken, with limits per user."""
 
     def __init__(self) -> None:
         self.index = UnreadIndex()
@@ -110,7 +110,7 @@ class Reading:
         self._jobs: Counter[int] = Counter()
 
     def add(self, user: int, source: str, events: int = 1) -> None:
-        """Accept one more request, of some events of the user."""
+        """Add a request with some events of the user."""
         seq = self.added[-1].seq + 1 if self.added else 1
         for number in range(events):
             self.added.append(Unread(seq, number, user, source))
@@ -124,12 +124,12 @@ class Reading:
                 self.taken.append(one)
 
     def free(self, user: int) -> None:
-        """Let all jobs of a user end."""
+        """Finish all jobs of a user."""
         self._jobs[user] = 0
         self.index.freed(user)
 
     def evict(self) -> None:
-        """Give up the older half, once."""
+        """Evict the older half, once."""
         if self.added and not self.evicted:
             self.evicted = self.added[len(self.added) // 2].seq
             while self.index.evict(self.evicted):
@@ -146,7 +146,7 @@ class Reading:
 def test_nothing_is_lost_and_no_user_is_overtaken(
     requests: list[tuple[int, str, int]], acts: list[str]
 ) -> None:
-    """Whatever room users have and whenever it changes, all comes once, each user's in order."""
+    """Every delivery is taken once and in its user's order, under any limits."""
     reading, coming = Reading(), deque(requests)
     for act in acts:
         what, _, user = act.partition(" ")
@@ -172,7 +172,7 @@ def test_nothing_is_lost_and_no_user_is_overtaken(
 
 
 def test_what_comes_again_keeps_its_users_order() -> None:
-    """Deliveries that could not be read are taken again before their users' later ones."""
+    """Deliveries that are added again come before their users' later ones."""
     index = UnreadIndex()
     made = fill(index, [(n % 7, "a") for n in range(70)])
     taken = turn(index)
@@ -188,7 +188,7 @@ def test_what_comes_again_keeps_its_users_order() -> None:
 
 
 def test_nobody_searches_a_backlog() -> None:
-    """Whether a user's deliveries are among 100,000 others' is told without looking at all."""
+    """Finding a user's deliveries among 100,000 takes constant time."""
     index = UnreadIndex()
     fill(index, [(n * 2_654_435_761 % 2**32, "a") for n in range(1, 100_001)])
     began = process_time()
@@ -198,7 +198,7 @@ def test_nobody_searches_a_backlog() -> None:
 
 
 def test_much_is_given_up_in_steps() -> None:
-    """However many users' deliveries the spool gives up, others have their turn in between."""
+    """A large eviction runs in short steps."""
     index = UnreadIndex()
     fill(index, [(n % 2000 + 1, "a") for n in range(2000 * (SHARE + 2))])
     steps, longest, more = 0, 0.0, True
@@ -213,7 +213,7 @@ def test_much_is_given_up_in_steps() -> None:
 
 
 def test_a_source_whose_users_wait_elsewhere_does_not_hold_the_loop() -> None:
-    """A turn that finds nothing that may go ends all the same, says so, and goes on later."""
+    """A turn that finds nothing stops after a bounded search, and continues later."""
     index = UnreadIndex()
     users = range(1, 4 * LOOKED)
     fill(index, [(user, source) for source in "ab" for user in users])
@@ -227,7 +227,7 @@ def test_a_source_whose_users_wait_elsewhere_does_not_hold_the_loop() -> None:
 
 
 def test_a_request_of_many_events_of_one_user_keeps_their_order() -> None:
-    """Events of one user and one request come in order, however few may go at a time."""
+    """Events of one user in one request keep their order under a small limit."""
     index = UnreadIndex()
     made = [Unread(1, number, 7, "a") for number in range(4 * SHARE)]
     for one in made:
@@ -240,7 +240,7 @@ def test_a_request_of_many_events_of_one_user_keeps_their_order() -> None:
 
 
 def test_other_sources_backlogs_are_searched_for_older_deliveries_only() -> None:
-    """With long backlogs of two sources, a turn does not look through all of the other's."""
+    """With long backlogs of two sources, a turn does not search all of the other one."""
     index = UnreadIndex()
     users = [n * 2_654_435_761 % 2**32 for n in range(1, 400_001)]
     fill(index, [(user, "ab"[n % 2]) for n, user in enumerate(users)])

@@ -1,6 +1,6 @@
-"""Answers as vendors, their proxies and the network really give them, byte by byte.
+"""Odd responses of real vendors, proxies and networks, byte by byte.
 
-The status line decides. Only where none comes is there no answer.
+The status line decides the verdict. Without a status line there is no response.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ pytestmark = pytest.mark.both_loops
 
 
 async def asked(said: Said, times: int = 1, tls: Tls = None) -> list[Response]:
-    """Return the answers to as many requests, one after the other."""
+    """Return the responses to as many requests, one after the other."""
     served, trusted = tls or (None, None)
     transport = HttpTransport(timeout=0.5, connections=1, tls=trusted)
     try:
@@ -62,13 +62,13 @@ async def asked(said: Said, times: int = 1, tls: Tls = None) -> list[Response]:
 
 
 def cases(*tables: dict[str, Said]) -> list[object]:
-    """Return the answers of *tables* with their names."""
+    """Return the responses of *tables* with their names."""
     return [pytest.param(said, id=name) for table in tables for name, said in table.items()]
 
 
 @pytest.mark.parametrize("said", cases(WELL))
 async def test_what_can_be_read_is_read(said: Said, tls: Tls) -> None:
-    """An answer comes back with nothing to say about it, as often as it is asked for."""
+    """A readable response has no reading error, also on a reused connection."""
     for response in await asked(said, 2, tls):
         assert 200 <= response.status < 300
         assert response.unread == ""
@@ -78,14 +78,14 @@ async def test_what_can_be_read_is_read(said: Said, tls: Tls) -> None:
                                   "an oversized header", "many headers",
                                   "byte by byte"])  # fmt: skip
 async def test_a_verdict_has_the_whole_body(name: str, tls: Tls) -> None:
-    """A body is unpacked and put together, whatever surrounds it."""
+    """A compressed or chunked body is decoded completely."""
     (response,) = await asked(WELL[name], 1, tls)
     assert (response.body, response.truncated) == (OK, False)
 
 
 @pytest.mark.parametrize("said", cases(CUT))
 async def test_the_status_line_decides_where_no_more_can_be_read(said: Said, tls: Tls) -> None:
-    """An unreadable answer has its status, says why it ends there, and the next request works."""
+    """A broken response keeps its status, gives the reason, and does not break the next one."""
     for response in await asked(said, 2, tls):
         assert response.status == 200
         assert response.unread
@@ -94,7 +94,7 @@ async def test_the_status_line_decides_where_no_more_can_be_read(said: Said, tls
 
 @pytest.mark.parametrize("said", cases(WELL, CUT, EITHER))
 async def test_a_2xx_is_delivered(said: Said) -> None:
-    """No vendor's verdict needs the body of a 2xx so much that an event would be sent again."""
+    """A 2xx response counts as delivered for every vendor, even with a broken body."""
     (response,) = await asked(said)
     for output in OUTPUTS:
         assert output.verdict(response) == Delivered(), output.name
@@ -105,7 +105,7 @@ async def test_a_2xx_is_delivered(said: Said) -> None:
 @pytest.mark.parametrize("ending", [b"x bad : 1\r\n", b"content-length: 400\r\n",
                                     b"content-length: x\r\n"])  # fmt: skip
 async def test_any_other_status_decides_as_well(status: bytes, kind: type, ending: bytes) -> None:
-    """A refusal that is cut off is a refusal, and trouble is trouble."""
+    """A response with another status gets its usual verdict, even if it is cut off."""
     (response,) = await asked(once(unsized(b"{", ending, status), closes=True))
     assert response.unread
     for output in OUTPUTS:
@@ -114,7 +114,7 @@ async def test_any_other_status_decides_as_well(status: bytes, kind: type, endin
 
 @pytest.mark.parametrize(("said", "cause"), NONE.values(), ids=NONE)
 async def test_without_a_status_line_there_is_no_answer(said: Said, cause: str, tls: Tls) -> None:
-    """What was not answered is sent again."""
+    """A response without a status line is a transport error with its cause."""
     with pytest.raises(TransportError) as caught:
         await asked(said, 1, tls)
     assert caught.value.cause == cause
@@ -123,7 +123,7 @@ async def test_without_a_status_line_there_is_no_answer(said: Said, cause: str, 
 async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A connection on which an answer came too many is not used again."""
+    """A connection that received an extra response is not reused."""
     transport = HttpTransport(timeout=10.0, connections=1)
     idle, stray = asyncio.Event(), asyncio.Event()
     receive = Connection.data_received

@@ -1,4 +1,4 @@
-"""The rows of docs/verdicts.md, one by one."""
+"""Each row of docs/verdicts.md."""
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -16,14 +16,14 @@ BY_NAME: dict[str, Output] = {output.name: output for output in OUTPUTS}
 
 
 def verdict(vendor: str, said: object, status: int = 200) -> Verdict:
-    """Return what *vendor* is taken to mean by a body."""
+    """Return the verdict of *vendor* on a body."""
     return BY_NAME[vendor].verdict(Response(status, {}, orjson.dumps(said)), NOW)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: output.name)
 def test_a_redirect_is_the_destinations_trouble(status: int, output: Output) -> None:
-    """A vendor that moved keeps its queue: the event waits, and the reason says what to change."""
+    """A redirect is retried, and the reason says to change the destination's url."""
     location = "https://user:pw@new.example/v2/track?key=hidden#part"
     judged = output.verdict(Response(status, {"location": location}), NOW)
     assert judged == RetryLater(
@@ -35,7 +35,7 @@ def test_a_redirect_is_the_destinations_trouble(status: int, output: Output) -> 
 
 @pytest.mark.parametrize("location", [None, "", "http://[broken"])
 def test_a_redirect_to_nowhere(location: str | None) -> None:
-    """One that does not say where to is one all the same."""
+    """A redirect without a valid location is retried, too."""
     headers = {} if location is None else {"location": location}
     judged = BY_NAME["chrts"].verdict(Response(308, headers), NOW)
     assert isinstance(judged, RetryLater)
@@ -44,7 +44,7 @@ def test_a_redirect_to_nowhere(location: str | None) -> None:
 
 @pytest.mark.parametrize("status", [300, 304, 305, 306])
 def test_no_other_3xx_is_a_move(status: int) -> None:
-    """Nobody could change a URL after these."""
+    """Other 3xx statuses are refusals."""
     assert isinstance(BY_NAME["segment"].verdict(Response(status), NOW), Refused)
 
 
@@ -62,7 +62,7 @@ def test_no_other_3xx_is_a_move(status: int) -> None:
      ("quartic", {"status": "ERROR", "data": {"error_code": "http.status.405"}})],
 )  # fmt: skip
 def test_a_failure_in_a_success_is_refused(vendor: str, said: object) -> None:
-    """A 200 whose body says that nothing was taken makes a dead letter with the vendor's words."""
+    """A 200 whose body reports a failure is refused, with the vendor's words."""
     judged = verdict(vendor, said)
     assert isinstance(judged, Refused)
     assert judged.reason.startswith("HTTP 200, ")
@@ -82,7 +82,7 @@ def test_a_failure_in_a_success_is_refused(vendor: str, said: object) -> None:
 def test_a_failure_that_names_its_status_is_judged_by_that(
     vendor: str, said: object, cause: str
 ) -> None:
-    """A temporary state that the body tells is one, whatever the status line says."""
+    """A 200 whose body reports a temporary status is retried, with that status's cause."""
     judged = verdict(vendor, said)
     assert isinstance(judged, RetryLater)
     assert judged.cause == cause
@@ -96,13 +96,13 @@ def test_a_failure_that_names_its_status_is_judged_by_that(
      {"payload": {"success": False}}, [{"success": False}]],
 )  # fmt: skip
 def test_anything_else_in_a_2xx_is_delivered(vendor: str, said: object) -> None:
-    """Only the documented word of failure is one."""
+    """A 2xx is delivered unless its body has the documented failure."""
     assert verdict(vendor, said) == Delivered()
 
 
 @pytest.mark.parametrize("vendor", ["segment"])
 def test_a_vendor_that_is_judged_by_its_status_alone(vendor: str) -> None:
-    """Segment's libraries do not look into a success."""
+    """Segment's verdict on a 2xx ignores the body, as its libraries do."""
     assert verdict(vendor, {"success": False}) == Delivered()
 
 
@@ -111,7 +111,7 @@ def test_a_vendor_that_is_judged_by_its_status_alone(vendor: str) -> None:
 def test_a_body_that_cannot_be_read_leaves_the_word_to_the_status(
     said: bytes, output: Output
 ) -> None:
-    """An event is not sent again because of a body."""
+    """A 200 with an unreadable body is delivered."""
     assert output.verdict(Response(200, {}, said), NOW) == Delivered()
 
 
@@ -129,7 +129,7 @@ def test_a_body_that_cannot_be_read_leaves_the_word_to_the_status(
      ("Mon, 99 Nov 2026 12:00:09 GMT", None), ("Mon, 30 Nov 99999 12:00:09 GMT", None)],
 )  # fmt: skip
 def test_retry_after(asked: str, wait: float | None) -> None:
-    """A number or a date is a wait that a clock can take; anything else asks for nothing."""
+    """Retry-After is a number or a date up to a maximum; other values are ignored."""
     assert retry_after({"retry-after": asked}, NOW) == wait
 
 
@@ -139,7 +139,7 @@ def test_retry_after(asked: str, wait: float | None) -> None:
      ("9" * 400, 366 * 86400), ("\u00b2", None), ("", None)],
 )  # fmt: skip
 def test_a_limits_reset(asked: str, wait: float | None) -> None:
-    """`x-ratelimit-reset` is in seconds from now, or the time itself."""
+    """`x-ratelimit-reset` is a number of seconds from now, or a Unix time."""
     assert wait_of(asked, NOW) == wait
     judged = BY_NAME["segment"].verdict(Response(429, {"x-ratelimit-reset": asked}), NOW)
     assert isinstance(judged, RetryLater)

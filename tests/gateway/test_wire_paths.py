@@ -1,4 +1,4 @@
-"""A field of an event is named to its sender as the sender spells it."""
+"""A field of an event is named by its path in the sender's payload."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ PRICE = ("properties", "products", 1, "price")
     ],
 )
 def test_a_path_is_the_senders(sample: str, path: tuple[str | int, ...], spelling: str) -> None:
-    """The path leads to where the value stands, or would stand, in what was sent."""
+    """A field's path leads to its place in the sent payload, also if the field is missing."""
     vendor, _, name = sample.partition("/")
     reads = load_plugins().inputs[vendor]()
     request = request_of(load_samples(SAMPLES / vendor)[name])
