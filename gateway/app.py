@@ -29,7 +29,7 @@ from gateway.ingest.events import parse_stored
 from gateway.ingest.off_loop import TurnQueue
 from gateway.ingest.receiver import Receiver
 from gateway.ingest.relay import Relay, UpstreamAddress, UpstreamPool
-from gateway.ingest.relay_key import Lender
+from gateway.ingest.relay_key import RelayKeyExchange
 from gateway.ingest.sources import Source, SourceIndex
 from gateway.observability.alerts import AlertWatcher
 from gateway.observability.health import add_pages
@@ -386,17 +386,17 @@ class Gateway:
         cookie = ClientCookie(source.cookie, source.cookie_domain, source.cookie_max_age)
         relay = None
         if source.url:
-            lender = config.destinations.get(source.relay_as)
-            lent = None
-            if lender is not None:
-                lent = Lender(
-                    self.registry.outputs[lender.vendor](lender.settings),
+            keyed = config.destinations.get(source.relay_as)
+            exchange = None
+            if keyed is not None:
+                exchange = RelayKeyExchange(
+                    self.registry.outputs[keyed.vendor](keyed.settings),
                     self.registry.inputs[source.vendor](),
                     served(source, self.registry),
                     [one.get_secret_value() for one in source.secrets],
                 )
             upstream = self.upstreams.get(source.url, source.relay_timeout)
-            relay = Relay(name, upstream, lent, upload_timeout=server.upload_timeout)
+            relay = Relay(name, upstream, exchange, upload_timeout=server.upload_timeout)
         led = destinations_of(config.routes, name)
         return Source(
             name,
@@ -411,7 +411,7 @@ class Gateway:
             plan=config.plans.get(name),
             secrets=[one.get_secret_value() for one in source.secrets],
             respond=source.respond_timeout if source.respond == "upstream" else None,
-            lends=any(config.destinations[to].credentials == "client" for to in led),
+            keeps_client_key=any(config.destinations[to].credentials == "client" for to in led),
             traced=bool(config.trace.otlp_url),
             browser_headers=source.browser_headers,
             max_events=server.max_events,

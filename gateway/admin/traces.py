@@ -56,11 +56,11 @@ async def traced(context: AdminContext, identity: str) -> list[Trace]:
 async def _untraced(context: AdminContext, identity: str) -> list[Trace]:
     """Return a trace made from the spool, for a request that is still there."""
     for which in filters_for_id(identity):
-        owing = await context.gateway.spool.pending(which.request or "")
-        if owing is not None:
+        pending = await context.gateway.spool.pending(which.request or "")
+        if pending is not None:
             return [
                 await asyncio.to_thread(
-                    trace_from_spool, owing.entry, _maker(context), whole=owing.whole
+                    trace_from_spool, pending.entry, _maker(context), whole=pending.whole
                 )
             ]
     return []

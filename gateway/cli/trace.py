@@ -127,13 +127,13 @@ def _untraced(store: DeadLetterStore | None, identity: str, known: Known) -> Ite
         return
     with contextlib.suppress(SpoolError):
         for which in filters_for_id(identity):
-            owing = store.owing(which.request or "")
+            pending = store.pending(which.request or "")
             letters = store.dead_letters(which, limit=1)
-            for entry in [dead.entry for dead in letters] if owing is None else [owing.entry]:
+            for entry in [dead.entry for dead in letters] if pending is None else [pending.entry]:
                 inputs = {name: cls() for name, cls in load_plugins().inputs.items()}
                 settings = RecordSettings(Router(()), inputs, known(), {}, consents=True)
                 builder = RecordBuilder(settings, TraceConfig().max_body)
-                yield trace_from_spool(entry, builder, whole=owing is not None and owing.whole)
+                yield trace_from_spool(entry, builder, whole=pending is not None and pending.whole)
                 return
 
 
@@ -143,7 +143,7 @@ def _records(store: DeadLetterStore | None, trace: Trace, known: Known) -> Spool
         return None
     of_request = DeadLetterFilter(request=trace.request)
     with contextlib.suppress(SpoolError):
-        states = tuple(delivery_states(store.owing(trace.request)))
+        states = tuple(delivery_states(store.pending(trace.request)))
         if not store.dead_letters(of_request, limit=1):
             return SpoolRecords((), states)
         filters = list(asks(trace, trace.events))

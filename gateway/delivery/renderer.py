@@ -63,8 +63,8 @@ class Renderer:
         client_ip: the header that gets the client's address in a forwarded request. With `FIELD`
             the request is rendered, so that the address is in the vendor's own field. If empty, the
             address is not sent.
-        lends: the same vendor's input if the client's own key is sent; None if the destination's
-            key is.
+        client_input: the same vendor's input if the client's own key is sent; None if the
+            destination's key is.
         hides: returns the redactor of all secrets of the current configuration.
         clock: returns Unix seconds.
     """
@@ -76,13 +76,13 @@ class Renderer:
         passthrough: bool = False,
         max_age: float | None = None,
         client_ip: str = "",
-        lends: Input | None = None,
+        client_input: Input | None = None,
         hides: Callable[[], Redactor] = Redactor,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.output = output
         self.passthrough = passthrough
-        self.client_input = lends
+        self.client_input = client_input
         self._client_ip = client_ip
         self._max_age = max_age
         self._clock = clock
@@ -220,7 +220,7 @@ def make_renderer(
         passthrough=config.passthrough and not config.shadow,
         max_age=config.max_age,
         client_ip=config.client_ip,
-        lends=registry.inputs[config.vendor]() if config.credentials == "client" else None,
+        client_input=registry.inputs[config.vendor]() if config.credentials == "client" else None,
         hides=hides,
         clock=clock,
     )

@@ -166,8 +166,8 @@ class Sender:
         except Exception as error:
             log.exception("plugin_failed", vendor=output.name, step="verdict")
             return Refused(f"HTTP {response.status}, but the plugin failed to judge it: {error!r}")
-        lends = self.rendering.client_input is not None
-        if lends and isinstance(verdict, RetryLater) and verdict.cause == "credential":
+        client_key = self.rendering.client_input is not None
+        if client_key and isinstance(verdict, RetryLater) and verdict.cause == "credential":
             return Refused(verdict.reason)  # the client's key: other clients must not wait for it
         return verdict
 

@@ -51,7 +51,7 @@ class DryRunIngest:
                 source.mount,
                 source.hosts,
                 plan=config.plans.get(name),
-                lends=any(
+                keeps_client_key=any(
                     config.destinations[to].credentials == "client"
                     for to in destinations_of(config.routes, name)
                 ),

@@ -27,7 +27,7 @@ from gateway.ingest import body
 from gateway.ingest.connections import ClientGone, Halted, connection_of, while_connected
 from gateway.ingest.cors import Cors
 from gateway.ingest.off_loop import OffLoop
-from gateway.ingest.relay_key import Lender, without_unreadable
+from gateway.ingest.relay_key import RelayKeyExchange, without_unreadable
 from gateway.ingest.response_masking import AS_IT_IS, Masking, inflated
 from gateway.log_limit import LogLimit
 
@@ -181,7 +181,7 @@ class Relay:
     Args:
         source: name of the source.
         upstream: the vendor's server.
-        lender: replaces the client's key by the gateway's own; None keeps the client's key.
+        key_exchange: replaces the client's key by the gateway's own; None keeps the client's key.
         upload_timeout: seconds within which a body must arrive.
     """
 
@@ -189,24 +189,24 @@ class Relay:
         self,
         source: str,
         upstream: Upstream,
-        lender: Lender | None = None,
+        key_exchange: RelayKeyExchange | None = None,
         *,
         upload_timeout: float = 300.0,
     ) -> None:
         self._upload_timeout = upload_timeout
         self._source = source
         self._upstream = upstream
-        self._lender = lender
+        self._key_exchange = key_exchange
         self._lines = LogLimit(1, QUIET)
 
     @property
     def uses_own_key(self) -> bool:
         """Return whether calls use the gateway's own key."""
-        return self._lender is not None
+        return self._key_exchange is not None
 
     def serves(self, request: Request) -> bool:
         """Return whether *request* may be relayed; the gateway's own key has limited endpoints."""
-        return self._lender is None or self._lender.check(request)
+        return self._key_exchange is None or self._key_exchange.check(request)
 
     async def forward(
         self, http: web.Request, request: Request, cors: Cors, off_loop: OffLoop, client: str = ""
@@ -270,7 +270,7 @@ class Relay:
 
     def _masking(self, request: Request) -> Masking:
         """Return the masking of the gateway's own key in the response to *request*."""
-        return AS_IT_IS if self._lender is None else self._lender.masking(request)
+        return AS_IT_IS if self._key_exchange is None else self._key_exchange.masking(request)
 
     def _moved(self, clock: asyncio.Timeout) -> None:
         """Restart the idle timeout, because data has moved."""
@@ -281,11 +281,11 @@ class Relay:
     ) -> tuple[URL, CIMultiDict[str], Body]:
         """Return URL, headers and body of the call to the vendor."""
         headers = end_to_end_headers(http.headers, OURS)
-        if self._lender is not None:
+        if self._key_exchange is not None:
             if body.inflated(http):
                 headers.popall("content-encoding")
             whole = replace(request, body=await body.read_body(http))
-            keyed = await off_loop(len(whole.body), self._lender.lend, whole)
+            keyed = await off_loop(len(whole.body), self._key_exchange.lend, whole)
             without_unreadable(headers)
             for name, value in keyed.headers.items():
                 headers[name] = value

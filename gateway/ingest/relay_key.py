@@ -34,7 +34,7 @@ UNREADABLE = frozenset({"accept-encoding", "if-range", "range"})
 """Headers that could make the response compressed or partial, so that a key is not found in it."""
 
 
-class Lender:
+class RelayKeyExchange:
     """Puts the keys of a destination into relayed requests of a source.
 
     Args:
@@ -74,8 +74,8 @@ class Lender:
         if not all(one in self._accepted for one in found):
             raise Rejected("$", "unknown key", Fault.FORBIDDEN)
         output = self._full if found else self._plain
-        lent = output.with_credential(request)
-        return replace(lent, headers={**lent.headers, "accept-encoding": "identity"})
+        with_key = output.with_credential(request)
+        return replace(with_key, headers={**with_key.headers, "accept-encoding": "identity"})
 
     def masking(self, request: Request) -> Masking:
         """Return the masking of the gateway's own keys in the response to *request*."""

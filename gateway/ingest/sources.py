@@ -31,7 +31,7 @@ class Source:
         clients: identifies the clients of its requests.
         relay: relays requests that are not events; None for no relay.
         respond: seconds to wait for the vendor's own response to events; None to respond at once.
-        lends: whether to store the client's key, because a destination sends it on.
+        keeps_client_key: whether to store the client's key, because a destination sends it on.
         plan: the tracking plan; None for none.
         traced: whether to store the caller's trace, so that deliveries can continue it.
         browser_headers: further headers that pages of other origins may send.
@@ -52,7 +52,7 @@ class Source:
         clients: ClientIdentifier | None = None,
         relay: Relay | None = None,
         respond: float | None = None,
-        lends: bool = False,
+        keeps_client_key: bool = False,
         plan: TrackingPlan | None = None,
         traced: bool = False,
         browser_headers: Iterable[str] = (),
@@ -76,9 +76,9 @@ class Source:
         self.client_identifier = clients or ClientIdentifier()
         self.relay = relay
         self.reply_timeout = respond
-        lent = reads.credential_headers if lends else frozenset[str]()
+        key_headers = reads.credential_headers if keeps_client_key else frozenset[str]()
         context = TRACE_CONTEXT if traced else frozenset[str]()
-        self._kept = reads.stored_headers | {"user-agent"} | lent | context
+        self._kept = reads.stored_headers | {"user-agent"} | key_headers | context
         self.methods: dict[str, set[str]] = {}
         for endpoint in (*reads.endpoints, *reads.unsupported):
             method, _, path = endpoint.partition(" ")

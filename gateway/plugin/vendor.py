@@ -106,7 +106,7 @@ class Input(Vendor):
     an unknown path is."""
 
     @classmethod
-    def lent_to(cls) -> tuple[str, ...]:
+    def documented_reads(cls) -> tuple[str, ...]:
         """Return the endpoints that ``relay_as`` serves if the source names none."""
         if cls.relayed_reads is not None:
             return tuple(sorted(cls.relayed_reads))

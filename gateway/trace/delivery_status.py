@@ -107,11 +107,11 @@ class DeliveryStatus(NamedTuple):
         return f"its next attempt is due at {format_time(self.state.next_attempt_at)} UTC"
 
 
-def delivery_states(owing: PendingRequest | None) -> Iterator[DeliveryState]:
+def delivery_states(pending: PendingRequest | None) -> Iterator[DeliveryState]:
     """Yield the states of a request's deliveries in the spool's log."""
-    if owing is None:
+    if pending is None:
         return
-    entry, waits = owing.entry, owing.waits
+    entry, waits = pending.entry, pending.waits
     targets = {(to, number) for to, numbers in entry.targets.items() for number in numbers}
     for to, number in sorted(targets | waits.keys()):
         later = waits.get((to, number))

@@ -133,8 +133,10 @@ class QuarticOutput(Output):
         self, request: Request, changes: Mapping[str, Any] | None = None
     ) -> Request:
         """Return *request* with the destination's key, and its account symbol if it has one."""
-        lent = super().with_credential(request, changes)
-        return replace(lent, url=with_query_values(lent.url, {"customer": self.config.customer}))
+        with_key = super().with_credential(request, changes)
+        return replace(
+            with_key, url=with_query_values(with_key.url, {"customer": self.config.customer})
+        )
 
     def credential_fields(self, path: str, body: bytes) -> dict[str, Any]:
         """Return the account's symbol, which events contain besides the key."""

@@ -267,18 +267,18 @@ class SegmentOutput(Output):
         Raises:
             Rejected: the key in its body cannot be replaced.
         """
-        key, lent = (
+        key, with_key = (
             self.config.write_key.get_secret_value(),
             super().with_credential(request, changes),
         )
-        path, mark, query = lent.url.partition("?")
+        path, mark, query = with_key.url.partition("?")
         try:
-            body = keys.in_body(lent.body, key)
+            body = keys.in_body(with_key.body, key)
         except ValueError:
-            body = lent.body
+            body = with_key.body
         except Unrenderable as error:
             raise Rejected("$", str(error), Fault.MALFORMED) from error
-        return replace(lent, url=f"{path}{mark}{keys.in_query(query, key)}", body=body)
+        return replace(with_key, url=f"{path}{mark}{keys.in_query(query, key)}", body=body)
 
     def losses(self, event: Event) -> list[Loss]:
         """Return the fields of *event* that its request lacks or changes."""

@@ -148,7 +148,7 @@ def test_what_is_lent_is_as_the_file_says(tmp_path: Path) -> None:
     assert [one.get_secret_value() for one in shop.secrets] == ["s-1"]
     plain = read(tmp_path, FINE).sources["shop"]
     assert (plain.relay_endpoints, plain.secrets) == (None, ())
-    assert AcmeInput.lent_to() == ("GET /acme/profile",)
+    assert AcmeInput.documented_reads() == ("GET /acme/profile",)
 
 
 @pytest.mark.parametrize(

@@ -197,5 +197,5 @@ def test_a_credential_is_stored_where_it_is_sent_on() -> None:
     request = Request(
         method="POST", url=TRACK, headers={"authorization": "Bearer k", "cookie": "c"}
     )
-    stored = source("shop", lends=True).to_stored(request, b"{}")
+    stored = source("shop", keeps_client_key=True).to_stored(request, b"{}")
     assert dict(stored.headers) == {"authorization": "Bearer k"}

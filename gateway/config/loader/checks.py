@@ -302,7 +302,7 @@ def served(source: SourceConfig, registry: PluginRegistry) -> tuple[str, ...]:
     """Return the endpoints that a source relays with a destination's key."""
     if source.relay_endpoints is not None:
         return source.relay_endpoints
-    return registry.inputs[source.vendor].lent_to()
+    return registry.inputs[source.vendor].documented_reads()
 
 
 class RelayChecks:
@@ -364,20 +364,20 @@ class RelayChecks:
         name = source.relay_as
         if not name:
             return
-        lender = self._destinations.get(name)
+        named = self._destinations.get(name)
         wrong: str | None = None
         if name not in self._known:
             wrong = f"there is no destination {name!r}; {did_you_mean(name, self._known)}"
         elif source.keys == "any":
             wrong = 'would let everybody use its key; list the keys instead of keys = "any"'
-        elif lender is not None and lender.vendor != source.vendor:
+        elif named is not None and named.vendor != source.vendor:
             wrong = (
-                f"[destinations.{name}] has vendor {lender.vendor}; name one with vendor "
+                f"[destinations.{name}] has vendor {named.vendor}; name one with vendor "
                 f"{source.vendor}"
             )
-        elif lender is not None and lender.shadow:
+        elif named is not None and named.shadow:
             wrong = f"[destinations.{name}] is a shadow; name another destination"
-        elif lender is not None and lender.credentials == "client":
+        elif named is not None and named.credentials == "client":
             wrong = f"[destinations.{name}] has no key of its own; remove relay_as"
         if wrong is not None:
             self._report.problem(table, "relay_as", wrong)

@@ -283,7 +283,7 @@ class DeadLetterStore:
         with self._explained():
             return one(self._open, number)
 
-    def owing(self, request_id: str) -> PendingRequest | None:
+    def pending(self, request_id: str) -> PendingRequest | None:
         """Return the pending deliveries of a request; None if it is not in the log."""
         with self._explained():
             return read_pending(self._open, request_id)

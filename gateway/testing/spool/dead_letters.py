@@ -171,9 +171,9 @@ class DeadLettersSuite(SpoolContract):
         }
         assert "no such shop" in waiting[0].reason
         assert await pending(spool, "a") == []
-        owing = await spool.pending("r1")
-        assert owing is not None
-        assert [owing.waits["a", 0], owing.waits["a", 2]] == waiting
+        found = await spool.pending("r1")
+        assert found is not None
+        assert [found.waits["a", 0], found.waits["a", 2]] == waiting
 
     async def test_letters_are_found_by_their_request(self, spool: Spool) -> None:
         """All dead letters of a request are found, each once, even after a replay that failed."""

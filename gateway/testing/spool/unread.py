@@ -90,9 +90,9 @@ class UnreadSuite(SpoolContract):
         again = await self.reopened(spool, tmp_path, clock)
         try:
             assert [(i.seq, i.entry.targets["a"]) for i in await pending(again, "a")] == [(1, (1,))]
-            owing = await again.pending("r0")
-            assert owing is not None
-            assert set(owing.waits) == {("a", 1)}
+            found = await again.pending("r0")
+            assert found is not None
+            assert set(found.waits) == {("a", 1)}
         finally:
             await again.close()
 
