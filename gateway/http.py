@@ -172,6 +172,11 @@ def header_text(value: str) -> str:
     return value
 
 
+def clean_header_text(value: str) -> str:
+    """Return a header's *value* as `header_text` does, with spaces for control characters."""
+    return _CONTROL.sub(" ", header_text(value))
+
+
 def end_to_end_headers(
     headers: MultiMapping[str], without: Collection[str] = ()
 ) -> CIMultiDict[str]:
@@ -189,13 +194,13 @@ def end_to_end_headers(
     for name, value in headers.items():
         low = name.lower()
         if low not in HOP_BY_HOP and low not in without and low not in dropped:
-            kept.add(name, _CONTROL.sub(" ", header_text(value)))
+            kept.add(name, clean_header_text(value))
     return kept
 
 
 def reason(said: str | None) -> str | None:
     """Return a reason phrase that can be sent: control characters become spaces."""
-    return None if said is None else _CONTROL.sub(" ", header_text(said)).strip()
+    return None if said is None else clean_header_text(said).strip()
 
 
 async def harden(_: web.Request, response: web.StreamResponse) -> None:

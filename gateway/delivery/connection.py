@@ -5,6 +5,7 @@ one with that status, and says why in ``unread``; only without a status line is 
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -13,7 +14,7 @@ from multidict import CIMultiDict
 
 from gateway.delivery.request_head import Origin
 from gateway.errors import TransportError
-from gateway.http import FINAL, Response, end_to_end_headers
+from gateway.http import FINAL, Response, clean_header_text, end_to_end_headers
 from gateway.http_client import MOST_INTERIM, StatusLine, unpacked
 
 KEPT_HEADERS = {
@@ -25,8 +26,8 @@ MAX_BODY = 64 * 1024
 """Bytes of a response that are read; a vendor's response to an event is short."""
 MAX_WHOLE_BODY = 1024 * 1024
 """Bytes of a response that are read where it is handed back to a client."""
-MAX_HEAD = 256 * 1024
-"""Bytes of a response's head, interim responses included."""
+MAX_OVERHEAD = 256 * 1024
+"""Bytes of a response besides its body: heads, interim responses, sizes of chunks, trailers."""
 MAX_HEADERS = 512
 _REWRITTEN = frozenset({"content-length", "content-encoding"})
 """Headers that no longer hold of a body that was read and inflated."""
@@ -64,6 +65,14 @@ class Exchange:
         self.bodyless = bodyless
         self.connection: Connection | None = None
 
+    def end(self, end: Response | TransportError) -> None:
+        """Call `on_end`; an exception that it raises is reported and disturbs nobody else."""
+        try:
+            self.on_end(end)
+        except Exception as error:  # noqa: BLE001 - a callback may raise anything
+            report = {"message": "on_end of a request raised", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(report)
+
 
 class ConnectionOwner(Protocol):
     """Keeps connections."""
@@ -81,8 +90,10 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: ConnectionOwner, origin: Origin) -> None:
         self.origin = origin
         self.exchange: Exchange | None = None
-        self.idle_since = 0.0
+        self.opened_at = self.idle_since = 0.0
         self.closed = False
+        self.socket: socket.socket | None = None
+        """Set once it is connected."""
         self._owner = owner
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -94,7 +105,8 @@ class Connection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
-        self._head = b""
+        self._head = bytearray()
+        self._overhead = 0
         self._head_complete = self._complete = self._truncated = self._surplus = False
         self._status = self._interim = self._size = 0
         self._sized = self._chunked = self._persistent = False
@@ -116,9 +128,22 @@ class Connection(asyncio.Protocol):
         """Tell whether a further request may be sent."""
         return not self.closed and self._transport is not None and not self._transport.is_closing()
 
+    def has_unread(self) -> bool:
+        """Tell whether the server has sent something or closed, unnoticed by the loop so far."""
+        if self.socket is None:
+            return True
+        try:
+            self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the request that the connection was made for."""
         self._transport = cast("asyncio.Transport", transport)
+        self.opened_at = asyncio.get_running_loop().time()
         if self.exchange is None:  # given up meanwhile
             self.abort()
         else:
@@ -132,7 +157,7 @@ class Connection(asyncio.Protocol):
         if self.exchange is None:
             self.abort()
             return
-        head = self._head + data if self._head else data
+        self._overhead += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -143,9 +168,9 @@ class Connection(asyncio.Protocol):
             self._finish()
             return
         if not self._head_complete:
-            self._head = head
-            if len(head) > MAX_HEAD:
-                self._error = self._error or f"a head of more than {MAX_HEAD} bytes"
+            self._head += data
+        if self._overhead > MAX_OVERHEAD:
+            self._error = self._error or f"more than {MAX_OVERHEAD} bytes besides the body"
         if self._error:
             self.fail("protocol", f"invalid response: {self._error}")
 
@@ -186,7 +211,8 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < FINAL:
             return
-        self._head_complete, self._status, self._head = True, status, b""
+        self._head_complete, self._status = True, status
+        self._head.clear()
         for name, value in self._fields:
             low = name.lower()
             if low == b"content-length":
@@ -204,6 +230,7 @@ class Connection(asyncio.Protocol):
             return
         self._body.append(data)
         self._size += len(data)
+        self._overhead -= len(data)
         self._truncated = self._size > self._limit
 
     def on_message_complete(self) -> None:
@@ -259,7 +286,8 @@ class Connection(asyncio.Protocol):
         kept: dict[str, str] = {}
         for name, value in self._fields:
             if known := KEPT_HEADERS.get(name.lower()):
-                kept.setdefault(known, value.decode("utf-8", "surrogateescape"))
+                text = clean_header_text(value.decode("utf-8", "surrogateescape"))
+                kept.setdefault(known, text)
         return kept
 
     def fail(self, cause: str, message: str) -> None:
@@ -267,14 +295,16 @@ class Connection(asyncio.Protocol):
         status: int | None = self._status
         if not self._head_complete:
             line = StatusLine()
-            line.feed(self._head)
+            line.feed(bytes(self._head))
             status = line.status
         if status is None:
             self._end(TransportError(cause, message), keep=False)
             return
         limit = self._limit
-        body = b"".join(self._body)[:limit] if status >= _MULTIPLE_CHOICES else b""
-        self._end(Response(status, body=body, truncated=True, unread=message), keep=False)
+        headers = self._headers(whole=False) if self._head_complete else {}
+        refused = status >= _MULTIPLE_CHOICES
+        body = unpacked(b"".join(self._body)[:limit], self._coding, limit).body if refused else b""
+        self._end(Response(status, headers, body, truncated=True, unread=message), keep=False)
 
     def _end(self, end: Response | TransportError, *, keep: bool) -> None:
         exchange, self.exchange = self.exchange, None
@@ -283,7 +313,7 @@ class Connection(asyncio.Protocol):
         if exchange is not None:
             exchange.connection = None
             self._owner.on_exchange_end(self, exchange, keep=keep)
-            exchange.on_end(end)
+            exchange.end(end)
 
     def drop(self) -> None:
         """Close without telling anybody: the request was given up."""

@@ -3,7 +3,6 @@
 Destinations get nearly the same head for every event, so heads are remembered.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from yarl import URL
@@ -34,10 +33,13 @@ class RequestHead(NamedTuple):
 
 
 class RequestHeads:
-    """Builds heads, and remembers those of the same method, address and headers object."""
+    """Builds heads, and remembers those of the same method, address and headers object.
+
+    A plugin may use one object for all its requests and change it, so its values are compared.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, int], tuple[RequestHead, Mapping[str, str]]] = {}
+        self._known: dict[tuple[str, str, int], tuple[RequestHead, dict[str, str]]] = {}
 
     def of(self, request: Request) -> RequestHead:
         """Return the head of *request*.
@@ -47,12 +49,12 @@ class RequestHeads:
         """
         key = (request.method, request.url, id(request.headers))
         known = self._known.get(key)
-        if known is not None and known[1] is request.headers:
+        if known is not None and known[1] == request.headers:
             return known[0]
         head = build_head(request)
         if len(self._known) >= HEAD_CACHE_SIZE:
             self._known.clear()
-        self._known[key] = head, request.headers
+        self._known[key] = head, dict(request.headers)
         return head
 
 
@@ -63,11 +65,15 @@ def build_head(request: Request) -> RequestHead:
         ValueError: it cannot be sent: a line break in a header, an address that is none.
     """
     url = URL(request.url, encoded=True)
-    if url.scheme not in _PORTS or not url.raw_host:
+    host = url.raw_host
+    if url.scheme not in _PORTS or not host:
         raise ValueError(f"{request.url[:200]!r} is no http or https address")
-    origin = Origin(url.raw_host, url.port or _PORTS[url.scheme], url.scheme == "https")
+    if not host.isascii():
+        url = url.with_host(host)
+        host = url.raw_host or host
+    origin = Origin(host, url.port or _PORTS[url.scheme], url.scheme == "https")
     given = {name.lower(): value for name, value in request.headers.items()}
-    fields = [("host", given.get("host") or url.host_port_subcomponent or url.raw_host)]
+    fields = [("host", given.get("host") or url.host_port_subcomponent or host)]
     fields += [(n, v) for n, v in request.headers.items() if n.lower() not in _FRAMING]
     if "content-type" not in given:
         fields.append(("content-type", "application/octet-stream"))

@@ -17,10 +17,16 @@ from gateway.http import Request, Response
 
 KEEP_ALIVE = 60.0
 """Seconds for which an idle connection is kept."""
+UNWATCHED = 0.01
+"""Seconds for which an idle connection is trusted; later it is asked whether something came."""
 LOOKUP_TTL = 300.0
 """Seconds for which the addresses of a host are remembered."""
+MAX_AGE = 300.0
+"""Seconds after which a connection is not used again, so that a host that moves is followed."""
 HAPPY_EYEBALLS_DELAY = 0.25
 """Seconds after which the next address is tried as well (RFC 8305, section 5)."""
+
+CLOSED = "connection lost: the destination is closed"
 
 AddressInfo = tuple[
     int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]
@@ -105,6 +111,9 @@ class HttpTransport:
             What `cancel` takes; None where the request cannot be sent, which *on_end* learns soon.
         """
         loop = asyncio.get_running_loop()
+        if self._closed:
+            loop.call_soon(on_end, TransportError("reset", CLOSED))
+            return None
         try:
             head = self._heads.of(request)
         except ValueError as error:
@@ -119,32 +128,36 @@ class HttpTransport:
         self._under_way[exchange] = None
         if self._timer is None:
             self._timer = loop.call_later(self._timeout / 10, self._end_overdue)
-        self._begin(exchange, loop)
+        if self._waiting or not self._begin(exchange, loop):
+            self._waiting.append(exchange)
         return exchange
 
     def cancel(self, exchange: Exchange) -> None:
         """Give *exchange* up; nobody is told, and its connection is not used again."""
         self._under_way.pop(exchange, None)
         if exchange.connection is not None:
-            self._give_up(exchange.connection)
+            exchange.connection.drop()
         elif exchange in self._waiting:
             self._waiting.remove(exchange)
 
-    def _begin(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
+    def _begin(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> bool:
+        """Send *exchange*; return False if it has to wait for a connection."""
         idle = self._idle.get(exchange.origin)
-        oldest = loop.time() - KEEP_ALIVE
+        now = loop.time()
         while idle:
             connection = idle.pop()
-            if connection.is_usable and connection.idle_since >= oldest:
+            rested = now - connection.idle_since
+            fresh = rested < UNWATCHED or (rested <= KEEP_ALIVE and not connection.has_unread())
+            if connection.is_usable and fresh:
                 connection.begin(exchange)
-                return
+                return True
             self._forget(connection)
         if len(self._open) >= self._most and not self._drop_idle():
-            self._waiting.append(exchange)
-            return
+            return False
         connection = Connection(self, exchange.origin)
         connection.begin(exchange)
         self._open[connection] = loop.create_task(self._connect(connection))
+        return True
 
     def _drop_idle(self) -> bool:
         """Close an idle connection to another server; tell whether there was one."""
@@ -160,9 +173,6 @@ class HttpTransport:
         if task is not None:
             task.cancel()
 
-    def _give_up(self, connection: Connection) -> None:
-        connection.drop()
-
     async def _connect(self, connection: Connection) -> None:
         origin = connection.origin
         loop = asyncio.get_running_loop()
@@ -171,11 +181,12 @@ class HttpTransport:
             made = await aiohappyeyeballs.start_connection(
                 found, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY, interleave=1, loop=loop
             )
+            connection.socket = made
             try:
                 tls = (self._tls or tls_context()) if origin.tls else None
                 await loop.create_connection(
                     lambda: connection, sock=made, ssl=tls,
-                    server_hostname=origin.host if origin.tls else None,
+                    server_hostname=origin.host.rstrip(".") if origin.tls else None,
                 )  # fmt: skip
             except BaseException:
                 made.close()
@@ -191,8 +202,9 @@ class HttpTransport:
         """Take *connection* back from *exchange*, and begin what waits for one."""
         self._under_way.pop(exchange, None)
         loop = asyncio.get_running_loop()
-        if keep and not self._closed:
-            connection.idle_since = loop.time()
+        now = loop.time()
+        if keep and not self._closed and now < connection.opened_at + MAX_AGE:
+            connection.idle_since = now
             self._idle.setdefault(connection.origin, []).append(connection)
         else:
             self._forget(connection)
@@ -200,8 +212,9 @@ class HttpTransport:
             loop.call_soon(self._begin_next)
 
     def _begin_next(self) -> None:
-        if self._waiting and not self._closed:
-            self._begin(self._waiting.popleft(), asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        while self._waiting and self._begin(self._waiting[0], loop):
+            self._waiting.popleft()
 
     def on_connection_lost(self, connection: Connection) -> None:
         """Forget a connection that the server closed."""
@@ -225,21 +238,21 @@ class HttpTransport:
                 exchange.connection.fail("timeout", message)
             else:
                 self._waiting.remove(exchange)
-                exchange.on_end(TransportError("timeout", message))
+                exchange.end(TransportError("timeout", message))
 
     async def close(self) -> None:
         """Close every connection, and end what is under way."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        gone = TransportError("reset", "connection lost: the destination is closed")
-        waiting, self._waiting = self._waiting, deque()
-        for exchange in waiting:
-            exchange.on_end(gone)
+        while self._waiting:
+            exchange = self._waiting.popleft()
+            self._under_way.pop(exchange)
+            exchange.end(TransportError("reset", CLOSED))
         opening = [task for task in self._open.values() if task is not None]
         for connection in list(self._open):
             if connection.exchange is not None:
-                connection.fail("reset", str(gone))
+                connection.fail("reset", CLOSED)
             self._forget(connection)
         self._idle.clear()
         await asyncio.gather(*opening, return_exceptions=True)
@@ -262,16 +275,17 @@ class Addresses:
         if found is None or until < loop.time():
             found = loop.create_task(self._look_up(origin))
             self._found[origin] = loop.time() + LOOKUP_TTL, found
-        try:
-            return await asyncio.shield(found)
-        except OSError:
-            self.forget(origin)
-            raise
+            found.add_done_callback(functools.partial(self._forget_failure, origin))
+        return await asyncio.shield(found)
 
     @staticmethod
     async def _look_up(origin: Origin) -> list[AddressInfo]:
         loop = asyncio.get_running_loop()
         return [*await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)]
+
+    def _forget_failure(self, origin: Origin, found: asyncio.Future[list[AddressInfo]]) -> None:
+        if found.cancelled() or found.exception() is not None:
+            self.forget(origin)
 
     def forget(self, origin: Origin) -> None:
         """Look *origin* up anew next time."""

@@ -110,6 +110,17 @@ async def test_a_vendor_that_moved_keeps_its_queue(tmp_path: Path, status: int) 
         assert elsewhere.got == []
 
 
+async def test_an_address_in_latin1_is_shown(tmp_path: Path) -> None:
+    """A redirect to an address with bytes that no text has is read, stored and shown."""
+    async with selling(tmp_path, more="max_attempts = 2") as (run, upstream):
+        upstream.answer = (
+            b"HTTP/1.1 302 Found\r\nlocation: http://a.example/\xe9\x01\r\n"
+            b"content-length: 0\r\n\r\n"
+        )
+        await bought(run)
+        assert "redirected to http://a.example/é ;" in await buried(run)
+
+
 async def test_a_pause_of_a_year_is_cut(tmp_path: Path) -> None:
     """A vendor may ask for `retry_after_max` and no more, and the reason says both."""
     bounded = 'retry_after_max = "200ms"\nmax_attempts = 2'

@@ -130,6 +130,8 @@ class Server:
     url: str = ""
     asked: int = 0
     connections: int = 0
+    heads: list[bytes] = field(default_factory=list)
+    """The heads of all requests."""
     asking: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the first request has come."""
     _serving: set[asyncio.Task[None]] = field(default_factory=set)
@@ -142,7 +144,7 @@ class Server:
         self.connections += 1
         try:
             while True:
-                await reader.readuntil(b"\r\n\r\n")
+                self.heads.append(await reader.readuntil(b"\r\n\r\n"))
                 await reader.readexactly(2)
                 self.asked += 1
                 self.asking.set()

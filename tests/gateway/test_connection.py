@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import gzip
+import socket
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -11,8 +13,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
+from gateway.delivery import transport as transports
 from gateway.delivery.connection import MAX_BODY, Connection
-from gateway.delivery.transport import HttpTransport
+from gateway.delivery.request_head import Origin, build_head
+from gateway.delivery.transport import Addresses, AddressInfo, HttpTransport
 from gateway.errors import TransportError
 from gateway.http import Request, Response
 from gateway.http_client import Connector, vendor_session
@@ -236,6 +240,190 @@ async def test_closing_ends_what_is_under_way(transport: HttpTransport, tls: Tls
         await transport.close()
         ended = await asyncio.gather(*sent, return_exceptions=True)
     assert [end.cause for end in ended if isinstance(end, TransportError)] == ["reset"] * 4
+
+
+async def test_a_closed_transport_sends_nothing(transport: HttpTransport, tls: Tls) -> None:
+    """A request that comes after the end fails at once, and no connection is made for it."""
+    async with served(tls, WELL["plain"]) as vendor:
+        await transport.close()
+        with pytest.raises(TransportError) as caught:
+            await transport.send(to(vendor))
+        assert (caught.value.cause, vendor.connections) == ("reset", 0)
+
+
+async def test_a_callback_that_raises_disturbs_no_other_request(
+    transport: HttpTransport, tls: Tls
+) -> None:
+    """Each request ends, in time, whatever the one before does with its end."""
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: reported.append(context.get("exception"))
+    )
+    broken = RuntimeError("a callback that raises")
+
+    def fail(_: object) -> None:
+        raise broken
+
+    async with served(tls, once(b"")) as vendor:
+        for _ in range(4):
+            transport.post(to(vendor), fail)
+        with pytest.raises(TransportError) as caught:
+            await asyncio.wait_for(transport.send(to(vendor)), 10)
+        assert caught.value.cause == "timeout"
+        assert reported.count(broken) == 4
+
+
+async def test_requests_that_wait_are_sent_in_their_order(tls: Tls) -> None:
+    """A request that comes when a connection becomes free goes behind those that wait for it."""
+    transport = HttpTransport(timeout=10.0, connections=1, tls=tls and tls[1])
+    ended: list[int] = []
+    done = asyncio.Event()
+    async with served(tls, WELL["plain"]) as vendor:
+
+        def post(number: int) -> None:
+            transport.post(to(vendor), lambda _: end(number))
+
+        def end(number: int) -> None:
+            ended.append(number)
+            if number < 3:
+                post(number + 3)
+            if len(ended) == 6:
+                done.set()
+
+        for number in range(3):
+            post(number)
+        await asyncio.wait_for(done.wait(), 10)
+    await transport.close()
+    assert ended == [0, 1, 2, 3, 4, 5]
+
+
+async def test_a_response_that_nobody_has_read_yet_is_not_the_next_ones(tls: Tls) -> None:
+    """Bytes that came while the loop was busy end the connection, as any nobody asked for."""
+    transport = HttpTransport(timeout=10.0, connections=1, tls=tls and tls[1])
+    said: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(2)
+        writer.write(http())
+
+    running = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls and tls[0])
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{running.sockets[0].getsockname()[1]}/"
+    try:
+        for count in (1, 2):
+            response = await transport.send(Request(method="POST", url=url, body=b"{}"))
+            assert (response.status, len(said)) == (200, count)
+            said[-1].write(http(status=b"408 Too late"))
+            time.sleep(0.05)  # noqa: ASYNC251 - the loop is busy
+    finally:
+        await transport.close()
+        for writer in said:
+            writer.close()
+        running.close()
+
+
+async def test_an_old_connection_is_not_used_again(
+    transport: HttpTransport, tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vendor that moves is followed, even where the old server answers on."""
+    async with served(tls, WELL["plain"]) as vendor:
+        for _ in range(2):
+            await transport.send(to(vendor))
+        monkeypatch.setattr(transports, "MAX_AGE", 0.0)
+        for _ in range(2):
+            await transport.send(to(vendor))
+        assert vendor.connections == 2
+
+
+async def test_what_failed_while_nobody_waited_is_looked_up_anew(
+    transport: HttpTransport, tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server that gives an error after the time-out does not fail the next request."""
+    failed = asyncio.Event()
+
+    async with served(tls, WELL["plain"]) as vendor:
+        port = int(vendor.url.rpartition(":")[2])
+
+        async def look_up(_: Origin) -> list[AddressInfo]:
+            if not failed.is_set():
+                await asyncio.sleep(1.5)
+                failed.set()
+                raise socket.gaierror(socket.EAI_AGAIN, "try again")
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))]
+
+        monkeypatch.setattr(Addresses, "_look_up", staticmethod(look_up))
+        with pytest.raises(TransportError) as caught:
+            await transport.send(to(vendor))
+        assert caught.value.cause == "timeout"
+        await asyncio.wait_for(failed.wait(), 10)
+        assert (await transport.send(to(vendor))).status == 200
+
+
+async def test_a_dot_behind_a_host_is_no_part_of_its_certificate(
+    transport: HttpTransport, tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is written as an absolute name is connected to (RFC 6066, section 3)."""
+    async with served(tls, WELL["plain"]) as vendor:
+        port = int(vendor.url.rpartition(":")[2])
+
+        async def look_up(_: Origin) -> list[AddressInfo]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))]
+
+        monkeypatch.setattr(Addresses, "_look_up", staticmethod(look_up))
+        dotted = vendor.url.replace("127.0.0.1", "127.0.0.1.")
+        assert (await transport.send(to(vendor, url=dotted))).status == 200
+
+
+async def test_trailers_without_end_are_cut(transport: HttpTransport, tls: Tls) -> None:
+    """The bytes around a body are limited as the body is."""
+    endless = unsized(
+        b"2\r\n{}\r\n0\r\n" + b"x-a: b\r\n" * 200_000, b"transfer-encoding: chunked\r\n"
+    )
+    async with served(tls, once(endless)) as vendor:
+        response = await transport.send(to(vendor))
+    assert response.status == 200
+    assert "besides the body" in response.unread
+
+
+async def test_a_refusal_whose_body_is_cut_says_what_came(
+    transport: HttpTransport, tls: Tls
+) -> None:
+    """The wait that it asks for and the inflated part of its body are kept."""
+    more = b"retry-after: 7\r\ncontent-encoding: gzip\r\n"
+    answer = http(gzip.compress(b"slow down"), more, b"429 Slow")[:-4]
+    async with served(tls, once(answer, closes=True)) as vendor:
+        response = await transport.send(to(vendor))
+    assert (response.status, response.headers["retry-after"]) == (429, "7")
+    assert b"slow down".startswith(response.body)
+    assert response.body
+    assert response.unread
+
+
+async def test_headers_are_text(transport: HttpTransport, tls: Tls) -> None:
+    """Bytes that are no UTF-8 are read as ISO 8859-1, and control characters as spaces."""
+    more = b"location: http://a/\xe9\x01\r\n"
+    async with served(tls, once(http(more=more, status=b"302 Found"))) as vendor:
+        response = await transport.send(to(vendor))
+    assert response.headers["location"] == "http://a/é "
+
+
+async def test_headers_may_change_between_requests(transport: HttpTransport, tls: Tls) -> None:
+    """A plugin that changes the one object it has for its headers is understood."""
+    headers: dict[str, str] = {}
+    async with served(tls, WELL["plain"]) as vendor:
+        for signature in ("one", "two"):
+            headers["x-signature"] = signature
+            await transport.send(to(vendor, headers=headers))
+        assert b"x-signature: one\r\n" in vendor.heads[0]
+        assert b"x-signature: two\r\n" in vendor.heads[1]
+
+
+def test_a_host_in_any_script_is_written_in_ascii() -> None:
+    """The host of a head is the one that is looked up (RFC 5891, section 4.4)."""
+    head = build_head(Request(method="POST", url="http://bücher.example:81/"))
+    assert head.origin == Origin("xn--bcher-kva.example", 81, tls=False)
+    assert b"host: xn--bcher-kva.example:81\r\n" in head.start
 
 
 NAMES = st.sampled_from(["x-key", "Authorization", "Content-Type", "Host", "Content-Length", "x"])
