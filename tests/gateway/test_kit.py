@@ -202,7 +202,9 @@ def test_a_traceback_on_a_payload_that_type_checks_fails() -> None:
     class Wrong(Suite):
         input = Trusting()
 
-    with pytest.raises(pytest.fail.Exception, match=r"test_kit\.py:\d+ in read: KeyError: 'page'"):
+    # A page that is missing, or an empty one: whichever Hypothesis finds, or remembers, first.
+    found = r"test_kit\.py:\d+ in read: (KeyError: 'page'|AssertionError)"
+    with pytest.raises(pytest.fail.Exception, match=found):
         Wrong().test_reads_or_refuses_what_its_types_allow("POST /v1/events")
 
 
