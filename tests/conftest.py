@@ -1,4 +1,4 @@
-"""Shared set-up of all tests: uvloop, and tables that tests record for the end of the run."""
+"""Set-up of all tests: uvloop, and tables that tests print at the end of the run."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,14 +24,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker of tests that run on both loops."""
+    """Register the marker of tests that run on both event loops."""
     config.addinivalue_line("markers", "both_loops: run on uvloop and on asyncio's own loop")
 
 
 def pytest_asyncio_loop_factories(
     item: pytest.Item,
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run tests on uvloop, as the gateway does; marked ones on asyncio's loop as well."""
+    """Run tests on uvloop, as the gateway does; marked tests also run on asyncio's loop."""
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"uvloop": uvloop.new_event_loop}
     if item.get_closest_marker("both_loops"):
         loops["asyncio"] = asyncio.new_event_loop

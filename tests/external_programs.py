@@ -18,7 +18,7 @@ ALONE: Final = (
 
 
 def program(*names: str, package: str) -> str:
-    """Return the path of the first of *names* that is installed; without any, the test fails."""
+    """Return the path of the first of *names* that is installed; fail the test without one."""
     for name in names:
         path = shutil.which(name)
         if path:

@@ -1,4 +1,4 @@
-"""Rules about who may import whom and how things look, kept by a test rather than by memory."""
+"""Rules on imports, names and sizes of modules."""
 
 import ast
 import re
@@ -95,14 +95,14 @@ def _room(path: Path) -> str:
 
 
 def _steps(drawing: str) -> dict[str, int]:
-    """Return on which step each name stands, the lowest first."""
+    """Return the level of each name, the lowest first."""
     lines = reversed(drawing.strip().splitlines())
     return {name: step for step, line in enumerate(lines) for name in line.split()}
 
 
 @pytest.mark.parametrize("path", _modules("gateway/**/*.py"), ids=_name)
 def test_a_room_imports_only_what_stands_below_it(path: Path) -> None:
-    """The rooms have an order, imports under TYPE_CHECKING and inside functions included."""
+    """A room imports only lower rooms, under TYPE_CHECKING and inside functions too."""
     steps, ground, room = _steps(ROOMS), _steps(GROUND), _room(path)
     for module in _imported(path):
         other = _file_of(module)
@@ -116,14 +116,14 @@ def test_a_room_imports_only_what_stands_below_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", _modules("gateway/**/*.py"), ids=_name)
 def test_inside_a_room_modules_are_imported_not_the_room(path: Path) -> None:
-    """A room's ``__init__`` is for others."""
+    """A module does not import from its own room's ``__init__``."""
     own = "gateway." + _room(path).replace("/", ".")
     if path.name != "__init__.py" and "ground" not in own:
         assert own not in set(_imported(path))
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    """There is no circle of imports."""
+    """There are no import cycles."""
     graph = {path: {_file_of(m) for m in _imported(path)} for path in _modules("gateway/**/*.py")}
     while leaves := [path for path, needs in graph.items() if not needs & graph.keys()]:
         for path in leaves:
@@ -132,7 +132,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 
 def test_the_drawing_is_the_order() -> None:
-    """docs/architecture.md draws the rooms as this test keeps them."""
+    """docs/architecture.md draws the rooms in the order that this test checks."""
     page = (ROOT / "docs/architecture.md").read_text()
     drawn = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
     assert any(_steps(ROOMS) == _steps(drawing) for drawing in drawn)
@@ -140,7 +140,7 @@ def test_the_drawing_is_the_order() -> None:
 
 
 def test_no_class_name_occurs_twice() -> None:
-    """A class is found by its name alone."""
+    """No public class name occurs twice."""
     found: dict[str, Path] = {}
     for path in _modules("gateway/**/*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -161,7 +161,7 @@ def test_vendors_translate_and_do_nothing_else(path: Path) -> None:
 
 @pytest.mark.parametrize("path", _modules("tests/example_plugins/*/test_*.py"), ids=_name)
 def test_examples_are_tested_with_the_kit_alone(path: Path) -> None:
-    """The tests of an example import the gateway's kit beside what a vendor may import."""
+    """An example's tests import only the public modules and the kit."""
     inner = {name for name in _imports(path) if name.split(".")[0] == "gateway"}
     assert inner <= PUBLIC | {"gateway.testing"}
 
@@ -180,7 +180,7 @@ def test_vendors_have_no_clock_and_no_chance(path: Path) -> None:
     "path", _modules("plugins/*/sandbox.py", "tests/example_plugins/*/*/sandbox.py"), ids=_name
 )
 def test_a_sandbox_shares_nothing_with_the_tables(path: Path) -> None:
-    """One mistake cannot hide in a vendor's tables and in its emulated server alike."""
+    """A sandbox imports neither its vendor's tables nor the mapping."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             names = {alias.name for alias in node.names}
@@ -190,14 +190,14 @@ def test_a_sandbox_shares_nothing_with_the_tables(path: Path) -> None:
 
 @pytest.mark.parametrize("path", _modules("gateway/**/*.py"), ids=_name)
 def test_the_gateway_knows_no_vendor(path: Path) -> None:
-    """Only gateway/plugin/registry.py looks into plugins/, and only to list it."""
+    """Only gateway/plugin/registry.py imports plugins, to list them."""
     if path.name != "registry.py":
         assert not any(name.split(".")[0] == "plugins" for name in _imports(path))
 
 
 @pytest.mark.parametrize("path", _modules("gateway/**/*.py", "plugins/**/*.py"), ids=_name)
 def test_functions_are_short_and_names_say_something(path: Path) -> None:
-    """No function is longer than a screen, and no module has a name that says nothing."""
+    """No function exceeds the line limit, and no module has a vague name."""
     text = path.read_text()
     assert path.stem not in VAGUE
     for node in ast.walk(ast.parse(text)):
@@ -207,7 +207,7 @@ def test_functions_are_short_and_names_say_something(path: Path) -> None:
 
 
 def test_every_vendor_has_samples_a_suite_and_a_page() -> None:
-    """A vendor is a folder of code, a folder of samples and a page of documentation."""
+    """Every vendor has a sandbox, samples, a test suite and a documentation page."""
     for vendor in load_plugins().vendors:
         assert list((ROOT / "tests/vendors" / vendor).glob("*.json")), vendor
         assert (ROOT / f"tests/vendors/{vendor}/test_{vendor}.py").exists(), vendor
@@ -217,7 +217,7 @@ def test_every_vendor_has_samples_a_suite_and_a_page() -> None:
 
 @pytest.mark.parametrize("path", _modules("tests/**/test_*.py"), ids=_name)
 def test_every_test_states_its_rule(path: Path) -> None:
-    """The docstring of a test is the rule that it checks."""
+    """Every test has a docstring that states its rule."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith(
             "test_"
@@ -226,5 +226,5 @@ def test_every_test_states_its_rule(path: Path) -> None:
 
 
 def test_the_tests_that_must_notice_mutants_exist() -> None:
-    """`make mutate-core` names modules and tests that are there."""
+    """`make mutate-core` names only existing modules and tests."""
     assert modules(ROOT)

@@ -1,4 +1,4 @@
-"""The examples do what they say: each has tests, run as `gateway test` runs them."""
+"""The example configurations pass their own tests with `gateway test`."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def _name(path: Path) -> str:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=_name)
 def test_an_example_does_what_it_says(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every example has tests, and they pass with none of its variables set."""
+    """Every example has tests, which pass without any of its variables."""
     for name in ("BACKEND_KEY", "HASH_KEY", "SECRETS", "SHOP_A_ID", "SHOP_B_ID"):
         monkeypatch.delenv(name, raising=False)
     ran = CliRunner().invoke(main, ["test", "-c", str(path)])
@@ -28,14 +28,14 @@ def test_an_example_does_what_it_says(path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=_name)
 def test_an_example_says_what_it_is_for(path: Path) -> None:
-    """An example begins with a few sentences, and no line is too long to be read beside another."""
+    """An example starts with a description, and no line exceeds 100 characters."""
     lines = path.read_text().splitlines()
     assert lines[1].startswith("# ")
     assert max(map(len, lines)) < 101
 
 
 def test_there_is_an_example_for_every_purpose() -> None:
-    """What the gateway is mostly used for can be copied from an example."""
+    """Each main use of the gateway has an example."""
     assert {path.stem for path in EXAMPLES} >= {
         "consent-gated", "forward-to-two", "hashed-analytics", "migrate", "purchases-only",
         "replace-a-vendor", "sampled-pages", "two-shops-one-host",
@@ -43,7 +43,7 @@ def test_there_is_an_example_for_every_purpose() -> None:
 
 
 def test_the_tests_on_the_page_pass(tmp_path: Path) -> None:
-    """What docs/testing-rules.md shows of tests is run as it stands."""
+    """The tests shown in docs/testing-rules.md pass unchanged."""
     page = (ROOT / "docs/testing-rules.md").read_text()
     (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     path = tmp_path / "gateway.toml"

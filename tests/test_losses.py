@@ -1,4 +1,4 @@
-"""What is lost between vendors: computed, recorded, and never worse unnoticed."""
+"""Losses between vendors are computed and recorded, and cannot grow unnoticed."""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ EVENT = Event(
 
 
 def test_no_pair_loses_more_than_was_agreed_to() -> None:
-    """What arrives worse than recorded fails, by field; what arrives better is to be recorded."""
+    """A field that gets worse than recorded fails by name; improvements must be recorded."""
     worse, other = changes(recorded(), computed())
     assert not worse, "\n".join([
         "lost between vendors, and it was not:", *worse,
@@ -57,7 +57,7 @@ BEFORE: Expected = {"a to b": {"identify": {"user_id": "kept", "timestamp": "coe
     ],
 )
 def test_worse_is_told_by_field(after: dict[str, Any] | None, said: str) -> None:
-    """A field that sinks in rank or vanishes, and an event that is declined, are worse."""
+    """A lower outcome, a vanished field and a declined event count as worse."""
     now: Expected = {"a to b": {} if after is None else {"identify": after}}
     worse, other = changes(BEFORE, now)
     assert len(worse) == 1
@@ -74,14 +74,14 @@ def test_worse_is_told_by_field(after: dict[str, Any] | None, said: str) -> None
     ],
 )
 def test_better_is_asked_to_be_recorded(after: dict[str, Any]) -> None:
-    """A field that rises, and one that is sent for the first time, are changes and not worse."""
+    """A better outcome and a new field are changes, but not worse."""
     worse, other = changes(BEFORE, {"a to b": {"identify": after}})
     assert not worse
     assert len(other) == 1
 
 
 def test_a_vendor_that_says_less_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A field that an output no longer says fails by its name, for the pair and the event."""
+    """A field that an output no longer sends fails with its pair, event and name."""
     output = load_plugins().outputs["chrts"]
     original = output.losses
 
@@ -96,7 +96,7 @@ def test_a_vendor_that_says_less_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_pair_is_computed() -> None:
-    """All pairs of vendors are there, each with what the sender's clients can send."""
+    """Every pair of vendors is computed, with the events that the sender's clients can send."""
     registry = load_plugins()
     found = pairs(registry)
     assert len(found) == len(registry.inputs) ** 2
@@ -104,7 +104,7 @@ def test_every_pair_is_computed() -> None:
 
 
 def test_a_vendors_own_events_lose_nothing_that_it_says() -> None:
-    """What a vendor's own clients can send is not lost at the same vendor."""
+    """Events of a vendor's own clients lose nothing at that vendor."""
     for (source, target), kinds in pairs(load_plugins()).items():
         if source == target:
             for kind, told in kinds.items():
@@ -123,7 +123,7 @@ ENCODED = {
 
 @pytest.mark.parametrize("vendor", load_plugins().vendors)
 def test_what_is_kept_is_in_the_request(vendor: str) -> None:
-    """A text that counts as kept stands in the body that goes out, whosever event it is."""
+    """A text that counts as kept is in the outgoing body, for events of any vendor."""
     registry = load_plugins()
     outputs = {
         name: placeholder_output(each, every=True) for name, each in registry.outputs.items()
@@ -144,7 +144,7 @@ def test_what_is_kept_is_in_the_request(vendor: str) -> None:
 
 
 def test_every_kind_of_event_is_full() -> None:
-    """The fullest event of a kind leaves out no context and no trait that the event could hold."""
+    """The full sample of each kind of event has every context and trait field."""
     for kind, event in full_events():
         held = {path for path, _ in filled_fields(event)}
         for struct, name in ((Page, "context.page"), (Traits, "traits")):
@@ -156,7 +156,7 @@ def test_every_kind_of_event_is_full() -> None:
 
 
 def test_fates_say_where_a_field_goes_and_why_not() -> None:
-    """Each field of an event is kept, coerced or lost, with its place there, or with the reason."""
+    """Each field has an outcome, with its path in the request or the reason."""
     found = {
         fate.path: fate
         for fate in field_outcomes(
@@ -173,7 +173,7 @@ def test_fates_say_where_a_field_goes_and_why_not() -> None:
 
 
 def test_fates_of_free_keys_have_their_own_place() -> None:
-    """A free key goes where the vendor's free keys go, under its own name."""
+    """A free key has its own path among the vendor's free keys."""
     found = {
         fate.path: fate
         for fate in field_outcomes(placeholder_output(load_plugins().outputs["tracardi"]), EVENT)
@@ -182,7 +182,7 @@ def test_fates_of_free_keys_have_their_own_place() -> None:
 
 
 def test_fates_of_a_coerced_field_say_how() -> None:
-    """What is coerced says as what it is written."""
+    """The reason of a coerced field shows the written value."""
     moment = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
     event = replace(EVENT, anonymous_id="a1", timestamp=moment)
     found = {
@@ -196,14 +196,14 @@ def test_fates_of_a_coerced_field_say_how() -> None:
 
 
 def test_a_declined_event_has_no_fates() -> None:
-    """Where an event does not go at all there is nothing to say of its fields."""
+    """A declined event has no field outcomes."""
     event = Event(type="alias", user_id="u", previous_id="p")
     assert field_outcomes(placeholder_output(load_plugins().outputs["quartic"]), event) == []
 
 
 @pytest.mark.parametrize("vendor", load_plugins().vendors)
 def test_every_loss_is_a_fate(vendor: str) -> None:
-    """What a vendor calls a loss is lost or coerced among the fates, too."""
+    """Every loss of a vendor is also a lost or coerced field outcome."""
     output = placeholder_output(load_plugins().outputs[vendor])
     for event in EVENTS:
         if isinstance(output.select(event), Declined):
@@ -227,12 +227,12 @@ def test_every_loss_is_a_fate(vendor: str) -> None:
     ],
 )
 def test_free_keys_count_as_one(path: str, name: str) -> None:
-    """Names that senders choose are not counted each, so that there is a bound."""
+    """Free keys count under one name, so that the number of names is bounded."""
     assert named(path) == name
 
 
 def test_a_reason_is_counted_without_what_it_quotes() -> None:
-    """Reasons that differ in a quoted value only are one."""
+    """Reasons that differ only in a quoted value count as one."""
     assert reason_of("no way to say 'a b', chrts' word") == "no way to say '…', chrts' word"
 
 
@@ -240,7 +240,7 @@ def test_a_reason_is_counted_without_what_it_quotes() -> None:
 
 
 def test_the_meter_counts_fields_once_per_event() -> None:
-    """It counts an event's lost and coerced fields, free keys as one."""
+    """The counter counts each lost or coerced field once per event, and free keys as one."""
     meter = LossCounter(placeholder_output(load_plugins().outputs["personaclick"]), per_second=1e9)
     for _ in range(2):
         meter.offer(lambda: EVENT)
@@ -251,7 +251,7 @@ def test_the_meter_counts_fields_once_per_event() -> None:
 
 
 def test_the_meter_looks_at_some_only() -> None:
-    """Events beyond so many a second are not looked at, nor even prepared."""
+    """Events beyond the rate are neither examined nor prepared."""
     meter = LossCounter(placeholder_output(load_plugins().outputs["chrts"]), per_second=0.001)
     prepared = Counter[str]()
 
@@ -265,7 +265,7 @@ def test_the_meter_looks_at_some_only() -> None:
 
 
 def test_a_plugins_mistake_costs_the_meter_nothing() -> None:
-    """An event whose losses cannot be told is left out."""
+    """An event whose losses cannot be computed is not counted."""
     meter = LossCounter(placeholder_output(load_plugins().outputs["chrts"]), per_second=1e9)
 
     def broken() -> Event:
@@ -279,17 +279,17 @@ def test_a_plugins_mistake_costs_the_meter_nothing() -> None:
 
 
 def gateway(*args: str) -> Result:
-    """Return how ``gateway losses`` ended."""
+    """Run ``gateway losses`` and return its result."""
     return CliRunner().invoke(main, ["losses", *args])
 
 
 def lines(found: Result) -> list[str]:
-    """Return what it printed, without the gaps of the columns."""
+    """Return the output's lines with single spaces."""
     return [" ".join(line.split()) for line in found.stdout.splitlines()]
 
 
 def test_the_command_names_what_a_pair_loses() -> None:
-    """For two vendors each kind of event has its numbers, and each field where it is lost."""
+    """For two vendors, the command shows counts per event and where each field is lost."""
     found = gateway("--from", "personaclick", "--to", "chrts")
     assert found.exit_code == 0, found.output
     assert "Order Completed 15 0 1" in lines(found)
@@ -298,26 +298,26 @@ def test_the_command_names_what_a_pair_loses() -> None:
 
 
 def test_the_command_tells_what_is_declined() -> None:
-    """Kinds that do not go are marked, with the reason."""
+    """The command marks declined events with the reason."""
     found = gateway("--from", "quartic", "--to", "chrts", "--event", "product")
     assert "product declined" in lines(found)
     assert "product chrts has no catalogue for products" in lines(found)
 
 
 def test_the_command_says_where_nothing_is_lost() -> None:
-    """A pair that loses nothing is told so."""
+    """For a pair without losses, the command says so."""
     assert "Nothing is lost" in lines(gateway("--from", "chrts", "--to", "segment"))
 
 
 def test_the_command_lists_all_pairs() -> None:
-    """Without a pair there is a line for each."""
+    """Without a pair, the command shows one line per pair."""
     found = gateway()
     assert len(lines(found)) == 1 + len(load_plugins().vendors) ** 2
     assert len(lines(gateway("--from", "chrts"))) == 1 + len(load_plugins().vendors)
 
 
 def test_the_command_speaks_json() -> None:
-    """As JSON there is every field of every kind."""
+    """``--json`` prints each field of each kind of event."""
     (found,) = orjson.loads(gateway("--from", "chrts", "--to", "quartic", "--json").stdout)
     assert found["events"]["Product Viewed"]["properties.products[].product_id"] == "kept"
     assert found["events"]["alias"]["declined"]
@@ -335,7 +335,7 @@ def test_the_command_speaks_json() -> None:
     ],
 )
 def test_the_command_names_the_nearest(args: tuple[str, ...], said: str) -> None:
-    """Unknown vendors and events are told with the nearest known one."""
+    """An unknown vendor or event is an error that suggests the closest known one."""
     found = gateway(*args)
     assert found.exit_code == 2
     assert said in found.stderr

@@ -1,4 +1,4 @@
-"""Which of two ids survives is told by the key that names it."""
+"""In an alias, the key names decide which id is the customer's."""
 
 from typing import Any
 
@@ -21,20 +21,20 @@ ALIAS = "/customer/alias"
     ],
 )
 def test_the_customer_survives(body: dict[str, Any]) -> None:
-    """``knownUid`` is the customer; beside Segment's old ids ``uid`` or ``userId`` is."""
+    """``knownUid`` is the customer; with Segment's old ids it is ``uid`` or ``userId``."""
     _, said = translated("chrts", ALIAS, body, "segment")
     assert (said["userId"], said["previousId"]) == ("customer", "visitor")
 
 
 @pytest.mark.parametrize("words", [{"previousId": "v"}, {"anonymousId": "v"}])
 def test_an_alias_goes_back_to_chrts_in_its_own_words(words: dict[str, str]) -> None:
-    """An alias in Segment's words goes to chrts as its client wrote it."""
+    """An alias in Segment's format is sent back to chrts unchanged."""
     _, said = translated("chrts", ALIAS, {"uid": "u", **words}, "chrts")
     assert said == {"uid": "u", **words}
 
 
 def test_an_alias_of_another_vendor_is_told_as_in_the_document() -> None:
-    """The customer goes to chrts as ``knownUid``, the id that was tracked before as ``uid``."""
+    """The customer is sent to chrts as ``knownUid``, and the previous id as ``uid``."""
     body = {"type": "alias", "userId": "customer", "previousId": "visitor"}
     assert translated("segment", "/v1/alias", body, "chrts") == (
         ALIAS,
@@ -49,5 +49,5 @@ def test_an_alias_of_another_vendor_is_told_as_in_the_document() -> None:
              {"uid": " ", "previousId": "p"}, {"userId": "u", "previousId": ""}]
 )  # fmt: skip
 def test_an_alias_of_one_id_is_refused(body: dict[str, Any]) -> None:
-    """Both ids are required, whichever keys name them."""
+    """An alias needs both ids, whatever their key names."""
     assert refused("chrts", ALIAS, body) == 400

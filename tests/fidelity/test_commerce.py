@@ -1,4 +1,4 @@
-"""Carts and orders arrive whole, in each vendor's own words, and nothing is invented."""
+"""Carts and orders arrive whole, with each vendor's field names and no invented values."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ CART = {
 
 
 def order(**said: Any) -> Event:
-    """Return an order of Segment's."""
+    """Return an order from Segment."""
     return Event(
         type="track", name="Order Completed", user_id="u1", properties=Properties(**said),
         origin="segment",
@@ -34,7 +34,7 @@ def order(**said: Any) -> Event:
 
 
 def amounts(event: Event) -> dict[str, float]:
-    """Return the amounts of an order, those that follow included."""
+    """Return the amounts of an order, with the derived ones."""
     found = with_amounts(event).properties
     names = ("total", "revenue", "shipping", "tax")
     return {name: value for name in names if (value := getattr(found, name)) is not None}
@@ -47,7 +47,7 @@ SENT_WITH_ALL = {"shop_id", "shop_secret", "external_id", "seance", "stream"}
 
 
 def test_a_viewed_cart_is_the_whole_cart() -> None:
-    """PersonaClick requires its cart to be told when the cart's page is visited."""
+    """A viewed cart is sent to PersonaClick as the full cart."""
     path, body = translated("segment", "/v1/track", CART, "personaclick")
     assert path == "/push"
     assert (body["event"], body["full_cart"]) == ("cart", True)
@@ -59,7 +59,7 @@ def test_a_viewed_cart_is_the_whole_cart() -> None:
 
 @pytest.mark.parametrize("products", [[], [{"name": "no id"}]])
 def test_a_cart_of_which_nothing_is_known_is_not_emptied(products: list[Any]) -> None:
-    """Items that are left out would clear the user's cart."""
+    """A cart without known products is no cart event, which would clear the user's cart."""
     body = {**CART, "properties": {"cart_id": "c1", "products": products}}
     path, said = translated("segment", "/v1/track", body, "personaclick")
     assert path == "/push/custom"
@@ -67,7 +67,7 @@ def test_a_cart_of_which_nothing_is_known_is_not_emptied(products: list[Any]) ->
 
 
 def test_a_category_is_no_search() -> None:
-    """A list of products goes to Tracardi under its own name, for it need not come of a search."""
+    """A viewed product list is sent to Tracardi under its own name, not as a search."""
     body = {
         "type": "track", "userId": "u", "event": "Product List Viewed",
         "properties": {"list_id": "l", "category": "shoes"},
@@ -97,7 +97,7 @@ def test_a_category_is_no_search() -> None:
     ],
 )
 def test_amounts_follow_from_each_other(said: dict[str, Any], follows: dict[str, Any]) -> None:
-    """What the sums of the Spec leave no choice about is derived, and marked; nothing else is."""
+    """Only amounts that follow from the Spec's sums are derived, and they are marked."""
     event = order(**said)
     assert amounts(event) == {**said, **follows}
     assert with_amounts(event).derived.keys() == {f"properties.{name}" for name in follows}
@@ -113,7 +113,7 @@ def test_amounts_follow_from_each_other(said: dict[str, Any], follows: dict[str,
     ],
 )
 def test_the_goods_make_the_revenue(products: tuple[Product, ...], cost: float | None) -> None:
-    """Where every price is known, the revenue is their sum, less the discount on the order."""
+    """If every price is known, the revenue is their sum less the order's discount."""
     assert goods(products) == cost
     found = amounts(order(products=products, discount=0.1, shipping=4))
     if cost is None:
@@ -125,13 +125,13 @@ def test_the_goods_make_the_revenue(products: tuple[Product, ...], cost: float |
 
 
 def test_a_refund_derives_nothing() -> None:
-    """The amounts of a refund may be those of a part of the order."""
+    """No amount of a refund is derived, since it may be for a part of the order."""
     refund = Event(type="track", name="Order Refunded", properties=Properties(total=5, shipping=1))
     assert with_amounts(refund) is refund
 
 
 def test_marks_of_what_was_derived_stay_here() -> None:
-    """No vendor is told that an amount was derived, and the sender is not told the amount."""
+    """No vendor gets the marks of derived amounts, and the sender gets no derived amount back."""
     basket = [{"productId": "1", "price": 5.5, "quantity": 2}]
     body = {
         "customer": "c", "timestamp": 1482840417, "eventType": "eventTransaction",
@@ -151,7 +151,7 @@ def test_marks_of_what_was_derived_stay_here() -> None:
 
 
 def test_the_parts_of_a_purchase_arrive() -> None:
-    """PersonaClick's price includes the delivery, so what is left is the revenue."""
+    """The revenue of a PersonaClick purchase is its price less the delivery."""
     body = {
         "shop_id": SHOP, "event": "purchase", "did": "d", "seance": "s", "stream": "web",
         "order_id": "N1", "order_price": 750, "order_delivery": 50, "delivery_type": "courier",
@@ -166,7 +166,7 @@ def test_the_parts_of_a_purchase_arrive() -> None:
 
 
 def test_an_unknown_quantity_is_one() -> None:
-    """Whoever sells an order's product sold one of it, and the assumption is marked."""
+    """A product of an order without a quantity counts as one, and the assumption is marked."""
     body = {
         "type": "track", "anonymousId": "a1", "event": "Order Completed",
         "properties": {
@@ -186,7 +186,7 @@ def test_an_unknown_quantity_is_one() -> None:
 
 
 def test_a_variant_is_no_size() -> None:
-    """A colour does not become a size, and a size stays one."""
+    """A variant is not sent as a size, and a size is sent as one."""
     red = Product(product_id="1", variant="red", price=5, quantity=1)
     assert "fashion_size" not in sent(order(products=(red,)), "personaclick")[1]["items"][0]
     large = Product(product_id="1", price=5, quantity=1, extra={"size": "L"})
@@ -206,7 +206,7 @@ def test_a_variant_is_no_size() -> None:
 
 
 def test_methods_and_addresses_arrive() -> None:
-    """What the Spec calls payment and shipping methods has fields at PersonaClick."""
+    """The Spec's payment and shipping methods have fields at PersonaClick."""
     address = {"street": "1 Main", "city": "London", "postalCode": "N1", "country": "GB"}
     event = order(
         products=(Product(product_id="1", price=5, quantity=1),),
@@ -218,7 +218,7 @@ def test_methods_and_addresses_arrive() -> None:
 
 
 def test_an_id_that_would_not_be_shown_gets_a_prefix() -> None:
-    """PersonaClick shows no UUIDs, and advises any prefix."""
+    """An order id that is a UUID gets a prefix, since PersonaClick does not show UUIDs."""
     event = order(order_id=UUID, products=(Product(product_id="1", price=5, quantity=1),))
     assert sent(event, "personaclick")[1]["order_id"] == f"order-{UUID}"
     mine = configured("personaclick", order_prefix="N")
@@ -254,7 +254,7 @@ COMPLETED = {"type": "order-completed", "properties": {"id": "O1", "status": "sh
     ],
 )
 def test_an_order_is_placed_once(events: list[Any], names: list[str]) -> None:
-    """What follows the start of an order, and says no more than a status, updates it."""
+    """One Tracardi event of an order is Order Completed; those with only a status are updates."""
     found = read("tracardi", "/track", {**SOURCE, "events": events})
     assert [event.name for event in found] == names
     back = [sent(event, "tracardi")[1]["events"][0]["type"] for event in found]
@@ -265,7 +265,7 @@ def test_an_order_is_placed_once(events: list[Any], names: list[str]) -> None:
 
 
 def test_nested_values_are_taken_apart() -> None:
-    """A vendor of flat fields gets what is nested under joined names, and lists as text."""
+    """A vendor with flat fields gets nested values under joined names, and lists as text."""
     nested = {"a": {"b": {"c": 1}, "l": [1, 2]}, "size": {"eu": 43}}
     event = Event(
         type="track", name="Fitted", user_id="u1", properties=Properties(extra=nested),
@@ -279,7 +279,7 @@ def test_nested_values_are_taken_apart() -> None:
 
 
 def test_the_parts_of_an_address_are_tags() -> None:
-    """City, country and zip code go where Quartic's account has tags for them."""
+    """City, country and zip code are sent as Quartic tags of the account."""
     identify = {
         "type": "identify", "userId": "u",
         "traits": {
@@ -323,7 +323,7 @@ def test_the_parts_of_an_address_are_tags() -> None:
     ],
 )  # fmt: skip
 def test_a_city_that_stands_by_itself_is_one(source: str, path: str, body: Any) -> None:
-    """A city outside of an address is PersonaClick's location, once, and Quartic's tag."""
+    """A city outside an address is PersonaClick's location and Quartic's tag."""
     (event,) = read(source, path, body)
     output = configured("personaclick", shop_secret="s")  # noqa: S106 - not a real one
     _, personaclick = sent(event, output)
@@ -337,7 +337,7 @@ def test_a_city_that_stands_by_itself_is_one(source: str, path: str, body: Any) 
 
 
 def test_an_addresss_city_goes_before_a_loose_one() -> None:
-    """Two cities both arrive: the address's as the location, the other one as a field."""
+    """Of two cities the address's is the location, and the other is a field."""
     traits = {"email": "a@b.co", "city": "Paris", "address": {"city": "London"}}
     (event,) = read(
         "segment", "/v1/identify", {"userId": "u", "type": "identify", "traits": traits}
@@ -347,7 +347,7 @@ def test_an_addresss_city_goes_before_a_loose_one() -> None:
 
 
 def test_traits_of_other_spellings_have_their_fields() -> None:
-    """A Growlytics attribute called First Name is PersonaClick's and Quartic's first name."""
+    """A Growlytics attribute called First Name is the first name at other vendors."""
     given = {
         "email": "a@b.co", "First Name": "Ann", "last_name": "Lee", "Gender": "Female",
         "Birthday": "1990-02-03", "Age": "36", "Phone": "+44 20",
@@ -366,7 +366,7 @@ def test_traits_of_other_spellings_have_their_fields() -> None:
 
 
 def test_a_reserved_name_is_spelt_otherwise() -> None:
-    """A property that is called like one of PersonaClick's own fields arrives beside it."""
+    """A property with the name of a PersonaClick field is sent under a prefixed name."""
     event = Event(
         type="track", name="Invited", user_id="u1", origin="segment",
         properties=Properties(extra={"email": "friend@b.co", "source": "ad", "time": 5}),
@@ -378,7 +378,7 @@ def test_a_reserved_name_is_spelt_otherwise() -> None:
 
 
 def test_a_nested_trait_never_becomes_a_field_of_another_type() -> None:
-    """What is nested gets a name of its own where the joined one is PersonaClick's."""
+    """A nested trait whose joined name is PersonaClick's is sent under a prefixed name."""
     odd = {"first": {"name": 5}, "lastName": True, "kids": {"auto": 1}, "fb": {"id": {"x": 1}}}
     traits = {"type": "identify", "userId": "u", "traits": odd}
     _, said = translated("segment", "/v1/identify", traits, "personaclick")

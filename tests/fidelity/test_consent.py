@@ -1,4 +1,4 @@
-"""Consent, and above all its withdrawal, reaches every vendor that has any place for it."""
+"""Consent and its withdrawal reach every vendor that has a place for them."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ GIVEN = {"newsletter": False, "terms": True}
 
 @pytest.mark.parametrize(("source", "path", "body"), CHANGES)
 def test_a_change_of_consent_says_which_categories(source: str, path: str, body: Any) -> None:
-    """Its flags are booleans under their own names, and its name has no vendor's in it."""
+    """A change of consent has a neutral event name and each category as a boolean."""
     _, chrts = translated(source, path, body, "chrts")
     assert chrts["name"] == "Consent Preference Updated"
     assert FLAGS.items() <= chrts["properties"].items()
@@ -73,7 +73,7 @@ def test_a_change_of_consent_says_which_categories(source: str, path: str, body:
 
 @pytest.mark.parametrize(("source", "path", "body"), PROFILES)
 def test_a_profile_says_what_was_withdrawn(source: str, path: str, body: Any) -> None:
-    """The consent of a profile stands among its attributes, true or false."""
+    """The consent of a profile is among its attributes, granted or not."""
     _, chrts = translated(source, path, body, "chrts")
     assert GIVEN.items() <= chrts["attributes"].items()
     _, growlytics = translated(source, path, body, "growlytics")
@@ -92,7 +92,7 @@ def test_a_profile_says_what_was_withdrawn(source: str, path: str, body: Any) ->
 
 @pytest.mark.parametrize("taken", ["email", "phone", "firstName", "name"])
 def test_a_category_never_takes_the_place_of_a_field(taken: str) -> None:
-    """A category that is called like a field stands beside it, under a name of its own."""
+    """A category with the name of a field is sent beside the field, under another name."""
     event = Event(
         type="identify", user_id="u1", traits=Traits(email="a@b.co", phone="+4", name="Ada",
         first_name="A"), consent={taken: False}, origin="segment",
@@ -105,7 +105,7 @@ def test_a_category_never_takes_the_place_of_a_field(taken: str) -> None:
 
 
 def test_the_agreement_of_a_quartic_profile_is_no_address() -> None:
-    """A profile's agreement to e-mails is not mistaken for the e-mail address."""
+    """The agreement in a Quartic profile is consent to e-mail, and not the address."""
     body = {"userId": "u1", "cookie": "c1", "email": "a@b.co", "agreement": False}
     _, chrts = translated("quartic", "/store/collectprofile", body, "chrts")
     assert chrts["attributes"] == {"email": "a@b.co", "consent_email": False}
@@ -115,7 +115,7 @@ def test_the_agreement_of_a_quartic_profile_is_no_address() -> None:
 
 
 def profile(consent: dict[str, bool], **traits: Any) -> Event:
-    """Return a profile of a user whose cookie is known."""
+    """Return the profile of a user with a known cookie."""
     return Event(
         type="identify", user_id="u1", anonymous_id="a1", traits=Traits(**traits),
         consent=consent, origin="segment",
@@ -123,7 +123,7 @@ def profile(consent: dict[str, bool], **traits: Any) -> Event:
 
 
 def test_what_is_unknown_is_no_refusal_at_quartic() -> None:
-    """Where nothing is known of e-mails, no profile is sent that would forbid them."""
+    """Without known e-mail consent no Quartic profile is sent, since it would record a refusal."""
     texts = {"newsletter": "I want it"}
     quartic = configured("quartic", agreements=texts)
     path, body = sent(profile({"newsletter": True}, email="a@b.co", first_name="Ada"), quartic)
@@ -141,7 +141,7 @@ def test_what_is_unknown_is_no_refusal_at_quartic() -> None:
 
 @pytest.mark.parametrize("given", [True, False])
 def test_what_is_known_goes_to_quartic_whole(given: bool) -> None:  # noqa: FBT001 - a category's value
-    """A profile with its agreement is followed by a contact with the tags and agreements."""
+    """A Quartic profile is followed by a contact with the tags and agreements."""
     request = OUTPUTS["quartic"].render(
         profile({"email": given, "ads": False}, email="a@b.co", first_name="Ada")
     )
@@ -155,7 +155,7 @@ def test_what_is_known_goes_to_quartic_whole(given: bool) -> None:  # noqa: FBT0
 
 
 def test_a_withdrawal_reaches_quartic_as_an_event_too() -> None:
-    """A change of consent of a known address is a contact with nothing but the agreements."""
+    """A change of consent with an e-mail address is sent to Quartic as a contact's agreements."""
     event = Event(
         type="track", name=Names.CONSENT_UPDATED, anonymous_id="c1",
         traits=Traits(email="a@b.co", first_name="Ada"), consent={"ads": False},
@@ -167,7 +167,7 @@ def test_a_withdrawal_reaches_quartic_as_an_event_too() -> None:
 
 
 def test_quartics_own_profile_goes_back_as_it_came() -> None:
-    """A profile that Quartic's own client sent without an agreement says what it said."""
+    """A profile from Quartic without an agreement is sent back unchanged."""
     body = {"userId": "u1", "cookie": "c1", "email": "a@b.co"}
     (event,) = read("quartic", "/store/collectprofile", body)
     assert sent(event, "quartic") == ("/store/collectprofile", body)

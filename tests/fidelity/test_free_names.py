@@ -1,4 +1,4 @@
-"""Names that a vendor leaves to its users mean nothing to the gateway."""
+"""Free field names have no special meaning for the gateway."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ LISTS: list[Any] = [["SKU1", "SKU2"], [1, 2], [["a"]], "SKU1", {"a": 1}]
 
 @pytest.mark.parametrize("given", [LOOSE, NESTED, {"event": "fair"}, {"sentAt": "x", "groupId": 5}])
 def test_chrts_loose_names_are_properties(given: dict[str, Any]) -> None:
-    """Beside chrts' own ``name`` no word of Segment's envelope means anything but itself."""
+    """In a body with chrts' ``name``, Segment's envelope names are plain properties."""
     body = {"uid": "u1", "name": "subscription-renewed", "plan": "pro", **given}
     (event,) = read("chrts", "/event/track", body)
     assert event.properties.extra == {"plan": "pro", **given}
@@ -22,7 +22,7 @@ def test_chrts_loose_names_are_properties(given: dict[str, Any]) -> None:
 
 
 def test_a_segment_shaped_body_keeps_its_envelope() -> None:
-    """A body with ``event``, or of the type track, is Segment's: its envelope is no property."""
+    """In a body with ``event``, or of the type track, Segment's envelope is not a property."""
     envelope = {"messageId": "m1", "timestamp": "2024-01-01T00:00:00Z", "context": {"ip": "::1"}}
     for body in ({"userId": "u1", "event": "n"}, {"userId": "u1", "name": "n", "type": "track"}):
         (event,) = read("chrts", "/event/track", {**body, **envelope, "plan": "pro"})
@@ -34,7 +34,7 @@ def test_a_segment_shaped_body_keeps_its_envelope() -> None:
 @pytest.mark.parametrize("listed", LISTS)
 @pytest.mark.parametrize("name", ["compare-opened", "Product Viewed"])
 def test_products_that_are_none_stay_a_property(listed: Any, name: str) -> None:
-    """Whatever stands under ``products`` and lists no objects arrives as it came."""
+    """A ``products`` value that is no list of objects arrives unchanged."""
     wanted = {"products": listed}
     chrts = {"uid": "u1", "name": name, **wanted}
     segment = {"type": "track", "userId": "u1", "event": name, "properties": wanted}
@@ -48,7 +48,7 @@ def test_products_that_are_none_stay_a_property(listed: Any, name: str) -> None:
 
 
 def test_products_of_a_list_are_text_at_growlytics() -> None:
-    """Growlytics has no lists, so one goes out as JSON text."""
+    """A list of texts is sent to Growlytics as JSON text."""
     body = {"uid": "u1", "name": "compare-opened", "products": ["SKU1", "SKU2"]}
     _, said = translated("chrts", "/event/track", body, "growlytics")
     assert attributes(said)["products"] == '["SKU1","SKU2"]'

@@ -1,4 +1,4 @@
-"""Who it was arrives under the name and in the type that each vendor documents."""
+"""Identities arrive under each vendor's documented names and types."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ KNOWN_BY_MAIL = [
 
 @pytest.mark.parametrize(("source", "path", "body"), KNOWN_BY_MAIL)
 def test_the_address_of_an_event_arrives(source: str, path: str, body: Any) -> None:
-    """An e-mail by which an event is known reaches every vendor that takes such an event."""
+    """An event's e-mail reaches every vendor that takes such an event."""
     (event,) = read(source, path, body)
     if source != "chrts":
         assert sent(event, "chrts")[1]["properties"]["email"] == "ada@b.co"
@@ -55,7 +55,7 @@ def test_the_address_of_an_event_arrives(source: str, path: str, body: Any) -> N
 
 
 def test_the_phone_of_an_event_arrives() -> None:
-    """A phone number is text by the name that each vendor's users expect."""
+    """A phone number is sent as text under each vendor's usual name."""
     body = {**TRACK, "anonymousId": "a1"}
     assert translated("segment", "/v1/track", body, "chrts")[1]["properties"]["phone"] == (
         "447700900123"
@@ -66,7 +66,7 @@ def test_the_phone_of_an_event_arrives() -> None:
 
 
 def test_somebody_known_by_address_alone_is_one_person() -> None:
-    """Whoever is known by e-mail alone has one id at a vendor, the same for each event."""
+    """A person known only by e-mail has the same id in every event."""
     ids = set()
     for name in ("A", "B"):
         event = Event(type="track", name=name, traits=Traits(email="a@b.co"), origin="quartic")
@@ -124,7 +124,7 @@ def test_somebody_known_by_address_alone_is_one_person() -> None:
     ],
 )
 def test_phones_are_text_and_ages_are_numbers(source: str, path: str, body: Any) -> None:
-    """However a client wrote them, they arrive in the type that each vendor documents."""
+    """Phones are sent as text and ages as numbers, whatever types the client used."""
     (event,) = read(source, path, body)
     assert (event.traits.phone, event.traits.age) == ("447700900123", 35)
     if source != "growlytics":
@@ -145,7 +145,7 @@ def test_phones_are_text_and_ages_are_numbers(source: str, path: str, body: Any)
 
 @pytest.mark.parametrize("stream", ["ios", "android"])
 def test_an_apps_device_is_a_device(stream: str) -> None:
-    """The id of an app's device is ``deviceId`` at Quartic, whose cookie is a page's."""
+    """An app's device id is ``deviceId`` at Quartic, and a page's is ``cookie``."""
     body = {
         "shop_id": SHOP, "event": "view", "did": "D1", "seance": "s1", "stream": stream,
         "items": [{"id": "1"}],
@@ -159,7 +159,7 @@ def test_an_apps_device_is_a_device(stream: str) -> None:
 
 
 def test_a_visitor_and_a_device_both_arrive() -> None:
-    """Where an app names a device and somebody else by an anonymous id, both are told."""
+    """If an app sends both a device id and an anonymous id, Quartic gets both."""
     context = Context(device=Device(id="D1", type="ios"))
     order = Properties(order_id="1")
     event = Event(
@@ -192,7 +192,7 @@ def test_a_visitor_and_a_device_both_arrive() -> None:
     ],
 )
 def test_a_growlytics_id_may_be_a_contact(identity: str, field: str) -> None:
-    """An id that is an e-mail address or a full phone number counts as one, however long."""
+    """A Growlytics id that is an e-mail address or a full phone number is also a contact."""
     body = {"id": identity, "attributes": [{"name": "name", "type": "string", "value": "R"}]}
     (event,) = read("growlytics", "/rest-api/customer", body)
     assert getattr(event.traits, field) == identity
@@ -206,14 +206,14 @@ def test_a_growlytics_id_may_be_a_contact(identity: str, field: str) -> None:
 
 @pytest.mark.parametrize("identity", ["u1", "9919211112", "@x", "a@b"])
 def test_another_growlytics_id_is_no_contact(identity: str) -> None:
-    """An id that could be anything is nothing but an id."""
+    """Any other Growlytics id is only an id."""
     (event,) = read("growlytics", "/rest-api/customer", {"id": identity, "attributes": []})
     assert event.traits == Traits()
     assert event.derived == {}
 
 
 def test_a_customers_own_address_holds() -> None:
-    """An e-mail among the attributes is the customer's, whatever the id looks like."""
+    """An e-mail attribute has priority over an id that is an e-mail address."""
     mine = {"name": "email", "type": "string", "value": "other@example.com"}
     body = {"id": "ravi@example.com", "attributes": [mine]}
     (event,) = read("growlytics", "/rest-api/customer", body)

@@ -1,4 +1,4 @@
-"""Whoever asks what is lost is told why, and what to write to have it sent."""
+"""Each reported loss has a reason, and a setting that sends the field if there is one."""
 
 import tomllib
 from functools import cache
@@ -27,7 +27,7 @@ EVENT = Event(
 
 
 def test_a_loss_names_its_reason_and_the_step() -> None:
-    """What is left out on purpose says why, and which setting of the destination sends it."""
+    """A field left out on purpose has the reason and the setting that sends it."""
     found = {fate.path: fate.why for fate in field_outcomes(OUTPUTS["chrts"], EVENT)}
     assert found["session_id"].endswith('to send it: include = ["session_id"]')
     assert found["context.device.model"].endswith('include = ["context.device.model"]')
@@ -38,7 +38,7 @@ def test_a_loss_names_its_reason_and_the_step() -> None:
 
 
 def test_what_the_reason_says_to_write_sends_it() -> None:
-    """Each ``include`` that a reason proposes is one that the destination takes."""
+    """Each ``include`` that a reason proposes is valid, and sends the field."""
     for fate in field_outcomes(OUTPUTS["chrts"], EVENT):
         _, mark, proposed = fate.why.partition('include = ["')
         if mark:
@@ -48,7 +48,7 @@ def test_what_the_reason_says_to_write_sends_it() -> None:
 
 
 def proposals(vendor: str) -> list[tuple[Event, str, dict[str, Any]]]:
-    """Return what reasons propose at *vendor*: the event, the field that is lost, what to write."""
+    """Return the proposals at *vendor*: the event, the lost field, and the setting."""
     return [
         (event, fate.path, tomllib.loads(said.partition(", with")[0]))
         for _, event in full_events()
@@ -66,7 +66,7 @@ def including(vendor: str, *paths: str) -> Output:
 
 @pytest.mark.parametrize("vendor", ["chrts", "growlytics", "personaclick"])
 def test_whatever_a_reason_proposes_sends_the_field(vendor: str) -> None:
-    """Each setting and each step that a reason proposes has the field arrive, of every event."""
+    """Each setting and step that a reason proposes sends the field of every event."""
     proposed = proposals(vendor)
     assert {key for _, _, written in proposed for key in written} == {"include", "copy"}
     for event, path, written in proposed:
@@ -90,26 +90,26 @@ def test_whatever_a_reason_proposes_sends_the_field(vendor: str) -> None:
     ],
 )
 def test_nothing_is_proposed_where_it_would_not_help(vendor: str, name: str, path: str) -> None:
-    """A call of fixed fields takes no ``include``, and no agreement: it has no place for it."""
+    """A call with fixed fields proposes no ``include``."""
     event = dict(full_events())[name]
     lost = next(f for f in field_outcomes(OUTPUTS[vendor], event) if membered_free(f.path) == path)
     assert lost.why == f"{vendor} has no place for it"
 
 
 def membered_free(path: str) -> str:
-    """Return *path* with any category as ``ads``."""
+    """Return *path* with any category replaced by ``ads``."""
     return "consent.ads" if path.startswith("consent.") else path
 
 
 def test_a_campaign_that_arrives_is_not_lost() -> None:
-    """What goes out as utm_source and so on at PersonaClick is not among the losses."""
+    """A campaign sent as utm fields to PersonaClick is not reported as lost."""
     campaign = Campaign(name="spring", source="mail", medium="email", term="boots", content="top")
     event = Event(type="track", name="x", user_id="u", context=Context(campaign=campaign))
     assert not [loss for loss in OUTPUTS["personaclick"].losses(event) if "camp" in loss.path]
 
 
 def test_translate_shows_the_reason(tmp_path: Path) -> None:
-    """`gateway translate` has the reason beside each field that is lost."""
+    """`gateway translate` shows a reason for each lost field."""
     body = tmp_path / "body.json"
     body.write_text('{"type":"track","userId":"u","event":"x","context":{"sessionId":"s-1"}}')
     shown = CliRunner().invoke(
@@ -121,7 +121,7 @@ def test_translate_shows_the_reason(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("vendor", REGISTRY.vendors)
 def test_every_reason_is_a_sentence_part(vendor: str) -> None:
-    """A reason reads on from "it is lost because", and names no person."""
+    """A reason continues "it is lost because": it starts in lower case and has no full stop."""
     for one in reviewed(REGISTRY.outputs[vendor]):
         assert one.reason[0].islower()
         assert not one.reason.endswith(".")
@@ -137,7 +137,7 @@ def test_every_reason_is_a_sentence_part(vendor: str) -> None:
     ],
 )
 def test_a_broken_list_says_what_it_should_be(tmp_path: Path, text: str, said: str) -> None:
-    """A list of reasons that cannot be read is the plugin's mistake, told with its place."""
+    """An invalid list of reasons is a plugin error with its place."""
     path = tmp_path / "losses.toml"
     path.write_text(text)
     with pytest.raises(PluginError) as caught:
@@ -147,7 +147,7 @@ def test_a_broken_list_says_what_it_should_be(tmp_path: Path, text: str, said: s
 
 
 def test_a_vendor_without_a_list_has_no_reasons(tmp_path: Path) -> None:
-    """A plugin needs no list where it leaves nothing out."""
+    """A plugin without a list of reasons has none."""
     assert _read(tmp_path / "losses.toml") == ()
     entry = Reviewed(("context.*",), ("identify",), "because", "")
     assert not entry.holds(EVENT, "context.ip")
@@ -155,7 +155,7 @@ def test_a_vendor_without_a_list_has_no_reasons(tmp_path: Path) -> None:
 
 
 def test_translate_says_what_is_derived(tmp_path: Path) -> None:
-    """What a vendor is told although nobody said it is shown with what it follows from."""
+    """`gateway translate` shows derived values with what they are derived from."""
     body = tmp_path / "body.json"
     body.write_text(
         '{"type":"track","userId":"u","event":"Order Completed","properties":'

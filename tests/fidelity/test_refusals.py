@@ -1,4 +1,4 @@
-"""What is answered with success is taken by the vendor: as it came, or as the gateway writes it."""
+"""A request accepted by the gateway is accepted by the vendor, forwarded or rendered."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -22,7 +22,7 @@ ODD: tuple[Any, ...] = (ABSENT, "", 7, {"a": 1}, "x" * 60)
 
 
 def places(node: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the place of everything inside *node*."""
+    """Yield the path of each value inside *node*."""
     members = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in members:
         yield (*above, key)
@@ -31,7 +31,7 @@ def places(node: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def changed(body: Any, place: tuple[Any, ...], value: Any) -> Any:
-    """Return *body* with *value* at *place*, or with nothing there."""
+    """Return *body* with *value* at *place*, or without that place."""
     copy = deepcopy(body)
     node = copy
     for key in place[:-1]:
@@ -44,7 +44,7 @@ def changed(body: Any, place: tuple[Any, ...], value: Any) -> Any:
 
 
 def taken(vendor: str, output: Output, request: Request) -> bool:
-    """Tell whether the vendor's own server, as strict as its document, takes *request*."""
+    """Return whether the vendor's strict sandbox accepts *request*."""
     path = request.url.removeprefix(output.config.url.rstrip("/"))
     judged = REGISTRY.sandboxes[vendor]().respond(replace(request, url=path), None)
     return judged.response.status < 300
@@ -52,7 +52,7 @@ def taken(vendor: str, output: Output, request: Request) -> bool:
 
 @pytest.mark.parametrize("vendor", REGISTRY.vendors)
 def test_nothing_is_accepted_and_then_refused(vendor: str) -> None:
-    """Whichever part of a documented request is odd, it is refused here or taken there."""
+    """A documented request with an odd value is rejected here or accepted by the vendor."""
     reads, output = INPUTS[vendor], OUTPUTS[vendor]
     tried = 0
     for sample in load_samples(SAMPLES / vendor).values():
@@ -97,5 +97,5 @@ def test_nothing_is_accepted_and_then_refused(vendor: str) -> None:
 def test_personaclick_refuses_with_the_documented_status(
     path: str, body: dict[str, Any], status: int
 ) -> None:
-    """400 and 403 stand where the page has them: 403 alone for the fate of a message."""
+    """PersonaClick's input refuses with 400 or 403, as documented for each call."""
     assert refused("personaclick", path, body) == status

@@ -1,4 +1,4 @@
-"""A visit is one session at Tracardi, through a login, and the next visit is another."""
+"""A visit is one session at Tracardi and PersonaClick, also through a login."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,32 +12,32 @@ AT = datetime(2026, 5, 4, 10, 5, tzinfo=UTC)
 
 
 def session(event: Event, **settings: Any) -> str:
-    """Return the id of the session that *event* belongs to."""
+    """Return the id of the session of *event*."""
     found: str = sent(event, configured("tracardi", **settings))[1]["session"]["id"]
     return found
 
 
 def page(**known: Any) -> Event:
-    """Return a page of another vendor."""
+    """Return a page event of another vendor."""
     return Event(**{"type": "page", "timestamp": AT, "origin": "segment", **known})
 
 
 def test_a_session_goes_on_through_a_login() -> None:
-    """The visitor counts before the user, so that knowing the user changes nothing."""
+    """A login does not change the session, since the anonymous id has priority."""
     before = page(anonymous_id="anon-77")
     after = page(anonymous_id="anon-77", user_id="u-77", type="identify")
     assert session(before) == session(after)
 
 
 def test_a_session_is_one_devices() -> None:
-    """One user at two browsers is in two sessions."""
+    """One user in two browsers has two sessions."""
     assert session(page(anonymous_id="a", user_id="u")) != session(
         page(anonymous_id="b", user_id="u")
     )
 
 
 def test_a_session_ends() -> None:
-    """Another visit, hours later, is another session; a few minutes are not."""
+    """An event hours later is in another session; one minutes later is in the same."""
     first = page(anonymous_id="a")
     assert session(first) == session(page(anonymous_id="a", timestamp=AT + timedelta(minutes=20)))
     for later in (timedelta(hours=8), timedelta(days=1), timedelta(days=400)):
@@ -45,7 +45,7 @@ def test_a_session_ends() -> None:
 
 
 def test_how_long_a_session_lasts_is_configured() -> None:
-    """``session_window`` is how long a visit may go on."""
+    """``session_window`` is the maximum length of a session."""
     later = page(anonymous_id="a", timestamp=AT + timedelta(minutes=40))
     assert session(page(anonymous_id="a"), session_window="30m") != session(
         later, session_window="30m"
@@ -56,19 +56,19 @@ def test_how_long_a_session_lasts_is_configured() -> None:
 
 
 def test_a_senders_own_session_holds() -> None:
-    """Where the sender knows the session, nothing is derived."""
+    """A session from the sender is kept, and none is derived."""
     assert session(page(anonymous_id="a", session_id="s-1")) == "s-1"
 
 
 @pytest.mark.parametrize("kinds", [("user_id", "anonymous_id")])
 def test_ids_of_different_kinds_never_meet(kinds: tuple[str, str]) -> None:
-    """A user id and a cookie that read alike are not the same session."""
+    """A user id and an anonymous id with the same text have different sessions."""
     first, second = (page(**{kind: "zz9"}) for kind in kinds)
     assert session(first) != session(second)
 
 
 def test_a_late_delivery_is_in_the_session_of_its_time() -> None:
-    """It is the time of the event that counts, not that of its delivery or its arrival."""
+    """The event's own time decides its session, not its arrival."""
     moment = "2026-05-04T10:05:00Z"
     body = {"type": "page", "anonymousId": "a", "timestamp": moment, "name": "Home"}
     (event,) = read("segment", "/v1/page", body)
@@ -82,7 +82,7 @@ def seance(event: Event) -> str:
 
 
 def test_personaclicks_sessions_are_visits_too() -> None:
-    """A session goes on through a login, ends with the visit, and is of one kind of id."""
+    """PersonaClick's derived sessions follow the same rules as Tracardi's."""
     before = page(anonymous_id="a")
     assert seance(before) == seance(page(anonymous_id="a", user_id="u", type="identify"))
     assert seance(before) == seance(page(anonymous_id="a", timestamp=AT + timedelta(minutes=20)))

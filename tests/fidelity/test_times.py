@@ -1,4 +1,4 @@
-"""An event keeps its time, wherever a destination has any place for one."""
+"""An event keeps its time at every destination that has a place for it."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ ORDER = {
 
 
 def test_an_old_event_does_not_count_as_todays() -> None:
-    """The time is among what every vendor with free properties is told."""
+    """Every vendor with free properties gets the event's time."""
     (event,) = read("segment", "/v1/track", ORDER)
     assert sent(event, "chrts")[1]["properties"]["timestamp"] == "2016-03-04T05:06:07.000Z"
     _, growlytics = sent(event, "growlytics")
@@ -46,7 +46,7 @@ def test_an_old_event_does_not_count_as_todays() -> None:
 
 
 def test_where_it_happened_arrives() -> None:
-    """The page, the campaign and the channel arrive under the names that their users know."""
+    """Page, campaign and channel are sent under the vendor's usual names."""
     expected = {
         "page_url": "https://shop.example/orders", "utm_campaign": "may", "utm_source": "mail",
         "utm_medium": "email", "channel": "web",
@@ -62,7 +62,7 @@ def test_where_it_happened_arrives() -> None:
 
 @pytest.mark.parametrize("vendor", ["chrts", "growlytics", "personaclick", "segment", "tracardi"])
 def test_what_a_destination_asks_for_is_included(vendor: str) -> None:
-    """``include`` names any circumstance, at any vendor with free properties."""
+    """``include`` adds any context field, at any vendor with free properties."""
     asked = ("session_id", "context.page", "context.device.type", "context.os", "consent")
     (event,) = read("segment", "/v1/track", ORDER)
     event = replace(event, origin="elsewhere")
@@ -78,7 +78,7 @@ def test_what_a_destination_asks_for_is_included(vendor: str) -> None:
 
 
 def free(vendor: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Return the free properties of an event, where *vendor* has them."""
+    """Return the free properties of an event in *vendor*'s payload."""
     if vendor == "growlytics":
         return attributes(body)
     if vendor == "tracardi":
@@ -87,7 +87,7 @@ def free(vendor: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_an_own_property_keeps_its_name() -> None:
-    """What the sender calls ``timestamp`` stays; the event's time stands beside it."""
+    """A sender's own ``timestamp`` property is kept; the event's time gets another name."""
     body = {"uid": "u", "name": "renewed", "timestamp": "soon", "channel": "post"}
     _, growlytics = translated("chrts", "/event/track", body, "growlytics")
     said = attributes(growlytics)
@@ -96,7 +96,7 @@ def test_an_own_property_keeps_its_name() -> None:
 
 
 def test_a_vendors_own_event_gets_nothing_added() -> None:
-    """An event that goes back to its own vendor says what it said."""
+    """An event sent back to its own vendor gets no additional field."""
     body = {"uid": "u", "name": "renewed", "properties": {"plan": "pro"}}
     assert translated("chrts", "/event/track", body, "chrts")[1] == body
     push = {"shop_id": SHOP, "event": "e", "did": "d", "seance": "s", "stream": "web"}
@@ -114,7 +114,7 @@ def test_a_vendors_own_event_gets_nothing_added() -> None:
     ],
 )
 def test_a_misspelt_field_stops_the_configuration(path: str, hint: str) -> None:
-    """A circumstance that no event has is told with the one that was probably meant."""
+    """An unknown field in ``include`` is an error that suggests the closest name."""
     with pytest.raises(ValidationError, match=hint):
         configured("chrts", include=(path,))
 
@@ -132,7 +132,7 @@ def test_a_misspelt_field_stops_the_configuration(path: str, hint: str) -> None:
     ],
 )
 def test_tracardis_metadata_has_the_time(time: Any) -> None:
-    """``metadata.time`` is the time of the events that have none of their own."""
+    """``metadata.time`` is the time of events without one of their own."""
     body = {
         "source": {"id": "3ee63fc6-490a-4fd8-bfb3-bf0c8c8d3387"},
         "metadata": {"time": time},
@@ -148,7 +148,7 @@ def test_tracardis_metadata_has_the_time(time: Any) -> None:
     "time", ["{'insert': datetime.datetime(2016)}", None, [1], {"insert": "x"}]
 )
 def test_metadata_that_cannot_be_read_is_passed_over(time: Any) -> None:
-    """Python's SDK writes the time as its own ``repr``, which is no reason to refuse it."""
+    """An unreadable ``metadata.time``, as the Python SDK sends it, is ignored."""
     body = {
         "source": {"id": "3ee63fc6-490a-4fd8-bfb3-bf0c8c8d3387"},
         "metadata": {"time": time},
@@ -169,7 +169,7 @@ def test_metadata_that_cannot_be_read_is_passed_over(time: Any) -> None:
     ],
 )
 def test_a_clock_is_corrected_within_bounds(timestamp: str, sent_at: str, happened: str) -> None:
-    """``sentAt`` corrects a clock that is behind, or ahead by a day at most."""
+    """``sentAt`` corrects a clock that is behind, or at most a day ahead."""
     body = {**ORDER, "timestamp": timestamp, "sentAt": sent_at}
     (event,) = read("segment", "/v1/track", body)
     assert event.timestamp is not None

@@ -1,4 +1,4 @@
-"""One request in a vendor's format, and what each vendor would get of it."""
+"""Translate one request of a vendor into the requests for each vendor."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -23,12 +23,12 @@ SHOP = "0d42fd8b713d0752776ca589cc0056"
 
 
 def read(source: str, path: str, body: Any) -> list[Event]:
-    """Return the events that *body*, posted to *path*, becomes."""
+    """Return the events of *body*, posted to *path*."""
     return INPUTS[source].parse(_request(path, body))
 
 
 def refused(source: str, path: str, body: Any) -> int:
-    """Return the status with which *body* is refused; 0 if it is accepted."""
+    """Return the status of the refusal of *body*; 0 if it is accepted."""
     request = _request(path, body)
     try:
         INPUTS[source].parse(request)
@@ -38,7 +38,7 @@ def refused(source: str, path: str, body: Any) -> int:
 
 
 def configured(vendor: str, **settings: Any) -> Output:
-    """Return the output of *vendor* with *settings* beside placeholders of what it needs."""
+    """Return the output of *vendor* with *settings* and placeholders for required ones."""
     given = OUTPUTS[vendor].config.model_dump(exclude_unset=True)
     output = REGISTRY.outputs[vendor]
     return output(output.Config.model_validate({**given, **settings}))
@@ -55,7 +55,7 @@ def sent(event: Event, to: str | Output) -> tuple[str, dict[str, Any]]:
 
 
 def translated(source: str, path: str, body: Any, to: str | Output) -> tuple[str, dict[str, Any]]:
-    """Return the path and the body of the only request that *body* becomes at *to*."""
+    """Return the path and the body of the only request for *to* from *body*."""
     (event,) = read(source, path, body)
     return sent(event, to)
 

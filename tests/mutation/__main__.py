@@ -1,14 +1,13 @@
 """Mutate the core and list the mutants that no test notices: ``python -m tests.mutation``.
 
-Each mutant is one change in a copy of the tree. The tests that cover its module (``covering.py``)
+Each mutant is one change in a copy of the tree. The tests that cover its module (``targets.py``)
 run there until one fails. A mutant that passes all of them survives: either a test is missing, or
 the change breaks no promise. Add the latter to ``accepted.txt``, by name, under a comment with the
 reason. Samples leave accepted mutants out; ``--accepted`` tries only these.
 
-A line of the output has the result, the seconds, the line in the module, and the mutant's name.
-To repeat one, use ``--only`` with a part of its name. To look at it, make the change by hand.
-Run it on an idle machine: tests that wait may fail on a busy one, and such a failure counts as
-noticed.
+Each line of the output has the result, the seconds, the line in the module, and the mutant's name.
+To repeat a mutant, use ``--only`` with a part of its name. To look at it, make the change by hand.
+Use an idle machine: on a busy one, tests that wait may fail, which counts as noticed.
 """
 
 import argparse
@@ -35,13 +34,13 @@ SLACK = 60.0
 
 
 def say(text: str) -> None:
-    """Print a line at once."""
+    """Print a line without buffering."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def accepted() -> set[str]:
-    """Return the names of the mutants that break no promise."""
+    """Return the names of the accepted mutants."""
     lines = ACCEPTED.read_text().splitlines()
     return {line for line in lines if line and not line.startswith("#")}
 
@@ -61,7 +60,7 @@ class Baseline(NamedTuple):
 
 
 class MutationRun:
-    """Tries mutants in several copies of the tree at once, and collects survivors."""
+    """Tries mutants in several copies of the tree at once, and collects the survivors."""
 
     def __init__(self, tree: Path, folder: Path, workers: int) -> None:
         self.covering = modules(tree)

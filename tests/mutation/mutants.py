@@ -201,7 +201,7 @@ def _values(node: ast.AST, name: str) -> Iterator[Site]:
 
 
 def _flips(test: ast.expr) -> bool:
-    """Tell whether changing the comparison in *test* already negates it."""
+    """Return whether changing the comparison in *test* already negates it."""
     return isinstance(test, ast.Compare) and isinstance(test.ops[0], FLIPPED)
 
 

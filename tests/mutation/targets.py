@@ -1,4 +1,4 @@
-"""The mutated modules, and the tests that must notice their mutants."""
+"""The modules to mutate, and the tests that must notice their mutants."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,10 +105,10 @@ folder's."""
 
 
 def modules(root: Path) -> dict[str, tuple[str, ...]]:
-    """Return every module of the core, from *root* on, and the tests that cover it.
+    """Return each module of the core, relative to *root*, with the tests that cover it.
 
     Raises:
-        FileNotFoundError: there is no such test, or no such module.
+        FileNotFoundError: a test or a module does not exist.
     """
     found: dict[str, tuple[str, ...]] = {}
     for place, tests in COVERING.items():

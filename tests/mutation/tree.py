@@ -1,4 +1,4 @@
-"""A copy of the project in which mutants are tried."""
+"""A copy of the project in which mutants are tested."""
 
 import asyncio
 import os
@@ -72,7 +72,7 @@ class Tree:
 
 
 def _end(group: int) -> None:
-    """Kill the processes that tests started and a mutant may have left running."""
+    """Kill the processes that the tests may have left running."""
     try:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Acme's input holds to the contract."""
+"""Acme's input passes the suites of the conformance kit."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -19,19 +19,19 @@ from gateway.testing import (
 
 
 class TestAcmeInput(InputSuite):
-    """What it must hold to, sample by sample."""
+    """The rules for an input, checked on each sample."""
 
     samples = Path(__file__).parent / "samples"
     input = AcmeInput()
 
     def native(self, answer: Response) -> bool:
-        """Tell whether *answer*, a refusal, has the shape of Acme's errors."""
+        """Return whether the refusal *answer* has the format of Acme's errors."""
         said = orjson.loads(answer.body)
         return answer.status < 500 and said == {"ok": False, "error": said["error"]}
 
 
 class TestAcmeRefusals(RefusalSuite):
-    """What Acme's input refuses, in which words."""
+    """Which requests Acme's input refuses, and in which format."""
 
     input = TestAcmeInput.input
     faults: ClassVar = {
@@ -60,5 +60,5 @@ class TestAcmeRefusals(RefusalSuite):
 
 
 def test_is_found_through_its_hooks() -> None:
-    """The gateway finds it, whether the package is installed or not."""
+    """The gateway finds the input through the hooks."""
     assert load_plugins([acme]).inputs["acme"] is AcmeInput

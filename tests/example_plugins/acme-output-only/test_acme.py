@@ -1,4 +1,4 @@
-"""Acme's output and its emulated server hold to the contract."""
+"""Acme's output and sandbox pass the suites of the conformance kit."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +13,7 @@ from gateway.testing import DeliverySuite, OutputSuite, SandboxSuite, load_plugi
 
 
 class TestAcmeOutput(OutputSuite):
-    """What it must hold to, sample by sample."""
+    """The rules for an output, checked on each sample."""
 
     samples = Path(__file__).parent / "samples"
     output = AcmeOutput(
@@ -29,7 +29,7 @@ class TestAcmeOutput(OutputSuite):
 
 
 class TestAcmeSandbox(SandboxSuite):
-    """What Acme's emulated server must hold to."""
+    """The sandbox accepts what the output sends, and refuses the rest."""
 
     sandbox = AcmeSandbox()
     outputs: ClassVar = {"": TestAcmeOutput.output}
@@ -40,7 +40,7 @@ class TestAcmeSandbox(SandboxSuite):
 
 
 class TestAcmeDelivery(DeliverySuite):
-    """The running gateway, and Acme in trouble: every event meets one end."""
+    """A running gateway gives each event one outcome, also if Acme fails."""
 
     output = TestAcmeOutput.output
 
@@ -54,7 +54,7 @@ class TestAcmeDelivery(DeliverySuite):
     ],
 )
 def test_its_sandbox_is_strict(headers: dict[str, str], body: bytes, status: int) -> None:
-    """A request that the vendor's document rules out is refused, with a reason."""
+    """A request that breaks the vendor's documentation is refused with a reason."""
     request = Request(method="POST", url="/v1/events", headers=headers, body=body)
     answer = AcmeSandbox().respond(request, "acme-out")
     assert answer.response.status == status
@@ -62,7 +62,7 @@ def test_its_sandbox_is_strict(headers: dict[str, str], body: bytes, status: int
 
 
 def test_is_found_through_its_hooks() -> None:
-    """The gateway finds both, whether the package is installed or not."""
+    """The gateway finds output and sandbox through the hooks."""
     registry = load_plugins([acme])
     assert registry.outputs["acme"] is AcmeOutput
     assert registry.sandboxes["acme"] is AcmeSandbox

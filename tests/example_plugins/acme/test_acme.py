@@ -1,4 +1,4 @@
-"""Acme holds to the contract."""
+"""Acme passes the suites of the conformance kit."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -24,7 +24,7 @@ from gateway.testing import (
 
 
 class TestAcme(VendorSuite):
-    """What its two halves must hold to, sample by sample."""
+    """The rules for both halves, checked on each sample."""
 
     samples = Path(__file__).parent / "samples"
     input = AcmeInput()
@@ -41,13 +41,13 @@ class TestAcme(VendorSuite):
     )
 
     def native(self, answer: Response) -> bool:
-        """Tell whether *answer*, a refusal, has the shape of Acme's errors."""
+        """Return whether the refusal *answer* has the format of Acme's errors."""
         said = orjson.loads(answer.body)
         return answer.status < 500 and said == {"ok": False, "error": said["error"]}
 
 
 class TestAcmeDelivery(DeliverySuite):
-    """The running gateway, and Acme in trouble: every event meets one end."""
+    """A running gateway gives each event one outcome, also if Acme fails."""
 
     samples = TestAcme.samples
     input = TestAcme.input
@@ -55,7 +55,7 @@ class TestAcmeDelivery(DeliverySuite):
 
 
 class TestAcmeSandbox(SandboxSuite):
-    """What the output writes is what the document asks for, and Acme's server is strict."""
+    """The sandbox accepts what the output sends, and refuses the rest."""
 
     sandbox = AcmeSandbox()
     outputs: ClassVar = {"": TestAcme.output}
@@ -67,7 +67,7 @@ class TestAcmeSandbox(SandboxSuite):
 
 
 class TestAcmeRefusals(RefusalSuite):
-    """What Acme's input refuses, in which words."""
+    """Which requests Acme's input refuses, and in which format."""
 
     input = TestAcme.input
     faults: ClassVar = {
@@ -105,7 +105,7 @@ class TestAcmeRefusals(RefusalSuite):
     ],
 )
 def test_its_sandbox_is_strict(headers: dict[str, str], body: bytes, status: int) -> None:
-    """A request that the vendor's document rules out is refused, with a reason."""
+    """A request that breaks the vendor's documentation is refused with a reason."""
     request = Request(method="POST", url="/v1/events", headers=headers, body=body)
     answer = AcmeSandbox().respond(request, "acme-out")
     assert answer.response.status == status
@@ -113,7 +113,7 @@ def test_its_sandbox_is_strict(headers: dict[str, str], body: bytes, status: int
 
 
 def test_is_found_through_its_hooks() -> None:
-    """The gateway finds all three, whether the package is installed or not."""
+    """The gateway finds input, output and sandbox through the hooks."""
     registry = load_plugins([acme])
     assert registry.inputs["acme"] is AcmeInput
     assert registry.outputs["acme"] is AcmeOutput

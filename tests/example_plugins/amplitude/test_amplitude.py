@@ -1,4 +1,4 @@
-"""Amplitude holds to the contract."""
+"""Amplitude passes the suites of the conformance kit."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -35,7 +35,7 @@ INVALID = "Invalid field values on some events"
 
 
 class TestAmplitude(VendorSuite):
-    """What its two halves must hold to, sample by sample."""
+    """The rules for both halves, checked on each sample."""
 
     samples = Path(__file__).parent / "samples"
     input = AmplitudeInput()
@@ -52,13 +52,13 @@ class TestAmplitude(VendorSuite):
     )
 
     def native(self, answer: Response) -> bool:
-        """Tell whether *answer*, a refusal, has the shape of Amplitude's errors."""
+        """Return whether the refusal *answer* has the format of Amplitude's errors."""
         said = orjson.loads(answer.body)
         return answer.status in {400, 413} and said["code"] == answer.status and bool(said["error"])
 
 
 class TestAmplitudeRefusals(RefusalSuite):
-    """What Amplitude's input refuses, in which words."""
+    """Which requests Amplitude's input refuses, and in which format."""
 
     input = TestAmplitude.input
     faults: ClassVar = {
@@ -118,7 +118,7 @@ class TestAmplitudeRefusals(RefusalSuite):
 
 
 class TestAmplitudeSandbox(SandboxSuite):
-    """What the output writes is what the document asks for, and Amplitude's server is strict."""
+    """The sandbox accepts what the output sends, and refuses the rest."""
 
     sandbox = AmplitudeSandbox()
     outputs: ClassVar = {"": TestAmplitude.output}
@@ -131,7 +131,7 @@ class TestAmplitudeSandbox(SandboxSuite):
 
 
 class TestAmplitudeDelivery(DeliverySuite):
-    """The running gateway, and Amplitude in trouble: every event meets one end."""
+    """A running gateway gives each event one outcome, also if Amplitude fails."""
 
     samples = TestAmplitude.samples
     input = TestAmplitude.input
@@ -149,7 +149,7 @@ def rendered(**properties: object) -> Request:
 
 
 def test_events_of_one_user_go_together() -> None:
-    """Two events become one request that Amplitude's server counts as two."""
+    """Two events of one user become one request, which Amplitude counts as two."""
     merged = TestAmplitude.output.merge(rendered(n=1), rendered(n=2))
     assert merged is not None
     events = orjson.loads(merged.body)["events"]
@@ -160,7 +160,7 @@ def test_events_of_one_user_go_together() -> None:
 
 
 def test_a_request_keeps_within_its_size() -> None:
-    """Events that are too large for one request stay apart."""
+    """Events too large for one request are not merged."""
     half = rendered(text="x" * (MAX_BYTES // 2))
     assert TestAmplitude.output.merge(half, half) is None
 
@@ -174,14 +174,14 @@ def test_a_request_keeps_within_its_size() -> None:
     ],
 )
 def test_waits_as_the_document_says(response: Response, after: float | None, cause: str) -> None:
-    """After a 429 the document asks for 30 seconds; an unknown key is no fault of the event."""
+    """A 429 is retried after the documented 30 seconds; an unknown key counts as a wrong key."""
     verdict = TestAmplitude.output.verdict(response)
     assert isinstance(verdict, RetryLater)
     assert (verdict.after, verdict.cause) == (after, cause)
 
 
 def test_is_found_through_its_hooks() -> None:
-    """The gateway finds all three, whether the package is installed or not."""
+    """The gateway finds input, output and sandbox through the hooks."""
     registry = load_plugins([amplitude])
     assert registry.inputs["amplitude"] is AmplitudeInput
     assert registry.outputs["amplitude"] is AmplitudeOutput

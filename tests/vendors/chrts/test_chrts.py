@@ -1,4 +1,4 @@
-"""chrts holds to the contract."""
+"""chrts passes the suites of the conformance kit."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -37,7 +37,7 @@ class TestChrts(VendorSuite):
     )
 
     def native(self, answer: Response) -> bool:
-        """Tell whether *answer* has the shape of chrts' documented 400."""
+        """Return whether *answer* has the format of the documented 400."""
         said = orjson.loads(answer.body)
         message = said.pop("message")
         shape = {"status": False, "code": answer.status}

@@ -1,4 +1,4 @@
-"""How events of other vendors go out to chrts, and what is declined or lost."""
+"""How events of other vendors are sent to chrts, and which are declined or lost."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -36,7 +36,7 @@ def track(name: str | None = "x", **fields: Any) -> Event:
 
 
 def test_sends_an_order() -> None:
-    """An order is an event by its Spec name, its properties and products by theirs."""
+    """An order is sent with the Spec's names for the event, its properties and its products."""
     properties = Properties(
         order_id="o1",
         total=72.9,
@@ -60,7 +60,7 @@ def test_sends_an_order() -> None:
 
 
 def test_sends_one_product_flat() -> None:
-    """An event about one product names the product's fields among its properties."""
+    """An event about one product has the product's fields among its properties."""
     product = Product(product_id="42", name="Red shoes", extra={"colour": "red"})
     event = track("Product Viewed", properties=Properties(currency="EUR", products=(product,)))
     assert sent(event)[1]["properties"] == {
@@ -72,7 +72,7 @@ def test_sends_one_product_flat() -> None:
 
 
 def test_sends_a_customer() -> None:
-    """An identify goes out with the Spec's traits as attributes."""
+    """An identify is sent with the Spec's traits as attributes."""
     traits = Traits(email="ada@shop.example", first_name="Ada", extra={"plan": "pro"})
     event = Event(type="identify", user_id="u1", anonymous_id="a1", traits=traits)
     assert sent(event) == (
@@ -86,7 +86,7 @@ def test_sends_a_customer() -> None:
 
 
 def test_sends_an_alias() -> None:
-    """The customer is the known one; a visitor's id stands in for a missing previous id."""
+    """An alias names the known customer; without a previous id it uses the anonymous id."""
     event = Event(type="alias", user_id="u1", previous_id="p1", anonymous_id="a1")
     assert sent(event) == ("/customer/alias", {"knownUid": "u1", "uid": "p1"})
     assert output().losses(event) == [Loss("anonymous_id", "lost", "a1")]
@@ -98,7 +98,7 @@ def test_sends_an_alias() -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [("page", "Page Viewed"), ("screen", "Screen Viewed")])
 def test_sends_a_page_as_an_event(kind: Any, name: str) -> None:
-    """A page or screen is tracked, with what is known of it."""
+    """A page or screen is sent as a track event with its known fields."""
     where = Context(page=Page(url="https://shop.example/", title="Shop"))
     event = Event(type=kind, name="Home", anonymous_id="a1", context=where)
     assert sent(event) == (
@@ -112,7 +112,7 @@ def test_sends_a_page_as_an_event(kind: Any, name: str) -> None:
 
 
 def test_sends_a_group_as_an_event() -> None:
-    """A group is tracked as Group Joined, with its id and traits."""
+    """A group is sent as Group Joined, with its id and traits."""
     event = Event(type="group", user_id="u1", group_id="g1", traits=Traits(name="Engines Ltd"))
     assert sent(event)[1] == {
         "uid": "u1",
@@ -130,12 +130,12 @@ def test_sends_a_group_as_an_event() -> None:
     ],
 )
 def test_names_the_customer(fields: dict[str, Any], ids: dict[str, str]) -> None:
-    """Both ids go out where both are known; the device's stands in where neither is."""
+    """Both ids are sent if known; without them the device id is used."""
     assert sent(track(**fields))[1] == {**ids, "name": "x"}
 
 
 def test_declares_what_has_no_place() -> None:
-    """Message, session, most of the context and the repeated consent have no place."""
+    """Message id, session, consent and most of the context are reported as lost."""
     event = track(
         timestamp=AT, message_id="m1", session_id="s1", consent={"email": True},
         context=Context(ip="192.0.2.7"), properties=Properties(extra={"address.city": "London"}),
@@ -146,7 +146,7 @@ def test_declares_what_has_no_place() -> None:
 
 
 def test_loses_nothing_of_its_own_envelope() -> None:
-    """The message id and time of a Segment-shaped body go back to chrts, and are no losses."""
+    """The message id and time of a Segment-shaped body are sent back to chrts without a loss."""
     body = {"event": "x", "userId": "u1", "messageId": "m1", "timestamp": "2024-03-28T10:15:30Z"}
     request = Request(method="POST", url="/event/track", body=orjson.dumps(body))
     (event,) = ChrtsInput().parse(request)

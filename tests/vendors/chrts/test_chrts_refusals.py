@@ -1,4 +1,4 @@
-"""What chrts refuses, and in which words."""
+"""What chrts' input rejects, and in which format."""
 
 from typing import ClassVar
 
@@ -61,7 +61,7 @@ def refusal(status: int, message: str) -> object:
 
 
 class TestChrtsRefusals(RefusalSuite):
-    """What chrts does not document is answered in the shape of its 400."""
+    """Undocumented refusals have the format of the documented 400."""
 
     input = INPUT
     faults: ClassVar = {
@@ -94,7 +94,7 @@ class TestChrtsRefusals(RefusalSuite):
 
 
 def test_refuses_what_is_no_json() -> None:
-    """A body that is no JSON is a 400 that says where it breaks."""
+    """A body that is not JSON gets 400 with the place of the error."""
     request = post(TRACK, b'{"name": ')
     with pytest.raises(Rejected) as caught:
         INPUT.parse(request)

@@ -1,4 +1,4 @@
-"""The chrts sandbox against https://chrts.co/docs/api: its examples pass, its refusals refuse."""
+"""The chrts sandbox accepts the examples of https://chrts.co/docs/api and refuses the rest."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ KNOWN_REQUIRED = (
 
 
 def send(path: str, body: Any, key: str | None = None, **changes: Any) -> SandboxResponse:
-    """Send *body* as JSON, or as it is where it is bytes, and return the verdict."""
+    """Send *body* as JSON, or unchanged if it is bytes, and return the verdict."""
     sent = body if isinstance(body, bytes) else orjson.dumps(body)
     request = Request(
         method=changes.get("method", "POST"),
@@ -39,7 +39,7 @@ def send(path: str, body: Any, key: str | None = None, **changes: Any) -> Sandbo
 
 
 def said(answer: SandboxResponse) -> Any:
-    """Return the answer's body."""
+    """Return the response's body."""
     return orjson.loads(answer.response.body)
 
 
@@ -76,7 +76,7 @@ EXAMPLES: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("path", "body", "message"), EXAMPLES)
 def test_each_documented_example_is_accepted(path: str, body: Any, message: str) -> None:
-    """The document's own requests get the document's own 200."""
+    """Each documented request gets the documented 200."""
     answer = send(path, body, KEY)
     assert (answer.reason, answer.response.status) == (None, 200)
     assert said(answer) == {"status": True, "code": 200, "message": message}
@@ -94,7 +94,7 @@ def test_each_documented_example_is_accepted(path: str, body: Any, message: str)
     ],
 )
 def test_each_documented_synonym_is_accepted(path: str, body: Any) -> None:
-    """Any of the listed names identifies the customer, and properties may stand loose."""
+    """Each documented name identifies the customer, and properties may be at the top level."""
     assert send(path, body).reason is None
 
 
@@ -110,7 +110,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("path", "body", "message"), REFUSED)
 def test_each_documented_400_has_its_words(path: str, body: Any, message: str) -> None:
-    """A missing or unusable id is refused in the document's words."""
+    """A missing or unusable id is refused with the documented message."""
     answer = send(path, body)
     assert answer.reason is not None
     assert answer.response.status == 400
@@ -142,14 +142,14 @@ def test_each_documented_400_has_its_words(path: str, body: Any, message: str) -
     ],
 )
 def test_a_wrong_shape_is_refused_with_its_place(path: str, body: Any, reason: str) -> None:
-    """What the parameter tables rule out gets the 400 shape, and a reason that says where."""
+    """A body that breaks the parameter tables gets 400, and a reason with the place."""
     answer = send(path, body)
     assert answer.reason == reason
     assert (answer.response.status, said(answer)["code"]) == (400, 400)
 
 
 def test_what_is_no_json_or_not_labelled_so_is_refused() -> None:
-    """The document sends JSON and says so."""
+    """The body must be JSON, with the content type application/json."""
     assert send(TRACK, b"{").response.status == 400
     good = {"uid": "u", "name": "n"}
     labelled = {**HEADERS, "content-type": "text/plain"}
@@ -160,7 +160,7 @@ def test_what_is_no_json_or_not_labelled_so_is_refused() -> None:
 
 @pytest.mark.parametrize("sent", [None, "", "Bearer", "Bearer ", f"Basic {KEY}", KEY])
 def test_a_missing_credential_is_always_refused(sent: str | None) -> None:
-    """Without a Bearer key nothing gets in, not even where any key would do."""
+    """A request without a Bearer key is refused, even if any key is accepted."""
     headers = {"content-type": "application/json"} | ({"authorization": sent} if sent else {})
     answer = send(TRACK, {"uid": "u", "name": "n"}, headers=headers)
     assert said(answer) == {"status": False, "code": 401, "message": "Unauthorized"}
@@ -168,6 +168,6 @@ def test_a_missing_credential_is_always_refused(sent: str | None) -> None:
 
 
 def test_unknown_paths_and_methods_are_refused_in_the_same_shape() -> None:
-    """404 and 405 borrow the shape of the documented 400."""
+    """404 and 405 have the format of the documented 400."""
     assert said(send("/v1/batch", {}))["code"] == 404
     assert said(send(TRACK, {}, method="GET"))["code"] == 405

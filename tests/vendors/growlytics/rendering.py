@@ -1,4 +1,4 @@
-"""Events of other vendors, and what Growlytics' output makes of them."""
+"""Events of other vendors, rendered by Growlytics' output."""
 
 from datetime import UTC, datetime
 from typing import Any

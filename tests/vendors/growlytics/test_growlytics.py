@@ -1,4 +1,4 @@
-"""Growlytics holds to the contract."""
+"""Growlytics passes the suites of the conformance kit."""
 
 from pathlib import Path
 from typing import ClassVar, TypedDict
@@ -22,14 +22,14 @@ NOBODY = (
 
 
 class Customer(TypedDict):
-    """The body of ``POST /rest-api/customer``, its attributes as they are sent."""
+    """The body of ``POST /rest-api/customer`` with its attributes as sent."""
 
     id: str
     attributes: list[Attribute]
 
 
 class Track(TypedDict):
-    """The body of ``POST /rest-api/event``, likewise."""
+    """The body of ``POST /rest-api/event`` with its attributes as sent."""
 
     customerId: str
     name: str
@@ -71,7 +71,7 @@ class TestGrowlytics(VendorSuite):
     )
 
     def native(self, answer: Response) -> bool:
-        """Tell whether *answer* is Joi's report of one problem, or a success turned around."""
+        """Return whether *answer* is Joi's report of one problem, or has ``success`` false."""
         said = orjson.loads(answer.body)
         if answer.status == 422:
             (problem,) = said.pop("details")

@@ -1,4 +1,4 @@
-"""What of other vendors' events Growlytics cannot take, and how that is told."""
+"""Which parts of other vendors' events Growlytics cannot take, and how they are reported."""
 
 from gateway.event import Context, Device, Product, Properties, Traits
 from gateway.mapping import Loss
@@ -24,7 +24,7 @@ def test_declines_anonymous_users_where_told() -> None:
 
 
 def test_drops_attributes_past_the_limit() -> None:
-    """Past 50 attributes of an event the last ones are dropped, and declared as lost."""
+    """Attributes of an event after the first 50 are dropped and reported as lost."""
     event = track(properties=Properties(total=1, extra={f"n{i}": i for i in range(51)}))
     names = [attribute["name"] for attribute in sent(event)["attributes"]]
     assert names == ["total", *(f"n{i}" for i in range(49))]
@@ -43,7 +43,7 @@ def test_counts_only_custom_attributes_of_a_customer() -> None:
 
 
 def test_drops_names_that_do_not_fit() -> None:
-    """Names that are blank, too long or taken are dropped, and declared as lost."""
+    """Attributes with a blank, too long or duplicate name are dropped and reported as lost."""
     extra = {"n" * 50: 1, "n" * 49: 2, "": 3, "a": {"b": 4, "m" * 48: 5}, "a.b": 6, "mobile": "7"}
     event = identify(Traits(phone="+44", extra=extra))
     assert sent(event)["attributes"] == [
@@ -62,14 +62,14 @@ def test_drops_names_that_do_not_fit() -> None:
 
 
 def test_loses_nothing_of_a_name_with_dots() -> None:
-    """An attribute whose own name has dots goes out under it, and nothing is lost."""
+    """An attribute with dots in its name is sent under that name, without a loss."""
     event = track(properties=Properties(extra={"address.city": "London"}))
     assert sent(event)["attributes"] == [text("address.city", "London")]
     assert output().losses(event) == []
 
 
 def test_declares_what_has_no_place() -> None:
-    """Ids beside the customer's and most of the context have no place in Growlytics."""
+    """Other ids, consent and most of the context are reported as lost."""
     event = track(
         timestamp=AT, message_id="m1", session_id="s1", anonymous_id="a1",
         context=Context(ip="192.0.2.7"), consent={"email": True},
@@ -82,7 +82,7 @@ def test_declares_what_has_no_place() -> None:
 
 
 def test_declares_products_as_text() -> None:
-    """Products that go as text are coerced, those that go flat are not."""
+    """Products sent as text are coerced, and a product sent flat is not."""
     product = Product(product_id="42")
     listed = track("Order Completed", Properties(products=(product, product)))
     assert [(loss.path, loss.how) for loss in output().losses(listed)] == [

@@ -1,4 +1,4 @@
-"""How events of other vendors go out to Growlytics."""
+"""How events of other vendors are sent to Growlytics."""
 
 from datetime import timedelta, timezone
 from typing import Any
@@ -24,7 +24,7 @@ from tests.vendors.growlytics.rendering import (
 
 
 def test_sends_an_order() -> None:
-    """An order goes out under the Spec's names, its products as compact JSON text."""
+    """An order is sent with the Spec's names, and its products as compact JSON text."""
     properties = Properties(
         order_id="o1",
         total=72.9,
@@ -60,7 +60,7 @@ def test_sends_an_order() -> None:
 
 
 def test_sends_one_product_flat() -> None:
-    """An event about one product names the product's fields among its attributes."""
+    """An event about one product has the product's fields among its attributes."""
     product = Product(product_id="42", name="Red shoes", price=59.9, extra={"colour": "red"})
     event = track("Product Viewed", Properties(currency="EUR", products=(product,)))
     assert sent(event)["attributes"] == [
@@ -73,7 +73,7 @@ def test_sends_one_product_flat() -> None:
 
 
 def test_sends_a_customer() -> None:
-    """Traits go out by the names that Growlytics reserves, objects with dots, arrays as text."""
+    """Traits have Growlytics' reserved names; objects become dotted names, and lists text."""
     traits = Traits(
         email="ada@shop.example",
         phone="+442079460000",
@@ -102,7 +102,7 @@ def test_sends_a_customer() -> None:
 
 
 def test_sends_dates_where_told() -> None:
-    """A text that the configuration calls a date goes out as one, in UTC, if it is ISO 8601."""
+    """A text configured as a date is sent as a UTC date if it is ISO 8601."""
     extra = {
         "since": "2024-03-28T15:45:30+05:30",
         "until": "next year",
@@ -123,7 +123,7 @@ def test_sends_dates_where_told() -> None:
 
 
 def test_sends_times_as_dates_in_utc() -> None:
-    """A time loses its zone and its fraction of a second, and the latter is declared."""
+    """A time is sent in UTC without its fraction of a second, which is reported as coerced."""
     early = AT.replace(microsecond=5).astimezone(timezone(timedelta(hours=5, minutes=30)))
     event = track(properties=Properties(extra={"at": early, "exact": AT}))
     assert [attribute["value"] for attribute in sent(event)["attributes"]] == [
@@ -134,7 +134,7 @@ def test_sends_times_as_dates_in_utc() -> None:
 
 
 def test_sends_a_page_as_an_event() -> None:
-    """A page becomes Page Viewed, with what is known of it."""
+    """A page is sent as Page Viewed with its known fields."""
     where = Context(page=Page(url="https://shop.example/", title="Shop"))
     event = Event(type="page", name="Home", user_id="u1", context=where)
     assert sent(event) == {
@@ -150,7 +150,7 @@ def test_sends_a_page_as_an_event() -> None:
 
 
 def test_sends_a_group_as_an_event() -> None:
-    """A group becomes Group Joined; its own e-mail never becomes the customer's id."""
+    """A group is sent as Group Joined; its e-mail never becomes the customer's id."""
     event = Event(type="group", user_id="u1", group_id="g1", traits=Traits(email="g@g.example"))
     assert sent(event) == {
         "customerId": "u1",
@@ -172,12 +172,12 @@ def test_sends_a_group_as_an_event() -> None:
     ],
 )
 def test_names_the_customer(fields: dict[str, Any], known: str) -> None:
-    """The customer's id is the user's, else the anonymous, the device's, the e-mail, the phone."""
+    """The customer's id is the user's, else the anonymous, device, e-mail or phone id."""
     assert sent(Event(type="identify", **fields))["id"] == known
 
 
 def test_keeps_a_type_only_while_the_value_allows() -> None:
-    """A type that came in goes back out, unless a route has made another value of it."""
+    """An attribute's original type is sent back unless a route changed the value's type."""
     body = {
         "customerId": "c-1",
         "name": "x",

@@ -1,4 +1,4 @@
-"""What Growlytics refuses, and in which words."""
+"""What Growlytics' input rejects, and in which format."""
 
 from typing import Any, ClassVar
 
@@ -190,7 +190,7 @@ BROKEN: list[tuple[str, object, dict[str, Any]]] = [
 
 
 class TestGrowlyticsRefusals(RefusalSuite):
-    """What is wrong with a body is Joi's to report, all else comes in a success turned around."""
+    """An invalid body gets Joi's report; other refusals get ``success`` false with a message."""
 
     input = INPUT
     faults: ClassVar = {
@@ -214,13 +214,13 @@ class TestGrowlyticsRefusals(RefusalSuite):
     )
 
     def refusal(self, status: int, message: str) -> object:
-        """Return a success turned around."""
+        """Return ``success`` false with a message."""
         del status
         return {"success": False, "message": message}
 
 
 def test_reports_what_is_no_json() -> None:
-    """A body that is no JSON is a 422 too: Growlytics documents no other word for bad input."""
+    """A body that is not JSON gets 422, the only documented status for bad input."""
     request = post(EVENT, b'{"name": ')
     with pytest.raises(Rejected) as caught:
         INPUT.parse(request)
@@ -242,7 +242,7 @@ def test_takes_as_many_as_allowed() -> None:
 
 
 def test_takes_names_up_to_the_limit() -> None:
-    """Names of events and attributes may have 49 characters, ids as many as an address takes."""
+    """Event and attribute names may have 49 characters; ids have no such limit."""
     named = [{"name": "a" * 49, "type": "string", "value": "x"}]
     body = {"customerId": "c" * 200, "name": "n" * 49, "attributes": named}
     (event,) = INPUT.parse(post(EVENT, body))

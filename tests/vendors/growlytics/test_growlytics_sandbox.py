@@ -15,7 +15,7 @@ EVENT = "/rest-api/event"
 
 
 def send(path: str, body: Any, key: str | None = None, **changes: Any) -> SandboxResponse:
-    """Send *body* as JSON, or as it is where it is bytes, and return the verdict."""
+    """Send *body* as JSON, or unchanged if it is bytes, and return the verdict."""
     sent = body if isinstance(body, bytes) else orjson.dumps(body)
     request = Request(
         method=changes.get("method", "POST"),
@@ -27,7 +27,7 @@ def send(path: str, body: Any, key: str | None = None, **changes: Any) -> Sandbo
 
 
 def said(answer: SandboxResponse) -> Any:
-    """Return the answer's body."""
+    """Return the response's body."""
     return orjson.loads(answer.response.body)
 
 
@@ -76,7 +76,7 @@ EXAMPLE = {
     ],
 )
 def test_documented_calls_are_accepted(path: str, body: Any) -> None:
-    """The document's example, and calls at its very limits, get its 200."""
+    """The documented example, and calls at the documented limits, get 200."""
     answer = send(path, body, "key-1")
     assert (answer.reason, answer.response.status) == (None, 200)
     assert said(answer) == {"success": True}
@@ -100,7 +100,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, list[str | int]]] = [
 def test_a_wrong_call_is_refused_with_a_joi_report(
     path: str, body: Any, kind: str, place: list[str | int]
 ) -> None:
-    """What the document rules out gets 422 and Joi's report of where and what."""
+    """A call that breaks the document gets 422 and Joi's report with the place."""
     answer = send(path, body)
     assert answer.reason is not None
     assert answer.response.status == 422
@@ -168,7 +168,7 @@ def test_there_is_a_most_of_attributes(path: str, body: dict[str, Any], most: in
 
 
 def test_a_missing_key_is_refused_in_the_shape_of_a_failure() -> None:
-    """A missing key, and a blank one, get the documented shape of a failure."""
+    """A missing or blank key gets 401 in the documented format of a failure."""
     good = {"id": "c", "attributes": []}
     answer = send(CUSTOMER, good, headers={})
     assert answer.response.status == 401
@@ -178,6 +178,6 @@ def test_a_missing_key_is_refused_in_the_shape_of_a_failure() -> None:
 
 
 def test_unknown_paths_and_methods_are_refused_in_the_same_shape() -> None:
-    """404 and 405 come in the shape of the 401."""
+    """404 and 405 have the format of the 401."""
     assert said(send("/rest-api/product", {}))["success"] is False
     assert said(send(CUSTOMER, {}, method="PUT"))["success"] is False

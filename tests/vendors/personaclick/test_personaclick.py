@@ -1,4 +1,4 @@
-"""PersonaClick holds to the contract."""
+"""PersonaClick passes the suites of the conformance kit."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -42,7 +42,7 @@ def destination(**settings: str) -> PersonaclickOutput:
 
 
 def track(name: str, *products: Product) -> Event:
-    """Return a track event of a known device and session, by another vendor's client."""
+    """Return a track event of another vendor, with device and session."""
     about = Properties(products=products)
     return Event(type="track", name=name, anonymous_id="a1", session_id="s1", properties=about)
 
@@ -97,7 +97,7 @@ class TestPersonaclick(VendorSuite):
     )
 
     def native(self, answer: Response) -> bool:
-        """Tell whether *answer* has its message twice, as old and new pages have it."""
+        """Return whether *answer* has its message twice, as in old and new documentation."""
         said = orjson.loads(answer.body)
         told = {"status": "error", "message": said["message"], "payload": said["payload"]}
         twice = said["payload"] == {"message": said["message"]}
@@ -105,7 +105,7 @@ class TestPersonaclick(VendorSuite):
 
 
 class TestPersonaclickWithoutSecret(OutputSuite):
-    """A destination that has not been given the shop's secret."""
+    """A destination without the shop's secret."""
 
     samples = TestPersonaclick.samples / "without-secret"
     output = destination()
@@ -136,7 +136,7 @@ class TestPersonaclickSandbox(SandboxSuite):
 
 
 def test_without_its_secret_only_profiles_of_nobody_s_device_stay_behind() -> None:
-    """All of PersonaClick's own events go back, but profiles without a device's id."""
+    """Without a secret only profiles without a device id are declined."""
     for sample in load_samples(TestPersonaclick.samples).values():
         for event in TestPersonaclick.input.parse(request_of(sample)):
             sent = destination().render(event)

@@ -1,4 +1,4 @@
-"""Forms and queries: how names nest, what is text, and what goes on to PersonaClick itself."""
+"""Forms and queries: nesting of names, value types, and what is forwarded."""
 
 from contextlib import suppress
 from typing import Any
@@ -21,7 +21,7 @@ VIEW = "shop_id=theirs&did=d&seance=s&stream=web&event=view&items[][id]=1"
 
 
 def post(body: str | bytes, url: str = "/push", label: str = LABEL) -> Request:
-    """Return a request as a browser would send it."""
+    """Return a form request as a browser sends it."""
     raw = body.encode() if isinstance(body, str) else body
     return Request(method="POST", url=url, headers={"content-type": label}, body=raw)
 
@@ -49,13 +49,13 @@ def post(body: str | bytes, url: str = "/push", label: str = LABEL) -> Request:
     ],
 )  # fmt: skip
 def test_names_nest_as_in_rails(text: str, found: dict[str, Any]) -> None:
-    """Brackets make objects and lists, a repeated name begins the next member, the last holds."""
+    """Brackets make objects and lists; a repeated name starts a new member; the last one holds."""
     assert fields(text) == found
 
 
 @pytest.mark.parametrize("text", ["a=1&a[b]=2", "a[]=1&a[b]=2", "a[b]=1&a[]=2", "a" + "[b]" * 40])
 def test_contradictions_are_refused(text: str) -> None:
-    """A name in two shapes, or one that nests without end, is the sender's mistake."""
+    """A name with two shapes, or one that nests too deeply, is rejected."""
     with pytest.raises(Rejected) as caught:
         INPUT.parse(post(f"shop_id=x&{text}"))
     assert INPUT.refuse(post(""), caught.value).status == 400
@@ -64,13 +64,13 @@ def test_contradictions_are_refused(text: str) -> None:
 
 @given(st.text(alphabet="ab[]=&%01;", max_size=40))
 def test_whatever_comes_is_read_or_refused(text: str) -> None:
-    """No form makes the reader stumble, and what it reads is JSON."""
+    """Any form is either rejected or read as valid JSON values."""
     with suppress(Rejected):
         assert orjson.loads(orjson.dumps(fields(text))) == fields(text)
 
 
 def test_a_form_that_is_no_text_is_refused() -> None:
-    """Bytes that are no UTF-8 are malformed."""
+    """A form that is not UTF-8 is rejected."""
     with pytest.raises(Rejected):
         INPUT.parse(post(b"shop_id=\xff"))
 
@@ -87,12 +87,12 @@ def test_a_form_that_is_no_text_is_refused() -> None:
     ],
 )
 def test_json_under_a_form_s_label_is_json(label: str, body: str, *, form: bool) -> None:
-    """A label alone makes no form: what looks like JSON is read as JSON."""
+    """A body that looks like JSON is read as JSON, even with a form's content type."""
     assert is_form(post(body, label=label)) is form
 
 
 def test_a_query_stands_beside_a_body() -> None:
-    """A key in the query counts where the body does not say it, as for a beacon."""
+    """A key in the query is used if the body lacks it, as for a beacon."""
     (event,) = INPUT.parse(post(VIEW, "/push?did=other&segment=B"))
     assert (event.anonymous_id, event.properties.extra) == ("d", {"segment": "B"})
     body = b'{"did":"d","seance":"s","event":"search","search_query":"x"}'
@@ -103,7 +103,7 @@ def test_a_query_stands_beside_a_body() -> None:
 
 
 def test_another_s_key_never_goes_on() -> None:
-    """A form, or a query that may hold the client's key, is translated instead of forwarded."""
+    """A form, or a query that may hold the client's key, is rendered anew, not forwarded."""
     assert OUTPUT.forward(post(VIEW)) is None
     assert OUTPUT.forward(post("", f"/push?{VIEW}")) is None
     assert OUTPUT.forward(post('{"shop_id":"theirs"}', "/push?shop_id=theirs", "a/json")) is None

@@ -1,4 +1,4 @@
-"""`GET /init` without PersonaClick: ids for the visitor, in the shape that its clients read."""
+"""The gateway's own response to `GET /init`: ids for the visitor, in the vendor's format."""
 
 import re
 
@@ -15,7 +15,7 @@ ID = re.compile(r"[0-9A-Za-z]{10}")
 
 
 def init(query: str, cookie: str = "") -> tuple[dict[str, str], str | None]:
-    """Return the ids and the cookie of an answer."""
+    """Return the ids and the cookie of the response."""
     request = Request(method="GET", url=f"/init?{query}", headers={"cookie": cookie})
     answer = READS.static_response(request, MADE)
     assert answer is not None
@@ -24,7 +24,7 @@ def init(query: str, cookie: str = "") -> tuple[dict[str, str], str | None]:
 
 
 def test_a_new_visitor_gets_ids_of_its_own() -> None:
-    """Device and session have the form of the document's examples, and differ."""
+    """New device and session ids have the documented format, and differ."""
     ids, cookie = init("shop_id=x&stream=ios")
     assert ids.keys() == {"did", "seance"}
     assert ID.fullmatch(ids["did"])
@@ -45,12 +45,12 @@ def test_a_new_visitor_gets_ids_of_its_own() -> None:
     ],
 )
 def test_a_known_visitor_keeps_its_ids(query: str, cookie: str, did: str, seance: str) -> None:
-    """What came in the query holds, then the cookie; a session is `seance` or `sid`."""
+    """An id in the query overrides the cookie; a session is `seance` or `sid`."""
     assert init(query, cookie)[0] == {"did": did, "seance": seance}
 
 
 def test_odd_ids_are_kept_out_of_the_cookie() -> None:
-    """A device id that could not stand in a cookie is told, and no cookie is set."""
+    """A device id that is invalid in a cookie is returned, but no cookie is set."""
     ids, cookie = init("shop_id=x&did=a%3B%20b%0D%0Ac")
     assert (ids["did"], cookie) == ("a; b\r\nc", None)
     ids, cookie = init("shop_id=x", 'did="a b"')
@@ -58,13 +58,13 @@ def test_odd_ids_are_kept_out_of_the_cookie() -> None:
 
 
 def test_a_shop_is_needed() -> None:
-    """Without `shop_id` it is the document's 403."""
+    """A request without `shop_id` gets the documented 403."""
     with pytest.raises(Rejected) as caught:
         READS.static_response(Request(method="GET", url="/init"), MADE)
     assert READS.refuse(Request(method="GET", url="/init"), caught.value).status == 403
 
 
 def test_other_reads_have_no_answer() -> None:
-    """Nothing is made up about profiles, searches or carts."""
+    """The gateway gives no response of its own to profiles, searches and carts."""
     for path in ("/profile", "/search", "/products/cart"):
         assert READS.static_response(Request(method="GET", url=f"{path}?shop_id=x"), MADE) is None

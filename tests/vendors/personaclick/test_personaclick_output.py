@@ -1,4 +1,4 @@
-"""What PersonaClick's output makes of events that other vendors' clients sent."""
+"""How events of other vendors are sent to PersonaClick."""
 
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -27,7 +27,7 @@ SHOES = Product(product_id="42", name="Red shoes", price=59.9, quantity=2)
 
 
 def track(name: str, properties: Properties | None = None, **more: Any) -> Event:
-    """Return a track event of a known device and session, by another vendor's client."""
+    """Return a track event of another vendor, with device and session."""
     known = {"anonymous_id": "a1", "session_id": "s1", **more}
     return Event(type="track", name=name, properties=properties or Properties(), **known)
 
@@ -40,7 +40,7 @@ def sent(event: Event, output: PersonaclickOutput = PLAIN) -> tuple[str, dict[st
 
 
 def lost(event: Event, output: PersonaclickOutput = PLAIN) -> dict[str, str]:
-    """Return the losses of *event*, by path."""
+    """Return the losses of *event* by path."""
     return {loss.path: loss.how for loss in output.losses(event)}
 
 
@@ -86,12 +86,12 @@ BASE = {"shop_id": "shop", "did": "a1", "seance": "s1", "stream": "web"}
 def test_standard_events_go_out_by_their_own_words(
     name: str, properties: Properties, body: dict[str, Any]
 ) -> None:
-    """An event that PersonaClick has a word for goes to /push with the fields it documents."""
+    """A standard event is sent to /push with its documented fields."""
     assert sent(track(name, properties)) == ("/push", {**BASE, **body})
 
 
 def test_other_events_are_custom() -> None:
-    """An event without a word goes to /push/custom: what is nested is taken apart."""
+    """Any other event is sent to /push/custom with flattened fields."""
     event = track(
         "Plan Chosen",
         Properties(
@@ -122,7 +122,7 @@ def test_other_events_are_custom() -> None:
 
 
 def test_the_only_product_of_a_custom_event_is_flat() -> None:
-    """An event about one product that PersonaClick has no word for keeps the product's fields."""
+    """A custom event about one product has the product's fields among its own."""
     path, body = sent(track("Product Shared", Properties(products=(SHOES,))))
     assert path == "/push/custom"
     assert body == {
@@ -132,7 +132,7 @@ def test_the_only_product_of_a_custom_event_is_flat() -> None:
 
 
 def test_a_custom_event_says_all_that_the_spec_names() -> None:
-    """What the Spec names goes out by its name, of the properties and of the only product."""
+    """A custom event has each Spec field of its properties and its only product."""
     product: dict[str, Any] = {
         "product_id": "42", "sku": "S-42", "name": "Red shoes", "brand": "Acme",
         "variant": "wide", "price": 59.9, "quantity": 2, "position": 3,
@@ -156,7 +156,7 @@ def test_a_custom_event_says_all_that_the_spec_names() -> None:
 
 @pytest.mark.parametrize(("value", "said"), [(5, 5), (5.0, 5), (5.5, None), (1e300, None)])
 def test_a_custom_value_is_whole(value: float, said: int | None) -> None:
-    """PersonaClick takes integers for ``value``; another one is left out and told as lost."""
+    """``value`` must be an integer; another value is left out and reported as lost."""
     event = track("Rated", Properties(value=value))
     assert sent(event)[1].get("value") == said
     assert ("properties.value" in lost(event)) is (said is None)
@@ -170,7 +170,7 @@ def test_a_custom_value_is_whole(value: float, said: int | None) -> None:
     ],
 )
 def test_pages_are_custom_events_on_their_page(event: Event, name: str) -> None:
-    """A page or screen is a custom event, and its address stands where PersonaClick has it."""
+    """A page or screen is a custom event, with its URL in PersonaClick's field."""
     seen = Event(
         type=event.type, name=event.name, anonymous_id="a1", session_id="s1",
         context=Context(page=Page(url="https://shop.example/", title="Shop")),
@@ -199,7 +199,7 @@ def test_pages_are_custom_events_on_their_page(event: Event, name: str) -> None:
     ],
 )
 def test_only_its_own_messages_go_out_as_messages(name: str, path: str) -> None:
-    """A message needs PersonaClick's code and type; without them its fate is a custom event."""
+    """A message event needs PersonaClick's code and type; otherwise it is a custom event."""
     own = Properties(extra={"code": "c1", "type": "bulk"})
     stream = "sms" if name == Names.SMS_LINK_CLICKED else "web"
     expected = {**BASE, "code": "c1", "type": "bulk", "stream": stream}
@@ -211,7 +211,7 @@ def test_only_its_own_messages_go_out_as_messages(name: str, path: str) -> None:
 
 
 def test_a_delivered_message_stays_delivered() -> None:
-    """What came by /track/delivered goes back there, and nothing of it is lost."""
+    """An event from /track/delivered is sent back there, without a loss."""
     own = Properties(extra={"code": "c1", "type": "bulk", "delivered": True})
     event = track("Push Notification Received", own)
     assert sent(event) == ("/track/delivered", {**BASE, "code": "c1", "type": "bulk"})
@@ -219,7 +219,7 @@ def test_a_delivered_message_stays_delivered() -> None:
 
 
 def test_an_identify_sets_the_profile() -> None:
-    """Traits go out by PersonaClick's names, other scalars under their own."""
+    """Traits are sent by PersonaClick's names, and other scalars by their own."""
     event = Event(
         type="identify", user_id="u1", anonymous_id="a1", session_id="s1",
         traits=Traits(
@@ -258,14 +258,14 @@ def test_an_identify_sets_the_profile() -> None:
     ],
 )
 def test_what_a_profile_cannot_say_is_left_out(traits: Traits) -> None:
-    """A trait outside of what PersonaClick takes is left out and told as lost."""
+    """A trait that PersonaClick rejects is left out and reported as lost."""
     event = Event(type="identify", anonymous_id="a1", session_id="s1", traits=traits)
     assert sent(event) == ("/profile/set", BASE)
     assert list(lost(event).values()) == ["lost"]
 
 
 def test_keeps_an_order_within_bounds() -> None:
-    """Amounts are brought within 1 and 1000, what has the wrong form is left out and told."""
+    """Quantities are limited to 1 to 1000; invalid values are left out and reported as lost."""
     products = (
         Product(product_id="a", quantity=0, price=-1, variant=" "),
         Product(product_id="x" * 256),
@@ -314,7 +314,7 @@ def test_keeps_an_order_within_bounds() -> None:
 
 
 def test_sends_one_product_where_one_is_asked_for() -> None:
-    """A view holds one product, so the others are told as lost."""
+    """A view has one product, and the others are reported as lost."""
     event = track("Product Viewed", Properties(products=(SHOES, Product(product_id="43"))))
     assert sent(event)[1]["items"] == [{"id": "42", "price": 59.9}]
     assert lost(event)["properties.products[1]"] == "lost"
@@ -335,7 +335,7 @@ KINDS = {"did": "device", "external_id": "user"}
     ],
 )
 def test_names_the_person_as_well_as_it_can(known: dict[str, Any], said: dict[str, Any]) -> None:
-    """A device is named if one is known, else the person; who has no session gets a visit's."""
+    """The device is sent if known, else the person; a missing session is derived."""
     event = Event(type="track", name="Plan Chosen", **known)
     field, name = next(iter(said.items()))
     who = f"{KINDS.get(field, 'contact')} {name} 0"
@@ -359,14 +359,14 @@ def test_names_the_person_as_well_as_it_can(known: dict[str, Any], said: dict[st
     ],
 )
 def test_the_stream_is_a_word(channel: str | None, output: PersonaclickOutput, stream: str) -> None:
-    """The stream is the configured one, else the channel if it is a word, else web."""
+    """The stream is the configured one, else the channel if it is one word, else web."""
     event = track("Plan Chosen", context=Context(channel=channel))
     assert sent(event, output)[1]["stream"] == stream
     assert ("context.channel" in lost(event, output)) is (channel not in {None, stream})
 
 
 def test_a_stream_of_its_own_may_have_an_underscore() -> None:
-    """Newer PersonaClick documentation allows ``_``, so what came so goes back so."""
+    """A stream with ``_`` from PersonaClick is kept, as newer documentation allows it."""
     event = track("Plan Chosen", origin="personaclick", context=Context(channel="my_app"))
     assert sent(event)[1]["stream"] == "my_app"
 
@@ -381,7 +381,7 @@ def test_a_stream_of_its_own_may_have_an_underscore() -> None:
     ],
 )
 def test_only_its_own_campaigns_are_sources(campaign: Campaign, source: str | None) -> None:
-    """PersonaClick passes over a ``source`` of another kind, which goes out among the fields."""
+    """Only PersonaClick's own campaigns become ``source``; others become utm fields."""
     event = track("Plan Chosen", context=Context(campaign=campaign))
     body = sent(event)[1]
     assert body.get("source") == source
@@ -391,7 +391,7 @@ def test_only_its_own_campaigns_are_sources(campaign: Campaign, source: str | No
 
 
 def test_the_secret_goes_out_with_profiles_only() -> None:
-    """The shop's secret is in no body but a profile's."""
+    """Only a profile's body has the shop's secret."""
     assert "shop_secret" not in sent(track("Plan Chosen"), FULL)[1]
     assert (
         sent(Event(type="identify", user_id="u1"), FULL)[1].items()
@@ -401,7 +401,7 @@ def test_the_secret_goes_out_with_profiles_only() -> None:
 
 @pytest.mark.parametrize("message", ["Device ID is not valid", "Identifier is not valid"])
 def test_an_unknown_person_is_no_matter_of_the_key(message: str) -> None:
-    """A newer server's 401 about the device refuses the event, instead of stopping them all."""
+    """A 401 about the device refuses the event, and does not count as a wrong key."""
     body = orjson.dumps({"status": "error", "payload": {"message": message}})
     assert isinstance(PLAIN.verdict(Response(401, {}, body)), Refused)
     later = PLAIN.verdict(Response(403, {}, b'{"status":"error","message":"Access Denied"}'))
@@ -418,7 +418,7 @@ def test_a_secret_that_is_not_ours_is_not_forwarded(
     said: str | None,
     goes: bool,  # noqa: FBT001 - a case
 ) -> None:
-    """An event with another secret is written anew, without it; a profile has ours in any case."""
+    """A request with another secret is rendered anew; a forwarded profile has ours."""
     body = orjson.dumps({"shop_id": "s", "shop_secret": said, "event": "e"})
     sent = FULL.forward(Request(method="POST", url=path, body=body))
     assert (sent is not None) is goes

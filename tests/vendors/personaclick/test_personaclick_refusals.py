@@ -1,8 +1,8 @@
-"""What PersonaClick's input refuses, with the statuses and the shape that the pages give.
+"""What PersonaClick's input rejects, with the documented statuses and format.
 
-Cases: https://github.com/rees46/documentation-unified,
-docs/integration/cdp/standard-events/events-errors.md, with 400 and 403 for its finer statuses, as
-PersonaClick, User Activity Tracking (REST API) has them.
+Cases: https://github.com/rees46/documentation-unified, docs/integration/cdp/standard-events/events-
+errors.md, with 400 and 403 instead of its finer statuses, as PersonaClick, User Activity Tracking
+(REST API) has them.
 """
 
 from typing import Any, ClassVar
@@ -140,7 +140,7 @@ KEYLESS: list[object] = [None, [], "x", {}, {"shop_id": None}]
 
 
 class TestPersonaclickRefusals(RefusalSuite):
-    """What the vendor calls a bad request is answered 400, and says where and why."""
+    """A bad request gets 400, with the place and the reason."""
 
     input = INPUT
     faults: ClassVar = {
@@ -170,16 +170,16 @@ class TestPersonaclickRefusals(RefusalSuite):
     ]
 
     def refusal(self, status: int, message: str) -> object:
-        """Return the message, on top and in the payload."""
+        """Return the message at the top level and in the payload."""
         del status
         return error(message)
 
 
 def test_serves_no_reads_yet() -> None:
-    """Documented reads and imports are known, so that they are told apart from unknown paths."""
+    """Documented reads and imports are listed as unsupported, unlike unknown paths."""
     assert {"GET /init", "GET /profile", "GET /search", "GET /products/cart"} <= INPUT.unsupported
 
 
 def test_only_text_is_a_credential() -> None:
-    """A shop's key is text, so a number under its name is none."""
+    """A ``shop_id`` that is a number is not a credential."""
     assert INPUT.credential(post("/push"), {"shop_id": 5}) is None

@@ -1,4 +1,4 @@
-"""What PersonaClick's own clients send, there and back again."""
+"""Requests of PersonaClick's clients that are sent back to PersonaClick."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ SAMPLES = load_samples(Path(__file__).parent)
     ],
 )  # fmt: skip
 def test_any_true_word_makes_it_the_whole_cart(said: object, name: str) -> None:
-    """``full_cart`` counts if it is true, a number but 0, or a text that does not deny it."""
+    """``full_cart`` holds if it is true, a non-zero number, or a text that is not negative."""
     body = {
         "shop_id": "s", "did": "d", "seance": "s1", "stream": "web", "event": "cart",
         "items": [{"id": "42"}], "full_cart": said,
@@ -42,7 +42,7 @@ def test_any_true_word_makes_it_the_whole_cart(said: object, name: str) -> None:
 
 
 def test_a_client_s_secret_reaches_nobody_else() -> None:
-    """The secret that a server sends is a credential, so no event holds it."""
+    """The secret that a server sends is a credential, and is not in the event."""
     body = orjson.dumps({"shop_id": "s", "shop_secret": "hush", "external_id": "u1", "event": "e"})
     for path in ("/push/custom", "/profile/set"):
         (event,) = PersonaclickInput().parse(Request(method="POST", url=path, body=body))
@@ -51,6 +51,6 @@ def test_a_client_s_secret_reaches_nobody_else() -> None:
 
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys())
 def test_loses_nothing_on_the_way_back(sample: dict[str, Any]) -> None:
-    """An event that came from PersonaClick goes back whole."""
+    """An event from PersonaClick loses nothing when it is sent back."""
     for event in PersonaclickInput().parse(request_of(sample)):
         assert PLAIN.losses(event) == []

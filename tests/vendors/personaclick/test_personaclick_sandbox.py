@@ -83,7 +83,7 @@ MESSAGE = {
 
 
 def send(path: str, body: Any, key: str | None = None, **changes: Any) -> SandboxResponse:
-    """Send *body* as JSON, or as it is where it is bytes, and return the verdict."""
+    """Send *body* as JSON, or unchanged if it is bytes, and return the verdict."""
     request = Request(
         method=changes.get("method", "POST"),
         url=path,
@@ -95,12 +95,12 @@ def send(path: str, body: Any, key: str | None = None, **changes: Any) -> Sandbo
 
 
 def said(answer: SandboxResponse) -> Any:
-    """Return the answer's body."""
+    """Return the response's body."""
     return orjson.loads(answer.response.body)
 
 
 def changed(body: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Return *body* with some members replaced or left out."""
+    """Return *body* with some members replaced or removed."""
     return {name: value for name, value in {**body, **change}.items() if value is not DROP}
 
 
@@ -127,7 +127,7 @@ PUSHED: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("body", PUSHED)
 def test_each_documented_push_is_accepted(body: Any) -> None:
-    """The document's requests get its 200."""
+    """Each documented request gets the documented 200."""
     answer = send("/push", body, SHOP)
     assert (answer.reason, answer.response.status) == (None, 200)
     assert said(answer) == {"status": "success"}
@@ -135,7 +135,7 @@ def test_each_documented_push_is_accepted(body: Any) -> None:
 
 @pytest.mark.parametrize("body", [CUSTOM, {**CUSTOM, "source": SOURCE}])
 def test_a_custom_event_is_accepted_without_a_word(body: Any) -> None:
-    """``/push/custom`` answers 204."""
+    """``/push/custom`` responds 204 without a body."""
     answer = send("/push/custom", body, SHOP)
     assert answer.reason is None
     assert (answer.response.status, answer.response.body) == (204, b"")
@@ -143,7 +143,7 @@ def test_a_custom_event_is_accepted_without_a_word(body: Any) -> None:
 
 @pytest.mark.parametrize("call", ["received", "clicked", "closed", "delivered", "opened"])
 def test_a_message_event_is_accepted_without_a_word(call: str) -> None:
-    """``/track/…`` answers 200; delivered and opened are in the newer documentation.
+    """``/track/…`` responds 200 without a body, also for the newer delivered and opened.
 
     https://github.com/rees46/documentation-unified, docs/integration/cdp/communications-events
     """
@@ -180,7 +180,7 @@ CLIENTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 def test_what_the_vendors_own_clients_send_is_accepted(
     path: str, body: dict[str, Any], change: dict[str, Any]
 ) -> None:
-    """Synonyms and additions known from the vendor's clients and newer documentation pass.
+    """Synonyms and additions of the vendor's clients and newer documentation are accepted.
 
     https://github.com/rees46/documentation-unified, rees46/ios-sdk, PersonaClick/rn-sdk
     """
@@ -270,7 +270,7 @@ WRONG: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
 def test_a_wrong_call_is_refused_with_the_documented_400(
     path: str, body: dict[str, Any], change: dict[str, Any], reason: str
 ) -> None:
-    """What the parameter tables rule out gets 400 with status and message."""
+    """A call that breaks the parameter tables gets 400 with status and message."""
     answer = send(path, changed(body, change))
     assert answer.reason is not None
     assert answer.reason.startswith(reason)
@@ -280,7 +280,7 @@ def test_a_wrong_call_is_refused_with_the_documented_400(
 
 @pytest.mark.parametrize("path", ["/push", "/push/custom", "/track/clicked", "/profile/set"])
 def test_a_shop_that_is_missing_or_another_is_forbidden(path: str) -> None:
-    """Without its shop a call gets 403, and with an empty one 400."""
+    """A missing or wrong shop gets 403, an empty or non-text one 400."""
     body = {**VIEW, **MESSAGE}
     missing = send(path, changed(body, {"shop_id": DROP}))
     assert missing.response.status == 403
@@ -291,14 +291,14 @@ def test_a_shop_that_is_missing_or_another_is_forbidden(path: str) -> None:
 
 
 def test_json_must_be_labelled_so() -> None:
-    """The document's content type is application/json."""
+    """The content type must be application/json."""
     answer = send("/push", VIEW, headers={"content-type": "application/x-www-form-urlencoded"})
     assert answer.response.status == 400
     assert answer.reason == "content-type: expected application/json"
 
 
 def test_initialization_gives_a_device_and_a_session() -> None:
-    """``GET /init`` keeps the device it is sent, and makes what it is not."""
+    """``GET /init`` keeps a sent device id, and creates missing ids."""
     made = said(send(f"/init?shop_id={SHOP}", b"", method="GET", headers={}))
     assert made["did"]
     assert made["seance"]
@@ -311,7 +311,7 @@ def test_initialization_gives_a_device_and_a_session() -> None:
 
 
 def test_unknown_paths_and_methods_are_refused_in_the_same_shape() -> None:
-    """404 and 405 carry status and message."""
+    """404 and 405 have status and message."""
     assert send("/nothing", {}).response.status == 404
     answer = send("/push", VIEW, method="GET")
     assert (answer.response.status, said(answer)["status"]) == (405, "error")

@@ -1,4 +1,4 @@
-"""Events of other vendors, and what Quartic's output makes of them."""
+"""Events of other vendors, rendered by Quartic's output."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +25,7 @@ def output(**settings: Any) -> QuarticOutput:
 
 
 def request(event: Event, **settings: Any) -> Request:
-    """Return the request that delivers *event*; a server as strict as the document takes it."""
+    """Return the request that delivers *event*, after the strict sandbox accepted it."""
     sent = output(**settings).render(event)
     assert isinstance(sent, Request), sent
     path = sent.url.removeprefix("https://quartic.example")
@@ -55,7 +55,7 @@ def identify(**fields: Any) -> Event:
 
 
 def losses(event: Event, **settings: Any) -> dict[str, str]:
-    """Return what is lost and coerced of *event*, by path."""
+    """Return the lost and coerced fields of *event*, by path."""
     found = output(**settings).losses(event)
     assert len({loss.path for loss in found}) == len(found)
     return {loss.path: loss.how for loss in found}

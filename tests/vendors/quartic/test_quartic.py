@@ -1,4 +1,4 @@
-"""Quartic holds to the contract."""
+"""Quartic passes the suites of the conformance kit."""
 
 from pathlib import Path
 from typing import ClassVar, NotRequired, TypedDict
@@ -36,7 +36,7 @@ NO_PERSON = (
 
 
 class Contact(TypedDict):
-    """The body of ``POST /store/contact``, its lists as they are sent."""
+    """The body of ``POST /store/contact`` with its lists as sent."""
 
     email: str
     cookie: NotRequired[str]
@@ -106,7 +106,7 @@ class TestQuartic(VendorSuite):
     ]
 
     def native(self, answer: Response) -> bool:
-        """Tell whether *answer* has the envelope of Quartic's errors."""
+        """Return whether *answer* has the envelope of Quartic's errors."""
         said = orjson.loads(answer.body)
         data = said.pop("data")
         coded = data.pop("error_code") == f"http.status.{answer.status}"

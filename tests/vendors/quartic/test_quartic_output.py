@@ -1,4 +1,4 @@
-"""How events of other vendors go out to Quartic, and how its answers are judged."""
+"""How events of other vendors are sent to Quartic, and the verdicts on its responses."""
 
 from datetime import UTC, datetime
 
@@ -23,7 +23,7 @@ from tests.vendors.quartic.rendering import (
 
 
 def test_sends_a_view() -> None:
-    """A view goes out with the account, the time in whole seconds and what is known of whom."""
+    """A view is sent with the account, the time in whole seconds, and the known ids."""
     where = Context(device=Device(id="d1"), page=Page(referrer="https://a.example/"))
     event = replace(
         track("Product Viewed", Product(product_id="g1pk_4-b", name="Red shoes")),
@@ -53,14 +53,14 @@ def test_sends_a_view() -> None:
 
 
 def test_sends_the_first_of_several_products() -> None:
-    """A view is about one product; the others are lost, and said to be."""
+    """A view has one product, and the others are reported as lost."""
     event = track("Product Viewed", SHOES, SOCKS)
     assert sent(event)[1]["productId"] == "42"
     assert losses(event)["properties.products[1:]"] == "lost"
 
 
 def test_sends_a_click_on_a_recommendation() -> None:
-    """A click goes out with the tracking string that Quartic issued, whoever brought it here."""
+    """A click is sent with the tracking string from Quartic, also if another vendor sent it."""
     event = track("Product Clicked", SHOES, extra={"tracking_string": "x-1"})
     assert sent(event) == (
         "/store/track/event",
@@ -77,7 +77,7 @@ def test_sends_a_click_on_a_recommendation() -> None:
 
 
 def test_sends_an_order() -> None:
-    """An order goes out as its products; a total that is their sum is no loss, another one is."""
+    """An order is sent as its products; a total that differs from their sum is a loss."""
     event = track("Order Completed", SHOES, SOCKS, order_id="o1", total=67.9)
     assert sent(event) == (
         "/store/track/event",
@@ -99,7 +99,7 @@ def test_sends_an_order() -> None:
 
 
 def test_sends_whole_quantities() -> None:
-    """Half a kilo at 8 goes out as one at 4: the quantity is whole and the sum is kept."""
+    """A fractional quantity becomes one piece with the same sum: 0.5 at 8 becomes 1 at 4."""
     cheese = Product(product_id="44", price=8, quantity=0.5)
     event = track("Order Completed", replace(SOCKS, quantity=2.0), cheese, order_id="o1")
     basket = sent(event)[1]["basket"]
@@ -119,7 +119,7 @@ def test_sends_whole_quantities() -> None:
     [(AT, SECONDS), (None, SECONDS), (datetime(1960, 1, 1, tzinfo=UTC), SECONDS)],
 )
 def test_sends_a_time_that_quartic_can_say(timestamp: datetime | None, seconds: int) -> None:
-    """Without a time, or with one before Unix time began, an event has that of its arrival."""
+    """An event without a time, or with one before 1970, is sent with its arrival time."""
     event = replace(track("Product Viewed", SHOES), timestamp=timestamp)
     arrived = replace(event, received_at=AT.replace(microsecond=1))
     assert sent(arrived)[1]["timestamp"] == seconds
@@ -128,7 +128,7 @@ def test_sends_a_time_that_quartic_can_say(timestamp: datetime | None, seconds: 
 
 
 def test_sends_no_blank_ids_and_no_address_that_is_none() -> None:
-    """What says nothing is left out; an e-mail address that Quartic would refuse is a loss."""
+    """Blank ids are left out; an invalid e-mail address is a loss."""
     event = replace(
         track("Product Viewed", SHOES),
         user_id=" ",
@@ -142,7 +142,7 @@ def test_sends_no_blank_ids_and_no_address_that_is_none() -> None:
 
 
 def test_sends_a_product() -> None:
-    """A product goes to the catalogue, its free fields only if they have the type of Quartic's."""
+    """A product is sent to the catalogue, with the free fields that have Quartic's types."""
     extra = {
         "price_old": "24.50", "custom1": "38", "custom2": 5, "status": True,
         "categories": [{"id": "c1", "name": "Shoes"}], "catalog_symbol": "shoes", "colour": "red",
@@ -165,7 +165,7 @@ def test_sends_a_product() -> None:
 
 
 def test_asks_for_a_version_where_told() -> None:
-    """The version of the API goes out as a header if the configuration names one."""
+    """A configured API version is sent as a header."""
     event = track("Product Viewed", SHOES)
     assert request(event, accept_version="1.0.6").headers["accept-version"] == "1.0.6"
 
@@ -178,7 +178,7 @@ def answer(status: int, code: str | None) -> Response:
 
 
 def test_judges_the_envelope() -> None:
-    """An error in the envelope is one whatever the status; 405 is final, 500 may pass."""
+    """An error in the envelope counts with any status; 405 is final, 500 is retried."""
     verdict = output().verdict
     assert verdict(Response(200, {}, b'{"status": "OK", "timestamp": 1}')) == Delivered()
     assert verdict(Response(200, {}, b"OK")) == Delivered()

@@ -1,4 +1,4 @@
-"""How people go out to Quartic: profiles, contacts, tags and agreements."""
+"""How people are sent to Quartic: profiles, contacts, tags and agreements."""
 
 import orjson
 from msgspec.structs import replace
@@ -9,7 +9,7 @@ from tests.vendors.quartic.rendering import AT, identify, losses, output, sent
 
 
 def test_sends_a_profile() -> None:
-    """A user whose cookie is known is a profile, and a contact for what only that can say."""
+    """A user with a known cookie is sent as a profile, and as a contact for the other fields."""
     event = identify(
         user_id="u1",
         anonymous_id="a1",
@@ -34,7 +34,7 @@ def test_sends_a_profile() -> None:
 
 
 def test_sends_a_contact() -> None:
-    """Anyone else with an address is a contact, with the tags that exist in the account."""
+    """Any other user with an e-mail address is sent as a contact, with the account's tags."""
     traits = Traits(
         email="ada@shop.example",
         first_name="Ada",
@@ -61,7 +61,7 @@ def test_sends_a_contact() -> None:
 
 
 def test_sends_tags_as_text() -> None:
-    """Tags are text: numbers, booleans and times become it, all else is lost."""
+    """Tags are text: numbers, booleans and times are converted, other types are lost."""
     extra = {
         "n": 3, "x": 1.5, "vip": True, "since": AT, "nested": {"a": 1}, "none": None,
         "firstname": "Eve", "": "blank",
@@ -85,7 +85,7 @@ def test_sends_tags_as_text() -> None:
 
 
 def test_sends_consents_with_their_texts() -> None:
-    """A consent goes out with its category's text or not at all; a withdrawal goes out always."""
+    """A granted consent is sent only with its category's text; a withdrawal is always sent."""
     event = identify(
         traits=Traits(email="ada@shop.example"), consent={"newsletter": True, "ads": False}
     )
@@ -100,7 +100,7 @@ def test_sends_consents_with_their_texts() -> None:
 
 
 def test_sends_texts_that_came_from_quartic_before_those_of_the_configuration() -> None:
-    """A person agreed to the text that came along, whatever the configuration says now."""
+    """An agreement's text from Quartic is kept, whatever the configuration has."""
     event = Event(
         type="identify",
         traits=Traits(email="ada@shop.example"),

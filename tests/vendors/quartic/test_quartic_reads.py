@@ -1,4 +1,4 @@
-"""Quartic's two reads, where there is no Quartic to ask."""
+"""The gateway's own responses to Quartic's two reads."""
 
 from datetime import UTC, datetime
 
@@ -15,7 +15,7 @@ ARRIVAL = datetime(2017, 2, 13, 12, 3, 37, tzinfo=UTC)
 
 
 def test_nothing_is_recommended() -> None:
-    """The answer has the shape of the document's example, and no products; it needs no key."""
+    """A recommendation has the documented format and no products, and needs no key."""
     request = Request(method="GET", url="/store/recommendation?customer=c", received_at=ARRIVAL)
     answer = READS.static_response(request, MADE)
     assert answer is not None
@@ -29,7 +29,7 @@ def test_nothing_is_recommended() -> None:
 
 
 def test_nobody_is_known() -> None:
-    """A contact is not found, in the envelope of errors."""
+    """A contact read responds 404 in the envelope of errors."""
     request = Request(
         method="GET", url="/store/contact", headers={"x-api-key": "k"}, received_at=ARRIVAL
     )
@@ -45,7 +45,7 @@ def test_nobody_is_known() -> None:
 
 
 def test_a_contact_needs_a_key() -> None:
-    """The document lists `x-api-key` for contacts."""
+    """A contact read needs `x-api-key`, as documented."""
     with pytest.raises(Rejected) as caught:
         READS.static_response(Request(method="GET", url="/store/contact"), MADE)
     assert caught.value.fault is Fault.UNAUTHENTICATED

@@ -1,4 +1,4 @@
-"""What Quartic refuses, and in which words."""
+"""What Quartic's input rejects, and in which format."""
 
 from typing import Any, ClassVar
 
@@ -26,12 +26,12 @@ KINDS = "send one of eventClick, eventProductView, eventTransaction"
 
 
 def without(body: dict[str, Any], key: str) -> dict[str, Any]:
-    """Return *body* less one of its keys."""
+    """Return *body* without one of its keys."""
     return {name: value for name, value in body.items() if name != key}
 
 
 def envelope(status: int, message: str) -> dict[str, Any]:
-    """Return Quartic's error as its document has it."""
+    """Return the documented envelope of an error."""
     return {
         "status": "ERROR",
         "timestamp": 1767323045,
@@ -150,7 +150,7 @@ BROKEN: list[tuple[str, object, str]] = [
 
 
 class TestQuarticRefusals(RefusalSuite):
-    """All comes in the envelope; where the document is silent, with a code made after the 405's."""
+    """All refusals have the envelope; undocumented ones have a code modelled on the 405's."""
 
     input = INPUT
     faults: ClassVar = {
@@ -179,14 +179,14 @@ class TestQuarticRefusals(RefusalSuite):
 
 
 def test_refuses_a_price_that_is_no_number() -> None:
-    """A price may come as text, as in the document's example, if the text is a number."""
+    """A price may be text, as in the documented example, but the text must be a number."""
     with pytest.raises(Rejected, match="price: must be a number") as caught:
         INPUT.parse(post(PRODUCT, {"id": 2, "price": "cheap"}))
     assert caught.value.path == "price"
 
 
 def test_refuses_the_document_s_own_slip() -> None:
-    """The documented profile has a comma too many: it is no JSON, and that is bad input."""
+    """The documented profile has an extra comma, and is rejected as invalid JSON."""
     slip = post(PROFILE, b'{"userId": "samp1eUs3r1d", "cookie": "sampleUserC00kie",}')
     with pytest.raises(Rejected) as caught:
         INPUT.parse(slip)
@@ -196,13 +196,13 @@ def test_refuses_the_document_s_own_slip() -> None:
 
 
 def test_does_not_serve_questions() -> None:
-    """What asks for something instead of telling it is known, and not served."""
+    """Both documented reads are listed as unsupported."""
     assert INPUT.unsupported == {"GET /store/contact", "GET /store/recommendation"}
     assert INPUT.unsupported.isdisjoint(INPUT.endpoints)
 
 
 def test_ignores_what_would_pass_for_kept_texts() -> None:
-    """A client cannot make up what the gateway keeps beside a contact's agreements."""
+    """A client cannot set the agreement texts that the gateway keeps in the event."""
     body = {**MAIL, "agreements": [TERM], "agreements[].c": {"term": "another text"}}
     (event,) = INPUT.parse(post(CONTACT, body))
     assert event.extra == {"agreements[].c": {"term": "The text"}}

@@ -24,7 +24,7 @@ DROP: Any = object()
 
 
 def send(path: str, body: Any, key: str | None = None, **changes: Any) -> SandboxResponse:
-    """Send *body* as JSON, or as it is where it is bytes, and return the verdict."""
+    """Send *body* as JSON, or unchanged if it is bytes, and return the verdict."""
     request = Request(
         method=changes.get("method", "POST"),
         url=path,
@@ -36,17 +36,17 @@ def send(path: str, body: Any, key: str | None = None, **changes: Any) -> Sandbo
 
 
 def get(path: str, body: bytes = b"", **changes: Any) -> SandboxResponse:
-    """Ask for something."""
+    """Send a GET request and return the verdict."""
     return send(path, body, method="GET", **changes)
 
 
 def said(answer: SandboxResponse) -> Any:
-    """Return the answer's body."""
+    """Return the response's body."""
     return orjson.loads(answer.response.body)
 
 
 def changed(body: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Return *body* with some members replaced or left out."""
+    """Return *body* with some members replaced or removed."""
     return {name: value for name, value in {**body, **change}.items() if value is not DROP}
 
 
@@ -126,7 +126,7 @@ A_PRODUCT: dict[str, Any] = {
     ],
 )
 def test_each_documented_call_is_accepted(path: str, body: Any, timestamp: object) -> None:
-    """The document's calls get OK, with the time written as in each endpoint's example."""
+    """Documented calls get OK, with the time in the format of each endpoint's example."""
     answer = send(path, body, "key-1")
     assert (answer.reason, answer.response.status) == (None, 200)
     assert said(answer) == {"status": "OK", "timestamp": timestamp}
@@ -203,7 +203,7 @@ WRONG: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
 def test_a_wrong_call_is_refused_with_the_documented_405(
     path: str, body: dict[str, Any], change: dict[str, Any], reason: str
 ) -> None:
-    """Invalid input gets the document's envelope word for word; the reason says where."""
+    """Invalid input gets the documented envelope, and a reason with the place."""
     answer = send(path, changed(body, change))
     assert answer.reason is not None
     assert answer.reason.startswith(reason)
@@ -217,12 +217,12 @@ def test_a_wrong_call_is_refused_with_the_documented_405(
 
 @pytest.mark.parametrize("body", [b"", b"{", orjson.dumps([A_PROFILE])])
 def test_only_one_json_object_is_taken(body: bytes) -> None:
-    """One profile at a time, and it is JSON."""
+    """The body must be one JSON object."""
     assert send(PROFILE, body).response.status == 405
 
 
 def test_json_must_be_labelled_so() -> None:
-    """The document's request content type is application/json."""
+    """The content type must be application/json."""
     answer = send(PROFILE, A_PROFILE, headers={**HEADERS, "content-type": "text/plain"})
     assert answer.reason == "content-type: expected application/json"
     assert answer.response.status == 405
@@ -230,7 +230,7 @@ def test_json_must_be_labelled_so() -> None:
 
 @pytest.mark.parametrize("path", [PROFILE, CONTACT, EVENT, PRODUCT])
 def test_a_missing_or_another_key_is_refused(path: str) -> None:
-    """Every write wants the key, in the envelope of the documented errors."""
+    """Every write and contact read needs the key; the refusal has the documented envelope."""
     bare = {"content-type": "application/json"}
     answer = send(path, {}, headers=bare)
     assert answer.response.status == 401
@@ -241,7 +241,7 @@ def test_a_missing_or_another_key_is_refused(path: str) -> None:
 
 
 def test_a_contact_is_read_by_the_email_in_the_body_or_the_query() -> None:
-    """``GET /contact`` names the contact in its body, as documented, or by ``?email=``."""
+    """``GET /contact`` takes the e-mail from its body, as documented, or from ``?email=``."""
     for answer in (
         get(CONTACT, b'{"email": "valid@email.com"}'),
         get(f"{CONTACT}?email=valid%40email.com"),
@@ -253,7 +253,7 @@ def test_a_contact_is_read_by_the_email_in_the_body_or_the_query() -> None:
 
 
 def test_a_recommendation_needs_no_key_and_finds_nothing() -> None:
-    """The key is not listed for it; without a catalogue ``data`` is empty."""
+    """A recommendation needs no key, and its ``data`` is empty without a catalogue."""
     answer = get(f"{RECOMMENDATION}?customer=c&placementId=p-1&cookie=abc", headers={})
     assert answer.reason is None
     assert said(answer)["data"] == []
@@ -272,7 +272,7 @@ def test_a_recommendation_needs_no_key_and_finds_nothing() -> None:
     ],
 )
 def test_a_wrong_recommendation_query_is_refused(query: str, reason: str) -> None:
-    """Each parameter keeps to the document's alphabet and conditions."""
+    """A parameter that breaks the documented alphabet or conditions is refused."""
     answer = get(f"{RECOMMENDATION}?{query}")
     assert answer.reason is not None
     assert answer.reason.startswith(reason)
@@ -280,7 +280,7 @@ def test_a_wrong_recommendation_query_is_refused(query: str, reason: str) -> Non
 
 
 def test_unknown_paths_and_methods_are_refused_in_the_envelope() -> None:
-    """404 and 405 carry their own codes."""
+    """404 and 405 have their own error codes in the envelope."""
     assert said(send("/store/nothing", {}))["data"]["error_code"] == "http.status.404"
     answer = send(EVENT, VIEW, method="PUT")
     assert said(answer)["data"]["error_message"] == "Method Not Allowed"

@@ -1,4 +1,4 @@
-"""Segment holds to the contract."""
+"""Segment passes the suites of the conformance kit."""
 
 import base64
 from pathlib import Path
@@ -61,13 +61,13 @@ class TestSegment(VendorSuite):
     )
 
     def native(self, answer: Response) -> bool:
-        """Tell whether *answer* says what is wrong in Segment's shape, with a code."""
+        """Return whether *answer* has Segment's format, with a message and a code."""
         said = orjson.loads(answer.body)
         code, message = said.pop("code"), said.pop("message")
         return answer.status in {400, 401} and said == {"success": False} and bool(code and message)
 
     def carrying(self, like: Request, body: Any) -> Request:
-        """Return a call that says *body*: a pixel says it in the query of its address."""
+        """Return a call with *body*: a pixel has it in the query."""
         if like.path not in PIXELS:
             return super().carrying(like, body)
         return replace(
@@ -75,7 +75,7 @@ class TestSegment(VendorSuite):
         )
 
     def test_its_tables_know_where_keys_stand(self, endpoint: str) -> None:
-        """A write key on top of a body, a batch's too, is the credential, and is documented so."""
+        """A write key at the top of a body or batch is the credential, and has a row."""
         method, url = endpoint.split()
         said = self.carrying(Request(method=method, url=url), {"writeKey": "key-in"})
         assert self.input.credential(said, self.input.decode(said)) == "key-in"
@@ -86,7 +86,7 @@ class TestSegment(VendorSuite):
 
     @pytest.mark.parametrize("body", GARBAGE, ids=lambda body: repr(body[:8]))
     def test_refuses_garbage(self, body: bytes, endpoint: str) -> None:
-        """Bad bytes are refused with a 4xx; a pixel has none, and is an image whatever comes."""
+        """Invalid bytes get a 4xx; a pixel always gets an image."""
         method, url = endpoint.split()
         if url not in PIXELS:
             super().test_refuses_garbage(body, endpoint)

@@ -1,4 +1,4 @@
-"""How events go out to Segment: alone, together, and as they came."""
+"""How events are sent to Segment: alone, in batches, and forwarded."""
 
 import base64
 from datetime import UTC, datetime
@@ -52,7 +52,7 @@ def track(name: str = "x", properties: Properties = Properties(), **fields: Any)
 
 
 def test_sends_an_order() -> None:
-    """An order goes out under the Spec's names, with its key in a Basic header alone."""
+    """An order is sent with the Spec's names, and the key only in a Basic header."""
     properties = Properties(
         order_id="o1", total=72.9, currency="EUR", products=(SHOES, SOCKS), extra={"gift": True}
     )
@@ -114,7 +114,7 @@ def test_sends_an_order() -> None:
 
 
 def test_sends_one_product_flat() -> None:
-    """An event about one product has it among its properties, as the Spec has it."""
+    """An event about one product has the product's fields among its properties."""
     event = track("Product Added", Properties(products=(SOCKS,), cart_id="c1"))
     assert sent(event)["properties"] == {
         "product_id": "43",
@@ -126,7 +126,7 @@ def test_sends_one_product_flat() -> None:
 
 
 def test_says_when_and_which() -> None:
-    """Without a time and an id of the sender's, they are the arrival and the gateway's own id."""
+    """Without a sender's time and id, the arrival time and the gateway's id are sent."""
     assert (sent(track())["messageId"], sent(track())["timestamp"]) == ("r-1-0", ARRIVED)
     longest = track(message_id="m" * 100)
     assert sent(longest)["messageId"] == "m" * 100
@@ -135,14 +135,14 @@ def test_says_when_and_which() -> None:
 
 
 def test_does_not_say_when_it_was_sent() -> None:
-    """Segment would correct by sentAt a time that is corrected already, so it is a loss."""
+    """``sentAt`` is lost, since Segment would correct a corrected time again."""
     event = track(timestamp=AT, sent_at=ARRIVAL)
     assert "sentAt" not in sent(event)
     assert output().losses(event) == [Loss("sent_at", "lost", ARRIVAL)]
 
 
 def test_sends_a_page_with_its_address_twice() -> None:
-    """A page has its address in its context, and among its properties too."""
+    """A page has its URL both in its context and among its properties."""
     page = Page(url="https://shop.example/", title="Home")
     properties = Properties(category="Docs", value=3, extra={"title": "own"})
     event = Event(
@@ -168,7 +168,7 @@ def test_sends_a_page_with_its_address_twice() -> None:
 
 
 def test_sends_groups_and_aliases() -> None:
-    """A group goes out with its id, an alias with both; an anonymous id is one to give up."""
+    """A group has its id, an alias both ids; an anonymous id may be the previous id."""
     group = Event(type="group", user_id="u1", group_id="g1", traits=Traits(name="Acme"))
     assert sent(group)["groupId"] == "g1"
     assert sent(group)["traits"] == {"name": "Acme"}
@@ -179,20 +179,20 @@ def test_sends_groups_and_aliases() -> None:
 
 
 def test_sends_a_consent_of_somebody_anonymous() -> None:
-    """A consent goes out by its categories, in the context."""
+    """Consent is sent by category, in the context."""
     consent = track(Names.CONSENT_UPDATED, anonymous_id="a1", consent={"a": True})
     assert sent(consent)["context"] == {"consent": {"categoryPreferences": {"a": True}}}
 
 
 def test_knows_people_by_their_device() -> None:
-    """A device id stands in for an anonymous id where there is no other."""
+    """Without another id, the device id is sent as the anonymous id."""
     event = track(user_id=None, context=Context(device=Device(id="d1")))
     assert sent(event)["anonymousId"] == "d1"
     assert "anonymousId" not in sent(replace(event, user_id="u1"))
 
 
 def test_sends_nothing_larger_than_segment_takes() -> None:
-    """An event of more than 32 KB is one that Segment could never take."""
+    """An event of more than 32 KB is unrenderable."""
     empty = len(request_for(track(properties=Properties(extra={"text": ""}))).body)
     fits = track(properties=Properties(extra={"text": "x" * (32 * 1024 - empty)}))
     assert len(request_for(fits).body) == 32 * 1024
@@ -202,7 +202,7 @@ def test_sends_nothing_larger_than_segment_takes() -> None:
 
 
 def test_merges_calls_into_a_batch() -> None:
-    """Calls go together in order, each whole, up to the size that a batch may have."""
+    """Calls are merged whole and in order, up to the batch's size limit."""
     out = output()
     calls = [request_for(track(f"event {number}")) for number in range(3)]
     merged = out.merge(calls[0], calls[1])
@@ -257,7 +257,7 @@ def forwarded(method: str, url: str, body: bytes = b"", **settings: Any) -> Requ
     ],
 )
 def test_exchanges_the_key_in_the_body_and_nothing_else(before: bytes, after: bytes) -> None:
-    """Every write key in a body becomes ours; other bytes stay, where they can be told apart."""
+    """Each write key in a body is replaced, and the other bytes stay if possible."""
     request = forwarded("POST", "/v1/batch?v=1", before)
     assert request.body == after
     assert request.url == "https://segment.example/v1/batch?v=1"
@@ -266,14 +266,14 @@ def test_exchanges_the_key_in_the_body_and_nothing_else(before: bytes, after: by
 
 
 def test_gives_up_a_key_that_cannot_be_exchanged() -> None:
-    """A body that would have to be written anew, and cannot be, is not sent with another's key."""
+    """A body whose write key cannot be replaced is unrenderable."""
     body = b'{"writeKey": "x", "a": "x", "b": %b}' % (b"[" * 300 + b"]" * 300)
     with pytest.raises(Unrenderable, match="write key cannot be replaced"):
         forwarded("POST", "/v1/track", body)
 
 
 def test_exchanges_the_key_in_an_address() -> None:
-    """A key in the query becomes ours, as a parameter and within the data of a pixel."""
+    """A write key in the query or in pixel data is replaced."""
     query = "writeKey=key-in&userId=a%20b&properties.a=1+2"
     request = forwarded("GET", f"/v1/pixel/track?{query}", write_key=Secret("k&1"))
     expected = query.replace("key-in", "k%261")
@@ -298,7 +298,7 @@ def test_exchanges_the_key_in_an_address() -> None:
     ],
 )
 def test_encodes_data_as_it_was(encode: Any, ours: Any) -> None:
-    """The data of a pixel is encoded with our key as it was with the sender's."""
+    """Pixel data is encoded with the new key in its original encoding."""
     call = {"writeKey": "key-in", "userId": "u", "event": "a?>b~ÿ"}
     request = forwarded("GET", f"/v1/pixel/track?data={encode(call)}&x=1")
     expected = ours({**call, "writeKey": "key-out"})
@@ -310,7 +310,7 @@ def test_encodes_data_as_it_was(encode: Any, ours: Any) -> None:
 
 @pytest.mark.parametrize("data", ["!", "e30x", "bnVsbA", "%7B%22writeKey%22", "", "%ff"])
 def test_leaves_data_that_is_no_call(data: str) -> None:
-    """Of several data the last one is read; what the others are if they are no calls stays so."""
+    """Of repeated pixel data the last one is read, and invalid ones stay unchanged."""
     call = quote(orjson.dumps({"writeKey": "key-in", "userId": "u"}))
     request = forwarded("GET", f"/v1/pixel/track?data={data}&data={call}")
     ours = quote(orjson.dumps({"writeKey": "key-out", "userId": "u"}), safe="")
@@ -318,13 +318,13 @@ def test_leaves_data_that_is_no_call(data: str) -> None:
 
 
 def test_forwards_a_pixel_without_a_body() -> None:
-    """Nobody reads the body of a pixel's request, so it may be anything, and stays behind."""
+    """A forwarded pixel has no body."""
     request = forwarded("GET", "/v1/pixel/track?userId=u", b"\xff")
     assert request.body == b""
 
 
 def test_labels_json_as_json() -> None:
-    """A label that says JSON stays as it is; any other becomes one that does."""
+    """A JSON content type is kept, and any other is replaced by JSON."""
     own = {"content-type": "application/json; charset=utf-8"}
     request = output().forward(Request(method="POST", url="/v1/t", body=b"{}", headers=own))
     assert request is not None
@@ -336,7 +336,7 @@ def test_labels_json_as_json() -> None:
 
 
 def test_forwards_what_the_server_has() -> None:
-    """Only requests under paths of the server's own go on as they came."""
+    """Only requests to paths that the destination's server has are forwarded."""
     paths = {
         "POST /v1/track": {"segment", "rudderstack", "compatible"},
         "POST /v1/batch": {"segment", "rudderstack", "compatible"},
@@ -360,7 +360,7 @@ def test_forwards_what_the_server_has() -> None:
 
 @pytest.mark.parametrize("products", [True, 5, "order_id", ["order_id", 5]])
 def test_restores_the_spelling_beside_products_of_another_type(products: Any) -> None:
-    """A misspelt event whose ``products`` have no products goes back as it came."""
+    """A misspelt event with invalid ``products`` is sent back unchanged."""
     properties = {"orderID": "o1", "products": products}
     body = {"userId": "u1", "event": "completed order", "properties": properties}
     request = Request(method="POST", url="/v1/track", body=orjson.dumps(body), id="r")
@@ -371,18 +371,18 @@ def test_restores_the_spelling_beside_products_of_another_type(products: Any) ->
 
 @pytest.mark.parametrize("status", [408, 410, 429, 460, 500, 502, 503, 504, 529])
 def test_tries_again_what_segments_libraries_try_again(status: int) -> None:
-    """What Segment's library for Node.js tries again is temporary."""
+    """A status that Segment's Node.js library retries is retried."""
     assert isinstance(output().verdict(Response(status)), RetryLater)
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422, 501, 505, 511])
 def test_gives_up_what_they_give_up(status: int) -> None:
-    """What it does not try again will not be taken later either."""
+    """A status that the library does not retry is final."""
     assert isinstance(output().verdict(Response(status)), Refused)
 
 
 def test_waits_as_long_as_it_is_told() -> None:
-    """The seconds to wait stand in Retry-After, or else in X-RateLimit-Reset."""
+    """The wait is Retry-After, else X-RateLimit-Reset."""
     waits = [
         ({"retry-after": "7", "x-ratelimit-reset": "9"}, 7),
         ({"x-ratelimit-reset": "9"}, 9),
@@ -396,7 +396,7 @@ def test_waits_as_long_as_it_is_told() -> None:
 
 
 def test_knows_a_source_that_is_switched_off() -> None:
-    """RudderStack's 404 for a disabled source is for a person to mend; any other is final."""
+    """RudderStack's 404 for a disabled source counts as a wrong key; another 404 is final."""
     verdict = output().verdict(Response(404, {}, b"source is disabled\n"))
     assert isinstance(verdict, RetryLater)
     assert verdict.cause == "credential"
@@ -408,14 +408,14 @@ CONTEXT = {"blob": "y" * 30_000, "page": {"title": "z" * 4000}}
 
 
 def shared(calls: int = 2, context: Any = CONTEXT) -> list[Event]:
-    """Return the events of a batch with a context that is too large for one call."""
+    """Return the events of a batch whose context is too large for one call."""
     members = [{"type": "track", "userId": "u1", "event": f"e{n}"} for n in range(calls)]
     body = orjson.dumps({"batch": members, "context": context})
     return SegmentInput().parse(Request(method="POST", url="/v1/batch", body=body, id="r"))
 
 
 def test_a_context_that_came_on_a_batch_goes_on_one() -> None:
-    """An event that is too large for a call alone goes as a batch of one, its context on top."""
+    """An event too large for a single call is sent as a batch of one with its context on top."""
     for number, event in enumerate(shared()):
         request = output().render(event)
         assert not isinstance(request, Declined)
@@ -430,7 +430,7 @@ def test_a_context_that_came_on_a_batch_goes_on_one() -> None:
 
 
 def test_a_context_on_a_batch_is_nobody_else_s() -> None:
-    """Such a call is never merged with another one, before it or behind it."""
+    """A batch with a context on top is never merged with another call."""
     large, small = output().render(shared()[0]), output().render(shared(context={})[0])
     assert not isinstance(large, Declined)
     assert not isinstance(small, Declined)
@@ -442,7 +442,7 @@ def test_a_context_on_a_batch_is_nobody_else_s() -> None:
 
 
 def test_what_no_batch_can_carry_is_kept() -> None:
-    """Properties that are too large for a call, and servers that merge nothing, have no way out."""
+    """Too large properties, and servers without batches, make the event unrenderable."""
     large = replace(shared(context={})[0], properties=Properties(extra={"blob": "y" * 33_000}))
     with pytest.raises(Unrenderable, match="bytes"):
         output().render(large)
@@ -452,6 +452,6 @@ def test_what_no_batch_can_carry_is_kept() -> None:
 
 
 def test_a_context_is_not_multiplied_without_bound() -> None:
-    """A batch whose context would be repeated into megabytes is refused at the door."""
+    """A batch whose context would take megabytes when repeated is rejected."""
     with pytest.raises(Rejected, match="context: repeated for 300 calls"):
         shared(300)

@@ -1,4 +1,4 @@
-"""What Segment's entrances refuse, in which words, and what they take whatever comes."""
+"""What Segment's input rejects, in which format, and what it always accepts."""
 
 import base64
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ CALL: dict[str, Any] = {"type": "track", "userId": "u1", "event": "Song Played"}
 
 
 def refused(request: Request) -> tuple[int, Any]:
-    """Return the status and the body with which *request* is refused."""
+    """Return the status and body of the refusal of *request*."""
     with pytest.raises(Rejected) as caught:
         INPUT.parse(request)
     answer = INPUT.refuse(request, caught.value)
@@ -34,7 +34,7 @@ def refused(request: Request) -> tuple[int, Any]:
 
 
 def code(request: Request) -> tuple[int, str]:
-    """Return the status and the code with which *request* is refused."""
+    """Return the status and code of the refusal of *request*."""
     status, said = refused(request)
     assert said["success"] is False
     assert said["message"]
@@ -52,7 +52,7 @@ def basic(key: str) -> str:
 
 
 def refusal(message: str, code: str) -> object:
-    """Return the body of an error."""
+    """Return the gateway's message with the given code."""
     return {"success": False, "message": message, "code": code}
 
 
@@ -93,7 +93,7 @@ NO_BATCH: list[tuple[dict[str, Any], object]] = [
 
 
 class TestSegmentRefusals(RefusalSuite):
-    """Each refusal has a message, and a code, which older libraries need."""
+    """Each refusal has a message and a code, which older libraries need."""
 
     input = INPUT
     untold = frozenset(f"GET {path}" for path in PIXELS)
@@ -152,7 +152,7 @@ class TestSegmentRefusals(RefusalSuite):
 
 
 def test_lets_a_cookie_name_whom_a_call_does_not() -> None:
-    """A call that the client's cookie names needs no id of its own; an alias needs one."""
+    """A call may take its id from the client's cookie; an alias needs its own."""
     known = ClientInfo("203.0.113.7", "known-1")
     call = replace(called({"event": "Song Played"}), client=known)
     assert len(INPUT.parse(call)) == 1
@@ -161,7 +161,7 @@ def test_lets_a_cookie_name_whom_a_call_does_not() -> None:
 
 
 def test_takes_what_segment_discards_later() -> None:
-    """A track without a name is answered with success, as Segment does, and is an event."""
+    """A track call without a name is accepted, as by Segment, and is an event."""
     (event,) = INPUT.parse(called({"userId": "u1", "properties": {"a": 1}}))
     assert (event.type, event.name) == ("track", None)
     (event,) = INPUT.parse(called({"userId": "u1", "event": 7, "properties": "x"}))
@@ -169,7 +169,7 @@ def test_takes_what_segment_discards_later() -> None:
 
 
 def test_keeps_the_rest_of_a_batch() -> None:
-    """One bad member of a batch costs no other, and ids count the events that there are."""
+    """A bad member of a batch does not affect the others, and ids number the events."""
     batch = [5, {"type": "track", "event": "nobody's"}, {"type": "?"}, CALL]
     events = INPUT.parse(called({"batch": batch}, "/v1/batch"))
     assert [(event.id, event.name) for event in events] == [
@@ -182,7 +182,7 @@ def test_keeps_the_rest_of_a_batch() -> None:
     ("size", "url"), [(32 * 1024, "/v1/track"), (32 * 1024, "/v1/t"), (500 * 1024, "/v1/batch")]
 )
 def test_takes_no_more_than_segment(size: int, url: str) -> None:
-    """A body of the documented size is taken, and one byte more is 400."""
+    """A body of the documented size is accepted, and one byte more gets 400."""
     body = orjson.dumps({**CALL, "batch": [CALL]})
     padded = body + b" " * (size - len(body))
     assert INPUT.parse(called(padded, url))
@@ -190,7 +190,7 @@ def test_takes_no_more_than_segment(size: int, url: str) -> None:
 
 
 def test_takes_no_large_call_in_a_batch() -> None:
-    """A call in a batch may be as large as a call by itself, and the answer says which is not."""
+    """Each call in a batch has the size limit of a single call; the refusal names the call."""
     large = {**CALL, "properties": {"text": "x" * 33_000}}
     status, said = refused(called({"batch": [CALL, large]}, "/v1/batch"))
     assert (status, said["code"]) == (400, "payload_too_large")
@@ -200,14 +200,14 @@ def test_takes_no_large_call_in_a_batch() -> None:
 
 
 def test_takes_more_calls_than_segment() -> None:
-    """Segment drops what is beyond 2500 events of a batch, in silence; here nothing is dropped."""
+    """A batch of more than 2500 events is accepted whole, although Segment drops the rest."""
     events = INPUT.parse(called({"batch": [CALL] * 2501}, "/v1/batch"))
     assert len(events) == 2501
 
 
 @pytest.mark.parametrize("fault", list(Fault))
 def test_a_pixel_is_an_image_whatever_is_wrong(fault: Fault) -> None:
-    """Segment documents that a pixel is always answered with 200 and an image."""
+    """A rejected pixel gets 200 and an image, as Segment documents."""
     pixel = Request(method="GET", url="/v1/pixel/track")
     answer = INPUT.refuse(pixel, Rejected("$", "why", fault, 5))
     assert (answer.status, answer.headers["content-type"]) == (200, "image/gif")
@@ -232,7 +232,7 @@ def test_a_pixel_is_an_image_whatever_is_wrong(fault: Fault) -> None:
     ],
 )
 def test_refuses_a_pixel_that_says_nothing(query: str) -> None:
-    """What is no call in an image's address becomes no event, and an image all the same."""
+    """A pixel without a valid call is rejected, and still gets an image."""
     pixel = Request(method="GET", url=f"/v1/pixel/track?{query}", id="r-1")
     with pytest.raises(Rejected) as caught:
         INPUT.parse(pixel)
@@ -240,7 +240,7 @@ def test_refuses_a_pixel_that_says_nothing(query: str) -> None:
 
 
 def test_reads_a_pixel_in_any_base64() -> None:
-    """Both alphabets, with padding and without, and a plus sign that became a space."""
+    """Pixel data may use both base64 alphabets, with or without padding, or spaces for plus."""
     body = orjson.dumps({**CALL, "properties": {"a": "?>?>~~~ÿ"}}).replace(b"Song", b"S>>?ng")
     plain_text = base64.b64encode(body).decode()
     assert "+" in plain_text
@@ -256,7 +256,7 @@ def test_reads_a_pixel_in_any_base64() -> None:
 
 
 def test_takes_the_last_meaning_of_a_dotted_name() -> None:
-    """A name that is a text and has names below it is what came last."""
+    """If a name is both a text and an object in a query, the last one is used."""
     url = "/v1/pixel/track?userId=u&event=x&properties=1&properties.a=2&context.ip=1&context=3"
     (event,) = INPUT.parse(Request(method="GET", url=url, id="r-1"))
     assert plain(event)["properties"] == {"extra": {"a": "2"}}
@@ -278,7 +278,7 @@ def test_takes_the_last_meaning_of_a_dotted_name() -> None:
     ],
 )
 def test_corrects_the_senders_clock(timestamp: Any, sent_at: Any, expected: str | None) -> None:
-    """A time is moved by how far the time of sending is from the arrival, where both parse."""
+    """The timestamp is corrected by the difference of sentAt and arrival, if both are valid."""
     (event,) = INPUT.parse(called({**CALL, "timestamp": timestamp, "sentAt": sent_at}))
     assert plain(event).get("timestamp") == expected
     moved = expected is not None and event.sent_at is not None and event.timestamp.year > 1  # type: ignore[union-attr]  # there is one
@@ -317,7 +317,7 @@ OUTPUT = SegmentOutput(SegmentOutput.Config(url="https://segment.example", write
 @given(call=CALLS)
 @settings(max_examples=300, deadline=None)
 def test_reads_any_value_in_any_field(call: dict[str, Any]) -> None:
-    """Whatever stands in the fields of someone's call, it is an event, alone and in a batch."""
+    """A call with any value in any field is an event, alone and in a batch."""
     (alone,) = INPUT.parse(called(call, f"/v1/{call['type']}"))
     (member,) = INPUT.parse(called({"batch": [call]}, "/v1/batch"))
     assert alone == member
@@ -332,7 +332,7 @@ def test_reads_any_value_in_any_field(call: dict[str, Any]) -> None:
 }) | JSON)  # fmt: skip
 @settings(max_examples=300, deadline=None)
 def test_reads_or_refuses_any_batch(batch: Any) -> None:
-    """Whatever a batch is, it is read or refused in Segment's own shape."""
+    """Any batch is read, or rejected in Segment's format."""
     request = called(batch, "/v1/batch")
     INPUT.credential(request, batch)
     try:
@@ -350,7 +350,7 @@ def test_reads_or_refuses_any_batch(batch: Any) -> None:
 @given(query=st.text(max_size=40))
 @settings(max_examples=200, deadline=None)
 def test_a_pixel_never_fails(query: str) -> None:
-    """Whatever stands in an image's address, the answer is an image."""
+    """A pixel with any query gets an image."""
     pixel = Request(method="GET", url=f"/v1/pixel/track?{query}", id="r-1")
     try:
         answer = INPUT.accept(pixel, INPUT.parse(pixel))
@@ -360,7 +360,7 @@ def test_a_pixel_never_fails(query: str) -> None:
 
 
 def test_merges_what_is_nested_too_deep_to_follow() -> None:
-    """A context of a thousand objects within objects is read as it comes."""
+    """A deeply nested context is read unchanged."""
     deep = b'{"a":' * 900 + b"1" + b"}" * 900
     body = b'{"context":%b,"batch":[{"type":"page","userId":"u","context":%b}]}' % (deep, deep)
     (event,) = INPUT.parse(called(body, "/v1/batch"))

@@ -1,4 +1,4 @@
-"""The Segment sandbox against Segment's and RudderStack's documents."""
+"""The Segment sandbox against the documentation of Segment and RudderStack."""
 
 import base64
 from typing import Any
@@ -23,7 +23,7 @@ CONSENT: dict[str, Any] = {
 def send(
     body: Any, url: str = "/v1/track", key: str | None = None, **changes: Any
 ) -> SandboxResponse:
-    """Send *body* as JSON, or as it is where it is bytes, and return the verdict."""
+    """Send *body* as JSON, or unchanged if it is bytes, and return the verdict."""
     request = Request(
         method=changes.get("method", "POST"),
         url=url,
@@ -34,12 +34,12 @@ def send(
 
 
 def pixel(query: str, url: str = "/v1/pixel/track", key: str | None = None) -> SandboxResponse:
-    """Ask for an image."""
+    """Send a pixel request and return the verdict."""
     return send(b"", f"{url}?{query}", key, method="GET", headers={})
 
 
 def said(answer: SandboxResponse) -> Any:
-    """Return the answer's body."""
+    """Return the response's body."""
     return orjson.loads(answer.response.body)
 
 
@@ -55,7 +55,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("kind", "call"), CALLS)
 def test_every_kind_of_call_is_accepted_everywhere(kind: str, call: dict[str, Any]) -> None:
-    """The documented calls get 200 under their path, the short one, in batches and in pixels."""
+    """Documented calls get 200 at their path, the short path, in batches and as pixels."""
     for url in (f"/v1/{kind}", f"/v1/{kind[0]}"):
         answer = send(call, url)
         assert (answer.reason, answer.response.status) == (None, 200)
@@ -90,7 +90,7 @@ def test_every_kind_of_call_is_accepted_everywhere(kind: str, call: dict[str, An
     ],
 )
 def test_what_segment_discards_gets_200_and_is_noted(call: Any, place: str) -> None:
-    """Segment answers 200 to what it then discards; the journal says what is wrong with it."""
+    """A call that Segment discards gets 200, and the journal has the reason."""
     for body, url, at in (
         (call, "/v1/track", place),
         ({"batch": [{**TRACK, "type": "track"}, {**call, "type": "track"}]}, "/v1/batch",
@@ -115,13 +115,13 @@ def test_what_segment_discards_gets_200_and_is_noted(call: Any, place: str) -> N
     ],
 )
 def test_each_kind_has_what_it_needs(kind: str, call: Any) -> None:
-    """What is missing or of another type in a call of any kind is noted."""
+    """A missing or wrong field of any kind of call is recorded as a reason."""
     assert send(call, f"/v1/{kind}").reason
 
 
 @pytest.mark.parametrize("ids", [{}, {"userId": None}, {"userId": "", "anonymousId": None}])
 def test_a_call_about_nobody_is_refused(ids: Any) -> None:
-    """A user id or an anonymous id is needed, and of the two one may be null."""
+    """A user id or an anonymous id is required, and the other may be null."""
     answer = send({"event": "x", **ids})
     assert (answer.response.status, said(answer)["code"]) == (400, "no_user_anon_id")
     assert send({"event": "x", "userId": "u", "anonymousId": None}).reason is None
@@ -131,7 +131,7 @@ def test_a_call_about_nobody_is_refused(ids: Any) -> None:
 
 
 def test_sizes_are_those_of_the_document() -> None:
-    """32 KB per call, 500 KB per batch, 32 KB per call of a batch: 400; 2500 calls: discarded."""
+    """More than 32 KB per call or 500 KB per batch gets 400; calls past 2500 are discarded."""
     padded = orjson.dumps(TRACK).ljust(32 * 1024)
     assert send(padded).reason is None
     assert send(padded + b" ").response.status == 400
@@ -159,7 +159,7 @@ def test_sizes_are_those_of_the_document() -> None:
     ],
 )
 def test_what_is_no_batch_is_refused(body: Any, code: str) -> None:
-    """What is no JSON, or holds no calls, gets 400 with a message and a code."""
+    """A batch that is not JSON, or has no calls, gets 400 with message and code."""
     answer = send(body, "/v1/batch")
     assert answer.response.status == 400
     assert said(answer)["code"] == code
@@ -168,13 +168,13 @@ def test_what_is_no_batch_is_refused(body: Any, code: str) -> None:
 
 
 def test_a_member_of_another_kind_is_noted() -> None:
-    """Each call of a batch must have a type with a valid method name."""
+    """Each call of a batch must have a valid type."""
     for member in ({"userId": "u"}, {"userId": "u", "type": "delete"}, "x"):
         assert send({"batch": [member]}, "/v1/batch").reason
 
 
 def test_a_write_key_is_needed() -> None:
-    """It may stand in a Basic header, in the body or in a beacon's address, and must be ours."""
+    """The configured key is required, in a Basic header, the body or a beacon's URL."""
     plain = {"content-type": "application/json"}
     bearer = {**plain, "authorization": "Bearer token"}
     assert send(TRACK, headers=plain).response.status == 401
@@ -209,7 +209,7 @@ def test_a_write_key_is_needed() -> None:
     ],
 )
 def test_a_pixel_is_always_answered_with_an_image(query: str) -> None:
-    """Whatever is wrong, the answer is 200 and an image, and the journal says what it is."""
+    """An invalid pixel gets 200 and an image, and the journal has the reason."""
     answer = pixel(query)
     assert answer.response.status == 200
     assert answer.response.headers["content-type"] == "image/gif"
@@ -227,12 +227,12 @@ def test_a_pixel_is_always_answered_with_an_image(query: str) -> None:
     ],
 )
 def test_labels_are_those_of_the_libraries(label: str, status: int) -> None:
-    """JSON is taken as JSON, as text, and as the form that RudderStack's library calls it."""
+    """JSON is accepted as JSON, as text, and as the form type of RudderStack's library."""
     assert send(TRACK, headers={**KEY, "content-type": label}).response.status == status
 
 
 def test_unknown_paths_and_methods_are_refused() -> None:
-    """404 and 405 have a message and a code too."""
+    """404 and 405 have a message and a code."""
     for answer, status in (
         (send(TRACK, "/v1/nothing"), 404),
         (send(TRACK, method="PUT"), 405),

@@ -1,4 +1,4 @@
-"""What senders spell in another way than the Spec is read as Segment's own destinations read it."""
+"""Misspelt names and keys are read as Segment's own destinations read them."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ OUTPUT = SegmentOutput(SegmentOutput.Config(write_key=Secret("key-out")))
 
 
 def read(event: Any, properties: Any, kind: str = "track") -> Event:
-    """Return the event that a call with *event* and *properties* becomes."""
+    """Return the event of a call with *event* and *properties*."""
     call = {"type": kind, "userId": "u1", "event": event, "properties": properties}
     request = Request(method="POST", url="/v1/batch", body=orjson.dumps({"batch": [call]}), id="r")
     (found,) = SegmentInput().parse(request)
@@ -27,7 +27,7 @@ def read(event: Any, properties: Any, kind: str = "track") -> Event:
 
 @pytest.mark.parametrize("name", sorted({*V2, *V1}))
 def test_names_are_read_in_any_case(name: str) -> None:
-    """A name of the Spec, or of its first version, counts in any case, however joined."""
+    """An event name of the Spec, or of its first version, is read in any case and separator."""
     wanted = V1.get(name, name)
     joined = name.replace(" ", "")
     for spelled in (name, name.lower(), name.upper(), name.replace(" ", "_"), joined, f" {name} "):
@@ -36,14 +36,14 @@ def test_names_are_read_in_any_case(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["order-completed!", "My Order", "orders completed", "x" * 99])
 def test_other_names_stay(name: str) -> None:
-    """A name that is not the Spec's is the sender's own."""
+    """A name that is not in the Spec stays unchanged."""
     assert read(name, {}).name == name
     assert spec_name(name) == name
 
 
 @pytest.mark.parametrize("key", ["orderId", "orderID", "OrderId", "ORDER_ID", "order id", "id"])
 def test_keys_are_read_in_any_spelling(key: str) -> None:
-    """The id of an order, and any property of the Spec's, is found under any spelling."""
+    """A property of the Spec, such as the order's id, is read in any spelling."""
     event = read("Order Completed", {key: "o1", "Total": 5})
     assert event.properties.order_id == "o1"
     assert event.properties.total == 5
@@ -52,7 +52,7 @@ def test_keys_are_read_in_any_spelling(key: str) -> None:
 
 @pytest.mark.parametrize("key", ["productId", "productID", "ProductId", "product_id", "ID", "id"])
 def test_products_are_found_in_any_spelling(key: str) -> None:
-    """The id of a product is found under any spelling, flat or in a list."""
+    """A product's id is read in any spelling, flat or in a list."""
     flat = read("Viewed Product", {key: "p1", "Price": "$5"})
     listed = read("completed order", {"Products": [{key: "p1", "Price": "$5"}, None]})
     for event in (flat, listed):
@@ -61,14 +61,14 @@ def test_products_are_found_in_any_spelling(key: str) -> None:
 
 
 def test_the_spec_s_own_spelling_holds() -> None:
-    """Where a property is there twice, the Spec's spelling holds and the other one is free."""
+    """If a property occurs twice, the Spec's spelling is used and the other is a free field."""
     event = read("Order Completed", {"orderId": "other", "order_id": "o1", "id": 7})
     assert event.properties.order_id == "o1"
     assert event.properties.extra == {"orderId": "other", "id": 7}
 
 
 def test_other_events_keep_their_id() -> None:
-    """The id of something that is no order and no product is free."""
+    """An ``id`` of neither an order nor a product is a free field."""
     assert read("Signed Up", {"id": 7}).properties.extra == {"id": 7}
 
 
@@ -81,7 +81,7 @@ def test_other_events_keep_their_id() -> None:
     ],
 )
 def test_goes_back_as_it_was_spelled(event: str, properties: dict[str, Any]) -> None:
-    """An event that goes back to Segment has its sender's spelling, names and keys."""
+    """An event sent back to Segment has its original spelling of name and keys."""
     request = OUTPUT.render(read(event, properties))
     assert not isinstance(request, Declined)
     said = orjson.loads(request.body)
@@ -91,7 +91,7 @@ def test_goes_back_as_it_was_spelled(event: str, properties: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("event", [None, "", "  ", 7, {"a": 1}, ["Order Completed"], True])
 def test_a_track_without_a_name_has_none(event: Any) -> None:
-    """A track call without an event, or with one that is no text, is taken and has no name."""
+    """A track call without a text as event name is accepted, and has no name."""
     found = read(event, {"id": 1})
     assert not (found.name or "").strip()
     assert isinstance(OUTPUT.render(found), Declined)
@@ -99,7 +99,7 @@ def test_a_track_without_a_name_has_none(event: Any) -> None:
 
 @pytest.mark.parametrize("properties", [None, [], "x", 7, {"products": {"0": {}}}, {"products": 3}])
 def test_odd_properties_cost_themselves_alone(properties: Any) -> None:
-    """Properties that are no object take nothing else of the call with them."""
+    """Properties of a wrong type do not affect the rest of the call."""
     assert read("viewed product", properties).name == "Product Viewed"
 
 
@@ -114,7 +114,7 @@ def test_odd_properties_cost_themselves_alone(properties: Any) -> None:
     ],
 )  # fmt: skip
 def test_amounts_are_read_as_people_write_them(text: str, amount: float) -> None:
-    """An amount with a currency, and with either sign before its fraction, is that number."""
+    """An amount may have a currency, a sign and either decimal separator."""
     assert MONEY.decode(text) == amount
     assert read("Order Completed", {"total": text}).properties.total == amount
 
@@ -124,7 +124,7 @@ def test_amounts_are_read_as_people_write_them(text: str, amount: float) -> None
     ["1,299", "\u20ac1.299", "5%", "12kg", "1 29 9", "--5", "1_000", "nan", "", "1,2,3", "."],
 )
 def test_what_may_mean_two_numbers_is_none(text: str) -> None:
-    """Text that is no amount, or may be two, stays a free property as it came."""
+    """Text that is no amount, or is ambiguous, stays a free property."""
     with pytest.raises(ValueError, match=r"^(must be|is ambiguous)"):
         MONEY.decode(text)
     properties = read("Order Completed", {"total": text, "order_id": "o1"}).properties
@@ -133,5 +133,5 @@ def test_what_may_mean_two_numbers_is_none(text: str) -> None:
 
 
 def test_knows_no_name_twice() -> None:
-    """No two names of the Spec's are one when joined and in lower case."""
+    """No two names of the Spec are equal without spaces and in lower case."""
     assert len({name.replace(" ", "").lower() for name in SPELT}) == len(SPELT)

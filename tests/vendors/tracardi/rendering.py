@@ -1,4 +1,4 @@
-"""Events of other vendors, and what Tracardi's output makes of them."""
+"""Events of other vendors, rendered by Tracardi's output."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tracardi holds to the contract."""
+"""Tracardi passes the suites of the conformance kit."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -48,7 +48,7 @@ class TestTracardi(VendorSuite):
     )
 
     def native(self, answer: Response) -> bool:
-        """Tell whether *answer* has FastAPI's shape: problems in a list, or one sentence."""
+        """Return whether *answer* has FastAPI's format: a list of problems, or one text."""
         said = orjson.loads(answer.body)
         told = said.pop("detail")
         if answer.status == 422:

@@ -1,4 +1,4 @@
-"""What Tracardi's clients read back, and the identities that the answer promises."""
+"""Tracardi's responses, and the identities in them."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ VIEW = {"type": "page-view"}
 
 
 def post(body: object, url: str = "/track", request_id: str = "r-1", **headers: str) -> Request:
-    """Return a request as a client would send it."""
+    """Return a request as a client sends it."""
     raw = orjson.dumps(body)
     return Request(
         method="POST", url=url, headers=headers, body=raw, id=request_id, received_at=ARRIVAL
@@ -24,7 +24,7 @@ def post(body: object, url: str = "/track", request_id: str = "r-1", **headers: 
 
 
 def answered(request: Request) -> tuple[list[Event], Any]:
-    """Return the events of *request* and the body that answers it."""
+    """Return the events of *request* and the response's body."""
     events = INPUT.parse(request)
     answer = INPUT.accept(request, events)
     assert answer.status == 200
@@ -33,13 +33,13 @@ def answered(request: Request) -> tuple[list[Event], Any]:
 
 @pytest.mark.parametrize("events", [{}, {"events": []}])
 def test_answers_null_to_no_events(events: dict[str, Any]) -> None:
-    """Without events nothing is tracked, and the answer is null."""
+    """A payload without events gets null."""
     assert answered(post({**SOURCE, **events})) == ([], None)
 
 
 @pytest.mark.parametrize("profile", [{}, {"profile": None}, {"profile": {"id": " "}}])
 def test_makes_one_profile_for_a_session(profile: dict[str, Any]) -> None:
-    """Without a profile id, every request of a session gets the same one, whatever its own id."""
+    """Without a profile id, all requests of a session get the same profile."""
     body = {**SOURCE, "session": {"id": "s-1"}, "events": [VIEW, VIEW], **profile}
     events, said = answered(post(body))
     _, again = answered(post(body, request_id="r-2"))
@@ -52,7 +52,7 @@ def test_makes_one_profile_for_a_session(profile: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("session", [{}, {"session": None}, {"session": {"id": ""}}])
 def test_makes_one_profile_for_a_request_without_a_session(session: dict[str, Any]) -> None:
-    """Without session and profile, the events of one request share a profile, and no others."""
+    """Without session and profile, each request gets a profile of its own for its events."""
     body = {**SOURCE, "events": [VIEW, VIEW], **session}
     events, said = answered(post(body))
     assert {event.anonymous_id for event in events} == {said["profile"]["id"]}
@@ -62,14 +62,14 @@ def test_makes_one_profile_for_a_request_without_a_session(session: dict[str, An
 
 
 def test_keeps_the_profile_of_the_client() -> None:
-    """The profile id that the client sent is the one that it reads back."""
+    """The response has the profile id that the client sent."""
     body = {**SOURCE, "profile": {"id": "p-1"}, "events": [VIEW]}
     assert answered(post(body))[1]["profile"] == {"id": "p-1"}
 
 
 @pytest.mark.parametrize("value", ["true", "1", "Yes", "on"])
 def test_tracks_without_a_profile_on_request(value: str) -> None:
-    """With profile_less in the query no profile is made, none is told, and none is needed."""
+    """With profile_less in the query no profile is created or returned."""
     url = f"/track?profile_less={value}"
     events, said = answered(post({**SOURCE, "events": [VIEW]}, url))
     assert events[0].anonymous_id is None
@@ -81,7 +81,7 @@ def test_tracks_without_a_profile_on_request(value: str) -> None:
 
 @pytest.mark.parametrize("url", ["/track", "/track?profile_less=false", "/track?profile_less="])
 def test_heeds_the_query_alone(url: str) -> None:
-    """The server overwrites profile_less of the body with the query's, so the body's is nothing."""
+    """``profile_less`` in the body is ignored, since the server uses only the query's."""
     events, said = answered(post({**SOURCE, "profile_less": True, "events": [VIEW]}, url))
     assert events[0].anonymous_id == said["profile"]["id"]
     assert events[0].extra["profile_less"] is False
@@ -89,7 +89,7 @@ def test_heeds_the_query_alone(url: str) -> None:
 
 @pytest.mark.parametrize(("outer", "inner"), [({"debugger": True}, None), ({}, {"debugger": True})])
 def test_debugs_on_request(outer: dict[str, Any], inner: dict[str, Any] | None) -> None:
-    """Where the options ask for the debugger, the answer has debugging and the events' ids."""
+    """With the debugger option the response has debugging and the events' ids."""
     body = {
         **SOURCE,
         "session": {"id": "s-1"},
@@ -111,14 +111,14 @@ def test_debugs_on_request(outer: dict[str, Any], inner: dict[str, Any] | None) 
 
 @pytest.mark.parametrize("options", [None, {}, {"debugger": False}, {"debugger": "yes"}])
 def test_does_not_debug_unasked(options: dict[str, Any] | None) -> None:
-    """Nothing but true asks for the debugger."""
+    """Any debugger option other than true is ignored."""
     said = answered(post({**SOURCE, "options": options, "events": [VIEW]}))[1]
     assert "debugging" not in said
     assert said["events"] == []
 
 
 def test_echoes_the_context_header() -> None:
-    """The server sends x-context back as it came."""
+    """The response has the request's x-context header."""
     request = post({**SOURCE, "events": [VIEW]}, **{"x-context": "staging"})
     answer = INPUT.accept(request, INPUT.parse(request))
     assert answer.headers["x-context"] == "staging"
@@ -127,7 +127,7 @@ def test_echoes_the_context_header() -> None:
 
 
 def test_keeps_the_context_of_some_events_alone_where_it_was() -> None:
-    """A key of the payload's context that one event has itself is nobody else's."""
+    """An event's own context overrides the payload's for that event only."""
     body = {
         **SOURCE,
         "context": {"system": "shop", "tag": "outer"},
@@ -141,7 +141,7 @@ def test_keeps_the_context_of_some_events_alone_where_it_was() -> None:
 
 
 def test_reads_the_example() -> None:
-    """The example that people are given to try is one that the input takes."""
+    """The input accepts its documented example."""
     assert [event.type for event in INPUT.parse(INPUT.example)] == ["page", "track"]
     payload = INPUT.decode(INPUT.example)
     assert INPUT.credential(INPUT.example, payload) == "3ee63fc6-490a-4fd8-bfb3-bf0c8c8d3387"

@@ -1,4 +1,4 @@
-"""How Tracardi's own events go back to it, changed by a route or not."""
+"""How Tracardi's own events are sent back to it, with or without changes by a route."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ WRITTEN = "2024-03-28T10:15:30.523Z"
 
 
 def own(*events: dict[str, Any], url: str = "/track", **more: Any) -> list[Event]:
-    """Return what Tracardi's own input makes of *events*."""
+    """Return the events that Tracardi's input reads from *events*."""
     body = {"source": {"id": "a"}, "session": {"id": "s-1"}, "profile": {"id": "p-1"}, **more}
     raw = orjson.dumps({**body, "events": list(events)})
     request = Request(method="POST", url=url, body=raw, id="r-1", received_at=ARRIVAL)
@@ -28,7 +28,7 @@ def own(*events: dict[str, Any], url: str = "/track", **more: Any) -> list[Event
 
 
 def test_sends_its_own_back_without_a_profile() -> None:
-    """What came with profile_less in the query goes back with it."""
+    """An event with ``profile_less`` in the query is sent back with it."""
     (event,) = own({"type": "sign-in"}, url="/track?profile_less=true", session=None, profile=None)
     request = request_for(event)
     assert request.url == "https://tracardi.example/track?profile_less=true"
@@ -36,7 +36,7 @@ def test_sends_its_own_back_without_a_profile() -> None:
 
 
 def test_keeps_the_type_that_came() -> None:
-    """Of two types that mean the same, the one that came goes back, until a route renames it."""
+    """Of two equivalent types the received one is sent back, unless a route renames the event."""
     (event,) = own({"type": "order-completed", "properties": {"id": "o1", "status": "completed"}})
     assert item(event)["type"] == "order-completed"
     renamed = replace(event, name="Order Cancelled")
@@ -47,14 +47,14 @@ def test_keeps_the_type_that_came() -> None:
 
 
 def test_puts_the_context_back_where_it_was() -> None:
-    """What held for the session goes back to the session, what held for the event to the event."""
+    """The payload's context and the event's context are each sent back in their place."""
     (event,) = own({"type": "sign-in", "context": {"tag": "x"}}, context={"system": "shop"})
     assert sent(event)["context"] == {"system": "shop"}
     assert item(event)["context"] == {"tag": "x"}
 
 
 def test_does_not_bring_back_what_a_route_dropped() -> None:
-    """Leftovers hold nothing that is mapped, so what a route took out stays out."""
+    """A field that a route dropped is not sent back through the leftovers."""
     (event,) = own(
         {"type": "profile-update", "properties": {"contact": {"email": {"main": "a@b.example"}}}},
         context={"system": "shop", "client": "secret"},
@@ -69,7 +69,7 @@ def test_does_not_bring_back_what_a_route_dropped() -> None:
 
 
 def test_collects_at_the_time_of_arrival() -> None:
-    """Tracardi's own events are collected when they arrived here, whatever their clock says."""
+    """Tracardi's own events have the arrival as insert time, unless they have their own."""
     (event,) = own({"type": "sign-in", "time": {"create": WRITTEN}})
     assert item(event)["time"] == {"create": WRITTEN, "insert": "2026-01-02T03:04:05.000Z"}
     (backdated,) = own({"type": "sign-in", "time": {"insert": WRITTEN}})
@@ -77,7 +77,7 @@ def test_collects_at_the_time_of_arrival() -> None:
 
 
 def test_forwards_the_bytes_that_came() -> None:
-    """A payload that is passed on to Tracardi has our source in it, and is otherwise untouched."""
+    """A forwarded payload has the configured source, and is otherwise unchanged."""
     body = b'{"source" : {"id":"a-source"},\n "events": [{"type": "sign-in"}], "x": 1.0}'
     came = Request(method="POST", url="/track?profile_less=true", body=body)
     request = output().forward(came)
@@ -87,6 +87,6 @@ def test_forwards_the_bytes_that_came() -> None:
 
 
 def test_reads_products_that_are_null_as_none() -> None:
-    """A null for products is no shape of its own: the other properties are read as ever."""
+    """If ``products`` is null, the other properties are read as usual."""
     (event,) = own({"type": "compared", "properties": {"products": None, "total": "12.5"}})
     assert event.properties.total == 12.5

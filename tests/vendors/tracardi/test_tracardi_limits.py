@@ -1,4 +1,4 @@
-"""What Tracardi cannot be told, whom an event is about, and what its answers mean."""
+"""Tracardi's limits: losses, sessions and profiles, and verdicts on its responses."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ from tests.vendors.tracardi.rendering import (
     ],
 )
 def test_derives_a_session_from_the_user(fields: dict[str, Any], key: str) -> None:
-    """Without a session, whatever names the user makes one, the visitor before the user."""
+    """Without a session, one is derived from the visitor, else from another id."""
     event = replace(track(), **{"user_id": None, **fields})
     body = sent(event)
     stretch = int(event.time.timestamp() // (4 * 3600))
@@ -47,7 +47,7 @@ def test_derives_a_session_from_the_user(fields: dict[str, Any], key: str) -> No
 
 
 def test_sends_what_nobody_did_without_a_profile() -> None:
-    """An event that names no user must not make Tracardi invent one."""
+    """An event without a user is sent with ``profile_less``."""
     request = request_for(track(user_id=None))
     assert request.url == "https://tracardi.example/track?profile_less=true"
     assert "session" not in orjson.loads(request.body)
@@ -55,7 +55,7 @@ def test_sends_what_nobody_did_without_a_profile() -> None:
 
 
 def test_tells_what_is_lost() -> None:
-    """The time of sending and all products but one have no place."""
+    """The sent time and all products but one are reported as lost."""
     properties = Properties(products=(SHOES, SOCKS))
     event = track("Product Viewed", properties, sent_at=AT, traits=Traits(email="a@b.example"))
     assert [(loss.path, loss.how) for loss in output().losses(event)] == [
@@ -65,13 +65,13 @@ def test_tells_what_is_lost() -> None:
 
 
 def test_cannot_write_what_json_cannot_say() -> None:
-    """A value that is no JSON makes the event a dead letter, with the event's id."""
+    """A value that JSON cannot express makes the event unrenderable, with its id."""
     with pytest.raises(Unrenderable, match="r-1-0"):
         output().render(track(properties=Properties(extra={"a": {1, 2}})))
 
 
 def test_judges_by_the_status() -> None:
-    """226 and 406 are final, a refused source waits for a person, trouble passes."""
+    """226 and 406 are final, a refused source is a wrong key, server errors are retried."""
     judge = output().verdict
     assert judge(Response(200, body=b"null")) == Delivered()
     failed = judge(Response(226, body=b'{"errors":["no such field"]}'))
@@ -87,7 +87,7 @@ def test_judges_by_the_status() -> None:
 
 @pytest.mark.parametrize("referrer", ["a.example", "https://a.example:8080/b", "http://[", "x"])
 def test_writes_any_referrer(referrer: str) -> None:
-    """A referrer that is no URL goes out as it is."""
+    """A referrer is sent as its host, or unchanged if it is no URL with a host."""
     event = track(context=Context(page=Page(referrer=referrer)))
     host = {"https://a.example:8080/b": "a.example:8080"}.get(referrer, referrer)
     assert item(event)["context"]["page"] == {"referer": {"host": host}}

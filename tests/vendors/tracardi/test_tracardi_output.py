@@ -1,4 +1,4 @@
-"""How events of other vendors go out to Tracardi."""
+"""How events of other vendors are sent to Tracardi."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ WRITTEN = "2024-03-28T10:15:30.523Z"
 
 @pytest.mark.parametrize("name", ["Product Viewed", "Product Shared", "Product Reviewed"])
 def test_says_what_else_is_known_of_the_one_product(name: str) -> None:
-    """An event about one product has the product's other fields beside its own."""
+    """An event about one product has the product's free fields among its own."""
     properties = Properties(products=(SOCKS,), extra={"shelf": 7})
     event = Event(type="track", name=name, id="r-0", received_at=ARRIVAL, anonymous_id="a1",
                   properties=properties)  # fmt: skip
@@ -46,7 +46,7 @@ def test_says_what_else_is_known_of_the_one_product(name: str) -> None:
 
 
 def test_sends_an_order() -> None:
-    """An order goes out as order-started, the type that holds the income and the products."""
+    """An order is sent as order-started, the type with income and products."""
     properties = Properties(
         order_id="o1",
         total=72.9,
@@ -133,7 +133,7 @@ def test_sends_an_order() -> None:
 
 
 def test_takes_the_revenue_for_the_income() -> None:
-    """An order whose total is unknown has its revenue as the income, and as the revenue."""
+    """An order without a total has its revenue as both income and revenue."""
     properties = Properties(order_id="o1", revenue=67.9)
     assert item(track("Order Updated", properties))["properties"] == {
         "id": "o1",
@@ -148,7 +148,7 @@ def test_takes_the_revenue_for_the_income() -> None:
 
 
 def test_sends_a_person() -> None:
-    """An identify goes out as profile-update, in the shape that Tracardi copies to the profile."""
+    """An identify is sent as profile-update, in the format that Tracardi copies to the profile."""
     traits = Traits(
         email="ada@shop.example",
         phone="+442079460000",
@@ -186,7 +186,7 @@ def test_sends_a_person() -> None:
 
 
 def test_joins_what_is_free_with_what_is_known() -> None:
-    """A free key that is named like one of Tracardi's objects adds to it and overrides nothing."""
+    """A free key with the name of a Tracardi object adds to it and overwrites nothing."""
     company = {"name": "Acme"}
     free = {"job": {"company": {"name": "Other", "size": 9}, "salary": 1}, "pii": "x"}
     traits = Traits(first_name="Ada", company=company, extra=free)
@@ -201,7 +201,7 @@ def test_joins_what_is_free_with_what_is_known() -> None:
 
 
 def test_sends_one_product_flat() -> None:
-    """An event about one product has it among its properties, under whatever type it goes out."""
+    """An event about one product has it among its properties, for any event type."""
     properties = Properties(products=(replace(SHOES, extra={"color": "red"}),), currency="EUR")
     flat = {
         "id": "42",
@@ -218,7 +218,7 @@ def test_sends_one_product_flat() -> None:
 
 
 def test_sends_pages_and_screens() -> None:
-    """A page is a page-view and a screen a screen-view, with their names."""
+    """A page is sent as page-view and a screen as screen-view, with their names."""
     page = Page(url="https://shop.example/", title="Home")
     known: dict[str, Any] = {"received_at": ARRIVAL, "name": "Home", "anonymous_id": "a1"}
     seen = item(Event(type="page", context=Context(page=page), **known))
@@ -229,7 +229,7 @@ def test_sends_pages_and_screens() -> None:
 
 
 def test_sends_a_group_as_an_event() -> None:
-    """Joining a group is an event of its own type, with the group among the properties."""
+    """A group is sent as group-joined, with the group among the properties."""
     event = Event(
         type="group", user_id="u1", group_id="g1", received_at=AT, traits=Traits(name="Acme")
     )
@@ -239,7 +239,7 @@ def test_sends_a_group_as_an_event() -> None:
 
 
 def test_sends_consent_as_properties() -> None:
-    """The categories of a consent are properties of consent-update; elsewhere, of the context."""
+    """Consent is in the properties of consent-update, and in the context of other events."""
     consent = {"analytics": True, "ads": False}
     event = track(Names.CONSENT_UPDATED, consent=consent)
     assert item(event)["type"] == "consent-update"
@@ -266,7 +266,7 @@ def test_spells_types_by_the_convention(naming: str | None, expected: str) -> No
 
 
 def test_speaks_every_predefined_type() -> None:
-    """Each of the Segment Spec's events goes out as one type, and comes back as itself."""
+    """Each event of the Segment Spec has one Tracardi type, which is read back as the event."""
     for says, word in SPEAKS.items():
         kind = says if says in {"page", "screen", "identify"} else "track"
         event = replace(track(says), type=kind, name=says if kind == "track" else None)

@@ -1,7 +1,7 @@
-"""What Tracardi refuses, and in which words.
+"""What Tracardi's input rejects, and in which format.
 
-The oracle is pydantic itself, given the fields and types of Tracardi 0.9's own models (GitHub
-Tracardi/tracardi, tracardi/domain/payload), and asked as FastAPI asks it.
+The expected result is pydantic's, for the fields and types of Tracardi 0.9's own models (GitHub
+Tracardi/tracardi, tracardi/domain/payload), called as FastAPI calls it.
 """
 
 from datetime import datetime
@@ -40,7 +40,7 @@ class PrimaryEntity(Entity):
 
 
 class Time(BaseModel):
-    """When an event was collected, made and changed."""
+    """When an event was collected, created and changed."""
 
     insert: datetime | None = None
     create: datetime | None = None
@@ -85,7 +85,7 @@ ORACLE = TypeAdapter(TrackerPayload)
 
 
 def fastapi(payload: Any) -> list[dict[str, Any]]:
-    """Return the problems that FastAPI would list for *payload*."""
+    """Return the problems that FastAPI lists for *payload*."""
     try:
         ORACLE.validate_python(payload, from_attributes=True)
     except ValidationError as error:
@@ -102,7 +102,7 @@ def fastapi(payload: Any) -> list[dict[str, Any]]:
 
 
 def refused(request: Request) -> tuple[int, Any]:
-    """Return the status and the body with which *request* is refused."""
+    """Return the status and body of the refusal of *request*."""
     with pytest.raises(Rejected) as caught:
         INPUT.parse(request)
     answer = INPUT.refuse(request, caught.value)
@@ -110,7 +110,7 @@ def refused(request: Request) -> tuple[int, Any]:
 
 
 def event(**fields: Any) -> dict[str, Any]:
-    """Return a good body whose one event has *fields*."""
+    """Return a valid body whose one event has *fields*."""
     return {**GOOD, "events": [{**EVENT, **fields}]}
 
 
@@ -162,14 +162,14 @@ BROKEN: list[Any] = [
 
 
 def report(body: Any) -> dict[str, Any]:
-    """Return FastAPI's answer to a *body* that the server's model refuses."""
+    """Return FastAPI's response to a *body* that the server's model rejects."""
     found = fastapi(body)
     assert found, body
     return {"detail": found}
 
 
 class TestTracardiRefusals(RefusalSuite):
-    """A body is refused with FastAPI's list of problems, all else with a detail in text."""
+    """A body is rejected with FastAPI's list of problems, other faults with a text."""
 
     input = INPUT
     faults: ClassVar = {
@@ -196,14 +196,14 @@ class TestTracardiRefusals(RefusalSuite):
     )
 
     def refusal(self, status: int, message: str) -> object:
-        """Return a detail in text."""
+        """Return the detail as text."""
         del status
         return {"detail": message}
 
 
 @pytest.mark.parametrize("time", ["yesterday", "2024-13-01T00:00:00Z", "", "12:30"])
 def test_refuses_a_time_that_is_none(time: str) -> None:
-    """A time that pydantic cannot read is refused where it stands."""
+    """A time that pydantic cannot read is rejected with its place."""
     body = event(time={"create": time})
     status, said = refused(post(TRACK, body))
     assert status == 422
@@ -222,7 +222,7 @@ def test_refuses_a_time_that_is_none(time: str) -> None:
     ],
 )  # fmt: skip
 def test_takes_the_times_that_the_server_takes(name: str, time: Any) -> None:
-    """What pydantic reads is accepted, and what it does not read is refused, not sent in vain."""
+    """A time is accepted exactly if pydantic reads it."""
     body = event(time={name: time})
     assert [found["loc"] for found in problems(body)] == [found["loc"] for found in fastapi(body)]
 
@@ -257,7 +257,7 @@ BODIES = st.fixed_dictionaries(
 @given(body=BODIES)
 @settings(max_examples=200, deadline=None)
 def test_agrees_with_pydantic(body: dict[str, Any]) -> None:
-    """Whatever comes, it is refused exactly where the server's model refuses it."""
+    """Any body is rejected exactly where the server's model rejects it."""
     mine = [(found["type"], found["loc"]) for found in problems(body)]
     assert mine == [(found["type"], found["loc"]) for found in fastapi(body)]
 
@@ -265,13 +265,13 @@ def test_agrees_with_pydantic(body: dict[str, Any]) -> None:
 @given(body=BODIES)
 @settings(max_examples=100, deadline=None)
 def test_reads_whatever_the_server_reads(body: dict[str, Any]) -> None:
-    """A body that the model takes becomes one event for each of its own, or is an inner source."""
+    """A body that the server's model accepts becomes one event per item."""
     if not problems(body):
         assert len(INPUT.parse(post(TRACK, body))) == len(body.get("events", []))
 
 
 def test_tells_where_the_json_breaks() -> None:
-    """Bytes that are no JSON are answered with the place where they stop being it."""
+    """Invalid JSON is rejected with the position of the error."""
     status, said = refused(post(TRACK, b'{"source": ]'))
     assert status == 422
     (problem,) = said["detail"]
@@ -285,7 +285,7 @@ def test_tells_where_the_json_breaks() -> None:
 
 
 def test_leaves_out_an_echo_too_deep_to_write() -> None:
-    """A value nested deeper than JSON can be written is refused without being echoed."""
+    """A value too deeply nested for JSON is rejected without being echoed."""
     body = b'{"source": ' + b"[" * 400 + b"]" * 400 + b"}"
     status, said = refused(post(TRACK, body))
     assert status == 422
@@ -294,7 +294,7 @@ def test_leaves_out_an_echo_too_deep_to_write() -> None:
 
 
 def test_answers_422_to_a_body_that_cannot_be_inflated() -> None:
-    """A body that breaks before it is JSON is answered as broken JSON, with the reason."""
+    """A body that cannot be decompressed is rejected like invalid JSON, with the reason."""
     error = Rejected("$", "the body cannot be inflated", Fault.MALFORMED)
     answer = INPUT.refuse(post(TRACK), error)
     assert answer.status == 422
@@ -304,7 +304,7 @@ def test_answers_422_to_a_body_that_cannot_be_inflated() -> None:
 
 
 def test_echoes_the_context_header_of_a_refused_request() -> None:
-    """The server sends back x-context, also with an error."""
+    """A refusal returns the x-context header, as the server does."""
     answer = INPUT.refuse(
         post(TRACK, headers={"x-context": "staging"}), Rejected("$", "x", Fault.METHOD)
     )

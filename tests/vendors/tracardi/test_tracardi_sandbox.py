@@ -50,7 +50,7 @@ FULL: dict[str, Any] = {
 
 
 def send(body: Any, key: str | None = None, **changes: Any) -> SandboxResponse:
-    """Send *body* as JSON, or as it is where it is bytes, and return the verdict."""
+    """Send *body* as JSON, or unchanged if it is bytes, and return the verdict."""
     request = Request(
         method=changes.get("method", "POST"),
         url=changes.get("url", "/track"),
@@ -62,7 +62,7 @@ def send(body: Any, key: str | None = None, **changes: Any) -> SandboxResponse:
 
 
 def said(answer: SandboxResponse) -> Any:
-    """Return the answer's body."""
+    """Return the response's body."""
     return orjson.loads(answer.response.body)
 
 
@@ -73,7 +73,7 @@ def without(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("body", [FULL, MINIMAL], ids=["full", "minimal"])
 def test_each_documented_payload_is_accepted(body: Any) -> None:
-    """Both of the document's payloads get 200 with the timing header."""
+    """Both documented payloads get 200 with the timing header."""
     answer = send(body, SOURCE)
     assert (answer.reason, answer.response.status) == (None, 200)
     assert float(answer.response.headers["x-process-time"]) >= 0
@@ -81,7 +81,7 @@ def test_each_documented_payload_is_accepted(body: Any) -> None:
 
 
 def test_the_profile_that_was_sent_is_kept_and_one_that_was_not_is_minted() -> None:
-    """The client must store the id that comes back, so it stays the same in a session."""
+    """A sent profile id is returned; a created one is the same for the whole session."""
     assert said(send(FULL))["profile"] == {"id": PROFILE}
     minted = said(send(MINIMAL))["profile"]["id"]
     assert minted
@@ -90,7 +90,7 @@ def test_the_profile_that_was_sent_is_kept_and_one_that_was_not_is_minted() -> N
 
 
 def test_debugging_comes_where_it_is_asked_for() -> None:
-    """The document's ``debugging`` belongs to the debugger option."""
+    """The documented ``debugging`` is returned only with the debugger option."""
     assert "debugging" not in said(send(FULL))
     asked = send({**FULL, "options": {"debugger": True}})
     debugging = said(asked)["debugging"]
@@ -102,12 +102,12 @@ def test_debugging_comes_where_it_is_asked_for() -> None:
 
 
 def test_no_events_are_answered_with_null() -> None:
-    """There is nothing to say about nothing (tracardi/service/tracking/tracker.py)."""
+    """A payload without events gets null (tracardi/service/tracking/tracker.py)."""
     assert send({**MINIMAL, "events": []}).response.body == b"null"
 
 
 def test_a_profile_less_call_needs_no_session_and_gets_no_profile() -> None:
-    """``?profile_less=true`` tracks without anybody."""
+    """``?profile_less=true`` needs no session and gets no profile."""
     answer = send(without("session"), url="/track?profile_less=true")
     assert answer.reason is None
     assert "profile" not in said(answer)
@@ -124,7 +124,7 @@ def test_a_profile_less_call_needs_no_session_and_gets_no_profile() -> None:
     ],
 )
 def test_what_clients_add_is_accepted(more: dict[str, Any]) -> None:
-    """Unknown keys, a replaced ``metadata``, and optional parts as null are no faults."""
+    """Unknown keys, a replaced ``metadata`` and null for optional parts are accepted."""
     assert send({**MINIMAL, **more}).reason is None
 
 
@@ -183,7 +183,7 @@ WRONG: list[tuple[Any, str, list[str | int], str]] = [
 def test_a_wrong_payload_is_refused_as_fastapi_does(
     body: Any, kind: str, place: list[str | int], message: str
 ) -> None:
-    """What is missing or of another type gets 422 and FastAPI's list of where and what."""
+    """A missing or wrong field gets 422 and FastAPI's list of problems."""
     answer = send(body)
     assert answer.reason is not None
     assert answer.response.status == 422
@@ -194,7 +194,7 @@ def test_a_wrong_payload_is_refused_as_fastapi_does(
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
-    """FastAPI lists every error, not the first."""
+    """A refusal lists every problem, as FastAPI does."""
     answer = send({"source": {"id": 1}, "events": [{}]})
     assert [detail["loc"][1:] for detail in said(answer)["detail"]] == [
         ["source", "id"],
@@ -212,19 +212,19 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     ],
 )
 def test_a_body_that_is_no_json_is_refused(body: bytes, label: str, kind: str) -> None:
-    """Broken JSON, no body, and JSON that is not labelled so are 422 each."""
+    """Invalid JSON, an empty body and JSON with another content type get 422."""
     answer = send(body, headers={"content-type": label})
     assert answer.response.status == 422
     assert said(answer)["detail"][0]["type"] == kind
 
 
 def test_json_without_a_label_is_read() -> None:
-    """FastAPI reads a body without a content type as JSON."""
+    """A body without a content type is read as JSON, as by FastAPI."""
     assert send(MINIMAL, headers={}).reason is None
 
 
 def test_an_endlessly_nested_value_is_refused_without_an_echo() -> None:
-    """What cannot be echoed leaves the rest of the report as it is."""
+    """A value too deeply nested to be echoed is refused with null as its input."""
     deep = orjson.dumps(MINIMAL)[:-1] + b',"debug":' + b"[" * 500 + b"]" * 500 + b"}"
     answer = send(deep)
     assert answer.response.status == 422
@@ -233,19 +233,19 @@ def test_an_endlessly_nested_value_is_refused_without_an_echo() -> None:
 
 @pytest.mark.parametrize("source", ["", " ", "@internal"])
 def test_a_source_that_cannot_be_is_unauthorized(source: str) -> None:
-    """Blank ids and those that begin with @ never name a source."""
+    """A blank source id, or one that starts with @, is unauthorized."""
     answer = send({**MINIMAL, "source": {"id": source}})
     assert answer.response.status == 401
     assert said(answer) == {"detail": "Access denied. Invalid source."}
 
 
 def test_blanks_around_a_source_are_no_part_of_it() -> None:
-    """A source is found by its id without the blanks around it."""
+    """Blanks around a source id are ignored."""
     assert send({**MINIMAL, "source": {"id": f" {SOURCE} "}}, SOURCE).reason is None
 
 
 def test_bots_are_turned_away() -> None:
-    """A crawler's user agent gets 401, an HTTP library's does not."""
+    """A crawler's user agent gets 401, and an HTTP library's does not."""
     json = {"content-type": "application/json"}
     crawler = {**json, "user-agent": "Mozilla/5.0 (compatible; Googlebot/2.1)"}
     assert send(MINIMAL, headers=crawler).response.status == 401
@@ -254,7 +254,7 @@ def test_bots_are_turned_away() -> None:
 
 
 def test_unknown_paths_and_methods_are_refused_as_fastapi_does() -> None:
-    """404 and 405 are ``{"detail": ...}``, with the timing header too."""
+    """404 and 405 are ``{"detail": ...}`` with the timing header."""
     assert said(send(MINIMAL, url="/nothing")) == {"detail": "Not Found"}
     answer = send(MINIMAL, method="GET")
     assert said(answer) == {"detail": "Method Not Allowed"}
@@ -262,6 +262,6 @@ def test_unknown_paths_and_methods_are_refused_as_fastapi_does() -> None:
 
 
 def test_x_context_comes_back() -> None:
-    """The header is echoed (app/main.py)."""
+    """The x-context header is returned (app/main.py)."""
     answer = send(MINIMAL, headers={"content-type": "application/json", "x-context": "staging"})
     assert answer.response.headers["x-context"] == "staging"

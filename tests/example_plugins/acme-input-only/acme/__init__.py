@@ -1,4 +1,4 @@
-"""Acme: an imaginary vendor whose requests are read, to copy from."""
+"""Acme: an imaginary vendor with an input only, as a starting point for your own."""
 
 from gateway.plugin import hookimpl
 
@@ -7,5 +7,5 @@ from .input import AcmeInput
 
 @hookimpl
 def register_inputs() -> list[type[AcmeInput]]:
-    """Offer the input."""
+    """Register the input."""
     return [AcmeInput]

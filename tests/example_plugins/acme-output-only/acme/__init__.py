@@ -1,4 +1,4 @@
-"""Acme: an imaginary vendor that gets events, to copy from."""
+"""Acme: an imaginary vendor with an output only, as a starting point for your own."""
 
 from gateway.plugin import hookimpl
 
@@ -8,11 +8,11 @@ from .sandbox import AcmeSandbox
 
 @hookimpl
 def register_outputs() -> list[type[AcmeOutput]]:
-    """Offer the output."""
+    """Register the output."""
     return [AcmeOutput]
 
 
 @hookimpl
 def register_sandboxes() -> list[type[AcmeSandbox]]:
-    """Offer the emulated server."""
+    """Register the sandbox."""
     return [AcmeSandbox]

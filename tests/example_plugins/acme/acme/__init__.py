@@ -1,4 +1,4 @@
-"""Acme: an imaginary vendor with one endpoint, to copy from."""
+"""Acme: an imaginary vendor with one endpoint, as a starting point for your own."""
 
 from gateway.plugin import hookimpl
 
@@ -9,17 +9,17 @@ from .sandbox import AcmeSandbox
 
 @hookimpl
 def register_inputs() -> list[type[AcmeInput]]:
-    """Offer the input."""
+    """Register the input."""
     return [AcmeInput]
 
 
 @hookimpl
 def register_outputs() -> list[type[AcmeOutput]]:
-    """Offer the output."""
+    """Register the output."""
     return [AcmeOutput]
 
 
 @hookimpl
 def register_sandboxes() -> list[type[AcmeSandbox]]:
-    """Offer the emulated server."""
+    """Register the sandbox."""
     return [AcmeSandbox]

@@ -1,4 +1,4 @@
-"""Acme in: requests become events; https://acme.example/docs/events."""
+"""The Acme input, which reads events; https://acme.example/docs/events."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ STATUS = {
 
 
 class AcmeInput(Input):
-    """What Acme's customers post."""
+    """Reads the requests of Acme's clients."""
 
     name = "acme"
     docs = "https://acme.example/docs/events"
@@ -33,11 +33,11 @@ class AcmeInput(Input):
         return request.headers.get("x-acme-key") or None
 
     def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it is always the same
-        """Answer as Acme does."""
+        """Return Acme's success response."""
         return json_response(202, {"ok": True})
 
     def refuse(self, request: Request, error: Rejected) -> Response:  # noqa: ARG002 - it depends on the error alone
-        """Answer in the shape of Acme's errors; 400 where the body is at fault."""
+        """Return an error in Acme's format, with 400 for an invalid body."""
         where = "" if error.path == "$" else f"{error.path}: "
         status = STATUS.get(error.fault, 400)
         return json_response(status, {"ok": False, "error": f"{where}{error.reason}"})

@@ -1,4 +1,4 @@
-"""Acme's vocabulary beside ours; https://acme.example/docs/events."""
+"""Acme's fields and the event's; https://acme.example/docs/events."""
 
 from collections.abc import Mapping
 

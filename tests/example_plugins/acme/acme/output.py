@@ -1,4 +1,4 @@
-"""Acme out: events become requests; https://acme.example/docs/events."""
+"""The Acme output, which sends events; https://acme.example/docs/events."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from .mapping import ENDPOINTS
 
 
 class AcmeOutput(Output):
-    """Posts one event per request."""
+    """Sends one event per request."""
 
     name = "acme"
     docs = "https://acme.example/docs/events"
@@ -29,7 +29,7 @@ class AcmeOutput(Output):
         return {**JSON, "x-acme-key": self.config.api_key.get_secret_value()}
 
     def select(self, event: Event) -> OutgoingCall | Declined:
-        """Acme takes tracked events of known users."""
+        """Return the endpoint for tracked events of known users; decline others."""
         if event.user_id is None:
             return Declined("acme needs to know the user: there is no user id")
         return super().select(event)

@@ -1,4 +1,4 @@
-"""Acme's server as https://acme.example/docs/events describes it."""
+"""The Acme sandbox, from https://acme.example/docs/events."""
 
 from gateway.plugin import Request
 from gateway.sandbox import (
@@ -14,13 +14,13 @@ from gateway.sandbox import (
 
 
 class AcmeSandbox(Sandbox):
-    """The one documented call, behind a key."""
+    """The documented endpoint, which requires a key."""
 
     name = "acme"
     docs = "https://acme.example/docs/events"
 
     def respond(self, request: Request, key: str | None) -> SandboxResponse:
-        """Judge one request; see ``Sandbox.respond``."""
+        """Respond to one request; see ``Sandbox.respond``."""
         sent = request.headers.get("x-acme-key")
         if not sent or key not in (None, sent):
             return _refused(401, "no key" if not sent else "another key")

@@ -1,4 +1,4 @@
-"""Acme's payload, spelled as Acme spells it: https://acme.example/docs/events."""
+"""Acme's payload, with Acme's field names: https://acme.example/docs/events."""
 
 from typing import Any, TypedDict
 

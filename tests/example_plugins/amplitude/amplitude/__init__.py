@@ -12,17 +12,17 @@ from .sandbox import AmplitudeSandbox
 
 @hookimpl
 def register_inputs() -> list[type[AmplitudeInput]]:
-    """Offer the input."""
+    """Register the input."""
     return [AmplitudeInput]
 
 
 @hookimpl
 def register_outputs() -> list[type[AmplitudeOutput]]:
-    """Offer the output."""
+    """Register the output."""
     return [AmplitudeOutput]
 
 
 @hookimpl
 def register_sandboxes() -> list[type[AmplitudeSandbox]]:
-    """Offer the emulated server."""
+    """Register the sandbox."""
     return [AmplitudeSandbox]

@@ -1,4 +1,4 @@
-"""Amplitude in: requests become events; https://amplitude.com/docs/apis/analytics/http-v2."""
+"""The Amplitude input, which reads events; https://amplitude.com/docs/apis/analytics/http-v2."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -38,7 +38,7 @@ class InvalidEvents(Rejected):
 
 
 class AmplitudeInput(Input):
-    """What Amplitude's customers post."""
+    """Reads the requests of Amplitude's clients."""
 
     name = "amplitude"
     docs = "https://amplitude.com/docs/apis/analytics/http-v2"
@@ -70,7 +70,7 @@ class AmplitudeInput(Input):
         return super().read(request, payload)
 
     def accept(self, request: Request, events: Sequence[Event]) -> Response:
-        """Answer with Amplitude's summary."""
+        """Return Amplitude's summary."""
         return json_response(200, {
             "code": 200,
             "events_ingested": len(events),
@@ -79,7 +79,7 @@ class AmplitudeInput(Input):
         })  # fmt: skip
 
     def refuse(self, request: Request, error: Rejected) -> Response:  # noqa: ARG002 - it depends on the error alone
-        """Answer in the shape of Amplitude's errors, which is 400 for all but size and outage."""
+        """Return an error in Amplitude's format: 400 except for size and outage."""
         status, text = ERRORS.get(error.fault, (400, "Invalid JSON request body"))
         said: dict[str, Any] = {"code": status, "error": text}
         if isinstance(error, InvalidEvents):

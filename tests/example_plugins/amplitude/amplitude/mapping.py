@@ -1,4 +1,4 @@
-"""Amplitude's vocabulary beside ours; https://amplitude.com/docs/apis/analytics/http-v2."""
+"""Amplitude's fields and the event's; https://amplitude.com/docs/apis/analytics/http-v2."""
 
 from collections.abc import Mapping
 

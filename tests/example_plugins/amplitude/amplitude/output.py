@@ -1,4 +1,4 @@
-"""Amplitude out: events become requests; https://amplitude.com/docs/apis/analytics/http-v2."""
+"""The Amplitude output, which sends events; https://amplitude.com/docs/apis/analytics/http-v2."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -34,7 +34,7 @@ PAUSE = 30.0
 
 
 class AmplitudeOutput(Output):
-    """Posts the events of one user, up to ten in one request."""
+    """Sends the events of one user, up to ten in one request."""
 
     name = "amplitude"
     docs = "https://amplitude.com/docs/apis/analytics/http-v2"
@@ -58,16 +58,16 @@ class AmplitudeOutput(Output):
         return JSON
 
     def envelope(self) -> dict[str, Any]:
-        """Return the key, and that ids may be short."""
+        """Return the key, and the option that allows short ids."""
         key = self.config.api_key.get_secret_value()
         return {"api_key": key, "options": {"min_id_length": 1}}
 
     def credential_fields(self, path: str, body: bytes) -> dict[str, Any]:  # noqa: ARG002 - all requests have it in one place
-        """Return the key: a request that is forwarded keeps its options."""
+        """Return the key; a forwarded request keeps its own options."""
         return {"api_key": self.config.api_key.get_secret_value()}
 
     def select(self, event: Event) -> OutgoingCall | Declined:
-        """Return how *event* goes out: by its name, or as an ``$identify``."""
+        """Return how *event* is sent: by its name, or as an ``$identify``."""
         if event.type in {"alias", "product"}:
             what = "an alias call" if event.type == "alias" else "an entry of a catalogue"
             return Declined(f"amplitude has no way to say {what}")
@@ -91,11 +91,11 @@ class AmplitudeOutput(Output):
         return OutgoingCall("POST /2/httpapi", UPLOAD, known)
 
     def merge(self, request: Request, further: Request) -> Request | None:
-        """Return one request with the events of both; None where that is too large."""
+        """Return one request with the events of both, or None if it would be too large."""
         return merge_lists(request, further, "events", max_bytes=MAX_BYTES)
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
-        """Judge by the status, an unknown key and the documented pause apart."""
+        """Return the verdict by status, with exceptions for an unknown key and the pause."""
         judged = verdict_by_status(response, now)
         if isinstance(judged, Refused) and b"Invalid API key" in response.body:
             return RetryLater(judged.reason, cause="credential")

@@ -1,4 +1,4 @@
-"""Amplitude's server as https://amplitude.com/docs/apis/analytics/http-v2 describes it."""
+"""The Amplitude sandbox, from https://amplitude.com/docs/apis/analytics/http-v2."""
 
 from collections.abc import Iterable
 
@@ -25,13 +25,13 @@ TEXTS = ("insert_id", "app_version", "platform", "language", "ip")
 
 
 class AmplitudeSandbox(Sandbox):
-    """``POST /2/httpapi``, where the credential is ``api_key`` in the body."""
+    """``POST /2/httpapi`` with ``api_key`` in the body as the key."""
 
     name = "amplitude"
     docs = "https://amplitude.com/docs/apis/analytics/http-v2"
 
     def respond(self, request: Request, key: str | None) -> SandboxResponse:
-        """Judge one request; see ``Sandbox.respond``."""
+        """Respond to one request; see ``Sandbox.respond``."""
         if (request.method, request.path) != ("POST", "/2/httpapi"):
             return _refused(400, "Invalid request path")
         if len(request.body) > MAX_BYTES:

@@ -1,4 +1,4 @@
-"""Amplitude's payload, spelled as Amplitude spells it.
+"""Amplitude's payload, with Amplitude's field names.
 
 Source: https://amplitude.com/docs/apis/analytics/http-v2.
 """
@@ -9,7 +9,7 @@ from gateway.plugin.spec import SpecProperties, SpecTraits
 
 
 class Uploaded(TypedDict, total=False):
-    """One of the ``events``; Amplitude takes any key in its two groups of properties."""
+    """An item of ``events``; Amplitude takes any key in its two groups of properties."""
 
     event_type: str
     user_id: str
@@ -28,7 +28,7 @@ class Uploaded(TypedDict, total=False):
 
 
 class Options(TypedDict, total=False):
-    """What a request may ask for."""
+    """The options of a request."""
 
     min_id_length: int
 
