@@ -66,10 +66,13 @@ class Destination(msgspec.Struct, frozen=True):
     retried: int
     shadowed: int
     """Events that it compared as a shadow."""
+    pending: int
+    """Deliveries that are neither finished nor given up."""
     in_flight: int
     """Jobs of its worker in memory."""
     backlog: int
-    """Requests in the log that are pending for it, including those in flight."""
+    """Requests in the log that its worker has not finished, including those in flight and those
+    with a delivery that retries while an older request is unfinished."""
     retrying: int
     """Deliveries that wait for their next attempt."""
     parked: int
@@ -132,6 +135,7 @@ def described(
         dropped=given_up.dropped,
         retried=state.retried,
         shadowed=state.shadowed,
+        pending=depth.backlog if balance is None else balance.pending,
         in_flight=state.in_flight,
         backlog=depth.backlog,
         retrying=depth.retrying,

@@ -168,7 +168,7 @@ def _gateway(context: AdminContext, used: float) -> Iterator[Attention]:
 
 def _destination(to: Destination, now: float) -> Iterator[Attention]:
     page = f"destinations/{to.name}"
-    pending = to.backlog + to.retrying + to.parked
+    pending = to.pending
     if to.state in {"open", "half_open"}:
         text = f"{to.name} is failing, {pending:,} pending: {to.reason}."
         yield Attention("error", text, page)

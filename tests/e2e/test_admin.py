@@ -503,11 +503,13 @@ async def test_the_overview_says_what_needs_attention(tmp_path: Path) -> None:
             async with asyncio.timeout(PATIENCE):
                 while (await admin.get("/destinations/crm"))["state"] != "open":
                     pass
-            found = (await admin.get("/overview"))["attention"]
+            overview = await admin.get("/overview")
+            found = overview["attention"]
             assert [(one["level"], one["page"]) for one in found[:2]] == [
                 ("error", "destinations/crm"), ("warning", "config")
             ]  # fmt: skip
             assert "crm is failing, 6 pending: HTTP 500" in found[0]["text"]
+            assert [one["destination"]["pending"] for one in overview["destinations"]] == [6, 0]
             assert "mail is paused; 0 pending." in [one["text"] for one in found]
             assert "dead-letters?destination=mail" in [one["page"] for one in found]
 

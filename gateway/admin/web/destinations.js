@@ -25,11 +25,10 @@ async function showAll(box, signal) {
 }
 
 function row({destination: one, delivered_rate: arriving, failed_rate: failing}, now) {
-  const owed = one.backlog + one.retrying + one.parked;
   return {props: {"data-row": "", id: `row-${one.name}`}, cells: [
     [h("a", {href: `#destinations/${encodeURIComponent(one.name)}`}, one.name), h("span", {class: "soft"}, ` ${one.vendor}`)],
     [outcome(one.state), one.shadow && badge("shadow", "calm"), one.reason && h("span", {class: "why", title: one.reason}, one.reason)],
-    rate(arriving), failing > 0 ? h("span", {class: "bad"}, rate(failing)) : "0/s", count(owed),
+    rate(arriving), failing > 0 ? h("span", {class: "bad"}, rate(failing)) : "0/s", count(one.pending),
     one.oldest === null ? "" : duration(now - one.oldest),
     one.dead_letters ? h("a", {href: `#dead-letters?destination=${encodeURIComponent(one.name)}`}, count(one.dead_letters)) : "0",
   ]};
@@ -82,7 +81,7 @@ function draw([rates, latencies, backlog], samples) {
 function factsOf(one) {
   const facts = [
     ["State", [outcome(one.state), one.shadow && badge("shadow", "calm"), one.reason && ` ${one.reason}`, one.refuses_reason && ` ${one.refuses_reason}`]], ["Address", h("code", {}, one.url)], ["Vendor", h("a", {href: `#vendors/${one.vendor}`}, one.vendor)],
-    ["Pending", `${count(one.backlog)} new, ${count(one.retrying)} waiting to retry, ${count(one.parked)} parked behind an earlier event of the same user`],
+    ["Pending", `${count(Math.max(0, one.pending - one.retrying - one.parked))} new, ${count(one.retrying)} waiting to retry, ${count(one.parked)} parked behind an earlier event of the same user`],
     one.balance && ["Balance", balanceOf(one.balance)],
     one.oldest !== null && ["Oldest pending", moment(one.oldest)],
     one.paused_until !== null && ["Vendor asks to wait until", moment(one.paused_until)],

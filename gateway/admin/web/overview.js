@@ -69,13 +69,12 @@ function route(one, number) {
 }
 
 function exit({destination: one, delivered, delivered_rate: arriving, failed_rate: failing}, now) {
-  const owed = one.backlog + one.retrying + one.parked;
   return h("li", {id: `exit-${one.name}`, class: `card ${one.state}`},
     h("a", {href: `#destinations/${encodeURIComponent(one.name)}`}, one.name),
     h("span", {class: "soft"}, one.vendor), one.shadow ? badge("shadow", "calm") : outcome(one.state),
     h("span", {class: "figure"}, h("b", {}, rate(arriving)), h("span", {class: "soft"}, `${compact(delivered)} since start`),
       failing > 0 && h("span", {class: "bad"}, `${rate(failing)} failing`)),
-    owed > 0 && h("span", {class: "soft"}, `${compact(owed)} pending`, one.oldest !== null && `, oldest ${duration(now - one.oldest)}`),
+    one.pending > 0 && h("span", {class: "soft"}, `${compact(one.pending)} pending`, one.oldest !== null && `, oldest ${duration(now - one.oldest)}`),
     one.dead_letters > 0 && h("span", {class: "bad"}, `${compact(one.dead_letters)} dead letter${one.dead_letters === 1 ? "" : "s"}`));
 }
 
